@@ -1,0 +1,1 @@
+"""The running system: sources, sensing, store, API and dashboard around the models."""

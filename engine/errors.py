@@ -1,0 +1,52 @@
+"""The engine's branch of the exception tree."""
+
+from trimtab.models.errors import TrimtabError
+
+__all__ = [
+    "ConflictError",
+    "EngineError",
+    "InputError",
+    "LockedError",
+    "NewerStateError",
+    "NotFoundError",
+    "SettingsError",
+    "SourceError",
+    "StoreError",
+    "TrimtabError",
+]
+
+
+class EngineError(TrimtabError):
+    """Something in the running system."""
+
+
+class SettingsError(EngineError):
+    """trimtab.yaml or the environment holds a value that is not allowed."""
+
+
+class InputError(EngineError):
+    """A file or request body cannot be read; the message names line and column."""
+
+
+class SourceError(EngineError):
+    """A source did not answer, or only in part: its samples of this tick are unknown."""
+
+
+class StoreError(EngineError):
+    """The store cannot be read or written."""
+
+
+class NewerStateError(StoreError):
+    """The data folder was written by a newer Trimtab."""
+
+
+class LockedError(StoreError):
+    """Another engine works on this data folder."""
+
+
+class NotFoundError(EngineError):
+    """No such series, anomaly or key."""
+
+
+class ConflictError(EngineError):
+    """The thing exists already, or was changed by somebody else."""

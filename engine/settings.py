@@ -1,0 +1,171 @@
+"""What can be set: frozen, with defaults, read once where everything is built."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def seconds(value: object) -> object:
+    """A duration such as 15s, 5m, 14d as seconds; numbers are seconds already.
+
+    >>> seconds("14d")
+    1209600.0
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text[len(digits) :] or "s"
+    try:
+        return float(digits) * _UNITS[unit]
+    except (KeyError, ValueError):
+        raise ValueError(f"{value!r} is not a duration; write 500ms, 15s, 5m, 6h, 14d or 2w") from None
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A frozen part of the settings; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class General(Section):
+    """`settings:`"""
+
+    data_dir: Path = Path("~/.local/share/trimtab")
+    false_alarms_per_week: float = Field(1.0, gt=0, le=1000)
+    """Anomaly intervals per series and week that a healthy series may show."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    detectors: tuple[str, ...] = ("default",)
+    max_series: int = Field(20_000, ge=1)
+    """Per source; what is over it is left out and listed by `trimtab doctor`."""
+
+
+class Host(Section):
+    """`sources.host:` this machine."""
+
+    enabled: bool = True
+    interval: Duration = 5.0
+    top_processes: int = Field(10, ge=0, le=100)
+
+
+class BasicAuth(Section):
+    """User and password."""
+
+    username: str
+    password: SecretStr | None = None
+    password_file: Path | None = None
+
+
+class Tls(Section):
+    """Own CA and client certificate."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    insecure_skip_verify: bool = False
+
+
+class Query(Section):
+    """A PromQL expression of the user's own."""
+
+    expr: str
+    data_range: tuple[float, float] | None = None
+    detection_direction: Literal["both", "above_expected", "below_expected"] = "both"
+    min_dev_from_expected: float = 0.0
+    unit: str = ""
+
+
+class Prometheus(Section):
+    """`sources.prometheus:`"""
+
+    enabled: bool = True
+    url: str = "http://localhost:9090"
+    interval: Duration | None = None
+    """None = the scrape interval that most targets have."""
+    selector: str = '{__name__!=""}'
+    timeout: Duration = 10.0
+    """In total, for one read."""
+    basic_auth: BasicAuth | None = None
+    bearer_token: SecretStr | None = None
+    bearer_token_file: Path | None = None
+    tls: Tls = Tls()
+    headers: dict[str, SecretStr] = {}
+    queries: dict[str, Query] = {}
+    season_window: Duration = 14 * 86_400.0
+    season_step: Duration = 300.0
+    noise_window: Duration = 6 * 3600.0
+
+
+class Files(Section):
+    """`sources.files:` recordings, replayed as if they were live."""
+
+    enabled: bool = True
+    paths: tuple[Path, ...]
+    interval: Duration | None = None
+    """How far apart rows are where the time column is a row number; None = 1m."""
+    speed: float = Field(0.0, ge=0)
+    """Recorded seconds per second; 0 = as fast as it goes."""
+
+
+class Sources(Section):
+    """`sources:`"""
+
+    host: Host = Host()
+    prometheus: Prometheus | None = None
+    files: Files | None = None
+
+
+class Api(Section):
+    """`api:`"""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8600, ge=0, le=65535)
+    behind_proxy: bool = False
+    """A proxy in front authenticates and speaks TLS."""
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names beside localhost and the bound address that a browser may use."""
+    admin_key: SecretStr | None = None
+    admin_key_file: Path | None = None
+
+
+class Retention(Section):
+    """`retention:` of scores."""
+
+    days: float = Field(14.0, gt=0)
+    size_bytes: int = Field(2_000_000_000, gt=0)
+    full_series: int = Field(20_000, ge=0)
+    """Up to so many series every score is kept, above only those of anomalous ones."""
+
+
+class Writer(Section):
+    """`writer:` scores go back to Prometheus."""
+
+    remote_write_url: str
+    provide_series: tuple[Literal["anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y"], ...] = (
+        "anomaly_score", "yhat", "yhat_lower", "yhat_upper",
+    )  # fmt: skip
+    basic_auth: BasicAuth | None = None
+    bearer_token: SecretStr | None = None
+    bearer_token_file: Path | None = None
+    headers: dict[str, SecretStr] = {}
+    tls: Tls = Tls()
+    timeout: Duration = 10.0
+
+
+class Settings(Section):
+    """Everything."""
+
+    settings: General = General()
+    sources: Sources = Sources()
+    api: Api = Api()
+    retention: Retention = Retention()
+    writer: Writer | None = None

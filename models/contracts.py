@@ -1,0 +1,87 @@
+"""What a detector promises. Forecasters and tuners join here when they exist."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+State = dict[str, npt.NDArray[np.generic]]
+"""Named arrays. In the state of a whole bank, or of some slots of it, as `take` gives it."""
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A streaming detector that holds the state of `n_series` series in arrays.
+
+    x     : (n_series,) float64 in the series' own unit, NaN = no sample this tick
+    t     : int64, nanoseconds UTC of the tick: data, never a clock
+    where : (n_series,) bool, series that may learn this tick; None = all
+    gate  : (n_series,) float64, no learning where abs(statistic) > gate; None = no gate
+
+    A statistic is (n_series,) float64 and larger is more unusual; of a `two_sided` detector it
+    is signed and large negative values are unusual too. NaN = no sample, or not warm yet.
+    A sample is always scored before it is learnt.
+    """
+
+    n_series: int
+    level: str
+    """"series", or "entity": then the detector is also given `entity_of_slot`, (n_series,) int32."""
+    two_sided: bool
+
+    def score(self, x: Floats, t: int) -> Floats:
+        """The statistic of this tick; changes nothing."""
+        ...
+
+    def learn(self, x: Floats, t: int, where: Bools | None = None) -> None:
+        """Take this tick into the state."""
+        ...
+
+    def step(
+        self, x: Floats, t: int, where: Bools | None = None, gate: Floats | None = None
+    ) -> Floats:
+        """Score, then learn, in one pass."""
+        ...
+
+    def run(
+        self, x: Floats, t: Ints, where: Bools | None = None, gate: Floats | None = None
+    ) -> Floats:
+        """Repeated `step` over (n_ticks, n_series) values and (n_ticks,) times, in one call.
+
+        where : (n_series,) or (n_ticks, n_series) bool
+        """
+        ...
+
+    def expected(self, t: int) -> tuple[Floats, Floats, Floats] | None:
+        """(yhat, lower, upper), each (n_series,), for the tick at t; None where it has no opinion."""
+        ...
+
+    def grow(self, n: int) -> None:
+        """Make room for n series in all; new slots are as after `reset`."""
+        ...
+
+    def take(self, slots: Ints) -> State:
+        """A copy of the state of these slots."""
+        ...
+
+    def put(self, slots: Ints, state: State) -> None:
+        """Overwrite these slots with what `take` gave."""
+        ...
+
+    def reset(self, slots: Ints) -> None:
+        """Forget what these slots learnt."""
+        ...
+
+    def state(self) -> State:
+        """A copy of the whole state."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on where `state` was taken. Raises StateError where it does not fit."""
+        ...
+
+    def bytes_per_series(self) -> int:
+        """Memory that one more series costs, in bytes."""
+        ...

@@ -1,0 +1,1 @@
+"""Collected history in, judged models out."""
