@@ -79,7 +79,7 @@ class Sink(Protocol):
     name: str
 
     async def send(self, keys: Sequence[SeriesKey], scores: TickScores) -> None:
-        """Hand over one tick; keys by slot. Never raises for a receiver that is away: it buffers, drops and counts."""
+        """Hand over one tick; keys by slot. A receiver that is away raises nothing: buffer, drop, count."""
         ...
 
     async def close(self) -> None:
@@ -199,7 +199,13 @@ class LiveView(Protocol):
     """What is true now, for the API. Only reads."""
 
     def series(
-        self, *, search: str = "", source: str = "", after: str | None = None, limit: int = 100, sort: str = "score"
+        self,
+        *,
+        search: str = "",
+        source: str = "",
+        after: str | None = None,
+        limit: int = 100,
+        sort: str = "score",
     ) -> tuple[list[SeriesView], int, str | None]:
         """A page, how many match in all, and the cursor of the next page (None = last).
 
@@ -220,7 +226,10 @@ class LiveView(Protocol):
         ...
 
     def engine(self) -> dict[str, float | int | str]:
-        """How the engine itself does: uptime_s, memory_bytes, cpu_ratio, ticks, tick_seconds, tick_lag_s, series, anomalies_open ..."""
+        """How the engine itself does.
+
+        uptime_s, memory_bytes, cpu_ratio, ticks, tick_seconds, tick_lag_s, series, anomalies_open ...
+        """
         ...
 
     def subscribe(self) -> AsyncIterator[tuple[str, dict[str, object]]]:

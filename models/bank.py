@@ -141,7 +141,8 @@ class Bank:
 
     def score(self, x: Floats, t: int) -> Floats:
         """The statistic of this tick, (n_series,); changes nothing."""
-        return self._call(x[None, :], np.array([t], np.int64), None, None, learning=False)[0]
+        out: Floats = self._call(x[None, :], np.array([t], np.int64), None, None, learning=False)[0]
+        return out
 
     def learn(self, x: Floats, t: int, where: Bools | None = None) -> None:
         """Take this tick into the state."""
@@ -149,7 +150,8 @@ class Bank:
 
     def step(self, x: Floats, t: int, where: Bools | None = None, gate: Floats | None = None) -> Floats:
         """Score, then learn; the statistic, (n_series,)."""
-        return self._call(x[None, :], np.array([t], np.int64), where, gate, learning=True)[0]
+        out: Floats = self._call(x[None, :], np.array([t], np.int64), where, gate, learning=True)[0]
+        return out
 
     def run(self, x: Floats, t: Ints, where: Bools | None = None, gate: Floats | None = None) -> Floats:
         """Repeated `step` over (n_ticks, n_series) values; the statistics, (n_ticks, n_series)."""
@@ -164,12 +166,12 @@ class Bank:
         gates = np.full(self.n_series, np.inf) if gate is None else np.asarray(gate, np.float64)
         out = np.full(x.shape, np.nan)
         self.kernel()(
-            np.require(x, np.float64, "CW"), np.require(t, np.int64, "CW"), everywhere, gates, learning,
+            np.require(x, np.float64, ["C", "W"]), np.require(t, np.int64, ["C", "W"]), everywhere, gates, learning,
             out, *self.arrays.values.values(), *self.parameters(),
         )  # fmt: skip
         return out
 
-    def expected(self, t: int) -> tuple[Floats, Floats, Floats] | None:
+    def expected(self, t: int) -> tuple[Floats, Floats, Floats] | None:  # noqa: ARG002 - members use it
         """No opinion, unless a member says otherwise."""
         return None
 

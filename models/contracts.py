@@ -39,15 +39,11 @@ class Detector(Protocol):
         """Take this tick into the state."""
         ...
 
-    def step(
-        self, x: Floats, t: int, where: Bools | None = None, gate: Floats | None = None
-    ) -> Floats:
+    def step(self, x: Floats, t: int, where: Bools | None = None, gate: Floats | None = None) -> Floats:
         """Score, then learn, in one pass."""
         ...
 
-    def run(
-        self, x: Floats, t: Ints, where: Bools | None = None, gate: Floats | None = None
-    ) -> Floats:
+    def run(self, x: Floats, t: Ints, where: Bools | None = None, gate: Floats | None = None) -> Floats:
         """Repeated `step` over (n_ticks, n_series) values and (n_ticks,) times, in one call.
 
         where : (n_series,) or (n_ticks, n_series) bool
