@@ -166,8 +166,8 @@ class Bank:
         gates = np.full(self.n_series, np.inf) if gate is None else np.asarray(gate, np.float64)
         out = np.full(x.shape, np.nan)
         self.kernel()(
-            np.require(x, np.float64, ["C", "W"]), np.require(t, np.int64, ["C", "W"]), everywhere, gates, learning,
-            out, *self.arrays.values.values(), *self.parameters(),
+            np.require(x, np.float64, ["C", "W"]), np.require(t, np.int64, ["C", "W"]),
+            everywhere, gates, learning, out, *self.arrays.values.values(), *self.parameters(),
         )  # fmt: skip
         return out
 
