@@ -1,6 +1,7 @@
 """The engine's branch of the exception tree."""
 
 from trimtab.models.errors import TrimtabError
+from trimtab.pipelines.errors import InputError
 
 __all__ = [
     "ConflictError",
@@ -22,10 +23,6 @@ class EngineError(TrimtabError):
 
 class SettingsError(EngineError):
     """trimtab.yaml or the environment holds a value that is not allowed."""
-
-
-class InputError(EngineError):
-    """A file or request body cannot be read; the message names line and column."""
 
 
 class SourceError(EngineError):
