@@ -1,0 +1,313 @@
+"""Recorded series: which column is what, checked, as arrays; rows keep their order.
+
+Long: one row a sample, columns `unique_id|series|file`, `ds|timestamp|t`, `y|value` (a recording of one
+series may lack the first). Wide: a time column, then one column a series; with a column `entity`, a block of
+rows an entity. Columns `label`, `split`, `is_anomaly` are carried along and never read.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from trimtab.models.contracts import Floats, Ints
+from trimtab.pipelines.errors import InputError
+
+SERIES = ("unique_id", "series", "file")
+TIME = ("ds", "timestamp", "t", "time", "datetime", "date")
+VALUE = ("y", "value")
+ENTITY = ("entity",)
+CARRIED = ("label", "split", "is_anomaly")
+RESULTS = ("anomaly_score", "yhat", "yhat_lower", "yhat_upper")
+
+SPACINGS = 10
+"""A series' interval is the median of its first so many spacings; until then no row is scored."""
+ROW_NUMBERS_BELOW = 10**8
+"""A first time below this is a row number; above, seconds since 1970 (10^8 is in 1973)."""
+_NO_SAMPLE = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "-nan"})
+_NS = 1_000_000_000
+
+Where = Callable[[int], str]
+"""Row counted from 0 -> its place as a person finds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which column is what; time is None where the table's index holds it."""
+
+    form: Literal["long", "wide"]
+    time: str | None
+    values: tuple[str, ...]
+    series: str | None = None
+    entity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Series that share their rows: one series of a long table, or all of an entity of a wide one.
+
+    rows   : (n_rows,) int64, positions in the table, ascending
+    times  : (n_rows,) int64 ns UTC, in row order; may repeat or step back
+    values : (n_rows, n_series) float64, NaN = no sample
+    """
+
+    entity: str
+    names: tuple[str, ...]
+    rows: Ints
+    times: Ints
+    values: Floats
+    interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Recorded series as arrays. warning is "" or one sentence about times that repeat or step back."""
+
+    name: str
+    layout: Layout
+    blocks: tuple[Block, ...]
+    n_rows: int
+    warning: str = ""
+
+
+def read_frame(
+    frame: pd.DataFrame, interval_s: float = 60.0, name: str = "the table", where: Where | None = None
+) -> Recording:
+    """A table as a recording. Raises InputError that names place, column, value and what is wanted.
+
+    interval_s : how long a row is, where the time column counts rows
+    where      : place of a row, for messages
+
+    >>> frame = pd.DataFrame({"t": [0, 1, 2], "cpu": [1.0, None, 3.0]})
+    >>> read_frame(frame).blocks[0].times.tolist()
+    [0, 60000000000, 120000000000]
+    """
+    place = where or (lambda row: f"{name}, row {row} (counted from 0)")
+    frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
+    layout = find_layout(frame, name)
+    if frame.empty:
+        raise InputError(f"{name}: has no rows")
+    times = parse_times(_time_column(frame, layout), layout.time or "index", interval_s, place)
+    values = np.column_stack([parse_values(frame[c], c, place) for c in layout.values])
+    blocks = tuple(_blocks(frame, layout, times, values, interval_s, place))
+    return Recording(name, layout, blocks, len(frame), _disorder(blocks, name, place))
+
+
+def find_layout(frame: pd.DataFrame, name: str) -> Layout:
+    """Which column is what, by name. Raises InputError where it cannot tell."""
+    columns = list(frame.columns)
+    _refuse_columns(columns, name)
+    series, time, value, entity = (_first(columns, names) for names in (SERIES, TIME, VALUE, ENTITY))
+    if time is None and not isinstance(frame.index, pd.DatetimeIndex):
+        raise InputError(
+            f"{name}: no time column among {_listed(columns)}; wanted one named {', '.join(TIME[:-1])} or {TIME[-1]}"
+        )
+    known = {series, time, entity} | {c for c in columns if _plain(c) in CARRIED}
+    others = tuple(c for c in columns if c not in known)
+    if value is not None and (series is not None or (entity is None and others == (value,))):
+        return Layout("long", time, (value,), series=series)
+    if series is not None:
+        raise InputError(
+            f"{name}: column {series!r} makes it a long recording, but none of {_listed(columns)} is named y or "
+            "value; name it so, or name the first column entity for a column a series"
+        )
+    if not others:
+        raise InputError(f"{name}: no value column among {_listed(columns)}; wanted y or value, or a column a series")
+    return Layout("wide", time, others, entity=entity)
+
+
+def _refuse_columns(columns: list[str], name: str) -> None:
+    for i, column in enumerate(columns):
+        if columns.index(column) != i:
+            raise InputError(f"{name}: column {column!r} stands there twice; each name must be there once")
+        if not column.strip():
+            raise InputError(f"{name}: column {i + 1} has no name; name it or leave it out")
+        if column in RESULTS or column.startswith("anomaly_score:"):
+            raise InputError(f"{name}: column {column!r} is what score writes; give the recording without scores")
+
+
+def _first(columns: list[str], names: Sequence[str]) -> str | None:
+    plain = {_plain(column): column for column in reversed(columns)}
+    return next((plain[name] for name in names if name in plain), None)
+
+
+def _plain(column: str) -> str:
+    return column.strip().lower()
+
+
+def _listed(columns: list[str]) -> str:
+    shown = ", ".join(repr(column) for column in columns[:8])
+    return shown + (f" and {len(columns) - 8} more" if len(columns) > 8 else "")
+
+
+def _time_column(frame: pd.DataFrame, layout: Layout) -> "pd.Series[Any]":
+    return pd.Series(frame.index) if layout.time is None else frame[layout.time]
+
+
+def parse_times(column: "pd.Series[Any]", name: str, interval_s: float, where: Where) -> Ints:
+    """(n,) int64 ns UTC of a time column: ISO 8601, epoch s, ms, us or ns, or row numbers.
+
+    A time without a zone is UTC. The first row says which kind of number it is.
+    """
+    if column.isna().any():
+        row = int(np.flatnonzero(column.isna())[0])
+        raise InputError(f"{where(row)}, column {name!r}: no time; wanted {_TIMES}")
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return _nanoseconds(pd.to_datetime(column, utc=True))
+    if pd.api.types.is_bool_dtype(column):
+        raise InputError(f"{where(0)}, column {name!r}: {column.iloc[0]!r} is no time; wanted {_TIMES}")
+    if pd.api.types.is_numeric_dtype(column):
+        return _numbers_to_ns(column, name, interval_s, where)
+    text = column.astype(str).str.strip()
+    try:
+        return _numbers_to_ns(_as_numbers(text), name, interval_s, where)
+    except ValueError:
+        return _iso_to_ns(column, text, name, where)
+
+
+_TIMES = "ISO 8601 (2026-01-31T12:00:00Z), epoch s, ms or ns, or a row number"
+
+
+def _as_numbers(text: "pd.Series[Any]") -> "pd.Series[Any]":
+    float(text.iloc[0])
+    try:
+        return text.astype(np.int64)
+    except (ValueError, OverflowError):
+        return text.astype(np.float64)
+
+
+def _numbers_to_ns(numbers: "pd.Series[Any]", name: str, interval_s: float, where: Where) -> Ints:
+    raw = numbers.to_numpy()
+    first = abs(float(raw[0]))
+    for below, unit in ((ROW_NUMBERS_BELOW, 0), (10**11, _NS), (10**14, 10**6), (10**17, 1000)):
+        if first < below:
+            scale = unit or round(interval_s * _NS)
+            break
+    else:
+        scale = 1
+    limit = float(2**63 - 1) / scale
+    bad = ~(np.abs(raw.astype(np.float64)) < limit)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"{where(row)}, column {name!r}: {raw[row]!s} does not go with the first time {raw[0]!s}")
+    if np.issubdtype(raw.dtype, np.integer):
+        return np.asarray(raw.astype(np.int64) * scale, np.int64)
+    whole = np.floor(raw)
+    return np.asarray(whole.astype(np.int64) * scale + np.round((raw - whole) * scale).astype(np.int64), np.int64)
+
+
+def _iso_to_ns(column: "pd.Series[Any]", text: "pd.Series[Any]", name: str, where: Where) -> Ints:
+    stamps = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
+    if stamps.isna().any():
+        row = int(np.flatnonzero(stamps.isna())[0])
+        raise InputError(f"{where(row)}, column {name!r}: {column.iloc[row]!r} is no time; wanted {_TIMES}")
+    return _nanoseconds(stamps)
+
+
+def _nanoseconds(stamps: "pd.Series[Any]") -> Ints:
+    return stamps.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
+
+
+def parse_values(column: "pd.Series[Any]", name: str, where: Where) -> Floats:
+    """(n,) float64 of a value column; "", NaN and null are no sample. Raises InputError for text and infinity."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
+        values: Floats = column.to_numpy(np.float64, na_value=np.nan)
+    else:
+        values = _text_to_floats(column, name, where)
+    infinite = np.isinf(values)
+    if infinite.any():
+        row = int(np.flatnonzero(infinite)[0])
+        raise InputError(
+            f"{where(row)}, column {name!r}: {column.iloc[row]!s} is infinite; wanted a number, or nothing for no sample"
+        )
+    return values
+
+
+def _text_to_floats(column: "pd.Series[Any]", name: str, where: Where) -> Floats:
+    """Each distinct text is read once: recordings repeat themselves."""
+    codes, texts = pd.factorize(column)
+    table = np.array([*map(_number, texts), np.nan])
+    values: Floats = table[codes]
+    wrong = np.array([*(_number(text) is None for text in texts), False])[codes]
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{where(row)}, column {name!r}: {column.iloc[row]!r} is not a number; wanted a number, or nothing for no sample"
+        )
+    return values
+
+
+def _number(text: object) -> float | None:
+    if isinstance(text, str) and text.strip().lower() in _NO_SAMPLE:
+        return np.nan
+    try:
+        return None if isinstance(text, str) and "_" in text else float(text)  # type: ignore[arg-type]  # may raise
+    except (TypeError, ValueError):
+        return None
+
+
+def _blocks(
+    frame: pd.DataFrame, layout: Layout, times: Ints, values: Floats, interval_s: float, where: Where
+) -> list[Block]:
+    key = layout.series if layout.form == "long" else layout.entity
+    if key is None:
+        codes, names = np.zeros(len(frame), np.int64), [layout.values[0] if layout.form == "long" else ""]
+    else:
+        codes, found = pd.factorize(frame[key])
+        names = [str(one) for one in found]
+        if (codes < 0).any() or "" in names:
+            row = int(np.flatnonzero((codes < 0) | (frame[key] == "").to_numpy(bool))[0])
+            raise InputError(f"{where(row)}, column {key!r}: no name; wanted the name of the {_plain(key)}")
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(codes, minlength=len(names)))[:-1])
+    wide = layout.form == "wide"
+    return [
+        Block(
+            entity=name if wide else "",
+            names=layout.values if wide else (name,),
+            rows=rows,
+            times=times[rows],
+            values=values[rows],
+            interval_s=spacing_s(times[rows], interval_s),
+        )
+        for name, rows in zip(names, parts, strict=True)
+    ]
+
+
+def spacing_s(times: Ints, default_s: float) -> float:
+    """Interval of a series: the median of its first ten spacings that go forward, in seconds.
+
+    Only the first ten decide, so that what comes later changes no earlier score.
+
+    >>> spacing_s(np.array([0, 60, 120, 110, 180]) * 10**9, 1.0)
+    60.0
+    """
+    steps = np.diff(times[: SPACINGS + 1])
+    steps = steps[steps > 0]
+    return float(np.median(steps)) / _NS if len(steps) else default_s
+
+
+def _disorder(blocks: tuple[Block, ...], name: str, where: Where) -> str:
+    repeats = backs = series = 0
+    first: tuple[int, str] | None = None
+    for block in blocks:
+        steps = np.diff(block.times)
+        wrong = np.flatnonzero(steps <= 0)
+        if not len(wrong):
+            continue
+        series += 1
+        repeats += int((steps == 0).sum())
+        backs += int((steps < 0).sum())
+        row = int(block.rows[wrong[0] + 1])
+        if first is None or row < first[0]:
+            first = (row, block.entity or (block.names[0] if len(block.names) == 1 else ""))
+    if first is None:
+        return ""
+    inside = f" in {series} of {len(blocks)} series, the first" if len(blocks) > 1 else ", the first"
+    of = f" ({first[1]})" if first[1] and len(blocks) > 1 else ""
+    return (
+        f"{name}: {repeats} repeated times and {backs} steps back in time{inside} at {where(first[0])}{of}; "
+        "rows are scored in the order in which they stand"
+    )

@@ -1,0 +1,229 @@
+"""Tables on disk: CSV and Parquet, gzipped or not, read by their content and written whole or not at all."""
+
+import csv
+import gzip
+import io
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from trimtab.pipelines.errors import InputError
+
+_GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ": "xz",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table and how to name its places.
+
+    name  : of the file, for messages
+    table : a CSV file's columns are all text, as they stand in the file
+    where : row counted from 0 -> its place as a person finds it ("cpu.csv, line 7")
+    """
+
+    name: str
+    table: pa.Table
+    where: Callable[[int], str]
+
+
+def read_sheet(path: Path) -> Sheet:
+    """A CSV or Parquet file, gzipped or not; what it is, its first bytes say.
+
+    Raises InputError that names file, line, column, what stands there and what is wanted.
+    """
+    content = _content(path)
+    if content.startswith(_PARQUET):
+        return _read_parquet(path.name, content)
+    if path.name.removesuffix(".gz").endswith((".parquet", ".pq")):
+        raise InputError(f"{path}: is no Parquet file (it does not begin with PAR1); write it anew")
+    return _read_csv(path.name, content)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory; give one CSV or Parquet file") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if content.startswith(_GZIP):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: the gzip data is damaged: {error}; compress it anew") from error
+    elif path.suffix == ".gz":
+        raise InputError(f"{path}: is not gzip, though it is named .gz; take .gz off its name or compress it")
+    if not content.strip():
+        raise InputError(f"{path}: is empty; wanted a header line and rows")
+    for magic, kind in _OTHERS.items():
+        if content.startswith(magic):
+            raise InputError(f"{path}: is {kind}; wanted CSV (UTF-8) or Parquet, .gz too")
+    return content
+
+
+def _read_parquet(name: str, content: bytes) -> Sheet:
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name}: cannot be read as Parquet: {error}") from error
+    _check_header(name, table.column_names)
+    if table.num_rows == 0:
+        raise InputError(f"{name}: has columns but no rows")
+    return Sheet(name, table, lambda row: f"{name}, row {row + 1}")
+
+
+def _read_csv(name: str, content: bytes) -> Sheet:
+    import pyarrow.csv as pacsv
+
+    _check_utf8(name, content)
+    try:
+        _, header = next(_records(content))
+    except (StopIteration, csv.Error) as error:
+        raise InputError(f"{name}, line 1: wanted a header line with the names of the columns") from error
+    _check_header(f"{name}, line 1", header)
+    try:
+        table = pacsv.read_csv(
+            pa.BufferReader(content),
+            parse_options=pacsv.ParseOptions(newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types={column: pa.string() for column in header}, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise InputError(_ragged(name, content, header) or f"{name}: cannot be read as CSV: {error}") from error
+    if table.num_rows == 0:
+        raise InputError(f"{name}: has a header line but no rows")
+    return Sheet(name, table, lambda row: f"{name}, line {_line_of(content, row)}")
+
+
+def _check_utf8(name: str, content: bytes) -> None:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        begin = content.rfind(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, begin) + 1
+        before = content[begin : error.start].decode("utf-8")
+        fields = next(csv.reader([before]), [""])
+        header = next(csv.reader([content.split(b"\n", 1)[0].decode("utf-8", "replace")]), [])
+        column = header[len(fields) - 1] if line > 1 and len(fields) <= len(header) else str(len(fields))
+        raise InputError(
+            f"{name}, line {line}, column {column!r}: byte 0x{content[error.start]:02x} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from None
+
+
+def _records(content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """(line that the record begins on, its fields); blank lines left out, the header is the first."""
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))
+    begin = 1
+    for fields in reader:
+        if fields:
+            yield begin, fields
+        begin = reader.line_num + 1
+
+
+def _line_of(content: bytes, row: int) -> int:
+    for number, (line, _) in enumerate(_records(content), start=-1):
+        if number == row:
+            return line
+    raise IndexError(row)
+
+
+def _check_header(place: str, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        at = [str(i + 1) for i, name in enumerate(names) if name == twice[0]]
+        raise InputError(f"{place}: column {twice[0]!r} stands there {len(at)} times (as number {' and '.join(at)})")
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise InputError(f"{place}: {names[0]!r} holds no comma; wanted columns separated by commas")
+
+
+def _ragged(name: str, content: bytes, header: list[str]) -> str | None:
+    for line, fields in _records(content):
+        if len(fields) < len(header):
+            lacks = header[len(fields)]
+            return f"{name}, line {line}: {len(fields)} fields, wanted {len(header)}: column {lacks!r} is missing"
+        if len(fields) > len(header):
+            extra = fields[len(header)]
+            return f"{name}, line {line}: {len(fields)} fields, wanted {len(header)}: {extra!r} has no column"
+    return None
+
+
+def check_output(path: Path, source: Path | None = None) -> None:
+    """Raise InputError where `write_sheet` could not write to path, or would overwrite its source."""
+    plain = path.name.removesuffix(".gz")
+    if not plain.endswith((".csv", ".parquet", ".pq")):
+        raise InputError(f"{path}: wanted a name that ends in .csv, .csv.gz, .parquet or .parquet.gz, or - for stdout")
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
+    if source is not None and path.exists() and path.samefile(source):
+        raise InputError(f"{path}: is the input itself; give another name with -o")
+
+
+def write_sheet(path: Path, table: pa.Table) -> None:
+    """Write a table, CSV or Parquet by the ending of the name, gzipped with .gz; atomically.
+
+    Raises InputError when the folder cannot be written to.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with part.open("xb") as file:
+                _write(file, path.name, table)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}; give another place with -o") from error
+
+
+def _write(file: IO[bytes], name: str, table: pa.Table) -> None:
+    if name.endswith(".gz"):
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed:
+            _write(packed, name.removesuffix(".gz"), table)
+    elif name.endswith(".csv"):
+        write_csv(file, table)
+    else:
+        import pyarrow.parquet as pq
+
+        pq.write_table(table, file, compression="zstd")
+
+
+def write_csv(file: IO[bytes], table: pa.Table) -> None:
+    """The table as CSV, UTF-8, quotes only where they are needed; null is an empty field."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+    text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+    frame.to_csv(text, index=False, lineterminator="\n")
+    text.flush()
+    text.detach()
+
+
+def with_columns(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
+    """The table with float64 columns added at its end; NaN becomes null."""
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values, pa.float64(), from_pandas=True))
+    return table
