@@ -1,0 +1,68 @@
+"""Name -> model. A member is loaded when it is first asked for, never before.
+
+To add one: a file in `detectors/` and a line here; from a package of your own: an entry point in the group
+`trimtab.detectors`, `my_name = "my_package.module:Class"`. A name of ours wins over an entry point's.
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from trimtab.models.contracts import Detector
+from trimtab.models.errors import ModelError, UnknownModelError
+
+GROUP = "trimtab.detectors"
+
+DETECTORS = {
+    "ew_zscore": "trimtab.models.detectors.ew_zscore:EwZscore",
+    "half_space_trees": "trimtab.models.detectors.half_space_trees:HalfSpaceTrees",
+    "level_shift": "trimtab.models.detectors.level_shift:LevelShift",
+    "range_exceedance": "trimtab.models.detectors.range_exceedance:RangeExceedance",
+    "river": "trimtab.models.river_bank:RiverBank",
+    "seasonal_residual": "trimtab.models.detectors.seasonal_residual:SeasonalResidual",
+}
+
+
+def names() -> list[str]:
+    """Every detector that can be asked for by name, sorted.
+
+    >>> "ew_zscore" in names()
+    True
+    """
+    return sorted({*DETECTORS, *entry_points(group=GROUP).names})
+
+
+def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: ANN401 - each member has its own
+    """A fresh detector for n_series series.
+
+    Raises UnknownModelError for a name that nobody has, ModelError for a parameter that the detector
+    does not know or a value that it does not take.
+
+    >>> detector("ew_zscore", n_series=1000, fading_factor=0.05).n_series
+    1000
+    """
+    try:
+        made: Detector = detector_class(name)(n_series, **parameters)
+    except TypeError as error:
+        raise ModelError(f"detector {name!r} does not take {parameters}: {error}") from error
+    return made
+
+
+def detector_class(name: str) -> type:
+    """The class behind a name. Raises UnknownModelError."""
+    if name in DETECTORS:
+        module, _, attribute = DETECTORS[name].partition(":")
+        found: type = getattr(import_module(module), attribute)
+        return found
+    for point in entry_points(group=GROUP, name=name):
+        loaded: type = point.load()
+        return loaded
+    raise UnknownModelError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    known = names()
+    close = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"no detector is called {name!r}.{hint} There are: {', '.join(known)}"

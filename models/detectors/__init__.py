@@ -1,0 +1,1 @@
+"""One detection algorithm a file; `trimtab.models.catalogue` names them."""

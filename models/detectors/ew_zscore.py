@@ -1,0 +1,156 @@
+"""Exponentially weighted z-score: how many standard deviations a value lies from the recent mean."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from trimtab.models.bank import Bank, Field
+from trimtab.models.contracts import Floats
+from trimtab.models.errors import ModelError
+
+TILE = 16_384
+"""Series whose state stays in the processor's cache while a run goes through all its ticks."""
+FLOOR = 1e-60
+"""Smallest variance; below it come subnormal numbers, which are slow."""
+RELATIVE_FLOOR = 1e-12
+"""Smallest standard deviation, as a share of the mean."""
+COUNT_MAX = 1 << 30
+
+
+@njit(cache=True, error_model="numpy")
+def ew_zscore_score(i, x, t, mean, spread, count, fading_factor, min_samples, exact):  # type: ignore[no-untyped-def]
+    """Signed z of one value; nan for a nan, while warming up, and in exact form without variance."""
+    m, v, n = mean[i], spread[i], count[i]  # loads inside a branch would keep the loop off vector units
+    low = RELATIVE_FLOOR * m
+    if exact:
+        variance = v - m * m
+        known = (n > 0) & (variance > 0.0)
+    else:
+        variance = max(v, low * low)
+        known = n >= min_samples
+    z = (x - m) / math.sqrt(variance)
+    return z if known else math.nan
+
+
+@njit(cache=True, error_model="numpy")
+def _after(x, mean, spread, count, fading_factor, exact):  # type: ignore[no-untyped-def]
+    """(mean, spread) with x taken in; the first samples count evenly unless exact."""
+    if exact:
+        pace = fading_factor if count > 0 else 1.0
+        return pace * x + (1.0 - pace) * mean, pace * (x * x) + (1.0 - pace) * spread
+    pace = max(fading_factor, 1.0 / (count + 1.0))
+    gap = x - mean
+    move = pace * gap
+    return mean + move, max((1.0 - pace) * (spread + gap * move), FLOOR)
+
+
+@njit(cache=True, error_model="numpy")
+def ew_zscore_learn(i, x, t, mean, spread, count, fading_factor, min_samples, exact):  # type: ignore[no-untyped-def]
+    """Take one value into one series; a nan changes nothing."""
+    if not math.isnan(x):
+        mean[i], spread[i] = _after(x, mean[i], spread[i], count[i], fading_factor, exact)
+        count[i] = min(count[i] + 1, COUNT_MAX)
+
+
+@njit(cache=True, error_model="numpy")
+def _learn_tile(x, t, where, gate, out, mean, spread, count, fading_factor, min_samples, exact):  # type: ignore[no-untyped-def]
+    """`ew_zscore_score` and `ew_zscore_learn` of one tick and tile, branchless for the vector units."""
+    for i in range(x.shape[0]):
+        value, m, v, n = x[i], mean[i], spread[i], count[i]
+        s = ew_zscore_score(i, value, t, mean, spread, count, fading_factor, min_samples, exact)
+        out[i] = s
+        new_m, new_v = _after(value, m, v, n, fading_factor, exact)
+        may = where[i] & (value == value) & (not abs(s) > gate[i])  # isnan would branch
+        mean[i] = new_m if may else m
+        spread[i] = new_v if may else v
+        count[i] = min(n + 1, COUNT_MAX) if may else n
+
+
+@njit(cache=True, error_model="numpy")
+def ew_zscore_run(  # type: ignore[no-untyped-def]
+    x, t, where, gate, learning, out, mean, spread, count, fading_factor, min_samples, exact
+):
+    """The bank's kernel; see `trimtab.models.bank.Bank`."""
+    for a in range(0, x.shape[1], TILE):
+        b = min(a + TILE, x.shape[1])
+        for k in range(x.shape[0]):
+            if learning:
+                _learn_tile(
+                    x[k, a:b], t[k], where[k, a:b], gate[a:b], out[k, a:b],
+                    mean[a:b], spread[a:b], count[a:b], fading_factor, min_samples, exact,
+                )  # fmt: skip
+                continue
+            for i in range(a, b):
+                out[k, i] = ew_zscore_score(
+                    i, x[k, i], t[k], mean, spread, count, fading_factor, min_samples, exact
+                )
+
+
+class EwZscore(Bank):
+    """z = (x - EWMean) / sqrt(EWVar), signed; NaN before `min_samples` samples were learnt.
+
+    The variance is updated incrementally (Finch, 2009, "Incremental calculation of weighted mean and
+    variance"), which stays right at large offsets; while samples are few they count evenly. Both floors
+    (see `FLOOR`, `RELATIVE_FLOOR`) keep the statistic of a series that was constant finite.
+
+    fading_factor : weight of the newest sample, 0 < fading_factor <= 1; river's name
+    exact         : river's own arithmetic, EW mean of x and of x * x as in river.stats.EWMean and EWVar,
+                    from the first sample on; NaN where that variance is not above zero
+    min_samples   : samples to learn before there is a statistic (not used in exact form)
+    n_std         : half width of the expected band, in standard deviations
+
+    Raises ModelError for a fading factor or a number of samples out of range.
+
+    >>> import numpy as np
+    >>> bank = EwZscore(n_series=1, fading_factor=0.1)
+    >>> x = np.r_[np.tile([1.0, 3.0], 100), 12.0][:, None]
+    >>> bool(bank.run(x, np.arange(201))[-1, 0] > 9)
+    True
+    """
+
+    def __init__(
+        self,
+        n_series: int,
+        fading_factor: float = 0.02,
+        *,
+        exact: bool = False,
+        min_samples: int = 30,
+        n_std: float = 3.0,
+    ) -> None:
+        if not 0.0 < fading_factor <= 1.0:
+            raise ModelError(f"ew_zscore: fading_factor is {fading_factor}; give a number above 0, at most 1")
+        if min_samples < 1:
+            raise ModelError(f"ew_zscore: min_samples is {min_samples}; give 1 or more")
+        self.fading_factor = fading_factor
+        self.exact = exact
+        self.min_samples = min_samples
+        self.n_std = n_std
+        super().__init__(n_series)
+
+    def fields(self) -> dict[str, Field]:
+        """Mean in the series' unit; spread is the variance (exact: the mean square); count in samples."""
+        return {
+            "mean": Field(np.float64),
+            "spread": Field(np.float64, 0.0 if self.exact else FLOOR),
+            "count": Field(np.int32),
+        }
+
+    def kernel(self) -> Callable[..., None]:
+        """The compiled kernel."""
+        kernel: Callable[..., None] = ew_zscore_run
+        return kernel
+
+    def parameters(self) -> tuple[float, int, bool]:
+        """Fading factor, samples to warm up, exact."""
+        return (float(self.fading_factor), int(self.min_samples), bool(self.exact))
+
+    def expected(self, t: int) -> tuple[Floats, Floats, Floats]:  # noqa: ARG002 - the same at any time
+        """The mean, and `n_std` standard deviations to either side."""
+        v = self.arrays.values
+        mean, spread, warm = v["mean"], v["spread"], v["count"] >= (1 if self.exact else self.min_samples)
+        variance = spread - mean * mean if self.exact else spread
+        yhat = np.where(warm, mean, np.nan)
+        reach = self.n_std * np.sqrt(np.maximum(variance, 0.0))
+        return yhat, yhat - reach, yhat + reach
