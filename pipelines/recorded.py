@@ -5,7 +5,7 @@ series may lack the first). Wide: a time column, then one column a series; with 
 rows an entity. Columns `label`, `split`, `is_anomaly` are carried along and never read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from trimtab.models.contracts import Floats, Ints
+from trimtab.pipelines.columns import Where, parse_times, parse_values
 from trimtab.pipelines.errors import InputError
 
 SERIES = ("unique_id", "series", "file")
@@ -24,13 +25,7 @@ RESULTS = ("anomaly_score", "yhat", "yhat_lower", "yhat_upper")
 
 SPACINGS = 10
 """A series' interval is the median of its first so many spacings; until then no row is scored."""
-ROW_NUMBERS_BELOW = 10**8
-"""A first time below this is a row number; above, seconds since 1970 (10^8 is in 1973)."""
-_NO_SAMPLE = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>", "-nan"})
 _NS = 1_000_000_000
-
-Where = Callable[[int], str]
-"""Row counted from 0 -> its place as a person finds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +97,8 @@ def find_layout(frame: pd.DataFrame, name: str) -> Layout:
     series, time, value, entity = (_first(columns, names) for names in (SERIES, TIME, VALUE, ENTITY))
     if time is None and not isinstance(frame.index, pd.DatetimeIndex):
         raise InputError(
-            f"{name}: no time column among {_listed(columns)}; wanted one named {', '.join(TIME[:-1])} or {TIME[-1]}"
+            f"{name}: no time column among {_listed(columns)}; "
+            f"wanted one named {', '.join(TIME[:-1])} or {TIME[-1]}"
         )
     known = {series, time, entity} | {c for c in columns if _plain(c) in CARRIED}
     others = tuple(c for c in columns if c not in known)
@@ -110,11 +106,11 @@ def find_layout(frame: pd.DataFrame, name: str) -> Layout:
         return Layout("long", time, (value,), series=series)
     if series is not None:
         raise InputError(
-            f"{name}: column {series!r} makes it a long recording, but none of {_listed(columns)} is named y or "
-            "value; name it so, or name the first column entity for a column a series"
+            f"{name}: column {series!r} makes it a long recording, but none of {_listed(columns)} "
+            f"is named y or value; name it so, or rename {series!r} to entity for one column a series"
         )
     if not others:
-        raise InputError(f"{name}: no value column among {_listed(columns)}; wanted y or value, or a column a series")
+        raise InputError(f"{name}: no value column among {_listed(columns)}; wanted y, or a column a series")
     return Layout("wide", time, others, entity=entity)
 
 
@@ -125,7 +121,7 @@ def _refuse_columns(columns: list[str], name: str) -> None:
         if not column.strip():
             raise InputError(f"{name}: column {i + 1} has no name; name it or leave it out")
         if column in RESULTS or column.startswith("anomaly_score:"):
-            raise InputError(f"{name}: column {column!r} is what score writes; give the recording without scores")
+            raise InputError(f"{name}: column {column!r} is what score writes; give it without scores")
 
 
 def _first(columns: list[str], names: Sequence[str]) -> str | None:
@@ -144,108 +140,6 @@ def _listed(columns: list[str]) -> str:
 
 def _time_column(frame: pd.DataFrame, layout: Layout) -> "pd.Series[Any]":
     return pd.Series(frame.index) if layout.time is None else frame[layout.time]
-
-
-def parse_times(column: "pd.Series[Any]", name: str, interval_s: float, where: Where) -> Ints:
-    """(n,) int64 ns UTC of a time column: ISO 8601, epoch s, ms, us or ns, or row numbers.
-
-    A time without a zone is UTC. The first row says which kind of number it is.
-    """
-    if column.isna().any():
-        row = int(np.flatnonzero(column.isna())[0])
-        raise InputError(f"{where(row)}, column {name!r}: no time; wanted {_TIMES}")
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return _nanoseconds(pd.to_datetime(column, utc=True))
-    if pd.api.types.is_bool_dtype(column):
-        raise InputError(f"{where(0)}, column {name!r}: {column.iloc[0]!r} is no time; wanted {_TIMES}")
-    if pd.api.types.is_numeric_dtype(column):
-        return _numbers_to_ns(column, name, interval_s, where)
-    text = column.astype(str).str.strip()
-    try:
-        return _numbers_to_ns(_as_numbers(text), name, interval_s, where)
-    except ValueError:
-        return _iso_to_ns(column, text, name, where)
-
-
-_TIMES = "ISO 8601 (2026-01-31T12:00:00Z), epoch s, ms or ns, or a row number"
-
-
-def _as_numbers(text: "pd.Series[Any]") -> "pd.Series[Any]":
-    float(text.iloc[0])
-    try:
-        return text.astype(np.int64)
-    except (ValueError, OverflowError):
-        return text.astype(np.float64)
-
-
-def _numbers_to_ns(numbers: "pd.Series[Any]", name: str, interval_s: float, where: Where) -> Ints:
-    raw = numbers.to_numpy()
-    first = abs(float(raw[0]))
-    for below, unit in ((ROW_NUMBERS_BELOW, 0), (10**11, _NS), (10**14, 10**6), (10**17, 1000)):
-        if first < below:
-            scale = unit or round(interval_s * _NS)
-            break
-    else:
-        scale = 1
-    limit = float(2**63 - 1) / scale
-    bad = ~(np.abs(raw.astype(np.float64)) < limit)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise InputError(f"{where(row)}, column {name!r}: {raw[row]!s} does not go with the first time {raw[0]!s}")
-    if np.issubdtype(raw.dtype, np.integer):
-        return np.asarray(raw.astype(np.int64) * scale, np.int64)
-    whole = np.floor(raw)
-    return np.asarray(whole.astype(np.int64) * scale + np.round((raw - whole) * scale).astype(np.int64), np.int64)
-
-
-def _iso_to_ns(column: "pd.Series[Any]", text: "pd.Series[Any]", name: str, where: Where) -> Ints:
-    stamps = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
-    if stamps.isna().any():
-        row = int(np.flatnonzero(stamps.isna())[0])
-        raise InputError(f"{where(row)}, column {name!r}: {column.iloc[row]!r} is no time; wanted {_TIMES}")
-    return _nanoseconds(stamps)
-
-
-def _nanoseconds(stamps: "pd.Series[Any]") -> Ints:
-    return stamps.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
-
-
-def parse_values(column: "pd.Series[Any]", name: str, where: Where) -> Floats:
-    """(n,) float64 of a value column; "", NaN and null are no sample. Raises InputError for text and infinity."""
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
-        values: Floats = column.to_numpy(np.float64, na_value=np.nan)
-    else:
-        values = _text_to_floats(column, name, where)
-    infinite = np.isinf(values)
-    if infinite.any():
-        row = int(np.flatnonzero(infinite)[0])
-        raise InputError(
-            f"{where(row)}, column {name!r}: {column.iloc[row]!s} is infinite; wanted a number, or nothing for no sample"
-        )
-    return values
-
-
-def _text_to_floats(column: "pd.Series[Any]", name: str, where: Where) -> Floats:
-    """Each distinct text is read once: recordings repeat themselves."""
-    codes, texts = pd.factorize(column)
-    table = np.array([*map(_number, texts), np.nan])
-    values: Floats = table[codes]
-    wrong = np.array([*(_number(text) is None for text in texts), False])[codes]
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise InputError(
-            f"{where(row)}, column {name!r}: {column.iloc[row]!r} is not a number; wanted a number, or nothing for no sample"
-        )
-    return values
-
-
-def _number(text: object) -> float | None:
-    if isinstance(text, str) and text.strip().lower() in _NO_SAMPLE:
-        return np.nan
-    try:
-        return None if isinstance(text, str) and "_" in text else float(text)  # type: ignore[arg-type]  # may raise
-    except (TypeError, ValueError):
-        return None
 
 
 def _blocks(

@@ -110,7 +110,8 @@ def _read_csv(name: str, content: bytes) -> Sheet:
             ),
         )
     except pa.ArrowInvalid as error:
-        raise InputError(_ragged(name, content, header) or f"{name}: cannot be read as CSV: {error}") from error
+        ragged = _ragged(name, content, header)
+        raise InputError(ragged or f"{name}: cannot be read as CSV: {error}") from error
     if table.num_rows == 0:
         raise InputError(f"{name}: has a header line but no rows")
     return Sheet(name, table, lambda row: f"{name}, line {_line_of(content, row)}")
@@ -153,19 +154,22 @@ def _check_header(place: str, names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         at = [str(i + 1) for i, name in enumerate(names) if name == twice[0]]
-        raise InputError(f"{place}: column {twice[0]!r} stands there {len(at)} times (as number {' and '.join(at)})")
+        raise InputError(
+            f"{place}: columns {' and '.join(at)} are both named {twice[0]!r}; each name must be there once"
+        )
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
         raise InputError(f"{place}: {names[0]!r} holds no comma; wanted columns separated by commas")
 
 
 def _ragged(name: str, content: bytes, header: list[str]) -> str | None:
     for line, fields in _records(content):
+        if len(fields) == len(header):
+            continue
         if len(fields) < len(header):
-            lacks = header[len(fields)]
-            return f"{name}, line {line}: {len(fields)} fields, wanted {len(header)}: column {lacks!r} is missing"
-        if len(fields) > len(header):
-            extra = fields[len(header)]
-            return f"{name}, line {line}: {len(fields)} fields, wanted {len(header)}: {extra!r} has no column"
+            what = f"column {header[len(fields)]!r} is missing"
+        else:
+            what = f"{fields[len(header)]!r} has no column"
+        return f"{name}, line {line}: {len(fields)} fields, wanted {len(header)}: {what}"
     return None
 
 
@@ -173,7 +177,7 @@ def check_output(path: Path, source: Path | None = None) -> None:
     """Raise InputError where `write_sheet` could not write to path, or would overwrite its source."""
     plain = path.name.removesuffix(".gz")
     if not plain.endswith((".csv", ".parquet", ".pq")):
-        raise InputError(f"{path}: wanted a name that ends in .csv, .csv.gz, .parquet or .parquet.gz, or - for stdout")
+        raise InputError(f"{path}: wanted a name that ends in .csv or .parquet (.gz too), or - for stdout")
     if path.is_dir():
         raise InputError(f"{path}: is a directory; give the name of a file")
     if not path.parent.is_dir():
@@ -198,10 +202,10 @@ def write_sheet(path: Path, table: pa.Table) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}; give another place with -o") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give another -o") from error
 
 
-def _write(file: IO[bytes], name: str, table: pa.Table) -> None:
+def _write(file: IO[bytes] | gzip.GzipFile, name: str, table: pa.Table) -> None:
     if name.endswith(".gz"):
         with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed:
             _write(packed, name.removesuffix(".gz"), table)
@@ -213,7 +217,7 @@ def _write(file: IO[bytes], name: str, table: pa.Table) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
-def write_csv(file: IO[bytes], table: pa.Table) -> None:
+def write_csv(file: IO[bytes] | gzip.GzipFile, table: pa.Table) -> None:
     """The table as CSV, UTF-8, quotes only where they are needed; null is an empty field."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
