@@ -1,0 +1,108 @@
+"""Reload of the settings when their file changes; what is invalid changes nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.settings import Settings
+from trimtab.engine.settings_file import load_settings
+
+LIVE = (
+    "settings.false_alarms_per_week", "settings.log_level", "sources.host", "sources.prometheus",
+    "sources.files", "writer",
+)  # fmt: skip
+"""What takes effect at once; everything else at the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What a change of the file comes to.
+
+    settings : to go on with; those that need a restart are still the old ones
+    changed  : names that take effect now
+    later    : names that take effect at the next start
+    """
+
+    settings: Settings
+    changed: tuple[str, ...]
+    later: tuple[str, ...]
+
+
+def compare(old: Settings, new: Settings) -> Reload:
+    """What going from `old` to `new` changes now, and what only at the next start."""
+    changed: list[str] = []
+    later: list[str] = []
+    for name in _names():
+        if _get(old, name) != _get(new, name):
+            (changed if name in LIVE else later).append(name)
+    return Reload(_merged(old, new), tuple(changed), tuple(later))
+
+
+async def watch_settings(
+    path: Path,
+    environ: Mapping[str, str],
+    current: Settings,
+    overrides: Mapping[str, object] | None = None,
+    stop: asyncio.Event | None = None,
+    recheck_s: float = 5.0,
+) -> AsyncIterator[Reload | SettingsError]:
+    """Yield a Reload, or the reason why not, each time the file's content changed.
+
+    Watches the folder, not the file: editors and Kubernetes replace files. Looks again every `recheck_s`
+    seconds, because some file systems tell nothing.
+    """
+    from watchfiles import awatch
+
+    seen = _content(path)
+    folder, pause_ms = path.parent, int(recheck_s * 1000)
+    async for _ in awatch(
+        folder, stop_event=stop, recursive=False, debounce=300, rust_timeout=pause_ms, yield_on_timeout=True
+    ):
+        content = _content(path)
+        if content == seen:
+            continue
+        seen = content
+        outcome = reread(path, environ, current, overrides)
+        if isinstance(outcome, Reload):
+            current = outcome.settings
+        yield outcome
+
+
+def reread(
+    path: Path, environ: Mapping[str, str], current: Settings, overrides: Mapping[str, object] | None = None
+) -> Reload | SettingsError:
+    """What the file says now against what is in force."""
+    try:
+        return compare(current, load_settings(path, environ, overrides))
+    except SettingsError as error:
+        return error
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _names() -> list[str]:
+    split = ("settings", "sources", "api", "retention")
+    whole = [name for name in Settings.model_fields if name not in split]
+    inside = {name: type(getattr(Settings(), name)).model_fields for name in split}
+    return [f"{name}.{field}" for name, fields in inside.items() for field in fields] + whole
+
+
+def _get(settings: Settings, dotted: str) -> object:
+    value: object = settings
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _merged(old: Settings, new: Settings) -> Settings:
+    general = old.settings.model_copy(
+        update={name: getattr(new.settings, name) for name in ("false_alarms_per_week", "log_level")}
+    )
+    return old.model_copy(update={"settings": general, "sources": new.sources, "writer": new.writer})

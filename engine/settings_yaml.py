@@ -1,0 +1,110 @@
+"""trimtab.yaml as plain values, each with the place it stands at."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trimtab.engine.errors import SettingsError
+
+Key = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Raw:
+    """Values before they are checked, and where each came from ("trimtab.yaml:12")."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[Key, str] = field(default_factory=dict)
+
+    def place(self, key: Key) -> str:
+        """Where this value stands, or the nearest section around it."""
+        for length in range(len(key), 0, -1):
+            if key[:length] in self.places:
+                return self.places[key[:length]]
+        return "settings"
+
+    def set(self, key: Key, value: object, place: str) -> None:
+        """Put a value in, over what is there, and make the sections around it."""
+        section = self.values
+        for name in key[:-1]:
+            inside = section.get(name)
+            if not isinstance(inside, dict):
+                inside = section[name] = {}
+            section = inside
+        section[key[-1]] = value
+        self.places[key] = place
+
+
+def read_yaml(path: Path) -> Raw:
+    """The values of a file. Raises SettingsError, with the line, where it is no YAML mapping."""
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    return parse_yaml(text, path.name)
+
+
+def parse_yaml(text: str, name: str) -> Raw:
+    r"""As `read_yaml`, from text.
+
+    >>> parse_yaml("api:\n  port: 1", "trimtab.yaml").place(("api", "port"))
+    'trimtab.yaml:2'
+    """
+    raw = Raw()
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return raw
+        if not isinstance(root, yaml.MappingNode):
+            raise SettingsError(
+                f"{name}:1: wanted sections such as `settings:` and `sources:`, not {root.value!r}"
+            )
+        raw.values = _mapping(loader, root, (), raw, name, ())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SettingsError(f"{name}:{line}: not YAML: {error.problem or error}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{name}: not YAML: {error}") from None
+    finally:
+        loader.dispose()
+    return raw
+
+
+def _mapping(
+    loader: yaml.SafeLoader,
+    node: yaml.MappingNode,
+    key: Key,
+    raw: Raw,
+    name: str,
+    above: tuple[yaml.Node, ...],
+) -> dict[str, Any]:
+    if node in above:
+        raise SettingsError(f"{name}:{node.start_mark.line + 1}: this anchor contains itself")
+    _refuse_repeats(node, key, name)
+    loader.flatten_mapping(node)
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        inside = (*key, str(key_node.value))
+        raw.places[inside] = f"{name}:{key_node.start_mark.line + 1}"
+        if isinstance(value_node, yaml.MappingNode):
+            values[inside[-1]] = _mapping(loader, value_node, inside, raw, name, (*above, node))
+        else:
+            values[inside[-1]] = loader.construct_object(value_node, deep=True)
+    return values
+
+
+def _refuse_repeats(node: yaml.MappingNode, key: Key, name: str) -> None:
+    first: dict[str, int] = {}
+    for key_node, _ in node.value:
+        line = key_node.start_mark.line + 1
+        if key_node.value in first and key_node.value != "<<":
+            where = ".".join((*key, str(key_node.value)))
+            raise SettingsError(
+                f"{name}:{line}: {where} stands here and in line {first[key_node.value]}; keep one"
+            )
+        first[key_node.value] = line

@@ -1,0 +1,218 @@
+"""Settings from a file, the environment and the command line, and their reload."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.settings_file import load_settings
+from trimtab.engine.settings_watch import Reload, reread, watch_settings
+
+
+def write(folder: Path, text: str) -> Path:
+    """A trimtab.yaml with that text."""
+    path = folder / "trimtab.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_need_no_file():
+    """Without a file and environment every setting has its default."""
+    settings = load_settings(None, {"HOME": "/nowhere"})
+    assert settings.api.port == 8600
+    assert settings.sources.host.interval == 5.0
+    assert "~" not in str(settings.settings.data_dir)
+
+
+def test_file_environment_and_command_line(tmp_path):
+    """The environment goes over the file, the command line over both."""
+    path = write(
+        tmp_path, "settings: {log_level: debug}\napi: {port: 1}\nsources:\n  prometheus:\n    interval: 30s\n"
+    )
+    environ = {"TRIMTAB_API__PORT": "2", "TRIMTAB_API__HOST": "::1", "PATH": "/bin"}
+    settings = load_settings(
+        path, environ, {"api.port": 3, "sources.prometheus.url": "http://p:1", "api.host": None}
+    )
+    assert (settings.settings.log_level, settings.api.port, settings.api.host) == ("debug", 3, "::1")
+    assert settings.sources.prometheus is not None
+    assert settings.sources.prometheus.interval == 30.0
+    assert settings.sources.prometheus.url == "http://p:1"
+
+
+def test_empty_section_means_its_defaults(tmp_path):
+    """`prometheus:` with nothing below it turns Prometheus on with its defaults."""
+    settings = load_settings(write(tmp_path, "settings:\nsources:\n  prometheus:\n"), {})
+    assert settings.sources.prometheus is not None
+    assert settings.sources.prometheus.url == "http://localhost:9090"
+
+
+def test_relative_paths_start_at_the_file(tmp_path):
+    """A relative path in the file starts at the file's folder."""
+    text = "settings: {data_dir: state}\nsources: {files: {paths: [a.csv, /b.csv]}}\n"
+    settings = load_settings(write(tmp_path, text), {})
+    assert settings.settings.data_dir == tmp_path / "state"
+    assert settings.sources.files is not None
+    assert settings.sources.files.paths == (tmp_path / "a.csv", Path("/b.csv"))
+
+
+MISTAKES = [
+    # a value that is not one of the allowed
+    ("settings:\n  log_level: loud\n", "trimtab.yaml:2: settings.log_level is 'loud'; it must be 'debug'"),
+    # a duration without a known unit
+    (
+        "sources:\n  host:\n    interval: 5x",
+        "trimtab.yaml:3: sources.host.interval is '5x'; '5x' is not a duration",
+    ),
+    # out of range
+    ("api:\n\n  port: 70000", "trimtab.yaml:3: api.port is 70000; it must be less than or equal to 65535"),
+    # a typo in a name
+    (
+        "sources:\n  promethus: {}",
+        "trimtab.yaml:2: sources.promethus is not a setting; did you mean sources.prometheus?",
+    ),
+    # a name in the wrong section
+    ("data_dir: /x", "trimtab.yaml:1: data_dir is not a setting; did you mean settings.data_dir?"),
+    # a section of a later version
+    ("tools: {redis: {}}", "trimtab.yaml:1: tools is not known to this version of Trimtab"),
+    # something that must be there
+    ("writer: {}", "trimtab.yaml:1: writer.remote_write_url is missing"),
+    # a section that is a number
+    ("api: 3", "trimtab.yaml:1: api is 3; "),
+    # not a mapping at all
+    ("- a\n- b\n", "trimtab.yaml:1: wanted sections such as"),
+    # not YAML
+    ("api: {port: 1\nsettings: [", "not YAML"),
+    # the same key twice
+    ("api: {port: 1}\napi: {port: 2}\n", "trimtab.yaml:2: api stands here and in line 1; keep one"),
+    # a secret given twice
+    (
+        "api: {admin_key: a, admin_key_file: b}",
+        "api.admin_key and api.admin_key_file (trimtab.yaml:1) are both set",
+    ),
+    # inside a mapping whose keys are free
+    ("sources: {prometheus: {queries: {q: {exprr: up}}}}", "did you mean sources.prometheus.queries.q.expr?"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_a_mistake_is_explained(tmp_path, text, message):
+    """An error names the key, its value, the line and what is allowed."""
+    with pytest.raises(SettingsError) as error:
+        load_settings(write(tmp_path, text), {})
+    assert message in str(error.value)
+
+
+def test_every_mistake_is_named_at_once(tmp_path):
+    """Two mistakes give two lines."""
+    with pytest.raises(SettingsError) as error:
+        load_settings(write(tmp_path, "api: {port: x}\nretention: {days: 0}"), {})
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_secret_stays_out_of_the_message(tmp_path):
+    """A wrong secret, or a URL with a user in it, is not shown."""
+    text = "api: {admin_key: [hunter2]}\nsources: {prometheus: {timeout: 'http://u:hunter2@h'}}"
+    with pytest.raises(SettingsError) as error:
+        load_settings(write(tmp_path, text), {})
+    assert "api.admin_key is (hidden)" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "TRIMTAB_API__PROT",
+            "1",
+            "environment TRIMTAB_API__PROT: api.prot is not a setting; did you mean api.port?",
+        ),
+        ("TRIMTAB_API_PORT", "1", "did you mean TRIMTAB_API__PORT (two underscores)?"),
+        ("TRIMTAB_WRITER__HEADERS", "x", "writer.headers wants YAML such as"),
+    ],
+)
+def test_a_wrong_variable_is_refused(name, value, message):
+    """A misspelt variable is refused with the right spelling."""
+    with pytest.raises(SettingsError) as error:
+        load_settings(None, {name: value})
+    assert message in str(error.value)
+
+
+def test_variables_hold_lists_secrets_and_mappings():
+    """A list may be YAML or comma-separated, a mapping is YAML, a secret is taken as it is."""
+    settings = load_settings(
+        None,
+        {
+            "TRIMTAB_API__ALLOWED_HOSTS": "a.example, b.example",
+            "TRIMTAB_API__ADMIN_KEY": "[123]: not yaml",
+            "TRIMTAB_SOURCES__PROMETHEUS__HEADERS": "{X-Scope-OrgID: team}",
+            "TRIMTAB_SOURCES__PROMETHEUS__BASIC_AUTH__USERNAME": "007",
+            "TRIMTAB_SOURCES__PROMETHEUS__BASIC_AUTH__PASSWORD_FILE": "/run/secrets/p",
+            "TRIMTAB_REQUIRE": "all",
+        },
+    )
+    assert settings.api.allowed_hosts == ("a.example", "b.example")
+    assert settings.api.admin_key is not None
+    assert settings.api.admin_key.get_secret_value() == "[123]: not yaml"
+    prometheus = settings.sources.prometheus
+    assert prometheus is not None
+    assert prometheus.headers["X-Scope-OrgID"].get_secret_value() == "team"
+    assert prometheus.basic_auth is not None
+    assert prometheus.basic_auth.username == "007"
+
+
+def test_the_admin_key_file_has_a_short_name():
+    """TRIMTAB_ADMIN_KEY_FILE seeds the admin key."""
+    assert load_settings(None, {"TRIMTAB_ADMIN_KEY_FILE": "/k"}).api.admin_key_file == Path("/k")
+
+
+def test_no_home_folder_is_said(monkeypatch):
+    """Where a user has no home folder the message says which variable to set."""
+
+    def no_home(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with pytest.raises(SettingsError, match="TRIMTAB_SETTINGS__DATA_DIR"):
+        load_settings(None, {})
+
+
+def test_a_missing_file_is_said(tmp_path):
+    """A file that is not there is an error, not the defaults."""
+    with pytest.raises(SettingsError, match=r"none\.yaml cannot be read"):
+        load_settings(tmp_path / "none.yaml", {})
+
+
+def test_a_reload_tells_now_from_later(tmp_path):
+    """What can change while running changes; the rest is named and kept."""
+    old = load_settings(write(tmp_path, "api: {port: 1}"), {})
+    text = "api: {port: 2}\nsettings: {log_level: debug}\nsources: {host: {interval: 9}}"
+    outcome = reread(write(tmp_path, text), {}, old)
+    assert isinstance(outcome, Reload)
+    assert set(outcome.changed) == {"settings.log_level", "sources.host"}
+    assert outcome.later == ("api.port",)
+    assert outcome.settings.api.port == 1
+    assert outcome.settings.sources.host.interval == 9.0
+
+
+async def test_an_invalid_file_changes_nothing_and_says_why(tmp_path):
+    """An invalid file yields the reason; the next valid one is taken against what was in force."""
+    path = write(tmp_path, "settings: {log_level: info}")
+    current = load_settings(path, {})
+    stop = asyncio.Event()
+    watching = watch_settings(path, {}, current, stop=stop, recheck_s=0.05)
+
+    async def after(text: str) -> Reload | SettingsError:
+        outcome = asyncio.ensure_future(anext(watching))
+        await asyncio.sleep(0)
+        write(tmp_path, text)
+        return await asyncio.wait_for(outcome, 20)
+
+    refused = await after("settings: {log_level: loud}")
+    taken = await after("settings: {log_level: debug}")
+    stop.set()
+    assert "settings.log_level is 'loud'" in str(refused)
+    assert isinstance(taken, Reload)
+    assert taken.changed == ("settings.log_level",)
+    assert taken.settings.settings.log_level == "debug"
+    await watching.aclose()
