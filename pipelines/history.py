@@ -63,13 +63,13 @@ class PrometheusHistory:
 
     def _ask(
         self,
-        client: Any,
+        client: Any,  # noqa: ANN401 - prometheus-api-client has no types
         selector: str,
         begin: datetime,
         until: datetime,
-        step_s: float,  # noqa: ANN401
+        step_s: float,
     ) -> list[dict[str, Any]]:
-        from prometheus_api_client import PrometheusApiClientException
+        from prometheus_api_client.exceptions import PrometheusApiClientException
         from requests import RequestException
 
         try:
@@ -146,7 +146,7 @@ def _escaped(value: str) -> str:
 
 
 def _reason(answer: str) -> str:
-    told = re.search(r'"error":"((?:[^"\\\\]|\\\\.)*)"', answer)
+    told = re.search(r'"error":"((?:[^"\\]|\\.)*)"', answer)
     return told.group(1) if told else answer[:300]
 
 

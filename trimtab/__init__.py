@@ -1,0 +1,39 @@
+"""Trimtab watches metric series, says which behave unlike themselves, and why.
+
+The public names are loaded when they are first used, so that importing this costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trimtab.pipelines.history import history
+    from trimtab.pipelines.plot import plot
+    from trimtab.pipelines.score import score
+
+    __version__: str
+
+__all__ = ["__version__", "history", "plot", "score"]
+
+_HOMES = {
+    "history": "trimtab.pipelines.history",
+    "plot": "trimtab.pipelines.plot",
+    "score": "trimtab.pipelines.score",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version("trimtab")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'trimtab' has no attribute {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
