@@ -1,0 +1,1 @@
+"""From samples to anomalies: decisions without I/O. Ticks close, are scored, and become anomalies."""

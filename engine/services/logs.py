@@ -1,0 +1,150 @@
+"""Logs: one JSON object a line, or a readable form on a terminal; secrets are hidden in both.
+
+Our own events and those of libraries (uvicorn, SQLAlchemy, alembic) take the same way. A trace id, bound
+for the length of a tick, request or job, stands on every line that is written meanwhile.
+"""
+
+import logging
+import secrets
+import sys
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from pydantic import BaseModel, SecretStr
+from structlog.typing import EventDict, Processor
+
+from trimtab.engine.redaction import HIDDEN, clean
+
+Format = Literal["auto", "json", "console"]
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_QUIET = {"uvicorn.access": "error", "httpx": "warning", "httpcore": "warning", "watchfiles": "warning",
+"""Libraries whose lower levels say nothing that our own lines do not."""
+"""Libraries whose lower levels say nothing that our own lines do not say."""
+_SHORTEST_SECRET = 6
+
+
+class Redactor:
+    """A processor that hides secrets by name, by form, and those that the settings hold by value.
+
+    >>> Redactor({"hunter22"})(None, "info", {"event": "no hunter22", "token": "x", "series": 3})
+    {'event': 'no (hidden)', 'token': '(hidden)', 'series': 3}
+    """
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self.known = {value for value in known if len(value) >= _SHORTEST_SECRET}
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
+        """The event without its secrets."""
+        held = {key: event.pop(key) for key in ("_record", "_from_structlog") if key in event}
+        cleaned = clean(event)
+        if not isinstance(cleaned, dict):
+            raise TypeError(f"an event is a mapping, not {type(event).__name__}")
+        return {**self._without_known(cleaned), **held}
+
+    def _without_known(self, value: Any) -> Any:  # noqa: ANN401 - any part of an event
+        if isinstance(value, str):
+            for known in self.known:
+                value = value.replace(known, HIDDEN)
+            return value
+        if isinstance(value, dict):
+            return {key: self._without_known(item) for key, item in value.items()}
+        return [self._without_known(item) for item in value] if isinstance(value, list) else value
+
+
+_redactor = Redactor()
+
+
+def configure_logs(level: str = "info", form: Format = "auto", stream: TextIO | None = None) -> None:
+    """Send everything that is logged to `stream` (stderr).
+
+    level : debug, info, warning or error
+    form  : "auto" = console form on a terminal, else JSON
+    """
+    out = stream or sys.stderr
+    console = form == "console" or (form == "auto" and out.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper("iso", utc=True, key="time"),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=_last(console, out), foreign_pre_chain=shared)
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    logging.captureWarnings(capture=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+    set_level(level)
+
+
+def _last(console: bool, out: TextIO) -> list[Processor]:
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if console:
+        plain = structlog.dev.plain_traceback
+        render: Processor = structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), exception_formatter=plain, timestamp_key="time", sort_keys=False
+        )
+        return [remove, structlog.processors.format_exc_info, _redactor, render]
+    return [remove, structlog.processors.format_exc_info, _redactor, structlog.processors.JSONRenderer(_json)]
+
+
+def _json(event: object, **_: object) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def set_level(level: str) -> None:
+    """Change what is logged from now on. Raises ValueError for a level that is not there."""
+    if level not in _LEVELS:
+        raise ValueError(f"log level {level!r} is not one of {', '.join(_LEVELS)}")
+    logging.getLogger().setLevel(_LEVELS[level])
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(_LEVELS[least], _LEVELS[level]))
+
+
+def hide(values: Iterable[str]) -> None:
+    """Never show these strings again; shorter ones than 6 characters are hidden by name only."""
+    _redactor.known |= Redactor(values).known
+
+
+def secrets_in(settings: BaseModel) -> set[str]:
+    """Every secret value that the settings hold, for `hide`."""
+    found: set[str] = set()
+    for name in type(settings).model_fields:
+        found |= _secrets_of(getattr(settings, name))
+    return found
+
+
+def _secrets_of(value: object) -> set[str]:
+    if isinstance(value, SecretStr):
+        return {value.get_secret_value()}
+    if isinstance(value, BaseModel):
+        return secrets_in(value)
+    if isinstance(value, dict):
+        return {secret for item in value.values() for secret in _secrets_of(item)}
+    return set()
+
+
+@contextmanager
+def traced(**fields: object) -> Iterator[str]:
+    """Give every line written inside one new trace id (32 hex digits) and these fields."""
+    trace_id = secrets.token_hex(16)
+    with structlog.contextvars.bound_contextvars(trace_id=trace_id, **fields):
+        yield trace_id
