@@ -1,0 +1,196 @@
+"""What psutil tells of this machine, as samples: levels, counts that become rates, and shares of CPU time."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from trimtab.engine.types import SeriesKey
+
+Sample = tuple[SeriesKey, float]
+
+_IDLE_MODES = ("idle", "iowait")
+_GUEST_MODES = ("guest", "guest_nice")
+"""Counted in user and nice already."""
+_VIRTUAL_LINKS = ("lo", "veth", "tap", "tun", "dummy", "cni", "cali", "flannel", "ifb")
+_VIRTUAL_DISKS = ("loop", "ram", "zram", "sr", "fd")
+_PSEUDO_FILE_SYSTEMS = frozenset({"squashfs", "iso9660", "overlay", "tmpfs", "devtmpfs", "ramfs", "nsfs"})
+_LINK_COUNTS = {
+    "bytes_recv": "host_network_received_bytes_per_second",
+    "bytes_sent": "host_network_sent_bytes_per_second",
+    "packets_recv": "host_network_received_packets_per_second",
+    "packets_sent": "host_network_sent_packets_per_second",
+}
+_DISK_COUNTS = {
+    "read_bytes": "host_disk_read_bytes_per_second",
+    "write_bytes": "host_disk_written_bytes_per_second",
+    "read_count": "host_disk_reads_per_second",
+    "write_count": "host_disk_writes_per_second",
+}
+
+HELP = {
+    "host_cpu_busy_ratio": "Share of time in which a core did not idle.",
+    "host_cpu_mode_ratio": "Share of time that all cores together spent in a mode.",
+    "host_load1": "Runnable and waiting tasks, mean of a minute.",
+    "host_load5": "Runnable and waiting tasks, mean of five minutes.",
+    "host_load15": "Runnable and waiting tasks, mean of fifteen minutes.",
+    "host_memory_available_bytes": "Memory that programs can still get without swapping.",
+    "host_memory_used_ratio": "Share of memory that programs cannot get any more.",
+    "host_swap_used_bytes": "Swap in use.",
+    "host_swap_in_bytes_per_second": "Read back from swap.",
+    "host_swap_out_bytes_per_second": "Written to swap.",
+    "host_context_switches_per_second": "Switches between tasks.",
+    "host_interrupts_per_second": "Hardware interrupts.",
+    "host_disk_read_bytes_per_second": "Read from a disk.",
+    "host_disk_written_bytes_per_second": "Written to a disk.",
+    "host_disk_reads_per_second": "Read requests that a disk finished.",
+    "host_disk_writes_per_second": "Write requests that a disk finished.",
+    "host_disk_busy_ratio": "Share of time in which a disk had work.",
+    "host_filesystem_used_ratio": "Share of a file system that is full.",
+    "host_network_received_bytes_per_second": "Received by an interface.",
+    "host_network_sent_bytes_per_second": "Sent by an interface.",
+    "host_network_received_packets_per_second": "Packets that an interface received.",
+    "host_network_sent_packets_per_second": "Packets that an interface sent.",
+    "host_network_faults_per_second": "Packets that an interface dropped or found faulty, both ways.",
+    "host_file_handles_open": "Open file handles of the whole system.",
+    "host_processes": "Processes that exist.",
+    "host_process_cpu_ratio": "CPU of all processes of one name; 1 = one core.",
+    "host_process_resident_memory_bytes": "Resident memory of all processes of one name.",
+}
+_UNITS = {"_bytes_per_second": "B/s", "_per_second": "1/s", "_ratio": "ratio", "_bytes": "B"}
+
+
+def unit_of(metric: str) -> str:
+    """Unit of a metric of this source.
+
+    >>> unit_of("host_disk_read_bytes_per_second"), unit_of("host_load1")
+    ('B/s', '')
+    """
+    return next((unit for ending, unit in _UNITS.items() if metric.endswith(ending)), "")
+
+
+def key(metric: str, **labels: str) -> SeriesKey:
+    """A series of this machine."""
+    return SeriesKey.of("host", metric, labels)
+
+
+def load() -> Iterator[Sample]:
+    """Load averages."""
+    for minutes, value in zip((1, 5, 15), os.getloadavg(), strict=True):
+        yield key(f"host_load{minutes}"), value
+
+
+def memory() -> Iterator[Sample]:
+    """Memory, and swap where there is some."""
+    seen = psutil.virtual_memory()
+    yield key("host_memory_available_bytes"), float(seen.available)
+    yield key("host_memory_used_ratio"), 1.0 - seen.available / seen.total
+    swap = psutil.swap_memory()
+    if swap.total:
+        yield key("host_swap_used_bytes"), float(swap.used)
+
+
+def handles(path: Path = Path("/proc/sys/fs/file-nr")) -> Iterator[Sample]:
+    """Open file handles, where the system tells (Linux)."""
+    if path.exists():
+        yield key("host_file_handles_open"), float(path.read_text().split()[0])
+
+
+def processes() -> Iterator[Sample]:
+    """How many processes there are."""
+    yield key("host_processes"), float(len(psutil.pids()))
+
+
+def mounts() -> list[str]:
+    """Mount points of real, writable, local file systems; of several on one device the shortest."""
+    chosen: dict[str, str] = {}
+    for part in psutil.disk_partitions(all=False):
+        pseudo = part.fstype in _PSEUDO_FILE_SYSTEMS or "ro" in part.opts.split(",")
+        if pseudo or Path(part.mountpoint).is_file():
+            continue
+        before = chosen.get(part.device, part.mountpoint)
+        chosen[part.device] = min(before, part.mountpoint, key=lambda m: (len(m), m))
+    return sorted(chosen.values())
+
+
+def file_systems(points: list[str]) -> Iterator[Sample]:
+    """How full each is; NaN where it cannot be asked now."""
+    for point in points:
+        try:
+            used = psutil.disk_usage(point).percent / 100
+        except OSError:
+            used = float("nan")
+        yield key("host_filesystem_used_ratio", mountpoint=point), used
+
+
+def swap_counts() -> Iterator[Sample]:
+    """Bytes swapped so far, where there is swap."""
+    swap = psutil.swap_memory()
+    if swap.total:
+        yield key("host_swap_in_bytes_per_second"), float(swap.sin)
+        yield key("host_swap_out_bytes_per_second"), float(swap.sout)
+
+
+def kernel_counts() -> Iterator[Sample]:
+    """Context switches and interrupts so far."""
+    seen = psutil.cpu_stats()
+    yield key("host_context_switches_per_second"), float(seen.ctx_switches)
+    yield key("host_interrupts_per_second"), float(seen.interrupts)
+
+
+def disk_counts(blocks: Path = Path("/sys/block")) -> Iterator[Sample]:
+    """What whole disks did so far; partitions, loop devices and the like are left out."""
+    whole = {entry.name for entry in blocks.iterdir()} if blocks.is_dir() else None
+    for device, seen in sorted((psutil.disk_io_counters(perdisk=True) or {}).items()):
+        if device.startswith(_VIRTUAL_DISKS) or (whole is not None and device not in whole):
+            continue
+        for name, metric in _DISK_COUNTS.items():
+            yield key(metric, device=device), float(getattr(seen, name))
+        if hasattr(seen, "busy_time"):
+            yield key("host_disk_busy_ratio", device=device), seen.busy_time / 1000
+
+
+def network_counts() -> Iterator[Sample]:
+    """What interfaces moved so far; loopback and virtual ones are left out."""
+    for device, seen in sorted(psutil.net_io_counters(pernic=True).items()):
+        if device.startswith(_VIRTUAL_LINKS):
+            continue
+        for name, metric in _LINK_COUNTS.items():
+            yield key(metric, interface=device), float(getattr(seen, name))
+        faults = seen.errin + seen.errout + seen.dropin + seen.dropout
+        yield key("host_network_faults_per_second", interface=device), float(faults)
+
+
+CpuTimes = dict[str, dict[str, float]]
+"""Core -> mode -> seconds since boot."""
+
+
+def cpu_times() -> CpuTimes:
+    """Seconds that each core spent in each mode."""
+    return {
+        str(core): {m: v for m, v in seen._asdict().items() if m not in _GUEST_MODES}
+        for core, seen in enumerate(psutil.cpu_times(percpu=True))
+    }
+
+
+def cpu_shares(before: CpuTimes, after: CpuTimes) -> Iterator[Sample]:
+    """Busy share of each core and share of each mode over all, 0..1; NaN where no time passed.
+
+    The shares are of the CPU time that passed, not of the wall clock, so they never pass 1.
+    """
+    spent: dict[str, float] = {}
+    for core, now in after.items():
+        gone = {m: max(v - before.get(core, {}).get(m, float("nan")), 0.0) for m, v in now.items()}
+        total = sum(gone.values())
+        idle = sum(gone.get(m, 0.0) for m in _IDLE_MODES)
+        yield key("host_cpu_busy_ratio", core=core), (total - idle) / total if total > 0 else float("nan")
+        for mode, value in gone.items():
+            spent[mode] = spent.get(mode, 0.0) + value
+    everything = sum(spent.values())
+    for mode, value in spent.items():
+        if mode != "idle":
+            yield (
+                key("host_cpu_mode_ratio", mode=mode),
+                value / everything if everything > 0 else float("nan"),
+            )
