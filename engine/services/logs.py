@@ -20,8 +20,10 @@ from trimtab.engine.redaction import HIDDEN, clean
 
 Format = Literal["auto", "json", "console"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_QUIET = {"uvicorn.access": "error", "httpx": "warning", "httpcore": "warning", "watchfiles": "warning",
-"""Libraries whose lower levels say nothing that our own lines do not."""
+_QUIET = {
+    "uvicorn.access": "error", "httpx": "warning", "httpcore": "warning", "watchfiles": "warning",
+    "numba": "warning", "alembic": "warning", "sqlalchemy": "warning", "asyncio": "warning",
+}  # fmt: skip
 """Libraries whose lower levels say nothing that our own lines do not say."""
 _SHORTEST_SECRET = 6
 

@@ -1,0 +1,138 @@
+"""Samples -> closed ticks: one value a series and interval, whatever order and repetition they came in."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trimtab.engine.types import Floats, Ints, Reading, SeriesKey
+from trimtab.models.contracts import Bools
+
+EARLY = 4
+"""A sample up to a quarter of the interval early still counts for the tick: clocks differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedTick:
+    """What one source said of one interval.
+
+    time     : int64 ns, a multiple of the interval
+    keys     : the series that it gave; the very tuple of the Reading where one reading made the tick
+    values   : (n,) float64 by key, NaN = no sample in this interval
+    complete : it answered whole: a series that is not in `keys` is really gone
+    """
+
+    time: int
+    keys: tuple[SeriesKey, ...]
+    values: Floats
+    complete: bool
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it did not answer at all."""
+        return not self.complete and not self.keys
+
+
+@dataclass(slots=True)
+class _Part:
+    keys: tuple[SeriesKey, ...]
+    times: Ints
+    values: Floats
+    mine: Bools
+
+
+@dataclass(slots=True)
+class _Open:
+    parts: list[_Part] = field(default_factory=list)
+    complete: bool = False
+
+
+class TickAssembler:
+    """Gathers the samples of one source and closes a tick `grace_s` after its time.
+
+    Within that window repeats and disorder change nothing: of the samples of a series the latest by sample
+    time counts; of two of the same time the larger value, so that their order does not matter. Samples for
+    a tick that is closed are dropped and counted in `late`.
+
+    >>> a = TickAssembler(interval_s=5)
+    >>> key = SeriesKey("host", "load1")
+    >>> at = 5_200_000_000
+    >>> a.add(Reading(at, (key,), np.array([at]), np.array([0.5])))
+    >>> [(tick.time, tick.values.tolist()) for tick in a.close(at)]
+    [(5000000000, [0.5])]
+    """
+
+    def __init__(self, interval_s: float, grace_s: float = 0.0) -> None:
+        self.interval_ns = round(interval_s * 1e9)
+        self.grace_ns = round(grace_s * 1e9)
+        self.late = 0
+        self.closed_to = -(2**62)
+        self._open: dict[int, _Open] = {}
+        self._checked: tuple[SeriesKey, ...] | None = None
+
+    def tick_of(self, time_ns: int) -> int:
+        """The tick that a sample of that time counts for."""
+        return (time_ns + self.interval_ns // EARLY) // self.interval_ns * self.interval_ns
+
+    def add(self, reading: Reading) -> None:
+        """Take in what a source gave. Samples of a later tick wait for it."""
+        home = self.tick_of(reading.time)
+        ticks = (reading.times + self.interval_ns // EARLY) // self.interval_ns * self.interval_ns
+        sampled = ~np.isnan(reading.values)
+        in_time = sampled & (ticks > self.closed_to)
+        self.late += int(np.count_nonzero(sampled & ~in_time))
+        elsewhere = {int(tick) for tick in np.unique(ticks[in_time])} - {home}
+        for tick in sorted(elsewhere | {home} if home > self.closed_to else elsewhere):
+            part = _Part(reading.keys, reading.times, reading.values, in_time & (ticks == tick))
+            self._at(tick).parts.append(part)
+        if home > self.closed_to:
+            self._at(home).complete |= reading.complete
+
+    def fail(self, time_ns: int) -> None:
+        """The source did not answer: the tick is unknown, unless another reading fills it."""
+        if self.tick_of(time_ns) > self.closed_to:
+            self._at(self.tick_of(time_ns))
+
+    def close(self, watermark_ns: int) -> list[ClosedTick]:
+        """The ticks whose window is over at `watermark_ns`, oldest first."""
+        due = sorted(tick for tick in self._open if tick + self.grace_ns <= watermark_ns)
+        return [self._closed(tick) for tick in due]
+
+    def flush(self) -> list[ClosedTick]:
+        """Every tick that is open: the source is at its end."""
+        return [self._closed(tick) for tick in sorted(self._open)]
+
+    def _at(self, tick: int) -> _Open:
+        return self._open.setdefault(tick, _Open())
+
+    def _closed(self, tick: int) -> ClosedTick:
+        done = self._open.pop(tick)
+        self.closed_to = max(self.closed_to, tick)
+        if len(done.parts) == 1 and self._distinct(done.parts[0].keys):
+            part = done.parts[0]
+            return ClosedTick(tick, part.keys, np.where(part.mine, part.values, np.nan), done.complete)
+        keys, values = _merge(done.parts)
+        return ClosedTick(tick, keys, values, done.complete)
+
+    def _distinct(self, keys: tuple[SeriesKey, ...]) -> bool:
+        if keys is not self._checked and len(set(keys)) == len(keys):
+            self._checked = keys
+        return keys is self._checked
+
+
+def _merge(parts: list[_Part]) -> tuple[tuple[SeriesKey, ...], Floats]:
+    keys = _union(part.keys for part in parts)
+    slot = {key: i for i, key in enumerate(keys)}
+    best_time = np.full(len(keys), np.iinfo(np.int64).min)
+    best = np.full(len(keys), np.nan)
+    for part in parts:
+        for i in np.flatnonzero(part.mine).tolist():
+            at, time, value = slot[part.keys[i]], part.times[i], part.values[i]
+            if time > best_time[at] or (time == best_time[at] and value > best[at]):
+                best_time[at], best[at] = time, value
+    return keys, best
+
+
+def _union(groups: Iterable[tuple[SeriesKey, ...]]) -> tuple[SeriesKey, ...]:
+    """All keys once, in an order that does not depend on which group came first."""
+    return tuple(sorted({key for group in groups for key in group}, key=lambda k: (k.metric, k.labels)))

@@ -1,0 +1,147 @@
+"""Closing ticks: order, repeats and late samples."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.engine.sensing.ticks import ClosedTick, TickAssembler
+from trimtab.engine.types import Reading, SeriesKey
+
+SECOND = 1_000_000_000
+A, B, C = (SeriesKey.of("x", name) for name in "abc")
+
+
+def reading(at_s, samples, complete=True):
+    """A reading at a second: key -> (sample time in seconds, value)."""
+    keys = tuple(samples)
+    times = np.array([round(t * SECOND) for t, _ in samples.values()], np.int64)
+    values = np.array([v for _, v in samples.values()], np.float64)
+    return Reading(round(at_s * SECOND), keys, times, values, complete)
+
+
+def content(ticks: list[ClosedTick]):
+    """Ticks as comparable values: time -> key -> value, without what is NaN."""
+    return [
+        (
+            tick.time // SECOND,
+            tick.complete,
+            {k: v for k, v in zip(tick.keys, tick.values, strict=True) if v == v},
+        )
+        for tick in ticks
+    ]
+
+
+def test_a_tick_is_a_multiple_of_the_interval():
+    """Samples a bit early or late in their interval count for the same tick."""
+    a = TickAssembler(5)
+    assert [a.tick_of(round(t * SECOND)) // SECOND for t in (8.7, 8.8, 10, 12, 13.7, 13.8)] == [
+        5,
+        10,
+        10,
+        10,
+        10,
+        15,
+    ]
+
+
+def test_one_reading_makes_one_tick_with_its_very_keys():
+    """Where one reading made the tick its own tuple of keys goes on."""
+    a = TickAssembler(5)
+    one = reading(10.1, {A: (10.1, 1.0), B: (10.1, float("nan"))})
+    a.add(one)
+    (tick,) = a.close(10 * SECOND)
+    assert tick.keys is one.keys
+    assert tick.complete
+    assert tick.values[0] == 1.0
+    assert np.isnan(tick.values[1])
+
+
+def test_grace_keeps_a_tick_open():
+    """A tick closes when its grace window is over, not before."""
+    a = TickAssembler(5, grace_s=2)
+    a.add(reading(10, {A: (10, 1.0)}))
+    assert a.close(11 * SECOND) == []
+    a.add(reading(11, {A: (11, 2.0)}))
+    assert content(a.close(12 * SECOND)) == [(10, True, {A: 2.0})]
+
+
+def test_late_samples_are_dropped_and_counted():
+    """A sample for a closed tick changes nothing and is counted."""
+    a = TickAssembler(5)
+    a.add(reading(10, {A: (10, 1.0)}))
+    a.close(10 * SECOND)
+    a.add(reading(15, {A: (10, 9.0), B: (15, 2.0)}))
+    assert content(a.close(15 * SECOND)) == [(15, True, {B: 2.0})]
+    assert a.late == 1
+
+
+def test_a_failed_read_is_an_unknown_tick():
+    """Where the source did not answer the tick is unknown; a repeated read that succeeds fills it."""
+    a = TickAssembler(5)
+    a.fail(10 * SECOND)
+    (tick,) = a.close(10 * SECOND)
+    assert tick.unknown
+    a.fail(15 * SECOND)
+    a.add(reading(16, {A: (16, 1.0)}))
+    (tick,) = a.close(15 * SECOND)
+    assert not tick.unknown
+
+
+def test_ticks_without_samples_are_absent():
+    """Ticks in which nobody was heard are not made up."""
+    a = TickAssembler(5)
+    a.add(reading(10, {A: (10, 1.0)}))
+    a.add(reading(30, {A: (30, 2.0)}))
+    assert [tick.time // SECOND for tick in a.flush()] == [10, 30]
+
+
+def test_a_key_given_twice_counts_once():
+    """A reading that repeats a key gives one value of it, the latest."""
+    a = TickAssembler(5)
+    twice = Reading(10 * SECOND, (A, A), np.array([9 * SECOND, 10 * SECOND]), np.array([7.0, 3.0]))
+    a.add(twice)
+    assert content(a.flush()) == [(10, True, {A: 3.0})]
+
+
+@st.composite
+def streams(draw):
+    """Readings of a minute at 5 s, and the same with repeats and disorder inside a grace of 10 s."""
+    samples = draw(
+        st.lists(
+            st.tuples(st.sampled_from([A, B, C]), st.integers(0, 60), st.integers(-3, 3)),
+            min_size=1,
+            max_size=40,
+        )
+    )
+    first = [reading(at, {key: (at, float(value))}) for key, at, value in sorted(samples, key=lambda s: s[1])]
+    repeated = first + draw(st.lists(st.sampled_from(first), max_size=20))
+    delays = draw(st.lists(st.integers(0, 8), min_size=len(repeated), max_size=len(repeated)))
+    arrivals = sorted(zip(repeated, delays, strict=True), key=lambda r: r[0].time // SECOND + r[1])
+    return first, [(r.time + d * SECOND, r) for r, d in arrivals]
+
+
+@given(streams())
+def test_repeats_and_disorder_within_the_window_change_nothing(both):
+    """P6: any order and repetition within the grace window closes the same ticks."""
+    first, arrivals = both
+    orderly, messy = TickAssembler(5, grace_s=15), TickAssembler(5, grace_s=15)
+    for r in first:
+        orderly.add(r)
+    closed = []
+    for now, r in arrivals:
+        closed += messy.close(now)
+        messy.add(r)
+    assert messy.late == 0
+    assert content(closed + messy.flush()) == content(orderly.flush())
+
+
+@pytest.mark.parametrize("interval", [0.1, 1, 15, 60])
+def test_ticks_close_in_order_of_time(interval):
+    """Ticks close oldest first."""
+    a = TickAssembler(interval)
+    for at in (7, 3, 5):
+        a.add(reading(at * interval, {A: (at * interval, 1.0)}))
+    times = [tick.time for tick in a.close(10**18)]
+    assert times == sorted(times)
+    assert len(times) == 3
