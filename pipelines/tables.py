@@ -96,11 +96,14 @@ def _read_csv(name: str, content: bytes) -> Sheet:
     import pyarrow.csv as pacsv
 
     _check_utf8(name, content)
+    records = _records(content)
     try:
-        _, header = next(_records(content))
+        _, header = next(records)
     except (StopIteration, csv.Error) as error:
         raise InputError(f"{name}, line 1: wanted a header line with the names of the columns") from error
     _check_header(f"{name}, line 1", header)
+    if next(records, None) is None:
+        raise InputError(f"{name}: has a header line but no rows")
     try:
         table = pacsv.read_csv(
             pa.BufferReader(content),
@@ -112,8 +115,6 @@ def _read_csv(name: str, content: bytes) -> Sheet:
     except pa.ArrowInvalid as error:
         ragged = _ragged(name, content, header)
         raise InputError(ragged or f"{name}: cannot be read as CSV: {error}") from error
-    if table.num_rows == 0:
-        raise InputError(f"{name}: has a header line but no rows")
     return Sheet(name, table, lambda row: f"{name}, line {_line_of(content, row)}")
 
 
