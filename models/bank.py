@@ -117,6 +117,7 @@ class Bank:
 
     level: str = "series"
     two_sided: bool = True
+    restorable: bool = True
     version: ClassVar[int] = 1
 
     def __init__(self, n_series: int) -> None:

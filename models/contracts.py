@@ -30,6 +30,8 @@ class Detector(Protocol):
     level: str
     """"series", or "entity": then the detector is also given `entity_of_slot`, (n_series,) int32."""
     two_sided: bool
+    restorable: bool
+    """False: `state` and `restore` raise StateError; the way back after a restart is a replay of ticks."""
 
     def score(self, x: Floats, t: int) -> Floats:
         """The statistic of this tick; changes nothing."""

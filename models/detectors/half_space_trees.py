@@ -232,7 +232,7 @@ class HalfSpaceTrees(Bank):
         return plant(self.n_trees, self.height, float(low), float(high), self.seed)
 
     def fields(self) -> dict[str, Field]:
-        """Recent in the series' unit; below in samples of the reference window, by tree and leaf; low, high as `limits`."""
+        """Recent, low, high in the series' unit; below in samples of the reference window, by tree, leaf."""
         counts = np.uint8 if self.window_size <= 255 else np.uint16
         return {
             "recent": Field(np.float64, 0.0, (self.window_size,)),

@@ -1,0 +1,107 @@
+"""Any bank, or the whole scorer, as a river anomaly detector of one series.
+
+Importing this module imports river (4 s, 95 MB).
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from river import base
+
+from trimtab.models.catalogue import detector as catalogue_detector
+from trimtab.models.contracts import Detector, Floats
+from trimtab.models.errors import ShapeError
+
+SCORER = "scorer"
+"""The name of the whole scorer, where a detector's is expected."""
+
+
+class BankView(base.AnomalyDetector):
+    """One series of a bank behind river's `score_one` and `learn_one`.
+
+    detector   : a name in `trimtab.models.catalogue`, "scorer", or a detector or Scorer for one series: the
+                 view works on a copy of it, and so does each clone
+    feature    : the name of the value in the dict; None = the only one there is
+    interval_s : seconds between samples, where no time is given
+    parameters : the named detector's own
+
+    A score is never negative and higher is more unusual: of a two-sided statistic it is the size. It is 0
+    while the detector warms up and where there is no value, as river has it. Scoring changes nothing.
+
+    >>> view = BankView("ew_zscore", fading_factor=0.1)
+    >>> for k in range(200):
+    ...     view.learn_one({"x": float(k % 3)})
+    >>> view.score_one({"x": 9.0}) > 8
+    True
+    """
+
+    def __init__(
+        self,
+        detector: str | Any = "ew_zscore",  # noqa: ANN401 - a Scorer has no contract of its own
+        feature: str | None = None,
+        interval_s: float = 60.0,
+        **parameters: Any,  # noqa: ANN401 - the detector's
+    ) -> None:
+        self.detector = detector
+        self.feature = feature
+        self.interval_s = interval_s
+        self.parameters = parameters
+        self._bank = _build(detector, interval_s, parameters)
+        self._seen = 0
+
+    def score_one(self, x: dict[base.typing.FeatureName, Any], t: int | None = None) -> float:
+        """How unusual the value is; t in int64 ns, None = one interval after the sample before."""
+        value = self._value(x)
+        if math.isnan(value[0]):
+            return 0.0
+        scored = self._bank.score(value, self._time(t))
+        statistic = float(getattr(scored, "anomaly_score", scored)[0])
+        return 0.0 if math.isnan(statistic) else abs(statistic)
+
+    def learn_one(self, x: dict[base.typing.FeatureName, Any], t: int | None = None) -> None:
+        """Take the value in; without one, time goes on."""
+        value = self._value(x)
+        learn: Callable[..., Any] = getattr(self._bank, "learn", self._bank.step)
+        learn(value, self._time(t))
+        self._seen += 1
+
+    def _time(self, t: int | None) -> int:
+        return int(self._seen * self.interval_s * 1e9) if t is None else t
+
+    def _value(self, x: dict[base.typing.FeatureName, Any]) -> Floats:
+        """(1,) float64, NaN where the feature is not in x. Raises ShapeError where it is not clear which."""
+        if self.feature is None and len(x) > 1:
+            raise ShapeError(
+                f"the view watches one value, x has {sorted(map(str, x))}; name the one by `feature`"
+            )
+        name = next(iter(x), None) if self.feature is None else self.feature
+        return np.array([x.get(name, math.nan)], np.float64)
+
+
+def _build(detector: Any, interval_s: float, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - as BankView
+    """A bank of one series."""
+    if isinstance(detector, str):
+        if detector != SCORER:
+            return catalogue_detector(detector, n_series=1, **parameters)
+        from trimtab.models.scorer import Scorer
+
+        return Scorer(1, interval_s, **parameters)
+    if parameters:
+        raise ShapeError(f"{parameters} cannot change a detector that is made already; set them there")
+    if detector.n_series != 1:
+        raise ShapeError(
+            f"the detector holds {detector.n_series} series; a view wants one, made with n_series=1"
+        )
+    return copy.deepcopy(detector)
+
+
+def as_river(detector: str | Detector | Any, **parameters: Any) -> BankView:  # noqa: ANN401 - as BankView
+    """A river anomaly detector of one series: see `BankView`.
+
+    >>> as_river("half_space_trees", n_trees=5).score_one({"x": 1.0})
+    0.0
+    """
+    return BankView(detector, **parameters)
