@@ -1,0 +1,108 @@
+"""Puts the API together."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount
+
+from trimtab.engine.api.access import ACCESS, Table, check_declared
+from trimtab.engine.api.auth import Authenticator, Failures, Keyring
+from trimtab.engine.api.context import Context
+from trimtab.engine.api.guard import Guard
+from trimtab.engine.api.observe import Observe, Observer
+from trimtab.engine.api.openapi import document
+from trimtab.engine.api.problems import on_http_error, on_invalid, on_trimtab_error
+from trimtab.engine.api.routers import anomalies, docs, health, keys, metrics, series, session, status, stream
+from trimtab.engine.api.streams import Streams
+from trimtab.engine.api.web import WebFiles
+from trimtab.engine.errors import SettingsError, TrimtabError
+from trimtab.engine.ports import Clock, LiveView, ScoreLog, Store
+from trimtab.engine.settings import Api
+
+ROUTERS = tuple(m.router for m in (health, status, series, anomalies, stream, session, keys, metrics, docs))
+
+
+class Application(FastAPI):
+    """FastAPI with our OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return document(self)
+
+
+def create_app(
+    *,
+    live: LiveView,
+    store: Store,
+    score_log: ScoreLog,
+    settings: Api,
+    clock: Clock,
+    web_dir: Path | None,
+    metrics_text: Callable[[], str],
+    version: str,
+    observer: Observer | None = None,
+) -> FastAPI:
+    """The application, ready to be served.
+
+    web_dir  : the built dashboard; None = a page that says how to build it
+    observer : called with (method, route template, status, seconds) after each request
+    Call `stop_streams(app)` before the server is asked to stop. Raises SettingsError when a route is not
+    declared in access.py.
+    """
+    keyring = Keyring(store, clock)
+    authenticator = Authenticator(keyring, Failures(clock))
+    app = Application(title="Trimtab", version=version, openapi_url=None, docs_url=None, redoc_url=None,
+                      lifespan=_lifespan)  # fmt: skip
+    app.state.context = Context(
+        live,
+        store,
+        score_log,
+        settings,
+        clock,
+        web_dir,
+        metrics_text,
+        version,
+        keyring,
+        authenticator,
+        Streams(),
+    )
+    for router in ROUTERS:
+        app.router.routes.extend(router.routes)
+    check_declared(endpoints(app))
+    app.mount("/", WebFiles(web_dir), name="web")
+    app.add_exception_handler(TrimtabError, on_trimtab_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_middleware(Guard, table=Table(ACCESS), authenticator=authenticator, settings=settings)
+    app.add_middleware(Observe, observer=observer)
+    return app
+
+
+def stop_streams(app: FastAPI) -> None:
+    """End the event streams; to be called on the event loop before the server is asked to stop."""
+    context: Context = app.state.context
+    context.streams.close()
+
+
+def endpoints(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """(method, path template) of every route but the dashboard's files. Raises SettingsError for others."""
+    for route in app.routes:
+        if isinstance(route, Mount) and route.name == "web":
+            continue
+        path, methods = getattr(route, "path", None), getattr(route, "methods", None)
+        if path is None or not methods:
+            raise SettingsError(
+                f"{route} is no plain route: put its routes into a router of engine/api/routers"
+            )
+        yield from ((method, path) for method in methods)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    stop_streams(app)

@@ -1,0 +1,75 @@
+"""Where the API may listen, and under which names a browser may reach it."""
+
+import ipaddress
+
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.settings import Api
+
+
+def loopback(host: str) -> bool:
+    """Whether this address or name is this machine only.
+
+    >>> loopback("127.0.0.1"), loopback("localhost"), loopback("0.0.0.0")
+    (True, True, False)
+    """
+    address = _address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+def check_bind(settings: Api) -> None:
+    """Raises SettingsError for an address beyond this machine without TLS of ours or a proxy in front."""
+    cert, key = settings.tls_cert_file, settings.tls_key_file
+    if (cert is None) != (key is None):
+        missing = "tls_key_file" if key is None else "tls_cert_file"
+        raise SettingsError(
+            f"api.{missing} is missing: TLS needs both api.tls_cert_file and api.tls_key_file"
+        )
+    for name, path in (("tls_cert_file", cert), ("tls_key_file", key)):
+        if path is not None and not path.expanduser().is_file():
+            raise SettingsError(f"api.{name} {path} does not exist")
+    if loopback(settings.host) or cert is not None or settings.behind_proxy:
+        return
+    raise SettingsError(
+        f"api.host {settings.host} can be reached from other machines and keys would travel in the clear. "
+        "Either listen on 127.0.0.1, or set api.tls_cert_file and api.tls_key_file, or, when a proxy "
+        "in front authenticates and speaks TLS, set api.behind_proxy: true"
+    )
+
+
+class Hosts:
+    """The names that a Host header may carry, against DNS rebinding.
+
+    >>> hosts = Hosts(Api(allowed_hosts=("trim.example",)))
+    >>> hosts.allow("localhost:8600"), hosts.allow("trim.example"), hosts.allow("evil.example")
+    (True, True, False)
+    """
+
+    def __init__(self, settings: Api) -> None:
+        self._names = {"localhost", "127.0.0.1", "::1", settings.host.lower().strip("[]")}
+        self._names |= {name.lower().strip("[]") for name in settings.allowed_hosts}
+        bound = _address(settings.host)
+        self._any_address = bound is not None and bound.is_unspecified
+
+    def allow(self, header: str) -> bool:
+        """Whether a Host header names us. Bound to every address, any address (never a name) will do."""
+        name = host_name(header)
+        return name in self._names or (self._any_address and _address(name) is not None)
+
+
+def host_name(header: str) -> str:
+    """The name of a Host header, without its port.
+
+    >>> host_name("[::1]:8600"), host_name("LocalHost:80"), host_name("::1")
+    ('::1', 'localhost', '::1')
+    """
+    text = header.strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text if text.count(":") > 1 else text.partition(":")[0]
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None

@@ -1,0 +1,87 @@
+"""The OpenAPI document: what FastAPI finds, plus who may call what and how errors look."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from trimtab.engine.api.access import ACCESS, Door
+from trimtab.engine.api.auth import COOKIE
+from trimtab.engine.api.problems import MEDIA_TYPE
+from trimtab.engine.api.shapes import ProblemShape
+
+DESCRIPTION = """\
+Watches live metric series and says which behave unlike themselves.
+
+Send `Authorization: Bearer <key>`; `trimtab key create` makes one. Times are ISO 8601 with an offset and
+go out in UTC. Unknown is `null`. Lists page by `limit` and `after` (the `next` of the page before).
+POSTs may carry `Idempotency-Key`. Errors are RFC 9457 problem+json with the trace id of the log."""
+TAGS = [
+    {"name": "health", "description": "For probes."},
+    {"name": "status", "description": "How the engine and its sources do."},
+    {"name": "series", "description": "What is watched, as it is now and over time."},
+    {"name": "anomalies", "description": "Series that behaved unlike themselves."},
+    {"name": "stream", "description": "What happens, as it happens."},
+    {"name": "session", "description": "Logging a browser in and out."},
+    {"name": "keys", "description": "API keys and their scopes."},
+    {"name": "metrics", "description": "The engine's own metrics."},
+    {"name": "docs", "description": "This description."},
+]
+_MEANING = {
+    401: "No key, or one that is not live.",
+    403: "The key has not the scope.",
+    404: "No such thing.",
+    409: "It exists already, or the same call is still running.",
+    413: "The body is over 1 MB.",
+    422: "A parameter or the body has a wrong form; `errors` lists the fields.",
+    429: "Too many failed tries.",
+    503: "The store or the engine cannot answer now.",
+}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document, built once."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title="Trimtab", version=app.version, description=DESCRIPTION, tags=TAGS, routes=app.routes
+        )
+        _complete(schema)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    components = schema.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"] = ProblemShape.model_json_schema()
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "A browser's session."},
+    }
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            _complete_operation(path, method.upper(), operation)
+
+
+def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
+    door = ACCESS[method, path]
+    is_open = door in {Door.OPEN, Door.PROBE}
+    operation["security"] = [] if is_open else [{"key": []}, {"session": []}]
+    operation["description"] = f"{operation.get('description', '')}\n\nAccess: {door}.".strip()
+    statuses = [503] if is_open else [401, 403, 503]
+    statuses += [404] if "{" in path else []
+    statuses += [409, 413, 422] if method == "POST" else []
+    statuses += [429] if method == "POST" and is_open else []
+    responses = operation["responses"]
+    if "422" in responses and 422 not in statuses:
+        statuses.append(422)
+    for status in statuses:
+        if str(status) not in responses or status == 422:
+            responses[str(status)] = _problem(status)
+
+
+def _problem(status: int) -> dict[str, Any]:
+    shape = {"$ref": "#/components/schemas/Problem"}
+    return {"description": _MEANING[status], "content": {MEDIA_TYPE: {"schema": shape}}}

@@ -1,0 +1,70 @@
+"""What may stand in a path or a query: ids, times, cursors, limits."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from trimtab.engine.errors import InputError
+
+_ISO = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(Z|[+-]\d{2}:\d{2})", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 2**63 - 1
+
+SERIES_ID = r"^[0-9a-f]{32}$"
+ULID_FORM = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+
+SeriesId = Annotated[
+    str, Path(pattern=SERIES_ID, description="Id of a series, 32 hex digits.", examples=["0" * 32])
+]
+AnomalyId = Annotated[
+    str, Path(pattern=ULID_FORM, description="Id of an anomaly, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
+]
+KeyId = Annotated[str, Path(pattern=ULID_FORM, description="Id of a key, a ULID.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Items a page.")]
+After = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
+Since = Annotated[
+    str | None,
+    Query(description="From this time on, ISO 8601 with offset.", examples=["2026-01-01T00:00:00Z"]),
+]
+Until = Annotated[
+    str | None,
+    Query(description="Before this time, ISO 8601 with offset.", examples=["2026-01-01T01:00:00Z"]),
+]
+Words = Annotated[str, Query(max_length=500, description="Words and label=value pairs that must all match.")]
+
+
+def instant(name: str, text: str) -> int:
+    """A time of a query as int64 ns. Raises InputError that shows how to write it.
+
+    >>> instant("since", "1970-01-01T01:00:00.5+01:00")
+    500000000
+    """
+    found = _ISO.fullmatch(text)
+    hint = "; in an address + is written %2B" if " " in text else ""
+    wanted = f"{name} is {text[:100]!r}, wanted is a time such as 2026-01-01T00:00:00Z{hint}"
+    if found is None:
+        raise InputError(wanted)
+    try:
+        moment = datetime.fromisoformat(found[1] + found[3])
+        since_epoch = moment - _EPOCH
+    except (ValueError, OverflowError):
+        raise InputError(f"{wanted}: there is no such moment") from None
+    fraction = int((found[2] or "0").ljust(9, "0"))
+    time = (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000_000 + fraction
+    if not -_LATEST <= time <= _LATEST:
+        raise InputError(f"{wanted}: years 1678 to 2262 are possible")
+    return time
+
+
+def optional_instant(name: str, text: str | None) -> int | None:
+    """As `instant`, None where nothing was given."""
+    return None if text is None else instant(name, text)
+
+
+def ulid(name: str, text: str) -> str:
+    """A ULID of a query. Raises InputError."""
+    if not re.fullmatch(ULID_FORM, text):
+        raise InputError(f"{name} is {text[:100]!r}, wanted is a ULID, as `id` and `next` give it")
+    return text

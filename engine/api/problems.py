@@ -1,0 +1,118 @@
+"""Errors as RFC 9457 problem+json: what went wrong and what to do, never a traceback or a secret."""
+
+import re
+from http import HTTPStatus
+
+import orjson
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from trimtab.engine.api.visit import visit_of
+from trimtab.engine.errors import (
+    ConflictError,
+    EngineError,
+    InputError,
+    NotFoundError,
+    SourceError,
+    StoreError,
+    TrimtabError,
+)
+
+_TITLES = {
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+}  # Python's own words change with its version
+MEDIA_TYPE = "application/problem+json"
+STATUS_OF: tuple[tuple[type[TrimtabError], int], ...] = (
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (InputError, 422),
+    (StoreError, 503),
+    (SourceError, 503),
+)
+"""First match wins; every other TrimtabError is a 500 whose message stays in the log."""
+
+
+class ProblemError(EngineError):
+    """A refusal that knows its HTTP status."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+
+
+def problem(
+    status: int,
+    detail: str,
+    trace_id: str,
+    headers: dict[str, str] | None = None,
+    errors: list[dict[str, str]] | None = None,
+) -> Response:
+    """The response. `errors` lists each wrong field as {"where", "message"}."""
+    title = _TITLES.get(status) or HTTPStatus(status).phrase
+    slug = re.sub(r"[^a-z]+", "-", title.lower()).strip("-")
+    body: dict[str, object] = {
+        "type": f"urn:trimtab:problem:{slug}", "title": title, "status": status, "detail": detail,
+        "trace_id": trace_id,
+    }  # fmt: skip
+    if errors is not None:
+        body["errors"] = errors
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+
+
+def of_error(error: TrimtabError, trace_id: str) -> Response | None:
+    """The response to an error that is meant for people; None = it is a fault of ours."""
+    if isinstance(error, ProblemError):
+        return problem(error.status, error.detail, trace_id, error.headers)
+    for kind, status in STATUS_OF:
+        if isinstance(error, kind):
+            return problem(status, str(error), trace_id, {"Retry-After": "5"} if status == 503 else None)
+    return None
+
+
+def unexpected(trace_id: str) -> Response:
+    """The response to a fault of ours."""
+    return problem(
+        500, f"Something went wrong here; the engine's log has it under trace id {trace_id}.", trace_id
+    )
+
+
+async def on_trimtab_error(request: Request, error: Exception) -> Response:
+    """Handler for TrimtabError; faults of ours go on to the outermost layer, which logs them."""
+    answer = of_error(error, visit_of(request.scope).trace_id) if isinstance(error, TrimtabError) else None
+    if answer is None:
+        raise error
+    return answer
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Handler for what the framework refuses: unknown paths, wrong methods, broken JSON."""
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = {
+        404: f"There is nothing at {request.url.path}; /api-docs lists what there is.",
+        405: f"{request.method} is not possible at {request.url.path}.",
+    }.get(error.status_code, str(error.detail))
+    headers = dict(error.headers) if error.headers else None
+    return problem(error.status_code, detail, visit_of(request.scope).trace_id, headers)
+
+
+async def on_invalid(request: Request, error: Exception) -> Response:
+    """Handler for parameters and bodies of a wrong form. A body is not repeated: it may be secret."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = [_field(item) for item in error.errors()]
+    detail = "; ".join(f"{e['where']}: {e['message']}" for e in errors[:5])
+    return problem(422, detail, visit_of(request.scope).trace_id, errors=errors)
+
+
+def _field(item: dict[str, object]) -> dict[str, str]:
+    place = item["loc"] if isinstance(item["loc"], tuple) else ()
+    message = str(item["msg"])
+    if place and place[0] in {"query", "path"}:
+        message += f", not {str(item.get('input'))[:100]!r}"
+    return {"where": ".".join(map(str, place)), "message": message}

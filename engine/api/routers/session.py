@@ -1,0 +1,97 @@
+"""Logging a browser in and out."""
+
+import asyncio
+from html import escape
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, SecretStr
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from trimtab.engine.api import keys
+from trimtab.engine.api.auth import COOKIE, address_of, csrf_of
+from trimtab.engine.api.context import Context, Here, Who
+from trimtab.engine.api.problems import ProblemError
+from trimtab.engine.api.shapes import Session, json_response
+from trimtab.engine.types import ApiKey
+
+router = APIRouter(tags=["session"])
+_USED = "This login link was used already, or is older than 10 minutes."
+
+
+class LoginBody(BaseModel):
+    """A key that a person pasted."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"key": "tt_..."}]})
+    key: SecretStr
+
+
+@router.get("/api/session", summary="Who I am", responses={200: {"model": Session}})
+async def session(who: Who) -> Response:
+    """Name, scopes and, for a browser, the CSRF token that its writes must carry."""
+    return json_response({"name": who.name, "scopes": who.key.scopes, "csrf": who.csrf})
+
+
+@router.post("/api/session", summary="Log in with a key", responses={200: {"model": Session}})
+async def log_in(request: Request, here: Here, body: LoginBody) -> Response:
+    """Trade a key for a session cookie; the session ends with the key, at the latest after 30 days."""
+    parent = await here.authenticator.key(body.key.get_secret_value().strip(), address_of(request))
+    opened, token = await asyncio.to_thread(keys.open_session, here.store, here.clock, parent)
+    here.keyring.forget()
+    answer = json_response({"name": parent.name, "scopes": opened.scopes, "csrf": csrf_of(token)})
+    return _with_cookie(answer, request, here, opened, token)
+
+
+@router.delete("/api/session", status_code=204, summary="Log out")
+async def log_out(request: Request, here: Here, who: Who) -> Response:
+    """End the session of this browser."""
+    if who.csrf is None:
+        raise ProblemError(
+            409, "This call came with a key, not with a session; DELETE /api/keys/{id} revokes a key."
+        )
+    await asyncio.to_thread(keys.close_session, here.store, here.clock, who.key)
+    here.keyring.forget()
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, path="/", secure=_secure(request), httponly=True, samesite="strict")
+    return answer
+
+
+@router.get("/login", include_in_schema=False)
+async def follow_link(
+    request: Request, here: Here, token: Annotated[str, Query(max_length=200)] = ""
+) -> Response:
+    """Use a login link: it works once, sets the cookie and goes on to the dashboard."""
+    if "prefetch" in request.headers.get("sec-purpose", "") + request.headers.get("purpose", ""):
+        raise ProblemError(503, "A login link is followed by a person, not ahead of time.")
+    address = address_of(request)
+    async with here.authenticator.one_link:
+        opened = await asyncio.to_thread(keys.redeem, here.store, here.clock, token)
+    if opened is None:
+        here.authenticator.failed(address)
+        return _refused_link()
+    here.keyring.forget()
+    return _with_cookie(RedirectResponse("/", 303), request, here, *opened)
+
+
+def _with_cookie(answer: Response, request: Request, here: Context, opened: ApiKey, token: str) -> Response:
+    lifetime_s = ((opened.expires or 0) - here.clock.now()) // 1_000_000_000
+    answer.set_cookie(
+        COOKIE, token, max_age=max(0, lifetime_s), path="/", secure=_secure(request), httponly=True,
+        samesite="strict",
+    )  # fmt: skip
+    return answer
+
+
+def _secure(request: Request) -> bool:
+    return request.url.scheme == "https"
+
+
+def _refused_link() -> Response:
+    return HTMLResponse(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Trimtab: log in</title>"
+        f"<h1>This link does not work any more</h1><p>{escape(_USED)}</p>"
+        "<p>Start <code>trimtab up</code> again for a new one, or make a key with "
+        "<code>trimtab key create</code> and paste it on <a href=/>the dashboard</a>.</p></html>",
+        401,
+    )

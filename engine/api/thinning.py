@@ -1,0 +1,65 @@
+"""Fewer points for a picture, the extremes among them."""
+
+import numpy as np
+
+from trimtab.engine.ports import ScoreLog
+from trimtab.engine.types import Floats, Ints, ScoreRows
+
+CHUNK_ROWS = 100_000
+_KEPT_A_BUCKET = 4
+
+
+def read_thinned(log: ScoreLog, series_id: str, since: int, until: int, points: int) -> ScoreRows:
+    """At most `points` rows of [since, until), int64 ns, read in chunks so that memory stays bounded."""
+    kept: list[ScoreRows] = []
+    begin = since
+    while True:
+        rows = log.read(series_id, begin, until, CHUNK_ROWS)
+        kept.append(thin(rows, points))
+        if len(rows.times) < CHUNK_ROWS:
+            return thin(_joined(kept), points) if len(kept) > 1 else kept[0]
+        begin = int(rows.times[-1]) + 1
+
+
+def thin(rows: ScoreRows, points: int) -> ScoreRows:
+    """At most `points` rows: of each stretch of time the lowest, highest, best scored and last one.
+
+    >>> n = np.arange(100)
+    >>> spike = np.where(n == 37, 9.0, 0.0)
+    >>> float(thin(ScoreRows(n, spike, *[np.full(100, np.nan)] * 4), 12).value.max())
+    9.0
+    """
+    n = len(rows.times)
+    if n <= points:
+        return rows
+    edges = np.linspace(rows.times[0], rows.times[-1] + 1, max(1, points // _KEPT_A_BUCKET) + 1)
+    bucket = np.clip(np.searchsorted(edges, rows.times, "right") - 1, 0, len(edges) - 2)
+    keep = np.unique(
+        np.concatenate(
+            [
+                _highest(bucket, rows.value),
+                _highest(bucket, -rows.value),
+                _highest(bucket, rows.anomaly_score),
+                np.append(np.flatnonzero(np.diff(bucket)), n - 1),
+            ]
+        )
+    )
+    return ScoreRows(*(column[keep] for column in _columns(rows)))
+
+
+def _highest(bucket: Ints, column: Floats) -> Ints:
+    """Row of the highest value in each bucket; NaN counts as lowest."""
+    order = np.lexsort((np.where(np.isnan(column), -np.inf, column), bucket))
+    sorted_bucket = bucket[order]
+    ends = np.append(np.flatnonzero(np.diff(sorted_bucket)), len(order) - 1)
+    return np.asarray(order[ends], np.int64)
+
+
+def _columns(rows: ScoreRows) -> tuple[Ints, Floats, Floats, Floats, Floats, Floats]:
+    return rows.times, rows.value, rows.anomaly_score, rows.yhat, rows.yhat_lower, rows.yhat_upper
+
+
+def _joined(parts: list[ScoreRows]) -> ScoreRows:
+    columns = zip(*(_columns(part) for part in parts), strict=True)
+    times, *rest = (np.concatenate(column) for column in columns)
+    return ScoreRows(times, *rest)
