@@ -1,0 +1,134 @@
+/** The frame around every page. */
+
+import { useEffect, useRef } from "preact/hooks";
+import { loadSession, session } from "./api.ts";
+import { useNow, useRoute } from "./hooks.ts";
+import { clock } from "./format.ts";
+import { follow, heard, live, reconnect } from "./live.ts";
+import { AnomaliesPage } from "./pages/anomalies.tsx";
+import { AnomalyPage } from "./pages/anomaly.tsx";
+import { LoginPage } from "./pages/login.tsx";
+import { OverviewPage } from "./pages/overview.tsx";
+import { SeriesDetailPage } from "./pages/series-detail.tsx";
+import { SeriesPage } from "./pages/series.tsx";
+import { Announcer, useUnusualTitle } from "./parts/announcer.tsx";
+import { Footer, Header } from "./parts/header.tsx";
+import { Notice } from "./parts/notice.tsx";
+import type { Route } from "./router.ts";
+import { shared, useShared } from "./store.ts";
+
+/** Why we could not even ask who we are. */
+const unreachable = shared(false);
+
+async function begin(): Promise<void> {
+  try {
+    await loadSession();
+    unreachable.set(false);
+  } catch {
+    unreachable.set(true);
+    window.setTimeout(() => void begin(), 3000);
+  }
+}
+
+function focusSearch(event: KeyboardEvent): void {
+  const target = event.target as HTMLElement;
+  const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  const box = document.querySelector<HTMLInputElement>("input[type=search]");
+  if (box) box.focus();
+  else location.hash = "#/series?focus=search";
+}
+
+export function App() {
+  useEffect(() => {
+    follow();
+    void begin();
+    document.addEventListener("keydown", focusSearch);
+    return () => document.removeEventListener("keydown", focusSearch);
+  }, []);
+  const who = useShared(session);
+  const away = useShared(unreachable);
+  const route = useRoute();
+  if (who === null) return <LoginPage />;
+  if (who === undefined) {
+    return (
+      <main class="page alone" id="main">
+        {away && (
+          <Notice kind="error" title="Trimtab does not answer">
+            Is <code>trimtab up</code> running on that machine? This page tries again by itself.
+          </Notice>
+        )}
+      </main>
+    );
+  }
+  return (
+    <>
+      <a class="skip" href="#main" onClick={skip}>
+        Skip to the content
+      </a>
+      <Header route={route} />
+      <Lost />
+      <Announcer />
+      <Main route={route} />
+      <Footer />
+    </>
+  );
+}
+
+/** `#main` belongs to the router, so the jump is made by hand. */
+function skip(event: Event): void {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+function Main({ route }: { route: Route }) {
+  const main = useRef<HTMLElement>(null);
+  const first = useRef(true);
+  const where = route.path.join("/");
+  useUnusualTitle(route);
+  useEffect(() => {
+    if (!first.current) {
+      window.scrollTo(0, 0);
+      main.current?.focus({ preventScroll: true });
+    }
+    first.current = false;
+  }, [where]);
+  return (
+    <main class="page" id="main" tabIndex={-1} ref={main}>
+      <PageOf route={route} />
+    </main>
+  );
+}
+
+function PageOf({ route }: { route: Route }) {
+  const [noun, id] = route.path;
+  if (noun === undefined) return <OverviewPage />;
+  if (noun === "series" && id !== undefined) return <SeriesDetailPage id={id} query={route.query} />;
+  if (noun === "series") return <SeriesPage query={route.query} />;
+  if (noun === "anomalies" && id !== undefined) return <AnomalyPage id={id} />;
+  if (noun === "anomalies") return <AnomaliesPage query={route.query} />;
+  return (
+    <Notice kind="error" title="There is no such page">
+      Go to the <a href="#/">overview</a>.
+    </Notice>
+  );
+}
+
+function Lost() {
+  const state = useShared(live);
+  const at = useShared(heard);
+  const now = useNow();
+  if (state !== "lost") return null;
+  return (
+    <div class="banner" role="status">
+      <span>
+        Connection lost{at !== null && `, showing the state of ${clock(at, now)}`}. Trying again by itself; is{" "}
+        <code>trimtab up</code> running?
+      </span>
+      <button type="button" class="button small" onClick={reconnect}>
+        Try now
+      </button>
+    </div>
+  );
+}

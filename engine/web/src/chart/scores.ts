@@ -1,0 +1,64 @@
+/** The scores of one series over a window: loaded once, then only what is new. */
+
+import { useMemo, useRef } from "preact/hooks";
+import { getScores } from "../api.ts";
+import { type Drawn, appended, parsed, withGaps } from "../columns.ts";
+import { type Loaded, useLive } from "../hooks.ts";
+import type { Window } from "./plot.ts";
+
+const POINTS = 1200;
+/** After so many rows came one by one, ask for the whole again: the old ones are thinned, the new are not. */
+const MOST_APPENDED = 600;
+const STEADY_MS = 15_000;
+const SHORTEST_MS = 120_000;
+
+export interface Stretch {
+  /** The last so many ms, moving on with time. */
+  last?: number;
+  /** Or this window, standing still. */
+  fixed?: Window;
+}
+
+interface Kept {
+  key: string;
+  drawn: Drawn;
+  whole: number;
+}
+
+async function refreshed(id: string, last: number, kept: Kept | null, key: string, signal: AbortSignal): Promise<Kept> {
+  const since = Date.now() - last;
+  const newest = kept?.drawn.time.at(-1);
+  if (kept?.key === key && newest !== undefined && kept.drawn.time.length < kept.whole + MOST_APPENDED) {
+    const more = parsed(await getScores(id, newest + 1, null, POINTS, signal));
+    return { ...kept, drawn: appended(kept.drawn, more, since) };
+  }
+  const drawn = parsed(await getScores(id, since, null, POINTS, signal));
+  return { key, drawn, whole: drawn.time.length };
+}
+
+/** Drawn columns, with holes where nothing is known. */
+export function useScores(id: string, stretch: Stretch): Loaded<Drawn> {
+  const kept = useRef<Kept | null>(null);
+  const { fixed, last = 3_600_000 } = stretch;
+  const key = `scores-${id} ${fixed ? fixed.join("-") : last}`;
+  const loaded = useLive(
+    key,
+    async (signal) => {
+      if (fixed) return parsed(await getScores(id, fixed[0], fixed[1], POINTS, signal));
+      kept.current = await refreshed(id, last, kept.current, key, signal);
+      return kept.current.drawn;
+    },
+    fixed ? STEADY_MS : 2000,
+  );
+  const data = useMemo(() => (loaded.data ? withGaps(loaded.data) : null), [loaded.data]);
+  return { ...loaded, data };
+}
+
+/** The window to show: what was asked for, but no emptiness before the first sample. */
+export function windowOf(stretch: Stretch, data: Drawn): Window {
+  if (stretch.fixed) return stretch.fixed;
+  const until = data.time.at(-1) ?? Date.now();
+  const known = until - (data.time[0] ?? until);
+  const width = Math.max(Math.min(stretch.last ?? 0, known), SHORTEST_MS);
+  return [until - width, until];
+}

@@ -1,0 +1,168 @@
+/** One anomaly: its picture, what happened, who found it, and whether that was right. */
+
+import { getAnomalies, getAnomaly, getSeries } from "../api.ts";
+import { Chart } from "../chart/chart.tsx";
+import type { Window } from "../chart/plot.ts";
+import { useScores } from "../chart/scores.ts";
+import { score } from "../format.ts";
+import { useLive, useNow, useRoute, walkList } from "../hooks.ts";
+import { AnomalyRow } from "../parts/anomaly-row.tsx";
+import { FeedbackPanel } from "../parts/feedback.tsx";
+import { DirectionGlyph, ScoreBar } from "../parts/glyphs.tsx";
+import { ErrorNotice, Notice, Waiting } from "../parts/notice.tsx";
+import { Ago, SeriesName } from "../parts/series-name.tsx";
+import { href } from "../router.ts";
+import type { Anomaly } from "../types.ts";
+import { detectorWords, lasted, metricOf, story, unitOfMetric } from "../words.ts";
+import { ZoomButtons, resetZoom, zoomTo } from "./series-detail.tsx";
+
+const BEFORE_MS = 20 * 60_000;
+const AFTER_MS = 10 * 60_000;
+const TOGETHER_MS = 5 * 60_000;
+/** A window that stands still lets the picture rest; an open anomaly moves it on in such steps. */
+const STEP_MS = 5000;
+
+/** The anomaly with enough of the usual around it to compare. */
+function around(a: Anomaly, now: number): Window {
+  const length = lasted(a, now) * 1000;
+  const end = a.end === null ? now : Date.parse(a.end);
+  const until = Math.min(now, end + Math.max(AFTER_MS, length / 2));
+  const since = Date.parse(a.start) - Math.max(BEFORE_MS, length);
+  return [since, Math.ceil(until / STEP_MS) * STEP_MS];
+}
+
+export function AnomalyPage({ id }: { id: string }) {
+  const found = useLive(`anomaly-${id}`, (signal) => getAnomaly(id, signal));
+  const now = useNow(5000);
+  const a = found.data;
+  if (!a) {
+    if (found.error) return <ErrorNotice error={found.error} what="This anomaly" again={found.again} />;
+    return <Waiting rows={8} />;
+  }
+  return (
+    <>
+      <nav class="crumbs" aria-label="Where you are">
+        <a href="#/anomalies">Anomalies</a>
+      </nav>
+      <Subject anomaly={a} now={now} />
+      <div class="aside">
+        <FeedbackPanel anomaly={a} onGiven={found.again} />
+        <Detectors anomaly={a} />
+      </div>
+      <Together anomaly={a} now={now} />
+    </>
+  );
+}
+
+function Subject({ anomaly: a, now }: { anomaly: Anomaly; now: number }) {
+  const series = useLive(`one-${a.series_id}`, (signal) => getSeries(a.series_id, signal), 10_000);
+  const unit = series.data?.unit ?? a.unit ?? unitOfMetric(metricOf(a.series));
+  return (
+    <>
+      <header class="subject">
+        <h1>
+          <DirectionGlyph direction={a.direction} open={a.end === null} />
+          <SeriesName metric={metricOf(a.series)} labels={a.labels} source={a.source} />
+        </h1>
+        <p class="now">
+          <span class={a.end === null ? "badge" : "badge over"}>
+            {a.end === null ? "going on" : "over"}, began <Ago time={a.start} />
+          </span>
+          <ScoreBar score={a.score} bare />
+          <span class="quiet">peak score {score(a.score)}</span>
+          <a class="button small" href={href(["series", a.series_id])}>
+            Open the series
+          </a>
+        </p>
+        <p class="story">{story(a, unit, now)}</p>
+      </header>
+      <Picture anomaly={a} unit={unit} now={now} />
+    </>
+  );
+}
+
+function Picture({ anomaly: a, unit, now }: { anomaly: Anomaly; unit: string; now: number }) {
+  const { query } = useRoute();
+  const [since, until] = (query.zoom ?? "").split("-").map(Number);
+  const zoom: Window | null = since && until ? [since, until] : null;
+  const window = zoom ?? around(a, now);
+  const scores = useScores(a.series_id, { fixed: window });
+  const near = useLive(
+    `near-${a.series_id}`,
+    (signal) => getAnomalies({ series_id: a.series_id, limit: 100 }, signal),
+    5000,
+  );
+  const anomalies = near.data?.items ?? [a];
+  return (
+    <section class="panel picture" aria-label="Picture">
+      <div class="tools">
+        <span class="quiet">the anomaly and what is usual around it</span>
+        <ZoomButtons window={window} zoomed={zoom !== null} />
+      </div>
+      {scores.error && <ErrorNotice error={scores.error} what="Scores" again={scores.again} />}
+      {!scores.data && !scores.error && <Waiting rows={6} />}
+      {scores.data?.time.length === 0 && (
+        <Notice kind="calm" title="Its samples are not kept any more">
+          Scores are kept as long as <code>retention</code> in trimtab.yaml says.
+        </Notice>
+      )}
+      {scores.data && scores.data.time.length > 0 && (
+        <Chart
+          name={a.series}
+          data={scores.data}
+          unit={unit}
+          window={window}
+          anomalies={anomalies}
+          onZoom={zoomTo}
+          onReset={resetZoom}
+        />
+      )}
+    </section>
+  );
+}
+
+function Detectors({ anomaly }: { anomaly: Anomaly }) {
+  return (
+    <section class="panel" aria-labelledby="detectors-title">
+      <div class="panel-head">
+        <h2 id="detectors-title">What found it</h2>
+        <span class="quiet">strongest first</span>
+      </div>
+      {anomaly.detectors.length === 0 && <p class="quiet">No detector is named.</p>}
+      <ol class="detectors">
+        {anomaly.detectors.map((name) => (
+          <li key={name}>
+            <b>{name}</b> <span class="quiet">{detectorWords(name)}</span>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+/** What else began at about the same time: one cause often shows in many places. */
+function Together({ anomaly, now }: { anomaly: Anomaly; now: number }) {
+  const start = Date.parse(anomaly.start);
+  const query = {
+    since: new Date(start - TOGETHER_MS).toISOString(),
+    until: new Date(start + TOGETHER_MS).toISOString(),
+    limit: 50,
+  };
+  const { data } = useLive(`together-${anomaly.id}`, (signal) => getAnomalies(query, signal), 10_000);
+  const near = (a: Anomaly): boolean => Math.abs(Date.parse(a.start) - start) <= TOGETHER_MS;
+  const others = data?.items.filter((a) => a.id !== anomaly.id && near(a)) ?? [];
+  if (others.length === 0) return null;
+  return (
+    <section class="panel" aria-labelledby="together-title">
+      <div class="panel-head">
+        <h2 id="together-title">At the same time</h2>
+        <span class="quiet">within 5 min of its beginning</span>
+      </div>
+      <ul class="rows" onKeyDown={walkList}>
+        {others.slice(0, 10).map((a) => (
+          <AnomalyRow key={a.id} anomaly={a} now={now} />
+        ))}
+      </ul>
+    </section>
+  );
+}

@@ -1,0 +1,76 @@
+/** Nobody is signed in: say how, plainly. */
+
+import { useState } from "preact/hooks";
+import { ApiError, signIn } from "../api.ts";
+import { Mark } from "../parts/glyphs.tsx";
+
+function explained(error: unknown): string {
+  if (error instanceof ApiError && error.status === 401) {
+    return "This key is not known here, has expired or was revoked. Keys start with their prefix; paste the whole line.";
+  }
+  if (error instanceof ApiError && error.status === 0) return "Trimtab does not answer. Is `trimtab up` running?";
+  return error instanceof Error ? error.message : String(error);
+}
+
+export function LoginPage() {
+  const [key, setKey] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [wrong, setWrong] = useState("");
+  const submit = async (event: Event): Promise<void> => {
+    event.preventDefault();
+    setBusy(true);
+    setWrong("");
+    try {
+      await signIn(key.trim());
+    } catch (error) {
+      setWrong(explained(error));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <main class="login" id="main">
+      <div class="login-card">
+        <p class="login-brand">
+          <Mark /> Trimtab
+        </p>
+        <h1>Sign in</h1>
+        <section>
+          <h2>Open the login link</h2>
+          <p>
+            <code>trimtab up</code> prints a link in the terminal that it was started from. It works once, for ten
+            minutes.
+          </p>
+        </section>
+        <section>
+          <h2>Or paste a key</h2>
+          <form onSubmit={(event) => void submit(event)}>
+            <label for="key" class="only-heard">
+              API key
+            </label>
+            <input
+              id="key"
+              type="password"
+              autocomplete="current-password"
+              required
+              value={key}
+              aria-invalid={wrong !== ""}
+              aria-describedby="key-help key-wrong"
+              onInput={(event) => setKey(event.currentTarget.value)}
+            />
+            <button type="submit" class="button primary" disabled={busy || key.trim() === ""}>
+              {busy ? "Signing in…" : "Sign in"}
+            </button>
+          </form>
+          <p id="key-wrong" class="wrong" role="alert">
+            {wrong}
+          </p>
+          <p id="key-help" class="quiet">
+            <code>trimtab key create</code> makes one. Without a terminal, the first one stands in the file{" "}
+            <code>admin.key</code> of the data folder (<code>~/.local/share/trimtab</code>, unless set otherwise).
+          </p>
+        </section>
+      </div>
+    </main>
+  );
+}

@@ -1,0 +1,145 @@
+/** What is unusual now, and how everything does. */
+
+import { getAnomalies, getSeriesPage, getStatus } from "../api.ts";
+import { count, plural } from "../format.ts";
+import { useLive } from "../hooks.ts";
+import { walkList } from "../hooks.ts";
+import { openWords } from "../parts/announcer.tsx";
+import { Engine } from "../parts/engine.tsx";
+import { ErrorNotice, Notice, Waiting } from "../parts/notice.tsx";
+import { Ago } from "../parts/series-name.tsx";
+import { SeriesHead, SeriesRow } from "../parts/series-row.tsx";
+import { Sources } from "../parts/sources.tsx";
+import { UnusualRow } from "../parts/unusual.tsx";
+import { Wall } from "../parts/wall.tsx";
+import type { Anomaly, Page, Series, Status } from "../types.ts";
+
+const SHOWN = 8;
+const LISTED = 12;
+
+export function OverviewPage() {
+  const status = useLive("status", getStatus);
+  const open = useLive("open", (signal) => getAnomalies({ open: true, limit: 50 }, signal));
+  const top = useLive("top", (signal) => getSeriesPage({ sort: "score", limit: 40 }, signal));
+  if (!status.data) {
+    if (status.error) return <ErrorNotice error={status.error} what="The overview" again={status.again} />;
+    return <Waiting rows={8} />;
+  }
+  return (
+    <>
+      <Headline status={status.data} open={open.data} />
+      <Counts status={status.data} open={open.data} />
+      {open.error && <ErrorNotice error={open.error} what="Anomalies" again={open.again} />}
+      <Unusual open={open.data?.items ?? []} series={top.data?.items ?? []} more={Boolean(open.data?.next)} />
+      <Wall />
+      <div class="two">
+        <Sources sources={status.data.sources} />
+        <Engine status={status.data} />
+      </div>
+      {top.error && <ErrorNotice error={top.error} what="Series" again={top.again} />}
+      <Top page={top.data} status={status.data} />
+    </>
+  );
+}
+
+function Headline({ status, open }: { status: Status; open: Page<Anomaly> | null }) {
+  const unknown = status.sources.filter((s) => s.state === "unknown");
+  if (!status.ready) {
+    return <h1 class="headline wait">Starting{status.waiting_for && `: ${status.waiting_for}`}</h1>;
+  }
+  if (!open) return <h1 class="headline">Looking…</h1>;
+  const n = open.items.length;
+  const scored = Number(status.engine.scored ?? 0);
+  if (n > 0) return <h1 class="headline unusual">{open.next ? `More than ${openWords(n)}` : openWords(n)}</h1>;
+  if (scored === 0) return <h1 class="headline wait">Getting to know your series</h1>;
+  if (unknown.length > 0) {
+    return <h1 class="headline wait">Nothing unusual in what can be seen; {plural(unknown.length, "source does", "sources do")} not answer</h1>;
+  }
+  return <h1 class="headline calm">Nothing unusual</h1>;
+}
+
+function Counts({ status, open }: { status: Status; open: Page<Anomaly> | null }) {
+  const { engine } = status;
+  const unusual = open ? open.items.length : Number(engine.anomalies_open ?? 0);
+  const facts: [string, string, string, boolean][] = [
+    ["watched", count(engine.series), "#/series", false],
+    ["scored", count(engine.scored), "#/series", false],
+    ["learning", count(engine.learning), "#/series?sort=name", false],
+    ["unusual", `${count(unusual)}${open?.next ? "+" : ""}`, "#/anomalies?open=1", unusual > 0],
+  ];
+  return (
+    <ul class="counts">
+      {facts.map(([name, figure, to, warm]) => (
+        <li key={name} class={warm ? "warm" : ""}>
+          <a href={to}>
+            <b>{figure}</b> {name}
+          </a>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function Unusual({ open, series, more }: { open: Anomaly[]; series: Series[]; more: boolean }) {
+  const last = useLive("last-anomaly", (signal) => getAnomalies({ limit: 1 }, signal), 15_000);
+  if (open.length === 0) return <Calm last={last.data?.items[0]} />;
+  const bySeries = new Map(series.map((s) => [s.id, s]));
+  const score = (a: Anomaly): number => bySeries.get(a.series_id)?.anomaly_score ?? a.score ?? 0;
+  const rows = [...open].sort((a, b) => score(b) - score(a)).slice(0, SHOWN);
+  const left = open.length - rows.length;
+  return (
+    <section class="panel warm" aria-label="Unusual now">
+      <ul class="rows" onKeyDown={walkList}>
+        {rows.map((a) => (
+          <UnusualRow key={a.id} anomaly={a} series={bySeries.get(a.series_id)} />
+        ))}
+      </ul>
+      {left > 0 && (
+        <p class="more">
+          <a href="#/anomalies?open=1">
+            {more ? "Many" : count(left)} more are going on
+          </a>
+        </p>
+      )}
+    </section>
+  );
+}
+
+function Calm({ last }: { last: Anomaly | undefined }) {
+  if (!last) return null;
+  return (
+    <p class="calm-line">
+      The last anomaly, <a href={`#/anomalies/${last.id}`}>{last.series}</a>, {last.end ? "ended " : "began "}
+      <Ago time={last.end ?? last.start} />.
+    </p>
+  );
+}
+
+function Top({ page, status }: { page: Page<Series> | null; status: Status }) {
+  if (!page) return <Waiting />;
+  const total = page.total ?? page.items.length;
+  return (
+    <section class="panel" aria-labelledby="top-title">
+      <div class="panel-head">
+        <h2 id="top-title">Series by score</h2>
+        <a href="#/series">{total > LISTED ? `All ${count(total)}` : "Explore"}</a>
+      </div>
+      {page.items.length === 0 ? (
+        <Notice kind="wait" title="No series yet">
+          {status.ready
+            ? "No source has given a sample. See Sources above for why."
+            : "The first samples arrive within one interval of the source."}
+        </Notice>
+      ) : (
+        <>
+          <SeriesHead />
+          <ul class="rows" onKeyDown={walkList}>
+            {page.items.slice(0, LISTED).map((s) => (
+              <SeriesRow key={s.id} series={s} withSource />
+            ))}
+          </ul>
+        </>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,163 @@
+/** One series: its value, its expected band, its anomalies, over any stretch of time. */
+
+import { getAnomalies, getSeries } from "../api.ts";
+import { Chart, zoomed } from "../chart/chart.tsx";
+import type { Window } from "../chart/plot.ts";
+import { type Stretch, useScores, windowOf } from "../chart/scores.ts";
+import { value } from "../format.ts";
+import { useLive, useNow, walkList } from "../hooks.ts";
+import { AnomalyRow } from "../parts/anomaly-row.tsx";
+import { DURATIONS, RANGES, Segmented } from "../parts/controls.tsx";
+import { ScoreBar } from "../parts/glyphs.tsx";
+import { ErrorNotice, Notice, Waiting } from "../parts/notice.tsx";
+import { Learning, SeriesName } from "../parts/series-name.tsx";
+import { replaceQuery } from "../router.ts";
+import type { Anomaly, Series } from "../types.ts";
+import { against, againstOfSeries, detectorWords, side } from "../words.ts";
+
+const SHORTEST_ZOOM_MS = 10_000;
+
+function zoomOf(text: string | undefined): Window | null {
+  const [since, until] = (text ?? "").split("-").map(Number);
+  return since && until && until > since ? [since, until] : null;
+}
+
+export function zoomTo([since, until]: Window): void {
+  const middle = (since + until) / 2;
+  const half = Math.max(until - since, SHORTEST_ZOOM_MS) / 2;
+  replaceQuery({ zoom: `${Math.round(middle - half)}-${Math.round(Math.min(middle + half, Date.now()))}` });
+}
+
+export function resetZoom(): void {
+  replaceQuery({ zoom: undefined });
+}
+
+export function SeriesDetailPage({ id, query }: { id: string; query: Record<string, string> }) {
+  const series = useLive(`one-${id}`, (signal) => getSeries(id, signal));
+  const anomalies = useLive(`anomalies-of-${id}`, (signal) => getAnomalies({ series_id: id, limit: 100 }, signal), 4000);
+  if (!series.data) {
+    if (series.error) return <ErrorNotice error={series.error} what="This series" again={series.again} />;
+    return <Waiting rows={8} />;
+  }
+  const found = anomalies.data?.items ?? [];
+  return (
+    <>
+      <nav class="crumbs" aria-label="Where you are">
+        <a href="#/series">Series</a>
+      </nav>
+      <Heading series={series.data} />
+      <Picture series={series.data} anomalies={found} query={query} />
+      <Past anomalies={found} />
+    </>
+  );
+}
+
+function Heading({ series }: { series: Series }) {
+  const where = againstOfSeries(series);
+  const out = side(where) !== null;
+  const learning = series.anomaly_score === null && series.learning_s > 0;
+  return (
+    <header class="subject">
+      <h1>
+        <SeriesName metric={series.metric} labels={series.labels} source={series.source} />
+      </h1>
+      <p class="now">
+        <b class={out ? "big out" : "big"}>{value(series.value, series.unit)}</b>
+        <span>{learning ? <Learning seconds={series.learning_s} /> : against(where, series.unit)}</span>
+        {!learning && <ScoreBar score={series.anomaly_score} />}
+        {series.detector && (
+          <span class="quiet" title={detectorWords(series.detector)}>
+            judged by {series.detector}
+          </span>
+        )}
+        {series.anomaly_id && (
+          <a class="badge" href={`#/anomalies/${series.anomaly_id}`}>
+            unusual now
+          </a>
+        )}
+      </p>
+    </header>
+  );
+}
+
+interface PictureProps {
+  series: Series;
+  anomalies: Anomaly[];
+  query: Record<string, string>;
+}
+
+function Picture({ series, anomalies, query }: PictureProps) {
+  const range = query.range && DURATIONS[query.range] ? query.range : "1h";
+  const zoom = zoomOf(query.zoom);
+  const stretch: Stretch = zoom ? { fixed: zoom } : { last: DURATIONS[range] ?? 3_600_000 };
+  const scores = useScores(series.id, stretch);
+  const window = scores.data ? windowOf(stretch, scores.data) : null;
+  return (
+    <section class="panel picture" aria-label="Picture">
+      <div class="tools">
+        <Segmented
+          label="Time range"
+          value={zoom ? "" : range}
+          options={RANGES}
+          onChange={(to) => replaceQuery({ range: to, zoom: undefined })}
+        />
+        {window && <ZoomButtons window={window} zoomed={zoom !== null} />}
+      </div>
+      {scores.error && <ErrorNotice error={scores.error} what="Scores" again={scores.again} />}
+      {!scores.data && !scores.error && <Waiting rows={6} />}
+      {scores.data?.time.length === 0 && (
+        <Notice kind="wait" title="No samples in this time">
+          Choose a longer range; or the source has not answered: see the <a href="#/">overview</a>.
+        </Notice>
+      )}
+      {scores.data && window && scores.data.time.length > 0 && (
+        <Chart
+          name={series.series}
+          data={scores.data}
+          unit={series.unit}
+          window={window}
+          anomalies={anomalies}
+          onZoom={zoomTo}
+          onReset={resetZoom}
+        />
+      )}
+    </section>
+  );
+}
+
+export function ZoomButtons({ window, zoomed: on }: { window: Window; zoomed: boolean }) {
+  return (
+    <span class="zoom">
+      <span class="quiet hint">drag to zoom</span>
+      <button type="button" class="button small" aria-label="Zoom out" onClick={() => zoomTo(zoomed(window, 2))}>
+        −
+      </button>
+      <button type="button" class="button small" aria-label="Zoom in" onClick={() => zoomTo(zoomed(window, 0.5))}>
+        +
+      </button>
+      <button type="button" class="button small" disabled={!on} onClick={resetZoom}>
+        Reset
+      </button>
+    </span>
+  );
+}
+
+function Past({ anomalies }: { anomalies: Anomaly[] }) {
+  const now = useNow(10_000);
+  return (
+    <section class="panel" aria-labelledby="past-title">
+      <div class="panel-head">
+        <h2 id="past-title">Its anomalies</h2>
+      </div>
+      {anomalies.length === 0 ? (
+        <p class="quiet">None so far.</p>
+      ) : (
+        <ul class="rows" onKeyDown={walkList}>
+          {anomalies.slice(0, 20).map((a) => (
+            <AnomalyRow key={a.id} anomaly={a} now={now} />
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}

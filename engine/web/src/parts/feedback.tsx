@@ -1,0 +1,83 @@
+/** A person's word on an anomaly: right or wrong, and why. */
+
+import { useState } from "preact/hooks";
+import { ApiError, giveFeedback } from "../api.ts";
+import type { AnomalyDetail, Verdict } from "../types.ts";
+import { Ago } from "./series-name.tsx";
+
+const WORDS: Record<Verdict, string> = { right: "Right, this was unusual", wrong: "Wrong, this is usual" };
+
+export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; onGiven: () => void }) {
+  const [note, setNote] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [said, setSaid] = useState("");
+  const [wrong, setWrong] = useState("");
+  const give = async (verdict: Verdict): Promise<void> => {
+    setBusy(true);
+    setWrong("");
+    try {
+      await giveFeedback(anomaly.id, verdict, note.trim());
+      setSaid("Thank you, noted.");
+      setNote("");
+      onGiven();
+    } catch (error) {
+      setWrong(explained(error));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <section class="panel feedback" aria-labelledby="feedback-title">
+      <div class="panel-head">
+        <h2 id="feedback-title">Was it right?</h2>
+      </div>
+      <label class="note">
+        <span class="only-heard">Note</span>
+        <textarea
+          rows={2}
+          maxLength={1000}
+          placeholder="A note, if you like: what it was"
+          value={note}
+          onInput={(event) => setNote(event.currentTarget.value)}
+        />
+      </label>
+      <div class="verdicts">
+        {(["right", "wrong"] as const).map((verdict) => (
+          <button type="button" key={verdict} class={`button ${verdict}`} disabled={busy} onClick={() => void give(verdict)}>
+            {WORDS[verdict]}
+          </button>
+        ))}
+      </div>
+      <p role="status" class="quiet">
+        {said}
+      </p>
+      {wrong && (
+        <p role="alert" class="wrong">
+          {wrong}
+        </p>
+      )}
+      <Given anomaly={anomaly} />
+    </section>
+  );
+}
+
+function explained(error: unknown): string {
+  if (error instanceof ApiError && error.status === 403) return `${error.message} Your key may only read.`;
+  return error instanceof Error ? `Not noted: ${error.message}` : String(error);
+}
+
+function Given({ anomaly }: { anomaly: AnomalyDetail }) {
+  if (anomaly.feedback.length === 0) return null;
+  return (
+    <ul class="given">
+      {[...anomaly.feedback].reverse().map((f) => (
+        <li key={f.author + f.time}>
+          <b>{f.verdict}</b> {f.note && <q>{f.note}</q>}{" "}
+          <span class="quiet">
+            {f.author}, <Ago time={f.time} />
+          </span>
+        </li>
+      ))}
+    </ul>
+  );
+}

@@ -1,0 +1,102 @@
+/** The bar at the top and the line at the bottom. */
+
+import { getStatus, session, signOut } from "../api.ts";
+import { clock, exact } from "../format.ts";
+import { useLive } from "../hooks.ts";
+import { type LiveState, heard, live, reconnect } from "../live.ts";
+import type { Route } from "../router.ts";
+import { useShared } from "../store.ts";
+import { theme, toggleTheme } from "../theme.ts";
+import { Mark } from "./glyphs.tsx";
+
+const PLACES: [string, string, string | undefined][] = [
+  ["#/", "Overview", undefined],
+  ["#/series", "Series", "series"],
+  ["#/anomalies", "Anomalies", "anomalies"],
+];
+
+const STATES: Record<LiveState, string> = {
+  connecting: "connecting",
+  live: "live",
+  lost: "connection lost",
+  paused: "paused",
+};
+
+export function Header({ route }: { route: Route }) {
+  return (
+    <header class="top">
+      <div class="top-inner">
+        <a class="brand" href="#/" aria-label="Trimtab, overview">
+          <Mark />
+          <span class="brand-name">Trimtab</span>
+        </a>
+        <nav aria-label="Pages">
+          {PLACES.map(([to, name, noun]) => (
+            <a key={to} href={to} aria-current={route.path[0] === noun ? "page" : undefined}>
+              {name}
+            </a>
+          ))}
+        </nav>
+        <Pulse />
+        <ThemeButton />
+      </div>
+    </header>
+  );
+}
+
+function Pulse() {
+  const state = useShared(live);
+  const at = useShared(heard);
+  return (
+    <span class={`pulse ${state}`} title={at === null ? STATES[state] : `Last heard of the engine: ${exact(at)}`}>
+      <span class="pulse-dot" aria-hidden="true" />
+      <span class="pulse-word">{STATES[state]}</span>
+      {at !== null && <span class="pulse-time">{clock(at, Date.now())}</span>}
+    </span>
+  );
+}
+
+function ThemeButton() {
+  const dark = useShared(theme) === "dark";
+  const label = dark ? "Use light colours" : "Use dark colours";
+  return (
+    <button type="button" class="icon-button" onClick={toggleTheme} aria-label={label} title={label}>
+      <svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true">
+        {dark ? (
+          <g fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round">
+            <circle cx="10" cy="10" r="3.4" />
+            <path d="M10 2.500v1.500M10 16v1.500M2.5 10H4M16 10h1.500M4.7 4.700l1 1M14.3 14.300l1 1M4.7 15.300l1-1M14.3 5.700l1-1" />
+          </g>
+        ) : (
+          <path
+            d="M16 12.200A6.6 6.6 0 0 1 7.8 4a6.6 6.6 0 1 0 8.2 8.200z"
+            fill="none"
+            stroke="currentColor"
+            stroke-width="1.6"
+            stroke-linejoin="round"
+          />
+        )}
+      </svg>
+    </button>
+  );
+}
+
+export function Footer() {
+  const who = useShared(session);
+  const { data } = useLive("status-footer", getStatus, 60_000);
+  return (
+    <footer class="bottom">
+      <span>Trimtab {data?.version}</span>
+      <a href="./api-docs">API</a>
+      <span class="keys">
+        <kbd>/</kbd> search <kbd>↑</kbd> <kbd>↓</kbd> rows <kbd>Enter</kbd> open
+      </span>
+      <span class="who">
+        {who?.name}{" "}
+        <button type="button" class="link-button" onClick={() => void signOut().catch(reconnect)}>
+          Sign out
+        </button>
+      </span>
+    </footer>
+  );
+}

@@ -1,0 +1,60 @@
+/** Empty and error states: what is so, and what to do. */
+
+import type { ComponentChildren } from "preact";
+import type { ApiError } from "../api.ts";
+
+interface NoticeProps {
+  kind: "calm" | "wait" | "error";
+  title: string;
+  children?: ComponentChildren;
+}
+
+export function Notice({ kind, title, children }: NoticeProps) {
+  return (
+    <div class={`notice ${kind}`} role={kind === "error" ? "alert" : undefined}>
+      <span class="notice-mark" aria-hidden="true" />
+      <div>
+        <p class="notice-title">{title}</p>
+        {children && <p class="notice-text">{children}</p>}
+      </div>
+    </div>
+  );
+}
+
+const ADVICE: [(status: number) => boolean, string][] = [
+  [(s) => s === 0, "Is `trimtab up` running on that machine? This page tries again by itself."],
+  [(s) => s === 403, "Your key lacks the scope for this. An administrator makes another one with `trimtab key create`."],
+  [(s) => s === 404, "It may have been dropped by retention, or the address is wrong."],
+  [(s) => s === 429, "Too many requests at once. This page waits and tries again."],
+  [(s) => s >= 500, "The engine's log says more."],
+];
+
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+export function ErrorNotice({ error, what, again }: { error: ApiError; what: string; again?: () => void }) {
+  const advice = ADVICE.find(([fits]) => fits(error.status))?.[1] ?? "";
+  return (
+    <Notice kind="error" title={`${what}: ${error.title}`}>
+      {error.detail && error.detail !== error.title ? `${sentence(error.detail)} ` : ""}
+      {advice}{" "}
+      {again && (
+        <button type="button" class="button small" onClick={again}>
+          Try again
+        </button>
+      )}
+    </Notice>
+  );
+}
+
+/** Where rows will be, before the first answer. */
+export function Waiting({ rows = 5 }: { rows?: number }) {
+  return (
+    <div class="waiting" aria-busy="true" aria-label="Loading">
+      {Array.from({ length: rows }, (_, i) => (
+        <span key={i} />
+      ))}
+    </div>
+  );
+}

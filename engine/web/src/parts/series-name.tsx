@@ -1,0 +1,48 @@
+/** Names, times and learning: the small words that stand everywhere. */
+
+import { ago, clock, exact, learning } from "../format.ts";
+import { useNow } from "../hooks.ts";
+import type { Labels } from "../types.ts";
+
+/** The metric strong, its labels quiet; all as text. */
+export function SeriesName({ metric, labels, source }: { metric: string; labels: Labels; source?: string }) {
+  return (
+    <span class="name">
+      <span class="metric">{metric}</span>{" "}
+      {Object.entries(labels).map(([key, text]) => (
+        <span class="label" key={key}>
+          <span class="label-key">{key}=</span>
+          {text}{" "}
+        </span>
+      ))}
+      {source && <span class="source-chip">{source}</span>}
+    </span>
+  );
+}
+
+/** `4 min ago`, with the exact time as its title. */
+export function Ago({ time }: { time: string }) {
+  const now = useNow(time && Date.now() - Date.parse(time) < 90_000 ? 1000 : 10_000);
+  return (
+    <time dateTime={time} title={exact(Date.parse(time))}>
+      {ago(Date.parse(time), now)}
+    </time>
+  );
+}
+
+/** `12:03:10`, with the exact time as its title. */
+export function At({ time, seconds = true }: { time: string; seconds?: boolean }) {
+  return (
+    <time dateTime={time} title={exact(Date.parse(time))}>
+      {clock(Date.parse(time), Date.now(), seconds)}
+    </time>
+  );
+}
+
+export function Learning({ seconds }: { seconds: number }) {
+  return (
+    <span class="learning" title="It is scored once enough of its usual behaviour has been seen">
+      {learning(seconds)}
+    </span>
+  );
+}

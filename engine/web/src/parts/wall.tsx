@@ -1,0 +1,56 @@
+/** All series at a glance: a square each, the darker the rarer. */
+
+import { getSeriesPage } from "../api.ts";
+import { plural, score, value } from "../format.ts";
+import { useLive } from "../hooks.ts";
+import { href } from "../router.ts";
+import type { Series } from "../types.ts";
+
+const MOST = 500;
+
+function kind(s: Series): string {
+  if (s.anomaly_id !== null) return s.anomaly_score !== null && s.anomaly_score > 2 ? "hot" : "warm";
+  if (s.anomaly_score === null) return s.learning_s > 0 ? "still" : "unknown";
+  if (s.anomaly_score > 1) return "warm";
+  return `calm${Math.min(2, Math.floor(s.anomaly_score * 3))}`;
+}
+
+function told(s: Series): string {
+  return `${s.series} · ${value(s.value, s.unit)} · ${s.anomaly_score === null ? "learning" : `score ${score(s.anomaly_score)}`}`;
+}
+
+const LEGEND: [string, string][] = [
+  ["still", "learning"],
+  ["calm0", "usual"],
+  ["calm2", "rarer"],
+  ["hot", "unusual"],
+];
+
+export function Wall() {
+  const { data } = useLive("wall", (signal) => getSeriesPage({ sort: "name", limit: MOST }, signal), 10_000);
+  if (!data || data.items.length === 0) return null;
+  const total = data.total ?? data.items.length;
+  const warm = data.items.filter((s) => s.anomaly_id !== null).length;
+  const more = total > data.items.length ? `, the first ${MOST} by name` : "";
+  return (
+    <section class="panel" aria-labelledby="wall-title">
+      <div class="panel-head">
+        <h2 id="wall-title">All series</h2>
+        <span class="legend" aria-hidden="true">
+          {LEGEND.map(([look, text]) => (
+            <span key={look}>
+              <i class={`cell ${look}`} />
+              {text}
+            </span>
+          ))}
+        </span>
+      </div>
+      <div class="wall" role="img" aria-label={`${plural(total, "series", "series")}${more}, ${warm} of them unusual now`}>
+        {data.items.map((s) => (
+          <a key={s.id} class={`cell ${kind(s)}`} href={href(["series", s.id])} title={told(s)} tabIndex={-1} />
+        ))}
+      </div>
+      {more && <p class="quiet">Shown are {MOST} of {plural(total, "series", "series")}, by name.</p>}
+    </section>
+  );
+}

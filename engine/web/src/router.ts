@@ -1,0 +1,40 @@
+/** Where we are: the part of the address after `#`. */
+
+export interface Route {
+  /** Decoded path parts: [] overview, ["series", id] ... */
+  path: string[];
+  query: Record<string, string>;
+}
+
+/** `#/series/ab?range=1h` -> path ["series", "ab"], query {range: "1h"}. */
+export function parse(hash: string): Route {
+  const [path = "", query = ""] = hash.replace(/^#/, "").split("?", 2);
+  return {
+    path: path.split("/").filter(Boolean).map(decoded),
+    query: Object.fromEntries(new URLSearchParams(query)),
+  };
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+/** The address of a page; empty values are left out. */
+export function href(path: string[], query: Record<string, string | undefined> = {}): string {
+  const kept = Object.entries(query).filter((pair): pair is [string, string] => Boolean(pair[1]));
+  const text = new URLSearchParams(kept).toString();
+  return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
+}
+
+/** Change the query of the page we are on, without a new entry in the history. */
+export function replaceQuery(change: Record<string, string | undefined>): void {
+  const here = parse(location.hash);
+  const next = href(here.path, { ...here.query, ...change });
+  if (next === location.hash) return;
+  history.replaceState(null, "", next);
+  window.dispatchEvent(new HashChangeEvent("hashchange"));
+}

@@ -1,0 +1,125 @@
+/** What happened, in words. Pure. */
+
+import { clock, duration, range, value } from "./format.ts";
+import type { Anomaly, Direction, Series } from "./types.ts";
+
+/** A value against its band; null = unknown. */
+export interface Against {
+  value: number | null;
+  lower: number | null;
+  upper: number | null;
+  expected: number | null;
+}
+
+export function againstOfSeries(s: Series): Against {
+  return { value: s.value, lower: s.yhat_lower, upper: s.yhat_upper, expected: s.yhat };
+}
+
+/** Where a value lies against its band; null = within, or unknown. */
+export function side(a: Against): "above" | "below" | null {
+  if (a.value === null) return null;
+  if (a.upper !== null && a.value > a.upper) return "above";
+  if (a.lower !== null && a.value < a.lower) return "below";
+  return null;
+}
+
+function times(ratio: number): string {
+  return ratio >= 10 ? String(Math.round(ratio)) : ratio.toFixed(1);
+}
+
+/** `3.2× above`, `12 MB below`: the factor where it says something, else the distance. */
+function howFar(from: number, edge: number, where: "above" | "below", unit: string): string {
+  const ratio = where === "above" ? from / edge : edge / from;
+  if (from > 0 && edge > 0 && ratio >= 1.5 && ratio < 1000) return `${times(ratio)}× ${where}`;
+  const distance = Math.abs(from - edge);
+  const shown = unit === "ratio" ? `${value(distance, unit).replace(" %", "")} points` : value(distance, unit);
+  return `${shown} ${where}`;
+}
+
+/** `3.2× above expected 0.4–0.9 s`; `within expected 4–12 %`; `expected band not known yet`. */
+export function against(a: Against, unit: string, direction?: Direction): string {
+  const known = a.lower !== null || a.upper !== null;
+  const expected = known ? `expected ${range(a.lower, a.upper, unit)}` : "";
+  if (direction === "absent") return known ? `no samples, ${expected}` : "no samples";
+  if (!known) return a.expected === null ? "expected band not known" : `expected ${value(a.expected, unit)}`;
+  if (a.value === null) return expected;
+  const where = side(a);
+  if (where === null) return direction ? `unusual within ${expected}` : `within ${expected}`;
+  const edge = where === "above" ? a.upper : a.lower;
+  return edge === null ? expected : `${howFar(a.value, edge, where, unit)} ${expected}`;
+}
+
+export function againstOfAnomaly(a: Anomaly): Against {
+  return { value: a.value, lower: a.lower, upper: a.upper, expected: a.expected };
+}
+
+/** Seconds that an anomaly has lasted. */
+export function lasted(a: Anomaly, now: number): number {
+  return ((a.end === null ? now : Date.parse(a.end)) - Date.parse(a.start)) / 1000;
+}
+
+const ENDINGS: Record<string, string> = {
+  recovered: "It went back into its expected band",
+  "level shift accepted": "The new level lasted, so it was learnt as the usual one",
+  returned: "Its samples came back",
+};
+
+/** The sentence that says what happened. */
+export function story(a: Anomaly, unit: string, now: number): string {
+  const start = clock(Date.parse(a.start), now);
+  const span = duration(lasted(a, now));
+  if (a.direction === "absent") {
+    const gone = `At ${start} its samples stopped while the source went on answering.`;
+    return a.end === null ? `${gone} It has been silent for ${span}.` : `${gone} ${ended(a, span)}`;
+  }
+  const moved = a.direction === "above" ? "rose" : "fell";
+  const far = against(againstOfAnomaly(a), unit, a.direction);
+  const peak = `At ${start} it ${moved} out of its usual range; at its worst (${clock(Date.parse(a.peak_time), now)}) it stood at ${value(a.value, unit)}, ${far}.`;
+  return a.end === null ? `${peak} It has lasted ${span} and goes on.` : `${peak} ${ended(a, span)}`;
+}
+
+function ended(a: Anomaly, span: string): string {
+  const how = ENDINGS[a.reason] ?? (a.reason ? `It ended (${a.reason})` : "It ended");
+  return `${how} after ${span}.`;
+}
+
+const DETECTORS: [RegExp, string][] = [
+  [/absen/, "its samples stopped"],
+  [/season/, "unlike the same time of other days or weeks"],
+  [/level|shift|cusum/, "its level moved and stayed moved"],
+  [/range|exceed/, "outside everything it showed lately"],
+  [/half.?space|hst|forest/, "a rare combination of recent values"],
+  [/ew|zscore|z_score/, "far from its recent mean, measured in its usual spread"],
+  [/river/, "a detector from river"],
+];
+
+/** A detector's name, and what it looks at. */
+export function detectorWords(name: string): string {
+  return DETECTORS.find(([pattern]) => pattern.test(name.toLowerCase()))?.[1] ?? "";
+}
+
+/** `cpu_busy_ratio{core="1"}` -> `cpu_busy_ratio`. */
+export function metricOf(series: string): string {
+  const brace = series.indexOf("{");
+  return brace < 0 ? series : series.slice(0, brace);
+}
+
+/** Labels as `core=1 mode=user`. */
+export function labelText(labels: Record<string, string>): string {
+  return Object.entries(labels)
+    .map(([name, text]) => `${name}=${text}`)
+    .join(" ");
+}
+
+const UNIT_ENDINGS: [RegExp, string][] = [
+  [/_ratio$/, "ratio"],
+  [/_bytes_per_second$/, "B/s"],
+  [/_bytes$/, "B"],
+  [/_seconds$/, "s"],
+  [/_per_second$/, "1/s"],
+];
+
+/** The unit of a metric whose series is not at hand, from its name (Prometheus' own convention). */
+export function unitOfMetric(metric: string): string {
+  return UNIT_ENDINGS.find(([pattern]) => pattern.test(metric))?.[1] ?? "";
+}
