@@ -123,9 +123,10 @@ def _draw(panels: list[Panel], left_out: int) -> "Figure":
         below.sharex(above)
         above.tick_params(labelbottom=False)
         if np.issubdtype(panel.x.dtype, np.datetime64):
-            locator = AutoDateLocator()
+            locator = AutoDateLocator()  # type: ignore[no-untyped-call]  # matplotlib's
             below.xaxis.set_major_locator(locator)
-            below.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            concise = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]  # matplotlib's
+            below.xaxis.set_major_formatter(concise)
     axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, fontsize="small")
     if left_out:
         total = len(panels) + left_out

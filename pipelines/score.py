@@ -3,13 +3,16 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from trimtab.models.catalogue import detector_class, names
 from trimtab.models.contracts import Detector, Floats
 from trimtab.models.entity_score import entity_score
+from trimtab.models.errors import ModelError
 from trimtab.models.scorer import Scorer
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.errors import RecordingWarning
@@ -35,7 +38,8 @@ def score(
 
     frame     : long (`unique_id|series|file`, `ds|timestamp|t`, `y|value`) or wide (a time column, then one
                 column a series; with a column `entity`, a block of rows an entity); NaN = no sample
-    detectors : "default", names from `trimtab.models.catalogue.names()`, river anomaly detectors, or several
+    detectors : "default", a name from `trimtab.models.catalogue.names()`, "river:NAME", a river anomaly
+                detector or forecaster (cloned for each series), or a list of such
     false_alarms_per_week : anomaly intervals that a healthy series may show in a week
     interval  : how long a row is where the time column counts rows: "1m", or seconds
 
@@ -76,21 +80,39 @@ def score_recording(
 
 
 def members(detectors: Any) -> tuple[Member, ...]:  # noqa: ANN401 - as `score`
-    """One or several detectors, as the scorer can be given them for any number of series."""
+    """One or several detectors, as a scorer of any number of series can be given them.
+
+    "river:NAME" is river's own detector of that name, half-space trees behind a scaler to 0..1.
+    Raises UnknownModelError for a name that nobody has, ModelError for what is no detector.
+
+    >>> members(["default", "ew_zscore"])
+    ('default', 'ew_zscore')
+    """
     given = detectors if isinstance(detectors, list | tuple) else [detectors]
-    return tuple(one if isinstance(one, str) else _river(one) for one in given)
+    if not given:
+        raise ModelError(f"no detector given; there are default, {', '.join(names())}")
+    return tuple(_member(one) for one in given)
 
 
-def _river(one: Any) -> Callable[[int], Detector]:  # noqa: ANN401 - any river detector
-    if not (hasattr(one, "score_one") and hasattr(one, "learn_one")):
-        raise TypeError(f"{one!r} is neither a name from the catalogue nor a river anomaly detector")
+def _member(one: Any) -> Member:  # noqa: ANN401 - as `score`
+    if isinstance(one, str) and one.startswith("river:"):
+        name = one.removeprefix("river:")
+        return partial(_river_bank, model=name, name=one, scale=name.endswith("HalfSpaceTrees"))
+    if isinstance(one, str):
+        if one != "default":
+            detector_class(one)
+        return one
+    if hasattr(one, "learn_one"):
+        return partial(_river_bank, model=one, name=f"river:{one}", scale=False)
+    raise ModelError(f"{one!r} is neither a name from the catalogue nor a river estimator")
 
-    def make(n_series: int) -> Detector:
-        from trimtab.models.river_bank import RiverBank
 
-        return RiverBank(n_series, one)
+def _river_bank(n_series: int, *, model: Any, name: str, scale: bool) -> Detector:  # noqa: ANN401 - river's
+    from trimtab.models.river_bank import RiverBank
 
-    return make
+    bank = RiverBank(n_series, model, scale=scale)
+    setattr(bank, "name", name)  # noqa: B010 - the scorer tells its members apart by it
+    return bank
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The body of `trimtab score`: a recording from disk, scored, back to disk or to stdout."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.recorded import RESULTS, read_frame
-from trimtab.pipelines.score import Progress, score_recording
+from trimtab.pipelines.score import Progress, members, score_recording
 from trimtab.pipelines.tables import check_output, read_sheet, with_columns, write_csv, write_sheet
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def score_file(
     source: Path,
     output: Path | None = None,
     *,
-    detectors: Sequence[str] = ("default",),
+    detectors: tuple[str, ...] = ("default",),
     false_alarms_per_week: float = 1.0,
     interval: str | float = "1m",
     console: "Console | None" = None,
@@ -56,6 +56,7 @@ def score_file(
     Raises InputError for a file that cannot be read or written, UnknownModelError for a detector.
     """
     interval_s = duration_s(interval, "--interval")
+    members(detectors)
     to_stdout = output is not None and str(output) == "-"
     target = output or default_output(source)
     sheet = read_sheet(source)
@@ -65,7 +66,7 @@ def score_file(
     if recording.warning and console is not None:
         console.print(f"warning: {recording.warning}", style="yellow", markup=False, highlight=False)
     with _progress(console) as progress:
-        columns = score_recording(recording, tuple(detectors), false_alarms_per_week, progress)
+        columns = score_recording(recording, detectors, false_alarms_per_week, progress)
     table = with_columns(sheet.table, columns)
     if to_stdout:
         write_csv(sys.stdout.buffer, table)

@@ -99,7 +99,7 @@ def _read_csv(name: str, content: bytes) -> Sheet:
     records = _records(content)
     try:
         _, header = next(records)
-    except (StopIteration, csv.Error) as error:
+    except StopIteration as error:
         raise InputError(f"{name}, line 1: wanted a header line with the names of the columns") from error
     _check_header(f"{name}, line 1", header)
     if next(records, None) is None:
@@ -138,10 +138,13 @@ def _records(content: bytes) -> Iterator[tuple[int, list[str]]]:
     """(line that the record begins on, its fields); blank lines left out, the header is the first."""
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))
     begin = 1
-    for fields in reader:
-        if fields:
-            yield begin, fields
-        begin = reader.line_num + 1
+    try:
+        for fields in reader:
+            if fields:
+                yield begin, fields
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"line {begin}: cannot be read as CSV ({error}); is a quote not closed?") from error
 
 
 def _line_of(content: bytes, row: int) -> int:

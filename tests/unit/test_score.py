@@ -1,0 +1,194 @@
+"""Scores of recorded tables: shape, causality, independence, detectors."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trimtab.models.entity_score import entity_score
+from trimtab.models.errors import ModelError, UnknownModelError
+from trimtab.pipelines.errors import InputError, RecordingWarning
+from trimtab.pipelines.score import RESULTS, members, score
+
+N = 400
+
+
+def series(seed: int, n: int = N) -> np.ndarray:
+    """A healthy series with one spike at row 300."""
+    x = np.random.default_rng(seed).normal(100.0, 5.0, n)
+    x[300:303] += 900.0
+    return x
+
+
+def long_table(names: str = "ab", n: int = N) -> pd.DataFrame:
+    """Series at one-minute steps, one below the other."""
+    ds = pd.date_range("2026-01-01", periods=n, freq="min", tz="UTC")
+    parts = [pd.DataFrame({"unique_id": s, "ds": ds, "y": series(k, n)}) for k, s in enumerate(names)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def wide_table(n: int = N) -> pd.DataFrame:
+    """Two entities with three series each; in the first all three spike."""
+    parts = [
+        pd.DataFrame(
+            {"entity": e, "t": range(n), **{f"m{k}": series(10 * j + k, n) for k in range(3)}, "label": 0}
+        )
+        for j, e in enumerate(["web", "db"])
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_long_gets_four_columns():
+    """A long table comes back with the same rows and score, forecast and band beside them."""
+    frame = long_table().set_index(np.arange(2 * N) * 3)
+    scored = score(frame)
+    pd.testing.assert_frame_equal(scored[list(frame.columns)], frame)
+    assert list(scored.columns) == [*frame.columns, *RESULTS]
+    assert scored["anomaly_score"].iloc[[300, N + 300]].gt(1).all()
+    assert scored["anomaly_score"].head(10).isna().all()
+    late = scored.iloc[200:300]
+    assert (late["yhat_lower"] <= late["yhat"]).all()
+    assert (late["yhat"] <= late["yhat_upper"]).all()
+
+
+def test_wide_gets_a_column_a_series():
+    """A wide table comes back with a score for each series and one for the entity; labels are not read."""
+    frame = wide_table()
+    scored = score(frame)
+    added = ["anomaly_score:m0", "anomaly_score:m1", "anomaly_score:m2", "anomaly_score"]
+    assert list(scored.columns) == [*frame.columns, *added]
+    assert scored[added].iloc[[300, N + 300]].gt(1).all(axis=None)
+    pd.testing.assert_frame_equal(scored[added], score(frame.assign(label=1))[added])
+
+
+def test_the_input_is_left_alone():
+    """Scoring adds columns to a copy."""
+    frame = long_table()
+    before = frame.copy()
+    score(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize("rows", [5, 11, 50, 299, 301, 399])
+@pytest.mark.parametrize("make", [lambda: long_table("a"), lambda: wide_table()[:N]])
+def test_truncation_changes_no_score(make, rows):
+    """Row i depends on rows up to i only: cut anywhere, the scores before the cut are the same."""
+    frame = make()
+    whole, part = score(frame), score(frame[:rows])
+    pd.testing.assert_frame_equal(whole[:rows], part, check_exact=True)
+
+
+def test_truncation_of_mixed_rows():
+    """Cut through rows of several series that take turns, the scores before the cut are the same."""
+    frame = long_table("abc", 200).sort_values("ds", kind="stable", ignore_index=True)
+    for rows in (31, 100, 301, 500):
+        pd.testing.assert_frame_equal(score(frame)[:rows], score(frame[:rows]), check_exact=True)
+
+
+def test_later_spacing_changes_no_score():
+    """A recording that changes its pace keeps the scores that it had."""
+    frame = long_table("a")
+    slow = frame.copy()
+    slow.loc[200:, "ds"] = slow["ds"][199] + pd.to_timedelta(np.arange(1, 201), unit="h")
+    pd.testing.assert_frame_equal(
+        score(frame)[list(RESULTS)][:200], score(slow)[list(RESULTS)][:200], check_exact=True
+    )
+
+
+@pytest.mark.parametrize("detectors", ["default", ["ew_zscore"], ["default", "half_space_trees"]])
+def test_series_are_strangers(detectors):
+    """A series scores the same alone, among others, and behind other names."""
+    among = score(long_table("abc"), detectors=detectors)
+    alone = score(long_table("abc")[N : 2 * N].assign(unique_id="z"), detectors=detectors)
+    np.testing.assert_array_equal(among[list(RESULTS)][N : 2 * N], alone[list(RESULTS)])
+
+
+def test_rows_in_disorder_go_by_row():
+    """Repeated times and steps back are scored as the next rows, with one warning."""
+    frame = long_table("a")
+    frame.loc[[150, 151], "ds"] = frame["ds"][149]
+    with pytest.warns(RecordingWarning, match="2 repeated times and 0 steps back") as caught:
+        scored = score(frame)
+    assert len(caught) == 1
+    assert scored["anomaly_score"].iloc[100:].notna().all()
+
+
+def test_gaps_have_no_score():
+    """A row without a sample has no score, and the rows after it do."""
+    frame = long_table("a")
+    frame.loc[200:210, "y"] = np.nan
+    scored = score(frame)["anomaly_score"]
+    assert scored[200:211].isna().all()
+    assert scored[211:].notna().all()
+
+
+def test_fewer_alarms_when_fewer_are_allowed():
+    """A smaller budget of false alarms gives lower scores."""
+    frame = long_table("a")
+    low = score(frame, false_alarms_per_week=0.1)["anomaly_score"][300]
+    assert low < score(frame, false_alarms_per_week=10)["anomaly_score"][300]
+
+
+def test_unknown_detector():
+    """A name that nobody has is refused with a list of those there are."""
+    with pytest.raises(UnknownModelError, match="Did you mean 'ew_zscore'"):
+        score(long_table("a"), detectors="ew_zscor")
+    with pytest.raises(ModelError, match="neither a name from the catalogue nor a river estimator"):
+        score(long_table("a"), detectors=[3])
+    with pytest.raises(ModelError, match="no detector given"):
+        score(long_table("a"), detectors=[])
+
+
+def test_river_detectors():
+    """River objects and river's names score beside the catalogue's, each under a name of its own."""
+    from river import anomaly, preprocessing
+
+    frame = long_table("ab")
+    trees = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(n_trees=3, height=4, window_size=50, seed=1)
+    scored = score(frame, detectors=[trees, "river:HalfSpaceTrees", "default"])
+    assert scored["anomaly_score"].iloc[[300, N + 300]].gt(1).all()
+    made = [make(1) for make in members([trees, "river:HalfSpaceTrees"])]
+    assert len({bank.name for bank in made}) == 2
+
+
+def test_bad_table():
+    """A table that is no recording is refused with row, column and value."""
+    with pytest.raises(
+        InputError, match=r"the table, row 1 \(counted from 0\), column 'y': 'x' is not a number"
+    ):
+        score(pd.DataFrame({"ds": [1, 2], "y": [1.0, "x"]}))
+    with pytest.raises(InputError, match="interval: '5 parsecs' is no duration above 0"):
+        score(long_table("a"), interval="5 parsecs")
+
+
+def test_no_warning_on_a_plain_table():
+    """A healthy table is scored without a word."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score(long_table("a"))
+
+
+ENTITIES = [
+    ([2.0], 2.0, "one series speaks for itself"),
+    ([2.0, np.nan], 2.0, "a series without a score is not asked"),
+    ([0.5, 0.5, 0.5, 0.5], 0.5, "series of one mind are one series"),
+    ([0.0, 0.0, 0.0], 0.0, "nothing unusual at all"),
+    ([np.nan, np.nan], np.nan, "nobody has a score"),
+    ([2.0, 0.0], 2.0 + np.log(2 / (1 + 1e-6)) / np.log(1e-3), "corrected for how many were asked"),
+    ([90.0, 0.0], 90.0 + np.log(2) / np.log(1e-3), "far beyond the smallest float"),
+]
+
+
+@pytest.mark.parametrize(("scores", "want", "why"), ENTITIES, ids=[row[2] for row in ENTITIES])
+def test_entity_score(scores, want, why):
+    """The entity's score is the harmonic mean of its series' tail probabilities on the same scale."""
+    got = entity_score(np.array([scores]), 1e-3)[0]
+    np.testing.assert_allclose(got, want, atol=1e-6, err_msg=why)
+
+
+def test_entity_score_is_calibrated():
+    """Of healthy, independent series the entity passes the threshold about as often as one series does."""
+    p = np.random.default_rng(5).uniform(size=(200_000, 20))
+    rate = (entity_score(np.log(p) / np.log(0.01), 0.01) > 1).mean()
+    assert 0.005 < rate < 0.02
