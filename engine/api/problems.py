@@ -20,10 +20,11 @@ from trimtab.engine.errors import (
     TrimtabError,
 )
 
+# Python changes its own words for these from version to version.
 _TITLES = {
     413: "Content Too Large",
     422: "Unprocessable Content",
-}  # Python's own words change with its version
+}
 MEDIA_TYPE = "application/problem+json"
 STATUS_OF: tuple[tuple[type[TrimtabError], int], ...] = (
     (NotFoundError, 404),

@@ -1,0 +1,145 @@
+"""The engine's own metrics, `trimtab_...`, in a registry of our own."""
+
+import math
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from trimtab.engine.types import SeriesView, SourceState
+
+MOST_UNUSUAL = 100
+_TICK_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_HTTP_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+class _Unusual(Collector):
+    """Scores of the series that are unusual now: only they, and at most MOST_UNUSUAL."""
+
+    def __init__(self) -> None:
+        self.scores: list[tuple[str, str, float]] = []
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "trimtab_anomaly_score",
+            f"Score of the series that are unusual now, the {MOST_UNUSUAL} highest; above 1 is an anomaly.",
+            labels=("source", "series"),
+        )
+        for source, series, score in self.scores:
+            family.add_metric((source, series), score)
+        yield family
+
+
+class Metrics:
+    """Counters and gauges that the engine sets as it goes.
+
+    >>> metrics = Metrics("0.1.0")
+    >>> metrics.tick("host", seconds=0.002, lag_s=0.1, n=120)
+    >>> 'trimtab_ticks_total{source="host"} 1.0' in metrics.text()
+    True
+    """
+
+    def __init__(self, version: str) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._unusual = _Unusual()
+        registry.register(self._unusual)
+        _gauge(registry, "build_info", "1; the label is the version.", "version").labels(version).set(1)
+        self._engine_metrics(registry)
+        self._http_metrics(registry)
+
+    def _engine_metrics(self, registry: CollectorRegistry) -> None:
+        self._ticks = _counter(registry, "ticks", "Ticks that were scored.", "source")
+        self._tick_s = Histogram(
+            "trimtab_tick_duration_seconds", "Time to score a tick.", ("source",), registry=registry,
+            buckets=_TICK_BUCKETS_S,
+        )  # fmt: skip
+        self._lag_s = _gauge(registry, "tick_lag_seconds", "Age of the newest tick when scored.", "source")
+        self._scored = _counter(registry, "samples_scored", "Samples that were scored.", "source")
+        self._series = _gauge(registry, "series", "Series that are watched.", "source")
+        self._learning = _gauge(registry, "series_learning", "Series without a score yet.", "source")
+        self._over = _gauge(registry, "series_unusual", "Series with a score above 1.", "source")
+        self._open = _gauge(registry, "anomalies_open", "Anomalies that go on.")
+        self._state = _gauge(registry, "source_state", "1 for the state of the source.", "source", "state")
+        self._up = _gauge(registry, "source_up", "1 where the source answers, else 0.", "source")
+        self._sent = _counter(registry, "writer_samples_sent", "Samples that a receiver took.", "sink")
+        self._dropped = _counter(
+            registry, "writer_samples_dropped", "Samples that were given up.", "sink", "reason"
+        )
+
+    def _http_metrics(self, registry: CollectorRegistry) -> None:
+        self._requests = _counter(registry, "http_requests", "Answers.", "method", "route", "status")
+        self._request_s = Histogram(
+            "trimtab_http_request_duration_seconds", "Time to answer.", ("route",), registry=registry,
+            buckets=_HTTP_BUCKETS_S,
+        )  # fmt: skip
+
+    def tick(self, source: str, seconds: float, lag_s: float, n: int) -> None:
+        """A tick was scored: in `seconds`, `lag_s` behind its time, n samples."""
+        self._ticks.labels(source).inc()
+        self._tick_s.labels(source).observe(seconds)
+        self._lag_s.labels(source).set(lag_s)
+        self._scored.labels(source).inc(n)
+
+    def series(self, source: str, total: int, learning: int, unusual: int) -> None:
+        """How many series a source has now."""
+        self._series.labels(source).set(total)
+        self._learning.labels(source).set(learning)
+        self._over.labels(source).set(unusual)
+
+    def anomalies_open(self, n: int) -> None:
+        """How many anomalies go on."""
+        self._open.set(n)
+
+    def source_state(self, name: str, state: SourceState) -> None:
+        """A source is in this state now."""
+        self._up.labels(name).set(state is SourceState.UP)
+        for each in SourceState:
+            self._state.labels(name, each).set(each is state)
+
+    def sent(self, sink: str, n: int) -> None:
+        """A receiver took n samples."""
+        self._sent.labels(sink).inc(n)
+
+    def dropped(self, sink: str, reason: str, n: int) -> None:
+        """N samples were given up, for one of a handful of reasons."""
+        self._dropped.labels(sink, reason).inc(n)
+
+    def unusual(self, views: Iterable[SeriesView]) -> None:
+        """The series that are unusual now; replaces the ones before. Unknown scores are left out."""
+        scored = (
+            (v.source, v.series, v.anomaly_score)
+            for v in views
+            if v.anomaly_score is not None and not math.isnan(v.anomaly_score)
+        )
+        self._unusual.scores = sorted(scored, key=lambda row: -row[2])[:MOST_UNUSUAL]
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """An HTTP request was answered; `route` is the template, so that there are few."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._request_s.labels(route).observe(seconds)
+
+    def text(self) -> str:
+        """Everything, in Prometheus' text format 0.0.4."""
+        return generate_latest(_WithoutCreated(self._registry)).decode()
+
+
+class _WithoutCreated(Collector):
+    """A registry without the `..._created` samples, which would double the counters."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+def _counter(registry: CollectorRegistry, name: str, help_text: str, *labels: str) -> Counter:
+    return Counter(f"trimtab_{name}", help_text, labels, registry=registry)
+
+
+def _gauge(registry: CollectorRegistry, name: str, help_text: str, *labels: str) -> Gauge:
+    return Gauge(f"trimtab_{name}", help_text, labels, registry=registry)

@@ -1,0 +1,85 @@
+"""Prometheus remote_write 1.0 on the wire: protobuf by hand, snappy block format.
+
+WriteRequest { repeated TimeSeries timeseries = 1 }
+TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2 }
+Label        { string name = 1; string value = 2 }
+Sample       { double value = 1; int64 timestamp = 2 }
+
+https://prometheus.io/docs/specs/prw/remote_write_spec/
+"""
+
+import re
+import struct
+from collections.abc import Iterable
+
+import cramjam
+
+from trimtab.engine.types import SeriesKey
+
+_NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_]")
+_double = struct.Struct("<d").pack
+
+
+def varint(number: int) -> bytes:
+    """An integer as protobuf writes it; negative ones as 64-bit two's complement.
+
+    >>> varint(300).hex()
+    'ac02'
+    """
+    number &= 0xFFFF_FFFF_FFFF_FFFF
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def chunk(field: int, content: bytes) -> bytes:
+    """A length-delimited field.
+
+    >>> chunk(1, b"ab").hex()
+    '0a026162'
+    """
+    return bytes((field << 3 | 2,)) + varint(len(content)) + content
+
+
+def label_bytes(labels: Iterable[tuple[str, str]]) -> bytes:
+    """Labels of a TimeSeries, sorted by name as receivers ask; empty values are no labels."""
+    return b"".join(
+        chunk(1, chunk(1, name.encode()) + chunk(2, value.encode("utf-8", "replace")))
+        for name, value in sorted(labels)
+        if value
+    )
+
+
+def labels_of(key: SeriesKey, name: str) -> list[tuple[str, str]]:
+    """Labels of the series `name` that we write about `key`: its own, and `for`, what it is about.
+
+    >>> labels_of(SeriesKey.of("prometheus", "up", {"job": "x"}), "anomaly_score")
+    [('__name__', 'anomaly_score'), ('for', 'up'), ('job', 'x')]
+    """
+    ours = {"__name__": name, "for": key.metric}
+    for label, value in key.labels:
+        valid = _NOT_A_NAME.sub("_", label)
+        valid = f"_{valid}" if valid[:1].isdigit() else valid
+        while valid in ours:
+            valid = f"exported_{valid.lstrip('_')}"
+        ours[valid] = value
+    return sorted(ours.items())
+
+
+def series_bytes(labels: bytes, value: float, time_tail: bytes) -> bytes:
+    """One TimeSeries of a WriteRequest with one sample; `time_tail` is `time_field` of its time."""
+    sample = b"\x09" + _double(value) + time_tail
+    return chunk(1, labels + chunk(2, sample))
+
+
+def time_field(time_ns: int) -> bytes:
+    """The timestamp of a Sample, in milliseconds."""
+    return b"\x10" + varint(time_ns // 1_000_000)
+
+
+def compress(request: bytes) -> bytes:
+    """Snappy block format."""
+    return bytes(cramjam.snappy.compress_raw(request))
