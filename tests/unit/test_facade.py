@@ -1,0 +1,57 @@
+"""The public names of `trimtab`: there, typed, and free until they are used."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import trimtab
+
+HEAVY = ["numpy", "pandas", "numba", "matplotlib", "river", "pyarrow", "sklearn", "pydantic", "rich"]
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout
+
+
+def test_import_loads_nothing_heavy():
+    """Importing trimtab loads none of what its parts need."""
+    loaded = run(f"import sys, trimtab; print(*[m for m in {HEAVY} if m in sys.modules])")
+    assert loaded.split() == []
+
+
+def test_import_is_quick():
+    """Importing trimtab takes less than 50 ms, the best of five."""
+    code = "import time; t = time.perf_counter(); import trimtab; print(time.perf_counter() - t)"
+    assert min(float(run(code)) for _ in range(5)) < 0.05
+
+
+def test_score_does_not_load_river_or_matplotlib():
+    """Scoring with the default detectors needs neither river nor matplotlib."""
+    code = (
+        "import sys, pandas as pd, trimtab;"
+        "trimtab.score(pd.DataFrame({'t': range(50), 'y': 1.0}));"
+        "print(*[m for m in ('river', 'matplotlib', 'mlflow', 'sklearn') if m in sys.modules])"
+    )
+    assert run(code).split() == []
+
+
+def test_names():
+    """dir() shows the public names and the rooms, and each name is there."""
+    assert dir(trimtab) == ["__version__", "engine", "history", "models", "pipelines", "plot", "score"]
+    assert all(getattr(trimtab, name) is not None for name in trimtab.__all__)
+    assert trimtab.__version__ == version("trimtab")
+    assert trimtab.score is trimtab.score
+
+
+def test_unknown_name():
+    """A name that is not there is refused with those that are."""
+    with pytest.raises(
+        AttributeError, match="no attribute 'scroe'; it has __version__, history, plot, score"
+    ):
+        _ = trimtab.scroe

@@ -1,0 +1,83 @@
+"""Pictures of scored series."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from trimtab.pipelines.errors import InputError
+from trimtab.pipelines.plot import MOST, panels_of, plot
+from trimtab.pipelines.score import score
+
+mpl.use("agg")
+N = 200
+
+
+def long_table(count: int) -> pd.DataFrame:
+    """Scored series, of which the last has the highest peak."""
+    ds = pd.date_range("2026-01-01", periods=N, freq="min", tz="UTC")
+    rng = np.random.default_rng(2)
+    parts = [pd.DataFrame({"unique_id": f"s{k}", "ds": ds, "y": rng.normal(9, 1, N)}) for k in range(count)]
+    parts[-1].loc[150:153, "y"] = 99.0
+    return score(pd.concat(parts, ignore_index=True))
+
+
+@pytest.fixture(scope="module")
+def scored() -> pd.DataFrame:
+    """Nine series."""
+    return long_table(9)
+
+
+def test_value_band_and_score(scored):
+    """A series has a panel with value, band and anomalies, and below it the score with the threshold at 1."""
+    figure = plot(scored, "s8")
+    above, below = figure.axes
+    assert above.get_title(loc="left") == "s8"
+    labels = [text.get_text() for text in above.get_legend().get_texts()]
+    assert labels == ["expected band", "expected", "value", "anomaly"]
+    threshold = [line for line in below.lines if list(line.get_ydata()) == [1.0, 1.0]]
+    assert len(threshold) == 1
+    figure.draw_without_rendering()
+
+
+def test_no_more_than_six(scored):
+    """Of many series those with the highest scores are drawn, in the order of the table."""
+    figure = plot(scored)
+    assert len(figure.axes) == 2 * MOST
+    assert figure.axes[-2].get_title(loc="left") == "s8"
+    assert figure.get_suptitle() == "6 of 9 series, those with the highest scores"
+    assert len(plot(scored, [f"s{k}" for k in range(9)]).axes) == 18
+
+
+def test_figure_is_closed(scored):
+    """A notebook shows the returned figure once: pyplot does not hold it as well."""
+    plot(scored, "s1")
+    assert plt.get_fignums() == []
+
+
+def test_wide():
+    """Of a wide table each column of each entity is a series; the axis counts rows where the time does."""
+    parts = [
+        pd.DataFrame({"entity": e, "t": range(N), "cpu": np.random.default_rng(k).normal(size=N), "mem": 1.0})
+        for k, e in enumerate(["web", "db"])
+    ]
+    scored = score(pd.concat(parts, ignore_index=True))
+    assert [panel.title for panel in panels_of(scored)] == ["web/cpu", "web/mem", "db/cpu", "db/mem"]
+    assert panels_of(scored)[0].x.tolist() == list(range(N))
+    assert len(plot(scored, "cpu").axes) == 4
+    assert len(plot(scored, ["db/mem"]).axes) == 2
+
+
+def test_what_cannot_be_drawn(scored):
+    """A table without scores and a series that is not there are refused."""
+    with pytest.raises(InputError, match="has no column 'anomaly_score'"):
+        plot(scored.drop(columns="anomaly_score"))
+    with pytest.raises(InputError, match="there is no series 's99'; there are 9: s0, s1"):
+        plot(scored, "s99")
+
+
+def test_rows_without_sample_or_score():
+    """Gaps and learning rows leave holes, not errors."""
+    frame = pd.DataFrame({"t": range(30), "y": [1.0, np.nan, 2.0] * 10})
+    plot(score(frame)).draw_without_rendering()
