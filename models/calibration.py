@@ -1,0 +1,189 @@
+"""Any statistic -> tail probability over the series' own past.
+
+Each channel (one side of one detector's statistic) of each series keeps its largest `PEAKS` peaks: an
+excursion above the upper part of the statistic counts once, with its largest value (runs declustering),
+so that a rate is one of alarm intervals, not of ticks. A generalised Pareto tail with probability-weighted
+moments (Hosking and Wallis, 1987), shrunk towards a prior while peaks are few, smooths the peaks and goes on
+beyond the largest. After `horizon` ticks the past counts half and every second peak goes.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from trimtab.models.bank import Field
+
+PEAKS = 32
+"""Peaks kept a channel."""
+QUIET_TICKS = 5
+"""Ticks below the upper part after which an excursion has ended."""
+FEW = 8
+"""With fewer peaks than this there is no fit: ranks and a Pareto tail of index 2."""
+UPPER = 0.85
+"""The upper part of a statistic starts at this quantile."""
+FLOOR = -200.0
+"""Log rates are not told apart below this."""
+
+
+def fields(channels: int) -> dict[str, Field]:
+    """State of the tails of `channels` channels."""
+    c = (channels,)
+    return {
+        "tail_top": Field(np.float32, 0.0, (channels, PEAKS)),
+        "tail_count": Field(np.int32, 0.0, c),
+        "tail_seen": Field(np.float64, 0.0, c),
+        "tail_quantile": Field(np.float64, math.nan, c),
+        "tail_peak": Field(np.float32, math.nan, c),
+        "tail_quiet": Field(np.int32, 0.0, c),
+        "tail_shape": Field(np.float32, 0.0, c),
+        "tail_scale": Field(np.float32, 0.0, c),
+    }
+
+
+@njit(cache=True)
+def fit_tail(top, count, prior_shape, prior_weight):
+    """Shape and scale of the excesses of top[1:count] over top[0]; (nan, nan) where they are too few.
+
+    top : ascending in [0, count)
+    """
+    k = count - 1
+    if k < FEW:
+        return math.nan, math.nan
+    u = float(top[0])
+    b0 = 0.0
+    b1 = 0.0
+    for j in range(1, count):
+        y = float(top[j]) - u
+        b0 += y
+        b1 += y * (k - j) / (k - 1.0)
+    b0 /= k
+    b1 /= k
+    if b0 <= 0.0:
+        return math.nan, math.nan
+    gap = b0 - 2.0 * b1
+    shape = 2.0 - b0 / gap if gap > 0.0 else 0.9
+    shape = (k * shape + prior_weight * prior_shape) / (k + prior_weight)
+    shape = min(max(shape, 0.0), 0.9)
+    return shape, b0 * (1.0 - shape)
+
+
+@njit(cache=True)
+def log_rate(top, count, seen, shape, scale, s):
+    """Log of the rate a tick at which excursions peak above s."""
+    if count == 0 or s == math.inf:
+        return -math.log(seen + 1.0) if s > 0.0 else 0.0
+    low = float(top[0])
+    high = float(top[count - 1])
+    if not scale > 0.0:
+        if s > high:
+            reach = -2.0 * math.log(s / high) if high > 0.0 else 0.0
+            return max(reach - math.log(seen + 1.0), FLOOR)
+        above = 1
+        while above < count and float(top[count - 1 - above]) >= s:
+            above += 1
+        return math.log((above + 1.0) / (seen + 1.0)) if s > 0.0 else 0.0
+    base = math.log((count - 1.0) / (seen + 1.0))
+    if s <= low:
+        part = s / low if low > 0.0 else 0.0
+        return min(base * min(max(part, 0.0), 1.0), 0.0)
+    y = (s - low) / scale
+    drop = y if shape < 1e-6 else math.log1p(shape * y) / shape
+    return max(base - drop, FLOOR)
+
+
+@njit(cache=True)
+def level_at(top, count, seen, shape, scale, log_p):
+    """The statistic that excursions peak above at rate exp(log_p) a tick; nan where unknown."""
+    if count == 0:
+        return math.nan
+    high = float(top[count - 1])
+    if not scale > 0.0:
+        return high * math.exp(0.5 * max(-math.log(seen + 1.0) - log_p, 0.0))
+    drop = math.log((count - 1.0) / (seen + 1.0)) - log_p
+    if drop <= 0.0:
+        return float(top[0])
+    return float(top[0]) + scale * (drop if shape < 1e-6 else math.expm1(shape * drop) / shape)
+
+
+@njit(cache=True)
+def insert_peak(top, count, value):
+    """Put value in its place; the smallest goes when the table is full. The new count."""
+    if count == top.shape[0]:
+        if value <= top[0]:
+            return count
+        j = 0
+        while j + 1 < count and top[j + 1] < value:
+            top[j] = top[j + 1]
+            j += 1
+        top[j] = value
+        return count
+    j = count
+    while j > 0 and top[j - 1] > value:
+        top[j] = top[j - 1]
+        j -= 1
+    top[j] = value
+    return count + 1
+
+
+@njit(cache=True)
+def raise_peak(top, count, old, value):
+    """The open excursion has grown from old to value. The new count."""
+    for j in range(count):
+        if top[j] == old:
+            while j + 1 < count and top[j + 1] < value:
+                top[j] = top[j + 1]
+                j += 1
+            top[j] = value
+            return count
+    return insert_peak(top, count, value)
+
+
+@njit(cache=True)
+def thin(top, count):
+    """Keep every second peak, from the second largest down. The new count."""
+    kept = count // 2
+    first = count - 2 * kept
+    for j in range(kept):
+        top[j] = top[first + 2 * j]
+    return kept
+
+
+@njit(cache=True)
+def learn_tail(
+    c, s, cap, horizon, prior_shape, prior_weight, top, count, seen, quantile, peak, quiet, shape, scale
+):
+    """Take statistic s of one tick into channel c of one series; an infinite one only counts as seen.
+
+    cap : largest value that is kept as it is; an excursion beyond counts, but as cap
+    """
+    seen[c] += 1.0
+    if not math.isfinite(s):
+        return
+    if math.isnan(quantile[c]):
+        quantile[c] = s
+    reach = min(abs(s - quantile[c]), float(top[c, count[c] - 1]) if count[c] > 0 else abs(s))
+    pace = 0.02 * abs(quantile[c]) + (0.02 if seen[c] < 64.0 else 0.0005) * reach
+    quantile[c] += pace * (UPPER if s > quantile[c] else UPPER - 1.0)
+    changed = False
+    if s > quantile[c] and s > 0.0:
+        quiet[c] = 0
+        value = np.float32(min(s, cap))
+        if math.isnan(peak[c]):
+            peak[c] = value
+            count[c] = insert_peak(top[c], count[c], value)
+            changed = True
+        elif value > peak[c]:
+            count[c] = raise_peak(top[c], count[c], peak[c], value)
+            peak[c] = value
+            changed = True
+    elif not math.isnan(peak[c]):
+        quiet[c] += 1
+        if quiet[c] > QUIET_TICKS:
+            peak[c] = math.nan
+    if seen[c] >= horizon:
+        seen[c] *= 0.5
+        count[c] = thin(top[c], count[c])
+        changed = True
+    if changed:
+        shape[c], scale[c] = fit_tail(top[c], count[c], prior_shape, prior_weight)

@@ -1,0 +1,99 @@
+"""How far a value lies beyond where its series usually runs."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from trimtab.models.bank import Bank, Field
+from trimtab.models.contracts import Floats
+
+CLIP = 3.0
+"""A sample moves the centre at most as if it lay this many spreads away (Huber, 1964)."""
+SLOW = 0.1
+"""The spread's pace, in paces of the centre: it must outlast the quiet between rare events."""
+ROUNDING = 1e-12
+"""Relative distance below which two values are the same."""
+
+
+@njit(cache=True)
+def range_score(i, x, centre, spread, seen):
+    """Signed distance from the centre in spreads; infinite off a constant, nan before the second sample."""
+    if seen[i] < 2.0 or math.isnan(x):
+        return math.nan
+    gap = x - centre[i]
+    if abs(gap) <= ROUNDING * abs(centre[i]):
+        return 0.0
+    return gap / spread[i] if spread[i] > 0.0 else math.copysign(math.inf, gap)
+
+
+@njit(cache=True)
+def range_learn(i, x, alpha, centre, spread, seen):
+    """Move centre and spread towards x; the first samples count evenly."""
+    if math.isnan(x):
+        return
+    if seen[i] == 0.0:
+        centre[i] = x
+        spread[i] = 0.0
+        seen[i] = 1.0
+        return
+    seen[i] += 1.0
+    pace = max(alpha, 1.0 / seen[i])
+    gap = x - centre[i]
+    room = CLIP * spread[i] if seen[i] > 8.0 and spread[i] > 0.0 else math.inf
+    centre[i] += pace * min(max(gap, -room), room)
+    spread[i] += max(SLOW * alpha, 1.0 / seen[i]) * (abs(gap) - spread[i])
+
+
+@njit(cache=True)
+def range_recentre(i, x, centre):
+    """A lasting shift was declared: run on from x."""
+    centre[i] = x
+
+
+@njit(cache=True)
+def range_run(x, t, where, gate, learning, out, centre, spread, seen, alpha):
+    """The bank's kernel; see `trimtab.models.bank.Bank`."""
+    for k in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            s = range_score(i, x[k, i], centre, spread, seen)
+            out[k, i] = s
+            if learning and where[k, i] and not abs(s) > gate[i]:
+                range_learn(i, x[k, i], alpha, centre, spread, seen)
+
+
+class RangeExceedance(Bank):
+    """Running range: a robust centre and spread, and how far outside a value lies.
+
+    alpha : pace of centre and spread, per tick; 1/alpha ticks are remembered
+
+    >>> import numpy as np
+    >>> bank = RangeExceedance(n_series=1, alpha=0.01)
+    >>> x = np.r_[np.tile([1.0, 2.0, 3.0], 100), 50.0][:, None]
+    >>> bool(abs(bank.run(x, np.arange(301))[-1, 0]) > 20)
+    True
+    """
+
+    def __init__(self, n_series: int, alpha: float = 0.001) -> None:
+        self.alpha = alpha
+        super().__init__(n_series)
+
+    def fields(self) -> dict[str, Field]:
+        """centre and spread in the series' unit; seen in samples."""
+        return {"centre": Field(np.float64), "spread": Field(np.float64), "seen": Field(np.float64)}
+
+    def kernel(self):
+        """The compiled kernel."""
+        return range_run
+
+    def parameters(self) -> tuple[float]:
+        """The pace."""
+        return (self.alpha,)
+
+    def expected(self, t: int) -> tuple[Floats, Floats, Floats]:  # noqa: ARG002 - the same at any time
+        """The centre, and four spreads to either side."""
+        v = self.arrays.values
+        warm = v["seen"] >= 2
+        yhat = np.where(warm, v["centre"], np.nan)
+        reach = 4.0 * np.where(warm, v["spread"], np.nan)
+        return yhat, yhat - reach, yhat + reach

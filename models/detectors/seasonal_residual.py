@@ -1,0 +1,251 @@
+"""What is left of a value after the best of several simple predictions, a day's and a week's course among them."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from trimtab.models.bank import Bank, Field
+from trimtab.models.contracts import Floats
+
+DAY_BINS = 288
+WEEK_BINS = 168
+DAY_NS = 86_400_000_000_000
+LAST, FAST, SLOW, DAY, WEEK = range(5)
+"""The predictions: the last value, a fast and a slow mean, the time of day, the time of the week."""
+PREDICTIONS = 5
+BIN_PACE = 0.3
+"""How far one visit moves a bin."""
+ROUNDING = 1e-9
+"""Relative residual below which a prediction is exact (the tables are float32 about their base)."""
+WIDE = 0.1
+"""The slow spread's pace, in paces of the quick one: between rare events the quick one forgets them."""
+MARGIN = 0.9
+"""A season must predict better than this share of the best other error."""
+
+
+@njit(cache=True)
+def _at(i, t, table, period_ns):
+    """The course at t, between the middles of its bins; nan where unknown."""
+    bins = table.shape[0]
+    place = (t % period_ns) / period_ns * bins - 0.5
+    low = int(math.floor(place))
+    part = place - low
+    a = float(table[low % bins, i])
+    b = float(table[(low + 1) % bins, i])
+    if math.isnan(a) or math.isnan(b):
+        return float(table[int((t % period_ns) / period_ns * bins) % bins, i])
+    return a + part * (b - a)
+
+
+@njit(cache=True)
+def predict(i, t, kind, level, offset, base, day, week):
+    """The value that prediction `kind` expects at t."""
+    if kind == DAY:
+        return base[i] + offset[i, 0] + _at(i, t, day, DAY_NS)
+    if kind == WEEK:
+        return base[i] + offset[i, 1] + _at(i, t, week, 7 * DAY_NS)
+    return level[i, kind]
+
+
+@njit(cache=True)
+def best(i, error):
+    """The prediction with the smallest past error; a season only by a margin."""
+    pick = SLOW
+    for kind in (FAST, LAST):
+        if error[i, kind] < MARGIN * error[i, pick]:
+            pick = kind
+    plain = error[i, pick]
+    for kind in (DAY, WEEK):
+        if error[i, kind] < MARGIN * plain and error[i, kind] < error[i, pick]:
+            pick = kind
+    return pick
+
+
+@njit(cache=True)
+def season_score(i, x, t, level, offset, base, error, seen, spread, day, week):
+    """Signed residual of the best prediction, in spreads; nan before the second sample."""
+    if math.isnan(x) or seen[i] < 2.0:
+        return math.nan
+    yhat = predict(i, t, best(i, error), level, offset, base, day, week)
+    if math.isnan(yhat):
+        yhat = level[i, SLOW]
+    gap = x - yhat
+    if abs(gap) <= ROUNDING * abs(yhat):
+        return 0.0
+    width = 0.5 * (spread[i, 0] + spread[i, 1])
+    return gap / width if width > 0.0 else math.copysign(math.inf, gap)
+
+
+@njit(cache=True)
+def _learn_course(i, x, t, pace, which, table, period_ns, offset, visit):
+    """Move the bin of t towards x, and the course's offset towards its error."""
+    b = int((t % period_ns) / period_ns * table.shape[0])
+    old = float(table[b, i])
+    if visit[i, 2 * which] != b:
+        visit[i, 2 * which] = b
+        visit[i, 2 * which + 1] = 1 if math.isnan(old) else 0
+    gap = x - offset[i, which]
+    if math.isnan(old):
+        table[b, i] = gap
+    elif visit[i, 2 * which + 1] > 0:
+        visit[i, 2 * which + 1] += 1
+        table[b, i] = old + (gap - old) / visit[i, 2 * which + 1]
+    else:
+        table[b, i] = old + pace * (gap - old)
+        offset[i, which] += 0.02 * (gap - old)
+
+
+@njit(cache=True)
+def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, spread, visit, day, week):
+    """Errors of all predictions first, then their states; large residuals are clipped."""
+    if math.isnan(x):
+        return
+    if seen[i] == 0.0:
+        base[i] = x
+        for kind in range(3):
+            level[i, kind] = x
+    seen[i] += 1.0
+    pace = max(alpha, 1.0 / seen[i])
+    pick = best(i, error)
+    for kind in range(PREDICTIONS):
+        yhat = predict(i, t, kind, level, offset, base, day, week)
+        if math.isnan(yhat):
+            error[i, kind] = math.inf
+            continue
+        miss = abs(x - yhat)
+        if not math.isfinite(error[i, kind]):
+            error[i, kind] = 2.0 * max(miss, error[i, SLOW]) if math.isfinite(error[i, SLOW]) else miss
+        error[i, kind] += pace * (miss - error[i, kind])
+    yhat = predict(i, t, pick, level, offset, base, day, week)
+    if not math.isnan(yhat):
+        spread[i, 0] += pace * (abs(x - yhat) - spread[i, 0])
+        spread[i, 1] += max(WIDE * alpha, 1.0 / seen[i]) * (abs(x - yhat) - spread[i, 1])
+    level[i, LAST] = x
+    level[i, FAST] += 0.2 * (x - level[i, FAST])
+    level[i, SLOW] += max(0.02, 1.0 / seen[i]) * (x - level[i, SLOW])
+    y = x - base[i]
+    day_visit = max(DAY_NS / DAY_BINS / 1e9 / interval_s, 1.0)
+    week_visit = max(7 * DAY_NS / WEEK_BINS / 1e9 / interval_s, 1.0)
+    _learn_course(i, y, t, 1.0 - (1.0 - BIN_PACE) ** (1.0 / day_visit), 0, day, DAY_NS, offset, visit)
+    _learn_course(i, y, t, 1.0 - (1.0 - BIN_PACE) ** (1.0 / week_visit), 1, week, 7 * DAY_NS, offset, visit)
+
+
+@njit(cache=True)
+def season_recentre(i, x, t, level, offset, base, day, week):
+    """A lasting shift was declared: every prediction runs on from x."""
+    for kind in range(3):
+        level[i, kind] = x
+    for which in range(2):
+        yhat = predict(i, t, DAY + which, level, offset, base, day, week)
+        if not math.isnan(yhat):
+            offset[i, which] += x - yhat
+
+
+@njit(cache=True)
+def season_run(
+    x,
+    t,
+    where,
+    gate,
+    learning,
+    out,
+    level,
+    offset,
+    base,
+    error,
+    seen,
+    spread,
+    visit,
+    day,
+    week,
+    interval_s,
+    alpha,
+):
+    """The bank's kernel; see `trimtab.models.bank.Bank`."""
+    for k in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            s = season_score(i, x[k, i], t[k], level, offset, base, error, seen, spread, day, week)
+            out[k, i] = s
+            if learning and where[k, i] and not abs(s) > gate[i]:
+                season_learn(
+                    i,
+                    x[k, i],
+                    t[k],
+                    interval_s,
+                    alpha,
+                    level,
+                    offset,
+                    base,
+                    error,
+                    seen,
+                    spread,
+                    visit,
+                    day,
+                    week,
+                )
+
+
+class SeasonalResidual(Bank):
+    """Residual of the prediction that did best so far; a season is used once it has proved itself.
+
+    interval_s : seconds between ticks
+    alpha      : pace of the errors and of the spread, per tick
+
+    >>> import numpy as np
+    >>> t = np.arange(6 * 288, dtype=np.int64) * 300 * 10**9
+    >>> x = 10 + 5 * np.sin(t / 86400e9 * 2 * np.pi) + np.random.default_rng(1).normal(0, 0.1, t.size)
+    >>> bank = SeasonalResidual(n_series=1, interval_s=300.0)
+    >>> s = bank.run(x[:, None], t)
+    >>> yhat, lower, upper = bank.expected(int(t[-1]) + 300 * 10**9)
+    >>> bool(abs(yhat[0] - 10) < 0.5)
+    True
+    """
+
+    def __init__(self, n_series: int, interval_s: float = 60.0, alpha: float = 0.005) -> None:
+        self.interval_s = interval_s
+        self.alpha = alpha
+        super().__init__(n_series)
+
+    def fields(self) -> dict[str, Field]:
+        """level, base, error, spread in the series' unit; tables relative to base."""
+        return {
+            "level": Field(np.float64, 0.0, (3,)),
+            "offset": Field(np.float64, 0.0, (2,)),
+            "base": Field(np.float64),
+            "error": Field(np.float64, np.inf, (PREDICTIONS,)),
+            "seen": Field(np.float64),
+            "spread": Field(np.float64, 0.0, (2,)),
+            "visit": Field(np.int32, -1.0, (4,)),
+            "day": Field(np.float32, np.nan, (DAY_BINS,), -1),
+            "week": Field(np.float32, np.nan, (WEEK_BINS,), -1),
+        }
+
+    def kernel(self):
+        """The compiled kernel."""
+        return season_run
+
+    def parameters(self) -> tuple[float, float]:
+        """Interval in seconds, pace."""
+        return (self.interval_s, self.alpha)
+
+    def expected(self, t: int) -> tuple[Floats, Floats, Floats]:
+        """The best prediction, and four spreads to either side."""
+        v = self.arrays.values
+        yhat = np.empty(self.n_series)
+        season_expected(
+            t, yhat, v["level"], v["offset"], v["base"], v["error"], v["seen"], v["day"], v["week"]
+        )
+        reach = 4.0 * v["spread"].mean(axis=1)
+        return yhat, yhat - reach, yhat + reach
+
+
+@njit(cache=True)
+def season_expected(t, out, level, offset, base, error, seen, day, week):
+    """The best prediction of every series for t, into out; nan where nothing was learnt."""
+    for i in range(out.shape[0]):
+        out[i] = math.nan
+        if seen[i] >= 2.0:
+            out[i] = predict(i, t, best(i, error), level, offset, base, day, week)
+            if math.isnan(out[i]):
+                out[i] = level[i, SLOW]

@@ -1,0 +1,211 @@
+"""The compiled way of a sample: score, calibrate, combine, then learn. Used by `trimtab.models.scorer` only.
+
+The three default detectors run inside, because whether they may learn hangs on the combined score of the
+same tick; statistics of other detectors come as columns of `extra`.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from trimtab.models.calibration import FEW, QUIET_TICKS, learn_tail, level_at, log_rate
+from trimtab.models.detectors.level_shift import shift_learn, shift_observe, shift_recentre, shift_score
+from trimtab.models.detectors.range_exceedance import range_learn, range_recentre, range_score
+from trimtab.models.detectors.seasonal_residual import (
+    SLOW,
+    best,
+    predict,
+    season_learn,
+    season_recentre,
+    season_score,
+)
+
+FUSED = 6
+"""Channels of the three default detectors: above and below for each."""
+CAP = 1.3
+"""A flagged excursion is kept in the tails as if its log rate were this multiple of the budget's."""
+TRUST = 500.0
+"""Samples after which the combined tail counts as much as the assumption that its parts are right."""
+SHAPE = 0.1
+SHAPE_TRUST = 10.0
+"""Assumed tail shape of a distance, and the peaks that the assumption counts for."""
+KNOWN_SHAPE = 0.0
+KNOWN_TRUST = 200.0
+"""The same for statistics that are log probabilities already: their tail is exponential by making."""
+CANDIDATE_PACE = 0.3
+
+
+@njit(cache=True)
+def combine(i, stats, log_weight, tails):
+    """(rarity, channel): the largest -log(rate) over the channels, weighted; (-inf, -1) where none speaks."""
+    top, count, seen, _, _, _, shape, scale = tails
+    rarity = -math.inf
+    loudest = -1
+    for c in range(stats.shape[0]):
+        if math.isnan(stats[c]) or log_weight[c] == -math.inf:
+            continue
+        r = log_weight[c] - log_rate(top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], stats[c])
+        if r > rarity:
+            rarity = r
+            loudest = c
+    return rarity, loudest
+
+
+@njit(cache=True)
+def combined_log_rate(i, rarity, tails):
+    """Log rate a tick of excursions above this rarity: the series' own past and the assumption, by trust."""
+    top, count, seen, _, _, _, shape, scale = tails
+    c = count.shape[1] - 1
+    if count[i, c] <= FEW or not scale[i, c] > 0.0:
+        return -rarity
+    own = log_rate(top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], rarity)
+    trust = seen[i, c] / (seen[i, c] + TRUST)
+    return trust * own - (1.0 - trust) * rarity
+
+
+@njit(cache=True)
+def learn_tails(i, stats, rarity, log_budget, horizon, log_weight, tails):
+    """Take this tick into the tails of every channel and of the combination."""
+    top, count, seen, quantile, peak, quiet, shape, scale = tails
+    last = count.shape[1] - 1
+    for c in range(last + 1):
+        s = rarity if c == last else stats[c]
+        if math.isnan(s) or (c < last and log_weight[c] == -math.inf):
+            continue
+        cap = level_at(top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], CAP * log_budget)
+        if math.isnan(cap) or seen[i, c] < 64.0:
+            cap = math.inf
+        known = c == last or c == 4 or c == 5
+        learn_tail(
+            c, s, cap, horizon, KNOWN_SHAPE if known else SHAPE, KNOWN_TRUST if known else SHAPE_TRUST,
+            top[i], count[i], seen[i], quantile[i], peak[i], quiet[i], shape[i], scale[i],
+        )  # fmt: skip
+
+
+@njit(cache=True)
+def band(i, t, log_budget, log_weight, ranges, seasons, tails):
+    """(yhat, lower, upper): where the seasonal and the range detector both see nothing unusual."""
+    level, offset, base, error, seen, spread, _, day, week = seasons
+    centre, width, _ = ranges
+    top, count, n, _, _, _, shape, scale = tails
+    if seen[i] < 2.0:
+        return math.nan, math.nan, math.nan
+    yhat = predict(i, t, best(i, error), level, offset, base, day, week)
+    if math.isnan(yhat):
+        yhat = level[i, SLOW]
+    low = -math.inf
+    high = math.inf
+    for c in range(4):
+        if log_weight[c] == -math.inf and c != 2 and c != 3:
+            continue
+        reach = level_at(
+            top[i, c], count[i, c], n[i, c], shape[i, c], scale[i, c], log_budget + log_weight[c]
+        )
+        middle = centre[i] if c < 2 else yhat
+        unit = width[i] if c < 2 else 0.5 * (spread[i, 0] + spread[i, 1])
+        if math.isnan(reach):
+            reach = 0.0
+        if c % 2 == 0:
+            high = min(high, middle + reach * unit)
+        else:
+            low = max(low, middle - reach * unit)
+    return min(max(yhat, low), high), min(low, yhat), max(high, yhat)
+
+
+@njit(cache=True)
+def hold(i, x, flagged, deadline, holds):
+    """Count how long this series has been unusual; True once, when the deadline has passed."""
+    held, quiet, candidate = holds
+    if flagged:
+        candidate[i] = x if held[i] == 0 else candidate[i] + CANDIDATE_PACE * (x - candidate[i])
+        held[i] += 1
+        quiet[i] = 0
+    elif held[i] > 0:
+        quiet[i] += 1
+        held[i] = 0 if quiet[i] > QUIET_TICKS else held[i] + 1
+    if held[i] < deadline:
+        return False
+    held[i] = 0
+    return True
+
+
+@njit(cache=True)
+def learn_members(i, x, t, flagged, accepted, setup, ranges, seasons, shifts, holds):
+    """The three detectors learn x, unless it is flagged; after a declared shift they run on from the new level."""
+    interval_s, range_pace, season_pace, shift_pace = setup
+    centre, width, range_seen = ranges
+    level, offset, base, error, seen, spread, visit, day, week = seasons
+    s_centre, s_width, s_wide, s_seen, share, recent, place = shifts
+    if accepted:
+        to = holds[2][i]
+        range_recentre(i, to, centre)
+        season_recentre(i, to, t, level, offset, base, day, week)
+        shift_recentre(i, to, s_centre, recent)
+    shift_observe(i, x, s_centre, s_width, recent, place)
+    if flagged and not accepted:
+        return
+    range_learn(i, x, range_pace, centre, width, range_seen)
+    season_learn(i, x, t, interval_s, season_pace, level, offset, base, error, seen, spread, visit, day, week)
+    shift_learn(i, x, shift_pace, s_centre, s_width, s_wide, s_seen, share)
+
+
+@njit(cache=True)
+def members_score(i, x, t, stats, ranges, seasons, shifts):
+    """Both sides of the three detectors' statistics into stats[:FUSED]."""
+    centre, width, range_seen = ranges
+    level, offset, base, error, seen, spread, _, day, week = seasons
+    s_centre, s_width, s_wide, s_seen, share, recent, place = shifts
+    a = range_score(i, x, centre, width, range_seen)
+    b = season_score(i, x, t, level, offset, base, error, seen, spread, day, week)
+    c = shift_score(i, x, s_centre, s_width, s_seen, share, recent, place)
+    stats[0] = a
+    stats[1] = -a
+    stats[2] = b
+    stats[3] = -b
+    stats[4] = c
+    stats[5] = -c
+
+
+@njit(cache=True)
+def score_run(
+    x,
+    t,
+    where,
+    extra,
+    learning,
+    setup,
+    limits,
+    log_weight,
+    ranges,
+    seasons,
+    shifts,
+    tails,
+    holds,
+    out,
+    loudest,
+    shifted,
+):
+    """Any number of ticks of all series; out is (4, n_ticks, n_series): score, yhat, lower, upper."""
+    log_budget, warm, deadline, horizon = limits
+    stats = np.empty(FUSED + extra.shape[2])
+    for k in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            out[1, k, i], out[2, k, i], out[3, k, i] = band(
+                i, t[k], log_budget, log_weight, ranges, seasons, tails
+            )
+            if math.isnan(x[k, i]):
+                continue
+            members_score(i, x[k, i], t[k], stats, ranges, seasons, shifts)
+            stats[FUSED:] = extra[k, i]
+            rarity, channel = combine(i, stats, log_weight, tails)
+            flagged = False
+            if seasons[4][i] >= warm and rarity > -math.inf:
+                out[0, k, i] = max(combined_log_rate(i, rarity, tails) / log_budget, 0.0)
+                loudest[k, i] = channel
+                flagged = out[0, k, i] > 1.0
+            if learning and where[k, i]:
+                accepted = hold(i, x[k, i], flagged, deadline, holds)
+                shifted[k, i] = accepted
+                learn_tails(i, stats, rarity, log_budget, horizon, log_weight, tails)
+                learn_members(i, x[k, i], t[k], flagged, accepted, setup, ranges, seasons, shifts, holds)
