@@ -220,7 +220,6 @@ def _prototype(model: Any, parameters: dict[str, Any], *, scale: bool) -> Any:  
     """The estimator that is cloned for every series, with a seed if it draws."""
     from river import preprocessing
     from river.base import Estimator
-    from river.checks.utils import seed_params
 
     make: Callable[..., Any] | None = _named(model) if isinstance(model, str) else None
     if make is None and callable(model):
@@ -232,10 +231,17 @@ def _prototype(model: Any, parameters: dict[str, Any], *, scale: bool) -> Any:  
         raise ModelError(f"river: {made!r} is no river estimator; give a name, an estimator or a factory")
     if scale:
         made = preprocessing.MinMaxScaler() | made
-    if made._is_stochastic:  # noqa: SLF001 - how river says that a seed is missing
-        parameters = made._get_params()  # noqa: SLF001 - as river's own checks do
-        return made.clone(seed_params(parameters, SEED))  # type: ignore[no-untyped-call]  # river's
-    return made.clone()
+    return made.clone(_seeded(made._get_params()))  # noqa: SLF001 - what river's own clone goes by
+
+
+def _seeded(parameters: Any) -> Any:  # noqa: ANN401 - river's nest of classes and their parameters
+    """The same parameters, `SEED` where a seed is missing."""
+    if isinstance(parameters, tuple) and len(parameters) == 2 and isinstance(parameters[1], dict):
+        return parameters[0], _seeded(parameters[1])
+    if not isinstance(parameters, dict):
+        return parameters
+    missing = {k: SEED for k, v in parameters.items() if k == "seed" and v is None}
+    return {k: _seeded(v) for k, v in parameters.items()} | missing
 
 
 def _named(name: str) -> Callable[..., Any]:

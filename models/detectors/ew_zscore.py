@@ -21,7 +21,7 @@ COUNT_MAX = 1 << 30
 
 @njit(cache=True, error_model="numpy")
 def ew_zscore_score(i, x, t, mean, spread, count, fading_factor, min_samples, exact):  # type: ignore[no-untyped-def]
-    """Signed z of one value; nan for a nan, while warming up, and in exact form without variance."""
+    """Signed z of one value; nan for no number, while warming up, and in exact form without variance."""
     m, v, n = mean[i], spread[i], count[i]  # loads inside a branch would keep the loop off vector units
     low = RELATIVE_FLOOR * m
     if exact:
@@ -31,7 +31,7 @@ def ew_zscore_score(i, x, t, mean, spread, count, fading_factor, min_samples, ex
         variance = max(v, low * low)
         known = n >= min_samples
     z = (x - m) / math.sqrt(variance)
-    return z if known else math.nan
+    return z if known & (abs(x) < math.inf) else math.nan
 
 
 @njit(cache=True, error_model="numpy")
@@ -48,8 +48,8 @@ def _after(x, mean, spread, count, fading_factor, exact):  # type: ignore[no-unt
 
 @njit(cache=True, error_model="numpy")
 def ew_zscore_learn(i, x, t, mean, spread, count, fading_factor, min_samples, exact):  # type: ignore[no-untyped-def]
-    """Take one value into one series; a nan changes nothing."""
-    if not math.isnan(x):
+    """Take one value into one series; what is no number changes nothing."""
+    if math.isfinite(x):
         mean[i], spread[i] = _after(x, mean[i], spread[i], count[i], fading_factor, exact)
         count[i] = min(count[i] + 1, COUNT_MAX)
 
@@ -62,7 +62,7 @@ def _learn_tile(x, t, where, gate, out, mean, spread, count, fading_factor, min_
         s = ew_zscore_score(i, value, t, mean, spread, count, fading_factor, min_samples, exact)
         out[i] = s
         new_m, new_v = _after(value, m, v, n, fading_factor, exact)
-        may = where[i] & (value == value) & (not abs(s) > gate[i])  # isnan would branch
+        may = where[i] & (abs(value) < math.inf) & (not abs(s) > gate[i])  # isfinite would branch
         mean[i] = new_m if may else m
         spread[i] = new_v if may else v
         count[i] = min(n + 1, COUNT_MAX) if may else n

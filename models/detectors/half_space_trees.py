@@ -77,8 +77,8 @@ def half_space_score(i, x, t, recent, filled, goal, below, low, high, cuts, leav
 def _first_goal(x, window_size):  # type: ignore[no-untyped-def]
     """Length of a series' first window, drawn from its first value: series must not all pivot in one tick."""
     part, exponent = math.frexp(x)
-    mixed = (int(part * 2.0**52) ^ exponent) * 0x9E3779B97F4A7C15
-    return window_size - (abs(mixed >> 24) & 0xFFFF) % (window_size // 2 + 1)
+    mixed = (int(abs(part) * 2.0**52) + abs(exponent)) % 1_000_003
+    return window_size - mixed % (window_size // 2 + 1)
 
 
 @njit(cache=True)
