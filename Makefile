@@ -1,0 +1,84 @@
+# `make run` and `make test` set up whatever is missing; the other targets are parts of them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+WEB := engine/web
+WEB_PARTS := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name test \) -prune -o -type f -print)
+PYTEST := $(BIN)/python -m pytest
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+
+.PHONY: help run test install dev web lint format bench trials lock clean
+
+help:  ## What can be made
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1	/' | expand -t 16
+
+run:  ## Set up and start: watches this machine, dashboard on http://127.0.0.1:8600 (ARGS="--port 9000")
+	@$(MAKE) --no-print-directory -j2 install web
+	@exec $(BIN)/trimtab up $(ARGS)
+
+test:  ## Set up and run every test that this machine can run (ARGS="-k scorer")
+	@$(MAKE) --no-print-directory -j2 dev web
+	@.ci/npm test --silent
+	@$(PYTEST) $(ARGS)
+
+install: .venv/.run  ## Set up only: .venv with the command trimtab
+dev: .venv/.dev  ## Set up with the tools of development
+web: $(WEB)/dist/index.html  ## Build the dashboard
+
+lint: dev  ## Style, types and the doors between rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: dev  ## Let ruff lay out the code
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: dev  ## Speed of the banks, against river too
+	@$(PYTEST) tests/benchmarks --benchmark-only $(ARGS)
+
+trials:  ## The long trials: real servers at their real intervals, about half an hour
+	@$(MAKE) --no-print-directory -j2 dev web
+	@$(PYTEST) -m trials $(ARGS)
+
+lock: .venv/.boot  ## Renew the hash locks
+	@$(LOCK) --upgrade pyproject.toml -o requirements.lock
+	@$(LOCK) --upgrade pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) --upgrade .ci/boot.in -o .ci/boot.lock
+	@$(LOCK) --upgrade .ci/node.in -o .ci/node.lock
+
+clean:  ## Remove what was set up and built
+	@rm -rf .venv .stamps $(WEB)/dist $(WEB)/node_modules .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+.venv/.boot: .ci/boot.lock
+	@python=$$(.ci/python) && "$$python" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes -r .ci/boot.lock
+	@touch $@
+
+# The editable install runs no build tools but those of boot.lock.
+.venv/.run: .venv/.boot requirements.lock pyproject.toml
+	@echo "installing Trimtab into .venv"
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements-dev.lock
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json | .venv/.boot
+	@echo "installing the dashboard's build tools"
+	@.ci/npm ci --silent
+	@touch $@
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_PARTS)
+	@echo "building the dashboard"
+	@.ci/npm run build --silent
+	@touch $@

@@ -1,0 +1,120 @@
+"""What holds for every test: loopback only, no settings of this user's, skips told, kernels kept.
+
+TRIMTAB_REQUIRE=all turns every skip into a failure.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab-tests"
+os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHE / "numba"))  # before anything imports numba
+
+import pytest  # noqa: E402 - the line above has to come first
+
+_ALL_REQUIRED = os.environ.get("TRIMTAB_REQUIRE") == "all"
+_OWN = ("TRIMTAB_REQUIRE",)
+
+
+class LeftLoopbackError(BaseException):
+    """A test tried to reach another machine; no `except Exception` may hide that."""
+
+
+def _check(address: object) -> None:
+    if not isinstance(address, tuple) or not address:
+        return  # a Unix socket
+    host = str(address[0])
+    if host in {"", "localhost"}:
+        return
+    try:
+        inside = ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        inside = False
+    if not inside:
+        raise LeftLoopbackError(f"a test wanted to reach {address!r}; tests stay on loopback")
+
+
+def _guard_method(name: str) -> None:
+    """Check the address, the last argument of connect, connect_ex and sendto."""
+    original = getattr(socket.socket, name)
+
+    def guard(self: socket.socket, *args: Any) -> Any:
+        _check(args[-1])
+        return original(self, *args)
+
+    setattr(socket.socket, name, guard)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Close the ways out and name the markers."""
+    for name in ("connect", "connect_ex", "sendto"):
+        _guard_method(name)
+    lookup = socket.getaddrinfo
+
+    def guard(host: Any, *args: Any, **more: Any) -> Any:
+        _check((host.decode() if isinstance(host, bytes) else host or "localhost",))
+        return lookup(host, *args, **more)
+
+    socket.getaddrinfo = guard
+    config.addinivalue_line("markers", "acceptance: the whole product on real servers, waiting on real time")
+    config.addinivalue_line("markers", "trials: long forms of the acceptance tests, by `make trials` only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long trials out unless they are asked for; the slow tests come last."""
+    if "trials" not in (config.option.markexpr or ""):
+        long = [item for item in items if item.get_closest_marker("trials")]
+        if long:
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if item not in set(long)]
+    items.sort(key=lambda item: item.get_closest_marker("acceptance") is not None)
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    where = report.longrepr
+    text = where[2] if isinstance(where, tuple) else str(where)
+    return text.removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[Any]:
+    """A skip fails where everything is required; an expected failure stays one."""
+    report = yield
+    if _ALL_REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but TRIMTAB_REQUIRE=all: {_reason(report)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[Any]:
+    """The same for a file that skips itself."""
+    report = yield
+    if _ALL_REQUIRED and report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but TRIMTAB_REQUIRE=all: {_reason(report)}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List what was skipped and why."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    reasons: dict[str, list[str]] = {}
+    for report in skipped:
+        reasons.setdefault(_reason(report), []).append(report.nodeid)
+    terminalreporter.section("skipped on this machine")
+    for reason, names in sorted(reasons.items()):
+        terminalreporter.line(f"{len(names)} x {reason}")
+        terminalreporter.line(f"    {names[0]}" + (" ..." if len(names) > 1 else ""))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test sees no TRIMTAB_ variable that it did not set."""
+    for name in [name for name in os.environ if name.startswith("TRIMTAB_") and name not in _OWN]:
+        monkeypatch.delenv(name)
