@@ -68,6 +68,7 @@ class TickAssembler:
         self.late = 0
         self.closed_to = -(2**62)
         self._open: dict[int, _Open] = {}
+        self._before: tuple[tuple[SeriesKey, ...], Ints] = ((), np.empty(0, np.int64))
         self._checked: tuple[SeriesKey, ...] | None = None
 
     def tick_of(self, time_ns: int) -> int:
@@ -80,7 +81,7 @@ class TickAssembler:
         ticks = (reading.times + self.interval_ns // EARLY) // self.interval_ns * self.interval_ns
         sampled = ~np.isnan(reading.values)
         in_time = sampled & (ticks > self.closed_to)
-        self.late += int(np.count_nonzero(sampled & ~in_time))
+        self.late += int(np.count_nonzero(sampled & ~in_time & ~self._repeats(reading)))
         elsewhere = {int(tick) for tick in np.unique(ticks[in_time])} - {home}
         for tick in sorted(elsewhere | {home} if home > self.closed_to else elsewhere):
             part = _Part(reading.keys, reading.times, reading.values, in_time & (ticks == tick))
@@ -113,6 +114,15 @@ class TickAssembler:
             return ClosedTick(tick, part.keys, np.where(part.mine, part.values, np.nan), done.complete)
         keys, values = _merge(done.parts)
         return ClosedTick(tick, keys, values, done.complete)
+
+    def _repeats(self, reading: Reading) -> Bools:
+        """Samples that the reading before gave already: a source shows a figure until it has a newer."""
+        keys, times = self._before
+        self._before = (reading.keys, reading.times)
+        if keys is not reading.keys:
+            return np.zeros(len(reading.times), np.bool_)
+        again: Bools = reading.times == times
+        return again
 
     def _distinct(self, keys: tuple[SeriesKey, ...]) -> bool:
         if keys is not self._checked and len(set(keys)) == len(keys):

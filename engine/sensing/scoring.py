@@ -1,0 +1,113 @@
+"""Closed ticks -> scores: places values in slots, says who may learn, and asks the scorer."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from trimtab.engine.sensing.series import SeriesTable
+from trimtab.engine.sensing.ticks import ClosedTick
+from trimtab.engine.types import History, Ints, Tick, TickScores
+from trimtab.models.contracts import Bools, State
+from trimtab.models.scorer import Scorer
+
+
+class SourceScoring:
+    """The scorer of one source's series, by the slots of their table."""
+
+    def __init__(
+        self,
+        table: SeriesTable,
+        interval_s: float,
+        detectors: tuple[str, ...] = ("default",),
+        false_alarms_per_week: float = 1.0,
+    ) -> None:
+        self.table = table
+        self.interval_s = interval_s
+        self.detectors = detectors
+        self.scorer = self._scorer(table.slots.capacity, false_alarms_per_week)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the detectors, as `TickScores.detector` counts them."""
+        return tuple(self.scorer.names)
+
+    @property
+    def budget(self) -> float:
+        """Anomaly intervals that a healthy series may show in a week."""
+        return self.scorer.false_alarms_per_week
+
+    def set_budget(self, false_alarms_per_week: float) -> None:
+        """Another budget from the next tick on; what was learnt stays."""
+        state = self.scorer.state()
+        self.scorer = self._scorer(self.scorer.n_series, false_alarms_per_week)
+        self.scorer.restore(state)
+
+    def learning_ticks(self) -> Ints:
+        """(size,) samples that each series still needs; 0 = it is scored."""
+        return self.scorer.learning_ticks()[: self.table.size]
+
+    def fit(self, came: Ints) -> None:
+        """Make room for series that came, and forget who had their slots before."""
+        self.scorer.grow(self.table.slots.capacity)
+        if len(came):
+            self.scorer.reset(came)
+
+    def hand_over(self, heirs: Iterable[tuple[int, int]]) -> None:
+        """Each heir goes on with what the series that it replaced had learnt."""
+        for gone, heir in heirs:
+            self.scorer.put(np.array([heir]), self.scorer.take(np.array([gone])))
+
+    def place(self, tick: ClosedTick, here: Ints) -> Tick:
+        """The values by slot."""
+        values = np.full(self.table.size, np.nan)
+        values[here] = tick.values
+        return Tick(tick.time, values, self.table.slots.version)
+
+    def score(self, tick: Tick, where: Bools) -> tuple[TickScores, Bools]:
+        """Scores of a tick, which is then learnt where allowed, and where a lasting shift was accepted."""
+        size, capacity = self.table.size, self.scorer.n_series
+        x, learns = np.full(capacity, np.nan), np.zeros(capacity, np.bool_)
+        x[:size], learns[:size] = tick.values, where
+        s = self.scorer.step(x, tick.time, learns)
+        scores = TickScores(
+            self.table.source, tick.time, tick.values, s.anomaly_score[:size], s.yhat[:size],
+            s.yhat_lower[:size], s.yhat_upper[:size], s.detector[:size],
+        )  # fmt: skip
+        return scores, s.shifted[:size]
+
+    def unknown(self, time_ns: int) -> TickScores:
+        """A tick of which nothing is known."""
+        nothing = np.full(self.table.size, np.nan)
+        none = np.full(self.table.size, -1, np.int64)
+        return TickScores(self.table.source, time_ns, nothing, nothing, nothing, nothing, nothing, none)
+
+    def warm(self, history: History) -> None:
+        """Learn from recorded values, as if they had been watched.
+
+        The part of the history is learnt by a scorer of its own size, so that memory is bounded by the
+        part and not by the number of series.
+        """
+        here, came = self.table.place(history.keys)
+        self.fit(came)
+        part = self._scorer(len(here), self.budget)
+        part.put(np.arange(len(here)), self.scorer.take(here))
+        if history.coarse:
+            part.learn_seasons(history.values, history.times, history.step_s)
+        else:
+            part.run(history.values, history.times)
+            self.table.habit("seen")[here] += np.count_nonzero(~np.isnan(history.values), axis=0)
+        self.table.habit("last")[here] = int(history.times[-1]) if len(history.times) else 0
+        self.scorer.put(here, part.take(np.arange(len(here))))
+
+    def state(self) -> State:
+        """A copy of what was learnt."""
+        return self.scorer.state()
+
+    def restore(self, state: State) -> None:
+        """Go on from there. Raises StateError where it does not fit."""
+        self.scorer.restore(state)
+        self.scorer.grow(self.table.slots.capacity)
+
+    def _scorer(self, n_series: int, false_alarms_per_week: float) -> Scorer:
+        detectors: str | tuple[str, ...] = "default" if self.detectors == ("default",) else self.detectors
+        return Scorer(n_series, self.interval_s, detectors, false_alarms_per_week)
