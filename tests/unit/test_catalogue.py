@@ -1,0 +1,71 @@
+"""The catalogue of detectors."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+
+import pytest
+
+from trimtab.models import catalogue
+from trimtab.models.detectors.ew_zscore import EwZscore
+from trimtab.models.errors import ModelError, UnknownModelError
+
+
+def test_every_name_loads():
+    """Every line of the catalogue leads to a class."""
+    for name in catalogue.DETECTORS:
+        assert isinstance(catalogue.detector_class(name), type)
+    assert set(catalogue.DETECTORS) <= set(catalogue.names())
+
+
+def test_parameters_reach_the_detector():
+    """Parameters are the detector's own."""
+    bank = catalogue.detector("ew_zscore", n_series=1000, fading_factor=0.5)
+    assert isinstance(bank, EwZscore)
+    assert (bank.n_series, bank.fading_factor) == (1000, 0.5)
+
+
+def test_unknown_name_is_told_the_nearest():
+    """A wrong name lists what exists and the nearest match."""
+    with pytest.raises(UnknownModelError, match=r"'ew_zscor'.*Did you mean 'ew_zscore'.*range_exceedance"):
+        catalogue.detector("ew_zscor", n_series=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "says"),
+    [
+        ("ew_zscore", {"alpha": 0.5}, "alpha"),
+        ("ew_zscore", {"fading_factor": 0.0}, "fading_factor is 0.0"),
+        ("ew_zscore", {"min_samples": 0}, "min_samples is 0"),
+        ("half_space_trees", {"height": 40}, "height is 40"),
+        ("half_space_trees", {"window_size": 3}, "window_size is 3"),
+        ("half_space_trees", {"limits": (1.0, 1.0)}, "limits are"),
+        ("river", {"model": "KMeans"}, "anomaly.LODA"),
+    ],
+)
+def test_wrong_parameters_are_named(name, given, says):
+    """A parameter that is not known, or out of range, is refused by its name and value."""
+    with pytest.raises(ModelError, match=says):
+        catalogue.detector(name, n_series=1, **given)
+
+
+def test_finds_detectors_of_other_packages(monkeypatch):
+    """An entry point of another package is found by name, and does not win over one of ours."""
+    points = EntryPoints(
+        EntryPoint(name, "trimtab.models.detectors.ew_zscore:EwZscore", catalogue.GROUP)
+        for name in ("theirs", "level_shift")
+    )
+    monkeypatch.setattr(catalogue, "entry_points", points.select)
+    assert "theirs" in catalogue.names()
+    assert isinstance(catalogue.detector("theirs", n_series=1), EwZscore)
+    assert catalogue.detector_class("level_shift") is not EwZscore
+
+
+def test_river_is_imported_by_its_members_only():
+    """Neither the catalogue nor a bank of ours loads river; only a river member does."""
+    program = (
+        "import sys; from trimtab.models.catalogue import detector, names; names(); "
+        "detector('ew_zscore', n_series=1); detector('half_space_trees', n_series=1); "
+        "import trimtab.models.river_bank; sys.exit('river' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,111 @@
+"""River objects as members of a bank."""
+
+import numpy as np
+import pytest
+from river import anomaly, linear_model, preprocessing, time_series
+
+from trimtab.models.errors import ModelError, ShapeError, StateError
+from trimtab.models.river_bank import RiverBank
+
+
+def waves(ticks=200, n=2):
+    """(ticks, n) of a slow wave with noise, each series with its own."""
+    rng = np.random.default_rng(1)
+    return np.sin(np.arange(ticks)[:, None] / 10 + np.arange(n)) + rng.normal(0, 0.1, (ticks, n))
+
+
+T = np.arange(200, dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "GaussianScorer",
+        "anomaly.StandardAbsoluteDeviation",
+        "river.anomaly.LODA",
+        anomaly.HalfSpaceTrees(n_trees=3, height=4, window_size=20),
+        preprocessing.StandardScaler() | anomaly.OneClassSVM(),
+        anomaly.QuantileFilter(anomaly.LODA(n_random_cuts=5), q=0.9),
+        anomaly.ThresholdFilter(anomaly.GaussianScorer(), threshold=0.99),
+        anomaly.PredictiveAnomalyDetection(time_series.SNARIMAX(2, 0, 0), warmup_period=20),
+        lambda: time_series.HoltWinters(0.3, 0.1, 0.1, seasonality=12),
+    ],
+    ids=str,
+)
+def test_any_river_detector_is_a_member(model):
+    """A name, an estimator, a pipeline, a filter, a factory: each scores, and the same again by replay."""
+    x = waves()
+    one, again = RiverBank(2, model), RiverBank(2, model)
+    s = one.run(x, T)
+    assert np.isnan(s[:10]).all()
+    assert np.isfinite(s[150:]).all()
+    np.testing.assert_array_equal(again.run(x, T), s)
+    scored = one.score(x[0], 0)
+    np.testing.assert_array_equal(one.score(x[0], 0), scored)
+
+
+def test_a_forecasters_residual_is_the_statistic():
+    """Of a forecaster the statistic is how far the value lies from the forecast, which is also expected."""
+    x = waves(60, 1)
+    bank, model = RiverBank(1, "HoltWinters", alpha=0.4), time_series.HoltWinters(0.4)
+    for k, value in enumerate(x[:, 0].tolist()):
+        s = bank.step(np.array([value]), k)
+        if k >= 10:
+            assert s[0] == abs(value - model.forecast(1)[0])
+        model.learn_one(value)
+    yhat, lower, upper = bank.expected(60)
+    assert yhat[0] == model.forecast(1)[0]
+    assert np.isnan([lower[0], upper[0]]).all()
+
+
+def test_an_entitys_model_sees_all_its_series():
+    """One object watches the series of an entity together and flags what is unusual of them together."""
+    rng = np.random.default_rng(2)
+    a = rng.uniform(0, 1, 600)
+    x = np.stack([a, a, rng.uniform(0, 1, 600)], axis=1)
+    bank = RiverBank(3, anomaly.LocalOutlierFactor(n_neighbors=10), entity_of_slot=[0, 0, -1])
+    assert bank.level == "entity"
+    bank.run(x, np.arange(600))
+    usual = bank.score(np.array([0.5, 0.5, 0.5]), 0)
+    odd = bank.score(np.array([0.9, 0.1, 0.5]), 0)
+    assert odd[0] == odd[1] > 3 * usual[0]
+    assert np.isnan(odd[2]), "assigned to no entity"
+    assert np.isnan(bank.score(np.array([0.5, np.nan, 0.5]), 0)[1])
+
+
+def test_an_entity_is_forgotten_with_its_last_series():
+    """A slot that is reset leaves the entity's object to the others; the last one takes it along."""
+    bank = RiverBank(3, "LODA", n_random_cuts=5, entity_of_slot=[4, 4, 7])
+    bank.run(waves(100, 3), T[:100])
+    bank.reset(np.array([0]))
+    assert np.isfinite(bank.score(np.zeros(3), 0)).all()
+    bank.assign(np.array([0]), [7])
+    bank.reset(np.array([1]))
+    assert np.isnan(bank.score(np.zeros(3), 0)[1])
+    assert np.isfinite(bank.score(np.zeros(3), 0)[[0, 2]]).all()
+    with pytest.raises(ShapeError, match="one a slot"):
+        bank.assign(np.array([0, 1]), [1])
+
+
+def test_says_how_it_comes_back():
+    """What cannot be stored says so, and names the way back."""
+    bank = RiverBank(1, "LODA")
+    assert not bank.restorable
+    for ask in (bank.state, lambda: bank.restore({})):
+        with pytest.raises(StateError, match="replay"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "says"),
+    [
+        (linear_model.LinearRegression(), {}, "neither"),
+        (object(), {}, "no river estimator"),
+        (anomaly.LODA(), {"n_bins": 3}, "made already"),
+        ("GaussianScorer", {"entity_of_slot": [0]}, "one value at a time"),
+    ],
+)
+def test_refuses_what_is_no_detector(model, given, says):
+    """What cannot be a member is refused with the reason."""
+    with pytest.raises(ModelError, match=says):
+        RiverBank(1, model, **given)

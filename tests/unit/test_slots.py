@@ -1,0 +1,77 @@
+"""Series ids and their slots."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from trimtab.models.errors import ModelError
+from trimtab.models.slots import Slots
+
+
+class SlotTable(RuleBasedStateMachine):
+    """Series that come and go in any order, against a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.slots = Slots(capacity=2)
+        self.model = {}
+        self.most = 0
+
+    @rule(name=st.text("abcdefgh", min_size=1, max_size=2))
+    def add(self, name):
+        version, capacity = self.slots.version, self.slots.capacity
+        free = set(range(self.most)) - set(self.model.values())
+        place = self.slots.add(name)
+        if name in self.model:
+            assert place == self.model[name]
+            assert self.slots.version == version
+            return
+        assert place == (min(free) if free else self.most), "the lowest free slot, else the next new one"
+        assert self.slots.version == version + 1
+        assert self.slots.capacity in {capacity, 2 * capacity}
+        self.model[name] = place
+        self.most = max(self.most, place + 1)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def remove(self, data):
+        name = data.draw(st.sampled_from(sorted(self.model)))
+        version = self.slots.version
+        assert self.slots.remove(name) == self.model.pop(name)
+        assert self.slots.version == version + 1
+
+    @rule(name=st.text("xyz", min_size=3, max_size=3))
+    def refuse_the_unknown(self, name):
+        for method in (self.slots.slot, self.slots.remove):
+            with pytest.raises(ModelError, match=name):
+                method(name)
+
+    @invariant()
+    def agrees(self):
+        assert len(self.slots) == len(self.model)
+        assert {name: self.slots.slot(name) for name in self.slots} == self.model
+        assert [self.slots.slot(name) for name in self.slots.ids()] == sorted(self.model.values())
+        assert all(self.slots.id(place) == name for name, place in self.model.items())
+        assert self.most <= self.slots.capacity < max(3, 2 * self.most + 1)
+
+
+TestSlotTable = SlotTable.TestCase
+TestSlotTable.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, database=None)
+
+
+def test_arrival_order_is_slot_order():
+    """Series stand side by side in the order in which they came."""
+    slots = Slots()
+    assert slots.extend(f"s{k}" for k in range(1000)) == list(range(1000))
+    assert slots.capacity == 1024
+    assert slots.ids()[:3] == ["s0", "s1", "s2"]
+    assert "s999" in slots
+    assert slots.id(999) == "s999"
+    assert slots.id(1000) is None
+
+
+def test_refuses_no_room_at_all():
+    """A table without slots is refused by name and value."""
+    with pytest.raises(ModelError, match="capacity is 0"):
+        Slots(0)
