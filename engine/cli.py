@@ -1,0 +1,178 @@
+"""The `trimtab` command: options here, the work in modules that are loaded when a command runs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.cli_errors import run_guarded
+from trimtab.engine.cli_help import examples, new_app
+from trimtab.engine.listing import Form, listing
+
+if TYPE_CHECKING:
+    from trimtab.engine.settings import Settings
+
+CONFIG = Path("trimtab.yaml")
+WATCH, RECORDINGS, CARE = "Watch", "Recordings", "Look after it"
+
+app = new_app(
+    "Watches live metric series and says which behave unlike themselves, and why.",
+    examples(
+        ("trimtab up", "watch this machine, and a Prometheus on localhost:9090 where there is one"),
+        ("trimtab score cpu.csv", "score a recording"),
+        ("trimtab doctor", "see whether everything is in order"),
+    ),
+)
+key_app = new_app(
+    "Keys for the API.",
+    examples(
+        ("trimtab key create ci --scope read --expires 90d", "a key for a program"),
+        ("trimtab key revoke ci", "take it back"),
+    ),
+)
+app.add_typer(key_app, name="key", rich_help_panel=CARE)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings. Default: trimtab.yaml of this folder, if any."),
+]
+DataDir = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder where all is kept.")]
+PrometheusUrl = Annotated[
+    str | None, typer.Option("--prometheus", metavar="URL", help="A Prometheus to watch.")
+]
+Host = Annotated[str | None, typer.Option("--host", metavar="H", help="Address of API and dashboard.")]
+Port = Annotated[int | None, typer.Option("--port", metavar="P", help="Their port. Default: 8600.")]
+Format = Annotated[Form, typer.Option("-f", "--format", help="How to show it.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import trimtab
+
+        print(f"trimtab {trimtab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    rich_help_panel=WATCH,
+    epilog=examples(
+        ("trimtab up", "watch this machine on http://127.0.0.1:8600"),
+        ("trimtab up --prometheus http://prom:9090 --dry-run", "show what would be watched"),
+    ),
+)
+def up(
+    config: ConfigFile = None,
+    prometheus: PrometheusUrl = None,
+    data: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show settings and series, start nothing.")
+    ] = False,
+) -> None:
+    """Watch metric series: engine, API and dashboard in one."""
+    overrides = _overrides(data, **{"sources.prometheus.url": prometheus, "api.host": host, "api.port": port})
+    path, settings = _settings(config, overrides)
+    if dry_run:
+        from trimtab.engine.doctor import preview
+
+        print(preview(settings))
+        return
+    from trimtab.engine.app import serve
+
+    serve(settings, config=path, environ=os.environ, overrides=overrides)
+
+
+@app.command(
+    rich_help_panel=RECORDINGS,
+    epilog=examples(
+        ("trimtab score cpu.csv", "writes cpu.scored.csv"),
+        ("trimtab score all.parquet -o scored.parquet --detector ew_zscore", "one detector only"),
+        ("trimtab score cpu.csv.gz -o - | head", "to the terminal"),
+    ),
+)
+def score(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV or Parquet, long or wide; .gz too.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Default: beside INPUT. - = stdout.")
+    ] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option("--detector", metavar="NAME", help="From the catalogue; may be repeated."),
+    ] = None,
+    false_alarms_per_week: Annotated[
+        float,
+        typer.Option(metavar="F", min=0.001, max=1000, help="Anomalies that a healthy series may show."),
+    ] = 1.0,
+    interval: Annotated[
+        str, typer.Option(metavar="D", help="How long a row is, where times are row numbers.")
+    ] = "1m",
+) -> None:
+    """Score a recording: each row by the rows before it."""
+    from rich.console import Console
+
+    from trimtab.pipelines.score_file import score_file
+
+    score_file(
+        source,
+        output,
+        detectors=tuple(detector or ("default",)),
+        false_alarms_per_week=false_alarms_per_week,
+        interval=interval,
+        console=Console(stderr=True),
+    )
+
+
+@app.command(
+    rich_help_panel=CARE,
+    epilog=examples(
+        ("trimtab doctor --prometheus http://prom:9090", "is that Prometheus fit to be watched?"),
+        ("trimtab doctor -f json", "for a program; exit code 1 = something found, 3 = a source is away"),
+    ),
+)
+def doctor(
+    config: ConfigFile = None,
+    prometheus: PrometheusUrl = None,
+    data: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+    form: Format = Form.TABLE,
+) -> None:
+    """Check settings, data folder, sources, port, disk and clock."""
+    from trimtab.engine.doctor import COLUMNS, examine, exit_code
+
+    overrides = _overrides(data, **{"sources.prometheus.url": prometheus, "api.host": host, "api.port": port})
+    checks = examine(_config(config), os.environ, overrides)
+    print(listing([check.row() for check in checks], COLUMNS, form))
+    raise typer.Exit(exit_code(checks))
+
+
+def _overrides(data: Path | None, **more: object) -> dict[str, object]:
+    return {"settings.data_dir": None if data is None else str(data.absolute()), **more}
+
+
+def _config(given: Path | None) -> Path | None:
+    return given if given is not None or not CONFIG.is_file() else CONFIG
+
+
+def _settings(config: Path | None, overrides: Mapping[str, object]) -> tuple[Path | None, "Settings"]:
+    from trimtab.engine.settings_file import load_settings
+
+    path = _config(config)
+    return path, load_settings(path, os.environ, overrides)
+
+
+def main() -> None:
+    """Run the command of this process' arguments, and end with its exit code."""
+    run_guarded(app)

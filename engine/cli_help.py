@@ -1,0 +1,50 @@
+"""How help pages of the `trimtab` command look: plain, grouped, with examples.
+
+Plain because drawing them with rich would take three times as long as everything else.
+"""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class Grouped(TyperGroup):
+    """Lists its commands under what they are for."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer keeps these types private
+        """One section a panel, in the order of the commands."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None:
+                panel = getattr(command, "rich_help_panel", None)
+                title = panel if isinstance(panel, str) else "Commands"
+                sections.setdefault(title, []).append((name, command.get_short_help_str(90)))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def new_app(about: str, epilog: str) -> typer.Typer:
+    """A group of commands with this help."""
+    return typer.Typer(
+        cls=Grouped,
+        help=about,
+        epilog=epilog,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """The closing part of a help page: command lines, each with what it does.
+
+    >>> examples(("trimtab up", "watch this machine")).splitlines()[2:]
+    ['  # watch this machine', '  trimtab up']
+    """
+    rows = [f"  # {does}\n  {command}" for command, does in lines]
+    return "\b\nExamples:\n" + "\n".join(rows)

@@ -1,0 +1,49 @@
+"""Rows for people or programs: an aligned table, JSON or YAML."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+Row = Mapping[str, object]
+
+
+class Form(StrEnum):
+    """What `-f` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def listing(rows: Sequence[Row], columns: Sequence[str], form: Form) -> str:
+    """The rows as text without a closing newline.
+
+    columns : what a table shows, in this order; JSON and YAML hold every key of a row
+
+    >>> print(listing([{"name": "ci", "scopes": ["read", "ingest"]}], ["name", "scopes"], Form.TABLE))
+    name  scopes
+    ci    read, ingest
+    """
+    if form is Form.JSON:
+        import json
+
+        return json.dumps([dict(row) for row in rows], indent=2, ensure_ascii=False)
+    if form is Form.YAML:
+        import yaml
+
+        return str(yaml.safe_dump([dict(row) for row in rows], sort_keys=False, allow_unicode=True)).rstrip()
+    return _table(rows, columns)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    cells = [list(columns), *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return " ".join(str(value).split())
