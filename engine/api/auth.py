@@ -41,11 +41,18 @@ class Keyring:
         """Read the store again at the next question: something was changed."""
         self._read_at = None
 
-    async def find(self, secret: str) -> ApiKey | None:
-        """The live key of this secret."""
+    async def find(self, secret: str, *, just_made: bool = False) -> ApiKey | None:
+        """The live key of this secret; `just_made` = look into the store again before saying no."""
         await self._fresh()
-        key = keys.find(self._by_prefix.get(keys.prefix_of(secret), []), secret)
+        key = self._known(secret)
+        if key is None and just_made:
+            self.forget()
+            await self._fresh()
+            key = self._known(secret)
         return key if key is not None and self._lives(key) else None
+
+    def _known(self, secret: str) -> ApiKey | None:
+        return keys.find(self._by_prefix.get(keys.prefix_of(secret), []), secret)
 
     async def lives(self, key: ApiKey) -> bool:
         """Whether this key may still be used."""
@@ -137,7 +144,9 @@ class Authenticator:
     async def key(self, secret: str, address: str) -> ApiKey:
         """The live API key of this secret. Raises ProblemError 401, or 429 after many failures."""
         self._slow_down(secret, address)
-        found = await self._keyring.find(secret) if not secret.startswith((keys.SESSION, keys.LINK)) else None
+        found = None
+        if not secret.startswith((keys.SESSION, keys.LINK)):
+            found = await self._keyring.find(secret, just_made=not self._failures.wait_s(address))
         if found is None:
             self.failed(address)
             raise unauthorised("This key is unknown, expired or revoked.")

@@ -69,7 +69,7 @@ class Observe:
         prefix = visit.principal.key.prefix if visit.principal else None
         log.info(
             "request", method=method, route=visit.route, status=status, duration_s=round(duration_s, 6),
-            key=prefix,
+            key_prefix=prefix,
         )  # fmt: skip
         if self.observer is not None:
             self.observer(method, visit.route, status, duration_s)

@@ -27,21 +27,7 @@ def to_json(body: object) -> bytes:
     >>> to_json({"value": float("nan")})
     b'{"value":null}'
     """
-    try:
-        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    except orjson.JSONEncodeError:
-        return orjson.dumps(_valid(body), option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _valid(body: object) -> object:
-    """The same with text that is no UTF-8 (a file name in a label, say) made readable."""
-    if isinstance(body, str):
-        return body.encode("utf-8", "replace").decode()
-    if isinstance(body, Mapping):
-        return {_valid(k): _valid(v) for k, v in body.items()}
-    if isinstance(body, list | tuple):
-        return [_valid(item) for item in body]
-    return body
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def json_response(body: object, status: int = 200) -> Response:

@@ -16,7 +16,6 @@ from trimtab.engine.api.parameters import (
     Until,
     Words,
     instant,
-    optional_instant,
 )
 from trimtab.engine.api.shapes import Scores, Series, SeriesPage, json_response, series_json, to_json
 from trimtab.engine.api.thinning import read_thinned
@@ -58,9 +57,9 @@ async def scores(
     points: Annotated[int, Query(ge=10, le=20_000, description="At most so many; extremes stay.")] = 2000,
 ) -> Response:
     """Value, score and expected band of one series; the last hour unless `since` says otherwise."""
-    end = optional_instant("until", until)
-    end = here.clock.now() + 1 if end is None else end
-    begin = end - HOUR_NS if since is None else instant("since", since)
+    newest = here.clock.now() if until is None else instant("until", until)
+    end = newest + 1 if until is None else newest
+    begin = newest - HOUR_NS if since is None else instant("since", since)
     if begin >= end:
         raise InputError(f"since ({since}) must be before until ({until or 'now'})")
     view = here.live.one(series_id)
