@@ -1,0 +1,29 @@
+"""The examples in docstrings do what they say."""
+
+import doctest
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import trimtab
+
+ROOT = Path(trimtab.__file__).parent
+
+
+def modules() -> list[str]:
+    """Every module of Trimtab that has an example."""
+    files = [file for room in ("engine", "models", "pipelines") for file in (ROOT / room).rglob("*.py")]
+    named = [file.relative_to(ROOT.parent) for file in files if ">>>" in file.read_text("utf-8")]
+    return sorted(".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in named)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples(name, tmp_path, monkeypatch):
+    """Each example gives what stands below it."""
+    monkeypatch.chdir(tmp_path)
+    failed, tried = doctest.testmod(
+        import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    assert tried > 0
+    assert failed == 0
