@@ -1,0 +1,230 @@
+"""The SQL database behind the event store: how it is opened, checked, migrated and written.
+
+SQLite in WAL mode with synchronous=FULL: a transaction that returned survives kill -9 and power
+loss. Any other database takes part with the same statements through its URL.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from trimtab.engine.errors import NewerStateError, StoreError
+from trimtab.engine.store.files import told_as_store_errors, written_whole
+from trimtab.engine.types import iso
+
+log = structlog.get_logger(__name__)
+
+REVISIONS = ("0001",)
+"""Every revision in `migrations/versions`, oldest first: known without importing alembic."""
+BUSY_TIMEOUT_S = 10
+_WRITE = "trimtab_write"
+
+_ADVICE = {
+    "readonly database": "the file or its folder is read-only: change its rights, or choose another folder",
+    "disk is full": "free space on this disk; nothing of this write was kept",
+    "unable to open": "look whether the folder exists and this user may write there",
+    "database is locked": f"another program held it for {BUSY_TIMEOUT_S} s: close that program",
+    "disk i/o error": "the disk reports errors: look at the kernel log, and restore from a backup",
+    "not a database": "the file is damaged: move it away, or restore one of the .backup files beside it",
+    "malformed": "the file is damaged: move it away, or restore one of the .backup files beside it",
+    "connection": "look whether the database server runs, and at address, user and password",
+}
+
+
+class Database:
+    """One database by its URL; made of plain calls that raise StoreError with what to do.
+
+    url : sqlite:////folder/trimtab.db, or postgresql://user@host/name
+    """
+
+    def __init__(self, url: str | URL) -> None:
+        self.url = url
+
+    @cached_property
+    def address(self) -> URL:
+        """The URL, parsed."""
+        return parsed_url(self.url) if isinstance(self.url, str) else self.url
+
+    @cached_property
+    def path(self) -> Path | None:
+        """Where SQLite's file is; None = a database server."""
+        if self.address.get_backend_name() != "sqlite":
+            return None
+        name = self.address.database
+        if not name or name == ":memory:":
+            raise StoreError("an SQLite database in memory forgets everything; give it a file")
+        return Path(name)
+
+    def __str__(self) -> str:
+        return str(self.path or self.address.render_as_string(hide_password=True))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """SQLAlchemy's engine; statement parameters stay out of its errors."""
+        if self.path is None:
+            try:
+                return sa.create_engine(self.address, hide_parameters=True, pool_pre_ping=True)
+            except ModuleNotFoundError as error:
+                raise StoreError(
+                    f"{self} needs the package {error.name}: pip install 'trimtab[postgresql]'"
+                ) from error
+        engine = sa.create_engine(
+            self.address, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S}
+        )
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Raise StoreError for what the database or its driver raises inside."""
+        try:
+            yield
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            advice = next((a for part, a in _ADVICE.items() if part in cause.lower()), "see the log for more")
+            raise StoreError(f"{self}: {cause}; {advice}") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that sees one state of the database."""
+        with self.told(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is durable when the block ends, and undone when it raises."""
+        with self.told(), self.engine.connect() as connection:
+            writer = connection.execution_options(**{_WRITE: True})
+            with writer.begin():
+                yield writer
+
+    def revision(self) -> str | None:
+        """The revision of the stored tables, None = there are none yet; changes nothing.
+
+        Raises NewerStateError for a revision that this program does not know.
+        """
+        found = self._sqlite_revision(self.path) if self.path is not None else self._server_revision()
+        if found is not None and found not in REVISIONS:
+            raise NewerStateError(
+                f"{self} was written by a newer Trimtab (tables {found}, this program knows up to "
+                f"{REVISIONS[-1]}); upgrade this program, or give it another folder. Nothing was changed"
+            )
+        return found
+
+    def migrate(self, now: int) -> None:
+        """Bring the tables to the newest revision; the SQLite file is copied first, and the log says where to."""
+        found = self.revision()
+        if found == REVISIONS[-1]:
+            return
+        if found is not None:
+            log.info(
+                "migrating the store", database=str(self), from_revision=found, to_revision=REVISIONS[-1]
+            )
+            self._back_up(found, now)
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option(
+            "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
+        )
+        with self.writing() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, newest)
+
+    def check(self) -> None:
+        """Read SQLite's whole file for damage. Raises StoreError."""
+        if self.path is None:
+            return
+        with self.reading() as connection:
+            said = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
+        if list(said) != ["ok"]:
+            raise StoreError(
+                f"{self} is damaged ({'; '.join(map(str, said))}): move it away, "
+                "or restore one of the .backup files beside it"
+            )
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+    def _sqlite_revision(self, path: Path) -> str | None:
+        with told_as_store_errors("read", path):
+            if not path.exists() or path.stat().st_size == 0:
+                return None
+        with (
+            self.told(),
+            closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection,
+        ):
+            names = {
+                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+            }
+            if not names:
+                return None
+            if "alembic_version" in names:
+                row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+                return None if row is None else str(row[0])
+        raise StoreError(f"{path} is an SQLite file of another program; choose another folder (--data DIR)")
+
+    def _server_revision(self) -> str | None:
+        with self.reading() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+            return None if found is None else str(found)
+
+    def _back_up(self, revision: str, now: int) -> None:
+        if self.path is None:
+            log.warning("a database server is not backed up by us: keep a pg_dump", database=str(self))
+            return
+        stamp = iso(now).replace(":", "").replace(".", "")
+        backup = self.path.with_name(f"{self.path.name}.{revision}.{stamp}.backup")
+        with self.told(), written_whole(backup) as temporary:
+            with (
+                closing(sqlite3.connect(self.path)) as source,
+                closing(sqlite3.connect(temporary)) as target,
+            ):
+                source.backup(target)
+                target.execute("PRAGMA journal_mode=DELETE")
+            temporary.chmod(0o600)
+        log.info("backed up the store", backup=str(backup))
+
+
+def parsed_url(url: str) -> URL:
+    """A database URL, with psycopg as the driver of PostgreSQL. Raises StoreError."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreError(
+            "the database URL cannot be parsed; write sqlite:////folder/trimtab.db or postgresql://user@host/name"
+        ) from None
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's own record
+    # Transactions begin where `_begin_sqlite` says so, not where the driver guesses.
+    connection.isolation_level = None
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise StoreError(
+            f"SQLite cannot use its write-ahead log here (mode {mode}): put the folder on a local disk"
+        )
+    for setting in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_S * 1000}"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes its lock at once: a read that later becomes a write can fail as busy.
+    writes = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,128 @@
+"""The lease on a data folder: one engine at a time, and an epoch that grows with each of them."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from trimtab.engine.errors import LockedError, StoreError
+from trimtab.engine.store.files import make_folder, told_as_store_errors, write_whole
+from trimtab.engine.types import iso
+
+
+class FolderLease:
+    """A file lock that ends with its process, and a durable counter beside it.
+
+    The lock keeps a second engine out. The epoch tells the store's writes apart, should a lock
+    ever be lost while its holder still runs (a lock file removed by hand, a network disk).
+
+    folder : the data folder, made where it is missing
+    now    : nanoseconds UTC
+    """
+
+    def __init__(self, folder: Path, now: Callable[[], int]) -> None:
+        self.folder = folder
+        self.now = now
+        self.epoch = 0
+        self._descriptor: int | None = None
+
+    @property
+    def lock_file(self) -> Path:
+        """Holds process id, host and start time of the holder."""
+        return self.folder / "trimtab.lock"
+
+    @property
+    def epoch_file(self) -> Path:
+        """Holds the epoch of the newest holder."""
+        return self.folder / "epoch"
+
+    def acquire(self, beyond: int = 0) -> int:
+        """Take the lease; the new epoch, larger than `beyond` and than every epoch before.
+
+        Raises LockedError where another process holds it, StoreError where the disk refuses.
+        """
+        make_folder(self.folder)
+        with told_as_store_errors("lock", self.lock_file):
+            self._descriptor = self._locked()
+            self._sign()
+        try:
+            self.epoch = max(self._last_epoch(), beyond) + 1
+            write_whole(self.epoch_file, f"{self.epoch}\n".encode())
+        except BaseException:
+            self.release()
+            raise
+        return self.epoch
+
+    def release(self) -> None:
+        """Let the next engine in; without effect where nothing is held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _locked(self) -> int:
+        while True:
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._still_there(descriptor):
+                    return descriptor
+            except BlockingIOError:
+                raise self._refusal(descriptor) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def _still_there(self, descriptor: int) -> bool:
+        try:
+            there = self.lock_file.stat()
+        except FileNotFoundError:
+            return False
+        mine = os.fstat(descriptor)
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def _refusal(self, descriptor: int) -> LockedError:
+        try:
+            text = os.pread(descriptor, 4096, 0)
+        finally:
+            os.close(descriptor)
+        try:
+            holder = json.loads(text)
+            who = f"process {holder['pid']} on {holder['host']}, since {holder['started']}"
+            stop = f"stop it (kill {holder['pid']})"
+        except (ValueError, KeyError, TypeError):
+            who, stop = "another process, which has not yet signed", "stop it"
+        return LockedError(
+            f"{self.folder} is in use by {who}: one engine works on a data folder at a time; "
+            f"{stop}, or give this one a folder of its own (--data DIR)"
+        )
+
+    def _sign(self) -> None:
+        assert self._descriptor is not None  # noqa: S101 - only called by acquire, right after locking
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": iso(self.now())}
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
+
+    def _last_epoch(self) -> int:
+        with told_as_store_errors("read", self.epoch_file):
+            text = self.epoch_file.read_text() if self.epoch_file.exists() else "0"
+        try:
+            return int(text)
+        except ValueError:
+            raise StoreError(
+                f"{self.epoch_file} holds {text[:40]!r}, a number was wanted; "
+                "remove it: the database knows the newest epoch, too"
+            ) from None

@@ -1,0 +1,100 @@
+"""Nouns to rows and back. Unknown is NaN in a noun and NULL in a row."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trimtab.engine.types import Anomaly, ApiKey, Direction, Feedback, SeriesInfo, SeriesKey, Verdict
+
+Row = Mapping[str, Any]
+
+
+def known(value: float) -> float | None:
+    """A number for the database; NaN becomes NULL.
+
+    >>> known(float("nan")) is None, known(2.0)
+    (True, 2.0)
+    """
+    number = float(value)
+    return None if math.isnan(number) else number
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def series_row(info: SeriesInfo) -> dict[str, Any]:
+    """A row of table `series`."""
+    key = info.key
+    return {
+        "id": key.id, "source": key.source, "metric": key.metric, "labels": _json(key.labels),
+        "unit": info.unit, "kind": info.kind, "help": info.help,
+    }  # fmt: skip
+
+
+def series_info(row: Row) -> SeriesInfo:
+    """The series of a row."""
+    labels = tuple((name, value) for name, value in json.loads(row["labels"]))
+    key = SeriesKey(row["source"], row["metric"], labels)
+    return SeriesInfo(key, row["unit"], row["kind"], row["help"])
+
+
+def anomaly_row(anomaly: Anomaly) -> dict[str, Any]:
+    """A row of table `anomalies`."""
+    return {
+        "id": anomaly.id, "series_id": anomaly.series_id, "series": anomaly.series,
+        "series_lower": anomaly.series.lower(), "source": anomaly.source,
+        "start_ns": int(anomaly.start), "end_ns": None if anomaly.end is None else int(anomaly.end),
+        "peak_ns": int(anomaly.peak_time), "score": known(anomaly.score), "direction": str(anomaly.direction),
+        "value": known(anomaly.value), "expected": known(anomaly.expected),
+        "lower_bound": known(anomaly.lower), "upper_bound": known(anomaly.upper),
+        "detectors": _json(list(anomaly.detectors)), "reason": anomaly.reason,
+        "labels": _json(anomaly.labels),
+    }  # fmt: skip
+
+
+def anomaly(row: Row) -> Anomaly:
+    """The anomaly of a row."""
+    return Anomaly(
+        id=row["id"], series_id=row["series_id"], series=row["series"], source=row["source"],
+        start=row["start_ns"], end=row["end_ns"], peak_time=row["peak_ns"], score=_number(row["score"]),
+        direction=Direction(row["direction"]), value=_number(row["value"]),
+        expected=_number(row["expected"]), lower=_number(row["lower_bound"]),
+        upper=_number(row["upper_bound"]), detectors=tuple(json.loads(row["detectors"])),
+        reason=row["reason"], labels=json.loads(row["labels"]),
+    )  # fmt: skip
+
+
+def feedback_row(said: Feedback) -> dict[str, Any]:
+    """A row of table `feedback`."""
+    return {
+        "anomaly_id": said.anomaly_id, "author": said.author, "verdict": str(said.verdict),
+        "note": said.note, "time_ns": int(said.time),
+    }  # fmt: skip
+
+
+def feedback(row: Row) -> Feedback:
+    """The word of a row."""
+    return Feedback(row["anomaly_id"], Verdict(row["verdict"]), row["note"], row["author"], row["time_ns"])
+
+
+def key_row(key: ApiKey) -> dict[str, Any]:
+    """A row of table `api_keys`: hash and prefix, never the secret."""
+    return {
+        "id": key.id, "name": key.name, "prefix": key.prefix, "hash": key.hash,
+        "scopes": _json(list(key.scopes)), "created_ns": int(key.created),
+        "expires_ns": key.expires, "revoked_ns": key.revoked,
+    }  # fmt: skip
+
+
+def api_key(row: Row) -> ApiKey:
+    """The key of a row."""
+    return ApiKey(
+        row["id"], row["name"], row["prefix"], row["hash"], tuple(json.loads(row["scopes"])),
+        row["created_ns"], row["expires_ns"], row["revoked_ns"],
+    )  # fmt: skip
