@@ -122,15 +122,16 @@ class Database:
         return found
 
     def migrate(self, now: int) -> None:
-        """Bring the tables to the newest revision; the SQLite file is copied first, and the log says where to."""
-        found = self.revision()
-        if found == REVISIONS[-1]:
+        """Bring the tables to the newest revision; the SQLite file is copied first, as the log says."""
+        found, newest = self.revision(), REVISIONS[-1]
+        if found == newest:
             return
         if found is not None:
-            log.info(
-                "migrating the store", database=str(self), from_revision=found, to_revision=REVISIONS[-1]
-            )
+            log.info("migrating the store", database=str(self), from_revision=found, to_revision=newest)
             self._back_up(found, now)
+        elif self.path is not None:
+            with told_as_store_errors("make", self.path):
+                self.path.touch(mode=0o600)
         from alembic import command
         from alembic.config import Config
 
