@@ -1,0 +1,128 @@
+"""A small world for tests of sensing: series with noise, told tick by tick to `Senses`."""
+
+import numpy as np
+
+from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.sensing.senses import Senses
+from trimtab.engine.sensing.ticks import ClosedTick
+from trimtab.engine.types import Anomaly, SeriesKey
+from trimtab.models.bank import Arrays, Field
+from trimtab.models.contracts import Bools, Floats, Ints
+from trimtab.models.scorer import Scores
+
+SECOND = 1_000_000_000
+BEGIN = 1_767_225_600 * SECOND
+INTERVAL_S = 5.0
+
+
+def pod(metric: str, pod_name: str, **labels: str) -> SeriesKey:
+    """A series of a pod."""
+    return SeriesKey.of("k", metric, {"pod": pod_name, **labels})
+
+
+def same_but_pod(gone: SeriesKey, came: SeriesKey) -> bool:
+    """Whether two series differ in their pod only."""
+    rest = [tuple(pair for pair in key.labels if pair[0] != "pod") for key in (gone, came)]
+    return gone.metric == came.metric and rest[0] == rest[1] and gone != came
+
+
+class World:
+    """Feeds `Senses`; every series is noise around 10 unless told otherwise. Keeps all anomalies by id."""
+
+    def __init__(self, *keys: SeriesKey, seed: int = 1, senses: Senses | None = None) -> None:
+        self.keys = tuple(keys)
+        self.senses = senses or Senses("k", INTERVAL_S, same_but_pod)
+        self.rng = np.random.default_rng(seed)
+        self.ticks = 0
+        self.told: dict[str, Anomaly] = {}
+        self.last: Sensed | None = None
+
+    @property
+    def now(self) -> int:
+        """Time of the next tick."""
+        return BEGIN + round(self.ticks * INTERVAL_S * SECOND)
+
+    def run(self, ticks: int, *, complete: bool = True, **at: float) -> Sensed:
+        """That many ticks; `at` gives the level of a series by pod name."""
+        for _ in range(ticks):
+            values = self.rng.normal(10, 1, len(self.keys))
+            for i, key in enumerate(self.keys):
+                values[i] += at.get(dict(key.labels).get("pod", ""), 10.0) - 10.0
+            self.tell(ClosedTick(self.now, self.keys, values, complete))
+        assert self.last is not None
+        return self.last
+
+    def away(self, ticks: int) -> Sensed:
+        """The source does not answer."""
+        for _ in range(ticks):
+            self.tell(ClosedTick(self.now, (), np.empty(0), complete=False))
+        assert self.last is not None
+        return self.last
+
+    def tell(self, tick: ClosedTick) -> None:
+        """One tick."""
+        self.last = self.senses.step(tick)
+        self.told |= {anomaly.id: anomaly for anomaly in self.last.anomalies}
+        self.ticks += 1
+
+    def anomalies(self, direction: str | None = None) -> list[Anomaly]:
+        """As they stand, oldest first."""
+        chosen = [a for a in self.told.values() if direction in {None, str(a.direction)}]
+        return sorted(chosen, key=lambda a: a.id)
+
+
+class PlainScorer:
+    """Stands in for models.scorer.Scorer: expects a fixed level, so that tests of sensing know every score.
+
+    The score is the distance from the level over 8, times the cube root of the budget; 12 minutes
+    elsewhere are accepted as the new level.
+    """
+
+    names = ("plain",)
+
+    def __init__(
+        self,
+        n_series: int,
+        interval_s: float,
+        detectors: str | tuple[str, ...] = "default",
+        false_alarms_per_week: float = 1.0,
+    ) -> None:
+        self.detectors = detectors
+        self.false_alarms_per_week = false_alarms_per_week
+        self.deadline = round(720 / interval_s)
+        fields = {"seen": Field(np.int64), "level": Field(np.float64, 10.0), "elsewhere": Field(np.int64)}
+        self.arrays = Arrays(fields, n_series)
+        for method in ("grow", "take", "put", "reset", "state", "restore", "bytes_per_series"):
+            setattr(self, method, getattr(self.arrays, method))
+
+    @property
+    def n_series(self) -> int:
+        """Series that there is room for."""
+        return self.arrays.n_series
+
+    def step(self, x: Floats, t: int, where: Bools | None = None) -> Scores:  # noqa: ARG002 - as the real one
+        """Scores of one tick, which is then learnt."""
+        seen, level, elsewhere = self.arrays.values.values()
+        allowed = np.ones(len(x), np.bool_) if where is None else where
+        score = np.abs(x - level) / 8.0 * np.cbrt(self.false_alarms_per_week)
+        score[seen < 40] = np.nan
+        speaker = np.where(np.isnan(score), -1, 0)
+        scores = Scores(score, level.copy(), level - 8.0, level + 8.0, speaker, np.zeros(len(x), np.bool_))
+        elsewhere[:] = np.where(score > 1.0, elsewhere + 1, np.where(np.isnan(score), elsewhere, 0))
+        scores.shifted[:] = elsewhere >= self.deadline
+        level[scores.shifted] = x[scores.shifted]
+        elsewhere[scores.shifted] = 0
+        seen += ~np.isnan(x) & allowed
+        return scores
+
+    def run(self, x: Floats, t: Ints, where: Bools | None = None) -> Scores:
+        """Repeated `step`."""
+        rows = [self.step(row, int(at), where) for row, at in zip(x, t, strict=True)]
+        return Scores(*(np.stack([getattr(row, name) for row in rows]) for name in Scores.__slots__))
+
+    def learn_seasons(self, x: Floats, t: Ints, step_s: float) -> None:
+        """There is no season."""
+
+    def learning_ticks(self) -> Ints:
+        """Samples that are still needed."""
+        return np.maximum(40 - self.arrays.values["seen"], 0)

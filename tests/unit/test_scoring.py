@@ -1,0 +1,205 @@
+"""Sensing of one source: slots, who may learn, inheritance, history, state."""
+
+import numpy as np
+import pytest
+
+from tests.sensed import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod, same_but_pod
+from trimtab.engine.sensing import scoring
+from trimtab.engine.sensing.senses import Senses
+from trimtab.engine.sensing.ticks import ClosedTick
+from trimtab.engine.types import History
+from trimtab.models.errors import StateError
+
+A, B, C = (pod("requests", name) for name in "abc")
+
+
+@pytest.fixture
+def plain_scores(monkeypatch):
+    """Scores that a test can foretell."""
+    monkeypatch.setattr(scoring, "Scorer", PlainScorer)
+
+
+def test_values_stand_in_the_slots_of_their_series():
+    """Whatever order a source gives its series in, each keeps its slot."""
+    w = World(A, B)
+    w.tell(ClosedTick(w.now, (A, B), np.array([1.0, 2.0]), complete=True))
+    w.tell(ClosedTick(w.now, (C, B, A), np.array([3.0, 4.0, 5.0]), complete=True))
+    assert w.last.keys == (A, B, C)
+    assert w.last.scores.values.tolist() == [5.0, 4.0, 3.0]
+    assert w.last.came.tolist() == [2]
+
+
+def test_keys_stay_the_same_tuple_while_nothing_comes_or_goes():
+    """The tuple of keys is the very same from tick to tick."""
+    w = World(A, B)
+    assert w.run(1).keys is w.run(1).keys
+
+
+def test_learning_counts_down_to_a_score():
+    """A new series has no score and says how many samples it needs; then it has one."""
+    w = World(A)
+    first = w.run(1)
+    assert first.learning[0] > 0
+    assert np.isnan(first.scores.anomaly_score[0])
+    assert w.run(60).learning[0] == 0
+    assert np.isfinite(w.last.scores.anomaly_score[0])
+
+
+def test_more_series_than_slots_fit():
+    """Slots double when they run out, and what was learnt stays."""
+    few = tuple(pod("m", f"p{i}") for i in range(10))
+    w = World(*few)
+    w.run(60)
+    w.keys = tuple(pod("m", f"p{i}") for i in range(200))
+    after = w.run(1)
+    assert len(after.keys) == 200
+    assert np.isfinite(after.scores.anomaly_score[:10]).all()
+    assert np.isnan(after.scores.anomaly_score[10:]).all()
+
+
+def test_nothing_is_learnt_from_a_partial_answer(plain_scores):  # noqa: ARG001 - a fixture
+    """A source that answers in part changes nothing that was learnt."""
+    w = World(A, B)
+    w.run(60)
+    before, _ = w.senses.state()
+    w.run(5, complete=False)
+    after, _ = w.senses.state()
+    learnt = [name for name in before if name.startswith("scorer/")]
+    assert all(
+        np.array_equal(before[n], after[n], equal_nan=True) for n in learnt if "/mean" in n or "/var" in n
+    )
+
+
+def test_an_unknown_tick_has_no_scores():
+    """Where the source did not answer every score and value is NaN."""
+    w = World(A, B)
+    w.run(60)
+    unknown = w.away(1)
+    assert np.isnan(unknown.scores.values).all()
+    assert np.isnan(unknown.scores.anomaly_score).all()
+    assert not unknown.certain
+    assert unknown.shown.all()
+
+
+def test_a_replacement_inherits_what_was_learnt():
+    """A new pod in the place of a gone one is scored without learning anew, and nothing is missed."""
+    w = World(A, B)
+    w.run(100)
+    w.keys = (B,)
+    w.run(1)
+    w.keys = (B, pod("requests", "d"))
+    after = w.run(2)
+    heir = after.keys.index(pod("requests", "d"))
+    assert after.learning[heir] == 0
+    assert w.anomalies() == []
+    assert after.shown.sum() == 2
+
+
+def test_a_newcomer_that_overlaps_inherits_too():
+    """In a rolling update the new pod comes before the old one goes."""
+    w = World(A)
+    w.run(100)
+    w.keys = (A, C)
+    w.run(5)
+    w.keys = (C,)
+    after = w.run(3)
+    assert after.learning[after.keys.index(C)] == 0
+    assert w.anomalies() == []
+
+
+def test_siblings_do_not_inherit_from_each_other():
+    """Pods that were there together from the start are not each other's replacement."""
+    w = World(A, B, C)
+    w.run(60)
+    w.keys = (B, C)
+    w.run(3)
+    assert [a.series_id for a in w.anomalies("absent")] == [A.id]
+
+
+def test_a_freed_slot_is_as_new():
+    """The slot of a series gone for more than a day is given to another, which learns from nothing."""
+    w = World(A, B)
+    w.run(20)
+    w.keys = (B,)
+    w.run(3)
+    w.ticks += int(86_400 / INTERVAL_S) + 10
+    w.run(5)
+    new = pod("other", "z")
+    w.keys = (B, new)
+    after = w.run(1)
+    assert after.keys == (new, B)
+    assert after.learning[0] > 0
+    assert w.anomalies() == []
+
+
+def history(keys, n, step_s, *, coarse, seed=3):
+    """Recorded noise around 10 that ends at BEGIN."""
+    times = BEGIN - np.arange(n, 0, -1, dtype=np.int64) * round(step_s * SECOND)
+    values = np.random.default_rng(seed).normal(10, 1, (n, len(keys)))
+    return History(step_s, keys, times, values, coarse)
+
+
+def test_history_warms_the_detectors():
+    """After seasons and noise from the history the first live tick is scored."""
+    w = World(A, B)
+    w.senses.warm(history((A, B), 14 * 288, 300.0, coarse=True))
+    w.senses.warm(history((A,), 2000, INTERVAL_S, coarse=False))
+    first = w.run(1)
+    assert first.learning[0] == 0
+    assert np.isfinite(first.scores.anomaly_score[0])
+
+
+def test_history_in_parts_equals_history_at_once():
+    """Warming series in parts gives the same scores as all at once."""
+    both = history((A, B), 500, INTERVAL_S, coarse=False)
+    whole, parts = World(A, B), World(A, B)
+    whole.senses.warm(both)
+    for i, key in enumerate((A, B)):
+        part = History(INTERVAL_S, (key,), both.times, both.values[:, [i]].copy())
+        parts.senses.warm(part)
+    a, b = whole.run(20), parts.run(20)
+    np.testing.assert_allclose(a.scores.anomaly_score, b.scores.anomaly_score, rtol=1e-12)
+
+
+def test_state_goes_on_where_it_was():
+    """Restored state gives the same scores, slots and anomalies as one that never stopped (P4)."""
+    w = World(A, B, C)
+    w.run(200)
+    w.keys = (A, C)
+    w.run(5, c=30.0)
+    arrays, meta = w.senses.state()
+    senses = Senses("k", INTERVAL_S, same_but_pod)
+    senses.restore(arrays, meta)
+    other = World(*w.keys, senses=senses)
+    other.rng, other.ticks = np.random.default_rng(9), w.ticks
+    w.rng = np.random.default_rng(9)
+    w.told.clear()
+    for world in (w, other):
+        world.run(3, c=30.0)
+        world.keys = (A, B, C, pod("requests", "new"))
+        world.run(30)
+    assert w.last.keys == other.last.keys
+    np.testing.assert_array_equal(w.last.scores.anomaly_score, other.last.scores.anomaly_score)
+    np.testing.assert_array_equal(w.last.shown, other.last.shown)
+    assert w.anomalies() == other.anomalies()
+    assert len(w.anomalies()) > 0
+
+
+def test_state_of_other_settings_is_refused():
+    """State of another interval or of other detectors is a StateError, not a wrong score."""
+    w = World(A)
+    w.run(3)
+    arrays, meta = w.senses.state()
+    with pytest.raises(StateError, match="interval_s"):
+        Senses("k", 15.0, same_but_pod).restore(arrays, meta)
+
+
+def test_a_new_budget_keeps_what_was_learnt(plain_scores):  # noqa: ARG001 - a fixture
+    """A smaller false-alarm budget lowers scores at once and forgets nothing."""
+    strict, free = World(A), World(A)
+    for w in (strict, free):
+        w.run(300)
+    free.senses.set_budget(100.0)
+    a, b = strict.run(1), free.run(1)
+    assert b.learning[0] == 0
+    assert b.scores.anomaly_score[0] > a.scores.anomaly_score[0]
