@@ -20,7 +20,7 @@ COUNT_MAX = 1 << 30
 
 
 @njit(cache=True, error_model="numpy")
-def ew_zscore_score(i, x, t, mean, spread, count, fading_factor, min_samples, exact):  # type: ignore[no-untyped-def]
+def ew_zscore_score(i, x, t, mean, spread, count, fading_factor, min_samples, exact):
     """Signed z of one value; nan for no number, while warming up, and in exact form without variance."""
     m, v, n = mean[i], spread[i], count[i]  # loads inside a branch would keep the loop off vector units
     low = RELATIVE_FLOOR * m
@@ -35,7 +35,7 @@ def ew_zscore_score(i, x, t, mean, spread, count, fading_factor, min_samples, ex
 
 
 @njit(cache=True, error_model="numpy")
-def _after(x, mean, spread, count, fading_factor, exact):  # type: ignore[no-untyped-def]
+def _after(x, mean, spread, count, fading_factor, exact):
     """(mean, spread) with x taken in; the first samples count evenly unless exact."""
     if exact:
         pace = fading_factor if count > 0 else 1.0
@@ -47,7 +47,7 @@ def _after(x, mean, spread, count, fading_factor, exact):  # type: ignore[no-unt
 
 
 @njit(cache=True, error_model="numpy")
-def ew_zscore_learn(i, x, t, mean, spread, count, fading_factor, min_samples, exact):  # type: ignore[no-untyped-def]
+def ew_zscore_learn(i, x, t, mean, spread, count, fading_factor, min_samples, exact):
     """Take one value into one series; what is no number changes nothing."""
     if math.isfinite(x):
         mean[i], spread[i] = _after(x, mean[i], spread[i], count[i], fading_factor, exact)
@@ -55,7 +55,7 @@ def ew_zscore_learn(i, x, t, mean, spread, count, fading_factor, min_samples, ex
 
 
 @njit(cache=True, error_model="numpy")
-def _learn_tile(x, t, where, gate, out, mean, spread, count, fading_factor, min_samples, exact):  # type: ignore[no-untyped-def]
+def _learn_tile(x, t, where, gate, out, mean, spread, count, fading_factor, min_samples, exact):
     """`ew_zscore_score` and `ew_zscore_learn` of one tick and tile, branchless for the vector units."""
     for i in range(x.shape[0]):
         value, m, v, n = x[i], mean[i], spread[i], count[i]
@@ -69,9 +69,7 @@ def _learn_tile(x, t, where, gate, out, mean, spread, count, fading_factor, min_
 
 
 @njit(cache=True, error_model="numpy")
-def ew_zscore_run(  # type: ignore[no-untyped-def]
-    x, t, where, gate, learning, out, mean, spread, count, fading_factor, min_samples, exact
-):
+def ew_zscore_run(x, t, where, gate, learning, out, mean, spread, count, fading_factor, min_samples, exact):
     """The bank's kernel; see `trimtab.models.bank.Bank`."""
     for a in range(0, x.shape[1], TILE):
         b = min(a + TILE, x.shape[1])

@@ -24,6 +24,8 @@ TILE = 16
 """Series whose state stays in the processor's cache while a run goes through all its ticks."""
 PADDING = 0.15
 """A cut keeps this share of its interval's width away from both ends."""
+GUIDE = 2
+"""Buckets a cut, in the table from which the search for a value starts."""
 SPARSE = 0.1
 """A node with less than this share of the window is not descended into."""
 MARGIN = 0.5
@@ -31,20 +33,31 @@ MARGIN = 0.5
 RANGE_MEMORY = 0.5
 """How much of an older, wider range is kept at each new reference window."""
 
+Forest = tuple[Floats, npt.NDArray[np.int32], npt.NDArray[np.uint16]]
+
 
 @njit(cache=True)
-def _cell(x, low, high, cuts, scaled):  # type: ignore[no-untyped-def]
-    """How many cuts lie at or below x; without a branch that the processor could guess wrong."""
+def _bucket(z, cuts, buckets):
+    """Which of the equal parts between the first and the last cut holds z; never falls as z rises."""
+    reach = z - cuts[0]
+    width = cuts[cuts.shape[0] - 1] - cuts[0]
+    if not reach > 0.0:
+        return 0
+    return buckets - 1 if reach >= width else int(reach / width * (buckets - 1))
+
+
+@njit(cache=True)
+def _cell(x, low, high, cuts, guide, scaled):
+    """How many cuts lie at or below x."""
     z = (x - low) / (high - low) if scaled else x
-    place, step = 0, (cuts.shape[0] + 1) >> 1
-    while step > 0:
-        place += step if cuts[place + step - 1] <= z else 0
-        step >>= 1
-    return place
+    cell = int(guide[_bucket(z, cuts, guide.shape[0])])
+    while cell < cuts.shape[0] and cuts[cell] <= z:
+        cell += 1
+    return cell
 
 
 @njit(cache=True)
-def _tree_mass(leaf, below, window, sparse):  # type: ignore[no-untyped-def]
+def _tree_mass(leaf, below, window, sparse):
     """Sum of mass * 2**depth from the root to the first sparse node; goes on to the leaf, adding nothing."""
     mass, alive, total, depth, span = window, -1, window, 1, below.shape[0] >> 1
     while span > 0:
@@ -58,7 +71,7 @@ def _tree_mass(leaf, below, window, sparse):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def half_space_score(i, x, t, recent, filled, goal, below, low, high, cuts, leaves, scaled, exact):  # type: ignore[no-untyped-def]
+def half_space_score(i, x, t, recent, filled, goal, below, low, high, cuts, guide, leaves, scaled, exact):
     """Between 0 and 1, higher = emptier; nan for no number and in the first window (exact: 0)."""
     if not math.isfinite(x):
         return math.nan
@@ -66,7 +79,7 @@ def half_space_score(i, x, t, recent, filled, goal, below, low, high, cuts, leav
     window = int(below[i, 0, size])
     if window == 0:
         return 0.0 if exact else math.nan
-    cell = _cell(x, low[i], high[i], cuts, scaled)
+    cell = _cell(x, low[i], high[i], cuts, guide, scaled)
     total, sparse = 0, math.ceil(SPARSE * window)
     for tree in range(n_trees):
         total += _tree_mass(int(leaves[cell, tree]), below[i, tree], window, sparse)
@@ -74,7 +87,7 @@ def half_space_score(i, x, t, recent, filled, goal, below, low, high, cuts, leav
 
 
 @njit(cache=True)
-def _first_goal(x, window_size):  # type: ignore[no-untyped-def]
+def _first_goal(x, window_size):
     """Length of a series' first window, drawn from its first value: series must not all pivot in one tick."""
     part, exponent = math.frexp(x)
     mixed = (int(abs(part) * 2.0**52) + abs(exponent)) % 1_000_003
@@ -82,7 +95,7 @@ def _first_goal(x, window_size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _fit_range(i, window, low, high):  # type: ignore[no-untyped-def]
+def _fit_range(i, window, low, high):
     """The window's range with a margin; an older, wider range fades."""
     least, most = window.min(), window.max()
     room = max(MARGIN * (most - least), 1e-9 * max(abs(least), abs(most)), 1e-30)
@@ -94,7 +107,7 @@ def _fit_range(i, window, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _pivot(i, recent, filled, below, low, high, cuts, leaves, scaled):  # type: ignore[no-untyped-def]
+def _pivot(i, recent, filled, below, low, high, cuts, guide, leaves, scaled):
     """The window that is full becomes the reference."""
     if scaled:
         _fit_range(i, recent[i, : filled[i]], low, high)
@@ -102,7 +115,7 @@ def _pivot(i, recent, filled, below, low, high, cuts, leaves, scaled):  # type: 
     cell = 0
     for j in range(filled[i]):
         if j == 0 or recent[i, j] != recent[i, j - 1]:
-            cell = _cell(recent[i, j], low[i], high[i], cuts, scaled)
+            cell = _cell(recent[i, j], low[i], high[i], cuts, guide, scaled)
         for tree in range(below.shape[1]):
             below[i, tree, int(leaves[cell, tree]) + 1] += 1
     for tree in range(below.shape[1]):
@@ -111,7 +124,7 @@ def _pivot(i, recent, filled, below, low, high, cuts, leaves, scaled):  # type: 
 
 
 @njit(cache=True)
-def half_space_learn(i, x, t, recent, filled, goal, below, low, high, cuts, leaves, scaled, exact):  # type: ignore[no-untyped-def]
+def half_space_learn(i, x, t, recent, filled, goal, below, low, high, cuts, guide, leaves, scaled, exact):
     """Take one value into one series' window; what is no number changes nothing."""
     if not math.isfinite(x):
         return
@@ -120,36 +133,77 @@ def half_space_learn(i, x, t, recent, filled, goal, below, low, high, cuts, leav
     recent[i, filled[i]] = x
     filled[i] += 1
     if filled[i] == goal[i]:
-        _pivot(i, recent, filled, below, low, high, cuts, leaves, scaled)
+        _pivot(i, recent, filled, below, low, high, cuts, guide, leaves, scaled)
         filled[i] = 0
         goal[i] = recent.shape[1]
 
 
 @njit(cache=True)
-def half_space_run(  # type: ignore[no-untyped-def]
-    x, t, where, gate, learning, out, recent, filled, goal, below, low, high, cuts, leaves, scaled, exact
+def half_space_run(
+    x,
+    t,
+    where,
+    gate,
+    learning,
+    out,
+    recent,
+    filled,
+    goal,
+    below,
+    low,
+    high,
+    cuts,
+    guide,
+    leaves,
+    scaled,
+    exact,
 ):
     """The bank's kernel; see `trimtab.models.bank.Bank`."""
     for a in range(0, x.shape[1], TILE):
         for k in range(x.shape[0]):
             for i in range(a, min(a + TILE, x.shape[1])):
                 s = half_space_score(
-                    i, x[k, i], t[k], recent, filled, goal, below, low, high, cuts, leaves, scaled, exact
+                    i,
+                    x[k, i],
+                    t[k],
+                    recent,
+                    filled,
+                    goal,
+                    below,
+                    low,
+                    high,
+                    cuts,
+                    guide,
+                    leaves,
+                    scaled,
+                    exact,
                 )
                 out[k, i] = s
                 if learning and where[k, i] and not abs(s) > gate[i]:
                     half_space_learn(
-                        i, x[k, i], t[k], recent, filled, goal, below, low, high, cuts, leaves, scaled, exact
+                        i,
+                        x[k, i],
+                        t[k],
+                        recent,
+                        filled,
+                        goal,
+                        below,
+                        low,
+                        high,
+                        cuts,
+                        guide,
+                        leaves,
+                        scaled,
+                        exact,
                     )
 
 
 @lru_cache(maxsize=32)
-def plant(
-    n_trees: int, height: int, low: float, high: float, seed: int
-) -> tuple[Floats, npt.NDArray[np.uint16]]:
-    """(cuts, leaves) of a forest; the same seed draws the cuts that river draws.
+def plant(n_trees: int, height: int, low: float, high: float, seed: int) -> Forest:
+    """(cuts, guide, leaves) of a forest; the same seed draws the cuts that river draws.
 
-    cuts   : (2**m - 1,) those of all trees, ascending, between low and high, filled up with inf
+    cuts   : (n_cuts,) those of all trees, ascending, between low and high
+    guide  : (GUIDE * n_cuts,) by bucket: how many cuts lie in the buckets before it
     leaves : (n_cuts + 1, n_trees) the leaf of each tree, counted from the left, that holds a value which
              has so many cuts at or below it
     """
@@ -172,7 +226,9 @@ def plant(
     cuts = np.unique(own)
     inside = np.concatenate([[-np.inf], cuts])
     leaves = np.stack([np.searchsorted(c, inside, side="right") for c in own], axis=1).astype(np.uint16)
-    return np.append(cuts, np.full(2 ** len(cuts).bit_length() - 1 - len(cuts), np.inf)), leaves
+    buckets = GUIDE * len(cuts)
+    bucket_of_cut = [_bucket.py_func(cut, cuts, buckets) for cut in cuts.tolist()]
+    return cuts, np.searchsorted(bucket_of_cut, np.arange(buckets)).astype(np.int32), leaves
 
 
 class HalfSpaceTrees(Bank):
@@ -226,8 +282,8 @@ class HalfSpaceTrees(Bank):
         self.exact = exact
         super().__init__(n_series)
 
-    def forest(self) -> tuple[Floats, npt.NDArray[np.uint16]]:
-        """The cuts and leaves that all series share; see `plant`."""
+    def forest(self) -> Forest:
+        """The cuts, guide and leaves that all series share; see `plant`."""
         low, high = self.limits or (0.0, 1.0)
         return plant(self.n_trees, self.height, float(low), float(high), self.seed)
 
@@ -249,6 +305,6 @@ class HalfSpaceTrees(Bank):
         return kernel
 
     def parameters(self) -> tuple[Any, ...]:
-        """Cuts, leaves, whether values are scaled by their running range, exact."""
+        """Cuts, guide, leaves, whether values are scaled by their running range, exact."""
         scaled = self.limits is None and not self.exact
         return (*self.forest(), scaled, bool(self.exact))
