@@ -136,7 +136,7 @@ def _draw(panels: list[Panel], left_out: int) -> "Figure":
 
 def _draw_value(axes: "Axes", panel: Panel) -> None:
     hot = panel.score > 1
-    if panel.band is not None:
+    if panel.band is not None and np.isfinite(panel.band[0]).any():
         yhat, lower, upper = panel.band
         axes.fill_between(panel.x, lower, upper, color=_BAND, alpha=0.35, linewidth=0, label="expected band")
         axes.plot(panel.x, yhat, color=_BAND, linewidth=1.0, label="expected")

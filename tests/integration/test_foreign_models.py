@@ -1,0 +1,38 @@
+"""A user's own packages named models, engine and pipelines do no harm."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.foreign import foreign_folder
+
+CODE = """
+import models
+import trimtab
+from trimtab.models.catalogue import detector
+import pandas as pd
+scored = trimtab.score(pd.DataFrame({"t": range(60), "y": 1.0}), detectors=["default", "ew_zscore"])
+print(models.__file__, detector("ew_zscore", n_series=1).n_series, scored["anomaly_score"].notna().any())
+"""
+
+
+def run(folder, *argv: str) -> str:
+    """What a Python that starts in this folder prints."""
+    done = subprocess.run(
+        [sys.executable, *argv], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_both_can_be_imported(tmp_path):
+    """The user's models is the user's, trimtab's are trimtab's."""
+    file, n_series, scored = run(foreign_folder(tmp_path), "-c", CODE).split()
+    assert Path(file).parents[1] == tmp_path
+    assert (n_series, scored) == ("1", "True")
+
+
+def test_a_script_beside_them(tmp_path):
+    """A script in the same folder as well, though Python looks there first."""
+    (foreign_folder(tmp_path) / "mine.py").write_text(CODE)
+    assert run(tmp_path, "mine.py").split()[1:] == ["1", "True"]
