@@ -1,11 +1,10 @@
 """Scores -> anomaly intervals: one alarm an event.
 
-An alarm opens at the first score above `OPEN` and closes after `QUIET_TICKS` scored ticks in a row at or below
-`CLOSE`. A NaN score is unknown: it neither opens nor closes.
+An alarm opens at the first score above `OPEN` and closes after `QUIET_TICKS` scored ticks in a row at or
+below `CLOSE`. A NaN score is unknown: it neither opens nor closes.
 """
 
 import numpy as np
-from numba import njit
 
 from trimtab.models.bank import Arrays, Field
 from trimtab.models.calibration import QUIET_TICKS
@@ -13,23 +12,6 @@ from trimtab.models.contracts import Bools, Floats, Ints, State
 
 OPEN = 1.0
 CLOSE = 0.9
-
-
-@njit(cache=True)
-def alarm_step(score, opened, closed, is_open, quiet):
-    """One tick: marks in opened and closed what changed."""
-    for i in range(score.shape[0]):
-        s = score[i]
-        opened[i] = not is_open[i] and s > OPEN
-        if opened[i]:
-            is_open[i] = True
-            quiet[i] = 0
-        elif is_open[i] and s > CLOSE:
-            quiet[i] = 0
-        elif is_open[i] and s <= CLOSE:
-            quiet[i] += 1
-            closed[i] = quiet[i] >= QUIET_TICKS
-            is_open[i] = not closed[i]
 
 
 class Alarms:
@@ -60,9 +42,13 @@ class Alarms:
 
         score : (n_series,) anomaly_score, NaN = unknown
         """
-        opened, closed = np.zeros(self.n_series, np.bool_), np.zeros(self.n_series, np.bool_)
-        values = self._arrays.values
-        alarm_step(np.require(score, np.float64, ["C", "W"]), opened, closed, values["open"], values["quiet"])
+        is_open, quiet = self._arrays.values["open"], self._arrays.values["quiet"]
+        opened = ~is_open & (score > OPEN)
+        calm = is_open & (score <= CLOSE)
+        quiet[opened | (score > CLOSE)] = 0
+        quiet[calm] += 1
+        closed = calm & (quiet >= QUIET_TICKS)
+        is_open ^= opened | closed
         return np.flatnonzero(opened), np.flatnonzero(closed)
 
     def close(self, slots: Ints) -> None:

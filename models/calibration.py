@@ -129,14 +129,16 @@ def insert_peak(top, count, value):
 @njit(cache=True)
 def raise_peak(top, count, old, value):
     """The open excursion has grown from old to value. The new count."""
-    for j in range(count):
-        if top[j] == old:
-            while j + 1 < count and top[j + 1] < value:
-                top[j] = top[j + 1]
-                j += 1
-            top[j] = value
-            return count
-    return insert_peak(top, count, value)
+    j = 0
+    while j < count and top[j] != old:
+        j += 1
+    if j == count:
+        return insert_peak(top, count, value)
+    while j + 1 < count and top[j + 1] < value:
+        top[j] = top[j + 1]
+        j += 1
+    top[j] = value
+    return count
 
 
 @njit(cache=True)

@@ -10,6 +10,7 @@ declared (`Scores.shifted`) and learnt; nothing is learnt where the caller's mas
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +145,8 @@ class Scorer:
     def learning_ticks(self) -> Ints:
         """(n_series,) samples that are still needed until a series is scored; 0 = it is scored."""
         missing = WARM_SAMPLES - self._season.arrays.values["seen"]
-        return np.maximum(missing, 0).astype(np.int64)
+        ticks: Ints = np.maximum(missing, 0).astype(np.int64)
+        return ticks
 
     def _weights(self, chosen: set[str]) -> Floats:
         used = [self.names[d] in chosen or self.names[d] in self.extras for d in self._channels]
@@ -163,7 +165,8 @@ class Scorer:
         everywhere = np.array(np.broadcast_to(np.bool_(True) if where is None else where, shape))
         out = np.full((4, *shape), np.nan)
         loudest, shifted = np.full(shape, -1, np.int64), np.zeros(shape, np.bool_)
-        scoring_kernel.score_run(
+        run: Callable[..., None] = scoring_kernel.score_run
+        run(
             np.require(x, np.float64, ["C", "W"]), np.require(t, np.int64, ["C", "W"]), everywhere,
             np.require(extra, np.float64, ["C", "W"]), learning,
             (self.interval_s, self._range.alpha, self._season.alpha, self._shift.alpha), self._limits(),

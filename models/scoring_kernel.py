@@ -132,7 +132,7 @@ def hold(i, x, flagged, deadline, holds):
 
 @njit(cache=True)
 def learn_members(i, x, t, flagged, accepted, setup, ranges, seasons, shifts, holds):
-    """The three detectors learn x, unless it is flagged; after a declared shift they run on from the new level."""
+    """The three detectors learn x, unless it is flagged; after a declared shift they run on from there."""
     interval_s, range_pace, season_pace, shift_pace = setup
     centre, width, range_seen = ranges
     level, offset, base, error, seen, spread, visit, day, week = seasons
@@ -155,7 +155,7 @@ def members_score(i, x, t, stats, ranges, seasons, shifts):
     """Both sides of the three detectors' statistics into stats[:FUSED]."""
     centre, width, range_seen = ranges
     level, offset, base, error, seen, spread, _, day, week = seasons
-    s_centre, s_width, s_wide, s_seen, share, recent, place = shifts
+    s_centre, s_width, _, s_seen, share, recent, place = shifts
     a = range_score(i, x, centre, width, range_seen)
     b = season_score(i, x, t, level, offset, base, error, seen, spread, day, week)
     c = shift_score(i, x, s_centre, s_width, s_seen, share, recent, place)
@@ -194,7 +194,7 @@ def score_run(
             out[1, k, i], out[2, k, i], out[3, k, i] = band(
                 i, t[k], log_budget, log_weight, ranges, seasons, tails
             )
-            if math.isnan(x[k, i]):
+            if not math.isfinite(x[k, i]):
                 continue
             members_score(i, x[k, i], t[k], stats, ranges, seasons, shifts)
             stats[FUSED:] = extra[k, i]

@@ -1,11 +1,12 @@
 """Whether the last few samples together lie elsewhere than the series did before.
 
-Each sample's distance from a slow centre becomes a tail probability over the series' own past; the smallest and
-the second smallest distance of the window are then judged as order statistics (Berk and Jones, 1979), so that one
-spike is no shift and one straggler no veto.
+Each sample's distance from a slow centre becomes a tail probability over the series' own past; the smallest
+and the second smallest distance of the window are then judged as order statistics (Berk and Jones, 1979), so
+that one spike is no shift and one straggler no veto.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -65,7 +66,7 @@ def _surprise(nearest, second, share):
 @njit(cache=True)
 def shift_score(i, x, centre, spread, seen, share, recent, place):
     """Signed surprise of the window that ends in x; nan while it is not full."""
-    if math.isnan(x) or seen[i] < WINDOW:
+    if not math.isfinite(x) or seen[i] < WINDOW:
         return math.nan
     low1 = math.inf
     low2 = math.inf
@@ -87,7 +88,7 @@ def shift_score(i, x, centre, spread, seen, share, recent, place):
 @njit(cache=True)
 def shift_observe(i, x, centre, spread, recent, place):
     """Put x into the window, also where the level itself may not be learnt."""
-    if not math.isnan(x):
+    if math.isfinite(x):
         recent[i, place[i]] = distance(i, x, centre, spread)
         place[i] = (place[i] + 1) % WINDOW
 
@@ -95,7 +96,7 @@ def shift_observe(i, x, centre, spread, recent, place):
 @njit(cache=True)
 def shift_learn(i, x, alpha, centre, spread, wide, seen, share):
     """Move centre, spread and shares towards x; the first samples count evenly."""
-    if math.isnan(x):
+    if not math.isfinite(x):
         return
     if seen[i] == 0.0:
         centre[i] = x
@@ -154,7 +155,7 @@ class LevelShift(Bank):
         super().__init__(n_series)
 
     def fields(self) -> dict[str, Field]:
-        """centre, spread, wide in the series' unit; share 0..1; recent in spreads, a ring with its next place."""
+        """State: centre, spread, wide in the series' unit; share 0..1; recent, a ring in spreads."""
         return {
             "centre": Field(np.float64),
             "spread": Field(np.float64),
@@ -165,9 +166,10 @@ class LevelShift(Bank):
             "place": Field(np.int32),
         }
 
-    def kernel(self):
+    def kernel(self) -> Callable[..., None]:
         """The compiled kernel."""
-        return shift_run
+        run: Callable[..., None] = shift_run
+        return run
 
     def parameters(self) -> tuple[float]:
         """The pace."""

@@ -1,6 +1,7 @@
 """How far a value lies beyond where its series usually runs."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -19,7 +20,7 @@ ROUNDING = 1e-12
 @njit(cache=True)
 def range_score(i, x, centre, spread, seen):
     """Signed distance from the centre in spreads; infinite off a constant, nan before the second sample."""
-    if seen[i] < 2.0 or math.isnan(x):
+    if seen[i] < 2.0 or not math.isfinite(x):
         return math.nan
     gap = x - centre[i]
     if abs(gap) <= ROUNDING * abs(centre[i]):
@@ -30,7 +31,7 @@ def range_score(i, x, centre, spread, seen):
 @njit(cache=True)
 def range_learn(i, x, alpha, centre, spread, seen):
     """Move centre and spread towards x; the first samples count evenly."""
-    if math.isnan(x):
+    if not math.isfinite(x):
         return
     if seen[i] == 0.0:
         centre[i] = x
@@ -79,12 +80,13 @@ class RangeExceedance(Bank):
         super().__init__(n_series)
 
     def fields(self) -> dict[str, Field]:
-        """centre and spread in the series' unit; seen in samples."""
+        """State: centre and spread in the series' unit; seen in samples."""
         return {"centre": Field(np.float64), "spread": Field(np.float64), "seen": Field(np.float64)}
 
-    def kernel(self):
+    def kernel(self) -> Callable[..., None]:
         """The compiled kernel."""
-        return range_run
+        run: Callable[..., None] = range_run
+        return run
 
     def parameters(self) -> tuple[float]:
         """The pace."""

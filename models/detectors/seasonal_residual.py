@@ -1,6 +1,7 @@
-"""What is left of a value after the best of several simple predictions, a day's and a week's course among them."""
+"""What the best of several simple predictions leaves of a value, a day's and a week's course among them."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -29,7 +30,7 @@ def _at(i, t, table, period_ns):
     """The course at t, between the middles of its bins; nan where unknown."""
     bins = table.shape[0]
     place = (t % period_ns) / period_ns * bins - 0.5
-    low = int(math.floor(place))
+    low = math.floor(place)
     part = place - low
     a = float(table[low % bins, i])
     b = float(table[(low + 1) % bins, i])
@@ -65,7 +66,7 @@ def best(i, error):
 @njit(cache=True)
 def season_score(i, x, t, level, offset, base, error, seen, spread, day, week):
     """Signed residual of the best prediction, in spreads; nan before the second sample."""
-    if math.isnan(x) or seen[i] < 2.0:
+    if not math.isfinite(x) or seen[i] < 2.0:
         return math.nan
     yhat = predict(i, t, best(i, error), level, offset, base, day, week)
     if math.isnan(yhat):
@@ -99,7 +100,7 @@ def _learn_course(i, x, t, pace, which, table, period_ns, offset, visit):
 @njit(cache=True)
 def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, spread, visit, day, week):
     """Errors of all predictions first, then their states; large residuals are clipped."""
-    if math.isnan(x):
+    if not math.isfinite(x):
         return
     if seen[i] == 0.0:
         base[i] = x
@@ -208,7 +209,7 @@ class SeasonalResidual(Bank):
         super().__init__(n_series)
 
     def fields(self) -> dict[str, Field]:
-        """level, base, error, spread in the series' unit; tables relative to base."""
+        """State: level, base, error, spread in the series' unit; tables relative to base."""
         return {
             "level": Field(np.float64, 0.0, (3,)),
             "offset": Field(np.float64, 0.0, (2,)),
@@ -221,9 +222,10 @@ class SeasonalResidual(Bank):
             "week": Field(np.float32, np.nan, (WEEK_BINS,), -1),
         }
 
-    def kernel(self):
+    def kernel(self) -> Callable[..., None]:
         """The compiled kernel."""
-        return season_run
+        run: Callable[..., None] = season_run
+        return run
 
     def parameters(self) -> tuple[float, float]:
         """Interval in seconds, pace."""

@@ -1,0 +1,172 @@
+"""The scorer: score before learn, one way for step and run, slots, state, hygiene."""
+
+import numpy as np
+import pytest
+
+from trimtab.models.errors import ShapeError, StateError
+from trimtab.models.scorer import WARM_SAMPLES, Scorer
+
+MINUTE = 60 * 10**9
+SETS = ["default", ("default", "half_space_trees"), ("ew_zscore",), ("seasonal_residual", "ew_zscore")]
+
+
+def series(ticks=400, n=5, seed=1):
+    """Noise with a few gaps, a spike and a shift."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(10, 1, (ticks, n))
+    x[rng.random((ticks, n)) < 0.03] = np.nan
+    x[ticks // 2, -1] = 40.0
+    x[ticks // 2 :, n // 2] += 15.0
+    return x, np.arange(ticks, dtype=np.int64) * MINUTE
+
+
+def same(a, b):
+    """Whether two Scores are equal to the bit."""
+    return all(np.array_equal(getattr(a, f), getattr(b, f), equal_nan=f != "shifted") for f in a.__slots__)
+
+
+@pytest.mark.parametrize("detectors", SETS, ids=str)
+def test_run_is_repeated_step(detectors):
+    """A run over a recording equals one step after the other, to the bit."""
+    x, t = series()
+    whole = Scorer(5, 60, detectors).run(x, t)
+    single = Scorer(5, 60, detectors)
+    for k in range(len(x)):
+        assert same(single.step(x[k], int(t[k])), whole.at(k))
+
+
+@pytest.mark.parametrize("detectors", SETS, ids=str)
+def test_scoring_changes_nothing(detectors):
+    """Asking for a score leaves the state as it was, and the step that follows gives the same score."""
+    x, t = series()
+    scorer = Scorer(5, 60, detectors)
+    scorer.run(x[:-1], t[:-1])
+    before = scorer.state()
+    asked = scorer.score(x[-1], int(t[-1]))
+    after = scorer.state()
+    assert all(np.array_equal(before[k], after[k], equal_nan=before[k].dtype.kind == "f") for k in before)
+    assert same(asked, scorer.step(x[-1], int(t[-1])))
+
+
+def test_truncation_changes_no_score():
+    """Row i depends on rows up to i only."""
+    x, t = series()
+    whole = Scorer(5, 60).run(x, t).anomaly_score
+    assert np.array_equal(Scorer(5, 60).run(x[:250], t[:250]).anomaly_score, whole[:250], equal_nan=True)
+
+
+@pytest.mark.parametrize("detectors", SETS, ids=str)
+def test_state_goes_on_where_it_was(detectors):
+    """A restored scorer gives the scores of an uninterrupted one."""
+    x, t = series()
+    whole = Scorer(5, 60, detectors).run(x, t)
+    first = Scorer(5, 60, detectors)
+    first.run(x[:200], t[:200])
+    second = Scorer(1, 60, detectors)
+    second.restore(first.state())
+    rest = second.run(x[200:], t[200:])
+    assert np.array_equal(rest.anomaly_score, whole.anomaly_score[200:], equal_nan=True)
+
+
+def test_another_version_of_state_is_refused():
+    """A state of another version, or of another shape, is refused by name."""
+    state = Scorer(2, 60).state()
+    with pytest.raises(StateError, match="version 99"):
+        Scorer(2, 60).restore(state | {"version": np.array([99])})
+    del state["range/centre"]
+    with pytest.raises(StateError, match="centre"):
+        Scorer(2, 60).restore(state)
+
+
+def test_slots_are_independent_and_reused():
+    """A slot that was moved goes on, a reset one learns anew, its neighbours notice nothing."""
+    x, t = series()
+    alone = Scorer(5, 60).run(x, t).anomaly_score
+    moving = Scorer(5, 60)
+    moving.run(x[:200], t[:200])
+    moving.grow(7)
+    moving.put(np.array([6]), moving.take(np.array([4])))
+    moving.reset(np.array([4]))
+    wide = np.column_stack([x[200:], np.full(200, np.nan), x[200:, 4]])
+    scores = moving.run(wide, t[200:]).anomaly_score
+    assert np.array_equal(scores[:, 6], alone[200:, 4], equal_nan=True)
+    assert np.array_equal(scores[:, :4], alone[200:, :4], equal_nan=True)
+    assert np.isnan(scores[:WARM_SAMPLES, 4]).all()
+    assert np.isnan(scores[:, 5]).all()
+
+
+def test_unknown_is_not_scored_and_teaches_nothing():
+    """NaN and infinite samples give no score and leave what was learnt as it was."""
+    x, t = series()
+    with_gap = np.insert(x, 300, np.full((2, 5), [np.nan, np.inf, -np.inf, np.nan, np.nan]), axis=0)
+    times = np.insert(t, 300, [t[299] + 1, t[299] + 2])
+    scores = Scorer(5, 60).run(with_gap, times).anomaly_score
+    assert np.isnan(scores[300:302]).all()
+    assert np.array_equal(np.delete(scores, [300, 301], axis=0), Scorer(5, 60).run(x, t).anomaly_score, True)
+
+
+def test_masked_samples_teach_nothing():
+    """What the caller's mask leaves out is scored but not learnt."""
+    x, t = series()
+    scorer = Scorer(5, 60)
+    scorer.run(x[:300], t[:300])
+    before = scorer.state()
+    scorer.run(x[300:] * 50, t[300:], where=np.zeros(5, bool))
+    after = scorer.state()
+    assert all(np.array_equal(before[k], after[k], equal_nan=before[k].dtype.kind == "f") for k in before)
+
+
+def test_a_lasting_shift_is_declared_and_learnt():
+    """A shift is flagged until the deadline, declared once, and then the new level is healthy."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(10, 1, (1200, 1))
+    x[1000:] += 30
+    scores = Scorer(1, 60).run(x, np.arange(1200, dtype=np.int64) * MINUTE)
+    declared = np.flatnonzero(scores.shifted[:, 0])
+    assert declared.tolist() == [1059]
+    assert (scores.anomaly_score[1000:1059, 0] > 1).all()
+    assert (scores.anomaly_score[1065:, 0] < 1).all()
+    assert abs(scores.yhat[-1, 0] - 40) < 2
+
+
+def test_seasons_from_coarse_history():
+    """Two weeks at five minutes teach a day's course, so that the first live hour is expected rightly."""
+    t = np.arange(14 * 288, dtype=np.int64) * 5 * MINUTE
+    course = 50 + 20 * np.sin(t / 86_400e9 * 2 * np.pi)
+    noise = np.random.default_rng(4).normal(0, 1, len(t) + 240)
+    scorer = Scorer(1, 15)
+    scorer.learn_seasons((course + noise[: len(t)])[:, None], t, 300)
+    live = t[-1] + np.arange(1, 241, dtype=np.int64) * 15 * 10**9
+    x = 50 + 20 * np.sin(live / 86_400e9 * 2 * np.pi) + noise[len(t) :]
+    scores = scorer.run(x[:, None], live)
+    assert np.nanmax(np.abs(scores.yhat[-60:, 0] - x[-60:])) < 6
+    assert (scores.anomaly_score[60:, 0] < 1).all()
+
+
+def test_band_holds_what_is_usual():
+    """Nearly all healthy samples lie inside the expected band, and yhat never outside it."""
+    x = np.random.default_rng(5).normal(10, 1, (2000, 3))
+    s = Scorer(3, 60).run(x, np.arange(2000, dtype=np.int64) * MINUTE)
+    late = slice(500, None)
+    inside = (s.yhat_lower[late] <= x[late]) & (x[late] <= s.yhat_upper[late])
+    assert inside.mean() > 0.995
+    assert (s.yhat_lower[late] <= s.yhat[late]).all()
+    assert (s.yhat[late] <= s.yhat_upper[late]).all()
+    assert np.median(s.yhat_upper[late] - s.yhat_lower[late]) < 16
+
+
+def test_shapes_are_checked():
+    """Values of another number of series are refused with both numbers."""
+    with pytest.raises(ShapeError, match=r"\(3, 4\).*5 series"):
+        Scorer(5, 60).run(np.zeros((3, 4)), np.arange(3))
+
+
+def test_learning_ticks_count_down():
+    """A series says how many samples it still learns, and is scored when none is left."""
+    scorer = Scorer(1, 60)
+    assert scorer.learning_ticks().tolist() == [WARM_SAMPLES]
+    x, t = series(n=1, ticks=WARM_SAMPLES + 5)
+    seen = np.isfinite(x[:, 0]).cumsum()
+    scores = scorer.run(x, t).anomaly_score[:, 0]
+    assert scorer.learning_ticks().tolist() == [max(0, WARM_SAMPLES - int(seen[-1]))]
+    assert np.isnan(scores[seen <= WARM_SAMPLES]).all()
