@@ -5,7 +5,7 @@ import hmac
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trimtab.engine.api.access import BODY_LIMIT_BYTES, Door, Match, Table, allows
@@ -124,7 +124,7 @@ async def _read_body(headers: Headers, receive: Receive) -> Receive:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    return _replay(message, receive)
+                    raise ClientDisconnect
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
                 if len(body) > BODY_LIMIT_BYTES:

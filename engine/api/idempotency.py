@@ -17,6 +17,7 @@ from trimtab.engine.errors import ConflictError, InputError
 IdempotencyKey = Annotated[
     str | None,
     Header(
+        alias="Idempotency-Key",
         min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
         description="Any text of yours; a repetition within a day is answered as the first call was.",
     ),

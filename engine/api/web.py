@@ -23,6 +23,9 @@ class WebFiles(StaticFiles):
         super().__init__(directory=web_dir, html=True, check_dir=False)
         self._web_dir = web_dir
 
+    async def check_config(self) -> None:
+        """Nothing: the folder may be built while we run."""
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file; where nothing is built the start page says so."""
         if self._web_dir is None or not await asyncio.to_thread((self._web_dir / "index.html").is_file):
