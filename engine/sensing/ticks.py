@@ -10,6 +10,7 @@ from trimtab.models.contracts import Bools
 
 EARLY = 4
 """A sample up to a quarter of the interval early still counts for the tick: clocks differ."""
+_NEVER = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,10 @@ class TickAssembler:
     time counts; of two of the same time the larger value, so that their order does not matter. Samples for
     a tick that is closed are dropped and counted in `late`.
 
+    by_reading : the source is asked once an interval and shows the newest sample of each series, up to an
+        interval old. A sample then counts for the tick of the reading that showed it first; shown again it
+        counts no more. Otherwise it counts for the tick of its own time.
+
     >>> a = TickAssembler(interval_s=5)
     >>> key = SeriesKey("host", "load1")
     >>> at = 5_200_000_000
@@ -62,13 +67,14 @@ class TickAssembler:
     [(5000000000, [0.5])]
     """
 
-    def __init__(self, interval_s: float, grace_s: float = 0.0) -> None:
+    def __init__(self, interval_s: float, grace_s: float = 0.0, *, by_reading: bool = False) -> None:
         self.interval_ns = round(interval_s * 1e9)
         self.grace_ns = round(grace_s * 1e9)
+        self.by_reading = by_reading
         self.late = 0
         self.closed_to = -(2**62)
         self._open: dict[int, _Open] = {}
-        self._before: tuple[tuple[SeriesKey, ...], Ints] = ((), np.empty(0, np.int64))
+        self._newest: tuple[tuple[SeriesKey, ...], Ints] = ((), np.empty(0, np.int64))
         self._checked: tuple[SeriesKey, ...] | None = None
 
     def tick_of(self, time_ns: int) -> int:
@@ -78,10 +84,15 @@ class TickAssembler:
     def add(self, reading: Reading) -> None:
         """Take in what a source gave. Samples of a later tick wait for it."""
         home = self.tick_of(reading.time)
-        ticks = (reading.times + self.interval_ns // EARLY) // self.interval_ns * self.interval_ns
         sampled = ~np.isnan(reading.values)
+        if self.by_reading:
+            ticks = np.full(len(reading.times), home)
+        else:
+            ticks = (reading.times + self.interval_ns // EARLY) // self.interval_ns * self.interval_ns
         in_time = sampled & (ticks > self.closed_to)
-        self.late += int(np.count_nonzero(sampled & ~in_time & ~self._repeats(reading)))
+        self.late += int(
+            np.count_nonzero(sampled & ~in_time & (reading.times != self._newest_of(reading.keys)))
+        )
         elsewhere = {int(tick) for tick in np.unique(ticks[in_time])} - {home}
         for tick in sorted(elsewhere | {home} if home > self.closed_to else elsewhere):
             part = _Part(reading.keys, reading.times, reading.values, in_time & (ticks == tick))
@@ -109,20 +120,27 @@ class TickAssembler:
     def _closed(self, tick: int) -> ClosedTick:
         done = self._open.pop(tick)
         self.closed_to = max(self.closed_to, tick)
+        if not done.parts:
+            return ClosedTick(tick, (), np.empty(0), done.complete)
         if len(done.parts) == 1 and self._distinct(done.parts[0].keys):
             part = done.parts[0]
-            return ClosedTick(tick, part.keys, np.where(part.mine, part.values, np.nan), done.complete)
-        keys, values = _merge(done.parts)
+            keys, times, values = part.keys, part.times, np.where(part.mine, part.values, np.nan)
+        else:
+            keys, times, values = _merge(done.parts)
+        before = self._newest_of(keys)
+        if self.by_reading:
+            self.late += int(np.count_nonzero(~np.isnan(values) & (times < before)))
+            values = np.where(times > before, values, np.nan)
+        self._newest = (keys, np.where(np.isnan(values), before, times))
         return ClosedTick(tick, keys, values, done.complete)
 
-    def _repeats(self, reading: Reading) -> Bools:
-        """Samples that the reading before gave already: a source shows a figure until it has a newer."""
-        keys, times = self._before
-        self._before = (reading.keys, reading.times)
-        if keys is not reading.keys:
-            return np.zeros(len(reading.times), np.bool_)
-        again: Bools = reading.times == times
-        return again
+    def _newest_of(self, keys: tuple[SeriesKey, ...]) -> Ints:
+        """Time of the newest sample of each key that counted so far."""
+        known, times = self._newest
+        if known is keys:
+            return times
+        by_key = dict(zip(known, times.tolist(), strict=True))
+        return np.array([by_key.get(key, _NEVER) for key in keys], np.int64)
 
     def _distinct(self, keys: tuple[SeriesKey, ...]) -> bool:
         if keys is not self._checked and len(set(keys)) == len(keys):
@@ -130,17 +148,17 @@ class TickAssembler:
         return keys is self._checked
 
 
-def _merge(parts: list[_Part]) -> tuple[tuple[SeriesKey, ...], Floats]:
+def _merge(parts: list[_Part]) -> tuple[tuple[SeriesKey, ...], Ints, Floats]:
     keys = _union(part.keys for part in parts)
     slot = {key: i for i, key in enumerate(keys)}
-    best_time = np.full(len(keys), np.iinfo(np.int64).min)
+    best_time = np.full(len(keys), _NEVER)
     best = np.full(len(keys), np.nan)
     for part in parts:
         for i in np.flatnonzero(part.mine).tolist():
             at, time, value = slot[part.keys[i]], part.times[i], part.values[i]
             if time > best_time[at] or (time == best_time[at] and value > best[at]):
                 best_time[at], best[at] = time, value
-    return keys, best
+    return keys, best_time, best
 
 
 def _union(groups: Iterable[tuple[SeriesKey, ...]]) -> tuple[SeriesKey, ...]:

@@ -71,9 +71,26 @@ def test_late_samples_are_dropped_and_counted():
     a = TickAssembler(5)
     a.add(reading(10, {A: (10, 1.0)}))
     a.close(10 * SECOND)
-    a.add(reading(15, {A: (10, 9.0), B: (15, 2.0)}))
+    a.add(reading(15, {A: (9, 9.0), B: (15, 2.0)}))
     assert content(a.close(15 * SECOND)) == [(15, True, {B: 2.0})]
     assert a.late == 1
+
+
+def test_a_sample_counts_once_where_a_source_shows_its_newest():
+    """A sample that is shown at several readings counts for the first of them only."""
+    a = TickAssembler(5, by_reading=True)
+    keys = (A, B)
+
+    def shown(at, times, values):
+        a.add(Reading(at * SECOND, keys, np.array(times) * SECOND, np.array(values)))
+        return content(a.close(a.tick_of(at * SECOND)))
+
+    assert shown(10, [6, 10], [1.0, 2.0]) == [(10, True, {A: 1.0, B: 2.0})]
+    assert shown(15, [6, 15], [1.0, 3.0]) == [(15, True, {B: 3.0})]
+    assert a.late == 0
+    assert shown(20, [5, 20], [9.0, 4.0]) == [(20, True, {B: 4.0})]
+    assert a.late == 1
+    assert shown(25, [21, 25], [5.0, 6.0]) == [(25, True, {A: 5.0, B: 6.0})]
 
 
 def test_a_failed_read_is_an_unknown_tick():
