@@ -2,6 +2,7 @@
 
 import { shared } from "./store.ts";
 import type { Anomaly, AnomalyDetail, Page, Scores, Series, Session, Status, Verdict } from "./types.ts";
+import { remember, rememberAll } from "./units.ts";
 
 /** An answer that is not what was asked for, or none at all (status 0). */
 export class ApiError extends Error {
@@ -81,12 +82,19 @@ export interface SeriesQuery extends Query {
   after?: string;
 }
 
-export const getSeriesPage = (query: SeriesQuery, signal?: AbortSignal) => read<Page<Series>>("series", query, signal);
+export async function getSeriesPage(query: SeriesQuery, signal?: AbortSignal): Promise<Page<Series>> {
+  const page = await read<Page<Series>>("series", query, signal);
+  rememberAll(page.items);
+  return page;
+}
 
-export const getSeries = (id: string, signal?: AbortSignal) =>
-  read<Series>(`series/${encodeURIComponent(id)}`, {}, signal);
+export async function getSeries(id: string, signal?: AbortSignal): Promise<Series> {
+  const series = await read<Series>(`series/${encodeURIComponent(id)}`, {}, signal);
+  rememberAll([series]);
+  return series;
+}
 
-export function getScores(
+export async function getScores(
   id: string,
   since: number,
   until: number | null,
@@ -95,7 +103,9 @@ export function getScores(
 ): Promise<Scores> {
   const query: Query = { since: new Date(since).toISOString(), points };
   if (until !== null) query.until = new Date(until).toISOString();
-  return read<Scores>(`series/${encodeURIComponent(id)}/scores`, query, signal);
+  const scores = await read<Scores>(`series/${encodeURIComponent(id)}/scores`, query, signal);
+  remember(scores.id, scores.unit);
+  return scores;
 }
 
 export interface AnomalyQuery extends Query {

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api.ts";
-import { heard, live, pulse } from "./live.ts";
+import { heard, pulse } from "./live.ts";
 import { type Route, parse } from "./router.ts";
 
 export interface Loaded<T> {
@@ -45,7 +45,7 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
         const data = await loader.current(control.signal);
         if (control.signal.aborted) return;
         setState({ about, data, error: null });
-        if (live.get() === "live") heard.set(Date.now());
+        heard.set(Date.now());
       } catch (error) {
         if (control.signal.aborted) return;
         setState((old) => ({ about, data: old.about === about ? old.data : null, error: asApiError(error) }));
@@ -88,6 +88,7 @@ export function useRoute(): Route {
   const [route, setRoute] = useState(parse(location.hash));
   useEffect(() => {
     const changed = (): void => setRoute(parse(location.hash));
+    changed();
     window.addEventListener("hashchange", changed);
     return () => window.removeEventListener("hashchange", changed);
   }, []);

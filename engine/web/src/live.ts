@@ -23,9 +23,13 @@ let stream: EventSource | null = null;
 let wait = FIRST_WAIT_MS;
 let retry = 0;
 
+function ask(): void {
+  pulse.set(pulse.get() + 1);
+}
+
 function beat(): void {
   heard.set(Date.now());
-  pulse.set(pulse.get() + 1);
+  ask();
 }
 
 function opened(): void {
@@ -49,7 +53,9 @@ async function again(): Promise<void> {
     failed();
     return;
   }
-  if (session.get()) start();
+  if (!session.get()) return;
+  ask();
+  start();
 }
 
 function announced(event: MessageEvent<string>): void {
@@ -97,6 +103,6 @@ export function follow(): void {
   window.addEventListener("online", reconnect);
   session.watch(() => (session.get() ? visibility() : stop()));
   window.setInterval(() => {
-    if (live.get() === "live" && Date.now() - (heard.get() ?? 0) > IDLE_MS) pulse.set(pulse.get() + 1);
+    if (live.get() === "live" && Date.now() - (heard.get() ?? 0) > IDLE_MS) ask();
   }, IDLE_MS);
 }

@@ -44,7 +44,6 @@ export interface Anomaly {
   upper: number | null;
   detectors: string[];
   reason: string;
-  unit?: string;
 }
 
 export interface Feedback {

@@ -114,9 +114,9 @@ export function labelText(labels: Record<string, string>): string {
 const UNIT_ENDINGS: [RegExp, string][] = [
   [/_ratio$/, "ratio"],
   [/_bytes_per_second$/, "B/s"],
-  [/_bytes$/, "B"],
-  [/_seconds$/, "s"],
   [/_per_second$/, "1/s"],
+  [/_bytes(_p\d+)?$/, "B"],
+  [/_seconds(_p\d+)?$/, "s"],
 ];
 
 /** The unit of a metric whose series is not at hand, from its name (Prometheus' own convention). */

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Drawn, lowerBound, summary } from "../columns.ts";
 import { clock, exact, range, score, value } from "../format.ts";
+import { Notice } from "../parts/notice.tsx";
 import { useShared } from "../store.ts";
 import { theme } from "../theme.ts";
 import type { Anomaly } from "../types.ts";
@@ -38,13 +39,19 @@ export function Chart(props: ChartProps) {
   const colours = useShared(theme);
   const [at, setAt] = useState<number | null>(null);
   const [drawn, setDrawn] = useState(0);
+  const [failed, setFailed] = useState(false);
   const keyed = useRef(false);
 
   useEffect(() => {
     let gone = false;
     const draw = async (): Promise<void> => {
-      const { SeriesPlot } = await import("./plot.ts");
+      const loaded = await import("./plot.ts").catch(() => null);
       if (gone || !root.current) return;
+      if (!loaded) {
+        setFailed(true);
+        return;
+      }
+      const { SeriesPlot } = loaded;
       plot.current = new SeriesPlot(root.current, latest.current.data, latest.current.window, {
         unit,
         onCursor: setAt,
@@ -72,6 +79,11 @@ export function Chart(props: ChartProps) {
   };
   return (
     <figure class="chart">
+      {failed && (
+        <Notice kind="error" title="The chart could not be loaded">
+          Trimtab may have been updated since this page was opened: load the page again.
+        </Notice>
+      )}
       <Readout data={data} row={row} unit={unit} pointed={at !== null} />
       <div
         class="plots"

@@ -67,6 +67,7 @@ export class SeriesPlot {
         plot.setScale("x", { min: window[0], max: window[1] });
       });
     }
+    this.options.onCursor(this.main.cursor.idx ?? null);
   }
 
   /** Put the cursor on a row, as a pointer would. */

@@ -9,6 +9,8 @@ import type { Window } from "./plot.ts";
 const POINTS = 1200;
 /** After so many rows came one by one, ask for the whole again: the old ones are thinned, the new are not. */
 const MOST_APPENDED = 600;
+/** The engine's clock and ours may differ. */
+const AHEAD_MS = 60_000;
 const STEADY_MS = 15_000;
 const SHORTEST_MS = 120_000;
 
@@ -29,7 +31,8 @@ async function refreshed(id: string, last: number, kept: Kept | null, key: strin
   const since = Date.now() - last;
   const newest = kept?.drawn.time.at(-1);
   if (kept?.key === key && newest !== undefined && kept.drawn.time.length < kept.whole + MOST_APPENDED) {
-    const more = parsed(await getScores(id, newest + 1, null, POINTS, signal));
+    const until = Math.max(Date.now(), newest) + AHEAD_MS;
+    const more = parsed(await getScores(id, newest + 1, until, POINTS, signal));
     return { ...kept, drawn: appended(kept.drawn, more, since) };
   }
   const drawn = parsed(await getScores(id, since, null, POINTS, signal));

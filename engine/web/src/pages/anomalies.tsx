@@ -5,7 +5,7 @@ import { type AnomalyQuery, ApiError, getAnomalies } from "../api.ts";
 import { useLive, useNow, useRested, walkList } from "../hooks.ts";
 import { AnomalyRow, Timeline } from "../parts/anomaly-row.tsx";
 import { DURATIONS, type Option, SearchBox, Segmented, Select } from "../parts/controls.tsx";
-import { ErrorNotice, Notice, Waiting } from "../parts/notice.tsx";
+import { ErrorNotice, Fault, Notice, Waiting } from "../parts/notice.tsx";
 import { replaceQuery } from "../router.ts";
 import type { Anomaly, Page } from "../types.ts";
 import { clock } from "../format.ts";
@@ -89,7 +89,7 @@ export function AnomaliesPage({ query }: { query: Query }) {
     <>
       <h1>Anomalies</h1>
       <Filters query={query} />
-      {first.error && <ErrorNotice error={first.error} what="Anomalies" again={first.again} />}
+      <Fault of={first} what="Anomalies" />
       {!first.data && !first.error && <Waiting rows={10} />}
       {first.data && list.items.length === 0 && <Nothing filtered={filtered} />}
       {list.items.length > 0 && <List items={list.items} length={DURATIONS[query.time ?? ""]} />}

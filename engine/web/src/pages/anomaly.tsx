@@ -9,11 +9,12 @@ import { useLive, useNow, useRoute, walkList } from "../hooks.ts";
 import { AnomalyRow } from "../parts/anomaly-row.tsx";
 import { FeedbackPanel } from "../parts/feedback.tsx";
 import { DirectionGlyph, ScoreBar } from "../parts/glyphs.tsx";
-import { ErrorNotice, Notice, Waiting } from "../parts/notice.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
 import { Ago, SeriesName } from "../parts/series-name.tsx";
 import { href } from "../router.ts";
 import type { Anomaly } from "../types.ts";
-import { detectorWords, lasted, metricOf, story, unitOfMetric } from "../words.ts";
+import { unitOf } from "../units.ts";
+import { detectorWords, lasted, metricOf, story } from "../words.ts";
 import { ZoomButtons, resetZoom, zoomTo } from "./series-detail.tsx";
 
 const BEFORE_MS = 20 * 60_000;
@@ -36,8 +37,7 @@ export function AnomalyPage({ id }: { id: string }) {
   const now = useNow(5000);
   const a = found.data;
   if (!a) {
-    if (found.error) return <ErrorNotice error={found.error} what="This anomaly" again={found.again} />;
-    return <Waiting rows={8} />;
+    return found.error ? <Fault of={found} what="This anomaly" /> : <Waiting rows={8} />;
   }
   return (
     <>
@@ -56,7 +56,7 @@ export function AnomalyPage({ id }: { id: string }) {
 
 function Subject({ anomaly: a, now }: { anomaly: Anomaly; now: number }) {
   const series = useLive(`one-${a.series_id}`, (signal) => getSeries(a.series_id, signal), 10_000);
-  const unit = series.data?.unit ?? a.unit ?? unitOfMetric(metricOf(a.series));
+  const unit = series.data?.unit ?? unitOf(a);
   return (
     <>
       <header class="subject">
@@ -99,7 +99,7 @@ function Picture({ anomaly: a, unit, now }: { anomaly: Anomaly; unit: string; no
         <span class="quiet">the anomaly and what is usual around it</span>
         <ZoomButtons window={window} zoomed={zoom !== null} />
       </div>
-      {scores.error && <ErrorNotice error={scores.error} what="Scores" again={scores.again} />}
+      <Fault of={scores} what="Scores" />
       {!scores.data && !scores.error && <Waiting rows={6} />}
       {scores.data?.time.length === 0 && (
         <Notice kind="calm" title="Its samples are not kept any more">

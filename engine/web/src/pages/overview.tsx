@@ -2,11 +2,10 @@
 
 import { getAnomalies, getSeriesPage, getStatus } from "../api.ts";
 import { count, plural } from "../format.ts";
-import { useLive } from "../hooks.ts";
-import { walkList } from "../hooks.ts";
+import { useLive, walkList } from "../hooks.ts";
 import { openWords } from "../parts/announcer.tsx";
 import { Engine } from "../parts/engine.tsx";
-import { ErrorNotice, Notice, Waiting } from "../parts/notice.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
 import { Ago } from "../parts/series-name.tsx";
 import { SeriesHead, SeriesRow } from "../parts/series-row.tsx";
 import { Sources } from "../parts/sources.tsx";
@@ -22,21 +21,20 @@ export function OverviewPage() {
   const open = useLive("open", (signal) => getAnomalies({ open: true, limit: 50 }, signal));
   const top = useLive("top", (signal) => getSeriesPage({ sort: "score", limit: 40 }, signal));
   if (!status.data) {
-    if (status.error) return <ErrorNotice error={status.error} what="The overview" again={status.again} />;
-    return <Waiting rows={8} />;
+    return status.error ? <Fault of={status} what="The overview" /> : <Waiting rows={8} />;
   }
   return (
     <>
       <Headline status={status.data} open={open.data} />
       <Counts status={status.data} open={open.data} />
-      {open.error && <ErrorNotice error={open.error} what="Anomalies" again={open.again} />}
+      <Fault of={open} what="Anomalies" />
       <Unusual open={open.data?.items ?? []} series={top.data?.items ?? []} more={Boolean(open.data?.next)} />
       <Wall />
       <div class="two">
         <Sources sources={status.data.sources} />
         <Engine status={status.data} />
       </div>
-      {top.error && <ErrorNotice error={top.error} what="Series" again={top.again} />}
+      <Fault of={top} what="Series" />
       <Top page={top.data} status={status.data} />
     </>
   );

@@ -9,7 +9,7 @@ import { useLive, useNow, walkList } from "../hooks.ts";
 import { AnomalyRow } from "../parts/anomaly-row.tsx";
 import { DURATIONS, RANGES, Segmented } from "../parts/controls.tsx";
 import { ScoreBar } from "../parts/glyphs.tsx";
-import { ErrorNotice, Notice, Waiting } from "../parts/notice.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
 import { Learning, SeriesName } from "../parts/series-name.tsx";
 import { replaceQuery } from "../router.ts";
 import type { Anomaly, Series } from "../types.ts";
@@ -36,8 +36,7 @@ export function SeriesDetailPage({ id, query }: { id: string; query: Record<stri
   const series = useLive(`one-${id}`, (signal) => getSeries(id, signal));
   const anomalies = useLive(`anomalies-of-${id}`, (signal) => getAnomalies({ series_id: id, limit: 100 }, signal), 4000);
   if (!series.data) {
-    if (series.error) return <ErrorNotice error={series.error} what="This series" again={series.again} />;
-    return <Waiting rows={8} />;
+    return series.error ? <Fault of={series} what="This series" /> : <Waiting rows={8} />;
   }
   const found = anomalies.data?.items ?? [];
   return (
@@ -103,7 +102,7 @@ function Picture({ series, anomalies, query }: PictureProps) {
         />
         {window && <ZoomButtons window={window} zoomed={zoom !== null} />}
       </div>
-      {scores.error && <ErrorNotice error={scores.error} what="Scores" again={scores.again} />}
+      <Fault of={scores} what="Scores" />
       {!scores.data && !scores.error && <Waiting rows={6} />}
       {scores.data?.time.length === 0 && (
         <Notice kind="wait" title="No samples in this time">

@@ -5,7 +5,7 @@ import { getSeriesPage, getStatus } from "../api.ts";
 import { count } from "../format.ts";
 import { useLive, useRested, walkList } from "../hooks.ts";
 import { type Option, SearchBox, Segmented, Select } from "../parts/controls.tsx";
-import { ErrorNotice, Notice, Waiting } from "../parts/notice.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
 import { SeriesHead, SeriesRow } from "../parts/series-row.tsx";
 import { replaceQuery } from "../router.ts";
 import type { Page, Series } from "../types.ts";
@@ -43,7 +43,7 @@ export function SeriesPage({ query }: { query: Record<string, string> }) {
         <SourceSelect value={source} />
         <Segmented label="Order" value={sort} options={SORTS} onChange={(to) => replaceQuery({ sort: to })} />
       </div>
-      {found.error && <ErrorNotice error={found.error} what="Series" again={found.again} />}
+      <Fault of={found} what="Series" />
       {found.data ? (
         <List page={found.data} search={rested} source={source} first={cursors.length * PAGE} />
       ) : (

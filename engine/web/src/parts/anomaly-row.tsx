@@ -3,19 +3,19 @@
 import { duration } from "../format.ts";
 import { href } from "../router.ts";
 import type { Anomaly } from "../types.ts";
-import { against, againstOfAnomaly, lasted, metricOf, unitOfMetric } from "../words.ts";
+import { unitOf } from "../units.ts";
+import { against, againstOfAnomaly, lasted, metricOf } from "../words.ts";
 import { DirectionGlyph, ScoreBar } from "./glyphs.tsx";
 import { At, SeriesName } from "./series-name.tsx";
 
 export function AnomalyRow({ anomaly, now }: { anomaly: Anomaly; now: number }) {
   const open = anomaly.end === null;
-  const unit = anomaly.unit ?? unitOfMetric(metricOf(anomaly.series));
   return (
     <li>
       <a class={`row anomaly-row${open ? " unusual" : " over"}`} href={href(["anomalies", anomaly.id])}>
         <DirectionGlyph direction={anomaly.direction} open={open} />
         <SeriesName metric={metricOf(anomaly.series)} labels={anomaly.labels} source={anomaly.source} />
-        <span class="standing">{against(againstOfAnomaly(anomaly), unit, anomaly.direction)}</span>
+        <span class="standing">{against(againstOfAnomaly(anomaly), unitOf(anomaly), anomaly.direction)}</span>
         <span class="when">
           <At time={anomaly.start} />
           <span class="quiet">

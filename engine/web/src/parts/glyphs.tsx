@@ -124,7 +124,7 @@ export function Sparkline({ data, since, until, label }: { data: Drawn; since: n
     <svg class="spark" viewBox={`0 0 ${SPARK.width} ${SPARK.height}`} preserveAspectRatio="none" role="img" aria-label={label}>
       <path d={areaPath(xs, data.yhat_lower.map(y), data.yhat_upper.map(y))} class="spark-band" />
       <path d={linePath(xs, values)} class="spark-line" />
-      {typeof last === "number" && <circle cx={xs.at(-1)} cy={last} r="2.5" class="spark-dot" />}
+      {typeof last === "number" && <path d={`M${xs.at(-1)?.toFixed(1)} ${last.toFixed(1)}h.01`} class="spark-dot" />}
     </svg>
   );
 }

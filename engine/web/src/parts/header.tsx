@@ -92,7 +92,7 @@ export function Footer() {
         <kbd>/</kbd> search <kbd>↑</kbd> <kbd>↓</kbd> rows <kbd>Enter</kbd> open
       </span>
       <span class="who">
-        {who?.name}{" "}
+        {who && !who.name.startsWith("session") ? who.name : "signed in"}{" "}
         <button type="button" class="link-button" onClick={() => void signOut().catch(reconnect)}>
           Sign out
         </button>

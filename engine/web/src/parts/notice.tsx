@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import type { ApiError } from "../api.ts";
+import type { Loaded } from "../hooks.ts";
 
 interface NoticeProps {
   kind: "calm" | "wait" | "error";
@@ -21,9 +22,19 @@ export function Notice({ kind, title, children }: NoticeProps) {
   );
 }
 
-const ADVICE: [(status: number) => boolean, string][] = [
-  [(s) => s === 0, "Is `trimtab up` running on that machine? This page tries again by itself."],
-  [(s) => s === 403, "Your key lacks the scope for this. An administrator makes another one with `trimtab key create`."],
+const ADVICE: [(status: number) => boolean, ComponentChildren][] = [
+  [
+    (s) => s === 0,
+    <>
+      Is <code>trimtab up</code> running on that machine? This page tries again by itself.
+    </>,
+  ],
+  [
+    (s) => s === 403,
+    <>
+      Your key lacks the scope for this. An administrator makes another one with <code>trimtab key create</code>.
+    </>,
+  ],
   [(s) => s === 404, "It may have been dropped by retention, or the address is wrong."],
   [(s) => s === 429, "Too many requests at once. This page waits and tries again."],
   [(s) => s >= 500, "The engine's log says more."],
@@ -33,8 +44,14 @@ function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
+/** Of something loaded: nothing while it is well, or while the banner tells that all is lost and older data stands. */
+export function Fault({ of, what }: { of: Loaded<unknown>; what: string }) {
+  if (!of.error || (of.error.status === 0 && of.data !== null)) return null;
+  return <ErrorNotice error={of.error} what={what} again={of.again} />;
+}
+
 export function ErrorNotice({ error, what, again }: { error: ApiError; what: string; again?: () => void }) {
-  const advice = ADVICE.find(([fits]) => fits(error.status))?.[1] ?? "";
+  const advice = ADVICE.find(([fits]) => fits(error.status))?.[1];
   return (
     <Notice kind="error" title={`${what}: ${error.title}`}>
       {error.detail && error.detail !== error.title ? `${sentence(error.detail)} ` : ""}

@@ -7,7 +7,8 @@ import { value } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import { href } from "../router.ts";
 import type { Anomaly, Scores, Series } from "../types.ts";
-import { against, againstOfAnomaly, againstOfSeries, metricOf, side, unitOfMetric } from "../words.ts";
+import { unitOf } from "../units.ts";
+import { against, againstOfAnomaly, againstOfSeries, metricOf, side } from "../words.ts";
 import { DirectionGlyph, ScoreBar, Sparkline } from "./glyphs.tsx";
 import { Ago, SeriesName } from "./series-name.tsx";
 
@@ -26,7 +27,7 @@ export function UnusualRow({ anomaly, series }: UnusualProps) {
     (signal) => getScores(anomaly.series_id, Date.now() - HOUR_MS, null, 160, signal),
     10_000,
   );
-  const unit = series?.unit ?? data?.unit ?? unitOfMetric(metricOf(anomaly.series));
+  const unit = series?.unit ?? unitOf(anomaly);
   return (
     <li>
       <a class="row unusual-row" href={href(["anomalies", anomaly.id])}>

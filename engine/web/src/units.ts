@@ -1,0 +1,21 @@
+/** Units that were seen: an anomaly does not carry its own, its series does. */
+
+import type { Anomaly, Series } from "./types.ts";
+import { metricOf, unitOfMetric } from "./words.ts";
+
+const MOST = 5000;
+const seen = new Map<string, string>();
+
+export function remember(id: string, unit: string): void {
+  if (seen.size >= MOST) seen.clear();
+  seen.set(id, unit);
+}
+
+export function rememberAll(series: Series[]): void {
+  for (const one of series) remember(one.id, one.unit);
+}
+
+/** The unit of the anomaly's series as it was seen, else as its name says. */
+export function unitOf(anomaly: Anomaly): string {
+  return seen.get(anomaly.series_id) ?? unitOfMetric(metricOf(anomaly.series));
+}
