@@ -64,7 +64,9 @@ def score_file(
         check_output(target, source)
     recording = read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.where)
     if recording.warning and console is not None:
-        console.print(f"warning: {recording.warning}", style="yellow", markup=False, highlight=False)
+        console.print(
+            f"warning: {recording.warning}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
     with _progress(console) as progress:
         columns = score_recording(recording, detectors, false_alarms_per_week, progress)
     table = with_columns(sheet.table, columns)
@@ -76,7 +78,7 @@ def score_file(
     anomalous = int(np.count_nonzero(columns[RESULTS[0]] > 1))
     summary = Summary(recording.n_rows, series, anomalous, None if to_stdout else target)
     if console is not None:
-        console.print(_closing(summary), markup=False, highlight=False)
+        console.print(_closing(summary), markup=False, highlight=False, soft_wrap=True)
     return summary
 
 
@@ -104,6 +106,6 @@ def _progress(console: "Console | None") -> Iterator[Progress | None]:
             nonlocal tenths
             if done * 10 // total > tenths:
                 tenths = done * 10 // total
-                console.print(f"{done} of {total} series scored", highlight=False)
+                console.print(f"{done} of {total} series scored", highlight=False, soft_wrap=True)
 
         yield line

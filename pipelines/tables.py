@@ -186,6 +186,8 @@ def check_output(path: Path, source: Path | None = None) -> None:
         raise InputError(f"{path}: is a directory; give the name of a file")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: the folder cannot be written to; give another place with -o")
     if source is not None and path.exists() and path.samefile(source):
         raise InputError(f"{path}: is the input itself; give another name with -o")
 
