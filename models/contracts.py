@@ -22,7 +22,8 @@ class Detector(Protocol):
     gate  : (n_series,) float64, no learning where abs(statistic) > gate; None = no gate
 
     A statistic is (n_series,) float64 and larger is more unusual; of a `two_sided` detector it
-    is signed and large negative values are unusual too. NaN = no sample, or not warm yet.
+    is signed and large negative values are unusual too. NaN = no sample, or not warm yet; infinite = off a
+    course that never varied. A sample that is not finite is no sample.
     A sample is always scored before it is learnt.
     """
 

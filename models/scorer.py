@@ -193,6 +193,9 @@ class Scorer:
     def _members(self) -> dict[str, Any]:
         return {**self._parts(), **{f"extra.{k}": d for k, d in self.extras.items()}}
 
+    def _kept(self) -> dict[str, Any]:
+        return {name: part for name, part in self._members().items() if getattr(part, "restorable", True)}
+
     def grow(self, n: int) -> None:
         """Make room for n series in all."""
         for part in self._members().values():
@@ -215,8 +218,8 @@ class Scorer:
             part.reset(slots)
 
     def state(self) -> State:
-        """A copy of everything."""
-        parts = {f"{name}/{k}": v for name, part in self._members().items() for k, v in part.state().items()}
+        """A copy of everything, but for members that come back by replay only (`restorable` is False)."""
+        parts = {f"{name}/{k}": v for name, part in self._kept().items() for k, v in part.state().items()}
         return parts | {"version": np.array([VERSION], np.int64)}
 
     def restore(self, state: State) -> None:
@@ -224,8 +227,11 @@ class Scorer:
         version = int(state["version"][0]) if "version" in state else 0
         if version != VERSION:
             raise StateError(f"this state has version {version}, this scorer reads version {VERSION}")
-        for name, part in self._members().items():
+        for name, part in self._kept().items():
             part.restore(_of(name, state))
+        for extra in self.extras.values():
+            if not extra.restorable:
+                extra.grow(self.n_series)
 
     def bytes_per_series(self) -> int:
         """Memory that one more series takes, in bytes."""

@@ -170,3 +170,16 @@ def test_learning_ticks_count_down():
     scores = scorer.run(x, t).anomaly_score[:, 0]
     assert scorer.learning_ticks().tolist() == [max(0, WARM_SAMPLES - int(seen[-1]))]
     assert np.isnan(scores[seen <= WARM_SAMPLES]).all()
+
+
+def test_river_members_come_back_by_replay():
+    """A state leaves out what cannot be stored safely; the rest goes on, and the river member learns anew."""
+    x, t = series()
+    first = Scorer(5, 60, ("default", "river"))
+    first.run(x[:100], t[:100])
+    state = first.state()
+    assert not any(name.startswith("extra.river") for name in state)
+    second = Scorer(1, 60, ("default", "river"))
+    second.restore(state)
+    assert second.n_series == second.extras["river"].n_series == 5
+    assert np.isfinite(second.step(x[100], int(t[100])).anomaly_score).any()
