@@ -1,0 +1,229 @@
+"""One Parquet file of scores: a stretch of one source's ticks, sorted by series, then time.
+
+Columns: series_id, time (int64 ns UTC), value, anomaly_score, yhat, yhat_lower, yhat_upper (float64,
+NaN = unknown). The name says source, format version, first and last time. The footer also holds
+the first series of every row group, so that reading one series opens one or two of them, and the
+times of all ticks, so that a tick is never stored twice. pyarrow (30 MB) is imported on first use.
+"""
+
+import base64
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import structlog
+
+from trimtab.engine.errors import NewerStateError
+from trimtab.engine.store.files import file_name, told_as_store_errors, written_whole
+from trimtab.engine.types import Floats, Ints
+
+log = structlog.get_logger(__name__)
+
+FORMAT = 1
+COLUMNS = ("value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper")
+SECOND = 1_000_000_000
+_GROUPS, _TIMES, _FORMAT = b"trimtab.groups", b"trimtab.times", b"trimtab.format"
+_GROUP_ROWS = (4_096, 32_768)
+"""Fewest and most rows of a row group; about 64 groups a file between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFile:
+    """What a name and the folder say of a file.
+
+    first, last : int64 ns, of its ticks
+    written     : int64 ns, when
+    """
+
+    path: Path
+    source: str
+    first: int
+    last: int
+    size_bytes: int
+    written: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Rows as a file holds them.
+
+    ids     : of the series in the file, sorted
+    ordinal : (n_rows,) int32 into ids, ascending
+    times   : (n_rows,) int64 ns, ascending within a series
+    columns : (5, n_rows) float64, see COLUMNS
+    """
+
+    ids: Sequence[str]
+    ordinal: np.ndarray[Any, np.dtype[np.int32]]
+    times: Ints
+    columns: Floats
+
+
+def listed(folder: Path) -> list[ScoreFile]:
+    """The files of a folder, oldest first; other names are left alone. Raises NewerStateError."""
+    with told_as_store_errors("read", folder):
+        found = [_described(path) for path in folder.glob("*.parquet")] if folder.exists() else []
+    return sorted((file for file in found if file is not None), key=lambda file: file.first)
+
+
+def write(folder: Path, source: str, ticks: Ints, rows: Sorted, now: int) -> ScoreFile:
+    """Write the rows of these ticks as one file, whole or not at all. Raises StoreError."""
+    import os
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first, last = int(ticks.min()), int(ticks.max())
+    path = folder / f"{file_name(source)}.v{FORMAT}.{_stamp(first)}.{_stamp(last)}.parquet"
+    group_rows = int(np.clip(len(rows.times) // 64, *_GROUP_ROWS))
+    starts = [rows.ids[i] for i in rows.ordinal[::group_rows]]
+    about = {_FORMAT: str(FORMAT), _GROUPS: ",".join(starts), _TIMES: _packed(ticks)}
+    table = _table(rows).replace_schema_metadata(about)
+    with written_whole(path) as temporary:
+        pq.write_table(
+            table, temporary, compression="zstd", row_group_size=group_rows,
+            use_dictionary=["series_id"], write_statistics=["series_id", "time"],
+            column_encoding={"time": "DELTA_BINARY_PACKED", **dict.fromkeys(COLUMNS, "BYTE_STREAM_SPLIT")},
+        )  # fmt: skip
+        # Retention counts from here, by the engine's clock.
+        os.utime(temporary, ns=(now, now))
+    del table
+    pa.default_memory_pool().release_unused()
+    return ScoreFile(path, source, first, last, path.stat().st_size, now)
+
+
+def read(file: ScoreFile, series_id: str) -> list[tuple[Ints, Floats]]:
+    """(times, (5, n) columns) of one series in pieces, oldest first; none where it is not in the file.
+
+    Raises NewerStateError. A damaged file is told in the log and read as nothing.
+    """
+    with _opened(file) as opened:
+        return [] if opened is None else list(_pieces(opened, series_id))
+
+
+def tick_times(file: ScoreFile) -> set[int]:
+    """The times of the ticks in a file; none where it is damaged."""
+    with _opened(file) as opened:
+        return set() if opened is None else set(_unpacked(opened.metadata.metadata[_TIMES]).tolist())
+
+
+def _table(rows: Sorted) -> Any:  # noqa: ANN401 - pyarrow is untyped
+    # From buffers: pa.array would import pandas, 60 MB, to see whether it was given any.
+    import pyarrow as pa
+
+    def plain(values: np.ndarray[Any, Any], kind: Any) -> Any:  # noqa: ANN401 - pyarrow is untyped
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+    texts = [series_id.encode() for series_id in rows.ids]
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    ids = pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
+    series = pa.DictionaryArray.from_arrays(plain(rows.ordinal, pa.int32()), ids)
+    columns = [plain(column, pa.float64()) for column in rows.columns]
+    return pa.Table.from_arrays(
+        [series, plain(rows.times, pa.int64()), *columns], names=["series_id", "time", *COLUMNS]
+    )
+
+
+class _opened:  # noqa: N801 - reads as the word it is
+    """A Parquet file that is checked and closed again; None where it is gone or damaged."""
+
+    def __init__(self, file: ScoreFile) -> None:
+        self.file = file
+        self.parquet: Any = None
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - pyarrow is untyped
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            self.parquet = pq.ParquetFile(
+                self.file.path, read_dictionary=["series_id"], memory_map=True, pre_buffer=False
+            )
+            version = int(self.parquet.metadata.metadata[_FORMAT])
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            log.warning("left out a damaged file of scores", file=str(self.file.path), error=str(error))
+            return None
+        _refuse_newer(version, self.file.path)
+        return self.parquet
+
+    def __exit__(self, *_: object) -> None:
+        if self.parquet is not None:
+            self.parquet.close()
+
+
+def _pieces(opened: Any, series_id: str) -> Iterator[tuple[Ints, Floats]]:  # noqa: ANN401 - pyarrow is untyped
+    starts = opened.metadata.metadata[_GROUPS].decode().split(",")
+    last = bisect_right(starts, series_id) - 1
+    first = max(bisect_left(starts, series_id) - 1, 0)
+    if last < 0:
+        return
+    for batch in opened.read_row_groups(range(first, last + 1), use_threads=False).to_batches():
+        series = batch.column(0)
+        ids = _texts(series.dictionary)
+        if series_id not in ids:
+            continue
+        here = np.flatnonzero(_numbers(series.indices, np.int32) == ids.index(series_id))
+        rows = slice(here[0], here[-1] + 1) if len(here) else slice(0)
+        columns = [_numbers(batch.column(2 + i), np.float64)[rows] for i in range(len(COLUMNS))]
+        yield _numbers(batch.column(1), np.int64)[rows].copy(), np.stack(columns)
+
+
+def _numbers(array: Any, kind: type[Any]) -> Any:  # noqa: ANN401 - pyarrow is untyped
+    # Not to_numpy, which would import pandas, too.
+    return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
+
+
+def _texts(array: Any) -> list[str]:  # noqa: ANN401 - pyarrow is untyped
+    ends, text = array.buffers()[1:]
+    bounds = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1].tolist()
+    whole = text.to_pybytes() if text is not None else b""
+    return [whole[a:b].decode() for a, b in pairwise(bounds)]
+
+
+def _described(path: Path) -> ScoreFile | None:
+    parts = path.name.split(".")
+    if len(parts) != 5 or not parts[1].startswith("v") or not parts[1][1:].isdigit():
+        return None
+    _refuse_newer(int(parts[1][1:]), path)
+    try:
+        first, last = _time(parts[2]), _time(parts[3])
+        about = path.stat()
+    except (ValueError, FileNotFoundError):
+        return None
+    return ScoreFile(path, unquote(parts[0]), first, last, about.st_size, about.st_mtime_ns)
+
+
+def _refuse_newer(version: int, path: Path) -> None:
+    if version > FORMAT:
+        raise NewerStateError(
+            f"{path} was written by a newer Trimtab (format {version}, this program knows {FORMAT}); "
+            "upgrade this program, or give it another folder. Nothing was changed"
+        )
+
+
+def _stamp(time: int) -> str:
+    seconds, rest = divmod(time, SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%dT%H%M%S}_{rest:09d}Z"
+
+
+def _time(stamp: str) -> int:
+    seconds = datetime.strptime(stamp[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    return int(seconds.timestamp()) * SECOND + int(stamp[16:25])
+
+
+def _packed(times: Ints) -> bytes:
+    return base64.b64encode(zlib.compress(np.diff(times, prepend=0).astype("<i8").tobytes()))
+
+
+def _unpacked(text: bytes) -> Ints:
+    steps = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8")
+    return np.cumsum(steps).astype(np.int64)
