@@ -170,6 +170,10 @@ class ScoreLog(Protocol):
         """What the log takes on disk."""
         ...
 
+    def flush(self) -> None:
+        """Make what was appended durable, as before a snapshot. Raises StoreError."""
+        ...
+
     def close(self) -> None:
         """Write what is open."""
         ...
@@ -233,5 +237,10 @@ class LiveView(Protocol):
         ...
 
     def subscribe(self) -> AsyncIterator[tuple[str, dict[str, object]]]:
-        """(event, data) as they happen: "tick", "anomaly", "source"; a slow reader loses the oldest ticks."""
+        """(event, data) as they happen; a slow reader loses the oldest ticks.
+
+        "tick" {source, time, series, unusual}, "anomaly" and "source" the fields of Anomaly and SourceStatus
+        (`dataclasses.asdict`); times are int64 ns here, the API makes them ISO 8601 and NaN null.
+        Asked on the engine's event loop, as all of LiveView is.
+        """
         ...
