@@ -150,9 +150,12 @@ class Receiver:
 
 
 async def _resolve(target: Target) -> list[str]:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    try:
+        addresses = [str(ipaddress.ip_address(target.host))]
+    except ValueError:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     for address in addresses:
         refuse_unsafe(target.host, address)
     return addresses

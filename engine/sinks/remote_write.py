@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,8 +173,9 @@ class RemoteWriteSink:
         except asyncio.CancelledError:
             self._drop("closed", left)
             raise
-        except Exception:
-            log.exception("remote_write failed", source=tick.source)
+        except Exception as error:
+            plain = "".join(traceback.format_exception(error))  # without local variables, which hold secrets
+            log.error("remote_write failed", source=tick.source, traceback=plain)
             self._drop("fault", left)
 
     def _batches(self, tick: _Waiting) -> Iterator[tuple[bytes, int]]:

@@ -1,0 +1,45 @@
+import pytest
+
+from trimtab.engine.sinks.encoding import chunk, label_bytes, labels_of, series_bytes, time_field, varint
+from trimtab.engine.types import SeriesKey
+
+
+@pytest.mark.parametrize(
+    ("number", "hexed"),
+    [
+        (0, "00"),
+        (1, "01"),
+        (127, "7f"),
+        (128, "8001"),
+        (300, "ac02"),
+        (2**63 - 1, "ffffffffffffffff7f"),
+        (-1, "ffffffffffffffffff01"),
+    ],
+)
+def test_varints_are_those_of_protobuf(number, hexed):
+    """The worked examples of the encoding's description come out, negative numbers in ten bytes."""
+    assert varint(number).hex() == hexed
+
+
+def test_a_series_is_the_bytes_of_the_description():
+    """One series, byte by byte."""
+    labels = label_bytes([("a", "b")])
+    assert labels.hex() == "0a06" + "0a0161" + "120162"
+    series = series_bytes(labels, 1.0, time_field(2_000_000))
+    assert series == chunk(1, labels + bytes.fromhex("120b" + "09000000000000f03f" + "1002"))
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ({}, {"for": "m"}),
+        ({"z": "1", "B": "2"}, {"B": "2", "for": "m", "z": "1"}),  # sorted by name
+        ({"for": "x"}, {"exported_for": "x", "for": "m"}),  # gives way, as Prometheus does it
+        ({"__name__": "x"}, {"exported_name__": "x", "for": "m"}),
+        ({"a.b-c": "x", "1": "y"}, {"_1": "y", "a_b_c": "x", "for": "m"}),  # Prometheus would refuse these
+    ],
+)
+def test_labels_are_the_inputs_and_for(given, labels):
+    """What we write has the input's labels, `for`, and valid names in sorted order."""
+    expected = sorted({"__name__": "yhat", **labels}.items())
+    assert labels_of(SeriesKey.of("prometheus", "m", given), "yhat") == expected

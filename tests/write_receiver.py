@@ -1,0 +1,85 @@
+"""A remote_write receiver on loopback, with a protobuf reader of its own."""
+
+import asyncio
+import struct
+from dataclasses import dataclass, field
+
+import cramjam
+
+
+def read_fields(data):
+    """(number, value) of a protobuf message: a plain reader, written from the encoding's description."""
+    at = 0
+    while at < len(data):
+        tag, at = read_varint(data, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            value, at = read_varint(data, at)
+        elif kind == 1:
+            value, at = struct.unpack("<d", data[at : at + 8])[0], at + 8
+        else:
+            length, at = read_varint(data, at)
+            value, at = data[at : at + length], at + length
+        yield number, value
+
+
+def read_varint(data, at):
+    """(number, next position)."""
+    number = shift = 0
+    while True:
+        number |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            return number, at
+
+
+def read_request(body):
+    """[(labels as pairs, value, ms)] of a compressed WriteRequest."""
+    found = []
+    for number, series in read_fields(bytes(cramjam.snappy.decompress_raw(body))):
+        assert number == 1
+        parts = list(read_fields(series))
+        labels = [tuple(v.decode() for _, v in read_fields(p)) for n, p in parts if n == 1]
+        (sample,) = (dict(read_fields(p)) for n, p in parts if n == 2)
+        found.append((labels, sample[1], sample[2]))
+    return found
+
+
+@dataclass
+class WriteReceiver:
+    """A server on loopback that answers as it is told, 204 in the end."""
+
+    port: int = 0
+    answers: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/api/v1/write"
+
+    @property
+    def samples(self):
+        return [row for _, _, body in self.requests for row in read_request(body)]
+
+    async def got(self, n):
+        """Wait for the n-th request."""
+        async with asyncio.timeout(10):
+            while len(self.requests) < n:
+                self.more.clear()
+                await self.more.wait()
+
+    async def handle(self, reader, writer):
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            line, *rest = head.decode().strip().split("\r\n")
+            headers = {name.lower(): value for name, value in (h.split(": ", 1) for h in rest)}
+            body = await reader.readexactly(int(headers["content-length"]))
+            answer = self.answers.pop(0) if self.answers else (204, {}, b"")
+            self.requests.append((line, headers, body))
+            self.more.set()
+            if answer is None:
+                return
+            status, extra, text = answer
+            lines = "".join(f"{k}: {v}\r\n" for k, v in {"Content-Length": len(text), **extra}.items())
+            writer.write(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + text)
+            await writer.drain()
