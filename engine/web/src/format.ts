@@ -1,6 +1,8 @@
 /** Numbers, units and times as people read them. Pure. */
 
 const DASH = "–";
+/** A number and its unit stay on one line. */
+export const NBSP = "\u00a0";
 
 const ALIASES: Record<string, string> = {
   bytes: "B",
@@ -80,7 +82,7 @@ export function number(x: number): string {
 
 function joined(text: string, suffix: string): string {
   if (suffix === "") return text;
-  return suffix === "/s" ? `${text}${suffix}` : `${text} ${suffix}`;
+  return suffix === "/s" ? `${text}${suffix}` : `${text}${NBSP}${suffix}`;
 }
 
 /** A value with its unit: `98.2 %`, `1.25 GB`, `340 µs`, `12.3/s`. */

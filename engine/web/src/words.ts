@@ -1,6 +1,6 @@
 /** What happened, in words. Pure. */
 
-import { clock, duration, range, value } from "./format.ts";
+import { NBSP, clock, duration, range, value } from "./format.ts";
 import type { Anomaly, Direction, Series } from "./types.ts";
 
 /** A value against its band; null = unknown. */
@@ -32,7 +32,7 @@ function howFar(from: number, edge: number, where: "above" | "below", unit: stri
   const ratio = where === "above" ? from / edge : edge / from;
   if (from > 0 && edge > 0 && ratio >= 1.5 && ratio < 1000) return `${times(ratio)}× ${where}`;
   const distance = Math.abs(from - edge);
-  const shown = unit === "ratio" ? `${value(distance, unit).replace(" %", "")} points` : value(distance, unit);
+  const shown = unit === "ratio" ? `${value(distance, unit).replace(`${NBSP}%`, "")} points` : value(distance, unit);
   return `${shown} ${where}`;
 }
 

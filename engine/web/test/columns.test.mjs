@@ -31,7 +31,7 @@ test("a wide band does not press the values flat, and nothing below zero is show
 
 test("the summary says what the picture shows", () => {
   assert.equal(c.summary(drawn([]), "", 0, 0), "No samples in this time.");
-  assert.match(c.summary(drawn([0, 5000], [1, 3]), "B", 1, 5000), /between 1 B and 3 B, last 3 B .* 1 anomaly\.$/);
+  assert.match(c.summary(drawn([0, 5000], [1, 3]), "B", 1, 5000), /between 1\u00a0B and 3\u00a0B, last 3\u00a0B .* 1 anomaly\.$/);
 });
 
 test("an address is read and written back", () => {

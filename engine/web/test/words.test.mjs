@@ -16,7 +16,7 @@ test("a value is told against its band", () => {
     [band(7, null, null), "", undefined, "expected band not known"],
     [band(1e9, 0, 0), "B", undefined, "1 GB above expected 0 B"],
   ];
-  for (const [a, unit, direction, wanted] of rows) assert.equal(w.against(a, unit, direction), wanted);
+  for (const [a, unit, direction, wanted] of rows) assert.equal(w.against(a, unit, direction).replaceAll("\u00a0", " "), wanted);
 });
 
 test("the story of an anomaly says when, how far and how it ended", () => {
