@@ -228,10 +228,11 @@ def backfill(directory: Path, openmetrics: str | Path) -> None:
     source = openmetrics if isinstance(openmetrics, Path) else directory / "backfill.om"
     if not isinstance(openmetrics, Path):
         source.write_text(openmetrics)
+    long_blocks = "--max-block-duration=400h"  # it reads the whole file again for every block
+    argv = [binary("promtool"), "tsdb", "create-blocks-from", "openmetrics", long_blocks, "-q"]
     done = subprocess.run(
-        [binary("promtool"), "tsdb", "create-blocks-from", "openmetrics", "-q", source, directory / "data"],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [*argv, source, directory / "data"], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr or done.stdout
 
 

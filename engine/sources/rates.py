@@ -61,14 +61,14 @@ def rates_of_rows(counts: Floats, step_s: float) -> Floats:
 
 
 def rates_of_runs(
-    values: Floats, times: Ints, starts: Ints, span_s: float, max_gap_s: Floats | float
+    values: Floats, times: Ints, starts: Ints, span_s: Floats | float, max_gap_s: Floats | float
 ) -> Floats:
     """The rate at the end of each run of samples, (n_runs,): the samples of one series, oldest first.
 
     values, times : (n_samples,) all runs one behind the other; times int64 ns
     starts        : (n_runs,) where each run begins; no run is empty
-    span_s        : how far back from the newest sample growth is counted, in seconds
-    max_gap_s     : (n_runs,) or one number; growth over a longer gap is not known
+    span_s        : how far back from the newest sample growth is counted, seconds, (n_runs,) or one number
+    max_gap_s     : growth over a longer gap is not known, (n_runs,) or one number
 
     >>> t = np.array([0, 15, 30, 0, 15, 30]) * NS
     >>> rates_of_runs(np.array([0.0, 15, 45, 7, 9, 1]), t, np.array([0, 3]), 15, 40).tolist()
@@ -79,7 +79,8 @@ def rates_of_runs(
         return np.empty(0)
     run = np.repeat(np.arange(n), np.diff(np.append(starts, len(values))))
     newest = times[np.append(starts[1:], len(values)) - 1]
-    recent = (times[1:] > (newest - int(span_s * NS))[run[1:]]) & (run[1:] == run[:-1])
+    since = newest - (np.broadcast_to(span_s, n) * NS).astype(np.int64)
+    recent = (times[1:] > since[run[1:]]) & (run[1:] == run[:-1])
     grown, elapsed_s = _growth(values, times, np.broadcast_to(max_gap_s, n)[run[1:]], recent)
     return _ratio(_sums(run[1:], grown, n), _sums(run[1:], elapsed_s, n))
 

@@ -1,0 +1,268 @@
+"""Asking a Prometheus: who we are to it, what counts as an answer, and the live client.
+
+An answer counts only when it is whole: status success, no warnings, complete JSON, at most 64 MB. All
+else raises SourceError, whose text names the server and says what to do and never holds a secret.
+"""
+
+import asyncio
+import base64
+import ipaddress
+import socket
+import ssl
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import orjson
+from pydantic import SecretStr
+
+from trimtab.engine.errors import SettingsError, SourceError
+from trimtab.engine.redaction import clean_text
+from trimtab.engine.settings import Prometheus, Tls
+from trimtab.engine.sources.rates import NS
+
+MAX_BODY_BYTES = 64 * 2**20
+_MAX_REASON = 300
+_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
+
+
+class Credentials:
+    """Headers for a request, read anew from their files whenever those change; shows nothing of itself."""
+
+    def __init__(self, settings: Prometheus) -> None:
+        self._settings = settings
+        self._files: dict[Path, tuple[int, str]] = {}
+
+    def __repr__(self) -> str:
+        return "Credentials(hidden)"
+
+    def headers(self) -> dict[str, str]:
+        """Authorization and the configured headers. Raises SourceError where a file cannot be read."""
+        s = self._settings
+        headers = {name: value.get_secret_value() for name, value in s.headers.items()}
+        if s.basic_auth is not None:
+            secret = self._secret(
+                s.basic_auth.password, s.basic_auth.password_file, "basic_auth.password_file"
+            )
+            pair = f"{s.basic_auth.username}:{secret}".encode()
+            headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
+        elif s.bearer_token is not None or s.bearer_token_file is not None:
+            token = self._secret(s.bearer_token, s.bearer_token_file, "bearer_token_file")
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+    def _secret(self, value: SecretStr | None, file: Path | None, name: str) -> str:
+        if file is None:
+            return value.get_secret_value() if value is not None else ""
+        path = file.expanduser()
+        try:
+            changed = path.stat().st_mtime_ns
+            if self._files.get(path, (None, ""))[0] != changed:
+                self._files[path] = (changed, path.read_text().strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(
+                f"sources.prometheus.{name}: cannot read {path}: {_reason(error)}; make it a text file that "
+                "this user may read"
+            ) from error
+        return self._files[path][1]
+
+
+def base_url(settings: Prometheus) -> str:
+    """The address without slash, query and user. Raises SettingsError where it is not http or https."""
+    parts = urlsplit(settings.url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingsError(
+            f"sources.prometheus.url is {clean_text(settings.url)!r}; write http://host:9090 or "
+            "https://host/path/prefix"
+        )
+    if parts.username or parts.password:
+        raise SettingsError(
+            "sources.prometheus.url holds a user or password; write them into sources.prometheus.basic_auth"
+        )
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def common_headers(server: str) -> dict[str, str]:
+    """Headers of every request; on this machine packing an answer costs more than it saves."""
+    local = urlsplit(server).hostname in {"localhost", "127.0.0.1", "::1"}
+    return {"Accept-Encoding": "identity" if local else "gzip", "User-Agent": "trimtab"}
+
+
+async def check_address(server: str) -> None:
+    """Raise SourceError where the host has no address, or a link-local or metadata one."""
+    parts = urlsplit(server)
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(parts.hostname, parts.port or 0, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise SourceError(
+            f"cannot find the host of {server}: {_reason(error)}; check sources.prometheus.url"
+        ) from error
+    for *_, address in found:
+        ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
+        if ip.is_link_local or ip in _METADATA:
+            raise SourceError(
+                f"{server} is at {ip}, a link-local or metadata address, which is refused; "
+                "write another address into sources.prometheus.url"
+            )
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Own CA, client certificate. Raises SettingsError where a file does not fit."""
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca_file.expanduser()) if tls.ca_file else None)
+        if tls.cert_file is not None:
+            key = str(tls.key_file.expanduser()) if tls.key_file else None
+            context.load_cert_chain(str(tls.cert_file.expanduser()), key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"sources.prometheus.tls: {_reason(error)}; ca_file, cert_file and key_file must be PEM files "
+            "that this user may read and that belong together"
+        ) from error
+    if tls.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer.
+
+    data        : the field `data`
+    server_time : int64 ns by the server's clock, to the second; 0 = it does not tell
+    """
+
+    data: Any
+    server_time: int = 0
+
+
+def check_status(server: str, status: int, location: str, body: bytes) -> None:
+    """Raise SourceError unless status is 200."""
+    if status == 200:
+        return
+    if 300 <= status < 400:
+        raise SourceError(
+            f"{server} redirects to {clean_text(location)[:_MAX_REASON]!r}; redirects are not followed: "
+            "write the final address into sources.prometheus.url"
+        )
+    if status in {401, 403}:
+        raise SourceError(
+            f"{server} refuses us (HTTP {status}); check basic_auth, bearer_token, tls and headers "
+            "of sources.prometheus"
+        )
+    if status == 404:
+        raise SourceError(f"{server} knows no such page (HTTP 404); check the path in sources.prometheus.url")
+    try:
+        told = orjson.loads(body).get("error", "")
+    except (orjson.JSONDecodeError, AttributeError):
+        told = body[:_MAX_REASON].decode(errors="replace")
+    raise SourceError(f"{server} answers HTTP {status}: {clean_text(str(told))[:_MAX_REASON]}")
+
+
+def check_answer(server: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
+    """The field `data` of an answer. Raises SourceError where it is not whole."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise SourceError(
+            f"{server}: the answer is no whole JSON ({error}); is there a Prometheus at this address?"
+        ) from error
+    if not isinstance(parsed, dict) or parsed.get("status") != "success" or "data" not in parsed:
+        told = parsed.get("error", "") if isinstance(parsed, dict) else ""
+        raise SourceError(f"{server}: no successful answer: {clean_text(str(told))[:_MAX_REASON]!r}")
+    if parsed.get("warnings"):
+        told = "; ".join(map(str, parsed["warnings"]))
+        raise SourceError(
+            f"{server} warns that its answer is not whole, so it counts as unknown: "
+            f"{clean_text(told)[:_MAX_REASON]}"
+        )
+    return parsed["data"]
+
+
+def too_large(server: str) -> SourceError:
+    """The error for an answer that passes the limit."""
+    limit = MAX_BODY_BYTES // 2**20
+    return SourceError(f"{server}: the answer is over {limit} MB; narrow sources.prometheus.selector")
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return clean_text(text)[:_MAX_REASON]
+
+
+class LiveClient:
+    """Queries by httpx: no redirects, no proxies of the environment; the caller sets the total deadline."""
+
+    def __init__(
+        self,
+        settings: Prometheus,
+        credentials: Credentials,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.server = base_url(settings)
+        self._settings = settings
+        self._credentials = credentials
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+
+    async def query(self, expr: str) -> Answer:
+        """An instant query at the server's own time. Raises SourceError."""
+        return await self._ask("POST", "/api/v1/query", {"query": expr})
+
+    async def get(self, path: str) -> Answer:
+        """Another page of the API. Raises SourceError."""
+        return await self._ask("GET", path, None)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def _made(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                verify=tls_context(self._settings.tls) if self.server.startswith("https") else False,
+                headers=common_headers(self.server),
+                follow_redirects=False, trust_env=False, timeout=self._settings.timeout,
+                transport=self._transport, limits=httpx.Limits(max_connections=4),
+            )  # fmt: skip
+        return self._client
+
+    async def _ask(self, method: str, path: str, form: dict[str, str] | None) -> Answer:
+        headers = self._credentials.headers()
+        try:
+            async with self._made().stream(method, self.server + path, data=form, headers=headers) as answer:
+                body = await self._body(answer)
+                check_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
+                date = answer.headers.get("date")
+        except httpx.TimeoutException as error:
+            raise SourceError(
+                f"{self.server} did not answer within {self._settings.timeout:g} s; is it overloaded?"
+            ) from error
+        except httpx.InvalidURL as error:
+            raise SettingsError(f"sources.prometheus.url: {_reason(error)}") from error
+        except httpx.HTTPError as error:
+            raise SourceError(
+                f"cannot reach {self.server}: {_reason(error)}; check that it runs and sources.prometheus.url"
+            ) from error
+        return Answer(check_answer(self.server, body), _server_time(date))
+
+    async def _body(self, answer: httpx.Response) -> bytes:
+        body = bytearray()
+        async for piece in answer.aiter_bytes():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise too_large(self.server)
+        return bytes(body)
+
+
+def _server_time(date: str | None) -> int:
+    try:
+        return int(parsedate_to_datetime(date or "").timestamp()) * NS
+    except (ValueError, TypeError):
+        return 0

@@ -1,0 +1,46 @@
+"""Whether a Prometheus runs on this machine. Needs nothing heavy: every `trimtab up` asks."""
+
+import asyncio
+import json
+from urllib.parse import urlsplit
+
+LOCAL = "http://localhost:9090"
+_MAX_ANSWER_BYTES = 65_536
+
+
+async def find_local_prometheus(url: str = LOCAL, timeout_s: float = 0.8) -> str | None:
+    """The address if a Prometheus answers there, else None; takes timeout_s at most.
+
+    Only what tells a version on /api/v1/status/buildinfo is one; whatever else listens there is not asked
+    anything more.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return url if _is_prometheus(await _get(url, "/api/v1/status/buildinfo")) else None
+    except (OSError, TimeoutError, asyncio.LimitOverrunError):
+        return None
+
+
+async def _get(url: str, path: str) -> bytes:
+    """What a server sends to a GET, head and body, up to a limit."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
+    try:
+        request = f"GET {path} HTTP/1.0\r\nHost: {parts.netloc}\r\nAccept: application/json\r\n\r\n"
+        writer.write(request.encode())
+        await writer.drain()
+        answer = bytearray()
+        while len(answer) < _MAX_ANSWER_BYTES and (piece := await reader.read(4096)):
+            answer += piece
+        return bytes(answer)
+    finally:
+        writer.close()
+
+
+def _is_prometheus(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    try:
+        told = json.loads(body)
+        return head.split()[1] == b"200" and told["status"] == "success" and bool(told["data"]["version"])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return False

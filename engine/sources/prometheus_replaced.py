@@ -1,0 +1,43 @@
+"""Whether one series took the place of another: a pod replaced, a container restarted elsewhere."""
+
+import re
+
+from trimtab.engine.types import SeriesKey
+
+_VOLATILE = frozenset({
+    "container_id", "controller_revision_hash", "exported_instance", "exported_pod", "host_ip", "id",
+    "instance", "ip", "kubernetes_pod_name", "pod", "pod_ip", "pod_name", "pod_template_hash", "pod_uid",
+    "replica", "replicaset", "uid",
+})  # fmt: skip
+_HASH = re.compile(r"(?:[-_./](?=[a-z0-9]*\d)[a-z0-9]{4,16}|[-_./]?[0-9a-f]{12,64})+$")
+
+
+def takes_place(gone: SeriesKey, came: SeriesKey) -> bool:
+    """Same source, metric and labels, but for those that name one copy of many, and for hashes in others.
+
+    >>> a = SeriesKey.of("p", "up", {"job": "web", "instance": "10.0.0.1:80"})
+    >>> takes_place(a, SeriesKey.of("p", "up", {"job": "web", "instance": "10.0.0.9:80"}))
+    True
+    >>> takes_place(a, SeriesKey.of("p", "up", {"job": "db", "instance": "10.0.0.1:80"}))
+    False
+    """
+    if gone == came or (gone.source, gone.metric) != (came.source, came.metric):
+        return False
+    before, after = dict(gone.labels), dict(came.labels)
+    return before.keys() == after.keys() and all(_may_change(n, before[n], after[n]) for n in before)
+
+
+def _may_change(label: str, before: str, after: str) -> bool:
+    if before == after or label in _VOLATILE:
+        return True
+    stem = _stem(before)
+    return stem != before and stem == _stem(after)
+
+
+def _stem(value: str) -> str:
+    """A name without the hash at its end.
+
+    >>> _stem("web-5d8f7c9b6d-x2x7k"), _stem("web-blue")
+    ('web', 'web-blue')
+    """
+    return _HASH.sub("", value)

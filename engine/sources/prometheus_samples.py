@@ -1,0 +1,70 @@
+"""Samples of an answer as arrays."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from trimtab.engine.types import Floats, Ints
+
+_MS = 1_000_000
+_time, _value = itemgetter(0), itemgetter(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Raw samples of many series, one series behind the other, each oldest first.
+
+    slots  : (n_runs,) raw slot of each series
+    starts : (n_runs,) where its samples begin
+    values : (n_samples,) float64
+    times  : (n_samples,) int64 ns
+    """
+
+    slots: Ints
+    starts: Ints
+    values: Floats
+    times: Ints
+
+    @property
+    def lasts(self) -> Ints:
+        """Index of the newest sample of each series, (n_runs,)."""
+        return np.append(self.starts[1:], len(self.values)) - 1
+
+    @property
+    def slot_of_sample(self) -> Ints:
+        """Raw slot of each sample, (n_samples,)."""
+        return np.repeat(self.slots, np.diff(np.append(self.starts, len(self.values))))
+
+
+def samples_of(rows: Iterable[Mapping[str, Any]], slot_of: Callable[[Mapping[str, str]], int]) -> Samples:
+    """The samples of a matrix answer; series whose slot is negative, and native histograms, are left out.
+
+    >>> rows = [{"metric": {"__name__": "up"}, "values": [[1.5, "1"], [2.5, "0"]]}]
+    >>> samples_of(rows, lambda metric: 7).values.tolist()
+    [1.0, 0.0]
+    """
+    slots: list[int] = []
+    starts: list[int] = []
+    times: list[float] = []
+    values: list[float] = []
+    for row in rows:
+        points = row.get("values")
+        slot = slot_of(row["metric"]) if points else -1
+        if slot < 0 or not points:
+            continue
+        slots.append(slot)
+        starts.append(len(values))
+        times.extend(map(_time, points))
+        values.extend(map(float, map(_value, points)))
+    return Samples(
+        np.array(slots, np.int64), np.array(starts, np.int64), np.array(values, np.float64), to_ns(times)
+    )
+
+
+def to_ns(times_s: Iterable[float]) -> Ints:
+    """Times in seconds, as Prometheus writes them, in int64 ns, exact to the millisecond."""
+    out: Ints = np.rint(np.array(times_s, np.float64) * 1000).astype(np.int64) * _MS
+    return out
