@@ -268,6 +268,9 @@ class FakeScoreLog:
     def size_bytes(self) -> int:
         return 48 * sum(map(len, self.rows.values()))
 
+    def flush(self) -> None:
+        """Nothing is open."""
+
     def close(self) -> None:
         self.closed = True
 

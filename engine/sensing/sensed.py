@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from trimtab.engine.types import Anomaly, Ints, SeriesKey, TickScores
 from trimtab.models.contracts import Bools
 
@@ -28,3 +30,13 @@ class Sensed:
     shown: Bools
     open_ids: dict[int, str]
     certain: bool
+
+    @property
+    def samples(self) -> int:
+        """Samples in this tick."""
+        return int(np.count_nonzero(~np.isnan(self.scores.values)))
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to keep."""
+        return self.samples > 0

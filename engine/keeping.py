@@ -1,0 +1,142 @@
+"""What a tick leaves behind. A store that fails is said on the status and tried again; sensing goes on."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import structlog
+
+from trimtab.engine.errors import StoreError
+from trimtab.engine.ports import ScoreLog, Snapshots, Store
+from trimtab.engine.sensing.ticks import ClosedTick
+from trimtab.engine.types import Anomaly, SeriesInfo, SeriesKey, TickScores
+from trimtab.models.contracts import State
+
+log = structlog.get_logger(__name__)
+
+SCORES_KEPT = 720
+"""Ticks of scores that wait for a score log that fails; then the oldest are dropped, and counted."""
+PARTIAL = "trimtab_partial_reading"
+"""Stands behind the keys of a logged tick whose source answered in part."""
+
+
+class Keeper:
+    """Hands one source's ticks, scores and anomalies to the stores, in this order. Blocks on them.
+
+    `problem` says what is wrong now, None = all is kept. Nothing is lost silently: anomalies wait in memory
+    until they are saved, scores up to `SCORES_KEPT` ticks; `dropped` counts what had to go.
+    """
+
+    def __init__(self, source: str, store: Store, score_log: ScoreLog, snapshots: Snapshots) -> None:
+        self.source = source
+        self.store = store
+        self.score_log = score_log
+        self.snapshots = snapshots
+        self.problem: str | None = None
+        self.dropped = 0
+        self.hole = False
+        """Whether a tick is in no log: only a snapshot makes a restart exact again."""
+        self._said: str | None = None
+        self._anomalies: dict[str, Anomaly] = {}
+        self._infos: dict[str, SeriesInfo] = {}
+        self._scores: deque[tuple[Sequence[SeriesKey], TickScores]] = deque()
+        self._partial: tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]] = ((), ())
+
+    def log_tick(self, tick: ClosedTick) -> None:
+        """Remember a tick before it is scored."""
+        keys, values = tick.keys, tick.values
+        if keys and not tick.complete:
+            if self._partial[0] is not keys:
+                self._partial = (keys, (*keys, SeriesKey(self.source, PARTIAL)))
+            keys, values = self._partial[1], np.append(values, 1.0)
+        self.problem = None
+        if not self._try(partial(self.snapshots.log_tick, self.source, tick.time, keys, values.tobytes())):
+            self.hole = True
+
+    def logged_ticks(self) -> Iterator[ClosedTick]:
+        """The ticks since the newest snapshot, oldest first. Raises StoreError."""
+        whole: dict[int, tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]]] = {}
+        for time, keys, raw in self.snapshots.ticks_since(self.source):
+            values = np.frombuffer(raw, np.float64)
+            if keys and keys[-1].metric == PARTIAL:
+                if id(keys) not in whole:
+                    whole = {id(keys): (keys, keys[:-1])}
+                yield ClosedTick(time, whole[id(keys)][1], values[:-1].copy(), complete=False)
+            else:
+                yield ClosedTick(time, keys, values.copy(), complete=bool(keys))
+
+    def keep(
+        self,
+        keys: Sequence[SeriesKey],
+        scores: TickScores | None,
+        anomalies: Iterable[Anomaly],
+        infos: Iterable[SeriesInfo] = (),
+    ) -> None:
+        """Keep what a tick came to, and what could not be kept before.
+
+        scores : None = nothing is known of this tick
+        """
+        self._anomalies |= {anomaly.id: anomaly for anomaly in anomalies}
+        self._infos |= {info.key.id: info for info in infos}
+        if scores is not None:
+            self._scores.append((keys, scores))
+        self._save_infos()
+        self._save_anomalies()
+        self._append_scores()
+        if self.problem is None and self._said is not None:
+            log.info("store works again", source=self.source)
+        self._said = self.problem
+
+    def snapshot(self, time: int, arrays: State, meta: dict[str, object]) -> None:
+        """Make the state durable; the ticks before it may then go."""
+        save = partial(self.snapshots.save, self.source, time, arrays, meta)
+        if self._try(self.score_log.flush) and self._try(save):
+            self.hole = False
+
+    def newest_state(self) -> tuple[int, State, dict[str, Any]] | None:
+        """The newest whole snapshot. Raises StoreError."""
+        return self.snapshots.load(self.source)
+
+    def open_anomalies(self) -> list[Anomaly]:
+        """Those of this source that the store believes to go on. Raises StoreError."""
+        return self.store.anomalies(source=self.source, open_only=True, limit=100_000)
+
+    @property
+    def waiting(self) -> int:
+        """Things that wait for a store."""
+        return len(self._anomalies) + len(self._infos) + len(self._scores)
+
+    def _save_infos(self) -> None:
+        infos = list(self._infos.values())
+        if infos and self._try(partial(self.store.save_series, infos)):
+            self._infos.clear()
+
+    def _save_anomalies(self) -> None:
+        for anomaly in list(self._anomalies.values()):
+            if not self._try(partial(self.store.save_anomaly, anomaly)):
+                return
+            del self._anomalies[anomaly.id]
+
+    def _append_scores(self) -> None:
+        while self._scores:
+            keys, scores = self._scores[0]
+            if not self._try(partial(self.score_log.append, keys, scores)):
+                break
+            self._scores.popleft()
+        while len(self._scores) > SCORES_KEPT:
+            self._scores.popleft()
+            self.dropped += 1
+
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Whether it went well; else the reason is kept and logged."""
+        try:
+            work()
+        except StoreError as error:
+            self.problem = str(error)
+            if self.problem != self._said:
+                log.error("store fails, sensing goes on", source=self.source, error=str(error))
+            self._said = self.problem
+            return False
+        return True

@@ -1,0 +1,224 @@
+"""One source's ticks: the stages in order, nothing else. One asyncio task a source."""
+
+import time
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import structlog
+
+from trimtab.engine.errors import SourceError
+from trimtab.engine.keeping import Keeper
+from trimtab.engine.ports import Source
+from trimtab.engine.redaction import clean_text
+from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.sensing.ticks import ClosedTick, TickAssembler
+from trimtab.engine.services.logs import traced
+from trimtab.engine.starting import had_until, recover, warm
+from trimtab.engine.surroundings import Surroundings
+from trimtab.engine.types import SourceState, SourceStatus
+
+if TYPE_CHECKING:
+    from trimtab.engine.sensing.senses import Senses
+
+log = structlog.get_logger(__name__)
+
+SNAPSHOT_S = 300.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+REMOVED = "source removed"
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """A source that replays what was recorded, at its own pace, and can leave out what was had."""
+
+    start_after: int | None
+
+
+class SourceLoop:
+    """Opens a source, goes on where it was or learns from its history, then ticks until it is stopped."""
+
+    def __init__(self, source: Source, around: Surroundings) -> None:
+        self.source = source
+        self.around = around
+        self.keeper = Keeper(source.name, around.store, around.score_log, around.snapshots)
+        self.senses: Senses | None = None
+        self.ticks = 0
+        self.tick_s = self.lag_s = 0.0
+        self.assembler = TickAssembler(source.interval_s, by_reading=True)
+        self._budget = around.general.false_alarms_per_week
+        self._snapshot_at = 0
+        self._warmed = False
+        around.live.tell_source(SourceStatus(source.name, SourceState.STARTING, source.interval_s))
+
+    async def run(self) -> None:
+        """Until it is cancelled, or a recording is at its end."""
+        await self._open()
+        start = await self.around.off_loop(recover, self.keeper, self._fresh)
+        if not start.going_on:
+            self._warmed = await warm(self.source, self.around, start.senses) > 0
+        self.senses = start.senses
+        if self._warmed:
+            await self.around.off_loop(self._snapshot)
+        if start.senses.time is not None:
+            self.assembler.closed_to = start.senses.time
+        while await self._next():
+            pass
+        self.around.live.change_source(self.source.name, detail=self.source.detail())
+        await self.around.off_loop(self._snapshot)
+
+    async def stop(self) -> None:
+        """After `run` was cancelled: make the state durable, let go of the source."""
+        await self.around.off_loop(self._snapshot)
+        try:
+            await self.source.close()
+        except SourceError as error:
+            log.warning("source did not close", source=self.source.name, error=clean_text(str(error)))
+
+    async def forget(self) -> None:
+        """The source is watched no more: its open anomalies end."""
+        if self.senses is not None:
+            now = self.senses.time or self.around.clock.now()
+            ended = self.senses.anomalies.close_all(now, REMOVED)
+            await self.around.off_loop(self.keeper.keep, (), None, ended)
+            for anomaly in ended:
+                self.around.live.tell_anomaly(anomaly)
+            await self.around.off_loop(self._snapshot)
+        self.around.live.remove(self.source.name)
+
+    def set_budget(self, false_alarms_per_week: float) -> None:
+        """Another false-alarm budget from the next tick on."""
+        self._budget = false_alarms_per_week
+
+    async def _open(self) -> None:
+        """Try until the source opens, less and less often."""
+        wait_s = FIRST_RETRY_S
+        if isinstance(self.source, Recording):
+            self.source.start_after = await self.around.off_loop(had_until, self.keeper)
+        while not await self._opened():
+            await self.around.clock.sleep_until(self.around.clock.now() + int(wait_s * 1e9))
+            wait_s = min(wait_s * 2, LONGEST_RETRY_S)
+        self.assembler = TickAssembler(self.source.interval_s, by_reading=True)
+        self.around.live.change_source(self.source.name, interval_s=self.source.interval_s)
+
+    async def _opened(self) -> bool:
+        try:
+            await self.source.open()
+        except Exception as error:  # told by _unknown; the other sources go on
+            self._unknown(error)
+            return False
+        return True
+
+    def _fresh(self) -> "Senses":
+        from trimtab.engine.sensing.senses import Senses
+
+        source, general = self.source, self.around.general
+        return Senses(
+            source.name, source.interval_s, source.replaced, general.detectors, self._budget,
+            general.max_series,
+        )  # fmt: skip
+
+    async def _next(self) -> bool:
+        """Wait for the next tick, read, and sense what that closes; whether there is more to come."""
+        clock, assembler = self.around.clock, self.assembler
+        begun = clock.now() // assembler.interval_ns * assembler.interval_ns
+        due = max(assembler.closed_to + assembler.interval_ns, begun)
+        if not isinstance(self.source, Recording):
+            await clock.sleep_until(due)
+        with traced(source=self.source.name):
+            problem, watermark = None, due
+            try:
+                reading = await self.source.read()
+            except Exception as error:  # told by _unknown; the tick is unknown
+                problem = error
+                assembler.fail(due)
+            else:
+                if reading is None:
+                    return False
+                assembler.add(reading)
+                watermark = assembler.tick_of(reading.time)
+            for tick in assembler.close(watermark):
+                await self._tick(tick, problem)
+        return True
+
+    async def _tick(self, tick: ClosedTick, problem: Exception | None) -> None:
+        begin = time.perf_counter()
+        try:
+            sensed = await self.around.off_loop(self._stages, tick)
+            self._show(tick, sensed, problem)
+            if sensed.known:
+                for sink in list(self.around.sinks):
+                    await sink.send(sensed.keys, sensed.scores)
+        except Exception as error:  # told by _unknown; a fault here is none of the others'
+            self._unknown(error)
+            return
+        self._account(tick, sensed, time.perf_counter() - begin)
+
+    def _stages(self, tick: ClosedTick) -> Sensed:
+        """What blocks or computes: log the tick, sense it, keep what came of it."""
+        if self.senses is None:
+            self.senses = self._fresh()
+        if self.senses.anomalies.budget != self._budget:
+            self.senses.set_budget(self._budget)
+            self._snapshot()
+        self.keeper.log_tick(tick)
+        sensed = self.senses.step(tick)
+        infos = [self.source.info(sensed.keys[slot]) for slot in sensed.came.tolist()]
+        self.keeper.keep(sensed.keys, sensed.scores if sensed.known else None, sensed.anomalies, infos)
+        if self.around.clock.now() >= self._snapshot_at or self.keeper.hole:
+            self._snapshot()
+        return sensed
+
+    def _snapshot(self) -> None:
+        self._snapshot_at = self.around.clock.now() + int(SNAPSHOT_S * 1e9)
+        if self.senses is not None and (self._warmed or self.senses.time is not None):
+            self.keeper.snapshot(self.senses.time or 0, *self.senses.state())
+
+    def _show(self, tick: ClosedTick, sensed: Sensed, problem: Exception | None) -> None:
+        live, source = self.around.live, self.source
+        names = () if self.senses is None else self.senses.scoring.names
+        live.tell_sensed(sensed, source.interval_s, names, source.info)
+        if tick.unknown:
+            self._unknown(problem or SourceError(f"{source.name} did not answer"))
+            return
+        if sensed.certain:
+            self._state(SourceState.UP, source.detail())
+        else:
+            self._state(SourceState.UNKNOWN, f"answered in part; {source.detail()}")
+        left_out = getattr(source, "left_out_series", len(source.left_out()))
+        live.change_source(source.name, series=live.counts(source.name)[0], left_out=left_out)
+        live.wait_for("")
+
+    def _unknown(self, error: Exception) -> None:
+        """Say that nothing is known of the source, and why; a fault of our own with its traceback."""
+        live, name = self.around.live, self.source.name
+        if isinstance(error, SourceError):
+            detail = clean_text(str(error))
+            if live.status(name).state is not SourceState.UNKNOWN:
+                log.warning("source is unknown", source=name, error=detail)
+        else:
+            detail = f"{type(error).__name__} inside Trimtab; the log has more"
+            log.error("source failed", source=name, exc_info=error)
+        self._state(SourceState.UNKNOWN, detail)
+        if not live.ready()[0]:
+            live.wait_for(f"{name}: {detail}")
+
+    def _state(self, state: SourceState, detail: str) -> None:
+        live, name = self.around.live, self.source.name
+        before = live.status(name)
+        if before.state is SourceState.UNKNOWN and state is SourceState.UP:
+            log.info("source answers again", source=name)
+        since = before.since if before.state is state and before.since else self.around.clock.now()
+        live.change_source(name, state=state, detail=detail, since=since)
+        self.around.metrics.source_state(name, state)
+
+    def _account(self, tick: ClosedTick, sensed: Sensed, seconds: float) -> None:
+        name, metrics = self.source.name, self.around.metrics
+        self.ticks += 1
+        self.tick_s, self.lag_s = seconds, (self.around.clock.now() - tick.time) / 1e9
+        series, learning, unusual, _ = self.around.live.counts(name)
+        metrics.tick(name, seconds, self.lag_s, sensed.samples)
+        metrics.series(name, series, learning, unusual)
+        say = log.info if sensed.anomalies else log.debug
+        say(
+            "tick", at=tick.time, samples=sensed.samples, series=series, unusual=unusual,
+            anomalies=len(sensed.anomalies), duration_s=round(seconds, 6), lag_s=round(self.lag_s, 3),
+        )  # fmt: skip

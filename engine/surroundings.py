@@ -1,0 +1,57 @@
+"""What every source's loop works with."""
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import ParamSpec, Protocol, TypeVar
+
+from trimtab.engine.live import Live
+from trimtab.engine.ports import Clock, ScoreLog, Sink, Snapshots, Store
+from trimtab.engine.settings import General
+from trimtab.engine.types import SourceState
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TickMetrics(Protocol):
+    """Where the loops count."""
+
+    def tick(self, source: str, seconds: float, lag_s: float, n: int) -> None:
+        """A tick was scored."""
+        ...
+
+    def series(self, source: str, total: int, learning: int, unusual: int) -> None:
+        """How many series a source has now."""
+        ...
+
+    def source_state(self, name: str, state: SourceState) -> None:
+        """A source is in this state now."""
+        ...
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """Ports and settings.
+
+    work : one thread, in which everything runs that blocks or computes, so that the API stays responsive
+    """
+
+    clock: Clock
+    store: Store
+    score_log: ScoreLog
+    snapshots: Snapshots
+    live: Live
+    metrics: TickMetrics
+    work: Executor
+    general: General = field(default_factory=General)
+    sinks: list[Sink] = field(default_factory=list)
+
+    async def off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run it in the work thread, with the log context of this task."""
+        context = contextvars.copy_context()
+        call = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.work, context.run, call)
