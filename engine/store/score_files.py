@@ -7,6 +7,7 @@ times of all ticks, so that a tick is never stored twice. pyarrow (30 MB) is imp
 """
 
 import base64
+import os
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -75,27 +76,12 @@ def listed(folder: Path) -> list[ScoreFile]:
 
 def write(folder: Path, source: str, ticks: Ints, rows: Sorted, now: int) -> ScoreFile:
     """Write the rows of these ticks as one file, whole or not at all. Raises StoreError."""
-    import os
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     first, last = int(ticks.min()), int(ticks.max())
     path = folder / f"{file_name(source)}.v{FORMAT}.{_stamp(first)}.{_stamp(last)}.parquet"
-    group_rows = int(np.clip(len(rows.times) // 64, *_GROUP_ROWS))
-    starts = [rows.ids[i] for i in rows.ordinal[::group_rows]]
-    about = {_FORMAT: str(FORMAT), _GROUPS: ",".join(starts), _TIMES: _packed(ticks)}
-    table = _table(rows).replace_schema_metadata(about)
     with written_whole(path) as temporary:
-        pq.write_table(
-            table, temporary, compression="zstd", row_group_size=group_rows,
-            use_dictionary=["series_id"], write_statistics=["series_id", "time"],
-            column_encoding={"time": "DELTA_BINARY_PACKED", **dict.fromkeys(COLUMNS, "BYTE_STREAM_SPLIT")},
-        )  # fmt: skip
+        _write_groups(temporary, ticks, rows)
         # Retention counts from here, by the engine's clock.
         os.utime(temporary, ns=(now, now))
-    del table
-    pa.default_memory_pool().release_unused()
     return ScoreFile(path, source, first, last, path.stat().st_size, now)
 
 
@@ -114,21 +100,41 @@ def tick_times(file: ScoreFile) -> set[int]:
         return set() if opened is None else set(_unpacked(opened.metadata.metadata[_TIMES]).tolist())
 
 
-def _table(rows: Sorted) -> Any:  # noqa: ANN401 - pyarrow is untyped
+def _write_groups(path: Path, ticks: Ints, rows: Sorted) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    size = int(np.clip(len(rows.times) // 64, *_GROUP_ROWS))
+    firsts = range(0, len(rows.times), size)
+    starts = ",".join(rows.ids[rows.ordinal[first]] for first in firsts)
+    kinds = {"series_id": pa.dictionary(pa.int32(), pa.string()), "time": pa.int64()}
+    schema = pa.schema({**kinds, **dict.fromkeys(COLUMNS, pa.float64())})
+    about = {_FORMAT: str(FORMAT), _GROUPS: starts, _TIMES: _packed(ticks)}
+    with pq.ParquetWriter(
+        path, schema.with_metadata(about), compression="zstd",
+        use_dictionary=["series_id"], write_statistics=["series_id", "time"],
+        column_encoding={"time": "DELTA_BINARY_PACKED", **dict.fromkeys(COLUMNS, "BYTE_STREAM_SPLIT")},
+    ) as writer:  # fmt: skip
+        for first in firsts:
+            writer.write_batch(_batch(writer.schema, rows, slice(first, first + size)))
+    pa.default_memory_pool().release_unused()
+
+
+def _batch(schema: Any, rows: Sorted, part: slice) -> Any:  # noqa: ANN401 - pyarrow is untyped
     # From buffers: pa.array would import pandas, 60 MB, to see whether it was given any.
     import pyarrow as pa
 
     def plain(values: np.ndarray[Any, Any], kind: Any) -> Any:  # noqa: ANN401 - pyarrow is untyped
         return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
-    texts = [series_id.encode() for series_id in rows.ids]
+    # Each group gets a dictionary of its own series: the whole one would be written into every group.
+    ordinal = rows.ordinal[part]
+    texts = [series_id.encode() for series_id in rows.ids[ordinal[0] : ordinal[-1] + 1]]
     ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
     ids = pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
-    series = pa.DictionaryArray.from_arrays(plain(rows.ordinal, pa.int32()), ids)
-    columns = [plain(column, pa.float64()) for column in rows.columns]
-    return pa.Table.from_arrays(
-        [series, plain(rows.times, pa.int64()), *columns], names=["series_id", "time", *COLUMNS]
-    )
+    series = pa.DictionaryArray.from_arrays(plain(ordinal - ordinal[0], pa.int32()), ids)
+    columns = [plain(column[part], pa.float64()) for column in rows.columns]
+    return pa.RecordBatch.from_arrays([series, plain(rows.times[part], pa.int64()), *columns], schema=schema)
 
 
 class _opened:  # noqa: N801 - reads as the word it is
