@@ -53,7 +53,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _complete(schema: dict[str, Any]) -> None:
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    schemas["Problem"] = ProblemShape.model_json_schema()
+    schemas["Problem"] = {**ProblemShape.model_json_schema(), "title": "Problem"}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     components["securitySchemes"] = {

@@ -21,7 +21,7 @@ _HEADERS = {
 
 
 @router.get("/api/openapi.json", summary="This description")
-async def openapi(request: Request) -> Response:
+def openapi(request: Request) -> Response:
     """The OpenAPI document."""
     return json_response(cast("dict[str, Any]", request.app.openapi()))
 

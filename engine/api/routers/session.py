@@ -89,7 +89,8 @@ def _secure(request: Request) -> bool:
 
 def _refused_link() -> Response:
     return HTMLResponse(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Trimtab: log in</title>"
+        "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href=/favicon.svg>"
+        "<title>Trimtab: log in</title>"
         f"<h1>This link does not work any more</h1><p>{escape(_USED)}</p>"
         "<p>Start <code>trimtab up</code> again for a new one, or make a key with "
         "<code>trimtab key create</code> and paste it on <a href=/>the dashboard</a>.</p></html>",
