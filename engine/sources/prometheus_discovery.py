@@ -39,11 +39,20 @@ _DURATIONS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_8
 class Recorded(Protocol):
     """What is asked of the library; see `prometheus_library.Library`."""
 
-    def counts(self, selection: str) -> list[tuple[str, str, int]]: ...  # noqa: D102 - see Library
-    def metadata(self) -> dict[str, Meta]: ...  # noqa: D102
-    def targets(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
-    def samples(self, expr: str, at: int) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
-    def ranges(self, expr: str, start: int, end: int, step_s: float) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+    def counts(self, selection: str) -> list[tuple[str, str, int]]:
+        """Metric, job and number of series."""
+
+    def metadata(self) -> dict[str, Meta]:
+        """Of metrics and families."""
+
+    def targets(self) -> Sequence[Mapping[str, Any]]:
+        """The active ones."""
+
+    def samples(self, expr: str, at: int) -> Sequence[Mapping[str, Any]]:
+        """Rows of an instant query."""
+
+    def ranges(self, expr: str, start: int, end: int, step_s: float) -> Sequence[Mapping[str, Any]]:
+        """Rows of a range query."""
 
 
 def duration_s(text: str) -> float:
