@@ -36,7 +36,7 @@ def json_response(body: object, status: int = 200) -> Response:
 
 
 def wire(data: Mapping[str, object]) -> Json:
-    """Fields of a noun as they go out; a time that is int64 ns becomes ISO 8601.
+    """Fields of a noun as they go out; a time that is int64 ns becomes ISO 8601, `since` 0 is unknown.
 
     >>> wire({"start": 1_500_000_000, "end": None})
     {'start': '1970-01-01T00:00:01.500Z', 'end': None}
@@ -45,7 +45,7 @@ def wire(data: Mapping[str, object]) -> Json:
     for name in _TIMES & body.keys():
         time = body[name]
         if isinstance(time, int):
-            body[name] = _iso(time)
+            body[name] = None if name == "since" and time == 0 else _iso(time)
     return body
 
 
@@ -72,8 +72,8 @@ def feedback_json(feedback: Feedback) -> Json:
 
 
 def source_json(status: SourceStatus) -> Json:
-    """Source; `since` is null until it has a state to speak of."""
-    return {**_wire_fields(status, _SOURCE), "since": iso(status.since) if status.since else None}
+    """Source."""
+    return _wire_fields(status, _SOURCE)
 
 
 def key_json(key: ApiKey) -> Json:

@@ -18,6 +18,12 @@ from trimtab.engine.api import keys
 from trimtab.engine.api.application import stop_streams
 
 DIST = Path(trimtab.engine.__file__).parent / "web" / "dist"
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @asynccontextmanager
@@ -92,7 +98,7 @@ async def test_the_docs_page_works_in_a_browser_under_its_policy():
     room = Room(web_dir=DIST)
     complaints = []
     async with served(room) as url, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
         page = await browser.new_page()
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
