@@ -1,0 +1,243 @@
+"""The log of one source's ticks: append-only segments, each record with its length and checksum.
+
+A segment begins with MAGIC and a version. A record is length, crc32 (both uint32, little endian)
+and its payload; the first byte of a payload says what it is:
+K  JSON {"n": keys in all, "set": [[slot, source, metric, labels], ...]}: the series keys that
+   changed; the first record of every segment gives all of them, so segments can go one by one
+T  time (int64 ns), then float64 values by slot
+"""
+
+import json
+import os
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import structlog
+
+from trimtab.engine.errors import NewerStateError, StoreError
+from trimtab.engine.store.files import make_folder, sync_folder, told_as_store_errors
+from trimtab.engine.types import SeriesKey
+
+log = structlog.get_logger(__name__)
+
+Logged = tuple[int, tuple[SeriesKey, ...], bytes]
+
+MAGIC = b"trimtab-ticks\0"
+VERSION = 1
+HEADER = MAGIC + struct.pack("<H", VERSION)
+_FRAME = struct.Struct("<II")
+_TIME = struct.Struct("<q")
+_SYNC_AFTER_NS = 5_000_000_000
+"""With ticks up to 5 s apart every one is on the disk within 10 s; slower ones are synced each."""
+SEGMENT_BYTES = 16 << 20
+MAX_BYTES = 256 << 20
+"""Where snapshots fail for long, the oldest segments go."""
+
+
+class TickLog:
+    """Segments of one source in a folder; the newest is open for appending.
+
+    elapsed_ns : a monotonic clock, to know when the disk was last synced
+    """
+
+    def __init__(self, folder: Path, elapsed_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.folder = folder
+        self.elapsed_ns = elapsed_ns
+        self._file: int | None = None
+        self._path: Path | None = None
+        self._size = 0
+        self._keys: tuple[SeriesKey, ...] = ()
+        self._synced_at = 0
+        self._checked = False
+
+    def append(self, time_ns: int, keys: Sequence[SeriesKey], values: bytes) -> None:
+        """Log a tick: given to the system at once, on the disk within 10 s. Raises StoreError."""
+        if len(values) != 8 * len(keys):
+            raise StoreError(
+                f"tick at {time_ns}: {len(values)} bytes for {len(keys)} keys, 8 a key were wanted"
+            )
+        now = tuple(keys)
+        if self._file is None or self._size >= SEGMENT_BYTES:
+            self._begin_segment(time_ns)
+        records = b"" if now is self._keys or now == self._keys else _record(_changes(self._keys, now))
+        self._write(records + _record(b"T" + _TIME.pack(time_ns) + values))
+        self._keys = now
+        if self.elapsed_ns() - self._synced_at >= _SYNC_AFTER_NS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Wait until what was logged is on the disk. Raises StoreError."""
+        if self._file is not None:
+            with told_as_store_errors("sync the log of ticks in", self.folder):
+                os.fdatasync(self._file)
+        self._synced_at = self.elapsed_ns()
+
+    def ticks(self, after: int | None) -> Iterator[Logged]:
+        """Ticks later than `after` (None = all), oldest first; not those that are logged meanwhile."""
+        sizes = [(path, path.stat().st_size) for path in self.segments()]
+        for number, (path, size) in enumerate(sizes):
+            if after is None or number + 1 == len(sizes) or first_time(sizes[number + 1][0]) > after:
+                for tick in read_segment(path, size):
+                    if after is None or tick[0] > after:
+                        yield tick
+
+    def segments(self) -> list[Path]:
+        """Oldest first."""
+        with told_as_store_errors("read", self.folder):
+            return sorted(self.folder.glob("ticks-*.log"))
+
+    def drop_until(self, time_ns: int) -> None:
+        """End the open segment, and remove those that hold nothing later than time_ns."""
+        self.close()
+        segments = self.segments()
+        done = [old for old, new in pairwise(segments) if first_time(new) <= time_ns]
+        with told_as_store_errors("remove old ticks in", self.folder):
+            for path in done:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Sync, and let go of the open segment; the next tick begins another."""
+        if self._file is not None:
+            try:
+                self.sync()
+            finally:
+                os.close(self._file)
+                self._file = None
+
+    def _begin_segment(self, time_ns: int) -> None:
+        self.close()
+        make_folder(self.folder)
+        segments = self.segments()
+        if not self._checked:
+            _cut_torn_tails(segments)
+            self._checked = True
+        self._bound(segments)
+        number = 1 + (int(segments[-1].name.split("-")[1]) if segments else 0)
+        path = self.folder / f"ticks-{number:08d}-{time_ns}.log"
+        with told_as_store_errors("make", path):
+            self._path = path
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            sync_folder(self.folder)
+        self._size, self._keys = 0, ()
+        self._write(HEADER)
+
+    def _bound(self, segments: list[Path]) -> None:
+        size = sum(path.stat().st_size for path in segments)
+        while size > MAX_BYTES:
+            oldest = segments.pop(0)
+            size -= oldest.stat().st_size
+            oldest.unlink()
+            log.warning("dropped logged ticks: no snapshot was saved for long", segment=str(oldest))
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None  # noqa: S101 - only called with a segment open
+        with told_as_store_errors("log ticks in", self.folder):
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+            except OSError:
+                self._undo()
+                raise
+        self._size += len(data)
+
+    def _undo(self) -> None:
+        """Leave the segment as it was before a write that failed; the next tick begins another."""
+        descriptor, self._file = self._file, None
+        if descriptor is None or self._path is None:
+            return
+        with suppress(OSError):  # the error that counts is the write's; reading stops at a torn record
+            if self._size:
+                os.ftruncate(descriptor, self._size)
+            else:
+                self._path.unlink()
+        os.close(descriptor)
+
+
+def first_time(segment: Path) -> int:
+    """The time of a segment's first tick, from its name: ticks-<number>-<time>.log."""
+    return int(segment.stem.split("-", 2)[2])
+
+
+def read_segment(path: Path, size: int) -> Iterator[Logged]:
+    """The ticks in the first `size` bytes, up to the first record that is not whole.
+
+    Raises NewerStateError.
+    """
+    keys: list[SeriesKey] = []
+    table: tuple[SeriesKey, ...] = ()
+    for payload, _ in _records(path, size):
+        if payload[:1] == b"K":
+            _apply(json.loads(payload[1:]), keys)
+            table = tuple(keys)
+        else:
+            yield _TIME.unpack_from(payload, 1)[0], table, payload[1 + _TIME.size :]
+
+
+def _records(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
+    """Payloads, each with the offset behind it."""
+    with told_as_store_errors("read", path), path.open("rb") as file:
+        head = file.read(len(HEADER))
+        if head[: len(MAGIC)] != MAGIC or len(head) < len(HEADER):
+            return
+        if (version := struct.unpack("<H", head[len(MAGIC) :])[0]) > VERSION:
+            raise NewerStateError(
+                f"{path} was written by a newer Trimtab (format {version}, this program knows {VERSION}); "
+                "upgrade this program, or give it another folder. Nothing was changed"
+            )
+        end = len(HEADER)
+        while end + _FRAME.size <= size:
+            length, checksum = _FRAME.unpack(file.read(_FRAME.size))
+            payload = file.read(length) if end + _FRAME.size + length <= size else b""
+            if not payload or zlib.crc32(payload) != checksum:
+                log.warning("cut off a record that is not whole", segment=str(path), offset=end)
+                return
+            end += _FRAME.size + length
+            yield payload, end
+
+
+def _cut_torn_tails(segments: Sequence[Path]) -> None:
+    """Remove what follows the last whole record of the newest segment, the one that was being written."""
+    if not segments:
+        return
+    path = segments[-1]
+    size = path.stat().st_size
+    whole = 0
+    for _, whole in _records(path, size):  # noqa: B007 - the last one counts
+        pass
+    with told_as_store_errors("repair", path):
+        if whole == 0:
+            path.unlink()
+        elif whole < size:
+            os.truncate(path, whole)
+
+
+def _record(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _changes(old: tuple[SeriesKey, ...], new: tuple[SeriesKey, ...]) -> bytes:
+    changed = [
+        [slot, key.source, key.metric, key.labels]
+        for slot, key in enumerate(new)
+        if slot >= len(old) or (key is not old[slot] and key != old[slot])
+    ]
+    return b"K" + json.dumps({"n": len(new), "set": changed}, separators=(",", ":")).encode()
+
+
+def _apply(change: dict[str, object], keys: list[SeriesKey]) -> None:
+    count, changed = change["n"], change["set"]
+    if not isinstance(count, int) or not isinstance(changed, list):
+        raise StoreError("a key table in the log of ticks has another form than this program writes")
+    del keys[count:]
+    for slot, source, metric, labels in changed:
+        key = SeriesKey(source, metric, tuple((name, value) for name, value in labels))
+        if slot < len(keys):
+            keys[slot] = key
+        else:
+            keys.append(key)
