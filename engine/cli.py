@@ -1,20 +1,26 @@
 """The `trimtab` command: options here, the work in modules that are loaded when a command runs."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from trimtab.engine.cli_errors import run_guarded
 from trimtab.engine.cli_help import examples, new_app
+from trimtab.engine.cli_keys import key_app
+from trimtab.engine.cli_options import (
+    ConfigFile,
+    DataDir,
+    Format,
+    Host,
+    Port,
+    PrometheusUrl,
+    config_file,
+    overrides_of,
+)
 from trimtab.engine.listing import Form, listing
 
-if TYPE_CHECKING:
-    from trimtab.engine.settings import Settings
-
-CONFIG = Path("trimtab.yaml")
 WATCH, RECORDINGS, CARE = "Watch", "Recordings", "Look after it"
 
 app = new_app(
@@ -25,26 +31,7 @@ app = new_app(
         ("trimtab doctor", "see whether everything is in order"),
     ),
 )
-key_app = new_app(
-    "Keys for the API.",
-    examples(
-        ("trimtab key create ci --scope read --expires 90d", "a key for a program"),
-        ("trimtab key revoke ci", "take it back"),
-    ),
-)
 app.add_typer(key_app, name="key", rich_help_panel=CARE)
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings. Default: trimtab.yaml of this folder, if any."),
-]
-DataDir = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder where all is kept.")]
-PrometheusUrl = Annotated[
-    str | None, typer.Option("--prometheus", metavar="URL", help="A Prometheus to watch.")
-]
-Host = Annotated[str | None, typer.Option("--host", metavar="H", help="Address of API and dashboard.")]
-Port = Annotated[int | None, typer.Option("--port", metavar="P", help="Their port. Default: 8600.")]
-Format = Annotated[Form, typer.Option("-f", "--format", help="How to show it.")]
 
 
 def _version(wanted: bool) -> None:
@@ -82,8 +69,10 @@ def up(
     ] = False,
 ) -> None:
     """Watch metric series: engine, API and dashboard in one."""
-    overrides = _overrides(data, **{"sources.prometheus.url": prometheus, "api.host": host, "api.port": port})
-    path, settings = _settings(config, overrides)
+    from trimtab.engine.settings_file import load_settings
+
+    path, overrides = config_file(config), overrides_of(data, prometheus, host, port)
+    settings = load_settings(path, os.environ, overrides)
     if dry_run:
         from trimtab.engine.doctor import preview
 
@@ -152,25 +141,9 @@ def doctor(
     """Check settings, data folder, sources, port, disk and clock."""
     from trimtab.engine.doctor import COLUMNS, examine, exit_code
 
-    overrides = _overrides(data, **{"sources.prometheus.url": prometheus, "api.host": host, "api.port": port})
-    checks = examine(_config(config), os.environ, overrides)
+    checks = examine(config_file(config), os.environ, overrides_of(data, prometheus, host, port))
     print(listing([check.row() for check in checks], COLUMNS, form))
     raise typer.Exit(exit_code(checks))
-
-
-def _overrides(data: Path | None, **more: object) -> dict[str, object]:
-    return {"settings.data_dir": None if data is None else str(data.absolute()), **more}
-
-
-def _config(given: Path | None) -> Path | None:
-    return given if given is not None or not CONFIG.is_file() else CONFIG
-
-
-def _settings(config: Path | None, overrides: Mapping[str, object]) -> tuple[Path | None, "Settings"]:
-    from trimtab.engine.settings_file import load_settings
-
-    path = _config(config)
-    return path, load_settings(path, os.environ, overrides)
 
 
 def main() -> None:

@@ -1,0 +1,133 @@
+"""`trimtab key`: keys for the API, while the engine runs or not."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.cli_help import examples, new_app
+from trimtab.engine.cli_options import ConfigFile, DataDir, Format, read_settings
+from trimtab.engine.listing import Form, listing
+
+if TYPE_CHECKING:
+    from trimtab.engine.clock import SystemClock
+    from trimtab.engine.settings import Settings
+    from trimtab.engine.store.events import EventStore
+    from trimtab.engine.types import ApiKey
+
+key_app = new_app(
+    "Keys for the API, and links to log in with.",
+    examples(
+        ("trimtab key create ci --scope read --expires 90d", "a key for a program"),
+        ("trimtab key list", "which keys there are"),
+        ("trimtab key login", "a link that logs a browser in, once"),
+    ),
+)
+_NEVER = "never"
+_COLUMNS = ("name", "prefix", "scopes", "created", "expires", "state")
+
+
+@key_app.command(
+    epilog=examples(
+        ("trimtab key create grafana", "may read, for a year"),
+        ("trimtab key create ci --scope read --scope ingest --expires 90d", "two scopes, three months"),
+    )
+)
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", metavar="SCOPE", help="read, ingest, propose, approve, execute or admin."),
+    ] = None,
+    expires: Annotated[str, typer.Option(metavar="D", help="After how long, or never.")] = "365d",
+    config: ConfigFile = None,
+    data: DataDir = None,
+) -> None:
+    """Make a key; it is shown this once."""
+    from trimtab.engine.api import keys
+    from trimtab.pipelines.durations import duration_s
+
+    lifetime_s = None if expires == _NEVER else duration_s(expires, "--expires")
+    with _store(config, data) as (store, clock, _):
+        key, secret = keys.create(store, clock, name, scope or ["read"], lifetime_s)
+    typer.echo(f"{key.name}: {', '.join(key.scopes)}; keep the key, it is not shown again:", err=True)
+    typer.echo(secret)
+
+
+@key_app.command(
+    "list",
+    epilog=examples(
+        ("trimtab key list", "as a table"),
+        ("trimtab key list -f json", "for a program"),
+    ),
+)
+def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = Form.TABLE) -> None:
+    """Show the keys, newest first, without their secrets."""
+    from trimtab.engine.api import keys
+
+    with _store(config, data) as (store, clock, _):
+        rows = [_row(key, clock.now()) for key in keys.listed(store)]
+    typer.echo(listing(rows, _COLUMNS, form))
+
+
+@key_app.command(epilog=examples(("trimtab key revoke ci", "by name; an id or a prefix does, too")))
+def revoke(
+    which: Annotated[str, typer.Argument(metavar="KEY", help="Its name, prefix or id.")],
+    config: ConfigFile = None,
+    data: DataDir = None,
+) -> None:
+    """Take a key back; the sessions that it opened end."""
+    from trimtab.engine.api import keys
+
+    with _store(config, data) as (store, clock, _):
+        key = keys.revoke(store, clock, which)
+    typer.echo(f"{key.name} ({key.prefix}...) is revoked", err=True)
+
+
+@key_app.command(
+    epilog=examples(("trimtab key login", "open what it prints in a browser, within 10 minutes"))
+)
+def login(config: ConfigFile = None, data: DataDir = None) -> None:
+    """Print a link that logs one browser in as administrator."""
+    from trimtab.engine.api import keys
+
+    with _store(config, data) as (store, clock, settings):
+        typer.echo(keys.login_url(store, clock, base_url(settings)))
+
+
+def base_url(settings: "Settings") -> str:
+    """Where the dashboard of these settings is, seen from this machine."""
+    api = settings.api
+    scheme = "http" if api.tls_cert_file is None else "https"
+    host = f"[{api.host}]" if ":" in api.host else api.host
+    return f"{scheme}://{host}:{api.port}"
+
+
+@contextmanager
+def _store(
+    config: Path | None, data: Path | None
+) -> Iterator[tuple["EventStore", "SystemClock", "Settings"]]:
+    from trimtab.engine.clock import SystemClock
+    from trimtab.engine.store import join_store
+
+    _, settings = read_settings(config, data, os.environ)
+    clock = SystemClock()
+    store = join_store(settings.settings.data_dir, clock.now)
+    try:
+        yield store, clock, settings
+    finally:
+        store.close()
+
+
+def _row(key: "ApiKey", now: int) -> dict[str, object]:
+    from trimtab.engine.api import keys
+    from trimtab.engine.types import iso
+
+    state = "revoked" if key.revoked is not None else "live" if keys.live(key, now) else "expired"
+    return {
+        "id": key.id, "name": key.name, "prefix": key.prefix, "scopes": list(key.scopes),
+        "created": iso(key.created), "expires": iso(key.expires) if key.expires else None, "state": state,
+    }  # fmt: skip

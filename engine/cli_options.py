@@ -1,0 +1,53 @@
+"""Options that several commands of `trimtab` take, and how they become settings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.listing import Form
+
+if TYPE_CHECKING:
+    from trimtab.engine.settings import Settings
+
+CONFIG = Path("trimtab.yaml")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings. Default: trimtab.yaml of this folder, if any."),
+]
+DataDir = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder where all is kept.")]
+PrometheusUrl = Annotated[
+    str | None, typer.Option("--prometheus", metavar="URL", help="A Prometheus to watch.")
+]
+Host = Annotated[str | None, typer.Option("--host", metavar="H", help="Address of API and dashboard.")]
+Port = Annotated[int | None, typer.Option("--port", metavar="P", help="Their port. Default: 8600.")]
+Format = Annotated[Form, typer.Option("-f", "--format", help="How to show it.")]
+
+
+def config_file(given: Path | None) -> Path | None:
+    """The settings file: the one that was named, else trimtab.yaml of this folder, else none."""
+    return given if given is not None or not CONFIG.is_file() else CONFIG
+
+
+def overrides_of(
+    data: Path | None, prometheus: str | None = None, host: str | None = None, port: int | None = None
+) -> dict[str, object]:
+    """What the command line sets, by dotted name; None = it does not."""
+    return {
+        "settings.data_dir": None if data is None else str(data.absolute()),
+        "sources.prometheus.url": prometheus,
+        "api.host": host,
+        "api.port": port,
+    }
+
+
+def read_settings(
+    config: Path | None, data: Path | None, environ: Mapping[str, str]
+) -> tuple[Path | None, "Settings"]:
+    """The settings file and the settings in force. Raises SettingsError."""
+    from trimtab.engine.settings_file import load_settings
+
+    path = config_file(config)
+    return path, load_settings(path, environ, overrides_of(data))

@@ -1,0 +1,165 @@
+"""The command: help, exit codes, and what is said when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trimtab.engine import cli
+from trimtab.engine.cli_errors import FOUND, NOT_REACHABLE, WRONG_USE, run_guarded
+from trimtab.engine.errors import SettingsError, SourceError
+from trimtab.engine.listing import Form, listing
+
+HEAVY = ("numba", "numpy", "pandas", "rich", "river", "sqlalchemy", "fastapi", "pydantic", "httpx")
+
+
+def run(capsys, monkeypatch, *arguments):
+    """Exit code, stdout and stderr of the command, in this process."""
+    monkeypatch.setattr(sys, "argv", ["trimtab", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    return ended.value.code or 0, out, err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["up"],
+        ["score"],
+        ["doctor"],
+        ["key"],
+        *(["key", name] for name in ("create", "list", "revoke", "login")),
+    ],
+)
+def test_every_command_has_help_with_an_example(capsys, monkeypatch, command):
+    """--help of each command says what it does and shows it."""
+    code, out, _ = run(capsys, monkeypatch, *command, "--help")
+    assert code == 0
+    assert "Examples:\n" in out
+    assert f"  {' '.join(['trimtab', *command])}" in out
+
+
+def test_commands_stand_in_groups(capsys, monkeypatch):
+    """The first help page groups the commands by what they are for."""
+    _, out, _ = run(capsys, monkeypatch, "--help")
+    assert out.index("Watch:") < out.index("  up") < out.index("Recordings:") < out.index("  score")
+
+
+def test_help_loads_nothing_heavy():
+    """`trimtab --help` imports none of the libraries that the work needs."""
+    code = (
+        "import sys; sys.argv = ['trimtab', '--help']\n"
+        "from trimtab.engine.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "x", "up"], "No such option"),
+        (["scor"], "Did you mean 'score'"),
+        (["score"], "Missing argument 'INPUT'"),
+        (["up", "--port", "99999", "--dry-run"], "api.port is 99999"),
+        (["up", "--config", "/nowhere/trimtab.yaml", "--dry-run"], "/nowhere/trimtab.yaml"),
+    ],
+)
+def test_wrong_use_is_said_in_one_breath(capsys, monkeypatch, tmp_path, arguments, said):
+    """Wrong use ends with code 2 and says what is wrong, without a traceback."""
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, monkeypatch, *arguments)
+    assert code == WRONG_USE
+    assert said in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (SettingsError("api.port is 0"), WRONG_USE, "trimtab: api.port is 0"),
+        (SourceError("p:9090 does not answer"), NOT_REACHABLE, "trimtab: p:9090 does not answer"),
+    ],
+)
+def test_our_errors_become_their_message(capsys, error, code, said):
+    """An error of ours is its message and an exit code."""
+
+    def failing():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_guarded(failing)
+    assert ended.value.code == code
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_a_crash_says_where_the_details_are(capsys, monkeypatch, tmp_path):
+    """An unexpected error is one line; its traceback, without secrets, is in a file of this user's only."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def failing():
+        raise ZeroDivisionError("http://bob:hunter2@db/")
+
+    with pytest.raises(SystemExit) as ended:
+        run_guarded(failing)
+    assert ended.value.code == FOUND
+    line = capsys.readouterr().err.strip()
+    log = Path(line.rpartition(" in ")[2])
+    assert "\n" not in line
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "failing" in log.read_text()
+    assert "hunter2" not in line + log.read_text()
+
+
+def test_version(capsys, monkeypatch):
+    """--version says name and version."""
+    code, out, _ = run(capsys, monkeypatch, "--version")
+    assert (code, out.split()[0]) == (0, "trimtab")
+
+
+def test_listings_hold_the_same_rows():
+    """Table, JSON and YAML show the same rows; a table leaves out what is no column."""
+    rows = [{"name": "a", "scopes": ["read", "admin"], "more": 1}, {"name": "long name", "scopes": None}]
+    assert json.loads(listing(rows, ["name"], Form.JSON)) == rows
+    assert yaml.safe_load(listing(rows, ["name"], Form.YAML)) == rows
+    assert listing(rows, ["name", "scopes"], Form.TABLE).splitlines() == [
+        "name       scopes",
+        "a          read, admin",
+        "long name  -",
+    ]
+
+
+def test_a_dry_run_hides_secrets_and_starts_nothing(capsys, monkeypatch, tmp_path):
+    """`up --dry-run` shows the settings in force, without secrets, and what it would watch."""
+    monkeypatch.chdir(tmp_path)
+    secret = "a-very-secret-admin-key-of-mine"
+    Path("trimtab.yaml").write_text(f"api: {{admin_key: {secret}}}\nsources: {{host: {{interval: 2s}}}}\n")
+    code, out, err = run(capsys, monkeypatch, "up", "--dry-run", "--data", tmp_path / "data")
+    assert code == 0, err
+    assert secret not in out + err
+    assert yaml.safe_load(out)["sources"]["host"]["interval"] == 2.0
+    assert "# host: " in out
+    assert not (tmp_path / "data").exists()
+
+
+def test_score_writes_the_rows_beside_the_input(capsys, monkeypatch, tmp_path):
+    """`score` writes its columns beside the input and says where."""
+    source = tmp_path / "cpu.csv"
+    source.write_text("t,y\n" + "".join(f"{k},{k % 5}\n" for k in range(60)))
+    code, _, err = run(capsys, monkeypatch, "score", source)
+    assert code == 0, err
+    assert "cpu.scored.csv" in err.replace("\n", "")
+    assert len((tmp_path / "cpu.scored.csv").read_text().splitlines()) == 61
+
+
+def test_nothing_of_this_user_is_read():
+    """The tests see no TRIMTAB_ setting of whoever runs them."""
+    assert not [name for name in os.environ if name.startswith("TRIMTAB_") and name != "TRIMTAB_REQUIRE"]
