@@ -1,0 +1,1 @@
+"""The whole product on real servers, a real browser and real time."""
