@@ -156,7 +156,7 @@ def redeem(store: Store, clock: Clock, token: str) -> tuple[ApiKey, str] | None:
 
 
 def seed(store: Store, clock: Clock, settings: Api) -> ApiKey | None:
-    """Make the admin key of the settings a live key; an earlier one of the settings is revoked.
+    """Make the admin key of the settings a live key; an earlier one of the settings expires now.
 
     None where the settings have none. Raises SettingsError when it is too short or its file cannot be read.
     """
@@ -164,12 +164,15 @@ def seed(store: Store, clock: Clock, settings: Api) -> ApiKey | None:
     known = [key for key in listed(store) if key.name == _FROM_SETTINGS]
     same = find(known, secret) if secret else None
     for key in known:
-        if key is not same and key.revoked is None:
-            store.save_key(replace(key, revoked=clock.now()))
+        if key is not same and live(key, clock.now()):
+            store.save_key(replace(key, expires=clock.now()))
     if secret is None:
         return None
-    if same and live(same, clock.now()):
-        return same
+    if same and same.revoked is None:
+        again = replace(same, expires=None)
+        if again != same:
+            store.save_key(again)
+        return again
     if same:
         raise SettingsError(
             "api.admin_key was revoked; give another one, or remove it and use `trimtab key create`"

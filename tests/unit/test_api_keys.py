@@ -108,6 +108,15 @@ def test_another_settings_key_replaces_the_one_before(store, clock):
     assert [keys.live(key, clock.now()) for key in keys.listed(store)].count(True) == 1
     keys.seed(store, clock, Api())
     assert not any(keys.live(key, clock.now()) for key in keys.listed(store))
+
+
+def test_a_settings_key_comes_back_unless_a_person_revoked_it(store, clock):
+    """Put back into the settings a key works again; one that was revoked is an error that says so."""
+    keys.seed(store, clock, Api(admin_key=GOOD))
+    keys.seed(store, clock, Api())
+    key = keys.seed(store, clock, Api(admin_key=GOOD))
+    assert keys.live(keys.find(store.keys(), GOOD), clock.now())
+    keys.revoke(store, clock, key.id)
     with pytest.raises(SettingsError, match="revoked"):
         keys.seed(store, clock, Api(admin_key=GOOD))
 

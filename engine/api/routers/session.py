@@ -1,7 +1,6 @@
 """Logging a browser in and out."""
 
 import asyncio
-from html import escape
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -17,7 +16,6 @@ from trimtab.engine.api.shapes import Session, json_response
 from trimtab.engine.types import ApiKey
 
 router = APIRouter(tags=["session"])
-_USED = "This login link was used already, or is older than 10 minutes."
 
 
 class LoginBody(BaseModel):
@@ -91,8 +89,8 @@ def _refused_link() -> Response:
     return HTMLResponse(
         "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href=/favicon.svg>"
         "<title>Trimtab: log in</title>"
-        f"<h1>This link does not work any more</h1><p>{escape(_USED)}</p>"
-        "<p>Start <code>trimtab up</code> again for a new one, or make a key with "
-        "<code>trimtab key create</code> and paste it on <a href=/>the dashboard</a>.</p></html>",
+        "<h1>This link does not work any more</h1><p>It was used already, or is older than 10 minutes.</p>"
+        "<p><code>trimtab key login</code> prints a new one. Or make a key with <code>trimtab key create</code> "
+        "and paste it on <a href=/>the dashboard</a>.</p></html>",
         401,
     )
