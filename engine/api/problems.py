@@ -19,6 +19,7 @@ from trimtab.engine.errors import (
     StoreError,
     TrimtabError,
 )
+from trimtab.engine.redaction import clean_text
 
 # Python changes its own words for these from version to version.
 _TITLES = {
@@ -71,7 +72,9 @@ def of_error(error: TrimtabError, trace_id: str) -> Response | None:
         return problem(error.status, error.detail, trace_id, error.headers)
     for kind, status in STATUS_OF:
         if isinstance(error, kind):
-            return problem(status, str(error), trace_id, {"Retry-After": "5"} if status == 503 else None)
+            return problem(
+                status, clean_text(str(error)), trace_id, {"Retry-After": "5"} if status == 503 else None
+            )
     return None
 
 

@@ -85,6 +85,14 @@ async def test_faults_of_ours_show_nothing_but_a_trace_id(room, monkeypatch, lin
     assert line["status"] == 500
 
 
+async def test_a_message_for_people_is_cleaned_of_secrets(room, monkeypatch):
+    """A password in the URL of a database that failed does not come out."""
+    fail_with(room, monkeypatch, StoreError(f"postgresql://trimtab:{SECRET}@db:5432/x does not answer"))
+    answer = await room.program("read").get("/api/status")
+    assert_problem(answer, 503, "db:5432/x does not answer")
+    assert SECRET not in answer.text
+
+
 async def test_a_logged_traceback_holds_no_local_variables(room, monkeypatch, lines):
     """The key of the request that failed is not in the log: no values of variables are written."""
     fail_with(room, monkeypatch, ValueError("oops"))

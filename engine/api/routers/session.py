@@ -90,7 +90,7 @@ def _refused_link() -> Response:
         "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href=/favicon.svg>"
         "<title>Trimtab: log in</title>"
         "<h1>This link does not work any more</h1><p>It was used already, or is older than 10 minutes.</p>"
-        "<p><code>trimtab key login</code> prints a new one. Or make a key with <code>trimtab key create</code> "
-        "and paste it on <a href=/>the dashboard</a>.</p></html>",
+        "<p><code>trimtab key login</code> prints a new one. Or make a key with "
+        "<code>trimtab key create</code> and paste it on <a href=/>the dashboard</a>.</p></html>",
         401,
     )
