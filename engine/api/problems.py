@@ -72,9 +72,8 @@ def of_error(error: TrimtabError, trace_id: str) -> Response | None:
         return problem(error.status, error.detail, trace_id, error.headers)
     for kind, status in STATUS_OF:
         if isinstance(error, kind):
-            return problem(
-                status, clean_text(str(error)), trace_id, {"Retry-After": "5"} if status == 503 else None
-            )
+            later = {"Retry-After": "5"} if status == 503 else None
+            return problem(status, clean_text(str(error)), trace_id, later)
     return None
 
 
