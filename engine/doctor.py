@@ -81,7 +81,7 @@ def examine(config: Path | None, environ: Mapping[str, str], overrides: Mapping[
         ]
     where = f"from {config}" if config is not None else "defaults, no trimtab.yaml here"
     checks.append(Check("settings", State.OK, where))
-    checks += _local(settings)
+    checks += _local(settings, environ)
     from trimtab.engine.doctor_sources import source_checks
 
     return checks + asyncio.run(source_checks(settings))
@@ -100,11 +100,11 @@ def preview(settings: Settings) -> str:
     return text + "\n# would watch\n" + "\n".join(f"# {c.name}: {c.detail} ({c.state})" for c in checks)
 
 
-def _local(settings: Settings) -> Iterator[Check]:
+def _local(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     data_dir = settings.settings.data_dir
     holder = _holder(data_dir)
     yield _data(data_dir, holder)
-    yield _kernels(data_dir)
+    yield _kernels(data_dir, environ)
     yield _disk(data_dir, settings.retention.size_bytes)
     yield _port(settings.api.host, settings.api.port, running=holder is not None)
 
@@ -159,10 +159,10 @@ def _holder(data_dir: Path) -> str | None:
     return None
 
 
-def _kernels(data_dir: Path) -> Check:
-    from trimtab.engine.services.kernels import kernel_folder
+def _kernels(data_dir: Path, environ: Mapping[str, str]) -> Check:
+    from trimtab.engine.kernels import cpu_kind
 
-    folder = kernel_folder(data_dir)
+    folder = Path(environ.get("NUMBA_CACHE_DIR") or data_dir / "cache" / "kernels" / cpu_kind())
     compiled = len(list(folder.rglob("*.nbc"))) if folder.is_dir() else 0
     detail = (
         f"{compiled} compiled in {folder}" if compiled else "compiled at the first start, within a minute"

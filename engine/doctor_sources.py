@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 
+from trimtab.engine import building
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.doctor import Check, State
 from trimtab.engine.errors import SourceError, TrimtabError
@@ -26,21 +27,18 @@ async def source_checks(settings: Settings) -> list[Check]:
 
 
 async def _checks(settings: Settings) -> AsyncIterator[Check]:
-    clock, sources = SystemClock(), settings.sources
-    if sources.host.enabled:
-        from trimtab.engine.sources.host import HostSource
-
-        yield await _look(HostSource(sources.host, clock))
-    if sources.files is not None and sources.files.enabled:
-        from trimtab.engine.sources.files import FilesSource
-
-        yield await _look(FilesSource(sources.files, clock))
-    if sources.prometheus is not None and sources.prometheus.enabled:
-        from trimtab.engine.sources.prometheus import PrometheusSource
-
-        source = PrometheusSource(sources.prometheus, clock, settings.settings.max_series)
-        yield await _look(source)
-        yield await _skew(sources.prometheus)
+    clock = SystemClock()
+    settings = await building.with_local_prometheus(settings)
+    for name in building.wanted(settings.sources):
+        try:
+            source = building.RACK[name](settings, clock)
+        except TrimtabError as error:
+            yield Check(name, State.FOUND, str(error), "correct the settings")
+        else:
+            yield await _look(source)
+    prometheus = settings.sources.prometheus
+    if prometheus is not None and prometheus.enabled:
+        yield await _skew(prometheus)
 
 
 async def _look(source: Source) -> Check:
@@ -56,8 +54,8 @@ async def _look(source: Source) -> Check:
         return Check(source.name, State.FOUND, str(error), "correct the settings")
     finally:
         await source.close()
-    series = 0 if reading is None else len(reading.keys)
-    detail = f"{source.detail()}; {series} series every {source.interval_s:g} s, a read takes {took_s:.2f} s"
+    what = source.detail() if reading is not None else f"{source.detail()}; nothing to read"
+    detail = f"{what}; read every {source.interval_s:g} s, which takes {took_s:.2f} s"
     left_out = tuple(source.left_out())
     if left_out:
         return Check(
