@@ -10,12 +10,12 @@ import base64
 import os
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -27,6 +27,7 @@ from trimtab.engine.types import Floats, Ints
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 FORMAT = 1
 COLUMNS = ("value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper")
 SECOND = 1_000_000_000
@@ -88,16 +89,32 @@ def write(folder: Path, source: str, ticks: Ints, rows: Sorted, now: int) -> Sco
 def read(file: ScoreFile, series_id: str) -> list[tuple[Ints, Floats]]:
     """(times, (5, n) columns) of one series in pieces, oldest first; none where it is not in the file.
 
-    Raises NewerStateError. A damaged file is told in the log and read as nothing.
+    A damaged file is told in the log and read as nothing. Raises NewerStateError, FileNotFoundError.
     """
-    with _opened(file) as opened:
-        return [] if opened is None else list(_pieces(opened, series_id))
+    return _read(file, lambda opened: list(_pieces(opened, series_id))) or []
 
 
 def tick_times(file: ScoreFile) -> set[int]:
-    """The times of the ticks in a file; none where it is damaged."""
-    with _opened(file) as opened:
-        return set() if opened is None else set(_unpacked(opened.metadata.metadata[_TIMES]).tolist())
+    """The times of the ticks in a file; none where it is damaged. Raises as `read`."""
+    return _read(file, lambda opened: set(_ticks(opened).tolist())) or set()
+
+
+def load(file: ScoreFile) -> tuple[Ints, Sorted] | None:
+    """(times of its ticks, rows) of a whole file; None where it is damaged. Raises as `read`."""
+    return _read(file, lambda opened: (_ticks(opened), _all_rows(opened)))
+
+
+def merged(first: Sorted, second: Sorted) -> Sorted:
+    """The rows of both, sorted."""
+    ids = sorted({*first.ids, *second.ids})
+    place = {series_id: i for i, series_id in enumerate(ids)}
+    ordinal = np.concatenate(
+        [np.array([place[i] for i in part.ids], np.int32)[part.ordinal] for part in (first, second)]
+    )
+    times = np.concatenate([first.times, second.times])
+    order = np.lexsort((times, ordinal))
+    columns = np.concatenate([first.columns, second.columns], axis=1)
+    return Sorted(ids, ordinal[order], times[order], columns[:, order])
 
 
 def _write_groups(path: Path, ticks: Ints, rows: Sorted) -> None:
@@ -112,7 +129,7 @@ def _write_groups(path: Path, ticks: Ints, rows: Sorted) -> None:
     about = {_FORMAT: str(FORMAT), _GROUPS: starts, _TIMES: _packed(ticks)}
     with pq.ParquetWriter(
         path, schema.with_metadata(about), compression="zstd",
-        use_dictionary=["series_id"], write_statistics=["series_id", "time"],
+        use_dictionary=["series_id"], write_statistics=["series_id", "time"], write_page_checksum=True,
         column_encoding={"time": "DELTA_BINARY_PACKED", **dict.fromkeys(COLUMNS, "BYTE_STREAM_SPLIT")},
     ) as writer:  # fmt: skip
         for first in firsts:
@@ -137,33 +154,43 @@ def _batch(schema: Any, rows: Sorted, part: slice) -> Any:  # noqa: ANN401 - pya
     return pa.RecordBatch.from_arrays([series, plain(rows.times[part], pa.int64()), *columns], schema=schema)
 
 
-class _opened:  # noqa: N801 - reads as the word it is
-    """A Parquet file that is checked and closed again; None where it is gone or damaged."""
+def _read(file: ScoreFile, work: Callable[[Any], T]) -> T | None:
+    """What `work` makes of the open file; None where it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def __init__(self, file: ScoreFile) -> None:
-        self.file = file
-        self.parquet: Any = None
+    try:
+        with pq.ParquetFile(
+            file.path, read_dictionary=["series_id"], memory_map=True, pre_buffer=False,
+            page_checksum_verification=True,
+        ) as opened:  # fmt: skip
+            _refuse_newer(int(opened.metadata.metadata[_FORMAT]), file.path)
+            return work(opened)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, zlib.error) as error:
+        log.warning("left out a damaged file of scores", file=str(file.path), error=str(error))
+        return None
 
-    def __enter__(self) -> Any:  # noqa: ANN401 - pyarrow is untyped
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        try:
-            self.parquet = pq.ParquetFile(
-                self.file.path, read_dictionary=["series_id"], memory_map=True, pre_buffer=False
-            )
-            version = int(self.parquet.metadata.metadata[_FORMAT])
-        except FileNotFoundError:
-            return None
-        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-            log.warning("left out a damaged file of scores", file=str(self.file.path), error=str(error))
-            return None
-        _refuse_newer(version, self.file.path)
-        return self.parquet
+def _ticks(opened: Any) -> Ints:  # noqa: ANN401 - pyarrow is untyped
+    steps = np.frombuffer(zlib.decompress(base64.b64decode(opened.metadata.metadata[_TIMES])), "<i8")
+    return np.cumsum(steps).astype(np.int64)
 
-    def __exit__(self, *_: object) -> None:
-        if self.parquet is not None:
-            self.parquet.close()
+
+def _all_rows(opened: Any) -> Sorted:  # noqa: ANN401 - pyarrow is untyped
+    batches = opened.read(use_threads=False).to_batches()
+    place: dict[str, int] = {}
+    ordinals = []
+    for batch in batches:
+        series = batch.column(0)
+        places = [place.setdefault(series_id, len(place)) for series_id in _texts(series.dictionary)]
+        ordinals.append(np.array(places, np.int32)[_numbers(series.indices, np.int32)])
+    times, *columns = (
+        np.concatenate([_numbers(batch.column(1 + i), np.float64 if i else np.int64) for batch in batches])
+        for i in range(1 + len(COLUMNS))
+    )
+    return Sorted(list(place), np.concatenate(ordinals), times, np.stack(columns))
 
 
 def _pieces(opened: Any, series_id: str) -> Iterator[tuple[Ints, Floats]]:  # noqa: ANN401 - pyarrow is untyped
@@ -227,9 +254,4 @@ def _time(stamp: str) -> int:
 
 
 def _packed(times: Ints) -> bytes:
-    return base64.b64encode(zlib.compress(np.diff(times, prepend=0).astype("<i8").tobytes()))
-
-
-def _unpacked(text: bytes) -> Ints:
-    steps = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8")
-    return np.cumsum(steps).astype(np.int64)
+    return base64.b64encode(zlib.compress(np.diff(np.sort(times), prepend=0).astype("<i8").tobytes()))

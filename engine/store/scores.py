@@ -10,7 +10,7 @@ import structlog
 
 from trimtab.engine.errors import StoreError
 from trimtab.engine.store import score_files
-from trimtab.engine.store.files import make_folder, remove_leftovers
+from trimtab.engine.store.files import make_folder, remove_leftovers, told_as_store_errors
 from trimtab.engine.store.score_files import SECOND, ScoreFile
 from trimtab.engine.store.windows import WINDOW_NS, SlotTable, Window
 from trimtab.engine.types import Floats, Ints, ScoreRows, SeriesKey, TickScores
@@ -18,6 +18,7 @@ from trimtab.engine.types import Floats, Ints, ScoreRows, SeriesKey, TickScores
 log = structlog.get_logger(__name__)
 
 _DAY_NS = 86_400 * SECOND
+_LARGE_BYTES, _TINY_BYTES = 8 << 20, 256 << 10
 _MAX_UNWRITTEN_BYTES = 128 << 20
 """Closed windows that a full disk refuses are held up to here, then the oldest is dropped."""
 
@@ -54,6 +55,7 @@ class ParquetScoreLog:
         self.full_series = full_series
         self.selected = selected
         self._lock = RLock()
+        self._writing = RLock()
         self._files: list[ScoreFile] | None = None
         self._open: dict[str, Window] = {}
         self._closed: list[Window] = []
@@ -83,27 +85,26 @@ class ParquetScoreLog:
                 self._closed.append(window)
                 window = self._open[scores.source] = Window(scores.source)
             window.add(scores.time, table, slots, _columns(scores, slots))
-            self._write_closed()
+        self._write_closed()
 
     def read(self, series_id: str, since: int, until: int, limit: int = 100_000) -> ScoreRows:
         """Rows with since <= time < until, oldest first; empty where nothing is known."""
-        with self._lock:
-            source, guess = self._found(series_id)
-            files = [
-                f for f in self._listed()
-                if f.last >= since and f.first < until and source in (None, f.source)
-            ]  # fmt: skip
-            windows = chain(self._closed, self._open.values())
-            parts = [w.series(series_id, guess) for w in windows if source in (None, w.source)]
-        stored: list[tuple[Ints, Floats]] = []
-        rows = 0
-        for file in files:
-            if rows >= limit and file.first > max(int(times[-1]) for times, _ in stored):
-                break
-            pieces = [_between(piece, since, until) for piece in score_files.read(file, series_id)]
-            stored += [piece for piece in pieces if len(piece[0])]
-            rows = sum(len(times) for times, _ in stored)
-        return _rows(stored + [_between(part, since, until) for part in parts], limit)
+        while True:
+            with self._lock:
+                source, guess = self._found(series_id)
+                files = [
+                    f for f in self._listed()
+                    if f.last >= since and f.first < until and source in (None, f.source)
+                ]  # fmt: skip
+                windows = chain(self._closed, self._open.values())
+                parts = [w.series(series_id, guess) for w in windows if source in (None, w.source)]
+            try:
+                stored = _read(files, series_id, since, until, limit)
+            except FileNotFoundError:
+                # Merged into another, or over the retention, while we read.
+                self._forget_missing()
+            else:
+                return _rows(stored + [_between(part, since, until) for part in parts], limit)
 
     def size_bytes(self) -> int:
         """What the files take."""
@@ -115,7 +116,7 @@ class ParquetScoreLog:
         with self._lock:
             self._closed += [window for window in self._open.values() if len(window)]
             self._open.clear()
-            self._write_closed()
+        self._write_closed()
 
     def close(self) -> None:
         """Write what is open."""
@@ -170,41 +171,89 @@ class ParquetScoreLog:
         return np.intersect1d(slots, np.array([*recent, *selected], np.int64))
 
     def _write_closed(self) -> None:
-        if not self._closed:
-            return
-        folder = make_folder(self.folder)
-        while self._closed:
-            window = self._closed[0]
-            try:
-                if window.rows:
-                    file = score_files.write(
-                        folder, window.source, window.times(), window.sorted(), self.now()
-                    )
-                    self._listed().append(file)
-            except StoreError:
-                self._bound_unwritten()
-                raise
-            del self._closed[0]
-        self._stored.clear()
-        self._retain()
+        # Reading goes on meanwhile: a window stays where it is until its file has joined the others.
+        with self._writing:
+            while self._closed:
+                try:
+                    self._write(self._closed[0])
+                except StoreError:
+                    self._bound_unwritten()
+                    raise
+                self._retain()
+
+    def _write(self, window: Window) -> None:
+        file, gone = self._as_file(window) if window.rows else (None, None)
+        with self._lock:
+            self._files = [f for f in self._listed() if f is not gone] + ([file] if file else [])
+            self._closed.remove(window)
+            self._stored.clear()
+        if gone is not None and file is not None and gone.path != file.path:
+            gone.path.unlink(missing_ok=True)
+
+    def _as_file(self, window: Window) -> tuple[ScoreFile, ScoreFile | None]:
+        """The new file, and the one that it took the rows of."""
+        ticks, rows = window.times(), window.sorted()
+        before = self._to_go_on_with(window.source, int(ticks.min()))
+        stored = score_files.load(before) if before is not None else None
+        if stored is not None:
+            ticks, rows = np.concatenate([stored[0], ticks]), score_files.merged(stored[1], rows)
+        file = score_files.write(make_folder(self.folder), window.source, ticks, rows, self.now())
+        return file, before if stored is not None else None
+
+    def _to_go_on_with(self, source: str, time: int) -> ScoreFile | None:
+        """The newest file of a source, where it is of the same ten minutes, or tiny and of the same day."""
+        with self._lock:
+            newest = max(
+                (f for f in self._listed() if f.source == source), key=lambda f: f.last, default=None
+            )
+        if newest is None:
+            return None
+        near = newest.first // WINDOW_NS == time // WINDOW_NS and newest.size_bytes < _LARGE_BYTES
+        tiny = newest.first // _DAY_NS == time // _DAY_NS and newest.size_bytes < _TINY_BYTES
+        return newest if near or tiny else None
 
     def _bound_unwritten(self) -> None:
-        while sum(window.size_bytes for window in self._closed) > _MAX_UNWRITTEN_BYTES:
-            lost = self._closed.pop(0)
-            log.error("dropped scores that could not be written", source=lost.source, rows=lost.rows)
+        with self._lock:
+            while sum(window.size_bytes for window in self._closed) > _MAX_UNWRITTEN_BYTES:
+                lost = self._closed.pop(0)
+                log.error("dropped scores that could not be written", source=lost.source, rows=lost.rows)
 
     def _retain(self) -> None:
         oldest = self.now() - int(self.retention_days * _DAY_NS)
-        files = sorted(self._listed(), key=lambda file: file.first)
-        size = sum(file.size_bytes for file in files)
-        kept = []
-        for file in files:
-            if size > self.retention_bytes or max(file.last, file.written) < oldest:
+        kept, gone = [], []
+        with self._lock:
+            size = self.size_bytes()
+            for file in sorted(self._listed(), key=lambda file: file.first):
+                if size > self.retention_bytes or max(file.last, file.written) < oldest:
+                    gone.append(file)
+                    size -= file.size_bytes
+                else:
+                    kept.append(file)
+            self._files = kept
+        with told_as_store_errors("remove old scores in", self.folder):
+            for file in gone:
                 file.path.unlink(missing_ok=True)
-                size -= file.size_bytes
-            else:
-                kept.append(file)
-        self._files = kept
+
+    def _forget_missing(self) -> None:
+        with self._lock:
+            self._files = [file for file in self._listed() if file.path.exists()]
+
+
+def _read(
+    files: Sequence[ScoreFile], series_id: str, since: int, until: int, limit: int
+) -> list[tuple[Ints, Floats]]:
+    """The pieces of one series, up to the file where the limit is reached."""
+    found: list[tuple[Ints, Floats]] = []
+    rows, newest = 0, 0
+    for file in files:
+        if rows >= limit and file.first > newest:
+            break
+        for piece in score_files.read(file, series_id):
+            times, columns = _between(piece, since, until)
+            if len(times):
+                found.append((times, columns))
+                rows, newest = rows + len(times), max(newest, int(times[-1]))
+    return found
 
 
 def _columns(scores: TickScores, slots: Ints) -> Floats:
@@ -221,6 +270,6 @@ def _between(piece: tuple[Ints, Floats], since: int, until: int) -> tuple[Ints, 
 def _rows(pieces: list[tuple[Ints, Floats]], limit: int) -> ScoreRows:
     times = np.concatenate([times for times, _ in pieces] or [np.empty(0, np.int64)])
     columns = np.concatenate([columns for _, columns in pieces] or [np.empty((5, 0))], axis=1)
-    order = np.argsort(times, kind="stable")[:limit]
-    times, columns = times[order], columns[:, order]
-    return ScoreRows(times, *columns)
+    # A file that was being merged when the engine was killed is still there: each time counts once.
+    times, order = np.unique(times, return_index=True)
+    return ScoreRows(times[:limit], *columns[:, order[:limit]])

@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from time import monotonic_ns
@@ -26,7 +27,7 @@ from trimtab.engine.store.files import (
     told_as_store_errors,
     written_whole,
 )
-from trimtab.engine.store.tick_log import Logged, TickLog
+from trimtab.engine.store.tick_log import Logged, TickLog, refuse_newer
 from trimtab.engine.types import SeriesKey
 from trimtab.models.contracts import State
 
@@ -55,6 +56,22 @@ class FolderSnapshots:
         self._lock = RLock()
         self._logs: dict[str, TickLog] = {}
         self._newest: dict[str, int | None] = {}
+
+    def open(self) -> "FolderSnapshots":
+        """Make the folder and clear away what a killed engine had half written; for the engine only.
+
+        Raises NewerStateError where a newer Trimtab wrote here, StoreError.
+        """
+        make_folder(self.folder)
+        with told_as_store_errors("read", self.folder):
+            folders = [path for path in self.folder.iterdir() if path.is_dir()]
+        for folder in folders:
+            remove_leftovers(folder)
+            for segment in folder.glob("ticks-*.log"):
+                refuse_newer(segment)
+            for snapshot in folder.glob("snapshot-*.safetensors"):
+                refuse_newer_snapshot(snapshot)
+        return self
 
     def log_tick(self, source: str, time: int, keys: Sequence[SeriesKey], values: bytes) -> None:
         """Append one closed tick before it is scored; values are float64 by slot. Raises StoreError."""
@@ -109,10 +126,7 @@ class FolderSnapshots:
 
     def _log(self, source: str) -> TickLog:
         if source not in self._logs:
-            folder = self._folder(source)
-            if folder.exists():
-                remove_leftovers(folder)
-            self._logs[source] = TickLog(folder, self.elapsed_ns)
+            self._logs[source] = TickLog(self._folder(source), self.elapsed_ns)
         return self._logs[source]
 
     def _snapshots(self, source: str) -> list[Path]:
@@ -145,17 +159,29 @@ def read(path: Path) -> Loaded | None:
 
     try:
         with safe_open(path, framework="np") as file:
-            said: dict[str, str] = file.metadata() or {}
-            version = int(said["format"])
-            if version > FORMAT:
-                raise NewerStateError(
-                    f"{path} was written by a newer Trimtab (format {version}, this program knows {FORMAT}); "
-                    "upgrade this program, or give it another folder. Nothing was changed"
-                )
+            said = file.metadata() or {}
+            _refuse_newer(said, path)
             return _checked(said, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         log.warning("fell back from a damaged snapshot", snapshot=str(path), error=str(error))
         return None
+
+
+def refuse_newer_snapshot(path: Path) -> None:
+    """Raises NewerStateError for a snapshot that a newer program wrote; damage is for `read` to tell."""
+    from safetensors import SafetensorError, safe_open
+
+    with suppress(SafetensorError, OSError, KeyError, ValueError), safe_open(path, framework="np") as file:
+        _refuse_newer(file.metadata() or {}, path)
+
+
+def _refuse_newer(said: dict[str, str], path: Path) -> None:
+    version = int(said["format"])
+    if version > FORMAT:
+        raise NewerStateError(
+            f"{path} was written by a newer Trimtab (format {version}, this program knows {FORMAT}); "
+            "upgrade this program, or give it another folder. Nothing was changed"
+        )
 
 
 def _checked(said: dict[str, str], arrays: dict[str, Any]) -> Loaded:

@@ -185,11 +185,7 @@ def _records(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
         head = file.read(len(HEADER))
         if head[: len(MAGIC)] != MAGIC or len(head) < len(HEADER):
             return
-        if (version := struct.unpack("<H", head[len(MAGIC) :])[0]) > VERSION:
-            raise NewerStateError(
-                f"{path} was written by a newer Trimtab (format {version}, this program knows {VERSION}); "
-                "upgrade this program, or give it another folder. Nothing was changed"
-            )
+        _refuse_newer(head, path)
         end = len(HEADER)
         while end + _FRAME.size <= size:
             length, checksum = _FRAME.unpack(file.read(_FRAME.size))
@@ -199,6 +195,23 @@ def _records(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
                 return
             end += _FRAME.size + length
             yield payload, end
+
+
+def refuse_newer(path: Path) -> None:
+    """Raises NewerStateError for a segment that a newer program wrote."""
+    with told_as_store_errors("read", path), path.open("rb") as file:
+        head = file.read(len(HEADER))
+    if len(head) == len(HEADER) and head.startswith(MAGIC):
+        _refuse_newer(head, path)
+
+
+def _refuse_newer(head: bytes, path: Path) -> None:
+    (version,) = struct.unpack("<H", head[len(MAGIC) :])
+    if version > VERSION:
+        raise NewerStateError(
+            f"{path} was written by a newer Trimtab (format {version}, this program knows {VERSION}); "
+            "upgrade this program, or give it another folder. Nothing was changed"
+        )
 
 
 def _cut_torn_tails(segments: Sequence[Path]) -> None:
