@@ -19,7 +19,8 @@ PEAKS = 32
 QUIET_TICKS = 5
 """Ticks below the upper part after which an excursion has ended."""
 FEW = 8
-"""With fewer peaks than this there is no fit: ranks and a Pareto tail of index 2."""
+"""With fewer peaks than this there is no fit: ranks, and a Pareto tail of index FEW_INDEX."""
+FEW_INDEX = 3.0
 UPPER = 0.85
 """The upper part of a statistic starts at this quantile."""
 FLOOR = -200.0
@@ -77,7 +78,7 @@ def log_rate(top, count, seen, shape, scale, s):
     high = float(top[count - 1])
     if not scale > 0.0:
         if s > high:
-            reach = -2.0 * math.log(s / high) if high > 0.0 else 0.0
+            reach = -FEW_INDEX * math.log(s / high) if high > 0.0 else 0.0
             return max(reach - math.log(seen + 1.0), FLOOR)
         above = 1
         while above < count and float(top[count - 1 - above]) >= s:
@@ -99,7 +100,7 @@ def level_at(top, count, seen, shape, scale, log_p):
         return math.nan
     high = float(top[count - 1])
     if not scale > 0.0:
-        return high * math.exp(0.5 * max(-math.log(seen + 1.0) - log_p, 0.0))
+        return high * math.exp(max(-math.log(seen + 1.0) - log_p, 0.0) / FEW_INDEX)
     drop = math.log((count - 1.0) / (seen + 1.0)) - log_p
     if drop <= 0.0:
         return float(top[0])

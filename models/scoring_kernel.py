@@ -27,13 +27,15 @@ CAP = 1.3
 """A flagged excursion is kept in the tails as if its log rate were this multiple of the budget's."""
 TRUST = 500.0
 """Samples after which the combined tail counts as much as the assumption that its parts are right."""
-SHAPE = 0.1
-SHAPE_TRUST = 10.0
+SHAPE = 0.15
+SHAPE_TRUST = 15.0
 """Assumed tail shape of a distance, and the peaks that the assumption counts for."""
 KNOWN_SHAPE = 0.0
 KNOWN_TRUST = 200.0
 """The same for statistics that are log probabilities already: their tail is exponential by making."""
 CANDIDATE_PACE = 0.3
+SETTLED = 16.0
+"""Samples after which spreads mean something; before, no statistic enters a tail."""
 
 
 @njit(cache=True)
@@ -124,7 +126,7 @@ def hold(i, x, flagged, deadline, holds):
     elif held[i] > 0:
         quiet[i] += 1
         held[i] = 0 if quiet[i] > QUIET_TICKS else held[i] + 1
-    if held[i] < deadline:
+    if held[i] < deadline or not flagged:
         return False
     held[i] = 0
     return True
@@ -207,5 +209,6 @@ def score_run(
             if learning and where[k, i]:
                 accepted = hold(i, x[k, i], flagged, deadline, holds)
                 shifted[k, i] = accepted
-                learn_tails(i, stats, rarity, log_budget, horizon, log_weight, tails)
+                if seasons[4][i] >= SETTLED:
+                    learn_tails(i, stats, rarity, log_budget, horizon, log_weight, tails)
                 learn_members(i, x[k, i], t[k], flagged, accepted, setup, ranges, seasons, shifts, holds)
