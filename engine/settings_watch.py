@@ -43,12 +43,11 @@ def compare(old: Settings, new: Settings) -> Reload:
 async def watch_settings(
     path: Path,
     environ: Mapping[str, str],
-    current: Settings,
     overrides: Mapping[str, object] | None = None,
     stop: asyncio.Event | None = None,
     recheck_s: float = 5.0,
-) -> AsyncIterator[Reload | SettingsError]:
-    """Yield a Reload, or the reason why not, each time the file's content changed.
+) -> AsyncIterator[Settings | SettingsError]:
+    """Yield what the file says, or what is wrong with it, each time its content changed.
 
     Watches the folder, not the file: editors and Kubernetes replace files. Looks again every `recheck_s`
     seconds, because some file systems tell nothing.
@@ -64,18 +63,15 @@ async def watch_settings(
         if content == seen:
             continue
         seen = content
-        outcome = reread(path, environ, current, overrides)
-        if isinstance(outcome, Reload):
-            current = outcome.settings
-        yield outcome
+        yield reread(path, environ, overrides)
 
 
 def reread(
-    path: Path, environ: Mapping[str, str], current: Settings, overrides: Mapping[str, object] | None = None
-) -> Reload | SettingsError:
-    """What the file says now against what is in force."""
+    path: Path, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None
+) -> Settings | SettingsError:
+    """What the file says now, or what is wrong with it."""
     try:
-        return compare(current, load_settings(path, environ, overrides))
+        return load_settings(path, environ, overrides)
     except SettingsError as error:
         return error
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from trimtab.engine.errors import SettingsError
+from trimtab.engine.settings import Settings
 from trimtab.engine.settings_file import load_settings
-from trimtab.engine.settings_watch import Reload, reread, watch_settings
+from trimtab.engine.settings_watch import compare, watch_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -187,8 +188,7 @@ def test_a_reload_tells_now_from_later(tmp_path):
     """What can change while running changes; the rest is named and kept."""
     old = load_settings(write(tmp_path, "api: {port: 1}"), {})
     text = "api: {port: 2}\nsettings: {log_level: debug}\nsources: {host: {interval: 9}}"
-    outcome = reread(write(tmp_path, text), {}, old)
-    assert isinstance(outcome, Reload)
+    outcome = compare(old, load_settings(write(tmp_path, text), {}))
     assert set(outcome.changed) == {"settings.log_level", "sources.host"}
     assert outcome.later == ("api.port",)
     assert outcome.settings.api.port == 1
@@ -196,13 +196,12 @@ def test_a_reload_tells_now_from_later(tmp_path):
 
 
 async def test_an_invalid_file_changes_nothing_and_says_why(tmp_path):
-    """An invalid file yields the reason; the next valid one is taken against what was in force."""
+    """P17: an invalid file yields the reason, the next valid one its settings."""
     path = write(tmp_path, "settings: {log_level: info}")
-    current = load_settings(path, {})
     stop = asyncio.Event()
-    watching = watch_settings(path, {}, current, stop=stop, recheck_s=0.05)
+    watching = watch_settings(path, {}, stop=stop, recheck_s=0.05)
 
-    async def after(text: str) -> Reload | SettingsError:
+    async def after(text: str) -> Settings | SettingsError:
         outcome = asyncio.ensure_future(anext(watching))
         await asyncio.sleep(0)
         write(tmp_path, text)
@@ -212,7 +211,6 @@ async def test_an_invalid_file_changes_nothing_and_says_why(tmp_path):
     taken = await after("settings: {log_level: debug}")
     stop.set()
     assert "settings.log_level is 'loud'" in str(refused)
-    assert isinstance(taken, Reload)
-    assert taken.changed == ("settings.log_level",)
-    assert taken.settings.settings.log_level == "debug"
+    assert isinstance(taken, Settings)
+    assert taken.settings.log_level == "debug"
     await watching.aclose()

@@ -1,0 +1,246 @@
+"""`trimtab up`: builds everything once, starts and stops it in order. It alone knows all the rooms."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from trimtab.engine import building
+from trimtab.engine.api.binding import check_bind
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.errors import SettingsError, StoreError
+from trimtab.engine.http_server import Server, bind, make_server, started, url_of
+from trimtab.engine.kernels import compile_apart, prepare_environment, warm_kernels
+from trimtab.engine.live import Live
+from trimtab.engine.services import logs
+from trimtab.engine.services.metrics import Metrics
+from trimtab.engine.settings import Settings
+from trimtab.engine.settings_watch import watch_settings
+from trimtab.engine.supervisor import Supervisor, explain
+from trimtab.engine.surroundings import Surroundings
+from trimtab.engine.vitals import Vitals
+
+if TYPE_CHECKING:
+    from trimtab.engine.api.keys import FirstStart
+    from trimtab.engine.store.events import EventStore
+
+log = structlog.get_logger(__name__)
+
+Announce = Callable[[str, "FirstStart"], None]
+"""Called once the API answers: its URL, and how the first person gets in."""
+
+
+def serve(
+    settings: Settings,
+    *,
+    config: Path | None = None,
+    environ: MutableMapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+    on_ready: Announce | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, then stop within seconds; state is on disk afterwards.
+
+    config    : the settings file, watched for changes; None = there is none
+    environ   : this process' environment; it is given the cache folders of libraries
+    overrides : dotted name -> value of the command line, which hold over a reload
+
+    Raises SettingsError, StoreError, LockedError where it cannot start.
+    """
+    general = settings.settings
+    logs.configure_logs(general.log_level, general.log_format)
+    logs.hide(logs.secrets_in(settings))
+    check_bind(settings.api)
+    environ = os.environ if environ is None else environ
+    try:
+        prepare_environment(general.data_dir, environ)
+    except OSError as error:
+        raise SettingsError(
+            f"settings.data_dir {general.data_dir} cannot be written: {error.strerror}; choose a folder of "
+            "this user (--data DIR)"
+        ) from None
+    engine = Engine(settings, config, environ, overrides or {})
+    asyncio.run(engine.run(on_ready or announce))
+
+
+def announce(url: str, first: "FirstStart") -> None:
+    """Say where Trimtab is and how to get in: a login link on a terminal, else where the key is."""
+    print(f"Trimtab is on {url}", flush=True)
+    if first.login_url is not None:
+        print(f"Log in (works once, within 10 minutes): {first.login_url}", flush=True)
+    if first.key_file is not None:
+        print(f"The admin key is in {first.key_file}", flush=True)
+
+
+class Engine:
+    """One running Trimtab."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path | None,
+        environ: Mapping[str, str],
+        overrides: Mapping[str, object],
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.environ = environ
+        self.overrides = overrides
+        self.clock = SystemClock()
+        self.live = Live()
+        self.stopping = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def run(self, on_ready: Announce) -> None:
+        """From nothing to running, until `stopping` is set, and back."""
+        async with AsyncExitStack() as stack:
+            self._hear_signals()
+            listening = stack.enter_context(contextlib.closing(bind(self.settings.api)))
+            store = stack.enter_context(contextlib.closing(self._store()))
+            metrics = Metrics(_version())
+            supervisor = await self._supervisor(stack, store, metrics)
+            await self._serve_http(stack, store, supervisor, metrics, listening, on_ready)
+            for work in (Vitals(self.live, metrics, supervisor.loops.values).run(), self._start(supervisor)):
+                stack.push_async_callback(_cancelled, asyncio.create_task(work))
+            await self.stopping.wait()
+            log.info("stopping")
+        log.info("stopped")
+        if self.failure is not None:
+            raise self.failure
+
+    def _hear_signals(self) -> None:
+        """The first signal stops in order; the next one ends the process at once."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            for name in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(name)
+            self.stopping.set()
+
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop)
+
+    def _store(self) -> "EventStore":
+        from trimtab.engine.store import open_store
+
+        return open_store(self.settings.settings.data_dir, self.clock.now)
+
+    async def _supervisor(self, stack: AsyncExitStack, store: "EventStore", metrics: Metrics) -> Supervisor:
+        """Everything that the loops work with; it ends in the opposite order."""
+        from trimtab.engine.store.snapshots import FolderSnapshots
+
+        snapshots = FolderSnapshots(self.settings.settings.data_dir / "state")
+        stack.callback(_closed, snapshots.close)
+        score_log = building.score_log(self.settings, self.clock)
+        stack.callback(_closed, score_log.close)
+        work = stack.enter_context(ThreadPoolExecutor(1, "trimtab-work"))
+        around = Surroundings(
+            self.clock, store, score_log, snapshots, self.live, metrics, work, self.settings.settings
+        )
+        supervisor = Supervisor(around, self.clock, metrics)
+        stack.push_async_callback(supervisor.stop)
+        return supervisor
+
+    async def _serve_http(
+        self,
+        stack: AsyncExitStack,
+        store: "EventStore",
+        supervisor: Supervisor,
+        metrics: Metrics,
+        listening: socket.socket,
+        on_ready: Announce,
+    ) -> None:
+        from trimtab.engine.api.application import create_app, stop_streams
+        from trimtab.engine.api.keys import first_start
+
+        settings = self.settings
+        app = create_app(
+            live=self.live, store=store, score_log=supervisor.around.score_log, settings=settings.api,
+            clock=self.clock, web_dir=building.web_dir(), metrics_text=metrics.text, version=_version(),
+            observer=metrics.request,
+        )  # fmt: skip
+        server = make_server(app, settings.api)
+        serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+        stack.push_async_callback(self._stop_http, server, serving)
+        stack.callback(stop_streams, app)
+        await started(server, serving)
+        url = url_of(settings.api, listening)
+        first = first_start(
+            store, self.clock, settings.api, settings.settings.data_dir, url, terminal=sys.stdout.isatty()
+        )
+        log.info("listening", url=url)
+        on_ready(url, first)
+
+    async def _stop_http(self, server: Server, serving: "asyncio.Task[None]") -> None:
+        self.live.end()
+        server.should_exit = True
+        await serving
+
+    async def _start(self, supervisor: Supervisor) -> None:
+        """Kernels, then sources; then watch the settings."""
+        try:
+            self.live.wait_for("the kernels: a first start compiles them, in a minute at most")
+            await compile_apart(Path(self.environ["NUMBA_CACHE_DIR"]), self.settings.settings.detectors)
+            await supervisor.around.off_loop(warm_kernels, self.settings.settings.detectors)
+            self.live.wait_for("the first tick")
+            found = await building.with_local_prometheus(self.settings)
+            supervisor.found = found.sources.prometheus if found is not self.settings else None
+            supervisor.start(found)
+            gc.collect()
+            gc.freeze()
+            if self.config is not None:
+                await self._follow_settings(supervisor, found)
+        except Exception as error:
+            log.exception("could not start")
+            self.failure = error
+            self.stopping.set()
+
+    async def _follow_settings(self, supervisor: Supervisor, current: Settings) -> None:
+        """Apply each change of the file; one that is refused changes nothing and says why."""
+        assert self.config is not None  # noqa: S101 - asked by the caller
+        async for outcome in watch_settings(self.config, self.environ, self.overrides):
+            if isinstance(outcome, SettingsError):
+                self._refuse(explain(outcome))
+                continue
+            try:
+                reload = await supervisor.change(current, outcome)
+            except SettingsError as error:
+                self._refuse(explain(error))
+                continue
+            current = reload.settings
+            self.live.note(settings="ok")
+            log.info("settings reloaded", changed=list(reload.changed))
+            if reload.later:
+                log.warning("takes effect at the next start", settings=list(reload.later))
+
+    def _refuse(self, why: str) -> None:
+        self.live.note(settings=f"not reloaded: {why}")
+        log.error("settings not reloaded, the old ones hold", why=why)
+
+
+def _version() -> str:
+    import trimtab
+
+    return str(trimtab.__version__)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _closed(close: Callable[[], None]) -> None:
+    """Close a store; at this point a failure can only be told."""
+    try:
+        close()
+    except StoreError as error:
+        log.error("a store did not close", error=str(error))

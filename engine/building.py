@@ -1,0 +1,84 @@
+"""Which parts the settings ask for: sources, sinks, stores."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.ports import Sink, Source
+from trimtab.engine.settings import Prometheus, Settings, Sources
+
+if TYPE_CHECKING:
+    from trimtab.engine.services.metrics import Metrics
+    from trimtab.engine.store.scores import ParquetScoreLog
+
+WEB = Path(__file__).parent / "web" / "dist"
+Build = Callable[[Settings, SystemClock], Source]
+
+
+def _host(settings: Settings, clock: SystemClock) -> Source:
+    from trimtab.engine.sources.host import HostSource
+
+    return HostSource(settings.sources.host, clock, settings.settings.max_series)
+
+
+def _prometheus(settings: Settings, clock: SystemClock) -> Source:
+    from trimtab.engine.sources.prometheus import PrometheusSource
+
+    assert settings.sources.prometheus is not None  # noqa: S101 - the rack is asked for what is wanted only
+    return PrometheusSource(settings.sources.prometheus, clock, settings.settings.max_series)
+
+
+def _files(settings: Settings, clock: SystemClock) -> Source:
+    from trimtab.engine.sources.files import FilesSource
+
+    assert settings.sources.files is not None  # noqa: S101 - as above
+    return FilesSource(settings.sources.files, clock, max_series=settings.settings.max_series)
+
+
+RACK: dict[str, Build] = {"host": _host, "prometheus": _prometheus, "files": _files}
+"""Name of a source, as in `sources:` -> how it is built."""
+
+
+def wanted(sources: Sources) -> dict[str, object]:
+    """The sources that are configured and enabled, with their settings."""
+    asked = {name: getattr(sources, name) for name in RACK}
+    return {name: part for name, part in asked.items() if part is not None and part.enabled}
+
+
+async def with_local_prometheus(settings: Settings) -> Settings:
+    """The settings, with the Prometheus of this machine where none is configured and one answers."""
+    if settings.sources.prometheus is not None:
+        return settings
+    from trimtab.engine.sources.prometheus_local import find_local_prometheus
+
+    url = await find_local_prometheus()
+    if url is None:
+        return settings
+    sources = settings.sources.model_copy(update={"prometheus": Prometheus(url=url)})
+    return settings.model_copy(update={"sources": sources})
+
+
+def sinks(settings: Settings, metrics: "Metrics", clock: SystemClock) -> list[Sink]:
+    """Where scores go besides the API."""
+    if settings.writer is None:
+        return []
+    from trimtab.engine.sinks.remote_write import RemoteWriteSink
+
+    return [RemoteWriteSink(settings.writer, metrics, clock)]
+
+
+def score_log(settings: Settings, clock: SystemClock) -> "ParquetScoreLog":
+    """The log of scores, opened."""
+    from trimtab.engine.store.scores import ParquetScoreLog
+
+    retention = settings.retention
+    return ParquetScoreLog(
+        settings.settings.data_dir / "scores", retention.days, retention.size_bytes, clock.now,
+        retention.full_series,
+    ).open()  # fmt: skip
+
+
+def web_dir() -> Path | None:
+    """The built dashboard, None where it was not built."""
+    return WEB if (WEB / "index.html").is_file() else None

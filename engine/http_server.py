@@ -1,0 +1,82 @@
+"""The HTTP server of `trimtab up`: uvicorn, started and stopped by us."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.settings import Api
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+STOP_S = 2
+"""Seconds that open requests get to end."""
+_BACKLOG = 2048
+
+
+def bind(settings: Api) -> socket.socket:
+    """A listening socket. Raises SettingsError where the address is taken or is none of this machine."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host.strip("[]"), settings.port))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise SettingsError(_why(error, settings)) from None
+    listening.setblocking(False)
+    return listening
+
+
+def _why(error: OSError, settings: Api) -> str:
+    where = f"{settings.host}:{settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"api.port: {where} is in use; is Trimtab running already? Else choose another port (--port P)"
+    if error.errno == errno.EACCES:
+        return f"api.port: this user may not listen on {where}; choose a port above 1023 (--port P)"
+    return f"api.host: cannot listen on {where}: {error.strerror or error}"
+
+
+def url_of(settings: Api, listening: socket.socket) -> str:
+    """Where a browser on this machine finds it."""
+    port = listening.getsockname()[1]
+    host = settings.host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    scheme = "https" if settings.tls_cert_file else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the application."""
+        yield
+
+
+def make_server(app: "FastAPI", settings: Api) -> Server:
+    """A server of this application; TLS where the settings have a certificate."""
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, ws="none", loop="asyncio",
+        proxy_headers=settings.behind_proxy, forwarded_allow_ips="*" if settings.behind_proxy else None,
+        timeout_graceful_shutdown=STOP_S, ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+    )  # fmt: skip
+    return Server(config)
+
+
+async def started(server: Server, serving: "asyncio.Task[None]") -> None:
+    """Return when it takes requests. Raises what stopped it from starting."""
+    while not server.started:
+        if serving.done():
+            serving.result()
+            raise SettingsError("the HTTP server ended before it began; the log has more")
+        await asyncio.sleep(0.01)

@@ -1,0 +1,109 @@
+"""Compiled kernels: kept in the data folder for each kind of processor, made before they are needed.
+
+Run as a program it compiles what its arguments name, for the process that started it.
+"""
+
+import asyncio
+import hashlib
+import os
+import platform
+import sys
+import time
+from collections.abc import MutableMapping
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_CPUINFO = Path("/proc/cpuinfo")
+_NS = 1_000_000_000
+
+
+def cpu_kind() -> str:
+    """A short name of what code compiled here depends on: processor and its features, Python, numba."""
+    about = [platform.machine(), platform.processor(), sys.version, version("numba"), version("llvmlite")]
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    wanted = ("model name", "flags", "Features", "CPU part")
+    about += [line for line in dict.fromkeys(lines) if line.startswith(wanted)]
+    return hashlib.blake2b("\n".join(about).encode(), digest_size=8).hexdigest()
+
+
+def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Path:
+    """Tell the libraries where they may write, before they are imported; the folder of the kernels.
+
+    What is set already stays. Nothing is written beside the program, so a read-only root is fine.
+    """
+    cache = data_dir / "cache"
+    environ.setdefault("NUMBA_CACHE_DIR", str(cache / "kernels" / cpu_kind()))
+    environ.setdefault("NUMBA_NUM_THREADS", "1")
+    environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
+    folder = Path(environ["NUMBA_CACHE_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.CACHE_DIR = str(folder)
+    return folder
+
+
+def _recipe(detectors: tuple[str, ...]) -> str:
+    """A name for all that is compiled: other sources or detectors have another."""
+    models = Path(__file__).resolve().parent.parent / "models"
+    files = ((path, path.stat()) for path in sorted(models.rglob("*.py")))
+    about = [f"{path} {found.st_size} {found.st_mtime_ns}" for path, found in files]
+    return hashlib.blake2b("\n".join([*detectors, *about]).encode(), digest_size=8).hexdigest()
+
+
+async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
+    """Compile into the folder in a process of its own, unless that was done before.
+
+    A compiler takes a hundred megabytes that it does not give back, and holds up everything beside it.
+    """
+    done = folder / f"compiled-{_recipe(detectors)}"
+    if done.exists():
+        return
+    log.info("compiling kernels, once for this processor")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, *detectors, stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        _, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode == 0:
+        done.touch()
+    else:
+        said = errors.decode(errors="replace").strip().splitlines()[-1:]
+        log.warning("kernels could not be compiled apart, compiling here", why=" ".join(said))
+
+
+def warm_kernels(detectors: tuple[str, ...]) -> float:
+    """Load, or compile on a first start, what a tick and its history need; the seconds that it took."""
+    import numpy as np
+
+    from trimtab.engine.sensing.scoring import SourceScoring
+    from trimtab.engine.sensing.series import SeriesTable
+    from trimtab.engine.types import History, SeriesKey
+
+    begin = time.perf_counter()
+    table = SeriesTable("warm")
+    scoring = SourceScoring(table, 5.0, detectors)
+    keys = (SeriesKey("warm", "a"), SeriesKey("warm", "b"))
+    for coarse, step_s in ((True, 300.0), (False, 5.0)):
+        times = np.arange(1, 4, dtype=np.int64) * round(step_s * _NS)
+        scoring.warm(History(step_s, keys, times, np.zeros((3, 2)), coarse))
+    x = np.zeros(scoring.scorer.n_series)
+    scoring.scorer.step(x, 60 * _NS, np.ones(len(x), np.bool_))
+    scoring.learning_ticks()
+    seconds = time.perf_counter() - begin
+    log.info("kernels are ready", seconds=round(seconds, 3), pid=os.getpid())
+    return seconds
+
+
+if __name__ == "__main__":
+    warm_kernels(tuple(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""Which sources run: starts and stops their loops, and changes them when the settings change."""
+
+import asyncio
+
+import structlog
+
+from trimtab.engine import building
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.loop import SourceLoop
+from trimtab.engine.ports import Sink, Source
+from trimtab.engine.services import logs
+from trimtab.engine.services.metrics import Metrics
+from trimtab.engine.settings import Prometheus, Settings
+from trimtab.engine.settings_watch import Reload, compare
+from trimtab.engine.surroundings import Surroundings
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 30.0
+"""After a fault of ours in a loop, beyond what the loop itself goes on from."""
+
+
+class Supervisor:
+    """The loops of all sources. One that fails stops nobody else.
+
+    found : a Prometheus that was found on this machine, watched while none is configured
+    """
+
+    def __init__(self, around: Surroundings, clock: SystemClock, metrics: Metrics) -> None:
+        self.around = around
+        self.clock = clock
+        self.metrics = metrics
+        self.found: Prometheus | None = None
+        self.loops: dict[str, SourceLoop] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, settings: Settings) -> None:
+        """Run what is wanted. Raises SettingsError where a source cannot be built."""
+        self.around.sinks = building.sinks(settings, self.metrics, self.clock)
+        sources = [building.RACK[name](settings, self.clock) for name in building.wanted(settings.sources)]
+        for source in sources:
+            self._run(source)
+        if not sources:
+            self.around.live.wait_for("a source: all are disabled, see `sources:` in trimtab.yaml")
+
+    async def stop(self) -> None:
+        """End every loop, with its state on disk; then the sinks."""
+        await asyncio.gather(*(self._end(name) for name in list(self.loops)))
+        for sink in self.around.sinks:
+            await sink.close()
+
+    async def change(self, before: Settings, wanted: Settings) -> Reload:
+        """Apply what can change while running; `settings` of what it gives are in force then.
+
+        Raises SettingsError, with nothing changed, where a source or sink cannot be built.
+        """
+        reload = compare(before, self.completed(wanted))
+        after = reload.settings
+        built = self._built(before, after)
+        new_sinks = None
+        if "writer" in reload.changed:
+            new_sinks = building.sinks(after, self.metrics, self.clock)
+        logs.hide(logs.secrets_in(after))
+        logs.set_level(after.settings.log_level)
+        self.around.general = after.settings
+        for loop in self.loops.values():
+            loop.set_budget(after.settings.false_alarms_per_week)
+        await self._exchange(after, built)
+        if new_sinks is not None:
+            await self._exchange_sinks(new_sinks)
+        return reload
+
+    def completed(self, settings: Settings) -> Settings:
+        """The settings, with the Prometheus that was found where none is configured."""
+        if self.found is None or settings.sources.prometheus is not None:
+            return settings
+        sources = settings.sources.model_copy(update={"prometheus": self.found})
+        return settings.model_copy(update={"sources": sources})
+
+    def _built(self, before: Settings, after: Settings) -> list[Source]:
+        """New sources for those whose settings changed."""
+        old, new = building.wanted(before.sources), building.wanted(after.sources)
+        return [building.RACK[name](after, self.clock) for name in new if new[name] != old.get(name)]
+
+    async def _exchange(self, after: Settings, built: list[Source]) -> None:
+        for source in built:
+            if source.name in self.loops:
+                await self._end(source.name)
+            self._run(source)
+        for name in set(self.loops) - set(building.wanted(after.sources)):
+            loop = self.loops[name]
+            await self._end(name)
+            await loop.forget()
+
+    async def _exchange_sinks(self, new: list[Sink]) -> None:
+        old, self.around.sinks = self.around.sinks, new
+        for sink in old:
+            await sink.close()
+
+    def _run(self, source: Source) -> None:
+        loop = SourceLoop(source, self.around)
+        self.loops[source.name] = loop
+        self._tasks[source.name] = asyncio.create_task(self._guarded(loop), name=f"source {source.name}")
+
+    async def _guarded(self, loop: SourceLoop) -> None:
+        while True:
+            try:
+                await loop.run()
+            except Exception:
+                log.exception("source stopped, it is started again", source=loop.source.name, after_s=RETRY_S)
+            else:
+                return
+            await self.clock.sleep_until(self.clock.now() + int(RETRY_S * 1e9))
+
+    async def _end(self, name: str) -> None:
+        task, loop = self._tasks.pop(name), self.loops.pop(name)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await loop.stop()
+
+
+def explain(error: SettingsError) -> str:
+    """What a refused change of the settings says: all of it, on one line."""
+    return "; ".join(str(error).splitlines())

@@ -1,0 +1,56 @@
+"""How the engine itself does: memory, processor, ticks, stores. Looked at every few seconds."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+import psutil
+
+from trimtab.engine.live import Live
+from trimtab.engine.loop import SourceLoop
+from trimtab.engine.services.metrics import Metrics
+
+EVERY_S = 5.0
+
+
+class Vitals:
+    """Writes the engine's own figures to the live view and the metrics.
+
+    loops : the loops that run now
+    """
+
+    def __init__(self, live: Live, metrics: Metrics, loops: Callable[[], Iterable[SourceLoop]]) -> None:
+        self.live = live
+        self.metrics = metrics
+        self.loops = loops
+        self._process = psutil.Process()
+        self._begin = time.monotonic()
+        self._cpu_before = (self._begin, time.process_time())
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(EVERY_S)
+
+    def look(self) -> None:
+        """Take the figures once."""
+        now, used = time.monotonic(), time.process_time()
+        before, used_before = self._cpu_before
+        self._cpu_before = (now, used)
+        loops = list(self.loops())
+        problems = [loop.keeper.problem for loop in loops if loop.keeper.problem]
+        self.live.note(
+            uptime_s=round(now - self._begin, 1),
+            memory_bytes=self._process.memory_info().rss,
+            cpu_ratio=round((used - used_before) / max(now - before, 1e-3), 4),
+            ticks=sum(loop.ticks for loop in loops),
+            tick_seconds=round(max((loop.tick_s for loop in loops), default=0.0), 6),
+            tick_lag_s=round(max((loop.lag_s for loop in loops), default=0.0), 3),
+            late_samples=sum(loop.assembler.late for loop in loops),
+            store=problems[0] if problems else "ok",
+            waiting_for_store=sum(loop.keeper.waiting for loop in loops),
+            scores_dropped=sum(loop.keeper.dropped for loop in loops),
+        )
+        self.metrics.anomalies_open(int(self.live.engine()["anomalies_open"]))
+        self.metrics.unusual(self.live.unusual())
