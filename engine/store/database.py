@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 REVISIONS = ("0001",)
 """Every revision in `migrations/versions`, oldest first: known without importing alembic."""
+MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 10
 _WRITE = "trimtab_write"
 
@@ -136,9 +137,7 @@ class Database:
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option(
-            "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
-        )
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.writing() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, newest)
@@ -164,13 +163,12 @@ class Database:
         with told_as_store_errors("read", path):
             if not path.exists() or path.stat().st_size == 0:
                 return None
-        with (
-            self.told(),
-            closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection,
-        ):
-            names = {
-                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-            }
+        # Without a log to read, promise SQLite that nobody writes: it then makes no files beside it.
+        alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+        only_read = f"file:{quote(str(path))}?mode=ro{alone}"
+        with self.told(), closing(sqlite3.connect(only_read, uri=True)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+            names = {name for (name,) in tables}
             if not names:
                 return None
             if "alembic_version" in names:
