@@ -17,7 +17,10 @@ from trimtab.models.contracts import Bools
 
 GONE_ANSWERS = 2
 """Whole answers in a row without a series after which it is gone. With the scrape that failed before
-them that is at most 3 intervals, and a replacement had the chance to be found."""
+them that is at most 3 intervals."""
+MOVED_ANSWERS = 4
+"""The same where nothing at all is left of its target: what is not looked for any more was removed on
+purpose, and what replaces it is given the time to be found."""
 SETTLE_ANSWERS = 10
 """So many after a source was away: its series come back one after the other."""
 GAP_INTERVALS = 3
@@ -100,10 +103,20 @@ class Absences:
     def _gone(self) -> Ints:
         """Series that are judged absent now."""
         habit = self.table.habit
-        patience = SETTLE_ANSWERS if self.settling else GONE_ANSWERS
-        absent = self.table.used & ~habit("judged") & (habit("missing") >= patience)
+        absent = self.table.used & ~habit("judged")
+        absent &= habit("missing") >= (SETTLE_ANSWERS if self.settling else GONE_ANSWERS)
+        absent[self._moving(np.flatnonzero(absent & (habit("missing") < MOVED_ANSWERS)))] = False
         habit("judged")[absent] = True
         return np.flatnonzero(absent & habit("live"))
+
+    def _moving(self, slots: Ints) -> list[int]:
+        """Those of them of whose target nothing is there any more."""
+        if not len(slots):
+            return []
+        keys = self.table.keys
+        here = np.flatnonzero(self.table.used & (self.table.habit("missing") == 0)).tolist()
+        targets = {_target(keys[slot]) for slot in here}
+        return [slot for slot in slots.tolist() if _target(keys[slot]) not in targets]
 
     def _established(self, slots: Ints) -> Bools:
         """Whether these were there for long and always, as far as is known."""
@@ -167,3 +180,8 @@ class Absences:
             rest = np.flatnonzero(gone & ~old)
             old[rest[np.argsort(-since[rest], kind="stable")][:excess]] = True
         return np.flatnonzero(old)
+
+
+def _target(key: SeriesKey) -> tuple[tuple[str, str], ...]:
+    """What names the scraped target of a series, nothing where series do not come from targets."""
+    return tuple(pair for pair in key.labels if pair[0] in {"job", "instance"})

@@ -154,9 +154,9 @@ class Anomalies:
 
     def _miss(self, slot: int, scores: TickScores) -> None:
         surprise = self._surprise(int(self.table.habit("seen")[slot]))
-        event = Event(
-            slot, scores.time, Direction.ABSENT, scores.time, surprise, detectors={ABSENCE: surprise}
-        )
+        ticks_ago = int(self.table.habit("missing")[slot]) - 1
+        start = scores.time - round(ticks_ago * self.interval_s * 1e9)
+        event = Event(slot, start, Direction.ABSENT, start, surprise, detectors={ABSENCE: surprise})
         event.expected, event.lower, event.upper = _band(scores, slot)
         self.missed[slot] = event
         self._tell(event)

@@ -21,7 +21,8 @@ from trimtab.engine.redaction import HIDDEN, clean
 Format = Literal["auto", "json", "console"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _QUIET = {
-    "uvicorn": "warning", "uvicorn.error": "warning", "uvicorn.access": "error", "httpx": "warning", "httpcore": "warning", "watchfiles": "warning",
+    "uvicorn": "warning", "uvicorn.error": "warning", "uvicorn.access": "error",
+    "httpx": "warning", "httpcore": "warning", "watchfiles": "warning",
     "numba": "warning", "alembic": "warning", "sqlalchemy": "warning", "asyncio": "warning",
 }  # fmt: skip
 """Libraries whose lower levels say nothing that our own lines do not say."""

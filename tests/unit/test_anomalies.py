@@ -80,11 +80,13 @@ def test_a_series_that_vanishes_is_missed_and_returns():
     """An established series that is gone is an absence anomaly within 3 intervals; back, it closes."""
     w = World(A, B)
     w.run(100)
+    gone = w.now
     w.keys = (B,)
     w.run(1)
     assert w.anomalies() == []
     w.run(1)
     (missed,) = w.anomalies()
+    assert missed.start == gone
     assert (missed.series_id, missed.direction, missed.end) == (A.id, Direction.ABSENT, None)
     assert missed.score >= 1
     assert np.isnan(missed.value)
@@ -124,6 +126,23 @@ def test_a_late_replacement_ends_an_absence():
     assert after.learning[after.keys.index(pod("requests", "d"))] == 0
 
 
+def test_a_target_that_is_gone_altogether_is_given_more_time():
+    """Where nothing of a target is left, as after a move, its series are missed two answers later."""
+    up, depth, other = (
+        pod(name, "a", job="x", instance=i) for name, i in (("up", "1"), ("q", "1"), ("up", "2"))
+    )
+    w = World(up, depth, other)
+    w.run(100)
+    w.keys = (up, other)
+    w.run(2)
+    assert [a.series_id for a in w.anomalies()] == [depth.id]
+    w.keys = (other,)
+    w.run(3)
+    assert len(w.anomalies()) == 1
+    w.run(1)
+    assert [a.series_id for a in w.anomalies()] == [depth.id, up.id]
+
+
 def test_what_is_not_known_yet_is_not_missed():
     """A series that was there for a few ticks only may go."""
     w = World(A, B)
@@ -156,7 +175,7 @@ def test_where_coming_and_going_is_usual_only_the_long_lived_are_missed():
     w.run(720)
     assert w.anomalies() == []
     w.keys = (pod("requests", "job", job="last"),)
-    w.run(2)
+    w.run(4)
     assert [a.series_id for a in w.anomalies()] == [A.id]
 
 
