@@ -57,6 +57,7 @@ def record(address: str, job: str, seconds: int) -> Recording:
 
 def tile_back(directory: Path, recordings: list[Recording], now_s: int, days: int, fine_s: int) -> int:
     """Backfill directory/data with `days` at 5 min, the last `fine_s` at 1 s; the number of samples."""
+    directory.mkdir(parents=True, exist_ok=True)
     fine_from = now_s - fine_s
     coarse = np.arange(now_s - days * DAY_S, fine_from, COARSE_S)
     times = np.concatenate([coarse - coarse % COARSE_S, np.arange(fine_from, now_s)])

@@ -1,0 +1,126 @@
+"""A running `trimtab up`, as a person would start it, and what its API says."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.servers import Server, answers, free_port, wait_for
+
+TRIMTAB = Path(sys.executable).with_name("trimtab")
+READY_S = 120.0
+
+
+@dataclass
+class Engine(Server):
+    """The engine as a child process.
+
+    data   : its data folder; its settings and what it printed stand beside it
+    key    : the admin key that it wrote
+    """
+
+    data: Path = field(default_factory=Path)
+    key: str = ""
+    began: float = 0.0
+    ready_s: float = 0.0
+
+    def run(self) -> None:
+        """Start it, wait until it is ready, read its key."""
+        self.began = time.monotonic()
+        self.start(READY_S)
+        self.ready_s = time.monotonic() - self.began
+        self.key = (self.data / "admin.key").read_text().strip()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON of an API page."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        answer = httpx.get(
+            f"{self.url}/api/{path}", params=query, headers=headers, timeout=10, trust_env=False
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def every(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """All items of a list, page by page."""
+        items: list[dict[str, Any]] = []
+        after = None
+        while after is not None or not items:
+            page = self.get(path, limit=500, **query, **({"after": after} if after else {}))
+            items += page["items"]
+            after = page["next"]
+            if after is None:
+                break
+        return items
+
+    def source(self, name: str) -> dict[str, Any]:
+        """How one of its sources does."""
+        found: dict[str, Any] = next(s for s in self.get("status")["sources"] if s["name"] == name)
+        return found
+
+    def login_link(self) -> str:
+        """A link that logs a browser in."""
+        done = subprocess.run(
+            [TRIMTAB, "key", "login", "--config", self.data.parent / "trimtab.yaml"],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+
+@contextmanager
+def trimtab_up(directory: Path, settings: dict[str, Any], more: Sequence[str] = ()) -> Iterator[Engine]:
+    """`trimtab up` with these settings, its data in directory/data, ready."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port, data, config = free_port(), directory / "data", directory / "trimtab.yaml"
+    general = {"data_dir": str(data), **settings.get("settings", {})}
+    config.write_text(yaml.safe_dump({**settings, "settings": general, "api": {"port": port}}))
+    engine = Engine(
+        argv=[str(TRIMTAB), "up", "--config", str(config), *more], port=port, log=directory / "trimtab.log",
+        ready=answers(f"http://127.0.0.1:{port}/api/health/ready"), data=data,
+    )  # fmt: skip
+    try:
+        engine.run()
+        yield engine
+    finally:
+        engine.stop()
+
+
+@contextmanager
+def busy_core(core: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`yes` on one core."""
+    hog = subprocess.Popen(["taskset", "-c", str(core), "yes"], stdout=subprocess.DEVNULL)
+    try:
+        yield hog
+    finally:
+        hog.kill()
+        hog.wait(10)
+
+
+def until(check: Any, timeout_s: float) -> Any:
+    """What `check()` gives as soon as it gives something; fails when time is over."""
+    found: list[Any] = []
+
+    def asked() -> bool:
+        found[:] = [check()]
+        return bool(found[0])
+
+    wait_for(asked, timeout_s)
+    return found[0]
+
+
+def seconds(iso: str) -> float:
+    """Unix time of an API time."""
+    return datetime.fromisoformat(iso).timestamp()
+
+
+def cores() -> list[int]:
+    """Cores that this process may use."""
+    return sorted(os.sched_getaffinity(0))

@@ -1,0 +1,38 @@
+"""A first start that watches this machine, as a stranger sees it."""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.acceptance.engine import trimtab_up, until
+from tests.browser.conftest import DESK, browser  # noqa: F401 - a fixture is found by its name
+
+pytestmark = pytest.mark.acceptance
+SHOWN_S, SCORED_S = 30.0, 300.0
+
+
+@pytest.mark.parametrize("interval", ["1s", pytest.param("5s", marks=pytest.mark.trials)])
+def test_a_stranger_sees_this_machine(tmp_path, browser: Browser, interval):  # noqa: F811 - the fixture
+    """Within 30 s the page shows each series with score or learning time; scores come within 5 min."""
+    settings = {"sources": {"host": {"interval": interval}}}
+    with trimtab_up(tmp_path, settings) as engine:
+        ready = time.monotonic()
+        page = browser.new_context(viewport=DESK).new_page()
+        page.goto(engine.login_link())
+        page.goto(f"{engine.url}/#/series")
+        rows = page.locator(".series-row")
+        expect(rows.first).to_be_visible(timeout=SHOWN_S * 1000)
+        shown = engine.get("series", limit=1)["total"]
+        assert shown >= 20
+        told = rows.all_inner_texts()
+        assert time.monotonic() - ready < SHOWN_S
+        assert len(told) >= min(shown, 20)
+        assert [row for row in told if not re.search(r"learning, about|\d", row)] == []
+        until(lambda: _scored(engine) >= 0.8 * shown, SCORED_S - (time.monotonic() - engine.began))
+        expect(page.locator(".series-row", has_text="learning").first).to_be_hidden(timeout=10_000)
+
+
+def _scored(engine) -> int:
+    return sum(row["anomaly_score"] is not None for row in engine.every("series"))
