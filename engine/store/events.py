@@ -48,10 +48,14 @@ class EventStore:
 
         Raises NewerStateError, LockedError where a newer epoch holds, StoreError.
         """
-        self.database.migrate(self.now())
-        self.database.check()
-        if self.epoch is not None:
-            self._take(self.epoch)
+        try:
+            self.database.migrate(self.now())
+            self.database.check()
+            if self.epoch is not None:
+                self._take(self.epoch)
+        except BaseException:
+            self.database.close()
+            raise
         return self
 
     def highest_epoch(self) -> int:

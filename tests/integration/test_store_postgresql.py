@@ -1,0 +1,78 @@
+"""The event store on a real PostgreSQL: the same promises, by the same statements."""
+
+import itertools
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from tests.fakes import FakeClock
+from tests.nouns import anomaly_of
+from tests.postgresql import start_postgresql
+from tests.store_contract import CPU, EventStoreContract, ulid
+from trimtab.engine.errors import LockedError, NewerStateError, StoreError
+from trimtab.engine.store import open_store, tables
+from trimtab.engine.store.database import Database
+
+NUMBER = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server():
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'trimtab[postgresql]'")
+    with start_postgresql() as url:
+        yield url
+
+
+@pytest.fixture
+def url(server):
+    name = f"test_{next(NUMBER)}"
+    admin = sa.create_engine(Database(server).address, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return server.removesuffix("postgres") + name
+
+
+class TestPostgresqlStore(EventStoreContract):
+    """All of the contract; `url` is a fresh database of the server."""
+
+
+def test_the_newest_engine_takes_over(url):
+    """Each start gets a larger epoch; the engine before can write no more."""
+    first = open_store(url, FakeClock().now)
+    second = open_store(url, FakeClock().now)
+    assert (first.epoch, second.epoch) == (1, 2)
+    with pytest.raises(LockedError, match="taken over"):
+        first.save_anomaly(anomaly_of(CPU, ulid(1)))
+    second.save_anomaly(anomaly_of(CPU, ulid(1)))
+    first.close()
+    second.close()
+
+
+def test_the_revisions_lead_to_the_tables_of_the_code(url):
+    """On PostgreSQL, too."""
+    open_store(url, FakeClock().now).close()
+    engine = sa.create_engine(Database(url).address)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+def test_newer_tables_are_refused(url):
+    """Nothing is changed."""
+    store = open_store(url, FakeClock().now)
+    with store.database.writing() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0099'"))
+    store.close()
+    with pytest.raises(NewerStateError, match="0099"):
+        open_store(url, FakeClock().now)
+
+
+def test_a_server_that_is_away_is_told_without_the_password():
+    """With what to look at."""
+    with pytest.raises(StoreError, match="look whether the database server runs") as refused:
+        open_store("postgresql://tester:hunter22@127.0.0.1:1/postgres", FakeClock().now)
+    assert "hunter22" not in str(refused.value)
