@@ -112,11 +112,12 @@ class TickLog:
     def _begin_segment(self, time_ns: int) -> None:
         self.close()
         make_folder(self.folder)
-        segments = self.segments()
         if not self._checked:
-            _cut_torn_tails(segments)
+            _cut_torn_tail(self.segments())
             self._checked = True
-        self._bound(segments)
+        segments = self.segments()
+        with told_as_store_errors("bound the log of ticks in", self.folder):
+            self._bound(segments)
         number = 1 + (int(segments[-1].name.split("-")[1]) if segments else 0)
         path = self.folder / f"ticks-{number:08d}-{time_ns}.log"
         with told_as_store_errors("make", path):
@@ -214,7 +215,7 @@ def _refuse_newer(head: bytes, path: Path) -> None:
         )
 
 
-def _cut_torn_tails(segments: Sequence[Path]) -> None:
+def _cut_torn_tail(segments: Sequence[Path]) -> None:
     """Remove what follows the last whole record of the newest segment, the one that was being written."""
     if not segments:
         return
