@@ -246,7 +246,7 @@ class LiveClient:
             ) from error
         except httpx.InvalidURL as error:
             raise SettingsError(f"sources.prometheus.url: {_reason(error)}") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # a TLS alert comes as it is
             raise SourceError(
                 f"cannot reach {self.server}: {_reason(error)}; check that it runs and sources.prometheus.url"
             ) from error

@@ -31,7 +31,9 @@ _LOOK_SERIES = 3000
 _ENOUGH_SAMPLES = 10
 _ENOUGH_RISES = 3
 _RESTART_RATIO = 0.1
-"""A fall to less than this share is a restart."""
+"""A fall to less than this share may be a restart ..."""
+_RISES_A_RESTART = 20
+"""... where it is rare; what fills and drains is a gauge."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w|y)")
 _DURATIONS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 
@@ -176,12 +178,15 @@ def _watch_growth(library: Recorded, selector: str, names: Sequence[str], now: i
     rows = library.ranges(f"{{{selector},{name_matcher(names)}}}", end - _LOOK_BACK_S * NS, end, _LOOK_STEP_S)
     longest: dict[str, int] = {}
     rises: dict[str, int] = {}
-    falls: set[str] = set()
+    never: set[str] = set()
     for row in rows:
         name = row["metric"]["__name__"]
         values = [float(v) for _, v in row.get("values", ())]
+        rose = sum(b > a for a, b in pairwise(values))
         longest[name] = max(longest.get(name, 0), len(values))
-        rises[name] = max(rises.get(name, 0), sum(b > a for a, b in pairwise(values)))
-        if any(_RESTART_RATIO * a < b < a or not a.is_integer() for a, b in pairwise(values)):
-            falls.add(name)
-    return {n: n not in falls and rises[n] >= _ENOUGH_RISES for n in rises if longest[n] >= _ENOUGH_SAMPLES}
+        rises[name] = max(rises.get(name, 0), rose)
+        falls = [(a, b) for a, b in pairwise(values) if b < a]
+        restarted = len(falls) * _RISES_A_RESTART <= rose and all(b <= _RESTART_RATIO * a for a, b in falls)
+        if not restarted or not all(value.is_integer() for value in values):
+            never.add(name)
+    return {n: n not in never and rises[n] >= _ENOUGH_RISES for n in rises if longest[n] >= _ENOUGH_SAMPLES}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 LOCAL = "http://localhost:9090"
@@ -35,6 +36,8 @@ async def _get(url: str, path: str) -> bytes:
         return bytes(answer)
     finally:
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 def _is_prometheus(answer: bytes) -> bool:

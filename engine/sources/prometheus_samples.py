@@ -31,7 +31,7 @@ class Samples:
     @property
     def lasts(self) -> Ints:
         """Index of the newest sample of each series, (n_runs,)."""
-        return np.append(self.starts[1:], len(self.values)) - 1
+        return np.append(self.starts, len(self.values))[1:] - 1
 
     @property
     def slot_of_sample(self) -> Ints:

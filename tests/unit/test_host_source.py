@@ -185,7 +185,7 @@ def test_never_more_than_three_times_the_size():
 
 
 def test_scan_reads_every_process(tmp_path):
-    """Names with brackets and blanks are read, kernel threads share a name, vanished ones are no error."""
+    """Odd names are read, kernel threads share a name, a process that has ended is no error."""
     stat = "{pid} ({name}) S {parent}" + " 0" * 9 + " 150 50 0 0 0 0 0 0 1000 0 3 0\n"
     for pid, name, parent in ((1, "init", 0), (2, "kthreadd", 0), (9, "kworker/0:1", 2), (77, "a (b) c", 1)):
         (tmp_path / str(pid)).mkdir()
@@ -207,7 +207,7 @@ def test_scan_without_proc_finds_this_process():
 
 
 def test_dear_looks_are_rare_and_honest(monkeypatch):
-    """Where a look costs much, the next comes later, and its samples keep the time at which they were true."""
+    """Where a look is dear the next comes later, and samples keep the time at which they were true."""
     now_s, spent_s = [100.0], count(0.0, 0.05)
     monkeypatch.setattr("trimtab.engine.sources.host.time.monotonic", lambda: now_s[0])
     monkeypatch.setattr("trimtab.engine.sources.host.time.thread_time", lambda: next(spent_s))

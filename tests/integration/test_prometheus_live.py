@@ -1,0 +1,241 @@
+"""The Prometheus source against a real Prometheus, node exporter and exporters of the test's own."""
+
+import asyncio
+import math
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import numpy as np
+import pytest
+
+from tests.servers import (
+    PASSWORD,
+    backfill,
+    certificates,
+    start_exporter,
+    start_node_exporter,
+    start_prometheus,
+    wait_for,
+)
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.errors import SourceError
+from trimtab.engine.settings import BasicAuth, Prometheus, Tls
+from trimtab.engine.sources.prometheus import PrometheusSource
+from trimtab.engine.sources.prometheus_local import find_local_prometheus
+
+METRICS = """# TYPE requests_total counter
+requests_total {n}
+# TYPE depth gauge
+depth 7
+# TYPE lag_seconds histogram
+lag_seconds_bucket{{le="0.1"}} {n}
+lag_seconds_bucket{{le="+Inf"}} {n}
+lag_seconds_sum {n}
+lag_seconds_count {n}
+"""
+
+
+@asynccontextmanager
+async def watching(server, within_s=30.0, **settings):
+    """A source of that server on the real clock, opened as the engine does it: until it succeeds."""
+    source = PrometheusSource(Prometheus(url=server.url, **settings), SystemClock())
+    end, problem = time.monotonic() + within_s, "not tried"
+    try:
+        while problem:
+            assert time.monotonic() < end, problem
+            try:
+                await source.open()
+                problem = ""
+            except SourceError as error:
+                problem = str(error)
+                await asyncio.sleep(0.2)
+        yield source
+    finally:
+        await source.close()
+
+
+def shown(reading):
+    """(metric, job) -> value; of several series the last."""
+    return {
+        (key.metric, dict(key.labels).get("job")): value
+        for key, value in zip(reading.keys, reading.values.tolist(), strict=True)
+    }
+
+
+def key_of(reading, metric, job):
+    """The first series of that metric and job."""
+    return next(k for k in reading.keys if (k.metric, dict(k.labels).get("job")) == (metric, job))
+
+
+async def until(source, done, within_s=30.0):
+    """Read until a reading is as it should be; None stands for a read that failed."""
+    end = time.monotonic() + within_s
+    while True:
+        try:
+            reading = await source.read()
+        except SourceError:
+            reading = None
+        if done(reading):
+            return reading
+        assert time.monotonic() < end, f"not so within {within_s} s: {reading}"
+        await asyncio.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory):
+    """A Prometheus that scrapes itself and a node exporter each second."""
+    folder = tmp_path_factory.mktemp("stand")
+    with start_node_exporter(folder / "node") as node, start_prometheus(folder / "prometheus") as server:
+        server.set_targets({"node": [node.address], "prometheus": [server.address]})
+        wait_for(lambda: len(server.query("count_over_time(up[10s]) > 2")) == 2, 30)
+        yield server
+
+
+async def test_finds_and_reads_what_a_real_server_has(stand):
+    """Discovery, metadata, types, units and rates against the real thing."""
+    async with watching(stand) as source:
+        reading = await until(source, lambda r: r is not None and len(r.keys) > 500)
+        values = shown(reading)
+        assert source.interval_s == 1.0
+        assert reading.complete
+        assert values["up", "node"] == 1.0
+        assert values["node_memory_MemTotal_bytes", "node"] > 1e8
+        idle = [
+            value
+            for key, value in zip(reading.keys, reading.values, strict=True)
+            if key.metric == "node_cpu_seconds_total" and dict(key.labels)["mode"] == "idle"
+        ]
+        assert all(0 <= value <= 1.5 for value in idle)
+        memory = key_of(reading, "node_memory_MemTotal_bytes", "node")
+        assert (source.info(memory).unit, source.info(memory).kind) == ("B", "gauge")
+        assert source.info(memory).help
+        assert not any(key.metric.endswith(("_bucket", "_sum", "_info")) for key in reading.keys)
+        assert ("prometheus_http_request_duration_seconds_p99", "prometheus") in values
+        ages_s = (reading.time - reading.times) / 1e9
+        assert -1 < ages_s.min() < ages_s.max() < 4
+
+
+async def test_a_counter_that_restarts_has_no_rate_over_the_restart(tmp_path):
+    """Through a real scrape a reset is NaN, never a spike or a negative rate, and known again after it."""
+    with start_exporter(METRICS.format(n=1000)) as exporter, start_prometheus(tmp_path) as server:
+        server.set_targets({"mine": [exporter.address]})
+        async with watching(server) as source:
+            await until(source, lambda r: r is not None and shown(r).get(("requests_total", "mine")) == 0.0)
+            seen = []
+            for n in (1010, 1020, 3, 13, 23, 33):
+                exporter.text = METRICS.format(n=n)
+                await asyncio.sleep(1.0)
+                reading = await source.read()
+                seen.append(shown(reading)["requests_total", "mine"])
+    known = [rate for rate in seen if not math.isnan(rate)]
+    assert len(known) < len(seen)
+    assert all(0 <= rate <= 25 for rate in known), seen
+    assert shown(reading)["depth", "mine"] == 7.0
+
+
+async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_path):
+    """Series of a target that is down are missing within 3 intervals; its successor is known as one."""
+    metrics = "# TYPE x gauge\nx 3\n"
+    with start_exporter(metrics) as stays, start_prometheus(tmp_path) as server:
+        async with AsyncExitStack() as stack:
+            with start_exporter(metrics) as dies:
+                server.set_targets({"app": [dies.address], "other": [stays.address]})
+                wait_for(lambda: len(server.query("count_over_time(x[10s]) > 2")) == 2, 30)
+                source = await stack.enter_async_context(watching(server))
+                gone = key_of(await source.read(), "x", "app")
+            ended = time.monotonic()
+            reading = await until(source, lambda r: r is not None and gone not in r.keys)
+            assert time.monotonic() - ended < 3.0
+            assert reading.complete
+            other = key_of(reading, "x", "other")
+            with start_exporter(metrics) as successor:
+                server.set_targets({"app": [successor.address], "other": [stays.address]})
+                reading = await until(source, lambda r: r is not None and ("x", "app") in shown(r))
+            assert source.replaced(gone, key_of(reading, "x", "app"))
+            assert not source.replaced(gone, other)
+
+
+async def test_a_prometheus_that_stops_is_unknown_and_comes_back_by_itself(tmp_path):
+    """Stopped: SourceError each time. Started again: readings, and no series is taken for gone meanwhile."""
+    with start_exporter(METRICS.format(n=5)) as exporter, start_prometheus(tmp_path) as server:
+        server.set_targets({"mine": [exporter.address], "self": [server.address]})
+        wait_for(lambda: len(server.query("count_over_time(up[10s]) > 2")) == 2, 30)
+        async with watching(server) as source:
+            before = (await source.read()).keys
+            server.stop()
+            for _ in range(3):
+                with pytest.raises(SourceError, match=f"cannot reach {server.url}"):
+                    await source.read()
+            server.start()
+            whole = await until(source, lambda r: r is not None and r.complete)
+            assert set(before) <= set(whole.keys)
+
+
+async def test_history_of_a_real_server_is_what_was_recorded(tmp_path):
+    """Backfilled samples come back: coarse for a day, fine for the last hour, as levels and rates."""
+    now = int(time.time()) // 15 * 15
+    fine = now // 300 * 300 - 7200
+    times = [*range(fine - 2 * 86_400, fine, 300), *range(fine, now + 1, 15)]
+    lines = ["# TYPE level gauge", *(f"level {t // 300 % 7} {t}" for t in times)]
+    lines += ["# TYPE work counter", *(f"work_total {3 * t} {t}" for t in times), "# EOF", ""]
+    backfill(tmp_path, "\n".join(lines))
+    windows = {"season_window": 86_400.0, "noise_window": 3600.0, "interval": 15.0}
+    with start_prometheus(tmp_path) as server:
+        async with watching(server, selector='{__name__=~"level|work_total"}', **windows) as source:
+            chunks = [chunk async for chunk in source.history(now * 1_000_000_000)]
+    assert [chunk.coarse for chunk in chunks] == [True, False]
+    for chunk in chunks:
+        column = {key.metric: chunk.values[:, i] for i, key in enumerate(chunk.keys)}
+        known = ~np.isnan(column["work_total"])
+        assert known.mean() > 0.95
+        np.testing.assert_allclose(column["work_total"][known], 3.0, rtol=1e-6)
+        known = ~np.isnan(column["level"])
+        recorded = chunk.times[known] // 1_000_000_000 // 300 % 7
+        np.testing.assert_array_equal(column["level"][known], recorded)
+
+
+async def test_tls_user_and_client_certificate_of_a_real_server(tmp_path):
+    """Own CA, basic authentication from a file, mutual TLS and a path prefix, for every kind of request."""
+    files = certificates(tmp_path / "certificates")
+    password = tmp_path / "password"
+    password.write_text(PASSWORD + "\n")
+    tls = Tls(ca_file=files.ca, cert_file=files.client_cert, key_file=files.client_key)
+    auth = BasicAuth(username="joe", password_file=password)
+    with (
+        start_exporter(METRICS.format(n=5)) as exporter,
+        start_prometheus(
+            tmp_path / "prometheus",
+            {"mine": [exporter.address]},
+            prefix="/team/prometheus",
+            web_config=files.web_config(tmp_path, "joe", mutual=True),
+            client={"verify": files.context(client=True), "auth": ("joe", PASSWORD)},
+        ) as server,
+    ):
+        short = {"noise_window": 60.0, "season_window": 600.0}
+        async with watching(server, tls=tls, basic_auth=auth, **short) as source:
+            reading = await until(source, lambda r: r is not None and ("depth", "mine") in shown(r))
+            assert [chunk async for chunk in source.history(reading.time)]
+        for settings, told in (
+            ({"tls": tls, "basic_auth": BasicAuth(username="joe")}, "refuses us"),
+            ({"tls": Tls(ca_file=files.ca), "basic_auth": auth}, "cannot reach"),  # no certificate of ours
+            ({"basic_auth": auth}, "cannot reach"),  # a CA that nobody knows
+        ):
+            await refused(Prometheus(url=server.url, **settings), told)
+
+
+async def refused(settings, told):
+    """Neither the library nor the live client gets in, and neither shows the password."""
+    source = PrometheusSource(settings, SystemClock())
+    with pytest.raises(SourceError, match=told) as caught:
+        await source.open()
+    with pytest.raises(SourceError, match=told) as live:
+        await source._client.query("up")
+    await source.close()
+    assert PASSWORD not in f"{caught.value!r}{live.value!r}"
+
+
+async def test_a_local_prometheus_is_found(stand):
+    """`trimtab up` knows a Prometheus when it meets one, in less than a second."""
+    begin = time.monotonic()
+    assert await find_local_prometheus(stand.url) == stand.url
+    assert time.monotonic() - begin < 1.0

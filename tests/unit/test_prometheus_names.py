@@ -1,0 +1,176 @@
+"""Selectors, kinds of metrics, the plan under the cap, quantiles, and what takes whose place."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.sources.prometheus_discovery import Scrapes, duration_s
+from trimtab.engine.sources.prometheus_layout import quantile_of_buckets
+from trimtab.engine.sources.prometheus_names import Kind, Meta, kind_of, make_plan, parse_selector
+from trimtab.engine.sources.prometheus_replaced import takes_place
+from trimtab.engine.types import SeriesKey
+
+
+@pytest.mark.parametrize(
+    ("text", "matchers"),
+    [
+        ('{__name__!=""}', '__name__!=""'),
+        ("up", '__name__="up"'),
+        ("up{job='x'}", '__name__="up",job="x"'),  # single quotes
+        (' up { job = "x" , a=~"b.*" , } ', '__name__="up",job="x",a=~"b.*"'),  # blanks, comma at the end
+        ('{a="}\\"{"}', 'a="}\\"{"'),  # braces and quotes inside a value
+        ('{a=`x"\\d`}', 'a="x\\"\\\\d"'),  # raw string
+        ("{a='it\\'s'}", 'a="it\'s"'),
+        ("{a!~'x',b!='y'}", 'a!~"x",b!="y"'),
+    ],
+)
+def test_selectors(text, matchers):
+    """Every way to write matchers is read and written out in one way."""
+    assert parse_selector(text) == matchers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "rate(x[5m])",
+        "x[5m]",
+        '{a="b"} or vector(1)',
+        '{a="\\d"}',
+        "{a}",
+        "up{a='b' c='d'}",
+        "{a=b}",
+    ],
+)
+def test_what_is_no_selector(text):
+    """Anything else is refused; nothing of it reaches a query."""
+    with pytest.raises(SettingsError, match=r"sources\.prometheus\.selector"):
+        parse_selector(text)
+
+
+TYPES = {
+    "h": Meta("histogram"), "s": Meta("summary"), "g_total": Meta("gauge"), "c": Meta("counter"),
+    "x_count": Meta("gauge"), "u": Meta("unknown"), "target": Meta("info"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("h_bucket", Kind.BUCKET), ("h_sum", Kind.NOTHING), ("h_count", Kind.COUNTER),
+        ("h_created", Kind.NOTHING), ("s", Kind.GAUGE), ("s_sum", Kind.NOTHING), ("s_count", Kind.COUNTER),
+        ("g_total", Kind.GAUGE),  # its type beats its name
+        ("c", Kind.COUNTER), ("c_total", Kind.COUNTER), ("c_created", Kind.NOTHING),
+        ("x_count", Kind.GAUGE), ("u", Kind.GAUGE), ("target_info", Kind.NOTHING),
+        ("q_bucket", Kind.BUCKET), ("q_sum", Kind.NOTHING), ("q_count", Kind.COUNTER),  # by their siblings
+        ("lone_bucket", Kind.COUNTER), ("lone_sum", Kind.COUNTER),
+        ("job:requests:rate5m", Kind.GAUGE),
+    ],
+)  # fmt: skip
+def test_kinds(name, kind):
+    """A metric is told by its type, its family's type, its siblings, then its name."""
+    assert kind_of(name, TYPES, {"q_bucket", "q_sum", "q_count"}) is kind
+
+
+def test_plan_keeps_what_is_watched_already():
+    """Under the cap metrics that are watched stay, though others come before them in the alphabet."""
+    counts = {"a": 3, "b": 3}
+    assert set(make_plan(counts, dict.fromkeys(counts, 15.0), {}, 5).kinds) == {"a"}
+    plan = make_plan(counts, dict.fromkeys(counts, 15.0), {}, 5, watched=["b"])
+    assert (set(plan.kinds), plan.left_out) == ({"b"}, {"a": 3})
+
+
+def test_batches_hold_everything_once():
+    """Batches are small, part slow metrics from quick ones and our own names from others."""
+    counts = {f"m{i:03}": 10 for i in range(100)} | {"slow": 10, "yhat": 1}
+    scrape_s = {name: 60.0 if name == "slow" else 15.0 for name in counts}
+    batches = make_plan(counts, scrape_s, {}, 10_000).batches(max_series=200, max_names=15)
+    assert sorted(name for b in batches for name in b.names) == sorted(counts)
+    assert all(b.series <= 200 and len(b.names) <= 15 for b in batches)
+    assert [b.names for b in batches if b.scrape_s == 60.0] == [("slow",)]
+    assert [b.names for b in batches if b.own_names] == [("yhat",)]
+
+
+def plain_quantile(q, bounds, counts):
+    """histogram_quantile of PromQL, one histogram, with loops."""
+    for i in range(1, len(counts)):
+        counts[i] = max(counts[i], counts[i - 1])
+    total = counts[-1]
+    if not total > 0:
+        return float("nan")
+    at = next(i for i, count in enumerate(counts) if count >= q * total)
+    if at == len(bounds) - 1:
+        return bounds[-2]
+    if at == 0 and bounds[0] <= 0:
+        return bounds[0]
+    low, count_low = (bounds[at - 1], counts[at - 1]) if at else (0.0, 0.0)
+    return low + (bounds[at] - low) * (q * total - count_low) / (counts[at] - count_low)
+
+
+@given(
+    st.sampled_from([0.5, 0.99]),
+    st.lists(st.floats(0.001, 100), min_size=1, max_size=6, unique=True).map(sorted),
+    st.data(),
+)
+def test_quantiles_equal_their_plain_twin(q, bounds, data):
+    """Quantiles of many histograms at once are those of PromQL, one after the other."""
+    n = len(bounds) + 1
+    counts = data.draw(st.lists(st.lists(st.integers(0, 50), min_size=n, max_size=n), min_size=1, max_size=4))
+    upper = [*bounds, float("inf")]
+    got = quantile_of_buckets(q, np.array(upper), np.array(counts, np.float64))
+    np.testing.assert_allclose(got, [plain_quantile(q, upper, row) for row in counts], rtol=1e-9)
+
+
+def test_quantile_with_an_unknown_bucket_is_unknown():
+    """After a reset, when a bucket's growth is not known, the quantile is not either."""
+    upper = np.array([1.0, np.inf])
+    assert np.isnan(quantile_of_buckets(0.5, upper, np.array([[np.nan, 3.0], [0.0, 0.0]]))).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("15s", 15.0), ("1m30s", 90.0), ("500ms", 0.5), ("1h", 3600.0), ("", 0.0), ("x", 0.0)],
+)
+def test_durations(text, seconds):
+    """Durations as Prometheus writes them."""
+    assert duration_s(text) == seconds
+
+
+def test_the_interval_that_most_targets_have():
+    """The most frequent scrape interval is the common one, the shorter of two that are as frequent."""
+    targets = [
+        {"labels": {"job": "j", "instance": str(i)}, "scrapeInterval": each, "lastScrapeDuration": 0.2}
+        for i, each in enumerate(["1m", "15s", "15s", "30s"])
+    ]
+    assert Scrapes.of(targets).common_s == 15.0
+    assert Scrapes.of(targets[:2]).common_s == 15.0
+    assert Scrapes.of(targets).of_target["j", "0"] == (60.0, 0.2)
+    assert Scrapes.of([]).common_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gone", "came", "replaced"),
+    [
+        ({"job": "a", "pod": "web-1"}, {"job": "a", "pod": "web-2"}, True),
+        ({"job": "a", "instance": "h1:80"}, {"job": "a", "instance": "h2:80"}, True),
+        ({"job": "a", "instance": "h1:80"}, {"job": "b", "instance": "h1:80"}, False),
+        ({"id": "/kubepods/1", "name": "x"}, {"id": "/kubepods/2", "name": "x"}, True),
+        ({"replica_set": "web-5d8f7c9b6d"}, {"replica_set": "web-7c6b5f4d9"}, True),  # a hash at its end
+        ({"set": "web-5d8f7c9b6d"}, {"set": "db-7c6b5f4d9"}, False),
+        ({"core": "0"}, {"core": "1"}, False),
+        ({"color": "blue"}, {"color": "green"}, False),
+        ({"path": "/a"}, {"path": "/b"}, False),
+        ({"pod": "a"}, {"pod": "b", "zone": "c"}, False),  # other labels
+        ({"pod": "a"}, {"pod": "a"}, False),  # the same series
+        ({"device": "sda1"}, {"device": "sda2"}, False),
+        ({"le_region": "eu-west-1"}, {"le_region": "eu-west-2"}, False),
+    ],
+)
+def test_what_takes_whose_place(gone, came, replaced):
+    """Same metric and labels but for pod, instance, id and hash-like names."""
+    pair = [SeriesKey.of("prometheus", "m", labels) for labels in (gone, came)]
+    assert takes_place(*pair) is replaced
+    assert not takes_place(pair[0], SeriesKey.of("prometheus", "other", came))
