@@ -1,0 +1,90 @@
+"""kill -9 at random moments: what was acknowledged is there, and the store is whole."""
+
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from tests.nouns import START
+from tests.store_child import KEYS, log_ticks, tick_values, write_anomalies
+from tests.store_contract import ulid
+from trimtab.engine.store import open_store
+from trimtab.engine.store.snapshots import FolderSnapshots
+
+KILLS = int(os.environ.get("TRIMTAB_KILLS", "20"))
+LONGEST_LIFE_S = 0.12
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """Children that need not import anything: they are forked from a server that has."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.store_child", "trimtab.engine.store.events"])
+    return context
+
+
+def killed(forks, work, folder, first, chance):
+    """Run a child, kill it at a random moment after its first word; what it acknowledged."""
+    here, there = forks.Pipe(duplex=False)
+    child = forks.Process(target=work, args=(folder, first, there))
+    child.start()
+    there.close()
+    assert here.poll(60), "the child never began"
+    end = time.monotonic() + chance.uniform(0, LONGEST_LIFE_S)
+    told = []
+    while (left := end - time.monotonic()) > 0 and here.poll(left):
+        told.append(here.recv())
+    os.kill(child.pid, signal.SIGKILL)
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    try:
+        while here.poll(0):
+            told.append(here.recv())
+    except EOFError:
+        here.close()
+    return told
+
+
+def test_no_acknowledged_anomaly_is_lost(forks, tmp_path):
+    """Neither its opening nor its closing, over many kills of one store; integrity is ok each time."""
+    chance, opened, closed, first = random.Random(7), set(), set(), 0
+    for _ in range(KILLS):
+        told = killed(forks, write_anomalies, tmp_path, first, chance)
+        opened |= {number for number, is_closed in told if not is_closed}
+        closed |= {number for number, is_closed in told if is_closed}
+        first = max(opened) + 10
+        with closing(sqlite3.connect(tmp_path / "trimtab.db")) as raw:
+            assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    store = open_store(tmp_path, time.time_ns)
+    found = {anomaly.id: anomaly.end for anomaly in store.anomalies(limit=1_000_000)}
+    store.close()
+    assert {ulid(number) for number in opened} <= set(found)
+    assert all(found[ulid(number)] == START + number for number in closed)
+    assert store.epoch == KILLS + 1
+    assert len(opened) > KILLS
+
+
+def test_no_logged_tick_is_lost(forks, tmp_path):
+    """The newest whole snapshot and the ticks since it reach to the last acknowledged one, without a gap."""
+    chance, first = random.Random(8), 0
+    for _ in range(KILLS):
+        told = killed(forks, log_ticks, tmp_path, first, chance)
+        newest = max(number for number, _ in told)
+        saved = max((number for number, is_snapshot in told if is_snapshot), default=-1)
+        snapshots = FolderSnapshots(tmp_path / "state").open()
+        loaded = snapshots.load("host")
+        since = -1 if loaded is None else loaded[2]["number"]
+        assert since >= saved
+        assert loaded is None or (loaded[1]["sum"] == since).all()
+        ticks = list(snapshots.ticks_since("host"))
+        numbers = [tick[0] - START for tick in ticks]
+        assert numbers == list(range(since + 1, since + 1 + len(numbers)))
+        assert newest in {since, *numbers}
+        assert all(tick == (START + n, KEYS, tick_values(n)) for n, tick in zip(numbers, ticks, strict=True))
+        first = max([since, *numbers]) + 1
+    assert first > KILLS
