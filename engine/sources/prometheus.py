@@ -18,12 +18,13 @@ import structlog
 from trimtab.engine.errors import SourceError
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Prometheus
-from trimtab.engine.sources.prometheus_client import Answer, Credentials, LiveClient, check_address
+from trimtab.engine.sources.prometheus_client import Credentials, LiveClient, check_address
 from trimtab.engine.sources.prometheus_discovery import Found, Recorded, Scrapes, discover, duration_s
 from trimtab.engine.sources.prometheus_history import HistoryReader
 from trimtab.engine.sources.prometheus_names import make_plan, parse_selector
 from trimtab.engine.sources.prometheus_queries import QueryResults
 from trimtab.engine.sources.prometheus_replaced import takes_place
+from trimtab.engine.sources.prometheus_samples import Samples
 from trimtab.engine.sources.prometheus_watch import Seen, Watch
 from trimtab.engine.sources.rates import NS
 from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey
@@ -32,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_INTERVAL_S = 15.0
 REDISCOVER_S = 120.0
-SERIES_PER_QUERY = 3000
+SERIES_PER_QUERY = 2000
 _SETTLING_INTERVALS = 3
 _DISCOVERY_TIMEOUT_S = 30.0
 _AT_ONCE = 2
@@ -147,10 +148,9 @@ class PrometheusSource:
     async def _read(self) -> Reading:
         watch = self._watch
         expressions = watch.queries(self._selector, SERIES_PER_QUERY)
-        answers = await self._ask_all(expressions)
-        rows = [_matrix(self._client.server, answer.data) for answer in answers]
-        server_time = min((answer.server_time for answer in answers), default=0)
-        seen = watch.take(rows, server_time)
+        answers = await self._ask_all(watch, expressions)
+        server_time = min((at for _, at in answers), default=0)
+        seen = watch.take([samples for samples, _ in answers], server_time)
         if expressions and not seen.fresh:
             raise SourceError(
                 f"{self._client.server} answers without a fresh sample of {len(watch.plan.kinds)} metrics; "
@@ -159,12 +159,17 @@ class PrometheusSource:
         self._server_now = max(self._server_now, server_time or self._clock.now())
         return self._reading(seen, complete=await self._is_complete(seen.keys))
 
-    async def _ask_all(self, expressions: Sequence[str]) -> list[Answer]:
+    async def _ask_all(self, watch: Watch, expressions: Sequence[str]) -> list[tuple[Samples, int]]:
+        """Samples and server time of each, and the user's queries beside them.
+
+        Each answer is taken apart when it comes, so that no other work waits long.
+        """
         gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def ask(expression: str) -> Answer:
+        async def ask(expression: str) -> tuple[Samples, int]:
             async with gate:
-                return await self._client.query(expression)
+                answer = await self._client.query(expression)
+                return watch.samples(_matrix(self._client.server, answer.data)), answer.server_time
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -1,6 +1,6 @@
 """Samples of an answer as arrays."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -61,6 +61,19 @@ def samples_of(rows: Iterable[Mapping[str, Any]], slot_of: Callable[[Mapping[str
         values.extend(map(float, map(_value, points)))
     return Samples(
         np.array(slots, np.int64), np.array(starts, np.int64), np.array(values, np.float64), to_ns(times)
+    )
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """The samples of several answers as one."""
+    if len(parts) == 1:
+        return parts[0]
+    before = np.cumsum([0, *(len(part.values) for part in parts)])
+    return Samples(
+        np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(p.starts + n for p, n in zip(parts, before, strict=False))]),
+        np.concatenate([np.empty(0), *(part.values for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.times for part in parts)]),
     )
 
 

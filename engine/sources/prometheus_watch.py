@@ -1,8 +1,7 @@
 """What is watched of a Prometheus, and what an answer says of it at one moment. No I/O."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from trimtab.engine.sources.prometheus_discovery import Scrapes
 from trimtab.engine.sources.prometheus_layout import Layout
 from trimtab.engine.sources.prometheus_names import Batch, Kind, Plan, name_matcher
-from trimtab.engine.sources.prometheus_samples import Samples, samples_of
+from trimtab.engine.sources.prometheus_samples import Samples, joined, samples_of
 from trimtab.engine.sources.rates import NS, rates_of_runs
 from trimtab.engine.types import Floats, Ints, SeriesKey
 from trimtab.models.contracts import Bools
@@ -70,9 +69,13 @@ class Watch:
         own = ',for=""' if batch.own_names else ""
         return f"{{{selector},{name_matcher(batch.names)}{own}}}[{round(window_s * 1000)}ms]"
 
-    def take(self, answers: Iterable[Iterable[Mapping[str, Any]]], server_time: int) -> Seen:
-        """What the answers to `queries` say. server_time : int64 ns, 0 = by the newest sample."""
-        samples = samples_of(chain.from_iterable(answers), self.layout.slot)
+    def samples(self, rows: Iterable[Mapping[str, Any]]) -> Samples:
+        """The samples of an answer to one of `queries`; series that are new get their place."""
+        return samples_of(rows, self.layout.slot)
+
+    def take(self, answers: Sequence[Samples], server_time: int) -> Seen:
+        """What the answers to all of `queries` say. server_time : int64 ns, 0 = by the newest samples."""
+        samples = joined(answers)
         self._grow()
         level = np.full(self.layout.n_raw, np.nan)
         rate = np.full(self.layout.n_raw, np.nan)
@@ -142,6 +145,7 @@ class Watch:
 
     def successor(self, plan: Plan, scrapes: Scrapes, now: int) -> "Watch":
         """A watch by a newer plan that knows what this one knows; long unseen series are dropped."""
+        self._grow()  # a read may be under way
         parked = {n: k for n, k in self.layout.kinds.items() if n in plan.left_out}
         other = Watch(plan, scrapes, self.tick_s, self.cap, parked)
         kept = []
