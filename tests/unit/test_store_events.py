@@ -23,9 +23,11 @@ class TestEventStore(EventStoreContract):
     def url(self, tmp_path):
         if GIVEN_URL is None:
             return f"sqlite:///{tmp_path}/events.db"
-        with Database(GIVEN_URL).writing() as connection:
+        given = Database(GIVEN_URL)
+        with given.writing() as connection:
             tables.metadata.drop_all(connection)
             connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+        given.close()
         return GIVEN_URL
 
 
