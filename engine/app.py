@@ -138,7 +138,7 @@ class Engine:
         """Everything that the loops work with; it ends in the opposite order."""
         from trimtab.engine.store.snapshots import FolderSnapshots
 
-        snapshots = FolderSnapshots(self.settings.settings.data_dir / "state")
+        snapshots = FolderSnapshots(self.settings.settings.data_dir / "state").open()
         stack.callback(_closed, snapshots.close)
         score_log = building.score_log(self.settings, self.clock)
         stack.callback(_closed, score_log.close)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from trimtab.engine.errors import SourceError, StoreError
+from trimtab.engine.errors import NewerStateError, SourceError, StoreError
 from trimtab.engine.keeping import Keeper
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import clean_text
@@ -43,10 +43,12 @@ def recover(keeper: Keeper, fresh: "Callable[[], Senses]") -> Start:
     """Go on from the newest snapshot and the ticks since, through the same code as live.
 
     Scores and anomalies of those ticks are kept once more, under the same times and ids. What cannot be
-    used is said, and sensing starts afresh.
+    used is said, and sensing starts afresh. Raises NewerStateError where a newer Trimtab wrote it.
     """
     try:
         start, told = _replayed(keeper, fresh())
+    except NewerStateError:
+        raise
     except (StateError, StoreError) as error:
         log.warning("starting afresh: stored state is of no use", source=keeper.source, error=str(error))
         start, told = Start(fresh(), going_on=False), {}

@@ -21,6 +21,8 @@ QUIET_TICKS = 5
 FEW = 8
 """With fewer peaks than this there is no fit: ranks, and a Pareto tail of index FEW_INDEX."""
 FEW_INDEX = 3.0
+CAUTION = 4.0
+"""Tails are taken for at least as heavy as CAUTION / sqrt(samples seen) while the past is short."""
 UPPER = 0.85
 """The upper part of a statistic starts at this quantile."""
 FLOOR = -200.0
@@ -43,7 +45,13 @@ def fields(channels: int) -> dict[str, Field]:
 
 
 @njit(cache=True)
-def fit_tail(top, count, prior_shape, prior_weight):
+def least_shape(seen):
+    """How heavy a tail must be assumed after so many samples."""
+    return min(CAUTION / math.sqrt(max(seen, 1.0)), 0.5)
+
+
+@njit(cache=True)
+def fit_tail(top, count, seen, prior_shape, prior_weight):
     """Shape and scale of the excesses of top[1:count] over top[0]; (nan, nan) where they are too few.
 
     top : ascending in [0, count)
@@ -65,7 +73,7 @@ def fit_tail(top, count, prior_shape, prior_weight):
     gap = b0 - 2.0 * b1
     shape = 2.0 - b0 / gap if gap > 0.0 else 0.9
     shape = (k * shape + prior_weight * prior_shape) / (k + prior_weight)
-    shape = min(max(shape, 0.0), 0.9)
+    shape = min(max(shape, least_shape(seen)), 0.9)
     return shape, b0 * (1.0 - shape)
 
 
@@ -78,7 +86,8 @@ def log_rate(top, count, seen, shape, scale, s):
     high = float(top[count - 1])
     if not scale > 0.0:
         if s > high:
-            reach = -FEW_INDEX * math.log(s / high) if high > 0.0 else 0.0
+            index = min(FEW_INDEX, 1.0 / least_shape(seen))
+            reach = -index * math.log(s / high) if high > 0.0 else 0.0
             return max(reach - math.log(seen + 1.0), FLOOR)
         above = 1
         while above < count and float(top[count - 1 - above]) >= s:
@@ -100,7 +109,8 @@ def level_at(top, count, seen, shape, scale, log_p):
         return math.nan
     high = float(top[count - 1])
     if not scale > 0.0:
-        return high * math.exp(max(-math.log(seen + 1.0) - log_p, 0.0) / FEW_INDEX)
+        index = min(FEW_INDEX, 1.0 / least_shape(seen))
+        return high * math.exp(max(-math.log(seen + 1.0) - log_p, 0.0) / index)
     drop = math.log((count - 1.0) / (seen + 1.0)) - log_p
     if drop <= 0.0:
         return float(top[0])
@@ -189,4 +199,4 @@ def learn_tail(
         count[c] = thin(top[c], count[c])
         changed = True
     if changed:
-        shape[c], scale[c] = fit_tail(top[c], count[c], prior_shape, prior_weight)
+        shape[c], scale[c] = fit_tail(top[c], count[c], seen[c], prior_shape, prior_weight)
