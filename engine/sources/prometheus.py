@@ -88,11 +88,13 @@ class PrometheusSource:
 
     async def open(self) -> None:
         """Find what there is. Raises SourceError where the server does not answer whole, or has nothing."""
+        self._client.prepare()
         await check_address(self._client.server)
         found = await asyncio.to_thread(self._discover)
         if self._settings.interval is None:
             self.interval_s = found.scrapes.common_s or await self._configured_interval_s()
-        self._adopt(found)
+        self._found = found
+        self._take_over(self._watch_of(found))
         if not self._watch.plan.kinds and not self._settings.queries:
             raise SourceError(
                 f"{self._client.server} has no series that match {self._settings.selector!r}; does it "
@@ -104,18 +106,20 @@ class PrometheusSource:
         with self._library() as library:
             return discover(library, self._selector, self._clock.now(), self._found)
 
-    def _adopt(self, found: Found) -> None:
-        """Watch what was found, and go on with what is watched already."""
+    def _watch_of(self, found: Found) -> Watch:
+        """What is to be watched now, going on with what is watched already. Takes a while."""
         before = self._watch
         plan = make_plan(
             found.counts, found.scrape_s, found.metadata, self._max_series,
             watched=before.plan.kinds, undecided=found.undecided,
         )  # fmt: skip
-        self._found = found
-        if before.tick_s == self.interval_s:
-            self._watch = before.successor(plan, found.scrapes, self._server_now)
-        else:
-            self._watch = Watch(plan, found.scrapes, self.interval_s, self._max_series)
+        if before.tick_s != self.interval_s:
+            return Watch(plan, found.scrapes, self.interval_s, self._max_series)
+        return before.successor(plan, found.scrapes, self._server_now)
+
+    def _take_over(self, watch: Watch) -> None:
+        watch.go_on_from(self._watch)
+        self._watch = watch
         self._rediscover_at = self._clock.now() + int(REDISCOVER_S * NS)
 
     async def _configured_interval_s(self) -> float:
@@ -236,13 +240,14 @@ class PrometheusSource:
 
     def _rediscover_when_due(self) -> None:
         running = self._rediscovery is not None and not self._rediscovery.done()
-        if self._watch.plan.kinds and not running and self._clock.now() >= self._rediscover_at:
+        if self._rediscover_at and not running and self._clock.now() >= self._rediscover_at:
             self._rediscover_at = self._clock.now() + int(REDISCOVER_S * NS)
             self._rediscovery = asyncio.create_task(self._rediscover())
 
     async def _rediscover(self) -> None:
         try:
-            self._adopt(await asyncio.to_thread(self._discover))
+            self._found = await asyncio.to_thread(self._discover)
+            self._take_over(await asyncio.to_thread(self._watch_of, self._found))
         except SourceError as error:
             log.warning("prometheus could not be looked at for new metrics", why=str(error))
 

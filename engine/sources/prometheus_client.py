@@ -209,6 +209,10 @@ class LiveClient:
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
 
+    def prepare(self) -> None:
+        """Load the TLS files. Raises SettingsError where they do not fit."""
+        self._made()
+
     async def query(self, expr: str) -> Answer:
         """An instant query at the server's own time. Raises SourceError."""
         return await self._ask("POST", "/api/v1/query", {"query": expr})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import structlog
 
 from trimtab.engine.errors import SourceError
@@ -27,6 +28,7 @@ UNKNOWN_SCRAPE_S = 60.0
 _KEEP_S = 3600
 _LOOK_BACK_S = 3600
 _LOOK_STEP_S = 30
+_SPACING_LOOK_MS = 600_000
 _LOOK_SERIES = 3000
 _ENOUGH_SAMPLES = 10
 _ENOUGH_RISES = 3
@@ -128,12 +130,16 @@ def discover(library: Recorded, selector: str, now: int, before: Found) -> Found
     rows = library.counts(selected)
     nothing: dict[str, Meta] = {}
     metadata = before.metadata | _optional("metadata", library.metadata, nothing)
-    scrapes = Scrapes.of(_optional("targets", library.targets, ()))
     counts: dict[str, int] = {}
-    scrape_s: dict[str, float] = {}
-    for name, job, n in rows:
+    for name, _, n in rows:
         counts[name] = counts.get(name, 0) + n
-        scrape_s[name] = max(scrape_s.get(name, 0.0), scrapes.of_job.get(job, UNKNOWN_SCRAPE_S))
+    scrapes = Scrapes.of(_optional("targets", library.targets, ()))
+    if not scrapes.of_target:
+        scrapes = Scrapes(common_s=before.scrapes.common_s or _spacing_s(library, selector, counts, now))
+    other_s = UNKNOWN_SCRAPE_S if scrapes.of_target else scrapes.common_s or UNKNOWN_SCRAPE_S
+    scrape_s: dict[str, float] = {}
+    for name, job, _ in rows:
+        scrape_s[name] = max(scrape_s.get(name, 0.0), scrapes.of_job.get(job, other_s))
     seen_at = dict.fromkeys(counts, now)
     for name in before.counts:
         if name not in counts and now - before.seen_at[name] < _KEEP_S * NS:
@@ -156,6 +162,16 @@ def _optional(what: str, ask: Callable[[], T], otherwise: T) -> T:
     except SourceError as error:
         log.info("prometheus does without", what=what, why=str(error))
         return otherwise
+
+
+def _spacing_s(library: Recorded, selector: str, counts: Mapping[str, int], now: int) -> float:
+    """Seconds between samples of the smallest metric, 0 = unknown; for a server without targets."""
+    if not counts:
+        return 0.0
+    name = min(counts, key=lambda n: (counts[n], n))
+    rows = library.samples(f"{{{selector},{name_matcher([name])}}}[{_SPACING_LOOK_MS}ms]", now)
+    gaps_s = [b[0] - a[0] for row in rows for a, b in pairwise(row.get("values", ()))]
+    return round(float(np.median(gaps_s)), 3) if gaps_s else 0.0
 
 
 def _groups(names: Sequence[str], counts: Mapping[str, int]) -> Iterable[list[str]]:

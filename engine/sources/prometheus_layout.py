@@ -17,6 +17,7 @@ from trimtab.engine.types import Floats, Ints, SeriesInfo, SeriesKey
 
 Kept = TypeVar("Kept", bound=np.generic)
 QUANTILES = ((0.5, "p50"), (0.99, "p99"))
+_KNOWN_PER_SERIES = 10
 RawLabels = tuple[tuple[str, str], ...]
 """Labels of a raw series as Prometheus sent them, `__name__` among them."""
 
@@ -90,9 +91,9 @@ class Layout:
         sent = tuple(metric.items())
         found = self._known.get(sent)
         if found is None:
-            found = self._add(tuple(sorted(sent)))
-            if found >= 0 or len(self._known) < 10 * self.cap:
-                self._known[sent] = found
+            if len(self._known) >= _KNOWN_PER_SERIES * self.cap:
+                return -1  # a flood; the next look at the server counts it
+            found = self._known[sent] = self._add(tuple(sorted(sent)))
         return found
 
     def _add(self, labels: RawLabels) -> int:

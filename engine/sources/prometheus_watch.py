@@ -144,19 +144,27 @@ class Watch:
         return interval_s, _MISSED_SCRAPES * interval_s + scraping_s + 1.0
 
     def successor(self, plan: Plan, scrapes: Scrapes, now: int) -> "Watch":
-        """A watch by a newer plan that knows what this one knows; long unseen series are dropped."""
-        self._grow()  # a read may be under way
+        """A watch by a newer plan that knows what this one knows; long unseen series are dropped.
+
+        May run in a thread beside `take`: what comes meanwhile is new to the successor, too.
+        """
         parked = {n: k for n, k in self.layout.kinds.items() if n in plan.left_out}
         other = Watch(plan, scrapes, self.tick_s, self.cap, parked)
-        kept = []
-        for slot, labels in enumerate(self.layout.labels):
-            recent = now - int(self._newest[slot]) <= FORGET_S * NS
-            if (recent or self._is_parked[slot]) and other.layout.slot(dict(labels)) >= 0:
-                kept.append(int(self._newest[slot]))
+        known = zip(list(self.layout.labels), self._newest, self._allowed_s, self._is_parked, strict=False)
+        kept = [
+            (newest, allowed_s)
+            for labels, newest, allowed_s, is_parked in known
+            if (is_parked or now - newest <= FORGET_S * NS) and other.layout.slot(dict(labels)) >= 0
+        ]
         other._grow()
-        other._newest[:] = kept
-        other.keys = self.keys
+        if kept:
+            other._newest = np.array([newest for newest, _ in kept], np.int64)
+            other._allowed_s = np.maximum(other._allowed_s, [allowed_s for _, allowed_s in kept])
         return other
+
+    def go_on_from(self, before: "Watch") -> None:
+        """Take over: the same keys are the same tuple."""
+        self.keys = before.keys
 
 
 def _target(labels: Iterable[tuple[str, str]]) -> tuple[str, str, str]:

@@ -145,7 +145,7 @@ async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_p
                 gone = key_of(await source.read(), "x", "app")
             ended = time.monotonic()
             reading = await until(source, lambda r: r is not None and gone not in r.keys)
-            assert time.monotonic() - ended < 3.0
+            assert time.monotonic() - ended < 3.0 + 1.0  # three intervals, and what a busy machine takes
             assert reading.complete
             other = key_of(reading, "x", "other")
             with start_exporter(metrics) as successor:

@@ -182,6 +182,17 @@ async def test_the_interval_of_the_configuration_where_there_are_no_targets(serv
     assert source.interval_s == 20.0
 
 
+async def test_without_targets_the_samples_tell_how_far_apart_they_are(server):
+    """A server that scrapes nothing itself shows by its samples what its interval is."""
+    server.scrape_s = 30
+    await scraped(server, times=4, hits_total=60.0)
+    server.scrape_s = 0
+    source = server.source()
+    await source.open()
+    assert source.interval_s == 30.0
+    assert shown(await source.read())[f"hits_total{LABELS}"] == 2.0
+
+
 async def test_nothing_found_is_an_error(server):
     """A server without series that match says so, and that opening can be tried again."""
     source = server.source()
