@@ -14,7 +14,7 @@ from trimtab.engine.sensing.ticks import ClosedTick, TickAssembler
 from trimtab.engine.services.logs import traced
 from trimtab.engine.starting import had_until, recover, warm
 from trimtab.engine.surroundings import Surroundings
-from trimtab.engine.types import SourceState, SourceStatus
+from trimtab.engine.types import SourceState, SourceStatus, iso
 
 if TYPE_CHECKING:
     from trimtab.engine.sensing.senses import Senses
@@ -219,6 +219,6 @@ class SourceLoop:
         metrics.series(name, series, learning, unusual)
         say = log.info if sensed.anomalies else log.debug
         say(
-            "tick", at=tick.time, samples=sensed.samples, series=series, unusual=unusual,
+            "tick", at=iso(tick.time), samples=sensed.samples, series=series, unusual=unusual,
             anomalies=len(sensed.anomalies), duration_s=round(seconds, 6), lag_s=round(self.lag_s, 3),
         )  # fmt: skip

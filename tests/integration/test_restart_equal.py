@@ -1,0 +1,130 @@
+"""kill -9 in mid-run: what comes after equals a run that nobody interrupted (P1, P4)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.servers import wait_for
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.store import join_store
+from trimtab.engine.store.scores import ParquetScoreLog
+from trimtab.engine.types import SeriesKey
+
+ROWS, SERIES = 2000, 6
+KILLS_AT = (150, 1100)
+"""Ticks after which the engine is killed."""
+STEP_S = 60
+BEGIN_S = 1_767_225_600
+
+
+def recording(path: Path) -> None:
+    """Noise with spikes, shifts and holes."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(100, 3, (ROWS, SERIES))
+    values[900:903, 0] += 500
+    values[1300:1500, 1] -= 300
+    values[1800:1810, 2] = np.nan
+    values[rng.random((ROWS, SERIES)) < 0.01] = np.nan
+    with path.open("w") as out:
+        out.write("time," + ",".join(f"s{i}" for i in range(SERIES)) + "\n")
+        for k, row in enumerate(values):
+            cells = ("" if np.isnan(v) else repr(float(v)) for v in row)
+            out.write(f"{BEGIN_S + k * STEP_S}," + ",".join(cells) + "\n")
+
+
+class Up:
+    """`trimtab up` over the recording, in a folder of its own."""
+
+    def __init__(self, folder: Path, csv: Path, speed: float = 0.0) -> None:
+        folder.mkdir()
+        self.data = folder / "data"
+        self.config = folder / "trimtab.yaml"
+        sources = {"host": {"enabled": False}, "prometheus": {"enabled": False}}
+        files = {"paths": [str(csv)], "speed": speed}
+        settings = {
+            "settings": {"data_dir": str(self.data), "log_format": "json", "log_level": "debug"},
+            "sources": {**sources, "files": files},
+            "api": {"port": 0},
+        }
+        self.config.write_text(yaml.safe_dump(settings))
+        self.log = folder / "log"
+
+    def start(self) -> subprocess.Popen:
+        """A child process."""
+        argv = [str(Path(sys.executable).with_name("trimtab")), "up", "--config", str(self.config)]
+        with self.log.open("wb") as log:
+            return subprocess.Popen(argv, stdout=log, stderr=log, env=dict(os.environ))
+
+    def ticks(self) -> int:
+        """Ticks that this process has said it took."""
+        return self.log.read_text(errors="replace").count('"event":"tick"')
+
+    def run(self, until_ticks: int, how: signal.Signals) -> None:
+        """Start, and end it by a signal after so many ticks."""
+        process = self.start()
+        try:
+            wait_for(lambda: self.ticks() >= until_ticks or process.poll() is not None, 90)
+            assert process.poll() is None, self.log.read_text()[-3000:]
+        finally:
+            process.send_signal(how)
+            process.wait(20)
+        if how is signal.SIGTERM:
+            assert process.returncode == 0
+
+    def scores(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """What the score log holds, by series."""
+        log = ParquetScoreLog(self.data / "scores", 36_500, 10**12, SystemClock().now)
+        found = {}
+        for i in range(SERIES):
+            key = SeriesKey.of("files", f"s{i}", {"file": "r.csv"})
+            rows = log.read(key.id, 0, 2**62)
+            found[str(key)] = (rows.times, rows.value, rows.anomaly_score, rows.yhat, rows.yhat_lower)
+        return found
+
+    def anomalies(self) -> list[object]:
+        """What the store holds."""
+        store = join_store(self.data, SystemClock().now)
+        try:
+            return store.anomalies(limit=10_000)
+        finally:
+            store.close()
+
+
+@pytest.mark.acceptance
+def test_killed_and_restarted_equals_uninterrupted(tmp_path):
+    """After three kill -9 scores equal those of one run to 1e-9, and no anomaly is lost or there twice."""
+    csv = tmp_path / "r.csv"
+    recording(csv)
+    whole, killed = Up(tmp_path / "whole", csv), Up(tmp_path / "killed", csv)
+    whole.run(ROWS, signal.SIGTERM)
+    had = 0
+    for at in KILLS_AT:
+        killed.run(at - had, signal.SIGKILL)
+        had = at
+    killed.run(1, signal.SIGKILL)
+    rest = killed.start()
+    try:
+        last = _iso(BEGIN_S + (ROWS - 1) * STEP_S)
+        wait_for(lambda: last in killed.log.read_text(errors="replace"), 90)
+    finally:
+        rest.send_signal(signal.SIGTERM)
+        rest.wait(20)
+    assert rest.returncode == 0
+    wanted, got = whole.scores(), killed.scores()
+    for series, columns in wanted.items():
+        assert len(columns[0]) > 0.9 * ROWS
+        for mine, theirs in zip(got[series], columns, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9, err_msg=series)
+    assert killed.anomalies() == whole.anomalies()
+    assert len(whole.anomalies()) > 0
+
+
+def _iso(unix_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(unix_s))
