@@ -1,7 +1,7 @@
 """A past for a Prometheus: a short recording of an exporter's real figures, tiled back over two weeks.
 
-Counters keep growing through the tiles by what they were really seen to grow, as does a clock. Gauges repeat
-what was recorded, on a slow drift of a few percent, as memory and disks have it over days.
+Counters keep growing through the tiles by about what they were really seen to grow, gauges repeat what was
+recorded; both wander, as those of a machine do that is not only looked at for half a minute. A clock goes on.
 """
 
 import re
@@ -19,7 +19,10 @@ DAY_S, BLOCK_S = 86_400, 64_800
 """promtool reads a file once for each block of 18 h that it touches, so each block gets a file of its own."""
 COARSE_S = 300
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
-_DRIFT = 0.03
+_DRIFT, _SWAY = 0.05, 0.5
+"""How far gauges wander, of their mean, and paces of counters, of theirs, within minutes to half days."""
+_LARGE = 1000.0
+"""A gauge that stood still at more than this (bytes) did so by chance; at less (a state) it always does."""
 
 
 @dataclass
@@ -32,16 +35,24 @@ class Recording:
     job: str
     instance: str
     rows: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    counters: set[str] = field(default_factory=set)
+    types: dict[str, str] = field(default_factory=dict)
 
     def take(self, text: str, second: int) -> None:
         """Add what the exporter shows now."""
         for line in text.splitlines():
-            if line.startswith("# TYPE") and line.endswith((" counter", " histogram", " summary")):
-                self.counters.add(line.split()[2])
+            if line.startswith("# TYPE"):
+                name, kind = line.split()[2:4]
+                self.types[name] = kind
             elif found := _SAMPLE.match(line):
                 values = self.rows.setdefault((found[1], found[2] or ""), [])
                 values += [np.nan] * (second - len(values)) + [float(found[3])]
+
+    def grows(self, name: str, values: np.ndarray) -> bool:
+        """Whether it is a counter; what has no type is one if it was never seen to fall."""
+        family = re.sub(r"_(bucket|count|sum)$", "", name)
+        kind = self.types.get(name) or (self.types[family] if name != family else "untyped")
+        rising = bool((np.diff(values[np.isfinite(values)]) >= 0).all())
+        return kind == "counter" or name != family or (kind in {"untyped", "unknown"} and rising)
 
 
 def record(address: str, job: str, seconds: int) -> Recording:
@@ -62,7 +73,10 @@ def tile_back(directory: Path, recordings: list[Recording], now_s: int, days: in
     coarse = np.arange(now_s - days * DAY_S, fine_from, COARSE_S)
     times = np.concatenate([coarse - coarse % COARSE_S, np.arange(fine_from, now_s)])
     edges = np.flatnonzero(np.diff(times // BLOCK_S)) + 1
-    columns = [(name, tiled(values, times, now_s, kind)) for name, values, kind in _series(recordings)]
+    columns = [
+        (name, tiled(values, times, now_s, grows, seed))
+        for seed, (name, values, grows) in enumerate(_series(recordings))
+    ]
     for part in np.split(np.arange(len(times)), edges):
         file = directory / "history.om"
         with file.open("w") as out:
@@ -73,31 +87,45 @@ def tile_back(directory: Path, recordings: list[Recording], now_s: int, days: in
     return len(times) * len(columns)
 
 
-def _series(recordings: list[Recording]) -> Iterator[tuple[str, np.ndarray, str]]:
+def _series(recordings: list[Recording]) -> Iterator[tuple[str, np.ndarray, bool]]:
     for recording in recordings:
-        for (name, labels), values in recording.rows.items():
-            family = re.sub(r"_(bucket|count|sum)$", "", name)
+        for (name, labels), listed in recording.rows.items():
             own = f'job="{recording.job}",instance="{recording.instance}"'
             inside = f"{labels.rstrip(',')},{own}" if labels else own
-            counter = name in recording.counters or (name != family and family in recording.counters)
-            yield f"{name}{{{inside}}}", np.array(values), "counter" if counter else "gauge"
+            values = np.array(listed)
+            yield f"{name}{{{inside}}}", values, recording.grows(name, values)
 
 
-def tiled(recorded: np.ndarray, times: np.ndarray, now_s: int, kind: str) -> np.ndarray:
+def tiled(recorded: np.ndarray, times: np.ndarray, now_s: int, grows: bool, seed: int) -> np.ndarray:
     """The recorded values carried back over `times`, which end before now_s, when the recording began."""
+    rng = np.random.default_rng(seed)
     known = recorded[np.isfinite(recorded)]
+    whole = bool((known == np.round(known)).all())
     steps = np.diff(known)
-    if not steps.any():
+    clock = len(steps) > 0 and bool((steps > 0).all()) and np.ptp(steps) < 0.2 * steps.mean()
+    if clock:
+        return known[0] - (now_s - times) * steps.mean()
+    if not grows and not steps.any() and abs(known[0]) < _LARGE:
         return np.full(len(times), known[0])
-    clock = (steps > 0).all() and np.ptp(steps) < 0.2 * steps.mean()
-    if kind == "counter" or clock:
-        grown = np.concatenate([[0.0], np.cumsum(steps)])
-        rounds, into = np.divmod(now_s - times, len(steps))
-        back = rounds * grown[-1] + grown[-1] - grown[len(steps) - into]
-        began = known[0] if clock or known[0] >= back[0] else back[0]  # else the exporter started only now
-        return began - back
-    drift = _DRIFT * np.abs(known).mean() * np.sin(2 * np.pi * times / (0.37 * DAY_S))
-    return known[times % len(known)] + drift
+    wander = sum(
+        np.sin(2 * np.pi * (times / period_s + rng.random())) for period_s in (557.0, 7_919.0, 45_361.0)
+    )
+    if not grows:
+        drift = (_DRIFT * np.abs(known).mean() + known.std()) * wander / 3
+        values = _shuffled(known, times, rng) + drift
+        return np.maximum(np.round(values) if whole else values, min(0.0, known.min()))
+    spans = np.diff(times, append=now_s)
+    pace = np.where(spans == 1, _shuffled(steps, times, rng), steps.mean() * spans)
+    growth = np.maximum(pace * (1 + _SWAY * wander / 3), 0.0)
+    back = np.cumsum((np.round(growth) if whole else growth)[::-1])[::-1]
+    began = max(known[0], back[0])  # else the exporter started only now
+    return began - back
+
+
+def _shuffled(known: np.ndarray, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The recording again and again, each time from another place."""
+    tile, place = np.divmod(times - times[0], len(known))
+    return known[(place + rng.integers(len(known), size=tile[-1] + 1)[tile]) % len(known)]
 
 
 def _lines(name: str, column: np.ndarray, times: np.ndarray) -> Iterator[str]:
