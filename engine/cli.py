@@ -111,6 +111,11 @@ def score(
     """Score a recording: each row by the rows before it."""
     from rich.console import Console
 
+    from trimtab.engine.kernels import prepare_environment
+    from trimtab.engine.settings import General
+
+    prepare_environment(General().data_dir.expanduser(), os.environ)
+
     from trimtab.pipelines.score_file import score_file
 
     score_file(

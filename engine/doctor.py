@@ -160,9 +160,9 @@ def _holder(data_dir: Path) -> str | None:
 
 
 def _kernels(data_dir: Path, environ: Mapping[str, str]) -> Check:
-    from trimtab.engine.kernels import cpu_kind
+    from trimtab.engine.kernels import kernel_folder
 
-    folder = Path(environ.get("NUMBA_CACHE_DIR") or data_dir / "cache" / "kernels" / cpu_kind())
+    folder = Path(environ.get("NUMBA_CACHE_DIR") or kernel_folder(data_dir / "cache"))
     compiled = len(list(folder.rglob("*.nbc"))) if folder.is_dir() else 0
     detail = (
         f"{compiled} compiled in {folder}" if compiled else "compiled at the first start, within a minute"

@@ -7,7 +7,9 @@ import asyncio
 import hashlib
 import os
 import platform
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import MutableMapping
 from importlib.metadata import version
@@ -33,28 +35,40 @@ def cpu_kind() -> str:
     return hashlib.blake2b("\n".join(about).encode(), digest_size=8).hexdigest()
 
 
+def kernel_folder(cache: Path) -> Path:
+    """Where kernels for this processor and these sources are kept.
+
+    A kernel holds what it calls from other files, so a change of any of them asks for new ones.
+    """
+    models = Path(__file__).resolve().parent.parent / "models"
+    sources = hashlib.blake2b(digest_size=8)
+    for path in sorted(models.rglob("*.py")):
+        sources.update(path.read_bytes())
+    return cache / "kernels" / f"{cpu_kind()}-{sources.hexdigest()}"
+
+
 def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Path:
     """Tell the libraries where they may write, before they are imported; the folder of the kernels.
 
-    What is set already stays. Nothing is written beside the program, so a read-only root is fine.
+    What is set already stays. Nothing is written beside the program, so a read-only root is fine; where
+    data_dir cannot be written, a private folder that lasts as long as the machine's temporary files serves.
     """
     cache = data_dir / "cache"
-    environ.setdefault("NUMBA_CACHE_DIR", str(cache / "kernels" / cpu_kind()))
+    environ.setdefault("NUMBA_CACHE_DIR", str(kernel_folder(cache)))
+    folder = Path(environ["NUMBA_CACHE_DIR"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="trimtab-kernels-"))
+        environ["NUMBA_CACHE_DIR"] = str(folder)
+    for older in folder.parent.glob(f"{cpu_kind()}-*"):
+        if older != folder:
+            shutil.rmtree(older, ignore_errors=True)
     environ.setdefault("NUMBA_NUM_THREADS", "1")
     environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
-    folder = Path(environ["NUMBA_CACHE_DIR"])
-    folder.mkdir(parents=True, exist_ok=True)
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
     return folder
-
-
-def _recipe(detectors: tuple[str, ...]) -> str:
-    """A name for all that is compiled: other sources or detectors have another."""
-    models = Path(__file__).resolve().parent.parent / "models"
-    files = ((path, path.stat()) for path in sorted(models.rglob("*.py")))
-    about = [f"{path} {found.st_size} {found.st_mtime_ns}" for path, found in files]
-    return hashlib.blake2b("\n".join([*detectors, *about]).encode(), digest_size=8).hexdigest()
 
 
 async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
@@ -62,7 +76,7 @@ async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
 
     A compiler takes a hundred megabytes that it does not give back, and holds up everything beside it.
     """
-    done = folder / f"compiled-{_recipe(detectors)}"
+    done = folder / f"compiled-{'-'.join(detectors)}"
     if done.exists():
         return
     log.info("compiling kernels, once for this processor")

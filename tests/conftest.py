@@ -10,8 +10,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from trimtab.engine.kernels import prepare_environment
+
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab-tests"
-os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHE / "numba"))  # before anything imports numba
+prepare_environment(_CACHE, os.environ)  # before anything imports numba
 
 import pytest  # noqa: E402 - the line above has to come first
 
