@@ -10,7 +10,11 @@ from trimtab.engine.sources.rates import is_counter
 
 OWN_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
 """What a writer such as ours puts back; known by the label `for`."""
-_CLOCKS = frozenset({"node_time_seconds"})
+_CLOCKS = re.compile(
+    r"node_time_seconds|prometheus_tsdb_(head_(min|max)_time|lowest_timestamp)(_seconds)?"
+    r"|.+_last_gc_time_seconds|.+_highest_timestamp_(in_)?seconds"
+)
+"""Metrics that only show how late it is."""
 NEVER = "ALERTS|ALERTS_FOR_STATE|trimtab_.*|.+_info|kube_.+_(labels|annotations)"
 """Metrics that are no measurements, as a regular expression of PromQL."""
 _NEVER = re.compile(NEVER)
@@ -135,7 +139,7 @@ def kind_of(name: str, metadata: Mapping[str, Meta], names: Container[str]) -> K
     """
     family, ending = family_of(name)
     known = meta_of(name, metadata).type
-    if _NEVER.fullmatch(name) or name in _CLOCKS or known in {"info", "stateset"}:
+    if _NEVER.fullmatch(name) or _CLOCKS.fullmatch(name) or known in {"info", "stateset"}:
         return Kind.NOTHING
     sampled = known in {"histogram", "summary"}
     if known in _UNKNOWN_TYPES and ending in {"_bucket", "_sum", "_created"}:

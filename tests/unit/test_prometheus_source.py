@@ -138,6 +138,8 @@ async def test_summaries_keep_their_quantiles(server):
         ("y", {"for": "q"}),
         ("hits_created", {}),
         ("node_time_seconds", {}),
+        ("prometheus_tsdb_head_max_time_seconds", {}),
+        ("go_memstats_last_gc_time_seconds", {}),
     ],
 )
 async def test_what_is_no_measurement_is_left_out(server, name, labels):
