@@ -22,6 +22,7 @@ from trimtab.engine.errors import SettingsError, StoreError
 from trimtab.engine.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.kernels import compile_apart, prepare_environment, warm_kernels
 from trimtab.engine.live import Live
+from trimtab.engine.memory import give_back
 from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Settings
@@ -195,7 +196,7 @@ class Engine:
             found = await building.with_local_prometheus(self.settings)
             supervisor.found = found.sources.prometheus if found is not self.settings else None
             supervisor.start(found)
-            gc.collect()
+            give_back()
             gc.freeze()
             if self.config is not None:
                 await self._follow_settings(supervisor, found)

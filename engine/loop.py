@@ -60,6 +60,8 @@ class SourceLoop:
             await self.around.off_loop(self._snapshot)
         if start.senses.time is not None:
             self.assembler.closed_to = start.senses.time
+            self._tell(start.senses.now())
+            self.around.live.wait_for("")
         while await self._next():
             pass
         self.around.live.change_source(self.source.name, detail=self.source.detail())
@@ -174,8 +176,7 @@ class SourceLoop:
 
     def _show(self, tick: ClosedTick, sensed: Sensed, problem: Exception | None) -> None:
         live, source = self.around.live, self.source
-        names = () if self.senses is None else self.senses.scoring.names
-        live.tell_sensed(sensed, source.interval_s, names, source.info)
+        self._tell(sensed)
         if tick.unknown:
             self._unknown(problem or SourceError(f"{source.name} did not answer"))
             return
@@ -186,6 +187,10 @@ class SourceLoop:
         left_out = getattr(source, "left_out_series", len(source.left_out()))
         live.change_source(source.name, series=live.counts(source.name)[0], left_out=left_out)
         live.wait_for("")
+
+    def _tell(self, sensed: Sensed) -> None:
+        names = () if self.senses is None else self.senses.scoring.names
+        self.around.live.tell_sensed(sensed, self.source.interval_s, names, self.source.info)
 
     def _unknown(self, error: Exception) -> None:
         """Say that nothing is known of the source, and why; a fault of our own with its traceback."""

@@ -9,6 +9,7 @@ import structlog
 
 from trimtab.engine.errors import NewerStateError, SourceError, StoreError
 from trimtab.engine.keeping import Keeper
+from trimtab.engine.memory import give_back
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.surroundings import Surroundings
@@ -100,4 +101,5 @@ async def warm(source: Source, around: Surroundings, senses: "Senses") -> int:
     if samples:
         took_s = round(time.perf_counter() - begin, 3)
         log.info("warmed from history", source=source.name, samples=samples, seconds=took_s)
+        give_back()
     return samples

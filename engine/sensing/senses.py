@@ -80,6 +80,11 @@ class Senses:
         learning = self.scoring.learning_ticks()
         return Sensed(self.table.keys, scores, tuple(told), came, learning, shown, open_ids, certain)
 
+    def now(self) -> Sensed:
+        """What is known without a new tick, as after a restart: series and open anomalies, no values."""
+        nothing = self.scoring.unknown(self.time or 0)
+        return self._sensed(nothing, [], np.empty(0, np.int64), certain=False)
+
     def warm(self, history: History) -> None:
         """Learn from recorded values, before the first tick."""
         self.scoring.warm(history)

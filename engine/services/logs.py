@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -16,7 +17,7 @@ import structlog
 from pydantic import BaseModel, SecretStr
 from structlog.typing import EventDict, Processor
 
-from trimtab.engine.redaction import HIDDEN, clean
+from trimtab.engine.redaction import HIDDEN, clean, is_secret_name
 
 Format = Literal["auto", "json", "console"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -128,11 +129,21 @@ def hide(values: Iterable[str]) -> None:
 
 
 def secrets_in(settings: BaseModel) -> set[str]:
-    """Every secret value that the settings hold, for `hide`."""
+    """Every secret value that the settings hold, or that the files hold which they name, for `hide`."""
     found: set[str] = set()
     for name in type(settings).model_fields:
-        found |= _secrets_of(getattr(settings, name))
+        value = getattr(settings, name)
+        found |= _secrets_of(value)
+        if isinstance(value, Path) and is_secret_name(name.removesuffix("_file")):
+            found |= _content(value)
     return found
+
+
+def _content(path: Path) -> set[str]:
+    try:
+        return {path.expanduser().read_text("utf-8").strip()}
+    except (OSError, UnicodeDecodeError):
+        return set()  # who needs the file says that it cannot be read
 
 
 def _secrets_of(value: object) -> set[str]:

@@ -102,6 +102,14 @@ def test_a_secret_of_the_settings_is_hidden_in_a_traceback(lines, monkeypatch):
     assert "RuntimeError: could not log in with (hidden)" in line["exception"]
 
 
+def test_a_secret_in_a_file_is_hidden_too(tmp_path):
+    """What a `..._file` of the settings holds is known to the redaction; a missing file is no error here."""
+    path = tmp_path / "key"
+    path.write_text("correct horse\n")
+    assert logs.secrets_in(Settings(api=Api(admin_key_file=path))) == {"correct horse"}
+    assert logs.secrets_in(Settings(api=Api(admin_key_file=tmp_path / "none"))) == set()
+
+
 def test_a_terminal_gets_a_readable_form():
     """The console form is one plain line with the same things hidden."""
     stream = io.StringIO()

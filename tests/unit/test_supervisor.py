@@ -1,0 +1,111 @@
+"""Which sources run, and how they change with the settings."""
+
+import asyncio
+
+import pytest
+
+from tests.fakes import FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
+from tests.unit.test_loop import NoMetrics, Now
+from trimtab.engine import building
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.live import Live
+from trimtab.engine.settings import Files, General, Host, Prometheus, Settings, Sources
+from trimtab.engine.supervisor import Supervisor
+from trimtab.engine.surroundings import Surroundings
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Every source that was built, as a fake of that name; one at port 1 cannot be built."""
+    made = []
+
+    def builder(name):
+        def build(settings, _clock):
+            part = getattr(settings.sources, name)
+            if getattr(part, "url", "") == "bad":
+                raise SettingsError("sources.prometheus.url is 'bad'")
+            made.append(FakeSource(name))
+            return made[-1]
+
+        return build
+
+    monkeypatch.setattr(building, "RACK", {name: builder(name) for name in building.RACK})
+    return made
+
+
+@pytest.fixture
+def supervisor():
+    """Over fakes."""
+    clock = FakeClock()
+    around = Surroundings(clock, FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now())
+    return Supervisor(around, clock, NoMetrics())
+
+
+def settings(**sources):
+    """Settings with these sources."""
+    return Settings(sources=Sources(**sources))
+
+
+async def test_sources_come_change_and_go(supervisor, built):
+    """A source that is added starts, one that changed is exchanged, one that is gone is forgotten."""
+    first = settings()
+    supervisor.start(first)
+    second = (await supervisor.change(first, settings(host=Host(interval=1), files=Files(paths=())))).settings
+    await settle()
+    assert [source.name for source in built] == ["host", "host", "files"]
+    assert built[0].closed == 1
+    reload = await supervisor.change(second, settings(host=Host(enabled=False)))
+    assert set(reload.changed) == {"sources.host", "sources.files"}
+    assert supervisor.loops == {}
+    assert supervisor.around.live.sources() == []
+    await supervisor.stop()
+
+
+async def test_a_source_that_cannot_be_built_changes_nothing(supervisor, built):
+    """P17: settings that are valid and yet cannot be used leave everything as it was."""
+    first = settings()
+    supervisor.start(first)
+    wanted = Settings(
+        settings=General(false_alarms_per_week=9), sources=Sources(prometheus=Prometheus(url="bad"))
+    )
+    with pytest.raises(SettingsError, match="bad"):
+        await supervisor.change(first, wanted)
+    assert set(supervisor.loops) == {"host"}
+    assert supervisor.around.general.false_alarms_per_week == 1.0
+    assert built[0].closed == 0
+    await supervisor.stop()
+
+
+@pytest.mark.usefixtures("built")
+async def test_a_prometheus_that_was_found_stays(supervisor):
+    """A reload that names no Prometheus leaves the one that was found on this machine."""
+    supervisor.found = Prometheus(url="http://localhost:9090")
+    first = supervisor.completed(settings())
+    supervisor.start(first)
+    await supervisor.change(first, settings(host=Host(interval=1)))
+    assert set(supervisor.loops) == {"host", "prometheus"}
+    await supervisor.stop()
+
+
+async def test_a_loop_that_fails_is_started_again(supervisor, built):
+    """A fault of ours stops one source for half a minute, and no other one."""
+    supervisor.start(settings(files=Files(paths=())))
+    loop = supervisor.loops["files"]
+    runs = []
+
+    async def run():
+        runs.append(1)
+        raise KeyError("surprise")
+
+    loop.run = run
+    await asyncio.sleep(0)
+    await supervisor.clock.advance(70)
+    assert len(runs) == 3
+    assert built[0].opened == 1
+    await supervisor.stop()
+
+
+async def test_without_a_source_it_says_so(supervisor):
+    """With every source disabled the engine is not ready, and says why."""
+    supervisor.start(settings(host=Host(enabled=False)))
+    assert supervisor.around.live.ready()[1].startswith("a source")
