@@ -107,6 +107,7 @@ class Engine:
             self._hear_signals()
             listening = stack.enter_context(contextlib.closing(bind(self.settings.api)))
             store = stack.enter_context(contextlib.closing(self._store()))
+            self.live.remembered = store.series
             metrics = Metrics(_version())
             supervisor = await self._supervisor(stack, store, metrics)
             await self._serve_http(stack, store, supervisor, metrics, listening, on_ready)

@@ -82,6 +82,8 @@ class Live:
     """
 
     def __init__(self) -> None:
+        self.remembered: Callable[[str], SeriesInfo] | None = None
+        """A series that was ever seen, by id; raises NotFoundError."""
         self._boards: dict[str, Board] = {}
         self._statuses: dict[str, SourceStatus] = {}
         self._numbers: dict[str, float | int | str] = {}
@@ -114,11 +116,13 @@ class Live:
         return views, len(rows.order), rows.cursor(int(page[-1])) if more else None
 
     def one(self, series_id: str) -> SeriesView:
-        """A series by id. Raises NotFoundError."""
+        """A series by id; of one that left, what is remembered. Raises NotFoundError."""
         for board in self._boards.values():
             slot = board.slot(series_id)
             if slot is not None:
                 return board.view(slot)
+        if self.remembered is not None:
+            return _gone(self.remembered(series_id))
         raise NotFoundError(f"there is no series {series_id!r} now; GET /api/series lists those there are")
 
     def sources(self) -> list[SourceStatus]:
@@ -229,6 +233,16 @@ class Live:
     def _publish(self, event: str, data: dict[str, object]) -> None:
         for reader in list(self._readers):
             reader.put((event, data))
+
+
+def _gone(info: SeriesInfo) -> SeriesView:
+    """A series that is not watched now: its anomalies and scores may still be looked at."""
+    key = info.key
+    return SeriesView(
+        id=key.id, series=str(key), source=key.source, metric=key.metric, labels=dict(key.labels),
+        unit=info.unit, kind=info.kind, time=None, value=None, anomaly_score=None, yhat=None, yhat_lower=None,
+        yhat_upper=None, learning_s=0.0, anomaly_id=None,
+    )  # fmt: skip
 
 
 def _differences(before: SourceStatus, after: SourceStatus) -> dict[str, bool]:

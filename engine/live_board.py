@@ -75,9 +75,8 @@ class Board:
         self._slots = {key.id: slot for slot, key in enumerate(keys)}
 
     def slot(self, series_id: str) -> int | None:
-        """Where that series stands; None = it is not watched now."""
-        slot = self._slots.get(series_id)
-        return slot if slot is not None and self.shown[slot] else None
+        """Where that series stands, one that left lately too; None = it is not known."""
+        return self._slots.get(series_id)
 
     def after(self, name: str) -> int:
         """The first rank behind that name."""

@@ -122,12 +122,19 @@ def test_a_page_goes_on_where_scores_moved(cores):
 
 
 def test_what_is_gone_is_not_shown(cores):
-    """A series that left is neither listed nor found."""
+    """A series that left is not listed, but can still be looked at by its id."""
     live = Live()
-    tell(live, sensed(cores[:2], [0.1, 0.2], shown=[True, False]))
+    tell(live, sensed(cores[:2], [0.1, NAN], [1.0, NAN], shown=[True, False]))
     assert [view.id for view in live.series()[0]] == [cores[0].id]
-    with pytest.raises(NotFoundError):
-        live.one(cores[1].id)
+    assert live.one(cores[1].id).value is None
+
+
+def test_what_is_long_gone_is_remembered(cores):
+    """Of a series that is in no slot any more the store knows name and unit."""
+    live = Live()
+    live.remembered = {cores[5].id: SeriesInfo(cores[5], unit="s")}.__getitem__
+    view = live.one(cores[5].id)
+    assert (view.series, view.unit, view.value, view.anomaly_id) == (str(cores[5]), "s", None, None)
 
 
 def test_a_reused_slot_shows_its_new_series(cores):
