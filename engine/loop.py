@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 SNAPSHOT_S = 300.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+CLOCK_BACK_INTERVALS = 3
+"""A clock that was set back by less is waited for."""
 REMOVED = "source removed"
 
 
@@ -120,11 +122,10 @@ class SourceLoop:
 
     async def _next(self) -> bool:
         """Wait for the next tick, read, and sense what that closes; whether there is more to come."""
-        clock, assembler = self.around.clock, self.assembler
-        begun = clock.now() // assembler.interval_ns * assembler.interval_ns
-        due = max(assembler.closed_to + assembler.interval_ns, begun)
+        assembler = self.assembler
+        due = self._due()
         if not isinstance(self.source, Recording):
-            await clock.sleep_until(due)
+            await self.around.clock.sleep_until(due)
         with traced(source=self.source.name):
             problem, watermark = None, due
             try:
@@ -140,6 +141,19 @@ class SourceLoop:
             for tick in assembler.close(watermark):
                 await self._tick(tick, problem)
         return True
+
+    def _due(self) -> int:
+        """Time of the next tick: the one that has begun, unless it is closed already."""
+        now, interval = self.around.clock.now(), self.assembler.interval_ns
+        begun = now // interval * interval
+        ahead = self.assembler.closed_to - now
+        if ahead > CLOCK_BACK_INTERVALS * interval and not isinstance(self.source, Recording):
+            log.warning(
+                "the clock went back, going on from there", source=self.source.name, seconds=ahead / 1e9
+            )
+            self.assembler.rewind(begun - interval)
+            self._snapshot_at = 0
+        return max(self.assembler.closed_to + interval, begun)
 
     async def _tick(self, tick: ClosedTick, problem: Exception | None) -> None:
         begin = time.perf_counter()

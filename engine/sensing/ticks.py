@@ -105,6 +105,12 @@ class TickAssembler:
         if self.tick_of(time_ns) > self.closed_to:
             self._at(self.tick_of(time_ns))
 
+    def rewind(self, closed_to: int) -> None:
+        """The clock was set back: go on after that tick, with samples that are older than those before."""
+        self.closed_to = closed_to
+        self._newest = ((), np.empty(0, np.int64))
+        self._open.clear()
+
     def close(self, watermark_ns: int) -> list[ClosedTick]:
         """The ticks whose window is over at `watermark_ns`, oldest first."""
         due = sorted(tick for tick in self._open if tick + self.grace_ns <= watermark_ns)

@@ -71,7 +71,7 @@ def around():
 
 def script(n, values=None, start=1, keys=KEYS):
     """Readings of n ticks, the first `start` intervals after the clock's start."""
-    rng = np.random.default_rng(start)
+    rng = np.random.default_rng(abs(start))
     rows = []
     for k in range(n):
         at = START + (start + k) * 5 * SECOND
@@ -279,6 +279,20 @@ async def test_a_removed_source_takes_its_anomalies_along(around):
     assert stored.reason == "source removed"
     assert around.live.sources() == []
     assert around.live.series()[1] == 0
+
+
+async def test_a_clock_that_goes_back_is_no_standstill(around):
+    """When the clock is set back by an hour the source is read on, at the times of the new clock."""
+    source = FakeSource(script=[*script(10), *script(10, start=-700)])
+    task = asyncio.create_task(SourceLoop(source, around).run())
+    await around.clock.advance(49)
+    around.clock.time = START - 700 * 5 * SECOND
+    around.clock._sleepers = [(0, *rest) for _, *rest in around.clock._sleepers]
+    await around.clock.advance(40)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert source.reads >= 16
+    assert around.live.one(KEYS[0].id).time < START
 
 
 async def test_a_recording_ends(around):
