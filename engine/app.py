@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from trimtab.engine import building
 from trimtab.engine.api.binding import check_bind
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import SettingsError, StoreError
-from trimtab.engine.http_server import Server, bind, make_server, started, url_of
-from trimtab.engine.kernels import compile_apart, prepare_environment, warm_kernels
 from trimtab.engine.live import Live
-from trimtab.engine.memory import give_back
+from trimtab.engine.running import building
+from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
+from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
+from trimtab.engine.running.memory import give_back
+from trimtab.engine.running.supervisor import Supervisor, explain
+from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.running.vitals import Vitals
 from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings_watch import watch_settings
-from trimtab.engine.supervisor import Supervisor, explain
-from trimtab.engine.surroundings import Surroundings
-from trimtab.engine.vitals import Vitals
+from trimtab.engine.settings.watch import watch_settings
 
 if TYPE_CHECKING:
     from trimtab.engine.api.keys import FirstStart

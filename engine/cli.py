@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from trimtab.engine.cli_errors import run_guarded
-from trimtab.engine.cli_help import examples, new_app
-from trimtab.engine.cli_keys import key_app
-from trimtab.engine.cli_options import (
+from trimtab.engine.commands.errors import run_guarded
+from trimtab.engine.commands.help import examples, new_app
+from trimtab.engine.commands.keys import key_app
+from trimtab.engine.commands.listing import Form, listing
+from trimtab.engine.commands.options import (
     ConfigFile,
     DataDir,
     Format,
@@ -19,7 +20,6 @@ from trimtab.engine.cli_options import (
     config_file,
     overrides_of,
 )
-from trimtab.engine.listing import Form, listing
 
 WATCH, RECORDINGS, CARE = "Watch", "Recordings", "Look after it"
 
@@ -69,12 +69,12 @@ def up(
     ] = False,
 ) -> None:
     """Watch metric series: engine, API and dashboard in one."""
-    from trimtab.engine.settings_file import load_settings
+    from trimtab.engine.settings.file import load_settings
 
     path, overrides = config_file(config), overrides_of(data, prometheus, host, port)
     settings = load_settings(path, os.environ, overrides)
     if dry_run:
-        from trimtab.engine.doctor import preview
+        from trimtab.engine.commands.doctor import preview
 
         print(preview(settings))
         return
@@ -111,7 +111,7 @@ def score(
     """Score a recording: each row by the rows before it."""
     from rich.console import Console
 
-    from trimtab.engine.kernels import prepare_environment
+    from trimtab.engine.running.kernels import prepare_environment
     from trimtab.engine.settings import General
 
     prepare_environment(General().data_dir.expanduser(), os.environ)
@@ -144,7 +144,7 @@ def doctor(
     form: Format = Form.TABLE,
 ) -> None:
     """Check settings, data folder, sources, port, disk and clock."""
-    from trimtab.engine.doctor import COLUMNS, examine, exit_code
+    from trimtab.engine.commands.doctor import COLUMNS, examine, exit_code
 
     checks = examine(config_file(config), os.environ, overrides_of(data, prometheus, host, port))
     print(listing([check.row() for check in checks], COLUMNS, form))

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import structlog
 
 from trimtab.engine.errors import SourceError
-from trimtab.engine.keeping import Keeper
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import clean_text
+from trimtab.engine.running.keeping import Keeper
+from trimtab.engine.running.starting import had_until, recover, warm
+from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.sensing.ticks import ClosedTick, TickAssembler
 from trimtab.engine.services.logs import traced
-from trimtab.engine.starting import had_until, recover, warm
-from trimtab.engine.surroundings import Surroundings
 from trimtab.engine.types import SourceState, SourceStatus, iso
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from trimtab.engine import cli
-from trimtab.engine.cli_errors import FOUND, NOT_REACHABLE, WRONG_USE, run_guarded
+from trimtab.engine.commands.errors import FOUND, NOT_REACHABLE, WRONG_USE, run_guarded
+from trimtab.engine.commands.listing import Form, listing
 from trimtab.engine.errors import SettingsError, SourceError
-from trimtab.engine.listing import Form, listing
 
 HEAVY = ("numba", "numpy", "pandas", "rich", "river", "sqlalchemy", "fastapi", "pydantic", "httpx")
 

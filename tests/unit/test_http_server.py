@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from trimtab.engine.errors import SettingsError
-from trimtab.engine.http_server import bind, url_of
+from trimtab.engine.running.http_server import bind, url_of
 from trimtab.engine.settings import Api
 
 

@@ -1,6 +1,6 @@
 """Where compiled kernels are kept, and that they can be made apart."""
 
-from trimtab.engine.kernels import compile_apart, cpu_kind, prepare_environment
+from trimtab.engine.running.kernels import compile_apart, cpu_kind, prepare_environment
 
 
 def test_libraries_are_told_where_to_write(tmp_path):

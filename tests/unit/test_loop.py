@@ -12,8 +12,8 @@ from tests.sensed import PlainScorer
 from trimtab.engine.errors import SourceError
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
+from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.sensing import scoring
-from trimtab.engine.surroundings import Surroundings
 from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey, SourceState
 
 SECOND = 1_000_000_000

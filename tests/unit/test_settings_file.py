@@ -7,8 +7,8 @@ import pytest
 
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings_file import load_settings
-from trimtab.engine.settings_watch import compare, watch_settings
+from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.watch import compare, watch_settings
 
 
 def write(folder: Path, text: str) -> Path:

@@ -6,12 +6,12 @@ import pytest
 
 from tests.fakes import FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
 from tests.unit.test_loop import NoMetrics, Now
-from trimtab.engine import building
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.live import Live
+from trimtab.engine.running import building
+from trimtab.engine.running.supervisor import Supervisor
+from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.settings import Files, General, Host, Prometheus, Settings, Sources
-from trimtab.engine.supervisor import Supervisor
-from trimtab.engine.surroundings import Surroundings
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trimtab.engine.services.metrics import Metrics
     from trimtab.engine.store.scores import ParquetScoreLog
 
-WEB = Path(__file__).parent / "web" / "dist"
+WEB = Path(__file__).parent.parent / "web" / "dist"
 Build = Callable[[Settings, SystemClock], Source]
 
 

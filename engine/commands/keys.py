@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.cli_help import examples, new_app
-from trimtab.engine.cli_options import ConfigFile, DataDir, Format, read_settings
-from trimtab.engine.listing import Form, listing
+from trimtab.engine.commands.help import examples, new_app
+from trimtab.engine.commands.listing import Form, listing
+from trimtab.engine.commands.options import ConfigFile, DataDir, Format, read_settings
 
 if TYPE_CHECKING:
     from trimtab.engine.clock import SystemClock

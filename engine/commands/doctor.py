@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from trimtab.engine.cli_errors import DONE, FOUND, NOT_REACHABLE
+from trimtab.engine.commands.errors import DONE, FOUND, NOT_REACHABLE
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings_file import load_settings
+from trimtab.engine.settings.file import load_settings
 
 COLUMNS = ("check", "state", "detail", "advice")
 _ROOM_BYTES = 500_000_000
@@ -82,7 +82,7 @@ def examine(config: Path | None, environ: Mapping[str, str], overrides: Mapping[
     where = f"from {config}" if config is not None else "defaults, no trimtab.yaml here"
     checks.append(Check("settings", State.OK, where))
     checks += _local(settings, environ)
-    from trimtab.engine.doctor_sources import source_checks
+    from trimtab.engine.commands.doctor_sources import source_checks
 
     return checks + asyncio.run(source_checks(settings))
 
@@ -91,7 +91,7 @@ def preview(settings: Settings) -> str:
     """The settings that would be in force as YAML, secrets hidden, and what is there to watch."""
     import yaml
 
-    from trimtab.engine.doctor_sources import source_checks
+    from trimtab.engine.commands.doctor_sources import source_checks
     from trimtab.engine.redaction import clean
 
     shown = clean(settings.model_dump(mode="json", exclude_none=True))
@@ -115,7 +115,7 @@ def _python() -> Check:
 
 
 def _web() -> Check:
-    page = Path(__file__).parent / "web" / "dist" / "index.html"
+    page = Path(__file__).parent.parent / "web" / "dist" / "index.html"
     if page.is_file():
         return Check("dashboard", State.OK, "built")
     return Check(
@@ -160,7 +160,7 @@ def _holder(data_dir: Path) -> str | None:
 
 
 def _kernels(data_dir: Path, environ: Mapping[str, str]) -> Check:
-    from trimtab.engine.kernels import kernel_folder
+    from trimtab.engine.running.kernels import kernel_folder
 
     folder = Path(environ.get("NUMBA_CACHE_DIR") or kernel_folder(data_dir / "cache"))
     compiled = len(list(folder.rglob("*.nbc"))) if folder.is_dir() else 0

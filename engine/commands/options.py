@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.listing import Form
+from trimtab.engine.commands.listing import Form
 
 if TYPE_CHECKING:
     from trimtab.engine.settings import Settings
@@ -47,7 +47,7 @@ def read_settings(
     config: Path | None, data: Path | None, environ: Mapping[str, str]
 ) -> tuple[Path | None, "Settings"]:
     """The settings file and the settings in force. Raises SettingsError."""
-    from trimtab.engine.settings_file import load_settings
+    from trimtab.engine.settings.file import load_settings
 
     path = config_file(config)
     return path, load_settings(path, environ, overrides_of(data))

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from trimtab.engine.redaction import is_secret_name
 from trimtab.engine.settings import Section, Settings
-from trimtab.engine.settings_yaml import Key
+from trimtab.engine.settings.lines import Key
 
 LATER = ("tools", "schedulers", "guardrails")
 """Sections that the documentation of later versions names."""

@@ -40,7 +40,7 @@ def kernel_folder(cache: Path) -> Path:
 
     A kernel holds what it calls from other files, so a change of any of them asks for new ones.
     """
-    models = Path(__file__).resolve().parent.parent / "models"
+    models = Path(__file__).resolve().parent.parent.parent / "models"
     sources = hashlib.blake2b(digest_size=8)
     for path in sorted(models.rglob("*.py")):
         sources.update(path.read_bytes())

@@ -4,16 +4,16 @@ import asyncio
 
 import structlog
 
-from trimtab.engine import building
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.loop import SourceLoop
 from trimtab.engine.ports import Sink, Source
+from trimtab.engine.running import building
+from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Prometheus, Settings
-from trimtab.engine.settings_watch import Reload, compare
-from trimtab.engine.surroundings import Surroundings
+from trimtab.engine.settings.watch import Reload, compare
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from trimtab.engine.errors import NewerStateError, SourceError, StoreError
-from trimtab.engine.keeping import Keeper
-from trimtab.engine.memory import give_back
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.surroundings import Surroundings
+from trimtab.engine.running.keeping import Keeper
+from trimtab.engine.running.memory import give_back
+from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.types import Anomaly
 from trimtab.models.errors import StateError
 

@@ -3,11 +3,11 @@
 import time
 from collections.abc import AsyncIterator
 
-from trimtab.engine import building
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.doctor import Check, State
+from trimtab.engine.commands.doctor import Check, State
 from trimtab.engine.errors import SourceError, TrimtabError
 from trimtab.engine.ports import Source
+from trimtab.engine.running import building
 from trimtab.engine.settings import Prometheus, Settings
 
 _NS = 1_000_000_000
