@@ -117,7 +117,7 @@ class SourceLoop:
         source, general = self.source, self.around.general
         return Senses(
             source.name, source.interval_s, source.replaced, general.detectors, self._budget,
-            general.max_series,
+            general.max_series, source.info,
         )  # fmt: skip
 
     async def _next(self) -> bool:
@@ -236,8 +236,7 @@ class SourceLoop:
         series, learning, unusual, _ = self.around.live.counts(name)
         metrics.tick(name, seconds, self.lag_s, sensed.samples)
         metrics.series(name, series, learning, unusual)
-        say = log.info if sensed.anomalies else log.debug
-        say(
+        log.info(
             "tick", at=iso(tick.time), samples=sensed.samples, series=series, unusual=unusual,
             anomalies=len(sensed.anomalies), duration_s=round(seconds, 6), lag_s=round(self.lag_s, 3),
         )  # fmt: skip

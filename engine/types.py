@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +100,10 @@ class SeriesInfo:
     kind: str = "gauge"
     """"gauge", or "rate" where a counter was turned into a rate."""
     help: str = ""
+    direction: Literal["both", "above_expected", "below_expected"] = "both"
+    """On which side of what is expected a value can be unusual at all."""
+    min_deviation: float = 0.0
+    """Nearer to what is expected than this, in the series' unit, nothing is unusual."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ QUIET_TICKS = 5
 FEW = 8
 """With fewer peaks than this there is no fit: ranks, and a Pareto tail of index FEW_INDEX."""
 FEW_INDEX = 3.0
-CAUTION = 4.0
+CAUTION = 2.0
 """Tails are taken for at least as heavy as CAUTION / sqrt(samples seen) while the past is short."""
 UPPER = 0.85
 """The upper part of a statistic starts at this quantile."""

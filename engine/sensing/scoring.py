@@ -1,12 +1,13 @@
 """Closed ticks -> scores: places values in slots, says who may learn, and asks the scorer."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from trimtab.engine.sensing.series import SeriesTable
 from trimtab.engine.sensing.ticks import ClosedTick
-from trimtab.engine.types import History, Ints, Tick, TickScores
+from trimtab.engine.types import Floats, History, Ints, SeriesInfo, SeriesKey, Tick, TickScores
 from trimtab.models.contracts import Bools, State
 from trimtab.models.scorer import Scorer
 
@@ -20,11 +21,14 @@ class SourceScoring:
         interval_s: float,
         detectors: tuple[str, ...] = ("default",),
         false_alarms_per_week: float = 1.0,
+        info: Callable[[SeriesKey], SeriesInfo] = SeriesInfo,
     ) -> None:
         self.table = table
+        self.info = info
         self.interval_s = interval_s
         self.detectors = detectors
         self.scorer = self._scorer(table.slots.capacity, false_alarms_per_week)
+        self._wishes: tuple[int, Floats, Floats] = (-1, np.empty(0), np.empty(0))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,11 +73,24 @@ class SourceScoring:
         x, learns = np.full(capacity, np.nan), np.zeros(capacity, np.bool_)
         x[:size], learns[:size] = tick.values, where
         s = self.scorer.step(x, tick.time, learns)
+        score = self._wanted(s.anomaly_score[:size], tick.values - s.yhat[:size])
         scores = TickScores(
-            self.table.source, tick.time, tick.values, s.anomaly_score[:size], s.yhat[:size],
+            self.table.source, tick.time, tick.values, score, s.yhat[:size],
             s.yhat_lower[:size], s.yhat_upper[:size], s.detector[:size],
         )  # fmt: skip
         return scores, s.shifted[:size]
+
+    def _wanted(self, score: Floats, off: Floats) -> Floats:
+        """The score, 0 where a value is off to the side, or by so little, that nobody wants to hear of it."""
+        version, keys = self.table.slots.version, self.table.keys
+        if self._wishes[0] != version:
+            infos = [self.info(key) for key in keys]
+            above = [math.inf if i.direction == "below_expected" else i.min_deviation for i in infos]
+            below = [math.inf if i.direction == "above_expected" else i.min_deviation for i in infos]
+            self._wishes = (version, np.array(above), np.array(below))
+        _, above_least, below_least = self._wishes
+        least = np.where(off > 0, above_least, below_least)
+        return np.where(np.abs(off) < least, np.minimum(score, 0.0), score)
 
     def unknown(self, time_ns: int) -> TickScores:
         """A tick of which nothing is known."""

@@ -5,6 +5,7 @@ The same code runs live, over the logged ticks after a restart, and over a recor
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from trimtab.engine.sensing.scoring import SourceScoring
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.sensing.series import SeriesTable
 from trimtab.engine.sensing.ticks import ClosedTick
-from trimtab.engine.types import Anomaly, History, Ints, TickScores
+from trimtab.engine.types import Anomaly, History, Ints, SeriesInfo, SeriesKey, TickScores
 from trimtab.models.contracts import State
 from trimtab.models.errors import StateError
 
@@ -28,6 +29,7 @@ class Senses:
 
     interval_s : seconds between its ticks
     replaced   : whether a series took another's place, as the source knows it
+    info       : what is known of a series, and on which side it can be unusual at all
     """
 
     def __init__(
@@ -38,12 +40,13 @@ class Senses:
         detectors: tuple[str, ...] = ("default",),
         false_alarms_per_week: float = 1.0,
         max_series: int = 20_000,
+        info: Callable[[SeriesKey], SeriesInfo] = SeriesInfo,
     ) -> None:
         self.source = source
         self.interval_s = interval_s
         self.table = SeriesTable(source)
         self.absences = Absences(self.table, interval_s, replaced, most=max_series + max_series // 4)
-        self.scoring = SourceScoring(self.table, interval_s, detectors, false_alarms_per_week)
+        self.scoring = SourceScoring(self.table, interval_s, detectors, false_alarms_per_week, info)
         self.anomalies = Anomalies(self.table, self.scoring.names, interval_s, false_alarms_per_week)
         self.time: int | None = None
         """Of the newest tick."""

@@ -85,4 +85,8 @@ class QueryResults:
     def info(self, key: SeriesKey) -> SeriesInfo | None:
         """What is known of a query's series; None = it is not one."""
         query = self.queries.get(key.metric) if dict(key.labels).get("for") == key.metric else None
-        return SeriesInfo(key, query.unit, "gauge", query.expr) if query is not None else None
+        if query is None:
+            return None
+        return SeriesInfo(
+            key, query.unit, "gauge", query.expr, query.detection_direction, query.min_dev_from_expected
+        )

@@ -7,7 +7,7 @@ from tests.sensed import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod, sam
 from trimtab.engine.sensing import scoring
 from trimtab.engine.sensing.senses import Senses
 from trimtab.engine.sensing.ticks import ClosedTick
-from trimtab.engine.types import History
+from trimtab.engine.types import History, SeriesInfo
 from trimtab.models.errors import StateError
 
 A, B, C = (pod("requests", name) for name in "abc")
@@ -203,3 +203,25 @@ def test_a_new_budget_keeps_what_was_learnt(plain_scores):  # noqa: ARG001 - a f
     a, b = strict.run(1), free.run(1)
     assert b.learning[0] == 0
     assert b.scores.anomaly_score[0] > a.scores.anomaly_score[0]
+
+
+@pytest.mark.parametrize(
+    ("direction", "least", "level", "unusual"),
+    [
+        ("both", 0.0, 40.0, True),  # nothing is asked for: either side counts
+        ("above_expected", 0.0, 40.0, True),
+        ("above_expected", 0.0, -20.0, False),
+        ("below_expected", 0.0, -20.0, True),
+        ("below_expected", 0.0, 40.0, False),
+        ("both", 50.0, 40.0, False),  # nearer to the expected value than anybody wants to hear of
+        ("both", 10.0, 40.0, True),
+    ],
+)
+def test_only_the_wanted_side_is_unusual(direction, least, level, unusual):
+    """A query's direction and least deviation decide what can be an anomaly at all."""
+    key = pod("latency", "a")
+    info = SeriesInfo(key, direction=direction, min_deviation=least)
+    w = World(key, senses=Senses("k", INTERVAL_S, same_but_pod, info=lambda _: info))
+    w.run(1500)
+    w.run(3, a=level)
+    assert bool(w.anomalies()) is unusual
