@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import structlog
 
 from trimtab.engine.errors import NewerStateError, SourceError, StoreError
@@ -91,7 +92,7 @@ async def warm(source: Source, around: Surroundings, senses: "Senses") -> int:
     try:
         async for history in source.history(around.clock.now()):
             await around.off_loop(senses.warm, history)
-            samples += history.values.size
+            samples += int(np.isfinite(history.values).sum())
             progress = getattr(source, "history_progress", None)
             live.change_source(source.name, detail="learning from history", warm_progress=progress)
     except SourceError as error:

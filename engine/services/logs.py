@@ -27,6 +27,7 @@ _QUIET = {
     "numba": "warning", "alembic": "warning", "sqlalchemy": "warning", "asyncio": "warning",
 }  # fmt: skip
 """Libraries whose lower levels say nothing that our own lines do not say."""
+_ROUTINE = ("request", "tick")
 _SHORTEST_SECRET = 6
 
 
@@ -90,6 +91,8 @@ def configure_logs(level: str = "info", form: Format = "auto", stream: TextIO | 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processors=_last(console, out), foreign_pre_chain=shared)
     )
+    if console:
+        handler.addFilter(_calm)
     root = logging.getLogger()
     root.handlers = [handler]
     logging.captureWarnings(capture=True)
@@ -97,6 +100,15 @@ def configure_logs(level: str = "info", form: Format = "auto", stream: TextIO | 
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
     set_level(level)
+
+
+def _calm(record: logging.LogRecord) -> bool:
+    """Leave out, for a person at a terminal, what comes every few seconds and went well."""
+    event = record.msg if isinstance(record.msg, dict) else {}
+    if event.get("event") not in _ROUTINE or logging.getLogger().level <= logging.DEBUG:
+        return True
+    health = str(event.get("route", "")).startswith("/api/health")
+    return bool(event.get("anomalies")) or (event.get("status", 0) >= 400 and not health)
 
 
 def _last(console: bool, out: TextIO) -> list[Processor]:

@@ -117,10 +117,32 @@ def test_a_terminal_gets_a_readable_form():
     before = root.handlers, root.level
     structlog.reset_defaults()
     logs.configure_logs("info", "console", stream)
-    structlog.get_logger("trimtab.x").info("tick", series=3, token="hunter22")
+    structlog.get_logger("trimtab.x").info("history", series=3, token="hunter22")
     root.handlers, root.level = before
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
-    assert "tick" in stream.getvalue()
+    assert "history" in stream.getvalue()
     assert "series=3" in stream.getvalue()
     assert "hunter22" not in stream.getvalue()
+
+
+def test_a_terminal_is_spared_what_went_well():
+    """In console form good requests and quiet ticks are left out; what went wrong or changed is shown."""
+    out = io.StringIO()
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    structlog.reset_defaults()
+    logs.configure_logs("info", "console", out)
+    log = structlog.get_logger("trimtab.test")
+    log.info("request", route="/api/series", status=200)
+    log.info("request", route="/api/health/ready", status=503)
+    log.info("tick", anomalies=0)
+    quiet = out.getvalue()
+    log.info("request", route="/api/series", status=500)
+    log.info("tick", anomalies=2)
+    log.info("found a Prometheus")
+    root.handlers, root.level = before
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    assert quiet == ""
+    assert len(out.getvalue().splitlines()) == 3
