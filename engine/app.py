@@ -195,7 +195,9 @@ class Engine:
             await supervisor.around.off_loop(warm_kernels, self.settings.settings.detectors)
             self.live.wait_for("the first tick")
             found = await building.with_local_prometheus(self.settings)
-            supervisor.found = found.sources.prometheus if found is not self.settings else None
+            if found is not self.settings and found.sources.prometheus is not None:
+                supervisor.found = found.sources.prometheus
+                log.info("found a Prometheus on this machine, watching it too", url=supervisor.found.url)
             supervisor.start(found)
             give_back()
             gc.freeze()

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.ports import Sink, Source
 from trimtab.engine.settings import Prometheus, Settings, Sources
@@ -14,7 +12,6 @@ if TYPE_CHECKING:
     from trimtab.engine.services.metrics import Metrics
     from trimtab.engine.store.scores import ParquetScoreLog
 
-log = structlog.get_logger(__name__)
 WEB = Path(__file__).parent.parent / "web" / "dist"
 Build = Callable[[Settings, SystemClock], Source]
 
@@ -58,7 +55,6 @@ async def with_local_prometheus(settings: Settings) -> Settings:
     url = await find_local_prometheus()
     if url is None:
         return settings
-    log.info("found a Prometheus on this machine, watching it too", url=url)
     sources = settings.sources.model_copy(update={"prometheus": Prometheus(url=url)})
     return settings.model_copy(update={"sources": sources})
 
