@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.servers import Server, answers, free_port, wait_for
+from tests.servers import Server, answers, free_port
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 READY_S = 120.0
@@ -104,16 +105,17 @@ def busy_core(core: int) -> Iterator[subprocess.Popen[bytes]]:
         hog.wait(10)
 
 
-def until(check: Any, timeout_s: float) -> Any:
-    """What `check()` gives as soon as it gives something; fails when time is over."""
-    found: list[Any] = []
+def until(check: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> Any:
+    """What `check()` gives as soon as it gives something; fails when time is over.
 
-    def asked() -> bool:
-        found[:] = [check()]
-        return bool(found[0])
-
-    wait_for(asked, timeout_s)
-    return found[0]
+    Asks seldom, because the machine that is watched is the one that asks.
+    """
+    end = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not (found := check()):
+        assert time.monotonic() < end, f"not so after {timeout_s:.0f} s"
+        pause.wait(pause_s)
+    return found
 
 
 def seconds(iso: str) -> float:

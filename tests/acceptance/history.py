@@ -100,9 +100,11 @@ def tiled(recorded: np.ndarray, times: np.ndarray, now_s: int, grows: bool, seed
     """The recorded values carried back over `times`, which end before now_s, when the recording began."""
     rng = np.random.default_rng(seed)
     known = recorded[np.isfinite(recorded)]
+    if len(known) < 2:
+        return np.full(len(times), known[0] if len(known) else np.nan)
     whole = bool((known == np.round(known)).all())
     steps = np.diff(known)
-    clock = len(steps) > 0 and bool((steps > 0).all()) and np.ptp(steps) < 0.2 * steps.mean()
+    clock = not grows and bool((steps > 0).all()) and np.ptp(steps) < 0.2 * steps.mean()
     if clock:
         return known[0] - (now_s - times) * steps.mean()
     if not grows and not steps.any() and abs(known[0]) < _LARGE:
