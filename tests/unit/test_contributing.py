@@ -1,14 +1,22 @@
 """The worked examples of CONTRIBUTING.md do what it says."""
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tests.fakes import FakeClock
+from tests.nouns import START, tick_scores
 from tests.unit import test_contract_detectors as contract
+from trimtab.engine import settings
+from trimtab.engine.errors import SourceError
+from trimtab.engine.ports import Source
+from trimtab.engine.types import SeriesKey
 from trimtab.models.contracts import Detector
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
@@ -53,3 +61,34 @@ def test_the_catalogue_line_has_the_form_of_the_others():
     """The line that CONTRIBUTING.md shows is one that the catalogue could hold."""
     name, home = re.search(r'^    "(\w+)": "([\w.]+:\w+)",$', TEXT, re.MULTILINE).groups()
     assert home == f"trimtab.models.detectors.{name}:{name.title()}"
+
+
+async def test_the_source_reads_and_says_when_it_cannot(load, tmp_path, monkeypatch):
+    """The example of a source gives what is there, and SourceError once its folder is gone."""
+    section = SimpleNamespace(folder=tmp_path / "spool", interval=15.0)
+    monkeypatch.setattr(settings, "Spool", SimpleNamespace, raising=False)
+    section.folder.mkdir()
+    (section.folder / "job").write_bytes(b"1234")
+    source = load("engine/sources/spool.py").SpoolSource(section, FakeClock())
+    await source.open()
+    reading = await source.read()
+    assert dict(zip((key.metric for key in reading.keys), reading.values.tolist(), strict=True)) == {
+        "spool_files": 1.0,
+        "spool_bytes": 4.0,
+    }
+    assert [chunk async for chunk in source.history(0)] == []
+    assert {name for name in dir(Source) if not name.startswith("_")} <= set(dir(source))
+    (section.folder / "job").unlink()
+    section.folder.rmdir()
+    with pytest.raises(SourceError, match=r"sources\.spool\.folder"):
+        await source.read()
+
+
+async def test_the_sink_writes_what_is_unusual(load, tmp_path):
+    """The example of a sink writes unusual samples only, and raises nothing where it cannot."""
+    keys = [SeriesKey.of("host", name) for name in ("calm", "wild")]
+    scores = tick_scores("host", START, [1.0, 2.0], anomaly_score=[0.2, 1.5])
+    made = load("engine/sinks/json_lines.py").JsonLinesSink
+    await made(tmp_path / "out").send(keys, scores)
+    assert [json.loads(line)["series"] for line in (tmp_path / "out").read_text().splitlines()] == ["wild"]
+    await made(tmp_path / "no" / "such" / "folder").send(keys, scores)
