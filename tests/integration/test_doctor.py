@@ -1,0 +1,93 @@
+"""`trimtab doctor` as a person runs it."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import free_port, start_exporter, start_prometheus, wait_for
+from trimtab.engine.commands.errors import DONE, FOUND, NOT_REACHABLE
+from trimtab.engine.store.lease import FolderLease
+
+TRIMTAB = Path(sys.executable).with_name("trimtab")
+GAUGES = "# TYPE queue_depth gauge\n" + "".join(f'queue_depth{{queue="{q}"}} 3\n' for q in range(20))
+
+
+@pytest.fixture
+def doctor(tmp_path):
+    """Run it in an empty folder: exit code, and each check by its name."""
+
+    def run(*arguments, settings=""):
+        (tmp_path / "trimtab.yaml").write_text(settings or "sources: {host: {enabled: true}}\n")
+        port = [] if "--port" in arguments else ["--port", str(free_port())]
+        done = subprocess.run(
+            [TRIMTAB, "doctor", "-f", "json", "--data", str(tmp_path / "data"), *port, *arguments],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode in {DONE, FOUND, NOT_REACHABLE}, done.stderr
+        return done.returncode, {row["check"]: row for row in json.loads(done.stdout)}
+
+    return run
+
+
+def test_all_is_well_on_a_fresh_machine(doctor, tmp_path):
+    """Without a data folder and a Prometheus everything is in order, and nothing was made."""
+    code, checks = doctor()
+    assert {name: row["state"] for name, row in checks.items() if row["state"] != "ok"} == {}
+    assert code == DONE
+    assert "this machine" in checks["host"]["detail"]
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_prometheus_that_is_away_is_said(doctor):
+    """A source that does not answer is exit code 3, with its address."""
+    url = f"http://127.0.0.1:{free_port()}"
+    code, checks = doctor("--prometheus", url)
+    assert code == NOT_REACHABLE
+    assert checks["prometheus"]["state"] == "unreachable"
+    assert url in checks["prometheus"]["detail"]
+
+
+def test_series_over_the_cap_are_listed(doctor, tmp_path):
+    """Over the cap doctor lists what is left out, and says what a read costs and how the clocks stand."""
+    with (
+        start_exporter(GAUGES) as exporter,
+        start_prometheus(tmp_path / "p", {"q": [exporter.address]}) as server,
+    ):
+        wait_for(lambda: bool(server.query("count(queue_depth) == 20")), 30)
+        small = "settings: {max_series: 5}\nsources: {host: {enabled: false}}\n"
+        code, checks = doctor("--prometheus", server.url, settings=small)
+    assert code == FOUND
+    assert any("queue_depth" in item for item in checks["prometheus"]["items"])
+    assert "which takes" in checks["prometheus"]["detail"]
+    assert checks["clock"]["state"] == "ok"
+
+
+def test_mistakes_in_the_settings_are_all_listed(doctor):
+    """Each mistake of the file is one item."""
+    code, checks = doctor(settings="api: {prot: 1}\nretention: {days: -3}\n")
+    assert code == FOUND
+    assert len(checks["settings"]["items"]) == 2
+
+
+def test_a_taken_port_is_found(doctor):
+    """A port that somebody else listens on is found."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        code, checks = doctor("--port", str(other.getsockname()[1]))
+    assert code == FOUND
+    assert checks["port"]["state"] == "found"
+
+
+def test_an_engine_that_runs_is_no_fault(doctor, tmp_path):
+    """A data folder that is in use, and a port that is, are in order while an engine runs."""
+    with FolderLease(tmp_path / "data", lambda: 0), socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        own.listen()
+        code, checks = doctor("--port", str(own.getsockname()[1]))
+    assert code == DONE
+    assert "in use by an engine" in checks["data folder"]["detail"]
