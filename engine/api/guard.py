@@ -50,7 +50,8 @@ class Guard:
         await self.app(scope, receive, send)
 
     async def _admit(self, request: HTTPConnection, method: str) -> None:
-        match = self.table.match(method, request.url.path)
+        # The path by which the router chooses, too: that of request.url ends at a decoded ? or #.
+        match = self.table.match(method, request.scope["path"])
         visit = visit_of(request.scope)
         visit.route = match.route
         if match.door is not Door.PROBE:
@@ -107,7 +108,7 @@ def _door(match: Match, method: str, request: HTTPConnection) -> Door | AccessSc
     if match.door is None:
         allow = ", ".join(match.methods)
         raise ProblemError(
-            405, f"{method} is not possible at {request.url.path}; {allow} is.", {"Allow": allow}
+            405, f"{method} is not possible at {request.scope['path']}; {allow} is.", {"Allow": allow}
         )
     return match.door
 

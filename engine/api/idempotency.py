@@ -46,7 +46,7 @@ def once(
     if key is None:
         status, answer = work()
         return _json(status, answer)
-    name, route = f"{who.key.id}:{key}", f"{request.method} {request.url.path}"
+    name, route = f"{who.key.id}:{key}", f"{request.method} {request.scope['path']}"
     digest = hashlib.sha256(body.encode()).digest()
     with _alone(id(here.store), name, route):
         before = here.store.answered(name, route)

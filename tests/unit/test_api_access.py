@@ -82,6 +82,15 @@ async def test_unknown_paths_under_api_are_denied_before_they_are_not_found(room
         assert_problem(await room.program("read").get(path), 404)
 
 
+async def test_a_path_is_judged_as_the_router_reads_it(room):
+    """What stands behind an encoded ? or # is part of the path: it does not lead to a weaker door."""
+    reader = room.program("read")
+    for path in ("/api/keys/%3Fx", "/api/keys/%23x", "/api/keys/x%3F"):
+        assert_problem(await reader.delete(path), 403)
+    assert_problem(await room.program("ingest").get("/api/series/%3Fx"), 403)
+    assert_problem(await room.client().get("/api%3F/../api/status"), 401)
+
+
 def test_the_application_serves_exactly_the_table():
     """Every declared route exists, and no other."""
     assert set(endpoints(Room().app)) == set(ACCESS)
