@@ -36,6 +36,18 @@ def check_bind(settings: Api) -> None:
     )
 
 
+def base_url(settings: Api, port: int) -> str:
+    """Where a browser on this machine finds the API that listens on this port.
+
+    >>> base_url(Api(host="0.0.0.0"), 8600), base_url(Api(host="[::1]"), 80)
+    ('http://127.0.0.1:8600', 'http://[::1]:80')
+    """
+    host = settings.host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    scheme = "https" if settings.tls_cert_file else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 class Hosts:
     """The names that a Host header may carry, against DNS rebinding.
 

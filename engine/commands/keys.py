@@ -10,7 +10,15 @@ import typer
 
 from trimtab.engine.commands.help import examples, new_app
 from trimtab.engine.commands.listing import Form, listing
-from trimtab.engine.commands.options import ConfigFile, DataDir, Format, read_settings
+from trimtab.engine.commands.options import (
+    ConfigFile,
+    DataDir,
+    Format,
+    Host,
+    Port,
+    config_file,
+    overrides_of,
+)
 
 if TYPE_CHECKING:
     from trimtab.engine.clock import SystemClock
@@ -90,30 +98,24 @@ def revoke(
 @key_app.command(
     epilog=examples(("trimtab key login", "open what it prints in a browser, within 10 minutes"))
 )
-def login(config: ConfigFile = None, data: DataDir = None) -> None:
+def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, port: Port = None) -> None:
     """Print a link that logs one browser in as administrator."""
     from trimtab.engine.api import keys
+    from trimtab.engine.api.binding import base_url
 
-    with _store(config, data) as (store, clock, settings):
-        typer.echo(keys.login_url(store, clock, base_url(settings)))
-
-
-def base_url(settings: "Settings") -> str:
-    """Where the dashboard of these settings is, seen from this machine."""
-    api = settings.api
-    scheme = "http" if api.tls_cert_file is None else "https"
-    host = f"[{api.host}]" if ":" in api.host else api.host
-    return f"{scheme}://{host}:{api.port}"
+    with _store(config, data, host, port) as (store, clock, settings):
+        typer.echo(keys.login_url(store, clock, base_url(settings.api, settings.api.port)))
 
 
 @contextmanager
 def _store(
-    config: Path | None, data: Path | None
+    config: Path | None, data: Path | None, host: str | None = None, port: int | None = None
 ) -> Iterator[tuple["EventStore", "SystemClock", "Settings"]]:
     from trimtab.engine.clock import SystemClock
+    from trimtab.engine.settings.file import load_settings
     from trimtab.engine.store import join_store
 
-    _, settings = read_settings(config, data, os.environ)
+    settings = load_settings(config_file(config), os.environ, overrides_of(data, host=host, port=port))
     clock = SystemClock()
     store = join_store(settings.settings.data_dir, clock.now)
     try:

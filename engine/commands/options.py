@@ -1,15 +1,11 @@
 """Options that several commands of `trimtab` take, and how they become settings."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from trimtab.engine.commands.listing import Form
-
-if TYPE_CHECKING:
-    from trimtab.engine.settings import Settings
 
 CONFIG = Path("trimtab.yaml")
 
@@ -41,13 +37,3 @@ def overrides_of(
         "api.host": host,
         "api.port": port,
     }
-
-
-def read_settings(
-    config: Path | None, data: Path | None, environ: Mapping[str, str]
-) -> tuple[Path | None, "Settings"]:
-    """The settings file and the settings in force. Raises SettingsError."""
-    from trimtab.engine.settings.file import load_settings
-
-    path = config_file(config)
-    return path, load_settings(path, environ, overrides_of(data))

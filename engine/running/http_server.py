@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from trimtab.engine.api.binding import base_url
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Api
 
@@ -46,11 +47,7 @@ def _why(error: OSError, settings: Api) -> str:
 
 def url_of(settings: Api, listening: socket.socket) -> str:
     """Where a browser on this machine finds it."""
-    port = listening.getsockname()[1]
-    host = settings.host.strip("[]")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    scheme = "https" if settings.tls_cert_file else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return base_url(settings, listening.getsockname()[1])
 
 
 class Server(uvicorn.Server):
@@ -64,11 +61,11 @@ class Server(uvicorn.Server):
 
 def make_server(app: "FastAPI", settings: Api) -> Server:
     """A server of this application; TLS where the settings have a certificate."""
+    cert, key = (path and path.expanduser() for path in (settings.tls_cert_file, settings.tls_key_file))
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", loop="asyncio",
         proxy_headers=settings.behind_proxy, forwarded_allow_ips="*" if settings.behind_proxy else None,
-        timeout_graceful_shutdown=STOP_S, ssl_certfile=settings.tls_cert_file,
-        ssl_keyfile=settings.tls_key_file,
+        timeout_graceful_shutdown=STOP_S, ssl_certfile=cert, ssl_keyfile=key,
     )  # fmt: skip
     return Server(config)
 

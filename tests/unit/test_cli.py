@@ -163,3 +163,11 @@ def test_score_writes_the_rows_beside_the_input(capsys, monkeypatch, tmp_path):
 def test_nothing_of_this_user_is_read():
     """The tests see no TRIMTAB_ setting of whoever runs them."""
     assert not [name for name in os.environ if name.startswith("TRIMTAB_") and name != "TRIMTAB_REQUIRE"]
+
+
+def test_a_login_link_leads_to_where_the_engine_was_told_to_listen(capsys, monkeypatch, tmp_path):
+    """`trimtab key login` takes the host and port that `trimtab up` was given, and a browser can open it."""
+    _, out, _ = run(
+        capsys, monkeypatch, "key", "login", "--data", tmp_path, "--host", "0.0.0.0", "--port", "9000"
+    )
+    assert out.startswith("http://127.0.0.1:9000/login?token=tl_")
