@@ -174,9 +174,10 @@ class Live:
         """A tick was sensed."""
         source = sensed.scores.source
         board = self._boards.get(source)
-        if board is None:
+        if board is None or not board.goes_on(sensed, interval_s, names, info):
             board = self._boards[source] = Board(sensed, interval_s, names, info)
-        board.take(sensed)
+        else:
+            board.take(sensed)
         for anomaly in sensed.anomalies:
             self.tell_anomaly(anomaly)
         if sensed.certain:

@@ -41,6 +41,17 @@ class Board:
         self._times: Ints = np.empty(0, np.int64)
         self.take(sensed)
 
+    def goes_on(
+        self,
+        sensed: Sensed,
+        interval_s: float,
+        detectors: tuple[str, ...],
+        info: Callable[[SeriesKey], SeriesInfo],
+    ) -> bool:
+        """Whether a tick is of the same sensing: not of a source that was exchanged or began afresh."""
+        same = (self.interval_s, self.detectors, self.info) == (interval_s, detectors, info)
+        return same and len(sensed.keys) >= len(self.keys)
+
     def take(self, sensed: Sensed) -> None:
         """The next tick."""
         if sensed.keys is not self.keys:

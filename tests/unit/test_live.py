@@ -32,7 +32,12 @@ def sensed(
 def tell(live, *ticks):
     """Tell it those ticks."""
     for tick in ticks:
-        live.tell_sensed(tick, 5.0, ("range", "shift"), lambda key: SeriesInfo(key, unit="s"))
+        live.tell_sensed(tick, 5.0, ("range", "shift"), in_seconds)
+
+
+def in_seconds(key):
+    """What is known of every series here."""
+    return SeriesInfo(key, unit="s")
 
 
 @pytest.fixture
@@ -209,3 +214,16 @@ def test_twenty_thousand_series_are_quick():
     assert total == 1100
     assert len(page) == 50
     assert took < 0.1
+
+
+def test_an_exchanged_source_is_shown_by_its_own_interval_and_units(cores):
+    """After a reload a source may have another interval, other units and fewer series: all of it shows."""
+    live = Live()
+    tell(live, sensed(cores, [0.1] * 12))
+    live.tell_sensed(
+        sensed(cores[:2], [0.2, 0.3], learning=[0, 7]), 2.0, ("range",), lambda key: SeriesInfo(key, unit="B")
+    )
+    assert (live.one(cores[1].id).learning_s, live.one(cores[1].id).unit) == (14.0, "B")
+    assert live.series(search="cpu")[1] == 2
+    with pytest.raises(NotFoundError):
+        live.one(cores[5].id)
