@@ -87,6 +87,7 @@ class SourceLoop:
                 self.around.live.tell_anomaly(anomaly)
             await self.around.off_loop(self._snapshot)
         self.around.live.remove(self.source.name)
+        self.around.metrics.forget(self.source.name)
 
     def set_budget(self, false_alarms_per_week: float) -> None:
         """Another false-alarm budget from the next tick on."""

@@ -32,6 +32,10 @@ class TickMetrics(Protocol):
         """A source is in this state now."""
         ...
 
+    def forget(self, source: str) -> None:
+        """A source is watched no more."""
+        ...
+
 
 @dataclass(slots=True)
 class Surroundings:

@@ -98,6 +98,12 @@ class Metrics:
         for each in SourceState:
             self._state.labels(name, each).set(each is state)
 
+    def forget(self, source: str) -> None:
+        """A source is watched no more: what holds now is no longer said of it; its counters stay."""
+        for gauge in (self._lag_s, self._series, self._learning, self._over, self._up):
+            gauge.remove_by_labels({"source": source})
+        self._state.remove_by_labels({"source": source})
+
     def sent(self, sink: str, n: int) -> None:
         """A receiver took n samples."""
         self._sent.labels(sink).inc(n)

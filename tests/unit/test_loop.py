@@ -47,6 +47,9 @@ class NoMetrics:
     def source_state(self, _name, state):
         self.states.append(state)
 
+    def forget(self, source):
+        pass
+
 
 @pytest.fixture(autouse=True)
 def plain_scores(monkeypatch):

@@ -81,6 +81,18 @@ def test_unusual_series_are_bounded_and_replaced(metrics):
     assert "trimtab_anomaly_score{" not in metrics.text()
 
 
+def test_a_source_that_is_not_watched_any_more_is_not_said_to_be_up(metrics):
+    """Nothing holds now of a source that was removed; what was counted of it stays."""
+    metrics.tick("files", 0.001, 0.1, 3)
+    metrics.series("files", 3, 0, 0)
+    metrics.source_state("files", SourceState.UP)
+    metrics.forget("files")
+    metrics.forget("never seen")
+    shown = [line for line in metrics.text().splitlines() if 'source="files"' in line and "_total" not in line]
+    assert [line for line in shown if "_duration_" not in line] == []
+    assert 'trimtab_ticks_total{source="files"}' in metrics.text()
+
+
 def test_promtool_accepts_the_text(metrics):
     """Prometheus' own checker finds nothing wrong with the format."""
     promtool = shutil.which("promtool")
