@@ -90,7 +90,14 @@ class Keeper:
         self._said = self.problem
 
     def snapshot(self, time: int, arrays: State, meta: dict[str, object]) -> None:
-        """Make the state durable; the ticks before it may then go."""
+        """Make the state durable; the ticks before it may then go.
+
+        Not while something waits for a store: after a crash those ticks bring it about again.
+        """
+        self._save_anomalies()
+        self._append_scores()
+        if self._anomalies or self._scores:
+            return
         save = partial(self.snapshots.save, self.source, time, arrays, meta)
         if self._try(self.score_log.flush) and self._try(save):
             self.hole = False

@@ -81,3 +81,17 @@ def test_a_tick_that_could_not_be_logged_asks_for_a_snapshot(monkeypatch):
     assert k.hole
     k.snapshot(1, {}, {})
     assert not k.hole
+
+
+def test_no_snapshot_lets_ticks_go_whose_anomalies_wait():
+    """While an anomaly waits for the store the ticks that made it stay in the log, for after a crash."""
+    k = keeper()
+    k.log_tick(ClosedTick(1, KEYS, np.zeros(2), complete=True))
+    k.store.broken = "no space left"
+    k.keep(KEYS, None, [anomaly_of(KEYS[0], "01A")])
+    k.snapshot(1, {}, {})
+    assert k.newest_state() is None
+    k.store.broken = None
+    k.snapshot(1, {}, {})
+    assert k.newest_state() is not None
+    assert "01A" in k.store.by_id
