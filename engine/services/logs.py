@@ -51,7 +51,7 @@ class Redactor:
 
     def _without_known(self, value: Any) -> Any:  # noqa: ANN401 - any part of an event
         if isinstance(value, str):
-            for known in self.known:
+            for known in sorted(self.known, key=len, reverse=True):  # one may be the beginning of another
                 value = value.replace(known, HIDDEN)
             return value
         if isinstance(value, dict):
@@ -137,7 +137,7 @@ def set_level(level: str) -> None:
 
 def hide(values: Iterable[str]) -> None:
     """Never show these strings again; shorter ones than 6 characters are hidden by name only."""
-    _redactor.known |= Redactor(values).known
+    _redactor.known = _redactor.known | Redactor(values).known  # a new set: other threads look through it
 
 
 def secrets_in(settings: BaseModel) -> set[str]:

@@ -126,6 +126,12 @@ def test_a_terminal_gets_a_readable_form():
     assert "hunter22" not in stream.getvalue()
 
 
+def test_a_secret_that_begins_like_another_leaves_nothing_of_it():
+    """Of two secrets, one the beginning of the other, neither shows."""
+    shown = logs.Redactor({"hunter", "hunter-and-more"})(None, "info", {"event": "no hunter-and-more"})
+    assert shown == {"event": "no (hidden)"}
+
+
 def test_a_terminal_is_spared_what_went_well():
     """In console form good requests and quiet ticks are left out; what went wrong or changed is shown."""
     out = io.StringIO()
