@@ -23,6 +23,9 @@ FEW = 8
 FEW_INDEX = 3.0
 CAUTION = 2.0
 """Tails are taken for at least as heavy as CAUTION / sqrt(samples seen) while the past is short."""
+OUTLIER = 4.0
+"""For the fit, the two largest excesses count at most as this multiple of the third: one past incident, or
+one bad sample of a history, must not make a series deaf."""
 UPPER = 0.85
 """The upper part of a statistic starts at this quantile."""
 FLOOR = -200.0
@@ -39,6 +42,7 @@ def fields(channels: int) -> dict[str, Field]:
         "tail_quantile": Field(np.float64, math.nan, c),
         "tail_peak": Field(np.float32, math.nan, c),
         "tail_quiet": Field(np.int32, 0.0, c),
+        "tail_pending": Field(np.float32, math.nan, c),
         "tail_shape": Field(np.float32, 0.0, c),
         "tail_scale": Field(np.float32, 0.0, c),
     }
@@ -62,8 +66,10 @@ def fit_tail(top, count, seen, prior_shape, prior_weight):
     u = float(top[0])
     b0 = 0.0
     b1 = 0.0
+    third = float(top[count - 3]) - u
+    most = OUTLIER * third if third > 0.0 else math.inf
     for j in range(1, count):
-        y = float(top[j]) - u
+        y = min(float(top[j]) - u, most)
         b0 += y
         b1 += y * (k - j) / (k - 1.0)
     b0 /= k
@@ -160,6 +166,25 @@ def thin(top, count):
     for j in range(kept):
         top[j] = top[first + 2 * j]
     return kept
+
+
+@njit(cache=True)
+def put_off(c, s, seen, pending):
+    """Count one tick of a flagged stretch; its peak enters the tail when the stretch has ended."""
+    seen[c] += 1.0
+    if math.isfinite(s) and not s <= pending[c]:
+        pending[c] = s
+
+
+@njit(cache=True)
+def settle(c, cap, prior_shape, prior_weight, top, count, seen, quantile, peak, pending, shape, scale):
+    """A flagged stretch has ended: its peak enters channel c, as cap where it is larger."""
+    if pending[c] > quantile[c] and pending[c] > 0.0:
+        value = np.float32(min(pending[c], cap))
+        count[c] = raise_peak(top[c], count[c], peak[c], value)
+        peak[c] = value
+        shape[c], scale[c] = fit_tail(top[c], count[c], seen[c], prior_shape, prior_weight)
+    pending[c] = math.nan
 
 
 @njit(cache=True)

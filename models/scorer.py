@@ -29,6 +29,8 @@ WEEK_S = 604_800.0
 WARM_SAMPLES = 40
 """Samples that a series is only learnt from before it is scored."""
 DEFAULT = ("range_exceedance", "seasonal_residual", "level_shift")
+SHARES = {"range_exceedance": 2.0}
+"""Of the false-alarm budget, where not 1: spikes beyond all that was seen have nobody else to find them."""
 VERSION = 1
 """Of the state; a state of another version is refused."""
 
@@ -150,8 +152,10 @@ class Scorer:
 
     def _weights(self, chosen: set[str]) -> Floats:
         used = [self.names[d] in chosen or self.names[d] in self.extras for d in self._channels]
-        share = 1.0 / max(sum(used), 1)
-        return np.where(used, math.log(share), -np.inf)
+        shares = np.array([SHARES.get(self.names[d], 1.0) for d in self._channels]) * used
+        with np.errstate(divide="ignore"):
+            weights: Floats = np.log(shares / max(shares.sum(), 1e-300))
+        return weights
 
     def _columns(self, x: Floats, t: Ints, where: Bools | None, *, learning: bool) -> Floats:
         columns = []

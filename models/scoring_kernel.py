@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
-from trimtab.models.calibration import FEW, QUIET_TICKS, learn_tail, level_at, log_rate
+from trimtab.models.calibration import FEW, QUIET_TICKS, learn_tail, level_at, log_rate, put_off, settle
 from trimtab.models.detectors.level_shift import shift_learn, shift_observe, shift_recentre, shift_score
 from trimtab.models.detectors.range_exceedance import range_learn, range_recentre, range_score
 from trimtab.models.detectors.seasonal_residual import (
@@ -41,7 +41,7 @@ SETTLED = 16.0
 @njit(cache=True)
 def combine(i, stats, log_weight, tails):
     """(rarity, channel): the largest -log(rate) over the channels, weighted; (-inf, -1) where none speaks."""
-    top, count, seen, _, _, _, shape, scale = tails
+    top, count, seen, _, _, _, _, shape, scale = tails
     rarity = -math.inf
     loudest = -1
     for c in range(stats.shape[0]):
@@ -57,7 +57,7 @@ def combine(i, stats, log_weight, tails):
 @njit(cache=True)
 def combined_log_rate(i, rarity, tails):
     """Log rate a tick of excursions above this rarity: the series' own past and the assumption, by trust."""
-    top, count, seen, _, _, _, shape, scale = tails
+    top, count, seen, _, _, _, _, shape, scale = tails
     c = count.shape[1] - 1
     if count[i, c] <= FEW or not scale[i, c] > 0.0:
         return -rarity
@@ -67,20 +67,30 @@ def combined_log_rate(i, rarity, tails):
 
 
 @njit(cache=True)
-def learn_tails(i, stats, rarity, log_budget, horizon, log_weight, tails):
-    """Take this tick into the tails of every channel and of the combination."""
-    top, count, seen, quantile, peak, quiet, shape, scale = tails
+def learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tails):
+    """Take this tick into the tails of every channel and of the combination; while flagged, put it off."""
+    top, count, seen, quantile, peak, quiet, pending, shape, scale = tails
     last = count.shape[1] - 1
     for c in range(last + 1):
         s = rarity if c == last else stats[c]
         if math.isnan(s) or (c < last and log_weight[c] == -math.inf):
             continue
+        if flagged:
+            put_off(c, s, seen[i], pending[i])
+            continue
         cap = level_at(top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], CAP * log_budget)
         if math.isnan(cap) or seen[i, c] < 64.0:
             cap = math.inf
         known = c == last or c == 4 or c == 5
+        prior_shape = KNOWN_SHAPE if known else SHAPE
+        prior_weight = KNOWN_TRUST if known else SHAPE_TRUST
+        if not math.isnan(pending[i, c]):
+            settle(
+                c, cap, prior_shape, prior_weight,
+                top[i], count[i], seen[i], quantile[i], peak[i], pending[i], shape[i], scale[i],
+            )  # fmt: skip
         learn_tail(
-            c, s, cap, horizon, KNOWN_SHAPE if known else SHAPE, KNOWN_TRUST if known else SHAPE_TRUST,
+            c, s, cap, horizon, prior_shape, prior_weight,
             top[i], count[i], seen[i], quantile[i], peak[i], quiet[i], shape[i], scale[i],
         )  # fmt: skip
 
@@ -90,7 +100,7 @@ def band(i, t, log_budget, log_weight, ranges, seasons, tails):
     """(yhat, lower, upper): where the seasonal and the range detector both see nothing unusual."""
     level, offset, base, error, seen, spread, _, day, week = seasons
     centre, width, _ = ranges
-    top, count, n, _, _, _, shape, scale = tails
+    top, count, n, _, _, _, _, shape, scale = tails
     if seen[i] < 2.0:
         return math.nan, math.nan, math.nan
     yhat = predict(i, t, best(i, error), level, offset, base, day, week)
@@ -210,5 +220,5 @@ def score_run(
                 accepted = hold(i, x[k, i], flagged, deadline, holds)
                 shifted[k, i] = accepted
                 if seasons[4][i] >= SETTLED:
-                    learn_tails(i, stats, rarity, log_budget, horizon, log_weight, tails)
+                    learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tails)
                 learn_members(i, x[k, i], t[k], flagged, accepted, setup, ranges, seasons, shifts, holds)
