@@ -1,9 +1,9 @@
 """What can be set: frozen, with defaults, read once where everything is built."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
@@ -31,7 +31,7 @@ Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 class Section(BaseModel):
     """A frozen part of the settings; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class General(Section):
@@ -71,18 +71,48 @@ class Tls(Section):
     key_file: Path | None = None
     insecure_skip_verify: bool = False
 
+    @model_validator(mode="after")
+    def _key_has_its_certificate(self) -> Self:
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file is of no use without cert_file, the client certificate")
+        return self
+
+
+class Credentialed(Section):
+    """A server that may want to know who we are: by user and password, or by a token."""
+
+    basic_auth: BasicAuth | None = None
+    bearer_token: SecretStr | None = None
+    bearer_token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_log_in(self) -> Self:
+        token = self.bearer_token is not None or self.bearer_token_file is not None
+        if token and self.basic_auth is not None:
+            raise ValueError("basic_auth and a bearer_token are both set; keep one")
+        return self
+
 
 class Query(Section):
     """A PromQL expression of the user's own."""
 
+    model_config = ConfigDict(allow_inf_nan=True)
+
     expr: str
     data_range: tuple[float, float] | None = None
+    """Values outside are unknown; a side may be infinite (.inf)."""
     detection_direction: Literal["both", "above_expected", "below_expected"] = "both"
-    min_dev_from_expected: float = 0.0
+    min_dev_from_expected: float = Field(0.0, ge=0, allow_inf_nan=False)
     unit: str = ""
 
+    @model_validator(mode="after")
+    def _range_holds_something(self) -> Self:
+        if self.data_range is not None and not self.data_range[0] < self.data_range[1]:
+            raise ValueError("data_range must be [low, high], low below high")
+        return self
 
-class Prometheus(Section):
+
+class Prometheus(Credentialed):
     """`sources.prometheus:`"""
 
     enabled: bool = True
@@ -92,9 +122,6 @@ class Prometheus(Section):
     selector: str = '{__name__!=""}'
     timeout: Duration = 10.0
     """In total, for one read."""
-    basic_auth: BasicAuth | None = None
-    bearer_token: SecretStr | None = None
-    bearer_token_file: Path | None = None
     tls: Tls = Tls()
     headers: dict[str, SecretStr] = {}
     queries: dict[str, Query] = {}
@@ -146,16 +173,13 @@ class Retention(Section):
     """Up to so many series every score is kept, above only those of anomalous ones."""
 
 
-class Writer(Section):
+class Writer(Credentialed):
     """`writer:` scores go back to Prometheus."""
 
     remote_write_url: str
     provide_series: tuple[Literal["anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y"], ...] = (
         "anomaly_score", "yhat", "yhat_lower", "yhat_upper",
     )  # fmt: skip
-    basic_auth: BasicAuth | None = None
-    bearer_token: SecretStr | None = None
-    bearer_token_file: Path | None = None
     headers: dict[str, SecretStr] = {}
     tls: Tls = Tls()
     timeout: Duration = 10.0

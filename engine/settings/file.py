@@ -169,6 +169,8 @@ def _explain(error: ErrorDetails, raw: Raw) -> str:
         return f"{raw.place(key[:-1])}: {dotted} is missing"
     wanted = error["msg"].removeprefix("Value error, ").replace("Input should be", "it must be", 1)
     wanted = clean_text(wanted[:1].lower() + wanted[1:])
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        return f"{place}: {dotted}: {wanted}"
     return f"{place}: {dotted} is {_shown(key, error['input'])}; {wanted}"
 
 

@@ -214,3 +214,38 @@ async def test_an_invalid_file_changes_nothing_and_says_why(tmp_path):
     assert isinstance(taken, Settings)
     assert taken.settings.log_level == "debug"
     await watching.aclose()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # each of two ways to log in would be obeyed by one reader and overlooked by another
+        ("sources: {prometheus: {basic_auth: {username: a}, bearer_token: hunter22}}", "keep one"),
+        (
+            "writer: {remote_write_url: 'http://x', basic_auth: {username: a}, bearer_token_file: t}",
+            "keep one",
+        ),
+        ("sources: {prometheus: {tls: {key_file: key.pem}}}", "without cert_file"),
+        # a range that holds nothing would make every value unknown
+        ("sources: {prometheus: {queries: {a: {expr: x, data_range: [10, 0]}}}}", "low below high"),
+        (
+            "sources: {prometheus: {queries: {a: {expr: x, min_dev_from_expected: -1}}}}",
+            "greater than or equal",
+        ),
+        ("retention: {days: .inf}", "finite"),
+    ],
+)
+def test_settings_that_nobody_could_obey_are_refused(tmp_path, text, said):
+    """What would be overlooked in silence is an error that says so and shows no secret."""
+    with pytest.raises(SettingsError, match=said) as refused:
+        load_settings(write(tmp_path, text), {})
+    assert str(refused.value).startswith("trimtab.yaml:1: ")
+    assert "hunter22" not in str(refused.value)
+
+
+def test_a_data_range_may_be_open_on_a_side(tmp_path):
+    """An infinite bound means that there is none."""
+    text = "sources: {prometheus: {queries: {a: {expr: x, data_range: [0, .inf]}}}}"
+    prometheus = load_settings(write(tmp_path, text), {}).sources.prometheus
+    assert prometheus is not None
+    assert prometheus.queries["a"].data_range == (0.0, float("inf"))
