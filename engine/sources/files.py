@@ -169,6 +169,8 @@ class FilesSource:
                 for block in recording.blocks
                 for k, name in enumerate(block.names)
             ]
+        if not pairs:
+            raise InputError("there is no series to replay; name recordings under sources.files.paths")
         self._left_out = tuple(str(key) for key, _, _ in pairs[self._max_series :])
         return _replay(pairs[: self._max_series], round(self.interval_s * _NS))
 

@@ -161,3 +161,9 @@ def test_common_interval():
     times = [np.array([0, 300, 600]) * NS, np.array([0, 60, 120, 900]) * NS, np.array([5]) * NS]
     assert common_interval_ns(times, 7 * NS) == 60 * NS
     assert common_interval_ns([np.array([5])], 7 * NS) == 7 * NS
+
+
+async def test_no_recording_at_all_is_told():
+    """Without a file there is nothing to replay, and the source says where to name one."""
+    with pytest.raises(SourceError, match=r"sources\.files\.paths"):
+        await FilesSource(Files(paths=()), FakeClock()).open()
