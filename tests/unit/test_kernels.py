@@ -1,5 +1,8 @@
 """Where compiled kernels are kept, and that they can be made apart."""
 
+import os
+import tempfile
+
 from trimtab.engine.running.kernels import compile_apart, cpu_kind, prepare_environment
 
 
@@ -18,3 +21,14 @@ async def test_a_failed_compilation_is_no_failure_of_the_engine(tmp_path):
     """Where kernels cannot be compiled apart the engine goes on, and tries again at its next start."""
     await compile_apart(tmp_path, ("no_such_detector",))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_written_is_not_used(tmp_path, monkeypatch):
+    """Where the data folder is there, but somebody else's, kernels go to a private folder."""
+    prepare_environment(tmp_path / "data", {})
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environ = {}
+    folder = prepare_environment(tmp_path / "data", environ)
+    assert folder.parent == tmp_path
+    assert environ["NUMBA_CACHE_DIR"] == str(folder)
