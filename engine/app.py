@@ -201,12 +201,21 @@ class Engine:
             supervisor.start(found)
             give_back()
             gc.freeze()
-            if self.config is not None:
-                await self._follow_settings(supervisor, found)
         except Exception as error:
             log.exception("could not start")
             self.failure = error
             self.stopping.set()
+        else:
+            if self.config is not None:
+                await self._watch_settings(supervisor, found)
+
+    async def _watch_settings(self, supervisor: Supervisor, current: Settings) -> None:
+        """Follow the settings file; a fault in that ends no engine, what holds goes on."""
+        try:
+            await self._follow_settings(supervisor, current)
+        except Exception:
+            log.exception("settings are not watched any more, changes count at the next start")
+            self.live.note(settings="not watched any more; the log has more")
 
     async def _follow_settings(self, supervisor: Supervisor, current: Settings) -> None:
         """Apply each change of the file; one that is refused changes nothing and says why."""
