@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from trimtab.engine.addresses import ip_of, is_refused
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Tls, Writer
 
 EXCERPT_BYTES = 500
-_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "168.63.129.16")))
 
 
 class RefusedAddressError(SettingsError):
@@ -23,11 +23,9 @@ class RefusedAddressError(SettingsError):
 
 def refuse_unsafe(host: str, address: str) -> None:
     """Raises RefusedAddressError for link-local, multicast, unspecified and cloud metadata addresses."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip in _METADATA:
+    if is_refused(address) or ip_of(address).is_unspecified:
         raise RefusedAddressError(
-            f"{host} leads to {ip}, a link-local or metadata address; give another host"
+            f"{host} leads to {address}, a link-local or metadata address; give another host"
         )
 
 

@@ -6,7 +6,6 @@ else raises SourceError, whose text names the server and says what to do and nev
 
 import asyncio
 import base64
-import ipaddress
 import socket
 import ssl
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
+from trimtab.engine.addresses import is_refused
 from trimtab.engine.errors import SettingsError, SourceError
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings import Prometheus, Tls
@@ -26,7 +26,6 @@ from trimtab.engine.sources.rates import NS
 
 MAX_BODY_BYTES = 64 * 2**20
 _MAX_REASON = 300
-_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
 
 
 class Credentials:
@@ -102,10 +101,9 @@ async def check_address(server: str) -> None:
             f"cannot find the host of {server}: {_reason(error)}; check sources.prometheus.url"
         ) from error
     for *_, address in found:
-        ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
-        if ip.is_link_local or ip in _METADATA:
+        if is_refused(str(address[0])):
             raise SourceError(
-                f"{server} is at {ip}, a link-local or metadata address, which is refused; "
+                f"{server} is at {address[0]}, a link-local or metadata address, which is refused; "
                 "write another address into sources.prometheus.url"
             )
 

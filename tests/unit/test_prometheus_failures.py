@@ -199,7 +199,9 @@ def test_addresses_that_are_refused(url, told):
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]"])
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "168.63.129.16"]
+)
 async def test_metadata_addresses_are_refused(host, monkeypatch):
     """Link-local and cloud metadata addresses are refused before anything is sent."""
     found = AsyncMock(return_value=[(2, 1, 6, "", (host.strip("[]"), 80))])
