@@ -9,20 +9,26 @@ BUDGET = 1.0
 """Anomaly intervals a series and week: the default."""
 
 
-def _check(verdicts):
+FOUND = 0.9
+"""Share of spikes, and of shifts, of each kind that must be found."""
+NOISE = 2 * (FOUND * (1 - FOUND) / 48) ** 0.5
+"""Two standard errors of that share where only 48 faults are tried."""
+
+
+def _check(verdicts, found=FOUND):
     report = "\n".join(str(v) for v in verdicts)
     print(report)
     overall = float(np.mean([v.false_alarms for v in verdicts]))
     assert 0.3 * BUDGET <= overall <= 2 * BUDGET, report
     for v in verdicts:
         assert v.false_alarms <= 4 * BUDGET, report
-        assert not v.spikes < 0.9, report
-        assert not v.shifts < 0.9, report
+        assert not v.spikes < found, report
+        assert not v.shifts < found, report
 
 
 def test_budget_and_detection_short():
-    """Over 112 series of seven kinds in four weeks the budget holds and nine in ten faults are found."""
-    _check([judge(kind, 16, seed=1) for kind in KINDS])
+    """Over 112 series of seven kinds in four weeks the budget holds; faults are found but for sampling noise."""
+    _check([judge(kind, 16, seed=1) for kind in KINDS], found=FOUND - NOISE)
 
 
 @pytest.mark.trials
