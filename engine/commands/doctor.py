@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from trimtab.engine.commands.errors import DONE, FOUND, NOT_REACHABLE
-from trimtab.engine.errors import SettingsError
+from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.file import load_settings
 
@@ -107,6 +107,24 @@ def _local(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     yield _kernels(data_dir, environ)
     yield _disk(data_dir, settings.retention.size_bytes)
     yield _port(settings.api.host, settings.api.port, running=holder is not None)
+    yield from _refused(settings)
+
+
+def _refused(settings: Settings) -> Iterator[Check]:
+    """What is well-formed, and yet keeps `trimtab up` from starting."""
+    from trimtab.engine.api.binding import check_bind
+    from trimtab.models.catalogue import detector_class
+
+    try:
+        check_bind(settings.api)
+    except SettingsError as error:
+        yield Check("api", State.FOUND, str(error), "correct api: in trimtab.yaml; it does not start so")
+    for name in settings.settings.detectors:
+        try:
+            if name != "default":
+                detector_class(name)
+        except TrimtabError as error:
+            yield Check("detectors", State.FOUND, str(error), "correct settings.detectors")
 
 
 def _python() -> Check:

@@ -73,6 +73,14 @@ def test_mistakes_in_the_settings_are_all_listed(doctor):
     assert len(checks["settings"]["items"]) == 2
 
 
+def test_what_would_keep_it_from_starting_is_found(doctor):
+    """An address that `trimtab up` refuses, and a detector that nobody has, are found before."""
+    code, checks = doctor("--host", "0.0.0.0", settings="settings: {detectors: [ew_zscor]}\n")
+    assert code == FOUND
+    assert "other machines" in checks["api"]["detail"]
+    assert "ew_zscore" in checks["detectors"]["detail"]
+
+
 def test_a_taken_port_is_found(doctor):
     """A port that somebody else listens on is found."""
     with socket.socket() as other:
