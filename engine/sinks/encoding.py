@@ -58,9 +58,13 @@ def labels_of(key: SeriesKey, name: str) -> list[tuple[str, str]]:
 
     >>> labels_of(SeriesKey.of("prometheus", "up", {"job": "x"}), "anomaly_score")
     [('__name__', 'anomaly_score'), ('for', 'up'), ('job', 'x')]
+    >>> labels_of(SeriesKey.of("prometheus", "latency", {"for": "latency"}), "y")
+    [('__name__', 'y'), ('for', 'latency')]
     """
     ours = {"__name__": name, "for": key.metric}
     for label, value in key.labels:
+        if ours.get(label) == value:
+            continue
         valid = _NOT_A_NAME.sub("_", label)
         valid = f"_{valid}" if valid[:1].isdigit() else valid
         while valid in ours:
