@@ -88,7 +88,9 @@ def test_a_source_that_is_not_watched_any_more_is_not_said_to_be_up(metrics):
     metrics.source_state("files", SourceState.UP)
     metrics.forget("files")
     metrics.forget("never seen")
-    shown = [line for line in metrics.text().splitlines() if 'source="files"' in line and "_total" not in line]
+    shown = [
+        line for line in metrics.text().splitlines() if 'source="files"' in line and "_total" not in line
+    ]
     assert [line for line in shown if "_duration_" not in line] == []
     assert 'trimtab_ticks_total{source="files"}' in metrics.text()
 
