@@ -29,15 +29,17 @@ _LARGE = 1000.0
 class Recording:
     """Figures of one target.
 
-    rows : sample name with labels -> values, one a second, NaN = not shown
+    step_s : seconds between looks
+    rows   : sample name with labels -> values, one a look, NaN = not shown
     """
 
     job: str
     instance: str
+    step_s: int
     rows: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
 
-    def take(self, text: str, second: int) -> None:
+    def take(self, text: str, look: int) -> None:
         """Add what the exporter shows now."""
         for line in text.splitlines():
             if line.startswith("# TYPE"):
@@ -45,7 +47,7 @@ class Recording:
                 self.types[name] = kind
             elif found := _SAMPLE.match(line):
                 values = self.rows.setdefault((found[1], found[2] or ""), [])
-                values += [np.nan] * (second - len(values)) + [float(found[3])]
+                values += [np.nan] * (look - len(values)) + [float(found[3])]
 
     def grows(self, name: str, values: np.ndarray) -> bool:
         """Whether it is a counter; what has no type is one if it was never seen to fall."""
@@ -55,27 +57,27 @@ class Recording:
         return kind == "counter" or name != family or (kind in {"untyped", "unknown"} and rising)
 
 
-def record(address: str, job: str, seconds: int) -> Recording:
-    """Look at an exporter once a second."""
-    recording = Recording(job, address)
+def record(address: str, job: str, looks: int, step_s: int) -> Recording:
+    """Look at an exporter every step_s seconds."""
+    recording = Recording(job, address, step_s)
     pause = threading.Event()
     with httpx.Client(trust_env=False) as client:
-        for second in range(seconds):
-            recording.take(client.get(f"http://{address}/metrics").text, second)
-            pause.wait(1.0)
+        for look in range(looks):
+            recording.take(client.get(f"http://{address}/metrics").text, look)
+            pause.wait(step_s)
     return recording
 
 
-def tile_back(directory: Path, recordings: list[Recording], now_s: int, days: int, fine_s: int) -> int:
-    """Backfill directory/data with `days` at 5 min, the last `fine_s` at 1 s; the number of samples."""
+def tile_back(directory: Path, recording: Recording, now_s: int, days: int, fine_s: int) -> int:
+    """Backfill directory/data with `days` at 5 min, the last `fine_s` as recorded; the number of samples."""
     directory.mkdir(parents=True, exist_ok=True)
-    fine_from = now_s - fine_s
-    coarse = np.arange(now_s - days * DAY_S, fine_from, COARSE_S)
-    times = np.concatenate([coarse - coarse % COARSE_S, np.arange(fine_from, now_s)])
+    fine = np.arange(now_s - fine_s, now_s, recording.step_s)
+    coarse = np.arange(now_s - days * DAY_S, now_s - fine_s, COARSE_S)
+    times = np.concatenate([coarse - coarse % COARSE_S, fine])
     edges = np.flatnonzero(np.diff(times // BLOCK_S)) + 1
     columns = [
-        (name, tiled(values, times, now_s, grows, seed))
-        for seed, (name, values, grows) in enumerate(_series(recordings))
+        (name, tiled(values, recording.step_s, times, now_s, grows, seed))
+        for seed, (name, values, grows) in enumerate(_series(recording))
     ]
     for part in np.split(np.arange(len(times)), edges):
         file = directory / "history.om"
@@ -87,16 +89,17 @@ def tile_back(directory: Path, recordings: list[Recording], now_s: int, days: in
     return len(times) * len(columns)
 
 
-def _series(recordings: list[Recording]) -> Iterator[tuple[str, np.ndarray, bool]]:
-    for recording in recordings:
-        for (name, labels), listed in recording.rows.items():
-            own = f'job="{recording.job}",instance="{recording.instance}"'
-            inside = f"{labels.rstrip(',')},{own}" if labels else own
-            values = np.array(listed)
-            yield f"{name}{{{inside}}}", values, recording.grows(name, values)
+def _series(recording: Recording) -> Iterator[tuple[str, np.ndarray, bool]]:
+    for (name, labels), listed in recording.rows.items():
+        own = f'job="{recording.job}",instance="{recording.instance}"'
+        inside = f"{labels.rstrip(',')},{own}" if labels else own
+        values = np.array(listed)
+        yield f"{name}{{{inside}}}", values, recording.grows(name, values)
 
 
-def tiled(recorded: np.ndarray, times: np.ndarray, now_s: int, grows: bool, seed: int) -> np.ndarray:
+def tiled(
+    recorded: np.ndarray, step_s: int, times: np.ndarray, now_s: int, grows: bool, seed: int
+) -> np.ndarray:
     """The recorded values carried back over `times`, which end before now_s, when the recording began."""
     rng = np.random.default_rng(seed)
     known = recorded[np.isfinite(recorded)]
@@ -106,7 +109,7 @@ def tiled(recorded: np.ndarray, times: np.ndarray, now_s: int, grows: bool, seed
     steps = np.diff(known)
     clock = not grows and bool((steps > 0).all()) and np.ptp(steps) < 0.2 * steps.mean()
     if clock:
-        return known[0] - (now_s - times) * steps.mean()
+        return known[0] - (now_s - times) * steps.mean() / step_s
     if not grows and not steps.any() and abs(known[0]) < _LARGE:
         return np.full(len(times), known[0])
     wander = sum(
@@ -114,19 +117,19 @@ def tiled(recorded: np.ndarray, times: np.ndarray, now_s: int, grows: bool, seed
     )
     if not grows:
         drift = (_DRIFT * np.abs(known).mean() + known.std()) * wander / 3
-        values = _shuffled(known, times, rng) + drift
+        values = _shuffled(known, times // step_s, rng) + drift
         return np.maximum(np.round(values) if whole else values, min(0.0, known.min()))
     spans = np.diff(times, append=now_s)
-    pace = np.where(spans == 1, _shuffled(steps, times, rng), steps.mean() * spans)
+    pace = np.where(spans == step_s, _shuffled(steps, times // step_s, rng), steps.mean() * spans / step_s)
     growth = np.maximum(pace * (1 + _SWAY * wander / 3), 0.0)
     back = np.cumsum((np.round(growth) if whole else growth)[::-1])[::-1]
     began = max(known[0], back[0])  # else the exporter started only now
     return began - back
 
 
-def _shuffled(known: np.ndarray, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _shuffled(known: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The recording again and again, each time from another place."""
-    tile, place = np.divmod(times - times[0], len(known))
+    tile, place = np.divmod(index - index[0], len(known))
     return known[(place + rng.integers(len(known), size=tile[-1] + 1)[tile]) % len(known)]
 
 

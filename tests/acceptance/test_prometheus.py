@@ -17,12 +17,30 @@ from tests.servers import PrometheusServer, Server, start_exporter, start_node_e
 
 pytestmark = pytest.mark.acceptance
 
-INTERVAL_S = 1
-INTERVALS = 3
-SETTLE_S, RECORDED_S, FINE_S, DAYS = 8, 30, 3600, 14
+
+@dataclass(frozen=True)
+class Scale:
+    """How long everything takes.
+
+    interval_s : between scrapes and ticks
+    fine_s     : history at that interval; before it there are two weeks at 5 min
+    busy_s     : how long a core is kept busy
+    """
+
+    interval_s: int
+    fine_s: int
+    busy_s: float
+
+    def ticks(self, n: float) -> float:
+        """Seconds of n intervals."""
+        return n * self.interval_s
+
+
+QUICK = Scale(interval_s=1, fine_s=3600, busy_s=15.0)
+FULL = Scale(interval_s=5, fine_s=6 * 3600, busy_s=60.0)
+INTERVALS, OUTAGE = 3, 20
+DAYS, LOOKS = 14, 30
 WARM_S = 30.0
-CALM_S, BUSY_S = 90.0, 15.0
-"""What was started for the test moves some series itself; they get used to it."""
 BUSY = re.compile(
     r"cpu|load|procs|processes|schedstat|scrape|pressure|softnet|context_switches|intr|interrupts|timex|^go_|^process_"
 )
@@ -47,6 +65,7 @@ class Service:
 class Watched:
     """Everything that runs."""
 
+    scale: Scale
     prometheus: PrometheusServer
     node: Server
     engine: Engine
@@ -56,31 +75,28 @@ class Watched:
         return self.engine.every("anomalies", open=True, source="prometheus")
 
 
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+@pytest.fixture(
+    scope="module", params=[QUICK, pytest.param(FULL, marks=pytest.mark.trials)], ids=["1s", "5s"]
+)
+def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """The engine on a Prometheus that has two weeks of this machine's node exporter."""
+    scale: Scale = request.param
     directory: Path = tmp_path_factory.mktemp("watched")
     flags = ["--collector.interrupts", "--collector.processes", "--collector.tcpstat"]
+    every = f"{scale.interval_s}s"
     with start_node_exporter(directory / "node", flags) as node:
-        with start_prometheus(directory / "rehearsal", {"node": [node.address]}) as rehearsal:
+        targets = {"node": [node.address]}
+        with start_prometheus(directory / "rehearsal", targets, every) as rehearsal:
             until(lambda: rehearsal.query("up{job='node'} == 1"), 30)
-            threading.Event().wait(SETTLE_S)
-            recording = record(node.address, "node", RECORDED_S)
-        tile_back(directory / "prometheus", [recording], int(time.time()), DAYS, FINE_S)
-        with start_prometheus(directory / "prometheus", {"node": [node.address]}) as prometheus:
+            threading.Event().wait(scale.ticks(8))
+            recording = record(node.address, "node", LOOKS, scale.interval_s)
+        tile_back(directory / "prometheus", recording, int(time.time()), DAYS, scale.fine_s)
+        with start_prometheus(directory / "prometheus", targets, every) as prometheus:
             until(lambda: prometheus.query("up{job='node'} == 1"), 30)
-            settings = {
-                "sources": {
-                    "host": {"enabled": False},
-                    "prometheus": {
-                        "url": prometheus.url,
-                        "interval": f"{INTERVAL_S}s",
-                        "noise_window": f"{FINE_S}s",
-                    },
-                }
-            }
+            source = {"url": prometheus.url, "interval": every, "noise_window": f"{scale.fine_s}s"}
+            settings = {"sources": {"host": {"enabled": False}, "prometheus": source}}
             with trimtab_up(directory / "trimtab", settings) as engine:
-                yield Watched(prometheus, node, engine)
+                yield Watched(scale, prometheus, node, engine)
 
 
 def test_warm_from_history(watched):
@@ -92,14 +108,15 @@ def test_warm_from_history(watched):
     assert engine.get("series", limit=1)["total"] >= 500
 
 
+@pytest.mark.trials
 def test_a_busy_core_shows(watched, browser: Browser):  # noqa: F811 - the fixture
     """A busy core is an anomaly within 3 intervals, in API and page; few others are flagged; it closes."""
-    engine, core = watched.engine, cores()[-1]
-    until(lambda: _is_calm(watched.open_anomalies(), core), CALM_S)
+    engine, core, scale = watched.engine, cores()[-1], watched.scale
+    until(lambda: _is_calm(watched.open_anomalies(), core), scale.ticks(90))
     began = time.time()
     with busy_core(core):
-        found = until(lambda: _of_core(watched.open_anomalies(), core), 30)
-        threading.Event().wait(max(0.0, began + BUSY_S - time.time()))
+        found = until(lambda: _of_core(watched.open_anomalies(), core), scale.ticks(10))
+        threading.Event().wait(max(0.0, began + scale.busy_s - time.time()))
         flagged = {a["series"] for a in engine.every("anomalies", since=_iso(began)) if _unrelated(a)}
         page = browser.new_context(viewport=DESK).new_page()
         page.goto(engine.login_link())
@@ -107,14 +124,14 @@ def test_a_busy_core_shows(watched, browser: Browser):  # noqa: F811 - the fixtu
         expect(page.locator(".unusual-row", has_text="node_cpu_seconds").first).to_be_visible(timeout=8000)
     late_s = min(seconds(a["start"]) for a in found) - began
     unrelated = [row for row in engine.every("series") if _unrelated(row)]
-    assert late_s <= (INTERVALS + 1) * INTERVAL_S
+    assert late_s <= scale.ticks(INTERVALS + 1)
     assert len(flagged) <= 0.02 * len(unrelated), sorted(flagged)
-    until(lambda: not _of_core(watched.open_anomalies(), core), 60)
+    until(lambda: not _of_core(watched.open_anomalies(), core), scale.ticks(60))
 
 
 def test_a_service_that_goes_is_absent_and_one_that_moves_is_not(watched):
     """A killed service is absent within 3 intervals; one replaced under a new instance label never is."""
-    engine, prometheus, node = watched.engine, watched.prometheus, watched.node.address
+    engine, prometheus, node, scale = watched.engine, watched.prometheus, watched.node.address, watched.scale
     with (
         start_exporter(Service()) as stays,
         start_exporter(Service()) as moved,
@@ -124,30 +141,44 @@ def test_a_service_that_goes_is_absent_and_one_that_moves_is_not(watched):
             prometheus.set_targets(
                 {"node": [node], "shop": [dies.address], "pay": [old.address, stays.address]}
             )
-            until(lambda: len(_services(engine)) >= 6 and all(_services(engine).values()), 150)
+            until(
+                lambda: len(_services(engine)) >= 6 and all(_services(engine).values()), 120 + scale.ticks(60)
+            )
             began = time.time()
         prometheus.set_targets(
             {"node": [node], "shop": [dies.address], "pay": [moved.address, stays.address]}
         )
-        absent = until(lambda: _absent(engine, "shop", began), 30)
-        assert min(seconds(a["start"]) for a in absent) - began <= (INTERVALS + 1) * INTERVAL_S
+        absent = until(lambda: _absent(engine, "shop", began), scale.ticks(20))
+        assert min(seconds(a["start"]) for a in absent) - began <= scale.ticks(INTERVALS + 1)
         until(lambda: f'instance="{moved.address}"' in " ".join(_services(engine)), 60)
-        threading.Event().wait(INTERVALS * INTERVAL_S)
+        threading.Event().wait(scale.ticks(INTERVALS))
         assert _absent(engine, "pay", began) == []
 
 
 def test_an_outage_of_prometheus_is_unknown(watched):
     """Prometheus stopped for 20 intervals and started opens no anomaly, closes none, and shows as unknown."""
-    engine, prometheus = watched.engine, watched.prometheus
-    before = {a["id"]: a["end"] for a in engine.every("anomalies")}
+    engine, prometheus, scale = watched.engine, watched.prometheus, watched.scale
+    until(lambda: engine.source("prometheus")["state"] == "up", 60)
     began = time.time()
     prometheus.stop()
-    until(lambda: engine.source("prometheus")["state"] == "unknown", 10)
-    threading.Event().wait(max(0.0, began + 20 * INTERVAL_S - time.time()))
-    during = {a["id"]: a["end"] for a in engine.every("anomalies")}
-    assert during == before
+    until(lambda: engine.source("prometheus")["state"] == "unknown", scale.ticks(5) + 5)
+    before = {a["id"]: a["end"] for a in engine.every("anomalies")}
+    threading.Event().wait(max(0.0, began + scale.ticks(OUTAGE) - time.time()))
+    assert {a["id"]: a["end"] for a in engine.every("anomalies")} == before
     prometheus.start()
+    back = time.time()
     until(lambda: engine.source("prometheus")["state"] == "up", 60)
+    threading.Event().wait(scale.ticks(INTERVALS))
+    later = {a["id"]: a for a in engine.every("anomalies")}
+    assert [a["series"] for key, a in later.items() if key not in before and seconds(a["start"]) < back] == []
+    assert [a["series"] for a in later.values() if a["direction"] == "absent" and a["id"] not in before] == []
+    closed = [later[key] for key, end in before.items() if end is None and later[key]["end"] is not None]
+    assert [a["series"] for a in closed if seconds(a["end"]) < back] == []
+
+
+def _scored_share(engine: Engine) -> float:
+    rows = engine.every("series")
+    return sum(row["anomaly_score"] is not None for row in rows) / max(len(rows), 1)
 
 
 def _unrelated(noun: dict) -> bool:
@@ -157,11 +188,6 @@ def _unrelated(noun: dict) -> bool:
 
 def _is_calm(anomalies: list[dict], core: int) -> bool:
     return not _of_core(anomalies, core) and not any(_unrelated(a) for a in anomalies)
-
-
-def _scored_share(engine: Engine) -> float:
-    rows = engine.every("series")
-    return sum(row["anomaly_score"] is not None for row in rows) / max(len(rows), 1)
 
 
 def _of_core(anomalies: list[dict], core: int) -> list[dict]:

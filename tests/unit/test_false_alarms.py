@@ -27,7 +27,7 @@ def _check(verdicts, found=FOUND):
 
 
 def test_budget_and_detection_short():
-    """Over 112 series of seven kinds in four weeks the budget holds; faults are found but for sampling noise."""
+    """The budget holds over 112 series of seven kinds in four weeks, and faults are found."""
     _check([judge(kind, 16, seed=1) for kind in KINDS], found=FOUND - NOISE)
 
 
