@@ -58,10 +58,9 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     folder = Path(environ["NUMBA_CACHE_DIR"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        usable = os.access(folder, os.W_OK | os.X_OK)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError:
-        usable = False
-    if not usable:
         folder = Path(tempfile.mkdtemp(prefix="trimtab-kernels-"))
         environ["NUMBA_CACHE_DIR"] = str(folder)
     for older in folder.parent.glob(f"{cpu_kind()}-*"):

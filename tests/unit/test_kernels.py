@@ -1,6 +1,5 @@
 """Where compiled kernels are kept, and that they can be made apart."""
 
-import os
 import tempfile
 
 from trimtab.engine.running.kernels import compile_apart, cpu_kind, prepare_environment
@@ -26,7 +25,11 @@ async def test_a_failed_compilation_is_no_failure_of_the_engine(tmp_path):
 def test_a_folder_that_may_not_be_written_is_not_used(tmp_path, monkeypatch):
     """Where the data folder is there, but somebody else's, kernels go to a private folder."""
     prepare_environment(tmp_path / "data", {})
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def refused(**_):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     environ = {}
     folder = prepare_environment(tmp_path / "data", environ)
