@@ -191,20 +191,6 @@ def _is_calm(anomalies: list[dict], core: int) -> bool:
     return not _of_core(anomalies, core) and sum(_unrelated(a) for a in anomalies) <= 3
 
 
-def _scored_share(engine: Engine) -> float:
-    rows = engine.every("series")
-    return sum(row["anomaly_score"] is not None for row in rows) / max(len(rows), 1)
-
-
-def _unrelated(noun: dict) -> bool:
-    """Whether a series, or an anomaly of it, has nothing to do with a busy core."""
-    return not BUSY.search(noun["series"])
-
-
-def _is_calm(anomalies: list[dict], core: int) -> bool:
-    return not _of_core(anomalies, core) and not any(_unrelated(a) for a in anomalies)
-
-
 def _of_core(anomalies: list[dict], core: int) -> list[dict]:
     return [
         a for a in anomalies
