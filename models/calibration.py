@@ -55,6 +55,12 @@ def least_shape(seen):
 
 
 @njit(cache=True)
+def few_index(seen):
+    """Index of the Pareto tail that is assumed while there is no fit."""
+    return min(FEW_INDEX, 1.0 / least_shape(seen))
+
+
+@njit(cache=True)
 def fit_tail(top, count, seen, prior_shape, prior_weight):
     """Shape and scale of the excesses of top[1:count] over top[0]; (nan, nan) where they are too few.
 
@@ -92,8 +98,7 @@ def log_rate(top, count, seen, shape, scale, s):
     high = float(top[count - 1])
     if not scale > 0.0:
         if s > high:
-            index = min(FEW_INDEX, 1.0 / least_shape(seen))
-            reach = -index * math.log(s / high) if high > 0.0 else 0.0
+            reach = -few_index(seen) * math.log(s / high) if high > 0.0 else 0.0
             return max(reach - math.log(seen + 1.0), FLOOR)
         above = 1
         while above < count and float(top[count - 1 - above]) >= s:
@@ -115,12 +120,21 @@ def level_at(top, count, seen, shape, scale, log_p):
         return math.nan
     high = float(top[count - 1])
     if not scale > 0.0:
-        index = min(FEW_INDEX, 1.0 / least_shape(seen))
-        return high * math.exp(max(-math.log(seen + 1.0) - log_p, 0.0) / index)
+        return high * math.exp(max(-math.log(seen + 1.0) - log_p, 0.0) / few_index(seen))
     drop = math.log((count - 1.0) / (seen + 1.0)) - log_p
     if drop <= 0.0:
         return float(top[0])
     return float(top[0]) + scale * (drop if shape < 1e-6 else math.expm1(shape * drop) / shape)
+
+
+@njit(cache=True)
+def _move_up(top, count, j, value):
+    """Let value take the place of top[j], a smaller one, and rise to its own. The count, as it was."""
+    while j + 1 < count and top[j + 1] < value:
+        top[j] = top[j + 1]
+        j += 1
+    top[j] = value
+    return count
 
 
 @njit(cache=True)
@@ -129,12 +143,7 @@ def insert_peak(top, count, value):
     if count == top.shape[0]:
         if value <= top[0]:
             return count
-        j = 0
-        while j + 1 < count and top[j + 1] < value:
-            top[j] = top[j + 1]
-            j += 1
-        top[j] = value
-        return count
+        return _move_up(top, count, 0, value)
     j = count
     while j > 0 and top[j - 1] > value:
         top[j] = top[j - 1]
@@ -151,11 +160,7 @@ def raise_peak(top, count, old, value):
         j += 1
     if j == count:
         return insert_peak(top, count, value)
-    while j + 1 < count and top[j + 1] < value:
-        top[j] = top[j + 1]
-        j += 1
-    top[j] = value
-    return count
+    return _move_up(top, count, j, value)
 
 
 @njit(cache=True)

@@ -13,12 +13,11 @@ from trimtab.models.calibration import FEW, QUIET_TICKS, learn_tail, level_at, l
 from trimtab.models.detectors.level_shift import shift_learn, shift_observe, shift_recentre, shift_score
 from trimtab.models.detectors.range_exceedance import range_learn, range_recentre, range_score
 from trimtab.models.detectors.seasonal_residual import (
-    SLOW,
-    best,
-    predict,
+    expect,
     season_learn,
     season_recentre,
     season_score,
+    season_width,
 )
 
 FUSED = 6
@@ -103,9 +102,7 @@ def band(i, t, log_budget, log_weight, ranges, seasons, tails):
     top, count, n, _, _, _, _, shape, scale = tails
     if seen[i] < 2.0:
         return math.nan, math.nan, math.nan
-    yhat = predict(i, t, best(i, error), level, offset, base, day, week)
-    if math.isnan(yhat):
-        yhat = level[i, SLOW]
+    yhat = expect(i, t, level, offset, base, error, day, week)
     low = -math.inf
     high = math.inf
     for c in range(4):
@@ -115,7 +112,7 @@ def band(i, t, log_budget, log_weight, ranges, seasons, tails):
             top[i, c], count[i, c], n[i, c], shape[i, c], scale[i, c], log_budget + log_weight[c]
         )
         middle = centre[i] if c < 2 else yhat
-        unit = width[i] if c < 2 else 0.5 * (spread[i, 0] + spread[i, 1])
+        unit = width[i] if c < 2 else season_width(i, spread)
         if math.isnan(reach):
             reach = 0.0
         if c % 2 == 0:

@@ -64,17 +64,28 @@ def best(i, error):
 
 
 @njit(cache=True)
+def expect(i, t, level, offset, base, error, day, week):
+    """What the best prediction expects at t; the slow mean where its course is unknown there."""
+    yhat = predict(i, t, best(i, error), level, offset, base, day, week)
+    return level[i, SLOW] if math.isnan(yhat) else yhat
+
+
+@njit(cache=True)
+def season_width(i, spread):
+    """The spread that residuals are measured by: quick and slow one together."""
+    return 0.5 * (spread[i, 0] + spread[i, 1])
+
+
+@njit(cache=True)
 def season_score(i, x, t, level, offset, base, error, seen, spread, day, week):
     """Signed residual of the best prediction, in spreads; nan before the second sample."""
     if not math.isfinite(x) or seen[i] < 2.0:
         return math.nan
-    yhat = predict(i, t, best(i, error), level, offset, base, day, week)
-    if math.isnan(yhat):
-        yhat = level[i, SLOW]
+    yhat = expect(i, t, level, offset, base, error, day, week)
     gap = x - yhat
     if abs(gap) <= ROUNDING * abs(yhat):
         return 0.0
-    width = 0.5 * (spread[i, 0] + spread[i, 1])
+    width = season_width(i, spread)
     return gap / width if width > 0.0 else math.copysign(math.inf, gap)
 
 
@@ -99,7 +110,7 @@ def _learn_course(i, x, t, pace, which, table, period_ns, offset, visit):
 
 @njit(cache=True)
 def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, spread, visit, day, week):
-    """Errors of all predictions first, then their states; large residuals are clipped."""
+    """Errors of all predictions first, then their states."""
     if not math.isfinite(x):
         return
     if seen[i] == 0.0:
@@ -109,19 +120,22 @@ def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, s
     seen[i] += 1.0
     pace = max(alpha, 1.0 / seen[i])
     pick = best(i, error)
+    expected = math.nan
     for kind in range(PREDICTIONS):
         yhat = predict(i, t, kind, level, offset, base, day, week)
         if math.isnan(yhat):
             error[i, kind] = math.inf
             continue
+        if kind == pick:
+            expected = yhat
         miss = abs(x - yhat)
         if not math.isfinite(error[i, kind]):
             error[i, kind] = 2.0 * max(miss, error[i, SLOW]) if math.isfinite(error[i, SLOW]) else miss
         error[i, kind] += pace * (miss - error[i, kind])
-    yhat = predict(i, t, pick, level, offset, base, day, week)
-    if not math.isnan(yhat):
-        spread[i, 0] += pace * (abs(x - yhat) - spread[i, 0])
-        spread[i, 1] += max(WIDE * alpha, 1.0 / seen[i]) * (abs(x - yhat) - spread[i, 1])
+    if not math.isnan(expected):
+        miss = abs(x - expected)
+        spread[i, 0] += pace * (miss - spread[i, 0])
+        spread[i, 1] += max(WIDE * alpha, 1.0 / seen[i]) * (miss - spread[i, 1])
     level[i, LAST] = x
     level[i, FAST] += 0.2 * (x - level[i, FAST])
     level[i, SLOW] += max(0.02, 1.0 / seen[i]) * (x - level[i, SLOW])
@@ -248,6 +262,4 @@ def season_expected(t, out, level, offset, base, error, seen, day, week):
     for i in range(out.shape[0]):
         out[i] = math.nan
         if seen[i] >= 2.0:
-            out[i] = predict(i, t, best(i, error), level, offset, base, day, week)
-            if math.isnan(out[i]):
-                out[i] = level[i, SLOW]
+            out[i] = expect(i, t, level, offset, base, error, day, week)

@@ -1,0 +1,18 @@
+"""The doors between the core and the world. Fakes stand beside them in tests/fakes.py."""
+
+from trimtab.engine.ports.keeping import Incidents, Ledger, ScoreLog, Snapshots, Store
+from trimtab.engine.ports.tools import Tool
+from trimtab.engine.ports.watching import Clock, LiveView, Sink, Source
+
+__all__ = [
+    "Clock",
+    "Incidents",
+    "Ledger",
+    "LiveView",
+    "ScoreLog",
+    "Sink",
+    "Snapshots",
+    "Source",
+    "Store",
+    "Tool",
+]

@@ -1,0 +1,199 @@
+"""Series, their samples and scores, and the sources that they come from."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def iso(time_ns: int) -> str:
+    """ISO 8601 UTC with milliseconds.
+
+    >>> iso(1_500_000_000)
+    '1970-01-01T00:00:01.500Z'
+    """
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{stamp}.{rest // 1_000_000:03d}Z"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+@dataclass(frozen=True)
+class SeriesKey:
+    """The identity of a series: source, metric name, sorted labels.
+
+    >>> str(SeriesKey.of("host", "cpu_busy_ratio", {"core": "1"}))
+    'cpu_busy_ratio{core="1"}'
+    """
+
+    source: str
+    metric: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, source: str, metric: str, labels: dict[str, str] | None = None) -> "SeriesKey":
+        """A key from a mapping of labels, in any order."""
+        return cls(source, metric, tuple(sorted((labels or {}).items())))
+
+    @cached_property
+    def id(self) -> str:
+        """blake2b-128 over source and Prometheus form, 32 hex digits."""
+        return hashlib.blake2b(f"{self.source}\0{self}".encode(), digest_size=16).hexdigest()
+
+    def __str__(self) -> str:
+        if not self.labels:
+            return self.metric
+        inside = ",".join(f'{k}="{_escape(v)}"' for k, v in self.labels)
+        return f"{self.metric}{{{inside}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a source gave at one moment: the newest sample of each of its series.
+
+    keys   : the series; the source hands the very same tuple while nothing came or went
+    times  : (n,) int64 ns of each sample
+    values : (n,) float64; NaN = this one is unknown now
+    complete : the source answered whole, so a series that is missing is really gone
+    """
+
+    time: int
+    keys: tuple[SeriesKey, ...]
+    times: Ints
+    values: Floats
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Recorded values of a source's series, for warming detectors and for training.
+
+    times  : (n_ticks,) int64 ns, evenly spaced by step_s
+    values : (n_ticks, n_keys) float64, NaN = no sample
+    coarse : only good for seasons (too coarse for noise)
+    """
+
+    step_s: float
+    keys: tuple[SeriesKey, ...]
+    times: Ints
+    values: Floats
+    coarse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesInfo:
+    """What is known of a series beside its identity."""
+
+    key: SeriesKey
+    unit: str = ""
+    kind: str = "gauge"
+    """"gauge", or "rate" where a counter was turned into a rate."""
+    help: str = ""
+    direction: Literal["both", "above_expected", "below_expected"] = "both"
+    """On which side of what is expected a value can be unusual at all."""
+    min_deviation: float = 0.0
+    """Nearer to what is expected than this, in the series' unit, nothing is unusual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One closed tick of one source.
+
+    time   : int64 ns UTC, a multiple of the interval
+    values : (n_series,) float64 by slot, NaN = no sample
+    index_version : of the slot table that the values follow
+    """
+
+    time: int
+    values: Floats
+    index_version: int
+
+
+class SourceState(StrEnum):
+    """How a source does."""
+
+    STARTING = "starting"
+    UP = "up"
+    UNKNOWN = "unknown"
+    """It did not answer (whole): nothing is concluded from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """A source as people see it."""
+
+    name: str
+    state: SourceState
+    interval_s: float
+    series: int = 0
+    since: int = 0
+    detail: str = ""
+    left_out: int = 0
+    """Series over the cap; `trimtab doctor` lists them."""
+    warm_progress: float | None = None
+    """0..1 while history is being read, else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRows:
+    """Stored scores of one series, oldest first; each (n,), times int64 ns, the rest float64."""
+
+    times: Ints
+    value: Floats
+    anomaly_score: Floats
+    yhat: Floats
+    yhat_lower: Floats
+    yhat_upper: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class TickScores:
+    """One scored tick of one source; each array (n_series,) float64 by slot, NaN = unknown.
+
+    detector : (n_series,) int64, index into `detectors` of the strongest one, -1 = none
+    """
+
+    source: str
+    time: int
+    values: Floats
+    anomaly_score: Floats
+    yhat: Floats
+    yhat_lower: Floats
+    yhat_upper: Floats
+    detector: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesView:
+    """A series as the API shows it now. None = unknown.
+
+    learning_s : seconds until it is scored, about; 0 = it is scored
+    """
+
+    id: str
+    series: str
+    source: str
+    metric: str
+    labels: dict[str, str]
+    unit: str
+    kind: str
+    time: int | None
+    value: float | None
+    anomaly_score: float | None
+    yhat: float | None
+    yhat_lower: float | None
+    yhat_upper: float | None
+    learning_s: float
+    anomaly_id: str | None
+    detector: str | None = None
