@@ -28,6 +28,8 @@ from trimtab.models.errors import ShapeError, StateError
 WEEK_S = 604_800.0
 WARM_SAMPLES = 40
 """Samples that a series is only learnt from before it is scored."""
+SHORT_DEADLINE = 12
+"""Ticks that a shift lasts at least before it is declared."""
 DEFAULT = ("range_exceedance", "seasonal_residual", "level_shift")
 SHARES = {"range_exceedance": 2.0}
 """Of the false-alarm budget, where not 1: spikes beyond all that was seen have nobody else to find them."""
@@ -150,6 +152,16 @@ class Scorer:
         ticks: Ints = np.maximum(missing, 0).astype(np.int64)
         return ticks
 
+    def doubt_past(self) -> Ints:
+        """Slots that the newest tick was the first to flag: should it last, SHORT_DEADLINE is soon enough."""
+        held = self._holds.values["held"]
+        first: Ints = np.flatnonzero((held == 1) & (self._holds.values["quiet"] == 0))
+        held[first] = max(self._deadline() - SHORT_DEADLINE, 1)
+        return first
+
+    def _deadline(self) -> int:
+        return int(max(SHORT_DEADLINE, 3600.0 / self.interval_s))
+
     def _weights(self, chosen: set[str]) -> Floats:
         used = [self.names[d] in chosen or self.names[d] in self.extras for d in self._channels]
         shares = np.array([SHARES.get(self.names[d], 1.0) for d in self._channels]) * used
@@ -182,8 +194,7 @@ class Scorer:
 
     def _limits(self) -> tuple[float, float, int, float]:
         ticks_a_week = WEEK_S / self.interval_s
-        deadline = int(max(12.0, 3600.0 / self.interval_s))
-        return math.log(self.budget), float(WARM_SAMPLES), deadline, max(4.0 * ticks_a_week, 4096.0)
+        return math.log(self.budget), float(WARM_SAMPLES), self._deadline(), max(4.0 * ticks_a_week, 4096.0)
 
     def _parts(self) -> dict[str, Arrays]:
         return {

@@ -23,8 +23,9 @@ REPLACED, VANISHED, GONE = "replaced", "vanished", "gone"
 ABSENCE = "absence"
 """Stands among the detectors of an absence anomaly."""
 REARM_NS = 3_600_000_000_000
-"""After a gap a series opens no anomaly until it was seen as usual once, for this long at most: that it is
-elsewhere after a time in which nobody looked is no event of now. Its score is shown all the while."""
+"""After a gap, or a history that does not fit, a series opens no anomaly until it was seen as usual once, for
+this long at most: that it is elsewhere after a time in which nobody looked is no event of now. Its score is
+shown all the while."""
 WORTH_TELLING = 1.1
 """A peak that grew by this factor is told again while the anomaly is open."""
 
@@ -94,12 +95,21 @@ class Anomalies:
         return {slot: anomaly_id(self.table.keys[slot], e.start, e.what) for slot, e in both.items()}
 
     def step(
-        self, scores: TickScores, shifted: Bools, verdict: Verdict, came: Ints, *, certain: bool, away: bool
+        self,
+        scores: TickScores,
+        shifted: Bools,
+        verdict: Verdict,
+        came: Ints,
+        misfits: Ints,
+        *,
+        certain: bool,
+        away: bool,
     ) -> list[Anomaly]:
         """What opened, closed or grew with this tick.
 
         shifted : (size,) where a lasting level shift was accepted
         came    : slots that are new
+        misfits : slots whose history does not fit what is seen
         certain : the source answered whole: else no score opens or closes anything
         away    : the source was away before this tick
         """
@@ -108,6 +118,7 @@ class Anomalies:
         self._follow(verdict, scores)
         until = self._unarmed.values["until"]
         until[verdict.returned] = scores.time + REARM_NS
+        until[misfits] = scores.time + REARM_NS
         if away:
             until[:] = scores.time + REARM_NS
         if certain:

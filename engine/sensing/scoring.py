@@ -92,6 +92,10 @@ class SourceScoring:
         least = np.where(off > 0, above_least, below_least)
         return np.where(np.abs(off) < least, np.minimum(score, 0.0), score)
 
+    def doubt_past(self) -> Ints:
+        """Slots that are unusual for the first time at this tick; that they are elsewhere is learnt soon."""
+        return self.scorer.doubt_past()
+
     def unknown(self, time_ns: int) -> TickScores:
         """A tick of which nothing is known."""
         nothing = np.full(self.table.size, np.nan)

@@ -22,6 +22,8 @@ from trimtab.models.errors import StateError
 
 VERSION = 1
 """Of what `Senses.state` gives."""
+SEAM_TICKS = 6
+"""That an event begins in just these ticks is far less likely than a history that fits badly."""
 
 
 class Senses:
@@ -50,6 +52,8 @@ class Senses:
         self.anomalies = Anomalies(self.table, self.scoring.names, interval_s, false_alarms_per_week)
         self.time: int | None = None
         """Of the newest tick."""
+        self.seam = 0
+        """Ticks to come that still belong to the seam between history and now."""
 
     def step(self, tick: ClosedTick) -> Sensed:
         """Sense one tick. Ticks come in order of time."""
@@ -66,7 +70,9 @@ class Senses:
         where = np.full(self.table.size, tick.complete)
         where[back] = False
         scores, shifted = self.scoring.score(placed, where)
-        told = self.anomalies.step(scores, shifted, verdict, came, certain=tick.complete, away=away)
+        told = self.anomalies.step(
+            scores, shifted, verdict, came, self._misfits(), certain=tick.complete, away=away
+        )
         self.table.remove([*(gone for gone, _ in verdict.heirs), *verdict.freed.tolist()])
         return self._sensed(scores, told, came, certain=tick.complete)
 
@@ -75,6 +81,13 @@ class Senses:
         verdict = self.absences.judge(tick, came, back, learning, self.anomalies.missing())
         self.scoring.hand_over(verdict.heirs)
         return verdict
+
+    def _misfits(self) -> Ints:
+        """Series whose history does not fit what is seen right after it: doubted sooner than what is seen."""
+        if self.seam == 0:
+            return np.empty(0, np.int64)
+        self.seam -= 1
+        return self.scoring.doubt_past()
 
     def _sensed(self, scores: TickScores, told: list[Anomaly], came: Ints, *, certain: bool) -> Sensed:
         shown = self.table.used & ~self.table.habit("judged") & self.table.habit("live")
@@ -91,6 +104,7 @@ class Senses:
     def warm(self, history: History) -> None:
         """Learn from recorded values, before the first tick."""
         self.scoring.warm(history)
+        self.seam = SEAM_TICKS
 
     def set_budget(self, false_alarms_per_week: float) -> None:
         """Another false-alarm budget from the next tick on."""
@@ -113,6 +127,7 @@ class Senses:
             "departures": dict(self.absences.departures),
             "events": [_without_nan(event) for event in open_events],
             "time": self.time,
+            "seam": self.seam,
         }
         return arrays, meta
 
@@ -134,6 +149,7 @@ class Senses:
         self.scoring.restore(_part("scorer/", arrays))
         self.anomalies.restore(arrays, meta["events"])
         self.time = meta["time"]
+        self.seam = int(meta.get("seam", 0))
 
 
 def _part(start: str, arrays: State) -> State:

@@ -1,7 +1,8 @@
 """A past for a Prometheus: a short recording of an exporter's real figures, tiled back over two weeks.
 
 Counters keep growing through the tiles by about what they were really seen to grow, gauges repeat what was
-recorded; both wander, as those of a machine do that is not only looked at for half a minute. A clock goes on.
+recorded; both wander, as those of a machine do that is not only looked at for a minute, and end where the
+recording begins. What stood still stays, a clock goes on.
 """
 
 import re
@@ -21,8 +22,6 @@ COARSE_S = 300
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 _DRIFT, _SWAY = 0.05, 0.5
 """How far gauges wander, of their mean, and paces of counters, of theirs, within minutes to half days."""
-_LARGE = 1000.0
-"""A gauge that stood still at more than this (bytes) did so by chance; at less (a state) it always does."""
 
 
 @dataclass
@@ -110,11 +109,9 @@ def tiled(
     clock = not grows and bool((steps > 0).all()) and np.ptp(steps) < 0.2 * steps.mean()
     if clock:
         return known[0] - (now_s - times) * steps.mean() / step_s
-    if not grows and not steps.any() and abs(known[0]) < _LARGE:
+    if not grows and not steps.any():
         return np.full(len(times), known[0])
-    wander = sum(
-        np.sin(2 * np.pi * (times / period_s + rng.random())) for period_s in (557.0, 7_919.0, 45_361.0)
-    )
+    wander = _wander(times, now_s, rng)
     if not grows:
         drift = (_DRIFT * np.abs(known).mean() + known.std()) * wander / 3
         values = _shuffled(known, times // step_s, rng) + drift
@@ -125,6 +122,15 @@ def tiled(
     back = np.cumsum((np.round(growth) if whole else growth)[::-1])[::-1]
     began = max(known[0], back[0])  # else the exporter started only now
     return began - back
+
+
+def _wander(times: np.ndarray, now_s: int, rng: np.random.Generator) -> np.ndarray:
+    """Slow waves of minutes to half days, 0 at now_s."""
+    waves = np.zeros(len(times))
+    for period_s in (557.0, 7_919.0, 45_361.0):
+        phase = 2 * np.pi * rng.random()
+        waves += np.sin(2 * np.pi * (times - now_s) / period_s + phase) - np.sin(phase)
+    return waves
 
 
 def _shuffled(known: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
