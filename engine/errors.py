@@ -10,9 +10,12 @@ __all__ = [
     "LockedError",
     "NewerStateError",
     "NotFoundError",
+    "RefusedError",
     "SettingsError",
     "SourceError",
     "StoreError",
+    "ToolError",
+    "ToolUncertainError",
     "TrimtabError",
 ]
 
@@ -47,3 +50,15 @@ class NotFoundError(EngineError):
 
 class ConflictError(EngineError):
     """The thing exists already, or was changed by somebody else."""
+
+
+class ToolError(EngineError):
+    """A managed tool did not do what it was asked; nothing was changed."""
+
+
+class ToolUncertainError(ToolError):
+    """A managed tool gave no answer to a change: whether it took effect is not known."""
+
+
+class RefusedError(EngineError):
+    """A guardrail, or a rule of the tool itself, forbids this change."""

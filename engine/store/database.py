@@ -23,7 +23,7 @@ from trimtab.engine.types import iso
 
 log = structlog.get_logger(__name__)
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision in `migrations/versions`, oldest first: known without importing alembic."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 10

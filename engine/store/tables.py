@@ -115,3 +115,89 @@ answers = Table(
     _epoch(),
     Index("answers_by_time", "time_ns"),
 )
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", _id(64), primary_key=True),
+    Column("start_ns", BigInteger, nullable=False),
+    Column("end_ns", BigInteger),
+    Column("state", String(16), nullable=False),
+    Column("severity", Double, nullable=False),
+    Column("patterns", Text, nullable=False, comment="names between commas: ,cache_thrash,memory_leak,"),
+    Column("words", Text, nullable=False, comment="what is searched, in lower case"),
+    Column("merged_into", String(64)),
+    Column("body", Text, nullable=False),
+    _epoch(),
+    Index("incidents_by_state", "state", "id"),
+    Index("incidents_by_end", "end_ns", "id"),
+    comment="an Incident as JSON in body; the other columns are for finding it",
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", _id(64), primary_key=True),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    _epoch(),
+    Index("changes_by_time", "time_ns", "id"),
+)
+
+recommendations = Table(
+    "recommendations",
+    metadata,
+    Column("id", _id(64), primary_key=True),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("incident_id", _id(64)),
+    Column("tool", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    _epoch(),
+    Index("recommendations_by_state", "state", "id"),
+    Index("recommendations_by_incident", "incident_id", "id"),
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("id", _id(64), primary_key=True),
+    Column("idempotency_key", Text, nullable=False, unique=True),
+    Column("recommendation_id", _id(64)),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    _epoch(),
+    Index("actions_by_state", "state", "id"),
+    Index("actions_by_target", "tool", "target", "id"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    _epoch(),
+    Index("audit_by_subject", "subject", "seq"),
+    comment="a chain: hash covers the row and the hash before it",
+)
+
+memory = Table(
+    "memory",
+    metadata,
+    Column("name", _id(200), primary_key=True),
+    Column("body", Text, nullable=False),
+    _epoch(),
+    comment="single values that outlive a restart, as JSON: the pause, the head of the audit ...",
+)
