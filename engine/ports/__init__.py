@@ -1,11 +1,13 @@
 """The doors between the core and the world. Fakes stand beside them in tests/fakes.py."""
 
+from trimtab.engine.ports.acting import Desk, TargetView, Toolbox, ToolView
 from trimtab.engine.ports.keeping import Incidents, Ledger, ScoreLog, Snapshots, Store
 from trimtab.engine.ports.tools import Tool
 from trimtab.engine.ports.watching import Clock, LiveView, Sink, Source
 
 __all__ = [
     "Clock",
+    "Desk",
     "Incidents",
     "Ledger",
     "LiveView",
@@ -14,5 +16,8 @@ __all__ = [
     "Snapshots",
     "Source",
     "Store",
+    "TargetView",
     "Tool",
+    "ToolView",
+    "Toolbox",
 ]
