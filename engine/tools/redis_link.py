@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,6 +32,7 @@ from redis.exceptions import (
 from trimtab.engine.errors import RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools_data import RedisTool
+from trimtab.engine.tools.credentials import read_secret
 from trimtab.engine.tools.faults import DeniedError, ExportOnlyError
 from trimtab.engine.tools.hosts import address_of
 
@@ -176,17 +176,6 @@ class Link:
         return ToolError(
             f"{name}: {self.where} cannot be reached: {text}; is it running, and is tools.{name}.url right?"
         )
-
-
-def read_secret(name: str, file: Path) -> str:
-    """What stands in a file of a password. Raises ToolError."""
-    try:
-        return file.expanduser().read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ToolError(
-            f"{name}: {file} cannot be read: {why}; it is named in tools.{name}.password_file"
-        ) from None
 
 
 def _is_unknown(error: ResponseError) -> bool:
