@@ -120,3 +120,15 @@ def _text(path: Path) -> str:
         return path.read_text("utf-8")
     except OSError:
         return ""
+
+
+def family_of(pid: int) -> int:
+    """Bytes that a process, its siblings and their parent use; what they share counts once."""
+    try:
+        parent = psutil.Process(pid).parent()
+        family = [] if parent is None else [parent, *parent.children()]
+        memories = [each.memory_info() for each in family]
+    except psutil.Error:
+        return 0
+    shared = max((memory.shared for memory in memories), default=0)
+    return int(shared + sum(max(0, memory.rss - memory.shared) for memory in memories))
