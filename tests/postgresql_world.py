@@ -1,6 +1,7 @@
 """A superuser beside the PostgreSQL tool, and waiting for what reloads bring."""
 
 import asyncio
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -48,6 +49,18 @@ class Admin:
                 "SELECT count(*) FROM pg_settings WHERE sourcefile ~ 'auto.conf$'"
             ).fetchone()
         return found == (0,)
+
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        """Let the server take TLS from its next reload on."""
+        folder = Path(self.value("SHOW data_directory"))
+        for file, name in ((certificate, "server.crt"), (key, "server.key")):
+            copy = folder / name
+            copy.write_bytes(file.read_bytes())
+            copy.chmod(0o600)
+            owner = folder.stat()
+            os.chown(copy, owner.st_uid, owner.st_gid)
+        self.run("ALTER SYSTEM SET ssl = on")
+        self.run("SELECT pg_reload_conf()")
 
     def postmaster(self) -> int:
         """Process id of the server."""

@@ -87,7 +87,7 @@ class Session:
             return self._connection
         parameters = await self._parameters()
         self._connection = await psycopg.AsyncConnection.connect(
-            **parameters, autocommit=True, row_factory=dict_row
+            **parameters, autocommit=True, prepare_threshold=None, row_factory=dict_row
         )
         return self._connection
 

@@ -49,6 +49,7 @@ class Redis:
         self.targets: Sequence[str] = settings.targets_of(name)
         self.trial = settings.trial
         self._link = Link(name, settings)
+        self._changing = asyncio.Lock()
         self._probed: tuple[str, str] = ("", "")
         """Run id of the server, and why it lets nothing be set; "" = it does."""
 
@@ -100,22 +101,23 @@ class Redis:
 
         Raises ConflictError, RefusedError with the sum, ToolError, ToolUncertainError.
         """
-        self._known(knob)
-        info = await self._info()
-        now = await self._value(knob, info)
-        if now != before:
-            raise ConflictError(
-                f"{self.name}: {knob} is {now!r}, not {before!r}: somebody changed it, nothing was done"
-            )
-        rules.refuse_foreign(knob, now)
-        wanted = rules.SPECS[knob].default if after is None else rules.checked(knob, after)
-        await self._refuse_unsafe(info, knob, now, wanted, resets=after is None)
-        text = rules.written(knob, wanted)
-        await self._set(knob, text)
-        await self._check(knob, wanted)
-        loss = rules.loss_of(info, int(text)) if knob == "maxmemory" else ""
-        line = f"{knob} {text}" + (f"   # {loss}" if loss else "")
-        return Applied(before, wanted, Lasts.UNTIL_RESTART, line)
+        async with self._changing:
+            self._known(knob)
+            info = await self._info()
+            now = await self._value(knob, info)
+            if now != before:
+                raise ConflictError(
+                    f"{self.name}: {knob} is {now!r}, not {before!r}: somebody changed it, nothing was done"
+                )
+            rules.refuse_foreign(knob, now)
+            wanted = rules.SPECS[knob].default if after is None else rules.checked(knob, after)
+            await self._refuse_unsafe(info, knob, now, wanted, resets=after is None)
+            text = rules.written(knob, wanted)
+            await self._set(knob, text)
+            await self._check(knob, wanted)
+            loss = rules.loss_of(info, int(text)) if knob == "maxmemory" else ""
+            line = f"{knob} {text}" + (f"   # {loss}" if loss else "")
+            return Applied(before, wanted, Lasts.UNTIL_RESTART, line)
 
     async def outlook(self, target: str, knob: str, after: Value) -> Outlook | None:  # noqa: ARG002 - as above
         """What memory would come to with that value; None = the knob has no part in it. Raises ToolError."""

@@ -10,6 +10,8 @@ SHARE = 0.85
 """Of the limit, that may be filled."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _SAME_START_S = 3.0
+_UNLIMITED = 2**60
+"""What version 1 of control groups writes where there is no limit is above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def room_of(pid: int | None, started: float, used: int, memory_limit: int | None
     if pid is not None and _is_here(pid, started):
         memory = psutil.virtual_memory()
         rooms.append(Room(memory.total, max(0, memory.total - memory.available - used), "this host"))
-        rooms += _cgroup_rooms(pid, used)
+        rooms += cgroup_rooms(_text(Path(f"/proc/{pid}/cgroup")), used)
     return min(rooms, key=lambda room: room.free, default=Room(None))
 
 
@@ -99,19 +101,34 @@ def _is_here(pid: int, started: float) -> bool:
         return False
 
 
-def _cgroup_rooms(pid: int, used: int, root: Path = _CGROUPS) -> Sequence[Room]:
-    """Limits of the control groups around a process (version 2), the innermost first."""
-    path = _text(Path(f"/proc/{pid}/cgroup")).rpartition("0::")[2].strip().lstrip("/")
-    inside = root / path
-    rooms = []
+def cgroup_rooms(groups: str, used: int, root: Path = _CGROUPS) -> Sequence[Room]:
+    """Limits of the control groups around a process, innermost first.
+
+    groups : what /proc/PID/cgroup says, of version 2 or 1
+    used   : bytes that the server itself uses now
+    root   : where the groups are mounted
+    """
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            return _rooms_in(root, path, used, "memory.max", ("anon", "shmem"))
+        if "memory" in controllers.split(","):
+            return _rooms_in(
+                root / "memory", path, used, "memory.limit_in_bytes", ("total_rss", "total_shmem")
+            )
+    return []
+
+
+def _rooms_in(root: Path, path: str, used: int, limit_file: str, counted: Sequence[str]) -> Sequence[Room]:
+    inside, rooms = root / path.strip().lstrip("/"), []
     for folder in (inside, *inside.parents):
         if not folder.is_relative_to(root):
             break
-        limit = _text(folder / "memory.max").strip()
-        if limit.isdigit():
+        limit = _text(folder / limit_file).strip()
+        if limit.isdigit() and int(limit) < _UNLIMITED:
             taken = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
-            others = max(0, int(taken.get("anon", 0)) + int(taken.get("shmem", 0)) - used)
-            rooms.append(Room(int(limit), others, "its control group"))
+            others = sum(int(taken.get(name, 0)) for name in counted) - used
+            rooms.append(Room(int(limit), max(0, others), "its control group"))
     return rooms
 
 

@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+from tests.postgresql_world import until
+from tests.servers import certificates
 from trimtab.engine.errors import ToolUncertainError
 from trimtab.engine.types import ToolState
 
@@ -80,3 +82,21 @@ async def test_cancelled_callers_leave_nothing(tools, admin):
     assert (await tool.status()).state is ToolState.UP
     ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'trimtab' AND query !~ 'pg_sleep'"
     assert admin.value(ours) == 1
+
+
+async def test_tls(tools, admin, tmp_path):
+    """Over TLS the server must be who the CA says."""
+    made = certificates(tmp_path / "tls")
+    admin.speak_tls(made.server_cert, made.server_key)
+    try:
+
+        async def trusted():
+            return (await tools(tls={"ca_file": made.ca}).status()).state is ToolState.UP
+
+        await until(trusted)
+        stranger = await tools(tls={"ca_file": made.client_cert}).status()
+        assert stranger.state is ToolState.UNREACHABLE
+        assert "certificate" in stranger.detail
+        assert (await tools(tls={"insecure_skip_verify": True}).status()).state is ToolState.UP
+    finally:
+        admin.run("ALTER SYSTEM RESET ssl")

@@ -62,6 +62,23 @@ async def test_with_too_few_rights_it_is_export_only(tools, url, roles, statemen
         await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
+async def test_where_alter_system_is_switched_off(tools, monkeypatch):
+    """PostgreSQL 17 can forbid ALTER SYSTEM to everybody: then it is export-only, too."""
+    tool = tools()
+    rows = tool._session.rows
+
+    async def as_17_says(query, values=()):
+        found = await rows(query, values)
+        return [{**row, "allowed": "off"} for row in found] if "allow_alter_system" in str(query) else found
+
+    monkeypatch.setattr(tool._session, "rows", as_17_says)
+    status = await tool.status()
+    assert status.state is ToolState.EXPORT_ONLY
+    assert "allow_alter_system is off" in status.detail
+    with pytest.raises(RefusedError, match="ALTER SYSTEM SET work_mem = '8MB'"):
+        await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
+
+
 async def test_only_some_parameters(tools, url, roles):
     """A role with one parameter sets that one, and is told about the others."""
     roles("one", [
