@@ -109,13 +109,13 @@ class Postgresql:
         return rules.reading(await self._setting(knob), visible=(await self._rights()).sees)
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:  # noqa: ARG002 - as above
-        """ALTER SYSTEM, reload, read back; a value is rounded to the setting's own grid. None resets.
+        """ALTER SYSTEM, reload, read back; None resets.
 
         Raises ConflictError, RefusedError with the sum or the SQL, ToolError, ToolUncertainError.
         """
         async with self._changing:
             setting, rights = await self._setting(knob), await self._rights()
-            if setting.value != before:
+            if not rules.same(setting.value, before):
                 raise ConflictError(
                     f"{self.name}: {knob} is {setting.value!r}, not {before!r}: somebody changed it, "
                     "nothing was done"
@@ -259,7 +259,7 @@ class Postgresql:
         end = loop.time() + _RELOADED_S
         while loop.time() < end:
             now = await self._setting(knob)
-            if (not now.set_here) if wanted is None else (now.set_here and now.value == wanted):
+            if (not now.set_here) if wanted is None else (now.set_here and rules.same(now.value, wanted)):
                 return now
             await asyncio.sleep(_LOOK_S)
         return None
