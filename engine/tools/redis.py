@@ -116,7 +116,7 @@ class Redis:
             await self._set(knob, text)
             await self._check(knob, wanted)
             loss = rules.loss_of(info, int(text)) if knob == "maxmemory" else ""
-            line = f"{knob} {text}" + (f"   # {loss}" if loss else "")
+            line = (f"# {loss}\n" if loss else "") + f"{knob} {text}"
             return Applied(before, wanted, Lasts.UNTIL_RESTART, line)
 
     async def outlook(self, target: str, knob: str, after: Value) -> Outlook | None:  # noqa: ARG002 - as above

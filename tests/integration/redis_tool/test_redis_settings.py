@@ -164,7 +164,9 @@ async def test_lowering_says_what_it_takes(server, tools):
     """A lower maxmemory is set, and the answer says that the data does not come back."""
     fill(server, 3000)
     done = await tools(server).apply("cache", "maxmemory", 10 * MB, 2 * MB)
-    assert "the setting is reversible, the data is not" in done.permanent
+    comment, line = done.permanent.splitlines()
+    assert comment.endswith("of keys are evicted: the setting is reversible, the data is not")
+    assert (comment[0], line) == ("#", "maxmemory 2097152")
 
 
 async def test_a_raise_past_the_limit_shows_its_sum(tmp_path, tools):
