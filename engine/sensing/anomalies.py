@@ -181,10 +181,12 @@ class Anomalies:
         size, until = self.table.size, self._unarmed.values["until"]
         heard = np.full(self.alarms.n_series, np.nan)
         heard[:size] = scores.anomaly_score
+        deaf = until > 0
         usual = (heard <= 1.0) | (until <= scores.time)
-        usual[:size] |= shifted
         until[usual] = 0
-        heard[(until > 0) & ~self._mark(self.open, len(heard))] = np.nan
+        deaf &= until > 0
+        until[:size][shifted] = 0
+        heard[deaf & ~self._mark(self.open, len(heard))] = np.nan
         opened, closed = self.alarms.step(heard, scores.time)
         for slot in opened.tolist():
             self.open[slot] = Event(slot, scores.time, Direction.ABOVE, scores.time, -math.inf)
