@@ -4,7 +4,15 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
@@ -80,11 +88,12 @@ class Tls(Section):
 
 
 class Credentialed(Section):
-    """A server that may want to know who we are: by user and password, or by a token."""
+    """A server that may want to know who we are: by user and password, a token, or headers of its own."""
 
     basic_auth: BasicAuth | None = None
     bearer_token: SecretStr | None = None
     bearer_token_file: Path | None = None
+    headers: dict[str, SecretStr] = {}
 
     @model_validator(mode="after")
     def _one_way_to_log_in(self) -> Self:
@@ -124,7 +133,6 @@ class Prometheus(Credentialed):
     timeout: Duration = 10.0
     """In total, for one read."""
     tls: Tls = Tls()
-    headers: dict[str, SecretStr] = {}
     queries: dict[str, Query] = {}
     season_window: Duration = 14 * 86_400.0
     season_step: Duration = 300.0
@@ -194,7 +202,6 @@ class Writer(Credentialed):
     provide_series: tuple[Literal["anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y"], ...] = (
         "anomaly_score", "yhat", "yhat_lower", "yhat_upper",
     )  # fmt: skip
-    headers: dict[str, SecretStr] = {}
     tls: Tls = Tls()
     timeout: Duration = 10.0
 
