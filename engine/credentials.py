@@ -27,6 +27,7 @@ class Credentials:
         """The headers. Blocks on files; raises OSError, with what to do, where one cannot be read."""
         s = self._settings
         found = {name: value.get_secret_value() for name, value in s.headers.items()}
+        found |= {name: self._content(path, f"headers_file.{name}") for name, path in s.headers_file.items()}
         if s.basic_auth is not None:
             basic = s.basic_auth
             secret = self._secret(basic.password, basic.password_file, "basic_auth.password_file")

@@ -147,6 +147,19 @@ async def test_who_we_are(settings, name, value):
     assert (await headers_of(Prometheus(**settings))).headers[name] == value
 
 
+async def test_headers_from_files(tmp_path):
+    """A header's value can stand in a file, and is taken anew when that changes."""
+    file = tmp_path / "tenant"
+    settings = Prometheus(headers={"X-A": SecretStr("a")}, headers_file={"X-Scope-OrgID": file})
+    credentials = Credentials(settings)
+    for value in ("team-a", "team-bcd"):
+        file.write_text(value + "\n")
+        assert credentials.headers() == {"X-A": "a", "X-Scope-OrgID": value}
+    file.unlink()
+    with pytest.raises(SourceError, match=r"headers_file\.X-Scope-OrgID: cannot read"):
+        credentials.headers()
+
+
 async def test_path_prefix_and_form():
     """A path prefix is kept, and the expression goes in the body, where it may be long."""
     request = await headers_of(Prometheus(url="https://127.0.0.1/tenant/prometheus/"))

@@ -180,6 +180,15 @@ async def test_credentials_are_sent_but_never_shown(receiver, settings, authoriz
     assert headers["x-scope-orgid"] == "team"
 
 
+async def test_headers_can_come_from_files(receiver, tmp_path):
+    """A header whose value stands in a file goes out with each request."""
+    (tmp_path / "tenant").write_text("team\n")
+    async with sink_to(receiver.url, headers_file={"X-Scope-OrgID": tmp_path / "tenant"}) as (sink, _, _):
+        await sink.send(*one())
+        await receiver.got(1)
+    assert receiver.requests[0][1]["x-scope-orgid"] == "team"
+
+
 async def test_token_files_are_read_for_each_request(receiver, tmp_path):
     """A token that is rotated in its file counts from the next request on."""
     token = tmp_path / "token"
