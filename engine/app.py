@@ -111,7 +111,10 @@ class Engine:
             metrics = Metrics(_version())
             supervisor = await self._supervisor(stack, store, metrics)
             await self._serve_http(stack, store, supervisor, metrics, listening, on_ready)
-            for work in (Vitals(self.live, metrics, supervisor.loops.values).run(), self._start(supervisor)):
+            for work in (
+                Vitals(self.live, metrics, supervisor.loops.values, store).run(),
+                self._start(supervisor),
+            ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))
             await self.stopping.wait()
             log.info("stopping")

@@ -327,6 +327,7 @@ class FakeLiveView:
         self.views = {view.id: view for view in views}
         self.statuses = list(sources)
         self.state: tuple[bool, str] = (True, "")
+        self.unfit = ""
         self.numbers: dict[str, float | int | str] = {"uptime_s": 1.0, "ticks": 1}
         self.readers: list[FakeSubscription] = []
 
@@ -362,6 +363,9 @@ class FakeLiveView:
 
     def ready(self) -> tuple[bool, str]:
         return self.state
+
+    def trouble(self) -> str:
+        return self.unfit
 
     def engine(self) -> dict[str, float | int | str]:
         return self.numbers

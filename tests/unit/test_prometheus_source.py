@@ -250,7 +250,7 @@ async def test_a_query_that_gives_nothing_is_unknown(server):
 
 
 async def test_queries_are_capped(server):
-    """Of too many series of a query the same ones are watched, in whatever order they come; the rest is told."""
+    """Of too many series of a query the same ones are watched, in whatever order they come; the rest told."""
 
     def result(paths):
         return {
