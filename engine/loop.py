@@ -175,8 +175,7 @@ class SourceLoop:
             self.senses = self._fresh()
         if self.senses.anomalies.budget != self._budget:
             self.senses.set_budget(self._budget)
-            self._snapshot()
-        self.keeper.log_tick(tick)
+        self.keeper.log_tick(tick, self._budget)
         sensed = self.senses.step(tick)
         infos = [self.source.info(sensed.keys[slot]) for slot in sensed.came.tolist()]
         self.keeper.keep(sensed.keys, sensed.scores if sensed.known else None, sensed.anomalies, infos)

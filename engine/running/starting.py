@@ -36,7 +36,7 @@ class Start:
 
 def had_until(keeper: Keeper) -> int | None:
     """Time of the newest tick that is stored, None = there is none. Raises StoreError."""
-    times = [tick.time for tick in keeper.logged_ticks()]
+    times = [tick.time for tick, _ in keeper.logged_ticks()]
     newest = keeper.newest_state()
     return max([*times, *([newest[0]] if newest else [])], default=None)
 
@@ -65,7 +65,9 @@ def _replayed(keeper: Keeper, senses: "Senses") -> tuple[Start, dict[str, Anomal
     if newest is not None:
         senses.restore(newest[1], newest[2])
     replayed = 0
-    for tick in keeper.logged_ticks():
+    for tick, budget in keeper.logged_ticks():
+        if budget is not None and budget != senses.anomalies.budget:
+            senses.set_budget(budget)
         sensed = senses.step(tick)
         told |= {anomaly.id: anomaly for anomaly in sensed.anomalies}
         keeper.keep(sensed.keys, sensed.scores if sensed.known else None, ())

@@ -42,9 +42,7 @@ class SourceScoring:
 
     def set_budget(self, false_alarms_per_week: float) -> None:
         """Another budget from the next tick on; what was learnt stays."""
-        state = self.scorer.state()
-        self.scorer = self._scorer(self.scorer.n_series, false_alarms_per_week)
-        self.scorer.restore(state)
+        self.scorer.false_alarms_per_week = false_alarms_per_week
 
     def learning_ticks(self) -> Ints:
         """(size,) samples that each series still needs; 0 = it is scored."""
