@@ -24,6 +24,7 @@ from trimtab.engine.running import building
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
 from trimtab.engine.running.memory import give_back
+from trimtab.engine.running.pruning import Pruner
 from trimtab.engine.running.supervisor import Supervisor, explain
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.tasks import kept_running
@@ -114,7 +115,12 @@ class Engine:
             supervisor = await self._supervisor(stack, store, metrics)
             await self._serve_http(stack, store, supervisor, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
-            for work in (kept_running("vitals", vitals.run, self.clock), self._start(supervisor)):
+            pruner = Pruner(supervisor.around, self.settings.retention.events_days)
+            for work in (
+                kept_running("vitals", vitals.run, self.clock),
+                kept_running("pruner", pruner.run, self.clock),
+                self._start(supervisor),
+            ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))
             await self.stopping.wait()
             log.info("stopping")

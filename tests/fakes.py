@@ -236,6 +236,14 @@ class FakeStore:
         self.answers[idempotency_key, route] = (status, body)
         self.answered_at[idempotency_key, route] = now
 
+    def forget_ended(self, before: int, limit: int) -> int:
+        old = [a.id for a in self.by_id.values() if a.end is not None and a.end < before][:limit]
+        self.by_id = {a.id: a for a in self.by_id.values() if a.id not in old}
+        return len(old)
+
+    def forget_keys(self, prefixes: Sequence[str], dead_before: int, limit: int) -> int:  # noqa: ARG002 - as the port
+        return 0  # see the tests of the store
+
     def healthy(self) -> str | None:
         return self.broken
 

@@ -84,6 +84,17 @@ class Store(Protocol):
         """Keep the answer to a POST."""
         ...
 
+    def forget_ended(self, before: int, limit: int) -> int:
+        """Remove what ended before that time, int64 ns, at most `limit` rows of a kind; how many went.
+
+        Anomalies with what was said of them, incidents, changes. What goes on stays, however old.
+        """
+        ...
+
+    def forget_keys(self, prefixes: Sequence[str], dead_before: int, limit: int) -> int:
+        """Remove at most `limit` keys that begin so and expired or were revoked before then; how many."""
+        ...
+
     def healthy(self) -> str | None:
         """None, or what is wrong."""
         ...
