@@ -297,7 +297,10 @@ class FakeSnapshots:
         newest = self.newest.get(source)
         return [t for t in self.ticks.get(source, []) if newest is None or t[0] > newest[0]]
 
-    def save(self, source: str, time: int, arrays: State, meta: dict[str, object]) -> None:
+    def ticks_until(self, source: str) -> Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]:
+        return [t for t in self.ticks.get(source, []) if t[0] <= self.newest[source][0]]
+
+    def save(self, source, time, arrays, meta, keep_from=None) -> None:  # noqa: ARG002 - all ticks are kept
         self.newest[source] = (time, {k: v.copy() for k, v in arrays.items()}, dict(meta))
 
     def load(self, source: str) -> tuple[int, State, dict[str, object]] | None:

@@ -139,8 +139,19 @@ class Snapshots(Protocol):
         """The logged ticks after the newest snapshot, oldest first."""
         ...
 
-    def save(self, source: str, time: int, arrays: State, meta: dict[str, object]) -> None:
-        """A snapshot, atomically; the ticks up to `time` may then be dropped."""
+    def ticks_until(self, source: str) -> Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]:
+        """The logged ticks up to the newest snapshot that were not dropped, oldest first."""
+        ...
+
+    def save(
+        self,
+        source: str,
+        time: int,
+        arrays: State,
+        meta: dict[str, object],
+        keep_from: int | None = None,
+    ) -> None:
+        """A snapshot, atomically; the ticks up to `time` may then be dropped, if before `keep_from`."""
         ...
 
     def load(self, source: str) -> tuple[int, State, dict[str, object]] | None:

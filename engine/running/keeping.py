@@ -22,6 +22,10 @@ PARTIAL, BUDGET = "trimtab_partial_reading", "trimtab_false_alarms_per_week"
 """Stand behind the keys of a logged tick: its source answered in part; the budget that it is judged by."""
 
 
+LoggedTick = tuple[ClosedTick, float | None]
+"""A tick and the budget that it was judged by."""
+
+
 class Keeper:
     """Hands one source's ticks, scores and anomalies to the stores, in this order. Blocks on them.
 
@@ -60,13 +64,22 @@ class Keeper:
             self._marked[marks] = (keys, (*keys, *(SeriesKey(self.source, mark) for mark in marks)))
         return self._marked[marks][1]
 
-    def logged_ticks(self) -> Iterator[tuple[ClosedTick, float | None]]:
+    def ticks_before(self) -> Iterator[LoggedTick]:
+        """The ticks up to the newest snapshot that are kept, as `logged_ticks`. Raises StoreError."""
+        return self._without_marks(self.snapshots.ticks_until(self.source))
+
+    def logged_ticks(self) -> Iterator[LoggedTick]:
         """The ticks since the newest snapshot, oldest first, each with its budget. Raises StoreError.
 
         The budget is None where nobody noted it: nothing was known of the tick, or an older Trimtab did.
         """
+        return self._without_marks(self.snapshots.ticks_since(self.source))
+
+    def _without_marks(
+        self, logged: Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]
+    ) -> Iterator[LoggedTick]:
         plain: tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]] = ((), ())
-        for time, keys, raw in self.snapshots.ticks_since(self.source):
+        for time, keys, raw in logged:
             values = np.frombuffer(raw, np.float64)
             if not keys:
                 yield ClosedTick(time, (), values.copy(), complete=False), None
@@ -100,8 +113,10 @@ class Keeper:
             log.info("store works again", source=self.source)
         self._said = self.problem
 
-    def snapshot(self, time: int, arrays: State, meta: dict[str, object]) -> None:
-        """Make the state durable; the ticks before it may then go.
+    def snapshot(
+        self, time: int, arrays: State, meta: dict[str, object], keep_from: int | None = None
+    ) -> None:
+        """Make the state durable; the ticks before it, or before `keep_from`, may then go.
 
         Not while something waits for a store: after a crash those ticks bring it about again.
         """
@@ -109,7 +124,7 @@ class Keeper:
         self._append_scores()
         if self._anomalies or self._scores:
             return
-        save = partial(self.snapshots.save, self.source, time, arrays, meta)
+        save = partial(self.snapshots.save, self.source, time, arrays, meta, keep_from)
         if self._try(self.score_log.flush) and self._try(save):
             self.hole = False
 
