@@ -235,6 +235,24 @@ class Scorer:
         for name, part in self._members().items():
             part.put(slots, _of(name, state))
 
+    @property
+    def by_replay(self) -> tuple[str, ...]:
+        """Members that come back by replay only."""
+        return tuple(name for name, extra in self.extras.items() if not getattr(extra, "restorable", True))
+
+    def move(self, other: "Scorer", theirs: Ints, mine: Ints, *, replayed_only: bool = False) -> None:
+        """Overwrite slots with what a scorer of the same detectors knows of its slots, which it may lose.
+
+        replayed_only : only of members that come back by replay only
+        """
+        names = [f"extra.{name}" for name in self.by_replay] if replayed_only else list(self._members())
+        to, source = self._members(), other._members()  # noqa: SLF001 - another of its kind
+        for name in names:
+            if hasattr(to[name], "adopt"):
+                to[name].adopt(source[name], theirs, mine)
+            else:
+                to[name].put(mine, source[name].take(theirs))
+
     def reset(self, slots: Ints) -> None:
         """Forget these slots."""
         for part in self._members().values():

@@ -1,9 +1,18 @@
 """What can be set: frozen, with defaults, read once where everything is built."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
@@ -79,17 +88,23 @@ class Tls(Section):
 
 
 class Credentialed(Section):
-    """A server that may want to know who we are: by user and password, or by a token."""
+    """A server that may want to know who we are: by user and password, a token, or headers of its own."""
 
     basic_auth: BasicAuth | None = None
     bearer_token: SecretStr | None = None
     bearer_token_file: Path | None = None
+    headers: dict[str, SecretStr] = {}
+    headers_file: dict[str, Path] = {}
+    """Name of a header -> the file that holds its value."""
 
     @model_validator(mode="after")
     def _one_way_to_log_in(self) -> Self:
         token = self.bearer_token is not None or self.bearer_token_file is not None
         if token and self.basic_auth is not None:
             raise ValueError("basic_auth and a bearer_token are both set; keep one")
+        twice = {name.lower() for name in self.headers} & {name.lower() for name in self.headers_file}
+        if twice:
+            raise ValueError(f"{min(twice)} stands in headers and in headers_file; keep one")
         return self
 
 
@@ -123,7 +138,6 @@ class Prometheus(Credentialed):
     timeout: Duration = 10.0
     """In total, for one read."""
     tls: Tls = Tls()
-    headers: dict[str, SecretStr] = {}
     queries: dict[str, Query] = {}
     season_window: Duration = 14 * 86_400.0
     season_step: Duration = 300.0
@@ -156,6 +170,9 @@ class Api(Section):
     port: int = Field(8600, ge=0, le=65535)
     behind_proxy: bool = False
     """A proxy in front authenticates and speaks TLS."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses or networks of proxies. What they say of a client (X-Forwarded-For, -Proto) is believed up to
+    the right-most address that is none of theirs; what stands left of it the client wrote itself."""
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
@@ -163,14 +180,26 @@ class Api(Section):
     admin_key: SecretStr | None = None
     admin_key_file: Path | None = None
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            try:
+                ip_network(one)
+            except ValueError:
+                raise ValueError(f"{one!r} is no address or network; write 10.0.0.7 or 10.0.0.0/8") from None
+        return given
+
 
 class Retention(Section):
-    """`retention:` of scores."""
+    """`retention:` of scores, and of anomalies and incidents that ended."""
 
     days: float = Field(14.0, gt=0)
     size_bytes: int = Field(2_000_000_000, gt=0)
     full_series: int = Field(20_000, ge=0)
     """Up to so many series every score is kept, above only those of anomalous ones."""
+    events_days: float = Field(400.0, gt=0)
+    """So long after their end anomalies, incidents and changes are kept; what goes on is never removed."""
 
 
 class Writer(Credentialed):
@@ -180,7 +209,6 @@ class Writer(Credentialed):
     provide_series: tuple[Literal["anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y"], ...] = (
         "anomaly_score", "yhat", "yhat_lower", "yhat_upper",
     )  # fmt: skip
-    headers: dict[str, SecretStr] = {}
     tls: Tls = Tls()
     timeout: Duration = 10.0
 
