@@ -2,45 +2,33 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+from trimtab.engine.settings.section import BasicAuth, Credentialed, Duration, Section, Size, Tls, seconds
+from trimtab.engine.settings.tools import Tools
 
-
-def seconds(value: object) -> object:
-    """A duration such as 15s, 5m, 14d as seconds; numbers are seconds already.
-
-    >>> seconds("14d")
-    1209600.0
-    """
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(digits) :] or "s"
-    try:
-        return float(digits) * _UNITS[unit]
-    except (KeyError, ValueError):
-        raise ValueError(f"{value!r} is not a duration; write 500ms, 15s, 5m, 6h, 14d or 2w") from None
-
-
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A frozen part of the settings; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__all__ = [
+    "Api",
+    "BasicAuth",
+    "Credentialed",
+    "Duration",
+    "Files",
+    "General",
+    "Host",
+    "Prometheus",
+    "Query",
+    "Retention",
+    "Section",
+    "Settings",
+    "Size",
+    "Sources",
+    "Tls",
+    "Tools",
+    "Writer",
+    "seconds",
+]
 
 
 class General(Section):
@@ -62,50 +50,6 @@ class Host(Section):
     enabled: bool = True
     interval: Duration = 5.0
     top_processes: int = Field(10, ge=0, le=100)
-
-
-class BasicAuth(Section):
-    """User and password."""
-
-    username: str
-    password: SecretStr | None = None
-    password_file: Path | None = None
-
-
-class Tls(Section):
-    """Own CA and client certificate."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    insecure_skip_verify: bool = False
-
-    @model_validator(mode="after")
-    def _key_has_its_certificate(self) -> Self:
-        if self.key_file is not None and self.cert_file is None:
-            raise ValueError("key_file is of no use without cert_file, the client certificate")
-        return self
-
-
-class Credentialed(Section):
-    """A server that may want to know who we are: by user and password, a token, or headers of its own."""
-
-    basic_auth: BasicAuth | None = None
-    bearer_token: SecretStr | None = None
-    bearer_token_file: Path | None = None
-    headers: dict[str, SecretStr] = {}
-    headers_file: dict[str, Path] = {}
-    """Name of a header -> the file that holds its value."""
-
-    @model_validator(mode="after")
-    def _one_way_to_log_in(self) -> Self:
-        token = self.bearer_token is not None or self.bearer_token_file is not None
-        if token and self.basic_auth is not None:
-            raise ValueError("basic_auth and a bearer_token are both set; keep one")
-        twice = {name.lower() for name in self.headers} & {name.lower() for name in self.headers_file}
-        if twice:
-            raise ValueError(f"{min(twice)} stands in headers and in headers_file; keep one")
-        return self
 
 
 class Query(Section):
@@ -138,7 +82,7 @@ class Prometheus(Credentialed):
     timeout: Duration = 10.0
     """In total, for one read."""
     tls: Tls = Tls()
-    queries: dict[str, Query] = {}
+    queries: dict[str, Query] = Field(default_factory=dict)
     season_window: Duration = 14 * 86_400.0
     season_step: Duration = 300.0
     noise_window: Duration = 6 * 3600.0
@@ -192,14 +136,12 @@ class Api(Section):
 
 
 class Retention(Section):
-    """`retention:` of scores, and of anomalies and incidents that ended."""
+    """`retention:` of scores."""
 
     days: float = Field(14.0, gt=0)
     size_bytes: int = Field(2_000_000_000, gt=0)
     full_series: int = Field(20_000, ge=0)
     """Up to so many series every score is kept, above only those of anomalous ones."""
-    events_days: float = Field(400.0, gt=0)
-    """So long after their end anomalies, incidents and changes are kept; what goes on is never removed."""
 
 
 class Writer(Credentialed):
@@ -220,4 +162,5 @@ class Settings(Section):
     sources: Sources = Sources()
     api: Api = Api()
     retention: Retention = Retention()
+    tools: Tools = Field(default_factory=dict)
     writer: Writer | None = None

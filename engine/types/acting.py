@@ -34,6 +34,7 @@ class Knob:
     denied     : values that are never proposed and never applied
     warm_up_s  : seconds after a change until its effect can be judged
     group      : knobs of one group act on each other: one change at a time in it
+    grain      : values to propose are multiples of it, in `unit`; 0 = any
     """
 
     name: str
@@ -49,6 +50,7 @@ class Knob:
     warm_up_s: float = 60.0
     group: str = ""
     help: str = ""
+    grain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
