@@ -12,7 +12,7 @@ from trimtab.engine.redaction import is_secret_name
 from trimtab.engine.settings import Section, Settings
 from trimtab.engine.settings.lines import Key
 
-LATER = ("tools", "schedulers", "guardrails")
+LATER = ("tools", "schedulers")
 """Sections that the documentation of later versions names."""
 
 
