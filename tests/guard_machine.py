@@ -98,18 +98,19 @@ class GuardMachine(RuleBasedStateMachine):
     @rule(
         place=names,
         factor=st.sampled_from([0.8, 1.15, 1.25]),
+        gap=st.sampled_from([65, 80]),
         person=rarely,
         jump=st.sampled_from([0, 0, *JUMPS]),
         restarts=rarely,
         end=st.sampled_from([*ENDS, *ENDS, None, "runs on"]),
     )
-    def stand_and_do(self, place, factor, person, jump, restarts, end):
+    def stand_and_do(self, place, factor, gap, person, jump, restarts, end):
         """What usually goes well: it is wanted for long enough, written down, sent, and comes to an end."""
         if restarts:
             self.restart(1)
         self.clock_jumps(jump)
         self.world.wanted = {place: factor}
-        self.evaluate_for_minutes(80)
+        self.evaluate_for_minutes(gap)
         self.reserve(together=False, person=person)
         for pick in range(3):
             self.send(pick)

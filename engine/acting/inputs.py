@@ -52,7 +52,7 @@ def jumped(x: Floats, factor: float) -> bool:
 class Window:
     """The last samples of one series.
 
-    x     : (n,) by tick, oldest first, NaN = no sample
+    x     : (n,) by tick, oldest first, NaN = no sample; of `guardrails.suspicion`, or all there is
     age_s : of its newest sample; None = there is none
     """
 
@@ -72,10 +72,12 @@ def look(windows: Sequence[Window], interval_s: float, source_up: bool | None, l
     ('hits',)
     """
     ages = [w.age_s / interval_s for w in windows if w.age_s is not None]
-    cells = sum(len(w.x) for w in windows)
-    known = sum(int(np.count_nonzero(~np.isnan(w.x))) for w in windows)
+    ticks = max(round(limits.window / interval_s), 1)
+    newest = [w.x[-ticks:] for w in windows]
+    cells = sum(len(x) for x in newest)
+    known = sum(int(np.count_nonzero(~np.isnan(x))) for x in newest)
     zeroed = tuple(w.name for w in windows if fell_to_zero(w.x))
-    if known and all(_all_zero(w.x) for w in windows):
+    if known and all(_all_zero(x) for x in newest):
         zeroed = tuple(w.name for w in windows)
     return Inputs(
         series=len(windows),

@@ -57,10 +57,13 @@ class Guardrails(Section):
 
     fresh_intervals: float = Field(3.0, gt=0)
     """How old the newest sample may be, in intervals of its source."""
+    window: Duration = 600.0
     window_present: Share = 0.9
-    """Share of the window's samples that must be there."""
+    """Share of the samples of `window` that must be there."""
+    suspicion: Duration = 21_600.0
+    """How far back a sudden zero or a changed unit is looked for, and so for how long it is held against."""
     unit_jump: float = Field(100.0, gt=1)
-    """A figure that jumps by this factor is a changed unit until a person says otherwise."""
+    """A figure that jumps by this factor in one step has changed its unit."""
     hold: Duration = 300.0
     """A reduction goes no lower than the most that was asked for within this time."""
     dead_band: float = Field(0.1, ge=0, lt=1)
@@ -124,7 +127,7 @@ class Guardrails(Section):
     def scaled(self, trial: bool) -> Self:
         """The limits of one target: for a trial with every duration scaled, else with a scale of 1.
 
-        Time limits of calls to tools stay as they are: a network is no faster in a trial.
+        What is asked of samples, and time limits of calls, stay as they are: a trial's are no faster.
 
         >>> Guardrails(time_scale=0.1).scaled(trial=True).cooldown
         90.0

@@ -12,14 +12,14 @@ RULES = {
 }  # fmt: skip
 
 
-def run(examples, derandomize):
+def run(examples):
     """So many histories of 50 steps each; what was seen in them."""
     SEEN.clear()
     how = settings(
         max_examples=examples,
         stateful_step_count=50,
         deadline=None,
-        derandomize=derandomize,
+        derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
@@ -30,7 +30,7 @@ def run(examples, derandomize):
 
 def test_no_history_passes_a_limit():
     """2,000 steps of proposals, people, faults, restarts and jumping clocks: the oracle finds nothing."""
-    seen = run(50, derandomize=True)
+    seen = run(50)
     assert seen["steps"] >= 2000
     assert seen["started"] >= 20
 
@@ -38,7 +38,7 @@ def test_no_history_passes_a_limit():
 @pytest.mark.trials
 def test_no_history_passes_a_limit_in_full():
     """The same over 20,000 steps, in which every row speaks and much is done."""
-    seen = run(500, derandomize=False)
+    seen = run(500)
     assert seen["steps"] >= 20_000
     assert seen["started"] >= 100
     assert RULES - set(seen) == set()

@@ -200,6 +200,15 @@ def test_inputs_are_looked_at_together():
     assert look([], 15.0, None, LIMITS) == Inputs(0, 0, None, None, None)
 
 
+def test_only_the_newest_part_of_a_window_has_to_be_there():
+    """A gap of an hour ago is none of now; what was usual then still is."""
+    x = np.concatenate([np.full(200, 5.0), np.full(240, NAN), np.full(40, 0.0)])
+    seen = look([Window("a", x, 1.0)], 15.0, True, LIMITS)
+    assert (seen.present, seen.zeroed) == (1.0, ("a",))
+    assert look([Window("a", x[:-1], 1.0)], 15.0, True, LIMITS).present == 39 / 40
+    assert look([Window("a", x, 1.0)], 3600.0, True, LIMITS).present == 1.0
+
+
 def test_nothing_but_zeros_is_suspect():
     """Where every figure reads zero it is what measures them that fails; where one lives they are fine."""
     zero = [Window(name, np.zeros(4), 1.0) for name in "ab"]

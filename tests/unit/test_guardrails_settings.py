@@ -31,7 +31,8 @@ def test_defaults_are_those_of_the_specification():
     assert {name: getattr(limits, name) / 60 for name in minutes} == minutes
     rest = limits.model_dump(exclude=set(minutes))
     assert rest == {
-        "time_scale": 1.0, "fresh_intervals": 3.0, "window_present": 0.9, "unit_jump": 100.0,
+        "time_scale": 1.0, "fresh_intervals": 3.0, "window_present": 0.9, "unit_jump": 100.0, "window": 600.0,
+        "suspicion": 21_600.0,
         "dead_band": 0.1, "evaluations": 3, "reversals": 2, "running_per_target": 1,
         "running": 2, "per_hour": 6, "per_day": 20,
         "targets_share": 0.1, "step": 0.25, "growth": 2.0, "fewest_replicas": 2, "memory_share": 0.85,
