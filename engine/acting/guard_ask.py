@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trimtab.engine.acting.facts import Decision, Past, Situation, Verdict
 from trimtab.engine.acting.memory_outlook import in_words
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.types import ActionState, Knob, Recommendation, Value
+from trimtab.engine.types import Action, ActionState, Knob, Recommendation, Value
 
 UNLIMITED_AT_ZERO = frozenset({"maxmemory"})
 """Knobs of which 0 means that there is no limit."""
@@ -106,10 +106,15 @@ def _counted(proposal: Recommendation, situation: Situation) -> list[Past]:
     Of two that are about to be sent at the same time the earlier goes first: only the later sees the other.
     """
     waiting = [past for past in situation.recent if past.action.state is ActionState.PROPOSED]
-    own = [past for past in waiting if proposal.id in {past.action.id, past.action.recommendation_id}]
+    own = [past for past in waiting if _is_of(past.action, proposal)]
     ahead = [past for past in waiting if past not in own and (not own or _order(past) < _order(own[0]))]
     sent = [past for past in situation.recent if _was_sent(past)]
     return sent + ahead
+
+
+def _is_of(action: Action, proposal: Recommendation) -> bool:
+    by_recommendation = action.recommendation_id == proposal.id and action.undoes is None
+    return action.id == proposal.id or by_recommendation
 
 
 def _was_sent(past: Past) -> bool:
