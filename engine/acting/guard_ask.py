@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trimtab.engine.acting.facts import Decision, Past, Situation, Verdict
 from trimtab.engine.acting.memory_outlook import in_words
@@ -96,6 +96,8 @@ Row = Callable[[Ask], Decision | None]
 def ask_of(proposal: Recommendation, situation: Situation, limits: Guardrails, person: bool) -> Ask:
     """The question; an approval counts as a person's decision."""
     decided = person or bool(proposal.approver)
+    if proposal.is_action:
+        situation = replace(situation, knob=None)  # no row of values is about it
     others = tuple(_counted(proposal, situation))
     return Ask(proposal, situation, limits.scaled(situation.trial), decided, others)
 

@@ -9,7 +9,7 @@ from tests.nouns import SECOND, START
 from trimtab.engine.acting.facts import Verdict
 from trimtab.engine.acting.guard import decide
 from trimtab.engine.settings import Guardrails
-from trimtab.engine.types import ActionState, KnobType, Mode
+from trimtab.engine.types import ActionState, KnobType, Mode, Risk, ToolAction
 
 HERE = {"target": "cache-1"}
 MINUTE, HOUR = 60.0, 3600.0
@@ -96,6 +96,12 @@ TURNS = [
         "refuse lock",
     ),
     (
+        "one of two turns 6 h ago",
+        [raised(6.5 * HOUR, 80, 100), raised(6 * HOUR, 100, 80), raised(2 * HOUR, 80, 100)],
+        UP,
+        "allow",
+    ),
+    (
         "what failed is no turn",
         [raised(5 * HOUR, 80, 100), raised(3 * HOUR, 100, 80, state=FAILED), raised(2 * HOUR, 80, 100)],
         UP,
@@ -150,9 +156,47 @@ def test_only_one_change_of_direction_where_the_settings_say_so():
     decision = decide(proposal, situation, Guardrails(reversals=1))
     assert decision.guard == "lock"
     assert decision.until == START + 4 * 3600 * SECOND
+    assert (
+        said(proposal, replace(situation, recent=(raised(6 * HOUR - 1),)), Guardrails(reversals=1)) != "allow"
+    )
+    assert said(proposal, replace(situation, recent=(raised(6 * HOUR),)), Guardrails(reversals=1)) == "allow"
+    turned = (raised(5 * HOUR, 80, 120), raised(3 * HOUR, 120, 100))
+    onwards = decide(proposal, replace(situation, recent=turned), Guardrails(reversals=1))
+    assert (onwards.guard, onwards.until) == ("lock", START + 3 * 3600 * SECOND)
 
 
+def test_an_action_is_no_turn():
+    """What a tool is told to do has no direction; it is refused where the target is locked."""
+    action = ToolAction("restart", "", Risk.LOW)
+    proposal = asked(subject="restart", is_action=True, before=None, after=None)
+    once = (raised(5 * HOUR, 80, 100), raised(3 * HOUR, 100, 80))
+    assert said(proposal, around(action=action, recent=once)) == "allow"
+    assert said(proposal, around(action=action, recent=TO_AND_FRO)) == "refuse lock"
+    done = past(20 * MINUTE, subject="restart", is_action=True, before=None, after=None, **HERE)
+    assert said(proposal, around(action=action, recent=(done,))) == "allow"
+
+
+def test_the_reason_of_a_wait_tells_what_happened():
+    """Of a rollback, of a knob, of a turn that would be once more."""
+    gone = decide(asked(), around(recent=(past(60.0, undoes="A0", **HERE),)), LIMITS).reason
+    assert gone == "a rollback touched cache-1 1 min ago; wait 59 min"
+    touched = decide(asked(), around(recent=(past(60.0, **HERE),)), LIMITS).reason
+    assert touched == "maxmemory touched cache-1 1 min ago; wait 14 min"
+    again = decide(*change(SPEED, *UP, recent=DOWN_AND_ON), LIMITS).reason
+    assert again == (
+        "cache-1 was turned to and fro 1 times within 6 h and this would be once more, 2 lock it; wait 3 h"
+    )
+    locked = decide(*change(SPEED, *UP, recent=TO_AND_FRO), LIMITS).reason
+    assert locked == "cache-1 was turned to and fro 2 times within 6 h, 2 lock it; wait 1 h"
+
+
+TO_AND_FRO = (raised(5.5 * HOUR, 80, 100), raised(5 * HOUR, 100, 80), raised(2 * HOUR, 80, 100))
+DOWN_AND_ON = (raised(5 * HOUR, 80, 140), raised(3 * HOUR, 140, 120), raised(HOUR, 120, 100))
 WAITS = [
+    ("lock", *change(SPEED, *UP, recent=TO_AND_FRO), HOUR),
+    ("lock", *change(SPEED, *UP, recent=DOWN_AND_ON), 3 * HOUR),
+    ("persistence", asked(), around(standing=replace(STOOD, evaluations=1, since_s=180.0)), None),
+    ("persistence", asked(), around(standing=replace(STOOD, evaluations=1, since_s=180.5)), None),
     ("cooldown", asked(), around(recent=(past(5 * MINUTE, **HERE),)), 10 * MINUTE),
     (
         "cooldown",
@@ -185,6 +229,7 @@ def test_a_wait_says_until_when(guard, proposal, situation, wait_s):
 def test_targets_are_few_at_a_time():
     """At most a tenth of all targets, and at least one, is touched within ten minutes."""
     one, two = (past(60.0, target=f"c{i}") for i in range(2))
+    assert said(asked(), around(targets_in_all=0)) == "allow"
     assert said(asked(), around(recent=(one,), targets_in_all=0)) == "refuse targets"
     assert said(asked(), around(recent=(one,), targets_in_all=19)) == "refuse targets"
     assert said(asked(), around(recent=(one,), targets_in_all=20)) == "allow"
