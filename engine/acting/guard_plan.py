@@ -33,17 +33,15 @@ def targets(ask: Ask) -> Decision | None:
     """Only a target that the settings name, and never a wildcard."""
     target, named = ask.proposal.target, ask.situation.targets
     wild = [name for name in (target, *named) if name.strip().lower() in WILDCARDS or "*" in name]
+    setting = f"tools.{ask.proposal.tool}.targets"
     if wild:
-        return ask.refuse(
-            "targets", f"{wild[0]!r} names no single target; name each in tools.{ask.proposal.tool}"
-        )
+        return ask.refuse("targets", f"{wild[0]!r} names no single target; name each in {setting}")
     if target in named:
         return None
     known = ", ".join(named) or "none"
     return ask.refuse(
         "targets",
-        f"{target!r} is not a target of {ask.proposal.tool} ({known}); "
-        f"add it to tools.{ask.proposal.tool}.targets",
+        f"{target!r} is not a target of {ask.proposal.tool} ({known}); add it to {setting}",
     )
 
 
@@ -55,7 +53,7 @@ def subject(ask: Ask) -> Decision | None:
         return None
     kind = "action" if proposal.is_action else "knob"
     return ask.refuse(
-        "subject", f"{proposal.target} has no {kind} {proposal.subject!r} now; look at `{proposal.tool}`"
+        "subject", f"{proposal.target} has no {kind} {proposal.subject!r} now; look at {proposal.tool}"
     )
 
 
@@ -87,19 +85,18 @@ def plan(ask: Ask) -> Decision | None:
     """A plan is young, of the newest knowledge, and starts from the value that is there."""
     proposal, about = ask.proposal, ask.situation
     if about.now >= proposal.expires:
-        return ask.refuse(
-            "plan", f"the recommendation expired {span((about.now - proposal.expires) / 1e9)} ago"
-        )
+        ago = span((about.now - proposal.expires) / 1e9)
+        return ask.refuse("plan", f"the recommendation expired {ago} ago; look at the newest")
     if proposal.generation != about.generation:
         return ask.refuse(
             "plan",
             f"it was made from generation {proposal.generation} of what is known, "
             f"now it is {about.generation}; look at the newest recommendation",
         )
-    last_s = about.standing.last_s
-    if not ask.person and (last_s is None or last_s > ask.limits.plan_life):
-        age = "never" if last_s is None else f"{span(last_s)} ago"
-        return ask.refuse("plan", f"it was evaluated {age}, at most {span(ask.limits.plan_life)} may be")
+    last_s, life_s = about.standing.last_s, ask.limits.plan_life
+    if not ask.person and (last_s is None or last_s > life_s):
+        age = "never evaluated" if last_s is None else f"last evaluated {span(last_s)} ago"
+        return ask.refuse("plan", f"it was {age}, and holds for {span(life_s)}; wait for the next time")
     return None if proposal.is_action else _still_there(ask)
 
 

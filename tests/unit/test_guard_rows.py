@@ -35,6 +35,13 @@ def test_what_keeps_within_every_limit_is_done():
     assert decision.reason == "the mode of maxmemory of cache-1 is auto, and it keeps within every limit"
 
 
+def test_a_persons_decision_is_told_as_such():
+    """The reason names who decided."""
+    assert decide(asked(), around(), LIMITS, person=True).reason == (
+        "a person decided it, and it keeps within every limit"
+    )
+
+
 def test_the_order_is_pause_then_refusals_then_waits_then_approvals():
     """Of several things that are wrong the gravest is said; each is, once those before are mended."""
     wrong = around(
