@@ -31,7 +31,7 @@ from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Mode, Value
 
-QUICK = Times(plan_s=60.0, undo_s=60.0, watch_s=0.01, lag_s=0.0, warm_up_s=0.0, recover_s=60.0)
+QUICK = Times(plan_s=60.0, undo_s=60.0, by_hand_s=0.0, watch_s=0.01, lag_s=0.0, warm_up_s=0.0, recover_s=60.0)
 ROUNDS = 2
 
 

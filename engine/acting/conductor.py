@@ -28,6 +28,7 @@ class Times:
 
     plan     : so long an action that is written down may wait until it is sent
     undo     : the same of one that takes another back
+    by_hand  : so long somebody waits for what they asked for
     approval : so long an approval, or a scheduled time, holds
     watch    : how long a change is watched once its knob has warmed up, in `checks` checks
     lag      : so late samples come
@@ -36,6 +37,7 @@ class Times:
 
     plan_s: float = 300.0
     undo_s: float = 3600.0
+    by_hand_s: float = 60.0
     approval_s: float = 900.0
     watch_s: float = 600.0
     checks: int = 10
@@ -103,10 +105,13 @@ class Conductor:
         for action in reversed(unfinished):
             if action.id not in self._going and not self.starter.busy(action.id):
                 await self._safely(action.id, self._go_on(action, now, paused))
+        still_open = {action.id for action in unfinished}
         for state in (RecommendationState.APPLIED, *_STARTING):
             found = await asyncio.to_thread(self.ledger.recommendations, state=state, limit=_MANY)
+            still_open.update(recommendation.id for recommendation in found)
             for recommendation in reversed(found):
                 await self._safely(recommendation.id, self._decide(recommendation, now, paused))
+        self.waiting = {name: why for name, why in self.waiting.items() if name in still_open}
 
     async def settled(self) -> None:
         """Until nothing is being sent or read back."""
@@ -125,20 +130,24 @@ class Conductor:
             give_up = now - (action.started or 0) > self.times.recover_s * scale * _S
             self._beside(action.id, self._recover(action, give_up))
         elif action.state is ActionState.PROPOSED:
-            life_s = self.times.plan_s if action.undoes is None else self.times.undo_s
-            if now - action.created > life_s * scale * _S or _left_behind(action):
+            if now - action.created > self._life_s(action) * scale * _S:
                 ended = await self.journal.end(action, ActionState.FAILED, self._too_late(action))
                 await self._undone(ended)
-            elif not paused:
+            elif not paused and not _asked_for(action):
                 self._beside(action.id, self._send(action))
         elif action.undoes is not None:
             await self.undoing.go_on(action)
         else:
             await self._watch(action, now, paused)
 
+    def _life_s(self, action: Action) -> float:
+        if action.undoes is not None:
+            return self.times.undo_s
+        return self.times.by_hand_s if _asked_for(action) else self.times.plan_s
+
     def _too_late(self, action: Action) -> str:
         why = self.waiting.pop(action.id, "")
-        old = "whoever asked for it waits no longer" if _left_behind(action) else "its plan is too old"
+        old = "whoever asked for it waits no longer" if _asked_for(action) else "its plan is too old"
         return f"not sent: {old}{': ' if why else ''}{why}"
 
     async def _send(self, action: Action) -> None:
@@ -311,8 +320,8 @@ class Conductor:
 _STARTING = (RecommendationState.SCHEDULED, RecommendationState.APPROVED, RecommendationState.PENDING)
 
 
-def _left_behind(action: Action) -> bool:
-    """Whether somebody waited for it who was told that it failed, as by a crash before it was sent."""
+def _asked_for(action: Action) -> bool:
+    """Whether a person asked for just this and waits: what a crash left of that nobody sends later."""
     return action.by != ENGINE and action.recommendation_id is None and action.undoes is None
 
 

@@ -33,6 +33,9 @@ async def test_what_an_interruption_left_is_gone_on_with(room):
         room.ledger.propose(action, "proposed", "trimtab")
     room.tool.values["fake", "size"] = 125
     await room.step()
+    assert room.ledger.action(ulid(4)).state is ActionState.PROPOSED  # somebody may still wait for it
+    room.clock.tick(61)
+    await room.step()
     await room.step()
     said = {
         action.id: (action.state, action.outcome and action.outcome.words) for action in room.ledger.actions()
