@@ -8,6 +8,7 @@ from trimtab.engine.types import (
     ActionState,
     Anomaly,
     ApiKey,
+    AuditHeads,
     AuditRow,
     Change,
     Feedback,
@@ -212,8 +213,17 @@ class Ledger(Protocol):
     nothing is. Raises StoreError; LockedError where another engine took over.
     """
 
-    def save_recommendation(self, recommendation: Recommendation, audit: str, actor: str) -> None:
-        """Insert, or update by id, with an audit row `audit` by `actor`."""
+    def save_recommendation(
+        self,
+        recommendation: Recommendation,
+        audit: str,
+        actor: str,
+        expected: RecommendationState | None = None,
+    ) -> None:
+        """Insert, or update by id, with an audit row `audit` by `actor`.
+
+        expected : the state that must be stored now; ConflictError where it is another. None = any, or none
+        """
         ...
 
     def recommendation(self, recommendation_id: str) -> Recommendation:
@@ -273,6 +283,10 @@ class Ledger(Protocol):
 
     def audit(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
         """Rows by `seq`, oldest first, those after `after`."""
+        ...
+
+    def heads(self) -> AuditHeads:
+        """Where the audit ends, as the store and the data folder remember it."""
         ...
 
     def pause(self) -> Pause:

@@ -282,7 +282,8 @@ class AuditRow:
     """One line of the audit: what was decided or done, by whom; chained by hashes.
 
     seq       : 1, 2, 3 ... without a hole
-    hash      : SHA-256 over the row and `previous`, hex
+    hash      : SHA-256 over the row and `previous`, hex; see `trimtab.engine.hash_chain`
+    epoch     : of the engine's lease under which it was written
     """
 
     seq: int
@@ -293,6 +294,19 @@ class AuditRow:
     details: dict[str, Value] = field(default_factory=dict)
     previous: str = ""
     hash: str = ""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHeads:
+    """The end of the audit as two places remember it; None = that place remembers none.
+
+    store  : (seq, hash) beside the rows, written with each of them
+    folder : (seq, hash) in a file of the data folder, written right after
+    """
+
+    store: tuple[int, str] | None
+    folder: tuple[int, str] | None
 
 
 @dataclass(frozen=True, slots=True)
