@@ -111,7 +111,8 @@ class IncidentStoreContract:
                 incident_of(1),
                 incident_of(2, start=later, end=START + 15 * SECOND, state=IncidentState.RESOLVED),
                 incident_of(
-                    3, start=later, severity=0.9, title="web: slow", entities=("web/a",), patterns=(), suspects=()
+                    3, start=later, severity=0.9, title="web: slow", entities=("web/a",), patterns=(),
+                    suspects=(),
                 ),
                 incident_of(4, start=later, state=IncidentState.ACKNOWLEDGED),
                 incident_of(5, start=later, merged_into=ulid(4)),

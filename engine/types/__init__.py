@@ -35,8 +35,11 @@ from trimtab.engine.types.incidents import (
     ChangeKind,
     Incident,
     IncidentState,
+    Notice,
+    NoticeKind,
     PatternMatch,
     Severity,
+    Silence,
     Suspect,
 )
 from trimtab.engine.types.series import (
@@ -77,6 +80,8 @@ __all__ = [
     "KnobType",
     "Lasts",
     "Mode",
+    "Notice",
+    "NoticeKind",
     "Outcome",
     "PatternMatch",
     "Pause",
@@ -89,6 +94,7 @@ __all__ = [
     "SeriesKey",
     "SeriesView",
     "Severity",
+    "Silence",
     "SourceState",
     "SourceStatus",
     "Suspect",
