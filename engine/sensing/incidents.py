@@ -44,6 +44,8 @@ QUIET_S = 300.0
 """After so long without an anomaly an incident is resolved."""
 BURST_S = 15.0
 """Bursts are taken for at least as long."""
+CERTAIN = 150.0
+"""Surprise beyond which another series tells nothing more."""
 _PARTS = ("pace", "memory", "mass")
 
 
@@ -66,6 +68,8 @@ class Incidents:
         self._case_of: dict[str, str] = {}
         self._known = Known(self.watched, self.pace, self.memory.entities, interval_s)
         self._gone: list[Incident] = []
+        self._moments: dict[tuple[str, int], Case] = {}
+        """(entity, when) -> where what moved there and then in this step was put."""
 
     def step(
         self,
@@ -84,7 +88,7 @@ class Incidents:
         self.time = max(self.time, time)
         self.watched.add(infos)
         self.pace.pass_to(self.time, len(self.watched))
-        self._gone = []
+        self._gone, self._moments = [], {}
         began = {a.id: a for a in anomalies if a.id not in self._case_of and a.end is None}
         fresh = list(began.values())
         places = [self.watched.of(anomaly) for anomaly in fresh]
@@ -92,7 +96,8 @@ class Incidents:
         mass = self.mass.step(self.time, zip(ids, places, strict=True), self.watched)
         gathering = None if mass is None else self._gather(mass, fresh)
         touched: list[Case | None] = [
-            self._place(a, p, gathering) for a, p in zip(fresh, places, strict=True)
+            self._place(a, p, gathering if mass and mass.scope in p.scopes else None)
+            for a, p in zip(fresh, places, strict=True)
         ]
         touched += [self._follow(anomaly) for anomaly in anomalies if anomaly is not began.get(anomaly.id)]
         if gathering is None:
@@ -121,9 +126,10 @@ class Incidents:
             case, new = gathering, 1.0
         else:
             self.pace.events += 1.0
-            found = joins(place, anomaly.start, self.cases.values(), self._known)
-            case = found or self._begin(anomaly)
-            new = self.memory.novelty(case, place)
+            moment = place.entity, anomaly.start
+            found = self._moments.get(moment) or joins(place, anomaly.start, self.cases.values(), self._known)
+            case = self._moments[moment] = found or self._begin(anomaly)
+            new = 1.0 if case.surprise > CERTAIN else self.memory.novelty(case, place)
         self._put(case, member_of(anomaly, place, new))
         if case.state is IncidentState.RESOLVED:
             self._again(case)
@@ -150,7 +156,7 @@ class Incidents:
 
     def _weigh(self, case: Case, member: Member, weight: float | None = None) -> None:
         """How surprising the bursts are that a member is part of, with it (or with its growth)."""
-        if case.mass:
+        if case.mass or case.surprise > CERTAIN:
             return
         for scope in self.watched.places[member.series_id].scopes:
             burst = case.burst(scope, member.weight if weight is None else weight, member.start)
