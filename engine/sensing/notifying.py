@@ -37,7 +37,7 @@ class Notifying:
         self.silences: dict[str, Silence] = {}
         self._since: int | None = None
         self._past: dict[str, tuple[int, float]] = {}
-        """Incident -> (start, largest severity), those that people would not be told of anyway left out."""
+        """Incident -> (start, largest severity): those for which it depends on the line."""
         self._told: dict[str, dict[str, Any]] = {}
         """Incident -> fingerprint, when it was told, severity since, when it was over (None = it goes on)."""
         self._held: dict[str, Incident] = {}
@@ -91,7 +91,7 @@ class Notifying:
             return
         severity = max(incident.severity, self._past.get(incident.id, (0, 0.0))[1])
         self._past.pop(incident.id, None)
-        if severity < CRITICAL:
+        if MEDIUM <= severity < CRITICAL:
             self._past[incident.id] = incident.start, severity
         if incident.id in self._told:
             told = self._told[incident.id]
@@ -118,8 +118,7 @@ class Notifying:
             return self._follow(incident, told, time)
         if incident.state is not IncidentState.OPEN:
             return []  # it is over, or somebody works on it already
-        line = self.line(time)
-        if incident.severity < min(line, CRITICAL):
+        if incident.severity < MEDIUM or incident.severity < (line := self.line(time)):
             return []
         if self._silenced(incident, time):
             self._held[incident.id] = incident

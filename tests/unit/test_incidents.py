@@ -76,7 +76,7 @@ def test_more_series_are_more_severe(n):
 
 
 def test_unrelated_places_stay_apart(town):
-    """Two weak anomalies of different services minutes apart are two cases, two strong groups hours apart too."""
+    """Two strong groups of different services, hours apart, are two incidents."""
     town.tick(*of(town, "svc1", n=5))
     town.wait(100)
     town.end()
@@ -85,7 +85,7 @@ def test_unrelated_places_stay_apart(town):
 
 
 def test_two_strong_groups_at_once_are_one(town):
-    """That two services break within seconds is no accident: one incident, and the second one is told as merged."""
+    """That two services break within seconds is no accident: one incident, the second is merged."""
     town.tick(*of(town, "svc1"), score=2.0)
     first = town.going()[0]
     town.tick(*of(town, "svc9")[:2], score=1.5)
