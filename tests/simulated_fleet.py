@@ -126,7 +126,7 @@ def _flocks(found, score, metrics, apart=10):
         for slot, start, end, _ in sorted(intervals(week, np.arange(len(week))), key=lambda alarm: alarm[1]):
             if start - last >= apart:
                 flocks.append((start, []))
-            last = max(last, end)
+            last = start
             begin, alarms = flocks[-1]
             alarm = _track(week[:, slot], slot // metrics, slot % metrics, start, end)
             shifted = tuple((tick + start - begin, value) for tick, value in alarm.told)
