@@ -36,8 +36,11 @@ from trimtab.engine.types.incidents import (
     ChangeKind,
     Incident,
     IncidentState,
+    Notice,
+    NoticeKind,
     PatternMatch,
     Severity,
+    Silence,
     Suspect,
 )
 from trimtab.engine.types.series import (
@@ -79,6 +82,8 @@ __all__ = [
     "KnobType",
     "Lasts",
     "Mode",
+    "Notice",
+    "NoticeKind",
     "Outcome",
     "PatternMatch",
     "Pause",
@@ -91,6 +96,7 @@ __all__ = [
     "SeriesKey",
     "SeriesView",
     "Severity",
+    "Silence",
     "SourceState",
     "SourceStatus",
     "Suspect",
