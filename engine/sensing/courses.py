@@ -12,8 +12,8 @@ RECENT = 4
 """Rows that count as now."""
 LASTING = 6
 """Rows over which something must show to be more than a moment."""
-_SPREADS = 3.0
-_MAD = 1.4826
+DISTANCES = 3.0
+"""In usual distances: a value that is further away is far outside."""
 
 
 def ramp(value: float, low: float, high: float) -> float:
@@ -38,45 +38,26 @@ def known_max(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A figure by row, oldest first; every array (rows,) float64, NaN = unknown.
+    """A figure by row, oldest first.
 
-    times      : (rows,) int64 ns
-    expected, lower, upper : what the scorer expected, and its band
+    times      : (rows,) int64 ns;  value : (rows,) float64, NaN = unknown
+    usual      : what it was while nothing was wrong; NaN = not known yet
+    distance   : how far from that it usually is; NaN = not known
     series_ids : the series that it was made of
     """
 
     times: Ints
     value: Floats
-    expected: Floats
-    lower: Floats
-    upper: Floats
+    usual: float
+    distance: float
     series_ids: tuple[str, ...] = ()
     metric: str = ""
 
     @property
     def now(self) -> float:
         """Mean of the newest rows; NaN where fewer than two of them are known."""
-        return _mean(self.value[-RECENT:], least=2)
-
-    @property
-    def usual(self) -> float:
-        """What is expected now; before anything is, the median of the older half of the rows."""
-        expected = _mean(self.expected[-RECENT:], least=1)
-        return self.before if math.isnan(expected) else expected
-
-    @property
-    def before(self) -> float:
-        """Median of the older half of the rows; NaN where too few are known."""
-        old = _known(self.value[: len(self.value) // 2])
-        return float(np.median(old)) if len(old) >= LASTING else math.nan
-
-    @property
-    def spread(self) -> float:
-        """Usual distance from the median in the older half of the rows, as a standard deviation."""
-        old = _known(self.value[: len(self.value) // 2])
-        if len(old) < LASTING:
-            return math.nan
-        return float(np.median(np.abs(old - np.median(old)))) * _MAD
+        known = _known(self.value[-RECENT:])
+        return float(known.mean()) if len(known) >= 2 else math.nan
 
     @property
     def times_usual(self) -> float:
@@ -89,64 +70,63 @@ class Course:
         return now / usual
 
     def outside(self, side: int) -> float:
-        """Share of the last rows that lie above (+1) or below (-1) what is usual, band and spread."""
-        last = slice(-LASTING, None)
-        value, band = self.value[last], (self.upper if side > 0 else self.lower)[last]
-        known = ~np.isnan(value)
-        if np.count_nonzero(known) < LASTING // 2:
+        """Share of the last rows that lie far above (+1) or below (-1) what is usual."""
+        last = _known(self.value[-LASTING:])
+        if len(last) < LASTING // 2 or math.isnan(self.usual) or math.isnan(self.distance):
             return math.nan
-        fallback = self.before + side * _SPREADS * self.spread
-        limit = np.where(np.isnan(band), fallback, band)
-        return float(np.mean(side * (value[known] - limit[known]) > 0.0))
+        return float(np.mean(side * (last - self.usual) > DISTANCES * self.distance))
 
     def up(self, low: float, high: float) -> float:
-        """How clearly it is above usual, 0..1: from `low` to `high` times the usual, and outside the band."""
+        """How clearly it is above usual, 0..1: from `low` to `high` times the usual, and far outside."""
         return ramp(self.times_usual, low, high) * ramp(self.outside(+1), 0.2, 0.6)
-
-    def scaled(self, factor: float) -> "Course":
-        """The same in another unit."""
-        parts = (self.value, self.expected, self.lower, self.upper)
-        return Course(self.times, *(part * factor for part in parts), self.series_ids, self.metric)
 
     def plus(self, other: "Course") -> "Course":
         """Their sum, row by row."""
-        mine = (self.value, self.expected, self.lower, self.upper)
-        theirs = (other.value, other.expected, other.lower, other.upper)
-        sums = (a + b for a, b in zip(mine, theirs, strict=True))
-        return Course(self.times, *sums, self.series_ids + other.series_ids, self.metric)
+        return Course(
+            self.times, self.value + other.value, self.usual + other.usual, self.distance + other.distance,
+            self.series_ids + other.series_ids, self.metric,
+        )  # fmt: skip
 
     def minus(self, other: "Course") -> "Course":
-        """Their difference; the band turns around."""
+        """Their difference."""
         return Course(
-            self.times, self.value - other.value, self.expected - other.expected, self.lower - other.upper,
-            self.upper - other.lower, self.series_ids + other.series_ids, self.metric,
+            self.times, self.value - other.value, self.usual - other.usual, self.distance + other.distance,
+            self.series_ids + other.series_ids, self.metric,
         )  # fmt: skip
 
     def over(self, whole: "Course") -> "Course":
-        """Its share of another figure; unknown where that is 0. Only the middle is expected, not the band."""
-        none = np.full(len(self.times), np.nan)
-        return Course(
-            self.times, _ratio(self.value, whole.value), _ratio(self.expected, whole.expected), none, none,
-            self.series_ids + whole.series_ids, self.metric,
-        )  # fmt: skip
+        """Its share of another figure; unknown where that is 0."""
+        usual = self.usual / whole.usual if whole.usual > 0 else math.nan
+        value = np.divide(
+            self.value, whole.value, out=np.full(self.value.shape, np.nan), where=whole.value > 0
+        )
+        ids = self.series_ids + whole.series_ids
+        return Course(self.times, value, usual, math.nan, ids, self.metric)
 
 
-def together(times: Ints, block: Floats, take: str) -> tuple[Floats, Floats, Floats, Floats]:
-    """Value, expected, lower and upper of several series as one figure.
+def together(values: Floats, take: str) -> Floats:
+    """Several series as one figure, (rows,).
 
-    block : (rows, 4, n_series);  take : sum, max, min, mean, percent
+    values : (rows, n_series);  take : sum, max, min, mean, percent
     A row is unknown where one of the series is that usually is known: a missing part is not zero.
     """
-    usually = np.mean(~np.isnan(block[:, 0, :]), axis=0) >= 0.5
-    part = block[:, :, usually] if usually.any() else block[:, :, :1]
-    if part.shape[2] > 1:
-        take_of = {"sum": np.sum, "percent": np.sum, "max": np.max, "min": np.min}.get(take, np.mean)
-        figure: Floats = take_of(part, axis=2)
+    usually = np.mean(~np.isnan(values), axis=0) >= 0.5
+    part = values[:, usually] if usually.any() else values[:, :1]
+    if part.shape[1] == 1:
+        figure: Floats = part[:, 0]
     else:
-        figure = part[:, :, 0]
-    if take == "percent":
-        figure = figure / 100.0
-    return figure[:, 0], figure[:, 1], figure[:, 2], figure[:, 3]
+        take_of = {"sum": np.sum, "percent": np.sum, "max": np.max, "min": np.min}.get(take, np.mean)
+        figure = take_of(part, axis=1)
+    return figure / 100.0 if take == "percent" else figure
+
+
+def usual_together(usual: Floats, distance: Floats, take: str) -> tuple[float, float]:
+    """What is usual for several series as one figure, and how far from it that usually is."""
+    if take in {"sum", "percent"}:
+        scale = 0.01 if take == "percent" else 1.0
+        return scale * float(usual.sum()), scale * float(np.sqrt(np.sum(distance**2)))
+    take_of = {"max": np.max, "min": np.min}.get(take, np.mean)
+    return float(take_of(usual)), float(distance.max())
 
 
 def theil_sen(x: Floats, y: Floats) -> float:
@@ -164,13 +144,3 @@ def theil_sen(x: Floats, y: Floats) -> float:
 def _known(values: Floats) -> Floats:
     found: Floats = values[~np.isnan(values)]
     return found
-
-
-def _mean(values: Floats, least: int) -> float:
-    known = _known(values)
-    return float(known.mean()) if len(known) >= least else math.nan
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    out: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
-    return out

@@ -13,6 +13,8 @@ BLOCKS = 8
 _LEAST_ROWS = 3
 """Of a part that are needed to know its floor."""
 _STEADY_KNOWN = 0.75
+LEAST_ROWS = 60
+"""A rise over less may be anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Trend:
 def trend_of(course: Course) -> Trend | None:
     """The trend of its floor; None where too little is known, or it falls."""
     cut = len(course.value) // BLOCKS
-    if cut < _LEAST_ROWS:
+    if len(course.value) < LEAST_ROWS:
         return None
     size = cut * BLOCKS
     values = course.value[-size:].reshape(BLOCKS, cut)
@@ -72,7 +74,7 @@ def maybe_rising(values: Floats) -> Bools:
     values : (rows, n), NaN = unknown
     """
     quarter = len(values) // 4
-    if quarter < 2 * _LEAST_ROWS:
+    if len(values) < LEAST_ROWS:
         return np.zeros(values.shape[1], np.bool_)
     parts = np.where(np.isnan(values), np.inf, values)[-4 * quarter :].reshape(4, quarter, -1)
     floors = parts.min(axis=1)

@@ -113,7 +113,7 @@ def traffic_surge(scene: Scene) -> Verdict | None:
         [
             Sign(4, ramp(load.times_usual, 1.25, 1.6), f"load {_times(load)}", needed=True),
             Sign(3, ramp(load.outside(+1), 0.4, 0.9),
-                 f"{share(load.outside(+1))} of the last ticks lie above the expected band", needed=True),
+                 f"{share(load.outside(+1))} of the last ticks lie far above", needed=True),
         ],
         load,
     )  # fmt: skip
@@ -190,7 +190,7 @@ def queue_backlog(scene: Scene) -> Verdict | None:
     if len(tail) < 2 * RECENT:
         return None
     draining = float(tail[-RECENT:].mean() / max(tail[:RECENT].mean(), 1e-9))
-    stays = ramp(draining, 0.8, 0.95) * ramp(float(tail[-1] / tail.max()), 0.7, 0.85)
+    stays = ramp(draining, 0.8, 0.95) * ramp(float(tail[-1] / max(tail.max(), 1e-9)), 0.7, 0.85)
     lasting = float(np.mean(tail > max(2.0 * queue.usual, queue.usual + 5.0)))
     return weigh(
         [

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from trimtab.engine.sensing.leaks import maybe_rising
 from trimtab.engine.sensing.pattern_rules import EXPLAINS, RULES, remedies
@@ -17,7 +16,8 @@ from trimtab.engine.sensing.role_table import Role
 from trimtab.engine.sensing.scene import ROLES, Cast, Member, Scene
 from trimtab.engine.sensing.signs import Verdict
 from trimtab.engine.sensing.windows import Ring
-from trimtab.engine.types import Change, Floats, PatternMatch, SeriesInfo, SeriesKey, TickScores
+from trimtab.engine.types import Change, Floats, Ints, PatternMatch, SeriesInfo, SeriesKey, TickScores
+from trimtab.models.contracts import Bools
 
 ROWS = 120
 """Of the window at most; where ticks are quicker a row covers several of them."""
@@ -42,7 +42,7 @@ _HOT = {
     Role.ERROR_RATIO: 0.01,
 }
 """A figure above this is worth a look, even where it was never otherwise."""
-_HOT_OF_ROLE = np.array([_HOT.get(role, math.inf) for role in ROLES], np.float32)
+_HOT_OF_ROLE = np.array([_HOT.get(role, math.inf) for role in ROLES])
 _MEMORY = ROLES.index(Role.MEMORY_USED)
 _USED, _LIMIT = ROLES.index(Role.CONNECTIONS_USED), ROLES.index(Role.CONNECTIONS_LIMIT)
 
@@ -62,7 +62,7 @@ class Patterns:
 
     interval_s : seconds between ticks
     info       : unit and kind of a series, as its source tells
-    window_s   : how far back is looked; it takes at most 16 bytes x 120 rows for each series that plays a role
+    window_s   : how far back is looked; it takes at most 1 kB for each series that plays a role
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class Patterns:
         self.cast = Cast((), info)
         self._keys: Sequence[SeriesKey] = ()
         self._held: dict[tuple[str, str], _Held] = {}
-        self._rising: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._ticks = 0
+        self._rising: Ints = np.empty(0, np.int64)
+        self._rows = 0
         self._turn = 0
 
     def step(
@@ -101,11 +101,10 @@ class Patterns:
             return self.now()
         self._fit(keys)
         slots = self.cast.slots
-        columns = (scores.values, scores.yhat, scores.yhat_lower, scores.yhat_upper)
-        self.ring.put(time, np.stack([column[slots] for column in columns]))
-        self._ticks += 1
+        ailing = self._of_slots(open_slots)
+        self._rows += self.ring.put(time, scores.values[slots], self._calm(ailing))
         if self.ring.filled >= LEAST_ROWS:
-            self._judge(time, open_slots, self._recent(time, changes))
+            self._judge(time, ailing, self._recent(time, changes))
         return self.now()
 
     def now(self) -> list[PatternMatch]:
@@ -142,8 +141,15 @@ class Patterns:
         window = self.ring.rows * self.ring.step_ns
         return [change for change in changes if time - window <= change.time <= time]
 
-    def _judge(self, time: int, open_slots: Collection[int], changes: Sequence[Change]) -> None:
-        ailing = self._of_slots(open_slots)
+    def _calm(self, ailing: Sequence[int]) -> Bools:
+        """(n_columns,) series of entities that have nothing open and show no pattern."""
+        well = np.ones(len(self.cast.members), np.bool_)
+        well[list(ailing)] = False
+        well[[self.cast.places[name] for name, _ in self._held if name in self.cast.places]] = False
+        calm: Bools = well[self.cast.entity]
+        return calm
+
+    def _judge(self, time: int, ailing: Sequence[int], changes: Sequence[Change]) -> None:
         due = self._due(ailing, changes)
         scenes: dict[int, Scene] = {}
         for place in due:
@@ -177,10 +183,10 @@ class Patterns:
         return list(np.unique(np.concatenate([hot, full])).tolist())
 
     def _leaking(self) -> list[int]:
-        if self._ticks % LEAK_EVERY == 0:
+        if self._rows % LEAK_EVERY == 0:
             columns = np.flatnonzero(self.cast.role == _MEMORY)
-            values = self.ring.data[self.ring.order()][:, 0, columns] if len(columns) else np.empty((0, 0))
-            self._rising = np.unique(self.cast.entity[columns[maybe_rising(values)]]) if len(columns) else columns
+            values = self.ring.read(columns)[1]
+            self._rising = np.unique(self.cast.entity[columns[maybe_rising(values)]])
         return list(self._rising.tolist())
 
     def _scene(
@@ -216,7 +222,7 @@ def _turn(places: list[int], start: int, most: int) -> list[int]:
     return (places + places)[start : start + most]
 
 
-def _most(values: npt.NDArray[np.float32], cast: Cast, role: int, n: int) -> Floats:
+def _most(values: Floats, cast: Cast, role: int, n: int) -> Floats:
     """Sum of a role's newest values by entity, (n,)."""
     mine = cast.role == role
     known = np.where(np.isnan(values[mine]), 0.0, values[mine])

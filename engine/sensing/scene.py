@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from trimtab.engine.sensing.courses import Course, known_max, together
+from trimtab.engine.sensing.courses import Course, known_max, together, usual_together
 from trimtab.engine.sensing.entities import called_by, entity_of, surroundings_of
 from trimtab.engine.sensing.role_table import Role
 from trimtab.engine.sensing.roles import Part, part_of
@@ -16,6 +16,8 @@ from trimtab.engine.types import Change, Ints, SeriesInfo, SeriesKey
 
 _ONE_CORE = frozenset({"python", "nodejs", "redis", "pm2"})
 """Families whose work runs on one core: CPU use of 1 is all that there is."""
+KNOWN_ROWS = 20
+"""What is usual is known from so many rows on."""
 _CACHES = frozenset({"redis", "memcached"})
 
 
@@ -122,14 +124,21 @@ class Scene:
 
     def _course(self, role: Role) -> Course | None:
         for _, metric, take, columns in self.member.roles.get(role, ()):
-            times, block = self._ring.read(np.array(columns, np.int64))
-            value, expected, lower, upper = together(times, block, take)
-            course = Course(
-                times, value, expected, lower, upper, tuple(self._cast.keys[c].id for c in columns), metric
-            )
+            times, values = self._ring.read(np.array(columns, np.int64))
+            usual, distance = self._usual(columns, take)
+            ids = tuple(self._cast.keys[c].id for c in columns)
+            course = Course(times, together(values, take), usual, distance, ids, metric)
             if not math.isnan(course.now):
                 return course
         return None
+
+    def _usual(self, columns: list[int], take: str) -> tuple[float, float]:
+        """Of those series that are known long enough; NaN where none is."""
+        ring = self._ring
+        known = [c for c in columns if ring.seen[c] >= KNOWN_ROWS]
+        if not known:
+            return math.nan, math.nan
+        return usual_together(ring.usual[known], ring.distance[known], take)
 
     @cached_property
     def hit_ratio(self) -> Course | None:
@@ -189,7 +198,7 @@ class Scene:
             return used
         if idle is None:
             return None
-        whole = Course(idle.times, *(np.ones_like(idle.value) for _ in range(4)))
+        whole = Course(idle.times, np.ones_like(idle.value), 1.0, 0.0)
         return whole.minus(idle)
 
     @cached_property

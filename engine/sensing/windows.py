@@ -1,12 +1,34 @@
-"""The newest rows of those series that play a part: values with what was expected of them, in a ring."""
+"""The newest rows of those series that play a part, in a ring, and what is usual for each of them."""
 
 import numpy as np
 import numpy.typing as npt
 
 from trimtab.engine.types import Floats, Ints
+from trimtab.models.contracts import Bools
 
-FIELDS = 4
-"""Value, expected, lower, upper."""
+USUAL_ROWS = 80.0
+"""What is usual is a mean that remembers about so many rows."""
+FAR = 4.0
+"""A value that is further away, in usual distances, counts as if it were so far."""
+HESITANT = 0.05
+"""Where something is wrong, what is usual follows at this share of its pace."""
+
+
+def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, calm: Bools) -> None:
+    """Mean and mean distance from it, one row for all series, updated in place.
+
+    values : (n,) float64, NaN = unknown (left unlearnt);  seen : (n,) rows so far
+    calm   : (n,) where nothing is wrong; elsewhere it is learnt hesitantly
+    """
+    known = ~np.isnan(values)
+    pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(calm | (seen < 12), 1.0, HESITANT)
+    off = np.where(known & (seen > 0), values - usual, 0.0)
+    far = np.where(seen < 12, np.inf, np.maximum(FAR * distance, 0.02 * np.abs(usual)) + 1e-9)
+    off = np.clip(off, -far, far)
+    usual += pace * off
+    distance += pace * (np.abs(off) - distance) * (known & (seen > 0))
+    usual[known & (seen == 0)] = values[known & (seen == 0)]
+    seen += known
 
 
 class Ring:
@@ -14,13 +36,16 @@ class Ring:
 
     rows   : at most so many are kept
     step_s : time that a row covers, seconds
+    data   : (rows, n) float64, NaN = unknown
+    usual, distance : (n,) mean of the rows so far, and how far from it they usually are
     """
 
     def __init__(self, rows: int, step_s: float) -> None:
         self.rows = rows
         self.step_ns = round(step_s * 1e9)
         self.times: Ints = np.zeros(rows, np.int64)
-        self.data: npt.NDArray[np.float32] = np.full((rows, FIELDS, 0), np.nan, np.float32)
+        self.data: Floats = np.full((rows, 0), np.nan)
+        self.usual, self.distance, self.seen = (np.zeros(0) for _ in range(3))
         self.filled = 0
         self.head = -1
         """Index of the newest row."""
@@ -28,31 +53,46 @@ class Ring:
     def refit(self, columns: Ints) -> None:
         """Let column i go on with what column `columns[i]` held before; -1 = it is new."""
         kept = columns >= 0
-        data = np.full((self.rows, FIELDS, len(columns)), np.nan, np.float32)
-        data[:, :, kept] = self.data[:, :, columns[kept]]
+        data = np.full((self.rows, len(columns)), np.nan)
+        data[:, kept] = self.data[:, columns[kept]]
         self.data = data
+        self.usual, self.distance, self.seen = (
+            _moved(old, columns, kept) for old in (self.usual, self.distance, self.seen)
+        )
 
-    def put(self, time: int, row: Floats) -> None:
-        """Take in a tick, (4, n); rows after it, or too old beside it, are forgotten."""
+    def put(self, time: int, row: Floats, calm: Bools) -> bool:
+        """Take in a tick, (n,); whether it began a row. After a long gap the rows before are forgotten.
+
+        calm : (n,) series of entities that nothing is wrong with
+        """
         newest = int(self.times[self.head]) if self.filled else 0
         if self.filled and (time < newest or time - newest > self.rows * self.step_ns):
             self.filled, self.head = 0, -1
-        if not self.filled or time - newest >= self.step_ns:
+        begins = not self.filled or time - newest >= self.step_ns
+        if begins:
             self.head = (self.head + 1) % self.rows
             self.filled = min(self.filled + 1, self.rows)
             self.times[self.head] = time
+            learn_usual(row, self.usual, self.distance, self.seen, calm)
         self.data[self.head] = row
+        return begins
 
     def order(self) -> Ints:
         """Indices of the rows, oldest first."""
         return (self.head + 1 - self.filled + np.arange(self.filled)) % self.rows
 
     def read(self, columns: Ints) -> tuple[Ints, Floats]:
-        """Times (rows,) and a block (rows, 4, n), oldest first."""
+        """Times (rows,) and values (rows, n) of some columns, oldest first."""
         order = self.order()
-        return self.times[order], self.data[order][:, :, columns].astype(np.float64)
+        return self.times[order], self.data[order[:, None], columns]
 
-    def newest(self) -> npt.NDArray[np.float32]:
-        """Values of the newest row, (n,)."""
-        values: npt.NDArray[np.float32] = self.data[self.head, 0]
+    def newest(self) -> Floats:
+        """The newest row, (n,)."""
+        values: Floats = self.data[self.head]
         return values
+
+
+def _moved(old: Floats, columns: Ints, kept: npt.NDArray[np.bool_]) -> Floats:
+    new = np.zeros(len(columns))
+    new[kept] = old[columns[kept]]
+    return new

@@ -21,7 +21,7 @@ from trimtab.engine.sources.prometheus_names import Meta, kind_of
 from trimtab.engine.sources.rates import rate_between
 
 ROOT = Path(__file__).parents[2]
-LEFT_OUT = ("_created", "python_info", "python_gc_objects_uncollectable")
+LEFT_OUT = ("_created", "python_info", "python_gc_objects_uncollectable_total")
 EXPORTED = {
     "redis_memory_used_bytes": ("used_memory", "gauge"), "redis_memory_max_bytes": ("maxmemory", "gauge"),
     "redis_keyspace_hits_total": ("keyspace_hits", "counter"),
@@ -66,7 +66,7 @@ def start(stack, given):
     port = free_port()
     text = given if isinstance(given, str) else json.dumps(given)
     argv = [sys.executable, "-m", "tests.recordings.service", str(port), text]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, cwd=ROOT)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
     stack.callback(process.wait)
     stack.callback(process.stdin.close)
     wait_for(port)
@@ -187,7 +187,7 @@ def record(name, scenario, part, *, pace_s=0.2, calm=150, trouble=110):
             figures.add(time.monotonic(), stage.look(figures))
             sick = calm if scenario.shows else None
         infos, values = figures.series()
-    onset = 60 if scenario.always and sick is not None else sick
+    onset = 0 if scenario.always else sick
     changes = ((calm, "deploy of web", {"job": "web"}),) if scenario.deploy else ()
     return Recording(
         name, infos, values, scenario.shows, scenario.may, onset, changes, set=part,
@@ -204,6 +204,8 @@ class Stage:
         settings = dict(scenario.base)
         if scenario.redis:
             settings["redis"], self.command = start_redis(stack, scenario.redis)
+            for key in range(min(settings["key_space"], 20_000)):
+                self.command(f"SET k{key} {'x' * 1000}")
         if scenario.postgresql:
             import psycopg
 

@@ -32,12 +32,12 @@ THRASH, LEAK, SATURATED, SURGE = "cache_thrash", "memory_leak", "saturation_unde
 BURST, POOL, BACKLOG = "dependency_error_burst", "connection_pool_exhaustion", "queue_backlog"
 SHIFT = "level_shift_after_deploy"
 JOBS = {"rate": 60, "job_rate": 60, "workers": 4, "job_ms": 25}
-CACHE = {"rate": 150, "burn_ms": 0.3, "keys": 3000}
+CACHE = {"rate": 150, "burn_ms": 0.3, "key_space": 3000}
 
 DEVELOPMENT = {
     "thrash_less_memory": Scenario(CACHE, {"maxmemory": 2 * MB}, (THRASH,), redis=20 * MB),
-    "thrash_more_keys": Scenario(CACHE, {"keys": 80_000}, (THRASH,), redis=5 * MB),
-    "thrash_from_the_start": Scenario(CACHE | {"keys": 20_000}, {}, (THRASH,), redis=2 * MB, always=True),
+    "thrash_more_keys": Scenario(CACHE, {"key_space": 80_000}, (THRASH,), redis=5 * MB),
+    "thrash_from_the_start": Scenario(CACHE | {"key_space": 20_000}, {}, (THRASH,), redis=2 * MB, always=True),
     "leak_fast": Scenario({"rate": 80}, {"leak_bytes": 12_000}, (LEAK,)),
     "leak_under_teeth": Scenario({"rate": 80, "garbage": 30_000}, {"leak_bytes": 9_000}, (LEAK,)),
     "leak_in_waves": Scenario({"rate": 80, "wave": 0.3}, {"leak_bytes": 10_000}, (LEAK,)),
@@ -69,7 +69,7 @@ DEVELOPMENT = {
     "deploy_errors": Scenario({"errors": 0.01}, {"errors": 0.12}, (SHIFT,), deploy=True),
     "quiet": Scenario({"rate": 100}),
     "quiet_cache": Scenario(CACHE, redis=20 * MB),
-    "quiet_full_cache": Scenario(CACHE | {"keys": 6000}, redis=7 * MB),
+    "quiet_full_cache": Scenario(CACHE | {"key_space": 6000}, redis=7 * MB),
     "quiet_postgresql": Scenario({"rate": 40, "pool": 20}, postgresql=True),
     "quiet_waves_and_deploy": Scenario({"wave": 0.4, "wave_s": 12.0}, dependency=True, deploy=True),
     "quiet_batches": Scenario(

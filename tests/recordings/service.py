@@ -39,7 +39,7 @@ class Settings(dict):
 
     rate, burn_ms      : requests/s; computing for each
     wave, wave_s       : the rate's season: height 0..1 and seconds
-    keys, value_bytes  : of the cache's zipf-like use
+    key_space, value_bytes : of the cache's zipf-like use
     leak_bytes, garbage: kept for ever, and until the collector comes, for each request
     pool, dependency, redis, postgresql : size, and where they listen
     forget             : share of requests that do not give their connection back
@@ -48,7 +48,7 @@ class Settings(dict):
     """
 
     DEFAULTS = {
-        "rate": 80.0, "burn_ms": 0.5, "wave": 0.0, "wave_s": 20.0, "keys": 3000, "value_bytes": 1000,
+        "rate": 80.0, "burn_ms": 0.5, "wave": 0.0, "wave_s": 20.0, "key_space": 3000, "value_bytes": 1000,
         "leak_bytes": 0, "garbage": 0, "pool": 10, "dependency": 0, "redis": 0, "postgresql": "",
         "forget": 0.0, "job_rate": 0.0, "workers": 4, "job_ms": 20.0, "queue_most": 500, "errors": 0.002,
         "memory_limit": 400e6, "hold_ms": 3.0, "ballast": 0, "seed": 1,
@@ -135,7 +135,7 @@ class Service:
         while True:
             s = self.now
             wave = 1.0 + s.wave * math.sin(2 * math.pi * time.monotonic() / s.wave_s)
-            due = max(due, time.monotonic() - 0.2) + self.random.expovariate(max(s.rate * wave, 0.01))
+            due = max(due, time.monotonic() - 1.0) + self.random.expovariate(max(s.rate * wave, 0.01))
             await asyncio.sleep(max(due - time.monotonic(), 0))
             if len(running) < 3000:
                 running.add(task := asyncio.create_task(self.request()))
@@ -155,7 +155,7 @@ class Service:
         """What a request does."""
         s = self.now
         if s.redis:
-            key = int(s.keys * self.random.random() ** 3)
+            key = int(s.key_space * self.random.random() ** 3)
             if await self.cache.ask(s.redis, resp("GET", f"k{key}"), read_bulk) is None:
                 await self.work()
                 value = b"x" * s.value_bytes
