@@ -13,7 +13,7 @@ BLOCKS = 8
 _LEAST_ROWS = 3
 """Of a part that are needed to know its floor."""
 _STEADY_KNOWN = 0.75
-LEAST_ROWS = 60
+LEAST_ROWS = 96
 """A rise over less may be anything."""
 
 
@@ -62,7 +62,7 @@ def _trend(times: Floats, floors: Floats) -> Trend | None:
     middle = len(floors) // 2
     early = (floors[middle] - floors[0]) / (times[middle] - times[0])
     late = (floors[-1] - floors[middle]) / (times[-1] - times[middle])
-    goes_on = ramp(float(late / early), 0.15, 0.4) if early > 0 else 0.0
+    goes_on = ramp(float(late / early), 0.3, 0.6) if early > 0 else 0.0
     clear = ramp(per_s * over_s / max(noise, 1e-12), 3.0, 8.0)
     steady = ramp(rising, 0.8, 0.93) * clear * goes_on
     return Trend(per_s, per_s * over_s / float(floors[0]), rising, steady, over_s)

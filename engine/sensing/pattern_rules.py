@@ -216,7 +216,7 @@ RULES: dict[str, Rule] = {
         connection_pool_exhaustion, queue_backlog, level_shift_after_deploy,
     )
 }  # fmt: skip
-EXPLAINS = {"saturation_under_load": ("traffic_surge",), "level_shift_after_deploy": ("saturation_under_load",)}
+EXPLAINS = {"cache_thrash": ("traffic_surge",), "saturation_under_load": ("traffic_surge",), "level_shift_after_deploy": ("saturation_under_load",)}
 """A pattern that says all that another would say of the same entity."""
 
 REMEDIES: dict[str, dict[str, tuple[str, ...]]] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trimtab.engine.sensing.courses import DISTANCES, RECENT
 from trimtab.engine.sensing.leaks import maybe_rising
 from trimtab.engine.sensing.pattern_rules import EXPLAINS, RULES, remedies
 from trimtab.engine.sensing.role_table import Role
@@ -43,6 +44,9 @@ _HOT = {
 }
 """A figure above this is worth a look, even where it was never otherwise."""
 _HOT_OF_ROLE = np.array([_HOT.get(role, math.inf) for role in ROLES])
+_RISES = {Role.THROUGHPUT, Role.LATENCY, Role.ERRORS, Role.DEPENDENCY_ERRORS, Role.CONNECTIONS_REFUSED}
+_RISING_COUNTS = np.array([role in _RISES for role in ROLES])
+"""Roles in which far more than usual is worth a look, even where the scorer finds nothing unusual."""
 _MEMORY = ROLES.index(Role.MEMORY_USED)
 _USED, _LIMIT = ROLES.index(Role.CONNECTIONS_USED), ROLES.index(Role.CONNECTIONS_LIMIT)
 
@@ -175,8 +179,10 @@ class Patterns:
         return [*urgent, *more]
 
     def _hot(self) -> list[int]:
-        values, cast = self.ring.newest(), self.cast
-        hot = cast.entity[values > _HOT_OF_ROLE[cast.role]]
+        values, cast, ring = self.ring.recent(RECENT), self.cast, self.ring
+        limit = ring.usual + np.maximum(DISTANCES * ring.distance, 0.25 * ring.usual)
+        far = (values > limit) & (ring.seen >= LEAST_ROWS) & _RISING_COUNTS[cast.role]
+        hot = cast.entity[far | (values > _HOT_OF_ROLE[cast.role])]
         n = len(cast.members)
         used, limit = (_most(values, cast, role, n) for role in (_USED, _LIMIT))
         full = np.flatnonzero((limit > 0) & (used > 0.75 * limit))

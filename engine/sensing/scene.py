@@ -12,12 +12,13 @@ from trimtab.engine.sensing.entities import called_by, entity_of, surroundings_o
 from trimtab.engine.sensing.role_table import Role
 from trimtab.engine.sensing.roles import Part, part_of
 from trimtab.engine.sensing.windows import Ring
-from trimtab.engine.types import Change, Ints, SeriesInfo, SeriesKey
+from trimtab.engine.types import Change, Floats, Ints, SeriesInfo, SeriesKey
 
 _ONE_CORE = frozenset({"python", "nodejs", "redis", "pm2"})
 """Families whose work runs on one core: CPU use of 1 is all that there is."""
 KNOWN_ROWS = 20
 """What is usual is known from so many rows on."""
+_FROM_NOTHING = frozenset({Role.ERRORS, Role.DEPENDENCY_ERRORS, Role.CONNECTIONS_REFUSED})
 _CACHES = frozenset({"redis", "memcached"})
 
 
@@ -127,6 +128,9 @@ class Scene:
             times, values = self._ring.read(np.array(columns, np.int64))
             usual, distance = self._usual(columns, take)
             ids = tuple(self._cast.keys[c].id for c in columns)
+            if role in _FROM_NOTHING and self._known_long:
+                values = _from_nothing(values)
+                usual, distance = (0.0, 0.0) if math.isnan(usual) else (usual, distance)
             course = Course(times, together(values, take), usual, distance, ids, metric)
             if not math.isnan(course.now):
                 return course
@@ -139,6 +143,12 @@ class Scene:
         if not known:
             return math.nan, math.nan
         return usual_together(ring.usual[known], ring.distance[known], take)
+
+    @cached_property
+    def _known_long(self) -> bool:
+        """Some series of it has been there for a while."""
+        groups = (columns for role in self.member.roles.values() for *_, columns in role)
+        return any(self._ring.seen[c] >= KNOWN_ROWS for columns in groups for c in columns)
 
     @cached_property
     def hit_ratio(self) -> Course | None:
@@ -241,6 +251,12 @@ class Scene:
         up = self.course(Role.UP)
         down = math.nan if up is None else float(up.now < 0.5)
         return known_max([down, self.failing, self.slower])
+
+
+def _from_nothing(values: Floats) -> Floats:
+    """A count of failures that came later than its entity was 0 before the first failure made it."""
+    began = np.maximum.accumulate(~np.isnan(values), axis=0)
+    return np.where(began, values, 0.0)
 
 
 def ramp_of_errors(share: float) -> float:

@@ -86,10 +86,14 @@ class Ring:
         order = self.order()
         return self.times[order], self.data[order[:, None], columns]
 
-    def newest(self) -> Floats:
-        """The newest row, (n,)."""
-        values: Floats = self.data[self.head]
-        return values
+    def recent(self, rows: int) -> Floats:
+        """Mean of the newest rows, (n,), unknown ones left out; NaN where all are."""
+        values = self.data[self.order()[-rows:]]
+        known = ~np.isnan(values)
+        count = known.sum(axis=0)
+        total = np.where(known, values, 0.0).sum(axis=0)
+        mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        return mean
 
 
 def _moved(old: Floats, columns: Ints, kept: npt.NDArray[np.bool_]) -> Floats:

@@ -162,8 +162,8 @@ class Service:
                 await self.cache.ask(s.redis, resp("SET", f"k{key}", value), read_bulk)
         else:
             await self.work()
-        end = time.perf_counter() + s.burn_ms / 1000 * self.random.uniform(0.7, 1.3)
-        while time.perf_counter() < end:
+        end = time.thread_time() + s.burn_ms / 1000 * self.random.uniform(0.7, 1.3)
+        while time.thread_time() < end:
             sum(range(50))
         if s.leak_bytes:
             self.kept.append(bytearray(s.leak_bytes))

@@ -157,7 +157,9 @@ class World:
         values = np.stack([figures[figure] for figure in shown], axis=1)
         values[rng.random(values.shape) < rng.choice([0.0, 0.0, 0.02, 0.05])] = np.nan
         onset = self.onset if shows else None
-        return Recording(name, infos, values, shows, may, onset, self.changes, real=False, set=part)
+        place = {k: v for k, v in named["good"][1].items() if k in {"job", "pod"}} | {"version": "1.2"}
+        changes = tuple((at, title, place if titled else {}) for at, title, titled in self.changes)
+        return Recording(name, infos, values, shows, may, onset, changes, real=False, set=part)
 
     def rise(self, ticks):
         """0 before the onset, 1 so many ticks after it."""
@@ -165,4 +167,4 @@ class World:
 
     def deploy(self, at, titled=True):
         """Tell of a deploy."""
-        self.changes = (*self.changes, (int(at), "deploy of web 1.2", {"version": "1.2"} if titled else {}))
+        self.changes = (*self.changes, (int(at), "deploy of web 1.2", titled))
