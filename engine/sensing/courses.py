@@ -10,7 +10,7 @@ from trimtab.engine.types import Floats, Ints
 
 RECENT = 4
 """Rows that count as now."""
-LASTING = 6
+LASTING = 8
 """Rows over which something must show to be more than a moment."""
 DISTANCES = 3.0
 """In usual distances: a value that is further away is far outside."""
@@ -78,7 +78,7 @@ class Course:
 
     def up(self, low: float, high: float) -> float:
         """How clearly it is above usual, 0..1: from `low` to `high` times the usual, and far outside."""
-        return ramp(self.times_usual, low, high) * ramp(self.outside(+1), 0.2, 0.6)
+        return ramp(self.times_usual, low, high) * ramp(self.outside(+1), 0.3, 0.8)
 
     def plus(self, other: "Course") -> "Course":
         """Their sum, row by row."""

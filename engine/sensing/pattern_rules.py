@@ -112,7 +112,7 @@ def traffic_surge(scene: Scene) -> Verdict | None:
     return weigh(
         [
             Sign(4, ramp(load.times_usual, 1.25, 1.6), f"load {_times(load)}", needed=True),
-            Sign(3, ramp(load.outside(+1), 0.4, 0.9),
+            Sign(3, ramp(load.outside(+1), 0.6, 0.95),
                  f"{share(load.outside(+1))} of the last ticks lie far above", needed=True),
         ],
         load,
@@ -186,8 +186,8 @@ def queue_backlog(scene: Scene) -> Verdict | None:
     queue = scene.course(Role.QUEUE_LENGTH)
     if queue is None:
         return None
-    tail = queue.value[~np.isnan(queue.value)][-2 * RECENT :]
-    if len(tail) < 2 * RECENT:
+    tail = queue.value[~np.isnan(queue.value)][-3 * RECENT :]
+    if len(tail) < 3 * RECENT:
         return None
     draining = float(tail[-RECENT:].mean() / max(tail[:RECENT].mean(), 1e-9))
     stays = ramp(draining, 0.8, 0.95) * ramp(float(tail[-1] / max(tail.max(), 1e-9)), 0.7, 0.85)

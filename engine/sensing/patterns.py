@@ -22,9 +22,9 @@ from trimtab.models.contracts import Bools
 
 ROWS = 120
 """Of the window at most; where ticks are quicker a row covers several of them."""
-LEAST_ROWS = 24
+LEAST_ROWS = 40
 """Nothing is concluded from less."""
-CONFIRM = 2
+CONFIRM = 3
 """Looks in a row that must agree before a pattern is told; LET_GO without it end it."""
 LET_GO = 3
 LEAK_EVERY = 4

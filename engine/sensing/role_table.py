@@ -128,6 +128,7 @@ _PROXIES: list[Row] = [
               _R.THROUGHPUT, _R.ERRORS),
     ("nginx", _R.UP, "min", r"nginx_up", _ANY),
     ("envoy", _R.DEPENDENCY_ERRORS, "sum", r"envoy_cluster_upstream_rq_xx", {"envoy_response_code_class": "5"}),
+    *_by_code("envoy", r"istio_requests_total", _R.THROUGHPUT, _R.ERRORS),
     ("envoy", _R.DEPENDENCY_CALLS, "sum", r"envoy_cluster_upstream_rq_(xx|total)", _ANY),
 ]  # fmt: skip
 _JVM: list[Row] = [
@@ -210,7 +211,7 @@ GENERIC: list[Row] = [
     ("", _R.ERRORS, "sum", r".*(requests?|jobs?|tasks?|calls?|http|responses?|queries)_(.*_)?(errors?|failed|failures?|"
      r"exceptions?|timeouts?)(_total|_count)?", _ANY),
     *_by_code("", r".*(http|grpc|rpc|api).*_(requests?|responses?|handled|calls)(_.*)?_(total|count)|"
-                  r"(http_)?requests?_total|starlette_requests_total|.*_requests_total|istio_requests_total",
+                  r"(http_)?requests?_total|starlette_requests_total|.*_requests_total",
               _R.THROUGHPUT, _R.ERRORS),
     *_by_code("", r".*(http|request|response|handler).*(duration|latency|time).*_count", _R.THROUGHPUT, _R.ERRORS),
     ("", _R.THROUGHPUT, "sum", r".*_(jobs|tasks|messages|events|queries|commands|operations)_(processed|completed|"

@@ -12,6 +12,10 @@ _NEVER = re.compile(
     r"|.+_(created|bucket|sum|info)|.+_(cache|swap|mapped_file|failcnt|virtual_memory(_max)?_bytes)"
 )
 """What tells of the exporter itself, or in a unit of its own."""
+_EXPORTERS = re.compile(
+    r"(redis|memcached|pg|pgbouncer|node|host|nginx_connections|jvm|hikaricp|kube|container|pm2|rabbitmq|kafka|nodejs)_.+"
+)
+"""Names that the table knows whole: what it does not say of them their words do not say either."""
 _SIZE_UNITS = frozenset({"", "B", "kB", "MB", "ratio", "%"})
 _TIME_UNITS = frozenset({"", "s", "ms", "us", "ns"})
 _COUNTED = frozenset({Role.HITS, Role.MISSES, Role.EVICTIONS, Role.ERRORS, Role.THROUGHPUT})
@@ -79,7 +83,8 @@ def _named(metric: str) -> tuple[tuple[tuple[tuple[str, re.Pattern[str]], ...], 
     """Rows whose name pattern a metric matches, in the order of the table."""
     if _NEVER.fullmatch(metric):
         return ()
-    return tuple((tuple(wanted.items()), part) for name, wanted, part in _TABLE if name.fullmatch(metric))
+    rows = _TABLE[: len(ROWS)] if _EXPORTERS.fullmatch(metric) else _TABLE
+    return tuple((tuple(wanted.items()), part) for name, wanted, part in rows if name.fullmatch(metric))
 
 
 def _in_unit(role: Role, unit: str, kind: str) -> bool:

@@ -16,7 +16,7 @@ from trimtab.engine.types import Change, Floats, Ints, SeriesInfo, SeriesKey
 
 _ONE_CORE = frozenset({"python", "nodejs", "redis", "pm2"})
 """Families whose work runs on one core: CPU use of 1 is all that there is."""
-KNOWN_ROWS = 20
+KNOWN_ROWS = 40
 """What is usual is known from so many rows on."""
 _FROM_NOTHING = frozenset({Role.ERRORS, Role.DEPENDENCY_ERRORS, Role.CONNECTIONS_REFUSED})
 _CACHES = frozenset({"redis", "memcached"})

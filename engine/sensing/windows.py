@@ -8,8 +8,8 @@ from trimtab.models.contracts import Bools
 
 USUAL_ROWS = 80.0
 """What is usual is a mean that remembers about so many rows."""
-FAR = 4.0
-"""A value that is further away, in usual distances, counts as if it were so far."""
+YOUNG_ROWS = 12
+"""A series is learnt fast at first, whatever else is wrong."""
 HESITANT = 0.05
 """Where something is wrong, what is usual follows at this share of its pace."""
 
@@ -21,13 +21,12 @@ def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, c
     calm   : (n,) where nothing is wrong; elsewhere it is learnt hesitantly
     """
     known = ~np.isnan(values)
-    pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(calm | (seen < 12), 1.0, HESITANT)
-    off = np.where(known & (seen > 0), values - usual, 0.0)
-    far = np.where(seen < 12, np.inf, np.maximum(FAR * distance, 0.02 * np.abs(usual)) + 1e-9)
-    off = np.clip(off, -far, far)
+    first = known & (seen == 0)
+    pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(calm | (seen < YOUNG_ROWS), 1.0, HESITANT)
+    off = np.where(known & ~first, values - usual, 0.0)
     usual += pace * off
-    distance += pace * (np.abs(off) - distance) * (known & (seen > 0))
-    usual[known & (seen == 0)] = values[known & (seen == 0)]
+    distance += pace * (np.abs(off) - distance) * (known & ~first)
+    usual[first] = values[first]
     seen += known
 
 
