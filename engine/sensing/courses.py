@@ -12,7 +12,7 @@ RECENT = 4
 """Rows that count as now."""
 LASTING = 8
 """Rows over which something must show to be more than a moment."""
-DISTANCES = 3.0
+DISTANCES = 2.0
 """In usual distances: a value that is further away is far outside."""
 
 

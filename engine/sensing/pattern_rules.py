@@ -70,7 +70,7 @@ def memory_leak(scene: Scene) -> Verdict | None:
 
 
 def _unexplained(scene: Scene, trend: Trend) -> float:
-    load = scene.course(Role.THROUGHPUT)
+    load = scene.load
     if load is None:
         return 0.7
     half = len(load.value) // 2
@@ -83,17 +83,13 @@ def _unexplained(scene: Scene, trend: Trend) -> float:
 
 def saturation_under_load(scene: Scene) -> Verdict | None:
     """Something that it needs is used up while the load is as usual or above, and answers take longer."""
-    used = scene.cpu
-    disk = scene.course(Role.IO)
-    full = known_max([c.now for c in (used, disk) if c is not None])
-    load = scene.course(Role.THROUGHPUT)
-    what = "CPU" if used is not None and used.now == full else "disk"
-    loaded = _NAN if load is None else load.times_usual
-    waits = scene.lift(Role.PRESSURE, 2.0, 4.0)
-    slow = known_max([scene.slower, waits])
-    course = used if what == "CPU" else disk
-    if math.isnan(full) or course is None:
+    needs = {"CPU": scene.cpu, "disk": scene.course(Role.IO), "event loop": scene.course(Role.LOOP)}
+    what = max(needs, key=lambda name: known_max([_now(needs[name]), 0.0]))
+    course, load = needs[what], scene.load
+    if course is None:
         return None
+    full, loaded = course.now, _NAN if load is None else load.times_usual
+    slow = known_max([scene.slower, scene.lift(Role.PRESSURE, 2.0, 4.0)])
     return weigh(
         [
             Sign(4, ramp(full, 0.75, 0.9), f"{what} {share(full)} used, usually {share(course.usual)}", needed=True),
@@ -106,7 +102,7 @@ def saturation_under_load(scene: Scene) -> Verdict | None:
 
 def traffic_surge(scene: Scene) -> Verdict | None:
     """Far more is asked of it than is usual at this time."""
-    load = scene.course(Role.THROUGHPUT)
+    load = scene.load
     if load is None or load.now < 0.1:
         return None
     return weigh(

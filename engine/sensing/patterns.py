@@ -39,6 +39,7 @@ _HOT = {
     Role.QUEUE_LENGTH: 15.0,
     Role.CPU: 0.75,
     Role.IO: 0.75,
+    Role.LOOP: 0.75,
     Role.POOL_RATIO: 0.75,
     Role.ERROR_RATIO: 0.01,
 }
@@ -76,7 +77,7 @@ class Patterns:
         window_s: float = 1800.0,
     ) -> None:
         self.info = info
-        rows = min(max(int(window_s / interval_s), LEAST_ROWS), ROWS)
+        rows = min(max(int(window_s / interval_s), 2 * LEAST_ROWS), ROWS)
         self.ring = Ring(rows, max(window_s / rows, interval_s))
         self.cast = Cast((), info)
         self._keys: Sequence[SeriesKey] = ()

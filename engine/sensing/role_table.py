@@ -27,6 +27,7 @@ class Role(StrEnum):
     CPU_IDLE = "CPU idle"
     CPU_LIMIT = "CPU limit"
     IO = "disk use"
+    LOOP = "event loop use"
     PRESSURE = "waiting for CPU or event loop"
     POOL_RATIO = "pool use"
     QUEUE_LENGTH = "queue length"
@@ -153,6 +154,7 @@ _JVM: list[Row] = [
 _LANGUAGES: list[Row] = [
     ("nodejs", _R.MEMORY_USED, "sum", r"nodejs_heap_size_used_bytes", _ANY),
     ("nodejs", _R.PRESSURE, "max", r"nodejs_eventloop_lag(_p99|_mean)?_seconds", _ANY),
+    ("nodejs", _R.LOOP, "max", r"nodejs_eventloop_utili[sz]ation(_ratio)?", _ANY),
     ("nodejs", _R.GC, "sum", r"nodejs_gc_duration_seconds_(count|p99)", _ANY),
     ("python", _R.GC, "sum", r"python_gc_(collections|objects_collected)_total", _ANY),
     ("python", _R.QUEUE_LENGTH, "sum", r"(flower_|celery_)(queue_length|task_prefetched)", _ANY),
@@ -223,6 +225,7 @@ GENERIC: list[Row] = [
     ("", _R.MEMORY_USED, "sum", r".*(memory|heap|rss)(_.*)?(_used)?_bytes|.*memory_used(_bytes)?", _ANY),
     ("", _R.MEMORY_RATIO, "max", r".*memory.*_ratio", _ANY),
     ("", _R.CPU, "max", r".*cpu.*_(ratio|utili[sz]ation)", _ANY),
+    ("", _R.LOOP, "max", r".*(event_?loop|workers?|threads?)_(busy|utili[sz]ation)_ratio", _ANY),
     ("", _R.RESTARTS, "sum", r".*_restarts(_total)?", _ANY),
 ]  # fmt: skip
 """What names and units say where no exporter is known."""

@@ -13,7 +13,7 @@ _NEVER = re.compile(
 )
 """What tells of the exporter itself, or in a unit of its own."""
 _EXPORTERS = re.compile(
-    r"(redis|memcached|pg|pgbouncer|node|host|nginx_connections|jvm|hikaricp|kube|container|pm2|rabbitmq|kafka|nodejs)_.+"
+    r"(redis|memcached|pg(?!_pool)|pgbouncer|node|host|nginx_connections|jvm|hikaricp|kube|container|pm2|rabbitmq|kafka|nodejs)_.+"
 )
 """Names that the table knows whole: what it does not say of them their words do not say either."""
 _SIZE_UNITS = frozenset({"", "B", "kB", "MB", "ratio", "%"})

@@ -159,6 +159,14 @@ class Scene:
         return self.course(Role.HIT_RATIO)
 
     @cached_property
+    def load(self) -> Course | None:
+        """What is asked of it, requests/s; of a cache the look-ups, for each miss makes a write as well."""
+        hits, misses = self.course(Role.HITS), self.course(Role.MISSES)
+        if self.is_cache and hits is not None and misses is not None:
+            return hits.plus(misses)
+        return self.course(Role.THROUGHPUT)
+
+    @cached_property
     def memory(self) -> Course | None:
         """Memory in use, bytes; of a machine what is not free."""
         used = self.course(Role.MEMORY_USED)

@@ -8,10 +8,12 @@ from trimtab.models.contracts import Bools
 
 USUAL_ROWS = 80.0
 """What is usual is a mean that remembers about so many rows."""
-YOUNG_ROWS = 12
+YOUNG_ROWS = 40
 """A series is learnt fast at first, whatever else is wrong."""
-HESITANT = 0.05
-"""Where something is wrong, what is usual follows at this share of its pace."""
+HESITANT = 0.1
+"""Where something is wrong, or a value is far from usual, what is usual follows at this share of its pace."""
+FAR = 4.0
+"""In usual distances."""
 
 
 def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, calm: Bools) -> None:
@@ -24,6 +26,8 @@ def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, c
     first = known & (seen == 0)
     pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(calm | (seen < YOUNG_ROWS), 1.0, HESITANT)
     off = np.where(known & ~first, values - usual, 0.0)
+    far = (np.abs(off) > np.maximum(FAR * distance, 0.25 * np.abs(usual))) & (seen >= YOUNG_ROWS)
+    pace[far & calm] *= HESITANT
     usual += pace * off
     distance += pace * (np.abs(off) - distance) * (known & ~first)
     usual[first] = values[first]

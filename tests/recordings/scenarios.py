@@ -41,10 +41,10 @@ DEVELOPMENT = {
     "leak_fast": Scenario({"rate": 80}, {"leak_bytes": 12_000}, (LEAK,)),
     "leak_under_teeth": Scenario({"rate": 80, "garbage": 30_000}, {"leak_bytes": 9_000}, (LEAK,)),
     "leak_in_waves": Scenario({"rate": 80, "wave": 0.3}, {"leak_bytes": 10_000}, (LEAK,)),
-    "saturated_by_rate": Scenario({"rate": 60, "burn_ms": 5.0}, {"rate": 230}, (SATURATED,), (SURGE, POOL)),
-    "saturated_by_work": Scenario({"rate": 70, "burn_ms": 4.0}, {"burn_ms": 16.0}, (SATURATED,), (POOL,)),
+    "saturated_by_rate": Scenario({"rate": 20, "burn_ms": 3.0}, {"rate": 400}, (SATURATED,), (SURGE, POOL)),
+    "saturated_by_work": Scenario({"rate": 25, "burn_ms": 2.0}, {"burn_ms": 50.0}, (SATURATED,), (POOL,)),
     "saturated_slowly": Scenario(
-        {"rate": 60, "burn_ms": 5.0}, {"rate": 240}, (SATURATED,), (SURGE, POOL), ramp=50
+        {"rate": 20, "burn_ms": 3.0}, {"rate": 400}, (SATURATED,), (SURGE, POOL), ramp=60
     ),
     "surge": Scenario({"rate": 60, "burn_ms": 0.5}, {"rate": 200}, (SURGE,)),
     "surge_double": Scenario({"rate": 80, "burn_ms": 0.4}, {"rate": 165}, (SURGE,)),
@@ -71,7 +71,7 @@ DEVELOPMENT = {
     "quiet_cache": Scenario(CACHE, redis=20 * MB),
     "quiet_full_cache": Scenario(CACHE | {"key_space": 6000}, redis=7 * MB),
     "quiet_postgresql": Scenario({"rate": 40, "pool": 20}, postgresql=True),
-    "quiet_waves_and_deploy": Scenario({"wave": 0.4, "wave_s": 12.0}, dependency=True, deploy=True),
+    "quiet_waves_and_deploy": Scenario({"wave": 0.4, "wave_s": 12.0, "pool": 60}, dependency=True, deploy=True),
     "quiet_batches": Scenario(
         JOBS | {"garbage": 30_000},
         acts={t: {"batch": 120} for t in (60, 120, 180, 240)},

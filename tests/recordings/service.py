@@ -30,6 +30,7 @@ MOST = Gauge("db_pool_connections_max", "Connections allowed.")
 WAITING = Gauge("db_pool_connections_waiting", "Requests that wait for a connection.")
 QUEUE = Gauge("job_queue_length", "Jobs that wait.")
 JOBS = Counter("jobs_processed", "Jobs done.")
+BUSY = Gauge("event_loop_busy_ratio", "Share of time in which the event loop did not wait.")
 LIMIT = Gauge("process_memory_limit_bytes", "Memory that it may use.")
 CALL_TIMEOUT_S = 1.0
 
@@ -264,13 +265,27 @@ class Service:
 
     async def show(self):
         """Keep the gauges true."""
+        selector = asyncio.get_running_loop()._selector
+        select, waited, last = selector.select, 0.0, time.monotonic()
+
+        def timed(timeout=None):
+            nonlocal waited
+            begun = time.monotonic()
+            found = select(timeout)
+            waited += time.monotonic() - begun
+            return found
+
+        selector.select = timed
         while True:
+            now = time.monotonic()
+            BUSY.set(max(1.0 - waited / max(now - last, 1e-3), 0.0))
+            waited, last = 0.0, now
             ACTIVE.set(self.active)
             WAITING.set(self.waiting)
             MOST.set(self.now.pool)
             QUEUE.set(self.queue.qsize())
             LIMIT.set(self.now.memory_limit)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
 
 class Dependency:
