@@ -1,8 +1,9 @@
 """One figure over the newest ticks, with what was expected of it: what the rules of patterns reason about."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ RECENT = 4
 """Rows that count as now."""
 LASTING = 8
 """Rows over which something must show to be more than a moment."""
+_TAKE: dict[str, Callable[..., Any]] = {
+    "sum": np.sum, "percent": np.sum, "max": np.max, "min": np.min, "mean": np.mean,
+}  # fmt: skip
 DISTANCES = 2.0
 """In usual distances: a value that is further away is far outside."""
 
@@ -61,7 +65,7 @@ class Course:
 
     @property
     def times_usual(self) -> float:
-        """Now, in multiples of what is usual; infinite where nothing was usual, NaN where either is unknown."""
+        """Now, in multiples of what is usual; infinite where nothing was, NaN where either is unknown."""
         now, usual = self.now, self.usual
         if math.isnan(now) or math.isnan(usual):
             return math.nan
@@ -115,8 +119,7 @@ def together(values: Floats, take: str) -> Floats:
     if part.shape[1] == 1:
         figure: Floats = part[:, 0]
     else:
-        take_of = {"sum": np.sum, "percent": np.sum, "max": np.max, "min": np.min}.get(take, np.mean)
-        figure = take_of(part, axis=1)
+        figure = _TAKE[take](part, axis=1)
     return figure / 100.0 if take == "percent" else figure
 
 
@@ -125,8 +128,7 @@ def usual_together(usual: Floats, distance: Floats, take: str) -> tuple[float, f
     if take in {"sum", "percent"}:
         scale = 0.01 if take == "percent" else 1.0
         return scale * float(usual.sum()), scale * float(np.sqrt(np.sum(distance**2)))
-    take_of = {"max": np.max, "min": np.min}.get(take, np.mean)
-    return float(take_of(usual)), float(distance.max())
+    return float(_TAKE[take](usual)), float(distance.max())
 
 
 def theil_sen(x: Floats, y: Floats) -> float:

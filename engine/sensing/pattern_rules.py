@@ -56,11 +56,11 @@ def memory_leak(scene: Scene) -> Verdict | None:
     limit = figure(scene.memory_limit, "B")
     return weigh(
         [
-            Sign(4, trend.steady, f"memory rose by {figure(trend.per_s * 3600, 'B')}/h over {span(trend.over_s)}, "
-                 f"{share(trend.rising)} of the time", needed=True),
+            Sign(4, trend.steady, f"memory rose by {figure(trend.per_s * 3600, 'B')}/h over "
+                 f"{span(trend.over_s)}, {share(trend.rising)} of the time", needed=True),
             Sign(3, _unexplained(scene, trend), "load did not rise with it", needed=True),
-            Sign(2, ramp(trend.growth, 0.01, 0.04), f"it uses {share(trend.growth)} more than at the beginning",
-                 needed=True),
+            Sign(2, ramp(trend.growth, 0.01, 0.04),
+                 f"it uses {share(trend.growth)} more than at the beginning", needed=True),
             Sign(2, far if math.isnan(near) else max(near, far),
                  f"at this pace its limit of {limit} is reached in {span(left_s)}"
                  if not math.isnan(left_s) else "its limit is not known", needed=True),
@@ -92,8 +92,9 @@ def saturation_under_load(scene: Scene) -> Verdict | None:
     slow = known_max([scene.slower, scene.lift(Role.PRESSURE, 2.0, 4.0)])
     return weigh(
         [
-            Sign(4, ramp(full, 0.75, 0.9), f"{what} {share(full)} used, usually {share(course.usual)}", needed=True),
-            Sign(2, ramp(loaded, 0.6, 1.0), f"load {_times(load)}", needed=load is not None),
+            Sign(4, ramp(full, 0.75, 0.9),
+                 f"{what} {share(full)} used, usually {share(course.usual)}", needed=True),
+            Sign(2, ramp(loaded, 0.3, 0.9), f"load {_times(load)}", needed=load is not None),
             Sign(3, slow, f"answers take {_times(scene.course(Role.LATENCY))}", needed=True),
         ],
         course, load, scene.course(Role.LATENCY),
@@ -129,7 +130,11 @@ def dependency_error_burst(scene: Scene) -> Verdict | None:
     if math.isnan(cause):
         return None
     who = (", ".join(sorted(scene.member.calls)) or "a dependency") if not named < (sick or 0) else ill
-    told = f"calls of {who} fail {figure(calls.now)} times/s" if calls is not None else f"{who} is in trouble, too"
+    told = (
+        f"calls of {who} fail {figure(calls.now)} times/s"
+        if calls is not None
+        else f"{who} is in trouble, too"
+    )
     return weigh(
         [
             Sign(3, own, f"{share(scene.error_share)} of its requests fail", needed=not math.isnan(own)),
@@ -168,8 +173,8 @@ def connection_pool_exhaustion(scene: Scene) -> Verdict | None:
     shown = max((s for s in symptoms if not math.isnan(s[0])), default=(_NAN, ""), key=lambda s: s[0])
     return weigh(
         [
-            Sign(4, ramp(full, 0.75, 0.9), f"{figure(_now(used))} connections in use, {share(full)} of the limit",
-                 needed=True),
+            Sign(4, ramp(full, 0.75, 0.9),
+                 f"{figure(_now(used))} connections in use, {share(full)} of the limit", needed=True),
             Sign(3, shown[0], shown[1], needed=True),
             Sign(1, known_max([scene.slower, scene.failing]), "its requests are slower, or fail"),
         ],
@@ -193,7 +198,8 @@ def queue_backlog(scene: Scene) -> Verdict | None:
             Sign(3, ramp(queue.now, 5.0, 15.0) * ramp(queue.times_usual, 2.0, 4.0),
                  f"{figure(queue.now)} are waiting, usually {figure(queue.usual)}", needed=True),
             Sign(3, stays, "it does not get less", needed=True),
-            Sign(3, ramp(lasting, 0.7, 1.0), f"{share(lasting)} of the last ticks were far above usual", needed=True),
+            Sign(3, ramp(lasting, 0.7, 1.0),
+                 f"{share(lasting)} of the last ticks were far above usual", needed=True),
             Sign(1, scene.slower, f"answers take {_times(scene.course(Role.LATENCY))}"),
         ],
         queue,
@@ -212,7 +218,11 @@ RULES: dict[str, Rule] = {
         connection_pool_exhaustion, queue_backlog, level_shift_after_deploy,
     )
 }  # fmt: skip
-EXPLAINS = {"cache_thrash": ("traffic_surge",), "saturation_under_load": ("traffic_surge",), "level_shift_after_deploy": ("saturation_under_load",)}
+EXPLAINS = {
+    "cache_thrash": ("traffic_surge",),
+    "saturation_under_load": ("traffic_surge",),
+    "level_shift_after_deploy": ("saturation_under_load",),
+}
 """A pattern that says all that another would say of the same entity."""
 
 REMEDIES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -242,7 +252,10 @@ REMEDIES: dict[str, dict[str, tuple[str, ...]]] = {
         "": ("service.circuit_breaker", "service.timeout", "service.retry_budget"),
     },
     "connection_pool_exhaustion": {
-        "postgresql": ("postgresql.terminate_idle_in_transaction", "postgresql.idle_in_transaction_session_timeout"),
+        "postgresql": (
+            "postgresql.terminate_idle_in_transaction",
+            "postgresql.idle_in_transaction_session_timeout",
+        ),
         "redis": ("redis.timeout", "redis.maxclients"),
         "": ("service.pool_size", "service.pool_timeout"),
     },

@@ -1,8 +1,8 @@
 """Metric name -> role, for the usual exporters: one explicit table, first match wins.
 
-A row is (family, role, take, name pattern, label patterns): patterns match whole names and values; `take` says
-how several series of one metric and entity become one figure. Counters stand under their own names: in the
-engine they are rates already. Histograms end in `_p50` and `_p99`.
+A row is (family, role, take, name pattern, label patterns): patterns match whole names and values;
+`take` says how several series of one metric and entity become one figure. Counters stand under their own
+names: in the engine they are rates already. Histograms end in `_p50` and `_p99`.
 """
 
 from enum import StrEnum
@@ -51,7 +51,15 @@ Row = tuple[str, Role, str, str, dict[str, str]]
 _R = Role
 _ANY: dict[str, str] = {}
 FAILED = r"5\d\d|5xx|5XX|5|SERVER_ERROR|error|failed|failure|exception|timeout"
-_CODE = ("code", "status", "status_code", "http_status", "response_code", "outcome", "http_response_status_code")
+_CODE = (
+    "code",
+    "status",
+    "status_code",
+    "http_status",
+    "response_code",
+    "outcome",
+    "http_response_status_code",
+)
 
 
 def _by_code(family: str, name: str, good: Role, bad: Role) -> list[Row]:
@@ -86,7 +94,13 @@ _CACHES: list[Row] = [
     ("memcached", _R.CONNECTIONS_LIMIT, "sum", r"memcached_max_connections", _ANY),
 ]
 _DATABASES: list[Row] = [
-    ("postgresql", _R.IDLE_IN_TRANSACTION, "sum", r"pg_stat_activity_count", {"state": "idle in transaction.*"}),
+    (
+        "postgresql",
+        _R.IDLE_IN_TRANSACTION,
+        "sum",
+        r"pg_stat_activity_count",
+        {"state": "idle in transaction.*"},
+    ),
     ("postgresql", _R.CONNECTIONS_USED, "sum", r"pg_stat_database_numbackends", _ANY),
     ("postgresql", _R.CONNECTIONS_USED, "sum", r"pg_stat_activity_count", _ANY),
     ("postgresql", _R.CONNECTIONS_LIMIT, "sum", r"pg_settings_max_connections", _ANY),
@@ -123,12 +137,12 @@ _PROXIES: list[Row] = [
     ("nginx", _R.CONNECTIONS_USED, "sum", r"nginx_connections_active", _ANY),
     *_by_code("nginx", r"nginx_vts_upstream_requests_total", _R.DEPENDENCY_CALLS, _R.DEPENDENCY_ERRORS),
     *_by_code("nginx", r"nginxplus_upstream_server_responses", _R.DEPENDENCY_CALLS, _R.DEPENDENCY_ERRORS),
-    ("nginx", _R.DEPENDENCY_LATENCY, "max", r"nginx_(vts_)?upstream_response_(seconds|duration_seconds)(_p99)?",
-     _ANY),
-    *_by_code("nginx", r"nginx_(vts_server|http|http_response_count)_?requests?_total|nginx_http_response_count_total",
+    ("nginx", _R.DEPENDENCY_LATENCY, "max", r"nginx_(vts_)?upstream_response_(duration_)?seconds.*", _ANY),
+    *_by_code("nginx", r"nginx_(vts_server|http)_requests_total|nginx_http_response_count_total",
               _R.THROUGHPUT, _R.ERRORS),
     ("nginx", _R.UP, "min", r"nginx_up", _ANY),
-    ("envoy", _R.DEPENDENCY_ERRORS, "sum", r"envoy_cluster_upstream_rq_xx", {"envoy_response_code_class": "5"}),
+    ("envoy", _R.DEPENDENCY_ERRORS, "sum", r"envoy_cluster_upstream_rq_xx",
+     {"envoy_response_code_class": "5"}),
     *_by_code("envoy", r"istio_requests_total", _R.THROUGHPUT, _R.ERRORS),
     ("envoy", _R.DEPENDENCY_CALLS, "sum", r"envoy_cluster_upstream_rq_(xx|total)", _ANY),
 ]  # fmt: skip
@@ -187,6 +201,7 @@ ROWS: list[Row] = [
     *_CACHES, *_DATABASES, *_MACHINES, *_PROXIES, *_JVM, *_LANGUAGES, *_KUBERNETES, *_BROKERS,
 ]  # fmt: skip
 
+_POOL = r".*(pool|connections?)"
 _DEPENDENCY = r"(.*_)?(upstream|dependency|backend|client|outgoing|downstream)_(requests?|calls?|rpc)"
 GENERIC: list[Row] = [
     ("", _R.UP, "min", r"up|.+_up", _ANY),
@@ -195,29 +210,29 @@ GENERIC: list[Row] = [
     ("", _R.MISSES, "sum", r".*cache.*_miss(es)?(_total)?", _ANY),
     ("", _R.EVICTIONS, "sum", r".*_(evictions?|evicted)(_.*)?", _ANY),
     ("", _R.DEPENDENCY_ERRORS, "sum", rf"{_DEPENDENCY}_(errors?|failures?|failed|timeouts?)(_total)?", _ANY),
-    ("", _R.DEPENDENCY_ERRORS, "sum", r"(.*_)?(upstream|dependency|backend|downstream)_(errors?|failures?)(_total)?",
-     _ANY),
+    ("", _R.DEPENDENCY_ERRORS, "sum",
+     r"(.*_)?(upstream|dependency|backend|downstream)_(errors?|failures?)(_total)?", _ANY),
     *_by_code("", rf"{_DEPENDENCY}(_(duration|latency)?_?seconds)?_(total|count)", _R.DEPENDENCY_CALLS,
               _R.DEPENDENCY_ERRORS),
     ("", _R.DEPENDENCY_LATENCY, "max", rf"{_DEPENDENCY}_(duration|latency).*_(p99|p50)", _ANY),
-    ("", _R.CONNECTIONS_WAITING, "sum", r".*(pool|connections?)_(.*_)?(waiting|waiters|pending|queued)", _ANY),
-    ("", _R.CONNECTIONS_LIMIT, "sum", r".*(pool|connections?)_(.*_)?(max|limit|size|capacity)|.*_max_connections",
-     _ANY),
-    ("", _R.CONNECTIONS_USED, "sum", r".*(pool|connections?)_(.*_)?(active|used|busy|in_use|checked_?out)"
+    ("", _R.CONNECTIONS_WAITING, "sum", rf"{_POOL}_(.*_)?(waiting|waiters|pending|queued)", _ANY),
+    ("", _R.CONNECTIONS_LIMIT, "sum", rf"{_POOL}_(.*_)?(max|limit|size|capacity)|.*_max_connections", _ANY),
+    ("", _R.CONNECTIONS_USED, "sum", rf"{_POOL}_(.*_)?(active|used|busy|in_use|checked_?out)"
      r"|.*_active_connections", _ANY),
-    ("", _R.CONNECTIONS_REFUSED, "sum", r".*(pool|connections?)_(.*_)?(timeouts?|rejected|refused)(_total)?", _ANY),
+    ("", _R.CONNECTIONS_REFUSED, "sum", rf"{_POOL}_(.*_)?(timeouts?|rejected|refused)(_total)?", _ANY),
     ("", _R.POOL_RATIO, "max", r".*pool.*_(ratio|utili[sz]ation)", _ANY),
     ("", _R.QUEUE_LENGTH, "sum", r".*(queue|backlog)(_.*)?_(length|size|depth|waiting|pending|messages|jobs)"
      r"|.*_(queued|backlog|queue_depth)|.*_jobs_waiting", _ANY),
     ("", _R.ERROR_RATIO, "max", r".*error_?(ratio|rate)", _ANY),
-    ("", _R.ERRORS, "sum", r".*(requests?|jobs?|tasks?|calls?|http|responses?|queries)_(.*_)?(errors?|failed|failures?|"
-     r"exceptions?|timeouts?)(_total|_count)?", _ANY),
+    ("", _R.ERRORS, "sum", r".*(requests?|jobs?|tasks?|calls?|http|responses?|queries)_(.*_)?"
+     r"(errors?|failed|failures?|exceptions?|timeouts?)(_total|_count)?", _ANY),
     *_by_code("", r".*(http|grpc|rpc|api).*_(requests?|responses?|handled|calls)(_.*)?_(total|count)|"
                   r"(http_)?requests?_total|starlette_requests_total|.*_requests_total",
               _R.THROUGHPUT, _R.ERRORS),
-    *_by_code("", r".*(http|request|response|handler).*(duration|latency|time).*_count", _R.THROUGHPUT, _R.ERRORS),
-    ("", _R.THROUGHPUT, "sum", r".*_(jobs|tasks|messages|events|queries|commands|operations)_(processed|completed|"
-     r"handled|finished|received)?_?(total|per_second)", _ANY),
+    *_by_code("", r".*(http|request|response|handler).*(duration|latency|time).*_count",
+              _R.THROUGHPUT, _R.ERRORS),
+    ("", _R.THROUGHPUT, "sum", r".*_(jobs|tasks|messages|events|queries|commands|operations)_"
+     r"(processed|completed|handled|finished|received)?_?(total|per_second)", _ANY),
     ("", _R.LATENCY, "max", r".*(request|response|http|query|handler|latency|rpc|grpc).*_p99", _ANY),
     ("", _R.LATENCY, "max", r".*(request|response|http|query|handler|latency|rpc|grpc).*_p50", _ANY),
     ("", _R.LATENCY, "max", r".*(latency|response_time|request_duration|request_time)(_.*)?", _ANY),

@@ -49,7 +49,9 @@ class Cast:
         self.members: list[Member] = []
         self.keys: list[SeriesKey] = []
         self.places: dict[str, int] = {}
-        slots, entity, role = [], [], []
+        slots: list[int] = []
+        entity: list[int] = []
+        role: list[int] = []
         for slot, key in enumerate(keys):
             known = info(key)
             part = part_of(key, known.unit, known.kind)
@@ -222,9 +224,7 @@ class Scene:
     @cached_property
     def error_share(self) -> float:
         """Failed requests of all, 0..1; NaN = not known."""
-        errors, good, ratio = (
-            self.course(role) for role in (Role.ERRORS, Role.THROUGHPUT, Role.ERROR_RATIO)
-        )
+        errors, good, ratio = (self.course(role) for role in (Role.ERRORS, Role.THROUGHPUT, Role.ERROR_RATIO))
         if errors is None or good is None:
             return math.nan if ratio is None else ratio.now
         whole = errors.now + (good.now if errors.metric == good.metric else max(good.now - errors.now, 0.0))

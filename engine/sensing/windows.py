@@ -24,7 +24,9 @@ def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, c
     """
     known = ~np.isnan(values)
     first = known & (seen == 0)
-    pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(calm | (seen < YOUNG_ROWS), 1.0, HESITANT)
+    pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(
+        calm | (seen < YOUNG_ROWS), 1.0, HESITANT
+    )
     off = np.where(known & ~first, values - usual, 0.0)
     far = (np.abs(off) > np.maximum(FAR * distance, 0.25 * np.abs(usual))) & (seen >= YOUNG_ROWS)
     pace[far & calm] *= HESITANT

@@ -25,7 +25,13 @@ def share(value: float) -> str:
     >>> share(0.8123), share(math.nan)
     ('81 %', 'unknown')
     """
-    return "unknown" if not math.isfinite(value) else f"{value * 100:.2g} %" if value < 0.1 else f"{value:.0%}"[:-1] + " %"
+    return (
+        "unknown"
+        if not math.isfinite(value)
+        else f"{value * 100:.2g} %"
+        if value < 0.1
+        else f"{value:.0%}"[:-1] + " %"
+    )
 
 
 def span(seconds: float) -> str:

@@ -107,8 +107,12 @@ def harmless_deploys(w):
     for at in w.rng.choice(np.arange(80, w.ticks - 40), 2, replace=False):
         since = w.t - at
         warm = np.where((since >= 0) & (since < 3), 1.0, 0.0)
-        w.change["p99"] = w.change["p99"] * (1 + w.rng.uniform(0.5, 3.0) * warm) * np.where(since >= 0, better, 1)
-        w.change["memory"] = np.where(since >= 0, 1 - 0.3 * np.exp(-np.maximum(since, 0) / 8), w.change["memory"])
+        w.change["p99"] = (
+            w.change["p99"] * (1 + w.rng.uniform(0.5, 3.0) * warm) * np.where(since >= 0, better, 1)
+        )
+        w.change["memory"] = np.where(
+            since >= 0, 1 - 0.3 * np.exp(-np.maximum(since, 0) / 8), w.change["memory"]
+        )
         w.deploy(at, titled=bool(w.rng.random() < 0.7))
 
 

@@ -89,7 +89,9 @@ def report(title, recordings):
     recordings = list(recordings)
     tallies, alarms = judge(recordings)
     healthy = sum(r.onset is None for r in recordings)
-    lines = [f"{title}: {len(recordings)} recordings, {healthy} healthy, {sum(r.real for r in recordings)} real"]
+    lines = [
+        f"{title}: {len(recordings)} recordings, {healthy} healthy, {sum(r.real for r in recordings)} real"
+    ]
     for name, t in tallies.items():
         delay = sorted(t.delays)[len(t.delays) // 2] if t.delays else "-"
         lines.append(

@@ -1,5 +1,6 @@
 """`python -m tests.recordings.record NAME...` records scenarios again, each about a minute; without a name it
-lists them."""
+lists them.
+"""
 
 import sys
 

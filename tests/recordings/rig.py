@@ -115,7 +115,7 @@ class Figures:
     seen: list[tuple[float, dict]] = field(default_factory=list)
 
     def add(self, at_s, samples):
-        """samples : (name, labels) -> value."""
+        """Samples : (name, labels) -> value."""
         self.seen.append((at_s, samples))
 
     def series(self):
@@ -157,12 +157,14 @@ def redis_figures(figures, command, labels):
     """What redis_exporter would say."""
     info = dict(line.split(":", 1) for line in command("INFO").splitlines() if ":" in line)
     figures.types |= {name: kind for name, (_, kind) in EXPORTED.items()}
-    return {(name, tuple(sorted(labels.items()))): float(info[field]) for name, (field, _) in EXPORTED.items()}
+    return {
+        (name, tuple(sorted(labels.items()))): float(info[field]) for name, (field, _) in EXPORTED.items()
+    }
 
 
 def postgresql_figures(figures, session, labels):
     """What postgres_exporter would say; a state in which nobody is counts 0, as it counts there."""
-    figures.types |= {name: "counter" for name in COUNTED} | {"pg_stat_activity_count": "gauge"}
+    figures.types |= dict.fromkeys(COUNTED, "counter") | {"pg_stat_activity_count": "gauge"}
     found = {}
     for state in ("active", "idle", "idle in transaction"):
         found["pg_stat_activity_count", tuple(sorted({"state": state, **labels}.items()))] = 0.0
@@ -224,7 +226,9 @@ class Stage:
         if ramp and calm <= tick <= calm + ramp:
             part = (tick - calm) / ramp
             base = self.scenario.base
-            self.service.tell(**{k: base[k] + part * (v - base[k]) for k, v in wanted_ramp(self.scenario).items()})
+            self.service.tell(
+                **{k: base[k] + part * (v - base[k]) for k, v in wanted_ramp(self.scenario).items()}
+            )
             return
         if "maxmemory" in wanted:
             self.command(f"CONFIG SET maxmemory {wanted.pop('maxmemory')}")

@@ -42,7 +42,7 @@ DEVELOPMENT = {
     "leak_under_teeth": Scenario({"rate": 80, "garbage": 30_000}, {"leak_bytes": 9_000}, (LEAK,)),
     "leak_in_waves": Scenario({"rate": 80, "wave": 0.3}, {"leak_bytes": 10_000}, (LEAK,)),
     "saturated_by_rate": Scenario({"rate": 20, "burn_ms": 3.0}, {"rate": 400}, (SATURATED,), (SURGE, POOL)),
-    "saturated_by_work": Scenario({"rate": 25, "burn_ms": 2.0}, {"burn_ms": 50.0}, (SATURATED,), (POOL,)),
+    "saturated_by_work": Scenario({"rate": 12, "burn_ms": 2.0}, {"burn_ms": 20.0}, (SATURATED,), (POOL,)),
     "saturated_slowly": Scenario(
         {"rate": 20, "burn_ms": 3.0}, {"rate": 400}, (SATURATED,), (SURGE, POOL), ramp=60
     ),
