@@ -60,9 +60,9 @@ def _trend(times: Floats, floors: Floats) -> Trend | None:
     rest = floors - per_s * times
     noise = float(np.median(np.abs(rest - np.median(rest))))
     middle = len(floors) // 2
-    early = (floors[middle] - floors[0]) / (times[middle] - times[0])
-    late = (floors[-1] - floors[middle]) / (times[-1] - times[middle])
-    goes_on = ramp(float(late / early), 0.3, 0.6) if early > 0 else 0.0
+    early = theil_sen(times[:middle], floors[:middle])
+    late = theil_sen(times[middle:], floors[middle:])
+    goes_on = ramp(late, 0.3 * max(early, 0.0), 0.6 * max(early, 0.3 * per_s))
     clear = ramp(per_s * over_s / max(noise, 1e-12), 3.0, 8.0)
     steady = ramp(rising, 0.8, 0.93) * clear * goes_on
     return Trend(per_s, per_s * over_s / float(floors[0]), rising, steady, over_s)

@@ -1,6 +1,6 @@
 """Typed rules over roles: what makes a cache thrash, a leak, a surge ... and what usually helps.
 
-A rule collects signs: each with a weight, how clearly it shows (0..1, NaN = not known) and a sentence with
+A rule collects signs: each with a weight, how clearly it shows (0..1, NaN = unknown) and a sentence with
 its figures. Needed signs must be known and show; what is not known lowers the confidence, it is never guessed.
 """
 
@@ -51,7 +51,7 @@ def memory_leak(scene: Scene) -> Verdict | None:
     if trend is None:
         return None
     left_s = (scene.memory_limit - memory.now) / trend.per_s if trend.per_s > 0 else _NAN
-    near = ramp(math.log10(max(left_s, 1.0)), math.log10(96 * 3600.0), math.log10(12 * 3600.0))
+    near = ramp(math.log10(max(left_s, 1.0)), math.log10(48 * 3600.0), math.log10(6 * 3600.0))
     far = ramp(trend.growth, 0.05, 0.12)
     limit = figure(scene.memory_limit, "B")
     return weigh(
@@ -61,7 +61,7 @@ def memory_leak(scene: Scene) -> Verdict | None:
             Sign(3, _unexplained(scene, trend), "load did not rise with it", needed=True),
             Sign(2, ramp(trend.growth, 0.01, 0.04),
                  f"it uses {share(trend.growth)} more than at the beginning", needed=True),
-            Sign(2, far if math.isnan(near) else max(near, far),
+            Sign(2, far if math.isnan(near) else near,
                  f"at this pace its limit of {limit} is reached in {span(left_s)}"
                  if not math.isnan(left_s) else "its limit is not known", needed=True),
         ],
