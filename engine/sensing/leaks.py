@@ -78,6 +78,6 @@ def maybe_rising(values: Floats) -> Bools:
         return np.zeros(values.shape[1], np.bool_)
     parts = np.where(np.isnan(values), np.inf, values)[-4 * quarter :].reshape(4, quarter, -1)
     floors = parts.min(axis=1)
-    rising = (np.diff(floors, axis=0) > 0).all(axis=0) & np.isfinite(floors).all(axis=0)
+    rising = (floors[1:] > floors[:-1]).all(axis=0) & np.isfinite(floors).all(axis=0)
     worth: Bools = rising & (floors[-1] > 1.005 * floors[0])
     return worth

@@ -6,9 +6,9 @@ import sys
 
 from tests.recordings.library import save
 from tests.recordings.rig import record
-from tests.recordings.scenarios import DEVELOPMENT
+from tests.recordings.scenarios import DEVELOPMENT, HELD_OUT
 
-PARTS = {"development": DEVELOPMENT}
+PARTS = {"development": DEVELOPMENT, "held out": HELD_OUT}
 
 
 def main(names):

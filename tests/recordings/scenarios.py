@@ -78,3 +78,50 @@ DEVELOPMENT = {
     ),
 }  # fmt: skip
 """Those that the rules were made with."""
+
+HELD_OUT = {
+    "held_thrash_larger_values": Scenario(CACHE | {"rate": 120}, {"value_bytes": 9000}, (THRASH,), redis=6 * MB),
+    "held_thrash_by_half": Scenario(
+        {"rate": 100, "burn_ms": 0.2, "key_space": 5000}, {"maxmemory": 3 * MB}, (THRASH,), redis=16 * MB
+    ),
+    "held_leak": Scenario({"rate": 50, "burn_ms": 0.2}, {"leak_bytes": 14_000}, (LEAK,)),
+    "held_leak_and_jobs": Scenario(
+        JOBS | {"rate": 50, "garbage": 20_000, "leak_bytes": 0}, {"leak_bytes": 20_000}, (LEAK,), ramp=10
+    ),
+    "held_saturated": Scenario({"rate": 15, "burn_ms": 2.0}, {"rate": 350}, (SATURATED,), (SURGE, POOL)),
+    "held_saturated_slowly": Scenario(
+        {"rate": 12, "burn_ms": 3.0}, {"rate": 300}, (SATURATED,), (SURGE, POOL), ramp=40
+    ),
+    "held_surge": Scenario({"rate": 30, "burn_ms": 0.3}, {"rate": 90}, (SURGE,)),
+    "held_surge_slowly": Scenario({"rate": 40, "burn_ms": 0.3}, {"rate": 130}, (SURGE,), ramp=25),
+    "held_dependency_fails": Scenario(
+        {"rate": 40, "burn_ms": 0.3}, {"dependency": {"fail": 0.2}}, (BURST,), dependency=True
+    ),
+    "held_dependency_dies": Scenario(
+        {"rate": 30, "burn_ms": 0.3}, {"kill_dependency": True}, (BURST,), dependency=True
+    ),
+    "held_pool_slow": Scenario(
+        {"rate": 40, "pool": 15, "burn_ms": 0.2}, {"dependency": {"delay_ms": 700.0}}, (POOL,), (BURST,),
+        dependency=True,
+    ),
+    "held_pool_postgresql": Scenario(
+        {"rate": 25, "pool": 60, "burn_ms": 0.2}, {"forget": 0.12}, (POOL,), postgresql=True
+    ),
+    "held_backlog": Scenario(JOBS | {"rate": 20, "workers": 3}, {"job_ms": 120}, (BACKLOG,)),
+    "held_backlog_bounded": Scenario(
+        JOBS | {"rate": 20, "queue_most": 80}, {"job_rate": 280}, (BACKLOG,), ramp=15
+    ),
+    "held_deploy_slower_calls": Scenario(
+        {"rate": 40, "burn_ms": 0.2}, {"dependency": {"delay_ms": 25.0}}, (SHIFT,), dependency=True, deploy=True
+    ),
+    "held_deploy_errors": Scenario(
+        {"rate": 50, "burn_ms": 0.2, "errors": 0.02}, {"errors": 0.3}, (SHIFT,), deploy=True
+    ),
+    "held_quiet": Scenario({"rate": 40, "burn_ms": 0.2}),
+    "held_quiet_cache": Scenario({"rate": 60, "burn_ms": 0.2, "key_space": 4000}, redis=24 * MB),
+    "held_quiet_deploy": Scenario(
+        {"rate": 40, "burn_ms": 0.2, "wave": 0.25, "wave_s": 30.0, "pool": 40}, dependency=True, deploy=True
+    ),
+    "held_quiet_postgresql": Scenario({"rate": 20, "burn_ms": 0.2, "pool": 30}, postgresql=True),
+}
+"""Those that were recorded after the rules were frozen."""
