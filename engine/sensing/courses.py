@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def known_max(values: Sequence[float]) -> float:
     return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Course:
     """A figure by row, oldest first.
 
@@ -57,13 +58,13 @@ class Course:
     series_ids: tuple[str, ...] = ()
     metric: str = ""
 
-    @property
+    @cached_property
     def now(self) -> float:
         """Mean of the newest rows; NaN where fewer than two of them are known."""
-        known = _known(self.value[-RECENT:])
-        return float(known.mean()) if len(known) >= 2 else math.nan
+        known = [value for value in self.value[-RECENT:].tolist() if not math.isnan(value)]
+        return sum(known) / len(known) if len(known) >= 2 else math.nan
 
-    @property
+    @cached_property
     def times_usual(self) -> float:
         """Now, in multiples of what is usual; infinite where nothing was, NaN where either is unknown."""
         now, usual = self.now, self.usual
@@ -114,6 +115,9 @@ def together(values: Floats, take: str) -> Floats:
     values : (rows, n_series);  take : sum, max, min, mean, percent
     A row is unknown where one of the series is that usually is known: a missing part is not zero.
     """
+    if values.shape[1] == 1:
+        alone: Floats = values[:, 0]
+        return alone / 100.0 if take == "percent" else alone
     usually = np.mean(~np.isnan(values), axis=0) >= 0.5
     part = values[:, usually] if usually.any() else values[:, :1]
     if part.shape[1] == 1:
@@ -131,13 +135,24 @@ def usual_together(usual: Floats, distance: Floats, take: str) -> tuple[float, f
     return float(_TAKE[take](usual)), float(distance.max())
 
 
+@lru_cache(maxsize=16)
+def pairs(n: int) -> tuple[Ints, Ints]:
+    """Indices of all pairs of n, the earlier one first.
+
+    >>> [index.tolist() for index in pairs(3)]
+    [[0, 0, 1], [1, 2, 2]]
+    """
+    i, j = np.triu_indices(n, 1)
+    return i, j
+
+
 def theil_sen(x: Floats, y: Floats) -> float:
     """Median of the slopes between all pairs: a line that single outliers do not turn (Sen 1968).
 
     >>> theil_sen(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 2.0, 4.0, 99.0]))
     2.0
     """
-    i, j = np.triu_indices(len(x), 1)
+    i, j = pairs(len(x))
     rises = (y[j] - y[i]) / (x[j] - x[i])
     rises.sort()
     return float(rises[(len(rises) - 1) // 2])

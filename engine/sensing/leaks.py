@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trimtab.engine.sensing.courses import Course, ramp, theil_sen
+from trimtab.engine.sensing.courses import Course, pairs, ramp, theil_sen
 from trimtab.engine.types import Floats
 from trimtab.models.contracts import Bools
 
@@ -13,6 +13,7 @@ BLOCKS = 8
 _LEAST_ROWS = 3
 """Of a part that are needed to know its floor."""
 _STEADY_KNOWN = 0.75
+LEAST_RISING = 0.8
 LEAST_ROWS = 96
 """A rise over less may be anything."""
 
@@ -55,7 +56,7 @@ def _trend(times: Floats, floors: Floats) -> Trend | None:
     over_s = float(times[-1] - times[0])
     if per_s <= 0.0 or floors[0] <= 0.0 or over_s <= 0.0:
         return None
-    i, j = np.triu_indices(len(floors), 1)
+    i, j = pairs(len(floors))
     rising = float(np.mean(floors[j] > floors[i]))
     rest = floors - per_s * times
     noise = float(np.median(np.abs(rest - np.median(rest))))
@@ -64,20 +65,21 @@ def _trend(times: Floats, floors: Floats) -> Trend | None:
     late = theil_sen(times[middle:], floors[middle:])
     goes_on = ramp(late, 0.3 * max(early, 0.0), 0.6 * max(early, 0.3 * per_s))
     clear = ramp(per_s * over_s / max(noise, 1e-12), 3.0, 8.0)
-    steady = ramp(rising, 0.8, 0.93) * clear * goes_on
+    steady = ramp(rising, LEAST_RISING, 0.93) * clear * goes_on
     return Trend(per_s, per_s * over_s / float(floors[0]), rising, steady, over_s)
 
 
 def maybe_rising(values: Floats) -> Bools:
-    """(n,) figures that are worth a closer look: the floors of four parts rise one after the other.
+    """(n,) figures that are worth a closer look: the floors of most parts lie above those before.
 
     values : (rows, n), NaN = unknown
     """
-    quarter = len(values) // 4
+    cut = len(values) // BLOCKS
     if len(values) < LEAST_ROWS:
         return np.zeros(values.shape[1], np.bool_)
-    parts = np.where(np.isnan(values), np.inf, values)[-4 * quarter :].reshape(4, quarter, -1)
-    floors = parts.min(axis=1)
-    rising = (floors[1:] > floors[:-1]).all(axis=0) & np.isfinite(floors).all(axis=0)
-    worth: Bools = rising & (floors[-1] > 1.005 * floors[0])
+    known = np.where(np.isnan(values), np.inf, values)[-BLOCKS * cut :]
+    floors = known.reshape(BLOCKS, cut, -1).min(axis=1)
+    i, j = pairs(BLOCKS)
+    rising = (floors[j] > floors[i]).mean(axis=0) >= LEAST_RISING
+    worth: Bools = rising & np.isfinite(floors[[0, -1]]).all(axis=0) & (floors[-1] > 1.01 * floors[0])
     return worth

@@ -1,7 +1,7 @@
 """Typed rules over roles: what makes a cache thrash, a leak, a surge ... and what usually helps.
 
 A rule collects signs: each with a weight, how clearly it shows (0..1, NaN = unknown) and a sentence with
-its figures. Needed signs must be known and show; what is not known lowers the confidence, it is never guessed.
+its figures. Needed signs must be known and show; what is not known lowers the confidence, never guessed.
 """
 
 import math

@@ -29,7 +29,7 @@ CONFIRM = 3
 LET_GO = 3
 LEAK_EVERY = 4
 """Rows between two looks for rising memory."""
-MOST_JUDGED = 40
+MOST_JUDGED = 24
 """Entities looked at in a tick; where more are due they take turns."""
 MOST_NEIGHBOURS = 20
 _HOT = {

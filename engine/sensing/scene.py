@@ -141,6 +141,10 @@ class Scene:
     def _usual(self, columns: list[int], take: str) -> tuple[float, float]:
         """Of those series that are known long enough; NaN where none is."""
         ring = self._ring
+        if len(columns) == 1 and take != "percent":
+            (c,) = columns
+            long = ring.seen[c] >= KNOWN_ROWS
+            return (float(ring.usual[c]), float(ring.distance[c])) if long else (math.nan, math.nan)
         known = [c for c in columns if ring.seen[c] >= KNOWN_ROWS]
         if not known:
             return math.nan, math.nan

@@ -1,1 +1,1 @@
-"""Labelled recordings of services in trouble, and of healthy ones: recorded from real processes, and simulated."""
+"""Labelled recordings of services in trouble and of healthy ones: of real processes, and simulated."""

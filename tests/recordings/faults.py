@@ -62,7 +62,8 @@ def backlog(w):
 def shifted(w):
     """A deploy after which it is worse."""
     name, factor = [
-        ("p99", w.rng.uniform(1.8, 3.5)), ("cpu", w.rng.uniform(1.7, 2.2)), ("memory", w.rng.uniform(1.5, 1.7)),
+        ("p99", w.rng.uniform(1.8, 3.5)), ("cpu", w.rng.uniform(1.7, 2.2)),
+        ("memory", w.rng.uniform(1.5, 1.7)),
         ("errors", w.rng.uniform(15, 60)),
     ][w.rng.integers(4)]  # fmt: skip
     w.base["errors"] = max(w.base["errors"], 0.002)

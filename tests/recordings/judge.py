@@ -9,9 +9,14 @@ from trimtab.engine.sensing.ticks import ClosedTick
 from trimtab.engine.types import Change, ChangeKind
 
 
+def never_replaced(_gone, _came):
+    """No series takes another's place."""
+    return False
+
+
 def looks(recording):
     """(tick, matches) of each tick of a recording, as they would be found live."""
-    senses = Senses("prometheus", TICK_S, lambda gone, came: False)
+    senses = Senses("prometheus", TICK_S, never_replaced)
     by_key = {info.key: info for info in recording.infos}
     patterns = Patterns(TICK_S, by_key.__getitem__)
     times, keys = recording.times, recording.keys
@@ -95,7 +100,8 @@ def report(title, recordings):
     for name, t in tallies.items():
         delay = sorted(t.delays)[len(t.delays) // 2] if t.delays else "-"
         lines.append(
-            f"  {name:28} recall {t.recall:.2f} ({t.right}/{t.right + t.missed})  precision {t.precision:.2f} "
+            f"  {name:28} recall {t.recall:.2f} ({t.right}/{t.right + t.missed})  "
+            f"precision {t.precision:.2f} "
             f"(wrong {t.wrong})  median delay {delay} ticks"
         )
     lines.append(f"  healthy recordings with a pattern: {len({a[0] for a in alarms})} of {healthy}")

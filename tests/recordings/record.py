@@ -1,6 +1,4 @@
-"""`python -m tests.recordings.record NAME...` records scenarios again, each about a minute; without a name it
-lists them.
-"""
+"""`python -m tests.recordings.record NAME...` records scenarios again, a minute each; without one it lists them."""
 
 import sys
 

@@ -169,9 +169,9 @@ def postgresql_figures(figures, session, labels):
     for state in ("active", "idle", "idle in transaction"):
         found["pg_stat_activity_count", tuple(sorted({"state": state, **labels}.items()))] = 0.0
     for name, own, value in session.execute(ASKED).fetchall():
-        own = own if isinstance(own, dict) else json.loads(own)
-        if own.get("state", "idle") is not None:
-            found[name, tuple(sorted({**own, **labels}.items()))] = float(value)
+        of = own if isinstance(own, dict) else json.loads(own)
+        if of.get("state", "idle") is not None:
+            found[name, tuple(sorted({**of, **labels}.items()))] = float(value)
     session.commit()
     return found
 

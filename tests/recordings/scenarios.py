@@ -37,7 +37,9 @@ CACHE = {"rate": 150, "burn_ms": 0.3, "key_space": 3000}
 DEVELOPMENT = {
     "thrash_less_memory": Scenario(CACHE, {"maxmemory": 2 * MB}, (THRASH,), redis=20 * MB),
     "thrash_more_keys": Scenario(CACHE, {"key_space": 80_000}, (THRASH,), redis=5 * MB),
-    "thrash_from_the_start": Scenario(CACHE | {"key_space": 20_000}, {}, (THRASH,), redis=2 * MB, always=True),
+    "thrash_from_the_start": Scenario(
+        CACHE | {"key_space": 20_000}, {}, (THRASH,), redis=2 * MB, always=True
+    ),
     "leak_fast": Scenario({"rate": 80}, {"leak_bytes": 12_000}, (LEAK,)),
     "leak_under_teeth": Scenario({"rate": 80, "garbage": 30_000}, {"leak_bytes": 9_000}, (LEAK,)),
     "leak_in_waves": Scenario({"rate": 80, "wave": 0.3}, {"leak_bytes": 10_000}, (LEAK,)),
@@ -71,7 +73,9 @@ DEVELOPMENT = {
     "quiet_cache": Scenario(CACHE, redis=20 * MB),
     "quiet_full_cache": Scenario(CACHE | {"key_space": 6000}, redis=7 * MB),
     "quiet_postgresql": Scenario({"rate": 40, "pool": 20}, postgresql=True),
-    "quiet_waves_and_deploy": Scenario({"wave": 0.4, "wave_s": 12.0, "pool": 60}, dependency=True, deploy=True),
+    "quiet_waves_and_deploy": Scenario(
+        {"wave": 0.4, "wave_s": 12.0, "pool": 60}, dependency=True, deploy=True
+    ),
     "quiet_batches": Scenario(
         JOBS | {"garbage": 30_000},
         acts={t: {"batch": 120} for t in (60, 120, 180, 240)},
@@ -80,7 +84,9 @@ DEVELOPMENT = {
 """Those that the rules were made with."""
 
 HELD_OUT = {
-    "held_thrash_larger_values": Scenario(CACHE | {"rate": 120}, {"value_bytes": 9000}, (THRASH,), redis=6 * MB),
+    "held_thrash_larger_values": Scenario(
+        CACHE | {"rate": 120}, {"value_bytes": 9000}, (THRASH,), redis=6 * MB
+    ),
     "held_thrash_by_half": Scenario(
         {"rate": 100, "burn_ms": 0.2, "key_space": 5000}, {"maxmemory": 3 * MB}, (THRASH,), redis=16 * MB
     ),
@@ -101,7 +107,10 @@ HELD_OUT = {
         {"rate": 30, "burn_ms": 0.3}, {"kill_dependency": True}, (BURST,), dependency=True
     ),
     "held_pool_slow": Scenario(
-        {"rate": 40, "pool": 15, "burn_ms": 0.2}, {"dependency": {"delay_ms": 700.0}}, (POOL,), (BURST,),
+        {"rate": 40, "pool": 15, "burn_ms": 0.2},
+        {"dependency": {"delay_ms": 700.0}},
+        (POOL,),
+        (BURST,),
         dependency=True,
     ),
     "held_pool_postgresql": Scenario(
@@ -112,7 +121,11 @@ HELD_OUT = {
         JOBS | {"rate": 20, "queue_most": 80}, {"job_rate": 280}, (BACKLOG,), ramp=15
     ),
     "held_deploy_slower_calls": Scenario(
-        {"rate": 40, "burn_ms": 0.2}, {"dependency": {"delay_ms": 25.0}}, (SHIFT,), dependency=True, deploy=True
+        {"rate": 40, "burn_ms": 0.2},
+        {"dependency": {"delay_ms": 25.0}},
+        (SHIFT,),
+        dependency=True,
+        deploy=True,
     ),
     "held_deploy_errors": Scenario(
         {"rate": 50, "burn_ms": 0.2, "errors": 0.02}, {"errors": 0.3}, (SHIFT,), deploy=True

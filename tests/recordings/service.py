@@ -1,8 +1,8 @@
 """A small service that can be made to misbehave while it runs: what the recordings are made with.
 
-Requests arrive by themselves (open loop, Poisson). Each looks into Redis, takes a connection of a bounded pool,
-calls a dependency, computes, answers; jobs wait in a queue for workers. Settings come as JSON lines on the
-standard input. `python -m tests.recordings.service PORT '{"dependency": 9000}'` serves metrics on PORT.
+Requests arrive by themselves (open loop, Poisson). Each looks into Redis, takes a connection of a bounded
+pool, calls a dependency, computes, answers; jobs wait in a queue for workers. Settings come as JSON lines
+on the standard input. `python -m tests.recordings.service PORT '{"rate": 20}'` serves metrics on PORT.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from contextlib import suppress
+from typing import ClassVar
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
@@ -48,7 +49,7 @@ class Settings(dict):
     errors             : share of requests that fail on their own
     """
 
-    DEFAULTS = {
+    DEFAULTS: ClassVar = {
         "rate": 80.0, "burn_ms": 0.5, "wave": 0.0, "wave_s": 20.0, "key_space": 3000, "value_bytes": 1000,
         "leak_bytes": 0, "garbage": 0, "pool": 10, "dependency": 0, "redis": 0, "postgresql": "",
         "forget": 0.0, "job_rate": 0.0, "workers": 4, "job_ms": 20.0, "queue_most": 500, "errors": 0.002,

@@ -37,7 +37,9 @@ FLAVOURS = {
         "pool_max": ("hikaricp_connections_max", APP | {"pool": "main"}, "", GAUGE),
         "waiting": ("hikaricp_connections_pending", APP | {"pool": "main"}, "", GAUGE),
         "queue": ("executor_queued_tasks", APP | {"name": "mail"}, "", GAUGE),
-        "calls": ("http_client_requests_seconds_count", APP | {"client_name": "stock", "status": "200"}, "1/s", RATE),
+        "calls": (
+            "http_client_requests_seconds_count", APP | {"client_name": "stock", "status": "200"}, "1/s", RATE
+        ),
         "call_errors": (
             "http_client_requests_seconds_count", APP | {"client_name": "stock", "status": "503"}, "1/s", RATE
         ),
@@ -55,7 +57,9 @@ FLAVOURS = {
         "waiting": ("db_pool_connections_waiting", POD, "", GAUGE),
         "queue": ("worker_queue_depth", POD, "", GAUGE),
         "calls": ("dependency_requests_total", POD | {"dependency": "stock", "status": "ok"}, "1/s", RATE),
-        "call_errors": ("dependency_requests_total", POD | {"dependency": "stock", "status": "error"}, "1/s", RATE),
+        "call_errors": (
+            "dependency_requests_total", POD | {"dependency": "stock", "status": "error"}, "1/s", RATE
+        ),
     },
     "nodejs": {
         "good": ("http_requests_total", NODE | {"status_code": "200"}, "1/s", RATE),
@@ -99,7 +103,8 @@ class World:
         self.season = 1.0 + height * np.sin(2 * np.pi * (self.t / period + rng.random()))
         self.noise = rng.uniform(0.02, 0.12)
         self.base = {
-            "load": 10 ** rng.uniform(0.8, 3), "p99": 10 ** rng.uniform(-2.3, -0.3), "cpu": rng.uniform(0.1, 0.45),
+            "load": 10 ** rng.uniform(0.8, 3), "p99": 10 ** rng.uniform(-2.3, -0.3),
+            "cpu": rng.uniform(0.1, 0.45),
             "memory": 10 ** rng.uniform(7.8, 9.5), "pool_max": float(rng.choice([5, 10, 20, 50])),
             "hit_ratio": rng.uniform(0.88, 0.98), "errors": 10 ** rng.uniform(-4, -2.3),
             "fill": rng.uniform(0.4, 1.0), "queue": rng.uniform(0.0, 3.0),

@@ -57,7 +57,9 @@ def thrashing(hit_ratio=0.4, since=100, limit=True):
         (info("redis_evicted_keys_total", REDIS, "rate", "1/s"), misses * ill),
         (info("redis_memory_used_bytes", REDIS, unit="B"), steady(0.98e9, 0.001)),
     ]
-    return series + ([(info("redis_memory_max_bytes", REDIS, unit="B"), np.full(TICKS, 1e9))] if limit else [])
+    return series + (
+        [(info("redis_memory_max_bytes", REDIS, unit="B"), np.full(TICKS, 1e9))] if limit else []
+    )
 
 
 def test_says_what_it_sees():
@@ -80,7 +82,7 @@ def test_is_told_soon_and_only_then():
 
 
 def test_what_is_missing_lowers_the_confidence():
-    """Without the memory limit the thrash is still seen, but less surely; without evictions nothing is guessed."""
+    """Without the memory limit a thrash is seen less surely; without evictions nothing is guessed."""
     (whole,), (less,) = list(run(thrashing()))[-1], list(run(thrashing(limit=False)))[-1]
     assert 0.6 <= less.confidence < whole.confidence
     without = [pair for pair in thrashing() if "evicted" not in pair[0].key.metric]
@@ -142,16 +144,25 @@ def web(**figures):
         "most": info("db_pool_connections_max", WEB),
         "waiting": info("db_pool_connections_waiting", WEB),
         "busy": info("event_loop_busy_ratio", WEB, unit="ratio"),
-        "failed": info("dependency_requests_total", WEB | {"upstream": "stock", "code": "502"}, "rate", "1/s"),
-        "called": info("dependency_requests_total", WEB | {"upstream": "stock", "code": "200"}, "rate", "1/s"),
+        "failed": info(
+            "dependency_requests_total", WEB | {"upstream": "stock", "code": "502"}, "rate", "1/s"
+        ),
+        "called": info(
+            "dependency_requests_total", WEB | {"upstream": "stock", "code": "200"}, "rate", "1/s"
+        ),
     }
     return [(named[name], values) for name, values in figures.items()]
 
 
 ILL = np.arange(TICKS) >= 100
 SINCE = np.maximum(np.arange(TICKS) - 100, 0)
+BATCH = np.where(np.arange(TICKS) >= 130, np.clip(1 - (np.arange(TICKS) - 130) / 8, 0, 1), 0.0)
 SHOWS = {
-    "memory_leak": web(memory=steady(4e8, 0.003) + 2e6 * np.maximum(np.arange(TICKS) - 50, 0), limit=np.full(TICKS, 8e8), load=steady(50)),
+    "memory_leak": web(
+        memory=steady(4e8, 0.003) + 2e6 * np.maximum(np.arange(TICKS) - 50, 0),
+        limit=np.full(TICKS, 8e8),
+        load=steady(50),
+    ),
     "saturation_under_load": web(
         busy=np.where(ILL, 0.97, 0.3), load=steady(50) * (1 + ILL), p99=steady(0.1) * (1 + 3 * ILL)
     ),
@@ -160,7 +171,10 @@ SHOWS = {
         load=steady(50) * (1 - 0.4 * ILL), errors=20 * ILL + 0.0, called=steady(50), failed=20 * ILL + 0.0
     ),
     "connection_pool_exhaustion": web(
-        used=np.where(ILL, 10.0, 3.0), most=np.full(TICKS, 10.0), waiting=12.0 * ILL, p99=steady(0.1) * (1 + ILL)
+        used=np.where(ILL, 10.0, 3.0),
+        most=np.full(TICKS, 10.0),
+        waiting=12.0 * ILL,
+        p99=steady(0.1) * (1 + ILL),
     ),
     "queue_backlog": web(queue=2 + 5.0 * SINCE),
     "level_shift_after_deploy": web(p99=steady(0.1) * (1 + ILL), load=steady(50)),
@@ -181,10 +195,11 @@ def test_shows(name):
 UNSHOWN = {
     "a load that rises with the memory": (
         "memory_leak",
-        web(memory=4e8 + 1.5e6 * np.arange(TICKS), limit=np.full(TICKS, 8e8), load=50 + 1.0 * np.arange(TICKS)),
+        web(memory=4e8 + 1.5e6 * np.arange(TICKS), limit=np.full(TICKS, 8e8), load=50.0 + np.arange(TICKS)),
     ),
     "memory that levels off": (
-        "memory_leak", web(memory=4e8 * (1.5 - 0.5 * np.exp(-np.arange(TICKS) / 30)), limit=np.full(TICKS, 9e8)),
+        "memory_leak",
+        web(memory=4e8 * (1.5 - 0.5 * np.exp(-np.arange(TICKS) / 30)), limit=np.full(TICKS, 9e8)),
     ),
     "a limit that is weeks away": (
         "memory_leak", web(memory=steady(4e8, 0.0001) + 2e4 * np.arange(TICKS), limit=np.full(TICKS, 8e10)),
@@ -200,10 +215,11 @@ UNSHOWN = {
         web(used=np.full(TICKS, 10.0), most=np.full(TICKS, 10.0), waiting=np.zeros(TICKS)),
     ),
     "a batch that is worked off": (
-        "queue_backlog", web(queue=2 + 300 * np.clip(1 - (np.arange(TICKS) - 130) / 8, 0, 1) * (np.arange(TICKS) > 129)),
+        "queue_backlog", web(queue=2 + 300 * BATCH),
     ),
     "a moment of warming up after a deploy": (
-        "level_shift_after_deploy", web(p99=steady(0.1) * (1 + 3 * ((SINCE > 0) & (SINCE < 3))), load=steady(50)),
+        "level_shift_after_deploy",
+        web(p99=steady(0.1) * (1 + 3 * ((SINCE > 0) & (SINCE < 3))), load=steady(50)),
     ),
 }  # fmt: skip
 
@@ -224,7 +240,7 @@ def test_a_deploy_of_another_service_explains_nothing():
 
 
 def test_a_sick_neighbour_explains_errors():
-    """Errors of a service are put down to a neighbour that is down, if it is on the same host or called by it."""
+    """Errors of a service are put down to a neighbour on the same host that is down."""
     down = [(info("up", {"job": "stock", "instance": "web-1:9000"}), np.where(ILL, 0.0, 1.0))]
     failing = web(load=steady(50) * (1 - 0.4 * ILL), errors=20 * ILL + 0.0)
     names = {(m.name, m.entity) for m in list(run(failing + down, open_from=102))[-1]}
