@@ -1,4 +1,4 @@
-"""`python -m tests.recordings.record NAME...` records scenarios again, a minute each; without one it lists them."""
+"""`python -m tests.recordings.record NAME...` records scenarios again, a minute each; without one it lists."""
 
 import sys
 
