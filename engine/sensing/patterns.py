@@ -32,6 +32,8 @@ LEAK_EVERY = 4
 MOST_JUDGED = 24
 """Entities looked at in a tick; where more are due they take turns."""
 MOST_NEIGHBOURS = 20
+MOST_ASKED = 200
+"""Ailing entities that are asked whether they are neighbours: where so much is wrong, they explain nothing."""
 _HOT = {
     Role.EVICTIONS: 0.0,
     Role.CONNECTIONS_WAITING: 0.5,
@@ -82,6 +84,7 @@ class Patterns:
         self.cast = Cast((), info)
         self._keys: Sequence[SeriesKey] = ()
         self._held: dict[tuple[str, str], _Held] = {}
+        self._touches: dict[str, list[int]] = {}
         self._rising: Ints = np.empty(0, np.int64)
         self._rows = 0
         self._turn = 0
@@ -141,6 +144,7 @@ class Patterns:
         self.cast = Cast(keys, self.info)
         self.ring.refit(np.array([before.get(key, -1) for key in self.cast.keys], np.int64))
         self._rising = np.empty(0, np.int64)
+        self._touches = {}
 
     def _recent(self, time: int, changes: Iterable[Change]) -> list[Change]:
         window = self.ring.rows * self.ring.step_ns
@@ -172,12 +176,21 @@ class Patterns:
         """Entities to look at: the ailing ones and those with a pattern first, the rest takes turns."""
         held = [self.cast.places[name] for name, _ in self._held if name in self.cast.places]
         first = dict.fromkeys([*held, *ailing])
-        changed = [i for i, m in enumerate(self.cast.members) if changes and _concerned(m, changes)]
+        changed = [place for change in changes for place in self._touched(change)]
         rest = [i for i in dict.fromkeys([*self._hot(), *self._leaking(), *changed]) if i not in first]
         urgent = _turn(list(first), self._turn, MOST_JUDGED)
         more = _turn(rest, self._turn, MOST_JUDGED - len(urgent) // 2)
         self._turn += MOST_JUDGED // 2
         return [*urgent, *more]
+
+    def _touched(self, change: Change) -> list[int]:
+        """Entities that a change concerns: all where it was told without labels."""
+        known = self._touches.get(change.id)
+        if known is None:
+            members = enumerate(self.cast.members)
+            known = [place for place, member in members if not change.labels or _agrees(member, change)]
+            self._touches[change.id] = known
+        return known
 
     def _hot(self) -> list[int]:
         values, cast, ring = self.ring.recent(RECENT), self.cast, self.ring
@@ -200,12 +213,16 @@ class Patterns:
         self, place: int, ailing: Sequence[int], changes: Sequence[Change], scenes: dict[int, Scene]
     ) -> Scene:
         cast, member = self.cast, self.cast.members[place]
-        near = [other for other in ailing if other != place and _neighbours(member, cast.members[other])]
+        near = [
+            other
+            for other in ailing[:MOST_ASKED]
+            if other != place and _neighbours(member, cast.members[other])
+        ]
         for other in near[:MOST_NEIGHBOURS]:
             if other not in scenes:
                 scenes[other] = Scene(cast.members[other], cast, self.ring)
         around = {cast.members[other].name: scenes[other] for other in near[:MOST_NEIGHBOURS]}
-        return Scene(member, cast, self.ring, around, [c for c in changes if _concerned(member, [c])])
+        return Scene(member, cast, self.ring, around, [c for c in changes if place in self._touched(c)])
 
     def _settle(self, scene: Scene, time: int) -> None:
         """Look at one entity, and keep what was found in mind."""
@@ -240,11 +257,6 @@ def _neighbours(one: Member, other: Member) -> bool:
     """They share a host or a namespace, or one of them calls the other by its name."""
     called = any(name in other.name for name in one.calls)
     return called or bool(one.around & other.around)
-
-
-def _concerned(member: Member, changes: Iterable[Change]) -> bool:
-    """Whether one of the changes concerns an entity: its labels agree with those of one of its series."""
-    return any(not change.labels or _agrees(member, change) for change in changes)
 
 
 def _agrees(member: Member, change: Change) -> bool:

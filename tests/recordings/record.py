@@ -1,4 +1,4 @@
-"""`python -m tests.recordings.record NAME...` records scenarios again, a minute each; without one it lists."""
+"""`python -m tests.recordings.record NAME...` records scenarios again, a minute each; no name: lists them."""
 
 import sys
 

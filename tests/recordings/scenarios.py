@@ -85,7 +85,7 @@ DEVELOPMENT = {
 
 HELD_OUT = {
     "held_thrash_larger_values": Scenario(
-        CACHE | {"rate": 120}, {"value_bytes": 9000}, (THRASH,), redis=6 * MB
+        CACHE | {"rate": 120}, {"value_bytes": 9000, "key_space": 9000}, (THRASH,), redis=6 * MB
     ),
     "held_thrash_by_half": Scenario(
         {"rate": 100, "burn_ms": 0.2, "key_space": 5000}, {"maxmemory": 3 * MB}, (THRASH,), redis=16 * MB

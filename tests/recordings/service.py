@@ -168,7 +168,7 @@ class Service:
         while time.thread_time() < end:
             sum(range(50))
         if s.leak_bytes:
-            self.kept.append(bytearray(s.leak_bytes))
+            self.kept.append(bytearray(int(s.leak_bytes)))
         if s.garbage:
             ring = [bytearray(s.garbage)]
             ring.append(ring)

@@ -6,7 +6,7 @@ import pytest
 from trimtab.engine.sensing.courses import Course
 from trimtab.engine.sensing.leaks import maybe_rising, trend_of
 from trimtab.engine.sensing.pattern_rules import REMEDIES, RULES, remedies
-from trimtab.engine.sensing.patterns import LET_GO, Patterns
+from trimtab.engine.sensing.patterns import LET_GO, MOST_JUDGED, Patterns
 from trimtab.engine.sensing.windows import Ring
 from trimtab.engine.types import Change, ChangeKind, SeriesInfo, SeriesKey, TickScores
 
@@ -308,6 +308,19 @@ def test_what_is_usual_is_hardly_learnt_in_trouble():
             ring.put(tick * STEP_S * S, np.array([level]), np.array([calm or tick < 100]))
     assert rings[0].usual[0] > 11.0
     assert rings[1].usual[0] < 10.3
+
+
+def test_many_sick_entities_take_turns():
+    """Where more is wrong than can be looked at in a tick, each is told in the end."""
+    series = [
+        (
+            info("http_requests_total", WEB | {"instance": f"web-{i}:80"}, "rate", "1/s"),
+            steady(50 + i) * (1 + ILL),
+        )
+        for i in range(3 * MOST_JUDGED)
+    ]
+    told = {match.entity for matches in run(series, open_from=102) for match in matches}
+    assert len(told) == 3 * MOST_JUDGED
 
 
 def test_every_pattern_has_remedies():
