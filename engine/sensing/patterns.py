@@ -33,7 +33,7 @@ MOST_JUDGED = 24
 """Entities looked at in a tick; where more are due they take turns."""
 MOST_NEIGHBOURS = 20
 MOST_ASKED = 200
-"""Ailing entities that are asked whether they are neighbours: where so much is wrong, they explain nothing."""
+"""Ailing entities that are asked whether they are neighbours: where so much is wrong, it explains nothing."""
 _HOT = {
     Role.EVICTIONS: 0.0,
     Role.CONNECTIONS_WAITING: 0.5,
@@ -159,12 +159,12 @@ class Patterns:
         return calm
 
     def _judge(self, time: int, ailing: Sequence[int], changes: Sequence[Change]) -> None:
+        self._touches = {change.id: self._touched(change) for change in changes}
         due = self._due(ailing, changes)
         scenes: dict[int, Scene] = {}
         for place in due:
             self._settle(self._scene(place, ailing, changes, scenes), time)
-        there = {(member.name) for member in self.cast.members}
-        for key in [key for key in self._held if key[0] not in there]:
+        for key in [key for key in self._held if key[0] not in self.cast.places]:
             del self._held[key]
 
     def _of_slots(self, open_slots: Collection[int]) -> list[int]:
