@@ -1,37 +1,33 @@
 """What can be set: frozen, with defaults, read once where everything is built."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+from trimtab.engine.settings.section import BasicAuth, Credentialed, Duration, Section, Size, Tls, seconds
+from trimtab.engine.settings.tools import Tools
 
-
-def seconds(value: object) -> object:
-    """A duration such as 15s, 5m, 14d as seconds; numbers are seconds already.
-
-    >>> seconds("14d")
-    1209600.0
-    """
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(digits) :] or "s"
-    try:
-        return float(digits) * _UNITS[unit]
-    except (KeyError, ValueError):
-        raise ValueError(f"{value!r} is not a duration; write 500ms, 15s, 5m, 6h, 14d or 2w") from None
-
-
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A frozen part of the settings; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__all__ = [
+    "Api",
+    "BasicAuth",
+    "Credentialed",
+    "Duration",
+    "Files",
+    "General",
+    "Host",
+    "Prometheus",
+    "Query",
+    "Retention",
+    "Section",
+    "Settings",
+    "Size",
+    "Sources",
+    "Tls",
+    "Tools",
+    "Writer",
+    "seconds",
+]
 
 
 class General(Section):
@@ -53,44 +49,6 @@ class Host(Section):
     enabled: bool = True
     interval: Duration = 5.0
     top_processes: int = Field(10, ge=0, le=100)
-
-
-class BasicAuth(Section):
-    """User and password."""
-
-    username: str
-    password: SecretStr | None = None
-    password_file: Path | None = None
-
-
-class Tls(Section):
-    """Own CA and client certificate."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    insecure_skip_verify: bool = False
-
-    @model_validator(mode="after")
-    def _key_has_its_certificate(self) -> Self:
-        if self.key_file is not None and self.cert_file is None:
-            raise ValueError("key_file is of no use without cert_file, the client certificate")
-        return self
-
-
-class Credentialed(Section):
-    """A server that may want to know who we are: by user and password, or by a token."""
-
-    basic_auth: BasicAuth | None = None
-    bearer_token: SecretStr | None = None
-    bearer_token_file: Path | None = None
-
-    @model_validator(mode="after")
-    def _one_way_to_log_in(self) -> Self:
-        token = self.bearer_token is not None or self.bearer_token_file is not None
-        if token and self.basic_auth is not None:
-            raise ValueError("basic_auth and a bearer_token are both set; keep one")
-        return self
 
 
 class Query(Section):
@@ -123,8 +81,8 @@ class Prometheus(Credentialed):
     timeout: Duration = 10.0
     """In total, for one read."""
     tls: Tls = Tls()
-    headers: dict[str, SecretStr] = {}
-    queries: dict[str, Query] = {}
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    queries: dict[str, Query] = Field(default_factory=dict)
     season_window: Duration = 14 * 86_400.0
     season_step: Duration = 300.0
     noise_window: Duration = 6 * 3600.0
@@ -180,7 +138,7 @@ class Writer(Credentialed):
     provide_series: tuple[Literal["anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y"], ...] = (
         "anomaly_score", "yhat", "yhat_lower", "yhat_upper",
     )  # fmt: skip
-    headers: dict[str, SecretStr] = {}
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
     tls: Tls = Tls()
     timeout: Duration = 10.0
 
@@ -192,4 +150,5 @@ class Settings(Section):
     sources: Sources = Sources()
     api: Api = Api()
     retention: Retention = Retention()
+    tools: Tools = Field(default_factory=dict)
     writer: Writer | None = None

@@ -11,8 +11,9 @@ from pydantic import SecretStr
 from trimtab.engine.redaction import is_secret_name
 from trimtab.engine.settings import Section, Settings
 from trimtab.engine.settings.lines import Key
+from trimtab.engine.settings.tools import ToolSettings, fields_of
 
-LATER = ("tools", "schedulers", "guardrails")
+LATER = ("schedulers", "guardrails")
 """Sections that the documentation of later versions names."""
 
 
@@ -25,7 +26,8 @@ def kind_of(key: Key) -> Any:  # noqa: ANN401 - a type, a Section class or a gen
     here: Any = Settings
     for name in key:
         if is_section(here):
-            known = here.model_fields.get(name)
+            fields = fields_of(key[1]) if here is ToolSettings else here.model_fields
+            known = fields.get(name)
             here = None if known is None else bare(known.annotation)
         elif get_origin(here) is dict:
             here = bare(get_args(here)[1])
@@ -52,6 +54,8 @@ def is_section(kind: object) -> bool:
 def names_in(key: Key) -> tuple[str, ...]:
     """The settings of a section; () where any name will do."""
     kind = kind_of(key)
+    if kind is ToolSettings:
+        return tuple(fields_of(key[1]))
     return tuple(kind.model_fields) if is_section(kind) else ()
 
 

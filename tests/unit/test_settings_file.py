@@ -75,7 +75,7 @@ MISTAKES = [
     # a name in the wrong section
     ("data_dir: /x", "trimtab.yaml:1: data_dir is not a setting; did you mean settings.data_dir?"),
     # a section of a later version
-    ("tools: {redis: {}}", "trimtab.yaml:1: tools is not known to this version of Trimtab"),
+    ("schedulers: {load: {}}", "trimtab.yaml:1: schedulers is not known to this version of Trimtab"),
     # something that must be there
     ("writer: {}", "trimtab.yaml:1: writer.remote_write_url is missing"),
     # a section that is a number

@@ -1,0 +1,92 @@
+"""What every section of the settings is made of: frozen, with durations, sizes, credentials and TLS."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def seconds(value: object) -> object:
+    """A duration such as 15s, 5m, 14d as seconds; numbers are seconds already.
+
+    >>> seconds("14d")
+    1209600.0
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text[len(digits) :] or "s"
+    try:
+        return float(digits) * _UNITS[unit]
+    except (KeyError, ValueError):
+        raise ValueError(f"{value!r} is not a duration; write 500ms, 15s, 5m, 6h, 14d or 2w") from None
+
+
+def size_bytes(value: object) -> object:
+    """A size such as 512MB or 4GiB as bytes, by powers of 1024; numbers are bytes already.
+
+    >>> size_bytes("1.5GB"), size_bytes(100)
+    (1610612736, 100)
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip().upper()
+    digits = text.rstrip("KMGTIB")
+    unit = text[len(digits) :].replace("IB", "B").removesuffix("B")
+    try:
+        return round(float(digits) * _SIZES[unit])
+    except (KeyError, ValueError):
+        raise ValueError(f"{value!r} is not a size; write 512MB, 4GB or bytes") from None
+
+
+Size = Annotated[int, BeforeValidator(size_bytes), Field(gt=0)]
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A frozen part of the settings; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class BasicAuth(Section):
+    """User and password."""
+
+    username: str
+    password: SecretStr | None = None
+    password_file: Path | None = None
+
+
+class Tls(Section):
+    """Own CA and client certificate."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    insecure_skip_verify: bool = False
+
+    @model_validator(mode="after")
+    def _key_has_its_certificate(self) -> Self:
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file is of no use without cert_file, the client certificate")
+        return self
+
+
+class Credentialed(Section):
+    """A server that may want to know who we are: by user and password, or by a token."""
+
+    basic_auth: BasicAuth | None = None
+    bearer_token: SecretStr | None = None
+    bearer_token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_log_in(self) -> Self:
+        token = self.bearer_token is not None or self.bearer_token_file is not None
+        if token and self.basic_auth is not None:
+            raise ValueError("basic_auth and a bearer_token are both set; keep one")
+        return self

@@ -1,0 +1,169 @@
+"""`tools:` the systems that are managed, by name; each is told apart by its `kind`."""
+
+import re
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from ipaddress import ip_address
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic.fields import FieldInfo
+
+from trimtab.engine.settings.section import Duration, Section, Size
+from trimtab.engine.types import Mode
+
+GROUP = "trimtab.tool_settings"
+"""Entry points of other packages' settings classes, beside their tools in the group `trimtab.tools`."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_WILD = re.compile(r"[*?\[\]{}\s]")
+
+KINDS = {
+    "postgresql": "trimtab.engine.settings.tools_data:PostgresqlTool",
+    "redis": "trimtab.engine.settings.tools_data:RedisTool",
+}
+"""Kind -> the class of its settings."""
+
+
+def _mode(word: object) -> Mode:
+    if word is False:  # what YAML makes of a bare off
+        return Mode.OFF
+    try:
+        return Mode(str(word))
+    except ValueError:
+        raise ValueError(f"a mode is one of {', '.join(Mode)}, not {word!r}") from None
+
+
+def _modes(value: object) -> object:
+    return (
+        {str(name): _mode(word) for name, word in value.items()} if isinstance(value, dict) else _mode(value)
+    )
+
+
+Modes = Annotated[Mode | dict[str, Mode], BeforeValidator(_modes)]
+"""One mode for all, or by knob and action; `"*"` = all others, `recommend` where it is not given."""
+
+
+class ToolSettings(Section):
+    """What can be set of every tool.
+
+    targets      : what may be changed, by name, never a pattern; not given = the tool's own name
+    trial        : nobody depends on it: guardrails may be scaled for it. Loopback only
+    memory_limit : bytes that its machine or container gives it; needed where the tool is on another machine
+    timeout      : in total, for one call
+    """
+
+    kind: str
+    enabled: bool = True
+    mode: Modes = Mode.RECOMMEND
+    targets: tuple[str, ...] | None = None
+    trial: bool = False
+    memory_limit: Size | None = None
+    timeout: Duration = Field(10.0, le=30.0)
+
+    def hosts(self) -> tuple[str, ...]:
+        """The machines that it talks to; () = this one only."""
+        return ()
+
+    def targets_of(self, name: str) -> tuple[str, ...]:
+        """What may be changed, for the tool of that name."""
+        return self.targets or (name,)
+
+    def modes(self) -> dict[str, Mode]:
+        """Mode by subject, always with "*"."""
+        given = self.mode if isinstance(self.mode, dict) else {"*": self.mode}
+        return {"*": Mode.RECOMMEND, **given}
+
+    @model_validator(mode="after")
+    def _targets_are_named(self) -> Self:
+        if self.targets is None:
+            return self
+        if not self.targets:
+            raise ValueError("targets is empty; name each, such as [cache-1], or leave the line out")
+        for target in self.targets:
+            if not target or _WILD.search(target):
+                raise ValueError(f"targets holds {target!r}; write whole names, patterns are refused")
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError("targets names one twice; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _trial_is_on_loopback(self) -> Self:
+        far = [host for host in self.hosts() if not is_loopback(host)]
+        if self.trial and far:
+            raise ValueError(f"trial is for this machine only, {far[0]} is another; remove the line")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it surely is this machine, without asking a name server.
+
+    >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("cache.example")
+    (True, True, False)
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.startswith("/")
+
+
+def kinds() -> list[str]:
+    """Every kind that has settings, sorted."""
+    return sorted({*KINDS, *entry_points(group=GROUP).names})
+
+
+def settings_class(kind: str) -> type[ToolSettings] | None:
+    """The class of a kind's settings; None where nobody has that kind.
+
+    >>> settings_class("redis").__name__, settings_class("nothing")
+    ('RedisTool', None)
+    """
+    if kind in KINDS:
+        module, _, attribute = KINDS[kind].partition(":")
+        found: type[ToolSettings] = getattr(import_module(module), attribute)
+        return found
+    for point in entry_points(group=GROUP, name=kind):
+        loaded: type[ToolSettings] = point.load()
+        return loaded
+    return None
+
+
+def fields_of(name: str) -> dict[str, FieldInfo]:
+    """What can be set of the tool of that name; where the name is no kind, of all kinds of ours.
+
+    >>> "password_file" in fields_of("cache-1")
+    True
+    """
+    found = settings_class(name)
+    classes = [settings_class(kind) for kind in KINDS] if found is None else [found]
+    return {field: info for each in classes if each for field, info in each.model_fields.items()}
+
+
+def _with_kinds(value: object) -> object:
+    """A tool that says no kind is of the kind that it is called."""
+    if not isinstance(value, dict):
+        return value
+    for name in value:
+        if not _NAME.fullmatch(str(name)):
+            raise ValueError(f"a tool is called {name!r}; use letters, digits, '.', '_' and '-'")
+    return {name: {"kind": name, **item} if isinstance(item, dict) else item for name, item in value.items()}
+
+
+def _of_its_kind(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    if not isinstance(value, dict):
+        return handler(value)
+    kind = value.get("kind")
+    found = settings_class(kind) if isinstance(kind, str) else None
+    if found is None:
+        near = get_close_matches(str(kind), kinds(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(
+            f"no kind of tool is called {kind!r}; {hint}write kind: and one of {', '.join(kinds())}"
+        )
+    return found.model_validate(value)
+
+
+Tools = Annotated[
+    dict[str, Annotated[ToolSettings, WrapValidator(_of_its_kind)]], BeforeValidator(_with_kinds)
+]

@@ -1,0 +1,106 @@
+"""The section `tools:` and its kinds."""
+
+from pathlib import Path
+
+import pytest
+
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.settings import Settings
+from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.tools import KINDS, settings_class
+from trimtab.engine.settings.tools_data import PostgresqlTool, RedisTool
+from trimtab.engine.types import Mode
+
+
+def load(folder: Path, text: str, environ=()) -> Settings:
+    """The settings of a trimtab.yaml with that text."""
+    path = folder / "trimtab.yaml"
+    path.write_text(text)
+    return load_settings(path, dict(environ))
+
+
+def test_a_tool_is_of_the_kind_it_is_called(tmp_path):
+    """Without `kind` the name says it, and an empty section means the defaults."""
+    tools = load(tmp_path, "tools:\n  redis:\n  c-1: {kind: redis}\n  pg: {kind: postgresql}\n").tools
+    assert [type(tool) for tool in tools.values()] == [RedisTool, RedisTool, PostgresqlTool]
+    assert tools["redis"].targets_of("redis") == ("redis",)
+
+
+def test_the_documented_example(tmp_path):
+    """The example of the documentation reads as it says."""
+    text = "tools:\n  redis: {url: redis://localhost:6379/0, mode: approve, targets: [cache-1]}\n"
+    redis = load(tmp_path, text).tools["redis"]
+    assert redis.targets_of("redis") == ("cache-1",)
+    assert redis.modes() == {"*": Mode.APPROVE}
+
+
+@pytest.mark.parametrize(
+    ("written", "modes"),
+    [
+        ("auto", {"*": Mode.AUTO}),
+        # a bare off is False in YAML
+        ("off", {"*": Mode.OFF}),
+        # what is not named is only recommended
+        ("{maxmemory: auto}", {"*": Mode.RECOMMEND, "maxmemory": Mode.AUTO}),
+        ("{maxmemory: off, '*': approve}", {"*": Mode.APPROVE, "maxmemory": Mode.OFF}),
+    ],
+)
+def test_modes(tmp_path, written, modes):
+    """A mode holds for all, or is given by subject."""
+    assert load(tmp_path, f"tools: {{redis: {{mode: {written}}}}}").tools["redis"].modes() == modes
+
+
+def test_environment_paths_and_sizes(tmp_path):
+    """The environment reaches a tool; a password file starts where the settings stand; sizes have units."""
+    text = "tools: {redis: {}, c: {kind: redis, password_file: pw, memory_limit: 4GB}}"
+    tools = load(tmp_path, text, {"TRIMTAB_TOOLS__REDIS__URL": "rediss://h"}.items()).tools
+    assert tools["redis"].url == "rediss://h"
+    assert tools["c"].password_file == tmp_path / "pw"
+    assert tools["c"].memory_limit == 4 * 2**30
+
+
+MISTAKES = [
+    ("redis: {targets: []}", "tools.redis: targets is empty"),
+    ("redis: {targets: ['*']}", "tools.redis: targets holds '*'; write whole names"),
+    ("redis: {targets: [a, a]}", "targets names one twice"),
+    ("redis: {targets: [a, b]}", "url is one server"),
+    ("cache: {}", "tools.cache: no kind of tool is called 'cache'; write kind: and one of"),
+    ("c: {kind: rediss}", "did you mean redis?"),
+    ("redis: {mode: autop}", "a mode is one of off, recommend, approve, auto, not 'autop'"),
+    ("redis: {pasword: x}", "did you mean tools.redis.password?"),
+    ("c: {kind: redis, pasword: x}", "did you mean tools.c.password?"),
+    ("redis: {trial: true, url: redis://far}", "trial is for this machine only, far is another"),
+    ("redis: {url: redis://u:hunter2@h}", "url holds a user or password"),
+    ("redis: {url: http://h}", "url must be such as redis://host:6379/0"),
+    ("redis: {url: redis://h/x}", "a database of Redis is a number"),
+    ("redis: {tls: {}}", "url must begin with rediss://"),
+    ("redis: {password: hunter2, password_file: x}", "are both set; keep one"),
+    ("c: {kind: redis, password: hunter2, password_file: x}", "are both set; keep one"),
+    ("redis: {memory_limit: much}", "'much' is not a size"),
+    ("redis: {timeout: 5m}", "less than or equal to 30"),
+    ("redis: {warm: {url: http://h, keys: [a]}}", "url must be such as"),
+    ("redis: {warm: {url: 'http://{key}/', keys: [a]}}", "{key} in its host"),
+    ("redis: {warm: {url: 'http://h/{key}'}}", "give either keys or keys_file"),
+    ("postgresql: {url: postgresql://u:hunter2@h/d}", "url holds a user or password"),
+    ("postgresql: {url: 'postgresql://h/d?sslmode=x'}", "url must be such as postgresql://host"),
+    ("postgresql: {long_query: {older_than: 60}}", "sessions of everybody are never ended"),
+    ("'a b': {kind: redis}", "a tool is called 'a b'"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_a_mistake_is_explained(tmp_path, text, message):
+    """An error names the tool, what is wrong and what to write, and no secret."""
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path, f"tools:\n  {text}\n")
+    assert message in str(error.value)
+    assert str(error.value).startswith(("trimtab.yaml:2: tools.", "trimtab.yaml:1: tools: "))
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_settings_class(kind):
+    """Each line of the list of kinds resolves, and `kind` is all that it needs besides its own."""
+    found = settings_class(kind)
+    assert found is not None
+    assert found.model_fields.keys() >= {"kind", "enabled", "mode", "targets", "trial", "memory_limit"}
