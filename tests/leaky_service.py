@@ -170,7 +170,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         channel = os.environ.get("NODE_CHANNEL_FD", "")
         if channel.isdecimal():
-            os.write(int(channel), b"ready\n")
+            os.write(int(channel), b'"ready"\n')  # one line of JSON
 
     def handle_exit(self, sig, frame):  # noqa: ARG002 - uvicorn gives them
         """Called by the signal."""

@@ -134,3 +134,11 @@ class Pm2Tool(ToolSettings):
     command: tuple[str, ...] = Field(("pm2",), min_length=1)
     home: Path | None = None
     max_instances: int | None = Field(None, ge=1)
+
+    @field_validator("targets")
+    @classmethod
+    def _are_names(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for target in given or ():
+            if target == "all" or target.isdecimal() or target.startswith(("-", "/")):
+                raise ValueError(f"targets holds {target!r}, which means something else to PM2; write a name")
+        return given
