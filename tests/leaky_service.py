@@ -7,14 +7,16 @@
     /trimtab/...   the kit, by TRIMTAB_TOKEN
 
 Nothing is random: N costs the same each time, and each request leaks exactly as many bytes. On SIGINT or
-SIGTERM it closes its listener, waits, then stops, so that a reload under PM2 loses no request; PM2's ready
-signal goes to the descriptor in NODE_CHANNEL_FD. Several of them may listen on one port (SO_REUSEPORT).
+SIGTERM it takes no new connections, waits, then stops, so that a reload under PM2 loses no request; PM2's
+ready signal goes to the descriptor in NODE_CHANNEL_FD. Several of them may listen on one port (SO_REUSEPORT).
 """
 
 import argparse
 import asyncio
+import ctypes
 import os
 import socket
+import struct
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -28,6 +30,7 @@ from trimtab.service import Knobs
 TOKEN = "a-token-of-the-tests"
 DRAIN_S = 0.3
 _PAGE = 4096
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux: a program that sees each packet to the socket
 
 
 class LruCache:
@@ -162,8 +165,19 @@ def make_app(leaky: Leaky, token: str = TOKEN) -> FastAPI:
     return app
 
 
+def turn_away(listening: socket.socket) -> None:
+    """Let the kernel drop requests for new connections; those that wait in its queue are still taken.
+
+    Closing resets what waits in the queue. What is dropped is asked again a second later, and by then comes
+    to another process on this port.
+    """
+    drop_syn = (0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in drop_syn))
+    listening.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(code)))
+
+
 class Server(uvicorn.Server):
-    """Closes its listener first and goes on serving what has come for DRAIN_S seconds."""
+    """Takes no new connections, and goes on serving what has come for DRAIN_S seconds."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell PM2."""
@@ -178,7 +192,8 @@ class Server(uvicorn.Server):
 
     def _drain(self) -> None:
         for server in self.servers:
-            server.close()
+            for listening in server.sockets:
+                turn_away(listening)
         asyncio.get_running_loop().call_later(DRAIN_S, self._end)
 
     def _end(self) -> None:

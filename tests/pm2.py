@@ -81,8 +81,9 @@ def running_pm2(command: str, home: Path) -> Iterator[Pm2Server]:
 class Load:
     """Requests from threads, each on a connection of its own; counts what was answered and what was lost."""
 
-    def __init__(self, port: int, threads: int = 2) -> None:
+    def __init__(self, port: int, path: str = "/", threads: int = 2) -> None:
         self.port = port
+        self.path = path
         self.answered = 0
         self.lost: list[str] = []
         self.pids: set[str] = set()
@@ -94,9 +95,9 @@ class Load:
         while not self._stop.is_set():
             connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
             try:
-                connection.request("GET", "/")
+                connection.request("GET", self.path, headers={"Connection": "close"})
                 answer = connection.getresponse()
-                pid = answer.read().decode()
+                pid = answer.read().decode()[-8:]
                 problem = "" if answer.status == 200 and pid else f"HTTP {answer.status}"
             except (OSError, HTTPException) as error:
                 pid, problem = "", f"{type(error).__name__}: {error}"

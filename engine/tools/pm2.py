@@ -164,16 +164,12 @@ class Pm2:
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """`reload` and `restart`. Raises NotFoundError, ToolError."""
-        graceful = (await self._application(target)).cluster
-        about = (
-            "Replace the instances one by one, without a gap." if graceful else "Restart (fork mode: a gap)."
-        )
-        risk = Risk.LOW if graceful else Risk.MEDIUM
+        risk, gap = Risk.LOW, ""
+        if not (await self._application(target)).cluster:
+            risk, gap = Risk.MEDIUM, "; in fork mode a single one leaves a gap"
         return (
-            ToolAction("reload", about, risk, idempotent=True),
-            ToolAction(
-                "restart", "Stop and start all instances; requests are lost.", Risk.MEDIUM, idempotent=True
-            ),
+            ToolAction("reload", f"Replace the instances one by one{gap}.", risk, idempotent=True),
+            ToolAction("restart", "Stop and start all; requests are lost.", Risk.MEDIUM, idempotent=True),
         )
 
     async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - PM2 takes no key

@@ -1,11 +1,14 @@
 """The tool over a real PM2, with a service of two instances under load."""
 
+import json
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.pm2 import Load, install_pm2, running_pm2
+from tests.servers import free_port
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.settings.tools_service import Pm2Tool
 from trimtab.engine.tools.pm2 import Pm2
@@ -34,7 +37,7 @@ def server(pm2_command):
 
 def tool(server, **settings):
     """The tool over that PM2."""
-    given = {"targets": ("web", "single", "gone"), "max_instances": 3, "timeout": 9.0, **settings}
+    given = {"targets": ("web", "single", "gone", "leaky"), "max_instances": 3, "timeout": 9.0, **settings}
     return Pm2("pm2", Pm2Tool(kind="pm2", command=(server.command,), home=server.home, **given))
 
 
@@ -44,7 +47,10 @@ async def test_what_is_seen(server):
     status = await made.status()
     assert status.state is ToolState.UP
     assert int(status.version.partition(".")[0]) >= 5
-    assert status.detail == "web: 2 of 2 online; single: 1 of 1 online; gone is not known to PM2"
+    assert (
+        status.detail
+        == "web: 2 of 2 online; single: 1 of 1 online; gone is not known to PM2; leaky is not known to PM2"
+    )
     seen = await made.metrics("web")
     assert (seen["pm2_instances"], seen["pm2_instances_online"]) == (2, 2)
     assert 20e6 < seen["pm2_memory_largest_bytes"] < seen["pm2_memory_bytes"] < 1e9
@@ -115,7 +121,7 @@ async def test_what_is_refused(server, target, knob, before, after, error, told)
 
 
 async def test_knobs_and_actions_by_mode(server):
-    """Fork mode has no instances to scale, and its reload is a restart with a gap."""
+    """Fork mode has no instances to scale, and its reload may leave a gap."""
     made = tool(server)
     assert [knob.name for knob in await made.knobs("web")] == ["instances", "max_memory_restart"]
     (single,) = await made.knobs("single")
@@ -130,3 +136,25 @@ async def test_a_restart(server):
     """Restart replaces the process."""
     said = await tool(server).run("single", "restart", "k")
     assert said.startswith("restart of single: 1 instances, pids ")
+
+
+async def test_a_python_service_reloads_without_a_gap(server):
+    """Two Python processes on one port, which say when they are ready and drain at the end, lose nothing."""
+    port, root = free_port(), Path(__file__).parents[2]
+    app = {
+        "name": "leaky", "script": sys.executable, "interpreter": "none", "cwd": str(root), "instances": 2,
+        "args": ["-m", "tests.leaky_service", "--port", str(port), "--database-ms", "1"],
+        "exec_mode": "fork", "wait_ready": True, "listen_timeout": 20_000, "kill_timeout": 5_000,
+    }  # fmt: skip
+    ecosystem = server.home / "ecosystem.config.cjs"
+    ecosystem.write_text(f"module.exports = {json.dumps({'apps': [app]})}")
+    server.pm2("start", str(ecosystem))
+    made = tool(server)
+    with Load(port, "/items/3") as load:
+        for _ in range(2):
+            await made.run("leaky", "reload", "key")
+    print(f"2 reloads, {load.answered} requests answered, {len(load.lost)} lost, {len(load.pids)} processes")
+    assert load.lost == []
+    assert load.answered > 100
+    assert len(load.pids) >= 4
+    server.pm2("delete", "leaky")
