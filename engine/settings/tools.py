@@ -51,7 +51,7 @@ class ToolSettings(Section):
     targets      : what may be changed, by name, never a pattern; not given = the tool's own name
     trial        : nobody depends on it: guardrails may be scaled for it. Loopback only
     memory_limit : bytes that its machine or container gives it; needed where the tool is on another machine
-    timeout      : in total, for one call
+    timeout      : in total, for one question to it; a change may take up to 30 s
     """
 
     kind: str
@@ -60,7 +60,7 @@ class ToolSettings(Section):
     targets: tuple[str, ...] | None = None
     trial: bool = False
     memory_limit: Size | None = None
-    timeout: Duration = Field(10.0, le=30.0)
+    timeout: Duration = Field(5.0, le=9.0)
 
     def hosts(self) -> tuple[str, ...]:
         """The machines that it talks to; () = this one only."""

@@ -77,7 +77,7 @@ MISTAKES = [
     ("redis: {password: hunter2, password_file: x}", "are both set; keep one"),
     ("c: {kind: redis, password: hunter2, password_file: x}", "are both set; keep one"),
     ("redis: {memory_limit: much}", "'much' is not a size"),
-    ("redis: {timeout: 5m}", "less than or equal to 30"),
+    ("redis: {timeout: 5m}", "less than or equal to 9"),
     ("redis: {warm: {url: http://h, keys: [a]}}", "url must be such as"),
     ("redis: {warm: {url: 'http://{key}/', keys: [a]}}", "{key} in its host"),
     ("redis: {warm: {url: 'http://h/{key}'}}", "give either keys or keys_file"),

@@ -1,0 +1,151 @@
+"""How much memory a machine has for what a change would make of it, and the sum in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+SHARE = 0.85
+"""Of the limit, that may be filled."""
+_CGROUPS = Path("/sys/fs/cgroup")
+_SAME_START_S = 3.0
+_UNLIMITED = 2**60
+"""What version 1 of control groups writes where there is no limit is above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory that a server shares with others.
+
+    limit  : bytes; None = unknown
+    others : bytes that others use of it
+    of     : in words, as "this host"
+    """
+
+    limit: int | None
+    others: int = 0
+    of: str = ""
+
+    @property
+    def free(self) -> float:
+        """Bytes that the server may fill."""
+        return -1.0 if self.limit is None else SHARE * self.limit - self.others
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the memory of a machine would come to.
+
+    parts : in words and bytes; they add up to `projected`
+
+    >>> print(Outlook((("maxmemory", 3 * 2**30), ("others", 2**30)), Room(4 * 2**30, of="this host")))
+    maxmemory 3.0 GB + others 1.0 GB = 4.0 GB, over 85% of the 4.0 GB of this host (3.4 GB)
+    """
+
+    parts: tuple[tuple[str, float], ...]
+    room: Room
+
+    @property
+    def projected(self) -> float:
+        """Bytes."""
+        return sum(size for _, size in self.parts)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it surely does; an unknown limit does not."""
+        return self.room.limit is not None and self.projected <= SHARE * self.room.limit
+
+    def __str__(self) -> str:
+        parts = " + ".join(f"{words} {sized(size)}" for words, size in self.parts)
+        total = f"{parts} = {sized(self.projected)}"
+        if self.room.limit is None:
+            return f"{total}; how much its machine has is unknown"
+        word, allowed = "within" if self.fits else "over", sized(SHARE * self.room.limit)
+        return f"{total}, {word} {SHARE:.0%} of the {sized(self.room.limit)} of {self.room.of} ({allowed})"
+
+
+def sized(size: float) -> str:
+    """Bytes for people.
+
+    >>> sized(67108864), sized(1000), sized(3.5 * 2**40)
+    ('64.0 MB', '1000 B', '3.5 TB')
+    """
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TB"
+
+
+def room_of(pid: int | None, started: float, used: int, memory_limit: int | None) -> Room:
+    """The tightest limit over a server's process.
+
+    pid          : that the server says it has; None = it is on another machine, or does not say
+    started      : when it says that it started, s since 1970; else the process is another of the same number
+    used         : bytes that the server itself uses now
+    memory_limit : that the settings give; all of it is the server's
+    """
+    rooms = [] if memory_limit is None else [Room(memory_limit, 0, "its memory_limit")]
+    if pid is not None and _is_here(pid, started):
+        memory = psutil.virtual_memory()
+        rooms.append(Room(memory.total, max(0, memory.total - memory.available - used), "this host"))
+        rooms += cgroup_rooms(_text(Path(f"/proc/{pid}/cgroup")), used)
+    return min(rooms, key=lambda room: room.free, default=Room(None))
+
+
+def _is_here(pid: int, started: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - started) <= _SAME_START_S
+    except psutil.Error:
+        return False
+
+
+def cgroup_rooms(groups: str, used: int, root: Path = _CGROUPS) -> Sequence[Room]:
+    """Limits of the control groups around a process, innermost first.
+
+    groups : what /proc/PID/cgroup says, of version 2 or 1
+    used   : bytes that the server itself uses now
+    root   : where the groups are mounted
+    """
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            return _rooms_in(root, path, used, "memory.max", ("anon", "shmem"))
+        if "memory" in controllers.split(","):
+            return _rooms_in(
+                root / "memory", path, used, "memory.limit_in_bytes", ("total_rss", "total_shmem")
+            )
+    return []
+
+
+def _rooms_in(root: Path, path: str, used: int, limit_file: str, counted: Sequence[str]) -> Sequence[Room]:
+    inside, rooms = root / path.strip().lstrip("/"), []
+    for folder in (inside, *inside.parents):
+        if not folder.is_relative_to(root):
+            break
+        limit = _text(folder / limit_file).strip()
+        if limit.isdigit() and int(limit) < _UNLIMITED:
+            taken = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+            others = sum(int(taken.get(name, 0)) for name in counted) - used
+            rooms.append(Room(int(limit), max(0, others), "its control group"))
+    return rooms
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def family_of(pid: int) -> int:
+    """Bytes that a process, its siblings and their parent use; what they share counts once."""
+    try:
+        parent = psutil.Process(pid).parent()
+        family = [] if parent is None else [parent, *parent.children()]
+        memories = [each.memory_info() for each in family]
+    except psutil.Error:
+        return 0
+    shared = max((memory.shared for memory in memories), default=0)
+    return int(shared + sum(max(0, memory.rss - memory.shared) for memory in memories))

@@ -1,0 +1,222 @@
+"""Fakes of the ports Tool and Toolbox: in memory, scriptable; and a tool that is counted."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
+from trimtab.engine.ports import TargetView, Tool, ToolView
+from trimtab.engine.types import (
+    Applied,
+    Knob,
+    KnobReading,
+    KnobType,
+    Lasts,
+    Mode,
+    Risk,
+    ToolAction,
+    ToolState,
+    ToolStatus,
+    Value,
+)
+
+SIZE = Knob("size", KnobType.INT, unit="B", low=1.0, high=1000.0, step=50.0, warm_up_s=10.0, group="memory")
+FLUSH = ToolAction("flush", "Drops what is cached.", Risk.MEDIUM, reduces=True, idempotent=True)
+
+
+class FakeMemory:
+    """Single values in a dict; `broken` is raised at each write."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.broken: Exception | None = None
+
+    def get(self, name: str) -> Any:
+        return self.values.get(name)
+
+    def set(self, name: str, value: Any) -> None:
+        if self.broken is not None:
+            raise self.broken
+        self.values[name] = value
+
+
+class FakeTool:
+    """A tool that holds its knobs in a dict and does what it was told.
+
+    script : for each call by name ("apply", "run", "read" ...), in turn: an exception is raised, None lets
+             the call do as usual, anything else is its answer. `after_effect` exceptions of "apply" and
+             "run" are raised when the effect has taken place (an answer that got lost)
+    hold   : while it is set, calls wait for it, by name
+
+    >>> import asyncio
+    >>> tool = FakeTool(values={"size": 100})
+    >>> asyncio.run(tool.apply("fake", "size", 100, 120)).after
+    120
+    >>> tool.effects
+    [('fake', 'size', 120)]
+    """
+
+    def __init__(
+        self,
+        name: str = "fake",
+        targets: Sequence[str] | None = None,
+        *,
+        trial: bool = False,
+        knobs: Sequence[Knob] = (SIZE,),
+        values: Mapping[str, Value] | None = None,
+        defaults: Mapping[str, Value] | None = None,
+        actions: Sequence[ToolAction] = (FLUSH,),
+        metrics: Mapping[str, float] | None = None,
+        status: ToolStatus | None = None,
+    ) -> None:
+        self.name = name
+        self.targets: Sequence[str] = tuple(targets or (name,))
+        self.trial = trial
+        self.known = {knob.name: knob for knob in knobs}
+        self.defaults = dict(defaults or {})
+        given = dict(values or {knob.name: 100 for knob in knobs})
+        self.values: dict[tuple[str, str], Value] = {
+            (target, knob): value for target in self.targets for knob, value in given.items()
+        }
+        self.set_here: set[tuple[str, str]] = set()
+        self.can = tuple(actions)
+        self.figures = dict(metrics or {"fake_up": 1.0})
+        self.state = status or ToolStatus(ToolState.UP, version="1.0")
+        self.script: dict[str, deque[Any]] = {}
+        self.after_effect: dict[str, deque[Exception]] = {}
+        self.hold: dict[str, asyncio.Event] = {}
+        self.calls: list[tuple[Any, ...]] = []
+        self.effects: list[tuple[str, str, Value]] = []
+        """What was changed or done: target, knob or action, value or idempotency key."""
+        self.closed = 0
+
+    def tell(self, call: str, *steps: Any) -> None:
+        """What the next calls of that name come to."""
+        self.script.setdefault(call, deque()).extend(steps)
+
+    def lose(self, call: str, *errors: Exception) -> None:
+        """Raise these after the effects of the next calls of that name."""
+        self.after_effect.setdefault(call, deque()).extend(errors)
+
+    async def status(self) -> ToolStatus:
+        return await self._step("status") or self.state
+
+    async def metrics(self, target: str) -> Mapping[str, float]:
+        return await self._step("metrics", target) or dict(self.figures)
+
+    async def knobs(self, target: str) -> tuple[Knob, ...]:
+        return await self._step("knobs", target) or tuple(self.known.values())
+
+    async def read(self, target: str, knob: str) -> KnobReading:
+        told = await self._step("read", target, knob)
+        if told is not None:
+            return told
+        at = self._at(target, knob)
+        return KnobReading(self.values.get(at), at in self.set_here, Lasts.UNTIL_RESTART)
+
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:
+        told = await self._step("apply", target, knob, before, after)
+        if told is not None:
+            return told
+        at = self._at(target, knob)
+        if self.values.get(at) != before:
+            raise ConflictError(f"{knob} is {self.values.get(at)!r}, not {before!r}: nothing was changed")
+        if after is not None and after in self.known[knob].denied:
+            raise RefusedError(f"{after!r} is never applied to {knob}")
+        self.values[at] = self.defaults.get(knob) if after is None else after
+        (self.set_here.discard if after is None else self.set_here.add)(at)
+        self.effects.append((target, knob, after))
+        self._lost("apply")
+        return Applied(before, self.values[at], Lasts.UNTIL_RESTART, f"{knob} {self.values[at]}")
+
+    async def actions(self, target: str) -> tuple[ToolAction, ...]:
+        return await self._step("actions", target) or self.can
+
+    async def run(self, target: str, action: str, key: str) -> str:
+        told = await self._step("run", target, action, key)
+        if told is not None:
+            return told
+        if action not in {each.name for each in self.can}:
+            raise NotFoundError(f"{self.name} has no action {action!r}")
+        self.effects.append((target, action, key))
+        self._lost("run")
+        return f"{action} done"
+
+    def command(self, target: str, subject: str, after: Value) -> str:
+        return f"fakectl {target} {subject} {after}"
+
+    def grant(self) -> str:
+        return f"grant {self.name}"
+
+    async def close(self) -> None:
+        await self._step("close")
+        self.closed += 1
+
+    def _at(self, target: str, knob: str) -> tuple[str, str]:
+        if knob not in self.known or target not in self.targets:
+            raise NotFoundError(f"{self.name} has no knob {knob!r} of {target!r}")
+        return target, knob
+
+    async def _step(self, call: str, *arguments: Any) -> Any:
+        self.calls.append((call, *arguments))
+        if call in self.hold:
+            await self.hold[call].wait()
+        steps = self.script.get(call)
+        step = steps.popleft() if steps else None
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+    def _lost(self, call: str) -> None:
+        errors = self.after_effect.get(call)
+        if errors:
+            raise errors.popleft()
+
+
+class FakeToolbox:
+    """The port Toolbox over tools of the test; `modes` by tool."""
+
+    def __init__(
+        self, *tools: Tool, modes: Mapping[str, Mapping[str, Mode]] | None = None, kind: str = "fake"
+    ) -> None:
+        self.tools = {tool.name: tool for tool in tools}
+        self.modes = dict(modes or {})
+        self.kind = kind
+        self.disabled: set[str] = set()
+
+    def names(self) -> Sequence[str]:
+        return sorted(self.tools)
+
+    def tool(self, name: str) -> Tool:
+        if name in self.disabled:
+            raise RefusedError(f"{name} is disabled; enable it first")
+        return self._found(name)
+
+    async def enable(self, name: str, enabled: bool) -> ToolView:
+        self._found(name)
+        (self.disabled.discard if enabled else self.disabled.add)(name)
+        return await self.view(name)
+
+    async def views(self) -> list[ToolView]:
+        return [await self.view(name) for name in self.names()]
+
+    async def view(self, name: str) -> ToolView:
+        tool, enabled = self._found(name), name not in self.disabled
+        status = await tool.status() if enabled else ToolStatus(ToolState.DISABLED)
+        modes = {"*": Mode.RECOMMEND, **self.modes.get(name, {})}
+        return ToolView(name, self.kind, enabled, tool.trial, status, modes, tool.targets)
+
+    async def target(self, name: str, target: str) -> TargetView:
+        tool = self._found(name)
+        if target not in tool.targets:
+            raise NotFoundError(f"{name} has no target {target!r}")
+        knobs = [(knob, await tool.read(target, knob.name)) for knob in await tool.knobs(target)]
+        seen = TargetView(name, target, await tool.metrics(target), knobs, await tool.actions(target))
+        return replace(seen, problem="disabled") if name in self.disabled else seen
+
+    def _found(self, name: str) -> Tool:
+        if name not in self.tools:
+            raise NotFoundError(f"no tool is called {name!r}; there are: {', '.join(self.names())}")
+        return self.tools[name]

@@ -1,0 +1,59 @@
+"""One PostgreSQL for the tests of its tool; what they set is reset after each."""
+
+import pytest
+
+from tests.postgresql import start_postgresql
+from tests.postgresql_world import Admin
+from tests.servers import wait_for
+from trimtab.engine.settings.tools_data import PostgresqlTool
+from trimtab.engine.tools.postgresql import Postgresql
+
+
+@pytest.fixture(scope="package")
+def url():
+    """A real server, for all tests of the tool."""
+    with start_postgresql() as url:
+        yield url
+
+
+@pytest.fixture
+def admin(url):
+    """A superuser; what tests set is reset."""
+    admin = Admin(url)
+    yield admin
+    admin.run("ALTER SYSTEM RESET ALL")
+    admin.run("SELECT pg_reload_conf()")
+    wait_for(admin.is_reset, 10)
+    admin.connection.close()
+
+
+@pytest.fixture
+async def tools(url, admin):  # noqa: ARG001 - what a test sets is reset after it
+    """A function that makes the tool; closed at the end."""
+    made = []
+
+    def make(**given) -> Postgresql:
+        made.append(
+            Postgresql("db", PostgresqlTool(**{"kind": "postgresql", "url": url, "timeout": 3, **given}))
+        )
+        return made[-1]
+
+    yield make
+    for tool in made:
+        await tool.close()
+
+
+@pytest.fixture
+def roles(admin):
+    """A function that makes the role of some SQL; all roles are dropped at the end."""
+    made = []
+
+    def make(role, statements):
+        made.append(role)
+        for statement in statements:
+            admin.run(statement)
+
+    yield make
+    for role in made:
+        admin.run(f"DROP OWNED BY {role}")
+        admin.run(f"DROP ROLE {role}")

@@ -1,0 +1,125 @@
+"""The PostgreSQL tool with more and fewer rights, on a real server."""
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.postgresql_world import MB, PASSWORD, as_role, until
+from trimtab.engine.errors import RefusedError
+from trimtab.engine.settings.tools_data import Sessions
+from trimtab.engine.types import ToolState
+
+
+async def test_the_grant_suffices_and_no_less(tools, url, roles):
+    """The role that `grant` makes can do all that the tool does, and nothing that it does not."""
+    rule = Sessions(older_than=10, applications=("shop",))
+    given = {"idle_in_transaction": rule, "long_query": rule}
+    roles("trimtab", [tools(**given).grant()])
+    tool = tools(url=as_role(url, "trimtab"), password=PASSWORD, **given)
+    status = await tool.status()
+    assert (status.state, status.detail) == (ToolState.UP, status.detail)
+    assert (await tool.metrics("db"))["pg_up"] == 1.0
+    before = (await tool.read("db", "work_mem")).value
+    await tool.apply("db", "work_mem", before, 8 * MB)
+    assert (await tool.apply("db", "work_mem", 8 * MB, None)).after == before
+    assert "nothing to do" in await tool.run("db", "terminate_idle_in_transaction", "k")
+    with psycopg.connect(as_role(url, "trimtab"), autocommit=True) as session:
+        for forbidden in (
+            "ALTER SYSTEM SET fsync = off",
+            "CREATE TABLE x (y int)",
+            "CREATE ROLE z",
+            "SELECT * FROM pg_authid",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                session.execute(forbidden)
+
+
+LESS = [
+    # a role that may only log in
+    (["CREATE ROLE less LOGIN"], ToolState.EXPORT_ONLY, r"less may not execute pg_reload_conf\(\)"),
+    # no right to any parameter
+    (
+        ["CREATE ROLE less LOGIN", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO less"],
+        ToolState.EXPORT_ONLY, "has ALTER SYSTEM on no parameter",
+    ),
+    # it could set, but not see who set before
+    (
+        ["CREATE ROLE less LOGIN", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO less",
+         "GRANT ALTER SYSTEM ON PARAMETER work_mem TO less"],
+        ToolState.EXPORT_ONLY, "is not in pg_read_all_settings",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("statements", "state", "why"), LESS)
+async def test_with_too_few_rights_it_is_export_only(tools, url, roles, statements, state, why):
+    """Rights that do not suffice are named, and a change comes back as SQL for somebody who has them."""
+    roles("less", statements)
+    tool = tools(url=as_role(url, "less"))
+    status = await tool.status()
+    assert status.state is state
+    with pytest.raises(RefusedError, match=rf"{why}.*was changed.*SET work_mem = '8MB'"):
+        await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
+
+
+async def test_where_alter_system_is_switched_off(tools, monkeypatch):
+    """PostgreSQL 17 can forbid ALTER SYSTEM to everybody: then it is export-only, too."""
+    tool = tools()
+    rows = tool._session.rows
+
+    async def as_17_says(query, values=()):
+        found = await rows(query, values)
+        return [{**row, "allowed": "off"} for row in found] if "allow_alter_system" in str(query) else found
+
+    monkeypatch.setattr(tool._session, "rows", as_17_says)
+    status = await tool.status()
+    assert status.state is ToolState.EXPORT_ONLY
+    assert "allow_alter_system is off" in status.detail
+    with pytest.raises(RefusedError, match="ALTER SYSTEM SET work_mem = '8MB'"):
+        await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
+
+
+async def test_only_some_parameters(tools, url, roles):
+    """A role with one parameter sets that one, and is told about the others."""
+    roles("one", [
+        "CREATE ROLE one LOGIN", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO one",
+        "GRANT pg_monitor TO one", "GRANT ALTER SYSTEM ON PARAMETER jit TO one",
+    ])  # fmt: skip
+    tool = tools(url=as_role(url, "one"))
+    assert (await tool.status()).state is ToolState.UP
+    await tool.apply("db", "jit", True, False)
+    with pytest.raises(RefusedError, match="no right to it"):
+        await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
+
+
+async def test_hidden_sessions_are_not_counted(tools, url, admin, roles):
+    """Where sessions are hidden from our role their figures are left out, not guessed."""
+    roles("less", ["CREATE ROLE less LOGIN"])
+    with admin.other("shop"):
+        figures = await tools(url=as_role(url, "less")).metrics("db")
+    assert not [name for name in figures if name.startswith("pg_stat_activity")]
+    assert figures["pg_settings_max_connections"] == 40
+
+
+async def test_passwords(tools, url, admin, roles, tmp_path):
+    """A wrong or missing password is denied and says what to check, never what was tried."""
+    roles("locked", ["CREATE ROLE locked LOGIN PASSWORD 'right'"])
+    secret = tmp_path / "password"
+    secret.write_text("right\n")
+    theirs = as_role(url, "locked")
+    with admin.line_in("hba_file", first="host all locked 127.0.0.1/32 scram-sha-256"):
+
+        async def asked():
+            return (await tools(url=theirs).status()).state is ToolState.DENIED
+
+        await until(asked)
+        for given in ({}, {"password": "hunter2"}):
+            status = await tools(url=theirs, **given).status()
+            assert status.state is ToolState.DENIED
+            assert "check username, password and database of tools.db" in status.detail
+            assert "hunter2" not in status.detail
+        assert (await tools(url=theirs, password_file=secret).status()).state is ToolState.EXPORT_ONLY
+        gone = await tools(url=theirs, password_file=tmp_path / "none").status()
+        assert (gone.state, "cannot be read" in gone.detail) == (ToolState.UNREACHABLE, True)
+    for wrong in (as_role(url, "nobody"), url.replace("/postgres", "/nothing")):
+        assert (await tools(url=wrong).status()).state is ToolState.DENIED

@@ -1,0 +1,209 @@
+"""The PostgreSQL tool: what it reads and sets, on a real server."""
+
+import pytest
+
+from tests.postgresql_world import MB, reads, until
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError
+from trimtab.engine.ports import Tool
+from trimtab.engine.tools import postgresql
+from trimtab.engine.tools.postgresql_knobs import KNOBS, NEVER
+from trimtab.engine.types import Lasts, ToolState
+
+
+async def test_status_and_figures(tools, admin):
+    """A server that answers is up with its version; its figures have the exporter's names."""
+    tool: Tool = tools()
+    status = await tool.status()
+    assert status.state is ToolState.UP
+    assert status.version
+    assert status.detail.endswith("primary")
+    with admin.other("shop") as client:
+        client.execute("SELECT 1")
+        figures = await tool.metrics("db")
+        assert figures['pg_stat_activity_count{state="idle in transaction"}'] == 1
+    assert figures["pg_settings_max_connections"] == 40
+    assert figures["pg_settings_shared_buffers_bytes"] == 16 * MB
+    assert figures["pg_stat_database_xact_commit"] > 0
+    assert figures["pg_stat_bgwriter_checkpoints_timed_total"] >= 0
+    assert figures["pg_database_size_bytes"] > MB
+
+
+async def test_knobs_and_readings(tools):
+    """The whole allow-list is there with bounds of now, in bytes and seconds; nothing is set by anybody."""
+    tool = tools(memory_limit=4096 * MB)
+    knobs = {knob.name: knob for knob in await tool.knobs("db")}
+    assert knobs.keys() == KNOBS.keys()
+    assert 20 * MB < knobs["work_mem"].high < 90 * MB
+    assert knobs["effective_cache_size"].high <= 0.85 * 4096 * MB
+    assert knobs["max_wal_size"].high is None
+    for name, value in {
+        "work_mem": 4 * MB,
+        "checkpoint_timeout": 300,
+        "autovacuum_vacuum_cost_delay": 0.002,
+        "autovacuum_vacuum_cost_limit": -1,
+        "random_page_cost": 4.0,
+        "jit": True,
+        "max_wal_size": 1024 * MB,
+    }.items():
+        reading = await tool.read("db", name)
+        assert (name, reading.value, reading.set_here) == (name, value, False)
+        assert reading.lasts is Lasts.IN_A_FILE
+
+
+CHANGES = [
+    ("work_mem", 4 * MB, 8 * MB, "'8MB'"),
+    ("work_mem", 4 * MB, 5 * MB + 1024, "'5121kB'"),
+    ("effective_cache_size", 4096 * MB, 2048 * MB, "'2048MB'"),
+    ("checkpoint_timeout", 300, 600, "'600s'"),
+    ("autovacuum_vacuum_cost_delay", 0.002, 0.005, "'5ms'"),
+    ("autovacuum_vacuum_cost_limit", -1, 1000, "'1000'"),
+    ("autovacuum_vacuum_scale_factor", 0.2, 0.05, "'0.05'"),
+    ("random_page_cost", 4.0, 1.1, "'1.1'"),
+    ("max_wal_size", 1024 * MB, 2048 * MB, "'2048MB'"),
+    ("jit", True, False, "'off'"),
+]
+
+
+@pytest.mark.parametrize(("knob", "before", "after", "written"), CHANGES)
+async def test_a_change_is_made_read_back_and_reset(tools, admin, knob, before, after, written):
+    """A change stands in postgresql.auto.conf, holds for everybody, and reset leaves no trace of it."""
+    tool = tools()
+    done = await tool.apply("db", knob, before, after)
+    assert (done.before, done.after, done.lasts) == (before, after, Lasts.IN_A_FILE)
+    assert done.permanent == f"ALTER SYSTEM SET {knob} = {written}; SELECT pg_reload_conf();"
+    assert (await tool.read("db", knob)).set_here
+    source = "SELECT sourcefile FROM pg_settings WHERE name = %s"
+
+    async def seen():
+        return (admin.value(source, knob) or "").endswith("postgresql.auto.conf")
+
+    await until(seen)
+    gone = await tool.apply("db", knob, after, None)
+    assert gone.after == before
+    assert not (await tool.read("db", knob)).set_here
+
+    async def forgotten():
+        return not (admin.value(source, knob) or "").endswith("postgresql.auto.conf")
+
+    await until(forgotten)
+
+
+async def test_every_knob_of_the_table_can_be_set(tools):
+    """Each knob takes a value within its bounds, and is reset."""
+    tool = tools()
+    for knob in KNOBS.values():
+        before = (await tool.read("db", knob.name)).value
+        after = not before if knob.name == "jit" else knob.low
+        done = await tool.apply("db", knob.name, before, after)
+        assert (knob.name, done.after) == (knob.name, after)
+        assert (await tool.apply("db", knob.name, after, None)).after == before
+
+
+async def test_a_value_is_rounded_to_the_grid(tools):
+    """What the setting cannot hold exactly is rounded, and the answer says to what."""
+    done = await tools().apply("db", "work_mem", 4 * MB, 5_000_000)
+    assert done.after == 4883 * 1024
+
+
+async def test_a_line_of_the_configuration_file_is_kept(tools, admin):
+    """Where postgresql.conf sets a knob our line goes over it, and resetting brings the file's value back."""
+    with admin.line_in("config_file", last="work_mem = '6MB'"):
+        tool = tools()
+        await reads(tool, "work_mem", 6 * MB)
+        reading = await tool.read("db", "work_mem")
+        assert (reading.value, reading.set_here) == (6 * MB, False)
+        assert "undoing a change resets to that" in reading.note
+        await tool.apply("db", "work_mem", 6 * MB, 8 * MB)
+        assert (await tool.apply("db", "work_mem", 8 * MB, None)).after == 6 * MB
+
+
+async def test_somebody_else_was_there(tools, admin):
+    """Where the value is another than was thought nothing is changed."""
+    admin.run("ALTER SYSTEM SET work_mem = '16MB'")
+    admin.run("SELECT pg_reload_conf()")
+    await reads(tools(), "work_mem", 16 * MB)
+    with pytest.raises(ConflictError, match="work_mem is 16777216, not 4194304"):
+        await tools().apply("db", "work_mem", 4 * MB, 8 * MB)
+
+
+REFUSED = [
+    ("work_mem", 4 * MB, "8MB", "must be a number"),
+    ("work_mem", 4 * MB, True, "must be a number"),
+    ("work_mem", 4 * MB, float("nan"), "must be a number"),
+    ("work_mem", 4 * MB, 1024, "must be at least"),
+    ("random_page_cost", 4.0, 0.5, "at least 1 and at most 4"),
+    ("jit", True, 0, "must be true or false"),
+    (
+        "work_mem",
+        4 * MB,
+        4096 * MB,
+        "work_mem is refused: shared_buffers 16.0 MB .* 40 connections .* over 85%",
+    ),
+]
+
+
+@pytest.mark.parametrize(("knob", "before", "after", "why"), REFUSED)
+async def test_what_is_refused(tools, admin, knob, before, after, why):
+    """A value that is none, or does not fit into memory, is refused with the reason or the sum."""
+    with pytest.raises(RefusedError, match=why):
+        await tools().apply("db", knob, before, after)
+    assert admin.value("SELECT count(*) FROM pg_settings WHERE sourcefile LIKE '%auto.conf'") == 0
+
+
+async def test_without_a_known_limit_memory_is_not_raised(tools, monkeypatch):
+    """Where nobody knows how much memory there is, a raise is refused and says what to set."""
+    monkeypatch.setattr(postgresql, "family_of", lambda _pid: 0)
+    monkeypatch.setattr("trimtab.engine.tools.room._is_here", lambda *_: False)
+    with pytest.raises(RefusedError, match=r"is unknown; set tools\.db\.memory_limit"):
+        await tools().apply("db", "work_mem", 4 * MB, 8 * MB)
+    assert (await tools(memory_limit=4096 * MB).apply("db", "work_mem", 4 * MB, 8 * MB)).after == 8 * MB
+
+
+@pytest.mark.parametrize("knob", NEVER)
+async def test_speed_that_costs_safety(tools, knob):
+    """What makes a crash lose data is refused by name."""
+    with pytest.raises(RefusedError, match=f"{knob} is never touched"):
+        await tools().apply("db", knob, True, False)
+
+
+@pytest.mark.parametrize(
+    "knob", ["shared_buffers", "statement_timeout", "archive_command", "x'; DROP TABLE y"]
+)
+async def test_other_settings_are_not_there(tools, knob):
+    """What is not in the allow-list can neither be read nor set."""
+    for call in (tools().read("db", knob), tools().apply("db", knob, None, 1)):
+        with pytest.raises(NotFoundError, match="has no knob"):
+            await call
+
+
+OVERRIDES = [
+    ("ALTER ROLE tester SET work_mem = '5MB'", "ALTER ROLE tester RESET work_mem", "ALTER ROLE"),
+    (
+        "ALTER DATABASE postgres SET work_mem = '5MB'",
+        "ALTER DATABASE postgres RESET work_mem",
+        "ALTER DATABASE",
+    ),
+]
+
+
+@pytest.mark.parametrize(("override", "reset", "words"), OVERRIDES)
+async def test_where_alter_system_would_not_reach(tools, admin, override, reset, words):
+    """A value of our role or database hides the server's: it is said, and nothing is done."""
+    admin.run(override)
+    try:
+        with pytest.raises(RefusedError, match=f"{words}: ALTER SYSTEM would not change it"):
+            await tools().apply("db", "work_mem", 5 * MB, 8 * MB)
+    finally:
+        admin.run(reset)
+
+
+async def test_a_reload_that_is_not_taken_up(tools, admin, monkeypatch):
+    """Where the configuration has a line that does not fit, the change is taken back and the reason told."""
+    monkeypatch.setattr(postgresql, "_RELOADED_S", 0.5)
+    with (
+        admin.line_in("config_file", last="this is no line"),
+        pytest.raises(ToolError, match="a reload did not take up random_page_cost, so it was taken back"),
+    ):
+        await tools().apply("db", "random_page_cost", 4.0, 2.0)
+    auto = admin.value("SELECT pg_read_file('postgresql.auto.conf')")
+    assert "random_page_cost" not in auto

@@ -1,0 +1,79 @@
+"""What the PostgreSQL tool can be told to do, and how a person would, on a real server."""
+
+import asyncio
+import shutil
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.postgresql_world import MB, as_role, reads
+from trimtab.engine.errors import NotFoundError
+from trimtab.engine.settings.tools_data import Sessions
+
+
+async def test_idle_in_transaction(tools, admin):
+    """The oldest named session that idles long enough is ended; younger and unnamed ones are not."""
+    rule = Sessions.model_construct(older_than=0.3, applications=("shop",), users=())
+    tool = tools(idle_in_transaction=rule)
+    assert [action.name for action in await tool.actions("db")] == [
+        "analyze",
+        "terminate_idle_in_transaction",
+    ]
+    with admin.other("shop") as named, admin.other("other") as unnamed:
+        for client in (named, unnamed):
+            client.execute("SELECT 1")
+        assert "nothing to do" in await tool.run("db", "terminate_idle_in_transaction", "k")
+        await asyncio.sleep(0.5)
+        told = await tool.run("db", "terminate_idle_in_transaction", "k")
+        assert told.startswith(f"terminated session {named.info.backend_pid} of tester (shop)")
+        unnamed.execute("SELECT 1")
+        with pytest.raises(psycopg.OperationalError):
+            named.execute("SELECT 1")
+        assert "nothing to do" in await tool.run("db", "terminate_idle_in_transaction", "k")
+
+
+async def test_a_long_query(tools, admin):
+    """The longest query of a named session is cancelled; the session goes on."""
+    rule = Sessions.model_construct(older_than=0.3, applications=("report",), users=())
+    tool = tools(long_query=rule)
+    with admin.other("report", autocommit=True) as client:
+        sleeping = asyncio.create_task(asyncio.to_thread(client.execute, "SELECT pg_sleep(20)"))
+        await asyncio.sleep(0.6)
+        assert (await tool.run("db", "cancel_long_query", "k")).startswith("cancelled session")
+        with pytest.raises(errors.QueryCanceled):
+            await sleeping
+        assert client.execute("SELECT 1").fetchone() == (1,)
+
+
+async def test_analyze(tools, admin, url, roles):
+    """Stale tables get fresh statistics; those of others are named; what takes too long is left."""
+    admin.run("CREATE TABLE stale AS SELECT generate_series(1, 1000) AS x")
+    admin.run("SELECT pg_stat_force_next_flush()")
+    try:
+        roles("less", ["CREATE ROLE less LOGIN"])
+        told = await tools(url=as_role(url, "less")).run("db", "analyze", "k")
+        assert told.startswith("0 of 1 stale tables have fresh statistics, 1 belong to others")
+        assert await tools().run("db", "analyze", "k") == "1 of 1 stale tables have fresh statistics"
+        assert admin.value("SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'stale'")
+        assert await tools().run("db", "analyze", "k") == "0 of 0 stale tables have fresh statistics"
+    finally:
+        admin.run("DROP TABLE stale")
+    with pytest.raises(NotFoundError, match="has no action 'vacuum_full'"):
+        await tools().run("db", "vacuum_full", "k")
+
+
+async def test_commands_for_people(tools, url):
+    """What a person would type does the same."""
+    psql = shutil.which("psql")
+    tool = tools()
+    line = tool.command("db", "work_mem", 8 * MB)
+    words = "-c 'ALTER SYSTEM SET work_mem = '\"'\"'8MB'\"'\"'' -c 'SELECT pg_reload_conf()'"
+    assert line == f"psql {url} {words}"
+    assert "RESET work_mem" in tool.command("db", "work_mem", None)
+    assert tool.command("db", "analyze", None) == f"psql {url} -c ANALYZE"
+    if psql is None:
+        pytest.skip("psql is not installed: apt-get install postgresql-client")
+    process = await asyncio.create_subprocess_shell(line, stdout=asyncio.subprocess.DEVNULL)
+    assert await process.wait() == 0
+    await reads(tool, "work_mem", 8 * MB)

@@ -1,0 +1,30 @@
+"""A Redis for each test of its tool."""
+
+import pytest
+
+from tests.redis_server import start_redis
+from trimtab.engine.settings.tools_data import RedisTool
+from trimtab.engine.tools.redis import Redis
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A Redis with 10 MB for keys."""
+    with start_redis(
+        tmp_path / "redis", "--maxmemory", "10mb", "--maxmemory-policy", "allkeys-lru"
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+async def tools():
+    """A function that makes the tool; closed at the end."""
+    made = []
+
+    def make(server, **given) -> Redis:
+        made.append(Redis("cache", RedisTool(**{"kind": "redis", "url": server.url, "timeout": 2, **given})))
+        return made[-1]
+
+    yield make
+    for tool in made:
+        await tool.close()

@@ -1,0 +1,93 @@
+"""A superuser beside the PostgreSQL tool, and waiting for what reloads bring."""
+
+import asyncio
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+
+MB = 2**20
+PASSWORD = "CHANGE-THIS-PASSWORD"
+"""As `grant` writes it."""
+
+
+class Admin:
+    """A superuser's session beside the tool."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.connection = psycopg.connect(url, autocommit=True)
+
+    def run(self, statement, *values):
+        """The rows of a statement."""
+        cursor = self.connection.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def value(self, statement, *values):
+        """The first value of the first row."""
+        return self.run(statement, *values)[0][0]
+
+    @contextmanager
+    def line_in(self, file: str, *, first: str = "", last: str = ""):
+        """A configuration file with a line more, reloaded; as it was afterwards."""
+        path = Path(self.value(f"SHOW {file}"))
+        text = path.read_text()
+        path.write_text(f"{first}\n{text}\n{last}\n")
+        self.run("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            path.write_text(text)
+            self.run("SELECT pg_reload_conf()")
+
+    def is_reset(self) -> bool:
+        """Whether a session that begins now knows nothing of ALTER SYSTEM any more."""
+        with psycopg.connect(self.url) as fresh:
+            found = fresh.execute(
+                "SELECT count(*) FROM pg_settings WHERE sourcefile ~ 'auto.conf$'"
+            ).fetchone()
+        return found == (0,)
+
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        """Let the server take TLS from its next reload on."""
+        folder = Path(self.value("SHOW data_directory"))
+        for file, name in ((certificate, "server.crt"), (key, "server.key")):
+            copy = folder / name
+            copy.write_bytes(file.read_bytes())
+            copy.chmod(0o600)
+            owner = folder.stat()
+            os.chown(copy, owner.st_uid, owner.st_gid)
+        self.run("ALTER SYSTEM SET ssl = on")
+        self.run("SELECT pg_reload_conf()")
+
+    def postmaster(self) -> int:
+        """Process id of the server."""
+        return int((Path(self.value("SHOW data_directory")) / "postmaster.pid").read_text().split()[0])
+
+    def other(self, application: str, **more) -> psycopg.Connection:
+        """Another client's session, in a transaction."""
+        return psycopg.connect(self.url, application_name=application, **more)
+
+
+async def until(check):
+    """Wait until `await check()` is true: sessions take a reload up each at its own time."""
+    async with asyncio.timeout(10):
+        while not await check():  # noqa: ASYNC110 - a server tells nobody that it has reloaded
+            await asyncio.sleep(0.02)
+
+
+async def reads(tool, knob, value):
+    """Wait until the tool reads that value."""
+
+    async def same():
+        return (await tool.read("db", knob)).value == value
+
+    await until(same)
+
+
+def as_role(url: str, role: str) -> str:
+    """The URL for another user."""
+    parts = urlsplit(url)
+    return f"postgresql://{role}@{parts.hostname}:{parts.port}{parts.path}"

@@ -1,0 +1,61 @@
+"""`trimtab grant`: the account that a tool needs."""
+
+import pytest
+import typer
+
+from trimtab.engine.commands.grant import grant
+from trimtab.engine.errors import NotFoundError, SettingsError
+
+
+def config(folder, text):
+    """A trimtab.yaml with that text."""
+    path = folder / "trimtab.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_prints_the_account_of_a_configured_tool(tmp_path, capsys):
+    """The user, database and keys of the settings stand in what it prints, and no password of theirs."""
+    path = config(tmp_path, """
+tools:
+  cache-1: {kind: redis, username: bob, password: hunter2,
+            warm: {url: "http://h/{key}", key: "item:{key}", keys: [a]}}
+  db: {kind: postgresql, url: "postgresql://h/shop", username: alice, long_query: {users: [report]}}
+""")  # fmt: skip
+    grant("cache-1", path)
+    said = capsys.readouterr().out
+    assert "ACL SETUSER bob on '>CHANGE-THIS-PASSWORD'" in said
+    assert "+exists '~item:*'" in said
+    assert "hunter2" not in said
+    grant("db", path)
+    said = capsys.readouterr().out
+    assert "CREATE ROLE alice LOGIN PASSWORD 'CHANGE-THIS-PASSWORD';" in said
+    assert 'GRANT CONNECT ON DATABASE "shop" TO alice;' in said
+    assert "GRANT pg_signal_backend TO alice;" in said
+
+
+def test_a_kind_needs_no_settings(tmp_path, capsys):
+    """A kind that is not configured is printed with its defaults."""
+    grant("postgresql", config(tmp_path, ""))
+    said = capsys.readouterr().out
+    assert "CREATE ROLE trimtab LOGIN" in said
+    assert "pg_signal_backend" not in said
+
+
+def test_what_is_not_there(tmp_path):
+    """A name that is no tool says which there are; settings that are wrong say so."""
+    with pytest.raises(NotFoundError, match="no tool is called 'x'; there are: cache-1, postgresql, redis"):
+        grant("x", config(tmp_path, "tools: {cache-1: {kind: redis}}"))
+    with pytest.raises(SettingsError):
+        grant("x", config(tmp_path, "tools: {cache-1: {kind: nothing}}"))
+
+
+def test_it_is_a_command(tmp_path):
+    """The function makes a command line as the others do."""
+    from typer.testing import CliRunner
+
+    app = typer.Typer()
+    app.command()(grant)
+    done = CliRunner().invoke(app, ["redis", "--config", str(config(tmp_path, ""))])
+    assert done.exit_code == 0
+    assert "ACL SETUSER trimtab" in done.output
