@@ -126,3 +126,10 @@ class PlainScorer:
     def learning_ticks(self) -> Ints:
         """Samples that are still needed."""
         return np.maximum(40 - self.arrays.values["seen"], 0)
+
+    def doubt_past(self) -> Ints:
+        """Those that are elsewhere since this tick; they are accepted a minute later."""
+        elsewhere = self.arrays.values["elsewhere"]
+        first = np.flatnonzero(elsewhere == 1)
+        elsewhere[first] = self.deadline - 12
+        return first

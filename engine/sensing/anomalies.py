@@ -33,11 +33,13 @@ WORTH_TELLING = 1.1
 def anomaly_id(key: SeriesKey, start: int, what: str) -> str:
     """A ULID of the start; the same anomaly has the same id whenever it is found again.
 
+    A ULID knows no time before 1970: what began earlier is listed as if it had begun then.
+
     >>> anomaly_id(SeriesKey.of("host", "load1"), 1_500_000_000, "score")
     '00000001EW8GRN95QDEJKXPRJQ'
     """
     tail = hashlib.blake2b(f"{key.id}\0{start}\0{what}".encode(), digest_size=10).digest()
-    return str(ULID((start // 1_000_000).to_bytes(6, "big") + tail))
+    return str(ULID(max(start // 1_000_000, 0).to_bytes(6, "big") + tail))
 
 
 @dataclass(slots=True)
@@ -181,10 +183,12 @@ class Anomalies:
         size, until = self.table.size, self._unarmed.values["until"]
         heard = np.full(self.alarms.n_series, np.nan)
         heard[:size] = scores.anomaly_score
+        deaf = until > 0
         usual = (heard <= 1.0) | (until <= scores.time)
-        usual[:size] |= shifted
         until[usual] = 0
-        heard[(until > 0) & ~self._mark(self.open, len(heard))] = np.nan
+        deaf &= until > 0
+        until[:size][shifted] = 0
+        heard[deaf & ~self._mark(self.open, len(heard))] = np.nan
         opened, closed = self.alarms.step(heard, scores.time)
         for slot in opened.tolist():
             self.open[slot] = Event(slot, scores.time, Direction.ABOVE, scores.time, -math.inf)

@@ -18,8 +18,6 @@ class _OverHttp(ToolSettings, Credentialed):
     """One server, at one URL."""
 
     url: str
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
-    headers_file: dict[str, Path] = Field(default_factory=dict)
     tls: Tls = Tls()
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ import structlog
 from trimtab.engine.errors import SourceError
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Prometheus
-from trimtab.engine.sources.prometheus_client import Credentials, LiveClient, check_address
+from trimtab.engine.sources.prometheus_client import Credentials, LiveClient
 from trimtab.engine.sources.prometheus_discovery import Found, Recorded, Scrapes, discover, duration_s
 from trimtab.engine.sources.prometheus_history import HistoryReader
 from trimtab.engine.sources.prometheus_names import make_plan, parse_selector
@@ -84,12 +84,13 @@ class PrometheusSource:
     def _open_library(self) -> AbstractContextManager[Recorded]:
         from trimtab.engine.sources.prometheus_library import Library
 
-        return Library(self._settings, self._credentials, max(_DISCOVERY_TIMEOUT_S, self._settings.timeout))
+        timeout_s = max(_DISCOVERY_TIMEOUT_S, self._settings.timeout)
+        return Library(self._settings, self._credentials, timeout_s, self._client.route)
 
     async def open(self) -> None:
         """Find what there is. Raises SourceError where the server does not answer whole, or has nothing."""
         self._client.prepare()
-        await check_address(self._client.server)
+        await self._client.route.found()
         found = await asyncio.to_thread(self._discover)
         if self._settings.interval is None:
             self.interval_s = found.scrapes.common_s or await self._configured_interval_s()

@@ -161,6 +161,39 @@ def test_history_in_parts_equals_history_at_once():
     np.testing.assert_allclose(a.scores.anomaly_score, b.scores.anomaly_score, rtol=1e-12)
 
 
+def test_a_history_that_does_not_fit_is_no_event():
+    """A series that is elsewhere right after its history is learnt anew, without an anomaly."""
+    w = World(A, B)
+    w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
+    first = w.run(1, a=40.0)
+    assert first.scores.anomaly_score[0] > 1
+    w.run(40, a=40.0)
+    assert w.anomalies() == []
+    assert w.run(30, a=40.0).scores.anomaly_score[0] < 1
+    w.run(6, a=80.0)
+    assert [a.series_id for a in w.anomalies()] == [A.id]
+
+
+def test_what_begins_later_than_the_seam_is_an_event():
+    """A series that was usual after its history opens an anomaly like any other."""
+    w = World(A, B)
+    w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
+    w.run(10)
+    w.run(3, a=40.0)
+    assert [a.series_id for a in w.anomalies()] == [A.id]
+
+
+def test_the_seam_goes_on_after_a_restart():
+    """Of state taken right after the history, a history that does not fit is no event either."""
+    w = World(A)
+    w.senses.warm(history((A,), 2000, INTERVAL_S, coarse=False))
+    senses = Senses("k", INTERVAL_S, same_but_pod)
+    senses.restore(*w.senses.state())
+    again = World(A, senses=senses)
+    again.run(20, a=40.0)
+    assert again.anomalies() == []
+
+
 def test_state_goes_on_where_it_was():
     """Restored state gives the same scores, slots and anomalies as one that never stopped (P4)."""
     w = World(A, B, C)

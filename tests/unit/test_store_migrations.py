@@ -20,10 +20,11 @@ from trimtab.engine.store import database, open_store, tables
 from trimtab.engine.store.database import REVISIONS
 
 NOW = FakeClock().now
-SECOND_REVISION = """
+NEXT = f"{int(REVISIONS[-1]) + 1:04}"
+NEXT_REVISION = """
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{next}", "{newest}"
 def upgrade():
     op.add_column("anomalies", sa.Column("extra", sa.Text))
     if {fails}:
@@ -38,7 +39,7 @@ def _scripts(folder):
 
 
 @pytest.fixture
-def program_with_two(tmp_path, monkeypatch):
+def program_with_more(tmp_path, monkeypatch):
     """A program that knows one more revision; call it with whether that one fails."""
     own = database.Path(database.__file__).parent / "migrations"
 
@@ -46,11 +47,12 @@ def program_with_two(tmp_path, monkeypatch):
         folder = tmp_path / "program" / "migrations"
         (folder / "versions").mkdir(parents=True, exist_ok=True)
         (folder / "env.py").write_text((own / "env.py").read_text())
-        first = own / "versions" / "r0001_events.py"
-        (folder / "versions" / first.name).write_text(first.read_text())
-        (folder / "versions" / "r0002.py").write_text(SECOND_REVISION.format(fails=fails))
+        for known in (own / "versions").glob("r*.py"):
+            (folder / "versions" / known.name).write_text(known.read_text())
+        further = NEXT_REVISION.format(fails=fails, next=NEXT, newest=REVISIONS[-1])
+        (folder / "versions" / "further.py").write_text(further)
         monkeypatch.setattr(database, "MIGRATIONS", folder)
-        monkeypatch.setattr(database, "REVISIONS", ("0001", "0002"))
+        monkeypatch.setattr(database, "REVISIONS", (*REVISIONS, NEXT))
 
     return make
 
@@ -86,29 +88,29 @@ def test_a_start_at_the_newest_revision_needs_no_alembic(data, monkeypatch):
     assert "alembic" not in sys.modules
 
 
-def test_a_migration_backs_up_first_and_says_where(data, program_with_two):
+def test_a_migration_backs_up_first_and_says_where(data, program_with_more):
     """The copy is whole, holds the old tables, and the rows are in both."""
-    program_with_two(fails=False)
+    program_with_more(fails=False)
     with capture_logs() as said:
         store = open_store(data, NOW)
     assert store.anomaly(ulid(1)).series == str(CPU)
     store.close()
     (backup,) = data.glob("*.backup")
-    assert backup.name == "trimtab.db.0001.2026-01-01T000000000Z.backup"
+    assert backup.name == f"trimtab.db.{REVISIONS[-1]}.2026-01-01T000000000Z.backup"
     assert [line.get("backup") for line in said] == [None, str(backup)]
     with closing(sqlite3.connect(backup)) as raw:
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert raw.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert raw.execute("SELECT version_num FROM alembic_version").fetchone() == (REVISIONS[-1],)
         assert raw.execute("SELECT id FROM anomalies").fetchall() == [(ulid(1),)]
     with closing(sqlite3.connect(data / "trimtab.db")) as raw:
-        assert raw.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
+        assert raw.execute("SELECT version_num FROM alembic_version").fetchone() == (NEXT,)
         assert raw.execute("SELECT extra FROM anomalies").fetchall() == [(None,)]
     assert sorted(path.name for path in data.iterdir() if "tmp" in path.name or "-wal" in path.name) == []
 
 
-def test_a_migration_that_fails_changes_nothing(data, program_with_two, monkeypatch):
+def test_a_migration_that_fails_changes_nothing(data, program_with_more, monkeypatch):
     """The tables are as before, and the old program goes on with them."""
-    program_with_two(fails=True)
+    program_with_more(fails=True)
     with pytest.raises(StoreError, match="disk I/O error"):
         open_store(data, NOW)
     monkeypatch.undo()
@@ -122,6 +124,8 @@ def test_an_older_program_refuses_newer_tables_and_touches_nothing(data):
     with closing(sqlite3.connect(data / "trimtab.db")) as raw, raw:
         raw.execute("UPDATE alembic_version SET version_num = '0099'")
     before = {path.name: path.read_bytes() for path in data.iterdir()}
-    with pytest.raises(NewerStateError, match=r"newer Trimtab .tables 0099, this program knows up to 0001"):
+    with pytest.raises(
+        NewerStateError, match=rf"newer Trimtab .tables 0099, this program knows up to {REVISIONS[-1]}"
+    ):
         open_store(data, NOW)
     assert {path.name: path.read_bytes() for path in data.iterdir()} == before
