@@ -14,15 +14,12 @@ from trimtab.engine.errors import SettingsError, ToolError, ToolUncertainError
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools_service import HttpServiceTool, WebhookTool
 from trimtab.engine.tls import tls_context
+from trimtab.engine.tools.faults import DeniedError
 
 MAX_BODY_BYTES = 4 * 2**20
 _EXCERPT = 300
 Trace = Callable[[str, dict[str, Any]], Awaitable[None]]
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "trimtab"}
-
-
-class DeniedError(ToolError):
-    """The server answers, but not to us."""
 
 
 @dataclass(frozen=True, slots=True)

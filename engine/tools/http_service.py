@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.settings.tools_service import HttpServiceTool
-from trimtab.engine.tools.http_client import DeniedError, HttpClient, Reply
+from trimtab.engine.tools.faults import DeniedError
+from trimtab.engine.tools.http_client import HttpClient, Reply
 from trimtab.engine.tools.http_service_forms import KnobForm, ServiceForm, figures
 from trimtab.engine.types import Applied, Knob, KnobReading, ToolAction, ToolState, ToolStatus, Value
 

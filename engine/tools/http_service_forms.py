@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, 
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Risk, ToolAction, Value
 
 MAX_SAMPLES = 5_000
-_KINDS = {KnobType.INT: int, KnobType.FLOAT: (int, float), KnobType.BOOL: bool, KnobType.CHOICE: str}
+_KINDS: dict[KnobType, tuple[type, ...]] = {
+    KnobType.INT: (int,), KnobType.FLOAT: (int, float), KnobType.BOOL: (bool,), KnobType.CHOICE: (str,),
+}  # fmt: skip
 
 
 class KnobForm(BaseModel):
