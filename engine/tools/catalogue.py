@@ -14,8 +14,12 @@ from trimtab.engine.settings.tools import ToolSettings
 GROUP = "trimtab.tools"
 
 TOOLS = {
+    "http_service": "trimtab.engine.tools.http_service:HttpService",
+    "pm2": "trimtab.engine.tools.pm2:Pm2",
     "postgresql": "trimtab.engine.tools.postgresql:Postgresql",
+    "process": "trimtab.engine.tools.process:Process",
     "redis": "trimtab.engine.tools.redis:Redis",
+    "webhook": "trimtab.engine.tools.webhook:Webhook",
 }
 
 

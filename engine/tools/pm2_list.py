@@ -1,0 +1,156 @@
+"""What `pm2 jlist` prints, read strictly, and whether a PM2 is there to be asked."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from trimtab.engine.errors import ToolError
+
+CONNECT_S = 2.0
+
+
+class _Environ(BaseModel):
+    status: str
+    exec_mode: str
+    restart_time: int = 0
+    unstable_restarts: int = 0
+    pm_uptime: int | None = None
+    max_memory_restart: int | None = None
+    version: str = Field("", alias="_pm2_version")
+
+
+class _Monit(BaseModel):
+    memory: float
+    cpu: float
+
+
+class _Row(BaseModel):
+    name: str
+    pid: int | None = None
+    pm2_env: _Environ
+    monit: _Monit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One process of an application.
+
+    started_ms   : since 1970
+    memory_bytes : resident; None where it is not online, as cpu_ratio (1 = one core)
+    limit_bytes  : PM2 reloads it above; None = no limit
+    """
+
+    pid: int
+    online: bool
+    restarts: int
+    unstable_restarts: int
+    started_ms: int | None
+    memory_bytes: float | None
+    cpu_ratio: float | None
+    limit_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The instances of one name."""
+
+    name: str
+    cluster: bool
+    version: str
+    instances: tuple[Instance, ...]
+
+    @property
+    def online(self) -> int:
+        """How many run."""
+        return sum(instance.online for instance in self.instances)
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Of those that run."""
+        return frozenset(instance.pid for instance in self.instances if instance.online)
+
+    @property
+    def largest_bytes(self) -> float:
+        """Memory of the largest; 0 where none runs."""
+        return max((i.memory_bytes for i in self.instances if i.memory_bytes is not None), default=0.0)
+
+    def figures(self, now: int) -> dict[str, float]:
+        """By name; what is not known, because nothing runs, is not there. now : ns."""
+        memory = [i.memory_bytes for i in self.instances if i.memory_bytes is not None]
+        cpu = [i.cpu_ratio for i in self.instances if i.cpu_ratio is not None]
+        started = [i.started_ms for i in self.instances if i.online and i.started_ms is not None]
+        limits = [i.limit_bytes for i in self.instances if i.limit_bytes is not None]
+        found: dict[str, float] = {
+            "pm2_instances": len(self.instances),
+            "pm2_instances_online": self.online,
+            "pm2_restarts_total": sum(i.restarts for i in self.instances),
+            "pm2_unstable_restarts_total": sum(i.unstable_restarts for i in self.instances),
+        }
+        if memory:
+            found |= {"pm2_memory_bytes": sum(memory), "pm2_memory_largest_bytes": max(memory)}
+        if cpu:
+            found["pm2_cpu_ratio"] = sum(cpu)
+        if started:
+            found["pm2_uptime_seconds"] = max(0.0, now / 1e9 - max(started) / 1e3)
+        if limits:
+            found["pm2_memory_limit_bytes"] = min(limits)
+        return found
+
+
+def applications(printed: str, name: str) -> dict[str, Application]:
+    r"""Applications by name. PM2 prints warnings before its list, which is the last line. Raises ToolError.
+
+    >>> applications("[PM2][WARN] old\\n[]", "pm2")
+    {}
+    """
+    lines = [line for line in printed.splitlines() if line.startswith("[") and line.endswith("]")]
+    try:
+        rows = _ROWS.validate_python(orjson.loads(lines[-1]))
+    except (IndexError, ValueError) as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "it"
+        raise ToolError(
+            f"{name}: pm2 jlist gives no list of applications ({where}); which version is it?"
+        ) from None
+    found: dict[str, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row.name, []).append(row)
+    return {name: _application(name, of_it) for name, of_it in found.items()}
+
+
+_ROWS = TypeAdapter(list[_Row])
+
+
+def _application(name: str, rows: list[_Row]) -> Application:
+    cluster = all(row.pm2_env.exec_mode == "cluster_mode" for row in rows)
+    return Application(name, cluster, rows[0].pm2_env.version, tuple(map(_instance, rows)))
+
+
+def _instance(row: _Row) -> Instance:
+    env = row.pm2_env
+    online = env.status == "online" and bool(row.pid)
+    monit = row.monit if online else None
+    # PM2 says 0 until it has looked at a process for the first time.
+    memory = monit.memory if monit is not None and monit.memory > 0 else None
+    return Instance(
+        row.pid or 0, online, env.restart_time, env.unstable_restarts, env.pm_uptime, memory,
+        monit.cpu / 100 if monit is not None and memory is not None else None, env.max_memory_restart or None,
+    )  # fmt: skip
+
+
+def connect(path: Path, name: str) -> None:
+    """See that a daemon listens there. Blocks. Raises ToolError, PermissionError."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(CONNECT_S)
+        try:
+            probe.connect(str(path))
+        except PermissionError:
+            raise
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise ToolError(
+                f"{name}: no PM2 runs at {path.parent} ({why}); start your applications with pm2, or set "
+                f"tools.{name}.home"
+            ) from error

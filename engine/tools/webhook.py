@@ -1,0 +1,171 @@
+"""Actions that are a signed POST to somebody's receiver, by the Standard Webhooks specification.
+
+webhook-id         the idempotency key: a receiver that has seen it does nothing new
+webhook-timestamp  seconds since 1970; a receiver refuses what is minutes old
+webhook-signature  v1,BASE64 of HMAC-SHA256(secret, "ID.TIMESTAMP.BODY")
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from trimtab.engine.addresses import Pinned, Target
+from trimtab.engine.errors import NotFoundError, RefusedError, SettingsError, ToolError
+from trimtab.engine.settings.tools_service import WebhookTool
+from trimtab.engine.tools.http_client import HttpClient
+from trimtab.engine.types import Applied, Knob, KnobReading, ToolAction, ToolState, ToolStatus, Value
+
+TOTAL_S = 10.0
+_SHORTEST_SECRET = 24
+_LONGEST_RESULT = 300
+
+
+def signature(secret: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
+    """The header webhook-signature.
+
+    >>> signature(b"secret of at least 24 characters", "msg_1", 1_700_000_000, b"{}")
+    'v1,...='
+    """
+    signed = f"{message_id}.{timestamp_s}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+
+
+def secret_bytes(text: str) -> bytes:
+    """The key itself: what stands behind `whsec_` is base64, everything else is taken as it is.
+
+    >>> secret_bytes("whsec_c2VjcmV0"), secret_bytes("plain")
+    (b'secret', b'plain')
+    """
+    encoded = text.removeprefix("whsec_")
+    return text.encode() if encoded == text else base64.b64decode(encoded, validate=True)
+
+
+class Webhook:
+    """One receiver. It has no knobs and shows no figures; its targets are names that it knows.
+
+    now : nanoseconds UTC
+    """
+
+    def __init__(self, name: str, settings: WebhookTool, now: Callable[[], int] = time.time_ns) -> None:
+        self.name = name
+        self.targets: Sequence[str] = settings.targets_of(name)
+        self.trial = settings.trial
+        self._settings = settings
+        self._now = now
+        self._client = HttpClient(name, settings)
+
+    async def status(self) -> ToolStatus:
+        """Whether it takes connections: nothing can be asked of it without an effect. Raises nothing."""
+        target = Target.of(f"tools.{self.name}.url", self._settings.url)
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await asyncio.to_thread(self._secret)
+                address = await Pinned(target.host, target.port).found()
+                _, writer = await asyncio.open_connection(address, target.port)
+                writer.close()
+        except (OSError, TimeoutError, SettingsError, ToolError) as error:
+            why = str(error) or type(error).__name__
+            return ToolStatus(ToolState.UNREACHABLE, f"{target.host_header} cannot be used: {why}")
+        return ToolStatus(ToolState.UP, f"{target.host_header} takes connections; it was told nothing")
+
+    async def metrics(self, target: str) -> Mapping[str, float]:
+        """None."""
+        self._known(target)
+        return {}
+
+    async def knobs(self, target: str) -> tuple[Knob, ...]:
+        """None."""
+        self._known(target)
+        return ()
+
+    async def read(self, target: str, knob: str) -> KnobReading:  # noqa: ARG002 - the port gives the target
+        """Raises NotFoundError: it has no knobs."""
+        raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
+
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:  # noqa: ARG002 - as above
+        """Raises NotFoundError: it has no knobs."""
+        raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
+
+    async def actions(self, target: str) -> tuple[ToolAction, ...]:
+        """Those of the settings."""
+        self._known(target)
+        return tuple(
+            ToolAction(name, about.help, about.risk, about.reduces, about.idempotent)
+            for name, about in self._settings.actions.items()
+        )
+
+    async def run(self, target: str, action: str, key: str) -> str:
+        """Tell it, once, within TOTAL_S. Raises NotFoundError, RefusedError, ToolError."""
+        if target not in self.targets:
+            raise RefusedError(f"{target!r} is not one of tools.{self.name}.targets; nothing was done")
+        self._find(action)
+        body = self._body(target, action, key)
+        try:
+            secret = await asyncio.to_thread(self._secret)
+        except OSError as error:
+            raise ToolError(f"tools.{self.name}.secret_file cannot be read: {error.strerror}") from error
+        seconds = self._now() // 1_000_000_000
+        headers = {
+            "Content-Type": "application/json", "Idempotency-Key": key, "webhook-id": key,
+            "webhook-timestamp": str(seconds), "webhook-signature": signature(secret, key, seconds, body),
+        }  # fmt: skip
+        reply = await self._client.ask(
+            "POST", None, limit_s=TOTAL_S, body=body, headers=headers, changes=True
+        )
+        self._client.check("POST", None, reply, changes=True)
+        return f"taken (HTTP {reply.status}) {reply.said()}".strip()[:_LONGEST_RESULT]
+
+    def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - the port gives a value
+        """A curl line; the receiver wants a signature in place of SIGNATURE."""
+        body = shlex.quote(self._body(target, subject, "by-hand-1").decode())
+        return (
+            f"curl -X POST -H 'Content-Type: application/json' -H 'webhook-id: by-hand-1' "
+            f'-H "webhook-timestamp: $(date +%s)" -H "webhook-signature: $SIGNATURE" -d {body} '
+            f"{shlex.quote(self._settings.url)}"
+        )
+
+    def grant(self) -> str:
+        """A secret that the receiver shares."""
+        return (
+            '(umask 077; printf "whsec_%s" "$(openssl rand -base64 32)" > trimtab.secret)\n'
+            f"# in trimtab.yaml: tools.{self.name}.secret_file: trimtab.secret, as the receiver has\n"
+        )
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._client.close()
+
+    def _body(self, target: str, action: str, key: str) -> bytes:
+        return orjson.dumps({"tool": self.name, "target": target, "action": action, "key": key})
+
+    def _secret(self) -> bytes:
+        """Read anew each time: secrets are rotated. Raises OSError, ToolError."""
+        given, file = self._settings.secret, self._settings.secret_file
+        text = given.get_secret_value() if given is not None else ""
+        if file is not None:
+            text = file.expanduser().read_text("utf-8", errors="replace").strip()
+        try:
+            found = secret_bytes(text)
+        except ValueError:
+            found = b""
+        if len(found) < _SHORTEST_SECRET:
+            raise ToolError(
+                f"tools.{self.name}.secret has {len(found)} usable bytes, wanted {_SHORTEST_SECRET} or more: "
+                "plain text, or whsec_ and base64"
+            )
+        return found
+
+    def _find(self, action: str) -> None:
+        if action not in self._settings.actions:
+            known = ", ".join(self._settings.actions)
+            raise NotFoundError(f"{self.name} has no action {action!r}; it has {known}")
+
+    def _known(self, target: str) -> None:
+        if target not in self.targets:
+            raise NotFoundError(f"{self.name} has no target {target!r}; it has {', '.join(self.targets)}")

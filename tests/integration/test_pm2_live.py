@@ -1,0 +1,160 @@
+"""The tool over a real PM2, with a service of two instances under load."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.pm2 import Load, install_pm2, running_pm2
+from tests.servers import free_port
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
+from trimtab.engine.settings.tools_service import Pm2Tool
+from trimtab.engine.tools.pm2 import Pm2
+from trimtab.engine.types import Lasts, ToolState
+
+MB = 2**20
+
+
+@pytest.fixture(scope="session")
+def pm2_command(tmp_path_factory):
+    """PM2 itself, installed once."""
+    return install_pm2(tmp_path_factory.mktemp("pm2"))
+
+
+@pytest.fixture(scope="module")
+def server(pm2_command):
+    """A PM2 with `web` in cluster mode, two instances, and `single` in fork mode, which serves nothing."""
+    with (
+        tempfile.TemporaryDirectory(prefix="pm2-") as short,
+        running_pm2(pm2_command, Path(short) / "h") as made,
+    ):
+        made.start("web", "-i", "2")
+        made.pm2("start", "sleep", "--name", "single", "--interpreter", "none", "--", "600")
+        yield made
+
+
+def tool(server, **settings):
+    """The tool over that PM2."""
+    given = {"targets": ("web", "single", "gone", "leaky"), "max_instances": 3, "timeout": 9.0, **settings}
+    return Pm2("pm2", Pm2Tool(kind="pm2", command=(server.command,), home=server.home, **given))
+
+
+async def test_what_is_seen(server):
+    """Version, instances and their figures come from PM2; an application that it does not know is told."""
+    made = tool(server)
+    status = await made.status()
+    assert status.state is ToolState.UP
+    assert int(status.version.partition(".")[0]) >= 5
+    assert (
+        status.detail
+        == "web: 2 of 2 online; single: 1 of 1 online; gone is not known to PM2; leaky is not known to PM2"
+    )
+    seen = await made.metrics("web")
+    assert (seen["pm2_instances"], seen["pm2_instances_online"]) == (2, 2)
+    assert 20e6 < seen["pm2_memory_largest_bytes"] < seen["pm2_memory_bytes"] < 1e9
+    assert 0 <= seen["pm2_uptime_seconds"] < 300
+    assert "pm2_memory_limit_bytes" not in seen
+    with pytest.raises(NotFoundError, match="PM2 knows no application 'gone'; it has"):
+        await made.metrics("gone")
+
+
+async def test_reloads_lose_no_request(server):
+    """Five reloads under load replace both instances each time, and no request is lost."""
+    made = tool(server)
+    with Load(server.port) as load:
+        for _ in range(5):
+            said = await made.run("web", "reload", "key")
+            assert said.startswith("reload of web: 2 instances, pids ")
+    print(f"5 reloads, {load.answered} requests answered, {len(load.lost)} lost, {len(load.pids)} processes")
+    assert load.lost == []
+    assert load.answered > 100
+    assert len(load.pids) >= 8
+
+
+async def test_scaling_loses_no_request(server):
+    """One more and one less under load: compared, set, read back, and no request is lost."""
+    made = tool(server)
+    with Load(server.port) as load:
+        assert (await made.apply("web", "instances", 2, 3)).lasts is Lasts.UNTIL_RESTART
+        assert (await made.read("web", "instances")).value == 3
+        assert (await made.apply("web", "instances", 3, 2)).after == 2
+    assert load.lost == []
+    assert load.answered > 20
+    assert (await made.metrics("web"))["pm2_instances_online"] == 2
+
+
+async def test_a_memory_limit_and_its_undoing(server):
+    """A limit is set by a graceful reload; where there was none before, undoing removes it."""
+    made = tool(server)
+    before = await made.read("web", "max_memory_restart")
+    assert (before.value, before.set_here) == (None, False)
+    with Load(server.port) as load:
+        done = await made.apply("web", "max_memory_restart", None, 400 * MB)
+        assert (done.after, "pm2 save" in done.permanent) == (400 * MB, True)
+        assert (await made.metrics("web"))["pm2_memory_limit_bytes"] == 400 * MB
+        assert (await made.apply("web", "max_memory_restart", 400 * MB, None)).after is None
+    assert load.lost == []
+    assert not (await made.read("web", "max_memory_restart")).set_here
+
+
+@pytest.mark.parametrize(
+    ("target", "knob", "before", "after", "error", "told"),
+    [
+        ("web", "instances", 5, 3, ConflictError, "is 2 now, not 5; nothing was changed"),
+        ("web", "instances", 2, 4, RefusedError, "instances of web is 1 to 3, not 4"),
+        ("web", "instances", 2, 0, RefusedError, "is 1 to 3, not 0"),
+        ("web", "instances", 2, None, RefusedError, "a whole number, not None"),
+        ("web", "instances", 2, True, RefusedError, "a whole number, not True"),
+        ("web", "max_memory_restart", None, 33 * MB, RefusedError, "PM2 would restart it at once"),
+        ("web", "max_memory_restart", None, 2**60, RefusedError, "is 33554432 to"),
+        ("web", "watch", None, 1, NotFoundError, "has no knob 'watch'"),
+        ("single", "instances", 1, 2, NotFoundError, "those of cluster mode have instances"),
+        ("other", "instances", 1, 2, RefusedError, "not one of tools.pm2.targets"),
+    ],
+)
+async def test_what_is_refused(server, target, knob, before, after, error, told):
+    """Another value than was thought, out of bounds, a limit under what is in use: nothing is changed."""
+    with pytest.raises(error, match=told):
+        await tool(server).apply(target, knob, before, after)
+
+
+async def test_knobs_and_actions_by_mode(server):
+    """Fork mode has no instances to scale, and its reload may leave a gap."""
+    made = tool(server)
+    assert [knob.name for knob in await made.knobs("web")] == ["instances", "max_memory_restart"]
+    (single,) = await made.knobs("single")
+    assert (single.name, single.restart_needed) == ("max_memory_restart", True)
+    reload, restart = await made.actions("single")
+    assert (reload.risk, restart.name) == (restart.risk, "restart")
+    with pytest.raises(NotFoundError, match="no action 'delete'"):
+        await made.run("web", "delete", "k")
+
+
+async def test_a_restart(server):
+    """Restart replaces the process."""
+    said = await tool(server).run("single", "restart", "k")
+    assert said.startswith("restart of single: 1 instances, pids ")
+
+
+async def test_a_python_service_reloads_without_a_gap(server):
+    """Two Python processes on one port, which say when they are ready and drain at the end, lose nothing."""
+    port, root = free_port(), Path(__file__).parents[2]
+    app = {
+        "name": "leaky", "script": sys.executable, "interpreter": "none", "cwd": str(root), "instances": 2,
+        "args": ["-m", "tests.leaky_service", "--port", str(port), "--database-ms", "1"],
+        "exec_mode": "fork", "wait_ready": True, "listen_timeout": 20_000, "kill_timeout": 5_000,
+    }  # fmt: skip
+    ecosystem = server.home / "ecosystem.config.cjs"
+    ecosystem.write_text(f"module.exports = {json.dumps({'apps': [app]})}")
+    server.pm2("start", str(ecosystem))
+    made = tool(server)
+    with Load(port, "/items/3") as load:
+        for _ in range(2):
+            await made.run("leaky", "reload", "key")
+    print(f"2 reloads, {load.answered} requests answered, {len(load.lost)} lost, {len(load.pids)} processes")
+    assert load.lost == []
+    assert load.answered > 100
+    assert len(load.pids) >= 4
+    server.pm2("delete", "leaky")

@@ -1,0 +1,174 @@
+"""The tool over PM2 where PM2 is away, slow, or says what cannot be read."""
+
+import errno
+import json
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from trimtab.engine.errors import ToolError, ToolUncertainError
+from trimtab.engine.settings.tools_service import Pm2Tool
+from trimtab.engine.tools import pm2
+from trimtab.engine.tools.pm2 import Pm2
+from trimtab.engine.tools.pm2_list import applications
+from trimtab.engine.types import ToolState
+
+
+def row(pid=10, status="online", memory=50e6, cpu=12.5, name="web", **env):
+    """One line of `pm2 jlist`."""
+    about = {"status": status, "exec_mode": "cluster_mode", "restart_time": 2, "pm_uptime": 1_000_000, **env}
+    secret = {"env": {"DB_PASSWORD": "hunter2"}}
+    return {"pid": pid, "name": name, "pm2_env": about | secret, "monit": {"memory": memory, "cpu": cpu}}
+
+
+@pytest.fixture
+def home():
+    """A PM2_HOME with a socket that takes connections, as a daemon's."""
+    with tempfile.TemporaryDirectory(prefix="pm2-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/rpc.sock")
+        listener.listen()
+        yield Path(folder)
+
+
+def tool(home, code, **settings):
+    """The tool over a program that stands for pm2: a piece of Python."""
+    given = {"targets": ("web",), **settings}
+    return Pm2(
+        "pm2",
+        Pm2Tool(kind="pm2", command=(sys.executable, "-c", code), home=home, **given),
+        lambda: 10**12 * 2,
+    )
+
+
+def prints(text):
+    """A program that prints this."""
+    return f"print({text!r})"
+
+
+async def test_without_a_daemon_none_is_started(tmp_path):
+    """Where no PM2 runs it is not asked, because asking would start one."""
+    marker = tmp_path / "asked"
+    made = tool(tmp_path, f"open({str(marker)!r}, 'w')")
+    status = await made.status()
+    assert status.state is ToolState.UNREACHABLE
+    assert f"no PM2 runs at {tmp_path}" in status.detail
+    assert "tools.pm2.home" in status.detail
+    assert not marker.exists()
+
+
+async def test_a_daemon_of_another_user(home, monkeypatch):
+    """A socket that this user may not use is denied, and told what to do."""
+
+    def refuse(path, _):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(pm2, "connect", refuse)  # root may use any socket
+    status = await tool(home, prints("[]")).status()
+    assert (status.state, "as the user that PM2 runs as" in status.detail) == (ToolState.DENIED, True)
+    with pytest.raises(ToolError, match="Permission denied; run as the user of PM2"):
+        await tool(home, prints("[]")).metrics("web")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (prints(""), "gives no list"),
+        (prints("[PM2] Done"), "gives no list"),
+        (prints("[{]"), "gives no list"),
+        (prints(json.dumps([row()])[:-20]), "gives no list"),  # cut off
+        (prints('[{"name": "web"}]'), r"0\.pm2_env"),
+        (prints(json.dumps([row(pm_uptime="soon")])), r"0\.pm2_env\.pm_uptime"),
+        ("import sys; sys.exit(1)", "pm2 jlist ended with 1"),
+        ("import threading; threading.Event().wait(20)", r"did not end within 0\.5 s"),
+    ],
+)
+async def test_a_list_that_cannot_be_read(home, code, told):
+    """What is no whole list of applications is an error without a word of their environment."""
+    made = tool(home, code, timeout=0.5 if "wait" in code else 9.0)
+    with pytest.raises(ToolError, match=told) as caught:
+        await made.metrics("web")
+    assert "hunter2" not in str(caught.value)
+    assert (await made.status()).state is ToolState.UNREACHABLE
+
+
+async def test_a_command_that_is_not_there(home):
+    """PM2 that is not installed is told by the command that was tried."""
+    made = Pm2("pm2", Pm2Tool(kind="pm2", command=("/no/such/pm2",), home=home))
+    assert "cannot start /no/such/pm2" in (await made.status()).detail
+
+
+ANSWERS = """
+import sys, threading
+if sys.argv[1] == "jlist":
+    print({listed!r})
+    sys.exit()
+{told}
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "words"),
+    [
+        ("print('Reload already in progress'); sys.exit(1)", ToolError, "nothing was done"),
+        ("print('cannot'); sys.exit(1)", ToolUncertainError, "ended with 1: cannot"),
+        ("threading.Event().wait(20)", ToolUncertainError, "did not end within"),
+        ("", ToolUncertainError, "1 of 1 instances are online, 1 of them the old ones"),
+    ],
+)
+async def test_a_reload_that_goes_wrong(home, monkeypatch, told, error, words):
+    """A reload is only done where new processes are online; a lock that PM2 holds is known to do nothing."""
+    monkeypatch.setattr(pm2, "CHANGE_S", 0.5)
+    made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told=told), timeout=9.0)
+    with pytest.raises(ToolError, match=words) as caught:
+        await made.run("web", "reload", "k")
+    assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
+
+
+async def test_a_change_that_does_not_stay(home):
+    """A value that reads as before after PM2 said yes is uncertain."""
+    code = ANSWERS.format(listed=json.dumps([row()]), told="")
+    made = tool(home, code, timeout=9.0, max_instances=4)
+    with pytest.raises(ToolUncertainError, match="was set to 2 and reads 1"):
+        await made.apply("web", "instances", 1, 2)
+
+
+def test_figures_of_what_runs():
+    """Memory and CPU are summed over the instances that run; what has not been looked at yet is unknown."""
+    listed = [row(), row(pid=11, memory=70e6, cpu=50, max_memory_restart=10**8), row(pid=0, status="stopped")]
+    (web,) = applications(json.dumps(listed), "pm2").values()
+    assert web.figures(now=1_010 * 10**9) == {
+        "pm2_instances": 3, "pm2_instances_online": 2, "pm2_restarts_total": 6,
+        "pm2_unstable_restarts_total": 0,
+        "pm2_memory_bytes": 120e6, "pm2_memory_largest_bytes": 70e6, "pm2_cpu_ratio": 0.625,
+        "pm2_uptime_seconds": 10.0, "pm2_memory_limit_bytes": 10**8,
+    }  # fmt: skip
+    (fresh,) = applications(json.dumps([row(memory=0, cpu=0)]), "pm2").values()
+    assert not {"pm2_memory_bytes", "pm2_cpu_ratio"} & set(fresh.figures(0))
+
+
+async def test_limits_that_differ(home):
+    """Instances with different limits have no one value."""
+    made = tool(home, prints(json.dumps([row(), row(max_memory_restart=5)])))
+    with pytest.raises(ToolError, match="different memory limits"):
+        await made.read("web", "max_memory_restart")
+
+
+def test_commands_for_people(home):
+    """A person is shown what to type, with the home of that PM2."""
+    made = Pm2("pm2", Pm2Tool(kind="pm2", home=home, targets=("my-app",)))
+    assert made.command("my-app", "reload", None) == f"PM2_HOME={home} pm2 reload my-app"
+    assert made.command("my-app", "instances", 3) == f"PM2_HOME={home} pm2 scale my-app 3"
+    limit = f"PM2_HOME={home} pm2 reload my-app --max-memory-restart 0"
+    assert made.command("my-app", "max_memory_restart", None) == limit
+    assert "rpc.sock" in made.grant()
+
+
+@pytest.mark.parametrize("name", ["all", "0", "17", "-f", "/web/"])
+def test_names_that_mean_something_else_to_pm2(name):
+    """A target that PM2 would take for a number, a pattern, an option or for all is refused."""
+    with pytest.raises(ValidationError, match="means something else to PM2"):
+        Pm2Tool(kind="pm2", targets=(name,))
