@@ -2,6 +2,7 @@
 
 import { loadSession, session, streamAddress } from "./api.ts";
 import { shared } from "./store.ts";
+import { type Pause, paused } from "./loop.ts";
 import type { Anomaly } from "./types.ts";
 
 export type LiveState = "connecting" | "live" | "lost" | "paused";
@@ -69,7 +70,11 @@ export function start(): void {
   stream.onopen = opened;
   stream.onerror = failed;
   stream.addEventListener("tick", beat);
-  stream.addEventListener("source", beat);
+  stream.addEventListener("pause", (event: MessageEvent<string>) => {
+    paused.set(JSON.parse(event.data) as Pause);
+    beat();
+  });
+  for (const noun of ["source", "incident", "recommendation", "action"]) stream.addEventListener(noun, beat);
   stream.addEventListener("anomaly", announced);
 }
 

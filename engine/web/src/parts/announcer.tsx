@@ -24,7 +24,15 @@ export function Announcer() {
   );
 }
 
-const NAMES: Record<string, string> = { series: "Series", anomalies: "Anomalies" };
+const NAMES: Record<string, string> = {
+  series: "Series",
+  anomalies: "Anomalies",
+  incidents: "Incidents",
+  inbox: "Inbox",
+  actions: "Actions",
+  tools: "Tools",
+  audit: "Audit",
+};
 
 /** `(3) Overview · Trimtab`, and a warm icon while something is unusual. */
 export function useUnusualTitle(route: Route): void {
