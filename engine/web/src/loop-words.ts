@@ -11,7 +11,7 @@ export function incidentStory(incident: Incident, now: number): string {
   const span = duration(((end === null ? now : Date.parse(end)) - begun) / 1000);
   const where = entities.length === 1 ? `of ${entities[0]}` : `of ${count(entities.length)} parts`;
   const wide = `${plural(ids.length, "anomaly", "anomalies")} ${where} began at ${clock(begun, now)}`;
-  const told = [`${wide} and ${end === null ? `go on since ${span}` : `ended after ${span}`}.`];
+  const told = [`${wide} and ${end === null ? `have gone on for ${span}` : `ended after ${span}`}.`];
   const first = suspects[0];
   if (first) told.push(`${first.entity} is the first suspect: ${sentence(first.why)}`);
   const pattern = patterns[0];

@@ -36,7 +36,8 @@ export interface Said {
 export function SaidLine({ said }: { said: Said | null }) {
   return (
     <p class="said" role="status">
-      {said?.words} {said?.action && <a href={href(["actions", said.action.id])}>See how it does</a>}
+      {said && `${said.words} `}
+      {said?.action && <a href={href(["actions", said.action.id])}>See how it does</a>}
     </p>
   );
 }

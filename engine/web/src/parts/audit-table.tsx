@@ -13,7 +13,7 @@ function detailWords(details: AuditRow["details"]): string {
 export function AuditTable({ rows }: { rows: AuditRow[] }) {
   return (
     <div class="table">
-      <table class="audit">
+      <table class="audit stack">
         <thead>
           <tr>
             {["No.", "Time", "Who", "What", "About", "Details"].map((name) => (
@@ -26,16 +26,16 @@ export function AuditTable({ rows }: { rows: AuditRow[] }) {
         <tbody>
           {rows.map((row) => (
             <tr key={row.seq} title={`hash ${row.hash}`}>
-              <td>{row.seq}</td>
-              <td>
+              <td data-name="No.">{row.seq}</td>
+              <td data-name="Time">
                 <At time={row.time} />
               </td>
-              <td>{row.actor}</td>
-              <td>{row.what}</td>
-              <td>
+              <td data-name="Who">{row.actor}</td>
+              <td data-name="What">{row.what}</td>
+              <td data-name="About">
                 <code>{row.subject}</code>
               </td>
-              <td>{detailWords(row.details)}</td>
+              <td data-name="Details">{detailWords(row.details)}</td>
             </tr>
           ))}
         </tbody>

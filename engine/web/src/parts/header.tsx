@@ -1,5 +1,6 @@
 /** The bar at the top and the line at the bottom. */
 
+import { useEffect, useRef } from "preact/hooks";
 import { getStatus, session, signOut } from "../api.ts";
 import { clock, exact } from "../format.ts";
 import { useLive } from "../hooks.ts";
@@ -12,8 +13,8 @@ import { Mark } from "./glyphs.tsx";
 import { PauseButton } from "./pause.tsx";
 
 type Place = [to: string, name: string, noun: string | undefined];
-const PLACES: Place[] = [
-  ["#/", "Overview", undefined],
+const FIRST: Place[] = [["#/", "Overview", undefined]];
+const WATCHING: Place[] = [
   ["#/series", "Series", "series"],
   ["#/anomalies", "Anomalies", "anomalies"],
 ];
@@ -22,8 +23,8 @@ const ACTING: Place[] = [
   ["#/inbox", "Inbox", "inbox"],
   ["#/actions", "Actions", "actions"],
   ["#/tools", "Tools", "tools"],
-  ["#/audit", "Audit", "audit"],
 ];
+const LAST: Place[] = [["#/audit", "Audit", "audit"]];
 
 const STATES: Record<LiveState, string> = {
   connecting: "connecting",
@@ -51,10 +52,16 @@ export function Header({ route }: { route: Route }) {
 
 function Nav({ route }: { route: Route }) {
   const acting = useShared(acts);
+  const bar = useRef<HTMLElement>(null);
+  const here = route.path[0];
+  useEffect(() => {
+    bar.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [here, acting]);
+  const places = acting ? [...FIRST, ...ACTING, ...WATCHING, ...LAST] : [...FIRST, ...WATCHING];
   return (
-    <nav aria-label="Pages">
-      {(acting ? [...PLACES, ...ACTING] : PLACES).map(([to, name, noun]) => (
-        <a key={to} href={to} aria-current={route.path[0] === noun ? "page" : undefined}>
+    <nav aria-label="Pages" ref={bar}>
+      {places.map(([to, name, noun]) => (
+        <a key={to} href={to} aria-current={here === noun ? "page" : undefined}>
           {name}
           {noun === "inbox" && <Waiting />}
         </a>

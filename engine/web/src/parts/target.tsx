@@ -87,7 +87,7 @@ function OneClick({ tool, target, action, onDone }: OneClickProps) {
 function Knobs({ entries, onDone }: { entries: KnobEntry[]; onDone: Done }) {
   return (
     <div class="table">
-      <table class="knobs">
+      <table class="knobs stack">
         <thead>
           <tr>
             {["Setting", "Value", "Allowed", "A change lasts", ""].map((name) => (
@@ -109,7 +109,7 @@ function Knobs({ entries, onDone }: { entries: KnobEntry[]; onDone: Done }) {
 
 function allowed(knob: Knob): string {
   if (knob.type === "bool") return "on or off";
-  if (knob.type === "choice") return knob.choices.join(", ");
+  if (knob.type === "choice") return knob.choices.filter((choice) => !knob.denied.includes(choice)).join(", ");
   return knob.low === null && knob.high === null ? "no bound is known" : range(knob.low, knob.high, knob.unit);
 }
 
@@ -122,13 +122,13 @@ function KnobRow({ entry, onDone }: { entry: KnobEntry; onDone: Done }) {
         <span class="metric">{knob.name}</span>
         <span class="quiet help">{knob.help}</span>
       </th>
-      <td title={reading ? String(reading.value) : ""}>
+      <td data-name="Value" title={reading ? String(reading.value) : ""}>
         {reading ? valueWords(reading.value, knob.unit) : "could not be read"}
         {reading && !reading.set_here && <span class="quiet"> default</span>}
         {reading?.note && <span class="quiet help">{reading.note}</span>}
       </td>
-      <td>{allowed(knob)}</td>
-      <td>
+      <td data-name="Allowed">{allowed(knob)}</td>
+      <td data-name="A change lasts">
         {reading?.lasts}
         {knob.restart_needed && <span class="quiet help">from the next restart on</span>}
       </td>
