@@ -252,7 +252,7 @@ def test_what_is_gone_says_so(open_page: Open) -> None:
 
 
 def test_an_engine_that_does_not_act_says_so(open_page: Open) -> None:
-    """Without the loop there is no pause to press, no link to its pages, and an address of one explains itself."""
+    """Without the loop there is no pause and no link to its pages; an address of one explains itself."""
     page = open_page("#/inbox")
     expect(page.get_by_text("The engine does not act here")).to_be_visible()
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)

@@ -31,7 +31,7 @@ function around(incident: IncidentDetail, now: number): Window {
 }
 
 export function IncidentPage({ id }: { id: string }) {
-  const found = useLive(`incident-${id}`, (signal) => getIncident(id, signal));
+  const found = useLive(`incident-${id}`, (signal) => getIncident(id, signal), 4000);
   const now = useNow(5000);
   const incident = found.data;
   if (!incident) return found.error ? <Fault of={found} what="This incident" /> : <Waiting rows={8} />;

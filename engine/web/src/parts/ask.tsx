@@ -11,12 +11,14 @@ export interface AskProps {
   /** What is to be given: a reason (needed or not), a time to come, or nothing. */
   wants?: "reason" | "perhaps a reason" | "a time";
   warm?: boolean;
+  /** What was written in the question does not do yet. */
+  blocked?: boolean;
   act: (given: string) => Promise<unknown>;
   onClose: () => void;
   children?: ComponentChildren;
 }
 
-export function Ask({ title, verb, wants, warm = false, act, onClose, children }: AskProps) {
+export function Ask({ title, verb, wants, warm = false, blocked = false, act, onClose, children }: AskProps) {
   const box = useRef<HTMLDialogElement>(null);
   const [given, setGiven] = useState(wants === "a time" ? inAnHour() : "");
   const [busy, setBusy] = useState(false);
@@ -40,7 +42,7 @@ export function Ask({ title, verb, wants, warm = false, act, onClose, children }
       setBusy(false);
     }
   };
-  const ready = !busy && (given.trim() !== "" || (wants !== "reason" && wants !== "a time"));
+  const ready = !busy && !blocked && (given.trim() !== "" || (wants !== "reason" && wants !== "a time"));
   return (
     <dialog class="ask" ref={box} aria-labelledby="ask-title" onClose={onClose}>
       <form onSubmit={(event) => void submit(event)}>

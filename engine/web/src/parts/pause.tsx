@@ -45,8 +45,8 @@ function Switch({ on, onClose }: { on: boolean; onClose: () => void }) {
   return (
     <Ask title="Stop everything?" verb="Pause" wants="perhaps a reason" warm act={pauseAll} onClose={onClose}>
       <p>
-        From within a second no action starts, by anybody, also after a restart, until a person resumes. What is under
-        way is still watched and may be undone by hand.
+        From within a second no action starts, whoever asks for it, also after a restart, until a person resumes. What is
+        under way is still watched.
       </p>
     </Ask>
   );

@@ -158,13 +158,13 @@ function SetKnob({ entry, before, onDone, onClose }: SetKnobProps) {
   const [text, setText] = useState(before === null ? "" : String(before));
   const after = parsedValue(knob, text);
   const act = async (): Promise<void> => {
-    if (after === undefined) throw new Error(`${text} is no value of ${knob.name}; allowed: ${allowed(knob)}`);
+    if (after === undefined) return;
     onDone(`Set ${knob.name} of ${target}.`, await setKnob(tool, target, knob.name, before, after));
   };
   return (
-    <Ask title={`Set ${knob.name} of ${target}`} verb="Set" act={act} onClose={onClose}>
+    <Ask title={`Set ${knob.name} of ${target}`} verb="Set" blocked={after === undefined || after === before} act={act} onClose={onClose}>
       <label class="given-field">
-        {knob.unit && knob.unit !== "" ? `Value in ${knob.unit}` : "Value"}; empty resets it to the default
+        {knob.unit ? `Value in ${knob.unit}` : "Value"}; empty resets it to the default
         <ValueInput knob={knob} text={text} onInput={setText} />
       </label>
       <p>
