@@ -3,6 +3,7 @@
 import { Notice } from "../parts/notice.tsx";
 import type { Route } from "../router.ts";
 import "../styles/acting.css";
+import "../styles/acting-pages.css";
 import { ActionPage, ActionsPage } from "./actions.tsx";
 import { AuditPage } from "./audit.tsx";
 import { InboxPage, RecommendationPage } from "./inbox.tsx";
