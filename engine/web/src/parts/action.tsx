@@ -25,7 +25,7 @@ const WORDS: Record<ActionState, string> = {
   failed: "failed",
   unknown: "not known",
 };
-const UNDOABLE = new Set<ActionState>(["verifying", "kept", "inconclusive"]);
+const UNDOABLE = new Set<ActionState>(["verifying", "kept", "inconclusive", "unknown"]);
 const HELP: Partial<Record<ActionState, string>> = {
   unknown: "The tool gave no answer, so it may have taken effect or not. It is not sent again by itself: look at the tool.",
   failed: "Nothing was changed.",

@@ -193,8 +193,13 @@ function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: 
     );
   }
   const act = async (): Promise<void> => {
-    if (what === "approve") await approve();
-    else onDecided(`Applied: ${r.title}. It is watched now.`, await applyNow(r.id));
+    if (what === "approve") {
+      await approve();
+      return;
+    }
+    const action = await applyNow(r.id);
+    const then = action.state === "proposed" ? "It is done as soon as the guardrails allow." : "It is watched now.";
+    onDecided(`Applied: ${r.title}. ${then}`, action);
   };
   return (
     <Ask title={what === "approve" ? "Approve this?" : "Do this now?"} verb={what === "approve" ? "Approve" : "Apply"} warm={r.risk !== "low"} act={act} onClose={onClose}>
