@@ -214,7 +214,7 @@ class FakeDesk:
         self.refusal: str | None = None
 
     def _allowed(self) -> None:
-        if self.ledger.stop.on:
+        if self.ledger.pause().on:
             raise RefusedError("everything is paused; resume first")
         if self.refusal:
             raise RefusedError(self.refusal)

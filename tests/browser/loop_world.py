@@ -39,6 +39,7 @@ def ulid(number: int, time: str = "01JGFJJZ00") -> str:
     return f"{time}{number:016d}"
 
 
+MANY = {f"redis_commands_{i}_per_second": float(i) for i in range(20)}
 INCIDENT_ID, PAST_ID = ulid(50), ulid(10)
 MEMORY, LAZY, RELOAD = ulid(61), ulid(62), ulid(63)
 RUNNING, KEPT, LOST = ulid(72), ulid(71), ulid(70)
@@ -193,7 +194,12 @@ class LoopWorld(World):
                 *TARGET.actions,
                 ToolAction("flush_cold", "Drop keys that nobody read today.", Risk.HIGH, reduces=True),
             ),
-            metrics={**TARGET.metrics, "redis_evicted_keys_per_second": 420.0, "redis_clients": float("nan")},
+            metrics={
+                **TARGET.metrics,
+                "redis_evicted_keys_per_second": 420.0,
+                "redis_clients": float("nan"),
+                **MANY,
+            },
         )
         denied = ToolStatus(
             ToolState.DENIED, "wrong password for trimtab; set tools.postgresql.password_file", ""

@@ -43,7 +43,9 @@ def test_a_tools_target_is_read_and_changed(open_page: Open, world: LoopWorld) -
     """Figures in their units, knobs with bounds; a knob is set, a one-click action told, after a question."""
     page = open_page("#/tools/redis")
     target = page.get_by_role("region", name="cache-1")
-    expect(target.locator(".figures")).to_contain_text("redis_hit_ratio61 %")
+    expect(target.locator(".figures").first).to_contain_text("redis_hit_ratio61 %")
+    page.get_by_text("12 more figures").click()
+    expect(target.get_by_text("redis_commands_19_per_second")).to_be_visible()
     page.get_by_text("How to let it in").click()
     expect(page.locator("pre")).to_contain_text("ACL SETUSER trimtab")
     target.get_by_role("row", name=re.compile("^maxmemory Above")).get_by_role("button", name="Set").click()

@@ -64,7 +64,7 @@ function Head({ tool, again }: { tool: Tool; again: () => void }) {
             {tool.name}
           </a>{" "}
           <span class="quiet">
-            {tool.kind} {tool.status.version}
+            {whatItIs(tool)}
           </span>{" "}
           {tool.trial && <span class="source-chip">trial</span>}
         </span>
@@ -74,6 +74,12 @@ function Head({ tool, again }: { tool: Tool; again: () => void }) {
       <Modes modes={tool.modes} />
     </>
   );
+}
+
+/** `redis 7.0.15`, without saying the same word twice. */
+function whatItIs({ name, kind, status }: Tool): string {
+  if (status.version.startsWith(kind)) return status.version;
+  return `${kind === name ? "" : kind} ${status.version}`.trim();
 }
 
 function Modes({ modes }: { modes: Record<string, string> }) {

@@ -42,10 +42,29 @@ export function TargetPanel({ tool, target, onDone }: { tool: string; target: st
   );
 }
 
+type Figure = [name: string, figure: number | null];
+const SHOWN = 12;
+
+/** The first ones, which a tool gives because they matter most, and the rest on demand. */
 function Figures({ metrics }: { metrics: Record<string, number | null> }) {
+  const all = Object.entries(metrics);
+  return (
+    <div>
+      <FigureList figures={all.slice(0, SHOWN)} />
+      {all.length > SHOWN && (
+        <details class="numbers">
+          <summary>{`${all.length - SHOWN} more figures`}</summary>
+          <FigureList figures={all.slice(SHOWN)} />
+        </details>
+      )}
+    </div>
+  );
+}
+
+function FigureList({ figures }: { figures: Figure[] }) {
   return (
     <dl class="figures">
-      {Object.entries(metrics).map(([name, figure]) => (
+      {figures.map(([name, figure]) => (
         <div key={name}>
           <dt>{name}</dt>
           <dd>{value(figure, unitOfMetric(name))}</dd>
