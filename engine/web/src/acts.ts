@@ -136,6 +136,14 @@ export async function sayOfIncident(id: string, verb: "acknowledge" | "resolve" 
   await write("POST", of("incidents", id, verb), { note });
 }
 
+const regrouped = async (response: Promise<Response>): Promise<Incident> =>
+  (await (await response).json()) as Incident;
+
+export const mergeIncident = (id: string, into: string) =>
+  regrouped(write("POST", of("incidents", id, "merge"), { into }));
+export const splitIncident = (id: string, anomaly_ids: string[]) =>
+  regrouped(write("POST", of("incidents", id, "split"), { anomaly_ids }));
+
 export const getRecommendation = (id: string, signal?: AbortSignal) =>
   read<RecommendationDetail>(of("recommendations", id), {}, signal);
 

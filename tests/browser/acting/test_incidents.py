@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.acting.hand import answer, card
+from tests.browser.acting.hand import answer, card, dialog
 from tests.browser.loop_world import (
     HOSTILE,
     INCIDENT_ID,
@@ -74,6 +74,25 @@ def test_an_incident_is_acknowledged_and_resolved(open_page: Open, world: LoopWo
     answer(page, "Resolve")
     expect(page.get_by_role("button", name="Reopen")).to_be_visible()
     assert world.acting.incidents.incident(INCIDENT_ID).state is IncidentState.RESOLVED
+
+
+def test_an_incident_is_parted_and_put_together(open_page: Open, world: LoopWorld) -> None:
+    """Chosen anomalies become an incident of their own; it can be put back into the other."""
+    page = open_page(f"#/incidents/{INCIDENT_ID}")
+    page.get_by_role("button", name="Split").click()
+    expect(dialog(page).get_by_role("button", name="Split")).to_be_disabled()
+    dialog(page).get_by_label(re.compile("^http_request_seconds_p99")).check()
+    answer(page, "Split")
+    expect(page.locator(".story")).to_contain_text("1 anomaly of 2 parts")
+    expect(page).not_to_have_url(re.compile(INCIDENT_ID))
+    parted = page.url.rsplit("/", 1)[1]
+    assert len(world.acting.incidents.incident(INCIDENT_ID).anomaly_ids) == 1
+    page.get_by_role("button", name="Merge").click()
+    dialog(page).get_by_role("combobox").select_option(INCIDENT_ID)
+    answer(page, "Merge")
+    expect(page).to_have_url(re.compile(INCIDENT_ID))
+    expect(page.locator(".story")).to_contain_text("2 anomalies of 2 parts")
+    assert world.acting.incidents.incident(parted).merged_into == INCIDENT_ID
 
 
 def test_incidents_are_found_by_state_and_words(open_page: Open) -> None:

@@ -12,6 +12,7 @@ import { Ask } from "../parts/ask.tsx";
 import { Severity, patternWords } from "../parts/incident-row.tsx";
 import { Fault, Waiting } from "../parts/notice.tsx";
 import { RecommendationCard, Scoped } from "../parts/recommendation.tsx";
+import { Regroup } from "../parts/regroup.tsx";
 import { Ago, At } from "../parts/series-name.tsx";
 import { Suspects } from "../parts/suspects.tsx";
 import { href } from "../router.ts";
@@ -113,6 +114,7 @@ function Verbs({ incident, again }: { incident: IncidentDetail; again: () => voi
           {VERBS[verb][0]}
         </Scoped>
       ))}
+      {!incident.merged_into && <Regroup incident={incident} />}
       {asking && (
         <Ask title={`${VERBS[asking][0]} this incident?`} verb={VERBS[asking][0]} wants="perhaps a reason" act={act} onClose={() => setAsking(null)}>
           <p>{VERBS[asking][1]}</p>
@@ -204,7 +206,7 @@ function Changes({ changes }: { changes: Change[] }) {
       <ul class="changes">
         {changes.map((change) => (
           <li key={change.id}>
-            <At time={change.time} /> <b>{change.kind}</b> {change.url ? <a href={change.url} rel="noreferrer">{change.title}</a> : change.title}{" "}
+            <At time={change.time} /> <b>{change.kind}</b> {/^https?:/.test(change.url) ? <a href={change.url} rel="noreferrer">{change.title}</a> : change.title}{" "}
             <span class="quiet">by {change.by}</span>
           </li>
         ))}
