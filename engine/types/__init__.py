@@ -25,6 +25,9 @@ from trimtab.engine.types.acting import (
     ToolStatus,
     Value,
 )
+from trimtab.engine.types.alerts import (
+    Alert,
+)
 from trimtab.engine.types.anomalies import (
     Anomaly,
     Direction,
@@ -62,6 +65,7 @@ from trimtab.engine.types.series import (
 __all__ = [
     "Action",
     "ActionState",
+    "Alert",
     "Anomaly",
     "ApiKey",
     "Applied",
