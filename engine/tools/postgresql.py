@@ -14,12 +14,13 @@ from trimtab.engine.tools import postgresql_work as work
 from trimtab.engine.tools.faults import DeniedError
 from trimtab.engine.tools.postgresql_figures import figures
 from trimtab.engine.tools.postgresql_link import Session
-from trimtab.engine.tools.room import Outlook, Room, family_of, room_of
+from trimtab.engine.tools.room import Room, family_of, room_of
 from trimtab.engine.types import (
     Applied,
     Knob,
     KnobReading,
     Lasts,
+    MemoryOutlook,
     ToolAction,
     ToolState,
     ToolStatus,
@@ -132,11 +133,11 @@ class Postgresql:
             now = await self._change(setting, wanted)
             return Applied(before, now.value, Lasts.IN_A_FILE, self._sql(setting, wanted))
 
-    async def outlook(self, target: str, knob: str, after: Value) -> Outlook | None:  # noqa: ARG002 - as above
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - as above
         """What memory would come to with that value; None = the knob has no part in it. Raises ToolError."""
         if knob not in rules.MEMORY or not isinstance(after, int | float):
             return None
-        return rules.outlook(await self._sizes(), await self._room(), **{knob: float(after)})
+        return rules.outlook(await self._sizes(), await self._room(), **{knob: float(after)}).plain
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:  # noqa: ARG002 - as above
         """ANALYZE; ending sessions, where the settings name them."""

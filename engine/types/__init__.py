@@ -46,6 +46,7 @@ from trimtab.engine.types.incidents import (
     Silence,
     Suspect,
 )
+from trimtab.engine.types.memory import MemoryOutlook, in_words
 from trimtab.engine.types.series import (
     Floats,
     History,
@@ -85,6 +86,7 @@ __all__ = [
     "KnobReading",
     "KnobType",
     "Lasts",
+    "MemoryOutlook",
     "Mode",
     "Notice",
     "NoticeKind",
@@ -111,5 +113,6 @@ __all__ = [
     "ToolStatus",
     "Value",
     "Verdict",
+    "in_words",
     "iso",
 ]
