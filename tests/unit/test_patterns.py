@@ -310,6 +310,12 @@ def test_what_is_usual_is_hardly_learnt_in_trouble():
     assert rings[1].usual[0] < 10.3
 
 
+def test_series_without_a_role_cost_nothing():
+    """Where no series plays a role there is nothing to keep and nothing to tell."""
+    series = [(info("weather_celsius", {"city": city}), steady(20)) for city in ("Bern", "Graz")]
+    assert not any(run(series, [DEPLOY], open_from=5))
+
+
 def test_many_sick_entities_take_turns():
     """Where more is wrong than can be looked at in a tick, each is told in the end."""
     series = [
