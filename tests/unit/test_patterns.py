@@ -116,6 +116,16 @@ def test_an_unknown_tick_changes_nothing():
     assert patterns.ring.filled == rows
 
 
+def test_a_silent_entity_has_not_recovered():
+    """Where an exporter does not answer for a while, its pattern stays; it ends when the window is empty."""
+    gone = np.full(140, np.nan)
+    series = [(given, np.concatenate([values, gone])) for given, values in thrashing()]
+    other = (info("up", {"job": "prometheus", "instance": "p:9090"}), np.ones(TICKS + 140))
+    told = [bool(matches) for matches in run([*series, other])]
+    assert all(told[TICKS : TICKS + 100])
+    assert not told[-1]
+
+
 def test_series_come_and_go():
     """What is known of the others stays when a series comes, and an entity that is gone shows nothing."""
     series = thrashing()
