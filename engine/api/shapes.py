@@ -205,8 +205,9 @@ class Status(Shape):
 class Health(Shape):
     """Health for probes."""
 
-    status: Literal["ok", "ready", "starting"]
+    status: Literal["ok", "ready", "starting", "failing"]
     waiting_for: str = ""
+    problem: str = Field("", description='What makes the engine unfit, "" = nothing.')
 
 
 class Session(Shape):

@@ -112,6 +112,10 @@ class LiveView(Protocol):
         """Whether the engine ticks, and what it is waiting for."""
         ...
 
+    def trouble(self) -> str:
+        """What makes the engine unfit though it may tick, as a store that fails; "" = nothing."""
+        ...
+
     def engine(self) -> dict[str, float | int | str]:
         """How the engine itself does.
 

@@ -64,7 +64,7 @@ def make_server(app: "FastAPI", settings: Api) -> Server:
     cert, key = (path and path.expanduser() for path in (settings.tls_cert_file, settings.tls_key_file))
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", loop="asyncio",
-        proxy_headers=settings.behind_proxy, forwarded_allow_ips="*" if settings.behind_proxy else None,
+        proxy_headers=settings.behind_proxy, forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=STOP_S, ssl_certfile=cert, ssl_keyfile=key,
     )  # fmt: skip
     return Server(config)

@@ -33,11 +33,13 @@ WORTH_TELLING = 1.1
 def anomaly_id(key: SeriesKey, start: int, what: str) -> str:
     """A ULID of the start; the same anomaly has the same id whenever it is found again.
 
+    A ULID knows no time before 1970: what began earlier is listed as if it had begun then.
+
     >>> anomaly_id(SeriesKey.of("host", "load1"), 1_500_000_000, "score")
     '00000001EW8GRN95QDEJKXPRJQ'
     """
     tail = hashlib.blake2b(f"{key.id}\0{start}\0{what}".encode(), digest_size=10).digest()
-    return str(ULID((start // 1_000_000).to_bytes(6, "big") + tail))
+    return str(ULID(max(start // 1_000_000, 0).to_bytes(6, "big") + tail))
 
 
 @dataclass(slots=True)

@@ -164,7 +164,9 @@ def _secrets_of(value: object) -> set[str]:
     if isinstance(value, BaseModel):
         return secrets_in(value)
     if isinstance(value, dict):
-        return {secret for item in value.values() for secret in _secrets_of(item)}
+        files = [item for item in value.values() if isinstance(item, Path)]
+        inside = [_secrets_of(item) for item in value.values()]
+        return set().union(*inside, *map(_content, files))
     return set()
 
 

@@ -1,9 +1,10 @@
 """What can be set: frozen, with defaults, read once where everything is built."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.settings.section import BasicAuth, Credentialed, Duration, Section, Tls, seconds
@@ -80,7 +81,6 @@ class Prometheus(Credentialed):
     timeout: Duration = 10.0
     """In total, for one read."""
     tls: Tls = Tls()
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
     queries: dict[str, Query] = Field(default_factory=dict)
     season_window: Duration = 14 * 86_400.0
     season_step: Duration = 300.0
@@ -113,6 +113,9 @@ class Api(Section):
     port: int = Field(8600, ge=0, le=65535)
     behind_proxy: bool = False
     """A proxy in front authenticates and speaks TLS."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses or networks of proxies. What they say of a client (X-Forwarded-For, -Proto) is believed up to
+    the right-most address that is none of theirs; what stands left of it the client wrote itself."""
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
@@ -120,14 +123,26 @@ class Api(Section):
     admin_key: SecretStr | None = None
     admin_key_file: Path | None = None
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            try:
+                ip_network(one)
+            except ValueError:
+                raise ValueError(f"{one!r} is no address or network; write 10.0.0.7 or 10.0.0.0/8") from None
+        return given
+
 
 class Retention(Section):
-    """`retention:` of scores."""
+    """`retention:` of scores, and of anomalies and incidents that ended."""
 
     days: float = Field(14.0, gt=0)
     size_bytes: int = Field(2_000_000_000, gt=0)
     full_series: int = Field(20_000, ge=0)
     """Up to so many series every score is kept, above only those of anomalous ones."""
+    events_days: float = Field(400.0, gt=0)
+    """So long after their end anomalies, incidents and changes are kept; what goes on is never removed."""
 
 
 class Writer(Credentialed):
@@ -137,7 +152,6 @@ class Writer(Credentialed):
     provide_series: tuple[Literal["anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y"], ...] = (
         "anomaly_score", "yhat", "yhat_lower", "yhat_upper",
     )  # fmt: skip
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
     tls: Tls = Tls()
     timeout: Duration = 10.0
 

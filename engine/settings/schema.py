@@ -75,7 +75,9 @@ def nearest(key: Key) -> str | None:
     near = difflib.get_close_matches(key[-1], names_in(key[:-1]), n=1)
     if near:
         return ".".join((*key[:-1], near[0]))
-    everywhere = {path[-1]: path for path in _walk(()) if path[-1] not in {"headers", "enabled"}}
+    everywhere = {
+        path[-1]: path for path in _walk(()) if path[-1] not in {"headers", "headers_file", "enabled"}
+    }
     far = difflib.get_close_matches(key[-1], everywhere, n=1, cutoff=0.85)
     return ".".join(everywhere[far[0]]) if far else None
 

@@ -78,15 +78,21 @@ class Tls(Section):
 
 
 class Credentialed(Section):
-    """A server that may want to know who we are: by user and password, or by a token."""
+    """A server that may want to know who we are: by user and password, a token, or headers of its own."""
 
     basic_auth: BasicAuth | None = None
     bearer_token: SecretStr | None = None
     bearer_token_file: Path | None = None
+    headers: dict[str, SecretStr] = {}
+    headers_file: dict[str, Path] = {}
+    """Name of a header -> the file that holds its value."""
 
     @model_validator(mode="after")
     def _one_way_to_log_in(self) -> Self:
         token = self.bearer_token is not None or self.bearer_token_file is not None
         if token and self.basic_auth is not None:
             raise ValueError("basic_auth and a bearer_token are both set; keep one")
+        twice = {name.lower() for name in self.headers} & {name.lower() for name in self.headers_file}
+        if twice:
+            raise ValueError(f"{min(twice)} stands in headers and in headers_file; keep one")
         return self

@@ -15,11 +15,12 @@ import httpx
 import numpy as np
 import structlog
 
+from trimtab.engine.addresses import Target
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Writer
 from trimtab.engine.sinks.encoding import compress, label_bytes, labels_of, series_bytes, time_field
-from trimtab.engine.sinks.outbound import Receiver, Target
+from trimtab.engine.sinks.outbound import Receiver
 from trimtab.engine.types import Floats, SeriesKey, TickScores
 
 log = structlog.get_logger(__name__)

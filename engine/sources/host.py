@@ -15,8 +15,8 @@ from trimtab.engine.settings import Host
 from trimtab.engine.sources import host_figures as figures
 from trimtab.engine.sources.host_figures import Sample
 from trimtab.engine.sources.host_processes import TopProcesses, scan_proc, scan_psutil
-from trimtab.engine.sources.rates import NS, rate_between
-from trimtab.engine.types import Floats, History, Reading, SeriesInfo, SeriesKey
+from trimtab.engine.sources.rates import NS, Counters
+from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey
 
 log = structlog.get_logger(__name__)
 
@@ -158,28 +158,6 @@ class Groups:
         self._failing.discard(name)
         self._known[name] = [key for key, _ in samples]
         return samples
-
-
-class Counters:
-    """Counts of now against those of the look before, as rates per second."""
-
-    def __init__(self, max_gap_s: float) -> None:
-        self._max_gap_s = max_gap_s
-        self._keys: tuple[SeriesKey, ...] = ()
-        self._counts: Floats = np.empty(0)
-        self._at_s = 0.0
-
-    def rates(self, counts: list[Sample], now_s: float) -> list[Sample]:
-        """A rate for each count; NaN for a new one, over a reset and over a long gap."""
-        keys = tuple(key for key, _ in counts)
-        after = np.array([value for _, value in counts], np.float64)
-        before = self._counts
-        if keys != self._keys:
-            known = dict(zip(self._keys, self._counts, strict=True))
-            before = np.array([known.get(key, _NAN) for key in keys], np.float64)
-        rates = rate_between(before, after, now_s - self._at_s, self._max_gap_s)
-        self._keys, self._counts, self._at_s = keys, after, now_s
-        return list(zip(keys, rates.tolist(), strict=True))
 
 
 class ProcessLooks:

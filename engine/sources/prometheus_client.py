@@ -4,69 +4,44 @@ An answer counts only when it is whole: status success, no warnings, complete JS
 else raises SourceError, whose text names the server and says what to do and never holds a secret.
 """
 
-import asyncio
-import base64
-import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import orjson
-from pydantic import SecretStr
 
-from trimtab.engine.addresses import is_refused
+from trimtab.engine import credentials
+from trimtab.engine.addresses import Pinned, RefusedAddressError, Target
 from trimtab.engine.errors import SettingsError, SourceError
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.settings import Prometheus, Tls
+from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.rates import NS
+from trimtab.engine.tls import tls_context
 
 MAX_BODY_BYTES = 64 * 2**20
 _MAX_REASON = 300
 
 
 class Credentials:
-    """Headers for a request, read anew from their files whenever those change; shows nothing of itself."""
+    """Headers for a request, as `trimtab.engine.credentials` has them; what is missing raises SourceError."""
 
     def __init__(self, settings: Prometheus) -> None:
-        self._settings = settings
-        self._files: dict[Path, tuple[int, str]] = {}
+        self._found = credentials.Credentials(settings, "sources.prometheus")
 
     def __repr__(self) -> str:
         return "Credentials(hidden)"
 
     def headers(self) -> dict[str, str]:
         """Authorization and the configured headers. Raises SourceError where a file cannot be read."""
-        s = self._settings
-        headers = {name: value.get_secret_value() for name, value in s.headers.items()}
-        if s.basic_auth is not None:
-            secret = self._secret(
-                s.basic_auth.password, s.basic_auth.password_file, "basic_auth.password_file"
-            )
-            pair = f"{s.basic_auth.username}:{secret}".encode()
-            headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
-        elif s.bearer_token is not None or s.bearer_token_file is not None:
-            token = self._secret(s.bearer_token, s.bearer_token_file, "bearer_token_file")
-            headers["Authorization"] = f"Bearer {token}"
-        return headers
-
-    def _secret(self, value: SecretStr | None, file: Path | None, name: str) -> str:
-        if file is None:
-            return value.get_secret_value() if value is not None else ""
-        path = file.expanduser()
         try:
-            changed = path.stat().st_mtime_ns
-            if self._files.get(path, (None, ""))[0] != changed:
-                self._files[path] = (changed, path.read_text().strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise SourceError(
-                f"sources.prometheus.{name}: cannot read {path}: {_reason(error)}; make it a text file that "
-                "this user may read"
-            ) from error
-        return self._files[path][1]
+            return self._found.headers()
+        except OSError as error:
+            raise SourceError(str(error)) from error
 
 
 def base_url(settings: Prometheus) -> str:
@@ -84,46 +59,54 @@ def base_url(settings: Prometheus) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
+def client_context(settings: Prometheus) -> ssl.SSLContext | None:
+    """How connections are encrypted, None = not at all. Raises SettingsError where a file does not fit."""
+    https = urlsplit(settings.url).scheme == "https"
+    return tls_context(settings.tls, "sources.prometheus.tls") if https else None
+
+
 def common_headers(server: str) -> dict[str, str]:
     """Headers of every request; on this machine packing an answer costs more than it saves."""
     local = urlsplit(server).hostname in {"localhost", "127.0.0.1", "::1"}
     return {"Accept-Encoding": "identity" if local else "gzip", "User-Agent": "trimtab"}
 
 
-async def check_address(server: str) -> None:
-    """Raise SourceError where the host has no address, or a link-local or metadata one."""
-    parts = urlsplit(server)
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(parts.hostname, parts.port or 0, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise SourceError(
-            f"cannot find the host of {server}: {_reason(error)}; check sources.prometheus.url"
-        ) from error
-    for *_, address in found:
-        if is_refused(str(address[0])):
+class Route:
+    """The way to the server: its URL by the pinned address, and its name for TLS and the Host header."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.target = Target.of("sources.prometheus.url", server)
+        self._pinned = Pinned(self.target.host, self.target.port)
+
+    def base(self, address: str) -> str:
+        """The server's URL with an address in place of its host."""
+        return self.target.url(address).rstrip("/")
+
+    def address(self) -> str:
+        """Blocks. Raises SourceError where the host has no address, or one that is refused."""
+        with self._told():
+            return self._pinned.address()
+
+    async def found(self) -> str:
+        """As `address`, without keeping the event loop."""
+        with self._told():
+            return await self._pinned.found()
+
+    def failed(self, address: str) -> bool:
+        """Note that nobody took a connection there; whether there is another address to try."""
+        return self._pinned.failed(address)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except RefusedAddressError as error:
+            raise SourceError(f"{error} (sources.prometheus.url)") from error
+        except OSError as error:
             raise SourceError(
-                f"{server} is at {address[0]}, a link-local or metadata address, which is refused; "
-                "write another address into sources.prometheus.url"
-            )
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Own CA, client certificate. Raises SettingsError where a file does not fit."""
-    try:
-        context = ssl.create_default_context(cafile=str(tls.ca_file.expanduser()) if tls.ca_file else None)
-        if tls.cert_file is not None:
-            key = str(tls.key_file.expanduser()) if tls.key_file else None
-            context.load_cert_chain(str(tls.cert_file.expanduser()), key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"sources.prometheus.tls: {_reason(error)}; ca_file, cert_file and key_file must be PEM files "
-            "that this user may read and that belong together"
-        ) from error
-    if tls.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+                f"cannot find the host of {self.server}: {_reason(error)}; check sources.prometheus.url"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +185,7 @@ class LiveClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.server = base_url(settings)
+        self.route = Route(self.server)
         self._settings = settings
         self._credentials = credentials
         self._transport = transport
@@ -228,7 +212,7 @@ class LiveClient:
     def _made(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(
-                verify=tls_context(self._settings.tls) if self.server.startswith("https") else False,
+                verify=client_context(self._settings) or False,
                 headers=common_headers(self.server),
                 follow_redirects=False, trust_env=False, timeout=self._settings.timeout,
                 transport=self._transport, limits=httpx.Limits(max_connections=4),
@@ -236,22 +220,36 @@ class LiveClient:
         return self._client
 
     async def _ask(self, method: str, path: str, form: dict[str, str] | None) -> Answer:
-        headers = self._credentials.headers()
-        try:
-            async with self._made().stream(method, self.server + path, data=form, headers=headers) as answer:
-                body = await self._body(answer)
-                check_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
-                date = answer.headers.get("date")
-        except httpx.TimeoutException as error:
-            raise SourceError(
-                f"{self.server} did not answer within {self._settings.timeout:g} s; is it overloaded?"
-            ) from error
-        except httpx.InvalidURL as error:
-            raise SettingsError(f"sources.prometheus.url: {_reason(error)}") from error
-        except (httpx.HTTPError, OSError) as error:  # a TLS alert comes as it is
-            raise SourceError(
-                f"cannot reach {self.server}: {_reason(error)}; check that it runs and sources.prometheus.url"
-            ) from error
+        while True:
+            address = await self.route.found()
+            try:
+                return await self._ask_at(address, method, path, form)
+            except httpx.TimeoutException as error:
+                self._leave(address, error)
+                raise SourceError(
+                    f"{self.server} did not answer within {self._settings.timeout:g} s; is it overloaded?"
+                ) from error
+            except httpx.InvalidURL as error:
+                raise SettingsError(f"sources.prometheus.url: {_reason(error)}") from error
+            except (httpx.HTTPError, OSError) as error:  # a TLS alert comes as it is
+                if self._leave(address, error):
+                    continue
+                raise SourceError(
+                    f"cannot reach {self.server}: {_reason(error)}; check that it runs and "
+                    "sources.prometheus.url"
+                ) from error
+
+    def _leave(self, address: str, error: Exception) -> bool:
+        """Whether another address is to be tried, as nobody took a connection at this one."""
+        return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and self.route.failed(address)
+
+    async def _ask_at(self, address: str, method: str, path: str, form: dict[str, str] | None) -> Answer:
+        headers = self._credentials.headers() | {"Host": self.route.target.host_header}
+        url, name = self.route.base(address) + path, {"sni_hostname": self.route.target.host}
+        async with self._made().stream(method, url, data=form, headers=headers, extensions=name) as answer:
+            body = await self._body(answer)
+            check_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
+            date = answer.headers.get("date")
         return Answer(check_answer(self.server, body), _server_time(date))
 
     async def _body(self, answer: httpx.Response) -> bytes:

@@ -5,6 +5,7 @@ gets a session of ours, which checks each answer as the live client does. Import
 Prometheus is configured.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -16,15 +17,18 @@ import requests
 import urllib3
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
+from requests.adapters import HTTPAdapter
 
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.prometheus_client import (
     MAX_BODY_BYTES,
     Credentials,
+    Route,
     base_url,
     check_answer,
     check_status,
+    client_context,
     common_headers,
     too_large,
 )
@@ -47,25 +51,65 @@ class _Whole:
         return {"data": self._data}
 
 
+class _OwnTls(HTTPAdapter):
+    """TLS by a context of ours, for the server's name, whatever address is connected to."""
+
+    def __init__(self, context: ssl.SSLContext, name: str) -> None:
+        self._tls: dict[str, Any] = {"ssl_context": context, "server_hostname": name}
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as urllib3 takes them
+        """Every connection by our context."""
+        super().init_poolmanager(*args, **more, **self._tls)
+
+    def build_connection_pool_key_attributes(self, request: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401 - requests' own
+        """Where to, and nothing of TLS: the context has it."""
+        return super().build_connection_pool_key_attributes(request, verify=True)[0], {}
+
+    def cert_verify(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - as above
+        """The context verifies."""
+
+
 class _CheckedSession(requests.Session):
     """A session whose answers are whole or a SourceError; `deadline_s` is by the monotonic clock."""
 
-    def __init__(self, server: str, credentials: Credentials) -> None:
+    def __init__(self, settings: Prometheus, credentials: Credentials, route: Route) -> None:
         super().__init__()
         self.trust_env = False
-        self.server = server
+        self.server = route.server
+        self.route = route
         self.credentials = credentials
         self.deadline_s = 0.0
+        context = client_context(settings)
+        if settings.tls.insecure_skip_verify:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for
+        self._adapter = HTTPAdapter() if context is None else _OwnTls(context, route.target.host)
+
+    def get_adapter(self, url: str) -> Any:  # noqa: ANN401, ARG002 - as requests has it
+        """Ours for everything; the library mounts one of its own, which knows no context."""
+        return self._adapter
+
+    def close(self) -> None:
+        """Let go of connections."""
+        super().close()
+        self._adapter.close()
 
     def request(self, method: str, url: str, **sent: Any) -> Any:  # type: ignore[override]  # noqa: ANN401 - see _Whole
-        """Ask, and read the answer up to the limits."""
+        """Ask, at one checked address after the other, and read the answer up to the limits."""
         if method == "POST":
             sent["data"] = sent.pop("params", None)
-        sent |= {
-            "allow_redirects": False,
-            "stream": True,
-            "headers": self.credentials.headers() | common_headers(self.server),
-        }
+        sent |= {"allow_redirects": False, "stream": True}
+        while True:
+            address = self.route.address()
+            try:
+                return self._ask(method, self.route.base(address) + url.removeprefix(self.server), sent)
+            except requests.ConnectionError as error:
+                if isinstance(error, requests.exceptions.SSLError) or not self.route.failed(address):
+                    raise
+
+    def _ask(self, method: str, url: str, sent: dict[str, Any]) -> _Whole:
+        names = {"Host": self.route.target.host_header}
+        sent["headers"] = self.credentials.headers() | common_headers(self.server) | names
         sent["timeout"] = max(self.deadline_s - time.monotonic(), 0.001)
         with super().request(method, url, **sent) as answer:
             body = self._body(answer)
@@ -89,18 +133,13 @@ class Library(AbstractContextManager["Library"]):
     Use one in one thread at a time.
     """
 
-    def __init__(self, settings: Prometheus, credentials: Credentials, timeout_s: float) -> None:
-        self.server = base_url(settings)
+    def __init__(
+        self, settings: Prometheus, credentials: Credentials, timeout_s: float, route: Route | None = None
+    ) -> None:
+        route = route or Route(base_url(settings))
+        self.server = route.server
         self._timeout_s = timeout_s
-        self._session = _CheckedSession(self.server, credentials)
-        tls = settings.tls
-        self._session.verify = str(tls.ca_file.expanduser()) if tls.ca_file else True
-        if tls.insecure_skip_verify:
-            self._session.verify = False
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for
-        if tls.cert_file is not None:
-            key = tls.key_file or tls.cert_file
-            self._session.cert = (str(tls.cert_file.expanduser()), str(key.expanduser()))
+        self._session = _CheckedSession(settings, credentials, route)
         self._connect = PrometheusConnect(self.server, session=self._session, retry=0, method="POST")
 
     def __exit__(

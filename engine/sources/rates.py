@@ -6,11 +6,12 @@ rounding error would count as growth by its whole size. So the interval over a r
 and a reset is never an anomaly by itself; the next interval is exact again.
 """
 
+import math
 import re
 
 import numpy as np
 
-from trimtab.engine.types import Floats, Ints
+from trimtab.engine.types import Floats, Ints, SeriesKey
 from trimtab.models.contracts import Bools
 
 NS = 1_000_000_000
@@ -42,6 +43,28 @@ def rate_between(before: Floats, after: Floats, elapsed_s: Floats | float, max_g
     known = (grown >= 0) & np.isfinite(grown) & (elapsed_s > 0) & (elapsed_s <= max_gap_s)
     out: Floats = np.divide(grown, elapsed_s, out=np.full(np.shape(grown), np.nan), where=known)
     return out
+
+
+class Counters:
+    """Counts of now against those of the look before, as rates per second."""
+
+    def __init__(self, max_gap_s: float) -> None:
+        self._max_gap_s = max_gap_s
+        self._keys: tuple[SeriesKey, ...] = ()
+        self._counts: Floats = np.empty(0)
+        self._at_s = 0.0
+
+    def rates(self, counts: list[tuple[SeriesKey, float]], now_s: float) -> list[tuple[SeriesKey, float]]:
+        """A rate for each count; NaN for a new one, over a reset and over a long gap."""
+        keys = tuple(key for key, _ in counts)
+        after = np.array([value for _, value in counts], np.float64)
+        before = self._counts
+        if keys != self._keys:
+            known = dict(zip(self._keys, self._counts, strict=True))
+            before = np.array([known.get(key, math.nan) for key in keys], np.float64)
+        rates = rate_between(before, after, now_s - self._at_s, self._max_gap_s)
+        self._keys, self._counts, self._at_s = keys, after, now_s
+        return list(zip(keys, rates.tolist(), strict=True))
 
 
 def rates_of_rows(counts: Floats, step_s: float) -> Floats:

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE
 from tests.browser.world import CPU, ENDED, HOSTILE, NEW, OPEN, STEP, World, now_ns
-from trimtab.engine.types import Verdict
+from trimtab.engine.types import SeriesKey, Verdict
 
 Open = Callable[..., Page]
 PLACES = (
@@ -43,6 +43,19 @@ def test_overview_says_what_is_unusual_and_how_everything_does(open_page: Open) 
     expect(page.locator(".gauges")).to_contain_text("2.10 %")
     expect(page.locator(".wall a")).to_have_count(60)
     expect(page).to_have_title("(1) Overview · Trimtab")
+
+
+def test_the_wall_shows_the_most_unusual_of_many(open_page: Open, world: World) -> None:
+    """Of more series than fit the wall leaves out the most usual ones, and says so."""
+    for i in range(600):
+        world.view(SeriesKey.of("host", f"a_{i:03}"), anomaly_score=0.0)
+    last = SeriesKey.of("host", "zz_last")
+    world.view(last, anomaly_score=4.0, anomaly_id=OPEN)
+    page = open_page()
+    expect(page.locator(".wall a")).to_have_count(500)
+    expect(page.locator(".wall a.hot")).to_have_count(2)
+    expect(page.locator(".wall a").last).to_have_attribute("href", f"#/series/{last.id}")
+    expect(page.get_by_text("Shown are the 500 most unusual of 661 series.")).to_be_visible()
 
 
 def test_overview_is_calm_when_nothing_is_unusual(open_page: Open, world: World) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ulid import ULID
 
-from tests.sensed import INTERVAL_S, SECOND, PlainScorer, World, pod
+from tests.sensed import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod
 from trimtab.engine.sensing import scoring
 from trimtab.engine.types import Direction
 
@@ -40,6 +40,21 @@ def test_a_spike_is_one_anomaly_with_its_band():
     assert closed.end is not None
     assert closed.start <= closed.peak_time <= closed.end
     assert w.last.open_ids == {}
+
+
+def test_a_recording_from_before_1970_has_anomalies_too():
+    """What began before 1970 has an id of its own, and its time is told as it was."""
+    w = World(A, B)
+    w.ticks = -round(BEGIN / SECOND / INTERVAL_S) - 400
+    w.run(300)
+    begin = w.now
+    w.run(4, a=60.0, b=60.0)
+    w.run(60)
+    first, second = w.anomalies()
+    assert first.start == second.start == begin < 0
+    assert first.reason == second.reason == "recovered"
+    assert first.id != second.id
+    assert ULID.from_str(first.id).milliseconds == 0
 
 
 def test_a_drop_is_below():

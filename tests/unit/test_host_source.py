@@ -11,8 +11,9 @@ from tests.fakes import FakeClock
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Host
 from trimtab.engine.sources import host_figures
-from trimtab.engine.sources.host import Counters, Groups, HostSource, ProcessLooks
+from trimtab.engine.sources.host import Groups, HostSource, ProcessLooks
 from trimtab.engine.sources.host_processes import Process, TopProcesses, scan_proc, scan_psutil
+from trimtab.engine.sources.rates import Counters
 
 NAN = float("nan")
 

@@ -9,7 +9,7 @@ import structlog
 from pydantic import SecretStr
 
 from trimtab.engine.services import logs
-from trimtab.engine.settings import Api, Settings
+from trimtab.engine.settings import Api, Settings, Writer
 
 
 @pytest.fixture
@@ -108,6 +108,8 @@ def test_a_secret_in_a_file_is_hidden_too(tmp_path):
     path.write_text("correct horse\n")
     assert logs.secrets_in(Settings(api=Api(admin_key_file=path))) == {"correct horse"}
     assert logs.secrets_in(Settings(api=Api(admin_key_file=tmp_path / "none"))) == set()
+    writer = Writer(remote_write_url="http://x/", headers_file={"X-Tenant": path})
+    assert logs.secrets_in(Settings(writer=writer)) == {"correct horse"}
 
 
 def test_a_terminal_gets_a_readable_form():

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from contextlib import asynccontextmanager
-from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -12,11 +11,12 @@ from pydantic import SecretStr
 
 from tests.fake_prometheus import FakePrometheus, scraped
 from tests.fakes import FakeClock
+from tests.names import leads_to
 from tests.servers import free_port
 from trimtab.engine.errors import SettingsError, SourceError
 from trimtab.engine.settings import BasicAuth, Prometheus, Tls
 from trimtab.engine.sources import prometheus_client
-from trimtab.engine.sources.prometheus_client import Credentials, LiveClient, check_address, tls_context
+from trimtab.engine.sources.prometheus_client import Credentials, LiveClient, client_context
 from trimtab.engine.sources.prometheus_local import find_local_prometheus
 
 WHOLE = '{"status":"success","data":{"resultType":"matrix","result":[]}}'
@@ -139,6 +139,7 @@ async def headers_of(settings):
         ),
         ({"bearer_token": SecretStr("abc")}, "authorization", "Bearer abc"),
         ({"headers": {"X-Scope-OrgID": SecretStr("team-a")}}, "x-scope-orgid", "team-a"),
+        ({"url": "http://localhost:9090"}, "host", "localhost:9090"),
     ],
 )
 async def test_who_we_are(settings, name, value):
@@ -146,10 +147,23 @@ async def test_who_we_are(settings, name, value):
     assert (await headers_of(Prometheus(**settings))).headers[name] == value
 
 
+async def test_headers_from_files(tmp_path):
+    """A header's value can stand in a file, and is taken anew when that changes."""
+    file = tmp_path / "tenant"
+    settings = Prometheus(headers={"X-A": SecretStr("a")}, headers_file={"X-Scope-OrgID": file})
+    credentials = Credentials(settings)
+    for value in ("team-a", "team-bcd"):
+        file.write_text(value + "\n")
+        assert credentials.headers() == {"X-A": "a", "X-Scope-OrgID": value}
+    file.unlink()
+    with pytest.raises(SourceError, match=r"headers_file\.X-Scope-OrgID: cannot read"):
+        credentials.headers()
+
+
 async def test_path_prefix_and_form():
     """A path prefix is kept, and the expression goes in the body, where it may be long."""
-    request = await headers_of(Prometheus(url="https://host/tenant/prometheus/"))
-    assert (request.method, str(request.url)) == ("POST", "https://host/tenant/prometheus/api/v1/query")
+    request = await headers_of(Prometheus(url="https://127.0.0.1/tenant/prometheus/"))
+    assert (request.method, str(request.url)) == ("POST", "https://127.0.0.1/tenant/prometheus/api/v1/query")
     assert request.content == b"query=up"
 
 
@@ -204,27 +218,28 @@ def test_addresses_that_are_refused(url, told):
 )
 async def test_metadata_addresses_are_refused(host, monkeypatch):
     """Link-local and cloud metadata addresses are refused before anything is sent."""
-    found = AsyncMock(return_value=[(2, 1, 6, "", (host.strip("[]"), 80))])
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
-    with pytest.raises(SourceError, match="link-local or metadata"):
-        await check_address(f"http://{host}")
+    leads_to(monkeypatch, host.strip("[]"))
+    for where in (host, "prom.example"):
+        client = LiveClient(Prometheus(url=f"http://{where}"), Credentials(Prometheus()))
+        with pytest.raises(SourceError, match="link-local or metadata"):
+            await client.query("up")
 
 
 async def test_a_host_that_is_not_known(monkeypatch):
     """A host without an address is told by the address that was written."""
-    nowhere = AsyncMock(side_effect=OSError("Name or service not known"))
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nowhere)
+    leads_to(monkeypatch)
+    client = LiveClient(Prometheus(url="http://prom.example"), Credentials(Prometheus()))
     with pytest.raises(SourceError, match=r"cannot find the host of http://prom\.example"):
-        await check_address("http://prom.example")
+        await client.query("up")
 
 
 def test_tls_files_that_do_not_fit(tmp_path):
     """A CA file that is missing or no PEM is a settings error that names the settings."""
     with pytest.raises(SettingsError, match="ca_file, cert_file and key_file"):
-        tls_context(Tls(ca_file=tmp_path / "none.pem"))
+        client_context(Prometheus(url="https://x", tls=Tls(ca_file=tmp_path / "none.pem")))
     (tmp_path / "bad.pem").write_text("no certificate")
     with pytest.raises(SettingsError, match=r"sources\.prometheus\.tls"):
-        tls_context(Tls(ca_file=tmp_path / "bad.pem"))
+        client_context(Prometheus(url="https://x", tls=Tls(ca_file=tmp_path / "bad.pem")))
 
 
 @asynccontextmanager

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from tests.fakes import FakeClock
+from tests.names import leads_to
 from tests.nouns import SECOND, START, tick_scores
 from tests.write_receiver import WriteReceiver, read_request
+from trimtab.engine.addresses import RefusedAddressError, Target, refuse_unsafe
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import BasicAuth, Writer
 from trimtab.engine.sinks import remote_write
-from trimtab.engine.sinks.outbound import RefusedAddressError, Target, refuse_unsafe
 from trimtab.engine.sinks.remote_write import RemoteWriteSink
 from trimtab.engine.types import SeriesKey
 
@@ -179,6 +180,15 @@ async def test_credentials_are_sent_but_never_shown(receiver, settings, authoriz
     assert headers["x-scope-orgid"] == "team"
 
 
+async def test_headers_can_come_from_files(receiver, tmp_path):
+    """A header whose value stands in a file goes out with each request."""
+    (tmp_path / "tenant").write_text("team\n")
+    async with sink_to(receiver.url, headers_file={"X-Scope-OrgID": tmp_path / "tenant"}) as (sink, _, _):
+        await sink.send(*one())
+        await receiver.got(1)
+    assert receiver.requests[0][1]["x-scope-orgid"] == "team"
+
+
 async def test_token_files_are_read_for_each_request(receiver, tmp_path):
     """A token that is rotated in its file counts from the next request on."""
     token = tmp_path / "token"
@@ -333,13 +343,7 @@ async def test_a_name_that_leads_to_a_refused_address_gets_nothing():
 
 async def test_every_address_of_a_name_is_tried(receiver, monkeypatch):
     """A receiver that listens on one of its addresses only is found; the name is resolved once for all."""
-    asked = []
-
-    async def resolve(target):
-        asked.append(target.host)
-        return ["127.0.0.9", "127.0.0.1"]
-
-    monkeypatch.setattr("trimtab.engine.sinks.outbound._resolve", resolve)
+    asked = leads_to(monkeypatch, "127.0.0.9", "127.0.0.1")
     async with sink_to(f"http://prom.test:{receiver.port}/") as (sink, counts, _):
         for number in range(3):
             await sink.send(*one(float(number), START + number * SECOND))

@@ -57,6 +57,17 @@ def test_relative_paths_start_at_the_file(tmp_path):
     assert settings.sources.files.paths == (tmp_path / "a.csv", Path("/b.csv"))
 
 
+def test_headers_from_files(tmp_path):
+    """Files of headers start at the settings' file, too, and the environment can name one."""
+    text = "writer:\n  remote_write_url: http://x/\n  headers_file: {X-Tenant: secret/tenant}\n"
+    environ = {"TRIMTAB_SOURCES__PROMETHEUS__HEADERS_FILE": "{X-Scope-OrgID: /run/org}"}
+    settings = load_settings(write(tmp_path, text), environ)
+    assert settings.writer is not None
+    assert settings.writer.headers_file == {"X-Tenant": tmp_path / "secret/tenant"}
+    assert settings.sources.prometheus is not None
+    assert settings.sources.prometheus.headers_file == {"X-Scope-OrgID": Path("/run/org")}
+
+
 MISTAKES = [
     # a value that is not one of the allowed
     ("settings:\n  log_level: loud\n", "trimtab.yaml:2: settings.log_level is 'loud'; it must be 'debug'"),
@@ -76,6 +87,11 @@ MISTAKES = [
     ("data_dir: /x", "trimtab.yaml:1: data_dir is not a setting; did you mean settings.data_dir?"),
     # a section of a later version
     ("tools: {redis: {}}", "trimtab.yaml:1: tools is not known to this version of Trimtab"),
+    # the same header twice
+    (
+        "writer: {remote_write_url: 'http://x', headers: {X-A: a}, headers_file: {x-a: /f}}",
+        "trimtab.yaml:1: writer: x-a stands in headers and in headers_file; keep one",
+    ),
     # something that must be there
     ("writer: {}", "trimtab.yaml:1: writer.remote_write_url is missing"),
     # a section that is a number

@@ -1,4 +1,4 @@
-/** All series at a glance: a square each, the darker the rarer. */
+/** All series at a glance, in order of name: a square each, the darker the rarer. Of many, the most unusual. */
 
 import { getSeriesPage } from "../api.ts";
 import { plural, score, value } from "../format.ts";
@@ -27,11 +27,12 @@ const LEGEND: [string, string][] = [
 ];
 
 export function Wall() {
-  const { data } = useLive("wall", (signal) => getSeriesPage({ sort: "name", limit: MOST }, signal), 10_000);
+  const { data } = useLive("wall", (signal) => getSeriesPage({ sort: "score", limit: MOST }, signal), 10_000);
   if (!data || data.items.length === 0) return null;
+  const shown = [...data.items].sort((a, b) => (a.series < b.series ? -1 : 1));
   const total = data.total ?? data.items.length;
-  const warm = data.items.filter((s) => s.anomaly_id !== null).length;
-  const more = total > data.items.length ? `, the first ${MOST} by name` : "";
+  const warm = shown.filter((s) => s.anomaly_id !== null).length;
+  const more = total > shown.length ? `, the ${MOST} most unusual of them shown` : "";
   return (
     <section class="panel" aria-labelledby="wall-title">
       <div class="panel-head">
@@ -46,11 +47,11 @@ export function Wall() {
         </span>
       </div>
       <div class="wall" role="img" aria-label={`${plural(total, "series", "series")}${more}, ${warm} of them unusual now`}>
-        {data.items.map((s) => (
+        {shown.map((s) => (
           <a key={s.id} class={`cell ${kind(s)}`} href={href(["series", s.id])} title={told(s)} tabIndex={-1} />
         ))}
       </div>
-      {more && <p class="quiet">Shown are {MOST} of {plural(total, "series", "series")}, by name.</p>}
+      {more && <p class="quiet">Shown are the {MOST} most unusual of {plural(total, "series", "series")}.</p>}
     </section>
   );
 }

@@ -1,0 +1,58 @@
+"""Who we are to others: the headers of a request, from settings and the files that they name."""
+
+import base64
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from trimtab.engine.redaction import clean_text
+from trimtab.engine.settings import Credentialed
+
+
+class Credentials:
+    """Authorization and configured headers; files are read anew when they change. Shows nothing of itself.
+
+    name : of the section, such as "writer"
+    """
+
+    def __init__(self, settings: Credentialed, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._files: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+    def __repr__(self) -> str:
+        return f"Credentials({self._name}, hidden)"
+
+    def headers(self) -> dict[str, str]:
+        """The headers. Blocks on files; raises OSError, with what to do, where one cannot be read."""
+        s = self._settings
+        found = {name: value.get_secret_value() for name, value in s.headers.items()}
+        found |= {name: self._content(path, f"headers_file.{name}") for name, path in s.headers_file.items()}
+        if s.basic_auth is not None:
+            basic = s.basic_auth
+            secret = self._secret(basic.password, basic.password_file, "basic_auth.password_file")
+            pair = base64.b64encode(f"{basic.username}:{secret}".encode()).decode()
+            found["Authorization"] = f"Basic {pair}"
+        elif s.bearer_token is not None or s.bearer_token_file is not None:
+            token = self._secret(s.bearer_token, s.bearer_token_file, "bearer_token_file")
+            found["Authorization"] = f"Bearer {token}"
+        return found
+
+    def _secret(self, value: SecretStr | None, file: Path | None, name: str) -> str:
+        if file is not None:
+            return self._content(file, name)
+        return value.get_secret_value() if value is not None else ""
+
+    def _content(self, file: Path, name: str) -> str:
+        path = file.expanduser()
+        try:
+            seen = path.stat()
+            version = (seen.st_mtime_ns, seen.st_ino, seen.st_size)
+            if path not in self._files or self._files[path][0] != version:
+                self._files[path] = (version, path.read_text("utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise OSError(
+                f"{self._name}.{name}: cannot read {path}: {clean_text(str(error))}; make it a text file "
+                "that this user may read"
+            ) from error
+        return self._files[path][1]

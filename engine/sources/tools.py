@@ -1,0 +1,126 @@
+"""The managed tools as a source: what they say of themselves, so that they need no exporter."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import numpy as np
+
+from trimtab.engine.errors import EngineError, SourceError
+from trimtab.engine.ports import Clock, Toolbox
+from trimtab.engine.sources.rates import Counters, is_counter, unit_of
+from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey
+
+RATIOS = {
+    "redis_hit_ratio": ("redis_keyspace_hits_total", "redis_keyspace_misses_total"),
+    "pg_cache_hit_ratio": ("pg_stat_database_blks_hit", "pg_stat_database_blks_read"),
+}
+"""Share of the first in both, over the interval: what people look at, and what changes are judged by."""
+_COUNTED = frozenset(name for pair in RATIOS.values() for name in pair)
+_MAX_GAP_INTERVALS = 3.5
+
+Samples = dict[SeriesKey, float]
+
+
+class ToolsSource:
+    """Figures of every target of every enabled tool; counters become rates.
+
+    A tool that does not answer is unknown (NaN) in all series that it had. Labels: tool, target.
+    """
+
+    name = "tools"
+
+    def __init__(self, toolbox: Toolbox, clock: Clock, interval_s: float = 5.0) -> None:
+        self.interval_s = interval_s
+        self._toolbox = toolbox
+        self._clock = clock
+        self._counters = Counters(interval_s * _MAX_GAP_INTERVALS)
+        self._known: dict[tuple[str, str], tuple[SeriesKey, ...]] = {}
+        self._keys: tuple[SeriesKey, ...] = ()
+
+    async def open(self) -> None:
+        """Nothing to connect to: the tools do that when they are asked. Raises SourceError without tools."""
+        if not self._toolbox.names():
+            raise SourceError("tools: none is configured; see `tools:` in trimtab.yaml")
+
+    async def read(self) -> Reading:
+        """The figures of now. Raises SourceError where no tool answers."""
+        now = self._clock.now()
+        views = await self._toolbox.views()
+        targets = [(view.name, target) for view in views if view.enabled for target in view.targets]
+        answers = await asyncio.gather(*(self._ask(*target) for target in targets))
+        samples: Samples = {}
+        for target, metrics in zip(targets, answers, strict=True):
+            samples |= self._samples(target, metrics)
+        if targets and all(metrics is None for metrics in answers):
+            raise SourceError("tools: none of them answers; `trimtab doctor` says why")
+        self._known = {target: self._known[target] for target in targets if target in self._known}
+        return self._reading(now, samples, complete=None not in answers)
+
+    async def _ask(self, tool: str, target: str) -> Mapping[str, float] | None:
+        try:
+            return await self._toolbox.tool(tool).metrics(target)
+        except EngineError:  # its status says why; here it is unknown
+            return None
+
+    def _samples(self, target: tuple[str, str], metrics: Mapping[str, float] | None) -> Samples:
+        if metrics is None:
+            return dict.fromkeys(self._known.get(target, ()), math.nan)
+        labels = {"tool": target[0], "target": target[1]}
+        found = {SeriesKey.of(self.name, metric, labels): value for metric, value in metrics.items()}
+        self._known[target] = tuple(found)
+        return found
+
+    def _reading(self, now: int, samples: Samples, *, complete: bool) -> Reading:
+        counts = [(key, value) for key, value in samples.items() if _counts(key.metric)]
+        rates = dict(self._counters.rates(counts, time.monotonic()))
+        values = samples | rates
+        values |= _ratios(rates)
+        keys = tuple(sorted(values, key=str))
+        if keys != self._keys:
+            self._keys = keys
+        column = np.array([values[key] for key in self._keys], np.float64)
+        return Reading(now, self._keys, np.full(len(column), now, np.int64), column, complete)
+
+    async def history(self, now_ns: int) -> AsyncIterator[History]:  # noqa: ARG002 - the port gives it
+        """Nothing is recorded."""
+        nothing: tuple[History, ...] = ()
+        for chunk in nothing:
+            yield chunk
+
+    def info(self, key: SeriesKey) -> SeriesInfo:
+        """Unit and kind of one of its series."""
+        rate = _counts(key.metric)
+        return SeriesInfo(key, unit_of(key.metric, rate=rate), "rate" if rate else "gauge")
+
+    def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them
+        """Targets are named by people and do not take each other's place."""
+        return False
+
+    def left_out(self) -> Sequence[str]:
+        """Nothing is."""
+        return ()
+
+    def detail(self) -> str:
+        """One line about what it watches."""
+        return f"{len(self._known)} targets of {len(self._toolbox.names())} tools, {len(self._keys)} series"
+
+    async def close(self) -> None:
+        """The toolbox is somebody else's."""
+
+
+def _counts(metric: str) -> bool:
+    return metric in _COUNTED or is_counter(metric)
+
+
+def _ratios(rates: Samples) -> Samples:
+    """Shares of rates; NaN where nothing happened, because then nothing is known."""
+    found: Samples = {}
+    for key, part in rates.items():
+        for name, (first, second) in RATIOS.items():
+            if key.metric == first:
+                rest = rates.get(SeriesKey(key.source, second, key.labels), math.nan)
+                whole = part + rest
+                found[SeriesKey(key.source, name, key.labels)] = part / whole if whole > 0 else math.nan
+    return found

@@ -1,0 +1,26 @@
+"""Names that lead where a test wants."""
+
+import socket
+from ipaddress import ip_address
+
+import pytest
+
+
+def leads_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+    """Let every name lead to these addresses, or nowhere; the names that were asked for."""
+    asked: list[str] = []
+    lookup = socket.getaddrinfo
+
+    def resolve(host, port, *args, **more):
+        try:
+            ip_address(host)
+        except ValueError:
+            asked.append(host)
+        else:
+            return lookup(host, port, *args, **more)
+        if not addresses:
+            raise OSError("Name or service not known")
+        return [(2, 1, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return asked

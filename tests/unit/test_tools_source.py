@@ -1,0 +1,96 @@
+"""Managed tools as a source of series."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from tests.fakes import FakeClock
+from trimtab.engine.errors import SourceError, ToolError
+from trimtab.engine.sources import tools
+from trimtab.engine.sources.tools import ToolsSource
+
+
+class Box:
+    """A toolbox of scripted figures; None = that target does not answer."""
+
+    def __init__(self, figures):
+        self.figures = figures
+
+    def names(self):
+        return sorted({tool for tool, _ in self.figures})
+
+    async def views(self):
+        targets = {n: [t for tool, t in self.figures if tool == n] for n in self.names()}
+        return [SimpleNamespace(name=n, enabled=True, targets=targets[n]) for n in self.names()]
+
+    def tool(self, name):
+        async def metrics(target):
+            if self.figures[name, target] is None:
+                raise ToolError(f"{name} does not answer")
+            return self.figures[name, target]
+
+        return SimpleNamespace(metrics=metrics)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Of samples, and of what counters are measured by."""
+    fake = FakeClock()
+    monkeypatch.setattr(tools, "time", SimpleNamespace(monotonic=lambda: fake.now() / 1e9))
+    return fake
+
+
+async def _read(source, clock):
+    clock.time += 5 * 10**9
+    reading = await source.read()
+    return reading, {str(k): v for k, v in zip(reading.keys, reading.values.tolist(), strict=True)}
+
+
+CACHE = '{target="c1",tool="redis"}'
+
+
+async def test_counters_become_rates_and_ratios(clock):
+    """Gauges as they are, counters by the second, the hit ratio over the interval."""
+    box = Box({("redis", "c1"): {"redis_memory_used_bytes": 5.0, "redis_keyspace_hits_total": 10.0,
+                                 "redis_keyspace_misses_total": 10.0}})  # fmt: skip
+    source = ToolsSource(box, clock)
+    _, first = await _read(source, clock)
+    assert first[f"redis_memory_used_bytes{CACHE}"] == 5.0
+    assert math.isnan(first[f"redis_hit_ratio{CACHE}"])
+    box.figures["redis", "c1"] |= {"redis_keyspace_hits_total": 40.0, "redis_keyspace_misses_total": 20.0}
+    reading, second = await _read(source, clock)
+    assert second[f"redis_keyspace_hits_total{CACHE}"] == pytest.approx(6.0)
+    assert second[f"redis_hit_ratio{CACHE}"] == pytest.approx(0.75)
+    assert reading.complete
+    hits = next(key for key in reading.keys if key.metric == "redis_keyspace_hits_total")
+    assert (source.info(hits).kind, source.info(hits).unit) == ("rate", "1/s")
+
+
+async def test_no_traffic_is_no_hit_ratio(clock):
+    """Of nothing asked nothing is known: NaN, not 0."""
+    counts = {"redis_keyspace_hits_total": 10.0, "redis_keyspace_misses_total": 10.0}
+    source = ToolsSource(Box({("redis", "c1"): counts}), clock)
+    await _read(source, clock)
+    _, second = await _read(source, clock)
+    assert math.isnan(second[f"redis_hit_ratio{CACHE}"])
+
+
+async def test_a_tool_that_does_not_answer_is_unknown(clock):
+    """Its series stay, as NaN; the others go on; the reading is not whole."""
+    box = Box({("a", "x"): {"up": 1.0}, ("b", "y"): {"up": 1.0}})
+    source = ToolsSource(box, clock)
+    await _read(source, clock)
+    box.figures["b", "y"] = None
+    reading, values = await _read(source, clock)
+    assert not reading.complete
+    assert values['up{target="x",tool="a"}'] == 1.0
+    assert math.isnan(values['up{target="y",tool="b"}'])
+
+
+async def test_no_answer_at_all_is_an_unknown_tick(clock):
+    """A source that gives nothing raises, so that nothing is concluded."""
+    with pytest.raises(SourceError, match="none of them answers"):
+        await ToolsSource(Box({("a", "x"): None}), clock).read()
+    with pytest.raises(SourceError, match="none is configured"):
+        await ToolsSource(Box({}), clock).open()
