@@ -170,6 +170,7 @@ def turns(past: Past, subject: str, before: Value, after: Value) -> bool:
 def figure(knob: Knob, value: float) -> str:
     """A value of a knob with its unit.
 
+    >>> from trimtab.engine.types import KnobType
     >>> figure(Knob("maxmemory", KnobType.INT, "B"), 2**30), figure(Knob("ttl", KnobType.INT, "s"), 30.0)
     ('1.0 GiB', '30 s')
     """

@@ -1,7 +1,7 @@
 """The doors between the core and the world. Fakes stand beside them in tests/fakes.py."""
 
 from trimtab.engine.ports.acting import Desk, IncidentDesk, TargetView, Toolbox, ToolView
-from trimtab.engine.ports.keeping import Incidents, Ledger, ScoreLog, Snapshots, Store
+from trimtab.engine.ports.keeping import Incidents, Ledger, Memory, ScoreLog, Snapshots, Store
 from trimtab.engine.ports.tools import Tool
 from trimtab.engine.ports.watching import Clock, LiveView, Sink, Source
 
@@ -12,6 +12,7 @@ __all__ = [
     "Incidents",
     "Ledger",
     "LiveView",
+    "Memory",
     "ScoreLog",
     "Sink",
     "Snapshots",

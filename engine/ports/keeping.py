@@ -1,7 +1,7 @@
 """What outlives the process: events, scores, snapshots, incidents, and the ledger of actions."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from trimtab.engine.types import (
     Action,
@@ -295,4 +295,16 @@ class Ledger(Protocol):
 
     def set_pause(self, pause: Pause) -> None:
         """Switch it, with its audit row."""
+        ...
+
+
+class Memory(Protocol):
+    """Single values that outlive a restart, as plain JSON by name. Blocks; raises StoreError."""
+
+    def get(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+        """What was set; None = nothing was."""
+        ...
+
+    def set(self, name: str, value: Any) -> None:  # noqa: ANN401 - as above
+        """Keep it in place of what was there; durable when it returns."""
         ...

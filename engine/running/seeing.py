@@ -14,8 +14,6 @@ from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Toolbox
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.types import Incident, Mode, Recommendation, SourceState, SourceStatus
 
-TICKS = 20
-"""Of the window in which a proposal's figures are looked at."""
 USUAL_INTERVAL_S = 15.0
 
 
@@ -110,10 +108,13 @@ class Seeing:
 
     def _window(self, series_id: str, interval_s: float) -> Window:
         now, step = self.clock.now(), round(interval_s * 1e9)
-        since = now - TICKS * step
+        since = now - round(self.limits.suspicion * 1e9)
         rows = self.scores.read(series_id, since, now + 1)
-        x = np.full(TICKS, np.nan)
-        x[np.clip((rows.times - since) // step, 0, TICKS - 1)] = rows.value
+        if not len(rows.times):
+            return Window(series_id, np.empty(0), None)
+        place = (rows.times - rows.times[0]) // step
+        x = np.full((now - int(rows.times[0])) // step + 1, np.nan)
+        x[np.minimum(place, len(x) - 1)] = rows.value
         known = rows.times[np.isfinite(rows.value)]
         return Window(series_id, x, (now - int(known[-1])) / 1e9 if len(known) else None)
 

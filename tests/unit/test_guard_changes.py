@@ -54,6 +54,7 @@ CHANGES = [
     ("25 % of 8 down", WORKERS, 8, 6, "allow"),
     ("over 25 % of 8 down", WORKERS, 8, 5, "refuse step"),
     ("below its lowest", WORKERS, 1, 0, "refuse bounds"),
+    ("what is no whole number has no such least", SPEED, 2.0, 3.0, "refuse step"),
     # from nothing there is no measure
     ("from 0", SPEED, 0.0, 1.0, "approve step"),
     ("from 0 by its own step", STEP_UP, 0.0, 300.0, "approve step"),

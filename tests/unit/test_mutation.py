@@ -7,7 +7,7 @@ import pytest
 from tests.mutation import ROOT, judge, mutants
 
 GUARD = sorted(path.name for path in (ROOT / "engine" / "acting").glob("guard*.py"))
-TESTS = [f"tests/unit/test_guard_{name}.py" for name in ("times", "rows", "changes")]
+TESTS = [f"tests/unit/test_guard_{name}.py" for name in ("reasons", "times", "rows", "changes")]
 KILLED = 0.9
 
 
