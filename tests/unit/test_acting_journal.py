@@ -4,11 +4,12 @@ import itertools
 
 import pytest
 
-from tests.acting_nouns import action_of
+from tests.acting_nouns import EFFECT, action_of
+from tests.acting_room import open_ledger
 from tests.store_contract import ulid
-from trimtab.engine.acting.journal import TRANSITIONS, check, locked, proof, reads, same
+from trimtab.engine.acting.journal import TRANSITIONS, Journal, check, locked, proof, reads, same
 from trimtab.engine.errors import ConflictError
-from trimtab.engine.types import ActionState, KnobReading, Lasts
+from trimtab.engine.types import ActionState, KnobReading, Lasts, Outcome
 
 S = ActionState
 ALLOWED = {
@@ -99,3 +100,32 @@ def test_a_target_is_locked_until_a_person_has_set_it(newest_first, said):
     """After an undoing that failed, and where nobody knows what holds."""
     why = locked(newest_first)
     assert (why is None) if said is None else (said in why)
+
+
+async def test_each_step_is_written_down_with_what_was_seen(tmp_path):
+    """Before, after, words, effect; and what the table forbids is refused before the ledger is asked."""
+    with open_ledger(tmp_path) as ledger:
+        journal = Journal(ledger, ledger.clock)
+        proposed = await journal.propose(action_of(ulid(1), told="why"))
+        assert proposed == ledger.action(ulid(1))
+        ledger.clock.tick(1)
+        executing = await journal.executing(proposed, KnobReading(100, True, Lasts.UNTIL_RESTART))
+        assert (executing.started, executing.set_before) == (ledger.clock.now(), True)
+        verifying = await journal.verifying(executing, "lasts")
+        assert verifying.told == "why; lasts"
+        kept = await journal.end(verifying, S.KEPT, "no harm seen", EFFECT, actor="ann")
+        assert kept.outcome == Outcome(S.KEPT, "no harm seen", EFFECT)
+        assert (kept, kept.ended) == (ledger.action(ulid(1)), ledger.clock.now())
+        with pytest.raises(ConflictError, match="is kept and cannot become executing"):
+            await journal.executing(kept, None)
+        other = await journal.executing(await journal.propose(action_of(ulid(2))), None)
+        failed = await journal.end(other, S.FAILED, "no")
+        assert failed.outcome == Outcome(S.FAILED, "no", None)
+        rows = ledger.audit()
+    whole, short = [row.what for row in rows[:4]], [row.what for row in rows[4:]]
+    assert whole == ["proposed", "executing", "verifying", "kept"]
+    assert short == ["proposed", "executing", "failed"]
+    assert rows[1].details.items() >= {"reading": 100, "set_before": True}.items()
+    assert (rows[3].actor, rows[3].details["low"], rows[3].details["words"]) == ("ann", 0.8, "no harm seen")
+    assert "reading" not in rows[5].details
+    assert "low" not in rows[6].details

@@ -1,0 +1,70 @@
+"""`trimtab pause`, `resume`, `actions`, `audit`: beside an engine that runs."""
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.acting_nouns import action_of
+from tests.store_contract import ulid
+from trimtab.engine.commands import acting
+from trimtab.engine.store import open_store
+from trimtab.engine.store.anchor import ANCHOR
+from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.types import ActionState, Outcome
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    store = open_store(tmp_path, time.time_ns)
+    yield SqlLedger(store.fenced, tmp_path / ANCHOR)
+    store.close()
+
+
+@pytest.fixture
+def call(tmp_path):
+    app = typer.Typer()
+    for command in (acting.pause, acting.resume, acting.actions):
+        app.command()(command)
+    app.add_typer(acting.audit_app, name="audit")
+    return lambda *words: CliRunner().invoke(app, [*words, "--data", str(tmp_path)])
+
+
+def test_a_pause_reaches_the_running_engine(ledger, call):
+    """At once, with who and why; resuming as well; the audit stays whole."""
+    assert call("pause", "--reason", "a release").exit_code == 0
+    pause = ledger.pause()
+    assert (pause.on, pause.reason) == (True, "a release")
+    assert pause.by
+    assert "paused everything" in call("actions").stderr
+    assert call("resume").exit_code == 0
+    assert not ledger.pause().on
+    said = call("audit", "verify")
+    assert (said.exit_code, said.stdout.partition(";")[0]) == (0, "2 rows are as they were written")
+
+
+def test_actions_are_listed(ledger, call):
+    """As a table, and whole as JSON."""
+    action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
+    failed = replace(action, state=ActionState.FAILED, outcome=Outcome(ActionState.FAILED, "not sent: why"))
+    ledger.move(failed, ActionState.PROPOSED, "failed", "trimtab")
+    assert "maxmemory  100   125  failed  trimtab  not sent: why" in call("actions").stdout
+    (row,) = json.loads(call("actions", "-f", "json").stdout)
+    assert row["id"] == ulid(1)
+
+
+def test_the_audit_is_verified_and_exported(ledger, call, tmp_path):
+    """A damaged one gives exit code 1 and says where."""
+    for number in range(3):
+        ledger.note("looked", "cache-1", "ann", {"number": number})
+    lines = [json.loads(line) for line in call("audit", "export").stdout.splitlines()]
+    assert [line["details"]["number"] for line in lines] == [0, 1, 2]
+    with closing(sqlite3.connect(tmp_path / "trimtab.db", isolation_level=None)) as raw:
+        raw.execute("UPDATE audit SET actor = 'eve' WHERE seq = 2")
+    said = call("audit", "verify")
+    assert (said.exit_code, said.stdout) == (1, "row 2: its content does not fit its hash: it was edited\n")
