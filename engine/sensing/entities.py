@@ -19,7 +19,7 @@ _CALLED = (
 def entity_of(key: SeriesKey) -> str:
     """The most specific thing that a series belongs to.
 
-    A pod where there is one, else the job at its instance, else whichever of the two there is, else the source.
+    A pod where there is one, else the job at its instance, else whichever of both there is, or the source.
 
     >>> entity_of(SeriesKey.of("prometheus", "up", {"job": "redis", "instance": "cache-1:9121"}))
     'redis/cache-1:9121'
