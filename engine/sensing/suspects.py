@@ -10,10 +10,10 @@ from trimtab.engine.sensing.incident_words import against_band, quantity, spoken
 from trimtab.engine.sensing.severity import felt_by_users, size_of
 from trimtab.engine.types import Direction, Suspect
 
-SOON_INTERVALS = 2.0
-"""So many intervals later, an entity or a series is suspected 2.7 times less."""
-LEAST_SOON_S = 10.0
-ONSET, SPAN_S = 0.25, 30.0
+LEAST_SOON_S = 5.0
+"""So much later (or an interval, where that is longer) a series is suspected 2.7 times less; an entity in
+twice that time."""
+ONSET, SPAN_S = 0.25, 20.0
 """It began when this share of what moved did so within so long: a healthy series may have moved before."""
 EARLY_S = 60.0
 """What moved longer before the onset than this has less and less to do with it."""
@@ -36,9 +36,9 @@ def suspects(
     by_entity: dict[str, list[Member]] = defaultdict(list)
     for member in first:
         by_entity[member.entity].append(member)
-    soon_s = max(SOON_INTERVALS * interval_s, LEAST_SOON_S)
+    soon_s = max(interval_s, LEAST_SOON_S)
     called = _called(first)
-    blame = {name: _blame(name, by_entity, called, entities, soon_s) for name in by_entity}
+    blame = {name: _blame(name, by_entity, called, entities, 2.0 * soon_s) for name in by_entity}
     weights = [blame[m.entity] * _of_series(m, by_entity[m.entity], metrics, soon_s) for m in first]
     total = sum(weights) or 1.0
     ranked = sorted(zip(weights, first, strict=True), key=lambda pair: (-pair[0], pair[1].start, pair[1].id))
