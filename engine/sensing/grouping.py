@@ -18,6 +18,8 @@ ACCIDENT = 0.05
 """What is expected by chance less often than this is no accident."""
 LINK_S = 300.0
 """Longer after its last anomaly only what is of the same entity joins an incident."""
+GOING_ON, LATE = 3, 0.3
+"""... while so many of its anomalies go on, or chance would not have made one of that entity since."""
 MERGE_S = 300.0
 """Incidents that began further apart are not merged."""
 MERGE_ACCIDENT = 0.01
@@ -65,9 +67,12 @@ def accident(place: Place, at: int, case: Case, known: Known) -> float:
         return ACCIDENT / 2.0 if same and over_s <= AGAIN_S else 1.0
     if quiet_s > LINK_S and not same:
         return 1.0
+    sizes = known.watched.sizes
+    if same and quiet_s > LINK_S and len(case.open) < GOING_ON:
+        late = known.pace.rate() * quiet_s * sizes[place.scopes[0]]
+        return ACCIDENT / 2.0 if late < LATE else 1.0
     gap_s = max(min(quiet_s, LINK_S), known.interval_s)
     rate = known.pace.rate() * gap_s
-    sizes = known.watched.sizes
     shared = [scope for scope in place.scopes if scope in case.bursts]
     chance = rate * min((sizes[scope] for scope in shared), default=len(known.watched))
     if chance >= ACCIDENT and not same:

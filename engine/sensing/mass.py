@@ -44,7 +44,7 @@ class MassWatch:
         began : (series id, its place) of the anomalies that began
         """
         for series_id, place in began:
-            self._count((time, series_id, place.source, place.entity), 1)
+            self._count((time, series_id, place.source, _machine(place)), 1)
         while self._recent and self._recent[0][0] < time - WINDOW_NS:
             self._count(self._recent[0], -1)
         if len(self._series) < FEWEST:
@@ -91,3 +91,8 @@ class MassWatch:
             part.clear()
         for time, series_id, source, entity in state:
             self._count((time, series_id, source, entity), 1)
+
+
+def _machine(place: Place) -> str:
+    """The entity; the processes of a machine that is under load are that machine."""
+    return "host" if place.source == "host" else place.entity

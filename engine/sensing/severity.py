@@ -80,7 +80,7 @@ def severity_of(
 
     >>> alone = dict(weight=1.0, share=0.02, entities=1, lasting_s=0.0, user_facing=False, worst=1.2)
     >>> round(severity_of(surprise=2.0, **alone), 2)
-    0.15
+    0.1
     """
     several = weight >= 2.0
     persistence = min(max(lasting_s, 0.0) / LONGEST_S, 1.0)

@@ -10,11 +10,11 @@ from trimtab.engine.sensing.incident_words import against_band, quantity, spoken
 from trimtab.engine.sensing.severity import felt_by_users, size_of
 from trimtab.engine.types import Direction, Suspect
 
-SOON_INTERVALS = 2.0
-"""So many intervals later, an entity or a series is suspected 2.7 times less."""
-LEAST_SOON_S = 10.0
-ONSET = 0.15
-"""It began when this share of what moved had moved: a healthy series may have moved just before."""
+LEAST_SOON_S = 5.0
+"""So much later (or an interval, where that is longer) a series is suspected 2.7 times less; an entity in
+twice that time."""
+ONSET, SPAN_S = 0.25, 20.0
+"""It began when this share of what moved did so within so long: a healthy series may have moved before."""
 EARLY_S = 60.0
 """What moved longer before the onset than this has less and less to do with it."""
 MOST_MEMBERS = 200
@@ -36,9 +36,9 @@ def suspects(
     by_entity: dict[str, list[Member]] = defaultdict(list)
     for member in first:
         by_entity[member.entity].append(member)
-    soon_s = max(SOON_INTERVALS * interval_s, LEAST_SOON_S)
+    soon_s = max(interval_s, LEAST_SOON_S)
     called = _called(first)
-    blame = {name: _blame(name, by_entity, called, entities, soon_s) for name in by_entity}
+    blame = {name: _blame(name, by_entity, called, entities, 2.0 * soon_s) for name in by_entity}
     weights = [blame[m.entity] * _of_series(m, by_entity[m.entity], metrics, soon_s) for m in first]
     total = sum(weights) or 1.0
     ranked = sorted(zip(weights, first, strict=True), key=lambda pair: (-pair[0], pair[1].start, pair[1].id))
@@ -52,13 +52,20 @@ def suspects(
 
 
 def onset(members: Sequence[Member]) -> int:
-    """When it began in earnest, int64 ns: when `ONSET` of what moved had moved. Members by start."""
+    """When it began in earnest, int64 ns; members by start.
+
+    The first moment after which `ONSET` of what moved did so within `SPAN_S`; without one, the first of all.
+    """
     needed = ONSET * sum(member.weight for member in members)
+    last, within = 0, 0.0
     for member in members:
-        needed -= member.weight
-        if needed <= 0.0:
+        while last < len(members) and members[last].start <= member.start + SPAN_S * 1e9:
+            within += members[last].weight
+            last += 1
+        if within >= needed:
             return member.start
-    return members[-1].start
+        within -= member.weight
+    return members[0].start
 
 
 def _timely(late_s: float, soon_s: float) -> float:

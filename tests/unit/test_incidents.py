@@ -188,6 +188,17 @@ def test_a_jump_of_one_whole_source_is_a_mass_event():
     assert [i.mass for i in town.going()] == [True, False]
 
 
+def test_a_machine_under_load_is_no_mass_event():
+    """Half of its series, of several processes, are one incident with suspects."""
+    metrics = ("host_process_cpu_ratio", "host_process_resident_memory_bytes")
+    keys = [SeriesKey.of("host", m, {"name": f"p{i}"}) for i in range(15) for m in metrics]
+    town = Town(keys)
+    town.tick(*keys[:15], score=2.0)
+    (incident,) = town.going()
+    assert not incident.mass
+    assert incident.suspects
+
+
 def test_quiet_growth_is_told_seldom(town):
     """An incident is told again where something of it changed, not at each tick."""
     town.tick(*of(town, "cache"), score=3.0)
