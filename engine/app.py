@@ -20,7 +20,7 @@ from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, SettingsError, StoreError
 from trimtab.engine.live import Live
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.running import building
+from trimtab.engine.running import acting, building
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
 from trimtab.engine.running.memory import give_back
@@ -33,6 +33,7 @@ from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.watch import watch_settings
+from trimtab.engine.sources.tools import ToolsSource
 
 if TYPE_CHECKING:
     from trimtab.engine.api.keys import FirstStart
@@ -113,12 +114,17 @@ class Engine:
             self.live.remembered = store.series
             metrics = Metrics(_version())
             supervisor = await self._supervisor(stack, store, metrics)
-            await self._serve_http(stack, store, supervisor, metrics, listening, on_ready)
+            acts = await acting.build(self.settings, supervisor.around, store.fenced)
+            stack.push_async_callback(acts.close)
+            if self.settings.tools:
+                supervisor.always.append(ToolsSource(acts.rack, self.clock))
+            await self._serve_http(stack, store, supervisor, acts, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
             pruner = Pruner(supervisor.around, self.settings.retention.events_days)
             for work in (
                 kept_running("vitals", vitals.run, self.clock),
                 kept_running("pruner", pruner.run, self.clock),
+                kept_running("acting", acts.run, self.clock),
                 self._start(supervisor),
             ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))
@@ -155,8 +161,9 @@ class Engine:
         stack.callback(_closed, score_log.close)
         work = stack.enter_context(ThreadPoolExecutor(1, "trimtab-work"))
         around = Surroundings(
-            self.clock, store, score_log, snapshots, self.live, metrics, work, self.settings.settings
-        )
+            self.clock, store, score_log, snapshots, self.live, metrics, work, self.settings.settings,
+            judging=acting.judging(self.settings, store),
+        )  # fmt: skip
         supervisor = Supervisor(around, self.clock, metrics)
         stack.push_async_callback(supervisor.stop)
         return supervisor
@@ -166,6 +173,7 @@ class Engine:
         stack: AsyncExitStack,
         store: "EventStore",
         supervisor: Supervisor,
+        acts: "acting.Acting",
         metrics: Metrics,
         listening: socket.socket,
         on_ready: Announce,
@@ -177,7 +185,7 @@ class Engine:
         app = create_app(
             live=self.live, store=store, score_log=supervisor.around.score_log, settings=settings.api,
             clock=self.clock, web_dir=building.web_dir(), metrics_text=metrics.text, version=_version(),
-            observer=metrics.request,
+            observer=metrics.request, loop=acts.ports,
         )  # fmt: skip
         server = make_server(app, settings.api)
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")

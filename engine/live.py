@@ -6,7 +6,7 @@ import binascii
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -194,6 +194,14 @@ class Live:
             }
             self._publish("tick", tick)
 
+    def open_anomalies(self) -> set[str]:
+        """Ids of all that are open now."""
+        return {opened for board in self._boards.values() for opened in board.open_ids.values()}
+
+    def tell(self, event: str, noun: object) -> None:
+        """An incident, recommendation, action or the pause came or changed; noun is its dataclass."""
+        self._publish(event, _plain(noun))
+
     def tell_anomaly(self, anomaly: Anomaly) -> None:
         """An anomaly opened, changed or closed."""
         self._publish("anomaly", {**asdict(anomaly), "direction": str(anomaly.direction)})
@@ -243,6 +251,13 @@ class Live:
     def _publish(self, event: str, data: dict[str, object]) -> None:
         for reader in list(self._readers):
             reader.put((event, data))
+
+
+def _plain(noun: object) -> dict[str, object]:
+    """The fields of a dataclass, as JSON knows them but for times."""
+    if not is_dataclass(noun) or isinstance(noun, type):
+        raise TypeError(f"{noun!r:.80} is no noun")
+    return asdict(noun)
 
 
 def _gone(info: SeriesInfo) -> SeriesView:

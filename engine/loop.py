@@ -62,8 +62,14 @@ class SourceLoop:
             await self.around.off_loop(self._snapshot)
         if start.senses.time is not None:
             self.assembler.closed_to = start.senses.time
-            self._tell(start.senses.now())
+            now = start.senses.now()
+            self._tell(now)
             self.around.live.wait_for("")
+            if self.around.judging is not None:
+                still_open = tuple(now.open_ids.values())
+                await self.around.off_loop(
+                    self.around.judging.went_on, self.source.name, still_open, start.senses.time
+                )
         while await self._next():
             pass
         self.around.live.change_source(self.source.name, detail=self.source.detail())
@@ -86,6 +92,8 @@ class SourceLoop:
             for anomaly in ended:
                 self.around.live.tell_anomaly(anomaly)
             await self.around.off_loop(self._snapshot)
+        if self.around.judging is not None:
+            await self.around.off_loop(self.around.judging.forget, self.source.name)
         self.around.live.remove(self.source.name)
         self.around.metrics.forget(self.source.name)
 
@@ -161,6 +169,7 @@ class SourceLoop:
         try:
             sensed = await self.around.off_loop(self._stages, tick)
             self._show(tick, sensed, problem)
+            await self._judge(sensed)
             if sensed.known:
                 for sink in list(self.around.sinks):
                     await sink.send(sensed.keys, sensed.scores)
@@ -182,6 +191,22 @@ class SourceLoop:
         if self.around.clock.now() >= self._snapshot_at or self.keeper.hole:
             self._snapshot()
         return sensed
+
+    async def _judge(self, sensed: Sensed) -> None:
+        """What belongs together, for all sources at once; a fault in that leaves anomalies as they are."""
+        judging = self.around.judging
+        if judging is None or not sensed.known:
+            return
+        source = self.source
+        try:
+            told, notices = await self.around.off_loop(judging.step, sensed, source.interval_s, source.info)
+        except Exception:
+            log.exception("incidents cannot be judged", source=source.name)
+            return
+        for incident in told:
+            self.around.live.tell("incident", incident)
+        for notice in notices:
+            log.warning("incident", kind=notice.kind, title=notice.incident.title, why=notice.why)
 
     def _snapshot(self) -> None:
         self._snapshot_at = self.around.clock.now() + int(SNAPSHOT_S * 1e9)

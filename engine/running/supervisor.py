@@ -31,15 +31,17 @@ class Supervisor:
         self.metrics = metrics
         self.found: Prometheus | None = None
         self.loops: dict[str, SourceLoop] = {}
+        self.always: list[Source] = []
+        """Sources that are no settings of their own, as the figures of the tools."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, settings: Settings) -> None:
         """Run what is wanted. Raises SettingsError where a source cannot be built."""
         self.around.sinks = building.sinks(settings, self.metrics, self.clock)
         sources = [building.RACK[name](settings, self.clock) for name in building.wanted(settings.sources)]
-        for source in sources:
+        for source in (*sources, *self.always):
             self._run(source)
-        if not sources:
+        if not self.loops:
             self.around.live.wait_for("a source: all are disabled, see `sources:` in trimtab.yaml")
 
     async def stop(self) -> None:
@@ -86,7 +88,8 @@ class Supervisor:
             if source.name in self.loops:
                 await self._end(source.name)
             self._run(source)
-        for name in set(self.loops) - set(building.wanted(after.sources)):
+        staying = {*building.wanted(after.sources), *(source.name for source in self.always)}
+        for name in set(self.loops) - staying:
             loop = self.loops[name]
             await self._end(name)
             await loop.forget()

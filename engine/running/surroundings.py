@@ -10,6 +10,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, ScoreLog, Sink, Snapshots, Store
+from trimtab.engine.running.judging import Judging
 from trimtab.engine.settings import General
 from trimtab.engine.types import SourceState
 
@@ -41,7 +42,7 @@ class TickMetrics(Protocol):
 class Surroundings:
     """Ports and settings.
 
-    work : one thread, in which everything runs that blocks or computes, so that the API stays responsive
+    work    : one thread, in which everything runs that blocks or computes, so that the API stays responsive
     """
 
     clock: Clock
@@ -53,6 +54,8 @@ class Surroundings:
     work: Executor
     general: General = field(default_factory=General)
     sinks: list[Sink] = field(default_factory=list)
+    judging: Judging | None = None
+    """None = there are anomalies only, no incidents."""
 
     async def off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it in the work thread, with the log context of this task."""

@@ -1,7 +1,7 @@
 """Typed rules over roles: what makes a cache thrash, a leak, a surge ... and what usually helps.
 
 A rule collects signs: each with a weight, how clearly it shows (0..1, NaN = unknown) and a sentence with
-its figures. Needed signs must be known and show; what is not known lowers the confidence, never guessed.
+its figures. Needed signs must be known and show; what is not known lowers the confidence.
 """
 
 import math
@@ -129,12 +129,10 @@ def dependency_error_burst(scene: Scene) -> Verdict | None:
     errors = scene.course(Role.ERRORS)
     if math.isnan(cause):
         return None
-    who = (", ".join(sorted(scene.member.calls)) or "a dependency") if not named < (sick or 0) else ill
-    told = (
-        f"calls of {who} fail {figure(calls.now)} times/s"
-        if calls is not None
-        else f"{who} is in trouble, too"
-    )
+    who = ", ".join(sorted(scene.member.calls)) or "a dependency"
+    told = f"calls of {who} fail {figure(_now(calls))} times/s"
+    if math.isnan(named) or named < sick:
+        told = f"{ill} is in trouble, too"
     return weigh(
         [
             Sign(3, own, f"{share(scene.error_share)} of its requests fail", needed=not math.isnan(own)),

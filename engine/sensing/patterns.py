@@ -162,10 +162,19 @@ class Patterns:
         self._touches = {change.id: self._touched(change) for change in changes}
         due = self._due(ailing, changes)
         scenes: dict[int, Scene] = {}
+        told_of = np.bincount(self.cast.entity[~np.isnan(self.ring.recent(RECENT))], minlength=1)
         for place in due:
+            if self._silent(place, told_of):
+                continue
             self._settle(self._scene(place, ailing, changes, scenes), time)
         for key in [key for key in self._held if key[0] not in self.cast.places]:
             del self._held[key]
+
+    def _silent(self, place: int, told_of: Ints) -> bool:
+        """Nothing is known of an entity now, but was within the window: then nothing is concluded."""
+        if place < len(told_of) and told_of[place]:
+            return False
+        return not bool(np.isnan(self.ring.data[:, self.cast.entity == place]).all())
 
     def _of_slots(self, open_slots: Collection[int]) -> list[int]:
         """Entities with an open anomaly in a series that plays a role."""

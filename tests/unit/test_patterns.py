@@ -116,6 +116,16 @@ def test_an_unknown_tick_changes_nothing():
     assert patterns.ring.filled == rows
 
 
+def test_a_silent_entity_has_not_recovered():
+    """Where an exporter does not answer for a while, its pattern stays; it ends when the window is empty."""
+    gone = np.full(140, np.nan)
+    series = [(given, np.concatenate([values, gone])) for given, values in thrashing()]
+    other = (info("up", {"job": "prometheus", "instance": "p:9090"}), np.ones(TICKS + 140))
+    told = [bool(matches) for matches in run([*series, other])]
+    assert all(told[TICKS : TICKS + 100])
+    assert not told[-1]
+
+
 def test_series_come_and_go():
     """What is known of the others stays when a series comes, and an entity that is gone shows nothing."""
     series = thrashing()
@@ -308,6 +318,12 @@ def test_what_is_usual_is_hardly_learnt_in_trouble():
             ring.put(tick * STEP_S * S, np.array([level]), np.array([calm or tick < 100]))
     assert rings[0].usual[0] > 11.0
     assert rings[1].usual[0] < 10.3
+
+
+def test_series_without_a_role_cost_nothing():
+    """Where no series plays a role there is nothing to keep and nothing to tell."""
+    series = [(info("weather_celsius", {"city": city}), steady(20)) for city in ("Bern", "Graz")]
+    assert not any(run(series, [DEPLOY], open_from=5))
 
 
 def test_many_sick_entities_take_turns():

@@ -1,0 +1,170 @@
+"""Every few seconds: patterns of open incidents, and what the tools say now -> recommendations."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+from ulid import ULID
+
+from trimtab.engine.acting.journal import ENGINE
+from trimtab.engine.acting.situation import Memory as GuardMemory
+from trimtab.engine.advising.facts import Facts
+from trimtab.engine.advising.recommender import DAY, Recommender
+from trimtab.engine.advising.remedies import Draft
+from trimtab.engine.errors import ConflictError, EngineError, NotFoundError
+from trimtab.engine.live import Live
+from trimtab.engine.ports import Clock, Incidents, Ledger, Memory, Toolbox, ToolView
+from trimtab.engine.running.seeing import Seeing, mode_in
+from trimtab.engine.types import Incident, Recommendation, SeriesKey, ToolState
+
+log = structlog.get_logger(__name__)
+
+STATE = "acting/guard"
+"""Under which what the guard remembers is kept."""
+MOST = 200
+_ANSWERING = (ToolState.UP, ToolState.EXPORT_ONLY)
+
+
+class Advising:
+    """Makes recommendations and keeps them, and tells the guard what it came to.
+
+    monotonic : nanoseconds that no clock change touches
+    """
+
+    def __init__(
+        self,
+        incidents: Incidents,
+        ledger: Ledger,
+        toolbox: Toolbox,
+        guard: GuardMemory,
+        seeing: Seeing,
+        memory: Memory,
+        live: Live,
+        clock: Clock,
+        monotonic: Callable[[], int],
+    ) -> None:
+        self.incidents = incidents
+        self.ledger = ledger
+        self.toolbox = toolbox
+        self.guard = guard
+        self.seeing = seeing
+        self.memory = memory
+        self.live = live
+        self.clock = clock
+        self.monotonic = monotonic
+        self.recommender = Recommender(_ulid, self._command)
+        self.withheld: dict[str, str] = {}
+        """Fingerprint -> why it is not recommended now, as of the newest look."""
+
+    async def resume(self) -> None:
+        """Go on with what the guard remembered; what cannot be read begins anew. Raises StoreError."""
+        state = await asyncio.to_thread(self.memory.get, STATE)
+        if state is None:
+            return
+        try:
+            self.guard.restore(state)
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("what the guard remembered cannot be read, it begins anew", error=repr(error))
+
+    async def look(self) -> list[Recommendation]:
+        """One evaluation; what is new or changed. Raises StoreError."""
+        now = self.clock.now()
+        open_ones = await asyncio.to_thread(self.incidents.incidents, open_only=True, limit=MOST)
+        wanting = [incident for incident in open_ones if incident.patterns]
+        facts = await self._facts(wanting) if wanting else []
+        before = await asyncio.to_thread(self.ledger.recommendations, limit=MOST)
+        actions = await asyncio.to_thread(self.ledger.actions, since=now - DAY, limit=MOST)
+        advice = self.recommender.advise(now, wanting, facts, before, actions)
+        self.withheld = dict(advice.withheld)
+        self.seeing.generations = {one.fingerprint: one.generation for one in advice.made}
+        self.guard.tick(self.monotonic())
+        self.guard.evaluated(list(advice.made))
+        await asyncio.to_thread(self.memory.set, STATE, self.guard.state())
+        return await self._keep(now, advice.made, before)
+
+    async def _keep(
+        self, now: int, made: Sequence[Recommendation], before: Sequence[Recommendation]
+    ) -> list[Recommendation]:
+        """Write down what is new, another plan, or would soon expire."""
+        known = {one.id: one for one in before}
+        kept = []
+        for one in made:
+            old = known.get(one.id)
+            word = _word(old, one, now)
+            if not word:
+                continue
+            try:
+                await asyncio.to_thread(
+                    self.ledger.save_recommendation, one, word, ENGINE, None if old is None else old.state
+                )
+            except ConflictError:  # a person was quicker, and their word counts
+                continue
+            kept.append(one)
+        return kept
+
+    async def _facts(self, wanting: Sequence[Incident]) -> list[Facts]:
+        """Of every target of a kind that a pattern asks for."""
+        kinds = {name.partition(".")[0] for i in wanting for match in i.patterns for name in match.remedies}
+        views = [view for view in await self.toolbox.views() if view.enabled and view.kind in kinds]
+        asked = [(view, target) for view in views for target in view.targets]
+        found = await asyncio.gather(*(self._fact(*one) for one in asked), return_exceptions=True)
+        for problem in found:
+            if isinstance(problem, BaseException) and not isinstance(problem, EngineError):
+                raise problem
+        return [one for one in found if isinstance(one, Facts)]
+
+    async def _fact(self, view: ToolView, target: str) -> Facts:
+        if view.status.state not in _ANSWERING:
+            raise NotFoundError(f"{view.name} does not answer: {view.status.detail}")
+        seen = await self.toolbox.target(view.name, target)
+        labels = {"tool": view.name, "target": target}
+        series = {metric: SeriesKey.of("tools", metric, labels).id for metric in (*seen.metrics, *_SHARES)}
+        metrics = {**seen.metrics, **self._shares(series)}
+        subjects = [*(knob.name for knob, _ in seen.knobs), *(action.name for action in seen.actions), "*"]
+        return Facts(
+            view.name, view.kind, target, metrics,
+            {knob.name: (knob, reading) for knob, reading in seen.knobs},
+            {action.name: action for action in seen.actions},
+            {subject: mode_in(view, target, subject) for subject in subjects},
+            series={name: series_id for name, series_id in series.items() if self._watched(series_id)},
+            writable=view.status.state is ToolState.UP,
+        )  # fmt: skip
+
+    def _shares(self, series: dict[str, str]) -> dict[str, float]:
+        """Figures that only the series of the tools have, as the hit ratio of the last interval."""
+        found = {}
+        for name in _SHARES:
+            value = self.live.one(series[name]).value if self._watched(series[name]) else None
+            if value is not None:
+                found[name] = value
+        return found
+
+    def _watched(self, series_id: str) -> bool:
+        try:
+            self.live.one(series_id)
+        except NotFoundError:
+            return False
+        return True
+
+    def _command(self, draft: Draft) -> str:
+        try:
+            tool = self.toolbox.tool(draft.facts.tool)
+            return tool.command(draft.facts.target, draft.subject, draft.after)
+        except EngineError:
+            return ""
+
+
+_SHARES = ("redis_hit_ratio", "pg_cache_hit_ratio")
+
+
+def _ulid(time_ns: int) -> str:
+    return str(ULID.from_timestamp(time_ns / 1e9))
+
+
+def _word(old: Recommendation | None, new: Recommendation, now: int) -> str:
+    """What the audit says of it; "" = it stands as it is."""
+    if old is None:
+        return "proposed"
+    if old.generation != new.generation or old.mode is not new.mode:
+        return "revised"
+    return "renewed" if old.expires - now < (new.expires - now) // 2 else ""

@@ -1,0 +1,150 @@
+"""Once for all sources: what belongs together, what it looks like, and who is told. Asked at each tick."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
+from trimtab.engine.ports import Incidents as IncidentStore
+from trimtab.engine.ports import Memory, Store
+from trimtab.engine.sensing.incidents import Incidents
+from trimtab.engine.sensing.notifying import Notifying
+from trimtab.engine.sensing.patterns import Patterns
+from trimtab.engine.sensing.said import Said
+from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.types import Anomaly, Change, Incident, Notice, SeriesInfo, SeriesKey
+
+log = structlog.get_logger(__name__)
+
+HALF_HOUR_NS = 1_800_000_000_000
+"""How far back changes may explain a pattern."""
+STATE = "sensing/incidents"
+"""Under which the state is remembered."""
+
+
+class Judging:
+    """Incidents, patterns and notices of an installation. All of it runs in the one work thread.
+
+    store : of anomalies;  kept : of incidents and changes;  memory : of what was learnt
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kept: IncidentStore,
+        memory: Memory,
+        false_alarms_per_week: float = 1.0,
+        notifications_per_week: float = 5.0,
+    ) -> None:
+        self.store = store
+        self.kept = kept
+        self.memory = memory
+        self.incidents = Incidents(false_alarms_per_week=false_alarms_per_week)
+        self.said = Said(self.incidents)
+        self.notifying = Notifying(notifications_per_week)
+        self.heard: deque[Change] = deque()
+        """Changes that people or programs told of, and that no tick has taken in yet."""
+        self.problem: str | None = None
+        self._patterns: dict[str, Patterns] = {}
+        self._keys: dict[str, tuple[SeriesKey, ...]] = {}
+        self._unsaved: dict[str, Incident] = {}
+
+    def resume(self) -> None:
+        """Go on where it was; without a state, with the incidents and anomalies of the store."""
+        state = self.memory.get(STATE)
+        if state is not None:
+            self.incidents.restore(_part(state, "incidents"))
+            self.notifying.restore(_part(state, "notifying"))
+        for incident in self.kept.incidents(open_only=True, limit=1000):
+            if incident.id not in self.incidents.cases:
+                self.incidents.take_up(incident, self._anomalies(incident.anomaly_ids))
+
+    def remember(self) -> None:
+        """Make durable what was learnt, as before an end, and now and then. Raises StoreError."""
+        state: dict[str, object] = {
+            "incidents": self.incidents.state(), "notifying": self.notifying.state(),
+        }  # fmt: skip
+        self.memory.set(STATE, state)
+
+    def step(
+        self, sensed: Sensed, interval_s: float, info: Callable[[SeriesKey], SeriesInfo]
+    ) -> tuple[list[Incident], list[Notice]]:
+        """One tick of one source: incidents that came or changed, and what people are to be told."""
+        source, time = sensed.scores.source, sensed.scores.time
+        while self.heard:
+            self.incidents.memory.changes.add(self.heard.popleft())
+        came = self._came(source, sensed.keys)
+        patterns = self._pattern_rules(source, interval_s, info)
+        changes = self._changes(time)
+        matches = patterns.step(time, sensed.keys, sensed.scores, sensed.open_ids, changes)
+        told = self.incidents.step(time, sensed.anomalies, [info(key) for key in came], matches)
+        self.keep(told)
+        return told, self.notifying.step(time, told)
+
+    def went_on(self, source: str, open_ids: Iterable[str], time: int) -> None:
+        """After a restart: what of a source is still open; all else of it ended while nobody looked."""
+        self.incidents.still_open(source, open_ids, time)
+
+    def follow(self, incident_id: str) -> None:
+        """Take up again what is over and forgotten, so that people can speak of it. Raises NotFoundError."""
+        if incident_id not in self.incidents.cases:
+            incident = self.kept.incident(incident_id)
+            if incident.merged_into is not None:
+                raise ConflictError(f"incident {incident_id} was merged into {incident.merged_into}")
+            self.incidents.take_up(incident, self._anomalies(incident.anomaly_ids))
+
+    def keep(self, told: Iterable[Incident]) -> None:
+        """Store incidents; what the store does not take now waits for the next time."""
+        self._unsaved |= {incident.id: incident for incident in told}
+        if not self._unsaved:
+            return
+        try:
+            self.kept.save_incidents(self._unsaved.values())
+        except StoreError as error:
+            if self.problem is None:
+                log.warning("incidents cannot be kept, they wait", error=str(error))
+            self.problem = str(error)
+            return
+        self._unsaved, self.problem = {}, None
+
+    def forget(self, source: str) -> None:
+        """A source is watched no more."""
+        keys = self._keys.pop(source, ())
+        self._patterns.pop(source, None)
+        self.incidents.forget(key.id for key in keys)
+
+    def _came(self, source: str, keys: tuple[SeriesKey, ...]) -> Sequence[SeriesKey]:
+        before = self._keys.get(source, ())
+        self._keys[source] = keys
+        if keys is before:
+            return []
+        return [key for i, key in enumerate(keys) if i >= len(before) or before[i] is not key]
+
+    def _pattern_rules(
+        self, source: str, interval_s: float, info: Callable[[SeriesKey], SeriesInfo]
+    ) -> Patterns:
+        known = self._patterns.get(source)
+        if known is None or known.info != info:
+            known = self._patterns[source] = Patterns(interval_s, info)
+            self.incidents.interval_s = min(interval_s, self.incidents.interval_s)
+        return known
+
+    def _changes(self, time: int) -> list[Change]:
+        return [
+            c for c in self.incidents.memory.changes.recent.values() if time - HALF_HOUR_NS <= c.time <= time
+        ]
+
+    def _anomalies(self, ids: Iterable[str]) -> list[Anomaly]:
+        found = []
+        for anomaly_id in ids:
+            try:
+                found.append(self.store.anomaly(anomaly_id))
+            except NotFoundError:
+                continue
+        return found
+
+
+def _part(state: dict[str, object], name: str) -> dict[str, object]:
+    part = state.get(name)
+    return part if isinstance(part, dict) else {}

@@ -1,0 +1,130 @@
+"""What the guard is to know of a proposal's target, its figures and the world around, as it is now."""
+
+import asyncio
+from collections.abc import Mapping
+
+import numpy as np
+
+from trimtab.engine.acting.facts import Inputs, Mass
+from trimtab.engine.acting.inputs import Window, look
+from trimtab.engine.acting.situation import Live as Situation
+from trimtab.engine.errors import NotFoundError
+from trimtab.engine.live import Live
+from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Toolbox, ToolView
+from trimtab.engine.settings.guardrails import Guardrails
+from trimtab.engine.types import Incident, Mode, Recommendation, SourceState, SourceStatus
+
+TICKS = 20
+"""Of the window in which a proposal's figures are looked at."""
+USUAL_INTERVAL_S = 15.0
+
+
+class Seeing:
+    """Called with a proposal; what is not known stays unknown, and the guard refuses."""
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        live: Live,
+        scores: ScoreLog,
+        incidents: Incidents,
+        clock: Clock,
+        limits: Guardrails,
+    ) -> None:
+        self.toolbox = toolbox
+        self.live = live
+        self.scores = scores
+        self.incidents = incidents
+        self.clock = clock
+        self.limits = limits
+        self.generations: Mapping[str, int] = {}
+        """Fingerprint -> generation of the newest advice."""
+
+    async def __call__(self, proposal: Recommendation) -> Situation:
+        """Raises NotFoundError, RefusedError or ToolError by its tool."""
+        views = await self.toolbox.views()
+        view = next((one for one in views if one.name == proposal.tool), None)
+        view = view or await self.toolbox.view(proposal.tool)
+        tool = self.toolbox.tool(proposal.tool)
+        target = await self.toolbox.target(proposal.tool, proposal.target)
+        knob, reading = next(((k, r) for k, r in target.knobs if k.name == proposal.subject), (None, None))
+        group = "" if knob is None or proposal.is_action else knob.group
+        memory = None
+        if knob is not None and not proposal.is_action:
+            memory = await tool.outlook(proposal.target, proposal.subject, proposal.after)
+        incident = await asyncio.to_thread(self._incident, proposal)
+        return Situation(
+            mode=mode_in(view, proposal.target, proposal.subject),
+            targets=tuple(view.targets),
+            targets_in_all=sum(len(one.targets) for one in views),
+            trial=view.trial,
+            knob=None if proposal.is_action else knob,
+            action=next((a for a in target.actions if a.name == proposal.subject), None),
+            reading=reading,
+            inputs=await asyncio.to_thread(self._inputs, proposal, incident),
+            mass=self._mass(incident),
+            memory=memory,
+            ttl_share=_ttl_share(target),
+            generation=self.generations.get(proposal.fingerprint, proposal.generation),
+            group=frozenset(
+                (proposal.tool, proposal.target, one.name)
+                for one, _ in target.knobs
+                if group and one.group == group
+            ),
+        )  # fmt: skip
+
+    def _incident(self, proposal: Recommendation) -> Incident | None:
+        if proposal.incident_id is None:
+            return None
+        try:
+            return self.incidents.incident(proposal.incident_id)
+        except NotFoundError:
+            return None
+
+    def _inputs(self, proposal: Recommendation, incident: Incident | None) -> Inputs | None:
+        """Of the series that its pattern was seen in, and of the one that shows its effect."""
+        if incident is None:
+            return None
+        seen_in = {i for m in incident.patterns if m.name == proposal.pattern for i in m.series_ids}
+        if proposal.effect is not None and proposal.effect.series_id:
+            seen_in.add(proposal.effect.series_id)
+        statuses = {series_id: self._status(series_id) for series_id in sorted(seen_in)}
+        up = all(one is not None and one.state is SourceState.UP for one in statuses.values())
+        intervals = {i: USUAL_INTERVAL_S if one is None else one.interval_s for i, one in statuses.items()}
+        windows = [self._window(series_id, interval_s) for series_id, interval_s in intervals.items()]
+        return look(windows, max(intervals.values(), default=USUAL_INTERVAL_S), up, self.limits)
+
+    def _mass(self, incident: Incident | None) -> Mass:
+        """Open anomalies that are not the incident's own, of all series; sources that do not answer."""
+        own = set(incident.anomaly_ids) if incident is not None else set()
+        statuses = self.live.sources()
+        down = sum(status.state is SourceState.UNKNOWN for status in statuses)
+        elsewhere = len(self.live.open_anomalies() - own)
+        return Mass(elsewhere, int(self.live.engine()["series"]), down, len(statuses))
+
+    def _status(self, series_id: str) -> SourceStatus | None:
+        try:
+            return self.live.status(self.live.one(series_id).source)
+        except (NotFoundError, KeyError):
+            return None
+
+    def _window(self, series_id: str, interval_s: float) -> Window:
+        now, step = self.clock.now(), round(interval_s * 1e9)
+        since = now - TICKS * step
+        rows = self.scores.read(series_id, since, now + 1)
+        x = np.full(TICKS, np.nan)
+        x[np.clip((rows.times - since) // step, 0, TICKS - 1)] = rows.value
+        known = rows.times[np.isfinite(rows.value)]
+        return Window(series_id, x, (now - int(known[-1])) / 1e9 if len(known) else None)
+
+
+def mode_in(view: ToolView, target: str, subject: str) -> Mode:
+    """The mode that holds for one knob or action of one target, as `mode_of` finds it in the settings."""
+    nearest_first = (f"{target}/{subject}", f"{target}/*", subject, "*")
+    return next((Mode(view.modes[key]) for key in nearest_first if key in view.modes), Mode.RECOMMEND)
+
+
+def _ttl_share(target: TargetView) -> float | None:
+    """Share of a Redis' keys that expire; None = unknown, or it has none."""
+    keys, expiring = (target.metrics.get(f"redis_db_keys{end}") for end in ("", "_expiring"))
+    return expiring / keys if keys and expiring is not None else None
