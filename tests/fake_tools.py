@@ -14,6 +14,7 @@ from trimtab.engine.types import (
     KnobReading,
     KnobType,
     Lasts,
+    MemoryOutlook,
     Mode,
     Risk,
     ToolAction,
@@ -130,6 +131,9 @@ class FakeTool:
         self.effects.append((target, knob, after))
         self._lost("apply")
         return Applied(before, self.values[at], Lasts.UNTIL_RESTART, f"{knob} {self.values[at]}")
+
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
+        return await self._step("outlook", target, knob, after)
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         return await self._step("actions", target) or self.can

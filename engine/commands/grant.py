@@ -29,6 +29,8 @@ def grant(
 
 def _part(name: str, configured: "dict[str, ToolSettings]") -> "ToolSettings":
     """The settings of a tool; of a kind that is not configured its defaults."""
+    from pydantic import ValidationError
+
     from trimtab.engine.errors import NotFoundError
     from trimtab.engine.settings.tools import kinds, settings_class
 
@@ -38,4 +40,9 @@ def _part(name: str, configured: "dict[str, ToolSettings]") -> "ToolSettings":
     if found is None:
         known = ", ".join(sorted({*configured, *kinds()}))
         raise NotFoundError(f"no tool is called {name!r}; there are: {known}")
-    return found(kind=name)
+    try:
+        return found(kind=name)
+    except ValidationError:
+        raise NotFoundError(
+            f"{name} is not configured, and what it may do depends on its settings: write tools.{name} first"
+        ) from None

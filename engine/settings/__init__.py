@@ -138,12 +138,14 @@ class Api(Section):
 
 
 class Retention(Section):
-    """`retention:` of scores."""
+    """`retention:` of scores, and of anomalies and incidents that ended."""
 
     days: float = Field(14.0, gt=0)
     size_bytes: int = Field(2_000_000_000, gt=0)
     full_series: int = Field(20_000, ge=0)
     """Up to so many series every score is kept, above only those of anomalous ones."""
+    events_days: float = Field(400.0, gt=0)
+    """So long after their end anomalies, incidents and changes are kept; what goes on is never removed."""
 
 
 class Writer(Credentialed):

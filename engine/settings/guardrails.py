@@ -1,7 +1,7 @@
 """What automated actions may do at most, and how far the engine may go on its own."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -13,14 +13,17 @@ Share = Annotated[float, Field(gt=0, le=1)]
 _EVERYTHING = "*"
 
 
-def _off_again(value: object) -> object:
-    """YAML reads a bare `off` as false."""
+def _words(value: object) -> object:
+    """The modes as words: YAML reads a bare `off` as false."""
     if isinstance(value, Mapping):
-        return {name: _off_again(mode) for name, mode in value.items()}
-    return "off" if value is False else value
+        return {name: _words(mode) for name, mode in value.items()}
+    word = "off" if value is False else value
+    if word not in get_args(ModeName):
+        raise ValueError(f"a mode is one of {', '.join(get_args(ModeName))}, not {word!r}")
+    return word
 
 
-Modes = Annotated[ModeName | dict[str, ModeName], BeforeValidator(_off_again)]
+Modes = Annotated[ModeName | dict[str, ModeName], BeforeValidator(_words)]
 """`tools.<name>.mode:` one mode for all that a tool can do, or a mode by what is done and where.
 
 Keys of the mapping: a knob or action (`maxmemory`), that of one target only (`cache-1/maxmemory`), all of a

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from trimtab.engine.settings.guardrails import Modes
 from trimtab.engine.settings.section import Duration, Section, Size
 from trimtab.engine.types import Mode
 
@@ -37,25 +38,6 @@ KINDS = {
 """Kind -> the class of its settings."""
 
 
-def _mode(word: object) -> Mode:
-    if word is False:  # what YAML makes of a bare off
-        return Mode.OFF
-    try:
-        return Mode(str(word))
-    except ValueError:
-        raise ValueError(f"a mode is one of {', '.join(Mode)}, not {word!r}") from None
-
-
-def _modes(value: object) -> object:
-    return (
-        {str(name): _mode(word) for name, word in value.items()} if isinstance(value, dict) else _mode(value)
-    )
-
-
-Modes = Annotated[Mode | dict[str, Mode], BeforeValidator(_modes)]
-"""One mode for all, or by knob and action; `"*"` = all others, `recommend` where it is not given."""
-
-
 class ToolSettings(Section):
     """What can be set of every tool.
 
@@ -67,7 +49,7 @@ class ToolSettings(Section):
 
     kind: str
     enabled: bool = True
-    mode: Modes = Mode.RECOMMEND
+    mode: Modes = "recommend"
     targets: tuple[str, ...] | None = None
     trial: bool = False
     memory_limit: Size | None = None
@@ -83,8 +65,8 @@ class ToolSettings(Section):
 
     def modes(self) -> dict[str, Mode]:
         """Mode by subject, always with "*"."""
-        given = self.mode if isinstance(self.mode, dict) else {"*": self.mode}
-        return {"*": Mode.RECOMMEND, **given}
+        given = {"*": self.mode} if isinstance(self.mode, str) else self.mode
+        return {"*": Mode.RECOMMEND, **{subject: Mode(mode) for subject, mode in given.items()}}
 
     @model_validator(mode="after")
     def _targets_are_named(self) -> Self:

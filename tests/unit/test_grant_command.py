@@ -5,6 +5,7 @@ import typer
 
 from trimtab.engine.commands.grant import grant
 from trimtab.engine.errors import NotFoundError, SettingsError
+from trimtab.engine.settings.tools import kinds, settings_class
 
 
 def config(folder, text):
@@ -42,9 +43,24 @@ def test_a_kind_needs_no_settings(tmp_path, capsys):
     assert "pg_signal_backend" not in said
 
 
+@pytest.mark.parametrize("kind", kinds())
+def test_every_kind_is_answered(tmp_path, capsys, kind):
+    """Each kind prints its account, or says that it has to be configured first."""
+    path = config(tmp_path, "")
+    wants = any(
+        field.is_required() and name != "kind" for name, field in settings_class(kind).model_fields.items()
+    )
+    if wants:
+        with pytest.raises(NotFoundError, match=rf"write tools\.{kind} first"):
+            grant(kind, path)
+    else:
+        grant(kind, path)
+        assert capsys.readouterr().out
+
+
 def test_what_is_not_there(tmp_path):
     """A name that is no tool says which there are; settings that are wrong say so."""
-    with pytest.raises(NotFoundError, match="no tool is called 'x'; there are: cache-1, postgresql, redis"):
+    with pytest.raises(NotFoundError, match=r"no tool is called 'x'; there are: cache-1, .*redis"):
         grant("x", config(tmp_path, "tools: {cache-1: {kind: redis}}"))
     with pytest.raises(SettingsError):
         grant("x", config(tmp_path, "tools: {cache-1: {kind: nothing}}"))
