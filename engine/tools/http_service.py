@@ -53,7 +53,7 @@ class HttpService:
         reply = await self._ask("GET", "metrics")
         try:
             return figures(reply.body, reply.headers.get("content-type", ""))
-        except (ValueError, LookupError) as error:  # prometheus_client raises either where it cannot read
+        except (ValueError, LookupError, OverflowError) as error:  # prometheus_client raises the first two
             raise self._client.error("GET", "metrics", f"gives no figures: {error}") from error
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:

@@ -342,6 +342,7 @@ async def test_metadata_addresses_are_refused(monkeypatch, address):
         (b"[1]", "application/json", "no JSON object"),
         (b"\xff\xfe", "text/plain", "gives no figures"),
         (b"a b c d e", "text/plain", "gives no figures"),
+        (b"m 1" + b"0" * 400, "text/plain", "gives no figures"),
         (b"".join(b"m_%d 1\n" % n for n in range(5_001)), "text/plain", "more than 5000"),
     ],
 )
