@@ -18,8 +18,8 @@ from trimtab.engine.tools.http_client import HttpClient, Reply
 from trimtab.engine.tools.http_service_forms import KnobForm, ServiceForm, figures
 from trimtab.engine.types import Applied, Knob, KnobReading, ToolAction, ToolState, ToolStatus, Value
 
-CHANGE_S = 25.0
-"""In total for a change or an action; a read has `timeout` of the settings."""
+CHANGE_S, RUN_S = 10.0, 25.0
+"""For setting a knob, between two looks at it, and for an action; a look has `timeout` of the settings."""
 _JSON = {"Content-Type": "application/json"}
 _LONGEST_RESULT = 300
 Form = TypeVar("Form", bound=BaseModel)
@@ -116,7 +116,7 @@ class HttpService:
         self._permit(target)
         path = f"actions/{quote(action, safe='')}"
         reply = await self._client.ask(
-            "POST", path, limit_s=CHANGE_S, changes=True, headers={"Idempotency-Key": key}
+            "POST", path, limit_s=RUN_S, changes=True, headers={"Idempotency-Key": key}
         )
         if reply.status == 404:
             raise NotFoundError(f"{self.name} has no action {action!r}")

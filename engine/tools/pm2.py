@@ -31,8 +31,8 @@ from trimtab.engine.types import (
     Value,
 )
 
-CHANGE_S = 20.0
-"""For one command that changes something; looks before and after come on top."""
+ACT_S = 28.0
+"""For a change or an action in total, with the looks before and after it."""
 LEAST_LIMIT_BYTES = 32 * 2**20
 ROOM = 1.2
 """A memory limit leaves so much room over what the largest instance uses, or PM2 restarts it at once."""
@@ -125,13 +125,14 @@ class Pm2:
         Raises ConflictError, RefusedError, ToolError, ToolUncertainError.
         """
         self._permit(target)
+        begun_s = time.monotonic()
         async with self._one_at_a_time:
             app = await self._application(target)
             value, _ = self._value(app, knob)
             if value != before or isinstance(before, bool):
                 raise ConflictError(f"{knob} of {target} is {value} now, not {before!r}; nothing was changed")
             self._refuse(app, knob, after)
-            await self._tell(self._words(target, knob, after))
+            await self._tell(self._words(target, knob, after), self._left_s(begun_s))
             seen, _ = self._value(await self._after(target), knob)
         if seen != after:
             raise ToolUncertainError(f"{knob} of {target} was set to {after} and reads {seen}")
@@ -177,9 +178,10 @@ class Pm2:
         self._permit(target)
         if action not in {"reload", "restart"}:
             raise NotFoundError(f"{target} has no action {action!r}; it has reload, restart")
+        begun_s = time.monotonic()
         async with self._one_at_a_time:
             before = await self._application(target)
-            await self._tell([action, target])
+            await self._tell([action, target], self._left_s(begun_s))
             after = await self._after(target)
         old = before.pids & after.pids
         if after.online < len(before.instances) or old:
@@ -232,10 +234,16 @@ class Pm2:
             raise ToolError(f"{self.name}: pm2 jlist ended with {ran.code}")
         return applications(ran.out, self.name)
 
-    async def _tell(self, words: Sequence[str]) -> None:
+    def _left_s(self, begun_s: float) -> float:
+        """For the command, so that there is time to look afterwards."""
+        return ACT_S - (time.monotonic() - begun_s) - self._settings.timeout
+
+    async def _tell(self, words: Sequence[str], limit_s: float) -> None:
         what = f"{self.name}: pm2 {' '.join(words)}"
+        if limit_s <= 0:
+            raise ToolError(f"{what}: others took all the time, nothing was done")
         try:
-            ran = await run_program([*self._settings.command, *words], CHANGE_S, self._environ)
+            ran = await run_program([*self._settings.command, *words], limit_s, self._environ)
         except TimedOutError as error:
             raise ToolUncertainError(f"{what}: {error}") from error
         if ran.code != 0 and _NOTHING_DONE in ran.out + ran.err:

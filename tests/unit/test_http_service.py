@@ -303,7 +303,7 @@ ACTIONS = [
 @pytest.mark.parametrize(("answer", "drip_s", "error", "told"), ACTIONS)
 async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """An action whose answer got lost is uncertain, and is not sent again."""
-    monkeypatch.setattr(http_service, "CHANGE_S", 0.2)
+    monkeypatch.setattr(http_service, "RUN_S", 0.2)
     async with raw(answer, drip_s) as server:
         made = tool(server.url)
         with pytest.raises(error, match=told) as caught:

@@ -121,11 +121,19 @@ if sys.argv[1] == "jlist":
 )
 async def test_a_reload_that_goes_wrong(home, monkeypatch, told, error, words):
     """A reload is only done where new processes are online; a lock that PM2 holds is known to do nothing."""
-    monkeypatch.setattr(pm2, "CHANGE_S", 0.5)
+    monkeypatch.setattr(Pm2, "_left_s", lambda *_: 0.5)
     made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told=told), timeout=9.0)
     with pytest.raises(ToolError, match=words) as caught:
         await made.run("web", "reload", "k")
     assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
+
+
+async def test_without_time_nothing_is_begun(home, monkeypatch):
+    """A command that could not end in time is not started."""
+    monkeypatch.setattr(pm2, "ACT_S", 1.0)
+    made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told="assert False"), timeout=9.0)
+    with pytest.raises(ToolError, match="nothing was done"):
+        await made.run("web", "reload", "k")
 
 
 async def test_a_change_that_does_not_stay(home):
