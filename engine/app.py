@@ -17,14 +17,17 @@ import structlog
 
 from trimtab.engine.api.binding import check_bind
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.errors import SettingsError, StoreError
+from trimtab.engine.errors import EngineError, SettingsError, StoreError
 from trimtab.engine.live import Live
+from trimtab.engine.redaction import clean_text
 from trimtab.engine.running import building
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
 from trimtab.engine.running.memory import give_back
+from trimtab.engine.running.pruning import Pruner
 from trimtab.engine.running.supervisor import Supervisor, explain
 from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.running.tasks import kept_running
 from trimtab.engine.running.vitals import Vitals
 from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
@@ -111,7 +114,13 @@ class Engine:
             metrics = Metrics(_version())
             supervisor = await self._supervisor(stack, store, metrics)
             await self._serve_http(stack, store, supervisor, metrics, listening, on_ready)
-            for work in (Vitals(self.live, metrics, supervisor.loops.values).run(), self._start(supervisor)):
+            vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
+            pruner = Pruner(supervisor.around, self.settings.retention.events_days)
+            for work in (
+                kept_running("vitals", vitals.run, self.clock),
+                kept_running("pruner", pruner.run, self.clock),
+                self._start(supervisor),
+            ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))
             await self.stopping.wait()
             log.info("stopping")
@@ -175,6 +184,7 @@ class Engine:
         stack.push_async_callback(self._stop_http, server, serving)
         stack.callback(stop_streams, app)
         await started(server, serving)
+        serving.add_done_callback(self._http_ended)
         url = url_of(settings.api, listening)
         first = first_start(
             store, self.clock, settings.api, settings.settings.data_dir, url, terminal=sys.stdout.isatty()
@@ -182,10 +192,23 @@ class Engine:
         log.info("listening", url=url)
         on_ready(url, first)
 
+    def _http_ended(self, serving: "asyncio.Task[None]") -> None:
+        """An engine that nobody can see or pause must not go on."""
+        if self.stopping.is_set():
+            return
+        cause = None if serving.cancelled() else serving.exception()
+        log.error("the HTTP server ended, the engine stops", exc_info=cause)
+        why = f" ({type(cause).__name__}: {clean_text(str(cause))})" if cause is not None else ""
+        self.failure = EngineError(
+            f"the HTTP server ended while the engine ran{why}, so nobody could see or pause it; the log has "
+            "more, start Trimtab again"
+        )
+        self.stopping.set()
+
     async def _stop_http(self, server: Server, serving: "asyncio.Task[None]") -> None:
         self.live.end()
         server.should_exit = True
-        await serving
+        await asyncio.wait({serving})
 
     async def _start(self, supervisor: Supervisor) -> None:
         """Kernels, then sources; then watch the settings."""

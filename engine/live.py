@@ -90,6 +90,7 @@ class Live:
         self._readers: set[Subscription] = set()
         self._waiting_for = "the engine to start"
         self._starting = True
+        self._trouble = ""
 
     def series(
         self,
@@ -132,6 +133,10 @@ class Live:
     def ready(self) -> tuple[bool, str]:
         """Whether the engine ticks, and what it is waiting for."""
         return not self._starting, self._waiting_for
+
+    def trouble(self) -> str:
+        """What makes the engine unfit though it may tick, "" = nothing."""
+        return self._trouble
 
     def engine(self) -> dict[str, float | int | str]:
         """How the engine itself does."""
@@ -221,6 +226,10 @@ class Live:
         """What the engine is waiting for; "" = it is ready, and stays so."""
         self._waiting_for = what
         self._starting = self._starting and bool(what)
+
+    def suffer(self, trouble: str) -> None:
+        """What makes the engine unfit now; "" = nothing."""
+        self._trouble = trouble
 
     def note(self, **numbers: float | str) -> None:
         """Figures of the engine itself."""

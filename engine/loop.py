@@ -175,8 +175,7 @@ class SourceLoop:
             self.senses = self._fresh()
         if self.senses.anomalies.budget != self._budget:
             self.senses.set_budget(self._budget)
-            self._snapshot()
-        self.keeper.log_tick(tick)
+        self.keeper.log_tick(tick, self._budget)
         sensed = self.senses.step(tick)
         infos = [self.source.info(sensed.keys[slot]) for slot in sensed.came.tolist()]
         self.keeper.keep(sensed.keys, sensed.scores if sensed.known else None, sensed.anomalies, infos)
@@ -187,7 +186,8 @@ class SourceLoop:
     def _snapshot(self) -> None:
         self._snapshot_at = self.around.clock.now() + int(SNAPSHOT_S * 1e9)
         if self.senses is not None and (self._warmed or self.senses.time is not None):
-            self.keeper.snapshot(self.senses.time or 0, *self.senses.state())
+            senses = self.senses
+            self.keeper.snapshot(senses.time or 0, *senses.state(), keep_from=senses.replay_from())
 
     def _show(self, tick: ClosedTick, sensed: Sensed, problem: Exception | None) -> None:
         live, source = self.around.live, self.source

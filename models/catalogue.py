@@ -13,6 +13,7 @@ from trimtab.models.contracts import Detector
 from trimtab.models.errors import ModelError, UnknownModelError
 
 GROUP = "trimtab.detectors"
+RIVER = "river:"
 
 DETECTORS = {
     "ew_zscore": "trimtab.models.detectors.ew_zscore:EwZscore",
@@ -34,7 +35,7 @@ def names() -> list[str]:
 
 
 def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: ANN401 - each member has its own
-    """A fresh detector for n_series series.
+    """A fresh detector for n_series series; "river:NAME" is river's own detector of that name.
 
     Raises UnknownModelError for a name that nobody has, ModelError for a parameter that the detector
     does not know or a value that it does not take.
@@ -42,6 +43,10 @@ def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: 
     >>> detector("ew_zscore", n_series=1000, fading_factor=0.05).n_series
     1000
     """
+    if name.startswith(RIVER):
+        from trimtab.models.river_bank import river_member
+
+        return river_member(n_series, name.removeprefix(RIVER), name, **parameters)
     try:
         made: Detector = detector_class(name)(n_series, **parameters)
     except TypeError as error:
@@ -65,4 +70,4 @@ def _unknown(name: str) -> str:
     known = names()
     close = get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"no detector is called {name!r}.{hint} There are: {', '.join(known)}"
+    return f"no detector is called {name!r}.{hint} There are: {', '.join(known)}; {RIVER}NAME is river's own"

@@ -50,6 +50,8 @@ class RiverBank:
 
     two_sided = False
     restorable = False
+    name = "river"
+    """How a scorer tells its members apart."""
 
     def __init__(
         self,
@@ -75,6 +77,23 @@ class RiverBank:
         self._learnt: dict[int, int] = {}
         if entity_of_slot is not None:
             self.assign(np.arange(n_series), entity_of_slot)
+
+    def adopt(self, other: "RiverBank", theirs: Ints, mine: Ints) -> None:
+        """Go on with the objects that another bank has for its slots `theirs`; it loses them.
+
+        What `take` and `put` do, but nothing is copied.
+        """
+        for slot, own in zip(theirs.tolist(), mine.tolist(), strict=True):
+            entity = int(self.entity_of_slot[own])
+            self._forget(entity)
+            model, learnt = other.let_go(slot)
+            if model is not None:
+                self._models[entity], self._learnt[entity] = model, learnt
+
+    def let_go(self, slot: int) -> tuple[Any, int]:
+        """The object of a slot, None where nothing was learnt, and its samples; the bank loses it."""
+        entity = int(self.entity_of_slot[slot])
+        return self._models.pop(entity, None), self._learnt.pop(entity, 0)
 
     def assign(self, slots: Ints, entities: npt.ArrayLike) -> None:
         """Say to which entities these slots belong; -1 = none."""
@@ -214,6 +233,19 @@ class RiverBank:
     def _forget(self, entity: int) -> None:
         self._models.pop(entity, None)
         self._learnt.pop(entity, None)
+
+
+def river_member(
+    n_series: int,
+    model: Any,  # noqa: ANN401 - river is not imported here
+    name: str,
+    **parameters: Any,  # noqa: ANN401 - river's
+) -> RiverBank:
+    """A bank of river's detector under a name of its own; half-space trees stand behind a scaler to 0..1."""
+    scale = isinstance(model, str) and model.endswith("HalfSpaceTrees")
+    bank = RiverBank(n_series, model, scale=scale, **parameters)
+    bank.name = name
+    return bank
 
 
 def _prototype(model: Any, parameters: dict[str, Any], *, scale: bool) -> Any:  # noqa: ANN401 - river's

@@ -28,6 +28,9 @@ from trimtab.models.errors import ShapeError, StateError
 WEEK_S = 604_800.0
 WARM_SAMPLES = 40
 """Samples that a series is only learnt from before it is scored."""
+BOLDNESS = 1.1
+"""Rates are compared with this multiple of the budget. At 1, spikes and shifts that matter missed it by a
+hundredth; on healthy series a tenth more alarms come of it, well within twice the budget."""
 SHORT_DEADLINE = 12
 """Ticks that a shift lasts at least before it is declared."""
 DEFAULT = ("range_exceedance", "seasonal_residual", "level_shift")
@@ -194,7 +197,12 @@ class Scorer:
 
     def _limits(self) -> tuple[float, float, int, float]:
         ticks_a_week = WEEK_S / self.interval_s
-        return math.log(self.budget), float(WARM_SAMPLES), self._deadline(), max(4.0 * ticks_a_week, 4096.0)
+        return (
+            math.log(BOLDNESS * self.budget),
+            float(WARM_SAMPLES),
+            self._deadline(),
+            max(4.0 * ticks_a_week, 4096.0),
+        )
 
     def _parts(self) -> dict[str, Arrays]:
         return {
@@ -226,6 +234,24 @@ class Scorer:
         """Overwrite these slots with what `take` gave."""
         for name, part in self._members().items():
             part.put(slots, _of(name, state))
+
+    @property
+    def by_replay(self) -> tuple[str, ...]:
+        """Members that come back by replay only."""
+        return tuple(name for name, extra in self.extras.items() if not getattr(extra, "restorable", True))
+
+    def move(self, other: "Scorer", theirs: Ints, mine: Ints, *, replayed_only: bool = False) -> None:
+        """Overwrite slots with what a scorer of the same detectors knows of its slots, which it may lose.
+
+        replayed_only : only of members that come back by replay only
+        """
+        names = [f"extra.{name}" for name in self.by_replay] if replayed_only else list(self._members())
+        to, source = self._members(), other._members()  # noqa: SLF001 - another of its kind
+        for name in names:
+            if hasattr(to[name], "adopt"):
+                to[name].adopt(source[name], theirs, mine)
+            else:
+                to[name].put(mine, source[name].take(theirs))
 
     def reset(self, slots: Ints) -> None:
         """Forget these slots."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trimtab.models.catalogue import detector_class, names
+from trimtab.models.catalogue import RIVER, detector_class, names
 from trimtab.models.contracts import Detector, Floats
 from trimtab.models.entity_score import entity_score
 from trimtab.models.errors import ModelError
@@ -95,24 +95,19 @@ def members(detectors: Any) -> tuple[Member, ...]:  # noqa: ANN401 - as `score`
 
 
 def _member(one: Any) -> Member:  # noqa: ANN401 - as `score`
-    if isinstance(one, str) and one.startswith("river:"):
-        name = one.removeprefix("river:")
-        return partial(_river_bank, model=name, name=one, scale=name.endswith("HalfSpaceTrees"))
     if isinstance(one, str):
-        if one != "default":
+        if one != "default" and not one.startswith(RIVER):
             detector_class(one)
         return one
     if hasattr(one, "learn_one"):
-        return partial(_river_bank, model=one, name=f"river:{one}", scale=False)
+        return partial(_river_bank, model=one, name=f"{RIVER}{one}")
     raise ModelError(f"{one!r} is neither a name from the catalogue nor a river estimator")
 
 
-def _river_bank(n_series: int, *, model: Any, name: str, scale: bool) -> Detector:  # noqa: ANN401 - river's
-    from trimtab.models.river_bank import RiverBank
+def _river_bank(n_series: int, *, model: Any, name: str) -> Detector:  # noqa: ANN401 - river's
+    from trimtab.models.river_bank import river_member
 
-    bank = RiverBank(n_series, model, scale=scale)
-    setattr(bank, "name", name)  # noqa: B010 - the scorer tells its members apart by it
-    return bank
+    return river_member(n_series, model, name)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from tests.fake_loop import FakeLoop
 from tests.fakes import FakeClock, FakeLiveView, FakeScoreLog, FakeStore
 from trimtab.engine.api import keys
 from trimtab.engine.api.application import create_app
@@ -18,7 +19,7 @@ METRICS = "# TYPE trimtab_ticks counter\n"
 
 
 class Room:
-    """Ports, application and clients of one test."""
+    """Ports, application and clients of one test; `loop=True` gives it incidents, tools and a desk."""
 
     def __init__(self, settings: Api | None = None, web_dir: Path | None = None, **ports: Any) -> None:
         self.clock = FakeClock()
@@ -27,6 +28,7 @@ class Room:
         self.log = FakeScoreLog()
         self.settings = settings or Api()
         self.web_dir = web_dir
+        self.loop: FakeLoop | None = ports.get("loop") and FakeLoop(self.clock, self.live)
         self.requests: list[tuple[str, str, int]] = []
         self.app = self.start()
 
@@ -36,6 +38,7 @@ class Room:
             live=self.live, store=self.store, score_log=self.log, settings=self.settings, clock=self.clock,
             web_dir=self.web_dir, metrics_text=lambda: METRICS, version="0.1.0",
             observer=lambda method, route, status, _: self.requests.append((method, route, status)),
+            loop=self.loop and self.loop.ports(),
         )  # fmt: skip
         return self.app
 

@@ -236,6 +236,14 @@ class FakeStore:
         self.answers[idempotency_key, route] = (status, body)
         self.answered_at[idempotency_key, route] = now
 
+    def forget_ended(self, before: int, limit: int) -> int:
+        old = [a.id for a in self.by_id.values() if a.end is not None and a.end < before][:limit]
+        self.by_id = {a.id: a for a in self.by_id.values() if a.id not in old}
+        return len(old)
+
+    def forget_keys(self, prefixes: Sequence[str], dead_before: int, limit: int) -> int:  # noqa: ARG002 - as the port
+        return 0  # see the tests of the store
+
     def healthy(self) -> str | None:
         return self.broken
 
@@ -289,7 +297,10 @@ class FakeSnapshots:
         newest = self.newest.get(source)
         return [t for t in self.ticks.get(source, []) if newest is None or t[0] > newest[0]]
 
-    def save(self, source: str, time: int, arrays: State, meta: dict[str, object]) -> None:
+    def ticks_until(self, source: str) -> Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]:
+        return [t for t in self.ticks.get(source, []) if t[0] <= self.newest[source][0]]
+
+    def save(self, source, time, arrays, meta, keep_from=None) -> None:  # noqa: ARG002 - all ticks are kept
         self.newest[source] = (time, {k: v.copy() for k, v in arrays.items()}, dict(meta))
 
     def load(self, source: str) -> tuple[int, State, dict[str, object]] | None:
@@ -327,6 +338,7 @@ class FakeLiveView:
         self.views = {view.id: view for view in views}
         self.statuses = list(sources)
         self.state: tuple[bool, str] = (True, "")
+        self.unfit = ""
         self.numbers: dict[str, float | int | str] = {"uptime_s": 1.0, "ticks": 1}
         self.readers: list[FakeSubscription] = []
 
@@ -362,6 +374,9 @@ class FakeLiveView:
 
     def ready(self) -> tuple[bool, str]:
         return self.state
+
+    def trouble(self) -> str:
+        return self.unfit
 
     def engine(self) -> dict[str, float | int | str]:
         return self.numbers

@@ -79,6 +79,7 @@ class PlainScorer:
     """
 
     names = ("plain",)
+    by_replay = ()
 
     def __init__(
         self,
@@ -99,6 +100,10 @@ class PlainScorer:
     def n_series(self) -> int:
         """Series that there is room for."""
         return self.arrays.n_series
+
+    def move(self, other: "PlainScorer", theirs: Ints, mine: Ints) -> None:
+        """Overwrite slots with those of another."""
+        self.put(mine, other.take(theirs))
 
     def step(self, x: Floats, t: int, where: Bools | None = None) -> Scores:  # noqa: ARG002 - as the real one
         """Scores of one tick, which is then learnt."""

@@ -54,6 +54,30 @@ class EventStoreContract:
         store.save_anomaly(anomaly_of(CPU, ulid(1), end=START + 5, reason="recovered"))
         assert [(a.end, a.reason) for a in store.anomalies()] == [(START + 5, "recovered")]
 
+    def test_what_ended_long_ago_is_forgotten_oldest_first(self, store):
+        """Ended anomalies go with what was said of them, so many at once; open ones stay, however old."""
+        store.save_anomaly(anomaly_of(CPU, ulid(0), start=START - SECOND))
+        for i in range(1, 6):
+            store.save_anomaly(anomaly_of(CPU, ulid(i), end=START + i))
+            store.save_feedback(Feedback(ulid(i), Verdict.RIGHT, "", "joe", START))
+        assert [store.forget_ended(START + 4, 2) for _ in range(3)] == [2, 1, 0]
+        assert ids(store.anomalies()) == [ulid(5), ulid(4), ulid(0)]
+        assert store.feedback(ulid(1)) == []
+        assert len(store.feedback(ulid(4))) == 1
+
+    def test_dead_keys_of_a_kind_are_forgotten(self, store):
+        """Those that begin so go once they expired or were revoked; live ones and other kinds stay."""
+        rows = [
+            ("ts_a", 10, None), ("ts_b", None, 10), ("ts_c", 99, None), ("ts_d", None, None),
+            ("tl_e", 10, 5), ("tt_f", 10, 10), ("txs_g", 10, None),
+        ]  # fmt: skip
+        for i, (prefix, expires, revoked) in enumerate(rows):
+            store.save_key(ApiKey(ulid(i), prefix, prefix, f"{i:064}", ("read",), i, expires, revoked))
+        assert store.forget_keys(("ts_", "tl_"), 50, 2) == 2
+        assert store.forget_keys(("ts_", "tl_"), 50, 2) == 1
+        left = store.keys()
+        assert [key.name for key in left] == ["ts_c", "ts_d", "tt_f", "txs_g"]
+
     def test_several_anomalies_are_saved_at_once_or_not_at_all(self, store):
         """One that cannot be stored undoes the others."""
         store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in (1, 2, 1))

@@ -89,7 +89,7 @@ def _freed(facts: Facts, subject: str) -> Effect | None:
         return None
     expected, low, high = memory_after_restart(now, facts.at_start.get(name))
     figure = f"memory of {facts.target}"
-    return Effect(facts.series.get(name, ""), figure, "bytes", now, expected, low, high, more_is_better=False)
+    return Effect(facts.series.get(name, ""), figure, "B", now, expected, low, high, more_is_better=False)
 
 
 def _redis_maxmemory(facts: Facts) -> Draft | None:
@@ -108,13 +108,13 @@ def _redis_maxmemory(facts: Facts) -> Draft | None:
         expected, low, high = hit_ratio_after(hits, after / limit)
         figure = f"hit ratio of {facts.target}"
         effect = Effect(facts.series.get(HIT_RATIO, ""), figure, "ratio", hits, expected, low, high)
-    evidence = [f"maxmemory is {amount(limit, 'bytes')}, the policy {policy}"]
+    evidence = [f"maxmemory is {amount(limit, 'B')}, the policy {policy}"]
     if used is not None:
-        evidence.append(f"{amount(used, 'bytes')} of it are used ({used / limit:.0%})")
+        evidence.append(f"{amount(used, 'B')} of it are used ({used / limit:.0%})")
     return Draft(
         facts, "maxmemory", False, facts.value("maxmemory"), int(after),
-        f"Raise maxmemory of {facts.target} from {amount(limit, 'bytes')} to {amount(after, 'bytes')}",
-        effect, tuple(evidence), Risk.LOW, f"{amount(after - limit, 'bytes')} of memory",
+        f"Raise maxmemory of {facts.target} from {amount(limit, 'B')} to {amount(after, 'B')}",
+        effect, tuple(evidence), Risk.LOW, f"{amount(after - limit, 'B')} of memory",
         "the hit ratio stays below the lower end of what is expected", 0.9,
     )  # fmt: skip
 
@@ -131,15 +131,15 @@ def as_value(number: float, knob: Knob) -> Value:
 def amount(number: float | None, unit: str) -> str:
     """A number with its unit, as people write it.
 
-    >>> amount(134217728, "bytes"), amount(0.25, "ratio"), amount(None, "s")
+    >>> amount(134217728, "B"), amount(0.25, "ratio"), amount(None, "s")
     ('128 MiB', '25 %', 'unknown')
     """
     if number is None:
         return "unknown"
     if unit == "ratio":
         return f"{number * 100:.3g} %"
-    if unit == "bytes":
-        size, names = float(number), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    if unit == "B":
+        size, names = float(number), ["B", "KiB", "MiB", "GiB", "TiB"]
         while abs(size) >= 1024 and len(names) > 1:
             size, names = size / 1024, names[1:]
         return f"{size:.4g} {names[0]}"

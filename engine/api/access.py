@@ -44,6 +44,37 @@ ACCESS: dict[tuple[str, str], Scope | Door] = {
     ("GET", "/api/anomalies"): Scope.READ,
     ("GET", "/api/anomalies/{anomaly_id}"): Scope.READ,
     ("POST", "/api/anomalies/{anomaly_id}/feedback"): Scope.PROPOSE,
+    ("GET", "/api/incidents"): Scope.READ,
+    ("GET", "/api/incidents/{incident_id}"): Scope.READ,
+    ("POST", "/api/incidents/{incident_id}/acknowledge"): Scope.PROPOSE,
+    ("POST", "/api/incidents/{incident_id}/resolve"): Scope.PROPOSE,
+    ("POST", "/api/incidents/{incident_id}/reopen"): Scope.PROPOSE,
+    ("POST", "/api/incidents/{incident_id}/merge"): Scope.PROPOSE,
+    ("POST", "/api/incidents/{incident_id}/split"): Scope.PROPOSE,
+    ("GET", "/api/changes"): Scope.READ,
+    ("POST", "/api/changes"): Scope.INGEST,
+    ("POST", "/api/alerts"): Scope.INGEST,
+    ("GET", "/api/recommendations"): Scope.READ,
+    ("GET", "/api/recommendations/{recommendation_id}"): Scope.READ,
+    ("POST", "/api/recommendations/{recommendation_id}/approve"): Scope.APPROVE,
+    ("POST", "/api/recommendations/{recommendation_id}/dismiss"): Scope.APPROVE,
+    ("POST", "/api/recommendations/{recommendation_id}/schedule"): Scope.APPROVE,
+    ("POST", "/api/recommendations/{recommendation_id}/apply"): Scope.EXECUTE,
+    ("GET", "/api/actions"): Scope.READ,
+    ("GET", "/api/actions/{action_id}"): Scope.READ,
+    ("POST", "/api/actions/{action_id}/rollback"): Scope.EXECUTE,
+    ("GET", "/api/audit"): Scope.READ,
+    ("GET", "/api/audit/verify"): Scope.READ,
+    ("GET", "/api/pause"): Scope.READ,
+    ("POST", "/api/pause"): Scope.EXECUTE,
+    ("DELETE", "/api/pause"): Scope.APPROVE,
+    ("GET", "/api/tools"): Scope.READ,
+    ("GET", "/api/tools/{name}"): Scope.READ,
+    ("PUT", "/api/tools/{name}"): Scope.ADMIN,
+    ("GET", "/api/tools/{name}/targets/{target}"): Scope.READ,
+    ("POST", "/api/tools/{name}/targets/{target}/actions/{action}"): Scope.EXECUTE,
+    ("PUT", "/api/tools/{name}/targets/{target}/knobs/{knob}"): Scope.EXECUTE,
+    ("GET", "/api/knobs"): Scope.READ,
     ("GET", "/api/stream"): Scope.READ,
     ("GET", "/api/session"): Door.ANY_KEY,
     ("POST", "/api/session"): Door.OPEN,
@@ -57,6 +88,9 @@ ACCESS: dict[tuple[str, str], Scope | Door] = {
     ("GET", "/api-docs/{asset}"): Door.OPEN,
 }
 """Files of the dashboard are open too: every path that is not under /api, /api-docs or /login."""
+
+PERSON_ONLY = frozenset({("DELETE", "/api/pause")})
+"""Beside their scope these ask for the session of a person's browser: no program may undo a stop."""
 
 _GUARDED = ("/api/", "/api-docs/", "/login/")
 

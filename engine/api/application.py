@@ -11,20 +11,45 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
 from trimtab.engine.api.access import ACCESS, Table, check_declared
+from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.api.auth import Authenticator, Failures, Keyring
 from trimtab.engine.api.context import Context
 from trimtab.engine.api.guard import Guard
 from trimtab.engine.api.observe import Observe, Observer
 from trimtab.engine.api.openapi import document
 from trimtab.engine.api.problems import on_http_error, on_invalid, on_trimtab_error
-from trimtab.engine.api.routers import anomalies, docs, health, keys, metrics, series, session, status, stream
+from trimtab.engine.api.routers import (
+    actions,
+    alerts,
+    anomalies,
+    audit,
+    changes,
+    docs,
+    health,
+    incidents,
+    keys,
+    metrics,
+    pause,
+    recommendations,
+    series,
+    session,
+    status,
+    stream,
+    tools,
+)
 from trimtab.engine.api.streams import Streams
 from trimtab.engine.api.web import WebFiles
 from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.ports import Clock, LiveView, ScoreLog, Store
 from trimtab.engine.settings import Api
 
-ROUTERS = tuple(m.router for m in (health, status, series, anomalies, stream, session, keys, metrics, docs))
+ROUTERS = tuple(
+    module.router
+    for module in (
+        health, status, series, anomalies, incidents, changes, alerts, recommendations, actions, tools, pause,
+        audit, stream, session, keys, metrics, docs,
+    )
+)  # fmt: skip
 
 
 class Application(FastAPI):
@@ -46,10 +71,12 @@ def create_app(
     metrics_text: Callable[[], str],
     version: str,
     observer: Observer | None = None,
+    loop: LoopPorts | None = None,
 ) -> FastAPI:
     """The application, ready to be served.
 
     web_dir  : the built dashboard; None = a page that says how to build it
+    loop     : the ports of incidents, recommendations, actions and tools; None = their routes answer 503
     observer : called with (method, route template, status, seconds) after each request
     Call `stop_streams(app)` before the server is asked to stop. Raises SettingsError when a route is not
     declared in access.py.
@@ -70,6 +97,7 @@ def create_app(
         keyring,
         authenticator,
         Streams(),
+        loop,
     )
     for router in ROUTERS:
         app.router.routes.extend(router.routes)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
@@ -13,6 +13,9 @@ from trimtab.engine.api.streams import Streams
 from trimtab.engine.api.visit import Principal, visit_of
 from trimtab.engine.ports import Clock, LiveView, ScoreLog, Store
 from trimtab.engine.settings import Api
+
+if TYPE_CHECKING:
+    from trimtab.engine.api.acting import LoopPorts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Context:
     keyring: Keyring
     authenticator: Authenticator
     streams: Streams
+    loop: "LoopPorts | None" = None
+    """None = nothing acts here, and there are no incidents."""
 
 
 async def _context(request: Request) -> Context:

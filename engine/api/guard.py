@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trimtab.engine.api.access import BODY_LIMIT_BYTES, Door, Match, Table, allows
+from trimtab.engine.api.access import BODY_LIMIT_BYTES, PERSON_ONLY, Door, Match, Table, allows
 from trimtab.engine.api.access import Scope as AccessScope
 from trimtab.engine.api.auth import CSRF_HEADER, Authenticator, address_of, unauthorised
 from trimtab.engine.api.binding import Hosts, host_name, loopback
@@ -67,6 +67,10 @@ class Guard:
                 wanted = "read" if door is Door.LOOPBACK else door
                 raise ProblemError(403, f"This needs a key with the scope `{wanted}`; yours has "
                                         f"{', '.join(visit.principal.key.scopes)}.")  # fmt: skip
+            if visit.principal.csrf is None and (method, match.route) in PERSON_ONLY:
+                raise ProblemError(
+                    403, "Only a person may do this: sign in to the dashboard, or run `trimtab resume`."
+                )
         if method not in SAFE:
             self._check_origin(request, visit.principal)
 

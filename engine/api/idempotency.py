@@ -1,14 +1,16 @@
-"""A POST that is sent again with the same Idempotency-Key does nothing new and gets the same answer."""
+"""A write that is sent again with the same Idempotency-Key does nothing new and gets the same answer."""
 
+import asyncio
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Header
 from starlette.requests import Request
 from starlette.responses import Response
+from ulid import ULID
 
 from trimtab.engine.api.context import Context
 from trimtab.engine.api.visit import Principal
@@ -46,17 +48,54 @@ def once(
     if key is None:
         status, answer = work()
         return _json(status, answer)
-    name, route = f"{who.key.id}:{key}", f"{request.method} {request.scope['path']}"
-    digest = hashlib.sha256(body.encode()).digest()
+    name, route, digest = _identity(request, who, key, body)
     with _alone(id(here.store), name, route):
         before = here.store.answered(name, route)
         if before is not None:
-            if before[1][:_DIGEST] != digest:
-                raise InputError(f"Idempotency-Key {key!r} was used with another body; take a new one")
-            return _json(before[0], before[1][_DIGEST:], {"Idempotency-Replayed": "true"})
+            return _repeated(before, key, digest)
         status, answer = work()
         here.store.remember_answer(name, route, status, digest + remembered(answer), here.clock.now())
     return _json(status, answer)
+
+
+async def once_async(
+    here: Context,
+    request: Request,
+    who: Principal,
+    key: str | None,
+    body: str,
+    work: Callable[[str], Awaitable[tuple[int, bytes]]],
+) -> Response:
+    """As `once`, for work on the event loop.
+
+    work : is given a key, the same for a repetition of the call, so that it does nothing twice even where
+           the answer was lost in a crash
+    """
+    if key is None:
+        status, answer = await work(str(ULID()))
+        return _json(status, answer)
+    name, route, digest = _identity(request, who, key, body)
+    with _alone(id(here.store), name, route):
+        before = await asyncio.to_thread(here.store.answered, name, route)
+        if before is not None:
+            return _repeated(before, key, digest)
+        status, answer = await work(f"{name} {route}")
+        now = here.clock.now()
+        await asyncio.to_thread(here.store.remember_answer, name, route, status, digest + answer, now)
+    return _json(status, answer)
+
+
+def _identity(request: Request, who: Principal, key: str, body: str) -> tuple[str, str, bytes]:
+    """Whose call it is, of what, and the digest of its body."""
+    route = f"{request.method} {request.scope['path']}"
+    return f"{who.key.id}:{key}", route, hashlib.sha256(body.encode()).digest()
+
+
+def _repeated(before: tuple[int, bytes], key: str, digest: bytes) -> Response:
+    status, stored = before
+    if stored[:_DIGEST] != digest:
+        raise InputError(f"Idempotency-Key {key!r} was used with another body; take a new one")
+    return _json(status, stored[_DIGEST:], {"Idempotency-Replayed": "true"})
 
 
 @contextmanager

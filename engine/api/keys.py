@@ -28,6 +28,8 @@ SEEDED = "seeded"
 LIFETIME_S = 365 * 86_400.0
 SESSION_S = 30 * 86_400.0
 LINK_S = 600.0
+DEAD_KEPT_S = 86_400.0
+"""A session or link that ended is remembered so long."""
 SEED_LENGTH = 20
 _PREFIX_LENGTH = 10
 _GENERATED_LENGTH = 46
@@ -153,6 +155,11 @@ def redeem(store: Store, clock: Clock, token: str) -> tuple[ApiKey, str] | None:
         return None
     store.save_key(replace(link, revoked=clock.now()))
     return open_session(store, clock, None)
+
+
+def forget_dead(store: Store, clock: Clock, limit: int) -> int:
+    """Remove at most `limit` sessions and login links that ended DEAD_KEPT_S ago; how many. Keys stay."""
+    return store.forget_keys((SESSION, LINK), clock.now() - int(DEAD_KEPT_S * 1e9), limit)
 
 
 def seed(store: Store, clock: Clock, settings: Api) -> ApiKey | None:

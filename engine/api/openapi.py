@@ -5,22 +5,29 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from trimtab.engine.api.access import ACCESS, Door
+from trimtab.engine.api.access import ACCESS, PERSON_ONLY, Door, Scope
 from trimtab.engine.api.auth import COOKIE
-from trimtab.engine.api.problems import MEDIA_TYPE
+from trimtab.engine.api.problems import MEDIA_TYPE, title_of, type_of
 from trimtab.engine.api.shapes import ProblemShape
 
 DESCRIPTION = """\
-Watches live metric series and says which behave unlike themselves.
+Watches live metric series, says which behave unlike themselves, recommends what to change, and changes it as
+far as it is allowed.
 
 Send `Authorization: Bearer <key>`; `trimtab key create` makes one. Times are ISO 8601 with an offset and
 go out in UTC. Unknown is `null`. Lists page by `limit` and `after` (the `next` of the page before).
-POSTs may carry `Idempotency-Key`. Errors are RFC 9457 problem+json with the trace id of the log."""
+Writes may carry `Idempotency-Key`. Errors are RFC 9457 problem+json with the trace id of the log."""
 TAGS = [
     {"name": "health", "description": "For probes."},
     {"name": "status", "description": "How the engine and its sources do."},
     {"name": "series", "description": "What is watched, as it is now and over time."},
     {"name": "anomalies", "description": "Series that behaved unlike themselves."},
+    {"name": "incidents", "description": "Anomalies that belong together, and what changed near them."},
+    {"name": "recommendations", "description": "What we recommend to change, and what people decide of it."},
+    {"name": "actions", "description": "What was changed, what came of it, and how to take it back."},
+    {"name": "tools", "description": "The managed systems, their knobs and what they can be told to do."},
+    {"name": "pause", "description": "The kill switch: while it is on nothing acts."},
+    {"name": "audit", "description": "Who decided or did what; chained by hashes."},
     {"name": "stream", "description": "What happens, as it happens."},
     {"name": "session", "description": "Logging a browser in and out."},
     {"name": "keys", "description": "API keys and their scopes."},
@@ -31,10 +38,11 @@ _MEANING = {
     401: "No key, or one that is not live.",
     403: "The key has not the scope.",
     404: "No such thing.",
-    409: "It exists already, or the same call is still running.",
+    409: "It exists already or was changed meanwhile, a guardrail refuses it, or the same call still runs.",
     413: "The body is over 1 MB.",
     422: "A parameter or the body has a wrong form; `errors` lists the fields.",
     429: "Too many failed tries.",
+    502: "A managed tool did not do what it was asked; the detail says whether anything was changed.",
     503: "The store or the engine cannot answer now.",
 }
 
@@ -69,10 +77,12 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     door = ACCESS[method, path]
     is_open = door in {Door.OPEN, Door.PROBE}
     operation["security"] = [] if is_open else [{"key": []}, {"session": []}]
-    operation["description"] = f"{operation.get('description', '')}\n\nAccess: {door}.".strip()
+    person = " A person's browser only." if (method, path) in PERSON_ONLY else ""
+    operation["description"] = f"{operation.get('description', '')}\n\nAccess: {door}.{person}".strip()
     statuses = [503] if is_open else [401, 403, 503]
     statuses += [404] if "{" in path else []
-    statuses += [409, 413, 422] if method == "POST" else []
+    statuses += [409, 413, 422] if method in {"POST", "PUT"} else []
+    statuses += [502] if door is Scope.EXECUTE and "{" in path else []
     statuses += [429] if method == "POST" and is_open else []
     responses = operation["responses"]
     if "422" in responses and 422 not in statuses:
@@ -84,4 +94,10 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
 
 def _problem(status: int) -> dict[str, Any]:
     shape = {"$ref": "#/components/schemas/Problem"}
-    return {"description": _MEANING[status], "content": {MEDIA_TYPE: {"schema": shape}}}
+    title = title_of(status)
+    example = {
+        "type": type_of(title), "title": title, "status": status, "detail": _MEANING[status],
+        "trace_id": "0" * 32,
+    }  # fmt: skip
+    content = {MEDIA_TYPE: {"schema": shape, "example": example}}
+    return {"description": _MEANING[status], "content": content}

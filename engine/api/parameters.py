@@ -22,6 +22,19 @@ AnomalyId = Annotated[
     str, Path(pattern=ULID_FORM, description="Id of an anomaly, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
 ]
 KeyId = Annotated[str, Path(pattern=ULID_FORM, description="Id of a key, a ULID.")]
+IncidentId = Annotated[
+    str, Path(pattern=ULID_FORM, description="Id of an incident, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
+]
+RecommendationId = Annotated[
+    str, Path(pattern=ULID_FORM, description="Id of a recommendation.", examples=["01JGFJJZ00" + "0" * 16])
+]
+ActionId = Annotated[
+    str, Path(pattern=ULID_FORM, description="Id of an action, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
+]
+Name = Annotated[
+    str, Path(max_length=200, description="Name of a tool, as in the settings.", examples=["redis"])
+]
+Target = Annotated[str, Path(max_length=200, description="Name of one of its targets.", examples=["cache-1"])]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items a page.")]
 After = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 Since = Annotated[

@@ -15,8 +15,10 @@ from trimtab.engine.errors import (
     EngineError,
     InputError,
     NotFoundError,
+    RefusedError,
     SourceError,
     StoreError,
+    ToolError,
     TrimtabError,
 )
 from trimtab.engine.redaction import clean_text
@@ -30,9 +32,11 @@ MEDIA_TYPE = "application/problem+json"
 STATUS_OF: tuple[tuple[type[TrimtabError], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
+    (RefusedError, 409),
     (InputError, 422),
     (StoreError, 503),
     (SourceError, 503),
+    (ToolError, 502),
 )
 """First match wins; every other TrimtabError is a 500 whose message stays in the log."""
 
@@ -47,19 +51,36 @@ class ProblemError(EngineError):
         self.headers = headers
 
 
+def title_of(status: int) -> str:
+    """What a status is called."""
+    return _TITLES.get(status) or HTTPStatus(status).phrase
+
+
+def type_of(title: str) -> str:
+    """The URN of a problem.
+
+    >>> type_of("Not Found")
+    'urn:trimtab:problem:not-found'
+    """
+    return f"urn:trimtab:problem:{re.sub(r'[^a-z]+', '-', title.lower()).strip('-')}"
+
+
 def problem(
     status: int,
     detail: str,
     trace_id: str,
     headers: dict[str, str] | None = None,
     errors: list[dict[str, str]] | None = None,
+    title: str = "",
 ) -> Response:
-    """The response. `errors` lists each wrong field as {"where", "message"}."""
-    title = _TITLES.get(status) or HTTPStatus(status).phrase
-    slug = re.sub(r"[^a-z]+", "-", title.lower()).strip("-")
+    """The response.
+
+    errors : lists each wrong field as {"where", "message"}
+    title  : the status' own unless given
+    """
+    title = title or title_of(status)
     body: dict[str, object] = {
-        "type": f"urn:trimtab:problem:{slug}", "title": title, "status": status, "detail": detail,
-        "trace_id": trace_id,
+        "type": type_of(title), "title": title, "status": status, "detail": detail, "trace_id": trace_id,
     }  # fmt: skip
     if errors is not None:
         body["errors"] = errors
@@ -73,7 +94,8 @@ def of_error(error: TrimtabError, trace_id: str) -> Response | None:
     for kind, status in STATUS_OF:
         if isinstance(error, kind):
             later = {"Retry-After": "5"} if status == 503 else None
-            return problem(status, clean_text(str(error)), trace_id, later)
+            title = "Refused" if kind is RefusedError else ""
+            return problem(status, clean_text(str(error)), trace_id, later, title=title)
     return None
 
 

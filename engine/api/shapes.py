@@ -13,7 +13,12 @@ from trimtab.engine.types import Anomaly, ApiKey, Feedback, SeriesView, SourceSt
 
 Json = dict[str, object]
 
-_TIMES = frozenset({"time", "start", "end", "peak_time", "since", "created", "expires", "revoked"})
+TIMES = frozenset(
+    {
+        "time", "start", "end", "peak_time", "since", "created", "expires", "revoked", "moved", "approved",
+        "scheduled", "started", "ended",
+    }
+)  # fmt: skip
 _SERIES = tuple(field.name for field in fields(SeriesView))
 _ANOMALY = tuple(field.name for field in fields(Anomaly))
 _SOURCE = tuple(field.name for field in fields(SourceStatus))
@@ -42,7 +47,7 @@ def wire(data: Mapping[str, object]) -> Json:
     {'start': '1970-01-01T00:00:01.500Z', 'end': None}
     """
     body = dict(data)
-    for name in _TIMES & body.keys():
+    for name in TIMES & body.keys():
         time = body[name]
         if isinstance(time, int):
             body[name] = None if name == "since" and time == 0 else _iso(time)
@@ -50,6 +55,19 @@ def wire(data: Mapping[str, object]) -> Json:
 
 
 _iso = lru_cache(4096)(iso)
+
+
+def told(event: Mapping[str, object]) -> Json:
+    """An event as it goes out: as `wire`, and so for every noun in a list of it.
+
+    >>> told({"id": "a", "suspects": ({"moved": 0},)})
+    {'id': 'a', 'suspects': [{'moved': '1970-01-01T00:00:00.000Z'}]}
+    """
+    body = wire(event)
+    for name, value in body.items():
+        if isinstance(value, tuple | list):
+            body[name] = [wire(part) if isinstance(part, Mapping) else part for part in value]
+    return body
 
 
 def _wire_fields(noun: object, names: tuple[str, ...]) -> Json:
@@ -196,6 +214,7 @@ class Status(Shape):
     """How the engine does."""
 
     version: str
+    acts: bool = Field(description="Whether there are incidents, recommendations and actions here.")
     ready: bool
     waiting_for: str
     engine: dict[str, float | int | str]
@@ -205,8 +224,9 @@ class Status(Shape):
 class Health(Shape):
     """Health for probes."""
 
-    status: Literal["ok", "ready", "starting"]
+    status: Literal["ok", "ready", "starting", "failing"]
     waiting_for: str = ""
+    problem: str = Field("", description='What makes the engine unfit, "" = nothing.')
 
 
 class Session(Shape):

@@ -113,7 +113,7 @@ def _local(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
 def _refused(settings: Settings) -> Iterator[Check]:
     """What is well-formed, and yet keeps `trimtab up` from starting."""
     from trimtab.engine.api.binding import check_bind
-    from trimtab.models.catalogue import detector_class
+    from trimtab.models.catalogue import detector
 
     try:
         check_bind(settings.api)
@@ -122,7 +122,7 @@ def _refused(settings: Settings) -> Iterator[Check]:
     for name in settings.settings.detectors:
         try:
             if name != "default":
-                detector_class(name)
+                detector(name, n_series=1)
         except TrimtabError as error:
             yield Check("detectors", State.FOUND, str(error), "correct settings.detectors")
 

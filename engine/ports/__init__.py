@@ -1,6 +1,6 @@
 """The doors between the core and the world. Fakes stand beside them in tests/fakes.py."""
 
-from trimtab.engine.ports.acting import Desk, TargetView, Toolbox, ToolView
+from trimtab.engine.ports.acting import Desk, IncidentDesk, TargetView, Toolbox, ToolView
 from trimtab.engine.ports.keeping import Incidents, Ledger, ScoreLog, Snapshots, Store
 from trimtab.engine.ports.tools import Tool
 from trimtab.engine.ports.watching import Clock, LiveView, Sink, Source
@@ -8,6 +8,7 @@ from trimtab.engine.ports.watching import Clock, LiveView, Sink, Source
 __all__ = [
     "Clock",
     "Desk",
+    "IncidentDesk",
     "Incidents",
     "Ledger",
     "LiveView",

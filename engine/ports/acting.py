@@ -7,6 +7,7 @@ from typing import Protocol
 from trimtab.engine.ports.tools import Tool
 from trimtab.engine.types import (
     Action,
+    Incident,
     Knob,
     KnobReading,
     Mode,
@@ -62,6 +63,34 @@ class Desk(Protocol):
 
     async def resume(self, by: str, reason: str) -> Pause:
         """Acting is allowed again."""
+        ...
+
+
+class IncidentDesk(Protocol):
+    """What people say and do about incidents. `by` is the name of the key.
+
+    Raises NotFoundError, ConflictError where the state of the incident does not allow it (one that was merged
+    into another is not touched any more), StoreError.
+    """
+
+    async def acknowledge(self, incident_id: str, by: str, note: str = "") -> Incident:
+        """Somebody looks after it."""
+        ...
+
+    async def resolve(self, incident_id: str, by: str, note: str = "") -> Incident:
+        """It is over, or is no trouble."""
+        ...
+
+    async def reopen(self, incident_id: str, by: str, note: str = "") -> Incident:
+        """It is not over."""
+        ...
+
+    async def merge(self, incident_id: str, into: str, by: str) -> Incident:
+        """The anomalies of `incident_id` belong to `into`; gives that one back."""
+        ...
+
+    async def split(self, incident_id: str, anomaly_ids: Sequence[str], by: str) -> Incident:
+        """These anomalies (some of its, not all) are another incident; gives the new one back."""
         ...
 
 

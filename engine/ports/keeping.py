@@ -8,6 +8,7 @@ from trimtab.engine.types import (
     ActionState,
     Anomaly,
     ApiKey,
+    AuditHeads,
     AuditRow,
     Change,
     Feedback,
@@ -84,6 +85,17 @@ class Store(Protocol):
         """Keep the answer to a POST."""
         ...
 
+    def forget_ended(self, before: int, limit: int) -> int:
+        """Remove what ended before that time, int64 ns, at most `limit` rows of a kind; how many went.
+
+        Anomalies with what was said of them, incidents, changes. What goes on stays, however old.
+        """
+        ...
+
+    def forget_keys(self, prefixes: Sequence[str], dead_before: int, limit: int) -> int:
+        """Remove at most `limit` keys that begin so and expired or were revoked before then; how many."""
+        ...
+
     def healthy(self) -> str | None:
         """None, or what is wrong."""
         ...
@@ -128,8 +140,19 @@ class Snapshots(Protocol):
         """The logged ticks after the newest snapshot, oldest first."""
         ...
 
-    def save(self, source: str, time: int, arrays: State, meta: dict[str, object]) -> None:
-        """A snapshot, atomically; the ticks up to `time` may then be dropped."""
+    def ticks_until(self, source: str) -> Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]:
+        """The logged ticks up to the newest snapshot that were not dropped, oldest first."""
+        ...
+
+    def save(
+        self,
+        source: str,
+        time: int,
+        arrays: State,
+        meta: dict[str, object],
+        keep_from: int | None = None,
+    ) -> None:
+        """A snapshot, atomically; the ticks up to `time` may then be dropped, if before `keep_from`."""
         ...
 
     def load(self, source: str) -> tuple[int, State, dict[str, object]] | None:
@@ -190,8 +213,17 @@ class Ledger(Protocol):
     nothing is. Raises StoreError; LockedError where another engine took over.
     """
 
-    def save_recommendation(self, recommendation: Recommendation, audit: str, actor: str) -> None:
-        """Insert, or update by id, with an audit row `audit` by `actor`."""
+    def save_recommendation(
+        self,
+        recommendation: Recommendation,
+        audit: str,
+        actor: str,
+        expected: RecommendationState | None = None,
+    ) -> None:
+        """Insert, or update by id, with an audit row `audit` by `actor`.
+
+        expected : the state that must be stored now; ConflictError where it is another. None = any, or none
+        """
         ...
 
     def recommendation(self, recommendation_id: str) -> Recommendation:
@@ -251,6 +283,10 @@ class Ledger(Protocol):
 
     def audit(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
         """Rows by `seq`, oldest first, those after `after`."""
+        ...
+
+    def heads(self) -> AuditHeads:
+        """Where the audit ends, as the store and the data folder remember it."""
         ...
 
     def pause(self) -> Pause:

@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from trimtab.engine.types import Applied, Knob, KnobReading, ToolAction, ToolStatus, Value
+from trimtab.engine.types import (
+    Applied,
+    Knob,
+    KnobReading,
+    MemoryOutlook,
+    ToolAction,
+    ToolStatus,
+    Value,
+)
 
 
 class Tool(Protocol):
@@ -43,6 +51,10 @@ class Tool(Protocol):
         Raises ConflictError where the value is another (nothing is changed), RefusedError where the tool's
         own rules forbid it, saying the sum.
         """
+        ...
+
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
+        """What memory would come to with that value; None = the knob has no part in it, or nobody knows."""
         ...
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:

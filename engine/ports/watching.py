@@ -112,6 +112,10 @@ class LiveView(Protocol):
         """Whether the engine ticks, and what it is waiting for."""
         ...
 
+    def trouble(self) -> str:
+        """What makes the engine unfit though it may tick, as a store that fails; "" = nothing."""
+        ...
+
     def engine(self) -> dict[str, float | int | str]:
         """How the engine itself does.
 
@@ -122,7 +126,8 @@ class LiveView(Protocol):
     def subscribe(self) -> AsyncIterator[tuple[str, dict[str, object]]]:
         """(event, data) as they happen; a slow reader loses the oldest ticks.
 
-        "tick" {source, time, series, unusual}, "anomaly" and "source" the fields of Anomaly and SourceStatus
+        "tick" {source, time, series, unusual}; "anomaly", "source", "incident", "recommendation", "action"
+        and "pause" the fields of Anomaly, SourceStatus, Incident, Recommendation, Action and Pause
         (`dataclasses.asdict`); times are int64 ns here, the API makes them ISO 8601 and NaN null.
         Asked on the engine's event loop, as all of LiveView is.
         """

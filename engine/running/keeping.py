@@ -18,8 +18,12 @@ log = structlog.get_logger(__name__)
 
 SCORES_KEPT = 720
 """Ticks of scores that wait for a score log that fails; then the oldest are dropped, and counted."""
-PARTIAL = "trimtab_partial_reading"
-"""Stands behind the keys of a logged tick whose source answered in part."""
+PARTIAL, BUDGET = "trimtab_partial_reading", "trimtab_false_alarms_per_week"
+"""Stand behind the keys of a logged tick: its source answered in part; the budget that it is judged by."""
+
+
+LoggedTick = tuple[ClosedTick, float | None]
+"""A tick and the budget that it was judged by."""
 
 
 class Keeper:
@@ -42,30 +46,50 @@ class Keeper:
         self._anomalies: dict[str, Anomaly] = {}
         self._infos: dict[str, SeriesInfo] = {}
         self._scores: deque[tuple[Sequence[SeriesKey], TickScores]] = deque()
-        self._partial: tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]] = ((), ())
+        self._marked: dict[tuple[str, ...], tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]]] = {}
 
-    def log_tick(self, tick: ClosedTick) -> None:
-        """Remember a tick before it is scored."""
+    def log_tick(self, tick: ClosedTick, budget: float) -> None:
+        """Remember a tick, and the false-alarm budget that holds for it, before it is scored."""
         keys, values = tick.keys, tick.values
-        if keys and not tick.complete:
-            if self._partial[0] is not keys:
-                self._partial = (keys, (*keys, SeriesKey(self.source, PARTIAL)))
-            keys, values = self._partial[1], np.append(values, 1.0)
+        if keys:
+            keys = self._with_marks(keys, (BUDGET,) if tick.complete else (BUDGET, PARTIAL))
+            values = np.append(values, [budget, 1.0][: len(keys) - len(values)])
         self.problem = None
         if not self._try(partial(self.snapshots.log_tick, self.source, tick.time, keys, values.tobytes())):
             self.hole = True
 
-    def logged_ticks(self) -> Iterator[ClosedTick]:
-        """The ticks since the newest snapshot, oldest first. Raises StoreError."""
-        whole: dict[int, tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]]] = {}
-        for time, keys, raw in self.snapshots.ticks_since(self.source):
+    def _with_marks(self, keys: tuple[SeriesKey, ...], marks: tuple[str, ...]) -> tuple[SeriesKey, ...]:
+        """The keys and the marks; the same tuple for the same keys."""
+        if marks not in self._marked or self._marked[marks][0] is not keys:
+            self._marked[marks] = (keys, (*keys, *(SeriesKey(self.source, mark) for mark in marks)))
+        return self._marked[marks][1]
+
+    def ticks_before(self) -> Iterator[LoggedTick]:
+        """The ticks up to the newest snapshot that are kept, as `logged_ticks`. Raises StoreError."""
+        return self._without_marks(self.snapshots.ticks_until(self.source))
+
+    def logged_ticks(self) -> Iterator[LoggedTick]:
+        """The ticks since the newest snapshot, oldest first, each with its budget. Raises StoreError.
+
+        The budget is None where nobody noted it: nothing was known of the tick, or an older Trimtab did.
+        """
+        return self._without_marks(self.snapshots.ticks_since(self.source))
+
+    def _without_marks(
+        self, logged: Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]
+    ) -> Iterator[LoggedTick]:
+        plain: tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]] = ((), ())
+        for time, keys, raw in logged:
             values = np.frombuffer(raw, np.float64)
-            if keys and keys[-1].metric == PARTIAL:
-                if id(keys) not in whole:
-                    whole = {id(keys): (keys, keys[:-1])}
-                yield ClosedTick(time, whole[id(keys)][1], values[:-1].copy(), complete=False)
-            else:
-                yield ClosedTick(time, keys, values.copy(), complete=bool(keys))
+            if not keys:
+                yield ClosedTick(time, (), values.copy(), complete=False), None
+                continue
+            if plain[0] is not keys:
+                marks = sum(key.metric in {PARTIAL, BUDGET} for key in keys[-2:])
+                plain = (keys, keys[: len(keys) - marks])
+            n = len(plain[1])
+            marked = {key.metric: float(value) for key, value in zip(keys[n:], values[n:], strict=True)}
+            yield ClosedTick(time, plain[1], values[:n].copy(), PARTIAL not in marked), marked.get(BUDGET)
 
     def keep(
         self,
@@ -89,8 +113,10 @@ class Keeper:
             log.info("store works again", source=self.source)
         self._said = self.problem
 
-    def snapshot(self, time: int, arrays: State, meta: dict[str, object]) -> None:
-        """Make the state durable; the ticks before it may then go.
+    def snapshot(
+        self, time: int, arrays: State, meta: dict[str, object], keep_from: int | None = None
+    ) -> None:
+        """Make the state durable; the ticks before it, or before `keep_from`, may then go.
 
         Not while something waits for a store: after a crash those ticks bring it about again.
         """
@@ -98,7 +124,7 @@ class Keeper:
         self._append_scores()
         if self._anomalies or self._scores:
             return
-        save = partial(self.snapshots.save, self.source, time, arrays, meta)
+        save = partial(self.snapshots.save, self.source, time, arrays, meta, keep_from)
         if self._try(self.score_log.flush) and self._try(save):
             self.hole = False
 

@@ -1,7 +1,7 @@
 """How one source's sensing starts: where it was before, or from history, or from nothing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,14 @@ import structlog
 from trimtab.engine.errors import NewerStateError, SourceError, StoreError
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.running.keeping import Keeper
+from trimtab.engine.running.keeping import Keeper, LoggedTick
 from trimtab.engine.running.memory import give_back
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.types import Anomaly
 from trimtab.models.errors import StateError
 
 if TYPE_CHECKING:
+    from trimtab.engine.sensing.sensed import Sensed
     from trimtab.engine.sensing.senses import Senses
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ class Start:
 
 def had_until(keeper: Keeper) -> int | None:
     """Time of the newest tick that is stored, None = there is none. Raises StoreError."""
-    times = [tick.time for tick in keeper.logged_ticks()]
+    times = [tick.time for tick, _ in keeper.logged_ticks()]
     newest = keeper.newest_state()
     return max([*times, *([newest[0]] if newest else [])], default=None)
 
@@ -48,7 +49,7 @@ def recover(keeper: Keeper, fresh: "Callable[[], Senses]") -> Start:
     used is said, and sensing starts afresh. Raises NewerStateError where a newer Trimtab wrote it.
     """
     try:
-        start, told = _replayed(keeper, fresh())
+        start, told = _replayed(keeper, fresh)
     except NewerStateError:
         raise
     except (StateError, StoreError) as error:
@@ -59,14 +60,18 @@ def recover(keeper: Keeper, fresh: "Callable[[], Senses]") -> Start:
     return start
 
 
-def _replayed(keeper: Keeper, senses: "Senses") -> tuple[Start, dict[str, Anomaly]]:
+def _replayed(keeper: Keeper, fresh: "Callable[[], Senses]") -> tuple[Start, dict[str, Anomaly]]:
     told: dict[str, Anomaly] = {}
-    newest = keeper.newest_state()
+    senses, newest = fresh(), keeper.newest_state()
     if newest is not None:
         senses.restore(newest[1], newest[2])
+        if senses.replay_from() is not None:
+            past = fresh()
+            for _ in _felt(past, keeper.ticks_before()):
+                pass
+            senses.go_on_from(past)
     replayed = 0
-    for tick in keeper.logged_ticks():
-        sensed = senses.step(tick)
+    for sensed in _felt(senses, keeper.logged_ticks()):
         told |= {anomaly.id: anomaly for anomaly in sensed.anomalies}
         keeper.keep(sensed.keys, sensed.scores if sensed.known else None, ())
         replayed += 1
@@ -74,6 +79,14 @@ def _replayed(keeper: Keeper, senses: "Senses") -> tuple[Start, dict[str, Anomal
     if going_on:
         log.info("going on", source=keeper.source, replayed=replayed, series=len(senses.table.slots))
     return Start(senses, going_on), told
+
+
+def _felt(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[Sensed]":
+    """Logged ticks, sensed again, each under the budget of its time."""
+    for tick, budget in ticks:
+        if budget is not None and budget != senses.anomalies.budget:
+            senses.set_budget(budget)
+        yield senses.step(tick)
 
 
 def _end_lost(keeper: Keeper, still_open: set[str]) -> None:

@@ -10,15 +10,13 @@ from trimtab.engine.loop import SourceLoop
 from trimtab.engine.ports import Sink, Source
 from trimtab.engine.running import building
 from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.running.tasks import kept_running
 from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Prometheus, Settings
 from trimtab.engine.settings.watch import Reload, compare
 
 log = structlog.get_logger(__name__)
-
-RETRY_S = 30.0
-"""After a fault of ours in a loop, beyond what the loop itself goes on from."""
 
 
 class Supervisor:
@@ -101,17 +99,8 @@ class Supervisor:
     def _run(self, source: Source) -> None:
         loop = SourceLoop(source, self.around)
         self.loops[source.name] = loop
-        self._tasks[source.name] = asyncio.create_task(self._guarded(loop), name=f"source {source.name}")
-
-    async def _guarded(self, loop: SourceLoop) -> None:
-        while True:
-            try:
-                await loop.run()
-            except Exception:
-                log.exception("source stopped, it is started again", source=loop.source.name, after_s=RETRY_S)
-            else:
-                return
-            await self.clock.sleep_until(self.clock.now() + int(RETRY_S * 1e9))
+        name = f"source {source.name}"
+        self._tasks[source.name] = asyncio.create_task(kept_running(name, loop.run, self.clock), name=name)
 
     async def _end(self, name: str) -> None:
         task, loop = self._tasks.pop(name), self.loops.pop(name)

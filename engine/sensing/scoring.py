@@ -42,9 +42,7 @@ class SourceScoring:
 
     def set_budget(self, false_alarms_per_week: float) -> None:
         """Another budget from the next tick on; what was learnt stays."""
-        state = self.scorer.state()
-        self.scorer = self._scorer(self.scorer.n_series, false_alarms_per_week)
-        self.scorer.restore(state)
+        self.scorer.false_alarms_per_week = false_alarms_per_week
 
     def learning_ticks(self) -> Ints:
         """(size,) samples that each series still needs; 0 = it is scored."""
@@ -110,18 +108,25 @@ class SourceScoring:
         """
         here, came = self.table.place(history.keys)
         self.fit(came)
-        part = self._scorer(len(here), self.budget)
-        part.put(np.arange(len(here)), self.scorer.take(here))
+        part, there = self._scorer(len(here), self.budget), np.arange(len(here))
+        part.move(self.scorer, here, there)
         if history.coarse:
             part.learn_seasons(history.values, history.times, history.step_s)
         else:
             part.run(history.values, history.times)
             self.table.habit("seen")[here] += np.count_nonzero(~np.isnan(history.values), axis=0)
         self.table.habit("last")[here] = int(history.times[-1]) if len(history.times) else 0
-        self.scorer.put(here, part.take(np.arange(len(here))))
+        self.scorer.move(part, there, here)
+
+    def go_on_from(self, past: "SourceScoring") -> None:
+        """Take over, series by series, those members of a replayed past that come back by replay only."""
+        theirs = {past.table.keys[slot]: slot for slot in np.flatnonzero(past.table.used).tolist()}
+        here = [slot for slot in np.flatnonzero(self.table.used).tolist() if self.table.keys[slot] in theirs]
+        there = [theirs[self.table.keys[slot]] for slot in here]
+        self.scorer.move(past.scorer, np.array(there, np.int64), np.array(here, np.int64), replayed_only=True)
 
     def state(self) -> State:
-        """A copy of what was learnt."""
+        """A copy of what was learnt, but for members that come back by replay only."""
         return self.scorer.state()
 
     def restore(self, state: State) -> None:

@@ -22,6 +22,8 @@ from trimtab.models.errors import StateError
 
 VERSION = 1
 """Of what `Senses.state` gives."""
+REPLAY_TICKS = 1000
+"""So many logged ticks bring back members that cannot be stored; what these learnt before is lost then."""
 SEAM_TICKS = 6
 """That an event begins in just these ticks is far less likely than a history that fits badly."""
 
@@ -110,6 +112,16 @@ class Senses:
         """Another false-alarm budget from the next tick on."""
         self.scoring.set_budget(false_alarms_per_week)
         self.anomalies.budget = false_alarms_per_week
+
+    def replay_from(self) -> int | None:
+        """Ticks from this time on are needed beside `state`, for what it cannot hold; None = none are."""
+        if self.time is None or not self.scoring.scorer.by_replay:
+            return None
+        return self.time - round(REPLAY_TICKS * self.interval_s * 1e9)
+
+    def go_on_from(self, past: "Senses") -> None:
+        """Complete a restored state by senses that felt the ticks before it again."""
+        self.scoring.go_on_from(past.scoring)
 
     def state(self) -> tuple[State, dict[str, object]]:
         """Arrays, and the rest as plain values (JSON); NaN is None there."""

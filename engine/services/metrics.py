@@ -63,6 +63,8 @@ class Metrics:
         self._open = _gauge(registry, "anomalies_open", "Anomalies that go on.")
         self._state = _gauge(registry, "source_state", "1 for the state of the source.", "source", "state")
         self._up = _gauge(registry, "source_up", "1 where the source answers, else 0.", "source")
+        self._store = _gauge(registry, "store_healthy", "1 where the store is usable, else 0.")
+        self._store.set(math.nan)
         self._sent = _counter(registry, "writer_samples_sent", "Samples that a receiver took.", "sink")
         self._dropped = _counter(
             registry, "writer_samples_dropped", "Samples that were given up.", "sink", "reason"
@@ -91,6 +93,10 @@ class Metrics:
     def anomalies_open(self, n: int) -> None:
         """How many anomalies go on."""
         self._open.set(n)
+
+    def store_healthy(self, healthy: bool) -> None:
+        """Whether the store is usable."""
+        self._store.set(healthy)
 
     def source_state(self, name: str, state: SourceState) -> None:
         """A source is in this state now."""

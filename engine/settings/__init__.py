@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.settings.section import BasicAuth, Credentialed, Duration, Section, Size, Tls, seconds
 from trimtab.engine.settings.tools import Tools
 
@@ -16,6 +17,7 @@ __all__ = [
     "Duration",
     "Files",
     "General",
+    "Guardrails",
     "Host",
     "Prometheus",
     "Query",
@@ -164,3 +166,4 @@ class Settings(Section):
     retention: Retention = Retention()
     tools: Tools = Field(default_factory=dict)
     writer: Writer | None = None
+    guardrails: Guardrails = Guardrails()

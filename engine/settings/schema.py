@@ -13,7 +13,7 @@ from trimtab.engine.settings import Section, Settings
 from trimtab.engine.settings.lines import Key
 from trimtab.engine.settings.tools import ToolSettings, fields_of
 
-LATER = ("schedulers", "guardrails")
+LATER = ("schedulers",)
 """Sections that the documentation of later versions names."""
 
 

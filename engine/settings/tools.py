@@ -7,7 +7,14 @@ from importlib.metadata import entry_points
 from ipaddress import ip_address
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from trimtab.engine.settings.section import Duration, Section, Size
@@ -169,5 +176,6 @@ def _of_its_kind(value: object, handler: ValidatorFunctionWrapHandler) -> object
 
 
 Tools = Annotated[
-    dict[str, Annotated[ToolSettings, WrapValidator(_of_its_kind)]], BeforeValidator(_with_kinds)
+    dict[str, Annotated[SerializeAsAny[ToolSettings], WrapValidator(_of_its_kind)]],
+    BeforeValidator(_with_kinds),
 ]

@@ -257,10 +257,9 @@ class PrometheusSource:
 
         Raises SourceError only where history cannot be begun; a chunk that fails is skipped.
         """
-        keys = self._watch.layout.keys_by_name()
         reader = HistoryReader(
-            self._settings, self._selector, self._watch.plan, keys, self.interval_s,
-            self._library, self._progress,
+            self._settings, self._selector, self._watch.plan, self._watch.layout.keys_by_name(),
+            self._queries.keys_by_name(), self._max_series, self.interval_s, self._library, self._progress,
         )  # fmt: skip
         async for chunk in reader.read(now_ns):
             yield chunk
@@ -277,15 +276,17 @@ class PrometheusSource:
         return takes_place(gone, came)
 
     def left_out(self) -> Sequence[str]:
-        """Metrics of which all or some series are over the cap, with their number."""
+        """Metrics and queries of which all or some series are over the cap, with their number."""
         whole = [f"{name} ({n} series)" for name, n in sorted(self._watch.plan.left_out.items())]
         part = [f"{name} ({n} of its series)" for name, n in sorted(self._watch.layout.refused.items())]
-        return whole + part
+        asked = [f"query {name} ({n} of its series)" for name, n in self._queries.over_cap().items()]
+        return whole + part + asked
 
     @property
     def left_out_series(self) -> int:
         """How many series are over the cap."""
-        return sum(self._watch.plan.left_out.values()) + sum(self._watch.layout.refused.values())
+        found = (self._watch.plan.left_out, self._watch.layout.refused, self._queries.left_out)
+        return sum(sum(numbers.values()) for numbers in found)
 
     def detail(self) -> str:
         """One line about the server and what is watched of it."""

@@ -18,7 +18,7 @@ from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.prometheus_discovery import Recorded
 from trimtab.engine.sources.prometheus_layout import Layout
 from trimtab.engine.sources.prometheus_names import OWN_SERIES, Plan, name_matcher
-from trimtab.engine.sources.prometheus_queries import key_of
+from trimtab.engine.sources.prometheus_queries import chosen, key_of
 from trimtab.engine.sources.prometheus_samples import Samples, samples_of
 from trimtab.engine.sources.rates import NS, on_grid, rates_of_rows
 from trimtab.engine.types import Floats, History, Ints, SeriesKey
@@ -107,7 +107,9 @@ def make_jobs(plan: Plan, queries: Mapping[str, int], grid: Grid, *, coarse: boo
 class HistoryReader:
     """Reads history of what is watched now; see `PrometheusSource.history`.
 
-    keys : the watched series of each metric, and of each query under its name
+    keys    : the watched series of each metric
+    queries : the watched series of each query of the user's
+    most    : series of all queries together; recorded ones that are not watched now count, too
     on_progress : told 0..1 as it goes
     """
 
@@ -117,6 +119,8 @@ class HistoryReader:
         selector: str,
         plan: Plan,
         keys: Mapping[str, list[SeriesKey]],
+        queries: Mapping[str, list[SeriesKey]],
+        most: int,
         step_s: float,
         open_library: Callable[[], AbstractContextManager[Recorded]],
         on_progress: Callable[[float | None], None],
@@ -126,6 +130,8 @@ class HistoryReader:
         self._selector = selector
         self._plan = plan
         self._keys = keys
+        self._queries = {name: dict.fromkeys(watched) for name, watched in queries.items()}
+        self._most = most
         self._step_s = step_s
         self._open_library = open_library
         self._on_progress = on_progress
@@ -133,7 +139,7 @@ class HistoryReader:
     def jobs(self, now: int) -> list[Job]:
         """Coarse ones first."""
         s = self._settings
-        queries = {name: max(len(self._keys.get(name, ())), 1) for name in s.queries}
+        queries = {name: max(len(watched), 1) for name, watched in self._queries.items()}
         seasons = Grid.back_from(now, s.season_window, s.season_step)
         noise = Grid.back_from(now, s.noise_window, self._step_s)
         return [
@@ -146,7 +152,7 @@ class HistoryReader:
         jobs = self.jobs(now)
         log.info(
             "reading history from prometheus",
-            series=sum(map(len, self._keys.values())),
+            series=sum(map(len, (*self._keys.values(), *self._queries.values()))),
             points=sum(job.points for job in jobs),
             queries=len(jobs),
         )
@@ -183,7 +189,7 @@ class HistoryReader:
         """One chunk. Blocks; raises SourceError. A watched series without data is a column of NaN."""
         if job.query:
             keys, values = self._of_query(library, job)
-            wanted = tuple(keys)
+            wanted = self._of_those_watched(job.query, keys)
         else:
             keys, values = self._coarse(library, job) if job.coarse else self._fine(library, job)
             wanted = tuple(key for name in job.names for key in self._keys.get(name, ()))
@@ -192,6 +198,16 @@ class HistoryReader:
         out = np.full((len(job.grid), len(wanted)), np.nan)
         out[:, picked >= 0] = values[:, picked[picked >= 0]]
         return History(job.grid.step_s, wanted, job.grid.times, out, job.coarse)
+
+    def _of_those_watched(self, query: str, recorded: list[SeriesKey]) -> tuple[SeriesKey, ...]:
+        """The series of a query's history: watched ones, and others while there is room for them."""
+        taken = self._queries[query]
+        room = self._most - sum(map(len, self._queries.values()))
+        new = [key for key in recorded if key not in taken]
+        taken.update(dict.fromkeys(chosen(new, (), max(room, 0))))
+        if len(new) > room:
+            log.warning("history of a query is over the cap", query=query, series_left_out=len(new) - room)
+        return tuple(taken)
 
     def _selection(self, job: Job) -> str:
         own = ',for=""' if any(name in OWN_SERIES for name in job.names) else ""

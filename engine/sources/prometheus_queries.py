@@ -1,6 +1,6 @@
 """The user's own PromQL expressions: each an instant vector, each result a series with the label `for`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,14 @@ def in_range(query: Query, value: float) -> float:
     return value if abs(value) != float("inf") else _NAN
 
 
+def chosen(found: Collection[SeriesKey], before: Container[SeriesKey], room: int) -> list[SeriesKey]:
+    """The series that are watched where there are too many: those of before, then by name.
+
+    A server gives them in any order, so the first ones would be others each time.
+    """
+    return sorted(found, key=lambda key: (key not in before, str(key)))[:room]
+
+
 @dataclass(slots=True)
 class QueryResults:
     """What the queries gave last.
@@ -45,6 +53,8 @@ class QueryResults:
     cap: int
     known: dict[str, dict[SeriesKey, tuple[int, float]]] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Query -> series of its newest result that are over the cap."""
 
     def take(self, name: str, answer: Mapping[str, Any] | SourceError) -> None:
         """Take in an answer to one query, or why there is none."""
@@ -61,13 +71,12 @@ class QueryResults:
         return None
 
     def _elements(self, name: str, rows: Iterable[Any]) -> Iterable[tuple[SeriesKey, tuple[int, float]]]:
-        room = self.cap - sum(len(known) for other, known in self.known.items() if other != name)
-        for row in [row for row in rows if "value" in row][: max(room, 0)]:
-            at, value = row["value"]
-            yield (
-                key_of(name, row["metric"]),
-                (int(to_ns([at])[0]), in_range(self.queries[name], float(value))),
-            )
+        found = {key_of(name, row["metric"]): row["value"] for row in rows if "value" in row}
+        room = max(self.cap - sum(len(known) for other, known in self.known.items() if other != name), 0)
+        self.left_out[name] = max(len(found) - room, 0)
+        for key in found if len(found) <= room else chosen(found, self.known.get(name, {}), room):
+            at, value = found[key]
+            yield key, (int(to_ns([at])[0]), in_range(self.queries[name], float(value)))
 
     def _fail(self, name: str, why: str) -> None:
         if name not in self.failing:
@@ -81,6 +90,14 @@ class QueryResults:
     def rows(self) -> list[tuple[SeriesKey, int, float]]:
         """Series, time and value of all of them."""
         return [(key, *seen) for known in self.known.values() for key, seen in known.items()]
+
+    def keys_by_name(self) -> dict[str, list[SeriesKey]]:
+        """The watched series of each query."""
+        return {name: list(self.known.get(name, ())) for name in self.queries}
+
+    def over_cap(self) -> dict[str, int]:
+        """Query -> series that are left out, where there are any."""
+        return {name: n for name, n in sorted(self.left_out.items()) if n}
 
     def info(self, key: SeriesKey) -> SeriesInfo | None:
         """What is known of a query's series; None = it is not one."""

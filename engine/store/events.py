@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Connection
 
 from trimtab.engine.errors import NotFoundError, StoreError
 from trimtab.engine.store import rows, tables
@@ -186,6 +186,20 @@ class EventStore:
             )
             upsert(connection, tables.answers, [{**row, "epoch": epoch}])
 
+    def forget_ended(self, before: int, limit: int) -> int:
+        """Remove ended anomalies with what was said of them, incidents and changes; see the port."""
+        ends = (tables.anomalies.c.end_ns, tables.incidents.c.end_ns, tables.changes.c.time_ns)
+        with self.fenced.writing() as (connection, _):
+            return sum(_forget(connection, end.table, end < before, end, limit) for end in ends)
+
+    def forget_keys(self, prefixes: Sequence[str], dead_before: int, limit: int) -> int:
+        """Remove keys that begin so and died before then; see the port."""
+        k = tables.api_keys.c
+        begins = sa.or_(*(k.prefix.startswith(prefix, autoescape=True) for prefix in prefixes))
+        dead = sa.and_(begins, sa.or_(k.expires_ns < dead_before, k.revoked_ns < dead_before))
+        with self.fenced.writing() as (connection, _):
+            return _forget(connection, tables.api_keys, dead, k.created_ns, limit)
+
     def healthy(self) -> str | None:
         """None, or what is wrong: a lost epoch, a missing file, a write that failed and still fails."""
         path = self.database.path
@@ -215,3 +229,20 @@ class EventStore:
             query = sa.select(*columns).where(tables.series.c.id.in_(some))
             found.update((row["id"], row) for row in self.fenced.rows(query))
         return found
+
+
+def _forget(
+    connection: Connection,
+    table: sa.Table,
+    which: sa.ColumnElement[bool],
+    oldest_first: sa.ColumnElement[int],
+    limit: int,
+) -> int:
+    """Delete at most `limit` rows; how many."""
+    chosen = sa.select(table.c.id).where(which).order_by(oldest_first, table.c.id).limit(limit)
+    ids = connection.scalars(chosen).all()
+    for some in batches(ids):
+        if table is tables.anomalies:
+            connection.execute(sa.delete(tables.feedback).where(tables.feedback.c.anomaly_id.in_(some)))
+        connection.execute(sa.delete(table).where(table.c.id.in_(some)))
+    return len(ids)

@@ -85,8 +85,28 @@ class FolderSnapshots:
                 self.load(source)
             return self._log(source).ticks(self._newest[source])
 
-    def save(self, source: str, time: int, arrays: State, meta: dict[str, object]) -> None:
-        """A snapshot, atomically; then what only older ones needed is removed. Raises StoreError."""
+    def ticks_until(self, source: str) -> Iterable[Logged]:
+        """The logged ticks up to the newest whole snapshot that are there still. Raises NewerStateError."""
+        with self._lock:
+            if source not in self._newest:
+                self.load(source)
+            newest = self._newest[source]
+            return (
+                tick for tick in self._log(source).ticks(None) if newest is not None and tick[0] <= newest
+            )
+
+    def save(
+        self,
+        source: str,
+        time: int,
+        arrays: State,
+        meta: dict[str, object],
+        keep_from: int | None = None,
+    ) -> None:
+        """A snapshot, atomically; then what only older ones needed is removed. Raises StoreError.
+
+        keep_from : int64 ns; ticks from then on stay, even where a snapshot holds what came of them
+        """
         folder = make_folder(self._folder(source))
         write(folder / f"snapshot-{_number(folder):08d}-{time}.safetensors", time, arrays, meta)
         with self._lock:
@@ -96,7 +116,8 @@ class FolderSnapshots:
                 for old in snapshots[:-KEPT]:
                     old.unlink(missing_ok=True)
                 sync_folder(folder)
-            self._log(source).drop_until(_time(snapshots[-KEPT:][0]) if len(snapshots) >= KEPT else -(2**63))
+            done = _time(snapshots[-KEPT]) if len(snapshots) >= KEPT else -(2**63)
+            self._log(source).drop_until(done if keep_from is None else min(done, keep_from - 1))
 
     def load(self, source: str) -> Loaded | None:
         """The newest snapshot that is whole; None = start afresh. Raises NewerStateError."""

@@ -28,7 +28,8 @@ log = structlog.get_logger(__name__)
 Logged = tuple[int, tuple[SeriesKey, ...], bytes]
 
 MAGIC = b"trimtab-ticks\0"
-VERSION = 1
+VERSION = 2
+"""Since 2 the keys of a tick may end in marks of the engine's, which an older program took for series."""
 HEADER = MAGIC + struct.pack("<H", VERSION)
 _FRAME = struct.Struct("<II")
 _TIME = struct.Struct("<q")

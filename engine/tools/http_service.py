@@ -16,7 +16,16 @@ from trimtab.engine.settings.tools_service import HttpServiceTool
 from trimtab.engine.tools.faults import DeniedError
 from trimtab.engine.tools.http_client import HttpClient, Reply
 from trimtab.engine.tools.http_service_forms import KnobForm, ServiceForm, figures
-from trimtab.engine.types import Applied, Knob, KnobReading, ToolAction, ToolState, ToolStatus, Value
+from trimtab.engine.types import (
+    Applied,
+    Knob,
+    KnobReading,
+    MemoryOutlook,
+    ToolAction,
+    ToolState,
+    ToolStatus,
+    Value,
+)
 
 CHANGE_S, RUN_S = 10.0, 25.0
 """For setting a knob, between two looks at it, and for an action; a look has `timeout` of the settings."""
@@ -105,6 +114,10 @@ class HttpService:
             return self._read_as(KnobForm, "PUT", path, reply)
         except ToolError as error:
             raise ToolUncertainError(str(error)) from error
+
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
+        """Nothing is known of the memory that a value takes."""
+        return None
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """Those that it declares. Raises ToolError."""

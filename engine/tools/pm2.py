@@ -24,6 +24,7 @@ from trimtab.engine.types import (
     KnobReading,
     KnobType,
     Lasts,
+    MemoryOutlook,
     Risk,
     ToolAction,
     ToolState,
@@ -162,6 +163,10 @@ class Pm2:
     @staticmethod
     def _permanent(knob: str, after: Value) -> str:
         return f"pm2 save; and in ecosystem.config.cjs: {knob}: {0 if after is None else after}"
+
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
+        """Nothing is known of the memory that a value takes."""
+        return None
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """`reload` and `restart`. Raises NotFoundError, ToolError."""

@@ -14,12 +14,13 @@ from trimtab.engine.tools import postgresql_work as work
 from trimtab.engine.tools.faults import DeniedError
 from trimtab.engine.tools.postgresql_figures import figures
 from trimtab.engine.tools.postgresql_link import Session
-from trimtab.engine.tools.room import Outlook, Room, family_of, room_of
+from trimtab.engine.tools.room import Room, family_of, room_of
 from trimtab.engine.types import (
     Applied,
     Knob,
     KnobReading,
     Lasts,
+    MemoryOutlook,
     ToolAction,
     ToolState,
     ToolStatus,
@@ -109,13 +110,13 @@ class Postgresql:
         return rules.reading(await self._setting(knob), visible=(await self._rights()).sees)
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:  # noqa: ARG002 - as above
-        """ALTER SYSTEM, reload, read back; a value is rounded to the setting's own grid. None resets.
+        """ALTER SYSTEM, reload, read back; None resets.
 
         Raises ConflictError, RefusedError with the sum or the SQL, ToolError, ToolUncertainError.
         """
         async with self._changing:
             setting, rights = await self._setting(knob), await self._rights()
-            if setting.value != before:
+            if not rules.same(setting.value, before):
                 raise ConflictError(
                     f"{self.name}: {knob} is {setting.value!r}, not {before!r}: somebody changed it, "
                     "nothing was done"
@@ -132,11 +133,11 @@ class Postgresql:
             now = await self._change(setting, wanted)
             return Applied(before, now.value, Lasts.IN_A_FILE, self._sql(setting, wanted))
 
-    async def outlook(self, target: str, knob: str, after: Value) -> Outlook | None:  # noqa: ARG002 - as above
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - as above
         """What memory would come to with that value; None = the knob has no part in it. Raises ToolError."""
         if knob not in rules.MEMORY or not isinstance(after, int | float):
             return None
-        return rules.outlook(await self._sizes(), await self._room(), **{knob: float(after)})
+        return rules.outlook(await self._sizes(), await self._room(), **{knob: float(after)}).plain
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:  # noqa: ARG002 - as above
         """ANALYZE; ending sessions, where the settings name them."""
@@ -259,7 +260,7 @@ class Postgresql:
         end = loop.time() + _RELOADED_S
         while loop.time() < end:
             now = await self._setting(knob)
-            if (not now.set_here) if wanted is None else (now.set_here and now.value == wanted):
+            if (not now.set_here) if wanted is None else (now.set_here and rules.same(now.value, wanted)):
                 return now
             await asyncio.sleep(_LOOK_S)
         return None

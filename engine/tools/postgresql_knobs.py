@@ -59,8 +59,28 @@ _TABLE: tuple[tuple[str, KnobType, str, str, float, float | None, float, str], .
 """Name, type, group, unit, low, high, warm-up in seconds, what it is. Timeouts of statements and sessions are
 not among them: they end the work of clients."""
 
+
+def _grain(kind: KnobType, unit: str, high: float | None) -> float:
+    """Steps that are fine enough to propose, and that every setting can hold."""
+    if kind is KnobType.BOOL:
+        return 0.0
+    if kind is KnobType.INT:
+        return float(MB) if unit == "B" else 1.0
+    return 0.01 if (high or 0.0) >= 0.5 else 0.001 if unit == "" else 0.0001
+
+
 KNOBS: dict[str, Knob] = {
-    name: Knob(name, kind, unit, low, high, group=group, warm_up_s=warm_up_s, help=words)
+    name: Knob(
+        name,
+        kind,
+        unit,
+        low,
+        high,
+        group=group,
+        warm_up_s=warm_up_s,
+        help=words,
+        grain=_grain(kind, unit, high),
+    )
     for name, kind, group, unit, low, high, warm_up_s, words in _TABLE
 }
 """The allow-list."""
@@ -121,16 +141,17 @@ def written(setting: Setting, value: Value) -> str:
     number = float(str(value))
     if number < 0 or setting.unit is None:
         return f"{number:.10g}"
-    steps = number / _UNITS[setting.unit]
+    steps = round(number / _UNITS[setting.unit], 9)
     if setting.unit == "8kB":
         return f"{steps * 8:.0f}kB" if steps % 128 else f"{steps / 128:.0f}MB"
     if setting.unit == "kB" and steps % 1024 == 0:
         return f"{steps / 1024:.0f}MB"
-    return f"{steps:.10g}{setting.unit}"
+    # PostgreSQL rounds a fraction that has a unit to the next smaller unit; a bare number it takes as it is.
+    return f"{steps:.0f}{setting.unit}" if steps.is_integer() else f"{steps:.6g}"
 
 
 def checked(setting: Setting, value: Value) -> Value:
-    """The value on the grid of the setting, if it is one of this knob. Raises RefusedError."""
+    """The value, if it is one of this knob that the setting can hold exactly. Raises RefusedError."""
     knob = KNOBS[setting.name]
     if knob.type is KnobType.BOOL:
         if not isinstance(value, bool):
@@ -140,11 +161,24 @@ def checked(setting: Setting, value: Value) -> Value:
         raise RefusedError(
             f"{knob.name} {value!r}: it must be a number, in {knob.unit or 'units of its own'}"
         )
-    factor = _UNITS.get(setting.unit or "", 1)
-    on_grid = value if knob.type is KnobType.FLOAT or value < 0 else round(value / factor) * factor
-    if not inside(setting, on_grid):
+    held = in_base(setting, _digits(value if value < 0 else value / _UNITS.get(setting.unit or "", 1), knob))
+    if not same(held, value):
+        raise RefusedError(f"{knob.name} {value}: the nearest that PostgreSQL can hold is {held}")
+    if not inside(setting, value):
         raise RefusedError(f"{knob.name} {value}: {_bounds(knob)}")
-    return int(on_grid) if knob.type is KnobType.INT else float(on_grid)
+    return held
+
+
+def same(one: Value, other: Value) -> bool:
+    """Whether two values are one, but for the last digits of a float."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return one == other
+
+
+def _digits(steps: float, knob: Knob) -> str:
+    """A number in the setting's unit, as pg_settings shows it: whole, or six significant digits."""
+    return str(round(steps)) if knob.type is KnobType.INT else f"{steps:.6g}"
 
 
 def refuse_foreign(setting: Setting) -> None:

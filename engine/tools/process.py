@@ -15,7 +15,17 @@ from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools_service import ProcessTool, WatchedProcess
 from trimtab.engine.tools.process_find import AbsentError, Identity, alive, figures, find, send
 from trimtab.engine.tools.programs import TimedOutError, run_program
-from trimtab.engine.types import Applied, Knob, KnobReading, Risk, ToolAction, ToolState, ToolStatus, Value
+from trimtab.engine.types import (
+    Applied,
+    Knob,
+    KnobReading,
+    MemoryOutlook,
+    Risk,
+    ToolAction,
+    ToolState,
+    ToolStatus,
+    Value,
+)
 
 RESTART_S = 25.0
 """For a restart in total: the command, and until the new process is there."""
@@ -71,6 +81,10 @@ class Process:
         """Raises NotFoundError: processes have no knobs."""
         self._wanted(target)
         raise NotFoundError(f"{target} is a process, it has no knob {knob!r}")
+
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
+        """Nothing is known of the memory that a value takes."""
+        return None
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """`restart` where a command is set, and the signals that are allowed."""

@@ -18,6 +18,7 @@ from trimtab.engine.types import (
     Knob,
     KnobReading,
     Lasts,
+    MemoryOutlook,
     Risk,
     ToolAction,
     ToolState,
@@ -116,14 +117,14 @@ class Redis:
             await self._set(knob, text)
             await self._check(knob, wanted)
             loss = rules.loss_of(info, int(text)) if knob == "maxmemory" else ""
-            line = f"{knob} {text}" + (f"   # {loss}" if loss else "")
+            line = (f"# {loss}\n" if loss else "") + f"{knob} {text}"
             return Applied(before, wanted, Lasts.UNTIL_RESTART, line)
 
-    async def outlook(self, target: str, knob: str, after: Value) -> Outlook | None:  # noqa: ARG002 - as above
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - as above
         """What memory would come to with that value; None = the knob has no part in it. Raises ToolError."""
         if knob != "maxmemory" or not isinstance(after, int | float):
             return None
-        return await self._outlook(await self._info(), int(after))
+        return (await self._outlook(await self._info(), int(after))).plain
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:  # noqa: ARG002 - as above
         """Give memory back; warm keys, where the settings say which."""

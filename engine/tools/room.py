@@ -6,6 +6,8 @@ from pathlib import Path
 
 import psutil
 
+from trimtab.engine.types import MemoryOutlook
+
 SHARE = 0.85
 """Of the limit, that may be filled."""
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -50,6 +52,11 @@ class Outlook:
     def projected(self) -> float:
         """Bytes."""
         return sum(size for _, size in self.parts)
+
+    @property
+    def plain(self) -> MemoryOutlook:
+        """As everybody knows it."""
+        return MemoryOutlook(self.room.limit, self.parts)
 
     @property
     def fits(self) -> bool:

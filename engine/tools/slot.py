@@ -13,7 +13,16 @@ from trimtab.engine.ports import Tool
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.tools.contained import ALLOWED, FaultError, contained
-from trimtab.engine.types import Applied, Knob, KnobReading, ToolAction, ToolState, ToolStatus, Value
+from trimtab.engine.types import (
+    Applied,
+    Knob,
+    KnobReading,
+    MemoryOutlook,
+    ToolAction,
+    ToolState,
+    ToolStatus,
+    Value,
+)
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -177,6 +186,11 @@ class SlotTool:
         return await self._slot.call(
             f"apply {knob}", lambda tool: tool.apply(target, knob, before, after), acts=True
         )
+
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
+        """What memory would come to. Raises ToolError, NotFoundError."""
+        self._find(target)
+        return await self._slot.call("outlook", lambda tool: tool.outlook(target, knob, after))
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """What it can be told to do. Raises ToolError, NotFoundError."""

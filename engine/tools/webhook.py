@@ -19,7 +19,16 @@ from trimtab.engine.addresses import Pinned, Target
 from trimtab.engine.errors import NotFoundError, RefusedError, SettingsError, ToolError
 from trimtab.engine.settings.tools_service import WebhookTool
 from trimtab.engine.tools.http_client import HttpClient
-from trimtab.engine.types import Applied, Knob, KnobReading, ToolAction, ToolState, ToolStatus, Value
+from trimtab.engine.types import (
+    Applied,
+    Knob,
+    KnobReading,
+    MemoryOutlook,
+    ToolAction,
+    ToolState,
+    ToolStatus,
+    Value,
+)
 
 TOTAL_S = 10.0
 _SHORTEST_SECRET = 24
@@ -91,6 +100,10 @@ class Webhook:
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:  # noqa: ARG002 - as above
         """Raises NotFoundError: it has no knobs."""
         raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
+
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
+        """Nothing is known of the memory that a value takes."""
+        return None
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """Those of the settings."""

@@ -7,6 +7,7 @@ from trimtab.engine.types.acting import (
     Action,
     ActionState,
     Applied,
+    AuditHeads,
     AuditRow,
     Effect,
     Knob,
@@ -24,6 +25,9 @@ from trimtab.engine.types.acting import (
     ToolStatus,
     Value,
 )
+from trimtab.engine.types.alerts import (
+    Alert,
+)
 from trimtab.engine.types.anomalies import (
     Anomaly,
     Direction,
@@ -35,10 +39,14 @@ from trimtab.engine.types.incidents import (
     ChangeKind,
     Incident,
     IncidentState,
+    Notice,
+    NoticeKind,
     PatternMatch,
     Severity,
+    Silence,
     Suspect,
 )
+from trimtab.engine.types.memory import MemoryOutlook, in_words
 from trimtab.engine.types.series import (
     Floats,
     History,
@@ -58,9 +66,11 @@ from trimtab.engine.types.series import (
 __all__ = [
     "Action",
     "ActionState",
+    "Alert",
     "Anomaly",
     "ApiKey",
     "Applied",
+    "AuditHeads",
     "AuditRow",
     "Change",
     "ChangeKind",
@@ -76,7 +86,10 @@ __all__ = [
     "KnobReading",
     "KnobType",
     "Lasts",
+    "MemoryOutlook",
     "Mode",
+    "Notice",
+    "NoticeKind",
     "Outcome",
     "PatternMatch",
     "Pause",
@@ -89,6 +102,7 @@ __all__ = [
     "SeriesKey",
     "SeriesView",
     "Severity",
+    "Silence",
     "SourceState",
     "SourceStatus",
     "Suspect",
@@ -99,5 +113,6 @@ __all__ = [
     "ToolStatus",
     "Value",
     "Verdict",
+    "in_words",
     "iso",
 ]

@@ -34,6 +34,7 @@ class Knob:
     denied     : values that are never proposed and never applied
     warm_up_s  : seconds after a change until its effect can be judged
     group      : knobs of one group act on each other: one change at a time in it
+    grain      : values to propose are multiples of it, in `unit`; 0 = any
     """
 
     name: str
@@ -49,6 +50,7 @@ class Knob:
     warm_up_s: float = 60.0
     group: str = ""
     help: str = ""
+    grain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +282,8 @@ class AuditRow:
     """One line of the audit: what was decided or done, by whom; chained by hashes.
 
     seq       : 1, 2, 3 ... without a hole
-    hash      : SHA-256 over the row and `previous`, hex
+    hash      : SHA-256 over the row and `previous`, hex; see `trimtab.engine.hash_chain`
+    epoch     : of the engine's lease under which it was written
     """
 
     seq: int
@@ -291,6 +294,19 @@ class AuditRow:
     details: dict[str, Value] = field(default_factory=dict)
     previous: str = ""
     hash: str = ""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHeads:
+    """The end of the audit as two places remember it; None = that place remembers none.
+
+    store  : (seq, hash) beside the rows, written with each of them
+    folder : (seq, hash) in a file of the data folder, written right after
+    """
+
+    store: tuple[int, str] | None
+    folder: tuple[int, str] | None
 
 
 @dataclass(frozen=True, slots=True)

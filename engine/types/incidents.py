@@ -117,3 +117,43 @@ class Incident:
     acknowledged_by: str = ""
     note: str = ""
     merged_into: str | None = None
+
+
+class NoticeKind(StrEnum):
+    """What a notice tells."""
+
+    FIRING = "firing"
+    WORSE = "worse"
+    """It was told already, and is critical now."""
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message about an incident, to go to every sink.
+
+    fingerprint : the same for the same trouble over restarts; a receiver may replace by it
+    why         : one sentence: why people are told
+    """
+
+    kind: NoticeKind
+    incident: Incident
+    fingerprint: str
+    time: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """For a time, incidents of these entities are not told.
+
+    entities     : names, as "redis/*"; an incident is silenced when all that it touches match one of them
+    begin, until : int64 ns, begin <= time < until
+    """
+
+    id: str
+    entities: tuple[str, ...]
+    begin: int
+    until: int
+    by: str
+    note: str = ""

@@ -251,6 +251,14 @@ def test_what_is_gone_says_so(open_page: Open) -> None:
     expect(page.get_by_role("alert")).to_contain_text("There is no such page")
 
 
+def test_an_engine_that_does_not_act_says_so(open_page: Open) -> None:
+    """Without the loop there is no pause and no link to its pages; an address of one explains itself."""
+    page = open_page("#/inbox")
+    expect(page.get_by_text("The engine does not act here")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    expect(page.get_by_role("navigation", name="Pages").get_by_role("link")).to_have_count(3)
+
+
 def test_signing_in_with_a_key(open_page: Open, world: World) -> None:
     """Without a session the page says how to get one; a wrong key is refused, a right one opens it."""
     page = open_page(signed_in=False)

@@ -16,6 +16,7 @@ from tests.fakes import FakeClock, FakeLiveView, FakeScoreLog, FakeStore
 from tests.nouns import SECOND, anomaly_of, series_view, tick_scores
 from tests.servers import free_port
 from trimtab.engine.api import keys
+from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.api.application import create_app, stop_streams
 from trimtab.engine.api.shapes import anomaly_json
 from trimtab.engine.settings import Api
@@ -48,6 +49,8 @@ class World:
     url: str = ""
     secret: str = ""
     loop: asyncio.AbstractEventLoop | None = None
+    ports: LoopPorts | None = None
+    """Of incidents, actions and tools; None = nothing acts here."""
 
     def view(self, key: SeriesKey, **changed: Any) -> None:
         """Show a series; what is not given is healthy."""
@@ -155,7 +158,7 @@ class _Server(uvicorn.Server):
 async def _serve(world: World, port: int, started: threading.Event, stop: threading.Event) -> None:
     app = create_app(
         live=world.live, store=world.store, score_log=world.score_log, settings=Api(port=port),
-        clock=world.clock, web_dir=DIST, metrics_text=lambda: "", version="0.1.0",
+        clock=world.clock, web_dir=DIST, metrics_text=lambda: "", version="0.1.0", loop=world.ports,
     )  # fmt: skip
     config = uvicorn.Config(app, "127.0.0.1", port, log_level="error", ws="none", lifespan="on")
     server = _Server(config, started)
@@ -168,9 +171,9 @@ async def _serve(world: World, port: int, started: threading.Event, stop: thread
 
 
 @contextmanager
-def serving() -> Iterator[World]:
+def serving(world: World | None = None) -> Iterator[World]:
     """The world, served until the block ends."""
-    world = World()
+    world = world or World()
     port = free_port()
     world.url = f"http://127.0.0.1:{port}"
     _, world.secret = keys.create(world.store, world.clock, "tester", ["admin"])

@@ -24,7 +24,7 @@ STEP_S = 60
 BEGIN_S = 1_767_225_600
 
 
-def recording(path: Path) -> None:
+def recording(path: Path, rows: int = ROWS) -> None:
     """Noise with spikes, shifts and holes."""
     rng = np.random.default_rng(5)
     values = rng.normal(100, 3, (ROWS, SERIES))
@@ -34,7 +34,7 @@ def recording(path: Path) -> None:
     values[rng.random((ROWS, SERIES)) < 0.01] = np.nan
     with path.open("w") as out:
         out.write("time," + ",".join(f"s{i}" for i in range(SERIES)) + "\n")
-        for k, row in enumerate(values):
+        for k, row in enumerate(values[:rows]):
             cells = ("" if np.isnan(v) else repr(float(v)) for v in row)
             out.write(f"{BEGIN_S + k * STEP_S}," + ",".join(cells) + "\n")
 
@@ -42,14 +42,14 @@ def recording(path: Path) -> None:
 class Up:
     """`trimtab up` over the recording, in a folder of its own."""
 
-    def __init__(self, folder: Path, csv: Path, speed: float = 0.0) -> None:
+    def __init__(self, folder: Path, csv: Path, speed: float = 0.0, **general: object) -> None:
         folder.mkdir()
         self.data = folder / "data"
         self.config = folder / "trimtab.yaml"
         sources = {"host": {"enabled": False}, "prometheus": {"enabled": False}}
         files = {"paths": [str(csv)], "speed": speed}
         settings = {
-            "settings": {"data_dir": str(self.data), "log_format": "json", "log_level": "debug"},
+            "settings": {"data_dir": str(self.data), "log_format": "json", "log_level": "debug"} | general,
             "sources": {**sources, "files": files},
             "api": {"port": 0},
         }
@@ -124,6 +124,23 @@ def test_killed_and_restarted_equals_uninterrupted(tmp_path):
             np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9, err_msg=series)
     assert killed.anomalies() == whole.anomalies()
     assert len(whole.anomalies()) > 0
+
+
+@pytest.mark.acceptance
+def test_river_goes_on_after_a_kill(tmp_path):
+    """A member of river's, which no snapshot holds, scores after kill -9 as if nothing had happened."""
+    csv = tmp_path / "r.csv"
+    recording(csv, rows=700)
+    detectors = {"detectors": ["default", "river:OneClassSVM"]}
+    whole, killed = Up(tmp_path / "whole", csv, **detectors), Up(tmp_path / "killed", csv, **detectors)
+    whole.run(700, signal.SIGTERM)
+    killed.run(500, signal.SIGKILL)
+    killed.run(100, signal.SIGTERM)
+    wanted, got = whole.scores(), killed.scores()
+    for series, columns in wanted.items():
+        for mine, theirs in zip(got[series], columns, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9, err_msg=series)
+    assert killed.anomalies() == whole.anomalies()
 
 
 def _iso(unix_s: int) -> str:

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def on_a_small_disk(folder, then, argument):
-    """Run the child in a mount namespace of its own where `folder` is a disk of 2 MB; what it printed."""
+def on_a_small_disk(folder, then, argument, module="tests.store_child"):
+    """Run the module in a mount namespace of its own where `folder` is a disk of 2 MB; what it printed."""
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("unshare is not installed: apt-get install util-linux")
@@ -20,9 +20,7 @@ def on_a_small_disk(folder, then, argument):
     probe = subprocess.run([unshare, "--mount", *user, "true"], check=False, capture_output=True)
     if probe.returncode != 0:
         pytest.skip(f"no mount namespace here: {probe.stderr.decode().strip()}")
-    script = (
-        f'mount -t tmpfs -o size=2m tmpfs "$0" && {then} && exec "$1" -W error -m tests.store_child "$2" "$0"'
-    )
+    script = f'mount -t tmpfs -o size=2m tmpfs "$0" && {then} && exec "$1" -W error -m {module} "$2" "$0"'
     done = subprocess.run(
         [unshare, "--mount", *user, "sh", "-c", script, str(folder), sys.executable, argument],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,

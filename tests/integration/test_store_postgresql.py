@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from tests.fakes import FakeClock
+from tests.ledger_contract import LedgerContract
 from tests.nouns import anomaly_of
 from tests.postgresql import start_postgresql
 from tests.store_contract import CPU, EventStoreContract, ulid
@@ -37,6 +38,10 @@ def url(server):
 
 class TestPostgresqlStore(EventStoreContract):
     """All of the contract; `url` is a fresh database of the server."""
+
+
+class TestPostgresqlLedger(LedgerContract):
+    """The ledger's, too."""
 
 
 def test_the_newest_engine_takes_over(url):

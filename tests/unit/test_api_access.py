@@ -3,7 +3,7 @@ from fastapi import APIRouter, FastAPI
 
 from tests.api_room import Room, assert_problem
 from tests.nouns import anomaly_of, series_view
-from trimtab.engine.api.access import ACCESS, SCOPES, Door, Scope, Table, check_declared
+from trimtab.engine.api.access import ACCESS, PERSON_ONLY, SCOPES, Door, Scope, Table, check_declared
 from trimtab.engine.api.application import ROUTERS, create_app, endpoints
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Api
@@ -11,7 +11,11 @@ from trimtab.engine.types import SeriesKey
 
 KEY = SeriesKey.of("host", "cpu", {"core": "1"})
 ANOMALY = "01JGFJJZ000000000000000000"
-VALUES = {"series_id": KEY.id, "anomaly_id": ANOMALY, "key_id": ANOMALY, "asset": "init.js"}
+VALUES = {
+    "series_id": KEY.id, "anomaly_id": ANOMALY, "key_id": ANOMALY, "asset": "init.js", "incident_id": ANOMALY,
+    "recommendation_id": ANOMALY, "action_id": ANOMALY, "name": "redis", "target": "cache-1",
+    "action": "warm_keys", "knob": "maxmemory",
+}  # fmt: skip
 BODIES = {
     ("POST", "/api/anomalies/{anomaly_id}/feedback"): {"verdict": "right"},
     ("POST", "/api/keys"): {"name": "x", "scopes": ["read"]},
@@ -24,7 +28,7 @@ STREAM = ("GET", "/api/stream")
 @pytest.fixture
 def room():
     """A room with one series and one anomaly."""
-    room = Room()
+    room = Room(loop=True)
     room.live.views[KEY.id] = series_view(KEY)
     room.store.save_anomaly(anomaly_of(KEY, ANOMALY))
     return room
@@ -50,10 +54,19 @@ async def test_every_route_decides_as_the_table_says(room, method, template, sco
     """Each route lets each scope in exactly where the access table says so."""
     client = room.client() if scope is None else room.program(scope)
     answer = await ask(client, method, template)
-    if expected(ACCESS[method, template], scope):
+    if expected(ACCESS[method, template], scope) and (method, template) not in PERSON_ONLY:
         assert answer.status_code not in {401, 403} or template == "/login", answer.text
     else:
         assert_problem(answer, 401 if scope is None else 403)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_resuming_asks_for_a_person_too(room, scope):
+    """A program may not end a pause, whatever its scopes; a person's browser may, with the scope."""
+    assert_problem(await room.program(scope).delete("/api/pause"), 403)
+    browser, csrf = await room.browser([scope])
+    answer = await browser.delete("/api/pause", headers={"X-CSRF-Token": csrf})
+    assert answer.status_code == (200 if scope in {Scope.APPROVE, Scope.ADMIN} else 403)
 
 
 @pytest.mark.parametrize(("scope", "status"), [(None, 401), *((s, 403) for s in SCOPES[1:-1])])

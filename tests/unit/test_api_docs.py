@@ -52,6 +52,20 @@ async def test_every_error_of_the_document_is_a_problem(document):
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+async def test_every_answer_of_the_loop_has_an_example_that_fits(document):
+    """Each route about incidents, actions and tools shows an example with the fields of its shape."""
+    loop = {"incidents", "recommendations", "actions", "tools", "pause", "audit"}
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            if loop & set(operation["tags"]):
+                good = next(answer for status, answer in operation["responses"].items() if status < "300")
+                shown = good["content"]["application/json"]
+                shape = document["components"]["schemas"][shown["schema"]["$ref"].rsplit("/", 1)[1]]
+                absent = set(shape["properties"]) - set(shown["example"])
+                assert set(shown["example"]) <= set(shape["properties"]), path
+                assert all("null" in str(shape["properties"][name]) for name in absent), path
+
+
 async def test_every_reference_of_the_document_leads_somewhere(document):
     """No schema is referred to that is not there."""
     refs = set(re.findall(r"#/components/schemas/([A-Za-z_]+)", str(document)))

@@ -190,11 +190,22 @@ async def test_health_tells_ready_from_starting(room):
     """Live is always 200; ready is 503 with what it waits for until the engine ticks."""
     client = room.client()
     assert (await client.get("/api/health/live")).json() == {"status": "ok"}
-    assert (await client.get("/api/health/ready")).json() == {"status": "ready", "waiting_for": ""}
+    assert (await client.get("/api/health/ready")).json() == {
+        "status": "ready", "waiting_for": "", "problem": "",
+    }  # fmt: skip
     room.live.state = (False, "host")
     answer = await client.get("/api/health/ready")
     assert answer.status_code == 503
-    assert answer.json() == {"status": "starting", "waiting_for": "host"}
+    assert answer.json() == {"status": "starting", "waiting_for": "host", "problem": ""}
+
+
+async def test_an_unusable_store_is_not_ready(room):
+    """While the store is unusable ready is 503; a probe, which needs no key, is not told where it is."""
+    room.live.unfit = "/data/joe/trimtab.db is gone"
+    answer = await room.client().get("/api/health/ready")
+    assert answer.status_code == 503
+    assert (answer.json()["status"], "joe" in answer.text) == ("failing", False)
+    assert answer.json()["problem"].startswith("the store is unusable")
 
 
 async def test_metrics_are_prometheus_text(room):

@@ -9,7 +9,10 @@ from tests.fakes import settle
 from tests.nouns import START, anomaly_of
 from trimtab.engine.api import keys, streams
 from trimtab.engine.api.application import stop_streams
-from trimtab.engine.types import SeriesKey, SourceState, SourceStatus
+from trimtab.engine.api.examples import ACTION, INCIDENT, RECOMMENDATION
+from trimtab.engine.api.loop_shapes import noun_json
+from trimtab.engine.api.shapes import to_json
+from trimtab.engine.types import Pause, SeriesKey, SourceState, SourceStatus
 
 ANOMALY = "01JGFJJZ000000000000000000"
 
@@ -99,6 +102,20 @@ async def test_events_arrive_in_the_agreed_shape(room):
     assert told == {"source": "host", "time": "2026-01-01T00:00:00.000Z", "series": 3, "unusual": 1}
     assert (seen["start"], seen["end"], seen["value"]) == ("2026-01-01T00:00:00.000Z", None, None)
     assert (state["state"], state["since"]) == ("unknown", "2026-01-01T00:00:00.000Z")
+
+
+async def test_what_the_loop_does_is_told(room):
+    """Incidents, recommendations, actions and the pause come as they stand in the API."""
+    listener = await listen(room)
+    for event, noun in [("incident", INCIDENT), ("recommendation", RECOMMENDATION), ("action", ACTION)]:
+        room.live.publish(event, asdict(noun))
+    room.live.publish("pause", asdict(Pause(on=True, by="anna", since=START)))
+    await listener.until(lambda: len(listener.events) == 4)
+    (_, incident), (_, recommendation), (_, action), (name, pause) = listener.events
+    assert incident == json.loads(to_json(noun_json(INCIDENT)))
+    assert recommendation == json.loads(to_json(noun_json(RECOMMENDATION)))
+    assert action == json.loads(to_json(noun_json(ACTION)))
+    assert (name, pause["since"]) == ("pause", "2026-01-01T00:00:00.000Z")
 
 
 async def test_a_stream_has_the_headers_of_server_sent_events(room):

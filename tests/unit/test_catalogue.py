@@ -69,3 +69,13 @@ def test_river_is_imported_by_its_members_only():
         "import trimtab.models.river_bank; sys.exit('river' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_river_by_its_own_name():
+    """river:NAME is river's detector of that name, half-space trees behind a scaler; a wrong name is told."""
+    trees = catalogue.detector("river:HalfSpaceTrees", 2)
+    assert (trees.n_series, trees.name) == (2, "river:HalfSpaceTrees")
+    assert "MinMaxScaler" in str(trees.prototype)
+    assert "LODA" in str(catalogue.detector("river:anomaly.LODA", 1).prototype)
+    with pytest.raises(UnknownModelError, match="river has no detector or forecaster 'Nobody'"):
+        catalogue.detector("river:Nobody", 1)

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +14,10 @@ from tests.fakes import FakeClock
 from tests.nouns import START, tick_scores
 from tests.unit import test_contract_detectors as contract
 from trimtab.engine import settings
-from trimtab.engine.errors import SourceError
-from trimtab.engine.ports import Source
-from trimtab.engine.types import SeriesKey
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, SourceError, ToolError
+from trimtab.engine.ports import Source, Tool
+from trimtab.engine.settings.tools import ToolSettings
+from trimtab.engine.types import SeriesKey, ToolState
 from trimtab.models.contracts import Detector
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
@@ -82,6 +83,39 @@ async def test_the_source_reads_and_says_when_it_cannot(load, tmp_path, monkeypa
     section.folder.rmdir()
     with pytest.raises(SourceError, match=r"sources\.spool\.folder"):
         await source.read()
+
+
+async def test_the_tool_compares_and_sets(load, tmp_path, monkeypatch):
+    """The example of a tool keeps the port, changes what is as expected only, and says what it cannot."""
+
+    class SwitchFileTool(ToolSettings):
+        file: Path
+
+    home = ModuleType("trimtab.engine.settings.tools_switch")
+    monkeypatch.setitem(sys.modules, home.__name__, home)
+    home.SwitchFileTool = SwitchFileTool
+    part = SwitchFileTool(kind="switch_file", file=tmp_path / "down")
+    tool = load("engine/tools/switch_file.py").SwitchFile("page", part)
+    assert {name for name in dir(Tool) if not name.startswith("_")} <= set(dir(tool))
+    assert (await tool.status()).state is ToolState.UP
+    assert (await tool.apply("page", "present", False, True)).after is True
+    assert await tool.metrics("page") == {"switch_file_present": 1.0}
+    with pytest.raises(ConflictError):
+        await tool.apply("page", "present", False, True)
+    assert (await tool.apply("page", "present", True, None)).after is False
+    assert not (await tool.read("page", "present")).set_here
+    with pytest.raises(RefusedError):
+        await tool.apply("page", "present", False, "yes")
+    for call in (tool.read("page", "size"), tool.run("page", "burn", "key")):
+        with pytest.raises(NotFoundError):
+            await call
+    assert tool.command("page", "present", True) == f"touch {part.file}"
+    lost = load("engine/tools/switch_file.py").SwitchFile(
+        "page", part.model_copy(update={"file": tmp_path / "a/b"})
+    )
+    assert (await lost.status()).state is ToolState.UNREACHABLE
+    with pytest.raises(ToolError):
+        await lost.apply("page", "present", False, True)
 
 
 async def test_the_sink_writes_what_is_unusual(load, tmp_path):

@@ -27,8 +27,9 @@ def test_logged_ticks_come_back_as_they_were():
         ClosedTick(4, KEYS, np.array([4.0, 5.0]), complete=False),
     ]
     for tick in ticks:
-        k.log_tick(tick)
-    back = list(k.logged_ticks())
+        k.log_tick(tick, 2.0)
+    back, budgets = zip(*k.logged_ticks(), strict=True)
+    assert budgets == (2.0, 2.0, None, 2.0)
     for mine, wanted in zip(back, ticks, strict=True):
         assert (mine.time, mine.keys, mine.complete, mine.unknown) == (
             wanted.time, wanted.keys, wanted.complete, wanted.unknown,
@@ -77,7 +78,7 @@ def test_a_tick_that_could_not_be_logged_asks_for_a_snapshot(monkeypatch):
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(k.snapshots, "log_tick", full)
-    k.log_tick(ClosedTick(1, KEYS, np.zeros(2), complete=True))
+    k.log_tick(ClosedTick(1, KEYS, np.zeros(2), complete=True), 1.0)
     assert k.hole
     k.snapshot(1, {}, {})
     assert not k.hole
@@ -86,7 +87,7 @@ def test_a_tick_that_could_not_be_logged_asks_for_a_snapshot(monkeypatch):
 def test_no_snapshot_lets_ticks_go_whose_anomalies_wait():
     """While an anomaly waits for the store the ticks that made it stay in the log, for after a crash."""
     k = keeper()
-    k.log_tick(ClosedTick(1, KEYS, np.zeros(2), complete=True))
+    k.log_tick(ClosedTick(1, KEYS, np.zeros(2), complete=True), 1.0)
     k.store.broken = "no space left"
     k.keep(KEYS, None, [anomaly_of(KEYS[0], "01A")])
     k.snapshot(1, {}, {})

@@ -14,6 +14,7 @@ from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.sensing import scoring
+from trimtab.engine.settings import General
 from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey, SourceState
 
 SECOND = 1_000_000_000
@@ -271,6 +272,34 @@ async def test_a_budget_changes_while_running(around):
     assert around.live.one(KEYS[0].id).anomaly_score == pytest.approx(2 * before)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("later", [8.0, 0.5])
+async def test_a_restart_judges_by_the_budget_of_that_time(around, later):
+    """Ticks that are replayed are judged by the budget that held for them, whatever it was set to since."""
+    rows = script(60) + script(60, values=[16.0, 10.0, 10.0], start=60)
+    whole = Surroundings(
+        FakeClock(), FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now()
+    )
+    for world in (whole, around):
+        loop = SourceLoop(FakeSource(script=rows), world)
+        task = asyncio.create_task(loop.run())
+        await world.clock.advance(70 * 5)
+        loop.set_budget(4.0)
+        await world.clock.advance(15 * 5)
+        if world is whole:
+            loop.set_budget(later)
+            await world.clock.advance(35 * 5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    around.score_log = FakeScoreLog()
+    around.general = General(false_alarms_per_week=later)
+    await play(FakeSource(script=rows[loop.ticks :]), around, 35 * 5)
+    assert around.store.by_id == whole.store.by_id
+    for key in KEYS:
+        mine, wanted = around.score_log.rows[key.id], whole.score_log.rows[key.id]
+        np.testing.assert_array_equal(mine, wanted[-len(mine) :])
+        assert len(mine) > 35
 
 
 async def test_a_removed_source_takes_its_anomalies_along(around):

@@ -17,6 +17,7 @@ def metrics():
     metrics.source_state("host", SourceState.UP)
     metrics.source_state("prometheus", SourceState.UNKNOWN)
     metrics.anomalies_open(2)
+    metrics.store_healthy(True)
     metrics.sent("remote_write", 400)
     metrics.dropped("remote_write", "refused", 3)
     metrics.request("GET", "/api/series/{series_id}", 200, 0.004)
@@ -36,6 +37,7 @@ def test_what_the_engine_does_is_counted(metrics):
         'trimtab_series_learning{source="host"} 20.0',
         'trimtab_series_unusual{source="host"} 1.0',
         "trimtab_anomalies_open 2.0",
+        "trimtab_store_healthy 1.0",
         'trimtab_source_up{source="host"} 1.0',
         'trimtab_source_up{source="prometheus"} 0.0',
         'trimtab_source_state{source="prometheus",state="unknown"} 1.0',

@@ -148,6 +148,27 @@ async def test_history_of_a_query(server):
     assert np.isnan(top[6:]).all()
 
 
+async def test_history_of_a_query_is_capped(server):
+    """What is watched has its history; of what was recorded besides, only as much as there is room for."""
+    ranges = server.ranges
+
+    def many(what, start, end, step_s):
+        if what != "q":
+            return ranges(what, start, end, step_s)
+        values = [[end / SECOND, "1"]]
+        return [{"metric": {"p": str(i)}, "values": values} for i in range(9)]
+
+    server.ranges = many
+    watched = [{"metric": {"p": p}, "value": [server.now_s, "1"]} for p in ("8", "7")]
+    server.queries["q"] = {"resultType": "vector", "result": watched}
+    with capture_logs() as logs:
+        found, _ = await chunks(server, max_series=3, queries={"q": Query(expr="q")})
+    names = {str(key) for chunk in found for key in chunk.keys if key.metric == "q"}
+    assert names == {f'q{{for="q",p="{p}"}}' for p in "078"}
+    told = [entry for entry in logs if entry["event"] == "history of a query is over the cap"]
+    assert told[0]["series_left_out"] == 6
+
+
 def only_query(ranges, expr):
     """Ranges, of which those of one expression count up from 0."""
 

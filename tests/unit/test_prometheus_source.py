@@ -249,6 +249,30 @@ async def test_a_query_that_gives_nothing_is_unknown(server):
     assert 'q{for="q",p="b"}' not in shown(await source.read())
 
 
+async def test_queries_are_capped(server):
+    """Of too many series of a query the same ones are watched, in whatever order they come; the rest told."""
+
+    def result(paths):
+        return {
+            "resultType": "vector",
+            "result": [{"metric": {"path": p}, "value": [server.now_s, "1"]} for p in paths],
+        }
+
+    await scraped(server)
+    server.queries["q"] = result("edbca")
+    source = server.source(max_series=3, queries={"q": Query(expr="q")})
+    await source.open()
+    for paths in ("eadcb", "bcdae", "cdeab"):
+        server.queries["q"] = result(paths)
+        names = [name for name in shown(await source.read()) if name.startswith("q{")]
+        assert sorted(names) == [f'q{{for="q",path="{p}"}}' for p in "abc"]
+    assert "query q (2 of its series)" in source.left_out()
+    assert source.left_out_series == 2
+    server.queries["q"] = result("abc")
+    await source.read()
+    assert source.left_out() == []
+
+
 def test_a_selector_that_is_none_is_refused(server):
     """A PromQL expression is no selector; the error says where it belongs."""
     with pytest.raises(SettingsError, match=r"sources\.prometheus\.queries"):

@@ -28,7 +28,7 @@ from trimtab.engine.types import (
 NOW = 1_800_000_000 * 10**9
 MIB = 2**20
 MAXMEMORY = Knob(
-    "maxmemory", KnobType.INT, "bytes", low=MIB, high=256 * MIB, step=64 * MIB, warm_up_s=120, group="memory"
+    "maxmemory", KnobType.INT, "B", low=MIB, high=256 * MIB, step=64 * MIB, warm_up_s=120, group="memory"
 )
 POLICY = Knob("maxmemory-policy", KnobType.CHOICE, choices=("allkeys-lru", "noeviction"))
 THRASH = PatternMatch(

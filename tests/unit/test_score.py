@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from trimtab.models.catalogue import detector
 from trimtab.models.entity_score import entity_score
 from trimtab.models.errors import ModelError, UnknownModelError
 from trimtab.pipelines.errors import InputError, RecordingWarning
@@ -148,8 +149,9 @@ def test_river_detectors():
     trees = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(n_trees=3, height=4, window_size=50, seed=1)
     scored = score(frame, detectors=[trees, "river:HalfSpaceTrees", "default"])
     assert scored["anomaly_score"].iloc[[300, N + 300]].gt(1).all()
-    made = [make(1) for make in members([trees, "river:HalfSpaceTrees"])]
-    assert len({bank.name for bank in made}) == 2
+    object_, name = members([trees, "river:HalfSpaceTrees"])
+    assert object_(1).name.startswith("river:")
+    assert detector(name, 1).name == "river:HalfSpaceTrees" != object_(1).name
 
 
 def test_bad_table():

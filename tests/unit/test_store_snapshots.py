@@ -231,8 +231,8 @@ def test_newer_formats_are_refused(new, tmp_path):
     log_ticks(new(), [1])
     (path,) = segments(tmp_path)
     content = path.read_bytes()
-    path.write_bytes(content.replace(tick_log.HEADER, tick_log.MAGIC + struct.pack("<H", 2)))
-    with pytest.raises(NewerStateError, match="format 2, this program knows 1"):
+    path.write_bytes(content.replace(tick_log.HEADER, tick_log.MAGIC + struct.pack("<H", 3)))
+    with pytest.raises(NewerStateError, match="format 3, this program knows 2"):
         new()
     path.write_bytes(content)
     new().save("host", START, {}, {})

@@ -59,6 +59,13 @@ def test_environment_paths_and_sizes(tmp_path):
     assert tools["c"].memory_limit == 4 * 2**30
 
 
+def test_all_of_a_tool_is_shown_but_its_secrets(tmp_path):
+    """What `trimtab doctor` shows of the settings has each kind's own fields."""
+    shown = load(tmp_path, "tools: {redis: {url: redis://h, password: hunter2}}").model_dump(mode="json")
+    assert shown["tools"]["redis"]["url"] == "redis://h"
+    assert "hunter2" not in str(shown)
+
+
 MISTAKES = [
     ("redis: {targets: []}", "tools.redis: targets is empty"),
     ("redis: {targets: ['*']}", "tools.redis: targets holds '*'; write whole names"),

@@ -17,10 +17,15 @@ async def live() -> Response:
 
 @router.get(
     "/ready", summary="The engine ticks",
-    responses={200: {"model": Health}, 503: {"model": Health, "description": "It is still starting."}},
+    responses={200: {"model": Health}, 503: {"model": Health, "description": "It is starting, or unfit."}},
 )  # fmt: skip
 async def ready(here: Here) -> Response:
-    """200 once sources are read and scored; until then 503 and what it waits for."""
+    """200 once sources are read and scored; until then 503 and what it waits for.
+
+    503 with the `problem`, too, while the store is unusable.
+    """
     is_ready, waiting_for = here.live.ready()
-    body = {"status": "ready" if is_ready else "starting", "waiting_for": waiting_for}
-    return json_response(body, 200 if is_ready else 503)
+    problem = "the store is unusable; GET /api/status says why" if here.live.trouble() else ""
+    state = "failing" if problem else "ready" if is_ready else "starting"
+    body = {"status": state, "waiting_for": waiting_for, "problem": problem}
+    return json_response(body, 200 if state == "ready" else 503)

@@ -15,6 +15,7 @@ async def status(here: Here) -> Response:
     is_ready, waiting_for = here.live.ready()
     return json_response({
         "version": here.version,
+        "acts": here.loop is not None,
         "ready": is_ready,
         "waiting_for": waiting_for,
         "engine": {**here.live.engine(), "streams": here.streams.open},

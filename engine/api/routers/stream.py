@@ -7,7 +7,7 @@ from sse_starlette import ServerSentEvent
 from starlette.responses import Response
 
 from trimtab.engine.api.context import Context, Here, Who
-from trimtab.engine.api.shapes import to_json, wire
+from trimtab.engine.api.shapes import to_json, told
 from trimtab.engine.api.streams import StreamResponse
 from trimtab.engine.api.visit import Principal
 
@@ -20,11 +20,15 @@ router = APIRouter(prefix="/api", tags=["stream"])
     responses={200: {
         "content": {"text/event-stream": {"example": 'event: tick\ndata: {"source":"host","time":'
                                           '"2026-01-01T00:00:00.000Z","series":120,"unusual":1}\n\n'}},
-        "description": "Server-sent events `tick`, `anomaly` and `source`, and a comment every 15 s.",
+        "description": "Server-sent events `tick`, `anomaly`, `source`, `incident`, `recommendation`, "
+                       "`action` and `pause`, and a comment every 15 s.",
     }},
 )  # fmt: skip
 async def stream(here: Here, who: Who) -> Response:
-    """Ticks, anomalies that open, change or close, and sources that come or go; at most 100 readers."""
+    """Ticks, and what begins, changes or ends: anomalies, incidents, recommendations, actions, the pause.
+
+    Sources that come or go, too. At most 100 readers.
+    """
     return StreamResponse(_events(here, who), here.streams)
 
 
@@ -35,7 +39,7 @@ async def _events(here: Context, who: Principal) -> AsyncIterator[ServerSentEven
         async for event, data in feed:
             if not await here.keyring.lives(who.key):
                 return
-            yield ServerSentEvent(to_json(wire(data)).decode(), event=event)
+            yield ServerSentEvent(to_json(told(data)).decode(), event=event)
     finally:
         close = getattr(feed, "aclose", None)
         if close is not None:

@@ -18,7 +18,7 @@ export class ApiError extends Error {
 /** undefined = not asked yet; null = signed out. */
 export const session = shared<Session | null | undefined>(undefined);
 
-type Query = Record<string, string | number | boolean | undefined>;
+export type Query = Record<string, string | number | boolean | undefined>;
 
 function address(path: string, query: Query = {}): string {
   const url = new URL(`api/${path}`, new URL("./", location.href.split("#", 1)[0]));
@@ -52,7 +52,7 @@ async function call(url: string, init: RequestInit): Promise<Response> {
   throw await problem(response);
 }
 
-async function read<T>(path: string, query: Query, signal?: AbortSignal): Promise<T> {
+export async function read<T>(path: string, query: Query, signal?: AbortSignal): Promise<T> {
   const response = await call(address(path, query), { signal: signal ?? null, headers: { Accept: "application/json" } });
   return (await response.json()) as T;
 }
@@ -62,12 +62,17 @@ function onceKey(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-async function write(method: "POST" | "DELETE", path: string, body?: unknown): Promise<Response> {
+export async function write(
+  method: "POST" | "PUT" | "DELETE",
+  path: string,
+  body?: unknown,
+  query: Query = {},
+): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json", "Idempotency-Key": onceKey() };
   const csrf = session.get()?.csrf;
   if (csrf) headers["X-CSRF-Token"] = csrf;
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  return call(address(path), { method, headers, body: body === undefined ? null : JSON.stringify(body) });
+  return call(address(path, query), { method, headers, body: body === undefined ? null : JSON.stringify(body) });
 }
 
 export const streamAddress = (): string => address("stream");

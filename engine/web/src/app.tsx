@@ -7,6 +7,7 @@ import { clock } from "./format.ts";
 import { follow, heard, live, reconnect } from "./live.ts";
 import { AnomaliesPage } from "./pages/anomalies.tsx";
 import { AnomalyPage } from "./pages/anomaly.tsx";
+import { ActingPage } from "./pages/lazy.tsx";
 import { LoginPage } from "./pages/login.tsx";
 import { OverviewPage } from "./pages/overview.tsx";
 import { SeriesDetailPage } from "./pages/series-detail.tsx";
@@ -14,6 +15,7 @@ import { SeriesPage } from "./pages/series.tsx";
 import { Announcer, useUnusualTitle } from "./parts/announcer.tsx";
 import { Footer, Header } from "./parts/header.tsx";
 import { Notice } from "./parts/notice.tsx";
+import { PausedBanner } from "./parts/pause.tsx";
 import type { Route } from "./router.ts";
 import { shared, useShared } from "./store.ts";
 
@@ -29,6 +31,9 @@ async function begin(): Promise<void> {
     window.setTimeout(() => void begin(), 3000);
   }
 }
+
+/** Pages that are loaded when first asked for. */
+const ACTING = new Set(["incidents", "inbox", "actions", "tools", "audit"]);
 
 function focusSearch(event: KeyboardEvent): void {
   const target = event.target as HTMLElement;
@@ -69,6 +74,7 @@ export function App() {
       </a>
       <Header route={route} />
       <Lost />
+      <PausedBanner />
       <Announcer />
       <Main route={route} />
       <Footer />
@@ -108,6 +114,7 @@ function PageOf({ route }: { route: Route }) {
   if (noun === "series") return <SeriesPage query={route.query} />;
   if (noun === "anomalies" && id !== undefined) return <AnomalyPage id={id} />;
   if (noun === "anomalies") return <AnomaliesPage query={route.query} />;
+  if (ACTING.has(noun)) return <ActingPage route={route} />;
   return (
     <Notice kind="error" title="There is no such page">
       Go to the <a href="#/">overview</a>.

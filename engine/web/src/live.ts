@@ -2,6 +2,7 @@
 
 import { loadSession, session, streamAddress } from "./api.ts";
 import { shared } from "./store.ts";
+import { type Incident, type Pause, paused } from "./loop.ts";
 import type { Anomaly } from "./types.ts";
 
 export type LiveState = "connecting" | "live" | "lost" | "paused";
@@ -11,8 +12,9 @@ export const live = shared<LiveState>("connecting");
 export const pulse = shared(0);
 /** When we last heard from the engine, ms; null = never. */
 export const heard = shared<number | null>(null);
-/** The newest anomaly event, for those who listen rather than look. */
+/** The newest anomaly and incident events, for those who listen rather than look. */
 export const newest = shared<Anomaly | null>(null);
+export const newestIncident = shared<Incident | null>(null);
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
@@ -69,7 +71,15 @@ export function start(): void {
   stream.onopen = opened;
   stream.onerror = failed;
   stream.addEventListener("tick", beat);
-  stream.addEventListener("source", beat);
+  stream.addEventListener("pause", (event: MessageEvent<string>) => {
+    paused.set(JSON.parse(event.data) as Pause);
+    beat();
+  });
+  stream.addEventListener("incident", (event: MessageEvent<string>) => {
+    newestIncident.set(JSON.parse(event.data) as Incident);
+    beat();
+  });
+  for (const noun of ["source", "recommendation", "action"]) stream.addEventListener(noun, beat);
   stream.addEventListener("anomaly", announced);
 }
 

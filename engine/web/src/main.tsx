@@ -9,6 +9,7 @@ import "./styles/pages.css";
 import "./styles/lists.css";
 import "./styles/subject.css";
 import "./styles/chart.css";
+import "./styles/pause.css";
 import "./styles/phone.css";
 
 const root = document.getElementById("app");

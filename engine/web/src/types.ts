@@ -70,6 +70,8 @@ export interface SourceStatus {
 
 export interface Status {
   version: string;
+  /** Whether there are incidents, recommendations and actions here. */
+  acts: boolean;
   ready: boolean;
   waiting_for: string;
   engine: Record<string, number | string | null>;

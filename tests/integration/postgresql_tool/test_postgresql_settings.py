@@ -6,6 +6,7 @@ from tests.postgresql_world import MB, reads, until
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError
 from trimtab.engine.ports import Tool
 from trimtab.engine.tools import postgresql
+from trimtab.engine.tools import postgresql_knobs as rules
 from trimtab.engine.tools.postgresql_knobs import KNOBS, NEVER
 from trimtab.engine.types import Lasts, ToolState
 
@@ -99,10 +100,38 @@ async def test_every_knob_of_the_table_can_be_set(tools):
         assert (await tool.apply("db", knob.name, after, None)).after == before
 
 
-async def test_a_value_is_rounded_to_the_grid(tools):
-    """What the setting cannot hold exactly is rounded, and the answer says to what."""
-    done = await tools().apply("db", "work_mem", 4 * MB, 5_000_000)
-    assert done.after == 4883 * 1024
+HELD = [
+    ("work_mem", 4 * MB, 5_000_000, 4883 * 1024),
+    ("effective_cache_size", 4096 * MB, 2**30 + 4096, 2**30),
+    ("random_page_cost", 4.0, 1.23456789, 1.23457),
+    ("autovacuum_vacuum_cost_delay", 0.002, 0.0012345678, 0.00123457),
+]
+
+
+@pytest.mark.parametrize(("knob", "before", "after", "held"), HELD)
+async def test_a_value_that_it_cannot_hold(tools, knob, before, after, held):
+    """A value that would read otherwise than it was set is refused, with the nearest that would not."""
+    with pytest.raises(RefusedError, match=f"the nearest that PostgreSQL can hold is {held}"):
+        await tools().apply("db", knob, before, after)
+    assert (await tools().apply("db", knob, before, held)).after == held
+
+
+async def test_floats_with_noise_in_their_last_digits(tools):
+    """A sum of floats is the number that people mean by it."""
+    tool = tools()
+    assert (await tool.apply("db", "autovacuum_vacuum_scale_factor", 0.2, 0.1 + 0.2)).after == 0.3
+    assert (await tool.apply("db", "autovacuum_vacuum_scale_factor", 0.1 + 0.2, None)).after == 0.2
+
+
+async def test_what_is_proposed_can_be_held(tools):
+    """Multiples of a knob's grain within its bounds are taken as they are."""
+    tool = tools(memory_limit=4096 * MB)
+    for knob in await tool.knobs("db"):
+        if knob.grain:
+            setting = await tool._setting(knob.name)
+            for times in (1, 3, 7):
+                value = (knob.low or 0) + times * knob.grain
+                assert rules.same(rules.checked(setting, value), value)
 
 
 async def test_a_line_of_the_configuration_file_is_kept(tools, admin):

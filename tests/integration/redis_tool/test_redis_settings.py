@@ -1,5 +1,7 @@
 """The Redis tool: what it reads and sets, on a real server."""
 
+import asyncio
+
 import pytest
 
 from tests.redis_server import start_redis
@@ -164,7 +166,9 @@ async def test_lowering_says_what_it_takes(server, tools):
     """A lower maxmemory is set, and the answer says that the data does not come back."""
     fill(server, 3000)
     done = await tools(server).apply("cache", "maxmemory", 10 * MB, 2 * MB)
-    assert "the setting is reversible, the data is not" in done.permanent
+    comment, line = done.permanent.splitlines()
+    assert comment.endswith("of keys are evicted: the setting is reversible, the data is not")
+    assert (comment[0], line) == ("#", "maxmemory 2097152")
 
 
 async def test_a_raise_past_the_limit_shows_its_sum(tmp_path, tools):
@@ -179,3 +183,16 @@ async def test_a_raise_past_the_limit_shows_its_sum(tmp_path, tools):
         assert "fork copy-on-write (worst case)" in text
         assert "over 85% of the 100.0 MB of its memory_limit (85.0 MB)" in text
         assert (await tool.apply("cache", "maxmemory", 10 * MB, round(maxmemory.high))).after > 30 * MB
+
+
+async def test_a_replica_is_in_the_sum(tmp_path, tools):
+    """Buffers of a replica, and the copy that its fork makes, count where one is connected."""
+    with start_redis(tmp_path / "a", "--maxmemory", "10mb") as server:
+        follows = ("--replicaof", f"127.0.0.1 {server.port}", "--repl-diskless-sync-delay", "0")
+        with start_redis(tmp_path / "b", *follows):
+            tool = tools(server, memory_limit=300 * MB)
+            async with asyncio.timeout(10):
+                while "replica" not in str(await tool.outlook("cache", "maxmemory", 20 * MB)):  # noqa: ASYNC110 - no event comes
+                    await asyncio.sleep(0.05)
+            with pytest.raises(RefusedError, match=r"buffers of 1 replica 256\.0 MB .*, over 85% of"):
+                await tool.apply("cache", "maxmemory", 10 * MB, 20 * MB)

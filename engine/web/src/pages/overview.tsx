@@ -2,15 +2,18 @@
 
 import { getAnomalies, getSeriesPage, getStatus } from "../api.ts";
 import { count, plural } from "../format.ts";
-import { useLive, walkList } from "../hooks.ts";
+import { useLive, useNow, walkList } from "../hooks.ts";
+import { acts, getIncidents } from "../loop.ts";
 import { openWords } from "../parts/announcer.tsx";
 import { Engine } from "../parts/engine.tsx";
+import { IncidentRow } from "../parts/incident-row.tsx";
 import { Fault, Notice, Waiting } from "../parts/notice.tsx";
 import { Ago } from "../parts/series-name.tsx";
 import { SeriesHead, SeriesRow } from "../parts/series-row.tsx";
 import { Sources } from "../parts/sources.tsx";
 import { UnusualRow } from "../parts/unusual.tsx";
 import { Wall } from "../parts/wall.tsx";
+import { useShared } from "../store.ts";
 import type { Anomaly, Page, Series, Status } from "../types.ts";
 
 const SHOWN = 8;
@@ -27,6 +30,7 @@ export function OverviewPage() {
     <>
       <Headline status={status.data} open={open.data} />
       <Counts status={status.data} open={open.data} />
+      <OpenIncidents />
       <Fault of={open} what="Anomalies" />
       <Unusual open={open.data?.items ?? []} series={top.data?.items ?? []} more={Boolean(open.data?.next)} />
       <Wall />
@@ -75,6 +79,36 @@ function Counts({ status, open }: { status: Status; open: Page<Anomaly> | null }
         </li>
       ))}
     </ul>
+  );
+}
+
+/** What belongs together, above its parts. */
+function OpenIncidents() {
+  return useShared(acts) ? <IncidentsNow /> : null;
+}
+
+function IncidentsNow() {
+  const now = useNow(5000);
+  const found = useLive("open-incidents", (signal) => getIncidents({ open: true, limit: 20 }, signal));
+  const items = found.data?.items.filter((incident) => incident.state !== "resolved") ?? [];
+  const rows = [...items].sort((a, b) => (b.severity ?? 0) - (a.severity ?? 0));
+  return (
+    <>
+      <Fault of={found} what="Incidents" />
+      {rows.length > 0 && (
+        <section class="panel warm" aria-labelledby="incidents-title">
+          <div class="panel-head">
+            <h2 id="incidents-title">{plural(rows.length, "incident", "incidents")} going on</h2>
+            <a href="#/incidents">All incidents</a>
+          </div>
+          <ul class="rows" onKeyDown={walkList}>
+            {rows.slice(0, SHOWN).map((incident) => (
+              <IncidentRow key={incident.id} incident={incident} now={now} />
+            ))}
+          </ul>
+        </section>
+      )}
+    </>
   );
 }
 

@@ -1,15 +1,16 @@
-/** New anomalies for those who listen, and for those who only see the tab. */
+/** New anomalies and incidents for those who listen, and for those who only see the tab. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { getStatus } from "../api.ts";
 import { plural } from "../format.ts";
 import { useLive } from "../hooks.ts";
-import { newest } from "../live.ts";
+import { newest, newestIncident } from "../live.ts";
 import type { Route } from "../router.ts";
 import { useShared } from "../store.ts";
 
 export function Announcer() {
   const event = useShared(newest);
+  const incident = useShared(newestIncident);
   const told = useRef(new Set<string>());
   const [text, setText] = useState("");
   useEffect(() => {
@@ -17,6 +18,11 @@ export function Announcer() {
     told.current.add(event.id);
     setText(`New anomaly: ${event.series}, ${event.direction} expected.`);
   }, [event]);
+  useEffect(() => {
+    if (!incident || incident.end !== null || told.current.has(incident.id)) return;
+    told.current.add(incident.id);
+    setText(`New incident, severity ${incident.level}: ${incident.title}.`);
+  }, [incident]);
   return (
     <div class="only-heard" role="status" aria-live="polite" id="announcer">
       {text}
@@ -24,7 +30,15 @@ export function Announcer() {
   );
 }
 
-const NAMES: Record<string, string> = { series: "Series", anomalies: "Anomalies" };
+const NAMES: Record<string, string> = {
+  series: "Series",
+  anomalies: "Anomalies",
+  incidents: "Incidents",
+  inbox: "Inbox",
+  actions: "Actions",
+  tools: "Tools",
+  audit: "Audit",
+};
 
 /** `(3) Overview · Trimtab`, and a warm icon while something is unusual. */
 export function useUnusualTitle(route: Route): void {

@@ -1,19 +1,30 @@
 /** The bar at the top and the line at the bottom. */
 
+import { useEffect, useRef } from "preact/hooks";
 import { getStatus, session, signOut } from "../api.ts";
 import { clock, exact } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import { type LiveState, heard, live, reconnect } from "../live.ts";
+import { acts, getRecommendations } from "../loop.ts";
 import type { Route } from "../router.ts";
 import { useShared } from "../store.ts";
 import { theme, toggleTheme } from "../theme.ts";
 import { Mark } from "./glyphs.tsx";
+import { PauseButton } from "./pause.tsx";
 
-const PLACES: [string, string, string | undefined][] = [
-  ["#/", "Overview", undefined],
+type Place = [to: string, name: string, noun: string | undefined];
+const FIRST: Place[] = [["#/", "Overview", undefined]];
+const WATCHING: Place[] = [
   ["#/series", "Series", "series"],
   ["#/anomalies", "Anomalies", "anomalies"],
 ];
+const ACTING: Place[] = [
+  ["#/incidents", "Incidents", "incidents"],
+  ["#/inbox", "Inbox", "inbox"],
+  ["#/actions", "Actions", "actions"],
+  ["#/tools", "Tools", "tools"],
+];
+const LAST: Place[] = [["#/audit", "Audit", "audit"]];
 
 const STATES: Record<LiveState, string> = {
   connecting: "connecting",
@@ -30,17 +41,51 @@ export function Header({ route }: { route: Route }) {
           <Mark />
           <span class="brand-name">Trimtab</span>
         </a>
-        <nav aria-label="Pages">
-          {PLACES.map(([to, name, noun]) => (
-            <a key={to} href={to} aria-current={route.path[0] === noun ? "page" : undefined}>
-              {name}
-            </a>
-          ))}
-        </nav>
+        <Nav route={route} />
         <Pulse />
+        <PauseButton />
         <ThemeButton />
       </div>
     </header>
+  );
+}
+
+function Nav({ route }: { route: Route }) {
+  const acting = useShared(acts);
+  const bar = useRef<HTMLElement>(null);
+  const here = route.path[0];
+  useEffect(() => {
+    bar.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [here, acting]);
+  const places = acting ? [...FIRST, ...ACTING, ...WATCHING, ...LAST] : [...FIRST, ...WATCHING];
+  return (
+    <nav aria-label="Pages" ref={bar}>
+      {places.map(([to, name, noun]) => (
+        <a key={to} href={to} aria-current={here === noun ? "page" : undefined}>
+          {name}
+          {noun === "inbox" && <Waiting />}
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+const MOST_COUNTED = 50;
+
+/** How many recommendations wait for somebody. */
+function Waiting() {
+  const { data } = useLive(
+    "inbox-count",
+    (signal) => getRecommendations({ state: "pending", limit: MOST_COUNTED }, signal),
+    5000,
+  );
+  if (!data || data.items.length === 0) return null;
+  return (
+    <span class="count-chip">
+      {data.items.length}
+      {data.next && "+"}
+      <span class="only-heard"> to decide</span>
+    </span>
   );
 }
 

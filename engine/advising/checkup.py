@@ -1,0 +1,137 @@
+"""A look at a target without a history: what its own figures already say, as for `trimtab recommend`.
+
+Two looks some seconds apart tell rates; what they do not tell is left out, never guessed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from trimtab.engine.advising.facts import Facts
+from trimtab.engine.advising.remedies import Draft, amount, draft
+
+FEW = 100.0
+"""Events between two looks below which a share of them says little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a look has shown.
+
+    remedy : the draft of a change that helps; None = people have to decide what
+    advice : what to do, in a sentence
+    """
+
+    tool: str
+    target: str
+    title: str
+    evidence: tuple[str, ...]
+    advice: str
+    remedy: Draft | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """A target at two moments; earlier holds the figures of the first."""
+
+    facts: Facts
+    earlier: Mapping[str, float]
+    seconds: float
+
+    def grown(self, name: str) -> float | None:
+        """How much a counter grew between the looks; None where it is not known, or was reset."""
+        now, before = self.facts.figure(name), self.earlier.get(name)
+        return None if now is None or before is None or now < before else now - before
+
+    def share(self, part: str, rest: str) -> float | None:
+        """Share of one counter's growth in that of both; None where too little happened."""
+        a, b = self.grown(part), self.grown(rest)
+        return None if a is None or b is None or a + b < FEW else a / (a + b)
+
+
+Rule = Callable[[Looks], Iterator[Finding]]
+
+
+def findings(looks: Looks) -> list[Finding]:
+    """All that the rules of its kind find, most urgent first."""
+    return [found for rule in RULES.get(looks.facts.kind, ()) for found in rule(looks)]
+
+
+def _found(looks: Looks, title: str, evidence: tuple[str, ...], advice: str, remedy: str = "") -> Finding:
+    facts = looks.facts
+    return Finding(
+        facts.tool, facts.target, title, evidence, advice, draft(remedy, facts) if remedy else None
+    )
+
+
+def _redis_thrash(looks: Looks) -> Iterator[Finding]:
+    evicted, hits = looks.grown("redis_evicted_keys_total"), _hit_ratio(looks)
+    limit = looks.facts.number("maxmemory")
+    if not evicted or hits is None or hits > 0.9 or not limit:
+        return
+    yield _found(
+        looks, "the cache is too small",
+        (
+            f"{evicted / looks.seconds:.0f} keys a second are evicted",
+            f"the hit ratio is {hits:.0%}",
+            f"maxmemory is {amount(limit, 'B')}",
+        ),
+        "give it more memory, step by step, and look at the hit ratio after each", "redis.maxmemory",
+    )  # fmt: skip
+
+
+def _redis_queue(looks: Looks) -> Iterator[Finding]:
+    used, limit = looks.facts.figure("redis_memory_used_bytes"), looks.facts.number("maxmemory")
+    if looks.facts.value("maxmemory-policy") != "noeviction" or not limit or used is None:
+        return
+    if used / limit >= 0.85:
+        yield _found(
+            looks, "writes will soon be refused",
+            (f"{used / limit:.0%} of {amount(limit, 'B')} are used, and nothing is evicted (noeviction)",),
+            "drain what waits in it, or give it more memory; the policy must stay, keys here are no cache",
+        )  # fmt: skip
+
+
+def _redis_unbounded(looks: Looks) -> Iterator[Finding]:
+    used, host = looks.facts.figure("redis_memory_used_bytes"), _host_memory(looks)
+    if looks.facts.value("maxmemory") != 0 or used is None or host is None or used / host < 0.5:
+        return
+    yield _found(
+        looks, "memory has no limit",
+        (f"{amount(used, 'B')} of the host's {amount(host, 'B')} are used, and maxmemory is 0",),
+        "set maxmemory below what the host can spare, and a policy that fits the data",
+    )  # fmt: skip
+
+
+def _redis_fragmented(looks: Looks) -> Iterator[Finding]:
+    ratio = looks.facts.figure("redis_mem_fragmentation_ratio")
+    used = looks.facts.figure("redis_memory_used_bytes")
+    if ratio is None or used is None or ratio < 1.5 or used < 256 * 2**20:
+        return
+    wasted = amount((ratio - 1.0) * used, "B")
+    yield _found(
+        looks, "memory is fragmented", (f"{wasted} more than its data take ({ratio:.2f} times)",),
+        "switch activedefrag on while the load is low, or restart a replica and fail over",
+    )  # fmt: skip
+
+
+def _redis_refusing(looks: Looks) -> Iterator[Finding]:
+    refused = looks.grown("redis_rejected_connections_total")
+    if refused:
+        yield _found(
+            looks, "connections are refused", (f"{refused:.0f} in {looks.seconds:.0f} s",),
+            "look for clients that do not close theirs, then raise maxclients", "redis.maxclients",
+        )  # fmt: skip
+
+
+def _hit_ratio(looks: Looks) -> float | None:
+    return looks.share("redis_keyspace_hits_total", "redis_keyspace_misses_total")
+
+
+def _host_memory(looks: Looks) -> float | None:
+    return looks.facts.figure("redis_total_system_memory_bytes")
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "redis": (_redis_queue, _redis_refusing, _redis_thrash, _redis_unbounded, _redis_fragmented),
+}
+"""Kind of a tool -> what is looked for, most urgent first."""

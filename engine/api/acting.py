@@ -1,0 +1,43 @@
+"""The ports of the loop: incidents, the desk where people decide, tools and the ledger."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+
+from trimtab.engine.api.context import Here
+from trimtab.engine.api.problems import ProblemError
+from trimtab.engine.ports import Desk, IncidentDesk, Incidents, Ledger, Toolbox
+from trimtab.engine.types import Alert
+
+TakeAlerts = Callable[[Sequence[Alert], str], Awaitable[None]]
+"""(alerts, name of the key that sent them)."""
+VerifyAudit = Callable[[], str | None]
+"""None, or what is wrong with the chain of the audit. Blocks on the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopPorts:
+    """What the API needs of the loop; `incidents` and `ledger` block and are asked in threads.
+
+    take_alerts  : told of alerts that come in; None = they only become changes, which stand beside incidents
+    verify_audit : None = nobody can check the audit here
+    """
+
+    incidents: Incidents
+    incident_desk: IncidentDesk
+    ledger: Ledger
+    desk: Desk
+    toolbox: Toolbox
+    take_alerts: TakeAlerts | None = None
+    verify_audit: VerifyAudit | None = None
+
+
+async def _ports(here: Here) -> LoopPorts:
+    if here.loop is None:
+        raise ProblemError(503, "The engine does not act here: it was started without the loop.")
+    return here.loop
+
+
+Loop = Annotated[LoopPorts, Depends(_ports)]

@@ -1,0 +1,98 @@
+"""One of each noun of the loop, for the examples in /api-docs."""
+
+from trimtab.engine.ports import TargetView, ToolView
+from trimtab.engine.types import (
+    Action,
+    ActionState,
+    AuditRow,
+    Change,
+    ChangeKind,
+    Effect,
+    Incident,
+    IncidentState,
+    Knob,
+    KnobReading,
+    KnobType,
+    Lasts,
+    Mode,
+    Outcome,
+    PatternMatch,
+    Pause,
+    Recommendation,
+    RecommendationState,
+    Risk,
+    Severity,
+    Suspect,
+    ToolAction,
+    ToolState,
+    ToolStatus,
+)
+
+START = 1_767_225_600_000_000_000
+_MINUTE = 60_000_000_000
+_ID = "01JGFJJZ00" + "0" * 15
+_SERIES = "3f0c2a9be1d84756a0b1c2d3e4f50617"
+
+CHANGE = Change(
+    f"{_ID}1", START - 4 * _MINUTE, ChangeKind.DEPLOY, "checkout 2.14.0", "ci", {"service": "checkout"},
+    "https://ci.example/builds/812",
+)  # fmt: skip
+INCIDENT = Incident(
+    id=f"{_ID}2", start=START, end=None, state=IncidentState.OPEN,
+    title="redis/cache-1: keys are evicted before they are read again", severity=0.62, level=Severity.HIGH,
+    user_facing=True, mass=False, entities=("redis/cache-1", "checkout"),
+    anomaly_ids=("01JGFJJZ" + "0" * 18,),
+    suspects=(
+        Suspect(
+            _SERIES, 'redis_hit_ratio{instance="cache-1"}', "redis/cache-1", 0.71, START, 6.2,
+            "moved first, 40 s before the latency of checkout",
+        ),
+    ),
+    patterns=(
+        PatternMatch(
+            "cache_thrash", "redis/cache-1", 0.93, START,
+            ("hit ratio fell from 98 % to 61 %", "420 keys/s are evicted, memory is at its maximum"),
+            (_SERIES,), ("redis.maxmemory",),
+        ),
+    ),
+    change_ids=(CHANGE.id,),
+)  # fmt: skip
+EFFECT = Effect(_SERIES, "hit ratio of cache-1", "ratio", 0.61, 0.96, 0.91, 0.98)
+MEASURED = Effect(_SERIES, "hit ratio of cache-1", "ratio", 0.61, 0.95, 0.94, 0.96)
+RECOMMENDATION = Recommendation(
+    id=f"{_ID}3", created=START + 2 * _MINUTE, expires=START + 17 * _MINUTE, tool="redis", target="cache-1",
+    subject="maxmemory", is_action=False, before=268_435_456, after=335_544_320,
+    title="Give cache-1 more memory", effect=EFFECT,
+    evidence=("420 keys/s are evicted while 2.1 GB of the host are free",), confidence=0.86, risk=Risk.LOW,
+    cost="64 MiB of memory", disproof="the hit ratio stays under 0.9 for 10 minutes after the change",
+    mode=Mode.APPROVE, fingerprint="redis/cache-1/maxmemory/up", state=RecommendationState.PENDING,
+    incident_id=INCIDENT.id, pattern="cache_thrash",
+    command="redis-cli -h cache-1 CONFIG SET maxmemory 335544320",
+)  # fmt: skip
+ACTION = Action(
+    id=f"{_ID}4", key="9f2c", recommendation_id=RECOMMENDATION.id, tool="redis", target="cache-1",
+    subject="maxmemory", is_action=False, before=268_435_456, after=335_544_320, set_before=True,
+    state=ActionState.KEPT, mode=Mode.APPROVE, by="anna", created=START + 3 * _MINUTE,
+    started=START + 3 * _MINUTE, ended=START + 13 * _MINUTE, told="lasts until restart",
+    outcome=Outcome(ActionState.KEPT, "no harm seen", MEASURED),
+)  # fmt: skip
+AUDIT_ROW = AuditRow(
+    12, START + 3 * _MINUTE, "anna", "recommendation approved", RECOMMENDATION.id, {"tool": "redis"},
+    "0" * 64,
+    "9c1185a5c5e9fc54612808977ee8f548b2258d31" + "0" * 24,
+)  # fmt: skip
+PAUSE = Pause(on=True, by="anna", since=START, reason="moving the database")
+KNOB = Knob(
+    "maxmemory", KnobType.INT, "B", 67_108_864.0, 2_147_483_648.0, group="redis/cache-1",
+    help="Above this much keys are evicted.",
+)  # fmt: skip
+READING = KnobReading(268_435_456, set_here=True, lasts=Lasts.UNTIL_RESTART)
+TOOL = ToolView(
+    "redis", "redis", enabled=True, trial=False, status=ToolStatus(ToolState.UP, "", "7.0.15"),
+    modes={"*": Mode.RECOMMEND, "maxmemory": Mode.APPROVE}, targets=("cache-1",),
+)  # fmt: skip
+TOOL_ACTION = ToolAction("warm_keys", "Read the hottest keys once, slowly.", Risk.LOW, idempotent=True)
+TARGET = TargetView(
+    "redis", "cache-1", {"redis_hit_ratio": 0.61, "redis_memory_used_bytes": 268_201_984.0},
+    ((KNOB, READING),), (TOOL_ACTION,),
+)  # fmt: skip

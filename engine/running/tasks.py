@@ -1,0 +1,24 @@
+"""Work that goes on beside the loops for as long as the engine runs."""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from trimtab.engine.ports import Clock
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 30.0
+"""After a fault of ours, beyond what the work itself goes on from."""
+
+
+async def kept_running(name: str, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Do the work, and again RETRY_S after it failed, until it is at its end or cancelled."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("a part stopped, it is started again", part=name, after_s=RETRY_S)
+        else:
+            return
+        await clock.sleep_until(clock.now() + int(RETRY_S * 1e9))

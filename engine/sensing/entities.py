@@ -1,0 +1,81 @@
+"""What a series belongs to: a server, a pod, a process. Decided by its labels alone."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from trimtab.engine.types import SeriesKey
+
+_GROUPS = ("job", "service", "app", "application", "service_name", "deployment", "name")
+_PLACES = ("instance", "target", "node", "host")
+_SHARED = ("namespace", "cluster", "environment", "env", "region", "project", "stack")
+_CALLED = (
+    "upstream", "dependency", "backend", "peer_service", "destination_service", "envoy_cluster_name",
+    "client_name", "remote", "downstream",
+)  # fmt: skip
+"""Labels by which a service names whom it calls."""
+
+
+@lru_cache(maxsize=200_000)
+def entity_of(key: SeriesKey) -> str:
+    """The most specific thing that a series belongs to.
+
+    A pod where there is one, else the job at its instance, else whichever of both there is, or the source.
+
+    >>> entity_of(SeriesKey.of("prometheus", "up", {"job": "redis", "instance": "cache-1:9121"}))
+    'redis/cache-1:9121'
+    >>> entity_of(SeriesKey.of("prometheus", "x", {"namespace": "shop", "pod": "web-7", "job": "kubelet"}))
+    'shop/web-7'
+    >>> entity_of(SeriesKey.of("host", "host_load1"))
+    'host'
+    """
+    labels = dict(key.labels)
+    pod = labels.get("pod") or labels.get("pod_name")
+    if pod:
+        return f"{labels['namespace']}/{pod}" if labels.get("namespace") else pod
+    if key.source == "host":
+        return f"host/{labels['name']}" if labels.get("name") else "host"
+    app = labels.get("app") if key.metric.startswith("pm2_") else None
+    group = app or _first(labels, _GROUPS)
+    place = _first(labels, _PLACES)
+    if group and place:
+        return f"{group}/{place}"
+    return group or place or labels.get("for") or key.source
+
+
+def surroundings_of(key: SeriesKey) -> frozenset[str]:
+    """What a series shares with its neighbours: `label=value`, and the host of its instance.
+
+    >>> sorted(surroundings_of(SeriesKey.of("p", "up", {"instance": "db-1:9187", "namespace": "shop"})))
+    ['host=db-1', 'namespace=shop']
+    """
+    labels = dict(key.labels)
+    shared = {f"{label}={labels[label]}" for label in _SHARED if labels.get(label)}
+    place = _first(labels, _PLACES)
+    if place:
+        shared.add(f"host={host_of(place)}")
+    return frozenset(shared)
+
+
+def host_of(address: str) -> str:
+    """An address without scheme and port.
+
+    >>> host_of("redis://10.0.0.5:6379"), host_of("[::1]:9100"), host_of("db-1")
+    ('10.0.0.5', '::1', 'db-1')
+    """
+    rest = address.rpartition("://")[2].partition("/")[0].rpartition("@")[2]
+    if rest.startswith("["):
+        return rest[1:].partition("]")[0]
+    return rest.partition(":")[0] if rest.count(":") == 1 else rest
+
+
+def called_by(key: SeriesKey) -> str:
+    """Whom a series of a caller tells of, "" = nobody is named.
+
+    >>> called_by(SeriesKey.of("p", "calls_total", {"job": "web", "upstream": "redis"}))
+    'redis'
+    """
+    return _first(dict(key.labels), _CALLED)
+
+
+def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((labels[name] for name in names if labels.get(name)), "")

@@ -1,0 +1,107 @@
+"""The newest rows of those series that play a part, in a ring, and what is usual for each of them."""
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.engine.types import Floats, Ints
+from trimtab.models.contracts import Bools
+
+USUAL_ROWS = 80.0
+"""What is usual is a mean that remembers about so many rows."""
+YOUNG_ROWS = 40
+"""A series is learnt fast at first, whatever else is wrong."""
+HESITANT = 0.1
+"""Where something is wrong, or a value is far from usual, what is usual follows at this share of its pace."""
+FAR = 4.0
+"""In usual distances."""
+
+
+def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, calm: Bools) -> None:
+    """Mean and mean distance from it, one row for all series, updated in place.
+
+    values : (n,) float64, NaN = unknown (left unlearnt);  seen : (n,) rows so far
+    calm   : (n,) where nothing is wrong; elsewhere it is learnt hesitantly
+    """
+    known = ~np.isnan(values)
+    first = known & (seen == 0)
+    pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(
+        calm | (seen < YOUNG_ROWS), 1.0, HESITANT
+    )
+    off = np.where(known & ~first, values - usual, 0.0)
+    far = (np.abs(off) > np.maximum(FAR * distance, 0.25 * np.abs(usual))) & (seen >= YOUNG_ROWS)
+    pace[far & calm] *= HESITANT
+    usual += pace * off
+    distance += pace * (np.abs(off) - distance) * (known & ~first)
+    usual[first] = values[first]
+    seen += known
+
+
+class Ring:
+    """The last rows of n columns. A row is overwritten until its time is up, so it always holds the newest.
+
+    rows   : at most so many are kept
+    step_s : time that a row covers, seconds
+    data   : (rows, n) float64, NaN = unknown
+    usual, distance : (n,) mean of the rows so far, and how far from it they usually are
+    """
+
+    def __init__(self, rows: int, step_s: float) -> None:
+        self.rows = rows
+        self.step_ns = round(step_s * 1e9)
+        self.times: Ints = np.zeros(rows, np.int64)
+        self.data: Floats = np.full((rows, 0), np.nan)
+        self.usual, self.distance, self.seen = (np.zeros(0) for _ in range(3))
+        self.filled = 0
+        self.head = -1
+        """Index of the newest row."""
+
+    def refit(self, columns: Ints) -> None:
+        """Let column i go on with what column `columns[i]` held before; -1 = it is new."""
+        kept = columns >= 0
+        data = np.full((self.rows, len(columns)), np.nan)
+        data[:, kept] = self.data[:, columns[kept]]
+        self.data = data
+        self.usual, self.distance, self.seen = (
+            _moved(old, columns, kept) for old in (self.usual, self.distance, self.seen)
+        )
+
+    def put(self, time: int, row: Floats, calm: Bools) -> bool:
+        """Take in a tick, (n,); whether it began a row. After a long gap the rows before are forgotten.
+
+        calm : (n,) series of entities that nothing is wrong with
+        """
+        newest = int(self.times[self.head]) if self.filled else 0
+        if self.filled and (time < newest or time - newest > self.rows * self.step_ns):
+            self.filled, self.head = 0, -1
+        begins = not self.filled or time - newest >= self.step_ns
+        if begins:
+            self.head = (self.head + 1) % self.rows
+            self.filled = min(self.filled + 1, self.rows)
+            self.times[self.head] = time
+            learn_usual(row, self.usual, self.distance, self.seen, calm)
+        self.data[self.head] = row
+        return begins
+
+    def order(self) -> Ints:
+        """Indices of the rows, oldest first."""
+        return (self.head + 1 - self.filled + np.arange(self.filled)) % self.rows
+
+    def read(self, columns: Ints) -> tuple[Ints, Floats]:
+        """Times (rows,) and values (rows, n) of some columns, oldest first."""
+        order = self.order()
+        return self.times[order], self.data[order[:, None], columns]
+
+    def recent(self, rows: int) -> Floats:
+        """Mean of the newest rows, (n,), unknown ones left out; NaN where all are."""
+        values = self.data[self.order()[-rows:]]
+        known = ~np.isnan(values)
+        count = known.sum(axis=0)
+        total = np.where(known, values, 0.0).sum(axis=0)
+        mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        return mean
+
+
+def _moved(old: Floats, columns: Ints, kept: npt.NDArray[np.bool_]) -> Floats:
+    new = np.zeros(len(columns))
+    new[kept] = old[columns[kept]]
+    return new

@@ -1,0 +1,56 @@
+"""Figures as people read them."""
+
+import math
+
+_BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def figure(value: float, unit: str = "") -> str:
+    """Three digits, bytes with their prefix.
+
+    >>> figure(0.123456), figure(12345.0), figure(3.2e8, "B"), figure(math.nan)
+    ('0.123', '12300', '320 MB', 'unknown')
+    """
+    if not math.isfinite(value):
+        return "unknown"
+    if unit == "B":
+        power = min(int(math.log10(max(abs(value), 1.0)) // 3), len(_BYTES) - 1)
+        return f"{_digits(value / 1000**power)} {_BYTES[power]}"
+    return f"{_digits(value)} {unit}".rstrip()
+
+
+def share(value: float) -> str:
+    """A ratio 0..1 in percent.
+
+    >>> share(0.8123), share(math.nan)
+    ('81 %', 'unknown')
+    """
+    return (
+        "unknown"
+        if not math.isfinite(value)
+        else f"{value * 100:.2g} %"
+        if value < 0.1
+        else f"{value:.0%}"[:-1] + " %"
+    )
+
+
+def span(seconds: float) -> str:
+    """A duration in its largest unit.
+
+    >>> span(90), span(5400), span(200000), span(math.nan)
+    ('90 s', '90 min', '56 h', 'unknown time')
+    """
+    if not math.isfinite(seconds):
+        return "unknown time"
+    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size + (size if unit == "d" else 0):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _digits(value: float) -> str:
+    if value == 0:
+        return "0"
+    places = 2 - math.floor(math.log10(abs(value)))
+    rounded = round(value, places)
+    return f"{rounded:.0f}" if places <= 0 else f"{rounded:.{places}f}".rstrip("0").rstrip(".")

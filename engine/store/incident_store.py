@@ -1,0 +1,143 @@
+"""Durable incidents and changes. A write that returned stays."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from trimtab.engine.errors import NotFoundError
+from trimtab.engine.store import tables
+from trimtab.engine.store.fenced import Fenced
+from trimtab.engine.types import Change, Incident, IncidentState
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+class SqlIncidents:
+    """The port Incidents over a SQL database; shares the lease of the engine's other stores."""
+
+    def __init__(self, fenced: Fenced) -> None:
+        self.fenced = fenced
+
+    def save_incidents(self, incidents: Iterable[Incident]) -> None:
+        """Insert or update by id, all or none."""
+        wanted = [incident_row(incident) for incident in incidents]
+        if wanted:
+            self.fenced.save(tables.incidents, wanted)
+
+    def incident(self, incident_id: str) -> Incident:
+        """Raises NotFoundError."""
+        i = tables.incidents.c
+        found = self.fenced.rows(sa.select(i.body).where(i.id == incident_id))
+        if not found:
+            raise NotFoundError(f"there is no incident {incident_id!r}")
+        return _incident(found[0]["body"])
+
+    def incidents(
+        self,
+        *,
+        state: IncidentState | None = None,
+        open_only: bool = False,
+        since: int | None = None,
+        until: int | None = None,
+        pattern: str | None = None,
+        min_severity: float | None = None,
+        search: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Incident]:
+        """Newest first by id; `after` is the last id of the page before; see the port.
+
+        open_only : those that people still have to do with: not resolved
+        since     : those that were still going on then, or later
+        """
+        i = tables.incidents.c
+        conditions: list[sa.ColumnElement[bool]] = [i.merged_into.is_(None)]
+        conditions += [i.words.contains(word, autoescape=True) for word in (search or "").lower().split()]
+        if state is not None:
+            conditions.append(i.state == str(state))
+        if open_only:
+            conditions.append(i.state != str(IncidentState.RESOLVED))
+        if since is not None:
+            conditions.append(sa.or_(i.end_ns.is_(None), i.end_ns >= since))
+        if until is not None:
+            conditions.append(i.start_ns < until)
+        if pattern is not None:
+            conditions.append(i.patterns.contains(f",{pattern},", autoescape=True))
+        if min_severity is not None:
+            conditions.append(i.severity >= min_severity)
+        if after is not None:
+            conditions.append(i.id < after)
+        query = sa.select(i.body).where(*conditions).order_by(i.id.desc()).limit(limit)
+        return [_incident(row["body"]) for row in self.fenced.rows(query)]
+
+    def save_change(self, change: Change) -> None:
+        """Insert or update by id."""
+        row = {"id": change.id, "time_ns": int(change.time), "body": _json(change)}
+        self.fenced.save(tables.changes, [row])
+
+    def changes(
+        self,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Change]:
+        """Newest first by id: since <= time < until."""
+        c = tables.changes.c
+        conditions: list[sa.ColumnElement[bool]] = []
+        if since is not None:
+            conditions.append(c.time_ns >= since)
+        if until is not None:
+            conditions.append(c.time_ns < until)
+        if after is not None:
+            conditions.append(c.id < after)
+        query = sa.select(c.body).where(*conditions).order_by(c.id.desc()).limit(limit)
+        return [_changes().validate_python(json.loads(row["body"])) for row in self.fenced.rows(query)]
+
+
+def incident_row(incident: Incident) -> dict[str, Any]:
+    """A row of table `incidents`, without its epoch."""
+    names = [match.name for match in incident.patterns]
+    return {
+        "id": incident.id, "start_ns": int(incident.start),
+        "end_ns": None if incident.end is None else int(incident.end), "state": str(incident.state),
+        "severity": float(incident.severity), "patterns": f",{','.join(names)},",
+        "words": searched(incident), "merged_into": incident.merged_into, "body": _json(incident),
+    }  # fmt: skip
+
+
+def searched(incident: Incident) -> str:
+    """What a search looks through, in lower case."""
+    suspects = [word for suspect in incident.suspects for word in (suspect.series, suspect.why)]
+    patterns = [word for match in incident.patterns for word in (match.name, *match.evidence)]
+    said = [incident.title, str(incident.level), incident.acknowledged_by, incident.note]
+    return "\n".join([*said, *incident.entities, *suspects, *patterns]).lower()
+
+
+def _json(noun: Incident | Change) -> str:
+    """As JSON; numbers that are no numbers stay what they are (`Infinity`, `NaN`)."""
+    return json.dumps(asdict(noun), separators=(",", ":"))
+
+
+def _incident(body: str) -> Incident:
+    return _incidents().validate_python(json.loads(body))
+
+
+@cache
+def _incidents() -> "TypeAdapter[Incident]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Incident)
+
+
+@cache
+def _changes() -> "TypeAdapter[Change]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Change)

@@ -1,0 +1,95 @@
+/** What was changed: what is under way with its live effect, and what came of the past ones. */
+
+import { useState } from "preact/hooks";
+import { type Action, getAction, getActions } from "../acts.ts";
+import { useLive, walkList } from "../hooks.ts";
+import { ActionCard, ActionRow } from "../parts/action.tsx";
+import { AuditTable } from "../parts/audit-table.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { href } from "../router.ts";
+import { type Said, SaidLine, useUnits } from "./inbox.tsx";
+
+const PAGE = 50;
+
+function useSaid(again: () => void): [Said | null, (back: Action) => void] {
+  const [said, setSaid] = useState<Said | null>(null);
+  const undone = (back: Action): void => {
+    setSaid({ words: "Taken back.", action: back });
+    again();
+  };
+  return [said, undone];
+}
+
+export function ActionsPage() {
+  const running = useLive("running", (signal) => getActions({ unfinished: true, limit: PAGE }, signal));
+  const all = useLive("actions", (signal) => getActions({ limit: PAGE }, signal), 4000);
+  const [said, undone] = useSaid(() => {
+    running.again();
+    all.again();
+  });
+  const unit = useUnits();
+  const under = running.data?.items ?? [];
+  const ids = new Set(under.map((action) => action.id));
+  const past = all.data?.items.filter((action) => !ids.has(action.id)) ?? [];
+  return (
+    <>
+      <h1>Actions</h1>
+      <SaidLine said={said} />
+      <Fault of={running} what="Running actions" />
+      {under.map((action) => (
+        <ActionCard key={action.id} id={action.id} unit={unit} onUndone={undone} />
+      ))}
+      {running.data && under.length === 0 && <p class="quiet">No action is under way.</p>}
+      <Fault of={all} what="Actions" />
+      {!all.data && !all.error && <Waiting rows={6} />}
+      {all.data?.items.length === 0 && (
+        <Notice kind="calm" title="Nothing was changed yet">
+          What is approved in the <a href="#/inbox">inbox</a>, done by hand under <a href="#/tools">tools</a>, or allowed by
+          mode <code>auto</code> appears here.
+        </Notice>
+      )}
+      {past.length > 0 && (
+        <section class="panel" aria-labelledby="past-title">
+          <div class="panel-head">
+            <h2 id="past-title">Ended</h2>
+          </div>
+          <ul class="rows" onKeyDown={walkList}>
+            {past.map((action) => (
+              <ActionRow key={action.id} action={action} unit={unit(action)} />
+            ))}
+          </ul>
+        </section>
+      )}
+    </>
+  );
+}
+
+export function ActionPage({ id }: { id: string }) {
+  const found = useLive(`one-action-${id}`, (signal) => getAction(id, signal), 4000);
+  const [said, undone] = useSaid(found.again);
+  const unit = useUnits();
+  const action = found.data;
+  return (
+    <>
+      <nav class="crumbs" aria-label="Where you are">
+        <a href="#/actions">Actions</a>
+      </nav>
+      <h1>{action ? `${action.subject.replaceAll("_", " ")} of ${action.target}` : "Action"}</h1>
+      <SaidLine said={said} />
+      <ActionCard id={id} unit={unit} onUndone={undone} />
+      {action?.recommendation && (
+        <p>
+          It was recommended: <a href={href(["inbox", action.recommendation.id])}>{action.recommendation.title}</a>
+        </p>
+      )}
+      {action && action.audit.length > 0 && (
+        <section class="panel" aria-labelledby="audit-title">
+          <div class="panel-head">
+            <h2 id="audit-title">In the audit</h2>
+          </div>
+          <AuditTable rows={action.audit} />
+        </section>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,91 @@
+/** Who decided or did what, and whether the chain of it is whole. */
+
+import { useState } from "preact/hooks";
+import { type AuditRow, type Verified, getAudit, verifyAudit } from "../acts.ts";
+import { count, plural } from "../format.ts";
+import { useLive } from "../hooks.ts";
+import { whyNot } from "../parts/ask.tsx";
+import { AuditTable } from "../parts/audit-table.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+
+const PAGE = 100;
+
+export function AuditPage() {
+  const newest = useLive("audit", (signal) => getAudit({ limit: PAGE }, signal), 5000);
+  const [older, setOlder] = useState<AuditRow[]>([]);
+  const [wrong, setWrong] = useState("");
+  const first = newest.data?.items ?? [];
+  const least = Math.min(...first.map((row) => row.seq), ...older.map((row) => row.seq));
+  const rows = [...first, ...older.filter((row) => row.seq < (first.at(-1)?.seq ?? Infinity))];
+  const more = async (): Promise<void> => {
+    setWrong("");
+    try {
+      const page = await getAudit({ limit: PAGE, after: least });
+      setOlder((old) => [...old, ...page.items]);
+    } catch (error) {
+      setWrong(whyNot(error));
+    }
+  };
+  return (
+    <>
+      <h1>Audit</h1>
+      <Check />
+      <Fault of={newest} what="The audit" />
+      {!newest.data && !newest.error && <Waiting rows={10} />}
+      {newest.data && rows.length === 0 && (
+        <Notice kind="calm" title="Nothing was decided yet">
+          Every recommendation, approval, action, pause and switched tool leaves a row here that cannot be changed unseen.
+        </Notice>
+      )}
+      {rows.length > 0 && (
+        <section class="panel" aria-label="Audit, newest first">
+          <AuditTable rows={rows} />
+        </section>
+      )}
+      {wrong && (
+        <p role="alert" class="wrong">
+          {wrong}
+        </p>
+      )}
+      {rows.length > 0 && least > 1 && (
+        <div class="pager">
+          <button type="button" class="button" onClick={() => void more()}>
+            Load more
+          </button>
+        </div>
+      )}
+    </>
+  );
+}
+
+function Check() {
+  const [busy, setBusy] = useState(false);
+  const [found, setFound] = useState<Verified | null>(null);
+  const [wrong, setWrong] = useState("");
+  const check = async (): Promise<void> => {
+    setBusy(true);
+    setWrong("");
+    try {
+      setFound(await verifyAudit());
+    } catch (error) {
+      setWrong(whyNot(error));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <div class="check" role="status">
+      <button type="button" class="button small" disabled={busy} onClick={() => void check()}>
+        {busy ? "Checking…" : "Check the chain"}
+      </button>
+      {found?.ok && <span class="whole">Whole: {plural(found.rows, "row", "rows")}, each hash fits the one before.</span>}
+      {found && !found.ok && (
+        <span class="wrong">
+          Not whole: {found.problem}. Of {count(found.rows)} rows trust none after that place; keep the database and look
+          for who could write to it.
+        </span>
+      )}
+      {wrong && <span class="wrong">{wrong}</span>}
+    </div>
+  );
+}

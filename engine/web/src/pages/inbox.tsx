@@ -1,0 +1,129 @@
+/** What we recommend, to be decided: approve, do it now or later, or dismiss it with a reason. */
+
+import { useState } from "preact/hooks";
+import { type Action, type KnobEntry, getKnobs, getRecommendation } from "../acts.ts";
+import { useLive } from "../hooks.ts";
+import { getRecommendations } from "../loop.ts";
+import { ActionRow } from "../parts/action.tsx";
+import { type Option, Segmented } from "../parts/controls.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { RecommendationCard } from "../parts/recommendation.tsx";
+import { href, replaceQuery } from "../router.ts";
+
+const STATES: readonly Option[] = [
+  ["", "to decide"],
+  ["approved", "approved"],
+  ["scheduled", "scheduled"],
+  ["applied", "applied"],
+  ["all", "all"],
+];
+const PAGE = 50;
+
+/** The unit of a recommendation's knob; "" while it is not known. */
+export function useUnits(): (r: { tool: string; target: string; subject: string }) => string {
+  const { data } = useLive("knobs", getKnobs, 60_000);
+  const of = (k: KnobEntry): string => JSON.stringify([k.tool, k.target, k.knob.name]);
+  const units = new Map(data?.items.map((k) => [of(k), k.knob.unit]));
+  return (r) => units.get(JSON.stringify([r.tool, r.target, r.subject])) ?? "";
+}
+
+export interface Said {
+  words: string;
+  action?: Action | undefined;
+}
+
+/** What was just decided, with the way to what came of it. */
+export function SaidLine({ said }: { said: Said | null }) {
+  return (
+    <p class="said" role="status">
+      {said && `${said.words} `}
+      {said?.action && <a href={href(["actions", said.action.id])}>See how it does</a>}
+    </p>
+  );
+}
+
+export function InboxPage({ query }: { query: Record<string, string> }) {
+  const shown = query.state ?? "";
+  const state = shown === "all" ? "" : shown || "pending";
+  const found = useLive(`inbox ${state}`, (signal) => getRecommendations({ state, limit: PAGE }, signal));
+  const [said, setSaid] = useState<Said | null>(null);
+  const unit = useUnits();
+  const decided = (words: string, action?: Action): void => {
+    setSaid({ words, action });
+    found.again();
+  };
+  return (
+    <>
+      <h1>Recommendations</h1>
+      <div class="filters">
+        <Segmented label="State" value={shown} options={STATES} onChange={(to) => replaceQuery({ state: to })} />
+      </div>
+      <SaidLine said={said} />
+      <Fault of={found} what="Recommendations" />
+      {!found.data && !found.error && <Waiting rows={8} />}
+      {found.data?.items.length === 0 && <Nothing toDecide={shown === ""} />}
+      {found.data?.items.map((r) => (
+        <RecommendationCard key={r.id} recommendation={r} unit={unit(r)} onDecided={decided} />
+      ))}
+      {found.data?.next && <p class="more quiet">Older ones are left out; choose a state, or ask the API.</p>}
+    </>
+  );
+}
+
+function Nothing({ toDecide }: { toDecide: boolean }) {
+  if (!toDecide) {
+    return (
+      <Notice kind="calm" title="None in this state">
+        <button type="button" class="button small" onClick={() => replaceQuery({ state: "all" })}>
+          Show all
+        </button>
+      </Notice>
+    );
+  }
+  return (
+    <Notice kind="calm" title="Nothing to decide">
+      When a pattern is recognised and a change would help, it appears here with its evidence. The{" "}
+      <a href="#/tools">tools</a> say what can be changed.
+    </Notice>
+  );
+}
+
+export function RecommendationPage({ id }: { id: string }) {
+  const found = useLive(`recommendation-${id}`, (signal) => getRecommendation(id, signal));
+  const [said, setSaid] = useState<Said | null>(null);
+  const unit = useUnits();
+  const r = found.data;
+  if (!r) return found.error ? <Fault of={found} what="This recommendation" /> : <Waiting rows={6} />;
+  const decided = (words: string, action?: Action): void => {
+    setSaid({ words, action });
+    found.again();
+  };
+  return (
+    <>
+      <nav class="crumbs" aria-label="Where you are">
+        <a href="#/inbox">Recommendations</a>
+      </nav>
+      <h1>{r.title}</h1>
+      <SaidLine said={said} />
+      <RecommendationCard recommendation={r} unit={unit(r)} onDecided={decided} />
+      {r.incident_id && (
+        <p>
+          <a href={href(["incidents", r.incident_id])}>The incident that it is for</a>
+        </p>
+      )}
+      {r.actions.length > 0 && (
+        <section class="panel" aria-labelledby="acts-title">
+          <div class="panel-head">
+            <h2 id="acts-title">What came of it</h2>
+          </div>
+          <ul class="rows">
+            {r.actions.map((action) => (
+              <ActionRow key={action.id} action={action} unit={unit(action)} />
+            ))}
+          </ul>
+        </section>
+      )}
+    </>
+  );
+}
+

@@ -1,0 +1,108 @@
+/** All incidents, newest first. */
+
+import { useState } from "preact/hooks";
+import type { Query } from "../api.ts";
+import { useLive, useNow, useRested, walkList } from "../hooks.ts";
+import { type Incident, getIncidents } from "../loop.ts";
+import { whyNot } from "../parts/ask.tsx";
+import { type Option, SearchBox, Segmented } from "../parts/controls.tsx";
+import { IncidentRow } from "../parts/incident-row.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { replaceQuery } from "../router.ts";
+
+const PAGE = 50;
+const STATES: readonly Option[] = [
+  ["", "all"],
+  ["open", "open"],
+  ["acknowledged", "acknowledged"],
+  ["resolved", "resolved"],
+];
+
+export function IncidentsPage({ query }: { query: Record<string, string> }) {
+  const now = useNow(5000);
+  const search = useRested(query.search ?? "");
+  const asked: Query = { search, state: query.state ?? "", limit: PAGE };
+  const filter = JSON.stringify([search, query.state ?? ""]);
+  const found = useLive(`incidents ${filter}`, (signal) => getIncidents(asked, signal), 3000);
+  const { older, next, more, wrong } = useOlder(filter, asked, found.data?.next ?? null);
+  const seen = new Set(found.data?.items.map((incident) => incident.id));
+  const items = [...(found.data?.items ?? []), ...older.filter((incident) => !seen.has(incident.id))];
+  return (
+    <>
+      <h1>Incidents</h1>
+      <div class="filters">
+        <SearchBox value={query.search ?? ""} label="Search incidents" onInput={(text) => replaceQuery({ search: text })} />
+        <Segmented
+          label="State"
+          value={query.state ?? ""}
+          options={STATES}
+          onChange={(to) => replaceQuery({ state: to })}
+        />
+      </div>
+      <Fault of={found} what="Incidents" />
+      {!found.data && !found.error && <Waiting rows={8} />}
+      {found.data && items.length === 0 && <Nothing filtered={Boolean(search || query.state)} />}
+      {items.length > 0 && (
+        <section class="panel" aria-label="Incidents">
+          <ul class="rows" onKeyDown={walkList}>
+            {items.map((incident) => (
+              <IncidentRow key={incident.id} incident={incident} now={now} />
+            ))}
+          </ul>
+        </section>
+      )}
+      {wrong && (
+        <p role="alert" class="wrong">
+          {wrong}
+        </p>
+      )}
+      {next && (
+        <div class="pager">
+          <button type="button" class="button" onClick={() => void more()}>
+            Load more
+          </button>
+        </div>
+      )}
+    </>
+  );
+}
+
+/** Pages after the first one, which keeps itself fresh. */
+function useOlder(filter: string, asked: Query, first: string | null) {
+  const [kept, setKept] = useState<{ filter: string; items: Incident[]; next: string | null }>({
+    filter,
+    items: [],
+    next: null,
+  });
+  const [wrong, setWrong] = useState("");
+  const mine = kept.filter === filter && kept.items.length > 0;
+  const next = mine ? kept.next : first;
+  const more = async (): Promise<void> => {
+    setWrong("");
+    try {
+      const page = await getIncidents({ ...asked, after: next ?? "" });
+      setKept({ filter, items: [...(mine ? kept.items : []), ...page.items], next: page.next });
+    } catch (error) {
+      setWrong(whyNot(error));
+    }
+  };
+  return { older: mine ? kept.items : [], next, more, wrong };
+}
+
+function Nothing({ filtered }: { filtered: boolean }) {
+  if (!filtered) {
+    return (
+      <Notice kind="calm" title="No incident yet">
+        Anomalies that belong together become an incident. The <a href="#/anomalies">anomalies</a> show what was unusual on
+        its own.
+      </Notice>
+    );
+  }
+  return (
+    <Notice kind="calm" title="No incident matches">
+      <button type="button" class="button small" onClick={() => replaceQuery({ search: "", state: "" })}>
+        Drop the filters
+      </button>
+    </Notice>
+  );
+}

@@ -1,0 +1,20 @@
+"""All labelled recordings: those that the rules were made with, and those made after they were frozen."""
+
+import pytest
+
+from tests.recordings.judge import report
+from tests.recordings.sets import development, held_out
+
+LEAST = 0.9
+"""Recall and precision of each pattern."""
+
+
+@pytest.mark.trials
+@pytest.mark.parametrize("recordings", [development, held_out], ids=["development", "held out"])
+def test_patterns_are_recognised(recordings):
+    """Each pattern is found where it is, and told where it is only; healthy recordings show none."""
+    text, tallies, alarms = report(recordings.__name__, recordings())
+    print(text)
+    weak = {name: tally for name, tally in tallies.items() if min(tally.recall, tally.precision) < LEAST}
+    assert weak == {}, text
+    assert alarms == [], text

@@ -1,0 +1,236 @@
+"""Mutation testing: small faults put into a file, one at a time; its tests must find each.
+
+    python -m tests.mutation engine/acting/guard_waits.py tests/unit/test_guard_times.py [more tests]
+           [--share 0.5] [--seed 1]
+
+Each mutant is one change of the syntax tree: a comparison moved or flipped, a constant off by one, a
+condition negated, `and` for `or`, a sum for a difference, a result replaced by None, a statement left out.
+It is tried in a process of its own, forked once the tests are collected, in which the code of the module's
+functions is replaced before they run.
+Texts, docstrings and annotations are left alone: what a message says is no logic.
+"""
+
+import argparse
+import ast
+import contextlib
+import copy
+import importlib
+import io
+import itertools
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+ROOT = Path(__file__).parents[1]
+LIMIT_S = 60
+"""A mutant that runs for longer hangs, which its tests have found then."""
+COMPARISONS = {
+    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
+}  # fmt: skip
+ARITHMETIC = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.BitOr: ast.BitAnd,
+    ast.BitAnd: ast.BitOr,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: what it replaces, and the whole tree with it."""
+
+    line: int
+    what: str
+    tree: ast.Module
+
+
+def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """Every node of the code itself, with its parent's field; not annotations, decorators, texts."""
+    silent = {"annotation", "returns", "decorator_list", "type_params"}
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        parent = waiting.pop()
+        for name, value in ast.iter_fields(parent):
+            if name in silent or isinstance(parent, ast.JoinedStr):
+                continue
+            for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if isinstance(child, ast.AST):
+                    yield parent, name, index
+                    waiting.append(child)
+
+
+def child_of(parent: ast.AST, name: str, index: int | None) -> ast.AST:
+    """The node that stands there."""
+    value = getattr(parent, name)
+    return value if index is None else value[index]
+
+
+def faults(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """What may stand in its place, with a word for it."""
+    if isinstance(node, ast.Compare):
+        for i, operator in enumerate(node.ops):
+            for other in COMPARISONS[type(operator)]:
+                changed = copy.deepcopy(node)
+                changed.ops[i] = other()
+                yield f"{type(operator).__name__} -> {other.__name__}", changed
+    elif isinstance(node, ast.BoolOp):
+        other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        yield "and <-> or", ast.BoolOp(other, node.values)
+    elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+        yield "arithmetic", ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+        yield "operator left out", node.operand
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield "true <-> false", ast.Constant(not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        for other in (node.value + 1, node.value - 1):
+            yield f"{node.value} -> {other}", ast.Constant(other)
+    elif isinstance(node, ast.Return) and node.value is not None and not _is_none(node.value):
+        yield "returns None", ast.Return(ast.Constant(None))
+    elif isinstance(node, ast.If | ast.IfExp):
+        changed = copy.copy(node)
+        changed.test = ast.UnaryOp(ast.Not(), node.test)
+        yield "condition negated", changed
+    elif isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+        yield "left out", ast.Pass()
+
+
+def _is_none(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def mutants(source: str) -> list[Mutant]:
+    """Every fault of the file, in the order of its lines."""
+    tree, found = ast.parse(source), []
+    for parent, name, index in list(places(tree)):
+        node = child_of(parent, name, index)
+        for what, other in faults(node):
+            _put(parent, name, index, ast.copy_location(other, node))
+            found.append(
+                Mutant(getattr(node, "lineno", 0), what, ast.fix_missing_locations(copy.deepcopy(tree)))
+            )
+            _put(parent, name, index, node)
+    return sorted(found, key=lambda mutant: mutant.line)
+
+
+def _put(parent: ast.AST, name: str, index: int | None, node: ast.AST) -> None:
+    if index is None:
+        setattr(parent, name, node)
+    else:
+        getattr(parent, name)[index] = node
+
+
+def graft(new: dict[str, object], module: ModuleType) -> None:
+    """Put what was made of a mutant in the place of what the module, and all that imported from it, holds."""
+    for name, value in new.items():
+        old = module.__dict__.get(name)
+        if isinstance(value, FunctionType) and isinstance(old, FunctionType):
+            _graft_function(value, old)
+        elif isinstance(value, type) and isinstance(old, type):
+            for part, inside in vars(value).items():
+                _graft_part(inside, vars(old).get(part))
+        elif not name.startswith("__") and not isinstance(value, ModuleType):
+            for holder in list(sys.modules.values()):
+                if holder is not None and vars(holder).get(name, new) is old:
+                    setattr(holder, name, value)
+
+
+def _graft_part(new: object, old: object) -> None:
+    if isinstance(new, property) and isinstance(old, property):
+        new, old = new.fget, old.fget
+    if isinstance(new, FunctionType) and isinstance(old, FunctionType):
+        _graft_function(new, old)
+
+
+def _graft_function(new: FunctionType, old: FunctionType) -> None:
+    if len(new.__code__.co_freevars) == len(old.__code__.co_freevars):
+        old.__code__, old.__defaults__, old.__kwdefaults__ = (
+            new.__code__,
+            new.__defaults__,
+            new.__kwdefaults__,
+        )
+
+
+class Trials:
+    """A plugin of pytest: instead of running the tests once it runs them for each mutant, in a fork."""
+
+    def __init__(self, path: Path, tried: list[Mutant]) -> None:
+        self.path, self.tried = path, tried
+        self.module = "trimtab." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        self.missed: list[Mutant] = []
+        self.sound = False
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Try without a mutant, then with each."""
+        self.sound = bool(session.items) and not session.testsfailed and not self._fails(session, None)
+        if self.sound:
+            self.missed = [mutant for mutant in self.tried if not self._fails(session, mutant)]
+        return True
+
+    def _fails(self, session: pytest.Session, mutant: Mutant | None) -> bool:
+        child = os.fork()
+        if child == 0:
+            code = 3
+            with contextlib.suppress(BaseException):
+                signal.alarm(LIMIT_S)
+                code = self._run(session, mutant)
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status) != 0
+
+    def _run(self, session: pytest.Session, mutant: Mutant | None) -> int:
+        if mutant is not None:
+            module = importlib.import_module(self.module)
+            new: dict[str, object] = {"__name__": self.module, "__file__": str(self.path)}
+            exec(compile(mutant.tree, str(self.path), "exec"), new)
+            graft(new, module)
+        for item, after in itertools.zip_longest(session.items, session.items[1:]):
+            if any(report.failed for report in runtestprotocol(item, log=False, nextitem=after)):
+                return 1
+        return 0
+
+
+def judge(path: Path, tests: list[str], share: float = 1.0, seed: int = 1) -> tuple[int, list[Mutant]]:
+    """How many mutants were tried, and those that no test found.
+
+    share : of all mutants, chosen by `seed`. Raises ValueError where the tests fail without any.
+    """
+    every = mutants(path.read_text("utf-8"))
+    tried = sorted(random.Random(seed).sample(every, max(1, round(share * len(every)))), key=lambda m: m.line)
+    trials = Trials(path, tried)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        pytest.main([*tests, "-q", "-s", "--no-header", "--no-summary"], plugins=[trials])
+    if not trials.sound:
+        raise ValueError(f"{' '.join(tests)} fail without a mutant; mend them first")
+    return len(tried), trials.missed
+
+
+def main() -> int:
+    """Print what was not found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("tests", nargs="+")
+    parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    path = given.file.absolute()
+    tried, missed = judge(path, given.tests, given.share, given.seed)
+    for mutant in missed:
+        print(f"{given.file}:{mutant.line}: {mutant.what}: no test finds it")
+    print(f"{given.file}: {tried - len(missed)} of {tried} found, {1 - len(missed) / tried:.1%}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Labelled recordings of services in trouble and of healthy ones: of real processes, and simulated."""

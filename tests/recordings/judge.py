@@ -1,0 +1,108 @@
+"""Recordings through the engine's own sensing, tick by tick, and how often the patterns were right."""
+
+from dataclasses import dataclass, field
+
+from tests.recordings.library import TICK_S
+from trimtab.engine.sensing.patterns import Patterns
+from trimtab.engine.sensing.senses import Senses
+from trimtab.engine.sensing.ticks import ClosedTick
+from trimtab.engine.types import Change, ChangeKind
+
+
+def never_replaced(_gone, _came):
+    """No series takes another's place."""
+    return False
+
+
+def looks(recording):
+    """(tick, matches) of each tick of a recording, as they would be found live."""
+    senses = Senses("prometheus", TICK_S, never_replaced)
+    by_key = {info.key: info for info in recording.infos}
+    patterns = Patterns(TICK_S, by_key.__getitem__)
+    times, keys = recording.times, recording.keys
+    changes = [
+        Change(f"change-{tick}", int(times[tick]), ChangeKind.DEPLOY, title, "tests", dict(labels))
+        for tick, title, labels in recording.changes
+    ]
+    for tick, (time, values) in enumerate(zip(times.tolist(), recording.values, strict=True)):
+        sensed = senses.step(ClosedTick(time, keys, values, complete=True))
+        yield tick, patterns.step(time, sensed.keys, sensed.scores, sensed.open_ids, changes)
+
+
+def first_seen(recording):
+    """Pattern -> (tick, match) at which it was told first, before and from the onset on."""
+    early, found = {}, {}
+    for tick, matches in looks(recording):
+        for match in matches:
+            which = early if recording.onset is None or tick < recording.onset else found
+            which.setdefault(match.name, (tick, match))
+    return early, found
+
+
+@dataclass
+class Tally:
+    """How a pattern did.
+
+    right, missed : recordings that show it, recognised or not; wrong : told where it is not true
+    """
+
+    right: int = 0
+    missed: int = 0
+    wrong: int = 0
+    delays: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def recall(self):
+        """Share of those that show it."""
+        return self.right / max(self.right + self.missed, 1)
+
+    @property
+    def precision(self):
+        """Share of what was told that was true."""
+        return self.right / max(self.right + self.wrong, 1)
+
+
+def judge(recordings):
+    """Tally by pattern, and what was told of healthy recordings, (recording, pattern)."""
+    from trimtab.engine.sensing.pattern_rules import RULES
+
+    tallies = {name: Tally() for name in RULES}
+    alarms = []
+    for recording in recordings:
+        early, found = first_seen(recording)
+        if recording.onset is None:
+            alarms += [(recording.name, name, at, match.evidence) for name, (at, match) in early.items()]
+        for name in recording.shows:
+            tally = tallies[name]
+            if name in found and name not in early:
+                tally.right += 1
+                tally.delays.append(found[name][0] - recording.onset)
+            else:
+                tally.missed += 1
+                tally.names.append(f"{recording.name} missed{' (told too early)' if name in early else ''}")
+        true = {*recording.shows, *recording.may}
+        for name in {**early, **found}:
+            if name in early or name not in true:
+                tallies[name].wrong += 1
+                tallies[name].names.append(f"{recording.name} wrongly at {(early | found)[name][0]}")
+    return tallies, alarms
+
+
+def report(title, recordings):
+    """The figures as text."""
+    recordings = list(recordings)
+    tallies, alarms = judge(recordings)
+    healthy = sum(r.onset is None for r in recordings)
+    lines = [
+        f"{title}: {len(recordings)} recordings, {healthy} healthy, {sum(r.real for r in recordings)} real"
+    ]
+    for name, t in tallies.items():
+        delay = sorted(t.delays)[len(t.delays) // 2] if t.delays else "-"
+        lines.append(
+            f"  {name:28} recall {t.recall:.2f} ({t.right}/{t.right + t.missed})  "
+            f"precision {t.precision:.2f} "
+            f"(wrong {t.wrong})  median delay {delay} ticks"
+        )
+    lines.append(f"  healthy recordings with a pattern: {len({a[0] for a in alarms})} of {healthy}")
+    return "\n".join(lines), tallies, alarms

@@ -1,0 +1,258 @@
+"""Runs real processes, looks at their figures at a quick pace, and makes a recording of them."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.postgresql import start_postgresql
+from tests.recordings.library import Recording
+from tests.servers import binary, free_port
+from trimtab.engine.sources.prometheus_layout import Layout
+from trimtab.engine.sources.prometheus_names import Meta, kind_of
+from trimtab.engine.sources.rates import rate_between
+
+ROOT = Path(__file__).parents[2]
+LEFT_OUT = ("_created", "python_info", "python_gc_objects_uncollectable_total")
+EXPORTED = {
+    "redis_memory_used_bytes": ("used_memory", "gauge"), "redis_memory_max_bytes": ("maxmemory", "gauge"),
+    "redis_keyspace_hits_total": ("keyspace_hits", "counter"),
+    "redis_keyspace_misses_total": ("keyspace_misses", "counter"),
+    "redis_evicted_keys_total": ("evicted_keys", "counter"),
+    "redis_connected_clients": ("connected_clients", "gauge"),
+    "redis_blocked_clients": ("blocked_clients", "gauge"),
+    "redis_commands_processed_total": ("total_commands_processed", "counter"),
+    "redis_rejected_connections_total": ("rejected_connections", "counter"),
+    "redis_cpu_user_seconds_total": ("used_cpu_user", "counter"),
+}  # fmt: skip
+"""What redis_exporter makes of INFO."""
+ASKED = """
+select 'pg_stat_activity_count', json_build_object('state', state), count(*)::float from pg_stat_activity
+ where backend_type = 'client backend' group by state
+union all select 'pg_settings_max_connections', '{}', current_setting('max_connections')::float
+union all select 'pg_stat_database_numbackends', '{"datname": "postgres"}', numbackends from pg_stat_database
+ where datname = 'postgres'
+union all select 'pg_stat_database_xact_commit', '{"datname": "postgres"}', xact_commit from pg_stat_database
+ where datname = 'postgres'
+union all select 'pg_stat_database_blks_hit', '{"datname": "postgres"}', blks_hit from pg_stat_database
+ where datname = 'postgres'
+"""
+COUNTED = {"pg_stat_database_xact_commit", "pg_stat_database_blks_hit"}
+
+
+@dataclass
+class Child:
+    """A process of ours that takes settings while it runs."""
+
+    port: int
+    process: subprocess.Popen
+
+    def tell(self, **settings):
+        """Set something."""
+        self.process.stdin.write(json.dumps(settings).encode() + b"\n")
+        self.process.stdin.flush()
+
+
+def start(stack, given):
+    """A service with these settings, or "dependency"."""
+    port = free_port()
+    text = given if isinstance(given, str) else json.dumps(given)
+    argv = [sys.executable, "-m", "tests.recordings.service", str(port), text]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+    stack.callback(process.wait)
+    stack.callback(process.stdin.close)
+    wait_for(port)
+    return Child(port, process)
+
+
+def wait_for(port):
+    """Until somebody listens. Raises OSError after 20 s."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            subprocess.run(["sleep", "0.1"], check=True)
+
+
+def start_redis(stack, maxmemory):
+    """A Redis that evicts the least recently used; a function that sends it a command."""
+    port = free_port()
+    argv = [binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+            "--maxmemory", str(maxmemory), "--maxmemory-policy", "allkeys-lru"]  # fmt: skip
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+    wait_for(port)
+    link = socket.create_connection(("127.0.0.1", port), 5)
+    stack.callback(link.close)
+    stream = link.makefile("rwb")
+
+    def command(line):
+        stream.write(line.encode() + b"\r\n")
+        stream.flush()
+        head = stream.readline()
+        return stream.read(int(head[1:]) + 2).decode() if head.startswith(b"$") else head.decode()
+
+    return port, command
+
+
+@dataclass
+class Figures:
+    """Samples of one look, and the series that become of many looks."""
+
+    types: dict[str, str] = field(default_factory=dict)
+    seen: list[tuple[float, dict]] = field(default_factory=list)
+
+    def add(self, at_s, samples):
+        """Samples : (name, labels) -> value."""
+        self.seen.append((at_s, samples))
+
+    def series(self):
+        """Infos and values, (looks - 1, n), as a source of the engine makes them of raw series."""
+        names = {name for _, samples in self.seen for name, _ in samples}
+        meta = {name: Meta(kind) for name, kind in self.types.items()}
+        layout = Layout({name: kind_of(name, meta, names) for name in names}, meta, 10_000)
+        raw = [
+            {layout.slot({"__name__": name, **dict(labels)}): v for (name, labels), v in samples.items()}
+            for _, samples in self.seen
+        ]
+        counts = np.full((len(raw), layout.n_raw), np.nan)
+        for row, values in zip(counts, raw, strict=True):
+            for slot, value in values.items():
+                if slot >= 0:
+                    row[slot] = value
+        elapsed = np.diff([at for at, _ in self.seen])[:, None]
+        rates = rate_between(counts[:-1], counts[1:], elapsed, 10.0)
+        values = layout.outputs(counts[1:], rates)
+        infos = [layout.infos[key] for key in layout.keys]
+        moving = [i for i in range(len(infos)) if not np.isnan(values[:, i]).all()]
+        return tuple(infos[i] for i in moving), values[:, moving]
+
+
+def scrape(figures, port, labels):
+    """What a service says of itself."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    found = {}
+    for family in text_string_to_metric_families(text):
+        figures.types[family.name] = figures.types[f"{family.name}_total"] = family.type
+        for sample in family.samples:
+            if not sample.name.endswith(LEFT_OUT) and sample.name not in LEFT_OUT:
+                found[sample.name, tuple(sorted({**sample.labels, **labels}.items()))] = sample.value
+    return found
+
+
+def redis_figures(figures, command, labels):
+    """What redis_exporter would say."""
+    info = dict(line.split(":", 1) for line in command("INFO").splitlines() if ":" in line)
+    figures.types |= {name: kind for name, (_, kind) in EXPORTED.items()}
+    return {
+        (name, tuple(sorted(labels.items()))): float(info[field]) for name, (field, _) in EXPORTED.items()
+    }
+
+
+def postgresql_figures(figures, session, labels):
+    """What postgres_exporter would say; a state in which nobody is counts 0, as it counts there."""
+    figures.types |= dict.fromkeys(COUNTED, "counter") | {"pg_stat_activity_count": "gauge"}
+    found = {}
+    for state in ("active", "idle", "idle in transaction"):
+        found["pg_stat_activity_count", tuple(sorted({"state": state, **labels}.items()))] = 0.0
+    for name, own, value in session.execute(ASKED).fetchall():
+        of = own if isinstance(own, dict) else json.loads(own)
+        if of.get("state", "idle") is not None:
+            found[name, tuple(sorted({**of, **labels}.items()))] = float(value)
+    session.commit()
+    return found
+
+
+def record(name, scenario, part, *, pace_s=0.2, calm=150, trouble=110):
+    """Run a scenario: so many calm ticks, then so many in which its fault is on."""
+    with ExitStack() as stack:
+        stage = Stage(stack, scenario)
+        figures, begun, sick = Figures(), time.monotonic(), None
+        for tick in range(calm + trouble + 1):
+            pause = begun + tick * pace_s - time.monotonic()
+            if pause > 0:
+                subprocess.run(["sleep", str(pause)], check=True)
+            stage.act(tick, calm)
+            figures.add(time.monotonic(), stage.look(figures))
+            sick = calm if scenario.shows else None
+        infos, values = figures.series()
+    onset = 0 if scenario.always else sick
+    changes = ((calm, "deploy of web", {"job": "web"}),) if scenario.deploy else ()
+    return Recording(
+        name, infos, values, scenario.shows, scenario.may, onset, changes, set=part,
+        about={"pace_s": pace_s, "fault": scenario.fault},
+    )  # fmt: skip
+
+
+class Stage:
+    """The processes of one scenario."""
+
+    def __init__(self, stack, scenario):
+        self.scenario = scenario
+        self.command = self.session = self.dependency = None
+        settings = dict(scenario.base)
+        if scenario.redis:
+            settings["redis"], self.command = start_redis(stack, scenario.redis)
+            for key in range(min(settings["key_space"], 20_000)):
+                self.command(f"SET k{key} {'x' * 1000}")
+        if scenario.postgresql:
+            import psycopg
+
+            url = stack.enter_context(start_postgresql())
+            settings["postgresql"] = url
+            self.session = stack.enter_context(psycopg.connect(url))
+        if scenario.dependency:
+            self.dependency = start(stack, "dependency")
+            settings["dependency"] = self.dependency.port
+        self.service = start(stack, settings)
+
+    def act(self, tick, calm):
+        """Do what the scenario does at this tick."""
+        wanted = dict(self.scenario.fault if tick == calm else self.scenario.acts.get(tick, {}))
+        ramp = self.scenario.ramp
+        if ramp and calm <= tick <= calm + ramp:
+            part = (tick - calm) / ramp
+            base = self.scenario.base
+            self.service.tell(
+                **{k: base[k] + part * (v - base[k]) for k, v in wanted_ramp(self.scenario).items()}
+            )
+            return
+        if "maxmemory" in wanted:
+            self.command(f"CONFIG SET maxmemory {wanted.pop('maxmemory')}")
+        if "dependency" in wanted:
+            self.dependency.tell(**wanted.pop("dependency"))
+        if wanted.pop("kill_dependency", False):
+            self.dependency.process.kill()
+        if wanted:
+            self.service.tell(**wanted)
+
+    def look(self, figures):
+        """All figures now; what does not answer is unknown."""
+        found = scrape(figures, self.service.port, {"job": "web", "instance": "127.0.0.1:8000"})
+        if self.command:
+            found |= redis_figures(figures, self.command, {"job": "redis", "instance": "127.0.0.1:9121"})
+        if self.session:
+            labels = {"job": "postgresql", "instance": "127.0.0.1:9187"}
+            found |= postgresql_figures(figures, self.session, labels)
+        if self.dependency:
+            up = float(self.dependency.process.poll() is None)
+            found["up", (("instance", "127.0.0.1:8001"), ("job", "inventory"))] = up
+        return found
+
+
+def wanted_ramp(scenario):
+    """The plain numbers of its fault."""
+    return {k: v for k, v in scenario.fault.items() if isinstance(v, int | float)}

@@ -1,0 +1,90 @@
+"""The engine as a whole: parts that die are noticed."""
+
+import asyncio
+import os
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.fakes import FakeClock, settle
+from trimtab.engine.app import Engine
+from trimtab.engine.errors import EngineError
+from trimtab.engine.running import tasks
+from trimtab.engine.running.http_server import Server
+from trimtab.engine.running.tasks import kept_running
+from trimtab.engine.running.vitals import Vitals
+from trimtab.engine.settings import Api, General, Host, Settings, Sources
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """An engine that serves its API on a free port and watches nothing."""
+
+    async def nothing(_self, _supervisor):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Engine, "_start", nothing)
+    settings = Settings(
+        settings=General(data_dir=tmp_path), api=Api(port=0), sources=Sources(host=Host(enabled=False))
+    )
+    return Engine(settings, None, os.environ, {})
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(OSError("no more files"), "OSError: no more files"), (None, "")]
+)
+async def test_an_http_server_that_dies_ends_the_engine(engine, monkeypatch, error, told):
+    """An engine whose API is gone stops in order and says what happened."""
+    served = asyncio.Event()
+
+    async def die(_self):
+        await served.wait()
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(Server, "main_loop", die)
+    running = asyncio.create_task(engine.run(lambda *_: served.set()))
+    with pytest.raises(EngineError, match="the HTTP server ended while the engine ran") as caught:
+        await asyncio.wait_for(running, 20)
+    assert told in str(caught.value)
+
+
+async def test_a_server_that_is_stopped_is_no_failure(engine):
+    """Asked to stop, the engine ends without an error."""
+    await asyncio.wait_for(engine.run(lambda *_: engine.stopping.set()), 20)
+
+
+async def test_a_part_that_raises_is_started_again():
+    """A part that fails is told with its name and begins again half a minute later, as often as needed."""
+    clock, runs = FakeClock(), []
+
+    async def work():
+        runs.append(clock.now())
+        if len(runs) < 3:
+            raise KeyError("surprise")
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(kept_running("vitals", work, clock))
+        await settle()
+        await clock.advance(70)
+    assert task.done()
+    assert [(at - runs[0]) / 1e9 for at in runs] == [0, 30, 60]
+    assert [(entry["part"], entry["event"]) for entry in logs] == [
+        ("vitals", "a part stopped, it is started again")
+    ] * 2
+
+
+async def test_vitals_go_on_after_a_fault(engine, monkeypatch):
+    """A fault while the engine looks after itself does not leave its figures as they were for ever."""
+    looks = []
+    monkeypatch.setattr(tasks, "RETRY_S", 0.01)
+
+    async def look(_self):
+        looks.append(1)
+        if len(looks) == 1:
+            raise RuntimeError("surprise")
+        engine.stopping.set()
+
+    monkeypatch.setattr(Vitals, "look", look)
+    await asyncio.wait_for(engine.run(lambda *_: None), 20)
+    assert len(looks) == 2

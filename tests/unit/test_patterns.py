@@ -1,0 +1,329 @@
+"""Named patterns of an entity: what is told when, with which figures, and what is not guessed."""
+
+import numpy as np
+import pytest
+
+from trimtab.engine.sensing.courses import Course
+from trimtab.engine.sensing.leaks import maybe_rising, trend_of
+from trimtab.engine.sensing.pattern_rules import REMEDIES, RULES, remedies
+from trimtab.engine.sensing.patterns import LET_GO, MOST_JUDGED, Patterns
+from trimtab.engine.sensing.windows import Ring
+from trimtab.engine.types import Change, ChangeKind, SeriesInfo, SeriesKey, TickScores
+
+S = 1_000_000_000
+STEP_S = 15
+TICKS = 160
+RNG_SEED = 7
+REDIS = {"job": "redis", "instance": "cache-1:9121"}
+WEB = {"job": "web", "instance": "web-1:8000"}
+
+
+def info(name, labels, kind="gauge", unit=""):
+    """A series."""
+    return SeriesInfo(SeriesKey.of("prometheus", name, labels), unit, kind)
+
+
+def steady(level, noise=0.02, ticks=TICKS):
+    """A figure that stays where it is."""
+    rng = np.random.default_rng([RNG_SEED, int(level * 1000) % 2**31])
+    return level * (1 + noise * rng.normal(size=ticks))
+
+
+def run(series, changes=(), open_from=None, ticks=None):
+    """Matches by tick of (info, values) pairs; from a tick on all series have an open anomaly."""
+    infos = {given.key: given for given, _ in series}
+    keys = tuple(infos)
+    patterns = Patterns(STEP_S, infos.__getitem__)
+    values = np.stack([figure for _, figure in series], axis=1)[:ticks]
+    for tick, row in enumerate(values):
+        ill = range(len(keys)) if open_from is not None and tick >= open_from else ()
+        yield patterns.step(tick * STEP_S * S, keys, scores(tick, row), list(ill), changes)
+
+
+def scores(tick, row):
+    """Of one tick, of which only the values matter."""
+    nothing = np.full(len(row), np.nan)
+    none = np.full(len(row), -1, np.int64)
+    return TickScores("prometheus", tick * STEP_S * S, row, nothing, nothing, nothing, nothing, none)
+
+
+def thrashing(hit_ratio=0.4, since=100, limit=True):
+    """A cache that is too small from a tick on."""
+    ill = np.arange(TICKS) >= since
+    misses = steady(1000) * np.where(ill, 1 - hit_ratio, 0.05)
+    series = [
+        (info("redis_keyspace_hits_total", REDIS, "rate", "1/s"), steady(1000) - misses),
+        (info("redis_keyspace_misses_total", REDIS, "rate", "1/s"), misses),
+        (info("redis_evicted_keys_total", REDIS, "rate", "1/s"), misses * ill),
+        (info("redis_memory_used_bytes", REDIS, unit="B"), steady(0.98e9, 0.001)),
+    ]
+    return series + (
+        [(info("redis_memory_max_bytes", REDIS, unit="B"), np.full(TICKS, 1e9))] if limit else []
+    )
+
+
+def test_says_what_it_sees():
+    """A match names entity, figures, series and what usually helps, and since when it holds."""
+    (match,) = list(run(thrashing()))[-1]
+    assert (match.name, match.entity) == ("cache_thrash", "redis/cache-1:9121")
+    assert match.remedies[0] == "redis.maxmemory"
+    assert any("hit ratio 40 %" in sentence for sentence in match.evidence)
+    assert any("memory 98 % of its limit" in sentence for sentence in match.evidence)
+    assert 100 <= match.since / STEP_S / S <= 110
+    assert len(match.series_ids) == 3
+    assert match.confidence == 1.0
+
+
+def test_is_told_soon_and_only_then():
+    """Nothing before it begins; told within ten ticks."""
+    told = [bool(matches) for matches in run(thrashing())]
+    assert not any(told[:100])
+    assert all(told[110:])
+
+
+def test_what_is_missing_lowers_the_confidence():
+    """Without the memory limit a thrash is seen less surely; without evictions nothing is guessed."""
+    (whole,), (less,) = list(run(thrashing()))[-1], list(run(thrashing(limit=False)))[-1]
+    assert 0.6 <= less.confidence < whole.confidence
+    without = [pair for pair in thrashing() if "evicted" not in pair[0].key.metric]
+    assert list(run(without))[-1] == []
+
+
+def test_a_full_cache_that_hits_is_healthy():
+    """A cache that evicts for each of its few misses does what it is made for."""
+    assert not any(run(thrashing(hit_ratio=0.93, since=0)))
+
+
+def test_ends_when_it_is_over():
+    """A pattern that does not show any more is told a few looks longer, then no more."""
+    series = [(given, np.concatenate([values, values[:90]])) for given, values in thrashing()]
+    told = [bool(matches) for matches in run(series)]
+    assert told[TICKS - 1]
+    assert not told[TICKS + 8 + LET_GO]
+
+
+def test_an_unknown_tick_changes_nothing():
+    """Where the source did not answer, what was told stays and nothing new is told."""
+    series = thrashing()
+    infos = {given.key: given for given, _ in series}
+    patterns, keys = Patterns(STEP_S, infos.__getitem__), tuple(infos)
+    values = np.stack([figure for _, figure in series], axis=1)
+    for tick, row in enumerate(values):
+        told = patterns.step(tick * STEP_S * S, keys, scores(tick, row), [])
+    rows = patterns.ring.filled
+    unknown = scores(TICKS, np.full(len(keys), np.nan))
+    assert patterns.step(TICKS * STEP_S * S, keys, unknown, []) == told != []
+    assert patterns.ring.filled == rows
+
+
+def test_series_come_and_go():
+    """What is known of the others stays when a series comes, and an entity that is gone shows nothing."""
+    series = thrashing()
+    infos = {given.key: given for given, _ in series}
+    patterns, keys = Patterns(STEP_S, lambda key: infos.get(key, SeriesInfo(key))), tuple(infos)
+    values = np.stack([figure for _, figure in series], axis=1)
+    for tick, row in enumerate(values[:150]):
+        patterns.step(tick * STEP_S * S, keys, scores(tick, row), [])
+    more = (SeriesKey.of("prometheus", "up", WEB), *keys)
+    (match,) = patterns.step(150 * STEP_S * S, more, scores(150, np.append(1.0, values[150])), [])
+    assert match.name == "cache_thrash"
+    only = (SeriesKey.of("prometheus", "up", WEB),)
+    assert patterns.step(151 * STEP_S * S, only, scores(151, np.ones(1)), []) == []
+
+
+def web(**figures):
+    """Series of a service, of what is given."""
+    named = {
+        "load": info("http_requests_total", WEB | {"code": "200"}, "rate", "1/s"),
+        "errors": info("http_requests_total", WEB | {"code": "500"}, "rate", "1/s"),
+        "p99": info("http_request_duration_seconds_p99", WEB, unit="s"),
+        "memory": info("process_resident_memory_bytes", WEB, unit="B"),
+        "limit": info("process_memory_limit_bytes", WEB, unit="B"),
+        "queue": info("mail_queue_length", WEB),
+        "used": info("db_pool_connections_active", WEB),
+        "most": info("db_pool_connections_max", WEB),
+        "waiting": info("db_pool_connections_waiting", WEB),
+        "busy": info("event_loop_busy_ratio", WEB, unit="ratio"),
+        "failed": info(
+            "dependency_requests_total", WEB | {"upstream": "stock", "code": "502"}, "rate", "1/s"
+        ),
+        "called": info(
+            "dependency_requests_total", WEB | {"upstream": "stock", "code": "200"}, "rate", "1/s"
+        ),
+    }
+    return [(named[name], values) for name, values in figures.items()]
+
+
+ILL = np.arange(TICKS) >= 100
+SINCE = np.maximum(np.arange(TICKS) - 100, 0)
+BATCH = np.where(np.arange(TICKS) >= 130, np.clip(1 - (np.arange(TICKS) - 130) / 8, 0, 1), 0.0)
+SHOWS = {
+    "memory_leak": web(
+        memory=steady(4e8, 0.003) + 2e6 * np.maximum(np.arange(TICKS) - 50, 0),
+        limit=np.full(TICKS, 8e8),
+        load=steady(50),
+    ),
+    "saturation_under_load": web(
+        busy=np.where(ILL, 0.97, 0.3), load=steady(50) * (1 + ILL), p99=steady(0.1) * (1 + 3 * ILL)
+    ),
+    "traffic_surge": web(load=steady(50) * (1 + ILL), p99=steady(0.1)),
+    "dependency_error_burst": web(
+        load=steady(50) * (1 - 0.4 * ILL), errors=20 * ILL + 0.0, called=steady(50), failed=20 * ILL + 0.0
+    ),
+    "connection_pool_exhaustion": web(
+        used=np.where(ILL, 10.0, 3.0),
+        most=np.full(TICKS, 10.0),
+        waiting=12.0 * ILL,
+        p99=steady(0.1) * (1 + ILL),
+    ),
+    "queue_backlog": web(queue=2 + 5.0 * SINCE),
+    "level_shift_after_deploy": web(p99=steady(0.1) * (1 + ILL), load=steady(50)),
+}
+DEPLOY = Change("c", 100 * STEP_S * S, ChangeKind.DEPLOY, "web 1.2", "ci", {"job": "web"})
+
+
+@pytest.mark.parametrize("name", SHOWS)
+def test_shows(name):
+    """Each pattern is told of a plain case of it, with its remedies, and no other is."""
+    changes = [DEPLOY] if name == "level_shift_after_deploy" else []
+    matches = list(run(SHOWS[name], changes, open_from=102))[-1]
+    assert [match.name for match in matches] == [name]
+    assert matches[0].evidence
+    assert matches[0].remedies == remedies(name, {"process"})
+
+
+UNSHOWN = {
+    "a load that rises with the memory": (
+        "memory_leak",
+        web(memory=4e8 + 1.5e6 * np.arange(TICKS), limit=np.full(TICKS, 8e8), load=50.0 + np.arange(TICKS)),
+    ),
+    "memory that levels off": (
+        "memory_leak",
+        web(memory=4e8 * (1.5 - 0.5 * np.exp(-np.arange(TICKS) / 30)), limit=np.full(TICKS, 9e8)),
+    ),
+    "a limit that is weeks away": (
+        "memory_leak", web(memory=steady(4e8, 0.0001) + 2e4 * np.arange(TICKS), limit=np.full(TICKS, 8e10)),
+    ),
+    "a busy loop that answers in time": (
+        "saturation_under_load", web(busy=np.where(ILL, 0.97, 0.3), load=steady(50), p99=steady(0.1)),
+    ),
+    "errors that no dependency explains": (
+        "dependency_error_burst", web(load=steady(50), errors=20 * ILL + 0.0, called=steady(50)),
+    ),
+    "a pool that is always in full use without anybody waiting": (
+        "connection_pool_exhaustion",
+        web(used=np.full(TICKS, 10.0), most=np.full(TICKS, 10.0), waiting=np.zeros(TICKS)),
+    ),
+    "a batch that is worked off": (
+        "queue_backlog", web(queue=2 + 300 * BATCH),
+    ),
+    "a moment of warming up after a deploy": (
+        "level_shift_after_deploy",
+        web(p99=steady(0.1) * (1 + 3 * ((SINCE > 0) & (SINCE < 3))), load=steady(50)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNSHOWN)
+def test_does_not_show(case):
+    """What looks a little like a pattern is none."""
+    name, series = UNSHOWN[case]
+    changes = [DEPLOY] if name == "level_shift_after_deploy" else []
+    told = {match.name for matches in run(series, changes, open_from=102) for match in matches}
+    assert name not in told
+
+
+def test_a_deploy_of_another_service_explains_nothing():
+    """A change whose labels speak of another job is not held against this one."""
+    other = Change("c", 100 * STEP_S * S, ChangeKind.DEPLOY, "db 9", "ci", {"job": "db"})
+    assert list(run(SHOWS["level_shift_after_deploy"], [other], open_from=102))[-1] == []
+
+
+def test_a_sick_neighbour_explains_errors():
+    """Errors of a service are put down to a neighbour on the same host that is down."""
+    down = [(info("up", {"job": "stock", "instance": "web-1:9000"}), np.where(ILL, 0.0, 1.0))]
+    failing = web(load=steady(50) * (1 - 0.4 * ILL), errors=20 * ILL + 0.0)
+    names = {(m.name, m.entity) for m in list(run(failing + down, open_from=102))[-1]}
+    assert ("dependency_error_burst", "web/web-1:8000") in names
+    assert list(run(failing, open_from=102))[-1] == []
+
+
+def course(values):
+    """A figure, every 15 s."""
+    times = np.arange(len(values), dtype=np.int64) * STEP_S * S
+    return Course(times, np.asarray(values, np.float64), float("nan"), float("nan"))
+
+
+@pytest.mark.parametrize("tooth", [0.0, 5.0, 40.0])
+def test_a_leak_is_measured_under_saw_teeth(tooth):
+    """The slope of the floor is the leak's, whatever the collector does above it."""
+    at = np.arange(120)
+    noise = np.random.default_rng(1).normal(0, 0.3, 120)
+    trend = trend_of(course(100 + 0.3 * at + tooth * (at % 7) / 7 + noise))
+    assert trend.per_s == pytest.approx(0.3 / STEP_S, rel=0.15)
+    assert trend.steady > 0.9
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full(120, np.nan),  # unknown
+        np.full(120, 100.0),  # constant
+        100 - 0.2 * np.arange(120),  # falling
+        100 + 0.3 * np.arange(50),  # too short
+    ],
+    ids=["unknown", "constant", "falling", "short"],
+)
+def test_no_leak_is_seen_where_none_can_be(values):
+    """What is unknown, constant, falling or too short has no rising trend."""
+    assert trend_of(course(values)) is None
+
+
+def test_the_quick_look_misses_no_leak():
+    """What the rule would call a steady rise passes the quick look over all series."""
+    at = np.arange(120.0)
+    leaks = np.stack([100 + pace * at + 3 * (at % 5) for pace in (0.1, 0.3, 2.0)], axis=1)
+    assert maybe_rising(leaks).all()
+    assert not maybe_rising(np.stack([np.full(120, 5.0), np.full(120, np.nan)], axis=1)).any()
+
+
+def test_a_ring_row_covers_its_time():
+    """Ticks within a row's time overwrite it; an older time, or a long gap, begins anew."""
+    ring = Ring(rows=4, step_s=15)
+    ring.refit(np.array([-1]))
+    calm = np.ones(1, np.bool_)
+    for at_s, filled in ((0, 1), (5, 1), (14, 1), (15, 2), (30, 3), (45, 4), (60, 4), (1000, 1), (900, 1)):
+        ring.put(at_s * S, np.array([float(at_s)]), calm)
+        assert ring.filled == filled
+        assert ring.recent(1).tolist() == [at_s]
+
+
+def test_what_is_usual_is_hardly_learnt_in_trouble():
+    """A shift that comes with trouble does not become usual within the window."""
+    rings = [Ring(120, 15), Ring(120, 15)]
+    for ring, calm in zip(rings, (True, False), strict=True):
+        ring.refit(np.array([-1]))
+        for tick in range(200):
+            level = 10.0 if tick < 100 else 11.5
+            ring.put(tick * STEP_S * S, np.array([level]), np.array([calm or tick < 100]))
+    assert rings[0].usual[0] > 11.0
+    assert rings[1].usual[0] < 10.3
+
+
+def test_many_sick_entities_take_turns():
+    """Where more is wrong than can be looked at in a tick, each is told in the end."""
+    series = [
+        (
+            info("http_requests_total", WEB | {"instance": f"web-{i}:80"}, "rate", "1/s"),
+            steady(50 + i) * (1 + ILL),
+        )
+        for i in range(3 * MOST_JUDGED)
+    ]
+    told = {match.entity for matches in run(series, open_from=102) for match in matches}
+    assert len(told) == 3 * MOST_JUDGED
+
+
+def test_every_pattern_has_remedies():
+    """Each rule's table of remedies has some that help anybody."""
+    assert set(REMEDIES) == set(RULES)
+    assert all(table[""] for table in REMEDIES.values())

@@ -1,0 +1,77 @@
+"""What Redis may be set to, worked out from INFO alone."""
+
+import pytest
+
+from trimtab.engine.tools import redis_knobs as rules
+from trimtab.engine.tools.room import Room
+
+GB = 2**30
+FULL = {"used_memory": GB, "used_memory_rss": GB, "maxmemory": GB}
+ROOM = Room(10 * GB, GB, "this host")
+
+SUMS = [
+    # a pure cache: what it holds and the others
+    ({}, False, 2 * GB, 3 * GB, "maxmemory 2.0 GB"),
+    # snapshots, none taken yet: all of it twice
+    ({}, True, 2 * GB, 5 * GB, "fork copy-on-write (worst case) 2.0 GB"),
+    # a fork was measured: its share of larger data
+    ({"rdb_last_cow_size": GB // 4}, True, 2 * GB, 3.5 * GB, "fork copy-on-write (25% at the last one)"),
+    # a fork that copied nothing counts for a tenth, all the same
+    ({"rdb_last_cow_size": 1}, True, 2 * GB, 3.2 * GB, "10% at the last one"),
+    # an append-only file forks without snapshots
+    ({"aof_enabled": 1}, False, 2 * GB, 5 * GB, "fork copy-on-write"),
+    # a replica forks, and has its buffer
+    ({"connected_slaves": 2}, False, 2 * GB, 5.5 * GB, "buffers of 2 replicas 512.0 MB"),
+    # fragmentation grows with the data
+    ({"used_memory_rss": 1.5 * GB}, False, 2 * GB, 4 * GB, "fragmentation 1.0 GB"),
+    # but of little data it says nothing
+    (
+        {"used_memory": 2**20, "used_memory_rss": 2**20 * 9},
+        False,
+        2 * GB,
+        3 * GB + 2**23,
+        "fragmentation 8.0 MB",
+    ),
+]
+
+
+@pytest.mark.parametrize(("info", "saves", "maxmemory", "projected", "words"), SUMS)
+def test_the_sum(info, saves, maxmemory, projected, words):
+    """Memory at its worst is the data, its waste, the fork's copy, buffers of replicas, and the others."""
+    seen = rules.outlook({**FULL, **info}, maxmemory, ROOM, saves=saves)
+    assert seen.projected == pytest.approx(projected, rel=1e-6)
+    assert words in str(seen)
+
+
+@pytest.mark.parametrize("saves", [True, False])
+@pytest.mark.parametrize("info", [{}, {"connected_slaves": 1}, {"used_memory_rss": 2 * GB}])
+def test_the_highest_value_just_fits(info, saves):
+    """The bound of maxmemory is the largest value whose sum is within the limit."""
+    info = {**FULL, **info}
+    high = rules.bounded(info, ROOM, saves=saves).high
+    assert rules.outlook(info, int(high), ROOM, saves=saves).fits
+    assert not rules.outlook(info, int(high) + 2**20, ROOM, saves=saves).fits
+
+
+def test_without_a_limit_there_is_no_bound():
+    """Where nobody knows the memory of the machine nobody may raise it without a person."""
+    knob = rules.bounded(FULL, Room(None), saves=True)
+    assert knob.high is None
+    assert knob.step == GB
+
+
+@pytest.mark.parametrize("name", rules.SPECS)
+def test_values_go_there_and_back(name):
+    """What is written of a value is read as the same; None writes the default."""
+    spec = rules.SPECS[name]
+    values = [spec.default, spec.knob.low and int(spec.knob.low), *spec.knob.choices]
+    for value in [value for value in values if value is not None]:
+        assert rules.parsed(name, rules.written(name, value)) == value
+    assert rules.parsed(name, rules.written(name, None)) == spec.default
+
+
+def test_whole_floats_are_numbers():
+    """A proposal that was worked out in floats is taken where it is whole."""
+    assert rules.checked("maxmemory", 13_107_200.0) == 13_107_200
+    with pytest.raises(rules.RefusedError, match="whole number"):
+        rules.checked("maxmemory", 13_107_200.5)
