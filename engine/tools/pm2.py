@@ -18,6 +18,7 @@ from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools_service import Pm2Tool
 from trimtab.engine.tools.pm2_list import Application, applications, connect
 from trimtab.engine.tools.programs import TimedOutError, run_program
+from trimtab.engine.tools.room import room_of
 from trimtab.engine.types import (
     Applied,
     Knob,
@@ -164,9 +165,23 @@ class Pm2:
     def _permanent(knob: str, after: Value) -> str:
         return f"pm2 save; and in ecosystem.config.cjs: {knob}: {0 if after is None else after}"
 
-    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
-        """Nothing is known of the memory that a value takes."""
-        return None
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
+        """Instances as large as their limit, else as the largest is. Raises NotFoundError, ToolError."""
+        if knob not in {"instances", "max_memory_restart"} or isinstance(after, bool | str | None):
+            return None
+        app = await self._application(target)
+        limit = max((i.limit_bytes or 0 for i in app.instances), default=0)
+        each = after if knob == "max_memory_restart" else limit or app.largest_bytes
+        count = after if knob == "instances" else len(app.instances)
+        running = next((i for i in app.instances if i.online and i.started_ms is not None), None)
+        if each == 0 or running is None:
+            return None
+        used = round(sum(i.memory_bytes or 0.0 for i in app.instances))
+        room = await asyncio.to_thread(
+            room_of, running.pid, (running.started_ms or 0) / 1000, used, self._settings.memory_limit
+        )
+        named = f"{count:g} instances of {app.name}"
+        return MemoryOutlook(room.limit, ((named, float(count * each)), ("others", float(room.others))))
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """`reload` and `restart`. Raises NotFoundError, ToolError."""

@@ -2,11 +2,13 @@
 
 import errno
 import json
+import os
 import socket
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import ValidationError
 
@@ -156,6 +158,26 @@ def test_figures_of_what_runs():
     }  # fmt: skip
     (fresh,) = applications(json.dumps([row(memory=0, cpu=0)]), "pm2").values()
     assert not {"pm2_memory_bytes", "pm2_cpu_ratio"} & set(fresh.figures(0))
+
+
+@pytest.mark.parametrize(
+    ("knob", "after", "env", "each"),
+    [
+        ("instances", 3, {}, 3 * 70e6),  # as large as the largest is now
+        ("instances", 3, {"max_memory_restart": 10**8}, 3e8),  # as large as each may become
+        ("max_memory_restart", 2 * 10**8, {}, 4e8),
+    ],
+)
+async def test_what_memory_would_come_to(home, knob, after, env, each):
+    """The memory of all instances and of others is told with the limit of this machine."""
+    me = {"pid": os.getpid(), "pm_uptime": round(psutil.Process().create_time() * 1000)}
+    made = tool(home, prints(json.dumps([row(**me, **env), row(pid=11, memory=70e6, **env)])))
+    seen = await made.outlook("web", knob, after)
+    assert seen.parts[0] == (f"{after if knob == 'instances' else 2} instances of web", each)
+    assert 0 < seen.limit_bytes <= psutil.virtual_memory().total
+    assert seen.projected_bytes > each
+    assert await made.outlook("web", knob, None) is None
+    assert await made.outlook("web", "watch", 1) is None
 
 
 async def test_limits_that_differ(home):
