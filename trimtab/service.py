@@ -91,7 +91,7 @@ class Knob:
         number = self.type in {"int", "float"}
         if not isinstance(value, _KINDS[self.type]) or (number and isinstance(value, bool)):
             raise HTTPException(422, f"{self.name} is of type {self.type}, not {value!r:.80}")
-        if number and not self.low <= value <= self.high:  # type: ignore[operator]  # numbers have bounds
+        if number and not self.low <= value <= self.high:
             raise HTTPException(422, f"{self.name} wants {self.low} to {self.high}, not {value!r:.80}")
         if self.type == "choice" and value not in self.choices:
             raise HTTPException(422, f"{self.name} wants one of {self.choices}, not {value!r:.80}")

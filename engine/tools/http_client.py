@@ -81,7 +81,8 @@ class HttpClient:
         except TimeoutError:
             why = f"gave no whole answer within {limit_s:g} s; is it overloaded?"
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, SettingsError) as error:
-            why = f"gave no whole answer: {str(error) or type(error).__name__}"
+            told = str(error) or type(error).__name__
+            why = f"gave no whole answer: {told}" if sent else f"could not be asked: {told}"
         raise self.error(method, path, clean_text(why), uncertain=sent and changes)
 
     async def _exchange(

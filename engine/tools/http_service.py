@@ -27,8 +27,8 @@ from trimtab.engine.types import (
     Value,
 )
 
-CHANGE_S = 25.0
-"""In total for a change or an action; a read has `timeout` of the settings."""
+CHANGE_S, RUN_S = 10.0, 25.0
+"""For setting a knob, between two looks at it, and for an action; a look has `timeout` of the settings."""
 _JSON = {"Content-Type": "application/json"}
 _LONGEST_RESULT = 300
 Form = TypeVar("Form", bound=BaseModel)
@@ -62,7 +62,7 @@ class HttpService:
         reply = await self._ask("GET", "metrics")
         try:
             return figures(reply.body, reply.headers.get("content-type", ""))
-        except (ValueError, LookupError) as error:  # prometheus_client raises either where it cannot read
+        except (ValueError, LookupError, OverflowError) as error:  # prometheus_client raises the first two
             raise self._client.error("GET", "metrics", f"gives no figures: {error}") from error
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
@@ -129,7 +129,7 @@ class HttpService:
         self._permit(target)
         path = f"actions/{quote(action, safe='')}"
         reply = await self._client.ask(
-            "POST", path, limit_s=CHANGE_S, changes=True, headers={"Idempotency-Key": key}
+            "POST", path, limit_s=RUN_S, changes=True, headers={"Idempotency-Key": key}
         )
         if reply.status == 404:
             raise NotFoundError(f"{self.name} has no action {action!r}")

@@ -133,7 +133,7 @@ def _json_figures(data: Any) -> dict[str, float]:  # noqa: ANN401 - JSON
 
 def _prometheus_figures(text: str) -> dict[str, float]:
     return {
-        labelled(sample.name, sample.labels): sample.value
+        labelled(sample.name, sample.labels): float(sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
         if not sample.name.endswith(("_bucket", "_created"))

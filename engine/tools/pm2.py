@@ -18,6 +18,7 @@ from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools_service import Pm2Tool
 from trimtab.engine.tools.pm2_list import Application, applications, connect
 from trimtab.engine.tools.programs import TimedOutError, run_program
+from trimtab.engine.tools.room import room_of
 from trimtab.engine.types import (
     Applied,
     Knob,
@@ -32,8 +33,8 @@ from trimtab.engine.types import (
     Value,
 )
 
-CHANGE_S = 20.0
-"""For one command that changes something; looks before and after come on top."""
+ACT_S = 28.0
+"""For a change or an action in total, with the looks before and after it."""
 LEAST_LIMIT_BYTES = 32 * 2**20
 ROOM = 1.2
 """A memory limit leaves so much room over what the largest instance uses, or PM2 restarts it at once."""
@@ -126,13 +127,14 @@ class Pm2:
         Raises ConflictError, RefusedError, ToolError, ToolUncertainError.
         """
         self._permit(target)
+        begun_s = time.monotonic()
         async with self._one_at_a_time:
             app = await self._application(target)
             value, _ = self._value(app, knob)
             if value != before or isinstance(before, bool):
                 raise ConflictError(f"{knob} of {target} is {value} now, not {before!r}; nothing was changed")
             self._refuse(app, knob, after)
-            await self._tell(self._words(target, knob, after))
+            await self._tell(self._words(target, knob, after), self._left_s(begun_s))
             seen, _ = self._value(await self._after(target), knob)
         if seen != after:
             raise ToolUncertainError(f"{knob} of {target} was set to {after} and reads {seen}")
@@ -163,9 +165,23 @@ class Pm2:
     def _permanent(knob: str, after: Value) -> str:
         return f"pm2 save; and in ecosystem.config.cjs: {knob}: {0 if after is None else after}"
 
-    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
-        """Nothing is known of the memory that a value takes."""
-        return None
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
+        """Instances as large as their limit, else as the largest is. Raises NotFoundError, ToolError."""
+        if knob not in {"instances", "max_memory_restart"} or isinstance(after, bool | str | None):
+            return None
+        app = await self._application(target)
+        limit = max((i.limit_bytes or 0 for i in app.instances), default=0)
+        each = after if knob == "max_memory_restart" else limit or app.largest_bytes
+        count = after if knob == "instances" else len(app.instances)
+        running = next((i for i in app.instances if i.online and i.started_ms is not None), None)
+        if each == 0 or running is None:
+            return None
+        used = round(sum(i.memory_bytes or 0.0 for i in app.instances))
+        room = await asyncio.to_thread(
+            room_of, running.pid, (running.started_ms or 0) / 1000, used, self._settings.memory_limit
+        )
+        named = f"{count:g} instances of {app.name}"
+        return MemoryOutlook(room.limit, ((named, float(count * each)), ("others", float(room.others))))
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """`reload` and `restart`. Raises NotFoundError, ToolError."""
@@ -182,9 +198,10 @@ class Pm2:
         self._permit(target)
         if action not in {"reload", "restart"}:
             raise NotFoundError(f"{target} has no action {action!r}; it has reload, restart")
+        begun_s = time.monotonic()
         async with self._one_at_a_time:
             before = await self._application(target)
-            await self._tell([action, target])
+            await self._tell([action, target], self._left_s(begun_s))
             after = await self._after(target)
         old = before.pids & after.pids
         if after.online < len(before.instances) or old:
@@ -237,10 +254,16 @@ class Pm2:
             raise ToolError(f"{self.name}: pm2 jlist ended with {ran.code}")
         return applications(ran.out, self.name)
 
-    async def _tell(self, words: Sequence[str]) -> None:
+    def _left_s(self, begun_s: float) -> float:
+        """For the command, so that there is time to look afterwards."""
+        return ACT_S - (time.monotonic() - begun_s) - self._settings.timeout
+
+    async def _tell(self, words: Sequence[str], limit_s: float) -> None:
         what = f"{self.name}: pm2 {' '.join(words)}"
+        if limit_s <= 0:
+            raise ToolError(f"{what}: others took all the time, nothing was done")
         try:
-            ran = await run_program([*self._settings.command, *words], CHANGE_S, self._environ)
+            ran = await run_program([*self._settings.command, *words], limit_s, self._environ)
         except TimedOutError as error:
             raise ToolUncertainError(f"{what}: {error}") from error
         if ran.code != 0 and _NOTHING_DONE in ran.out + ran.err:

@@ -103,7 +103,7 @@ class Application:
 def applications(printed: str, name: str) -> dict[str, Application]:
     r"""Applications by name. PM2 prints warnings before its list, which is the last line. Raises ToolError.
 
-    >>> applications("[PM2][WARN] old\\n[]", "pm2")
+    >>> applications("[PM2][WARN] old\n[]", "pm2")
     {}
     """
     lines = [line for line in printed.splitlines() if line.startswith("[") and line.endswith("]")]

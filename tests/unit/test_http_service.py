@@ -303,7 +303,7 @@ ACTIONS = [
 @pytest.mark.parametrize(("answer", "drip_s", "error", "told"), ACTIONS)
 async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """An action whose answer got lost is uncertain, and is not sent again."""
-    monkeypatch.setattr(http_service, "CHANGE_S", 0.2)
+    monkeypatch.setattr(http_service, "RUN_S", 0.2)
     async with raw(answer, drip_s) as server:
         made = tool(server.url)
         with pytest.raises(error, match=told) as caught:
@@ -342,6 +342,7 @@ async def test_metadata_addresses_are_refused(monkeypatch, address):
         (b"[1]", "application/json", "no JSON object"),
         (b"\xff\xfe", "text/plain", "gives no figures"),
         (b"a b c d e", "text/plain", "gives no figures"),
+        (b"m 1" + b"0" * 400, "text/plain", "gives no figures"),
         (b"".join(b"m_%d 1\n" % n for n in range(5_001)), "text/plain", "more than 5000"),
     ],
 )

@@ -2,11 +2,13 @@
 
 import errno
 import json
+import os
 import socket
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import ValidationError
 
@@ -121,11 +123,19 @@ if sys.argv[1] == "jlist":
 )
 async def test_a_reload_that_goes_wrong(home, monkeypatch, told, error, words):
     """A reload is only done where new processes are online; a lock that PM2 holds is known to do nothing."""
-    monkeypatch.setattr(pm2, "CHANGE_S", 0.5)
+    monkeypatch.setattr(Pm2, "_left_s", lambda *_: 0.5)
     made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told=told), timeout=9.0)
     with pytest.raises(ToolError, match=words) as caught:
         await made.run("web", "reload", "k")
     assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
+
+
+async def test_without_time_nothing_is_begun(home, monkeypatch):
+    """A command that could not end in time is not started."""
+    monkeypatch.setattr(pm2, "ACT_S", 1.0)
+    made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told="assert False"), timeout=9.0)
+    with pytest.raises(ToolError, match="nothing was done"):
+        await made.run("web", "reload", "k")
 
 
 async def test_a_change_that_does_not_stay(home):
@@ -148,6 +158,26 @@ def test_figures_of_what_runs():
     }  # fmt: skip
     (fresh,) = applications(json.dumps([row(memory=0, cpu=0)]), "pm2").values()
     assert not {"pm2_memory_bytes", "pm2_cpu_ratio"} & set(fresh.figures(0))
+
+
+@pytest.mark.parametrize(
+    ("knob", "after", "env", "each"),
+    [
+        ("instances", 3, {}, 3 * 70e6),  # as large as the largest is now
+        ("instances", 3, {"max_memory_restart": 10**8}, 3e8),  # as large as each may become
+        ("max_memory_restart", 2 * 10**8, {}, 4e8),
+    ],
+)
+async def test_what_memory_would_come_to(home, knob, after, env, each):
+    """The memory of all instances and of others is told with the limit of this machine."""
+    me = {"pid": os.getpid(), "pm_uptime": round(psutil.Process().create_time() * 1000)}
+    made = tool(home, prints(json.dumps([row(**me, **env), row(pid=11, memory=70e6, **env)])))
+    seen = await made.outlook("web", knob, after)
+    assert seen.parts[0] == (f"{after if knob == 'instances' else 2} instances of web", each)
+    assert 0 < seen.limit_bytes <= psutil.virtual_memory().total
+    assert seen.projected_bytes > each
+    assert await made.outlook("web", knob, None) is None
+    assert await made.outlook("web", "watch", 1) is None
 
 
 async def test_limits_that_differ(home):
