@@ -126,7 +126,7 @@ async def _work(room: Room, tool: OutsideTool, name: str, number: int, told: Con
     told.send(("done", done.id, str(done.state)))
     made = recommendation_of(
         ulid(number), tool="outside", target="outside", subject="size", before=tool.value(),
-        after=number + 500, mode=Mode.AUTO, created=room.clock.now(), expires=room.clock.now() + 10**12,
+        after=number + 500, mode=Mode.AUTO, created=room.clock.now(), expires=room.clock.now() + 10**16,
     )  # fmt: skip
     room.ledger.save_recommendation(made, "recommended", "trimtab")
     told.send(("recommended", made.id, ""))
