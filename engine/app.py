@@ -22,6 +22,7 @@ from trimtab.engine.live import Live
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.running import acting, building
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
+from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
 from trimtab.engine.running.memory import give_back
 from trimtab.engine.running.pruning import Pruner
@@ -113,8 +114,9 @@ class Engine:
             store = stack.enter_context(contextlib.closing(self._store()))
             self.live.remembered = store.series
             metrics = Metrics(_version())
-            supervisor = await self._supervisor(stack, store, metrics)
-            acts = await acting.build(self.settings, supervisor.around, store.fenced)
+            judging = acting.judge(self.settings, store)
+            supervisor = await self._supervisor(stack, store, judging, metrics)
+            acts = await acting.build(self.settings, supervisor.around, judging, store.fenced)
             stack.push_async_callback(acts.close)
             if self.settings.tools:
                 supervisor.always.append(ToolsSource(acts.rack, self.clock))
@@ -151,7 +153,9 @@ class Engine:
 
         return open_store(self.settings.settings.data_dir, self.clock.now)
 
-    async def _supervisor(self, stack: AsyncExitStack, store: "EventStore", metrics: Metrics) -> Supervisor:
+    async def _supervisor(
+        self, stack: AsyncExitStack, store: "EventStore", judging: Judging, metrics: Metrics
+    ) -> Supervisor:
         """Everything that the loops work with; it ends in the opposite order."""
         from trimtab.engine.store.snapshots import FolderSnapshots
 
@@ -162,7 +166,7 @@ class Engine:
         work = stack.enter_context(ThreadPoolExecutor(1, "trimtab-work"))
         around = Surroundings(
             self.clock, store, score_log, snapshots, self.live, metrics, work, self.settings.settings,
-            judging=acting.judging(self.settings, store),
+            judging=judging,
         )  # fmt: skip
         supervisor = Supervisor(around, self.clock, metrics)
         stack.push_async_callback(supervisor.stop)

@@ -60,6 +60,7 @@ class Acting:
     """What acts, and what people ask of it. `run` until it is cancelled, then `close`."""
 
     around: Surroundings
+    judging: Judging
     rack: Rack
     conductor: Conductor
     advising: Advising
@@ -80,13 +81,13 @@ class Acting:
                 await self._safely(self._look())
             if now >= remember_at:
                 remember_at = now + int(REMEMBER_S * 1e9)
-                await self._safely(self.around.off_loop(self.around.judging.remember))
+                await self._safely(self.around.off_loop(self.judging.remember))
             await clock.sleep_until(now + int(STEP_S * 1e9))
 
     async def close(self) -> None:
         """Let go of what is under way and of the tools; what was learnt is on disk afterwards."""
         await self.conductor.close()
-        await self._safely(self.around.off_loop(self.around.judging.remember))
+        await self._safely(self.around.off_loop(self.judging.remember))
         await self.rack.close()
 
     async def _look(self) -> None:
@@ -100,14 +101,14 @@ class Acting:
             log.warning("the store does not take it, trying again", error=str(error))
 
 
-async def build(settings: Settings, around: Surroundings, fenced: Fenced) -> Acting:
+async def build(settings: Settings, around: Surroundings, judging: Judging, fenced: Fenced) -> Acting:
     """Put it together; connects to no tool. Raises StoreError."""
     clock, live = around.clock, around.live
     data_dir, limits = settings.settings.data_dir, settings.guardrails
     memory = StoredMemory(fenced)
     rack = await Rack(settings.tools, memory, clock).open()
     ledger = SqlLedger(fenced, data_dir / ANCHOR)
-    incidents = HeardIncidents(fenced, around.judging.heard.append)
+    incidents = HeardIncidents(fenced, judging.heard.append)
     guard = GuardMemory(limits)
     seeing = Seeing(rack, live, around.score_log, incidents, clock, limits)
     asking = Asking(guard, ledger, clock, time.monotonic_ns, seeing)
@@ -131,13 +132,13 @@ async def build(settings: Settings, around: Surroundings, fenced: Fenced) -> Act
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
     desk = ToldDesk(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
-        incidents, IncidentsDesk(around, around.judging), ledger, desk, rack,
+        incidents, IncidentsDesk(around, judging), ledger, desk, rack,
         verify_audit=lambda: _audit_words(ledger),
     )  # fmt: skip
-    return Acting(around, rack, conductor, advising, ports, _look_scale(settings))
+    return Acting(around, judging, rack, conductor, advising, ports, _look_scale(settings))
 
 
-def judging(settings: Settings, store: EventStore) -> Judging:
+def judge(settings: Settings, store: EventStore) -> Judging:
     """Incidents and who is told of them, as they were when the engine stopped. Raises StoreError."""
     made = Judging(
         store, SqlIncidents(store.fenced), StoredMemory(store.fenced),

@@ -58,9 +58,9 @@ class _OwnTls(HTTPAdapter):
         self._tls: dict[str, Any] = {"ssl_context": context, "server_hostname": name}
         super().__init__()
 
-    def init_poolmanager(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as urllib3 takes them
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **more: Any) -> None:  # noqa: ANN401 - as urllib3 takes them
         """Every connection by our context."""
-        super().init_poolmanager(*args, **more, **self._tls)
+        super().init_poolmanager(connections, maxsize, block, **more, **self._tls)
 
     def build_connection_pool_key_attributes(self, request: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401 - requests' own
         """Where to, and nothing of TLS: the context has it."""
