@@ -1,5 +1,6 @@
 """Runs a simulated fleet through incidents and notices, and says what came of it."""
 
+import gc
 import time
 from dataclasses import dataclass, field
 
@@ -59,6 +60,8 @@ def run(fleet: Fleet, ticks: int) -> Report:
     last: dict[str, Incident] = {}
     notices: list[Notice] = []
     spent = np.zeros(ticks)
+    gc.collect()
+    gc.freeze()  # what the simulation holds is none of the engine's
     for tick in range(ticks):
         now = BEGIN + tick * TICK_S * NS
         begin = time.thread_time()
@@ -66,6 +69,7 @@ def run(fleet: Fleet, ticks: int) -> Report:
         notices += notifying.step(now, told)
         spent[tick] = time.thread_time() - begin
         last.update((incident.id, incident) for incident in told)
+    gc.unfreeze()
     spent *= 1e3
     report = _judge(fleet, last, [n for n in notices if n.kind is NoticeKind.FIRING])
     report.anomalies = sum(anomaly.end is None for told in fleet.told.values() for anomaly in told)

@@ -38,7 +38,7 @@ def test_outages_of_a_small_fleet_are_told_once_and_soon(harvested):
     _outages(fleet, 6, ticks=TICKS // 7)
     report = run(fleet, TICKS // 7)
     _check(report)
-    assert report.tick_ms[1] < 50.0, report
+    assert report.tick_ms[2] < 50.0, report
 
 
 def test_a_small_healthy_fleet_leaves_people_alone(harvested):
@@ -66,4 +66,4 @@ def test_a_week_of_20_000_series(seed):
     _outages(fleet, 10)
     report = run(fleet, TICKS + 400)
     _check(report)
-    assert max(calm.tick_ms[1], report.tick_ms[1]) < 50.0
+    assert max(calm.tick_ms[2], report.tick_ms[2]) < 50.0
