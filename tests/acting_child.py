@@ -42,7 +42,7 @@ class OutsideTool(FakeTool):
     """
 
     def __init__(self, path: Path, boundary: Callable[[str], None]) -> None:
-        super().__init__("outside", ("outside", "cache"), knobs=(replace(SIZE, warm_up_s=0.0),))
+        super().__init__("outside", ("outside", "hand", "cache"), knobs=(replace(SIZE, warm_up_s=0.0),))
         self.path = path
         self.boundary = boundary
 
@@ -116,9 +116,7 @@ async def _live(folder: Path, life: int, kill_at: tuple[str, int] | None, told: 
 
 async def _work(room: Room, tool: OutsideTool, name: str, number: int, told: Connection) -> None:
     """A change by hand, taken back; one by itself; a one-click action. Each that returned is told."""
-    change = await room.desk.set_knob(
-        "outside", "outside", "size", tool.value(), number, "ann", f"set-{name}"
-    )
+    change = await room.desk.set_knob("outside", "hand", "size", tool.value(), number, "ann", f"set-{name}")
     told.send(("done", change.id, str(change.state)))
     undo = await room.desk.roll_back(change.id, "bob", f"undo-{name}")
     told.send(("done", undo.id, str(undo.state)))
