@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from trimtab.engine.commands import acting
 from trimtab.engine.commands.errors import run_guarded
+from trimtab.engine.commands.grant import grant
 from trimtab.engine.commands.help import examples, new_app
 from trimtab.engine.commands.keys import key_app
 from trimtab.engine.commands.listing import Form, listing
@@ -21,7 +23,7 @@ from trimtab.engine.commands.options import (
     overrides_of,
 )
 
-WATCH, RECORDINGS, CARE = "Watch", "Recordings", "Look after it"
+WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Look after it"
 
 app = new_app(
     "Watches live metric series and says which behave unlike themselves, and why.",
@@ -149,6 +151,16 @@ def doctor(
     checks = examine(config_file(config), os.environ, overrides_of(data, prometheus, host, port))
     print(listing([check.row() for check in checks], COLUMNS, form))
     raise typer.Exit(exit_code(checks))
+
+
+for command, epilog in (
+    (acting.pause, examples(("trimtab pause --reason 'release tonight'", "the kill switch, by hand"))),
+    (acting.resume, examples(("trimtab resume", "acting is allowed again"))),
+    (acting.actions, examples(("trimtab actions -f json", "what was done, for a program"))),
+    (grant, examples(("trimtab grant redis", "the least privileged account, as text to run"))),
+):
+    app.command(rich_help_panel=ACT, epilog=epilog)(command)
+app.add_typer(acting.audit_app, name="audit", rich_help_panel=ACT)
 
 
 def main() -> None:

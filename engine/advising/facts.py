@@ -64,6 +64,7 @@ def stepped(value: float, wanted: float, knob: Knob) -> float | None:
         return None
     step = knob.step if knob.step is not None else 0.25 * abs(value)
     reached = min(max(wanted, value - step, knob.low), value + step, knob.high)
-    if knob.type == "int":
-        reached = math.floor(reached) if wanted > value else math.ceil(reached)
+    grain = knob.grain or (1.0 if knob.type == "int" else 0.0)
+    if grain:
+        reached = (math.floor if wanted > value else math.ceil)(reached / grain) * grain
     return None if reached == value else float(reached)

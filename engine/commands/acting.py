@@ -1,9 +1,6 @@
 """`trimtab pause`, `resume`, `actions` and `audit`: beside the engine, whether it runs or not."""
 
 import getpass
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +8,10 @@ import typer
 
 from trimtab.engine.commands.help import examples, new_app
 from trimtab.engine.commands.listing import Form, listing
-from trimtab.engine.commands.options import ConfigFile, DataDir, Format, config_file, overrides_of
+from trimtab.engine.commands.opened import opened
+from trimtab.engine.commands.options import ConfigFile, DataDir, Format
 
 if TYPE_CHECKING:
-    from trimtab.engine.store.ledger import SqlLedger
     from trimtab.engine.types import Action
 
 audit_app = new_app(
@@ -47,7 +44,8 @@ def actions(
     config: ConfigFile = None, data: DataDir = None, limit: Limit = 20, form: Format = Form.TABLE
 ) -> None:
     """Show what was changed, newest first, and what came of it."""
-    with _ledger(config, data) as ledger:
+    with opened(config, data) as here:
+        ledger = here.ledger
         rows = [_row(action) for action in ledger.actions(limit=limit)]
         switch = ledger.pause()
     typer.echo(listing(rows, ACTION_COLUMNS, form))
@@ -62,7 +60,8 @@ def verify_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     """Look for rows that were removed, edited, moved or put in."""
     from trimtab.engine.acting.audit import verify
 
-    with _ledger(config, data) as ledger:
+    with opened(config, data) as here:
+        ledger = here.ledger
         found = verify(ledger)
         head = ledger.heads().store
     for finding in found:
@@ -80,32 +79,17 @@ def export_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     """Print every row as a line of JSON, oldest first."""
     from trimtab.engine.acting.audit import export
 
-    with _ledger(config, data) as ledger:
+    with opened(config, data) as here:
+        ledger = here.ledger
         for line in export(ledger):
             typer.echo(line, nl=False)
-
-
-@contextmanager
-def _ledger(config: Path | None, data: Path | None) -> Iterator["SqlLedger"]:
-    from trimtab.engine.clock import SystemClock
-    from trimtab.engine.settings.file import load_settings
-    from trimtab.engine.store import join_store
-    from trimtab.engine.store.anchor import ANCHOR
-    from trimtab.engine.store.ledger import SqlLedger
-
-    settings = load_settings(config_file(config), os.environ, overrides_of(data))
-    folder = settings.settings.data_dir.expanduser()
-    store = join_store(folder, SystemClock().now)
-    try:
-        yield SqlLedger(store.fenced, folder / ANCHOR)
-    finally:
-        store.close()
 
 
 def _switch(on: bool, reason: str, config: Path | None, data: Path | None) -> None:
     from trimtab.engine.types import Pause
 
-    with _ledger(config, data) as ledger:
+    with opened(config, data) as here:
+        ledger = here.ledger
         ledger.set_pause(Pause(on=on, by=getpass.getuser(), since=ledger.fenced.now(), reason=reason))
 
 

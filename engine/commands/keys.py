@@ -1,29 +1,21 @@
 """`trimtab key`: keys for the API, while the engine runs or not."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trimtab.engine.commands.help import examples, new_app
 from trimtab.engine.commands.listing import Form, listing
+from trimtab.engine.commands.opened import opened
 from trimtab.engine.commands.options import (
     ConfigFile,
     DataDir,
     Format,
     Host,
     Port,
-    config_file,
-    overrides_of,
 )
 
 if TYPE_CHECKING:
-    from trimtab.engine.clock import SystemClock
-    from trimtab.engine.settings import Settings
-    from trimtab.engine.store.events import EventStore
     from trimtab.engine.types import ApiKey
 
 key_app = new_app(
@@ -59,8 +51,8 @@ def create(
     from trimtab.pipelines.durations import duration_s
 
     lifetime_s = None if expires == _NEVER else duration_s(expires, "--expires")
-    with _store(config, data) as (store, clock, _):
-        key, secret = keys.create(store, clock, name, scope or ["read"], lifetime_s)
+    with opened(config, data) as here:
+        key, secret = keys.create(here.store, here.clock, name, scope or ["read"], lifetime_s)
     typer.echo(f"{key.name}: {', '.join(key.scopes)}; keep the key, it is not shown again:", err=True)
     typer.echo(secret)
 
@@ -76,8 +68,8 @@ def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = Fo
     """Show the keys, newest first, without their secrets."""
     from trimtab.engine.api import keys
 
-    with _store(config, data) as (store, clock, _):
-        rows = [_row(key, clock.now()) for key in keys.listed(store)]
+    with opened(config, data) as here:
+        rows = [_row(key, here.clock.now()) for key in keys.listed(here.store)]
     typer.echo(listing(rows, _COLUMNS, form))
 
 
@@ -90,8 +82,8 @@ def revoke(
     """Take a key back; the sessions that it opened end."""
     from trimtab.engine.api import keys
 
-    with _store(config, data) as (store, clock, _):
-        key = keys.revoke(store, clock, which)
+    with opened(config, data) as here:
+        key = keys.revoke(here.store, here.clock, which)
     typer.echo(f"{key.name} ({key.prefix}...) is revoked", err=True)
 
 
@@ -103,25 +95,9 @@ def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, po
     from trimtab.engine.api import keys
     from trimtab.engine.api.binding import base_url
 
-    with _store(config, data, host, port) as (store, clock, settings):
-        typer.echo(keys.login_url(store, clock, base_url(settings.api, settings.api.port)))
-
-
-@contextmanager
-def _store(
-    config: Path | None, data: Path | None, host: str | None = None, port: int | None = None
-) -> Iterator[tuple["EventStore", "SystemClock", "Settings"]]:
-    from trimtab.engine.clock import SystemClock
-    from trimtab.engine.settings.file import load_settings
-    from trimtab.engine.store import join_store
-
-    settings = load_settings(config_file(config), os.environ, overrides_of(data, host=host, port=port))
-    clock = SystemClock()
-    store = join_store(settings.settings.data_dir, clock.now)
-    try:
-        yield store, clock, settings
-    finally:
-        store.close()
+    with opened(config, data, host, port) as here:
+        api = here.settings.api
+        typer.echo(keys.login_url(here.store, here.clock, base_url(api, api.port)))
 
 
 def _row(key: "ApiKey", now: int) -> dict[str, object]:

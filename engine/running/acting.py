@@ -26,6 +26,7 @@ from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.settings import Settings
+from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.events import EventStore
 from trimtab.engine.store.fenced import Fenced
 from trimtab.engine.store.incident_store import SqlIncidents
@@ -38,8 +39,8 @@ log = structlog.get_logger(__name__)
 
 STEP_S, LOOK_S, REMEMBER_S = 1.0, 15.0, 300.0
 """Between steps of the actions, between looks for advice, between states of what was learnt."""
-ANCHOR = "audit.head"
-"""File of the data folder that remembers where the audit ends."""
+WINDOW_S = 1800.0
+"""How far back patterns look."""
 
 
 class HeardIncidents(SqlIncidents):
@@ -135,14 +136,14 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,
         verify_audit=lambda: _audit_words(ledger),
     )  # fmt: skip
-    return Acting(around, judging, rack, conductor, advising, ports, _look_scale(settings))
+    return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
 
 
 def judge(settings: Settings, store: EventStore) -> Judging:
     """Incidents and who is told of them, as they were when the engine stopped. Raises StoreError."""
     made = Judging(
         store, SqlIncidents(store.fenced), StoredMemory(store.fenced),
-        settings.settings.false_alarms_per_week,
+        settings.settings.false_alarms_per_week, window_s=WINDOW_S * _scale(settings),
     )  # fmt: skip
     made.resume()
     return made
@@ -153,8 +154,8 @@ def _audit_words(ledger: SqlLedger) -> str | None:
     return "; ".join(str(one) for one in found[:5]) or None
 
 
-def _look_scale(settings: Settings) -> float:
-    """Trials look more often, as their guardrails are quicker."""
+def _scale(settings: Settings) -> float:
+    """Trials look more often and less far back, as their guardrails are quicker."""
     trials = any(tool.trial for tool in settings.tools.values())
     return max(settings.guardrails.time_scale, 0.1) if trials else 1.0
 

@@ -26,7 +26,8 @@ STATE = "sensing/incidents"
 class Judging:
     """Incidents, patterns and notices of an installation. All of it runs in the one work thread.
 
-    store : of anomalies;  kept : of incidents and changes;  memory : of what was learnt
+    store    : of anomalies;  kept : of incidents and changes;  memory : of what was learnt
+    window_s : how far back patterns look; a source of long intervals needs 120 of them
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Judging:
         memory: Memory,
         false_alarms_per_week: float = 1.0,
         notifications_per_week: float = 5.0,
+        window_s: float = 1800.0,
     ) -> None:
         self.store = store
         self.kept = kept
@@ -45,6 +47,7 @@ class Judging:
         self.notifying = Notifying(notifications_per_week)
         self.heard: deque[Change] = deque()
         """Changes that people or programs told of, and that no tick has taken in yet."""
+        self.window_s = window_s
         self.problem: str | None = None
         self._patterns: dict[str, Patterns] = {}
         self._keys: dict[str, tuple[SeriesKey, ...]] = {}
@@ -126,7 +129,9 @@ class Judging:
     ) -> Patterns:
         known = self._patterns.get(source)
         if known is None or known.info != info:
-            known = self._patterns[source] = Patterns(interval_s, info)
+            known = self._patterns[source] = Patterns(
+                interval_s, info, max(self.window_s, 120.0 * interval_s)
+            )
             self.incidents.interval_s = min(interval_s, self.incidents.interval_s)
         return known
 

@@ -213,6 +213,7 @@ def test_an_export_only_tool_is_never_acted_on():
         (1, 2, Knob("n", KnobType.INT, low=1, high=9), None),  # a quarter of 1 is no whole step
         (1, 2, Knob("n", KnobType.INT, low=1, high=9, step=1), 2),
         (0.1, 1, Knob("n", KnobType.FLOAT, low=0, high=1, step=0.5), 0.6),
+        (100, 400, Knob("n", KnobType.INT, low=1, high=1000, grain=8), 120),  # a multiple of its grain
         (5, 9, Knob("n", KnobType.INT), None),  # without bounds nothing is changed without a person
     ],
 )

@@ -1,0 +1,51 @@
+"""The store of the settings' data folder, for commands that work beside an engine that may run."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab.engine.commands.options import config_file, overrides_of
+
+if TYPE_CHECKING:
+    from trimtab.engine.clock import SystemClock
+    from trimtab.engine.settings import Settings
+    from trimtab.engine.store.events import EventStore
+    from trimtab.engine.store.ledger import SqlLedger
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a command works with."""
+
+    store: "EventStore"
+    clock: "SystemClock"
+    settings: "Settings"
+
+    @property
+    def ledger(self) -> "SqlLedger":
+        """Recommendations, actions, their audit, the pause."""
+        from trimtab.engine.store.anchor import ANCHOR
+        from trimtab.engine.store.ledger import SqlLedger
+
+        return SqlLedger(self.store.fenced, self.settings.settings.data_dir.expanduser() / ANCHOR)
+
+
+@contextmanager
+def opened(
+    config: Path | None, data: Path | None, host: str | None = None, port: int | None = None
+) -> Iterator[Opened]:
+    """Open the store, and close it again. Raises SettingsError, StoreError."""
+    from trimtab.engine.clock import SystemClock
+    from trimtab.engine.settings.file import load_settings
+    from trimtab.engine.store import join_store
+
+    settings = load_settings(config_file(config), os.environ, overrides_of(data, host=host, port=port))
+    clock = SystemClock()
+    store = join_store(settings.settings.data_dir, clock.now)
+    try:
+        yield Opened(store, clock, settings)
+    finally:
+        store.close()
