@@ -22,6 +22,7 @@ from trimtab.engine.commands.options import (
     config_file,
     overrides_of,
 )
+from trimtab.engine.commands.recommend import recommend
 
 WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Look after it"
 
@@ -157,6 +158,7 @@ for command, epilog in (
     (acting.pause, examples(("trimtab pause --reason 'release tonight'", "the kill switch, by hand"))),
     (acting.resume, examples(("trimtab resume", "acting is allowed again"))),
     (acting.actions, examples(("trimtab actions -f json", "what was done, for a program"))),
+    (recommend, examples(("trimtab recommend --redis redis://localhost:6379", "what would help it?"))),
     (grant, examples(("trimtab grant redis", "the least privileged account, as text to run"))),
 ):
     app.command(rich_help_panel=ACT, epilog=epilog)(command)

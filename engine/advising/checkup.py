@@ -123,6 +123,64 @@ def _redis_refusing(looks: Looks) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _pg_waiting(looks: Looks) -> Iterator[Finding]:
+    waiting = looks.facts.figure("pg_stat_activity_waiting_for_locks")
+    idle_s = looks.facts.figure('pg_stat_activity_max_tx_duration{state="idle in transaction"}')
+    if waiting and idle_s is not None and idle_s > 60.0:
+        yield _found(
+            looks, "sessions wait for one that does nothing",
+            (f"{waiting:.0f} sessions wait for locks", f"one is idle in a transaction for {idle_s:.0f} s"),
+            "end that session, and let its application commit or roll back",
+            "postgresql.terminate_idle_in_transaction",
+        )  # fmt: skip
+
+
+def _pg_spilling(looks: Looks) -> Iterator[Finding]:
+    spilled, files = looks.grown("pg_stat_database_temp_bytes"), looks.grown("pg_stat_database_temp_files")
+    if spilled and files:
+        yield _found(
+            looks, "sorts and hashes go to disk",
+            (f"{files:.0f} temporary files with {amount(spilled, 'B')} in {looks.seconds:.0f} s",
+             f"work_mem is {amount(looks.facts.number('work_mem'), 'B')}"),
+            "raise work_mem by a step, and look at temporary files again", "postgresql.work_mem",
+        )  # fmt: skip
+
+
+def _pg_reading(looks: Looks) -> Iterator[Finding]:
+    hits = looks.share("pg_stat_database_blks_hit", "pg_stat_database_blks_read")
+    size = looks.facts.figure("pg_database_size_bytes")
+    shared = looks.facts.figure("pg_settings_shared_buffers_bytes")
+    if hits is not None and hits < 0.9 and size is not None and shared is not None and shared < size:
+        yield _found(
+            looks, "reads go past the cache",
+            (f"{hits:.0%} of blocks are found in shared_buffers",
+             f"shared_buffers are {amount(shared, 'B')}, the database has {amount(size, 'B')}"),
+            "raise shared_buffers to a quarter of memory at the next restart; look for missing indexes",
+        )  # fmt: skip
+
+
+def _pg_dead(looks: Looks) -> Iterator[Finding]:
+    dead = looks.facts.figure("pg_stat_user_tables_n_dead_tup")
+    live = looks.facts.figure("pg_stat_user_tables_n_live_tup")
+    if dead is not None and live and dead > max(0.3 * live, 10_000.0):
+        yield _found(
+            looks, "dead rows pile up", (f"{dead:.0f} rows are dead beside {live:.0f} live ones",),
+            "let autovacuum begin earlier (autovacuum_vacuum_scale_factor), or look for a long transaction",
+        )  # fmt: skip
+
+
+def _pg_full(looks: Looks) -> Iterator[Finding]:
+    used, most = (
+        looks.facts.figure("pg_stat_database_numbackends"),
+        looks.facts.figure("pg_settings_max_connections"),
+    )
+    if used is not None and most and used / most >= 0.8:
+        yield _found(
+            looks, "connections run out", (f"{used:.0f} of {most:.0f} are in use",),
+            "put a pooler in front, or close what is idle; max_connections needs a restart",
+        )  # fmt: skip
+
+
 def _hit_ratio(looks: Looks) -> float | None:
     return looks.share("redis_keyspace_hits_total", "redis_keyspace_misses_total")
 
@@ -133,5 +191,6 @@ def _host_memory(looks: Looks) -> float | None:
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "redis": (_redis_queue, _redis_refusing, _redis_thrash, _redis_unbounded, _redis_fragmented),
+    "postgresql": (_pg_waiting, _pg_full, _pg_spilling, _pg_reading, _pg_dead),
 }
 """Kind of a tool -> what is looked for, most urgent first."""

@@ -4,7 +4,7 @@ An optimisation is named "kind.subject", as "redis.maxmemory": a kind of tool, a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from trimtab.engine.advising.effects import hit_ratio_after, memory_after_restart
@@ -45,9 +45,23 @@ def draft(name: str, facts: Facts) -> Draft | None:
         return None
     if name in REMEDIES:
         return REMEDIES[name](facts)
-    if subject in facts.actions:
-        return _run(facts, subject)
-    return _raise(facts, subject) if subject in facts.knobs else None
+    if action := _called(subject, facts.actions):
+        return _run(facts, action)
+    knob = _called(subject, facts.knobs)
+    return _raise(facts, knob) if knob else None
+
+
+def _called(subject: str, names: Iterable[str]) -> str | None:
+    """What a tool calls a subject: that, or the only name with the same last word, as `sessions_size`.
+
+    >>> _called("cache_size", ["sessions_size", "pool"]), _called("cache_size", ["a_size", "b_size"])
+    ('sessions_size', None)
+    """
+    known = list(names)
+    if subject in known:
+        return subject
+    alike = [name for name in known if name.endswith(f"_{subject.rpartition('_')[2]}")]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _raise(facts: Facts, subject: str) -> Draft | None:

@@ -227,27 +227,27 @@ REMEDIES: dict[str, dict[str, tuple[str, ...]]] = {
     "cache_thrash": {
         "redis": ("redis.maxmemory", "redis.maxmemory-policy", "redis.maxmemory-samples"),
         "memcached": ("memcached.memory_limit",),
-        "": ("service.cache_size", "service.cache_ttl"),
+        "": ("http_service.cache_size", "http_service.cache_ttl"),
     },
     "memory_leak": {
         "pm2": ("pm2.reload", "pm2.max_memory_restart"),
         "kubernetes": ("kubernetes.restart", "kubernetes.memory_limit"),
-        "": ("process.restart", "service.gc"),
+        "": ("process.restart", "http_service.gc"),
     },
     "saturation_under_load": {
-        "pm2": ("pm2.scale",),
+        "pm2": ("pm2.instances",),
         "kubernetes": ("kubernetes.replicas", "kubernetes.cpu_limit"),
         "postgresql": ("postgresql.work_mem", "postgresql.analyze"),
-        "": ("service.workers", "service.concurrency_limit"),
+        "": ("http_service.workers", "http_service.concurrency_limit"),
     },
     "traffic_surge": {
-        "pm2": ("pm2.scale",),
+        "pm2": ("pm2.instances",),
         "kubernetes": ("kubernetes.replicas",),
-        "": ("service.workers", "service.cache_ttl", "service.rate_limit"),
+        "": ("http_service.workers", "http_service.cache_ttl", "http_service.rate_limit"),
     },
     "dependency_error_burst": {
-        "pm2": ("service.circuit_breaker", "service.retry_budget"),
-        "": ("service.circuit_breaker", "service.timeout", "service.retry_budget"),
+        "pm2": ("http_service.circuit_breaker", "http_service.retry_budget"),
+        "": ("http_service.circuit_breaker", "http_service.timeout", "http_service.retry_budget"),
     },
     "connection_pool_exhaustion": {
         "postgresql": (
@@ -255,12 +255,12 @@ REMEDIES: dict[str, dict[str, tuple[str, ...]]] = {
             "postgresql.idle_in_transaction_session_timeout",
         ),
         "redis": ("redis.timeout", "redis.maxclients"),
-        "": ("service.pool_size", "service.pool_timeout"),
+        "": ("http_service.pool_size", "http_service.pool_timeout"),
     },
     "queue_backlog": {
-        "pm2": ("pm2.scale",),
+        "pm2": ("pm2.instances",),
         "kubernetes": ("kubernetes.replicas",),
-        "": ("service.workers", "service.queue_limit"),
+        "": ("http_service.workers", "http_service.queue_limit"),
     },
     "level_shift_after_deploy": {
         "kubernetes": ("kubernetes.rollback",),
@@ -274,7 +274,7 @@ def remedies(pattern: str, families: Iterable[str]) -> tuple[str, ...]:
     """What usually helps against a pattern, those of its own tools first.
 
     >>> remedies("memory_leak", {"pm2", "nodejs"})
-    ('pm2.reload', 'pm2.max_memory_restart', 'process.restart', 'service.gc')
+    ('pm2.reload', 'pm2.max_memory_restart', 'process.restart', 'http_service.gc')
     """
     table = REMEDIES[pattern]
     own = [remedy for family in sorted(families) for remedy in table.get(family, ())]

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -17,7 +18,13 @@ RATIOS = {
     "pg_cache_hit_ratio": ("pg_stat_database_blks_hit", "pg_stat_database_blks_read"),
 }
 """Share of the first in both, over the interval: what people look at, and what changes are judged by."""
-_COUNTED = frozenset(name for pair in RATIOS.values() for name in pair)
+_COUNTED = re.compile(
+    r"pg_stat_database_(?!numbackends$).+|pg_stat_user_tables_(seq|idx)_scan|redis_total_error_replies"
+)
+"""Counters whose names do not tell."""
+_GAUGES = frozenset({"pg_stat_activity_count"})
+_LABELLED = re.compile(r"(?P<metric>[^{]+)\{(?P<labels>.*)\}")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _MAX_GAP_INTERVALS = 3.5
 
 Samples = dict[SeriesKey, float]
@@ -68,9 +75,16 @@ class ToolsSource:
         if metrics is None:
             return dict.fromkeys(self._known.get(target, ()), math.nan)
         labels = {"tool": target[0], "target": target[1]}
-        found = {SeriesKey.of(self.name, metric, labels): value for metric, value in metrics.items()}
+        found = {self._key(figure, labels): value for figure, value in metrics.items()}
         self._known[target] = tuple(found)
         return found
+
+    def _key(self, figure: str, labels: dict[str, str]) -> SeriesKey:
+        """Of a figure's name, which may carry labels of its own in the form of Prometheus."""
+        own = _LABELLED.fullmatch(figure)
+        if own is None:
+            return SeriesKey.of(self.name, figure, labels)
+        return SeriesKey.of(self.name, own["metric"], {**dict(_LABEL.findall(own["labels"])), **labels})
 
     def _reading(self, now: int, samples: Samples, *, complete: bool) -> Reading:
         counts = [(key, value) for key, value in samples.items() if _counts(key.metric)]
@@ -111,7 +125,8 @@ class ToolsSource:
 
 
 def _counts(metric: str) -> bool:
-    return metric in _COUNTED or is_counter(metric)
+    known = "gauge" if metric in _GAUGES else ""
+    return _COUNTED.fullmatch(metric) is not None or is_counter(metric, known)
 
 
 def _ratios(rates: Samples) -> Samples:

@@ -67,6 +67,21 @@ async def test_counters_become_rates_and_ratios(clock):
     assert (source.info(hits).kind, source.info(hits).unit) == ("rate", "1/s")
 
 
+async def test_labels_of_a_figure_are_labels_of_its_series(clock):
+    """Beside tool and target; what PostgreSQL counts is a rate although its name does not say so."""
+    figures = {
+        'pg_stat_activity_count{state="idle in transaction"}': 2.0,
+        "pg_stat_database_xact_commit": 10.0,
+    }
+    box = Box({("pg", "db"): figures})
+    source = ToolsSource(box, clock)
+    await _read(source, clock)
+    figures["pg_stat_database_xact_commit"] = 60.0
+    _, values = await _read(source, clock)
+    assert values['pg_stat_activity_count{state="idle in transaction",target="db",tool="pg"}'] == 2.0
+    assert values['pg_stat_database_xact_commit{target="db",tool="pg"}'] == pytest.approx(10.0)
+
+
 async def test_no_traffic_is_no_hit_ratio(clock):
     """Of nothing asked nothing is known: NaN, not 0."""
     counts = {"redis_keyspace_hits_total": 10.0, "redis_keyspace_misses_total": 10.0}
