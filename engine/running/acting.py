@@ -1,7 +1,7 @@
 """The acting part, put together: tools, ledger, guard, desk, and what happens by the second."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -10,7 +10,6 @@ from ulid import ULID
 from trimtab.engine.acting.asking import Asking
 from trimtab.engine.acting.audit import verify
 from trimtab.engine.acting.conductor import Conductor, Times
-from trimtab.engine.acting.deciding import Guarded
 from trimtab.engine.acting.desk import ActingDesk
 from trimtab.engine.acting.executor import Deadlines, Executor
 from trimtab.engine.acting.journal import Journal
@@ -22,6 +21,7 @@ from trimtab.engine.errors import StoreError
 from trimtab.engine.ports import Clock
 from trimtab.engine.running.advising import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
+from trimtab.engine.running.guarding import GuardedSeries
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
@@ -122,9 +122,7 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
         log.warning("an action needs people", action=action.id, subject=action.subject, words=words)
         live.tell("action", action)
 
-    def guarded(_: Action) -> Sequence[Guarded]:
-        return ()
-
+    guarded = GuardedSeries(ledger, incidents, live)
     times = Times(
         plan_s=limits.plan_life, approval_s=limits.approval_life, watch_s=limits.watch,
         bad_checks=limits.bad_checks,
