@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
 from trimtab.engine.acting.facts import Inputs, Mass
 from trimtab.engine.acting.inputs import Window, look
 from trimtab.engine.acting.situation import Live as Situation
-from trimtab.engine.errors import NotFoundError
+from trimtab.engine.errors import NotFoundError, RefusedError
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Toolbox, ToolView
 from trimtab.engine.settings.guardrails import Guardrails
@@ -40,9 +41,7 @@ class Seeing:
 
     async def __call__(self, proposal: Recommendation) -> Situation:
         """Raises NotFoundError, RefusedError or ToolError by its tool."""
-        views = await self.toolbox.views()
-        view = next((one for one in views if one.name == proposal.tool), None)
-        view = view or await self.toolbox.view(proposal.tool)
+        view = await self.toolbox.view(proposal.tool)
         tool = self.toolbox.tool(proposal.tool)
         target = await self.toolbox.target(proposal.tool, proposal.target)
         knob, reading = next(((k, r) for k, r in target.knobs if k.name == proposal.subject), (None, None))
@@ -51,15 +50,16 @@ class Seeing:
         if knob is not None and not proposal.is_action:
             memory = await tool.outlook(proposal.target, proposal.subject, proposal.after)
         incident = await asyncio.to_thread(self._incident, proposal)
+        rests_on = {} if incident is None else self._statuses(proposal, incident)
         return Situation(
             mode=mode_in(view, proposal.target, proposal.subject),
             targets=tuple(view.targets),
-            targets_in_all=sum(len(one.targets) for one in views),
+            targets_in_all=self._targets_in_all(),
             trial=view.trial,
             knob=None if proposal.is_action else knob,
             action=next((a for a in target.actions if a.name == proposal.subject), None),
             reading=reading,
-            inputs=await asyncio.to_thread(self._inputs, proposal, incident),
+            inputs=None if incident is None else await asyncio.to_thread(self._inputs, rests_on),
             mass=self._mass(incident),
             memory=memory,
             ttl_share=_ttl_share(target),
@@ -79,15 +79,25 @@ class Seeing:
         except NotFoundError:
             return None
 
-    def _inputs(self, proposal: Recommendation, incident: Incident | None) -> Inputs | None:
-        """Of the series that its pattern was seen in, and of the one that shows its effect."""
-        if incident is None:
-            return None
+    def _targets_in_all(self) -> int:
+        """Of every tool that may be used now. Asks none of them: one that hangs holds no other up."""
+        total = 0
+        for name in self.toolbox.names():
+            with suppress(NotFoundError, RefusedError):
+                total += len(self.toolbox.tool(name).targets)
+        return total
+
+    def _statuses(self, proposal: Recommendation, incident: Incident) -> dict[str, SourceStatus | None]:
+        """The series that its pattern was seen in, and the one that shows its effect; None = it is gone."""
         seen_in = {i for m in incident.patterns if m.name == proposal.pattern for i in m.series_ids}
         if proposal.effect is not None and proposal.effect.series_id:
             seen_in.add(proposal.effect.series_id)
-        statuses = {series_id: self._status(series_id) for series_id in sorted(seen_in)}
-        up = all(one is not None and one.state is SourceState.UP for one in statuses.values())
+        return {series_id: self._status(series_id) for series_id in sorted(seen_in)}
+
+    def _inputs(self, statuses: Mapping[str, SourceStatus | None]) -> Inputs:
+        """How well these series are known; reads the log of scores."""
+        known = [one for one in statuses.values() if one is not None]
+        up = all(one.state is SourceState.UP for one in known) if known else None
         intervals = {i: USUAL_INTERVAL_S if one is None else one.interval_s for i, one in statuses.items()}
         windows = [self._window(series_id, interval_s) for series_id, interval_s in intervals.items()]
         return look(windows, max(intervals.values(), default=USUAL_INTERVAL_S), up, self.limits)
@@ -101,10 +111,8 @@ class Seeing:
         return Mass(elsewhere, int(self.live.engine()["series"]), down, len(statuses))
 
     def _status(self, series_id: str) -> SourceStatus | None:
-        try:
-            return self.live.status(self.live.one(series_id).source)
-        except (NotFoundError, KeyError):
-            return None
+        seen = self.live.here(series_id)
+        return None if seen is None else self.live.status(seen.source)
 
     def _window(self, series_id: str, interval_s: float) -> Window:
         now, step = self.clock.now(), round(interval_s * 1e9)

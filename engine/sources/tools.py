@@ -75,16 +75,9 @@ class ToolsSource:
         if metrics is None:
             return dict.fromkeys(self._known.get(target, ()), math.nan)
         labels = {"tool": target[0], "target": target[1]}
-        found = {self._key(figure, labels): value for figure, value in metrics.items()}
+        found = {key_of(figure, labels): value for figure, value in metrics.items()}
         self._known[target] = tuple(found)
         return found
-
-    def _key(self, figure: str, labels: dict[str, str]) -> SeriesKey:
-        """Of a figure's name, which may carry labels of its own in the form of Prometheus."""
-        own = _LABELLED.fullmatch(figure)
-        if own is None:
-            return SeriesKey.of(self.name, figure, labels)
-        return SeriesKey.of(self.name, own["metric"], {**dict(_LABEL.findall(own["labels"])), **labels})
 
     def _reading(self, now: int, samples: Samples, *, complete: bool) -> Reading:
         counts = [(key, value) for key, value in samples.items() if _counts(key.metric)]
@@ -122,6 +115,18 @@ class ToolsSource:
 
     async def close(self) -> None:
         """The toolbox is somebody else's."""
+
+
+def key_of(figure: str, labels: Mapping[str, str]) -> SeriesKey:
+    """The series that shows a figure of a tool, whose name may carry labels of its own.
+
+    >>> str(key_of('pg_locks_count{mode="exclusive"}', {"tool": "db", "target": "shop"}))
+    'pg_locks_count{mode="exclusive",target="shop",tool="db"}'
+    """
+    own = _LABELLED.fullmatch(figure)
+    if own is None:
+        return SeriesKey.of(ToolsSource.name, figure, dict(labels))
+    return SeriesKey.of(ToolsSource.name, own["metric"], {**dict(_LABEL.findall(own["labels"])), **labels})
 
 
 def _counts(metric: str) -> bool:
