@@ -124,7 +124,7 @@ class Judging:
         self.incidents.still_open(source, open_ids, time)
 
     def say(self, changed: Sequence[Incident]) -> None:
-        """Keep what people said of incidents, and let notices know. Raises StoreError: then it is not durable.
+        """Keep what people said of incidents, for the notices, too. Raises StoreError where that failed.
 
         What the store did not take waits for the next time all the same.
         """
