@@ -11,7 +11,7 @@ from trimtab.engine.settings.file import load_settings
 
 LIVE = (
     "settings.false_alarms_per_week", "settings.log_level", "sources.host", "sources.prometheus",
-    "sources.files", "writer",
+    "sources.files", "writer", "tools", "guardrails",
 )  # fmt: skip
 """What takes effect at once; everything else at the next start."""
 
@@ -101,4 +101,5 @@ def _merged(old: Settings, new: Settings) -> Settings:
     general = old.settings.model_copy(
         update={name: getattr(new.settings, name) for name in ("false_alarms_per_week", "log_level")}
     )
-    return old.model_copy(update={"settings": general, "sources": new.sources, "writer": new.writer})
+    whole = ("sources", "writer", "tools", "guardrails")
+    return old.model_copy(update={"settings": general, **{name: getattr(new, name) for name in whole}})
