@@ -134,7 +134,7 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     desk = ToldDesk(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,
-        verify_audit=lambda: _audit_words(ledger),
+        verify_audit=lambda: _audit_words(ledger), waiting=conductor.waiting,
     )  # fmt: skip
     return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
 
