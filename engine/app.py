@@ -34,7 +34,6 @@ from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.watch import watch_settings
-from trimtab.engine.sources.tools import ToolsSource
 
 if TYPE_CHECKING:
     from trimtab.engine.api.keys import FirstStart
@@ -118,8 +117,7 @@ class Engine:
             supervisor = await self._supervisor(stack, store, judging, metrics)
             acts = await acting.build(self.settings, supervisor.around, judging, store.fenced)
             stack.push_async_callback(acts.close)
-            if self.settings.tools:
-                supervisor.always.append(ToolsSource(acts.rack, self.clock))
+            supervisor.always += acting.own_figures(acts, self.settings)
             await self._serve_http(stack, store, supervisor, acts, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
             pruner = Pruner(supervisor.around, self.settings.retention.events_days)

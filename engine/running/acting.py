@@ -19,13 +19,14 @@ from trimtab.engine.acting.starting import Starter
 from trimtab.engine.acting.undo import Undoing
 from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.errors import StoreError
-from trimtab.engine.ports import Clock
+from trimtab.engine.ports import Clock, Source
 from trimtab.engine.running.advising import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.settings import Settings
+from trimtab.engine.sources.tools import ToolsSource
 from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.events import EventStore
 from trimtab.engine.store.fenced import Fenced
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 STEP_S, LOOK_S, REMEMBER_S = 1.0, 15.0, 300.0
 """Between steps of the actions, between looks for advice, between states of what was learnt."""
+FIGURES_S = 5.0
+"""Between looks at the tools' own figures."""
 WINDOW_S = 1800.0
 """How far back patterns look."""
 
@@ -137,6 +140,13 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
         verify_audit=lambda: _audit_words(ledger), waiting=conductor.waiting,
     )  # fmt: skip
     return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
+
+
+def own_figures(acting: Acting, settings: Settings) -> list[Source]:
+    """The tools as a source, where there are any; trials look more often."""
+    if not settings.tools:
+        return []
+    return [ToolsSource(acting.rack, acting.around.clock, max(FIGURES_S * _scale(settings), 1.0))]
 
 
 def judge(settings: Settings, store: EventStore) -> Judging:

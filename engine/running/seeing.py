@@ -12,7 +12,7 @@ from trimtab.engine.errors import NotFoundError
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Toolbox, ToolView
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.types import Incident, Mode, Recommendation, SourceState, SourceStatus
+from trimtab.engine.types import Incident, Mode, Recommendation, SeriesView, SourceState
 
 USUAL_INTERVAL_S = 15.0
 
@@ -86,11 +86,12 @@ class Seeing:
         seen_in = {i for m in incident.patterns if m.name == proposal.pattern for i in m.series_ids}
         if proposal.effect is not None and proposal.effect.series_id:
             seen_in.add(proposal.effect.series_id)
-        statuses = {series_id: self._status(series_id) for series_id in sorted(seen_in)}
-        up = all(one is not None and one.state is SourceState.UP for one in statuses.values())
-        intervals = {i: USUAL_INTERVAL_S if one is None else one.interval_s for i, one in statuses.items()}
-        windows = [self._window(series_id, interval_s) for series_id, interval_s in intervals.items()]
-        return look(windows, max(intervals.values(), default=USUAL_INTERVAL_S), up, self.limits)
+        shown = {series_id: self._shown(series_id) for series_id in sorted(seen_in)}
+        statuses = [self.live.status(one.source) for one in shown.values() if one is not None]
+        up = None not in shown.values() and all(one.state is SourceState.UP for one in statuses)
+        interval_s = max((one.interval_s for one in statuses), default=USUAL_INTERVAL_S)
+        windows = [self._window(series_id, one, interval_s) for series_id, one in shown.items()]
+        return look(windows, interval_s, up, self.limits)
 
     def _mass(self, incident: Incident | None) -> Mass:
         """Open anomalies that are not the incident's own, of all series; sources that do not answer."""
@@ -100,13 +101,15 @@ class Seeing:
         elsewhere = len(self.live.open_anomalies() - own)
         return Mass(elsewhere, int(self.live.engine()["series"]), down, len(statuses))
 
-    def _status(self, series_id: str) -> SourceStatus | None:
+    def _shown(self, series_id: str) -> SeriesView | None:
+        """As it is watched now; None = it is not."""
         try:
-            return self.live.status(self.live.one(series_id).source)
-        except (NotFoundError, KeyError):
+            found = self.live.one(series_id)
+        except NotFoundError:
             return None
+        return found if found.time is not None else None
 
-    def _window(self, series_id: str, interval_s: float) -> Window:
+    def _window(self, series_id: str, shown: SeriesView | None, interval_s: float) -> Window:
         now, step = self.clock.now(), round(interval_s * 1e9)
         since = now - round(self.limits.suspicion * 1e9)
         rows = self.scores.read(series_id, since, now + 1)
@@ -116,7 +119,9 @@ class Seeing:
         x = np.full((now - int(rows.times[0])) // step + 1, np.nan)
         x[np.minimum(place, len(x) - 1)] = rows.value
         known = rows.times[np.isfinite(rows.value)]
-        return Window(series_id, x, (now - int(known[-1])) / 1e9 if len(known) else None)
+        name = series_id if shown is None else shown.series
+        age_s = (now - int(known[-1])) / 1e9 if len(known) else None
+        return Window(name, x, age_s, leaps=shown is not None and shown.kind == "rate")
 
 
 def mode_in(view: ToolView, target: str, subject: str) -> Mode:
