@@ -9,13 +9,13 @@ from ulid import ULID
 from trimtab.engine.acting.journal import ENGINE
 from trimtab.engine.acting.situation import Memory as GuardMemory
 from trimtab.engine.advising.facts import Facts
-from trimtab.engine.advising.recommender import DAY, Recommender
+from trimtab.engine.advising.recommender import DAY, Advice, Recommender
 from trimtab.engine.advising.remedies import Draft
 from trimtab.engine.errors import ConflictError, EngineError, NotFoundError
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, Ledger, Memory, Toolbox, ToolView
 from trimtab.engine.running.seeing import Seeing, mode_in
-from trimtab.engine.types import Incident, Recommendation, SeriesKey, ToolState
+from trimtab.engine.types import Action, ActionState, Incident, Recommendation, SeriesKey, ToolState
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,7 @@ class Advising:
         self.withheld = dict(advice.withheld)
         self.seeing.generations = {one.fingerprint: one.generation for one in advice.made}
         self.guard.tick(self.monotonic())
-        self.guard.evaluated(list(advice.made))
+        self.guard.evaluated([*advice.made, *_about_to_go(advice, before, actions)])
         await asyncio.to_thread(self.memory.set, STATE, self.guard.state())
         return await self._keep(now, advice.made, before)
 
@@ -152,6 +152,15 @@ class Advising:
             return tool.command(draft.facts.target, draft.subject, draft.after)
         except EngineError:
             return ""
+
+
+def _about_to_go(
+    advice: Advice, before: Sequence[Recommendation], actions: Sequence[Action]
+) -> list[Recommendation]:
+    """Those that would be made again, were they not written down as actions that are not sent yet."""
+    withheld = {fingerprint for fingerprint, _ in advice.withheld}
+    waiting = {one.recommendation_id for one in actions if one.state is ActionState.PROPOSED}
+    return [one for one in before if one.id in waiting and one.fingerprint in withheld]
 
 
 _SHARES = ("redis_hit_ratio", "pg_cache_hit_ratio")
