@@ -1,4 +1,4 @@
-"""A real Alertmanager for tests: on a free loopback port, in a folder of the test, ended by its own process."""
+"""A real Alertmanager for tests: on a free loopback port, in a folder of the test, a child of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,9 @@ from tests.servers import Server, answers, binary, free_port, running
 
 CONFIGURATION = """
 global: {{resolve_timeout: 5m}}
-route: {{receiver: test, group_by: [alertname, entity], group_wait: 100ms, group_interval: 500ms, repeat_interval: 1h}}
+route:
+  {{receiver: test, group_by: [alertname, entity], group_wait: 100ms, group_interval: 500ms,
+    repeat_interval: 1h}}
 receivers:
 - name: test
   webhook_configs: [{{url: '{url}', send_resolved: true}}]

@@ -97,8 +97,8 @@ async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiv
         await made.take([ended])
         assert (await came(receiver, 2))[1] == ("resolved", [("resolved", "high")])
         assert made.problems() == []
-    alerts = httpx.get(f"{server.url}/api/v2/alerts", trust_env=False).json()
-    assert alerts == []
+    async with httpx.AsyncClient(trust_env=False) as people:
+        assert (await people.get(f"{server.url}/api/v2/alerts")).json() == []
 
 
 async def test_an_incident_that_becomes_critical_is_told_again(tmp_path, server, receiver):

@@ -85,7 +85,7 @@ MAIL = "notify:\n  email:\n    smtp_host: mail\n    sender: a@b.example\n    to:
         ("notify: {alertmanager: {url: 'a:9093'}}", "notify.alertmanager.url is 'a:9093'; it is no http"),
         ("notify: {alertmanager: {url: 'http://a?b=c'}}", "it holds a query"),
         ("notify: {alertmanager: {url: 'http://u:p@a'}}", "put them into basic_auth"),
-        ("notify: {alertmanager: {url: 'http://a', timeout: 2m}}", "alertmanager.timeout is 120.0; it must be less"),
+        ("notify: {alertmanager: {url: 'http://a', timeout: 2m}}", "timeout is 120.0; it must be less"),
         ("notify: {webhook: {url: 'http://a', secret: short}}", "secret is shorter than 24 characters"),
         ("notify: {webhook: {url: 'http://a', headers: {Webhook-Id: x}}}", "headers holds webhook-id"),
         ("notify: {notifications_per_week: 0}", "notify.notifications_per_week is 0"),
