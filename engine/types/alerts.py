@@ -31,7 +31,7 @@ class Alert:
         """Of the Change that stands for it beside incidents: the same whenever the alert is told again.
 
         >>> Alert("c1f0", 1_767_225_600_000_000_000, None).change_id[:10]
-        '01KDVDKDG0'
+        '01KDVDNA00'
         """
         digest = hashlib.sha256(f"{self.fingerprint} {self.start}".encode()).digest()
         return str(ULID.from_bytes(max(0, self.start // 1_000_000).to_bytes(6, "big") + digest[:10]))

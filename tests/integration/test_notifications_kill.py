@@ -1,21 +1,18 @@
 """kill -9 at random moments: no notice that was accepted is lost, none that was written down comes again."""
 
 import asyncio
-import json
 import multiprocessing
 import os
 import random
 import signal
-import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.fake_notices import Counts, Known
 from tests.notice_child import deliver
+from tests.receiving import receiving
 from tests.servers import wait_for
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.services.notifications import Notifications
@@ -28,35 +25,9 @@ KILLS = int(os.environ.get("TRIMTAB_KILLS", "20"))
 LONGEST_LIFE_S = 0.6
 
 
-@contextmanager
-def receiving():
-    """A receiver; its URL, and (incident, webhook-id) of what came."""
-    came = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            came.append((body["alerts"][0]["labels"]["incident"], self.headers["webhook-id"]))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_):
-            """A sender that was killed goes away."""
-
-    with Quiet(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/", came
-        finally:
-            server.shutdown()
-            thread.join(5)
+def known_by(came):
+    """(incident, webhook-id) of what came."""
+    return [(body["alerts"][0]["labels"]["incident"], headers["webhook-id"]) for headers, body in came]
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +77,17 @@ async def finish(folder, url, done):
 async def test_no_notice_is_lost_and_none_that_was_written_comes_again(forks, tmp_path):
     """At most one repetition a kill, by the id that a receiver knows it by."""
     chance, accepted, written, first = random.Random(5), set(), set(), 0
-    with receiving() as (url, came):
+    with receiving() as (url, requests):
         for _ in range(KILLS):
-            before = len(came)
+            before = len(requests)
             told = await asyncio.to_thread(killed, forks, tmp_path, url, first, chance)
-            again = {incident for incident, _ in came[before:]} & written
+            again = {incident for incident, _ in known_by(requests[before:])} & written
             assert again == set()
             accepted |= {incident for word, incident in told if word == "accepted"}
             written |= {incident for word, incident in told if word == "written"}
             first = len(accepted)
-        await finish(tmp_path, url, lambda: accepted <= {incident for incident, _ in came})
+        await finish(tmp_path, url, lambda: accepted <= {incident for incident, _ in known_by(requests)})
+        came = known_by(requests)
         repeated = sum(n - 1 for n in Counter(incident for incident, _ in came).values())
     assert repeated <= KILLS
     assert len(set(came)) == len({incident for incident, _ in came})
