@@ -38,12 +38,11 @@ def test_an_outage_reaches_people(up):
     outage(up.folder / "shop.csv")
     (up.folder / "secret").write_text(SECRET)
     with receiving() as (url, came):
+        off = {name: {"enabled": False} for name in ("host", "prometheus")}
         up.write(
-            sources={
-                "host": {"enabled": False}, "prometheus": {"enabled": False}, "files": {"paths": ["shop.csv"]},
-            },
+            sources={**off, "files": {"paths": ["shop.csv"]}},
             notify={"webhook": {"url": url, "secret_file": "secret"}},
-        )  # fmt: skip
+        )
         with up.running():
             wait_for(lambda: [body["status"] for _, body in came][-1:] == ["resolved"], 60)
             assert up.get("status")["engine"]["notifications"] == "ok"

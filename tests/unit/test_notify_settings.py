@@ -2,13 +2,21 @@
 
 import pytest
 
+from tests.fake_loop import FakeIncidents
+from tests.fake_notices import HOUR, FakeMemory
+from tests.fakes import FakeClock, FakeScoreLog, FakeSnapshots, FakeStore
 from tests.nouns import START
+from tests.unit.test_loop import NoMetrics, Now
 from trimtab.engine.errors import SettingsError
+from trimtab.engine.live import Live
 from trimtab.engine.running.building import external_url, notifiers
-from trimtab.engine.running.telling import silences
+from trimtab.engine.running.judging import Judging
+from trimtab.engine.running.supervisor import Supervisor
+from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.services import logs
 from trimtab.engine.settings import Api, Settings
 from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.notify import Notify
 from trimtab.engine.types import Silence
 
 WHOLE = """
@@ -50,11 +58,45 @@ def test_all_of_it_can_be_set(tmp_path):
 
     assert [one.name for one in notifiers(settings, Clock())] == ["alertmanager", "webhook", "email"]
     assert external_url(settings) == "https://trimtab.shop.example"
-    hour = 3600 * 10**9
-    assert list(silences(settings)) == [
-        Silence("settings/night", ("redis/*",), START, START + hour, "settings")
-    ]
     assert "the-secret-of-the-webhook-receiver" in logs.secrets_in(settings)
+
+
+def judging():
+    """Incidents over fakes."""
+    return Judging(FakeStore(), FakeIncidents(), FakeMemory())
+
+
+def test_silences_of_the_settings_replace_those_before(tmp_path):
+    """In UTC; those that people set otherwise stay."""
+    made = judging()
+    made.notifying.silence(Silence("01", ("web",), START, START + HOUR, "ann"))
+    made.set_telling(loaded(tmp_path, WHOLE).notify)
+    assert made.notifying.per_week == 7
+    night = Silence("settings/night", ("redis/*",), START, START + HOUR, "settings")
+    assert set(made.notifying.silences.values()) == {
+        night,
+        Silence("01", ("web",), START, START + HOUR, "ann"),
+    }
+    made.set_telling(Notify())
+    assert list(made.notifying.silences) == ["01"]
+
+
+async def test_silences_change_while_it_runs_and_receivers_do_not(tmp_path):
+    """A silence that is written into the file holds at once; another receiver is told at the next start."""
+    clock = FakeClock()
+    around = Surroundings(
+        clock, FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now(), judging=judging()
+    )
+    off = "sources: {host: {enabled: false}}\n"
+    reload = await Supervisor(around, clock, NoMetrics()).change(
+        loaded(tmp_path, off), loaded(tmp_path, off + WHOLE)
+    )
+    assert set(reload.changed) == {"notify.notifications_per_week", "notify.silences"}
+    assert set(reload.later) == {
+        f"notify.{name}" for name in ("external_url", "alertmanager", "webhook", "email")
+    }
+    assert list(around.judging.notifying.silences) == ["settings/night"]
+    assert reload.settings.notify.webhook is None
 
 
 def test_nothing_is_set_by_default():
