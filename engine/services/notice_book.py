@@ -1,11 +1,11 @@
 """What one receiver was told, and what waits for it: decides what is told again. No I/O, no clock."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trimtab.engine.services.notice_json import cut, from_plain, to_plain
-from trimtab.engine.types import Notice, NoticeKind
+from trimtab.engine.types import Notice, NoticeKind, Severity
 
 REPEAT_NS = 1_800_000_000_000
 """The same trouble is not told again so soon after it was over, unless it is worse."""
@@ -39,15 +39,23 @@ class Thread:
         """Whether the receiver knows of it, and nothing new waits."""
         return bool(self.told) and bool(self.members) and self.over is None and not self.waiting
 
+    @property
+    def notices(self) -> list[Notice]:
+        """What was told and what is to be told."""
+        return [*self.told, *(notice for _, notice in self.waiting)]
+
+    @property
+    def critical(self) -> bool:
+        """Whether the receiver knows, or is to know, that it is critical."""
+        return any(notice.incident.level is Severity.CRITICAL for notice in self.notices)
+
     def severity(self) -> float:
         """The largest that was told or is to be told."""
-        notices = [*self.told, *(notice for _, notice in self.waiting)]
-        return max((notice.incident.severity for notice in notices), default=-1.0)
+        return max((notice.incident.severity for notice in self.notices), default=-1.0)
 
     def knows(self, kind: NoticeKind, incident_id: str) -> bool:
         """Whether such a notice was told or waits."""
-        notices = (*self.told, *(notice for _, notice in self.waiting))
-        return any(one.kind is kind and one.incident.id == incident_id for one in notices)
+        return any(one.kind is kind and one.incident.id == incident_id for one in self.notices)
 
 
 class Book:
@@ -72,8 +80,11 @@ class Book:
         if thread is None or (thread.over is not None and now - thread.over >= REPEAT_NS):
             self._begin(notice, now)
             return True
+        if incident.id in thread.members:
+            critical = incident.level is Severity.CRITICAL and not thread.critical
+            return critical and self._worse(thread, replace(notice, kind=NoticeKind.WORSE), now)
         worse = incident.severity >= thread.severity() + WORSE_BY
-        if incident.id in thread.members or (thread.over is not None and not worse):
+        if thread.over is not None and not worse:
             return False
         ending = bool(thread.waiting) and thread.waiting[-1][1].kind is NoticeKind.RESOLVED
         thread.members.append(incident.id)

@@ -20,7 +20,10 @@ STATE, VERSION = "services/notifications", 1
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 300.0
 GIVE_UP_S = 6 * 3600.0
 """A notice that no try brought over in so long is dropped, counted and shown."""
+LONGEST_ASKED_S = 3600.0
+"""A receiver that asks for more patience than this is asked again all the same."""
 FOLLOW_S = 60.0
+"""Between looks at what ended without a notice."""
 CLOSE_S = 5.0
 _FAR = 1 << 62
 
@@ -197,7 +200,7 @@ class Notifications:
             self._say(way, clean_text(str(error)))
             return
         longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(thread.tries, 20))
-        again = now + int(1e9 * max(self._jitter.uniform(0, longest), error.after_s))
+        again = now + int(1e9 * max(self._jitter.uniform(0, longest), min(error.after_s, LONGEST_ASKED_S)))
         came, notice = thread.waiting[0]
         if error.retry and again <= came + int(GIVE_UP_S * 1e9):
             thread.tries, thread.due = thread.tries + 1, again

@@ -10,7 +10,7 @@ from tests.nouns import START
 from tests.store_contract import ulid
 from trimtab.engine.services.notice_book import MOST_THREADS, Book
 from trimtab.engine.services.notice_json import cut, from_plain, to_plain
-from trimtab.engine.types import NoticeKind
+from trimtab.engine.types import NoticeKind, Severity
 
 SAME = "ab" * 8
 
@@ -32,6 +32,9 @@ def told(*notices, gaps=0):
     ("notices", "expected"),
     [
         ([notice_of(), notice_of()], ["firing"]),  # a restart finds it anew
+        # a restart finds it anew, and critical by now
+        ([notice_of(), notice_of(level=Severity.CRITICAL), worse()], ["firing", "worse"]),
+        ([notice_of(level=Severity.CRITICAL), notice_of(level=Severity.CRITICAL)], ["firing"]),
         ([notice_of(), over(), over()], ["firing", "resolved"]),
         ([over()], []),  # nobody was told that it began
         ([worse()], ["worse"]),  # a receiver that came later
