@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any
 
 from trimtab.engine.types import (
@@ -29,8 +30,12 @@ def cut(notice: Notice) -> Notice:
     return replace(notice, incident=small)
 
 
+@lru_cache(maxsize=2048)
 def to_plain(notice: Notice) -> dict[str, Any]:
-    """What JSON can hold; a size without bound is written as "inf"."""
+    """What JSON can hold; a size without bound is written as "inf". It is shared: change nothing in it.
+
+    All that was told is written down at each delivery, so what was made plain once is kept.
+    """
     plain = asdict(notice)
     for suspect in plain["incident"]["suspects"]:
         if not math.isfinite(suspect["size"]):
