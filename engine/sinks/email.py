@@ -33,12 +33,14 @@ class _Session(smtplib.SMTP):
     def __init__(self, host: str, address: str, timeout_s: float, context: ssl.SSLContext | None) -> None:
         self.address = address
         self.context = context
+        self.connected = False
         self._handle: socket.socket | None = None
         super().__init__(timeout=timeout_s, local_hostname="trimtab.localdomain")
         self._host = host  # what starttls checks the certificate against
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         opened = socket.create_connection((self.address, port), timeout)
+        self.connected = True
         self._handle = opened.dup()
         return opened if self.context is None else self.context.wrap_socket(opened, server_hostname=host)
 
@@ -103,11 +105,10 @@ class EmailNotifier:
         starttls = context if s.security == "starttls" else None
         try:
             await asyncio.to_thread(self._talk, session, starttls, password, mail)
-        except asyncio.CancelledError:
+        except (OSError, asyncio.CancelledError):
             session.abandon()
-            raise
-        except ConnectionRefusedError:
-            self._pinned.failed(address)
+            if not session.connected:
+                self._pinned.failed(address)
             raise
 
     def _talk(

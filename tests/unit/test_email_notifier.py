@@ -203,6 +203,17 @@ async def test_no_mail_goes_to_a_refused_address(monkeypatch, address):
     assert refused.value.reason == "not allowed"
 
 
+async def test_the_next_address_of_a_name_is_tried(monkeypatch):
+    """One that nobody listens at does not keep mails from going to another, at the next try."""
+    leads_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+    async with smtp() as server:
+        sender = notifier(server.port, smtp_host="mail.shop.example")
+        with pytest.raises(NotDeliveredError, match="cannot be used"):
+            await sender.notify(notice_of())
+        await sender.notify(notice_of())
+    assert len(server.mails) == 1
+
+
 async def test_a_missing_password_file_is_named(tmp_path):
     """The setting and the file are said, and another try may help."""
     async with smtp() as server:
