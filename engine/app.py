@@ -20,7 +20,7 @@ from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, SettingsError, StoreError
 from trimtab.engine.live import Live
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.running import acting, building
+from trimtab.engine.running import acting, building, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
@@ -117,6 +117,10 @@ class Engine:
             supervisor = await self._supervisor(stack, store, judging, metrics)
             acts = await acting.build(self.settings, supervisor.around, judging, store.fenced)
             stack.push_async_callback(acts.close)
+            told = telling.notifications(self.settings, supervisor.around, store.fenced, metrics)
+            await told.resume()
+            stack.push_async_callback(told.close)
+            supervisor.around.notifications = told
             supervisor.always += acting.own_figures(acts, self.settings)
             await self._serve_http(stack, store, supervisor, acts, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
@@ -125,6 +129,7 @@ class Engine:
                 kept_running("vitals", vitals.run, self.clock),
                 kept_running("pruner", pruner.run, self.clock),
                 kept_running("acting", acts.run, self.clock),
+                kept_running("notifications", told.run, self.clock),
                 self._start(supervisor),
             ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))

@@ -25,6 +25,7 @@ from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.running.telling import alerts_to
 from trimtab.engine.settings import Settings
 from trimtab.engine.sources.tools import ToolsSource
 from trimtab.engine.store.anchor import ANCHOR
@@ -137,7 +138,8 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     desk = ToldDesk(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,
-        verify_audit=lambda: _audit_words(ledger), waiting=conductor.waiting,
+        take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
+        waiting=conductor.waiting,
     )  # fmt: skip
     return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
 
@@ -153,9 +155,11 @@ def judge(settings: Settings, store: EventStore) -> Judging:
     """Incidents and who is told of them, as they were when the engine stopped. Raises StoreError."""
     made = Judging(
         store, SqlIncidents(store.fenced), StoredMemory(store.fenced),
-        settings.settings.false_alarms_per_week, window_s=WINDOW_S * _scale(settings),
+        settings.settings.false_alarms_per_week, settings.notify.notifications_per_week,
+        window_s=WINDOW_S * _scale(settings),
     )  # fmt: skip
     made.resume()
+    made.set_telling(settings.notify)
     return made
 
 
