@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import structlog
 
 from trimtab.engine.api.binding import check_bind
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.errors import EngineError, SettingsError, StoreError
+from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
 from trimtab.engine.live import Live
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.running import acting, building, telling
@@ -33,7 +34,8 @@ from trimtab.engine.running.vitals import Vitals
 from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.watch import watch_settings
+from trimtab.engine.settings.watch import Reload, watch_settings
+from trimtab.engine.sources.tools import ToolsSource
 
 if TYPE_CHECKING:
     from trimtab.engine.api.keys import FirstStart
@@ -121,15 +123,19 @@ class Engine:
             await told.resume()
             stack.push_async_callback(told.close)
             supervisor.around.notifications = told
-            supervisor.always += acting.own_figures(acts, self.settings)
+            stack.push_async_callback(supervisor.stop)
+            tools = acting.own_figures(acts, self.settings)
+            if self.settings.tools:
+                supervisor.always.append(tools)
+            supervisor.followers.append(partial(_reload_tools, supervisor, acts, tools))
             await self._serve_http(stack, store, supervisor, acts, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
             pruner = Pruner(supervisor.around, self.settings.retention.events_days)
             for work in (
                 kept_running("vitals", vitals.run, self.clock),
                 kept_running("pruner", pruner.run, self.clock),
-                kept_running("acting", acts.run, self.clock),
                 kept_running("notifications", told.run, self.clock),
+                self._act(acts),
                 self._start(supervisor),
             ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))
@@ -171,9 +177,7 @@ class Engine:
             self.clock, store, score_log, snapshots, self.live, metrics, work, self.settings.settings,
             judging=judging,
         )  # fmt: skip
-        supervisor = Supervisor(around, self.clock, metrics)
-        stack.push_async_callback(supervisor.stop)
-        return supervisor
+        return Supervisor(around, self.clock, metrics)
 
     async def _serve_http(
         self,
@@ -224,6 +228,15 @@ class Engine:
         self.live.end()
         server.should_exit = True
         await asyncio.wait({serving})
+
+    async def _act(self, acts: "acting.Acting") -> None:
+        """Until another engine takes over: then this one has nothing more to say, and stops."""
+        try:
+            await kept_running("acting", acts.run, self.clock)
+        except LockedError as error:
+            log.error("another engine took over, this one stops", why=str(error))
+            self.failure = error
+            self.stopping.set()
 
     async def _start(self, supervisor: Supervisor) -> None:
         """Kernels, then sources; then watch the settings."""
@@ -282,6 +295,19 @@ def _version() -> str:
     import trimtab
 
     return str(trimtab.__version__)
+
+
+async def _reload_tools(
+    supervisor: Supervisor, acts: "acting.Acting", tools: ToolsSource, reload: Reload
+) -> None:
+    """Exchange tools and guardrails; the figures of tools are watched while there are any."""
+    if not {"tools", "guardrails"} & set(reload.changed):
+        return
+    try:
+        await acts.reload(reload.settings)
+    except StoreError as error:
+        log.error("not all tools were exchanged, they will be at the next start", error=str(error))
+    await supervisor.watch(tools, bool(reload.settings.tools))
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -126,6 +126,20 @@ class Live:
             return _gone(self.remembered(series_id))
         raise NotFoundError(f"there is no series {series_id!r} now; GET /api/series lists those there are")
 
+    def here(self, series_id: str) -> SeriesView | None:
+        """A series that is watched now; None = it is not, though it may be remembered. Asks no store."""
+        for board in list(self._boards.values()):
+            slot = board.slot(series_id)
+            if slot is not None and board.shown[slot]:
+                return board.view(slot)
+        return None
+
+    def watched(self) -> Iterator[SeriesInfo]:
+        """Every series that is watched now; may be called in a thread."""
+        for board in list(self._boards.values()):
+            keys, shown = board.keys, board.shown
+            yield from (board.info(key) for key, there in zip(keys, shown, strict=False) if there)
+
     def sources(self) -> list[SourceStatus]:
         """Every configured source, by name."""
         return [self._statuses[name] for name in sorted(self._statuses)]

@@ -60,16 +60,17 @@ class SourceLoop:
         self.senses = start.senses
         if self._warmed:
             await self.around.off_loop(self._snapshot)
+        now = start.senses.now()
         if start.senses.time is not None:
             self.assembler.closed_to = start.senses.time
-            now = start.senses.now()
             self._tell(now)
             self.around.live.wait_for("")
-            if self.around.judging is not None:
-                still_open = tuple(now.open_ids.values())
-                await self.around.off_loop(
-                    self.around.judging.went_on, self.source.name, still_open, start.senses.time
-                )
+        if self.around.judging is not None:
+            at = start.senses.time or self.around.clock.now()
+            await self.around.off_loop(
+                self.around.judging.went_on, self.source.name, now.keys, self.source.info,
+                tuple(now.open_ids.values()), at,
+            )  # fmt: skip
         while await self._next():
             pass
         self.around.live.change_source(self.source.name, detail=self.source.detail())

@@ -93,7 +93,7 @@ def _redis_queue(looks: Looks) -> Iterator[Finding]:
 
 def _redis_unbounded(looks: Looks) -> Iterator[Finding]:
     used, host = looks.facts.figure("redis_memory_used_bytes"), _host_memory(looks)
-    if looks.facts.value("maxmemory") != 0 or used is None or host is None or used / host < 0.5:
+    if looks.facts.value("maxmemory") != 0 or used is None or not host or used / host < 0.5:
         return
     yield _found(
         looks, "memory has no limit",
@@ -162,7 +162,7 @@ def _pg_reading(looks: Looks) -> Iterator[Finding]:
 def _pg_dead(looks: Looks) -> Iterator[Finding]:
     dead = looks.facts.figure("pg_stat_user_tables_n_dead_tup")
     live = looks.facts.figure("pg_stat_user_tables_n_live_tup")
-    if dead is not None and live and dead > max(0.3 * live, 10_000.0):
+    if dead is not None and live is not None and dead > max(0.3 * live, 10_000.0):
         yield _found(
             looks, "dead rows pile up", (f"{dead:.0f} rows are dead beside {live:.0f} live ones",),
             "let autovacuum begin earlier (autovacuum_vacuum_scale_factor), or look for a long transaction",

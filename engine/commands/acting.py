@@ -1,6 +1,7 @@
 """`trimtab pause`, `resume`, `actions` and `audit`: beside the engine, whether it runs or not."""
 
 import getpass
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,7 +91,15 @@ def _switch(on: bool, reason: str, config: Path | None, data: Path | None) -> No
 
     with opened(config, data) as here:
         ledger = here.ledger
-        ledger.set_pause(Pause(on=on, by=getpass.getuser(), since=ledger.fenced.now(), reason=reason))
+        ledger.set_pause(Pause(on=on, by=_person(), since=ledger.fenced.now(), reason=reason))
+
+
+def _person() -> str:
+    """Who calls; a container's user may have no name, and still has to be able to pause."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _row(action: "Action") -> dict[str, object]:

@@ -15,6 +15,8 @@ from trimtab.engine.commands.options import ConfigFile, Format, config_file
 if TYPE_CHECKING:
     from trimtab.engine.advising.checkup import Finding
     from trimtab.engine.ports import Tool
+    from trimtab.engine.settings.tools import ToolSettings
+    from trimtab.engine.types import Knob, KnobReading
 
 COLUMNS = ("tool", "target", "finding", "evidence", "advice", "change")
 UNREACHABLE, FOUND = 3, 1
@@ -65,9 +67,9 @@ def _tools(urls: Mapping[str, str | None], config: Path | None) -> "list[tuple[s
     from pydantic import ValidationError
 
     from trimtab.engine.errors import SettingsError
+    from trimtab.engine.redaction import clean_text
     from trimtab.engine.settings.file import load_settings
     from trimtab.engine.settings.tools import settings_class
-    from trimtab.engine.tools import catalogue
 
     given = {kind: url for kind, url in urls.items() if url is not None}
     if not given:
@@ -78,17 +80,30 @@ def _tools(urls: Mapping[str, str | None], config: Path | None) -> "list[tuple[s
                 "there is nothing to look at: give --redis URL or --postgresql URL, or write `tools:` into "
                 "trimtab.yaml"
             )
-        return [(part.kind, catalogue.build(name, part)) for name, part in found.items()]
+        return [(part.kind, _built(name, part)) for name, part in found.items()]
     tools = []
     for kind, url in given.items():
         section = settings_class(kind)
         assert section is not None  # noqa: S101 - both kinds are our own
         try:
             part = section.model_validate({"kind": kind, "url": url})
-            tools.append((kind, catalogue.build(kind, part)))
         except ValidationError as error:
-            raise SettingsError(f"--{kind} {url!r}: {error.errors()[0]['msg']}") from None
+            said = f"--{kind} {url!r}: {error.errors()[0]['msg']}"
+            raise SettingsError(clean_text(said)) from None
+        tools.append((kind, _built(kind, part)))
     return tools
+
+
+def _built(name: str, part: "ToolSettings") -> "Tool":
+    from trimtab.engine.errors import SettingsError
+    from trimtab.engine.tools import catalogue
+
+    try:
+        return catalogue.build(name, part)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{name}: {error.name} is not installed; pip install 'trimtab[{part.kind}]'"
+        ) from None
 
 
 async def _look(tools: "list[tuple[str, Tool]]", seconds: float) -> list[Seen]:
@@ -110,7 +125,7 @@ async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
         earlier = await tool.metrics(target)
         await asyncio.sleep(seconds)
         now = await tool.metrics(target)
-        knobs = {knob.name: (knob, await tool.read(target, knob.name)) for knob in await tool.knobs(target)}
+        knobs = {knob.name: (knob, await _read(tool, target, knob)) for knob in await tool.knobs(target)}
         actions = {action.name: action for action in await tool.actions(target)}
     except EngineError as error:
         return Seen(tool.name, target, problem=str(error))
@@ -121,6 +136,16 @@ async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
         for one in found
     )
     return Seen(tool.name, target, found, commands=commands)
+
+
+async def _read(tool: "Tool", target: str, knob: "Knob") -> "KnobReading | None":
+    """None = this server does not have it."""
+    from trimtab.engine.errors import NotFoundError
+
+    try:
+        return await tool.read(target, knob.name)
+    except NotFoundError:
+        return None
 
 
 def _rows(seen: Seen) -> list[dict[str, object]]:

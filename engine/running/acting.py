@@ -1,7 +1,8 @@
 """The acting part, put together: tools, ledger, guard, desk, and what happens by the second."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -10,7 +11,6 @@ from ulid import ULID
 from trimtab.engine.acting.asking import Asking
 from trimtab.engine.acting.audit import verify
 from trimtab.engine.acting.conductor import Conductor, Times
-from trimtab.engine.acting.deciding import Guarded
 from trimtab.engine.acting.desk import ActingDesk
 from trimtab.engine.acting.executor import Deadlines, Executor
 from trimtab.engine.acting.journal import Journal
@@ -18,15 +18,17 @@ from trimtab.engine.acting.situation import Memory as GuardMemory
 from trimtab.engine.acting.starting import Starter
 from trimtab.engine.acting.undo import Undoing
 from trimtab.engine.api.acting import LoopPorts
-from trimtab.engine.errors import StoreError
-from trimtab.engine.ports import Clock, Source
+from trimtab.engine.errors import EngineError, LockedError, StoreError
+from trimtab.engine.ports import Clock
 from trimtab.engine.running.advising import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
+from trimtab.engine.running.guarding import GuardedSeries
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
 from trimtab.engine.settings import Settings
+from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.sources.tools import ToolsSource
 from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.events import EventStore
@@ -71,39 +73,76 @@ class Acting:
     advising: Advising
     ports: LoopPorts
     scale: float = 1.0
+    started: bool = False
+    """Whether the start is in the audit, and what the guard remembered is back."""
 
     async def run(self) -> None:
-        """Step by the second; look for advice less often. A store that fails is tried again."""
+        """Step by the second; look for advice, and remember, less often and beside it.
+
+        What fails is tried again. Raises LockedError once another engine has taken over.
+        """
         clock = self.around.clock
-        await self.conductor.start()
-        await self.advising.resume()
-        look_at = remember_at = clock.now()
-        while True:
-            now = clock.now()
-            await self.conductor.step(now)
-            if now >= look_at:
-                look_at = now + int(LOOK_S * self.scale * 1e9)
-                await self._safely(self._look())
-            if now >= remember_at:
-                remember_at = now + int(REMEMBER_S * 1e9)
-                await self._safely(self.around.off_loop(self.judging.remember))
-            await clock.sleep_until(now + int(STEP_S * 1e9))
+        if not self.started:
+            await self.conductor.start()
+            await self.advising.resume()
+            self.started = True
+        beside = [
+            asyncio.create_task(self._each(lambda: LOOK_S * self.scale, self._look)),
+            asyncio.create_task(self._each(lambda: REMEMBER_S, self._remember)),
+        ]
+        try:
+            while True:
+                now = clock.now()
+                await self.conductor.step(now)
+                for ended in (task for task in beside if task.done()):
+                    ended.result()
+                await clock.sleep_until(now + int(STEP_S * 1e9))
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+    async def reload(self, settings: Settings) -> None:
+        """Go on with other tools and guardrails. Raises StoreError."""
+        limits, starter = settings.guardrails, self.conductor.starter
+        self.advising.guard.limits = self.advising.seeing.limits = limits
+        self.advising.guard.evaluations.keep_s = limits.hold
+        self.conductor.times = _times(limits)
+        starter.time_scale = limits.time_scale
+        starter.executor.deadlines = Deadlines(send_s=limits.action_timeout)
+        self.scale = _scale(settings)
+        await self.rack.reload(settings.tools)
 
     async def close(self) -> None:
         """Let go of what is under way and of the tools; what was learnt is on disk afterwards."""
         await self.conductor.close()
-        await self._safely(self.around.off_loop(self.judging.remember))
+        try:
+            await self._remember()
+        except StoreError as error:
+            log.error("what was learnt of incidents is not kept", error=str(error))
         await self.rack.close()
 
     async def _look(self) -> None:
         for recommendation in await self.advising.look():
             self.around.live.tell("recommendation", recommendation)
 
-    async def _safely(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except StoreError as error:
-            log.warning("the store does not take it, trying again", error=str(error))
+    async def _remember(self) -> None:
+        await self.around.off_loop(self.judging.remember)
+
+    async def _each(self, pause_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
+        """Do it again and again; a fault of it ends nothing else. Raises LockedError."""
+        clock = self.around.clock
+        while True:
+            begun = clock.now()
+            try:
+                await work()
+            except LockedError:
+                raise
+            except EngineError as error:
+                log.warning("not done now, trying again", error=str(error))
+            except Exception:
+                log.exception("a fault, trying again")
+            await clock.sleep_until(begun + int(pause_s() * 1e9))
 
 
 async def build(settings: Settings, around: Surroundings, judging: Judging, fenced: Fenced) -> Acting:
@@ -126,14 +165,8 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
         log.warning("an action needs people", action=action.id, subject=action.subject, words=words)
         live.tell("action", action)
 
-    def guarded(_: Action) -> Sequence[Guarded]:
-        return ()
-
-    times = Times(
-        plan_s=limits.plan_life, approval_s=limits.approval_life, watch_s=limits.watch,
-        bad_checks=limits.bad_checks,
-    )  # fmt: skip
-    conductor = Conductor(starter, undoing, around.score_log, guarded, tell, times)
+    guarded = GuardedSeries(ledger, incidents, live)
+    conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _times(limits))
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
     desk = ToldDesk(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
@@ -144,11 +177,9 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
 
 
-def own_figures(acting: Acting, settings: Settings) -> list[Source]:
-    """The tools as a source, where there are any; trials look more often."""
-    if not settings.tools:
-        return []
-    return [ToolsSource(acting.rack, acting.around.clock, max(FIGURES_S * _scale(settings), 1.0))]
+def own_figures(acting: Acting, settings: Settings) -> ToolsSource:
+    """The tools as a source; trials look more often."""
+    return ToolsSource(acting.rack, acting.around.clock, max(FIGURES_S * _scale(settings), 1.0))
 
 
 def judge(settings: Settings, store: EventStore) -> Judging:
@@ -166,6 +197,13 @@ def judge(settings: Settings, store: EventStore) -> Judging:
 def _audit_words(ledger: SqlLedger) -> str | None:
     found = verify(ledger)
     return "; ".join(str(one) for one in found[:5]) or None
+
+
+def _times(limits: Guardrails) -> Times:
+    return Times(
+        plan_s=limits.plan_life, approval_s=limits.approval_life, watch_s=limits.watch,
+        bad_checks=limits.bad_checks,
+    )  # fmt: skip
 
 
 def _scale(settings: Settings) -> float:

@@ -9,13 +9,14 @@ from ulid import ULID
 from trimtab.engine.acting.journal import ENGINE
 from trimtab.engine.acting.situation import Memory as GuardMemory
 from trimtab.engine.advising.facts import Facts
-from trimtab.engine.advising.recommender import DAY, Advice, Recommender
+from trimtab.engine.advising.recommender import DAY, STANDING, Advice, Recommender
 from trimtab.engine.advising.remedies import Draft
-from trimtab.engine.errors import ConflictError, EngineError, NotFoundError
+from trimtab.engine.errors import ConflictError, EngineError, NotFoundError, ToolError
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, Ledger, Memory, Toolbox, ToolView
 from trimtab.engine.running.seeing import Seeing, mode_in
-from trimtab.engine.types import Action, ActionState, Incident, Recommendation, SeriesKey, ToolState
+from trimtab.engine.sources.tools import RATIOS, key_of
+from trimtab.engine.types import Action, ActionState, Incident, Recommendation, RecommendationState, ToolState
 
 log = structlog.get_logger(__name__)
 
@@ -72,15 +73,30 @@ class Advising:
         open_ones = await asyncio.to_thread(self.incidents.incidents, open_only=True, limit=MOST)
         wanting = [incident for incident in open_ones if incident.patterns]
         facts = await self._facts(wanting) if wanting else []
-        before = await asyncio.to_thread(self.ledger.recommendations, limit=MOST)
+        before = await asyncio.to_thread(self._said_before)
         actions = await asyncio.to_thread(self.ledger.actions, since=now - DAY, limit=MOST)
         advice = self.recommender.advise(now, wanting, facts, before, actions)
         self.withheld = dict(advice.withheld)
         self.seeing.generations = {one.fingerprint: one.generation for one in advice.made}
         self.guard.tick(self.monotonic())
-        self.guard.evaluated([*advice.made, *_about_to_go(advice, before, actions)])
+        going = await asyncio.to_thread(self._about_to_go, advice, actions)
+        self.guard.evaluated([*advice.made, *going])
         await asyncio.to_thread(self.memory.set, STATE, self.guard.state())
         return await self._keep(now, advice.made, before)
+
+    def _about_to_go(self, advice: Advice, actions: Sequence[Action]) -> list[Recommendation]:
+        """Those that would be made again, were they not written down as actions that are not sent yet."""
+        withheld = {fingerprint for fingerprint, _ in advice.withheld}
+        waiting = [one.recommendation_id for one in actions if one.state is ActionState.PROPOSED]
+        found = [self.ledger.recommendation(one) for one in waiting if one is not None]
+        return [one for one in found if one.fingerprint in withheld]
+
+    def _said_before(self) -> list[Recommendation]:
+        """What stands and what was dismissed, however much has expired since."""
+        return [
+            one for state in (*STANDING, RecommendationState.DISMISSED)
+            for one in self.ledger.recommendations(state=state, limit=MOST)
+        ]  # fmt: skip
 
     async def _keep(
         self, now: int, made: Sequence[Recommendation], before: Sequence[Recommendation]
@@ -117,8 +133,10 @@ class Advising:
         if view.status.state not in _ANSWERING:
             raise NotFoundError(f"{view.name} does not answer: {view.status.detail}")
         seen = await self.toolbox.target(view.name, target)
+        if seen.problem:
+            raise ToolError(f"{target} of {view.name} answers in part only: {seen.problem}")
         labels = {"tool": view.name, "target": target}
-        series = {metric: SeriesKey.of("tools", metric, labels).id for metric in (*seen.metrics, *_SHARES)}
+        series = {metric: key_of(metric, labels).id for metric in (*seen.metrics, *RATIOS)}
         metrics = {**seen.metrics, **self._shares(series)}
         subjects = [*(knob.name for knob, _ in seen.knobs), *(action.name for action in seen.actions), "*"]
         return Facts(
@@ -126,25 +144,17 @@ class Advising:
             {knob.name: (knob, reading) for knob, reading in seen.knobs},
             {action.name: action for action in seen.actions},
             {subject: mode_in(view, target, subject) for subject in subjects},
-            series={name: series_id for name, series_id in series.items() if self._watched(series_id)},
+            series={
+                name: series_id for name, series_id in series.items()
+                if self.live.here(series_id) is not None
+            },
             writable=view.status.state is ToolState.UP,
         )  # fmt: skip
 
     def _shares(self, series: dict[str, str]) -> dict[str, float]:
         """Figures that only the series of the tools have, as the hit ratio of the last interval."""
-        found = {}
-        for name in _SHARES:
-            value = self.live.one(series[name]).value if self._watched(series[name]) else None
-            if value is not None:
-                found[name] = value
-        return found
-
-    def _watched(self, series_id: str) -> bool:
-        try:
-            self.live.one(series_id)
-        except NotFoundError:
-            return False
-        return True
+        seen = {name: self.live.here(series[name]) for name in RATIOS}
+        return {name: v.value for name, v in seen.items() if v is not None and v.value is not None}
 
     def _command(self, draft: Draft) -> str:
         try:
@@ -152,18 +162,6 @@ class Advising:
             return tool.command(draft.facts.target, draft.subject, draft.after)
         except EngineError:
             return ""
-
-
-def _about_to_go(
-    advice: Advice, before: Sequence[Recommendation], actions: Sequence[Action]
-) -> list[Recommendation]:
-    """Those that would be made again, were they not written down as actions that are not sent yet."""
-    withheld = {fingerprint for fingerprint, _ in advice.withheld}
-    waiting = {one.recommendation_id for one in actions if one.state is ActionState.PROPOSED}
-    return [one for one in before if one.id in waiting and one.fingerprint in withheld]
-
-
-_SHARES = ("redis_hit_ratio", "pg_cache_hit_ratio")
 
 
 def _ulid(time_ns: int) -> str:

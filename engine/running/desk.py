@@ -101,7 +101,7 @@ class IncidentsDesk:
         def told() -> list[Incident]:
             self.judging.follow(incident_id)
             changed = say()
-            self.judging.keep(changed)
+            self.judging.say(changed)
             return changed
 
         changed = await self.around.off_loop(told)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -66,16 +67,40 @@ class Judging:
         self._patterns: dict[str, Patterns] = {}
         self._keys: dict[str, tuple[SeriesKey, ...]] = {}
         self._unsaved: dict[str, Incident] = {}
+        self._spoken: dict[str, Incident] = {}
+        """What people changed since the last tick, for the notices."""
 
     def resume(self) -> None:
-        """Go on where it was; without a state, with the incidents and anomalies of the store."""
+        """Go on where it was; what was stored after the state was taken counts more than the state."""
+        self._restore()
+        for change in self.kept.changes(limit=100):
+            self.incidents.change(change)
+        cases = self.incidents.cases
+        stored = {incident.id: incident for incident in self.kept.incidents(open_only=True, limit=1000)}
+        for incident_id in [one.id for one in cases.values() if one.known and one.id not in stored]:
+            with suppress(NotFoundError):
+                stored[incident_id] = self.kept.incident(incident_id)
+        for incident in stored.values():
+            if incident.merged_into is not None:
+                self.incidents.let_go(incident.id)
+                continue
+            case = cases.get(incident.id)
+            new = [one for one in incident.anomaly_ids if case is None or one not in case.members]
+            take = self.incidents.take_up if case is None else self.incidents.catch_up
+            take(incident, self._anomalies(new))
+
+    def _restore(self) -> None:
         state = self.memory.get(STATE)
-        if state is not None:
+        if state is None:
+            return
+        try:
             self.incidents.restore(_part(state, "incidents"))
             self.notifying.restore(_part(state, "notifying"))
-        for incident in self.kept.incidents(open_only=True, limit=1000):
-            if incident.id not in self.incidents.cases:
-                self.incidents.take_up(incident, self._anomalies(incident.anomaly_ids))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("what was learnt of incidents cannot be read, it begins anew", error=repr(error))
+            self.incidents = Incidents(false_alarms_per_week=self.incidents.pace.false_alarms_per_week)
+            self.said = Said(self.incidents)
+            self.notifying = Notifying(self.notifying.per_week)
 
     def remember(self) -> None:
         """Make durable what was learnt, as before an end, and now and then. Raises StoreError."""
@@ -97,11 +122,30 @@ class Judging:
         matches = patterns.step(time, sensed.keys, sensed.scores, sensed.open_ids, changes)
         told = self.incidents.step(time, sensed.anomalies, [info(key) for key in came], matches)
         self.keep(told)
-        return told, self.notifying.step(time, told)
+        spoken, self._spoken = self._spoken, {}
+        return told, self.notifying.step(time, {**spoken, **{one.id: one for one in told}}.values())
 
-    def went_on(self, source: str, open_ids: Iterable[str], time: int) -> None:
-        """After a restart: what of a source is still open; all else of it ended while nobody looked."""
+    def went_on(
+        self,
+        source: str,
+        keys: tuple[SeriesKey, ...],
+        info: Callable[[SeriesKey], SeriesInfo],
+        open_ids: Iterable[str],
+        time: int,
+    ) -> None:
+        """After a restart: what of a source is watched and still open; all else ended while nobody looked."""
+        self.incidents.watched.add(info(key) for key in self._came(source, keys))
         self.incidents.still_open(source, open_ids, time)
+
+    def say(self, changed: Sequence[Incident]) -> None:
+        """Keep what people said of incidents, for the notices, too. Raises StoreError where that failed.
+
+        What the store did not take waits for the next time all the same.
+        """
+        self._spoken |= {incident.id: incident for incident in changed}
+        self.keep(changed)
+        if self.problem is not None:
+            raise StoreError(self.problem)
 
     def follow(self, incident_id: str) -> None:
         """Take up again what is over and forgotten, so that people can speak of it. Raises NotFoundError."""
@@ -135,7 +179,8 @@ class Judging:
         self.notifying.set_silences(SET, _silences(notify))
 
     def forget(self, source: str) -> None:
-        """A source is watched no more."""
+        """A source is watched no more: its anomalies are over."""
+        self.incidents.still_open(source, (), self.incidents.time)
         keys = self._keys.pop(source, ())
         self._patterns.pop(source, None)
         self.incidents.forget(key.id for key in keys)

@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
 from trimtab.engine.acting.facts import Inputs, Mass
 from trimtab.engine.acting.inputs import Window, look
 from trimtab.engine.acting.situation import Live as Situation
-from trimtab.engine.errors import NotFoundError
+from trimtab.engine.errors import NotFoundError, RefusedError
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Toolbox, ToolView
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.types import Incident, Mode, Recommendation, SeriesView, SourceState
+from trimtab.engine.types import Incident, Mode, Recommendation, SeriesView, SourceState, SourceStatus
 
 USUAL_INTERVAL_S = 15.0
 
@@ -40,9 +41,7 @@ class Seeing:
 
     async def __call__(self, proposal: Recommendation) -> Situation:
         """Raises NotFoundError, RefusedError or ToolError by its tool."""
-        views = await self.toolbox.views()
-        view = next((one for one in views if one.name == proposal.tool), None)
-        view = view or await self.toolbox.view(proposal.tool)
+        view = await self.toolbox.view(proposal.tool)
         tool = self.toolbox.tool(proposal.tool)
         target = await self.toolbox.target(proposal.tool, proposal.target)
         knob, reading = next(((k, r) for k, r in target.knobs if k.name == proposal.subject), (None, None))
@@ -51,15 +50,17 @@ class Seeing:
         if knob is not None and not proposal.is_action:
             memory = await tool.outlook(proposal.target, proposal.subject, proposal.after)
         incident = await asyncio.to_thread(self._incident, proposal)
+        rests_on = {} if incident is None else self._rests_on(proposal, incident)
+        statuses = {one.source: self.live.status(one.source) for one in rests_on.values() if one is not None}
         return Situation(
             mode=mode_in(view, proposal.target, proposal.subject),
             targets=tuple(view.targets),
-            targets_in_all=sum(len(one.targets) for one in views),
+            targets_in_all=self._targets_in_all(),
             trial=view.trial,
             knob=None if proposal.is_action else knob,
             action=next((a for a in target.actions if a.name == proposal.subject), None),
             reading=reading,
-            inputs=await asyncio.to_thread(self._inputs, proposal, incident),
+            inputs=None if incident is None else await asyncio.to_thread(self._inputs, rests_on, statuses),
             mass=self._mass(incident),
             memory=memory,
             ttl_share=_ttl_share(target),
@@ -79,17 +80,25 @@ class Seeing:
         except NotFoundError:
             return None
 
-    def _inputs(self, proposal: Recommendation, incident: Incident | None) -> Inputs | None:
-        """Of the series that its pattern was seen in, and of the one that shows its effect."""
-        if incident is None:
-            return None
+    def _targets_in_all(self) -> int:
+        """Of every tool that may be used now. Asks none of them: one that hangs holds no other up."""
+        total = 0
+        for name in self.toolbox.names():
+            with suppress(NotFoundError, RefusedError):
+                total += len(self.toolbox.tool(name).targets)
+        return total
+
+    def _rests_on(self, proposal: Recommendation, incident: Incident) -> dict[str, SeriesView | None]:
+        """The series that its pattern was seen in, and the one that shows its effect; None = it is gone."""
         seen_in = {i for m in incident.patterns if m.name == proposal.pattern for i in m.series_ids}
         if proposal.effect is not None and proposal.effect.series_id:
             seen_in.add(proposal.effect.series_id)
-        shown = {series_id: self._shown(series_id) for series_id in sorted(seen_in)}
-        statuses = [self.live.status(one.source) for one in shown.values() if one is not None]
-        up = None not in shown.values() and all(one.state is SourceState.UP for one in statuses)
-        interval_s = max((one.interval_s for one in statuses), default=USUAL_INTERVAL_S)
+        return {series_id: self.live.here(series_id) for series_id in sorted(seen_in)}
+
+    def _inputs(self, shown: Mapping[str, SeriesView | None], statuses: Mapping[str, SourceStatus]) -> Inputs:
+        """How well these series are known; reads the log of scores. statuses : by source"""
+        up = all(one.state is SourceState.UP for one in statuses.values()) if statuses else None
+        interval_s = max((one.interval_s for one in statuses.values()), default=USUAL_INTERVAL_S)
         windows = [self._window(series_id, one, interval_s) for series_id, one in shown.items()]
         return look(windows, interval_s, up, self.limits)
 
@@ -100,14 +109,6 @@ class Seeing:
         down = sum(status.state is SourceState.UNKNOWN for status in statuses)
         elsewhere = len(self.live.open_anomalies() - own)
         return Mass(elsewhere, int(self.live.engine()["series"]), down, len(statuses))
-
-    def _shown(self, series_id: str) -> SeriesView | None:
-        """As it is watched now; None = it is not."""
-        try:
-            found = self.live.one(series_id)
-        except NotFoundError:
-            return None
-        return found if found.time is not None else None
 
     def _window(self, series_id: str, shown: SeriesView | None, interval_s: float) -> Window:
         now, step = self.clock.now(), round(interval_s * 1e9)

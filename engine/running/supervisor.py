@@ -1,6 +1,7 @@
 """Which sources run: starts and stops their loops, and changes them when the settings change."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -33,6 +34,8 @@ class Supervisor:
         self.loops: dict[str, SourceLoop] = {}
         self.always: list[Source] = []
         """Sources that are no settings of their own, as the figures of the tools."""
+        self.followers: list[Callable[[Reload], Awaitable[None]]] = []
+        """What else goes on with changed settings; raises nothing."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, settings: Settings) -> None:
@@ -71,7 +74,20 @@ class Supervisor:
         await self._exchange(after, built)
         if new_sinks is not None:
             await self._exchange_sinks(new_sinks)
+        for follow in self.followers:
+            await follow(reload)
         return reload
+
+    async def watch(self, source: Source, wanted: bool) -> None:
+        """Run a source that is no setting of its own, or watch it no more."""
+        loop = self.loops.get(source.name)
+        if wanted and loop is None:
+            self.always.append(source)
+            self._run(source)
+        elif not wanted and loop is not None:
+            self.always = [one for one in self.always if one.name != source.name]
+            await self._end(source.name)
+            await loop.forget()
 
     def completed(self, settings: Settings) -> Settings:
         """The settings, with the Prometheus that was found where none is configured."""

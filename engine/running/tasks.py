@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from trimtab.engine.errors import LockedError
 from trimtab.engine.ports import Clock
 
 log = structlog.get_logger(__name__)
@@ -13,10 +14,15 @@ RETRY_S = 30.0
 
 
 async def kept_running(name: str, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
-    """Do the work, and again RETRY_S after it failed, until it is at its end or cancelled."""
+    """Do the work, and again RETRY_S after it failed, until it is at its end or cancelled.
+
+    Raises LockedError, which no other try mends: another engine has taken over.
+    """
     while True:
         try:
             await work()
+        except LockedError:
+            raise
         except Exception:
             log.exception("a part stopped, it is started again", part=name, after_s=RETRY_S)
         else:

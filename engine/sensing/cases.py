@@ -176,7 +176,7 @@ class Case:
         self.note = "\n".join(note for note in (self.note, other.note) if note)
 
     def state_of(self) -> dict[str, Any]:
-        """As plain values; NaN as None."""
+        """As plain values; what is not finite as None, as JSON has no word for it."""
         plain = asdict(self)
         plain["open"] = sorted(self.open)
         del plain["seen"]
@@ -186,7 +186,7 @@ class Case:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def case_from(state: Mapping[str, Any]) -> Case:

@@ -22,7 +22,7 @@ from trimtab.engine.sensing.severity import (
     size_of,
     surprise,
 )
-from trimtab.engine.sensing.watched import Place, Watched
+from trimtab.engine.sensing.watched import Place, Watched, place_of
 from trimtab.engine.types import (
     Anomaly,
     Change,
@@ -30,6 +30,7 @@ from trimtab.engine.types import (
     IncidentState,
     PatternMatch,
     SeriesInfo,
+    SeriesKey,
 )
 
 VERSION = 1
@@ -158,7 +159,9 @@ class Incidents:
         """How surprising the bursts are that a member is part of, with it (or with its growth)."""
         if case.mass or case.surprise > CERTAIN:
             return
-        for scope in self.watched.places[member.series_id].scopes:
+        place = self.watched.places.get(member.series_id)
+        place = place or place_of(SeriesKey.of(member.source, member.metric, member.labels))
+        for scope in place.scopes:
             burst = case.burst(scope, member.weight if weight is None else weight, member.start)
             window_s = max((burst.last - burst.first) / 1e9, self.interval_s, BURST_S)
             expected = self.pace.rate() * self.watched.sizes[scope] * window_s
@@ -247,12 +250,29 @@ class Incidents:
         case = Case(incident.id, incident.start, incident.start, state=incident.state, known=True)
         case.acknowledged_by, case.note = incident.acknowledged_by, incident.note
         case.mass, case.severity = incident.mass, incident.severity
+        case.by_hand = _by_hand(incident)
         case.change_ids, case.similar = incident.change_ids, incident.similar
         case.patterns = {f"{match.name} {match.entity}": match for match in incident.patterns}
         for anomaly in sorted(anomalies, key=lambda one: (one.start, one.id)):
             self._put(case, member_of(anomaly, self.watched.of(anomaly)))
         if case.members:
             self.cases[case.id] = case
+
+    def catch_up(self, incident: Incident, anomalies: Iterable[Anomaly]) -> None:
+        """A followed one as it was stored after `state` was taken: words of people, further anomalies."""
+        case = self.cases[incident.id]
+        case.state, case.by_hand = incident.state, _by_hand(incident)
+        case.acknowledged_by, case.note = incident.acknowledged_by, incident.note
+        for anomaly in anomalies:
+            if anomaly.id not in case.members:
+                self._put(case, member_of(anomaly, self.watched.of(anomaly)))
+
+    def let_go(self, incident_id: str) -> None:
+        """Follow it no more: another took it over after `state` was taken."""
+        case = self.cases.pop(incident_id)
+        for member_id in case.members:
+            if self._case_of.get(member_id) == incident_id:
+                del self._case_of[member_id]
 
     def still_open(self, source: str, anomaly_ids: Iterable[str], time: int) -> None:
         """After a restart: all other anomalies of this source ended while nobody looked."""
@@ -348,6 +368,11 @@ class Incidents:
         self.time = state["time"]
         self.cases = {stored["id"]: case_from(stored) for stored in state["cases"]}
         self._case_of = {member: case.id for case in self.cases.values() for member in case.members}
+
+
+def _by_hand(incident: Incident) -> bool:
+    """Whether a person resolved it: by itself that is never done while an anomaly goes on."""
+    return incident.state is IncidentState.RESOLVED and incident.end is None
 
 
 def _before(earlier: Case, later: Case) -> bool:

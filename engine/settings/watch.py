@@ -11,7 +11,7 @@ from trimtab.engine.settings.file import load_settings
 
 LIVE = (
     "settings.false_alarms_per_week", "settings.log_level", "sources.host", "sources.prometheus",
-    "sources.files", "writer", "notify.notifications_per_week", "notify.silences",
+    "sources.files", "writer", "tools", "guardrails", "notify.notifications_per_week", "notify.silences",
 )  # fmt: skip
 """What takes effect at once; everything else at the next start."""
 
@@ -102,6 +102,5 @@ def _merged(old: Settings, new: Settings) -> Settings:
         update={name: getattr(new.settings, name) for name in ("false_alarms_per_week", "log_level")}
     )
     told = {name: getattr(new.notify, name) for name in ("notifications_per_week", "silences")}
-    notify = old.notify.model_copy(update=told)
-    parts = {"settings": general, "sources": new.sources, "writer": new.writer, "notify": notify}
-    return old.model_copy(update=parts)
+    whole = {name: getattr(new, name) for name in ("sources", "writer", "tools", "guardrails")}
+    return old.model_copy(update={**whole, "settings": general, "notify": old.notify.model_copy(update=told)})

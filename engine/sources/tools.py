@@ -33,7 +33,8 @@ Samples = dict[SeriesKey, float]
 class ToolsSource:
     """Figures of every target of every enabled tool; counters become rates.
 
-    A tool that does not answer is unknown (NaN) in all series that it had. Labels: tool, target.
+    A tool that does not answer is unknown (NaN) in all series that it had, and so is one that a person
+    switched off: its series are not missed. Labels: tool, target.
     """
 
     name = "tools"
@@ -44,6 +45,7 @@ class ToolsSource:
         self._clock = clock
         self._counters = Counters(interval_s * _MAX_GAP_INTERVALS)
         self._known: dict[tuple[str, str], tuple[SeriesKey, ...]] = {}
+        self._asked = 0
         self._keys: tuple[SeriesKey, ...] = ()
 
     async def open(self) -> None:
@@ -58,11 +60,13 @@ class ToolsSource:
         targets = [(view.name, target) for view in views if view.enabled for target in view.targets]
         answers = await asyncio.gather(*(self._ask(*target) for target in targets))
         samples: Samples = {}
+        for target in self._known.keys() - set(targets):
+            samples |= self._samples(target, None)
         for target, metrics in zip(targets, answers, strict=True):
             samples |= self._samples(target, metrics)
         if targets and all(metrics is None for metrics in answers):
             raise SourceError("tools: none of them answers; `trimtab doctor` says why")
-        self._known = {target: self._known[target] for target in targets if target in self._known}
+        self._asked = len(targets)
         return self._reading(now, samples, complete=None not in answers)
 
     async def _ask(self, tool: str, target: str) -> Mapping[str, float] | None:
@@ -75,16 +79,9 @@ class ToolsSource:
         if metrics is None:
             return dict.fromkeys(self._known.get(target, ()), math.nan)
         labels = {"tool": target[0], "target": target[1]}
-        found = {self._key(figure, labels): value for figure, value in metrics.items()}
+        found = {key_of(figure, labels): value for figure, value in metrics.items()}
         self._known[target] = tuple(found)
         return found
-
-    def _key(self, figure: str, labels: dict[str, str]) -> SeriesKey:
-        """Of a figure's name, which may carry labels of its own in the form of Prometheus."""
-        own = _LABELLED.fullmatch(figure)
-        if own is None:
-            return SeriesKey.of(self.name, figure, labels)
-        return SeriesKey.of(self.name, own["metric"], {**dict(_LABEL.findall(own["labels"])), **labels})
 
     def _reading(self, now: int, samples: Samples, *, complete: bool) -> Reading:
         counts = [(key, value) for key, value in samples.items() if _counts(key.metric)]
@@ -118,10 +115,22 @@ class ToolsSource:
 
     def detail(self) -> str:
         """One line about what it watches."""
-        return f"{len(self._known)} targets of {len(self._toolbox.names())} tools, {len(self._keys)} series"
+        return f"{self._asked} targets of {len(self._toolbox.names())} tools, {len(self._keys)} series"
 
     async def close(self) -> None:
         """The toolbox is somebody else's."""
+
+
+def key_of(figure: str, labels: Mapping[str, str]) -> SeriesKey:
+    """The series that shows a figure of a tool, whose name may carry labels of its own.
+
+    >>> str(key_of('pg_locks_count{mode="exclusive"}', {"tool": "db", "target": "shop"}))
+    'pg_locks_count{mode="exclusive",target="shop",tool="db"}'
+    """
+    own = _LABELLED.fullmatch(figure)
+    if own is None:
+        return SeriesKey.of(ToolsSource.name, figure, dict(labels))
+    return SeriesKey.of(ToolsSource.name, own["metric"], {**dict(_LABEL.findall(own["labels"])), **labels})
 
 
 def _counts(metric: str) -> bool:

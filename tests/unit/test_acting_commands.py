@@ -68,3 +68,14 @@ def test_the_audit_is_verified_and_exported(ledger, call, tmp_path):
         raw.execute("UPDATE audit SET actor = 'eve' WHERE seq = 2")
     said = call("audit", "verify")
     assert (said.exit_code, said.stdout) == (1, "row 2: its content does not fit its hash: it was edited\n")
+
+
+def test_a_user_without_a_name_can_pause(ledger, call, monkeypatch):
+    """As in a container whose user has no entry: the kill switch works, and says who by number."""
+
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(acting.getpass, "getuser", nobody)
+    assert call("pause").exit_code == 0
+    assert ledger.pause().by.startswith("uid ")

@@ -7,13 +7,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes import FakeClock, settle
-from trimtab.engine.app import Engine
-from trimtab.engine.errors import EngineError
+from trimtab.engine.acting.conductor import Conductor
+from trimtab.engine.app import Engine, _reload_tools
+from trimtab.engine.errors import EngineError, LockedError, StoreError
 from trimtab.engine.running import tasks
 from trimtab.engine.running.http_server import Server
 from trimtab.engine.running.tasks import kept_running
 from trimtab.engine.running.vitals import Vitals
 from trimtab.engine.settings import Api, General, Host, Settings, Sources
+from trimtab.engine.settings.watch import Reload
 
 
 @pytest.fixture
@@ -88,3 +90,53 @@ async def test_vitals_go_on_after_a_fault(engine, monkeypatch):
     monkeypatch.setattr(Vitals, "look", look)
     await asyncio.wait_for(engine.run(lambda *_: None), 20)
     assert len(looks) == 2
+
+
+async def test_an_engine_that_another_took_over_from_stops(engine, monkeypatch):
+    """Its writes are refused for ever: it ends in order, once, and says why."""
+
+    async def step(_self, _now):
+        raise LockedError("taken over by another engine (epoch 2)")
+
+    monkeypatch.setattr(Conductor, "step", step)
+    with capture_logs() as logs, pytest.raises(LockedError, match="epoch 2"):
+        await asyncio.wait_for(engine.run(lambda *_: None), 20)
+    events = [entry["event"] for entry in logs]
+    assert events.count("another engine took over, this one stops") == 1
+    assert "a part stopped, it is started again" not in events
+    assert events[-1] == "stopped"
+
+
+class Follows:
+    """Acting and supervisor as far as a reload concerns them."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.calls = []
+
+    async def reload(self, settings):
+        self.calls.append(("reload", sorted(settings.tools)))
+        if self.error is not None:
+            raise self.error
+
+    async def watch(self, source, wanted):
+        self.calls.append(("watch", source, wanted))
+
+
+@pytest.mark.parametrize(
+    ("changed", "tools", "error", "calls"),
+    [
+        (("tools",), {"redis": {}}, None, [("reload", ["redis"]), ("watch", "source", True)]),
+        (("tools",), {}, None, [("reload", []), ("watch", "source", False)]),
+        (("guardrails",), {}, None, [("reload", []), ("watch", "source", False)]),
+        (("tools",), {}, StoreError("disk full"), [("reload", []), ("watch", "source", False)]),
+        (("writer",), {"redis": {}}, None, []),
+    ],
+    ids=["first", "last", "guardrails", "store fails", "something else"],
+)
+async def test_tools_follow_the_settings(changed, tools, error, calls):
+    """They are exchanged, and their figures watched while there are any; a store that fails ends nothing."""
+    both = Follows(error)
+    reload = Reload(Settings.model_validate({"tools": tools}), changed, ())
+    await _reload_tools(both, both, "source", reload)
+    assert both.calls == calls

@@ -337,3 +337,30 @@ async def test_a_recording_ends(around):
     again.start_after = None
     await asyncio.wait_for(SourceLoop(again, around).run(), 20)
     assert again.start_after == START + 80 * 5 * SECOND
+
+
+class Judge:
+    """Hears what a loop tells of its start and end."""
+
+    def __init__(self):
+        self.told = []
+
+    def went_on(self, source, keys, info, open_ids, time):
+        self.told.append((source, keys, [info(key).key for key in keys], tuple(open_ids), time))
+
+    def step(self, *_):
+        return [], []
+
+    def forget(self, source):
+        self.told.append(source)
+
+
+async def test_incidents_hear_what_is_watched_before_the_first_tick(around):
+    """At every start: all series with what is open, and nothing where the source begins anew."""
+    around.judging = Judge()
+    await play(FakeSource(script=script(60, start=0)), around, 60 * 5 - 1)
+    await play(FakeSource(script=script(5, start=60)), around, 5)
+    first, again = around.judging.told
+    assert first == ("fake", (), [], (), START)
+    assert (again[0], again[1], again[2], again[3]) == ("fake", KEYS, list(KEYS), ())
+    assert again[4] == START + 59 * 5 * SECOND

@@ -111,3 +111,40 @@ async def test_without_a_source_it_says_so(supervisor):
     """With every source disabled the engine is not ready, and says why."""
     supervisor.start(settings(host=Host(enabled=False)))
     assert supervisor.around.live.ready()[1].startswith("a source")
+
+
+async def test_a_source_beside_the_settings_comes_and_goes(supervisor, built):  # noqa: ARG001 - no real sources
+    """As the figures of tools: with the first tool, without a second loop, away with the last."""
+    plain = settings(host=Host(enabled=False))
+    supervisor.start(plain)
+    tools = FakeSource("tools")
+    for _ in range(2):
+        await supervisor.watch(tools, True)
+        await settle()
+    assert (list(supervisor.loops), tools.opened) == (["tools"], 1)
+    assert (await supervisor.change(plain, plain)).changed == ()
+    assert list(supervisor.loops) == ["tools"]
+    for _ in range(2):
+        await supervisor.watch(tools, False)
+    assert (supervisor.loops, supervisor.always, tools.closed) == ({}, [], 1)
+    assert supervisor.around.live.sources() == []
+    await supervisor.stop()
+
+
+async def test_others_go_on_with_changed_settings(supervisor, built):  # noqa: ARG001 - no real sources
+    """Whoever follows is told of each change, with what is in force then."""
+    told = []
+
+    async def follow(reload):
+        told.append(reload)
+
+    supervisor.followers.append(follow)
+    first = settings()
+    supervisor.start(first)
+    wanted = Settings.model_validate({"tools": {"redis": {"mode": "auto"}}, "guardrails": {"watch": 60}})
+    reload = await supervisor.change(first, wanted)
+    assert told == [reload]
+    assert set(reload.changed) == {"tools", "guardrails"}
+    assert reload.settings.tools["redis"].mode == "auto"
+    assert reload.settings.guardrails.watch == 60.0
+    await supervisor.stop()

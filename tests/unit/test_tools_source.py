@@ -109,3 +109,16 @@ async def test_no_answer_at_all_is_an_unknown_tick(clock):
         await ToolsSource(Box({("a", "x"): None}), clock).read()
     with pytest.raises(SourceError, match="none is configured"):
         await ToolsSource(Box({}), clock).open()
+
+
+async def test_what_a_person_switched_off_is_unknown_not_gone(clock):
+    """Its series stay in the reading without a value, so that nobody misses them; the answer is whole."""
+    box = Box({("redis", "c1"): {"x": 1.0}, ("pm2", "w"): {"y": 2.0}})
+    source = ToolsSource(box, clock)
+    before, _ = await _read(source, clock)
+    del box.figures["redis", "c1"]
+    reading, values = await _read(source, clock)
+    assert reading.keys == before.keys
+    assert reading.complete
+    assert math.isnan(values[f"x{CACHE}"])
+    assert source.detail().startswith("1 targets of 1 tools")

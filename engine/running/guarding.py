@@ -1,0 +1,67 @@
+"""What must not get worse by a change, beside its own figure: what users of the same things feel."""
+
+from collections.abc import Sequence
+
+from trimtab.engine.acting.deciding import Guarded
+from trimtab.engine.errors import NotFoundError
+from trimtab.engine.live import Live
+from trimtab.engine.ports import Incidents, Ledger
+from trimtab.engine.sensing.entities import entity_of
+from trimtab.engine.sensing.role_table import Role
+from trimtab.engine.sensing.roles import part_of
+from trimtab.engine.types import Action, Incident, SeriesInfo
+
+MOST = 10
+"""Series that are watched beside an action."""
+KEPT = 100
+"""Actions whose series are kept in mind."""
+FELT = (
+    Role.ERROR_RATIO, Role.ERRORS, Role.LATENCY, Role.DEPENDENCY_ERRORS, Role.DEPENDENCY_LATENCY,
+)  # fmt: skip
+"""Roles of which less is better, most telling first."""
+
+
+class GuardedSeries:
+    """Latencies and errors of all that an action's incident touches, as far as they are watched now.
+
+    They are chosen once an action, so that every check looks at the same series. Called in a thread.
+    """
+
+    def __init__(self, ledger: Ledger, incidents: Incidents, live: Live) -> None:
+        self.ledger = ledger
+        self.incidents = incidents
+        self.live = live
+        self._chosen: dict[str, tuple[Guarded, ...]] = {}
+
+    def __call__(self, action: Action) -> Sequence[Guarded]:
+        """The series, of what is hit most first; none without an incident. Raises StoreError."""
+        if action.id not in self._chosen:
+            incident = self._incident(action)
+            self._chosen[action.id] = () if incident is None else self._choose(incident)
+            while len(self._chosen) > KEPT:
+                del self._chosen[next(iter(self._chosen))]
+        return self._chosen[action.id]
+
+    def _incident(self, action: Action) -> Incident | None:
+        if action.recommendation_id is None:
+            return None
+        try:
+            incident_id = self.ledger.recommendation(action.recommendation_id).incident_id
+            return None if incident_id is None else self.incidents.incident(incident_id)
+        except NotFoundError:
+            return None
+
+    def _choose(self, incident: Incident) -> tuple[Guarded, ...]:
+        places = {entity: place for place, entity in enumerate(incident.entities)}
+        found = []
+        for info in self.live.watched():
+            role = _felt(info)
+            entity = "" if role is None else entity_of(info.key)
+            if role is not None and entity in places:
+                found.append((places[entity], FELT.index(role), str(info.key), info.key.id))
+        return tuple(Guarded(series_id, name, False) for _, _, name, series_id in sorted(found)[:MOST])
+
+
+def _felt(info: SeriesInfo) -> Role | None:
+    part = part_of(info.key, info.unit, info.kind)
+    return part.role if part is not None and part.role in FELT else None

@@ -1,0 +1,117 @@
+"""What must not get worse beside an action's own figure."""
+
+import numpy as np
+import pytest
+
+from tests.acting_nouns import action_of, recommendation_of
+from tests.fake_loop import FakeIncidents, FakeLedger
+from tests.fakes import FakeClock
+from tests.nouns import START, tick_scores
+from tests.store_contract import ulid
+from trimtab.engine.acting.deciding import Guarded
+from trimtab.engine.live import Live
+from trimtab.engine.running.guarding import MOST, GuardedSeries
+from trimtab.engine.sensing.entities import entity_of
+from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.types import Incident, IncidentState, SeriesInfo, SeriesKey, Severity
+
+
+def series(metric, instance, **labels):
+    """A series of a shop."""
+    return SeriesKey.of("p", metric, {"job": "shop", "instance": instance, **labels})
+
+
+LATENCY = series("http_request_duration_seconds_p99", "a:80")
+ERRORS = series("http_requests_total", "a:80", code="500")
+CPU = series("process_cpu_seconds_total", "a:80")
+OTHERS = series("http_request_duration_seconds_p99", "z:80")
+UNITS = {ERRORS: ("1/s", "rate"), LATENCY: ("s", "gauge"), OTHERS: ("s", "gauge")}
+
+
+def info(key):
+    """Unit and kind as a source tells them."""
+    return SeriesInfo(key, *UNITS.get(key, ("", "gauge")))
+
+
+def watching(*keys, gone=()):
+    """A live view of these series; `gone` have left."""
+    live, n = Live(), len(keys)
+    shown = np.array([key not in gone for key in keys], np.bool_)
+    sensed = Sensed(
+        keys, tick_scores("p", START, np.ones(n)), (), np.empty(0, np.int64), np.zeros(n, np.int64), shown,
+        {}, certain=True,
+    )  # fmt: skip
+    live.tell_sensed(sensed, 15.0, (), info)
+    return live
+
+
+@pytest.fixture
+def made():
+    """An incident of one shop, its recommendation, and the action that came of it."""
+    incidents, ledger = FakeIncidents(), FakeLedger(FakeClock())
+    incident = Incident(
+        ulid(1), START, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False,
+        (entity_of(LATENCY),), (),
+    )  # fmt: skip
+    incidents.save_incidents([incident])
+    ledger.save_recommendation(recommendation_of(ulid(2), incident_id=incident.id), "proposed", "trimtab")
+    return ledger, incidents, action_of(ulid(3), recommendation_id=ulid(2))
+
+
+def test_latencies_and_errors_of_the_incident_are_guarded(made):
+    """Not its CPU, and not what another shop does; less is better; errors stand first."""
+    ledger, incidents, action = made
+    guarded = GuardedSeries(ledger, incidents, watching(CPU, LATENCY, OTHERS, ERRORS))(action)
+    assert guarded == (Guarded(ERRORS.id, str(ERRORS), False), Guarded(LATENCY.id, str(LATENCY), False))
+
+
+def test_what_is_not_watched_now_guards_nothing(made):
+    """A series that left would have no samples."""
+    ledger, incidents, action = made
+    live = watching(LATENCY, ERRORS, gone=(ERRORS,))
+    assert [one.series_id for one in GuardedSeries(ledger, incidents, live)(action)] == [LATENCY.id]
+
+
+def test_an_action_is_judged_by_the_same_series_to_its_end(made):
+    """What comes and goes meanwhile changes nothing."""
+    ledger, incidents, action = made
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY))
+    first = guarding(action)
+    guarding.live = watching(ERRORS)
+    assert guarding(action) == first
+    assert guarding(action_of(ulid(4), recommendation_id=ulid(2)))[0].series_id == ERRORS.id
+
+
+def test_there_are_few_of_them(made):
+    """However many the incident touches: the first things hit count first."""
+    ledger, incidents, action = made
+    keys = [series("http_request_duration_seconds_p99", f"h{i:02}:80") for i in range(30)]
+    hit = tuple(entity_of(key) for key in reversed(keys))
+    incidents.save_incidents([
+        Incident(ulid(1), START, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False, hit, ())
+    ])  # fmt: skip
+    guarded = GuardedSeries(ledger, incidents, watching(*keys))(action)
+    assert [one.series_id for one in guarded] == [key.id for key in reversed(keys)][:MOST]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"recommendation_id": None}, {"recommendation_id": ulid(9)}, {"recommendation_id": ulid(5)}],
+    ids=["by hand", "gone", "of no incident"],
+)
+def test_without_an_incident_nothing_is_guarded(made, changed):
+    """Then the action's own figure has to do."""
+    ledger, incidents, action = made
+    ledger.save_recommendation(recommendation_of(ulid(5)), "proposed", "trimtab")
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY))
+    assert guarding(action_of(action.id, **changed)) == ()
+
+
+def test_few_actions_are_kept_in_mind(made):
+    """The newest."""
+    ledger, incidents, _ = made
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY))
+    for number in range(150):
+        guarding(action_of(ulid(100 + number), recommendation_id=ulid(2)))
+    assert len(guarding._chosen) == 100
+    assert ulid(249) in guarding._chosen
