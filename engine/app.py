@@ -21,7 +21,7 @@ from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
 from trimtab.engine.live import Live
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.running import acting, building
+from trimtab.engine.running import acting, building, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
@@ -119,8 +119,12 @@ class Engine:
             supervisor = await self._supervisor(stack, store, judging, metrics)
             acts = await acting.build(self.settings, supervisor.around, judging, store.fenced)
             stack.push_async_callback(acts.close)
+            told = telling.notifications(self.settings, supervisor.around, store.fenced, metrics)
+            await told.resume()
+            stack.push_async_callback(told.close)
+            supervisor.around.notifications = told
             stack.push_async_callback(supervisor.stop)
-            tools = ToolsSource(acts.rack, self.clock)
+            tools = acting.own_figures(acts, self.settings)
             if self.settings.tools:
                 supervisor.always.append(tools)
             supervisor.followers.append(partial(_reload_tools, supervisor, acts, tools))
@@ -130,6 +134,7 @@ class Engine:
             for work in (
                 kept_running("vitals", vitals.run, self.clock),
                 kept_running("pruner", pruner.run, self.clock),
+                kept_running("notifications", told.run, self.clock),
                 self._act(acts),
                 self._start(supervisor),
             ):

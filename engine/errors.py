@@ -9,6 +9,7 @@ __all__ = [
     "InputError",
     "LockedError",
     "NewerStateError",
+    "NotDeliveredError",
     "NotFoundError",
     "RefusedError",
     "SettingsError",
@@ -50,6 +51,21 @@ class NotFoundError(EngineError):
 
 class ConflictError(EngineError):
     """The thing exists already, or was changed by somebody else."""
+
+
+class NotDeliveredError(EngineError):
+    """A receiver did not take a notice.
+
+    reason  : one of a handful of words, for metrics
+    retry   : another try may help; False = it refuses this notice
+    after_s : the receiver asks for so many seconds before the next try
+    """
+
+    def __init__(self, message: str, reason: str, *, retry: bool = True, after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry = retry
+        self.after_s = after_s
 
 
 class ToolError(EngineError):

@@ -208,6 +208,8 @@ class SourceLoop:
             self.around.live.tell("incident", incident)
         for notice in notices:
             log.warning("incident", kind=notice.kind, title=notice.incident.title, why=notice.why)
+        if notices and self.around.notifications is not None:
+            await self.around.notifications.take(notices)
 
     def _snapshot(self) -> None:
         self._snapshot_at = self.around.clock.now() + int(SNAPSHOT_S * 1e9)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
 
 import uvicorn
@@ -66,8 +67,10 @@ def _headers(head: bytes) -> list[tuple[bytes, bytes, bytes]]:
 
 
 @contextlib.asynccontextmanager
-async def raw(answer: bytes | None = None, drip_s: float = 0.0) -> AsyncIterator[Raw]:
-    """A raw server on loopback."""
+async def raw(
+    answer: bytes | None = None, drip_s: float = 0.0, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Raw]:
+    """A raw server on loopback; with a context it speaks TLS."""
     made, tasks = Raw(answer, drip_s), set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -79,8 +82,8 @@ async def raw(answer: bytes | None = None, drip_s: float = 0.0) -> AsyncIterator
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    made.url = f"{'http' if context is None else 'https'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield made
     finally:

@@ -153,7 +153,7 @@ class Conductor:
     async def _send(self, action: Action) -> None:
         action, decision = await self.starter.send(action)
         if decision is not None and decision.verdict != ALLOW:
-            self.waiting[action.id] = decision.reason
+            self._wait(action.id, decision.reason)
             if action.undoes is not None:
                 action = await self._held_up(action, decision.reason)
         await self._undone(action)
@@ -269,7 +269,7 @@ class Conductor:
             there = await asyncio.to_thread(self.ledger.actions, tool=found.tool, target=found.target)
             why = locked(there)
         if why is not None:
-            self.waiting[found.id] = why
+            self._wait(found.id, why)
             return
         self.waiting.pop(found.id, None)
         action = await self.journal.propose(self.starter.action_of(found, by))
@@ -307,6 +307,11 @@ class Conductor:
         except Exception:
             log.exception("left for the next time", subject=name)
 
+    def _wait(self, name: str, why: str) -> None:
+        if _bare(self.waiting.get(name, "")) != _bare(why):
+            log.info("waits", subject=name, why=why)
+        self.waiting[name] = why
+
     def _tell_once(self, action: Action, words: str) -> None:
         if (action.id, words) not in self._told:
             self._told.add((action.id, words))
@@ -323,6 +328,11 @@ _STARTING = (RecommendationState.SCHEDULED, RecommendationState.APPROVED, Recomm
 def _asked_for(action: Action) -> bool:
     """Whether a person asked for just this and waits: what a crash left of that nobody sends later."""
     return action.by != ENGINE and action.recommendation_id is None and action.undoes is None
+
+
+def _bare(why: str) -> str:
+    """Without its figures, which change by the second."""
+    return "".join(letter for letter in why if not letter.isdigit())
 
 
 def _over(found: Recommendation, approval_s: float) -> int:

@@ -54,11 +54,13 @@ class Window:
 
     x     : (n,) by tick, oldest first, NaN = no sample; of `guardrails.suspicion`, or all there is
     age_s : of its newest sample; None = there is none
+    leaps : it counts events, which may go from nearly none to a flood: a leap is no changed unit
     """
 
     name: str
     x: Floats
     age_s: float | None
+    leaps: bool = False
 
 
 def look(windows: Sequence[Window], interval_s: float, source_up: bool | None, limits: Guardrails) -> Inputs:
@@ -86,7 +88,7 @@ def look(windows: Sequence[Window], interval_s: float, source_up: bool | None, l
         present=known / cells if cells else None,
         source_up=source_up,
         zeroed=zeroed,
-        jumped=tuple(w.name for w in windows if jumped(w.x, limits.unit_jump)),
+        jumped=tuple(w.name for w in windows if not w.leaps and jumped(w.x, limits.unit_jump)),
     )
 
 

@@ -1,7 +1,7 @@
 """The ports of the loop: incidents, the desk where people decide, tools and the ledger."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends
@@ -23,6 +23,7 @@ class LoopPorts:
 
     take_alerts  : told of alerts that come in; None = they only become changes, which stand beside incidents
     verify_audit : None = nobody can check the audit here
+    waiting      : id of a recommendation or action -> why the guardrails do not let it be done now
     """
 
     incidents: Incidents
@@ -32,6 +33,7 @@ class LoopPorts:
     toolbox: Toolbox
     take_alerts: TakeAlerts | None = None
     verify_audit: VerifyAudit | None = None
+    waiting: Mapping[str, str] = field(default_factory=dict)
 
 
 async def _ports(here: Here) -> LoopPorts:

@@ -61,10 +61,14 @@ def _done(ledger: Ledger, incident: Incident) -> list[Json]:
     ]
 
 
-def recommendation_story(ledger: Ledger, recommendation: Recommendation) -> Json:
-    """A recommendation with its actions."""
-    actions = ledger.actions(recommendation_id=recommendation.id)
-    return {**noun_json(recommendation), "actions": [noun_json(action) for action in actions]}
+def recommendation_story(loop: LoopPorts, recommendation: Recommendation) -> Json:
+    """A recommendation with its actions, and why it is not being done although it might."""
+    actions = loop.ledger.actions(recommendation_id=recommendation.id)
+    return {
+        **noun_json(recommendation),
+        "actions": [noun_json(action) for action in actions],
+        "waiting": loop.waiting.get(recommendation.id, ""),
+    }
 
 
 def action_story(ledger: Ledger, action: Action) -> Json:

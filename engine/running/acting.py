@@ -26,8 +26,10 @@ from trimtab.engine.running.guarding import GuardedSeries
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.running.telling import alerts_to
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.guardrails import Guardrails
+from trimtab.engine.sources.tools import ToolsSource
 from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.events import EventStore
 from trimtab.engine.store.fenced import Fenced
@@ -41,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 STEP_S, LOOK_S, REMEMBER_S = 1.0, 15.0, 300.0
 """Between steps of the actions, between looks for advice, between states of what was learnt."""
+FIGURES_S = 5.0
+"""Between looks at the tools' own figures."""
 WINDOW_S = 1800.0
 """How far back patterns look."""
 
@@ -167,18 +171,26 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     desk = ToldDesk(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,
-        verify_audit=lambda: _audit_words(ledger),
+        take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
+        waiting=conductor.waiting,
     )  # fmt: skip
     return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
+
+
+def own_figures(acting: Acting, settings: Settings) -> ToolsSource:
+    """The tools as a source; trials look more often."""
+    return ToolsSource(acting.rack, acting.around.clock, max(FIGURES_S * _scale(settings), 1.0))
 
 
 def judge(settings: Settings, store: EventStore) -> Judging:
     """Incidents and who is told of them, as they were when the engine stopped. Raises StoreError."""
     made = Judging(
         store, SqlIncidents(store.fenced), StoredMemory(store.fenced),
-        settings.settings.false_alarms_per_week, window_s=WINDOW_S * _scale(settings),
+        settings.settings.false_alarms_per_week, settings.notify.notifications_per_week,
+        window_s=WINDOW_S * _scale(settings),
     )  # fmt: skip
     made.resume()
+    made.set_telling(settings.notify)
     return made
 
 

@@ -9,14 +9,14 @@ from ulid import ULID
 from trimtab.engine.acting.journal import ENGINE
 from trimtab.engine.acting.situation import Memory as GuardMemory
 from trimtab.engine.advising.facts import Facts
-from trimtab.engine.advising.recommender import DAY, STANDING, Recommender
+from trimtab.engine.advising.recommender import DAY, STANDING, Advice, Recommender
 from trimtab.engine.advising.remedies import Draft
 from trimtab.engine.errors import ConflictError, EngineError, NotFoundError, ToolError
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, Ledger, Memory, Toolbox, ToolView
 from trimtab.engine.running.seeing import Seeing, mode_in
 from trimtab.engine.sources.tools import RATIOS, key_of
-from trimtab.engine.types import Incident, Recommendation, RecommendationState, ToolState
+from trimtab.engine.types import Action, ActionState, Incident, Recommendation, RecommendationState, ToolState
 
 log = structlog.get_logger(__name__)
 
@@ -79,9 +79,17 @@ class Advising:
         self.withheld = dict(advice.withheld)
         self.seeing.generations = {one.fingerprint: one.generation for one in advice.made}
         self.guard.tick(self.monotonic())
-        self.guard.evaluated(list(advice.made))
+        going = await asyncio.to_thread(self._about_to_go, advice, actions)
+        self.guard.evaluated([*advice.made, *going])
         await asyncio.to_thread(self.memory.set, STATE, self.guard.state())
         return await self._keep(now, advice.made, before)
+
+    def _about_to_go(self, advice: Advice, actions: Sequence[Action]) -> list[Recommendation]:
+        """Those that would be made again, were they not written down as actions that are not sent yet."""
+        withheld = {fingerprint for fingerprint, _ in advice.withheld}
+        waiting = [one.recommendation_id for one in actions if one.state is ActionState.PROPOSED]
+        found = [self.ledger.recommendation(one) for one in waiting if one is not None]
+        return [one for one in found if one.fingerprint in withheld]
 
     def _said_before(self) -> list[Recommendation]:
         """What stands and what was dismissed, however much has expired since."""

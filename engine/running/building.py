@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.ports import Sink, Source
+from trimtab.engine.ports import Clock, Notifier, Sink, Source
 from trimtab.engine.settings import Prometheus, Settings, Sources
 
 if TYPE_CHECKING:
@@ -66,6 +66,36 @@ def sinks(settings: Settings, metrics: "Metrics", clock: SystemClock) -> list[Si
     from trimtab.engine.sinks.remote_write import RemoteWriteSink
 
     return [RemoteWriteSink(settings.writer, metrics, clock)]
+
+
+def notifiers(settings: Settings, clock: Clock) -> list[Notifier]:
+    """Who is told of incidents."""
+    from trimtab.engine.sinks.alertmanager import AlertmanagerNotifier
+    from trimtab.engine.sinks.email import EmailNotifier
+    from trimtab.engine.sinks.webhook import WebhookNotifier
+
+    to, url = settings.notify, external_url(settings)
+    found: list[Notifier] = []
+    if to.alertmanager is not None:
+        found.append(AlertmanagerNotifier(to.alertmanager, clock.now, url))
+    if to.webhook is not None:
+        found.append(WebhookNotifier(to.webhook, clock.now, url))
+    if to.email is not None:
+        found.append(EmailNotifier(to.email, clock.now, url))
+    return found
+
+
+def external_url(settings: Settings) -> str:
+    """How people reach us, for links: as it is set, else where the API listens; "" = that is not known yet.
+
+    >>> external_url(Settings())
+    'http://127.0.0.1:8600'
+    """
+    api = settings.api
+    if settings.notify.external_url is not None or api.port == 0:
+        return settings.notify.external_url or ""
+    host = f"[{api.host}]" if ":" in api.host else api.host
+    return f"{'https' if api.tls_cert_file else 'http'}://{host}:{api.port}"
 
 
 def score_log(settings: Settings, clock: SystemClock) -> "ParquetScoreLog":

@@ -1,7 +1,7 @@
 """Once for all sources: what belongs together, what it looks like, and who is told. Asked at each tick."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import structlog
@@ -9,17 +9,31 @@ import structlog
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
 from trimtab.engine.ports import Incidents as IncidentStore
 from trimtab.engine.ports import Memory, Store
+from trimtab.engine.sensing.alerts_in import hear
 from trimtab.engine.sensing.incidents import Incidents
 from trimtab.engine.sensing.notifying import Notifying
 from trimtab.engine.sensing.patterns import Patterns
 from trimtab.engine.sensing.said import Said
 from trimtab.engine.sensing.sensed import Sensed
-from trimtab.engine.types import Anomaly, Change, Incident, Notice, SeriesInfo, SeriesKey
+from trimtab.engine.settings.notify import Notify
+from trimtab.engine.types import (
+    Alert,
+    Anomaly,
+    Change,
+    ChangeKind,
+    Incident,
+    Notice,
+    SeriesInfo,
+    SeriesKey,
+    Silence,
+)
 
 log = structlog.get_logger(__name__)
 
 HALF_HOUR_NS = 1_800_000_000_000
 """How far back changes may explain a pattern."""
+SET = "settings/"
+"""Begins the ids of silences that stand in the settings."""
 STATE = "sensing/incidents"
 """Under which the state is remembered."""
 
@@ -141,6 +155,10 @@ class Judging:
                 raise ConflictError(f"incident {incident_id} was merged into {incident.merged_into}")
             self.incidents.take_up(incident, self._anomalies(incident.anomaly_ids))
 
+    def alerted(self, alerts: Iterable[Alert], now: int) -> None:
+        """Another system told of its alerts: they stand beside incidents while they fire."""
+        hear(self.incidents.memory.changes, alerts, now)
+
     def keep(self, told: Iterable[Incident]) -> None:
         """Store incidents; what the store does not take now waits for the next time."""
         self._unsaved |= {incident.id: incident for incident in told}
@@ -154,6 +172,11 @@ class Judging:
             self.problem = str(error)
             return
         self._unsaved, self.problem = {}, None
+
+    def set_telling(self, notify: Notify) -> None:
+        """How much is told from now on, and the silences of the settings in place of those before."""
+        self.notifying.per_week = notify.notifications_per_week
+        self.notifying.set_silences(SET, _silences(notify))
 
     def forget(self, source: str) -> None:
         """A source is watched no more: its anomalies are over."""
@@ -182,8 +205,9 @@ class Judging:
 
     def _changes(self, time: int) -> list[Change]:
         return [
-            c for c in self.incidents.memory.changes.recent.values() if time - HALF_HOUR_NS <= c.time <= time
-        ]
+            c for c in self.incidents.memory.changes.recent.values()
+            if time - HALF_HOUR_NS <= c.time <= time and c.kind is not ChangeKind.ALERT
+        ]  # fmt: skip
 
     def _anomalies(self, ids: Iterable[str]) -> list[Anomaly]:
         found = []
@@ -193,6 +217,12 @@ class Judging:
             except NotFoundError:
                 continue
         return found
+
+
+def _silences(notify: Notify) -> Iterator[Silence]:
+    for name, given in notify.silences.items():
+        begin, until = (round(moment.timestamp() * 1e9) for moment in (given.begin, given.until))
+        yield Silence(SET + name, given.entities, begin, until, "settings", given.note)
 
 
 def _part(state: dict[str, object], name: str) -> dict[str, object]:

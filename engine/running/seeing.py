@@ -13,7 +13,7 @@ from trimtab.engine.errors import NotFoundError, RefusedError
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Toolbox, ToolView
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.types import Incident, Mode, Recommendation, SourceState, SourceStatus
+from trimtab.engine.types import Incident, Mode, Recommendation, SeriesView, SourceState, SourceStatus
 
 USUAL_INTERVAL_S = 15.0
 
@@ -50,7 +50,8 @@ class Seeing:
         if knob is not None and not proposal.is_action:
             memory = await tool.outlook(proposal.target, proposal.subject, proposal.after)
         incident = await asyncio.to_thread(self._incident, proposal)
-        rests_on = {} if incident is None else self._statuses(proposal, incident)
+        rests_on = {} if incident is None else self._rests_on(proposal, incident)
+        statuses = {one.source: self.live.status(one.source) for one in rests_on.values() if one is not None}
         return Situation(
             mode=mode_in(view, proposal.target, proposal.subject),
             targets=tuple(view.targets),
@@ -59,7 +60,7 @@ class Seeing:
             knob=None if proposal.is_action else knob,
             action=next((a for a in target.actions if a.name == proposal.subject), None),
             reading=reading,
-            inputs=None if incident is None else await asyncio.to_thread(self._inputs, rests_on),
+            inputs=None if incident is None else await asyncio.to_thread(self._inputs, rests_on, statuses),
             mass=self._mass(incident),
             memory=memory,
             ttl_share=_ttl_share(target),
@@ -87,20 +88,19 @@ class Seeing:
                 total += len(self.toolbox.tool(name).targets)
         return total
 
-    def _statuses(self, proposal: Recommendation, incident: Incident) -> dict[str, SourceStatus | None]:
+    def _rests_on(self, proposal: Recommendation, incident: Incident) -> dict[str, SeriesView | None]:
         """The series that its pattern was seen in, and the one that shows its effect; None = it is gone."""
         seen_in = {i for m in incident.patterns if m.name == proposal.pattern for i in m.series_ids}
         if proposal.effect is not None and proposal.effect.series_id:
             seen_in.add(proposal.effect.series_id)
-        return {series_id: self._status(series_id) for series_id in sorted(seen_in)}
+        return {series_id: self.live.here(series_id) for series_id in sorted(seen_in)}
 
-    def _inputs(self, statuses: Mapping[str, SourceStatus | None]) -> Inputs:
-        """How well these series are known; reads the log of scores."""
-        known = [one for one in statuses.values() if one is not None]
-        up = all(one.state is SourceState.UP for one in known) if known else None
-        intervals = {i: USUAL_INTERVAL_S if one is None else one.interval_s for i, one in statuses.items()}
-        windows = [self._window(series_id, interval_s) for series_id, interval_s in intervals.items()]
-        return look(windows, max(intervals.values(), default=USUAL_INTERVAL_S), up, self.limits)
+    def _inputs(self, shown: Mapping[str, SeriesView | None], statuses: Mapping[str, SourceStatus]) -> Inputs:
+        """How well these series are known; reads the log of scores. statuses : by source"""
+        up = all(one.state is SourceState.UP for one in statuses.values()) if statuses else None
+        interval_s = max((one.interval_s for one in statuses.values()), default=USUAL_INTERVAL_S)
+        windows = [self._window(series_id, one, interval_s) for series_id, one in shown.items()]
+        return look(windows, interval_s, up, self.limits)
 
     def _mass(self, incident: Incident | None) -> Mass:
         """Open anomalies that are not the incident's own, of all series; sources that do not answer."""
@@ -110,11 +110,7 @@ class Seeing:
         elsewhere = len(self.live.open_anomalies() - own)
         return Mass(elsewhere, int(self.live.engine()["series"]), down, len(statuses))
 
-    def _status(self, series_id: str) -> SourceStatus | None:
-        seen = self.live.here(series_id)
-        return None if seen is None else self.live.status(seen.source)
-
-    def _window(self, series_id: str, interval_s: float) -> Window:
+    def _window(self, series_id: str, shown: SeriesView | None, interval_s: float) -> Window:
         now, step = self.clock.now(), round(interval_s * 1e9)
         since = now - round(self.limits.suspicion * 1e9)
         rows = self.scores.read(series_id, since, now + 1)
@@ -124,7 +120,9 @@ class Seeing:
         x = np.full((now - int(rows.times[0])) // step + 1, np.nan)
         x[np.minimum(place, len(x) - 1)] = rows.value
         known = rows.times[np.isfinite(rows.value)]
-        return Window(series_id, x, (now - int(known[-1])) / 1e9 if len(known) else None)
+        name = series_id if shown is None else shown.series
+        age_s = (now - int(known[-1])) / 1e9 if len(known) else None
+        return Window(name, x, age_s, leaps=shown is not None and shown.kind == "rate")
 
 
 def mode_in(view: ToolView, target: str, subject: str) -> Mode:

@@ -67,6 +67,8 @@ class Supervisor:
         logs.hide(logs.secrets_in(after))
         logs.set_level(after.settings.log_level)
         self.around.general = after.settings
+        if self.around.judging is not None:
+            await self.around.off_loop(self.around.judging.set_telling, after.notify)
         for loop in self.loops.values():
             loop.set_budget(after.settings.false_alarms_per_week)
         await self._exchange(after, built)

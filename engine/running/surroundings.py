@@ -11,6 +11,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, ScoreLog, Sink, Snapshots, Store
 from trimtab.engine.running.judging import Judging
+from trimtab.engine.services.notifications import Notifications
 from trimtab.engine.settings import General
 from trimtab.engine.types import SourceState
 
@@ -56,6 +57,8 @@ class Surroundings:
     sinks: list[Sink] = field(default_factory=list)
     judging: Judging | None = None
     """None = there are anomalies only, no incidents."""
+    notifications: Notifications | None = None
+    """None = notices go to the log only."""
 
     async def off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it in the work thread, with the log context of this task."""

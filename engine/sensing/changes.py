@@ -1,6 +1,6 @@
 """Changes that people told or that were seen, and which of them stand near an incident."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,12 +21,21 @@ class Changes:
     def __init__(self) -> None:
         self.recent: dict[str, Change] = {}
         self._restarts: dict[str, int] = {}
+        self._lasting: dict[str, tuple[int, tuple[str, ...]]] = {}
+        """Id of a change that goes on for a time -> until when, and which entities it is of."""
 
     def add(self, change: Change) -> None:
         """Insert or replace."""
         self.recent[change.id] = change
         while len(self.recent) > MOST:
             self.recent.pop(min(self.recent, key=lambda one: self.recent[one].time))
+
+    def lasts(self, change_id: str, until: int, entities: Sequence[str] = ()) -> None:
+        """A change, told before or soon, goes on until then, int64 ns, and is of these entities."""
+        self._lasting.pop(change_id, None)
+        self._lasting[change_id] = until, tuple(entities)
+        while len(self._lasting) > MOST:
+            self._lasting.pop(next(iter(self._lasting)))
 
     def restarted(self, time: int, labels: Mapping[str, str], what: str) -> Change | None:
         """The Change of a restart that was seen; None = another series of the same thing told it just now.
@@ -49,22 +58,37 @@ class Changes:
     def near(self, case: Case) -> tuple[str, ...]:
         """Ids of the changes that may have to do with a case, newest first."""
         until = case.last if case.open else case.ended
-        in_time = [c for c in self.recent.values() if case.start - BEFORE_NS <= c.time <= until]
+        in_time = [
+            change for change in self.recent.values()
+            if change.time <= until and case.start - BEFORE_NS <= self._until(change)
+        ]  # fmt: skip
         if not in_time:
             return ()
         labels = [member.labels for member in list(case.members.values())[:200]]
-        near = [change for change in in_time if concerns(change, labels)]
+        entities = set(case.entities())
+        near = [c for c in in_time if concerns(c, labels) or entities.intersection(self._whom(c))]
         return tuple(change.id for change in sorted(near, key=lambda c: (-c.time, c.id)))
+
+    def _until(self, change: Change) -> int:
+        return max(change.time, self._lasting.get(change.id, (change.time,))[0])
+
+    def _whom(self, change: Change) -> tuple[str, ...]:
+        return self._lasting[change.id][1] if change.id in self._lasting else ()
 
     def state(self) -> dict[str, Any]:
         """As plain values."""
-        return {"recent": [asdict(change) for change in self.recent.values()], "restarts": self._restarts}
+        return {
+            "recent": [asdict(change) for change in self.recent.values()],
+            "restarts": self._restarts,
+            "lasting": self._lasting,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         changes = [Change(**{**c, "kind": ChangeKind(c["kind"])}) for c in state["recent"]]
         self.recent = {change.id: change for change in changes}
         self._restarts = dict(state["restarts"])
+        self._lasting = {k: (until, tuple(whom)) for k, (until, whom) in state.get("lasting", {}).items()}
 
 
 def concerns(change: Change, series: Iterable[Mapping[str, str]]) -> bool:

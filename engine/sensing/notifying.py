@@ -62,6 +62,11 @@ class Notifying:
         """Insert or replace."""
         self.silences[silence.id] = silence
 
+    def set_silences(self, prefix: str, silences: Iterable[Silence]) -> None:
+        """These in place of all whose id begins with `prefix`."""
+        kept = {k: silence for k, silence in self.silences.items() if not k.startswith(prefix)}
+        self.silences = kept | {silence.id: silence for silence in silences}
+
     def end_silence(self, silence_id: str) -> None:
         """What was held back and still goes on is told at the next step."""
         self.silences.pop(silence_id, None)

@@ -70,6 +70,15 @@ class Metrics:
             registry, "writer_samples_dropped", "Samples that were given up.", "sink", "reason"
         )
 
+        self._told = _counter(registry, "notices_sent", "Notices that a receiver took.", "notifier", "kind")
+        self._untold = _counter(
+            registry, "notices_failed", "Tries in which a receiver took no notice.", "notifier", "reason"
+        )
+        self._given_up = _counter(
+            registry, "notices_dropped", "Notices that were given up.", "notifier", "reason"
+        )
+        self._to_tell = _gauge(registry, "notices_waiting", "Notices that wait.", "notifier")
+
     def _http_metrics(self, registry: CollectorRegistry) -> None:
         self._requests = _counter(registry, "http_requests", "Answers.", "method", "route", "status")
         self._request_s = Histogram(
@@ -117,6 +126,22 @@ class Metrics:
     def dropped(self, sink: str, reason: str, n: int) -> None:
         """N samples were given up, for one of a handful of reasons."""
         self._dropped.labels(sink, reason).inc(n)
+
+    def notice_sent(self, notifier: str, kind: str) -> None:
+        """A receiver took a notice."""
+        self._told.labels(notifier, kind).inc()
+
+    def notice_failed(self, notifier: str, reason: str) -> None:
+        """A try failed, for one of a handful of reasons."""
+        self._untold.labels(notifier, reason).inc()
+
+    def notice_dropped(self, notifier: str, reason: str) -> None:
+        """A notice was given up."""
+        self._given_up.labels(notifier, reason).inc()
+
+    def notices_waiting(self, notifier: str, n: int) -> None:
+        """How many notices wait for a receiver."""
+        self._to_tell.labels(notifier).set(n)
 
     def unusual(self, views: Iterable[SeriesView]) -> None:
         """The series that are unusual now; replaces the ones before. Unknown scores are left out."""

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from trimtab.engine.settings.guardrails import Guardrails
+from trimtab.engine.settings.notify import Notify
 from trimtab.engine.settings.section import BasicAuth, Credentialed, Duration, Section, Size, Tls, seconds
 from trimtab.engine.settings.tools import Tools
 
@@ -19,6 +20,7 @@ __all__ = [
     "General",
     "Guardrails",
     "Host",
+    "Notify",
     "Prometheus",
     "Query",
     "Retention",
@@ -168,4 +170,5 @@ class Settings(Section):
     retention: Retention = Retention()
     tools: Tools = Field(default_factory=dict)
     writer: Writer | None = None
+    notify: Notify = Notify()
     guardrails: Guardrails = Guardrails()

@@ -11,7 +11,7 @@ from trimtab.engine.settings.file import load_settings
 
 LIVE = (
     "settings.false_alarms_per_week", "settings.log_level", "sources.host", "sources.prometheus",
-    "sources.files", "writer", "tools", "guardrails",
+    "sources.files", "writer", "tools", "guardrails", "notify.notifications_per_week", "notify.silences",
 )  # fmt: skip
 """What takes effect at once; everything else at the next start."""
 
@@ -84,7 +84,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _names() -> list[str]:
-    split = ("settings", "sources", "api", "retention")
+    split = ("settings", "sources", "api", "retention", "notify")
     whole = [name for name in Settings.model_fields if name not in split]
     inside = {name: type(getattr(Settings(), name)).model_fields for name in split}
     return [f"{name}.{field}" for name, fields in inside.items() for field in fields] + whole
@@ -101,5 +101,6 @@ def _merged(old: Settings, new: Settings) -> Settings:
     general = old.settings.model_copy(
         update={name: getattr(new.settings, name) for name in ("false_alarms_per_week", "log_level")}
     )
-    whole = ("sources", "writer", "tools", "guardrails")
-    return old.model_copy(update={"settings": general, **{name: getattr(new, name) for name in whole}})
+    told = {name: getattr(new.notify, name) for name in ("notifications_per_week", "silences")}
+    whole = {name: getattr(new, name) for name in ("sources", "writer", "tools", "guardrails")}
+    return old.model_copy(update={**whole, "settings": general, "notify": old.notify.model_copy(update=told)})

@@ -1,21 +1,29 @@
 """HTTP to one configured receiver: its address pinned, no redirects, nothing from the environment."""
 
 import asyncio
-from dataclasses import dataclass
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx
 
 from trimtab.engine.addresses import Pinned, Target
 from trimtab.engine.credentials import Credentials
+from trimtab.engine.redaction import HIDDEN, clean_text
 from trimtab.engine.settings import Writer
+from trimtab.engine.settings.notify import HttpReceiver
 from trimtab.engine.tls import tls_context
 
-EXCERPT_BYTES = 500
+EXCERPT_CHARACTERS = 500
+READ_BYTES = 8192
+"""Of an answer at most: so many that a secret which is said back is seen whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a receiver said; `excerpt` is the beginning of the body."""
+    """What a receiver said; `excerpt` is the beginning of the body, without what we logged in with."""
 
     status: int
     retry_after: str
@@ -23,13 +31,26 @@ class Answer:
 
 
 class Receiver:
-    """Posts to one target, by an address that was checked."""
+    """Posts to one target, by an address that was checked.
 
-    def __init__(self, target: Target, settings: Writer) -> None:
+    name       : of the section, such as "writer"
+    keep_alive : connections are used again; where posts are rare, the receiver would have closed them
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        settings: Writer | HttpReceiver,
+        name: str = "writer",
+        *,
+        keep_alive: bool = True,
+    ) -> None:
         self.target = target
         self.settings = settings
+        self.name = name
+        self.keep_alive = keep_alive
         self._pinned = Pinned(target.host, target.port)
-        self._credentials = Credentials(settings, "writer")
+        self._credentials = Credentials(settings, name)
         self._client: httpx.AsyncClient | None = None
 
     async def post(self, body: bytes, headers: dict[str, str]) -> Answer:
@@ -44,10 +65,11 @@ class Receiver:
             secret = await asyncio.to_thread(self._credentials.headers)
             ours = {**headers, **secret, "Host": self.target.host_header}
             try:
-                return await self._exchange(self._client, address, body, ours)
+                answer = await self._exchange(self._client, address, body, ours)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 self._pinned.failed(address)
                 raise
+            return replace(answer, excerpt=_without(secret, answer.excerpt)[:EXCERPT_CHARACTERS])
 
     async def _exchange(
         self, client: httpx.AsyncClient, address: str, body: bytes, headers: dict[str, str]
@@ -55,11 +77,11 @@ class Receiver:
         url, tls_name = self.target.url(address), {"sni_hostname": self.target.host}
         async with client.stream("POST", url, content=body, headers=headers, extensions=tls_name) as response:
             excerpt = bytearray()
-            async for part in response.aiter_bytes(EXCERPT_BYTES):
+            async for part in response.aiter_bytes(READ_BYTES):
                 excerpt += part
-                if len(excerpt) >= EXCERPT_BYTES:
+                if len(excerpt) >= READ_BYTES:
                     break
-            text = bytes(excerpt[:EXCERPT_BYTES]).decode("utf-8", "replace").strip()
+            text = bytes(excerpt[:READ_BYTES]).decode("utf-8", "replace").strip()
             return Answer(response.status_code, response.headers.get("retry-after", ""), text)
 
     async def close(self) -> None:
@@ -69,7 +91,40 @@ class Receiver:
 
     def _new_client(self) -> httpx.AsyncClient:
         https = self.target.scheme == "https"
-        verify = tls_context(self.settings.tls, "writer.tls") if https else False
+        verify = tls_context(self.settings.tls, f"{self.name}.tls") if https else False
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=20 if self.keep_alive else 0)
         return httpx.AsyncClient(
-            verify=verify, follow_redirects=False, trust_env=False, timeout=self.settings.timeout
+            verify=verify,
+            follow_redirects=False,
+            trust_env=False,
+            timeout=self.settings.timeout,
+            limits=limits,
         )
+
+
+def _without(headers: Mapping[str, str], text: str) -> str:
+    """The text without what these headers hold, whole or in parts."""
+    for value in headers.values():
+        scheme, _, credential = value.rpartition(" ")
+        parts = [value, credential]
+        if scheme == "Basic":
+            parts.append(base64.b64decode(credential).decode().partition(":")[2])
+        for part in filter(None, parts):
+            text = text.replace(part, HIDDEN)
+    return clean_text(text)
+
+
+def retry_after_s(given: str, now_ns: int) -> float:
+    """Seconds of a Retry-After header, which is a number or an HTTP date; 0 where it says nothing.
+
+    >>> retry_after_s("7", 0), retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 0), retry_after_s("soon", 0)
+    (7.0, 60.0, 0.0)
+    """
+    if given.isdigit():
+        return float(given)
+    try:
+        moment = parsedate_to_datetime(given)
+    except ValueError:
+        return 0.0
+    now = datetime.fromtimestamp(now_ns / 1e9, UTC)
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())

@@ -7,8 +7,6 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import httpx
@@ -20,7 +18,7 @@ from trimtab.engine.errors import SettingsError
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Writer
 from trimtab.engine.sinks.encoding import compress, label_bytes, labels_of, series_bytes, time_field
-from trimtab.engine.sinks.outbound import Receiver
+from trimtab.engine.sinks.outbound import Receiver, retry_after_s
 from trimtab.engine.types import Floats, SeriesKey, TickScores
 
 log = structlog.get_logger(__name__)
@@ -234,16 +232,7 @@ class RemoteWriteSink:
             return _Verdict()
         detail = f"HTTP {answer.status}: {answer.excerpt}"
         if answer.status == 429 or answer.status >= 500:
-            return _Verdict("busy", detail, retry=True, after_s=self._wait_s(answer.retry_after))
+            return _Verdict(
+                "busy", detail, retry=True, after_s=retry_after_s(answer.retry_after, self._clock.now())
+            )
         return _Verdict("refused", detail)
-
-    def _wait_s(self, retry_after: str) -> float:
-        """Seconds of a Retry-After header, which is a number or an HTTP date; 0 where it says nothing."""
-        if retry_after.isdigit():
-            return float(retry_after)
-        try:
-            moment = parsedate_to_datetime(retry_after)
-        except ValueError:
-            return 0.0
-        now = datetime.fromtimestamp(self._clock.now() / 1e9, UTC)
-        return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())

@@ -6,9 +6,6 @@ webhook-signature  v1,BASE64 of HMAC-SHA256(secret, "ID.TIMESTAMP.BODY")
 """
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +15,7 @@ import orjson
 from trimtab.engine.addresses import Pinned, Target
 from trimtab.engine.errors import NotFoundError, RefusedError, SettingsError, ToolError
 from trimtab.engine.settings.tools_service import WebhookTool
+from trimtab.engine.signing import secret_bytes, signature
 from trimtab.engine.tools.http_client import HttpClient
 from trimtab.engine.types import (
     Applied,
@@ -33,26 +31,6 @@ from trimtab.engine.types import (
 TOTAL_S = 10.0
 _SHORTEST_SECRET = 24
 _LONGEST_RESULT = 300
-
-
-def signature(secret: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The header webhook-signature.
-
-    >>> signature(b"secret of at least 24 characters", "msg_1", 1_700_000_000, b"{}")
-    'v1,...='
-    """
-    signed = f"{message_id}.{timestamp_s}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
-
-
-def secret_bytes(text: str) -> bytes:
-    """The key itself: what stands behind `whsec_` is base64, everything else is taken as it is.
-
-    >>> secret_bytes("whsec_c2VjcmV0"), secret_bytes("plain")
-    (b'secret', b'plain')
-    """
-    encoded = text.removeprefix("whsec_")
-    return text.encode() if encoded == text else base64.b64decode(encoded, validate=True)
 
 
 class Webhook:

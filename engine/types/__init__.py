@@ -26,6 +26,7 @@ from trimtab.engine.types.acting import (
     Value,
 )
 from trimtab.engine.types.alerts import (
+    OWN_ALERT,
     Alert,
 )
 from trimtab.engine.types.anomalies import (
@@ -64,6 +65,7 @@ from trimtab.engine.types.series import (
 )
 
 __all__ = [
+    "OWN_ALERT",
     "Action",
     "ActionState",
     "Alert",

@@ -67,6 +67,8 @@ class ChangeKind(StrEnum):
     RESTART = "restart"
     CONFIG = "config"
     ACTION = "action"
+    ALERT = "alert"
+    """Another system's alert: it is shown beside incidents, and is no cause of them."""
     OTHER = "other"
 
 

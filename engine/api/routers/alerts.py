@@ -1,14 +1,12 @@
 """Alerts of an Alertmanager (webhook version 4): each becomes a change that stands beside incidents."""
 
 import asyncio
-import hashlib
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
-from ulid import ULID
 
 from trimtab.engine.api.acting import Loop, LoopPorts
 from trimtab.engine.api.context import Here, Who
@@ -66,8 +64,11 @@ class Taken(Shape):
 async def take_alerts(
     request: Request, here: Here, loop: Loop, who: Who, body: AlertsBody, key: IdempotencyKey = None
 ) -> Response:
-    """Alertmanager's webhook. A repetition of an alert, and its end, change what is kept of it."""
-    alerts = [_alert(one) for one in body.alerts]
+    """Alertmanager's webhook. A repetition of an alert, and its end, change what is kept of it.
+
+    Alerts of our own incidents, which an Alertmanager may send back, are left aside.
+    """
+    alerts = [alert for alert in map(_alert, body.alerts) if not alert.own]
     return await once_async(
         here, request, who, key, body.model_dump_json(), lambda _: _take(loop, alerts, who.name)
     )
@@ -94,9 +95,7 @@ def change_of(alert: Alert, by: str) -> Change:
     >>> change_of(Alert("c1f0", 1_767_225_600_000_000_000, None, {"alertname": "HighLatency"}), "am").title
     'alert: HighLatency'
     """
-    digest = hashlib.sha256(f"{alert.fingerprint} {alert.start}".encode()).digest()
-    change_id = ULID.from_bytes(max(0, alert.start // 1_000_000).to_bytes(6, "big") + digest[:10])
     about = alert.annotations.get("summary", "")
     name = alert.labels.get("alertname", "without a name")
     title = f"alert{'' if alert.firing else ' (over)'}: {name}{about and f', {about}'}"
-    return Change(str(change_id), alert.start, ChangeKind.OTHER, title[:300], by, alert.labels, alert.url)
+    return Change(alert.change_id, alert.start, ChangeKind.ALERT, title[:300], by, alert.labels, alert.url)

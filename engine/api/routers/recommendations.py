@@ -34,6 +34,7 @@ class RecommendationDetail(RecommendationShape):  # type: ignore[misc, valid-typ
     """A recommendation with its actions."""
 
     actions: list[ActionShape]  # type: ignore[valid-type]  # as above
+    waiting: str = Field(description="Why it is not done now although its mode or a person would let it.")
 
 
 class DismissBody(BaseModel):
@@ -99,11 +100,11 @@ def _tagged(body: bytes, known: str) -> Response:
 
 @router.get(
     "/{recommendation_id}", summary="One recommendation",
-    responses=answers(RecommendationDetail, {**_EXAMPLE, "actions": [noun_json(ACTION)]}),
+    responses=answers(RecommendationDetail, {**_EXAMPLE, "actions": [noun_json(ACTION)], "waiting": ""}),
 )  # fmt: skip
 def one_recommendation(loop: Loop, recommendation_id: RecommendationId) -> Response:
     """A recommendation with its actions."""
-    return json_response(recommendation_story(loop.ledger, loop.ledger.recommendation(recommendation_id)))
+    return json_response(recommendation_story(loop, loop.ledger.recommendation(recommendation_id)))
 
 
 @router.post("/{recommendation_id}/approve", summary="Approve it", responses=_ONE)

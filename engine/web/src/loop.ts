@@ -49,7 +49,7 @@ export interface Incident {
 export interface Change {
   id: string;
   time: string;
-  kind: "deploy" | "restart" | "config" | "action" | "other";
+  kind: "deploy" | "restart" | "config" | "action" | "alert" | "other";
   title: string;
   by: string;
   labels: Labels;

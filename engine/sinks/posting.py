@@ -1,0 +1,45 @@
+"""A POST of a notice to a receiver: taken, or a NotDeliveredError that says what to do."""
+
+import httpx
+
+from trimtab.engine.errors import NotDeliveredError, SettingsError
+from trimtab.engine.redaction import clean_text
+from trimtab.engine.sinks.outbound import Receiver, retry_after_s
+
+LATER = frozenset({401, 403, 407, 408, 409, 425, 429})
+"""Client errors that somebody may set right: a password that is exchanged, a rate that sinks."""
+_LONGEST_DETAIL = 200
+
+
+async def post(receiver: Receiver, body: bytes, headers: dict[str, str], now: int) -> None:
+    """Send it once; returns when the receiver took it (2xx). `now` is int64 ns."""
+    where = f"{receiver.name}: {receiver.target.host_header}"
+    try:
+        answer = await receiver.post(body, headers)
+    except SettingsError as error:
+        raise NotDeliveredError(f"{receiver.name}: {clean_text(str(error))}", "not allowed") from error
+    except TimeoutError as error:
+        raise NotDeliveredError(
+            f"{where} gave no whole answer within {receiver.settings.timeout:g} s; is it overloaded?",
+            "timeout",
+        ) from error
+    except (httpx.HTTPError, OSError) as error:
+        why = clean_text(str(error) or type(error).__name__)
+        raise NotDeliveredError(f"{where} cannot be reached: {why}", "unreachable") from error
+    status = answer.status
+    if 200 <= status < 300:
+        return
+    said = " ".join(answer.excerpt.split())[:_LONGEST_DETAIL]
+    if 300 <= status < 400:
+        raise NotDeliveredError(
+            f"{where} redirects (HTTP {status}), which is not followed; write its final address into "
+            f"{receiver.name}.url",
+            "redirected",
+            retry=False,
+        )
+    raise NotDeliveredError(
+        f"{where} answers HTTP {status}: {said}" if said else f"{where} answers HTTP {status}",
+        "busy" if status >= 500 or status == 429 else "refused",
+        retry=status >= 500 or status in LATER,
+        after_s=retry_after_s(answer.retry_after, now),
+    )

@@ -1,0 +1,160 @@
+"""Incidents through a real Alertmanager: they arrive, once, and are over when they are over; both ways."""
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from tests.alertmanager import start_alertmanager
+from tests.api_room import Room
+from tests.fake_notices import Counts, Known, notice_of, over, worse
+from tests.nouns import SECOND
+from tests.serving import http, raw
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.services.notifications import Notifications
+from trimtab.engine.settings.notify import NotifyAlertmanager
+from trimtab.engine.sinks import alertmanager
+from trimtab.engine.sinks.alertmanager import AlertmanagerNotifier
+from trimtab.engine.store import open_store
+from trimtab.engine.store.memory import StoredMemory
+from trimtab.engine.types import OWN_ALERT
+
+
+@pytest.fixture
+async def receiver():
+    """What Alertmanager forwards to."""
+    async with raw(http(200)) as server:
+        yield server
+
+
+@pytest.fixture
+async def server(tmp_path, receiver):
+    """A real Alertmanager."""
+    start = start_alertmanager(tmp_path / "alertmanager", receiver.url)
+    started = await asyncio.to_thread(start.__enter__)
+    yield started
+    await asyncio.to_thread(start.__exit__, None, None, None)
+
+
+def now_notice(make, number=1, ago_s=30, **changed):
+    """A notice of an incident that began just now, as the clock of the Alertmanager is the real one."""
+    made = make(number, **changed)
+    start = time.time_ns() - ago_s * SECOND
+    end = None if made.incident.end is None else time.time_ns() - SECOND
+    return replace(made, incident=replace(made.incident, start=start, end=end), time=start)
+
+
+def forwarded(receiver):
+    """(status of the group, {incident: (status, severity)}) of each webhook that came."""
+    bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in receiver.requests]
+    return [
+        (body["status"], sorted((a["status"], a["labels"]["severity"]) for a in body["alerts"]))
+        for body in bodies
+    ]
+
+
+async def came(receiver, n):
+    """Wait for the n-th webhook, and then a second more for one too many."""
+    async with asyncio.timeout(20):
+        while len(receiver.requests) < n:  # noqa: ASYNC110 - it comes from another process
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(1.0)
+    assert len(receiver.requests) == n
+    return forwarded(receiver)
+
+
+@asynccontextmanager
+async def delivering(tmp_path, url):
+    """A deliverer over a real store; entered again it is the next start."""
+    store = open_store(tmp_path / "data", time.time_ns)
+    notifier = AlertmanagerNotifier(NotifyAlertmanager(url=url), time.time_ns)
+    made = Notifications([notifier], StoredMemory(store.fenced), Known(), SystemClock(), Counts())
+    await made.resume()
+    task = asyncio.create_task(made.run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await made.close()
+        store.close()
+
+
+async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiver):
+    """Repetitions, a restart and the same notice again make no second message; its end makes one."""
+    fired = now_notice(notice_of)
+    async with delivering(tmp_path, server.url) as made:
+        await made.take([fired])
+        assert await came(receiver, 1) == [("firing", [("firing", "high")])]
+    async with delivering(tmp_path, server.url) as made:
+        await made.take([fired])
+        await came(receiver, 1)
+        ended = now_notice(over, entities=("web/1",), suspects=())
+        await made.take([ended])
+        assert (await came(receiver, 2))[1] == ("resolved", [("resolved", "high")])
+        assert made.problems() == []
+    async with httpx.AsyncClient(trust_env=False) as people:
+        assert (await people.get(f"{server.url}/api/v2/alerts")).json() == []
+
+
+async def test_an_incident_that_becomes_critical_is_told_again(tmp_path, server, receiver):
+    """Alertmanager hears of a critical alert, and that the milder one is over; then that all is."""
+    async with delivering(tmp_path, server.url) as made:
+        await made.take([now_notice(notice_of)])
+        await came(receiver, 1)
+        await made.take([now_notice(worse)])
+        told = await came(receiver, 2)
+        assert told[1] == ("firing", [("firing", "critical"), ("resolved", "high")])
+        await made.take([now_notice(over)])
+        told = await came(receiver, 3)
+        assert told[2][0] == "resolved"
+
+
+async def test_repetition_keeps_it_alive_and_its_end_needs_no_engine(tmp_path, server, receiver, monkeypatch):
+    """It holds as long as it is sent again; when the engine is gone Alertmanager ends it by itself."""
+    monkeypatch.setattr(alertmanager, "HOLD_NS", 3 * SECOND)
+    monkeypatch.setattr(AlertmanagerNotifier, "repeat_s", 0.5)
+    async with delivering(tmp_path, server.url) as made:
+        await made.take([now_notice(notice_of)])
+        await came(receiver, 1)
+        await asyncio.sleep(4)
+        assert len(receiver.requests) == 1
+    assert (await came(receiver, 2))[1] == ("resolved", [("resolved", "high")])
+
+
+async def test_an_alertmanager_that_was_away_is_told_later(tmp_path, server, receiver):
+    """Ended and started again: what happened meanwhile arrives by itself."""
+    await asyncio.to_thread(server.stop)
+    async with delivering(tmp_path, server.url) as made:
+        await made.take([now_notice(notice_of)])
+        async with asyncio.timeout(10):
+            while not made.problems():  # noqa: ASYNC110 - a try is under way
+                await asyncio.sleep(0.02)
+        assert "cannot be reached" in made.problems()[0]
+        await asyncio.to_thread(server.start)
+        assert await came(receiver, 1) == [("firing", [("firing", "high")])]
+        assert made.problems() == []
+
+
+async def test_what_comes_back_makes_no_loop(tmp_path, server, receiver):
+    """Of what a real Alertmanager sends us, alerts of others are taken and our own are left aside."""
+    labels = {"alertname": "HighLatency", "service": "checkout", "severity": "page"}
+    async with httpx.AsyncClient(trust_env=False) as prometheus:
+        await prometheus.post(f"{server.url}/api/v2/alerts", json=[{"labels": labels}])
+    async with delivering(tmp_path, server.url) as made:
+        await made.take([now_notice(notice_of)])
+        await came(receiver, 2)
+    room = Room(loop=True)
+    program = room.program("ingest")
+    taken = {}
+    for request in receiver.requests:
+        body = json.loads(request.partition(b"\r\n\r\n")[2])
+        answer = await program.post("/api/alerts", json=body)
+        assert answer.status_code == 200, answer.text
+        taken[body["groupLabels"]["alertname"]] = answer.json()["taken"]
+    assert taken == {OWN_ALERT: 0, "HighLatency": 1}
+    assert [alert.labels for alert in room.loop.alerts] == [labels]

@@ -1,0 +1,96 @@
+"""kill -9 at random moments: no notice that was accepted is lost, none that was written down comes again."""
+
+import asyncio
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+from tests.fake_notices import Counts, Known
+from tests.notice_child import deliver
+from tests.receiving import receiving
+from tests.servers import wait_for
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.services.notifications import Notifications
+from trimtab.engine.settings.notify import NotifyWebhook
+from trimtab.engine.sinks.webhook import WebhookNotifier
+from trimtab.engine.store import open_store
+from trimtab.engine.store.memory import StoredMemory
+
+KILLS = int(os.environ.get("TRIMTAB_KILLS", "20"))
+LONGEST_LIFE_S = 0.6
+
+
+def known_by(came):
+    """(incident, webhook-id) of what came."""
+    return [(body["alerts"][0]["labels"]["incident"], headers["webhook-id"]) for headers, body in came]
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """Children that need not import anything: they are forked from a server that has."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.notice_child", "trimtab.engine.store.events"])
+    return context
+
+
+def killed(forks, folder, url, first, chance):
+    """Run a child, kill it at a random moment after it began; what it acknowledged."""
+    here, there = forks.Pipe(duplex=False)
+    child = forks.Process(target=deliver, args=(folder, url, first, there))
+    child.start()
+    there.close()
+    assert here.poll(60), "the child never began"
+    end = time.monotonic() + chance.uniform(0, LONGEST_LIFE_S)
+    told = []
+    while (left := end - time.monotonic()) > 0 and here.poll(left):
+        told.append(here.recv())
+    os.kill(child.pid, signal.SIGKILL)
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    try:
+        while here.poll(0):
+            told.append(here.recv())
+    except EOFError:
+        here.close()
+    return told
+
+
+async def finish(folder, url, done):
+    """One more start, without new notices, that is left to deliver what waits."""
+    store = open_store(folder, time.time_ns)
+    notifier = WebhookNotifier(NotifyWebhook(url=url), time.time_ns)
+    made = Notifications([notifier], StoredMemory(store.fenced), Known(), SystemClock(), Counts())
+    await made.resume()
+    running = asyncio.create_task(made.run())
+    await asyncio.to_thread(wait_for, done, 30.0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await made.close()
+    store.close()
+
+
+async def test_no_notice_is_lost_and_none_that_was_written_comes_again(forks, tmp_path):
+    """At most one repetition a kill, by the id that a receiver knows it by."""
+    chance, accepted, written, first = random.Random(5), set(), set(), 0
+    with receiving() as (url, requests):
+        for _ in range(KILLS):
+            before = len(requests)
+            told = await asyncio.to_thread(killed, forks, tmp_path, url, first, chance)
+            again = {incident for incident, _ in known_by(requests[before:])} & written
+            assert again == set()
+            accepted |= {incident for word, incident in told if word == "accepted"}
+            written |= {incident for word, incident in told if word == "written"}
+            first = len(accepted)
+        await finish(tmp_path, url, lambda: accepted <= {incident for incident, _ in known_by(requests)})
+        came = known_by(requests)
+        repeated = sum(n - 1 for n in Counter(incident for incident, _ in came).values())
+    assert repeated <= KILLS
+    assert len(set(came)) == len({incident for incident, _ in came})
+    assert len(accepted) > KILLS
+    assert len(written) > KILLS
+    print(f"{KILLS} kills, {len(accepted)} accepted, {len(written)} written down, {repeated} repeated")

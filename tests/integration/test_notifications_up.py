@@ -1,0 +1,61 @@
+"""`trimtab up` tells people: an outage in what it watches reaches a webhook, signed, and its secrets stay."""
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.integration.test_up_process import Up
+from tests.receiving import receiving
+from tests.servers import wait_for
+
+SECRET = "a-secret-of-24-characters-or-more"
+ROWS, OUTAGE, LASTS = 600, 540, 20
+WHATS = ("latency", "errors", "queue_length", "threads")
+COLUMNS = tuple(
+    f"{part}_{what}" for part in "abcd" for what in ("latency", "errors", "queue_length", "threads")
+)
+
+
+@pytest.fixture
+def up(tmp_path):
+    """An engine that is not started."""
+    return Up(tmp_path)
+
+
+def outage(path):
+    """A recording of a service whose every series leaves its band at once for 20 minutes."""
+    rng = np.random.default_rng(3)
+    values = 10.0 + rng.normal(size=(ROWS, len(COLUMNS)))
+    values[OUTAGE : OUTAGE + LASTS] += 80.0
+    lines = [",".join(("time", "entity", *COLUMNS))]
+    for k, row in enumerate(values.tolist()):
+        lines.append(",".join([str(1_767_225_600 + 60 * k), "shop", *(f"{value:.4f}" for value in row)]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_an_outage_reaches_people(up):
+    """Also that it is over; signed, with a link; status and metrics say so; a restart repeats nothing."""
+    outage(up.folder / "shop.csv")
+    (up.folder / "secret").write_text(SECRET)
+    with receiving() as (url, came):
+        off = {name: {"enabled": False} for name in ("host", "prometheus")}
+        up.write(
+            sources={**off, "files": {"paths": ["shop.csv"]}},
+            notify={"webhook": {"url": url, "secret_file": "secret"}},
+        )
+        with up.running():
+            wait_for(lambda: [body["status"] for _, body in came][-1:] == ["resolved"], 60)
+            assert up.get("status")["engine"]["notifications"] == "ok"
+            metrics = httpx.get(f"{up.url}/api/metrics", trust_env=False).text
+        with up.running():
+            wait_for(lambda: up.get("series?source=files")["total"] == len(COLUMNS), 60)
+    statuses = [body["status"] for _, body in came]
+    assert statuses[0] == "firing"
+    assert statuses.count("resolved") == 1
+    headers, body = came[0]
+    (alert,) = body["alerts"]
+    assert alert["labels"]["entity"] == "files"
+    assert alert["generatorURL"] == f"{up.url}/#/incidents/{alert['labels']['incident']}"
+    assert headers["webhook-signature"].startswith("v1,")
+    assert 'trimtab_notices_sent_total{kind="resolved",notifier="webhook"} 1.0' in metrics
+    assert SECRET not in up.said()

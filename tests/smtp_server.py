@@ -1,0 +1,119 @@
+"""A small SMTP server in the loop of a test: takes mails, logs in, speaks TLS, and misbehaves when told."""
+
+import asyncio
+import base64
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+
+@dataclass
+class SmtpServer:
+    """What came, and how to answer.
+
+    context  : for STARTTLS, or for TLS from the first byte where `tls_first`
+    login    : user and password that it lets in; None = it offers no login
+    says     : first word of a command ("" = the greeting) -> what it answers in place of the usual;
+               None = nothing, for ever
+    drip     : the greeting comes byte by byte, and never ends
+    """
+
+    context: ssl.SSLContext | None = None
+    tls_first: bool = False
+    login: tuple[str, str] | None = None
+    says: dict[str, str | None] = field(default_factory=dict)
+    drip: bool = False
+    port: int = 0
+    mails: list[EmailMessage] = field(default_factory=list)
+    envelopes: list[tuple[str, list[str]]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """Every command, as it came over the wire."""
+    encrypted: bool = False
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One session."""
+        self.encrypted = self.tls_first
+        if self.drip:
+            while True:
+                writer.write(b"2")
+                await asyncio.sleep(0.01)
+        await self._answer(writer, "", "220 test")
+        sender, to = "", []
+        while line := (await reader.readline()).decode().rstrip("\r\n"):
+            self.lines.append(line)
+            word = line.split(" ")[0].split(":")[0].upper()
+            match word:
+                case "EHLO":
+                    await self._answer(writer, word, self._offers())
+                case "STARTTLS":
+                    await self._answer(writer, word, "220 go")
+                    if self.context is None:
+                        return
+                    await writer.start_tls(self.context)
+                    self.encrypted = True
+                case "AUTH":
+                    await self._answer(writer, word, self._let_in(line))
+                case "MAIL":
+                    sender, to = line.split("<")[1].split(">")[0], []
+                    await self._answer(writer, word, "250 ok")
+                case "RCPT":
+                    to.append(line.split("<")[1].split(">")[0])
+                    await self._answer(writer, word, "250 ok")
+                case "DATA":
+                    await self._answer(writer, word, "354 go")
+                    body = await reader.readuntil(b"\r\n.\r\n")
+                    if await self._answer(writer, ".", "250 taken") == "250 taken":
+                        self.envelopes.append((sender, to))
+                        self.mails.append(message_from_bytes(body[:-3], policy=policy.default))
+                case _:
+                    await self._answer(writer, word, "250 ok")
+
+    async def _answer(self, writer: asyncio.StreamWriter, word: str, usual: str) -> str:
+        answer = self.says.get(word, usual)
+        if answer is None:
+            await asyncio.Event().wait()
+            return ""
+        writer.write(answer.encode() + b"\r\n")
+        await writer.drain()
+        return answer
+
+    def _offers(self) -> str:
+        offers = ["test"]
+        if self.context is not None and not self.encrypted:
+            offers.append("STARTTLS")
+        if self.login is not None:
+            offers.append("AUTH PLAIN")
+        return "\r\n".join([*(f"250-{one}" for one in offers[:-1]), f"250 {offers[-1]}"])
+
+    def _let_in(self, line: str) -> str:
+        _, user, password = base64.b64decode(line.split(" ")[2]).decode().split("\0")
+        return "235 in" if (user, password) == self.login else f"535 no: {line.split(' ')[2]} {password}"
+
+
+@contextlib.asynccontextmanager
+async def smtp(**settings) -> AsyncIterator[SmtpServer]:
+    """A server on loopback."""
+    made, tasks = SmtpServer(**settings), set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        try:
+            await made.handle(reader, writer)
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
+            return
+        finally:
+            writer.close()
+
+    first = made.context if made.tls_first else None
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=first)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
