@@ -250,6 +250,7 @@ class Engine:
                 supervisor.found = found.sources.prometheus
                 log.info("found a Prometheus on this machine, watching it too", url=supervisor.found.url)
             supervisor.start(found)
+            await supervisor.end_others()
             give_back()
             gc.freeze()
         except Exception as error:

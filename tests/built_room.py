@@ -161,7 +161,8 @@ class Built:
         """Until all of it waits for the clock, or has ended."""
         assert self.work is not None
         work, going = self.work, self.acts.conductor._going
-        await until(lambda: work.done() or (self.clock.sleepers >= sleepers and not going))
+        async with asyncio.timeout(30):
+            await until(lambda: work.done() or (self.clock.sleepers >= sleepers and not going))
 
 
 @contextmanager

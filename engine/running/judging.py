@@ -1,7 +1,7 @@
 """Once for all sources: what belongs together, what it looks like, and who is told. Asked at each tick."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import structlog
@@ -136,6 +136,12 @@ class Judging:
         """After a restart: what of a source is watched and still open; all else ended while nobody looked."""
         self.incidents.watched.add(info(key) for key in self._came(source, keys))
         self.incidents.still_open(source, open_ids, time)
+
+    def only(self, sources: Collection[str], time: int) -> None:
+        """After a start: what was open of all other sources is over, they are watched no more."""
+        cases = self.incidents.cases.values()
+        for source in {one.source for case in cases for one in case.members.values()}.difference(sources):
+            self.incidents.still_open(source, (), time)
 
     def say(self, changed: Sequence[Incident]) -> None:
         """Keep what people said of incidents, for the notices, too. Raises StoreError where that failed.

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.errors import SettingsError
-from trimtab.engine.loop import SourceLoop
+from trimtab.engine.errors import SettingsError, StoreError
+from trimtab.engine.loop import REMOVED, SourceLoop
 from trimtab.engine.ports import Sink, Source
 from trimtab.engine.running import building
 from trimtab.engine.running.surroundings import Surroundings
@@ -46,6 +47,21 @@ class Supervisor:
             self._run(source)
         if not self.loops:
             self.around.live.wait_for("a source: all are disabled, see `sources:` in trimtab.yaml")
+
+    async def end_others(self) -> None:
+        """After the start: what was open of sources that are configured no more is over."""
+        try:
+            await self.around.off_loop(self._end_others, frozenset(self.loops))
+        except StoreError as error:
+            log.warning("anomalies of sources that are gone stay open", error=str(error))
+
+    def _end_others(self, watched: frozenset[str]) -> None:
+        around = self.around
+        if around.judging is not None:
+            around.judging.only(watched, self.clock.now())
+        for anomaly in around.store.anomalies(open_only=True, limit=100_000):
+            if anomaly.source not in watched:
+                around.store.save_anomaly(replace(anomaly, end=anomaly.peak_time, reason=REMOVED))
 
     async def stop(self) -> None:
         """End every loop, with its state on disk; then the sinks."""

@@ -332,3 +332,12 @@ def test_changes_are_heard_at_the_next_tick(room):
     (incident,), _ = room.sense(*room.breaks(0, 1, 2))
     assert incident.change_ids == (change.id,)
     assert not room.judging.heard
+
+
+def test_sources_that_were_taken_out_have_nothing_open(broken):
+    """An incident of theirs alone ends at the start; one of a source that is watched goes on."""
+    room, incident = broken
+    room.judging.only({"p", "host"}, room.now)
+    assert room.judging.incidents.cases[incident.id].end is None
+    room.judging.only({"host"}, room.now)
+    assert room.judging.incidents.cases[incident.id].end == room.now

@@ -3,16 +3,20 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.fakes import FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
+from tests.nouns import anomaly_of
+from tests.store_contract import ulid
 from tests.unit.test_loop import NoMetrics, Now
-from trimtab.engine.errors import SettingsError
+from trimtab.engine.errors import SettingsError, StoreError
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
 from trimtab.engine.running import building
 from trimtab.engine.running.supervisor import Supervisor
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.settings import Files, General, Host, Prometheus, Settings, Sources
+from trimtab.engine.types import SeriesKey
 
 
 @pytest.fixture
@@ -148,3 +152,44 @@ async def test_others_go_on_with_changed_settings(supervisor, built):  # noqa: A
     assert reload.settings.tools["redis"].mode == "auto"
     assert reload.settings.guardrails.watch == 60.0
     await supervisor.stop()
+
+
+class Heard:
+    """A judging that hears which sources there are."""
+
+    def __init__(self):
+        self.told = []
+
+    def only(self, sources, time):
+        self.told.append((set(sources), time))
+
+
+async def test_what_was_open_of_a_source_that_is_gone_ends_at_the_start(supervisor, built):  # noqa: ARG001 - no real sources
+    """A source that was taken out while the engine was off leaves nothing open for ever."""
+    around = supervisor.around
+    around.judging = Heard()
+    stays, goes = (
+        anomaly_of(SeriesKey.of(name, "m", {}), ulid(n)) for n, name in ((1, "host"), (2, "files"))
+    )
+    for anomaly in (stays, goes):
+        around.store.save_anomaly(anomaly)
+    supervisor.start(settings())
+    await supervisor.end_others()
+    assert around.store.anomaly(stays.id).end is None
+    ended = around.store.anomaly(goes.id)
+    assert (ended.end, ended.reason) == (goes.peak_time, "source removed")
+    assert around.judging.told == [({"host"}, around.clock.now())]
+    around.judging = None
+    await supervisor.stop()
+
+
+async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
+    """They stay open until the next start, and that is said."""
+
+    def refuse(**_):
+        raise StoreError("disk full")
+
+    supervisor.around.store.anomalies = refuse
+    with capture_logs() as logs:
+        await supervisor.end_others()
+    assert [entry["event"] for entry in logs] == ["anomalies of sources that are gone stay open"]
