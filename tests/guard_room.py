@@ -8,7 +8,6 @@ import pytest
 from tests.nouns import SECOND, START
 from trimtab.engine.acting.facts import Inputs, Mass, Past, Situation, Standing
 from trimtab.engine.acting.guard import decide
-from trimtab.engine.acting.memory_outlook import MemoryOutlook
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import (
     Action,
@@ -17,6 +16,7 @@ from trimtab.engine.types import (
     KnobReading,
     KnobType,
     Lasts,
+    MemoryOutlook,
     Mode,
     Pause,
     Recommendation,

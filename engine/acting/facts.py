@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from trimtab.engine.acting.memory_outlook import MemoryOutlook
-from trimtab.engine.types import Action, Knob, KnobReading, Mode, Pause, ToolAction
+from trimtab.engine.types import Action, Knob, KnobReading, MemoryOutlook, Mode, Pause, ToolAction
 
 Place = tuple[str, str, str]
 """Tool, target, subject."""

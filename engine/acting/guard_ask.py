@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from trimtab.engine.acting.facts import Decision, Past, Situation, Verdict
-from trimtab.engine.acting.memory_outlook import in_words
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.types import Action, ActionState, Knob, Recommendation, Value
+from trimtab.engine.types import Action, ActionState, Knob, Recommendation, Value, in_words
 
 UNLIMITED_AT_ZERO = frozenset({"maxmemory"})
 """Knobs of which 0 means that there is no limit."""

@@ -4,8 +4,7 @@ import math
 
 from trimtab.engine.acting.facts import Decision
 from trimtab.engine.acting.guard_ask import Ask, direction, figure
-from trimtab.engine.acting.memory_outlook import in_words
-from trimtab.engine.types import Knob, KnobType
+from trimtab.engine.types import Knob, KnobType, in_words
 
 REPLICAS = frozenset({"replicas", "instances"})
 """Knobs, or units, that count copies of a service."""

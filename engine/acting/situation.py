@@ -4,13 +4,13 @@ from dataclasses import dataclass, field, replace
 
 from trimtab.engine.acting.facts import Inputs, Mass, Place, Situation, Warming
 from trimtab.engine.acting.lived import Lived
-from trimtab.engine.acting.memory_outlook import MemoryOutlook
 from trimtab.engine.acting.standing import Evaluations
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.types import (
     Action,
     Knob,
     KnobReading,
+    MemoryOutlook,
     Mode,
     Pause,
     Recommendation,

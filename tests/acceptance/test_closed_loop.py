@@ -142,6 +142,7 @@ def _ended(engine: Engine, action: dict) -> bool:
     return engine.get(f"actions/{action['id']}")["state"] not in {"proposed", "executing", "verifying"}
 
 
+@pytest.mark.trials
 def test_a_recommendation_is_all_that_mode_recommend_gives(tmp_path):
     """Mode recommend: the same pattern is named and the same change recommended, and nothing is changed."""
     with (

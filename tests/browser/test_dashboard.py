@@ -306,6 +306,7 @@ def test_a_lost_connection_is_told_with_its_time(open_page: Open) -> None:
     """When the engine goes, the page keeps what it showed, says of when that is, and comes back by itself."""
     page = open_page()
     expect(page.locator(".pulse")).to_have_class(re.compile("live"))
+    expect(page.locator(".unusual-row")).to_contain_text("cpu_busy_ratio")
     page.context.set_offline(True)
     page.evaluate("window.dispatchEvent(new Event('online'))")
     banner = page.locator(".banner")

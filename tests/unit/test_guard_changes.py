@@ -23,8 +23,7 @@ from tests.guard_room import (
 )
 from trimtab.engine.acting.facts import Verdict, Warming
 from trimtab.engine.acting.guard import decide
-from trimtab.engine.acting.memory_outlook import MemoryOutlook
-from trimtab.engine.types import KnobType, Mode
+from trimtab.engine.types import KnobType, MemoryOutlook, Mode
 
 GIB = 2**30
 

@@ -11,7 +11,6 @@ from tests.nouns import SECOND, START
 from trimtab.engine.acting.facts import Inputs, Standing
 from trimtab.engine.acting.inputs import Window, fell_to_zero, jumped, look
 from trimtab.engine.acting.lived import KEPT_S, Lived
-from trimtab.engine.acting.memory_outlook import postgresql_memory, redis_memory
 from trimtab.engine.acting.situation import Live, Memory, proposal_of
 from trimtab.engine.acting.standing import Evaluations
 from trimtab.engine.settings import Guardrails
@@ -217,21 +216,6 @@ def test_nothing_but_zeros_is_suspect():
     assert look([*zero, alive], 15.0, True, LIMITS).zeroed == ()
     unknown = [Window("a", np.full(4, NAN), None)]
     assert look(unknown, 15.0, True, LIMITS).zeroed == ()
-
-
-def test_memory_sums():
-    """Worst cases: all data copied while it saves, every connection sorting; fragmentation counts."""
-    gib = 2.0**30
-    assert redis_memory(None, gib, 4 * gib).projected_bytes == 9 * gib
-    assert redis_memory(None, gib, 4 * gib, forks=False, fragmentation=1.5).projected_bytes == 7 * gib
-    assert redis_memory(None, 0, gib, written_share=0.5, fragmentation=0.7).projected_bytes == 1.5 * gib
-    assert redis_memory(None, 0, gib, forks=False, replicas=2).projected_bytes == 1.5 * gib
-    assert "2 replicas" in redis_memory(None, 0, gib, replicas=2).sum
-    assert redis_memory(None, None, gib).projected_bytes is None
-    sums = postgresql_memory(
-        None, gib, shared_buffers=gib, work_mem=2**20, connections=512, maintenance_work_mem=gib, workers=2
-    )
-    assert sums.projected_bytes == 5 * gib
 
 
 def test_the_situation_is_put_together():

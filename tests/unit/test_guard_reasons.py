@@ -22,8 +22,7 @@ from tests.guard_room import (
 from tests.nouns import SECOND, START
 from trimtab.engine.acting.facts import Warming
 from trimtab.engine.acting.guard import decide
-from trimtab.engine.acting.memory_outlook import MemoryOutlook
-from trimtab.engine.types import ActionState, KnobReading, Lasts, Mode, Pause
+from trimtab.engine.types import ActionState, KnobReading, Lasts, MemoryOutlook, Mode, Pause
 
 APPROVED = {"approver": "ann", "approved": START}
 WARM = (

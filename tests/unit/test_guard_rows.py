@@ -22,8 +22,7 @@ from tests.guard_room import (
 from tests.nouns import SECOND, START
 from trimtab.engine.acting.facts import Standing, Verdict
 from trimtab.engine.acting.guard import decide
-from trimtab.engine.acting.memory_outlook import MemoryOutlook
-from trimtab.engine.types import KnobReading, Lasts, Mode, Pause
+from trimtab.engine.types import KnobReading, Lasts, MemoryOutlook, Mode, Pause
 
 GIB = 2**30
 
