@@ -164,23 +164,20 @@ class Heard:
         self.told.append((set(sources), time))
 
 
-async def test_what_was_open_of_a_source_that_is_gone_ends_at_the_start(supervisor, built):  # noqa: ARG001 - no real sources
+async def test_what_was_open_of_a_source_that_is_gone_ends_at_the_start(supervisor):
     """A source that was taken out while the engine was off leaves nothing open for ever."""
     around = supervisor.around
     around.judging = Heard()
-    stays, goes = (
-        anomaly_of(SeriesKey.of(name, "m", {}), ulid(n)) for n, name in ((1, "host"), (2, "files"))
-    )
+    names = ("host", "files")
+    stays, goes = (anomaly_of(SeriesKey.of(name, "m", {}), ulid(n)) for n, name in enumerate(names))
     for anomaly in (stays, goes):
         around.store.save_anomaly(anomaly)
-    supervisor.start(settings())
+    supervisor.loops = {"host": None}
     await supervisor.end_others()
     assert around.store.anomaly(stays.id).end is None
     ended = around.store.anomaly(goes.id)
     assert (ended.end, ended.reason) == (goes.peak_time, "source removed")
     assert around.judging.told == [({"host"}, around.clock.now())]
-    around.judging = None
-    await supervisor.stop()
 
 
 async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
