@@ -79,6 +79,10 @@ KNOWN = [
     ("nodejs_gc_duration_seconds_count", {"kind": "major"}, Role.GC),
     ("pm2_memory", {"app": "api", "instance": "0"}, Role.MEMORY_USED),  # PM2's exporters
     ("pm2_app_total_memory", {"app": "api"}, Role.MEMORY_USED),
+    ("pm2_memory_largest_bytes", {"target": "api"}, Role.MEMORY_USED),  # our own tool's
+    ("pm2_memory_bytes", {"target": "api"}, Role.MEMORY_USED),
+    ("pm2_memory_limit_bytes", {"target": "api"}, Role.MEMORY_LIMIT),
+    ("pm2_restarts_total", {"target": "api"}, Role.RESTARTS),
     ("pm2_cpu", {"app": "api"}, Role.CPU),
     ("pm2_restart_count", {"app": "api"}, Role.RESTARTS),
     ("pm2_event_loop_latency_p95", {"app": "api"}, Role.PRESSURE),
