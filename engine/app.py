@@ -208,6 +208,10 @@ class Engine:
         first = first_start(
             store, self.clock, settings.api, settings.settings.data_dir, url, terminal=sys.stdout.isatty()
         )
+        from trimtab.engine.store.files import write_whole
+        from trimtab.engine.store.lease import ADDRESS
+
+        write_whole(settings.settings.data_dir / ADDRESS, f"{url}\n".encode())
         log.info("listening", url=url)
         on_ready(url, first)
 

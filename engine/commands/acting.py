@@ -31,14 +31,14 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many of
 
 def pause(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
     """Stop all actions within a second, until a person resumes."""
-    _switch(True, reason, config, data)
-    typer.echo("paused: nothing acts until `trimtab resume`", err=True)
+    meant = _switch(True, reason, config, data)
+    typer.echo(f"paused, until `trimtab resume`: {meant}", err=True)
 
 
 def resume(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
     """Allow actions again."""
-    _switch(False, reason, config, data)
-    typer.echo("resumed", err=True)
+    meant = _switch(False, reason, config, data)
+    typer.echo(f"resumed: {meant}", err=True)
 
 
 def actions(
@@ -86,12 +86,14 @@ def export_audit(config: ConfigFile = None, data: DataDir = None) -> None:
             typer.echo(line, nl=False)
 
 
-def _switch(on: bool, reason: str, config: Path | None, data: Path | None) -> None:
+def _switch(on: bool, reason: str, config: Path | None, data: Path | None) -> str:
+    """Switch it, and say for which engine."""
     from trimtab.engine.types import Pause
 
     with opened(config, data) as here:
         ledger = here.ledger
         ledger.set_pause(Pause(on=on, by=_person(), since=ledger.fenced.now(), reason=reason))
+        return here.told_engine()
 
 
 def _person() -> str:

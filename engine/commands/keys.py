@@ -97,7 +97,8 @@ def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, po
 
     with opened(config, data, host, port) as here:
         api = here.settings.api
-        typer.echo(keys.login_url(here.store, here.clock, base_url(api, api.port)))
+        told = base_url(api, api.port) if host or port else here.address() or base_url(api, api.port)
+        typer.echo(keys.login_url(here.store, here.clock, told))
 
 
 def _row(key: "ApiKey", now: int) -> dict[str, object]:

@@ -25,12 +25,40 @@ class Opened:
     settings: "Settings"
 
     @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return self.settings.settings.data_dir.expanduser()
+
+    def address(self) -> str:
+        """Where the engine on this folder listens; "" = none runs, or it did not say."""
+        from trimtab.engine.store.lease import ADDRESS, holder_of
+
+        if holder_of(self.folder) is None:
+            return ""
+        try:
+            return (self.folder / ADDRESS).read_text("utf-8").strip()
+        except OSError:
+            return ""
+
+    def told_engine(self) -> str:
+        """Which engine is meant, in words; where none runs on this folder people have to know that."""
+        from trimtab.engine.store.lease import holder_of
+
+        pid = holder_of(self.folder)
+        if pid is not None:
+            return f"the engine on {self.folder} (process {pid or 'unknown'})"
+        return (
+            f"no engine runs on {self.folder}; it holds for the next one there. Give --config or --data of "
+            "the engine that you mean"
+        )
+
+    @property
     def ledger(self) -> "SqlLedger":
         """Recommendations, actions, their audit, the pause."""
         from trimtab.engine.store.anchor import ANCHOR
         from trimtab.engine.store.ledger import SqlLedger
 
-        return SqlLedger(self.store.fenced, self.settings.settings.data_dir.expanduser() / ANCHOR)
+        return SqlLedger(self.store.fenced, self.folder / ANCHOR)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.store.memory import StoredMemory
 from trimtab.engine.tools.rack import Rack
-from trimtab.engine.types import Action, Change
+from trimtab.engine.types import Action, Change, ChangeKind
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +60,27 @@ class HeardIncidents(SqlIncidents):
         """Insert or update by id."""
         super().save_change(change)
         self.hear(change)
+
+
+class ToldJournal(Journal):
+    """A journal whose acknowledged changes stand beside incidents, as those of people do."""
+
+    def __init__(self, ledger: SqlLedger, clock: Clock, incidents: SqlIncidents) -> None:
+        super().__init__(ledger, clock)
+        self.incidents = incidents
+
+    async def verifying(self, action: Action, told: str) -> Action:
+        """The tool acknowledged it: from now on it is a change that may explain what follows."""
+        moved = await super().verifying(action, told)
+        place = f"{action.subject} of {action.target}"
+        title = place if action.is_action else f"{place}: {action.before} -> {action.after}"
+        labels = {"tool": action.tool, "target": action.target}
+        change = Change(moved.id, self.clock.now(), ChangeKind.ACTION, title, action.by, labels)
+        try:
+            await asyncio.to_thread(self.incidents.save_change, change)
+        except StoreError as error:
+            log.warning("a change of ours is not shown beside incidents", action=action.id, error=str(error))
+        return moved
 
 
 @dataclass(slots=True)
@@ -156,7 +177,7 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     guard = GuardMemory(limits)
     seeing = Seeing(rack, live, around.score_log, incidents, clock, limits)
     asking = Asking(guard, ledger, clock, time.monotonic_ns, seeing)
-    journal = Journal(ledger, clock)
+    journal = ToldJournal(ledger, clock, incidents)
     executor = Executor(journal, rack, clock, Deadlines(send_s=limits.action_timeout))
     starter = Starter(journal, executor, rack, asking, _new_id(clock), limits.time_scale)
     undoing = Undoing(journal, _new_id(clock))

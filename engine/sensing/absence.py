@@ -12,7 +12,7 @@ import numpy as np
 
 from trimtab.engine.sensing.series import SeriesTable
 from trimtab.engine.sensing.ticks import ClosedTick
-from trimtab.engine.types import Ints, SeriesKey
+from trimtab.engine.types import Ints, SeriesInfo, SeriesKey
 from trimtab.models.contracts import Bools
 
 GONE_ANSWERS = 2
@@ -61,8 +61,16 @@ class Verdict:
 class Absences:
     """Judges, tick by tick, what the table of one source's series noted."""
 
-    def __init__(self, table: SeriesTable, interval_s: float, replaced: Replaced, most: int = 50_000) -> None:
+    def __init__(
+        self,
+        table: SeriesTable,
+        interval_s: float,
+        replaced: Replaced,
+        most: int = 50_000,
+        info: Callable[[SeriesKey], SeriesInfo] = SeriesInfo,
+    ) -> None:
         self.table = table
+        self.info = info
         self.interval_ns = round(interval_s * 1e9)
         self.replaced = replaced
         self.most = most
@@ -94,7 +102,8 @@ class Absences:
         heirs = self._heirs(gone, came)
         self._hand_over(heirs)
         left = np.array([slot for slot in gone.tolist() if slot not in dict(heirs)], np.int64)
-        vanished = left[self._established(left) & ~learning[left]]
+        comes_and_goes = [self.info(self.table.keys[slot]).comes_and_goes for slot in left.tolist()]
+        vanished = left[self._established(left) & ~learning[left] & ~np.array(comes_and_goes, np.bool_)]
         for slot in np.setdiff1d(left, vanished).tolist():
             self.departures[self.table.keys[slot].metric] += 1
         freed = self._forgotten(tick.time, missed, vanished)

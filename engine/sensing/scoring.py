@@ -11,6 +11,10 @@ from trimtab.engine.types import Floats, History, Ints, SeriesInfo, SeriesKey, T
 from trimtab.models.contracts import Bools, State
 from trimtab.models.scorer import Scorer
 
+LEAST_SHARE = 0.001
+"""Nearer to what is expected than this share of it no value is unusual for people, however steady a series
+was: a scrape that comes a millisecond late moves every rate by so much."""
+
 
 class SourceScoring:
     """The scorer of one source's series, by the slots of their table."""
@@ -71,14 +75,14 @@ class SourceScoring:
         x, learns = np.full(capacity, np.nan), np.zeros(capacity, np.bool_)
         x[:size], learns[:size] = tick.values, where
         s = self.scorer.step(x, tick.time, learns)
-        score = self._wanted(s.anomaly_score[:size], tick.values - s.yhat[:size])
+        score = self._wanted(s.anomaly_score[:size], tick.values - s.yhat[:size], s.yhat[:size])
         scores = TickScores(
             self.table.source, tick.time, tick.values, score, s.yhat[:size],
             s.yhat_lower[:size], s.yhat_upper[:size], s.detector[:size],
         )  # fmt: skip
         return scores, s.shifted[:size]
 
-    def _wanted(self, score: Floats, off: Floats) -> Floats:
+    def _wanted(self, score: Floats, off: Floats, expected: Floats) -> Floats:
         """The score, 0 where a value is off to the side, or by so little, that nobody wants to hear of it."""
         version, keys = self.table.slots.version, self.table.keys
         if self._wishes[0] != version:
@@ -88,6 +92,7 @@ class SourceScoring:
             self._wishes = (version, np.array(above), np.array(below))
         _, above_least, below_least = self._wishes
         least = np.where(off > 0, above_least, below_least)
+        least = np.maximum(least, LEAST_SHARE * np.abs(expected))
         return np.where(np.abs(off) < least, np.minimum(score, 0.0), score)
 
     def doubt_past(self) -> Ints:

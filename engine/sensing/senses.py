@@ -49,7 +49,9 @@ class Senses:
         self.source = source
         self.interval_s = interval_s
         self.table = SeriesTable(source)
-        self.absences = Absences(self.table, interval_s, replaced, most=max_series + max_series // 4)
+        self.absences = Absences(
+            self.table, interval_s, replaced, most=max_series + max_series // 4, info=info
+        )
         self.scoring = SourceScoring(self.table, interval_s, detectors, false_alarms_per_week, info)
         self.anomalies = Anomalies(self.table, self.scoring.names, interval_s, false_alarms_per_week)
         self.time: int | None = None

@@ -76,6 +76,7 @@ class HostSource:
             figures.unit_of(key.metric),
             "rate" if rate else "gauge",
             figures.HELP.get(key.metric, ""),
+            comes_and_goes=key.metric.startswith("host_process_"),
         )
 
     def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them

@@ -126,3 +126,25 @@ class FolderLease:
                 f"{self.epoch_file} holds {text[:40]!r}, a number was wanted; "
                 "remove it: the database knows the newest epoch, too"
             ) from None
+
+
+ADDRESS = "address"
+"""File of the data folder that says where its engine's API listens."""
+
+
+def holder_of(folder: Path) -> int | None:
+    """Process id of the engine that works on a data folder now; None = none does. Changes nothing."""
+    try:
+        descriptor = os.open(folder / "trimtab.lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        try:
+            return int(json.loads(os.pread(descriptor, 4096, 0))["pid"])
+        except (ValueError, KeyError, TypeError):
+            return 0
+    finally:
+        os.close(descriptor)
+    return None

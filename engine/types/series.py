@@ -104,6 +104,8 @@ class SeriesInfo:
     """On which side of what is expected a value can be unusual at all."""
     min_deviation: float = 0.0
     """Nearer to what is expected than this, in the series' unit, nothing is unusual."""
+    comes_and_goes: bool = False
+    """As those of the heaviest processes: that it is not there now says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """`trimtab pause`, `resume`, `actions`, `audit`: beside an engine that runs."""
 
 import json
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -15,6 +16,7 @@ from tests.store_contract import ulid
 from trimtab.engine.commands import acting
 from trimtab.engine.store import open_store
 from trimtab.engine.store.anchor import ANCHOR
+from trimtab.engine.store.lease import FolderLease
 from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.types import ActionState, Outcome
 
@@ -46,6 +48,19 @@ def test_a_pause_reaches_the_running_engine(ledger, call):
     assert not ledger.pause().on
     said = call("audit", "verify")
     assert (said.exit_code, said.stdout.partition(";")[0]) == (0, "2 rows are as they were written")
+
+
+def test_a_pause_says_which_engine_is_meant(ledger, call, tmp_path):  # noqa: ARG001 - it holds the folder
+    """The process on that data folder; where none runs there people are told, as they may mean another."""
+    assert f"the engine on {tmp_path} (process {os.getpid()})" in call("pause").stderr
+    with FolderLease(tmp_path / "other", time.time_ns):
+        pass
+    app = typer.Typer()
+    app.command()(acting.pause)
+    app.command()(acting.resume)
+    said = CliRunner().invoke(app, ["pause", "--data", str(tmp_path / "other")])
+    assert "no engine runs on" in said.stderr
+    assert "--config or --data" in said.stderr
 
 
 def test_actions_are_listed(ledger, call):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from ulid import ULID
 
-from tests.sensed import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod
+from tests.sensed import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod, same_but_pod
 from trimtab.engine.sensing import scoring
-from trimtab.engine.types import Direction
+from trimtab.engine.sensing.senses import Senses
+from trimtab.engine.types import Direction, SeriesInfo
 
 pytestmark = pytest.mark.usefixtures("plain_scores")
 A, B, C = (pod("requests", name) for name in "abc")
@@ -262,3 +263,17 @@ def test_everything_ends_with_its_source():
     assert len(w.anomalies()) == 1
     (ended,) = w.senses.anomalies.close_all(w.now, "source removed")
     assert (ended.end, ended.reason) == (w.now, "source removed")
+
+
+def test_what_comes_and_goes_by_nature_is_never_missed():
+    """A process that left the heaviest ten is not absent, however long it was among them."""
+    sometimes = pod("process_memory", "a")
+
+    def info(key):
+        return SeriesInfo(key, comes_and_goes=key.metric.startswith("process_"))
+
+    w = World(sometimes, pod("requests", "b"), senses=Senses("k", INTERVAL_S, same_but_pod, info=info))
+    w.run(300)
+    w.keys = w.keys[1:]
+    w.run(20)
+    assert w.anomalies("absent") == []

@@ -258,3 +258,15 @@ def test_only_the_wanted_side_is_unusual(direction, least, level, unusual):
     w.run(1500)
     w.run(3, a=level)
     assert bool(w.anomalies()) is unusual
+
+
+def test_less_than_a_thousandth_off_is_usual():
+    """However steady a series was: a late scrape moves every rate by so much, and no person cares."""
+    w = World(A)
+    steady = 1000.0 + np.random.default_rng(4).normal(0, 0.001, 400)
+    for value in steady:
+        w.tell(ClosedTick(w.now, (A,), np.array([value]), complete=True))
+    w.tell(ClosedTick(w.now, (A,), np.array([1000.5]), complete=True))
+    assert w.last.scores.anomaly_score[0] == 0.0
+    w.tell(ClosedTick(w.now, (A,), np.array([1010.0]), complete=True))
+    assert w.last.scores.anomaly_score[0] > 0.0
