@@ -78,6 +78,16 @@ class Up:
         if how is signal.SIGTERM:
             assert process.returncode == 0
 
+    def finish(self, rows: int) -> None:
+        """Start, and end it in order after the last row."""
+        process, last = self.start(), _iso(BEGIN_S + (rows - 1) * STEP_S)
+        try:
+            wait_for(lambda: last in self.log.read_text(errors="replace"), 90)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        assert process.returncode == 0
+
     def scores(self) -> dict[str, tuple[np.ndarray, ...]]:
         """What the score log holds, by series."""
         log = ParquetScoreLog(self.data / "scores", 36_500, 10**12, SystemClock().now)
@@ -109,14 +119,7 @@ def test_killed_and_restarted_equals_uninterrupted(tmp_path):
         killed.run(at - had, signal.SIGKILL)
         had = at
     killed.run(1, signal.SIGKILL)
-    rest = killed.start()
-    try:
-        last = _iso(BEGIN_S + (ROWS - 1) * STEP_S)
-        wait_for(lambda: last in killed.log.read_text(errors="replace"), 90)
-    finally:
-        rest.send_signal(signal.SIGTERM)
-        rest.wait(20)
-    assert rest.returncode == 0
+    killed.finish(ROWS)
     wanted, got = whole.scores(), killed.scores()
     for series, columns in wanted.items():
         assert len(columns[0]) > 0.9 * ROWS
@@ -135,7 +138,7 @@ def test_river_goes_on_after_a_kill(tmp_path):
     whole, killed = Up(tmp_path / "whole", csv, **detectors), Up(tmp_path / "killed", csv, **detectors)
     whole.run(700, signal.SIGTERM)
     killed.run(500, signal.SIGKILL)
-    killed.run(100, signal.SIGTERM)
+    killed.finish(700)
     wanted, got = whole.scores(), killed.scores()
     for series, columns in wanted.items():
         for mine, theirs in zip(got[series], columns, strict=True):
