@@ -1,5 +1,7 @@
-"""What a detector promises. Forecasters and tuners join here when they exist."""
+"""What a detector and a forecaster promise. Tuners join here when they exist."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -83,4 +85,47 @@ class Detector(Protocol):
 
     def bytes_per_series(self) -> int:
         """Memory that one more series costs, in bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The past of many series on grids of one step, laid side by side so that they end in the same row.
+
+    y            : (n_steps, n_series) float64 in each series' own unit; NaN = no sample, also in front
+    end          : (n_series,) int64, nanoseconds UTC of the last row of each series
+    step_s       : seconds from row to row
+    non_negative : (n_series,) bool, series whose unit forbids values below zero
+    events       : (n_steps + n_ahead, n_series) bool, holidays and other known days, of the past and
+                   beyond it; None = none are known
+    """
+
+    y: Floats
+    end: Ints
+    step_s: float
+    non_negative: Bools
+    events: Bools | None = None
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """A load forecaster: what all series share is learnt by `fit`, what is a series' own from its past."""
+
+    def fit(self, panel: Panel) -> None:
+        """Learn what the series of a panel have in common."""
+        ...
+
+    def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
+        """(n_quantiles, horizon, n_series): the rows after the panel's last one, not falling over quantiles.
+
+        NaN for a series whose past is too short to say anything.
+        """
+        ...
+
+    def state(self) -> State:
+        """A copy of what `fit` learnt, as arrays only: a stored model runs no code."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on where `state` was taken. Raises StateError where it does not fit."""
         ...
