@@ -76,7 +76,7 @@ class Recommender:
         for incident in incidents:
             if incident.state is IncidentState.RESOLVED or incident.merged_into is not None:
                 continue
-            for match in incident.patterns:
+            for match in (one for one in incident.patterns if one.until is None):
                 for found in self._drafts(match, facts):
                     fingerprint = fingerprint_of(found)
                     if fingerprint in made or fingerprint in withheld:

@@ -71,7 +71,7 @@ class Advising:
         """One evaluation; what is new or changed. Raises StoreError."""
         now = self.clock.now()
         open_ones = await asyncio.to_thread(self.incidents.incidents, open_only=True, limit=MOST)
-        wanting = [incident for incident in open_ones if incident.patterns]
+        wanting = [one for one in open_ones if any(match.until is None for match in one.patterns)]
         facts = await self._facts(wanting) if wanting else []
         before = await asyncio.to_thread(self._said_before)
         actions = await asyncio.to_thread(self.ledger.actions, since=now - DAY, limit=MOST)

@@ -12,6 +12,7 @@ from trimtab.engine.ports import Memory, Store
 from trimtab.engine.sensing.alerts_in import hear
 from trimtab.engine.sensing.incidents import Incidents
 from trimtab.engine.sensing.notifying import Notifying
+from trimtab.engine.sensing.pattern_anomalies import PatternAnomalies
 from trimtab.engine.sensing.patterns import Patterns
 from trimtab.engine.sensing.said import Said
 from trimtab.engine.sensing.sensed import Sensed
@@ -66,7 +67,9 @@ class Judging:
         self.problem: str | None = None
         self._patterns: dict[str, Patterns] = {}
         self._keys: dict[str, tuple[SeriesKey, ...]] = {}
+        self._begun: dict[str, PatternAnomalies] = {}
         self._unsaved: dict[str, Incident] = {}
+        self._unsaved_begun: dict[str, Anomaly] = {}
         self._spoken: dict[str, Incident] = {}
         """What people changed since the last tick, for the notices."""
 
@@ -120,8 +123,10 @@ class Judging:
         patterns = self._pattern_rules(source, interval_s, info)
         changes = self._changes(time)
         matches = patterns.step(time, sensed.keys, sensed.scores, sensed.open_ids, changes)
-        told = self.incidents.step(time, sensed.anomalies, [info(key) for key in came], matches)
-        self.keep(told)
+        begun = self._begun_in(source, interval_s).step(sensed, matches, self.incidents.covers)
+        infos = [info(key) for key in came]
+        told = self.incidents.step(time, [*sensed.anomalies, *begun], infos, matches, source)
+        self.keep(told, begun)
         spoken, self._spoken = self._spoken, {}
         return told, self.notifying.step(time, {**spoken, **{one.id: one for one in told}}.values())
 
@@ -135,13 +140,27 @@ class Judging:
     ) -> None:
         """After a restart: what of a source is watched and still open; all else ended while nobody looked."""
         self.incidents.watched.add(info(key) for key in self._came(source, keys))
-        self.incidents.still_open(source, open_ids, time)
+        by_patterns = self._resumed(source)
+        self.incidents.still_open(source, [*open_ids, *by_patterns], time)
+
+    def _resumed(self, source: str) -> Collection[str]:
+        """Ids of the anomalies that patterns had begun; whether they go on is seen at the next tick."""
+        try:
+            stored = self.store.anomalies(source=source, open_only=True, limit=100_000)
+        except StoreError as error:
+            log.warning("anomalies of patterns cannot be read", source=source, error=str(error))
+            stored = []
+        begun = self._begun_in(source)
+        begun.resume(anomaly for anomaly in stored if anomaly.pattern)
+        return begun.open
 
     def only(self, sources: Collection[str], time: int) -> None:
         """After a start: what was open of all other sources is over, they are watched no more."""
         cases = self.incidents.cases.values()
-        for source in {one.source for case in cases for one in case.members.values()}.difference(sources):
-            self.incidents.still_open(source, (), time)
+        known = {one.source for case in cases for one in case.members.values()}
+        known |= {match.source for case in cases for match in case.patterns.values()}
+        for source in known.difference(sources):
+            self.incidents.lose(source, time)
 
     def say(self, changed: Sequence[Incident]) -> None:
         """Keep what people said of incidents, for the notices, too. Raises StoreError where that failed.
@@ -165,13 +184,18 @@ class Judging:
         """Another system told of its alerts: they stand beside incidents while they fire."""
         hear(self.incidents.memory.changes, alerts, now)
 
-    def keep(self, told: Iterable[Incident]) -> None:
-        """Store incidents; what the store does not take now waits for the next time."""
+    def keep(self, told: Iterable[Incident], begun: Iterable[Anomaly] = ()) -> None:
+        """Store incidents, and anomalies of patterns; what is not taken now waits for the next time."""
         self._unsaved |= {incident.id: incident for incident in told}
-        if not self._unsaved:
+        self._unsaved_begun |= {anomaly.id: anomaly for anomaly in begun}
+        if not self._unsaved and not self._unsaved_begun:
             return
         try:
-            self.kept.save_incidents(self._unsaved.values())
+            for anomaly in self._unsaved_begun.values():
+                self.store.save_anomaly(anomaly)
+            self._unsaved_begun = {}
+            if self._unsaved:
+                self.kept.save_incidents(self._unsaved.values())
         except StoreError as error:
             if self.problem is None:
                 log.warning("incidents cannot be kept, they wait", error=str(error))
@@ -185,8 +209,12 @@ class Judging:
         self.notifying.set_silences(SET, _silences(notify))
 
     def forget(self, source: str) -> None:
-        """A source is watched no more: its anomalies are over."""
-        self.incidents.still_open(source, (), self.incidents.time)
+        """A source is watched no more: its anomalies and patterns are over."""
+        time = self.incidents.time
+        begun = self._begun.pop(source, None)
+        if begun is not None:
+            self.keep((), begun.end(list(begun.open), time))
+        self.incidents.lose(source, time)
         keys = self._keys.pop(source, ())
         self._patterns.pop(source, None)
         self.incidents.forget(key.id for key in keys)
@@ -208,6 +236,11 @@ class Judging:
             )
             self.incidents.interval_s = min(interval_s, self.incidents.interval_s)
         return known
+
+    def _begun_in(self, source: str, interval_s: float = 0.0) -> PatternAnomalies:
+        begun = self._begun.setdefault(source, PatternAnomalies(interval_s))
+        begun.interval_s = interval_s or begun.interval_s
+        return begun
 
     def _changes(self, time: int) -> list[Change]:
         return [

@@ -90,9 +90,9 @@ def _felt(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[Sensed]":
 
 
 def _end_lost(keeper: Keeper, still_open: set[str]) -> None:
-    """Close in the store what nobody watches any more."""
+    """Close in the store what nobody watches any more; those of patterns are `Judging`'s."""
     try:
-        lost = [anomaly for anomaly in keeper.open_anomalies() if anomaly.id not in still_open]
+        lost = [one for one in keeper.open_anomalies() if one.id not in still_open and not one.pattern]
     except StoreError as error:
         log.warning("open anomalies cannot be read", source=keeper.source, error=str(error))
         return

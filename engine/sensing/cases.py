@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ulid import ULID
@@ -30,8 +30,9 @@ def ulid_of(time: int, *parts: str) -> str:
 class Member:
     """An anomaly of an incident.
 
-    new   : what it adds as evidence, 0..1: less where its metric always moves with others that moved
-    calls : the name of whom its series tells as a caller
+    new     : what it adds as evidence, 0..1: less where its metric always moves with others that moved
+    calls   : the name of whom its series tells as a caller
+    pattern : the one that began it, "" = its series is unusual
     """
 
     id: str
@@ -50,6 +51,7 @@ class Member:
     upper: float
     labels: dict[str, str]
     new: float = 1.0
+    pattern: str = ""
 
     @property
     def weight(self) -> float:
@@ -64,6 +66,7 @@ def member_of(anomaly: Anomaly, place: Place, new: float = 1.0) -> Member:
         entity=place.entity, source=place.source, calls=place.calls, start=anomaly.start, end=anomaly.end,
         score=anomaly.score, direction=anomaly.direction, value=anomaly.value, lower=anomaly.lower,
         upper=anomaly.upper, labels=anomaly.labels, new=new,
+        pattern=anomaly.pattern,
     )  # fmt: skip
 
 
@@ -124,8 +127,25 @@ class Case:
 
     @property
     def end(self) -> int | None:
-        """When its last anomaly ended; None = one is open."""
-        return None if self.open else self.ended
+        """When its last anomaly or pattern ended; None = one goes on."""
+        return None if self.open or self.shown() else self.ended
+
+    def shown(self) -> int:
+        """How many patterns are recognised now."""
+        return sum(match.until is None for match in self.patterns.values())
+
+    def recognise(self, source: str, now: Mapping[str, PatternMatch], time: int) -> None:
+        """What one source's ticks look like now, "name entity" -> match: what is not among it is over."""
+        for key, match in self.patterns.items():
+            if match.until is None and match.source in {source, ""} and key not in now:
+                self.patterns[key] = replace(match, until=time)
+                self.ended = max(self.ended, time)
+        if self.end is None:
+            self.patterns |= {key: match for key, match in now.items() if self.touches(match)}
+
+    def touches(self, match: PatternMatch) -> bool:
+        """Whether a pattern is of an entity or a series that is of this case."""
+        return match.entity in self.series or not self.seen.isdisjoint(match.series_ids)
 
     def entities(self) -> list[str]:
         """What it touches, most touched first."""

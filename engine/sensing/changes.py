@@ -57,7 +57,7 @@ class Changes:
 
     def near(self, case: Case) -> tuple[str, ...]:
         """Ids of the changes that may have to do with a case, newest first."""
-        until = case.last if case.open else case.ended
+        until = case.last if case.end is None else case.ended
         in_time = [
             change for change in self.recent.values()
             if change.time <= until and case.start - BEFORE_NS <= self._until(change)

@@ -61,9 +61,10 @@ def accident(place: Place, at: int, case: Case, known: Known) -> float:
     """How many unrelated anomalies chance puts so near this case, by what they share; 1 = do not join."""
     quiet_s = max((at - case.last) / 1e9, 0.0)
     same = place.entity in case.series
-    if case.state is IncidentState.RESOLVED or (not case.open and quiet_s > LINK_S):
+    going = case.end is None
+    if case.state is IncidentState.RESOLVED or (not going and quiet_s > LINK_S):
         over_s = (at - case.ended) / 1e9
-        same &= bool(case.open) or not case.by_hand
+        same &= going or not case.by_hand
         return ACCIDENT / 2.0 if same and over_s <= AGAIN_S else 1.0
     if quiet_s > LINK_S and not same:
         return 1.0

@@ -52,7 +52,7 @@ class Memory:
     def describe(self, case: Case, interval_s: float) -> Incident:
         """The incident as it stands."""
         suspected = suspects(case.members.values(), self.entities, self.metrics, interval_s)
-        matches = sorted(case.patterns.values(), key=lambda match: (-match.confidence, match.name))
+        matches = sorted(case.patterns.values(), key=lambda m: (m.until is not None, -m.confidence, m.name))
         return Incident(
             id=case.id, start=case.start, end=case.end, state=case.state, title=title(case, suspected),
             severity=round(case.severity, 4), level=level_of(case.severity), user_facing=case.user_facing,
@@ -77,7 +77,7 @@ class Memory:
         self.entities.learn(by_entity, time)
         self.metrics.learn(by_metric, time)
         self.usual.learn(by_metric, time, max(1.0 - case.severity, 0.0))
-        if case.severity >= MEDIUM:
+        if case.severity >= MEDIUM or case.patterns:
             self.past.remember(case.id, print_of(case))
 
     def state(self) -> dict[str, Any]:

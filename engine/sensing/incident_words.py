@@ -40,12 +40,23 @@ def short(entity: str) -> str:
 
 def moved(member: Member) -> str:
     """How far a series is from usual: "evicted keys far above usual", "hit ratio down", "up missing"."""
+    if member.pattern:
+        return pattern_words(member.pattern)
     name, far = spoken(member.metric), "far " if member.score >= FAR else ""
     if member.direction is Direction.ABSENT:
         return f"{name} missing"
     if re.search(r"ratio|percent|availab|success", member.metric):
         return f"{name} {far}{'up' if member.direction is Direction.ABOVE else 'down'}".replace("  ", " ")
     return f"{name} {far}{member.direction} usual"
+
+
+def pattern_words(name: str) -> str:
+    """A pattern as a person would say it.
+
+    >>> pattern_words("memory_leak")
+    'memory leak'
+    """
+    return name.replace("_", " ")
 
 
 def against_band(member: Member) -> str:

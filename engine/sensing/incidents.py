@@ -12,7 +12,7 @@ from typing import Any
 
 from trimtab.engine.sensing.cases import Case, Member, case_from, member_of, ulid_of
 from trimtab.engine.sensing.grouping import AGAIN_S, Known, joins, merges
-from trimtab.engine.sensing.incident_memory import Memory
+from trimtab.engine.sensing.incident_memory import LEAST_NEW, Memory
 from trimtab.engine.sensing.mass import WINDOW_NS, Mass, MassWatch
 from trimtab.engine.sensing.pace import Pace
 from trimtab.engine.sensing.severity import (
@@ -78,13 +78,14 @@ class Incidents:
         anomalies: Sequence[Anomaly],
         infos: Iterable[SeriesInfo] = (),
         patterns: Iterable[PatternMatch] = (),
+        source: str = "",
     ) -> list[Incident]:
         """Incidents that came or changed, oldest first; one that another took over has `merged_into`.
 
         time      : int64 ns of the tick; of all sources, in about the order of time
         anomalies : that the tick told: opened, grown, closed
         infos     : series that came
-        patterns  : that are recognised now
+        patterns  : that are recognised now in the ticks of this source; its others are over
         """
         self.time = max(self.time, time)
         self.watched.add(infos)
@@ -103,8 +104,12 @@ class Incidents:
         touched += [self._follow(anomaly) for anomaly in anomalies if anomaly is not began.get(anomaly.id)]
         if gathering is None:
             self._merge({case.id for case in touched if case is not None})
-        self._recognise(patterns)
+        self._recognise(source, patterns)
         return self._gone + self._settle()
+
+    def covers(self, match: PatternMatch) -> bool:
+        """Whether something that goes on has to do with a pattern already."""
+        return any(case.end is None and case.touches(match) for case in self.cases.values())
 
     def forget(self, series_ids: Iterable[str]) -> None:
         """Series that are watched no more."""
@@ -131,6 +136,7 @@ class Incidents:
             found = self._moments.get(moment) or joins(place, anomaly.start, self.cases.values(), self._known)
             case = self._moments[moment] = found or self._begin(anomaly)
             new = 1.0 if case.surprise > CERTAIN else self.memory.novelty(case, place)
+            new = LEAST_NEW if anomaly.pattern else new
         self._put(case, member_of(anomaly, place, new))
         if case.state is IncidentState.RESOLVED:
             self._again(case)
@@ -282,18 +288,23 @@ class Incidents:
                 if case.members[member_id].source == source:
                     case.close(case.members[member_id], time)
 
-    def _recognise(self, patterns: Iterable[PatternMatch]) -> None:
-        for match in patterns:
-            for case in self.cases.values():
-                if case.end is None and (match.entity in case.series or case.seen & set(match.series_ids)):
-                    case.patterns[f"{match.name} {match.entity}"] = match
+    def lose(self, source: str, time: int) -> None:
+        """A source is watched no more: its anomalies and patterns are over."""
+        self.still_open(source, (), time)
+        for case in self.cases.values():
+            case.recognise(source, {}, time)
+
+    def _recognise(self, source: str, patterns: Iterable[PatternMatch]) -> None:
+        now = {f"{match.name} {match.entity}": match for match in patterns}
+        for case in self.cases.values():
+            case.recognise(source, now, self.time)
 
     def _settle(self) -> list[Incident]:
         """Judge what goes on, end what is over, and tell what is worth telling."""
         told: list[Incident] = []
         for case in list(self.cases.values()):
             self._judge(case)
-            over_s = 0.0 if case.open else (self.time - case.ended) / 1e9
+            over_s = 0.0 if case.end is None else (self.time - case.ended) / 1e9
             if over_s >= QUIET_S and case.state is not IncidentState.RESOLVED:
                 case.state = IncidentState.RESOLVED
             if case.known or self._matters(case):
@@ -311,7 +322,7 @@ class Incidents:
         del self.cases[case.id]
 
     def _judge(self, case: Case) -> None:
-        until = self.time if case.open else case.ended
+        until = self.time if case.end is None else case.ended
         found = severity_of(
             surprise=case.surprise,
             weight=case.weight,
@@ -343,7 +354,7 @@ class Incidents:
         size = n if n <= 20 else 20 + int(10.0 * (n / 20.0 - 1.0) ** 0.5)
         now = (
             case.end is None, str(case.state), str(level_of(case.severity)), size, case.mass,
-            len(case.patterns), case.acknowledged_by, case.note, round(case.severity * 10.0),
+            len(case.patterns), case.acknowledged_by, case.note, round(case.severity * 10.0), case.shown(),
         )  # fmt: skip
         if now == case.told:
             return []

@@ -26,7 +26,7 @@ LEAST_ROWS = 40
 """Nothing is concluded from less."""
 CONFIRM = 3
 """Looks in a row that must agree before a pattern is told; LET_GO without it end it."""
-LET_GO = 3
+LET_GO = 8
 LEAK_EVERY = 4
 """Rows between two looks for rising memory."""
 MOST_JUDGED = 24
@@ -128,7 +128,7 @@ class Patterns:
         verdict = held.verdict
         return PatternMatch(
             name, entity, round(verdict.confidence, 3), held.since, verdict.evidence, verdict.series_ids,
-            remedies(name, member.families if member else ()),
+            remedies(name, member.families if member else ()), member.keys[0].source if member else "",
         )  # fmt: skip
 
     def _member(self, entity: str) -> Member | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from trimtab.engine.sensing.cases import Member
 from trimtab.engine.sensing.comovement import CoMovement
-from trimtab.engine.sensing.incident_words import against_band, quantity, spoken
+from trimtab.engine.sensing.incident_words import against_band, pattern_words, quantity, spoken
 from trimtab.engine.sensing.severity import felt_by_users, size_of
 from trimtab.engine.types import Direction, Suspect
 
@@ -138,6 +138,8 @@ def _why(member: Member, members: Sequence[Member], called: dict[str, set[str]])
         began = f"was the first to move{ahead}" if len(members) > 1 else "is the only one that moved"
     else:
         began = f"moved {quantity((member.start - min(earlier)) / 1e9, 's')} after the first"
+    if member.pattern:
+        began = f"looks like {pattern_words(member.pattern)}"
     parts = [f"{spoken(member.metric)} of {member.entity} {began}", against_band(member)]
     callers = sorted(called.get(member.entity, ()))
     if callers:

@@ -30,6 +30,7 @@ from trimtab.engine.types.alerts import (
     Alert,
 )
 from trimtab.engine.types.anomalies import (
+    BY_PATTERN,
     Anomaly,
     Direction,
     Feedback,
@@ -65,6 +66,7 @@ from trimtab.engine.types.series import (
 )
 
 __all__ = [
+    "BY_PATTERN",
     "OWN_ALERT",
     "Action",
     "ActionState",

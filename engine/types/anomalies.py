@@ -12,6 +12,10 @@ class Direction(StrEnum):
     ABSENT = "absent"
 
 
+BY_PATTERN = "pattern:"
+"""Begins the name of a detector that is a pattern."""
+
+
 @dataclass(frozen=True, slots=True)
 class Anomaly:
     """A stretch of time in which one series behaved unlike itself.
@@ -19,7 +23,8 @@ class Anomaly:
     start, end : int64 ns; end is None while it is open
     score      : peak anomaly_score, above 1 = rarer than the false-alarm budget
     value, lower, upper, expected : at the peak; NaN = unknown
-    detectors  : contributing detectors, strongest first
+    detectors  : contributing detectors, strongest first; "pattern:memory_leak" = not this series alone is
+                 unusual, but it leads those by which a pattern was recognised
     reason     : why it ended: "recovered", "level shift accepted", "returned", ""
     """
 
@@ -39,6 +44,12 @@ class Anomaly:
     detectors: tuple[str, ...] = ()
     reason: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pattern(self) -> str:
+        """The pattern that began it, "" = its series is unusual by itself."""
+        first = self.detectors[0] if self.detectors else ""
+        return first.removeprefix(BY_PATTERN) if first.startswith(BY_PATTERN) else ""
 
 
 class Verdict(StrEnum):

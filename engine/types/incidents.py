@@ -43,10 +43,11 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class PatternMatch:
-    """A named pattern that an entity shows now.
+    """A named pattern that an entity shows, or has shown.
 
     name       : of the catalogue of patterns, as "cache_thrash"
     confidence : 0..1
+    since      : int64 ns; until: when it was recognised last, None = it still is
     evidence   : sentences with figures, strongest first
     remedies   : optimisations that usually help, best first, as "redis.maxmemory"
     """
@@ -58,6 +59,8 @@ class PatternMatch:
     evidence: tuple[str, ...]
     series_ids: tuple[str, ...] = ()
     remedies: tuple[str, ...] = ()
+    source: str = ""
+    until: int | None = None
 
 
 class ChangeKind(StrEnum):
@@ -93,7 +96,7 @@ class Change:
 class Incident:
     """Anomalies that belong together.
 
-    start, end  : int64 ns; end is None while any of its anomalies is open
+    start, end  : int64 ns; end is None while any of its anomalies is open, or a pattern is recognised
     severity    : 0..1, from breadth, size and whether users feel it; `level` says it in words
     entities    : what it touches, most touched first
     mass        : so many series that a common cause is likelier than a fault of one of them

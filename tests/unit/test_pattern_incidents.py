@@ -1,0 +1,198 @@
+"""A pattern that is recognised before any series is unusual: its incident, and how that ends."""
+
+import numpy as np
+import pytest
+
+from tests.fake_loop import FakeIncidents
+from tests.fake_tools import FakeMemory
+from tests.fakes import FakeStore
+from tests.nouns import SECOND, START, anomaly_of, tick_scores
+from trimtab.engine.errors import StoreError
+from trimtab.engine.running.judging import Judging
+from trimtab.engine.sensing.pattern_anomalies import BEGIN_TICKS, BEGINS, PatternAnomalies
+from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.types import IncidentState, PatternMatch, SeriesInfo, SeriesKey, Severity
+
+TICK_S = 15
+WORKER = {"job": "worker", "instance": "worker-1:9000"}
+MEMORY, LIMIT, REQUESTS = KEYS = tuple(
+    SeriesKey.of("p", name, WORKER)
+    for name in ("process_resident_memory_bytes", "process_memory_limit_bytes", "http_requests_total")
+)
+UNITS = {MEMORY: "B", LIMIT: "B"}
+LEAK = "memory_leak worker/worker-1:9000"
+
+
+def info(key):
+    """What the source tells of a series."""
+    return SeriesInfo(key, UNITS.get(key, "1/s"), "gauge" if key in UNITS else "rate")
+
+
+def sensed(tick, values, *anomalies, keys=KEYS, source="p"):
+    """A tick in which nothing is unusual but these."""
+    slots = {key.id: slot for slot, key in enumerate(keys)}
+    x = np.array(values, np.float64)
+    band = {"anomaly_score": 0.4 + 0 * x, "yhat": 0.95 * x, "yhat_lower": 0.9 * x, "yhat_upper": 1.1 * x}
+    return Sensed(
+        keys, tick_scores(source, START + tick * TICK_S * SECOND, x, **band), anomalies,
+        np.empty(0, np.int64), np.zeros(len(keys), np.int64), np.ones(len(keys), np.bool_),
+        {slots[one.series_id]: one.id for one in anomalies if one.end is None}, certain=True,
+    )  # fmt: skip
+
+
+class Worker:
+    """A worker whose memory is flat, then leaks, tick by tick through a judging over memory."""
+
+    def __init__(self):
+        self.store, self.kept, self.memory = FakeStore(), FakeIncidents(), FakeMemory()
+        self.judging = Judging(self.store, self.kept, self.memory)
+        self.rng = np.random.default_rng(3)
+        self.ticks, self.bytes = 0, 2e8
+        self.told, self.notices = [], []
+
+    def live(self, ticks, leak=0.0, *anomalies):
+        """So many ticks, in each of which it keeps `leak` bytes; the anomalies are told in the first."""
+        for _ in range(ticks):
+            self.bytes += leak
+            row = [self.bytes * self.rng.normal(1, 0.001), 5e8, 100 * self.rng.normal(1, 0.02)]
+            told, notices = self.judging.step(sensed(self.ticks, row, *anomalies), TICK_S, info)
+            anomalies = ()
+            self.told += told
+            self.notices += notices
+            self.ticks += 1
+        return self.told[-1] if self.told else None
+
+    def leaks(self):
+        """Until well after it is recognised."""
+        return self.live(130) or self.live(100, 1.5e6)
+
+
+@pytest.fixture
+def worker():
+    return Worker()
+
+
+def test_a_leak_is_an_incident_before_anything_is_unusual(worker):
+    """It has the pattern, its suspect, and one anomaly with value and band; it hurts nobody yet."""
+    incident = worker.leaks()
+    assert (incident.state, incident.end, incident.level) == (IncidentState.OPEN, None, Severity.LOW)
+    assert incident.title.startswith("worker-1: memory leak, since")
+    (match,) = incident.patterns
+    assert (match.name, match.entity, match.until) == ("memory_leak", "worker/worker-1:9000", None)
+    (anomaly,) = (worker.store.anomaly(one) for one in incident.anomaly_ids)
+    assert (anomaly.series_id, anomaly.detectors) == (MEMORY.id, ("pattern:memory_leak",))
+    assert (anomaly.start, anomaly.end) == (match.since, None)
+    assert anomaly.lower < anomaly.expected < anomaly.value < anomaly.upper
+    assert anomaly.score == 0.4
+    (suspect,) = incident.suspects
+    assert suspect.series_id == MEMORY.id
+    assert "looks like memory leak" in suspect.why
+    assert worker.kept.incident(incident.id).patterns
+    assert worker.notices == []
+    assert len({one.id for one in worker.told}) == 1
+
+
+def test_it_ends_with_its_pattern(worker):
+    """After a reload the pattern says until when it was seen; then the incident is over, and stays so."""
+    begun = worker.leaks()
+    worker.bytes = 2e8
+    worker.live(12)
+    (match,) = worker.told[-1].patterns
+    assert match.until is not None
+    assert worker.told[-1].end == match.until
+    (anomaly,) = (worker.store.anomaly(one) for one in begun.anomaly_ids)
+    assert (anomaly.end, anomaly.reason) == (match.until, "not recognised any more")
+    over = worker.live(25)
+    assert (over.id, over.state) == (begun.id, IncidentState.RESOLVED)
+    worker.live(80)
+    assert worker.told[-1] == over
+
+
+def test_an_incident_that_is_there_is_named_and_goes_on_with_its_pattern(worker):
+    """No second one is made; when its anomaly is over the pattern keeps it open, and ends it."""
+    worker.live(130)
+    worker.live(40, 1.5e6)
+    odd = anomaly_of(REQUESTS, "01JGFJJZ" + "5" * 18, start=START + worker.ticks * TICK_S * SECOND, score=6.0)
+    worker.store.save_anomaly(odd)
+    worker.live(30, 1.5e6, odd)
+    worker.live(40, 1.5e6, anomaly_of(REQUESTS, odd.id, start=odd.start, end=odd.start + SECOND, score=6.0))
+    incident = worker.told[-1]
+    assert incident.anomaly_ids == (odd.id,)
+    assert (incident.end, incident.state) == (None, IncidentState.OPEN)
+    assert LEAK in worker.judging.incidents.cases[incident.id].patterns
+    worker.bytes = 2e8
+    over = worker.live(40)
+    assert (over.id, over.state) == (incident.id, IncidentState.RESOLVED)
+    assert len({one.id for one in worker.told}) == 1
+
+
+def test_other_sources_say_nothing_of_it(worker):
+    """While its own source is silent a pattern goes on, however many ticks of others pass."""
+    begun = worker.leaks()
+    other = (SeriesKey.of("q", "x", {"instance": "z"}),)
+    for tick in range(worker.ticks, worker.ticks + 60):
+        worker.judging.step(sensed(tick, [1.0], keys=other, source="q"), TICK_S, SeriesInfo)
+    assert worker.judging.incidents.cases[begun.id].end is None
+    assert worker.store.anomaly(begun.anomaly_ids[0]).end is None
+
+
+@pytest.mark.parametrize("how", ["forget", "only"])
+def test_a_source_that_goes_takes_its_patterns_with_it(worker, how):
+    """Nobody would end them."""
+    begun = worker.leaks()
+    if how == "forget":
+        worker.judging.forget("p")
+        assert worker.store.anomaly(begun.anomaly_ids[0]).end is not None
+    else:
+        worker.judging.only({"q"}, START + worker.ticks * TICK_S * SECOND)
+    case = worker.judging.incidents.cases[begun.id]
+    assert case.end is not None
+    assert case.shown() == 0
+
+
+def test_what_a_person_resolved_does_not_begin_again_while_it_lasts(worker):
+    """Their word stands until the pattern is over."""
+    begun = worker.leaks()
+    worker.judging.say(worker.judging.said.resolve(begun.id, "ann"))
+    worker.live(60, 1.5e6)
+    assert {one.id for one in worker.told} == {begun.id}
+    assert worker.kept.incident(begun.id).state is IncidentState.RESOLVED
+
+
+def test_a_store_that_fails_gets_the_anomaly_later(worker, monkeypatch):
+    """The incident never stands in the store without it."""
+    save = worker.store.save_anomaly
+
+    def refuse(_anomaly):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(worker.store, "save_anomaly", refuse)
+    begun = worker.leaks()
+    assert worker.judging.problem == "disk full"
+    assert worker.kept.by_id == {}
+    monkeypatch.setattr(worker.store, "save_anomaly", save)
+    worker.live(1)
+    assert worker.store.anomaly(begun.anomaly_ids[0]).pattern == "memory_leak"
+    assert worker.kept.incident(begun.id).id == begun.id
+
+
+@pytest.mark.parametrize(
+    ("confidence", "ticks", "covered", "lead", "begins"),
+    [
+        (BEGINS, BEGIN_TICKS, False, MEMORY.id, True),
+        (BEGINS - 0.01, BEGIN_TICKS, False, MEMORY.id, False),
+        (BEGINS, BEGIN_TICKS - 1, False, MEMORY.id, False),
+        (BEGINS, BEGIN_TICKS, True, MEMORY.id, False),
+        (BEGINS, BEGIN_TICKS, False, "gone", False),
+    ],
+    ids=["strong", "weak", "new", "in an incident", "its series is gone"],
+)
+def test_what_begins_one(confidence, ticks, covered, lead, begins):
+    """A pattern that is sure, has lasted, and that no incident has to do with."""
+    begun = PatternAnomalies(TICK_S)
+    match = PatternMatch("memory_leak", "worker/worker-1:9000", confidence, START, (), (lead,), (), "p")
+    told = begun.step(sensed(ticks, [2e8, 5e8, 100.0]), [match], lambda _: covered)
+    assert [one.pattern for one in told] == ["memory_leak"] * begins
+    assert [one.id for one in begun.step(sensed(ticks + 1, [2e8, 5e8, 1.0]), [], lambda _: covered)] == [
+        one.id for one in told
+    ]
