@@ -96,6 +96,14 @@ def test_a_thrashing_cache_is_given_more_room_by_one_step():
     assert made.incident_id == "I1"
 
 
+def test_a_pattern_that_is_over_gives_no_advice():
+    """Only what is recognised now is acted on; another pattern of the same incident still is."""
+    over = replace(THRASH, until=NOW - 1)
+    advice = advise([cache()], patterns=(over,))
+    assert (advice.made, advice.withheld) == ((), ())
+    assert [one.subject for one in advise([cache()], patterns=(over, THRASH)).made] == ["maxmemory"]
+
+
 @pytest.mark.parametrize(
     ("facts", "why"),
     [

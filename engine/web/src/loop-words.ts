@@ -14,10 +14,15 @@ export function incidentStory(incident: Incident, now: number): string {
   const told = [`${wide} and ${end === null ? `have gone on for ${span}` : `ended after ${span}`}.`];
   const first = suspects[0];
   if (first) told.push(`${first.entity} is the first suspect: ${sentence(first.why)}`);
-  const pattern = patterns[0];
+  const pattern = patterns.find((one) => one.until === null) ?? patterns[0];
   if (pattern) {
     const how = `${count(pattern.confidence * 100)}${NBSP}% sure`;
-    told.push(`It looks like ${pattern.name.replaceAll("_", " ")} of ${pattern.entity} (${how}).`);
+    const what = `${pattern.name.replaceAll("_", " ")} of ${pattern.entity}`;
+    told.push(
+      pattern.until === null
+        ? `It looks like ${what} (${how}).`
+        : `It looked like ${what} until ${clock(Date.parse(pattern.until), now)}.`,
+    );
   }
   if (incident.mass) told.push("So much moved at once that a common cause is likelier than a fault of one part; nothing acts by itself on it.");
   else if (incident.user_facing) told.push("Users feel it.");

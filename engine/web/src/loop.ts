@@ -25,6 +25,9 @@ export interface Pattern {
   evidence: string[];
   series_ids: string[];
   remedies: string[];
+  source: string;
+  /** When it was recognised last; null = it still is. */
+  until: string | null;
 }
 
 export interface Incident {

@@ -9,7 +9,7 @@ const incident = {
   entities: ["redis/cache-1", "checkout"],
   anomaly_ids: ["a", "b"],
   suspects: [{ entity: "redis/cache-1", why: "it moved first" }],
-  patterns: [{ name: "cache_thrash", entity: "redis/cache-1", confidence: 0.93 }],
+  patterns: [{ name: "cache_thrash", entity: "redis/cache-1", confidence: 0.93, until: null }],
   mass: false,
   user_facing: true,
 };
@@ -19,6 +19,14 @@ test("an incident is told with when, how wide, who moved first and what it looks
   assert.match(told, /^2 anomalies of 2 parts began at \S+ and have gone on for 8 min\. /);
   assert.match(told, /redis\/cache-1 is the first suspect: it moved first\. /);
   assert.match(told, /It looks like cache thrash of redis\/cache-1 \(93\u00a0% sure\)\. Users feel it\.$/);
+});
+
+test("a pattern that is over says until when it was there, after one that goes on", () => {
+  const past = { name: "traffic_surge", entity: "checkout", confidence: 0.9, until: "2026-01-01T00:05:00Z" };
+  const both = incidentStory({ ...incident, patterns: [past, ...incident.patterns] }, START + 480_000);
+  assert.match(both, /looks like cache thrash/);
+  const told = incidentStory({ ...incident, patterns: [past] }, START + 480_000);
+  assert.match(told, /It looked like traffic surge of checkout until \S+\. Users/);
 });
 
 test("a mass event says that nothing acts on it, and one that is over how long it was", () => {

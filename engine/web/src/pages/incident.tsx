@@ -178,7 +178,13 @@ function Patterns({ patterns }: { patterns: Pattern[] }) {
         <div class="pattern" key={pattern.name + pattern.entity}>
           <p>
             <b>{patternWords(pattern.name)}</b> of {pattern.entity}{" "}
-            <span class="quiet">{count(pattern.confidence * 100)} % sure</span>
+            {pattern.until === null ? (
+              <span class="quiet">{count(pattern.confidence * 100)} % sure</span>
+            ) : (
+              <span class="quiet">
+                was recognised until <At time={pattern.until} />
+              </span>
+            )}
           </p>
           <ul class="evidence">
             {pattern.evidence.map((sentence) => (

@@ -35,7 +35,7 @@ export function IncidentRow({ incident, now }: { incident: Incident; now: number
         <Severity level={incident.level} over={calm} />
         <span class="name">
           <span class="metric">{incident.title}</span>{" "}
-          {incident.patterns.map((pattern) => (
+          {incident.patterns.filter((pattern) => calm || pattern.until === null).map((pattern) => (
             <span class="source-chip" key={pattern.name + pattern.entity}>
               {patternWords(pattern.name)}
             </span>
