@@ -11,6 +11,7 @@ from trimtab.engine.redaction import clean_text
 from trimtab.engine.running.keeping import Keeper
 from trimtab.engine.running.starting import had_until, recover, warm
 from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.sensing.pattern_watch import PatternWatch
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.sensing.ticks import ClosedTick, TickAssembler
 from trimtab.engine.services.logs import traced
@@ -54,7 +55,7 @@ class SourceLoop:
     async def run(self) -> None:
         """Until it is cancelled, or a recording is at its end."""
         await self._open()
-        start = await self.around.off_loop(recover, self.keeper, self._fresh)
+        start = await self.around.off_loop(recover, self.keeper, self._fresh, self._watch())
         if not start.going_on:
             self._warmed = await warm(self.source, self.around, start.senses) > 0
         self.senses = start.senses
@@ -130,6 +131,11 @@ class SourceLoop:
             general.max_series, source.info,
         )  # fmt: skip
 
+    def _watch(self) -> PatternWatch | None:
+        """What looks at this source's ticks beside scores."""
+        judging, source = self.around.judging, self.source
+        return None if judging is None else judging.watch(source.name, source.interval_s, source.info)
+
     async def _next(self) -> bool:
         """Wait for the next tick, read, and sense what that closes; whether there is more to come."""
         assembler = self.assembler
@@ -171,6 +177,8 @@ class SourceLoop:
             sensed = await self.around.off_loop(self._stages, tick)
             self._show(tick, sensed, problem)
             await self._judge(sensed)
+            if self.around.clock.now() >= self._snapshot_at or self.keeper.hole:
+                await self.around.off_loop(self._snapshot)
             if sensed.known:
                 for sink in list(self.around.sinks):
                     await sink.send(sensed.keys, sensed.scores)
@@ -189,8 +197,6 @@ class SourceLoop:
         sensed = self.senses.step(tick)
         infos = [self.source.info(sensed.keys[slot]) for slot in sensed.came.tolist()]
         self.keeper.keep(sensed.keys, sensed.scores if sensed.known else None, sensed.anomalies, infos)
-        if self.around.clock.now() >= self._snapshot_at or self.keeper.hole:
-            self._snapshot()
         return sensed
 
     async def _judge(self, sensed: Sensed) -> None:
@@ -214,8 +220,12 @@ class SourceLoop:
     def _snapshot(self) -> None:
         self._snapshot_at = self.around.clock.now() + int(SNAPSHOT_S * 1e9)
         if self.senses is not None and (self._warmed or self.senses.time is not None):
-            senses = self.senses
-            self.keeper.snapshot(senses.time or 0, *senses.state(), keep_from=senses.replay_from())
+            senses, watch = self.senses, self._watch()
+            arrays, meta = senses.state()
+            looked, known = ({}, {}) if watch is None else watch.state()
+            self.keeper.snapshot(
+                senses.time or 0, arrays | looked, meta | known, keep_from=senses.replay_from()
+            )
 
     def _show(self, tick: ClosedTick, sensed: Sensed, problem: Exception | None) -> None:
         live, source = self.around.live, self.source

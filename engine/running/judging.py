@@ -10,10 +10,10 @@ from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
 from trimtab.engine.ports import Incidents as IncidentStore
 from trimtab.engine.ports import Memory, Store
 from trimtab.engine.sensing.alerts_in import hear
+from trimtab.engine.sensing.entities import entity_of
 from trimtab.engine.sensing.incidents import Incidents
 from trimtab.engine.sensing.notifying import Notifying
-from trimtab.engine.sensing.pattern_anomalies import PatternAnomalies
-from trimtab.engine.sensing.patterns import Patterns
+from trimtab.engine.sensing.pattern_watch import PatternWatch
 from trimtab.engine.sensing.said import Said
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.settings.notify import Notify
@@ -37,6 +37,10 @@ SET = "settings/"
 """Begins the ids of silences that stand in the settings."""
 STATE = "sensing/incidents"
 """Under which the state is remembered."""
+
+
+_EXPLAIN_NOTHING = (ChangeKind.ALERT, ChangeKind.RESTART)
+"""Kinds of changes after which nothing need be worse for good."""
 
 
 class Judging:
@@ -65,11 +69,11 @@ class Judging:
         """Changes that people or programs told of, and that no tick has taken in yet."""
         self.window_s = window_s
         self.problem: str | None = None
-        self._patterns: dict[str, Patterns] = {}
+        self._watches: dict[str, PatternWatch] = {}
         self._keys: dict[str, tuple[SeriesKey, ...]] = {}
-        self._begun: dict[str, PatternAnomalies] = {}
         self._unsaved: dict[str, Incident] = {}
         self._unsaved_begun: dict[str, Anomaly] = {}
+        self._unsaved_seen: dict[str, Change] = {}
         self._spoken: dict[str, Incident] = {}
         """What people changed since the last tick, for the notices."""
 
@@ -120,13 +124,13 @@ class Judging:
         while self.heard:
             self.incidents.memory.changes.add(self.heard.popleft())
         came = self._came(source, sensed.keys)
-        patterns = self._pattern_rules(source, interval_s, info)
-        changes = self._changes(time)
-        matches = patterns.step(time, sensed.keys, sensed.scores, sensed.open_ids, changes)
-        begun = self._begun_in(source, interval_s).step(sensed, matches, self.incidents.covers)
+        watch = self.watch(source, interval_s, info)
+        matches, restarts = watch.look(sensed)
+        changes = [self.incidents.restarted(at, dict(key.labels), entity_of(key)) for key, at in restarts]
+        begun = watch.begun.step(sensed, matches, self.incidents.covers)
         infos = [info(key) for key in came]
         told = self.incidents.step(time, [*sensed.anomalies, *begun], infos, matches, source)
-        self.keep(told, begun)
+        self.keep(told, begun, [change for change in changes if change is not None])
         spoken, self._spoken = self._spoken, {}
         return told, self.notifying.step(time, {**spoken, **{one.id: one for one in told}}.values())
 
@@ -150,9 +154,11 @@ class Judging:
         except StoreError as error:
             log.warning("anomalies of patterns cannot be read", source=source, error=str(error))
             stored = []
-        begun = self._begun_in(source)
-        begun.resume(anomaly for anomaly in stored if anomaly.pattern)
-        return begun.open
+        watch = self._watches.get(source)
+        if watch is None:
+            return ()
+        watch.begun.resume(anomaly for anomaly in stored if anomaly.pattern)
+        return watch.begun.open
 
     def only(self, sources: Collection[str], time: int) -> None:
         """After a start: what was open of all other sources is over, they are watched no more."""
@@ -184,16 +190,21 @@ class Judging:
         """Another system told of its alerts: they stand beside incidents while they fire."""
         hear(self.incidents.memory.changes, alerts, now)
 
-    def keep(self, told: Iterable[Incident], begun: Iterable[Anomaly] = ()) -> None:
-        """Store incidents, and anomalies of patterns; what is not taken now waits for the next time."""
+    def keep(
+        self, told: Iterable[Incident], begun: Iterable[Anomaly] = (), seen: Iterable[Change] = ()
+    ) -> None:
+        """Store incidents, anomalies of patterns, restarts; what is not taken waits for the next time."""
         self._unsaved |= {incident.id: incident for incident in told}
         self._unsaved_begun |= {anomaly.id: anomaly for anomaly in begun}
-        if not self._unsaved and not self._unsaved_begun:
+        self._unsaved_seen |= {change.id: change for change in seen}
+        if not (self._unsaved or self._unsaved_begun or self._unsaved_seen):
             return
         try:
             for anomaly in self._unsaved_begun.values():
                 self.store.save_anomaly(anomaly)
-            self._unsaved_begun = {}
+            for change in self._unsaved_seen.values():
+                self.kept.save_change(change)
+            self._unsaved_begun, self._unsaved_seen = {}, {}
             if self._unsaved:
                 self.kept.save_incidents(self._unsaved.values())
         except StoreError as error:
@@ -211,12 +222,11 @@ class Judging:
     def forget(self, source: str) -> None:
         """A source is watched no more: its anomalies and patterns are over."""
         time = self.incidents.time
-        begun = self._begun.pop(source, None)
-        if begun is not None:
-            self.keep((), begun.end(list(begun.open), time))
+        watch = self._watches.pop(source, None)
+        if watch is not None:
+            self.keep((), watch.begun.end(list(watch.begun.open), time))
         self.incidents.lose(source, time)
         keys = self._keys.pop(source, ())
-        self._patterns.pop(source, None)
         self.incidents.forget(key.id for key in keys)
 
     def _came(self, source: str, keys: tuple[SeriesKey, ...]) -> Sequence[SeriesKey]:
@@ -226,26 +236,18 @@ class Judging:
             return []
         return [key for i, key in enumerate(keys) if i >= len(before) or before[i] is not key]
 
-    def _pattern_rules(
-        self, source: str, interval_s: float, info: Callable[[SeriesKey], SeriesInfo]
-    ) -> Patterns:
-        known = self._patterns.get(source)
+    def watch(self, source: str, interval_s: float, info: Callable[[SeriesKey], SeriesInfo]) -> PatternWatch:
+        """What looks at this source's ticks beside scores; its state goes with the source's."""
+        known = self._watches.get(source)
         if known is None or known.info != info:
-            known = self._patterns[source] = Patterns(
-                interval_s, info, max(self.window_s, 120.0 * interval_s)
-            )
+            known = self._watches[source] = PatternWatch(interval_s, info, self.window_s, self._changes)
             self.incidents.interval_s = min(interval_s, self.incidents.interval_s)
         return known
-
-    def _begun_in(self, source: str, interval_s: float = 0.0) -> PatternAnomalies:
-        begun = self._begun.setdefault(source, PatternAnomalies(interval_s))
-        begun.interval_s = interval_s or begun.interval_s
-        return begun
 
     def _changes(self, time: int) -> list[Change]:
         return [
             c for c in self.incidents.memory.changes.recent.values()
-            if time - HALF_HOUR_NS <= c.time <= time and c.kind is not ChangeKind.ALERT
+            if time - HALF_HOUR_NS <= c.time <= time and c.kind not in _EXPLAIN_NOTHING
         ]  # fmt: skip
 
     def _anomalies(self, ids: Iterable[str]) -> list[Anomaly]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -14,7 +14,9 @@ from trimtab.engine.redaction import clean_text
 from trimtab.engine.running.keeping import Keeper, LoggedTick
 from trimtab.engine.running.memory import give_back
 from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.sensing.pattern_watch import PatternWatch
 from trimtab.engine.types import Anomaly
+from trimtab.models.contracts import State
 from trimtab.models.errors import StateError
 
 if TYPE_CHECKING:
@@ -42,14 +44,15 @@ def had_until(keeper: Keeper) -> int | None:
     return max([*times, *([newest[0]] if newest else [])], default=None)
 
 
-def recover(keeper: Keeper, fresh: "Callable[[], Senses]") -> Start:
+def recover(keeper: Keeper, fresh: "Callable[[], Senses]", watch: PatternWatch | None = None) -> Start:
     """Go on from the newest snapshot and the ticks since, through the same code as live.
 
+    watch : looks at them again, too, from where it was at the snapshot
     Scores and anomalies of those ticks are kept once more, under the same times and ids. What cannot be
     used is said, and sensing starts afresh. Raises NewerStateError where a newer Trimtab wrote it.
     """
     try:
-        start, told = _replayed(keeper, fresh)
+        start, told = _replayed(keeper, fresh, watch)
     except NewerStateError:
         raise
     except (StateError, StoreError) as error:
@@ -60,11 +63,15 @@ def recover(keeper: Keeper, fresh: "Callable[[], Senses]") -> Start:
     return start
 
 
-def _replayed(keeper: Keeper, fresh: "Callable[[], Senses]") -> tuple[Start, dict[str, Anomaly]]:
+def _replayed(
+    keeper: Keeper, fresh: "Callable[[], Senses]", watch: PatternWatch | None
+) -> tuple[Start, dict[str, Anomaly]]:
     told: dict[str, Anomaly] = {}
     senses, newest = fresh(), keeper.newest_state()
     if newest is not None:
         senses.restore(newest[1], newest[2])
+        if watch is not None:
+            _restore(watch, newest[1], newest[2])
         if senses.replay_from() is not None:
             past = fresh()
             for _ in _felt(past, keeper.ticks_before()):
@@ -74,11 +81,21 @@ def _replayed(keeper: Keeper, fresh: "Callable[[], Senses]") -> tuple[Start, dic
     for sensed in _felt(senses, keeper.logged_ticks()):
         told |= {anomaly.id: anomaly for anomaly in sensed.anomalies}
         keeper.keep(sensed.keys, sensed.scores if sensed.known else None, ())
+        if watch is not None and sensed.known:
+            watch.look(sensed)
         replayed += 1
     going_on = newest is not None or replayed > 0
     if going_on:
         log.info("going on", source=keeper.source, replayed=replayed, series=len(senses.table.slots))
     return Start(senses, going_on), told
+
+
+def _restore(watch: PatternWatch, arrays: State, meta: dict[str, Any]) -> None:
+    """Let it go on where it was; what cannot be read it sees anew within its window."""
+    try:
+        watch.restore(arrays, meta)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        log.warning("what patterns were seen in cannot be read, it is seen anew", error=repr(error))
 
 
 def _felt(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[Sensed]":

@@ -5,8 +5,9 @@ open anomaly, a figure at its limit, a floor that rises, a change. So a quiet ti
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from trimtab.engine.sensing.scene import ROLES, Cast, Member, Scene
 from trimtab.engine.sensing.signs import Verdict
 from trimtab.engine.sensing.windows import Ring
 from trimtab.engine.types import Change, Floats, Ints, PatternMatch, SeriesInfo, SeriesKey, TickScores
-from trimtab.models.contracts import Bools
+from trimtab.models.contracts import Bools, State
 
 ROWS = 120
 """Of the window at most; where ticks are quicker a row covers several of them."""
@@ -83,6 +84,8 @@ class Patterns:
         self.ring = Ring(rows, max(window_s / rows, interval_s))
         self.cast = Cast((), info)
         self._keys: Sequence[SeriesKey] = ()
+        self._columns: list[str] = []
+        """Ids of the series in the columns of the ring."""
         self._held: dict[tuple[str, str], _Held] = {}
         self._touches: dict[str, list[int]] = {}
         self._rising: Ints = np.empty(0, np.int64)
@@ -115,6 +118,23 @@ class Patterns:
             self._judge(time, ailing, self._recent(time, changes))
         return self.now()
 
+    def state(self) -> tuple[State, dict[str, Any]]:
+        """The window, and what is recognised, as arrays and plain values (JSON)."""
+        held = [[*key, asdict(held)] for key, held in self._held.items()]
+        return self.ring.state(), {
+            "columns": self._columns, "held": held, "rows": self._rows, "turn": self._turn,
+        }  # fmt: skip
+
+    def restore(self, arrays: State, known: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken. Raises KeyError, TypeError or ValueError where it does not fit."""
+        held = {(entity, name): _held(stored) for entity, name, stored in known["held"]}
+        columns, rows, turn = list(known["columns"]), int(known["rows"]), int(known["turn"])
+        if arrays["data"].shape[1] != len(columns):
+            raise ValueError(f"{len(columns)} series for {arrays['data'].shape[1]} columns")
+        self.ring.restore(arrays)
+        self._held, self._columns, self._rows, self._turn = held, columns, rows, turn
+        self._keys = ()
+
     def now(self) -> list[PatternMatch]:
         """What was found by the last look, surest first."""
         sure = [(k, h) for k, h in self._held.items() if h.seen >= CONFIRM]
@@ -140,9 +160,10 @@ class Patterns:
         if keys is self._keys:
             return
         self._keys = keys
-        before = {key: column for column, key in enumerate(self.cast.keys)}
+        before = {series_id: column for column, series_id in enumerate(self._columns)}
         self.cast = Cast(keys, self.info)
-        self.ring.refit(np.array([before.get(key, -1) for key in self.cast.keys], np.int64))
+        self._columns = [key.id for key in self.cast.keys]
+        self.ring.refit(np.array([before.get(one, -1) for one in self._columns], np.int64))
         self._rising = np.empty(0, np.int64)
         self._touches = {}
 
@@ -246,6 +267,13 @@ class Patterns:
                 held.missed += 1
                 if held.missed >= LET_GO or held.seen < CONFIRM:
                     del self._held[key]
+
+
+def _held(stored: Mapping[str, Any]) -> _Held:
+    """The one that `asdict` made plain."""
+    verdict = stored["verdict"]
+    words = tuple(verdict["evidence"]), tuple(verdict["series_ids"])
+    return _Held(**{**stored, "verdict": Verdict(float(verdict["confidence"]), *words)})
 
 
 def _turn(places: list[int], start: int, most: int) -> list[int]:

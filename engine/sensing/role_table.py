@@ -41,6 +41,7 @@ class Role(StrEnum):
     DEPENDENCY_CALLS = "calls of a dependency"
     UP = "reachable"
     RESTARTS = "restarts"
+    UPTIME = "uptime"
     START_TIME = "start time"
     DEPLOY = "deploy marker"
     GC = "garbage collection"
@@ -84,6 +85,7 @@ _CACHES: list[Row] = [
     ("redis", _R.QUEUE_LENGTH, "sum", r"redis_(list_length|stream_length|key_size)", _ANY),
     ("redis", _R.UP, "min", r"redis_up", _ANY),
     ("redis", _R.START_TIME, "max", r"redis_start_time_seconds", _ANY),
+    ("redis", _R.UPTIME, "min", r"redis_uptime_in_seconds", _ANY),
     ("memcached", _R.HITS, "sum", r"memcached_commands_total", {"command": "get", "status": "hit"}),
     ("memcached", _R.MISSES, "sum", r"memcached_commands_total", {"command": "get", "status": "miss"}),
     ("memcached", _R.THROUGHPUT, "sum", r"memcached_commands_total", _ANY),
@@ -185,6 +187,7 @@ _LANGUAGES: list[Row] = [
         r"pm2_(restarts?|restart_count|app_restarts_count|unstable_restarts|restarts_total)",
         _ANY,
     ),
+    ("pm2", _R.UPTIME, "min", r"pm2_uptime(_seconds)?", _ANY),
     ("pm2", _R.LATENCY, "max", r"pm2_http_(p95|mean)_latency", _ANY),
     ("pm2", _R.PRESSURE, "max", r"pm2_event_loop_latency(_p95)?", _ANY),
     ("pm2", _R.UP, "min", r"pm2_up", _ANY),
@@ -249,5 +252,7 @@ GENERIC: list[Row] = [
     ("", _R.CPU, "max", r".*cpu.*_(ratio|utili[sz]ation)", _ANY),
     ("", _R.LOOP, "max", r".*(event_?loop|workers?|threads?)_(busy|utili[sz]ation)_ratio", _ANY),
     ("", _R.RESTARTS, "sum", r".*_restarts(_total)?", _ANY),
+    ("", _R.START_TIME, "max", r".*_start_time_seconds", _ANY),
+    ("", _R.UPTIME, "min", r".*_uptime(_in)?(_seconds)?", _ANY),
 ]  # fmt: skip
 """What names and units say where no exporter is known."""

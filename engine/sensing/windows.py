@@ -1,10 +1,13 @@
 """The newest rows of those series that play a part, in a ring, and what is usual for each of them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from trimtab.engine.types import Floats, Ints
-from trimtab.models.contracts import Bools
+from trimtab.models.contracts import Bools, State
 
 USUAL_ROWS = 80.0
 """What is usual is a mean that remembers about so many rows."""
@@ -81,6 +84,25 @@ class Ring:
             learn_usual(row, self.usual, self.distance, self.seen, calm)
         self.data[self.head] = row
         return begins
+
+    def state(self) -> State:
+        """What it holds."""
+        return {
+            "times": self.times, "data": self.data, "usual": self.usual, "distance": self.distance,
+            "seen": self.seen, "place": np.array([self.filled, self.head, self.step_ns]),
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on where `state` was taken. Raises KeyError or ValueError where it does not fit."""
+        filled, head, step_ns = (int(one) for one in state["place"])
+        data = state["data"].copy()
+        by_column = [state[name].copy() for name in ("usual", "distance", "seen")]
+        if step_ns != self.step_ns or any(one.shape != data.shape[1:] for one in by_column):
+            raise ValueError(f"rows of {step_ns} ns for {data.shape}: now they are of {self.step_ns} ns")
+        if data.shape[0] != self.rows or not -1 <= head < self.rows or not 0 <= filled <= self.rows:
+            raise ValueError(f"{data.shape[0]} rows, now there are {self.rows}")
+        self.times, self.data, self.filled, self.head = state["times"].copy(), data, filled, head
+        self.usual, self.distance, self.seen = by_column
 
     def order(self) -> Ints:
         """Indices of the rows, oldest first."""
