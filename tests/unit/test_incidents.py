@@ -188,6 +188,31 @@ def test_a_jump_of_one_whole_source_is_a_mass_event():
     assert [i.mass for i in town.going()] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("n", "mass"), [(4, False), (8, True)], ids=["a few of many series", "most of its series"]
+)
+def test_a_restart_makes_no_mass_event_of_what_had_just_begun(n, mass):
+    """Sources come one by one: until theirs is there, series count against what was watched before."""
+    jobs = JOBS[:3] if mass else JOBS
+    few = fleet("cache", "web", "db", instances=1, source="tools")
+    before = Town([*fleet(*jobs, instances=1), *few])
+    before.tick(*[key for job in JOBS[:3] for key in of(before, job, n=n)])
+    incidents = Incidents(5.0)
+    incidents.restore(json.loads(json.dumps(before.incidents.state())))
+    Town(few, incidents).wait(10)
+    assert any(case.mass for case in incidents.cases.values()) is mass
+
+
+def test_a_state_of_before_sizes_were_known_is_read():
+    """Then the shares are of what is watched now."""
+    state = Incidents(5.0).state() | {"mass": []}
+    incidents = Incidents(5.0)
+    incidents.restore(state)
+    town = Town(fleet(*JOBS, instances=1), incidents)
+    town.tick(*town.keys[::2])
+    assert town.going()[0].mass
+
+
 def test_a_machine_under_load_is_no_mass_event():
     """Half of its series, of several processes, are one incident with suspects."""
     metrics = ("host_process_cpu_ratio", "host_process_resident_memory_bytes")

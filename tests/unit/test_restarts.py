@@ -1,0 +1,78 @@
+"""Restarts that series tell of."""
+
+import math
+
+import numpy as np
+import pytest
+
+from trimtab.engine.sensing.restarts import LONG_AGO_NS, Restarts
+from trimtab.engine.sensing.scene import Cast
+from trimtab.engine.types import SeriesInfo, SeriesKey
+
+SECOND = 1_000_000_000
+BEGIN = 1_767_225_600
+T = (BEGIN + 3600) * SECOND
+LABELS = {"job": "redis", "instance": "cache-1:9121"}
+
+
+def told(metric, values, kind="gauge"):
+    """(tick, seconds before it) of each restart that a series of these values tells of, 15 s a tick."""
+    info = SeriesInfo(SeriesKey.of("p", metric, LABELS), kind=kind)
+    restarts, cast = Restarts(lambda _: info), Cast((info.key,), lambda _: info)
+    found = []
+    for tick, value in enumerate(values):
+        now = T + tick * 15 * SECOND
+        for key, at in restarts.step(now, cast, np.array([value])):
+            assert key == info.key
+            found.append((tick, (now - at) / SECOND))
+    return found
+
+
+LONG_AGO = BEGIN - 2 * LONG_AGO_NS / SECOND
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind", "values", "wanted"),
+    [
+        ("process_start_time_seconds", "gauge", [BEGIN, BEGIN, BEGIN + 3625, BEGIN + 3625], [(2, 5.0)]),
+        ("process_start_time_seconds", "gauge", [BEGIN, BEGIN + 0.5, BEGIN - 0.5, BEGIN], []),
+        (
+            "process_start_time_seconds",
+            "gauge",
+            [BEGIN, math.nan, BEGIN, math.nan, BEGIN + 3620],
+            [(4, 40.0)],
+        ),
+        (
+            "process_start_time_seconds",
+            "gauge",
+            [LONG_AGO, LONG_AGO + 9],
+            [(1, 0.0)],
+        ),
+        ("node_boot_time_seconds", "gauge", [BEGIN, BEGIN + 9e9], [(1, 0.0)]),
+        ("redis_uptime_in_seconds", "gauge", [100, 115, 130, 3, 18], [(3, 3.0)]),
+        ("pm2_uptime_seconds", "gauge", [100, 115, math.nan, 145], []),
+        ("pm2_restarts_total", "rate", [0.0, 0.0, 0.07, 0.0], [(2, 0.0)]),
+        ("pm2_restarts_total", "rate", [0.07, 0.0], []),
+        ("kube_pod_container_status_restarts_total", "gauge", [4, 4, 5, 5, 0], [(2, 0.0)]),
+        ("redis_memory_used_bytes", "gauge", [4, 1, 5], []),
+    ],
+)
+def test_what_tells_of_a_restart(metric, kind, values, wanted):
+    """A start that moved, an uptime that fell, a count that grew; not jitter, gaps, or what is seen first."""
+    assert told(metric, values, kind) == wanted
+
+
+def test_it_goes_on_by_series_and_forgets_what_left():
+    """Another order of series changes nothing; one that came back is seen as if for the first time."""
+    infos = [
+        SeriesInfo(SeriesKey.of("p", "process_start_time_seconds", {"job": "web", "instance": name}))
+        for name in ("a", "b")
+    ]
+    a, b = (info.key for info in infos)
+    restarts = Restarts(SeriesInfo)
+    assert restarts.step(T, Cast((a, b), SeriesInfo), np.array([BEGIN, BEGIN + 900.0])) == []
+    swapped = Cast((b, a), SeriesInfo)
+    ((key, _),) = restarts.step(T, swapped, np.array([BEGIN + 900.0, BEGIN + 60.0]))
+    assert key == a
+    restarts.step(T, Cast((b,), SeriesInfo), np.array([BEGIN + 900.0]))
+    assert restarts.step(T, Cast((b, a), SeriesInfo), np.array([BEGIN + 900.0, BEGIN + 500.0])) == []
