@@ -358,7 +358,7 @@ class Incidents:
         )  # fmt: skip
         if now == case.told:
             return []
-        if not case.told or case.told[2] != now[2]:
+        if case.told[2:6] != now[2:6]:
             self.memory.look_back(case)
         case.told = now
         case.change_ids = self.memory.changes.near(case)

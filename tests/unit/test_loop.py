@@ -1,23 +1,55 @@
 """A source's loop: stages in order, outages, failing stores, restarts."""
 
 import asyncio
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.fakes import START, FakeScoreLog, FakeSink, FakeSnapshots, FakeSource, settle
-from tests.loop_room import play, surroundings
+from tests.fakes import START, FakeClock, FakeScoreLog, FakeSink, FakeSnapshots, FakeSource, FakeStore, settle
 from tests.sensed import PlainScorer
 from trimtab.engine.errors import SourceError
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
+from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.sensing import scoring
 from trimtab.engine.settings import General
 from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey, SourceState
 
 SECOND = 1_000_000_000
 KEYS = tuple(SeriesKey.of("fake", "m", {"i": str(i)}) for i in range(3))
+
+
+class Now:
+    """An executor that works at once, in the test's own thread."""
+
+    def submit(self, function, *args, **kwargs):
+        done: Future[object] = Future()
+        try:
+            done.set_result(function(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
+class NoMetrics:
+    """Takes every figure and keeps the states."""
+
+    def __init__(self):
+        self.states = []
+
+    def tick(self, source, seconds, lag_s, n):
+        pass
+
+    def series(self, source, total, learning, unusual):
+        pass
+
+    def source_state(self, _name, state):
+        self.states.append(state)
+
+    def forget(self, source):
+        pass
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +61,16 @@ def plain_scores(monkeypatch):
 @pytest.fixture
 def around():
     """Fakes of everything."""
-    return surroundings(sinks=[FakeSink()])
+    return Surroundings(
+        FakeClock(),
+        FakeStore(),
+        FakeScoreLog(),
+        FakeSnapshots(),
+        Live(),
+        NoMetrics(),
+        Now(),
+        sinks=[FakeSink()],
+    )
 
 
 def script(n, values=None, start=1, keys=KEYS):
@@ -41,6 +82,18 @@ def script(n, values=None, start=1, keys=KEYS):
         row = rng.normal(10, 1, len(keys)) if values is None else np.array(values, np.float64)
         rows.append(Reading(at, keys, np.full(len(keys), at), row))
     return rows
+
+
+async def play(source, around, seconds, loop=None):
+    """Run a loop for so long on the fake clock, then stop it as the engine does."""
+    loop = loop or SourceLoop(source, around)
+    task = asyncio.create_task(loop.run())
+    await settle()
+    await around.clock.advance(seconds)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await loop.stop()
+    return loop
 
 
 async def test_a_tick_goes_through_every_stage(around):
@@ -178,7 +231,9 @@ async def test_a_failing_store_loses_nothing_and_is_said(around):
 async def test_a_restart_goes_on_where_it_was(around):
     """P4: after a crash the logged ticks are replayed: same scores, same anomalies, none twice."""
     rows = script(60) + script(40, values=[60.0, 10.0, 10.0], start=61)
-    whole = surroundings()
+    whole = Surroundings(
+        FakeClock(), FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now()
+    )
     await play(FakeSource(script=rows), whole, 101 * 5)
     task = asyncio.create_task(SourceLoop(FakeSource(script=rows[:80]), around).run())
     await around.clock.advance(80 * 5)
@@ -223,7 +278,9 @@ async def test_a_budget_changes_while_running(around):
 async def test_a_restart_judges_by_the_budget_of_that_time(around, later):
     """Ticks that are replayed are judged by the budget that held for them, whatever it was set to since."""
     rows = script(60) + script(60, values=[16.0, 10.0, 10.0], start=60)
-    whole = surroundings()
+    whole = Surroundings(
+        FakeClock(), FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now()
+    )
     for world in (whole, around):
         loop = SourceLoop(FakeSource(script=rows), world)
         task = asyncio.create_task(loop.run())

@@ -1,17 +1,31 @@
 """A pattern that is recognised before any series is unusual: its incident, and how that ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tests.acting_nouns import action_of, recommendation_of
+from tests.built_room import Built, caches, settings_of
 from tests.fake_loop import FakeIncidents
 from tests.fake_tools import FakeMemory
-from tests.fakes import FakeStore
+from tests.fakes import FakeClock, FakeScoreLog, FakeStore
 from tests.nouns import SECOND, START, anomaly_of, tick_scores
+from tests.store_contract import ulid
+from trimtab.engine.api.story import incident_story
 from trimtab.engine.errors import StoreError
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.sensing.pattern_anomalies import BEGIN_TICKS, BEGINS, PatternAnomalies
 from trimtab.engine.sensing.sensed import Sensed
-from trimtab.engine.types import IncidentState, PatternMatch, SeriesInfo, SeriesKey, Severity
+from trimtab.engine.types import (
+    ActionState,
+    IncidentState,
+    Outcome,
+    PatternMatch,
+    SeriesInfo,
+    SeriesKey,
+    Severity,
+)
 
 TICK_S = 15
 WORKER = {"job": "worker", "instance": "worker-1:9000"}
@@ -43,11 +57,11 @@ def sensed(tick, values, *anomalies, keys=KEYS, source="p"):
 class Worker:
     """A worker whose memory is flat, then leaks, tick by tick through a judging over memory."""
 
-    def __init__(self):
+    def __init__(self, judging=None, ticks=0):
         self.store, self.kept, self.memory = FakeStore(), FakeIncidents(), FakeMemory()
-        self.judging = Judging(self.store, self.kept, self.memory)
+        self.judging = judging or Judging(self.store, self.kept, self.memory)
         self.rng = np.random.default_rng(3)
-        self.ticks, self.bytes = 0, 2e8
+        self.ticks, self.bytes = ticks, 2e8
         self.told, self.notices = [], []
 
     def live(self, ticks, leak=0.0, *anomalies):
@@ -196,3 +210,35 @@ def test_what_begins_one(confidence, ticks, covered, lead, begins):
     assert [one.id for one in begun.step(sensed(ticks + 1, [2e8, 5e8, 1.0]), [], lambda _: covered)] == [
         one.id for one in told
     ]
+
+
+async def test_what_helped_in_the_last_one_stands_beside_the_next(tmp_path, monkeypatch):
+    """Through the real store and an engine that was stopped in between: the page of the second names it."""
+    clock = FakeClock(START)
+    with caches(monkeypatch, clock):
+        room = await Built(settings_of(tmp_path), clock, FakeScoreLog()).start()
+        worker = Worker(room.judging)
+        first = worker.leaks()
+        ledger = room.ledger
+        ledger.save_recommendation(recommendation_of(ulid(1), incident_id=first.id), "recommended", "trimtab")
+        action = ledger.propose(action_of(ulid(2), recommendation_id=ulid(1)), "proposed", "trimtab")
+        for state in (ActionState.EXECUTING, ActionState.VERIFYING):
+            action = ledger.move(replace(action, state=state), action.state, str(state), "trimtab")
+        done = replace(action, state=ActionState.KEPT, outcome=Outcome(ActionState.KEPT, "no harm seen"))
+        ledger.move(done, action.state, "kept", "trimtab")
+        worker.bytes = 2e8
+        worker.live(200)
+        assert worker.told[-1].state is IncidentState.RESOLVED
+        await room.stop()
+        room = await Built(settings_of(tmp_path), clock, FakeScoreLog()).start()
+        again = Worker(room.judging, worker.ticks)
+        second = again.leaks()
+        assert second.id != first.id
+        story = incident_story(room.acts.ports, room.store, room.incidents.incident(second.id))
+        (past,) = story["alike"]
+        assert (past["id"], past["patterns"][0]["name"]) == (first.id, "memory_leak")
+        assert past["done"] == [
+            {"title": "Give cache-1 more memory", "state": ActionState.KEPT, "words": "no harm seen"}
+        ]
+        assert [one["detectors"] for one in story["anomalies"]] == [("pattern:memory_leak",)]
+        await room.stop()

@@ -8,11 +8,13 @@ import pytest
 
 from tests.fake_loop import FakeIncidents
 from tests.fake_tools import FakeMemory
-from tests.fakes import START, FakeSource
-from tests.loop_room import killed, play, surroundings
+from tests.fakes import START, FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
 from tests.sensed import PlainScorer
+from tests.unit.test_loop import NoMetrics, Now, play
 from trimtab.engine.live import Live
+from trimtab.engine.loop import SourceLoop
 from trimtab.engine.running.judging import Judging
+from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.sensing import scoring
 from trimtab.engine.types import ChangeKind, IncidentState, Reading, SeriesInfo, SeriesKey
 
@@ -42,6 +44,20 @@ def rows(begin=0, end=TICKS, restart=None):
         row = np.array([memory, 20.0, START / 1e9 + (restart * TICK_S if again else 0)])
         found.append(Reading(at, KEYS, np.full(len(KEYS), at), row))
     return found
+
+
+def surroundings():
+    """Fakes of everything."""
+    return Surroundings(FakeClock(), FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now())
+
+
+async def killed(source, around, seconds):
+    """Run it for so long, then let it go without a word, as by kill -9."""
+    task = asyncio.create_task(SourceLoop(source, around).run())
+    await settle()
+    await around.clock.advance(seconds)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class CalmScorer(PlainScorer):
