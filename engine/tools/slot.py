@@ -13,6 +13,7 @@ from trimtab.engine.ports import Tool
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.tools.contained import ALLOWED, FaultError, contained
+from trimtab.engine.tools.modes import nowhere
 from trimtab.engine.types import (
     Applied,
     Knob,
@@ -85,6 +86,8 @@ class Slot:
     status: ToolStatus | None = None
     status_time: int = 0
     """int64 ns."""
+    subjects: dict[str, set[str]] = field(default_factory=dict)
+    """Names of knobs and actions by target, as they were seen since its settings hold."""
 
     def current(self) -> Held:
         """What is to be used right now. Raises RefusedError while disabled or quarantined."""
@@ -93,6 +96,16 @@ class Slot:
         if self.quarantine or self.held is None:
             raise RefusedError(f"{self.name} is in quarantine: {self.quarantine or 'it was not made'}")
         return self.held
+
+    def seen(self, target: str, subjects: set[str]) -> tuple[str, ...]:
+        """Note what a target has; once all are known, the keys of its modes that mean nothing, in words."""
+        if target in self.subjects:
+            return ()
+        self.subjects[target] = subjects
+        targets = self.targets()
+        if not self.subjects.keys() >= set(targets):
+            return ()
+        return nowhere(self.settings.modes(), targets, set().union(*self.subjects.values()))
 
     def targets(self) -> Sequence[str]:
         """Names of what may be changed: as the tool says, and as the settings say while it says nothing."""
