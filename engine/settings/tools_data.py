@@ -37,6 +37,7 @@ class Warm(Section):
     key         : how the service calls the entry in Redis, with {key}; it is skipped where it is there
     keys        : most wanted first
     origin_rate : requests/s that the origin serves; None = the cache's misses/s are measured
+    rate        : requests/s at most, whatever the origin serves
     """
 
     url: str
@@ -44,6 +45,7 @@ class Warm(Section):
     keys: tuple[str, ...] = ()
     keys_file: Path | None = None
     origin_rate: float | None = Field(None, gt=0)
+    rate: float = Field(10.0, gt=0, le=10)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

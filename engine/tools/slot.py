@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import structlog
 
 from trimtab.engine.errors import NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.ports import Tool
+from trimtab.engine.ports import Tool, Warms
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.tools.contained import ALLOWED, FaultError, contained
@@ -23,6 +23,7 @@ from trimtab.engine.types import (
     ToolState,
     ToolStatus,
     Value,
+    Warming,
 )
 
 T = TypeVar("T")
@@ -215,6 +216,11 @@ class SlotTool:
         self._permit(target)
         return await self._slot.call(f"run {action}", lambda tool: tool.run(target, action, key), acts=True)
 
+    async def warming(self, target: str) -> Warming | None:
+        """What warming would ask of the service behind it. Raises ToolError, RefusedError, NotFoundError."""
+        self._find(target)
+        return await self._slot.call("warming", lambda tool: _warming(tool, target))
+
     def command(self, target: str, subject: str, after: Value) -> str:
         """How a person would do it by hand."""
         return self._slot.look("command", lambda tool: tool.command(target, subject, after))
@@ -236,3 +242,7 @@ class SlotTool:
                 f"{target!r} is not a target of {self.name}: only {', '.join(self.targets)} may be changed; "
                 f"name it in tools.{self.name}.targets"
             )
+
+
+async def _warming(tool: Tool, target: str) -> Warming | None:
+    return await tool.warming(target) if isinstance(tool, Warms) else None
