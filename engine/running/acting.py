@@ -205,7 +205,8 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
 
 def own_figures(acting: Acting, settings: Settings) -> ToolsSource:
     """The tools as a source; trials look more often."""
-    return ToolsSource(acting.rack, acting.around.clock, max(FIGURES_S * _scale(settings), 1.0))
+    interval_s = max(FIGURES_S * _scale(settings), 1.0)
+    return ToolsSource(acting.rack, acting.around.clock, interval_s, acting.advising.memory)
 
 
 def judge(settings: Settings, store: EventStore) -> Judging:
