@@ -54,6 +54,12 @@ class FakeNotifier:
             await answer.wait()
         self.took.append((str(notice.kind), notice.incident.id, [str(one.kind) for one in told]))
 
+    async def probe(self):
+        answer = self.answers.popleft() if self.answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        return "it is there"
+
     async def close(self):
         """Nothing is open."""
 

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from trimtab.engine.types import Action, Knob, KnobReading, MemoryOutlook, Mode, Pause, ToolAction
+from trimtab.engine.types import (
+    Action,
+    Knob,
+    KnobReading,
+    MemoryOutlook,
+    Mode,
+    Pause,
+    ToolAction,
+    Warming,
+)
 
 Place = tuple[str, str, str]
 """Tool, target, subject."""
@@ -78,20 +87,6 @@ class Mass:
     watched: int
     sources_down: int
     sources: int
-
-
-@dataclass(frozen=True, slots=True)
-class Warming:
-    """How the origin of a cache does; None = unknown.
-
-    asked_per_s  : requests that the warming would send
-    origin_per_s : requests that the origin gets without it
-    errors       : share of them that fail, 0..1
-    """
-
-    asked_per_s: float | None
-    origin_per_s: float | None
-    errors: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from trimtab.engine.acting.facts import Inputs, Mass, Place, Situation, Warming
+from trimtab.engine.acting.facts import Inputs, Mass, Place, Situation
 from trimtab.engine.acting.lived import Lived
 from trimtab.engine.acting.standing import Evaluations
 from trimtab.engine.settings.guardrails import Guardrails
@@ -17,6 +17,7 @@ from trimtab.engine.types import (
     Risk,
     ToolAction,
     Value,
+    Warming,
 )
 
 RECENT = 300

@@ -53,14 +53,16 @@ Rule = Callable[[Looks], Iterator[Finding]]
 
 def findings(looks: Looks) -> list[Finding]:
     """All that the rules of its kind find, most urgent first."""
-    return [found for rule in RULES.get(looks.facts.kind, ()) for found in rule(looks)]
+    return [one for rule in RULES.get(looks.facts.kind, ()) for one in rule(looks)]
 
 
-def _found(looks: Looks, title: str, evidence: tuple[str, ...], advice: str, remedy: str = "") -> Finding:
+def found(
+    looks: Looks, title: str, evidence: tuple[str, ...], advice: str, remedy: str | Draft | None = None
+) -> Finding:
+    """A finding of a target. remedy : the draft of a change, or the name of an optimisation"""
     facts = looks.facts
-    return Finding(
-        facts.tool, facts.target, title, evidence, advice, draft(remedy, facts) if remedy else None
-    )
+    change = draft(remedy, facts) if isinstance(remedy, str) else remedy
+    return Finding(facts.tool, facts.target, title, evidence, advice, change)
 
 
 def _redis_thrash(looks: Looks) -> Iterator[Finding]:
@@ -68,7 +70,7 @@ def _redis_thrash(looks: Looks) -> Iterator[Finding]:
     limit = looks.facts.number("maxmemory")
     if not evicted or hits is None or hits > 0.9 or not limit:
         return
-    yield _found(
+    yield found(
         looks, "the cache is too small",
         (
             f"{evicted / looks.seconds:.0f} keys a second are evicted",
@@ -84,7 +86,7 @@ def _redis_queue(looks: Looks) -> Iterator[Finding]:
     if looks.facts.value("maxmemory-policy") != "noeviction" or not limit or used is None:
         return
     if used / limit >= 0.85:
-        yield _found(
+        yield found(
             looks, "writes will soon be refused",
             (f"{used / limit:.0%} of {amount(limit, 'B')} are used, and nothing is evicted (noeviction)",),
             "drain what waits in it, or give it more memory; the policy must stay, keys here are no cache",
@@ -95,7 +97,7 @@ def _redis_unbounded(looks: Looks) -> Iterator[Finding]:
     used, host = looks.facts.figure("redis_memory_used_bytes"), _host_memory(looks)
     if looks.facts.value("maxmemory") != 0 or used is None or not host or used / host < 0.5:
         return
-    yield _found(
+    yield found(
         looks, "memory has no limit",
         (f"{amount(used, 'B')} of the host's {amount(host, 'B')} are used, and maxmemory is 0",),
         "set maxmemory below what the host can spare, and a policy that fits the data",
@@ -108,7 +110,7 @@ def _redis_fragmented(looks: Looks) -> Iterator[Finding]:
     if ratio is None or used is None or ratio < 1.5 or used < 256 * 2**20:
         return
     wasted = amount((ratio - 1.0) * used, "B")
-    yield _found(
+    yield found(
         looks, "memory is fragmented", (f"{wasted} more than its data take ({ratio:.2f} times)",),
         "switch activedefrag on while the load is low, or restart a replica and fail over",
     )  # fmt: skip
@@ -117,7 +119,7 @@ def _redis_fragmented(looks: Looks) -> Iterator[Finding]:
 def _redis_refusing(looks: Looks) -> Iterator[Finding]:
     refused = looks.grown("redis_rejected_connections_total")
     if refused:
-        yield _found(
+        yield found(
             looks, "connections are refused", (f"{refused:.0f} in {looks.seconds:.0f} s",),
             "look for clients that do not close theirs, then raise maxclients", "redis.maxclients",
         )  # fmt: skip
@@ -127,7 +129,7 @@ def _pg_waiting(looks: Looks) -> Iterator[Finding]:
     waiting = looks.facts.figure("pg_stat_activity_waiting_for_locks")
     idle_s = looks.facts.figure('pg_stat_activity_max_tx_duration{state="idle in transaction"}')
     if waiting and idle_s is not None and idle_s > 60.0:
-        yield _found(
+        yield found(
             looks, "sessions wait for one that does nothing",
             (f"{waiting:.0f} sessions wait for locks", f"one is idle in a transaction for {idle_s:.0f} s"),
             "end that session, and let its application commit or roll back",
@@ -138,7 +140,7 @@ def _pg_waiting(looks: Looks) -> Iterator[Finding]:
 def _pg_spilling(looks: Looks) -> Iterator[Finding]:
     spilled, files = looks.grown("pg_stat_database_temp_bytes"), looks.grown("pg_stat_database_temp_files")
     if spilled and files:
-        yield _found(
+        yield found(
             looks, "sorts and hashes go to disk",
             (f"{files:.0f} temporary files with {amount(spilled, 'B')} in {looks.seconds:.0f} s",
              f"work_mem is {amount(looks.facts.number('work_mem'), 'B')}"),
@@ -151,7 +153,7 @@ def _pg_reading(looks: Looks) -> Iterator[Finding]:
     size = looks.facts.figure("pg_database_size_bytes")
     shared = looks.facts.figure("pg_settings_shared_buffers_bytes")
     if hits is not None and hits < 0.9 and size is not None and shared is not None and shared < size:
-        yield _found(
+        yield found(
             looks, "reads go past the cache",
             (f"{hits:.0%} of blocks are found in shared_buffers",
              f"shared_buffers are {amount(shared, 'B')}, the database has {amount(size, 'B')}"),
@@ -163,7 +165,7 @@ def _pg_dead(looks: Looks) -> Iterator[Finding]:
     dead = looks.facts.figure("pg_stat_user_tables_n_dead_tup")
     live = looks.facts.figure("pg_stat_user_tables_n_live_tup")
     if dead is not None and live is not None and dead > max(0.3 * live, 10_000.0):
-        yield _found(
+        yield found(
             looks, "dead rows pile up", (f"{dead:.0f} rows are dead beside {live:.0f} live ones",),
             "let autovacuum begin earlier (autovacuum_vacuum_scale_factor), or look for a long transaction",
         )  # fmt: skip
@@ -175,7 +177,7 @@ def _pg_full(looks: Looks) -> Iterator[Finding]:
         looks.facts.figure("pg_settings_max_connections"),
     )
     if used is not None and most and used / most >= 0.8:
-        yield _found(
+        yield found(
             looks, "connections run out", (f"{used:.0f} of {most:.0f} are in use",),
             "put a pooler in front, or close what is idle; max_connections needs a restart",
         )  # fmt: skip

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trimtab.engine.api.problems import unexpected
+from trimtab.engine.api.slashes import with_kept_slashes
 from trimtab.engine.api.visit import Visit, begin_visit
 
 CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
@@ -44,6 +45,7 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope = with_kept_slashes(scope)
         visit = begin_visit(scope, _trace_id(scope))
         answer = _Answer(send, visit)
         begin = time.perf_counter()
@@ -67,12 +69,18 @@ class Observe:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         status = _CLIENT_LEFT if status is None else status
         prefix = visit.principal.key.prefix if visit.principal else None
-        log.info(
+        say = log.debug if _is_probe(visit.route, status) else log.info
+        say(
             "request", method=method, route=visit.route, status=status, duration_s=round(duration_s, 6),
             key_prefix=prefix,
         )  # fmt: skip
         if self.observer is not None:
             self.observer(method, visit.route, status, duration_s)
+
+
+def _is_probe(route: str, status: int) -> bool:
+    """Whether it is a probe's or a scraper's, which come every few seconds; a scrape that fails is told."""
+    return route.startswith("/api/health") or (route == "/api/metrics" and status < 400)
 
 
 class _Answer:

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import AfterValidator
 
+from trimtab.engine.api.slashes import name_of
 from trimtab.engine.errors import InputError
 
 _ISO = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(Z|[+-]\d{2}:\d{2})", re.ASCII)
@@ -32,9 +34,15 @@ ActionId = Annotated[
     str, Path(pattern=ULID_FORM, description="Id of an action, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
 ]
 Name = Annotated[
-    str, Path(max_length=200, description="Name of a tool, as in the settings.", examples=["redis"])
+    str,
+    AfterValidator(name_of),
+    Path(max_length=200, description="Name of a tool, as in the settings.", examples=["redis"]),
 ]
-Target = Annotated[str, Path(max_length=200, description="Name of one of its targets.", examples=["cache-1"])]
+Target = Annotated[
+    str,
+    AfterValidator(name_of),
+    Path(max_length=200, description="Name of one of its targets; `/` in it as %2F.", examples=["cache-1"]),
+]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items a page.")]
 After = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 Since = Annotated[

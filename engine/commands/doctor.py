@@ -82,22 +82,37 @@ def examine(config: Path | None, environ: Mapping[str, str], overrides: Mapping[
     where = f"from {config}" if config is not None else "defaults, no trimtab.yaml here"
     checks.append(Check("settings", State.OK, where))
     checks += _local(settings, environ)
-    from trimtab.engine.commands.doctor_sources import source_checks
-
-    return checks + asyncio.run(source_checks(settings))
+    return checks + asyncio.run(_far(settings))
 
 
 def preview(settings: Settings) -> str:
     """The settings that would be in force as YAML, secrets hidden, and what is there to watch."""
     import yaml
 
-    from trimtab.engine.commands.doctor_sources import source_checks
     from trimtab.engine.redaction import clean
 
     shown = clean(settings.model_dump(mode="json", exclude_none=True))
     text = str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
-    checks = asyncio.run(source_checks(settings))
-    return text + "\n# would watch\n" + "\n".join(f"# {c.name}: {c.detail} ({c.state})" for c in checks)
+    lines = "".join(_comment(check) for check in asyncio.run(_far(settings)))
+    return f"{text}\n# would watch and use\n{lines}".rstrip("\n")
+
+
+def _comment(check: Check) -> str:
+    """A check as lines of a comment in YAML."""
+    said = " ".join(check.detail.split())
+    lines = (f"{check.name}: {said} ({check.state})", *(f"  {item}" for item in check.items))
+    return "".join(f"# {line}\n" for line in lines)
+
+
+async def _far(settings: Settings) -> list[Check]:
+    """What answers over the network or not: sources, tools, receivers of notices."""
+    from trimtab.engine.commands.doctor_receivers import receiver_checks
+    from trimtab.engine.commands.doctor_sources import source_checks
+    from trimtab.engine.commands.doctor_tools import tool_checks
+
+    sources = await source_checks(settings)  # alone, as what a read costs is measured
+    tools, receivers = await asyncio.gather(tool_checks(settings.tools), receiver_checks(settings))
+    return [*sources, *tools, *receivers]
 
 
 def _local(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:

@@ -117,8 +117,9 @@ async def _look(tools: "list[tuple[str, Tool]]", seconds: float) -> list[Seen]:
 
 
 async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
-    from trimtab.engine.advising.checkup import Looks, findings
+    from trimtab.engine.advising.checkup import Looks
     from trimtab.engine.advising.facts import Facts
+    from trimtab.engine.advising.standing import all_findings
     from trimtab.engine.errors import EngineError
 
     try:
@@ -130,7 +131,7 @@ async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
     except EngineError as error:
         return Seen(tool.name, target, problem=str(error))
     facts = Facts(tool.name, kind, target, now, knobs, actions, writable=False)
-    found = tuple(findings(Looks(facts, earlier, seconds)))
+    found = tuple(all_findings(Looks(facts, earlier, seconds)))
     commands = tuple(
         tool.command(target, one.remedy.subject, one.remedy.after) if one.remedy is not None else ""
         for one in found

@@ -3,7 +3,7 @@
 from trimtab.engine.ports.acting import Desk, IncidentDesk, TargetView, Toolbox, ToolView
 from trimtab.engine.ports.keeping import Incidents, Ledger, Memory, ScoreLog, Snapshots, Store
 from trimtab.engine.ports.notifying import Notifier
-from trimtab.engine.ports.tools import Tool
+from trimtab.engine.ports.tools import Tool, Warms
 from trimtab.engine.ports.watching import Clock, LiveView, Sink, Source
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "Tool",
     "ToolView",
     "Toolbox",
+    "Warms",
 ]

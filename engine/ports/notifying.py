@@ -23,6 +23,13 @@ class Notifier(Protocol):
         """
         ...
 
+    async def probe(self) -> str:
+        """What can be told without a notice: whether it is there, and lets us in; in a few words.
+
+        Raises NotDeliveredError, as `notify` would.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of connections."""
         ...

@@ -1,7 +1,7 @@
 """Managed tools: what can be read of them, changed in them, and told to them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from trimtab.engine.types import (
     Applied,
@@ -11,6 +11,7 @@ from trimtab.engine.types import (
     ToolAction,
     ToolStatus,
     Value,
+    Warming,
 )
 
 
@@ -75,4 +76,13 @@ class Tool(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class Warms(Protocol):
+    """A tool that can fill a cache through the service behind it; not every tool has this."""
+
+    async def warming(self, target: str) -> Warming | None:
+        """What warming would ask of that service, and how it does now; None = nothing is to be warmed."""
         ...

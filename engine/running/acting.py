@@ -24,6 +24,7 @@ from trimtab.engine.running.advising import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.guarding import GuardedSeries
 from trimtab.engine.running.judging import Judging
+from trimtab.engine.running.noticing import Noticing
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
@@ -92,6 +93,7 @@ class Acting:
     rack: Rack
     conductor: Conductor
     advising: Advising
+    noticing: Noticing
     ports: LoopPorts
     scale: float = 1.0
     started: bool = False
@@ -144,8 +146,9 @@ class Acting:
         await self.rack.close()
 
     async def _look(self) -> None:
-        for recommendation in await self.advising.look():
-            self.around.live.tell("recommendation", recommendation)
+        for looks in (self.advising, self.noticing):
+            for recommendation in await looks.look():
+                self.around.live.tell("recommendation", recommendation)
 
     async def _remember(self) -> None:
         await self.around.off_loop(self.judging.remember)
@@ -195,12 +198,15 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
         take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
         waiting=conductor.waiting,
     )  # fmt: skip
-    return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
+    return Acting(
+        around, judging, rack, conductor, advising, Noticing(advising), ports, _scale(settings)
+    )  # fmt: skip
 
 
 def own_figures(acting: Acting, settings: Settings) -> ToolsSource:
     """The tools as a source; trials look more often."""
-    return ToolsSource(acting.rack, acting.around.clock, max(FIGURES_S * _scale(settings), 1.0))
+    interval_s = max(FIGURES_S * _scale(settings), 1.0)
+    return ToolsSource(acting.rack, acting.around.clock, interval_s, acting.advising.memory)
 
 
 def judge(settings: Settings, store: EventStore) -> Judging:

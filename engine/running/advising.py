@@ -1,7 +1,7 @@
 """Every few seconds: patterns of open incidents, and what the tools say now -> recommendations."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 from ulid import ULID
@@ -53,7 +53,7 @@ class Advising:
         self.live = live
         self.clock = clock
         self.monotonic = monotonic
-        self.recommender = Recommender(_ulid, self._command)
+        self.recommender = Recommender(new_ulid, self.command)
         self.withheld: dict[str, str] = {}
         """Fingerprint -> why it is not recommended now, as of the newest look."""
 
@@ -73,7 +73,7 @@ class Advising:
         open_ones = await asyncio.to_thread(self.incidents.incidents, open_only=True, limit=MOST)
         wanting = [one for one in open_ones if any(match.until is None for match in one.patterns)]
         facts = await self._facts(wanting) if wanting else []
-        before = await asyncio.to_thread(self._said_before)
+        before = await asyncio.to_thread(self.said_before)
         actions = await asyncio.to_thread(self.ledger.actions, since=now - DAY, limit=MOST)
         advice = self.recommender.advise(now, wanting, facts, before, actions)
         self.withheld = dict(advice.withheld)
@@ -82,7 +82,7 @@ class Advising:
         going = await asyncio.to_thread(self._about_to_go, advice, actions)
         self.guard.evaluated([*advice.made, *going])
         await asyncio.to_thread(self.memory.set, STATE, self.guard.state())
-        return await self._keep(now, advice.made, before)
+        return await self.keep(now, advice.made, before)
 
     def _about_to_go(self, advice: Advice, actions: Sequence[Action]) -> list[Recommendation]:
         """Those that would be made again, were they not written down as actions that are not sent yet."""
@@ -91,14 +91,14 @@ class Advising:
         found = [self.ledger.recommendation(one) for one in waiting if one is not None]
         return [one for one in found if one.fingerprint in withheld]
 
-    def _said_before(self) -> list[Recommendation]:
+    def said_before(self) -> list[Recommendation]:
         """What stands and what was dismissed, however much has expired since."""
         return [
             one for state in (*STANDING, RecommendationState.DISMISSED)
             for one in self.ledger.recommendations(state=state, limit=MOST)
         ]  # fmt: skip
 
-    async def _keep(
+    async def keep(
         self, now: int, made: Sequence[Recommendation], before: Sequence[Recommendation]
     ) -> list[Recommendation]:
         """Write down what is new, another plan, or would soon expire."""
@@ -121,8 +121,14 @@ class Advising:
     async def _facts(self, wanting: Sequence[Incident]) -> list[Facts]:
         """Of every target of a kind that a pattern asks for."""
         kinds = {name.partition(".")[0] for i in wanting for match in i.patterns for name in match.remedies}
+        return await self.facts_of(kinds)
+
+    async def facts_of(
+        self, kinds: Collection[str], wanted: Callable[[ToolView, str], bool] = lambda *_: True
+    ) -> list[Facts]:
+        """Of every target of these kinds of tools that is wanted and answers."""
         views = [view for view in await self.toolbox.views() if view.enabled and view.kind in kinds]
-        asked = [(view, target) for view in views for target in view.targets]
+        asked = [(view, target) for view in views for target in view.targets if wanted(view, target)]
         found = await asyncio.gather(*(self._fact(*one) for one in asked), return_exceptions=True)
         for problem in found:
             if isinstance(problem, BaseException) and not isinstance(problem, EngineError):
@@ -156,7 +162,8 @@ class Advising:
         seen = {name: self.live.here(series[name]) for name in RATIOS}
         return {name: v.value for name, v in seen.items() if v is not None and v.value is not None}
 
-    def _command(self, draft: Draft) -> str:
+    def command(self, draft: Draft) -> str:
+        """How a person would do it by hand; "" where its tool does not say."""
         try:
             tool = self.toolbox.tool(draft.facts.tool)
             return tool.command(draft.facts.target, draft.subject, draft.after)
@@ -164,7 +171,8 @@ class Advising:
             return ""
 
 
-def _ulid(time_ns: int) -> str:
+def new_ulid(time_ns: int) -> str:
+    """A fresh id of a time, int64 ns."""
     return str(ULID.from_timestamp(time_ns / 1e9))
 
 

@@ -11,9 +11,17 @@ from trimtab.engine.acting.inputs import Window, look
 from trimtab.engine.acting.situation import Live as Situation
 from trimtab.engine.errors import NotFoundError, RefusedError
 from trimtab.engine.live import Live
-from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Toolbox, ToolView
+from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Tool, Toolbox, ToolView, Warms
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.types import Incident, Mode, Recommendation, SeriesView, SourceState, SourceStatus
+from trimtab.engine.types import (
+    Incident,
+    Mode,
+    Recommendation,
+    SeriesView,
+    SourceState,
+    SourceStatus,
+    Warming,
+)
 
 USUAL_INTERVAL_S = 15.0
 
@@ -64,6 +72,7 @@ class Seeing:
             mass=self._mass(incident),
             memory=memory,
             ttl_share=_ttl_share(target),
+            warming=await _warming(tool, proposal),
             generation=self.generations.get(proposal.fingerprint, proposal.generation),
             group=frozenset(
                 (proposal.tool, proposal.target, one.name)
@@ -135,3 +144,10 @@ def _ttl_share(target: TargetView) -> float | None:
     """Share of a Redis' keys that expire; None = unknown, or it has none."""
     keys, expiring = (target.metrics.get(f"redis_db_keys{end}") for end in ("", "_expiring"))
     return expiring / keys if keys and expiring is not None else None
+
+
+async def _warming(tool: Tool, proposal: Recommendation) -> Warming | None:
+    """What the service behind a cache says to being asked, for who would warm that cache."""
+    if not proposal.is_action or not proposal.subject.startswith("warm") or not isinstance(tool, Warms):
+        return None
+    return await tool.warming(proposal.target)

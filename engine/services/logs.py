@@ -107,8 +107,7 @@ def _calm(record: logging.LogRecord) -> bool:
     event = record.msg if isinstance(record.msg, dict) else {}
     if event.get("event") not in _ROUTINE or logging.getLogger().level <= logging.DEBUG:
         return True
-    health = str(event.get("route", "")).startswith("/api/health")
-    return bool(event.get("anomalies")) or (event.get("status", 0) >= 400 and not health)
+    return bool(event.get("anomalies")) or event.get("status", 0) >= 400
 
 
 def _last(console: bool, out: TextIO) -> list[Processor]:

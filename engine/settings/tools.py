@@ -1,6 +1,7 @@
 """`tools:` the systems that are managed, by name; each is told apart by its `kind`."""
 
 import re
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -8,6 +9,7 @@ from ipaddress import ip_address
 from typing import Annotated, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializeAsAny,
@@ -62,6 +64,10 @@ class ToolSettings(Section):
     def targets_of(self, name: str) -> tuple[str, ...]:
         """What may be changed, for the tool of that name."""
         return self.targets or (name,)
+
+    def subjects(self) -> frozenset[str] | None:
+        """Names of all knobs and actions that its kind can have; None = only the running tool knows them."""
+        return None
 
     def modes(self) -> dict[str, Mode]:
         """Mode by subject, always with "*"."""
@@ -157,7 +163,37 @@ def _of_its_kind(value: object, handler: ValidatorFunctionWrapHandler) -> object
     return found.model_validate(value)
 
 
+def means_nothing(modes: Iterable[str], targets: Iterable[str], subjects: Collection[str]) -> set[str]:
+    """The keys of a `mode:` map that no knob or action of these targets is called by.
+
+    >>> sorted(means_nothing(["*", "hz", "a/hz", "a/*", "b/*", "ttl"], ["a"], ["hz"]))
+    ['b/*', 'ttl']
+    """
+    here = {f"{target}/{subject}" for target in targets for subject in (*subjects, "*")}
+    return set(modes) - here - set(subjects) - {"*"}
+
+
+def _modes_are_known(tools: dict[str, ToolSettings]) -> dict[str, ToolSettings]:
+    """Refuses keys of `mode:` that mean nothing, where the kind of a tool says what there is."""
+    for name, part in tools.items():
+        subjects = part.subjects()
+        if subjects is None:
+            continue
+        unknown = means_nothing(part.modes(), part.targets_of(name), subjects)
+        if unknown:
+            key = min(unknown)
+            subject = key.rpartition("/")[2]
+            near = get_close_matches(subject, sorted(subjects), n=1)
+            hint = f"did you mean {near[0]}? " if near and near[0] != subject else ""
+            raise ValueError(
+                f"{name}.mode names {key!r}, which is no knob or action of a {part.kind} and no target of "
+                f"this one; {hint}write '*', a target and '/*', or one of {', '.join(sorted(subjects))}"
+            )
+    return tools
+
+
 Tools = Annotated[
     dict[str, Annotated[SerializeAsAny[ToolSettings], WrapValidator(_of_its_kind)]],
     BeforeValidator(_with_kinds),
+    AfterValidator(_modes_are_known),
 ]

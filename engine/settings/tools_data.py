@@ -9,6 +9,26 @@ from pydantic import Field, SecretStr, model_validator
 from trimtab.engine.settings.section import Duration, Section, Tls
 from trimtab.engine.settings.tools import ToolSettings
 
+REDIS = frozenset(
+    {
+        "maxmemory", "maxmemory-policy", "maxmemory-samples", "maxmemory-eviction-tenacity", "lfu-log-factor",
+        "lfu-decay-time", "lazyfree-lazy-eviction", "lazyfree-lazy-expire", "lazyfree-lazy-server-del",
+        "lazyfree-lazy-user-del", "activedefrag", "activerehashing", "hz", "dynamic-hz", "timeout",
+        "tcp-keepalive", "maxclients", "memory_purge", "warm_keys",
+    }
+)  # fmt: skip
+POSTGRESQL = frozenset(
+    {
+        "work_mem", "hash_mem_multiplier", "maintenance_work_mem", "effective_cache_size", "random_page_cost",
+        "effective_io_concurrency", "default_statistics_target", "max_parallel_workers_per_gather", "jit",
+        "checkpoint_timeout", "checkpoint_completion_target", "max_wal_size", "bgwriter_lru_maxpages",
+        "autovacuum_vacuum_scale_factor", "autovacuum_vacuum_insert_scale_factor",
+        "autovacuum_analyze_scale_factor", "autovacuum_vacuum_cost_limit", "autovacuum_vacuum_cost_delay",
+        "autovacuum_naptime", "analyze", "terminate_idle_in_transaction", "cancel_long_query",
+    }
+)  # fmt: skip
+"""What modes can be given for. The tools' own tables say more; a test holds them equal."""
+
 
 class Warm(Section):
     """`warm:` keys that are fetched through the service which fills the cache.
@@ -17,6 +37,7 @@ class Warm(Section):
     key         : how the service calls the entry in Redis, with {key}; it is skipped where it is there
     keys        : most wanted first
     origin_rate : requests/s that the origin serves; None = the cache's misses/s are measured
+    rate        : requests/s at most, whatever the origin serves
     """
 
     url: str
@@ -24,6 +45,7 @@ class Warm(Section):
     keys: tuple[str, ...] = ()
     keys_file: Path | None = None
     origin_rate: float | None = Field(None, gt=0)
+    rate: float = Field(10.0, gt=0, le=10)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -69,6 +91,10 @@ class RedisTool(_Server):
     url: str = "redis://localhost:6379/0"
     warm: Warm | None = None
 
+    def subjects(self) -> frozenset[str]:
+        """Its knobs and actions."""
+        return REDIS
+
     @model_validator(mode="after")
     def _url_fits(self) -> Self:
         parts = urlsplit(self.url)
@@ -107,6 +133,10 @@ class PostgresqlTool(_Server):
     url: str = "postgresql://localhost:5432/postgres"
     idle_in_transaction: Sessions | None = None
     long_query: Sessions | None = None
+
+    def subjects(self) -> frozenset[str]:
+        """Its knobs and actions."""
+        return POSTGRESQL
 
     @model_validator(mode="after")
     def _url_fits(self) -> Self:

@@ -71,6 +71,10 @@ class WebhookTool(_OverHttp):
                 raise ValueError(f"actions holds {name!r}; use small letters, digits and '_'")
         return self
 
+    def subjects(self) -> frozenset[str]:
+        """The actions that are named."""
+        return frozenset(self.actions)
+
 
 class WatchedProcess(Section):
     """One process: the one in its pid file, or the only one of that name whose command line matches.
@@ -120,6 +124,10 @@ class ProcessTool(ToolSettings):
         """All processes, or those that are named."""
         return self.targets or tuple(self.processes)
 
+    def subjects(self) -> frozenset[str]:
+        """A restart, and the signals."""
+        return frozenset({"restart", "hup", "usr1", "usr2", "term"})
+
 
 class Pm2Tool(ToolSettings):
     """A PM2 that the user brings. `targets`: names of its applications.
@@ -140,3 +148,7 @@ class Pm2Tool(ToolSettings):
             if target == "all" or target.isdecimal() or target.startswith(("-", "/")):
                 raise ValueError(f"targets holds {target!r}, which means something else to PM2; write a name")
         return given
+
+    def subjects(self) -> frozenset[str]:
+        """Its knobs and actions."""
+        return frozenset({"instances", "max_memory_restart", "reload", "restart"})

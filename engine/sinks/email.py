@@ -76,7 +76,21 @@ class EmailNotifier:
     async def notify(self, notice: Notice, told: Sequence[Notice] = ()) -> None:
         """Send it once, to all. Raises NotDeliveredError."""
         s = self._settings
-        mail = mail_of(notice, told, s.sender, s.to, self._now(), self._external_url)
+        await self._within_deadline(mail_of(notice, told, s.sender, s.to, self._now(), self._external_url))
+
+    async def probe(self) -> str:
+        """It answers, and lets us in where there is a password; no mail is sent. Raises NotDeliveredError."""
+        await self._within_deadline(None)
+        s = self._settings
+        login = "" if s.username is None else f", knows {s.username}"
+        return f"{s.smtp_host}:{s.port_number} answers ({s.security}){login}; no mail was sent"
+
+    async def close(self) -> None:
+        """Nothing is open between two mails."""
+
+    async def _within_deadline(self, mail: EmailMessage | None) -> None:
+        """One session, with a mail or without. Raises NotDeliveredError."""
+        s = self._settings
         where = f"{NAME}: {s.smtp_host}:{s.port_number}"
         try:
             async with asyncio.timeout(s.timeout):
@@ -93,10 +107,7 @@ class EmailNotifier:
             why = clean_text(str(error) or type(error).__name__)
             raise NotDeliveredError(f"{where} cannot be used: {why}", "unreachable") from error
 
-    async def close(self) -> None:
-        """Nothing is open between two mails."""
-
-    async def _send(self, mail: EmailMessage) -> None:
+    async def _send(self, mail: EmailMessage | None) -> None:
         s = self._settings
         address = await self._pinned.found()
         password = await asyncio.to_thread(self._password)
@@ -112,9 +123,12 @@ class EmailNotifier:
             raise
 
     def _talk(
-        self, session: smtplib.SMTP, starttls: ssl.SSLContext | None, password: str, mail: EmailMessage
+        self, session: smtplib.SMTP, starttls: ssl.SSLContext | None, password: str, mail: EmailMessage | None
     ) -> None:
-        """The whole session, in a thread. Returns once the server took the mail for at least one of all."""
+        """The whole session, in a thread. Returns once the server took the mail for at least one of all.
+
+        Without a mail the server is greeted, and no more.
+        """
         s = self._settings
         try:
             code, said = session.connect(s.smtp_host, s.port_number)
@@ -124,7 +138,8 @@ class EmailNotifier:
                 session.starttls(context=starttls)
             if s.username is not None:
                 session.login(s.username, password)
-            refused = session.send_message(mail, s.sender, s.to)
+            session.ehlo_or_helo_if_needed()
+            refused = {} if mail is None else session.send_message(mail, s.sender, s.to)
             if refused:
                 log.warning("a mail was not taken for everybody", refused=sorted(refused))
         finally:

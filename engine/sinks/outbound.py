@@ -71,6 +71,22 @@ class Receiver:
                 raise
             return replace(answer, excerpt=_without(secret, answer.excerpt)[:EXCERPT_CHARACTERS])
 
+    async def reach(self) -> None:
+        """Connect as for a POST and send nothing; what we log in with can be read. Raises as `post`."""
+        async with asyncio.timeout(self.settings.timeout):
+            https = self.target.scheme == "https"
+            tls = (
+                await asyncio.to_thread(tls_context, self.settings.tls, f"{self.name}.tls") if https else None
+            )
+            await asyncio.to_thread(self._credentials.headers)
+            name = self.target.host if https else None
+            address = await self._pinned.found()
+            _, writer = await asyncio.open_connection(
+                address, self.target.port, ssl=tls, server_hostname=name
+            )
+            writer.close()
+            await writer.wait_closed()
+
     async def _exchange(
         self, client: httpx.AsyncClient, address: str, body: bytes, headers: dict[str, str]
     ) -> Answer:

@@ -1,5 +1,8 @@
 """A POST of a notice to a receiver: taken, or a NotDeliveredError that says what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import httpx
 
 from trimtab.engine.errors import NotDeliveredError, SettingsError
@@ -14,18 +17,8 @@ _LONGEST_DETAIL = 200
 async def post(receiver: Receiver, body: bytes, headers: dict[str, str], now: int) -> None:
     """Send it once; returns when the receiver took it (2xx). `now` is int64 ns."""
     where = f"{receiver.name}: {receiver.target.host_header}"
-    try:
+    with _in_words(receiver):
         answer = await receiver.post(body, headers)
-    except SettingsError as error:
-        raise NotDeliveredError(f"{receiver.name}: {clean_text(str(error))}", "not allowed") from error
-    except TimeoutError as error:
-        raise NotDeliveredError(
-            f"{where} gave no whole answer within {receiver.settings.timeout:g} s; is it overloaded?",
-            "timeout",
-        ) from error
-    except (httpx.HTTPError, OSError) as error:
-        why = clean_text(str(error) or type(error).__name__)
-        raise NotDeliveredError(f"{where} cannot be reached: {why}", "unreachable") from error
     status = answer.status
     if 200 <= status < 300:
         return
@@ -43,3 +36,27 @@ async def post(receiver: Receiver, body: bytes, headers: dict[str, str], now: in
         retry=status >= 500 or status in LATER,
         after_s=retry_after_s(answer.retry_after, now),
     )
+
+
+async def reach(receiver: Receiver) -> None:
+    """Connect, with TLS where it is https, and send nothing. Raises NotDeliveredError."""
+    with _in_words(receiver):
+        await receiver.reach()
+
+
+@contextmanager
+def _in_words(receiver: Receiver) -> Iterator[None]:
+    """What hinders a connection, as a NotDeliveredError."""
+    where = f"{receiver.name}: {receiver.target.host_header}"
+    try:
+        yield
+    except SettingsError as error:
+        raise NotDeliveredError(f"{receiver.name}: {clean_text(str(error))}", "not allowed") from error
+    except TimeoutError as error:
+        raise NotDeliveredError(
+            f"{where} gave no whole answer within {receiver.settings.timeout:g} s; is it overloaded?",
+            "timeout",
+        ) from error
+    except (httpx.HTTPError, OSError) as error:
+        why = clean_text(str(error) or type(error).__name__)
+        raise NotDeliveredError(f"{where} cannot be reached: {why}", "unreachable") from error

@@ -17,7 +17,7 @@ from trimtab.engine.signing import secret_bytes, signature
 from trimtab.engine.sinks.alert_form import NO_TIME, annotations_of, ended, labels_of
 from trimtab.engine.sinks.notice_words import link
 from trimtab.engine.sinks.outbound import Receiver
-from trimtab.engine.sinks.posting import post
+from trimtab.engine.sinks.posting import post, reach
 from trimtab.engine.types import OWN_ALERT, Notice, NoticeKind, iso
 
 
@@ -48,6 +48,13 @@ class WebhookNotifier:
             headers["webhook-timestamp"] = str(seconds)
             headers["webhook-signature"] = signature(secret, message_id, seconds, body)
         await post(self._receiver, body, headers, now)
+
+    async def probe(self) -> str:
+        """It takes connections, and our secret can be read; nothing is sent. Raises NotDeliveredError."""
+        secret = await asyncio.to_thread(self._secret)
+        await reach(self._receiver)
+        signed = "" if secret is None else ", what is sent is signed"
+        return f"{self._receiver.target.host_header} takes connections{signed}; nothing was sent to it"
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -7,11 +7,14 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import numpy as np
+import structlog
 
-from trimtab.engine.errors import EngineError, SourceError
-from trimtab.engine.ports import Clock, Toolbox
+from trimtab.engine.errors import EngineError, SourceError, StoreError
+from trimtab.engine.ports import Clock, Memory, Toolbox
 from trimtab.engine.sources.rates import Counters, is_counter, unit_of
 from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey
+
+log = structlog.get_logger(__name__)
 
 RATIOS = {
     "redis_hit_ratio": ("redis_keyspace_hits_total", "redis_keyspace_misses_total"),
@@ -34,17 +37,26 @@ class ToolsSource:
     """Figures of every target of every enabled tool; counters become rates.
 
     A tool that does not answer is unknown (NaN) in all series that it had, and so is one that a person
-    switched off: its series are not missed. Labels: tool, target.
+    switched off: its series are not missed, also where it was switched off before a restart. Labels: tool,
+    target.
+
+    memory : where it is kept which figures a tool had that is switched off; None = nowhere
     """
 
     name = "tools"
 
-    def __init__(self, toolbox: Toolbox, clock: Clock, interval_s: float = 5.0) -> None:
+    def __init__(
+        self, toolbox: Toolbox, clock: Clock, interval_s: float = 5.0, memory: Memory | None = None
+    ) -> None:
         self.interval_s = interval_s
         self._toolbox = toolbox
         self._clock = clock
+        self._memory = memory
+        self._off: set[tuple[str, str]] = set()
+        """Targets of tools that are switched off, whose figures are kept."""
         self._counters = Counters(interval_s * _MAX_GAP_INTERVALS)
         self._known: dict[tuple[str, str], tuple[SeriesKey, ...]] = {}
+        self._figures: dict[tuple[str, str], list[str]] = {}
         self._asked = 0
         self._keys: tuple[SeriesKey, ...] = ()
 
@@ -58,6 +70,8 @@ class ToolsSource:
         now = self._clock.now()
         views = await self._toolbox.views()
         targets = [(view.name, target) for view in views if view.enabled for target in view.targets]
+        off = {(view.name, target) for view in views if not view.enabled for target in view.targets}
+        await self._keep(off)
         answers = await asyncio.gather(*(self._ask(*target) for target in targets))
         samples: Samples = {}
         for target in self._known.keys() - set(targets):
@@ -68,6 +82,24 @@ class ToolsSource:
             raise SourceError("tools: none of them answers; `trimtab doctor` says why")
         self._asked = len(targets)
         return self._reading(now, samples, complete=None not in answers)
+
+    async def _keep(self, off: set[tuple[str, str]]) -> None:
+        """Remember the figures of what was switched off, and recall those of before a restart."""
+        for place in off - self._off:
+            if self._memory is not None:
+                try:
+                    await asyncio.to_thread(self._kept, self._memory, place)
+                except StoreError as error:
+                    log.warning("figures of a tool that is off are missed", tool=place[0], why=str(error))
+        self._off = off
+
+    def _kept(self, memory: Memory, place: tuple[str, str]) -> None:
+        name = f"tools.series.{place[0]}/{place[1]}"
+        if place in self._known:
+            memory.set(name, self._figures[place])
+            return
+        labels = {"tool": place[0], "target": place[1]}
+        self._known[place] = tuple(key_of(figure, labels) for figure in memory.get(name) or ())
 
     async def _ask(self, tool: str, target: str) -> Mapping[str, float] | None:
         try:
@@ -81,6 +113,7 @@ class ToolsSource:
         labels = {"tool": target[0], "target": target[1]}
         found = {key_of(figure, labels): value for figure, value in metrics.items()}
         self._known[target] = tuple(found)
+        self._figures[target] = list(metrics)
         return found
 
     def _reading(self, now: int, samples: Samples, *, complete: bool) -> Reading:

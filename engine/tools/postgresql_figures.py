@@ -40,6 +40,9 @@ _SERVER = """
 SELECT current_setting('max_connections')::int AS pg_settings_max_connections,
     pg_size_bytes(current_setting('shared_buffers')) AS pg_settings_shared_buffers_bytes,
     pg_size_bytes(current_setting('work_mem')) AS pg_settings_work_mem_bytes,
+    (current_setting('autovacuum')::bool)::int AS pg_settings_autovacuum,
+    (current_setting('fsync')::bool)::int AS pg_settings_fsync,
+    (current_setting('full_page_writes')::bool)::int AS pg_settings_full_page_writes,
     pg_database_size(current_database()) AS pg_database_size_bytes,
     extract(epoch FROM pg_postmaster_start_time()) AS pg_postmaster_start_time_seconds,
     pg_is_in_recovery()::int AS pg_replication_is_replica

@@ -12,6 +12,7 @@ from trimtab.engine.ports import Clock, TargetView, Tool, ToolView
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.tools import catalogue
+from trimtab.engine.tools.modes import subjects_of
 from trimtab.engine.tools.slot import Deadlines, Held, Slot, SlotTool
 from trimtab.engine.types import Knob, KnobReading
 
@@ -127,11 +128,14 @@ class Rack:
                 seen = replace(seen, actions=await tool.actions(target))
                 knobs = await tool.knobs(target)
                 seen = replace(seen, knobs=[(knob, None) for knob in knobs])
-                return replace(seen, knobs=[await _reading(tool, target, knob) for knob in knobs])
+                seen = replace(seen, knobs=[await _reading(tool, target, knob) for knob in knobs])
         except (ToolError, RefusedError) as error:
             return replace(seen, problem=str(error))
         except TimeoutError:
             return replace(seen, problem=f"{name} did not answer all in {self._deadlines.read_s:g} s")
+        for words in slot.seen(target, subjects_of(seen)):
+            log.warning("a mode is without effect", tool=name, why=words)
+        return seen
 
     def _slot(self, name: str) -> Slot:
         if name not in self._slots:
@@ -144,7 +148,7 @@ class Rack:
         slot.enabled = await self._switched_on(slot)
         fresh = await self._made(slot) if slot.enabled else None
         self._take_out(slot)
-        slot.held = fresh
+        slot.held, slot.subjects = fresh, {}
         if fresh is not None:
             slot.quarantine = ""
 

@@ -12,7 +12,7 @@ from trimtab.engine.tools.faults import DeniedError, ExportOnlyError
 from trimtab.engine.tools.redis_figures import figures
 from trimtab.engine.tools.redis_link import Link
 from trimtab.engine.tools.room import Outlook, Room, room_of, sized
-from trimtab.engine.tools.warming import pace, warm
+from trimtab.engine.tools.warming import Misses, Origin, pace, probe, warm
 from trimtab.engine.types import (
     Applied,
     Knob,
@@ -24,6 +24,7 @@ from trimtab.engine.types import (
     ToolState,
     ToolStatus,
     Value,
+    Warming,
 )
 
 PURGE = ToolAction(
@@ -53,6 +54,8 @@ class Redis:
         self._changing = asyncio.Lock()
         self._probed: tuple[str, str] = ("", "")
         """Run id of the server, and why it lets nothing be set; "" = it does."""
+        self._origin = Origin()
+        self._missed = Misses()
 
     async def status(self) -> ToolStatus:
         """How it does. Raises nothing."""
@@ -74,7 +77,9 @@ class Redis:
 
     async def metrics(self, target: str) -> Mapping[str, float]:  # noqa: ARG002 - it is one server
         """Figures by the names of redis_exporter. Raises ToolError."""
-        return figures(await self._info())
+        info = await self._info()
+        self._missed.note(_now_s(), info.get("keyspace_misses"))
+        return figures(info)
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:  # noqa: ARG002 - as above
         """Those of the allow-list that this server has. Raises ToolError."""
@@ -140,6 +145,20 @@ class Redis:
             f"{self.name} has no action {action!r}; it has {PURGE.name}, and {WARM.name} where "
             f"tools.{self.name}.warm names keys"
         )
+
+    async def warming(self, target: str) -> Warming | None:  # noqa: ARG002 - as above
+        """What warming would ask of the service behind it, and how that does: it is asked for a few keys.
+
+        Raises RefusedError where it is asked for too little to be warmed beside that, ToolError.
+        """
+        settings = self.settings.warm
+        if settings is None:
+            return None
+        origin_rate = await self._origin_rate(settings)
+        rate = pace(self.name, origin_rate, settings.rate)
+        if self._origin.errors(_now_s()) is None:
+            await probe(self.name, settings, rate, self._origin)
+        return Warming(rate, origin_rate, self._origin.errors(_now_s()))
 
     def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - as above
         """The line of redis-cli."""
@@ -268,18 +287,27 @@ class Redis:
         return f"resident memory went from {sized(before)} to {sized(after)}"
 
     async def _warm(self, settings: Warm) -> str:
-        rate = settings.origin_rate
-        if rate is None:
-            rate = await self._misses_per_s()
-        return str(await warm(self.name, settings, pace(self.name, rate), self._is_there))
+        rate = pace(self.name, await self._origin_rate(settings), settings.rate)
+        return str(await warm(self.name, settings, rate, self._is_there, self._origin))
 
     async def _is_there(self, key: str) -> bool:
         return bool(await self._link.ask("EXISTS", key))
 
-    async def _misses_per_s(self, over_s: float = 1.0) -> float:
-        before = int((await self._info()).get("keyspace_misses", 0))
-        await asyncio.sleep(over_s)
-        return max(0, int((await self._info()).get("keyspace_misses", 0)) - before) / over_s
+    async def _origin_rate(self, settings: Warm) -> float:
+        """Requests/s: what the settings say, else what the cache misses, over a minute or at least a second.
+
+        Raises ToolError.
+        """
+        if settings.origin_rate is not None:
+            return settings.origin_rate
+        await self.metrics("")
+        if self._missed.per_s() is None:
+            await asyncio.sleep(1.0)
+            await self.metrics("")
+        rate = self._missed.per_s()
+        if rate is None:
+            raise ToolError(f"{self.name}: {self._link.where} does not tell its misses; set warm.origin_rate")
+        return rate
 
     def _known(self, knob: str) -> None:
         if knob not in rules.SPECS:
@@ -289,3 +317,7 @@ class Redis:
 def _version(info: rules.Info) -> str:
     name = str(info.get("server_name", "redis"))
     return f"{name} {info.get(f'{name}_version', 'of unknown version')}"
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

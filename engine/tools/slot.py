@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import structlog
 
 from trimtab.engine.errors import NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.ports import Tool
+from trimtab.engine.ports import Tool, Warms
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.tools.contained import ALLOWED, FaultError, contained
+from trimtab.engine.tools.modes import nowhere
 from trimtab.engine.types import (
     Applied,
     Knob,
@@ -22,6 +23,7 @@ from trimtab.engine.types import (
     ToolState,
     ToolStatus,
     Value,
+    Warming,
 )
 
 T = TypeVar("T")
@@ -85,6 +87,8 @@ class Slot:
     status: ToolStatus | None = None
     status_time: int = 0
     """int64 ns."""
+    subjects: dict[str, set[str]] = field(default_factory=dict)
+    """Names of knobs and actions by target, as they were seen since its settings hold."""
 
     def current(self) -> Held:
         """What is to be used right now. Raises RefusedError while disabled or quarantined."""
@@ -93,6 +97,16 @@ class Slot:
         if self.quarantine or self.held is None:
             raise RefusedError(f"{self.name} is in quarantine: {self.quarantine or 'it was not made'}")
         return self.held
+
+    def seen(self, target: str, subjects: set[str]) -> tuple[str, ...]:
+        """Note what a target has; once all are known, the keys of its modes that mean nothing, in words."""
+        if target in self.subjects:
+            return ()
+        self.subjects[target] = subjects
+        targets = self.targets()
+        if not self.subjects.keys() >= set(targets):
+            return ()
+        return nowhere(self.settings.modes(), targets, set().union(*self.subjects.values()))
 
     def targets(self) -> Sequence[str]:
         """Names of what may be changed: as the tool says, and as the settings say while it says nothing."""
@@ -202,6 +216,11 @@ class SlotTool:
         self._permit(target)
         return await self._slot.call(f"run {action}", lambda tool: tool.run(target, action, key), acts=True)
 
+    async def warming(self, target: str) -> Warming | None:
+        """What warming would ask of the service behind it. Raises ToolError, RefusedError, NotFoundError."""
+        self._find(target)
+        return await self._slot.call("warming", lambda tool: _warming(tool, target))
+
     def command(self, target: str, subject: str, after: Value) -> str:
         """How a person would do it by hand."""
         return self._slot.look("command", lambda tool: tool.command(target, subject, after))
@@ -223,3 +242,7 @@ class SlotTool:
                 f"{target!r} is not a target of {self.name}: only {', '.join(self.targets)} may be changed; "
                 f"name it in tools.{self.name}.targets"
             )
+
+
+async def _warming(tool: Tool, target: str) -> Warming | None:
+    return await tool.warming(target) if isinstance(tool, Warms) else None

@@ -24,6 +24,7 @@ from trimtab.engine.types.acting import (
     ToolState,
     ToolStatus,
     Value,
+    Warming,
 )
 from trimtab.engine.types.alerts import (
     OWN_ALERT,
@@ -117,6 +118,7 @@ __all__ = [
     "ToolStatus",
     "Value",
     "Verdict",
+    "Warming",
     "in_words",
     "iso",
 ]

@@ -104,6 +104,20 @@ class ToolAction:
     idempotent: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Warming:
+    """How the service behind a cache does, before it is warmed; None = unknown.
+
+    asked_per_s  : requests that the warming would send
+    origin_per_s : requests that the origin gets without it
+    errors       : share of them that fail, 0..1
+    """
+
+    asked_per_s: float | None
+    origin_per_s: float | None
+    errors: float | None
+
+
 class ToolState(StrEnum):
     """How a tool does."""
 

@@ -2,14 +2,16 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from tests.built_room import HITS, LATENCY, MIB, Built, FakeCache, caches, settings_of
 from tests.fakes import FakeClock, FakeScoreLog
 from trimtab.engine.errors import EngineError, LockedError, StoreError
+from trimtab.engine.running import acting
 from trimtab.engine.sensing.entities import entity_of
 from trimtab.engine.settings import Settings
-from trimtab.engine.types import ActionState, Mode, Pause, RecommendationState
+from trimtab.engine.types import ActionState, Mode, Pause, RecommendationState, ToolState
 
 
 @pytest.fixture
@@ -213,3 +215,19 @@ async def test_a_change_that_people_tell_is_heard(built):
     built.incidents.save_change(change)
     assert list(built.judging.heard) == [change]
     assert built.incidents.changes() == [change]
+
+
+async def test_a_tool_that_was_switched_off_is_listed_after_a_restart(built, clock):
+    """It is there and disabled before anything else has run, and its series are not missed."""
+    figures = acting.own_figures(built.acts, built.settings)
+    before = await figures.read()
+    await built.acts.ports.toolbox.enable("cache-1", enabled=False)
+    await figures.read()
+    await built.stop()
+    await built.start()
+    (view,) = await built.acts.ports.toolbox.views()
+    assert (view.name, view.enabled, view.status.state) == ("cache-1", False, ToolState.DISABLED)
+    clock.tick(5)
+    after = await acting.own_figures(built.acts, built.settings).read()
+    assert after.keys == before.keys
+    assert np.isnan(after.values).all()

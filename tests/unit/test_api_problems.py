@@ -4,6 +4,7 @@ import re
 import httpx
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from tests.api_room import Room, assert_problem
 from tests.nouns import anomaly_of
@@ -267,3 +268,17 @@ async def test_websockets_are_not_served(room):
              "subprotocols": [], "scheme": "ws"}  # fmt: skip
     await transport.app(scope, receive, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_probes_are_lines_of_debugging(room):
+    """Health and metrics are asked for every few seconds: only a scrape that fails is told as others are."""
+    with capture_logs() as lines:
+        client = room.client()
+        for path in ("/api/health/live", "/api/health/ready", "/api/metrics", "/api/status"):
+            await client.get(path)
+        await room.client("10.0.0.7").get("/api/metrics")
+    said = [(line["log_level"], line["route"]) for line in lines if line["event"] == "request"]
+    assert said == [
+        ("debug", "/api/health/live"), ("debug", "/api/health/ready"), ("debug", "/api/metrics"),
+        ("info", "/api/status"), ("info", "/api/metrics"),
+    ]  # fmt: skip

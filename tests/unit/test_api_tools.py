@@ -1,8 +1,11 @@
 from dataclasses import replace
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 from tests.api_room import Room, assert_problem
+from tests.serving import serving
 from trimtab.engine.api.examples import ACTION, TARGET, TOOL
 from trimtab.engine.errors import ToolError, ToolUncertainError
 from trimtab.engine.types import ToolState, ToolStatus
@@ -109,3 +112,40 @@ async def test_a_tool_that_fails_is_told_as_such(room, monkeypatch, kind):
     monkeypatch.setattr(room.loop.desk, "run", fail)
     answer = await room.program("execute").post("/api/tools/redis/targets/cache-1/actions/warm_keys")
     assert_problem(answer, 502, "did not answer within 10 s")
+
+
+@pytest.mark.parametrize("target", ["@shop/api", "a/knobs/b", "a%2Fb", "50% off", "a/actions/reload", "/"])
+async def test_names_may_hold_a_slash(room, target):
+    """An escaped slash belongs to the name: targets, knobs and actions are reached, each by its route."""
+    box = room.loop.toolbox
+    box.tools["pm2"] = replace(TOOL, name="pm2", targets=(target,))
+    box.targets["pm2", target] = replace(TARGET, tool="pm2", target=target)
+    place, knob = f"/api/tools/pm2/targets/{quote(target, safe='')}", "shared/size"
+    seen = await room.program("read").get(place)
+    assert (seen.status_code, seen.json()["target"]) == (200, target)
+    program = room.program("execute")
+    ran = (await program.post(f"{place}/actions/{quote('go/now', safe='')}")).json()
+    assert (ran["target"], ran["subject"]) == (target, "go/now")
+    body = {"before": ACTION.before, "after": ACTION.after}
+    done = (await program.put(f"{place}/knobs/{quote(knob, safe='')}", json=body)).json()
+    assert (done["target"], done["subject"]) == (target, knob)
+    assert_problem(await room.program("read").post(f"{place}/actions/x"), 403)
+
+
+async def test_a_plain_slash_parts_names(room):
+    """It leads nowhere, as before: no name is taken for a longer one."""
+    program = room.program("admin")
+    assert_problem(await program.get("/api/tools/redis/targets/cache-1/x"), 404)
+
+
+async def test_a_slash_over_a_real_server(room):
+    """Over a real server, whose path comes unescaped, it is found as well."""
+    target = "@shop/api"
+    room.loop.toolbox.tools["pm2"] = replace(TOOL, name="pm2", targets=(target,))
+    room.loop.toolbox.targets["pm2", target] = replace(TARGET, tool="pm2", target=target)
+    key = room.key("read")
+    async with serving(room.app) as url, httpx.AsyncClient(trust_env=False) as client:
+        seen = await client.get(
+            f"{url}/api/tools/pm2/targets/%40shop%2Fapi", headers={"Authorization": f"Bearer {key}"}
+        )
+    assert (seen.status_code, seen.json()["target"]) == (200, target)

@@ -21,9 +21,9 @@ from tests.guard_room import (
     rows,
     said,
 )
-from trimtab.engine.acting.facts import Verdict, Warming
+from trimtab.engine.acting.facts import Verdict
 from trimtab.engine.acting.guard import decide
-from trimtab.engine.types import KnobType, MemoryOutlook, Mode
+from trimtab.engine.types import KnobType, MemoryOutlook, Mode, Warming
 
 GIB = 2**30
 

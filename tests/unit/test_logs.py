@@ -143,7 +143,7 @@ def test_a_terminal_is_spared_what_went_well():
     logs.configure_logs("info", "console", out)
     log = structlog.get_logger("trimtab.test")
     log.info("request", route="/api/series", status=200)
-    log.info("request", route="/api/health/ready", status=503)
+    log.debug("request", route="/api/health/ready", status=503)
     log.info("tick", anomalies=0)
     quiet = out.getvalue()
     log.info("request", route="/api/series", status=500)

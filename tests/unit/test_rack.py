@@ -6,6 +6,7 @@ import weakref
 from itertools import count
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.fake_tools import FakeMemory, FakeTool
 from tests.fakes import FakeClock, settle
@@ -342,3 +343,16 @@ def test_every_kind_of_the_catalogue_is_known():
         assert catalogue.tool_class(kind).__doc__
     with pytest.raises(NotFoundError, match=r"no kind of tool is called 'x'; there are: .*redis"):
         catalogue.tool_class("x")
+
+
+async def test_a_mode_without_effect_is_told_once(make):
+    """What only the running tool knows is warned of when all its targets have been seen, and not again."""
+    modes = {"size": "auto", "sise": "auto", "y/flush": "auto", "z/*": "auto"}
+    rack = await make(a=fake(targets=["x", "y"], mode=modes))
+    with capture_logs() as lines:
+        await rack.target("a", "x")
+        assert lines == []
+        await rack.target("a", "y")
+        await rack.target("a", "x")
+    assert [line["why"].split(",")[0] for line in lines] == ["mode names 'sise'", "mode names 'z/*'"]
+    assert "did you mean size?" in lines[0]["why"]

@@ -9,6 +9,7 @@ from trimtab.engine.settings import Settings
 from trimtab.engine.settings.file import load_settings
 from trimtab.engine.settings.tools import KINDS, settings_class
 from trimtab.engine.settings.tools_data import PostgresqlTool, RedisTool
+from trimtab.engine.tools import catalogue, postgresql_knobs, process, redis_knobs
 from trimtab.engine.types import Mode
 
 
@@ -111,3 +112,52 @@ def test_every_kind_has_a_settings_class(kind):
     found = settings_class(kind)
     assert found is not None
     assert found.model_fields.keys() >= {"kind", "enabled", "mode", "targets", "trial", "memory_limit"}
+
+
+UNKNOWN_MODES = [
+    # a typing mistake, with the name that is near
+    ("redis: {mode: {maxmemry: auto}}", r"redis\.mode names 'maxmemry'.*did you mean maxmemory\?"),
+    # of a target that the tool does not have
+    ("redis: {targets: [c-1], mode: {c-2/hz: auto}}", "names 'c-2/hz'.*no target of this one"),
+    ("redis: {targets: [c-1], mode: {c-2/*: auto}}", r"names 'c-2/\*'"),
+    ("db: {kind: postgresql, mode: {workmem: auto}}", r"did you mean work_mem\?"),
+    ("pm2: {targets: ['@shop/api'], mode: {'@shop/api/reboot': auto}}", "names '@shop/api/reboot'"),
+    ("p: {kind: process, processes: {w: {name: w}}, mode: {kill: auto}}", "hup, restart, term, usr1, usr2"),
+    (
+        "h: {kind: webhook, url: 'http://h', secret_file: s, actions: {flush: {help: x}}, mode: {go: auto}}",
+        "one of flush",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), UNKNOWN_MODES)
+def test_a_mode_of_what_there_is_not_is_refused(tmp_path, text, told):
+    """A key of `mode:` that no knob, action or target is called by keeps the settings from being taken."""
+    with pytest.raises(SettingsError, match=told):
+        load(tmp_path, f"tools:\n  {text}\n")
+
+
+def test_modes_of_what_there_is_are_taken(tmp_path):
+    """By subject, by target, with a stroke in its name; of a kind that only tells when it runs, any."""
+    text = """
+tools:
+  redis: {targets: [c-1], mode: {c-1/hz: off, c-1/*: approve, warm_keys: auto, '*': auto}}
+  pm2: {targets: ['@shop/api'], mode: {'@shop/api/reload': auto, '@shop/api/*': off}}
+  shop: {kind: http_service, url: 'http://h', mode: {cache_size: auto}}
+"""
+    assert load(tmp_path, text).tools["pm2"].modes()["@shop/api/reload"] is Mode.AUTO
+
+
+async def test_the_names_that_settings_know_are_those_of_the_tools():
+    """What modes may be given for is what the tools have, no more and no less."""
+    redis = settings_class("redis")(kind="redis", warm={"url": "http://h/{key}", "keys": ["a"]})
+    told = await catalogue.build("redis", redis).actions("redis")
+    assert redis.subjects() == redis_knobs.SPECS.keys() | {action.name for action in told}
+    everybody = {"users": ["a"]}
+    postgresql = settings_class("postgresql")(
+        kind="postgresql", idle_in_transaction=everybody, long_query=everybody
+    )
+    told = await catalogue.build("pg", postgresql).actions("pg")
+    assert postgresql.subjects() == postgresql_knobs.KNOBS.keys() | {action.name for action in told}
+    signals = settings_class("process")(kind="process", processes={"a": {"name": "a"}}).subjects()
+    assert signals == {*process.SIGNALS, "restart"}

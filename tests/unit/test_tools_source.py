@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock
-from trimtab.engine.errors import SourceError, ToolError
+from trimtab.engine.errors import SourceError, StoreError, ToolError
 from trimtab.engine.sources import tools
 from trimtab.engine.sources.tools import ToolsSource
 
@@ -16,13 +17,14 @@ class Box:
 
     def __init__(self, figures):
         self.figures = figures
+        self.off = set()
 
     def names(self):
         return sorted({tool for tool, _ in self.figures})
 
     async def views(self):
         targets = {n: [t for tool, t in self.figures if tool == n] for n in self.names()}
-        return [SimpleNamespace(name=n, enabled=True, targets=targets[n]) for n in self.names()]
+        return [SimpleNamespace(name=n, enabled=n not in self.off, targets=targets[n]) for n in self.names()]
 
     def tool(self, name):
         async def metrics(target):
@@ -122,3 +124,31 @@ async def test_what_a_person_switched_off_is_unknown_not_gone(clock):
     assert reading.complete
     assert math.isnan(values[f"x{CACHE}"])
     assert source.detail().startswith("1 targets of 1 tools")
+
+
+async def test_what_was_switched_off_before_a_restart_is_not_missed(clock):
+    """Its series are there and unknown right after the start, and go on once it is switched on."""
+    box, memory = Box({("redis", "c1"): {"redis_memory_used_bytes": 5.0, 'x{a="b"}': 1.0}}), FakeMemory()
+    source = ToolsSource(box, clock, memory=memory)
+    before, _ = await _read(source, clock)
+    box.off.add("redis")
+    await _read(source, clock)
+    again = ToolsSource(box, clock, memory=memory)
+    after, values = await _read(again, clock)
+    assert after.keys == before.keys
+    assert all(math.isnan(value) for value in values.values())
+    assert after.complete
+    box.off.clear()
+    _, values = await _read(again, clock)
+    assert values[f"redis_memory_used_bytes{CACHE}"] == 5.0
+
+
+async def test_a_store_that_fails_keeps_no_figure_back(clock):
+    """What cannot be kept is told, and the tools go on being read."""
+    box, memory = Box({("redis", "c1"): {"a": 5.0}, ("pg", "p"): {"b": 6.0}}), FakeMemory()
+    memory.broken = StoreError("disk full")
+    source = ToolsSource(box, clock, memory=memory)
+    await _read(source, clock)
+    box.off.add("redis")
+    _, values = await _read(source, clock)
+    assert values['b{target="p",tool="pg"}'] == 6.0

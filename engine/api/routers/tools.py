@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,6 +26,7 @@ from trimtab.engine.api.loop_shapes import (
 )
 from trimtab.engine.api.parameters import Name, Target
 from trimtab.engine.api.shapes import Shape, json_response, to_json
+from trimtab.engine.api.slashes import name_of
 from trimtab.engine.api.story import every_knob
 from trimtab.engine.errors import RefusedError
 from trimtab.engine.ports import Toolbox
@@ -35,8 +36,14 @@ router = APIRouter(prefix="/api", tags=["tools"])
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
 KnobValue = bool | Whole | Real | Annotated[str, Field(max_length=10_000)] | None
-KnobName = Annotated[str, Path(max_length=200, description="Name of a knob.", examples=["maxmemory"])]
-ActionName = Annotated[str, Path(max_length=200, description="What to do.", examples=["warm_keys"])]
+KnobName = Annotated[
+    str,
+    AfterValidator(name_of),
+    Path(max_length=200, description="Name of a knob; `/` in it as %2F.", examples=["maxmemory"]),
+]
+ActionName = Annotated[
+    str, AfterValidator(name_of), Path(max_length=200, description="What to do.", examples=["warm_keys"])
+]
 
 
 class ToolList(Shape):

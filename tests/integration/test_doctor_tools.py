@@ -1,0 +1,164 @@
+"""`trimtab doctor` and `up --dry-run` on tools, receivers and silences: real ones."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.alertmanager import start_alertmanager
+from tests.receiving import receiving
+from tests.redis_server import start_redis
+from tests.servers import free_port
+from tests.smtp_server import smtp
+from trimtab.engine.commands.doctor import State, exit_code
+from trimtab.engine.commands.doctor_receivers import receiver_checks
+from trimtab.engine.commands.doctor_tools import tool_checks
+from trimtab.engine.settings.file import load_settings
+
+TRIMTAB = Path(sys.executable).with_name("trimtab")
+
+
+@pytest.fixture
+def load(tmp_path):
+    """The settings of that text."""
+
+    def made(text):
+        path = tmp_path / "trimtab.yaml"
+        path.write_text(text)
+        return load_settings(path, {})
+
+    return made
+
+
+async def one_check(settings):
+    """The only check of its tools."""
+    (check,) = await tool_checks(settings.tools)
+    return check
+
+
+async def test_a_tool_that_is_well(load, tmp_path):
+    """It says where it is and in which version; one that is switched off is not asked."""
+    with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
+        check = await one_check(
+            load(f"tools: {{redis: {{url: '{server.url}', mode: {{hz: auto}}}}, pm2: {{enabled: false}}}}")
+        )
+        assert (check.name, check.state, check.items) == ("tools.redis", State.OK, ())
+        assert f"127.0.0.1:{server.port}" in check.detail
+        assert server.cli("CONFIG", "GET", "hz").endswith("10")
+
+
+async def test_what_is_wrong_with_a_tool_is_named(load, tmp_path):
+    """Nobody there, a wrong password, a server that forbids changes: each in words, with what to do."""
+    with start_redis(tmp_path / "locked", password="right") as locked:
+        denied = await one_check(load(f"tools: {{redis: {{url: '{locked.url}', password: wrong-one}}}}"))
+    assert (denied.state, "trimtab grant redis" in denied.advice) == (State.FOUND, True)
+    assert "check username and password of tools.redis" in denied.detail
+    assert "wrong-one" not in denied.detail
+    away = await one_check(load(f"tools: {{redis: {{url: 'redis://127.0.0.1:{free_port()}'}}}}"))
+    assert (away.state, exit_code([away])) == (State.UNREACHABLE, 3)
+    with start_redis(tmp_path / "managed", "--rename-command", "CONFIG", "") as managed:
+        reads = await one_check(load(f"tools: {{redis: {{url: '{managed.url}'}}}}"))
+        acts = await one_check(load(f"tools: {{redis: {{url: '{managed.url}', mode: auto}}}}"))
+    assert (reads.state, "lets nothing be set" in reads.detail) == (State.OK, True)
+    assert (acts.state, acts.items) == (State.FOUND, ("mode of '*' is auto, but nothing can be set there",))
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for(load):
+    """One that takes connections and is silent is unreachable within its timeout."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        check = await one_check(load(f"tools: {{redis: {{url: '{url}', timeout: 200ms}}}}"))
+    assert (check.state, "gave no answer within 0.2 s" in check.detail) == (State.UNREACHABLE, True)
+
+
+async def test_a_target_that_is_not_there(load):
+    """A process that does not run is no target."""
+    check = await one_check(
+        load("tools: {w: {kind: process, processes: {worker: {name: no-such-program-here}}}}")
+    )
+    assert (check.state, check.items) == (State.FOUND, ("target worker: nothing of it runs",))
+
+
+async def test_a_mode_of_what_the_server_does_not_have(load, tmp_path):
+    """What only the running tool can tell is told by it: keys are warmed only where some are named."""
+    with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
+        check = await one_check(load(f"tools: {{redis: {{url: '{server.url}', mode: {{warm_keys: auto}}}}}}"))
+    assert check.state is State.FOUND
+    assert check.items[0].startswith("mode names 'warm_keys', but no knob and no action is called so")
+
+
+async def test_receivers_are_reached_without_a_notice(load, tmp_path):
+    """An Alertmanager, a webhook and a mail server are there, and none of them was told anything."""
+    with (
+        receiving() as (webhook, came),
+        start_alertmanager(tmp_path / "a", webhook) as alertmanager,
+    ):
+        async with smtp(login=("trimtab", "pass-of-mail")) as mails:
+            settings = load(f"""
+notify:
+  alertmanager: {{url: {alertmanager.url}}}
+  webhook: {{url: {webhook}, secret: a-secret-of-24-characters}}
+  email: {{smtp_host: 127.0.0.1, port: {mails.port}, security: none, username: trimtab,
+          password: pass-of-mail, sender: t@shop.example, to: [o@shop.example]}}
+""")
+            checks = await receiver_checks(settings)
+        told = await asyncio.to_thread(httpx.get, f"{alertmanager.url}/api/v2/alerts", trust_env=False)
+        assert [(check.name, check.state) for check in checks] == [
+            ("notify.alertmanager", State.OK), ("notify.webhook", State.OK), ("notify.email", State.OK),
+        ]  # fmt: skip
+        assert any(line.startswith("AUTH") for line in mails.lines)
+        assert (mails.mails, came, told.json()) == ([], [], [])
+
+
+async def test_receivers_that_are_away_or_do_not_let_us_in(load):
+    """Each says why; a silence that is over is told, one that is not is left alone."""
+    gone = f"http://127.0.0.1:{free_port()}"
+    async with smtp(login=("trimtab", "right-password")) as mails:
+        checks = await receiver_checks(
+            load(f"""
+notify:
+  alertmanager: {{url: {gone}}}
+  webhook: {{url: {gone}}}
+  email: {{smtp_host: 127.0.0.1, port: {mails.port}, security: none, username: trimtab,
+          password: not-the-one, sender: t@shop.example, to: [o@shop.example]}}
+  silences:
+    old: {{entities: [redis/*], begin: 2024-01-01T00:00:00Z, until: 2024-01-02T00:00:00Z}}
+    going: {{entities: [redis/*], begin: 2024-01-01T00:00:00Z, until: 2999-01-02T00:00:00Z}}
+""")
+        )
+    assert [(check.name, check.state) for check in checks] == [
+        ("notify.alertmanager", State.UNREACHABLE), ("notify.webhook", State.UNREACHABLE),
+        ("notify.email", State.FOUND), ("notify.silences.old", State.FOUND),
+    ]  # fmt: skip
+    assert "does not let us in (535)" in checks[2].detail
+    assert "over since 2024-01-02T00:00:00.000Z" in checks[3].detail
+    assert not [check for check in checks if "not-the-one" in check.detail]
+
+
+def test_both_commands_tell_of_tools(tmp_path):
+    """`doctor` ends with 3 where a tool is away, and `up --dry-run` shows the same in its comments."""
+    port = free_port()
+    (tmp_path / "trimtab.yaml").write_text(
+        f"tools: {{redis: {{url: 'redis://127.0.0.1:{port}'}}}}\nsources: {{host: {{enabled: true}}}}\n"
+    )
+
+    def run(*words):
+        return subprocess.run(
+            [TRIMTAB, *words, "--data", str(tmp_path / "data"), "--port", "0"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    said = run("doctor", "-f", "json")
+    rows = {row["check"]: row for row in json.loads(said.stdout)}
+    assert (said.returncode, rows["tools.redis"]["state"]) == (3, "unreachable")
+    assert (
+        f"# tools.redis: unreachable: redis: 127.0.0.1:{port} cannot be reached"
+        in run("up", "--dry-run").stdout
+    )
