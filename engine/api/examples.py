@@ -22,6 +22,7 @@ from trimtab.engine.types import (
     RecommendationState,
     Risk,
     Severity,
+    Silence,
     Suspect,
     ToolAction,
     ToolState,
@@ -81,6 +82,7 @@ AUDIT_ROW = AuditRow(
     "0" * 64,
     "9c1185a5c5e9fc54612808977ee8f548b2258d31" + "0" * 24,
 )  # fmt: skip
+SILENCE = Silence(f"{_ID}5", ("redis/*",), START, START + 120 * _MINUTE, "anna", "moving the database")
 PAUSE = Pause(on=True, by="anna", since=START, reason="moving the database")
 KNOB = Knob(
     "maxmemory", KnobType.INT, "B", 67_108_864.0, 2_147_483_648.0, group="redis/cache-1",

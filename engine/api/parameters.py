@@ -31,6 +31,9 @@ RecommendationId = Annotated[
 ActionId = Annotated[
     str, Path(pattern=ULID_FORM, description="Id of an action, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
 ]
+SilenceId = Annotated[
+    str, Path(pattern=ULID_FORM, description="Id of a silence, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
+]
 Name = Annotated[
     str, Path(max_length=200, description="Name of a tool, as in the settings.", examples=["redis"])
 ]

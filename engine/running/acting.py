@@ -193,7 +193,7 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     ports = LoopPorts(
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,
         take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
-        waiting=conductor.waiting,
+        waiting=conductor.waiting, set_down=judging.set_down,
     )  # fmt: skip
     return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
 
@@ -208,7 +208,7 @@ def judge(settings: Settings, store: EventStore) -> Judging:
     made = Judging(
         store, SqlIncidents(store.fenced), StoredMemory(store.fenced),
         settings.settings.false_alarms_per_week, settings.notify.notifications_per_week,
-        window_s=WINDOW_S * _scale(settings),
+        window_s=WINDOW_S * _scale(settings), silences=SqlLedger(store.fenced).silences,
     )  # fmt: skip
     made.resume()
     made.set_telling(settings.notify)

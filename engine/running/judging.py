@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -32,8 +33,8 @@ log = structlog.get_logger(__name__)
 
 HALF_HOUR_NS = 1_800_000_000_000
 """How far back changes may explain a pattern."""
-SET = "settings/"
-"""Begins the ids of silences that stand in the settings."""
+SET, PEOPLE = "settings/", "people/"
+"""Begin the ids of silences that stand in the settings, and of those that people asked for."""
 STATE = "sensing/incidents"
 """Under which the state is remembered."""
 
@@ -43,6 +44,7 @@ class Judging:
 
     store    : of anomalies;  kept : of incidents and changes;  memory : of what was learnt
     window_s : how far back patterns look; a source of long intervals needs 120 of them
+    silences : those that people asked for, read at each tick; raises StoreError
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Judging:
         false_alarms_per_week: float = 1.0,
         notifications_per_week: float = 5.0,
         window_s: float = 1800.0,
+        silences: Callable[[], Iterable[Silence]] = tuple,
     ) -> None:
         self.store = store
         self.kept = kept
@@ -63,6 +66,7 @@ class Judging:
         self.heard: deque[Change] = deque()
         """Changes that people or programs told of, and that no tick has taken in yet."""
         self.window_s = window_s
+        self.silences = silences
         self.problem: str | None = None
         self._patterns: dict[str, Patterns] = {}
         self._keys: dict[str, tuple[SeriesKey, ...]] = {}
@@ -123,6 +127,7 @@ class Judging:
         told = self.incidents.step(time, sensed.anomalies, [info(key) for key in came], matches)
         self.keep(told)
         spoken, self._spoken = self._spoken, {}
+        self._hush()
         return told, self.notifying.step(time, {**spoken, **{one.id: one for one in told}}.values())
 
     def went_on(
@@ -183,6 +188,19 @@ class Judging:
         """How much is told from now on, and the silences of the settings in place of those before."""
         self.notifying.per_week = notify.notifications_per_week
         self.notifying.set_silences(SET, _silences(notify))
+
+    def set_down(self) -> list[Silence]:
+        """The silences of the settings that are not over."""
+        return [one for one in self.notifying.silences.values() if one.id.startswith(SET)]
+
+    def _hush(self) -> None:
+        """The silences of people as they stand now; where they cannot be read those before hold."""
+        try:
+            asked = [replace(one, id=PEOPLE + one.id) for one in self.silences()]
+        except StoreError as error:
+            log.warning("silences cannot be read, those before hold", error=str(error))
+            return
+        self.notifying.set_silences(PEOPLE, asked)
 
     def forget(self, source: str) -> None:
         """A source is watched no more: its anomalies are over."""
