@@ -148,15 +148,19 @@ class Judging:
         for source in {one.source for case in cases for one in case.members.values()}.difference(sources):
             self.incidents.still_open(source, (), time)
 
-    def say(self, changed: Sequence[Incident]) -> None:
-        """Keep what people said of incidents, for the notices, too. Raises StoreError where that failed.
+    def say(self, changed: Sequence[Incident]) -> list[Notice]:
+        """Keep what people said of incidents; what others are to be told of it. Raises StoreError.
 
-        What the store did not take waits for the next time all the same.
+        What the store did not take waits for the next tick, and so does everything before the first one.
         """
         self._spoken |= {incident.id: incident for incident in changed}
         self.keep(changed)
         if self.problem is not None:
             raise StoreError(self.problem)
+        if not self.incidents.time:
+            return []
+        spoken, self._spoken = self._spoken, {}
+        return self.notifying.step(self.incidents.time, spoken.values())
 
     def follow(self, incident_id: str) -> None:
         """Take up again what is over and forgotten, so that people can speak of it. Raises NotFoundError."""
