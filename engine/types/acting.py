@@ -214,7 +214,10 @@ class Recommendation:
 
 
 class ActionState(StrEnum):
-    """proposed -> executing -> verifying -> kept | rolled_back | inconclusive | failed | unknown."""
+    """proposed -> executing -> verifying -> kept | rolled_back | inconclusive | failed | unknown.
+
+    refused = it was never sent, for a guardrail stood in the way of who asked for it.
+    """
 
     PROPOSED = "proposed"
     EXECUTING = "executing"
@@ -224,6 +227,7 @@ class ActionState(StrEnum):
     INCONCLUSIVE = "inconclusive"
     FAILED = "failed"
     UNKNOWN = "unknown"
+    REFUSED = "refused"
 
     @property
     def ended(self) -> bool:
@@ -311,7 +315,11 @@ class AuditHeads:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The kill switch: while it is on nothing acts. Durable; released by a person only."""
+    """The kill switch: while it is on nothing acts. Durable; released by a person only.
+
+    It stops what the engine does by itself, its own rollbacks too, and whatever people approve, apply, set or
+    run. It does not stop a person who takes an action back: that restores what was there.
+    """
 
     on: bool
     by: str = ""
