@@ -14,6 +14,7 @@ from trimtab.engine.acting.conductor import Conductor, Times
 from trimtab.engine.acting.desk import ActingDesk
 from trimtab.engine.acting.executor import Deadlines, Executor
 from trimtab.engine.acting.journal import Journal
+from trimtab.engine.acting.shadowing import Shadowing
 from trimtab.engine.acting.situation import Memory as GuardMemory
 from trimtab.engine.acting.starting import Starter
 from trimtab.engine.acting.undo import Undoing
@@ -92,6 +93,7 @@ class Acting:
     rack: Rack
     conductor: Conductor
     advising: Advising
+    shadowing: Shadowing
     ports: LoopPorts
     scale: float = 1.0
     started: bool = False
@@ -144,7 +146,8 @@ class Acting:
         await self.rack.close()
 
     async def _look(self) -> None:
-        for recommendation in await self.advising.look():
+        found = await self.advising.look()
+        for recommendation in [*found, *await self.shadowing.look(self.advising.off)]:
             self.around.live.tell("recommendation", recommendation)
 
     async def _remember(self) -> None:
@@ -195,7 +198,8 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
         take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
         waiting=conductor.waiting, set_down=judging.set_down,
     )  # fmt: skip
-    return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
+    shadowing = Shadowing(incidents, ledger, around.score_log, clock, asking.in_mode_auto)
+    return Acting(around, judging, rack, conductor, advising, shadowing, ports, _scale(settings))
 
 
 def own_figures(acting: Acting, settings: Settings) -> ToolsSource:

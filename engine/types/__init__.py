@@ -63,6 +63,7 @@ from trimtab.engine.types.series import (
     TickScores,
     iso,
 )
+from trimtab.engine.types.shadows import Shadow, ShadowEnd
 
 __all__ = [
     "OWN_ALERT",
@@ -104,6 +105,8 @@ __all__ = [
     "SeriesKey",
     "SeriesView",
     "Severity",
+    "Shadow",
+    "ShadowEnd",
     "Silence",
     "SourceState",
     "SourceStatus",

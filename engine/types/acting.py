@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-Value = bool | int | float | str | None
-"""Of a knob; None = it is not set."""
+from trimtab.engine.types.shadows import Shadow, Value
 
 
 class KnobType(StrEnum):
@@ -211,6 +210,8 @@ class Recommendation:
     scheduled: int | None = None
     reason: str = ""
     """Why it was dismissed, refused or expired."""
+    shadow: Shadow | None = None
+    """What mode auto would have done of it; None = it would not have (yet), or it could by its mode."""
 
 
 class ActionState(StrEnum):
