@@ -29,8 +29,6 @@ log = structlog.get_logger(__name__)
 DAY_NS = 86_400 * 10**9
 BEFORE_NS = 120 * 10**9
 """What the figure was is its mean over so long before."""
-WORSE_BY = 0.1
-"""A severity that rises by so much more is written down."""
 MOST = 1000
 _DECIDED = frozenset({RecommendationState.APPLIED, RecommendationState.CLOSED})
 
@@ -118,7 +116,7 @@ class Shadowing:
             self._forget(name)
             done = replace(shadow, ended=ended, end=end, figure_since=mean, worst=worst)
             return self._save(one, done, f"without it: {end}", one.state)
-        if worse and severity >= (shadow.worst or 0.0) + WORSE_BY:
+        if worse and replace(shadow, severity=shadow.worst, worst=severity).got_worse:
             return self._save(one, replace(shadow, worst=severity), "without it: worse", one.state)
         return None
 

@@ -55,6 +55,7 @@ ACCESS: dict[tuple[str, str], Scope | Door] = {
     ("POST", "/api/changes"): Scope.INGEST,
     ("POST", "/api/alerts"): Scope.INGEST,
     ("GET", "/api/recommendations"): Scope.READ,
+    ("GET", "/api/recommendations/shadow"): Scope.READ,
     ("GET", "/api/recommendations/{recommendation_id}"): Scope.READ,
     ("POST", "/api/recommendations/{recommendation_id}/approve"): Scope.APPROVE,
     ("POST", "/api/recommendations/{recommendation_id}/dismiss"): Scope.APPROVE,

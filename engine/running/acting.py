@@ -13,14 +13,14 @@ from trimtab.engine.acting.audit import verify
 from trimtab.engine.acting.conductor import Conductor, Times
 from trimtab.engine.acting.desk import ActingDesk
 from trimtab.engine.acting.executor import Deadlines, Executor
-from trimtab.engine.acting.journal import Journal
+from trimtab.engine.acting.journal import ENGINE, Journal
 from trimtab.engine.acting.shadowing import Shadowing
 from trimtab.engine.acting.situation import Memory as GuardMemory
 from trimtab.engine.acting.starting import Starter
 from trimtab.engine.acting.undo import Undoing
 from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.errors import EngineError, LockedError, StoreError
-from trimtab.engine.ports import Clock
+from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.advising import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.guarding import GuardedSeries
@@ -30,6 +30,7 @@ from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.guardrails import Guardrails
+from trimtab.engine.settings.watch import Reload
 from trimtab.engine.sources.tools import ToolsSource
 from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.events import EventStore
@@ -38,7 +39,7 @@ from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.store.memory import StoredMemory
 from trimtab.engine.tools.rack import Rack
-from trimtab.engine.types import Action, Change, ChangeKind
+from trimtab.engine.types import Action, Change, ChangeKind, Value
 
 log = structlog.get_logger(__name__)
 
@@ -217,6 +218,17 @@ def judge(settings: Settings, store: EventStore) -> Judging:
     made.resume()
     made.set_telling(settings.notify)
     return made
+
+
+async def note_reload(ledger: Ledger, reload: Reload) -> None:
+    """A row of the audit: which settings changed. They hold already, so a store that fails is told only."""
+    names = {"now": ", ".join(reload.changed), "at the next start": ", ".join(reload.later)}
+    if not any(names.values()):
+        return
+    try:
+        await asyncio.to_thread(ledger.note, "settings reloaded", "settings", ENGINE, dict[str, Value](names))
+    except StoreError as error:
+        log.error("that the settings were reloaded is not in the audit", error=str(error))
 
 
 def _audit_words(ledger: SqlLedger) -> str | None:

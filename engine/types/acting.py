@@ -34,6 +34,8 @@ class Knob:
     warm_up_s  : seconds after a change until its effect can be judged
     group      : knobs of one group act on each other: one change at a time in it
     grain      : values to propose are multiples of it, in `unit`; 0 = any
+    default    : what a reset goes back to; None = not known here
+    zero       : what 0 means, as "no limit"; "" = just 0
     """
 
     name: str
@@ -50,6 +52,8 @@ class Knob:
     group: str = ""
     help: str = ""
     grain: float = 0.0
+    default: Value = None
+    zero: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,10 @@ Value = bool | int | float | str | None
 """Of a knob; None = it is not set."""
 
 
+WORSE_BY = 0.1
+"""A severity that rises by so much is worse."""
+
+
 class ShadowEnd(StrEnum):
     """How what was not done came to its end."""
 
@@ -46,3 +50,8 @@ class Shadow:
     worst: float | None = None
     ended: int | None = None
     end: ShadowEnd = ShadowEnd.OPEN
+
+    @property
+    def got_worse(self) -> bool:
+        """Whether the incident became clearly worse after it would have been done."""
+        return self.worst is not None and self.worst >= (self.severity or 0.0) + WORSE_BY
