@@ -128,6 +128,7 @@ class Engine:
             if self.settings.tools:
                 supervisor.always.append(tools)
             supervisor.followers.append(partial(_reload_tools, supervisor, acts, tools))
+            supervisor.followers.append(partial(acting.note_reload, acts.ports.ledger))
             await self._serve_http(stack, store, supervisor, acts, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
             pruner = Pruner(supervisor.around, self.settings.retention.events_days)

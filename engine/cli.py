@@ -23,6 +23,7 @@ from trimtab.engine.commands.options import (
     overrides_of,
 )
 from trimtab.engine.commands.recommend import recommend
+from trimtab.engine.commands.silences import silence_app
 
 WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Look after it"
 
@@ -162,6 +163,7 @@ for command, epilog in (
     (grant, examples(("trimtab grant redis", "the least privileged account, as text to run"))),
 ):
     app.command(rich_help_panel=ACT, epilog=epilog)(command)
+app.add_typer(silence_app, name="silence", rich_help_panel=ACT)
 app.add_typer(acting.audit_app, name="audit", rich_help_panel=ACT)
 
 

@@ -24,6 +24,7 @@ from trimtab.engine.types import (
     Pause,
     Recommendation,
     RecommendationState,
+    Silence,
     Value,
 )
 
@@ -106,6 +107,7 @@ class FakeLedger:
         self.done: dict[str, Action] = {}
         self.rows: list[AuditRow] = []
         self.stop = Pause(on=False)
+        self.hushed: dict[str, Silence] = {}
         self.broken: str | None = None
 
     def save_recommendation(self, recommendation: Recommendation, audit: str, actor: str) -> None:
@@ -197,6 +199,23 @@ class FakeLedger:
     def set_pause(self, pause: Pause) -> None:
         self.note("paused" if pause.on else "resumed", "pause", pause.by, {"reason": pause.reason})
         self.stop = pause
+
+    def silences(self) -> list[Silence]:
+        return list(self.hushed.values())[::-1]
+
+    def add_silence(self, silence: Silence) -> None:
+        self.note("silenced", silence.id, silence.by)
+        self.hushed[silence.id] = silence
+
+    def end_silence(self, silence_id: str, by: str) -> Silence:
+        if silence_id not in self.hushed:
+            raise NotFoundError(f"there is no silence {silence_id!r}")
+        now = self.clock.now()
+        if self.hushed[silence_id].until <= now:
+            raise ConflictError(f"silence {silence_id} is over already")
+        self.note("silence ended", silence_id, by)
+        self.hushed[silence_id] = replace(self.hushed[silence_id], until=now)
+        return self.hushed[silence_id]
 
 
 def _matching(nouns: Iterable[Any], wanted: Mapping[str, object]) -> list[Any]:

@@ -14,7 +14,7 @@ from trimtab.engine.errors import ConflictError, LockedError, NotFoundError
 from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.events import EventStore
 from trimtab.engine.store.ledger import SqlLedger
-from trimtab.engine.types import ActionState, Mode, Outcome, Pause, RecommendationState, Risk
+from trimtab.engine.types import ActionState, Mode, Outcome, Pause, RecommendationState, Risk, Silence
 
 PENDING, APPROVED = RecommendationState.PENDING, RecommendationState.APPROVED
 
@@ -188,6 +188,32 @@ class LedgerContract:
         ledger.note("asked", secret, "ann", {"bearer_token": "hunter2", "header": "Bearer hunter2hunter2"})
         everything = [told, ledger.action(ulid(1)), ledger.recommendation(ulid(1)), *ledger.audit()]
         assert "hunter2" not in repr(everything)
+        assert verify(ledger) == []
+
+    def test_silences_are_kept_ended_and_in_the_audit(self, ledger, clock):
+        """Newest first; one that ends stays listed for a month; each word of it is an audit row."""
+        first = Silence(ulid(1), ("redis/*",), START, START + 60 * SECOND, "ann", "moving it")
+        coming = Silence(ulid(2), ("web", "api"), START + 30 * SECOND, START + 90 * SECOND, "bob")
+        ledger.add_silence(first)
+        ledger.add_silence(coming)
+        assert ledger.silences() == [coming, first]
+        clock.tick(10)
+        ended = ledger.end_silence(ulid(2), "cid")
+        assert (ended.begin, ended.until) == (START + 10 * SECOND, START + 10 * SECOND)
+        assert ledger.silences() == [ended, first]
+        with pytest.raises(ConflictError, match="over already"):
+            ledger.end_silence(ulid(2), "cid")
+        with pytest.raises(NotFoundError):
+            ledger.end_silence(ulid(3), "cid")
+        said = [(row.what, row.subject, row.actor) for row in ledger.audit()]
+        assert said == [
+            ("silenced", ulid(1), "ann"), ("silenced", ulid(2), "bob"), ("silence ended", ulid(2), "cid"),
+        ]  # fmt: skip
+        assert ledger.audit()[0].details["entities"] == "redis/*"
+        clock.tick(31 * 86_400)
+        last = replace(first, id=ulid(4), until=clock.now() + SECOND)
+        ledger.add_silence(last)
+        assert ledger.silences() == [last]
         assert verify(ledger) == []
 
     def test_a_stale_engine_changes_nothing(self, ledger, url, clock, tmp_path):

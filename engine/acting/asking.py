@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from trimtab.engine.acting.guard import Decision, decide
 from trimtab.engine.acting.situation import RECENT, Live, Memory, proposal_of
 from trimtab.engine.ports import Clock, Ledger
-from trimtab.engine.types import Action, Pause, Recommendation
+from trimtab.engine.types import Action, Mode, Pause, Recommendation
 
 See = Callable[[Recommendation], Awaitable[Live]]
 """What is known now of a proposal's target; raises ToolError where that cannot be known."""
@@ -36,7 +37,15 @@ class Asking:
         Raises ToolError, StoreError.
         """
         wanted, undoes = await asyncio.to_thread(self._proposal, proposal)
-        live = await self.see(wanted)
+        return await self._said(wanted, await self.see(wanted), undoes, person)
+
+    async def in_mode_auto(self, wanted: Recommendation) -> Decision:
+        """What would be said of it, had its mode been auto and nobody been asked. Raises as above."""
+        return await self._said(wanted, replace(await self.see(wanted), mode=Mode.AUTO), None, False)
+
+    async def _said(
+        self, wanted: Recommendation, live: Live, undoes: Action | None, person: bool
+    ) -> Decision:
         actions, pause = await asyncio.to_thread(self._stored)
         self.memory.tick(self.monotonic())
         situation = self.memory.situation(wanted, self.clock.now(), pause, actions, live, undoes)

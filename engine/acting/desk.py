@@ -23,6 +23,9 @@ _TAKEN_BACK = frozenset(
 )
 
 
+_TRIED_IN_VAIN = frozenset({ActionState.FAILED, ActionState.REFUSED})
+
+
 class ActingDesk:
     """The port Desk. Each decision is in the ledger, with its audit row, before it has an effect."""
 
@@ -81,7 +84,7 @@ class ActingDesk:
         """Take an action back; the undoing. One that failed can be tried again with another key."""
         action = await asyncio.to_thread(self.ledger.action, action_id)
         for undo in await self.undoing.of(action):
-            if undo.state is not ActionState.FAILED:
+            if undo.state not in _TRIED_IN_VAIN:
                 return await self.undoing.go_on(undo)
         if action.state not in _TAKEN_BACK:
             raise ConflictError(f"action {action_id} is {action.state}: there is nothing to take back")
@@ -101,7 +104,7 @@ class ActingDesk:
         return await self._by_hand(made)
 
     async def pause(self, by: str, reason: str) -> Pause:
-        """Nothing acts any more until a person says so."""
+        """Nothing acts any more until a person says so; people can still take back what was done."""
         return await self._switch(Pause(on=True, by=by, since=self.clock.now(), reason=reason))
 
     async def resume(self, by: str, reason: str) -> Pause:
@@ -132,28 +135,33 @@ class ActingDesk:
         return stored
 
     async def _by_hand(self, made: Action) -> Action:
-        """Write it down and send it now, or say why not: nobody waits for it later."""
-        await self._not_paused()
+        """Write it down and send it now, or say why not: nobody waits for it later.
+
+        A person takes back while everything is paused, too: it restores what was there.
+        """
+        if made.undoes is None:
+            await self._not_paused()
         with self.starter.hold(made):
             action = await self._written(made)
             if action.id != made.id:
                 return action
             try:
                 action, decision = await self.starter.send(action)
-            except (RefusedError, ToolError) as error:
-                await self._refused(action, str(error))
+            except RefusedError as error:
+                await self._give_up(action, ActionState.REFUSED, str(error))
+                raise
+            except ToolError as error:
+                await self._give_up(action, ActionState.FAILED, f"not sent: {error}")
                 raise
             if action.state is not ActionState.PROPOSED:
                 return action
-            refused = decision is not None and decision.verdict != ALLOW
-            reason = (
-                decision.reason if refused and decision is not None else "everything was paused meanwhile"
-            )
-            await self._refused(action, reason)
+            said = decision.reason if decision is not None and decision.verdict != ALLOW else ""
+            reason = said or "everything was paused meanwhile"
+            await self._give_up(action, ActionState.REFUSED, reason)
             raise RefusedError(reason)
 
-    async def _refused(self, action: Action, reason: str) -> None:
-        await self.starter.journal.end(action, ActionState.FAILED, f"refused: {reason}", actor=action.by)
+    async def _give_up(self, action: Action, state: ActionState, reason: str) -> None:
+        await self.starter.journal.end(action, state, reason, actor=action.by)
 
     async def _not_paused(self) -> None:
         pause = await asyncio.to_thread(self.ledger.pause)

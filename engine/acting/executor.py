@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from trimtab.engine.acting.journal import Journal, proof, reads
+from trimtab.engine.acting.journal import Journal, proof, reads, restores
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.ports import Clock, Tool, Toolbox
 from trimtab.engine.types import Action, ActionState, KnobReading
@@ -86,7 +86,7 @@ class Executor:
                 return action  # what does harm is taken back once its tool answers again
             return await self.journal.end(action, ActionState.FAILED, f"not sent: {error}")
         self.boundary("executor.ready")
-        if (await asyncio.to_thread(self.journal.ledger.pause)).on:
+        if not restores(action) and (await asyncio.to_thread(self.journal.ledger.pause)).on:
             return action
         action = await self.journal.executing(action, reading)
         self.boundary("executor.send")

@@ -48,6 +48,8 @@ WAITS: tuple[Row, ...] = (
     guard_waits.rate,
     guard_waits.breadth,
 )
+SIZES: tuple[Row, ...] = (guard_size.step, guard_size.dead_band, guard_waits.cooldown)
+"""Rows that a person passes on the way back to a value that stood before."""
 APPROVALS: tuple[Row, ...] = (
     guard_approvals.mode,
     guard_approvals.reversal,
@@ -63,7 +65,9 @@ def decide(
     """Whether a proposal may be carried out now.
 
     person : somebody decided it: that stands for mode, persistence, the hold, start-up and whatever needs
-             approval, and for nothing else. An approver named in the proposal counts as such.
+             approval, and for nothing else. An approver named in the proposal counts as such. Who sets a
+             value that stood here before by hand passes SIZES as well; who takes an own change back passes
+             the pause.
 
     To be asked twice: when the action is written down, and again before it is sent; of two that were written
     down at the same time only the earlier passes then. A rollback (`situation.undoes`) has rows of its own.
@@ -82,9 +86,10 @@ def decide(
 
 def _rows(ask: Ask) -> tuple[Row, ...]:
     if ask.situation.undoes is not None:
-        return (guard_plan.pause, *guard_rollback.ROWS)
+        return guard_rollback.ROWS if ask.person else (guard_plan.pause, *guard_rollback.ROWS)
     asked = () if ask.person else APPROVALS
-    return (guard_plan.pause, *REFUSALS, *WAITS, *asked)
+    every = (guard_plan.pause, *REFUSALS, *WAITS, *asked)
+    return tuple(row for row in every if row not in SIZES) if ask.steps_back else every
 
 
 def _within(ask: Ask) -> str:

@@ -12,6 +12,15 @@ UNLIMITED_AT_ZERO = frozenset({"maxmemory"})
 """Knobs of which 0 means that there is no limit."""
 
 
+ENGINE = "trimtab"
+"""Proposes what nobody asks for by hand."""
+
+
+def _alike(one: Value, other: Value) -> bool:
+    """The exact value: 1, True and 1.0 are three."""
+    return type(one) is type(other) and one == other
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A proposal in its situation.
@@ -67,6 +76,25 @@ class Ask:
         return [
             past for past in self.here if past.action.subject == self.proposal.subject and took_effect(past)
         ]
+
+    @property
+    def steps_back(self) -> bool:
+        """Whether somebody sets, by hand, a value that stood here before the changes that led to this one.
+
+        What was taken back does not count: it did harm.
+        """
+        proposal, changes = self.proposal, self.changes
+        if not self.person or proposal.is_action or proposal.proposer == ENGINE or not changes:
+            return False
+        newest = changes[0].action
+        if newest.after is not None and not _alike(newest.after, proposal.before):
+            return False  # somebody else set what is there now
+        led = [past.action for past in changes if past.action.undoes is None]
+        return any(
+            _alike(action.before if action.set_before else None, proposal.after)
+            for action in led
+            if action.state is not ActionState.ROLLED_BACK
+        )
 
     def allow(self, reason: str) -> Decision:
         """Nothing stands in the way."""
@@ -134,7 +162,7 @@ def _newest_first(past: Past) -> tuple[float, int, str]:
 
 def took_effect(past: Past) -> bool:
     """Whether it may have changed something."""
-    return past.action.state is not ActionState.FAILED
+    return past.action.state not in {ActionState.FAILED, ActionState.REFUSED}
 
 
 def number(subject: str, value: Value) -> float | None:

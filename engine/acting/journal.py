@@ -14,7 +14,7 @@ ENGINE = "trimtab"
 """The actor of what nobody asked for."""
 S = ActionState
 TRANSITIONS: Mapping[ActionState, frozenset[ActionState]] = {
-    S.PROPOSED: frozenset({S.EXECUTING, S.FAILED}),
+    S.PROPOSED: frozenset({S.EXECUTING, S.FAILED, S.REFUSED}),
     S.EXECUTING: frozenset({S.VERIFYING, S.FAILED, S.UNKNOWN}),
     S.VERIFYING: frozenset({S.KEPT, S.ROLLED_BACK, S.INCONCLUSIVE}),
     S.KEPT: frozenset({S.ROLLED_BACK}),
@@ -22,6 +22,7 @@ TRANSITIONS: Mapping[ActionState, frozenset[ActionState]] = {
     S.UNKNOWN: frozenset({S.ROLLED_BACK}),
     S.ROLLED_BACK: frozenset(),
     S.FAILED: frozenset(),
+    S.REFUSED: frozenset(),
 }
 """From each state where to; what has ended can still be taken back by a person."""
 
@@ -53,6 +54,11 @@ def same(one: Value, other: Value) -> bool:
 def reads(reading: KnobReading, value: Value) -> bool:
     """Whether a knob is at a value; None = at the tool's own default, set by nobody."""
     return not reading.set_here if value is None else same(reading.value, value)
+
+
+def restores(action: Action) -> bool:
+    """Whether a person takes something back: the pause does not stop that, it stops what makes news."""
+    return action.undoes is not None and action.by != ENGINE
 
 
 def proof(action: Action, reading: KnobReading) -> ActionState:

@@ -42,10 +42,12 @@ class Advice:
 
     made     : recommendations that are new or were refreshed
     withheld : (fingerprint, why it is not recommended now)
+    off      : those that are not recommended for no other reason than their mode
     """
 
     made: tuple[Recommendation, ...]
     withheld: tuple[tuple[str, str], ...]
+    off: tuple[Recommendation, ...] = ()
 
 
 class Recommender:
@@ -73,6 +75,7 @@ class Recommender:
         """
         made: dict[str, Recommendation] = {}
         withheld: dict[str, str] = {}
+        off: dict[str, Recommendation] = {}
         for incident in incidents:
             if incident.state is IncidentState.RESOLVED or incident.merged_into is not None:
                 continue
@@ -83,11 +86,14 @@ class Recommender:
                         continue
                     fresh = self._recommendation(now, incident, match, found)
                     why = _unwanted(now, fresh, found, before, actions)
+                    if not why and fresh.mode is Mode.OFF:
+                        off[fingerprint] = fresh
+                        why = f"{fresh.subject} of {fresh.target} is switched off"
                     if why:
                         withheld[fingerprint] = why
                     else:
                         made[fingerprint] = _standing(fresh, found, before, actions)
-        return Advice(tuple(made.values()), tuple(withheld.items()))
+        return Advice(tuple(made.values()), tuple(withheld.items()), tuple(off.values()))
 
     def _drafts(self, match: PatternMatch, facts: Sequence[Facts]) -> list[Draft]:
         """What helps against a pattern, best first: the first that fits each target."""
@@ -143,7 +149,7 @@ def _standing(
             return replace(
                 fresh, id=old.id, created=old.created, state=old.state, approver=old.approver,
                 approved=old.approved, scheduled=old.scheduled, incident_id=old.incident_id,
-                generation=old.generation if same_plan else old.generation + 1,
+                generation=old.generation if same_plan else old.generation + 1, shadow=old.shadow,
             )  # fmt: skip
     return fresh
 
@@ -156,8 +162,6 @@ def _unwanted(
     actions: Sequence[Action],
 ) -> str:
     """Why it is not recommended now; "" = it is."""
-    if fresh.mode is Mode.OFF:
-        return f"{d.subject} of {d.facts.target} is switched off"
     if fresh.confidence < LEAST_CONFIDENCE:
         return f"too uncertain: {fresh.confidence:.2f} of {LEAST_CONFIDENCE}"
     return (

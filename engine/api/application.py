@@ -33,6 +33,7 @@ from trimtab.engine.api.routers import (
     recommendations,
     series,
     session,
+    silences,
     status,
     stream,
     tools,
@@ -47,7 +48,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         health, status, series, anomalies, incidents, changes, alerts, recommendations, actions, tools, pause,
-        audit, stream, session, keys, metrics, docs,
+        silences, audit, stream, session, keys, metrics, docs,
     )
 )  # fmt: skip
 

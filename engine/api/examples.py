@@ -22,6 +22,9 @@ from trimtab.engine.types import (
     RecommendationState,
     Risk,
     Severity,
+    Shadow,
+    ShadowEnd,
+    Silence,
     Suspect,
     ToolAction,
     ToolState,
@@ -68,6 +71,10 @@ RECOMMENDATION = Recommendation(
     mode=Mode.APPROVE, fingerprint="redis/cache-1/maxmemory/up", state=RecommendationState.PENDING,
     incident_id=INCIDENT.id, pattern="cache_thrash",
     command="redis-cli -h cache-1 CONFIG SET maxmemory 335544320",
+    shadow=Shadow(
+        START + 5 * _MINUTE, 268_435_456, 335_544_320, "hit ratio of cache-1", "ratio", 0.61, 0.71,
+        0.62, 0.62, START + 23 * _MINUTE, ShadowEnd.OVER,
+    ),
 )  # fmt: skip
 ACTION = Action(
     id=f"{_ID}4", key="9f2c", recommendation_id=RECOMMENDATION.id, tool="redis", target="cache-1",
@@ -81,10 +88,11 @@ AUDIT_ROW = AuditRow(
     "0" * 64,
     "9c1185a5c5e9fc54612808977ee8f548b2258d31" + "0" * 24,
 )  # fmt: skip
+SILENCE = Silence(f"{_ID}5", ("redis/*",), START, START + 120 * _MINUTE, "anna", "moving the database")
 PAUSE = Pause(on=True, by="anna", since=START, reason="moving the database")
 KNOB = Knob(
     "maxmemory", KnobType.INT, "B", 67_108_864.0, 2_147_483_648.0, group="redis/cache-1",
-    help="Above this much keys are evicted.",
+    help="Above this much keys are evicted.", default=0, zero="no limit",
 )  # fmt: skip
 READING = KnobReading(268_435_456, set_here=True, lasts=Lasts.UNTIL_RESTART)
 TOOL = ToolView(

@@ -33,6 +33,9 @@ RecommendationId = Annotated[
 ActionId = Annotated[
     str, Path(pattern=ULID_FORM, description="Id of an action, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
 ]
+SilenceId = Annotated[
+    str, Path(pattern=ULID_FORM, description="Id of a silence, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
+]
 Name = Annotated[
     str,
     AfterValidator(name_of),

@@ -58,7 +58,7 @@ _iso = lru_cache(4096)(iso)
 
 
 def told(event: Mapping[str, object]) -> Json:
-    """An event as it goes out: as `wire`, and so for every noun in a list of it.
+    """An event as it goes out: as `wire`, and so for every noun in it, or in a list of it.
 
     >>> told({"id": "a", "suspects": ({"moved": 0},)})
     {'id': 'a', 'suspects': [{'moved': '1970-01-01T00:00:00.000Z'}]}
@@ -67,6 +67,8 @@ def told(event: Mapping[str, object]) -> Json:
     for name, value in body.items():
         if isinstance(value, tuple | list):
             body[name] = [wire(part) if isinstance(part, Mapping) else part for part in value]
+        elif isinstance(value, Mapping):
+            body[name] = wire(value)
     return body
 
 

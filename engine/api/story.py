@@ -1,6 +1,7 @@
 """What stands around an incident, an action or a tool: gathered from several ports for one page."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ from trimtab.engine.api.loop_shapes import knob_json, noun_json
 from trimtab.engine.api.shapes import Json, anomaly_json
 from trimtab.engine.errors import EngineError, NotFoundError
 from trimtab.engine.ports import Ledger, Store, TargetView, Toolbox
-from trimtab.engine.types import Action, Change, Incident, Recommendation, ToolState
+from trimtab.engine.types import Action, Change, Incident, Recommendation, ShadowEnd, ToolState, iso
 
 T = TypeVar("T")
 MOST_ANOMALIES = 100
@@ -69,6 +70,23 @@ def recommendation_story(loop: LoopPorts, recommendation: Recommendation) -> Jso
         "actions": [noun_json(action) for action in actions],
         "waiting": loop.waiting.get(recommendation.id, ""),
     }
+
+
+def shadow_sum(found: Iterable[Recommendation]) -> Json:
+    """What mode auto would have done of them, counted by how it ended.
+
+    >>> shadow_sum([])["actions"], shadow_sum([])["since"]
+    (0, None)
+    """
+    shadows = [one.shadow for one in found if one.shadow is not None]
+    ends = Counter(shadow.end for shadow in shadows)
+    worse = sum(shadow.got_worse for shadow in shadows)
+    first = min((shadow.time for shadow in shadows), default=None)
+    return {
+        "actions": len(shadows), "over": ends[ShadowEnd.OVER], "done": ends[ShadowEnd.DONE],
+        "changed": ends[ShadowEnd.CHANGED], "went_on": ends[ShadowEnd.WENT_ON],
+        "open": ends[ShadowEnd.OPEN], "worse": worse, "since": None if first is None else iso(first),
+    }  # fmt: skip
 
 
 def action_story(ledger: Ledger, action: Action) -> Json:

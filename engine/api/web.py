@@ -2,9 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -14,6 +16,19 @@ _NOT_BUILT = (
     "<p>Run <code>make web</code> in the source folder, then load this page again. "
     "The engine itself runs: <a href=/api/health/ready>/api/health/ready</a>.</p></html>"
 )
+
+
+def _page_of(path: str, scope: Scope) -> str:
+    """Where the dashboard shows what somebody typed as a path; "" = they asked for a file, or are a program.
+
+    Relative, so that it holds below a proxy's prefix, too.
+    """
+    wants_page = "text/html" in Headers(scope=scope).get("accept", "")
+    if not wants_page or "." in path.rsplit("/", 1)[-1] or path.startswith("assets"):
+        return ""
+    query = scope.get("query_string", b"").decode("latin-1")
+    up = "../" * (scope["path"].count("/") - 1) or "./"
+    return f"{up}#/{quote(path)}{'?' if query else ''}{query}"
 
 
 class WebFiles(StaticFiles):
@@ -32,7 +47,12 @@ class WebFiles(StaticFiles):
             if path in {".", "index.html"}:
                 return HTMLResponse(_NOT_BUILT, 503, {"Cache-Control": "no-store"})
             raise HTTPException(404)
-        answer = await super().get_response(path, scope)
+        try:
+            answer = await super().get_response(path, scope)
+        except HTTPException as error:
+            if error.status_code == 404 and (page := _page_of(path, scope)):
+                return RedirectResponse(page, 307, {"Cache-Control": "no-store"})
+            raise
         lasting = path.startswith("assets/") and answer.status_code in {200, 304}
         answer.headers["Cache-Control"] = "public, max-age=31536000, immutable" if lasting else "no-cache"
         return answer

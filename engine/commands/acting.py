@@ -92,11 +92,11 @@ def _switch(on: bool, reason: str, config: Path | None, data: Path | None) -> st
 
     with opened(config, data) as here:
         ledger = here.ledger
-        ledger.set_pause(Pause(on=on, by=_person(), since=ledger.fenced.now(), reason=reason))
+        ledger.set_pause(Pause(on=on, by=person(), since=ledger.fenced.now(), reason=reason))
         return here.told_engine()
 
 
-def _person() -> str:
+def person() -> str:
     """Who calls; a container's user may have no name, and still has to be able to pause."""
     try:
         return getpass.getuser()

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trimtab.engine.commands.acting import person
 from trimtab.engine.commands.help import examples, new_app
 from trimtab.engine.commands.listing import Form, listing
 from trimtab.engine.commands.opened import opened
@@ -53,6 +54,8 @@ def create(
     lifetime_s = None if expires == _NEVER else duration_s(expires, "--expires")
     with opened(config, data) as here:
         key, secret = keys.create(here.store, here.clock, name, scope or ["read"], lifetime_s)
+        told = {"name": key.name, "scopes": ", ".join(key.scopes)}
+        here.ledger.note("key created", key.id, person(), told)
     typer.echo(f"{key.name}: {', '.join(key.scopes)}; keep the key, it is not shown again:", err=True)
     typer.echo(secret)
 
@@ -84,6 +87,7 @@ def revoke(
 
     with opened(config, data) as here:
         key = keys.revoke(here.store, here.clock, which)
+        here.ledger.note("key revoked", key.id, person(), {"name": key.name})
     typer.echo(f"{key.name} ({key.prefix}...) is revoked", err=True)
 
 
@@ -98,7 +102,9 @@ def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, po
     with opened(config, data, host, port) as here:
         api = here.settings.api
         told = base_url(api, api.port) if host or port else here.address() or base_url(api, api.port)
-        typer.echo(keys.login_url(here.store, here.clock, told))
+        url = keys.login_url(here.store, here.clock, told)
+        here.ledger.note("login link made", "session", person())
+        typer.echo(url)
 
 
 def _row(key: "ApiKey", now: int) -> dict[str, object]:

@@ -20,6 +20,7 @@ from trimtab.engine.types import (
     ScoreRows,
     SeriesInfo,
     SeriesKey,
+    Silence,
     TickScores,
     Value,
 )
@@ -295,6 +296,18 @@ class Ledger(Protocol):
 
     def set_pause(self, pause: Pause) -> None:
         """Switch it, with its audit row."""
+        ...
+
+    def silences(self) -> list[Silence]:
+        """Those of people, newest first; such as ended lately, too."""
+        ...
+
+    def add_silence(self, silence: Silence) -> None:
+        """Keep it, with its audit row."""
+        ...
+
+    def end_silence(self, silence_id: str, by: str) -> Silence:
+        """It ends now, with its audit row. Raises NotFoundError; ConflictError where it is over already."""
         ...
 
 

@@ -13,13 +13,14 @@ from trimtab.engine.acting.audit import verify
 from trimtab.engine.acting.conductor import Conductor, Times
 from trimtab.engine.acting.desk import ActingDesk
 from trimtab.engine.acting.executor import Deadlines, Executor
-from trimtab.engine.acting.journal import Journal
+from trimtab.engine.acting.journal import ENGINE, Journal
+from trimtab.engine.acting.shadowing import Shadowing
 from trimtab.engine.acting.situation import Memory as GuardMemory
 from trimtab.engine.acting.starting import Starter
 from trimtab.engine.acting.undo import Undoing
 from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.errors import EngineError, LockedError, StoreError
-from trimtab.engine.ports import Clock
+from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.advising import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.guarding import GuardedSeries
@@ -30,6 +31,7 @@ from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.guardrails import Guardrails
+from trimtab.engine.settings.watch import Reload
 from trimtab.engine.sources.tools import ToolsSource
 from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.events import EventStore
@@ -38,7 +40,7 @@ from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.store.memory import StoredMemory
 from trimtab.engine.tools.rack import Rack
-from trimtab.engine.types import Action, Change, ChangeKind
+from trimtab.engine.types import Action, Change, ChangeKind, Value
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +96,7 @@ class Acting:
     conductor: Conductor
     advising: Advising
     noticing: Noticing
+    shadowing: Shadowing
     ports: LoopPorts
     scale: float = 1.0
     started: bool = False
@@ -146,9 +149,9 @@ class Acting:
         await self.rack.close()
 
     async def _look(self) -> None:
-        for looks in (self.advising, self.noticing):
-            for recommendation in await looks.look():
-                self.around.live.tell("recommendation", recommendation)
+        found = [*await self.advising.look(), *await self.noticing.look()]
+        for recommendation in [*found, *await self.shadowing.look(self.advising.off)]:
+            self.around.live.tell("recommendation", recommendation)
 
     async def _remember(self) -> None:
         await self.around.off_loop(self.judging.remember)
@@ -196,10 +199,11 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     ports = LoopPorts(
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,
         take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
-        waiting=conductor.waiting,
+        waiting=conductor.waiting, set_down=judging.set_down,
     )  # fmt: skip
+    shadowing = Shadowing(incidents, ledger, around.score_log, clock, asking.in_mode_auto)
     return Acting(
-        around, judging, rack, conductor, advising, Noticing(advising), ports, _scale(settings)
+        around, judging, rack, conductor, advising, Noticing(advising), shadowing, ports, _scale(settings)
     )  # fmt: skip
 
 
@@ -214,11 +218,22 @@ def judge(settings: Settings, store: EventStore) -> Judging:
     made = Judging(
         store, SqlIncidents(store.fenced), StoredMemory(store.fenced),
         settings.settings.false_alarms_per_week, settings.notify.notifications_per_week,
-        window_s=WINDOW_S * _scale(settings),
+        window_s=WINDOW_S * _scale(settings), silences=SqlLedger(store.fenced).silences,
     )  # fmt: skip
     made.resume()
     made.set_telling(settings.notify)
     return made
+
+
+async def note_reload(ledger: Ledger, reload: Reload) -> None:
+    """A row of the audit: which settings changed. They hold already, so a store that fails is told only."""
+    names = {"now": ", ".join(reload.changed), "at the next start": ", ".join(reload.later)}
+    if not any(names.values()):
+        return
+    try:
+        await asyncio.to_thread(ledger.note, "settings reloaded", "settings", ENGINE, dict[str, Value](names))
+    except StoreError as error:
+        log.error("that the settings were reloaded is not in the audit", error=str(error))
 
 
 def _audit_words(ledger: SqlLedger) -> str | None:

@@ -56,6 +56,8 @@ class Advising:
         self.recommender = Recommender(new_ulid, self.command)
         self.withheld: dict[str, str] = {}
         """Fingerprint -> why it is not recommended now, as of the newest look."""
+        self.off: tuple[Recommendation, ...] = ()
+        """What would be recommended, were its mode not off, as of the newest look."""
 
     async def resume(self) -> None:
         """Go on with what the guard remembered; what cannot be read begins anew. Raises StoreError."""
@@ -76,11 +78,11 @@ class Advising:
         before = await asyncio.to_thread(self.said_before)
         actions = await asyncio.to_thread(self.ledger.actions, since=now - DAY, limit=MOST)
         advice = self.recommender.advise(now, wanting, facts, before, actions)
-        self.withheld = dict(advice.withheld)
+        self.withheld, self.off = dict(advice.withheld), advice.off
         self.seeing.generations = {one.fingerprint: one.generation for one in advice.made}
         self.guard.tick(self.monotonic())
         going = await asyncio.to_thread(self._about_to_go, advice, actions)
-        self.guard.evaluated([*advice.made, *going])
+        self.guard.evaluated([*advice.made, *advice.off, *going])
         await asyncio.to_thread(self.memory.set, STATE, self.guard.state())
         return await self.keep(now, advice.made, before)
 

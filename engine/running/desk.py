@@ -6,7 +6,7 @@ from trimtab.engine.live import Live
 from trimtab.engine.ports import Desk
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.types import Action, Incident, Pause, Recommendation, Value
+from trimtab.engine.types import Action, Incident, Notice, Pause, Recommendation, Value
 
 
 class ToldDesk:
@@ -98,13 +98,14 @@ class IncidentsDesk:
     async def _said(self, incident_id: str, say: Callable[[], list[Incident]]) -> Incident:
         """The last of the incidents that it changed."""
 
-        def told() -> list[Incident]:
+        def told() -> tuple[list[Incident], list[Notice]]:
             self.judging.follow(incident_id)
             changed = say()
-            self.judging.say(changed)
-            return changed
+            return changed, self.judging.say(changed)
 
-        changed = await self.around.off_loop(told)
+        changed, notices = await self.around.off_loop(told)
         for incident in changed:
             self.around.live.tell("incident", incident)
+        if notices and self.around.notifications is not None:
+            await self.around.notifications.take(notices)
         return changed[-1]

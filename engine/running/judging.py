@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -33,8 +34,8 @@ log = structlog.get_logger(__name__)
 
 HALF_HOUR_NS = 1_800_000_000_000
 """How far back changes may explain a pattern."""
-SET = "settings/"
-"""Begins the ids of silences that stand in the settings."""
+SET, PEOPLE = "settings/", "people/"
+"""Begin the ids of silences that stand in the settings, and of those that people asked for."""
 STATE = "sensing/incidents"
 """Under which the state is remembered."""
 
@@ -48,6 +49,7 @@ class Judging:
 
     store    : of anomalies;  kept : of incidents and changes;  memory : of what was learnt
     window_s : how far back patterns look; a source of long intervals needs 120 of them
+    silences : those that people asked for, read at each tick; raises StoreError
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Judging:
         false_alarms_per_week: float = 1.0,
         notifications_per_week: float = 5.0,
         window_s: float = 1800.0,
+        silences: Callable[[], Iterable[Silence]] = tuple,
     ) -> None:
         self.store = store
         self.kept = kept
@@ -68,6 +71,7 @@ class Judging:
         self.heard: deque[Change] = deque()
         """Changes that people or programs told of, and that no tick has taken in yet."""
         self.window_s = window_s
+        self.silences = silences
         self.problem: str | None = None
         self._watches: dict[str, PatternWatch] = {}
         self._keys: dict[str, tuple[SeriesKey, ...]] = {}
@@ -132,6 +136,7 @@ class Judging:
         told = self.incidents.step(time, [*sensed.anomalies, *begun], infos, matches, source)
         self.keep(told, begun, [change for change in changes if change is not None])
         spoken, self._spoken = self._spoken, {}
+        self._hush()
         return told, self.notifying.step(time, {**spoken, **{one.id: one for one in told}}.values())
 
     def went_on(
@@ -168,15 +173,19 @@ class Judging:
         for source in known.difference(sources):
             self.incidents.lose(source, time)
 
-    def say(self, changed: Sequence[Incident]) -> None:
-        """Keep what people said of incidents, for the notices, too. Raises StoreError where that failed.
+    def say(self, changed: Sequence[Incident]) -> list[Notice]:
+        """Keep what people said of incidents; what others are to be told of it. Raises StoreError.
 
-        What the store did not take waits for the next time all the same.
+        What the store did not take waits for the next tick, and so does everything before the first one.
         """
         self._spoken |= {incident.id: incident for incident in changed}
         self.keep(changed)
         if self.problem is not None:
             raise StoreError(self.problem)
+        if not self.incidents.time:
+            return []
+        spoken, self._spoken = self._spoken, {}
+        return self.notifying.step(self.incidents.time, spoken.values())
 
     def follow(self, incident_id: str) -> None:
         """Take up again what is over and forgotten, so that people can speak of it. Raises NotFoundError."""
@@ -218,6 +227,19 @@ class Judging:
         """How much is told from now on, and the silences of the settings in place of those before."""
         self.notifying.per_week = notify.notifications_per_week
         self.notifying.set_silences(SET, _silences(notify))
+
+    def set_down(self) -> list[Silence]:
+        """The silences of the settings that are not over."""
+        return [one for one in self.notifying.silences.values() if one.id.startswith(SET)]
+
+    def _hush(self) -> None:
+        """The silences of people as they stand now; where they cannot be read those before hold."""
+        try:
+            asked = [replace(one, id=PEOPLE + one.id) for one in self.silences()]
+        except StoreError as error:
+            log.warning("silences cannot be read, those before hold", error=str(error))
+            return
+        self.notifying.set_silences(PEOPLE, asked)
 
     def forget(self, source: str) -> None:
         """A source is watched no more: its anomalies and patterns are over."""

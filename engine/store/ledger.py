@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,13 +25,16 @@ from trimtab.engine.types import (
     Pause,
     Recommendation,
     RecommendationState,
+    Silence,
     Value,
 )
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-_HEAD, _PAUSE = "audit_head", "pause"
+_HEAD, _PAUSE, _SILENCES = "audit_head", "pause", "silences"
+SILENCES_KEPT_NS = 30 * 86_400 * 10**9
+"""A silence that is over is listed for so long; its audit rows stay."""
 
 
 @dataclass(slots=True)
@@ -225,6 +228,34 @@ class SqlLedger:
                 {"on": pause.on, "reason": pause.reason},
             )
 
+    def silences(self) -> list[Silence]:
+        """Those of people, newest first; such as ended lately, too."""
+        with self.fenced.database.reading() as connection:
+            return _silences(connection)
+
+    def add_silence(self, silence: Silence) -> None:
+        """Keep it, with its audit row."""
+        wanted = replace(silence, note=clean_text(silence.note))
+        with self._writing() as writing:
+            others = _silences(writing.connection)
+            kept = [one for one in others if one.until > writing.now - SILENCES_KEPT_NS]
+            writing.remember(_SILENCES, (wanted, *kept))
+            writing.audit("silenced", wanted.id, wanted.by, rows.silenced(wanted))
+
+    def end_silence(self, silence_id: str, by: str) -> Silence:
+        """It ends now, with its audit row. Raises NotFoundError; ConflictError where it is over already."""
+        with self._writing() as writing:
+            there = {one.id: one for one in _silences(writing.connection)}
+            found = there.get(silence_id)
+            if found is None:
+                raise NotFoundError(f"there is no silence {silence_id!r}; `trimtab silence list` shows them")
+            if found.until <= writing.now:
+                raise ConflictError(f"silence {silence_id} is over already")
+            ended = replace(found, begin=min(found.begin, writing.now), until=writing.now)
+            writing.remember(_SILENCES, tuple({**there, silence_id: ended}.values()))
+            writing.audit("silence ended", silence_id, by, rows.silenced(ended))
+        return ended
+
     def _one(self, kind: type[T], table: sa.Table, noun_id: str) -> T:
         found = self.fenced.rows(sa.select(table.c.body).where(table.c.id == noun_id))
         if not found:
@@ -275,6 +306,11 @@ def _remembered(connection: Connection) -> Head | None:
 def _memory(connection: Connection, name: str) -> str | None:
     m = tables.memory.c
     return connection.scalar(sa.select(m.body).where(m.name == name))
+
+
+def _silences(connection: Connection) -> list[Silence]:
+    body = _memory(connection, _SILENCES)
+    return [] if body is None else list(rows.from_body(tuple[Silence, ...], body))
 
 
 def _state(connection: Connection, table: sa.Table, noun_id: str) -> str | None:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from trimtab.engine.hash_chain import Head, canonical, settled
 from trimtab.engine.redaction import clean, clean_text
-from trimtab.engine.types import Action, AuditRow, Pause, Recommendation, Value
+from trimtab.engine.types import Action, AuditRow, Pause, Recommendation, Silence, Value, iso
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -119,6 +119,14 @@ def described(action: Action) -> dict[str, Value]:
         "tool": action.tool, "target": action.target, "change": action.subject,
         "before": action.before, "after": action.after, "mode": str(action.mode), "by": action.by,
         "undoes": action.undoes, "recommendation": action.recommendation_id, "time_scale": action.time_scale,
+    }  # fmt: skip
+
+
+def silenced(silence: Silence) -> dict[str, Value]:
+    """What an audit row says of a silence."""
+    return {
+        "entities": ", ".join(silence.entities), "begin": iso(silence.begin), "until": iso(silence.until),
+        "note": silence.note,
     }  # fmt: skip
 
 

@@ -30,11 +30,11 @@ class Spec:
 
 def _spec(name: str, default: Value, **given: Any) -> tuple[str, Spec]:  # noqa: ANN401 - fields of a Knob
     kind = KnobType.BOOL if isinstance(default, bool) else KnobType.INT
-    return name, Spec(Knob(name, given.pop("type", kind), **given), default)
+    return name, Spec(Knob(name, given.pop("type", kind), default=default, **given), default)
 
 
 SPECS: dict[str, Spec] = dict([
-    _spec("maxmemory", 0, unit="B", low=2**20, group="memory", warm_up_s=120.0,
+    _spec("maxmemory", 0, unit="B", low=2**20, group="memory", warm_up_s=120.0, zero="no limit",
           help="Memory for keys; 0 = no limit. Lowering it evicts: setting reversible, data not."),
     _spec("maxmemory-policy", "noeviction", type=KnobType.CHOICE, choices=POLICIES, denied=("noeviction",),
           group="memory", warm_up_s=120.0, reversible=False, help="Which keys go when memory is full."),
@@ -54,7 +54,7 @@ SPECS: dict[str, Spec] = dict([
     _spec("activerehashing", True, group="cpu", help="Tables are rehashed in spare time."),
     _spec("hz", 10, unit="1/s", low=10, high=100, step=10, group="cpu", help="Rounds of background work."),
     _spec("dynamic-hz", True, group="cpu", help="More rounds of background work with more clients."),
-    _spec("timeout", 0, unit="s", low=0, high=86_400, step=3600, group="connections",
+    _spec("timeout", 0, unit="s", low=0, high=86_400, step=3600, group="connections", zero="never",
           help="Idle clients are closed after so long; 0 = never."),
     _spec("tcp-keepalive", 300, unit="s", low=60, high=600, step=120, group="connections",
           help="How often a silent connection is probed."),

@@ -65,6 +65,7 @@ from trimtab.engine.types.series import (
     TickScores,
     iso,
 )
+from trimtab.engine.types.shadows import Shadow, ShadowEnd
 
 __all__ = [
     "BY_PATTERN",
@@ -107,6 +108,8 @@ __all__ = [
     "SeriesKey",
     "SeriesView",
     "Severity",
+    "Shadow",
+    "ShadowEnd",
     "Silence",
     "SourceState",
     "SourceStatus",

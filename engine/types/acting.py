@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-Value = bool | int | float | str | None
-"""Of a knob; None = it is not set."""
+from trimtab.engine.types.shadows import Shadow, Value
 
 
 class KnobType(StrEnum):
@@ -35,6 +34,8 @@ class Knob:
     warm_up_s  : seconds after a change until its effect can be judged
     group      : knobs of one group act on each other: one change at a time in it
     grain      : values to propose are multiples of it, in `unit`; 0 = any
+    default    : what a reset goes back to; None = not known here
+    zero       : what 0 means, as "no limit"; "" = just 0
     """
 
     name: str
@@ -51,6 +52,8 @@ class Knob:
     group: str = ""
     help: str = ""
     grain: float = 0.0
+    default: Value = None
+    zero: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +228,15 @@ class Recommendation:
     scheduled: int | None = None
     reason: str = ""
     """Why it was dismissed, refused or expired."""
+    shadow: Shadow | None = None
+    """What mode auto would have done of it; None = it would not have (yet), or it could by its mode."""
 
 
 class ActionState(StrEnum):
-    """proposed -> executing -> verifying -> kept | rolled_back | inconclusive | failed | unknown."""
+    """proposed -> executing -> verifying -> kept | rolled_back | inconclusive | failed | unknown.
+
+    refused = it was never sent, for a guardrail stood in the way of who asked for it.
+    """
 
     PROPOSED = "proposed"
     EXECUTING = "executing"
@@ -238,6 +246,7 @@ class ActionState(StrEnum):
     INCONCLUSIVE = "inconclusive"
     FAILED = "failed"
     UNKNOWN = "unknown"
+    REFUSED = "refused"
 
     @property
     def ended(self) -> bool:
@@ -325,7 +334,11 @@ class AuditHeads:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The kill switch: while it is on nothing acts. Durable; released by a person only."""
+    """The kill switch: while it is on nothing acts. Durable; released by a person only.
+
+    It stops what the engine does by itself, its own rollbacks too, and whatever people approve, apply, set or
+    run. It does not stop a person who takes an action back: that restores what was there.
+    """
 
     on: bool
     by: str = ""

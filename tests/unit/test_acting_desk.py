@@ -9,6 +9,7 @@ from tests.acting_room import Room, Word, fake_redis
 from tests.fakes import FakeClock
 from tests.nouns import SECOND, START
 from tests.store_contract import ulid
+from trimtab.engine.acting.journal import locked
 from trimtab.engine.errors import (
     ConflictError,
     NotFoundError,
@@ -146,9 +147,10 @@ async def test_what_the_guard_refuses_is_not_done(room):
     ):
         with pytest.raises(RefusedError, match="wait 12 min"):
             await work()
-        assert (await work()).outcome.words == f"refused: {room.guard.says.reason}"  # the same key again
+        assert (await work()).outcome.words == room.guard.says.reason  # the same key again
     assert room.tool.effects == []
-    assert [a.outcome.words for a in room.ledger.actions()] == ["refused: changed 3 min ago; wait 12 min"] * 2
+    tried = [(a.state, a.outcome.words) for a in room.ledger.actions()]
+    assert tried == [(ActionState.REFUSED, "changed 3 min ago; wait 12 min")] * 2
     room.guard.says = Word()
     assert (await room.desk.apply(ulid(500), "ann", "k")).state is ActionState.VERIFYING
 
@@ -243,14 +245,13 @@ async def test_an_unknown_action_is_taken_back_where_it_took_effect(room):
 async def test_a_pause_stops_everything_until_a_person_resumes(room):
     """People, too; nothing is written down meanwhile."""
     recommended(room)
-    action = await room.desk.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
+    await room.desk.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     pause = await room.desk.pause("ann", "a release")
     assert pause == room.ledger.pause()
     for work in (
         lambda: room.desk.apply(ulid(500), "bob", "k"),
         lambda: room.desk.set_knob("fake", "fake", "size", 125, 130, "bob", "k"),
         lambda: room.desk.run("fake", "fake", "flush", "bob", "k"),
-        lambda: room.desk.roll_back(action.id, "bob", "k"),
     ):
         with pytest.raises(RefusedError, match=r"ann paused everything \(a release\): resume first"):
             await work()
@@ -260,6 +261,30 @@ async def test_a_pause_stops_everything_until_a_person_resumes(room):
             await room.desk.resume(nobody, "")
     assert not (await room.desk.resume("bob", "done")).on
     assert (await room.desk.run("fake", "fake", "flush", "bob", "k")).state is ActionState.VERIFYING
+
+
+async def test_people_take_back_while_all_is_paused(room):
+    """It restores what was there; what the engine itself wants to take back waits."""
+    action = await room.desk.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
+    await room.desk.pause("ann", "")
+    made = room.desk.undoing.made(action, "trimtab", "undo", "it did harm")
+    own = await room.executor.execute(await room.starter.journal.propose(made))
+    assert (own.state, room.tool.values["fake", "size"]) == (ActionState.PROPOSED, 125)
+    await room.starter.journal.end(own, ActionState.FAILED, "out of the way")
+    undo = await room.desk.roll_back(action.id, "bob", "k")
+    assert (undo.state, room.tool.values["fake", "size"]) == (ActionState.KEPT, 100)
+    assert room.ledger.action(action.id).state is ActionState.ROLLED_BACK
+
+
+async def test_an_undo_that_was_refused_can_be_tried_again(room):
+    """It locks nothing, and another try is another action."""
+    action = await room.desk.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
+    room.guard.says = Word("refuse", "rate", "another is being changed")
+    with pytest.raises(RefusedError, match="another is being changed"):
+        await room.desk.roll_back(action.id, "ann", "k2")
+    assert locked(room.ledger.actions()) is None
+    room.guard.says = Word()
+    assert (await room.desk.roll_back(action.id, "ann", "k3")).state is ActionState.KEPT
 
 
 async def test_a_tool_that_cannot_be_asked_about_leaves_nothing_waiting(room):

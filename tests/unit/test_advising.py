@@ -31,6 +31,7 @@ from trimtab.engine.types import (
     RecommendationState,
     SeriesInfo,
     Severity,
+    Shadow,
     ToolState,
     ToolStatus,
 )
@@ -132,14 +133,26 @@ async def test_figures_with_labels_find_their_series(room):
     assert facts.series == {'redis_db_keys{db="0"}': key.id}
 
 
+async def test_what_is_off_is_known_but_not_recommended(room):
+    """It is shown to the guard as the others are, so that its shadow can be kept; nothing is written."""
+    room.box.modes = {"c1": {"*": Mode.OFF}}
+    assert await room.look() == []
+    (off,) = room.advising.off
+    assert (off.subject, off.mode) == ("maxmemory", Mode.OFF)
+    assert room.guard.evaluations.standing(off, 0, 300).evaluations == 1
+    assert room.ledger.recommendations() == []
+
+
 async def test_what_stands_is_said_once(room):
     """Looked at again it stays as it is; before it expires it is renewed under its id."""
     (first,) = await room.look()
     assert await room.look() == []
+    shadow = Shadow(room.clock.now(), first.before, first.after)
+    room.ledger.save_recommendation(replace(first, shadow=shadow), "would have been done", "trimtab")
     (again,) = await room.look(170)
-    assert (again.id, again.generation) == (first.id, 0)
+    assert (again.id, again.generation, again.shadow) == (first.id, 0, shadow)
     assert again.expires > first.expires
-    assert [row.what for row in room.ledger.audit()] == ["proposed", "renewed"]
+    assert [row.what for row in room.ledger.audit()] == ["proposed", "would have been done", "renewed"]
 
 
 async def test_another_plan_counts_the_generation_up(room):

@@ -14,7 +14,7 @@ ANOMALY = "01JGFJJZ000000000000000000"
 VALUES = {
     "series_id": KEY.id, "anomaly_id": ANOMALY, "key_id": ANOMALY, "asset": "init.js", "incident_id": ANOMALY,
     "recommendation_id": ANOMALY, "action_id": ANOMALY, "name": "redis", "target": "cache-1",
-    "action": "warm_keys", "knob": "maxmemory",
+    "action": "warm_keys", "knob": "maxmemory", "silence_id": ANOMALY,
 }  # fmt: skip
 BODIES = {
     ("POST", "/api/anomalies/{anomaly_id}/feedback"): {"verdict": "right"},

@@ -6,7 +6,7 @@ from tests.api_room import Room, assert_problem
 from tests.nouns import SECOND
 from trimtab.engine.api.access import ACCESS
 from trimtab.engine.api.examples import ACTION, EFFECT, RECOMMENDATION
-from trimtab.engine.types import ActionState, RecommendationState
+from trimtab.engine.types import ActionState, RecommendationState, ShadowEnd
 
 PATH = f"/api/recommendations/{RECOMMENDATION.id}"
 LOOP_NOUNS = (
@@ -154,6 +154,28 @@ async def test_an_action_is_taken_back(room):
     assert (found["state"], found["recommendation"]["id"]) == ("rolled_back", RECOMMENDATION.id)
     assert [row["what"] for row in found["audit"]] == ["action rolled back"]
     assert_problem(await program.post(f"{path}/rollback"), 409, "cannot be taken back")
+
+
+async def test_what_auto_would_have_done_is_shown_and_summed(room):
+    """Each recommendation has its shadow with times; the sum says how they ended, and which got worse."""
+    base, asked = RECOMMENDATION.shadow, room.loop.ledger.asked
+    worse = replace(base, ended=None, end=ShadowEnd.OPEN, worst=0.8)
+    for number, shadow in enumerate([None, base, worse, replace(base, end=ShadowEnd.DONE)]):
+        made = replace(
+            RECOMMENDATION, id=f"{RECOMMENDATION.id[:-1]}{number}", incident_id=None, shadow=shadow
+        )
+        asked[made.id] = made
+    program = room.program("read")
+    page = (await program.get("/api/recommendations")).json()["items"]
+    assert [(r["incident_id"], r["shadow"] and r["shadow"]["end"]) for r in page] == [
+        (None, "done"), (None, ""), (None, "over"), (None, None),
+    ]  # fmt: skip
+    assert (await program.get("/api/recommendations/shadow")).json() == {
+        "actions": 3, "over": 1, "done": 1, "changed": 0, "went_on": 0, "open": 1, "worse": 1,
+        "since": "2026-01-01T00:05:00.000Z",
+    }  # fmt: skip
+    one = (await program.get(f"/api/recommendations/{page[1]['id']}")).json()
+    assert (one["shadow"]["time"], one["shadow"]["ended"]) == ("2026-01-01T00:05:00.000Z", None)
 
 
 async def test_actions_are_filtered(room):

@@ -6,11 +6,13 @@ import os
 import pytest
 from structlog.testing import capture_logs
 
+from tests.fake_loop import FakeLedger
 from tests.fakes import FakeClock, settle
 from trimtab.engine.acting.conductor import Conductor
 from trimtab.engine.app import Engine, _reload_tools
 from trimtab.engine.errors import EngineError, LockedError, StoreError
 from trimtab.engine.running import tasks
+from trimtab.engine.running.acting import note_reload
 from trimtab.engine.running.http_server import Server
 from trimtab.engine.running.tasks import kept_running
 from trimtab.engine.running.vitals import Vitals
@@ -30,6 +32,20 @@ def engine(tmp_path, monkeypatch):
         settings=General(data_dir=tmp_path), api=Api(port=0), sources=Sources(host=Host(enabled=False))
     )
     return Engine(settings, None, os.environ, {})
+
+
+@pytest.mark.parametrize("broken", ["", "disk full"])
+async def test_a_reload_is_in_the_audit(broken):
+    """By section, and what waits for the next start; a store that fails does not undo what holds already."""
+    ledger = FakeLedger(FakeClock())
+    ledger.broken = broken or None
+    with capture_logs() as logs:
+        await note_reload(ledger, Reload(Settings(), (), ()))
+        await note_reload(ledger, Reload(Settings(), ("tools", "notify"), ("api",)))
+    told = [(row.what, row.actor, row.details) for row in ledger.rows]
+    names = {"now": "tools, notify", "at the next start": "api"}
+    assert told == ([] if broken else [("settings reloaded", "trimtab", names)])
+    assert len(logs) == bool(broken)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,15 @@ async def test_a_rollback_is_asked_about_as_one():
     assert await room.said(back) == "refuse rollback"
 
 
+async def test_what_mode_auto_would_do_is_asked_about_as_nobodys_word():
+    """Of one whose mode lets nothing be done; all other rows hold as ever."""
+    room = Room(StoredActions(), replace(LIVE, mode=Mode.OFF))
+    assert await room.said(asked()) == "refuse mode"
+    assert (await room.asking.in_mode_auto(asked())).verdict == "allow"
+    room.ledger.switch = Pause(True)
+    assert (await room.asking.in_mode_auto(asked())).guard == "pause"
+
+
 async def test_a_target_that_cannot_be_seen_is_not_decided_about():
     """The tool's own error says why."""
     room = Room(StoredActions(), ToolError("cache-1 does not answer"))

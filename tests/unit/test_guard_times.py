@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.guard_room import LIMITS, MIB, SPEED, STOOD, around, asked, change, past, rows, said
+from tests.guard_room import LIMITS, MIB, SPEED, STOOD, WORKERS, around, asked, change, past, rows, said
 from tests.nouns import SECOND, START
 from trimtab.engine.acting.facts import Verdict
 from trimtab.engine.acting.guard import decide
@@ -269,6 +269,44 @@ def test_what_is_being_sent_is_not_sent_again():
     assert said(asked(id="R1"), around(recent=(running,))) == "refuse rate"
 
 
+GREW = raised(60.0, 50, 100)
+STEPS_BACK = [
+    # (row, changes of speed, newest first, value wanted, who, what comes of it); it is 100 now
+    ("to the value before", [GREW], 50, "ann", "allow"),
+    ("to one that never stood", [GREW], 51, "ann", "refuse step"),
+    ("to it as another kind", [GREW], 50.0, "ann", "refuse step"),
+    ("to one before that", [raised(60.0, 70, 100), raised(HOUR, 50, 70)], 50, "ann", "allow"),
+    ("by the engine", [GREW], 50, "trimtab", "refuse step"),
+    ("somebody else set it since", [raised(60.0, 50, 90)], 50, "ann", "refuse step"),
+    ("to one that was taken back", [raised(60.0, 50, 100, undoes="A0")], 50, "ann", "refuse step"),
+    ("from one that was taken back", [raised(60.0, 50, 100, state=UNDONE)], 50, "ann", "refuse step"),
+    ("what failed changed nothing", [raised(60.0, 50, 100, state=FAILED)], 50, "ann", "refuse step"),
+    ("back a little, just now", [raised(60.0, 91, 100)], 91, "ann", "allow"),
+    ("on a little, just now", [raised(60.0, 91, 100)], 109, "ann", "refuse dead band"),
+    ("while it is being watched", [raised(60.0, 50, 100, state=RUNNING)], 50, "ann", "refuse rate"),
+]
+
+
+@pytest.mark.parametrize(("changes", "value", "by", "word"), rows(STEPS_BACK))
+def test_a_person_sets_back_what_stood_before(changes, value, by, word):
+    """At once and in one step, where the value is exactly one that led to ours; all other rows hold."""
+    proposal, situation = change(WORKERS, 100, value, recent=tuple(changes))
+    recent = tuple(replace(one, action=replace(one.action, subject="workers")) for one in changes)
+    situation = replace(situation, recent=recent, knob=replace(WORKERS, high=200.0))
+    assert said(replace(proposal, proposer=by), situation, person=True) == word
+
+
+def test_a_reset_is_a_value_that_stood():
+    """Where nobody had set it before, setting it back is a reset; and the pause still holds."""
+    unset = raised(60.0, 50, 100, set_before=False, subject="workers")
+    proposal, situation = change(WORKERS, 100, None, recent=(unset,))
+    proposal = replace(proposal, proposer="ann")
+    assert said(proposal, situation, person=True) == "allow"
+    assert said(proposal, replace(situation, pause=replace(situation.pause, on=True)), person=True) == (
+        "refuse pause"
+    )
+
+
 def test_times_are_scaled_for_a_trial():
     """With a tenth of the time a trial's cooldown, hour and start-up are a tenth; the reason says so."""
     limits = Guardrails(time_scale=0.1)
@@ -284,7 +322,8 @@ def test_times_are_scaled_for_a_trial():
 
 ROLLBACK_ROWS = [
     ("it is one", {}, {}, False, "allow"),
-    ("paused", {}, {"pause": replace(around().pause, on=True)}, True, "refuse pause"),
+    ("paused", {}, {"pause": replace(around().pause, on=True)}, False, "refuse pause"),
+    ("paused, a person", {}, {"pause": replace(around().pause, on=True)}, True, "allow"),
     ("target not named any more", {}, {"targets": ("cache-2",)}, False, "refuse targets"),
     ("knob gone", {}, {"knob": None}, False, "refuse subject"),
     ("to another value", {"after": 901 * MIB}, {}, False, "refuse rollback"),

@@ -24,6 +24,7 @@ from trimtab.engine.types import (
     SeriesInfo,
     SeriesKey,
     Severity,
+    Silence,
 )
 
 KEYS = tuple(
@@ -40,13 +41,19 @@ class Room:
     def __init__(self):
         self.store, self.kept, self.memory = FakeStore(), StubbornIncidents(), FakeMemory()
         self.tick = 0
+        self.silences, self.deaf = [], ""
         self.judging = self.started()
 
     def started(self):
         """As the engine starts it."""
-        self.judging = Judging(self.store, self.kept, self.memory)
+        self.judging = Judging(self.store, self.kept, self.memory, silences=self._silences)
         self.judging.resume()
         return self.judging
+
+    def _silences(self):
+        if self.deaf:
+            raise StoreError(self.deaf)
+        return self.silences
 
     @property
     def now(self):
@@ -127,6 +134,17 @@ def test_after_a_restart_it_is_the_same_incident(broken):
     told, notices = room.sense(*[replace(a, score=6.5) for a in room.store.anomalies()])
     assert [later.id for later in told] in ([], [incident.id])
     assert notices == []
+
+
+def test_a_silence_of_people_holds_back_from_the_next_tick_on(room):
+    """Nobody is told while it holds; once it is ended, what still goes on is told."""
+    room.silences = [Silence(ulid(1), ("*",), START, START + 3600 * SECOND, "ann")]
+    _, notices = room.sense(*room.breaks(*range(24), score=9.0))
+    assert notices == []
+    room.deaf = "disk I/O error"
+    assert room.quiet(2)[1] == []
+    room.deaf, room.silences = "", []
+    assert [notice.kind for notice in room.quiet(1)[1]] == [NoticeKind.FIRING]
 
 
 def test_without_a_state_it_is_taken_up_from_the_store(broken):
@@ -281,13 +299,12 @@ def test_a_word_that_is_not_durable_is_an_error(broken):
 
 
 def test_what_people_resolve_is_told_to_who_heard_of_it(broken):
-    """The notices learn what was said between two ticks: one that was fired is called off."""
+    """At once, without waiting for a tick: a notice that was fired is called off, and once only."""
     room, incident = broken
     fired = room.judging.notifying._told[incident.id] = {
         "fingerprint": "f", "time": room.now, "severity": 0.9, "level": "high", "over": None,
     }  # fmt: skip
-    room.judging.say(room.judging.said.resolve(incident.id, "ann"))
-    _, (notice,) = room.sense()
+    (notice,) = room.judging.say(room.judging.said.resolve(incident.id, "ann"))
     assert (notice.kind, notice.incident.id, notice.fingerprint) == (NoticeKind.RESOLVED, incident.id, "f")
     assert fired["over"] is not None
     assert room.quiet(3)[1] == []

@@ -17,7 +17,7 @@ from trimtab.engine.live import Live
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.types import Incident, IncidentState, Pause, Severity
+from trimtab.engine.types import Incident, IncidentState, NoticeKind, Pause, Severity
 
 
 def incident(number, *anomalies, **changed):
@@ -42,6 +42,7 @@ class Room:
         around = Surroundings(
             FakeClock(), store, FakeScoreLog(), FakeSnapshots(), self.live, NoMetrics(), work
         )
+        self.around = around
         self.desk = IncidentsDesk(around, self.judging)
         self.reader = self.live.subscribe()
 
@@ -75,6 +76,29 @@ async def test_a_word_is_kept_and_told(room, before, word, state):
     assert "ann: mine" in said.note
     assert room.kept.incident(ulid(11)) == said
     assert await room.events() == [("incident", ulid(11))] * (1 + len(before))
+
+
+class Heard:
+    """Takes notices."""
+
+    def __init__(self):
+        self.notices = []
+
+    async def take(self, notices):
+        self.notices += notices
+
+
+async def test_who_heard_of_it_hears_at_once_that_it_is_over(room):
+    """However seldom the sources tick: what a person resolves is told in the same moment."""
+    room.around.notifications = heard = Heard()
+    room.judging.incidents.time = START
+    room.judging.notifying._told[ulid(11)] = {
+        "fingerprint": "f", "time": START, "severity": 0.6, "level": "high", "over": None,
+    }  # fmt: skip
+    await room.desk.resolve(ulid(11), "ann")
+    assert [(one.kind, one.incident.id) for one in heard.notices] == [(NoticeKind.RESOLVED, ulid(11))]
+    await room.desk.resolve(ulid(12), "ann")
+    assert len(heard.notices) == 1
 
 
 async def test_incidents_are_merged_and_split(room):

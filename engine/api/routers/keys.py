@@ -12,6 +12,7 @@ from trimtab.engine.api import keys
 from trimtab.engine.api.access import Scope
 from trimtab.engine.api.context import Context, Here, Who
 from trimtab.engine.api.idempotency import IdempotencyKey, once
+from trimtab.engine.api.noting import note
 from trimtab.engine.api.parameters import KeyId
 from trimtab.engine.api.shapes import KeyList, NewKey, json_response, key_json, to_json
 
@@ -41,22 +42,33 @@ def list_keys(here: Here) -> Response:
 @router.post("", status_code=201, summary="Make a key", responses={201: {"model": NewKey}})
 def create_key(request: Request, here: Here, who: Who, body: KeyBody, key: IdempotencyKey = None) -> Response:
     """A new key. Its secret is in this answer and nowhere else."""
-    return once(here, request, who, key, body.model_dump_json(), lambda: _create(here, body), _without_secret)
+    return once(
+        here,
+        request,
+        who,
+        key,
+        body.model_dump_json(),
+        lambda: _create(here, who.name, body),
+        _without_secret,
+    )
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke a key")
-def revoke_key(here: Here, key_id: KeyId) -> Response:
+def revoke_key(here: Here, who: Who, key_id: KeyId) -> Response:
     """It is refused from now on, and the sessions that it opened end."""
-    keys.revoke(here.store, here.clock, key_id)
+    gone = keys.revoke(here.store, here.clock, key_id)
     here.keyring.forget()
+    note(here, "key revoked", gone.id, who.name, name=gone.name)
     return Response(status_code=204)
 
 
-def _create(here: Context, body: KeyBody) -> tuple[int, bytes]:
+def _create(here: Context, by: str, body: KeyBody) -> tuple[int, bytes]:
+    """Its secret is not given out without a row in the audit."""
     lifetime_s = None if body.expires_in_days is None else body.expires_in_days * DAY_S
     with _names:
         made, secret = keys.create(here.store, here.clock, body.name, body.scopes, lifetime_s)
     here.keyring.forget()
+    note(here, "key created", made.id, by, name=made.name, scopes=", ".join(made.scopes))
     return 201, to_json({**key_json(made), "secret": secret})
 
 

@@ -22,8 +22,8 @@ from trimtab.engine.api.loop_shapes import (
     page_of,
 )
 from trimtab.engine.api.parameters import ULID_FORM, After, Limit, RecommendationId, instant, ulid
-from trimtab.engine.api.shapes import json_response, to_json
-from trimtab.engine.api.story import recommendation_story
+from trimtab.engine.api.shapes import Shape, json_response, to_json
+from trimtab.engine.api.story import recommendation_story, shadow_sum
 from trimtab.engine.errors import InputError
 from trimtab.engine.types import Action, Recommendation, RecommendationState
 
@@ -35,6 +35,19 @@ class RecommendationDetail(RecommendationShape):  # type: ignore[misc, valid-typ
 
     actions: list[ActionShape]  # type: ignore[valid-type]  # as above
     waiting: str = Field(description="Why it is not done now although its mode or a person would let it.")
+
+
+class ShadowSum(Shape):
+    """Of how many recommendations mode auto would have made an action, and what became of them."""
+
+    actions: int = Field(description="That it would have done; the sum of the others.")
+    over: int = Field(description="Of what these were for ended without them.")
+    done: int = Field(description="People had done after all.")
+    changed: int = Field(description="Something else was done on the same target.")
+    went_on: int = Field(description="Still went on a day later.")
+    open: int = Field(description="Go on now.")
+    worse: int = Field(description="Of all of them: the incident became worse meanwhile.")
+    since: str | None = Field(description="When the first would have been done; null = there is none.")
 
 
 class DismissBody(BaseModel):
@@ -57,6 +70,10 @@ class ScheduleBody(BaseModel):
 
 _EXAMPLE = noun_json(RECOMMENDATION)
 _ONE = answers(RecommendationShape, _EXAMPLE)
+_SUM = {
+    "actions": 5, "over": 3, "done": 1, "changed": 0, "went_on": 0, "open": 1, "worse": 1,
+    "since": "2026-01-01T00:02:00.000Z",
+}  # fmt: skip
 _PAGE = {
     **answers(page_of(RecommendationShape, "RecommendationPage"), {"items": [_EXAMPLE], "next": None}),
     304: {"description": "Nothing changed since the answer whose `ETag` was sent as `If-None-Match`."},
@@ -96,6 +113,12 @@ def _tagged(body: bytes, known: str) -> Response:
     if tag in {one.strip().removeprefix("W/") for one in known.split(",")}:
         return Response(status_code=304, headers=headers)
     return Response(body, 200, headers, "application/json")
+
+
+@router.get("/shadow", summary="Had it been auto", responses=answers(ShadowSum, _SUM))
+def shadow(loop: Loop) -> Response:
+    """What mode auto would have done of the newest 1,000 recommendations, and how that ended without it."""
+    return json_response(shadow_sum(loop.ledger.recommendations(limit=1000)))
 
 
 @router.get(

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from trimtab.engine.api import keys
 from trimtab.engine.api.auth import COOKIE, address_of, csrf_of
 from trimtab.engine.api.context import Context, Here, Who
+from trimtab.engine.api.noting import noted
 from trimtab.engine.api.problems import ProblemError
 from trimtab.engine.api.shapes import Session, json_response
 from trimtab.engine.types import ApiKey
@@ -34,7 +35,9 @@ async def session(who: Who) -> Response:
 @router.post("/api/session", summary="Log in with a key", responses={200: {"model": Session}})
 async def log_in(request: Request, here: Here, body: LoginBody) -> Response:
     """Trade a key for a session cookie; the session ends with the key, at the latest after 30 days."""
-    parent = await here.authenticator.key(body.key.get_secret_value().strip(), address_of(request))
+    address = address_of(request)
+    parent = await here.authenticator.key(body.key.get_secret_value().strip(), address)
+    await noted(here, "logged in", "session", parent.name, key=parent.prefix, address=address)
     opened, token = await asyncio.to_thread(keys.open_session, here.store, here.clock, parent)
     here.keyring.forget()
     answer = json_response({"name": parent.name, "scopes": opened.scopes, "csrf": csrf_of(token)})
@@ -49,6 +52,7 @@ async def log_out(request: Request, here: Here, who: Who) -> Response:
             409, "This call came with a key, not with a session; DELETE /api/keys/{id} revokes a key."
         )
     await asyncio.to_thread(keys.close_session, here.store, here.clock, who.key)
+    await noted(here, "logged out", "session", who.name)
     here.keyring.forget()
     answer = Response(status_code=204)
     answer.delete_cookie(COOKIE, path="/", secure=_secure(request), httponly=True, samesite="strict")
@@ -68,6 +72,7 @@ async def follow_link(
     if opened is None:
         here.authenticator.failed(address)
         return _refused_link()
+    await noted(here, "logged in", "session", "login link", address=address)
     here.keyring.forget()
     return _with_cookie(RedirectResponse("/", 303), request, here, *opened)
 

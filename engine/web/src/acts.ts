@@ -23,7 +23,8 @@ export type ActionState =
   | "rolled_back"
   | "inconclusive"
   | "failed"
-  | "unknown";
+  | "unknown"
+  | "refused";
 
 export interface Action {
   id: string;
@@ -92,6 +93,8 @@ export interface Knob {
   restart_needed: boolean;
   reversible: boolean;
   help: string;
+  default: Value;
+  zero: string;
 }
 
 export interface KnobEntry {
@@ -115,6 +118,28 @@ export interface Target {
   knobs: KnobEntry[];
   actions: ToolAction[];
   problem: string;
+}
+
+/** Had it been auto: actions, and how what they were for ended without them. */
+export interface ShadowSum {
+  actions: number;
+  over: number;
+  done: number;
+  changed: number;
+  went_on: number;
+  open: number;
+  worse: number;
+  since: string | null;
+}
+
+export interface Silence {
+  id: string;
+  entities: string[];
+  from: string;
+  until: string;
+  by: string;
+  note: string;
+  state: "coming" | "active" | "over";
 }
 
 export interface AuditPage {
@@ -146,6 +171,18 @@ export const splitIncident = (id: string, anomaly_ids: string[]) =>
 
 export const getRecommendation = (id: string, signal?: AbortSignal) =>
   read<RecommendationDetail>(of("recommendations", id), {}, signal);
+
+export const getShadowSum = (signal?: AbortSignal) => read<ShadowSum>("recommendations/shadow", {}, signal);
+
+export const getSilences = (signal?: AbortSignal) => read<{ items: Silence[] }>("silences", { over: true }, signal);
+
+export async function addSilence(silence: { entities: string[]; from: string | null; until: string; note: string }): Promise<void> {
+  await write("POST", "silences", silence);
+}
+
+export async function endSilence(id: string): Promise<void> {
+  await write("DELETE", of("silences", id));
+}
 
 export async function decide(id: string, verb: "approve" | "dismiss" | "schedule", body?: object): Promise<void> {
   await write("POST", of("recommendations", id, verb), body);

@@ -5,17 +5,14 @@ import { loadSession, session } from "./api.ts";
 import { useNow, useRoute } from "./hooks.ts";
 import { clock } from "./format.ts";
 import { follow, heard, live, reconnect } from "./live.ts";
-import { AnomaliesPage } from "./pages/anomalies.tsx";
-import { AnomalyPage } from "./pages/anomaly.tsx";
-import { ActingPage } from "./pages/lazy.tsx";
+import { LazyPage } from "./pages/lazy.tsx";
 import { LoginPage } from "./pages/login.tsx";
 import { OverviewPage } from "./pages/overview.tsx";
-import { SeriesDetailPage } from "./pages/series-detail.tsx";
-import { SeriesPage } from "./pages/series.tsx";
 import { Announcer, useUnusualTitle } from "./parts/announcer.tsx";
 import { Footer, Header } from "./parts/header.tsx";
 import { Notice } from "./parts/notice.tsx";
 import { PausedBanner } from "./parts/pause.tsx";
+import { placeOf } from "./places.ts";
 import type { Route } from "./router.ts";
 import { shared, useShared } from "./store.ts";
 
@@ -31,9 +28,6 @@ async function begin(): Promise<void> {
     window.setTimeout(() => void begin(), 3000);
   }
 }
-
-/** Pages that are loaded when first asked for. */
-const ACTING = new Set(["incidents", "inbox", "actions", "tools", "audit"]);
 
 function focusSearch(event: KeyboardEvent): void {
   const target = event.target as HTMLElement;
@@ -108,13 +102,9 @@ function Main({ route }: { route: Route }) {
 }
 
 function PageOf({ route }: { route: Route }) {
-  const [noun, id] = route.path;
-  if (noun === undefined) return <OverviewPage />;
-  if (noun === "series" && id !== undefined) return <SeriesDetailPage id={id} query={route.query} />;
-  if (noun === "series") return <SeriesPage query={route.query} />;
-  if (noun === "anomalies" && id !== undefined) return <AnomalyPage id={id} />;
-  if (noun === "anomalies") return <AnomaliesPage query={route.query} />;
-  if (ACTING.has(noun)) return <ActingPage route={route} />;
+  const place = placeOf(route.path[0]);
+  if (place?.piece) return <LazyPage place={place} piece={place.piece} route={route} />;
+  if (place) return <OverviewPage />;
   return (
     <Notice kind="error" title="There is no such page">
       Go to the <a href="#/">overview</a>.

@@ -32,6 +32,17 @@ const SI: [number, string][] = [
   [1e3, "k"],
 ];
 
+const BINARY: [number, string][] = [
+  [2 ** 50, "Pi"],
+  [2 ** 40, "Ti"],
+  [2 ** 30, "Gi"],
+  [2 ** 20, "Mi"],
+  [2 ** 10, "Ki"],
+];
+
+/** Whether a unit counts bytes, which are written in powers of 1024. */
+export const isBytes = (unit: string): boolean => /^(B|bytes?)(\/s)?$/.test(unit);
+
 const SPANS: [number, string][] = [
   [86_400, "d"],
   [3600, "h"],
@@ -60,8 +71,8 @@ export function scaleFor(magnitude: number, unit: string): Scale {
     return { divisor, suffix };
   }
   const suffix = known === "1/s" ? "/s" : known;
-  const from = known === "B" || known === "B/s" ? 1e3 : 1e4;
-  const step = size >= from ? SI.find(([factor]) => size >= factor) : undefined;
+  const bytes = isBytes(known);
+  const step = bytes || size >= 1e4 ? (bytes ? BINARY : SI).find(([factor]) => size >= factor) : undefined;
   return step ? { divisor: step[0], suffix: step[1] + suffix } : { divisor: 1, suffix };
 }
 
@@ -85,7 +96,7 @@ function joined(text: string, suffix: string): string {
   return suffix === "/s" ? `${text}${suffix}` : `${text}${NBSP}${suffix}`;
 }
 
-/** A value with its unit: `98.2 %`, `1.25 GB`, `340 µs`, `12.3/s`. */
+/** A value with its unit: `98.2 %`, `1.25 GiB`, `340 µs`, `12.3/s`. */
 export function value(x: number | null | undefined, unit: string): string {
   if (x === null || x === undefined || Number.isNaN(x)) return DASH;
   const { divisor, suffix } = scaleFor(x, unit);
@@ -97,7 +108,7 @@ function tidy(x: number): number {
   return Number(x.toPrecision(12));
 }
 
-/** `0.4–0.9 GB`: one unit for both ends. */
+/** `0.4–0.9 GiB`: one unit for both ends. */
 export function range(lower: number | null, upper: number | null, unit: string): string {
   if (lower === null && upper === null) return DASH;
   if (lower === null) return `up to ${value(upper, unit)}`;
@@ -114,8 +125,15 @@ export function axis(splits: readonly number[], unit: string): string[] {
   const top = Math.max(...splits.map(Math.abs), 0);
   const { divisor, suffix } = scaleFor(top, unit);
   const step = splits.length > 1 ? Math.abs((splits[1] ?? 0) - (splits[0] ?? 0)) / divisor : 1;
-  const decimals = step > 0 ? Math.min(6, Math.max(0, -Math.floor(Math.log10(step) + 1e-9))) : 0;
+  const decimals = decimalsOf(step);
   return splits.map((x) => joined(digits(tidy(x / divisor), decimals).replace("-", "−"), suffix));
+}
+
+/** As few decimals as show a step, at most six. */
+function decimalsOf(step: number): number {
+  if (step <= 0) return 0;
+  const exact = [0, 1, 2, 3].find((d) => Math.abs(step * 10 ** d - Math.round(step * 10 ** d)) < 1e-6);
+  return exact ?? Math.min(6, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
 }
 
 /** A score: above 1 is an anomaly. */

@@ -81,6 +81,21 @@ export interface Effect {
   more_is_better: boolean;
 }
 
+/** What mode auto would have done, and what happened without it. */
+export interface Shadow {
+  time: string;
+  before: Value;
+  after: Value;
+  figure: string;
+  unit: string;
+  figure_before: number | null;
+  figure_since: number | null;
+  severity: number | null;
+  worst: number | null;
+  ended: string | null;
+  end: "" | "over" | "done" | "changed" | "went on";
+}
+
 export interface Recommendation {
   id: string;
   created: string;
@@ -107,6 +122,7 @@ export interface Recommendation {
   approver: string;
   scheduled: string | null;
   reason: string;
+  shadow: Shadow | null;
 }
 
 export interface Pause {

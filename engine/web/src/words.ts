@@ -27,7 +27,7 @@ function times(ratio: number): string {
   return ratio >= 10 ? String(Math.round(ratio)) : ratio.toFixed(1);
 }
 
-/** `3.2× above`, `12 MB below`: the factor where it says something, else the distance. */
+/** `3.2× above`, `12 MiB below`: the factor where it says something, else the distance. */
 function howFar(from: number, edge: number, where: "above" | "below", unit: string): string {
   const ratio = where === "above" ? from / edge : edge / from;
   if (from > 0 && edge > 0 && ratio >= 1.5 && ratio < 1000) return `${times(ratio)}× ${where}`;

@@ -12,9 +12,9 @@ test("a value is written in its unit with about three digits", () => {
     [0.982, "ratio", "98.2 %"],
     [0.29, "ratio", "29 %"],
     [1, "ratio", "100 %"],
-    [6_431_000_000, "B", "6.43 GB"],
+    [6_431_000_000, "B", "5.99 GiB"],
     [999, "bytes", "999 B"],
-    [1_240_000, "B/s", "1.24 MB/s"],
+    [1_240_000, "B/s", "1.18 MiB/s"],
     [0.00034, "s", "340 µs"],
     [0.25, "seconds", "250 ms"],
     [90, "s", "90 s"],
@@ -30,7 +30,7 @@ test("a value is written in its unit with about three digits", () => {
 });
 
 test("a range has one unit for both ends", () => {
-  assert.equal(plain(f.range(4e8, 9e8, "B")), "400–900 MB");
+  assert.equal(plain(f.range(2 ** 28, 2 ** 29, "B")), "256–512 MiB");
   assert.equal(plain(f.range(0.04, 0.123, "ratio")), "4–12.3 %");
   assert.equal(f.range(-2, 3, ""), "−2 to 3");
   assert.equal(plain(f.range(null, 3, "s")), "up to 3 s");
@@ -40,7 +40,7 @@ test("a range has one unit for both ends", () => {
 
 test("the labels of an axis share a unit and their decimals", () => {
   assert.deepEqual(f.axis([0, 0.25, 0.5], "ratio").map(plain), ["0 %", "25 %", "50 %"]);
-  assert.deepEqual(f.axis([0, 500_000, 1_000_000], "B").map(plain), ["0.0 MB", "0.5 MB", "1.0 MB"]);
+  assert.deepEqual(f.axis([0, 2 ** 19, 2 ** 20], "B").map(plain), ["0.0 MiB", "0.5 MiB", "1.0 MiB"]);
   assert.deepEqual(f.axis([], ""), []);
 });
 

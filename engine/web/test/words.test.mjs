@@ -14,7 +14,7 @@ test("a value is told against its band", () => {
     [band(5, 4, 6), "", "above", "unusual within expected 4–6"],
     [band(null, 4, 6), "", "absent", "no samples, expected 4–6"],
     [band(7, null, null), "", undefined, "expected band not known"],
-    [band(1e9, 0, 0), "B", undefined, "1 GB above expected 0 B"],
+    [band(2 ** 30, 0, 0), "B", undefined, "1 GiB above expected 0 B"],
   ];
   for (const [a, unit, direction, wanted] of rows) assert.equal(w.against(a, unit, direction).replaceAll("\u00a0", " "), wanted);
 });

@@ -2,7 +2,7 @@
 
 import uPlot from "uplot";
 import { type Drawn, lowerBound, yLimits } from "../columns.ts";
-import { axis } from "../format.ts";
+import { axis, isBytes } from "../format.ts";
 import { scoreShare } from "../parts/glyphs.tsx";
 import { colour } from "../theme.ts";
 
@@ -208,6 +208,7 @@ export class SeriesPlot {
       space: 34,
       gap: 8,
       values: (_u, splits) => axis(splits, this.options.unit),
+      ...(isBytes(this.options.unit) && { incrs: POWERS }),
     };
   }
 
@@ -260,6 +261,9 @@ export class SeriesPlot {
     ctx.stroke();
   }
 }
+
+/** Steps of an axis that counts bytes. */
+const POWERS = Array.from({ length: 54 }, (_, i) => 2 ** i);
 
 const two = (n: number): string => String(n).padStart(2, "0");
 

@@ -1,7 +1,8 @@
 /** What we recommend, to be decided: approve, do it now or later, or dismiss it with a reason. */
 
 import { useState } from "preact/hooks";
-import { type Action, type KnobEntry, getKnobs, getRecommendation } from "../acts.ts";
+import { type Action, type KnobEntry, getKnobs, getRecommendation, getShadowSum } from "../acts.ts";
+import { plural } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import { getRecommendations } from "../loop.ts";
 import { ActionRow } from "../parts/action.tsx";
@@ -58,6 +59,7 @@ export function InboxPage({ query }: { query: Record<string, string> }) {
       <div class="filters">
         <Segmented label="State" value={shown} options={STATES} onChange={(to) => replaceQuery({ state: to })} />
       </div>
+      <HadItBeenAuto />
       <SaidLine said={said} />
       <Fault of={found} what="Recommendations" />
       {!found.data && !found.error && <Waiting rows={8} />}
@@ -67,6 +69,26 @@ export function InboxPage({ query }: { query: Record<string, string> }) {
       ))}
       {found.data?.next && <p class="more quiet">Older ones are left out; choose a state, or ask the API.</p>}
     </>
+  );
+}
+
+/** What mode auto would have done so far, and how it went without. */
+function HadItBeenAuto() {
+  const { data } = useLive("shadow", getShadowSum, 30_000);
+  if (!data || data.actions === 0) return null;
+  const ends: [number, string][] = [
+    [data.over, "ended by themselves"],
+    [data.done, "people had done after all"],
+    [data.changed, "were met by another change"],
+    [data.went_on, "went on for a day"],
+    [data.open, "go on"],
+  ];
+  const told = ends.filter(([n]) => n > 0).map(([n, words]) => `${n} ${words}`);
+  return (
+    <p class="quiet">
+      Had the mode been auto: {plural(data.actions, "action", "actions")}. Without: {told.join(", ")}
+      {data.worse > 0 && `; ${data.worse} became worse meanwhile`}.
+    </p>
   );
 }
 
@@ -82,7 +104,7 @@ function Nothing({ toDecide }: { toDecide: boolean }) {
   }
   return (
     <Notice kind="calm" title="Nothing to decide">
-      When a pattern is recognised and a change would help, it appears here with its evidence. The{" "}
+      When a change would help, in an incident or without one, it appears here with its evidence. The{" "}
       <a href="#/tools">tools</a> say what can be changed.
     </Notice>
   );

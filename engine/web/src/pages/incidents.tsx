@@ -38,6 +38,7 @@ export function IncidentsPage({ query }: { query: Record<string, string> }) {
           options={STATES}
           onChange={(to) => replaceQuery({ state: to })}
         />
+        <a href="#/silences">Silences</a>
       </div>
       <Fault of={found} what="Incidents" />
       {!found.data && !found.error && <Waiting rows={8} />}

@@ -1,42 +1,49 @@
-/** The pages about acting come when they are first asked for. */
+/** Pieces of the program that come when a page of theirs is first asked for. */
 
+import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { acts } from "../loop.ts";
 import { Notice, Waiting } from "../parts/notice.tsx";
+import type { Piece, Place } from "../places.ts";
 import type { Route } from "../router.ts";
 import { useShared } from "../store.ts";
 
-type Pages = typeof import("./acting.tsx");
+type Pages = ComponentType<{ route: Route }>;
 
-let loaded: Pages | null = null;
+const LOADERS: Record<Piece, () => Promise<{ Pages: Pages }>> = {
+  watching: () => import("./watching.tsx"),
+  acting: () => import("./acting.tsx"),
+};
+const loaded = new Map<Piece, Pages>();
 
-export function ActingPage({ route }: { route: Route }) {
-  const [pages, setPages] = useState(loaded);
-  const [failed, setFailed] = useState(false);
+export function LazyPage({ place, piece, route }: { place: Place; piece: Piece; route: Route }) {
+  const [, arrived] = useState<Piece | null>(null);
+  const [failed, setFailed] = useState<Piece | null>(null);
   const acting = useShared(acts);
   useEffect(() => {
-    if (loaded) return;
-    import("./acting.tsx").then(
+    if (loaded.has(piece)) return;
+    LOADERS[piece]().then(
       (module) => {
-        loaded = module;
-        setPages(module);
+        loaded.set(piece, module.Pages);
+        arrived(piece);
       },
-      () => setFailed(true),
+      () => setFailed(piece),
     );
-  }, []);
-  if (acting === false) {
+  }, [piece]);
+  if (place.acts && acting === false) {
     return (
       <Notice kind="wait" title="The engine does not act here">
         It watches and scores only. Incidents, recommendations and tools come with an engine that was started with them.
       </Notice>
     );
   }
-  if (failed) {
+  if (failed === piece) {
     return (
       <Notice kind="error" title="This page could not be loaded">
         Trimtab may have been updated since the page was opened: load it again.
       </Notice>
     );
   }
-  return pages && acting ? <pages.Acting route={route} /> : <Waiting rows={8} />;
+  const Page = loaded.get(piece);
+  return Page && (acting || !place.acts) ? <Page route={route} /> : <Waiting rows={8} />;
 }

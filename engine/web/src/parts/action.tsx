@@ -24,18 +24,20 @@ const WORDS: Record<ActionState, string> = {
   inconclusive: "no clear effect",
   failed: "failed",
   unknown: "not known",
+  refused: "refused",
 };
 const UNDOABLE = new Set<ActionState>(["verifying", "kept", "inconclusive", "unknown"]);
 const HELP: Partial<Record<ActionState, string>> = {
   unknown: "The tool gave no answer, so it may have taken effect or not. It is not sent again by itself: look at the tool.",
   failed: "Nothing was changed.",
+  refused: "A guardrail stood in the way: nothing was sent.",
 };
 
-export function StateWords({ state }: { state: ActionState }) {
+export function StateWords({ action: { state, started } }: { action: Action }) {
   return (
     <span class={`state ${state}`}>
       <i aria-hidden="true" />
-      {WORDS[state]}
+      {state === "failed" && started === null ? "not sent" : WORDS[state]}
     </span>
   );
 }
@@ -56,7 +58,7 @@ export function ActionRow({ action, unit }: { action: Action; unit: string }) {
   return (
     <li>
       <a class="row action-row" href={href(["actions", action.id])}>
-        <StateWords state={action.state} />
+        <StateWords action={action} />
         <span class="name">
           <What action={action} unit={unit} />
         </span>
@@ -85,7 +87,7 @@ export function ActionCard({ id, unit, onUndone }: { id: string; unit: (a: Actio
           <What action={action} unit={unit(action)} />
         </h2>
         <span class="standing-chips">
-          <StateWords state={action.state} />
+          <StateWords action={action} />
           {action.time_scale < 1 && (
             <span class="badge" title="Watching and waiting are shortened: this target is a trial">
               trial, time × {action.time_scale}
@@ -179,7 +181,10 @@ function Undo({ action, unit, onUndone }: { action: Action; unit: string; onUndo
           <p>
             {action.subject} of {action.target}: <FromTo before={action.after} after={action.before} unit={unit} />
           </p>
-          <p class="quiet">Only if nobody changed it since; else nothing is done, and you are told.</p>
+          <p class="quiet">
+            Only if nobody changed it since; else nothing is done, and you are told. It is possible while everything is paused,
+            too.
+          </p>
         </Ask>
       )}
     </div>

@@ -6,25 +6,12 @@ import { clock, exact } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import { type LiveState, heard, live, reconnect } from "../live.ts";
 import { acts, getRecommendations } from "../loop.ts";
+import { PLACES } from "../places.ts";
 import type { Route } from "../router.ts";
 import { useShared } from "../store.ts";
 import { theme, toggleTheme } from "../theme.ts";
 import { Mark } from "./glyphs.tsx";
 import { PauseButton } from "./pause.tsx";
-
-type Place = [to: string, name: string, noun: string | undefined];
-const FIRST: Place[] = [["#/", "Overview", undefined]];
-const WATCHING: Place[] = [
-  ["#/series", "Series", "series"],
-  ["#/anomalies", "Anomalies", "anomalies"],
-];
-const ACTING: Place[] = [
-  ["#/incidents", "Incidents", "incidents"],
-  ["#/inbox", "Inbox", "inbox"],
-  ["#/actions", "Actions", "actions"],
-  ["#/tools", "Tools", "tools"],
-];
-const LAST: Place[] = [["#/audit", "Audit", "audit"]];
 
 const STATES: Record<LiveState, string> = {
   connecting: "connecting",
@@ -57,11 +44,11 @@ function Nav({ route }: { route: Route }) {
   useEffect(() => {
     bar.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [here, acting]);
-  const places = acting ? [...FIRST, ...ACTING, ...WATCHING, ...LAST] : [...FIRST, ...WATCHING];
+  const places = PLACES.filter((place) => place.name && (acting || !place.acts));
   return (
     <nav aria-label="Pages" ref={bar}>
-      {places.map(([to, name, noun]) => (
-        <a key={to} href={to} aria-current={here === noun ? "page" : undefined}>
+      {places.map(({ noun, name }) => (
+        <a key={noun} href={`#/${noun}`} aria-current={(here ?? "") === noun ? "page" : undefined}>
           {name}
           {noun === "inbox" && <Waiting />}
         </a>

@@ -46,7 +46,7 @@ function Switch({ on, onClose }: { on: boolean; onClose: () => void }) {
     <Ask title="Stop everything?" verb="Pause" wants="perhaps a reason" warm act={pauseAll} onClose={onClose}>
       <p>
         From within a second no action starts, whoever asks for it, also after a restart, until a person resumes. What is
-        under way is still watched.
+        under way is still watched, but the engine takes nothing back by itself. People still can: <b>Undo</b> works.
       </p>
     </Ask>
   );

@@ -5,7 +5,8 @@ import { useState } from "preact/hooks";
 import { type Action, applyNow, decide } from "../acts.ts";
 import { duration } from "../format.ts";
 import { useNow } from "../hooks.ts";
-import { type Recommendation, may } from "../loop.ts";
+import { type Recommendation, type Shadow, may } from "../loop.ts";
+import { shadowStory } from "../loop-words.ts";
 import { href } from "../router.ts";
 import { Ask, whyNot } from "./ask.tsx";
 import { patternWords } from "./incident-row.tsx";
@@ -46,6 +47,7 @@ export function RecommendationCard({ recommendation: r, unit, onDecided }: CardP
         ))}
       </ul>
       <Facts recommendation={r} />
+      {r.shadow && <Shade recommendation={r} shadow={r.shadow} unit={unit} />}
       <Decide recommendation={r} unit={unit} onDecided={onDecided} />
     </article>
   );
@@ -82,6 +84,7 @@ function Facts({ recommendation: r }: { recommendation: Recommendation }) {
     ["Costs", r.cost],
     ["Reason", r.reason],
     ["Pattern", patternWords(r.pattern)],
+    ["Seen", r.incident_id ? <a href={href(["incidents", r.incident_id])}>in an incident</a> : "without an incident"],
     ["Proposed", <>by {r.proposer}, <Ago time={r.created} /></>],
     ["By hand", r.command && <code class="command">{r.command}</code>],
   ];
@@ -97,6 +100,11 @@ function Facts({ recommendation: r }: { recommendation: Recommendation }) {
         ))}
     </dl>
   );
+}
+
+function Shade({ recommendation, shadow, unit }: { recommendation: Recommendation; shadow: Shadow; unit: string }) {
+  const now = useNow(10_000);
+  return <p class="shadow">{shadowStory(recommendation, shadow, unit, now)}</p>;
 }
 
 type Asking = "dismiss" | "schedule" | "apply" | "approve" | null;

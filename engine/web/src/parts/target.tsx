@@ -5,7 +5,7 @@ import { type Action, type Knob, type KnobEntry, type ToolAction, getTarget, run
 import { range, value } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import type { Value } from "../loop.ts";
-import { parsedValue, valueWords } from "../loop-words.ts";
+import { exactly, parsedValue, resetIsRisky, resetWords, valueWords, writtenValue } from "../loop-words.ts";
 import { unitOfMetric } from "../words.ts";
 import { Ask } from "./ask.tsx";
 import { Fault, Waiting } from "./notice.tsx";
@@ -142,7 +142,7 @@ function KnobRow({ entry, onDone }: { entry: KnobEntry; onDone: Done }) {
         <span class="quiet help">{knob.help}</span>
       </th>
       <td data-name="Value" title={reading ? String(reading.value) : ""}>
-        {reading ? valueWords(reading.value, knob.unit) : "could not be read"}
+        {reading ? valueWords(reading.value, knob.unit, knob.zero) : "could not be read"}
         {reading && !reading.set_here && <span class="quiet"> default</span>}
         {reading?.note && <span class="quiet help">{reading.note}</span>}
       </td>
@@ -174,27 +174,49 @@ interface SetKnobProps {
 
 function SetKnob({ entry, before, onDone, onClose }: SetKnobProps) {
   const { tool, target, knob } = entry;
-  const [text, setText] = useState(before === null ? "" : String(before));
+  const [text, setText] = useState(writtenValue(before, knob.unit));
+  const [meant, setMeant] = useState(false);
   const after = parsedValue(knob, text);
+  const risky = after === null && resetIsRisky(knob);
   const act = async (): Promise<void> => {
     if (after === undefined) return;
     onDone(`Set ${knob.name} of ${target}.`, await setKnob(tool, target, knob.name, before, after));
   };
+  const blocked = after === undefined || after === before || (risky && !meant);
   return (
-    <Ask title={`Set ${knob.name} of ${target}`} verb="Set" blocked={after === undefined || after === before} act={act} onClose={onClose}>
+    <Ask title={`Set ${knob.name} of ${target}`} verb={after === null ? "Reset" : "Set"} warm={risky} blocked={blocked} act={act} onClose={onClose}>
       <label class="given-field">
-        {knob.unit ? `Value in ${knob.unit}` : "Value"}; empty resets it to the default
+        {knob.unit ? `Value in ${knob.unit}${EXAMPLES[knob.unit] ?? ""}` : "Value"}; empty resets it
         <ValueInput knob={knob} text={text} onInput={setText} />
       </label>
-      <p>
-        {after === undefined ? (
-          <span class="wrong">Allowed: {allowed(knob)}</span>
-        ) : (
-          <FromTo before={before} after={after} unit={knob.unit} />
-        )}
+      <p class="understood" role="status">
+        {after === undefined && <span class="wrong">Allowed: {allowed(knob)}</span>}
+        {after === null && resetWords(knob)}
+        {after !== undefined && after !== null && <Understood knob={knob} before={before} after={after} />}
       </p>
-      <p class="quiet">It is set only if its value is still {valueWords(before, knob.unit)}, and within the guardrails.</p>
+      {risky && (
+        <label class="meant">
+          <input type="checkbox" checked={meant} onChange={(event) => setMeant(event.currentTarget.checked)} /> That is what I
+          want
+        </label>
+      )}
+      <p class="quiet">
+        It is set only if its value is still {valueWords(before, knob.unit, knob.zero)}, and within the guardrails; a value that
+        stood here before may be set back at once.
+      </p>
     </Ask>
+  );
+}
+
+/** After `Value in B`. */
+const EXAMPLES: Record<string, string> = { B: ", as 64 MiB", s: ", as 30 s or 5 min", ms: ", as 200 ms or 2 s", ratio: ", as 25 %" };
+
+function Understood({ knob, before, after }: { knob: Knob; before: Value; after: Value }) {
+  return (
+    <>
+      <FromTo before={before} after={after} unit={knob.unit} zero={knob.zero} />
+      {knob.unit === "B" && <span class="quiet"> = {exactly(after)} B</span>}
+    </>
   );
 }
 

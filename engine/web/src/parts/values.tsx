@@ -5,8 +5,8 @@ import type { Effect, Risk, Value } from "../loop.ts";
 import { exactly, valueWords } from "../loop-words.ts";
 
 /** From -> to; exact where rounding would hide the difference. */
-export function FromTo({ before, after, unit }: { before: Value; after: Value; unit: string }) {
-  const rounded = [valueWords(before, unit), valueWords(after, unit)] as const;
+export function FromTo({ before, after, unit, zero = "" }: { before: Value; after: Value; unit: string; zero?: string }) {
+  const rounded = [valueWords(before, unit, zero), valueWords(after, unit, zero)] as const;
   const same = rounded[0] === rounded[1] && before !== after;
   const [from, to] = same ? [exactly(before), exactly(after)] : rounded;
   return (

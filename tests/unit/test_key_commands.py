@@ -1,0 +1,36 @@
+"""`trimtab key`: what is made and revoked beside the engine stands in its audit."""
+
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from trimtab.engine.commands.keys import key_app
+from trimtab.engine.store import open_store
+from trimtab.engine.store.anchor import ANCHOR
+from trimtab.engine.store.ledger import SqlLedger
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    store = open_store(tmp_path, time.time_ns)
+    yield SqlLedger(store.fenced, tmp_path / ANCHOR)
+    store.close()
+
+
+def test_keys_and_links_are_in_the_audit(ledger, tmp_path):
+    """Who, what and which, never the secret."""
+    app = typer.Typer()
+    app.add_typer(key_app, name="key")
+    said = [
+        CliRunner().invoke(app, ["key", *words, "--data", str(tmp_path)])
+        for words in (("create", "ci", "--scope", "ingest"), ("revoke", "ci"), ("login",))
+    ]
+    assert [one.exit_code for one in said] == [0, 0, 0]
+    rows = ledger.audit()
+    assert [row.what for row in rows] == ["key created", "key revoked", "login link made"]
+    assert rows[0].details == {"name": "ci", "scopes": "ingest"}
+    assert all(row.actor for row in rows)
+    assert said[0].stdout.strip() not in repr(rows)
+    assert said[2].stdout.strip()[-20:] not in repr(rows)
