@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.models.contracts import Floats, Forecaster, Ints
+from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.panel import Named
 
-QUANTILES = (0.05, 0.5, 0.9, 0.95, 0.99)
 _DAY_S = 86_400.0
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.models.contracts import Forecaster
-from trimtab.pipelines.backtest_load import QUANTILES, Figures
+from trimtab.pipelines.ahead import QUANTILES
+from trimtab.pipelines.backtest_load import Figures
 from trimtab.pipelines.panel import Named
 
 _SERIES = 4

@@ -15,8 +15,9 @@ from typing import Any
 import pandas as pd
 
 from trimtab.models.contracts import Forecaster
+from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.artifact import Manifest, Stored, read_model, write_model
-from trimtab.pipelines.backtest_load import QUANTILES, Figures, backtest_load, origins_of
+from trimtab.pipelines.backtest_load import Figures, backtest_load, origins_of
 from trimtab.pipelines.errors import HistoryError, ModelRefusedError
 from trimtab.pipelines.load_pictures import draw
 from trimtab.pipelines.loaded import Make, forecaster_of, made

@@ -8,6 +8,7 @@ from typing import Any
 from ulid import ULID
 
 from tests.fake_box import FakeToolbox
+from tests.fake_modelling import FakeModelling
 from tests.fakes import FakeClock, FakeLiveView
 from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
@@ -344,6 +345,7 @@ class FakeLoop:
         self.desk = FakeDesk(clock, self.ledger, live)
         self.incident_desk = FakeIncidentDesk(self.incidents, live)
         self.toolbox = FakeToolbox()
+        self.modelling: FakeModelling | None = FakeModelling()
         self.alerts: list[Alert] = []
         self.wrong: str | None = None
         """What is wrong with the audit."""
@@ -362,4 +364,5 @@ class FakeLoop:
             self.toolbox,
             self.take,
             lambda: self.wrong,
+            modelling=self.modelling,
         )

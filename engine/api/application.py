@@ -25,11 +25,14 @@ from trimtab.engine.api.routers import (
     audit,
     changes,
     docs,
+    forecasts,
     health,
     incidents,
     keys,
     metrics,
+    models,
     pause,
+    pipelines,
     recommendations,
     series,
     session,
@@ -47,7 +50,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         health, status, series, anomalies, incidents, changes, alerts, recommendations, actions, tools, pause,
-        audit, stream, session, keys, metrics, docs,
+        audit, forecasts, models, pipelines, stream, session, keys, metrics, docs,
     )
 )  # fmt: skip
 

@@ -35,6 +35,7 @@ Name = Annotated[
     str, Path(max_length=200, description="Name of a tool, as in the settings.", examples=["redis"])
 ]
 Target = Annotated[str, Path(max_length=200, description="Name of one of its targets.", examples=["cache-1"])]
+ModelName = Annotated[str, Path(max_length=200, description="Name of a model.", examples=["load"])]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items a page.")]
 After = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 Since = Annotated[

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
 
 from tests.pipeline_room import SMALL, Models, past
@@ -25,9 +25,9 @@ class Odd:
     """A type that nobody knows."""
 
 
-@pytest.mark.parametrize("model", [Ridge(), HistGradientBoostingRegressor(max_iter=60, random_state=0)])
+@pytest.mark.parametrize("model", [Ridge(), RandomForestRegressor(20, min_samples_leaf=20, random_state=0)])
 def test_a_regressor_becomes_challenger_and_forecasts(tmp_path, model):
-    """A scikit-learn model is stored by skops, only challenges, and forecasts what it did when it was judged."""
+    """A scikit-learn model is stored by skops, only challenges, and forecasts when it is read back."""
     models = Models(tmp_path)
     done = registry.submit(model, "requests", past(), job=SMALL, place=models.place)
     assert done.verdict.passed, str(done.verdict)
@@ -57,7 +57,7 @@ def test_a_river_forecaster_is_stored_by_its_parameters(tmp_path):
 
 
 def test_what_cannot_be_stored_without_code_is_refused():
-    """A thing that is no regressor, and a forecaster that is not river's own, are refused with what is wanted."""
+    """A thing that is no regressor and no forecaster of river is refused, with what is wanted."""
     for strange in (Odd(), object, 3):
         with pytest.raises(InputError, match="scikit-learn"):
             registry.submit(strange, "", past())
@@ -105,7 +105,7 @@ def _edit(folder, change):
         (lambda f: _edit(f, lambda told: told.update(format=99)), "format is 99"),
         (lambda f: _edit(f, lambda told: told.update(kind="pickle")), "no manifest"),
         (lambda f: _edit(f, lambda told: told["files"].update({"../x": {}})), "has the files"),
-        (lambda f: ((f / SKOPS).rename(f.parent / "away"), (f / SKOPS).symlink_to(f.parent / "away")), "has no model"),
+        (lambda f: (f / SKOPS).rename(f.parent / "x") and (f / SKOPS).symlink_to(f.parent / "x"), "has no"),
     ],
 )  # fmt: skip
 def test_a_model_that_is_not_what_its_manifest_says_is_refused(tmp_path, harm, words):
