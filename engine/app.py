@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
 from trimtab.engine.live import Live
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.running import acting, building, telling
+from trimtab.engine.running import acting, building, modelling, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
@@ -39,6 +40,7 @@ from trimtab.engine.sources.tools import ToolsSource
 
 if TYPE_CHECKING:
     from trimtab.engine.api.keys import FirstStart
+    from trimtab.engine.running.retraining import Retraining
     from trimtab.engine.store.events import EventStore
 
 log = structlog.get_logger(__name__)
@@ -129,13 +131,15 @@ class Engine:
                 supervisor.always.append(tools)
             supervisor.followers.append(partial(_reload_tools, supervisor, acts, tools))
             supervisor.followers.append(partial(acting.note_reload, acts.ports.ledger))
-            await self._serve_http(stack, store, supervisor, acts, metrics, listening, on_ready)
+            models = self._models(supervisor, acts, metrics)
+            await self._serve_http(stack, store, supervisor, acts, models, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
             pruner = Pruner(supervisor.around, self.settings.retention.events_days)
             for work in (
                 kept_running("vitals", vitals.run, self.clock),
                 kept_running("pruner", pruner.run, self.clock),
                 kept_running("notifications", told.run, self.clock),
+                *([] if models is None else [kept_running("models", models.run, self.clock)]),
                 self._act(acts),
                 self._start(supervisor),
             ):
@@ -180,12 +184,20 @@ class Engine:
         )  # fmt: skip
         return Supervisor(around, self.clock, metrics)
 
+    def _models(self, supervisor: Supervisor, acts: "acting.Acting", metrics: Metrics) -> "Retraining | None":
+        """What forecasts and trains; it asks the Prometheus that the sources watch."""
+        return modelling.build(
+            self.settings, self.config, self.overrides, self.environ,
+            lambda: supervisor.found and supervisor.found.url, acts.ports.ledger, self.clock, metrics,
+        )  # fmt: skip
+
     async def _serve_http(
         self,
         stack: AsyncExitStack,
         store: "EventStore",
         supervisor: Supervisor,
         acts: "acting.Acting",
+        models: "Retraining | None",
         metrics: Metrics,
         listening: socket.socket,
         on_ready: Announce,
@@ -197,7 +209,7 @@ class Engine:
         app = create_app(
             live=self.live, store=store, score_log=supervisor.around.score_log, settings=settings.api,
             clock=self.clock, web_dir=building.web_dir(), metrics_text=metrics.text, version=_version(),
-            observer=metrics.request, loop=acts.ports,
+            observer=metrics.request, loop=replace(acts.ports, modelling=models),
         )  # fmt: skip
         server = make_server(app, settings.api)
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")

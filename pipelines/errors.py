@@ -17,3 +17,15 @@ class HistoryError(PipelineError):
 
 class RecordingWarning(UserWarning):
     """A recording was read, but something in it is worth a look."""
+
+
+class ModelRefusedError(PipelineError):
+    """A stored model is not what its manifest says, or is not trusted: nothing of it ran."""
+
+
+class BusyError(PipelineError):
+    """The same pipeline runs already."""
+
+
+class RegistryError(PipelineError):
+    """The model registry did not answer, or refused."""

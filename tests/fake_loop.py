@@ -8,6 +8,7 @@ from typing import Any
 from ulid import ULID
 
 from tests.fake_box import FakeToolbox
+from tests.fake_modelling import FakeModelling
 from tests.fakes import FakeClock, FakeLiveView
 from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
@@ -363,6 +364,7 @@ class FakeLoop:
         self.desk = FakeDesk(clock, self.ledger, live)
         self.incident_desk = FakeIncidentDesk(self.incidents, live)
         self.toolbox = FakeToolbox()
+        self.modelling: FakeModelling | None = FakeModelling()
         self.alerts: list[Alert] = []
         self.wrong: str | None = None
         """What is wrong with the audit."""
@@ -381,4 +383,5 @@ class FakeLoop:
             self.toolbox,
             self.take,
             lambda: self.wrong,
+            modelling=self.modelling,
         )

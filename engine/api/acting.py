@@ -8,7 +8,7 @@ from fastapi import Depends
 
 from trimtab.engine.api.context import Here
 from trimtab.engine.api.problems import ProblemError
-from trimtab.engine.ports import Desk, IncidentDesk, Incidents, Ledger, Toolbox
+from trimtab.engine.ports import Desk, IncidentDesk, Incidents, Ledger, Modelling, Toolbox
 from trimtab.engine.types import Alert, Silence
 
 TakeAlerts = Callable[[Sequence[Alert], str], Awaitable[None]]
@@ -23,6 +23,7 @@ class LoopPorts:
 
     take_alerts  : told of alerts that come in; None = they only become changes, which stand beside incidents
     verify_audit : None = nobody can check the audit here
+    modelling    : None = nothing is forecast here
     waiting      : id of a recommendation or action -> why the guardrails do not let it be done now
     set_down     : the silences that stand in the settings
     """
@@ -36,6 +37,7 @@ class LoopPorts:
     verify_audit: VerifyAudit | None = None
     waiting: Mapping[str, str] = field(default_factory=dict)
     set_down: Callable[[], Sequence[Silence]] = tuple
+    modelling: Modelling | None = None
 
 
 async def _ports(here: Here) -> LoopPorts:
@@ -45,3 +47,12 @@ async def _ports(here: Here) -> LoopPorts:
 
 
 Loop = Annotated[LoopPorts, Depends(_ports)]
+
+
+async def _modelling(loop: Loop) -> Modelling:
+    if loop.modelling is None:
+        raise ProblemError(503, "Nothing is forecast here: schedulers.load is not enabled.")
+    return loop.modelling
+
+
+Models = Annotated[Modelling, Depends(_modelling)]

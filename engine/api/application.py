@@ -25,11 +25,14 @@ from trimtab.engine.api.routers import (
     audit,
     changes,
     docs,
+    forecasts,
     health,
     incidents,
     keys,
     metrics,
+    models,
     pause,
+    pipelines,
     recommendations,
     series,
     session,
@@ -48,7 +51,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         health, status, series, anomalies, incidents, changes, alerts, recommendations, actions, tools, pause,
-        silences, audit, stream, session, keys, metrics, docs,
+        silences, audit, forecasts, models, pipelines, stream, session, keys, metrics, docs,
     )
 )  # fmt: skip
 

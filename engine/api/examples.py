@@ -1,5 +1,7 @@
 """One of each noun of the loop, for the examples in /api-docs."""
 
+import numpy as np
+
 from trimtab.engine.ports import TargetView, ToolView
 from trimtab.engine.types import (
     Action,
@@ -7,7 +9,9 @@ from trimtab.engine.types import (
     AuditRow,
     Change,
     ChangeKind,
+    Confidence,
     Effect,
+    Forecast,
     Incident,
     IncidentState,
     Knob,
@@ -15,12 +19,16 @@ from trimtab.engine.types import (
     KnobType,
     Lasts,
     Mode,
+    ModelVersion,
+    ModelView,
     Outcome,
     PatternMatch,
     Pause,
+    PipelineRun,
     Recommendation,
     RecommendationState,
     Risk,
+    RunState,
     Severity,
     Shadow,
     ShadowEnd,
@@ -103,4 +111,24 @@ TOOL_ACTION = ToolAction("warm_keys", "Read the hottest keys once, slowly.", Ris
 TARGET = TargetView(
     "redis", "cache-1", {"redis_hit_ratio": 0.61, "redis_memory_used_bytes": 268_201_984.0},
     ((KNOB, READING),), (TOOL_ACTION,),
+)  # fmt: skip
+FORECAST = Forecast(
+    _SERIES, 'http_requests_total{job="checkout"}', "prometheus", "1/s", START, START + 5 * _MINUTE, 300.0,
+    {"0.05": np.array([90.0, 91.0]), "0.5": np.array([120.0, 122.5]), "0.99": np.array([180.0, 183.0])},
+    "load", "4", Confidence.HIGH,
+)  # fmt: skip
+_FIGURES = {"challenger.pinball": 0.31, "champion.pinball": 0.33, "seasonal_naive.pinball": 0.52}
+MODEL = ModelView(
+    "load", "4", START, 37, 0.29,
+    (
+        ModelVersion(
+            "4", "champion", "arrays", "load", START - 60 * _MINUTE, START - 65 * _MINUTE, 48_211, _FIGURES,
+            0.29, "passed the gate",
+        ),
+    ),
+    {"5": "5: has no manifest.json, but ['model.pkl']"}, "SQLite in the data folder",
+)  # fmt: skip
+PIPELINE_RUN = PipelineRun(
+    f"{_ID}5", "load", RunState.DONE, "schedule", START - 62 * _MINUTE, START - 60 * _MINUTE, "gate", 1.0,
+    "version 4 is the champion", "4", True, _FIGURES,
 )  # fmt: skip

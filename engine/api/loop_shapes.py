@@ -14,10 +14,14 @@ from trimtab.engine.types import (
     Action,
     AuditRow,
     Change,
+    Confidence,
+    Forecast,
     Incident,
     Knob,
     KnobReading,
+    ModelView,
     Pause,
+    PipelineRun,
     Recommendation,
     ToolAction,
 )
@@ -67,6 +71,25 @@ def tool_json(view: ToolView) -> Json:
     return {**noun_json(view), "modes": dict(view.modes)}
 
 
+def forecast_json(forecast: Forecast) -> Json:
+    """A forecast; each quantile is a list of rows."""
+    return {
+        **noun_json(forecast),
+        "values": {quantile: rows.tolist() for quantile, rows in forecast.values.items()},
+    }
+
+
+def model_json(view: ModelView) -> Json:
+    """A model with its versions."""
+    versions = [{**noun_json(one), "figures": dict(one.figures)} for one in view.versions]
+    return {**noun_json(view), "versions": versions, "refused": dict(view.refused)}
+
+
+def run_json(run: PipelineRun) -> Json:
+    """A run of a pipeline."""
+    return {**noun_json(run), "figures": dict(run.figures)}
+
+
 @lru_cache(64)
 def shape_of(noun: type, name: str = "") -> type[Shape]:
     """The shape of a noun for /api-docs."""
@@ -110,7 +133,25 @@ RecommendationShape = shape_of(Recommendation)
 ActionShape = shape_of(Action)
 AuditRowShape = shape_of(AuditRow)
 PauseShape = shape_of(Pause)
+ModelShape = shape_of(ModelView, "Model")
+PipelineRunShape = shape_of(PipelineRun)
 ToolShape = shape_of(ToolView, "Tool")
+
+
+class ForecastShape(Shape):
+    """What a series is expected to do."""
+
+    id: str = Field(description="Of the series.")
+    series: str
+    source: str
+    unit: str
+    made: str = Field(description="The newest sample that it knows.")
+    start: str = Field(description="Time of the first row; the others follow by `step_s`.")
+    step_s: float
+    values: dict[str, list[float | None]] = Field(description="Quantile -> its rows, in the series' unit.")
+    model: str
+    version: str = Field(description="Empty = no registered model serves, seasonal naive does.")
+    confidence: Confidence
 
 
 class KnobShape(Shape):

@@ -46,6 +46,7 @@ Target = Annotated[
     AfterValidator(name_of),
     Path(max_length=200, description="Name of one of its targets; `/` in it as %2F.", examples=["cache-1"]),
 ]
+ModelName = Annotated[str, Path(max_length=200, description="Name of a model.", examples=["load"])]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items a page.")]
 After = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 Since = Annotated[

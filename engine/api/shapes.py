@@ -16,7 +16,7 @@ Json = dict[str, object]
 TIMES = frozenset(
     {
         "time", "start", "end", "peak_time", "since", "created", "expires", "revoked", "moved", "approved",
-        "scheduled", "started", "ended", "until",
+        "scheduled", "started", "ended", "until", "made", "stored", "trained_until",
     }
 )  # fmt: skip
 _SERIES = tuple(field.name for field in fields(SeriesView))

@@ -2,6 +2,7 @@
 
 from trimtab.engine.ports.acting import Desk, IncidentDesk, TargetView, Toolbox, ToolView
 from trimtab.engine.ports.keeping import Incidents, Ledger, Memory, ScoreLog, Snapshots, Store
+from trimtab.engine.ports.modelling import Modelling
 from trimtab.engine.ports.notifying import Notifier
 from trimtab.engine.ports.tools import Tool, Warms
 from trimtab.engine.ports.watching import Clock, LiveView, Sink, Source
@@ -14,6 +15,7 @@ __all__ = [
     "Ledger",
     "LiveView",
     "Memory",
+    "Modelling",
     "Notifier",
     "ScoreLog",
     "Sink",

@@ -70,6 +70,10 @@ class Metrics:
             registry, "writer_samples_dropped", "Samples that were given up.", "sink", "reason"
         )
 
+        self._forecast_error = _gauge(
+            registry, "forecast_error", "Pinball loss of forecasts that came due, in seasonal naive errors.",
+            "model", "version",
+        )  # fmt: skip
         self._told = _counter(registry, "notices_sent", "Notices that a receiver took.", "notifier", "kind")
         self._untold = _counter(
             registry, "notices_failed", "Tries in which a receiver took no notice.", "notifier", "reason"
@@ -112,6 +116,11 @@ class Metrics:
         self._up.labels(name).set(state is SourceState.UP)
         for each in SourceState:
             self._state.labels(name, each).set(each is state)
+
+    def forecast_error(self, model: str, version: str, error: float | None) -> None:
+        """How the forecasts of what serves turned out; None = not known."""
+        self._forecast_error.clear()
+        self._forecast_error.labels(model, version).set(math.nan if error is None else error)
 
     def forget(self, source: str) -> None:
         """A source is watched no more: what holds now is no longer said of it; its counters stay."""

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator, model_valida
 
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.settings.notify import Notify
+from trimtab.engine.settings.schedulers import LoadScheduler, ModelRegistry, Schedulers
 from trimtab.engine.settings.section import BasicAuth, Credentialed, Duration, Section, Size, Tls, seconds
 from trimtab.engine.settings.tools import Tools
 
@@ -20,10 +21,13 @@ __all__ = [
     "General",
     "Guardrails",
     "Host",
+    "LoadScheduler",
+    "ModelRegistry",
     "Notify",
     "Prometheus",
     "Query",
     "Retention",
+    "Schedulers",
     "Section",
     "Settings",
     "Size",
@@ -172,3 +176,5 @@ class Settings(Section):
     writer: Writer | None = None
     notify: Notify = Notify()
     guardrails: Guardrails = Guardrails()
+    schedulers: Schedulers = Schedulers()
+    registry: ModelRegistry = ModelRegistry()

@@ -13,7 +13,6 @@ from trimtab.engine.redaction import HIDDEN, clean_text
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.lines import Key, Raw, read_yaml
 from trimtab.engine.settings.schema import (
-    LATER,
     holds_paths,
     is_secret,
     is_section,
@@ -176,8 +175,6 @@ def _explain(error: ErrorDetails, raw: Raw) -> str:
 
 def _unknown(key: Key) -> str:
     dotted = ".".join(key)
-    if key[0] in LATER:
-        return f"{dotted} is not known to this version of Trimtab: remove the section, or update Trimtab"
     meant = nearest(key)
     hint = f"did you mean {meant}? " if meant else ""
     return f"{dotted} is not a setting; {hint}(allowed here: {', '.join(sorted(names_in(key[:-1])))})"

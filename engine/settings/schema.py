@@ -13,9 +13,6 @@ from trimtab.engine.settings import Section, Settings
 from trimtab.engine.settings.lines import Key
 from trimtab.engine.settings.tools import ToolSettings, fields_of
 
-LATER = ("schedulers",)
-"""Sections that the documentation of later versions names."""
-
 
 def kind_of(key: Key) -> Any:  # noqa: ANN401 - a type, a Section class or a generic alias
     """The bare type of a setting; None where there is no such setting.

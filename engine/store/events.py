@@ -83,6 +83,10 @@ class EventStore:
             raise NotFoundError(f"there is no series {series_id!r}")
         return rows.series_info(found[0])
 
+    def every_series(self) -> list[SeriesInfo]:
+        """All that were ever seen and not forgotten."""
+        return [rows.series_info(row) for row in self.fenced.rows(sa.select(tables.series))]
+
     def save_anomaly(self, anomaly: Anomaly) -> None:
         """Insert or update by id."""
         self.save_anomalies([anomaly])

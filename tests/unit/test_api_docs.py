@@ -54,7 +54,9 @@ async def test_every_error_of_the_document_is_a_problem(document):
 
 async def test_every_answer_of_the_loop_has_an_example_that_fits(document):
     """Each route about incidents, actions and tools shows an example with the fields of its shape."""
-    loop = {"incidents", "recommendations", "actions", "tools", "pause", "audit"}
+    loop = {
+        "incidents", "recommendations", "actions", "tools", "pause", "audit", "forecasts", "models",
+    }  # fmt: skip
     for path, item in document["paths"].items():
         for operation in item.values():
             if loop & set(operation["tags"]):

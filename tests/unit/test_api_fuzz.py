@@ -11,7 +11,20 @@ from tests.api_room import Room
 from trimtab.engine.api.access import ACCESS
 from trimtab.engine.api.examples import ACTION, AUDIT_ROW, INCIDENT, RECOMMENDATION, TARGET, TOOL
 
-LOOP = ("incidents", "changes", "alerts", "recommendations", "actions", "audit", "pause", "tools", "knobs")
+LOOP = (
+    "incidents",
+    "changes",
+    "alerts",
+    "recommendations",
+    "actions",
+    "audit",
+    "pause",
+    "tools",
+    "knobs",
+    "forecasts",
+    "models",
+    "pipelines",
+)
 ROUTES = sorted(route for route in ACCESS if set(route[1].split("/")[2:3]) & set(LOOP))
 GOOD = {
     "incident_id": INCIDENT.id, "recommendation_id": RECOMMENDATION.id, "action_id": ACTION.id,

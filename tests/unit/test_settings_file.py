@@ -86,7 +86,7 @@ MISTAKES = [
     # a name in the wrong section
     ("data_dir: /x", "trimtab.yaml:1: data_dir is not a setting; did you mean settings.data_dir?"),
     # a section of a later version
-    ("schedulers: {load: {}}", "trimtab.yaml:1: schedulers is not known to this version of Trimtab"),
+    ("schedulers: {loads: {}}", "did you mean schedulers.load?"),
     # the same header twice
     (
         "writer: {remote_write_url: 'http://x', headers: {X-A: a}, headers_file: {x-a: /f}}",

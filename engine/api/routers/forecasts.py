@@ -1,0 +1,29 @@
+"""What the load of series is expected to be."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from trimtab.engine.api.acting import Models
+from trimtab.engine.api.examples import FORECAST
+from trimtab.engine.api.loop_shapes import ForecastShape, answers, forecast_json, page_of
+from trimtab.engine.api.parameters import SERIES_ID, After, Limit, Words
+from trimtab.engine.api.shapes import json_response
+
+router = APIRouter(prefix="/api/forecasts", tags=["forecasts"])
+_PAGE = answers(page_of(ForecastShape, "ForecastPage"), {"items": [forecast_json(FORECAST)], "next": None})
+SeriesOnly = Annotated[str | None, Query(pattern=SERIES_ID, description="Only of the series of this id.")]
+
+
+@router.get("", summary="List forecasts", responses=_PAGE)
+async def list_forecasts(
+    models: Models, series: SeriesOnly = None, search: Words = "", limit: Limit = 100, after: After = None
+) -> Response:
+    """A page of forecasts by id of their series: from `start` on, one row every `step_s`, by quantile.
+
+    A series of which nothing can be said yet, as after less than half an hour, has none.
+    """
+    found = models.forecasts(series_id=series, search=search, after=after, limit=limit + 1)
+    following = found[limit - 1].id if len(found) > limit else None
+    return json_response({"items": [forecast_json(one) for one in found[:limit]], "next": following})

@@ -1,0 +1,194 @@
+"""The past of the series that are a load: of Prometheus, as the engine reads it, and of our own store."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.ports import Ledger
+from trimtab.engine.sensing.loads import loads
+from trimtab.engine.settings import LoadScheduler, Prometheus, Settings
+from trimtab.engine.store.events import EventStore
+from trimtab.engine.store.incident_store import SqlIncidents
+from trimtab.engine.types import Floats, Ints, SeriesInfo
+from trimtab.pipelines.panel import joined, without
+
+AFTER_ACTION_S = 1800.0
+"""So long after an action of ours nothing is learnt: what follows is its doing."""
+_OWN_SERIES = 100
+_NS = 1_000_000_000
+_REREAD_S = 6 * 3600.0
+_COLUMNS = ["unique_id", "ds", "y"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """What is known of loads. frame : unique_id (name of the series), ds, y; infos : by that name."""
+
+    frame: pd.DataFrame
+    infos: dict[str, SeriesInfo]
+
+
+async def recorded_loads(settings: Settings, store: EventStore, cache: Path | None = None) -> Loads:
+    """Loads over the fit window, on the step of the scheduler.
+
+    cache : a file that what was read is kept in, so that the next time only what is new is asked for
+    Raises SourceError where a Prometheus is configured and does not answer.
+    """
+    clock, wanted = SystemClock(), settings.schedulers.load
+    kept = _kept(cache, wanted, clock.now())
+    window_s = wanted.fit_window
+    if kept is not None:
+        window_s = (clock.now() - int(kept.frame["ds"].max().value)) / _NS + 3 * wanted.step
+    infos: dict[str, SeriesInfo] = {}
+    parts: list[pd.DataFrame] = []
+    prometheus = settings.sources.prometheus
+    if prometheus is not None and prometheus.enabled:
+        frame, found = await _of_prometheus(settings, prometheus, clock, window_s)
+        parts.append(frame)
+        infos.update(found)
+    own, found = _of_store(settings, store, infos, clock.now(), window_s)
+    frame = joined([*parts, own])
+    told = Loads(frame, {**found, **infos})
+    if kept is not None:
+        told = _added(kept, told, clock.now() - int(wanted.fit_window * _NS))
+    if cache is not None:
+        _keep(cache, told, wanted, clock.now() if kept is None else _begun(cache))
+    return told
+
+
+async def _of_prometheus(
+    settings: Settings, prometheus: Prometheus, clock: SystemClock, window_s: float
+) -> tuple[pd.DataFrame, dict[str, SeriesInfo]]:
+    from trimtab.engine.sources.prometheus import PrometheusSource
+
+    wanted = settings.schedulers.load
+    asked = prometheus.model_copy(
+        update={"season_window": window_s, "season_step": wanted.step, "noise_window": wanted.step}
+    )
+    source = PrometheusSource(asked, clock, settings.settings.max_series)
+    parts: list[pd.DataFrame] = []
+    try:
+        await source.open()
+        infos: dict[str, SeriesInfo] = {}
+        async for chunk in source.history(clock.now()):
+            if not chunk.coarse:
+                continue
+            there = {str(key): (k, source.info(key)) for k, key in enumerate(chunk.keys)}
+            chosen = loads((info for _, info in there.values()), wanted.max_series, wanted.series)
+            names = [str(info.key) for info in chosen]
+            infos.update(zip(names, chosen, strict=True))
+            parts += [_frame(name, chunk.times, chunk.values[:, there[name][0]]) for name in names]
+    finally:
+        await source.close()
+    most = {str(info.key) for info in loads(infos.values(), wanted.max_series, wanted.series)}
+    frame = pd.concat(parts, ignore_index=True) if parts else _frame("", np.empty(0, np.int64), np.empty(0))
+    return frame[frame["unique_id"].isin(most)], {name: infos[name] for name in most}
+
+
+def _of_store(
+    settings: Settings, store: EventStore, known: dict[str, SeriesInfo], now: int, window_s: float
+) -> tuple[pd.DataFrame, dict[str, SeriesInfo]]:
+    """What our own log of scores holds of loads that are in no Prometheus."""
+    from trimtab.engine.store.scores import ParquetScoreLog
+
+    wanted, folder = settings.schedulers.load, settings.settings.data_dir / "scores"
+    if not folder.is_dir():
+        return _frame("", np.empty(0, np.int64), np.empty(0)), {}
+    log = ParquetScoreLog(folder, settings.retention.days, settings.retention.size_bytes, lambda: now)
+    others = (info for info in store.every_series() if info.key.source != "prometheus")
+    chosen = loads(others, min(wanted.max_series, _OWN_SERIES), wanted.series)
+    chosen = [info for info in chosen if str(info.key) not in known]
+    parts = []
+    for info in chosen:
+        rows = log.read(info.key.id, now - int(window_s * _NS), now, 10_000_000)
+        parts.append(_frame(str(info.key), *_stepped(rows.times, rows.value, wanted.step)))
+    frame = pd.concat(parts) if parts else _frame("", np.empty(0, np.int64), np.empty(0))
+    return frame, {str(info.key): info for info in chosen}
+
+
+def _stepped(times: Ints, values: Floats, step_s: float) -> tuple[Ints, Floats]:
+    """Means over steps, at the end of each."""
+    known = np.isfinite(values)
+    step = round(step_s * _NS)
+    cells, place = np.unique(-(-times[known] // step), return_inverse=True)
+    means = np.bincount(place, values[known], len(cells)) / np.maximum(
+        np.bincount(place, minlength=len(cells)), 1
+    )
+    return cells * step, np.asarray(means, np.float64)
+
+
+def not_learnt(store: EventStore, ledger: Ledger, since: int) -> list[tuple[int, int]]:
+    """(start, end) of labelled incidents, and of what followed own actions; int64 ns UTC."""
+    incidents = SqlIncidents(store.fenced).incidents(since=since, limit=10_000)
+    windows = [(one.start, one.end if one.end is not None else 2**62) for one in incidents]
+    for action in ledger.actions(since=since, limit=10_000):
+        if action.started is not None:
+            begun = action.ended or action.started
+            windows.append((action.started, begun + int(AFTER_ACTION_S * _NS)))
+    return windows
+
+
+def to_learn_from(loads_: Loads, windows: Sequence[tuple[int, int]]) -> pd.DataFrame:
+    """The frame without what must not be learnt."""
+    return without(loads_.frame, windows)
+
+
+def _frame(name: str, times: Ints, values: Floats) -> pd.DataFrame:
+    stamps = pd.DatetimeIndex(times.astype("datetime64[ns]"), tz="UTC")
+    names = np.full(len(times), name, object)
+    return pd.DataFrame({"unique_id": names, "ds": stamps, "y": np.asarray(values, np.float64)})
+
+
+def _kept(cache: Path | None, wanted: LoadScheduler, now: int) -> Loads | None:
+    """What was read before, where it is of the same wishes and not too old."""
+    if cache is None:
+        return None
+    try:
+        told = json.loads(cache.with_suffix(".json").read_bytes())
+        if told["wanted"] != wanted.model_dump(mode="json") or now - told["begun"] > _REREAD_S * _NS:
+            return None
+        frame = pd.read_parquet(cache)
+        infos = {name: _info(one) for name, one in told["infos"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Loads(frame, infos) if len(frame) else None
+
+
+def _keep(cache: Path, told: Loads, wanted: LoadScheduler, begun: int) -> None:
+    from trimtab.pipelines.runs import write_json
+
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    part = cache.with_suffix(".part")
+    told.frame.to_parquet(part)
+    part.replace(cache)
+    infos = {
+        name: [info.key.source, info.key.metric, list(info.key.labels), info.unit, info.kind]
+        for name, info in told.infos.items()
+    }
+    write_json(
+        cache.with_suffix(".json"), {"wanted": wanted.model_dump(mode="json"), "begun": begun, "infos": infos}
+    )
+
+
+def _begun(cache: Path) -> int:
+    return int(json.loads(cache.with_suffix(".json").read_bytes())["begun"])
+
+
+def _info(told: list[object]) -> SeriesInfo:
+    from trimtab.engine.types import SeriesKey
+
+    source, metric, labels, unit, kind = told
+    pairs = {str(name): str(value) for name, value in labels}  # type: ignore[attr-defined]  # JSON of our own
+    return SeriesInfo(SeriesKey.of(str(source), str(metric), pairs), unit=str(unit), kind=str(kind))
+
+
+def _added(kept: Loads, new: Loads, since: int) -> Loads:
+    both = pd.concat([kept.frame, new.frame], ignore_index=True)
+    both = both.drop_duplicates(["unique_id", "ds"], keep="last")
+    recent = both[both["ds"] >= pd.Timestamp(since, tz="UTC")]
+    return Loads(recent[_COLUMNS].reset_index(drop=True), {**kept.infos, **new.infos})

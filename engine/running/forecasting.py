@@ -1,0 +1,242 @@
+"""Load forecasts as they are now: refreshed beside the ticks, held in memory, and who makes them."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
+from trimtab.engine.ports import Clock, Ledger
+from trimtab.engine.running.model_child import ModelChild, ModelWorkError
+from trimtab.engine.settings import LoadScheduler, ModelRegistry
+from trimtab.engine.types import Confidence, Forecast, ModelVersion, ModelView
+from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, kept
+from trimtab.pipelines.artifact import MANIFEST
+from trimtab.pipelines.errors import ModelRefusedError
+from trimtab.pipelines.shelf import Book, Shelf
+
+log = structlog.get_logger(__name__)
+
+MODEL = "load"
+BY = "trimtab"
+_DAY_S = 86_400.0
+_NS = 1_000_000_000
+
+
+class Forecasting:
+    """What is forecast, and the versions that could forecast it.
+
+    told : told of the error of what serves, (model, version, error)
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        scheduler: LoadScheduler,
+        registry: ModelRegistry,
+        child: ModelChild,
+        ledger: Ledger,
+        clock: Clock,
+        told: Callable[[str, str, float | None], None],
+    ) -> None:
+        self.scheduler = scheduler
+        self.registry = registry
+        self.shelf = Shelf(data_dir / "models" / MODEL)
+        self.drifted = asyncio.Event()
+        """Set where what serves errs much more than it did at the gate."""
+        self._folder = data_dir / "forecasts" / MODEL
+        self._child = child
+        self._ledger = ledger
+        self._clock = clock
+        self._told = told
+        self._forecasts: dict[str, Forecast] = {}
+        self._live: dict[str, float | None] = {}
+        self._ahead: Ahead | None = None
+        self._problem = ""
+
+    async def resume(self) -> None:
+        """What was forecast before the engine stopped."""
+        await self._load()
+
+    async def refresh(self) -> None:
+        """Forecast anew; where that fails the forecasts before stay, and `models` says why."""
+        try:
+            done = await self._child("forecast")
+        except ModelWorkError as error:
+            self._trouble(str(error))
+            return
+        self._problem = ""
+        await self._load()
+        await self._refused(done.get("refused", {}))
+        error = done.get("error")
+        if error is not None:
+            self._live = {error["version"]: error["error"], error["challenger_version"]: error["challenger"]}
+            self._told(MODEL, error["version"] or "seasonal_naive", error["error"])
+        if done.get("shadow"):
+            await self._note("model shadow ended", MODEL, BY, {"said": done["shadow"]})
+        if done.get("drifted"):
+            log.warning("forecasts drift, the model is trained anew", version=done["version"])
+            self.drifted.set()
+
+    async def sync(self) -> None:
+        """Tell the registry who is champion, or take its champion over; where it is away all stays."""
+        try:
+            done = await self._child("sync")
+        except ModelWorkError as error:
+            self._trouble(str(error))
+            return
+        await self._refused(done["refused"])
+        if done["changed"]:
+            await self._note("model promoted", f"{MODEL}/{done['champion']}", BY, {"by": "the registry"})
+
+    def forecasts(
+        self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
+    ) -> list[Forecast]:
+        """By id of the series; `after` is the last id of the page before."""
+        words = search.lower().split()
+        found = (
+            one
+            for key, one in self._forecasts.items()
+            if (series_id is None or key == series_id)
+            and (after is None or key > after)
+            and all(word in one.series.lower() for word in words)
+        )
+        return [one for one, _ in zip(found, range(limit), strict=False)]
+
+    async def view(self) -> ModelView:
+        """The model as people see it."""
+        book = await asyncio.to_thread(self.shelf.book)
+        versions = await asyncio.to_thread(self._versions, book)
+        ahead = self._ahead
+        made = None if ahead is None or not len(ahead.end) else int(ahead.end.max())
+        serving = "" if ahead is None else ahead.version
+        return ModelView(
+            MODEL, serving, made, len(self._forecasts), self._live.get(serving), versions, book.refused,
+            self.registry.tracking_uri or "SQLite in the data folder", self._problem,
+        )  # fmt: skip
+
+    async def promote(self, version: str, by: str) -> ModelView:
+        """Let a version serve. Raises NotFoundError, RefusedError."""
+        book = await asyncio.to_thread(self.shelf.book)
+        if version not in book.versions:
+            raise NotFoundError(f"the model {MODEL} has no version {version!r} that could serve")
+        await self._note("model promoted", f"{MODEL}/{version}", by, {"before": book.champion})
+        await self._switch(lambda: self.shelf.promote(version, f"promoted by {by}", untold=True))
+        return await self.view()
+
+    async def rollback(self, by: str) -> ModelView:
+        """Let the previous champion serve again. Raises ConflictError where there is none, RefusedError."""
+        book = await asyncio.to_thread(self.shelf.book)
+        if book.previous is None:
+            raise ConflictError(f"the model {MODEL} has no previous champion to go back to")
+        await self._note("model rolled back", f"{MODEL}/{book.previous}", by, {"before": book.champion})
+        await self._switch(self.shelf.rollback)
+        return await self.view()
+
+    async def _switch(self, change: Callable[[], Book]) -> None:
+        try:
+            await asyncio.to_thread(change)
+        except ModelRefusedError as error:
+            raise RefusedError(str(error)) from error
+
+    async def _load(self) -> None:
+        ahead = await asyncio.to_thread(kept, self._folder / NOW)
+        infos = await asyncio.to_thread(_infos, self._folder / "series.json")
+        if ahead is not None:
+            self._ahead, self._forecasts = ahead, forecasts_of(ahead, infos)
+
+    async def _refused(self, refused: Mapping[str, str]) -> None:
+        for version, why in refused.items():
+            log.error("a model was refused, the one before serves", version=version, why=why)
+            await self._note("model refused", f"{MODEL}/{version}", BY, {"why": why[:1000]})
+
+    async def _note(self, what: str, subject: str, by: str, details: dict[str, Any]) -> None:
+        """Raises StoreError: what is not in the audit is not done."""
+        await asyncio.to_thread(self._ledger.note, what, subject, by, details)
+
+    def _trouble(self, why: str) -> None:
+        if why != self._problem:
+            log.warning("models: not done now, what there is goes on serving", why=why)
+        self._problem = why
+
+    def _versions(self, book: Book) -> tuple[ModelVersion, ...]:
+        roles = {book.previous: "previous", book.challenger: "challenger", book.champion: "champion"}
+        return tuple(
+            _version(self.shelf.folder / version, version, roles.get(version, ""), book, self._live)
+            for version in sorted(book.versions, key=lambda name: (len(name), name), reverse=True)
+        )
+
+    async def run(self, first_s: float) -> None:
+        """Refresh, and look into the registry, until it is cancelled."""
+        await self._sleep(first_s)
+        synced = 0
+        while True:
+            begun = self._clock.now()
+            try:
+                book = await asyncio.to_thread(self.shelf.book)
+                if book.untold or begun - synced >= self.registry.sync * _NS:
+                    synced = begun
+                    await self.sync()
+                await self.refresh()
+            except StoreError as error:
+                self._trouble(str(error))
+            await self._clock.sleep_until(begun + int(self.scheduler.refresh * _NS))
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._clock.sleep_until(self._clock.now() + int(seconds * _NS))
+
+
+def forecasts_of(ahead: Ahead, infos: Mapping[str, list[str]]) -> dict[str, Forecast]:
+    """Forecasts by id of the series, sorted; without those of which nothing can be said.
+
+    infos : name of a series -> id, source, unit
+    """
+    step = round(ahead.step_s * _NS)
+    told = np.isfinite(ahead.values).all(axis=(0, 1))
+    found = {}
+    for k in np.flatnonzero(told).tolist():
+        name, made = ahead.names[k], int(ahead.end[k])
+        if name not in infos:
+            continue
+        series_id, source, unit = infos[name]
+        values = {f"{q:g}": ahead.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
+        found[series_id] = Forecast(
+            series_id, name, source, unit, made, made + step, ahead.step_s, values, ahead.model,
+            ahead.version, _confidence(float(ahead.past_s[k])),
+        )  # fmt: skip
+    return dict(sorted(found.items()))
+
+
+def _confidence(past_s: float) -> Confidence:
+    if past_s < 3 * _DAY_S:
+        return Confidence.LOW
+    return Confidence.MEDIUM if past_s < 7 * _DAY_S else Confidence.HIGH
+
+
+def _version(
+    folder: Path, version: str, role: str, book: Book, live: Mapping[str, float | None]
+) -> ModelVersion:
+    slip = book.versions[version]
+    try:
+        told = json.loads((folder / MANIFEST).read_bytes())
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        figures = {name: value for name, value in told["figures"].items() if value is not None}
+        until = told["trained"].get("until")
+        kind, forecaster = str(told["kind"]), str(told["forecaster"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        size, figures, until, kind, forecaster = 0, {}, None, "", ""
+    return ModelVersion(
+        version, role, kind, forecaster, slip.stored, until, size, figures, live.get(version), slip.said
+    )
+
+
+def _infos(path: Path) -> dict[str, list[str]]:
+    try:
+        told: dict[str, list[str]] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told

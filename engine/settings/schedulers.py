@@ -1,0 +1,69 @@
+"""`schedulers:` and `registry:`: what is trained when, from what, and where models are registered."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from trimtab.engine.settings.section import Duration, Section
+
+
+class LoadScheduler(Section):
+    """`schedulers.load:` load forecasts, and the model that makes them."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    enabled: bool = True
+    kind: Literal["periodic"] = Field("periodic", alias="class")
+    every: Duration = 86_400.0
+    """Between trainings."""
+    first: Duration = 900.0
+    """After a start, before the first training where there is no champion."""
+    fit_window: Duration = 14 * 86_400.0
+    step: Duration = Field(300.0, ge=10.0)
+    horizon: Duration = 86_400.0
+    refresh: Duration = 300.0
+    """Between forecasts."""
+    series: str = Field("", max_length=2000)
+    """A regular expression that the name of a series must hold to be forecast; "" = all that are a load."""
+    max_series: int = Field(200, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _horizon_holds_steps(self) -> Self:
+        if not self.step <= self.horizon <= self.fit_window:
+            raise ValueError("step, horizon and fit_window must grow in this order")
+        return self
+
+    @property
+    def rows(self) -> int:
+        """Steps of the horizon."""
+        return max(round(self.horizon / self.step), 1)
+
+
+class Schedulers(Section):
+    """`schedulers:`"""
+
+    load: LoadScheduler = LoadScheduler()
+
+
+class ModelRegistry(Section):
+    """`registry:` of models."""
+
+    tracking_uri: str = ""
+    """An MLflow tracking server, http(s)://...; "" = SQLite in the data folder."""
+    username: str = ""
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    sync: Duration = 600.0
+    """Between looks for a champion that was named elsewhere."""
+    shadow: Duration = 6 * 3600.0
+    """So long a challenger forecasts beside the champion before it may take its place."""
+    trusted_types: tuple[str, ...] = ()
+    """Types that a scikit-learn model may hold beside those that skops knows as harmless."""
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _is_a_server(cls, given: str) -> str:
+        if given and not given.startswith(("http://", "https://")):
+            raise ValueError("must be the http(s) address of a tracking server, or nothing")
+        return given

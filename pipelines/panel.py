@@ -1,0 +1,115 @@
+"""History as a panel: the samples of many series on a grid of one step."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from trimtab.models.contracts import Floats, Ints, Panel
+from trimtab.pipelines.errors import HistoryError
+
+NS = 1_000_000_000
+Windows = Sequence[tuple[int, int]]
+"""(start, end) of times that nothing is learnt from, int64 ns UTC, both included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A panel with the names of its columns."""
+
+    names: tuple[str, ...]
+    panel: Panel
+
+    def rows(self, until: int) -> "Named":
+        """The first `until` rows: what was known then."""
+        panel = self.panel
+        back = (panel.y.shape[0] - until) * round(panel.step_s * NS)
+        return Named(self.names, replace(panel, y=panel.y[:until], end=panel.end - back))
+
+    def fingerprint(self) -> str:
+        """blake2b-128 over names, times and values, 32 hex digits."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in ("\0".join(self.names).encode(), str(self.panel.step_s).encode()):
+            digest.update(part + b"\0\0")
+        for array in (self.panel.y, self.panel.end):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def panel_of(
+    frame: pd.DataFrame, step_s: float, *, window_s: float, stale_s: float = 3600.0, most: int = 1000
+) -> Named:
+    """The last window_s of a history as a panel.
+
+    frame   : unique_id, ds (UTC), y; several samples of a step become their mean, at the step's end
+    stale_s : a series whose newest sample is that much older than the newest of all is left out
+    most    : series at most; those with the most samples stay
+
+    Raises HistoryError where no series has a sample.
+
+    >>> times = pd.date_range("2026-01-01", periods=4, freq="5min", tz="UTC")
+    >>> frame = pd.DataFrame({"unique_id": "cpu", "ds": times, "y": [1.0, 2.0, None, 4.0]})
+    >>> panel_of(frame, 300, window_s=900).panel.y[:, 0].tolist()
+    [2.0, nan, 4.0]
+    """
+    known = frame[frame["y"].notna()]
+    if known.empty:
+        raise HistoryError("the history has no sample; give another selector, or a longer --since")
+    step = round(step_s * NS)
+    cells = -(-_ns(known["ds"]) // step)
+    codes, found = pd.factorize(known["unique_id"], sort=True)
+    last = np.full(len(found), np.iinfo(np.int64).min)
+    np.maximum.at(last, codes, cells)
+    counts = np.bincount(codes, minlength=len(found))
+    fresh = np.flatnonzero(last >= last.max() - int(stale_s / step_s))
+    chosen = np.sort(fresh[np.argsort(-counts[fresh], kind="stable")][:most])
+    y = _grid(codes, cells, known["y"].to_numpy(np.float64), last, chosen, max(int(window_s / step_s), 1))
+    seen = np.flatnonzero(np.isfinite(y).any(axis=1))
+    y = y[seen[0] :]
+    panel = Panel(y, last[chosen] * step, float(step_s), np.nanmin(y, axis=0) >= 0.0)
+    return Named(tuple(str(found[i]) for i in chosen), panel)
+
+
+def _grid(codes: Ints, cells: Ints, values: Floats, last: Ints, chosen: Ints, n_rows: int) -> Floats:
+    """(n_rows, n_chosen) means by cell; each series ends in the last row."""
+    column = np.full(len(last), -1)
+    column[chosen] = np.arange(len(chosen))
+    row = n_rows - 1 - (last[codes] - cells)
+    inside = (row >= 0) & (column[codes] >= 0)
+    place = (row[inside], column[codes][inside])
+    total, count = np.zeros((n_rows, len(chosen))), np.zeros((n_rows, len(chosen)))
+    np.add.at(total, place, values[inside])
+    np.add.at(count, place, 1.0)
+    y: Floats = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+    return y
+
+
+def without(frame: pd.DataFrame, windows: Windows) -> pd.DataFrame:
+    """The history with no sample inside the windows, as incidents and what followed own actions.
+
+    >>> frame = pd.DataFrame({"unique_id": "a", "ds": pd.to_datetime([0, 5], utc=True), "y": [1.0, 2.0]})
+    >>> without(frame, [(0, 1)])["y"].tolist()
+    [nan, 2.0]
+    """
+    times = _ns(frame["ds"])
+    out = np.zeros(len(times), np.bool_)
+    for start, end in windows:
+        out |= (times >= start) & (times <= end)
+    return frame.assign(y=frame["y"].mask(out))
+
+
+def joined(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
+    """Histories of several places, one below the other; of a series that is in two, the first one's."""
+    kept: list[pd.DataFrame] = []
+    seen: set[str] = set()
+    for frame in frames:
+        kept.append(frame[~frame["unique_id"].isin(seen)])
+        seen |= set(frame["unique_id"].unique())
+    return pd.concat(kept, ignore_index=True)
+
+
+def _ns(times: "pd.Series[pd.Timestamp]") -> Ints:
+    stamps = times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    return stamps.astype("datetime64[ns]").astype(np.int64)

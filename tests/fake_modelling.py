@@ -1,0 +1,63 @@
+"""Models and forecasts in memory."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from trimtab.engine.api.examples import FORECAST, MODEL, PIPELINE_RUN
+from trimtab.engine.errors import ConflictError, NotFoundError
+from trimtab.engine.types import Forecast, ModelView, PipelineRun, RunState
+
+
+class FakeModelling:
+    """One model, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.told: list[Forecast] = [
+            replace(FORECAST, values={q: rows.copy() for q, rows in FORECAST.values.items()})
+        ]
+        self.view: ModelView = MODEL
+        self.done: list[PipelineRun] = [PIPELINE_RUN]
+        self.asked: list[tuple[str, ...]] = []
+        self.previous = True
+
+    def forecasts(
+        self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
+    ) -> list[Forecast]:
+        return [
+            one
+            for one in self.told
+            if (series_id is None or one.id == series_id)
+            and (after is None or one.id > after)
+            and all(word in one.series.lower() for word in search.lower().split())
+        ][:limit]
+
+    async def models(self) -> list[ModelView]:
+        return [self.view]
+
+    async def promote(self, name: str, version: str, by: str) -> ModelView:
+        self._known(name)
+        if version not in {one.version for one in self.view.versions}:
+            raise NotFoundError(f"the model {name} has no version {version!r} that could serve")
+        self.asked.append(("promote", version, by))
+        return self.view
+
+    async def rollback(self, name: str, by: str) -> ModelView:
+        self._known(name)
+        if not self.previous:
+            raise ConflictError(f"the model {name} has no previous champion to go back to")
+        self.asked.append(("rollback", by))
+        return self.view
+
+    async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:
+        self._known(name)
+        return [run for run in self.done if after is None or run.id < after][:limit]
+
+    async def start(self, name: str, by: str) -> PipelineRun:
+        self._known(name)
+        run = replace(PIPELINE_RUN, state=RunState.WAITING, by=by, ended=None)
+        self.asked.append(("start", by))
+        return run
+
+    def _known(self, name: str) -> None:
+        if name != "load":
+            raise NotFoundError(f"there is no model {name!r}; there is load")
