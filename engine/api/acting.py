@@ -9,7 +9,7 @@ from fastapi import Depends
 from trimtab.engine.api.context import Here
 from trimtab.engine.api.problems import ProblemError
 from trimtab.engine.ports import Desk, IncidentDesk, Incidents, Ledger, Toolbox
-from trimtab.engine.types import Alert
+from trimtab.engine.types import Alert, Capacity
 
 TakeAlerts = Callable[[Sequence[Alert], str], Awaitable[None]]
 """(alerts, name of the key that sent them)."""
@@ -24,6 +24,7 @@ class LoopPorts:
     take_alerts  : told of alerts that come in; None = they only become changes, which stand beside incidents
     verify_audit : None = nobody can check the audit here
     waiting      : id of a recommendation or action -> why the guardrails do not let it be done now
+    capacity     : what is scaled, by name, as it was evaluated last
     """
 
     incidents: Incidents
@@ -34,6 +35,7 @@ class LoopPorts:
     take_alerts: TakeAlerts | None = None
     verify_audit: VerifyAudit | None = None
     waiting: Mapping[str, str] = field(default_factory=dict)
+    capacity: Mapping[str, Capacity] = field(default_factory=dict)
 
 
 async def _ports(here: Here) -> LoopPorts:

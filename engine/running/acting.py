@@ -24,6 +24,7 @@ from trimtab.engine.running.advising import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.guarding import GuardedSeries
 from trimtab.engine.running.judging import Judging
+from trimtab.engine.running.scaling import Scaling
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
@@ -93,6 +94,7 @@ class Acting:
     conductor: Conductor
     advising: Advising
     ports: LoopPorts
+    scaling: Scaling
     scale: float = 1.0
     started: bool = False
     """Whether the start is in the audit, and what the guard remembered is back."""
@@ -110,6 +112,7 @@ class Acting:
         beside = [
             asyncio.create_task(self._each(lambda: LOOK_S * self.scale, self._look)),
             asyncio.create_task(self._each(lambda: REMEMBER_S, self._remember)),
+            asyncio.create_task(self._each(self.scaling.interval_s, self.scaling.step)),
         ]
         try:
             while True:
@@ -132,6 +135,7 @@ class Acting:
         starter.time_scale = limits.time_scale
         starter.executor.deadlines = Deadlines(send_s=limits.action_timeout)
         self.scale = _scale(settings)
+        self.scaling.configure(settings.capacity)
         await self.rack.reload(settings.tools)
 
     async def close(self) -> None:
@@ -189,13 +193,15 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     guarded = GuardedSeries(ledger, incidents, live)
     conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _times(limits))
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
+    scaling = Scaling(settings.capacity, live, around.score_log, clock, around.metrics.capacity)
+    advising.capacity = scaling.shown
     desk = ToldDesk(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,
         take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
-        waiting=conductor.waiting,
+        waiting=conductor.waiting, capacity=scaling.shown,
     )  # fmt: skip
-    return Acting(around, judging, rack, conductor, advising, ports, _scale(settings))
+    return Acting(around, judging, rack, conductor, advising, ports, scaling, _scale(settings))
 
 
 def own_figures(acting: Acting, settings: Settings) -> ToolsSource:

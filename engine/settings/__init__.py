@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from trimtab.engine.settings.capacity import Capacities, CapacityOf
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.settings.notify import Notify
 from trimtab.engine.settings.section import BasicAuth, Credentialed, Duration, Section, Size, Tls, seconds
@@ -14,6 +15,7 @@ from trimtab.engine.settings.tools import Tools
 __all__ = [
     "Api",
     "BasicAuth",
+    "CapacityOf",
     "Credentialed",
     "Duration",
     "Files",
@@ -172,3 +174,4 @@ class Settings(Section):
     writer: Writer | None = None
     notify: Notify = Notify()
     guardrails: Guardrails = Guardrails()
+    capacity: Capacities = Field(default_factory=dict)

@@ -35,6 +35,7 @@ from trimtab.engine.types.anomalies import (
     Feedback,
     Verdict,
 )
+from trimtab.engine.types.capacity import Capacity, Estimate, LoadPath
 from trimtab.engine.types.incidents import (
     Change,
     ChangeKind,
@@ -74,10 +75,12 @@ __all__ = [
     "Applied",
     "AuditHeads",
     "AuditRow",
+    "Capacity",
     "Change",
     "ChangeKind",
     "Direction",
     "Effect",
+    "Estimate",
     "Feedback",
     "Floats",
     "History",
@@ -88,6 +91,7 @@ __all__ = [
     "KnobReading",
     "KnobType",
     "Lasts",
+    "LoadPath",
     "MemoryOutlook",
     "Mode",
     "Notice",

@@ -80,7 +80,8 @@ class LoadAhead:
         if not self.fitted:
             return np.full((len(self.levels), len(self.aheads_s)), math.nan)
         found = [np.maximum.accumulate(one.quantiles()) for one in self._walks]
-        return np.maximum(np.array(found).T, 0.0)
+        above: Floats = np.maximum(np.array(found).T, 0.0)
+        return above
 
     def likely(self) -> Floats:
         """(n_horizons,) float64, what is expected; NaN = nothing is known yet."""

@@ -17,7 +17,30 @@ DAYS = 7
 """Earlier days that say what is usual at a time of the day."""
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def not_negative(gram, moment):
+    """The w >= 0 that minimises w'Gw/2 - m'w, by coordinate descent; gram's diagonal is above 0.
+
+    >>> not_negative(np.eye(2), np.array([3.0, -1.0])).tolist()
+    [3.0, 0.0]
+    """
+    weights = np.zeros(len(moment))
+    for _ in range(200):
+        moved, largest = 0.0, 1e-300
+        for j in range(len(moment)):
+            rest = moment[j] + gram[j, j] * weights[j]
+            for k in range(len(moment)):
+                rest -= gram[j, k] * weights[k]
+            new = max(0.0, rest / gram[j, j])
+            moved = max(moved, abs(new - weights[j]))
+            largest = max(largest, new)
+            weights[j] = new
+        if moved <= 1e-6 * largest:
+            break
+    return weights
+
+
+@njit(cache=True, nogil=True)
 def mean_of(cum, n, first, last):
     """Mean of the values first..last, both included, as far as they are among the first n; NaN = none is."""
     lo, hi = max(0, first), min(n, last + 1)
@@ -26,7 +49,7 @@ def mean_of(cum, n, first, last):
     return (cum[hi] - cum[lo]) / (hi - lo)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def usual(cum, n, at, width, day, days):
     """Median over earlier days of the mean around the same time of the day; NaN = no earlier day is known."""
     found = np.empty(days)
@@ -41,9 +64,9 @@ def usual(cum, n, at, width, day, days):
     return np.median(found[:k])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def shape_row(x, cum, i, ahead, day, moves, means, widths, out):
-    """Shape of the load at tick i, seen `ahead` ticks on; a number that is not known is 0: it moves nothing."""
+    """Shape of the load at tick i, seen `ahead` ticks on; a number that is not known is 0."""
     n, here, k = i + 1, x[i], 0
     for back in moves:
         out[k] = here - x[max(0, i - back)]
@@ -61,7 +84,7 @@ def shape_row(x, cum, i, ahead, day, moves, means, widths, out):
             out[j] = 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def shape_rows(x, cum, rows, ahead, day, moves, means, widths):
     """(n_rows, SHAPES) for the ticks `rows`."""
     out = np.empty((len(rows), SHAPES))
@@ -70,7 +93,7 @@ def shape_rows(x, cum, rows, ahead, day, moves, means, widths):
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def spread_row(x, cum, miss_sum, i, ahead, day, means, widths, likely, recent, level, out):
     """How far off the expectation made at tick i may be.
 
@@ -93,9 +116,24 @@ def spread_row(x, cum, miss_sum, i, ahead, day, means, widths, likely, recent, l
     out[8] = abs(x[i] - mean_of(cum, i + 1, i - means[0] * 2, i))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def walk(
-    x, cum, first, last, ahead, day, moves, means, widths, paces, weights, drawn, likely, miss_sum, recent, spreads
+    x,
+    cum,
+    first,
+    last,
+    ahead,
+    day,
+    moves,
+    means,
+    widths,
+    paces,
+    weights,
+    drawn,
+    likely,
+    miss_sum,
+    recent,
+    spreads,
 ):
     """Take the ticks first..last-1 in: what each expects `ahead` ticks on, and how far off that may be.
 
