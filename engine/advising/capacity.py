@@ -13,7 +13,8 @@ from trimtab.models.scaling.ahead import LoadAhead, bridged
 TOLERANCE, STABILISATION_S = 0.1, 300.0
 FASTEST, AT_LEAST = 2.0, 4
 """A step up is at most this factor, or this many replicas where that is more."""
-RISK, CROWDED_RISK = 0.03, 0.1
+RISK = 0.05
+"""One for all loads: where replicas cost alike, what they serve is worth most at one chance for all."""
 METRIC_LAG_S, METRIC_WINDOW_S = 60.0, 60.0
 """How old a figure is on average when it is seen, and over how long it is averaged."""
 ZEROS_USUAL = 0.01
@@ -30,7 +31,6 @@ class Sizing:
     startup_s          : from the order until it serves
     target_utilisation : 0..1, as an HPA is given it
     risk               : chance that the load ahead is more than all of what serves then
-    crowded_risk       : chance that utilisation ahead is nearer to full than to its target
     """
 
     capacity: float
@@ -39,7 +39,6 @@ class Sizing:
     min_replicas: int = 2
     max_replicas: int = 100
     risk: float = RISK
-    crowded_risk: float = CROWDED_RISK
 
     def content(self, load: float) -> int:
         """Fewest replicas at which the reactive rule asks for no more."""
@@ -49,15 +48,12 @@ class Sizing:
         """Replicas that bring this load to the target."""
         return _ceil(load / self.capacity / self.target_utilisation)
 
-    def ahead(self, quantiles: Floats) -> int | None:
+    def ahead(self, high: Floats) -> int | None:
         """Replicas for the load ahead; None = it is not known.
 
-        quantiles : (2, n_horizons) that the load stays below but for `risk` and for `crowded_risk`
+        high : (n_horizons,) that the load stays below but for `risk`
         """
-        if not np.isfinite(quantiles).all():
-            return None
-        crowded = (1.0 + self.target_utilisation) / 2.0
-        return _ceil(max(quantiles[0].max(), quantiles[1].max() / crowded) / self.capacity)
+        return _ceil(float(high.max()) / self.capacity) if np.isfinite(high).all() else None
 
     def bounded(self, replicas: int, total: int) -> int:
         """Within its bounds, and no faster up than the reactive rule goes."""
@@ -125,7 +121,7 @@ class Predictive:
         self.sizing = sizing
         self.tick_s = tick_s
         aheads = [lag_s + sizing.startup_s * part / PARTS for part in range(1, PARTS + 1)]
-        self.load = LoadAhead(tick_s, aheads, (1.0 - sizing.risk, 1.0 - sizing.crowded_risk))
+        self.load = LoadAhead(tick_s, aheads, 1.0 - sizing.risk)
         self.load.begin(past)
         self.last = Wanted(0, 0, None, "hold")
         self._reactive = Reactive(sizing, tick_s)
@@ -142,10 +138,10 @@ class Predictive:
         seen = math.nan if unknown else load
         for _ in range(self._missed(t)):
             self.load.step(math.nan)
-        quantiles = self.load.step(seen)
+        high = self.load.step(seen)
         self._t = t
         reactive = self._reactive.want(t, seen, ready, total)
-        ahead = self.sizing.ahead(quantiles)
+        ahead = self.sizing.ahead(high)
         self.last = self._decide(t, seen, reactive, ahead, total)
         return self.last.replicas
 

@@ -119,7 +119,7 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
     if SCALING in detectors:
         from trimtab.models.scaling.ahead import LoadAhead
 
-        LoadAhead(60.0, (180.0,), (0.9,)).begin(np.arange(2.0 * 1440.0) % 7.0)
+        LoadAhead(60.0, (180.0,), 0.9).begin(np.arange(2.0 * 1440.0) % 7.0)
         detectors = tuple(name for name in detectors if name != SCALING)
     table = SeriesTable("warm")
     scoring = SourceScoring(table, 5.0, detectors)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import structlog
 
-from trimtab.engine.advising.capacity import CROWDED_RISK, Predictive, Sizing
+from trimtab.engine.advising.capacity import Predictive, Sizing
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, ScoreLog
 from trimtab.engine.settings.capacity import CapacityOf
@@ -242,7 +242,7 @@ class _Service:
         assert self._one is not None and self._startup is not None  # noqa: S101, PT018 - asked by the caller
         sizing = Sizing(
             self._one.value, self._startup.value, s.target_utilisation, s.min_replicas, s.max_replicas,
-            s.risk, max(s.risk, CROWDED_RISK),
+            s.risk,
         )  # fmt: skip
         past = bridged(self._past("load", now))
         self._past_days = len(past) * s.interval / DAY_S
@@ -265,7 +265,7 @@ class _Service:
         return past[there[0] :] if len(there) else np.empty(0)
 
     def _path(self, policy: Predictive, wanted: int) -> LoadPath | None:
-        high, likely = policy.load.quantiles()[0], policy.load.likely()
+        high, likely = policy.load.high(), policy.load.likely()
         if self._one is None or not np.isfinite(high).all():
             return None
         ahead_s = tuple(a - self.settings.metric_lag for a in policy.load.aheads_s)

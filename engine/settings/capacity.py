@@ -37,7 +37,7 @@ class CapacityOf(Section):
     target_utilisation: float = Field(0.7, gt=0, le=1)
     min_replicas: int = Field(2, ge=1)
     max_replicas: int = Field(ge=1)
-    risk: float = Field(0.03, gt=0, lt=0.5)
+    risk: float = Field(0.05, gt=0, lt=0.5)
     interval: Duration = Field(15.0, ge=1, le=300)
     metric_lag: Duration = 60.0
     cost_per_replica_hour: float | None = Field(None, ge=0)

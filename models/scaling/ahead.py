@@ -1,4 +1,4 @@
-"""Quantiles of a load some minutes ahead, tick by tick: what scaling ahead of it needs."""
+"""A quantile of a load some minutes ahead, tick by tick: what scaling ahead of it needs."""
 
 import math
 from collections.abc import Sequence
@@ -30,18 +30,18 @@ class LoadAhead:
 
     tick_s   : seconds from value to value
     aheads_s : (k,) horizons in seconds from the newest value on
-    levels   : (m,) probabilities 0..1 that the load stays below
+    level    : probability 0..1 that the load stays below what `step` says
 
-    >>> load = LoadAhead(60.0, (180.0,), (0.9,))
+    >>> load = LoadAhead(60.0, (180.0,), 0.9)
     >>> load.begin(100.0 + 10.0 * np.sin(np.arange(2 * 1440) / 200.0))
-    >>> float(load.step(112.0).shape[1])
-    1.0
+    >>> bool(90.0 < load.step(109.0)[0] < 125.0)
+    True
     """
 
-    def __init__(self, tick_s: float, aheads_s: Sequence[float], levels: Sequence[float]) -> None:
+    def __init__(self, tick_s: float, aheads_s: Sequence[float], level: float) -> None:
         self.tick_s = tick_s
         self.aheads_s = tuple(aheads_s)
-        self.levels = tuple(levels)
+        self.level = level
         self.fitted = False
         self._x: Floats = np.empty(0)
         self._n = 0
@@ -57,7 +57,7 @@ class LoadAhead:
         self._fit()
 
     def step(self, x: float) -> Floats:
-        """Take the newest value in; (n_levels, n_horizons) float64 in its unit, NaN = nothing is known yet.
+        """Take the newest value in; (n_horizons,) float64 in its unit, what the load ahead stays below, NaN = nothing is known yet.
 
         x : NaN = no sample; the value before then stands for it
         """
@@ -73,15 +73,13 @@ class LoadAhead:
             elif self.fitted:
                 for one in self._walks:
                     one.to(self._x, self._n)
-        return self.quantiles()
+        return self.high()
 
-    def quantiles(self) -> Floats:
-        """As `step` gave them last."""
+    def high(self) -> Floats:
+        """As `step` gave it last."""
         if not self.fitted:
-            return np.full((len(self.levels), len(self.aheads_s)), math.nan)
-        found = [np.maximum.accumulate(one.quantiles()) for one in self._walks]
-        above: Floats = np.maximum(np.array(found).T, 0.0)
-        return above
+            return np.full(len(self.aheads_s), math.nan)
+        return np.array([max(0.0, one.high()) for one in self._walks])
 
     def likely(self) -> Floats:
         """(n_horizons,) float64, what is expected; NaN = nothing is known yet."""
@@ -95,7 +93,7 @@ class LoadAhead:
         if self.fitted:
             self._walks = [_Walk(self.tick_s, ahead_s) for ahead_s in self.aheads_s]
             for one in self._walks:
-                one.fit(self._x, self._n, self.levels)
+                one.fit(self._x, self._n, self.level)
 
     def _ticks(self, seconds: float) -> int:
         return max(1, round(seconds / self.tick_s))
@@ -117,10 +115,10 @@ class _Walk:
         self._recent: Floats = np.zeros(6)
         self._done = 0
         self._weights: Floats = np.empty(0)
-        self._quantile_weights: Floats = np.empty((0, SPREADS))
+        self._spread_weights: Floats = np.zeros(SPREADS)
         self._newest: Floats = np.zeros((1, SPREADS))
 
-    def fit(self, x: Floats, n: int, levels: Sequence[float]) -> None:
+    def fit(self, x: Floats, n: int, level: float) -> None:
         """Learn from the first n of x, and walk over them."""
         self._sums = np.zeros(len(x) + 1)
         np.cumsum(x[:n], out=self._sums[1 : n + 1])
@@ -134,7 +132,7 @@ class _Walk:
         self._walk(x, 0, n, spreads)
         misses = x[rows + self.ahead] - self.likely[rows]
         usual = spreads[rows, 3]
-        self._quantile_weights = np.array([spread_weights(spreads[rows], misses, usual, q) for q in levels])
+        self._spread_weights = spread_weights(spreads[rows], misses, usual, level)
         self._newest[0] = spreads[-1]
 
     def to(self, x: Floats, n: int) -> None:
@@ -143,10 +141,9 @@ class _Walk:
             self._sums[i + 1] = self._sums[i] + x[i]
             self._walk(x, i, i + 1, self._newest)
 
-    def quantiles(self) -> Floats:
-        """(n_levels,) for the tick taken in last."""
-        found: Floats = self.likely[self._done - 1] + self._quantile_weights @ self._newest[0]
-        return found
+    def high(self) -> float:
+        """For the tick taken in last."""
+        return float(self.likely[self._done - 1] + self._spread_weights @ self._newest[0])
 
     def _walk(self, x: Floats, first: int, last: int, spreads: Floats) -> None:
         walk(
