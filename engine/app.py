@@ -25,7 +25,7 @@ from trimtab.engine.redaction import clean_text
 from trimtab.engine.running import acting, building, modelling, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.judging import Judging
-from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
+from trimtab.engine.running.kernels import compile_apart, kernels_of, prepare_environment, warm_kernels
 from trimtab.engine.running.memory import give_back
 from trimtab.engine.running.pruning import Pruner
 from trimtab.engine.running.supervisor import Supervisor, explain
@@ -259,8 +259,9 @@ class Engine:
         """Kernels, then sources; then watch the settings."""
         try:
             self.live.wait_for("the kernels: a first start compiles them, in a minute at most")
-            await compile_apart(Path(self.environ["NUMBA_CACHE_DIR"]), self.settings.settings.detectors)
-            await supervisor.around.off_loop(warm_kernels, self.settings.settings.detectors)
+            kernels = kernels_of(self.settings)
+            await compile_apart(Path(self.environ["NUMBA_CACHE_DIR"]), kernels)
+            await supervisor.around.off_loop(warm_kernels, kernels)
             self.live.wait_for("the first tick")
             found = await building.with_local_prometheus(self.settings)
             if found is not self.settings and found.sources.prometheus is not None:
@@ -319,7 +320,7 @@ async def _reload_tools(
     supervisor: Supervisor, acts: "acting.Acting", tools: ToolsSource, reload: Reload
 ) -> None:
     """Exchange tools and guardrails; the figures of tools are watched while there are any."""
-    if not {"tools", "guardrails"} & set(reload.changed):
+    if not {"tools", "guardrails", "capacity"} & set(reload.changed):
         return
     try:
         await acts.reload(reload.settings)

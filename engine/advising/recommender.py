@@ -4,7 +4,7 @@ What is standing is refreshed instead of said again. What was dismissed, is runn
 not help before is withheld, with the reason. Where somebody else sets the same knob a person decides.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from trimtab.engine.advising.facts import Facts
@@ -68,32 +68,40 @@ class Recommender:
         facts: Sequence[Facts],
         before: Sequence[Recommendation],
         actions: Sequence[Action],
+        scaling: Sequence[Draft] = (),
     ) -> Advice:
         """Look at what goes on once.
 
         before  : recommendations of the last week;  actions : of the last day
+        scaling : changes that follow a load, without anything being wrong
         """
         made: dict[str, Recommendation] = {}
         withheld: dict[str, str] = {}
         off: dict[str, Recommendation] = {}
+        for incident, match, found in (*self._against(incidents, facts), *((None, None, d) for d in scaling)):
+            fingerprint = fingerprint_of(found)
+            if fingerprint in made or fingerprint in withheld:
+                continue
+            fresh = self._recommendation(now, incident, match, found)
+            why = _unwanted(now, fresh, found, before, actions)
+            if not why and fresh.mode is Mode.OFF:
+                off[fingerprint] = fresh
+                why = f"{fresh.subject} of {fresh.target} is switched off"
+            if why:
+                withheld[fingerprint] = why
+            else:
+                made[fingerprint] = _standing(fresh, found, before, actions)
+        return Advice(tuple(made.values()), tuple(withheld.items()), tuple(off.values()))
+
+    def _against(
+        self, incidents: Iterable[Incident], facts: Sequence[Facts]
+    ) -> Iterator[tuple[Incident, PatternMatch, Draft]]:
+        """What helps against the patterns of what goes on."""
         for incident in incidents:
             if incident.state is IncidentState.RESOLVED or incident.merged_into is not None:
                 continue
             for match in (one for one in incident.patterns if one.until is None):
-                for found in self._drafts(match, facts):
-                    fingerprint = fingerprint_of(found)
-                    if fingerprint in made or fingerprint in withheld:
-                        continue
-                    fresh = self._recommendation(now, incident, match, found)
-                    why = _unwanted(now, fresh, found, before, actions)
-                    if not why and fresh.mode is Mode.OFF:
-                        off[fingerprint] = fresh
-                        why = f"{fresh.subject} of {fresh.target} is switched off"
-                    if why:
-                        withheld[fingerprint] = why
-                    else:
-                        made[fingerprint] = _standing(fresh, found, before, actions)
-        return Advice(tuple(made.values()), tuple(withheld.items()), tuple(off.values()))
+                yield from ((incident, match, found) for found in self._drafts(match, facts))
 
     def _drafts(self, match: PatternMatch, facts: Sequence[Facts]) -> list[Draft]:
         """What helps against a pattern, best first: the first that fits each target."""
@@ -105,15 +113,18 @@ class Recommender:
                     found.setdefault((target.tool, target.target), made)
         return list(found.values())
 
-    def _recommendation(self, now: int, incident: Incident, match: PatternMatch, d: Draft) -> Recommendation:
+    def _recommendation(
+        self, now: int, incident: Incident | None, match: PatternMatch | None, d: Draft
+    ) -> Recommendation:
         mode = d.facts.mode(d.subject) if d.facts.writable else Mode.RECOMMEND
         return Recommendation(
             id=self.new_id(now), created=now, expires=now + LIVES.get(mode, DAY), tool=d.facts.tool,
             target=d.facts.target, subject=d.subject, is_action=d.is_action, before=d.before, after=d.after,
-            title=d.title, effect=d.effect, evidence=(*match.evidence, *d.evidence),
-            confidence=round(match.confidence * d.certainty, 3), risk=d.risk, cost=d.cost,
-            disproof=d.disproof, mode=mode, fingerprint=fingerprint_of(d), incident_id=incident.id,
-            pattern=match.name, command=self.command(d),
+            title=d.title, effect=d.effect, evidence=(*(match.evidence if match else ()), *d.evidence),
+            confidence=round((match.confidence if match else 1.0) * d.certainty, 3), risk=d.risk, cost=d.cost,
+            disproof=d.disproof, mode=mode, fingerprint=fingerprint_of(d),
+            incident_id=incident.id if incident else None, pattern=match.name if match else "",
+            command=self.command(d),
         )  # fmt: skip
 
 
@@ -205,6 +216,8 @@ def _did_not_help(now: int, fresh: Recommendation, actions: Sequence[Action]) ->
     ]  # fmt: skip
     if any(a.state is ActionState.ROLLED_BACK for a in alike):
         return f"{fresh.subject} was changed this way within a day, and it had to be taken back"
+    if fresh.incident_id is None:
+        return ""  # it follows a load, which may rise as often as it likes
     if len(alike) >= RATCHET and not any(_helped(a) for a in alike):
         return f"{len(alike)} changes of {fresh.subject} within a day did not help: look for another cause"
     return ""

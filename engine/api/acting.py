@@ -9,7 +9,7 @@ from fastapi import Depends
 from trimtab.engine.api.context import Here
 from trimtab.engine.api.problems import ProblemError
 from trimtab.engine.ports import Desk, IncidentDesk, Incidents, Ledger, Modelling, Toolbox
-from trimtab.engine.types import Alert, Silence
+from trimtab.engine.types import Alert, Capacity, Silence
 
 TakeAlerts = Callable[[Sequence[Alert], str], Awaitable[None]]
 """(alerts, name of the key that sent them)."""
@@ -26,6 +26,7 @@ class LoopPorts:
     modelling    : None = nothing is forecast here
     waiting      : id of a recommendation or action -> why the guardrails do not let it be done now
     set_down     : the silences that stand in the settings
+    capacity     : what is scaled, by name, as it was evaluated last
     """
 
     incidents: Incidents
@@ -38,6 +39,7 @@ class LoopPorts:
     waiting: Mapping[str, str] = field(default_factory=dict)
     set_down: Callable[[], Sequence[Silence]] = tuple
     modelling: Modelling | None = None
+    capacity: Mapping[str, Capacity] = field(default_factory=dict)
 
 
 async def _ports(here: Here) -> LoopPorts:

@@ -23,6 +23,7 @@ from trimtab.engine.api.routers import (
     alerts,
     anomalies,
     audit,
+    capacity,
     changes,
     docs,
     forecasts,
@@ -50,8 +51,8 @@ from trimtab.engine.settings import Api
 ROUTERS = tuple(
     module.router
     for module in (
-        health, status, series, anomalies, incidents, changes, alerts, recommendations, actions, tools, pause,
-        silences, audit, forecasts, models, pipelines, stream, session, keys, metrics, docs,
+        health, status, series, anomalies, incidents, changes, alerts, recommendations, capacity, actions,
+        tools, pause, silences, audit, forecasts, models, pipelines, stream, session, keys, metrics, docs,
     )
 )  # fmt: skip
 

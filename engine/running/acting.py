@@ -26,6 +26,7 @@ from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.guarding import GuardedSeries
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.noticing import Noticing
+from trimtab.engine.running.scaling import Scaling
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
@@ -98,6 +99,7 @@ class Acting:
     noticing: Noticing
     shadowing: Shadowing
     ports: LoopPorts
+    scaling: Scaling
     scale: float = 1.0
     started: bool = False
     """Whether the start is in the audit, and what the guard remembered is back."""
@@ -115,6 +117,7 @@ class Acting:
         beside = [
             asyncio.create_task(self._each(lambda: LOOK_S * self.scale, self._look)),
             asyncio.create_task(self._each(lambda: REMEMBER_S, self._remember)),
+            asyncio.create_task(self._each(self.scaling.interval_s, self.scaling.step)),
         ]
         try:
             while True:
@@ -137,6 +140,7 @@ class Acting:
         starter.time_scale = limits.time_scale
         starter.executor.deadlines = Deadlines(send_s=limits.action_timeout)
         self.scale = _scale(settings)
+        self.scaling.configure(settings.capacity)
         await self.rack.reload(settings.tools)
 
     async def close(self) -> None:
@@ -195,15 +199,18 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     guarded = GuardedSeries(ledger, incidents, live)
     conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _times(limits))
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
+    scaling = Scaling(settings.capacity, live, around.score_log, clock, around.metrics.capacity)
+    advising.capacity = scaling.shown
     desk = ToldDesk(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,
         take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
-        waiting=conductor.waiting, set_down=judging.set_down,
+        waiting=conductor.waiting, set_down=judging.set_down, capacity=scaling.shown,
     )  # fmt: skip
     shadowing = Shadowing(incidents, ledger, around.score_log, clock, asking.in_mode_auto)
     return Acting(
-        around, judging, rack, conductor, advising, Noticing(advising), shadowing, ports, _scale(settings)
+        around, judging, rack, conductor, advising, Noticing(advising), shadowing, ports, scaling,
+        _scale(settings),
     )  # fmt: skip
 
 

@@ -1,13 +1,14 @@
 """Every few seconds: patterns of open incidents, and what the tools say now -> recommendations."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 from ulid import ULID
 
 from trimtab.engine.acting.journal import ENGINE
 from trimtab.engine.acting.situation import Memory as GuardMemory
+from trimtab.engine.advising.capacity_advice import draft_of
 from trimtab.engine.advising.facts import Facts
 from trimtab.engine.advising.recommender import DAY, STANDING, Advice, Recommender
 from trimtab.engine.advising.remedies import Draft
@@ -16,7 +17,15 @@ from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, Ledger, Memory, Toolbox, ToolView
 from trimtab.engine.running.seeing import Seeing, mode_in
 from trimtab.engine.sources.tools import RATIOS, key_of
-from trimtab.engine.types import Action, ActionState, Incident, Recommendation, RecommendationState, ToolState
+from trimtab.engine.types import (
+    Action,
+    ActionState,
+    Capacity,
+    Incident,
+    Recommendation,
+    RecommendationState,
+    ToolState,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +67,8 @@ class Advising:
         """Fingerprint -> why it is not recommended now, as of the newest look."""
         self.off: tuple[Recommendation, ...] = ()
         """What would be recommended, were its mode not off, as of the newest look."""
+        self.capacity: Mapping[str, Capacity] = {}
+        """What is scaled with its load, as it was evaluated last."""
 
     async def resume(self) -> None:
         """Go on with what the guard remembered; what cannot be read begins anew. Raises StoreError."""
@@ -77,7 +88,8 @@ class Advising:
         facts = await self._facts(wanting) if wanting else []
         before = await asyncio.to_thread(self.said_before)
         actions = await asyncio.to_thread(self.ledger.actions, since=now - DAY, limit=MOST)
-        advice = self.recommender.advise(now, wanting, facts, before, actions)
+        scaling = await self._scaling()
+        advice = self.recommender.advise(now, wanting, facts, before, actions, scaling)
         self.withheld, self.off = dict(advice.withheld), advice.off
         self.seeing.generations = {one.fingerprint: one.generation for one in advice.made}
         self.guard.tick(self.monotonic())
@@ -136,6 +148,22 @@ class Advising:
             if isinstance(problem, BaseException) and not isinstance(problem, EngineError):
                 raise problem
         return [one for one in found if isinstance(one, Facts)]
+
+    async def _scaling(self) -> list[Draft]:
+        """What the size of something has to become for its load; a tool that does not answer waits."""
+        found = []
+        for one in [one for one in self.capacity.values() if one.tool and one.wanted is not None]:
+            try:
+                view = await self.toolbox.view(one.tool)
+                made = draft_of(one, await self._fact(view, one.target)) if view.enabled else None
+            except EngineError as error:
+                log.info("a capacity cannot be changed now", capacity=one.name, why=str(error))
+                continue
+            if made is not None:
+                found.append(made)
+        places = {f"{one.tool}/{one.target}/{one.knob}": one.series_ids for one in self.capacity.values()}
+        self.seeing.scaled = places
+        return found
 
     async def _fact(self, view: ToolView, target: str) -> Facts:
         if view.status.state not in _ANSWERING:

@@ -17,10 +17,14 @@ from pathlib import Path
 
 import structlog
 
+from trimtab.engine.settings import Settings
+
 log = structlog.get_logger(__name__)
 
 _CPUINFO = Path("/proc/cpuinfo")
 _NS = 1_000_000_000
+SCALING = "+capacity"
+"""Beside names of detectors: what forecasts a load to be scaled for."""
 
 
 def cpu_kind() -> str:
@@ -73,6 +77,11 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     return folder
 
 
+def kernels_of(settings: Settings) -> tuple[str, ...]:
+    """Names of all that has to be compiled for these settings."""
+    return (*settings.settings.detectors, *((SCALING,) if settings.capacity else ()))
+
+
 async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
     """Compile into the folder in a process of its own, unless that was done before.
 
@@ -107,6 +116,11 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
     from trimtab.engine.types import History, SeriesKey
 
     begin = time.perf_counter()
+    if SCALING in detectors:
+        from trimtab.models.scaling.ahead import LoadAhead
+
+        LoadAhead(60.0, (180.0,), 0.9).begin(np.arange(2.0 * 1440.0) % 7.0)
+        detectors = tuple(name for name in detectors if name != SCALING)
     table = SeriesTable("warm")
     scoring = SourceScoring(table, 5.0, detectors)
     keys = (SeriesKey("warm", "a"), SeriesKey("warm", "b"))

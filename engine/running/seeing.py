@@ -46,6 +46,8 @@ class Seeing:
         self.limits = limits
         self.generations: Mapping[str, int] = {}
         """Fingerprint -> generation of the newest advice."""
+        self.scaled: Mapping[str, tuple[str, ...]] = {}
+        """Tool, target and knob joined by "/" -> series that its size follows."""
 
     async def __call__(self, proposal: Recommendation) -> Situation:
         """Raises NotFoundError, RefusedError or ToolError by its tool."""
@@ -58,8 +60,10 @@ class Seeing:
         if knob is not None and not proposal.is_action:
             memory = await tool.outlook(proposal.target, proposal.subject, proposal.after)
         incident = await asyncio.to_thread(self._incident, proposal)
-        rests_on = {} if incident is None else self._rests_on(proposal, incident)
+        rests_on = self._rests_on(proposal, incident)
         statuses = {one.source: self.live.status(one.source) for one in rests_on.values() if one is not None}
+        known = incident is not None or rests_on
+        inputs = await asyncio.to_thread(self._inputs, rests_on, statuses) if known else None
         return Situation(
             mode=mode_in(view, proposal.target, proposal.subject),
             targets=tuple(view.targets),
@@ -68,7 +72,7 @@ class Seeing:
             knob=None if proposal.is_action else knob,
             action=next((a for a in target.actions if a.name == proposal.subject), None),
             reading=reading,
-            inputs=None if incident is None else await asyncio.to_thread(self._inputs, rests_on, statuses),
+            inputs=inputs,
             mass=self._mass(incident),
             memory=memory,
             ttl_share=_ttl_share(target),
@@ -97,8 +101,14 @@ class Seeing:
                 total += len(self.toolbox.tool(name).targets)
         return total
 
-    def _rests_on(self, proposal: Recommendation, incident: Incident) -> dict[str, SeriesView | None]:
-        """The series that its pattern was seen in, and the one that shows its effect; None = it is gone."""
+    def _rests_on(self, proposal: Recommendation, incident: Incident | None) -> dict[str, SeriesView | None]:
+        """The series that its pattern was seen in or its size follows, and the one that shows its effect.
+
+        None = it is gone.
+        """
+        if incident is None:
+            place = f"{proposal.tool}/{proposal.target}/{proposal.subject}"
+            return {series_id: self.live.here(series_id) for series_id in self.scaled.get(place, ())}
         seen_in = {i for m in incident.patterns if m.name == proposal.pattern for i in m.series_ids}
         if proposal.effect is not None and proposal.effect.series_id:
             seen_in.add(proposal.effect.series_id)

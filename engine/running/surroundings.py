@@ -34,6 +34,10 @@ class TickMetrics(Protocol):
         """A source is in this state now."""
         ...
 
+    def capacity(self, name: str, wanted: int | None) -> None:
+        """What is wanted of a capacity; None = unknown."""
+        ...
+
     def forget(self, source: str) -> None:
         """A source is watched no more."""
         ...

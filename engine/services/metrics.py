@@ -81,6 +81,9 @@ class Metrics:
         self._given_up = _counter(
             registry, "notices_dropped", "Notices that were given up.", "notifier", "reason"
         )
+        self._wanted = _gauge(
+            registry, "capacity_wanted_replicas", "What the load needs; absent while it is unknown.", "name"
+        )
         self._to_tell = _gauge(registry, "notices_waiting", "Notices that wait.", "notifier")
 
     def _http_metrics(self, registry: CollectorRegistry) -> None:
@@ -151,6 +154,13 @@ class Metrics:
     def notices_waiting(self, notifier: str, n: int) -> None:
         """How many notices wait for a receiver."""
         self._to_tell.labels(notifier).set(n)
+
+    def capacity(self, name: str, wanted: int | None) -> None:
+        """What is wanted of a capacity; None = unknown, which is said by its absence, never by 0."""
+        if wanted is None:
+            self._wanted.remove_by_labels({"name": name})
+        else:
+            self._wanted.labels(name).set(wanted)
 
     def unusual(self, views: Iterable[SeriesView]) -> None:
         """The series that are unusual now; replaces the ones before. Unknown scores are left out."""

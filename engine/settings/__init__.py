@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from trimtab.engine.settings.capacity import Capacities, CapacityOf
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.settings.notify import Notify
 from trimtab.engine.settings.schedulers import LoadScheduler, ModelRegistry, Schedulers
@@ -15,6 +16,7 @@ from trimtab.engine.settings.tools import Tools
 __all__ = [
     "Api",
     "BasicAuth",
+    "CapacityOf",
     "Credentialed",
     "Duration",
     "Files",
@@ -178,3 +180,4 @@ class Settings(Section):
     guardrails: Guardrails = Guardrails()
     schedulers: Schedulers = Schedulers()
     registry: ModelRegistry = ModelRegistry()
+    capacity: Capacities = Field(default_factory=dict)

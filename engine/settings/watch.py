@@ -11,7 +11,8 @@ from trimtab.engine.settings.file import load_settings
 
 LIVE = (
     "settings.false_alarms_per_week", "settings.log_level", "sources.host", "sources.prometheus",
-    "sources.files", "writer", "tools", "guardrails", "notify.notifications_per_week", "notify.silences",
+    "sources.files", "writer", "tools", "guardrails", "capacity", "notify.notifications_per_week",
+    "notify.silences",
 )  # fmt: skip
 """What takes effect at once; everything else at the next start."""
 

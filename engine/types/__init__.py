@@ -37,6 +37,7 @@ from trimtab.engine.types.anomalies import (
     Feedback,
     Verdict,
 )
+from trimtab.engine.types.capacity import Capacity, Estimate, LoadPath
 from trimtab.engine.types.incidents import (
     Change,
     ChangeKind,
@@ -86,11 +87,13 @@ __all__ = [
     "Applied",
     "AuditHeads",
     "AuditRow",
+    "Capacity",
     "Change",
     "ChangeKind",
     "Confidence",
     "Direction",
     "Effect",
+    "Estimate",
     "Feedback",
     "Floats",
     "Forecast",
@@ -102,6 +105,7 @@ __all__ = [
     "KnobReading",
     "KnobType",
     "Lasts",
+    "LoadPath",
     "MemoryOutlook",
     "Mode",
     "ModelVersion",

@@ -48,6 +48,9 @@ class NoMetrics:
     def source_state(self, _name, state):
         self.states.append(state)
 
+    def capacity(self, name, wanted):
+        pass
+
     def forget(self, source):
         pass
 

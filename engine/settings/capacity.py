@@ -1,0 +1,71 @@
+"""`capacity:` what is scaled with its load, by name."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from trimtab.engine.settings.section import Duration, Section, seconds
+from trimtab.engine.types.selector import Selector
+
+Auto = Literal["auto"]
+
+
+def _startup(value: object) -> object:
+    return value if value == "auto" else seconds(value)
+
+
+class CapacityOf(Section):
+    """One service, pool or cache whose size follows its load. Names as in KEDA and an HPA.
+
+    load        : selector of the series whose sum is the load, in any unit
+    replicas    : selector of the series whose sum counts what serves and what starts
+    ready       : selector of those that serve only; without it all count as ready
+    utilisation : selector of series, ratio 0..1, from which `capacity_per_replica: auto` is learnt
+    kind        : what is counted, in words: replicas, workers, connections, bytes
+    metric_lag  : how old a figure of the load is when it is seen
+    risk        : chance that is taken that the load ahead is more than what serves then
+    tool, target, knob : what a recommendation changes; without them there are figures only
+    """
+
+    load: str
+    replicas: str
+    ready: str | None = None
+    utilisation: str | None = None
+    kind: str = Field("replicas", min_length=1, max_length=60)
+    capacity_per_replica: Auto | Annotated[float, Field(gt=0)] = "auto"
+    startup: Annotated[Auto | Annotated[float, Field(gt=0, le=3600)], BeforeValidator(_startup)] = "auto"
+    target_utilisation: float = Field(0.7, gt=0, le=1)
+    min_replicas: int = Field(2, ge=1)
+    max_replicas: int = Field(ge=1)
+    risk: float = Field(0.05, gt=0, lt=0.5)
+    interval: Duration = Field(15.0, ge=1, le=300)
+    metric_lag: Duration = 60.0
+    cost_per_replica_hour: float | None = Field(None, ge=0)
+    tool: str | None = None
+    target: str | None = None
+    knob: str | None = None
+
+    @field_validator("load", "replicas", "ready", "utilisation")
+    @classmethod
+    def _selects(cls, given: str | None) -> str | None:
+        if given is not None:
+            Selector.parse(given)
+        return given
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas {self.max_replicas} is below min_replicas {self.min_replicas}; raise it"
+            )
+        if (self.tool is None) != (self.knob is None):
+            raise ValueError("tool and knob belong together; give both, or neither")
+        if self.capacity_per_replica == "auto" and self.utilisation is None:
+            raise ValueError(
+                "capacity_per_replica is auto, which is learnt from utilisation; give utilisation, a "
+                "selector of series 0..1, or the number"
+            )
+        return self
+
+
+Capacities = dict[str, CapacityOf]

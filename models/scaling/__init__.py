@@ -1,0 +1,1 @@
+"""Numbers for scaling ahead of load: short forecasts, capacity of a replica, time until one serves."""
