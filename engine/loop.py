@@ -55,7 +55,7 @@ class SourceLoop:
     async def run(self) -> None:
         """Until it is cancelled, or a recording is at its end."""
         await self._open()
-        start = await self.around.off_loop(recover, self.keeper, self._fresh, self._watch())
+        start = await self.around.off_loop(lambda: recover(self.keeper, self._fresh, self._watch()))
         if not start.going_on:
             self._warmed = await warm(self.source, self.around, start.senses) > 0
         self.senses = start.senses

@@ -135,12 +135,16 @@ class Case:
         return sum(match.until is None for match in self.patterns.values())
 
     def recognise(self, source: str, now: Mapping[str, PatternMatch], time: int) -> None:
-        """What one source's ticks look like now, "name entity" -> match: what is not among it is over."""
+        """What one source's ticks look like now, "name entity" -> match: what is not among it is over.
+
+        A case that ends at this very moment goes on with another pattern of the same thing.
+        """
+        going = self.end is None or self.ended >= time
         for key, match in self.patterns.items():
             if match.until is None and match.source in {source, ""} and key not in now:
                 self.patterns[key] = replace(match, until=time)
                 self.ended = max(self.ended, time)
-        if self.end is None:
+        if going:
             self.patterns |= {key: match for key, match in now.items() if self.touches(match)}
 
     def touches(self, match: PatternMatch) -> bool:

@@ -20,6 +20,8 @@ class Changes:
 
     def __init__(self) -> None:
         self.recent: dict[str, Change] = {}
+        self.added = 0
+        """How often something was added: whether there are news."""
         self._restarts: dict[str, int] = {}
         self._lasting: dict[str, tuple[int, tuple[str, ...]]] = {}
         """Id of a change that goes on for a time -> until when, and which entities it is of."""
@@ -27,6 +29,7 @@ class Changes:
     def add(self, change: Change) -> None:
         """Insert or replace."""
         self.recent[change.id] = change
+        self.added += 1
         while len(self.recent) > MOST:
             self.recent.pop(min(self.recent, key=lambda one: self.recent[one].time))
 

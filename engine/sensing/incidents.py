@@ -69,6 +69,9 @@ class Incidents:
         self._case_of: dict[str, str] = {}
         self._known = Known(self.watched, self.pace, self.memory.entities, interval_s)
         self._gone: list[Incident] = []
+        self._added = 0
+        self._news = False
+        """Changes were told of since the last step."""
         self._moments: dict[tuple[str, int], Case] = {}
         """(entity, when) -> where what moved there and then in this step was put."""
 
@@ -91,6 +94,7 @@ class Incidents:
         self.watched.add(infos)
         self.pace.pass_to(self.time, len(self.watched))
         self._gone, self._moments = [], {}
+        self._news, self._added = self.memory.changes.added != self._added, self.memory.changes.added
         began = {a.id: a for a in anomalies if a.id not in self._case_of and a.end is None}
         fresh = list(began.values())
         places = [self.watched.of(anomaly) for anomaly in fresh]
@@ -356,12 +360,14 @@ class Incidents:
             case.end is None, str(case.state), str(level_of(case.severity)), size, case.mass,
             len(case.patterns), case.acknowledged_by, case.note, round(case.severity * 10.0), case.shown(),
         )  # fmt: skip
-        if now == case.told:
+        if now == case.told[: len(now)] and not self._news:
+            return []
+        near = self.memory.changes.near(case)
+        if (*now, near) == case.told:
             return []
         if case.told[2:6] != now[2:6]:
             self.memory.look_back(case)
-        case.told = now
-        case.change_ids = self.memory.changes.near(case)
+        case.told, case.change_ids = (*now, near), near
         return [self.memory.describe(case, self.interval_s)]
 
     def state(self) -> dict[str, Any]:

@@ -114,6 +114,8 @@ class Patterns:
         slots = self.cast.slots
         ailing = self._of_slots(open_slots)
         self._rows += self.ring.put(time, scores.values[slots], self._calm(ailing))
+        if self.ring.filled == 1:
+            self._held = {}  # what was seen before is out of the window, or there was nothing
         if self.ring.filled >= LEAST_ROWS:
             self._judge(time, ailing, self._recent(time, changes))
         return self.now()

@@ -272,6 +272,19 @@ def test_patterns_are_of_the_incident_that_shows_them(town):
     assert [(p.name, p.confidence) for p in town.going()[0].patterns] == [("cache_thrash", 0.9)]
 
 
+def test_a_change_that_is_told_late_stands_beside_what_goes_on(town):
+    """As soon as it is known, though nothing else changed; one that is of others tells nothing."""
+    town.tick(*of(town, "cache", n=3), score=3.0)
+    town.wait(60)
+    began = town.going()[0].start
+    deploy = Change("c1", began - SECOND, ChangeKind.DEPLOY, "cache 2", "ci", {"job": "cache"})
+    town.incidents.change(replace(deploy, id="c2", labels={"job": "svc1"}))
+    assert town.wait(10) == []
+    town.incidents.change(deploy)
+    (told,) = town.wait(10)
+    assert told.change_ids == ("c1",)
+
+
 def test_past_incidents_that_looked_alike_are_named(town):
     """The same trouble again names the one before; other trouble does not."""
     for job in ("cache", "web", "cache"):

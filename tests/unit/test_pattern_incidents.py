@@ -15,6 +15,7 @@ from tests.store_contract import ulid
 from trimtab.engine.api.story import incident_story
 from trimtab.engine.errors import StoreError
 from trimtab.engine.running.judging import Judging
+from trimtab.engine.sensing.incidents import Incidents
 from trimtab.engine.sensing.pattern_anomalies import BEGIN_TICKS, BEGINS, PatternAnomalies
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.types import (
@@ -188,6 +189,21 @@ def test_a_store_that_fails_gets_the_anomaly_later(worker, monkeypatch):
     worker.live(1)
     assert worker.store.anomaly(begun.anomaly_ids[0]).pattern == "memory_leak"
     assert worker.kept.incident(begun.id).id == begun.id
+
+
+def test_one_pattern_takes_the_place_of_another():
+    """A surge that has become a saturation is one incident that goes on, without a moment between."""
+    worker, incidents = "worker/worker-1:9000", Incidents(TICK_S)
+    surge = PatternMatch("traffic_surge", worker, 0.8, START, (), (REQUESTS.id,), (), "p")
+    full = replace(surge, name="saturation_under_load")
+    odd = anomaly_of(REQUESTS, ulid(5), start=START, end=None)
+    incidents.step(START, [odd], [info(key) for key in KEYS], [surge], "p")
+    now = START + TICK_S * SECOND
+    (told,) = incidents.step(now, [replace(odd, end=now)], (), [full], "p")
+    assert {one.name: one.until for one in told.patterns} == {"saturation_under_load": None, surge.name: now}
+    assert told.end is None
+    (over,) = incidents.step(now + SECOND, [], (), [], "p")
+    assert (over.id, over.end) == (told.id, now + SECOND)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,20 @@ def test_a_silent_entity_has_not_recovered():
     assert not told[-1]
 
 
+@pytest.mark.parametrize(("ticks", "goes_on"), [(60, True), (600, False)], ids=["15 min", "2.5 h"])
+def test_after_a_time_in_which_nobody_looked(ticks, goes_on):
+    """What was recognised goes on within its window; longer ago it says nothing of now."""
+    series = thrashing()
+    infos = {given.key: given for given, _ in series}
+    patterns, keys = Patterns(STEP_S, infos.__getitem__), tuple(infos)
+    values = np.stack([figure for _, figure in series], axis=1)
+    for tick, row in enumerate(values):
+        told = patterns.step(tick * STEP_S * S, keys, scores(tick, row), [])
+    assert told
+    again = patterns.step((TICKS + ticks) * STEP_S * S, keys, scores(TICKS + ticks, values[-1]), [])
+    assert bool(again) is goes_on
+
+
 def test_series_come_and_go():
     """What is known of the others stays when a series comes, and an entity that is gone shows nothing."""
     series = thrashing()

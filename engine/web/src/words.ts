@@ -62,7 +62,10 @@ const ENDINGS: Record<string, string> = {
   recovered: "It went back into its expected band",
   "level shift accepted": "The new level lasted, so it was learnt as the usual one",
   returned: "Its samples came back",
+  "not recognised any more": "The pattern was not recognised any more",
 };
+
+const BY_PATTERN = "pattern:";
 
 /** The sentence that says what happened. */
 export function story(a: Anomaly, unit: string, now: number): string {
@@ -71,6 +74,12 @@ export function story(a: Anomaly, unit: string, now: number): string {
   if (a.direction === "absent") {
     const gone = `At ${start} its samples stopped while the source went on answering.`;
     return a.end === null ? `${gone} It has been silent for ${span}.` : `${gone} ${ended(a, span)}`;
+  }
+  const found = a.detectors.find((name) => name.startsWith(BY_PATTERN));
+  if (found) {
+    const what = found.slice(BY_PATTERN.length).replaceAll("_", " ");
+    const led = `Since ${start} it leads the series that look like ${what}, though nothing of it is unusual by itself.`;
+    return a.end === null ? `${led} It has lasted ${span} and goes on.` : `${led} ${ended(a, span)}`;
   }
   const moved = a.direction === "above" ? "rose" : "fell";
   const far = against(againstOfAnomaly(a), unit, a.direction);
@@ -84,6 +93,7 @@ function ended(a: Anomaly, span: string): string {
 }
 
 const DETECTORS: [RegExp, string][] = [
+  [/^pattern:/, "a pattern over several series, of which this one says most"],
   [/absen/, "its samples stopped"],
   [/season/, "unlike the same time of other days or weeks"],
   [/level|shift|cusum/, "its level moved and stayed moved"],

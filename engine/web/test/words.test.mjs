@@ -31,6 +31,7 @@ test("the story of an anomaly says when, how far and how it ended", () => {
     upper: 3,
     expected: 2,
     reason: "recovered",
+    detectors: ["level_shift"],
   };
   const now = Date.parse(at(30));
   assert.equal(
@@ -40,6 +41,9 @@ test("the story of an anomaly says when, how far and how it ended", () => {
   );
   assert.match(w.story({ ...a, end: null }, "", now), /It has lasted 30 min and goes on\.$/);
   assert.match(w.story({ ...a, direction: "absent" }, "", now), /samples stopped while the source went on answering/);
+  const led = { ...a, detectors: ["pattern:memory_leak"], reason: "not recognised any more" };
+  assert.match(w.story(led, "", now), /leads the series that look like memory leak, though nothing of it is unusual/);
+  assert.match(w.story(led, "", now), /The pattern was not recognised any more after 4 min\.$/);
 });
 
 test("names give their metric and unit", () => {

@@ -1,0 +1,76 @@
+"""Restarts of real processes, through a real Prometheus, seen by the engine as changes."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+from tests.fake_loop import FakeIncidents
+from tests.fake_tools import FakeMemory
+from tests.fakes import FakeScoreLog, FakeSnapshots, FakeStore
+from tests.sensed import PlainScorer
+from tests.servers import start_node_exporter, start_prometheus, wait_for
+from tests.unit.test_loop import NoMetrics, Now
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.live import Live
+from trimtab.engine.loop import SourceLoop
+from trimtab.engine.running.judging import Judging
+from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.sensing import scoring
+from trimtab.engine.settings import Prometheus
+from trimtab.engine.sources.prometheus import PrometheusSource
+from trimtab.engine.types import ChangeKind
+
+ENTITY = "node"
+
+
+async def until(check, what, within_s=60.0):
+    """Wait until it is so."""
+    end = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < end, f"not within {within_s} s: {what}"
+        await asyncio.sleep(0.1)
+
+
+class Unlearnt(PrometheusSource):
+    """Reads no history: two weeks of it would be learnt first."""
+
+    async def history(self, now_ns):
+        for chunk in ():
+            yield now_ns, chunk
+
+
+@asynccontextmanager
+async def going(loop):
+    """A loop while it runs."""
+    task = asyncio.create_task(loop.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await loop.stop()
+
+
+async def test_an_exporter_that_restarts_is_a_change(tmp_path, monkeypatch):
+    """Its start time moved: told once, for its entity alone, at the time when it started."""
+    monkeypatch.setattr(scoring, "Scorer", PlainScorer)
+    store, kept, clock = FakeStore(), FakeIncidents(), SystemClock()
+    with start_node_exporter(tmp_path / "node") as node, start_prometheus(tmp_path / "prometheus") as server:
+        server.set_targets({ENTITY: [node.address], "prometheus": [server.address]})
+        wait_for(lambda: len(server.query("process_start_time_seconds")) == 2, 30)
+        around = Surroundings(clock, store, FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now())
+        around.judging = Judging(store, kept, FakeMemory())
+        loop = SourceLoop(Unlearnt(Prometheus(url=server.url), clock), around)
+        async with going(loop):
+            await until(lambda: loop.ticks > 3, "ticks")
+            node.stop()
+            began = clock.now()
+            node.start()
+            await until(kept.changes, "a change")
+            ticks = loop.ticks
+            await until(lambda: loop.ticks > ticks + 3, "more ticks")
+    (change,) = kept.changes()
+    assert (change.kind, change.by) == (ChangeKind.RESTART, "seen")
+    assert change.title == f"{ENTITY}/{node.address} restarted"
+    assert change.labels == {"instance": node.address, "job": ENTITY}
+    assert abs(change.time - began) < 5e9
