@@ -51,10 +51,10 @@ def kernel_folder(cache: Path) -> Path:
 def cache_roots(data_dir: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     """Where the folder may stand, best first: this user's cache, then the data folder.
 
-    >>> [str(root) for root in cache_roots(Path("/data"), {"XDG_CACHE_HOME": "/c", "HOME": "/home/ann"})]
+    >>> [str(root) for root in cache_roots(Path("/data"), {"XDG_CACHE_HOME": "/c", "HOME": "/ann"})]
     ['/c/trimtab', '/data/cache']
-    >>> [str(root) for root in cache_roots(Path("/data"), {"HOME": "/home/ann"})]
-    ['/home/ann/.cache/trimtab', '/data/cache']
+    >>> [str(root) for root in cache_roots(Path("/data"), {"HOME": "/ann"})]
+    ['/ann/.cache/trimtab', '/data/cache']
     """
     given, home = Path(environ.get("XDG_CACHE_HOME", "")), Path(environ.get("HOME", ""))
     if given.is_absolute():
