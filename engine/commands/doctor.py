@@ -193,13 +193,12 @@ def _holder(data_dir: Path) -> str | None:
 
 
 def _kernels(data_dir: Path, environ: Mapping[str, str]) -> Check:
-    from trimtab.engine.running.kernels import kernel_folder
+    from trimtab.engine.running.kernel_cache import cache_roots, compiled, kernel_folder
 
-    folder = Path(environ.get("NUMBA_CACHE_DIR") or kernel_folder(data_dir / "cache"))
-    compiled = len(list(folder.rglob("*.nbc"))) if folder.is_dir() else 0
-    detail = (
-        f"{compiled} compiled in {folder}" if compiled else "compiled at the first start, within a minute"
-    )
+    given = environ.get("NUMBA_CACHE_DIR")
+    folder = Path(given) if given else kernel_folder(next(cache_roots(data_dir, environ)))
+    count = len(compiled(folder)) if folder.is_dir() else 0
+    detail = f"{count} files in {folder}" if count else "compiled at the first start, within a minute"
     return Check("kernels", State.OK, detail)
 
 

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 COLUMNS = ("tool", "target", "finding", "evidence", "advice", "change")
 UNREACHABLE, FOUND = 3, 1
-Url = Annotated[str | None, typer.Option(metavar="URL", help="Instead of what the settings name.")]
+LIMIT_S = 118.0
+"""In which the report is there, whatever the stores do."""
+Url = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Instead of what the settings name; others may see a password in it."),
+]
+PasswordFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the password.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +43,21 @@ class Seen:
 def recommend(
     redis: Url = None,
     postgresql: Url = None,
+    redis_password_file: PasswordFile = None,
+    postgresql_password_file: PasswordFile = None,
     config: ConfigFile = None,
     seconds: Annotated[
         float, typer.Option(min=1.0, max=110.0, help="Between the two looks; longer tells more.")
     ] = 20.0,
     form: Format = Form.TABLE,
 ) -> None:
-    """Look twice at data stores and say what would help; nothing is changed.
+    """Look twice at data stores and say what would help, within two minutes; nothing is changed.
 
-    Exit code 1 = something found, 3 = a store does not answer.
+    Passwords are also taken from REDISCLI_AUTH and PGPASSWORD. Exit code 1 = something found, 3 = a store
+    does not answer.
     """
-    tools = _tools({"redis": redis, "postgresql": postgresql}, config)
+    given = {"redis": (redis, redis_password_file), "postgresql": (postgresql, postgresql_password_file)}
+    tools = _tools(given, config)
     seen = asyncio.run(_look(tools, seconds))
     rows = [row for one in seen for row in _rows(one)]
     if rows or form is not Form.TABLE:
@@ -62,36 +72,32 @@ def recommend(
     raise typer.Exit(FOUND if rows else 0)
 
 
-def _tools(urls: Mapping[str, str | None], config: Path | None) -> "list[tuple[str, Tool]]":
-    """Kind and tool of each URL; without any, the data stores of the settings. Raises SettingsError."""
-    from pydantic import ValidationError
+def _tools(
+    stores: "Mapping[str, tuple[str | None, Path | None]]", config: Path | None
+) -> "list[tuple[str, Tool]]":
+    """Kind and tool of each URL; without any, the data stores of the settings. Raises SettingsError.
 
+    stores : by kind, URL and file of the password
+    """
+    from trimtab.engine.commands.stores import store
     from trimtab.engine.errors import SettingsError
-    from trimtab.engine.redaction import clean_text
     from trimtab.engine.settings.file import load_settings
-    from trimtab.engine.settings.tools import settings_class
 
-    given = {kind: url for kind, url in urls.items() if url is not None}
-    if not given:
-        settings = load_settings(config_file(config), os.environ).tools
-        found = {name: part for name, part in settings.items() if part.kind in urls and part.enabled}
-        if not found:
-            raise SettingsError(
-                "there is nothing to look at: give --redis URL or --postgresql URL, or write `tools:` into "
-                "trimtab.yaml"
-            )
-        return [(part.kind, _built(name, part)) for name, part in found.items()]
-    tools = []
-    for kind, url in given.items():
-        section = settings_class(kind)
-        assert section is not None  # noqa: S101 - both kinds are our own
-        try:
-            part = section.model_validate({"kind": kind, "url": url})
-        except ValidationError as error:
-            said = f"--{kind} {url!r}: {error.errors()[0]['msg']}"
-            raise SettingsError(clean_text(said)) from None
-        tools.append((kind, _built(kind, part)))
-    return tools
+    for kind, (url, file) in stores.items():
+        if file is not None and url is None:
+            raise SettingsError(f"--{kind}-password-file is of no use without --{kind} URL")
+    given = {kind: (url, file) for kind, (url, file) in stores.items() if url is not None}
+    if given:
+        parts = {kind: store(kind, url, file, os.environ) for kind, (url, file) in given.items()}
+        return [(kind, _built(kind, part)) for kind, part in parts.items()]
+    settings = load_settings(config_file(config), os.environ).tools
+    found = {name: part for name, part in settings.items() if part.kind in stores and part.enabled}
+    if not found:
+        raise SettingsError(
+            "there is nothing to look at: give --redis URL or --postgresql URL, or write `tools:` into "
+            "trimtab.yaml"
+        )
+    return [(part.kind, _built(name, part)) for name, part in found.items()]
 
 
 def _built(name: str, part: "ToolSettings") -> "Tool":
@@ -108,12 +114,24 @@ def _built(name: str, part: "ToolSettings") -> "Tool":
 
 async def _look(tools: "list[tuple[str, Tool]]", seconds: float) -> list[Seen]:
     """Two looks at every target, all at the same time."""
+    from trimtab.engine.commands.waiting import shown
+
+    title = "looking at " + ", ".join(tool.name for _, tool in tools)
     try:
-        parts = [_one(kind, tool, target, seconds) for kind, tool in tools for target in tool.targets]
-        return list(await asyncio.gather(*parts))
+        with shown(title, seconds):
+            parts = [_in_time(kind, tool, target, seconds) for kind, tool in tools for target in tool.targets]
+            return list(await asyncio.gather(*parts))
     finally:
         for _, tool in tools:
             await tool.close()
+
+
+async def _in_time(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            return await _one(kind, tool, target, seconds)
+    except TimeoutError:
+        return Seen(tool.name, target, problem=f"{target} did not answer all within {LIMIT_S:g} s")
 
 
 async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:

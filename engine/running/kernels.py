@@ -1,77 +1,46 @@
-"""Compiled kernels: kept in the data folder for each kind of processor, made before they are needed.
+"""Compiled kernels: made once for a user, in a process of its own, before they are needed.
 
 Run as a program it compiles what its arguments name, for the process that started it.
 """
 
 import asyncio
-import hashlib
 import os
-import platform
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import MutableMapping
-from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 
+from trimtab.engine.running import kernel_cache
+from trimtab.engine.running.kernel_cache import alone, cache_roots, is_whole, kernel_folder, mark_of, set_mark
 from trimtab.engine.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_CPUINFO = Path("/proc/cpuinfo")
 _NS = 1_000_000_000
 SCALING = "+capacity"
 """Beside names of detectors: what forecasts a load to be scaled for."""
-
-
-def cpu_kind() -> str:
-    """A short name of what code compiled here depends on: processor and its features, Python, numba."""
-    about = [platform.machine(), platform.processor(), sys.version, version("numba"), version("llvmlite")]
-    try:
-        lines = _CPUINFO.read_text().splitlines()
-    except OSError:
-        lines = []
-    wanted = ("model name", "flags", "Features", "CPU part")
-    about += [line for line in dict.fromkeys(lines) if line.startswith(wanted)]
-    return hashlib.blake2b("\n".join(about).encode(), digest_size=8).hexdigest()
-
-
-def kernel_folder(cache: Path) -> Path:
-    """Where kernels for this processor and these sources are kept.
-
-    A kernel holds what it calls from other files, so a change of any of them asks for new ones.
-    """
-    models = Path(__file__).resolve().parent.parent.parent / "models"
-    sources = hashlib.blake2b(digest_size=8)
-    for path in sorted(models.rglob("*.py")):
-        sources.update(path.read_bytes())
-    return cache / "kernels" / f"{cpu_kind()}-{sources.hexdigest()}"
 
 
 def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Path:
     """Tell the libraries where they may write, before they are imported; the folder of the kernels.
 
     What is set already stays. Nothing is written beside the program, so a read-only root is fine; where
-    data_dir cannot be written, a private folder that lasts as long as the machine's temporary files serves.
+    neither this user's cache nor data_dir can be written, a private folder that lasts as long as the
+    machine's temporary files serves.
     """
-    cache = data_dir / "cache"
-    environ.setdefault("NUMBA_CACHE_DIR", str(kernel_folder(cache)))
-    folder = Path(environ["NUMBA_CACHE_DIR"])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError:
+    if "NUMBA_CACHE_DIR" in environ:
+        wanted = [Path(environ["NUMBA_CACHE_DIR"])]
+    else:
+        wanted = [kernel_folder(root) for root in cache_roots(data_dir, environ)]
+    folder = next((one for one in wanted if _usable(one)), None)
+    if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="trimtab-kernels-"))
-        environ["NUMBA_CACHE_DIR"] = str(folder)
-    for older in folder.parent.glob(f"{cpu_kind()}-*"):
-        if older != folder:
-            shutil.rmtree(older, ignore_errors=True)
+    environ["NUMBA_CACHE_DIR"] = str(folder)
     environ.setdefault("NUMBA_NUM_THREADS", "1")
-    environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
+    environ.setdefault("MPLCONFIGDIR", str(data_dir / "cache" / "matplotlib"))
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
     return folder
@@ -82,18 +51,43 @@ def kernels_of(settings: Settings) -> tuple[str, ...]:
     return (*settings.settings.detectors, *((SCALING,) if settings.capacity else ()))
 
 
-async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
-    """Compile into the folder in a process of its own, unless that was done before.
+def _usable(folder: Path) -> bool:
+    """Whether kernels can be kept there, by us alone; it is in use then."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if not kernel_cache.is_ours(folder):
+            return False
+        kernel_cache.use(folder)
+    except OSError:
+        return False
+    return True
 
-    A compiler takes a hundred megabytes that it does not give back, and holds up everything beside it.
+
+async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
+    """Compile into the folder in a process of its own, unless that was done before and all of it is whole.
+
+    A compiler takes a hundred megabytes that it does not give back, and holds up everything beside it. Where
+    what is there cannot be used it is thrown away, and compiled anew.
     """
-    done = folder / f"compiled-{'-'.join(detectors)}"
-    if done.exists():
+    if await asyncio.to_thread(lambda: is_whole(mark_of(folder, detectors))):
         return
-    log.info("compiling kernels, once for this processor")
+    log.info("compiling kernels, once for this user and processor")
+    why = await _in_a_process(folder, detectors)
+    if why and await asyncio.to_thread(kernel_cache.throw_away, folder):
+        log.warning("kept kernels cannot be used, they are made anew", why=why)
+        why = await _in_a_process(folder, detectors)
+    if why:
+        log.warning("kernels could not be compiled apart, compiling here", why=why)
+
+
+async def _in_a_process(folder: Path, detectors: tuple[str, ...]) -> str:
+    """What went wrong; "" = it is done."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, *detectors, stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
     )  # fmt: skip
     try:
         _, errors = await process.communicate()
@@ -101,10 +95,19 @@ async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
         if process.returncode is None:
             process.kill()
     if process.returncode == 0:
-        done.touch()
-    else:
-        said = errors.decode(errors="replace").strip().splitlines()[-1:]
-        log.warning("kernels could not be compiled apart, compiling here", why=" ".join(said))
+        return ""
+    said = errors.decode(errors="replace").strip().splitlines()[-1:]
+    return " ".join(said) or f"the compiler ended with {process.returncode}"
+
+
+def compile_here(folder: Path, detectors: tuple[str, ...]) -> None:
+    """Compile what is not there yet, while others wait, and mark it as whole. Blocks."""
+    with alone(folder):
+        mark = mark_of(folder, detectors)
+        if not is_whole(mark):
+            kernel_cache.drop_changed(mark)
+            warm_kernels(detectors)
+            set_mark(mark)
 
 
 def warm_kernels(detectors: tuple[str, ...]) -> float:
@@ -136,4 +139,4 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
 
 
 if __name__ == "__main__":
-    warm_kernels(tuple(sys.argv[1:]))
+    compile_here(Path(os.environ["NUMBA_CACHE_DIR"]), tuple(sys.argv[1:]))

@@ -1,6 +1,7 @@
 """`trimtab recommend`: two looks, what they show, and how it ends."""
 
 import asyncio
+import io
 import json
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.fake_tools import FakeTool
-from trimtab.engine.commands import recommend
+from trimtab.engine.commands import recommend, waiting
 from trimtab.engine.errors import NotFoundError, SettingsError, ToolError
 from trimtab.engine.tools import catalogue
 from trimtab.engine.types import Knob, KnobType
@@ -44,7 +45,7 @@ def tools(monkeypatch):
         waited.append(seconds)
 
     monkeypatch.setattr(catalogue, "build", lambda name, part: by_name[name])  # noqa: ARG005 - the catalogue's
-    quick = SimpleNamespace(run=asyncio.run, gather=asyncio.gather, sleep=sleep)
+    quick = SimpleNamespace(run=asyncio.run, gather=asyncio.gather, sleep=sleep, timeout=asyncio.timeout)
     monkeypatch.setattr(recommend, "asyncio", quick)
     yield by_name
     for tool in by_name.values():
@@ -125,9 +126,12 @@ def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
     ("words", "told"),
     [
         ((), "there is nothing to look at: give --redis URL or --postgresql URL"),
-        (("--redis", "http://bob:hunter2@cache"), "--redis"),
+        (("--redis", "http://bob:hunter2@cache"), "--redis 'http://cache'"),
+        (("--redis", "redis://:hun/hunter2@cache"), "escape '/'"),
+        (("--postgresql", "postgresql://bob:hunter2@[cache"), "--postgresql is no URL"),
+        (("--redis-password-file", "hunter2"), "of no use without --redis URL"),
     ],
-    ids=["nothing", "no such URL"],
+    ids=["nothing", "no such URL", "not escaped", "no URL", "no store"],
 )
 def test_wrong_use_is_explained_without_a_secret(call, tmp_path, words, told):
     """It is the settings' error, which ends the command with 2, and repeats no password."""
@@ -162,3 +166,77 @@ def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
         cli.main()
     assert ended.value.code == 2
     assert "there is nothing to look at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "login"),
+    [
+        (("--redis", "redis://:s3cret-one@c:1/2"), {}, (None, "s3cret-one")),
+        (("--redis", "redis://bob:s%2Fcret@c:1/2"), {"REDISCLI_AUTH": "other"}, ("bob", "s/cret")),
+        (("--redis", "redis://c:1/2"), {"REDISCLI_AUTH": "of-redis-cli"}, (None, "of-redis-cli")),
+        (("--postgresql", "postgresql://bob@c/d"), {"PGPASSWORD": "of-libpq"}, ("bob", "of-libpq")),
+        (("--postgresql", "postgresql://bob:of-url@c/d"), {"PGPASSWORD": "of-libpq"}, ("bob", "of-url")),
+    ],
+)
+def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, login):
+    """In the URL, or where the store's own client looks; nothing that is printed holds one."""
+    seen = []
+
+    def build(name, part):
+        seen.append(part)
+        tool = FakeTool(name, knobs=(), actions=())
+        tool.tell("metrics", ToolError(f"{name}: {part.url} does not let us in"))
+        return tool
+
+    monkeypatch.setattr(catalogue, "build", build)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    said = call(*words)
+    (part,) = seen
+    assert (part.username, part.password.get_secret_value()) == login
+    assert said.exit_code == 3
+    assert login[1] not in said.output + part.url
+
+
+def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
+    """It is read from the file, whatever stands elsewhere."""
+    tools["redis"] = cache()
+    seen = []
+    monkeypatch.setattr(catalogue, "build", lambda name, part: seen.append(part) or tools[name])
+    call("--redis", "redis://:other@c", "--redis-password-file", str(tmp_path / "pw"))
+    assert (seen[0].password, seen[0].password_file) == (None, tmp_path / "pw")
+
+
+def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
+    """The report is there within its limit, with what the other store says."""
+    monkeypatch.setattr(recommend, "LIMIT_S", 0.05)
+    tools["redis"], tools["postgresql"] = cache(), FakeTool("postgresql")
+    tools["postgresql"].hold["metrics"] = asyncio.Event()
+    said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
+    assert said.exit_code == 3
+    assert "the cache is too small" in said.stdout
+    assert "postgresql did not answer all within 0.05 s" in said.stderr
+
+
+async def test_waiting_is_shown_in_plain_lines(capsys, monkeypatch):
+    """Elsewhere than on a terminal a line says how much of it has passed, and nothing stays behind."""
+    monkeypatch.setattr(waiting, "_LINE_EVERY_S", 0.01)
+    with waiting.shown("looking at redis", 0.045):
+        await asyncio.sleep(0.045)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["looking at redis: 0.045 s", "looking at redis: 0.01 of 0.045 s"]
+    assert len(lines) <= 5
+
+
+async def test_waiting_is_a_bar_on_a_terminal(monkeypatch):
+    """It moves, and is gone at the end."""
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(waiting, "_BAR_EVERY_S", 0.01)
+    with waiting.shown("looking at redis", 0.2):
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0)
+    assert "looking at redis" in screen.getvalue()
+    assert "━" in screen.getvalue()

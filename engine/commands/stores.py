@@ -1,0 +1,60 @@
+"""A data store that is given on the command line: its URL taken apart, its password found and never shown."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from trimtab.engine.errors import SettingsError
+
+if TYPE_CHECKING:
+    from trimtab.engine.settings.tools import ToolSettings
+
+PASSWORDS = {"redis": "REDISCLI_AUTH", "postgresql": "PGPASSWORD"}
+"""Kind -> the variable that the store's own client takes a password from."""
+
+
+def store(kind: str, url: str, password_file: Path | None, environ: Mapping[str, str]) -> "ToolSettings":
+    """The settings of a store. A file goes before the URL, the URL before the environment.
+
+    Raises SettingsError, which repeats neither user nor password.
+
+    >>> redis = store("redis", "redis://bob:s%40crt@cache:6379/1", None, {})
+    >>> redis.url, redis.username, redis.password
+    ('redis://cache:6379/1', 'bob', SecretStr('**********'))
+    """
+    from pydantic import ValidationError
+
+    from trimtab.engine.settings.tools import settings_class
+
+    section = settings_class(kind)
+    if section is None:
+        raise SettingsError(f"no kind of tool is called {kind!r}")
+    plain, found = _apart(kind, url)
+    if password_file is not None:
+        found = {**found, "password": None, "password_file": password_file.absolute()}
+    elif "password" not in found and environ.get(PASSWORDS[kind]):
+        found["password"] = environ[PASSWORDS[kind]]
+    try:
+        return section.model_validate({"kind": kind, "url": plain, **found})
+    except ValidationError as error:
+        raise SettingsError(f"--{kind} {plain!r}: {error.errors()[0]['msg']}") from None
+
+
+def _apart(kind: str, url: str) -> tuple[str, dict[str, Any]]:
+    """The URL without who logs in, and who that is."""
+    try:
+        parts = urlsplit(url)
+        userinfo, at, place = parts.netloc.rpartition("@")
+    except ValueError:
+        raise SettingsError(f"--{kind} is no URL; write {kind}://host, and a password into a file") from None
+    if not at and "@" in parts.path:
+        raise SettingsError(
+            f"--{kind}: escape '/', '?' and '#' in the password as %2F, %3F and %23, or give "
+            f"--{kind}-password-file"
+        )
+    user, colon, password = userinfo.partition(":")
+    found: dict[str, Any] = {"username": unquote(user)} if user else {}
+    if colon and password:
+        found["password"] = unquote(password)
+    return urlunsplit(parts._replace(netloc=place)), found

@@ -1,0 +1,149 @@
+"""Where compiled kernels are kept: one folder for a user, a kind of processor and a state of the sources.
+
+Engines share it, also when they start at once: who compiles holds a lock, and a mark with the digests of all
+files says what is whole. What is broken is thrown away and made anew; nobody removes what others still use.
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import orjson
+
+KEEP_S = 30 * 86_400.0
+"""So long after their last use kernels of other processors, sources and libraries stay."""
+_CPUINFO = Path("/proc/cpuinfo")
+_MODELS = Path(__file__).resolve().parent.parent.parent / "models"
+_USED = "used"
+
+
+def cpu_kind() -> str:
+    """A short name of what code compiled here depends on: processor and its features, Python, numba."""
+    about = [platform.machine(), platform.processor(), sys.version, version("numba"), version("llvmlite")]
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    wanted = ("model name", "flags", "Features", "CPU part")
+    about += [line for line in dict.fromkeys(lines) if line.startswith(wanted)]
+    return hashlib.blake2b("\n".join(about).encode(), digest_size=8).hexdigest()
+
+
+def kernel_folder(cache: Path) -> Path:
+    """Where kernels for this processor and these sources are kept.
+
+    A kernel holds what it calls from other files, so a change of any of them asks for new ones.
+    """
+    sources = hashlib.blake2b(digest_size=8)
+    for path in sorted(_MODELS.rglob("*.py")):
+        sources.update(path.read_bytes())
+    return cache / "kernels" / f"{cpu_kind()}-{sources.hexdigest()}"
+
+
+def cache_roots(data_dir: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where the folder may stand, best first: this user's cache, then the data folder.
+
+    >>> [str(root) for root in cache_roots(Path("/data"), {"XDG_CACHE_HOME": "/c", "HOME": "/ann"})]
+    ['/c/trimtab', '/data/cache']
+    >>> [str(root) for root in cache_roots(Path("/data"), {"HOME": "/ann"})]
+    ['/ann/.cache/trimtab', '/data/cache']
+    """
+    given, home = Path(environ.get("XDG_CACHE_HOME", "")), Path(environ.get("HOME", ""))
+    if given.is_absolute():
+        yield given / "trimtab"
+    elif home.is_absolute():
+        yield home / ".cache" / "trimtab"
+    yield data_dir / "cache"
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether nobody else may write into it: what stands there is run as code."""
+    about = folder.stat()
+    return about.st_uid == os.getuid() and not about.st_mode & 0o022
+
+
+def use(folder: Path) -> None:
+    """Say that it is in use, and remove those beside it that nobody has used for long. Raises OSError."""
+    (folder / _USED).touch()
+    for other in folder.parent.iterdir():
+        with suppress(OSError):  # somebody else removed it
+            stamp = other / _USED if (other / _USED).exists() else other
+            if other != folder and time.time() - stamp.stat().st_mtime > KEEP_S:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else compiles into it, or throws away. Blocks; a process that dies lets go."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def mark_of(folder: Path, detectors: tuple[str, ...]) -> Path:
+    """The mark of what these detectors need, for an installation at this place and time.
+
+    The compiler tells sources apart by their place, and some versions of it by their time.
+    """
+    state = [str(_MODELS), *(str(path.stat().st_mtime_ns) for path in sorted(_MODELS.rglob("*.py")))]
+    digest = hashlib.blake2b("\n".join(state).encode(), digest_size=6).hexdigest()
+    return folder / f"compiled-{'-'.join(detectors)}-{digest}"
+
+
+def is_whole(mark: Path) -> bool:
+    """Whether all that it names is there, byte by byte."""
+    wanted = _named(mark)
+    return bool(wanted) and all(_digest(path) == digest for path, digest in wanted.items())
+
+
+def drop_changed(mark: Path) -> None:
+    """Remove machine code that is not as it was marked; an index may have grown since. Raises OSError."""
+    for path, digest in _named(mark).items():
+        if path.suffix == ".nbc" and _digest(path) != digest:
+            path.unlink(missing_ok=True)
+
+
+def _named(mark: Path) -> dict[Path, str]:
+    """The files of a mark and their digests; none where it cannot be read."""
+    try:
+        return {mark.parent / name: digest for name, digest in dict(orjson.loads(mark.read_bytes())).items()}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def set_mark(mark: Path) -> None:
+    """All that is there now is whole. Raises OSError."""
+    found = {str(path.relative_to(mark.parent)): _digest(path) for path in compiled(mark.parent)}
+    fresh = mark.with_name(f".{mark.name}.{os.getpid()}")
+    fresh.write_bytes(orjson.dumps(found))
+    fresh.replace(mark)
+
+
+def throw_away(folder: Path) -> bool:
+    """Remove all kernels and marks of it; whether there were any. Blocks."""
+    with alone(folder):
+        found = [*compiled(folder), *folder.glob("compiled-*")]
+        for path in found:
+            path.unlink(missing_ok=True)
+    return bool(found)
+
+
+def compiled(folder: Path) -> list[Path]:
+    """The compiler's files."""
+    return [path for path in folder.rglob("*") if path.suffix in {".nbc", ".nbi"}]
+
+
+def _digest(path: Path) -> str:
+    """Of the bytes of a file; "" = it cannot be read."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,35 @@
+"""A managed Redis, whose CONFIG is gone or renamed, in the acting part as the engine builds it."""
+
+import re
+
+import pytest
+
+from tests.built_room import Built
+from tests.fakes import FakeClock, FakeScoreLog
+from tests.redis_server import start_redis
+from trimtab.engine.settings import Settings
+from trimtab.engine.types import ActionState, Mode, ToolState
+
+
+@pytest.mark.parametrize("renamed", ["", "a-name-of-the-provider"])
+async def test_nothing_is_set_and_all_is_written_down(tmp_path, renamed):
+    """Mode auto is of no use there: advice is for people, with its line, and a change by hand is refused."""
+    with start_redis(tmp_path / "r", "--rename-command", "CONFIG", renamed) as server:
+        settings = Settings.model_validate(
+            {
+                "settings": {"data_dir": tmp_path / "data"},
+                "tools": {"redis": {"url": server.url, "mode": "auto"}},
+            }
+        )
+        room = await Built(settings, FakeClock(), FakeScoreLog()).start()
+        try:
+            (view,) = await room.acts.rack.views()
+            assert view.status.state is ToolState.EXPORT_ONLY
+            (advice,) = await room.acts.noticing.look()
+            assert (advice.title, advice.mode) == ("redis: memory has no limit", Mode.RECOMMEND)
+            action = await room.acts.ports.desk.set_knob("redis", "redis", "hz", 10, 20, "ann", "key-1")
+            assert action.state is ActionState.FAILED
+            assert re.search(r"nothing was changed.*hz 20", action.outcome.words)
+            assert "configured_hz:10" in server.cli("INFO", "server")
+        finally:
+            await room.stop()
