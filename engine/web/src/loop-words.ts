@@ -49,7 +49,7 @@ const POWERS = ["", "k", "m", "g", "t"];
 function factor(written: string, unit: string): number | undefined {
   if (written === "" || written === unit) return 1;
   if (unit === "B") {
-    const [, power = "", kind = ""] = /^([kmgt]?)(i?b?)$/i.exec(written) ?? [written];
+    const [, power = "none", kind = ""] = /^([kmgt]?)(i?b?)$/i.exec(written) ?? [];
     const at = POWERS.indexOf(power.toLowerCase());
     return at < 0 ? undefined : (kind.toLowerCase() === "b" ? 1000 : 1024) ** at;
   }
