@@ -74,7 +74,7 @@ RECOMMENDATION = Recommendation(
     id=f"{_ID}3", created=START + 2 * _MINUTE, expires=START + 17 * _MINUTE, tool="redis", target="cache-1",
     subject="maxmemory", is_action=False, before=268_435_456, after=335_544_320,
     title="Give cache-1 more memory", effect=EFFECT,
-    evidence=("420 keys/s are evicted while 2.1 GB of the host are free",), confidence=0.86, risk=Risk.LOW,
+    evidence=("420 keys/s are evicted while 2.1 GiB of the host are free",), confidence=0.86, risk=Risk.LOW,
     cost="64 MiB of memory", disproof="the hit ratio stays under 0.9 for 10 minutes after the change",
     mode=Mode.APPROVE, fingerprint="redis/cache-1/maxmemory/up", state=RecommendationState.PENDING,
     incident_id=INCIDENT.id, pattern="cache_thrash",

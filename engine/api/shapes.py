@@ -60,6 +60,8 @@ _iso = lru_cache(4096)(iso)
 def told(event: Mapping[str, object]) -> Json:
     """An event as it goes out: as `wire`, and so for every noun in it, or in a list of it.
 
+    >>> told({"id": "a", "shadow": {"time": 0}})
+    {'id': 'a', 'shadow': {'time': '1970-01-01T00:00:00.000Z'}}
     >>> told({"id": "a", "suspects": ({"moved": 0},)})
     {'id': 'a', 'suspects': [{'moved': '1970-01-01T00:00:00.000Z'}]}
     """

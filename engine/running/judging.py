@@ -91,6 +91,8 @@ class Judging:
         for incident_id in [one.id for one in cases.values() if one.known and one.id not in stored]:
             with suppress(NotFoundError):
                 stored[incident_id] = self.kept.incident(incident_id)
+        held = self.notifying.held_before
+        self._spoken |= {name: stored[name] for name in held if name in stored}
         for incident in stored.values():
             if incident.merged_into is not None:
                 self.incidents.let_go(incident.id)

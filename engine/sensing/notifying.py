@@ -42,6 +42,8 @@ class Notifying:
         """Incident -> fingerprint, when it was told, severity since, when it was over (None = it goes on)."""
         self._held: dict[str, Incident] = {}
         """Severe enough, but silenced."""
+        self.held_before: tuple[str, ...] = ()
+        """Ids of those that were held back when the restored state was taken: to be told of again."""
 
     def step(self, time: int, incidents: Iterable[Incident]) -> list[Notice]:
         """Notices of this moment.
@@ -186,7 +188,7 @@ class Notifying:
         return {
             "version": VERSION, "since": self._since, "told": self._told,
             "past": {incident_id: list(past) for incident_id, past in self._past.items()},
-            "silences": [asdict(silence) for silence in self.silences.values()],
+            "silences": [asdict(silence) for silence in self.silences.values()], "held": list(self._held),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -198,6 +200,7 @@ class Notifying:
         self._past = {incident_id: (start, s) for incident_id, (start, s) in state["past"].items()}
         silences = [Silence(**{**s, "entities": tuple(s["entities"])}) for s in state["silences"]]
         self.silences = {silence.id: silence for silence in silences}
+        self.held_before = tuple(state.get("held", ()))
 
 
 def fingerprint(incident: Incident) -> str:

@@ -2,20 +2,20 @@
 
 import math
 
-_BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def figure(value: float, unit: str = "") -> str:
     """Three digits, bytes with their prefix.
 
     >>> figure(0.123456), figure(12345.0), figure(3.2e8, "B"), figure(math.nan)
-    ('0.123', '12300', '320 MB', 'unknown')
+    ('0.123', '12300', '305 MiB', 'unknown')
     """
     if not math.isfinite(value):
         return "unknown"
     if unit == "B":
-        power = min(int(math.log10(max(abs(value), 1.0)) // 3), len(_BYTES) - 1)
-        return f"{_digits(value / 1000**power)} {_BYTES[power]}"
+        power = min(int(math.log2(max(abs(value), 1.0)) // 10), len(_BYTES) - 1)
+        return f"{_digits(value / 1024**power)} {_BYTES[power]}"
     return f"{_digits(value)} {unit}".rstrip()
 
 

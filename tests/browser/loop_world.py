@@ -22,6 +22,8 @@ from trimtab.engine.types import (
     Risk,
     SeriesKey,
     Severity,
+    ShadowEnd,
+    Silence,
     Suspect,
     ToolAction,
     ToolState,
@@ -42,7 +44,7 @@ def ulid(number: int, time: str = "01JGFJJZ00") -> str:
 MANY = {f"redis_commands_{i}_per_second": float(i) for i in range(20)}
 INCIDENT_ID, PAST_ID = ulid(50), ulid(10)
 MEMORY, LAZY, RELOAD = ulid(61), ulid(62), ulid(63)
-RUNNING, KEPT, LOST = ulid(72), ulid(71), ulid(70)
+RUNNING, KEPT, LOST, REFUSED = ulid(72), ulid(71), ulid(70), ulid(69)
 
 
 @dataclass
@@ -137,7 +139,13 @@ class LoopWorld(World):
             expires=created + 15 * MINUTE,
             incident_id=INCIDENT_ID,
             effect=effect,
+            shadow=None,
         )
+        assert RECOMMENDATION.shadow is not None
+        shadow = replace(
+            RECOMMENDATION.shadow, time=created + MINUTE, ended=None, end=ShadowEnd.OPEN, figure_since=None,
+            severity=0.62, worst=0.85,
+        )  # fmt: skip
         lazy = replace(
             memory, id=LAZY, subject="lazyfree-lazy-eviction", before=False, after=True, incident_id=None,
             title="Free evicted keys in the background", effect=None, confidence=0.64, pattern="",
@@ -150,9 +158,13 @@ class LoopWorld(World):
             evidence=("its memory grows by 40 MB an hour and reaches its limit in 2 h",), cost="a reload",
             pattern="memory_leak", command="pm2 reload worker",
         )  # fmt: skip
+        memory = replace(memory, shadow=shadow)
         helped = replace(
             memory, id=ulid(60), incident_id=PAST_ID, state=RecommendationState.CLOSED, approver="ben",
             approved=created - 30 * HOUR,
+            shadow=replace(
+                RECOMMENDATION.shadow, time=created - 30 * HOUR, ended=created - 29 * HOUR, end=ShadowEnd.OVER
+            ),
         )  # fmt: skip
         asked.update({r.id: r for r in (memory, lazy, reload, helped)})
 
@@ -162,6 +174,8 @@ class LoopWorld(World):
         ledger.rows.clear()
         ledger.broken, self.acting.wrong, self.acting.desk.refusal = None, None, None
         ledger.stop = replace(ledger.stop, on=False)
+        nights = Silence(ulid(30), ("batch/*", "reports"), now - HOUR, now + HOUR, "anna", "month's end")
+        ledger.hushed = {nights.id: nights}
         running = replace(
             ACTION, id=RUNNING, key="r", recommendation_id=ulid(60), state=ActionState.VERIFYING,
             created=now - 4 * MINUTE, started=now - 4 * MINUTE, ended=None, outcome=None,
@@ -175,7 +189,12 @@ class LoopWorld(World):
             recommendation_id=None, state=ActionState.UNKNOWN, told="",
             outcome=Outcome(ActionState.UNKNOWN, "no answer within 30 s"),
         )  # fmt: skip
-        for action in (lost, kept, running):
+        refused = replace(
+            lost, id=REFUSED, key="s", subject="maxmemory", is_action=False, before=ACTION.before, by="ben",
+            after=ACTION.after, state=ActionState.REFUSED, started=None,
+            outcome=Outcome(ActionState.REFUSED, "maxmemory touched cache-1 3 min ago; wait 12 min"),
+        )  # fmt: skip
+        for action in (refused, lost, kept, running):
             ledger.propose(action, "action executed", action.by)
 
     def _seed_tools(self) -> None:

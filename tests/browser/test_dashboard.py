@@ -74,7 +74,7 @@ def test_a_newcomer_sees_series_learning(open_page: Open, world: World) -> None:
     page = open_page()
     expect(page.get_by_role("heading", level=1)).to_have_text("Getting to know your series")
     expect(page.locator(".series-row")).to_contain_text("learning, about 4 min")
-    expect(page.locator(".series-row")).to_contain_text("6.40 GB")
+    expect(page.locator(".series-row")).to_contain_text("5.96 GiB")
 
 
 def test_empty_and_starting_say_what_to_expect(open_page: Open, world: World) -> None:

@@ -7,11 +7,20 @@ import pytest
 
 from tests.built_room import HITS, LATENCY, MIB, Built, FakeCache, caches, settings_of
 from tests.fakes import FakeClock, FakeScoreLog
-from trimtab.engine.errors import EngineError, LockedError, StoreError
+from tests.nouns import SECOND
+from trimtab.engine.errors import EngineError, LockedError, RefusedError, StoreError
 from trimtab.engine.running import acting
 from trimtab.engine.sensing.entities import entity_of
 from trimtab.engine.settings import Settings
-from trimtab.engine.types import ActionState, Mode, Pause, RecommendationState, ToolState
+from trimtab.engine.types import (
+    ActionState,
+    IncidentState,
+    Mode,
+    Pause,
+    RecommendationState,
+    ShadowEnd,
+    ToolState,
+)
 
 
 @pytest.fixture
@@ -57,6 +66,44 @@ async def test_a_change_is_recommended_made_and_kept(built):
     words = [row.what for row in built.ledger.audit(limit=100)]
     wanted = ["started", "proposed", "proposed", "applied", "executing", "verifying", "kept", "closed"]
     assert [word for word in words if word in wanted] == wanted
+
+
+@pytest.mark.parametrize("mode", ["off", "recommend", "approve"])
+async def test_what_auto_would_have_done_is_kept_though_nothing_is_done(tmp_path, monkeypatch, clock, mode):
+    """As soon as auto would have acted, by the same guard; then how it ended without it."""
+    with caches(monkeypatch, clock):
+        built = await Built(settings_of(tmp_path, mode), clock, FakeScoreLog()).start()
+        built.past()
+        incident = built.incident()
+        built.run()
+        await built.pass_by(5)
+        assert [one.shadow for one in built.ledger.recommendations()] in ([None], [])
+        await built.pass_by(60)
+        (found,) = built.ledger.recommendations()
+        assert (found.shadow.before, found.shadow.after) == (64 * MIB, 128 * MIB)
+        assert found.shadow.figure_before == pytest.approx(0.4)
+        built.incident(id=incident.id, state=IncidentState.RESOLVED, end=clock.now())
+        await built.pass_by(20)
+        (found,) = built.ledger.recommendations()
+        assert (found.shadow.end, found.shadow.ended) == (ShadowEnd.OVER, clock.now() - 20 * SECOND)
+        assert cache().effects == built.ledger.actions() == []
+        await built.stop()
+
+
+async def test_a_person_goes_back_within_cooldown_and_step(built):
+    """By the desk and the guard as they are built: to what stood before, and to nothing else."""
+    built.run()
+    desk = built.acts.ports.desk
+    await built.pass_by(1)
+    up = await desk.set_knob("cache-1", "cache-1", "maxmemory", 64 * MIB, 128 * MIB, "ann", "k1")
+    assert up.state is ActionState.VERIFYING
+    await built.pass_by(75)
+    assert built.ledger.action(up.id).state.ended
+    with pytest.raises(RefusedError, match="cache-1"):
+        await desk.set_knob("cache-1", "cache-1", "maxmemory", 128 * MIB, 63 * MIB, "ann", "k2")
+    back = await desk.set_knob("cache-1", "cache-1", "maxmemory", 128 * MIB, 64 * MIB, "ann", "k3")
+    assert back.state is ActionState.VERIFYING
+    assert cache().effects[-1] == ("cache-1", "maxmemory", 64 * MIB)
 
 
 @pytest.mark.parametrize(("hurt", "name"), [("hit_ratio", "hit ratio of cache-1"), ("latency", str(LATENCY))])
@@ -110,7 +157,7 @@ async def test_a_restart_goes_on(built):
 
 @pytest.mark.parametrize("mode", ["approve", "recommend", "off"])
 async def test_other_modes_wait_for_people(tmp_path, monkeypatch, clock, mode):
-    """Approved by a person it is done, by itself never; what is off is not even said."""
+    """Approved by a person it is done, by itself never; what is off is not even put to them."""
     with caches(monkeypatch, clock):
         built = await Built(settings_of(tmp_path, mode), clock, FakeScoreLog()).start()
         built.past()
@@ -118,7 +165,7 @@ async def test_other_modes_wait_for_people(tmp_path, monkeypatch, clock, mode):
         built.run()
         await built.pass_by(60)
         assert cache().effects == []
-        found = built.ledger.recommendations()
+        found = built.ledger.recommendations(state=RecommendationState.PENDING)
         assert [one.mode for one in found] == ([] if mode == "off" else [Mode(mode)])
         for one in found:
             await built.acts.ports.desk.approve(one.id, "ann")

@@ -137,12 +137,15 @@ def test_after_a_restart_it_is_the_same_incident(broken):
 
 
 def test_a_silence_of_people_holds_back_from_the_next_tick_on(room):
-    """Nobody is told while it holds; once it is ended, what still goes on is told."""
+    """Nobody is told while it holds, over a restart, too; once it is ended, what still goes on is told."""
     room.silences = [Silence(ulid(1), ("*",), START, START + 3600 * SECOND, "ann")]
     _, notices = room.sense(*room.breaks(*range(24), score=9.0))
     assert notices == []
     room.deaf = "disk I/O error"
     assert room.quiet(2)[1] == []
+    room.judging.remember()
+    room.started()
+    assert room.quiet(1)[1] == []
     room.deaf, room.silences = "", []
     assert [notice.kind for notice in room.quiet(1)[1]] == [NoticeKind.FIRING]
 

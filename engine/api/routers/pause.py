@@ -47,7 +47,11 @@ async def pause(
     body: PauseBody = _NO_REASON,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Nothing acts any more, from within a second and over restarts, until a person says so."""
+    """Nothing acts any more, from within a second and over restarts, until a person says so.
+
+    That holds for what the engine does by itself, its own rollbacks too, and for whatever people approve,
+    apply, set or run. A person can still take an action back: that restores what was there.
+    """
     return await once_async(
         here,
         request,

@@ -108,12 +108,13 @@ function tidy(x: number): number {
   return Number(x.toPrecision(12));
 }
 
-/** `0.4–0.9 GiB`: one unit for both ends. */
+/** `0.4–0.9 GiB`: one unit for both ends; bytes that lie far apart have each their own. */
 export function range(lower: number | null, upper: number | null, unit: string): string {
   if (lower === null && upper === null) return DASH;
   if (lower === null) return `up to ${value(upper, unit)}`;
   if (upper === null) return `from ${value(lower, unit)}`;
   const { divisor, suffix } = scaleFor(Math.max(Math.abs(lower), Math.abs(upper)), unit);
+  if (isBytes(unit) && lower > 0 && upper >= 16 * lower) return `${value(lower, unit)}${DASH}${value(upper, unit)}`;
   const low = number(tidy(lower / divisor));
   const high = number(tidy(upper / divisor));
   if (low === high) return joined(low, suffix);

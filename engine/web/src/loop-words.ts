@@ -50,13 +50,16 @@ export function valueWords(x: Value, unit: string, zero = ""): string {
 const TIMES: Record<string, number> = { ms: 1e-3, s: 1, min: 60, m: 60, h: 3600, d: 86_400 };
 const POWERS = ["", "k", "m", "g", "t"];
 
-/** How many of `unit` one of what was written after a number is: `MiB` in B, `min` in s; undefined = neither. */
+/**
+ * How many of `unit` one of what was written after a number is: `MiB` in B, `min` in s; undefined = neither.
+ * `MB` is by powers of 1024, as in trimtab.yaml, and as Redis and PostgreSQL read it.
+ */
 function factor(written: string, unit: string): number | undefined {
   if (written === "" || written === unit) return 1;
   if (unit === "B") {
-    const [, power = "", kind = ""] = /^([kmgt]?)(i?b?)$/i.exec(written) ?? [written];
+    const [, power = "none"] = /^([kmgt]?)i?b?$/i.exec(written) ?? [];
     const at = POWERS.indexOf(power.toLowerCase());
-    return at < 0 ? undefined : (kind.toLowerCase() === "b" ? 1000 : 1024) ** at;
+    return at < 0 ? undefined : 1024 ** at;
   }
   if (unit === "ratio" && written === "%") return 0.01;
   const [one, other] = [TIMES[written], TIMES[unit]];

@@ -7,6 +7,8 @@ export interface Place {
   noun: string;
   /** In the navigation; absent = it is reached from another page. */
   name?: string;
+  /** The page in the navigation that it belongs to. */
+  under?: string;
   /** Loaded when first asked for; absent = it is there from the start. */
   piece?: Piece;
   /** Only where the engine has incidents and may act. */
@@ -23,7 +25,7 @@ export const PLACES: readonly Place[] = [
   { noun: "series", name: "Series", piece: "watching" },
   { noun: "anomalies", name: "Anomalies", piece: "watching" },
   { noun: "audit", name: "Audit", piece: "acting", acts: true },
-  { noun: "silences", piece: "acting", acts: true },
+  { noun: "silences", under: "incidents", piece: "acting", acts: true },
 ];
 
 export const placeOf = (noun: string | undefined): Place | undefined => PLACES.find((place) => place.noun === (noun ?? ""));

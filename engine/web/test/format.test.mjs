@@ -31,6 +31,7 @@ test("a value is written in its unit with about three digits", () => {
 
 test("a range has one unit for both ends", () => {
   assert.equal(plain(f.range(2 ** 28, 2 ** 29, "B")), "256–512 MiB");
+  assert.equal(plain(f.range(2 ** 26, 2 ** 31, "B")), "64 MiB–2 GiB");
   assert.equal(plain(f.range(0.04, 0.123, "ratio")), "4–12.3 %");
   assert.equal(f.range(-2, 3, ""), "−2 to 3");
   assert.equal(plain(f.range(null, 3, "s")), "up to 3 s");

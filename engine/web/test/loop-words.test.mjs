@@ -77,7 +77,7 @@ test("a unit may be written, and what it was taken for is a number of the knob's
   const rows = [
     ["B", "64 MiB", 67_108_864],
     ["B", "64M", 67_108_864],
-    ["B", "64mb", 64_000_000],
+    ["B", "64mb", 67_108_864],
     ["B", "1.5 GiB", 1_610_612_736],
     ["B", "67,108,864", 67_108_864],
     ["B", "12 B", 12],

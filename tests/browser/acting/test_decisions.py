@@ -25,7 +25,7 @@ def test_a_recommendation_says_all_before_it_is_approved(open_page: Open, world:
     page = open_page("#/inbox")
     memory = card(page, "Give cache-1 more memory")
     for words in (
-        "268 MB → 336 MB", "61 % → 96 %", "91\N{EN DASH}98 %", "420 keys/s are evicted", "low risk",
+        "256 MiB → 320 MiB", "61 % → 96 %", "91\N{EN DASH}98 %", "420 keys/s are evicted", "low risk",
         "86 % sure", "64 MiB of memory", "stays under 0.9", "CONFIG SET maxmemory 335544320", "expires in",
     ):  # fmt: skip
         expect(memory).to_contain_text(words)
@@ -72,7 +72,7 @@ def test_applying_leads_to_the_action(open_page: Open, world: LoopWorld) -> None
     """It is done after one question; the link shows the action, which is being watched."""
     page = open_page("#/inbox")
     card(page, "Give cache-1 more memory").get_by_role("button", name="Apply now").click()
-    expect(dialog(page)).to_contain_text("268 MB → 336 MB")
+    expect(dialog(page)).to_contain_text("256 MiB → 320 MiB")
     answer(page, "Apply")
     page.get_by_role("link", name="See how it does").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("maxmemory of cache-1")
@@ -112,7 +112,7 @@ def test_an_action_under_way_shows_its_effect_and_is_undone(open_page: Open, wor
     expect(running).to_contain_text("now 61.4 %")
     expect(running.locator("svg.spark path.spark-line")).to_have_attribute("d", re.compile("^M"))
     running.get_by_role("button", name="Undo").click()
-    expect(dialog(page)).to_contain_text("336 MB → 268 MB")
+    expect(dialog(page)).to_contain_text("320 MiB → 256 MiB")
     answer(page, "Undo")
     expect(page.get_by_role("status").filter(has_text="Taken back.")).to_be_visible()
     expect(page.locator(".action-row", has_text="taken back")).to_have_count(1)

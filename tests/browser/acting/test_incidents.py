@@ -46,7 +46,7 @@ def test_an_incident_tells_its_story(open_page: Open) -> None:
     expect(page.locator(".readout .is-band dd")).to_contain_text("95.5")
     expect(page.get_by_role("region", name="What it looks like")).to_contain_text("420 keys/s are evicted")
     expect(page.get_by_role("region", name="What changed near it")).to_contain_text("checkout 2.14.0")
-    expect(card(page, "Give cache-1 more memory")).to_contain_text("336 MB")
+    expect(card(page, "Give cache-1 more memory")).to_contain_text("320 MiB")
     alike = page.get_by_role("region", name="Incidents that looked like it")
     expect(alike).to_contain_text("Give cache-1 more memory: no harm seen")
     page.get_by_role("button", name=re.compile("checkout 18 %")).click()

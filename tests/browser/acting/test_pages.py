@@ -22,7 +22,7 @@ Open = Callable[..., Page]
 
 PLACES = (
     "#/", "#/incidents", f"#/incidents/{INCIDENT_ID}", "#/inbox", f"#/inbox/{MEMORY}", "#/actions",
-    f"#/actions/{RUNNING}", "#/tools", "#/tools/redis", "#/audit",
+    f"#/actions/{RUNNING}", "#/tools", "#/tools/redis", "#/audit", "#/silences",
 )  # fmt: skip
 
 
@@ -50,10 +50,10 @@ def test_a_tools_target_is_read_and_changed(open_page: Open, world: LoopWorld) -
     expect(page.locator("pre")).to_contain_text("ACL SETUSER trimtab")
     target.get_by_role("row", name=re.compile("^maxmemory Above")).get_by_role("button", name="Set").click()
     dialog(page).get_by_role("textbox").fill("lots")
-    expect(dialog(page)).to_contain_text("Allowed: 0.067")
+    expect(dialog(page)).to_contain_text("Allowed: 64 MiB\N{EN DASH}2 GiB")
     expect(dialog(page).get_by_role("button", name="Set")).to_be_disabled()
-    dialog(page).get_by_role("textbox").fill("335544320")
-    expect(dialog(page)).to_contain_text("268 MB → 336 MB")
+    dialog(page).get_by_role("textbox").fill("320 MiB")
+    expect(dialog(page)).to_contain_text("256 MiB → 320 MiB = 335,544,320 B")
     answer(page, "Set")
     expect(page.get_by_role("status").filter(has_text="Set maxmemory of cache-1.")).to_be_visible()
     target.get_by_role("row", name=re.compile("^maxmemory-policy")).get_by_role("button", name="Set").click()
@@ -72,17 +72,20 @@ def test_a_tools_target_is_read_and_changed(open_page: Open, world: LoopWorld) -
 
 def test_the_audit_is_listed_and_checked(open_page: Open, world: LoopWorld) -> None:
     """Newest first, older ones on demand; the check says whether the chain is whole."""
+    page = open_page("#/tools")
+    expect(page.get_by_role("region", name="redis")).to_be_visible()
     for i in range(120):
         world.acting.ledger.note("noted", f"thing {i}", "anna", {"round": i})
-    page = open_page("#/audit")
+    page.goto(f"{world.url}/#/audit")
     rows = page.locator("table.audit tbody tr")
     expect(rows).to_have_count(100)
     expect(rows.first).to_contain_text("thing 119")
     expect(rows.first).to_contain_text("round=119")
     page.get_by_role("button", name="Load more").click()
-    expect(rows).to_have_count(123)
+    expect(rows).to_have_count(125)
+    expect(rows.nth(120)).to_contain_text("logged in")
     page.get_by_role("button", name="Check the chain").click()
-    expect(page.locator(".check")).to_contain_text("Whole: 123 rows")
+    expect(page.locator(".check")).to_contain_text("Whole: 125 rows")
     world.acting.wrong = "row 7 was edited"
     page.get_by_role("button", name="Check the chain").click()
     expect(page.locator(".check")).to_contain_text("Not whole: row 7 was edited")

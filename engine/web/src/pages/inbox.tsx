@@ -77,16 +77,16 @@ function HadItBeenAuto() {
   const { data } = useLive("shadow", getShadowSum, 30_000);
   if (!data || data.actions === 0) return null;
   const ends: [number, string][] = [
-    [data.over, "ended by themselves"],
-    [data.done, "people had done after all"],
-    [data.changed, "were met by another change"],
-    [data.went_on, "went on for a day"],
-    [data.open, "go on"],
+    [data.over, "ended without"],
+    [data.done, "done by people after all"],
+    [data.changed, "met by another change"],
+    [data.went_on, "still there after a day"],
+    [data.open, "still open"],
   ];
   const told = ends.filter(([n]) => n > 0).map(([n, words]) => `${n} ${words}`);
   return (
     <p class="quiet">
-      Had the mode been auto: {plural(data.actions, "action", "actions")}. Without: {told.join(", ")}
+      Had the mode been auto: {plural(data.actions, "action", "actions")}. Of what they were for: {told.join(", ")}
       {data.worse > 0 && `; ${data.worse} became worse meanwhile`}.
     </p>
   );

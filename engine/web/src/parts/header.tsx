@@ -6,7 +6,7 @@ import { clock, exact } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import { type LiveState, heard, live, reconnect } from "../live.ts";
 import { acts, getRecommendations } from "../loop.ts";
-import { PLACES } from "../places.ts";
+import { PLACES, placeOf } from "../places.ts";
 import type { Route } from "../router.ts";
 import { useShared } from "../store.ts";
 import { theme, toggleTheme } from "../theme.ts";
@@ -40,7 +40,8 @@ export function Header({ route }: { route: Route }) {
 function Nav({ route }: { route: Route }) {
   const acting = useShared(acts);
   const bar = useRef<HTMLElement>(null);
-  const here = route.path[0];
+  const place = placeOf(route.path[0]);
+  const here = place?.under ?? place?.noun;
   useEffect(() => {
     bar.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [here, acting]);
@@ -48,7 +49,7 @@ function Nav({ route }: { route: Route }) {
   return (
     <nav aria-label="Pages" ref={bar}>
       {places.map(({ noun, name }) => (
-        <a key={noun} href={`#/${noun}`} aria-current={(here ?? "") === noun ? "page" : undefined}>
+        <a key={noun} href={`#/${noun}`} aria-current={here === noun ? "page" : undefined}>
           {name}
           {noun === "inbox" && <Waiting />}
         </a>
