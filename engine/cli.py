@@ -23,6 +23,7 @@ from trimtab.engine.commands.options import (
     overrides_of,
 )
 from trimtab.engine.commands.recommend import recommend
+from trimtab.engine.commands.retrain import retrain
 
 WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Look after it"
 
@@ -162,6 +163,13 @@ for command, epilog in (
     (grant, examples(("trimtab grant redis", "the least privileged account, as text to run"))),
 ):
     app.command(rich_help_panel=ACT, epilog=epilog)(command)
+app.command(
+    rich_help_panel=CARE,
+    epilog=examples(
+        ("trimtab retrain", "train the load model now, as the schedule does"),
+        ("trimtab retrain load --history 'rate(http_requests_total[5m])' --since 14d", "from these series"),
+    ),
+)(retrain)
 app.add_typer(acting.audit_app, name="audit", rich_help_panel=ACT)
 
 
