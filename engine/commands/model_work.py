@@ -71,7 +71,8 @@ def job_of(settings: Settings, selector: str = "") -> LoadJob:
     """What the settings ask to be trained."""
     wanted = settings.schedulers.load
     return LoadJob(
-        selector or wanted.series, parameters={"longest_s": wanted.horizon}, step_s=wanted.step, horizon=wanted.rows, window_s=wanted.fit_window,
+        selector or wanted.series, parameters={"longest_s": wanted.horizon},
+        step_s=wanted.step, horizon=wanted.rows, window_s=wanted.fit_window,
         most=wanted.max_series,
     )  # fmt: skip
 
