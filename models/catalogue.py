@@ -1,18 +1,21 @@
 """Name -> model. A member is loaded when it is first asked for, never before.
 
-To add one: a file in `detectors/` and a line here; from a package of your own: an entry point in the group
-`trimtab.detectors`, `my_name = "my_package.module:Class"`. A name of ours wins over an entry point's.
+To add one: a file in `detectors/` or `forecasters/` and a line here; from a package of your own: an entry
+point in the group `trimtab.detectors` or `trimtab.forecasters`, `my_name = "my_package.module:Class"`. A name of
+ours wins over an entry point's.
 """
 
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from trimtab.models.contracts import Detector
+from trimtab.models.contracts import Detector, Forecaster
 from trimtab.models.errors import ModelError, UnknownModelError
 
 GROUP = "trimtab.detectors"
+FORECASTER_GROUP = "trimtab.forecasters"
 RIVER = "river:"
 
 DETECTORS = {
@@ -23,6 +26,14 @@ DETECTORS = {
     "river": "trimtab.models.river_bank:RiverBank",
     "seasonal_residual": "trimtab.models.detectors.seasonal_residual:SeasonalResidual",
 }
+
+FORECASTERS = {
+    "boosted": "trimtab.models.forecasters.boosted:Boosted",
+    "load": "trimtab.models.load_forecaster:load",
+    "ridge": "trimtab.models.forecasters.ridge:Ridge",
+    "seasonal_naive": "trimtab.models.forecasters.seasonal_naive:SeasonalNaive",
+}
+"""`load` is the champion: the median of the others."""
 
 
 def names() -> list[str]:
@@ -57,17 +68,53 @@ def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: 
 def detector_class(name: str) -> type:
     """The class behind a name. Raises UnknownModelError."""
     if name in DETECTORS:
-        module, _, attribute = DETECTORS[name].partition(":")
-        found: type = getattr(import_module(module), attribute)
+        found: type = _load(DETECTORS[name])
         return found
     for point in entry_points(group=GROUP, name=name):
         loaded: type = point.load()
         return loaded
-    raise UnknownModelError(_unknown(name))
+    raise UnknownModelError(f"{_unknown('detector', name, names())}; {RIVER}NAME is river's own")
 
 
-def _unknown(name: str) -> str:
-    known = names()
-    close = get_close_matches(name, known, n=1)
+def forecaster_names() -> list[str]:
+    """Every forecaster that can be asked for by name, sorted.
+
+    >>> "load" in forecaster_names()
+    True
+    """
+    return sorted({*FORECASTERS, *entry_points(group=FORECASTER_GROUP).names})
+
+
+def forecaster(name: str, **parameters: Any) -> Forecaster:  # noqa: ANN401 - each member has its own
+    """A fresh forecaster; "load" is the champion.
+
+    Raises UnknownModelError for a name that nobody has, ModelError for a parameter that the forecaster
+    does not know.
+
+    >>> sorted(forecaster("load").members)
+    ['boosted', 'ridge', 'seasonal_naive']
+    """
+    make: Callable[..., Forecaster]
+    if name in FORECASTERS:
+        make = _load(FORECASTERS[name])
+    else:
+        points = list(entry_points(group=FORECASTER_GROUP, name=name))
+        if not points:
+            raise UnknownModelError(_unknown("forecaster", name, forecaster_names()))
+        make = points[0].load()
+    try:
+        return make(**parameters)
+    except TypeError as error:
+        raise ModelError(f"forecaster {name!r} does not take {parameters}: {error}") from error
+
+
+def _load(line: str) -> Any:  # noqa: ANN401 - a class, or what makes one
+    module, _, attribute = line.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    there = list(known)
+    close = get_close_matches(name, there, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"no detector is called {name!r}.{hint} There are: {', '.join(known)}; {RIVER}NAME is river's own"
+    return f"no {kind} is called {name!r}.{hint} There are: {', '.join(there)}"

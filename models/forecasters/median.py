@@ -1,0 +1,67 @@
+"""The median of several forecasters: each errs in a way of its own."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trimtab.models.contracts import Floats, Forecaster, Panel, State
+from trimtab.models.errors import ModelError, StateError
+from trimtab.models.forecast_levels import check_quantiles
+
+
+class Median:
+    """Quantile by quantile the median of what the members say; those that say nothing are left out.
+
+    members : name -> forecaster; a member's arrays are stored under its name
+
+    Lichtendahl, Grushka-Cockayne and Winkler, Is It Better to Average Probabilities or Quantiles?,
+    Management Science 59, 2013.
+    """
+
+    def __init__(self, members: Mapping[str, Forecaster]) -> None:
+        self.members = dict(members)
+
+    def fit(self, panel: Panel) -> None:
+        """Fit every member."""
+        for member in self.members.values():
+            member.fit(panel)
+
+    def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
+        """(n_quantiles, horizon, n_series); never below zero where the panel says so. Raises ModelError."""
+        wanted = check_quantiles(quantiles)
+        if horizon < 1:
+            raise ModelError(f"horizon is {horizon}; wanted at least 1 step")
+        each = np.stack([m.predict(panel, horizon, wanted) for m in self.members.values()])
+        out = np.sort(_median(each), axis=0)
+        return np.where(panel.non_negative, np.maximum(out, 0.0), out)
+
+    def state(self) -> State:
+        """The arrays of all members, as `member/array`."""
+        return {f"{name}/{k}": v for name, member in self.members.items() for k, v in member.state().items()}
+
+    def restore(self, state: State) -> None:
+        """Go on where `state` was taken. Raises StateError where it does not fit."""
+        parts: dict[str, State] = {name: {} for name in self.members}
+        for key, array in state.items():
+            name, _, field = key.partition("/")
+            if name not in parts:
+                raise StateError(f"the state holds {key!r}, but the members are {', '.join(parts)}")
+            parts[name][field] = array
+        before = self.state()
+        try:
+            for name, member in self.members.items():
+                member.restore(parts[name])
+        except StateError:
+            if before:
+                self.restore(before)
+            raise
+
+
+def _median(each: Floats) -> Floats:
+    """Median over the first axis of what is known; NaN where nothing is."""
+    known = np.isfinite(each).sum(axis=0)
+    ordered = np.sort(each, axis=0)  # NaN last
+    low, high = np.maximum(known - 1, 0) // 2, known // 2
+    high = np.minimum(high, np.maximum(known - 1, 0))
+    pick = [np.take_along_axis(ordered, at[None], axis=0)[0] for at in (low, high)]
+    return np.where(known > 0, 0.5 * (pick[0] + pick[1]), np.nan)

@@ -1,0 +1,192 @@
+"""The linear forecasts of `linear_pool` over all buckets of horizons: fitted, applied, stored."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from trimtab.models.contracts import Floats, Ints, State
+from trimtab.models.errors import ModelError, StateError
+from trimtab.models.linear_pool import (
+    PAIRS,
+    Own,
+    Rows,
+    bucket_edges,
+    fit_own,
+    fit_pool,
+    origin_level,
+    regressors,
+    sample,
+    usual_change,
+)
+from trimtab.models.panel_features import History, features, steps_of
+from trimtab.models.pooled_state import check_arrays
+
+ORIGINS = 400
+"""Rows of a series in a bucket."""
+MOST_DAYS = 28
+"""How far back the origins lie."""
+POOL_SERIES = 1000
+"""The pool learns from so many of the series at most, spread evenly over them."""
+CHUNK = 64
+"""Series that are worked on at once: bounds memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Horizons low + 1 .. high; the index of the fit that serves them, and the horizons it was made for."""
+
+    index: int
+    low: int
+    high: int
+    fit_low: int
+    fit_high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A bucket fitted to some series.
+
+    rows     : what it was fitted to
+    own      : the coefficients
+    scale    : (n_series,) unit of the regressors
+    unit     : (n_series,) usual error at this horizon, in the series' unit
+    errors   : (n_series, n_rows) errors of fits that left the row's block out, in `unit`; NaN = no row
+    """
+
+    rows: Rows
+    own: Own
+    scale: Floats
+    unit: Floats
+    errors: Floats
+
+    def forecast(self, history: History, steps: Ints, x: Floats | None = None) -> Floats:
+        """(n_series, n_steps) from the last row on, about the series' middle."""
+        x = newest(history, steps) if x is None else x
+        gap = np.einsum("nhp,np->nh", regressors(x, self.scale[:, None]), self.own.coefficients)
+        out: Floats = origin_level(x) + gap * self.scale[:, None]
+        return out
+
+
+def newest(history: History, steps: Ints) -> Floats:
+    """(n_series, n_steps, n_values) features of the last row as origin."""
+    n, h = len(history.y), len(steps)
+    series, ahead = np.repeat(np.arange(n), h), np.tile(steps, n)
+    now = np.full(n * h, history.steps - 1)
+    return features(history, series, now, ahead).reshape(n, h, -1)
+
+
+def bucket_rows(bucket: Bucket) -> Ints:
+    """The horizons of a bucket, in steps."""
+    return np.arange(bucket.low + 1, bucket.high + 1)
+
+
+class LinearStage:
+    """Shared coefficients (n_buckets, n_pairs), and from them the fit of any series."""
+
+    def __init__(self, longest_s: float) -> None:
+        self.longest_s = longest_s
+        self.arrays: State = {}
+
+    def fit(self, history: History) -> None:
+        """Learn what the series share; nothing, where no series shows a day and more."""
+        some = spread_over(len(history.y), POOL_SERIES)
+        part = chosen(history, some)
+        scale, per = usual_change(part), max(ORIGINS * 64 // max(len(some), 64), 24)
+        made = [
+            fit_pool(sample(part, scale, (low, high), per, part.day, MOST_DAYS * part.day))
+            for low, high in self._edges(history.step_s)
+        ]
+        shared, spread = (np.stack(column) for column in zip(*made, strict=True))
+        self.arrays = {"shared": shared, "spread": spread, "step_s": np.array([history.step_s])}
+
+    def buckets(self, horizon: int, step_s: float) -> list[Bucket]:
+        """The buckets up to a horizon; the last one reaches as far as is asked. Raises ModelError."""
+        if not self.arrays:
+            raise ModelError("the forecaster knows no series yet; call fit, or restore a stored state")
+        if abs(float(self.arrays["step_s"][0]) / step_s - 1) > 1e-6:
+            raise ModelError(
+                f"the panel has a row each {step_s:g} s, the forecaster learnt rows of "
+                f"{float(self.arrays['step_s'][0]):g} s; bring the series to that step, or fit again"
+            )
+        edges = self._edges(step_s)
+        found = [
+            Bucket(k, low, min(high, horizon), low, high)
+            for k, (low, high) in enumerate(edges)
+            if low < horizon
+        ]
+        last = found[-1]
+        if last.high < horizon:
+            found[-1] = Bucket(last.index, last.low, horizon, last.fit_low, last.fit_high)
+        return found
+
+    def own(self, history: History, bucket: Bucket) -> Fitted | None:
+        """The fit of each series of a part for one bucket; None where the pool learnt nothing."""
+        shared = np.asarray(self.arrays["shared"][bucket.index], np.float64)
+        spread = np.asarray(self.arrays["spread"][bucket.index], np.float64)
+        if not shared.any():
+            return None
+        scale, day = usual_change(history), history.day
+        rows = sample(history, scale, (bucket.fit_low, bucket.fit_high), ORIGINS, day, MOST_DAYS * day)
+        own = fit_own(rows, shared, spread)
+        errors = np.where(rows.ok, rows.target - own.held_out, np.nan)
+        unit = usual_error(errors)
+        return Fitted(rows, own, scale, unit * scale, errors / unit[:, None])
+
+    def chunks(self, history: History) -> Iterator[tuple[int, History]]:
+        """The series in parts, each with the number of its first."""
+        for begin in range(0, len(history.y), CHUNK):
+            yield begin, history.part(begin, begin + CHUNK)
+
+    def state(self) -> State:
+        """A copy of what was learnt."""
+        return {name: array.copy() for name, array in self.arrays.items()}
+
+    def restore(self, state: State) -> None:
+        """Go on where `state` was taken. Raises StateError where it does not fit."""
+        check_arrays(state, {"step_s": (1,)}, "linear stage")
+        step_s = float(state["step_s"][0])
+        if step_s <= 0:
+            raise StateError(f"linear stage: step_s is {step_s:g}; wanted seconds above 0")
+        n = len(self._edges(step_s))
+        check_arrays(state, {"shared": (n, len(PAIRS)), "spread": (n, len(PAIRS))}, "linear stage")
+        self.arrays = {name: state[name].copy() for name in ("shared", "spread", "step_s")}
+
+    def _edges(self, step_s: float) -> list[tuple[int, int]]:
+        edges = bucket_edges(steps_of(self.longest_s, step_s)).tolist()
+        return list(pairwise(edges))
+
+
+def usual_error(errors: Floats) -> Floats:
+    """(n_series,) mean absolute error; that of the middle series where there is none; 1 where all are 0."""
+    there = np.isfinite(errors)
+    n = there.sum(axis=1)
+    mean = np.where(there, np.abs(errors), 0.0).sum(axis=1) / np.maximum(n, 1)
+    known = mean[(n > 0) & (mean > 0)]
+    return np.where(mean > 0, mean, float(np.median(known)) if len(known) else 1.0)
+
+
+def spread_over(n: int, most: int) -> Ints:
+    """At most so many of n indices, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+
+
+def chosen(history: History, series: Ints) -> History:
+    """These series alone."""
+    return History(
+        history.y[series], history.total[series], history.count[series], history.middle[series],
+        history.first[series], history.end[series], history.step_s,
+    )  # fmt: skip
+
+
+def known_quantiles(errors: Floats, quantiles: Sequence[float]) -> Floats:
+    """(n_series, n_quantiles) empirical quantiles of what is known of each series; NaN where nothing is."""
+    known = np.isfinite(errors).sum(axis=1)
+    ordered = np.sort(errors, axis=1)  # NaN last
+    place = np.maximum(known[:, None] - 1, 0) * np.array(quantiles)
+    low = np.floor(place).astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(known[:, None] - 1, 0))
+    a, b = (np.take_along_axis(ordered, at, axis=1) for at in (low, high))
+    out: Floats = a + (place - low) * (b - a)
+    return out

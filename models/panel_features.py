@@ -1,0 +1,169 @@
+"""What a forecast of one series can be made of: its levels, and the lags of days and weeks.
+
+A row is (series, origin, steps ahead). Nothing behind the origin is read.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+
+from trimtab.models.contracts import Floats, Ints
+
+DAY_S = 86_400
+DAY_NS = DAY_S * 10**9
+LEVELS_S = (1, 900, 3600, 3 * 3600, 6 * 3600, DAY_S, 7 * DAY_S)
+"""Trailing windows whose means are levels, in seconds."""
+SMOOTH_S = 1800
+"""Half width of the window in which a day's or a week's lag is averaged, in seconds."""
+VALUES = (
+    "last", "level_15m", "level_1h", "level_3h", "level_6h", "level_day", "level_week",
+    "day_raw", "day_1", "day_2", "day_3", "days", "day_wide", "week_1", "week_2", "weeks",
+    "past_day", "past_days", "past_day_3h", "past_week", "past_weeks",
+)  # fmt: skip
+"""The columns: levels at the origin, a day's and a week's lags at the target, the same lags at the origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Series-major values and running sums, so that the mean of any window is two reads.
+
+    y      : (n_series, n_steps) values about each series' own middle, NaN = no sample
+    total  : (n_series, n_steps + 1) running sum of the samples
+    count  : (n_series, n_steps + 1) running number of samples
+    middle : (n_series,) what was taken off
+    first  : (n_series,) int64, row of the first sample; n_steps where there is none
+    end    : (n_series,) int64, nanoseconds UTC of the last row
+    step_s : seconds from row to row
+    """
+
+    y: Floats
+    total: Floats
+    count: Floats
+    middle: Floats
+    first: Ints
+    end: Ints
+    step_s: float
+
+    @property
+    def steps(self) -> int:
+        """Rows that there are."""
+        return int(self.y.shape[1])
+
+    @property
+    def day(self) -> int:
+        """Rows in a day, at least one."""
+        return int(max(round(DAY_S / self.step_s), 1))
+
+    @property
+    def length(self) -> Ints:
+        """(n_series,) rows from each series' first sample to the end."""
+        return np.asarray(self.steps - self.first, np.int64)
+
+    def part(self, begin: int, end: int) -> "History":
+        """The series begin..end-1 alone."""
+        cut = slice(begin, end)
+        return History(
+            self.y[cut], self.total[cut], self.count[cut], self.middle[cut], self.first[cut], self.end[cut],
+            self.step_s,
+        )  # fmt: skip
+
+
+def history_of(y: Floats, end: Ints, step_s: float) -> History:
+    """Running sums of (n_steps, n_series) values."""
+    rows = np.ascontiguousarray(y.T)
+    there = np.isfinite(rows)
+    total = np.where(there, rows, 0.0)
+    middle = total.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    rows = np.where(there, rows - middle[:, None], np.nan)
+    sums, count = (np.zeros((rows.shape[0], rows.shape[1] + 1)) for _ in range(2))
+    np.cumsum(np.where(there, rows, 0.0), axis=1, out=sums[:, 1:])
+    np.cumsum(there, axis=1, out=count[:, 1:])
+    first = np.where(there.any(axis=1), there.argmax(axis=1), rows.shape[1]).astype(np.int64)
+    return History(rows, sums, count, middle, first, np.asarray(end, np.int64), step_s)
+
+
+def steps_of(seconds: float, step_s: float) -> int:
+    """Rows that a duration takes, at least one."""
+    return max(round(seconds / step_s), 1)
+
+
+def features(history: History, series: Ints, now: Ints, ahead: Ints) -> Floats:
+    """(n_rows, len(VALUES)) in the series' unit about its middle, NaN = not known at that origin.
+
+    series : (n_rows,) which series
+    now    : (n_rows,) row of the origin
+    ahead  : (n_rows,) steps from the origin to the target, at least 1
+    """
+    out = np.empty((len(series), len(VALUES)))
+    levels = np.array([steps_of(s, history.step_s) for s in LEVELS_S], np.int64)
+    half = round(SMOOTH_S / history.step_s)
+    _fill(
+        history.y, history.total, history.count, series, now, ahead, history.day, levels, half, out
+    )  # fmt: skip
+    return out
+
+
+def target_times(history: History, series: Ints, now: Ints, ahead: Ints) -> Ints:
+    """(n_rows,) nanoseconds UTC of the targets."""
+    steps = now + ahead - (history.steps - 1)
+    return np.asarray(history.end[series] + np.round(steps * history.step_s * 1e9).astype(np.int64), np.int64)
+
+
+@njit(cache=True)
+def _mean(total, count, i, begin, end):
+    """Mean of rows begin..end-1; nan where none is there."""
+    begin = max(begin, 0)
+    if end <= begin:
+        return math.nan
+    n = count[i, end] - count[i, begin]
+    return (total[i, end] - total[i, begin]) / n if n > 0.0 else math.nan
+
+
+@njit(cache=True)
+def _lag(total, count, i, at, half, now):
+    """Mean about row `at`, of what is not behind `now`; nan in front of the first row."""
+    if at < 0:
+        return math.nan
+    return _mean(total, count, i, at - half, min(at + half, now) + 1)
+
+
+@njit(cache=True)
+def _lags(total, count, i, at, half, now, pace, most):
+    """Mean of the lags at, at - pace ... of which there are at most so many."""
+    found = 0
+    whole = 0.0
+    for k in range(most):
+        one = _lag(total, count, i, at - k * pace, half, now)
+        if not math.isnan(one):
+            whole += one
+            found += 1
+    return whole / found if found > 0 else math.nan
+
+
+@njit(cache=True, parallel=True)
+def _fill(y, total, count, series, now, ahead, day, levels, half, out):
+    """The columns of VALUES, row by row."""
+    week = 7 * day
+    n_levels = levels.shape[0]
+    for r in prange(series.shape[0]):
+        i, t, to = series[r], now[r], now[r] + ahead[r]
+        one = to - day * ((ahead[r] + day - 1) // day)
+        seven = to - week * ((ahead[r] + week - 1) // week)
+        for k in range(n_levels):
+            out[r, k] = _mean(total, count, i, t + 1 - levels[k], t + 1)
+        out[r, 7] = y[i, one] if one >= 0 else math.nan
+        out[r, 8] = _lag(total, count, i, one, half, t)
+        out[r, 9] = _lag(total, count, i, one - day, half, t)
+        out[r, 10] = _lag(total, count, i, one - 2 * day, half, t)
+        out[r, 11] = _lags(total, count, i, one, half, t, day, 7)
+        out[r, 12] = _lag(total, count, i, one, 4 * half, t)
+        out[r, 13] = _lag(total, count, i, seven, half, t)
+        out[r, 14] = _lag(total, count, i, seven - week, half, t)
+        out[r, 15] = _lags(total, count, i, seven, half, t, week, 4)
+        out[r, 16] = _lag(total, count, i, t - half - day, half, t)
+        out[r, 17] = _lags(total, count, i, t - half - day, half, t, day, 7)
+        out[r, 18] = _lag(total, count, i, t - 3 * half - day, 3 * half, t)
+        out[r, 19] = _lag(total, count, i, t - half - week, half, t)
+        out[r, 20] = _lags(total, count, i, t - half - week, half, t, week, 4)

@@ -1,0 +1,115 @@
+"""Gradient-boosted quantile trees as plain arrays: trained by LightGBM, stored and predicted without it.
+
+Ke et al., LightGBM: A Highly Efficient Gradient Boosting Decision Tree, NeurIPS 2017. A model read from a
+registry is numbers in arrays and nothing that could run.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from trimtab.models.contracts import Floats, State
+from trimtab.models.errors import StateError
+
+FIELDS = {
+    "feature": np.int32, "left": np.int32, "right": np.int32, "nan_left": np.bool_, "threshold": np.float64,
+    "roots": np.int32,
+}  # fmt: skip
+"""A node asks `feature` <= `threshold`, NaN goes left where nan_left; feature -1 is a leaf whose value stands
+in `threshold`. roots : (n_quantiles, n_trees) the first node of each tree."""
+PARAMETERS = {
+    "objective": "quantile", "num_leaves": 31, "learning_rate": 0.1, "min_data_in_leaf": 100, "max_bin": 63,
+    "feature_fraction": 0.7, "bagging_fraction": 0.7, "bagging_freq": 1, "lambda_l2": 1.0, "seed": 1,
+    "deterministic": True, "force_row_wise": True, "verbose": -1,
+}  # fmt: skip
+
+
+def train(x: Floats, y: Floats, quantiles: Sequence[float], trees: int) -> State:
+    """One boosted model a quantile, as the arrays of FIELDS.
+
+    x : (n_rows, n_features), NaN = not known
+    y : (n_rows,)
+    """
+    from lightgbm import Dataset
+    from lightgbm import train as boost
+
+    rows = Dataset(x, y, params={"max_bin": PARAMETERS["max_bin"], "verbose": -1}, free_raw_data=False)
+    boosters = [boost({**PARAMETERS, "alpha": q}, rows, trees) for q in quantiles]
+    return _arrays([booster.dump_model()["tree_info"] for booster in boosters])
+
+
+def _arrays(models: list[list[dict[str, Any]]]) -> State:
+    nodes: list[tuple[int, int, int, bool, float]] = []
+    longest = max(len(model) for model in models)
+    roots = np.full((len(models), longest), -1, np.int32)
+    for k, model in enumerate(models):
+        for j, tree in enumerate(model):
+            roots[k, j] = _add(nodes, tree["tree_structure"])
+    columns = zip(*nodes, strict=True)
+    kinds = list(FIELDS.items())[:-1]
+    state: State = {name: np.array(col, kind) for (name, kind), col in zip(kinds, columns, strict=True)}
+    return state | {"roots": roots}
+
+
+def _add(nodes: list[tuple[int, int, int, bool, float]], node: dict[str, Any]) -> int:
+    at = len(nodes)
+    if "leaf_value" in node and "split_feature" not in node:
+        nodes.append((-1, at, at, True, float(node["leaf_value"])))
+        return at
+    if node["decision_type"] != "<=":
+        raise StateError(f"a tree splits by {node['decision_type']!r}; wanted '<='")
+    threshold = float(node["threshold"])
+    by_default = node["missing_type"] == "NaN"
+    nan_left = bool(node["default_left"]) if by_default else threshold >= 0.0
+    nodes.append((int(node["split_feature"]), -1, -1, nan_left, threshold))
+    left, right = _add(nodes, node["left_child"]), _add(nodes, node["right_child"])
+    nodes[at] = (nodes[at][0], left, right, nan_left, threshold)
+    return at
+
+
+def check(state: State, n_quantiles: int, n_features: int) -> None:
+    """Raise StateError unless these arrays are trees that end: every child stands behind its parent."""
+    for name, kind in FIELDS.items():
+        if name not in state or state[name].dtype != kind:
+            raise StateError(f"trees: no array {name!r} of {np.dtype(kind)}; there are {sorted(state)}")
+    n = len(state["feature"])
+    if any(state[name].shape != (n,) for name in list(FIELDS)[:-1]) or state["roots"].ndim != 2:
+        raise StateError("trees: the arrays of nodes have different lengths")
+    feature, roots = state["feature"].astype(np.int64), state["roots"].astype(np.int64)
+    at, values = np.arange(n), state["threshold"].astype(np.float64)
+    inner = feature >= 0
+    children = np.stack([state["left"], state["right"]]).astype(np.int64)[:, inner]
+    if (children <= at[inner]).any() or (children >= n).any() or (feature >= n_features).any():
+        raise StateError("trees: a node leads to no later node, or asks for a feature that is not there")
+    if len(roots) != n_quantiles or (roots >= n).any() or not np.isfinite(values).all():
+        raise StateError(f"trees: wanted {n_quantiles} rows of roots within {n} nodes, and finite numbers")
+
+
+def predict(state: State, x: Floats) -> Floats:
+    """(n_quantiles, n_rows) sums over the trees of each quantile."""
+    out = np.empty((len(state["roots"]), len(x)))
+    _sum(
+        np.ascontiguousarray(x), state["feature"], state["left"], state["right"], state["nan_left"],
+        state["threshold"], state["roots"], out,
+    )  # fmt: skip
+    return out
+
+
+@njit(cache=True, parallel=True)
+def _sum(x, feature, left, right, nan_left, threshold, roots, out):
+    """The kernel: walk every tree for every row."""
+    for r in prange(x.shape[0]):
+        for q in range(roots.shape[0]):
+            whole = 0.0
+            for k in range(roots.shape[1]):
+                at = roots[q, k]
+                if at < 0:
+                    continue
+                while feature[at] >= 0:
+                    value = x[r, feature[at]]
+                    goes = nan_left[at] if np.isnan(value) else value <= threshold[at]
+                    at = left[at] if goes else right[at]
+                whole += threshold[at]
+            out[q, r] = whole

@@ -1,0 +1,60 @@
+"""Which course a series repeats: a day, or another period that it shows more clearly."""
+
+import numpy as np
+
+from trimtab.models.contracts import Floats, Ints
+from trimtab.models.panel_features import DAY_S
+
+CLEAR = 0.3
+"""Autocorrelation above which a period other than the day is believed."""
+BETTER = 1.5
+"""So many times that of the day it has to be."""
+
+
+def season_of(y: Floats, step_s: float) -> Ints:
+    """(n_series,) rows of the season of each series; 0 = less than a day of history, and none found.
+
+    y : (n_steps, n_series), NaN = no sample
+
+    A day is taken from one day of history on; another period only where at least three of it were seen,
+    its autocorrelation is clear, and clearer than the day's.
+
+    >>> hourly = np.sin(np.arange(600) * 2 * np.pi / 60)[:, None]
+    >>> season_of(hourly, 60.0).tolist()
+    [60]
+    """
+    day = max(round(DAY_S / step_s), 1)
+    seasons = [_one(y[:, i], day) for i in range(y.shape[1])]
+    return np.array(seasons, np.int64)
+
+
+def _one(y: Floats, day: int) -> int:
+    known = np.isfinite(y)
+    if not known.any():
+        return 0
+    y = y[known.argmax() :][-8 * day :]
+    usual = day if len(y) >= day else 0
+    rho = autocorrelation(y)
+    most = min(len(y) // 3, len(rho) - 2, 8 * day)
+    if most < 4:
+        return usual
+    lags = np.arange(2, most)
+    peaks = lags[(rho[lags] > rho[lags - 1]) & (rho[lags] >= rho[lags + 1]) & (rho[lags] > CLEAR)]
+    below = np.flatnonzero(rho < CLEAR / 2)
+    peaks = peaks[peaks > below[0]] if len(below) else peaks[:0]
+    peaks = peaks[np.abs(peaks - day) > day // 20]
+    if not len(peaks):
+        return usual
+    best = int(peaks[rho[peaks] >= 0.95 * rho[peaks].max()][0])
+    by_day = rho[day] if day < len(rho) and len(y) >= 2 * day else 0.0
+    return best if rho[best] > BETTER * max(by_day, 0.0) else usual
+
+
+def autocorrelation(y: Floats) -> Floats:
+    """(n,) autocorrelation at lags 0 .. n - 1; what is not known counts as the mean. Zeros for a constant."""
+    known = np.isfinite(y)
+    x = np.where(known, y - y[known].mean(), 0.0)
+    size = 1 << (2 * len(x) - 1).bit_length()
+    power = np.abs(np.fft.rfft(x, size)) ** 2
+    rho = np.fft.irfft(power, size)[: len(x)]
+    return np.asarray(rho / rho[0] if rho[0] > 0 else np.zeros(len(x)), np.float64)
