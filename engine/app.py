@@ -188,7 +188,8 @@ class Engine:
         """What forecasts and trains; it asks the Prometheus that the sources watch."""
         return modelling.build(
             self.settings, self.config, self.overrides, self.environ,
-            lambda: supervisor.found and supervisor.found.url, acts.ports.ledger, self.clock, metrics,
+            lambda: None if supervisor.found is None else supervisor.found.url,
+            acts.ports.ledger, self.clock, metrics,
         )  # fmt: skip
 
     async def _serve_http(

@@ -23,6 +23,7 @@ from trimtab.engine.commands.options import (
     overrides_of,
 )
 from trimtab.engine.commands.recommend import recommend
+from trimtab.engine.commands.retrain import retrain
 from trimtab.engine.commands.silences import silence_app
 
 WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Look after it"
@@ -164,6 +165,13 @@ for command, epilog in (
 ):
     app.command(rich_help_panel=ACT, epilog=epilog)(command)
 app.add_typer(silence_app, name="silence", rich_help_panel=ACT)
+app.command(
+    rich_help_panel=CARE,
+    epilog=examples(
+        ("trimtab retrain", "train the load model now, as the schedule does"),
+        ("trimtab retrain load --history 'rate(http_requests_total[5m])' --since 14d", "from these series"),
+    ),
+)(retrain)
 app.add_typer(acting.audit_app, name="audit", rich_help_panel=ACT)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trimtab.models.contracts import Floats, Ints
 
 QUANTILES = (0.05, 0.5, 0.9, 0.95, 0.99)
@@ -18,7 +20,7 @@ class Ahead:
     """What is expected of many series.
 
     end        : (n_series,) int64 ns UTC, the newest sample that is known of each
-    values     : (n_quantiles, horizon, n_series) float32, NaN = nothing can be said
+    values     : (n_quantiles, horizon, n_series), NaN = nothing can be said
     past_s     : (n_series,) seconds of history
     challenger : as values, of the model that runs beside; None = there is none
     """
@@ -43,9 +45,13 @@ def keep(path: Path, ahead: Ahead) -> None:
         "names": list(ahead.names), "step_s": ahead.step_s, "model": ahead.model, "version": ahead.version,
         "challenger_version": ahead.challenger_version,
     }  # fmt: skip
-    arrays: dict[str, Any] = {"end": ahead.end, "values": ahead.values, "past_s": ahead.past_s}
+    arrays: dict[str, Any] = {
+        "end": ahead.end,
+        "values": ahead.values.astype(np.float32),
+        "past_s": ahead.past_s,
+    }
     if ahead.challenger is not None:
-        arrays["challenger"] = ahead.challenger
+        arrays["challenger"] = ahead.challenger.astype(np.float32)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(arrays, part, metadata={"told": json.dumps(told)})
@@ -59,10 +65,14 @@ def kept(path: Path) -> Ahead | None:
     try:
         with safe_open(path, framework="numpy") as file:
             told = json.loads(file.metadata()["told"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            arrays = {name: _wide(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             return Ahead(
                 tuple(told["names"]), arrays["end"], told["step_s"], arrays["values"], arrays["past_s"],
                 told["model"], told["version"], arrays.get("challenger"), told["challenger_version"],
             )  # fmt: skip
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
+
+
+def _wide(array: Any) -> Any:  # noqa: ANN401 - an array of any kind
+    return array.astype(np.float64) if array.dtype == np.float32 else array

@@ -23,9 +23,9 @@ def forecast_load(named: Named, horizon: int, place: Place) -> Ahead:
     panel = named.panel
     serving, model, version = _serving(place, named, (book.champion, book.previous), refused)
     beside, challenger = _read(place, book.challenger, refused), None
-    values = serving.predict(panel, horizon, QUANTILES).astype(np.float32)
+    values = serving.predict(panel, horizon, QUANTILES)
     if beside is not None:
-        challenger = beside.predict(panel, horizon, QUANTILES).astype(np.float32)
+        challenger = beside.predict(panel, horizon, QUANTILES)
     first = np.argmax(np.isfinite(panel.y), axis=0)
     past_s = (panel.y.shape[0] - first) * panel.step_s
     return Ahead(

@@ -11,6 +11,7 @@ from trimtab.models.contracts import Floats, Ints, Panel
 from trimtab.pipelines.errors import HistoryError
 
 NS = 1_000_000_000
+NO_SAMPLE = "the history has no sample of a load; name series (schedulers.load.series), or wait"
 Windows = Sequence[tuple[int, int]]
 """(start, end) of times that nothing is learnt from, int64 ns UTC, both included."""
 
@@ -56,7 +57,7 @@ def panel_of(
     """
     known = frame[frame["y"].notna()]
     if known.empty:
-        raise HistoryError("the history has no sample; give another selector, or a longer --since")
+        raise HistoryError(NO_SAMPLE)
     step = round(step_s * NS)
     cells = -(-_ns(known["ds"]) // step)
     codes, found = pd.factorize(known["unique_id"], sort=True)

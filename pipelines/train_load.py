@@ -22,7 +22,7 @@ from trimtab.pipelines.errors import HistoryError, ModelRefusedError
 from trimtab.pipelines.load_pictures import draw
 from trimtab.pipelines.loaded import Make, forecaster_of, made
 from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION, Logged, Registered, Registry
-from trimtab.pipelines.panel import NS, Named, panel_of
+from trimtab.pipelines.panel import NO_SAMPLE, NS, Named, panel_of
 from trimtab.pipelines.promote import Candidate, Verdict, judge
 from trimtab.pipelines.recipes import Catalogued, Recipe
 from trimtab.pipelines.runs import Run, Runs, Work, write_json
@@ -145,6 +145,8 @@ def _history(work: Work, history: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     if kept.exists():
         return pd.read_parquet(kept)
     frame = history()
+    if not frame["y"].notna().any():
+        raise HistoryError(NO_SAMPLE)
     part = kept.with_suffix(".part")
     frame.to_parquet(part)
     part.replace(kept)

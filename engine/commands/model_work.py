@@ -71,7 +71,8 @@ def job_of(settings: Settings, selector: str = "") -> LoadJob:
     """What the settings ask to be trained."""
     wanted = settings.schedulers.load
     return LoadJob(
-        selector or wanted.series, step_s=wanted.step, horizon=wanted.rows, window_s=wanted.fit_window,
+        selector or wanted.series, parameters={"longest_s": wanted.horizon},
+        step_s=wanted.step, horizon=wanted.rows, window_s=wanted.fit_window,
         most=wanted.max_series,
     )  # fmt: skip
 
@@ -191,7 +192,7 @@ def _end_with_the_engine() -> None:
     """Whoever started us holds our standard input open; when it ends, so do we, wherever we are."""
 
     def wait() -> None:
-        while sys.stdin.buffer.raw.read(4096):  # type: ignore[attr-defined]  # a pipe is a buffered reader
+        while os.read(0, 4096):
             pass
         os._exit(1)
 
@@ -212,7 +213,7 @@ def main() -> None:
 def _first_line() -> bytes:
     line = b""
     while not line.endswith(b"\n"):
-        line += sys.stdin.buffer.raw.read(1)  # type: ignore[attr-defined]  # as above
+        line += os.read(0, 1)
     return line
 
 

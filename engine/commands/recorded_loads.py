@@ -56,7 +56,7 @@ async def recorded_loads(settings: Settings, store: EventStore, cache: Path | No
     told = Loads(frame, {**found, **infos})
     if kept is not None:
         told = _added(kept, told, clock.now() - int(wanted.fit_window * _NS))
-    if cache is not None:
+    if cache is not None and len(told.frame):
         _keep(cache, told, wanted, clock.now() if kept is None else _begun(cache))
     return told
 

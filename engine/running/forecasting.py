@@ -72,10 +72,10 @@ class Forecasting:
         self._problem = ""
         await self._load()
         await self._refused(done.get("refused", {}))
-        error = done.get("error")
-        if error is not None:
-            self._live = {error["version"]: error["error"], error["challenger_version"]: error["challenger"]}
-            self._told(MODEL, error["version"] or "seasonal_naive", error["error"])
+        seen = done.get("error")
+        if seen is not None:
+            self._live = {seen["challenger_version"]: seen["challenger"], seen["version"]: seen["error"]}
+            self._told(MODEL, seen["version"] or "seasonal_naive", seen["error"])
         if done.get("shadow"):
             await self._note("model shadow ended", MODEL, BY, {"said": done["shadow"]})
         if done.get("drifted"):

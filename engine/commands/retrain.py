@@ -1,0 +1,141 @@
+"""`trimtab retrain`: train, judge and promote now, by hand or from cron, beside an engine that may run."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.commands.errors import DONE, FOUND, NOT_REACHABLE
+from trimtab.engine.commands.options import ConfigFile, DataDir, PrometheusUrl, config_file, overrides_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+    from trimtab.engine.settings import Settings
+    from trimtab.pipelines.runs import Run
+    from trimtab.pipelines.train_load import Told, Trained
+
+PIPELINES = ("load", "all")
+Which = Annotated[str, typer.Argument(metavar="[load|all]", help="What is trained.")]
+Selector = Annotated[
+    str | None,
+    typer.Option("--history", metavar="SELECTOR", help="PromQL, or a folder of Parquet and CSV files."),
+]
+Since = Annotated[str | None, typer.Option("--since", metavar="D", help="So far back. Default: 14d.")]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who asks, for the others.")]
+
+
+def retrain(
+    which: Which = "load",
+    history: Selector = None,
+    since: Since = None,
+    by: By = "cron",
+    config: ConfigFile = None,
+    data: DataDir = None,
+    prometheus: PrometheusUrl = None,
+) -> None:
+    """Train the load model, judge it against the champion, and promote it if it is no worse.
+
+    Exit code 0 = done, or nothing new; 1 = refused by the gate, or it runs already; 3 = a source or the
+    registry is not reachable. A run that fails or is killed changes nothing, and is gone on with.
+    """
+    if which not in PIPELINES:
+        raise typer.BadParameter(f"there is no pipeline {which!r}; there is {', '.join(PIPELINES)}")
+    overrides = overrides_of(data, prometheus)
+    if since is not None:
+        overrides["schedulers.load.fit_window"] = since
+    raise typer.Exit(_train(config_file(config), overrides, history or "", by))
+
+
+def _train(config: Path | None, overrides: dict[str, object], history: str, by: str) -> int:
+    from trimtab.engine.errors import SourceError
+    from trimtab.engine.settings.file import load_settings
+    from trimtab.pipelines.errors import BusyError, HistoryError, RegistryError
+
+    settings = load_settings(config, os.environ, overrides)
+    try:
+        with shown(sys.stderr.isatty()) as told:
+            done = trained(settings, history, by, told)
+    except BusyError as error:
+        typer.echo(f"trimtab: {error}", err=True)
+        return FOUND
+    except (HistoryError, RegistryError, SourceError) as error:
+        typer.echo(f"trimtab: {error}", err=True)
+        return NOT_REACHABLE
+    typer.echo(done.run.said)
+    return DONE if done.verdict.passed or not done.figures else FOUND
+
+
+def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Trained":
+    """Train; where it is promoted, with a line in the audit."""
+    from trimtab.engine.clock import SystemClock
+    from trimtab.engine.commands.model_work import Folders, job_of, learnable
+    from trimtab.engine.store import join_store
+    from trimtab.engine.store.anchor import ANCHOR
+    from trimtab.engine.store.ledger import SqlLedger
+    from trimtab.pipelines.train_load import train_load
+
+    folder = settings.settings.data_dir
+    place = Folders(folder).place(settings, os.environ)
+    read: Callable[[], pd.DataFrame] = lambda: learnable(settings)  # noqa: E731 - one of two
+    if history:
+        read = lambda: _recorded(settings, history)  # noqa: E731 - the other one
+    done = train_load(job_of(settings, history), read, place, by=by, told=told)
+    if done.promoted and done.figures:
+        store = join_store(folder, SystemClock().now)
+        try:
+            ledger = SqlLedger(store.fenced, folder / ANCHOR)
+            ledger.note("model promoted", f"load/{done.version}", by, {"by": "trimtab retrain"})
+        finally:
+            store.close()
+    return done
+
+
+def _recorded(settings: "Settings", history: str) -> "pd.DataFrame":
+    """The history that was named: a folder, or a selector of the configured Prometheus."""
+    from trimtab.engine.credentials import Credentials
+    from trimtab.engine.settings import Prometheus
+    from trimtab.pipelines.folders import FolderHistory
+    from trimtab.pipelines.history import History, PrometheusHistory
+
+    wanted = settings.schedulers.load
+    place: History
+    if Path(history).is_dir():
+        place, selector = FolderHistory(Path(history)), ""
+    else:
+        asked = settings.sources.prometheus or Prometheus()
+        place, selector = (
+            PrometheusHistory(asked.url, dict(Credentials(asked, "sources.prometheus").headers())),
+            history,
+        )
+    end = datetime.now(UTC)
+    return place.read(selector, end - timedelta(seconds=wanted.fit_window), end, wanted.step)
+
+
+@contextmanager
+def shown(terminal: bool) -> "Iterator[Told]":
+    """Shows how a run gets on: a bar on a terminal, a line a stage elsewhere."""
+    if not terminal:
+        seen: list[str] = []
+
+        def tell(run: "Run") -> None:
+            if run.stage and run.stage not in seen:
+                seen.append(run.stage)
+                typer.echo(f"{run.pipeline}: {run.stage}", err=True)
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("load", total=1.0)
+        yield lambda run: bar.update(task, completed=run.progress, description=f"load: {run.stage}")

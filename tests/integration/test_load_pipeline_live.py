@@ -1,0 +1,145 @@
+"""From two weeks in a real Prometheus to a served forecast; what is killed or hostile changes nothing."""
+
+import math
+import os
+import pickle
+import signal
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.acceptance.engine import trimtab_up, until
+from tests.servers import backfill, start_exporter, start_prometheus
+from trimtab.pipelines.mlflow_registry import CHAMPION, Registry
+from trimtab.pipelines.shelf import Shelf
+
+pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
+    "ignore::sqlalchemy.exc.SADeprecationWarning"
+)
+DAYS, STEP_S, BLOCK_S = 14, 300, 64_800
+APPS = ("shop", "search")
+
+
+def load_of(app, time_s, rng=None):
+    """Requests in a queue: a daily course, with noise."""
+    noise = 0.0 if rng is None else rng.normal(0, 3)
+    return max(60 + 40 * math.sin(2 * math.pi * time_s / 86_400 + APPS.index(app)) + noise, 0.0)
+
+
+def name_of(app, instance):
+    """As Prometheus names it."""
+    return f'app_queue_length{{app="{app}",instance="{instance}",job="app"}}'
+
+
+def two_weeks(now_s, instance):
+    """OpenMetrics text of the past of both."""
+    rng = np.random.default_rng(0)
+    times = range(now_s - DAYS * 86_400, now_s, STEP_S)
+    rows = [f"{name_of(app, instance)} {load_of(app, t, rng):.3f} {t}" for app in APPS for t in times]
+    return "\n".join(["# TYPE app_queue_length gauge", *rows, "# EOF", ""])
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
+    """A Prometheus with two weeks of load that goes on."""
+    folder = tmp_path_factory.mktemp("prometheus")
+
+    def text():
+        rows = [f'app_queue_length{{app="{app}"}} {load_of(app, time.time()):.3f}' for app in APPS]
+        return "\n".join(["# TYPE app_queue_length gauge", *rows, ""])
+
+    with start_exporter(text) as exporter:
+        backfill(folder, two_weeks(int(time.time()) // STEP_S * STEP_S, exporter.address))
+        with start_prometheus(folder, {"app": [exporter.address]}) as server:
+            yield server
+
+
+def settings_for(prometheus, **registry):
+    """An engine that trains at once and forecasts often."""
+    load = {"first": "1s", "refresh": "10s", "series": "app_queue_length"}
+    return {
+        "sources": {"host": {"enabled": False}, "prometheus": {"url": prometheus.url, "interval": "5s"}},
+        "schedulers": {"load": load},
+        "registry": {"sync": "5s", **registry},
+    }
+
+
+def champion_of(engine):
+    """The version that serves, "" = none."""
+    (model,) = engine.get("models")["items"]
+    return model["serving"]
+
+
+def run_now(engine):
+    """Start a run by hand."""
+    key = {"Authorization": f"Bearer {engine.key}"}
+    return httpx.post(f"{engine.url}/api/pipelines/load/runs", headers=key, timeout=10, trust_env=False)
+
+
+def audited(engine, what):
+    """Details of audit rows of this kind."""
+    return [row["details"] for row in engine.every("audit") if row["what"] == what]
+
+
+def hostile(data, trace):
+    """Somebody names a pickle champion in the registry of this data folder."""
+
+    class Hostile:
+        def __reduce__(self):
+            return (os.system, (f"touch {trace}",))
+
+    (data.parent / "model.pkl").write_bytes(pickle.dumps(Hostile()))
+    registry = Registry("load", data / "mlflow", environ={})
+    client = registry._open()
+    run = client.create_run(client.get_experiment_by_name(registry.model).experiment_id)
+    client.log_artifact(run.info.run_id, str(data.parent / "model.pkl"), "model")
+    source = f"{run.info.artifact_uri}/model"
+    version = str(client.create_model_version(registry.model, source, run.info.run_id).version)
+    registry.set_alias(CHAMPION, version)
+    return version
+
+
+def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
+    """A champion is trained, served and audited; a kill in mid-training and a pickle leave it serving."""
+    with trimtab_up(tmp_path, settings_for(prometheus)) as engine:
+        until(lambda: champion_of(engine), 240.0, 2.0)
+        first = champion_of(engine)
+        (run,) = engine.get("pipelines/load/runs")["items"]
+        assert (run["state"], run["by"], run["version"], run["promoted"]) == ("done", "schedule", first, True)
+        forecasts = engine.get("forecasts")["items"]
+        assert sorted(f["series"].split('"')[1] for f in forecasts) == sorted(APPS)
+        _forecasts_fit(forecasts)
+        assert audited(engine, "model promoted")
+
+        assert run_now(engine).status_code == 202
+        until(lambda: engine.get("pipelines/load/runs")["items"][0]["stage"], 60.0, 0.2)
+        before = Shelf(engine.data / "models" / "load").book()
+        assert run_now(engine).status_code == 409
+        engine.process.send_signal(signal.SIGKILL)
+        engine.process.wait(10)
+        assert Shelf(engine.data / "models" / "load").book() == before
+
+        trace = tmp_path / "trace"
+        version = hostile(engine.data, trace)
+        engine.run()
+        assert champion_of(engine) == first
+        assert len(engine.get("forecasts")["items"]) == len(APPS)
+        why = until(lambda: audited(engine, "model refused"), 90.0, 1.0)
+        assert "manifest.json" in why[0]["why"]
+        (model,) = engine.get("models")["items"]
+        assert list(model["refused"]) == [version]
+        assert champion_of(engine) == first
+        assert not trace.exists()
+
+
+def _forecasts_fit(forecasts):
+    """The median follows the daily course, and lies between its quantiles."""
+    for one in forecasts:
+        app = one["series"].split('"')[1]
+        begin = time.mktime(time.strptime(one["start"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+        came = np.array([load_of(app, begin + k * STEP_S) for k in range(len(one["values"]["0.5"]))])
+        assert len(came) == 288
+        assert np.abs(np.array(one["values"]["0.5"]) - came).mean() < 6
+        assert (np.array(one["values"]["0.05"]) <= np.array(one["values"]["0.95"])).all()
