@@ -16,6 +16,7 @@ from trimtab.engine.types import (
     ActionState,
     Alert,
     AuditRow,
+    Capacity,
     Change,
     Incident,
     IncidentState,
@@ -346,6 +347,7 @@ class FakeLoop:
         self.toolbox = FakeToolbox()
         self.alerts: list[Alert] = []
         self.wrong: str | None = None
+        self.capacity: dict[str, Capacity] = {}
         """What is wrong with the audit."""
 
     async def take(self, alerts: Sequence[Alert], by: str) -> None:  # noqa: ARG002 - as in the port
@@ -362,4 +364,5 @@ class FakeLoop:
             self.toolbox,
             self.take,
             lambda: self.wrong,
+            capacity=self.capacity,
         )
