@@ -48,14 +48,14 @@ def test_a_step_towards_what_is_wanted(wanted, now, after, risk):
 
 
 def test_a_draft_says_what_it_rests_on():
-    """Forecast, reactive rule, what one serves, its cost, and the utilisation to come with an interval."""
+    """Forecast, reactive rule, what one serves, its cost, and the utilisation to come."""
     made = draft_of(CAPACITY, facts())
     assert "684" in made.evidence[0]
     assert "reactive rule asks for 5" in made.evidence[1]
     assert "114" in made.evidence[2]
     assert made.cost == "2.40 a day more"
-    assert made.effect.before == pytest.approx(412 / 5 / 120)
-    assert made.effect.low < made.effect.expected < made.effect.high < made.effect.before
+    assert made.evidence[3] == "utilisation goes from 69% to 57%"
+    assert (made.effect.before, made.effect.expected, made.effect.high) == (412.0, 480.0, 684.0)
 
 
 def advise(actions=()):

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock, FakeScoreLog
 from tests.nouns import SECOND, START, tick_scores
 from trimtab.engine.live import Live
 from trimtab.engine.running.scaling import STARTUP_S, Scaling
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.settings import Settings
-from trimtab.engine.types import ScoreRows, SeriesInfo, SeriesKey, SourceState, SourceStatus
+from trimtab.engine.types import History, ScoreRows, SeriesInfo, SeriesKey, SourceState, SourceStatus
 from trimtab.engine.types.selector import Selector
 
 INTERVAL_S = 15.0
@@ -44,13 +45,18 @@ class Past(FakeScoreLog):
 class Room:
     """Live series that a test sets, and what came of them."""
 
-    def __init__(self, scores=None, **changes):
+    def __init__(self, scores=None, memory=None, **changes):
         self.clock, self.live, self.told = FakeClock(), Live(), []
         self.live.tell_source(SourceStatus("prometheus", SourceState.UP, INTERVAL_S))
         given = {name: value for name, value in {**PLAIN, **changes}.items() if value is not None}
         self.settings = Settings.model_validate({"capacity": {"shop": given}}).capacity
         self.scaling = Scaling(
-            self.settings, self.live, scores or Past(), self.clock, lambda *told: self.told.append(told)
+            self.settings,
+            self.live,
+            scores or Past(),
+            memory or FakeMemory(),
+            self.clock,
+            lambda *told: self.told.append(told),
         )
 
     def sample(self, *values):
@@ -147,6 +153,26 @@ async def test_what_one_serves_cannot_be_learnt_from_nothing():
     found = await room.step()
     assert found.wanted is None
     assert "capacity.shop.capacity_per_replica" in found.problem
+
+
+def recorded(days=4):
+    """What a source recorded of two pods and their count, at 5 min."""
+    times = START - np.arange(days * 288, 0, -1) * 300 * SECOND
+    load = 20.0 - 8.0 * np.cos(2 * np.pi * np.arange(len(times)) / 288)
+    values = np.stack([load, load, np.full(len(times), 4.0)], axis=1)
+    return History(300.0, (*PODS, COUNT), times, values, coarse=True)
+
+
+async def test_a_source_hands_its_past_over_once():
+    """From a recorded history there is a forecast at once, and after a restart it is remembered."""
+    memory = FakeMemory()
+    first = Room(FakeScoreLog(), memory)
+    first.scaling.hear(recorded())
+    first.sample(12.0, 12.0, 4.0)
+    assert (await first.step()).ahead is not None
+    again = Room(FakeScoreLog(), memory)
+    again.sample(12.0, 12.0, 4.0)
+    assert (await again.step()).ahead is not None
 
 
 async def test_a_reload_lets_go_of_what_is_gone():
