@@ -157,7 +157,7 @@ class Built:
                 self.sample()
             await self.calm()
 
-    async def calm(self, sleepers: int = 3) -> None:
+    async def calm(self, sleepers: int = 4) -> None:
         """Until all of it waits for the clock, or has ended."""
         assert self.work is not None
         work, going = self.work, self.acts.conductor._going

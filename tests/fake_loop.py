@@ -17,6 +17,7 @@ from trimtab.engine.types import (
     ActionState,
     Alert,
     AuditRow,
+    Capacity,
     Change,
     Incident,
     IncidentState,
@@ -367,6 +368,7 @@ class FakeLoop:
         self.modelling: FakeModelling | None = FakeModelling()
         self.alerts: list[Alert] = []
         self.wrong: str | None = None
+        self.capacity: dict[str, Capacity] = {}
         """What is wrong with the audit."""
 
     async def take(self, alerts: Sequence[Alert], by: str) -> None:  # noqa: ARG002 - as in the port
@@ -384,4 +386,5 @@ class FakeLoop:
             self.take,
             lambda: self.wrong,
             modelling=self.modelling,
+            capacity=self.capacity,
         )

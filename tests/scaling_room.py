@@ -1,4 +1,4 @@
-"""A service that is scaled, replayed: replicas start slowly, stop at once, and cannot serve more than they can."""
+"""A service that is scaled, replayed: replicas start slowly, stop at once, and serve so much only."""
 
 import math
 from collections import deque

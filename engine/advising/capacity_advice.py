@@ -16,24 +16,26 @@ def draft_of(capacity: Capacity, facts: Facts) -> Draft | None:
         return None
     return Draft(
         facts, capacity.knob, False, facts.value(capacity.knob), as_value(after, knob),
-        f"Scale {capacity.name} from {now:g} to {after:g} {capacity.kind}", _effect(capacity, now, after),
-        _evidence(capacity), Risk.LOW if after > now else Risk.MEDIUM, _cost(capacity, now, after),
+        f"Scale {capacity.name} from {now:g} to {after:g} {capacity.kind}", _effect(capacity),
+        _evidence(capacity, now, after), Risk.LOW if after > now else Risk.MEDIUM,
+        _cost(capacity, now, after),
         "utilisation does not follow the count: something else is the bottleneck", capacity.confidence,
     )  # fmt: skip
 
 
-def _effect(capacity: Capacity, now: float, after: float) -> Effect | None:
-    one = capacity.capacity_per_replica
-    if one is None or capacity.load is None or now <= 0 or after <= 0:
+def _effect(capacity: Capacity) -> Effect | None:
+    """The load that comes in: a change of what serves it must not make it break off."""
+    if capacity.load is None:
         return None
-    expected = capacity.load / after
+    path = capacity.path
+    likely, high = (path.likely[-1], path.high[-1]) if path is not None else (capacity.load, capacity.load)
     return Effect(
-        "", f"utilisation of {capacity.name}", "ratio", capacity.load / now / one.value,
-        expected / one.value, expected / one.high, expected / one.low, more_is_better=False,
+        capacity.load_id, f"load of {capacity.name}", capacity.unit, capacity.load, likely,
+        min(capacity.load, likely), max(capacity.load, high),
     )  # fmt: skip
 
 
-def _evidence(capacity: Capacity) -> tuple[str, ...]:
+def _evidence(capacity: Capacity, now: float, after: float) -> tuple[str, ...]:
     said = []
     path, unit = capacity.path, capacity.unit
     if path is not None and capacity.ahead is not None:
@@ -52,6 +54,9 @@ def _evidence(capacity: Capacity) -> tuple[str, ...]:
             f"one serves {amount(one.value, unit)} ({one.source}; {amount(one.low, unit)} to "
             f"{amount(one.high, unit)})"
         )
+        if capacity.load is not None and now > 0 and after > 0:
+            before, then = (capacity.load / count / one.value for count in (now, after))
+            said.append(f"utilisation goes from {before:.0%} to {then:.0%}")
     return tuple(said)
 
 

@@ -199,8 +199,10 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     guarded = GuardedSeries(ledger, incidents, live)
     conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _times(limits))
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
-    scaling = Scaling(settings.capacity, live, around.score_log, clock, around.metrics.capacity)
+    scaling = Scaling(settings.capacity, live, around.score_log, memory, clock, around.metrics.capacity)
+    around.hear_past = scaling.hear
     advising.capacity = scaling.shown
+    seeing.scaled = guarded.scaled = advising.scaled
     desk = ToldDesk(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
         incidents, IncidentsDesk(around, judging), ledger, desk, rack,

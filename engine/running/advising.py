@@ -69,6 +69,8 @@ class Advising:
         """What would be recommended, were its mode not off, as of the newest look."""
         self.capacity: Mapping[str, Capacity] = {}
         """What is scaled with its load, as it was evaluated last."""
+        self.scaled: dict[str, tuple[str, ...]] = {}
+        """Tool, target and knob joined by "/" -> series that its size follows; for those who guard it."""
 
     async def resume(self) -> None:
         """Go on with what the guard remembered; what cannot be read begins anew. Raises StoreError."""
@@ -162,7 +164,8 @@ class Advising:
             if made is not None:
                 found.append(made)
         places = {f"{one.tool}/{one.target}/{one.knob}": one.series_ids for one in self.capacity.values()}
-        self.seeing.scaled = places
+        self.scaled.clear()
+        self.scaled.update(places)
         return found
 
     async def _fact(self, view: ToolView, target: str) -> Facts:

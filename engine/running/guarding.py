@@ -1,6 +1,6 @@
 """What must not get worse by a change, beside its own figure: what users of the same things feel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trimtab.engine.acting.deciding import Guarded
 from trimtab.engine.errors import NotFoundError
@@ -31,13 +31,16 @@ class GuardedSeries:
         self.ledger = ledger
         self.incidents = incidents
         self.live = live
+        self.scaled: Mapping[str, tuple[str, ...]] = {}
+        """Tool, target and knob joined by "/" -> series that its size follows."""
         self._chosen: dict[str, tuple[Guarded, ...]] = {}
 
     def __call__(self, action: Action) -> Sequence[Guarded]:
-        """The series, of what is hit most first; none without an incident. Raises StoreError."""
+        """The series, of what is hit most first; none without an incident or a load. Raises StoreError."""
         if action.id not in self._chosen:
             incident = self._incident(action)
-            self._chosen[action.id] = () if incident is None else self._choose(incident)
+            entities = incident.entities if incident is not None else self._scaled(action)
+            self._chosen[action.id] = self._choose(entities)
             while len(self._chosen) > KEPT:
                 del self._chosen[next(iter(self._chosen))]
         return self._chosen[action.id]
@@ -51,8 +54,13 @@ class GuardedSeries:
         except NotFoundError:
             return None
 
-    def _choose(self, incident: Incident) -> tuple[Guarded, ...]:
-        places = {entity: place for place, entity in enumerate(incident.entities)}
+    def _scaled(self, action: Action) -> Sequence[str]:
+        """What sends the load that the size of the action's target follows."""
+        ids = set(self.scaled.get(f"{action.tool}/{action.target}/{action.subject}", ()))
+        return sorted({entity_of(info.key) for info in self.live.watched() if info.key.id in ids})
+
+    def _choose(self, entities: Sequence[str]) -> tuple[Guarded, ...]:
+        places = {entity: place for place, entity in enumerate(entities)}
         found = []
         for info in self.live.watched():
             role = _felt(info)

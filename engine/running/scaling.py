@@ -10,16 +10,16 @@ import structlog
 
 from trimtab.engine.advising.capacity import Predictive, Sizing
 from trimtab.engine.live import Live
-from trimtab.engine.ports import Clock, ScoreLog
+from trimtab.engine.ports import Clock, Memory, ScoreLog
+from trimtab.engine.running.scaling_past import DAY_S, Past
 from trimtab.engine.settings.capacity import CapacityOf
-from trimtab.engine.types import Capacity, Estimate, Floats, Ints, LoadPath, SeriesView
+from trimtab.engine.types import Capacity, Estimate, Floats, History, LoadPath, SeriesView
 from trimtab.engine.types.selector import Selector
-from trimtab.models.scaling.ahead import KEPT_DAYS, bridged
+from trimtab.models.scaling.ahead import bridged
 from trimtab.models.scaling.learn import capacity_of_replica, startup_time
 
 log = structlog.get_logger(__name__)
 
-DAY_S = 86_400.0
 STARTUP_S = 180.0
 """Assumed until enough starts were seen."""
 LOOK_AGAIN_S, LEARN_AGAIN_S = 60.0, 3600.0
@@ -27,7 +27,6 @@ STALE = 3.0
 """Intervals after which a sample says nothing of now."""
 MOVED = 0.05
 """A learnt figure that moved by less changes nothing."""
-ROWS = 500_000
 REACTIVE_CONFIDENCE, FULL_CONFIDENCE, FULL_DAYS = 0.5, 0.9, 7.0
 
 
@@ -42,11 +41,13 @@ class Scaling:
         settings: Mapping[str, CapacityOf],
         live: Live,
         scores: ScoreLog,
+        memory: Memory,
         clock: Clock,
         tell: Callable[[str, int | None], None],
     ) -> None:
         self.live = live
         self.scores = scores
+        self.memory = memory
         self.clock = clock
         self.tell = tell
         self.shown: dict[str, Capacity] = {}
@@ -60,9 +61,14 @@ class Scaling:
             del self.shown[gone]
             self.tell(gone, None)
         self._services = {
-            name: kept.get(name) or _Service(name, one, self.live, self.scores)
+            name: kept.get(name) or _Service(name, one, self.live, self.scores, self.memory)
             for name, one in settings.items()
         }
+
+    def hear(self, history: History) -> None:
+        """A source reads its recorded history."""
+        for service in self._services.values():
+            service.past.hear(history)
 
     def interval_s(self) -> float:
         """Seconds between evaluations: the shortest that is asked for."""
@@ -98,14 +104,14 @@ class Seen:
 class _Service:
     """One service: its series, what was learnt of it, its policy."""
 
-    def __init__(self, name: str, settings: CapacityOf, live: Live, scores: ScoreLog) -> None:
+    def __init__(self, name: str, settings: CapacityOf, live: Live, scores: ScoreLog, memory: Memory) -> None:
         self.name = name
         self.settings = settings
         self.live = live
-        self.scores = scores
         given = {"load": settings.load, "replicas": settings.replicas, "ready": settings.ready,
                  "utilisation": settings.utilisation}  # fmt: skip
         self._selectors = {role: Selector.parse(text) for role, text in given.items() if text}
+        self.past = Past(name, settings.interval, self._selectors, scores, memory)
         self._ids: dict[str, tuple[str, ...]] = {}
         self._looked = self._learnt = self._tick = -(10**18)
         self._one: Estimate | None = None
@@ -158,12 +164,13 @@ class _Service:
 
     def unknown(self, now: int, problem: str) -> Capacity:
         """The answer where nothing is known but the settings, and what was learnt before."""
-        s = self.settings
+        s, loads = self.settings, self._ids.get("load", ())
         return Capacity(
             self.name, s.kind, now, "", None, None, None, None, None, None, "unknown", problem, 0.0,
             self._one, self._startup, s.target_utilisation, None, None, None, s.tool or "",
             s.target or s.tool or "", s.knob or "",
             tuple(series_id for role in ("load", "replicas") for series_id in self._ids.get(role, ())),
+            loads[0] if len(loads) == 1 else "",
         )  # fmt: skip
 
     def _problem(self, seen: Seen) -> str:
@@ -250,19 +257,7 @@ class _Service:
         return self._policy
 
     def _past(self, role: str, now: int, *, mean: bool = False) -> Floats:
-        """(n,) of the last two weeks by tick, from the first sample on to the tick before this one."""
-        step, count = self._step_ns, round(KEPT_DAYS * DAY_S / self.settings.interval)
-        first = now // step - count
-        total, known = np.zeros(count), np.zeros(count)
-        for series_id in self._ids.get(role, ()):
-            rows = self.scores.read(series_id, first * step, now // step * step, ROWS)
-            column = _by_tick(rows.times // step - first, rows.value, count)
-            there = np.isfinite(column)
-            total[there] += column[there]
-            known[there] += 1.0
-        past = np.where(known > 0.0, total / (np.maximum(known, 1.0) if mean else 1.0), math.nan)
-        there = np.flatnonzero(known)
-        return past[there[0] :] if len(there) else np.empty(0)
+        return self.past.column(role, self._ids.get(role, ()), now, mean=mean)
 
     def _path(self, policy: Predictive, wanted: int) -> LoadPath | None:
         high, likely = policy.load.high(), policy.load.likely()
@@ -282,15 +277,6 @@ class _Service:
         span = FULL_CONFIDENCE - REACTIVE_CONFIDENCE
         past = REACTIVE_CONFIDENCE + span * min(1.0, self._past_days / FULL_DAYS)
         return round(past * self._one.low / self._one.value, 3)
-
-
-def _by_tick(place: Ints, values: Floats, count: int) -> Floats:
-    """Mean of the values that fall into each of `count` ticks; NaN = none does."""
-    good = np.isfinite(values) & (place >= 0) & (place < count)
-    at = place[good].astype(np.int64)
-    sums = np.bincount(at, values[good], count)
-    counts = np.bincount(at, minlength=count)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), math.nan)
 
 
 def _given(value: float) -> Estimate:

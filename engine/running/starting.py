@@ -122,6 +122,8 @@ async def warm(source: Source, around: Surroundings, senses: "Senses") -> int:
     try:
         async for history in source.history(around.clock.now()):
             await around.off_loop(senses.warm, history)
+            if around.hear_past is not None:
+                await around.off_loop(around.hear_past, history)
             samples += int(np.isfinite(history.values).sum())
             progress = getattr(source, "history_progress", None)
             live.change_source(source.name, detail="learning from history", warm_progress=progress)

@@ -13,7 +13,7 @@ from trimtab.engine.ports import Clock, ScoreLog, Sink, Snapshots, Store
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.services.notifications import Notifications
 from trimtab.engine.settings import General
-from trimtab.engine.types import SourceState
+from trimtab.engine.types import History, SourceState
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +61,8 @@ class Surroundings:
     sinks: list[Sink] = field(default_factory=list)
     judging: Judging | None = None
     """None = there are anomalies only, no incidents."""
+    hear_past: Callable[[History], None] | None = None
+    """Told of what a source recorded before it was watched, as it is read."""
     notifications: Notifications | None = None
     """None = notices go to the log only."""
 

@@ -67,3 +67,5 @@ class Capacity:
     knob: str = ""
     series_ids: tuple[str, ...] = ()
     """Of ours that it rests on."""
+    load_id: str = ""
+    """The one series that is the load; "" = it is the sum of several."""

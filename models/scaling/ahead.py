@@ -57,7 +57,9 @@ class LoadAhead:
         self._fit()
 
     def step(self, x: float) -> Floats:
-        """Take the newest value in; (n_horizons,) float64 in its unit, what the load ahead stays below, NaN = nothing is known yet.
+        """Take the newest value in; (n_horizons,) float64, what the load ahead stays below in its unit.
+
+        NaN = nothing is known yet.
 
         x : NaN = no sample; the value before then stands for it
         """

@@ -213,10 +213,10 @@ async def test_a_look_that_hangs_holds_no_action_up(built):
     """A tool that does not answer the look does not keep the pause, or a rollback, waiting."""
     never = cache().hold["metrics"] = asyncio.Event()
     built.run()
-    await built.calm(sleepers=2)
+    await built.calm(sleepers=3)
     before = built.clock.now()
     built.clock.tick(1.0)
-    await built.calm(sleepers=2)
+    await built.calm(sleepers=3)
     assert built.clock.now() > before
     assert built.ledger.recommendations() == []
     never.set()

@@ -14,6 +14,7 @@ LOOP_NOUNS = (
     "changes",
     "alerts",
     "recommendations",
+    "capacity",
     "actions",
     "audit",
     "pause",

@@ -1,4 +1,4 @@
-"""The policy that scales ahead of load: the rules of its reactive part, what it does not believe, what it gains."""
+"""The policy that scales ahead of load: its reactive rules, what it does not believe, what it gains."""
 
 import math
 
@@ -143,7 +143,8 @@ def test_it_beats_the_reactive_rule_at_no_higher_cost():
     history = pd.DataFrame({"y": load[:start:4]})
     sizing = Sizing(float(np.quantile(load, 0.999)) / 28.0, 180.0, min_replicas=2, max_replicas=400)
     made = policy(
-        history, 60.0, sizing.capacity, 180.0, target_utilisation=0.7, min_replicas=2, max_replicas=400, tick_s=TICK_S
+        history, 60.0, sizing.capacity, 180.0, target_utilisation=0.7, min_replicas=2, max_replicas=400,
+        tick_s=TICK_S,
     )  # fmt: skip
     ours = replay(load[start:], sizing, made)
     rule = replay(load[start:], sizing, Reactive(sizing, TICK_S))
