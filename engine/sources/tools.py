@@ -21,6 +21,8 @@ RATIOS = {
     "pg_cache_hit_ratio": ("pg_stat_database_blks_hit", "pg_stat_database_blks_read"),
 }
 """Share of the first in both, over the interval: what people look at, and what changes are judged by."""
+_SUM, _COUNT, _MEAN = "_seconds_sum", "_seconds_count", "_mean_seconds"
+"""Of a histogram or summary: seconds that all took, how many there were, and how long one took."""
 _COUNTED = re.compile(
     r"pg_stat_database_(?!numbackends$).+|pg_stat_user_tables_(seq|idx)_scan|redis_total_error_replies"
 )
@@ -34,7 +36,7 @@ Samples = dict[SeriesKey, float]
 
 
 class ToolsSource:
-    """Figures of every target of every enabled tool; counters become rates.
+    """Figures of every target of every enabled tool; counters become rates, durations their means.
 
     A tool that does not answer is unknown (NaN) in all series that it had, and so is one that a person
     switched off: its series are not missed, also where it was switched off before a restart. Labels: tool,
@@ -120,7 +122,7 @@ class ToolsSource:
         counts = [(key, value) for key, value in samples.items() if _counts(key.metric)]
         rates = dict(self._counters.rates(counts, time.monotonic()))
         values = samples | rates
-        values |= _ratios(rates)
+        values |= _ratios(rates) | _means(rates)
         keys = tuple(sorted(values, key=str))
         if keys != self._keys:
             self._keys = keys
@@ -178,6 +180,20 @@ def _ratios(rates: Samples) -> Samples:
         for name, (first, second) in RATIOS.items():
             if key.metric == first:
                 rest = rates.get(SeriesKey(key.source, second, key.labels), math.nan)
-                whole = part + rest
-                found[SeriesKey(key.source, name, key.labels)] = part / whole if whole > 0 else math.nan
+                found[SeriesKey(key.source, name, key.labels)] = _share(part, part + rest)
     return found
+
+
+def _means(rates: Samples) -> Samples:
+    """How long things took over the interval, in seconds; NaN where nothing happened."""
+    found: Samples = {}
+    for key, taken in rates.items():
+        if key.metric.endswith(_SUM):
+            stem = key.metric.removesuffix(_SUM)
+            many = rates.get(SeriesKey(key.source, stem + _COUNT, key.labels), math.nan)
+            found[SeriesKey(key.source, stem + _MEAN, key.labels)] = _share(taken, many)
+    return found
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan

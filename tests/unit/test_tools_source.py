@@ -8,6 +8,8 @@ import pytest
 from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock
 from trimtab.engine.errors import SourceError, StoreError, ToolError
+from trimtab.engine.sensing.role_table import Role
+from trimtab.engine.sensing.roles import part_of
 from trimtab.engine.sources import tools
 from trimtab.engine.sources.tools import ToolsSource
 
@@ -82,6 +84,21 @@ async def test_labels_of_a_figure_are_labels_of_its_series(clock):
     _, values = await _read(source, clock)
     assert values['pg_stat_activity_count{state="idle in transaction",target="db",tool="pg"}'] == 2.0
     assert values['pg_stat_database_xact_commit{target="db",tool="pg"}'] == pytest.approx(10.0)
+
+
+async def test_durations_become_their_mean(clock):
+    """Seconds by number over the interval, as a latency in seconds; of no request nothing is known."""
+    figures = {"http_request_duration_seconds_sum": 10.0, "http_request_duration_seconds_count": 100.0}
+    source = ToolsSource(Box({("web", "web"): figures}), clock)
+    await _read(source, clock)
+    figures |= {"http_request_duration_seconds_sum": 12.0, "http_request_duration_seconds_count": 150.0}
+    reading, values = await _read(source, clock)
+    name = 'http_request_duration_mean_seconds{target="web",tool="web"}'
+    assert values[name] == pytest.approx(0.04)
+    key = next(key for key in reading.keys if str(key) == name)
+    told = source.info(key)
+    assert (told.kind, told.unit, part_of(key, told.unit, told.kind).role) == ("gauge", "s", Role.LATENCY)
+    assert math.isnan((await _read(source, clock))[1][name])
 
 
 async def test_no_traffic_is_no_hit_ratio(clock):

@@ -1,0 +1,123 @@
+"""The shop with its Redis, load on it, and what is asked of an engine that watches both."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+
+from tests.redis_server import RedisServer, start_redis
+from tests.servers import Server, answers, free_port, running
+from tests.shop_service import TOKEN, price
+
+MIB = 2**20
+LIMIT = 16 * MIB
+"""Of the cache: room for the items of a calm day only."""
+CALM, BUSY = 2_000, 60_000
+"""Items that are asked for."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The service and its cache, both real."""
+
+    service: Server
+    cache: RedisServer
+
+    def maxmemory(self) -> int:
+        """Of the cache, now."""
+        return int(self.cache.cli("CONFIG", "GET", "maxmemory").split()[-1])
+
+    def knob(self, name: str) -> Any:
+        """A value of the service, now."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = httpx.get(
+            f"{self.service.url}/trimtab/knobs/{name}", headers=headers, trust_env=False, timeout=10
+        )
+        answer.raise_for_status()
+        return answer.json()["value"]
+
+    def settings(self, mode: str) -> dict[str, Any]:
+        """Of an engine that watches both, ten times as quick."""
+        cache = {"url": f"redis://{self.cache.address}/0", "targets": ["cache-1"]}
+        shop = {"kind": "http_service", "url": f"{self.service.url}/trimtab", "bearer_token": TOKEN}
+        common = {"mode": mode, "trial": True}
+        return {
+            "sources": {"host": {"enabled": False}},
+            "tools": {"redis": cache | common, "shop": shop | common},
+            "guardrails": {"time_scale": 0.1},
+        }
+
+
+@contextmanager
+def open_shop(directory: Path) -> Iterator[Shop]:
+    """Both as children of the test."""
+    flags = ("--maxmemory", str(LIMIT), "--maxmemory-policy", "allkeys-lru")
+    with start_redis(directory / "redis", *flags) as cache:
+        port = free_port()
+        argv = [
+            sys.executable, "-m", "tests.shop_service", "--port", str(port),
+            "--redis", f"redis://{cache.address}",
+        ]  # fmt: skip
+        ready = answers(f"http://127.0.0.1:{port}/openapi.json")
+        with running(Server(argv, port, directory / "shop.log", ready)) as service:
+            yield Shop(service, cache)
+
+
+class Customers:
+    """Baskets of items by a zipf law, from threads that ask again soon after an answer.
+
+    keys : items that there are; may be changed while they ask
+    lost : what was not answered, or answered wrongly
+    """
+
+    def __init__(self, port: int, threads: int = 10, pause_s: float = 0.15, items: int = 40) -> None:
+        self.port = port
+        self.keys = CALM
+        self.answered = 0
+        self.lost: list[str] = []
+        self._pause_s = pause_s
+        self._items = items
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(seed,), daemon=True) for seed in range(threads)
+        ]
+
+    def __enter__(self) -> "Customers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(15)
+
+    def _ask(self, seed: int) -> None:
+        rng, connection = np.random.default_rng(seed), HTTPConnection("127.0.0.1", self.port, timeout=10)
+        while not self._over.wait(self._pause_s):
+            wanted = ((np.minimum(rng.zipf(1.1, self._items), 10**9) - 1) % self.keys).tolist()
+            problem = self._problem(connection, wanted)
+            with self._lock:
+                self.answered += not problem
+                self.lost += [problem] if problem else []
+        connection.close()
+
+    def _problem(self, connection: HTTPConnection, wanted: list[int]) -> str:
+        try:
+            connection.request("GET", f"/basket?ids={','.join(map(str, wanted))}")
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, HTTPException) as error:
+            connection.close()
+            return f"{type(error).__name__}: {error}"
+        right = answer.status == 200 and orjson.loads(body)["cents"] == sum(map(price, wanted))
+        return "" if right else f"HTTP {answer.status}: {body[:80]!r}"
