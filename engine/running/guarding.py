@@ -17,14 +17,16 @@ KEPT = 100
 """Actions whose series are kept in mind."""
 FELT = (
     Role.ERROR_RATIO, Role.ERRORS, Role.LATENCY, Role.DEPENDENCY_ERRORS, Role.DEPENDENCY_LATENCY,
+    Role.HIT_RATIO,
 )  # fmt: skip
-"""Roles of which less is better, most telling first."""
+"""Most telling first; less is better, but of hits."""
 
 
 class GuardedSeries:
-    """Latencies and errors of all that an action's incident touches, as far as they are watched now.
+    """Latencies, errors and hits of an action's own target and of all that its incident touches.
 
-    They are chosen once an action, so that every check looks at the same series. Called in a thread.
+    Only what is watched now counts. They are chosen once an action, so that every check looks at the same
+    series. Called in a thread.
     """
 
     def __init__(self, ledger: Ledger, incidents: Incidents, live: Live) -> None:
@@ -36,11 +38,11 @@ class GuardedSeries:
         self._chosen: dict[str, tuple[Guarded, ...]] = {}
 
     def __call__(self, action: Action) -> Sequence[Guarded]:
-        """The series, of what is hit most first; none without an incident or a load. Raises StoreError."""
+        """The series: of the target first, then of what is hit most, or sends it load. Raises StoreError."""
         if action.id not in self._chosen:
             incident = self._incident(action)
-            entities = incident.entities if incident is not None else self._scaled(action)
-            self._chosen[action.id] = self._choose(entities)
+            touched = incident.entities if incident is not None else self._scaled(action)
+            self._chosen[action.id] = self._choose(action, touched)
             while len(self._chosen) > KEPT:
                 del self._chosen[next(iter(self._chosen))]
         return self._chosen[action.id]
@@ -59,15 +61,24 @@ class GuardedSeries:
         ids = set(self.scaled.get(f"{action.tool}/{action.target}/{action.subject}", ()))
         return sorted({entity_of(info.key) for info in self.live.watched() if info.key.id in ids})
 
-    def _choose(self, entities: Sequence[str]) -> tuple[Guarded, ...]:
-        places = {entity: place for place, entity in enumerate(entities)}
+    def _choose(self, action: Action, touched: Sequence[str]) -> tuple[Guarded, ...]:
+        places = {entity: place for place, entity in enumerate(touched)}
         found = []
         for info in self.live.watched():
             role = _felt(info)
-            entity = "" if role is None else entity_of(info.key)
-            if role is not None and entity in places:
-                found.append((places[entity], FELT.index(role), str(info.key), info.key.id))
-        return tuple(Guarded(series_id, name, False) for _, _, name, series_id in sorted(found)[:MOST])
+            place = -1 if _shows(info, action) else places.get("" if role is None else entity_of(info.key))
+            if role is not None and place is not None:
+                better = role is Role.HIT_RATIO
+                found.append((place, FELT.index(role), str(info.key), info.key.id, better))
+        return tuple(
+            Guarded(series_id, name, better) for _, _, name, series_id, better in sorted(found)[:MOST]
+        )
+
+
+def _shows(info: SeriesInfo, action: Action) -> bool:
+    """Whether its tool tells this of the action's target."""
+    labels = dict(info.key.labels)
+    return (labels.get("tool"), labels.get("target")) == (action.tool, action.target)
 
 
 def _felt(info: SeriesInfo) -> Role | None:

@@ -72,6 +72,7 @@ def _by_code(family: str, name: str, good: Role, bad: Role) -> list[Row]:
 _CACHES: list[Row] = [
     ("redis", _R.HITS, "sum", r"redis_keyspace_hits(_total)?", _ANY),
     ("redis", _R.MISSES, "sum", r"redis_keyspace_misses(_total)?", _ANY),
+    ("redis", _R.HIT_RATIO, "mean", r"redis_hit_ratio", _ANY),
     ("redis", _R.EVICTIONS, "sum", r"redis_evicted_keys(_total)?", _ANY),
     ("redis", _R.MEMORY_USED, "sum", r"redis_memory_used_bytes", _ANY),
     ("redis", _R.MEMORY_LIMIT, "sum", r"redis_memory_max_bytes|redis_config_maxmemory", _ANY),
@@ -108,6 +109,7 @@ _DATABASES: list[Row] = [
     ("postgresql", _R.CONNECTIONS_LIMIT, "sum", r"pg_settings_max_connections", _ANY),
     ("postgresql", _R.HITS, "sum", r"pg_stat_database_blks_hit(_total)?", _ANY),
     ("postgresql", _R.MISSES, "sum", r"pg_stat_database_blks_read(_total)?", _ANY),
+    ("postgresql", _R.HIT_RATIO, "mean", r"pg_cache_hit_ratio", _ANY),
     ("postgresql", _R.THROUGHPUT, "sum", r"pg_stat_database_xact_commit(_total)?", _ANY),
     ("postgresql", _R.ERRORS, "sum", r"pg_stat_database_(xact_rollback|deadlocks)(_total)?", _ANY),
     ("postgresql", _R.LATENCY, "max", r"pg_stat_statements_mean_(exec_)?time_seconds", _ANY),

@@ -25,7 +25,13 @@ LATENCY = series("http_request_duration_seconds_p99", "a:80")
 ERRORS = series("http_requests_total", "a:80", code="500")
 CPU = series("process_cpu_seconds_total", "a:80")
 OTHERS = series("http_request_duration_seconds_p99", "z:80")
-UNITS = {ERRORS: ("1/s", "rate"), LATENCY: ("s", "gauge"), OTHERS: ("s", "gauge")}
+HITS = SeriesKey.of("tools", "redis_hit_ratio", {"tool": "redis", "target": "cache-1"})
+SLOW = SeriesKey.of("tools", "shop_request_duration_mean_seconds", {"tool": "redis", "target": "cache-1"})
+OTHER_CACHE = SeriesKey.of("tools", "redis_hit_ratio", {"tool": "redis", "target": "cache-2"})
+UNITS = {
+    ERRORS: ("1/s", "rate"), LATENCY: ("s", "gauge"), OTHERS: ("s", "gauge"), SLOW: ("s", "gauge"),
+    HITS: ("ratio", "gauge"), OTHER_CACHE: ("ratio", "gauge"),
+}  # fmt: skip
 
 
 def info(key):
@@ -99,12 +105,21 @@ def test_there_are_few_of_them(made):
     [{"recommendation_id": None}, {"recommendation_id": ulid(9)}, {"recommendation_id": ulid(5)}],
     ids=["by hand", "gone", "of no incident"],
 )
-def test_without_an_incident_nothing_is_guarded(made, changed):
-    """Then the action's own figure has to do."""
+def test_without_an_incident_the_target_is_guarded(made, changed):
+    """What the tool itself tells of it, where more hits and less of all else is better, and nobody else."""
     ledger, incidents, action = made
     ledger.save_recommendation(recommendation_of(ulid(5)), "proposed", "trimtab")
-    guarding = GuardedSeries(ledger, incidents, watching(LATENCY))
-    assert guarding(action_of(action.id, **changed)) == ()
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY, HITS, SLOW, CPU, OTHER_CACHE))
+    assert guarding(action_of(action.id, **changed)) == (
+        Guarded(SLOW.id, str(SLOW), False), Guarded(HITS.id, str(HITS), True)
+    )  # fmt: skip
+
+
+def test_the_target_stands_before_what_its_incident_touches(made):
+    """A change is judged by what it acts on first."""
+    ledger, incidents, action = made
+    guarded = GuardedSeries(ledger, incidents, watching(ERRORS, HITS))(action)
+    assert [one.series_id for one in guarded] == [HITS.id, ERRORS.id]
 
 
 def test_few_actions_are_kept_in_mind(made):
