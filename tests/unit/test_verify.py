@@ -101,6 +101,33 @@ def test_what_was_bad_before_is_no_harm_of_the_change():
     assert played(low)[0].verdict is Verdict.KEEP
 
 
+@pytest.mark.parametrize("width", [0.1, 10.0], ids=["narrow", "wide"])
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_band_excuses_only_so_much(width, follows):
+    """One that was learnt in an incident, or has followed the harm, hides no far move; a near one it does."""
+    for added, verdict in ((-0.3, Verdict.ROLL_BACK), (-0.09, Verdict.KEEP)):
+        rows = service(lambda _: added, band=width)  # noqa: B023 - called at once
+        moved = np.where(rows.times >= START, added, 0.0) if follows else 0.0
+        columns = (rows.yhat + moved, rows.yhat_lower + moved, rows.yhat_upper + moved)
+        said, _, _ = played(ScoreRows(rows.times, rows.value, rows.anomaly_score, *columns))
+        assert said.verdict is verdict, (width, follows, added, said)
+
+
+@pytest.mark.parametrize(("upper", "verdict"), [(2.0, Verdict.KEEP), (0.5, Verdict.ROLL_BACK)])
+def test_of_a_series_that_stood_at_zero_only_the_band_says_how_far_it_moves(upper, verdict):
+    """A few errors after ten minutes without one are no harm where such errors are usual."""
+    rows = service(lambda _: 1.0, level=0.0, noise=0.0)
+    seen = ScoreRows(
+        rows.times,
+        rows.value,
+        rows.anomaly_score,
+        rows.yhat,
+        rows.yhat_lower,
+        np.full(len(rows.times), upper),
+    )
+    assert played(seen, more_is_better=False)[0].verdict is verdict
+
+
 def test_without_samples_it_holds_and_tells_and_gives_up_in_the_end():
     """Nothing is concluded from nothing: neither kept nor rolled back."""
     said, minute, held = played(service(lambda _: math.nan))
