@@ -81,9 +81,10 @@ def running_pm2(command: str, home: Path) -> Iterator[Pm2Server]:
 class Load:
     """Requests from threads, each on a connection of its own; counts what was answered and what was lost."""
 
-    def __init__(self, port: int, path: str = "/", threads: int = 2) -> None:
+    def __init__(self, port: int, path: str = "/", threads: int = 2, pause_s: float = 0.0) -> None:
         self.port = port
         self.path = path
+        self.pause_s = pause_s
         self.answered = 0
         self.lost: list[str] = []
         self.pids: set[str] = set()
@@ -92,7 +93,7 @@ class Load:
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(threads)]
 
     def _ask(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(self.pause_s):
             connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
             try:
                 connection.request("GET", self.path, headers={"Connection": "close"})

@@ -43,12 +43,28 @@ class Engine(Server):
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of an API page."""
-        headers = {"Authorization": f"Bearer {self.key}"}
-        answer = httpx.get(
-            f"{self.url}/api/{path}", params=query, headers=headers, timeout=10, trust_env=False
+        return self.ask("GET", path, params=query)
+
+    def ask(self, method: str, path: str, key: str = "", **more: Any) -> Any:
+        """The JSON that a request gives, by the admin key or another."""
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        answer = httpx.request(
+            method, f"{self.url}/api/{path}", headers=headers, timeout=40, trust_env=False, **more
         )
-        answer.raise_for_status()
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
+
+    def new_key(self, name: str, *scopes: str) -> str:
+        """A key made by the command line."""
+        wanted = [word for scope in scopes for word in ("--scope", scope)]
+        return self.command("key", "create", name, *wanted).stdout.strip()
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Another `trimtab` with the same settings, which must succeed."""
+        argv = [TRIMTAB, *words, "--config", self.data.parent / "trimtab.yaml"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
 
     def every(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """All items of a list, page by page."""
@@ -69,11 +85,7 @@ class Engine(Server):
 
     def login_link(self) -> str:
         """A link that logs a browser in."""
-        done = subprocess.run(
-            [TRIMTAB, "key", "login", "--config", self.data.parent / "trimtab.yaml"],
-            capture_output=True, text=True, check=True, timeout=60,
-        )  # fmt: skip
-        return done.stdout.strip()
+        return self.command("key", "login").stdout.strip()
 
 
 @contextmanager
@@ -116,6 +128,15 @@ def until(check: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> A
         assert time.monotonic() < end, f"not so after {timeout_s:.0f} s"
         pause.wait(pause_s)
     return found
+
+
+def always(check: Callable[[], Any], for_s: float, pause_s: float = 1.0) -> None:
+    """Fails as soon as `check()` gives nothing, within so many seconds."""
+    end = time.monotonic() + for_s
+    pause = threading.Event()
+    while (left_s := end - time.monotonic()) > 0:
+        assert check(), f"no more so {left_s:.0f} s before the end"
+        pause.wait(pause_s)
 
 
 def seconds(iso: str) -> float:

@@ -52,7 +52,7 @@ class Shop:
         return {
             "sources": {"host": {"enabled": False}},
             "tools": {"redis": cache | common, "shop": shop | common},
-            "guardrails": {"time_scale": 0.1},
+            "guardrails": {"time_scale": 0.1, "targets_share": 1.0},
         }
 
 

@@ -1,0 +1,74 @@
+"""A leaking worker under a real PM2, with load on it, as an engine sees it."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.pm2 import Load, Pm2Server, install_pm2, running_pm2
+from tests.servers import free_port
+
+MIB = 2**20
+LIMIT = 400 * MIB
+"""Of memory: an instance that takes more is restarted by PM2."""
+LEAK = 40_000
+"""Bytes lost with each request."""
+NAME = "leaky"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The application of two instances, and its load."""
+
+    pm2: Pm2Server
+    load: Load
+
+    def instances(self) -> list[dict[str, Any]]:
+        """As PM2 tells of them."""
+        told: list[dict[str, Any]] = json.loads(self.pm2.pm2("jlist").splitlines()[-1])
+        return [one for one in told if one["name"] == NAME]
+
+    def pids(self) -> set[int]:
+        """Of the instances that run now."""
+        return {one["pid"] for one in self.instances()}
+
+    def restarts(self) -> int:
+        """Restarts and reloads since they were started, of all instances."""
+        return sum(one["pm2_env"]["restart_time"] for one in self.instances())
+
+    def settings(self, mode: str) -> dict[str, Any]:
+        """Of an engine that watches it, ten times as quick."""
+        tool = {
+            "command": [self.pm2.command], "home": str(self.pm2.home), "targets": [NAME], "timeout": 9.0,
+            "mode": mode, "trial": True,
+        }  # fmt: skip
+        return {
+            "sources": {"host": {"enabled": False}},
+            "tools": {"pm2": tool},
+            "guardrails": {"time_scale": 0.1},
+        }
+
+
+@contextmanager
+def leaking_worker(directory: Path) -> Iterator[Worker]:
+    """PM2 with its home in a short place, the leaking application, and requests to it all the time."""
+    command, port = install_pm2(directory / "pm2"), free_port()
+    app = {
+        "name": NAME, "script": sys.executable, "interpreter": "none", "cwd": str(Path(__file__).parents[2]),
+        "args": ["-m", "tests.leaky_service", "--port", str(port), "--leak-bytes", str(LEAK)],
+        "instances": 2, "exec_mode": "fork", "wait_ready": True, "listen_timeout": 20_000,
+        "kill_timeout": 5_000, "max_memory_restart": LIMIT,
+    }  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory(prefix="pm2-") as short,
+        running_pm2(command, Path(short) / "h") as pm2,
+    ):
+        ecosystem = pm2.home / "ecosystem.config.cjs"
+        ecosystem.write_text(f"module.exports = {json.dumps({'apps': [app]})}")
+        pm2.pm2("start", str(ecosystem))
+        with Load(port, "/items/3", pause_s=0.04) as load:
+            yield Worker(pm2, load)
