@@ -368,8 +368,8 @@ class FakeLoop:
         self.modelling: FakeModelling | None = FakeModelling()
         self.alerts: list[Alert] = []
         self.wrong: str | None = None
-        self.capacity: dict[str, Capacity] = {}
         """What is wrong with the audit."""
+        self.capacity: dict[str, Capacity] = {}
 
     async def take(self, alerts: Sequence[Alert], by: str) -> None:  # noqa: ARG002 - as in the port
         """Keep alerts that came in."""
