@@ -139,6 +139,8 @@ class Case:
 
         A case that ends at this very moment goes on with another pattern of the same thing.
         """
+        if not now and not self.patterns:
+            return
         going = self.end is None or self.ended >= time
         for key, match in self.patterns.items():
             if match.until is None and match.source in {source, ""} and key not in now:

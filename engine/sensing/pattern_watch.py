@@ -50,7 +50,7 @@ class PatternWatch:
         """Arrays, and the rest as plain values (JSON)."""
         arrays, known = self.rules.state()
         prefixed = {_ARRAYS + name: part for name, part in arrays.items()}
-        return prefixed, {"patterns": {**known, "started": self.restarts.last}}
+        return prefixed, {"patterns": {**known, "started": self.restarts.state()}}
 
     def restore(self, arrays: State, meta: dict[str, Any]) -> None:
         """Go on where `state` was taken; one that was not taken is left alone.
@@ -63,4 +63,4 @@ class PatternWatch:
         started = {str(series_id): float(value) for series_id, value in known["started"].items()}
         mine = {name.removeprefix(_ARRAYS): part for name, part in arrays.items() if name.startswith(_ARRAYS)}
         self.rules.restore(mine, known)
-        self.restarts.last = started
+        self.restarts.restore(started)

@@ -55,6 +55,7 @@ LONG_AGO = BEGIN - 2 * LONG_AGO_NS / SECOND
         ("pm2_restarts_total", "rate", [0.07, 0.0], []),
         ("kube_pod_container_status_restarts_total", "gauge", [4, 4, 5, 5, 0], [(2, 0.0)]),
         ("redis_memory_used_bytes", "gauge", [4, 1, 5], []),
+        ("process_start_time_seconds", "gauge", [BEGIN, math.inf, BEGIN, -math.inf, BEGIN], []),
     ],
 )
 def test_what_tells_of_a_restart(metric, kind, values, wanted):
