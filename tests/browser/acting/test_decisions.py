@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from playwright.sync_api import Page, expect
 
@@ -66,6 +67,20 @@ def test_dismissing_wants_a_reason(open_page: Open, world: LoopWorld) -> None:
     page.get_by_role("button", name="all", exact=True).click()
     expect(free).to_contain_text("tried last month")
     expect(free.get_by_role("button")).to_have_count(0)
+
+
+def test_advice_that_no_knob_does_can_only_be_dismissed(open_page: Open, world: LoopWorld) -> None:
+    """What people do elsewhere says how, and has no button that would do it."""
+    asked = world.acting.ledger.asked
+    asked[LAZY] = replace(
+        asked[LAZY], subject="by hand", is_action=True, before=None, after=None, command="",
+        title="db: autovacuum is off", evidence=("ALTER SYSTEM SET autovacuum = on",),
+    )  # fmt: skip
+    page = open_page("#/inbox")
+    advice = card(page, "db: autovacuum is off")
+    expect(advice).to_contain_text("ALTER SYSTEM SET autovacuum = on")
+    expect(advice.get_by_role("button")).to_have_text(["Dismiss"])
+    expect(advice).not_to_contain_text("one-click")
 
 
 def test_applying_leads_to_the_action(open_page: Open, world: LoopWorld) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -68,6 +69,21 @@ def test_a_tools_target_is_read_and_changed(open_page: Open, world: LoopWorld) -
         ("maxmemory", 335_544_320),
         ("flush_cold", None),
     }
+
+
+def test_a_target_with_a_slash_is_read_and_changed(open_page: Open, world: LoopWorld) -> None:
+    """An application such as @shop/api is there, and its knobs and actions are reached."""
+    box, name = world.acting.toolbox, "@shop/api"
+    box.tools["redis"] = replace(box.tools["redis"], targets=(name,))
+    box.targets["redis", name] = replace(box.targets["redis", "cache-1"], target=name)
+    page = open_page("#/tools/redis")
+    target = page.get_by_role("region", name=name)
+    expect(target.locator(".figures").first).to_contain_text("redis_hit_ratio61 %")
+    target.get_by_role("button", name="flush cold").click()
+    answer(page, "Do it: flush cold")
+    expect(page.get_by_role("status").filter(has_text=name)).to_be_visible()
+    told = max(world.acting.ledger.done.values(), key=lambda action: action.id)
+    assert (told.target, told.subject) == (name, "flush_cold")
 
 
 def test_the_audit_is_listed_and_checked(open_page: Open, world: LoopWorld) -> None:

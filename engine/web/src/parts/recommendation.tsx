@@ -13,6 +13,9 @@ import { patternWords } from "./incident-row.tsx";
 import { Ago, At } from "./series-name.tsx";
 import { EffectGlyph, EffectWords, FromTo, RiskBadge, sure } from "./values.tsx";
 
+/** The subject of advice that no knob and no action does: people do it elsewhere, or dismiss it. */
+const BY_HAND = "by hand";
+
 export interface CardProps {
   recommendation: Recommendation;
   unit: string;
@@ -33,7 +36,8 @@ export function RecommendationCard({ recommendation: r, unit, onDecided }: CardP
         <span class="where">
           {r.tool} · {r.target} · {r.subject}
         </span>
-        {r.is_action ? <span>one-click action</span> : <FromTo before={r.before} after={r.after} unit={unit} />}
+        {r.subject !== BY_HAND &&
+          (r.is_action ? <span>one-click action</span> : <FromTo before={r.before} after={r.after} unit={unit} />)}
       </p>
       {r.effect && (
         <div class="expected">
@@ -115,6 +119,7 @@ function Decide({ recommendation: r, unit, onDecided }: CardProps) {
   const [wrong, setWrong] = useState("");
   const open = r.state === "pending" || r.state === "approved" || r.state === "scheduled";
   if (!open) return null;
+  const doable = r.subject !== BY_HAND;
   const approve = async (): Promise<void> => {
     await decide(r.id, "approve");
     onDecided(`Approved: ${r.title}. It is done as soon as the guardrails allow.`);
@@ -138,15 +143,17 @@ function Decide({ recommendation: r, unit, onDecided }: CardProps) {
         </p>
       )}
       <div class="decide">
-        {r.state === "pending" && (
+        {r.state === "pending" && doable && (
           <Scoped scope="approve" primary disabled={busy} onClick={() => (r.risk === "high" ? setAsking("approve") : void atOnce())}>
             Approve
           </Scoped>
         )}
-        <Scoped scope="execute" onClick={() => setAsking("apply")}>
-          Apply now
-        </Scoped>
-        {r.state !== "scheduled" && (
+        {doable && (
+          <Scoped scope="execute" onClick={() => setAsking("apply")}>
+            Apply now
+          </Scoped>
+        )}
+        {r.state !== "scheduled" && doable && (
           <Scoped scope="approve" onClick={() => setAsking("schedule")}>
             Schedule
           </Scoped>
