@@ -78,9 +78,8 @@ def running(ask: Ask) -> Decision | None:
     open_ones = [past.action for past in ask.others if not past.action.state.ended]
     here = [a for a in open_ones if (a.tool, a.target) == (ask.proposal.tool, ask.proposal.target)]
     if len(here) >= ask.limits.running_per_target:
-        return ask.wait(
-            "rate", f"{here[0].subject} of {ask.proposal.target} is being changed; wait for its end"
-        )
+        way = "wait for its end, or undo it" if ask.person else "wait for its end"
+        return ask.wait("rate", f"{here[0].subject} of {ask.proposal.target} is being changed; {way}")
     for action in open_ones:
         if (action.tool, action.target, action.subject) in ask.situation.group:
             return ask.wait(

@@ -27,8 +27,8 @@ from trimtab.engine.types import (
 log = structlog.get_logger(__name__)
 
 DAY_NS = 86_400 * 10**9
-BEFORE_NS = 120 * 10**9
-"""What the figure was is its mean over so long before."""
+BEFORE_NS = 45 * 10**9
+"""What the figure was is its mean over so long before; without a sample, what the recommendation knew."""
 MOST = 1000
 _DECIDED = frozenset({RecommendationState.APPLIED, RecommendationState.CLOSED})
 
@@ -94,7 +94,8 @@ class Shadowing:
         shadow = Shadow(now, one.before, one.after, severity=severity, worst=severity)
         if effect is not None and effect.series_id:
             seen = await asyncio.to_thread(self._mean, effect.series_id, now - BEFORE_NS, now)
-            shadow = replace(shadow, figure=effect.figure, unit=effect.unit, figure_before=seen)
+            was = effect.before if seen is None else seen
+            shadow = replace(shadow, figure=effect.figure, unit=effect.unit, figure_before=was)
         expected = None if one.mode is Mode.OFF else one.state
         return await asyncio.to_thread(self._save, one, shadow, "would have been done", expected)
 

@@ -30,7 +30,7 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many of
 
 
 def pause(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
-    """Stop all actions within a second, until a person resumes; people can still undo what was done."""
+    """Stop all actions within a second, until a person resumes; undo still works."""
     meant = _switch(True, reason, config, data)
     typer.echo(f"paused, until `trimtab resume`: {meant}", err=True)
 

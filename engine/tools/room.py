@@ -76,13 +76,13 @@ def sized(size: float) -> str:
     """Bytes for people.
 
     >>> sized(67108864), sized(1000), sized(3.5 * 2**40)
-    ('64.0 MB', '1000 B', '3.5 TB')
+    ('64.0 MiB', '1000 B', '3.5 TiB')
     """
-    for unit in ("B", "KB", "MB", "GB"):
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
-    return f"{size:.1f} TB"
+    return f"{size:.1f} TiB"
 
 
 def room_of(pid: int | None, started: float, used: int, memory_limit: int | None) -> Room:

@@ -62,7 +62,7 @@ class KnobReading:
 
     set_here : somebody set it; False = the tool's own default holds, and undoing means to reset
     lasts    : how long a change of it would live
-    note     : what else is to be known of it, as "10 GB of 16 GB are in use"
+    note     : what else is to be known of it, as "10 GiB of 16 GiB are in use"
     """
 
     value: Value

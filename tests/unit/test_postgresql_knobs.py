@@ -19,7 +19,7 @@ def test_the_sum():
     """Every connection sorts, every worker vacuums, and the others stay."""
     seen = rules.outlook(SIZES, Room(8 * GB, GB, "this host"), work_mem=8 * MB)
     assert seen.projected == GB + 8 * MB * 2 * 100 + 64 * MB * 3 + GB
-    assert "work_mem x 2 x 100 connections 1.6 GB" in str(seen)
+    assert "work_mem x 2 x 100 connections 1.6 GiB" in str(seen)
 
 
 @pytest.mark.parametrize("name", ["work_mem", "maintenance_work_mem"])

@@ -11,9 +11,9 @@ ROOM = Room(10 * GB, GB, "this host")
 
 SUMS = [
     # a pure cache: what it holds and the others
-    ({}, False, 2 * GB, 3 * GB, "maxmemory 2.0 GB"),
+    ({}, False, 2 * GB, 3 * GB, "maxmemory 2.0 GiB"),
     # snapshots, none taken yet: all of it twice
-    ({}, True, 2 * GB, 5 * GB, "fork copy-on-write (worst case) 2.0 GB"),
+    ({}, True, 2 * GB, 5 * GB, "fork copy-on-write (worst case) 2.0 GiB"),
     # a fork was measured: its share of larger data
     ({"rdb_last_cow_size": GB // 4}, True, 2 * GB, 3.5 * GB, "fork copy-on-write (25% at the last one)"),
     # a fork that copied nothing counts for a tenth, all the same
@@ -21,16 +21,16 @@ SUMS = [
     # an append-only file forks without snapshots
     ({"aof_enabled": 1}, False, 2 * GB, 5 * GB, "fork copy-on-write"),
     # a replica forks, and has its buffer
-    ({"connected_slaves": 2}, False, 2 * GB, 5.5 * GB, "buffers of 2 replicas 512.0 MB"),
+    ({"connected_slaves": 2}, False, 2 * GB, 5.5 * GB, "buffers of 2 replicas 512.0 MiB"),
     # fragmentation grows with the data
-    ({"used_memory_rss": 1.5 * GB}, False, 2 * GB, 4 * GB, "fragmentation 1.0 GB"),
+    ({"used_memory_rss": 1.5 * GB}, False, 2 * GB, 4 * GB, "fragmentation 1.0 GiB"),
     # but of little data it says nothing
     (
         {"used_memory": 2**20, "used_memory_rss": 2**20 * 9},
         False,
         2 * GB,
         3 * GB + 2**23,
-        "fragmentation 8.0 MB",
+        "fragmentation 8.0 MiB",
     ),
 ]
 

@@ -96,6 +96,13 @@ async def test_it_is_kept_when_it_would_have_been_done_and_that_it_ended_without
     assert room.words() == ["would have been done", "without it: over"]
 
 
+async def test_a_figure_without_a_sample_is_what_the_recommendation_knew(room):
+    """Nothing is made up of it: until the end nobody knows what became of the figure."""
+    room.recommend()
+    (begun,) = await room.shadowing.look([])
+    assert (begun.shadow.figure_before, begun.shadow.figure_since) == (EFFECT.before, None)
+
+
 async def test_that_it_got_worse_is_kept(room):
     """The largest severity since; over a restart it goes on to be followed."""
     room.recommend()

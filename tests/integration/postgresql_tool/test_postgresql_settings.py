@@ -166,7 +166,7 @@ REFUSED = [
         "work_mem",
         4 * MB,
         4096 * MB,
-        "work_mem is refused: shared_buffers 16.0 MB .* 40 connections .* over 85%",
+        "work_mem is refused: shared_buffers 16.0 MiB .* 40 connections .* over 85%",
     ),
 ]
 

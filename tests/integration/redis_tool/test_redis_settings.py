@@ -101,7 +101,7 @@ REFUSED = [
     ("maxmemory", 10 * MB, 1, "it must be at least 1.04858e"),
     ("maxmemory", 10 * MB, True, "it must be a whole number"),
     ("maxmemory", 10 * MB, 0, "no limit at all"),
-    ("maxmemory", 10 * MB, 2**60, "maxmemory 1048576.0 TB is refused: maxmemory 1048576.0 TB"),
+    ("maxmemory", 10 * MB, 2**60, "maxmemory 1048576.0 TiB is refused: maxmemory 1048576.0 TiB"),
     ("maxclients", 10_000, 10**9, "it must be at least 100 and at most 100000"),
     ("maxmemory-policy", "allkeys-lru", "noeviction", "writes would fail"),
     ("maxmemory-policy", "allkeys-lru", "lru", "it must be noeviction or allkeys-lru"),
@@ -181,7 +181,7 @@ async def test_a_raise_past_the_limit_shows_its_sum(tmp_path, tools):
             await tool.apply("cache", "maxmemory", 10 * MB, round(maxmemory.high) + MB)
         text = str(error.value)
         assert "fork copy-on-write (worst case)" in text
-        assert "over 85% of the 100.0 MB of its memory_limit (85.0 MB)" in text
+        assert "over 85% of the 100.0 MiB of its memory_limit (85.0 MiB)" in text
         assert (await tool.apply("cache", "maxmemory", 10 * MB, round(maxmemory.high))).after > 30 * MB
 
 
@@ -194,5 +194,5 @@ async def test_a_replica_is_in_the_sum(tmp_path, tools):
             async with asyncio.timeout(10):
                 while "replica" not in str(await tool.outlook("cache", "maxmemory", 20 * MB)):  # noqa: ASYNC110 - no event comes
                     await asyncio.sleep(0.05)
-            with pytest.raises(RefusedError, match=r"buffers of 1 replica 256\.0 MB .*, over 85% of"):
+            with pytest.raises(RefusedError, match=r"buffers of 1 replica 256\.0 MiB .*, over 85% of"):
                 await tool.apply("cache", "maxmemory", 10 * MB, 20 * MB)
