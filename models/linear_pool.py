@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.models.contracts import Bools, Floats, Ints
-from trimtab.models.panel_features import DAY_NS, VALUES, History, features, target_times
+from trimtab.models.panel_features import DAY_NS, VALUES, History, features
 
 _AT = {name: k for k, name in enumerate(VALUES)}
 PAIRS = (
     ("last", "level_15m"), ("level_15m", "level_1h"), ("level_1h", "level_3h"), ("level_3h", "level_6h"),
     ("level_6h", "level_day"), ("level_day", "level_week"), ("days", "level_week"), ("day_1", "days"),
     ("day_2", "days"), ("day_3", "days"), ("day_raw", "day_1"), ("day_wide", "day_1"),
-    ("level_1h", "past_day"), ("level_1h", "past_days"), ("level_3h", "past_day_3h"), ("week_1", "days"), ("weeks", "days"),
-    ("level_1h", "past_week"), ("level_1h", "past_weeks"),
+    ("level_1h", "past_day"), ("level_1h", "past_days"), ("level_3h", "past_day_3h"),
+    ("week_1", "days"), ("weeks", "days"), ("level_1h", "past_week"), ("level_1h", "past_weeks"),
 )  # fmt: skip
 """Each regressor is a difference of two levels or lags; one that is not known says nothing: 0."""
 FOLDS = 4
@@ -172,10 +172,3 @@ def fit_own(rows: Rows, shared: Floats, spread: Floats) -> Own:
 def weekday(times: Ints) -> Ints:
     """Day of the week of nanoseconds UTC, Monday = 0."""
     return np.asarray((times // DAY_NS + 3) % 7, np.int64)
-
-
-def row_times(history: History, rows: Rows) -> Ints:
-    """(n_series, n_rows) nanoseconds UTC of the targets."""
-    n, per = rows.now.shape
-    series = np.repeat(np.arange(n), per)
-    return target_times(history, series, rows.now.ravel(), rows.ahead.ravel()).reshape(n, per)
