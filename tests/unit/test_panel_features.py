@@ -63,7 +63,7 @@ def test_what_is_before_the_first_row_is_unknown():
 
 
 def test_known_days_are_flagged():
-    """A row says whether its target, and the day that it is compared with, is a known day, past the end too."""
+    """A row says whether its target, past the end too, and the day it is compared with are known days."""
     events = np.zeros((21 * DAY, 2), bool)
     events[20 * DAY :, 0] = True
     _, h = history(events=events)

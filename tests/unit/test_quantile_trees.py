@@ -39,7 +39,7 @@ def test_equals_the_library(trees):
         np.testing.assert_allclose(quantile_trees.predict(trees, asked)[k], want, rtol=1e-9, atol=1e-9)
 
 
-def test_quantiles_hold(trees):
+def test_quantiles_hold():
     """About so many values lie below each quantile."""
     x, y = data()
     more = quantile_trees.train(x, y, QUANTILES, 60)
