@@ -80,7 +80,8 @@ def bucket_edges(longest: int) -> Ints:
 def usual_change(history: History) -> Floats:
     """(n_series,) scale of each series: mean absolute change from a day to the next.
 
-    The mean absolute deviation where that is not known or zero; 1 for a constant series.
+    The mean absolute deviation where that is not known or zero; a billionth of its level for a constant
+    series, so that it is forecast to stay.
     """
     y, day = history.y, history.day
     there = np.isfinite(y)
@@ -89,7 +90,8 @@ def usual_change(history: History) -> Floats:
     by_day = np.where(known, change, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     spread = np.where(there, np.abs(y), 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     scale = np.where((known.sum(axis=1) > day // 4) & (by_day > 0), by_day, spread)
-    return np.where(scale > 0, scale, 1.0)
+    least = 1e-9 * np.abs(history.middle)
+    return np.where(scale > least, scale, np.where(least > 0, least, 1.0))
 
 
 def regressors(x: Floats, scale: Floats) -> Floats:

@@ -15,7 +15,7 @@ DAY = 288
 
 
 def panel(n, days=21):
-    """n series of 5 minutes with a day's course of their own."""
+    """So many series of 5 minutes with a day's course of their own."""
     rng = np.random.default_rng(0)
     k = np.arange(days * DAY)[:, None]
     y = 20 + 9 * np.sin((k + rng.integers(0, DAY, n)) * 2 * np.pi / DAY) + rng.normal(0, 2, (len(k), n))
@@ -52,7 +52,7 @@ def test_trees_against_lightgbm(benchmark):
 
 
 def test_ridge_against_scikit_learn(benchmark):
-    """All series of a bucket at once, five fits each, are faster than scikit-learn's Ridge series by series."""
+    """All series of a bucket at once, five fits each, are faster than scikit-learn's Ridge one by one."""
     from sklearn.linear_model import Ridge
 
     p = panel(64)

@@ -103,7 +103,7 @@ def test_grid_of_uneven_samples():
     panel = panel_of([Known("a", times, np.array([1.0, 2, 4, 6, 9]), 60.0)], 60.0)
     assert panel.y[-1, 0] == 9.0
     assert np.isnan(panel.y[:, 0]).sum() == 1
-    assert np.nansum(panel.y[:, 0]) == pytest.approx(1 + 3 + 6 + 9)
+    assert np.nansum(panel.y[:, 0]) == pytest.approx(1 + 2 + 5 + 9)
 
 
 WRONG = {
