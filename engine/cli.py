@@ -8,6 +8,7 @@ import typer
 
 from trimtab.engine.commands import acting
 from trimtab.engine.commands.errors import run_guarded
+from trimtab.engine.commands.forecast import forecast
 from trimtab.engine.commands.grant import grant
 from trimtab.engine.commands.help import examples, new_app
 from trimtab.engine.commands.keys import key_app
@@ -131,6 +132,15 @@ def score(
         interval=interval,
         console=Console(stderr=True),
     )
+
+
+app.command(
+    rich_help_panel=RECORDINGS,
+    epilog=examples(
+        ("trimtab forecast load.csv --horizon 24h", "writes load.forecast.csv, says how sure it is"),
+        ("trimtab forecast load.parquet --horizon 1h --quantiles 0.5,0.95 -o -", "to the terminal"),
+    ),
+)(forecast)
 
 
 @app.command(

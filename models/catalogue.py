@@ -1,8 +1,8 @@
 """Name -> model. A member is loaded when it is first asked for, never before.
 
 To add one: a file in `detectors/` or `forecasters/` and a line here; from a package of your own: an entry
-point in the group `trimtab.detectors` or `trimtab.forecasters`, `my_name = "my_package.module:Class"`. A name of
-ours wins over an entry point's.
+point in the group `trimtab.detectors` or `trimtab.forecasters`, `my_name = "my_package.module:Class"`.
+A name of ours wins over an entry point's.
 """
 
 from collections.abc import Callable, Iterable

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.models.contracts import Bools, Floats, Ints
-from trimtab.models.panel_features import DAY_NS, VALUES, History, features, target_times
+from trimtab.models.panel_features import DAY_NS, VALUES, History, features
 
 _AT = {name: k for k, name in enumerate(VALUES)}
 PAIRS = (
     ("last", "level_15m"), ("level_15m", "level_1h"), ("level_1h", "level_3h"), ("level_3h", "level_6h"),
     ("level_6h", "level_day"), ("level_day", "level_week"), ("days", "level_week"), ("day_1", "days"),
     ("day_2", "days"), ("day_3", "days"), ("day_raw", "day_1"), ("day_wide", "day_1"),
-    ("level_1h", "past_day"), ("level_1h", "past_days"), ("level_3h", "past_day_3h"), ("week_1", "days"), ("weeks", "days"),
-    ("level_1h", "past_week"), ("level_1h", "past_weeks"),
+    ("level_1h", "past_day"), ("level_1h", "past_days"), ("level_3h", "past_day_3h"),
+    ("week_1", "days"), ("weeks", "days"), ("level_1h", "past_week"), ("level_1h", "past_weeks"),
 )  # fmt: skip
 """Each regressor is a difference of two levels or lags; one that is not known says nothing: 0."""
 FOLDS = 4
@@ -80,7 +80,8 @@ def bucket_edges(longest: int) -> Ints:
 def usual_change(history: History) -> Floats:
     """(n_series,) scale of each series: mean absolute change from a day to the next.
 
-    The mean absolute deviation where that is not known or zero; 1 for a constant series.
+    The mean absolute deviation where that is not known or zero; a billionth of its level for a constant
+    series, so that it is forecast to stay.
     """
     y, day = history.y, history.day
     there = np.isfinite(y)
@@ -89,7 +90,8 @@ def usual_change(history: History) -> Floats:
     by_day = np.where(known, change, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     spread = np.where(there, np.abs(y), 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     scale = np.where((known.sum(axis=1) > day // 4) & (by_day > 0), by_day, spread)
-    return np.where(scale > 0, scale, 1.0)
+    least = 1e-9 * np.abs(history.middle)
+    return np.where(scale > least, scale, np.where(least > 0, least, 1.0))
 
 
 def regressors(x: Floats, scale: Floats) -> Floats:
@@ -172,10 +174,3 @@ def fit_own(rows: Rows, shared: Floats, spread: Floats) -> Own:
 def weekday(times: Ints) -> Ints:
     """Day of the week of nanoseconds UTC, Monday = 0."""
     return np.asarray((times // DAY_NS + 3) % 7, np.int64)
-
-
-def row_times(history: History, rows: Rows) -> Ints:
-    """(n_series, n_rows) nanoseconds UTC of the targets."""
-    n, per = rows.now.shape
-    series = np.repeat(np.arange(n), per)
-    return target_times(history, series, rows.now.ravel(), rows.ahead.ravel()).reshape(n, per)

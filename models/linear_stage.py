@@ -92,7 +92,7 @@ class LinearStage:
     def fit(self, history: History) -> None:
         """Learn what the series share; nothing, where no series shows a day and more."""
         some = spread_over(len(history.y), POOL_SERIES)
-        part = chosen(history, some)
+        part = history.pick(some)
         scale, per = usual_change(part), max(ORIGINS * 64 // max(len(some), 64), 24)
         made = [
             fit_pool(sample(part, scale, (low, high), per, part.day, MOST_DAYS * part.day))
@@ -137,7 +137,7 @@ class LinearStage:
     def chunks(self, history: History) -> Iterator[tuple[int, History]]:
         """The series in parts, each with the number of its first."""
         for begin in range(0, len(history.y), CHUNK):
-            yield begin, history.part(begin, begin + CHUNK)
+            yield begin, history.pick(slice(begin, begin + CHUNK))
 
     def state(self) -> State:
         """A copy of what was learnt."""
@@ -170,14 +170,6 @@ def usual_error(errors: Floats) -> Floats:
 def spread_over(n: int, most: int) -> Ints:
     """At most so many of n indices, evenly spread."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
-
-
-def chosen(history: History, series: Ints) -> History:
-    """These series alone."""
-    return History(
-        history.y[series], history.total[series], history.count[series], history.middle[series],
-        history.first[series], history.end[series], history.step_s,
-    )  # fmt: skip
 
 
 def known_quantiles(errors: Floats, quantiles: Sequence[float]) -> Floats:

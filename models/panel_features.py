@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, prange
 
-from trimtab.models.contracts import Floats, Ints
+from trimtab.models.contracts import Bools, Floats, Ints
 
 DAY_S = 86_400
 DAY_NS = DAY_S * 10**9
@@ -35,6 +35,7 @@ class History:
     middle : (n_series,) what was taken off
     first  : (n_series,) int64, row of the first sample; n_steps where there is none
     end    : (n_series,) int64, nanoseconds UTC of the last row
+    events : (n_series, n_known) bool, known days row by row, beyond the last row too; n_known 0 = none
     step_s : seconds from row to row
     """
 
@@ -45,6 +46,7 @@ class History:
     first: Ints
     end: Ints
     step_s: float
+    events: Bools
 
     @property
     def steps(self) -> int:
@@ -61,17 +63,16 @@ class History:
         """(n_series,) rows from each series' first sample to the end."""
         return np.asarray(self.steps - self.first, np.int64)
 
-    def part(self, begin: int, end: int) -> "History":
-        """The series begin..end-1 alone."""
-        cut = slice(begin, end)
+    def pick(self, cut: slice | Ints) -> "History":
+        """These series alone."""
         return History(
             self.y[cut], self.total[cut], self.count[cut], self.middle[cut], self.first[cut], self.end[cut],
-            self.step_s,
+            self.step_s, self.events[cut],
         )  # fmt: skip
 
 
-def history_of(y: Floats, end: Ints, step_s: float) -> History:
-    """Running sums of (n_steps, n_series) values."""
+def history_of(y: Floats, end: Ints, step_s: float, events: Bools | None = None) -> History:
+    """Running sums of (n_steps, n_series) values; events as in a Panel."""
     rows = np.ascontiguousarray(y.T)
     there = np.isfinite(rows)
     total = np.where(there, rows, 0.0)
@@ -81,7 +82,8 @@ def history_of(y: Floats, end: Ints, step_s: float) -> History:
     np.cumsum(np.where(there, rows, 0.0), axis=1, out=sums[:, 1:])
     np.cumsum(there, axis=1, out=count[:, 1:])
     first = np.where(there.any(axis=1), there.argmax(axis=1), rows.shape[1]).astype(np.int64)
-    return History(rows, sums, count, middle, first, np.asarray(end, np.int64), step_s)
+    known = np.zeros((len(rows), 0), np.bool_) if events is None else np.ascontiguousarray(events.T)
+    return History(rows, sums, count, middle, first, np.asarray(end, np.int64), step_s, known)
 
 
 def steps_of(seconds: float, step_s: float) -> int:
@@ -109,6 +111,18 @@ def target_times(history: History, series: Ints, now: Ints, ahead: Ints) -> Ints
     """(n_rows,) nanoseconds UTC of the targets."""
     steps = now + ahead - (history.steps - 1)
     return np.asarray(history.end[series] + np.round(steps * history.step_s * 1e9).astype(np.int64), np.int64)
+
+
+def event_flags(history: History, series: Ints, now: Ints, ahead: Ints) -> Floats:
+    """(n_rows, 2): whether the target, and the day's lag that it is compared with, lie in a known day."""
+    if not history.events.shape[1]:
+        return np.zeros((len(series), 2))
+    to = now + ahead
+    lag = to - history.day * -(-ahead // history.day)
+    rows = np.stack([to, lag], axis=1)
+    inside = (rows >= 0) & (rows < history.events.shape[1])
+    flags = history.events[series[:, None], np.clip(rows, 0, history.events.shape[1] - 1)]
+    return np.asarray(flags & inside, np.float64)
 
 
 @njit(cache=True)

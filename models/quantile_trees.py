@@ -22,7 +22,8 @@ in `threshold`. roots : (n_quantiles, n_trees) the first node of each tree."""
 PARAMETERS = {
     "objective": "quantile", "num_leaves": 31, "learning_rate": 0.1, "min_data_in_leaf": 100, "max_bin": 63,
     "feature_fraction": 0.7, "bagging_fraction": 0.7, "bagging_freq": 1, "lambda_l2": 1.0, "seed": 1,
-    "deterministic": True, "force_row_wise": True, "verbose": -1,
+    "deterministic": True, "force_row_wise": True,
+    "num_threads": 1, "verbose": -1,
 }  # fmt: skip
 
 

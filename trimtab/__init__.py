@@ -7,17 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trimtab.pipelines.forecast import forecast
     from trimtab.pipelines.history import history
     from trimtab.pipelines.plot import plot
+    from trimtab.pipelines.plot_forecast import plot_forecast
     from trimtab.pipelines.score import score
 
     __version__: str
 
-__all__ = ["__version__", "history", "plot", "score"]
+__all__ = ["__version__", "forecast", "history", "plot", "plot_forecast", "score"]
 
 _HOMES = {
+    "forecast": "trimtab.pipelines.forecast",
     "history": "trimtab.pipelines.history",
     "plot": "trimtab.pipelines.plot",
+    "plot_forecast": "trimtab.pipelines.plot_forecast",
     "score": "trimtab.pipelines.score",
 }
 

@@ -8,24 +8,23 @@ from trimtab.models import quantile_trees
 from trimtab.models.contracts import Floats, Ints, Panel, State
 from trimtab.models.errors import StateError
 from trimtab.models.forecast_levels import LEVELS, between, check_quantiles
-from trimtab.models.linear_pool import origin_level, row_times, weekday
+from trimtab.models.linear_pool import origin_level, weekday
 from trimtab.models.linear_stage import (
     POOL_SERIES,
     Fitted,
     LinearStage,
     bucket_rows,
-    chosen,
     known_quantiles,
     newest,
     spread_over,
 )
-from trimtab.models.panel_features import DAY_NS, VALUES, History, history_of, target_times
+from trimtab.models.panel_features import DAY_NS, VALUES, History, event_flags, history_of, target_times
 from trimtab.models.young import YoungPool
 
 _AT = {name: k for k, name in enumerate(VALUES)}
 GAPS = (("level_1h", "past_day"), ("level_1h", "past_days"), ("level_1h", "past_week"), ("last", "level_1h"))
 TAILS = (0.05, 0.25, 0.75, 0.95, 0.99)
-N_FEATURES = len(VALUES) + len(GAPS) + 4 + len(TAILS)
+N_FEATURES = len(VALUES) + len(GAPS) + 4 + len(TAILS) + 2
 TREES = 100
 MOST_ROWS = 150_000
 NEED_ROWS = 2_000
@@ -50,11 +49,11 @@ class Boosted:
 
     def fit(self, panel: Panel) -> None:
         """Learn the trees, and what young series do."""
-        history = history_of(panel.y, panel.end, panel.step_s)
+        history = history_of(panel.y, panel.end, panel.step_s, panel.events)
         self.stage.fit(history)
         self.young.fit(history)
         self.ensemble = {}
-        x, z = self._training(chosen(history, spread_over(len(history.y), POOL_SERIES)))
+        x, z = self._training(history.pick(spread_over(len(history.y), POOL_SERIES)))
         if len(z) >= NEED_ROWS:
             self.ensemble = quantile_trees.train(x, z, LEVELS, self.trees)
 
@@ -64,7 +63,7 @@ class Boosted:
         Raises ModelError before `fit`.
         """
         wanted = check_quantiles(quantiles)
-        history = history_of(panel.y, panel.end, panel.step_s)
+        history = history_of(panel.y, panel.end, panel.step_s, panel.events)
         out = np.full((len(LEVELS), horizon, panel.y.shape[1]), np.nan)
         buckets = self.stage.buckets(horizon, panel.step_s)
         if self.ensemble:
@@ -77,7 +76,7 @@ class Boosted:
         is_young = history.length < history.day
         out[:, :, is_young] = np.nan
         if is_young.any():
-            out[:, :, is_young] = self.young.predict(chosen(history, np.flatnonzero(is_young)), horizon)
+            out[:, :, is_young] = self.young.predict(history.pick(np.flatnonzero(is_young)), horizon)
         return between(out, LEVELS, wanted) + history.middle
 
     def _training(self, history: History) -> tuple[Floats, Floats]:
@@ -94,7 +93,7 @@ class Boosted:
                 keep = np.isfinite(fitted.errors) & (thin.random(fitted.errors.shape) < share)
                 rows = fitted.rows
                 held = origin_level(rows.x) + fitted.own.held_out * fitted.scale[:, None]
-                x = _describe(fitted, rows.x, held, rows.ahead, row_times(part, rows), history.step_s)
+                x = _describe(part, fitted, rows.x, held, rows.now, rows.ahead)
                 parts.append((x[keep], fitted.errors[keep]))
         if not parts:
             return np.empty((0, N_FEATURES)), np.empty(0)
@@ -105,9 +104,9 @@ class Boosted:
         n, h = len(history.y), len(steps)
         x = newest(history, steps)
         middle = fitted.forecast(history, steps, x)
-        series, ahead = np.repeat(np.arange(n), h), np.tile(steps, n)
-        times = target_times(history, series, np.full(n * h, history.steps - 1), ahead).reshape(n, h)
-        about = _describe(fitted, x, middle, ahead.reshape(n, h), times, history.step_s)
+        ahead = np.broadcast_to(steps, (n, h))
+        now = np.full((n, h), history.steps - 1)
+        about = _describe(history, fitted, x, middle, now, ahead)
         z = quantile_trees.predict(self.ensemble, about.reshape(n * h, -1)).reshape(-1, n, h)
         return np.asarray((middle + z * fitted.unit[:, None]).transpose(0, 2, 1), np.float64)
 
@@ -134,20 +133,19 @@ class Boosted:
         self.ensemble = {k: v.copy() for k, v in parts["trees"].items()}
 
 
-def _describe(fitted: Fitted, x: Floats, middle: Floats, ahead: Ints, times: Ints, step_s: float) -> Floats:
+def _describe(history: History, fitted: Fitted, x: Floats, middle: Floats, now: Ints, ahead: Ints) -> Floats:
     """What the trees are told, (n_series, n_rows, N_FEATURES).
 
     Where levels and lags stand about the linear forecast, in usual errors; how the series erred so far; how
-    far ahead, and when.
+    far ahead, and when; whether it is a known day.
     """
-    unit = fitted.unit[:, None]
+    unit, shape = fitted.unit[:, None], ahead.shape
+    at = (np.repeat(np.arange(shape[0]), shape[1]), now.ravel(), ahead.ravel())
+    times = target_times(history, *at).reshape(shape)
+    events = event_flags(history, *at).reshape(*shape, 2)
     about = (x - middle[..., None]) / unit[..., None]
     gaps = np.stack([(x[..., _AT[a]] - x[..., _AT[b]]) / unit for a, b in GAPS], axis=-1)
-    shape = ahead.shape
-    tails = known_quantiles(fitted.errors, TAILS)[:, None, :]
+    tails = np.broadcast_to(known_quantiles(fitted.errors, TAILS)[:, None, :], (*shape, len(TAILS)))
     rough = np.broadcast_to(np.log(fitted.scale[:, None] / unit), shape)
-    calendar = np.stack(
-        [np.log2(ahead * step_s), (times % DAY_NS) / DAY_NS, weekday(times).astype(np.float64), rough],
-        axis=-1,
-    )
-    return np.concatenate([about, gaps, calendar, np.broadcast_to(tails, (*shape, len(TAILS)))], axis=-1)
+    clock = [np.log2(ahead * history.step_s), (times % DAY_NS) / DAY_NS, weekday(times), rough]
+    return np.concatenate([about, gaps, np.stack(clock, axis=-1), tails, events], axis=-1)

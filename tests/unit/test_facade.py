@@ -43,7 +43,19 @@ def test_score_does_not_load_river_or_matplotlib():
 
 def test_names():
     """dir() shows the public names and the rooms, and each name is there."""
-    assert dir(trimtab) == ["__version__", "engine", "history", "models", "pipelines", "plot", "score"]
+    assert dir(trimtab) == sorted(
+        [
+            "__version__",
+            "engine",
+            "forecast",
+            "history",
+            "models",
+            "pipelines",
+            "plot",
+            "plot_forecast",
+            "score",
+        ]
+    )
     assert all(getattr(trimtab, name) is not None for name in trimtab.__all__)
     assert trimtab.__version__ == version("trimtab")
     assert trimtab.score is trimtab.score
@@ -51,7 +63,5 @@ def test_names():
 
 def test_unknown_name():
     """A name that is not there is refused with those that are."""
-    with pytest.raises(
-        AttributeError, match="no attribute 'scroe'; it has __version__, history, plot, score"
-    ):
+    with pytest.raises(AttributeError, match="no attribute 'scroe'; it has __version__, forecast, history"):
         _ = trimtab.scroe

@@ -1,0 +1,40 @@
+"""How far a forecast can be trusted by the length of its past, and which members speak."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+HALF_HOUR_S, DAY_S = 1800.0, 86_400.0
+Word = Literal["none", "low", "fair", "good"]
+_ABOVE: tuple[tuple[float, Word, str], ...] = (
+    (14 * DAY_S, "good", "all methods, weeks too"),
+    (7 * DAY_S, "good", "all methods"),
+    (3 * DAY_S, "fair", "days are known, a week is not"),
+    (DAY_S, "low", "one day repeats itself, unless it does not"),
+    (HALF_HOUR_S, "low", "the last value, and what other series do"),
+    (0.0, "none", "half an hour is needed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """word: none, low, fair or good; why: for a person."""
+
+    word: Word
+    why: str
+
+
+def confidence(history_s: float) -> Confidence:
+    """How sure a forecast is after so many seconds of history.
+
+    >>> confidence(3 * 3600).why
+    '3 h of history: the last value, and what other series do'
+    """
+    word, why = next((word, why) for least, word, why in _ABOVE if history_s >= least or not least)
+    return Confidence(word, f"{_length(history_s)} of history: {why}")
+
+
+def _length(seconds: float) -> str:
+    for unit, name in ((DAY_S, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds:.3g} s"

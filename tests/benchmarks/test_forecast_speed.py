@@ -1,0 +1,92 @@
+"""Forecasters against the libraries they stand beside, in the same run: `make bench`."""
+
+import time
+
+import numpy as np
+import pytest
+
+from trimtab.models import quantile_trees
+from trimtab.models.catalogue import forecaster
+from trimtab.models.contracts import Panel
+from trimtab.models.linear_pool import fit_own, fit_pool, sample, usual_change
+from trimtab.models.panel_features import history_of
+
+DAY = 288
+
+
+def panel(n, days=21):
+    """So many series of 5 minutes with a day's course of their own."""
+    rng = np.random.default_rng(0)
+    k = np.arange(days * DAY)[:, None]
+    y = 20 + 9 * np.sin((k + rng.integers(0, DAY, n)) * 2 * np.pi / DAY) + rng.normal(0, 2, (len(k), n))
+    return Panel(y, np.full(n, 10**18), 300.0, np.ones(n, bool))
+
+
+def seconds(work):
+    """The best of three."""
+    spent = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - begun)
+    return min(spent)
+
+
+def test_trees_against_lightgbm(benchmark):
+    """The kernel over the arrays is not slower than twice LightGBM's own predict."""
+    import lightgbm
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 1, (50_000, 30))
+    y = x[:, 0] + rng.normal(0, 1, len(x))
+    trees = quantile_trees.train(x, y, (0.9,), 50)
+    rows = lightgbm.Dataset(x, y, params={"verbose": -1})
+    booster = lightgbm.train({**quantile_trees.PARAMETERS, "max_bin": 255, "alpha": 0.9}, rows, 50)
+    quantile_trees.predict(trees, x)
+    theirs = seconds(lambda: booster.predict(x))
+    benchmark.pedantic(quantile_trees.predict, (trees, x), rounds=5, warmup_rounds=1)
+    ratio = theirs / benchmark.stats.stats.min
+    benchmark.extra_info.update(ratio=round(ratio, 2))
+    print(f"\nkernel {benchmark.stats.stats.min:.3f} s, LightGBM {theirs:.3f} s, ratio {ratio:.2f}")
+    assert ratio >= 0.5
+
+
+def test_ridge_against_scikit_learn(benchmark):
+    """All series of a bucket at once, five fits each, are faster than scikit-learn's Ridge one by one."""
+    from sklearn.linear_model import Ridge
+
+    p = panel(64)
+    history = history_of(p.y, p.end, p.step_s)
+    rows = sample(history, usual_change(history), (12, 20), 400, DAY, 21 * DAY)
+    shared, spread = fit_pool(rows)
+
+    def by_series():
+        for x, y in zip(rows.regressors, rows.target, strict=True):
+            for _ in range(5):
+                Ridge(1.0).fit(x, y)
+
+    theirs = seconds(by_series)
+    benchmark.pedantic(fit_own, (rows, shared, spread), rounds=5, warmup_rounds=1)
+    ratio = theirs / benchmark.stats.stats.min
+    benchmark.extra_info.update(ratio=round(ratio, 2))
+    print(
+        f"\n{benchmark.stats.stats.min * 1e3:.0f} ms, scikit-learn {theirs * 1e3:.0f} ms, ratio {ratio:.1f}"
+    )
+    assert ratio >= 1.0
+
+
+@pytest.mark.parametrize("n", [32, 128])
+def test_load_forecaster(benchmark, n):
+    """Fit and predict of a day take at most half a second a series."""
+    p = panel(n)
+    model = forecaster("load")
+
+    def work():
+        model.fit(p)
+        model.predict(p, DAY, (0.05, 0.5, 0.9, 0.95, 0.99))
+
+    benchmark.pedantic(work, rounds=2, warmup_rounds=1)
+    each = benchmark.stats.stats.min / n
+    benchmark.extra_info.update(seconds_a_series=round(each, 4))
+    print(f"\n{n} series: {each:.3f} s a series")
+    assert each <= 0.5

@@ -1,0 +1,183 @@
+"""Recorded series and how they go on: the function, the command's body and the picture."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import trimtab
+from trimtab.engine.cli import app
+from trimtab.models.confidence import confidence
+from trimtab.models.errors import ModelError
+from trimtab.models.forecast_levels import LEVELS, between
+from trimtab.models.forecasters import forecast_panel
+from trimtab.pipelines.errors import InputError
+from trimtab.pipelines.forecast import Known, forecast, panel_of
+from trimtab.pipelines.forecast_file import default_output, forecast_file, parse_quantiles
+
+DAY = 24
+
+
+def table(days=6, names=("a", "b"), seed=0):
+    """Long: hourly series with a day's course, never below zero."""
+    rng = np.random.default_rng(seed)
+    k = np.arange(days * DAY)
+    ds = pd.date_range("2026-03-02", periods=k.size, freq="1h")
+    parts = [
+        pd.DataFrame(
+            {"unique_id": name, "ds": ds, "y": 20 + 9 * np.sin(k * np.pi / 12) + rng.normal(0, 1, k.size)}
+        )
+        for name in names
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A recording and its forecast of a day."""
+    history = table()
+    return history, forecast(history, "24h")
+
+
+def test_goes_on_from_the_end(made):
+    """A row an hour for each series, from the hour after its last; the middle near the course."""
+    history, f = made
+    assert list(f.columns) == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
+    a = f[f["unique_id"] == "a"]
+    assert a["ds"].tolist() == list(pd.date_range(history["ds"].max(), periods=25, freq="1h")[1:])
+    course = 20 + 9 * np.sin(np.arange(24) * np.pi / 12)
+    assert np.abs(a["q0.5"] - course).mean() < 1.5
+    assert (np.diff(a.filter(regex="^q").to_numpy(), axis=1) >= 0).all()
+    assert f.attrs["confidence"]["a"].startswith("fair: 6 days of history")
+
+
+def test_incidents_are_left_out():
+    """What `where` leaves out is as if it had not been recorded."""
+    history = table(names=("a",))
+    spoilt = history.copy()
+    bad = np.zeros(len(history), bool)
+    bad[50:60] = True
+    spoilt.loc[bad, "y"] = 9000.0
+    missing = history.copy()
+    missing.loc[bad, "y"] = np.nan
+    pd.testing.assert_frame_equal(forecast(spoilt, "6h", where=~bad), forecast(missing, "6h"))
+    with pytest.raises(InputError, match=r"where has the shape \(3,\)"):
+        forecast(history, "6h", where=[True] * 3)
+
+
+def test_never_below_zero_where_it_never_was():
+    """A load that touches zero has no quantile below it, unless it is told that it may."""
+    history = table(names=("a",))
+    history["y"] = np.maximum(history["y"] - 22, 0.0)
+    assert (forecast(history, "24h").filter(regex="^q").to_numpy() >= 0).all()
+    free = forecast(history, "24h", non_negative=False)
+    assert (free["q0.05"] < 0).any()
+
+
+def test_too_little_history_is_unknown():
+    """Below half an hour there is no forecast; after it one of low confidence."""
+    k = np.arange(40)
+    frame = pd.DataFrame({"ds": pd.date_range("2026-01-01", periods=40, freq="1min"), "y": 5 + k % 2})
+    early = forecast(frame[:20], "10m")
+    assert early["q0.5"].isna().all()
+    assert early.attrs["confidence"]["y"].startswith("none: 20 min of history")
+    later = forecast(frame, "10m")
+    assert later["q0.5"].between(4.5, 6.5).all()
+    assert later.attrs["confidence"]["y"].startswith("low")
+
+
+def test_long_horizons_take_wider_steps():
+    """A horizon of more than 288 rows is forecast in means of several."""
+    frame = pd.DataFrame({"ds": pd.date_range("2026-01-01", periods=300, freq="1min"), "y": 5.0})
+    f = forecast(frame, "24h", [0.5])
+    assert len(f) == 288
+    assert f["ds"].diff().iloc[-1] == pd.Timedelta("5min")
+
+
+def test_grid_of_uneven_samples():
+    """Samples of one step are averaged, a step without any is a gap, the last sample is in the last row."""
+    times = np.array([0, 58, 61, 118, 240]) * 10**9
+    panel = panel_of([Known("a", times, np.array([1.0, 2, 4, 6, 9]), 60.0)], 60.0)
+    assert panel.y[-1, 0] == 9.0
+    assert np.isnan(panel.y[:, 0]).sum() == 1
+    assert np.nansum(panel.y[:, 0]) == pytest.approx(1 + 2 + 5 + 9)
+
+
+WRONG = {
+    "horizon": ({"horizon": "soon"}, InputError, "horizon: 'soon' is no duration"),
+    "too near": ({"horizon": "1m"}, InputError, "horizon: 60 s is less than the 3600 s from row to row"),
+    "quantiles": ({"quantiles": [0.9, 0.1]}, ModelError, "wanted rising numbers"),
+}
+
+
+@pytest.mark.parametrize(("given", "error", "says"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_told(given, error, says):
+    """A horizon or quantiles that cannot be are told by their values."""
+    with pytest.raises(error, match=says):
+        forecast(table(2), **given)
+
+
+def test_file_in_file_out(tmp_path):
+    """The command's body writes the forecast beside its input and says how sure each series is."""
+    table(2).to_csv(tmp_path / "load.csv", index=False)
+    told = io.StringIO()
+    forecast_file(tmp_path / "load.csv", horizon="3h", console=Console(file=told, width=200))
+    f = pd.read_csv(tmp_path / "load.forecast.csv")
+    assert list(f.columns) == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
+    assert len(f) == 6
+    assert "a: low confidence, 2 days of history" in told.getvalue()
+    assert "6 rows of 2 series forecast" in told.getvalue()
+    assert str(default_output(tmp_path / "x.parquet.gz")).endswith("x.forecast.parquet.gz")
+
+
+def test_command(tmp_path, monkeypatch):
+    """`trimtab forecast INPUT -o OUT` writes OUT; wrong quantiles are refused with what is wanted."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    table(2, names=("a",)).to_csv(tmp_path / "load.csv", index=False)
+    out = tmp_path / "out.parquet"
+    options = ["--horizon", "2h", "--quantiles", "0.5,0.9", "-o", str(out)]
+    done = CliRunner().invoke(app, ["forecast", str(tmp_path / "load.csv"), *options])
+    assert done.exit_code == 0, done.output
+    assert list(pd.read_parquet(out).columns) == ["unique_id", "ds", "q0.5", "q0.9"]
+    with pytest.raises(InputError, match="wanted numbers between commas"):
+        parse_quantiles("high,low")
+
+
+def test_picture(made):
+    """The fan has the past, a band a pair of quantiles and the middle; an unknown series is told."""
+    history, f = made
+    figure = trimtab.plot_forecast(history, f)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["a", "b"]
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["value", "q0.05 to q0.99", "q0.5 to q0.95", "q0.5"]
+    with pytest.raises(InputError, match="no series 'c'"):
+        trimtab.plot_forecast(history, f, "c")
+    with pytest.raises(InputError, match=r"give what trimtab\.forecast returned"):
+        trimtab.plot_forecast(history, history)
+
+
+def test_quantiles_between_those_learnt():
+    """What was learnt is given back as it is, what lies between lies between, and nothing crosses."""
+    known = np.array([1.0, 3, 2, 5, 9])[:, None]
+    np.testing.assert_allclose(between(known, LEVELS, LEVELS)[:, 0], [1, 2, 3, 5, 9])
+    assert 1 < between(known, LEVELS, [0.25])[0, 0] < 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "word"),
+    [(60, "none"), (3600, "low"), (2e5, "low"), (4e5, "fair"), (7e5, "good")],
+)
+def test_confidence_grows_with_history(seconds, word):
+    """The longer the past the surer."""
+    assert confidence(seconds).word == word
+
+
+def test_panel_as_the_judge_wants_it():
+    """`forecast_panel` gives horizon rows a series, in time order, in the columns of the quantiles."""
+    f = forecast_panel(table(4), 12, (0.5, 0.99), DAY)
+    assert list(f.columns) == ["unique_id", "ds", "q0.5", "q0.99"]
+    assert f.groupby("unique_id").size().tolist() == [12, 12]
+    assert np.isfinite(f[["q0.5", "q0.99"]].to_numpy()).all()

@@ -1,0 +1,78 @@
+"""Boosted trees as arrays: equal to the library that trained them, and harmless whatever they hold."""
+
+import numpy as np
+import pytest
+
+from trimtab.models import quantile_trees
+from trimtab.models.errors import StateError
+from trimtab.models.linear_pool import bucket_edges
+
+QUANTILES = (0.1, 0.9)
+
+
+def data(n=4000):
+    """(n, 4) features, one with holes, one without; a target whose spread depends on one."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(0, 1, (n, 4))
+    x[rng.random(n) < 0.2, 1] = np.nan
+    y = np.nan_to_num(x[:, 1]) + 2 * x[:, 0] + (1 + (x[:, 2] > 0)) * rng.normal(0, 0.5, n)
+    return x, y
+
+
+@pytest.fixture(scope="module")
+def trees():
+    """A small ensemble."""
+    return quantile_trees.train(*data(), QUANTILES, 12)
+
+
+def test_equals_the_library(trees):
+    """The kernel gives what LightGBM's own predict gives, NaN in trained and in untrained places too."""
+    import lightgbm
+
+    x, y = data()
+    asked = x[:500].copy()
+    asked[::7, 0] = np.nan
+    rows = lightgbm.Dataset(x, y, params={"max_bin": quantile_trees.PARAMETERS["max_bin"], "verbose": -1})
+    for k, q in enumerate(QUANTILES):
+        booster = lightgbm.train({**quantile_trees.PARAMETERS, "alpha": q}, rows, 12)
+        want = booster.predict(asked)
+        np.testing.assert_allclose(quantile_trees.predict(trees, asked)[k], want, rtol=1e-9, atol=1e-9)
+
+
+def test_quantiles_hold():
+    """About so many values lie below each quantile."""
+    x, y = data()
+    more = quantile_trees.train(x, y, QUANTILES, 60)
+    below = (y < quantile_trees.predict(more, x)).mean(axis=1)
+    assert below[0] == pytest.approx(0.1, abs=0.03)
+    assert below[1] == pytest.approx(0.9, abs=0.03)
+
+
+WRONG = {
+    "a loop": lambda s: s | {"left": np.zeros_like(s["left"])},
+    "a child beyond the end": lambda s: s | {"right": s["right"] + 10**6},
+    "a feature that is not there": lambda s: s | {"feature": s["feature"] + 4},
+    "not finite": lambda s: s | {"threshold": s["threshold"] * np.inf},
+    "roots beyond the end": lambda s: s | {"roots": s["roots"] + 10**6},
+    "another type": lambda s: s | {"feature": s["feature"].astype(np.float64)},
+    "an array missing": lambda s: {k: v for k, v in s.items() if k != "nan_left"},
+    "lengths that differ": lambda s: s | {"left": s["left"][:-1]},
+    "one quantile too few": lambda s: s | {"roots": s["roots"][:1]},
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_refuses_arrays_that_are_no_trees(trees, change):
+    """Arrays whose walk would not end, or leave its bounds, are refused."""
+    quantile_trees.check(trees, 2, 4)
+    with pytest.raises(StateError), np.errstate(invalid="ignore"):
+        quantile_trees.check(change(trees), 2, 4)
+
+
+def test_buckets_cover_every_horizon_once():
+    """Buckets grow, and leave no horizon out."""
+    for longest in (1, 2, 7, 288, 1440):
+        edges = bucket_edges(longest)
+        assert edges[0] == 0
+        assert edges[-1] == max(longest, 1)
+        assert (np.diff(edges) > 0).all()
