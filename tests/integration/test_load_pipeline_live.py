@@ -58,7 +58,7 @@ def prometheus(tmp_path_factory):
 
 def settings_for(prometheus, **registry):
     """An engine that trains at once and forecasts often."""
-    load = {"first": "1s", "refresh": "10s", "series": "app_queue_length"}
+    load = {"first": "5s", "refresh": "10s", "series": "app_queue_length"}
     return {
         "sources": {"host": {"enabled": False}, "prometheus": {"url": prometheus.url, "interval": "5s"}},
         "schedulers": {"load": load},
