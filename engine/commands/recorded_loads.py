@@ -67,9 +67,11 @@ async def _of_prometheus(
     from trimtab.engine.sources.prometheus import PrometheusSource
 
     wanted = settings.schedulers.load
-    asked = prometheus.model_copy(
-        update={"season_window": window_s, "season_step": wanted.step, "noise_window": wanted.step}
-    )
+    selector = await _selector_of_loads(settings, prometheus, clock)
+    if not selector and not prometheus.queries:
+        return _nothing(), {}
+    times = {"season_window": window_s, "season_step": wanted.step, "noise_window": wanted.step}
+    asked = prometheus.model_copy(update={**times, "selector": selector or prometheus.selector})
     source = PrometheusSource(asked, clock, settings.settings.max_series)
     parts: list[pd.DataFrame] = []
     try:
@@ -86,8 +88,25 @@ async def _of_prometheus(
     finally:
         await source.close()
     most = {str(info.key) for info in loads(infos.values(), wanted.max_series, wanted.series)}
-    frame = pd.concat(parts, ignore_index=True) if parts else _frame("", np.empty(0, np.int64), np.empty(0))
+    frame = pd.concat(parts, ignore_index=True) if parts else _nothing()
     return frame[frame["unique_id"].isin(most)], {name: infos[name] for name in most}
+
+
+async def _selector_of_loads(settings: Settings, prometheus: Prometheus, clock: SystemClock) -> str:
+    """A selector of the metrics that are a load, so that nothing else of the past is read; "" = none is."""
+    from trimtab.engine.sources.prometheus import PrometheusSource
+    from trimtab.engine.sources.prometheus_names import parse_selector
+
+    wanted = settings.schedulers.load
+    source = PrometheusSource(prometheus, clock, settings.settings.max_series)
+    try:
+        await source.open()
+        seen = await source.read()
+        chosen = loads((source.info(key) for key in seen.keys), wanted.max_series, wanted.series)
+    finally:
+        await source.close()
+    names = "|".join(sorted({info.key.metric for info in chosen}))
+    return f'{{{parse_selector(prometheus.selector)},__name__=~"{names}"}}' if names else ""
 
 
 def _of_store(
@@ -98,7 +117,7 @@ def _of_store(
 
     wanted, folder = settings.schedulers.load, settings.settings.data_dir / "scores"
     if not folder.is_dir():
-        return _frame("", np.empty(0, np.int64), np.empty(0)), {}
+        return _nothing(), {}
     log = ParquetScoreLog(folder, settings.retention.days, settings.retention.size_bytes, lambda: now)
     others = (info for info in store.every_series() if info.key.source != "prometheus")
     chosen = loads(others, min(wanted.max_series, _OWN_SERIES), wanted.series)
@@ -107,7 +126,7 @@ def _of_store(
     for info in chosen:
         rows = log.read(info.key.id, now - int(window_s * _NS), now, 10_000_000)
         parts.append(_frame(str(info.key), *_stepped(rows.times, rows.value, wanted.step)))
-    frame = pd.concat(parts) if parts else _frame("", np.empty(0, np.int64), np.empty(0))
+    frame = pd.concat(parts) if parts else _nothing()
     return frame, {str(info.key): info for info in chosen}
 
 
@@ -142,6 +161,10 @@ def _frame(name: str, times: Ints, values: Floats) -> pd.DataFrame:
     stamps = pd.DatetimeIndex(times.astype("datetime64[ns]"), tz="UTC")
     names = np.full(len(times), name, object)
     return pd.DataFrame({"unique_id": names, "ds": stamps, "y": np.asarray(values, np.float64)})
+
+
+def _nothing() -> pd.DataFrame:
+    return _frame("", np.empty(0, np.int64), np.empty(0))
 
 
 def _kept(cache: Path | None, wanted: LoadScheduler, now: int) -> Loads | None:

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 LOOK_S, AFTER_DRIFT_S, AGAIN_S = 5.0, 6 * 3600.0, 3600.0
 """Between looks whether it is time; between trainings that drift asks for; after one that failed."""
 FIRST_S = 90.0
-"""After the start, before the first forecasts: history is read first."""
+"""After the start, before the first forecasts, unless they are wanted more often: history is read first."""
 _NS = 1_000_000_000
 
 
@@ -52,7 +52,7 @@ class Retraining:
         """Until it is cancelled."""
         self._begun = self._clock.now()
         await self.forecasting.resume()
-        beside = asyncio.create_task(self.forecasting.run(FIRST_S))
+        beside = asyncio.create_task(self.forecasting.run(min(FIRST_S, self.scheduler.refresh)))
         try:
             while not beside.done():
                 why = await self._due()

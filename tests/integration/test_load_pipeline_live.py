@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.acceptance.engine import trimtab_up, until
-from tests.servers import backfill, start_exporter, start_prometheus
+from tests.servers import backfill, free_port, start_exporter, start_prometheus
 from trimtab.pipelines.mlflow_registry import CHAMPION, Registry
 from trimtab.pipelines.shelf import Shelf
 
@@ -58,7 +58,7 @@ def prometheus(tmp_path_factory):
 
 def settings_for(prometheus, **registry):
     """An engine that trains at once and forecasts often."""
-    load = {"first": "1s", "refresh": "10s", "series": "app_queue_length"}
+    load = {"first": "5s", "refresh": "10s", "series": "app_queue_length"}
     return {
         "sources": {"host": {"enabled": False}, "prometheus": {"url": prometheus.url, "interval": "5s"}},
         "schedulers": {"load": load},
@@ -101,6 +101,7 @@ def hostile(data, trace):
     return version
 
 
+@pytest.mark.trials
 def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
     """A champion is trained, served and audited; a kill in mid-training and a pickle leave it serving."""
     with trimtab_up(tmp_path, settings_for(prometheus)) as engine:
@@ -126,12 +127,27 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         engine.run()
         assert champion_of(engine) == first
         assert len(engine.get("forecasts")["items"]) == len(APPS)
-        why = until(lambda: audited(engine, "model refused"), 90.0, 1.0)
+        why = until(lambda: audited(engine, "model refused"), 240.0, 1.0)
         assert "manifest.json" in why[0]["why"]
         (model,) = engine.get("models")["items"]
         assert list(model["refused"]) == [version]
         assert champion_of(engine) == first
         assert not trace.exists()
+        engine.stop()
+
+        text = (tmp_path / "trimtab.yaml").read_text()
+        nobody = f"registry:\n  tracking_uri: http://127.0.0.1:{free_port()}"
+        (tmp_path / "trimtab.yaml").write_text(text.replace("registry:", nobody))
+        engine.run()
+        until(lambda: _told_while_served(engine, first), 240.0, 0.2)
+
+
+def _told_while_served(engine, version):
+    """Whether the registry is told to be away; meanwhile no request fails and the champion serves."""
+    assert [one["version"] for one in engine.get("forecasts")["items"]] == [version] * len(APPS)
+    (model,) = engine.get("models")["items"]
+    assert model["serving"] == version
+    return "registry" in model["problem"]
 
 
 def _forecasts_fit(forecasts):

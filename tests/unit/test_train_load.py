@@ -47,6 +47,9 @@ def test_the_first_model_becomes_champion_and_the_same_data_train_no_second_one(
 
 def _the_run_is_logged(models, trained):
     """Parameters, figures, pictures, fingerprint and the model stand in MLflow."""
+    from mlflow.telemetry import get_telemetry_client
+
+    assert get_telemetry_client() is None
     client = models.registry._open()
     run = client.get_run(models.registry.alias(CHAMPION).run_id)
     assert run.info.status == "FINISHED"

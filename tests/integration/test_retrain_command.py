@@ -1,0 +1,98 @@
+"""`trimtab retrain` as cron runs it: its exit codes, what a kill leaves, and no word to anybody else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.engine import TRIMTAB, until
+from tests.pipeline_room import past
+from trimtab.pipelines.shelf import Shelf
+
+HOOK = """
+import sys
+def hear(event, args):
+    if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(args[1], tuple)):
+        print("ASKED", args, file=sys.stderr, flush=True)
+sys.addaudithook(hear)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Recordings, settings, and a hook that tells of every address that is asked for."""
+    folder = tmp_path_factory.mktemp("retrain")
+    (folder / "past").mkdir()
+    past().to_parquet(folder / "past" / "requests.parquet")
+    settings = {"schedulers": {"load": {"step": "1h", "horizon": "24h", "fit_window": "400d"}}}
+    (folder / "trimtab.yaml").write_text(json.dumps(settings))
+    (folder / "sitecustomize.py").write_text(HOOK)
+    return folder
+
+
+def command(folder, data, *more):
+    """The command line."""
+    return [
+        sys.executable, str(TRIMTAB), "retrain", "--history", str(folder / "past"), "--data", str(data),
+        "--config", str(folder / "trimtab.yaml"), *more,
+    ]  # fmt: skip
+
+
+def run(folder, data, *more):
+    """Exit code, stdout, stderr."""
+    done = subprocess.run(
+        command(folder, data, *more), capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_cron_trains_once_and_a_kill_changes_nothing(folder, tmp_path):
+    """A killed run leaves no model, the next one goes on to a champion, and no host is asked for anything."""
+    data = tmp_path / "data"
+    process = subprocess.Popen(
+        command(folder, data), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ
+    )
+    runs = data / "training" / "load"
+    until(lambda: list(runs.glob("*/history.parquet")), 120.0, 0.1)
+    process.kill()
+    process.wait(10)
+    shelf = Shelf(data / "models" / "load")
+    assert shelf.book().versions == {}
+    code, out, err = run(folder, data, "--by", "anna")
+    assert (code, "is the champion" in out) == (0, True), err
+    assert "load: judge\nload: fit\nload: log\nload: gate" in err
+    assert "ASKED" not in err
+    assert len(list(runs.glob("*/run.json"))) == 1
+    champion = shelf.book().champion
+    code, out, _ = run(folder, data)
+    assert (code, "nothing new" in out) == (0, True)
+    assert shelf.book().champion == champion
+    audit = subprocess.run(
+        [str(TRIMTAB), "audit", "export", "--data", str(data)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert [json.loads(line)["actor"] for line in audit.stdout.splitlines()] == ["anna"]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (("--history", "up"), 3, "did not answer"),  # no Prometheus there
+        (("--since", "1d"), 3, "the history has no sample"),  # a folder that ends long ago
+        (("policy",), 2, "no pipeline 'policy'"),
+    ],
+)
+def test_what_cannot_be_trained_says_why(folder, tmp_path, more, code, words):
+    """Exit code 3 = a source is away or has nothing, 2 = wrong use; both say what it is."""
+    away = {"sources": {"prometheus": {"url": "http://127.0.0.1:9"}}}
+    config = Path(tmp_path / "away.yaml")
+    config.write_text(json.dumps(away))
+    found, _, err = run(folder, tmp_path / "data", "--config", str(config), *more)
+    assert (found, words in err) == (code, True), err

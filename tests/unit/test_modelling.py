@@ -1,0 +1,214 @@
+"""What is forecast, promoted and trained when, over a process for models that is only played."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from tests.fake_loop import FakeLedger
+from tests.fakes import FakeClock
+from tests.pipeline_room import SMALL
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
+from trimtab.engine.running.forecasting import Forecasting
+from trimtab.engine.running.model_child import ModelWorkError
+from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
+from trimtab.engine.settings import LoadScheduler, ModelRegistry
+from trimtab.engine.types import Confidence, RunState
+from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, keep
+from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
+from trimtab.pipelines.runs import write_json
+
+MADE = 1_767_225_600_000_000_000
+IDS = {"a": "0" * 32, "b": "1" * 32, "c": "2" * 32}
+
+
+class FakeChild:
+    """Answers each verb as it was told to; what is an error is raised."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict]] = []
+        self.answers = {
+            "forecast": {"series": 3, "version": "", "refused": {}, "error": None, "drifted": False},
+            "sync": {"champion": "", "changed": False, "refused": {}},
+            "retrain": {"version": "1", "promoted": True, "said": "version 1 is the champion"},
+        }
+
+    async def __call__(self, verb, more=None, said=None):  # noqa: ARG002 - the engine gives it
+        self.asked.append((verb, more or {}))
+        answer = self.answers[verb]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def verbs(self) -> list[str]:
+        return [verb for verb, _ in self.asked]
+
+
+class World:
+    """Forecasting and retraining in a folder."""
+
+    def __init__(self, folder, **scheduler) -> None:
+        self.folder, self.clock, self.child = folder, FakeClock(), FakeChild()
+        self.ledger, self.told = FakeLedger(self.clock), []
+        settings = LoadScheduler(**scheduler)
+        self.forecasting = Forecasting(
+            folder, settings, ModelRegistry(), self.child, self.ledger, self.clock,
+            lambda *one: self.told.append(one),
+        )  # fmt: skip
+        self.training = Retraining(folder, settings, self.forecasting, self.child, self.ledger, self.clock)
+
+    def ahead(self, version="1"):
+        """Forecasts of three series, of which one cannot be forecast."""
+        values = np.arange(30.0).reshape(5, 2, 3)
+        values[:, :, 1] = np.nan
+        past = np.array([1.0, 5.0, 20.0]) * 86_400
+        there = self.folder / "forecasts" / "load"
+        keep(there / NOW, Ahead(("a", "b", "c"), np.full(3, MADE), 300.0, values, past, "load", version))
+        write_json(there / "series.json", {name: [IDS[name], "prometheus", "1/s"] for name in IDS})
+
+    def stored(self, *versions):
+        """Versions on the shelf, the last one champion."""
+        for version in versions:
+            folder = self.folder / f"made-{version}"
+            files = {ARRAYS: array_bytes({"fitted": np.ones(1)})}
+            digest = write_model(folder, Manifest("load", "arrays", "load", SMALL.schema()), files)
+            self.forecasting.shelf.put(version, folder, digest, MADE, "train")
+            self.forecasting.shelf.promote(version)
+
+    async def after(self, seconds):
+        """Let it be so much later."""
+        await self.rest()
+        self.clock.tick(seconds)
+        await self.rest()
+
+    async def rest(self):
+        """Let everybody come to where they wait, in threads too."""
+        for _ in range(50):
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A world without models."""
+    return World(tmp_path)
+
+
+async def test_forecasts_stay_when_a_refresh_fails(world):
+    """What was forecast goes on being served, and the model says what is wrong."""
+    world.ahead()
+    await world.forecasting.refresh()
+    first, third = world.forecasting.forecasts()
+    assert (first.id, third.id) == (IDS["a"], IDS["c"])
+    assert (first.confidence, third.confidence) == (Confidence.LOW, Confidence.HIGH)
+    assert (first.made, first.start) == (MADE, MADE + 300_000_000_000)
+    assert list(first.values) == [f"{q:g}" for q in QUANTILES]
+    assert first.values["0.5"].tolist() == [6.0, 9.0]
+    assert [one.id for one in world.forecasting.forecasts(after=IDS["a"])] == [IDS["c"]]
+    assert world.forecasting.forecasts(search="nothing") == []
+    world.child.answers["forecast"] = ModelWorkError("Prometheus is away")
+    await world.forecasting.refresh()
+    assert len(world.forecasting.forecasts()) == 2
+    assert (await world.forecasting.view()).problem == "Prometheus is away"
+
+
+async def test_errors_are_told_and_drift_asks_for_a_training(world):
+    """The error of what serves is a metric and stands at its version; drift starts a training at once."""
+    seen = {"version": "1", "error": 0.4, "challenger_version": "2", "challenger": 0.3}
+    world.child.answers["forecast"] = {"version": "1", "refused": {}, "error": seen, "drifted": True}
+    world.stored("2", "1")
+    world.ahead()
+    running = asyncio.create_task(world.training.run())
+    await world.after(FIRST_S)
+    await world.after(LOOK_S)
+    assert world.told[0] == ("load", "1", 0.4)
+    view = await world.forecasting.view()
+    assert view.error == 0.4
+    assert {v.version: (v.role, v.live) for v in view.versions} == {
+        "1": ("champion", 0.4),
+        "2": ("previous", 0.3),
+    }
+    assert [more["by"] for verb, more in world.child.asked if verb == "retrain"] == ["drift"]
+    await ended(running)
+
+
+async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world):
+    """A model that is not trusted, and a champion that was named elsewhere, are one audit row each."""
+    world.child.answers["sync"] = {"champion": "4", "changed": True, "refused": {"5": "is a pickle"}}
+    await world.forecasting.sync()
+    assert [(row.what, row.subject) for row in world.ledger.rows] == [
+        ("model refused", "load/5"), ("model promoted", "load/4"),
+    ]  # fmt: skip
+    world.child.answers["sync"] = ModelWorkError("the registry is away")
+    await world.forecasting.sync()
+    assert (await world.forecasting.view()).problem == "the registry is away"
+
+
+async def test_people_promote_and_roll_back(world):
+    """Each is an audit row by its person; what is not there, has no way back, or was changed is refused."""
+    world.stored("1")
+    with pytest.raises(ConflictError, match="no previous"):
+        await world.training.rollback("load", "anna")
+    world.stored("2")
+    await world.training.rollback("load", "anna")
+    book = world.forecasting.shelf.book()
+    assert (book.champion, book.previous, book.untold) == ("1", "2", True)
+    await world.training.promote("load", "2", "bert")
+    assert [(row.what, row.actor) for row in world.ledger.rows] == [
+        ("model rolled back", "anna"), ("model promoted", "bert"),
+    ]  # fmt: skip
+    with pytest.raises(NotFoundError):
+        await world.training.promote("load", "9", "anna")
+    with pytest.raises(NotFoundError):
+        await world.training.promote("policy", "1", "anna")
+    (world.forecasting.shelf.folder / "1" / ARRAYS).write_bytes(b"x")
+    with pytest.raises(RefusedError, match="SHA-256"):
+        await world.training.rollback("load", "anna")
+    assert world.forecasting.shelf.book().champion == "2"
+
+
+async def test_training_is_due_after_the_start_again_after_a_failure_and_then_daily(tmp_path):
+    """The first training comes soon, one that failed within the hour, and then one a day."""
+    world = World(tmp_path, first=600.0)
+    world.child.answers["retrain"] = ModelWorkError("no history", "HistoryError")
+    running = asyncio.create_task(world.training.run())
+    await world.after(590.0)
+    assert "retrain" not in world.child.verbs()
+    await world.after(15.0)
+    assert world.child.verbs().count("retrain") == 1
+    (run,) = await world.training.runs("load")
+    assert (run.state, run.said, run.by) == (RunState.FAILED, "no history", "schedule")
+    world.child.answers["retrain"] = {"version": "1", "promoted": True, "said": ""}
+    await world.after(AGAIN_S + LOOK_S)
+    assert world.child.verbs().count("retrain") == 2
+    assert world.ledger.rows[-1].subject == "load/1"
+    await world.after(86_300.0)
+    assert world.child.verbs().count("retrain") == 2
+    await world.after(200.0)
+    assert world.child.verbs().count("retrain") == 3
+    await ended(running)
+
+
+async def test_a_person_starts_one_run_at_a_time(world):
+    """A run that a person starts is listed at once; another one meanwhile is a conflict."""
+    gate = asyncio.Event()
+
+    async def slow(*_):
+        await gate.wait()
+        return {"version": "1", "promoted": False, "said": ""}
+
+    world.training._child = slow
+    run = await world.training.start("load", "anna")
+    assert (run.state, run.by) == (RunState.WAITING, "anna")
+    assert [one.id for one in await world.training.runs("load")] == [run.id]
+    with pytest.raises(ConflictError, match="runs already"):
+        await world.training.start("load", "bert")
+    with pytest.raises(NotFoundError):
+        await world.training.start("cpu", "anna")
+    gate.set()
+    await world.training._task
+
+
+async def ended(task):
+    """End a loop."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
