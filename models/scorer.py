@@ -28,16 +28,13 @@ from trimtab.models.errors import ShapeError, StateError
 WEEK_S = 604_800.0
 WARM_SAMPLES = 40
 """Samples that a series is only learnt from before it is scored."""
-BOLDNESS = 1.1
-"""Rates are compared with this multiple of the budget. At 1, spikes and shifts that matter missed it by a
-hundredth; on healthy series a tenth more alarms come of it, well within twice the budget."""
 SHORT_DEADLINE = 12
 """Ticks that a shift lasts at least before it is declared."""
 DEFAULT = ("range_exceedance", "seasonal_residual", "level_shift")
 SHARES = {"range_exceedance": 2.0}
 """Of the false-alarm budget, where not 1: spikes beyond all that was seen have nobody else to find them."""
-VERSION = 1
-"""Of the state; a state of another version is refused."""
+VERSION = 2
+"""Of the state. Version 1 did not know where the last value came from; others are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +195,7 @@ class Scorer:
     def _limits(self) -> tuple[float, float, int, float]:
         ticks_a_week = WEEK_S / self.interval_s
         return (
-            math.log(BOLDNESS * self.budget),
+            math.log(self.budget),
             float(WARM_SAMPLES),
             self._deadline(),
             max(4.0 * ticks_a_week, 4096.0),
@@ -266,8 +263,11 @@ class Scorer:
     def restore(self, state: State) -> None:
         """Go on where `state` was taken. Raises StateError for another version or other detectors."""
         version = int(state["version"][0]) if "version" in state else 0
-        if version != VERSION:
+        if version not in {1, VERSION}:
             raise StateError(f"this state has version {version}, this scorer reads version {VERSION}")
+        if version == 1:
+            level = state["season/level"]
+            state = {**state, "season/level": np.concatenate([level, level[:, :1]], axis=1)}
         for name, part in self._kept().items():
             part.restore(_of(name, state))
         for extra in self.extras.values():
