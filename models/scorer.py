@@ -30,6 +30,8 @@ WARM_SAMPLES = 40
 """Samples that a series is only learnt from before it is scored."""
 SHORT_DEADLINE = 12
 """Ticks that a shift lasts at least before it is declared."""
+DOUBT_S = 300.0
+"""Seconds after which it is, where the past is in doubt: longer than the work of a start, which passes."""
 DEFAULT = ("range_exceedance", "seasonal_residual", "level_shift")
 SHARES = {"range_exceedance": 2.0}
 """Of the false-alarm budget, where not 1: spikes beyond all that was seen have nobody else to find them."""
@@ -152,12 +154,12 @@ class Scorer:
         ticks: Ints = np.maximum(missing, 0).astype(np.int64)
         return ticks
 
-    def doubt_past(self) -> Ints:
-        """Slots that the newest tick was the first to flag: should it last, SHORT_DEADLINE is soon enough."""
-        held = self._holds.values["held"]
-        first: Ints = np.flatnonzero((held == 1) & (self._holds.values["quiet"] == 0))
-        held[first] = max(self._deadline() - SHORT_DEADLINE, 1)
-        return first
+    def doubt_past(self, slots: Ints) -> None:
+        """What these slots learnt may not hold: where they are unusual now, DOUBT_S is long enough."""
+        held, deadline = self._holds.values["held"], self._deadline()
+        unusual = slots[held[slots] > 0]
+        doubt = max(SHORT_DEADLINE, round(DOUBT_S / self.interval_s))
+        held[unusual] = np.maximum(held[unusual], deadline - doubt)
 
     def _deadline(self) -> int:
         return int(max(SHORT_DEADLINE, 3600.0 / self.interval_s))

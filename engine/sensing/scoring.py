@@ -95,9 +95,9 @@ class SourceScoring:
         least = np.maximum(least, LEAST_SHARE * np.abs(expected))
         return np.where(np.abs(off) < least, np.minimum(score, 0.0), score)
 
-    def doubt_past(self) -> Ints:
-        """Slots that are unusual for the first time at this tick; that they are elsewhere is learnt soon."""
-        return self.scorer.doubt_past()
+    def doubt_past(self, slots: Ints) -> None:
+        """What was learnt of these slots may not hold; that they are elsewhere is learnt soon."""
+        self.scorer.doubt_past(slots)
 
     def unknown(self, time_ns: int) -> TickScores:
         """A tick of which nothing is known."""

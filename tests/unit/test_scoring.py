@@ -174,12 +174,37 @@ def test_a_history_that_does_not_fit_is_no_event():
     assert [a.series_id for a in w.anomalies()] == [A.id]
 
 
-def test_what_begins_later_than_the_seam_is_an_event():
-    """A series that was usual after its history opens an anomaly like any other."""
+@pytest.mark.parametrize("ticks", [1, 10])
+def test_what_begins_after_a_usual_sample_is_an_event(ticks):
+    """A series that was usual once after its history opens an anomaly like any other, however soon."""
     w = World(A, B)
     w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
-    w.run(10)
-    w.run(3, a=40.0)
+    w.run(ticks)
+    w.run(1, a=40.0)
+    assert [a.series_id for a in w.anomalies()] == [A.id]
+
+
+def test_a_history_that_ends_elsewhere_is_no_event():
+    """A series that is unusual from the last samples of its history on opens no anomaly."""
+    past = history((A, B), 2000, INTERVAL_S, coarse=False)
+    past.values[-3:, 0] += 30.0
+    w = World(A, B)
+    w.senses.warm(past)
+    w.run(20, a=40.0)
+    assert w.last.scores.anomaly_score[0] > 1
+    assert w.anomalies() == []
+
+
+def test_the_work_of_a_start_is_not_learnt():
+    """A series that is elsewhere for a minute, and then as in its history, is usual and watched again."""
+    w = World(A, B)
+    w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
+    w.run(14, a=40.0)
+    w.run(5)
+    for _ in range(20):
+        assert w.run(1).scores.anomaly_score[0] < 1
+    assert w.anomalies() == []
+    w.run(1, a=40.0)
     assert [a.series_id for a in w.anomalies()] == [A.id]
 
 
