@@ -295,3 +295,23 @@ def test_less_than_a_thousandth_off_is_usual():
     assert w.last.scores.anomaly_score[0] == 0.0
     w.tell(ClosedTick(w.now, (A,), np.array([1010.0]), complete=True))
     assert w.last.scores.anomaly_score[0] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "kind", "floor"),
+    [
+        ("queue_wait_seconds", "s", "gauge", 0.0),
+        ("requests_total", "", "rate", 0.0),
+        ("clock_offset_seconds", "s", "gauge", -np.inf),  # tells a direction, too
+        ("depth", "", "gauge", -np.inf),  # nobody knows what it counts
+    ],
+)
+def test_no_band_below_what_the_unit_allows(metric, unit, kind, floor):
+    """Of seconds, bytes and rates nothing below 0 is expected; where the unit is not known it may be."""
+    key = pod(metric, "a")
+    info = SeriesInfo(key, unit, kind)
+    w = World(key, senses=Senses("k", INTERVAL_S, same_but_pod, info=lambda _: info))
+    lowest = [w.run(1, a=1.0).scores for _ in range(200)][-1]
+    assert (lowest.yhat_lower[0] == 0.0) == (floor == 0.0)
+    assert lowest.yhat_lower[0] <= max(floor, 0.0)
+    assert lowest.yhat_lower[0] <= lowest.yhat[0] <= lowest.yhat_upper[0]
