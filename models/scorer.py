@@ -28,16 +28,15 @@ from trimtab.models.errors import ShapeError, StateError
 WEEK_S = 604_800.0
 WARM_SAMPLES = 40
 """Samples that a series is only learnt from before it is scored."""
-BOLDNESS = 1.1
-"""Rates are compared with this multiple of the budget. At 1, spikes and shifts that matter missed it by a
-hundredth; on healthy series a tenth more alarms come of it, well within twice the budget."""
 SHORT_DEADLINE = 12
 """Ticks that a shift lasts at least before it is declared."""
+DOUBT_S = 300.0
+"""Seconds after which it is, where the past is in doubt: longer than the work of a start, which passes."""
 DEFAULT = ("range_exceedance", "seasonal_residual", "level_shift")
 SHARES = {"range_exceedance": 2.0}
 """Of the false-alarm budget, where not 1: spikes beyond all that was seen have nobody else to find them."""
-VERSION = 1
-"""Of the state; a state of another version is refused."""
+VERSION = 2
+"""Of the state. Version 1 did not know where the last value came from; others are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +154,12 @@ class Scorer:
         ticks: Ints = np.maximum(missing, 0).astype(np.int64)
         return ticks
 
-    def doubt_past(self) -> Ints:
-        """Slots that the newest tick was the first to flag: should it last, SHORT_DEADLINE is soon enough."""
-        held = self._holds.values["held"]
-        first: Ints = np.flatnonzero((held == 1) & (self._holds.values["quiet"] == 0))
-        held[first] = max(self._deadline() - SHORT_DEADLINE, 1)
-        return first
+    def doubt_past(self, slots: Ints) -> None:
+        """What these slots learnt may not hold: where they are unusual now, DOUBT_S is long enough."""
+        held, deadline = self._holds.values["held"], self._deadline()
+        unusual = slots[held[slots] > 0]
+        doubt = max(SHORT_DEADLINE, round(DOUBT_S / self.interval_s))
+        held[unusual] = np.maximum(held[unusual], deadline - doubt)
 
     def _deadline(self) -> int:
         return int(max(SHORT_DEADLINE, 3600.0 / self.interval_s))
@@ -198,7 +197,7 @@ class Scorer:
     def _limits(self) -> tuple[float, float, int, float]:
         ticks_a_week = WEEK_S / self.interval_s
         return (
-            math.log(BOLDNESS * self.budget),
+            math.log(self.budget),
             float(WARM_SAMPLES),
             self._deadline(),
             max(4.0 * ticks_a_week, 4096.0),
@@ -266,8 +265,11 @@ class Scorer:
     def restore(self, state: State) -> None:
         """Go on where `state` was taken. Raises StateError for another version or other detectors."""
         version = int(state["version"][0]) if "version" in state else 0
-        if version != VERSION:
+        if version not in {1, VERSION}:
             raise StateError(f"this state has version {version}, this scorer reads version {VERSION}")
+        if version == 1:
+            level = state["season/level"]
+            state = {**state, "season/level": np.concatenate([level, level[:, :1]], axis=1)}
         for name, part in self._kept().items():
             part.restore(_of(name, state))
         for extra in self.extras.values():

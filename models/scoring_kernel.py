@@ -15,6 +15,8 @@ from trimtab.models.detectors.range_exceedance import range_learn, range_recentr
 from trimtab.models.detectors.seasonal_residual import (
     expect,
     season_learn,
+    season_observe,
+    season_places,
     season_recentre,
     season_score,
     season_width,
@@ -51,6 +53,12 @@ def combine(i, stats, log_weight, tails):
             rarity = r
             loudest = c
     return rarity, loudest
+
+
+@njit(cache=True)
+def within_range(i, stats, log_budget, log_weight, tails):
+    """Whether the range detector, if it is asked at all, has seen such values as often as alarms may come."""
+    return combine(i, stats[:2], log_weight, tails)[0] <= -log_budget
 
 
 @njit(cache=True)
@@ -103,6 +111,7 @@ def band(i, t, log_budget, log_weight, ranges, seasons, tails):
     if seen[i] < 2.0:
         return math.nan, math.nan, math.nan
     yhat = expect(i, t, level, offset, base, error, day, week)
+    lowest, highest = season_places(i, yhat, error, level)
     low = -math.inf
     high = math.inf
     for c in range(4):
@@ -111,14 +120,13 @@ def band(i, t, log_budget, log_weight, ranges, seasons, tails):
         reach = level_at(
             top[i, c], count[i, c], n[i, c], shape[i, c], scale[i, c], log_budget + log_weight[c]
         )
-        middle = centre[i] if c < 2 else yhat
         unit = width[i] if c < 2 else season_width(i, spread)
         if math.isnan(reach):
             reach = 0.0
         if c % 2 == 0:
-            high = min(high, middle + reach * unit)
+            high = min(high, (centre[i] if c < 2 else highest) + reach * unit)
         else:
-            low = max(low, middle - reach * unit)
+            low = max(low, (centre[i] if c < 2 else lowest) - reach * unit)
     return min(max(yhat, low), high), min(low, yhat), max(high, yhat)
 
 
@@ -140,8 +148,11 @@ def hold(i, x, flagged, deadline, holds):
 
 
 @njit(cache=True)
-def learn_members(i, x, t, flagged, accepted, setup, ranges, seasons, shifts, holds):
-    """The three detectors learn x, unless it is flagged; after a declared shift they run on from there."""
+def learn_members(i, x, t, flagged, accepted, back, setup, ranges, seasons, shifts, holds):
+    """The three detectors learn x, unless it is flagged; after a declared shift they run on from there.
+
+    back : x is where the series has been before: what comes next may well be near to it
+    """
     interval_s, range_pace, season_pace, shift_pace = setup
     centre, width, range_seen = ranges
     level, offset, base, error, seen, spread, visit, day, week = seasons
@@ -153,6 +164,8 @@ def learn_members(i, x, t, flagged, accepted, setup, ranges, seasons, shifts, ho
         shift_recentre(i, to, s_centre, recent)
     shift_observe(i, x, s_centre, s_width, recent, place)
     if flagged and not accepted:
+        if back:
+            season_observe(i, x, level)
         return
     range_learn(i, x, range_pace, centre, width, range_seen)
     season_learn(i, x, t, interval_s, season_pace, level, offset, base, error, seen, spread, visit, day, week)
@@ -215,7 +228,10 @@ def score_run(
                 flagged = out[0, k, i] > 1.0
             if learning and where[k, i]:
                 accepted = hold(i, x[k, i], flagged, deadline, holds)
+                back = flagged and within_range(i, stats, log_budget, log_weight, tails)
                 shifted[k, i] = accepted
                 if seasons[4][i] >= SETTLED:
                     learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tails)
-                learn_members(i, x[k, i], t[k], flagged, accepted, setup, ranges, seasons, shifts, holds)
+                learn_members(
+                    i, x[k, i], t[k], flagged, accepted, back, setup, ranges, seasons, shifts, holds
+                )

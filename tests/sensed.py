@@ -132,9 +132,8 @@ class PlainScorer:
         """Samples that are still needed."""
         return np.maximum(40 - self.arrays.values["seen"], 0)
 
-    def doubt_past(self) -> Ints:
-        """Those that are elsewhere since this tick; they are accepted a minute later."""
+    def doubt_past(self, slots: Ints) -> None:
+        """Those of them that are elsewhere are accepted twelve ticks later at most."""
         elsewhere = self.arrays.values["elsewhere"]
-        first = np.flatnonzero(elsewhere == 1)
-        elsewhere[first] = self.deadline - 12
-        return first
+        off = slots[elsewhere[slots] > 0]
+        elsewhere[off] = np.maximum(elsewhere[off], self.deadline - 12)

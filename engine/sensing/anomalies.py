@@ -23,7 +23,7 @@ REPLACED, VANISHED, GONE = "replaced", "vanished", "gone"
 ABSENCE = "absence"
 """Stands among the detectors of an absence anomaly."""
 REARM_NS = 3_600_000_000_000
-"""After a gap, or a history that does not fit, a series opens no anomaly until it was seen as usual once, for
+"""After a gap, as between its history and now, a series opens no anomaly until it was seen as usual once, for
 this long at most: that it is elsewhere after a time in which nobody looked is no event of now. Its score is
 shown all the while."""
 WORTH_TELLING = 1.1
@@ -102,7 +102,6 @@ class Anomalies:
         shifted: Bools,
         verdict: Verdict,
         came: Ints,
-        misfits: Ints,
         *,
         certain: bool,
         away: bool,
@@ -111,21 +110,24 @@ class Anomalies:
 
         shifted : (size,) where a lasting level shift was accepted
         came    : slots that are new
-        misfits : slots whose history does not fit what is seen
         certain : the source answered whole: else no score opens or closes anything
-        away    : the source was away before this tick
+        away    : nobody looked before this tick: the source was away, or there is but its history
         """
         self._told = []
         self._fit(came)
         self._follow(verdict, scores)
         until = self._unarmed.values["until"]
         until[verdict.returned] = scores.time + REARM_NS
-        until[misfits] = scores.time + REARM_NS
         if away:
             until[:] = scores.time + REARM_NS
         if certain:
             self._alarm(scores, shifted)
         return self._told
+
+    def unproved(self) -> Ints:
+        """Slots that were not seen as usual since nobody looked."""
+        slots: Ints = np.flatnonzero(self._unarmed.values["until"][: self.table.size])
+        return slots
 
     def away(self, time_ns: int) -> None:
         """The source does not answer: nothing is concluded, and what comes next is looked at with care."""

@@ -32,7 +32,7 @@ class SourceScoring:
         self.interval_s = interval_s
         self.detectors = detectors
         self.scorer = self._scorer(table.slots.capacity, false_alarms_per_week)
-        self._wishes: tuple[int, Floats, Floats] = (-1, np.empty(0), np.empty(0))
+        self._wishes: tuple[int, Floats, Floats, Floats] = (-1, np.empty(0), np.empty(0), np.empty(0))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,29 +75,34 @@ class SourceScoring:
         x, learns = np.full(capacity, np.nan), np.zeros(capacity, np.bool_)
         x[:size], learns[:size] = tick.values, where
         s = self.scorer.step(x, tick.time, learns)
-        score = self._wanted(s.anomaly_score[:size], tick.values - s.yhat[:size], s.yhat[:size])
+        above_least, below_least, floor = self._said()
+        yhat, lower, upper = (np.maximum(b[:size], floor) for b in (s.yhat, s.yhat_lower, s.yhat_upper))
+        off = tick.values - s.yhat[:size]
+        least = np.maximum(np.where(off > 0, above_least, below_least), LEAST_SHARE * np.abs(s.yhat[:size]))
+        raw = s.anomaly_score[:size]
+        score = np.where(np.abs(off) < least, np.minimum(raw, 0.0), raw)
         scores = TickScores(
-            self.table.source, tick.time, tick.values, score, s.yhat[:size],
-            s.yhat_lower[:size], s.yhat_upper[:size], s.detector[:size],
-        )  # fmt: skip
+            self.table.source, tick.time, tick.values, score, yhat, lower, upper, s.detector[:size]
+        )
         return scores, s.shifted[:size]
 
-    def _wanted(self, score: Floats, off: Floats, expected: Floats) -> Floats:
-        """The score, 0 where a value is off to the side, or by so little, that nobody wants to hear of it."""
+    def _said(self) -> tuple[Floats, Floats, Floats]:
+        """What is said of each series: off by how much, above and below, somebody wants to hear of it; floor.
+
+        Infinite where nobody wants to hear of that side; the floor is 0 where the unit forbids less.
+        """
         version, keys = self.table.slots.version, self.table.keys
         if self._wishes[0] != version:
             infos = [self.info(key) for key in keys]
             above = [math.inf if i.direction == "below_expected" else i.min_deviation for i in infos]
             below = [math.inf if i.direction == "above_expected" else i.min_deviation for i in infos]
-            self._wishes = (version, np.array(above), np.array(below))
-        _, above_least, below_least = self._wishes
-        least = np.where(off > 0, above_least, below_least)
-        least = np.maximum(least, LEAST_SHARE * np.abs(expected))
-        return np.where(np.abs(off) < least, np.minimum(score, 0.0), score)
+            floor = [0.0 if i.non_negative else -math.inf for i in infos]
+            self._wishes = (version, np.array(above), np.array(below), np.array(floor))
+        return self._wishes[1:]
 
-    def doubt_past(self) -> Ints:
-        """Slots that are unusual for the first time at this tick; that they are elsewhere is learnt soon."""
-        return self.scorer.doubt_past()
+    def doubt_past(self, slots: Ints) -> None:
+        """What was learnt of these slots may not hold; that they are elsewhere is learnt soon."""
+        self.scorer.doubt_past(slots)
 
     def unknown(self, time_ns: int) -> TickScores:
         """A tick of which nothing is known."""

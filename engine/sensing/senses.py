@@ -25,7 +25,7 @@ VERSION = 1
 REPLAY_TICKS = 1000
 """So many logged ticks bring back members that cannot be stored; what these learnt before is lost then."""
 SEAM_TICKS = 6
-"""That an event begins in just these ticks is far less likely than a history that fits badly."""
+"""Within these, a series that was not yet as its history says has a history that fits badly, not an event."""
 
 
 class Senses:
@@ -74,9 +74,9 @@ class Senses:
         where = np.full(self.table.size, tick.complete)
         where[back] = False
         scores, shifted = self.scoring.score(placed, where)
-        told = self.anomalies.step(
-            scores, shifted, verdict, came, self._misfits(), certain=tick.complete, away=away
-        )
+        away |= self.seam == SEAM_TICKS
+        told = self.anomalies.step(scores, shifted, verdict, came, certain=tick.complete, away=away)
+        self._doubt_history()
         self.table.remove([*(gone for gone, _ in verdict.heirs), *verdict.freed.tolist()])
         return self._sensed(scores, told, came, certain=tick.complete)
 
@@ -86,12 +86,11 @@ class Senses:
         self.scoring.hand_over(verdict.heirs)
         return verdict
 
-    def _misfits(self) -> Ints:
-        """Series whose history does not fit what is seen right after it: doubted sooner than what is seen."""
-        if self.seam == 0:
-            return np.empty(0, np.int64)
-        self.seam -= 1
-        return self.scoring.doubt_past()
+    def _doubt_history(self) -> None:
+        """Of series that are elsewhere right after it the history is doubted sooner than what is seen."""
+        if self.seam > 0:
+            self.seam -= 1
+            self.scoring.doubt_past(self.anomalies.unproved())
 
     def _sensed(self, scores: TickScores, told: list[Anomaly], came: Ints, *, certain: bool) -> Sensed:
         shown = self.table.used & ~self.table.habit("judged") & self.table.habit("live")

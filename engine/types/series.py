@@ -91,6 +91,15 @@ class History:
     coarse: bool = False
 
 
+_AMOUNTS = frozenset(
+    {"B", "kB", "MB", "bit", "B/s", "bit/s", "s", "ms", "us", "ns", "min", "h", "d", "1/s", "1/min", "Hz"}
+)
+_SIGNED = frozenset(
+    {"offset", "skew", "drift", "delta", "diff", "difference", "change", "adjustment", "balance"}
+)
+"""Words of metrics that tell by how much and in which direction, whatever their unit."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesInfo:
     """What is known of a series beside its identity."""
@@ -106,6 +115,19 @@ class SeriesInfo:
     """Nearer to what is expected than this, in the series' unit, nothing is unusual."""
     comes_and_goes: bool = False
     """As those of the heaviest processes: that it is not there now says nothing."""
+
+    @property
+    def non_negative(self) -> bool:
+        """Whether its unit forbids values below zero; False where the unit, or what it counts, is not known.
+
+        >>> key = SeriesKey.of("host", "swap_bytes")
+        >>> SeriesInfo(key, "B").non_negative, SeriesInfo(key, "").non_negative
+        (True, False)
+        >>> SeriesInfo(SeriesKey.of("node", "timex_offset_seconds"), "s").non_negative
+        False
+        """
+        signed = not _SIGNED.isdisjoint(self.key.metric.split("_"))
+        return self.kind == "rate" or (self.unit in _AMOUNTS and not signed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ DAY_NS = 86_400_000_000_000
 LAST, FAST, SLOW, DAY, WEEK = range(5)
 """The predictions: the last value, a fast and a slow mean, the time of day, the time of the week."""
 PREDICTIONS = 5
+ORIGIN = 3
+"""Column of the levels: where the last value came from, the last value or origin of then that was nearer."""
 BIN_PACE = 0.3
 """How far one visit moves a bin."""
 ROUNDING = 1e-9
@@ -71,6 +73,21 @@ def expect(i, t, level, offset, base, error, day, week):
 
 
 @njit(cache=True)
+def nearer(i, x, level):
+    """Of the last value and where that came from, the one that x is nearer to: a blip goes as it came."""
+    origin = level[i, ORIGIN]
+    return origin if abs(x - origin) < abs(x - level[i, LAST]) else level[i, LAST]
+
+
+@njit(cache=True)
+def season_places(i, yhat, error, level):
+    """(lowest, highest) of what the best prediction finds usual at once."""
+    if best(i, error) != LAST:
+        return yhat, yhat
+    return min(yhat, level[i, ORIGIN]), max(yhat, level[i, ORIGIN])
+
+
+@njit(cache=True)
 def season_width(i, spread):
     """The spread that residuals are measured by: quick and slow one together."""
     return 0.5 * (spread[i, 0] + spread[i, 1])
@@ -82,6 +99,8 @@ def season_score(i, x, t, level, offset, base, error, seen, spread, day, week):
     if not math.isfinite(x) or seen[i] < 2.0:
         return math.nan
     yhat = expect(i, t, level, offset, base, error, day, week)
+    if best(i, error) == LAST:
+        yhat = nearer(i, x, level)
     gap = x - yhat
     if abs(gap) <= ROUNDING * abs(yhat):
         return 0.0
@@ -115,8 +134,7 @@ def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, s
         return
     if seen[i] == 0.0:
         base[i] = x
-        for kind in range(3):
-            level[i, kind] = x
+        level[i, :] = x
     seen[i] += 1.0
     pace = max(alpha, 1.0 / seen[i])
     pick = best(i, error)
@@ -127,7 +145,7 @@ def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, s
             error[i, kind] = math.inf
             continue
         if kind == pick:
-            expected = yhat
+            expected = nearer(i, x, level) if kind == LAST else yhat
         miss = abs(x - yhat)
         if not math.isfinite(error[i, kind]):
             error[i, kind] = 2.0 * max(miss, error[i, SLOW]) if math.isfinite(error[i, SLOW]) else miss
@@ -136,6 +154,7 @@ def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, s
         miss = abs(x - expected)
         spread[i, 0] += pace * (miss - spread[i, 0])
         spread[i, 1] += max(WIDE * alpha, 1.0 / seen[i]) * (miss - spread[i, 1])
+    level[i, ORIGIN] = nearer(i, x, level)
     level[i, LAST] = x
     level[i, FAST] += 0.2 * (x - level[i, FAST])
     level[i, SLOW] += max(0.02, 1.0 / seen[i]) * (x - level[i, SLOW])
@@ -147,10 +166,17 @@ def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, s
 
 
 @njit(cache=True)
+def season_observe(i, x, level):
+    """Go on from x without learning from it."""
+    if math.isfinite(x):
+        level[i, ORIGIN] = nearer(i, x, level)
+        level[i, LAST] = x
+
+
+@njit(cache=True)
 def season_recentre(i, x, t, level, offset, base, day, week):
     """A lasting shift was declared: every prediction runs on from x."""
-    for kind in range(3):
-        level[i, kind] = x
+    level[i, :] = x
     for which in range(2):
         yhat = predict(i, t, DAY + which, level, offset, base, day, week)
         if not math.isnan(yhat):
@@ -182,7 +208,11 @@ def season_run(
         for i in range(x.shape[1]):
             s = season_score(i, x[k, i], t[k], level, offset, base, error, seen, spread, day, week)
             out[k, i] = s
-            if learning and where[k, i] and not abs(s) > gate[i]:
+            if not (learning and where[k, i]):
+                continue
+            if abs(s) > gate[i]:
+                season_observe(i, x[k, i], level)
+            else:
                 season_learn(
                     i,
                     x[k, i],
@@ -225,7 +255,7 @@ class SeasonalResidual(Bank):
     def fields(self) -> dict[str, Field]:
         """State: level, base, error, spread in the series' unit; tables relative to base."""
         return {
-            "level": Field(np.float64, 0.0, (3,)),
+            "level": Field(np.float64, 0.0, (4,)),
             "offset": Field(np.float64, 0.0, (2,)),
             "base": Field(np.float64),
             "error": Field(np.float64, np.inf, (PREDICTIONS,)),

@@ -22,8 +22,9 @@ PARAMETERS = {
     ],
 }
 """What a name is tried with, where the default alone would not do."""
-OBSERVES = {"level_shift": {"recent", "place"}}
-"""Arrays that follow every sample that may be learnt, gated or not: a shift shows in gated samples only."""
+OBSERVES = {"level_shift": {"recent", "place"}, "seasonal_residual": {"level"}}
+"""Arrays that follow every sample that may be learnt, gated or not: a shift shows in gated samples only, and
+what comes after a gated sample may be near to it."""
 
 CASES = [(name, given) for name in names() for given in PARAMETERS.get(name, [{}])]
 IDS = [f"{name}-{k}" for name in names() for k in range(len(PARAMETERS.get(name, [{}])))]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from trimtab.models.detectors.seasonal_residual import SeasonalResidual
 from trimtab.models.errors import ShapeError, StateError
 from trimtab.models.scorer import WARM_SAMPLES, Scorer
 
@@ -78,6 +79,19 @@ def test_another_version_of_state_is_refused():
         Scorer(2, 60).restore(state)
 
 
+def test_state_of_the_version_before_is_read():
+    """State of version 1, which had three levels, goes on: the last value came from itself."""
+    x, t = series()
+    first = Scorer(5, 60)
+    first.run(x[:200], t[:200])
+    old = first.state() | {"version": np.array([1])}
+    old["season/level"] = old["season/level"][:, :3].copy()
+    second = Scorer(1, 60)
+    second.restore(old)
+    again = second.state()["season/level"]
+    assert np.array_equal(again, old["season/level"][:, [0, 1, 2, 0]])
+
+
 def test_slots_are_independent_and_reused():
     """A slot that was moved goes on, a reset one learns anew, its neighbours notice nothing."""
     x, t = series()
@@ -127,6 +141,37 @@ def test_a_lasting_shift_is_declared_and_learnt():
     assert (scores.anomaly_score[1000:1059, 0] > 1).all()
     assert (scores.anomaly_score[1065:, 0] < 1).all()
     assert abs(scores.yhat[-1, 0] - 40) < 2
+
+
+def test_a_burst_that_is_over_leaves_no_trace():
+    """Where a burst has drawn the last value along, the way back is flagged, and not what comes after it."""
+    walk = np.cumsum(np.random.default_rng(100).normal(size=(3000, 6)), axis=0)
+    walk[2500:2510] += np.linspace(3, 40, 10)[:, None]
+    score = Scorer(6, 60).run(walk, np.arange(3000, dtype=np.int64) * MINUTE).anomaly_score
+    assert (score[2500:2515] > 1).any(axis=0).all()
+    assert ((score[2510:2570] > 1).sum(axis=0) <= 2).all()
+
+
+def test_a_blip_goes_as_it_came():
+    """In a series that runs on from its last value, to leave a value that was learnt is no second event."""
+    x = np.cumsum(np.random.default_rng(8).normal(size=(1000, 1)), axis=0)
+    x[900] += 12
+    s = np.abs(SeasonalResidual(1, 60.0).run(x, np.arange(1000, dtype=np.int64) * MINUTE)[:, 0])
+    assert s[900] > 8
+    assert s[901] < 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_core_made_busy_shows_at_once(seed):
+    """After six noisy hours of an idle core, a minute at 100 % is flagged within 3 samples, to its end."""
+    rng = np.random.default_rng(seed)
+    idle = 0.985 - rng.gamma(2, 0.006, 4400) - (rng.random(4400) < 0.02) * rng.exponential(0.03, 4400)
+    idle[4320:4332] = [0.4] + [0.0] * 11
+    t = np.arange(4400, dtype=np.int64) * 5 * 10**9
+    flagged = Scorer(1, 5).run(np.clip(idle, 0, 1)[:, None], t).anomaly_score[4320:, 0] > 1
+    assert flagged[:3].any()
+    assert flagged[2:12].all()
+    assert not flagged[14:].any()
 
 
 def test_seasons_from_coarse_history():

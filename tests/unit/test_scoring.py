@@ -174,12 +174,37 @@ def test_a_history_that_does_not_fit_is_no_event():
     assert [a.series_id for a in w.anomalies()] == [A.id]
 
 
-def test_what_begins_later_than_the_seam_is_an_event():
-    """A series that was usual after its history opens an anomaly like any other."""
+@pytest.mark.parametrize("ticks", [1, 10])
+def test_what_begins_after_a_usual_sample_is_an_event(ticks):
+    """A series that was usual once after its history opens an anomaly like any other, however soon."""
     w = World(A, B)
     w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
-    w.run(10)
-    w.run(3, a=40.0)
+    w.run(ticks)
+    w.run(1, a=40.0)
+    assert [a.series_id for a in w.anomalies()] == [A.id]
+
+
+def test_a_history_that_ends_elsewhere_is_no_event():
+    """A series that is unusual from the last samples of its history on opens no anomaly."""
+    past = history((A, B), 2000, INTERVAL_S, coarse=False)
+    past.values[-3:, 0] += 30.0
+    w = World(A, B)
+    w.senses.warm(past)
+    w.run(20, a=40.0)
+    assert w.last.scores.anomaly_score[0] > 1
+    assert w.anomalies() == []
+
+
+def test_the_work_of_a_start_is_not_learnt():
+    """A series that is elsewhere for a minute, and then as in its history, is usual and watched again."""
+    w = World(A, B)
+    w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
+    w.run(14, a=40.0)
+    w.run(5)
+    for _ in range(20):
+        assert w.run(1).scores.anomaly_score[0] < 1
+    assert w.anomalies() == []
+    w.run(1, a=40.0)
     assert [a.series_id for a in w.anomalies()] == [A.id]
 
 
@@ -270,3 +295,23 @@ def test_less_than_a_thousandth_off_is_usual():
     assert w.last.scores.anomaly_score[0] == 0.0
     w.tell(ClosedTick(w.now, (A,), np.array([1010.0]), complete=True))
     assert w.last.scores.anomaly_score[0] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "kind", "floor"),
+    [
+        ("queue_wait_seconds", "s", "gauge", 0.0),
+        ("requests_total", "", "rate", 0.0),
+        ("clock_offset_seconds", "s", "gauge", -np.inf),  # tells a direction, too
+        ("depth", "", "gauge", -np.inf),  # nobody knows what it counts
+    ],
+)
+def test_no_band_below_what_the_unit_allows(metric, unit, kind, floor):
+    """Of seconds, bytes and rates nothing below 0 is expected; where the unit is not known it may be."""
+    key = pod(metric, "a")
+    info = SeriesInfo(key, unit, kind)
+    w = World(key, senses=Senses("k", INTERVAL_S, same_but_pod, info=lambda _: info))
+    lowest = [w.run(1, a=1.0).scores for _ in range(200)][-1]
+    assert (lowest.yhat_lower[0] == 0.0) == (floor == 0.0)
+    assert lowest.yhat_lower[0] <= max(floor, 0.0)
+    assert lowest.yhat_lower[0] <= lowest.yhat[0] <= lowest.yhat_upper[0]
