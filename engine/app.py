@@ -127,7 +127,10 @@ class Engine:
             tools = acting.own_figures(acts, self.settings)
             if self.settings.tools:
                 supervisor.always.append(tools)
-            supervisor.followers.append(partial(_reload_tools, supervisor, acts, tools))
+            supervisor.followers += [
+                partial(_compile_more, Path(self.environ["NUMBA_CACHE_DIR"])),
+                partial(_reload_tools, supervisor, acts, tools),
+            ]
             await self._serve_http(stack, store, supervisor, acts, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
             pruner = Pruner(supervisor.around, self.settings.retention.events_days)
@@ -301,6 +304,12 @@ def _version() -> str:
     import trimtab
 
     return str(trimtab.__version__)
+
+
+async def _compile_more(folder: Path, reload: Reload) -> None:
+    """What the first capacity needs; compiled here it would hold everything up."""
+    if "capacity" in reload.changed:
+        await compile_apart(folder, kernels_of(reload.settings))
 
 
 async def _reload_tools(

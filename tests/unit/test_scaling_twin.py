@@ -76,6 +76,14 @@ def plain(x, weights, spread_weights):
     return now, now + sum(a * b for a, b in zip(spreads, spread_weights, strict=True))
 
 
+@pytest.mark.parametrize("level", [0.0, 7.0, 1e9])
+def test_a_load_that_never_moves(level):
+    """It is expected to stay where it is, at any size, with next to nothing above it."""
+    ahead = LoadAhead(TICK_S, (AHEAD * TICK_S,), 0.95)
+    ahead.begin(np.full(3 * DAY, level))
+    assert ahead.step(level)[0] == pytest.approx(level, rel=1e-3, abs=1e-9)
+
+
 @pytest.mark.parametrize("days", [1, 3, 9])
 def test_the_walk_equals_its_plain_twin(days):
     """What is likely and what the load stays below are the same to the last digits, also after live ticks."""
