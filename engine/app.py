@@ -129,8 +129,11 @@ class Engine:
             tools = acting.own_figures(acts, self.settings)
             if self.settings.tools:
                 supervisor.always.append(tools)
-            supervisor.followers.append(partial(_reload_tools, supervisor, acts, tools))
-            supervisor.followers.append(partial(acting.note_reload, acts.ports.ledger))
+            supervisor.followers += [
+                partial(_compile_more, Path(self.environ["NUMBA_CACHE_DIR"])),
+                partial(_reload_tools, supervisor, acts, tools),
+                partial(acting.note_reload, acts.ports.ledger),
+            ]
             models = self._models(supervisor, acts, metrics)
             await self._serve_http(stack, store, supervisor, acts, models, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
@@ -315,6 +318,12 @@ def _version() -> str:
     import trimtab
 
     return str(trimtab.__version__)
+
+
+async def _compile_more(folder: Path, reload: Reload) -> None:
+    """What the first capacity needs; compiled here it would hold everything up."""
+    if "capacity" in reload.changed:
+        await compile_apart(folder, kernels_of(reload.settings))
 
 
 async def _reload_tools(

@@ -13,8 +13,8 @@ from trimtab.models.scaling.ahead import LoadAhead, bridged
 TOLERANCE, STABILISATION_S = 0.1, 300.0
 FASTEST, AT_LEAST = 2.0, 4
 """A step up is at most this factor, or this many replicas where that is more."""
-RISK = 0.05
-"""One for all loads: where replicas cost alike, what they serve is worth most at one chance for all."""
+RISK, RISK_STARTUP_S, RISKS = 0.05, 600.0, (0.01, 0.1)
+"""One for all loads of a start-up time: where replicas cost alike, they serve most at one chance for all."""
 METRIC_LAG_S, METRIC_WINDOW_S = 60.0, 60.0
 """How old a figure is on average when it is seen, and over how long it is averaged."""
 ZEROS_USUAL = 0.01
@@ -92,6 +92,18 @@ class Reactive:
         wish = self.sizing.reactive(load)
         # what is still starting counts as idle: it may damp a step up, never turn it into a step down
         return max(wish, total) if ratio > 1.0 else wish
+
+
+def usual_risk(startup_s: float) -> float:
+    """Chance that is taken where nobody says: it grows with the root of the start-up time.
+
+    A load spreads as the root of time, so the same safety takes more replicas where they start slowly.
+
+    >>> [round(usual_risk(seconds), 3) for seconds in (5.0, 180.0, 600.0, 3600.0)]
+    [0.01, 0.027, 0.05, 0.1]
+    """
+    low, high = RISKS
+    return min(high, max(low, RISK * math.sqrt(startup_s / RISK_STARTUP_S)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +197,9 @@ def policy(
 
     history : columns ds and y, evenly spaced by step_s, oldest first; what came before tick 0
     """
-    sizing = Sizing(capacity_per_replica, startup_s, target_utilisation, min_replicas, max_replicas)
+    sizing = Sizing(
+        capacity_per_replica, startup_s, target_utilisation, min_replicas, max_replicas, usual_risk(startup_s)
+    )
     return Predictive(sizing, as_seen(history["y"].to_numpy(np.float64), step_s, tick_s), tick_s)
 
 

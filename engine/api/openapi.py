@@ -27,6 +27,7 @@ TAGS = [
     {"name": "actions", "description": "What was changed, what came of it, and how to take it back."},
     {"name": "tools", "description": "The managed systems, their knobs and what they can be told to do."},
     {"name": "pause", "description": "The kill switch: while it is on nothing acts."},
+    {"name": "capacity", "description": "What is scaled with its load, and what it needs now."},
     {"name": "audit", "description": "Who decided or did what; chained by hashes."},
     {"name": "stream", "description": "What happens, as it happens."},
     {"name": "session", "description": "Logging a browser in and out."},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import structlog
 
-from trimtab.engine.advising.capacity import Predictive, Sizing
+from trimtab.engine.advising.capacity import Predictive, Sizing, usual_risk
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Memory, ScoreLog
 from trimtab.engine.running.scaling_past import DAY_S, Past
@@ -249,7 +249,7 @@ class _Service:
         assert self._one is not None and self._startup is not None  # noqa: S101, PT018 - asked by the caller
         sizing = Sizing(
             self._one.value, self._startup.value, s.target_utilisation, s.min_replicas, s.max_replicas,
-            s.risk,
+            usual_risk(self._startup.value) if s.risk == "auto" else s.risk,
         )  # fmt: skip
         past = bridged(self._past("load", now))
         self._past_days = len(past) * s.interval / DAY_S
@@ -265,7 +265,7 @@ class _Service:
             return None
         ahead_s = tuple(a - self.settings.metric_lag for a in policy.load.aheads_s)
         serves = (wanted * self._one.value,) * len(ahead_s)
-        return LoadPath(ahead_s, tuple(likely.tolist()), tuple(high.tolist()), serves, self.settings.risk)
+        return LoadPath(ahead_s, tuple(likely.tolist()), tuple(high.tolist()), serves, policy.sizing.risk)
 
     def _cost(self, replicas: float) -> float | None:
         a_hour = self.settings.cost_per_replica_hour

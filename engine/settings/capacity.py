@@ -23,7 +23,7 @@ class CapacityOf(Section):
     utilisation : selector of series, ratio 0..1, from which `capacity_per_replica: auto` is learnt
     kind        : what is counted, in words: replicas, workers, connections, bytes
     metric_lag  : how old a figure of the load is when it is seen
-    risk        : chance that is taken that the load ahead is more than what serves then
+    risk        : chance that is taken that the load ahead is more than what serves then; auto = by start-up
     tool, target, knob : what a recommendation changes; without them there are figures only
     """
 
@@ -37,7 +37,7 @@ class CapacityOf(Section):
     target_utilisation: float = Field(0.7, gt=0, le=1)
     min_replicas: int = Field(2, ge=1)
     max_replicas: int = Field(ge=1)
-    risk: float = Field(0.05, gt=0, lt=0.5)
+    risk: Auto | Annotated[float, Field(gt=0, lt=0.5)] = "auto"
     interval: Duration = Field(15.0, ge=1, le=300)
     metric_lag: Duration = 60.0
     cost_per_replica_hour: float | None = Field(None, ge=0)

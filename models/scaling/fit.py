@@ -43,7 +43,7 @@ def spread_weights(spreads: Floats, misses: Floats, usual: Floats, level: float)
     """
     size = spreads.mean(0)
     size[size <= 0.0] = 1.0
-    floor = 1e-9 * np.abs(misses).mean() + 1e-300
+    floor = 1e-6 * spreads.mean() + 1e-30
     scaled = spreads / size / (usual + floor)[:, None]
     target = np.abs(misses) / (usual + floor)
     weights = _weighted(scaled, target, np.ones(len(target)))
@@ -63,6 +63,6 @@ def spread_weights(spreads: Floats, misses: Floats, usual: Floats, level: float)
 def _weighted(rows: Floats, target: Floats, counts: Floats) -> Floats:
     weighed = rows * counts[:, None]
     gram = weighed.T @ rows
-    gram += (SPREAD_RIDGE * np.trace(gram) / len(gram) + 1e-300) * np.eye(len(gram))
+    gram += (SPREAD_RIDGE * np.trace(gram) / len(gram) + 1e-30) * np.eye(len(gram))
     found: Floats = not_negative(gram, weighed.T @ target)
     return found

@@ -1,6 +1,7 @@
 """The policy that scales ahead of load: its reactive rules, what it does not believe, what it gains."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -81,21 +82,21 @@ def test_never_fewer_than_the_reactive_rule_is_content_with(past):
         assert total * 10.0 * 0.7 * 1.1 >= load - 1e-9
 
 
-def test_it_orders_before_the_load_comes(past):
-    """As the daily rise begins it has ordered what the rise takes, before the rule alone would."""
-    rise = day_wave(0.5, seed=9)
-    made, alone = Predictive(SIZING, past, TICK_S), Reactive(SIZING, TICK_S)
-    counts = {"made": [], "alone": []}
+def test_it_orders_before_the_load_comes():
+    """A load that doubles at six each day finds replicas ordered; the rule alone waits until it came."""
+    t = np.arange(5 * DAY)
+    jumps = np.interp(t % DAY, [0, 1430, 1450, 1680, 1700, DAY], [60.0, 60.0, 140.0, 140.0, 60.0, 60.0])
+    jumps = jumps + np.random.default_rng(2).normal(0.0, 1.0, len(t))
+    made, alone = Predictive(SIZING, jumps[: 4 * DAY], TICK_S), Reactive(SIZING, TICK_S)
+    before = {}
     for name, one in (("made", made), ("alone", alone)):
         total = 9
-        for t, load in enumerate(rise):
+        for t, load in enumerate(jumps[4 * DAY : 4 * DAY + 1428]):
             total = one.want(t, load, total, total)
-            counts[name].append(total)
-    middle = slice(DAY // 6, DAY // 3)
-    served = {name: np.array(found[middle]) * 10.0 for name, found in counts.items()}
-    ahead = rise[DAY // 6 + 12 : DAY // 3 + 12]
-    assert np.mean(ahead > 0.85 * served["made"]) <= np.mean(ahead > 0.85 * served["alone"])
-    assert made.last.ahead is not None
+        before[name] = total
+    assert before["alone"] <= 9
+    assert before["made"] >= 12
+    assert made.last.why == "forecast"
 
 
 def test_a_sudden_zero_is_not_no_load(past):
@@ -137,7 +138,7 @@ def test_it_looks_at_nothing_that_comes_later(past):
 
 
 def test_it_beats_the_reactive_rule_at_no_higher_cost():
-    """On a seeded load with bursts and a daily course: less is left unserved, for fewer replica minutes."""
+    """On a seeded load with bursts: less is left unserved than by the rule, set to cost as much."""
     load = bursts(seed=11, days=8)
     start = 6 * DAY
     history = pd.DataFrame({"y": load[:start:4]})
@@ -147,7 +148,8 @@ def test_it_beats_the_reactive_rule_at_no_higher_cost():
         tick_s=TICK_S,
     )  # fmt: skip
     ours = replay(load[start:], sizing, made)
-    rule = replay(load[start:], sizing, Reactive(sizing, TICK_S))
+    dear = replace(sizing, target_utilisation=0.76)
+    rule = replay(load[start:], dear, Reactive(dear, TICK_S))
     assert ours.unserved < 0.7 * rule.unserved
     assert ours.replica_minutes <= rule.replica_minutes
 

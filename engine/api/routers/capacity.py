@@ -1,6 +1,6 @@
 """What is scaled with its load: what it needs now and why; also as an autoscaler asks for it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path
 from pydantic import Field
@@ -33,14 +33,29 @@ class WantedNow(Shape):
 
 
 _EXAMPLE = noun_json(CAPACITY)
-_UNKNOWN: dict[int | str, dict[str, Any]] = {
-    503: {"description": "It is not known now; a scaler keeps the replicas that there are."}
-}
 
 
 @router.get("", summary="List what is scaled", responses=answers(CapacityPage, {"items": [_EXAMPLE]}))
 async def list_capacity(loop: Loop) -> Response:
-    """What each needs now; `wanted` is null where that is unknown, and `problem` says why."""
+    """What each needs now; `wanted` is null where that is unknown, and `problem` says why.
+
+    `/api/metrics` has it as `trimtab_capacity_wanted_replicas{name="..."}`, without a sample while it is
+    unknown. A Prometheus that scrapes it, with its adapter, gives it to an HPA as an external
+    metric:
+
+    ```yaml
+    externalRules:                       # of prometheus-adapter
+    - seriesQuery: trimtab_capacity_wanted_replicas
+      metricsQuery: max(<<.Series>>{<<.LabelMatchers>>})
+      resources: {namespaced: false}
+    ---
+    metrics:                             # of a HorizontalPodAutoscaler (autoscaling/v2)
+    - type: External
+      external:
+        metric: {name: trimtab_capacity_wanted_replicas, selector: {matchLabels: {name: checkout}}}
+        target: {type: AverageValue, averageValue: "1"}
+    ```
+    """
     return json_response({"items": [noun_json(loop.capacity[name]) for name in sorted(loop.capacity)]})
 
 
@@ -52,10 +67,22 @@ async def one_capacity(loop: Loop, name: Name) -> Response:
 
 @router.get(
     "/{name}/keda", summary="What one needs, for KEDA's metrics-api scaler",
-    responses={**answers(WantedNow, {"name": "checkout", "wanted": 6}), **_UNKNOWN},
+    responses=answers(WantedNow, {"name": "checkout", "wanted": 6}),
 )  # fmt: skip
 async def wanted_now(loop: Loop, name: Name) -> Response:
-    """A number, or an error where it is unknown: an autoscaler changes nothing then, a 0 would empty it."""
+    """A number, or an error where it is unknown: an autoscaler changes nothing then, a 0 would empty it.
+
+    ```yaml
+    triggers:                            # of a KEDA ScaledObject
+    - type: metrics-api
+      metadata:
+        url: https://trimtab.example/api/capacity/checkout/keda
+        valueLocation: wanted
+        targetValue: "1"
+        authMode: bearer
+      authenticationRef: {name: trimtab}   # a TriggerAuthentication with a key of the scope `read` as `token`
+    ```
+    """
     found = _found(loop, name)
     if found.wanted is None:
         raise ProblemError(503, f"{name}: {found.problem or 'it is not known yet'}", {"Retry-After": "15"})
