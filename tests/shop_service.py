@@ -1,6 +1,6 @@
 """A shop in front of a slow origin, with Redis as its cache: a service as people write them.
 
-    python -m tests.shop_service --port 8000 --redis redis://127.0.0.1:6379 [--origin-ms 30]
+    python -m tests.shop_service --port 8000 --redis redis://127.0.0.1:6379 [--origin-ms 40]
 
     GET /basket?ids=1,2,3   the sum of their prices: from the cache, the rest by one query of the origin
     /trimtab/...            the kit, by TRIMTAB_TOKEN
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--redis", default="redis://127.0.0.1:6379")
-    parser.add_argument("--origin-ms", type=float, default=30.0)
+    parser.add_argument("--origin-ms", type=float, default=40.0)
     given = parser.parse_args()
     token = os.environ.get("TRIMTAB_TOKEN", TOKEN)
     app = make_app(given.redis, Origin(given.origin_ms / 1000), token)

@@ -18,7 +18,7 @@ import yaml
 from tests.servers import Server, answers, free_port
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
-READY_S = 120.0
+READY_S = 240.0
 
 
 @dataclass

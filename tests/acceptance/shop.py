@@ -72,13 +72,13 @@ def open_shop(directory: Path) -> Iterator[Shop]:
 
 
 class Customers:
-    """Baskets of items by a zipf law, from threads that ask again soon after an answer.
+    """Baskets of items by a zipf law, from threads that each ask again about `pause_s` after an answer.
 
     keys : items that there are; may be changed while they ask
     lost : what was not answered, or answered wrongly
     """
 
-    def __init__(self, port: int, threads: int = 10, pause_s: float = 0.15, items: int = 40) -> None:
+    def __init__(self, port: int, threads: int = 64, pause_s: float = 2.0, items: int = 40) -> None:
         self.port = port
         self.keys = CALM
         self.answered = 0
@@ -103,7 +103,7 @@ class Customers:
 
     def _ask(self, seed: int) -> None:
         rng, connection = np.random.default_rng(seed), HTTPConnection("127.0.0.1", self.port, timeout=10)
-        while not self._over.wait(self._pause_s):
+        while not self._over.wait(self._pause_s * rng.uniform(0.5, 1.5)):
             wanted = ((np.minimum(rng.zipf(1.1, self._items), 10**9) - 1) % self.keys).tolist()
             problem = self._problem(connection, wanted)
             with self._lock:

@@ -11,7 +11,7 @@ from tests.acceptance.shop import BUSY, LIMIT, Customers, Shop, open_shop
 pytestmark = pytest.mark.acceptance
 
 HALVED = {"before": 2, "after": 1}
-"""Connections to the origin: with one of them answers take four times as long."""
+"""Connections to the origin: with one of them answers take eight times as long."""
 
 
 def test_without_a_person(tmp_path):
