@@ -41,7 +41,10 @@ class Worker:
         return sum(one["pm2_env"]["restart_time"] for one in self.instances())
 
     def settings(self, mode: str) -> dict[str, Any]:
-        """Of an engine that watches it, ten times as quick."""
+        """Of an engine that watches it, ten times as quick.
+
+        It asks each second then, and on a busy machine PM2 takes longer to answer: late samples have to do.
+        """
         tool = {
             "command": [self.pm2.command], "home": str(self.pm2.home), "targets": [NAME], "timeout": 9.0,
             "mode": mode, "trial": True,
@@ -49,7 +52,7 @@ class Worker:
         return {
             "sources": {"host": {"enabled": False}},
             "tools": {"pm2": tool},
-            "guardrails": {"time_scale": 0.1},
+            "guardrails": {"time_scale": 0.1, "fresh_intervals": 10.0, "window_present": 0.5},
         }
 
 
