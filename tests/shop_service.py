@@ -28,7 +28,7 @@ _KEPT_S = 3600
 class Origin:
     """The slow database, over at most `size` connections at once; size is a knob."""
 
-    def __init__(self, query_s: float, size: int = 2) -> None:
+    def __init__(self, query_s: float, size: int = 4) -> None:
         self.query_s = query_s
         self.size = size
         self.queries = 0

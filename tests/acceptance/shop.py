@@ -20,6 +20,8 @@ from tests.shop_service import TOKEN, price
 MIB = 2**20
 LIMIT = 16 * MIB
 """Of the cache: room for the items of a calm day only."""
+CONNECTIONS = 2
+"""To the origin, by the operator's choice: not the default of the service."""
 CALM, BUSY = 2_000, 60_000
 """Items that are asked for."""
 
@@ -37,11 +39,19 @@ class Shop:
 
     def knob(self, name: str) -> Any:
         """A value of the service, now."""
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = httpx.get(
-            f"{self.service.url}/trimtab/knobs/{name}", headers=headers, trust_env=False, timeout=10
-        )
-        answer.raise_for_status()
+        return self._ask("GET", name)
+
+    def set_knob(self, name: str, value: Any) -> None:
+        """As its operator does it, without an engine."""
+        self._ask("PUT", name, json={"value": value})
+
+    def _ask(self, method: str, name: str, **more: Any) -> Any:
+        headers = {"Authorization": f"Bearer {TOKEN}", "If-Match": "*"}
+        answer = httpx.request(
+            method, f"{self.service.url}/trimtab/knobs/{name}", headers=headers, trust_env=False, timeout=10,
+            **more,
+        )  # fmt: skip
+        assert answer.is_success, answer.text
         return answer.json()["value"]
 
     def settings(self, mode: str) -> dict[str, Any]:
@@ -68,7 +78,9 @@ def open_shop(directory: Path) -> Iterator[Shop]:
         ]  # fmt: skip
         ready = answers(f"http://127.0.0.1:{port}/openapi.json")
         with running(Server(argv, port, directory / "shop.log", ready)) as service:
-            yield Shop(service, cache)
+            shop = Shop(service, cache)
+            shop.set_knob("origin_connections", CONNECTIONS)
+            yield shop
 
 
 class Customers:

@@ -6,11 +6,11 @@ import pytest
 
 from tests.acceptance.engine import Engine, always, trimtab_up
 from tests.acceptance.loop import WAITS_S, advised, audited, begun, ended, scored, seen
-from tests.acceptance.shop import BUSY, LIMIT, Customers, Shop, open_shop
+from tests.acceptance.shop import BUSY, CONNECTIONS, LIMIT, Customers, Shop, open_shop
 
 pytestmark = pytest.mark.acceptance
 
-HALVED = {"before": 2, "after": 1}
+HALVED = {"before": CONNECTIONS, "after": CONNECTIONS // 2}
 """Connections to the origin: with one of them answers take eight times as long."""
 
 
@@ -102,5 +102,7 @@ def harm_is_taken_back(engine: Engine, shop: Shop) -> None:
     assert shop.knob("origin_connections") == HALVED["before"]
     assert audited(engine, done["id"], "rolled_back")[:3] == ["proposed", "executing", "verifying"]
     undo = next(one for one in engine.every("actions") if one["undoes"] == done["id"])
-    assert (undo["by"], undo["before"], undo["after"]) == ("trimtab", 1, 2)
+    assert (undo["by"], undo["before"], undo["after"]) == (
+        "trimtab", HALVED["after"], HALVED["before"]
+    )  # fmt: skip
     assert audited(engine, undo["id"], "kept") == ["proposed", "executing", "verifying", "kept"]
