@@ -17,14 +17,12 @@ from pathlib import Path
 
 import structlog
 
-from trimtab.engine.settings import Settings
-
 log = structlog.get_logger(__name__)
 
 _CPUINFO = Path("/proc/cpuinfo")
 _NS = 1_000_000_000
 SCALING = "+capacity"
-"""Beside names of detectors: what forecasts a load to be scaled for."""
+"""In place of names of detectors: what forecasts a load to be scaled for."""
 
 
 def cpu_kind() -> str:
@@ -77,11 +75,6 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     return folder
 
 
-def kernels_of(settings: Settings) -> tuple[str, ...]:
-    """Names of all that has to be compiled for these settings."""
-    return (*settings.settings.detectors, *((SCALING,) if settings.capacity else ()))
-
-
 async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
     """Compile into the folder in a process of its own, unless that was done before.
 
@@ -107,6 +100,13 @@ async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
         log.warning("kernels could not be compiled apart, compiling here", why=" ".join(said))
 
 
+async def compile_scaling() -> None:
+    """What scaling ahead of a load needs; beside all else, which does not wait for it."""
+    import numba
+
+    await compile_apart(Path(numba.config.CACHE_DIR), (SCALING,))
+
+
 def warm_kernels(detectors: tuple[str, ...]) -> float:
     """Load, or compile on a first start, what a tick and its history need; the seconds that it took."""
     import numpy as np
@@ -120,7 +120,7 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
         from trimtab.models.scaling.ahead import LoadAhead
 
         LoadAhead(60.0, (180.0,), 0.9).begin(np.arange(2.0 * 1440.0) % 7.0)
-        detectors = tuple(name for name in detectors if name != SCALING)
+        return time.perf_counter() - begin
     table = SeriesTable("warm")
     scoring = SourceScoring(table, 5.0, detectors)
     keys = (SeriesKey("warm", "a"), SeriesKey("warm", "b"))
