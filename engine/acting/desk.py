@@ -23,9 +23,6 @@ _TAKEN_BACK = frozenset(
 )
 
 
-_TRIED_IN_VAIN = frozenset({ActionState.FAILED, ActionState.REFUSED})
-
-
 class ActingDesk:
     """The port Desk. Each decision is in the ledger, with its audit row, before it has an effect."""
 
@@ -84,7 +81,7 @@ class ActingDesk:
         """Take an action back; the undoing. One that failed can be tried again with another key."""
         action = await asyncio.to_thread(self.ledger.action, action_id)
         for undo in await self.undoing.of(action):
-            if undo.state not in _TRIED_IN_VAIN:
+            if undo.state is not ActionState.FAILED:
                 return await self.undoing.go_on(undo)
         if action.state not in _TAKEN_BACK:
             raise ConflictError(f"action {action_id} is {action.state}: there is nothing to take back")

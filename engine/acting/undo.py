@@ -46,11 +46,14 @@ class Undoing:
         return undo
 
     async def of(self, action: Action) -> list[Action]:
-        """The undoings of an action, newest first."""
+        """The undoings of an action that were tried, or are to be, newest first."""
         found = await asyncio.to_thread(
             self.journal.ledger.actions, tool=action.tool, target=action.target, since=action.created
         )
-        return [other for other in found if other.undoes == action.id]
+        return [
+            other for other in found
+            if other.undoes == action.id and other.state is not ActionState.REFUSED
+        ]  # fmt: skip
 
     async def _settle(self, undo: Action) -> None:
         if undo.undoes is None:

@@ -22,6 +22,7 @@ HELD = [
     ([action_of(ulid(2), after=150, **KEPT), action_of(ulid(1), **KEPT)], 150),
     # one that failed changed nothing
     ([action_of(ulid(2), state=ActionState.FAILED), action_of(ulid(1), **KEPT)], 125),
+    ([action_of(ulid(2), state=ActionState.REFUSED), action_of(ulid(1), **KEPT)], 125),
     ([action_of(ulid(1), state=ActionState.INCONCLUSIVE)], 125),
     ([action_of(ulid(1), state=ActionState.VERIFYING)], 125),
     # what was taken back, is on its way or may have taken effect is not ours to hold
