@@ -18,7 +18,7 @@ from ulid import ULID
 
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.commands.recorded_loads import Loads, not_learnt, recorded_loads, to_learn_from
-from trimtab.engine.errors import TrimtabError
+from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.settings import Prometheus, Settings
 from trimtab.engine.settings.file import load_settings
 from trimtab.engine.store import join_store
@@ -63,7 +63,12 @@ class Folders:
 def _secret(settings: Settings) -> str:
     wanted = settings.registry
     if wanted.password_file is not None:
-        return wanted.password_file.read_text("utf-8").strip()
+        try:
+            return wanted.password_file.expanduser().read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"registry.password_file {wanted.password_file} cannot be read: {error}"
+            ) from None
     return wanted.password.get_secret_value() if wanted.password is not None else ""
 
 
