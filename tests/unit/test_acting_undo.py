@@ -1,10 +1,10 @@
-"""Taking back at a bad moment: the target is gone, the guard is in the way, the engine waits, all is paused."""
+"""Taking back at a bad moment: the target is gone, the guard refuses, the engine waits, all is paused."""
 
 import asyncio
 
 import pytest
 
-from tests.acting_room import Room, Word, fake_redis, only_action, open_ledger, recommended
+from tests.acting_room import Room, Word, fake_redis, only_action, open_ledger, recommended, until
 from trimtab.engine.acting.audit import verify
 from trimtab.engine.errors import EngineError, NotFoundError, RefusedError, ToolError
 from trimtab.engine.types import ActionState, Pause
@@ -143,8 +143,7 @@ async def test_a_click_while_the_undoing_is_sent_sends_no_second(room, raised):
     room.starter.decide = room.guard
     room.tool.hold["apply"] = asyncio.Event()
     await room.conductor.step(room.clock.now())
-    while not any(call[:4] == ("apply", "fake", "size", 125) for call in room.tool.calls):
-        await asyncio.sleep(0.001)
+    await until(lambda: any(call[:4] == ("apply", "fake", "size", 125) for call in room.tool.calls))
     undo = await room.desk.roll_back(raised.id, "ann", "k")
     assert (undo.state, undo.by) == (S.EXECUTING, "trimtab")
     room.tool.hold["apply"].set()
@@ -164,7 +163,8 @@ async def test_one_click_sent_twice_is_one_undo(room, raised):
     assert room.tool.effects == [RAISED, BACK]
 
 
-async def test_harm_that_cannot_be_taken_back_is_told_at_once(room, raised):
+@pytest.mark.usefixtures("raised")
+async def test_harm_that_cannot_be_taken_back_is_told_at_once(room):
     """The target has vanished: people hear why in the same step, and it is done once it is there again."""
     raises(room, NotFoundError("fake has no target 'fake'"))
     await room.live(5 * 60, level=0.2)
