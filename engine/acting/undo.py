@@ -46,18 +46,15 @@ class Undoing:
         return undo
 
     async def of(self, action: Action) -> list[Action]:
-        """The undoings of an action that were tried, or are to be, newest first."""
+        """The undoings of an action, newest first."""
         found = await asyncio.to_thread(
             self.journal.ledger.actions, tool=action.tool, target=action.target, since=action.created
         )
-        return [
-            other for other in found
-            if other.undoes == action.id and other.state is not ActionState.REFUSED
-        ]  # fmt: skip
+        return [other for other in found if other.undoes == action.id]
 
     async def _settle(self, undo: Action) -> None:
-        if undo.undoes is None:
-            return
+        if undo.undoes is None or undo.state is ActionState.REFUSED:
+            return  # nothing was tried
         action = await asyncio.to_thread(self.journal.ledger.action, undo.undoes)
         words = undo.outcome.words if undo.outcome is not None else ""
         if undo.state is ActionState.KEPT:
