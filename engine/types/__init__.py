@@ -54,6 +54,7 @@ from trimtab.engine.types.memory import MemoryOutlook, in_words
 from trimtab.engine.types.models import (
     Confidence,
     Forecast,
+    ForecastBefore,
     ModelVersion,
     ModelView,
     PipelineRun,
@@ -97,6 +98,7 @@ __all__ = [
     "Feedback",
     "Floats",
     "Forecast",
+    "ForecastBefore",
     "History",
     "Incident",
     "IncidentState",

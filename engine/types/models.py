@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from trimtab.engine.types.series import Floats
+from trimtab.engine.types.series import Floats, Ints
 
 
 class Confidence(StrEnum):
@@ -39,6 +39,21 @@ class Forecast:
     model: str
     version: str
     confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastBefore:
+    """What a series had been expected to do, each row as it was forecast `lead_s` before.
+
+    id      : of the series
+    times   : (n,) int64 ns UTC, oldest first, of a day at most
+    values  : quantile -> (n,) float64 in the series' unit
+    """
+
+    id: str
+    lead_s: float
+    times: Ints
+    values: Mapping[str, Floats]
 
 
 @dataclass(frozen=True, slots=True)
