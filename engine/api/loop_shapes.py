@@ -162,6 +162,7 @@ class ForecastShape(Shape):
     model: str
     version: str = Field(description="Empty = no registered model serves, seasonal naive does.")
     confidence: Confidence
+    past_s: float = Field(description="Seconds of history that it stands on.")
 
 
 class ForecastBeforeShape(Shape):

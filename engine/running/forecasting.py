@@ -216,7 +216,7 @@ def forecasts_of(ahead: Ahead, infos: Mapping[str, list[str]]) -> dict[str, Fore
         values = {f"{q:g}": ahead.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
         found[series_id] = Forecast(
             series_id, name, source, unit, made, made + step, ahead.step_s, values, ahead.model,
-            ahead.version, _confidence(float(ahead.past_s[k])),
+            ahead.version, _confidence(float(ahead.past_s[k])), float(ahead.past_s[k]),
         )  # fmt: skip
     return dict(sorted(found.items()))
 

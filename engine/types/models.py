@@ -26,6 +26,7 @@ class Forecast:
     start   : of the first row, one step after `made`; the others follow by `step_s`
     values  : quantile, as "0.95" -> (horizon,) float64 in the series' unit
     model   : who made it, as "load" or "seasonal_naive"; version "" = it is no registered one
+    past_s  : seconds of history that it stands on
     """
 
     id: str
@@ -39,6 +40,7 @@ class Forecast:
     model: str
     version: str
     confidence: Confidence
+    past_s: float
 
 
 @dataclass(frozen=True, slots=True)
