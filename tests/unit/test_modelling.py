@@ -106,7 +106,7 @@ async def test_what_had_been_forecast_is_read_by_id_of_the_series(world):
         "0.5": [9.0],
         "0.95": [21.0],
     }
-    assert len((await world.training.forecast_before("0" * 32)).times) == 0
+    assert len((await world.training.forecast_before("f" * 32)).times) == 0
 
 
 async def test_forecasts_stay_when_a_refresh_fails(world):
