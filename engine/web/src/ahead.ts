@@ -15,10 +15,12 @@ export interface Rows {
 export const AHEAD = ["0.05", "0.5", "0.9", "0.95", "0.99"];
 export const BEFORE = ["0.05", "0.5", "0.95"];
 
+/** A row is the mean of the step that ends with it, so the first one holds from when the forecast was made. */
 export function rowsAhead(f: Forecast): Rows {
-  const start = Date.parse(f.start);
   const rows = Math.max(...Object.values(f.values).map((column) => column.length), 0);
-  return { time: Array.from({ length: rows }, (_, i) => start + i * f.step_s * 1000), values: f.values };
+  const time = Array.from({ length: rows }, (_, i) => Date.parse(f.start) + i * f.step_s * 1000);
+  const values = Object.entries(f.values).map(([quantile, column]) => [quantile, [column[0] ?? null, ...column]]);
+  return { time: [Date.parse(f.made), ...time], values: Object.fromEntries(values) as Record<string, Column> };
 }
 
 export function rowsBefore(b: ForecastBefore): Rows {

@@ -1,6 +1,6 @@
 /** What is scaled, and models, in words. Pure. */
 
-import { NBSP, count, duration, number, plural, range, value } from "./format.ts";
+import { NBSP, count, number, plural, range, value } from "./format.ts";
 import type { Capacity, Estimate, ModelVersion } from "./plans.ts";
 
 /** `6 replicas`; a count of bytes as bytes. */
@@ -12,7 +12,7 @@ export function counted(n: number | null, kind: string): string {
 
 /** What decided how many are wanted. */
 export function whyWords(c: Capacity): string {
-  if (c.wanted === null) return c.problem || "It is not known yet.";
+  if (c.wanted === null) return capital(sentence(c.problem || "it is not known yet"));
   const load = value(c.load, c.unit);
   const unknown = c.problem ? ` ${sentence(c.problem)}` : "";
   if (c.why === "forecast") return `The load ahead asks for it, before it is there: now ${load}.${unknown}`;
@@ -29,6 +29,8 @@ function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
+const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+
 const SOURCES: Record<Estimate["source"], string> = {
   set: "as set",
   learnt: "learnt from history",
@@ -38,10 +40,9 @@ const SOURCES: Record<Estimate["source"], string> = {
 /** `120 req/s (114–127 in 9 of 10 cases, learnt from history)` */
 export function estimateWords(e: Estimate | null, unit: string): string {
   if (e === null) return "not known yet";
-  const shown = unit === "s" ? duration(e.value) : value(e.value, unit);
+  const shown = value(e.value, unit);
   if (e.source !== "learnt") return `${shown} (${SOURCES[e.source]})`;
-  const between = unit === "s" ? `${duration(e.low)} to ${duration(e.high)}` : range(e.low, e.high, unit);
-  return `${shown} (${between} in 9 of 10 cases, ${SOURCES.learnt})`;
+  return `${shown} (${range(e.low, e.high, unit)} in 9 of 10 cases, ${SOURCES.learnt})`;
 }
 
 /** `12 → 14.4 a day (+2.4)`, in whatever currency the settings are; null = nobody set what one costs. */
@@ -121,9 +122,13 @@ function judged(mine: number, other: number | null, wanted: number): FigureRow["
   return Math.abs(gap) < 1e-6 ? "" : gap < 0 ? "better" : "worse";
 }
 
+/** An error, with as many digits as tell two models apart. */
+export const errorText = (x: number | null | undefined): string =>
+  typeof x !== "number" ? "–" : x < 10 && !Number.isInteger(x) ? x.toFixed(3) : number(x);
+
 /** A figure as it is read: a share in %, a count whole, an error plain. */
 export function figureText(key: string, x: number | null): string {
-  return FIGURES[key]?.share ? value(x, "ratio") : x === null ? "–" : number(x);
+  return FIGURES[key]?.share ? value(x, "ratio") : errorText(x);
 }
 
 /** `−6 %`, what changed against the other; points for shares. */
@@ -131,10 +136,18 @@ export function differenceText(key: string, mine: number | null, other: number |
   if (mine === null || other === null || key === "points") return "";
   const signed = (x: number, text: string): string => `${x < 0 ? "−" : "+"}${text}`;
   const gap = mine - other;
-  if (FIGURES[key]?.share) return Math.abs(gap) < 5e-5 ? "same" : signed(gap, `${number(Math.abs(gap) * 100)} points`);
+  if (FIGURES[key]?.share) return Math.abs(gap) < 5e-5 ? "same" : signed(gap, `${number(Number((Math.abs(gap) * 100).toPrecision(6)))} points`);
   if (other === 0) return "";
   const part = gap / Math.abs(other);
   return Math.abs(part) < 5e-4 ? "same" : signed(gap, `${number(Math.abs(part) * 100)}${NBSP}%`);
 }
 
 export const seriesWords = (n: number): string => plural(n, "series", "series");
+
+/** How what serves does, beside how it did at the gate. */
+export function liveWords(error: number | null, serving: ModelVersion | undefined): string {
+  if (error === null) return "How its forecasts turn out is not known yet.";
+  const gate = serving?.figures["challenger.pinball"];
+  const then = typeof gate === "number" ? `; at the gate it was ${errorText(gate)}` : "";
+  return `Its live error is ${errorText(error)}${then}.`;
+}

@@ -45,9 +45,11 @@ test("how it turned out, and how sure it is, in words", () => {
   const words = a.cameWords({ rows: 12, inside: 11, off: 4.2 }, 3600, "1/s");
   assert.match(words, /^Of 12 values shown that were forecast 1 h before, 11 came to lie in the band/);
   assert.match(words, /off by 4\.20\/s on average\.$/);
-  const f = { start: "2026-01-01T00:05:00Z", step_s: 300, past_s: 10_800, confidence: "low", model: "seasonal_naive", version: "", values: { 0.5: [1, 2] } };
+  const f = { start: "2026-01-01T00:05:00Z", made: "2026-01-01T00:00:00Z", step_s: 300, past_s: 10_800, confidence: "low", model: "seasonal_naive", version: "", values: { 0.5: [1, 2] } };
   assert.equal(a.sureWords(f), "3 h of history: low confidence");
   assert.equal(a.byWords(f), "seasonal naive");
   assert.equal(a.byWords({ ...f, model: "load", version: "4" }), "load, version 4");
-  assert.deepEqual(a.rowsAhead(f).time, [Date.parse("2026-01-01T00:05:00Z"), Date.parse("2026-01-01T00:10:00Z")]);
+  const laidOut = a.rowsAhead(f);
+  assert.deepEqual(laidOut.time.map((t) => (t - Date.parse(f.made)) / MIN), [0, 5, 10]);
+  assert.deepEqual(laidOut.values["0.5"], [1, 1, 2]);
 });

@@ -9,7 +9,7 @@ import { Ago } from "../parts/series-name.tsx";
 import { sure } from "../parts/values.tsx";
 import { CAPACITY_YAML, costWords, counted, estimateWords, kedaYaml, whyWords } from "../plan-words.ts";
 import { type Capacity, getCapacity } from "../plans.ts";
-import { duration, value } from "../format.ts";
+import { value } from "../format.ts";
 import { href } from "../router.ts";
 
 const EVERY_MS = 5000;
@@ -55,10 +55,12 @@ function Service({ of: c }: { of: Capacity }) {
         </span>
       </header>
       <Counts of={c} />
-      {c.path && c.path.ahead_s.length > 0 && (
-        <LoadPicture path={c.path} unit={c.unit} load={c.load} has={product(c.ready, per)} wanted={product(c.wanted, per)} />
-      )}
-      <Facts of={c} />
+      <div class="capacity-body">
+        {c.path && c.path.ahead_s.length > 0 && (
+          <LoadPicture path={c.path} unit={c.unit} load={c.load} has={product(c.ready, per)} wanted={product(c.wanted, per)} />
+        )}
+        <Facts of={c} />
+      </div>
       <Ways of={c} />
     </article>
   );
@@ -101,7 +103,7 @@ function Facts({ of: c }: { of: Capacity }) {
     ["By the load of now", c.floor === null ? "not known" : counted(c.floor, c.kind)],
     ["By what is ahead", c.ahead === null ? "no forecast yet" : counted(c.ahead, c.kind)],
     ["Cost", cost ?? "not known: set cost_per_replica_hour"],
-    ["Looks ahead", c.path ? `${duration(Math.max(...c.path.ahead_s))}, as long as a start takes` : "not yet"],
+    ["Looks ahead", c.path ? `${value(Math.max(...c.path.ahead_s), "s")}, as long as a start takes` : "not yet"],
   ];
   return (
     <dl class="plan-facts">

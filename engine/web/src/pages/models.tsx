@@ -7,9 +7,8 @@ import { ModelRuns } from "../parts/model-runs.tsx";
 import { ModelVersions } from "../parts/model-versions.tsx";
 import { Fault, Notice, Waiting } from "../parts/notice.tsx";
 import { Ago } from "../parts/series-name.tsx";
-import { seriesWords } from "../plan-words.ts";
+import { liveWords, seriesWords } from "../plan-words.ts";
 import { type Model, getModels } from "../plans.ts";
-import { number } from "../format.ts";
 
 export function ModelsPage() {
   const found = useLive("models", getModels, 5000);
@@ -78,19 +77,12 @@ function Serving({ model: m }: { model: Model }) {
         ) : (
           "; nothing was forecast yet."
         )}{" "}
-        <LiveError error={m.error} />
+        <span title="Pinball loss of what was forecast and came, in errors of the seasonal naive scale; lower is better">
+          {liveWords(m.error, m.versions.find((v) => v.version === m.serving))}
+        </span>
       </p>
       {m.problem && <p class="wrong">{m.problem}</p>}
     </section>
-  );
-}
-
-function LiveError({ error }: { error: number | null }) {
-  if (error === null) return <span class="quiet">How its forecasts turn out is not known yet.</span>;
-  return (
-    <span title="Pinball loss of what was forecast and came, in errors of the seasonal naive scale; lower is better">
-      Its live error is <b>{number(error)}</b>.
-    </span>
   );
 }
 

@@ -77,10 +77,11 @@ function zone(): string {
 function Said({ forecast: f }: { forecast: Forecast }) {
   const rows = rowsAhead(f);
   const last = rows.time.length - 1;
-  const hour = Math.min(last, Math.max(0, Math.round(3600 / f.step_s) - 1));
+  const hour = Math.min(last, Math.max(1, Math.round(3600 / f.step_s)));
   const made = Date.parse(f.made);
+  const cell = (quantile: string, row: number): number | null => rows.values[quantile]?.[row] ?? null;
   const words = (row: number): string =>
-    `${value(f.values["0.5"]?.[row], f.unit)} (${range(f.values["0.05"]?.[row] ?? null, f.values["0.95"]?.[row] ?? null, f.unit)})`;
+    `${value(cell("0.5", row), f.unit)} (${range(cell("0.05", row), cell("0.95", row), f.unit)})`;
   return (
     <p>
       At {clock(rows.time[hour] ?? made, Date.now(), false)} it is expected to be <b>{words(hour)}</b>

@@ -1,6 +1,7 @@
 /** The load ahead against what the count of now and the wanted one can serve. */
 
-import { axis, duration, value } from "../format.ts";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { axis, value } from "../format.ts";
 import type { LoadPath } from "../plans.ts";
 
 interface PictureProps {
@@ -12,15 +13,16 @@ interface PictureProps {
   wanted: number | null;
 }
 
-const W = 640;
-const H = 220;
-const LEFT = 70;
+const H = 230;
+const LEFT = 78;
 const RIGHT = 12;
 const TOP = 12;
 const BOTTOM = 30;
 const TICKS = 4;
 
 export function LoadPicture({ path, unit, load, has, wanted }: PictureProps) {
+  const root = useRef<HTMLElement>(null);
+  const W = useWidth(root);
   const rows = withNow(path, load);
   const end = Math.max(...rows.map((row) => row.at), 1);
   const most = Math.max(...rows.map((row) => row.high), has ?? 0, wanted ?? 0);
@@ -33,8 +35,8 @@ export function LoadPicture({ path, unit, load, has, wanted }: PictureProps) {
   const back = [...rows].reverse().map((row) => `${x(row.at).toFixed(1)} ${y(row.likely).toFixed(1)}`);
   const level = (v: number): string => `M${LEFT} ${y(v).toFixed(1)}H${W - RIGHT}`;
   return (
-    <figure class="load-picture">
-      <svg viewBox={`0 0 ${W} ${H}`} role="img" aria-label={told(path, unit, has, wanted)}>
+    <figure class="load-picture" ref={root}>
+      <svg viewBox={`0 0 ${W} ${H}`} width={W} height={H} role="img" aria-label={told(path, unit, has, wanted)}>
         {splits.map((v, i) => (
           <g key={v}>
             <path d={level(v)} class="grid" />
@@ -45,7 +47,7 @@ export function LoadPicture({ path, unit, load, has, wanted }: PictureProps) {
         ))}
         {timeSplits(end).map((at) => (
           <text key={at} x={x(at)} y={H - 10} text-anchor={at === 0 ? "start" : at === end ? "end" : "middle"}>
-            {at === 0 ? "now" : `in ${duration(at)}`}
+            {at === 0 ? "now" : `in ${value(at, "s")}`}
           </text>
         ))}
         <path d={`M${line("high")}L${back.join("L")}Z`} class="fan-fill" />
@@ -72,6 +74,19 @@ export function LoadPicture({ path, unit, load, has, wanted }: PictureProps) {
   );
 }
 
+/** Pixels that an element is wide, so that its text keeps its size. */
+function useWidth(of: { current: HTMLElement | null }): number {
+  const [width, setWidth] = useState(560);
+  useEffect(() => {
+    const measure = (): void => setWidth(Math.max(240, of.current?.clientWidth ?? 560));
+    measure();
+    const watcher = new ResizeObserver(measure);
+    if (of.current) watcher.observe(of.current);
+    return () => watcher.disconnect();
+  }, []);
+  return width;
+}
+
 interface Row {
   at: number;
   likely: number;
@@ -96,7 +111,7 @@ const timeSplits = (end: number): number[] => [0, end / 2, end];
 function told(path: LoadPath, unit: string, has: number | null, wanted: number | null): string {
   const last = path.high.at(-1) ?? null;
   return (
-    `In ${duration(path.ahead_s.at(-1) ?? 0)} the load is likely ${value(path.likely.at(-1), unit)}, at most ${value(last, unit)} ` +
+    `In ${value(path.ahead_s.at(-1), "s")} the load is likely ${value(path.likely.at(-1), unit)}, at most ${value(last, unit)} ` +
     `but for a chance of ${value(path.risk, "ratio")}; what serves now can take ${value(has, unit)}, the wanted count ${value(wanted, unit)}.`
   );
 }

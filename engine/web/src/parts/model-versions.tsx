@@ -1,7 +1,8 @@
 /** The versions of a model: who they are, how they do, and the buttons that say which one serves. */
 
 import { useState } from "preact/hooks";
-import { number, value } from "../format.ts";
+import { value } from "../format.ts";
+import { errorText } from "../plan-words.ts";
 import { type Model, type ModelVersion, promote, rollBackModel } from "../plans.ts";
 import { Ask } from "./ask.tsx";
 import { Scoped } from "./scoped.tsx";
@@ -47,7 +48,6 @@ export function ModelVersions({ model, onDone }: VersionsProps) {
 }
 
 function Version({ model, version: v, onDone }: VersionsProps & { version: ModelVersion }) {
-  const loss = v.figures["challenger.pinball"];
   return (
     <tr>
       <th scope="row">
@@ -58,8 +58,8 @@ function Version({ model, version: v, onDone }: VersionsProps & { version: Model
         <At time={v.stored} seconds={false} />
       </td>
       <td data-name="Trained until">{v.trained_until === null ? "–" : <At time={v.trained_until} seconds={false} />}</td>
-      <td data-name="Loss at the gate">{typeof loss === "number" ? number(loss) : "–"}</td>
-      <td data-name="Live error">{v.live === null ? "–" : number(v.live)}</td>
+      <td data-name="Loss at the gate">{errorText(v.figures["challenger.pinball"])}</td>
+      <td data-name="Live error">{errorText(v.live)}</td>
       <td data-name="Size">{value(v.size_bytes, "B")}</td>
       <td data-name="What the gate said" class="said-of">
         {v.said}
