@@ -113,7 +113,7 @@ class PlanWorld(LoopWorld):
                 done, id=ulid(99), state=RunState.RUNNING, by="anna", started=now - MINUTE, ended=None,
                 stage="judge", progress=0.42, said="",
             ),
-            replace(done, id=ulid(98), said="version 5 runs beside the champion before it may take its place"),
+            replace(done, id=ulid(98), said="version 5 runs beside the champion for a while"),
             replace(done, id=ulid(97), state=RunState.FAILED, by="drift", said="Prometheus does not answer"),
             replace(done, id=ulid(96), state=RunState.INTERRUPTED, ended=None, said=""),
         ]  # fmt: skip
@@ -123,7 +123,9 @@ class PlanWorld(LoopWorld):
         self.acting.capacity.clear()
         checkout = replace(
             CAPACITY, time=now, load_id=LOAD.id,
-            path=LoadPath((60.0, 120.0, 180.0), (430.0, 455.0, 480.0), (540.0, 610.0, 684.0), (720.0,) * 3, 0.027),
+            path=LoadPath(
+                (60.0, 120.0, 180.0), (430.0, 455.0, 480.0), (540.0, 610.0, 684.0), (720.0,) * 3, 0.027
+            ),
         )  # fmt: skip
         pool = replace(
             CAPACITY, name="orders pool", kind="connections", time=now, unit="1/s", load=None, current=40.0,

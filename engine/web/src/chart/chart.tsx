@@ -118,12 +118,13 @@ export function zoomed([since, until]: Window, factor: number): Window {
 
 function handleKey(event: KeyboardEvent, props: ChartProps, at: number, point: (index: number) => void): boolean {
   const { data, window } = props;
+  const end = Math.max(0, lowerBound(data.time, window[1] + 1) - 1);
   const step = Math.max(1, Math.round((lowerBound(data.time, window[1]) - lowerBound(data.time, window[0])) / 100));
   const actions: Record<string, () => void> = {
     ArrowLeft: () => point(Math.max(lowerBound(data.time, window[0]), at - step)),
-    ArrowRight: () => point(Math.min(data.time.length - 1, at + step)),
+    ArrowRight: () => point(Math.min(end, at + step)),
     Home: () => point(lowerBound(data.time, window[0])),
-    End: () => point(data.time.length - 1),
+    End: () => point(end),
     "+": () => props.onZoom(zoomed(window, 0.5)),
     "=": () => props.onZoom(zoomed(window, 0.5)),
     "-": () => props.onZoom(zoomed(window, 2)),
@@ -134,7 +135,7 @@ function handleKey(event: KeyboardEvent, props: ChartProps, at: number, point: (
   if (!action || event.ctrlKey || event.metaKey || event.altKey) return false;
   event.preventDefault();
   action();
-  return event.key.startsWith("Arrow");
+  return /^(Arrow|Home|End)/.test(event.key);
 }
 
 interface ReadoutProps {

@@ -136,9 +136,12 @@ function Picture({ series, anomalies, query }: PictureProps) {
   );
 }
 
-/** What is ahead takes up to a third of the picture. */
+const LEAST_AHEAD_MS = 1_800_000;
+
+/** What is ahead takes up to a third of the picture, or a half while little is known. */
 function withAhead([since, until]: Window, { last = 0 }: Stretch, fan: Fan | null): Window {
-  return [since, Math.max(until, Math.min(fan?.until ?? 0, until + last / 2))];
+  const ahead = Math.min(last / 2, Math.max(until - since, LEAST_AHEAD_MS));
+  return [since, Math.max(until, Math.min(fan?.until ?? 0, until + ahead))];
 }
 
 /** The piece about forecasts comes only where the engine may have some. */
