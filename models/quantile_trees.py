@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, prange
 
 from trimtab.models.contracts import Floats, State
-from trimtab.models.errors import StateError
+from trimtab.models.errors import ModelError, StateError
 
 FIELDS = {
     "feature": np.int32, "left": np.int32, "right": np.int32, "nan_left": np.bool_, "threshold": np.float64,
@@ -32,12 +32,17 @@ def train(x: Floats, y: Floats, quantiles: Sequence[float], trees: int) -> State
 
     x : (n_rows, n_features), NaN = not known
     y : (n_rows,)
-    """
-    from lightgbm import Dataset
-    from lightgbm import train as boost
 
-    rows = Dataset(x, y, params={"max_bin": PARAMETERS["max_bin"], "verbose": -1}, free_raw_data=False)
-    boosters = [boost({**PARAMETERS, "alpha": q}, rows, trees) for q in quantiles]
+    Raises ModelError where LightGBM cannot be loaded: its wheel needs OpenMP of the system.
+    """
+    try:
+        import lightgbm
+    except OSError as error:
+        raise ModelError(f"LightGBM cannot be loaded: {error}; install OpenMP (Debian: libgomp1)") from error
+    rows = lightgbm.Dataset(
+        x, y, params={"max_bin": PARAMETERS["max_bin"], "verbose": -1}, free_raw_data=False
+    )  # fmt: skip
+    boosters = [lightgbm.train({**PARAMETERS, "alpha": q}, rows, trees) for q in quantiles]
     return _arrays([booster.dump_model()["tree_info"] for booster in boosters])
 
 

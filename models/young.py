@@ -1,24 +1,32 @@
-"""What series do in their first day, learnt from the first hours of pieces of all series."""
+"""What series do in their first day: back towards their mean, with the errors that this made so far."""
 
 from itertools import pairwise
 
 import numpy as np
 
-from trimtab.models.contracts import Floats, State
+from trimtab.models.contracts import Floats, Ints, State
 from trimtab.models.errors import StateError
 from trimtab.models.forecast_levels import LEVELS
-from trimtab.models.linear_pool import LEAST_ROWS, Rows, bucket_edges, fit_pool, origin_level, regressors
+from trimtab.models.linear_pool import LEAST_ROWS, bucket_edges
 from trimtab.models.panel_features import VALUES, History, features, history_of, steps_of
 from trimtab.models.pooled_state import check_arrays
 
-PAIRS_USED = ("last", "level_15m", "level_1h", "level_3h", "level_6h", "level_day")
+_LAST, _HOUR, _DAY = (VALUES.index(name) for name in ("last", "level_1h", "level_day"))
 LEAST_S = 1800.0
+SETTLED_S = 3 * 3600.0
+"""Origins that teach have so much history: before, the spread is not yet a measure."""
+ALIVE = 0.2
+"""Origins whose spread is below this share of what it becomes teach nothing."""
+FADES_S, RETURNS_S, RETURN = 3600.0, 8 * 3600.0, 0.75
+"""The last value gives way to the last hour's level, and that to three quarters to the mean."""
+UNSEEN = 2.0
+"""Where no series was seen so long, errors are so many times those of the farthest horizon that was."""
 MOST_PIECES = 1500
 ORIGINS = 40
 
 
 class YoungPool:
-    """A pooled linear forecast from levels alone, and the quantiles of its errors, a bucket of horizons each.
+    """Mean reversion, and the quantiles of its errors in spreads of the series, for each bucket of horizons.
 
     longest_s : horizon that the buckets reach, in seconds
     """
@@ -28,41 +36,31 @@ class YoungPool:
         self.arrays: State = {}
 
     def fit(self, history: History) -> None:
-        """Cut the series into pieces of two days, and learn how each goes on from its first hours."""
+        """Cut the series into pieces of two days, and see how each goes on from its first hours."""
         pieces = _pieces(history)
         spread = spread_so_far(pieces)
-        edges = bucket_edges(steps_of(self.longest_s, history.step_s)).tolist()
-        coefficients: list[Floats] = []
         errors: list[Floats] = []
-        for low, high in pairwise(edges):
-            rows = _sample(pieces, spread, low, high)
-            if rows.ok.sum() < LEAST_ROWS and coefficients:
-                coefficients.append(coefficients[-1])
-                errors.append(errors[-1])
+        unseen = False
+        for low, high in pairwise(bucket_edges(steps_of(self.longest_s, history.step_s)).tolist()):
+            miss = _errors(pieces, spread, low, high)
+            if len(miss) >= LEAST_ROWS:
+                errors.append(np.quantile(miss, LEVELS))
                 continue
-            shared, _ = fit_pool(rows)
-            miss = (rows.target - rows.regressors @ shared)[rows.ok]
-            coefficients.append(shared)
-            errors.append(np.quantile(miss, LEVELS) if len(miss) else np.zeros(len(LEVELS)))
-        self.arrays = {
-            "shared": np.stack(coefficients),
-            "errors": np.stack(errors),
-            "step_s": np.array([history.step_s]),
-        }
+            before = errors[-1] if errors else np.array([-1.0, 0.0, 1.0, 1.5, 3.0])
+            errors.append(before * (1.0 if unseen else UNSEEN))
+            unseen = True
+        self.arrays = {"errors": np.stack(errors), "step_s": np.array([history.step_s])}
 
     def predict(self, history: History, horizon: int) -> Floats:
         """(n_levels, horizon, n_series) about the series' middle; NaN below half an hour of history."""
         n = len(history.y)
-        series, ahead = np.repeat(np.arange(n), horizon), np.tile(np.arange(1, horizon + 1), n)
+        ahead = np.tile(np.arange(1, horizon + 1), n)
         now = np.full(n * horizon, history.steps - 1)
-        x = young(features(history, series, now, ahead)).reshape(n, horizon, -1)
-        spread = np.maximum(spread_so_far(history)[:, -1], 1e-12)[:, None]
+        middle = reverting(history, np.repeat(np.arange(n), horizon), now, ahead).reshape(n, horizon)
         edges = bucket_edges(steps_of(self.longest_s, history.step_s))
         bucket = np.minimum(np.searchsorted(edges, np.arange(1, horizon + 1)) - 1, len(edges) - 2)
-        shared, errors = (self.arrays[k].astype(np.float64)[bucket] for k in ("shared", "errors"))
-        gap = np.einsum("nhp,hp->nh", regressors(x, np.broadcast_to(spread, x.shape[:2])), shared)
-        out = (origin_level(x) + gap * spread)[None] + errors.T[:, None, :] * spread
-        out = out.transpose(0, 2, 1)
+        errors = self.arrays["errors"].astype(np.float64)[bucket]
+        out = middle.T[None] + errors.T[:, :, None] * spread_so_far(history)[:, -1]
         out[:, :, history.length * history.step_s < LEAST_S] = np.nan
         return np.asarray(out, np.float64)
 
@@ -77,14 +75,19 @@ class YoungPool:
         if step_s <= 0:
             raise StateError(f"young pool: step_s is {step_s:g}; wanted seconds above 0")
         n = len(bucket_edges(steps_of(self.longest_s, step_s))) - 1
-        check_arrays(state, {"shared": (n, -1), "errors": (n, len(LEVELS))}, "young pool")
-        self.arrays = {name: state[name].copy() for name in ("shared", "errors", "step_s")}
+        check_arrays(state, {"errors": (n, len(LEVELS))}, "young pool")
+        self.arrays = {name: state[name].copy() for name in ("errors", "step_s")}
 
 
-def young(x: Floats) -> Floats:
-    """Features without a day's and a week's lags."""
-    keep = np.array([name in PAIRS_USED for name in VALUES])
-    return np.where(keep, x, np.nan)
+def reverting(history: History, series: Ints, now: Ints, ahead: Ints) -> Floats:
+    """(n_rows,) the last value, giving way to the last hour's level, and that to the mean of up to a day."""
+    x = features(history, series, now, ahead)
+    mean = x[:, _DAY]
+    hour = np.where(np.isnan(x[:, _HOUR]), mean, x[:, _HOUR])
+    last = np.where(np.isnan(x[:, _LAST]), hour, x[:, _LAST])
+    seconds = ahead * history.step_s
+    back = RETURN * (1.0 - np.exp(-seconds / RETURNS_S))
+    return np.asarray(hour + (last - hour) * np.exp(-seconds / FADES_S) + back * (mean - hour), np.float64)
 
 
 def spread_so_far(history: History) -> Floats:
@@ -99,30 +102,24 @@ def _pieces(history: History) -> History:
     """Two days each, the newest first, MOST_PIECES in all; the panel itself where it is shorter."""
     length = min(2 * history.day, history.steps)
     count = max(min(history.steps // length, MOST_PIECES // max(len(history.y), 1)), 1)
-    pieces = [
-        history.y[:, history.steps - (k + 1) * length : history.steps - k * length] for k in range(count)
-    ]
-    y = np.concatenate(pieces)[:MOST_PIECES]
-    y = y[np.isfinite(y).mean(axis=1) > 0.02]
+    ends = [history.steps - k * length for k in range(count)]
+    y = np.concatenate([history.y[:, end - length : end] for end in ends])[:MOST_PIECES]
+    y = y[np.isfinite(y).any(axis=1)]
     return history_of(y.T, np.zeros(len(y), np.int64), history.step_s)
 
 
-def _sample(pieces: History, spread: Floats, low: int, high: int) -> Rows:
-    """Origins from half an hour to a day after the begin of a piece."""
+def _errors(pieces: History, spread: Floats, low: int, high: int) -> Floats:
+    """(n,) errors in spreads, from origins of three hours to a day after the begin of a piece."""
     n, day = len(pieces.y), pieces.day
-    least = steps_of(LEAST_S, pieces.step_s)
-    latest = np.maximum(np.minimum(pieces.steps - 1 - high, pieces.first + day), pieces.first + least)
-    begin = pieces.first + least
+    begin = pieces.first + min(steps_of(SETTLED_S, pieces.step_s), pieces.steps // 4)
+    latest = np.maximum(np.minimum(pieces.steps - 1 - high, pieces.first + day), begin)
     now = begin[:, None] + np.round((latest - begin)[:, None] * np.linspace(0, 1, ORIGINS)).astype(np.int64)
     now = np.clip(now, 0, pieces.steps - 1)
     ahead = np.broadcast_to(low + 1 + (np.arange(ORIGINS) * 7919) % (high - low), now.shape).astype(np.int64)
-    x = young(features(pieces, np.repeat(np.arange(n), ORIGINS), now.ravel(), ahead.ravel()))
-    x = x.reshape(n, ORIGINS, -1)
+    middle = reverting(pieces, np.repeat(np.arange(n), ORIGINS), now.ravel(), ahead.ravel()).reshape(
+        now.shape
+    )
     unit = np.take_along_axis(spread, now, axis=1)
-    inside = now + ahead < pieces.steps
     value = np.take_along_axis(pieces.y, np.minimum(now + ahead, pieces.steps - 1), axis=1)
-    ok = inside & np.isfinite(value) & (unit > 0)
-    unit = np.where(unit > 0, unit, 1.0)
-    gap = (value - origin_level(x)) / unit
-    ok &= np.isfinite(gap)
-    return Rows(now, ahead, ok, x, regressors(x, unit), np.where(ok, gap, 0.0))
+    ok = (now + ahead < pieces.steps) & np.isfinite(value - middle) & (unit > ALIVE * spread[:, -1:])
+    return np.asarray(((value - middle)[ok] / unit[ok]), np.float64)

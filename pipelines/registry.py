@@ -32,6 +32,7 @@ def submit(
     *,
     data_dir: Path = DATA_DIR,
     uri: str = "",
+    trusted: tuple[str, ...] = (),
     job: LoadJob | None = None,
     place: Place | None = None,
 ) -> Trained:
@@ -42,14 +43,15 @@ def submit(
     history  : a place where history can be had, or unique_id, ds, y
     data_dir : of the engine that is to run it
     uri      : of the tracking server, where the engine has one
+    trusted  : types that the engine trusts, too (registry.trusted_types), as "sklearn.tree._tree.Tree"
 
     `verdict` of what it gives says whether it became challenger, and why not. Raises InputError for a model
-    of another kind, HistoryError, RegistryError, BusyError.
+    of another kind, ModelRefusedError for types that are not trusted, HistoryError, RegistryError, BusyError.
     """
     wanted = replace(job or LoadJob(), selector=selector)
     recipe = recipe_of(model, wanted.horizon)
     told = replace(wanted, forecaster=recipe.name, parameters=dict(recipe.parameters))
-    where = place or place_in(data_dir.expanduser(), uri)
+    where = place or place_in(data_dir.expanduser(), uri, trusted)
 
     def read() -> pd.DataFrame:
         if isinstance(history, pd.DataFrame):

@@ -42,7 +42,7 @@ class Outlook:
     parts : in words and bytes; they add up to `projected`
 
     >>> print(Outlook((("maxmemory", 3 * 2**30), ("others", 2**30)), Room(4 * 2**30, of="this host")))
-    maxmemory 3.0 GB + others 1.0 GB = 4.0 GB, over 85% of the 4.0 GB of this host (3.4 GB)
+    maxmemory 3.0 GiB + others 1.0 GiB = 4.0 GiB, over 85% of the 4.0 GiB of this host (3.4 GiB)
     """
 
     parts: tuple[tuple[str, float], ...]

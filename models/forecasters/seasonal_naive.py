@@ -60,16 +60,28 @@ def _one(history: History, i: int, season: int, horizon: int, quantiles: tuple[f
     at = len(y) - season + np.arange(horizon) % season
     half = min(steps_of(900, history.step_s), season // 8)
     about = np.array([_mean(y[max(k - half, 0) : k + half + 1]) for k in at])
+    about = np.where(np.isnan(about), _mean(y[-season:]), about)
     hour = steps_of(3600, history.step_s)
     ago = y[max(len(y) - season - hour, 0) : len(y) - season]
     departure = _mean(y[-hour:]) - _mean(ago if len(ago) else y[:1])
     fades = np.exp(-np.arange(1, horizon + 1) * history.step_s / DECAY_S)
     middle = about + np.nan_to_num(departure) * fades
-    lag = season if len(y) >= 1.25 * season else max(len(y) // 2, 1)
-    errors = empirical_quantiles(y, lag, quantiles, ERRORS_DAYS * day)
-    errors -= empirical_quantiles(y, lag, (0.5,), ERRORS_DAYS * day)
+    if len(y) >= 1.25 * season:
+        errors = empirical_quantiles(y, season, quantiles, ERRORS_DAYS * day)
+        errors -= empirical_quantiles(y, season, (0.5,), ERRORS_DAYS * day)
+    else:
+        errors = _either_way(y, quantiles)
     out: Floats = middle + errors[:, None]
     return out
+
+
+def _either_way(y: Floats, quantiles: tuple[float, ...]) -> Floats:
+    """One season shows no error of a season: the changes over half of it, up as well as down."""
+    half = max(len(y) // 2, 1)
+    change = y[half:] - y[:-half]
+    both = np.concatenate([change, -change])
+    both = both[np.isfinite(both)]
+    return np.quantile(both, quantiles) if len(both) > 1 else np.full(len(quantiles), np.nan)
 
 
 def _mean(y: Floats) -> float:

@@ -1,10 +1,12 @@
 """Boosted trees as arrays: equal to the library that trained them, and harmless whatever they hold."""
 
+import builtins
+
 import numpy as np
 import pytest
 
 from trimtab.models import quantile_trees
-from trimtab.models.errors import StateError
+from trimtab.models.errors import ModelError, StateError
 from trimtab.models.linear_pool import bucket_edges
 
 QUANTILES = (0.1, 0.9)
@@ -76,3 +78,17 @@ def test_buckets_cover_every_horizon_once():
         assert edges[0] == 0
         assert edges[-1] == max(longest, 1)
         assert (np.diff(edges) > 0).all()
+
+
+def test_a_machine_without_openmp_is_told_what_to_install(monkeypatch):
+    """Where LightGBM's own library cannot be loaded, the error names what is missing."""
+
+    def missing(name, *_):
+        if name == "lightgbm":
+            raise OSError("libgomp.so.1: cannot open shared object file")
+        return real(name, *_)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ModelError, match=r"libgomp\.so\.1.*libgomp1"):
+        quantile_trees.train(np.zeros((4, 1)), np.zeros(4), [0.5], 1)
