@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trimtab.engine.api.examples import FORECAST, MODEL, PIPELINE_RUN
+import numpy as np
+
+from trimtab.engine.api.examples import FORECAST, FORECAST_BEFORE, MODEL, PIPELINE_RUN
 from trimtab.engine.errors import ConflictError, NotFoundError
-from trimtab.engine.types import Forecast, ModelView, PipelineRun, RunState
+from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun, RunState
 
 
 class FakeModelling:
@@ -15,6 +17,7 @@ class FakeModelling:
         self.told: list[Forecast] = [
             replace(FORECAST, values={q: rows.copy() for q, rows in FORECAST.values.items()})
         ]
+        self.past: dict[str, ForecastBefore] = {FORECAST.id: FORECAST_BEFORE}
         self.view: ModelView = MODEL
         self.done: list[PipelineRun] = [PIPELINE_RUN]
         self.asked: list[tuple[str, ...]] = []
@@ -30,6 +33,9 @@ class FakeModelling:
             and (after is None or one.id > after)
             and all(word in one.series.lower() for word in search.lower().split())
         ][:limit]
+
+    async def forecast_before(self, series_id: str) -> ForecastBefore:
+        return self.past.get(series_id, ForecastBefore(series_id, 3600.0, np.empty(0, np.int64), {}))
 
     async def models(self) -> list[ModelView]:
         return [self.view]

@@ -83,6 +83,7 @@ ACCESS: dict[tuple[str, str], Scope | Door] = {
     ("PUT", "/api/tools/{name}/targets/{target}/knobs/{knob}"): Scope.EXECUTE,
     ("GET", "/api/knobs"): Scope.READ,
     ("GET", "/api/forecasts"): Scope.READ,
+    ("GET", "/api/forecasts/{series_id}/before"): Scope.READ,
     ("GET", "/api/models"): Scope.READ,
     ("POST", "/api/models/{name}/promote"): Scope.APPROVE,
     ("POST", "/api/models/{name}/rollback"): Scope.APPROVE,

@@ -12,6 +12,7 @@ from trimtab.engine.types import (
     Confidence,
     Effect,
     Forecast,
+    ForecastBefore,
     Incident,
     IncidentState,
     Knob,
@@ -115,7 +116,11 @@ TARGET = TargetView(
 FORECAST = Forecast(
     _SERIES, 'http_requests_total{job="checkout"}', "prometheus", "1/s", START, START + 5 * _MINUTE, 300.0,
     {"0.05": np.array([90.0, 91.0]), "0.5": np.array([120.0, 122.5]), "0.99": np.array([180.0, 183.0])},
-    "load", "4", Confidence.HIGH,
+    "load", "4", Confidence.HIGH, 14 * 86_400.0,
+)  # fmt: skip
+FORECAST_BEFORE = ForecastBefore(
+    _SERIES, 3600.0, np.array([START - 5 * _MINUTE, START]),
+    {"0.05": np.array([88.0, 90.0]), "0.5": np.array([118.0, 121.0]), "0.95": np.array([150.0, 154.0])},
 )  # fmt: skip
 _FIGURES = {"challenger.pinball": 0.31, "champion.pinball": 0.33, "seasonal_naive.pinball": 0.52}
 MODEL = ModelView(

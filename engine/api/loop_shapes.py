@@ -16,6 +16,7 @@ from trimtab.engine.types import (
     Change,
     Confidence,
     Forecast,
+    ForecastBefore,
     Incident,
     Knob,
     KnobReading,
@@ -25,6 +26,7 @@ from trimtab.engine.types import (
     Recommendation,
     ToolAction,
 )
+from trimtab.engine.types.series import iso
 
 _OPTIONAL = (Union, types.UnionType)
 
@@ -77,6 +79,14 @@ def forecast_json(forecast: Forecast) -> Json:
         **noun_json(forecast),
         "values": {quantile: rows.tolist() for quantile, rows in forecast.values.items()},
     }
+
+
+def before_json(before: ForecastBefore) -> Json:
+    """What had been forecast; times and each quantile are lists of rows."""
+    return {
+        "id": before.id, "lead_s": before.lead_s, "times": [iso(time) for time in before.times.tolist()],
+        "values": {quantile: rows.tolist() for quantile, rows in before.values.items()},
+    }  # fmt: skip
 
 
 def model_json(view: ModelView) -> Json:
@@ -152,6 +162,16 @@ class ForecastShape(Shape):
     model: str
     version: str = Field(description="Empty = no registered model serves, seasonal naive does.")
     confidence: Confidence
+    past_s: float = Field(description="Seconds of history that it stands on.")
+
+
+class ForecastBeforeShape(Shape):
+    """What a series had been expected to do."""
+
+    id: str = Field(description="Of the series.")
+    lead_s: float = Field(description="How long before its time each row was forecast.")
+    times: list[str]
+    values: dict[str, list[float | None]] = Field(description="Quantile -> its rows, in the series' unit.")
 
 
 class KnobShape(Shape):

@@ -24,6 +24,7 @@ from trimtab.engine.settings.file import load_settings
 from trimtab.engine.store import join_store
 from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.ledger import SqlLedger
+from trimtab.pipelines import before
 from trimtab.pipelines.ahead import NOW, keep
 from trimtab.pipelines.forecast_load import forecast_load
 from trimtab.pipelines.live_errors import Seen, drifted, shadow, watch
@@ -121,6 +122,7 @@ def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str,
     ahead = forecast_load(named, wanted.rows, place)
     _keep_infos(folders.forecasts, found)
     keep(folders.forecasts / NOW, ahead)
+    before.remember(folders.forecasts / before.FILE, ahead)
     shadow_s = settings.registry.shadow
     seen, over = watch(folders.forecasts, named, ahead, min(shadow_s, 6 * 3600.0))
     return {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from trimtab.engine.types import Forecast, ModelView, PipelineRun
+from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun
 
 
 class Modelling(Protocol):
@@ -16,6 +16,10 @@ class Modelling(Protocol):
 
         search : every word must stand in the series' name, case ignored
         """
+        ...
+
+    async def forecast_before(self, series_id: str) -> ForecastBefore:
+        """What had been forecast of a series; empty where nothing is kept of it."""
         ...
 
     async def models(self) -> list[ModelView]:

@@ -13,9 +13,10 @@ from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, St
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
-from trimtab.engine.types import Confidence, Forecast, ModelVersion, ModelView
+from trimtab.engine.types import Confidence, Forecast, ForecastBefore, ModelVersion, ModelView
 from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, kept
 from trimtab.pipelines.artifact import MANIFEST
+from trimtab.pipelines.before import FILE, LEAD_S, SHOWN, before
 from trimtab.pipelines.errors import ModelRefusedError
 from trimtab.pipelines.shelf import Book, Shelf
 
@@ -106,6 +107,15 @@ class Forecasting:
             and all(word in one.series.lower() for word in words)
         )
         return [one for one, _ in zip(found, range(limit), strict=False)]
+
+    async def before(self, series_id: str) -> ForecastBefore:
+        """What had been forecast of a series; empty where nothing is kept of it."""
+        now = self._forecasts.get(series_id)
+        told = None if now is None else await asyncio.to_thread(before, self._folder / FILE, now.series)
+        if told is None:
+            return ForecastBefore(series_id, LEAD_S, np.empty(0, np.int64), {})
+        values = {f"{q:g}": told.values[i] for i, q in enumerate(SHOWN)}
+        return ForecastBefore(series_id, told.lead_s, told.time, values)
 
     async def view(self) -> ModelView:
         """The model as people see it."""
@@ -206,7 +216,7 @@ def forecasts_of(ahead: Ahead, infos: Mapping[str, list[str]]) -> dict[str, Fore
         values = {f"{q:g}": ahead.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
         found[series_id] = Forecast(
             series_id, name, source, unit, made, made + step, ahead.step_s, values, ahead.model,
-            ahead.version, _confidence(float(ahead.past_s[k])),
+            ahead.version, _confidence(float(ahead.past_s[k])), float(ahead.past_s[k]),
         )  # fmt: skip
     return dict(sorted(found.items()))
 

@@ -29,6 +29,7 @@ STALE = 3.0
 """Intervals after which a sample says nothing of now."""
 MOVED = 0.05
 """A learnt figure that moved by less changes nothing."""
+NOT_YET = "it was not looked at yet; that comes within a minute of the start"
 REACTIVE_CONFIDENCE, FULL_CONFIDENCE, FULL_DAYS = 0.5, 0.9, 7.0
 
 
@@ -69,6 +70,8 @@ class Scaling:
             name: kept.get(name) or _Service(name, one, self.live, self.scores, self.memory)
             for name, one in settings.items()
         }
+        for name in self._services.keys() - self.shown.keys():
+            self.shown[name] = self._services[name].unknown(self.clock.now(), NOT_YET)
 
     def hear(self, history: History) -> None:
         """A source reads its recorded history."""

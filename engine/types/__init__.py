@@ -53,6 +53,7 @@ from trimtab.engine.types.memory import MemoryOutlook, in_words
 from trimtab.engine.types.models import (
     Confidence,
     Forecast,
+    ForecastBefore,
     ModelVersion,
     ModelView,
     PipelineRun,
@@ -96,6 +97,7 @@ __all__ = [
     "Feedback",
     "Floats",
     "Forecast",
+    "ForecastBefore",
     "History",
     "Incident",
     "IncidentState",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from trimtab.engine.types.series import Floats
+from trimtab.engine.types.series import Floats, Ints
 
 
 class Confidence(StrEnum):
@@ -26,6 +26,7 @@ class Forecast:
     start   : of the first row, one step after `made`; the others follow by `step_s`
     values  : quantile, as "0.95" -> (horizon,) float64 in the series' unit
     model   : who made it, as "load" or "seasonal_naive"; version "" = it is no registered one
+    past_s  : seconds of history that it stands on
     """
 
     id: str
@@ -39,6 +40,22 @@ class Forecast:
     model: str
     version: str
     confidence: Confidence
+    past_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastBefore:
+    """What a series had been expected to do, each row as it was forecast `lead_s` before.
+
+    id      : of the series
+    times   : (n,) int64 ns UTC, oldest first, of a day at most
+    values  : quantile -> (n,) float64 in the series' unit
+    """
+
+    id: str
+    lead_s: float
+    times: Ints
+    values: Mapping[str, Floats]
 
 
 @dataclass(frozen=True, slots=True)

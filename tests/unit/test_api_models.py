@@ -28,6 +28,18 @@ async def test_forecasts_are_found_by_series_and_unknown_rows_are_null(room):
     assert_problem(await room.program("read").get("/api/forecasts", params={"series": "x"}), 422)
 
 
+async def test_what_had_been_forecast_is_there_beside_the_forecast(room):
+    """The rows of a series with the time before which each was forecast; empty where nothing is kept."""
+    client = room.program("read")
+    kept = (await client.get(f"/api/forecasts/{FORECAST.id}/before")).json()
+    assert kept["lead_s"] == 3600.0
+    assert kept["times"] == ["2025-12-31T23:55:00.000Z", "2026-01-01T00:00:00.000Z"]
+    assert kept["values"]["0.5"] == [118.0, 121.0]
+    none = (await client.get(f"/api/forecasts/{'0' * 32}/before")).json()
+    assert (none["times"], none["values"]) == ([], {})
+    assert_problem(await client.get("/api/forecasts/x/before"), 422)
+
+
 async def test_models_are_promoted_and_rolled_back_by_name(room):
     """Versions are listed with figures; who promotes is known; what is not there is 404, no way back 409."""
     client = room.program("read", "approve")

@@ -14,8 +14,9 @@ from trimtab.engine.running.model_child import ModelWorkError
 from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.types import Confidence, RunState
-from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, keep
+from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, keep, kept
 from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
+from trimtab.pipelines.before import FILE, remember
 from trimtab.pipelines.runs import write_json
 
 MADE = 1_767_225_600_000_000_000
@@ -91,6 +92,21 @@ class World:
 def world(tmp_path):
     """A world without models."""
     return World(tmp_path)
+
+
+async def test_what_had_been_forecast_is_read_by_id_of_the_series(world):
+    """The last row of a short forecast was forecast so long before; of an unknown series nothing was."""
+    world.ahead()
+    remember(world.folder / "forecasts" / "load" / FILE, kept(world.folder / "forecasts" / "load" / NOW))
+    await world.forecasting.refresh()
+    before = await world.training.forecast_before(IDS["a"])
+    assert (before.lead_s, before.times.tolist()) == (600.0, [MADE + 600_000_000_000])
+    assert {q: rows.tolist() for q, rows in before.values.items()} == {
+        "0.05": [3.0],
+        "0.5": [9.0],
+        "0.95": [21.0],
+    }
+    assert len((await world.training.forecast_before("f" * 32)).times) == 0
 
 
 async def test_forecasts_stay_when_a_refresh_fails(world):

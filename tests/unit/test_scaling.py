@@ -217,6 +217,19 @@ async def test_what_a_source_hands_over_meanwhile_is_kept():
     assert set(memory.values["scaling/shop"]) == {"load", "replicas"}
 
 
+async def test_what_was_not_looked_at_yet_is_there_and_unknown():
+    """From the start on a capacity is shown; until it was evaluated it wants no number, and says why."""
+    room = Room()
+    begun = room.scaling.shown["shop"]
+    assert (begun.wanted, begun.why) == (None, "unknown")
+    assert "not looked at yet" in begun.problem
+    room.sample(12.0, 12.0, 4.0)
+    shown = (await room.step()).wanted
+    room.scaling.configure(room.settings)
+    assert shown is not None
+    assert room.scaling.shown["shop"].wanted == shown
+
+
 async def test_a_reload_lets_go_of_what_is_gone():
     """A capacity that is no longer configured is shown no more."""
     room = Room()

@@ -6,9 +6,16 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from trimtab.engine.api.acting import Models
-from trimtab.engine.api.examples import FORECAST
-from trimtab.engine.api.loop_shapes import ForecastShape, answers, forecast_json, page_of
-from trimtab.engine.api.parameters import SERIES_ID, After, Limit, Words
+from trimtab.engine.api.examples import FORECAST, FORECAST_BEFORE
+from trimtab.engine.api.loop_shapes import (
+    ForecastBeforeShape,
+    ForecastShape,
+    answers,
+    before_json,
+    forecast_json,
+    page_of,
+)
+from trimtab.engine.api.parameters import SERIES_ID, After, Limit, SeriesId, Words
 from trimtab.engine.api.shapes import json_response
 
 router = APIRouter(prefix="/api/forecasts", tags=["forecasts"])
@@ -27,3 +34,15 @@ async def list_forecasts(
     found = models.forecasts(series_id=series, search=search, after=after, limit=limit + 1)
     following = found[limit - 1].id if len(found) > limit else None
     return json_response({"items": [forecast_json(one) for one in found[:limit]], "next": following})
+
+
+@router.get(
+    "/{series_id}/before", summary="What had been forecast",
+    responses=answers(ForecastBeforeShape, before_json(FORECAST_BEFORE)),
+)  # fmt: skip
+async def forecast_before(models: Models, series_id: SeriesId) -> Response:
+    """The last day of a series as it was forecast `lead_s` before, to be held against what came.
+
+    Empty while nothing that old is kept of it.
+    """
+    return json_response(before_json(await models.forecast_before(series_id)))

@@ -3,10 +3,13 @@
 import { clock, count, range, score, value } from "./format.ts";
 import type { Columns, Scores } from "./types.ts";
 
-export type Drawn = Columns<number>;
+export interface Drawn extends Columns<number> {
+  /** What is laid over the value, as a forecast is: a column for each line of it. */
+  more?: (number | null)[][];
+}
 
-type Key = Exclude<keyof Drawn, "time">;
-const KEYS: Key[] = ["value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper"];
+type Key = Exclude<keyof Columns, "time">;
+export const KEYS: Key[] = ["value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper"];
 
 export function empty(): Drawn {
   return { time: [], value: [], anomaly_score: [], yhat: [], yhat_lower: [], yhat_upper: [] };
@@ -92,12 +95,13 @@ export function yLimits(d: Pick<Drawn, "value" | "yhat_lower" | "yhat_upper">): 
 export function summary(d: Drawn, unit: string, anomalies: number, now: number): string {
   const seen = extent(d.value);
   const first = d.time[0];
-  const last = d.time.at(-1);
+  const newest = d.value.findLastIndex((v) => v !== null);
+  const last = d.time[newest];
   if (!seen || first === undefined || last === undefined) return "No samples in this time.";
-  const band = range(d.yhat_lower.at(-1) ?? null, d.yhat_upper.at(-1) ?? null, unit);
+  const band = range(d.yhat_lower[newest] ?? null, d.yhat_upper[newest] ?? null, unit);
   const unusual = anomalies === 0 ? "No anomaly" : anomalies === 1 ? "1 anomaly" : `${count(anomalies)} anomalies`;
   return (
     `${clock(first, now)} to ${clock(last, now)}: between ${value(seen[0], unit)} and ${value(seen[1], unit)}, ` +
-    `last ${value(d.value.at(-1), unit)} (expected ${band}), highest score ${score(extent(d.anomaly_score)?.[1])}. ${unusual}.`
+    `last ${value(d.value[newest], unit)} (expected ${band}), highest score ${score(extent(d.anomaly_score)?.[1])}. ${unusual}.`
   );
 }

@@ -1,6 +1,6 @@
 /** The pages: what the navigation shows, in its order, and the piece of the program in which each lives. */
 
-export type Piece = "watching" | "acting";
+export type Piece = "series" | "anomalies" | "acting" | "planning";
 
 export interface Place {
   /** First part of the address; "" = the start. */
@@ -15,15 +15,17 @@ export interface Place {
   acts?: boolean;
 }
 
-/** To add a page: a line here, and its component in the piece (`pages/watching.tsx`, `pages/acting.tsx`). */
+/** To add a page: a line here, and its component in the piece (`pages/acting.tsx` and its like). */
 export const PLACES: readonly Place[] = [
   { noun: "", name: "Overview" },
   { noun: "incidents", name: "Incidents", piece: "acting", acts: true },
   { noun: "inbox", name: "Inbox", piece: "acting", acts: true },
   { noun: "actions", name: "Actions", piece: "acting", acts: true },
   { noun: "tools", name: "Tools", piece: "acting", acts: true },
-  { noun: "series", name: "Series", piece: "watching" },
-  { noun: "anomalies", name: "Anomalies", piece: "watching" },
+  { noun: "series", name: "Series", piece: "series" },
+  { noun: "anomalies", name: "Anomalies", piece: "anomalies" },
+  { noun: "capacity", name: "Capacity", piece: "planning", acts: true },
+  { noun: "models", name: "Models", piece: "planning", acts: true },
   { noun: "audit", name: "Audit", piece: "acting", acts: true },
   { noun: "silences", under: "incidents", piece: "acting", acts: true },
 ];

@@ -7,7 +7,7 @@ import { Notice } from "../parts/notice.tsx";
 import { useShared } from "../store.ts";
 import { theme } from "../theme.ts";
 import type { Anomaly } from "../types.ts";
-import type { SeriesPlot, Span, Window } from "./plot.ts";
+import type { Over, SeriesPlot, Span, Window } from "./plot.ts";
 
 interface ChartProps {
   name: string;
@@ -15,6 +15,8 @@ interface ChartProps {
   unit: string;
   window: Window;
   anomalies: Anomaly[];
+  /** What `data.more` is; together with it or not at all. */
+  over?: Over | null;
   onZoom: (window: Window) => void;
   onReset: () => void;
 }
@@ -31,7 +33,7 @@ function inWindow(anomalies: Anomaly[], [since, until]: Window): Anomaly[] {
 }
 
 export function Chart(props: ChartProps) {
-  const { data, unit, window, anomalies } = props;
+  const { data, unit, window, anomalies, over = null } = props;
   const root = useRef<HTMLDivElement>(null);
   const plot = useRef<SeriesPlot | null>(null);
   const latest = useRef(props);
@@ -54,6 +56,7 @@ export function Chart(props: ChartProps) {
       const { SeriesPlot } = loaded;
       plot.current = new SeriesPlot(root.current, latest.current.data, latest.current.window, {
         unit,
+        over: latest.current.over ?? null,
         onCursor: setAt,
         onZoom: (to) => latest.current.onZoom(to),
         onReset: () => latest.current.onReset(),
@@ -66,7 +69,7 @@ export function Chart(props: ChartProps) {
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [unit, colours]);
+  }, [unit, colours, over]);
 
   useEffect(() => {
     plot.current?.show(data, window, spansOf(anomalies, window[1]));
@@ -84,7 +87,7 @@ export function Chart(props: ChartProps) {
           Trimtab may have been updated since this page was opened: load the page again.
         </Notice>
       )}
-      <Readout data={data} row={row} unit={unit} pointed={at !== null} />
+      <Readout data={data} row={row} unit={unit} pointed={at !== null} over={over} />
       <div
         class="plots"
         ref={root}
@@ -115,12 +118,13 @@ export function zoomed([since, until]: Window, factor: number): Window {
 
 function handleKey(event: KeyboardEvent, props: ChartProps, at: number, point: (index: number) => void): boolean {
   const { data, window } = props;
+  const end = Math.max(0, lowerBound(data.time, window[1] + 1) - 1);
   const step = Math.max(1, Math.round((lowerBound(data.time, window[1]) - lowerBound(data.time, window[0])) / 100));
   const actions: Record<string, () => void> = {
     ArrowLeft: () => point(Math.max(lowerBound(data.time, window[0]), at - step)),
-    ArrowRight: () => point(Math.min(data.time.length - 1, at + step)),
+    ArrowRight: () => point(Math.min(end, at + step)),
     Home: () => point(lowerBound(data.time, window[0])),
-    End: () => point(data.time.length - 1),
+    End: () => point(end),
     "+": () => props.onZoom(zoomed(window, 0.5)),
     "=": () => props.onZoom(zoomed(window, 0.5)),
     "-": () => props.onZoom(zoomed(window, 2)),
@@ -131,7 +135,7 @@ function handleKey(event: KeyboardEvent, props: ChartProps, at: number, point: (
   if (!action || event.ctrlKey || event.metaKey || event.altKey) return false;
   event.preventDefault();
   action();
-  return event.key.startsWith("Arrow");
+  return /^(Arrow|Home|End)/.test(event.key);
 }
 
 interface ReadoutProps {
@@ -139,12 +143,14 @@ interface ReadoutProps {
   row: number;
   unit: string;
   pointed: boolean;
+  over: Over | null;
 }
 
-function Readout({ data, row, unit, pointed }: ReadoutProps) {
+function Readout({ data, row, unit, pointed, over }: ReadoutProps) {
   const time = data.time[row];
   const s = data.anomaly_score[row];
   const unusual = typeof s === "number" && s > 1;
+  const more = over?.told(data, row, unit);
   return (
     <dl class={`readout${pointed ? " pointed" : ""}`} aria-live={pointed ? "polite" : "off"}>
       <div class="readout-time">
@@ -163,6 +169,12 @@ function Readout({ data, row, unit, pointed }: ReadoutProps) {
         <dt>score</dt>
         <dd>{score(s)}</dd>
       </div>
+      {more && (
+        <div class="is-more">
+          <dt>{more[0]}</dt>
+          <dd>{more[1]}</dd>
+        </div>
+      )}
     </dl>
   );
 }

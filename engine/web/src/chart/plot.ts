@@ -14,8 +14,15 @@ export interface Span {
 
 export type Window = readonly [since: number, until: number];
 
+/** What is laid over the value: a line for each column of `more`, and the same in words. */
+export interface Over {
+  looks: () => { series: uPlot.Series[]; bands: uPlot.Band[] };
+  told: (data: Drawn, row: number, unit: string) => [name: string, words: string] | null;
+}
+
 export interface PlotOptions {
   unit: string;
+  over: Over | null;
   onCursor: (index: number | null) => void;
   onZoom: (window: Window) => void;
   onReset: () => void;
@@ -85,9 +92,9 @@ export class SeriesPlot {
   }
 
   private mainData(): uPlot.AlignedData {
-    const { time, value, yhat, yhat_lower, yhat_upper } = this.data;
+    const { time, value, yhat, yhat_lower, yhat_upper, more = [] } = this.data;
     const unusual = time.map((t, i) => (this.spans.some((s) => t >= s.from && t <= s.to) ? (value[i] ?? null) : null));
-    return [time, yhat_lower, yhat_upper, yhat, value, unusual];
+    return [time, yhat_lower, yhat_upper, yhat, value, unusual, ...more];
   }
 
   private stripData(): uPlot.AlignedData {
@@ -146,6 +153,7 @@ export class SeriesPlot {
 
   private mainOptions(sync: string): uPlot.Options {
     const line = colour("line-value");
+    const over = this.options.over?.looks();
     return {
       ...this.common(sync),
       height: this.mainHeight(),
@@ -162,8 +170,9 @@ export class SeriesPlot {
         { stroke: colour("band-middle"), width: 1, dash: [4, 4], points: { show: false } },
         { stroke: line, width: 1.6, points: { show: this.sparse, size: 4, fill: line } },
         { stroke: colour("warm"), width: 2.2, points: { show: false } },
+        ...(over?.series ?? []),
       ],
-      bands: [{ series: [2, 1], fill: colour("band-fill") }],
+      bands: [{ series: [2, 1], fill: colour("band-fill") }, ...(over?.bands ?? [])],
     };
   }
 
@@ -226,8 +235,13 @@ export class SeriesPlot {
     const from = lowerBound(this.data.time, this.window[0]);
     const to = lowerBound(this.data.time, this.window[1] + 1);
     const cut = <T>(xs: T[]): T[] => xs.slice(from, to);
-    const { value, yhat_lower, yhat_upper } = this.data;
-    return yLimits({ value: cut(value), yhat_lower: cut(yhat_lower), yhat_upper: cut(yhat_upper) });
+    const { value, yhat_lower, yhat_upper, more = [] } = this.data;
+    const over = more.flatMap(cut);
+    return yLimits({
+      value: cut(value),
+      yhat_lower: [...cut(yhat_lower), ...over],
+      yhat_upper: [...cut(yhat_upper), ...over],
+    });
   }
 
   /** Anomalies as shaded stretches; on the strip the threshold too. */

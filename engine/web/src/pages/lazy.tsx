@@ -11,8 +11,10 @@ import { useShared } from "../store.ts";
 type Pages = ComponentType<{ route: Route }>;
 
 const LOADERS: Record<Piece, () => Promise<{ Pages: Pages }>> = {
-  watching: () => import("./watching.tsx"),
+  series: () => import("./series-pages.tsx"),
+  anomalies: () => import("./anomaly-pages.tsx"),
   acting: () => import("./acting.tsx"),
+  planning: () => import("./planning.tsx"),
 };
 const loaded = new Map<Piece, Pages>();
 

@@ -1,17 +1,23 @@
-/** One series: its value, its expected band, its anomalies, over any stretch of time. */
+/** One series: its value, its expected band, what is ahead, its anomalies, over any stretch of time. */
 
+import type { ComponentType } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { getAnomalies, getSeries } from "../api.ts";
 import { Chart, zoomed } from "../chart/chart.tsx";
+import type { Fan } from "../chart/fan.ts";
 import type { Window } from "../chart/plot.ts";
 import { type Stretch, useScores, windowOf } from "../chart/scores.ts";
 import { value } from "../format.ts";
 import { useLive, useNow, walkList } from "../hooks.ts";
+import { acts } from "../loop.ts";
+import type { AheadProps } from "../parts/ahead-panel.tsx";
 import { AnomalyRow } from "../parts/anomaly-row.tsx";
 import { DURATIONS, RANGES, Segmented } from "../parts/controls.tsx";
 import { ScoreBar } from "../parts/glyphs.tsx";
 import { Fault, Notice, Waiting } from "../parts/notice.tsx";
 import { Learning, SeriesName } from "../parts/series-name.tsx";
 import { replaceQuery } from "../router.ts";
+import { useShared } from "../store.ts";
 import type { Anomaly, Series } from "../types.ts";
 import { against, againstOfSeries, detectorWords, side } from "../words.ts";
 
@@ -22,10 +28,11 @@ function zoomOf(text: string | undefined): Window | null {
   return since && until && until > since ? [since, until] : null;
 }
 
-export function zoomTo([since, until]: Window): void {
+/** Not beyond now, or `most` where more is known. */
+export function zoomTo([since, until]: Window, most = 0): void {
   const middle = (since + until) / 2;
   const half = Math.max(until - since, SHORTEST_ZOOM_MS) / 2;
-  replaceQuery({ zoom: `${Math.round(middle - half)}-${Math.round(Math.min(middle + half, Date.now()))}` });
+  replaceQuery({ zoom: `${Math.round(middle - half)}-${Math.round(Math.min(middle + half, Math.max(Date.now(), most)))}` });
 }
 
 export function resetZoom(): void {
@@ -90,7 +97,10 @@ function Picture({ series, anomalies, query }: PictureProps) {
   const zoom = zoomOf(query.zoom);
   const stretch: Stretch = zoom ? { fixed: zoom } : { last: DURATIONS[range] ?? 3_600_000 };
   const scores = useScores(series.id, stretch);
-  const window = scores.data ? windowOf(stretch, scores.data) : null;
+  const [fan, setFan] = useState<Fan | null>(null);
+  const drawn = useMemo(() => (scores.data && fan ? fan.lay(scores.data) : scores.data), [scores.data, fan]);
+  const window = scores.data ? withAhead(windowOf(stretch, scores.data), stretch, fan) : null;
+  const zoomHere = (to: Window): void => zoomTo(to, fan?.until);
   return (
     <section class="panel picture" aria-label="Picture">
       <div class="tools">
@@ -100,7 +110,7 @@ function Picture({ series, anomalies, query }: PictureProps) {
           options={RANGES}
           onChange={(to) => replaceQuery({ range: to, zoom: undefined })}
         />
-        {window && <ZoomButtons window={window} zoomed={zoom !== null} />}
+        {window && <ZoomButtons window={window} zoomed={zoom !== null} onZoom={zoomHere} />}
       </div>
       <Fault of={scores} what="Scores" />
       {!scores.data && !scores.error && <Waiting rows={6} />}
@@ -109,29 +119,61 @@ function Picture({ series, anomalies, query }: PictureProps) {
           Choose a longer range; or the source has not answered: see the <a href="#/">overview</a>.
         </Notice>
       )}
-      {scores.data && window && scores.data.time.length > 0 && (
+      {drawn && window && scores.data && scores.data.time.length > 0 && (
         <Chart
           name={series.series}
-          data={scores.data}
+          data={drawn}
+          over={fan?.over ?? null}
           unit={series.unit}
           window={window}
           anomalies={anomalies}
-          onZoom={zoomTo}
+          onZoom={zoomHere}
           onReset={resetZoom}
         />
       )}
+      <Ahead series={series} data={scores.data} onFan={setFan} />
     </section>
   );
 }
 
-export function ZoomButtons({ window, zoomed: on }: { window: Window; zoomed: boolean }) {
+const LEAST_AHEAD_MS = 1_800_000;
+
+/** What is ahead takes up to a third of the picture, or a half while little is known. */
+function withAhead([since, until]: Window, { last = 0 }: Stretch, fan: Fan | null): Window {
+  const ahead = Math.min(last / 2, Math.max(until - since, LEAST_AHEAD_MS));
+  return [since, Math.max(until, Math.min(fan?.until ?? 0, until + ahead))];
+}
+
+/** The piece about forecasts comes only where the engine may have some. */
+function Ahead(props: AheadProps) {
+  const acting = useShared(acts);
+  const [Panel, setPanel] = useState<ComponentType<AheadProps> | null>(null);
+  const [failed, setFailed] = useState(false);
+  useEffect(() => {
+    if (!acting) return;
+    import("../parts/ahead-panel.tsx").then(
+      (piece) => setPanel(() => piece.AheadPanel),
+      () => setFailed(true),
+    );
+  }, [acting]);
+  if (failed) return <p class="quiet">The forecast could not be loaded: load the page again.</p>;
+  return Panel && <Panel {...props} />;
+}
+
+interface ZoomProps {
+  window: Window;
+  zoomed: boolean;
+  onZoom?: (to: Window) => void;
+}
+
+export function ZoomButtons({ window, zoomed: on, onZoom = zoomTo }: ZoomProps) {
   return (
     <span class="zoom">
       <span class="quiet hint">drag to zoom</span>
-      <button type="button" class="button small" aria-label="Zoom out" onClick={() => zoomTo(zoomed(window, 2))}>
+      <button type="button" class="button small" aria-label="Zoom out" onClick={() => onZoom(zoomed(window, 2))}>
         −
       </button>
-      <button type="button" class="button small" aria-label="Zoom in" onClick={() => zoomTo(zoomed(window, 0.5))}>
+      <button type="button" class="button small" aria-label="Zoom in" onClick={() => onZoom(zoomed(window, 0.5))}>
         +
       </button>
       <button type="button" class="button small" disabled={!on} onClick={resetZoom}>

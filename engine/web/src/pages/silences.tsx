@@ -6,7 +6,7 @@ import { useLive } from "../hooks.ts";
 import { may } from "../loop.ts";
 import { Ask, whyNot } from "../parts/ask.tsx";
 import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { Scoped } from "../parts/recommendation.tsx";
+import { Scoped } from "../parts/scoped.tsx";
 import { At } from "../parts/series-name.tsx";
 
 export function SilencesPage() {

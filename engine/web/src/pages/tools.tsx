@@ -5,7 +5,7 @@ import { type Tool, type ToolDetail, type ToolState, getTool, getTools, switchTo
 import { useLive } from "../hooks.ts";
 import { Ask } from "../parts/ask.tsx";
 import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { Scoped } from "../parts/recommendation.tsx";
+import { Scoped } from "../parts/scoped.tsx";
 import { TargetPanel } from "../parts/target.tsx";
 import { href } from "../router.ts";
 import { SaidLine, type Said } from "./inbox.tsx";

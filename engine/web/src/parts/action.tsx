@@ -11,7 +11,7 @@ import { href } from "../router.ts";
 import { Ask } from "./ask.tsx";
 import { Sparkline } from "./glyphs.tsx";
 import { Fault } from "./notice.tsx";
-import { Scoped } from "./recommendation.tsx";
+import { Scoped } from "./scoped.tsx";
 import { Ago, At } from "./series-name.tsx";
 import { EffectGlyph, EffectWords, FromTo } from "./values.tsx";
 

@@ -5,11 +5,12 @@ import { useState } from "preact/hooks";
 import { type Action, applyNow, decide } from "../acts.ts";
 import { duration } from "../format.ts";
 import { useNow } from "../hooks.ts";
-import { type Recommendation, type Shadow, may } from "../loop.ts";
+import type { Recommendation, Shadow } from "../loop.ts";
 import { shadowStory } from "../loop-words.ts";
 import { href } from "../router.ts";
 import { Ask, whyNot } from "./ask.tsx";
 import { patternWords } from "./incident-row.tsx";
+import { Scoped } from "./scoped.tsx";
 import { Ago, At } from "./series-name.tsx";
 import { EffectGlyph, EffectWords, FromTo, RiskBadge, sure } from "./values.tsx";
 
@@ -223,29 +224,5 @@ function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: 
         <RiskBadge risk={r.risk} /> {r.cost && `Costs ${r.cost}. `}It is watched afterwards and undone when it does harm.
       </p>
     </Ask>
-  );
-}
-
-interface ScopedProps {
-  scope: string;
-  primary?: boolean;
-  disabled?: boolean;
-  onClick: () => void;
-  children: ComponentChildren;
-}
-
-/** A button that says which scope it needs where that is lacking. */
-export function Scoped({ scope, primary = false, disabled = false, onClick, children }: ScopedProps) {
-  const allowed = may(scope);
-  return (
-    <button
-      type="button"
-      class={primary ? "button primary" : "button"}
-      disabled={disabled || !allowed}
-      title={allowed ? undefined : `Your key lacks the scope ${scope}`}
-      onClick={onClick}
-    >
-      {children}
-    </button>
   );
 }

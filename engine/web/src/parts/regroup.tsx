@@ -6,7 +6,7 @@ import { useLive } from "../hooks.ts";
 import { getIncidents } from "../loop.ts";
 import { href } from "../router.ts";
 import { Ask } from "./ask.tsx";
-import { Scoped } from "./recommendation.tsx";
+import { Scoped } from "./scoped.tsx";
 import { At } from "./series-name.tsx";
 
 const CHOICES = 50;

@@ -9,7 +9,7 @@ import { exactly, parsedValue, resetIsRisky, resetWords, valueWords, writtenValu
 import { unitOfMetric } from "../words.ts";
 import { Ask } from "./ask.tsx";
 import { Fault, Waiting } from "./notice.tsx";
-import { Scoped } from "./recommendation.tsx";
+import { Scoped } from "./scoped.tsx";
 import { FromTo, RiskBadge } from "./values.tsx";
 
 type Done = (words: string, action: Action) => void;

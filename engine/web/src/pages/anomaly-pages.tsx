@@ -1,0 +1,10 @@
+/** The pages about anomalies, in one piece that is loaded when first asked for. */
+
+import type { Route } from "../router.ts";
+import { AnomaliesPage } from "./anomalies.tsx";
+import { AnomalyPage } from "./anomaly.tsx";
+
+export function Pages({ route }: { route: Route }) {
+  const id = route.path[1];
+  return id === undefined ? <AnomaliesPage query={route.query} /> : <AnomalyPage id={id} />;
+}

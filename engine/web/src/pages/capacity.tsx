@@ -1,0 +1,159 @@
+/** What is scaled with its load: what each needs now and why, what is ahead, and what it costs. */
+
+import { useLive } from "../hooks.ts";
+import { getRecommendations } from "../loop.ts";
+import { Copied } from "../parts/copied.tsx";
+import { LoadPicture } from "../parts/load-picture.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { Ago } from "../parts/series-name.tsx";
+import { sure } from "../parts/values.tsx";
+import { CAPACITY_YAML, costWords, counted, estimateWords, kedaYaml, whyWords } from "../plan-words.ts";
+import { type Capacity, getCapacity } from "../plans.ts";
+import { value } from "../format.ts";
+import { href } from "../router.ts";
+
+const EVERY_MS = 5000;
+
+export function CapacityPage() {
+  const found = useLive("capacity", getCapacity, EVERY_MS);
+  return (
+    <>
+      <h1>Capacity</h1>
+      <Fault of={found} what="Capacity" />
+      {!found.data && !found.error && <Waiting rows={6} />}
+      {found.data?.items.length === 0 && <Nothing />}
+      {found.data?.items.map((one) => (
+        <Service key={one.name} of={one} />
+      ))}
+    </>
+  );
+}
+
+function Nothing() {
+  return (
+    <>
+      <Notice kind="calm" title="Nothing is named that is scaled with its load">
+        Name services, pools or caches in trimtab.yaml, and this page says how many each needs, now and before the load is
+        there. Nothing is changed by that: an autoscaler asks, or a tool is named and you decide.
+      </Notice>
+      <Copied text={CAPACITY_YAML} what="the settings" />
+    </>
+  );
+}
+
+function Service({ of: c }: { of: Capacity }) {
+  const per = c.capacity_per_replica?.value ?? null;
+  return (
+    <article class="panel capacity" aria-label={c.name}>
+      <header class="card-head">
+        <h2>{c.name}</h2>
+        <span class="standing-chips">
+          {c.wanted !== null && <span class="quiet">{sure(c.confidence)}</span>}
+          <span class="quiet">
+            <Ago time={c.time} />
+          </span>
+        </span>
+      </header>
+      <Counts of={c} />
+      <div class="capacity-body">
+        {c.path && c.path.ahead_s.length > 0 && (
+          <LoadPicture path={c.path} unit={c.unit} load={c.load} has={product(c.ready, per)} wanted={product(c.wanted, per)} />
+        )}
+        <Facts of={c} />
+      </div>
+      <Ways of={c} />
+    </article>
+  );
+}
+
+const product = (n: number | null, each: number | null): number | null => (n === null || each === null ? null : n * each);
+
+function Counts({ of: c }: { of: Capacity }) {
+  const same = c.wanted !== null && c.wanted === c.current;
+  return (
+    <div class="wanted">
+      <p class="wanted-count">
+        {c.wanted === null ? (
+          <b class="not-known">not known</b>
+        ) : (
+          <>
+            <b>{counted(c.wanted, c.kind)}</b> wanted
+          </>
+        )}
+        <span class="quiet">
+          {same ? "as there are" : `there are ${counted(c.current, c.kind)}`}
+          {c.ready !== null && c.current !== null && c.ready < c.current && `, ${counted(c.ready, c.kind)} of them serve`}
+        </span>
+      </p>
+      <p>
+        {whyWords(c)}
+        {c.wanted === null && " An autoscaler that asks is told so, and leaves the count as it is."}
+      </p>
+    </div>
+  );
+}
+
+function Facts({ of: c }: { of: Capacity }) {
+  const cost = costWords(c);
+  const facts: [string, string][] = [
+    ["Load now", value(c.load, c.unit)],
+    ["One can do", estimateWords(c.capacity_per_replica, c.unit)],
+    ["Starts in", estimateWords(c.startup_s, "s")],
+    ["Aims at", `${value(c.target_utilisation, "ratio")} of it`],
+    ["By the load of now", c.floor === null ? "not known" : counted(c.floor, c.kind)],
+    ["By what is ahead", c.ahead === null ? "no forecast yet" : counted(c.ahead, c.kind)],
+    ["Cost", cost ?? "not known: set cost_per_replica_hour"],
+    ["Looks ahead", c.path ? `${value(Math.max(...c.path.ahead_s), "s")}, as long as a start takes` : "not yet"],
+  ];
+  return (
+    <dl class="plan-facts">
+      {facts.map(([name, text]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{text}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+const STANDING = new Set(["pending", "approved", "scheduled", "applied"]);
+
+/** Where it goes on: the recommendation, the series that are its load, and how an autoscaler asks. */
+function Ways({ of: c }: { of: Capacity }) {
+  const { data } = useLive(
+    `advice-${c.tool}-${c.target}-${c.knob}`,
+    async (signal) =>
+      c.tool ? (await getRecommendations({ tool: c.tool, target: c.target, limit: 20 }, signal)).items : [],
+    EVERY_MS,
+  );
+  const advice = data?.find((r) => r.subject === c.knob && STANDING.has(r.state));
+  const engine = new URL("./", location.href.split("#", 1)[0]).href.replace(/\/$/, "");
+  return (
+    <div class="ways">
+      <p>
+        {advice && (
+          <>
+            Recommendation: <a href={href(["inbox", advice.id])}>{advice.title}</a> ({advice.state}).{" "}
+          </>
+        )}
+        {!advice && (
+          <span class="quiet">
+            {c.tool
+              ? `No recommendation stands now; one changes ${c.knob} of ${c.target || c.tool} by ${c.tool}. `
+              : "Only figures: no tool is named that would change it. "}
+          </span>
+        )}
+        {c.load_id ? (
+          <a href={href(["series", c.load_id])}>Its load, and what is ahead of it</a>
+        ) : (
+          c.series_ids[0] && <a href={href(["series", c.series_ids[0]])}>A series that it rests on</a>
+        )}
+      </p>
+      <details class="numbers">
+        <summary>Let KEDA ask</summary>
+        <Copied text={kedaYaml(c.name, engine)} what="the trigger" />
+      </details>
+    </div>
+  );
+}

@@ -1,0 +1,108 @@
+/** Models that forecast: which serves, which challenges it, how they do, and the runs that train them. */
+
+import { useState } from "preact/hooks";
+import { useLive } from "../hooks.ts";
+import { ModelFigures } from "../parts/model-figures.tsx";
+import { ModelRuns } from "../parts/model-runs.tsx";
+import { ModelVersions } from "../parts/model-versions.tsx";
+import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { Ago } from "../parts/series-name.tsx";
+import { liveWords, seriesWords } from "../plan-words.ts";
+import { type Model, getModels } from "../plans.ts";
+
+export function ModelsPage() {
+  const found = useLive("models", getModels, 5000);
+  const off = found.error?.status === 503;
+  return (
+    <>
+      <h1>Models</h1>
+      {off && (
+        <Notice kind="calm" title="Nothing is forecast here">
+          {found.error?.detail} With <code>{"schedulers: {load: {enabled: true}}"}</code> in trimtab.yaml loads are forecast and a
+          model is trained from their history.
+        </Notice>
+      )}
+      {!off && <Fault of={found} what="Models" />}
+      {!found.data && !found.error && <Waiting rows={6} />}
+      {found.data?.items.map((model) => (
+        <ModelPanels key={model.id} model={model} again={found.again} />
+      ))}
+    </>
+  );
+}
+
+function ModelPanels({ model, again }: { model: Model; again: () => void }) {
+  const [said, setSaid] = useState("");
+  const done = (words: string): void => {
+    setSaid(words);
+    again();
+  };
+  const judged = model.versions.find((v) => v.role === "challenger") ?? model.versions.find((v) => v.role === "champion");
+  return (
+    <>
+      <Serving model={model} />
+      <p class="said" role="status">
+        {said}
+      </p>
+      {judged && <ModelFigures of={judged} champion={model.versions.find((v) => v.role === "champion")} />}
+      <ModelVersions model={model} onDone={done} />
+      <Refused refused={model.refused} />
+      <ModelRuns model={model.id} onDone={done} />
+    </>
+  );
+}
+
+function Serving({ model: m }: { model: Model }) {
+  return (
+    <section class="panel serving" aria-labelledby={`model-${m.id}`}>
+      <div class="panel-head">
+        <h2 id={`model-${m.id}`}>{m.id}</h2>
+        <span class="quiet">registry: {m.registry}</span>
+      </div>
+      <p>
+        {m.serving ? (
+          <>
+            <b>Version {m.serving}</b> forecasts
+          </>
+        ) : (
+          <>
+            <b>Seasonal naive</b> forecasts: there is no champion yet,
+          </>
+        )}{" "}
+        {seriesWords(m.series)}
+        {m.made !== null ? (
+          <>
+            , last <Ago time={m.made} />.
+          </>
+        ) : (
+          "; nothing was forecast yet."
+        )}{" "}
+        <span title="Pinball loss of what was forecast and came, in errors of the seasonal naive scale; lower is better">
+          {liveWords(m.error, m.versions.find((v) => v.version === m.serving))}
+        </span>
+      </p>
+      {m.problem && <p class="wrong">{m.problem}</p>}
+    </section>
+  );
+}
+
+function Refused({ refused }: { refused: Record<string, string> }) {
+  const all = Object.entries(refused);
+  if (all.length === 0) return null;
+  return (
+    <section class="panel" aria-labelledby="refused-title">
+      <div class="panel-head">
+        <h2 id="refused-title">Refused</h2>
+        <span class="quiet">not read further, nothing of them was run</span>
+      </div>
+      <dl class="refused">
+        {all.map(([version, why]) => (
+          <div key={version}>
+            <dt>version {version}</dt>
+            <dd>{why}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}

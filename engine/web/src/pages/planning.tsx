@@ -1,0 +1,10 @@
+/** The pages about what is ahead, in one piece that is loaded when first asked for. */
+
+import type { Route } from "../router.ts";
+import "../styles/planning.css";
+import { CapacityPage } from "./capacity.tsx";
+import { ModelsPage } from "./models.tsx";
+
+export function Pages({ route }: { route: Route }) {
+  return route.path[0] === "capacity" ? <CapacityPage /> : <ModelsPage />;
+}

@@ -1,0 +1,33 @@
+/** A text to take along. */
+
+import { useRef, useState } from "preact/hooks";
+
+export function Copied({ text, what }: { text: string; what: string }) {
+  const box = useRef<HTMLPreElement>(null);
+  const [said, setSaid] = useState("");
+  const copy = async (): Promise<void> => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setSaid("Copied.");
+    } catch {
+      // Without TLS a browser has no clipboard for us: mark it, and the person presses the keys.
+      if (box.current) getSelection()?.selectAllChildren(box.current);
+      setSaid("It is marked: copy it with your keys.");
+    }
+  };
+  return (
+    <div class="copied">
+      <pre class="yaml" ref={box} tabIndex={0} aria-label={what}>
+        {text}
+      </pre>
+      <p>
+        <button type="button" class="button small" onClick={() => void copy()}>
+          Copy {what}
+        </button>{" "}
+        <span role="status" class="quiet">
+          {said}
+        </span>
+      </p>
+    </div>
+  );
+}
