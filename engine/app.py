@@ -25,7 +25,7 @@ from trimtab.engine.redaction import clean_text
 from trimtab.engine.running import acting, building, modelling, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.judging import Judging
-from trimtab.engine.running.kernels import compile_apart, kernels_of, prepare_environment, warm_kernels
+from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
 from trimtab.engine.running.memory import give_back
 from trimtab.engine.running.pruning import Pruner
 from trimtab.engine.running.supervisor import Supervisor, explain
@@ -130,7 +130,6 @@ class Engine:
             if self.settings.tools:
                 supervisor.always.append(tools)
             supervisor.followers += [
-                partial(_compile_more, Path(self.environ["NUMBA_CACHE_DIR"])),
                 partial(_reload_tools, supervisor, acts, tools),
                 partial(acting.note_reload, acts.ports.ledger),
             ]
@@ -263,9 +262,8 @@ class Engine:
         """Kernels, then sources; then watch the settings."""
         try:
             self.live.wait_for("the kernels: a first start compiles them, in a minute at most")
-            kernels = kernels_of(self.settings)
-            await compile_apart(Path(self.environ["NUMBA_CACHE_DIR"]), kernels)
-            await supervisor.around.off_loop(warm_kernels, kernels)
+            await compile_apart(Path(self.environ["NUMBA_CACHE_DIR"]), self.settings.settings.detectors)
+            await supervisor.around.off_loop(warm_kernels, self.settings.settings.detectors)
             self.live.wait_for("the first tick")
             found = await building.with_local_prometheus(self.settings)
             if found is not self.settings and found.sources.prometheus is not None:
@@ -318,12 +316,6 @@ def _version() -> str:
     import trimtab
 
     return str(trimtab.__version__)
-
-
-async def _compile_more(folder: Path, reload: Reload) -> None:
-    """What the first capacity needs; compiled here it would hold everything up."""
-    if "capacity" in reload.changed:
-        await compile_apart(folder, kernels_of(reload.settings))
 
 
 async def _reload_tools(

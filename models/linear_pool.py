@@ -137,7 +137,8 @@ def fit_pool(rows: Rows) -> tuple[Floats, Floats]:
     shared: Floats = np.zeros(p)
     for _ in range(ROUNDS):
         weighed = x * weight[:, None]
-        shared = np.linalg.solve(weighed.T @ x / len(y) + STEADY * np.eye(p), weighed.T @ y / len(y))
+        found = np.linalg.solve(weighed.T @ x / len(y) + STEADY * np.eye(p), weighed.T @ y / len(y))
+        shared = np.asarray(found, np.float64)
         miss = np.abs(y - x @ shared)
         weight = 1.0 / np.maximum(miss, 0.3 * np.median(miss) + 1e-9)
         weight /= weight.mean()

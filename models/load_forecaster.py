@@ -8,13 +8,15 @@ from trimtab.models.forecasters.seasonal_naive import SeasonalNaive
 
 
 def load(longest_s: float = 86_400.0) -> Median:
-    """The median of seasonal naive, ridge and boosted trees, for horizons up to `longest_s` seconds.
+    """The weighted median of seasonal naive, ridge and boosted trees, up to `longest_s` seconds ahead.
 
-    Each member says nothing where a series is too short for it: see `trimtab.models.confidence`.
+    The trees start from the ridge forecasts and err less than the plain median of the three, so they have
+    most of the votes; the others decide where no trees could be trained. Each member says nothing where a
+    series is too short for it: see `trimtab.models.confidence`.
     """
     members: dict[str, Forecaster] = {
         "seasonal_naive": SeasonalNaive(),
         "ridge": Ridge(longest_s),
         "boosted": Boosted(longest_s),
     }
-    return Median(members)
+    return Median(members, votes={"boosted": 3})

@@ -106,11 +106,16 @@ trimtab.backtest_forecast(
 # `submit` fits it, judges it on the last days against the champion and the seasonal naive forecast, logs
 # all of it to MLflow and registers it. Where the gate lets it pass it becomes *challenger*. Give the
 # `data_dir` of your engine (or the `uri` of its MLflow server); here it is a folder of the notebook's own.
+#
+# No model from the registry runs code of its own: types that are not known as harmless, such as the trees of
+# scikit-learn, have to be trusted by name, here and in the engine's settings
+# (`registry: {trusted_types: [sklearn.tree._tree.Tree]}`).
 
 # %%
 here = {
     "data_dir": Path(mkdtemp(prefix="trimtab-")),
     "job": LoadJob(step_s=3600, horizon=24, window_s=21 * 86_400),
+    "trusted": ("sklearn.tree._tree.Tree",),
 }
 first = registry.submit(mine, "shops", loads, **here)
 print(first.run.said)

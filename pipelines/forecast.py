@@ -123,8 +123,8 @@ def panel_of(series: Sequence[Known], step_s: float, *, non_negative: bool | Non
         count = np.bincount(row, minlength=n_steps)
         total = np.bincount(row, one.values[use], minlength=n_steps)
         y[:, k] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    never_below = ~(y < 0).any(axis=0)
-    floor = never_below if non_negative is None else np.full(len(series), non_negative)
+    never_below = np.asarray(~(y < 0).any(axis=0), np.bool_)
+    floor = never_below if non_negative is None else np.full(len(series), non_negative, np.bool_)
     return Panel(y, np.array([one.times.max() for one in series], np.int64), step_s, floor)
 
 

@@ -41,6 +41,7 @@ def submit(
     *,
     data_dir: Path = DATA_DIR,
     uri: str = "",
+    trusted: tuple[str, ...] = (),
     job: LoadJob | None = None,
     place: Place | None = None,
 ) -> Trained:
@@ -51,14 +52,15 @@ def submit(
     history  : a place where history can be had, or unique_id, ds, y
     data_dir : of the engine that is to run it
     uri      : of the tracking server, where the engine has one
+    trusted  : types that the engine trusts, too (registry.trusted_types), as "sklearn.tree._tree.Tree"
 
     `verdict` of what it gives says whether it became challenger, and why not. Raises InputError for a model
-    of another kind, HistoryError, RegistryError, BusyError.
+    of another kind, ModelRefusedError for types that are not trusted, HistoryError, RegistryError, BusyError.
     """
     wanted = job or LoadJob()
     recipe = recipe_of(model, wanted.horizon)
     wanted = replace(wanted, forecaster=recipe.name, parameters=dict(recipe.parameters))
-    return _held(wanted, selector, history, place or place_in(data_dir.expanduser(), uri), recipe)
+    return _held(wanted, selector, history, place or place_in(data_dir.expanduser(), uri, trusted), recipe)
 
 
 def train(
@@ -67,6 +69,7 @@ def train(
     *,
     data_dir: Path = DATA_DIR,
     uri: str = "",
+    trusted: tuple[str, ...] = (),
     job: LoadJob | None = None,
     place: Place | None = None,
 ) -> Trained:
@@ -74,7 +77,8 @@ def train(
 
     It becomes challenger, also where there is no champion yet: see `promote`. Raises as `submit` does.
     """
-    return _held(job or LoadJob(), selector, history, place or place_in(data_dir.expanduser(), uri), None)
+    where = place or place_in(data_dir.expanduser(), uri, trusted)
+    return _held(job or LoadJob(), selector, history, where, None)
 
 
 def versions(*, data_dir: Path = DATA_DIR, uri: str = "", place: Place | None = None) -> pd.DataFrame:
@@ -124,6 +128,7 @@ def forecast(
     version: str = "",
     data_dir: Path = DATA_DIR,
     uri: str = "",
+    trusted: tuple[str, ...] = (),
     job: LoadJob | None = None,
     place: Place | None = None,
 ) -> pd.DataFrame:
@@ -133,7 +138,7 @@ def forecast(
     Gives what `trimtab.forecast` gives. Raises ModelRefusedError where there is no such version or it is not
     trusted, RegistryError.
     """
-    wanted, where = job or LoadJob(), place or place_in(data_dir.expanduser(), uri)
+    wanted, where = job or LoadJob(), place or place_in(data_dir.expanduser(), uri, trusted)
     named = panel_of(history, wanted.step_s, window_s=wanted.window_s, most=wanted.most)
     values = _loaded(where, version).predict(named.panel, wanted.horizon, QUANTILES)
     ahead = np.arange(1, wanted.horizon + 1) * round(wanted.step_s * 1e9)

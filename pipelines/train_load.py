@@ -134,6 +134,7 @@ def _trained(
     judged = _judged(job, named, place, recipe, work)
     work.at("fit", 0.5)
     stored = _fitted(job, named, judged, recipe, work)
+    forecaster_of(stored, place.trusted, place.make)
     work.at("log", 0.75)
     registered = _registered(judged, stored, key, place, work)
     work.at("gate", 0.9)

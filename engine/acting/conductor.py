@@ -111,7 +111,8 @@ class Conductor:
             still_open.update(recommendation.id for recommendation in found)
             for recommendation in reversed(found):
                 await self._safely(recommendation.id, self._decide(recommendation, now, paused))
-        self.waiting = {name: why for name, why in self.waiting.items() if name in still_open}
+        for name in self.waiting.keys() - still_open:
+            del self.waiting[name]
 
     async def settled(self) -> None:
         """Until nothing is being sent or read back."""

@@ -17,7 +17,7 @@ from trimtab.engine.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from trimtab.engine.types import ApiKey
+    from trimtab.engine.types import ApiKey, Value
 
 key_app = new_app(
     "Keys for the API, and links to log in with.",
@@ -54,7 +54,7 @@ def create(
     lifetime_s = None if expires == _NEVER else duration_s(expires, "--expires")
     with opened(config, data) as here:
         key, secret = keys.create(here.store, here.clock, name, scope or ["read"], lifetime_s)
-        told = {"name": key.name, "scopes": ", ".join(key.scopes)}
+        told: dict[str, Value] = {"name": key.name, "scopes": ", ".join(key.scopes)}
         here.ledger.note("key created", key.id, person(), told)
     typer.echo(f"{key.name}: {', '.join(key.scopes)}; keep the key, it is not shown again:", err=True)
     typer.echo(secret)

@@ -25,6 +25,7 @@ from trimtab.engine.running.advising import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
 from trimtab.engine.running.guarding import GuardedSeries
 from trimtab.engine.running.judging import Judging
+from trimtab.engine.running.kernels import compile_scaling
 from trimtab.engine.running.noticing import Noticing
 from trimtab.engine.running.scaling import Scaling
 from trimtab.engine.running.seeing import Seeing
@@ -199,7 +200,9 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     guarded = GuardedSeries(ledger, incidents, live)
     conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _times(limits))
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
-    scaling = Scaling(settings.capacity, live, around.score_log, memory, clock, around.metrics.capacity)
+    scaling = Scaling(
+        settings.capacity, live, around.score_log, memory, clock, around.metrics.capacity, compile_scaling
+    )
     around.hear_past = scaling.hear
     advising.capacity = scaling.shown
     seeing.scaled = guarded.scaled = advising.scaled

@@ -15,13 +15,12 @@ import structlog
 
 from trimtab.engine.running import kernel_cache
 from trimtab.engine.running.kernel_cache import alone, cache_roots, is_whole, kernel_folder, mark_of, set_mark
-from trimtab.engine.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 _NS = 1_000_000_000
 SCALING = "+capacity"
-"""Beside names of detectors: what forecasts a load to be scaled for."""
+"""In place of names of detectors: what forecasts a load to be scaled for."""
 
 
 def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Path:
@@ -44,11 +43,6 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
     return folder
-
-
-def kernels_of(settings: Settings) -> tuple[str, ...]:
-    """Names of all that has to be compiled for these settings."""
-    return (*settings.settings.detectors, *((SCALING,) if settings.capacity else ()))
 
 
 def _usable(folder: Path) -> bool:
@@ -75,7 +69,8 @@ async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
         return
     log.info("compiling kernels, once for this user and processor")
     why = await _in_a_process(folder, detectors)
-    if why and await asyncio.to_thread(kernel_cache.throw_away, folder):
+    thrown: bool = bool(why) and await asyncio.to_thread(kernel_cache.throw_away, folder)
+    if thrown:
         log.warning("kept kernels cannot be used, they are made anew", why=why)
         why = await _in_a_process(folder, detectors)
     if why:
@@ -110,6 +105,13 @@ def compile_here(folder: Path, detectors: tuple[str, ...]) -> None:
             set_mark(mark)
 
 
+async def compile_scaling() -> None:
+    """What scaling ahead of a load needs; beside all else, which does not wait for it."""
+    import numba
+
+    await compile_apart(Path(numba.config.CACHE_DIR), (SCALING,))
+
+
 def warm_kernels(detectors: tuple[str, ...]) -> float:
     """Load, or compile on a first start, what a tick and its history need; the seconds that it took."""
     import numpy as np
@@ -123,7 +125,7 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
         from trimtab.models.scaling.ahead import LoadAhead
 
         LoadAhead(60.0, (180.0,), 0.9).begin(np.arange(2.0 * 1440.0) % 7.0)
-        detectors = tuple(name for name in detectors if name != SCALING)
+        return time.perf_counter() - begin
     table = SeriesTable("warm")
     scoring = SourceScoring(table, 5.0, detectors)
     keys = (SeriesKey("warm", "a"), SeriesKey("warm", "b"))

@@ -101,7 +101,7 @@ class Noticing:
         """What is to be said of one target."""
         then, earlier = self._looked.get((facts.tool, facts.target), (now, {}))
         looks = Looks(facts, earlier, max((now - then) / 1e9, 1.0))
-        notices = {}
+        notices: dict[str, Recommendation] = {}
         for finding in all_findings(looks):
             fresh = notice_of(now, new_ulid(now), finding, facts, self.advising.command)
             if fresh is not None and not unwanted(now, fresh, before):

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 STARTUP_S = 180.0
 """Assumed until enough starts were seen."""
 LOOK_AGAIN_S, LEARN_AGAIN_S = 60.0, 3600.0
+UNKNOWN_AGAIN_S = 300.0
+"""Between tries while it is not known what one serves."""
 STALE = 3.0
 """Intervals after which a sample says nothing of now."""
 MOVED = 0.05
@@ -33,7 +35,8 @@ REACTIVE_CONFIDENCE, FULL_CONFIDENCE, FULL_DAYS = 0.5, 0.9, 7.0
 class Scaling:
     """What each service needs; `shown` holds the newest answers by name.
 
-    tell : called with (name, wanted) after each evaluation; None = unknown
+    tell    : called with (name, wanted) after each evaluation; None = unknown
+    prepare : awaited once before the first evaluation, as to compile
     """
 
     def __init__(
@@ -44,12 +47,14 @@ class Scaling:
         memory: Memory,
         clock: Clock,
         tell: Callable[[str, int | None], None],
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.live = live
         self.scores = scores
         self.memory = memory
         self.clock = clock
         self.tell = tell
+        self.prepare = prepare
         self.shown: dict[str, Capacity] = {}
         self._services: dict[str, _Service] = {}
         self.configure(settings)
@@ -76,6 +81,9 @@ class Scaling:
 
     async def step(self) -> None:
         """Evaluate all that are due; a fault of one leaves the others alone."""
+        if self._services and self.prepare is not None:
+            await self.prepare()
+            self.prepare = None
         for name, service in list(self._services.items()):
             now = self.clock.now()
             if not service.due(now):
@@ -140,7 +148,8 @@ class _Service:
     def evaluate(self, now: int, seen: Seen) -> Capacity:
         """What is wanted now. Reads the log of scores and computes: for a thread."""
         self._tick = now // self._step_ns
-        if now - self._learnt >= LEARN_AGAIN_S * 1e9:
+        again_s = UNKNOWN_AGAIN_S if self._one is None else LEARN_AGAIN_S
+        if now - self._learnt >= again_s * 1e9:
             self._learn(now)
         known = replace(
             self.unknown(now, ""), unit=seen.unit, load=_or_none(seen.load), current=_or_none(seen.replicas),

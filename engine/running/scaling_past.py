@@ -105,7 +105,7 @@ class Past:
                 self._new = False
             elif not self._read and not self._recorded:
                 kept = self.memory.get(self.name) or {}
-                self._recorded = {role: {row[0]: row[1:] for row in rows} for role, rows in kept.items()}
+                self._recorded = {role: {int(row[0]): row[1:] for row in rows} for role, rows in kept.items()}
             self._read = True
         except StoreError as error:
             log.warning("the past of a load is not kept", capacity=self.name, error=str(error))

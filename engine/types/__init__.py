@@ -23,7 +23,6 @@ from trimtab.engine.types.acting import (
     ToolAction,
     ToolState,
     ToolStatus,
-    Value,
     Warming,
 )
 from trimtab.engine.types.alerts import (
@@ -74,7 +73,7 @@ from trimtab.engine.types.series import (
     TickScores,
     iso,
 )
-from trimtab.engine.types.shadows import Shadow, ShadowEnd
+from trimtab.engine.types.shadows import Shadow, ShadowEnd, Value
 
 __all__ = [
     "BY_PATTERN",

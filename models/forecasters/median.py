@@ -13,13 +13,15 @@ class Median:
     """Quantile by quantile the median of what the members say; those that say nothing are left out.
 
     members : name -> forecaster; a member's arrays are stored under its name
+    votes   : name -> how many times a member counts; 1 where it is not named
 
     Lichtendahl, Grushka-Cockayne and Winkler, Is It Better to Average Probabilities or Quantiles?,
     Management Science 59, 2013.
     """
 
-    def __init__(self, members: Mapping[str, Forecaster]) -> None:
+    def __init__(self, members: Mapping[str, Forecaster], votes: Mapping[str, int] | None = None) -> None:
         self.members = dict(members)
+        self.votes = dict(votes or {})
 
     def fit(self, panel: Panel) -> None:
         """Fit every member."""
@@ -31,8 +33,10 @@ class Median:
         wanted = check_quantiles(quantiles)
         if horizon < 1:
             raise ModelError(f"horizon is {horizon}; wanted at least 1 step")
-        each = np.stack([m.predict(panel, horizon, wanted) for m in self.members.values()])
-        out = np.sort(_median(each), axis=0)
+        each: list[Floats] = []
+        for name, member in self.members.items():
+            each += [member.predict(panel, horizon, wanted)] * self.votes.get(name, 1)
+        out = np.sort(_median(np.stack(each)), axis=0)
         return np.where(panel.non_negative, np.maximum(out, 0.0), out)
 
     def state(self) -> State:

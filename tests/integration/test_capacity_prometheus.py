@@ -62,7 +62,7 @@ def test_a_number_for_autoscalers_or_none(engine):
     def shown():
         return next((one for one in trimtab.get("capacity")["items"] if one["ahead"] is not None), None)
 
-    found = until(shown, 60.0)
+    found = until(shown, 180.0)
     assert found["load"] == pytest.approx(load_at(time.time()), abs=3.0)
     assert found["wanted"] >= math.ceil(found["load"] / 10 / 0.77)
     assert found["path"]["likely"][-1] == pytest.approx(load_at(time.time() + 120.0), abs=3.0)

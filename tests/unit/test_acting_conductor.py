@@ -70,6 +70,7 @@ async def test_a_harmful_change_is_taken_back(room):
 
 async def test_somebody_elses_value_is_left_and_the_target_locked(room):
     """People are told; nothing is started there by itself until a person has set it."""
+    shown = room.conductor.waiting
     recommended(room)
     room.past()
     await room.step()
@@ -79,7 +80,7 @@ async def test_somebody_elses_value_is_left_and_the_target_locked(room):
     assert any("not taken back: not sent: size of fake is 300" in words for words in room.told)
     recommended(room, 501, before=300, after=350)
     await room.live(60, level=0.5)
-    assert "could not be taken back" in room.conductor.waiting[ulid(501)]
+    assert "could not be taken back" in shown[ulid(501)]
     by_hand = await room.desk.set_knob("fake", "fake", "size", 300, 310, "ann", "k")
     room.ledger.move(replace(by_hand, state=ActionState.KEPT), ActionState.VERIFYING, "kept", "trimtab")
     recommended(room, 502, before=310, after=350)

@@ -1,6 +1,7 @@
 """Models from notebooks: in as challengers, back as forecasters, and never as code of a stranger."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from trimtab.pipelines.panel import panel_of
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
     "ignore::sqlalchemy.exc.SADeprecationWarning"
 )
+TRUSTED = ("sklearn.tree._tree.Tree",)
 MANIFEST_OF = Manifest("load", "skops", "Odd", {})
 
 
@@ -28,17 +30,26 @@ class Odd:
 @pytest.mark.parametrize("model", [Ridge(), RandomForestRegressor(20, min_samples_leaf=20, random_state=0)])
 def test_a_regressor_becomes_challenger_and_forecasts(tmp_path, model):
     """A scikit-learn model is stored by skops, only challenges, and forecasts when it is read back."""
-    models = Models(tmp_path)
-    done = registry.submit(model, "requests", past(), job=SMALL, place=models.place)
+    models, four_weeks = Models(tmp_path), replace(SMALL, window_s=28 * 86_400.0)
+    place = replace(models.place, trusted=TRUSTED)
+    done = registry.submit(model, "requests", past(days=28), job=four_weeks, place=place)
     assert done.verdict.passed, str(done.verdict)
     book = models.shelf.book()
     assert (book.champion, book.challenger) == (None, done.version)
     stored = models.shelf.read(done.version)
     panel = panel_of(past(), 3600.0, window_s=864_000.0).panel
-    ahead = forecaster_of(stored).predict(panel, 24, [0.05, 0.5, 0.95])
+    ahead = forecaster_of(stored, TRUSTED).predict(panel, 24, [0.05, 0.5, 0.95])
     assert ahead.shape == (3, 24, 3)
     assert (np.diff(ahead, axis=0) >= 0).all()
     assert np.abs(ahead[1] - panel.y[-24:]).mean() < 20
+
+
+def test_a_model_that_the_engine_would_refuse_is_not_registered(tmp_path):
+    """Where a submitted model holds what nobody trusts its owner is told so at once."""
+    models, model = Models(tmp_path), RandomForestRegressor(3, min_samples_leaf=20, random_state=0)
+    with pytest.raises(ModelRefusedError, match="trusted_types"):
+        registry.submit(model, "requests", past(), job=SMALL, place=models.place)
+    assert models.shelf.book().versions == {}
 
 
 def test_a_river_forecaster_is_stored_by_its_parameters(tmp_path):

@@ -1,0 +1,49 @@
+"""The median of forecasters."""
+
+import numpy as np
+
+from trimtab.models.contracts import Panel
+from trimtab.models.forecasters.median import Median
+
+
+class Says:
+    """Says one number, or nothing."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def fit(self, panel):
+        """Nothing to learn."""
+
+    def predict(self, panel, horizon, quantiles):
+        """The number everywhere."""
+        return np.full((len(quantiles), horizon, panel.y.shape[1]), self.value)
+
+
+PANEL = Panel(np.ones((48, 1)), np.zeros(1, np.int64), 3600.0, np.zeros(1, bool))
+
+
+def said(values, votes=None):
+    """What the median of members that say these values says."""
+    members = {f"m{k}": Says(value) for k, value in enumerate(values)}
+    return float(Median(members, votes).predict(PANEL, 2, (0.5,))[0, 0, 0])
+
+
+def test_the_middle_of_what_is_said():
+    """It is the middle one, the mean of two, and who says nothing is left out."""
+    assert said([1.0, 9.0, 2.0]) == 2.0
+    assert said([1.0, np.nan, 2.0]) == 1.5
+    assert np.isnan(said([np.nan, np.nan]))
+
+
+def test_votes_count():
+    """A member with most of the votes decides where it speaks, and leaves the rest to the others."""
+    assert said([1.0, 2.0, 9.0], {"m2": 3}) == 9.0
+    assert said([1.0, 2.0, np.nan], {"m2": 3}) == 1.5
+
+
+def test_zero_is_the_floor_where_the_unit_says_so():
+    """A series that cannot be negative is never forecast to be."""
+    floor = Panel(PANEL.y, PANEL.end, PANEL.step_s, np.ones(1, bool))
+    assert Median({"a": Says(-3.0)}).predict(floor, 2, (0.5,)).max() == 0.0
+    assert said([-3.0]) == -3.0
