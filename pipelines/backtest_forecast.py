@@ -14,6 +14,9 @@ from trimtab.pipelines.forecast import MOST_HISTORY_S
 from trimtab.pipelines.panel import panel_of
 from trimtab.pipelines.submitted import recipe_of
 
+_REACH = ("boosted", "load", "ridge")
+"""Members that are made for a longest horizon."""
+
 
 def backtest_forecast(
     frame: pd.DataFrame,
@@ -56,5 +59,5 @@ def backtest_forecast(
 
 def _forecaster(given: Any, rows: int, horizon_s: float) -> Forecaster:  # noqa: ANN401 - anybody's model
     if isinstance(given, str):
-        return forecaster(given, **({"longest_s": max(horizon_s, 3600.0)} if given == "load" else {}))
+        return forecaster(given, **({"longest_s": max(horizon_s, 3600.0)} if given in _REACH else {}))
     return given if isinstance(given, Forecaster) else recipe_of(given, rows).fresh()
