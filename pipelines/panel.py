@@ -44,7 +44,8 @@ def panel_of(
 ) -> Named:
     """The last window_s of a history as a panel.
 
-    frame   : unique_id, ds (UTC), y; several samples of a step become their mean, at the step's end
+    frame   : unique_id, ds (UTC where it has no time zone), y; several samples of a step become their mean,
+              at the step's end
     stale_s : a series whose newest sample is that much older than the newest of all is left out
     most    : series at most; those with the most samples stay
 
@@ -112,5 +113,6 @@ def joined(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _ns(times: "pd.Series[pd.Timestamp]") -> Ints:
-    stamps = times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    naive = times if times.dt.tz is None else times.dt.tz_convert("UTC").dt.tz_localize(None)
+    stamps = naive.to_numpy()
     return stamps.astype("datetime64[ns]").astype(np.int64)

@@ -139,10 +139,11 @@ class Shelf:
             self._write(replace(book, untold=False))
 
     def dismiss(self, version: str, said: str) -> None:
-        """A challenger that was refused challenges no more."""
+        """A version that was refused keeps the reason; a challenger challenges no more."""
         with self._writing() as book:
-            if book.challenger == version:
-                self._write(replace(_with_word(book, version, said), challenger=None))
+            self._known(book, version)
+            challenger = None if book.challenger == version else book.challenger
+            self._write(replace(_with_word(book, version, said), challenger=challenger))
 
     def refuse(self, version: str, why: str) -> bool:
         """Remember that a version is not trusted; whether that is new."""

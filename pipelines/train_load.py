@@ -257,7 +257,8 @@ def _gated(
     place.registry.set_alias(CHALLENGER, version)
     place.shelf.challenge(version, "passed the gate")
     if hold:
-        work.change(said=f"version {version} runs beside the champion before it may take its place")
+        beside = "runs beside the champion" if champion else "is the challenger; there is no champion yet"
+        work.change(said=f"version {version} {beside}: it passed the gate, and may take its place")
         return Trained(work.run, version, verdict, False, judged.figures)
     place.registry.set_alias(CHAMPION, version)
     place.registry.set_alias(CHALLENGER, None)
