@@ -187,7 +187,6 @@ def submitted_of(stored: Stored, trusted: Collection[str] = ()) -> Forecaster:
         river_class(manifest.forecaster)
         return Rehearsed(manifest.forecaster, manifest.parameters)
     from skops.io import get_untrusted_types, loads
-    from skops.io.exceptions import UntrustedTypesFoundException
 
     content = stored.files[SKOPS]
     try:
@@ -199,9 +198,9 @@ def submitted_of(stored: Stored, trusted: Collection[str] = ()) -> Forecaster:
             )
         told = loads(content, trusted=list(trusted))
         return Regressed(told["model"], int(told["horizon"]), np.asarray(told["errors"], np.float64))
-    except UntrustedTypesFoundException as error:
-        raise ModelRefusedError(f"the model holds a type that nobody trusts: {error}") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except ModelRefusedError:
+        raise
+    except Exception as error:  # the file is a stranger's: it may fail in any way, and another model serves
         raise ModelRefusedError(f"{SKOPS}: is no model of ours ({type(error).__name__})") from error
 
 

@@ -18,7 +18,7 @@ from trimtab.models.contracts import Forecaster
 from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.artifact import Manifest, Stored, read_model, write_model
 from trimtab.pipelines.backtest_load import Figures, backtest_load, origins_of
-from trimtab.pipelines.errors import HistoryError, ModelRefusedError
+from trimtab.pipelines.errors import HistoryError
 from trimtab.pipelines.load_pictures import draw
 from trimtab.pipelines.loaded import Make, forecaster_of, made
 from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION, Logged, Registered, Registry
@@ -192,7 +192,7 @@ def _judged(job: LoadJob, named: Named, place: Place, recipe: Recipe, work: Work
     contenders: dict[str, Forecaster] = {"challenger": recipe.fresh(), NAIVE: place.make(NAIVE)}
     for contender in contenders.values():
         contender.fit(past)
-    champion = _champion(place)
+    champion = _champion(place, named.rows(origins[0]), horizon)
     if champion is not None:
         contenders["champion"] = forecaster_of(champion, place.trusted, place.make)
     figures = backtest_load(named, contenders, horizon, origins)
@@ -201,14 +201,15 @@ def _judged(job: LoadJob, named: Named, place: Place, recipe: Recipe, work: Work
     return Judged(figures, champion, draw(named, contenders, horizon, origins[-1], figures, work.folder))
 
 
-def _champion(place: Place) -> Stored | None:
+def _champion(place: Place, past: Named, horizon: int) -> Stored | None:
+    """The champion; None where there is none that can be read, and forecasts."""
     version = place.shelf.book().champion
     if version is None:
         return None
     try:
         stored = place.shelf.read(version)
-        forecaster_of(stored, place.trusted, place.make)
-    except ModelRefusedError:
+        forecaster_of(stored, place.trusted, place.make).predict(past.panel, horizon, QUANTILES)
+    except Exception:  # forecasting tells why; a champion that fails must not keep a better one away
         return None
     return stored
 

@@ -47,6 +47,20 @@ class Unknowing(Yesterday):
         return np.full((len(quantiles), horizon, panel.y.shape[1]), np.nan)
 
 
+class Failing(Yesterday):
+    """Can be read and fitted, and fails at its work."""
+
+    def predict(self, *_: object) -> Floats:
+        raise RuntimeError("out of luck")
+
+
+class Short(Yesterday):
+    """Forecasts one row, whatever is asked."""
+
+    def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:  # noqa: ARG002
+        return super().predict(panel, 1, quantiles)
+
+
 class Smart(Yesterday):
     """Mean of the days before: better than yesterday alone where there is noise."""
 
@@ -64,6 +78,8 @@ KINDS = {
     "load": Smart,
     "seasonal_naive": Yesterday,
     "unknowing": Unknowing,
+    "failing": Failing,
+    "short": Short,
     "worse": lambda **more: Yesterday(bias=50.0, **more),
 }
 

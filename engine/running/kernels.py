@@ -112,9 +112,7 @@ def compile_here(folder: Path, detectors: tuple[str, ...]) -> None:
 
 async def compile_scaling() -> None:
     """What scaling ahead of a load needs; beside all else, which does not wait for it."""
-    import numba
-
-    await compile_apart(Path(numba.config.CACHE_DIR), (SCALING,))
+    await compile_apart(Path(os.environ["NUMBA_CACHE_DIR"]), (SCALING,))
 
 
 def warm_kernels(detectors: tuple[str, ...]) -> float:
