@@ -36,7 +36,7 @@ export function AheadPanel({ series, data, onFan }: AheadProps) {
     <div class="ahead">
       <Legend before={newest !== undefined} />
       <Said forecast={forecast} />
-      {past.data && <Held before={past.data} data={data} unit={series.unit} />}
+      {past.data && <Held before={past.data} forecast={forecast} data={data} />}
     </div>
   );
 }
@@ -99,12 +99,12 @@ function Said({ forecast: f }: { forecast: Forecast }) {
   );
 }
 
-function Held({ before, data, unit }: { before: ForecastBefore; data: Drawn | null; unit: string }) {
-  const found = data && before.times.length > 0 ? came(data, rowsBefore(before)) : null;
+function Held({ before, forecast, data }: { before: ForecastBefore; forecast: Forecast; data: Drawn | null }) {
+  const found = data ? came(data, rowsBefore(before), forecast.step_s * 1000) : null;
   return (
     <p class="quiet">
       {found
-        ? cameWords(found, before.lead_s, unit)
+        ? cameWords(found, before.lead_s, forecast.unit)
         : "What was forecast is held against what came as soon as a forecast is an hour old and its time is shown."}
     </p>
   );
