@@ -23,6 +23,7 @@ export function AheadPanel({ series, data, onFan }: AheadProps) {
   const past = useLive(`before-${series.id}`, (signal) => getBefore(series.id, signal), 60_000);
   const forecast = found.data?.items[0] ?? null;
   const newest = past.data?.times.at(-1);
+  const oldest = past.data?.times[0];
   const fan = useMemo(
     () => (forecast ? fanOf(rowsAhead(forecast), past.data && newest ? rowsBefore(past.data) : null) : null),
     [series.id, forecast?.made, forecast?.model, forecast?.version, newest],
@@ -34,7 +35,7 @@ export function AheadPanel({ series, data, onFan }: AheadProps) {
   if (!forecast) return <WhyNot found={found} />;
   return (
     <div class="ahead">
-      <Legend before={newest !== undefined} />
+      <Legend before={oldest !== undefined && Date.parse(oldest) <= Date.now()} />
       <Said forecast={forecast} />
       {past.data && <Held before={past.data} forecast={forecast} data={data} />}
     </div>
