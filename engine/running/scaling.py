@@ -11,7 +11,7 @@ import structlog
 from trimtab.engine.advising.capacity import Predictive, Sizing, usual_risk
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Memory, ScoreLog
-from trimtab.engine.running.scaling_past import DAY_S, Past
+from trimtab.engine.running.scaling_past import DAY_S, Past, aligned
 from trimtab.engine.settings.capacity import CapacityOf
 from trimtab.engine.types import Capacity, Estimate, Floats, History, LoadPath, SeriesView
 from trimtab.engine.types.selector import Selector
@@ -235,11 +235,11 @@ class _Service:
         else:
             roles = ("load", "ready" if s.ready else "replicas")
             load, replicas = (self._past(role, now) for role in roles)
-            utilisation = self._past("utilisation", now, mean=True)
-            self._take_capacity(_learnt(capacity_of_replica(load, replicas, utilisation)))
+            past = aligned(load, replicas, self._past("utilisation", now, mean=True))
+            self._take_capacity(_learnt(capacity_of_replica(*past)))
         startup = _given(s.startup) if s.startup != "auto" else None
         if startup is None and s.ready is not None:
-            total, ready = self._past("replicas", now), self._past("ready", now)
+            total, ready = aligned(self._past("replicas", now), self._past("ready", now))
             startup = _learnt(startup_time(total, ready, s.interval))
         self._take_startup(startup or self._startup or replace(_given(STARTUP_S), source="assumed"))
 

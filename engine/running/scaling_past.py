@@ -117,6 +117,16 @@ class Past:
             log.warning("the past of a load is not kept", capacity=self.name, error=str(error))
 
 
+def aligned(*columns: Floats) -> tuple[Floats, ...]:
+    """The ticks that all columns reach back to; each ends with the same tick.
+
+    >>> [x.tolist() for x in aligned(np.array([1.0, 2.0, 3.0]), np.array([8.0, 9.0]))]
+    [[2.0, 3.0], [8.0, 9.0]]
+    """
+    shortest = min(len(column) for column in columns)
+    return tuple(column[len(column) - shortest :] for column in columns)
+
+
 def _by_tick(place: Ints, values: Floats, count: int) -> Floats:
     """Mean of the values that fall into each of `count` ticks; NaN = none does."""
     good = np.isfinite(values) & (place >= 0) & (place < count)

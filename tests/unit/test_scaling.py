@@ -157,6 +157,24 @@ async def test_what_one_serves_cannot_be_learnt_from_nothing():
     assert "capacity.shop.capacity_per_replica" in found.problem
 
 
+class Younger(Past):
+    """As Past; utilisation is measured for the last day and a half only."""
+
+    def read(self, series_id, since, until, limit=100_000):
+        begun = START - round(1.5 * 86_400 * SECOND)
+        return super().read(series_id, max(since, begun) if series_id == BUSY.id else since, until, limit)
+
+
+async def test_pasts_of_other_lengths_are_learnt_from_where_they_meet():
+    """Where utilisation is measured for less long than load, what both tell of is enough."""
+    room = Room(Younger(), capacity_per_replica="auto", utilisation="busy", startup="auto")
+    room.sample(12.0, 12.0, 4.0, 0.4)
+    found = await room.step()
+    assert found.capacity_per_replica is not None
+    assert found.capacity_per_replica.value == pytest.approx(15.0, rel=0.05)
+    assert found.capacity_per_replica.source == "learnt"
+
+
 def recorded(days=4):
     """What a source recorded of two pods and their count, at 5 min."""
     times = START - np.arange(days * 288, 0, -1) * 300 * SECOND

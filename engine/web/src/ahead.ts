@@ -65,9 +65,8 @@ export interface Came {
   off: number;
 }
 
-/** How what had been forecast turned out, over the rows that are shown; null = nothing to compare. */
-export function came(d: Drawn, before: Rows): Came | null {
-  const step = usualStep(before.time);
+/** How what had been forecast turned out, over the rows that are shown, each a mean of `step` ms; null = nothing to compare. */
+export function came(d: Drawn, before: Rows, step: number): Came | null {
   const found: Came = { rows: 0, inside: 0, off: 0 };
   before.time.forEach((t, i) => {
     const [low, middle, high] = BEFORE.map((q) => before.values[q]?.[i] ?? null);

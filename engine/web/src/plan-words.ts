@@ -5,7 +5,7 @@ import type { Capacity, Estimate, ModelVersion } from "./plans.ts";
 
 /** `6 replicas`; a count of bytes as bytes. */
 export function counted(n: number | null, kind: string): string {
-  if (n === null) return `unknown ${kind}`;
+  if (n === null) return `an unknown number of ${kind}`;
   if (kind === "bytes") return value(n, "B");
   return n === 1 && kind.endsWith("s") ? `1 ${kind.slice(0, -1)}` : `${count(n)} ${kind}`;
 }
@@ -29,7 +29,8 @@ function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
-const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+/** A sentence begins large; a name of the settings stays as it is. */
+const capital = (text: string): string => text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase());
 
 const SOURCES: Record<Estimate["source"], string> = {
   set: "as set",

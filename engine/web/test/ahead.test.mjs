@@ -36,9 +36,9 @@ test("without a past all of its columns are unknown, as many rows as the others"
 
 test("forecasts are held against the mean of their step, and only where samples came", () => {
   const d = drawn([1, 2, 3, 4, 6, 7].map((m) => m * MIN), [10, 12, 12, 14, 30, null]);
-  const found = a.came(d, rows([2, 4, 6, 8, 10].map((m) => m * MIN), [11, 16, 29, 1, 1]));
+  const found = a.came(d, rows([2, 4, 6, 8, 10].map((m) => m * MIN), [11, 16, 29, 1, 1]), 2 * MIN);
   assert.deepEqual(found, { rows: 3, inside: 2, off: (0 + 3 + 1) / 3 });
-  assert.equal(a.came(drawn([], []), rows([2, 4], [1, 1])), null);
+  assert.equal(a.came(drawn([], []), rows([2, 4], [1, 1]), 2), null);
 });
 
 test("how it turned out, and how sure it is, in words", () => {

@@ -13,13 +13,14 @@ test("what decided the count is said; what is unknown is no number", () => {
   assert.match(w.whyWords({ ...usual, why: "reactive", ahead: null }), /no forecast of it yet/);
   assert.match(w.whyWords({ ...usual, why: "bounds" }), /no further than its bounds/);
   assert.equal(w.whyWords({ ...usual, why: "unknown", wanted: null, problem: "no live series is selected" }), "No live series is selected.");
+  assert.equal(w.whyWords({ ...usual, wanted: null, problem: "capacity.checkout.load: nothing" }), "capacity.checkout.load: nothing.");
 });
 
 test("counts have their kind, bytes their powers", () => {
   assert.equal(w.counted(1, "replicas"), "1 replica");
   assert.equal(w.counted(6, "workers"), "6 workers");
   assert.equal(w.counted(2 ** 30, "bytes"), "1\u00a0GiB");
-  assert.equal(w.counted(null, "replicas"), "unknown replicas");
+  assert.equal(w.counted(null, "replicas"), "an unknown number of replicas");
 });
 
 test("cost is told against that of now, and is unknown where nobody set it", () => {

@@ -149,7 +149,7 @@ def test_without_a_champion_the_page_says_who_forecasts(open_page: Open, world: 
     )
     world.modelling.done.clear()
     page = open_page("#/models")
-    expect(page.locator(".serving")).to_contain_text("Seasonal naive forecasts")
+    expect(page.locator(".serving")).to_contain_text("Nothing was forecast yet. There is no champion yet")
     expect(page.locator(".serving")).to_contain_text("is not known yet")
     expect(page.get_by_text("None was trained yet")).to_be_visible()
     expect(page.get_by_text("None yet. The schedule begins one")).to_be_visible()

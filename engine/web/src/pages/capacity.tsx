@@ -81,7 +81,7 @@ function Counts({ of: c }: { of: Capacity }) {
           </>
         )}
         <span class="quiet">
-          {same ? "as there are" : `there are ${counted(c.current, c.kind)}`}
+          {same ? "as there are" : `there ${c.current === null || c.current === 1 ? "is" : "are"} ${counted(c.current, c.kind)}`}
           {c.ready !== null && c.current !== null && c.ready < c.current && `, ${counted(c.ready, c.kind)} of them serve`}
         </span>
       </p>

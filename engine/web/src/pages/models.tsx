@@ -60,23 +60,15 @@ function Serving({ model: m }: { model: Model }) {
         <span class="quiet">registry: {m.registry}</span>
       </div>
       <p>
-        {m.serving ? (
-          <>
-            <b>Version {m.serving}</b> forecasts
-          </>
+        {m.made === null ? (
+          "Nothing was forecast yet."
         ) : (
           <>
-            <b>Seasonal naive</b> forecasts: there is no champion yet,
+            <b>{m.serving ? `Version ${m.serving}` : "Seasonal naive"}</b> forecasts {seriesWords(m.series)}, last{" "}
+            <Ago time={m.made} />.
           </>
         )}{" "}
-        {seriesWords(m.series)}
-        {m.made !== null ? (
-          <>
-            , last <Ago time={m.made} />.
-          </>
-        ) : (
-          "; nothing was forecast yet."
-        )}{" "}
+        {!m.serving && toCome(m)}{" "}
         <span title="Pinball loss of what was forecast and came, in errors of the seasonal naive scale; lower is better">
           {liveWords(m.error, m.versions.find((v) => v.version === m.serving))}
         </span>
@@ -84,6 +76,13 @@ function Serving({ model: m }: { model: Model }) {
       {m.problem && <p class="wrong">{m.problem}</p>}
     </section>
   );
+}
+
+/** Who takes over where no version serves. */
+function toCome({ versions }: Model): string {
+  const champion = versions.find((v) => v.role === "champion");
+  if (champion) return `Version ${champion.version}, the champion, forecasts from the next time on.`;
+  return "There is no champion yet: until a version passes the gate, seasonal naive forecasts.";
 }
 
 function Refused({ refused }: { refused: Record<string, string> }) {

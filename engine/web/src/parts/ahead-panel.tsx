@@ -23,6 +23,7 @@ export function AheadPanel({ series, data, onFan }: AheadProps) {
   const past = useLive(`before-${series.id}`, (signal) => getBefore(series.id, signal), 60_000);
   const forecast = found.data?.items[0] ?? null;
   const newest = past.data?.times.at(-1);
+  const oldest = past.data?.times[0];
   const fan = useMemo(
     () => (forecast ? fanOf(rowsAhead(forecast), past.data && newest ? rowsBefore(past.data) : null) : null),
     [series.id, forecast?.made, forecast?.model, forecast?.version, newest],
@@ -34,9 +35,9 @@ export function AheadPanel({ series, data, onFan }: AheadProps) {
   if (!forecast) return <WhyNot found={found} />;
   return (
     <div class="ahead">
-      <Legend before={newest !== undefined} />
+      <Legend before={oldest !== undefined && Date.parse(oldest) <= Date.now()} />
       <Said forecast={forecast} />
-      {past.data && <Held before={past.data} data={data} unit={series.unit} />}
+      {past.data && <Held before={past.data} forecast={forecast} data={data} />}
     </div>
   );
 }
@@ -99,12 +100,12 @@ function Said({ forecast: f }: { forecast: Forecast }) {
   );
 }
 
-function Held({ before, data, unit }: { before: ForecastBefore; data: Drawn | null; unit: string }) {
-  const found = data && before.times.length > 0 ? came(data, rowsBefore(before)) : null;
+function Held({ before, forecast, data }: { before: ForecastBefore; forecast: Forecast; data: Drawn | null }) {
+  const found = data ? came(data, rowsBefore(before), forecast.step_s * 1000) : null;
   return (
     <p class="quiet">
       {found
-        ? cameWords(found, before.lead_s, unit)
+        ? cameWords(found, before.lead_s, forecast.unit)
         : "What was forecast is held against what came as soon as a forecast is an hour old and its time is shown."}
     </p>
   );

@@ -31,7 +31,7 @@ export function ModelFigures({ of, champion }: FiguresProps) {
                 {of.role} {of.version}
               </th>
               {against && <th scope="col">{other}</th>}
-              <th scope="col">change</th>
+              <th scope="col">{against ? "change" : "against naive"}</th>
               <th scope="col">seasonal naive</th>
             </tr>
           </thead>

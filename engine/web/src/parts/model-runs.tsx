@@ -71,7 +71,7 @@ function OneRun({ run }: { run: Run }) {
   const end = run.ended === null ? now : Date.parse(run.ended);
   return (
     <li class="run">
-      <span class={`run-state ${run.state}`}>
+      <span class={`run-state is-${run.state}`}>
         <i aria-hidden="true" />
         {run.state}
       </span>
