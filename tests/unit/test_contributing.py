@@ -76,7 +76,7 @@ def test_the_forecaster_keeps_the_contract(load):
     assert np.isnan(found[:, :, 7]).all()
     assert (np.diff(found[:, :, :5], axis=0) >= 0).all()
     assert found[1, 0, 0] == np.quantile(y[-24:, 0], 0.5)
-    assert '"steady": "trimtab.models.forecasters.steady:Steady",' in TEXT
+    assert '"steady": "trimtab.models.forecasters.steady:Steady"' in TEXT
     assert made.state() == {}
 
 
