@@ -41,6 +41,14 @@ def held(actions: Iterable[Action]) -> dict[Place, Action]:
     }
 
 
+def under_way(actions: Iterable[Action]) -> set[Place]:
+    """Knobs that an action is about to set: a notice that it was made for still stands."""
+    return {
+        (action.tool, action.target, action.subject) for action in actions
+        if not action.is_action and action.state in {ActionState.PROPOSED, ActionState.EXECUTING}
+    }  # fmt: skip
+
+
 def drifted(found: Mapping[Place, Action], readings: Mapping[Place, KnobReading]) -> dict[Place, Action]:
     """Those of `held` whose knob reads otherwise; what could not be read is not among them."""
     return {

@@ -45,6 +45,18 @@ def test_whose_value_a_knob_has(actions, value):
 
 
 @pytest.mark.parametrize(
+    ("state", "place"),
+    [
+        (ActionState.PROPOSED, {PLACE}), (ActionState.EXECUTING, {PLACE}),
+        (ActionState.KEPT, set()), (ActionState.FAILED, set()),
+    ],
+)  # fmt: skip
+def test_a_notice_waits_for_the_action_that_it_was_made_for(state, place):
+    """While a knob is about to be set, what is told of it is not over."""
+    assert drift.under_way([action_of(ulid(1), state=state)]) == place
+
+
+@pytest.mark.parametrize(
     ("after", "readings", "apart"),
     [
         (125, read(125), False),
