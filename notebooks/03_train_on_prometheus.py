@@ -72,7 +72,7 @@ pd.DataFrame({who: figures.as_dict() for who, figures in trained.figures.items()
 # ## Promote
 #
 # Now it is the champion of the registry. The engine of this data folder takes it over within ten minutes,
-# says so in its audit, and shows it on its page *Models*, where one click goes back to the one before.
+# says so in its audit, and goes back to the one before when it is told to (`/api/models/load/rollback`).
 # Without a notebook `trimtab retrain --history SELECTOR` does all of this, and the engine does it once a
 # day by itself.
 

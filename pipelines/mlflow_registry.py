@@ -194,6 +194,8 @@ class Registry:
             return ask(client)
         except (MlflowException, OSError) as error:
             first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            if "Max retries exceeded" in first:
+                first = "it does not answer; is the MLflow server running there, and is the address right?"
             raise RegistryError(
                 f"the model registry {_public(self.uri) or self.folder} did not do it: {first}"
             ) from None

@@ -203,7 +203,9 @@ def _judged(job: LoadJob, named: Named, place: Place, recipe: Recipe, work: Work
 
 def _champion(place: Place, past: Named, horizon: int) -> Stored | None:
     """The champion; None where there is none that can be read, and forecasts."""
-    version = place.shelf.book().champion
+    book = place.shelf.book()
+    named = None if book.untold else place.registry.alias(CHAMPION)  # as a notebook promotes
+    version = named.version if named is not None and named.version in book.versions else book.champion
     if version is None:
         return None
     try:

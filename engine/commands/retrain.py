@@ -102,6 +102,7 @@ def _recorded(settings: "Settings", history: str) -> "pd.DataFrame":
     """The history that was named: a folder, or a selector of the configured Prometheus."""
     from trimtab.engine.credentials import Credentials
     from trimtab.engine.settings import Prometheus
+    from trimtab.pipelines.errors import HistoryError
     from trimtab.pipelines.folders import FolderHistory
     from trimtab.pipelines.history import History, PrometheusHistory
 
@@ -109,6 +110,10 @@ def _recorded(settings: "Settings", history: str) -> "pd.DataFrame":
     place: History
     if Path(history).is_dir():
         place, selector = FolderHistory(Path(history)), ""
+    elif history.startswith(("/", "./", "../", "~")):  # no selector begins like that
+        raise HistoryError(
+            f"--history: there is no folder {history!r}; give one with recordings, or a selector"
+        )
     else:
         asked = settings.sources.prometheus or Prometheus()
         place, selector = (
@@ -116,7 +121,14 @@ def _recorded(settings: "Settings", history: str) -> "pd.DataFrame":
             history,
         )
     end = datetime.now(UTC)
-    return place.read(selector, end - timedelta(seconds=wanted.fit_window), end, wanted.step)
+    start = end - timedelta(seconds=wanted.fit_window)
+    found = place.read(selector, start, end, wanted.step)
+    if not found["y"].notna().any():
+        raise HistoryError(
+            f"the history has no sample of {history!r} since {start:%Y-%m-%d %H:%M} UTC; look whether "
+            "that is its name, or give a longer --since"
+        )
+    return found
 
 
 @contextmanager
