@@ -115,7 +115,7 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         assert audited(engine, "model promoted")
 
         assert run_now(engine).status_code == 202
-        until(lambda: engine.get("pipelines/load/runs")["items"][0]["stage"], 60.0, 0.2)
+        until(lambda: engine.get("pipelines/load/runs")["items"][0]["stage"], 240.0, 0.2)
         before = Shelf(engine.data / "models" / "load").book()
         assert run_now(engine).status_code == 409
         engine.process.send_signal(signal.SIGKILL)
