@@ -9,8 +9,9 @@ from trimtab.pipelines.backtest_load import Figures
 
 LARGEST, WORSE, SILENT = 2.0, 1.02, 0.05
 """Times the champion's size; times the loss of whom it must not lose to; series more without a forecast."""
-COVERED, MISSED = (0.80, 0.98), 0.03
-"""Share of values that the band of 90 % must hold; share that may lie above the quantile 0.99, at most."""
+COVERED, MISSED, SURE = (0.80, 0.98), 0.03, 2.0
+"""Share of values that the band of 90 % must hold; share that may lie above the quantile 0.99, at most;
+standard errors beyond which that is no chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +89,14 @@ def _changed(challenger: Candidate, champion: Candidate) -> list[str]:
 
 
 def _uncovered(figures: Figures) -> list[str]:
+    """Why its quantiles are not to be believed; within SURE standard errors of the bar it may be chance."""
     reasons = []
-    low, high = COVERED
-    if figures.points and not low <= figures.cov90 <= high:
+    (low, high), slack = COVERED, SURE * figures.cov90_se
+    if figures.cov90 + slack < low or figures.cov90 - slack > high:
         reasons.append(
             f"its band of 90 % held {figures.cov90:.1%} of the values; wanted are {low:.0%} to {high:.0%}"
         )
-    if figures.points and figures.miss99 > MISSED:
+    if figures.miss99 - SURE * figures.miss99_se > MISSED:
         reasons.append(
             f"{figures.miss99:.1%} of the values lay above its quantile 0.99; at most {MISSED:.0%} may"
         )
