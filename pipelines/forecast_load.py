@@ -8,12 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trimtab.models.contracts import Floats
+from trimtab.models.contracts import Floats, Forecaster
 from trimtab.pipelines.ahead import QUANTILES, Ahead
 from trimtab.pipelines.errors import ModelRefusedError
+from trimtab.pipelines.judgement import NAIVE
 from trimtab.pipelines.loaded import forecaster_of
 from trimtab.pipelines.panel import Named
-from trimtab.pipelines.train_load import MODEL, NAIVE, Place
+from trimtab.pipelines.train_load import MODEL, Place
+
+AT_ONCE = 1000
+"""Series that are forecast together."""
 
 
 def forecast_load(named: Named, horizon: int, place: Place) -> Ahead:
@@ -31,6 +35,20 @@ def forecast_load(named: Named, horizon: int, place: Place) -> Ahead:
     )  # fmt: skip
 
 
+def _predicted(forecaster: Forecaster, named: Named, horizon: int) -> Floats:
+    """(n_quantiles, horizon, n_series), some series after the other: members hold several arrays of these."""
+    n = len(named.names)
+    parts = np.array_split(np.arange(n), max(-(-n // AT_ONCE), 1))
+    values = []
+    for part in parts:
+        ahead = forecaster.predict(named.pick(part).panel, horizon, QUANTILES)
+        wanted = (len(QUANTILES), horizon, len(part))
+        if ahead.shape != wanted:
+            raise ModelRefusedError(f"it forecasts an array of {ahead.shape}, wanted is {wanted}")
+        values.append(ahead)
+    return np.concatenate(values, axis=2)
+
+
 def _serving(
     place: Place, named: Named, horizon: int, versions: Sequence[str | None], refused: dict[str, str]
 ) -> tuple[Floats, str, str]:
@@ -40,7 +58,7 @@ def _serving(
             return found, MODEL, version
     naive = place.make(NAIVE)
     naive.fit(named.panel)
-    return naive.predict(named.panel, horizon, QUANTILES), NAIVE, ""
+    return _predicted(naive, named, horizon), NAIVE, ""
 
 
 def _said(
@@ -50,12 +68,8 @@ def _said(
     if version is None:
         return None
     try:
-        ahead = forecaster_of(place.shelf.read(version), place.trusted, place.make).predict(
-            named.panel, horizon, QUANTILES
-        )
-        wanted = (len(QUANTILES), horizon, len(named.names))
-        if ahead.shape != wanted:
-            raise ModelRefusedError(f"it forecasts an array of {ahead.shape}, wanted is {wanted}")
+        forecaster = forecaster_of(place.shelf.read(version), place.trusted, place.make)
+        ahead = _predicted(forecaster, named, horizon)
     except ModelRefusedError as error:
         why = str(error)
     except Exception as error:  # it may be a stranger's and fail in any way; another one serves

@@ -15,7 +15,7 @@ import numpy as np
 from trimtab.models.contracts import Floats, Forecaster, Ints, Panel, State
 from trimtab.pipelines.artifact import SKOPS, Stored
 from trimtab.pipelines.errors import InputError, ModelRefusedError
-from trimtab.pipelines.features import features, levels, targets
+from trimtab.pipelines.features import FEATURES, features, levels, targets
 
 _BUCKETS, _ROWS, _ORIGINS = 8, 60_000, 40
 _LEVELS = np.linspace(0.005, 0.995, 199)
@@ -133,6 +133,11 @@ class Sklearn:
         """As scikit-learn tells them."""
         return {name: _plain(value) for name, value in sorted(self.model.get_params().items())}
 
+    @property
+    def features(self) -> Sequence[str]:
+        """Columns of the table that it is given."""
+        return FEATURES
+
     def fresh(self) -> Forecaster:
         """A clone that has learnt nothing."""
         return Regressed(self.model, self.horizon)
@@ -153,6 +158,11 @@ class River:
     name: str
     parameters: Mapping[str, Any]
     kind: str = "river"
+
+    @property
+    def features(self) -> Sequence[str]:
+        """None: it sees the series alone."""
+        return ()
 
     def fresh(self) -> Forecaster:
         """One that has learnt nothing."""

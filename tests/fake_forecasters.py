@@ -29,7 +29,7 @@ class Yesterday:
         middle = np.where(np.isfinite(y[rows]), y[rows], np.nanmean(y[-lag:], axis=0)) + self.bias
         errors = np.abs(y[lag:] - y[:-lag]) if n > lag else np.zeros_like(y)
         spread = self.wide * np.nan_to_num(np.nanmean(errors, axis=0)) if len(errors) else 0.0
-        offsets = (np.asarray(quantiles) - 0.5)[:, None, None] * 4.0
+        offsets = (np.asarray(quantiles) - 0.5)[:, None, None] * 4.4
         ahead: Floats = middle[None] + offsets * np.broadcast_to(spread, middle.shape)[None]
         return ahead
 
