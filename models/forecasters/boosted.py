@@ -19,6 +19,7 @@ from trimtab.models.linear_stage import (
     spread_over,
 )
 from trimtab.models.panel_features import DAY_NS, VALUES, History, event_flags, history_of, target_times
+from trimtab.models.tails import widen
 from trimtab.models.young import YoungPool
 
 _AT = {name: k for k, name in enumerate(VALUES)}
@@ -81,6 +82,7 @@ class Boosted:
                     if fitted is not None:
                         steps = bucket_rows(bucket)
                         out[:, steps - 1, begin : begin + len(part.y)] = self._later(part, fitted, steps)
+        out = widen(out, history)
         is_young = history.length < history.day
         out[:, :, is_young] = np.nan
         if is_young.any():
