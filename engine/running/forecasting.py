@@ -135,7 +135,7 @@ class Forecasting:
         if version not in book.versions:
             raise NotFoundError(f"the model {MODEL} has no version {version!r} that could serve")
         await self._note("model promoted", f"{MODEL}/{version}", by, {"before": book.champion})
-        await self._switch(lambda: self.shelf.promote(version, f"promoted by {by}", untold=True))
+        await self._switch(version, by, lambda: self.shelf.promote(version, f"promoted by {by}", untold=True))
         return await self.view()
 
     async def rollback(self, by: str) -> ModelView:
@@ -144,13 +144,15 @@ class Forecasting:
         if book.previous is None:
             raise ConflictError(f"the model {MODEL} has no previous champion to go back to")
         await self._note("model rolled back", f"{MODEL}/{book.previous}", by, {"before": book.champion})
-        await self._switch(self.shelf.rollback)
+        await self._switch(book.previous, by, self.shelf.rollback)
         return await self.view()
 
-    async def _switch(self, change: Callable[[], Book]) -> None:
+    async def _switch(self, version: str, by: str, change: Callable[[], Book]) -> None:
+        """Do what the audit says already; where it is refused the audit says that, too."""
         try:
             await asyncio.to_thread(change)
         except ModelRefusedError as error:
+            await self._note("model refused", f"{MODEL}/{version}", by, {"why": str(error)[:1000]})
             raise RefusedError(str(error)) from error
 
     async def _load(self) -> None:

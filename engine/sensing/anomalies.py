@@ -251,8 +251,8 @@ class Anomalies:
 
     def restore(self, arrays: State, events: Iterable[dict[str, Any]]) -> None:
         """Go on where `state` was taken; numbers that are None were NaN. Raises StateError."""
-        self.alarms.restore(_part("alarms/", arrays))
-        self._unarmed.restore(_part("unarmed/", arrays))
+        self.alarms.restore(part_under("alarms/", arrays))
+        self._unarmed.restore(part_under("unarmed/", arrays))
         self.open, self.missed = {}, {}
         for stored in events:
             known: dict[str, Any] = {k: math.nan if v is None else v for k, v in stored.items()}
@@ -280,5 +280,6 @@ def _band(scores: TickScores, slot: int) -> tuple[float, float, float]:
     return expected, lower, upper
 
 
-def _part(start: str, arrays: State) -> State:
+def part_under(start: str, arrays: State) -> State:
+    """The arrays whose names begin so, by the rest of their names."""
     return {name[len(start) :]: part for name, part in arrays.items() if name.startswith(start)}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.engine.sensing.absence import Absences, Replaced, Verdict
-from trimtab.engine.sensing.anomalies import Anomalies
+from trimtab.engine.sensing.anomalies import Anomalies, part_under
 from trimtab.engine.sensing.scoring import SourceScoring
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.sensing.series import SeriesTable
@@ -155,18 +155,14 @@ class Senses:
                 raise StateError(
                     f"{self.source}: the stored state has {name} {meta.get(name)!r}, now it is {mine!r}"
                 )
-        self.table.restore(meta["layout"], _part("habits/", arrays), int(meta["answers"]))
+        self.table.restore(meta["layout"], part_under("habits/", arrays), int(meta["answers"]))
         self.absences.settling = int(meta["settling"])
         self.absences.last_time = meta["last_time"]
         self.absences.departures = Counter(meta["departures"])
-        self.scoring.restore(_part("scorer/", arrays))
+        self.scoring.restore(part_under("scorer/", arrays))
         self.anomalies.restore(arrays, meta["events"])
         self.time = meta["time"]
         self.seam = int(meta.get("seam", 0))
-
-
-def _part(start: str, arrays: State) -> State:
-    return {name[len(start) :]: part for name, part in arrays.items() if name.startswith(start)}
 
 
 def _without_nan(event: dict[str, Any]) -> dict[str, Any]:

@@ -180,6 +180,7 @@ async def test_people_promote_and_roll_back(world):
     with pytest.raises(RefusedError, match="SHA-256"):
         await world.training.rollback("load", "anna")
     assert world.forecasting.shelf.book().champion == "2"
+    assert (world.ledger.rows[-1].what, world.ledger.rows[-1].subject) == ("model refused", "load/1")
 
 
 async def test_training_is_due_after_the_start_again_after_a_failure_and_then_daily(tmp_path):
