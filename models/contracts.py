@@ -129,3 +129,13 @@ class Forecaster(Protocol):
     def restore(self, state: State) -> None:
         """Go on where `state` was taken. Raises StateError where it does not fit."""
         ...
+
+
+@runtime_checkable
+class Featured(Protocol):
+    """A forecaster that says what it forecasts from: a change of that is a change of the model's schema."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names, in the order in which they are used."""
+        ...

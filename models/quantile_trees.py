@@ -26,6 +26,15 @@ PARAMETERS = {
     "num_threads": 1, "verbose": -1,
 }  # fmt: skip
 
+OUTER, OUTER_ROWS = (0.05, 0.95), 1000
+"""Quantiles at and beyond these have trees of 7 leaves of so many rows: larger ones learn the rows by heart.
+
+On 33 loads at 5 origins, 31 leaves of 100 rows against these: above q0.99 lay .027 against .021 of a day's
+values, its loss was .93 against .91 of the naive one; 7 leaves of 300 rows were worse than both (.95).
+"""
+MIDDLE_TREES = 2
+"""The median has so many times the trees: error over a day .777 of the naive one, .786 without (3 origins)."""
+
 
 def train(x: Floats, y: Floats, quantiles: Sequence[float], trees: int) -> State:
     """One boosted model a quantile, as the arrays of FIELDS.
@@ -42,8 +51,24 @@ def train(x: Floats, y: Floats, quantiles: Sequence[float], trees: int) -> State
     rows = lightgbm.Dataset(
         x, y, params={"max_bin": PARAMETERS["max_bin"], "verbose": -1}, free_raw_data=False
     )  # fmt: skip
-    boosters = [lightgbm.train({**PARAMETERS, "alpha": q}, rows, trees) for q in quantiles]
+    boosters = [
+        lightgbm.train(parameters(q, len(y)), rows, trees * (MIDDLE_TREES if q == 0.5 else 1))
+        for q in quantiles
+    ]
     return _arrays([booster.dump_model()["tree_info"] for booster in boosters])
+
+
+def parameters(quantile: float, n_rows: int) -> dict[str, Any]:
+    """LightGBM's parameters for one quantile; leaves of fewer rows where there are few.
+
+    >>> parameters(0.99, 150_000)["min_data_in_leaf"], parameters(0.99, 6_000)["min_data_in_leaf"]
+    (1000, 40)
+    """
+    given = {**PARAMETERS, "alpha": quantile}
+    if OUTER[0] < quantile < OUTER[1]:
+        return given
+    rows = min(max(n_rows * OUTER_ROWS // 150_000, 20), OUTER_ROWS)
+    return given | {"num_leaves": 7, "min_data_in_leaf": rows}
 
 
 def _arrays(models: list[list[dict[str, Any]]]) -> State:

@@ -26,6 +26,8 @@ class Figures:
     miss99   : share of values above the quantile 0.99, wanted 0.01
     silent   : share of series without a forecast
     points   : values that were compared
+    cov90_se, miss99_se : standard errors of these shares over windows and series: values of one series in one
+               window go astray together, so each such block counts as one; infinite = one block tells nothing
     """
 
     mase: float
@@ -34,12 +36,15 @@ class Figures:
     miss99: float
     silent: float
     points: int
+    cov90_se: float = 0.0
+    miss99_se: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
         """By name, for logs and manifests."""
         return {
             "mase": self.mase, "pinball": self.pinball, "cov90": self.cov90, "miss99": self.miss99,
-            "silent": self.silent, "points": float(self.points),
+            "silent": self.silent, "points": float(self.points), "cov90_se": self.cov90_se,
+            "miss99_se": self.miss99_se,
         }  # fmt: skip
 
 
@@ -62,15 +67,15 @@ def backtest_load(
 
     origins : rows known at each window, see `origins_of`
     """
-    sums = {name: np.zeros(6) for name in contenders}
+    sums: dict[str, list[Floats]] = {name: [] for name in contenders}
     for origin in origins:
         past = named.rows(origin)
         actual = named.panel.y[origin : origin + horizon]
         scale = naive_scale(past.panel.y, past.panel.step_s)
         for name, contender in contenders.items():
             ahead = contender.predict(past.panel, horizon, QUANTILES)
-            sums[name] += _sums(ahead[:, : len(actual)], actual, scale)
-    return {name: _figures(total) for name, total in sums.items()}
+            sums[name].append(_sums(ahead[:, : len(actual)], actual, scale))
+    return {name: _figures(np.concatenate(blocks, axis=1)) for name, blocks in sums.items()}
 
 
 def naive_scale(y: Floats, step_s: float) -> Floats:
@@ -97,24 +102,35 @@ def pinball(ahead: Floats, actual: Floats, quantiles: Sequence[float]) -> Floats
 
 
 def _sums(ahead: Floats, actual: Floats, scale: Floats) -> Floats:
-    """Points, absolute errors, pinball, inside, above, series without a forecast as a share of the points."""
+    """(6, n_series): points, absolute errors, pinball, inside, above, points without a forecast."""
     known = np.isfinite(actual) & np.isfinite(scale)
     told = known & np.isfinite(ahead).all(axis=0)
     loss = pinball(ahead, actual, QUANTILES).mean(axis=0) / scale
     off = np.abs(actual - ahead[1]) / scale
     inside = (actual >= ahead[0]) & (actual <= ahead[3])
     above = actual > ahead[4]
-    parts = [told.sum(), *(np.where(told, one, 0.0).sum() for one in (off, loss, inside, above))]
-    return np.array([*parts, (known & ~told).sum()], np.float64)
+    parts = [told.sum(axis=0), *(np.where(told, one, 0.0).sum(axis=0) for one in (off, loss, inside, above))]
+    return np.array([*parts, (known & ~told).sum(axis=0)], np.float64)
 
 
-def _figures(sums: Floats) -> Figures:
-    points, off, loss, inside, above, silent = sums.tolist()
+def _figures(blocks: Floats) -> Figures:
+    """Blocks : (6, n_blocks), of `_sums`."""
+    points, off, loss, inside, above, silent = blocks.sum(axis=1).tolist()
     if points == 0:
         return Figures(np.nan, np.nan, np.nan, np.nan, 1.0, 0)
     return Figures(
-        off / points, loss / points, inside / points, above / points, silent / (points + silent), int(points)
-    )
+        off / points, loss / points, inside / points, above / points, silent / (points + silent), int(points),
+        _standard_error(blocks[3], blocks[0]), _standard_error(blocks[4], blocks[0]),
+    )  # fmt: skip
+
+
+def _standard_error(part: Floats, whole: Floats) -> float:
+    """Of the ratio of both sums over blocks (Cochran, Sampling Techniques, 1977, chapter 6)."""
+    n = int((whole > 0).sum())
+    if n < 2:
+        return float("inf")
+    apart = part - part.sum() / whole.sum() * whole
+    return float(np.sqrt((apart**2).sum() * n / (n - 1)) / whole.sum())
 
 
 def errors_of(ahead: Floats, actual: Floats, scale: Floats, rows: Ints) -> float:
@@ -122,5 +138,5 @@ def errors_of(ahead: Floats, actual: Floats, scale: Floats, rows: Ints) -> float
 
     ahead  : (n_quantiles, horizon, n_series); rows : those of the horizon that `actual` tells of
     """
-    sums = _sums(ahead[:, rows], actual, scale)
+    sums = _sums(ahead[:, rows], actual, scale).sum(axis=1)
     return float(sums[2] / sums[0]) if sums[0] else float("nan")

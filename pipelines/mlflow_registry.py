@@ -169,9 +169,8 @@ class Registry:
             if MANIFEST not in {Path(one.path).name for one in files}:
                 names = sorted(Path(one.path).name for one in files)
                 raise ModelRefusedError(f"version {registered.version}: has no {MANIFEST}, but {names}")
-            for one in files:
-                client.download_artifacts(registered.run_id, one.path, str(into))
-            return into / FOLDER
+            copied = [client.download_artifacts(registered.run_id, one.path, str(into)) for one in files]
+            return Path(copied[0]).parent  # MLflow keeps the folder's name only where it asks a server
 
         return self._asked(ask)
 
@@ -195,6 +194,8 @@ class Registry:
             return ask(client)
         except (MlflowException, OSError) as error:
             first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            if "Max retries exceeded" in first:
+                first = "it does not answer; is the MLflow server running there, and is the address right?"
             raise RegistryError(
                 f"the model registry {_public(self.uri) or self.folder} did not do it: {first}"
             ) from None

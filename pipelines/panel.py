@@ -1,7 +1,7 @@
 """History as a panel: the samples of many series on a grid of one step."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +12,6 @@ from trimtab.pipelines.errors import HistoryError
 
 NS = 1_000_000_000
 NO_SAMPLE = "the history has no sample of a load; name series (schedulers.load.series), or wait"
-Windows = Sequence[tuple[int, int]]
-"""(start, end) of times that nothing is learnt from, int64 ns UTC, both included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +26,17 @@ class Named:
         panel = self.panel
         back = (panel.y.shape[0] - until) * round(panel.step_s * NS)
         return Named(self.names, replace(panel, y=panel.y[:until], end=panel.end - back))
+
+    def pick(self, columns: Ints) -> "Named":
+        """Some of the series."""
+        panel = self.panel
+        names = tuple(self.names[k] for k in columns.tolist())
+        events = None if panel.events is None else panel.events[:, columns]
+        picked = replace(
+            panel, y=np.ascontiguousarray(panel.y[:, columns]), end=panel.end[columns],
+            non_negative=panel.non_negative[columns], events=events,
+        )  # fmt: skip
+        return Named(names, picked)
 
     def fingerprint(self) -> str:
         """blake2b-128 over names, times and values, 32 hex digits."""
@@ -44,7 +53,8 @@ def panel_of(
 ) -> Named:
     """The last window_s of a history as a panel.
 
-    frame   : unique_id, ds (UTC), y; several samples of a step become their mean, at the step's end
+    frame   : unique_id, ds (UTC where it has no time zone), y; several samples of a step become their mean,
+              at the step's end
     stale_s : a series whose newest sample is that much older than the newest of all is left out
     most    : series at most; those with the most samples stay
 
@@ -59,7 +69,7 @@ def panel_of(
     if known.empty:
         raise HistoryError(NO_SAMPLE)
     step = round(step_s * NS)
-    cells = -(-_ns(known["ds"]) // step)
+    cells = -(-ns(known["ds"]) // step)
     codes, found = pd.factorize(known["unique_id"], sort=True)
     last = np.full(len(found), np.iinfo(np.int64).min)
     np.maximum.at(last, codes, cells)
@@ -87,20 +97,6 @@ def _grid(codes: Ints, cells: Ints, values: Floats, last: Ints, chosen: Ints, n_
     return y
 
 
-def without(frame: pd.DataFrame, windows: Windows) -> pd.DataFrame:
-    """The history with no sample inside the windows, as incidents and what followed own actions.
-
-    >>> frame = pd.DataFrame({"unique_id": "a", "ds": pd.to_datetime([0, 5], utc=True), "y": [1.0, 2.0]})
-    >>> without(frame, [(0, 1)])["y"].tolist()
-    [nan, 2.0]
-    """
-    times = _ns(frame["ds"])
-    out = np.zeros(len(times), np.bool_)
-    for start, end in windows:
-        out |= (times >= start) & (times <= end)
-    return frame.assign(y=frame["y"].mask(out))
-
-
 def joined(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
     """Histories of several places, one below the other; of a series that is in two, the first one's."""
     kept: list[pd.DataFrame] = []
@@ -111,6 +107,8 @@ def joined(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True)
 
 
-def _ns(times: "pd.Series[pd.Timestamp]") -> Ints:
-    stamps = times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+def ns(times: "pd.Series[pd.Timestamp]") -> Ints:
+    """(n,) int64 ns UTC of a column of times."""
+    naive = times if times.dt.tz is None else times.dt.tz_convert("UTC").dt.tz_localize(None)
+    stamps = naive.to_numpy()
     return stamps.astype("datetime64[ns]").astype(np.int64)

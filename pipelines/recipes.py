@@ -1,10 +1,10 @@
 """What can be trained, judged and stored alike: how it is made, and which files hold what it learnt."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from trimtab.models.contracts import Forecaster
+from trimtab.models.contracts import Featured, Forecaster
 from trimtab.pipelines.artifact import ARRAYS, array_bytes
 from trimtab.pipelines.loaded import Make, made
 
@@ -27,6 +27,11 @@ class Recipe(Protocol):
         """What it is made with, plain JSON."""
         ...
 
+    @property
+    def features(self) -> Sequence[str]:
+        """What it forecasts from, by name and in order; empty = it does not say."""
+        ...
+
     def fresh(self) -> Forecaster:
         """One that has learnt nothing."""
         ...
@@ -44,6 +49,12 @@ class Catalogued:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     make: Make = made
     kind: str = "arrays"
+
+    @property
+    def features(self) -> Sequence[str]:
+        """As the forecaster tells them."""
+        fresh = self.fresh()
+        return fresh.features if isinstance(fresh, Featured) else ()
 
     def fresh(self) -> Forecaster:
         """One that has learnt nothing."""

@@ -203,5 +203,5 @@ def _disorder(blocks: tuple[Block, ...], name: str, where: Where) -> str:
     of = f" ({first[1]})" if first[1] and len(blocks) > 1 else ""
     return (
         f"{name}: {repeats} repeated times and {backs} steps back in time{inside} at {where(first[0])}{of}; "
-        "rows are scored in the order in which they stand"
+        "rows count in the order in which they stand"
     )

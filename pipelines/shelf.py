@@ -6,6 +6,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from trimtab.pipelines.errors import ModelRefusedError
 KEEP = 3
 """Versions that are kept: champion, previous, challenger; then the newest."""
 BOOK = "shelf.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""It becomes a folder, so it may not lead elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Shelf:
 
         Raises ModelRefusedError, with the refusal in the book.
         """
+        if not _NAME.fullmatch(version):
+            raise ModelRefusedError(f"{version[:80]!r} is no name of a version; a registry counts 1, 2, 3")
         with self._writing() as book:
             try:
                 stored = read_model(source, digest)
@@ -139,10 +144,11 @@ class Shelf:
             self._write(replace(book, untold=False))
 
     def dismiss(self, version: str, said: str) -> None:
-        """A challenger that was refused challenges no more."""
+        """A version that was refused keeps the reason; a challenger challenges no more."""
         with self._writing() as book:
-            if book.challenger == version:
-                self._write(replace(_with_word(book, version, said), challenger=None))
+            self._known(book, version)
+            challenger = None if book.challenger == version else book.challenger
+            self._write(replace(_with_word(book, version, said), challenger=challenger))
 
     def refuse(self, version: str, why: str) -> bool:
         """Remember that a version is not trusted; whether that is new."""

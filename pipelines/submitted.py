@@ -15,7 +15,7 @@ import numpy as np
 from trimtab.models.contracts import Floats, Forecaster, Ints, Panel, State
 from trimtab.pipelines.artifact import SKOPS, Stored
 from trimtab.pipelines.errors import InputError, ModelRefusedError
-from trimtab.pipelines.features import features, levels, targets
+from trimtab.pipelines.features import FEATURES, features, levels, targets
 
 _BUCKETS, _ROWS, _ORIGINS = 8, 60_000, 40
 _LEVELS = np.linspace(0.005, 0.995, 199)
@@ -133,6 +133,11 @@ class Sklearn:
         """As scikit-learn tells them."""
         return {name: _plain(value) for name, value in sorted(self.model.get_params().items())}
 
+    @property
+    def features(self) -> Sequence[str]:
+        """Columns of the table that it is given."""
+        return FEATURES
+
     def fresh(self) -> Forecaster:
         """A clone that has learnt nothing."""
         return Regressed(self.model, self.horizon)
@@ -153,6 +158,11 @@ class River:
     name: str
     parameters: Mapping[str, Any]
     kind: str = "river"
+
+    @property
+    def features(self) -> Sequence[str]:
+        """None: it sees the series alone."""
+        return ()
 
     def fresh(self) -> Forecaster:
         """One that has learnt nothing."""
@@ -187,7 +197,6 @@ def submitted_of(stored: Stored, trusted: Collection[str] = ()) -> Forecaster:
         river_class(manifest.forecaster)
         return Rehearsed(manifest.forecaster, manifest.parameters)
     from skops.io import get_untrusted_types, loads
-    from skops.io.exceptions import UntrustedTypesFoundException
 
     content = stored.files[SKOPS]
     try:
@@ -199,9 +208,9 @@ def submitted_of(stored: Stored, trusted: Collection[str] = ()) -> Forecaster:
             )
         told = loads(content, trusted=list(trusted))
         return Regressed(told["model"], int(told["horizon"]), np.asarray(told["errors"], np.float64))
-    except UntrustedTypesFoundException as error:
-        raise ModelRefusedError(f"the model holds a type that nobody trusts: {error}") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except ModelRefusedError:
+        raise
+    except Exception as error:  # the file is a stranger's: it may fail in any way, and another model serves
         raise ModelRefusedError(f"{SKOPS}: is no model of ours ({type(error).__name__})") from error
 
 

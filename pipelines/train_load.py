@@ -9,17 +9,16 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from trimtab.models.contracts import Forecaster
 from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.artifact import Manifest, Stored, read_model, write_model
-from trimtab.pipelines.backtest_load import Figures, backtest_load, origins_of
-from trimtab.pipelines.errors import HistoryError, ModelRefusedError
-from trimtab.pipelines.load_pictures import draw
+from trimtab.pipelines.backtest_load import Figures
+from trimtab.pipelines.errors import HistoryError
+from trimtab.pipelines.judgement import NAIVE, Judged, judged
+from trimtab.pipelines.left_out import Left
 from trimtab.pipelines.loaded import Make, forecaster_of, made
 from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION, Logged, Registered, Registry
 from trimtab.pipelines.panel import NO_SAMPLE, NS, Named, panel_of
@@ -28,10 +27,8 @@ from trimtab.pipelines.recipes import Catalogued, Recipe
 from trimtab.pipelines.runs import Run, Runs, Work, write_json
 from trimtab.pipelines.shelf import Shelf
 
-MODEL, NAIVE = "load", "seasonal_naive"
+MODEL = "load"
 STAGES = ("history", "judge", "fit", "log", "gate")
-FEWEST_ROWS = 24
-"""Rows that the past of the first judged window must have at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +74,26 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What came of a run."""
+    """What came of a run.
+
+    beside : what else people should know of it, as on what it was judged and what was left out
+    """
 
     run: Run
     version: str
     verdict: Verdict
     promoted: bool
     figures: Mapping[str, Figures]
+    beside: tuple[str, ...] = ()
 
 
 Told = Callable[[Run], None]
+History = Callable[[], "pd.DataFrame | Left"]
 
 
 def train_load(
     job: LoadJob,
-    history: Callable[[], pd.DataFrame],
+    history: History,
     place: Place,
     *,
     by: str = "",
@@ -101,7 +103,8 @@ def train_load(
 ) -> Trained:
     """Train, judge, register; make it the champion where the gate lets it pass.
 
-    history : gives unique_id, ds, y, without what must not be learnt; asked once, a run that goes on has it
+    history : gives unique_id, ds, y, without what must not be learnt, see `left_out.left_out`; asked once, a
+              run that goes on has it
     recipe  : what is trained; None = the job's forecaster of the catalogue
     hold    : only become challenger: it runs beside the champion before it may take its place
     told    : called with the run whenever it got on
@@ -112,12 +115,14 @@ def train_load(
     recipe = recipe or Catalogued(job.forecaster, dict(job.parameters), place.make)
     with place.runs.begin(asdict(job), by, told) as work:
         trained = _trained(job, history, place, recipe, work, hold=hold)
+        if trained.beside:
+            work.change(said="; ".join([work.run.said, *trained.beside]))
     return replace(trained, run=work.run)
 
 
 def _trained(
     job: LoadJob,
-    history: Callable[[], pd.DataFrame],
+    history: History,
     place: Place,
     recipe: Recipe,
     work: Work,
@@ -125,33 +130,40 @@ def _trained(
     hold: bool,
 ) -> Trained:
     work.at("history", 0.0)
-    named = _panel(job, _history(work, history))
+    past = _history(work, history)
+    work.change(said=past.said)
+    named = _panel(job, past.frame)
     key = _key(job, named)
     known = place.registry.find(key)
     if known is not None:
         return _known(work, place, known)
     work.at("judge", 0.2)
-    judged = _judged(job, named, place, recipe, work)
+    found = judged(job, named, place, recipe, work.folder)
+    work.change(figures=_flat(found.figures))
+    write_json(work.folder / "figures.json", dict(work.run.figures))
     work.at("fit", 0.5)
-    stored = _fitted(job, named, judged, recipe, work)
+    stored = _fitted(job, named, found, recipe, work)
     forecaster_of(stored, place.trusted, place.make)
     work.at("log", 0.75)
-    registered = _registered(judged, stored, key, place, work)
+    registered = _registered(found, stored, key, place, work)
     work.at("gate", 0.9)
-    return _gated(stored, registered, judged, place, work, hold=hold)
+    done = _gated(stored, registered, found, place, work, hold=hold)
+    return replace(done, beside=tuple(filter(None, (found.said, past.said))))
 
 
-def _history(work: Work, history: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    kept = work.folder / "history.parquet"
+def _history(work: Work, history: History) -> Left:
+    kept, words = work.folder / "history.parquet", work.folder / "left_out.txt"
     if kept.exists():
-        return pd.read_parquet(kept)
-    frame = history()
-    if not frame["y"].notna().any():
+        return Left(pd.read_parquet(kept), words.read_text("utf-8"))
+    given = history()
+    found = given if isinstance(given, Left) else Left(given)
+    if not found.frame["y"].notna().any():
         raise HistoryError(NO_SAMPLE)
+    words.write_text(found.said, "utf-8")
     part = kept.with_suffix(".part")
-    frame.to_parquet(part)
+    found.frame.to_parquet(part)
     part.replace(kept)
-    return frame
+    return found
 
 
 def _panel(job: LoadJob, frame: pd.DataFrame) -> Named:
@@ -170,57 +182,21 @@ def _known(work: Work, place: Place, known: Registered) -> Trained:
     return Trained(work.run, known.version, Verdict((said,)), champion, {})
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Figures on the same windows; champion None = there is none that can be read."""
-
-    figures: Mapping[str, Figures]
-    champion: Stored | None
-    pictures: Mapping[str, Path]
-
-
-def _judged(job: LoadJob, named: Named, place: Place, recipe: Recipe, work: Work) -> Judged:
-    rows = named.panel.y.shape[0]
-    horizon = min(job.horizon, rows // 3)
-    origins = origins_of(rows, horizon, job.origins, max(FEWEST_ROWS, horizon))
-    if not origins:
-        raise HistoryError(
-            f"the history has {rows} steps of {job.step_s:g} s, wanted are {2 * FEWEST_ROWS} at least to "
-            "learn from and to judge by; wait, or give a longer --since"
-        )
-    past = named.rows(origins[0]).panel
-    contenders: dict[str, Forecaster] = {"challenger": recipe.fresh(), NAIVE: place.make(NAIVE)}
-    for contender in contenders.values():
-        contender.fit(past)
-    champion = _champion(place)
-    if champion is not None:
-        contenders["champion"] = forecaster_of(champion, place.trusted, place.make)
-    figures = backtest_load(named, contenders, horizon, origins)
-    work.change(figures=_flat(figures))
-    write_json(work.folder / "figures.json", dict(work.run.figures))
-    return Judged(figures, champion, draw(named, contenders, horizon, origins[-1], figures, work.folder))
-
-
-def _champion(place: Place) -> Stored | None:
-    version = place.shelf.book().champion
-    if version is None:
-        return None
-    try:
-        stored = place.shelf.read(version)
-        forecaster_of(stored, place.trusted, place.make)
-    except ModelRefusedError:
-        return None
-    return stored
-
-
-def _fitted(job: LoadJob, named: Named, judged: Judged, recipe: Recipe, work: Work) -> Stored:
+def _fitted(job: LoadJob, named: Named, found: Judged, recipe: Recipe, work: Work) -> Stored:
     folder = work.folder / "model"
     if folder.exists():
         shutil.rmtree(folder)
     forecaster = recipe.fresh()
     forecaster.fit(named.panel)
+    schema = {**job.schema(), "features": list(recipe.features)}
     manifest = Manifest(
-        MODEL, recipe.kind, recipe.name, job.schema(), recipe.parameters, _data(named), _flat(judged.figures)
+        MODEL,
+        recipe.kind,
+        recipe.name,
+        schema,
+        recipe.parameters,
+        _data(named),
+        _flat(found.figures),
     )
     write_model(folder, manifest, recipe.pack(forecaster))
     return read_model(folder)
@@ -235,9 +211,9 @@ def _data(named: Named) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _registered(judged: Judged, stored: Stored, key: str, place: Place, work: Work) -> Registered:
+def _registered(found: Judged, stored: Stored, key: str, place: Place, work: Work) -> Registered:
     manifest = replace(stored.manifest, parameters={**work.run.request, **stored.manifest.parameters})
-    logged = Logged(key, work.folder / "model", stored.digest, manifest, judged.pictures, work.run.id)
+    logged = Logged(key, work.folder / "model", stored.digest, manifest, found.pictures, work.run.id)
     registered = place.registry.register(logged)
     place.shelf.put(registered.version, logged.folder, stored.digest, place.runs.now(), "train")
     work.change(version=registered.version)
@@ -245,33 +221,37 @@ def _registered(judged: Judged, stored: Stored, key: str, place: Place, work: Wo
 
 
 def _gated(
-    stored: Stored, registered: Registered, judged: Judged, place: Place, work: Work, *, hold: bool
+    stored: Stored, registered: Registered, found: Judged, place: Place, work: Work, *, hold: bool
 ) -> Trained:
-    challenger, champion = _candidates(stored, judged)
-    verdict = judge(challenger, champion, judged.figures[NAIVE])
+    challenger, champion = _candidates(stored, found)
+    verdict = judge(challenger, champion, found.figures[NAIVE])
     version = registered.version
     if not verdict.passed:
         place.shelf.dismiss(version, f"refused: {verdict}")
         work.change(said=f"version {version} does not become champion: {verdict}")
-        return Trained(work.run, version, verdict, False, judged.figures)
+        return Trained(work.run, version, verdict, False, found.figures)
     place.registry.set_alias(CHALLENGER, version)
     place.shelf.challenge(version, "passed the gate")
     if hold:
-        work.change(said=f"version {version} runs beside the champion before it may take its place")
-        return Trained(work.run, version, verdict, False, judged.figures)
+        beside = "runs beside the champion" if champion else "is the challenger; there is no champion yet"
+        work.change(said=f"version {version} {beside}: it passed the gate, and may take its place")
+        return Trained(work.run, version, verdict, False, found.figures)
     place.registry.set_alias(CHAMPION, version)
     place.registry.set_alias(CHALLENGER, None)
     place.shelf.promote(version, "passed the gate")
     work.change(said=f"version {version} is the champion", promoted=True)
-    return Trained(work.run, version, verdict, True, judged.figures)
+    return Trained(work.run, version, verdict, True, found.figures)
 
 
-def _candidates(stored: Stored, judged: Judged) -> tuple[Candidate, Candidate | None]:
-    mine = Candidate(stored.size_bytes, stored.manifest.schema, judged.figures["challenger"])
-    held = judged.champion
-    if held is None:
-        return mine, None
-    return mine, Candidate(held.size_bytes, held.manifest.schema, judged.figures["champion"])
+def _candidates(stored: Stored, found: Judged) -> tuple[Candidate, Candidate | None]:
+    mine = _candidate(stored, found.figures["challenger"])
+    held = found.champion
+    return mine, None if held is None else _candidate(held, found.figures["champion"])
+
+
+def _candidate(stored: Stored, figures: Figures) -> Candidate:
+    manifest = stored.manifest
+    return Candidate(stored.size_bytes, manifest.schema, figures, manifest.forecaster)
 
 
 def _flat(figures: Mapping[str, Figures]) -> dict[str, float | None]:

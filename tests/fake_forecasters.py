@@ -29,7 +29,7 @@ class Yesterday:
         middle = np.where(np.isfinite(y[rows]), y[rows], np.nanmean(y[-lag:], axis=0)) + self.bias
         errors = np.abs(y[lag:] - y[:-lag]) if n > lag else np.zeros_like(y)
         spread = self.wide * np.nan_to_num(np.nanmean(errors, axis=0)) if len(errors) else 0.0
-        offsets = (np.asarray(quantiles) - 0.5)[:, None, None] * 4.0
+        offsets = (np.asarray(quantiles) - 0.5)[:, None, None] * 4.4
         ahead: Floats = middle[None] + offsets * np.broadcast_to(spread, middle.shape)[None]
         return ahead
 
@@ -45,6 +45,21 @@ class Unknowing(Yesterday):
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         return np.full((len(quantiles), horizon, panel.y.shape[1]), np.nan)
+
+
+class Failing(Yesterday):
+    """Can be read and fitted, and fails at its work."""
+
+    def predict(self, *_: object) -> Floats:
+        raise RuntimeError("out of luck")
+
+
+class Short(Yesterday):
+    """Forecasts one row, whatever is asked."""
+
+    def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
+        assert horizon > 1
+        return super().predict(panel, 1, quantiles)
 
 
 class Smart(Yesterday):
@@ -64,6 +79,8 @@ KINDS = {
     "load": Smart,
     "seasonal_naive": Yesterday,
     "unknowing": Unknowing,
+    "failing": Failing,
+    "short": Short,
     "worse": lambda **more: Yesterday(bias=50.0, **more),
 }
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trimtab.pipelines.backtest_forecast import backtest_forecast
     from trimtab.pipelines.forecast import forecast
     from trimtab.pipelines.history import history
     from trimtab.pipelines.plot import plot
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["__version__", "forecast", "history", "plot", "plot_forecast", "score"]
+__all__ = ["__version__", "backtest_forecast", "forecast", "history", "plot", "plot_forecast", "score"]
 
 _HOMES = {
+    "backtest_forecast": "trimtab.pipelines.backtest_forecast",
     "forecast": "trimtab.pipelines.forecast",
     "history": "trimtab.pipelines.history",
     "plot": "trimtab.pipelines.plot",

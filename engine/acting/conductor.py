@@ -12,7 +12,15 @@ from trimtab.engine.acting.journal import ENGINE, locked
 from trimtab.engine.acting.starting import Starter
 from trimtab.engine.acting.undo import Undoing
 from trimtab.engine.acting.verify import Judgement, Verdict, Watch, Watched, judge, measured
-from trimtab.engine.errors import ConflictError, EngineError, LockedError, StoreError
+from trimtab.engine.errors import (
+    ConflictError,
+    EngineError,
+    LockedError,
+    NotFoundError,
+    RefusedError,
+    StoreError,
+    ToolError,
+)
 from trimtab.engine.ports import ScoreLog
 from trimtab.engine.types import Action, ActionState, Mode, Recommendation, RecommendationState
 
@@ -152,11 +160,15 @@ class Conductor:
         return f"not sent: {old}{': ' if why else ''}{why}"
 
     async def _send(self, action: Action) -> None:
-        action, decision = await self.starter.send(action)
-        if decision is not None and decision.verdict != ALLOW:
-            self._wait(action.id, decision.reason)
+        try:
+            action, decision = await self.starter.send(action)
+            why = "" if decision is None or decision.verdict == ALLOW else decision.reason
+        except (NotFoundError, RefusedError, ToolError) as error:
+            why = str(error)
+        if why:
+            self._wait(action.id, why)
             if action.undoes is not None:
-                action = await self._held_up(action, decision.reason)
+                action = await self._held_up(action, why)
         await self._undone(action)
 
     async def _held_up(self, undo: Action, reason: str) -> Action:
@@ -182,10 +194,11 @@ class Conductor:
             self._tell_once(undo, f"not taken back: {undo.outcome.words}")
 
     async def _watch(self, action: Action, now: int, paused: bool) -> None:
-        undone = await self.undoing.of(action)
-        if undone:
-            if undone[0].state.ended:
-                await self._undone(undone[0])
+        undoings = await self.undoing.of(action)
+        tried = [undo for undo in undoings if undo.state is not ActionState.REFUSED]
+        if tried:
+            if tried[0].state.ended:
+                await self._undone(tried[0])
             return
         watch, recommendation = await self._plan(action), await self._recommended(action)
         watched = await asyncio.to_thread(self._watched, action, recommendation, watch, now)
@@ -202,9 +215,9 @@ class Conductor:
         elif said.verdict is Verdict.HOLD:
             self._tell_once(action, said.words)
         elif said.verdict is Verdict.ROLL_BACK:
-            await self._roll_back(action, said.words, paused)
+            await self._roll_back(action, said.words, paused, f"undo:{action.id}/{len(undoings)}")
 
-    async def _roll_back(self, action: Action, why: str, paused: bool) -> None:
+    async def _roll_back(self, action: Action, why: str, paused: bool, key: str) -> None:
         if action.is_action:
             await self.journal.end(action, ActionState.INCONCLUSIVE, f"{why}; it cannot be taken back")
             self._tell_once(action, f"{why}; it cannot be taken back")
@@ -212,7 +225,7 @@ class Conductor:
             self._tell_once(action, f"{why}; it is not taken back while everything is paused")
         else:
             self._tell_once(action, f"taking it back: {why}")
-            undo = await self.journal.propose(self.undoing.made(action, ENGINE, f"undo:{action.id}", why))
+            undo = await self.journal.propose(self.undoing.made(action, ENGINE, key, why))
             self._beside(undo.id, self._send(undo))
 
     async def _plan(self, action: Action) -> Watch:

@@ -7,7 +7,7 @@ from trimtab.engine.acting.deciding import ALLOW
 from trimtab.engine.acting.journal import ENGINE
 from trimtab.engine.acting.starting import OPEN, Starter
 from trimtab.engine.acting.undo import Undoing
-from trimtab.engine.errors import ConflictError, RefusedError, ToolError
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError
 from trimtab.engine.ports import Ledger
 from trimtab.engine.types import (
     Action,
@@ -83,12 +83,13 @@ class ActingDesk:
     async def roll_back(self, action_id: str, by: str, key: str) -> Action:
         """Take an action back; the undoing. One that failed can be tried again with another key."""
         action = await asyncio.to_thread(self.ledger.action, action_id)
+        key = f"undo:{action_id}:{key}"
         for undo in await self.undoing.of(action):
-            if undo.state not in _TRIED_IN_VAIN:
-                return await self.undoing.go_on(undo)
+            if undo.state not in _TRIED_IN_VAIN and not await self._taken_over(undo, by, key):
+                return await self.undoing.go_on(await asyncio.to_thread(self.ledger.action, undo.id))
         if action.state not in _TAKEN_BACK:
             raise ConflictError(f"action {action_id} is {action.state}: there is nothing to take back")
-        made = self.undoing.made(action, by, f"undo:{action_id}:{key}", f"{by} took it back")
+        made = self.undoing.made(action, by, key, f"{by} took it back")
         return await self.undoing.go_on(await self._by_hand(made))
 
     async def run(self, tool: str, target: str, action: str, by: str, key: str) -> Action:
@@ -147,7 +148,7 @@ class ActingDesk:
                 return action
             try:
                 action, decision = await self.starter.send(action)
-            except RefusedError as error:
+            except (NotFoundError, RefusedError) as error:
                 await self._give_up(action, ActionState.REFUSED, str(error))
                 raise
             except ToolError as error:
@@ -159,6 +160,17 @@ class ActingDesk:
             reason = said or "everything was paused meanwhile"
             await self._give_up(action, ActionState.REFUSED, reason)
             raise RefusedError(reason)
+
+    async def _taken_over(self, undo: Action, by: str, key: str) -> bool:
+        """Whether an undoing that waits was called off: a person need not wait for what holds it up."""
+        if undo.state is not ActionState.PROPOSED or undo.key == key or self.starter.busy(undo.id):
+            return False
+        try:
+            words = f"not sent: {by} takes it back by hand"
+            await self.starter.journal.end(undo, ActionState.REFUSED, words, actor=by)
+        except ConflictError:  # it was sent in this moment
+            return False
+        return True
 
     async def _give_up(self, action: Action, state: ActionState, reason: str) -> None:
         await self.starter.journal.end(action, state, reason, actor=action.by)

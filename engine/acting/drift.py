@@ -34,11 +34,19 @@ def held(actions: Iterable[Action]) -> dict[Place, Action]:
     """
     newest: dict[Place, Action] = {}
     for action in actions:
-        if not action.is_action and action.state is not ActionState.FAILED:
+        if not action.is_action and action.state not in {ActionState.FAILED, ActionState.REFUSED}:
             newest.setdefault((action.tool, action.target, action.subject), action)
     return {
         place: action for place, action in newest.items() if action.undoes is None and action.state in STANDS
     }
+
+
+def under_way(actions: Iterable[Action]) -> set[Place]:
+    """Knobs that an action is about to set: a notice that it was made for still stands."""
+    return {
+        (action.tool, action.target, action.subject) for action in actions
+        if not action.is_action and action.state in {ActionState.PROPOSED, ActionState.EXECUTING}
+    }  # fmt: skip
 
 
 def drifted(found: Mapping[Place, Action], readings: Mapping[Place, KnobReading]) -> dict[Place, Action]:

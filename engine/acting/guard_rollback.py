@@ -24,11 +24,13 @@ def same_place(ask: Ask) -> Decision | None:
 
 
 def once(ask: Ask) -> Decision | None:
-    """A rollback is tried once; one that failed a person may try again."""
+    """A rollback is tried once; one that failed a person may try again, one that was refused was none."""
     action = _undone(ask)
     for past in ask.others:
         tried = past.action
-        if tried.undoes == action.id and not (ask.person and tried.state is ActionState.FAILED):
+        if tried.undoes != action.id or tried.state is ActionState.REFUSED:
+            continue
+        if not (ask.person and tried.state is ActionState.FAILED):
             return ask.refuse(
                 "rollback", f"the change of {ask.place} was taken back before ({tried.state}); look at it"
             )

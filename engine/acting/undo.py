@@ -53,8 +53,8 @@ class Undoing:
         return [other for other in found if other.undoes == action.id]
 
     async def _settle(self, undo: Action) -> None:
-        if undo.undoes is None:
-            return
+        if undo.undoes is None or undo.state is ActionState.REFUSED:
+            return  # nothing was tried
         action = await asyncio.to_thread(self.journal.ledger.action, undo.undoes)
         words = undo.outcome.words if undo.outcome is not None else ""
         if undo.state is ActionState.KEPT:

@@ -9,24 +9,30 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from ulid import ULID
 
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.commands.recorded_loads import Loads, not_learnt, recorded_loads, to_learn_from
-from trimtab.engine.errors import TrimtabError
+from trimtab.engine.commands.recorded_loads import Loads, recorded_loads
+from trimtab.engine.commands.unlearnt import unlearnt
+from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.settings import Prometheus, Settings
 from trimtab.engine.settings.file import load_settings
 from trimtab.engine.store import join_store
 from trimtab.engine.store.anchor import ANCHOR
+from trimtab.engine.store.events import EventStore
 from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.types import SeriesInfo
 from trimtab.pipelines import before
 from trimtab.pipelines.ahead import NOW, keep
 from trimtab.pipelines.forecast_load import forecast_load
+from trimtab.pipelines.left_out import Left, left_out
 from trimtab.pipelines.live_errors import Seen, drifted, shadow, watch
 from trimtab.pipelines.mlflow_registry import Registry
 from trimtab.pipelines.panel import panel_of
@@ -64,7 +70,12 @@ class Folders:
 def _secret(settings: Settings) -> str:
     wanted = settings.registry
     if wanted.password_file is not None:
-        return wanted.password_file.read_text("utf-8").strip()
+        try:
+            return wanted.password_file.expanduser().read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"registry.password_file {wanted.password_file} cannot be read: {error}"
+            ) from None
     return wanted.password.get_secret_value() if wanted.password is not None else ""
 
 
@@ -78,14 +89,35 @@ def job_of(settings: Settings, selector: str = "") -> LoadJob:
     )  # fmt: skip
 
 
-def learnable(settings: Settings, cache: Path | None = None) -> Any:  # noqa: ANN401 - a table
-    """unique_id, ds, y of the loads, without incidents and what followed own actions."""
-    clock, data = SystemClock(), settings.settings.data_dir
-    store = join_store(data, clock.now)
-    try:
+def learnable(settings: Settings, cache: Path | None = None) -> Left:
+    """unique_id, ds, y of the loads, without incidents and what followed own actions.
+
+    Raises SourceError, HistoryError where too little would be left.
+    """
+    with _joined(settings) as store:
         found = asyncio.run(recorded_loads(settings, store, cache))
-        since = clock.now() - int(settings.schedulers.load.fit_window * 1e9)
-        return to_learn_from(found, not_learnt(store, SqlLedger(store.fenced, data / ANCHOR), since))
+    return without_unlearnt(settings, found.frame, found.infos)
+
+
+def without_unlearnt(
+    settings: Settings, frame: pd.DataFrame, infos: Mapping[str, SeriesInfo] | None = None
+) -> Left:
+    """A history without incidents and what followed own actions. Raises HistoryError.
+
+    infos : of its series, by name; None = they are not known, and what an own action did may be any of them
+    """
+    window_s, data = settings.schedulers.load.fit_window, settings.settings.data_dir
+    since = SystemClock().now() - int(window_s * 1e9)
+    with _joined(settings) as store:
+        windows = unlearnt(store, SqlLedger(store.fenced, data / ANCHOR), since, infos or {})
+    return left_out(frame, windows, window_s)
+
+
+@contextmanager
+def _joined(settings: Settings) -> Iterator[EventStore]:
+    store = join_store(settings.settings.data_dir, SystemClock().now)
+    try:
+        yield store
     finally:
         store.close()
 
@@ -104,13 +136,10 @@ def retrain(settings: Settings, request: Request, told: Told, environ: MutableMa
 
 def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str, Any]:
     """Forecast all loads, look how earlier forecasts turned out, and end a shadow that is over."""
-    folders, clock = Folders(settings.settings.data_dir), SystemClock()
+    folders = Folders(settings.settings.data_dir)
     place, wanted = folders.place(settings, environ), settings.schedulers.load
-    store = join_store(folders.data, clock.now)
-    try:
+    with _joined(settings) as store:
         found = asyncio.run(recorded_loads(settings, store, folders.forecasts / "history.parquet"))
-    finally:
-        store.close()
     if not len(found.frame):
         return {"series": 0}
     named = panel_of(found.frame, wanted.step, window_s=wanted.fit_window, most=wanted.max_series)

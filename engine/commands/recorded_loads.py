@@ -1,7 +1,6 @@
 """The past of the series that are a load: of Prometheus, as the engine reads it, and of our own store."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,16 +8,12 @@ import numpy as np
 import pandas as pd
 
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.ports import Ledger
 from trimtab.engine.sensing.loads import loads
 from trimtab.engine.settings import LoadScheduler, Prometheus, Settings
 from trimtab.engine.store.events import EventStore
-from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.types import Floats, Ints, SeriesInfo
-from trimtab.pipelines.panel import joined, without
+from trimtab.pipelines.panel import joined
 
-AFTER_ACTION_S = 1800.0
-"""So long after an action of ours nothing is learnt: what follows is its doing."""
 _OWN_SERIES = 100
 _NS = 1_000_000_000
 _REREAD_S = 6 * 3600.0
@@ -139,22 +134,6 @@ def _stepped(times: Ints, values: Floats, step_s: float) -> tuple[Ints, Floats]:
         np.bincount(place, minlength=len(cells)), 1
     )
     return cells * step, np.asarray(means, np.float64)
-
-
-def not_learnt(store: EventStore, ledger: Ledger, since: int) -> list[tuple[int, int]]:
-    """(start, end) of labelled incidents, and of what followed own actions; int64 ns UTC."""
-    incidents = SqlIncidents(store.fenced).incidents(since=since, limit=10_000)
-    windows = [(one.start, one.end if one.end is not None else 2**62) for one in incidents]
-    for action in ledger.actions(since=since, limit=10_000):
-        if action.started is not None:
-            begun = action.ended or action.started
-            windows.append((action.started, begun + int(AFTER_ACTION_S * _NS)))
-    return windows
-
-
-def to_learn_from(loads_: Loads, windows: Sequence[tuple[int, int]]) -> pd.DataFrame:
-    """The frame without what must not be learnt."""
-    return without(loads_.frame, windows)
 
 
 def _frame(name: str, times: Ints, values: Floats) -> pd.DataFrame:

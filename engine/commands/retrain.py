@@ -16,9 +16,8 @@ from trimtab.engine.commands.options import ConfigFile, DataDir, PrometheusUrl, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pandas as pd
-
     from trimtab.engine.settings import Settings
+    from trimtab.pipelines.left_out import Left
     from trimtab.pipelines.runs import Run
     from trimtab.pipelines.train_load import Told, Trained
 
@@ -84,7 +83,7 @@ def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Train
 
     folder = settings.settings.data_dir
     place = Folders(folder).place(settings, os.environ)
-    read: Callable[[], pd.DataFrame] = lambda: learnable(settings)  # noqa: E731 - one of two
+    read: Callable[[], Left] = lambda: learnable(settings)  # noqa: E731 - one of two
     if history:
         read = lambda: _recorded(settings, history)  # noqa: E731 - the other one
     done = train_load(job_of(settings, history), read, place, by=by, told=told)
@@ -98,25 +97,36 @@ def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Train
     return done
 
 
-def _recorded(settings: "Settings", history: str) -> "pd.DataFrame":
-    """The history that was named: a folder, or a selector of the configured Prometheus."""
+def _recorded(settings: "Settings", history: str) -> "Left":
+    """The history that was named: a folder as it is, or of a selector of Prometheus, less incidents."""
+    from trimtab.engine.commands.model_work import without_unlearnt
     from trimtab.engine.credentials import Credentials
     from trimtab.engine.settings import Prometheus
+    from trimtab.pipelines.errors import HistoryError
     from trimtab.pipelines.folders import FolderHistory
-    from trimtab.pipelines.history import History, PrometheusHistory
+    from trimtab.pipelines.history import PrometheusHistory
+    from trimtab.pipelines.left_out import Left
 
     wanted = settings.schedulers.load
-    place: History
+    end = datetime.now(UTC)
+    start = end - timedelta(seconds=wanted.fit_window)
     if Path(history).is_dir():
-        place, selector = FolderHistory(Path(history)), ""
+        found = Left(FolderHistory(Path(history)).read("", start, end, wanted.step))
+    elif history.startswith(("/", "./", "../", "~")):  # no selector begins like that
+        raise HistoryError(
+            f"--history: there is no folder {history!r}; give one with recordings, or a selector"
+        )
     else:
         asked = settings.sources.prometheus or Prometheus()
-        place, selector = (
-            PrometheusHistory(asked.url, dict(Credentials(asked, "sources.prometheus").headers())),
-            history,
+        headers = dict(Credentials(asked, "sources.prometheus").headers())
+        frame = PrometheusHistory(asked.url, headers).read(history, start, end, wanted.step)
+        found = without_unlearnt(settings, frame)
+    if not found.frame["y"].notna().any():
+        raise HistoryError(
+            f"the history has no sample of {history!r} since {start:%Y-%m-%d %H:%M} UTC; look whether "
+            "that is its name, or give a longer --since"
         )
-    end = datetime.now(UTC)
-    return place.read(selector, end - timedelta(seconds=wanted.fit_window), end, wanted.step)
+    return found
 
 
 @contextmanager

@@ -164,8 +164,9 @@ class Advising:
             if made is not None:
                 found.append(made)
         places = {f"{one.tool}/{one.target}/{one.knob}": one.series_ids for one in self.capacity.values()}
-        self.scaled.clear()
-        self.scaled.update(places)
+        self.scaled.update(places)  # never empty meanwhile: those who guard read it in their threads
+        for gone in self.scaled.keys() - places.keys():
+            del self.scaled[gone]
         return found
 
     async def _fact(self, view: ToolView, target: str) -> Facts:

@@ -71,8 +71,12 @@ def is_ours(folder: Path) -> bool:
 
 
 def use(folder: Path) -> None:
-    """Say that it is in use, and remove those beside it that nobody has used for long. Raises OSError."""
+    """Say that it is in use. Raises OSError."""
     (folder / _USED).touch()
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove the folders beside one of `kernel_folder` that nobody has used for long. Raises OSError."""
     for other in folder.parent.iterdir():
         with suppress(OSError):  # somebody else removed it
             stamp = other / _USED if (other / _USED).exists() else other

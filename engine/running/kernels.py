@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -30,13 +31,17 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     neither this user's cache nor data_dir can be written, a private folder that lasts as long as the
     machine's temporary files serves.
     """
-    if "NUMBA_CACHE_DIR" in environ:
+    given = "NUMBA_CACHE_DIR" in environ
+    if given:
         wanted = [Path(environ["NUMBA_CACHE_DIR"])]
     else:
         wanted = [kernel_folder(root) for root in cache_roots(data_dir, environ)]
     folder = next((one for one in wanted if _usable(one)), None)
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="trimtab-kernels-"))
+    elif not given:  # what stands beside a folder that a person named is theirs
+        with suppress(OSError):
+            kernel_cache.remove_unused(folder)
     environ["NUMBA_CACHE_DIR"] = str(folder)
     environ.setdefault("NUMBA_NUM_THREADS", "1")
     environ.setdefault("MPLCONFIGDIR", str(data_dir / "cache" / "matplotlib"))
@@ -107,9 +112,7 @@ def compile_here(folder: Path, detectors: tuple[str, ...]) -> None:
 
 async def compile_scaling() -> None:
     """What scaling ahead of a load needs; beside all else, which does not wait for it."""
-    import numba
-
-    await compile_apart(Path(numba.config.CACHE_DIR), (SCALING,))
+    await compile_apart(Path(os.environ["NUMBA_CACHE_DIR"]), (SCALING,))
 
 
 def warm_kernels(detectors: tuple[str, ...]) -> float:

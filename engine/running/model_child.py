@@ -45,11 +45,7 @@ class ModelChild:
         said : told of each run as it gets on
         """
         async with self._alone:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", MODULE, verb, stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self.environ,
-                limit=_MOST_BYTES, start_new_session=True,
-            )  # fmt: skip
+            process = await self._started(verb)
             try:
                 async with asyncio.timeout(LONGEST_S):
                     return await self._heard(process, {**self.request(), **(more or {})}, said)
@@ -61,6 +57,16 @@ class ModelChild:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
+
+    async def _started(self, verb: str) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-m", MODULE, verb, stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self.environ,
+                limit=_MOST_BYTES, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise ModelWorkError(f"no process for models can be started: {error}") from None
 
     async def _heard(
         self, process: asyncio.subprocess.Process, request: Mapping[str, Any], said: Said

@@ -51,7 +51,7 @@ class Noticing:
         held = drift.held(actions)
         readings = await self._readings(held)
         apart = drift.drifted(held, readings)
-        doubtful = apart.keys() | (held.keys() - readings.keys())
+        doubtful = apart.keys() | (held.keys() - readings.keys()) | drift.under_way(actions)
         still = {drift.fingerprint_of(place) for place in doubtful}
         await self._over(before, drift.DRIFT, still, "the knob is as it was set, or was set anew")
         was = self._drifted

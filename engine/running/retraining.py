@@ -135,6 +135,8 @@ class Retraining:
 
     async def _train(self, run_id: str, by: str) -> None:
         self._tried = self._clock.now()
+        if self._now is not None and self._now.state is not RunState.WAITING:
+            self._now = None  # it was the run before
         try:
             done = await self._child("retrain", {"id": run_id, "by": by}, self._heard)
         except ModelWorkError as error:

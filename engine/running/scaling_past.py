@@ -1,6 +1,7 @@
 """The past of what is scaled, by tick: from the log of scores, and before it as the source recorded it."""
 
 import math
+import threading
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -22,6 +23,7 @@ class Past:
     """Two weeks of each role of one service.
 
     A source hands its recorded history over once, when it is first watched, so that is kept in `memory`.
+    Sources and those who ask are in threads of their own.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Past:
         """Role -> time -> [sum, how many series]."""
         self._new = False
         self._read = False
+        self._lock = threading.Lock()
 
     def hear(self, history: History) -> None:
         """A chunk of what a source recorded; only what reaches back far is of use."""
@@ -50,7 +53,8 @@ class Past:
             labels = dict(key.labels)
             for role, selector in self.selectors.items():
                 if selector.matches(key.metric, labels):
-                    self._take(role, history.times, history.values[:, column])
+                    with self._lock:
+                        self._take(role, history.times, history.values[:, column])
 
     def _take(self, role: str, times: Ints, values: Floats) -> None:
         into = self._recorded.setdefault(role, {})
@@ -82,8 +86,9 @@ class Past:
 
     def _fill(self, past: Floats, role: str, first: int, mean: bool) -> None:
         """Before the log begins: straight between what the source recorded."""
-        self._remember()
-        recorded = sorted(self._recorded.get(role, {}).items())
+        with self._lock:
+            self._remember()
+            recorded = sorted((time, tuple(told)) for time, told in self._recorded.get(role, {}).items())
         if len(recorded) < 2:
             return
         place = np.array([time for time, _ in recorded]) / self.step_ns - first
@@ -94,8 +99,13 @@ class Past:
         past[inside] = np.interp(inside, place, value)
 
     def _remember(self) -> None:
-        """Keep what was handed over; take up what was kept before."""
+        """Take up what was kept before, of roles that nobody has handed over since; keep what was."""
         try:
+            if not self._read:
+                before = self.memory.get(self.name) or {}
+                for role, rows in before.items():
+                    self._recorded.setdefault(role, {int(row[0]): row[1:] for row in rows})
+                self._read = True
             if self._new:
                 kept = {
                     role: [[time, *pair] for time, pair in told.items()]
@@ -103,10 +113,6 @@ class Past:
                 }
                 self.memory.set(self.name, kept)
                 self._new = False
-            elif not self._read and not self._recorded:
-                kept = self.memory.get(self.name) or {}
-                self._recorded = {role: {int(row[0]): row[1:] for row in rows} for role, rows in kept.items()}
-            self._read = True
         except StoreError as error:
             log.warning("the past of a load is not kept", capacity=self.name, error=str(error))
 

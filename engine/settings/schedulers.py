@@ -1,7 +1,9 @@
 """`schedulers:` and `registry:`: what is trained when, from what, and where models are registered."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -27,6 +29,15 @@ class LoadScheduler(Section):
     series: str = Field("", max_length=2000)
     """A regular expression that the name of a series must hold to be forecast; "" = all that are a load."""
     max_series: int = Field(200, ge=1, le=10_000)
+
+    @field_validator("series")
+    @classmethod
+    def _is_an_expression(cls, given: str) -> str:
+        try:
+            re.compile(given)
+        except re.error as error:
+            raise ValueError(f"{given!r} is no regular expression: {error}") from None
+        return given
 
     @model_validator(mode="after")
     def _horizon_holds_steps(self) -> Self:
@@ -64,6 +75,15 @@ class ModelRegistry(Section):
     @field_validator("tracking_uri")
     @classmethod
     def _is_a_server(cls, given: str) -> str:
-        if given and not given.startswith(("http://", "https://")):
-            raise ValueError("must be the http(s) address of a tracking server, or nothing")
+        if not given:
+            return given
+        try:
+            parts = urlsplit(given)
+            known = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("it is no http or https URL; write http://mlflow:5000, or leave the line out")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("it holds a user or password; put them into registry.username and password_file")
         return given

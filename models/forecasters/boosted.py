@@ -19,12 +19,14 @@ from trimtab.models.linear_stage import (
     spread_over,
 )
 from trimtab.models.panel_features import DAY_NS, VALUES, History, event_flags, history_of, target_times
+from trimtab.models.tails import widen
 from trimtab.models.young import YoungPool
 
 _AT = {name: k for k, name in enumerate(VALUES)}
 GAPS = (("level_1h", "past_day"), ("level_1h", "past_days"), ("level_1h", "past_week"), ("last", "level_1h"))
 TAILS = (0.05, 0.25, 0.75, 0.95, 0.99)
-N_FEATURES = len(VALUES) + len(GAPS) + 4 + len(TAILS) + 2
+CLOCK, EVENTS = ("log_ahead", "day", "weekday", "roughness"), ("event", "event_a_day_before")
+N_FEATURES = len(VALUES) + len(GAPS) + len(CLOCK) + len(TAILS) + len(EVENTS)
 TREES = 100
 MOST_ROWS = 150_000
 NEED_ROWS = 2_000
@@ -46,6 +48,13 @@ class Boosted:
         self.stage = LinearStage(longest_s)
         self.young = YoungPool(longest_s)
         self.ensemble: State = {}
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns of what the trees are told."""
+        gaps = (f"{a}-{b}" for a, b in GAPS)
+        tails = (f"error_q{level:g}" for level in TAILS)
+        return (*VALUES, *gaps, *CLOCK, *tails, *EVENTS)
 
     def fit(self, panel: Panel) -> None:
         """Learn the trees, and what young series do."""
@@ -73,6 +82,7 @@ class Boosted:
                     if fitted is not None:
                         steps = bucket_rows(bucket)
                         out[:, steps - 1, begin : begin + len(part.y)] = self._later(part, fitted, steps)
+        out = widen(out, history)
         is_young = history.length < history.day
         out[:, :, is_young] = np.nan
         if is_young.any():

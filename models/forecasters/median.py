@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trimtab.models.contracts import Floats, Forecaster, Panel, State
+from trimtab.models.contracts import Featured, Floats, Forecaster, Panel, State
 from trimtab.models.errors import ModelError, StateError
 from trimtab.models.forecast_levels import check_quantiles
 
@@ -22,6 +22,16 @@ class Median:
     def __init__(self, members: Mapping[str, Forecaster], votes: Mapping[str, int] | None = None) -> None:
         self.members = dict(members)
         self.votes = dict(votes or {})
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Those of its members, as `member/feature`."""
+        return tuple(
+            f"{name}/{feature}"
+            for name, member in self.members.items()
+            if isinstance(member, Featured)
+            for feature in member.features
+        )
 
     def fit(self, panel: Panel) -> None:
         """Fit every member."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from trimtab.models.contracts import Floats, Panel, State
 from trimtab.models.forecast_levels import check_quantiles
+from trimtab.models.linear_pool import PAIRS
 from trimtab.models.linear_stage import LinearStage, bucket_rows, known_quantiles
 from trimtab.models.panel_features import history_of
 
@@ -23,6 +24,11 @@ class Ridge:
     def __init__(self, longest_s: float = 86_400.0) -> None:
         self.longest_s = longest_s
         self.stage = LinearStage(longest_s)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Differences of levels and lags."""
+        return tuple(f"{a}-{b}" for a, b in PAIRS)
 
     def fit(self, panel: Panel) -> None:
         """Learn the shared coefficients."""

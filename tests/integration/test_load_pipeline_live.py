@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.acceptance.engine import trimtab_up, until
+from tests.mlflow_server import START_S, start_mlflow
 from tests.servers import backfill, free_port, start_exporter, start_prometheus
 from trimtab.pipelines.mlflow_registry import CHAMPION, Registry
 from trimtab.pipelines.shelf import Shelf
@@ -115,7 +116,7 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         assert audited(engine, "model promoted")
 
         assert run_now(engine).status_code == 202
-        until(lambda: engine.get("pipelines/load/runs")["items"][0]["stage"], 60.0, 0.2)
+        until(lambda: engine.get("pipelines/load/runs")["items"][0]["stage"], 240.0, 0.2)
         before = Shelf(engine.data / "models" / "load").book()
         assert run_now(engine).status_code == 409
         engine.process.send_signal(signal.SIGKILL)
@@ -140,6 +141,38 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         (tmp_path / "trimtab.yaml").write_text(text.replace("registry:", nobody))
         engine.run()
         until(lambda: _told_while_served(engine, first), 240.0, 0.2)
+
+
+@pytest.mark.trials
+def test_a_tracking_server_goes_and_comes_back(tmp_path, prometheus):
+    """What is trained is registered there; while it is stopped no request fails, then all goes on."""
+    with start_mlflow(tmp_path / "mlflow") as server:
+        settings = settings_for(prometheus, tracking_uri=server.url, shadow="0s")
+        with trimtab_up(tmp_path / "engine", settings) as engine:
+            first = until(lambda: champion_of(engine), 300.0, 2.0)
+            registry = Registry("load", tmp_path / "none", server.url, environ={})
+            assert registry.alias(CHAMPION).version == first
+
+            server.stop()
+            until(lambda: _told_while_served(engine, first), 240.0, 0.2)
+            assert run_now(engine).status_code == 202
+            failed = until(lambda: _ended_while_served(engine, first), 300.0, 0.5)
+            assert (failed["state"], failed["version"]) == ("failed", "")
+
+            server.start(START_S)
+            until(lambda: not engine.get("models")["items"][0]["problem"], 240.0, 1.0)
+            assert run_now(engine).status_code == 202
+            until(lambda: registry.alias(CHAMPION).version != first, 300.0, 2.0)
+            second = registry.alias(CHAMPION).version
+            until(lambda: champion_of(engine) == second, 120.0, 1.0)
+
+
+def _ended_while_served(engine, version):
+    """The newest run once it is over; meanwhile no request fails and the champion serves."""
+    assert champion_of(engine) == version
+    assert len(engine.get("forecasts")["items"]) == len(APPS)
+    run = engine.get("pipelines/load/runs")["items"][0]
+    return run if run["by"] != "schedule" and run["ended"] else None
 
 
 def _told_while_served(engine, version):

@@ -85,7 +85,8 @@ def test_cron_trains_once_and_a_kill_changes_nothing(folder, tmp_path):
     ("more", "code", "words"),
     [
         (("--history", "up"), 3, "did not answer"),  # no Prometheus there
-        (("--since", "1d"), 3, "the history has no sample"),  # a folder that ends long ago
+        (("--since", "1d"), 3, "the history has no sample of"),  # a folder that ends long ago
+        (("--history", "./nowhere"), 3, "there is no folder './nowhere'"),  # a folder with a slip in its name
         (("policy",), 2, "no pipeline 'policy'"),
     ],
 )

@@ -287,6 +287,16 @@ async def test_an_undo_that_was_refused_can_be_tried_again(room):
     assert (await room.desk.roll_back(action.id, "ann", "k3")).state is ActionState.KEPT
 
 
+async def test_an_undo_that_was_refused_ends_no_watch(room):
+    """The change is watched on, so that the engine still takes it back should it do harm."""
+    action = await room.desk.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
+    room.guard.says = Word("refuse", "rate", "another is being changed")
+    with pytest.raises(RefusedError):
+        await room.desk.roll_back(action.id, "ann", "k2")
+    await room.step()
+    assert room.ledger.action(action.id).state is ActionState.VERIFYING
+
+
 async def test_a_tool_that_cannot_be_asked_about_leaves_nothing_waiting(room):
     """Who asked is told, and the action has failed: it is not sent behind their back later."""
 

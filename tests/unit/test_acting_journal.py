@@ -7,7 +7,7 @@ import pytest
 from tests.acting_nouns import EFFECT, action_of
 from tests.acting_room import open_ledger
 from tests.store_contract import ulid
-from trimtab.engine.acting.journal import TRANSITIONS, Journal, check, locked, proof, reads, same
+from trimtab.engine.acting.journal import TRANSITIONS, Journal, check, locked, proof, reads, restores, same
 from trimtab.engine.errors import ConflictError
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Outcome
 
@@ -100,6 +100,15 @@ def test_a_target_is_locked_until_a_person_has_set_it(newest_first, said):
     """After an undoing that failed, and where nobody knows what holds."""
     why = locked(newest_first)
     assert (why is None) if said is None else (said in why)
+
+
+@pytest.mark.parametrize(
+    ("undoes", "by", "passes"),
+    [(ulid(1), "ann", True), (ulid(1), "trimtab", False), (None, "ann", False), (None, "trimtab", False)],
+)
+def test_only_what_a_person_takes_back_passes_the_pause(undoes, by, passes):
+    """Neither what people begin nor what the engine wants to take back by itself."""
+    assert restores(action_of(ulid(2), undoes=undoes, by=by)) is passes
 
 
 async def test_each_step_is_written_down_with_what_was_seen(tmp_path):

@@ -37,7 +37,7 @@ async def test_the_document_holds_every_route_with_its_access(document):
     for method, path in described:
         operation = document["paths"][path][method.lower()]
         assert operation["summary"]
-        assert operation["tags"]
+        assert set(operation["tags"]) <= {tag["name"] for tag in document["tags"]}
         assert f"Access: {ACCESS[method, path]}." in operation["description"]
         assert ("401" in operation["responses"]) == bool(operation["security"])
 

@@ -13,12 +13,13 @@ import pytest
 from tests.fakes import FakeClock
 from tests.nouns import START, tick_scores
 from tests.unit import test_contract_detectors as contract
+from tests.unit import test_contract_forecasters as forecasters
 from trimtab.engine import settings
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, SourceError, ToolError
 from trimtab.engine.ports import Source, Tool
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.types import SeriesKey, ToolState
-from trimtab.models.contracts import Detector
+from trimtab.models.contracts import Detector, Forecaster
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
 EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
@@ -62,6 +63,21 @@ def test_the_catalogue_line_has_the_form_of_the_others():
     """The line that CONTRIBUTING.md shows is one that the catalogue could hold."""
     name, home = re.search(r'^    "(\w+)": "([\w.]+:\w+)",$', TEXT, re.MULTILINE).groups()
     assert home == f"trimtab.models.detectors.{name}:{name.title()}"
+
+
+def test_the_forecaster_keeps_the_contract(load):
+    """The example of a forecaster gives rising quantiles, NaN where it knows nothing, and has no state."""
+    made = load("models/forecasters/steady.py").Steady()
+    assert isinstance(made, Forecaster)
+    y = forecasters.values(3)
+    made.fit(forecasters.panel(y))
+    found = forecasters.predict(made, y)
+    assert found.shape == (len(forecasters.QUANTILES), 30, forecasters.N)
+    assert np.isnan(found[:, :, 7]).all()
+    assert (np.diff(found[:, :, :5], axis=0) >= 0).all()
+    assert found[1, 0, 0] == np.quantile(y[-24:, 0], 0.5)
+    assert '"steady": "trimtab.models.forecasters.steady:Steady"' in TEXT
+    assert made.state() == {}
 
 
 async def test_the_source_reads_and_says_when_it_cannot(load, tmp_path, monkeypatch):

@@ -46,6 +46,7 @@ def test_names():
     assert dir(trimtab) == sorted(
         [
             "__version__",
+            "backtest_forecast",
             "engine",
             "forecast",
             "history",
@@ -63,5 +64,5 @@ def test_names():
 
 def test_unknown_name():
     """A name that is not there is refused with those that are."""
-    with pytest.raises(AttributeError, match="no attribute 'scroe'; it has __version__, forecast, history"):
+    with pytest.raises(AttributeError, match="no attribute 'scroe'; it has __version__, backtest_forecast"):
         _ = trimtab.scroe

@@ -135,3 +135,13 @@ def test_reason(proposal, situation, reason):
     told = decide(proposal, situation, LIMITS).reason
     assert told.startswith(reason)
     assert ";" in told
+
+
+@pytest.mark.parametrize(
+    ("person", "way"), [(True, "wait for its end, or undo it"), (False, "wait for its end")]
+)
+def test_only_a_person_is_told_that_what_runs_can_be_undone(person, way):
+    """The engine has nothing to choose."""
+    running = past(1000.0, target="cache-1", state=ActionState.VERIFYING, ended=None)
+    told = decide(asked(), around(recent=(running,)), LIMITS, person).reason
+    assert told == f"maxmemory of cache-1 is being changed; {way}"

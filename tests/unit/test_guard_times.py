@@ -14,6 +14,7 @@ from trimtab.engine.types import ActionState, KnobType, Mode, Risk, ToolAction
 HERE = {"target": "cache-1"}
 MINUTE, HOUR = 60.0, 3600.0
 FAILED, RUNNING, UNDONE = ActionState.FAILED, ActionState.VERIFYING, ActionState.ROLLED_BACK
+REFUSED = ActionState.REFUSED
 
 
 def raised(age_s, before=80, after=100, **changed):
@@ -345,6 +346,7 @@ ROLLBACK_ROWS = [
         "refuse rollback",
     ),
     ("failed, a person", {}, {"recent": (past(9.0, undoes="A1", state=FAILED, **HERE),)}, True, "allow"),
+    ("refused, never sent", {}, {"recent": (past(9.0, undoes="A1", state=REFUSED, **HERE),)}, False, "allow"),
     ("elsewhere undone", {}, {"recent": (past(9.0, undoes="A9", **HERE),)}, False, "allow"),
 ]
 

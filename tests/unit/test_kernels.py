@@ -74,6 +74,17 @@ def test_only_what_nobody_used_for_long_is_removed(tmp_path):
     assert sorted(path.name for path in folder.parent.iterdir()) == sorted([folder.name, "in-use"])
 
 
+def test_nothing_is_removed_beside_a_folder_that_a_person_named(tmp_path):
+    """What stands beside NUMBA_CACHE_DIR may be anything, as a home: it is left alone, however old."""
+    other = tmp_path / "photographs"
+    other.mkdir()
+    then = time.time() - 400 * 86_400
+    os.utime(other, (then, then))
+    named = tmp_path / "numba"
+    assert prepare_environment(tmp_path / "data", {"NUMBA_CACHE_DIR": str(named)}) == named
+    assert other.is_dir()
+
+
 async def test_a_failed_compilation_is_no_failure_of_the_engine(tmp_path):
     """Where kernels cannot be compiled apart the engine goes on, and tries again at its next start."""
     with capture_logs() as lines:

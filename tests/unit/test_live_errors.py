@@ -9,6 +9,7 @@ from tests.pipeline_room import SMALL, Models, past
 from trimtab.models.contracts import Panel
 from trimtab.pipelines.ahead import NOW, QUANTILES, keep, kept
 from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
+from trimtab.pipelines.errors import ModelRefusedError
 from trimtab.pipelines.forecast_load import forecast_load
 from trimtab.pipelines.live_errors import Seen, compare, drifted, errors, shadow, watch
 from trimtab.pipelines.panel import Named, panel_of
@@ -30,7 +31,7 @@ def named_until(hours_back=0):
 
 def stored(models, version, forecaster="load", **parameters):
     """A version on the shelf."""
-    folder = models.folder / f"made-{version}"
+    folder = models.folder / f"made-{version.replace('/', '-')}"
     state = {ARRAYS: array_bytes({"fitted": np.ones(1)})}
     digest = write_model(folder, Manifest("load", "arrays", forecaster, SMALL.schema(), parameters), state)
     models.shelf.put(version, folder, digest, models.now, "train")
@@ -51,6 +52,31 @@ def test_the_champion_serves_else_the_one_before_else_seasonal_naive(models):
     (models.shelf.folder / "1" / "manifest.json").unlink()
     assert forecast_load(named, 24, models.place).version == ""
     assert np.isfinite(ahead.values).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("failing", "RuntimeError: out of luck"), ("short", "(5, 1, 3)")]
+)
+def test_a_champion_that_fails_at_its_work_is_refused(models, kind, words):
+    """It can be read, but its forecasts are none: the one before serves, and it is said why, once."""
+    stored(models, "1")
+    stored(models, "2", kind)
+    for version in ("1", "2"):
+        models.shelf.promote(version)
+    ahead = forecast_load(named_until(), 24, models.place)
+    assert ahead.version == "1"
+    assert words in ahead.refused["2"]
+    assert forecast_load(named_until(), 24, models.place).refused == {}
+
+
+def test_a_version_whose_name_leads_elsewhere_is_refused(models):
+    """What a registry calls a version becomes a folder: it stays among the others."""
+    other = models.folder / "other"
+    other.mkdir()
+    for name in ("../other", "..", ".lock", "", "a/b"):
+        with pytest.raises(ModelRefusedError, match="no name of a version"):
+            stored(models, name)
+    assert other.is_dir()
 
 
 def test_forecasts_are_kept_whole(models, tmp_path):

@@ -10,7 +10,7 @@ from tests.fakes import FakeClock
 from tests.pipeline_room import SMALL
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.running.forecasting import Forecasting
-from trimtab.engine.running.model_child import ModelWorkError
+from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.types import Confidence, RunState
@@ -193,15 +193,31 @@ async def test_training_is_due_after_the_start_again_after_a_failure_and_then_da
     assert world.child.verbs().count("retrain") == 1
     (run,) = await world.training.runs("load")
     assert (run.state, run.said, run.by) == (RunState.FAILED, "no history", "schedule")
+    world.child.answers["retrain"] = ModelWorkError("the disk is full")
+    await world.after(AGAIN_S + LOOK_S)
+    (run,) = await world.training.runs("load")
+    assert run.said == "the disk is full"
     world.child.answers["retrain"] = {"version": "1", "promoted": True, "said": ""}
     await world.after(AGAIN_S + LOOK_S)
-    assert world.child.verbs().count("retrain") == 2
+    assert world.child.verbs().count("retrain") == 3
     assert world.ledger.rows[-1].subject == "load/1"
     await world.after(86_300.0)
-    assert world.child.verbs().count("retrain") == 2
-    await world.after(200.0)
     assert world.child.verbs().count("retrain") == 3
+    await world.after(200.0)
+    assert world.child.verbs().count("retrain") == 4
     await ended(running)
+
+
+async def test_a_process_that_cannot_be_started_is_an_error_of_the_work(monkeypatch):
+    """Such as where no more processes may be: it is told and tried again, as all that fails there."""
+    child = ModelChild(dict, {})
+
+    async def none_left(*_, **__):
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", none_left)
+    with pytest.raises(ModelWorkError, match="no more processes"):
+        await child("forecast")
 
 
 async def test_a_person_starts_one_run_at_a_time(world):

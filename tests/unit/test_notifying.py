@@ -149,6 +149,32 @@ def test_a_silence_holds_back_until_it_ends():
     assert notifying.step(START + HOUR + 1, []) == []
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (IncidentState.RESOLVED, []),
+        (IncidentState.ACKNOWLEDGED, []),
+        (IncidentState.OPEN, ["firing"]),
+    ],
+)
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_is_over_in_the_moment_a_silence_ends_wakes_nobody(state, told, early, restart):
+    """As it is then, not as it was held back: the silence ran out or was ended, over a restart, too."""
+    notifying = Notifying()
+    notifying.silence(Silence("s", ("*",), START, START + HOUR, "ann"))
+    assert notifying.step(START, [incident(1, 0.95)]) == []
+    if restart:
+        before, notifying = notifying, Notifying()
+        notifying.restore(before.state())
+        assert notifying.held_before == (incident(1, 0.95).id,)
+    if early:
+        notifying.end_silence("s")
+    end = START + (HOUR // 2 if early else HOUR)
+    assert kinds(notifying.step(end, [incident(1, 0.95, state=state)])) == told
+    assert notifying.step(end + 1, []) == []
+
+
 def test_a_silence_can_be_ended_early():
     """Then what it held back is told at once."""
     notifying = Notifying()

@@ -224,7 +224,7 @@ def test_disorder_is_told_once(tmp_path):
     ] * 2
     assert recording.warning.startswith(
         "cpu.csv: 2 repeated times and 2 steps back in time in 2 of 2 series, "
-        "the first at cpu.csv, line 4 (a); rows are scored in the order"
+        "the first at cpu.csv, line 4 (a); rows count in the order"
     )
 
 

@@ -1,5 +1,7 @@
 """What each configured service needs, from live series and their past; what is not known is said."""
 
+import threading
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -191,6 +193,46 @@ async def test_a_source_hands_its_past_over_once():
     again = Room(FakeScoreLog(), memory)
     again.sample(12.0, 12.0, 4.0)
     assert (await again.step()).ahead is not None
+
+
+def part_of(history, keys):
+    """Only these columns of a history."""
+    columns = [history.keys.index(key) for key in keys]
+    return History(300.0, tuple(keys), history.times, history.values[:, columns], coarse=True)
+
+
+async def test_a_second_source_leaves_the_past_of_the_first():
+    """The count is handed over by another source, after a restart: the load is still remembered."""
+    memory = FakeMemory()
+    first = Room(FakeScoreLog(), memory)
+    first.scaling.hear(part_of(recorded(), PODS))
+    first.sample(12.0, 12.0, 4.0)
+    await first.step()
+    again = Room(FakeScoreLog(), memory)
+    again.scaling.hear(part_of(recorded(), (COUNT,)))
+    again.sample(12.0, 12.0, 4.0)
+    assert (await again.step()).ahead is not None
+    assert set(memory.values["scaling/shop"]) == {"load", "replicas"}
+
+
+async def test_what_a_source_hands_over_meanwhile_is_kept():
+    """Sources read their past in another thread, also while what was handed over is being written."""
+    room = Room(FakeScoreLog(), memory := FakeMemory())
+    late = threading.Thread(target=room.scaling.hear, args=(part_of(recorded(), (COUNT,)),))
+
+    def slow(name, value):
+        memory.values[name] = value
+        if late.ident is None:
+            late.start()
+            late.join(0.2)
+
+    memory.set = slow
+    room.scaling.hear(part_of(recorded(), PODS))
+    room.sample(12.0, 12.0, 4.0)
+    await room.step()
+    late.join()
+    room.scaling._services["shop"].past.column("load", (), room.clock.now())
+    assert set(memory.values["scaling/shop"]) == {"load", "replicas"}
 
 
 async def test_what_was_not_looked_at_yet_is_there_and_unknown():

@@ -86,6 +86,8 @@ def test_a_type_that_nobody_trusts_is_not_opened(tmp_path):
     stored = read_model(tmp_path / "m")
     with pytest.raises(ModelRefusedError, match="nobody trusts"):
         forecaster_of(stored)
+    with pytest.raises(ModelRefusedError, match="BadZipFile"):
+        forecaster_of(replace(stored, files={SKOPS: b"no archive at all"}))
     assert forecaster_of(stored, [f"{Odd.__module__}.Odd"]).horizon == 2
 
 

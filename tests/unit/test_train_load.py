@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.pipeline_room import SMALL, Models, past
+from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
 from trimtab.pipelines.errors import BusyError, HistoryError, ModelRefusedError
 from trimtab.pipelines.loaded import forecaster_of
 from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION
@@ -116,6 +118,17 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
     done = train_load(SMALL, history, models.place)
     assert (len(asked), done.run.id) == (1, models.runs.listed()[0].id)
     assert done.run.state == "done"
+
+
+def test_a_champion_that_fails_at_its_work_keeps_no_better_one_away(models):
+    """It is judged as if it were not there, so that the next model can take its place."""
+    folder = models.folder / "made"
+    files = {ARRAYS: array_bytes({"fitted": np.ones(1)})}
+    digest = write_model(folder, Manifest("load", "arrays", "failing", SMALL.schema()), files)
+    models.shelf.put("99", folder, digest, models.now, "registry")
+    models.shelf.promote("99")
+    done = train_load(SMALL, past, models.place)
+    assert (done.promoted, models.shelf.book().champion) == (True, done.version)
 
 
 def test_one_runs_at_a_time_and_too_little_history_says_what_is_wanted(models):

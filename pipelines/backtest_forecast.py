@@ -1,0 +1,63 @@
+"""Forecasters compared on the past of recorded series, as notebooks do it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from trimtab.models.catalogue import forecaster
+from trimtab.models.contracts import Forecaster
+from trimtab.pipelines.backtest_load import backtest_load, origins_of
+from trimtab.pipelines.durations import duration_s
+from trimtab.pipelines.errors import InputError
+from trimtab.pipelines.forecast import MOST_HISTORY_S
+from trimtab.pipelines.panel import panel_of
+from trimtab.pipelines.submitted import recipe_of
+
+_REACH = ("boosted", "load", "ridge")
+"""Members that are made for a longest horizon."""
+
+
+def backtest_forecast(
+    frame: pd.DataFrame,
+    forecasters: Sequence[str] | Mapping[str, Any] = ("load", "seasonal_naive"),
+    *,
+    horizon: str | float = "24h",
+    step: str | float = "5m",
+    windows: int = 3,
+) -> pd.DataFrame:
+    """Forecast the last windows of recorded series from what was known before, and compare with what came.
+
+    frame       : unique_id, ds (UTC), y
+    forecasters : names of the catalogue; or name -> a forecaster, a scikit-learn regressor, or a river
+                  forecaster, as `registry.submit` takes them
+    windows     : as many, each one horizon long, the last ones; what series share is learnt before the first
+
+    Gives a row a forecaster: mase and pinball in errors of a seasonal naive forecast, cov90 (wanted 0.9),
+    miss99 (wanted 0.01), silent, points; see `trimtab.pipelines.backtest_load.Figures`. Raises InputError
+    where the history is too short or the horizon no step, UnknownModelError.
+    """
+    step_s, horizon_s = duration_s(step, "step"), duration_s(horizon, "horizon")
+    rows = round(horizon_s / step_s)
+    if rows < 1 or windows < 1:
+        raise InputError(f"horizon {horizon}, step {step}, windows {windows}: wanted are a step and a window")
+    named = panel_of(frame, step_s, window_s=MOST_HISTORY_S)
+    origins = origins_of(len(named.panel.y), rows, windows, 2 * rows)
+    if len(origins) < windows:
+        raise InputError(
+            f"the history has {len(named.panel.y)} steps of {step_s:g} s; {windows} windows of {rows} want "
+            f"{(windows + 2) * rows}: give more history, a shorter horizon or fewer windows"
+        )
+    given = forecasters if isinstance(forecasters, Mapping) else {name: name for name in forecasters}
+    contenders = {name: _forecaster(one, rows, horizon_s) for name, one in given.items()}
+    past = named.rows(origins[0]).panel
+    for contender in contenders.values():
+        contender.fit(past)
+    figures = backtest_load(named, contenders, rows, origins)
+    return pd.DataFrame({name: told.as_dict() for name, told in figures.items()}).T
+
+
+def _forecaster(given: Any, rows: int, horizon_s: float) -> Forecaster:  # noqa: ANN401 - anybody's model
+    if isinstance(given, str):
+        return forecaster(given, **({"longest_s": max(horizon_s, 3600.0)} if given in _REACH else {}))
+    return given if isinstance(given, Forecaster) else recipe_of(given, rows).fresh()

@@ -1,0 +1,131 @@
+"""The kill switch of a running engine on a real Redis: nothing starts later than a second after it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.acceptance.engine import Engine, seconds, trimtab_up
+from tests.redis_server import RedisServer, start_redis
+from tests.servers import wait_for
+
+KNOB = "maxmemory-samples"
+WITHIN_S = 1.0
+SETTINGS: dict[str, Any] = {
+    "sources": {"host": {"interval": "5s", "top_processes": 0}, "prometheus": {"enabled": False}},
+    "guardrails": {"time_scale": 1e-5},  # so that changes follow each other by the second
+}
+
+
+class Impatient:
+    """Somebody who changes a knob to and fro, as fast as the engine lets them, in a thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.done: list[str] = []
+        """Ids of actions that were begun."""
+        self.refused: list[str] = []
+        self._stop = threading.Event()
+
+    def change(self, before: int, after: int) -> httpx.Response:
+        """One try."""
+        return httpx.put(
+            f"{self.engine.url}/api/tools/redis/targets/redis/knobs/{KNOB}", timeout=40, trust_env=False,
+            headers={"Authorization": f"Bearer {self.engine.key}"}, json={"before": before, "after": after},
+        )  # fmt: skip
+
+    def _work(self, value: int) -> None:
+        while not self._stop.wait(0.05):
+            after = 5 if value == 6 else 6
+            answer = self.change(value, after)
+            if answer.status_code == 201:
+                self.done.append(answer.json()["id"])
+                value = after
+            else:
+                self.refused.append(answer.text)
+
+    @contextmanager
+    def working(self, value: int) -> Iterator[None]:
+        """While the block runs."""
+        thread = threading.Thread(target=self._work, args=(value,))
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join(60)
+
+
+def by_api(engine: Engine) -> None:
+    """As the button of the page does it."""
+    engine.ask("POST", "pause", json={"reason": "a test"})
+
+
+def by_command(engine: Engine) -> None:
+    """Beside the engine, on its data folder."""
+    engine.command("pause", "--reason", "a test")
+
+
+@pytest.fixture
+def redis(tmp_path) -> Iterator[RedisServer]:
+    with start_redis(tmp_path / "redis") as server:
+        yield server
+
+
+def value_of(redis: RedisServer) -> int:
+    """Of the knob, now, by the server itself."""
+    return int(redis.cli("CONFIG", "GET", KNOB).split()[-1])
+
+
+def last_begun(engine: Engine) -> float:
+    """When the newest action was sent, Unix time."""
+    return max(seconds(action["started"]) for action in engine.every("actions") if action["started"])
+
+
+def paused_while_working(engine: Engine, redis: RedisServer, pause: Callable[[Engine], None]) -> str:
+    """The last action that was begun: none later than `WITHIN_S` after the pause stood."""
+    impatient = Impatient(engine)
+    with impatient.working(value_of(redis)):
+        wait_for(lambda: len(impatient.done) >= 2, 60)
+        asked = time.time()
+        pause(engine)
+        stood = seconds(engine.get("pause")["since"])
+        wait_for(lambda: sum("paused everything" in one for one in impatient.refused) >= 10, 30)
+    after_s = last_begun(engine) - stood
+    print(
+        f"{pause.__name__}: stood after {stood - asked:.2f} s, the last action began {after_s:+.2f} s from it"
+    )
+    assert after_s <= WITHIN_S
+    return impatient.done[-1]
+
+
+def nothing_starts(engine: Engine, redis: RedisServer) -> None:
+    """Somebody tries for a while, in vain."""
+    before, impatient = last_begun(engine), Impatient(engine)
+    with impatient.working(value_of(redis)):
+        wait_for(lambda: len(impatient.refused) >= 20, 30)
+    assert impatient.done == []
+    assert last_begun(engine) == before
+
+
+def test_nothing_starts_after_a_pause_nor_after_a_restart_but_an_undo(tmp_path, redis):
+    """Somebody who changes a knob without end is stopped at once; a person takes the last change back."""
+    tool = {"kind": "redis", "url": redis.url, "targets": ["redis"], "trial": True, "mode": "auto"}
+    with trimtab_up(tmp_path / "engine", SETTINGS | {"tools": {"redis": tool}}) as engine:
+        last = paused_while_working(engine, redis, by_api)
+        engine.stop()
+        engine.run()
+        assert engine.get("pause")["on"]
+        nothing_starts(engine, redis)
+        was = engine.get(f"actions/{last}")
+        undo = engine.ask("POST", f"actions/{last}/rollback")
+        assert (undo["state"], value_of(redis)) == ("kept", was["before"])
+        nothing_starts(engine, redis)
+        engine.command("resume")
+        paused_while_working(engine, redis, by_command)
+        nothing_starts(engine, redis)
+        engine.command("audit", "verify")

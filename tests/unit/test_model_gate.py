@@ -1,0 +1,68 @@
+"""The model gate: what is refused, and why."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.pipeline_room import SMALL, past
+from trimtab.pipelines.backtest_load import Figures, backtest_load
+from trimtab.pipelines.panel import panel_of
+from trimtab.pipelines.promote import Candidate, judge
+from trimtab.pipelines.recipes import Catalogued
+
+GOOD = Figures(0.7, 0.3, 0.9, 0.01, 0.0, 5000, 0.01, 0.003)
+SCHEMA = {"step_s": 300.0, "features": ["last", "day"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "passed"),
+        ({"cov90": 0.7}, "band of 90 % held 70.0%"),
+        ({"cov90": 0.995, "cov90_se": 0.001}, "band of 90 % held 99.5%"),
+        ({"cov90": 0.79}, "passed"),
+        ({"miss99": 0.05}, "5.0% of the values lay above"),
+        ({"miss99": 0.034}, "passed"),
+        ({"miss99": 0.5, "cov90": 0.2, "cov90_se": np.inf, "miss99_se": np.inf}, "passed"),
+        ({"pinball": 0.4}, "more than 1.02 times"),
+    ],
+)
+def test_a_model_that_is_sure_of_wrong_things_is_refused(changed, words):
+    """Where its quantiles hold too few or too many values, by more than chance."""
+    verdict = judge(Candidate(1, {}, replace(GOOD, **changed)), None, GOOD)
+    assert words in str(verdict)
+
+
+@pytest.mark.parametrize(("forecaster", "passed"), [("load", False), ("Ridge", True)])
+def test_other_features_of_the_same_model_are_another_schema(forecaster, passed):
+    """A model of another kind has features of its own, and is compared by what it is asked with."""
+    before = Candidate(1, SCHEMA, GOOD, "load")
+    after = Candidate(1, {**SCHEMA, "features": ["last"]}, GOOD, forecaster)
+    assert judge(after, before, GOOD).passed is passed
+
+
+def test_the_forecaster_of_loads_names_what_it_forecasts_from():
+    """Its features stand in the schema, by member, each once."""
+    features = Catalogued("load").features
+    assert len(set(features)) == len(features)
+    assert {name.partition("/")[0] for name in features} == {"ridge", "boosted"}
+
+
+def test_the_error_of_a_share_is_that_of_blocks_not_of_values():
+    """Three windows of three series are nine independent looks, however many values they hold."""
+
+    class Flat:
+        def predict(self, panel, horizon, quantiles):
+            shape = (len(quantiles), horizon, panel.y.shape[1])
+            return np.broadcast_to(np.asarray(quantiles)[:, None, None] * 200.0, shape)
+
+    named = panel_of(past(), SMALL.step_s, window_s=SMALL.window_s)
+    origins = [168, 192, 216]
+    figures = backtest_load(named, {"flat": Flat()}, 24, origins)["flat"]
+    values = [(named.panel.y[o : o + 24] <= 190.0) & (named.panel.y[o : o + 24] >= 10.0) for o in origins]
+    shares = np.concatenate([block.mean(axis=0) for block in values])
+    assert figures.cov90 == pytest.approx(shares.mean())
+    assert figures.cov90_se == pytest.approx(shares.std(ddof=1) / 3)
+    one = backtest_load(named.pick(np.array([0])), {"flat": Flat()}, 24, origins[:1])["flat"]
+    assert one.cov90_se == np.inf
