@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.world import DIST, World, serving
 
@@ -15,6 +15,7 @@ _ARGS = (
 )  # fmt: skip
 DESK = {"width": 1280, "height": 860}
 PHONE = {"width": 390, "height": 844}
+expect.set_options(timeout=15_000)  # a machine may be busy with other tests
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,12 @@ const ENDINGS: Record<string, string> = {
 
 const BY_PATTERN = "pattern:";
 
+/** The pattern that found it, `cache thrash`; null = it is unusual by itself. */
+export function patternOf(a: Anomaly): string | null {
+  const found = a.detectors.find((name) => name.startsWith(BY_PATTERN));
+  return found?.slice(BY_PATTERN.length).replaceAll("_", " ") ?? null;
+}
+
 /** The sentence that says what happened. */
 export function story(a: Anomaly, unit: string, now: number): string {
   const start = clock(Date.parse(a.start), now);
@@ -75,9 +81,8 @@ export function story(a: Anomaly, unit: string, now: number): string {
     const gone = `At ${start} its samples stopped while the source went on answering.`;
     return a.end === null ? `${gone} It has been silent for ${span}.` : `${gone} ${ended(a, span)}`;
   }
-  const found = a.detectors.find((name) => name.startsWith(BY_PATTERN));
-  if (found) {
-    const what = found.slice(BY_PATTERN.length).replaceAll("_", " ");
+  const what = patternOf(a);
+  if (what !== null) {
     const led = `Since ${start} it leads the series that look like ${what}, though nothing of it is unusual by itself.`;
     return a.end === null ? `${led} It has lasted ${span} and goes on.` : `${led} ${ended(a, span)}`;
   }

@@ -52,3 +52,8 @@ test("names give their metric and unit", () => {
   assert.equal(w.unitOfMetric("node_memory_bytes"), "B");
   assert.equal(w.unitOfMetric("load1"), "");
 });
+
+test("an anomaly that a pattern found names it, another names none", () => {
+  assert.equal(w.patternOf({ detectors: ["pattern:cache_thrash"] }), "cache thrash");
+  assert.equal(w.patternOf({ detectors: ["ew_zscore"] }), null);
+});

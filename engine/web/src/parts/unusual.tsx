@@ -8,7 +8,7 @@ import { useLive } from "../hooks.ts";
 import { href } from "../router.ts";
 import type { Anomaly, Scores, Series } from "../types.ts";
 import { unitOf } from "../units.ts";
-import { against, againstOfAnomaly, againstOfSeries, metricOf, side } from "../words.ts";
+import { against, againstOfAnomaly, againstOfSeries, metricOf, patternOf, side } from "../words.ts";
 import { DirectionGlyph, ScoreBar, Sparkline } from "./glyphs.tsx";
 import { Ago, SeriesName } from "./series-name.tsx";
 
@@ -54,6 +54,14 @@ function Standing({ anomaly, series, unit }: UnusualProps & { unit: string }) {
     return (
       <span class="standing">
         <b>{value(now.value, unit)}</b> {against(now, unit)}
+      </span>
+    );
+  }
+  const pattern = patternOf(anomaly);
+  if (pattern !== null) {
+    return (
+      <span class="standing">
+        <b>{value(now?.value ?? anomaly.value, unit)}</b> leads what looks like {pattern}; usual by itself
       </span>
     );
   }
