@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from trimtab.engine.commands import acting
+from trimtab.engine.commands.backtest import backtest
 from trimtab.engine.commands.errors import run_guarded
 from trimtab.engine.commands.forecast import forecast
 from trimtab.engine.commands.grant import grant
@@ -141,6 +142,16 @@ app.command(
         ("trimtab forecast load.parquet --horizon 1h --quantiles 0.5,0.95 -o -", "to the terminal"),
     ),
 )(forecast)
+app.command(
+    rich_help_panel=RECORDINGS,
+    epilog=examples(
+        ("trimtab backtest cpu.csv", "what would have been told: writes cpu.backtest/report.md"),
+        (
+            "trimtab backtest cpu.csv --labels outages.csv --least-found 0.8",
+            "exit code 1 = no good",
+        ),
+    ),
+)(backtest)
 
 
 @app.command(

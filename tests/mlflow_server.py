@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.servers import Server, answers, free_port
 
-START_S = 120.0
+START_S = 300.0
 MLFLOW = Path(sys.executable).with_name("mlflow")
 
 

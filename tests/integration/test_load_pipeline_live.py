@@ -106,7 +106,7 @@ def hostile(data, trace):
 def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
     """A champion is trained, served and audited; a kill in mid-training and a pickle leave it serving."""
     with trimtab_up(tmp_path, settings_for(prometheus)) as engine:
-        until(lambda: champion_of(engine), 240.0, 2.0)
+        until(lambda: champion_of(engine), 900.0, 2.0)
         first = champion_of(engine)
         (run,) = engine.get("pipelines/load/runs")["items"]
         assert (run["state"], run["by"], run["version"], run["promoted"]) == ("done", "schedule", first, True)
@@ -116,7 +116,7 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         assert audited(engine, "model promoted")
 
         assert run_now(engine).status_code == 202
-        until(lambda: engine.get("pipelines/load/runs")["items"][0]["stage"], 240.0, 0.2)
+        until(lambda: engine.get("pipelines/load/runs")["items"][0]["stage"], 600.0, 0.2)
         before = Shelf(engine.data / "models" / "load").book()
         assert run_now(engine).status_code == 409
         engine.process.send_signal(signal.SIGKILL)
@@ -128,7 +128,7 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         engine.run()
         assert champion_of(engine) == first
         assert len(engine.get("forecasts")["items"]) == len(APPS)
-        why = until(lambda: audited(engine, "model refused"), 240.0, 1.0)
+        why = until(lambda: audited(engine, "model refused"), 600.0, 1.0)
         assert "manifest.json" in why[0]["why"]
         (model,) = engine.get("models")["items"]
         assert list(model["refused"]) == [version]
@@ -140,7 +140,7 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         nobody = f"registry:\n  tracking_uri: http://127.0.0.1:{free_port()}"
         (tmp_path / "trimtab.yaml").write_text(text.replace("registry:", nobody))
         engine.run()
-        until(lambda: _told_while_served(engine, first), 240.0, 0.2)
+        until(lambda: _told_while_served(engine, first), 600.0, 0.2)
 
 
 @pytest.mark.trials
@@ -149,20 +149,20 @@ def test_a_tracking_server_goes_and_comes_back(tmp_path, prometheus):
     with start_mlflow(tmp_path / "mlflow") as server:
         settings = settings_for(prometheus, tracking_uri=server.url, shadow="0s")
         with trimtab_up(tmp_path / "engine", settings) as engine:
-            first = until(lambda: champion_of(engine), 300.0, 2.0)
+            first = until(lambda: champion_of(engine), 900.0, 2.0)
             registry = Registry("load", tmp_path / "none", server.url, environ={})
             assert registry.alias(CHAMPION).version == first
 
             server.stop()
-            until(lambda: _told_while_served(engine, first), 240.0, 0.2)
+            until(lambda: _told_while_served(engine, first), 600.0, 0.2)
             assert run_now(engine).status_code == 202
-            failed = until(lambda: _ended_while_served(engine, first), 300.0, 0.5)
+            failed = until(lambda: _ended_while_served(engine, first), 600.0, 0.5)
             assert (failed["state"], failed["version"]) == ("failed", "")
 
             server.start(START_S)
-            until(lambda: not engine.get("models")["items"][0]["problem"], 240.0, 1.0)
+            until(lambda: not engine.get("models")["items"][0]["problem"], 600.0, 1.0)
             assert run_now(engine).status_code == 202
-            until(lambda: registry.alias(CHAMPION).version != first, 300.0, 2.0)
+            until(lambda: registry.alias(CHAMPION).version != first, 600.0, 2.0)
             second = registry.alias(CHAMPION).version
             until(lambda: champion_of(engine) == second, 120.0, 1.0)
 
