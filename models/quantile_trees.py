@@ -33,7 +33,7 @@ On 33 loads at 5 origins, 31 leaves of 100 rows against these: above q0.99 lay .
 values, its loss was .93 against .91 of the naive one; 7 leaves of 300 rows were worse than both (.95).
 """
 MIDDLE_TREES = 2
-"""The median has so many times the trees: error over a day .777 of the naive one, .786 without (3 origins)."""
+"""The median has so many times the trees: error over a day .777 of naive, .786 without (3 origins)."""
 
 
 def train(x: Floats, y: Floats, quantiles: Sequence[float], trees: int) -> State:

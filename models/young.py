@@ -33,7 +33,7 @@ ORIGINS = 24
 
 
 class YoungPool:
-    """Reversion to the median, and the quantiles of its errors in spreads of the series, for each bucket of horizons.
+    """Reversion to the median, and quantiles of its errors in spreads of the series, by bucket of horizons.
 
     longest_s : horizon that the buckets reach, in seconds
     """
@@ -101,7 +101,7 @@ def reverting(history: History, series: Ints, now: Ints, ahead: Ints) -> Floats:
 
 
 @njit(cache=True, parallel=True)
-def _medians(y, series, now, most):
+def _medians(y: Floats, series: Ints, now: Ints, most: int) -> Floats:
     """(n_rows,) median of the last `most` values up to each origin; nan where none is known."""
     out = np.empty(series.shape[0])
     for r in prange(series.shape[0]):
