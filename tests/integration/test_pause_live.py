@@ -112,6 +112,7 @@ def nothing_starts(engine: Engine, redis: RedisServer) -> None:
     assert last_begun(engine) == before
 
 
+@pytest.mark.trials
 def test_nothing_starts_after_a_pause_nor_after_a_restart_but_an_undo(tmp_path, redis):
     """Somebody who changes a knob without end is stopped at once; a person takes the last change back."""
     tool = {"kind": "redis", "url": redis.url, "targets": ["redis"], "trial": True, "mode": "auto"}

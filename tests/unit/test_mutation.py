@@ -13,7 +13,6 @@ FACING: dict[str, tuple[str, ...]] = {
     "journal.py": ("acting_journal",),
     "verify.py": ("verify_edges",),
     "drift.py": ("drift",),
-    "undo.py": ("acting_undo", "acting_desk"),
 }
 """File -> tests that its mutants face, by name; those that find most come first."""
 KILLED = 0.9
