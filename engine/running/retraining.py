@@ -13,7 +13,7 @@ from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.forecasting import BY, MODEL, Forecasting
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.settings import LoadScheduler
-from trimtab.engine.types import Forecast, ModelView, PipelineRun, RunState
+from trimtab.engine.types import Forecast, ModelView, PipelineRun, RunState, SeriesKey
 from trimtab.pipelines.runs import Run, Runs
 
 log = structlog.get_logger(__name__)
@@ -105,6 +105,11 @@ class Retraining:
     ) -> list[Forecast]:
         """By id of the series."""
         return self.forecasting.forecasts(series_id=series_id, search=search, after=after, limit=limit)
+
+    def figures(self) -> dict[SeriesKey, float | None]:
+        """What is to be watched of the models themselves."""
+        key = SeriesKey.of("trimtab", "trimtab_forecast_error", {"model": MODEL})
+        return {key: self.forecasting.error}
 
     def _known(self, name: str) -> None:
         if name != MODEL:
