@@ -36,6 +36,7 @@ from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.watch import Reload, watch_settings
+from trimtab.engine.sources.own_figures import OwnFigures
 from trimtab.engine.sources.tools import ToolsSource
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ class Engine:
                 partial(acting.note_reload, acts.ports.ledger),
             ]
             models = self._models(supervisor, acts, metrics)
+            if models is not None:
+                _watch_errors(models, supervisor, self.clock)
             await self._serve_http(stack, store, supervisor, acts, models, metrics, listening, on_ready)
             vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
             pruner = Pruner(supervisor.around, self.settings.retention.events_days)
@@ -316,6 +319,12 @@ def _version() -> str:
     import trimtab
 
     return str(trimtab.__version__)
+
+
+def _watch_errors(models: "Retraining", supervisor: Supervisor, clock: SystemClock) -> None:
+    """From the first forecast error on it is a series of its own, a sample a refresh."""
+    figures = OwnFigures(models.figures, clock, models.scheduler.refresh)
+    models.forecasting.error_known = partial(supervisor.watch, figures, True)
 
 
 async def _reload_tools(

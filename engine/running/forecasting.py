@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class Forecasting:
         self._live: dict[str, float | None] = {}
         self._ahead: Ahead | None = None
         self._problem = ""
+        self.error: float | None = None
+        """Of what serves, as the last refresh saw it, in seasonal naive errors; None = not known."""
+        self.error_known: Callable[[], Awaitable[None]] | None = None
+        """Called whenever there is one, so that it is watched."""
 
     async def resume(self) -> None:
         """What was forecast before the engine stopped."""
@@ -68,12 +72,16 @@ class Forecasting:
         try:
             done = await self._child("forecast")
         except ModelWorkError as error:
+            self.error = None
             self._trouble(str(error))
             return
         self._problem = ""
         await self._load()
         await self._refused(done.get("refused", {}))
         seen = done.get("error")
+        self.error = None if seen is None else seen["error"]
+        if self.error is not None and self.error_known is not None:
+            await self.error_known()
         if seen is not None:
             self._live = {seen["challenger_version"]: seen["challenger"], seen["version"]: seen["error"]}
             self._told(MODEL, seen["version"] or "seasonal_naive", seen["error"])

@@ -13,7 +13,7 @@ from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.forecasting import BY, MODEL, Forecasting
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.settings import LoadScheduler
-from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun, RunState
+from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun, RunState, SeriesKey
 from trimtab.pipelines.runs import Run, Runs
 
 log = structlog.get_logger(__name__)
@@ -109,6 +109,11 @@ class Retraining:
     async def forecast_before(self, series_id: str) -> ForecastBefore:
         """What had been forecast of a series."""
         return await self.forecasting.before(series_id)
+
+    def figures(self) -> dict[SeriesKey, float | None]:
+        """What is to be watched of the models themselves."""
+        key = SeriesKey.of("trimtab", "trimtab_forecast_error", {"model": MODEL})
+        return {key: self.forecasting.error}
 
     def _known(self, name: str) -> None:
         if name != MODEL:

@@ -13,6 +13,7 @@ from trimtab.engine.running.forecasting import Forecasting
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
+from trimtab.engine.sources.own_figures import OwnFigures
 from trimtab.engine.types import Confidence, RunState
 from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, keep, kept
 from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
@@ -145,6 +146,30 @@ async def test_errors_are_told_and_drift_asks_for_a_training(world):
     }
     assert [more["by"] for verb, more in world.child.asked if verb == "retrain"] == ["drift"]
     await ended(running)
+
+
+async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
+    """It begins with the first error that is known; while a refresh fails it is unknown, never as it was."""
+    watched = []
+
+    async def watch():
+        watched.append(1)
+
+    world.forecasting.error_known = watch
+    source = OwnFigures(world.training.figures, world.clock, 300.0)
+    await world.forecasting.refresh()
+    assert (watched, [*(await source.read()).values]) == ([], [pytest.approx(np.nan, nan_ok=True)])
+    seen = {"version": "1", "error": 0.4, "challenger_version": "", "challenger": None}
+    world.child.answers["forecast"] = {"version": "1", "refused": {}, "error": seen, "drifted": False}
+    await world.forecasting.refresh()
+    told = await source.read()
+    assert watched == [1]
+    assert [str(key) for key in told.keys] == ['trimtab_forecast_error{model="load"}']
+    assert told.values.tolist() == [0.4]
+    assert told.times.tolist() == [world.clock.now()]
+    world.child.answers["forecast"] = ModelWorkError("Prometheus is away")
+    await world.forecasting.refresh()
+    assert np.isnan((await source.read()).values).all()
 
 
 async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world):
