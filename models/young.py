@@ -31,7 +31,7 @@ ORIGINS = 24
 
 
 class YoungPool:
-    """Reversion to the median, and the quantiles of its errors in spreads of the series, a bucket of horizons.
+    """Reversion to the median, and the quantiles of its errors in spreads of a series, a bucket of horizons.
 
     longest_s : horizon that the buckets reach, in seconds
     """
