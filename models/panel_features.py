@@ -107,6 +107,14 @@ def features(history: History, series: Ints, now: Ints, ahead: Ints) -> Floats:
     return out
 
 
+def medians(history: History, series: Ints, now: Ints, most: int) -> Floats:
+    """(n_rows,) median of the last `most` rows up to each origin, NaN where none is known."""
+    new = np.r_[True, (np.diff(series) != 0) | (np.diff(now) != 0)][: len(series)]
+    out = np.empty(int(new.sum()))
+    _medians(history.y, series[new], now[new], most, out)
+    return np.asarray(out[np.cumsum(new) - 1], np.float64)
+
+
 def target_times(history: History, series: Ints, now: Ints, ahead: Ints) -> Ints:
     """(n_rows,) nanoseconds UTC of the targets."""
     steps = now + ahead - (history.steps - 1)
@@ -181,3 +189,12 @@ def _fill(y, total, count, series, now, ahead, day, levels, half, out):
         out[r, 18] = _lag(total, count, i, t - 3 * half - day, 3 * half, t)
         out[r, 19] = _lag(total, count, i, t - half - week, half, t)
         out[r, 20] = _lags(total, count, i, t - half - week, half, t, week, 4)
+
+
+@njit(cache=True, parallel=True)
+def _medians(y, series, now, most, out):
+    """The median of each row's past."""
+    for r in prange(series.shape[0]):
+        past = y[series[r], max(now[r] + 1 - most, 0) : now[r] + 1]
+        past = past[~np.isnan(past)]
+        out[r] = np.median(past) if past.size > 0 else math.nan

@@ -26,7 +26,7 @@ ERRORS_DAYS = 14
 
 
 def naive_errors(history: History) -> Floats:
-    """(n_series, n_levels) quantiles of changes from a day to the next about their median; NaN = unknown."""
+    """(n_series, n_levels) changes from a day to the next about their median; NaN = unknown."""
     day = history.day
     if history.steps <= day:
         return np.full((len(history.y), len(LEVELS)), np.nan)

@@ -1,16 +1,14 @@
 """What series do in their first day: back to their median, with the errors that this made so far."""
 
-import math
 from itertools import pairwise
 
 import numpy as np
-from numba import njit, prange
 
 from trimtab.models.contracts import Floats, Ints, State
 from trimtab.models.errors import StateError
 from trimtab.models.forecast_levels import LEVELS
 from trimtab.models.linear_pool import LEAST_ROWS, bucket_edges
-from trimtab.models.panel_features import VALUES, History, features, history_of, steps_of
+from trimtab.models.panel_features import VALUES, History, features, history_of, medians, steps_of
 from trimtab.models.pooled_state import check_arrays
 
 _LAST, _HOUR = (VALUES.index(name) for name in ("last", "level_1h"))
@@ -33,7 +31,7 @@ ORIGINS = 24
 
 
 class YoungPool:
-    """Reversion to the median, and quantiles of its errors in spreads of the series, by bucket of horizons.
+    """Reversion to the median, and the quantiles of its errors in spreads of a series, a bucket of horizons.
 
     longest_s : horizon that the buckets reach, in seconds
     """
@@ -92,29 +90,12 @@ def reverting(history: History, series: Ints, now: Ints, ahead: Ints) -> Floats:
     repeating the last value does over a day, the median .77.
     """
     x = features(history, series, now, ahead)
-    usual = _medians(history.y, series, now, history.day)
+    usual = medians(history, series, now, history.day)
     hour = np.where(np.isnan(x[:, _HOUR]), usual, x[:, _HOUR])
     last = np.where(np.isnan(x[:, _LAST]), hour, x[:, _LAST])
     seconds = ahead * history.step_s
     back = 1.0 - np.exp(-seconds / RETURNS_S)
     return np.asarray(hour + (last - hour) * np.exp(-seconds / FADES_S) + back * (usual - hour), np.float64)
-
-
-@njit(cache=True, parallel=True)
-def _medians(y: Floats, series: Ints, now: Ints, most: int) -> Floats:
-    """(n_rows,) median of the last `most` values up to each origin; nan where none is known."""
-    out = np.empty(series.shape[0])
-    for r in prange(series.shape[0]):
-        if r > 0 and series[r] == series[r - 1] and now[r] == now[r - 1]:
-            out[r] = math.nan
-            continue
-        past = y[series[r], max(now[r] + 1 - most, 0) : now[r] + 1]
-        past = past[~np.isnan(past)]
-        out[r] = np.median(past) if past.size else math.nan
-    for r in range(1, series.shape[0]):
-        if series[r] == series[r - 1] and now[r] == now[r - 1]:
-            out[r] = out[r - 1]
-    return out
 
 
 def spread_so_far(history: History) -> Floats:

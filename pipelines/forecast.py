@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from trimtab.models.contracts import Bools, Floats, Ints, Panel
 from trimtab.models.forecast_levels import check_quantiles
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.errors import InputError, RecordingWarning
+from trimtab.pipelines.known_days import known_days, with_days
 from trimtab.pipelines.recorded import Recording, read_frame
 
 QUANTILES = (0.05, 0.5, 0.9, 0.95, 0.99)
@@ -50,6 +51,7 @@ def forecast(
     interval: str | float = "1m",
     where: npt.ArrayLike | None = None,
     non_negative: bool | None = None,
+    events: Iterable[object] = (),
 ) -> pd.DataFrame:
     """How recorded series go on, as quantiles.
 
@@ -59,6 +61,8 @@ def forecast(
     interval     : how long a row is where the time column counts rows
     where        : (n_rows,) bool, rows to learn from (leave incidents out); None = all
     non_negative : whether values below zero cannot be; None = of each series, whether it never was
+    events       : holidays and other known days (UTC), past ones and those to come: "2026-12-25", dates;
+                   they tell most where like days lie in the past too
 
     Gives unique_id, ds (UTC), q0.05, q0.5 ... in the unit of the series; NaN = too little history.
     `attrs["confidence"]` says of each series how sure it is and why. Raises InputError that names row,
@@ -74,7 +78,9 @@ def forecast(
     mask = None if where is None else np.asarray(where, np.bool_)
     if mask is not None and mask.shape != (len(frame),):
         raise InputError(f"where has the shape {mask.shape}; wanted ({len(frame)},), a truth value a row")
-    made = forecast_recording(recording, duration_s(horizon, "horizon"), quantiles, mask, non_negative)
+    made = forecast_recording(
+        recording, duration_s(horizon, "horizon"), quantiles, mask, non_negative, known_days(events)
+    )
     made.frame.attrs["confidence"] = {name: f"{c.word}: {c.why}" for name, c in made.confidence.items()}
     return made.frame
 
@@ -85,8 +91,9 @@ def forecast_recording(
     quantiles: Sequence[float] = QUANTILES,
     where: Bools | None = None,
     non_negative: bool | None = None,
+    days: frozenset[int] = frozenset(),
 ) -> Forecasts:
-    """The forecasts of all series of a recording, in their order; see `forecast`."""
+    """The forecasts of all series of a recording, in their order; see `forecast` and `known_days`."""
     wanted = check_quantiles(quantiles)
     series = _series(recording, where)
     groups: dict[tuple[float, int], list[Known]] = {}
@@ -95,7 +102,7 @@ def forecast_recording(
     frames: dict[str, pd.DataFrame] = {}
     sure: dict[str, Confidence] = {}
     for (step_s, steps), members in groups.items():
-        panel = panel_of(members, step_s, non_negative=non_negative)
+        panel = with_days(panel_of(members, step_s, non_negative=non_negative), steps, days)
         model = forecaster("load", longest_s=steps * step_s)
         model.fit(panel)
         values = model.predict(panel, steps, wanted)

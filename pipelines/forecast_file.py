@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from trimtab.models.forecast_levels import check_quantiles
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.forecast import QUANTILES, Forecasts, forecast_recording
+from trimtab.pipelines.known_days import known_days
 from trimtab.pipelines.recorded import read_frame
 from trimtab.pipelines.tables import check_output, read_sheet, write_csv, write_sheet
 
@@ -54,23 +55,26 @@ def forecast_file(
     horizon: str | float = "24h",
     quantiles: Sequence[float] = QUANTILES,
     interval: str | float = "1m",
+    events: Iterable[object] = (),
     console: "Console | None" = None,
 ) -> Forecasts:
     """Read a recording, write unique_id, ds, q0.05 ... of its rows to come.
 
+    events  : holidays and other known days, see `known_days`
     output  : CSV or Parquet by its ending, .gz too; None = `default_output(source)`; "-" = CSV to stdout
     console : where warnings and how sure each series is go (on stderr); None = nowhere
     Raises InputError for a file that cannot be read or written, ModelError for quantiles.
     """
     horizon_s, interval_s = duration_s(horizon, "--horizon"), duration_s(interval, "--interval")
     check_quantiles(quantiles)
+    days = known_days(events)
     to_stdout = output is not None and str(output) == "-"
     target = output or default_output(source)
     sheet = read_sheet(source)
     if not to_stdout:
         check_output(target, source)
     recording = read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.where)
-    made = forecast_recording(recording, horizon_s, quantiles)
+    made = forecast_recording(recording, horizon_s, quantiles, days=days)
     table = pa.Table.from_pandas(made.frame, preserve_index=False)
     if to_stdout:
         write_csv(sys.stdout.buffer, table)

@@ -19,6 +19,9 @@ def forecast(
     interval: Annotated[
         str, typer.Option(metavar="D", help="How long a row is, where times are row numbers.")
     ] = "1m",
+    events: Annotated[
+        str, typer.Option(metavar="DAY,DAY", help="Holidays and other known days, as 2026-12-25.")
+    ] = "",
 ) -> None:
     """Forecast a recording: quantiles of what comes, and how sure they are."""
     from rich.console import Console
@@ -36,5 +39,6 @@ def forecast(
         horizon=horizon,
         quantiles=parse_quantiles(quantiles),
         interval=interval,
+        events=[day for day in events.split(",") if day.strip()],
         console=Console(stderr=True),
     )

@@ -1,6 +1,7 @@
 """Recorded series and how they go on: the function, the command's body and the picture."""
 
 import io
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ from typer.testing import CliRunner
 import trimtab
 from trimtab.engine.cli import app
 from trimtab.models.confidence import confidence
+from trimtab.models.contracts import Panel
 from trimtab.models.errors import ModelError
 from trimtab.models.forecast_levels import LEVELS, between
 from trimtab.models.forecasters import forecast_panel
+from trimtab.models.panel_features import DAY_NS
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.forecast import Known, forecast, panel_of
 from trimtab.pipelines.forecast_file import default_output, forecast_file, parse_quantiles
+from trimtab.pipelines.known_days import known_days, with_days
 
 DAY = 24
 
@@ -106,7 +110,30 @@ def test_grid_of_uneven_samples():
     assert np.nansum(panel.y[:, 0]) == pytest.approx(1 + 2 + 5 + 9)
 
 
+def test_known_days_are_told_to_the_model():
+    """On a day that is known a load halves, and a forecast that is told of the next such day halves too."""
+    history = table(28, names=tuple("abcdefgh"))
+    start = pd.Timestamp("2026-03-02")
+    quiet = [start + pd.Timedelta(days=k) for k in (4, 9, 11, 16, 19, 23, 28)]
+    history.loc[history["ds"].dt.normalize().isin(quiet), "y"] *= 0.5
+    told, untold = (
+        forecast(history, "24h", [0.5], events=days)["q0.5"].mean() for days in ([str(q) for q in quiet], ())
+    )
+    assert told < 0.8 * untold
+
+
+def test_days_to_rows():
+    """A row is of a known day by its time in UTC, beyond the end of the past too."""
+    past = Panel(np.ones((30, 1)), np.array([DAY_NS - 3600 * 10**9]), 3600.0, np.ones(1, bool))
+    events = with_days(past, 26, known_days([date(1970, 1, 2)])).events
+    assert events.shape == (56, 1)
+    assert np.flatnonzero(events[:, 0]).tolist() == list(range(30, 54))
+    assert with_days(past, 3, frozenset()).events is None
+    assert known_days(["1970-01-02", pd.Timestamp("1970-01-05 08:00")]) == {1, 4}
+
+
 WRONG = {
+    "day": ({"events": ["Xmas"]}, InputError, "events: 'Xmas' is no date; write 2026-12-25"),
     "horizon": ({"horizon": "soon"}, InputError, "horizon: 'soon' is no duration"),
     "too near": ({"horizon": "1m"}, InputError, "horizon: 60 s is less than the 3600 s from row to row"),
     "quantiles": ({"quantiles": [0.9, 0.1]}, ModelError, "wanted rising numbers"),
@@ -138,7 +165,7 @@ def test_command(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     table(2, names=("a",)).to_csv(tmp_path / "load.csv", index=False)
     out = tmp_path / "out.parquet"
-    options = ["--horizon", "2h", "--quantiles", "0.5,0.9", "-o", str(out)]
+    options = ["--horizon", "2h", "--quantiles", "0.5,0.9", "--events", "2026-12-25", "-o", str(out)]
     done = CliRunner().invoke(app, ["forecast", str(tmp_path / "load.csv"), *options])
     assert done.exit_code == 0, done.output
     assert list(pd.read_parquet(out).columns) == ["unique_id", "ds", "q0.5", "q0.9"]
