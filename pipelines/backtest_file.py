@@ -117,17 +117,16 @@ def _figures(told: Backtest) -> list[tuple[str, str]]:
 def _alarms(told: Backtest) -> str:
     if not told.alarms:
         return "None."
-    head = ("series", "start", "end", "highest score")
-    rows = [
+    head: tuple[str, ...] = ("series", "start", "end", "highest score")
+    rows: list[tuple[str, ...]] = [
         (alarm.series, _time(alarm.start), _time(alarm.end), f"{alarm.score:.2f}") for alarm in told.alarms
     ]
     if told.labelled:
         head = (*head, "tells of")
-        whole = [
+        rows = [
             (*row, "nothing" if alarm.event is None else f"event {alarm.event + 1}")
             for row, alarm in zip(rows, told.alarms, strict=True)
         ]
-        rows = whole  # type: ignore[assignment]  # one column more
     more = len(rows) - MOST_ROWS
     return _table(head, rows[:MOST_ROWS]) + (f"\n\n{more} more are not listed." if more > 0 else "")
 

@@ -9,6 +9,8 @@ from trimtab.pipelines.backtest_load import Figures
 
 LARGEST, WORSE, SILENT = 2.0, 1.02, 0.05
 """Times the champion's size; times the loss of whom it must not lose to; series more without a forecast."""
+SMALL_BYTES = 2**20
+"""A model below this is not too large beside any champion: a doubled file of some kB harms nobody."""
 COVERED, MISSED, SURE = (0.80, 0.98), 0.03, 2.0
 """Share of values that the band of 90 % must hold; share that may lie above the quantile 0.99, at most;
 standard errors beyond which that is no chance."""
@@ -60,7 +62,7 @@ def judge(challenger: Candidate, champion: Candidate | None, naive: Figures) -> 
     figures = challenger.figures
     reasons = [*_finite(figures), *_uncovered(figures), *_worse(figures, naive, "seasonal naive")]
     if champion is not None:
-        if challenger.size_bytes > LARGEST * champion.size_bytes:
+        if challenger.size_bytes > max(LARGEST * champion.size_bytes, SMALL_BYTES):
             reasons.append(
                 f"it has {challenger.size_bytes} bytes, the champion {champion.size_bytes}: more than "
                 f"{LARGEST:g} times as much"

@@ -34,6 +34,22 @@ def test_a_model_that_is_sure_of_wrong_things_is_refused(changed, words):
     assert words in str(verdict)
 
 
+@pytest.mark.parametrize(
+    ("champion", "challenger", "passed"),
+    [
+        (2**21, 2**22, True),
+        # a doubled file and more
+        (2**21, 2**22 + 1, False),
+        # a small champion keeps no pooled model away
+        (5_000, 650_000, True),
+    ],
+)
+def test_a_model_of_more_than_twice_the_size_is_refused(champion, challenger, passed):
+    """Unless it is small by any measure."""
+    verdict = judge(Candidate(challenger, {}, GOOD), Candidate(champion, {}, GOOD), GOOD)
+    assert verdict.passed is passed
+
+
 @pytest.mark.parametrize(("forecaster", "passed"), [("load", False), ("Ridge", True)])
 def test_other_features_of_the_same_model_are_another_schema(forecaster, passed):
     """A model of another kind has features of its own, and is compared by what it is asked with."""
