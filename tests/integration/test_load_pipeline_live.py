@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.engine import trimtab_up, until
 from tests.mlflow_server import START_S, start_mlflow
 from tests.servers import backfill, free_port, start_exporter, start_prometheus
-from trimtab.pipelines.mlflow_registry import CHAMPION, Registry
+from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION, Registry
 from trimtab.pipelines.shelf import Shelf
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
@@ -147,7 +147,7 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
 def test_a_tracking_server_goes_and_comes_back(tmp_path, prometheus):
     """What is trained is registered there; while it is stopped no request fails, then all goes on."""
     with start_mlflow(tmp_path / "mlflow") as server:
-        settings = settings_for(prometheus, tracking_uri=server.url, shadow="0s")
+        settings = settings_for(prometheus, tracking_uri=server.url)
         with trimtab_up(tmp_path / "engine", settings) as engine:
             first = until(lambda: champion_of(engine), 900.0, 2.0)
             registry = Registry("load", tmp_path / "none", server.url, environ={})
@@ -162,9 +162,10 @@ def test_a_tracking_server_goes_and_comes_back(tmp_path, prometheus):
             server.start(START_S)
             until(lambda: not engine.get("models")["items"][0]["problem"], 600.0, 1.0)
             assert run_now(engine).status_code == 202
-            until(lambda: registry.alias(CHAMPION).version != first, 600.0, 2.0)
-            second = registry.alias(CHAMPION).version
-            until(lambda: champion_of(engine) == second, 120.0, 1.0)
+            second = until(lambda: registry.alias(CHALLENGER), 600.0, 2.0).version
+            assert second != first
+            assert Shelf(engine.data / "models" / "load").book().challenger == second
+            assert champion_of(engine) == first
 
 
 def _ended_while_served(engine, version):
