@@ -20,7 +20,7 @@ SMOOTH_S = 1800.0
 From one day of history its error over a day is .59 of what repeating the last value has; with the mean of a
 quarter of an hour either way .62.
 """
-UNSEEN = 1.7
+UNSEEN = 2.0
 """Errors that were not seen yet, in departures of the values from their median; .98 lie within."""
 
 
