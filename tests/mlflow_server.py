@@ -17,7 +17,8 @@ def start_mlflow(folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     argv = [
-        "env", "MLFLOW_DISABLE_TELEMETRY=true", "DO_NOT_TRACK=true", str(MLFLOW), "server",
+        "env", "MLFLOW_DISABLE_TELEMETRY=true", "DO_NOT_TRACK=true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", str(MLFLOW), "server",
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts",
         "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination", f"{folder}/artifacts",
