@@ -30,7 +30,7 @@ const UNDOABLE = new Set<ActionState>(["verifying", "kept", "inconclusive", "unk
 const HELP: Partial<Record<ActionState, string>> = {
   unknown: "The tool gave no answer, so it may have taken effect or not. It is not sent again by itself: look at the tool.",
   failed: "Nothing was changed.",
-  refused: "A guardrail stood in the way: nothing was sent.",
+  refused: "Something stood in the way, so nothing was sent; its outcome says what.",
 };
 
 export function StateWords({ action: { state, started } }: { action: Action }) {
