@@ -40,6 +40,6 @@ def _day(one: object) -> int:
         stamp = pd.Timestamp(str(one))
     except ValueError as error:
         raise InputError(wanted) from error
-    if stamp is pd.NaT:
+    if pd.isna(stamp):
         raise InputError(wanted)
     return int(stamp.tz_localize(None).normalize().as_unit("ns").value // DAY_NS)
