@@ -19,6 +19,7 @@ from trimtab.models.linear_stage import (
     spread_over,
 )
 from trimtab.models.panel_features import DAY_NS, VALUES, History, event_flags, history_of, target_times
+from trimtab.models.robust_features import ROBUST, robust_features
 from trimtab.models.tails import widen
 from trimtab.models.young import YoungPool
 
@@ -26,7 +27,7 @@ _AT = {name: k for k, name in enumerate(VALUES)}
 GAPS = (("level_1h", "past_day"), ("level_1h", "past_days"), ("level_1h", "past_week"), ("last", "level_1h"))
 TAILS = (0.05, 0.25, 0.75, 0.95, 0.99)
 CLOCK, EVENTS = ("log_ahead", "day", "weekday", "roughness"), ("event", "event_a_day_before")
-N_FEATURES = len(VALUES) + len(GAPS) + len(CLOCK) + len(TAILS) + len(EVENTS)
+N_FEATURES = len(VALUES) + len(GAPS) + len(CLOCK) + len(TAILS) + len(EVENTS) + len(ROBUST)
 TREES = 100
 MOST_ROWS = 150_000
 NEED_ROWS = 2_000
@@ -54,7 +55,7 @@ class Boosted:
         """The columns of what the trees are told."""
         gaps = (f"{a}-{b}" for a, b in GAPS)
         tails = (f"error_q{level:g}" for level in TAILS)
-        return (*VALUES, *gaps, *CLOCK, *tails, *EVENTS)
+        return (*VALUES, *gaps, *CLOCK, *tails, *EVENTS, *ROBUST)
 
     def fit(self, panel: Panel) -> None:
         """Learn the trees, and what young series do."""
@@ -158,4 +159,5 @@ def _describe(history: History, fitted: Fitted, x: Floats, middle: Floats, now: 
     tails = np.broadcast_to(known_quantiles(fitted.errors, TAILS)[:, None, :], (*shape, len(TAILS)))
     rough = np.broadcast_to(np.log(fitted.scale[:, None] / unit), shape)
     clock = [np.log2(ahead * history.step_s), (times % DAY_NS) / DAY_NS, weekday(times), rough]
-    return np.concatenate([about, gaps, np.stack(clock, axis=-1), tails, events], axis=-1)
+    robust = robust_features(history, now, ahead, middle, unit)
+    return np.concatenate([about, gaps, np.stack(clock, axis=-1), tails, events, robust], axis=-1)
