@@ -3,12 +3,15 @@
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from trimtab.engine.types import Floats
 from trimtab.models.scaling.ahead import LoadAhead, bridged
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE, STABILISATION_S = 0.1, 300.0
 FASTEST, AT_LEAST = 2.0, 4
@@ -183,7 +186,7 @@ class Predictive:
 
 
 def policy(
-    history: pd.DataFrame,
+    history: "pd.DataFrame",
     step_s: float,
     capacity_per_replica: float,
     startup_s: float,

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from ulid import ULID
@@ -27,7 +28,6 @@ from trimtab.engine.running.guarding import GuardedSeries
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_scaling
 from trimtab.engine.running.noticing import Noticing
-from trimtab.engine.running.scaling import Scaling
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
@@ -43,6 +43,9 @@ from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.store.memory import StoredMemory
 from trimtab.engine.tools.rack import Rack
 from trimtab.engine.types import Action, Change, ChangeKind, Value
+
+if TYPE_CHECKING:
+    from trimtab.engine.running.scaling import Scaling
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +103,7 @@ class Acting:
     noticing: Noticing
     shadowing: Shadowing
     ports: LoopPorts
-    scaling: Scaling
+    scaling: "Scaling"
     scale: float = 1.0
     started: bool = False
     """Whether the start is in the audit, and what the guard remembered is back."""
@@ -179,6 +182,8 @@ class Acting:
 
 async def build(settings: Settings, around: Surroundings, judging: Judging, fenced: Fenced) -> Acting:
     """Put it together; connects to no tool. Raises StoreError."""
+    from trimtab.engine.running.scaling import Scaling  # numba comes with it, which has to know its folder
+
     clock, live = around.clock, around.live
     data_dir, limits = settings.settings.data_dir, settings.guardrails
     memory = StoredMemory(fenced)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -170,3 +172,10 @@ def test_machine_code_that_changed_is_never_run(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "warm_kernels", lambda _: there.extend(p.name for p in tmp_path.glob("a.*")))
     kernels.compile_here(tmp_path, ("default",))
     assert there == ["a.nbi"]
+
+
+def test_the_engine_is_imported_without_its_compiler():
+    """Numba reads at its import where kernels are kept; the engine says so to it only when it starts."""
+    asked = "import sys, trimtab.engine.app; print(sorted({'numba', 'pandas', 'mlflow'} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

@@ -113,7 +113,7 @@ async def test_a_service_that_fails_is_not_asked_for_more(room):
         await desk.run("redis", "redis", "warm_keys", "ann", "key-1")
     assert len(service.asked) == 1
     (action,) = rooms[0].ledger.actions()
-    assert action.state is ActionState.FAILED
+    assert action.state is ActionState.REFUSED
 
 
 async def test_a_service_that_nobody_asks_for_anything(room):
