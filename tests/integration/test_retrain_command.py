@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     """Recordings, settings, and a hook that tells of every address that is asked for."""
     folder = tmp_path_factory.mktemp("retrain")
     (folder / "past").mkdir()
-    past().to_parquet(folder / "past" / "requests.parquet")
+    past(days=28).to_parquet(folder / "past" / "requests.parquet")
     settings = {"schedulers": {"load": {"step": "1h", "horizon": "24h", "fit_window": "400d"}}}
     (folder / "trimtab.yaml").write_text(json.dumps(settings))
     (folder / "sitecustomize.py").write_text(HOOK)
