@@ -1,7 +1,6 @@
 """The `trimtab` command: options here, the work in modules that are loaded when a command runs."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,15 +11,21 @@ from trimtab.engine.commands.errors import run_guarded
 from trimtab.engine.commands.forecast import forecast
 from trimtab.engine.commands.grant import grant
 from trimtab.engine.commands.help import examples, new_app
+from trimtab.engine.commands.kernels import prepare_kernels
 from trimtab.engine.commands.keys import key_app
 from trimtab.engine.commands.listing import Form, listing
 from trimtab.engine.commands.options import (
+    BesideInput,
     ConfigFile,
     DataDir,
+    Detectors,
+    FalseAlarms,
     Format,
     Host,
     Port,
     PrometheusUrl,
+    Recording,
+    RowInterval,
     config_file,
     overrides_of,
 )
@@ -99,29 +104,16 @@ def up(
     ),
 )
 def score(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV or Parquet, long or wide; .gz too.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Default: beside INPUT. - = stdout.")
-    ] = None,
-    detector: Annotated[
-        list[str] | None,
-        typer.Option("--detector", metavar="NAME", help="From the catalogue; may be repeated."),
-    ] = None,
-    false_alarms_per_week: Annotated[
-        float,
-        typer.Option(metavar="F", min=0.001, max=1000, help="Anomalies that a healthy series may show."),
-    ] = 1.0,
-    interval: Annotated[
-        str, typer.Option(metavar="D", help="How long a row is, where times are row numbers.")
-    ] = "1m",
+    source: Recording,
+    output: BesideInput = None,
+    detector: Detectors = None,
+    false_alarms_per_week: FalseAlarms = 1.0,
+    interval: RowInterval = "1m",
 ) -> None:
     """Score a recording: each row by the rows before it."""
     from rich.console import Console
 
-    from trimtab.engine.running.kernels import prepare_environment
-    from trimtab.engine.settings import General
-
-    prepare_environment(General().data_dir.expanduser(), os.environ)
+    prepare_kernels()
 
     from trimtab.pipelines.score_file import score_file
 

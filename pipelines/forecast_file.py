@@ -14,25 +14,13 @@ from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.forecast import QUANTILES, Forecasts, forecast_recording
 from trimtab.pipelines.known_days import known_days
 from trimtab.pipelines.recorded import read_frame
-from trimtab.pipelines.tables import check_output, read_sheet, write_csv, write_sheet
+from trimtab.pipelines.tables import beside, check_output, read_sheet, write_csv, write_sheet
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 TOLD = 20
 """Series that are spoken of one by one; of more only the counts are told."""
-
-
-def default_output(source: Path) -> Path:
-    """Beside the input, `.forecast` before its ending.
-
-    >>> str(default_output(Path("a/cpu.csv.gz")))
-    'a/cpu.forecast.csv.gz'
-    """
-    packed = ".gz" if source.suffix == ".gz" else ""
-    plain = Path(source.name.removesuffix(".gz"))
-    ending = plain.suffix if plain.suffix in {".csv", ".parquet", ".pq"} else ".csv"
-    return source.with_name(f"{plain.stem}.forecast{ending}{packed}")
 
 
 def parse_quantiles(text: str) -> tuple[float, ...]:
@@ -61,7 +49,7 @@ def forecast_file(
     """Read a recording, write unique_id, ds, q0.05 ... of its rows to come.
 
     events  : holidays and other known days, see `known_days`
-    output  : CSV or Parquet by its ending, .gz too; None = `default_output(source)`; "-" = CSV to stdout
+    output  : CSV or Parquet by its ending, .gz too; None = `beside(source, "forecast")`; "-" = CSV to stdout
     console : where warnings and how sure each series is go (on stderr); None = nowhere
     Raises InputError for a file that cannot be read or written, ModelError for quantiles.
     """
@@ -69,7 +57,7 @@ def forecast_file(
     check_quantiles(quantiles)
     days = known_days(events)
     to_stdout = output is not None and str(output) == "-"
-    target = output or default_output(source)
+    target = output or beside(source, "forecast")
     sheet = read_sheet(source)
     if not to_stdout:
         check_output(target, source)

@@ -12,7 +12,7 @@ import numpy as np
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.recorded import RESULTS, read_frame
 from trimtab.pipelines.score import Progress, members, score_recording
-from trimtab.pipelines.tables import check_output, read_sheet, with_columns, write_csv, write_sheet
+from trimtab.pipelines.tables import beside, check_output, read_sheet, with_columns, write_csv, write_sheet
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,18 +28,6 @@ class Summary:
     output: Path | None
 
 
-def default_output(source: Path) -> Path:
-    """Beside the input, `.scored` before its ending.
-
-    >>> str(default_output(Path("a/cpu.csv.gz")))
-    'a/cpu.scored.csv.gz'
-    """
-    packed = ".gz" if source.suffix == ".gz" else ""
-    plain = Path(source.name.removesuffix(".gz"))
-    ending = plain.suffix if plain.suffix in {".csv", ".parquet", ".pq"} else ".csv"
-    return source.with_name(f"{plain.stem}.scored{ending}{packed}")
-
-
 def score_file(
     source: Path,
     output: Path | None = None,
@@ -51,14 +39,14 @@ def score_file(
 ) -> Summary:
     """Read a recording, score it, write its rows with the columns of `trimtab.score` added.
 
-    output  : CSV or Parquet by its ending, .gz too; None = `default_output(source)`; "-" = CSV to stdout
+    output  : CSV or Parquet by its ending, .gz too; None = `beside(source, "scored")`; "-" = CSV to stdout
     console : where progress, warnings and the closing line go (on stderr); None = nowhere
     Raises InputError for a file that cannot be read or written, UnknownModelError for a detector.
     """
     interval_s = duration_s(interval, "--interval")
     members(detectors)
     to_stdout = output is not None and str(output) == "-"
-    target = output or default_output(source)
+    target = output or beside(source, "scored")
     sheet = read_sheet(source)
     if not to_stdout:
         check_output(target, source)

@@ -177,6 +177,18 @@ def _ragged(name: str, content: bytes, header: list[str]) -> str | None:
     return None
 
 
+def beside(source: Path, word: str) -> Path:
+    """A place in the folder of a recording, with a word before its ending.
+
+    >>> str(beside(Path("a/cpu.csv.gz"), "scored"))
+    'a/cpu.scored.csv.gz'
+    """
+    packed = ".gz" if source.suffix == ".gz" else ""
+    plain = Path(source.name.removesuffix(".gz"))
+    ending = plain.suffix if plain.suffix in {".csv", ".parquet", ".pq"} else ".csv"
+    return source.with_name(f"{plain.stem}.{word}{ending}{packed}")
+
+
 def check_output(path: Path, source: Path | None = None) -> None:
     """Raise InputError where `write_sheet` could not write to path, or would overwrite its source."""
     plain = path.name.removesuffix(".gz")

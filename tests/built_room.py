@@ -1,8 +1,8 @@
 """The acting part as the engine builds it: real store, fake cache, a clock that stands, a test's samples."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -173,3 +173,16 @@ def caches(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Iterator[None]:
     FakeCache.made, FakeCache.memory = {}, {}
     yield
     FakeCache.made, FakeCache.memory = {}, {}
+
+
+@asynccontextmanager
+async def with_a_past(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock | None = None
+) -> AsyncIterator[Built]:
+    """Built, with a past of samples and no incident; not running yet."""
+    clock = clock or FakeClock()
+    with caches(monkeypatch, clock):
+        made = await Built(settings_of(folder), clock, FakeScoreLog()).start()
+        made.past()
+        yield made
+        await made.stop()

@@ -14,13 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ulid import ULID
-
 from trimtab.engine.api.access import SCOPES, Scope
 from trimtab.engine.errors import ConflictError, InputError, NotFoundError, SettingsError
 from trimtab.engine.ports import Clock, Store
 from trimtab.engine.settings import Api
-from trimtab.engine.types import ApiKey
+from trimtab.engine.types import ApiKey, new_ulid
 
 KEY, SESSION, LINK = "tt_", "ts_", "tl_"
 SEEDED = "seeded"
@@ -219,7 +217,7 @@ def _keep(
     now = clock.now()
     expires = None if lifetime_s is None else now + int(lifetime_s * 1e9)
     key = ApiKey(
-        id=str(ULID.from_timestamp(now / 1e9)), name=name, prefix=prefix_of(secret), hash=hash_of(secret),
+        id=new_ulid(now), name=name, prefix=prefix_of(secret), hash=hash_of(secret),
         scopes=tuple(scopes), created=now, expires=expires,
     )  # fmt: skip
     store.save_key(key)

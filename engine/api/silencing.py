@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from ulid import ULID
-
 from trimtab.engine.errors import InputError
-from trimtab.engine.types import Silence, iso
+from trimtab.engine.types import Silence, iso, new_ulid
 
 LONGEST_NS = 366 * 86_400 * 10**9
 MOST_ENTITIES, LONGEST_ENTITY = 50, 200
@@ -28,7 +26,7 @@ def silence_of(entities: Sequence[str], begin: int, until: int, by: str, note: s
         raise InputError(f"until is {iso(until)}, which is not after {late}")
     if until - begin > LONGEST_NS:
         raise InputError(f"until is {iso(until)}, more than a year after its beginning")
-    return Silence(str(ULID.from_timestamp(now / 1e9)), names, begin, until, by, note)
+    return Silence(new_ulid(now), names, begin, until, by, note)
 
 
 def standing(silence: Silence, now: int) -> str:

@@ -1,17 +1,18 @@
 """`trimtab backtest`: what would have been told of a recording, and when."""
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trimtab.engine.commands.errors import DONE, FOUND
+from trimtab.engine.commands.kernels import prepare_kernels
+from trimtab.engine.commands.options import Detectors, FalseAlarms, Recording, RowInterval
 
 
 def backtest(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV or Parquet, long or wide; .gz too.")],
+    source: Recording,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="F", help="Table of events: start, end, unique_id. Default: INPUT's own label."),
@@ -19,20 +20,12 @@ def backtest(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="For the report. Default: by INPUT.")
     ] = None,
-    detector: Annotated[
-        list[str] | None,
-        typer.Option("--detector", metavar="NAME", help="From the catalogue; may be repeated."),
-    ] = None,
-    false_alarms_per_week: Annotated[
-        float,
-        typer.Option(metavar="F", min=0.001, max=1000, help="Anomalies that a healthy series may show."),
-    ] = 1.0,
+    detector: Detectors = None,
+    false_alarms_per_week: FalseAlarms = 1.0,
     least_found: Annotated[
         float, typer.Option(metavar="R", min=0, max=1, help="Share of the events that must be found.")
     ] = 0.5,
-    interval: Annotated[
-        str, typer.Option(metavar="D", help="How long a row is, where times are row numbers.")
-    ] = "1m",
+    interval: RowInterval = "1m",
 ) -> None:
     """Run the live scorer and alarms over a recording, and report alarms, delays and coverage.
 
@@ -41,10 +34,7 @@ def backtest(
     """
     from rich.console import Console
 
-    from trimtab.engine.running.kernels import prepare_environment
-    from trimtab.engine.settings import General
-
-    prepare_environment(General().data_dir.expanduser(), os.environ)
+    prepare_kernels()
 
     from trimtab.pipelines.backtest_file import backtest_file
 

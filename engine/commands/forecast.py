@@ -1,24 +1,21 @@
 """`trimtab forecast`: how recorded series go on."""
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from trimtab.engine.commands.kernels import prepare_kernels
+from trimtab.engine.commands.options import BesideInput, Recording, RowInterval
+
 
 def forecast(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV or Parquet, long or wide; .gz too.")],
+    source: Recording,
     horizon: Annotated[str, typer.Option(metavar="D", help="How far: 1h, 24h, 7d.")] = "24h",
     quantiles: Annotated[
         str, typer.Option(metavar="Q,Q", help="Rising, within 0.05 and 0.99.")
     ] = "0.05,0.5,0.9,0.95,0.99",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Default: beside INPUT. - = stdout.")
-    ] = None,
-    interval: Annotated[
-        str, typer.Option(metavar="D", help="How long a row is, where times are row numbers.")
-    ] = "1m",
+    output: BesideInput = None,
+    interval: RowInterval = "1m",
     events: Annotated[
         str, typer.Option(metavar="DAY,DAY", help="Holidays and other known days, as 2026-12-25.")
     ] = "",
@@ -26,10 +23,7 @@ def forecast(
     """Forecast a recording: quantiles of what comes, and how sure they are."""
     from rich.console import Console
 
-    from trimtab.engine.running.kernels import prepare_environment
-    from trimtab.engine.settings import General
-
-    prepare_environment(General().data_dir.expanduser(), os.environ)
+    prepare_kernels()
 
     from trimtab.pipelines.forecast_file import forecast_file, parse_quantiles
 

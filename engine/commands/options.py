@@ -21,6 +21,20 @@ Host = Annotated[str | None, typer.Option("--host", metavar="H", help="Address o
 Port = Annotated[int | None, typer.Option("--port", metavar="P", help="Their port. Default: 8600.")]
 Format = Annotated[Form, typer.Option("-f", "--format", help="How to show it.")]
 
+Recording = Annotated[Path, typer.Argument(metavar="INPUT", help="CSV or Parquet, long or wide; .gz too.")]
+BesideInput = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="OUT", help="Default: beside INPUT. - = stdout.")
+]
+Detectors = Annotated[
+    list[str] | None, typer.Option("--detector", metavar="NAME", help="From the catalogue; may be repeated.")
+]
+FalseAlarms = Annotated[
+    float, typer.Option(metavar="F", min=0.001, max=1000, help="Anomalies that a healthy series may show.")
+]
+RowInterval = Annotated[
+    str, typer.Option(metavar="D", help="How long a row is, where times are row numbers.")
+]
+
 
 def config_file(given: Path | None) -> Path | None:
     """The settings file: the one that was named, else trimtab.yaml of this folder, else none."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from ulid import ULID
 
 from trimtab.engine.acting.asking import Asking
 from trimtab.engine.acting.audit import verify
@@ -42,7 +41,7 @@ from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.store.memory import StoredMemory
 from trimtab.engine.tools.rack import Rack
-from trimtab.engine.types import Action, Change, ChangeKind, Value
+from trimtab.engine.types import Action, Change, ChangeKind, Value, new_ulid
 
 if TYPE_CHECKING:
     from trimtab.engine.running.scaling import Scaling
@@ -272,4 +271,4 @@ def _scale(settings: Settings) -> float:
 
 
 def _new_id(clock: Clock) -> Callable[[], str]:
-    return lambda: str(ULID.from_timestamp(clock.now() / 1e9))
+    return lambda: new_ulid(clock.now())

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
-from ulid import ULID
 
 from trimtab.engine.acting.journal import ENGINE
 from trimtab.engine.acting.situation import Memory as GuardMemory
@@ -25,6 +24,7 @@ from trimtab.engine.types import (
     Recommendation,
     RecommendationState,
     ToolState,
+    new_ulid,
 )
 
 log = structlog.get_logger(__name__)
@@ -203,11 +203,6 @@ class Advising:
             return tool.command(draft.facts.target, draft.subject, draft.after)
         except EngineError:
             return ""
-
-
-def new_ulid(time_ns: int) -> str:
-    """A fresh id of a time, int64 ns."""
-    return str(ULID.from_timestamp(time_ns / 1e9))
 
 
 def _word(old: Recommendation | None, new: Recommendation, now: int) -> str:

@@ -15,9 +15,9 @@ from trimtab.engine.advising.recommender import STANDING
 from trimtab.engine.advising.standing import all_findings
 from trimtab.engine.errors import ConflictError, EngineError
 from trimtab.engine.ports import ToolView
-from trimtab.engine.running.advising import MOST, Advising, new_ulid
+from trimtab.engine.running.advising import MOST, Advising
 from trimtab.engine.running.seeing import mode_in
-from trimtab.engine.types import KnobReading, Recommendation, RecommendationState, Value
+from trimtab.engine.types import KnobReading, Recommendation, RecommendationState, Value, new_ulid
 
 log = structlog.get_logger(__name__)
 

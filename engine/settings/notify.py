@@ -9,24 +9,12 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
 from trimtab.engine.settings.section import Credentialed, Duration, Section, Tls
+from trimtab.engine.settings.urls import http_url
 
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _SIGNED_BY_US = {"content-type", "host", "webhook-id", "webhook-timestamp", "webhook-signature"}
 SHORTEST_SECRET = 24
-
-
-def _http_url(given: str) -> str:
-    try:
-        parts = urlsplit(given)
-        known = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError("it is no http or https URL; write http://host:9093")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("it holds a user or password; put them into basic_auth")
-    return given
 
 
 class HttpReceiver(Credentialed):
@@ -39,7 +27,7 @@ class HttpReceiver(Credentialed):
     @field_validator("url")
     @classmethod
     def _is_a_url(cls, given: str) -> str:
-        return _http_url(given)
+        return http_url(given)
 
 
 class NotifyAlertmanager(HttpReceiver):
@@ -181,4 +169,4 @@ class Notify(Section):
     @field_validator("external_url")
     @classmethod
     def _is_a_url(cls, given: str | None) -> str | None:
-        return None if given is None else _http_url(given).rstrip("/")
+        return None if given is None else http_url(given).rstrip("/")

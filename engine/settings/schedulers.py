@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from trimtab.engine.settings.section import Duration, Section
+from trimtab.engine.settings.urls import http_url
 
 
 class LoadScheduler(Section):
@@ -75,15 +75,6 @@ class ModelRegistry(Section):
     @field_validator("tracking_uri")
     @classmethod
     def _is_a_server(cls, given: str) -> str:
-        if not given:
-            return given
-        try:
-            parts = urlsplit(given)
-            known = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
-        except ValueError:
-            known = False
-        if not known:
-            raise ValueError("it is no http or https URL; write http://mlflow:5000, or leave the line out")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("it holds a user or password; put them into registry.username and password_file")
-        return given
+        return given and http_url(
+            given, "http://mlflow:5000, or leave the line out", "registry.username and password_file"
+        )

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ import structlog
 from trimtab.engine.errors import InputError, SourceError
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Files
-from trimtab.engine.types import Floats, History, Ints, Reading, SeriesInfo, SeriesKey
+from trimtab.engine.sources.unrecorded import Unrecorded
+from trimtab.engine.types import Floats, Ints, Reading, SeriesInfo, SeriesKey
 
 if TYPE_CHECKING:
     from trimtab.pipelines.recorded import Block
@@ -62,7 +63,7 @@ class Replay:
         return Reading(time, self.keys, np.full(len(self.keys), time, np.int64), values)
 
 
-class FilesSource:
+class FilesSource(Unrecorded):
     """Recorded series from files, one Reading a tick with the recorded time, then None.
 
     settings    : paths; speed (recorded seconds a second, 0 = as fast as it goes); interval of a row number
@@ -123,19 +124,9 @@ class FilesSource:
             raise SourceError("files: not open; await open() first")
         return self._replay
 
-    async def history(self, now_ns: int) -> AsyncIterator[History]:  # noqa: ARG002 - the port gives it
-        """Nothing: what was recorded is replayed."""
-        nothing: tuple[History, ...] = ()
-        for chunk in nothing:
-            yield chunk
-
     def info(self, key: SeriesKey) -> SeriesInfo:
         """A recording tells no unit."""
         return SeriesInfo(key)
-
-    def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them
-        """Series of a recording do not take each other's place."""
-        return False
 
     def left_out(self) -> Sequence[str]:
         """Series over the cap."""

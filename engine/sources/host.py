@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from trimtab.engine.sources import host_figures as figures
 from trimtab.engine.sources.host_figures import Sample
 from trimtab.engine.sources.host_processes import TopProcesses, scan_proc, scan_psutil
 from trimtab.engine.sources.rates import NS, Counters
-from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey
+from trimtab.engine.sources.unrecorded import Unrecorded
+from trimtab.engine.types import Reading, SeriesInfo, SeriesKey
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +28,7 @@ _PROCESS_SHARE = 0.003
 """At most this share of a core goes into looking at processes; where a look is dear, looks are rarer."""
 
 
-class HostSource:
+class HostSource(Unrecorded):
     """Live figures of the machine that Trimtab runs on; see `host_figures.HELP` for their names.
 
     What this system does not tell gives no series; what cannot be read now is NaN, never 0. Rates are
@@ -62,12 +63,6 @@ class HostSource:
         """The figures of now; those of processes carry the time at which they were looked at."""
         return await asyncio.to_thread(self._read)
 
-    async def history(self, now_ns: int) -> AsyncIterator[History]:  # noqa: ARG002 - the port gives it
-        """Nothing is recorded."""
-        nothing: tuple[History, ...] = ()
-        for chunk in nothing:
-            yield chunk
-
     def info(self, key: SeriesKey) -> SeriesInfo:
         """Unit and help of one of its series."""
         rate = key.metric.endswith("_per_second")
@@ -78,10 +73,6 @@ class HostSource:
             figures.HELP.get(key.metric, ""),
             comes_and_goes=key.metric.startswith("host_process_"),
         )
-
-    def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them
-        """Disks, links and processes do not take each other's place."""
-        return False
 
     def left_out(self) -> Sequence[str]:
         """Series over the cap."""

@@ -1,15 +1,16 @@
 """Figures of our own as a source, so that our own detectors watch them like anybody else's."""
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from trimtab.engine.ports import Clock
-from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey
+from trimtab.engine.sources.unrecorded import Unrecorded
+from trimtab.engine.types import Reading, SeriesInfo, SeriesKey
 
 
-class OwnFigures:
+class OwnFigures(Unrecorded):
     """What the engine says of itself, as gauges.
 
     figures    : series -> value; None = unknown now. Each is a series from when it was told first
@@ -43,19 +44,9 @@ class OwnFigures:
         values = np.array([math.nan if one is None else one for one in told], np.float64)
         return Reading(now, self._keys, np.full(len(values), now, np.int64), values)
 
-    async def history(self, now_ns: int) -> AsyncIterator[History]:  # noqa: ARG002 - the port gives it
-        """Nothing is recorded."""
-        nothing: tuple[History, ...] = ()
-        for chunk in nothing:
-            yield chunk
-
     def info(self, key: SeriesKey) -> SeriesInfo:
         """A gauge without a unit."""
         return SeriesInfo(key, kind="gauge")
-
-    def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them
-        """None takes another one's place."""
-        return False
 
     def left_out(self) -> Sequence[str]:
         """Nothing is."""

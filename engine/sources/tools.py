@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import structlog
@@ -12,7 +12,8 @@ import structlog
 from trimtab.engine.errors import EngineError, SourceError, StoreError
 from trimtab.engine.ports import Clock, Memory, Toolbox
 from trimtab.engine.sources.rates import Counters, is_counter, unit_of
-from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey
+from trimtab.engine.sources.unrecorded import Unrecorded
+from trimtab.engine.types import Reading, SeriesInfo, SeriesKey
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,7 @@ _MAX_GAP_INTERVALS = 3.5
 Samples = dict[SeriesKey, float]
 
 
-class ToolsSource:
+class ToolsSource(Unrecorded):
     """Figures of every target of every enabled tool; counters become rates, durations their means.
 
     A tool that does not answer is unknown (NaN) in all series that it had, and so is one that a person
@@ -129,20 +130,10 @@ class ToolsSource:
         column = np.array([values[key] for key in self._keys], np.float64)
         return Reading(now, self._keys, np.full(len(column), now, np.int64), column, complete)
 
-    async def history(self, now_ns: int) -> AsyncIterator[History]:  # noqa: ARG002 - the port gives it
-        """Nothing is recorded."""
-        nothing: tuple[History, ...] = ()
-        for chunk in nothing:
-            yield chunk
-
     def info(self, key: SeriesKey) -> SeriesInfo:
         """Unit and kind of one of its series."""
         rate = _counts(key.metric)
         return SeriesInfo(key, unit_of(key.metric, rate=rate), "rate" if rate else "gauge")
-
-    def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them
-        """Targets are named by people and do not take each other's place."""
-        return False
 
     def left_out(self) -> Sequence[str]:
         """Nothing is."""

@@ -37,6 +37,7 @@ from trimtab.engine.types.anomalies import (
     Verdict,
 )
 from trimtab.engine.types.capacity import Capacity, Estimate, LoadPath
+from trimtab.engine.types.ids import new_ulid
 from trimtab.engine.types.incidents import (
     Change,
     ChangeKind,
@@ -143,4 +144,5 @@ __all__ = [
     "Warming",
     "in_words",
     "iso",
+    "new_ulid",
 ]

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from tests.built_room import HITS, LATENCY, MIB, Built, FakeCache, caches, settings_of
+from tests.built_room import HITS, LATENCY, MIB, Built, FakeCache, caches, settings_of, with_a_past
 from tests.fakes import FakeClock, FakeScoreLog
 from tests.nouns import SECOND
 from trimtab.engine.errors import EngineError, LockedError, RefusedError, StoreError
@@ -32,12 +32,9 @@ def clock():
 @pytest.fixture
 async def built(tmp_path, monkeypatch, clock):
     """Built, with a past of samples and an incident; not running yet."""
-    with caches(monkeypatch, clock):
-        made = await Built(settings_of(tmp_path), clock, FakeScoreLog()).start()
-        made.past()
+    async with with_a_past(tmp_path, monkeypatch, clock) as made:
         made.incident()
         yield made
-        await made.stop()
 
 
 def cache() -> FakeCache:

@@ -13,19 +13,16 @@ from typer.testing import CliRunner
 
 from tests.acting_nouns import action_of
 from tests.store_contract import ulid
+from tests.stored import ledger_in
 from trimtab.engine.commands import acting
-from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.lease import FolderLease
-from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.types import ActionState, Outcome
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    store = open_store(tmp_path, time.time_ns)
-    yield SqlLedger(store.fenced, tmp_path / ANCHOR)
-    store.close()
+    with ledger_in(tmp_path) as ledger:
+        yield ledger
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ from tests.acting_room import Room, fake_redis, until
 from tests.fakes import FakeClock
 from tests.nouns import SECOND
 from tests.store_contract import ulid
+from tests.stored import ledger_in
 from trimtab.engine.acting.executor import Deadlines
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.types import ActionState, Pause
 
 LOST = ToolUncertainError("the connection broke")
@@ -30,9 +28,8 @@ FLUSH = {
 
 @pytest.fixture
 def ledger(tmp_path):
-    store = open_store(tmp_path, FakeClock().now)
-    yield SqlLedger(store.fenced, tmp_path / ANCHOR)
-    store.close()
+    with ledger_in(tmp_path, FakeClock().now) as ledger:
+        yield ledger
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.built_room import HITS, MIB, Built, FakeCache, caches, settings_of
-from tests.fakes import FakeClock, FakeScoreLog
+from tests.built_room import HITS, MIB, FakeCache, with_a_past
 from trimtab.engine.api.examples_capacity import CAPACITY
 from trimtab.engine.types import ActionState, RecommendationState
 
@@ -18,12 +17,8 @@ WANTED = replace(
 @pytest.fixture
 async def built(tmp_path, monkeypatch):
     """Built, with a past of samples and no incident; not running yet."""
-    clock = FakeClock()
-    with caches(monkeypatch, clock):
-        made = await Built(settings_of(tmp_path), clock, FakeScoreLog()).start()
-        made.past()
+    async with with_a_past(tmp_path, monkeypatch) as made:
         yield made
-        await made.stop()
 
 
 def changes():

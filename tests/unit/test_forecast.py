@@ -19,8 +19,9 @@ from trimtab.models.forecasters import forecast_panel
 from trimtab.models.panel_features import DAY_NS
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.forecast import Known, forecast, panel_of
-from trimtab.pipelines.forecast_file import default_output, forecast_file, parse_quantiles
+from trimtab.pipelines.forecast_file import forecast_file, parse_quantiles
 from trimtab.pipelines.known_days import known_days, with_days
+from trimtab.pipelines.tables import beside
 
 DAY = 24
 
@@ -157,7 +158,7 @@ def test_file_in_file_out(tmp_path):
     assert len(f) == 6
     assert "a: low confidence, 2 days of history" in told.getvalue()
     assert "6 rows of 2 series forecast" in told.getvalue()
-    assert str(default_output(tmp_path / "x.parquet.gz")).endswith("x.forecast.parquet.gz")
+    assert str(beside(tmp_path / "x.parquet.gz", "forecast")).endswith("x.forecast.parquet.gz")
 
 
 def test_command(tmp_path, monkeypatch):

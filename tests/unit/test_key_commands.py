@@ -1,22 +1,17 @@
 """`trimtab key`: what is made and revoked beside the engine stands in its audit."""
 
-import time
-
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.stored import ledger_in
 from trimtab.engine.commands.keys import key_app
-from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.ledger import SqlLedger
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    store = open_store(tmp_path, time.time_ns)
-    yield SqlLedger(store.fenced, tmp_path / ANCHOR)
-    store.close()
+    with ledger_in(tmp_path) as ledger:
+        yield ledger
 
 
 def test_keys_and_links_are_in_the_audit(ledger, tmp_path):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.built_room import MIB, Built, FakeCache, caches, settings_of
-from tests.fakes import FakeClock, FakeScoreLog
+from tests.built_room import MIB, FakeCache, with_a_past
 from trimtab.engine.errors import RefusedError, ToolError
 from trimtab.engine.types import ActionState, Mode, RecommendationState
 
@@ -13,12 +12,8 @@ AT = ("cache-1", "maxmemory")
 @pytest.fixture
 async def built(tmp_path, monkeypatch):
     """Built and running, with samples and no incident."""
-    clock = FakeClock()
-    with caches(monkeypatch, clock):
-        made = await Built(settings_of(tmp_path), clock, FakeScoreLog()).start()
-        made.past()
+    async with with_a_past(tmp_path, monkeypatch) as made:
         yield made
-        await made.stop()
 
 
 def notices(built, end):

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from trimtab.models.errors import UnknownModelError
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.score_file import default_output, score_file
+from trimtab.pipelines.score_file import score_file
+from trimtab.pipelines.tables import beside
 
 
 def table(n: int = 120) -> pd.DataFrame:
@@ -176,4 +177,4 @@ def test_disorder_is_told_on_the_console(tmp_path):
 )
 def test_default_output(source, want):
     """Without -o the output stands beside the input, in the same container."""
-    assert default_output(Path(source)) == Path(want)
+    assert beside(Path(source), "scored") == Path(want)

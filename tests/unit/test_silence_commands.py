@@ -7,18 +7,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.stored import ledger_in
 from trimtab.engine.commands.silences import silence_app
 from trimtab.engine.errors import InputError, NotFoundError
-from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.ledger import SqlLedger
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    store = open_store(tmp_path, time.time_ns)
-    yield SqlLedger(store.fenced, tmp_path / ANCHOR)
-    store.close()
+    with ledger_in(tmp_path) as ledger:
+        yield ledger
 
 
 @pytest.fixture

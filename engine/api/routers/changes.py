@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
-from ulid import ULID
 
 from trimtab.engine.api.acting import Loop, LoopPorts
 from trimtab.engine.api.context import Here, Who
@@ -15,7 +14,7 @@ from trimtab.engine.api.idempotency import IdempotencyKey, once
 from trimtab.engine.api.loop_shapes import ChangeShape, answers, noun_json, page_json, page_of
 from trimtab.engine.api.parameters import After, Limit, Since, Until, instant, optional_instant, ulid
 from trimtab.engine.api.shapes import json_response, to_json
-from trimtab.engine.types import Change, ChangeKind
+from trimtab.engine.types import Change, ChangeKind, new_ulid
 
 router = APIRouter(prefix="/api/changes", tags=["incidents"])
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=200)]
@@ -70,9 +69,7 @@ def tell_change(
     """Say that something was deployed, restarted or set, so that it is shown beside what follows."""
     now = here.clock.now()
     time = now if body.time is None else instant("time", body.time)
-    change = Change(
-        str(ULID.from_timestamp(now / 1e9)), time, body.kind, body.title, who.name, body.labels, body.url
-    )
+    change = Change(new_ulid(now), time, body.kind, body.title, who.name, body.labels, body.url)
     return once(here, request, who, key, body.model_dump_json(), lambda: _keep(loop, change))
 
 

@@ -1,0 +1,18 @@
+"""A real store in a folder, for tests that look at what is kept."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trimtab.engine.store import open_store
+from trimtab.engine.store.anchor import ANCHOR
+from trimtab.engine.store.ledger import SqlLedger
+
+
+@contextmanager
+def ledger_in(folder: Path, now: Callable[[], int] = time.time_ns) -> Iterator[SqlLedger]:
+    """The ledger of a store there, as the engine holds it."""
+    store = open_store(folder, now)
+    yield SqlLedger(store.fenced, folder / ANCHOR)
+    store.close()
