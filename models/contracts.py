@@ -106,6 +106,12 @@ class Panel:
     non_negative: Bools
     events: Bools | None = None
 
+    def pick(self, columns: Ints) -> "Panel":
+        """Some of the series."""
+        events = None if self.events is None else self.events[:, columns]
+        y = np.ascontiguousarray(self.y[:, columns])
+        return Panel(y, self.end[columns], self.step_s, self.non_negative[columns], events)
+
 
 @runtime_checkable
 class Forecaster(Protocol):

@@ -29,14 +29,7 @@ class Named:
 
     def pick(self, columns: Ints) -> "Named":
         """Some of the series."""
-        panel = self.panel
-        names = tuple(self.names[k] for k in columns.tolist())
-        events = None if panel.events is None else panel.events[:, columns]
-        picked = replace(
-            panel, y=np.ascontiguousarray(panel.y[:, columns]), end=panel.end[columns],
-            non_negative=panel.non_negative[columns], events=events,
-        )  # fmt: skip
-        return Named(names, picked)
+        return Named(tuple(self.names[k] for k in columns.tolist()), self.panel.pick(columns))
 
     def fingerprint(self) -> str:
         """blake2b-128 over names, times and values, 32 hex digits."""

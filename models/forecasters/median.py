@@ -43,11 +43,33 @@ class Median:
         wanted = check_quantiles(quantiles)
         if horizon < 1:
             raise ModelError(f"horizon is {horizon}; wanted at least 1 step")
+        out = self._middle(panel, horizon, wanted)
+        return np.where(panel.non_negative, np.maximum(out, 0.0), out)
+
+    def _middle(self, panel: Panel, horizon: int, wanted: Sequence[float]) -> Floats:
+        """The median; where the member with most of the votes speaks, nobody else is asked."""
+        decides = self._decides()
+        if decides is None:
+            return self._of_all({}, panel, horizon, wanted)
+        out = self.members[decides].predict(panel, horizon, wanted)
+        left = np.flatnonzero(~np.isfinite(out).all(axis=(0, 1)))
+        if len(left):
+            out[..., left] = self._of_all({decides: out[..., left]}, panel.pick(left), horizon, wanted)
+        return np.sort(out, axis=0)
+
+    def _decides(self) -> str | None:
+        """Who has more votes than all others together."""
+        votes = {name: self.votes.get(name, 1) for name in self.members}
+        return next((name for name, many in votes.items() if 2 * many > sum(votes.values())), None)
+
+    def _of_all(
+        self, said: Mapping[str, Floats], panel: Panel, horizon: int, wanted: Sequence[float]
+    ) -> Floats:
         each: list[Floats] = []
         for name, member in self.members.items():
-            each += [member.predict(panel, horizon, wanted)] * self.votes.get(name, 1)
-        out = np.sort(_median(np.stack(each)), axis=0)
-        return np.where(panel.non_negative, np.maximum(out, 0.0), out)
+            one = said[name] if name in said else member.predict(panel, horizon, wanted)
+            each += [one] * self.votes.get(name, 1)
+        return np.sort(_median(np.stack(each)), axis=0)
 
     def state(self) -> State:
         """The arrays of all members, as `member/array`."""

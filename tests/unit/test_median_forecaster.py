@@ -47,3 +47,33 @@ def test_zero_is_the_floor_where_the_unit_says_so():
     floor = Panel(PANEL.y, PANEL.end, PANEL.step_s, np.ones(1, bool))
     assert Median({"a": Says(-3.0)}).predict(floor, 2, (0.5,)).max() == 0.0
     assert said([-3.0]) == -3.0
+
+
+class Counts(Says):
+    """Says its number, and counts the series that it was asked for."""
+
+    asked = 0
+
+    def predict(self, panel, horizon, quantiles):
+        """The number everywhere."""
+        self.asked += panel.y.shape[1]
+        return super().predict(panel, horizon, quantiles)
+
+
+class Shy(Counts):
+    """Speaks of no series that ends at 0."""
+
+    def predict(self, panel, horizon, quantiles):
+        """The number, or nothing."""
+        return np.where(panel.y[-1] == 0, np.nan, super().predict(panel, horizon, quantiles))
+
+
+def test_others_are_asked_only_where_the_one_with_most_votes_is_silent():
+    """It is the same median, series by series, and less work."""
+    values = np.ones((48, 3))
+    values[-1, 1] = 0.0
+    panel = Panel(values, np.zeros(3, np.int64), 3600.0, np.zeros(3, bool))
+    most, few = Shy(9.0), Counts(2.0)
+    said = Median({"few": few, "other": Says(1.0), "most": most}, {"most": 3}).predict(panel, 2, (0.5,))
+    assert said[0, 0].tolist() == [9.0, 1.5, 9.0]
+    assert (most.asked, few.asked) == (3, 1)
