@@ -13,12 +13,12 @@ from trimtab.models.catalogue import forecaster
 from trimtab.models.confidence import Confidence, confidence
 from trimtab.models.contracts import Bools, Floats, Ints, Panel
 from trimtab.models.forecast_levels import check_quantiles
+from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.errors import InputError, RecordingWarning
 from trimtab.pipelines.known_days import known_days, with_days
 from trimtab.pipelines.recorded import Recording, read_frame
 
-QUANTILES = (0.05, 0.5, 0.9, 0.95, 0.99)
 MOST_STEPS = 288
 """A forecast has no more rows: a longer horizon takes wider steps."""
 MOST_HISTORY_S = 62 * 86_400.0

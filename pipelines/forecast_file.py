@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from trimtab.models.forecast_levels import check_quantiles
+from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.forecast import QUANTILES, Forecasts, forecast_recording
+from trimtab.pipelines.forecast import Forecasts, forecast_recording
 from trimtab.pipelines.known_days import known_days
 from trimtab.pipelines.recorded import read_frame
 from trimtab.pipelines.tables import beside, check_output, read_sheet, write_csv, write_sheet

@@ -14,6 +14,7 @@ from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.types import Confidence, Forecast, ForecastBefore, ModelVersion, ModelView
+from trimtab.models.confidence import confidence
 from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, kept
 from trimtab.pipelines.artifact import MANIFEST
 from trimtab.pipelines.before import FILE, LEAD_S, SHOWN, before
@@ -24,7 +25,9 @@ log = structlog.get_logger(__name__)
 
 MODEL = "load"
 BY = "trimtab"
-_DAY_S = 86_400.0
+_SURE = {
+    "none": Confidence.LOW, "low": Confidence.LOW, "fair": Confidence.MEDIUM, "good": Confidence.HIGH,
+}  # fmt: skip
 _NS = 1_000_000_000
 
 
@@ -226,15 +229,9 @@ def forecasts_of(ahead: Ahead, infos: Mapping[str, list[str]]) -> dict[str, Fore
         values = {f"{q:g}": ahead.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
         found[series_id] = Forecast(
             series_id, name, source, unit, made, made + step, ahead.step_s, values, ahead.model,
-            ahead.version, _confidence(float(ahead.past_s[k])), float(ahead.past_s[k]),
+            ahead.version, _SURE[confidence(float(ahead.past_s[k])).word], float(ahead.past_s[k]),
         )  # fmt: skip
     return dict(sorted(found.items()))
-
-
-def _confidence(past_s: float) -> Confidence:
-    if past_s < 3 * _DAY_S:
-        return Confidence.LOW
-    return Confidence.MEDIUM if past_s < 7 * _DAY_S else Confidence.HIGH
 
 
 def _version(
