@@ -23,9 +23,6 @@ _TAKEN_BACK = frozenset(
 )
 
 
-_TRIED_IN_VAIN = frozenset({ActionState.FAILED, ActionState.REFUSED})
-
-
 class ActingDesk:
     """The port Desk. Each decision is in the ledger, with its audit row, before it has an effect."""
 
@@ -85,7 +82,7 @@ class ActingDesk:
         action = await asyncio.to_thread(self.ledger.action, action_id)
         key = f"undo:{action_id}:{key}"
         for undo in await self.undoing.of(action):
-            if undo.state not in _TRIED_IN_VAIN and not await self._taken_over(undo, by, key):
+            if not undo.state.in_vain and not await self._taken_over(undo, by, key):
                 return await self.undoing.go_on(await asyncio.to_thread(self.ledger.action, undo.id))
         if action.state not in _TAKEN_BACK:
             raise ConflictError(f"action {action_id} is {action.state}: there is nothing to take back")

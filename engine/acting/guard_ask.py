@@ -162,7 +162,7 @@ def _newest_first(past: Past) -> tuple[float, int, str]:
 
 def took_effect(past: Past) -> bool:
     """Whether it may have changed something."""
-    return past.action.state not in {ActionState.FAILED, ActionState.REFUSED}
+    return not past.action.state.in_vain
 
 
 def number(subject: str, value: Value) -> float | None:

@@ -253,6 +253,11 @@ class ActionState(StrEnum):
         """Whether nothing more comes of it by itself."""
         return self not in {ActionState.PROPOSED, ActionState.EXECUTING, ActionState.VERIFYING}
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether it ended without having changed anything."""
+        return self in {ActionState.FAILED, ActionState.REFUSED}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
