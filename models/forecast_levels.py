@@ -34,3 +34,17 @@ def between(known: Floats, levels: Sequence[float], quantiles: Sequence[float]) 
     share = share.reshape(-1, *[1] * (known.ndim - 1))
     out: Floats = rising[low] + share * (rising[low + 1] - rising[low])
     return out
+
+
+def median_of_known(each: Floats) -> Floats:
+    """Median over the first axis of what is known; NaN where nothing is.
+
+    >>> median_of_known(np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])).tolist()
+    [2.0, nan]
+    """
+    known = np.isfinite(each).sum(axis=0)
+    ordered = np.sort(each, axis=0)  # NaN last
+    low, high = np.maximum(known - 1, 0) // 2, known // 2
+    high = np.minimum(high, np.maximum(known - 1, 0))
+    pick = [np.take_along_axis(ordered, at[None], axis=0)[0] for at in (low, high)]
+    return np.where(known > 0, 0.5 * (pick[0] + pick[1]), np.nan)

@@ -61,6 +61,11 @@ class Fitted:
     unit: Floats
     errors: Floats
 
+    @property
+    def held_out(self) -> Floats:
+        """(n_series, n_rows) about the series' middle: the forecasts that left the row's block out."""
+        return np.asarray(origin_level(self.rows.x) + self.own.held_out * self.scale[:, None], np.float64)
+
     def forecast(self, history: History, steps: Ints, x: Floats | None = None) -> Floats:
         """(n_series, n_steps) from the last row on, about the series' middle."""
         x = newest(history, steps) if x is None else x
@@ -158,11 +163,18 @@ class LinearStage:
         return list(pairwise(edges))
 
 
-def usual_error(errors: Floats) -> Floats:
-    """(n_series,) mean absolute error; that of the middle series where there is none; 1 where all are 0."""
-    there = np.isfinite(errors)
+def usual_error(errors: Floats, most: float = np.inf) -> Floats:
+    """(n_series,) mean absolute error; that of the middle series where there is none; 1 where all are 0.
+
+    most : errors count up to so many of their medians, unless most of them are 0
+    """
+    size = np.abs(errors)
+    there = np.isfinite(size)
     n = there.sum(axis=1)
-    mean = np.where(there, np.abs(errors), 0.0).sum(axis=1) / np.maximum(n, 1)
+    if np.isfinite(most):
+        limit = most * known_quantiles(size, (0.5,))
+        size = np.where(limit > 0, np.minimum(size, limit), size)
+    mean = np.where(there, size, 0.0).sum(axis=1) / np.maximum(n, 1)
     known = mean[(n > 0) & (mean > 0)]
     return np.where(mean > 0, mean, float(np.median(known)) if len(known) else 1.0)
 

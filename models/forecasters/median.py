@@ -6,7 +6,7 @@ import numpy as np
 
 from trimtab.models.contracts import Featured, Floats, Forecaster, Panel, State
 from trimtab.models.errors import ModelError, StateError
-from trimtab.models.forecast_levels import check_quantiles
+from trimtab.models.forecast_levels import check_quantiles, median_of_known
 
 
 class Median:
@@ -69,7 +69,7 @@ class Median:
         for name, member in self.members.items():
             one = said[name] if name in said else member.predict(panel, horizon, wanted)
             each += [one] * self.votes.get(name, 1)
-        return np.sort(_median(np.stack(each)), axis=0)
+        return np.sort(median_of_known(np.stack(each)), axis=0)
 
     def state(self) -> State:
         """The arrays of all members, as `member/array`."""
@@ -91,13 +91,3 @@ class Median:
             if before:
                 self.restore(before)
             raise
-
-
-def _median(each: Floats) -> Floats:
-    """Median over the first axis of what is known; NaN where nothing is."""
-    known = np.isfinite(each).sum(axis=0)
-    ordered = np.sort(each, axis=0)  # NaN last
-    low, high = np.maximum(known - 1, 0) // 2, known // 2
-    high = np.minimum(high, np.maximum(known - 1, 0))
-    pick = [np.take_along_axis(ordered, at[None], axis=0)[0] for at in (low, high)]
-    return np.where(known > 0, 0.5 * (pick[0] + pick[1]), np.nan)

@@ -1,0 +1,104 @@
+"""What the trees start from, and what they are told about it."""
+
+import numpy as np
+import pytest
+
+from trimtab.models.contracts import Panel
+from trimtab.models.errors import StateError
+from trimtab.models.forecasters.boosted import Boosted
+from trimtab.models.linear_stage import usual_error
+from trimtab.models.robust_features import ROBUST
+from trimtab.models.starts import STARTS, TOLD, Seen, joined, starts, told
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("usual", "day_before", "hour", "off", "linear", "wanted"),
+    [
+        (10.0, 12.0, 20.0, 5.0, 90.0, (90.0, 16.0, 15.0)),
+        (NAN, 12.0, 20.0, NAN, 90.0, (90.0, 20.0, 12.0)),
+        (10.0, 12.0, 20.0, NAN, 90.0, (90.0, 16.0, 12.0)),
+        (NAN, NAN, NAN, NAN, 90.0, (90.0, 90.0, 90.0)),
+        (NAN, NAN, 20.0, NAN, NAN, (NAN, 20.0, 20.0)),
+    ],
+)
+def test_starts(usual, day_before, hour, off, linear, wanted):
+    """Each start by its own rule; what is not known gives way to what is."""
+    robust = np.array([usual, day_before, hour, 0.0, off, 1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(starts(robust, np.float64(linear)), wanted)
+
+
+def seen(n=1, **changed):
+    """Rows of which everything is known."""
+    given = {
+        "values": np.arange(21.0) + np.zeros((n, 1)), "robust": np.full((n, len(ROBUST)), 2.0),
+        "linear": np.full(n, 4.0), "tails": np.full((n, 5), 6.0), "scale": np.full(n, 8.0),
+        "clock": np.full((n, 5), 9.0),
+    }  # fmt: skip
+    return Seen(**(given | changed))
+
+
+def test_what_is_told_stands_about_the_start_in_its_errors():
+    """Twice the values, start and unit tell the same but for the clock; names and columns are as many."""
+    one = told(seen(), np.array([3.0]), np.array([0.5]))
+    assert one.shape == (1, len(TOLD))
+    assert len(set(TOLD)) == len(TOLD)
+    assert one[0, TOLD.index("linear")] == 2.0
+    assert one[0, TOLD.index("week_median")] == -2.0
+    np.testing.assert_allclose(one[0, TOLD.index("roughness")], np.log(16.0))
+    np.testing.assert_allclose(one[0, TOLD.index("week_range")], np.log(4.0), rtol=1e-6)
+    assert one[0, TOLD.index("event")] == 9.0
+    double = seen(
+        values=2 * np.arange(21.0)[None], robust=np.full((1, 8), 4.0), linear=np.array([8.0]),
+        tails=np.full((1, 5), 12.0), scale=np.array([16.0]),
+    )  # fmt: skip
+    np.testing.assert_allclose(told(double, np.array([6.0]), np.array([1.0])), one, rtol=1e-6)
+
+
+def test_rows_and_joined_go_back_and_forth():
+    """Rows taken apart and joined are the rows."""
+    whole = seen(3, linear=np.arange(3.0))
+    again = joined([whole.rows(np.array([0])), whole.rows(np.array([1, 2]))])
+    np.testing.assert_array_equal(again.linear, whole.linear)
+    np.testing.assert_array_equal(again.values, whole.values)
+
+
+def test_a_burst_makes_no_unit():
+    """Errors count up to twice their median; where most are 0 all count; nothing known takes the middle."""
+    errors = np.array([[1.0, -1.0, 1.0, 97.0], [0.0, 0.0, 0.0, 8.0], [NAN] * 4])
+    np.testing.assert_allclose(usual_error(errors, 2.0), [1.25, 2.0, 1.625])
+    np.testing.assert_allclose(usual_error(errors)[:2], [25.0, 2.0])
+
+
+def bursty(days=16, day=24, n=6, seed=3):
+    """Hourly loads that are calm but for a burst once in the past, a week before the day to come."""
+    rng = np.random.default_rng(seed)
+    y = (
+        100
+        + 10 * np.sin(np.arange(days * day) * 2 * np.pi / day)[:, None]
+        + rng.normal(0, 1, (days * day, n))
+    )
+    y[-7 * day + 5 : -7 * day + 8, 0] += 5000.0
+    return Panel(y, np.full(n, 1_767_225_600 * 10**9), 3600.0, np.ones(n, bool))
+
+
+def test_a_burst_a_week_ago_is_not_repeated():
+    """The median of the three starts forgets a burst that happened once, and still follows the day."""
+    model = Boosted()
+    panel = bursty()
+    model.fit(panel)
+    middle = model.predict(panel, 24, (0.5,))[0]
+    wanted = 100 + 10 * np.sin(np.arange(24) * 2 * np.pi / 24)
+    np.testing.assert_allclose(middle[:, 0], wanted, atol=25.0)
+    np.testing.assert_allclose(middle[:, 1:], np.tile(wanted[:, None], 5), atol=6.0)
+
+
+def test_trees_of_one_start_alone_are_refused():
+    """A state that lacks the trees of a start raises StateError, and names what is missing."""
+    model = Boosted()
+    model.fit(bursty())
+    state = model.state()
+    assert {key.partition(".")[0] for key in state} == {"stage", "young", "far", *STARTS}
+    with pytest.raises(StateError, match="feature"):
+        Boosted().restore({k: v for k, v in state.items() if not k.startswith("level.")})
