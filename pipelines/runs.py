@@ -29,7 +29,7 @@ class Run:
     id       : ULID, of its start
     request  : what was asked for, plain JSON
     state    : "running", "done", "failed", or "interrupted": its process was killed
-    by       : who asked: "schedule", "drift", or a person
+    by       : who asked: "schedule", "drift", "settings" (the champion is made for others), or a person
     stage    : what is being done, of `train_load.STAGES`
     progress : 0..1
     said     : what came of it, in words

@@ -86,7 +86,7 @@ def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Train
     read: Callable[[], Left] = lambda: learnable(settings)  # noqa: E731 - one of two
     if history:
         read = lambda: _recorded(settings, history)  # noqa: E731 - the other one
-    done = train_load(job_of(settings, history), read, place, by=by, told=told)
+    done = train_load(job_of(settings, history), read, place, by=by, as_set=True, told=told)
     if done.promoted and done.figures:
         store = join_store(folder, SystemClock().now)
         try:

@@ -52,6 +52,8 @@ class Forecasting:
         self.shelf = Shelf(data_dir / "models" / MODEL)
         self.drifted = asyncio.Event()
         """Set where what serves errs much more than it did at the gate."""
+        self.unfit = ""
+        """The champion, where it was made for another step or horizon than the settings ask; "" = it fits."""
         self._folder = data_dir / "forecasts" / MODEL
         self._child = child
         self._ledger = ledger
@@ -78,7 +80,7 @@ class Forecasting:
             self.error = None
             self._trouble(str(error))
             return
-        self._problem = ""
+        self._problem = await self._outgrown(done.get("unfit", {}), done.get("version", ""))
         await self._load()
         await self._refused(done.get("refused", {}))
         seen = done.get("error")
@@ -171,6 +173,19 @@ class Forecasting:
         infos = await asyncio.to_thread(_infos, self._folder / "series.json")
         if ahead is not None:
             self._ahead, self._forecasts = ahead, forecasts_of(ahead, infos)
+
+    async def _outgrown(self, unfit: Mapping[str, str], serving: str) -> str:
+        """What is said where the champion cannot be asked any more; "" = it can."""
+        champion = (await asyncio.to_thread(self.shelf.book)).champion or ""
+        self.unfit = champion if champion in unfit else ""
+        if not self.unfit:
+            return ""
+        who = f"version {serving}" if serving else "seasonal naive"
+        return (
+            f"the champion, version {champion}, does not serve: {unfit[champion]} by schedulers.load; {who} "
+            "forecasts until a version made for that passes the gate, and one is trained as soon as there is "
+            "history (Train now, or `trimtab retrain`, tries again)"
+        )
 
     async def _refused(self, refused: Mapping[str, str]) -> None:
         for version, why in refused.items():

@@ -1,4 +1,4 @@
-"""When the load model is trained anew: by schedule, because forecasts drift, or because a person asks."""
+"""When the load model is trained anew: by schedule, as forecasts drift, other settings or a person ask."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,8 @@ from trimtab.pipelines.runs import Run, Runs
 log = structlog.get_logger(__name__)
 
 LOOK_S, AFTER_DRIFT_S, AGAIN_S = 5.0, 6 * 3600.0, 3600.0
-"""Between looks whether it is time; between trainings that drift asks for; after one that failed."""
+"""Between looks whether it is time; between trainings that drift or other settings ask for; after one that
+failed."""
 FIRST_S = 90.0
 """After the start, before the first forecasts, unless they are wanted more often: history is read first."""
 _NS = 1_000_000_000
@@ -45,6 +46,8 @@ class Retraining:
         self._clock = clock
         self._begun = 0
         self._tried: int | None = None
+        self._outgrown = ""
+        """The champion that did not fit the settings when that was last a reason to train."""
         self._now: PipelineRun | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -129,6 +132,10 @@ class Retraining:
             self.forecasting.drifted.clear()
             if since is None or now - since >= AFTER_DRIFT_S * _NS:
                 return "drift"
+        unfit = self.forecasting.unfit
+        if unfit not in {"", self._outgrown} and (since is None or now - since >= AFTER_DRIFT_S * _NS):
+            self._outgrown = unfit
+            return "settings"
         if since is None:
             listed = await asyncio.to_thread(self._runs.listed)
             done = [run.started for run in listed if run.state == RunState.DONE]

@@ -148,6 +148,26 @@ async def test_errors_are_told_and_drift_asks_for_a_training(world):
     await ended(running)
 
 
+async def test_a_champion_of_other_settings_is_said_and_asks_for_one_training(world):
+    """What it was made for, who forecasts meanwhile; one training at once, not one a look."""
+    world.stored("7")
+    world.ahead("")
+    why = "it is made for 24 steps of 3600 s, and 288 steps of 300 s are asked"
+    world.child.answers["forecast"] |= {"unfit": {"7": why}}
+    world.child.answers["retrain"] = ModelWorkError("no history", "HistoryError")
+    running = asyncio.create_task(world.training.run())
+    await world.after(FIRST_S)
+    for _ in range(3):
+        await world.after(LOOK_S)
+    assert [more["by"] for verb, more in world.child.asked if verb == "retrain"] == ["settings"]
+    problem = (await world.forecasting.view()).problem
+    assert f"version 7, does not serve: {why} by schedulers.load; seasonal naive forecasts" in problem
+    world.child.answers["forecast"]["unfit"] = {}
+    await world.forecasting.refresh()
+    assert (await world.forecasting.view()).problem == ""
+    await ended(running)
+
+
 async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
     """It begins with the first error that is known; while a refresh fails it is unknown, never as it was."""
     watched = []

@@ -8,8 +8,10 @@ import pytest
 from tests.pipeline_room import SMALL, Models, past
 from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
 from trimtab.pipelines.errors import BusyError, HistoryError, ModelRefusedError
+from trimtab.pipelines.forecast_load import forecast_load
 from trimtab.pipelines.loaded import forecaster_of
 from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION
+from trimtab.pipelines.panel import panel_of
 from trimtab.pipelines.syncing import sync
 from trimtab.pipelines.train_load import train_load
 
@@ -153,3 +155,44 @@ def test_where_there_is_a_champion_a_model_runs_beside_it_first(models):
     with pytest.raises(ModelRefusedError, match="SHA-256"):
         models.shelf.promote(second.version)
     assert models.shelf.book().champion == first.version
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"horizon": 12},  # half as far ahead
+        {"step_s": 7200.0, "horizon": 12},  # as far, in longer steps
+    ],
+)
+def test_a_champion_of_other_settings_gives_way_to_one_of_these(models, asked):
+    """It serves no more, is told by its recipe trained anew, and its schema keeps nobody away."""
+    first = train_load(SMALL, past, models.place)
+    job = replace(SMALL, **asked)
+    named = panel_of(past(), job.step_s, window_s=job.window_s)
+    before = forecast_load(named, job.horizon, models.place)
+    assert (before.version, before.model) == ("", "seasonal_naive")
+    assert "made for 24 steps of 3600 s" in before.unfit[first.version]
+    kept_out = train_load(job, past, models.place, hold=True)
+    assert "train it for these" in str(kept_out.verdict)
+    second = train_load(replace(job, origins=2), past, models.place, hold=True, as_set=True)
+    assert second.promoted, second.run.said
+    assert "of the one before, it is made for 24 steps of 3600 s" in second.run.said
+    assert second.figures["champion"] == second.figures["challenger"]
+    book = models.shelf.book()
+    assert (book.champion, book.previous, book.challenger) == (second.version, first.version, None)
+    assert forecast_load(named, job.horizon, models.place).version == second.version
+    back = panel_of(past(), SMALL.step_s, window_s=SMALL.window_s)
+    assert forecast_load(back, SMALL.horizon, models.place).version == first.version
+
+
+def test_a_worse_model_does_not_serve_for_fitting_the_settings(models):
+    """Where the champion fits no more, seasonal naive and its recipe are to be beaten all the same."""
+    train_load(SMALL, past, models.place)
+    worse = replace(SMALL, forecaster="worse", horizon=12)
+    done = train_load(worse, past, models.place, as_set=True)
+    assert not done.promoted
+    assert "more than the champion" in str(done.verdict)
+    assert "seasonal naive goes on forecasting; the next training tries again" in done.run.said
+    assert done.run.said.removeprefix(f"version {done.version} does not become champion: ").startswith(
+        models.shelf.book().versions[done.version].said.removeprefix("refused: ")
+    )

@@ -68,7 +68,7 @@ function Serving({ model: m }: { model: Model }) {
             <Ago time={m.made} />.
           </>
         )}{" "}
-        {!m.serving && toCome(m)}{" "}
+        {!m.serving && !m.problem && toCome(m)}{" "}
         <span title="Pinball loss of what was forecast and came, in errors of the seasonal naive scale; lower is better">
           {liveWords(m.error, m.versions.find((v) => v.version === m.serving))}
         </span>
