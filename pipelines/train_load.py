@@ -244,9 +244,9 @@ def _gated(
     verdict = judge(challenger, champion, found.figures[NAIVE], wanted)
     version = registered.version
     if not verdict.passed:
-        why = f"{verdict}. {_stays(found, place, wanted)}; {NEXT}"
-        place.shelf.dismiss(version, f"refused: {why}")
-        work.change(said=f"version {version} does not become champion: {why}")
+        place.shelf.dismiss(version, f"refused: {verdict}")
+        said = f"version {version} does not become champion: {verdict}. {_stays(found, place, wanted)}"
+        work.change(said=f"{said}; {NEXT}")
         return Trained(work.run, version, verdict, False, found.figures)
     place.registry.set_alias(CHALLENGER, version)
     place.shelf.challenge(version, "passed the gate")
@@ -256,7 +256,7 @@ def _gated(
         return Trained(work.run, version, verdict, False, found.figures)
     place.registry.set_alias(CHAMPION, version)
     place.registry.set_alias(CHALLENGER, None)
-    place.shelf.promote(version, "passed the gate")
+    place.shelf.promote(version, "passed the gate", by=work.run.by)
     before = f"; of the one before, {found.unfit}" if found.unfit else ""
     work.change(said=f"version {version} is the champion{before}", promoted=True)
     return Trained(work.run, version, verdict, True, found.figures)
@@ -266,8 +266,8 @@ def _stays(found: Judged, place: Place, wanted: Mapping[str, Any] | None) -> str
     """Who goes on forecasting after a refusal."""
     champion = place.shelf.book().champion
     if found.champion is None or champion is None or (wanted is not None and found.unfit):
-        return "seasonal naive goes on forecasting"
-    return f"version {champion} goes on forecasting"
+        return "Seasonal naive goes on forecasting"
+    return f"Version {champion} goes on forecasting"
 
 
 def _candidates(stored: Stored, found: Judged) -> tuple[Candidate, Candidate | None]:
