@@ -185,7 +185,7 @@ def _end_shadow(
     if why:
         place.shelf.dismiss(challenger, f"refused: {why}")
         return f"version {challenger} does not become champion: {why}"
-    place.shelf.promote(challenger, "was no worse beside the champion", untold=True)
+    place.shelf.promote(challenger, "was no worse beside the champion", untold=True, by="shadow")
     return f"version {challenger} is the champion: it was no worse beside the one before"
 
 

@@ -12,6 +12,7 @@ import structlog
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
+from trimtab.engine.running.model_moves import BY, audit_moves
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.types import Confidence, Forecast, ForecastBefore, ModelVersion, ModelView
 from trimtab.models.confidence import confidence
@@ -24,7 +25,6 @@ from trimtab.pipelines.shelf import Book, Shelf
 log = structlog.get_logger(__name__)
 
 MODEL = "load"
-BY = "trimtab"
 _SURE = {
     "none": Confidence.LOW, "low": Confidence.LOW, "fair": Confidence.MEDIUM, "good": Confidence.HIGH,
 }  # fmt: skip
@@ -69,8 +69,16 @@ class Forecasting:
         """Called whenever there is one, so that it is watched."""
 
     async def resume(self) -> None:
-        """What was forecast before the engine stopped."""
+        """What was forecast before the engine stopped, and what the audit lacks since."""
         await self._load()
+        try:
+            await self.audited()
+        except StoreError as error:
+            self._trouble(str(error))
+
+    async def audited(self) -> None:
+        """Write into the audit who became champion in another process. Raises StoreError."""
+        await asyncio.to_thread(audit_moves, self.shelf, self._ledger, MODEL)
 
     async def refresh(self) -> None:
         """Forecast anew; where that fails the forecasts before stay, and `models` says why."""
@@ -82,6 +90,7 @@ class Forecasting:
             return
         self._problem = await self._outgrown(done.get("unfit", {}), done.get("version", ""))
         await self._load()
+        await self.audited()
         await self._refused(done.get("refused", {}))
         seen = done.get("error")
         self.error = None if seen is None else seen["error"]
@@ -103,9 +112,8 @@ class Forecasting:
         except ModelWorkError as error:
             self._trouble(str(error))
             return
+        await self.audited()
         await self._refused(done["refused"])
-        if done["changed"]:
-            await self._note("model promoted", f"{MODEL}/{done['champion']}", BY, {"by": "the registry"})
 
     def forecasts(
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100

@@ -9,8 +9,8 @@ import structlog
 from ulid import ULID
 
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
-from trimtab.engine.ports import Clock, Ledger
-from trimtab.engine.running.forecasting import BY, MODEL, Forecasting
+from trimtab.engine.ports import Clock
+from trimtab.engine.running.forecasting import MODEL, Forecasting
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.settings import LoadScheduler
 from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun, RunState, SeriesKey
@@ -35,14 +35,12 @@ class Retraining:
         scheduler: LoadScheduler,
         forecasting: Forecasting,
         child: ModelChild,
-        ledger: Ledger,
         clock: Clock,
     ) -> None:
         self.scheduler = scheduler
         self.forecasting = forecasting
         self._runs = Runs(data_dir / "training" / MODEL, MODEL, clock.now)
         self._child = child
-        self._ledger = ledger
         self._clock = clock
         self._begun = 0
         self._tried: int | None = None
@@ -159,12 +157,10 @@ class Retraining:
         self._now = None
         log.info("the load model was trained", **done)
         try:
-            if done["promoted"]:
-                subject = f"{MODEL}/{done['version']}"
-                await asyncio.to_thread(self._ledger.note, "model promoted", subject, BY, {"by": by})
+            await self.forecasting.audited()
             await self.forecasting.refresh()
         except StoreError as error:
-            log.error("what came of a training is not in the audit", error=str(error))
+            log.error("what came of a training is not in the audit yet", error=str(error))
 
     def _heard(self, told: Mapping[str, Any]) -> None:
         self._now = _told(Run(**{**told, "request": {}}))

@@ -11,6 +11,7 @@ from tests.pipeline_room import SMALL
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.running.forecasting import Forecasting
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
+from trimtab.engine.running.model_moves import audit_moves
 from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.sources.own_figures import OwnFigures
@@ -31,7 +32,7 @@ class FakeChild:
         self.asked: list[tuple[str, dict]] = []
         self.answers = {
             "forecast": {"series": 3, "version": "", "refused": {}, "error": None, "drifted": False},
-            "sync": {"champion": "", "changed": False, "refused": {}},
+            "sync": {"champion": "", "refused": {}},
             "retrain": {"version": "1", "promoted": True, "said": "version 1 is the champion"},
         }
 
@@ -57,7 +58,7 @@ class World:
             folder, settings, ModelRegistry(), self.child, self.ledger, self.clock,
             lambda *one: self.told.append(one),
         )  # fmt: skip
-        self.training = Retraining(folder, settings, self.forecasting, self.child, self.ledger, self.clock)
+        self.training = Retraining(folder, settings, self.forecasting, self.child, self.clock)
 
     def ahead(self, version="1"):
         """Forecasts of three series, of which one cannot be forecast."""
@@ -68,14 +69,14 @@ class World:
         keep(there / NOW, Ahead(("a", "b", "c"), np.full(3, MADE), 300.0, values, past, "load", version))
         write_json(there / "series.json", {name: [IDS[name], "prometheus", "1/s"] for name in IDS})
 
-    def stored(self, *versions):
-        """Versions on the shelf, the last one champion."""
+    def stored(self, *versions, by=None):
+        """Versions on the shelf, the last one champion; `by` another process, which writes no audit."""
         for version in versions:
             folder = self.folder / f"made-{version}"
             files = {ARRAYS: array_bytes({"fitted": np.ones(1)})}
             digest = write_model(folder, Manifest("load", "arrays", "load", SMALL.schema()), files)
             self.forecasting.shelf.put(version, folder, digest, MADE, "train")
-            self.forecasting.shelf.promote(version)
+            self.forecasting.shelf.promote(version, by=by)
 
     async def after(self, seconds):
         """Let it be so much later."""
@@ -194,14 +195,58 @@ async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
 
 async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world):
     """A model that is not trusted, and a champion that was named elsewhere, are one audit row each."""
-    world.child.answers["sync"] = {"champion": "4", "changed": True, "refused": {"5": "is a pickle"}}
+    world.child.answers["sync"] = {"champion": "4", "refused": {"5": "is a pickle"}}
+    world.stored("4", by="the registry")
     await world.forecasting.sync()
     assert [(row.what, row.subject) for row in world.ledger.rows] == [
-        ("model refused", "load/5"), ("model promoted", "load/4"),
+        ("model promoted", "load/4"), ("model refused", "load/5"),
     ]  # fmt: skip
     world.child.answers["sync"] = ModelWorkError("the registry is away")
     await world.forecasting.sync()
     assert (await world.forecasting.view()).problem == "the registry is away"
+
+
+@pytest.mark.parametrize("how", ["resume", "refresh", "sync"])
+async def test_who_became_champion_in_another_process_stands_in_the_audit_after_a_crash(world, how):
+    """Each change once, oldest first, by whoever made it, whatever ended before the engine heard of it."""
+    world.stored("1", "2", by="schedule")
+    await getattr(world.forecasting, how)()
+    await getattr(world.forecasting, how)()
+    told = [(row.what, row.subject, row.actor) for row in world.ledger.rows]
+    assert told == [("model promoted", "load/1", "trimtab"), ("model promoted", "load/2", "trimtab")]
+    assert [(row.details["by"], row.details["before"]) for row in world.ledger.rows] == [
+        ("schedule", None), ("schedule", "1"),
+    ]  # fmt: skip
+    assert world.forecasting.shelf.book().moves == ()
+
+
+async def test_a_store_that_fails_leaves_the_rows_to_be_written(world):
+    """And one whose row is there already, as a crash can leave it, is not written again."""
+    world.stored("1", by="anna")
+    world.ledger.broken = "the disk is full"
+    await world.forecasting.resume()
+    assert (await world.forecasting.view()).problem == "the disk is full"
+    world.ledger.broken = ""
+    with pytest.raises(Killed):
+        world.forecasting.shelf.audit(killed_after(world.ledger))
+    assert len(world.forecasting.shelf.book().moves) == 1
+    audit_moves(world.forecasting.shelf, world.ledger, "load", "anna", "trimtab retrain")
+    assert [(row.subject, row.actor) for row in world.ledger.rows] == [("load/1", "anna")]
+    assert world.forecasting.shelf.book().moves == ()
+
+
+class Killed(BaseException):
+    """Stands for what no code can catch."""
+
+
+def killed_after(ledger):
+    """Writes the row, and ends before anybody hears of it."""
+
+    def write(move):
+        ledger.note("model promoted", f"load/{move.version}", move.by, {"move": move.id})
+        raise Killed
+
+    return write
 
 
 async def test_people_promote_and_roll_back(world):
@@ -244,6 +289,7 @@ async def test_training_is_due_after_the_start_again_after_a_failure_and_then_da
     (run,) = await world.training.runs("load")
     assert run.said == "the disk is full"
     world.child.answers["retrain"] = {"version": "1", "promoted": True, "said": ""}
+    world.stored("1", by="schedule")
     await world.after(AGAIN_S + LOOK_S)
     assert world.child.verbs().count("retrain") == 3
     assert world.ledger.rows[-1].subject == "load/1"
