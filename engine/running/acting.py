@@ -201,7 +201,7 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
         log.warning("an action needs people", action=action.id, subject=action.subject, words=words)
         live.tell("action", action)
 
-    guarded = GuardedSeries(ledger, incidents, live)
+    guarded = GuardedSeries(ledger, incidents, live, memory)
     conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _times(limits))
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
     scaling = Scaling(

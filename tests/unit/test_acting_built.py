@@ -152,6 +152,21 @@ async def test_a_restart_goes_on(built):
     ]
 
 
+async def test_harm_after_a_restart_is_seen_though_nothing_was_watched_when_it_was_looked_at_first(built):
+    """The neighbours of a change are those of before the restart, not the none that are watched just then."""
+    built.incident(entities=("redis/cache-1", entity_of(LATENCY)))
+    built.run()
+    await built.pass_by(40)
+    await built.stop()
+    built.live = type(built.live)()
+    await built.start()
+    built.run()
+    await built.calm()
+    built.latency = 5.0
+    await built.pass_by(60)
+    assert cache().values["cache-1", "maxmemory"] == 64 * MIB
+
+
 @pytest.mark.parametrize("mode", ["approve", "recommend", "off"])
 async def test_other_modes_wait_for_people(tmp_path, monkeypatch, clock, mode):
     """Approved by a person it is done, by itself never; what is off is not even put to them."""
