@@ -14,7 +14,7 @@ from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.running.model_moves import BY, audit_moves
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
-from trimtab.engine.types import Confidence, Forecast, ForecastBefore, ModelVersion, ModelView
+from trimtab.engine.types import Forecast, ForecastBefore, ModelVersion, ModelView
 from trimtab.models.confidence import confidence
 from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, kept
 from trimtab.pipelines.artifact import MANIFEST
@@ -25,9 +25,6 @@ from trimtab.pipelines.shelf import Book, Shelf
 log = structlog.get_logger(__name__)
 
 MODEL = "load"
-_SURE = {
-    "none": Confidence.LOW, "low": Confidence.LOW, "fair": Confidence.MEDIUM, "good": Confidence.HIGH,
-}  # fmt: skip
 _NS = 1_000_000_000
 
 
@@ -252,7 +249,7 @@ def forecasts_of(ahead: Ahead, infos: Mapping[str, list[str]]) -> dict[str, Fore
         values = {f"{q:g}": ahead.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
         found[series_id] = Forecast(
             series_id, name, source, unit, made, made + step, ahead.step_s, values, ahead.model,
-            ahead.version, _SURE[confidence(float(ahead.past_s[k])).word], float(ahead.past_s[k]),
+            ahead.version, confidence(float(ahead.past_s[k])).word, float(ahead.past_s[k]),
         )  # fmt: skip
     return dict(sorted(found.items()))
 

@@ -15,7 +15,7 @@ from trimtab.engine.running.model_moves import audit_moves
 from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.sources.own_figures import OwnFigures
-from trimtab.engine.types import Confidence, RunState
+from trimtab.engine.types import RunState
 from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, keep, kept
 from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
 from trimtab.pipelines.before import FILE, remember
@@ -117,7 +117,7 @@ async def test_forecasts_stay_when_a_refresh_fails(world):
     await world.forecasting.refresh()
     first, third = world.forecasting.forecasts()
     assert (first.id, third.id) == (IDS["a"], IDS["c"])
-    assert (first.confidence, third.confidence) == (Confidence.LOW, Confidence.HIGH)
+    assert (first.confidence, third.confidence) == ("low", "good")
     assert (first.made, first.start) == (MADE, MADE + 300_000_000_000)
     assert list(first.values) == [f"{q:g}" for q in QUANTILES]
     assert first.values["0.5"].tolist() == [6.0, 9.0]
