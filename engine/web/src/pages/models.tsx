@@ -37,7 +37,7 @@ function ModelPanels({ model, again }: { model: Model; again: () => void }) {
     setSaid(words);
     again();
   };
-  const judged = model.versions.find((v) => v.role === "challenger") ?? model.versions.find((v) => v.role === "champion");
+  const judged = ["challenger", "champion"].map((role) => model.versions.find((v) => v.role === role)).find(Boolean) ?? model.versions[0];
   return (
     <>
       <Serving model={model} />
@@ -74,7 +74,21 @@ function Serving({ model: m }: { model: Model }) {
         </span>
       </p>
       {m.problem && <p class="wrong">{m.problem}</p>}
+      <KeptOut model={m} />
     </section>
+  );
+}
+
+/** Why the newest version does not serve, and what to do. */
+function KeptOut({ model }: { model: Model }) {
+  const newest = model.versions[0];
+  if (!newest?.said.startsWith("refused: ")) return null;
+  return (
+    <p class="kept-out">
+      The newest version, {newest.version}, may not serve: {newest.said.slice("refused: ".length)}. That needs nobody: the next
+      training tries again. More history (<code>schedulers.load.fit_window</code>) and more series make a model better; whoever
+      wants it all the same promotes it below.
+    </p>
   );
 }
 
