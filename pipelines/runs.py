@@ -109,7 +109,8 @@ class Runs:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise BusyError(
-                    f"the pipeline {self.pipeline!r} runs already; wait for it: one runs at a time"
+                    f"the pipeline {self.pipeline!r} runs already{self._who()}; wait for it: one runs at a "
+                    "time"
                 ) from None
             work = self._resumed(request, told) or self._fresh(request, by, told)
             try:
@@ -141,6 +142,15 @@ class Runs:
         work = Work(folder, run, told)
         work.change(progress=0.0)
         return work
+
+    def _who(self) -> str:
+        """Whose run it is that goes on, since when, and how far; "" = it is not known."""
+        newest = next(iter(self.listed()), None)
+        if newest is None or newest.state != RUNNING:
+            return ""
+        minutes = max(self.now() - newest.started, 0) / 60e9
+        by = f", asked for by {newest.by}" if newest.by else ""
+        return f"{by}, for {minutes:.0f} min: {newest.progress:.0%} done, at {newest.stage or 'its begin'}"
 
     def _alive(self) -> bool:
         """Whether a process holds the lock."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ LOOK_S, AFTER_DRIFT_S, AGAIN_S = 5.0, 6 * 3600.0, 3600.0
 failed."""
 FIRST_S = 90.0
 """After the start, before the first forecasts, unless they are wanted more often: history is read first."""
+_WAITS = {
+    verb: f"waits for {what}: one thing at a time is done with models"
+    for verb, what in {
+        "forecast": "the forecasts that are being made",
+        "sync": "a look into the model registry",
+        "retrain": "the training before it",
+    }.items()
+}
 _NS = 1_000_000_000
 
 
@@ -76,7 +85,7 @@ class Retraining:
         run = PipelineRun(str(ULID()), name, RunState.WAITING, by, self._clock.now())
         self._now = run
         self._task = asyncio.create_task(self._train(run.id, by))
-        return run
+        return self._waits(run)
 
     async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:
         """Newest first. Raises NotFoundError."""
@@ -84,7 +93,7 @@ class Retraining:
         found = [_told(run) for run in await asyncio.to_thread(self._runs.listed)]
         now = self._now
         if now is not None and now.id not in {run.id for run in found}:
-            found.insert(0, now)
+            found.insert(0, self._waits(now))
         return [run for run in found if after is None or run.id < after][:limit]
 
     async def models(self) -> list[ModelView]:
@@ -115,6 +124,12 @@ class Retraining:
         """What is to be watched of the models themselves."""
         key = SeriesKey.of("trimtab", "trimtab_forecast_error", {"model": MODEL})
         return {key: self.forecasting.error}
+
+    def _waits(self, run: PipelineRun) -> PipelineRun:
+        """With what it waits for, where it does."""
+        if run.state is not RunState.WAITING:
+            return run
+        return replace(run, said=_WAITS.get(self._child.doing, "its process starts"))
 
     def _known(self, name: str) -> None:
         if name != MODEL:

@@ -1,6 +1,8 @@
 """What is forecast, promoted and trained when, over a process for models that is only played."""
 
 import asyncio
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ class FakeChild:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict]] = []
+        self.doing = ""
         self.answers = {
             "forecast": {"series": 3, "version": "", "refused": {}, "error": None, "drifted": False},
             "sync": {"champion": "", "refused": {}},
@@ -312,18 +315,37 @@ async def test_a_process_that_cannot_be_started_is_an_error_of_the_work(monkeypa
         await child("forecast")
 
 
+async def test_what_is_done_with_models_now_is_known(monkeypatch):
+    """While a process does it, and no longer."""
+    child, seen = ModelChild(dict, os.environ), []
+    script = "import sys; sys.stdin.readline(); print('{\"run\": {}}'); print('{\"result\": {}}')"
+
+    async def started(_verb):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
+        return await asyncio.create_subprocess_exec(sys.executable, "-c", script, **pipes)
+
+    monkeypatch.setattr(child, "_started", started)
+    await child("forecast", said=lambda _: seen.append(child.doing))
+    assert (seen, child.doing) == (["forecast"], "")
+
+
 async def test_a_person_starts_one_run_at_a_time(world):
     """A run that a person starts is listed at once; another one meanwhile is a conflict."""
     gate = asyncio.Event()
 
-    async def slow(*_):
-        await gate.wait()
-        return {"version": "1", "promoted": False, "said": ""}
+    class Slow(FakeChild):
+        async def __call__(self, *_):
+            await gate.wait()
+            return {"version": "1", "promoted": False, "said": ""}
 
-    world.training._child = slow
+    world.training._child = Slow()
+    world.training._child.doing = "forecast"
     run = await world.training.start("load", "anna")
     assert (run.state, run.by) == (RunState.WAITING, "anna")
-    assert [one.id for one in await world.training.runs("load")] == [run.id]
+    assert run.said.startswith("waits for the forecasts that are being made: one thing at a time")
+    world.training._child.doing = "sync"
+    (listed,) = await world.training.runs("load")
+    assert (listed.id, "a look into the model registry" in listed.said) == (run.id, True)
     with pytest.raises(ConflictError, match="runs already"):
         await world.training.start("load", "bert")
     with pytest.raises(NotFoundError):

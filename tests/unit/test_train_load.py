@@ -135,8 +135,11 @@ def test_a_champion_that_fails_at_its_work_keeps_no_better_one_away(models):
 
 def test_one_runs_at_a_time_and_too_little_history_says_what_is_wanted(models):
     """A second run is refused while the first one holds the lock; three rows are no history."""
-    with models.runs.begin({}, "a"), pytest.raises(BusyError, match="runs already"):
-        train_load(SMALL, past, models.place)
+    with models.runs.begin({}, "anna") as work:
+        work.at("judge", 0.2)
+        models.now += 180 * 10**9
+        with pytest.raises(BusyError, match="asked for by anna, for 3 min: 20% done, at judge; wait"):
+            train_load(SMALL, past, models.place)
     with pytest.raises(HistoryError, match="wanted are 48"):
         train_load(SMALL, lambda: past(days=1), models.place)
 
