@@ -112,7 +112,7 @@ class Runs:
                     f"the pipeline {self.pipeline!r} runs already{self._who()}; wait for it: one runs at a "
                     "time"
                 ) from None
-            work = self._resumed(request, told) or self._fresh(request, by, told)
+            work = self._resumed(request, by, told) or self._fresh(request, by, told)
             try:
                 yield work
             except BaseException as error:
@@ -125,13 +125,13 @@ class Runs:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             self._prune()
 
-    def _resumed(self, request: Mapping[str, Any], told: Callable[[Run], None]) -> Work | None:
+    def _resumed(self, request: Mapping[str, Any], by: str, told: Callable[[Run], None]) -> Work | None:
         newest = next(iter(self.listed()), None)
         if newest is None or newest.state == DONE or dict(newest.request) != dict(request):
             return None
         if self.now() - newest.started > RESUME_S * 1e9:
             return None
-        work = Work(self.folder / newest.id, replace(newest, state=RUNNING, ended=None, said=""), told)
+        work = Work(self.folder / newest.id, replace(newest, state=RUNNING, by=by, ended=None, said=""), told)
         work.change(progress=0.0)
         return work
 

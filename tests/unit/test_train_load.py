@@ -117,7 +117,8 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
     assert models.runs.listed()[0].state == "failed"
     assert models.shelf.book().champion == before.champion
     assert models.registry.alias(CHAMPION).version == before.champion
-    done = train_load(SMALL, history, models.place)
+    done = train_load(SMALL, history, models.place, by="anna")
+    assert done.run.by == "anna"
     assert (len(asked), done.run.id) == (1, models.runs.listed()[0].id)
     assert done.run.state == "done"
 
