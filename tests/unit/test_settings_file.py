@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from trimtab.engine.commands.options import overrides_of
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.file import OPTIONS, load_settings
 from trimtab.engine.settings.watch import compare, watch_settings
 
 
@@ -153,6 +154,37 @@ def test_a_wrong_variable_is_refused(name, value, message):
     with pytest.raises(SettingsError) as error:
         load_settings(None, {name: value})
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "message"),
+    [
+        ("api.port", 99_999, "--port: api.port is 99999; it must be less than"),
+        (
+            "schedulers.load.fit_window",
+            "soon",
+            "--since: schedulers.load.fit_window is 'soon'; 'soon'",
+        ),
+        # the section is wrong as a whole, and only for what was given
+        (
+            "schedulers.load.fit_window",
+            "10m",
+            "--since '10m': schedulers.load: fit_window is 600 s, at least the horizon of 86400 s is wanted",
+        ),
+    ],
+)
+def test_a_mistake_in_an_option_is_told_by_its_name(dotted, value, message):
+    """With what was given and what is allowed; the file is not blamed."""
+    with pytest.raises(SettingsError) as error:
+        load_settings(None, {}, {dotted: value})
+    assert str(error.value).startswith(message)
+
+
+def test_every_option_that_sets_something_has_its_name():
+    """What the commands give as overrides is known by option."""
+    given = overrides_of(Path("data"), "http://p:1", "::1", 1)
+    assert given.keys() <= OPTIONS.keys()
+    assert OPTIONS.keys() - given.keys() == {"schedulers.load.fit_window"}  # of `trimtab retrain` alone
 
 
 def test_variables_hold_lists_secrets_and_mappings():
