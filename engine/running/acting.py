@@ -149,6 +149,7 @@ class Acting:
     async def close(self) -> None:
         """Let go of what is under way and of the tools; what was learnt is on disk afterwards."""
         await self.conductor.close()
+        await self.scaling.close()
         try:
             await self._remember()
         except StoreError as error:
@@ -207,7 +208,7 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
     scaling = Scaling(
         settings.capacity, live, around.score_log, memory, clock, around.metrics.capacity, compile_scaling
     )
-    around.hear_past = scaling.hear
+    around.hear_past, scaling.recorded = scaling.hear, around.recorded
     advising.capacity = scaling.shown
     seeing.scaled = guarded.scaled = advising.scaled
     desk = ToldDesk(ActingDesk(starter, undoing), live)
