@@ -221,6 +221,31 @@ async def test_a_failing_look_ends_no_step(built, monkeypatch, error):
     assert not built.work.done()
 
 
+async def test_one_turn_reads_once_what_the_ledger_says(built, monkeypatch):
+    """Advice and notices share it, and the notices see what the advice has just written."""
+    asked, given = [], []
+    ledger, keep = built.acts.advising.ledger, built.acts.noticing._reverted
+    for name in ("recommendations", "actions"):
+        real = getattr(ledger, name)
+        monkeypatch.setattr(
+            ledger, name, lambda *, real=real, name=name, **by: asked.append((name, *by)) or real(**by)
+        )
+
+    async def reverted(now, read):
+        given.extend(read.said)
+        return await keep(now, read)
+
+    monkeypatch.setattr(built.acts.noticing, "_reverted", reverted)
+    await built.acts._look()
+    assert [one.fingerprint for one in given] == [one.fingerprint for one in ledger.recommendations()] != []
+    assert asked.count(("actions", "since", "limit")) == 1
+    before = asked.count(("recommendations", "state", "limit"))
+    await built.acts._look()
+    assert given[-1] == given[0]
+    # pending, approved, scheduled and dismissed, once; and pending again for those that follow them
+    assert asked.count(("recommendations", "state", "limit")) - before == 5
+
+
 async def test_a_look_that_hangs_holds_no_action_up(built):
     """A tool that does not answer the look does not keep the pause, or a rollback, waiting."""
     never = cache().hold["metrics"] = asyncio.Event()
