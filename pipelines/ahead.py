@@ -23,6 +23,8 @@ class Ahead:
     values     : (n_quantiles, horizon, n_series), NaN = nothing can be said
     past_s     : (n_series,) seconds of history
     challenger : as values, of the model that runs beside; None = there is none
+    refused    : version -> why it is not trusted, where that is new
+    unfit      : version -> why it could not be asked, see `asked.unfit`
     """
 
     names: tuple[str, ...]
@@ -35,6 +37,7 @@ class Ahead:
     challenger: Floats | None = None
     challenger_version: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 def keep(path: Path, ahead: Ahead) -> None:

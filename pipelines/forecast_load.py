@@ -1,15 +1,17 @@
 """Forecasts of loads by what serves now, and by the challenger beside it.
 
-What serves is the champion, else the champion before it, else seasonal naive: a model that cannot be read
-or is refused never leaves anybody without a forecast.
+What serves is the champion, else the champion before it, else seasonal naive: a model that cannot be read,
+is refused, or is made for another step or horizon never leaves anybody without a forecast.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from trimtab.models.contracts import Floats, Forecaster
 from trimtab.pipelines.ahead import QUANTILES, Ahead
+from trimtab.pipelines.asked import asked, unfit
 from trimtab.pipelines.errors import ModelRefusedError
 from trimtab.pipelines.judgement import NAIVE
 from trimtab.pipelines.loaded import forecaster_of
@@ -20,18 +22,29 @@ AT_ONCE = 1000
 """Series that are forecast together."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What is asked of every model, and of whom nothing came of it: version -> why."""
+
+    place: Place
+    named: Named
+    horizon: int
+    refused: dict[str, str] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
+
+
 def forecast_load(named: Named, horizon: int, place: Place) -> Ahead:
     """Forecast every series of a panel."""
-    refused: dict[str, str] = {}
+    asking = _Asking(place, named, horizon)
     book = place.shelf.book()
     panel = named.panel
-    values, model, version = _serving(place, named, horizon, (book.champion, book.previous), refused)
-    challenger = _said(place, named, horizon, book.challenger, refused)
+    values, model, version = _serving(asking, (book.champion, book.previous))
+    challenger = _said(asking, book.challenger)
     first = np.argmax(np.isfinite(panel.y), axis=0)
     past_s = (panel.y.shape[0] - first) * panel.step_s
     return Ahead(
         named.names, panel.end, panel.step_s, values, past_s, model, version, challenger,
-        (book.challenger or "") if challenger is not None else "", refused,
+        (book.challenger or "") if challenger is not None else "", asking.refused, asking.unfit,
     )  # fmt: skip
 
 
@@ -49,27 +62,28 @@ def _predicted(forecaster: Forecaster, named: Named, horizon: int) -> Floats:
     return np.concatenate(values, axis=2)
 
 
-def _serving(
-    place: Place, named: Named, horizon: int, versions: Sequence[str | None], refused: dict[str, str]
-) -> tuple[Floats, str, str]:
+def _serving(asking: _Asking, versions: Sequence[str | None]) -> tuple[Floats, str, str]:
     for version in versions:
-        found = _said(place, named, horizon, version, refused)
+        found = _said(asking, version)
         if found is not None and version is not None:
             return found, MODEL, version
-    naive = place.make(NAIVE)
-    naive.fit(named.panel)
-    return _predicted(naive, named, horizon), NAIVE, ""
+    naive = asking.place.make(NAIVE)
+    naive.fit(asking.named.panel)
+    return _predicted(naive, asking.named, asking.horizon), NAIVE, ""
 
 
-def _said(
-    place: Place, named: Named, horizon: int, version: str | None, refused: dict[str, str]
-) -> Floats | None:
-    """What a version forecasts; None where it cannot be read or fails, which is noted in `refused`."""
+def _said(asking: _Asking, version: str | None) -> Floats | None:
+    """What a version forecasts; None where it cannot, which is noted."""
+    place, named, horizon = asking.place, asking.named, asking.horizon
     if version is None:
         return None
     try:
-        forecaster = forecaster_of(place.shelf.read(version), place.trusted, place.make)
-        ahead = _predicted(forecaster, named, horizon)
+        stored = place.shelf.read(version)
+        strange = unfit(stored.manifest.schema, asked(named.panel.step_s, horizon))
+        if strange:
+            asking.unfit[version] = strange
+            return None
+        ahead = _predicted(forecaster_of(stored, place.trusted, place.make), named, horizon)
     except ModelRefusedError as error:
         why = str(error)
     except Exception as error:  # it may be a stranger's and fail in any way; another one serves
@@ -77,5 +91,5 @@ def _said(
     else:
         return ahead
     if place.shelf.refuse(version, why):
-        refused[version] = why
+        asking.refused[version] = why
     return None

@@ -8,13 +8,14 @@ champion itself does is told live, while a challenger runs beside it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trimtab.models.contracts import Forecaster, Panel
 from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.artifact import Manifest, Stored
+from trimtab.pipelines.asked import unfit
 from trimtab.pipelines.backtest_load import Figures, backtest_load, origins_of
 from trimtab.pipelines.errors import HistoryError
 from trimtab.pipelines.load_pictures import draw
@@ -39,12 +40,14 @@ class Judged:
 
     champion : what serves; None = nothing does, or it cannot be read
     said     : on what it was judged, in words
+    unfit    : why the champion is of no use any more, see `asked.unfit`; "" = it is
     """
 
     figures: Mapping[str, Figures]
     champion: Stored | None
     pictures: Mapping[str, Path]
     said: str
+    unfit: str = ""
 
 
 def judged(job: "LoadJob", named: Named, place: "Place", recipe: Recipe, folder: Path) -> Judged:
@@ -59,8 +62,8 @@ def judged(job: "LoadJob", named: Named, place: "Place", recipe: Recipe, folder:
             "learn from and to judge by; wait, or give a longer --since"
         )
     past = some.rows(origins[0]).panel
-    champion = _champion(place, past, horizon)
-    contenders = _contenders(past, place, recipe, champion)
+    champion = _champion(place, past, horizon, job.schema())
+    contenders, champion = _contenders(past, horizon, job, place, recipe, champion)
     figures = backtest_load(some, contenders, horizon, origins)
     if champion is not None and "champion" not in figures:
         figures["champion"] = figures["challenger"]
@@ -68,24 +71,40 @@ def judged(job: "LoadJob", named: Named, place: "Place", recipe: Recipe, folder:
     said = f"judged on {len(origins)} windows of {len(some.names)}"
     if len(some.names) < len(named.names):
         said += f" of {len(named.names)}"
-    return Judged(figures, champion, pictures, f"{said} series")
+    why = "" if champion is None else unfit(champion.manifest.schema, job.schema())
+    return Judged(figures, champion, pictures, f"{said} series", why)
 
 
 def _contenders(
-    past: Panel, place: "Place", recipe: Recipe, champion: Stored | None
-) -> dict[str, Forecaster]:
-    """All fitted on the same past; a champion of the very same recipe would do as the challenger does."""
+    past: Panel, horizon: int, job: "LoadJob", place: "Place", recipe: Recipe, champion: Stored | None
+) -> tuple[dict[str, Forecaster], Stored | None]:
+    """All fitted on the same past, and the champion, None where its recipe cannot do what is asked.
+
+    A champion of the very same recipe would do as the challenger does.
+    """
     found: dict[str, Forecaster] = {"challenger": recipe.fresh(), NAIVE: place.make(NAIVE)}
-    if champion is not None and not _same(champion.manifest, recipe):
-        found["champion"] = forecaster_of(champion, place.trusted, place.make)
     for contender in found.values():
         contender.fit(past)
-    return found
+    if champion is not None and not _same(champion.manifest, recipe, job):
+        try:
+            rival = forecaster_of(champion, place.trusted, place.make)
+            rival.fit(past)
+            rival.predict(past, horizon, QUANTILES)
+        except Exception:  # a stranger's may fail in any way, and must not keep a better one away
+            return found, None
+        found["champion"] = rival
+    return found, champion
 
 
-def _same(manifest: Manifest, recipe: Recipe) -> bool:
-    mine = (recipe.kind, recipe.name, dict(recipe.parameters))
-    return (manifest.kind, manifest.forecaster, dict(manifest.parameters)) == mine
+def _same(manifest: Manifest, recipe: Recipe, job: "LoadJob") -> bool:
+    """Whether a champion of this manifest, trained anew, would be what the challenger is.
+
+    Parameters that belong to what is asked, as how far ahead, change with it.
+    """
+    if (manifest.kind, manifest.forecaster) != (recipe.kind, recipe.name):
+        return False
+    moved = unfit(manifest.schema, job.schema())
+    return bool(moved) or dict(manifest.parameters) == dict(recipe.parameters)
 
 
 def _sample(named: Named) -> Named:
@@ -96,8 +115,8 @@ def _sample(named: Named) -> Named:
     return named.pick(np.unique(np.linspace(0, n - 1, MOST_SERIES).astype(np.int64)))
 
 
-def _champion(place: "Place", past: Panel, horizon: int) -> Stored | None:
-    """The champion; None where there is none that can be read, and forecasts."""
+def _champion(place: "Place", past: Panel, horizon: int, wanted: Mapping[str, Any]) -> Stored | None:
+    """The champion; None where there is none that can be read, and forecasts what it is made for."""
     book = place.shelf.book()
     named = None if book.untold else place.registry.alias(CHAMPION)  # as a notebook promotes
     version = named.version if named is not None and named.version in book.versions else book.champion
@@ -105,7 +124,8 @@ def _champion(place: "Place", past: Panel, horizon: int) -> Stored | None:
         return None
     try:
         stored = place.shelf.read(version)
-        forecaster_of(stored, place.trusted, place.make).predict(past, horizon, QUANTILES)
+        if not unfit(stored.manifest.schema, wanted):
+            forecaster_of(stored, place.trusted, place.make).predict(past, horizon, QUANTILES)
     except Exception:  # forecasting tells why; a champion that fails must not keep a better one away
         return None
     return stored

@@ -47,7 +47,7 @@ def watch(folder: Path, named: Named, ahead: Ahead, watch_s: float) -> tuple[See
     """
     over = errors(folder)
     reference = kept(folder / _REFERENCE)
-    if reference is None:
+    if reference is None or reference.step_s != ahead.step_s:  # rows of another step are not compared
         keep(folder / _REFERENCE, ahead)
         return None, over
     seen = compare(reference, named)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trimtab.pipelines.asked import unfit
 from trimtab.pipelines.backtest_load import Figures
 
 LARGEST, WORSE, SILENT = 2.0, 1.02, 0.05
@@ -46,30 +47,32 @@ class Verdict:
         return "; ".join(self.reasons) or "passed"
 
 
-def judge(challenger: Candidate, champion: Candidate | None, naive: Figures) -> Verdict:
+def judge(
+    challenger: Candidate,
+    champion: Candidate | None,
+    naive: Figures,
+    asked: Mapping[str, Any] | None = None,
+) -> Verdict:
     """Refuse what is too large, of another schema, not finite, too sure of itself or of nothing, or worse.
 
     Worse is judged by loss, against the champion and seasonal naive.
 
     champion : None = there is none yet, seasonal naive serves
+    asked    : what the settings ask of a model, see `asked.asked`; None = what the champion is asked. A
+               champion that is made for something else has no say in the size and the schema of who comes
+               after it, else a change of the settings would keep every model away
 
     >>> good, bad = (Figures(m, m, 0.9, 0.01, 0.0, 100) for m in (0.7, 0.9))
     >>> judge(Candidate(100, {}, good), None, bad).passed
     True
     >>> str(judge(Candidate(100, {}, bad), Candidate(100, {}, good), bad))
-    'its loss is 0.9, that of the champion 0.7: more than 1.02 times as much'
+    'it errs 28.6% more than the champion (a loss of 0.9 against 0.7; 2% more may be)'
     """
     figures = challenger.figures
     reasons = [*_finite(figures), *_uncovered(figures), *_worse(figures, naive, "seasonal naive")]
     if champion is not None:
-        if challenger.size_bytes > max(LARGEST * champion.size_bytes, SMALL_BYTES):
-            reasons.append(
-                f"it has {challenger.size_bytes} bytes, the champion {champion.size_bytes}: more than "
-                f"{LARGEST:g} times as much"
-            )
-        changed = _changed(challenger, champion)
-        if changed:
-            reasons.append(f"its schema differs from the champion's in {', '.join(changed)}")
+        wanted = champion.schema if asked is None else asked
+        reasons += [*_strange(challenger, wanted), *_unlike(challenger, champion, wanted)]
         reasons += _worse(figures, champion.figures, "the champion")
     return Verdict(tuple(reasons))
 
@@ -82,12 +85,21 @@ def _finite(figures: Figures) -> list[str]:
     return []
 
 
-def _changed(challenger: Candidate, champion: Candidate) -> list[str]:
-    """Names in the schema that differ."""
-    names = {*challenger.schema, *champion.schema}
-    if challenger.forecaster != champion.forecaster:
-        names.discard("features")
-    return sorted(name for name in names if challenger.schema.get(name) != champion.schema.get(name))
+def _strange(challenger: Candidate, wanted: Mapping[str, Any]) -> list[str]:
+    why = unfit(challenger.schema, wanted)
+    return [f"{why}; train it for these"] if why else []
+
+
+def _unlike(challenger: Candidate, champion: Candidate, wanted: Mapping[str, Any]) -> list[str]:
+    """How it differs from a champion that is made for the same, where it should not."""
+    reasons = []
+    mine, before = challenger.size_bytes, champion.size_bytes
+    if mine > max(LARGEST * before, SMALL_BYTES) and not unfit(champion.schema, wanted):
+        reasons.append(f"it has {mine} bytes, the champion {before}: more than {LARGEST:g} times as much")
+    same = challenger.forecaster == champion.forecaster
+    if same and challenger.schema.get("features") != champion.schema.get("features"):
+        reasons.append("its schema differs from the champion's in features")
+    return reasons
 
 
 def _uncovered(figures: Figures) -> list[str]:
@@ -108,9 +120,10 @@ def _uncovered(figures: Figures) -> list[str]:
 def _worse(mine: Figures, other: Figures, who: str) -> list[str]:
     reasons = []
     if mine.pinball > WORSE * other.pinball:
+        more = f"{mine.pinball / other.pinball - 1:.1%} " if other.pinball else ""
         reasons.append(
-            f"its loss is {mine.pinball:.3g}, that of {who} {other.pinball:.3g}: more than {WORSE:g} times "
-            "as much"
+            f"it errs {more}more than {who} (a loss of {mine.pinball:.3g} against {other.pinball:.3g}; "
+            f"{WORSE - 1:.0%} more may be)"
         )
     if mine.silent > other.silent + SILENT:
         reasons.append(f"{mine.silent:.0%} of the values have no forecast, with {who} {other.silent:.0%}")

@@ -29,7 +29,7 @@ class Run:
     id       : ULID, of its start
     request  : what was asked for, plain JSON
     state    : "running", "done", "failed", or "interrupted": its process was killed
-    by       : who asked: "schedule", "drift", or a person
+    by       : who asked: "schedule", "drift", "settings" (the champion is made for others), or a person
     stage    : what is being done, of `train_load.STAGES`
     progress : 0..1
     said     : what came of it, in words
@@ -109,9 +109,10 @@ class Runs:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise BusyError(
-                    f"the pipeline {self.pipeline!r} runs already; wait for it: one runs at a time"
+                    f"the pipeline {self.pipeline!r} runs already{self._who()}; wait for it: one runs at a "
+                    "time"
                 ) from None
-            work = self._resumed(request, told) or self._fresh(request, by, told)
+            work = self._resumed(request, by, told) or self._fresh(request, by, told)
             try:
                 yield work
             except BaseException as error:
@@ -124,13 +125,13 @@ class Runs:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             self._prune()
 
-    def _resumed(self, request: Mapping[str, Any], told: Callable[[Run], None]) -> Work | None:
+    def _resumed(self, request: Mapping[str, Any], by: str, told: Callable[[Run], None]) -> Work | None:
         newest = next(iter(self.listed()), None)
         if newest is None or newest.state == DONE or dict(newest.request) != dict(request):
             return None
         if self.now() - newest.started > RESUME_S * 1e9:
             return None
-        work = Work(self.folder / newest.id, replace(newest, state=RUNNING, ended=None, said=""), told)
+        work = Work(self.folder / newest.id, replace(newest, state=RUNNING, by=by, ended=None, said=""), told)
         work.change(progress=0.0)
         return work
 
@@ -141,6 +142,15 @@ class Runs:
         work = Work(folder, run, told)
         work.change(progress=0.0)
         return work
+
+    def _who(self) -> str:
+        """Whose run it is that goes on, since when, and how far; "" = it is not known."""
+        newest = next(iter(self.listed()), None)
+        if newest is None or newest.state != RUNNING:
+            return ""
+        minutes = max(self.now() - newest.started, 0) / 60e9
+        by = f", asked for by {newest.by}" if newest.by else ""
+        return f"{by}, for {minutes:.0f} min: {newest.progress:.0%} done, at {newest.stage or 'its begin'}"
 
     def _alive(self) -> bool:
         """Whether a process holds the lock."""

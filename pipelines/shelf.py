@@ -8,11 +8,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from trimtab.pipelines.artifact import Stored, read_model
 from trimtab.pipelines.errors import ModelRefusedError
@@ -41,11 +42,27 @@ class Slip:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A change of the champion that the audit does not know yet.
+
+    id     : of this change alone
+    by     : who made it, as "schedule" or a person
+    before : the champion before; None = there was none
+    """
+
+    id: str
+    version: str
+    by: str
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Book:
     """What `shelf.json` says. None = there is no such version.
 
     refused : version -> why
     untold  : a person changed the champion here, and the registry does not know it yet
+    moves   : written with the champion, so that no crash parts them; oldest first
     """
 
     versions: dict[str, Slip] = field(default_factory=dict)
@@ -54,6 +71,7 @@ class Book:
     previous: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     untold: bool = False
+    moves: tuple[Move, ...] = ()
 
 
 class Shelf:
@@ -70,6 +88,7 @@ class Shelf:
         try:
             told = json.loads((self.folder / BOOK).read_bytes())
             told["versions"] = {name: Slip(**slip) for name, slip in told["versions"].items()}
+            told["moves"] = tuple(Move(**move) for move in told.get("moves", ()))
             return Book(**told)
         except (OSError, ValueError, TypeError, KeyError):
             return Book()
@@ -110,10 +129,11 @@ class Shelf:
             self._known(book, version)
             self._write(replace(_with_word(book, version, said), challenger=version))
 
-    def promote(self, version: str, said: str = "", *, untold: bool = False) -> Book:
+    def promote(self, version: str, said: str = "", *, untold: bool = False, by: str | None = None) -> Book:
         """Make a version the champion; the one before is kept as previous. Raises ModelRefusedError.
 
         untold : the registry has to be told, see `syncing.sync`
+        by     : who does, for the audit, see `audit`; None = it stands there already
         """
         with self._writing() as book:
             self._known(book, version)
@@ -121,9 +141,10 @@ class Shelf:
             if book.champion == version:
                 return book
             challenger = None if book.challenger == version else book.challenger
+            moves = [] if by is None else [Move(uuid4().hex, version, by, book.champion)]
             after = replace(
                 _with_word(book, version, said), champion=version, previous=book.champion,
-                challenger=challenger, untold=untold,
+                challenger=challenger, untold=untold, moves=(*book.moves, *moves),
             )  # fmt: skip
             pruned = _pruned(after)
             self._write(pruned)
@@ -137,6 +158,18 @@ class Shelf:
         if previous is None:
             raise ModelRefusedError("there is no previous champion to go back to")
         return self.promote(previous, "rolled back to", untold=True)
+
+    def audit(self, write: Callable[[Move], None]) -> None:
+        """Hand over each change of the champion that the audit lacks; what `write` raises leaves the rest.
+
+        A process that ends in between hands a change over again: `write` knows it by its id.
+        """
+        if not self.book().moves:
+            return
+        with self._writing() as book:
+            for done, move in enumerate(book.moves, 1):
+                write(move)
+                self._write(replace(book, moves=book.moves[done:]))
 
     def told(self) -> None:
         """The registry knows who is champion."""

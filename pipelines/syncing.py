@@ -14,12 +14,10 @@ class Synced:
     """What came of it.
 
     champion : version that serves now; "" = none
-    changed  : another one than before
     refused  : version -> why it is not trusted; told once
     """
 
     champion: str
-    changed: bool
     refused: dict[str, str]
 
 
@@ -32,20 +30,19 @@ def sync(registry: Registry, shelf: Shelf, now: int) -> Synced:
     if book.untold:
         registry.set_alias(CHAMPION, book.champion)
         shelf.told()
-        return Synced(book.champion or "", changed=False, refused={})
+        return Synced(book.champion or "", {})
     refused: dict[str, str] = {}
     champion = registry.alias(CHAMPION)
     if champion is not None and champion.version != book.champion:
         _taken(registry, shelf, champion, now, refused)
         if champion.version not in refused and champion.version in shelf.book().versions:
-            shelf.promote(champion.version, "champion of the registry")
+            shelf.promote(champion.version, "champion of the registry", by="the registry")
     challenger = registry.alias(CHALLENGER)
     if challenger is not None and challenger.version not in {book.challenger, book.champion}:
         _taken(registry, shelf, challenger, now, refused)
         if challenger.version not in refused and challenger.version in shelf.book().versions:
             shelf.challenge(challenger.version, "challenger of the registry")
-    after = shelf.book()
-    return Synced(after.champion or "", after.champion != book.champion, refused)
+    return Synced(shelf.book().champion or "", refused)
 
 
 def _taken(registry: Registry, shelf: Shelf, one: Registered, now: int, refused: dict[str, str]) -> None:

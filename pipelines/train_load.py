@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.artifact import Manifest, Stored, read_model, write_model
+from trimtab.pipelines.asked import asked
 from trimtab.pipelines.backtest_load import Figures
 from trimtab.pipelines.errors import HistoryError
 from trimtab.pipelines.judgement import NAIVE, Judged, judged
@@ -29,6 +29,11 @@ from trimtab.pipelines.shelf import Shelf
 
 MODEL = "load"
 STAGES = ("history", "judge", "fit", "log", "gate")
+NEXT = (
+    "the next training tries again: more history (schedulers.load.fit_window) and more series make a model "
+    "better; promote it by hand if you want it all the same"
+)
+"""What to do where the gate refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class LoadJob:
 
     def schema(self) -> dict[str, Any]:
         """What the model must be asked with."""
-        return {"step_s": self.step_s, "horizon": self.horizon, "quantiles": list(QUANTILES)}
+        return asked(self.step_s, self.horizon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ def train_load(
     by: str = "",
     recipe: Recipe | None = None,
     hold: bool = False,
+    as_set: bool = False,
     told: Told = lambda _: None,
 ) -> Trained:
     """Train, judge, register; make it the champion where the gate lets it pass.
@@ -107,6 +113,8 @@ def train_load(
               run that goes on has it
     recipe  : what is trained; None = the job's forecaster of the catalogue
     hold    : only become challenger: it runs beside the champion before it may take its place
+    as_set  : the job is what the engine's settings ask for: a champion that is made for something else, and
+              so serves no more, is told by its recipe trained anew, and gives way at once
     told    : called with the run whenever it got on
 
     The same data and parameters give the version that there is. Raises BusyError, HistoryError,
@@ -114,7 +122,7 @@ def train_load(
     """
     recipe = recipe or Catalogued(job.forecaster, dict(job.parameters), place.make)
     with place.runs.begin(asdict(job), by, told) as work:
-        trained = _trained(job, history, place, recipe, work, hold=hold)
+        trained = _trained(job, history, place, recipe, work, hold=hold, as_set=as_set)
         if trained.beside:
             work.change(said="; ".join([work.run.said, *trained.beside]))
     return replace(trained, run=work.run)
@@ -128,6 +136,7 @@ def _trained(
     work: Work,
     *,
     hold: bool,
+    as_set: bool,
 ) -> Trained:
     work.at("history", 0.0)
     past = _history(work, history)
@@ -147,7 +156,8 @@ def _trained(
     work.at("log", 0.75)
     registered = _registered(found, stored, key, place, work)
     work.at("gate", 0.9)
-    done = _gated(stored, registered, found, place, work, hold=hold)
+    wanted = job.schema() if as_set else None
+    done = _gated(stored, registered, found, place, work, wanted, hold=hold and not (as_set and found.unfit))
     return replace(done, beside=tuple(filter(None, (found.said, past.said))))
 
 
@@ -221,14 +231,22 @@ def _registered(found: Judged, stored: Stored, key: str, place: Place, work: Wor
 
 
 def _gated(
-    stored: Stored, registered: Registered, found: Judged, place: Place, work: Work, *, hold: bool
+    stored: Stored,
+    registered: Registered,
+    found: Judged,
+    place: Place,
+    work: Work,
+    wanted: Mapping[str, Any] | None,
+    *,
+    hold: bool,
 ) -> Trained:
     challenger, champion = _candidates(stored, found)
-    verdict = judge(challenger, champion, found.figures[NAIVE])
+    verdict = judge(challenger, champion, found.figures[NAIVE], wanted)
     version = registered.version
     if not verdict.passed:
         place.shelf.dismiss(version, f"refused: {verdict}")
-        work.change(said=f"version {version} does not become champion: {verdict}")
+        said = f"version {version} does not become champion: {verdict}. {_stays(found, place, wanted)}"
+        work.change(said=f"{said}; {NEXT}")
         return Trained(work.run, version, verdict, False, found.figures)
     place.registry.set_alias(CHALLENGER, version)
     place.shelf.challenge(version, "passed the gate")
@@ -238,9 +256,18 @@ def _gated(
         return Trained(work.run, version, verdict, False, found.figures)
     place.registry.set_alias(CHAMPION, version)
     place.registry.set_alias(CHALLENGER, None)
-    place.shelf.promote(version, "passed the gate")
-    work.change(said=f"version {version} is the champion", promoted=True)
+    place.shelf.promote(version, "passed the gate", by=work.run.by)
+    before = f"; of the one before, {found.unfit}" if found.unfit else ""
+    work.change(said=f"version {version} is the champion{before}", promoted=True)
     return Trained(work.run, version, verdict, True, found.figures)
+
+
+def _stays(found: Judged, place: Place, wanted: Mapping[str, Any] | None) -> str:
+    """Who goes on forecasting after a refusal."""
+    champion = place.shelf.book().champion
+    if found.champion is None or champion is None or (wanted is not None and found.unfit):
+        return "Seasonal naive goes on forecasting"
+    return f"Version {champion} goes on forecasting"
 
 
 def _candidates(stored: Stored, found: Judged) -> tuple[Candidate, Candidate | None]:

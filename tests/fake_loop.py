@@ -7,8 +7,8 @@ from typing import Any
 
 from ulid import ULID
 
-from tests.fake_box import FakeToolbox
 from tests.fake_modelling import FakeModelling
+from tests.fake_tools import FakeToolbox
 from tests.fakes import FakeClock, FakeLiveView
 from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError

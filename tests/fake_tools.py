@@ -180,7 +180,11 @@ class FakeTool:
 
 
 class FakeToolbox:
-    """The port Toolbox over tools of the test; `modes` by tool."""
+    """The port Toolbox over tools of the test; `modes` by tool.
+
+    shown, targets : what is told of a tool and of (tool, target) in place of what a tool itself says; for
+                     a name without a tool there is one then
+    """
 
     def __init__(
         self, *tools: Tool, modes: Mapping[str, Mapping[str, Mode]] | None = None, kind: str = "fake"
@@ -189,18 +193,25 @@ class FakeToolbox:
         self.modes = dict(modes or {})
         self.kind = kind
         self.disabled: set[str] = set()
+        self.shown: dict[str, ToolView] = {}
+        self.targets: dict[tuple[str, str], TargetView] = {}
 
     def names(self) -> Sequence[str]:
-        return sorted(self.tools)
+        return sorted({*self.tools, *self.shown})
 
     def tool(self, name: str) -> Tool:
-        if name in self.disabled:
+        found = self._found(name)
+        if name in self.disabled or (name in self.shown and not self.shown[name].enabled):
             raise RefusedError(f"{name} is disabled; enable it first")
-        return self._found(name)
+        return found
 
     async def enable(self, name: str, enabled: bool) -> ToolView:
         self._found(name)
-        (self.disabled.discard if enabled else self.disabled.add)(name)
+        if name in self.shown:
+            state = ToolStatus(ToolState.UP if enabled else ToolState.DISABLED)
+            self.shown[name] = replace(self.shown[name], enabled=enabled, status=state)
+        else:
+            (self.disabled.discard if enabled else self.disabled.add)(name)
         return await self.view(name)
 
     async def views(self) -> list[ToolView]:
@@ -208,19 +219,25 @@ class FakeToolbox:
 
     async def view(self, name: str) -> ToolView:
         tool, enabled = self._found(name), name not in self.disabled
+        if name in self.shown:
+            return self.shown[name]
         status = await tool.status() if enabled else ToolStatus(ToolState.DISABLED)
         modes = {"*": Mode.RECOMMEND, **self.modes.get(name, {})}
         return ToolView(name, self.kind, enabled, tool.trial, status, modes, tool.targets)
 
     async def target(self, name: str, target: str) -> TargetView:
+        if (name, target) in self.targets:
+            return self.targets[name, target]
         tool = self._found(name)
-        if target not in tool.targets:
+        if name in self.shown or target not in tool.targets:
             raise NotFoundError(f"{name} has no target {target!r}")
         knobs = [(knob, await tool.read(target, knob.name)) for knob in await tool.knobs(target)]
         seen = TargetView(name, target, await tool.metrics(target), knobs, await tool.actions(target))
         return replace(seen, problem="disabled") if name in self.disabled else seen
 
     def _found(self, name: str) -> Tool:
-        if name not in self.tools:
-            raise NotFoundError(f"no tool is called {name!r}; there are: {', '.join(self.names())}")
-        return self.tools[name]
+        if name in self.tools:
+            return self.tools[name]
+        if name in self.shown:
+            return FakeTool(name)
+        raise NotFoundError(f"no tool is called {name!r}; there are: {', '.join(self.names())}")

@@ -9,7 +9,6 @@ from trimtab.engine.types import (
     AuditRow,
     Change,
     ChangeKind,
-    Confidence,
     Effect,
     Forecast,
     ForecastBefore,
@@ -116,7 +115,7 @@ TARGET = TargetView(
 FORECAST = Forecast(
     _SERIES, 'http_requests_total{job="checkout"}', "prometheus", "1/s", START, START + 5 * _MINUTE, 300.0,
     {"0.05": np.array([90.0, 91.0]), "0.5": np.array([120.0, 122.5]), "0.99": np.array([180.0, 183.0])},
-    "load", "4", Confidence.HIGH, 14 * 86_400.0,
+    "load", "4", "good", 14 * 86_400.0,
 )  # fmt: skip
 FORECAST_BEFORE = ForecastBefore(
     _SERIES, 3600.0, np.array([START - 5 * _MINUTE, START]),

@@ -14,7 +14,6 @@ from trimtab.engine.types import (
     Action,
     AuditRow,
     Change,
-    Confidence,
     Forecast,
     ForecastBefore,
     Incident,
@@ -27,6 +26,7 @@ from trimtab.engine.types import (
     ToolAction,
 )
 from trimtab.engine.types.series import iso
+from trimtab.models.confidence import Word
 
 _OPTIONAL = (Union, types.UnionType)
 
@@ -161,7 +161,7 @@ class ForecastShape(Shape):
     values: dict[str, list[float | None]] = Field(description="Quantile -> its rows, in the series' unit.")
     model: str
     version: str = Field(description="Empty = no registered model serves, seasonal naive does.")
-    confidence: Confidence
+    confidence: Word
     past_s: float = Field(description="Seconds of history that it stands on.")
 
 

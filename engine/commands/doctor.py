@@ -1,7 +1,6 @@
 """`trimtab doctor`: whether everything that `trimtab up` needs is in order, and what to do if not."""
 
 import asyncio
-import fcntl
 import platform
 import shutil
 import socket
@@ -11,11 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trimtab.engine.commands.errors import DONE, FOUND, NOT_REACHABLE
 from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.file import load_settings
+
+if TYPE_CHECKING:
+    from trimtab.engine.store.lease import Holder
 
 COLUMNS = ("check", "state", "detail", "advice")
 _ROOM_BYTES = 500_000_000
@@ -116,8 +119,10 @@ async def _far(settings: Settings) -> list[Check]:
 
 
 def _local(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    from trimtab.engine.store.lease import holder_of
+
     data_dir = settings.settings.data_dir
-    holder = _holder(data_dir)
+    holder = holder_of(data_dir)
     yield _data(data_dir, holder)
     yield _kernels(data_dir, environ)
     yield _disk(data_dir, settings.retention.size_bytes)
@@ -161,7 +166,7 @@ def _standing(folder: Path) -> Path:
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
-def _data(data_dir: Path, holder: str | None) -> Check:
+def _data(data_dir: Path, holder: "Holder | None") -> Check:
     standing = _standing(data_dir)
     try:
         with tempfile.TemporaryFile(dir=standing):
@@ -172,24 +177,9 @@ def _data(data_dir: Path, holder: str | None) -> Check:
             "change its rights, or choose another folder with --data or settings.data_dir",
         )  # fmt: skip
     if holder is not None:
-        return Check("data folder", State.OK, f"{data_dir}, in use by an engine ({holder})")
+        return Check("data folder", State.OK, f"{data_dir}, in use by an engine: {holder}")
     what = "free" if standing == data_dir else "made at the first start"
     return Check("data folder", State.OK, f"{data_dir}, {what}")
-
-
-def _holder(data_dir: Path) -> str | None:
-    """Who holds the lease on the data folder; None = nobody."""
-    from trimtab.engine.store.lease import FolderLease
-
-    lock_file = FolderLease(data_dir, lambda: 0).lock_file
-    try:
-        with lock_file.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return " ".join(lock_file.read_text().split())
-    except OSError:
-        return None
-    return None
 
 
 def _kernels(data_dir: Path, environ: Mapping[str, str]) -> Check:

@@ -130,7 +130,7 @@ def retrain(settings: Settings, request: Request, told: Told, environ: MutableMa
     cache = folders.forecasts / "history.parquet"
     return train_load(
         job_of(settings), lambda: learnable(settings, cache), place, by=str(request.get("by", "")), hold=hold,
-        told=told,
+        as_set=True, told=told,
     )  # fmt: skip
 
 
@@ -151,6 +151,7 @@ def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str,
     seen, over = watch(folders.forecasts, named, ahead, min(shadow_s, 6 * 3600.0))
     return {
         "series": len(ahead.names), "version": ahead.version, "refused": dict(ahead.refused),
+        "unfit": dict(ahead.unfit),
         "error": None if seen is None else asdict(seen),
         "drifted": drifted(over, ahead.version, _expected(place, ahead.version)),
         "shadow": _end_shadow(place, over, ahead.version, ahead.challenger_version, shadow_s, wanted.step),
@@ -184,7 +185,7 @@ def _end_shadow(
     if why:
         place.shelf.dismiss(challenger, f"refused: {why}")
         return f"version {challenger} does not become champion: {why}"
-    place.shelf.promote(challenger, "was no worse beside the champion", untold=True)
+    place.shelf.promote(challenger, "was no worse beside the champion", untold=True, by="shadow")
     return f"version {challenger} is the champion: it was no worse beside the one before"
 
 

@@ -44,9 +44,9 @@ class Opened:
         """Which engine is meant, in words; where none runs on this folder people have to know that."""
         from trimtab.engine.store.lease import holder_of
 
-        pid = holder_of(self.folder)
-        if pid is not None:
-            return f"the engine on {self.folder} (process {pid or 'unknown'})"
+        holder = holder_of(self.folder)
+        if holder is not None:
+            return f"the engine on {self.folder} (process {holder.pid or 'unknown'})"
         return (
             f"no engine runs on {self.folder}; it holds for the next one there. Give --config or --data of "
             "the engine that you mean"

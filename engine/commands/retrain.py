@@ -73,25 +73,26 @@ def _train(config: Path | None, overrides: dict[str, object], history: str, by: 
 
 
 def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Trained":
-    """Train; where it is promoted, with a line in the audit."""
+    """Train; where it is promoted, with a row in the audit."""
     from trimtab.engine.clock import SystemClock
     from trimtab.engine.commands.model_work import Folders, job_of, learnable
+    from trimtab.engine.running.model_moves import audit_moves
     from trimtab.engine.store import join_store
     from trimtab.engine.store.anchor import ANCHOR
     from trimtab.engine.store.ledger import SqlLedger
-    from trimtab.pipelines.train_load import train_load
+    from trimtab.pipelines.train_load import MODEL, train_load
 
     folder = settings.settings.data_dir
     place = Folders(folder).place(settings, os.environ)
     read: Callable[[], Left] = lambda: learnable(settings)  # noqa: E731 - one of two
     if history:
         read = lambda: _recorded(settings, history)  # noqa: E731 - the other one
-    done = train_load(job_of(settings, history), read, place, by=by, told=told)
-    if done.promoted and done.figures:
+    done = train_load(job_of(settings, history), read, place, by=by, as_set=True, told=told)
+    if done.promoted:
         store = join_store(folder, SystemClock().now)
         try:
             ledger = SqlLedger(store.fenced, folder / ANCHOR)
-            ledger.note("model promoted", f"load/{done.version}", by, {"by": "trimtab retrain"})
+            audit_moves(place.shelf, ledger, MODEL, by, "trimtab retrain")
         finally:
             store.close()
     return done

@@ -38,7 +38,8 @@ def store(kind: str, url: str, password_file: Path | None, environ: Mapping[str,
     try:
         return section.model_validate({"kind": kind, "url": plain, **found})
     except ValidationError as error:
-        raise SettingsError(f"--{kind} {plain!r}: {error.errors()[0]['msg']}") from None
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"--{kind} {plain!r}: {why}") from None
 
 
 def _apart(kind: str, url: str) -> tuple[str, dict[str, Any]]:

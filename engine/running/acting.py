@@ -149,6 +149,7 @@ class Acting:
     async def close(self) -> None:
         """Let go of what is under way and of the tools; what was learnt is on disk afterwards."""
         await self.conductor.close()
+        await self.scaling.close()
         try:
             await self._remember()
         except StoreError as error:
@@ -201,13 +202,13 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
         log.warning("an action needs people", action=action.id, subject=action.subject, words=words)
         live.tell("action", action)
 
-    guarded = GuardedSeries(ledger, incidents, live)
+    guarded = GuardedSeries(ledger, incidents, live, memory)
     conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _times(limits))
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
     scaling = Scaling(
         settings.capacity, live, around.score_log, memory, clock, around.metrics.capacity, compile_scaling
     )
-    around.hear_past = scaling.hear
+    around.hear_past, scaling.recorded = scaling.hear, around.recorded
     advising.capacity = scaling.shown
     seeing.scaled = guarded.scaled = advising.scaled
     desk = ToldDesk(ActingDesk(starter, undoing), live)

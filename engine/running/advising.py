@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -32,7 +33,21 @@ log = structlog.get_logger(__name__)
 STATE = "acting/guard"
 """Under which what the guard remembers is kept."""
 MOST = 200
+REMEMBERED_NS = 30 * 86_400 * 10**9
+"""So long a knob is held to be as it was set."""
 _ANSWERING = (ToolState.UP, ToolState.EXPORT_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the ledger says.
+
+    said    : what stands and what was dismissed, however much has expired since
+    actions : of the last 30 days, newest first
+    """
+
+    said: Sequence[Recommendation]
+    actions: Sequence[Action]
 
 
 class Advising:
@@ -69,6 +84,7 @@ class Advising:
         """What would be recommended, were its mode not off, as of the newest look."""
         self.capacity: Mapping[str, Capacity] = {}
         """What is scaled with its load, as it was evaluated last."""
+        self._read: Read | None = None
         self.scaled: dict[str, tuple[str, ...]] = {}
         """Tool, target and knob joined by "/" -> series that its size follows; for those who guard it."""
 
@@ -88,8 +104,8 @@ class Advising:
         open_ones = await asyncio.to_thread(self.incidents.incidents, open_only=True, limit=MOST)
         wanting = [one for one in open_ones if any(match.until is None for match in one.patterns)]
         facts = await self._facts(wanting) if wanting else []
-        before = await asyncio.to_thread(self.said_before)
-        actions = await asyncio.to_thread(self.ledger.actions, since=now - DAY, limit=MOST)
+        read = await asyncio.to_thread(self._anew, now)
+        before, actions = read.said, [one for one in read.actions if one.created >= now - DAY]
         scaling = await self._scaling()
         advice = self.recommender.advise(now, wanting, facts, before, actions, scaling)
         self.withheld, self.off = dict(advice.withheld), advice.off
@@ -98,7 +114,23 @@ class Advising:
         going = await asyncio.to_thread(self._about_to_go, advice, actions)
         self.guard.evaluated([*advice.made, *advice.off, *going])
         await asyncio.to_thread(self.memory.set, STATE, self.guard.state())
-        return await self.keep(now, advice.made, before)
+        kept = await self.keep(now, advice.made, before)
+        changed = {one.id: one for one in kept}
+        stands = [changed.pop(one.id, one) for one in before]
+        self._read = Read([*stands, *changed.values()], read.actions)
+        return kept
+
+    async def read(self, now: int) -> Read:
+        """As the look of this turn read and left it, once; else read anew. Raises StoreError."""
+        read, self._read = self._read, None
+        return await asyncio.to_thread(self._anew, now) if read is None else read
+
+    def _anew(self, now: int) -> Read:
+        said = [
+            one for state in (*STANDING, RecommendationState.DISMISSED)
+            for one in self.ledger.recommendations(state=state, limit=MOST)
+        ]  # fmt: skip
+        return Read(said, self.ledger.actions(since=now - REMEMBERED_NS, limit=MOST))
 
     def _about_to_go(self, advice: Advice, actions: Sequence[Action]) -> list[Recommendation]:
         """Those that would be made again, were they not written down as actions that are not sent yet."""
@@ -106,13 +138,6 @@ class Advising:
         waiting = [one.recommendation_id for one in actions if one.state is ActionState.PROPOSED]
         found = [self.ledger.recommendation(one) for one in waiting if one is not None]
         return [one for one in found if one.fingerprint in withheld]
-
-    def said_before(self) -> list[Recommendation]:
-        """What stands and what was dismissed, however much has expired since."""
-        return [
-            one for state in (*STANDING, RecommendationState.DISMISSED)
-            for one in self.ledger.recommendations(state=state, limit=MOST)
-        ]  # fmt: skip
 
     async def keep(
         self, now: int, made: Sequence[Recommendation], before: Sequence[Recommendation]

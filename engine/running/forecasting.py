@@ -12,8 +12,9 @@ import structlog
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
+from trimtab.engine.running.model_moves import BY, audit_moves
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
-from trimtab.engine.types import Confidence, Forecast, ForecastBefore, ModelVersion, ModelView
+from trimtab.engine.types import Forecast, ForecastBefore, ModelVersion, ModelView
 from trimtab.models.confidence import confidence
 from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, kept
 from trimtab.pipelines.artifact import MANIFEST
@@ -24,10 +25,6 @@ from trimtab.pipelines.shelf import Book, Shelf
 log = structlog.get_logger(__name__)
 
 MODEL = "load"
-BY = "trimtab"
-_SURE = {
-    "none": Confidence.LOW, "low": Confidence.LOW, "fair": Confidence.MEDIUM, "good": Confidence.HIGH,
-}  # fmt: skip
 _NS = 1_000_000_000
 
 
@@ -52,6 +49,8 @@ class Forecasting:
         self.shelf = Shelf(data_dir / "models" / MODEL)
         self.drifted = asyncio.Event()
         """Set where what serves errs much more than it did at the gate."""
+        self.unfit = ""
+        """The champion, where it was made for another step or horizon than the settings ask; "" = it fits."""
         self._folder = data_dir / "forecasts" / MODEL
         self._child = child
         self._ledger = ledger
@@ -67,8 +66,16 @@ class Forecasting:
         """Called whenever there is one, so that it is watched."""
 
     async def resume(self) -> None:
-        """What was forecast before the engine stopped."""
+        """What was forecast before the engine stopped, and what the audit lacks since."""
         await self._load()
+        try:
+            await self.audited()
+        except StoreError as error:
+            self._trouble(str(error))
+
+    async def audited(self) -> None:
+        """Write into the audit who became champion in another process. Raises StoreError."""
+        await asyncio.to_thread(audit_moves, self.shelf, self._ledger, MODEL)
 
     async def refresh(self) -> None:
         """Forecast anew; where that fails the forecasts before stay, and `models` says why."""
@@ -78,8 +85,9 @@ class Forecasting:
             self.error = None
             self._trouble(str(error))
             return
-        self._problem = ""
+        self._problem = await self._outgrown(done.get("unfit", {}), done.get("version", ""))
         await self._load()
+        await self.audited()
         await self._refused(done.get("refused", {}))
         seen = done.get("error")
         self.error = None if seen is None else seen["error"]
@@ -101,9 +109,8 @@ class Forecasting:
         except ModelWorkError as error:
             self._trouble(str(error))
             return
+        await self.audited()
         await self._refused(done["refused"])
-        if done["changed"]:
-            await self._note("model promoted", f"{MODEL}/{done['champion']}", BY, {"by": "the registry"})
 
     def forecasts(
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
@@ -172,6 +179,19 @@ class Forecasting:
         if ahead is not None:
             self._ahead, self._forecasts = ahead, forecasts_of(ahead, infos)
 
+    async def _outgrown(self, unfit: Mapping[str, str], serving: str) -> str:
+        """What is said where the champion cannot be asked any more; "" = it can."""
+        champion = (await asyncio.to_thread(self.shelf.book)).champion or ""
+        self.unfit = champion if champion in unfit else ""
+        if not self.unfit:
+            return ""
+        who = f"version {serving}" if serving else "seasonal naive"
+        return (
+            f"the champion, version {champion}, does not serve: {unfit[champion]} by schedulers.load; {who} "
+            "forecasts until a version made for that passes the gate, and one is trained as soon as there is "
+            "history (Train now, or `trimtab retrain`, tries again)"
+        )
+
     async def _refused(self, refused: Mapping[str, str]) -> None:
         for version, why in refused.items():
             log.error("a model was refused, the one before serves", version=version, why=why)
@@ -229,7 +249,7 @@ def forecasts_of(ahead: Ahead, infos: Mapping[str, list[str]]) -> dict[str, Fore
         values = {f"{q:g}": ahead.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
         found[series_id] = Forecast(
             series_id, name, source, unit, made, made + step, ahead.step_s, values, ahead.model,
-            ahead.version, _SURE[confidence(float(ahead.past_s[k])).word], float(ahead.past_s[k]),
+            ahead.version, confidence(float(ahead.past_s[k])).word, float(ahead.past_s[k]),
         )  # fmt: skip
     return dict(sorted(found.items()))
 

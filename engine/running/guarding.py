@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from trimtab.engine.acting.deciding import Guarded
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.live import Live
-from trimtab.engine.ports import Incidents, Ledger
+from trimtab.engine.ports import Incidents, Ledger, Memory
 from trimtab.engine.sensing.entities import entity_of
 from trimtab.engine.sensing.role_table import Role
 from trimtab.engine.sensing.roles import part_of
-from trimtab.engine.types import Action, Incident, SeriesInfo
+from trimtab.engine.types import Action, Incident, SeriesInfo, SourceState
 
 MOST = 10
 """Series that are watched beside an action."""
+STATE = "acting/guarded"
+"""Under which they are kept by action."""
 KEPT = 100
 """Actions whose series are kept in mind."""
 FELT = (
@@ -26,26 +28,42 @@ class GuardedSeries:
     """Latencies, errors and hits of an action's own target and of all that its incident touches.
 
     Only what is watched now counts. They are chosen once an action, so that every check looks at the same
-    series. Called in a thread.
+    series, after a restart, too: then nothing is watched yet. Called in a thread.
     """
 
-    def __init__(self, ledger: Ledger, incidents: Incidents, live: Live) -> None:
+    def __init__(self, ledger: Ledger, incidents: Incidents, live: Live, memory: Memory) -> None:
         self.ledger = ledger
         self.incidents = incidents
         self.live = live
+        self.memory = memory
         self.scaled: Mapping[str, tuple[str, ...]] = {}
         """Tool, target and knob joined by "/" -> series that its size follows."""
-        self._chosen: dict[str, tuple[Guarded, ...]] = {}
+        self._chosen: dict[str, tuple[Guarded, ...]] | None = None
 
     def __call__(self, action: Action) -> Sequence[Guarded]:
         """The series: of the target first, then of what is hit most, or sends it load. Raises StoreError."""
+        if self._chosen is None:
+            kept = self.memory.get(STATE) or {}
+            self._chosen = {name: tuple(Guarded(*one) for one in rows) for name, rows in kept.items()}
         if action.id not in self._chosen:
             incident = self._incident(action)
             touched = incident.entities if incident is not None else self._scaled(action)
-            self._chosen[action.id] = self._choose(action, touched)
-            while len(self._chosen) > KEPT:
-                del self._chosen[next(iter(self._chosen))]
+            chosen = self._choose(action, touched)
+            if self._starting() or (incident is None and not touched and self._place(action) in self.scaled):
+                return chosen  # more may come: it is not settled yet
+            self._settle(action.id, chosen)
         return self._chosen[action.id]
+
+    def _settle(self, action_id: str, chosen: tuple[Guarded, ...]) -> None:
+        kept = dict([*(self._chosen or {}).items(), (action_id, chosen)][-KEPT:])
+        told = {name: [(o.series_id, o.name, o.more_is_better) for o in rows] for name, rows in kept.items()}
+        self.memory.set(STATE, told)
+        self._chosen = kept
+
+    def _starting(self) -> bool:
+        """Whether a source has not told anything since the engine started."""
+        states = [one.state for one in self.live.sources()]
+        return not states or SourceState.STARTING in states
 
     def _incident(self, action: Action) -> Incident | None:
         if action.recommendation_id is None:
@@ -58,8 +76,11 @@ class GuardedSeries:
 
     def _scaled(self, action: Action) -> Sequence[str]:
         """What sends the load that the size of the action's target follows."""
-        ids = set(self.scaled.get(f"{action.tool}/{action.target}/{action.subject}", ()))
+        ids = set(self.scaled.get(self._place(action), ()))
         return sorted({entity_of(info.key) for info in self.live.watched() if info.key.id in ids})
+
+    def _place(self, action: Action) -> str:
+        return f"{action.tool}/{action.target}/{action.subject}"
 
     def _choose(self, action: Action, touched: Sequence[str]) -> tuple[Guarded, ...]:
         places = {entity: place for place, entity in enumerate(touched)}

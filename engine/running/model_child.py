@@ -35,6 +35,8 @@ class ModelChild:
     def __init__(self, request: Callable[[], Mapping[str, Any]], environ: Mapping[str, str]) -> None:
         self.request = request
         self.environ = dict(environ)
+        self.doing = ""
+        """The verb that is being done now; "" = none."""
         self._alone = asyncio.Lock()
 
     async def __call__(
@@ -46,6 +48,7 @@ class ModelChild:
         """
         async with self._alone:
             process = await self._started(verb)
+            self.doing = verb
             try:
                 async with asyncio.timeout(LONGEST_S):
                     return await self._heard(process, {**self.request(), **(more or {})}, said)
@@ -54,6 +57,7 @@ class ModelChild:
                     f"{verb} took longer than {LONGEST_S / 3600:g} h; it was ended"
                 ) from None
             finally:
+                self.doing = ""
                 if process.returncode is None:
                     process.kill()
                     await process.wait()

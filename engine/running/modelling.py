@@ -37,4 +37,4 @@ def build(
     forecasting = Forecasting(
         data_dir, scheduler, settings.registry, child, ledger, clock, metrics.forecast_error
     )
-    return Retraining(data_dir, scheduler, forecasting, child, ledger, clock)
+    return Retraining(data_dir, scheduler, forecasting, child, clock)

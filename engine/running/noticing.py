@@ -15,7 +15,7 @@ from trimtab.engine.advising.recommender import STANDING
 from trimtab.engine.advising.standing import all_findings
 from trimtab.engine.errors import ConflictError, EngineError
 from trimtab.engine.ports import ToolView
-from trimtab.engine.running.advising import MOST, Advising
+from trimtab.engine.running.advising import Advising, Read
 from trimtab.engine.running.seeing import mode_in
 from trimtab.engine.types import KnobReading, Recommendation, RecommendationState, Value, new_ulid
 
@@ -23,8 +23,6 @@ log = structlog.get_logger(__name__)
 
 EVERY_S = 3600.0
 """Between two looks at one target; the first is made as soon as it answers."""
-REMEMBERED_NS = 30 * 86_400 * 10**9
-"""So long a knob is held to be as it was set."""
 
 
 class Noticing:
@@ -41,13 +39,14 @@ class Noticing:
     async def look(self) -> list[Recommendation]:
         """What is new or has changed. Raises StoreError."""
         now = self.clock.now()
-        before = await asyncio.to_thread(self.advising.said_before)
-        made = [*await self._reverted(now, before), *await self._misfits(now, before)]
+        read = await self.advising.read(now)
+        before = read.said
+        made = [*await self._reverted(now, read), *await self._misfits(now, before)]
         return await self.advising.keep(now, made, before)
 
-    async def _reverted(self, now: int, before: Sequence[Recommendation]) -> list[Recommendation]:
+    async def _reverted(self, now: int, read: Read) -> list[Recommendation]:
         """Knobs that read otherwise than they were set, at this look and the one before."""
-        actions = await asyncio.to_thread(self.ledger.actions, since=now - REMEMBERED_NS, limit=MOST)
+        before, actions = read.said, read.actions
         held = drift.held(actions)
         readings = await self._readings(held)
         apart = drift.drifted(held, readings)

@@ -1,7 +1,8 @@
-"""When the load model is trained anew: by schedule, because forecasts drift, or because a person asks."""
+"""When the load model is trained anew: by schedule, as forecasts drift, other settings or a person ask."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import structlog
 from ulid import ULID
 
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
-from trimtab.engine.ports import Clock, Ledger
-from trimtab.engine.running.forecasting import BY, MODEL, Forecasting
+from trimtab.engine.ports import Clock
+from trimtab.engine.running.forecasting import MODEL, Forecasting
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.settings import LoadScheduler
 from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun, RunState, SeriesKey
@@ -19,9 +20,18 @@ from trimtab.pipelines.runs import Run, Runs
 log = structlog.get_logger(__name__)
 
 LOOK_S, AFTER_DRIFT_S, AGAIN_S = 5.0, 6 * 3600.0, 3600.0
-"""Between looks whether it is time; between trainings that drift asks for; after one that failed."""
+"""Between looks whether it is time; between trainings that drift or other settings ask for; after one that
+failed."""
 FIRST_S = 90.0
 """After the start, before the first forecasts, unless they are wanted more often: history is read first."""
+_WAITS = {
+    verb: f"waits for {what}: one thing at a time is done with models"
+    for verb, what in {
+        "forecast": "the forecasts that are being made",
+        "sync": "a look into the model registry",
+        "retrain": "the training before it",
+    }.items()
+}
 _NS = 1_000_000_000
 
 
@@ -34,17 +44,17 @@ class Retraining:
         scheduler: LoadScheduler,
         forecasting: Forecasting,
         child: ModelChild,
-        ledger: Ledger,
         clock: Clock,
     ) -> None:
         self.scheduler = scheduler
         self.forecasting = forecasting
         self._runs = Runs(data_dir / "training" / MODEL, MODEL, clock.now)
         self._child = child
-        self._ledger = ledger
         self._clock = clock
         self._begun = 0
         self._tried: int | None = None
+        self._outgrown = ""
+        """The champion that did not fit the settings when that was last a reason to train."""
         self._now: PipelineRun | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -75,7 +85,7 @@ class Retraining:
         run = PipelineRun(str(ULID()), name, RunState.WAITING, by, self._clock.now())
         self._now = run
         self._task = asyncio.create_task(self._train(run.id, by))
-        return run
+        return self._waits(run)
 
     async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:
         """Newest first. Raises NotFoundError."""
@@ -83,7 +93,7 @@ class Retraining:
         found = [_told(run) for run in await asyncio.to_thread(self._runs.listed)]
         now = self._now
         if now is not None and now.id not in {run.id for run in found}:
-            found.insert(0, now)
+            found.insert(0, self._waits(now))
         return [run for run in found if after is None or run.id < after][:limit]
 
     async def models(self) -> list[ModelView]:
@@ -115,6 +125,12 @@ class Retraining:
         key = SeriesKey.of("trimtab", "trimtab_forecast_error", {"model": MODEL})
         return {key: self.forecasting.error}
 
+    def _waits(self, run: PipelineRun) -> PipelineRun:
+        """With what it waits for, where it does."""
+        if run.state is not RunState.WAITING:
+            return run
+        return replace(run, said=_WAITS.get(self._child.doing, "its process starts"))
+
     def _known(self, name: str) -> None:
         if name != MODEL:
             raise NotFoundError(f"there is no pipeline {name!r}; there is {MODEL}")
@@ -129,6 +145,10 @@ class Retraining:
             self.forecasting.drifted.clear()
             if since is None or now - since >= AFTER_DRIFT_S * _NS:
                 return "drift"
+        unfit = self.forecasting.unfit
+        if unfit not in {"", self._outgrown} and (since is None or now - since >= AFTER_DRIFT_S * _NS):
+            self._outgrown = unfit
+            return "settings"
         if since is None:
             listed = await asyncio.to_thread(self._runs.listed)
             done = [run.started for run in listed if run.state == RunState.DONE]
@@ -152,12 +172,10 @@ class Retraining:
         self._now = None
         log.info("the load model was trained", **done)
         try:
-            if done["promoted"]:
-                subject = f"{MODEL}/{done['version']}"
-                await asyncio.to_thread(self._ledger.note, "model promoted", subject, BY, {"by": by})
+            await self.forecasting.audited()
             await self.forecasting.refresh()
         except StoreError as error:
-            log.error("what came of a training is not in the audit", error=str(error))
+            log.error("what came of a training is not in the audit yet", error=str(error))
 
     def _heard(self, told: Mapping[str, Any]) -> None:
         self._now = _told(Run(**{**told, "request": {}}))

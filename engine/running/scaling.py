@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,12 +56,27 @@ class Scaling:
         self.clock = clock
         self.tell = tell
         self.prepare = prepare
+        self.recorded: Callable[[], AsyncIterator[History]] | None = None
+        """Gives what the sources recorded, once more, for what a reload adds; None = nobody can."""
         self.shown: dict[str, Capacity] = {}
         self._services: dict[str, _Service] = {}
-        self.configure(settings)
+        self._unheard: list[_Service] = []
+        self._hearing: set[asyncio.Task[None]] = set()
+        self._take(settings)
 
     def configure(self, settings: Mapping[str, CapacityOf]) -> None:
-        """Go on with these; what stays as it is goes on where it was."""
+        """Go on with these; what stays as it is goes on where it was, what is new hears of its past soon."""
+        before = self._services
+        self._take(settings)
+        for name, service in self._services.items():
+            was = before.get(name)
+            if was is not None and was.past.serves(service.past):
+                service.past = was.past
+            else:
+                service.past.begin_anew()
+                self._unheard.append(service)
+
+    def _take(self, settings: Mapping[str, CapacityOf]) -> None:
         kept = {name: one for name, one in self._services.items() if settings.get(name) == one.settings}
         for gone in self.shown.keys() - settings.keys():
             del self.shown[gone]
@@ -82,8 +97,30 @@ class Scaling:
         """Seconds between evaluations: the shortest that is asked for."""
         return min((one.settings.interval for one in self._services.values()), default=15.0)
 
+    async def close(self) -> None:
+        """Hear no more."""
+        for task in self._hearing:
+            task.cancel()
+        await asyncio.gather(*self._hearing, return_exceptions=True)
+
+    async def _hear_again(self, services: Sequence["_Service"], recorded: AsyncIterator[History]) -> None:
+        """Let those hear what was recorded who came after it was read, then learn from it."""
+        try:
+            async for history in recorded:
+                for service in services:
+                    await asyncio.to_thread(service.past.hear, history)
+        except Exception:
+            log.exception("the past of new capacities is not read to its end")
+        for service in services:
+            service.heard = True
+
     async def step(self) -> None:
         """Evaluate all that are due; a fault of one leaves the others alone."""
+        if self._unheard and self.recorded is not None:
+            task = asyncio.create_task(self._hear_again(self._unheard, self.recorded()))
+            self._hearing.add(task)
+            task.add_done_callback(self._hearing.discard)
+            self._unheard = []
         if self._services and self.prepare is not None:
             await self.prepare()
             self.prepare = None
@@ -125,6 +162,8 @@ class _Service:
         self.past = Past(name, settings.interval, self._selectors, scores, memory)
         self._ids: dict[str, tuple[str, ...]] = {}
         self._looked = self._learnt = self._tick = -(10**18)
+        self.heard = False
+        """Whether it was told of more of its past since it learnt."""
         self._one: Estimate | None = None
         self._startup: Estimate | None = None
         self._policy: Predictive | None = None
@@ -152,7 +191,9 @@ class _Service:
         """What is wanted now. Reads the log of scores and computes: for a thread."""
         self._tick = now // self._step_ns
         again_s = UNKNOWN_AGAIN_S if self._one is None else LEARN_AGAIN_S
-        if now - self._learnt >= again_s * 1e9:
+        if self.heard or now - self._learnt >= again_s * 1e9:
+            self._policy = None if self.heard else self._policy
+            self.heard = False
             self._learn(now)
         known = replace(
             self.unknown(now, ""), unit=seen.unit, load=_or_none(seen.load), current=_or_none(seen.replicas),

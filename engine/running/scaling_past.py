@@ -56,6 +56,15 @@ class Past:
                     with self._lock:
                         self._take(role, history.times, history.values[:, column])
 
+    def begin_anew(self) -> None:
+        """What was kept under its name, of other series or from long ago, counts no more."""
+        with self._lock:
+            self._recorded, self._new, self._read = {}, True, True
+
+    def serves(self, other: "Past") -> bool:
+        """Whether it is of the same series, by the same tick."""
+        return (self.step_ns, self.selectors) == (other.step_ns, other.selectors)
+
     def _take(self, role: str, times: Ints, values: Floats) -> None:
         into = self._recorded.setdefault(role, {})
         for time, value in zip(times.tolist(), values.tolist(), strict=True):

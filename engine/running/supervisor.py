@@ -1,13 +1,13 @@
 """Which sources run: starts and stops their loops, and changes them when the settings change."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import structlog
 
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.errors import SettingsError, StoreError
+from trimtab.engine.errors import SettingsError, SourceError, StoreError
 from trimtab.engine.loop import REMOVED, SourceLoop
 from trimtab.engine.ports import Sink, Source
 from trimtab.engine.running import building
@@ -17,6 +17,7 @@ from trimtab.engine.services import logs
 from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Prometheus, Settings
 from trimtab.engine.settings.watch import Reload, compare
+from trimtab.engine.types import History
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class Supervisor:
         self.followers: list[Callable[[Reload], Awaitable[None]]] = []
         """What else goes on with changed settings; raises nothing."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        around.recorded = self.recorded
 
     def start(self, settings: Settings) -> None:
         """Run what is wanted. Raises SettingsError where a source cannot be built."""
@@ -93,6 +95,24 @@ class Supervisor:
         for follow in self.followers:
             await follow(reload)
         return reload
+
+    async def recorded(self) -> AsyncIterator[History]:
+        """What the sources recorded, coarsely, once more: for those who came after it was read.
+
+        A source that still starts hands it over by itself; one that fails is left out.
+        """
+        for loop in [loop for loop in self.loops.values() if loop.senses is not None]:
+            found = loop.source.history(self.clock.now())
+            try:
+                async for history in found:
+                    if not history.coarse:  # what is fine comes last, and tells of hours only
+                        break
+                    yield history
+            except SourceError as error:
+                log.warning("history cannot be read again", source=loop.source.name, error=str(error))
+            finally:
+                if isinstance(found, AsyncGenerator):
+                    await found.aclose()
 
     async def watch(self, source: Source, wanted: bool) -> None:
         """Run a source that is no setting of its own, or watch it no more."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
@@ -63,6 +63,8 @@ class Surroundings:
     """None = there are anomalies only, no incidents."""
     hear_past: Callable[[History], None] | None = None
     """Told of what a source recorded before it was watched, as it is read."""
+    recorded: Callable[[], AsyncIterator[History]] | None = None
+    """Reads that once more, coarsely, of all sources."""
     notifications: Notifications | None = None
     """None = notices go to the log only."""
 

@@ -24,6 +24,14 @@ from trimtab.engine.settings.schema import (
 PREFIX = "TRIMTAB_"
 SHORT = {"TRIMTAB_ADMIN_KEY_FILE": ("api", "admin_key_file"), "TRIMTAB_ADMIN_KEY": ("api", "admin_key")}
 """Names of the environment that need no section."""
+OPTIONS = {
+    "settings.data_dir": "--data",
+    "sources.prometheus.url": "--prometheus",
+    "api.host": "--host",
+    "api.port": "--port",
+    "schedulers.load.fit_window": "--since",
+}
+"""Options of the command line by the setting that they set: a mistake in one is told by its name."""
 _LONGEST_SHOWN = 80
 
 
@@ -49,7 +57,7 @@ def load_settings(
         _take_variable(raw, name, value)
     for dotted, given in (overrides or {}).items():
         if given is not None:
-            raw.set(tuple(dotted.split(".")), given, "command line")
+            raw.set(tuple(dotted.split(".")), given, OPTIONS.get(dotted, "command line"))
     _refuse_two_secrets(raw, raw.values, ())
     try:
         settings = Settings.model_validate(raw.values)
@@ -169,8 +177,19 @@ def _explain(error: ErrorDetails, raw: Raw) -> str:
     wanted = error["msg"].removeprefix("Value error, ").replace("Input should be", "it must be", 1)
     wanted = clean_text(wanted[:1].lower() + wanted[1:])
     if error["type"] == "value_error" and isinstance(error["input"], dict):
-        return f"{place}: {dotted}: {wanted}"
+        return f"{_given(key, raw) or place}: {dotted}: {wanted}"
     return f"{place}: {dotted} is {_shown(key, error['input'])}; {wanted}"
+
+
+def _given(key: Key, raw: Raw) -> str:
+    """The options that reach into a section, with what was given; "" = none does."""
+    inside = ((tuple(dotted.split(".")), option) for dotted, option in OPTIONS.items())
+    given = (
+        f"{option} {_shown(name, raw.value(name))}"
+        for name, option in inside
+        if name[: len(key)] == key and raw.places.get(name) == option
+    )
+    return ", ".join(given)
 
 
 def _unknown(key: Key) -> str:

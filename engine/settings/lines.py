@@ -25,6 +25,13 @@ class Raw:
                 return self.places[key[:length]]
         return "settings"
 
+    def value(self, key: Key) -> object:
+        """What stands there; None = nothing does."""
+        found: object = self.values
+        for name in key:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
+
     def set(self, key: Key, value: object, place: str) -> None:
         """Put a value in, over what is there, and make the sections around it."""
         section = self.values

@@ -41,8 +41,16 @@ class LoadScheduler(Section):
 
     @model_validator(mode="after")
     def _horizon_holds_steps(self) -> Self:
-        if not self.step <= self.horizon <= self.fit_window:
-            raise ValueError("step, horizon and fit_window must grow in this order")
+        if self.step > self.horizon:
+            raise ValueError(
+                f"horizon is {self.horizon:g} s, at least one step of {self.step:g} s is wanted; raise it, "
+                "or lower step"
+            )
+        if self.horizon > self.fit_window:
+            raise ValueError(
+                f"fit_window is {self.fit_window:g} s, at least the horizon of {self.horizon:g} s is wanted, "
+                "and for a judgement three of it; look further back, or lower horizon"
+            )
         return self
 
     @property

@@ -103,5 +103,5 @@ def _merged(old: Settings, new: Settings) -> Settings:
         update={name: getattr(new.settings, name) for name in ("false_alarms_per_week", "log_level")}
     )
     told = {name: getattr(new.notify, name) for name in ("notifications_per_week", "silences")}
-    whole = {name: getattr(new, name) for name in ("sources", "writer", "tools", "guardrails")}
+    whole = {name: getattr(new, name) for name in ("sources", "writer", "tools", "guardrails", "capacity")}
     return old.model_copy(update={**whole, "settings": general, "notify": old.notify.model_copy(update=told)})

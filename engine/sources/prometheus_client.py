@@ -49,12 +49,13 @@ def base_url(settings: Prometheus) -> str:
     parts = urlsplit(settings.url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SettingsError(
-            f"sources.prometheus.url is {clean_text(settings.url)!r}; write http://host:9090 or "
-            "https://host/path/prefix"
+            f"sources.prometheus.url, or --prometheus, is {clean_text(settings.url)!r}; write "
+            "http://host:9090 or https://host/path/prefix"
         )
     if parts.username or parts.password:
         raise SettingsError(
-            "sources.prometheus.url holds a user or password; write them into sources.prometheus.basic_auth"
+            "sources.prometheus.url, or --prometheus, holds a user or password; write them into "
+            "sources.prometheus.basic_auth"
         )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
 

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,9 @@ from typing import Self
 from trimtab.engine.errors import LockedError, StoreError
 from trimtab.engine.store.files import make_folder, told_as_store_errors, write_whole
 from trimtab.engine.types import iso
+
+LOCK, ADDRESS = "trimtab.lock", "address"
+"""Files of the data folder: who holds it, and where the API of its engine listens."""
 
 
 class FolderLease:
@@ -33,7 +37,7 @@ class FolderLease:
     @property
     def lock_file(self) -> Path:
         """Holds process id, host and start time of the holder."""
-        return self.folder / "trimtab.lock"
+        return self.folder / LOCK
 
     @property
     def epoch_file(self) -> Path:
@@ -96,17 +100,12 @@ class FolderLease:
 
     def _refusal(self, descriptor: int) -> LockedError:
         try:
-            text = os.pread(descriptor, 4096, 0)
+            holder = _signed(descriptor)
         finally:
             os.close(descriptor)
-        try:
-            holder = json.loads(text)
-            who = f"process {holder['pid']} on {holder['host']}, since {holder['started']}"
-            stop = f"stop it (kill {holder['pid']})"
-        except (ValueError, KeyError, TypeError):
-            who, stop = "another process, which has not yet signed", "stop it"
+        stop = f"stop it (kill {holder.pid})" if holder.pid else "stop it"
         return LockedError(
-            f"{self.folder} is in use by {who}: one engine works on a data folder at a time; "
+            f"{self.folder} is in use by {holder}: one engine works on a data folder at a time; "
             f"{stop}, or give this one a folder of its own (--data DIR)"
         )
 
@@ -128,23 +127,38 @@ class FolderLease:
             ) from None
 
 
-ADDRESS = "address"
-"""File of the data folder that says where its engine's API listens."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that works on a data folder. pid 0 = it has not signed yet."""
+
+    pid: int = 0
+    host: str = ""
+    started: str = ""
+
+    def __str__(self) -> str:
+        if not self.pid:
+            return "another process, which has not yet signed"
+        return f"process {self.pid} on {self.host}, since {self.started}"
 
 
-def holder_of(folder: Path) -> int | None:
-    """Process id of the engine that works on a data folder now; None = none does. Changes nothing."""
+def holder_of(folder: Path) -> Holder | None:
+    """The engine that works on a data folder now; None = none does. Changes nothing."""
     try:
-        descriptor = os.open(folder / "trimtab.lock", os.O_RDONLY)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        try:
-            return int(json.loads(os.pread(descriptor, 4096, 0))["pid"])
-        except (ValueError, KeyError, TypeError):
-            return 0
+        return _signed(descriptor)
     finally:
         os.close(descriptor)
     return None
+
+
+def _signed(descriptor: int) -> Holder:
+    try:
+        told = json.loads(os.pread(descriptor, 4096, 0))
+        return Holder(int(told["pid"]), str(told["host"]), str(told["started"]))
+    except (ValueError, KeyError, TypeError):
+        return Holder()

@@ -52,7 +52,6 @@ from trimtab.engine.types.incidents import (
 )
 from trimtab.engine.types.memory import MemoryOutlook, in_words
 from trimtab.engine.types.models import (
-    Confidence,
     Forecast,
     ForecastBefore,
     ModelVersion,
@@ -91,7 +90,6 @@ __all__ = [
     "Capacity",
     "Change",
     "ChangeKind",
-    "Confidence",
     "Direction",
     "Effect",
     "Estimate",

@@ -5,16 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from trimtab.engine.types.series import Floats, Ints
-
-
-class Confidence(StrEnum):
-    """How much past a forecast stands on."""
-
-    LOW = "low"
-    """Less than three days."""
-    MEDIUM = "medium"
-    """Less than a week."""
-    HIGH = "high"
+from trimtab.models.confidence import Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +17,7 @@ class Forecast:
     start   : of the first row, one step after `made`; the others follow by `step_s`
     values  : quantile, as "0.95" -> (horizon,) float64 in the series' unit
     model   : who made it, as "load" or "seasonal_naive"; version "" = it is no registered one
+    confidence : in the words of `models.confidence`, as `trimtab forecast` says it
     past_s  : seconds of history that it stands on
     """
 
@@ -39,7 +31,7 @@ class Forecast:
     values: Mapping[str, Floats]
     model: str
     version: str
-    confidence: Confidence
+    confidence: Word
     past_s: float
 
 
@@ -116,7 +108,7 @@ class PipelineRun:
     """A run of a pipeline.
 
     progress : 0..1
-    said     : what came of it
+    said     : what came of it; of one that waits, for what
     version  : of the model that it made; "" = none
     """
 

@@ -223,7 +223,7 @@ class LoopWorld(World):
         denied = ToolStatus(
             ToolState.DENIED, "wrong password for trimtab; set tools.postgresql.password_file", ""
         )
-        box.tools = {
+        box.shown = {
             "redis": TOOL,
             "postgresql": replace(
                 TOOL, name="postgresql", kind="postgresql", status=denied, targets=("orders",)

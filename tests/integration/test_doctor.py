@@ -1,6 +1,7 @@
 """`trimtab doctor` as a person runs it."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -98,4 +99,7 @@ def test_an_engine_that_runs_is_no_fault(doctor, tmp_path):
         own.listen()
         code, checks = doctor("--port", str(own.getsockname()[1]))
     assert code == DONE
-    assert "in use by an engine" in checks["data folder"]["detail"]
+    assert (
+        f"in use by an engine: process {os.getpid()} on {socket.gethostname()}, since 1970-01-01"
+        in (checks["data folder"]["detail"])
+    )

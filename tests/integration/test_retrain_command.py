@@ -88,6 +88,11 @@ def test_cron_trains_once_and_a_kill_changes_nothing(folder, tmp_path):
         (("--since", "1d"), 3, "the history has no sample of"),  # a folder that ends long ago
         (("--history", "./nowhere"), 3, "there is no folder './nowhere'"),  # a folder with a slip in its name
         (("policy",), 2, "no pipeline 'policy'"),
+        (
+            ("--since", "10m"),
+            2,
+            "--since '10m': schedulers.load: fit_window is 600 s",
+        ),  # less than the horizon
     ],
 )
 def test_what_cannot_be_trained_says_why(folder, tmp_path, more, code, words):

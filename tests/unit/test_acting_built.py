@@ -152,6 +152,21 @@ async def test_a_restart_goes_on(built):
     ]
 
 
+async def test_harm_after_a_restart_is_seen_though_nothing_was_watched_when_it_was_looked_at_first(built):
+    """The neighbours of a change are those of before the restart, not the none that are watched just then."""
+    built.incident(entities=("redis/cache-1", entity_of(LATENCY)))
+    built.run()
+    await built.pass_by(40)
+    await built.stop()
+    built.live = type(built.live)()
+    await built.start()
+    built.run()
+    await built.calm()
+    built.latency = 5.0
+    await built.pass_by(60)
+    assert cache().values["cache-1", "maxmemory"] == 64 * MIB
+
+
 @pytest.mark.parametrize("mode", ["approve", "recommend", "off"])
 async def test_other_modes_wait_for_people(tmp_path, monkeypatch, clock, mode):
     """Approved by a person it is done, by itself never; what is off is not even put to them."""
@@ -204,6 +219,31 @@ async def test_a_failing_look_ends_no_step(built, monkeypatch, error):
     await built.pass_by(5)
     assert len(looks) == 3
     assert not built.work.done()
+
+
+async def test_one_turn_reads_once_what_the_ledger_says(built, monkeypatch):
+    """Advice and notices share it, and the notices see what the advice has just written."""
+    asked, given = [], []
+    ledger, keep = built.acts.advising.ledger, built.acts.noticing._reverted
+    for name in ("recommendations", "actions"):
+        real = getattr(ledger, name)
+        monkeypatch.setattr(
+            ledger, name, lambda *, real=real, name=name, **by: asked.append((name, *by)) or real(**by)
+        )
+
+    async def reverted(now, read):
+        given.extend(read.said)
+        return await keep(now, read)
+
+    monkeypatch.setattr(built.acts.noticing, "_reverted", reverted)
+    await built.acts._look()
+    assert [one.fingerprint for one in given] == [one.fingerprint for one in ledger.recommendations()] != []
+    assert asked.count(("actions", "since", "limit")) == 1
+    before = asked.count(("recommendations", "state", "limit"))
+    await built.acts._look()
+    assert given[-1] == given[0]
+    # pending, approved, scheduled and dismissed, once; and pending again for those that follow them
+    assert asked.count(("recommendations", "state", "limit")) - before == 5
 
 
 async def test_a_look_that_hangs_holds_no_action_up(built):

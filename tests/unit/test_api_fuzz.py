@@ -72,7 +72,7 @@ def room_of_everything() -> Room:
     room.loop.ledger.asked[RECOMMENDATION.id] = RECOMMENDATION
     room.loop.ledger.done[ACTION.id] = ACTION
     room.loop.ledger.rows.append(AUDIT_ROW)
-    room.loop.toolbox.tools["redis"] = TOOL
+    room.loop.toolbox.shown["redis"] = TOOL
     room.loop.toolbox.targets["redis", "cache-1"] = TARGET
     return room
 

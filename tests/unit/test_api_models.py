@@ -5,6 +5,7 @@ import pytest
 
 from tests.api_room import Room, assert_problem
 from trimtab.engine.api.examples import FORECAST, PIPELINE_RUN
+from trimtab.models.confidence import confidence
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ async def test_forecasts_are_found_by_series_and_unknown_rows_are_null(room):
     assert one["made"] == "2026-01-01T00:00:00.000Z"
     assert one["start"] == "2026-01-01T00:05:00.000Z"
     assert one["values"]["0.5"] == [120.0, None]
-    assert one["confidence"] == "high"
+    assert one["confidence"] == confidence(one["past_s"]).word == "good"
     assert page["next"] is None
     other = await room.program("read").get("/api/forecasts", params={"series": "0" * 32})
     assert other.json()["items"] == []

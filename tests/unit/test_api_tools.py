@@ -18,7 +18,7 @@ def room():
     """One tool with one target."""
     room = Room(loop=True)
     box = room.loop.toolbox
-    box.tools["redis"] = TOOL
+    box.shown["redis"] = TOOL
     box.targets["redis", "cache-1"] = TARGET
     return room
 
@@ -30,7 +30,7 @@ async def test_tools_and_their_targets_are_shown(room):
     assert [(tool["name"], tool["status"]["state"], tool["modes"]["*"]) for tool in listed] == [
         ("redis", "up", "recommend")
     ]
-    assert "ACL SETUSER" in (await program.get("/api/tools/redis")).json()["grant"]
+    assert "grant redis" in (await program.get("/api/tools/redis")).json()["grant"]
     target = (await program.get("/api/tools/redis/targets/cache-1")).json()
     assert target["metrics"]["redis_hit_ratio"] == 0.61
     assert target["knobs"][0]["knob"]["name"] == "maxmemory"
@@ -43,8 +43,8 @@ async def test_tools_and_their_targets_are_shown(room):
 async def test_all_knobs_of_all_targets(room):
     """Knobs of every tool that can be read, and the problem of every target that cannot."""
     box = room.loop.toolbox
-    box.tools["pm2"] = replace(TOOL, name="pm2", targets=("api", "gone"))
-    box.tools["off"] = replace(TOOL, name="off", status=ToolStatus(ToolState.DISABLED))
+    box.shown["pm2"] = replace(TOOL, name="pm2", targets=("api", "gone"))
+    box.shown["off"] = replace(TOOL, name="off", status=ToolStatus(ToolState.DISABLED))
     box.targets["pm2", "api"] = replace(TARGET, tool="pm2", target="api", problem="metrics: timed out")
     found = (await room.program("read").get("/api/knobs")).json()
     assert [(k["tool"], k["target"], k["knob"]["name"]) for k in found["items"]] == [
@@ -66,7 +66,7 @@ async def test_switching_a_tool_stands_in_the_audit(room):
     assert [(row.what, row.subject) for row in room.loop.ledger.rows] == [("tool disabled", "redis")]
     room.loop.ledger.broken = "disk full"
     assert_problem(await program.put("/api/tools/redis", json={"enabled": True}), 503)
-    assert room.loop.toolbox.tools["redis"].enabled is False
+    assert room.loop.toolbox.shown["redis"].enabled is False
     assert_problem(await program.put("/api/tools/nginx", json={"enabled": True}), 404)
 
 
@@ -118,7 +118,7 @@ async def test_a_tool_that_fails_is_told_as_such(room, monkeypatch, kind):
 async def test_names_may_hold_a_slash(room, target):
     """An escaped slash belongs to the name: targets, knobs and actions are reached, each by its route."""
     box = room.loop.toolbox
-    box.tools["pm2"] = replace(TOOL, name="pm2", targets=(target,))
+    box.shown["pm2"] = replace(TOOL, name="pm2", targets=(target,))
     box.targets["pm2", target] = replace(TARGET, tool="pm2", target=target)
     place, knob = f"/api/tools/pm2/targets/{quote(target, safe='')}", "shared/size"
     seen = await room.program("read").get(place)
@@ -141,7 +141,7 @@ async def test_a_plain_slash_parts_names(room):
 async def test_a_slash_over_a_real_server(room):
     """Over a real server, whose path comes unescaped, it is found as well."""
     target = "@shop/api"
-    room.loop.toolbox.tools["pm2"] = replace(TOOL, name="pm2", targets=(target,))
+    room.loop.toolbox.shown["pm2"] = replace(TOOL, name="pm2", targets=(target,))
     room.loop.toolbox.targets["pm2", target] = replace(TARGET, tool="pm2", target=target)
     key = room.key("read")
     async with serving(room.app) as url, httpx.AsyncClient(trust_env=False) as client:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.built_room import HITS, MIB, FakeCache, with_a_past
 from trimtab.engine.api.examples_capacity import CAPACITY
+from trimtab.engine.settings import Settings
 from trimtab.engine.types import ActionState, RecommendationState
 
 WANTED = replace(
@@ -57,3 +58,16 @@ async def test_an_unknown_need_changes_nothing(built):
     built.run()
     await built.pass_by(20)
     assert built.ledger.recommendations() == []
+
+
+async def test_what_a_reload_adds_has_its_past_read(built):
+    """The sources are asked for it once more, and no more than once; at the start they hand it over."""
+    built.run()
+    await built.pass_by(2)
+    assert built.read_again == 0
+    sessions = {"load": "sessions", "replicas": "pods", "max_replicas": 4, "capacity_per_replica": 1}
+    wanted = Settings.model_validate({"capacity": {"sessions": sessions}})
+    await built.acts.reload(built.settings.model_copy(update={"capacity": wanted.capacity}))
+    await built.pass_by(40)
+    assert built.read_again == 1
+    assert "sessions" in built.acts.ports.capacity

@@ -1,10 +1,13 @@
 """What must not get worse beside an action's own figure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.acting_nouns import action_of, recommendation_of
 from tests.fake_loop import FakeIncidents, FakeLedger
+from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock
 from tests.nouns import START, tick_scores
 from tests.store_contract import ulid
@@ -13,7 +16,15 @@ from trimtab.engine.live import Live
 from trimtab.engine.running.guarding import MOST, GuardedSeries
 from trimtab.engine.sensing.entities import entity_of
 from trimtab.engine.sensing.sensed import Sensed
-from trimtab.engine.types import Incident, IncidentState, SeriesInfo, SeriesKey, Severity
+from trimtab.engine.types import (
+    Incident,
+    IncidentState,
+    SeriesInfo,
+    SeriesKey,
+    Severity,
+    SourceState,
+    SourceStatus,
+)
 
 
 def series(metric, instance, **labels):
@@ -47,6 +58,7 @@ def watching(*keys, gone=()):
         keys, tick_scores("p", START, np.ones(n)), (), np.empty(0, np.int64), np.zeros(n, np.int64), shown,
         {}, certain=True,
     )  # fmt: skip
+    live.tell_source(SourceStatus("p", SourceState.UP, 15.0))
     live.tell_sensed(sensed, 15.0, (), info)
     return live
 
@@ -67,7 +79,7 @@ def made():
 def test_latencies_and_errors_of_the_incident_are_guarded(made):
     """Not its CPU, and not what another shop does; less is better; errors stand first."""
     ledger, incidents, action = made
-    guarded = GuardedSeries(ledger, incidents, watching(CPU, LATENCY, OTHERS, ERRORS))(action)
+    guarded = GuardedSeries(ledger, incidents, watching(CPU, LATENCY, OTHERS, ERRORS), FakeMemory())(action)
     assert guarded == (Guarded(ERRORS.id, str(ERRORS), False), Guarded(LATENCY.id, str(LATENCY), False))
 
 
@@ -75,17 +87,52 @@ def test_what_is_not_watched_now_guards_nothing(made):
     """A series that left would have no samples."""
     ledger, incidents, action = made
     live = watching(LATENCY, ERRORS, gone=(ERRORS,))
-    assert [one.series_id for one in GuardedSeries(ledger, incidents, live)(action)] == [LATENCY.id]
+    assert [one.series_id for one in GuardedSeries(ledger, incidents, live, FakeMemory())(action)] == [
+        LATENCY.id
+    ]
 
 
 def test_an_action_is_judged_by_the_same_series_to_its_end(made):
     """What comes and goes meanwhile changes nothing."""
     ledger, incidents, action = made
-    guarding = GuardedSeries(ledger, incidents, watching(LATENCY))
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY), FakeMemory())
     first = guarding(action)
     guarding.live = watching(ERRORS)
     assert guarding(action) == first
     assert guarding(action_of(ulid(4), recommendation_id=ulid(2)))[0].series_id == ERRORS.id
+
+
+def scaling(ledger, incidents, live, memory, *loads):
+    """The series of a step for a load, which these series are, and what guards it."""
+    guarding = GuardedSeries(ledger, incidents, live, memory)
+    guarding.scaled = {"redis/cache-1/maxmemory": tuple(key.id for key in loads)}
+    return guarding
+
+
+def test_a_step_for_a_load_is_judged_by_its_neighbours_over_a_restart(made):
+    """Before anything is watched again, and before it is known anew which load it follows."""
+    ledger, incidents, action = made
+    action, memory = replace(action, recommendation_id=None), FakeMemory()
+    first = scaling(ledger, incidents, watching(LATENCY, ERRORS, OTHERS), memory, CPU)(action)
+    assert first == ()  # the load is not watched
+    first = scaling(ledger, incidents, watching(LATENCY, ERRORS, CPU, OTHERS), memory, CPU)(action)
+    assert [one.series_id for one in first] == [ERRORS.id, LATENCY.id]
+    assert GuardedSeries(ledger, incidents, Live(), memory)(action) == first
+
+
+def test_a_choice_is_not_settled_while_the_engine_starts(made):
+    """What is known then may be a part only: of an engine that ended before the first check."""
+    ledger, incidents, action = made
+    action = replace(action, recommendation_id=None)
+    guarding = scaling(ledger, incidents, Live(), FakeMemory())
+    assert guarding(action) == ()
+    guarding.live = watching(LATENCY, HITS, CPU)
+    guarding.live.tell_source(SourceStatus("q", SourceState.STARTING, 15.0))
+    assert [one.series_id for one in guarding(action)] == [HITS.id]
+    guarding.live.change_source("q", state=SourceState.UNKNOWN)
+    assert [one.series_id for one in guarding(action)] == [HITS.id]  # which load it follows is not known yet
+    guarding.scaled = {"redis/cache-1/maxmemory": (CPU.id,)}
+    assert [one.series_id for one in guarding(action)] == [HITS.id, LATENCY.id]
 
 
 def test_there_are_few_of_them(made):
@@ -96,7 +143,7 @@ def test_there_are_few_of_them(made):
     incidents.save_incidents([
         Incident(ulid(1), START, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False, hit, ())
     ])  # fmt: skip
-    guarded = GuardedSeries(ledger, incidents, watching(*keys))(action)
+    guarded = GuardedSeries(ledger, incidents, watching(*keys), FakeMemory())(action)
     assert [one.series_id for one in guarded] == [key.id for key in reversed(keys)][:MOST]
 
 
@@ -109,7 +156,7 @@ def test_without_an_incident_the_target_is_guarded(made, changed):
     """What the tool itself tells of it, where more hits and less of all else is better, and nobody else."""
     ledger, incidents, action = made
     ledger.save_recommendation(recommendation_of(ulid(5)), "proposed", "trimtab")
-    guarding = GuardedSeries(ledger, incidents, watching(LATENCY, HITS, SLOW, CPU, OTHER_CACHE))
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY, HITS, SLOW, CPU, OTHER_CACHE), FakeMemory())
     assert guarding(action_of(action.id, **changed)) == (
         Guarded(SLOW.id, str(SLOW), False), Guarded(HITS.id, str(HITS), True)
     )  # fmt: skip
@@ -118,14 +165,14 @@ def test_without_an_incident_the_target_is_guarded(made, changed):
 def test_the_target_stands_before_what_its_incident_touches(made):
     """A change is judged by what it acts on first."""
     ledger, incidents, action = made
-    guarded = GuardedSeries(ledger, incidents, watching(ERRORS, HITS))(action)
+    guarded = GuardedSeries(ledger, incidents, watching(ERRORS, HITS), FakeMemory())(action)
     assert [one.series_id for one in guarded] == [HITS.id, ERRORS.id]
 
 
 def test_few_actions_are_kept_in_mind(made):
     """The newest."""
     ledger, incidents, _ = made
-    guarding = GuardedSeries(ledger, incidents, watching(LATENCY))
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY), FakeMemory())
     for number in range(150):
         guarding(action_of(ulid(100 + number), recommendation_id=ulid(2)))
     assert len(guarding._chosen) == 100

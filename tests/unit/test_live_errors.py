@@ -107,6 +107,16 @@ def test_a_forecast_is_held_against_what_came(models, tmp_path):
     assert ideal.error == pytest.approx(0.0)
 
 
+def test_forecasts_of_another_step_are_not_held_against_what_came(models, tmp_path):
+    """After a change of the step the reference begins anew: its rows are of other times."""
+    then = panel_of(past(), 7200.0, window_s=864_000.0).rows(114)
+    watch(tmp_path, then, forecast_load(then, 12, models.place), 6 * 3600.0)
+    now = named_until(1)
+    assert watch(tmp_path, now, forecast_load(now, 24, models.place), 6 * 3600.0) == (None, [])
+    seen, _ = watch(tmp_path, named_until(), forecast_load(named_until(), 24, models.place), 6 * 3600.0)
+    assert seen.rows == 1
+
+
 def test_a_series_that_left_is_not_compared(models):
     """Where no series of a forecast is recorded any more nothing is said of it."""
     ahead = forecast_load(named_until(6), 24, models.place)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.pipeline_room import SMALL, past
+from trimtab.pipelines.asked import asked
 from trimtab.pipelines.backtest_load import Figures, backtest_load
 from trimtab.pipelines.panel import panel_of
 from trimtab.pipelines.promote import Candidate, judge
@@ -25,7 +26,10 @@ SCHEMA = {"step_s": 300.0, "features": ["last", "day"]}
         ({"miss99": 0.05}, "5.0% of the values lay above"),
         ({"miss99": 0.034}, "passed"),
         ({"miss99": 0.5, "cov90": 0.2, "cov90_se": np.inf, "miss99_se": np.inf}, "passed"),
-        ({"pinball": 0.4}, "more than 1.02 times"),
+        (
+            {"pinball": 0.4},
+            "33.3% more than seasonal naive (a loss of 0.4 against 0.3; 2% more may be)",
+        ),
     ],
 )
 def test_a_model_that_is_sure_of_wrong_things_is_refused(changed, words):
@@ -56,6 +60,27 @@ def test_other_features_of_the_same_model_are_another_schema(forecaster, passed)
     before = Candidate(1, SCHEMA, GOOD, "load")
     after = Candidate(1, {**SCHEMA, "features": ["last"]}, GOOD, forecaster)
     assert judge(after, before, GOOD).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "wanted", "words"),
+    [
+        # it is not made for what the settings ask
+        (asked(300.0, 288), asked(300.0, 288), asked(60.0, 1440), "made for 288 steps of 300 s, and 1440"),
+        # without settings the champion says what is asked
+        (asked(300.0, 288), asked(60.0, 1440), None, "made for 288 steps of 300 s, and 1440 steps of 60 s"),
+        # the champion is not made for it, so that its size is no measure
+        (asked(60.0, 1440), asked(300.0, 288), asked(60.0, 1440), "passed"),
+        (asked(60.0, 1440), asked(60.0, 1440), asked(60.0, 1440), "4194305 bytes"),
+        (asked(60.0, 1440), {**asked(300.0, 288), "features": ["last"]}, asked(60.0, 1440), "in features"),
+    ],
+)
+def test_what_the_settings_ask_is_the_schema(challenger, champion, wanted, words):
+    """A champion that is made for other settings keeps none away that is made for these."""
+    verdict = judge(
+        Candidate(2**22 + 1, challenger, GOOD, "load"), Candidate(2**21, champion, GOOD, "load"), GOOD, wanted
+    )
+    assert words in str(verdict)
 
 
 def test_the_forecaster_of_loads_names_what_it_forecasts_from():

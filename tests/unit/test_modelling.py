@@ -1,6 +1,8 @@
 """What is forecast, promoted and trained when, over a process for models that is only played."""
 
 import asyncio
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from tests.pipeline_room import SMALL
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.running.forecasting import Forecasting
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
+from trimtab.engine.running.model_moves import audit_moves
 from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.sources.own_figures import OwnFigures
-from trimtab.engine.types import Confidence, RunState
+from trimtab.engine.types import RunState
 from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, keep, kept
 from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
 from trimtab.pipelines.before import FILE, remember
@@ -29,9 +32,10 @@ class FakeChild:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict]] = []
+        self.doing = ""
         self.answers = {
             "forecast": {"series": 3, "version": "", "refused": {}, "error": None, "drifted": False},
-            "sync": {"champion": "", "changed": False, "refused": {}},
+            "sync": {"champion": "", "refused": {}},
             "retrain": {"version": "1", "promoted": True, "said": "version 1 is the champion"},
         }
 
@@ -57,7 +61,7 @@ class World:
             folder, settings, ModelRegistry(), self.child, self.ledger, self.clock,
             lambda *one: self.told.append(one),
         )  # fmt: skip
-        self.training = Retraining(folder, settings, self.forecasting, self.child, self.ledger, self.clock)
+        self.training = Retraining(folder, settings, self.forecasting, self.child, self.clock)
 
     def ahead(self, version="1"):
         """Forecasts of three series, of which one cannot be forecast."""
@@ -68,14 +72,14 @@ class World:
         keep(there / NOW, Ahead(("a", "b", "c"), np.full(3, MADE), 300.0, values, past, "load", version))
         write_json(there / "series.json", {name: [IDS[name], "prometheus", "1/s"] for name in IDS})
 
-    def stored(self, *versions):
-        """Versions on the shelf, the last one champion."""
+    def stored(self, *versions, by=None):
+        """Versions on the shelf, the last one champion; `by` another process, which writes no audit."""
         for version in versions:
             folder = self.folder / f"made-{version}"
             files = {ARRAYS: array_bytes({"fitted": np.ones(1)})}
             digest = write_model(folder, Manifest("load", "arrays", "load", SMALL.schema()), files)
             self.forecasting.shelf.put(version, folder, digest, MADE, "train")
-            self.forecasting.shelf.promote(version)
+            self.forecasting.shelf.promote(version, by=by)
 
     async def after(self, seconds):
         """Let it be so much later."""
@@ -116,7 +120,7 @@ async def test_forecasts_stay_when_a_refresh_fails(world):
     await world.forecasting.refresh()
     first, third = world.forecasting.forecasts()
     assert (first.id, third.id) == (IDS["a"], IDS["c"])
-    assert (first.confidence, third.confidence) == (Confidence.LOW, Confidence.HIGH)
+    assert (first.confidence, third.confidence) == ("low", "good")
     assert (first.made, first.start) == (MADE, MADE + 300_000_000_000)
     assert list(first.values) == [f"{q:g}" for q in QUANTILES]
     assert first.values["0.5"].tolist() == [6.0, 9.0]
@@ -148,6 +152,26 @@ async def test_errors_are_told_and_drift_asks_for_a_training(world):
     await ended(running)
 
 
+async def test_a_champion_of_other_settings_is_said_and_asks_for_one_training(world):
+    """What it was made for, who forecasts meanwhile; one training at once, not one a look."""
+    world.stored("7")
+    world.ahead("")
+    why = "it is made for 24 steps of 3600 s, and 288 steps of 300 s are asked"
+    world.child.answers["forecast"] |= {"unfit": {"7": why}}
+    world.child.answers["retrain"] = ModelWorkError("no history", "HistoryError")
+    running = asyncio.create_task(world.training.run())
+    await world.after(FIRST_S)
+    for _ in range(3):
+        await world.after(LOOK_S)
+    assert [more["by"] for verb, more in world.child.asked if verb == "retrain"] == ["settings"]
+    problem = (await world.forecasting.view()).problem
+    assert f"version 7, does not serve: {why} by schedulers.load; seasonal naive forecasts" in problem
+    world.child.answers["forecast"]["unfit"] = {}
+    await world.forecasting.refresh()
+    assert (await world.forecasting.view()).problem == ""
+    await ended(running)
+
+
 async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
     """It begins with the first error that is known; while a refresh fails it is unknown, never as it was."""
     watched = []
@@ -174,14 +198,58 @@ async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
 
 async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world):
     """A model that is not trusted, and a champion that was named elsewhere, are one audit row each."""
-    world.child.answers["sync"] = {"champion": "4", "changed": True, "refused": {"5": "is a pickle"}}
+    world.child.answers["sync"] = {"champion": "4", "refused": {"5": "is a pickle"}}
+    world.stored("4", by="the registry")
     await world.forecasting.sync()
     assert [(row.what, row.subject) for row in world.ledger.rows] == [
-        ("model refused", "load/5"), ("model promoted", "load/4"),
+        ("model promoted", "load/4"), ("model refused", "load/5"),
     ]  # fmt: skip
     world.child.answers["sync"] = ModelWorkError("the registry is away")
     await world.forecasting.sync()
     assert (await world.forecasting.view()).problem == "the registry is away"
+
+
+@pytest.mark.parametrize("how", ["resume", "refresh", "sync"])
+async def test_who_became_champion_in_another_process_stands_in_the_audit_after_a_crash(world, how):
+    """Each change once, oldest first, by whoever made it, whatever ended before the engine heard of it."""
+    world.stored("1", "2", by="schedule")
+    await getattr(world.forecasting, how)()
+    await getattr(world.forecasting, how)()
+    told = [(row.what, row.subject, row.actor) for row in world.ledger.rows]
+    assert told == [("model promoted", "load/1", "trimtab"), ("model promoted", "load/2", "trimtab")]
+    assert [(row.details["by"], row.details["before"]) for row in world.ledger.rows] == [
+        ("schedule", None), ("schedule", "1"),
+    ]  # fmt: skip
+    assert world.forecasting.shelf.book().moves == ()
+
+
+async def test_a_store_that_fails_leaves_the_rows_to_be_written(world):
+    """And one whose row is there already, as a crash can leave it, is not written again."""
+    world.stored("1", by="anna")
+    world.ledger.broken = "the disk is full"
+    await world.forecasting.resume()
+    assert (await world.forecasting.view()).problem == "the disk is full"
+    world.ledger.broken = ""
+    with pytest.raises(Killed):
+        world.forecasting.shelf.audit(killed_after(world.ledger))
+    assert len(world.forecasting.shelf.book().moves) == 1
+    audit_moves(world.forecasting.shelf, world.ledger, "load", "anna", "trimtab retrain")
+    assert [(row.subject, row.actor) for row in world.ledger.rows] == [("load/1", "anna")]
+    assert world.forecasting.shelf.book().moves == ()
+
+
+class Killed(BaseException):
+    """Stands for what no code can catch."""
+
+
+def killed_after(ledger):
+    """Writes the row, and ends before anybody hears of it."""
+
+    def write(move):
+        ledger.note("model promoted", f"load/{move.version}", move.by, {"move": move.id})
+        raise Killed
+
+    return write
 
 
 async def test_people_promote_and_roll_back(world):
@@ -224,6 +292,7 @@ async def test_training_is_due_after_the_start_again_after_a_failure_and_then_da
     (run,) = await world.training.runs("load")
     assert run.said == "the disk is full"
     world.child.answers["retrain"] = {"version": "1", "promoted": True, "said": ""}
+    world.stored("1", by="schedule")
     await world.after(AGAIN_S + LOOK_S)
     assert world.child.verbs().count("retrain") == 3
     assert world.ledger.rows[-1].subject == "load/1"
@@ -246,18 +315,37 @@ async def test_a_process_that_cannot_be_started_is_an_error_of_the_work(monkeypa
         await child("forecast")
 
 
+async def test_what_is_done_with_models_now_is_known(monkeypatch):
+    """While a process does it, and no longer."""
+    child, seen = ModelChild(dict, os.environ), []
+    script = "import sys; sys.stdin.readline(); print('{\"run\": {}}'); print('{\"result\": {}}')"
+
+    async def started(_verb):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
+        return await asyncio.create_subprocess_exec(sys.executable, "-c", script, **pipes)
+
+    monkeypatch.setattr(child, "_started", started)
+    await child("forecast", said=lambda _: seen.append(child.doing))
+    assert (seen, child.doing) == (["forecast"], "")
+
+
 async def test_a_person_starts_one_run_at_a_time(world):
     """A run that a person starts is listed at once; another one meanwhile is a conflict."""
     gate = asyncio.Event()
 
-    async def slow(*_):
-        await gate.wait()
-        return {"version": "1", "promoted": False, "said": ""}
+    class Slow(FakeChild):
+        async def __call__(self, *_):
+            await gate.wait()
+            return {"version": "1", "promoted": False, "said": ""}
 
-    world.training._child = slow
+    world.training._child = Slow()
+    world.training._child.doing = "forecast"
     run = await world.training.start("load", "anna")
     assert (run.state, run.by) == (RunState.WAITING, "anna")
-    assert [one.id for one in await world.training.runs("load")] == [run.id]
+    assert run.said.startswith("waits for the forecasts that are being made: one thing at a time")
+    world.training._child.doing = "sync"
+    (listed,) = await world.training.runs("load")
+    assert (listed.id, "a look into the model registry" in listed.said) == (run.id, True)
     with pytest.raises(ConflictError, match="runs already"):
         await world.training.start("load", "bert")
     with pytest.raises(NotFoundError):

@@ -126,7 +126,7 @@ def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
     ("words", "told"),
     [
         ((), "there is nothing to look at: give --redis URL or --postgresql URL"),
-        (("--redis", "http://bob:hunter2@cache"), "--redis 'http://cache'"),
+        (("--redis", "http://bob:hunter2@cache"), "--redis 'http://cache': url must be such as"),
         (("--redis", "redis://:hun/hunter2@cache"), "escape '/'"),
         (("--postgresql", "postgresql://bob:hunter2@[cache"), "--postgresql is no URL"),
         (("--redis-password-file", "hunter2"), "of no use without --redis URL"),

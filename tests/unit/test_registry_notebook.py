@@ -59,7 +59,7 @@ def test_what_did_not_pass_the_gate_is_not_promoted(tmp_path, version):
     registry.submit(Ridge(), "requests", past(), job=SMALL, place=models.place)
     refused = registry.submit(DummyRegressor(), "requests", past(), job=SMALL, place=models.place)
     assert refused.version == "2"
-    why = {"7": "no such version", "2": "its loss is"}[version]
+    why = {"7": "no such version", "2": "more than seasonal naive"}[version]
     with pytest.raises(ModelRefusedError, match=f"(?s){why}.*which is '1'"):
         registry.promote(version, place=models.place)
     assert models.registry.alias(CHAMPION) is None

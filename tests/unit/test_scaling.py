@@ -1,10 +1,12 @@
 """What each configured service needs, from live series and their past; what is not known is said."""
 
+import asyncio
 import threading
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock, FakeScoreLog
@@ -213,6 +215,57 @@ async def test_a_second_source_leaves_the_past_of_the_first():
     again.sample(12.0, 12.0, 4.0)
     assert (await again.step()).ahead is not None
     assert set(memory.values["scaling/shop"]) == {"load", "replicas"}
+
+
+async def chunks(gate, *histories):
+    """What the sources recorded, as the supervisor reads it again, once the gate is open."""
+    await gate.wait()
+    for history in histories:
+        yield history
+
+
+async def test_what_a_reload_adds_hears_of_its_past():
+    """Beside the evaluations; what stays hears nothing twice, and nothing of an older namesake counts."""
+    memory = FakeMemory()
+    memory.values["scaling/new"] = {"load": [[START - SECOND, 9e9, 1.0], [START, 9e9, 1.0]]}
+    room = Room(FakeScoreLog(), memory)
+    room.scaling.hear(recorded())
+    room.sample(12.0, 12.0, 4.0)
+    await room.step()
+    asked, gate = [], asyncio.Event()
+    room.scaling.recorded = lambda: asked.append(1) or chunks(gate, recorded())
+    same = room.settings["shop"].model_copy(update={"max_replicas": 30})
+    room.scaling.configure({"shop": same, "new": room.settings["shop"]})
+    before = room.scaling._services["shop"].past.column("load", (), room.clock.now())
+    await room.step()
+    assert room.scaling.shown["new"].ahead is None
+    assert room.scaling.shown["shop"].ahead is not None
+    gate.set()
+    await asyncio.gather(*room.scaling._hearing)
+    await room.step()
+    assert room.scaling.shown["new"].ahead == room.scaling.shown["shop"].ahead
+    assert asked == [1]
+    after = room.scaling._services["shop"].past.column("load", (), room.clock.now())
+    assert np.nanmax(after) == pytest.approx(np.nanmax(before))
+    await room.scaling.close()
+
+
+async def test_a_past_that_cannot_be_read_is_left_out():
+    """What is new answers by the reactive rule, and what happens in the engine is told once."""
+
+    async def broken():
+        raise OSError("no more files")
+        yield
+
+    room = Room(FakeScoreLog())
+    room.scaling.recorded = broken
+    room.scaling.configure({**room.settings, "new": room.settings["shop"]})
+    room.sample(12.0, 12.0, 4.0)
+    with capture_logs() as logs:
+        await room.step()
+        await asyncio.gather(*room.scaling._hearing)
+    assert [line["event"] for line in logs] == ["the past of new capacities is not read to its end"]
+    assert room.scaling.shown["new"].why == "reactive"
 
 
 async def test_what_a_source_hands_over_meanwhile_is_kept():

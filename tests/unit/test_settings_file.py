@@ -1,14 +1,16 @@
 """Settings from a file, the environment and the command line, and their reload."""
 
 import asyncio
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from trimtab.engine.commands.options import overrides_of
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file import load_settings
-from trimtab.engine.settings.watch import compare, watch_settings
+from trimtab.engine.settings.file import OPTIONS, load_settings
+from trimtab.engine.settings.watch import LIVE, compare, watch_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -155,6 +157,37 @@ def test_a_wrong_variable_is_refused(name, value, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("dotted", "value", "message"),
+    [
+        ("api.port", 99_999, "--port: api.port is 99999; it must be less than"),
+        (
+            "schedulers.load.fit_window",
+            "soon",
+            "--since: schedulers.load.fit_window is 'soon'; 'soon'",
+        ),
+        # the section is wrong as a whole, and only for what was given
+        (
+            "schedulers.load.fit_window",
+            "10m",
+            "--since '10m': schedulers.load: fit_window is 600 s, at least the horizon of 86400 s is wanted",
+        ),
+    ],
+)
+def test_a_mistake_in_an_option_is_told_by_its_name(dotted, value, message):
+    """With what was given and what is allowed; the file is not blamed."""
+    with pytest.raises(SettingsError) as error:
+        load_settings(None, {}, {dotted: value})
+    assert str(error.value).startswith(message)
+
+
+def test_every_option_that_sets_something_has_its_name():
+    """What the commands give as overrides is known by option."""
+    given = overrides_of(Path("data"), "http://p:1", "::1", 1)
+    assert given.keys() <= OPTIONS.keys()
+    assert OPTIONS.keys() - given.keys() == {"schedulers.load.fit_window"}  # of `trimtab retrain` alone
+
+
 def test_variables_hold_lists_secrets_and_mappings():
     """A list may be YAML or comma-separated, a mapping is YAML, a secret is taken as it is."""
     settings = load_settings(
@@ -209,6 +242,25 @@ def test_a_reload_tells_now_from_later(tmp_path):
     assert outcome.later == ("api.port",)
     assert outcome.settings.api.port == 1
     assert outcome.settings.sources.host.interval == 9.0
+
+
+def test_all_that_takes_effect_at_once_does(tmp_path):
+    """What a reload says has changed is in force after it: none of it is only named."""
+    text = """
+    settings: {false_alarms_per_week: 2, log_level: debug}
+    sources: {host: {interval: 9}, prometheus: {url: 'http://p:1'}, files: {paths: [a.csv]}}
+    writer: {remote_write_url: 'http://p:1/api/v1/write'}
+    tools: {cache-1: {kind: redis, url: 'redis://localhost:1'}}
+    guardrails: {dead_band: 0.2}
+    capacity: {shop: {load: a, replicas: b, max_replicas: 4, capacity_per_replica: 1}}
+    notify:
+      notifications_per_week: 3
+      silences: {eve: {entities: [web], begin: 2026-12-31T00:00:00Z, until: 2027-01-01T00:00:00Z}}
+    """
+    old, new = Settings(), load_settings(write(tmp_path, textwrap.dedent(text)), {})
+    outcome = compare(old, new)
+    assert set(outcome.changed) == set(LIVE)
+    assert compare(outcome.settings, new).changed == ()
 
 
 async def test_an_invalid_file_changes_nothing_and_says_why(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import socket
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.fakes import FakeClock
 from tests.store_contract import ids
 from trimtab.engine.errors import LockedError, StoreError
 from trimtab.engine.store import join_store, open_store
-from trimtab.engine.store.lease import FolderLease
+from trimtab.engine.store.lease import FolderLease, holder_of
 from trimtab.engine.types import ApiKey
 
 NOW = FakeClock().now
@@ -26,6 +27,17 @@ def test_a_second_engine_is_refused_with_what_to_do(tmp_path):
     assert f"kill {os.getpid()}" in said
     assert "--data DIR" in said
     assert "2026-01-01" in said
+
+
+def test_who_holds_a_folder_is_told_in_words(tmp_path):
+    """As `trimtab doctor` says it; nobody = None, and who has not signed yet is not named."""
+    assert holder_of(tmp_path) is None
+    with FolderLease(tmp_path, NOW) as lease:
+        said = str(holder_of(tmp_path))
+        assert said == f"process {os.getpid()} on {socket.gethostname()}, since 2026-01-01T00:00:00.000Z"
+        lease.lock_file.write_text("")
+        assert str(holder_of(tmp_path)) == "another process, which has not yet signed"
+    assert holder_of(tmp_path) is None
 
 
 def test_the_epoch_grows_with_every_holder(tmp_path):

@@ -1,7 +1,9 @@
 """Which sources run, and how they change with the settings."""
 
 import asyncio
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
@@ -9,14 +11,14 @@ from tests.fakes import FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, Fake
 from tests.nouns import anomaly_of
 from tests.store_contract import ulid
 from tests.unit.test_loop import NoMetrics, Now
-from trimtab.engine.errors import SettingsError, StoreError
+from trimtab.engine.errors import SettingsError, SourceError, StoreError
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
 from trimtab.engine.running import building
 from trimtab.engine.running.supervisor import Supervisor
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.settings import Files, General, Host, Prometheus, Settings, Sources
-from trimtab.engine.types import SeriesKey
+from trimtab.engine.types import History, SeriesKey
 
 
 @pytest.fixture
@@ -190,3 +192,25 @@ async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
     with capture_logs() as logs:
         await supervisor.end_others()
     assert [entry["event"] for entry in logs] == ["anomalies of sources that are gone stay open"]
+
+
+async def test_what_was_recorded_is_read_once_more_and_coarsely(supervisor, built):
+    """Of each source that runs; one that still starts, or fails, is left out, and what is fine, too."""
+    first = settings(files=Files(paths=()), prometheus=Prometheus(url="http://p:1"))
+    supervisor.start(first)
+    await settle()
+    fake = {source.name: source for source in built}
+    history = History(300.0, (), np.empty(0, np.int64), np.empty((0, 0)), coarse=True)
+    fake["prometheus"].histories = [history, replace(history, coarse=False), replace(history, step_s=1.0)]
+    fake["files"].histories = [history]
+    supervisor.loops["files"].senses = None
+
+    async def broken(_now):
+        raise SourceError("it does not answer")
+        yield
+
+    fake["host"].history = broken
+    with capture_logs() as logs:
+        assert [one async for one in supervisor.around.recorded()] == [history]
+    assert [line["source"] for line in logs] == ["host"]
+    await supervisor.stop()

@@ -8,8 +8,10 @@ import pytest
 from tests.pipeline_room import SMALL, Models, past
 from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
 from trimtab.pipelines.errors import BusyError, HistoryError, ModelRefusedError
+from trimtab.pipelines.forecast_load import forecast_load
 from trimtab.pipelines.loaded import forecaster_of
 from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION
+from trimtab.pipelines.panel import panel_of
 from trimtab.pipelines.syncing import sync
 from trimtab.pipelines.train_load import train_load
 
@@ -33,6 +35,7 @@ def test_the_first_model_becomes_champion_and_the_same_data_train_no_second_one(
     first = train_load(SMALL, past, models.place, by="anna", told=models.told.append)
     assert first.promoted, str(first.verdict)
     assert models.shelf.book().champion == first.version
+    assert [(one.version, one.by, one.before) for one in models.shelf.book().moves] == [("1", "anna", None)]
     assert models.registry.alias(CHAMPION).version == first.version
     assert models.registry.alias(CHALLENGER) is None
     stored = models.shelf.read(first.version)
@@ -84,7 +87,6 @@ def _a_stranger_in_the_registry_is_refused(models, trained):
     synced = sync(models.registry, models.shelf, models.now)
     assert list(synced.refused) == [str(version)]
     assert "manifest.json" in synced.refused[str(version)]
-    assert not synced.changed
     assert models.shelf.book().champion == trained.version
     assert sync(models.registry, models.shelf, models.now).refused == {}
     assert not trace.exists()
@@ -115,7 +117,8 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
     assert models.runs.listed()[0].state == "failed"
     assert models.shelf.book().champion == before.champion
     assert models.registry.alias(CHAMPION).version == before.champion
-    done = train_load(SMALL, history, models.place)
+    done = train_load(SMALL, history, models.place, by="anna")
+    assert done.run.by == "anna"
     assert (len(asked), done.run.id) == (1, models.runs.listed()[0].id)
     assert done.run.state == "done"
 
@@ -133,8 +136,11 @@ def test_a_champion_that_fails_at_its_work_keeps_no_better_one_away(models):
 
 def test_one_runs_at_a_time_and_too_little_history_says_what_is_wanted(models):
     """A second run is refused while the first one holds the lock; three rows are no history."""
-    with models.runs.begin({}, "a"), pytest.raises(BusyError, match="runs already"):
-        train_load(SMALL, past, models.place)
+    with models.runs.begin({}, "anna") as work:
+        work.at("judge", 0.2)
+        models.now += 180 * 10**9
+        with pytest.raises(BusyError, match="asked for by anna, for 3 min: 20% done, at judge; wait"):
+            train_load(SMALL, past, models.place)
     with pytest.raises(HistoryError, match="wanted are 48"):
         train_load(SMALL, lambda: past(days=1), models.place)
 
@@ -153,3 +159,42 @@ def test_where_there_is_a_champion_a_model_runs_beside_it_first(models):
     with pytest.raises(ModelRefusedError, match="SHA-256"):
         models.shelf.promote(second.version)
     assert models.shelf.book().champion == first.version
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"horizon": 12},  # half as far ahead
+        {"step_s": 7200.0, "horizon": 12},  # as far, in longer steps
+    ],
+)
+def test_a_champion_of_other_settings_gives_way_to_one_of_these(models, asked):
+    """It serves no more, is told by its recipe trained anew, and its schema keeps nobody away."""
+    first = train_load(SMALL, past, models.place)
+    job = replace(SMALL, **asked)
+    named = panel_of(past(), job.step_s, window_s=job.window_s)
+    before = forecast_load(named, job.horizon, models.place)
+    assert (before.version, before.model) == ("", "seasonal_naive")
+    assert "made for 24 steps of 3600 s" in before.unfit[first.version]
+    kept_out = train_load(job, past, models.place, hold=True)
+    assert "train it for these" in str(kept_out.verdict)
+    second = train_load(replace(job, origins=2), past, models.place, hold=True, as_set=True)
+    assert second.promoted, second.run.said
+    assert "of the one before, it is made for 24 steps of 3600 s" in second.run.said
+    assert second.figures["champion"] == second.figures["challenger"]
+    book = models.shelf.book()
+    assert (book.champion, book.previous, book.challenger) == (second.version, first.version, None)
+    assert forecast_load(named, job.horizon, models.place).version == second.version
+    back = panel_of(past(), SMALL.step_s, window_s=SMALL.window_s)
+    assert forecast_load(back, SMALL.horizon, models.place).version == first.version
+
+
+def test_a_worse_model_does_not_serve_for_fitting_the_settings(models):
+    """Where the champion fits no more, seasonal naive and its recipe are to be beaten all the same."""
+    train_load(SMALL, past, models.place)
+    worse = replace(SMALL, forecaster="worse", horizon=12)
+    done = train_load(worse, past, models.place, as_set=True)
+    assert not done.promoted
+    assert "more than the champion" in str(done.verdict)
+    assert models.shelf.book().versions[done.version].said == f"refused: {done.verdict}"
+    assert f"{done.verdict}. Seasonal naive goes on forecasting; the next training" in done.run.said

@@ -3,7 +3,8 @@
 import { read, write } from "./api.ts";
 import type { Page } from "./types.ts";
 
-export type Confidence = "low" | "medium" | "high";
+/** As `trimtab forecast` says it. */
+export type Confidence = "none" | "low" | "fair" | "good";
 
 /** `values`: quantile -> its rows from `start` on, one each `step_s`. */
 export interface Forecast {

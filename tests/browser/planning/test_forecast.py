@@ -10,7 +10,6 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import PHONE
 from tests.browser.planning.plan_world import LOAD, PlanWorld, level
 from tests.browser.world import CPU, MINUTE, now_ns
-from trimtab.engine.types import Confidence
 
 Open = Callable[..., Page]
 SERIES = f"#/series/{LOAD.id}"
@@ -20,7 +19,7 @@ def test_what_is_ahead_is_drawn_behind_the_samples_and_told(open_page: Open) -> 
     """The fan stands where no sample is yet; keys walk into it; who made it, when, and how sure is said."""
     page = open_page(SERIES)
     said = page.locator(".ahead")
-    expect(said).to_contain_text("by load, version 4; 14 d of history: high confidence")
+    expect(said).to_contain_text("by load, version 4; 14 d of history: good confidence")
     expect(said).to_contain_text(re.compile(r"Made at \d\d:\d\d \(2 min ago\)"))
     chart = page.get_by_role("group", name=re.compile("^Chart of http_requests_per_second"))
     chart.press("End")
@@ -51,7 +50,7 @@ def test_little_history_is_low_confidence_and_no_past_is_said(open_page: Open, w
     """A forecast by seasonal naive on hours is told as such; what cannot be compared yet is not."""
     (told,) = world.modelling.told
     world.modelling.told = [
-        replace(told, model="seasonal_naive", version="", confidence=Confidence.LOW, past_s=10_800.0)
+        replace(told, model="seasonal_naive", version="", confidence="low", past_s=10_800.0)
     ]
     world.modelling.past.clear()
     page = open_page(SERIES)

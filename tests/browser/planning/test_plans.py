@@ -134,12 +134,44 @@ def test_runs_show_how_far_they_are_and_one_is_begun(open_page: Open, world: Pla
     expect(runs.locator(".run")).to_have_count(4)
     expect(runs.locator(".run").nth(2)).to_contain_text("failedPrometheus does not answer")
     expect(runs.get_by_role("button", name="One runs already")).to_be_disabled()
+    waits = "waits for the forecasts that are being made"
+    world.modelling.done[0] = replace(world.modelling.done[0], state=RunState.WAITING, said=waits)
+    world.tick()
+    expect(runs.locator(".run").nth(0)).to_contain_text(waits)
     world.modelling.done[0] = replace(world.modelling.done[0], state=RunState.DONE, said="done with it")
     world.tick()
     runs.get_by_role("button", name="Train now").click()
     answer(page, "Train")
     expect(page.get_by_role("status").filter(has_text="A run was begun.")).to_be_visible()
     assert world.modelling.asked[-1][0] == "start"
+
+
+def test_why_the_newest_version_does_not_serve_and_what_to_do_is_said(
+    open_page: Open, world: PlanWorld
+) -> None:
+    """With its figures beside those of seasonal naive, and that nobody has to do anything."""
+    refused = replace(
+        world.modelling.view.versions[1], version="1", role="", live=None,
+        said="refused: it errs 2.6% more than seasonal naive (a loss of 0.308 against 0.3; 2% more may be)",
+    )  # fmt: skip
+    world.modelling.view = replace(
+        world.modelling.view, serving="", versions=(refused,), error=None, refused={}
+    )
+    page = open_page("#/models")
+    expect(page.locator(".serving")).to_contain_text("There is no champion yet")
+    expect(page.locator(".kept-out")).to_contain_text("1, may not serve: it errs 2.6% more than seasonal")
+    expect(page.locator(".kept-out")).to_contain_text("That needs nobody: the next training tries again.")
+    judged = page.get_by_role("region", name="How version 1 was judged")
+    expect(judged.get_by_role("row", name=re.compile("^loss"))).to_contain_text(re.compile("0.262.*0.520"))
+
+
+def test_a_champion_of_other_settings_is_said(open_page: Open, world: PlanWorld) -> None:
+    """Not that it forecasts from the next time on."""
+    why = "the champion, version 4, does not serve: it is made for 288 steps of 300 s"
+    world.modelling.view = replace(world.modelling.view, serving="", problem=why)
+    page = open_page("#/models")
+    expect(page.locator(".serving")).to_contain_text(why)
+    expect(page.locator(".serving")).not_to_contain_text("forecasts from the next time on")
 
 
 def test_without_a_champion_the_page_says_who_forecasts(open_page: Open, world: PlanWorld) -> None:

@@ -37,7 +37,7 @@ function ModelPanels({ model, again }: { model: Model; again: () => void }) {
     setSaid(words);
     again();
   };
-  const judged = model.versions.find((v) => v.role === "challenger") ?? model.versions.find((v) => v.role === "champion");
+  const judged = ["challenger", "champion"].map((role) => model.versions.find((v) => v.role === role)).find(Boolean) ?? model.versions[0];
   return (
     <>
       <Serving model={model} />
@@ -68,13 +68,27 @@ function Serving({ model: m }: { model: Model }) {
             <Ago time={m.made} />.
           </>
         )}{" "}
-        {!m.serving && toCome(m)}{" "}
+        {!m.serving && !m.problem && toCome(m)}{" "}
         <span title="Pinball loss of what was forecast and came, in errors of the seasonal naive scale; lower is better">
           {liveWords(m.error, m.versions.find((v) => v.version === m.serving))}
         </span>
       </p>
       {m.problem && <p class="wrong">{m.problem}</p>}
+      <KeptOut model={m} />
     </section>
+  );
+}
+
+/** Why the newest version does not serve, and what to do. */
+function KeptOut({ model }: { model: Model }) {
+  const newest = model.versions[0];
+  if (!newest?.said.startsWith("refused: ")) return null;
+  return (
+    <p class="kept-out">
+      The newest version, {newest.version}, may not serve: {newest.said.slice("refused: ".length)}. That needs nobody: the next
+      training tries again. More history (<code>schedulers.load.fit_window</code>) and more series make a model better; whoever
+      wants it all the same promotes it below.
+    </p>
   );
 }
 

@@ -18,7 +18,7 @@ export function ModelFigures({ of, champion }: FiguresProps) {
     <section class="panel" aria-labelledby="figures-title">
       <div class="panel-head">
         <h2 id="figures-title">
-          {challenges ? `Challenger ${of.version} beside the champion` : `How champion ${of.version} was judged`}
+          {challenges ? `Challenger ${of.version} beside the champion` : `How ${of.role || "version"} ${of.version} was judged`}
         </h2>
         <span class="quiet">on the same windows of history, none of which it had learnt from</span>
       </div>
@@ -28,7 +28,7 @@ export function ModelFigures({ of, champion }: FiguresProps) {
             <tr>
               <th scope="col">Figure</th>
               <th scope="col">
-                {of.role} {of.version}
+                {of.role || "version"} {of.version}
               </th>
               {against && <th scope="col">{other}</th>}
               <th scope="col">{against ? "change" : "against naive"}</th>

@@ -65,6 +65,8 @@ function Train({ model, busy, onDone }: RunsProps & { busy: boolean }) {
   );
 }
 
+const stageWords = (stage: string): string => stage && `, ${stage.replaceAll("_", " ")}`;
+
 function OneRun({ run }: { run: Run }) {
   const now = useNow(1000);
   const goes = GOES_ON.has(run.state);
@@ -79,7 +81,7 @@ function OneRun({ run }: { run: Run }) {
         {goes ? (
           <>
             <progress max={1} value={run.state === "waiting" ? 0 : run.progress} aria-label={`Progress of the run by ${run.by}`} />{" "}
-            {number(Math.round(run.progress * 100))} %{run.stage && `, ${run.stage.replaceAll("_", " ")}`}
+            {run.state === "waiting" ? run.said : `${number(Math.round(run.progress * 100))} %${stageWords(run.stage)}`}
           </>
         ) : (
           run.said || (run.state === "interrupted" ? "Its process ended; the next run goes on with what it left." : "")

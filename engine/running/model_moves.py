@@ -1,0 +1,24 @@
+"""Each change of the champion has its row in the audit, whichever process made it and wherever that ended."""
+
+from functools import partial
+
+from trimtab.engine.ports import Ledger
+from trimtab.pipelines.shelf import Move, Shelf
+
+BY = "trimtab"
+
+
+def audit_moves(shelf: Shelf, ledger: Ledger, model: str, person: str = "", command: str = "") -> None:
+    """Write the rows that the audit still lacks, oldest first, each once. Raises StoreError: the rest waits.
+
+    person : whoever asked for it by `command`: theirs carry their name, all others the engine's
+    """
+    shelf.audit(partial(_write, ledger, model, person, command))
+
+
+def _write(ledger: Ledger, model: str, person: str, command: str, move: Move) -> None:
+    subject = f"{model}/{move.version}"
+    if any(row.details.get("move") == move.id for row in ledger.audit(subject=subject)):
+        return  # it was written, and the process ended before the shelf heard of it
+    actor, by = (person, command) if person and move.by == person else (BY, move.by)
+    ledger.note("model promoted", subject, actor, {"by": by, "before": move.before, "move": move.id})
