@@ -28,17 +28,17 @@ def draw(
     from matplotlib.figure import Figure
 
     shown = np.argsort(-np.isfinite(named.panel.y).sum(axis=0), kind="stable")[:_SERIES]
-    past = named.rows(origin)
-    ahead = contenders["challenger"].predict(past.panel, horizon, QUANTILES)
+    drawn = named.pick(shown)
+    ahead = contenders["challenger"].predict(drawn.rows(origin).panel, horizon, QUANTILES)
     figure = Figure(figsize=(10, 2.6 * len(shown)), layout="constrained")
-    for axes, series in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown.tolist(), strict=True):
+    for series, axes in enumerate(figure.subplots(len(shown), 1, squeeze=False)[:, 0]):
         rows = np.arange(max(origin - horizon, 0), origin + horizon)
         hours = (rows - origin) * named.panel.step_s / 3600
-        axes.plot(hours, named.panel.y[rows, series], color="black", linewidth=0.8, label="as it was")
+        axes.plot(hours, drawn.panel.y[rows, series], color="black", linewidth=0.8, label="as it was")
         future = hours[rows >= origin]
         axes.fill_between(future, ahead[0, :, series], ahead[3, :, series], alpha=0.25, label="5 to 95 %")
         axes.plot(future, ahead[1, :, series], linewidth=1.0, label="median")
-        axes.set_title(named.names[series][:120], fontsize=8)
+        axes.set_title(drawn.names[series][:120], fontsize=8)
     axes.set_xlabel("hours")
     axes.legend(fontsize=7)
     window = folder / "forecasts.png"

@@ -11,6 +11,8 @@ from trimtab.models.contracts import Floats, Ints, Panel
 from trimtab.pipelines.errors import HistoryError
 
 NS = 1_000_000_000
+_AT_ONCE = 1_000_000
+"""Samples that are laid on the grid at once: bounds memory."""
 NO_SAMPLE = "the history has no sample of a load; name series (schedulers.load.series), or wait"
 
 
@@ -80,12 +82,14 @@ def _grid(codes: Ints, cells: Ints, values: Floats, last: Ints, chosen: Ints, n_
     """(n_rows, n_chosen) means by cell; each series ends in the last row."""
     column = np.full(len(last), -1)
     column[chosen] = np.arange(len(chosen))
-    row = n_rows - 1 - (last[codes] - cells)
-    inside = (row >= 0) & (column[codes] >= 0)
-    place = (row[inside], column[codes][inside])
     total, count = np.zeros((n_rows, len(chosen))), np.zeros((n_rows, len(chosen)))
-    np.add.at(total, place, values[inside])
-    np.add.at(count, place, 1.0)
+    for begin in range(0, len(codes), _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        row = n_rows - 1 - (last[codes[part]] - cells[part])
+        inside = (row >= 0) & (column[codes[part]] >= 0)
+        place = (row[inside], column[codes[part]][inside])
+        np.add.at(total, place, values[part][inside])
+        np.add.at(count, place, 1.0)
     y: Floats = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
     return y
 

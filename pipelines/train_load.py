@@ -139,9 +139,7 @@ def _trained(
     as_set: bool,
 ) -> Trained:
     work.at("history", 0.0)
-    past = _history(work, history)
-    work.change(said=past.said)
-    named = _panel(job, past.frame)
+    named, left_out = _past(job, work, history)
     key = _key(job, named)
     known = place.registry.find(key)
     if known is not None:
@@ -158,7 +156,14 @@ def _trained(
     work.at("gate", 0.9)
     wanted = job.schema() if as_set else None
     done = _gated(stored, registered, found, place, work, wanted, hold=hold and not (as_set and found.unfit))
-    return replace(done, beside=tuple(filter(None, (found.said, past.said))))
+    return replace(done, beside=tuple(filter(None, (found.said, left_out))))
+
+
+def _past(job: LoadJob, work: Work, history: History) -> tuple[Named, str]:
+    """The panel, and what was left out; the table, which is several times its size, is let go."""
+    past = _history(work, history)
+    work.change(said=past.said)
+    return _panel(job, past.frame), past.said
 
 
 def _history(work: Work, history: History) -> Left:

@@ -1,4 +1,4 @@
-"""Slow plain-Python twins of the compiled detectors: one series, one float at a time, no arrays.
+"""Slow plain-Python twins of what is fast over arrays: one series, one float at a time, no arrays.
 
 A twin is written from the algorithm's description, as directly as can be, so that a fast kernel and its
 twin can only agree by being right.
@@ -6,6 +6,7 @@ twin can only agree by being right.
 
 import math
 import random
+import statistics
 
 
 class EwZscore:
@@ -132,3 +133,9 @@ class HalfSpaceTrees:
             tree.clear()
             for x in self.reference:
                 tree.add(self.scale(x))
+
+
+def median_about(values: list[float], row: int, half: int) -> float:
+    """Median of what is known up to `half` rows to either side; NaN where nothing is."""
+    known = [one for one in values[max(row - half, 0) : row + half + 1] if not math.isnan(one)]
+    return statistics.median(known) if known else math.nan

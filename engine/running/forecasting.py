@@ -59,7 +59,7 @@ class Forecasting:
         self._forecasts: dict[str, Forecast] = {}
         self._live: dict[str, float | None] = {}
         self._ahead: Ahead | None = None
-        self._problem = ""
+        self._problems: dict[str, str] = {}
         self.error: float | None = None
         """Of what serves, as the last refresh saw it, in seasonal naive errors; None = not known."""
         self.error_known: Callable[[], Awaitable[None]] | None = None
@@ -71,7 +71,7 @@ class Forecasting:
         try:
             await self.audited()
         except StoreError as error:
-            self._trouble(str(error))
+            self._trouble("store", str(error))
 
     async def audited(self) -> None:
         """Write into the audit who became champion in another process. Raises StoreError."""
@@ -83,9 +83,10 @@ class Forecasting:
             done = await self._child("forecast")
         except ModelWorkError as error:
             self.error = None
-            self._trouble(str(error))
+            self._trouble("forecast", str(error))
             return
-        self._problem = await self._outgrown(done.get("unfit", {}), done.get("version", ""))
+        self._trouble("forecast", "")
+        self._trouble("settings", await self._outgrown(done.get("unfit", {}), done.get("version", "")))
         await self._load()
         await self.audited()
         await self._refused(done.get("refused", {}))
@@ -107,8 +108,9 @@ class Forecasting:
         try:
             done = await self._child("sync")
         except ModelWorkError as error:
-            self._trouble(str(error))
+            self._trouble("sync", str(error))
             return
+        self._trouble("sync", "")
         await self.audited()
         await self._refused(done["refused"])
 
@@ -144,7 +146,8 @@ class Forecasting:
         serving = "" if ahead is None else ahead.version
         return ModelView(
             MODEL, serving, made, len(self._forecasts), self._live.get(serving), versions, book.refused,
-            self.registry.tracking_uri or "SQLite in the data folder", self._problem,
+            self.registry.tracking_uri or "SQLite in the data folder",
+            "; ".join(self._problems.values()),
         )  # fmt: skip
 
     async def promote(self, version: str, by: str) -> ModelView:
@@ -201,10 +204,13 @@ class Forecasting:
         """Raises StoreError: what is not in the audit is not done."""
         await asyncio.to_thread(self._ledger.note, what, subject, by, details)
 
-    def _trouble(self, why: str) -> None:
-        if why != self._problem:
-            log.warning("models: not done now, what there is goes on serving", why=why)
-        self._problem = why
+    def _trouble(self, what: str, why: str) -> None:
+        """Each work tells of its own trouble, and only its own success ends it; "" = there is none."""
+        before = self._problems.pop(what, "")
+        if why:
+            self._problems[what] = why
+            if why != before:
+                log.warning("models: not done now, what there is goes on serving", why=why)
 
     def _versions(self, book: Book) -> tuple[ModelVersion, ...]:
         roles = {book.previous: "previous", book.challenger: "challenger", book.champion: "champion"}
@@ -225,8 +231,9 @@ class Forecasting:
                     synced = begun
                     await self.sync()
                 await self.refresh()
+                self._trouble("store", "")
             except StoreError as error:
-                self._trouble(str(error))
+                self._trouble("store", str(error))
             await self._clock.sleep_until(begun + int(self.scheduler.refresh * _NS))
 
     async def _sleep(self, seconds: float) -> None:

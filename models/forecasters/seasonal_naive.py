@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from trimtab.models.contracts import Floats, Ints, Panel, State
 from trimtab.models.forecast_levels import check_quantiles
+from trimtab.models.linear_stage import known_quantiles
 from trimtab.models.panel_features import History, history_of, steps_of
 from trimtab.models.seasons import season_of
 
@@ -67,7 +69,7 @@ def _one(history: History, i: int, season: int, horizon: int, quantiles: tuple[f
         return _by_changes(y, horizon, quantiles)
     at = len(y) - season + np.arange(horizon) % season
     half = min(steps_of(SMOOTH_S, history.step_s), season // 8)
-    about = np.array([_median(y[max(k - half, 0) : k + half + 1]) for k in at])
+    about = medians_about(y, at, half)
     about = np.where(np.isnan(about), _median(y[-season:]), about)
     hour = steps_of(3600, history.step_s)
     ago = y[max(len(y) - season - hour, 0) : len(y) - season]
@@ -89,6 +91,16 @@ def _wider_than_seen(y: Floats, quantiles: tuple[float, ...]) -> Floats:
     if len(known) < 2:
         return np.full(len(quantiles), np.nan)
     return np.asarray(UNSEEN * (np.quantile(known, quantiles) - np.median(known)), np.float64)
+
+
+def medians_about(y: Floats, at: Ints, half: int) -> Floats:
+    """(n_at,) median of what is known up to `half` rows to either side of each row; NaN where nothing is.
+
+    >>> medians_about(np.array([1.0, 2.0, 9.0, np.nan]), np.array([0, 1, 3]), 1).tolist()
+    [1.5, 2.0, 9.0]
+    """
+    windows = sliding_window_view(np.pad(y, half, constant_values=np.nan), 2 * half + 1)
+    return known_quantiles(windows[at], (0.5,))[:, 0]
 
 
 def _median(y: Floats) -> float:

@@ -77,16 +77,20 @@ def test_ridge_against_scikit_learn(benchmark):
 
 @pytest.mark.parametrize("n", [32, 128])
 def test_load_forecaster(benchmark, n):
-    """Fit and predict of a day take at most half a second a series."""
+    """Fit and predict of a day take at most half a second of CPU a series."""
     p = panel(n)
     model = forecaster("load")
+    spent = []
 
     def work():
+        marks = [time.process_time()]
         model.fit(p)
+        marks.append(time.process_time())
         model.predict(p, DAY, (0.05, 0.5, 0.9, 0.95, 0.99))
+        spent.append(np.diff([*marks, time.process_time()]) / n)
 
-    benchmark.pedantic(work, rounds=2, warmup_rounds=1)
-    each = benchmark.stats.stats.min / n
-    benchmark.extra_info.update(seconds_a_series=round(each, 4))
-    print(f"\n{n} series: {each:.3f} s a series")
-    assert each <= 0.5
+    benchmark.pedantic(work, rounds=1, warmup_rounds=1)
+    fit, predict = np.min(spent, axis=0).tolist()
+    benchmark.extra_info.update(fit_s_a_series=round(fit, 4), predict_s_a_series=round(predict, 4))
+    print(f"\n{n} series: {fit:.3f} s of CPU a series to fit, {predict:.3f} s to predict")
+    assert fit + predict <= 0.5

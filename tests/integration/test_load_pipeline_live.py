@@ -1,10 +1,12 @@
 """From two weeks in a real Prometheus to a served forecast; what is killed or hostile changes nothing."""
 
+import hashlib
 import math
 import os
 import pickle
 import signal
 import time
+from dataclasses import dataclass, replace
 
 import httpx
 import numpy as np
@@ -14,6 +16,7 @@ from tests.acceptance.engine import trimtab_up, until
 from tests.mlflow_server import START_S, start_mlflow
 from tests.servers import backfill, free_port, start_exporter, start_prometheus
 from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION, Registry
+from trimtab.pipelines.runs import Runs
 from trimtab.pipelines.shelf import Shelf
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
@@ -84,18 +87,58 @@ def audited(engine, what):
     return [row["details"] for row in engine.every("audit") if row["what"] == what]
 
 
-def hostile(data, trace):
-    """Somebody names a pickle champion in the registry of this data folder."""
+@dataclass(frozen=True)
+class Standing:
+    """What a killed training must leave as it was, each part by name."""
+
+    files: dict
+    versions: dict
+    aliases: dict
+    model: dict
+    forecasts: list
+    audit: list
+
+
+def standing(engine, registry):
+    """What is on the shelf and in the registry by content, and what the API says of models and audit."""
+    folders = (engine.data / "models", registry.folder / "artifacts")
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    client = registry._open()
+    (model,) = engine.get("models")["items"]
+    return Standing(
+        {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
+        {one.version: (one.run_id, one.tags) for one in client.search_model_versions()},
+        {alias: registry.alias(alias) for alias in (CHAMPION, CHALLENGER)},
+        {name: model[name] for name in ("id", "serving", "series", "refused", "problem")}
+        | {"versions": [{**one, "live": None} for one in model["versions"]]},
+        [(one["series"], one["version"]) for one in engine.get("forecasts")["items"]],
+        engine.every("audit"),
+    )
+
+
+def killed_in_training(engine):
+    """Kill the engine while it judges or fits, and wait until its training has ended with it."""
+    runs = Runs(engine.data / "training" / "load", "load", time.time_ns)
+    assert run_now(engine).status_code == 202
+    until(lambda: runs.listed()[0].stage in {"judge", "fit"}, 600.0, 0.05)
+    assert run_now(engine).status_code == 409
+    engine.process.send_signal(signal.SIGKILL)
+    engine.process.wait(10)
+    until(lambda: runs.listed()[0].state != "running", 30.0, 0.1)
+    assert (runs.listed()[0].state, runs.listed()[0].stage in {"judge", "fit"}) == ("interrupted", True)
+
+
+def hostile(registry, trace, pickled):
+    """Somebody names a pickle champion in the registry."""
 
     class Hostile:
         def __reduce__(self):
             return (os.system, (f"touch {trace}",))
 
-    (data.parent / "model.pkl").write_bytes(pickle.dumps(Hostile()))
-    registry = Registry("load", data / "mlflow", environ={})
+    pickled.write_bytes(pickle.dumps(Hostile()))
     client = registry._open()
     run = client.create_run(client.get_experiment_by_name(registry.model).experiment_id)
-    client.log_artifact(run.info.run_id, str(data.parent / "model.pkl"), "model")
+    client.log_artifact(run.info.run_id, str(pickled), "model")
     source = f"{run.info.artifact_uri}/model"
     version = str(client.create_model_version(registry.model, source, run.info.run_id).version)
     registry.set_alias(CHAMPION, version)
@@ -115,19 +158,20 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         _forecasts_fit(forecasts)
         assert audited(engine, "model promoted")
 
-        assert run_now(engine).status_code == 202
-        until(lambda: engine.get("pipelines/load/runs")["items"][0]["stage"], 600.0, 0.2)
-        before = Shelf(engine.data / "models" / "load").book()
-        assert run_now(engine).status_code == 409
-        engine.process.send_signal(signal.SIGKILL)
-        engine.process.wait(10)
-        assert Shelf(engine.data / "models" / "load").book() == before
+        registry = Registry("load", engine.data / "mlflow", environ={})
+        before = standing(engine, registry)
+        assert before.aliases[CHAMPION].version == first
+        killed_in_training(engine)
+        engine.run()
+        after = standing(engine, registry)
+        assert replace(after, audit=before.audit) == before
+        assert [row for row in after.audit if row["what"].startswith("model")] == [
+            row for row in before.audit if row["what"].startswith("model")
+        ]
+        assert engine.command("audit", "verify")
 
         trace = tmp_path / "trace"
-        version = hostile(engine.data, trace)
-        engine.run()
-        assert champion_of(engine) == first
-        assert len(engine.get("forecasts")["items"]) == len(APPS)
+        version = hostile(registry, trace, tmp_path / "model.pkl")
         why = until(lambda: audited(engine, "model refused"), 600.0, 1.0)
         assert "manifest.json" in why[0]["why"]
         (model,) = engine.get("models")["items"]

@@ -204,9 +204,22 @@ async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world)
     assert [(row.what, row.subject) for row in world.ledger.rows] == [
         ("model promoted", "load/4"), ("model refused", "load/5"),
     ]  # fmt: skip
+
+
+async def test_the_registrys_trouble_lasts_until_it_answers(world):
+    """A forecast that is made does not end it, and each trouble is told beside the other."""
     world.child.answers["sync"] = ModelWorkError("the registry is away")
     await world.forecasting.sync()
+    await world.forecasting.refresh()
     assert (await world.forecasting.view()).problem == "the registry is away"
+    fine = world.child.answers["forecast"]
+    world.child.answers["forecast"] = ModelWorkError("Prometheus is away")
+    await world.forecasting.refresh()
+    assert (await world.forecasting.view()).problem == "the registry is away; Prometheus is away"
+    world.child.answers |= {"forecast": fine, "sync": {"champion": "", "changed": False, "refused": {}}}
+    await world.forecasting.refresh()
+    await world.forecasting.sync()
+    assert (await world.forecasting.view()).problem == ""
 
 
 @pytest.mark.parametrize("how", ["resume", "refresh", "sync"])

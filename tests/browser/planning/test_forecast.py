@@ -31,6 +31,19 @@ def test_what_is_ahead_is_drawn_behind_the_samples_and_told(open_page: Open) -> 
     assert abs(shown - half_an_hour) < 3.0
 
 
+def test_half_of_the_chosen_stretch_lies_ahead(open_page: Open) -> None:
+    """Who chooses a day sees the next half of one, though only an hour of the past is known."""
+    page = open_page(f"{SERIES}?range=1d", timezone_id="UTC")
+    expect(page.locator(".ahead")).to_be_visible()
+    page.get_by_role("group", name=re.compile("^Chart of http_requests_per_second")).press("End")
+    readout = page.locator(".readout")
+    expect(readout.locator(".is-more")).to_contain_text(re.compile(r"^forecast\d"))
+    hours, minutes = re.findall(r"(\d\d):(\d\d)", readout.inner_text())[0]
+    shown = int(hours) * 60 + int(minutes)
+    ahead = (shown - now_ns() // MINUTE) % (24 * 60)
+    assert 12 * 60 - 10 <= ahead <= 12 * 60
+
+
 def test_what_had_been_forecast_stands_beside_what_came(open_page: Open) -> None:
     """How many values lay in the band of an hour before, and how far its median was off, is counted."""
     page = open_page(SERIES)

@@ -136,12 +136,9 @@ function Picture({ series, anomalies, query }: PictureProps) {
   );
 }
 
-const LEAST_AHEAD_MS = 1_800_000;
-
-/** What is ahead takes up to a third of the picture, or a half while little is known. */
+/** Half of the stretch that was chosen is shown of what is ahead, also where little of the past is known. */
 function withAhead([since, until]: Window, { last = 0 }: Stretch, fan: Fan | null): Window {
-  const ahead = Math.min(last / 2, Math.max(until - since, LEAST_AHEAD_MS));
-  return [since, Math.max(until, Math.min(fan?.until ?? 0, until + ahead))];
+  return [since, Math.max(until, Math.min(fan?.until ?? 0, until + last / 2))];
 }
 
 /** The piece about forecasts comes only where the engine may have some. */

@@ -1,0 +1,116 @@
+"""One retraining of so many series in a process of its own: `python -m tests.benchmarks.retraining N FOLDER`.
+
+Prints a line of JSON: CPU seconds of each stage, of the forecast of all series after it, and the most memory.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from trimtab.pipelines.forecast_load import forecast_load
+from trimtab.pipelines.mlflow_registry import Registry
+from trimtab.pipelines.panel import panel_of
+from trimtab.pipelines.runs import Run, Runs
+from trimtab.pipelines.shelf import Shelf
+from trimtab.pipelines.train_load import LoadJob, Place, train_load
+
+STEP_S, DAYS = 300, 14
+END = 1_767_225_600  # 2026-01-01 00:00 UTC
+AT_ONCE = 500
+
+
+def loads(n: int) -> pd.DataFrame:
+    """Loads as a history has them: a day's and a week's course, a drift, bursts and gaps, all their own."""
+    rows = DAYS * 86_400 // STEP_S
+    times = END - STEP_S * np.arange(rows)[::-1]
+    parts = [
+        _some(np.random.default_rng(begin), times, min(AT_ONCE, n - begin)) for begin in range(0, n, AT_ONCE)
+    ]
+    names = np.array([f'requests_per_second{{app="{k}"}}' for k in range(n)], dtype=object)
+    stamps = pd.DatetimeIndex((times * 10**9).astype("datetime64[ns]"), tz="UTC")
+    return pd.DataFrame(
+        {
+            "unique_id": np.repeat(names, rows),
+            "ds": stamps.append([stamps] * (n - 1)) if n > 1 else stamps,
+            "y": np.concatenate(parts),
+        }
+    )
+
+
+def _some(rng: np.random.Generator, times: np.ndarray, n: int) -> np.ndarray:
+    """(n * n_times,), series by series; NaN = no sample."""
+    day, week = ((times % s / s * 2 * np.pi)[None] for s in (86_400, 604_800))
+    phase, depth, weekly = (
+        rng.uniform(0, 6.3, (n, 1)),
+        rng.uniform(0, 0.8, (n, 1)),
+        rng.uniform(0, 0.3, (n, 1)),
+    )
+    course = 1 + depth * np.sin(day + phase) + weekly * np.sin(week + phase)
+    drift = np.cumsum(rng.normal(0, 0.003, (n, len(times))), axis=1)
+    noise = rng.normal(0, rng.uniform(0.02, 0.3, (n, 1)), (n, len(times)))
+    burst = (rng.random((n, len(times))) < 0.003) * rng.exponential(1.5, (n, len(times)))
+    y = np.maximum(10 ** rng.uniform(0, 5, (n, 1)) * (course + drift + noise + burst), 0.0)
+    y[rng.random((n, len(times))) < 0.002] = np.nan
+    return y.ravel()
+
+
+class Meter:
+    """CPU seconds, seconds and the most memory until then, by the name of what was done."""
+
+    def __init__(self) -> None:
+        self.cpu_s: dict[str, float] = {}
+        self.wall_s: dict[str, float] = {}
+        self.peak_mb: dict[str, int] = {}
+        self.stage = "history"
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def mark(self, following: str) -> None:
+        """What went before is over."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        self.cpu_s[self.stage] = round(self.cpu_s.get(self.stage, 0.0) + cpu - self._cpu, 2)
+        self.wall_s[self.stage] = round(self.wall_s.get(self.stage, 0.0) + wall - self._wall, 2)
+        self.peak_mb[self.stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        self.stage, self._cpu, self._wall = following, cpu, wall
+
+    def told(self, run: Run) -> None:
+        """Of a run that got on."""
+        if run.stage and run.stage != self.stage:
+            self.mark(run.stage)
+
+    def history(self, n: int) -> pd.DataFrame:
+        """So many series; what it takes to make them up is no part of what is measured."""
+        stage = self.stage
+        self.mark("made up")
+        frame = loads(n)
+        self.mark(stage)
+        return frame
+
+
+def retrained(n: int, folder: Path) -> dict[str, object]:
+    """Train, judge and register a model of n series, then forecast all of them."""
+    meter, job = Meter(), LoadJob(most=n)
+    place = Place(
+        Registry("load", folder / "mlflow"),
+        Shelf(folder / "models"),
+        Runs(folder / "runs", "load", time.time_ns, lambda: "1"),
+    )
+    done = train_load(job, lambda: meter.history(n), place, told=meter.told)
+    meter.mark("panel")
+    named = panel_of(meter.history(n), job.step_s, window_s=job.window_s, most=n)
+    meter.mark("forecast")
+    ahead = forecast_load(named, job.horizon, place)
+    meter.mark("")
+    return {
+        "series": len(ahead.names), "said": done.run.said, "promoted": done.promoted, "model": ahead.model,
+        "told": float(np.isfinite(ahead.values).mean()), "figures": dict(done.run.figures),
+        "cpu_s": meter.cpu_s, "wall_s": meter.wall_s, "peak_mb": meter.peak_mb,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(json.dumps(retrained(int(sys.argv[1]), Path(sys.argv[2]))))
