@@ -15,7 +15,7 @@ from trimtab.models.alarms import CLOSE
 from trimtab.models.bank import Field
 
 GROWTH = 1.1
-"""A score is news when it is this multiple of what was told."""
+"""A score is news when it is this multiple of what was told, or of 1 where nothing was."""
 REST = 0.1
 """By how much a score that is no news is above 1, at most."""
 GLOW = CLOSE

@@ -302,12 +302,12 @@ def _renewed(state: State) -> State:
     version = int(state["version"][0]) if "version" in state else 0
     if not 1 <= version <= VERSION:
         raise StateError(f"this state has version {version}, this scorer reads versions 1 to {VERSION}")
-    level = state["season/level"]
-    if version == 1:
-        state = {**state, "season/level": np.concatenate([level, level[:, :1]], axis=1)}
     if version < VERSION:
+        level = state["season/level"]
         fresh = Arrays(news.fields(), len(level)).values
         state = {**state, **{f"news/{name}": values for name, values in fresh.items()}}
+        if version == 1:
+            state["season/level"] = np.concatenate([level, level[:, :1]], axis=1)
     return state
 
 
