@@ -3,7 +3,8 @@
 Every detector's statistic becomes the rate, a tick, at which the series' own past showed larger excursions.
 The rarest channel speaks for the series; its rate is calibrated once more, because several channels watch at
 the same time, and compared with the one setting that a user understands, false alarms a series and week:
-`anomaly_score = log(rate) / log(budget)`. Above 1 is an anomaly.
+`anomaly_score = log(rate) / log(budget)`. Above 1 is an anomaly; of one that lasts, the score is told in full
+where it begins or gets worse (`trimtab.models.news`).
 
 Learning hygiene: a flagged sample is not learnt by the detectors; a shift that lasts past `deadline` is
 declared (`Scores.shifted`) and learnt; nothing is learnt where the caller's mask says so.
