@@ -1,30 +1,83 @@
-"""Scores of an entity's series -> one score of the entity, on the same scale.
+"""Scores of an entity's series, row by row -> one score of the entity, on the same scale.
 
-The tail probabilities behind the scores combine by their harmonic mean (Wilson, "The harmonic mean p-value
-for combining dependent tests", PNAS 2019): one series far out speaks for the entity, corrected for how many
-were asked; many a little out add up; dependence between the series does no harm.
+The series that are furthest out speak together: the mean log tail probability of the smallest of them (the
+rank truncated product of Dudbridge and Koeleman, "Rank truncated product of P-values", Genetic Epidemiology
+2003). What breaks in one entity seldom shows in all of its series within one row, so a series counts on,
+fading, after it was out. How often that happens to a healthy entity is learnt from its own past, as for a
+channel of a series: series of one entity are anything but independent.
 """
 
-import numpy as np
+import math
 
+import numpy as np
+from numba import njit
+
+from trimtab.models.alarms import CLOSE
+from trimtab.models.bank import Arrays
+from trimtab.models.calibration import fields
 from trimtab.models.contracts import Floats
+from trimtab.models.news import faded
+from trimtab.models.scoring_kernel import combined_log_rate, learn_tails
+
+CALM = 0.8
+"""Where none of its series is out now, an entity's score comes from here no nearer than to `CLOSE`."""
+LEARNT = (4.0, 4096.0)
+"""Its past counts half after so many alarms that are allowed, and so many rows at least."""
+
+
+@njit(cache=True)
+def speaking(depths, known):
+    """(mean depth of the furthest series, how many are asked for each of them)."""
+    asked = np.count_nonzero(known)
+    most = max(round(math.sqrt(asked)), 1)
+    return np.sort(depths)[-most:].mean(), asked / most
+
+
+@njit(cache=True)
+def calmed(score):
+    """The score while none of its series is out: in the same order, below what holds an alarm open."""
+    over = score - CALM
+    return CALM + (CLOSE - CALM) * over / (over + 1.0) if over > 0.0 else score
+
+
+@njit(cache=True)
+def entity_run(scores, log_budget, horizon, tails, out):
+    """Any number of rows of one entity into out, (n_rows,)."""
+    depths = np.zeros(scores.shape[1])
+    known = np.zeros(scores.shape[1], np.bool_)
+    no_channel = np.empty(0)
+    for k in range(scores.shape[0]):
+        highest = -math.inf
+        for j in range(scores.shape[1]):
+            depths[j] = faded(depths[j])
+            s = scores[k, j]
+            if math.isfinite(s):
+                known[j] = True
+                depths[j] = max(depths[j], s)
+                highest = max(highest, s)
+        if highest == -math.inf:
+            continue
+        depth, choices = speaking(depths, known)
+        rarity = -log_budget * depth - math.log(choices)
+        score = max(combined_log_rate(0, rarity, tails) / log_budget, 0.0)
+        learn_tails(0, no_channel, rarity, score > 1.0, log_budget, horizon, no_channel, tails)
+        out[k] = score if highest > 1.0 else calmed(score)
 
 
 def entity_score(scores: Floats, budget: float) -> Floats:
     """One anomaly_score a row: above 1 = rarer, for the entity as a whole, than the false-alarm budget.
 
-    scores : (n_rows, n_series) anomaly_score, log(p) / log(budget); NaN = no sample, or learning: not asked
-    budget : tail probability that score 1 stands for, 0 < budget < 1
-    Gives (n_rows,) float64, NaN where no series has a score.
+    scores : (n_rows, n_series) anomaly_score of successive rows; NaN = no sample, or learning: not asked
+    budget : alarms that are allowed a row, which score 1 stands for, 0 < budget < 1
+    Gives (n_rows,) float64, NaN where no series has a score. Row i depends on rows up to i only.
 
-    >>> entity_score(np.array([[2.0, 0.0], [np.nan, 1.5], [np.nan, np.nan]]), 0.001).round(2).tolist()
-    [1.9, 1.5, nan]
+    >>> entity_score(np.array([[0.1, 0.2], [2.0, 0.0], [np.nan, np.nan]]), 0.001).round(2).tolist()
+    [0.1, 1.9, nan]
     """
-    depth = scores * -np.log(budget)
-    asked = np.isfinite(scores)
-    count = asked.sum(axis=1)
-    most = np.max(depth, axis=1, where=asked, initial=0.0)
-    raised = np.exp(depth - most[:, None], where=asked, out=np.zeros_like(depth))
-    total = np.where(count > 0, raised.sum(axis=1), np.nan)
-    log_p = np.log(np.maximum(count, 1)) - most - np.log(total)
-    return np.asarray(np.maximum(log_p / np.log(budget), 0.0))
+    out = np.full(len(scores), np.nan)
+    alarms, rows = LEARNT
+    entity_run(
+        np.require(scores, np.float64, ["C"]), math.log(budget), max(alarms / budget, rows),
+        tuple(Arrays(fields(1), 1).values.values()), out,
+    )  # fmt: skip
+    return out

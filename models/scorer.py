@@ -3,7 +3,8 @@
 Every detector's statistic becomes the rate, a tick, at which the series' own past showed larger excursions.
 The rarest channel speaks for the series; its rate is calibrated once more, because several channels watch at
 the same time, and compared with the one setting that a user understands, false alarms a series and week:
-`anomaly_score = log(rate) / log(budget)`. Above 1 is an anomaly.
+`anomaly_score = log(rate) / log(budget)`. Above 1 is an anomaly; of one that lasts, the score is told in full
+where it begins or gets worse (`trimtab.models.news`).
 
 Learning hygiene: a flagged sample is not learnt by the detectors; a shift that lasts past `deadline` is
 declared (`Scores.shifted`) and learnt; nothing is learnt where the caller's mask says so.
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.models import scoring_kernel
+from trimtab.models import news, scoring_kernel
 from trimtab.models.bank import Arrays, Field
 from trimtab.models.calibration import fields as tail_fields
 from trimtab.models.contracts import Bools, Detector, Floats, Ints, State
@@ -35,8 +36,9 @@ DOUBT_S = 300.0
 DEFAULT = ("range_exceedance", "seasonal_residual", "level_shift")
 SHARES = {"range_exceedance": 2.0}
 """Of the false-alarm budget, where not 1: spikes beyond all that was seen have nobody else to find them."""
-VERSION = 2
-"""Of the state. Version 1 did not know where the last value came from; others are refused."""
+VERSION = 3
+"""Of the state. Version 1 did not know where the last value came from, version 2 not what was told; both are
+read, others are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Scorer:
         self._holds = Arrays(
             {"held": Field(np.int64), "quiet": Field(np.int64), "candidate": Field(np.float64)}, n_series
         )
+        self._news = Arrays(news.fields(), n_series)
 
     @property
     def n_series(self) -> int:
@@ -210,6 +213,7 @@ class Scorer:
             "shift": self._shift.arrays,
             "tails": self._tails,
             "holds": self._holds,
+            "news": self._news,
         }
 
     def _members(self) -> dict[str, Any]:
@@ -264,12 +268,7 @@ class Scorer:
 
     def restore(self, state: State) -> None:
         """Go on where `state` was taken. Raises StateError for another version or other detectors."""
-        version = int(state["version"][0]) if "version" in state else 0
-        if version not in {1, VERSION}:
-            raise StateError(f"this state has version {version}, this scorer reads version {VERSION}")
-        if version == 1:
-            level = state["season/level"]
-            state = {**state, "season/level": np.concatenate([level, level[:, :1]], axis=1)}
+        state = _renewed(state)
         for name, part in self._kept().items():
             part.restore(_of(name, state))
         for extra in self.extras.values():
@@ -297,6 +296,20 @@ def _build(name: str, n_series: int) -> Detector:
 
 def _name(d: str | Detector) -> str:
     return d if isinstance(d, str) else getattr(d, "name", type(d).__name__)
+
+
+def _renewed(state: State) -> State:
+    """State of a version before, as this one has it. Raises StateError for a version that is not known."""
+    version = int(state["version"][0]) if "version" in state else 0
+    if not 1 <= version <= VERSION:
+        raise StateError(f"this state has version {version}, this scorer reads versions 1 to {VERSION}")
+    if version < VERSION:
+        level = state["season/level"]
+        fresh = Arrays(news.fields(), len(level)).values
+        state = {**state, **{f"news/{name}": values for name, values in fresh.items()}}
+        if version == 1:
+            state["season/level"] = np.concatenate([level, level[:, :1]], axis=1)
+    return state
 
 
 def _of(name: str, state: State) -> State:

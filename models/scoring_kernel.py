@@ -21,6 +21,7 @@ from trimtab.models.detectors.seasonal_residual import (
     season_score,
     season_width,
 )
+from trimtab.models.news import news, tell
 
 FUSED = 6
 """Channels of the three default detectors: above and below for each."""
@@ -204,12 +205,14 @@ def score_run(
     shifts,
     tails,
     holds,
+    past_news,
     out,
     loudest,
     shifted,
 ):
     """Any number of ticks of all series; out is (4, n_ticks, n_series): score, yhat, lower, upper."""
     log_budget, warm, deadline, horizon = limits
+    told, glow = past_news
     stats = np.empty(FUSED + extra.shape[2])
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
@@ -221,12 +224,15 @@ def score_run(
             members_score(i, x[k, i], t[k], stats, ranges, seasons, shifts)
             stats[FUSED:] = extra[k, i]
             rarity, channel = combine(i, stats, log_weight, tails)
-            flagged = False
+            score = math.nan
             if seasons[4][i] >= warm and rarity > -math.inf:
-                out[0, k, i] = max(combined_log_rate(i, rarity, tails) / log_budget, 0.0)
+                score = max(combined_log_rate(i, rarity, tails) / log_budget, 0.0)
+                out[0, k, i] = news(i, score, told, glow)
                 loudest[k, i] = channel
-                flagged = out[0, k, i] > 1.0
+            flagged = score > 1.0
             if learning and where[k, i]:
+                if not math.isnan(score):
+                    tell(i, score, told, glow)
                 accepted = hold(i, x[k, i], flagged, deadline, holds)
                 back = flagged and within_range(i, stats, log_budget, log_weight, tails)
                 shifted[k, i] = accepted

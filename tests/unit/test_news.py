@@ -1,0 +1,81 @@
+"""What a score adds to what its series told before."""
+
+import numpy as np
+import pytest
+
+from trimtab.models.alarms import CLOSE, intervals
+from trimtab.models.calibration import QUIET_TICKS
+from trimtab.models.detectors.level_shift import WINDOW
+from trimtab.models.news import FADE, GROWTH, REST, news, tell
+from trimtab.models.scorer import Scorer
+
+MINUTE = 60 * 10**9
+
+
+def told(scores):
+    """What is told of one score after the other."""
+    state, out = (np.zeros(1), np.zeros(1)), []
+    for score in scores:
+        out.append(news(0, score, *state))
+        tell(0, score, *state)
+    return np.array(out)
+
+
+CASES = [
+    ([0.2, 3.0], [0.2, 3.0], "what begins is told as it is"),
+    ([3.0, 3.0, 2.0], [3.0, 1 + 0.2 / 2.1, 1 + 0.1 / 1.1], "what lasts stays just above 1"),
+    ([2.0, 2.19, 2.2], [2.0, 1 + 0.119 / 1.29, 2.2], "what gets worse by a tenth is told as it is"),
+    ([2.0, 2.2, 2.3], [2.0, 2.2, 1 + 0.13 / 1.4], "the worst so far counts, not the first"),
+    ([3.0, 0.1, 0.1], [3.0, CLOSE * FADE, CLOSE * FADE**2], "it fades when it is over"),
+    ([3.0, 0.95], [3.0, 0.95], "what is told is no less than the score"),
+    ([3.0] + [0.0] * 200 + [3.0], [3.0, *(CLOSE * FADE ** np.arange(1, 201)), 3.0], "it is news again"),
+]
+
+
+@pytest.mark.parametrize(("scores", "want", "why"), CASES, ids=[row[2] for row in CASES])
+def test_told(scores, want, why):
+    """A score is told in full where it begins an event or makes it worse."""
+    np.testing.assert_allclose(told(scores), want, rtol=1e-12, err_msg=why)
+
+
+def test_what_was_told_is_forgotten_whole():
+    """After a long quiet nothing is left, not even a number too small to compute with quickly."""
+    assert told([50.0] + [0.0] * 3000)[-1] == 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_alarms_are_as_they_were(seed):
+    """Whatever the scores, the same alarms open and close, and the first has its peak but for a tenth."""
+    rng = np.random.default_rng(seed)
+    raw = np.abs(rng.normal(0.5, 0.4, 20_000)) * np.repeat(rng.choice([1.0, 1.0, 3.0], 2000), 10)
+    t = np.arange(len(raw))
+    before, after = intervals(raw[:, None], t), intervals(told(raw)[:, None], t)
+    assert len(before) > 100
+    assert [alarm[:3] for alarm in before] == [alarm[:3] for alarm in after]
+    assert before[0][3] / GROWTH <= after[0][3] <= before[0][3]
+
+
+def test_scorer_tells_an_outage_once():
+    """The scorer tells the begin of an outage in full, then stays just above 1, and fades when it is over."""
+    x = np.random.default_rng(1).normal(10, 1, (1100, 1))
+    x[1000:1030] += 40
+    scores = Scorer(1, 60).run(x, np.arange(1100, dtype=np.int64) * MINUTE).anomaly_score[:, 0]
+    last = np.flatnonzero(scores > 1)[-1]
+    assert scores[1000:1003].max() > 2
+    assert ((scores[1003 + QUIET_TICKS : 1030] > 1) & (scores[1003 + QUIET_TICKS : 1030] < 1 + REST)).all()
+    assert 1029 <= last < 1030 + WINDOW
+    fade = CLOSE * FADE ** np.arange(1, 1100 - last)
+    assert ((scores[last + 1 :] >= fade - 1e-12) & (scores[last + 1 :] < 1)).all()
+
+
+def test_a_masked_sample_is_not_held_as_told():
+    """What the caller's mask leaves out, as in a maintenance window, makes nothing after it old."""
+    x = np.random.default_rng(1).normal(10, 1, (1002, 1))
+    x[1000:] = 60.0
+    t = np.arange(1002, dtype=np.int64) * MINUTE
+    scorer = Scorer(1, 60)
+    scorer.run(x[:1000], t[:1000])
+    masked = scorer.step(x[1000], int(t[1000]), np.zeros(1, np.bool_))
+    after = scorer.step(x[1001], int(t[1001]))
+    assert masked.anomaly_score[0] == pytest.approx(after.anomaly_score[0])
+    assert after.anomaly_score[0] > 2
