@@ -26,7 +26,7 @@ from trimtab.engine.running import acting, building, modelling, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
-from trimtab.engine.running.memory import give_back
+from trimtab.engine.running.memory import give_back, stay_small
 from trimtab.engine.running.pruning import Pruner
 from trimtab.engine.running.supervisor import Supervisor, explain
 from trimtab.engine.running.surroundings import Surroundings
@@ -144,6 +144,7 @@ class Engine:
                 kept_running("vitals", vitals.run, self.clock),
                 kept_running("pruner", pruner.run, self.clock),
                 kept_running("notifications", told.run, self.clock),
+                kept_running("memory", partial(stay_small, self.clock), self.clock),
                 *([] if models is None else [kept_running("models", models.run, self.clock)]),
                 self._act(acts),
                 self._start(supervisor),
