@@ -10,8 +10,7 @@ from pathlib import Path
 
 from trimtab.engine.ports import Clock
 
-FIRST_S, EVERY_S = 30.0, 300.0
-"""After the start, when the first ticks are over; between later times."""
+EVERY_S = 60.0
 LEAST_BYTES = 1 << 20
 """What is smaller is not worth a call."""
 _SMAPS = Path("/proc/self/smaps")
@@ -20,11 +19,9 @@ _MADV_DONTNEED = 4
 
 async def stay_small(clock: Clock) -> None:
     """Give back, now and again, what the start, a store or a sink needed once; until it is cancelled."""
-    wait_s = FIRST_S
     while True:
-        await clock.sleep_until(clock.now() + int(wait_s * 1e9))
+        await clock.sleep_until(clock.now() + int(EVERY_S * 1e9))
         await asyncio.to_thread(give_back)
-        wait_s = EVERY_S
 
 
 def give_back() -> None:
