@@ -83,12 +83,14 @@ def serve(
 
 
 def announce(url: str, first: "FirstStart") -> None:
-    """Say where Trimtab is and how to get in: a login link on a terminal, else where the key is."""
+    """Say where Trimtab is and how to get in: a login link, where the key is, or the command for a link."""
     print(f"Trimtab is on {url}", flush=True)
     if first.login_url is not None:
         print(f"Log in (works once, within 10 minutes): {first.login_url}", flush=True)
     if first.key_file is not None:
         print(f"The admin key is in {first.key_file}", flush=True)
+    if first.login_url is None and first.key_file is None:
+        print("To log in, open the link that `trimtab key login` prints", flush=True)
 
 
 class Engine:
