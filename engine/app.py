@@ -284,6 +284,7 @@ class Engine:
             self.failure = error
             self.stopping.set()
         else:
+            gc.enable()
             if self.config is not None:
                 await self._watch_settings(supervisor, found)
 

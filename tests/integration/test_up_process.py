@@ -113,13 +113,13 @@ OTHER_WORK = {
 }  # fmt: skip
 """Libraries of training, recordings and systems that nobody configured: from 20 to 300 MB each."""
 LISTING = """
-import signal, sys
+import gc, signal, sys
 from pathlib import Path
 from trimtab.engine.cli import main
 
 def tell(*_):
     part = Path(sys.argv[3]).with_name("modules.part")
-    part.write_text("\\n".join(sys.modules))
+    part.write_text("\\n".join([*sys.modules, f"collects garbage: {gc.isenabled()}"]))
     part.replace(part.with_name("modules"))
 
 signal.signal(signal.SIGUSR1, tell)
@@ -147,7 +147,7 @@ def test_watching_a_machine_loads_nothing_that_is_for_other_work(up):
         up.process.send_signal(signal.SIGUSR1)
         wait_for(told.exists, 20)
     loaded = {name.split(".")[0] for name in told.read_text().splitlines()}
-    assert {"numba", "fastapi", "sqlalchemy"} <= loaded
+    assert {"numba", "fastapi", "sqlalchemy", "collects garbage: True"} <= loaded
     assert not loaded & OTHER_WORK
 
 
