@@ -26,7 +26,7 @@ from trimtab.engine.running import acting, building, modelling, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
-from trimtab.engine.running.memory import give_back
+from trimtab.engine.running.memory import give_back, stay_small
 from trimtab.engine.running.pruning import Pruner
 from trimtab.engine.running.supervisor import Supervisor, explain
 from trimtab.engine.running.surroundings import Surroundings
@@ -83,12 +83,14 @@ def serve(
 
 
 def announce(url: str, first: "FirstStart") -> None:
-    """Say where Trimtab is and how to get in: a login link on a terminal, else where the key is."""
+    """Say where Trimtab is and how to get in: a login link, where the key is, or the command for a link."""
     print(f"Trimtab is on {url}", flush=True)
     if first.login_url is not None:
         print(f"Log in (works once, within 10 minutes): {first.login_url}", flush=True)
     if first.key_file is not None:
         print(f"The admin key is in {first.key_file}", flush=True)
+    if first.login_url is None and first.key_file is None:
+        print("To log in, open the link that `trimtab key login` prints", flush=True)
 
 
 class Engine:
@@ -144,6 +146,7 @@ class Engine:
                 kept_running("vitals", vitals.run, self.clock),
                 kept_running("pruner", pruner.run, self.clock),
                 kept_running("notifications", told.run, self.clock),
+                kept_running("memory", partial(stay_small, self.clock), self.clock),
                 *([] if models is None else [kept_running("models", models.run, self.clock)]),
                 self._act(acts),
                 self._start(supervisor),
@@ -281,6 +284,7 @@ class Engine:
             self.failure = error
             self.stopping.set()
         else:
+            gc.enable()
             if self.config is not None:
                 await self._watch_settings(supervisor, found)
 

@@ -7,6 +7,7 @@ registered, and the aliases `champion` and `challenger` say which of them counts
 
 import os
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,7 +32,18 @@ QUIET = {
 }
 """Set before MLflow is imported: it tells nobody of itself, and a server that is away is soon known to be."""
 _MOST_FILES = 20
+_FILE = "mlflow.db"
 T = TypeVar("T")
+
+
+def written(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """What tells a registry in a folder from what it was before, without opening it; () = there is none."""
+    found = []
+    for path in sorted(folder.glob(f"{_FILE}*")):
+        with suppress(FileNotFoundError):  # a journal that ended meanwhile
+            stat = path.stat()
+            found.append((path.name, stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +220,7 @@ class Registry:
             uri = self.uri
             if self.local:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                uri = f"sqlite:///{(self.folder / 'mlflow.db').absolute()}"
+                uri = f"sqlite:///{(self.folder / _FILE).absolute()}"
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         return self._client
 

@@ -20,6 +20,7 @@ from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, kept
 from trimtab.pipelines.artifact import MANIFEST
 from trimtab.pipelines.before import FILE, LEAD_S, SHOWN, before
 from trimtab.pipelines.errors import ModelRefusedError
+from trimtab.pipelines.mlflow_registry import written
 from trimtab.pipelines.shelf import Book, Shelf
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,8 @@ class Forecasting:
         self.unfit = ""
         """The champion, where it was made for another step or horizon than the settings ask; "" = it fits."""
         self._folder = data_dir / "forecasts" / MODEL
+        self._registry_folder = data_dir / "mlflow"
+        self._synced: tuple[object, ...] | None = None
         self._child = child
         self._ledger = ledger
         self._clock = clock
@@ -104,15 +107,32 @@ class Forecasting:
             self.drifted.set()
 
     async def sync(self) -> None:
-        """Tell the registry who is champion, or take its champion over; where it is away all stays."""
+        """Tell the registry who is champion, or take its champion over; where it is away all stays.
+
+        MLflow takes seconds of processor to load, so a registry in the data folder is left alone while
+        neither its file nor the shelf is other than at the last time.
+        """
+        standing = await asyncio.to_thread(self._standing)
+        if standing is not None and standing in {self._synced, ()}:
+            await self.audited()
+            return
         try:
             done = await self._child("sync")
         except ModelWorkError as error:
             self._trouble("sync", str(error))
             return
         self._trouble("sync", "")
+        self._synced = standing
         await self.audited()
         await self._refused(done["refused"])
+
+    def _standing(self) -> tuple[object, ...] | None:
+        """What a sync would find; () = no registry and nothing to tell it, None = it has to be asked."""
+        book = self.shelf.book()
+        if self.registry.tracking_uri or book.untold or book.refused:
+            return None
+        there = written(self._registry_folder)
+        return (there, book.champion, book.challenger) if there else ()
 
     def forecasts(
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100

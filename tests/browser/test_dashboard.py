@@ -262,7 +262,7 @@ def test_an_engine_that_does_not_act_says_so(open_page: Open) -> None:
 def test_signing_in_with_a_key(open_page: Open, world: World) -> None:
     """Without a session the page says how to get one; a wrong key is refused, a right one opens it."""
     page = open_page(signed_in=False)
-    expect(page.get_by_text("prints a link in the terminal")).to_be_visible()
+    expect(page.get_by_text("prints one in its terminal")).to_be_visible()
     page.get_by_label("API key").fill("tt_wrong")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("not known here")

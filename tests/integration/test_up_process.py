@@ -107,6 +107,50 @@ def test_up_is_ready_and_stops_well(up):
         assert '"event":"going on"' in up.said()
 
 
+OTHER_WORK = {
+    "lightgbm", "matplotlib", "mlflow", "pandas", "prometheus_api_client", "psycopg", "redis", "requests",
+    "river", "sklearn", "skops",
+}  # fmt: skip
+"""Libraries of training, recordings and systems that nobody configured: from 20 to 300 MB each."""
+LISTING = """
+import gc, signal, sys
+from pathlib import Path
+from trimtab.engine.cli import main
+
+def tell(*_):
+    part = Path(sys.argv[3]).with_name("modules.part")
+    part.write_text("\\n".join([*sys.modules, f"collects garbage: {gc.isenabled()}"]))
+    part.replace(part.with_name("modules"))
+
+signal.signal(signal.SIGUSR1, tell)
+main()
+"""
+
+
+def test_watching_a_machine_loads_nothing_that_is_for_other_work(up):
+    """With its page and a series asked for, libraries that only other work needs are not in the process."""
+    told = up.folder / "modules"
+    with up.running(before=[sys.executable, "-c", LISTING, "up", "--config", str(up.config)]):
+        wait_for(lambda: up.get("series")["total"] > 10, 20)
+        one = up.get("series")["items"][0]["id"]
+        for page in (
+            "status",
+            "anomalies",
+            "incidents",
+            "recommendations",
+            "forecasts",
+            "models",
+            "capacity",
+        ):
+            up.get(page)
+        up.get(f"series/{one}/scores")
+        up.process.send_signal(signal.SIGUSR1)
+        wait_for(told.exists, 20)
+    loaded = {name.split(".")[0] for name in told.read_text().splitlines()}
+    assert {"numba", "fastapi", "sqlalchemy", "collects garbage: True"} <= loaded
+    assert not loaded & OTHER_WORK
+
+
 def test_a_changed_file_is_applied_and_an_invalid_one_is_refused(up):
     """P17: log level, budget and sources change while it runs; a mistake changes nothing and is told."""
     with up.running():

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -9,7 +10,8 @@ from structlog.testing import capture_logs
 from tests.fake_loop import FakeLedger
 from tests.fakes import FakeClock, settle
 from trimtab.engine.acting.conductor import Conductor
-from trimtab.engine.app import Engine, _reload_tools
+from trimtab.engine.api.keys import FirstStart
+from trimtab.engine.app import Engine, _reload_tools, announce
 from trimtab.engine.errors import EngineError, LockedError, StoreError
 from trimtab.engine.running import tasks
 from trimtab.engine.running.acting import note_reload
@@ -32,6 +34,22 @@ def engine(tmp_path, monkeypatch):
         settings=General(data_dir=tmp_path), api=Api(port=0), sources=Sources(host=Host(enabled=False))
     )
     return Engine(settings, None, os.environ, {})
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (FirstStart(login_url="http://h/login?t=x"), "minutes): http://h/login?t=x"),
+        (FirstStart(key_file=Path("/d/admin.key")), "is in /d/admin.key"),
+        (FirstStart(), "`trimtab key login` prints"),
+    ],
+)
+def test_a_start_says_where_it_is_and_how_to_get_in(capsys, first, said):
+    """Two lines: the address, and one way in, at later starts too."""
+    announce("http://h", first)
+    where, way_in = capsys.readouterr().out.splitlines()
+    assert where == "Trimtab is on http://h"
+    assert way_in.endswith(said)
 
 
 @pytest.mark.parametrize("broken", ["", "disk full"])

@@ -14,7 +14,10 @@ from trimtab.engine.commands.errors import FOUND, NOT_REACHABLE, WRONG_USE, run_
 from trimtab.engine.commands.listing import Form, listing
 from trimtab.engine.errors import SettingsError, SourceError
 
-HEAVY = ("numba", "numpy", "pandas", "rich", "river", "sqlalchemy", "fastapi", "pydantic", "httpx")
+HEAVY = (
+    "fastapi", "httpx", "mlflow", "numba", "numpy", "pandas", "pyarrow", "pydantic", "rich", "river", "scipy",
+    "sklearn", "sqlalchemy", "structlog",
+)  # fmt: skip
 
 
 def run(capsys, monkeypatch, *arguments):

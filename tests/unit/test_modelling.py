@@ -81,6 +81,11 @@ class World:
             self.forecasting.shelf.put(version, folder, digest, MADE, "train")
             self.forecasting.shelf.promote(version, by=by)
 
+    def registered(self, told="a version"):
+        """Somebody writes into the registry of the data folder."""
+        (self.folder / "mlflow").mkdir(exist_ok=True)
+        (self.folder / "mlflow" / "mlflow.db").write_text(told)
+
     async def after(self, seconds):
         """Let it be so much later."""
         await self.rest()
@@ -198,6 +203,7 @@ async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
 
 async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world):
     """A model that is not trusted, and a champion that was named elsewhere, are one audit row each."""
+    world.registered()
     world.child.answers["sync"] = {"champion": "4", "refused": {"5": "is a pickle"}}
     world.stored("4", by="the registry")
     await world.forecasting.sync()
@@ -208,6 +214,7 @@ async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world)
 
 async def test_the_registrys_trouble_lasts_until_it_answers(world):
     """A forecast that is made does not end it, and each trouble is told beside the other."""
+    world.registered()
     world.child.answers["sync"] = ModelWorkError("the registry is away")
     await world.forecasting.sync()
     await world.forecasting.refresh()
@@ -263,6 +270,35 @@ def killed_after(ledger):
         raise Killed
 
     return write
+
+
+async def test_a_registry_in_the_data_folder_is_asked_only_after_a_change(world):
+    """MLflow is not loaded for nothing; failures, refusals and what a person chose are tried again."""
+
+    async def asked():
+        before = len(world.child.asked)
+        await world.forecasting.sync()
+        return len(world.child.asked) - before
+
+    shelf = world.forecasting.shelf
+    assert await asked() == 0  # there is no registry yet
+    world.registered()
+    assert [await asked(), await asked()] == [1, 0]
+    world.registered("a second version")
+    away, world.child.answers["sync"] = world.child.answers["sync"], ModelWorkError("it is locked")
+    assert [await asked(), await asked()] == [1, 1]
+    world.child.answers["sync"] = away
+    assert [await asked(), await asked()] == [1, 0]
+    world.stored("1", "2")
+    assert [await asked(), await asked()] == [1, 0]
+    shelf.promote("1", untold=True)
+    assert [await asked(), await asked()] == [1, 1]
+    shelf.told()
+    shelf.refuse("3", "is a pickle")
+    assert [await asked(), await asked()] == [1, 1]
+    server = ModelRegistry(tracking_uri="http://127.0.0.1:5000")
+    world.forecasting.registry, world.child.asked = server, []
+    assert [await asked(), await asked()] == [1, 1]
 
 
 async def test_people_promote_and_roll_back(world):

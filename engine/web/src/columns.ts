@@ -49,9 +49,16 @@ export function usualStep(times: readonly number[]): number {
   return steps[steps.length >> 1] ?? 0;
 }
 
-/** A row of nulls in every hole, so that a line never runs over what is not known. */
+const BAND: ReadonlySet<Key> = new Set(["yhat", "yhat_lower", "yhat_upper"]);
+
+/**
+ * Only what is known: a row of nulls in every hole, so that a line never runs over it, and no band before the
+ * first score, for until then it is still being learnt and as wide as a guess.
+ */
 export function withGaps(d: Drawn, factor = 6): Drawn {
   const widest = usualStep(d.time) * factor;
+  const scored = d.anomaly_score.findIndex((one) => one !== null);
+  const learnt = scored < 0 ? d.time.length : scored;
   const out = empty();
   d.time.forEach((t, i) => {
     const before = d.time[i - 1];
@@ -60,7 +67,7 @@ export function withGaps(d: Drawn, factor = 6): Drawn {
       for (const key of KEYS) out[key].push(null);
     }
     out.time.push(t);
-    for (const key of KEYS) out[key].push(d[key][i] ?? null);
+    for (const key of KEYS) out[key].push(BAND.has(key) && i < learnt ? null : (d[key][i] ?? null));
   });
   return out;
 }

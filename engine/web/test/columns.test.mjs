@@ -14,6 +14,16 @@ test("a hole in time becomes a row of nulls", () => {
   assert.deepEqual(out.value, [1, 1, 1, null, 1, 1]);
 });
 
+test("a band is shown from the first score on", () => {
+  const band = { yhat: [5, 5, 5, 5], yhat_lower: [0, 0, 4, 4], yhat_upper: [1e6, 1e6, 6, 6] };
+  const rows = { ...drawn([0, 5, 10, 15]), ...band, anomaly_score: [null, null, 0.2, null] };
+  const out = c.withGaps(rows);
+  assert.deepEqual(out.value, [1, 1, 1, 1]);
+  for (const key of Object.keys(band)) assert.deepEqual(out[key], [null, null, ...band[key].slice(2)]);
+  const learning = c.withGaps({ ...rows, anomaly_score: [null, null, null, null] });
+  assert.deepEqual(learning.yhat_upper, [null, null, null, null]);
+});
+
 test("only newer rows are appended and old ones go", () => {
   const out = c.appended(drawn([0, 5, 10]), drawn([10, 15], [8, 9]), 5);
   assert.deepEqual(out.time, [5, 10, 15]);

@@ -38,8 +38,8 @@ export function LoginPage() {
         <section>
           <h2>Open the login link</h2>
           <p>
-            <code>trimtab up</code> prints a link in the terminal that it was started from. It works once, for ten
-            minutes.
+            The first <code>trimtab up</code> prints one in its terminal, <code>trimtab key login</code> another whenever you
+            want. Each works once, for ten minutes.
           </p>
         </section>
         <section>
