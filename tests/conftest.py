@@ -66,13 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long trials out unless they are asked for; the slow tests come last."""
+    """Leave the long trials out unless they are asked for."""
     if "trials" not in (config.option.markexpr or ""):
         long = [item for item in items if item.get_closest_marker("trials")]
         if long:
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in set(long)]
-    items.sort(key=lambda item: item.get_closest_marker("acceptance") is not None)
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
