@@ -17,6 +17,8 @@ prepare_environment(_CACHE, os.environ)  # before anything imports numba
 
 import pytest  # noqa: E402 - the line above has to come first
 
+from tests.file_lines import FileLines  # noqa: E402 - as above
+
 _ALL_REQUIRED = os.environ.get("TRIMTAB_REQUIRE") == "all"
 _OWN = ("TRIMTAB_REQUIRE",)
 
@@ -61,6 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return lookup(host, *args, **more)
 
     socket.getaddrinfo = guard
+    if getattr(config.option, "numprocesses", None):
+        config.pluginmanager.register(FileLines(config))
     config.addinivalue_line("markers", "acceptance: the whole product on real servers, waiting on real time")
     config.addinivalue_line("markers", "trials: long forms of the acceptance tests, by `make trials` only")
 
