@@ -5,6 +5,7 @@ TRIMTAB_REQUIRE=all turns every skip into a failure.
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +15,10 @@ from trimtab.engine.running.kernels import prepare_environment
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab-tests"
 prepare_environment(_CACHE, os.environ)  # before anything imports numba
+if sys.dont_write_bytecode:  # else each of the processes that tests start compiles all of its sources again
+    del os.environ["PYTHONDONTWRITEBYTECODE"]
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(_CACHE / "bytecode")
 
 import pytest  # noqa: E402 - the line above has to come first
 
