@@ -12,7 +12,8 @@ WEB := engine/web
 WEB_PARTS := $(shell find $(WEB) \( -name node_modules -o -name dist -o -name test \) -prune -o -type f -print)
 PYTEST := $(BIN)/python -m pytest
 # Files are handed to the cores one by one, in the order of testpaths: those that wait on real time come first.
-BESIDE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -o console_output_style=classic
+BESIDE := -n logical --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder \
+	-o console_output_style=classic
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .PHONY: help run test install dev web lint format bench trials lock clean
