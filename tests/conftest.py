@@ -5,6 +5,7 @@ TRIMTAB_REQUIRE=all turns every skip into a failure.
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,8 +15,14 @@ from trimtab.engine.running.kernels import prepare_environment
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab-tests"
 prepare_environment(_CACHE, os.environ)  # before anything imports numba
+if sys.dont_write_bytecode:  # else each of the processes that tests start compiles all of its sources again
+    del os.environ["PYTHONDONTWRITEBYTECODE"]
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(_CACHE / "bytecode")
 
 import pytest  # noqa: E402 - the line above has to come first
+
+from tests.file_lines import FileLines  # noqa: E402 - as above
 
 _ALL_REQUIRED = os.environ.get("TRIMTAB_REQUIRE") == "all"
 _OWN = ("TRIMTAB_REQUIRE",)
@@ -61,18 +68,19 @@ def pytest_configure(config: pytest.Config) -> None:
         return lookup(host, *args, **more)
 
     socket.getaddrinfo = guard
+    if getattr(config.option, "numprocesses", None):
+        config.pluginmanager.register(FileLines(config))
     config.addinivalue_line("markers", "acceptance: the whole product on real servers, waiting on real time")
     config.addinivalue_line("markers", "trials: long forms of the acceptance tests, by `make trials` only")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long trials out unless they are asked for; the slow tests come last."""
+    """Leave the long trials out unless they are asked for."""
     if "trials" not in (config.option.markexpr or ""):
         long = [item for item in items if item.get_closest_marker("trials")]
         if long:
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in set(long)]
-    items.sort(key=lambda item: item.get_closest_marker("acceptance") is not None)
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

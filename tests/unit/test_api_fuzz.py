@@ -28,7 +28,7 @@ LOOP = (
 ROUTES = sorted(route for route in ACCESS if set(route[1].split("/")[2:3]) & set(LOOP))
 GOOD = {
     "incident_id": INCIDENT.id, "recommendation_id": RECOMMENDATION.id, "action_id": ACTION.id,
-    "name": "redis", "target": "cache-1", "action": "warm_keys", "knob": "maxmemory",
+    "name": "redis", "target": "cache-1", "action": "warm_keys", "knob": "maxmemory", "series_id": "0" * 16,
 }  # fmt: skip
 NAMES = (
     "limit", "after", "since", "until", "state", "open", "pattern", "min_severity", "search", "incident_id",

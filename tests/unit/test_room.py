@@ -49,7 +49,11 @@ def test_a_process_of_this_machine():
     assert room_of(own.pid, own.create_time(), 0, 1000) == Room(1000, 0, "its memory_limit")
 
 
-@pytest.mark.parametrize(("pid", "started"), [(None, 0.0), (os.getpid(), 1000.0), (2**30, 0.0)])
+@pytest.mark.parametrize(
+    ("pid", "started"),
+    [(None, 0.0), (os.getpid(), 1000.0), (2**30, 0.0)],
+    ids=["none", "of another", "nobody's"],
+)
 def test_a_process_that_is_not_here(pid, started):
     """A number that is another process, or none here, says nothing about its memory: unknown, unless set."""
     assert room_of(pid, started, 0, None) == Room(None)

@@ -7,15 +7,21 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.postgresql_world import MB, as_role, reads
+from tests.postgresql_world import MB, as_role, reads, until
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.settings.tools_data import Sessions
+
+LASTS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active'
+           AND query ~ '^SELECT pg_sleep' AND query_start < clock_timestamp() - interval '0.4 s'"""
 
 
 async def test_idle_in_transaction(tools, admin):
     """The oldest named session that idles long enough is ended; younger and unnamed ones are not."""
-    rule = Sessions.model_construct(older_than=0.3, applications=("shop",), users=())
-    tool = tools(idle_in_transaction=rule)
+    old, older = (
+        Sessions.model_construct(older_than=seconds, applications=("shop",), users=())
+        for seconds in (0.3, 60.0)
+    )
+    tool = tools(idle_in_transaction=old)
     assert [action.name for action in await tool.actions("db")] == [
         "analyze",
         "terminate_idle_in_transaction",
@@ -23,7 +29,8 @@ async def test_idle_in_transaction(tools, admin):
     with admin.other("shop") as named, admin.other("other") as unnamed:
         for client in (named, unnamed):
             client.execute("SELECT 1")
-        assert "nothing to do" in await tool.run("db", "terminate_idle_in_transaction", "k")
+        patient = tools(idle_in_transaction=older)
+        assert "nothing to do" in await patient.run("db", "terminate_idle_in_transaction", "k")
         await asyncio.sleep(0.5)
         told = await tool.run("db", "terminate_idle_in_transaction", "k")
         assert told.startswith(f"terminated session {named.info.backend_pid} of tester (shop)")
@@ -39,7 +46,7 @@ async def test_a_long_query(tools, admin):
     tool = tools(long_query=rule)
     with admin.other("report", autocommit=True) as client:
         sleeping = asyncio.create_task(asyncio.to_thread(client.execute, "SELECT pg_sleep(20)"))
-        await asyncio.sleep(0.6)
+        await until(lambda: asyncio.to_thread(admin.value, LASTS))
         assert (await tool.run("db", "cancel_long_query", "k")).startswith("cancelled session")
         with pytest.raises(errors.QueryCanceled):
             await sleeping

@@ -86,7 +86,7 @@ async def test_tls(tmp_path, tools):
     with start_redis(tmp_path / "r", "--tls-port", str(tls_port), *flags) as server:
         url = f"rediss://127.0.0.1:{tls_port}"
         known = {"ca_file": made.ca, "cert_file": made.client_cert, "key_file": made.client_key}
-        assert (await tools(server, url=url, tls=known).status()).state is ToolState.UP
+        assert (await tools(server, url=url, tls=known, timeout=9).status()).state is ToolState.UP
         for tls in ({}, {"ca_file": made.ca}, {"ca_file": made.client_cert}):
             assert (await tools(server, url=url, tls=tls).status()).state is ToolState.UNREACHABLE
 

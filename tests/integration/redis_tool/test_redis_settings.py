@@ -182,7 +182,8 @@ async def test_a_raise_past_the_limit_shows_its_sum(tmp_path, tools):
         text = str(error.value)
         assert "fork copy-on-write (worst case)" in text
         assert "over 85% of the 100.0 MiB of its memory_limit (85.0 MiB)" in text
-        assert (await tool.apply("cache", "maxmemory", 10 * MB, round(maxmemory.high))).after > 30 * MB
+        within = round(maxmemory.high) - MB  # what a young Redis wastes still moves a little
+        assert (await tool.apply("cache", "maxmemory", 10 * MB, within)).after == within
 
 
 async def test_a_replica_is_in_the_sum(tmp_path, tools):
