@@ -21,16 +21,16 @@ async def stay_small(clock: Clock) -> None:
     """Give back, now and again, what the start, a store or a sink needed once; until it is cancelled."""
     while True:
         await clock.sleep_until(clock.now() + int(EVERY_S * 1e9))
-        await asyncio.to_thread(_return_pages)
+        await asyncio.to_thread(return_pages)
 
 
 def give_back() -> None:
     """Collect what nobody holds, and return the memory; the first takes long where there are many series."""
     gc.collect()
-    _return_pages()
+    return_pages()
 
 
-def _return_pages() -> None:
+def return_pages() -> None:
     """Return memory that was let go, which the C library keeps unless told, and code that did its work.
 
     A library's code counts as resident from its first use on: numba's compiler alone is 70 MB, of which

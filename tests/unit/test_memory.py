@@ -73,7 +73,7 @@ async def test_it_is_given_back_now_and_again(monkeypatch):
         work()
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
-    monkeypatch.setattr(memory, "give_back", lambda: given.append(clock.now()))
+    monkeypatch.setattr(memory, "return_pages", lambda: given.append(clock.now()))
     begin = clock.now()
     work = asyncio.create_task(stay_small(clock))
     await clock.advance(2.5 * EVERY_S)
