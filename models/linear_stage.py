@@ -66,6 +66,12 @@ class Fitted:
         """(n_series, n_rows) about the series' middle: the forecasts that left the row's block out."""
         return np.asarray(origin_level(self.rows.x) + self.own.held_out * self.scale[:, None], np.float64)
 
+    @property
+    def value(self) -> Floats:
+        """(n_series, n_rows) about the series' middle: what came; NaN = not known."""
+        came = origin_level(self.rows.x) + self.rows.target * self.scale[:, None]
+        return np.where(self.rows.ok, came, np.nan)
+
     def forecast(self, history: History, steps: Ints, x: Floats | None = None) -> Floats:
         """(n_series, n_steps) from the last row on, about the series' middle."""
         x = newest(history, steps) if x is None else x

@@ -12,7 +12,7 @@ import numpy as np
 
 from trimtab.models.contracts import Floats, Ints
 from trimtab.models.forecast_levels import median_of_known
-from trimtab.models.linear_pool import origin_level, weekday
+from trimtab.models.linear_pool import weekday
 from trimtab.models.linear_stage import Fitted, known_quantiles, usual_error
 from trimtab.models.panel_features import DAY_NS, VALUES, History, event_flags, target_times
 from trimtab.models.robust_features import LEVEL, MEDIANS, ROBUST, robust_features
@@ -37,14 +37,14 @@ _AT = {name: k for k, name in enumerate(VALUES)}
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Rows (...) before a start is chosen, in the series' unit about its middle; NaN = not known.
+    """Rows before a start is chosen, in the series' unit about its middle; NaN = not known.
 
-    values : (..., len(VALUES)) levels and lags
-    robust : (..., len(ROBUST)) medians and changes
-    linear : (...) the linear forecast
-    tails  : (..., len(TAILS)) quantiles of its errors
-    scale  : (...) the series' usual change
-    clock  : (..., len(CLOCK) + len(EVENTS)) how far ahead, when, and whether it is a known day
+    values : (n_rows, len(VALUES)) levels and lags
+    robust : (n_rows, len(ROBUST)) medians and changes
+    linear : (n_rows,) the linear forecast
+    tails  : (n_rows, len(TAILS)) quantiles of its errors
+    scale  : (n_rows,) the series' usual change
+    clock  : (n_rows, len(CLOCK) + len(EVENTS)) how far ahead, when, and whether it is a known day
     """
 
     values: Floats
@@ -54,7 +54,7 @@ class Seen:
     scale: Floats
     clock: Floats
 
-    def rows(self, which: Ints | tuple[Ints, ...]) -> "Seen":
+    def rows(self, which: Ints) -> "Seen":
         """Some rows."""
         return replace(self, **{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
@@ -64,22 +64,21 @@ def joined(parts: list[Seen]) -> Seen:
     return Seen(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Seen)))
 
 
-def seen(history: History, fitted: Fitted, x: Floats, linear: Floats, now: Ints, ahead: Ints) -> Seen:
-    """What is known at origins (n_series, n_rows) of what lies ahead.
+def seen(
+    history: History, fitted: Fitted, x: Floats, linear: Floats, series: Ints, now: Ints, ahead: Ints
+) -> Seen:
+    """What is known at origins (n_rows,) of what lies ahead.
 
-    x      : (n_series, n_rows, len(VALUES)) `panel_features.features`
-    linear : (n_series, n_rows) the linear forecast
+    x      : (n_rows, len(VALUES)) `panel_features.features`
+    linear : (n_rows,) the linear forecast
     """
-    shape = ahead.shape
-    at = (np.repeat(np.arange(shape[0]), shape[1]), now.ravel(), ahead.ravel())
-    times = target_times(history, *at).reshape(shape)
-    events = event_flags(history, *at).reshape(*shape, 2)
+    times = target_times(history, series, now, ahead)
+    events = event_flags(history, series, now, ahead)
     clock = np.stack([np.log2(ahead * history.step_s), (times % DAY_NS) / DAY_NS, weekday(times)], axis=-1)
     tails = known_quantiles(fitted.errors, TAILS) * fitted.unit[:, None]
     return Seen(
-        x, robust_features(history, now, ahead), linear,
-        np.broadcast_to(tails[:, None, :], (*shape, len(TAILS))),
-        np.broadcast_to(fitted.scale[:, None], shape), np.concatenate([clock, events], axis=-1),
+        x, robust_features(history, series, now, ahead), linear, tails[series], fitted.scale[series],
+        np.concatenate([clock, events], axis=-1),
     )  # fmt: skip
 
 
@@ -98,28 +97,26 @@ def starts(robust: Floats, linear: Floats) -> Floats:
 
 def start_units(history: History, fitted: Fitted) -> Floats:
     """(len(STARTS), n_series) usual error of each start over the origins of a bucket."""
-    rows, some = fitted.rows, slice(None, None, EVERY)
-    value = np.where(rows.ok, origin_level(rows.x) + rows.target * fitted.scale[:, None], np.nan)[:, some]
-    robust = robust_features(history, rows.now[:, some], rows.ahead[:, some])
-    each = starts(robust, fitted.held_out[:, some])
-    return np.stack([usual_error(value - start, MOST) for start in each])
+    some = slice(None, None, EVERY)
+    now, ahead = fitted.rows.now[:, some], fitted.rows.ahead[:, some]
+    series = np.repeat(np.arange(len(now)), now.shape[1])
+    robust = robust_features(history, series, now.ravel(), ahead.ravel(), whole=False)
+    each = starts(robust.reshape(*now.shape, -1), fitted.held_out[:, some])
+    return np.stack([usual_error(fitted.value[:, some] - start, MOST) for start in each])
 
 
 def told(known: Seen, start: Floats, unit: Floats) -> Floats:
-    """(..., len(TOLD)): where everything stands about a start, in its usual errors.
+    """(n_rows, len(TOLD)): where everything stands about a start, in its usual errors.
 
-    start, unit : (...)
+    start, unit : (n_rows,)
     """
-    by, about = unit[..., None], start[..., None]
-    values = (np.concatenate([known.values, known.linear[..., None]], axis=-1) - about) / by
-    gaps = [(known.values[..., _AT[a]] - known.values[..., _AT[b]]) / unit for a, b in GAPS]
+    by, about = unit[:, None], start[:, None]
+    values = (np.column_stack([known.values, known.linear]) - about) / by
+    gaps = [(known.values[:, _AT[a]] - known.values[:, _AT[b]]) / unit for a, b in GAPS]
     n = len(MEDIANS)
-    return np.concatenate(
+    return np.column_stack(
         [
-            values, np.stack(gaps, axis=-1), known.tails / by,
-            (known.robust[..., :n] - about) / by, known.robust[..., n : n + 1] / by,
-            np.log(known.robust[..., n + 1 :] / by + 1e-9),
-            np.log(known.scale / unit)[..., None], known.clock,
-        ],
-        axis=-1,
+            values, *gaps, known.tails / by, (known.robust[:, :n] - about) / by, known.robust[:, n] / unit,
+            np.log(known.robust[:, n + 1 :] / by + 1e-9), np.log(known.scale / unit), known.clock,
+        ]
     )  # fmt: skip

@@ -8,7 +8,6 @@ from trimtab.models import quantile_trees
 from trimtab.models.contracts import Floats, Ints, Panel, State
 from trimtab.models.errors import StateError
 from trimtab.models.forecast_levels import LEVELS, between, check_quantiles, median_of_known
-from trimtab.models.linear_pool import origin_level
 from trimtab.models.linear_stage import POOL_SERIES, Fitted, LinearStage, bucket_rows, newest, spread_over
 from trimtab.models.panel_features import History, history_of
 from trimtab.models.starts import STARTS, TOLD, Seen, joined, seen, start_units, starts, told
@@ -54,11 +53,12 @@ class Boosted:
 
     def fit(self, panel: Panel) -> None:
         """Learn the trees, and what young series do."""
-        history = history_of(panel.y, panel.end, panel.step_s, panel.events)
+        pool = panel.pick(spread_over(panel.y.shape[1], POOL_SERIES))
+        history = history_of(pool.y, pool.end, pool.step_s, pool.events)
         self.stage.fit(history)
         self.young.fit(history)
         self.ensembles = {}
-        taught = self._training(history.pick(spread_over(len(history.y), POOL_SERIES)))
+        taught = self._training(history)
         if taught is None or len(taught[0].linear) < NEED_ROWS:
             return
         known, value, units = taught
@@ -116,31 +116,32 @@ class Boosted:
                 fitted = self.stage.own(part, bucket)
                 if fitted is None:
                     continue
-                keep = np.nonzero(np.isfinite(fitted.errors) & (thin.random(fitted.errors.shape) < share))
-                rows, held = fitted.rows, fitted.held_out
-                value = origin_level(rows.x) + rows.target * fitted.scale[:, None]
-                known = seen(part, fitted, rows.x, held, rows.now, rows.ahead)
-                yield known.rows(keep), value[keep], start_units(part, fitted)[:, keep[0]]
+                thinned = thin.random(fitted.errors.shape) < share
+                series, row = np.nonzero(np.isfinite(fitted.errors) & thinned)
+                of = fitted.rows
+                known = seen(
+                    part, fitted, of.x[series, row], fitted.held_out[series, row], series,
+                    of.now[series, row], of.ahead[series, row],
+                )  # fmt: skip
+                yield known, fitted.value[series, row], start_units(part, fitted)[:, series]
 
     def _later(self, history: History, fitted: Fitted, steps: Ints) -> Floats:
         """(n_levels, n_steps, n_series) of one bucket, about the series' middle."""
         n, h = len(history.y), len(steps)
         x = newest(history, steps)
-        now, ahead = np.full((n, h), history.steps - 1), np.broadcast_to(steps, (n, h))
-        known = seen(history, fitted, x, fitted.forecast(history, steps, x), now, ahead)
-        units = np.broadcast_to(start_units(history, fitted)[:, :, None], (len(STARTS), n, h))
+        linear = fitted.forecast(history, steps, x).ravel()
+        series, ahead, now = np.repeat(np.arange(n), h), np.tile(steps, n), np.full(n * h, history.steps - 1)
+        known = seen(history, fitted, x.reshape(n * h, -1), linear, series, now, ahead)
+        units = start_units(history, fitted)[:, series]
         each: list[Floats] = []
-        far: Floats = np.empty((1, n, h))
+        far: Floats = np.empty((1, n * h))
         for name, start, unit in zip(STARTS, starts(known.robust, known.linear), units, strict=True):
-            about = told(known, start, unit).reshape(n * h, -1)
-            each.append(start + unit * self._errors(name, about, (n, h)))
+            about = told(known, start, unit)
+            each.append(start + unit * quantile_trees.predict(self.ensembles[name], about))
             if name == STARTS[0]:
-                far = start + unit * self._errors(FAR, about, (n, h))
+                far = start + unit * quantile_trees.predict(self.ensembles[FAR], about)
         out = np.concatenate([median_of_known(np.stack(each)), far])
-        return np.asarray(out.transpose(0, 2, 1), np.float64)
-
-    def _errors(self, name: str, about: Floats, shape: tuple[int, int]) -> Floats:
-        return quantile_trees.predict(self.ensembles[name], about).reshape(-1, *shape)
+        return np.asarray(out.reshape(-1, n, h).transpose(0, 2, 1), np.float64)
 
     def state(self) -> State:
         """Shared coefficients, young series, trees: arrays only."""

@@ -11,8 +11,7 @@ DAY = 24
 def told(y, now, ahead=3):
     """The features of one series of hours from one origin."""
     history = history_of(np.asarray(y, float)[:, None], np.zeros(1, np.int64), 3600.0)
-    at = np.array([[now]]), np.array([[ahead]])
-    found = robust_features(history, *at)[0, 0]
+    found = robust_features(history, np.array([0]), np.array([now]), np.array([ahead]))[0]
     found[:4] += history.middle[0]
     return found
 
@@ -44,3 +43,19 @@ def test_short_pasts_are_unknown():
     assert found.shape == (len(ROBUST),)
     assert np.isnan(found[[0, 1, 4, 5, 7]]).all()
     assert np.isfinite(found[[2, 3, 6]]).all()
+
+
+def test_rows_of_one_origin_are_told_alike_and_what_takes_longest_can_be_left_out():
+    """Rows together give what each gives alone; without the whole, only changes and the day's median lack."""
+    y = np.random.default_rng(1).normal(0, 1, (9 * DAY, 2))
+    history = history_of(y, np.zeros(2, np.int64), 3600.0)
+    series, now = np.array([0, 0, 0, 1, 1]), np.array([200, 200, 190, 190, 215])
+    ahead = np.array([1, 30, 5, 5, 2])
+    whole = robust_features(history, series, now, ahead)
+    rows = zip(series, now, ahead, strict=True)
+    each = [robust_features(history, *(np.array([part]) for part in row))[0] for row in rows]
+    np.testing.assert_array_equal(whole, each)
+    part = robust_features(history, series, now, ahead, whole=False)
+    lacks = np.isin(ROBUST, ["last_day_median", "day_change", "step_change"])
+    assert np.isnan(part[:, lacks]).all()
+    np.testing.assert_array_equal(part[:, ~lacks], whole[:, ~lacks])
