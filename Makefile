@@ -28,8 +28,9 @@ run:  ## Set up and start: watches this machine, dashboard on http://127.0.0.1:8
 test:  ## Set up and run every test that this machine can run (ARGS="-k scorer")
 	@$(MAKE) --no-print-directory -j2 dev web
 	@.ci/npm test --silent
-	@$(PYTEST) $(BESIDE) -m "not acceptance" $(ARGS); beside=$$?; \
-	$(PYTEST) -m acceptance $(ARGS); alone=$$?; \
+	@beside=0 alone=0; \
+	$(PYTEST) $(BESIDE) -m "not acceptance" $(ARGS) || beside=$$?; \
+	$(PYTEST) -m acceptance $(ARGS) || alone=$$?; \
 	case $$beside$$alone in 00|05|50) ;; *) exit 1;; esac  # 5: ARGS name none of these
 
 install: .venv/.run  ## Set up only: .venv with the command trimtab

@@ -104,12 +104,15 @@ def learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tail
 
 
 @njit(cache=True)
-def band(i, t, log_budget, log_weight, ranges, seasons, tails):
-    """(yhat, lower, upper): where the seasonal and the range detector both see nothing unusual."""
+def band(i, t, log_budget, log_weight, ranges, seasons, tails, least):
+    """(yhat, lower, upper): where the seasonal and the range detector both see nothing unusual.
+
+    Nothing is expected of a series of fewer samples than `least`.
+    """
     level, offset, base, error, seen, spread, _, day, week = seasons
     centre, width, _ = ranges
     top, count, n, _, _, _, _, shape, scale = tails
-    if seen[i] < 2.0:
+    if seen[i] < least:
         return math.nan, math.nan, math.nan
     yhat = expect(i, t, level, offset, base, error, day, week)
     lowest, highest = season_places(i, yhat, error, level)
@@ -217,7 +220,7 @@ def score_run(
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
             out[1, k, i], out[2, k, i], out[3, k, i] = band(
-                i, t[k], log_budget, log_weight, ranges, seasons, tails
+                i, t[k], log_budget, log_weight, ranges, seasons, tails, max(warm, 2.0)
             )
             if not math.isfinite(x[k, i]):
                 continue

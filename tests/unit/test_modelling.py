@@ -1,8 +1,6 @@
 """What is forecast, promoted and trained when, over a process for models that is only played."""
 
 import asyncio
-import os
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from tests.fakes import FakeClock
 from tests.pipeline_room import SMALL
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.running.forecasting import Forecasting
-from trimtab.engine.running.model_child import ModelChild, ModelWorkError
+from trimtab.engine.running.model_child import ModelWorkError
 from trimtab.engine.running.model_moves import audit_moves
 from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
@@ -350,32 +348,6 @@ async def test_training_is_due_after_the_start_again_after_a_failure_and_then_da
     await world.after(200.0)
     assert world.child.verbs().count("retrain") == 4
     await ended(running)
-
-
-async def test_a_process_that_cannot_be_started_is_an_error_of_the_work(monkeypatch):
-    """Such as where no more processes may be: it is told and tried again, as all that fails there."""
-    child = ModelChild(dict, {})
-
-    async def none_left(*_, **__):
-        raise BlockingIOError("no more processes")
-
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", none_left)
-    with pytest.raises(ModelWorkError, match="no more processes"):
-        await child("forecast")
-
-
-async def test_what_is_done_with_models_now_is_known(monkeypatch):
-    """While a process does it, and no longer."""
-    child, seen = ModelChild(dict, os.environ), []
-    script = "import sys; sys.stdin.readline(); print('{\"run\": {}}'); print('{\"result\": {}}')"
-
-    async def started(_verb):
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
-        return await asyncio.create_subprocess_exec(sys.executable, "-c", script, **pipes)
-
-    monkeypatch.setattr(child, "_started", started)
-    await child("forecast", said=lambda _: seen.append(child.doing))
-    assert (seen, child.doing) == (["forecast"], "")
 
 
 async def test_a_person_starts_one_run_at_a_time(world):

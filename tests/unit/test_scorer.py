@@ -207,6 +207,18 @@ def test_band_holds_what_is_usual():
     assert np.median(s.yhat_upper[late] - s.yhat_lower[late]) < 16
 
 
+def test_nothing_is_expected_while_a_series_is_learnt():
+    """The band begins where the score begins: before, it would be drawn from a handful of samples."""
+    x, t = series()
+    scores = Scorer(5, 60).run(x, t)
+    scored = np.isfinite(
+        np.maximum.accumulate(np.where(np.isnan(scores.anomaly_score), -np.inf, 0.0), axis=0)
+    )
+    assert np.isnan(scores.yhat[: WARM_SAMPLES - 1]).all()
+    assert np.isfinite(scores.yhat[scored]).all()
+    assert (np.isfinite(scores.yhat) & ~scored).sum() <= 2 * x.shape[1]
+
+
 def test_shapes_are_checked():
     """Values of another number of series are refused with both numbers."""
     with pytest.raises(ShapeError, match=r"\(3, 4\).*5 series"):

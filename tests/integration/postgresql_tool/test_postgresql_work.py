@@ -11,7 +11,7 @@ from tests.postgresql_world import MB, as_role, reads, until
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.settings.tools_data import Sessions
 
-LASTS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active'
+LASTS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND application_name = 'report'
            AND query ~ '^SELECT pg_sleep' AND query_start < clock_timestamp() - interval '0.4 s'"""
 
 
