@@ -62,6 +62,10 @@ class Redactor:
 _redactor = Redactor()
 
 
+_TALKERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "mlflow", "alembic", "sqlalchemy")
+"""Libraries that bring handlers of their own, or (MLflow) set those of others."""
+
+
 def configure_logs(level: str = "info", form: Format = "auto", stream: TextIO | None = None) -> None:
     """Send everything that is logged to `stream` (stderr).
 
@@ -96,7 +100,7 @@ def configure_logs(level: str = "info", form: Format = "auto", stream: TextIO | 
     root = logging.getLogger()
     root.handlers = [handler]
     logging.captureWarnings(capture=True)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    for name in _TALKERS:
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
     set_level(level)

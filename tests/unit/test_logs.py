@@ -36,6 +36,19 @@ def test_ours_and_others_take_the_same_way(lines):
     assert ours["time"].endswith("Z")
 
 
+def test_a_library_that_set_handlers_takes_the_same_way_all_the_same():
+    """MLflow gives SQLAlchemy's logger a handler of its own, and keeps its lines from everybody else."""
+    stream, root, theirs = io.StringIO(), logging.getLogger(), logging.getLogger("sqlalchemy")
+    before = root.handlers, root.level
+    theirs.handlers, theirs.propagate = [logging.StreamHandler(io.StringIO())], False
+    logs.configure_logs("info", "json", stream)
+    logging.getLogger("sqlalchemy.engine").warning("slow")
+    root.handlers, root.level = before
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    assert json.loads(stream.getvalue())["event"] == "slow"
+
+
 def test_a_trace_id_stands_on_every_line_inside(lines):
     """Lines inside `traced` carry its id and fields, ours and libraries'; lines outside do not."""
     log = structlog.get_logger("trimtab.x")
