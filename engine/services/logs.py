@@ -62,7 +62,7 @@ class Redactor:
 _redactor = Redactor()
 
 
-_TALKERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "mlflow", "alembic", "sqlalchemy")
+_TALKERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "mlflow", "alembic", "sqlalchemy.engine")
 """Libraries that bring handlers of their own, or (MLflow) set those of others."""
 
 

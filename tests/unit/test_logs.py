@@ -38,11 +38,12 @@ def test_ours_and_others_take_the_same_way(lines):
 
 def test_a_library_that_set_handlers_takes_the_same_way_all_the_same():
     """MLflow gives SQLAlchemy's logger a handler of its own, and keeps its lines from everybody else."""
-    stream, root, theirs = io.StringIO(), logging.getLogger(), logging.getLogger("sqlalchemy")
+    stream, root = io.StringIO(), logging.getLogger()
+    theirs = logging.getLogger("sqlalchemy.engine")
     before = root.handlers, root.level
     theirs.handlers, theirs.propagate = [logging.StreamHandler(io.StringIO())], False
     logs.configure_logs("info", "json", stream)
-    logging.getLogger("sqlalchemy.engine").warning("slow")
+    theirs.warning("slow")
     root.handlers, root.level = before
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
