@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from trimtab.models.contracts import Floats, Ints, State
+from trimtab.models.contracts import Floats, Ints, Panel, State
 from trimtab.models.errors import ModelError, StateError
 from trimtab.models.linear_pool import (
     PAIRS,
@@ -20,7 +20,7 @@ from trimtab.models.linear_pool import (
     sample,
     usual_change,
 )
-from trimtab.models.panel_features import History, features, steps_of
+from trimtab.models.panel_features import History, features, history_of, steps_of
 from trimtab.models.pooled_state import check_arrays
 
 ORIGINS = 400
@@ -101,12 +101,10 @@ class LinearStage:
         self.arrays: State = {}
 
     def fit(self, history: History) -> None:
-        """Learn what the series share; nothing, where no series shows a day and more."""
-        some = spread_over(len(history.y), POOL_SERIES)
-        part = history.pick(some)
-        scale, per = usual_change(part), max(ORIGINS * 64 // max(len(some), 64), 24)
+        """Learn what the series of a pool share, see `pool_of`; nothing, where none shows a day and more."""
+        scale, per = usual_change(history), max(ORIGINS * 64 // max(len(history.y), 64), 24)
         made = [
-            fit_pool(sample(part, scale, (low, high), per, part.day, MOST_DAYS * part.day))
+            fit_pool(sample(history, scale, (low, high), per, history.day, MOST_DAYS * history.day))
             for low, high in self._edges(history.step_s)
         ]
         shared, spread = (np.stack(column) for column in zip(*made, strict=True))
@@ -183,6 +181,12 @@ def usual_error(errors: Floats, most: float = np.inf) -> Floats:
     mean = np.where(there, size, 0.0).sum(axis=1) / np.maximum(n, 1)
     known = mean[(n > 0) & (mean > 0)]
     return np.where(mean > 0, mean, float(np.median(known)) if len(known) else 1.0)
+
+
+def pool_of(panel: Panel) -> History:
+    """What is learnt from: of many series so many, before their running sums are made."""
+    some = panel.pick(spread_over(panel.y.shape[1], POOL_SERIES))
+    return history_of(some.y, some.end, some.step_s, some.events)
 
 
 def spread_over(n: int, most: int) -> Ints:

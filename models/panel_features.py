@@ -109,10 +109,20 @@ def features(history: History, series: Ints, now: Ints, ahead: Ints) -> Floats:
 
 def medians(history: History, series: Ints, now: Ints, most: int) -> Floats:
     """(n_rows,) median of the last `most` rows up to each origin, NaN where none is known."""
-    new = np.r_[True, (np.diff(series) != 0) | (np.diff(now) != 0)][: len(series)]
-    out = np.empty(int(new.sum()))
+    new, of = origins_of(series, now)
+    out = np.empty(len(new))
     _medians(history.y, series[new], now[new], most, out)
-    return np.asarray(out[np.cumsum(new) - 1], np.float64)
+    return np.asarray(out[of], np.float64)
+
+
+def origins_of(series: Ints, now: Ints) -> tuple[Ints, Ints]:
+    """Rows at which another origin begins, and which of these each row has.
+
+    >>> [found.tolist() for found in origins_of(np.array([0, 0, 1]), np.array([5, 5, 5]))]
+    [[0, 2], [0, 0, 1]]
+    """
+    new = np.r_[True, (np.diff(series) != 0) | (np.diff(now) != 0)][: len(series)]
+    return np.flatnonzero(new), np.cumsum(new) - 1
 
 
 def target_times(history: History, series: Ints, now: Ints, ahead: Ints) -> Ints:

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit, prange
 
 from trimtab.models.contracts import Floats, Ints
-from trimtab.models.panel_features import SMOOTH_S, History, steps_of
+from trimtab.models.panel_features import SMOOTH_S, History, origins_of, steps_of
 
 MEDIANS = ("week_median", "day_median", "hour_median", "last_day_median")
 ROBUST = (*MEDIANS, "hour_over_usual", "day_change", "step_change", "week_range")
@@ -33,10 +33,10 @@ def robust_features(history: History, series: Ints, now: Ints, ahead: Ints, whol
     """
     out = np.empty((len(series), len(ROBUST)))
     half, hour, day = round(SMOOTH_S / history.step_s), steps_of(3600, history.step_s), history.day
-    new = np.r_[True, (np.diff(series) != 0) | (np.diff(now) != 0)][: len(series)]
-    origins = np.empty((int(new.sum()), len(_OF_ORIGIN)))
+    new, of = origins_of(series, now)
+    origins = np.empty((len(new), len(_OF_ORIGIN)))
     _origins(history.y, series[new], now[new], day, half, hour, whole, origins)
-    out[:, _OF_ORIGIN] = origins[np.cumsum(new) - 1]
+    out[:, _OF_ORIGIN] = origins[of]
     _targets(history.y, series, now, ahead, day, half, out)
     return out
 

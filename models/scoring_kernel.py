@@ -215,12 +215,13 @@ def score_run(
 ):
     """Any number of ticks of all series; out is (4, n_ticks, n_series): score, yhat, lower, upper."""
     log_budget, warm, deadline, horizon = limits
+    least = max(warm, 2.0)
     told, glow = past_news
     stats = np.empty(FUSED + extra.shape[2])
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
             out[1, k, i], out[2, k, i], out[3, k, i] = band(
-                i, t[k], log_budget, log_weight, ranges, seasons, tails, max(warm, 2.0)
+                i, t[k], log_budget, log_weight, ranges, seasons, tails, least
             )
             if not math.isfinite(x[k, i]):
                 continue

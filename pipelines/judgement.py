@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from trimtab.models.contracts import Forecaster, Panel
+from trimtab.models.linear_stage import spread_over
 from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.artifact import Manifest, Stored
 from trimtab.pipelines.asked import unfit
@@ -112,7 +111,7 @@ def _sample(named: Named) -> Named:
     n = len(named.names)
     if n <= MOST_SERIES:
         return named
-    return named.pick(np.unique(np.linspace(0, n - 1, MOST_SERIES).astype(np.int64)))
+    return named.pick(spread_over(n, MOST_SERIES))
 
 
 def _champion(place: "Place", past: Panel, horizon: int, wanted: Mapping[str, Any]) -> Stored | None:

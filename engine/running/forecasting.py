@@ -113,18 +113,17 @@ class Forecasting:
         neither its file nor the shelf is other than at the last time.
         """
         standing = await asyncio.to_thread(self._standing)
-        if standing is not None and standing in {self._synced, ()}:
-            await self.audited()
-            return
-        try:
-            done = await self._child("sync")
-        except ModelWorkError as error:
-            self._trouble("sync", str(error))
-            return
-        self._trouble("sync", "")
-        self._synced = standing
+        refused: Mapping[str, str] = {}
+        if standing is None or standing not in {self._synced, ()}:
+            try:
+                refused = (await self._child("sync"))["refused"]
+            except ModelWorkError as error:
+                self._trouble("sync", str(error))
+                return
+            self._trouble("sync", "")
+            self._synced = standing
         await self.audited()
-        await self._refused(done["refused"])
+        await self._refused(refused)
 
     def _standing(self) -> tuple[object, ...] | None:
         """What a sync would find; () = no registry and nothing to tell it, None = it has to be asked."""

@@ -8,7 +8,7 @@ from trimtab.models import quantile_trees
 from trimtab.models.contracts import Floats, Ints, Panel, State
 from trimtab.models.errors import StateError
 from trimtab.models.forecast_levels import LEVELS, between, check_quantiles, median_of_known
-from trimtab.models.linear_stage import POOL_SERIES, Fitted, LinearStage, bucket_rows, newest, spread_over
+from trimtab.models.linear_stage import ORIGINS, Fitted, LinearStage, bucket_rows, newest, pool_of
 from trimtab.models.panel_features import History, history_of
 from trimtab.models.starts import STARTS, TOLD, Seen, joined, seen, start_units, starts, told
 from trimtab.models.tails import widen
@@ -53,8 +53,7 @@ class Boosted:
 
     def fit(self, panel: Panel) -> None:
         """Learn the trees, and what young series do."""
-        pool = panel.pick(spread_over(panel.y.shape[1], POOL_SERIES))
-        history = history_of(pool.y, pool.end, pool.step_s, pool.events)
+        history = pool_of(panel)
         self.stage.fit(history)
         self.young.fit(history)
         self.ensembles = {}
@@ -109,7 +108,7 @@ class Boosted:
 
     def _taught(self, history: History) -> Iterator[tuple[Seen, Floats, Floats]]:
         buckets = self.stage.buckets(1 << 40, history.step_s)
-        share = MOST_ROWS / max(len(history.y) * len(buckets) * 400, 1)
+        share = MOST_ROWS / max(len(history.y) * len(buckets) * ORIGINS, 1)
         thin = np.random.default_rng(0)
         for _, part in self.stage.chunks(history):
             for bucket in buckets:
@@ -133,13 +132,13 @@ class Boosted:
         series, ahead, now = np.repeat(np.arange(n), h), np.tile(steps, n), np.full(n * h, history.steps - 1)
         known = seen(history, fitted, x.reshape(n * h, -1), linear, series, now, ahead)
         units = start_units(history, fitted)[:, series]
-        each: list[Floats] = []
-        far: Floats = np.empty((1, n * h))
-        for name, start, unit in zip(STARTS, starts(known.robust, known.linear), units, strict=True):
-            about = told(known, start, unit)
-            each.append(start + unit * quantile_trees.predict(self.ensembles[name], about))
-            if name == STARTS[0]:
-                far = start + unit * quantile_trees.predict(self.ensembles[FAR], about)
+        begin = starts(known.robust, known.linear)
+        about = [told(known, start, unit) for start, unit in zip(begin, units, strict=True)]
+        each = [
+            begin[k] + units[k] * quantile_trees.predict(self.ensembles[name], about[k])
+            for k, name in enumerate(STARTS)
+        ]
+        far = begin[0] + units[0] * quantile_trees.predict(self.ensembles[FAR], about[0])
         out = np.concatenate([median_of_known(np.stack(each)), far])
         return np.asarray(out.reshape(-1, n, h).transpose(0, 2, 1), np.float64)
 
@@ -163,7 +162,9 @@ class Boosted:
         stage, young = LinearStage(self.longest_s), YoungPool(self.longest_s)
         stage.restore(parts["stage"])
         young.restore(parts["young"])
-        trees = {name: parts[name] for name in levels if any(parts[name] for name in levels)}
+        trees = {name: parts[name] for name in levels}
+        if not any(trees.values()):
+            trees = {}
         for name, ensemble in trees.items():
             quantile_trees.check(ensemble, levels[name], len(TOLD))
         self.stage, self.young = stage, young

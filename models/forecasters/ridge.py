@@ -7,7 +7,7 @@ import numpy as np
 from trimtab.models.contracts import Floats, Panel, State
 from trimtab.models.forecast_levels import check_quantiles
 from trimtab.models.linear_pool import PAIRS
-from trimtab.models.linear_stage import POOL_SERIES, LinearStage, bucket_rows, known_quantiles, spread_over
+from trimtab.models.linear_stage import LinearStage, bucket_rows, known_quantiles, pool_of
 from trimtab.models.panel_features import history_of
 
 LEAST_DAYS = 3
@@ -32,8 +32,7 @@ class Ridge:
 
     def fit(self, panel: Panel) -> None:
         """Learn the shared coefficients."""
-        some = panel.pick(spread_over(panel.y.shape[1], POOL_SERIES))
-        self.stage.fit(history_of(some.y, some.end, some.step_s))
+        self.stage.fit(pool_of(panel))
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         """(n_quantiles, horizon, n_series); NaN below three days of history.
