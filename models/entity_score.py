@@ -12,11 +12,11 @@ import math
 import numpy as np
 from numba import njit
 
-from trimtab.models.alarms import CLOSE
 from trimtab.models.bank import Arrays
-from trimtab.models.calibration import fields
+from trimtab.models.calibration.alarms import CLOSE
+from trimtab.models.calibration.event_score import faded
+from trimtab.models.calibration.tail_probability import fields
 from trimtab.models.contracts import Floats
-from trimtab.models.news import faded
 from trimtab.models.scoring_kernel import combined_log_rate, learn_tails
 
 CALM = 0.8

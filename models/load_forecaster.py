@@ -12,7 +12,7 @@ def load(longest_s: float = 86_400.0) -> Median:
 
     The trees start from the ridge forecasts and err less than the plain median of the three, so they have
     most of the votes; the others decide where no trees could be trained. Each member says nothing where a
-    series is too short for it: see `trimtab.models.confidence`.
+    series is too short for it: see `trimtab.models.forecasting.confidence`.
     """
     members: dict[str, Forecaster] = {
         "seasonal_naive": SeasonalNaive(),

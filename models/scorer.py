@@ -4,7 +4,7 @@ Every detector's statistic becomes the rate, a tick, at which the series' own pa
 The rarest channel speaks for the series; its rate is calibrated once more, because several channels watch at
 the same time, and compared with the one setting that a user understands, false alarms a series and week:
 `anomaly_score = log(rate) / log(budget)`. Above 1 is an anomaly; of one that lasts, the score is told in full
-where it begins or gets worse (`trimtab.models.news`).
+where it begins or gets worse (`trimtab.models.calibration.event_score`).
 
 Learning hygiene: a flagged sample is not learnt by the detectors; a shift that lasts past `deadline` is
 declared (`Scores.shifted`) and learnt; nothing is learnt where the caller's mask says so.
@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.models import news, scoring_kernel
+from trimtab.models import scoring_kernel
 from trimtab.models.bank import Arrays, Field
-from trimtab.models.calibration import fields as tail_fields
+from trimtab.models.calibration import event_score
+from trimtab.models.calibration.tail_probability import fields as tail_fields
 from trimtab.models.contracts import Bools, Detector, Floats, Ints, State
 from trimtab.models.detectors.level_shift import LevelShift
 from trimtab.models.detectors.range_exceedance import RangeExceedance
@@ -105,7 +106,7 @@ class Scorer:
         self._holds = Arrays(
             {"held": Field(np.int64), "quiet": Field(np.int64), "candidate": Field(np.float64)}, n_series
         )
-        self._news = Arrays(news.fields(), n_series)
+        self._news = Arrays(event_score.fields(), n_series)
 
     @property
     def n_series(self) -> int:
@@ -305,7 +306,7 @@ def _renewed(state: State) -> State:
         raise StateError(f"this state has version {version}, this scorer reads versions 1 to {VERSION}")
     if version < VERSION:
         level = state["season/level"]
-        fresh = Arrays(news.fields(), len(level)).values
+        fresh = Arrays(event_score.fields(), len(level)).values
         state = {**state, **{f"news/{name}": values for name, values in fresh.items()}}
         if version == 1:
             state["season/level"] = np.concatenate([level, level[:, :1]], axis=1)

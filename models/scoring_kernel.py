@@ -9,7 +9,16 @@ import math
 import numpy as np
 from numba import njit
 
-from trimtab.models.calibration import FEW, QUIET_TICKS, learn_tail, level_at, log_rate, put_off, settle
+from trimtab.models.calibration.event_score import news, tell
+from trimtab.models.calibration.tail_probability import (
+    FEW,
+    QUIET_TICKS,
+    learn_tail,
+    level_at,
+    log_rate,
+    put_off,
+    settle,
+)
 from trimtab.models.detectors.level_shift import shift_learn, shift_observe, shift_recentre, shift_score
 from trimtab.models.detectors.range_exceedance import range_learn, range_recentre, range_score
 from trimtab.models.detectors.seasonal_residual import (
@@ -21,7 +30,6 @@ from trimtab.models.detectors.seasonal_residual import (
     season_score,
     season_width,
 )
-from trimtab.models.news import news, tell
 
 FUSED = 6
 """Channels of the three default detectors: above and below for each."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trimtab.models.alarms import intervals
+from trimtab.models.calibration.alarms import intervals
 from trimtab.models.contracts import Bools, Floats, Ints
 from trimtab.pipelines.columns import Where
 from trimtab.pipelines.durations import duration_s

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from trimtab.models.catalogue import forecaster
-from trimtab.models.confidence import Confidence, confidence
 from trimtab.models.contracts import Bools, Floats, Ints, Panel
-from trimtab.models.forecast_levels import check_quantiles
+from trimtab.models.forecasting.confidence import Confidence, confidence
+from trimtab.models.forecasting.quantile_levels import check_quantiles
 from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.errors import InputError, RecordingWarning

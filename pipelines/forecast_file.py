@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from trimtab.models.forecast_levels import check_quantiles
+from trimtab.models.forecasting.quantile_levels import check_quantiles
 from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.errors import InputError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.models.contracts import Forecaster, Panel
-from trimtab.models.linear_stage import spread_over
+from trimtab.models.forecasting.linear_stage import spread_over
 from trimtab.pipelines.ahead import QUANTILES
 from trimtab.pipelines.artifact import Manifest, Stored
 from trimtab.pipelines.asked import unfit

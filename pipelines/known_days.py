@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from trimtab.models.contracts import Panel
-from trimtab.models.panel_features import DAY_NS
+from trimtab.models.forecasting.panel_features import DAY_NS
 from trimtab.pipelines.errors import InputError
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from tests.simulation import INTERVAL_S, KINDS, WEEK, healthy
 from trimtab.engine.sensing.anomalies import WORTH_TELLING, anomaly_id
 from trimtab.engine.types import Anomaly, Direction, SeriesInfo, SeriesKey
-from trimtab.models.alarms import intervals
-from trimtab.models.calibration import QUIET_TICKS
+from trimtab.models.calibration.alarms import intervals
+from trimtab.models.calibration.tail_probability import QUIET_TICKS
 from trimtab.models.scorer import Scorer
 
 TICK_S = 5

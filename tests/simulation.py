@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trimtab.models.alarms import intervals
+from trimtab.models.calibration.alarms import intervals
 from trimtab.models.scorer import Scorer
 
 KINDS = ("normal", "skewed", "heavy", "counts", "seasonal", "constant", "sparse")

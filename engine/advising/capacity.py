@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trimtab.engine.types import Floats
-from trimtab.models.scaling.ahead import LoadAhead, bridged
+from trimtab.models.scaling.load_ahead import LoadAhead, bridged
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,7 +26,7 @@ from trimtab.engine.types import (
     ToolAction,
 )
 from trimtab.engine.types.series import iso
-from trimtab.models.confidence import Word
+from trimtab.models.forecasting.confidence import Word
 
 _OPTIONAL = (Union, types.UnionType)
 

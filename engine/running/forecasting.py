@@ -15,7 +15,7 @@ from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.running.model_moves import BY, audit_moves
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.types import Forecast, ForecastBefore, ModelVersion, ModelView
-from trimtab.models.confidence import confidence
+from trimtab.models.forecasting.confidence import confidence
 from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, kept
 from trimtab.pipelines.artifact import MANIFEST
 from trimtab.pipelines.before import FILE, LEAD_S, SHOWN, before

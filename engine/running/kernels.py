@@ -125,7 +125,7 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
 
     begin = time.perf_counter()
     if SCALING in detectors:
-        from trimtab.models.scaling.ahead import LoadAhead
+        from trimtab.models.scaling.load_ahead import LoadAhead
 
         LoadAhead(60.0, (180.0,), 0.9).begin(np.arange(2.0 * 1440.0) % 7.0)
         return time.perf_counter() - begin

@@ -15,8 +15,8 @@ from trimtab.engine.running.scaling_past import DAY_S, Past, aligned
 from trimtab.engine.settings.capacity import CapacityOf
 from trimtab.engine.types import Capacity, Estimate, Floats, History, LoadPath, SeriesView
 from trimtab.engine.types.selector import Selector
-from trimtab.models.scaling.ahead import bridged
-from trimtab.models.scaling.learn import capacity_of_replica, startup_time
+from trimtab.models.scaling.load_ahead import bridged
+from trimtab.models.scaling.replica_capacity import capacity_of_replica, startup_time
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from trimtab.engine.errors import StoreError
 from trimtab.engine.ports import Memory, ScoreLog
 from trimtab.engine.types import Floats, History, Ints
 from trimtab.engine.types.selector import Selector
-from trimtab.models.scaling.ahead import KEPT_DAYS
+from trimtab.models.scaling.load_ahead import KEPT_DAYS
 
 log = structlog.get_logger(__name__)
 

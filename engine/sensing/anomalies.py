@@ -12,8 +12,8 @@ from ulid import ULID
 from trimtab.engine.sensing.absence import Verdict
 from trimtab.engine.sensing.series import SeriesTable
 from trimtab.engine.types import Anomaly, Direction, Ints, SeriesKey, TickScores
-from trimtab.models.alarms import Alarms
 from trimtab.models.bank import Arrays, Field
+from trimtab.models.calibration.alarms import Alarms
 from trimtab.models.contracts import Bools, Floats, State
 from trimtab.models.scorer import WEEK_S
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from trimtab.engine.types.series import Floats, Ints
-from trimtab.models.confidence import Word
+from trimtab.models.forecasting.confidence import Word
 
 
 @dataclass(frozen=True, slots=True)

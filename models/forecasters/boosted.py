@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from trimtab.models import quantile_trees
 from trimtab.models.contracts import Floats, Ints, Panel, State
 from trimtab.models.errors import StateError
-from trimtab.models.forecast_levels import LEVELS, between, check_quantiles, median_of_known
-from trimtab.models.linear_stage import ORIGINS, Fitted, LinearStage, bucket_rows, newest, pool_of
-from trimtab.models.panel_features import History, history_of
-from trimtab.models.starts import STARTS, TOLD, Seen, joined, seen, start_units, starts, told
-from trimtab.models.tails import widen
-from trimtab.models.young import YoungPool
+from trimtab.models.forecasting import quantile_trees
+from trimtab.models.forecasting.baselines import STARTS, TOLD, Seen, joined, seen, start_units, starts, told
+from trimtab.models.forecasting.cold_start import YoungPool
+from trimtab.models.forecasting.linear_stage import ORIGINS, Fitted, LinearStage, bucket_rows, newest, pool_of
+from trimtab.models.forecasting.panel_features import History, history_of
+from trimtab.models.forecasting.quantile_levels import LEVELS, between, check_quantiles, median_of_known
+from trimtab.models.forecasting.tail_widening import widen
 
 TREES = 100
 MOST_ROWS, EACH_ROWS = 150_000, 60_000
@@ -37,8 +37,8 @@ class Boosted:
     longest_s : horizon that the buckets reach, in seconds
     trees     : boosting rounds a quantile
 
-    See `trimtab.models.starts` for what they start from. A series with less than a day of history gets the
-    pooled forecast of `trimtab.models.young`.
+    See `trimtab.models.forecasting.baselines` for what they start from. A series with less than a day of
+    history gets the pooled forecast of `trimtab.models.forecasting.cold_start`.
     """
 
     features: tuple[str, ...] = TOLD

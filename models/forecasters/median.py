@@ -6,7 +6,7 @@ import numpy as np
 
 from trimtab.models.contracts import Featured, Floats, Forecaster, Panel, State
 from trimtab.models.errors import ModelError, StateError
-from trimtab.models.forecast_levels import check_quantiles, median_of_known
+from trimtab.models.forecasting.quantile_levels import check_quantiles, median_of_known
 
 
 class Median:

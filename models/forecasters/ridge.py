@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimtab.models.contracts import Floats, Panel, State
-from trimtab.models.forecast_levels import check_quantiles
-from trimtab.models.linear_pool import PAIRS
-from trimtab.models.linear_stage import LinearStage, bucket_rows, known_quantiles, pool_of
-from trimtab.models.panel_features import history_of
+from trimtab.models.forecasting.linear_pool import PAIRS
+from trimtab.models.forecasting.linear_stage import LinearStage, bucket_rows, known_quantiles, pool_of
+from trimtab.models.forecasting.panel_features import history_of
+from trimtab.models.forecasting.quantile_levels import check_quantiles
 
 LEAST_DAYS = 3
 
 
 class Ridge:
-    """Hierarchical ridge regression; see `trimtab.models.linear_pool`.
+    """Hierarchical ridge regression; see `trimtab.models.forecasting.linear_pool`.
 
     longest_s : horizon that the buckets reach, in seconds; what lies beyond uses the last of them
 

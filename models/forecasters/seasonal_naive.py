@@ -6,10 +6,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from trimtab.models.contracts import Floats, Ints, Panel, State
-from trimtab.models.forecast_levels import check_quantiles
-from trimtab.models.linear_stage import known_quantiles
-from trimtab.models.panel_features import History, history_of, steps_of
-from trimtab.models.seasons import season_of
+from trimtab.models.forecasting.linear_stage import known_quantiles
+from trimtab.models.forecasting.panel_features import History, history_of, steps_of
+from trimtab.models.forecasting.quantile_levels import check_quantiles
+from trimtab.models.forecasting.seasons import season_of
 
 ERRORS_DAYS = 14
 LEAST_S = 1800.0

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 
-from trimtab.models import quantile_trees
 from trimtab.models.catalogue import forecaster
 from trimtab.models.contracts import Panel
-from trimtab.models.linear_pool import fit_own, fit_pool, sample, usual_change
-from trimtab.models.panel_features import history_of
+from trimtab.models.forecasting import quantile_trees
+from trimtab.models.forecasting.linear_pool import fit_own, fit_pool, sample, usual_change
+from trimtab.models.forecasting.panel_features import history_of
 
 DAY = 288
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.api_room import Room, assert_problem
 from trimtab.engine.api.examples import FORECAST, PIPELINE_RUN
-from trimtab.models.confidence import confidence
+from trimtab.models.forecasting.confidence import confidence
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.engine.cli import app
-from trimtab.models.alarms import intervals
+from trimtab.models.calibration.alarms import intervals
 from trimtab.pipelines.backtest import backtest
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.score import score

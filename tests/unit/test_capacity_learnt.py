@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trimtab.models.scaling.learn import capacity_of_replica, startup_time
+from trimtab.models.scaling.replica_capacity import capacity_of_replica, startup_time
 
 RNG = np.random.default_rng(4)
 LOAD = 300.0 + 200.0 * np.sin(np.arange(2000) / 60.0)

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 import trimtab
 from trimtab.engine.cli import app
-from trimtab.models.confidence import confidence
 from trimtab.models.contracts import Panel
 from trimtab.models.errors import ModelError
-from trimtab.models.forecast_levels import LEVELS, between
 from trimtab.models.forecasters import forecast_panel
-from trimtab.models.panel_features import DAY_NS
+from trimtab.models.forecasting.confidence import confidence
+from trimtab.models.forecasting.panel_features import DAY_NS
+from trimtab.models.forecasting.quantile_levels import LEVELS, between
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.forecast import Known, forecast, panel_of
 from trimtab.pipelines.forecast_file import forecast_file, parse_quantiles

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from trimtab.models.alarms import CLOSE, intervals
-from trimtab.models.calibration import QUIET_TICKS
+from trimtab.models.calibration.alarms import CLOSE, intervals
+from trimtab.models.calibration.event_score import FADE, GROWTH, REST, news, tell
+from trimtab.models.calibration.tail_probability import QUIET_TICKS
 from trimtab.models.detectors.level_shift import WINDOW
-from trimtab.models.news import FADE, GROWTH, REST, news, tell
 from trimtab.models.scorer import Scorer
 
 MINUTE = 60 * 10**9

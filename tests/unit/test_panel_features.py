@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from trimtab.models.linear_pool import sample, usual_change
-from trimtab.models.panel_features import VALUES, event_flags, features, history_of, target_times
+from trimtab.models.forecasting.linear_pool import sample, usual_change
+from trimtab.models.forecasting.panel_features import VALUES, event_flags, features, history_of, target_times
 
 DAY = 24
 

@@ -5,9 +5,9 @@ import builtins
 import numpy as np
 import pytest
 
-from trimtab.models import quantile_trees
 from trimtab.models.errors import ModelError, StateError
-from trimtab.models.linear_pool import bucket_edges
+from trimtab.models.forecasting import quantile_trees
+from trimtab.models.forecasting.linear_pool import bucket_edges
 
 QUANTILES = (0.1, 0.9)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from trimtab.models.panel_features import history_of
-from trimtab.models.robust_features import ROBUST, robust_features
+from trimtab.models.forecasting.panel_features import history_of
+from trimtab.models.forecasting.robust_features import ROBUST, robust_features
 
 DAY = 24
 

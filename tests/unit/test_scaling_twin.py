@@ -6,7 +6,7 @@ from statistics import mean, median
 import numpy as np
 import pytest
 
-from trimtab.models.scaling.ahead import MEANS_S, MOVES_S, PACES_S, WIDTHS_S, LoadAhead
+from trimtab.models.scaling.load_ahead import MEANS_S, MOVES_S, PACES_S, WIDTHS_S, LoadAhead
 
 TICK_S, AHEAD = 600.0, 3
 DAY = 144

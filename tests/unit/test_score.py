@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from trimtab.models.alarms import intervals
+from trimtab.models.calibration.alarms import intervals
 from trimtab.models.catalogue import detector
 from trimtab.models.entity_score import entity_score
 from trimtab.models.errors import ModelError, UnknownModelError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trimtab.models.seasons import autocorrelation, season_of
+from trimtab.models.forecasting.seasons import autocorrelation, season_of
 
 STEP_S, DAY = 300.0, 288
 K = np.arange(6 * DAY)

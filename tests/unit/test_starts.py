@@ -6,9 +6,9 @@ import pytest
 from trimtab.models.contracts import Panel
 from trimtab.models.errors import StateError
 from trimtab.models.forecasters.boosted import Boosted
-from trimtab.models.linear_stage import usual_error
-from trimtab.models.robust_features import ROBUST
-from trimtab.models.starts import STARTS, TOLD, Seen, joined, starts, told
+from trimtab.models.forecasting.baselines import STARTS, TOLD, Seen, joined, starts, told
+from trimtab.models.forecasting.linear_stage import usual_error
+from trimtab.models.forecasting.robust_features import ROBUST
 
 NAN = np.nan
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from trimtab.models.forecast_levels import LEVELS
-from trimtab.models.panel_features import history_of, medians
-from trimtab.models.tails import SHARE, STRETCH, naive_errors, widen
-from trimtab.models.young import YoungPool, reverting
+from trimtab.models.forecasting.cold_start import YoungPool, reverting
+from trimtab.models.forecasting.panel_features import history_of, medians
+from trimtab.models.forecasting.quantile_levels import LEVELS
+from trimtab.models.forecasting.tail_widening import SHARE, STRETCH, naive_errors, widen
 
 DAY = 24
 NARROW = np.array([-1.0, 0.0, 0.5, 1.0, 2.0])[:, None, None] * np.ones((1, 24, 1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from trimtab.models.contracts import Floats, Ints, Panel, State
 from trimtab.models.errors import ModelError, StateError
-from trimtab.models.linear_pool import (
+from trimtab.models.forecasting.linear_pool import (
     PAIRS,
     Own,
     Rows,
@@ -20,8 +20,8 @@ from trimtab.models.linear_pool import (
     sample,
     usual_change,
 )
-from trimtab.models.panel_features import History, features, history_of, steps_of
-from trimtab.models.pooled_state import check_arrays
+from trimtab.models.forecasting.panel_features import History, features, history_of, steps_of
+from trimtab.models.forecasting.state_checks import check_arrays
 
 ORIGINS = 400
 """Rows of a series in a bucket."""

@@ -8,9 +8,9 @@ and Winkler, Is It Better to Average Probabilities or Quantiles?, Management Sci
 import numpy as np
 
 from trimtab.models.contracts import Floats
-from trimtab.models.forecast_levels import LEVELS
-from trimtab.models.linear_stage import known_quantiles
-from trimtab.models.panel_features import History
+from trimtab.models.forecasting.linear_stage import known_quantiles
+from trimtab.models.forecasting.panel_features import History
+from trimtab.models.forecasting.quantile_levels import LEVELS
 
 SHARE = 0.4
 """Weight of the naive errors, from FULL_S on; none up to NONE_S ahead."""

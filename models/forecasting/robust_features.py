@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit, prange
 
 from trimtab.models.contracts import Floats, Ints
-from trimtab.models.panel_features import SMOOTH_S, History, origins_of, steps_of
+from trimtab.models.forecasting.panel_features import SMOOTH_S, History, origins_of, steps_of
 
 MEDIANS = ("week_median", "day_median", "hour_median", "last_day_median")
 ROBUST = (*MEDIANS, "hour_over_usual", "day_change", "step_change", "week_range")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from trimtab.models.contracts import Floats
-from trimtab.models.scaling.kernel import not_negative
+from trimtab.models.scaling.load_kernel import not_negative
 
 RIDGE, SPREAD_RIDGE = 1e-2, 1e-3
 ROUNDS, CLOSE = 40, 2e-3

@@ -1,4 +1,4 @@
-"""The compiled walk of `trimtab.models.scaling.ahead` over one load: what a tick says of the load ahead.
+"""The compiled walk of `trimtab.models.scaling.load_ahead` over one load: what a tick says of the load ahead.
 
 The same code makes the rows that are learnt from and the row that is asked of, so they cannot differ.
 `cum` is a running sum with a leading zero: cum[i] is the sum of the first i values.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from trimtab.models.contracts import Floats, Ints
-from trimtab.models.panel_features import DAY_S
+from trimtab.models.forecasting.panel_features import DAY_S
 
 CLEAR = 0.3
 """Autocorrelation above which a period other than the day is believed."""

@@ -7,7 +7,7 @@ below `CLOSE`. A NaN score is unknown: it neither opens nor closes.
 import numpy as np
 
 from trimtab.models.bank import Arrays, Field
-from trimtab.models.calibration import QUIET_TICKS
+from trimtab.models.calibration.tail_probability import QUIET_TICKS
 from trimtab.models.contracts import Bools, Floats, Ints, State
 
 OPEN = 1.0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimtab.models.contracts import Floats, Ints
-from trimtab.models.scaling.fit import ridge, spread_weights
-from trimtab.models.scaling.kernel import SPREADS, shape_rows, walk
+from trimtab.models.scaling.load_kernel import SPREADS, shape_rows, walk
+from trimtab.models.scaling.regression import ridge, spread_weights
 
 DAY_S, KEPT_DAYS = 86_400.0, 14
 LEAST_S = 6 * 3600.0

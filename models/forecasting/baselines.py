@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from trimtab.models.contracts import Floats, Ints
-from trimtab.models.forecast_levels import median_of_known
-from trimtab.models.linear_pool import weekday
-from trimtab.models.linear_stage import Fitted, known_quantiles, usual_error
-from trimtab.models.panel_features import DAY_NS, VALUES, History, event_flags, target_times
-from trimtab.models.robust_features import LEVEL, MEDIANS, ROBUST, robust_features
+from trimtab.models.forecasting.linear_pool import weekday
+from trimtab.models.forecasting.linear_stage import Fitted, known_quantiles, usual_error
+from trimtab.models.forecasting.panel_features import DAY_NS, VALUES, History, event_flags, target_times
+from trimtab.models.forecasting.quantile_levels import median_of_known
+from trimtab.models.forecasting.robust_features import LEVEL, MEDIANS, ROBUST, robust_features
 
 STARTS = ("linear", "middle", "level")
 """The ridge forecast; the median of that, the week's usual value, the day before's and the last hour's; the

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.models.contracts import Bools, Floats, Ints
-from trimtab.models.panel_features import DAY_NS, VALUES, History, features
+from trimtab.models.forecasting.panel_features import DAY_NS, VALUES, History, features
 
 _AT = {name: k for k, name in enumerate(VALUES)}
 PAIRS = (

@@ -6,10 +6,10 @@ import numpy as np
 
 from trimtab.models.contracts import Floats, Ints, State
 from trimtab.models.errors import StateError
-from trimtab.models.forecast_levels import LEVELS
-from trimtab.models.linear_pool import LEAST_ROWS, bucket_edges
-from trimtab.models.panel_features import VALUES, History, features, history_of, medians, steps_of
-from trimtab.models.pooled_state import check_arrays
+from trimtab.models.forecasting.linear_pool import LEAST_ROWS, bucket_edges
+from trimtab.models.forecasting.panel_features import VALUES, History, features, history_of, medians, steps_of
+from trimtab.models.forecasting.quantile_levels import LEVELS
+from trimtab.models.forecasting.state_checks import check_arrays
 
 _LAST, _HOUR = (VALUES.index(name) for name in ("last", "level_1h"))
 LEAST_S = 1800.0

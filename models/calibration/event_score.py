@@ -11,8 +11,8 @@ whether it keeps an alarm open.
 import numpy as np
 from numba import njit
 
-from trimtab.models.alarms import CLOSE
 from trimtab.models.bank import Field
+from trimtab.models.calibration.alarms import CLOSE
 
 GROWTH = 1.1
 """A score is news when it is this multiple of what was told, or of 1 where nothing was."""

@@ -1,0 +1,1 @@
+"""From detector statistics to scores: tail probabilities, event scores and alarms."""

@@ -1,0 +1,1 @@
+"""What the forecasters share: features, baselines, linear pools, quantile trees and quantile levels."""
