@@ -117,7 +117,7 @@ def score(
 
     prepare_kernels()
 
-    from trimtab.pipelines.score_file import score_file
+    from trimtab.pipelines.scoring.score_file import score_file
 
     score_file(
         source,

@@ -89,8 +89,8 @@ trimtab.plot_forecast(young, unsure, "shop 0")
 # naive forecast's (the same hour of the day before): below 1 is better than that. Of the values, 90 %
 # should lie between `q0.05` and `q0.95` (`cov90`), and 1 % above `q0.99` (`miss99`).
 #
-# A scikit-learn regressor joins in: it is given what `trimtab.pipelines.features` knows of a series, and
-# its own errors on later days become its fan.
+# A scikit-learn regressor joins in: it is given the features of
+# `trimtab.pipelines.forecasting.regression_features`, and its own errors on later days become its fan.
 
 # %%
 mine = RandomForestRegressor(30, min_samples_leaf=20, random_state=0)

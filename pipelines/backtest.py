@@ -9,11 +9,11 @@ import pandas as pd
 
 from trimtab.models.calibration.alarms import intervals
 from trimtab.models.contracts import Bools, Floats, Ints
-from trimtab.pipelines.columns import Where
-from trimtab.pipelines.durations import duration_s
-from trimtab.pipelines.labels import Event, events_of, marked
-from trimtab.pipelines.recorded import Block, Recording, read_frame
-from trimtab.pipelines.score import Progress, score_recording
+from trimtab.pipelines.io.columns import Where
+from trimtab.pipelines.io.durations import duration_s
+from trimtab.pipelines.io.labels import Event, events_of, marked
+from trimtab.pipelines.io.recording import Block, Recording, read_frame
+from trimtab.pipelines.scoring.score import Progress, score_recording
 
 _WEEK_NS = 7 * 86_400 * 10**9
 

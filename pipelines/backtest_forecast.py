@@ -7,12 +7,12 @@ import pandas as pd
 
 from trimtab.models.catalogue import forecaster
 from trimtab.models.contracts import Forecaster
-from trimtab.pipelines.backtest_load import backtest_load, origins_of
-from trimtab.pipelines.durations import duration_s
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.forecast import MOST_HISTORY_S
-from trimtab.pipelines.panel import panel_of
-from trimtab.pipelines.submitted import recipe_of
+from trimtab.pipelines.forecasting.backtest_load import backtest_load, origins_of
+from trimtab.pipelines.forecasting.forecast import MOST_HISTORY_S
+from trimtab.pipelines.io.durations import duration_s
+from trimtab.pipelines.io.panel import panel_of
+from trimtab.pipelines.model_registry.submitted_models import recipe_of
 
 _REACH = ("boosted", "load", "ridge")
 """Members that are made for a longest horizon."""
@@ -34,8 +34,8 @@ def backtest_forecast(
     windows     : as many, each one horizon long, the last ones; what series share is learnt before the first
 
     Gives a row a forecaster: mase and pinball in errors of a seasonal naive forecast, cov90 (wanted 0.9),
-    miss99 (wanted 0.01), silent, points; see `trimtab.pipelines.backtest_load.Figures`. Raises InputError
-    where the history is too short or the horizon no step, UnknownModelError.
+    miss99 (wanted 0.01), silent, points; see `trimtab.pipelines.forecasting.backtest_load.Figures`.
+    Raises InputError where the history is too short or the horizon no step, UnknownModelError.
     """
     step_s, horizon_s = duration_s(step, "step"), duration_s(horizon, "horizon")
     rows = round(horizon_s / step_s)

@@ -11,18 +11,18 @@ import pandas as pd
 from ulid import ULID
 
 from trimtab.models.contracts import Forecaster
-from trimtab.pipelines.ahead import QUANTILES
-from trimtab.pipelines.artifact import read_model
 from trimtab.pipelines.errors import ModelRefusedError
-from trimtab.pipelines.history import History
-from trimtab.pipelines.loaded import forecaster_of
-from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION, Registry
-from trimtab.pipelines.panel import panel_of
-from trimtab.pipelines.recipes import Recipe
-from trimtab.pipelines.runs import Runs
-from trimtab.pipelines.shelf import Shelf
-from trimtab.pipelines.submitted import recipe_of
+from trimtab.pipelines.io.history import History
+from trimtab.pipelines.io.panel import panel_of
+from trimtab.pipelines.io.stored_forecasts import QUANTILES
+from trimtab.pipelines.model_registry.artifact import read_model
+from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPION, Registry
+from trimtab.pipelines.model_registry.model_loader import forecaster_of
+from trimtab.pipelines.model_registry.model_store import Shelf
+from trimtab.pipelines.model_registry.recipe import Recipe
+from trimtab.pipelines.model_registry.submitted_models import recipe_of
 from trimtab.pipelines.train_load import MODEL, LoadJob, Place, Trained, train_load
+from trimtab.pipelines.training.pipeline_runs import Runs
 
 DATA_DIR = Path("~/.local/share/trimtab")
 

@@ -13,19 +13,25 @@ from typing import Any
 
 import pandas as pd
 
-from trimtab.pipelines.artifact import Manifest, Stored, read_model, write_model
-from trimtab.pipelines.asked import asked
-from trimtab.pipelines.backtest_load import Figures
 from trimtab.pipelines.errors import HistoryError
-from trimtab.pipelines.judgement import NAIVE, Judged, judged
-from trimtab.pipelines.left_out import Left
-from trimtab.pipelines.loaded import Make, forecaster_of, made
-from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION, Logged, Registered, Registry
-from trimtab.pipelines.panel import NO_SAMPLE, NS, Named, panel_of
-from trimtab.pipelines.promote import Candidate, Verdict, judge
-from trimtab.pipelines.recipes import Catalogued, Recipe
-from trimtab.pipelines.runs import Run, Runs, Work, write_json
-from trimtab.pipelines.shelf import Shelf
+from trimtab.pipelines.forecasting.backtest_load import Figures
+from trimtab.pipelines.io.panel import NO_SAMPLE, NS, Named, panel_of
+from trimtab.pipelines.model_registry.artifact import Manifest, Stored, read_model, write_model
+from trimtab.pipelines.model_registry.mlflow_registry import (
+    CHALLENGER,
+    CHAMPION,
+    Logged,
+    Registered,
+    Registry,
+)
+from trimtab.pipelines.model_registry.model_loader import Make, forecaster_of, made
+from trimtab.pipelines.model_registry.model_schema import asked
+from trimtab.pipelines.model_registry.model_store import Shelf
+from trimtab.pipelines.model_registry.recipe import Catalogued, Recipe
+from trimtab.pipelines.training.evaluation import NAIVE, Judged, judged
+from trimtab.pipelines.training.excluded_windows import Left
+from trimtab.pipelines.training.pipeline_runs import Run, Runs, Work, write_json
+from trimtab.pipelines.training.promotion_gate import Candidate, Verdict, judge
 
 MODEL = "load"
 STAGES = ("history", "judge", "fit", "log", "gate")

@@ -9,10 +9,10 @@ import pandas as pd
 
 from tests.fake_forecasters import make
 from tests.nouns import START
-from trimtab.pipelines.mlflow_registry import Registry
-from trimtab.pipelines.runs import Runs
-from trimtab.pipelines.shelf import Shelf
+from trimtab.pipelines.model_registry.mlflow_registry import Registry
+from trimtab.pipelines.model_registry.model_store import Shelf
 from trimtab.pipelines.train_load import LoadJob, Place
+from trimtab.pipelines.training.pipeline_runs import Runs
 
 SMALL = LoadJob(step_s=3600.0, horizon=24, window_s=10 * 86_400.0)
 

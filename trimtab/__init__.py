@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trimtab.pipelines.backtest_forecast import backtest_forecast
-    from trimtab.pipelines.forecast import forecast
-    from trimtab.pipelines.history import history
-    from trimtab.pipelines.plot import plot
-    from trimtab.pipelines.plot_forecast import plot_forecast
-    from trimtab.pipelines.score import score
+    from trimtab.pipelines.forecasting.forecast import forecast
+    from trimtab.pipelines.io.history import history
+    from trimtab.pipelines.reports.forecast_plot import plot_forecast
+    from trimtab.pipelines.reports.score_plot import plot
+    from trimtab.pipelines.scoring.score import score
 
     __version__: str
 
@@ -20,11 +20,11 @@ __all__ = ["__version__", "backtest_forecast", "forecast", "history", "plot", "p
 
 _HOMES = {
     "backtest_forecast": "trimtab.pipelines.backtest_forecast",
-    "forecast": "trimtab.pipelines.forecast",
-    "history": "trimtab.pipelines.history",
-    "plot": "trimtab.pipelines.plot",
-    "plot_forecast": "trimtab.pipelines.plot_forecast",
-    "score": "trimtab.pipelines.score",
+    "forecast": "trimtab.pipelines.forecasting.forecast",
+    "history": "trimtab.pipelines.io.history",
+    "plot": "trimtab.pipelines.reports.score_plot",
+    "plot_forecast": "trimtab.pipelines.reports.forecast_plot",
+    "score": "trimtab.pipelines.scoring.score",
 }
 
 

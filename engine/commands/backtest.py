@@ -36,7 +36,7 @@ def backtest(
 
     prepare_kernels()
 
-    from trimtab.pipelines.backtest_file import backtest_file
+    from trimtab.pipelines.reports.backtest_report import backtest_file
 
     told = backtest_file(
         source, output, labels=labels, detectors=tuple(detector or ("default",)),

@@ -25,7 +25,7 @@ def forecast(
 
     prepare_kernels()
 
-    from trimtab.pipelines.forecast_file import forecast_file, parse_quantiles
+    from trimtab.pipelines.forecasting.forecast_file import forecast_file, parse_quantiles
 
     forecast_file(
         source,

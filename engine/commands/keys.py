@@ -49,7 +49,7 @@ def create(
 ) -> None:
     """Make a key; it is shown this once."""
     from trimtab.engine.api import keys
-    from trimtab.pipelines.durations import duration_s
+    from trimtab.pipelines.io.durations import duration_s
 
     lifetime_s = None if expires == _NEVER else duration_s(expires, "--expires")
     with opened(config, data) as here:

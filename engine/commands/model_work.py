@@ -29,17 +29,17 @@ from trimtab.engine.store.anchor import ANCHOR
 from trimtab.engine.store.events import EventStore
 from trimtab.engine.store.ledger import SqlLedger
 from trimtab.engine.types import SeriesInfo
-from trimtab.pipelines import before
-from trimtab.pipelines.ahead import NOW, keep
-from trimtab.pipelines.forecast_load import forecast_load
-from trimtab.pipelines.left_out import Left, left_out
-from trimtab.pipelines.live_errors import Seen, drifted, shadow, watch
-from trimtab.pipelines.mlflow_registry import Registry
-from trimtab.pipelines.panel import panel_of
-from trimtab.pipelines.runs import Run, Runs
-from trimtab.pipelines.shelf import Shelf
-from trimtab.pipelines.syncing import sync
+from trimtab.pipelines.io.panel import panel_of
+from trimtab.pipelines.io.stored_forecasts import NOW, keep
+from trimtab.pipelines.model_registry.mlflow_registry import Registry
+from trimtab.pipelines.model_registry.model_store import Shelf
+from trimtab.pipelines.serving import past_forecasts
+from trimtab.pipelines.serving.forecast_load import forecast_load
+from trimtab.pipelines.serving.live_accuracy import Seen, drifted, shadow, watch
 from trimtab.pipelines.train_load import MODEL, LoadJob, Place, Told, Trained, train_load
+from trimtab.pipelines.training.excluded_windows import Left, left_out
+from trimtab.pipelines.training.pipeline_runs import Run, Runs
+from trimtab.pipelines.training.registry_sync import sync
 
 NICER = 10
 Request = Mapping[str, Any]
@@ -146,7 +146,7 @@ def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str,
     ahead = forecast_load(named, wanted.rows, place)
     _keep_infos(folders.forecasts, found)
     keep(folders.forecasts / NOW, ahead)
-    before.remember(folders.forecasts / before.FILE, ahead)
+    past_forecasts.remember(folders.forecasts / past_forecasts.FILE, ahead)
     shadow_s = settings.registry.shadow
     seen, over = watch(folders.forecasts, named, ahead, min(shadow_s, 6 * 3600.0))
     return {
@@ -159,7 +159,7 @@ def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str,
 
 
 def _keep_infos(folder: Path, found: Loads) -> None:
-    from trimtab.pipelines.runs import write_json
+    from trimtab.pipelines.training.pipeline_runs import write_json
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     told = {name: [info.key.id, info.key.source, info.unit] for name, info in found.infos.items()}

@@ -12,7 +12,7 @@ from trimtab.engine.sensing.loads import loads
 from trimtab.engine.settings import LoadScheduler, Prometheus, Settings
 from trimtab.engine.store.events import EventStore
 from trimtab.engine.types import Floats, Ints, SeriesInfo
-from trimtab.pipelines.panel import joined
+from trimtab.pipelines.io.panel import joined
 
 _OWN_SERIES = 100
 _NS = 1_000_000_000
@@ -162,7 +162,7 @@ def _kept(cache: Path | None, wanted: LoadScheduler, now: int) -> Loads | None:
 
 
 def _keep(cache: Path, told: Loads, wanted: LoadScheduler, begun: int) -> None:
-    from trimtab.pipelines.runs import write_json
+    from trimtab.pipelines.training.pipeline_runs import write_json
 
     cache.parent.mkdir(parents=True, exist_ok=True)
     part = cache.with_suffix(".part")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trimtab.engine.settings import Settings
-    from trimtab.pipelines.left_out import Left
-    from trimtab.pipelines.runs import Run
     from trimtab.pipelines.train_load import Told, Trained
+    from trimtab.pipelines.training.excluded_windows import Left
+    from trimtab.pipelines.training.pipeline_runs import Run
 
 PIPELINES = ("load", "all")
 Which = Annotated[str, typer.Argument(metavar="[load|all]", help="What is trained.")]
@@ -104,9 +104,9 @@ def _recorded(settings: "Settings", history: str) -> "Left":
     from trimtab.engine.credentials import Credentials
     from trimtab.engine.settings import Prometheus
     from trimtab.pipelines.errors import HistoryError
-    from trimtab.pipelines.folders import FolderHistory
-    from trimtab.pipelines.history import PrometheusHistory
-    from trimtab.pipelines.left_out import Left
+    from trimtab.pipelines.io.folder_history import FolderHistory
+    from trimtab.pipelines.io.history import PrometheusHistory
+    from trimtab.pipelines.training.excluded_windows import Left
 
     wanted = settings.schedulers.load
     end = datetime.now(UTC)

@@ -46,7 +46,7 @@ def add(
     from trimtab.engine.api.parameters import instant
     from trimtab.engine.api.silencing import silence_of
     from trimtab.engine.types import iso
-    from trimtab.pipelines.durations import duration_s
+    from trimtab.pipelines.io.durations import duration_s
 
     with opened(config, data) as here:
         now = here.clock.now()

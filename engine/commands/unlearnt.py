@@ -8,7 +8,7 @@ from trimtab.engine.sensing.entities import entity_of, surroundings_of
 from trimtab.engine.store.events import EventStore
 from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.types import Action, Anomaly, Incident, SeriesInfo, SeriesKey
-from trimtab.pipelines.left_out import Window
+from trimtab.pipelines.training.excluded_windows import Window
 
 AFTER_ACTION_S = 1800.0
 """So long after an action of ours nothing is learnt: what follows is its doing."""

@@ -16,12 +16,12 @@ from trimtab.engine.running.model_moves import BY, audit_moves
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.types import Forecast, ForecastBefore, ModelVersion, ModelView
 from trimtab.models.forecasting.confidence import confidence
-from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, kept
-from trimtab.pipelines.artifact import MANIFEST
-from trimtab.pipelines.before import FILE, LEAD_S, SHOWN, before
 from trimtab.pipelines.errors import ModelRefusedError
-from trimtab.pipelines.mlflow_registry import written
-from trimtab.pipelines.shelf import Book, Shelf
+from trimtab.pipelines.io.stored_forecasts import NOW, QUANTILES, Ahead, kept
+from trimtab.pipelines.model_registry.artifact import MANIFEST
+from trimtab.pipelines.model_registry.mlflow_registry import written
+from trimtab.pipelines.model_registry.model_store import Book, Shelf
+from trimtab.pipelines.serving.past_forecasts import FILE, LEAD_S, SHOWN, before
 
 log = structlog.get_logger(__name__)
 

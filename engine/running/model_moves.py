@@ -3,7 +3,7 @@
 from functools import partial
 
 from trimtab.engine.ports import Ledger
-from trimtab.pipelines.shelf import Move, Shelf
+from trimtab.pipelines.model_registry.model_store import Move, Shelf
 
 BY = "trimtab"
 

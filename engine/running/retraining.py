@@ -15,7 +15,7 @@ from trimtab.engine.running.forecasting import MODEL, Forecasting
 from trimtab.engine.running.model_child import ModelChild, ModelWorkError
 from trimtab.engine.settings import LoadScheduler
 from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun, RunState, SeriesKey
-from trimtab.pipelines.runs import Run, Runs
+from trimtab.pipelines.training.pipeline_runs import Run, Runs
 
 log = structlog.get_logger(__name__)
 

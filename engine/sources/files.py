@@ -18,7 +18,7 @@ from trimtab.engine.sources.unrecorded import Unrecorded
 from trimtab.engine.types import Floats, Ints, Reading, SeriesInfo, SeriesKey
 
 if TYPE_CHECKING:
-    from trimtab.pipelines.recorded import Block
+    from trimtab.pipelines.io.recording import Block
 
 log = structlog.get_logger(__name__)
 
@@ -144,8 +144,8 @@ class FilesSource(Unrecorded):
         self._replay = None
 
     def _load(self) -> Replay:
-        from trimtab.pipelines.recorded import read_frame
-        from trimtab.pipelines.tables import read_sheet
+        from trimtab.pipelines.io.recording import read_frame
+        from trimtab.pipelines.io.tables import read_sheet
 
         pairs: list[tuple[SeriesKey, Block, int]] = []
         for path, label in _labels(self._settings.paths):

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trimtab.pipelines.forecast_load import forecast_load
-from trimtab.pipelines.mlflow_registry import Registry
-from trimtab.pipelines.panel import panel_of
-from trimtab.pipelines.runs import Run, Runs
-from trimtab.pipelines.shelf import Shelf
+from trimtab.pipelines.io.panel import panel_of
+from trimtab.pipelines.model_registry.mlflow_registry import Registry
+from trimtab.pipelines.model_registry.model_store import Shelf
+from trimtab.pipelines.serving.forecast_load import forecast_load
 from trimtab.pipelines.train_load import LoadJob, Place, train_load
+from trimtab.pipelines.training.pipeline_runs import Run, Runs
 
 STEP_S, DAYS = 300, 14
 END = 1_767_225_600  # 2026-01-01 00:00 UTC

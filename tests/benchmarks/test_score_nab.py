@@ -15,7 +15,7 @@ LIMIT_S = 60.0
 CODE = """
 import sys
 from pathlib import Path
-from trimtab.pipelines.score_file import score_file
+from trimtab.pipelines.scoring.score_file import score_file
 score_file(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

@@ -15,9 +15,9 @@ import pytest
 from tests.acceptance.engine import trimtab_up, until
 from tests.mlflow_server import START_S, start_mlflow
 from tests.servers import backfill, free_port, start_exporter, start_prometheus
-from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION, Registry
-from trimtab.pipelines.runs import Runs
-from trimtab.pipelines.shelf import Shelf
+from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPION, Registry
+from trimtab.pipelines.model_registry.model_store import Shelf
+from trimtab.pipelines.training.pipeline_runs import Runs
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
     "ignore::sqlalchemy.exc.SADeprecationWarning"

@@ -9,11 +9,11 @@ import pytest
 
 from tests.foreign import foreign_folder
 from tests.servers import backfill, start_prometheus
-from trimtab.pipelines.forecast_load import forecast_load
-from trimtab.pipelines.history import PrometheusHistory
-from trimtab.pipelines.panel import panel_of
+from trimtab.pipelines.io.history import PrometheusHistory
+from trimtab.pipelines.io.panel import panel_of
 from trimtab.pipelines.registry import place_in
-from trimtab.pipelines.syncing import sync
+from trimtab.pipelines.serving.forecast_load import forecast_load
+from trimtab.pipelines.training.registry_sync import sync
 
 jupytext = pytest.importorskip("jupytext", reason="pip install 'trimtab[notebook]'")
 nbclient = pytest.importorskip("nbclient", reason="pip install 'trimtab[notebook]'")

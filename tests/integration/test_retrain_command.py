@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.engine import TRIMTAB, until
 from tests.pipeline_room import past
-from trimtab.pipelines.shelf import Shelf
+from trimtab.pipelines.model_registry.model_store import Shelf
 
 HOOK = """
 import sys

@@ -9,7 +9,7 @@ from trimtab.engine.cli import app
 from trimtab.models.calibration.alarms import intervals
 from trimtab.pipelines.backtest import backtest
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.score import score
+from trimtab.pipelines.scoring.score import score
 
 ROWS, BURST = 2000, range(1500, 1510)
 

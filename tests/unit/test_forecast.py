@@ -18,10 +18,10 @@ from trimtab.models.forecasting.confidence import confidence
 from trimtab.models.forecasting.panel_features import DAY_NS
 from trimtab.models.forecasting.quantile_levels import LEVELS, between
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.forecast import Known, forecast, panel_of
-from trimtab.pipelines.forecast_file import forecast_file, parse_quantiles
-from trimtab.pipelines.known_days import known_days, with_days
-from trimtab.pipelines.tables import beside
+from trimtab.pipelines.forecasting.forecast import Known, forecast, panel_of
+from trimtab.pipelines.forecasting.forecast_file import forecast_file, parse_quantiles
+from trimtab.pipelines.forecasting.known_days import known_days, with_days
+from trimtab.pipelines.io.tables import beside
 
 DAY = 24
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from trimtab.pipelines.ahead import QUANTILES, Ahead
-from trimtab.pipelines.before import FEWEST_ROWS, SHOWN, before, remember
+from trimtab.pipelines.io.stored_forecasts import QUANTILES, Ahead
+from trimtab.pipelines.serving.past_forecasts import FEWEST_ROWS, SHOWN, before, remember
 
 MINUTE = 60_000_000_000
 T0 = 1_767_225_600_000_000_000
@@ -59,7 +59,7 @@ def test_a_day_is_kept_and_less_where_series_are_many(tmp_path, monkeypatch):
     for minute in range(0, 40 * 60, 60):
         remember(tmp_path / "b", ahead(minute, step_s=3600.0))
     assert len(before(tmp_path / "b", "a").time) == 24
-    monkeypatch.setattr("trimtab.pipelines.before.MOST_CELLS", 10)
+    monkeypatch.setattr("trimtab.pipelines.serving.past_forecasts.MOST_CELLS", 10)
     remember(tmp_path / "b", ahead(40 * 60, step_s=3600.0))
     assert len(before(tmp_path / "b", "a").time) == FEWEST_ROWS
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trimtab.pipelines.errors import HistoryError, InputError
-from trimtab.pipelines.history import POINTS, chunks, history, prometheus_form
+from trimtab.pipelines.io.history import POINTS, chunks, history, prometheus_form
 
 END = datetime(2026, 1, 3, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from trimtab.engine.types import (
     Severity,
 )
 from trimtab.pipelines.errors import HistoryError
-from trimtab.pipelines.left_out import Window, left_out
+from trimtab.pipelines.training.excluded_windows import Window, left_out
 
 HOUR = 3600 * 10**9
 HOURS = 100

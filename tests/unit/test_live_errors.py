@@ -7,12 +7,12 @@ import pytest
 
 from tests.pipeline_room import SMALL, Models, past
 from trimtab.models.contracts import Panel
-from trimtab.pipelines.ahead import NOW, QUANTILES, keep, kept
-from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
 from trimtab.pipelines.errors import ModelRefusedError
-from trimtab.pipelines.forecast_load import forecast_load
-from trimtab.pipelines.live_errors import Seen, compare, drifted, errors, shadow, watch
-from trimtab.pipelines.panel import Named, panel_of
+from trimtab.pipelines.io.panel import Named, panel_of
+from trimtab.pipelines.io.stored_forecasts import NOW, QUANTILES, keep, kept
+from trimtab.pipelines.model_registry.artifact import ARRAYS, Manifest, array_bytes, write_model
+from trimtab.pipelines.serving.forecast_load import forecast_load
+from trimtab.pipelines.serving.live_accuracy import Seen, compare, drifted, errors, shadow, watch
 
 HOUR = 3_600_000_000_000
 

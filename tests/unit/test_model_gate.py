@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.pipeline_room import SMALL, past
-from trimtab.pipelines.asked import asked
-from trimtab.pipelines.backtest_load import Figures, backtest_load
-from trimtab.pipelines.panel import panel_of
-from trimtab.pipelines.promote import Candidate, judge
-from trimtab.pipelines.recipes import Catalogued
+from trimtab.pipelines.forecasting.backtest_load import Figures, backtest_load
+from trimtab.pipelines.io.panel import panel_of
+from trimtab.pipelines.model_registry.model_schema import asked
+from trimtab.pipelines.model_registry.recipe import Catalogued
+from trimtab.pipelines.training.promotion_gate import Candidate, judge
 
 GOOD = Figures(0.7, 0.3, 0.9, 0.01, 0.0, 5000, 0.01, 0.003)
 SCHEMA = {"step_s": 300.0, "features": ["last", "day"]}

@@ -16,10 +16,10 @@ from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraini
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.sources.own_figures import OwnFigures
 from trimtab.engine.types import RunState
-from trimtab.pipelines.ahead import NOW, QUANTILES, Ahead, keep, kept
-from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
-from trimtab.pipelines.before import FILE, remember
-from trimtab.pipelines.runs import write_json
+from trimtab.pipelines.io.stored_forecasts import NOW, QUANTILES, Ahead, keep, kept
+from trimtab.pipelines.model_registry.artifact import ARRAYS, Manifest, array_bytes, write_model
+from trimtab.pipelines.serving.past_forecasts import FILE, remember
+from trimtab.pipelines.training.pipeline_runs import write_json
 
 MADE = 1_767_225_600_000_000_000
 IDS = {"a": "0" * 32, "b": "1" * 32, "c": "2" * 32}

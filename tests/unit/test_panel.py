@@ -1,7 +1,7 @@
 """A history as a panel, laid on its grid in parts."""
 
 from tests.pipeline_room import past
-from trimtab.pipelines import panel
+from trimtab.pipelines.io import panel
 
 
 def test_a_panel_is_the_same_however_many_samples_are_laid_at_once(monkeypatch):

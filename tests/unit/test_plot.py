@@ -7,8 +7,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.plot import MOST, panels_of, plot
-from trimtab.pipelines.score import score
+from trimtab.pipelines.reports.score_plot import MOST, panels_of, plot
+from trimtab.pipelines.scoring.score import score
 
 mpl.use("agg")
 N = 200

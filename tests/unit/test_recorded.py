@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.recorded import Recording, read_frame
-from trimtab.pipelines.tables import read_sheet
+from trimtab.pipelines.io.recording import Recording, read_frame
+from trimtab.pipelines.io.tables import read_sheet
 
 MINUTE = 60_000_000_000
 NEW_YEAR = 1_767_225_600

@@ -8,9 +8,9 @@ from sklearn.linear_model import Ridge
 from tests.pipeline_room import SMALL, Models, past
 from trimtab.pipelines import registry
 from trimtab.pipelines.errors import ModelRefusedError
-from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION
-from trimtab.pipelines.shelf import Shelf
-from trimtab.pipelines.syncing import sync
+from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPION
+from trimtab.pipelines.model_registry.model_store import Shelf
+from trimtab.pipelines.training.registry_sync import sync
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
     "ignore::sqlalchemy.exc.SADeprecationWarning"

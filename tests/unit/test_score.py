@@ -12,7 +12,7 @@ from trimtab.models.catalogue import detector
 from trimtab.models.entity_score import entity_score
 from trimtab.models.errors import ModelError, UnknownModelError
 from trimtab.pipelines.errors import InputError, RecordingWarning
-from trimtab.pipelines.score import RESULTS, members, score
+from trimtab.pipelines.scoring.score import RESULTS, members, score
 
 N = 400
 

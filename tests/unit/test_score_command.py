@@ -12,8 +12,8 @@ from rich.console import Console
 
 from trimtab.models.errors import UnknownModelError
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.score_file import score_file
-from trimtab.pipelines.tables import beside
+from trimtab.pipelines.io.tables import beside
+from trimtab.pipelines.scoring.score_file import score_file
 
 
 def table(n: int = 120) -> pd.DataFrame:
@@ -130,7 +130,7 @@ def test_a_failed_write_leaves_nothing(recording, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trimtab.pipelines.tables.write_csv", full)
+    monkeypatch.setattr("trimtab.pipelines.io.tables.write_csv", full)
     with pytest.raises(InputError, match=r"out.csv: cannot be written \(No space left on device\)"):
         score_file(recording, target)
     assert target.read_text() == "old"

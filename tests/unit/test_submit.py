@@ -10,11 +10,11 @@ from sklearn.linear_model import Ridge
 
 from tests.pipeline_room import SMALL, Models, past
 from trimtab.pipelines import registry
-from trimtab.pipelines.artifact import MANIFEST, SKOPS, Manifest, read_model, write_model
 from trimtab.pipelines.errors import InputError, ModelRefusedError
-from trimtab.pipelines.features import FEATURES, features
-from trimtab.pipelines.loaded import forecaster_of
-from trimtab.pipelines.panel import panel_of
+from trimtab.pipelines.forecasting.regression_features import FEATURES, features
+from trimtab.pipelines.io.panel import panel_of
+from trimtab.pipelines.model_registry.artifact import MANIFEST, SKOPS, Manifest, read_model, write_model
+from trimtab.pipelines.model_registry.model_loader import forecaster_of
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
     "ignore::sqlalchemy.exc.SADeprecationWarning"

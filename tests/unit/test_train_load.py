@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.pipeline_room import SMALL, Models, past
-from trimtab.pipelines.artifact import ARRAYS, Manifest, array_bytes, write_model
 from trimtab.pipelines.errors import BusyError, HistoryError, ModelRefusedError
-from trimtab.pipelines.forecast_load import forecast_load
-from trimtab.pipelines.loaded import forecaster_of
-from trimtab.pipelines.mlflow_registry import CHALLENGER, CHAMPION
-from trimtab.pipelines.panel import panel_of
-from trimtab.pipelines.syncing import sync
+from trimtab.pipelines.io.panel import panel_of
+from trimtab.pipelines.model_registry.artifact import ARRAYS, Manifest, array_bytes, write_model
+from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPION
+from trimtab.pipelines.model_registry.model_loader import forecaster_of
+from trimtab.pipelines.serving.forecast_load import forecast_load
 from trimtab.pipelines.train_load import train_load
+from trimtab.pipelines.training.registry_sync import sync
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
     "ignore::sqlalchemy.exc.SADeprecationWarning"

@@ -1,0 +1,1 @@
+"""Forecast recorded series and measure how good forecasts were."""

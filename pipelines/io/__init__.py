@@ -1,0 +1,1 @@
+"""Read and write recorded data: tables, history, labels, panels and stored forecasts."""

@@ -1,0 +1,207 @@
+"""Recorded series: which column is what, checked, as arrays; rows keep their order.
+
+Long: one row a sample, columns `unique_id|series|file`, `ds|timestamp|t`, `y|value` (a recording of one
+series may lack the first). Wide: a time column, then one column a series; with a column `entity`, a block of
+rows an entity. Columns `label`, `split`, `is_anomaly` are carried along and never read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from trimtab.models.contracts import Floats, Ints
+from trimtab.pipelines.errors import InputError
+from trimtab.pipelines.io.columns import Where, parse_times, parse_values
+
+SERIES = ("unique_id", "series", "file")
+TIME = ("ds", "timestamp", "t", "time", "datetime", "date")
+VALUE = ("y", "value")
+ENTITY = ("entity",)
+CARRIED = ("label", "split", "is_anomaly")
+RESULTS = ("anomaly_score", "yhat", "yhat_lower", "yhat_upper")
+
+SPACINGS = 10
+"""A series' interval is the median of its first so many spacings; until then no row is scored."""
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which column is what; time is None where the table's index holds it."""
+
+    form: Literal["long", "wide"]
+    time: str | None
+    values: tuple[str, ...]
+    series: str | None = None
+    entity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Series that share their rows: one series of a long table, or all of an entity of a wide one.
+
+    rows   : (n_rows,) int64, positions in the table, ascending
+    times  : (n_rows,) int64 ns UTC, in row order; may repeat or step back
+    values : (n_rows, n_series) float64, NaN = no sample
+    """
+
+    entity: str
+    names: tuple[str, ...]
+    rows: Ints
+    times: Ints
+    values: Floats
+    interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Recorded series as arrays. warning is "" or one sentence about times that repeat or step back."""
+
+    name: str
+    layout: Layout
+    blocks: tuple[Block, ...]
+    n_rows: int
+    warning: str = ""
+
+
+def read_frame(
+    frame: pd.DataFrame, interval_s: float = 60.0, name: str = "the table", where: Where | None = None
+) -> Recording:
+    """A table as a recording. Raises InputError that names place, column, value and what is wanted.
+
+    interval_s : how long a row is, where the time column counts rows
+    where      : place of a row, for messages
+
+    >>> frame = pd.DataFrame({"t": [0, 1, 2], "cpu": [1.0, None, 3.0]})
+    >>> read_frame(frame).blocks[0].times.tolist()
+    [0, 60000000000, 120000000000]
+    """
+    place = where or (lambda row: f"{name}, row {row} (counted from 0)")
+    frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
+    layout = find_layout(frame, name)
+    if frame.empty:
+        raise InputError(f"{name}: has no rows")
+    times = parse_times(_time_column(frame, layout), layout.time or "index", interval_s, place)
+    values = np.column_stack([parse_values(frame[c], c, place) for c in layout.values])
+    blocks = tuple(_blocks(frame, layout, times, values, interval_s, place))
+    return Recording(name, layout, blocks, len(frame), _disorder(blocks, name, place))
+
+
+def find_layout(frame: pd.DataFrame, name: str) -> Layout:
+    """Which column is what, by name. Raises InputError where it cannot tell."""
+    columns = list(frame.columns)
+    _refuse_columns(columns, name)
+    series, time, value, entity = (_first(columns, names) for names in (SERIES, TIME, VALUE, ENTITY))
+    if time is None and not isinstance(frame.index, pd.DatetimeIndex):
+        raise InputError(
+            f"{name}: no time column among {_listed(columns)}; "
+            f"wanted one named {', '.join(TIME[:-1])} or {TIME[-1]}"
+        )
+    known = {series, time, entity} | {c for c in columns if _plain(c) in CARRIED}
+    others = tuple(c for c in columns if c not in known)
+    if value is not None and (series is not None or (entity is None and others == (value,))):
+        return Layout("long", time, (value,), series=series)
+    if series is not None:
+        raise InputError(
+            f"{name}: column {series!r} makes it a long recording, but none of {_listed(columns)} "
+            f"is named y or value; name it so, or rename {series!r} to entity for one column a series"
+        )
+    if not others:
+        raise InputError(f"{name}: no value column among {_listed(columns)}; wanted y, or a column a series")
+    return Layout("wide", time, others, entity=entity)
+
+
+def _refuse_columns(columns: list[str], name: str) -> None:
+    for i, column in enumerate(columns):
+        if columns.index(column) != i:
+            raise InputError(f"{name}: column {column!r} stands there twice; each name must be there once")
+        if not column.strip():
+            raise InputError(f"{name}: column {i + 1} has no name; name it or leave it out")
+        if column in RESULTS or column.startswith("anomaly_score:"):
+            raise InputError(f"{name}: column {column!r} is what score writes; give it without scores")
+
+
+def _first(columns: list[str], names: Sequence[str]) -> str | None:
+    plain = {_plain(column): column for column in reversed(columns)}
+    return next((plain[name] for name in names if name in plain), None)
+
+
+def _plain(column: str) -> str:
+    return column.strip().lower()
+
+
+def _listed(columns: list[str]) -> str:
+    shown = ", ".join(repr(column) for column in columns[:8])
+    return shown + (f" and {len(columns) - 8} more" if len(columns) > 8 else "")
+
+
+def _time_column(frame: pd.DataFrame, layout: Layout) -> "pd.Series[Any]":
+    return pd.Series(frame.index) if layout.time is None else frame[layout.time]
+
+
+def _blocks(
+    frame: pd.DataFrame, layout: Layout, times: Ints, values: Floats, interval_s: float, where: Where
+) -> list[Block]:
+    key = layout.series if layout.form == "long" else layout.entity
+    if key is None:
+        codes, names = np.zeros(len(frame), np.int64), [layout.values[0] if layout.form == "long" else ""]
+    else:
+        codes, found = pd.factorize(frame[key])
+        names = [str(one) for one in found]
+        if (codes < 0).any() or "" in names:
+            row = int(np.flatnonzero((codes < 0) | (frame[key] == "").to_numpy(bool))[0])
+            raise InputError(f"{where(row)}, column {key!r}: no name; wanted the name of the {_plain(key)}")
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(codes, minlength=len(names)))[:-1])
+    wide = layout.form == "wide"
+    return [
+        Block(
+            entity=name if wide else "",
+            names=layout.values if wide else (name,),
+            rows=rows,
+            times=times[rows],
+            values=values[rows],
+            interval_s=spacing_s(times[rows], interval_s),
+        )
+        for name, rows in zip(names, parts, strict=True)
+    ]
+
+
+def spacing_s(times: Ints, default_s: float) -> float:
+    """Interval of a series: the median of its first ten spacings that go forward, in seconds.
+
+    Only the first ten decide, so that what comes later changes no earlier score.
+
+    >>> spacing_s(np.array([0, 60, 120, 110, 180]) * 10**9, 1.0)
+    60.0
+    """
+    steps = np.diff(times[: SPACINGS + 1])
+    steps = steps[steps > 0]
+    return float(np.median(steps)) / _NS if len(steps) else default_s
+
+
+def _disorder(blocks: tuple[Block, ...], name: str, where: Where) -> str:
+    repeats = backs = series = 0
+    first: tuple[int, str] | None = None
+    for block in blocks:
+        steps = np.diff(block.times)
+        wrong = np.flatnonzero(steps <= 0)
+        if not len(wrong):
+            continue
+        series += 1
+        repeats += int((steps == 0).sum())
+        backs += int((steps < 0).sum())
+        row = int(block.rows[wrong[0] + 1])
+        if first is None or row < first[0]:
+            first = (row, block.entity or (block.names[0] if len(block.names) == 1 else ""))
+    if first is None:
+        return ""
+    inside = f" in {series} of {len(blocks)} series, the first" if len(blocks) > 1 else ", the first"
+    of = f" ({first[1]})" if first[1] and len(blocks) > 1 else ""
+    return (
+        f"{name}: {repeats} repeated times and {backs} steps back in time{inside} at {where(first[0])}{of}; "
+        "rows count in the order in which they stand"
+    )

@@ -1,0 +1,1 @@
+"""Stored models: artifacts on disk, the MLflow registry, and loading without running foreign code."""

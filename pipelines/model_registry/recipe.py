@@ -1,0 +1,65 @@
+"""What can be trained, judged and stored alike: how it is made, and which files hold what it learnt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from trimtab.models.contracts import Featured, Forecaster
+from trimtab.pipelines.model_registry.artifact import ARRAYS, array_bytes
+from trimtab.pipelines.model_registry.model_loader import Make, made
+
+
+class Recipe(Protocol):
+    """A kind of model; see `artifact.Manifest` for kind, name and parameters."""
+
+    @property
+    def kind(self) -> str:
+        """How it is stored."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Of the forecaster, or of its class."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What it is made with, plain JSON."""
+        ...
+
+    @property
+    def features(self) -> Sequence[str]:
+        """What it forecasts from, by name and in order; empty = it does not say."""
+        ...
+
+    def fresh(self) -> Forecaster:
+        """One that has learnt nothing."""
+        ...
+
+    def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:
+        """The files that hold what it learnt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogued:
+    """A forecaster of the catalogue; what it learnt are arrays."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    make: Make = made
+    kind: str = "arrays"
+
+    @property
+    def features(self) -> Sequence[str]:
+        """As the forecaster tells them."""
+        fresh = self.fresh()
+        return fresh.features if isinstance(fresh, Featured) else ()
+
+    def fresh(self) -> Forecaster:
+        """One that has learnt nothing."""
+        return self.make(self.name, **self.parameters)
+
+    def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:
+        """A safetensors file."""
+        return {ARRAYS: array_bytes(forecaster.state())}

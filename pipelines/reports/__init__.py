@@ -1,0 +1,1 @@
+"""Pictures and HTML reports of scores, forecasts and backtests."""

@@ -1,0 +1,57 @@
+"""Pictures of a judgement: forecasts against what came, and the losses side by side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from trimtab.models.contracts import Forecaster
+from trimtab.pipelines.forecasting.backtest_load import Figures
+from trimtab.pipelines.io.panel import Named
+from trimtab.pipelines.io.stored_forecasts import QUANTILES
+
+_SERIES = 4
+
+
+def draw(
+    named: Named,
+    contenders: Mapping[str, Forecaster],
+    horizon: int,
+    origin: int,
+    figures: Mapping[str, Figures],
+    folder: Path,
+) -> dict[str, Path]:
+    """PNG files in the folder, by name: the last judged window of some series, and the losses.
+
+    origin : rows known at that window
+    """
+    from matplotlib.figure import Figure
+
+    shown = np.argsort(-np.isfinite(named.panel.y).sum(axis=0), kind="stable")[:_SERIES]
+    drawn = named.pick(shown)
+    ahead = contenders["challenger"].predict(drawn.rows(origin).panel, horizon, QUANTILES)
+    figure = Figure(figsize=(10, 2.6 * len(shown)), layout="constrained")
+    for series, axes in enumerate(figure.subplots(len(shown), 1, squeeze=False)[:, 0]):
+        rows = np.arange(max(origin - horizon, 0), origin + horizon)
+        hours = (rows - origin) * named.panel.step_s / 3600
+        axes.plot(hours, drawn.panel.y[rows, series], color="black", linewidth=0.8, label="as it was")
+        future = hours[rows >= origin]
+        axes.fill_between(future, ahead[0, :, series], ahead[3, :, series], alpha=0.25, label="5 to 95 %")
+        axes.plot(future, ahead[1, :, series], linewidth=1.0, label="median")
+        axes.set_title(drawn.names[series][:120], fontsize=8)
+    axes.set_xlabel("hours")
+    axes.legend(fontsize=7)
+    window = folder / "forecasts.png"
+    figure.savefig(window, dpi=80)
+    return {"forecasts": window, "losses": _losses(figures, folder / "losses.png")}
+
+
+def _losses(figures: Mapping[str, Figures], path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(list(figures), [one.pinball for one in figures.values()])
+    axes.set_ylabel("pinball loss, in seasonal naive errors")
+    figure.savefig(path, dpi=80)
+    return path

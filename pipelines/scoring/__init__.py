@@ -1,0 +1,1 @@
+"""Score recorded series with the code that scores live ones."""

@@ -1,0 +1,1 @@
+"""Forecasts that the running engine serves, and how accurate they turned out."""

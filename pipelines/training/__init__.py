@@ -1,0 +1,1 @@
+"""Train, evaluate and promote models: pipeline runs, the promotion gate, excluded windows."""
