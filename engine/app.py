@@ -21,6 +21,8 @@ from trimtab.engine.api.binding import check_bind
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
 from trimtab.engine.live import Live
+from trimtab.engine.observability import logs
+from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.running import acting, building, modelling, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
@@ -32,17 +34,15 @@ from trimtab.engine.running.supervisor import Supervisor, explain
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.tasks import kept_running
 from trimtab.engine.running.vitals import Vitals
-from trimtab.engine.services import logs
-from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.watch import Reload, watch_settings
+from trimtab.engine.settings.file_watcher import Reload, watch_settings
 from trimtab.engine.sources.own_figures import OwnFigures
 from trimtab.engine.sources.tools import ToolsSource
 
 if TYPE_CHECKING:
     from trimtab.engine.api.keys import FirstStart
     from trimtab.engine.running.retraining import Retraining
-    from trimtab.engine.store.events import EventStore
+    from trimtab.engine.store.event_store import EventStore
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +179,7 @@ class Engine:
         self, stack: AsyncExitStack, store: "EventStore", judging: Judging, metrics: Metrics
     ) -> Supervisor:
         """Everything that the loops work with; it ends in the opposite order."""
-        from trimtab.engine.store.snapshots import FolderSnapshots
+        from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 
         snapshots = FolderSnapshots(self.settings.settings.data_dir / "state").open()
         stack.callback(_closed, snapshots.close)
@@ -230,7 +230,7 @@ class Engine:
         first = first_start(
             store, self.clock, settings.api, settings.settings.data_dir, url, terminal=sys.stdout.isatty()
         )
-        from trimtab.engine.store.files import write_whole
+        from trimtab.engine.store.durable_files import write_whole
         from trimtab.engine.store.lease import ADDRESS
 
         write_whole(settings.settings.data_dir / ADDRESS, f"{url}\n".encode())

@@ -82,7 +82,7 @@ def up(
     ] = False,
 ) -> None:
     """Watch metric series: engine, API and dashboard in one."""
-    from trimtab.engine.settings.file import load_settings
+    from trimtab.engine.settings.settings_file import load_settings
 
     path, overrides = config_file(config), overrides_of(data, prometheus, host, port)
     settings = load_settings(path, os.environ, overrides)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import structlog
 
 from trimtab.engine.errors import SourceError
+from trimtab.engine.observability.logs import traced
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.running.keeping import Keeper
@@ -14,7 +15,6 @@ from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.sensing.pattern_watch import PatternWatch
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.sensing.ticks import ClosedTick, TickAssembler
-from trimtab.engine.services.logs import traced
 from trimtab.engine.types import SourceState, SourceStatus, iso
 
 if TYPE_CHECKING:

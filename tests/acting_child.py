@@ -21,14 +21,14 @@ from tests.acting_nouns import recommendation_of
 from tests.acting_room import Room
 from tests.fake_tools import SIZE, FakeTool
 from tests.store_contract import ulid
-from trimtab.engine.acting.audit import verify
 from trimtab.engine.acting.conductor import Times
 from trimtab.engine.acting.executor import Deadlines
+from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import StoreError, ToolError
 from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Mode, Value
 
 QUICK = Times(plan_s=60.0, undo_s=60.0, by_hand_s=0.0, watch_s=0.01, lag_s=0.0, warm_up_s=0.0, recover_s=60.0)

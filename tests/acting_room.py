@@ -24,8 +24,8 @@ from trimtab.engine.acting.starting import Starter
 from trimtab.engine.acting.undo import Undoing
 from trimtab.engine.ports import Ledger
 from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
 from trimtab.engine.types import Action, Effect, Mode, Recommendation
 
 SERIES = "s1"

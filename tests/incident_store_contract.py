@@ -9,7 +9,7 @@ from tests.fakes import FakeClock
 from tests.nouns import SECOND, START
 from tests.store_contract import ids, ulid
 from trimtab.engine.errors import LockedError, NotFoundError
-from trimtab.engine.store.events import EventStore
+from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.types import (
     Change,

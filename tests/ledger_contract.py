@@ -9,11 +9,11 @@ from tests.acting_nouns import EFFECT, action_of, recommendation_of
 from tests.fakes import FakeClock
 from tests.nouns import SECOND, START
 from tests.store_contract import ids, ulid
-from trimtab.engine.acting.audit import export, verify
+from trimtab.engine.audit.audit_export import export, verify
 from trimtab.engine.errors import ConflictError, LockedError, NotFoundError
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.events import EventStore
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import ActionState, Mode, Outcome, Pause, RecommendationState, Risk, Silence
 
 PENDING, APPROVED = RecommendationState.PENDING, RecommendationState.APPROVED

@@ -11,7 +11,7 @@ from trimtab.engine.services.notifications import Notifications
 from trimtab.engine.settings.notify import NotifyWebhook
 from trimtab.engine.sinks.webhook import WebhookNotifier
 from trimtab.engine.store import open_store
-from trimtab.engine.store.memory import StoredMemory
+from trimtab.engine.store.learned_state import StoredMemory
 from trimtab.engine.types import Notice
 
 

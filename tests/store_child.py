@@ -15,8 +15,8 @@ from tests.nouns import SECOND, START, anomaly_of, tick_scores
 from tests.store_contract import CPU, ulid
 from trimtab.engine.errors import StoreError
 from trimtab.engine.store import open_store
-from trimtab.engine.store.scores import ParquetScoreLog
-from trimtab.engine.store.snapshots import FolderSnapshots
+from trimtab.engine.store.time_series.score_log import ParquetScoreLog
+from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 from trimtab.engine.types import SeriesKey
 
 KEYS = tuple(SeriesKey.of("host", "m", {"i": str(i)}) for i in range(50))

@@ -8,7 +8,7 @@ import pytest
 from tests.fakes import FakeClock
 from tests.nouns import SECOND, START, anomaly_of
 from trimtab.engine.errors import LockedError, NotFoundError
-from trimtab.engine.store.events import EventStore
+from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import ApiKey, Direction, Feedback, SeriesInfo, SeriesKey, Verdict
 
 CPU = SeriesKey.of("host", "cpu_busy_ratio", {"core": "1"})

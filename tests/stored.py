@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
 
 
 @contextmanager

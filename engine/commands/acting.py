@@ -59,7 +59,7 @@ def actions(
 )
 def verify_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     """Look for rows that were removed, edited, moved or put in."""
-    from trimtab.engine.acting.audit import verify
+    from trimtab.engine.audit.audit_export import verify
 
     with opened(config, data) as here:
         ledger = here.ledger
@@ -78,7 +78,7 @@ def verify_audit(config: ConfigFile = None, data: DataDir = None) -> None:
 )
 def export_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     """Print every row as a line of JSON, oldest first."""
-    from trimtab.engine.acting.audit import export
+    from trimtab.engine.audit.audit_export import export
 
     with opened(config, data) as here:
         ledger = here.ledger

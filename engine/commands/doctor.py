@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from trimtab.engine.commands.errors import DONE, FOUND, NOT_REACHABLE
 from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.settings_file import load_settings
 
 if TYPE_CHECKING:
     from trimtab.engine.store.lease import Holder

@@ -20,7 +20,7 @@ def grant(
     """
     import os
 
-    from trimtab.engine.settings.file import load_settings
+    from trimtab.engine.settings.settings_file import load_settings
     from trimtab.engine.tools import catalogue
 
     settings = load_settings(config_file(config), os.environ)

@@ -23,11 +23,11 @@ from trimtab.engine.commands.recorded_loads import Loads, recorded_loads
 from trimtab.engine.commands.unlearnt import unlearnt
 from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.settings import Prometheus, Settings
-from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.settings_file import load_settings
 from trimtab.engine.store import join_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.events import EventStore
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import SeriesInfo
 from trimtab.pipelines.io.panel import panel_of
 from trimtab.pipelines.io.stored_forecasts import NOW, keep

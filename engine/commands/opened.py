@@ -12,8 +12,8 @@ from trimtab.engine.commands.options import config_file, overrides_of
 if TYPE_CHECKING:
     from trimtab.engine.clock import SystemClock
     from trimtab.engine.settings import Settings
-    from trimtab.engine.store.events import EventStore
-    from trimtab.engine.store.ledger import SqlLedger
+    from trimtab.engine.store.action_ledger import SqlLedger
+    from trimtab.engine.store.event_store import EventStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Opened:
     @property
     def ledger(self) -> "SqlLedger":
         """Recommendations, actions, their audit, the pause."""
-        from trimtab.engine.store.anchor import ANCHOR
-        from trimtab.engine.store.ledger import SqlLedger
+        from trimtab.engine.store.action_ledger import SqlLedger
+        from trimtab.engine.store.audit_anchor import ANCHOR
 
         return SqlLedger(self.store.fenced, self.folder / ANCHOR)
 
@@ -67,7 +67,7 @@ def opened(
 ) -> Iterator[Opened]:
     """Open the store, and close it again. Raises SettingsError, StoreError."""
     from trimtab.engine.clock import SystemClock
-    from trimtab.engine.settings.file import load_settings
+    from trimtab.engine.settings.settings_file import load_settings
     from trimtab.engine.store import join_store
 
     settings = load_settings(config_file(config), os.environ, overrides_of(data, host=host, port=port))

@@ -81,7 +81,7 @@ def _tools(
     """
     from trimtab.engine.commands.stores import store
     from trimtab.engine.errors import SettingsError
-    from trimtab.engine.settings.file import load_settings
+    from trimtab.engine.settings.settings_file import load_settings
 
     for kind, (url, file) in stores.items():
         if file is not None and url is None:

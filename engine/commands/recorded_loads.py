@@ -10,7 +10,7 @@ import pandas as pd
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.sensing.loads import loads
 from trimtab.engine.settings import LoadScheduler, Prometheus, Settings
-from trimtab.engine.store.events import EventStore
+from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import Floats, Ints, SeriesInfo
 from trimtab.pipelines.io.panel import joined
 
@@ -108,7 +108,7 @@ def _of_store(
     settings: Settings, store: EventStore, known: dict[str, SeriesInfo], now: int, window_s: float
 ) -> tuple[pd.DataFrame, dict[str, SeriesInfo]]:
     """What our own log of scores holds of loads that are in no Prometheus."""
-    from trimtab.engine.store.scores import ParquetScoreLog
+    from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 
     wanted, folder = settings.schedulers.load, settings.settings.data_dir / "scores"
     if not folder.is_dir():

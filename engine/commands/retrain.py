@@ -55,7 +55,7 @@ def retrain(
 
 def _train(config: Path | None, overrides: dict[str, object], history: str, by: str) -> int:
     from trimtab.engine.errors import SourceError
-    from trimtab.engine.settings.file import load_settings
+    from trimtab.engine.settings.settings_file import load_settings
     from trimtab.pipelines.errors import BusyError, HistoryError, RegistryError
 
     settings = load_settings(config, os.environ, overrides)
@@ -78,8 +78,8 @@ def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Train
     from trimtab.engine.commands.model_work import Folders, job_of, learnable
     from trimtab.engine.running.model_moves import audit_moves
     from trimtab.engine.store import join_store
-    from trimtab.engine.store.anchor import ANCHOR
-    from trimtab.engine.store.ledger import SqlLedger
+    from trimtab.engine.store.action_ledger import SqlLedger
+    from trimtab.engine.store.audit_anchor import ANCHOR
     from trimtab.pipelines.train_load import MODEL, train_load
 
     folder = settings.settings.data_dir
@@ -101,7 +101,7 @@ def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Train
 def _recorded(settings: "Settings", history: str) -> "Left":
     """The history that was named: a folder as it is, or of a selector of Prometheus, less incidents."""
     from trimtab.engine.commands.model_work import without_unlearnt
-    from trimtab.engine.credentials import Credentials
+    from trimtab.engine.net.credentials import Credentials
     from trimtab.engine.settings import Prometheus
     from trimtab.pipelines.errors import HistoryError
     from trimtab.pipelines.io.folder_history import FolderHistory

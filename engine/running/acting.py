@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from trimtab.engine.acting.asking import Asking
-from trimtab.engine.acting.audit import verify
 from trimtab.engine.acting.conductor import Conductor, Times
 from trimtab.engine.acting.desk import ActingDesk
 from trimtab.engine.acting.executor import Deadlines, Executor
@@ -19,6 +18,7 @@ from trimtab.engine.acting.situation import Memory as GuardMemory
 from trimtab.engine.acting.starting import Starter
 from trimtab.engine.acting.undo import Undoing
 from trimtab.engine.api.acting import LoopPorts
+from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import EngineError, LockedError, StoreError
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.advising import Advising
@@ -31,15 +31,15 @@ from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
 from trimtab.engine.settings import Settings
+from trimtab.engine.settings.file_watcher import Reload
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.settings.watch import Reload
 from trimtab.engine.sources.tools import ToolsSource
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.events import EventStore
-from trimtab.engine.store.fenced import Fenced
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.event_store import EventStore
+from trimtab.engine.store.fenced_writes import Fenced
 from trimtab.engine.store.incident_store import SqlIncidents
-from trimtab.engine.store.ledger import SqlLedger
-from trimtab.engine.store.memory import StoredMemory
+from trimtab.engine.store.learned_state import StoredMemory
 from trimtab.engine.tools.rack import Rack
 from trimtab.engine.types import Action, Change, ChangeKind, Value, new_ulid
 

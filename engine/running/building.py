@@ -9,8 +9,8 @@ from trimtab.engine.ports import Clock, Notifier, Sink, Source
 from trimtab.engine.settings import Prometheus, Settings, Sources
 
 if TYPE_CHECKING:
-    from trimtab.engine.services.metrics import Metrics
-    from trimtab.engine.store.scores import ParquetScoreLog
+    from trimtab.engine.observability.metrics import Metrics
+    from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 
 WEB = Path(__file__).parent.parent / "web" / "dist"
 Build = Callable[[Settings, SystemClock], Source]
@@ -100,7 +100,7 @@ def external_url(settings: Settings) -> str:
 
 def score_log(settings: Settings, clock: SystemClock) -> "ParquetScoreLog":
     """The log of scores, opened."""
-    from trimtab.engine.store.scores import ParquetScoreLog
+    from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 
     retention = settings.retention
     return ParquetScoreLog(

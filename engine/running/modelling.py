@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.running.forecasting import Forecasting
 from trimtab.engine.running.model_child import ModelChild
 from trimtab.engine.running.retraining import Retraining
-from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Settings
 
 

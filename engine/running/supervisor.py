@@ -9,14 +9,14 @@ import structlog
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import SettingsError, SourceError, StoreError
 from trimtab.engine.loop import REMOVED, SourceLoop
+from trimtab.engine.observability import logs
+from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.ports import Sink, Source
 from trimtab.engine.running import building
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.tasks import kept_running
-from trimtab.engine.services import logs
-from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.settings import Prometheus, Settings
-from trimtab.engine.settings.watch import Reload, compare
+from trimtab.engine.settings.file_watcher import Reload, compare
 from trimtab.engine.types import History
 
 log = structlog.get_logger(__name__)

@@ -7,9 +7,9 @@ from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.services.notifications import NoticeMetrics, Notifications
 from trimtab.engine.settings import Settings
-from trimtab.engine.store.fenced import Fenced
+from trimtab.engine.store.fenced_writes import Fenced
 from trimtab.engine.store.incident_store import SqlIncidents
-from trimtab.engine.store.memory import StoredMemory
+from trimtab.engine.store.learned_state import StoredMemory
 from trimtab.engine.types import Alert
 
 

@@ -9,8 +9,8 @@ import structlog
 
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
+from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.ports import Store
-from trimtab.engine.services.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,8 @@ from trimtab.engine.sensing.courses import Course, ramp
 from trimtab.engine.sensing.role_table import Role
 from trimtab.engine.sensing.scene import Scene
 from trimtab.engine.sensing.signs import Sign, Verdict, weigh
-from trimtab.engine.sensing.words import figure
 from trimtab.engine.types import Change, Floats
+from trimtab.engine.types.figures import figure
 
 SETTLE_ROWS = 3
 """After a change a service warms up: those rows say nothing."""

@@ -15,7 +15,7 @@ from trimtab.engine.sensing.leaks import Trend, trend_of
 from trimtab.engine.sensing.role_table import Role
 from trimtab.engine.sensing.scene import Scene
 from trimtab.engine.sensing.signs import Sign, Verdict, weigh
-from trimtab.engine.sensing.words import figure, share, span
+from trimtab.engine.types.figures import figure, share, span
 
 Rule = Callable[[Scene], Verdict | None]
 _NAN = math.nan

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from trimtab.engine.redaction import is_secret_name
 from trimtab.engine.settings import Section, Settings
-from trimtab.engine.settings.lines import Key
 from trimtab.engine.settings.tools import ToolSettings, fields_of
+from trimtab.engine.settings.yaml_lines import Key
 
 
 def kind_of(key: Key) -> Any:  # noqa: ANN401 - a type, a Section class or a generic alias

@@ -30,12 +30,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _WILD = re.compile(r"[*?\[\]{}\s]")
 
 KINDS = {
-    "http_service": "trimtab.engine.settings.tools_service:HttpServiceTool",
-    "pm2": "trimtab.engine.settings.tools_service:Pm2Tool",
-    "postgresql": "trimtab.engine.settings.tools_data:PostgresqlTool",
-    "process": "trimtab.engine.settings.tools_service:ProcessTool",
-    "redis": "trimtab.engine.settings.tools_data:RedisTool",
-    "webhook": "trimtab.engine.settings.tools_service:WebhookTool",
+    "http_service": "trimtab.engine.settings.service_tools:HttpServiceTool",
+    "pm2": "trimtab.engine.settings.service_tools:Pm2Tool",
+    "postgresql": "trimtab.engine.settings.data_store_tools:PostgresqlTool",
+    "process": "trimtab.engine.settings.service_tools:ProcessTool",
+    "redis": "trimtab.engine.settings.data_store_tools:RedisTool",
+    "webhook": "trimtab.engine.settings.service_tools:WebhookTool",
 }
 """Kind -> the class of its settings."""
 

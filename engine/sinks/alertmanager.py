@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from trimtab.engine.addresses import Target
+from trimtab.engine.net.addresses import Target
+from trimtab.engine.net.outbound_http import Receiver
 from trimtab.engine.settings.notify import NotifyAlertmanager
 from trimtab.engine.sinks.alert_form import annotations_of, ended, labels_of
 from trimtab.engine.sinks.notice_words import link
-from trimtab.engine.sinks.outbound import Receiver
 from trimtab.engine.sinks.posting import post
 from trimtab.engine.types import Notice, NoticeKind, iso
 

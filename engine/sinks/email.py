@@ -10,12 +10,12 @@ from email.message import EmailMessage
 
 import structlog
 
-from trimtab.engine.addresses import Pinned
 from trimtab.engine.errors import NotDeliveredError, SettingsError
+from trimtab.engine.net.addresses import Pinned
+from trimtab.engine.net.tls import tls_context
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.notify import NotifyEmail
 from trimtab.engine.sinks.mail_form import mail_of
-from trimtab.engine.tls import tls_context
 from trimtab.engine.types import Notice
 
 log = structlog.get_logger(__name__)

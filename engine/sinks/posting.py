@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import httpx
 
 from trimtab.engine.errors import NotDeliveredError, SettingsError
+from trimtab.engine.net.outbound_http import Receiver, retry_after_s
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.sinks.outbound import Receiver, retry_after_s
 
 LATER = frozenset({401, 403, 407, 408, 409, 425, 429})
 """Client errors that somebody may set right: a password that is exchanged, a rate that sinks."""

@@ -13,12 +13,12 @@ import httpx
 import numpy as np
 import structlog
 
-from trimtab.engine.addresses import Target
 from trimtab.engine.errors import SettingsError
+from trimtab.engine.net.addresses import Target
+from trimtab.engine.net.outbound_http import Receiver, retry_after_s
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Writer
 from trimtab.engine.sinks.encoding import compress, label_bytes, labels_of, series_bytes, time_field
-from trimtab.engine.sinks.outbound import Receiver, retry_after_s
 from trimtab.engine.types import Floats, SeriesKey, TickScores
 
 log = structlog.get_logger(__name__)

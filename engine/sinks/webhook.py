@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from trimtab.engine.addresses import Target
 from trimtab.engine.errors import NotDeliveredError
+from trimtab.engine.net.addresses import Target
+from trimtab.engine.net.outbound_http import Receiver
+from trimtab.engine.net.signing import secret_bytes, signature
 from trimtab.engine.settings.notify import SHORTEST_SECRET, NotifyWebhook
-from trimtab.engine.signing import secret_bytes, signature
 from trimtab.engine.sinks.alert_form import NO_TIME, annotations_of, ended, labels_of
 from trimtab.engine.sinks.notice_words import link
-from trimtab.engine.sinks.outbound import Receiver
 from trimtab.engine.sinks.posting import post, reach
 from trimtab.engine.types import OWN_ALERT, Notice, NoticeKind, iso
 

@@ -15,20 +15,20 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import orjson
 
-from trimtab.engine import credentials
-from trimtab.engine.addresses import Pinned, RefusedAddressError, Target
 from trimtab.engine.errors import SettingsError, SourceError
+from trimtab.engine.net import credentials
+from trimtab.engine.net.addresses import Pinned, RefusedAddressError, Target
+from trimtab.engine.net.tls import tls_context
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.rates import NS
-from trimtab.engine.tls import tls_context
 
 MAX_BODY_BYTES = 64 * 2**20
 _MAX_REASON = 300
 
 
 class Credentials:
-    """Headers for a request, as `trimtab.engine.credentials` has them; what is missing raises SourceError."""
+    """Headers of a request from `trimtab.engine.net.credentials`. Raises SourceError where a file is missing."""
 
     def __init__(self, settings: Prometheus) -> None:
         self._found = credentials.Credentials(settings, "sources.prometheus")

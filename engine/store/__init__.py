@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-    from trimtab.engine.store.events import EventStore
+    from trimtab.engine.store.event_store import EventStore
 
 DATABASE = "trimtab.db"
 
@@ -25,7 +25,7 @@ def open_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventSto
     Raises LockedError where another engine works there, NewerStateError where a newer Trimtab
     did (nothing is changed), StoreError where disk or server refuse.
     """
-    from trimtab.engine.store.events import EventStore
+    from trimtab.engine.store.event_store import EventStore
     from trimtab.engine.store.lease import FolderLease
 
     url = store_url(url_or_data_dir)
@@ -51,7 +51,7 @@ def join_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventSto
     Tables that are missing or old are brought up to date only while no engine runs.
     """
     from trimtab.engine.store.database import REVISIONS
-    from trimtab.engine.store.events import EventStore
+    from trimtab.engine.store.event_store import EventStore
 
     url = store_url(url_or_data_dir)
     store = EventStore(url, now)

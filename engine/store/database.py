@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from trimtab.engine.errors import NewerStateError, StoreError
-from trimtab.engine.store.files import told_as_store_errors, written_whole
+from trimtab.engine.store.durable_files import told_as_store_errors, written_whole
 from trimtab.engine.types import iso
 
 log = structlog.get_logger(__name__)

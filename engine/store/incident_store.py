@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.store import tables
-from trimtab.engine.store.fenced import Fenced
+from trimtab.engine.store.fenced_writes import Fenced
 from trimtab.engine.types import Change, Incident, IncidentState
 
 if TYPE_CHECKING:

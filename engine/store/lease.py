@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from trimtab.engine.errors import LockedError, StoreError
-from trimtab.engine.store.files import make_folder, told_as_store_errors, write_whole
+from trimtab.engine.store.durable_files import make_folder, told_as_store_errors, write_whole
 from trimtab.engine.types import iso
 
 LOCK, ADDRESS = "trimtab.lock", "address"

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
-from trimtab.engine.hash_chain import Head, canonical, settled
+from trimtab.engine.audit.hash_chain import Head, canonical, settled
 from trimtab.engine.redaction import clean, clean_text
 from trimtab.engine.types import Action, AuditRow, Pause, Recommendation, Silence, Value, iso
 

@@ -1,7 +1,7 @@
 """Where a configured host leads, before anything is sent to it."""
 
-from trimtab.engine.addresses import Pinned, RefusedAddressError
 from trimtab.engine.errors import ToolError
+from trimtab.engine.net.addresses import Pinned, RefusedAddressError
 
 
 async def address_of(tool: str, host: str, port: int) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import orjson
 
-from trimtab.engine.addresses import Pinned, Target
-from trimtab.engine.credentials import Credentials
 from trimtab.engine.errors import SettingsError, ToolError, ToolUncertainError
+from trimtab.engine.net.addresses import Pinned, Target
+from trimtab.engine.net.credentials import Credentials
+from trimtab.engine.net.tls import tls_context
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.settings.tools_service import HttpServiceTool, WebhookTool
-from trimtab.engine.tls import tls_context
+from trimtab.engine.settings.service_tools import HttpServiceTool, WebhookTool
 from trimtab.engine.tools.faults import DeniedError
 
 MAX_BODY_BYTES = 4 * 2**20

@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.settings.tools_service import HttpServiceTool
+from trimtab.engine.settings.service_tools import HttpServiceTool
 from trimtab.engine.tools.faults import DeniedError
 from trimtab.engine.tools.http_client import HttpClient, Reply
 from trimtab.engine.tools.http_service_forms import KnobForm, ServiceForm, figures

@@ -15,7 +15,7 @@ import psutil
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.settings.tools_service import Pm2Tool
+from trimtab.engine.settings.service_tools import Pm2Tool
 from trimtab.engine.tools.pm2_list import Application, applications, connect
 from trimtab.engine.tools.programs import TimedOutError, run_program
 from trimtab.engine.tools.room import room_of

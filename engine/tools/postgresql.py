@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.settings.tools_data import PostgresqlTool
+from trimtab.engine.settings.data_store_tools import PostgresqlTool
 from trimtab.engine.tools import postgresql_knobs as rules
 from trimtab.engine.tools import postgresql_work as work
 from trimtab.engine.tools.faults import DeniedError

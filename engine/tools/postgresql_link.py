@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from trimtab.engine.errors import RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.settings.tools_data import PostgresqlTool
+from trimtab.engine.settings.data_store_tools import PostgresqlTool
 from trimtab.engine.tools.credentials import read_secret
 from trimtab.engine.tools.faults import DeniedError
 from trimtab.engine.tools.hosts import address_of

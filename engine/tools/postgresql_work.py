@@ -6,7 +6,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from trimtab.engine.errors import ToolError
-from trimtab.engine.settings.tools_data import Sessions
+from trimtab.engine.settings.data_store_tools import Sessions
 from trimtab.engine.tools.faults import DeniedError
 from trimtab.engine.tools.postgresql_link import Row, Session
 from trimtab.engine.types import Risk, ToolAction

@@ -12,7 +12,7 @@ from trimtab.engine.errors import (
     ToolUncertainError,
 )
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.settings.tools_service import ProcessTool, WatchedProcess
+from trimtab.engine.settings.service_tools import ProcessTool, WatchedProcess
 from trimtab.engine.tools.process_find import AbsentError, Identity, alive, figures, find, send
 from trimtab.engine.tools.programs import TimedOutError, run_program
 from trimtab.engine.types import (

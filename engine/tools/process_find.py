@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError
-from trimtab.engine.settings.tools_service import WatchedProcess
+from trimtab.engine.settings.service_tools import WatchedProcess
 
 _CLOCK_SLACK_S = 2.0
 """Start times are told to a hundredth of a second, times of files by another clock."""

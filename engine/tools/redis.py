@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.settings.tools_data import RedisTool, Warm
+from trimtab.engine.settings.data_store_tools import RedisTool, Warm
 from trimtab.engine.tools import redis_knobs as rules
 from trimtab.engine.tools.faults import DeniedError, ExportOnlyError
 from trimtab.engine.tools.redis_figures import figures

@@ -31,7 +31,7 @@ from redis.exceptions import (
 
 from trimtab.engine.errors import RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.redaction import clean_text
-from trimtab.engine.settings.tools_data import RedisTool
+from trimtab.engine.settings.data_store_tools import RedisTool
 from trimtab.engine.tools.credentials import read_secret
 from trimtab.engine.tools.faults import DeniedError, ExportOnlyError
 from trimtab.engine.tools.hosts import address_of

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import httpx
 
 from trimtab.engine.errors import RefusedError, ToolError
-from trimtab.engine.settings.tools_data import Warm
+from trimtab.engine.settings.data_store_tools import Warm
 from trimtab.engine.tools.hosts import address_of
 
 ORIGIN_SHARE = 0.05

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-from trimtab.engine.addresses import Pinned, Target
 from trimtab.engine.errors import NotFoundError, RefusedError, SettingsError, ToolError
-from trimtab.engine.settings.tools_service import WebhookTool
-from trimtab.engine.signing import secret_bytes, signature
+from trimtab.engine.net.addresses import Pinned, Target
+from trimtab.engine.net.signing import secret_bytes, signature
+from trimtab.engine.settings.service_tools import WebhookTool
 from trimtab.engine.tools.http_client import HttpClient
 from trimtab.engine.types import (
     Applied,

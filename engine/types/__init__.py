@@ -1,9 +1,6 @@
 """The nouns of the engine: frozen, slotted, no behaviour beyond identity."""
 
-from trimtab.engine.types.access import (
-    ApiKey,
-)
-from trimtab.engine.types.acting import (
+from trimtab.engine.types.action import (
     Action,
     ActionState,
     Applied,
@@ -25,20 +22,23 @@ from trimtab.engine.types.acting import (
     ToolStatus,
     Warming,
 )
-from trimtab.engine.types.alerts import (
+from trimtab.engine.types.alert import (
     OWN_ALERT,
     Alert,
 )
-from trimtab.engine.types.anomalies import (
+from trimtab.engine.types.anomaly import (
     BY_PATTERN,
     Anomaly,
     Direction,
     Feedback,
     Verdict,
 )
-from trimtab.engine.types.capacity import Capacity, Estimate, LoadPath
+from trimtab.engine.types.api_key import (
+    ApiKey,
+)
+from trimtab.engine.types.capacity_estimate import Capacity, Estimate, LoadPath
 from trimtab.engine.types.ids import new_ulid
-from trimtab.engine.types.incidents import (
+from trimtab.engine.types.incident import (
     Change,
     ChangeKind,
     Incident,
@@ -50,8 +50,8 @@ from trimtab.engine.types.incidents import (
     Silence,
     Suspect,
 )
-from trimtab.engine.types.memory import MemoryOutlook, in_words
-from trimtab.engine.types.models import (
+from trimtab.engine.types.memory_outlook import MemoryOutlook, in_words
+from trimtab.engine.types.model_version import (
     Forecast,
     ForecastBefore,
     ModelVersion,
@@ -74,7 +74,7 @@ from trimtab.engine.types.series import (
     TickScores,
     iso,
 )
-from trimtab.engine.types.shadows import Shadow, ShadowEnd, Value
+from trimtab.engine.types.shadow_record import Shadow, ShadowEnd, Value
 
 __all__ = [
     "BY_PATTERN",

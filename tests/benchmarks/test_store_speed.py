@@ -7,8 +7,8 @@ from tests.fakes import FakeClock
 from tests.nouns import SECOND, START, anomaly_of
 from tests.store_contract import CPU, ulid
 from trimtab.engine.store import open_store
-from trimtab.engine.store.scores import ParquetScoreLog
-from trimtab.engine.store.snapshots import FolderSnapshots
+from trimtab.engine.store.time_series.score_log import ParquetScoreLog
+from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 from trimtab.engine.types import SeriesKey, TickScores
 
 ANOMALIES = 100_000

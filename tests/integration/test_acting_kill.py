@@ -9,11 +9,11 @@ import signal
 import pytest
 
 from tests.acting_child import effects, live
-from trimtab.engine.acting.audit import verify
 from trimtab.engine.acting.journal import locked
+from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
 from trimtab.engine.types import ActionState, RecommendationState
 
 BOUNDARIES = {
@@ -28,7 +28,7 @@ TOOK_EFFECT = {ActionState.KEPT, ActionState.ROLLED_BACK, ActionState.INCONCLUSI
 def forks():
     """Children that need not import anything: they are forked from a server that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.acting_child", "trimtab.engine.store.events"])
+    context.set_forkserver_preload(["tests.acting_child", "trimtab.engine.store.event_store"])
     return context
 
 

@@ -20,7 +20,7 @@ from trimtab.engine.settings.notify import NotifyAlertmanager
 from trimtab.engine.sinks import alertmanager
 from trimtab.engine.sinks.alertmanager import AlertmanagerNotifier
 from trimtab.engine.store import open_store
-from trimtab.engine.store.memory import StoredMemory
+from trimtab.engine.store.learned_state import StoredMemory
 from trimtab.engine.types import OWN_ALERT
 
 

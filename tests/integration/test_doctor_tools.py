@@ -18,7 +18,7 @@ from tests.smtp_server import smtp
 from trimtab.engine.commands.doctor import State, exit_code
 from trimtab.engine.commands.doctor_receivers import receiver_checks
 from trimtab.engine.commands.doctor_tools import tool_checks
-from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.settings_file import load_settings
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from tests.leaky_service import TOKEN
 from tests.servers import Server, answers, binary, free_port, running
-from trimtab.engine.settings.tools_service import HttpServiceTool
+from trimtab.engine.settings.service_tools import HttpServiceTool
 from trimtab.engine.tools.http_service import HttpService
 
 NAME = "leaky"

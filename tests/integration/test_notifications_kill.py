@@ -19,7 +19,7 @@ from trimtab.engine.services.notifications import Notifications
 from trimtab.engine.settings.notify import NotifyWebhook
 from trimtab.engine.sinks.webhook import WebhookNotifier
 from trimtab.engine.store import open_store
-from trimtab.engine.store.memory import StoredMemory
+from trimtab.engine.store.learned_state import StoredMemory
 
 KILLS = int(os.environ.get("TRIMTAB_KILLS", "20"))
 LONGEST_LIFE_S = 0.6
@@ -34,7 +34,7 @@ def known_by(came):
 def forks():
     """Children that need not import anything: they are forked from a server that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.notice_child", "trimtab.engine.store.events"])
+    context.set_forkserver_preload(["tests.notice_child", "trimtab.engine.store.event_store"])
     return context
 
 

@@ -14,7 +14,7 @@ import yaml
 from tests.servers import wait_for
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.store import join_store
-from trimtab.engine.store.scores import ParquetScoreLog
+from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 from trimtab.engine.types import SeriesKey
 
 ROWS, SERIES = 2000, 6

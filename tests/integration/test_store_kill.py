@@ -14,7 +14,7 @@ from tests.nouns import START
 from tests.store_child import KEYS, log_ticks, tick_values, write_anomalies
 from tests.store_contract import ulid
 from trimtab.engine.store import open_store
-from trimtab.engine.store.snapshots import FolderSnapshots
+from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 
 KILLS = int(os.environ.get("TRIMTAB_KILLS", "20"))
 LONGEST_LIFE_S = 0.12
@@ -24,7 +24,7 @@ LONGEST_LIFE_S = 0.12
 def forks():
     """Children that need not import anything: they are forked from a server that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.store_child", "trimtab.engine.store.events"])
+    context.set_forkserver_preload(["tests.store_child", "trimtab.engine.store.event_store"])
     return context
 
 

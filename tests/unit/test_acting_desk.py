@@ -19,8 +19,8 @@ from trimtab.engine.errors import (
     ToolUncertainError,
 )
 from trimtab.engine.store import open_store
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
 from trimtab.engine.types import ActionState, RecommendationState
 
 R = RecommendationState
@@ -319,7 +319,7 @@ async def test_what_cannot_be_written_down_is_not_done(room, monkeypatch):
         raise StoreError("disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("trimtab.engine.store.ledger._Writing.audit", full)
+        broken.setattr("trimtab.engine.store.action_ledger._Writing.audit", full)
         for work in (
             lambda: room.desk.approve(ulid(500), "ann"),
             lambda: room.desk.apply(ulid(500), "ann", "k"),

@@ -9,8 +9,8 @@ from tests.acting_nouns import action_of
 from tests.acting_room import Room, fake_redis, only_action, open_ledger, recommended, until
 from tests.store_contract import ulid
 from trimtab.engine.errors import LockedError, StoreError, ToolError
-from trimtab.engine.store.events import EventStore
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import ActionState, Mode, RecommendationState
 
 R = RecommendationState
@@ -69,8 +69,8 @@ async def test_a_store_that_fails_is_waited_for(room, monkeypatch):
         raise StoreError("disk is full")
 
     for broken in (
-        "trimtab.engine.store.ledger._Writing.audit",
-        "trimtab.engine.store.ledger.SqlLedger.pause",
+        "trimtab.engine.store.action_ledger._Writing.audit",
+        "trimtab.engine.store.action_ledger.SqlLedger.pause",
     ):
         with monkeypatch.context() as patched:
             patched.setattr(broken, full)

@@ -10,12 +10,12 @@ from tests.acting_nouns import recommendation_of
 from tests.acting_room import Room, fake_redis
 from tests.fakes import FakeClock
 from tests.store_contract import ulid
-from trimtab.engine.acting.audit import verify
 from trimtab.engine.acting.executor import Deadlines
+from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import LockedError, StoreError
-from trimtab.engine.store.anchor import ANCHOR
-from trimtab.engine.store.events import EventStore
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import ActionState, Mode
 
 POINTS = {
@@ -116,7 +116,7 @@ def test_who_holds_the_end_of_the_audit_for_ever_is_told(tmp_path, monkeypatch):
     thread = threading.Thread(target=lambda: room.ledger.note("a", "b", "c"))
     thread.start()
     assert stands.stands.wait(30)
-    monkeypatch.setattr("trimtab.engine.store.anchor._TRIES", 2)
+    monkeypatch.setattr("trimtab.engine.store.audit_anchor._TRIES", 2)
     try:
         with pytest.raises(StoreError, match=r"another process has held it for 0\.01 s"):
             room.ledger.heads()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.acting_room import Room, Word, fake_redis, only_action, open_ledger, recommended, until
-from trimtab.engine.acting.audit import verify
+from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import EngineError, NotFoundError, RefusedError, ToolError
 from trimtab.engine.types import ActionState, Pause
 

@@ -19,7 +19,7 @@ from trimtab.engine.running.http_server import Server
 from trimtab.engine.running.tasks import kept_running
 from trimtab.engine.running.vitals import Vitals
 from trimtab.engine.settings import Api, General, Host, Settings, Sources
-from trimtab.engine.settings.watch import Reload
+from trimtab.engine.settings.file_watcher import Reload
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pydantic import BaseModel, ValidationError
 
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Guardrails
-from trimtab.engine.settings.file import load_settings
 from trimtab.engine.settings.guardrails import ModeName, Modes, mode_of
+from trimtab.engine.settings.settings_file import load_settings
 from trimtab.engine.types import Mode
 
 

@@ -14,7 +14,7 @@ from tests.servers import free_port
 from tests.serving import http, raw, serving
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.ports import Tool
-from trimtab.engine.settings.tools_service import HttpServiceTool
+from trimtab.engine.settings.service_tools import HttpServiceTool
 from trimtab.engine.tools import http_client, http_service
 from trimtab.engine.tools.http_service import HttpService
 from trimtab.engine.types import KnobType, Lasts, Risk, ToolState

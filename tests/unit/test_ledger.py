@@ -10,12 +10,12 @@ from tests.acting_nouns import action_of
 from tests.fakes import FakeClock
 from tests.ledger_contract import LedgerContract
 from tests.store_contract import ulid
-from trimtab.engine.acting.audit import verify
+from trimtab.engine.audit.audit_export import verify
+from trimtab.engine.audit.hash_chain import chained
 from trimtab.engine.errors import StoreError
-from trimtab.engine.hash_chain import chained
 from trimtab.engine.store import ledger_rows, open_store
-from trimtab.engine.store.anchor import ANCHOR, AuditAnchor
-from trimtab.engine.store.ledger import SqlLedger
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR, AuditAnchor
 from trimtab.engine.types import AuditRow, Pause
 
 ROWS, TAMPERINGS = 12, 200
@@ -236,7 +236,7 @@ def test_a_head_that_cannot_be_written_undoes_nothing(ledger, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("trimtab.engine.store.anchor.os.fsync", full)
+        broken.setattr("trimtab.engine.store.audit_anchor.os.fsync", full)
         ledger.note("looked", "x", "ann")
     assert len(ledger.audit()) == ROWS + 1
     ledger.note("looked", "x", "ann")

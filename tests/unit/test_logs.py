@@ -8,7 +8,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from trimtab.engine.services import logs
+from trimtab.engine.observability import logs
 from trimtab.engine.settings import Api, Settings, Writer
 
 

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from tests.nouns import series_view
-from trimtab.engine.services.metrics import MOST_UNUSUAL, Metrics
+from trimtab.engine.observability.metrics import MOST_UNUSUAL, Metrics
 from trimtab.engine.types import SeriesKey, SourceState
 
 

@@ -9,14 +9,14 @@ from tests.nouns import START
 from tests.unit.test_loop import NoMetrics, Now
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.live import Live
+from trimtab.engine.observability import logs
 from trimtab.engine.running.building import external_url, notifiers
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.supervisor import Supervisor
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.services import logs
 from trimtab.engine.settings import Api, Settings
-from trimtab.engine.settings.file import load_settings
 from trimtab.engine.settings.notify import Notify
+from trimtab.engine.settings.settings_file import load_settings
 from trimtab.engine.types import Silence
 
 WHOLE = """

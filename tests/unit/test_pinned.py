@@ -11,8 +11,8 @@ import pytest
 
 from tests.names import leads_to
 from tests.servers import certificates
-from trimtab.engine.addresses import Pinned, RefusedAddressError
 from trimtab.engine.errors import SourceError
+from trimtab.engine.net.addresses import Pinned, RefusedAddressError
 from trimtab.engine.settings import Prometheus, Tls
 from trimtab.engine.sources.prometheus_client import Credentials, LiveClient
 from trimtab.engine.sources.prometheus_library import Library

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from trimtab.engine.errors import ToolError, ToolUncertainError
-from trimtab.engine.settings.tools_service import Pm2Tool
+from trimtab.engine.settings.service_tools import Pm2Tool
 from trimtab.engine.tools import pm2
 from trimtab.engine.tools.pm2 import Pm2
 from trimtab.engine.tools.pm2_list import applications

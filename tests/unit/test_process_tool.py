@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tests.servers import wait_for
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.settings.tools_service import ProcessTool, WatchedProcess
+from trimtab.engine.settings.service_tools import ProcessTool, WatchedProcess
 from trimtab.engine.tools import process as process_module
 from trimtab.engine.tools import programs
 from trimtab.engine.tools.process import Process

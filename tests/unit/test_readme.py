@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from trimtab.engine.cli import app
-from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.settings_file import load_settings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")

@@ -10,8 +10,8 @@ from tests.fakes import FakeClock
 from tests.names import leads_to
 from tests.nouns import SECOND, START, tick_scores
 from tests.write_receiver import WriteReceiver, read_request
-from trimtab.engine.addresses import RefusedAddressError, Target, refuse_unsafe
 from trimtab.engine.errors import SettingsError
+from trimtab.engine.net.addresses import RefusedAddressError, Target, refuse_unsafe
 from trimtab.engine.settings import BasicAuth, Writer
 from trimtab.engine.sinks import remote_write
 from trimtab.engine.sinks.remote_write import RemoteWriteSink

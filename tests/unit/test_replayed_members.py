@@ -13,7 +13,7 @@ from trimtab.engine.loop import SourceLoop
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.sensing import senses
 from trimtab.engine.settings import General
-from trimtab.engine.store.snapshots import FolderSnapshots
+from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 from trimtab.engine.types import Reading, SeriesKey
 
 NS = 1_000_000_000

@@ -9,8 +9,8 @@ import pytest
 from trimtab.engine.commands.options import overrides_of
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file import OPTIONS, load_settings
-from trimtab.engine.settings.watch import LIVE, compare, watch_settings
+from trimtab.engine.settings.file_watcher import LIVE, compare, watch_settings
+from trimtab.engine.settings.settings_file import OPTIONS, load_settings
 
 
 def write(folder: Path, text: str) -> Path:

@@ -5,7 +5,7 @@ import pytest
 from tests.nouns import START
 from trimtab.engine.errors import LockedError
 from trimtab.engine.store import open_store
-from trimtab.engine.store.memory import StoredMemory
+from trimtab.engine.store.learned_state import StoredMemory
 
 
 def test_values_outlive_the_process(tmp_path):
@@ -28,7 +28,7 @@ def test_values_outlive_the_process(tmp_path):
 def test_an_older_engine_cannot_write(tmp_path):
     """An engine whose lease was taken over changes nothing."""
     url = f"sqlite:///{tmp_path}/x.db"
-    from trimtab.engine.store.events import EventStore
+    from trimtab.engine.store.event_store import EventStore
 
     old = EventStore(url, lambda: START, epoch=1).open()
     new = EventStore(url, lambda: START, epoch=2).open()

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from tests.fakes import FakeClock, FakeScoreLog
 from tests.nouns import SECOND, START, tick_scores
 from trimtab.engine.errors import NewerStateError, StoreError
-from trimtab.engine.store import score_files
-from trimtab.engine.store.scores import ParquetScoreLog
+from trimtab.engine.store.time_series import score_files
+from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 from trimtab.engine.types import SeriesKey
 
 MINUTE = 60 * SECOND
@@ -42,7 +42,7 @@ def new(tmp_path, clock):
 @pytest.fixture
 def no_merging(monkeypatch):
     """Every window becomes a file, however small."""
-    monkeypatch.setattr("trimtab.engine.store.scores._TINY_BYTES", 0)
+    monkeypatch.setattr("trimtab.engine.store.time_series.score_log._TINY_BYTES", 0)
 
 
 def tick(time, n=40, source="host", seed=0):
@@ -315,7 +315,7 @@ def test_neither_writing_nor_reading_imports_pandas(new, monkeypatch):
 
 def test_a_large_window_is_written_early(new, tmp_path, monkeypatch):
     """Memory is bounded, however many series there are."""
-    monkeypatch.setattr("trimtab.engine.store.windows.MAX_BYTES", 40 * 44 * 10)
+    monkeypatch.setattr("trimtab.engine.store.time_series.score_window.MAX_BYTES", 40 * 44 * 10)
     log = new()
     fill(log, every(1, 101))
     assert len(log.read(KEYS[3].id, 0, EVER).times) == 101

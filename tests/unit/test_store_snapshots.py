@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from tests.nouns import SECOND, START
 from trimtab.engine.errors import NewerStateError, StoreError
-from trimtab.engine.store import tick_log
-from trimtab.engine.store.snapshots import FolderSnapshots
+from trimtab.engine.store.time_series import tick_log
+from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 from trimtab.engine.types import SeriesKey
 
 KEYS = tuple(SeriesKey.of("host", "m", {"i": str(i), "name": 'ü"\\'}) for i in range(4))

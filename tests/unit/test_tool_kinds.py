@@ -6,7 +6,7 @@ import pytest
 
 from trimtab.engine.errors import NotFoundError, RefusedError, SettingsError, ToolError
 from trimtab.engine.ports import Tool
-from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.settings_file import load_settings
 from trimtab.engine.tools import catalogue
 from trimtab.engine.types import ToolState
 

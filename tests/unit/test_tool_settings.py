@@ -6,9 +6,9 @@ import pytest
 
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.data_store_tools import PostgresqlTool, RedisTool
+from trimtab.engine.settings.settings_file import load_settings
 from trimtab.engine.settings.tools import KINDS, settings_class
-from trimtab.engine.settings.tools_data import PostgresqlTool, RedisTool
 from trimtab.engine.tools import catalogue, postgresql_knobs, process, redis_knobs
 from trimtab.engine.types import Mode
 

@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 
 from tests.fakes import START, FakeStore
 from trimtab.engine.live import Live
+from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.running import vitals
 from trimtab.engine.running.vitals import Vitals
-from trimtab.engine.services.metrics import Metrics
 from trimtab.engine.store import open_store
 
 

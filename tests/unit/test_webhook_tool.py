@@ -12,7 +12,7 @@ from tests.names import leads_to
 from tests.servers import free_port
 from tests.serving import http, raw
 from trimtab.engine.errors import NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.settings.tools_service import WebhookAction, WebhookTool
+from trimtab.engine.settings.service_tools import WebhookAction, WebhookTool
 from trimtab.engine.tools import webhook
 from trimtab.engine.tools.webhook import Webhook
 from trimtab.engine.types import Risk, ToolAction, ToolState

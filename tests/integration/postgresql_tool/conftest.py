@@ -5,7 +5,7 @@ import pytest
 from tests.postgresql import start_postgresql
 from tests.postgresql_world import Admin
 from tests.servers import wait_for
-from trimtab.engine.settings.tools_data import PostgresqlTool
+from trimtab.engine.settings.data_store_tools import PostgresqlTool
 from trimtab.engine.tools.postgresql import Postgresql
 
 

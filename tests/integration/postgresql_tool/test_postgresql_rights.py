@@ -6,7 +6,7 @@ from psycopg import errors
 
 from tests.postgresql_world import MB, PASSWORD, as_role, until
 from trimtab.engine.errors import RefusedError
-from trimtab.engine.settings.tools_data import Sessions
+from trimtab.engine.settings.data_store_tools import Sessions
 from trimtab.engine.types import ToolState
 
 

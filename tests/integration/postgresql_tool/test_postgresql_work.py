@@ -9,7 +9,7 @@ from psycopg import errors
 
 from tests.postgresql_world import MB, as_role, reads, until
 from trimtab.engine.errors import NotFoundError
-from trimtab.engine.settings.tools_data import Sessions
+from trimtab.engine.settings.data_store_tools import Sessions
 
 LASTS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND application_name = 'report'
            AND query ~ '^SELECT pg_sleep' AND query_start < clock_timestamp() - interval '0.4 s'"""

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.redis_server import start_redis
-from trimtab.engine.settings.tools_data import RedisTool
+from trimtab.engine.settings.data_store_tools import RedisTool
 from trimtab.engine.tools.redis import Redis
 
 

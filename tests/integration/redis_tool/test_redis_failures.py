@@ -8,9 +8,9 @@ import pytest
 
 from tests.redis_server import start_redis
 from tests.servers import certificates, free_port
-from trimtab.engine import addresses
 from trimtab.engine.errors import RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.settings.tools_data import Warm
+from trimtab.engine.net import addresses
+from trimtab.engine.settings.data_store_tools import Warm
 from trimtab.engine.types import ToolState
 
 MB = 2**20

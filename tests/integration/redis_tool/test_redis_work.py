@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from trimtab.engine.errors import NotFoundError, RefusedError
-from trimtab.engine.settings.tools_data import Warm
+from trimtab.engine.settings.data_store_tools import Warm
 
 MB = 2**20
 

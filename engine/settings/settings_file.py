@@ -11,7 +11,6 @@ from pydantic_core import ErrorDetails
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.redaction import HIDDEN, clean_text
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.lines import Key, Raw, read_yaml
 from trimtab.engine.settings.schema import (
     holds_paths,
     is_secret,
@@ -20,6 +19,7 @@ from trimtab.engine.settings.schema import (
     names_in,
     nearest,
 )
+from trimtab.engine.settings.yaml_lines import Key, Raw, read_yaml
 
 PREFIX = "TRIMTAB_"
 SHORT = {"TRIMTAB_ADMIN_KEY_FILE": ("api", "admin_key_file"), "TRIMTAB_ADMIN_KEY": ("api", "admin_key")}

@@ -9,10 +9,10 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import StoreError
-from trimtab.engine.store import score_files
-from trimtab.engine.store.files import make_folder, remove_leftovers, told_as_store_errors
-from trimtab.engine.store.score_files import SECOND, ScoreFile
-from trimtab.engine.store.windows import WINDOW_NS, SlotTable, Window
+from trimtab.engine.store.durable_files import make_folder, remove_leftovers, told_as_store_errors
+from trimtab.engine.store.time_series import score_files
+from trimtab.engine.store.time_series.score_files import SECOND, ScoreFile
+from trimtab.engine.store.time_series.score_window import WINDOW_NS, SlotTable, Window
 from trimtab.engine.types import Floats, Ints, ScoreRows, SeriesKey, TickScores
 
 log = structlog.get_logger(__name__)

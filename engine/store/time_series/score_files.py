@@ -22,7 +22,7 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import NewerStateError
-from trimtab.engine.store.files import file_name, told_as_store_errors, written_whole
+from trimtab.engine.store.durable_files import file_name, told_as_store_errors, written_whole
 from trimtab.engine.types import Floats, Ints
 
 log = structlog.get_logger(__name__)

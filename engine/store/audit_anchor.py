@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
+from trimtab.engine.audit.hash_chain import Head
 from trimtab.engine.errors import StoreError
-from trimtab.engine.hash_chain import Head
-from trimtab.engine.store.files import make_folder, sync_folder, told_as_store_errors
+from trimtab.engine.store.durable_files import make_folder, sync_folder, told_as_store_errors
 
 ANCHOR = "audit.head"
 _SLOT_BYTES = 128

@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from trimtab.engine.errors import NewerStateError, StoreError
-from trimtab.engine.store.files import make_folder, sync_folder, told_as_store_errors
+from trimtab.engine.store.durable_files import make_folder, sync_folder, told_as_store_errors
 from trimtab.engine.types import SeriesKey
 
 log = structlog.get_logger(__name__)

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection
 
+from trimtab.engine.audit.hash_chain import START, Head, chained
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
-from trimtab.engine.hash_chain import START, Head, chained
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.store import ledger_rows as rows
 from trimtab.engine.store import tables
-from trimtab.engine.store.anchor import AuditAnchor, Held
-from trimtab.engine.store.fenced import Fenced, upsert
+from trimtab.engine.store.audit_anchor import AuditAnchor, Held
+from trimtab.engine.store.fenced_writes import Fenced, upsert
 from trimtab.engine.types import (
     Action,
     ActionState,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file import load_settings
+from trimtab.engine.settings.settings_file import load_settings
 
 LIVE = (
     "settings.false_alarms_per_week", "settings.log_level", "sources.host", "sources.prometheus",

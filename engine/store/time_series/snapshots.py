@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import NewerStateError, StoreError
-from trimtab.engine.store.files import (
+from trimtab.engine.store.durable_files import (
     file_name,
     make_folder,
     remove_leftovers,
@@ -27,7 +27,7 @@ from trimtab.engine.store.files import (
     told_as_store_errors,
     written_whole,
 )
-from trimtab.engine.store.tick_log import Logged, TickLog, refuse_newer
+from trimtab.engine.store.time_series.tick_log import Logged, TickLog, refuse_newer
 from trimtab.engine.types import SeriesKey
 from trimtab.models.contracts import State
 

@@ -9,12 +9,12 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from trimtab.engine.addresses import Pinned, Target
-from trimtab.engine.credentials import Credentials
+from trimtab.engine.net.addresses import Pinned, Target
+from trimtab.engine.net.credentials import Credentials
+from trimtab.engine.net.tls import tls_context
 from trimtab.engine.redaction import HIDDEN, clean_text
 from trimtab.engine.settings import Writer
 from trimtab.engine.settings.notify import HttpReceiver
-from trimtab.engine.tls import tls_context
 
 EXCERPT_CHARACTERS = 500
 READ_BYTES = 8192

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from trimtab.engine.hash_chain import Finding, canonical, findings
+from trimtab.engine.audit.hash_chain import Finding, canonical, findings
 from trimtab.engine.ports import Ledger
 from trimtab.engine.types import AuditRow
 

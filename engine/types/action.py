@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from trimtab.engine.types.shadows import Shadow, Value
+from trimtab.engine.types.shadow_record import Shadow, Value
 
 
 class KnobType(StrEnum):
@@ -310,7 +310,7 @@ class AuditRow:
     """One line of the audit: what was decided or done, by whom; chained by hashes.
 
     seq       : 1, 2, 3 ... without a hole
-    hash      : SHA-256 over the row and `previous`, hex; see `trimtab.engine.hash_chain`
+    hash      : SHA-256 over the row and `previous`, hex; see `trimtab.engine.audit.hash_chain`
     epoch     : of the engine's lease under which it was written
     """
 

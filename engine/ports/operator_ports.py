@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from trimtab.engine.ports.tools import Tool
+from trimtab.engine.ports.tool_port import Tool
 from trimtab.engine.types import (
     Action,
     Incident,

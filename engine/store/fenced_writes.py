@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, Connection
 from trimtab.engine.errors import LockedError, StoreError
 from trimtab.engine.store import tables
 from trimtab.engine.store.database import Database
-from trimtab.engine.store.files import this_process
+from trimtab.engine.store.durable_files import this_process
 
 T = TypeVar("T")
 _BATCH = 500

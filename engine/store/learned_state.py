@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from trimtab.engine.store import tables
-from trimtab.engine.store.fenced import Fenced
+from trimtab.engine.store.fenced_writes import Fenced
 
 
 class StoredMemory:

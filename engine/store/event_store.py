@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 
 from trimtab.engine.errors import NotFoundError, StoreError
-from trimtab.engine.store import rows, tables
+from trimtab.engine.store import event_rows, tables
 from trimtab.engine.store.database import Database
-from trimtab.engine.store.fenced import Fenced, batches, upsert
+from trimtab.engine.store.fenced_writes import Fenced, batches, upsert
 from trimtab.engine.types import Anomaly, ApiKey, Feedback, SeriesInfo
 
 ANSWER_KEPT_NS = 86_400 * 1_000_000_000
@@ -70,7 +70,7 @@ class EventStore:
 
     def save_series(self, infos: Iterable[SeriesInfo]) -> None:
         """Remember series, by id; those that did not change are not written."""
-        fresh = {row["id"]: row for row in map(rows.series_row, infos)}
+        fresh = {row["id"]: row for row in map(event_rows.series_row, infos)}
         stored = self._stored_series(list(fresh))
         changed = [row for key, row in fresh.items() if row != stored.get(key)]
         if changed:
@@ -81,11 +81,11 @@ class EventStore:
         found = self.fenced.rows(sa.select(tables.series).where(tables.series.c.id == series_id))
         if not found:
             raise NotFoundError(f"there is no series {series_id!r}")
-        return rows.series_info(found[0])
+        return event_rows.series_info(found[0])
 
     def every_series(self) -> list[SeriesInfo]:
         """All that were ever seen and not forgotten."""
-        return [rows.series_info(row) for row in self.fenced.rows(sa.select(tables.series))]
+        return [event_rows.series_info(row) for row in self.fenced.rows(sa.select(tables.series))]
 
     def save_anomaly(self, anomaly: Anomaly) -> None:
         """Insert or update by id."""
@@ -93,7 +93,7 @@ class EventStore:
 
     def save_anomalies(self, anomalies: Iterable[Anomaly]) -> None:
         """Insert or update several in one transaction: all are kept, or none."""
-        wanted = [rows.anomaly_row(anomaly) for anomaly in anomalies]
+        wanted = [event_rows.anomaly_row(anomaly) for anomaly in anomalies]
         if wanted:
             self.fenced.save(tables.anomalies, wanted)
 
@@ -102,7 +102,7 @@ class EventStore:
         found = self.fenced.rows(sa.select(tables.anomalies).where(tables.anomalies.c.id == anomaly_id))
         if not found:
             raise NotFoundError(f"there is no anomaly {anomaly_id!r}")
-        return rows.anomaly(found[0])
+        return event_rows.anomaly(found[0])
 
     def anomalies(
         self,
@@ -138,7 +138,7 @@ class EventStore:
         if after is not None:
             conditions.append(a.id < after)
         query = sa.select(tables.anomalies).where(*conditions).order_by(a.id.desc()).limit(limit)
-        return [rows.anomaly(row) for row in self.fenced.rows(query)]
+        return [event_rows.anomaly(row) for row in self.fenced.rows(query)]
 
     def save_feedback(self, feedback: Feedback) -> None:
         """One word per anomaly and author; a later one replaces it. Raises NotFoundError."""
@@ -146,23 +146,23 @@ class EventStore:
         with self.fenced.writing() as (connection, epoch):
             if connection.scalar(known) is None:
                 raise NotFoundError(f"there is no anomaly {feedback.anomaly_id!r}")
-            upsert(connection, tables.feedback, [{**rows.feedback_row(feedback), "epoch": epoch}])
+            upsert(connection, tables.feedback, [{**event_rows.feedback_row(feedback), "epoch": epoch}])
 
     def feedback(self, anomaly_id: str) -> list[Feedback]:
         """Oldest first."""
         f = tables.feedback.c
         query = sa.select(tables.feedback).where(f.anomaly_id == anomaly_id).order_by(f.time_ns, f.author)
-        return [rows.feedback(row) for row in self.fenced.rows(query)]
+        return [event_rows.feedback(row) for row in self.fenced.rows(query)]
 
     def save_key(self, key: ApiKey) -> None:
         """Insert or update by id."""
-        self.fenced.save(tables.api_keys, [rows.key_row(key)])
+        self.fenced.save(tables.api_keys, [event_rows.key_row(key)])
 
     def keys(self) -> list[ApiKey]:
         """All, oldest first, revoked and expired ones too."""
         k = tables.api_keys.c
         return [
-            rows.api_key(row)
+            event_rows.api_key(row)
             for row in self.fenced.rows(sa.select(tables.api_keys).order_by(k.created_ns, k.id))
         ]
 

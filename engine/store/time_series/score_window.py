@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.engine.store.score_files import SECOND, Sorted
+from trimtab.engine.store.time_series.score_files import SECOND, Sorted
 from trimtab.engine.types import Floats, Ints, SeriesKey
 
 WINDOW_NS = 600 * SECOND

@@ -1,0 +1,1 @@
+"""Network building blocks: checked addresses, TLS, credentials, signatures."""

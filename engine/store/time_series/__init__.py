@@ -1,0 +1,1 @@
+"""Scores, ticks and state snapshots on disk."""
