@@ -36,8 +36,8 @@ from trimtab.engine.running.tasks import kept_running
 from trimtab.engine.running.vitals import Vitals
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.file_watcher import Reload, watch_settings
-from trimtab.engine.sources.own_figures import OwnFigures
-from trimtab.engine.sources.tools import ToolsSource
+from trimtab.engine.sources.managed_tools import ToolsSource
+from trimtab.engine.sources.self_source import OwnFigures
 
 if TYPE_CHECKING:
     from trimtab.engine.api.keys import FirstStart

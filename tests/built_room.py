@@ -22,7 +22,7 @@ from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.store import open_store
-from trimtab.engine.tools import catalogue
+from trimtab.engine.tools import tool_catalogue
 from trimtab.engine.types import (
     History,
     Incident,
@@ -178,7 +178,7 @@ class Built:
 @contextmanager
 def caches(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Iterator[None]:
     """The catalogue's Redis is a FakeCache, and no clock but the test's goes on."""
-    monkeypatch.setitem(catalogue.TOOLS, "redis", "tests.built_room:FakeCache")
+    monkeypatch.setitem(tool_catalogue.TOOLS, "redis", "tests.built_room:FakeCache")
     monkeypatch.setattr(acting, "time", type("T", (), {"monotonic_ns": staticmethod(clock.now)}))
     FakeCache.made, FakeCache.memory = {}, {}
     yield

@@ -15,8 +15,8 @@ from tests.fakes import FakeClock
 from tests.nouns import SECOND
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Prometheus
-from trimtab.engine.sources.prometheus import PrometheusSource
-from trimtab.engine.sources.prometheus_names import Meta
+from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
+from trimtab.engine.sources.prometheus.query_plan import Meta
 from trimtab.engine.types import Reading
 
 Labels = tuple[tuple[str, str], ...]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tests.fake_notices import Counts, Known, notice_of
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.services.notifications import Notifications
+from trimtab.engine.notifications.channels.webhook_channel import WebhookNotifier
+from trimtab.engine.notifications.delivery import Notifications
 from trimtab.engine.settings.notify import NotifyWebhook
-from trimtab.engine.sinks.webhook import WebhookNotifier
 from trimtab.engine.store import open_store
 from trimtab.engine.store.learned_state import StoredMemory
 from trimtab.engine.types import Notice

@@ -69,7 +69,7 @@ async def _look(source: Source) -> Check:
 
 async def _skew(settings: Prometheus) -> Check:
     """How far the server's clock is from ours."""
-    from trimtab.engine.sources.prometheus_client import Credentials, LiveClient
+    from trimtab.engine.sources.prometheus.live_client import Credentials, LiveClient
 
     client = LiveClient(settings, Credentials(settings))
     try:

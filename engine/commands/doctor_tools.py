@@ -10,8 +10,8 @@ from trimtab.engine.clock import SystemClock
 from trimtab.engine.commands.doctor import Check, State
 from trimtab.engine.ports import TargetView, ToolView
 from trimtab.engine.settings.tools import ToolSettings
-from trimtab.engine.tools.modes import nowhere, subjects_of
-from trimtab.engine.tools.rack import Rack
+from trimtab.engine.tools.mode_check import nowhere, subjects_of
+from trimtab.engine.tools.tool_registry import Rack
 from trimtab.engine.types import Mode, ToolState
 
 _ADVICE = {

@@ -21,10 +21,10 @@ def grant(
     import os
 
     from trimtab.engine.settings.settings_file import load_settings
-    from trimtab.engine.tools import catalogue
+    from trimtab.engine.tools import tool_catalogue
 
     settings = load_settings(config_file(config), os.environ)
-    typer.echo(catalogue.build(tool, _part(tool, settings.tools)).grant(), nl=False)
+    typer.echo(tool_catalogue.build(tool, _part(tool, settings.tools)).grant(), nl=False)
 
 
 def _part(name: str, configured: "dict[str, ToolSettings]") -> "ToolSettings":

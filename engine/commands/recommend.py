@@ -102,10 +102,10 @@ def _tools(
 
 def _built(name: str, part: "ToolSettings") -> "Tool":
     from trimtab.engine.errors import SettingsError
-    from trimtab.engine.tools import catalogue
+    from trimtab.engine.tools import tool_catalogue
 
     try:
-        return catalogue.build(name, part)
+        return tool_catalogue.build(name, part)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{name}: {error.name} is not installed; pip install 'trimtab[{part.kind}]'"

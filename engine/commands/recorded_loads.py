@@ -59,7 +59,7 @@ async def recorded_loads(settings: Settings, store: EventStore, cache: Path | No
 async def _of_prometheus(
     settings: Settings, prometheus: Prometheus, clock: SystemClock, window_s: float
 ) -> tuple[pd.DataFrame, dict[str, SeriesInfo]]:
-    from trimtab.engine.sources.prometheus import PrometheusSource
+    from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 
     wanted = settings.schedulers.load
     selector = await _selector_of_loads(settings, prometheus, clock)
@@ -89,8 +89,8 @@ async def _of_prometheus(
 
 async def _selector_of_loads(settings: Settings, prometheus: Prometheus, clock: SystemClock) -> str:
     """A selector of the metrics that are a load, so that nothing else of the past is read; "" = none is."""
-    from trimtab.engine.sources.prometheus import PrometheusSource
-    from trimtab.engine.sources.prometheus_names import parse_selector
+    from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
+    from trimtab.engine.sources.prometheus.query_plan import parse_selector
 
     wanted = settings.schedulers.load
     source = PrometheusSource(prometheus, clock, settings.settings.max_series)

@@ -33,14 +33,14 @@ from trimtab.engine.running.telling import alerts_to
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.file_watcher import Reload
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.sources.tools import ToolsSource
+from trimtab.engine.sources.managed_tools import ToolsSource
 from trimtab.engine.store.action_ledger import SqlLedger
 from trimtab.engine.store.audit_anchor import ANCHOR
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.store.fenced_writes import Fenced
 from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.store.learned_state import StoredMemory
-from trimtab.engine.tools.rack import Rack
+from trimtab.engine.tools.tool_registry import Rack
 from trimtab.engine.types import Action, Change, ChangeKind, Value, new_ulid
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from trimtab.engine.errors import ConflictError, EngineError, NotFoundError, Too
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Clock, Incidents, Ledger, Memory, Toolbox, ToolView
 from trimtab.engine.running.seeing import Seeing, mode_in
-from trimtab.engine.sources.tools import RATIOS, key_of
+from trimtab.engine.sources.managed_tools import RATIOS, key_of
 from trimtab.engine.types import (
     Action,
     ActionState,

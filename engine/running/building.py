@@ -17,20 +17,20 @@ Build = Callable[[Settings, SystemClock], Source]
 
 
 def _host(settings: Settings, clock: SystemClock) -> Source:
-    from trimtab.engine.sources.host import HostSource
+    from trimtab.engine.sources.host.host_source import HostSource
 
     return HostSource(settings.sources.host, clock, settings.settings.max_series)
 
 
 def _prometheus(settings: Settings, clock: SystemClock) -> Source:
-    from trimtab.engine.sources.prometheus import PrometheusSource
+    from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 
     assert settings.sources.prometheus is not None  # noqa: S101 - the rack is asked for what is wanted only
     return PrometheusSource(settings.sources.prometheus, clock, settings.settings.max_series)
 
 
 def _files(settings: Settings, clock: SystemClock) -> Source:
-    from trimtab.engine.sources.files import FilesSource
+    from trimtab.engine.sources.file_replay import FilesSource
 
     assert settings.sources.files is not None  # noqa: S101 - as above
     return FilesSource(settings.sources.files, clock, max_series=settings.settings.max_series)
@@ -50,7 +50,7 @@ async def with_local_prometheus(settings: Settings) -> Settings:
     """The settings, with the Prometheus of this machine where none is configured and one answers."""
     if settings.sources.prometheus is not None:
         return settings
-    from trimtab.engine.sources.prometheus_local import find_local_prometheus
+    from trimtab.engine.sources.prometheus.local_prometheus import find_local_prometheus
 
     url = await find_local_prometheus()
     if url is None:
@@ -63,16 +63,16 @@ def sinks(settings: Settings, metrics: "Metrics", clock: SystemClock) -> list[Si
     """Where scores go besides the API."""
     if settings.writer is None:
         return []
-    from trimtab.engine.sinks.remote_write import RemoteWriteSink
+    from trimtab.engine.sinks.remote_write_sink import RemoteWriteSink
 
     return [RemoteWriteSink(settings.writer, metrics, clock)]
 
 
 def notifiers(settings: Settings, clock: Clock) -> list[Notifier]:
     """Who is told of incidents."""
-    from trimtab.engine.sinks.alertmanager import AlertmanagerNotifier
-    from trimtab.engine.sinks.email import EmailNotifier
-    from trimtab.engine.sinks.webhook import WebhookNotifier
+    from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerNotifier
+    from trimtab.engine.notifications.channels.email_channel import EmailNotifier
+    from trimtab.engine.notifications.channels.webhook_channel import WebhookNotifier
 
     to, url = settings.notify, external_url(settings)
     found: list[Notifier] = []

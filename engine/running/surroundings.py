@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 
 from trimtab.engine.live import Live
+from trimtab.engine.notifications.delivery import Notifications
 from trimtab.engine.ports import Clock, ScoreLog, Sink, Snapshots, Store
 from trimtab.engine.running.judging import Judging
-from trimtab.engine.services.notifications import Notifications
 from trimtab.engine.settings import General
 from trimtab.engine.types import History, SourceState
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from trimtab.engine.notifications.delivery import NoticeMetrics, Notifications
 from trimtab.engine.running import building
 from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.services.notifications import NoticeMetrics, Notifications
 from trimtab.engine.settings import Settings
 from trimtab.engine.store.fenced_writes import Fenced
 from trimtab.engine.store.incident_store import SqlIncidents

@@ -14,7 +14,7 @@ from trimtab.engine.net.credentials import Credentials
 from trimtab.engine.net.tls import tls_context
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.settings.service_tools import HttpServiceTool, WebhookTool
-from trimtab.engine.tools.faults import DeniedError
+from trimtab.engine.tools.refusals import DeniedError
 
 MAX_BODY_BYTES = 4 * 2**20
 _EXCERPT = 300

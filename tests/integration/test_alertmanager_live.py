@@ -15,10 +15,10 @@ from tests.fake_notices import Counts, Known, notice_of, over, worse
 from tests.nouns import SECOND
 from tests.serving import http, raw
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.services.notifications import Notifications
+from trimtab.engine.notifications.channels import alertmanager_channel
+from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerNotifier
+from trimtab.engine.notifications.delivery import Notifications
 from trimtab.engine.settings.notify import NotifyAlertmanager
-from trimtab.engine.sinks import alertmanager
-from trimtab.engine.sinks.alertmanager import AlertmanagerNotifier
 from trimtab.engine.store import open_store
 from trimtab.engine.store.learned_state import StoredMemory
 from trimtab.engine.types import OWN_ALERT
@@ -116,7 +116,7 @@ async def test_an_incident_that_becomes_critical_is_told_again(tmp_path, server,
 
 async def test_repetition_keeps_it_alive_and_its_end_needs_no_engine(tmp_path, server, receiver, monkeypatch):
     """It holds as long as it is sent again; when the engine is gone Alertmanager ends it by itself."""
-    monkeypatch.setattr(alertmanager, "HOLD_NS", 3 * SECOND)
+    monkeypatch.setattr(alertmanager_channel, "HOLD_NS", 3 * SECOND)
     monkeypatch.setattr(AlertmanagerNotifier, "repeat_s", 0.5)
     async with delivering(tmp_path, server.url) as made:
         await made.take([now_notice(notice_of)])

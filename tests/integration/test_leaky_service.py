@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from tests.leaky_service import TOKEN
 from tests.servers import Server, answers, binary, free_port, running
 from trimtab.engine.settings.service_tools import HttpServiceTool
-from trimtab.engine.tools.http_service import HttpService
+from trimtab.engine.tools.http_service.http_service_tool import HttpService
 
 NAME = "leaky"
 

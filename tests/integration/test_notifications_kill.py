@@ -15,9 +15,9 @@ from tests.notice_child import deliver
 from tests.receiving import receiving
 from tests.servers import wait_for
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.services.notifications import Notifications
+from trimtab.engine.notifications.channels.webhook_channel import WebhookNotifier
+from trimtab.engine.notifications.delivery import Notifications
 from trimtab.engine.settings.notify import NotifyWebhook
-from trimtab.engine.sinks.webhook import WebhookNotifier
 from trimtab.engine.store import open_store
 from trimtab.engine.store.learned_state import StoredMemory
 

@@ -11,7 +11,7 @@ from tests.pm2 import Load, install_pm2, running_pm2
 from tests.servers import free_port
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.settings.service_tools import Pm2Tool
-from trimtab.engine.tools.pm2 import Pm2
+from trimtab.engine.tools.pm2.pm2_tool import Pm2
 from trimtab.engine.types import Lasts, ToolState
 
 MB = 2**20

@@ -20,8 +20,8 @@ from tests.servers import (
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import BasicAuth, Prometheus, Tls
-from trimtab.engine.sources.prometheus import PrometheusSource
-from trimtab.engine.sources.prometheus_local import find_local_prometheus
+from trimtab.engine.sources.prometheus.local_prometheus import find_local_prometheus
+from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 
 METRICS = """# TYPE requests_total counter
 requests_total {n}

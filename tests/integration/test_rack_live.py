@@ -11,8 +11,8 @@ from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock
 from tests.redis_server import start_redis
 from trimtab.engine.settings.data_store_tools import RedisTool
-from trimtab.engine.tools.rack import Rack
-from trimtab.engine.tools.redis import Redis
+from trimtab.engine.tools.redis.redis_tool import Redis
+from trimtab.engine.tools.tool_registry import Rack
 from trimtab.engine.types import ToolState
 
 SWAPS = 100

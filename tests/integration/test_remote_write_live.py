@@ -9,7 +9,7 @@ from tests.nouns import tick_scores
 from tests.servers import PASSWORD, certificates, start_prometheus
 from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.settings import BasicAuth, Tls, Writer
-from trimtab.engine.sinks.remote_write import RemoteWriteSink
+from trimtab.engine.sinks.remote_write_sink import RemoteWriteSink
 from trimtab.engine.types import SeriesKey
 
 NAN = float("nan")

@@ -17,7 +17,7 @@ from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.sensing import scoring
 from trimtab.engine.settings import Prometheus
-from trimtab.engine.sources.prometheus import PrometheusSource
+from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 from trimtab.engine.types import ChangeKind
 
 ENTITY = "node"

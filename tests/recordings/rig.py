@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.postgresql import start_postgresql
 from tests.recordings.library import Recording
 from tests.servers import binary, free_port
-from trimtab.engine.sources.prometheus_layout import Layout
-from trimtab.engine.sources.prometheus_names import Meta, kind_of
+from trimtab.engine.sources.prometheus.query_plan import Meta, kind_of
+from trimtab.engine.sources.prometheus.series_layout import Layout
 from trimtab.engine.sources.rates import rate_between
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from trimtab.engine.running.advising import STATE, Advising
 from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.sources.tools import key_of
+from trimtab.engine.sources.managed_tools import key_of
 from trimtab.engine.types import (
     ActionState,
     Incident,

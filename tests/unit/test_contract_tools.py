@@ -8,7 +8,7 @@ from tests.fake_tools import FakeTool, FakeToolbox
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.ports import Tool, Toolbox
 from trimtab.engine.settings.tools import settings_class
-from trimtab.engine.tools import catalogue
+from trimtab.engine.tools import tool_catalogue
 from trimtab.engine.types import Mode, ToolState
 
 NOBODY = {
@@ -21,7 +21,7 @@ NOBODY = {
 def of_kind(kind: str, **given) -> Tool:
     """A tool of the catalogue, named as nobody else."""
     settings = settings_class(kind)(kind=kind, **NOBODY[kind], **given)
-    return catalogue.build("mine", settings)
+    return tool_catalogue.build("mine", settings)
 
 
 def members(port) -> set[str]:
@@ -118,7 +118,7 @@ def test_a_tool_of_another_package(tmp_path, monkeypatch):
         "[trimtab.tool_settings]\ntheirs = their_tool:Theirs\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert "theirs" in catalogue.kinds()
-    tool = catalogue.build("x", settings_class("theirs")(kind="theirs", size=5))
+    assert "theirs" in tool_catalogue.kinds()
+    tool = tool_catalogue.build("x", settings_class("theirs")(kind="theirs", size=5))
     assert (tool.name, tool.size) == ("x", 5)
-    assert catalogue.tool_class("redis").__module__ == "trimtab.engine.tools.redis"
+    assert tool_catalogue.tool_class("redis").__module__ == "trimtab.engine.tools.redis.redis_tool"

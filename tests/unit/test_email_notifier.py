@@ -13,10 +13,10 @@ from tests.nouns import START
 from tests.servers import certificates, free_port
 from tests.smtp_server import smtp
 from trimtab.engine.errors import NotDeliveredError
+from trimtab.engine.notifications.channels.email_channel import EmailNotifier
+from trimtab.engine.notifications.channels.email_message import mail_of
 from trimtab.engine.settings import Tls
 from trimtab.engine.settings.notify import NotifyEmail
-from trimtab.engine.sinks.email import EmailNotifier
-from trimtab.engine.sinks.mail_form import mail_of
 
 PASSWORD = "a secret of the mail server"
 SENDER = "trimtab@shop.example"

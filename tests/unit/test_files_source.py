@@ -10,7 +10,7 @@ from tests.fakes import FakeClock
 from trimtab.engine.errors import SourceError
 from trimtab.engine.ports import Source
 from trimtab.engine.settings import Files
-from trimtab.engine.sources.files import FilesSource, common_interval_ns, ticks_of
+from trimtab.engine.sources.file_replay import FilesSource, common_interval_ns, ticks_of
 from trimtab.engine.types import Reading
 
 NS = 1_000_000_000

@@ -10,9 +10,9 @@ import pytest
 from tests.fakes import FakeClock
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Host
-from trimtab.engine.sources import host_figures
-from trimtab.engine.sources.host import Groups, HostSource, ProcessLooks
-from trimtab.engine.sources.host_processes import Process, TopProcesses, scan_proc, scan_psutil
+from trimtab.engine.sources.host import host_metrics
+from trimtab.engine.sources.host.host_source import Groups, HostSource, ProcessLooks
+from trimtab.engine.sources.host.top_processes import Process, TopProcesses, scan_proc, scan_psutil
 from trimtab.engine.sources.rates import Counters
 
 NAN = float("nan")
@@ -79,7 +79,7 @@ async def test_cap_leaves_out_by_name():
 async def test_no_history_and_no_replacement(source):
     """The machine records nothing, and no series takes another's place."""
     assert [chunk async for chunk in source.history(0)] == []
-    key = host_figures.key("host_load1")
+    key = host_metrics.key("host_load1")
     assert not source.replaced(key, key)
     await source.close()
 
@@ -93,7 +93,7 @@ async def test_a_system_that_tells_nothing_is_an_error(monkeypatch, source):
 
 def test_a_group_that_cannot_be_read_is_unknown():
     """Series that were there and cannot be read now are NaN; they do not vanish and are not 0."""
-    key, groups, answers = host_figures.key("host_x"), Groups(), count()
+    key, groups, answers = host_metrics.key("host_x"), Groups(), count()
 
     def figures():
         if next(answers) == 1:
@@ -109,7 +109,7 @@ def test_a_group_that_cannot_be_read_is_unknown():
 
 def test_counts_become_rates_when_devices_come_and_go():
     """A device that comes has no rate at first, those that stay keep theirs; a reset is unknown."""
-    a, b = host_figures.key("host_a"), host_figures.key("host_b")
+    a, b = host_metrics.key("host_a"), host_metrics.key("host_b")
     counters = Counters(max_gap_s=20.0)
     counters.rates([(a, 10.0)], 0.0)
     first = dict(counters.rates([(b, 5.0), (a, 20.0)], 5.0))
@@ -125,7 +125,7 @@ def test_cpu_shares_are_of_the_time_that_passed():
     """Busy is what is neither idle nor waiting; a core without time passed is unknown."""
     before = {"0": {"user": 1.0, "idle": 1.0, "iowait": 0.0}, "1": {"user": 0.0, "idle": 0.0, "iowait": 0.0}}
     after = {"0": {"user": 2.0, "idle": 3.0, "iowait": 1.0}, "1": before["1"]}
-    shares = {str(k): v for k, v in host_figures.cpu_shares(before, after)}
+    shares = {str(k): v for k, v in host_metrics.cpu_shares(before, after)}
     assert shares['host_cpu_busy_ratio{core="0"}'] == 0.25
     assert math.isnan(shares['host_cpu_busy_ratio{core="1"}'])
     assert shares['host_cpu_mode_ratio{mode="user"}'] == 0.25
@@ -210,8 +210,8 @@ def test_scan_without_proc_finds_this_process():
 def test_dear_looks_are_rare_and_honest(monkeypatch):
     """Where a look is dear the next comes later, and samples keep the time at which they were true."""
     now_s, spent_s = [100.0], count(0.0, 0.05)
-    monkeypatch.setattr("trimtab.engine.sources.host.time.monotonic", lambda: now_s[0])
-    monkeypatch.setattr("trimtab.engine.sources.host.time.thread_time", lambda: next(spent_s))
+    monkeypatch.setattr("trimtab.engine.sources.host.host_source.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("trimtab.engine.sources.host.host_source.time.thread_time", lambda: next(spent_s))
     looks = ProcessLooks(3)
     assert looks.look(1)[0] == 1
     now_s[0] += 5

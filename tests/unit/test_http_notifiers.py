@@ -18,10 +18,10 @@ from tests.servers import certificates, free_port
 from tests.serving import http, raw
 from tests.store_contract import ulid
 from trimtab.engine.errors import NotDeliveredError
+from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerNotifier
+from trimtab.engine.notifications.channels.webhook_channel import WebhookNotifier
 from trimtab.engine.settings import BasicAuth, Tls
 from trimtab.engine.settings.notify import NotifyAlertmanager, NotifyWebhook
-from trimtab.engine.sinks.alertmanager import AlertmanagerNotifier
-from trimtab.engine.sinks.webhook import WebhookNotifier
 from trimtab.engine.types import Severity
 
 SECRET = "a-secret-of-24-characters-or-more"

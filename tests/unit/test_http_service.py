@@ -15,8 +15,9 @@ from tests.serving import http, raw, serving
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.ports import Tool
 from trimtab.engine.settings.service_tools import HttpServiceTool
-from trimtab.engine.tools import http_client, http_service
-from trimtab.engine.tools.http_service import HttpService
+from trimtab.engine.tools import http_client
+from trimtab.engine.tools.http_service import http_service_tool
+from trimtab.engine.tools.http_service.http_service_tool import HttpService
 from trimtab.engine.types import KnobType, Lasts, Risk, ToolState
 
 NAME = "shop"
@@ -243,7 +244,7 @@ CHANGES = [
 @pytest.mark.parametrize(("answer", "drip_s", "error", "told"), CHANGES)
 async def test_a_change_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """A change whose answer got lost is uncertain; one that was refused is known not to have been made."""
-    monkeypatch.setattr(http_service, "CHANGE_S", 0.2)
+    monkeypatch.setattr(http_service_tool, "CHANGE_S", 0.2)
     async with raw(http(200, KNOB, **TAG)) as server:
         made = tool(server.url)
 
@@ -303,7 +304,7 @@ ACTIONS = [
 @pytest.mark.parametrize(("answer", "drip_s", "error", "told"), ACTIONS)
 async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """An action whose answer got lost is uncertain, and is not sent again."""
-    monkeypatch.setattr(http_service, "RUN_S", 0.2)
+    monkeypatch.setattr(http_service_tool, "RUN_S", 0.2)
     async with raw(answer, drip_s) as server:
         made = tool(server.url)
         with pytest.raises(error, match=told) as caught:

@@ -14,7 +14,7 @@ from trimtab.engine.running.model_child import ModelWorkError
 from trimtab.engine.running.model_moves import audit_moves
 from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
-from trimtab.engine.sources.own_figures import OwnFigures
+from trimtab.engine.sources.self_source import OwnFigures
 from trimtab.engine.types import RunState
 from trimtab.pipelines.io.stored_forecasts import NOW, QUANTILES, Ahead, keep, kept
 from trimtab.pipelines.model_registry.artifact import ARRAYS, Manifest, array_bytes, write_model

@@ -8,8 +8,8 @@ import pytest
 from tests.fake_notices import HOUR, MINUTE, notice_of, over, worse
 from tests.nouns import START
 from tests.store_contract import ulid
-from trimtab.engine.services.notice_book import MOST_THREADS, Book
-from trimtab.engine.services.notice_json import cut, from_plain, to_plain
+from trimtab.engine.notifications.notice_json import cut, from_plain, to_plain
+from trimtab.engine.notifications.outbox import MOST_THREADS, Book
 from trimtab.engine.types import NoticeKind, Severity
 
 SAME = "ab" * 8

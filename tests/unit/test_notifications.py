@@ -21,8 +21,8 @@ from tests.fakes import FakeClock
 from tests.nouns import SECOND
 from tests.store_contract import ulid
 from trimtab.engine.errors import NotDeliveredError
-from trimtab.engine.services import notifications
-from trimtab.engine.services.notifications import Notifications
+from trimtab.engine.notifications import delivery
+from trimtab.engine.notifications.delivery import Notifications
 
 AWAY = "notify.fake: 127.0.0.1:9 cannot be reached"
 
@@ -165,7 +165,7 @@ async def test_a_fault_of_ours_is_a_problem_and_ends_nothing():
 
 async def test_nothing_is_tried_for_ever(monkeypatch):
     """After GIVE_UP_S a notice is dropped and counted."""
-    monkeypatch.setattr(notifications, "GIVE_UP_S", 30.0)
+    monkeypatch.setattr(delivery, "GIVE_UP_S", 30.0)
     notifier = FakeNotifier()
     notifier.answers.extend(away() for _ in range(1000))
     async with running(notifier) as room:
@@ -291,6 +291,6 @@ async def test_a_state_that_cannot_be_read_is_forgotten():
     """Another version's, or a broken one, ends no engine."""
     room = Room(FakeNotifier())
     for state in ({"version": 0}, {"version": 1, "told": {"fake": [{"members": 3}]}}, "x"):
-        room.memory.values[notifications.STATE] = state
+        room.memory.values[delivery.STATE] = state
         await room.made.resume()
     assert room.made._ways[0].book.threads == {}

@@ -14,8 +14,8 @@ from tests.servers import certificates
 from trimtab.engine.errors import SourceError
 from trimtab.engine.net.addresses import Pinned, RefusedAddressError
 from trimtab.engine.settings import Prometheus, Tls
-from trimtab.engine.sources.prometheus_client import Credentials, LiveClient
-from trimtab.engine.sources.prometheus_library import Library
+from trimtab.engine.sources.prometheus.api_library import Library
+from trimtab.engine.sources.prometheus.live_client import Credentials, LiveClient
 
 ANSWER = {"status": "success", "data": {"resultType": "vector", "result": []}}
 METADATA = "169.254.169.254"

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from trimtab.engine.errors import ToolError, ToolUncertainError
 from trimtab.engine.settings.service_tools import Pm2Tool
-from trimtab.engine.tools import pm2
-from trimtab.engine.tools.pm2 import Pm2
-from trimtab.engine.tools.pm2_list import applications
+from trimtab.engine.tools.pm2 import pm2_tool
+from trimtab.engine.tools.pm2.pm2_processes import applications
+from trimtab.engine.tools.pm2.pm2_tool import Pm2
 from trimtab.engine.types import ToolState
 
 
@@ -68,7 +68,7 @@ async def test_a_daemon_of_another_user(home, monkeypatch):
     def refuse(path, _):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(pm2, "connect", refuse)  # root may use any socket
+    monkeypatch.setattr(pm2_tool, "connect", refuse)  # root may use any socket
     status = await tool(home, prints("[]")).status()
     assert (status.state, "as the user that PM2 runs as" in status.detail) == (ToolState.DENIED, True)
     with pytest.raises(ToolError, match="Permission denied; run as the user of PM2"):
@@ -132,7 +132,7 @@ async def test_a_reload_that_goes_wrong(home, monkeypatch, told, error, words):
 
 async def test_without_time_nothing_is_begun(home, monkeypatch):
     """A command that could not end in time is not started."""
-    monkeypatch.setattr(pm2, "ACT_S", 1.0)
+    monkeypatch.setattr(pm2_tool, "ACT_S", 1.0)
     made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told="assert False"), timeout=9.0)
     with pytest.raises(ToolError, match="nothing was done"):
         await made.run("web", "reload", "k")

@@ -5,8 +5,8 @@ import pytest
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'trimtab[postgresql]'")
 
 from trimtab.engine.errors import RefusedError  # noqa: E402 - the line above has to come first
-from trimtab.engine.tools import postgresql_knobs as rules  # noqa: E402 - as above
-from trimtab.engine.tools.room import Room  # noqa: E402 - as above
+from trimtab.engine.tools.memory_budget import Room  # noqa: E402 - as above
+from trimtab.engine.tools.postgresql import postgresql_knobs as rules  # noqa: E402 - as above
 
 MB, GB = 2**20, 2**30
 SIZES = {

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from tests.servers import wait_for
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.settings.service_tools import ProcessTool, WatchedProcess
-from trimtab.engine.tools import process as process_module
-from trimtab.engine.tools import programs
-from trimtab.engine.tools.process import Process
-from trimtab.engine.tools.process_find import Identity, find, send
-from trimtab.engine.tools.programs import TimedOutError, run_program
+from trimtab.engine.tools import command_runner
+from trimtab.engine.tools.command_runner import TimedOutError, run_program
+from trimtab.engine.tools.process import process_tool as process_module
+from trimtab.engine.tools.process.process_lookup import Identity, find, send
+from trimtab.engine.tools.process.process_tool import Process
 from trimtab.engine.types import Risk, ToolState
 
 WORKER = """
@@ -297,7 +297,7 @@ async def test_a_program_sees_no_secret_of_ours(monkeypatch):
 
 async def test_a_program_that_prints_without_end(monkeypatch):
     """What is over the limit is not kept, and the program comes to its end."""
-    monkeypatch.setattr(programs, "MAX_OUTPUT_BYTES", 1_000)
+    monkeypatch.setattr(command_runner, "MAX_OUTPUT_BYTES", 1_000)
     ran = await python("import sys; sys.stdout.write('x' * 5_000_000)")
     assert ran.code == 0
     assert 1_000 <= len(ran.out) < 200_000

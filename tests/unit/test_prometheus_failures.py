@@ -15,9 +15,9 @@ from tests.names import leads_to
 from tests.servers import free_port
 from trimtab.engine.errors import SettingsError, SourceError
 from trimtab.engine.settings import BasicAuth, Prometheus, Tls
-from trimtab.engine.sources import prometheus_client
-from trimtab.engine.sources.prometheus_client import Credentials, LiveClient, client_context
-from trimtab.engine.sources.prometheus_local import find_local_prometheus
+from trimtab.engine.sources.prometheus import live_client
+from trimtab.engine.sources.prometheus.live_client import Credentials, LiveClient, client_context
+from trimtab.engine.sources.prometheus.local_prometheus import find_local_prometheus
 
 WHOLE = '{"status":"success","data":{"resultType":"matrix","result":[]}}'
 
@@ -102,14 +102,14 @@ async def test_one_total_deadline(monkeypatch):
                 await asyncio.sleep(0)
 
     server.answer = lambda request: httpx.Response(200, stream=Dripping(), request=request)
-    monkeypatch.setattr(prometheus_client, "MAX_BODY_BYTES", 2**40)
+    monkeypatch.setattr(live_client, "MAX_BODY_BYTES", 2**40)
     with pytest.raises(SourceError, match=r"did not answer whole within 0\.05 s"):
         await source.read()
 
 
 async def test_a_huge_answer_is_cut_off(server, monkeypatch):
     """An answer over the limit, after unpacking, is not read to its end."""
-    monkeypatch.setattr(prometheus_client, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(live_client, "MAX_BODY_BYTES", 1000)
     server.answer = answers(text=WHOLE + " " * 2000)
     with pytest.raises(SourceError, match=r"narrow sources\.prometheus\.selector"):
         await server.open.read()

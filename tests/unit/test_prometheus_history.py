@@ -11,9 +11,9 @@ from tests.fakes import FakeClock
 from tests.nouns import SECOND
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Query
-from trimtab.engine.sources import prometheus_history
-from trimtab.engine.sources.prometheus_history import Grid, make_jobs
-from trimtab.engine.sources.prometheus_names import Meta, make_plan
+from trimtab.engine.sources.prometheus import history_reader
+from trimtab.engine.sources.prometheus.history_reader import Grid, make_jobs
+from trimtab.engine.sources.prometheus.query_plan import Meta, make_plan
 
 WINDOWS = {"season_window": 7200.0, "season_step": 300.0, "noise_window": 900.0}
 
@@ -88,7 +88,7 @@ async def test_a_series_without_recorded_data_is_a_column_of_nan(server):
 
 async def test_a_chunk_that_fails_is_skipped_and_counted(server, monkeypatch):
     """A piece that cannot be had costs only itself, with a warning."""
-    monkeypatch.setattr(prometheus_history, "POINTS_PER_QUERY", 30)
+    monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 30)
     server.failing_history = {"temperature"}
     with capture_logs() as logs:
         found, _ = await chunks(server)
@@ -101,7 +101,7 @@ async def test_a_chunk_that_fails_is_skipped_and_counted(server, monkeypatch):
 
 async def test_a_server_that_goes_away_ends_it(server, monkeypatch):
     """After five failures in a row no more is asked for."""
-    monkeypatch.setattr(prometheus_history, "POINTS_PER_QUERY", 10)
+    monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 10)
     server.failing_history = {"__name__"}
     with capture_logs() as logs:
         found, source = await chunks(server)
@@ -122,7 +122,7 @@ async def test_the_cost_is_told_first(server):
 async def test_small_chunks_give_the_same_as_large_ones(server, monkeypatch):
     """How history is cut into queries changes no value."""
     large, _ = await chunks(server)
-    monkeypatch.setattr(prometheus_history, "POINTS_PER_QUERY", 25)
+    monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 25)
     small, _ = await chunks(server)
     assert len(small) > len(large)
     for coarse in (True, False):

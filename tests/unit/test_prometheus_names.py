@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.engine.errors import SettingsError
-from trimtab.engine.sources.prometheus_discovery import Scrapes, duration_s
-from trimtab.engine.sources.prometheus_layout import quantile_of_buckets
-from trimtab.engine.sources.prometheus_names import Kind, Meta, kind_of, make_plan, parse_selector
-from trimtab.engine.sources.prometheus_replaced import takes_place
+from trimtab.engine.sources.prometheus.discovery import Scrapes, duration_s
+from trimtab.engine.sources.prometheus.query_plan import Kind, Meta, kind_of, make_plan, parse_selector
+from trimtab.engine.sources.prometheus.series_layout import quantile_of_buckets
+from trimtab.engine.sources.prometheus.series_replacement import takes_place
 from trimtab.engine.types import SeriesKey
 
 

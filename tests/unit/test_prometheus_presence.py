@@ -9,7 +9,7 @@ import pytest
 from tests.fake_prometheus import LABELS, FakePrometheus, scraped, shown
 from tests.fakes import FakeClock
 from trimtab.engine.errors import SourceError
-from trimtab.engine.sources.prometheus_names import Meta
+from trimtab.engine.sources.prometheus.query_plan import Meta
 
 
 @pytest.fixture

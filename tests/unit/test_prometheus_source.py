@@ -9,7 +9,7 @@ from tests.fake_prometheus import LABELS, FakePrometheus, scraped, shown
 from tests.fakes import FakeClock
 from trimtab.engine.errors import SettingsError, SourceError
 from trimtab.engine.settings import Query
-from trimtab.engine.sources.prometheus_names import Meta
+from trimtab.engine.sources.prometheus.query_plan import Meta
 from trimtab.engine.types import SeriesKey
 
 

@@ -20,9 +20,9 @@ from trimtab.engine.errors import (
 )
 from trimtab.engine.ports import Tool, Toolbox
 from trimtab.engine.settings.tools import ToolSettings
-from trimtab.engine.tools import catalogue, contained
-from trimtab.engine.tools.rack import Rack
-from trimtab.engine.tools.slot import Deadlines
+from trimtab.engine.tools import sandbox, tool_catalogue
+from trimtab.engine.tools.tool_registry import Rack
+from trimtab.engine.tools.tool_slot import Deadlines
 from trimtab.engine.types import Mode, ToolState
 
 SHORT = Deadlines(read_s=0.05, act_s=0.1)
@@ -193,7 +193,7 @@ async def test_outer_deadlines(make, build):
 
 async def test_a_call_that_ignores_its_cancellation_ends_for_the_caller(make, build, monkeypatch):
     """The caller goes on even where the tool does not let go."""
-    monkeypatch.setattr(contained, "UNWIND_S", 0.01)
+    monkeypatch.setattr(sandbox, "UNWIND_S", 0.01)
     rack = await make()
     stubborn = asyncio.Event()
 
@@ -208,10 +208,10 @@ async def test_a_call_that_ignores_its_cancellation_ends_for_the_caller(make, bu
     build.made[0].metrics = metrics
     with pytest.raises(ToolError, match="no answer"):
         await rack.tool("a").metrics("a")
-    assert len(contained._left) == 1
+    assert len(sandbox._left) == 1
     stubborn.set()
     await settle()
-    assert contained._left == set()
+    assert sandbox._left == set()
 
 
 async def test_what_is_no_target_is_refused(make):
@@ -339,10 +339,10 @@ async def test_a_hundred_swaps_under_load(make, build):
 
 def test_every_kind_of_the_catalogue_is_known():
     """Each catalogue line resolves, and an unknown kind says which there are."""
-    for kind in catalogue.TOOLS:
-        assert catalogue.tool_class(kind).__doc__
+    for kind in tool_catalogue.TOOLS:
+        assert tool_catalogue.tool_class(kind).__doc__
     with pytest.raises(NotFoundError, match=r"no kind of tool is called 'x'; there are: .*redis"):
-        catalogue.tool_class("x")
+        tool_catalogue.tool_class("x")
 
 
 async def test_a_mode_without_effect_is_told_once(make):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.fake_tools import FakeTool
 from trimtab.engine.commands import recommend, waiting
 from trimtab.engine.errors import NotFoundError, SettingsError, ToolError
-from trimtab.engine.tools import catalogue
+from trimtab.engine.tools import tool_catalogue
 from trimtab.engine.types import Knob, KnobType
 
 MIB = 2**20
@@ -44,7 +44,7 @@ def tools(monkeypatch):
     async def sleep(seconds):
         waited.append(seconds)
 
-    monkeypatch.setattr(catalogue, "build", lambda name, part: by_name[name])  # noqa: ARG005 - the catalogue's
+    monkeypatch.setattr(tool_catalogue, "build", lambda name, part: by_name[name])  # noqa: ARG005 - the catalogue's
     quick = SimpleNamespace(run=asyncio.run, gather=asyncio.gather, sleep=sleep, timeout=asyncio.timeout)
     monkeypatch.setattr(recommend, "asyncio", quick)
     yield by_name
@@ -149,7 +149,7 @@ def test_a_missing_driver_is_named(call, monkeypatch):
     def build(*_):
         raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
 
-    monkeypatch.setattr(catalogue, "build", build)
+    monkeypatch.setattr(tool_catalogue, "build", build)
     error = call("--postgresql", "postgresql://localhost/x").exception
     assert isinstance(error, SettingsError)
     assert "psycopg is not installed; pip install 'trimtab[postgresql]'" in str(error)
@@ -188,7 +188,7 @@ def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, 
         tool.tell("metrics", ToolError(f"{name}: {part.url} does not let us in"))
         return tool
 
-    monkeypatch.setattr(catalogue, "build", build)
+    monkeypatch.setattr(tool_catalogue, "build", build)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     said = call(*words)
@@ -202,7 +202,7 @@ def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
     """It is read from the file, whatever stands elsewhere."""
     tools["redis"] = cache()
     seen = []
-    monkeypatch.setattr(catalogue, "build", lambda name, part: seen.append(part) or tools[name])
+    monkeypatch.setattr(tool_catalogue, "build", lambda name, part: seen.append(part) or tools[name])
     call("--redis", "redis://:other@c", "--redis-password-file", str(tmp_path / "pw"))
     assert (seen[0].password, seen[0].password_file) == (None, tmp_path / "pw")
 

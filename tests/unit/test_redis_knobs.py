@@ -2,8 +2,8 @@
 
 import pytest
 
-from trimtab.engine.tools import redis_knobs as rules
-from trimtab.engine.tools.room import Room
+from trimtab.engine.tools.memory_budget import Room
+from trimtab.engine.tools.redis import redis_knobs as rules
 
 GB = 2**30
 FULL = {"used_memory": GB, "used_memory_rss": GB, "maxmemory": GB}

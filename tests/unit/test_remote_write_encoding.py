@@ -1,6 +1,13 @@
 import pytest
 
-from trimtab.engine.sinks.encoding import chunk, label_bytes, labels_of, series_bytes, time_field, varint
+from trimtab.engine.sinks.remote_write_encoding import (
+    chunk,
+    label_bytes,
+    labels_of,
+    series_bytes,
+    time_field,
+    varint,
+)
 from trimtab.engine.types import SeriesKey
 
 

@@ -13,8 +13,8 @@ from tests.write_receiver import WriteReceiver, read_request
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.net.addresses import RefusedAddressError, Target, refuse_unsafe
 from trimtab.engine.settings import BasicAuth, Writer
-from trimtab.engine.sinks import remote_write
-from trimtab.engine.sinks.remote_write import RemoteWriteSink
+from trimtab.engine.sinks import remote_write_sink
+from trimtab.engine.sinks.remote_write_sink import RemoteWriteSink
 from trimtab.engine.types import SeriesKey
 
 NAN = float("nan")
@@ -142,7 +142,7 @@ async def test_a_tick_without_anything_known_is_not_sent(receiver):
 
 async def test_large_ticks_go_in_batches(receiver, monkeypatch):
     """No request has more samples than a batch, and none is lost or doubled."""
-    monkeypatch.setattr(remote_write, "BATCH_SAMPLES", 100)
+    monkeypatch.setattr(remote_write_sink, "BATCH_SAMPLES", 100)
     keys = [SeriesKey.of("prometheus", "m", {"i": str(i)}) for i in range(250)]
     async with sink_to(receiver.url) as (sink, counts, _):
         scores = tick_scores("prometheus", START, np.ones(250), anomaly_score=np.arange(250.0))
@@ -233,7 +233,7 @@ async def test_trouble_that_lasts_is_given_up(receiver):
     async with sink_to(receiver.url) as (sink, counts, clock):
         await sink.send(*one())
         await counts.until(lambda: counts.given_up)
-        assert clock.time - START <= remote_write.GIVE_UP_S * SECOND
+        assert clock.time - START <= remote_write_sink.GIVE_UP_S * SECOND
         receiver.answers = []
         await sink.send(*one(2.0, START + SECOND))
     assert counts == Counts(taken=1, given_up={"busy": 1})
@@ -269,7 +269,7 @@ async def test_a_receiver_that_never_answers_costs_a_bounded_time(receiver, monk
         await sink.send(*one())
         await receiver.got(3)
         assert len(clock.waits) >= 2
-        monkeypatch.setattr(remote_write, "CLOSE_S", 0.01)
+        monkeypatch.setattr(remote_write_sink, "CLOSE_S", 0.01)
     assert counts.given_up == {"closed": 1}
 
 
@@ -295,7 +295,7 @@ async def test_closing_sends_what_is_buffered(receiver):
 
 async def test_closing_with_the_receiver_away_counts_the_rest(monkeypatch):
     """What cannot be sent in time is counted as dropped."""
-    monkeypatch.setattr(remote_write, "CLOSE_S", 0.05)
+    monkeypatch.setattr(remote_write_sink, "CLOSE_S", 0.05)
     counts = Counts()
     sink = RemoteWriteSink(Writer(remote_write_url="http://127.0.0.1:1/"), counts, FakeClock())
     for number in range(3):
@@ -306,7 +306,7 @@ async def test_closing_with_the_receiver_away_counts_the_rest(monkeypatch):
 
 async def test_a_fault_in_one_tick_does_not_end_the_sink(receiver, monkeypatch):
     """An unexpected error costs its tick, counted and logged; the next one goes out."""
-    compress = remote_write.compress
+    compress = remote_write_sink.compress
     faults = [ValueError("oops")]
 
     def fail_once(data):
@@ -314,7 +314,7 @@ async def test_a_fault_in_one_tick_does_not_end_the_sink(receiver, monkeypatch):
             raise faults.pop()
         return compress(data)
 
-    monkeypatch.setattr(remote_write, "compress", fail_once)
+    monkeypatch.setattr(remote_write_sink, "compress", fail_once)
     async with sink_to(receiver.url) as (sink, counts, _):
         await sink.send(*one())
         await sink.send(*one(2.0, START + SECOND))

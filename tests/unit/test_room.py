@@ -5,7 +5,7 @@ import os
 import psutil
 import pytest
 
-from trimtab.engine.tools.room import SHARE, Outlook, Room, cgroup_rooms, family_of, room_of
+from trimtab.engine.tools.memory_budget import SHARE, Outlook, Room, cgroup_rooms, family_of, room_of
 
 GB = 2**30
 

@@ -7,7 +7,7 @@ import pytest
 from trimtab.engine.errors import NotFoundError, RefusedError, SettingsError, ToolError
 from trimtab.engine.ports import Tool
 from trimtab.engine.settings.settings_file import load_settings
-from trimtab.engine.tools import catalogue
+from trimtab.engine.tools import tool_catalogue
 from trimtab.engine.types import ToolState
 
 WRITTEN = """
@@ -41,7 +41,7 @@ def test_paths_start_where_the_file_stands(settings, tmp_path):
 @pytest.mark.parametrize("name", TARGETS)
 async def test_each_keeps_the_contract(settings, name):
     """It has the port's methods, raises only what a tool may raise, and touches no other target."""
-    made, target = catalogue.build(name, settings[name]), TARGETS[name]
+    made, target = tool_catalogue.build(name, settings[name]), TARGETS[name]
     for method in (each for each in vars(Tool) if callable(getattr(Tool, each)) and not each.startswith("_")):
         wanted, found = getattr(Tool, method), getattr(made, method)
         assert list(inspect.signature(found).parameters) == list(inspect.signature(wanted).parameters)[1:]

@@ -9,7 +9,10 @@ from trimtab.engine.settings import Settings
 from trimtab.engine.settings.data_store_tools import PostgresqlTool, RedisTool
 from trimtab.engine.settings.settings_file import load_settings
 from trimtab.engine.settings.tools import KINDS, settings_class
-from trimtab.engine.tools import catalogue, postgresql_knobs, process, redis_knobs
+from trimtab.engine.tools import tool_catalogue
+from trimtab.engine.tools.postgresql import postgresql_knobs
+from trimtab.engine.tools.process import process_tool
+from trimtab.engine.tools.redis import redis_knobs
 from trimtab.engine.types import Mode
 
 
@@ -151,13 +154,13 @@ tools:
 async def test_the_names_that_settings_know_are_those_of_the_tools():
     """What modes may be given for is what the tools have, no more and no less."""
     redis = settings_class("redis")(kind="redis", warm={"url": "http://h/{key}", "keys": ["a"]})
-    told = await catalogue.build("redis", redis).actions("redis")
+    told = await tool_catalogue.build("redis", redis).actions("redis")
     assert redis.subjects() == redis_knobs.SPECS.keys() | {action.name for action in told}
     everybody = {"users": ["a"]}
     postgresql = settings_class("postgresql")(
         kind="postgresql", idle_in_transaction=everybody, long_query=everybody
     )
-    told = await catalogue.build("pg", postgresql).actions("pg")
+    told = await tool_catalogue.build("pg", postgresql).actions("pg")
     assert postgresql.subjects() == postgresql_knobs.KNOBS.keys() | {action.name for action in told}
     signals = settings_class("process")(kind="process", processes={"a": {"name": "a"}}).subjects()
-    assert signals == {*process.SIGNALS, "restart"}
+    assert signals == {*process_tool.SIGNALS, "restart"}

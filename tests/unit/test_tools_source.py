@@ -10,8 +10,8 @@ from tests.fakes import FakeClock
 from trimtab.engine.errors import SourceError, StoreError, ToolError
 from trimtab.engine.sensing.role_table import Role
 from trimtab.engine.sensing.roles import part_of
-from trimtab.engine.sources import tools
-from trimtab.engine.sources.tools import ToolsSource
+from trimtab.engine.sources import managed_tools
+from trimtab.engine.sources.managed_tools import ToolsSource
 
 
 class Box:
@@ -41,7 +41,7 @@ class Box:
 def clock(monkeypatch):
     """Of samples, and of what counters are measured by."""
     fake = FakeClock()
-    monkeypatch.setattr(tools, "time", SimpleNamespace(monotonic=lambda: fake.now() / 1e9))
+    monkeypatch.setattr(managed_tools, "time", SimpleNamespace(monotonic=lambda: fake.now() / 1e9))
     return fake
 
 

@@ -13,8 +13,8 @@ from tests.servers import free_port
 from tests.serving import http, raw
 from trimtab.engine.errors import NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.settings.service_tools import WebhookAction, WebhookTool
-from trimtab.engine.tools import webhook
-from trimtab.engine.tools.webhook import Webhook
+from trimtab.engine.tools import webhook_tool
+from trimtab.engine.tools.webhook_tool import Webhook
 from trimtab.engine.types import Risk, ToolAction, ToolState
 
 SECRET = "a-secret-of-24-characters-or-more"
@@ -76,7 +76,7 @@ async def test_what_is_sent(written, key):
 )
 async def test_a_lost_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """Without a whole answer it is not known whether it was done; it was sent once in any case."""
-    monkeypatch.setattr(webhook, "TOTAL_S", 0.2)
+    monkeypatch.setattr(webhook_tool, "TOTAL_S", 0.2)
     async with raw(answer, drip_s) as server:
         made = tool(server.url)
         with pytest.raises(error, match=told) as caught:

@@ -6,7 +6,7 @@ from tests.postgresql import start_postgresql
 from tests.postgresql_world import Admin
 from tests.servers import wait_for
 from trimtab.engine.settings.data_store_tools import PostgresqlTool
-from trimtab.engine.tools.postgresql import Postgresql
+from trimtab.engine.tools.postgresql.postgresql_tool import Postgresql
 
 
 @pytest.fixture(scope="package")

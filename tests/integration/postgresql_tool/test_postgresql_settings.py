@@ -5,9 +5,9 @@ import pytest
 from tests.postgresql_world import MB, reads, until
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError
 from trimtab.engine.ports import Tool
-from trimtab.engine.tools import postgresql
-from trimtab.engine.tools import postgresql_knobs as rules
-from trimtab.engine.tools.postgresql_knobs import KNOBS, NEVER
+from trimtab.engine.tools.postgresql import postgresql_knobs as rules
+from trimtab.engine.tools.postgresql import postgresql_tool
+from trimtab.engine.tools.postgresql.postgresql_knobs import KNOBS, NEVER
 from trimtab.engine.types import Lasts, ToolState
 
 
@@ -181,8 +181,8 @@ async def test_what_is_refused(tools, admin, knob, before, after, why):
 
 async def test_without_a_known_limit_memory_is_not_raised(tools, monkeypatch):
     """Where nobody knows how much memory there is, a raise is refused and says what to set."""
-    monkeypatch.setattr(postgresql, "family_of", lambda _pid: 0)
-    monkeypatch.setattr("trimtab.engine.tools.room._is_here", lambda *_: False)
+    monkeypatch.setattr(postgresql_tool, "family_of", lambda _pid: 0)
+    monkeypatch.setattr("trimtab.engine.tools.memory_budget._is_here", lambda *_: False)
     with pytest.raises(RefusedError, match=r"is unknown; set tools\.db\.memory_limit"):
         await tools().apply("db", "work_mem", 4 * MB, 8 * MB)
     assert (await tools(memory_limit=4096 * MB).apply("db", "work_mem", 4 * MB, 8 * MB)).after == 8 * MB
@@ -228,7 +228,7 @@ async def test_where_alter_system_would_not_reach(tools, admin, override, reset,
 
 async def test_a_reload_that_is_not_taken_up(tools, admin, monkeypatch):
     """Where the configuration has a line that does not fit, the change is taken back and the reason told."""
-    monkeypatch.setattr(postgresql, "_RELOADED_S", 0.5)
+    monkeypatch.setattr(postgresql_tool, "_RELOADED_S", 0.5)
     with (
         admin.line_in("config_file", last="this is no line"),
         pytest.raises(ToolError, match="a reload did not take up random_page_cost, so it was taken back"),

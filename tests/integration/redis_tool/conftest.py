@@ -4,7 +4,7 @@ import pytest
 
 from tests.redis_server import start_redis
 from trimtab.engine.settings.data_store_tools import RedisTool
-from trimtab.engine.tools.redis import Redis
+from trimtab.engine.tools.redis.redis_tool import Redis
 
 
 @pytest.fixture

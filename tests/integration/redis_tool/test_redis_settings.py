@@ -7,7 +7,7 @@ import pytest
 from tests.redis_server import start_redis
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.ports import Tool
-from trimtab.engine.tools.redis_knobs import SPECS
+from trimtab.engine.tools.redis.redis_knobs import SPECS
 from trimtab.engine.types import Lasts, ToolState
 
 MB = 2**20

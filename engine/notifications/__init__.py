@@ -1,0 +1,1 @@
+"""Incident notifications: durable delivery, outbox and wording."""

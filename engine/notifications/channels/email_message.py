@@ -1,0 +1,95 @@
+"""A notice as a mail: subject, text and HTML, in one thread an incident."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from html import escape
+
+from trimtab.engine.notifications.notice_wording import (
+    link,
+    looks_like,
+    one_line,
+    standing,
+    suspects,
+    title,
+    touched,
+)
+from trimtab.engine.types import Notice, NoticeKind
+
+_HTML = """\
+<html><body style="font-family: sans-serif; max-width: 40em">
+<h2 style="font-size: 1.1em">{title}</h2>
+{parts}
+</body></html>
+"""
+
+
+def mail_of(
+    notice: Notice, told: Sequence[Notice], sender: str, to: Sequence[str], now: int, external_url: str
+) -> EmailMessage:
+    """The mail. The same notice has the same Message-ID, so that a mailbox shows a repetition once.
+
+    now : int64 ns UTC
+    """
+    mail = EmailMessage(policy=SMTP)
+    first = told[0] if told else notice
+    subject = title(first.incident)
+    mail["Subject"] = f"Re: {subject}" if told else subject
+    mail["From"] = f"Trimtab <{sender}>"
+    mail["To"] = ", ".join(to)
+    mail["Date"] = datetime.fromtimestamp(now // 1_000_000_000, UTC)
+    domain = sender.rpartition("@")[2]
+    mail["Message-ID"] = _message_id(notice, domain)
+    if told:
+        mail["In-Reply-To"] = _message_id(told[-1], domain)
+        mail["References"] = " ".join(dict.fromkeys(_message_id(one, domain) for one in told))
+    mail["Auto-Submitted"] = "auto-generated"
+    parts = _parts(notice, external_url)
+    mail.set_content(_text(notice, parts))
+    mail.add_alternative(_html(notice, parts), subtype="html")
+    return mail
+
+
+def _message_id(notice: Notice, domain: str) -> str:
+    return f"<{notice.incident.id}.{notice.kind}.{notice.fingerprint}@{domain}>"
+
+
+def _parts(notice: Notice, external_url: str) -> list[tuple[str, list[str]]]:
+    """(heading, lines); a heading of "" = paragraphs."""
+    incident = notice.incident
+    begin = [standing(notice)]
+    if notice.kind is not NoticeKind.RESOLVED:
+        begin.append(f"Why you are told: {one_line(notice.why, 500)}")
+    page = link(external_url, incident)
+    parts = [
+        ("", begin),
+        ("Where it may have begun", suspects(incident)),
+        ("What it looks like", looks_like(incident)),
+        ("What it touches", [touched(incident)] if incident.entities else []),
+        ("", [page] if page else []),
+    ]
+    return [(heading, lines) for heading, lines in parts if lines]
+
+
+def _text(notice: Notice, parts: list[tuple[str, list[str]]]) -> str:
+    blocks = [title(notice.incident)]
+    for heading, lines in parts:
+        blocks.append("\n".join([heading, *(f"- {line}" for line in lines)]) if heading else "\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _html(notice: Notice, parts: list[tuple[str, list[str]]]) -> str:
+    blocks = []
+    for heading, lines in parts:
+        if heading:
+            items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+            blocks.append(f"<p><b>{heading}</b></p><ul>{items}</ul>")
+        else:
+            blocks += [f"<p>{_linked(line)}</p>" for line in lines]
+    return _HTML.format(title=escape(title(notice.incident)), parts="\n".join(blocks))
+
+
+def _linked(line: str) -> str:
+    safe = escape(line)
+    return f'<a href="{safe}">{safe}</a>' if line.startswith(("http://", "https://")) else safe

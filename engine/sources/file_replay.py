@@ -1,0 +1,196 @@
+"""Recordings replayed as if they were live: the rows of CSV and Parquet files, tick by tick."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from trimtab.engine.errors import InputError, SourceError
+from trimtab.engine.ports import Clock
+from trimtab.engine.settings import Files
+from trimtab.engine.sources.no_history import Unrecorded
+from trimtab.engine.types import Floats, Ints, Reading, SeriesInfo, SeriesKey
+
+if TYPE_CHECKING:
+    from trimtab.pipelines.io.recording import Block
+
+log = structlog.get_logger(__name__)
+
+_NS = 1_000_000_000
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+
+
+def ticks_of(times: Ints, interval_ns: int) -> Ints:
+    """(n,) numbers of the ticks that rows fall on, one row a tick at most: crowded rows move on.
+
+    >>> ticks_of(np.array([0, 61, 119, 180]) * 10**9, 60 * 10**9).tolist()
+    [0, 1, 2, 3]
+    """
+    row = np.arange(len(times))
+    return np.maximum.accumulate(times // interval_ns - row) + row
+
+
+def common_interval_ns(times: Sequence[Ints], default_ns: int) -> int:
+    """The smallest of the series' median spacings; times that do not go forward say nothing."""
+    steps = [np.diff(one) for one in times]
+    medians = [int(np.median(step[step > 0])) for step in steps if (step > 0).any()]
+    return min(medians, default=default_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Samples of all series, sorted by tick. begins : (n_ticks + 1,) where each tick's samples begin."""
+
+    interval_ns: int
+    keys: tuple[SeriesKey, ...]
+    ticks: Ints
+    begins: Ints
+    slots: Ints
+    values: Floats
+
+    def reading(self, k: int) -> Reading:
+        """Tick k; NaN where a series has no row on it."""
+        part = slice(self.begins[k], self.begins[k + 1])
+        values = np.full(len(self.keys), np.nan)
+        values[self.slots[part]] = self.values[part]
+        time = int(self.ticks[k]) * self.interval_ns
+        return Reading(time, self.keys, np.full(len(self.keys), time, np.int64), values)
+
+
+class FilesSource(Unrecorded):
+    """Recorded series from files, one Reading a tick with the recorded time, then None.
+
+    settings    : paths; speed (recorded seconds a second, 0 = as fast as it goes); interval of a row number
+    start_after : int64 ns; ticks up to it were had before a restart and are left out
+
+    `interval_s` is known after `open()`: the smallest median spacing of the series. A row that would share
+    its tick with the row before it (a repeated time, a step back) falls on the next one, so none is lost.
+    """
+
+    name = "files"
+
+    def __init__(
+        self, settings: Files, clock: Clock, start_after: int | None = None, max_series: int = 20_000
+    ) -> None:
+        self.interval_s = settings.interval or 60.0
+        self.start_after = start_after
+        self._settings = settings
+        self._clock = clock
+        self._max_series = max_series
+        self._replay: Replay | None = None
+        self._next = 0
+        self._begun: tuple[int, int] | None = None
+        self._left_out: tuple[str, ...] = ()
+
+    async def open(self) -> None:
+        """Read the files. Raises SourceError that names file, line and column of what is wrong."""
+        try:
+            replay = await asyncio.to_thread(self._load)
+        except InputError as error:
+            raise SourceError(f"files: {error}") from error
+        self._replay = replay
+        self.interval_s = replay.interval_ns / _NS
+        self._next, self._begun = 0, None
+        if self.start_after is not None:
+            self._next = int(np.searchsorted(replay.ticks * replay.interval_ns, self.start_after, "right"))
+
+    async def read(self) -> Reading | None:
+        """The next tick, when its time has come; None at the end."""
+        replay = self._opened()
+        if self._next >= len(replay.ticks):
+            return None
+        reading = replay.reading(self._next)
+        self._next += 1
+        await self._pace(reading.time)
+        return reading
+
+    async def _pace(self, time: int) -> None:
+        if self._settings.speed == 0:
+            await asyncio.sleep(0)
+            return
+        if self._begun is None:
+            self._begun = (self._clock.now(), time)
+        now, first = self._begun
+        await self._clock.sleep_until(now + round((time - first) / self._settings.speed))
+
+    def _opened(self) -> Replay:
+        if self._replay is None:
+            raise SourceError("files: not open; await open() first")
+        return self._replay
+
+    def info(self, key: SeriesKey) -> SeriesInfo:
+        """A recording tells no unit."""
+        return SeriesInfo(key)
+
+    def left_out(self) -> Sequence[str]:
+        """Series over the cap."""
+        return self._left_out
+
+    def detail(self) -> str:
+        """Which files, and how far it is."""
+        names = ", ".join(path.name for path in self._settings.paths[:3])
+        more = len(self._settings.paths) - 3
+        total = 0 if self._replay is None else len(self._replay.ticks)
+        return f"{names}{f' and {more} more' if more > 0 else ''}: {self._next} of {total} ticks replayed"
+
+    async def close(self) -> None:
+        """Let go of the rows."""
+        self._replay = None
+
+    def _load(self) -> Replay:
+        from trimtab.pipelines.io.recording import read_frame
+        from trimtab.pipelines.io.tables import read_sheet
+
+        pairs: list[tuple[SeriesKey, Block, int]] = []
+        for path, label in _labels(self._settings.paths):
+            sheet = read_sheet(path)
+            recording = read_frame(
+                sheet.table.to_pandas(), self._settings.interval or 60.0, sheet.name, sheet.where
+            )
+            if recording.warning:
+                log.warning("recording out of order", detail=recording.warning)
+            pairs += [
+                (_key(name, block.entity, label), block, k)
+                for block in recording.blocks
+                for k, name in enumerate(block.names)
+            ]
+        if not pairs:
+            raise InputError("there is no series to replay; name recordings under sources.files.paths")
+        self._left_out = tuple(str(key) for key, _, _ in pairs[self._max_series :])
+        return _replay(pairs[: self._max_series], round(self.interval_s * _NS))
+
+
+def _labels(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Each file with the label that tells it from the others: its name, or its whole path."""
+    count = Counter(path.name for path in paths)
+    return [(path, path.name if count[path.name] == 1 else str(path)) for path in paths]
+
+
+def _key(name: str, entity: str, file: str) -> SeriesKey:
+    labels = {"file": file} | ({"entity": entity} if entity else {})
+    if _METRIC.fullmatch(name):
+        return SeriesKey.of("files", name, labels)
+    return SeriesKey.of("files", "value", labels | {"series": name})
+
+
+def _replay(pairs: "Sequence[tuple[SeriesKey, Block, int]]", default_ns: int) -> Replay:
+    interval_ns = common_interval_ns([block.times for _, block, _ in pairs], default_ns)
+    ticks = np.concatenate([ticks_of(block.times, interval_ns) for _, block, _ in pairs])
+    slots = np.repeat(np.arange(len(pairs)), [len(block.times) for _, block, _ in pairs])
+    values = np.concatenate([block.values[:, k] for _, block, k in pairs])
+    order = np.argsort(ticks, kind="stable")
+    distinct, begins = np.unique(ticks[order], return_index=True)
+    return Replay(
+        interval_ns,
+        tuple(key for key, _, _ in pairs),
+        distinct,
+        np.append(begins, len(order)),
+        slots[order],
+        values[order],
+    )

@@ -1,0 +1,1 @@
+"""The host source: metrics of this machine and its processes."""

@@ -1,0 +1,190 @@
+"""The managed tools as a source: what they say of themselves, so that they need no exporter."""
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import structlog
+
+from trimtab.engine.errors import EngineError, SourceError, StoreError
+from trimtab.engine.ports import Clock, Memory, Toolbox
+from trimtab.engine.sources.no_history import Unrecorded
+from trimtab.engine.sources.rates import Counters, is_counter, unit_of
+from trimtab.engine.types import Reading, SeriesInfo, SeriesKey
+
+log = structlog.get_logger(__name__)
+
+RATIOS = {
+    "redis_hit_ratio": ("redis_keyspace_hits_total", "redis_keyspace_misses_total"),
+    "pg_cache_hit_ratio": ("pg_stat_database_blks_hit", "pg_stat_database_blks_read"),
+}
+"""Share of the first in both, over the interval: what people look at, and what changes are judged by."""
+_SUM, _COUNT, _MEAN = "_seconds_sum", "_seconds_count", "_mean_seconds"
+"""Of a histogram or summary: seconds that all took, how many there were, and how long one took."""
+_COUNTED = re.compile(
+    r"pg_stat_database_(?!numbackends$).+|pg_stat_user_tables_(seq|idx)_scan|redis_total_error_replies"
+)
+"""Counters whose names do not tell."""
+_GAUGES = frozenset({"pg_stat_activity_count"})
+_LABELLED = re.compile(r"(?P<metric>[^{]+)\{(?P<labels>.*)\}")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_MAX_GAP_INTERVALS = 3.5
+
+Samples = dict[SeriesKey, float]
+
+
+class ToolsSource(Unrecorded):
+    """Figures of every target of every enabled tool; counters become rates, durations their means.
+
+    A tool that does not answer is unknown (NaN) in all series that it had, and so is one that a person
+    switched off: its series are not missed, also where it was switched off before a restart. Labels: tool,
+    target.
+
+    memory : where it is kept which figures a tool had that is switched off; None = nowhere
+    """
+
+    name = "tools"
+
+    def __init__(
+        self, toolbox: Toolbox, clock: Clock, interval_s: float = 5.0, memory: Memory | None = None
+    ) -> None:
+        self.interval_s = interval_s
+        self._toolbox = toolbox
+        self._clock = clock
+        self._memory = memory
+        self._off: set[tuple[str, str]] = set()
+        """Targets of tools that are switched off, whose figures are kept."""
+        self._counters = Counters(interval_s * _MAX_GAP_INTERVALS)
+        self._known: dict[tuple[str, str], tuple[SeriesKey, ...]] = {}
+        self._figures: dict[tuple[str, str], list[str]] = {}
+        self._asked = 0
+        self._keys: tuple[SeriesKey, ...] = ()
+
+    async def open(self) -> None:
+        """Nothing to connect to: the tools do that when they are asked. Raises SourceError without tools."""
+        if not self._toolbox.names():
+            raise SourceError("tools: none is configured; see `tools:` in trimtab.yaml")
+
+    async def read(self) -> Reading:
+        """The figures of now. Raises SourceError where no tool answers."""
+        now = self._clock.now()
+        views = await self._toolbox.views()
+        targets = [(view.name, target) for view in views if view.enabled for target in view.targets]
+        off = {(view.name, target) for view in views if not view.enabled for target in view.targets}
+        await self._keep(off)
+        answers = await asyncio.gather(*(self._ask(*target) for target in targets))
+        samples: Samples = {}
+        for target in self._known.keys() - set(targets):
+            samples |= self._samples(target, None)
+        for target, metrics in zip(targets, answers, strict=True):
+            samples |= self._samples(target, metrics)
+        if targets and all(metrics is None for metrics in answers):
+            raise SourceError("tools: none of them answers; `trimtab doctor` says why")
+        self._asked = len(targets)
+        return self._reading(now, samples, complete=None not in answers)
+
+    async def _keep(self, off: set[tuple[str, str]]) -> None:
+        """Remember the figures of what was switched off, and recall those of before a restart."""
+        for place in off - self._off:
+            if self._memory is not None:
+                try:
+                    await asyncio.to_thread(self._kept, self._memory, place)
+                except StoreError as error:
+                    log.warning("figures of a tool that is off are missed", tool=place[0], why=str(error))
+        self._off = off
+
+    def _kept(self, memory: Memory, place: tuple[str, str]) -> None:
+        name = f"tools.series.{place[0]}/{place[1]}"
+        if place in self._known:
+            memory.set(name, self._figures[place])
+            return
+        labels = {"tool": place[0], "target": place[1]}
+        self._known[place] = tuple(key_of(figure, labels) for figure in memory.get(name) or ())
+
+    async def _ask(self, tool: str, target: str) -> Mapping[str, float] | None:
+        try:
+            return await self._toolbox.tool(tool).metrics(target)
+        except EngineError:  # its status says why; here it is unknown
+            return None
+
+    def _samples(self, target: tuple[str, str], metrics: Mapping[str, float] | None) -> Samples:
+        if metrics is None:
+            return dict.fromkeys(self._known.get(target, ()), math.nan)
+        labels = {"tool": target[0], "target": target[1]}
+        found = {key_of(figure, labels): value for figure, value in metrics.items()}
+        self._known[target] = tuple(found)
+        self._figures[target] = list(metrics)
+        return found
+
+    def _reading(self, now: int, samples: Samples, *, complete: bool) -> Reading:
+        counts = [(key, value) for key, value in samples.items() if _counts(key.metric)]
+        rates = dict(self._counters.rates(counts, time.monotonic()))
+        values = samples | rates
+        values |= _ratios(rates) | _means(rates)
+        keys = tuple(sorted(values, key=str))
+        if keys != self._keys:
+            self._keys = keys
+        column = np.array([values[key] for key in self._keys], np.float64)
+        return Reading(now, self._keys, np.full(len(column), now, np.int64), column, complete)
+
+    def info(self, key: SeriesKey) -> SeriesInfo:
+        """Unit and kind of one of its series."""
+        rate = _counts(key.metric)
+        return SeriesInfo(key, unit_of(key.metric, rate=rate), "rate" if rate else "gauge")
+
+    def left_out(self) -> Sequence[str]:
+        """Nothing is."""
+        return ()
+
+    def detail(self) -> str:
+        """One line about what it watches."""
+        return f"{self._asked} targets of {len(self._toolbox.names())} tools, {len(self._keys)} series"
+
+    async def close(self) -> None:
+        """The toolbox is somebody else's."""
+
+
+def key_of(figure: str, labels: Mapping[str, str]) -> SeriesKey:
+    """The series that shows a figure of a tool, whose name may carry labels of its own.
+
+    >>> str(key_of('pg_locks_count{mode="exclusive"}', {"tool": "db", "target": "shop"}))
+    'pg_locks_count{mode="exclusive",target="shop",tool="db"}'
+    """
+    own = _LABELLED.fullmatch(figure)
+    if own is None:
+        return SeriesKey.of(ToolsSource.name, figure, dict(labels))
+    return SeriesKey.of(ToolsSource.name, own["metric"], {**dict(_LABEL.findall(own["labels"])), **labels})
+
+
+def _counts(metric: str) -> bool:
+    known = "gauge" if metric in _GAUGES else ""
+    return _COUNTED.fullmatch(metric) is not None or is_counter(metric, known)
+
+
+def _ratios(rates: Samples) -> Samples:
+    """Shares of rates; NaN where nothing happened, because then nothing is known."""
+    found: Samples = {}
+    for key, part in rates.items():
+        for name, (first, second) in RATIOS.items():
+            if key.metric == first:
+                rest = rates.get(SeriesKey(key.source, second, key.labels), math.nan)
+                found[SeriesKey(key.source, name, key.labels)] = _share(part, part + rest)
+    return found
+
+
+def _means(rates: Samples) -> Samples:
+    """How long things took over the interval, in seconds; NaN where nothing happened."""
+    found: Samples = {}
+    for key, taken in rates.items():
+        if key.metric.endswith(_SUM):
+            stem = key.metric.removesuffix(_SUM)
+            many = rates.get(SeriesKey(key.source, stem + _COUNT, key.labels), math.nan)
+            found[SeriesKey(key.source, stem + _MEAN, key.labels)] = _share(taken, many)
+    return found
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan

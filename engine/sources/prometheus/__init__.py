@@ -1,0 +1,1 @@
+"""The Prometheus source: discovery, history, live queries."""

@@ -1,0 +1,199 @@
+"""Discovery, metadata and recorded data through prometheus-api-client, in threads.
+
+The library has no total deadline, drops `warnings`, follows redirects and reads answers of any size. So it
+gets a session of ours, which checks each answer as the live client does. Import this module only where a
+Prometheus is configured.
+"""
+
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+import requests
+import urllib3
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from prometheus_api_client.prometheus_connect import PrometheusConnect
+from requests.adapters import HTTPAdapter
+
+from trimtab.engine.errors import SourceError
+from trimtab.engine.settings import Prometheus
+from trimtab.engine.sources.prometheus.live_client import (
+    MAX_BODY_BYTES,
+    Credentials,
+    Route,
+    base_url,
+    check_answer,
+    check_status,
+    client_context,
+    common_headers,
+    too_large,
+)
+from trimtab.engine.sources.prometheus.query_plan import Meta
+from trimtab.engine.sources.rates import NS
+
+_PIECE_BYTES = 2**18
+
+
+class _Whole:
+    """What the library sees of an answer that was checked already."""
+
+    status_code = 200
+    content = b""
+
+    def __init__(self, data: object) -> None:
+        self._data = data
+
+    def json(self) -> dict[str, object]:
+        return {"data": self._data}
+
+
+class _OwnTls(HTTPAdapter):
+    """TLS by a context of ours, for the server's name, whatever address is connected to."""
+
+    def __init__(self, context: ssl.SSLContext, name: str) -> None:
+        self._tls: dict[str, Any] = {"ssl_context": context, "server_hostname": name}
+        super().__init__()
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **more: Any) -> None:  # noqa: ANN401 - as urllib3 takes them
+        """Every connection by our context."""
+        super().init_poolmanager(connections, maxsize, block, **more, **self._tls)
+
+    def build_connection_pool_key_attributes(self, request: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401 - requests' own
+        """Where to, and nothing of TLS: the context has it."""
+        return super().build_connection_pool_key_attributes(request, verify=True)[0], {}
+
+    def cert_verify(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - as above
+        """The context verifies."""
+
+
+class _CheckedSession(requests.Session):
+    """A session whose answers are whole or a SourceError; `deadline_s` is by the monotonic clock."""
+
+    def __init__(self, settings: Prometheus, credentials: Credentials, route: Route) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.server = route.server
+        self.route = route
+        self.credentials = credentials
+        self.deadline_s = 0.0
+        context = client_context(settings)
+        if settings.tls.insecure_skip_verify:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for
+        self._adapter = HTTPAdapter() if context is None else _OwnTls(context, route.target.host)
+
+    def get_adapter(self, url: str) -> Any:  # noqa: ANN401, ARG002 - as requests has it
+        """Ours for everything; the library mounts one of its own, which knows no context."""
+        return self._adapter
+
+    def close(self) -> None:
+        """Let go of connections."""
+        super().close()
+        self._adapter.close()
+
+    def request(self, method: str, url: str, **sent: Any) -> Any:  # type: ignore[override]  # noqa: ANN401 - see _Whole
+        """Ask, at one checked address after the other, and read the answer up to the limits."""
+        if method == "POST":
+            sent["data"] = sent.pop("params", None)
+        sent |= {"allow_redirects": False, "stream": True}
+        while True:
+            address = self.route.address()
+            try:
+                return self._ask(method, self.route.base(address) + url.removeprefix(self.server), sent)
+            except requests.ConnectionError as error:
+                if isinstance(error, requests.exceptions.SSLError) or not self.route.failed(address):
+                    raise
+
+    def _ask(self, method: str, url: str, sent: dict[str, Any]) -> _Whole:
+        names = {"Host": self.route.target.host_header}
+        sent["headers"] = self.credentials.headers() | common_headers(self.server) | names
+        sent["timeout"] = max(self.deadline_s - time.monotonic(), 0.001)
+        with super().request(method, url, **sent) as answer:
+            body = self._body(answer)
+            check_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
+        return _Whole(check_answer(self.server, body))
+
+    def _body(self, answer: requests.Response) -> bytes:
+        body = bytearray()
+        for piece in answer.iter_content(_PIECE_BYTES):
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise too_large(self.server)
+            if time.monotonic() > self.deadline_s:
+                raise requests.Timeout("the answer took too long")
+        return bytes(body)
+
+
+class Library(AbstractContextManager["Library"]):
+    """What is asked of prometheus-api-client. Every call blocks, at most timeout_s; all raise SourceError.
+
+    Use one in one thread at a time.
+    """
+
+    def __init__(
+        self, settings: Prometheus, credentials: Credentials, timeout_s: float, route: Route | None = None
+    ) -> None:
+        route = route or Route(base_url(settings))
+        self.server = route.server
+        self._timeout_s = timeout_s
+        self._session = _CheckedSession(settings, credentials, route)
+        self._connect = PrometheusConnect(self.server, session=self._session, retry=0, method="POST")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connect.close()
+
+    def counts(self, selection: str) -> list[tuple[str, str, int]]:
+        """Metric name, job and number of series of what `selection` gives now."""
+        found = self._call(lambda: self._connect.custom_query(f"count by (__name__, job) ({selection})"))
+        return [
+            (one["metric"].get("__name__", ""), one["metric"].get("job", ""), int(float(one["value"][1])))
+            for one in found
+        ]
+
+    def metadata(self) -> dict[str, Meta]:
+        """What the scraped targets tell of their metrics; of targets that disagree the first."""
+        found: dict[str, Meta] = {}
+        for one in self._call(lambda: self._connect.get_metric_metadata("")):
+            found.setdefault(one["metric_name"], Meta(one["type"], one["help"], one["unit"]))
+        return found
+
+    def targets(self) -> list[Mapping[str, Any]]:
+        """The active scrape targets."""
+        found: list[Mapping[str, Any]] = self._call(
+            lambda: self._connect.get_targets(state="active")["activeTargets"]
+        )
+        return found
+
+    def ranges(self, expr: str, start: int, end: int, step_s: float) -> list[Mapping[str, Any]]:
+        """Values at start, start + step_s ... end, both ends included; times int64 ns, whole seconds."""
+        first, last = (datetime.fromtimestamp(t / NS, UTC) for t in (start, end))
+        found: list[Mapping[str, Any]] = self._call(
+            lambda: self._connect.custom_query_range(expr, first, last, f"{step_s:g}")
+        )
+        return found
+
+    def samples(self, expr: str, at: int) -> list[Mapping[str, Any]]:
+        """An instant query at a time, int64 ns."""
+        found: list[Mapping[str, Any]] = self._call(
+            lambda: self._connect.custom_query(expr, params={"time": f"{at / NS:.3f}"})
+        )
+        return found
+
+    def _call(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
+        self._session.deadline_s = time.monotonic() + self._timeout_s
+        try:
+            return ask()
+        except requests.Timeout as error:
+            raise SourceError(f"{self.server} did not answer within {self._timeout_s:g} s") from error
+        except (requests.RequestException, OSError) as error:
+            raise SourceError(
+                f"cannot reach {self.server}: {type(error).__name__}; check that it runs and "
+                "sources.prometheus.url"
+            ) from error
+        except (PrometheusApiClientException, KeyError, TypeError, ValueError) as error:
+            raise SourceError(f"{self.server}: an answer of another form than Prometheus gives") from error

@@ -1,0 +1,259 @@
+"""Recorded values of a Prometheus: two weeks coarsely for seasons, then hours at the native step for noise.
+
+Coarse values come from range queries; the rate of a counter there is its growth over the step. Fine values
+come from raw samples and go through the same kernels as live ones, so that they mean the same.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import structlog
+
+from trimtab.engine.errors import SourceError
+from trimtab.engine.settings import Prometheus
+from trimtab.engine.sources.prometheus.discovery import Recorded
+from trimtab.engine.sources.prometheus.query_plan import OWN_SERIES, Plan, name_matcher
+from trimtab.engine.sources.prometheus.samples import Samples, samples_of
+from trimtab.engine.sources.prometheus.series_layout import Layout
+from trimtab.engine.sources.prometheus.user_queries import chosen, key_of
+from trimtab.engine.sources.rates import NS, on_grid, rates_of_rows
+from trimtab.engine.types import Floats, History, Ints, SeriesKey
+
+log = structlog.get_logger(__name__)
+
+POINTS_PER_QUERY = 200_000
+"""Keeps an answer at about 6 MB and its objects at 40."""
+_STEPS_PER_QUERY = 10_000
+_GAP_SCRAPES = 2.5
+_FAILURES_IN_A_ROW = 5
+_EARLY = 4
+"""A sample up to a quarter of the step early counts for the tick, as in live ticks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Ticks start, start + step_s ... before end; int64 ns, multiples of the step."""
+
+    start: int
+    end: int
+    step_s: float
+
+    @classmethod
+    def back_from(cls, now: int, window_s: float, step_s: float) -> "Grid":
+        """The whole steps of the last window_s."""
+        step = round(step_s * NS)
+        end = now // step * step
+        return cls(end - max(int(window_s / step_s), 1) * step, end, step_s)
+
+    @property
+    def times(self) -> Ints:
+        """Of the ticks, (n_ticks,)."""
+        return np.arange(self.start, self.end, round(self.step_s * NS), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return (self.end - self.start) // round(self.step_s * NS)
+
+    def slices(self, n: int) -> list["Grid"]:
+        """The grid in n parts of about the same length, oldest first."""
+        step = round(self.step_s * NS)
+        edges = np.unique(np.linspace(0, len(self), min(n, len(self)) + 1).astype(np.int64)).tolist()
+        return [Grid(self.start + a * step, self.start + b * step, self.step_s) for a, b in pairwise(edges)]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One query for recorded values.
+
+    names    : metrics; or of one `query` of the user's
+    points   : samples that are expected
+    """
+
+    grid: Grid
+    coarse: bool
+    names: tuple[str, ...] = ()
+    query: str = ""
+    scrape_s: float = 0.0
+    series: int = 0
+    points: int = 0
+
+
+def make_jobs(plan: Plan, queries: Mapping[str, int], grid: Grid, *, coarse: bool, limit: int) -> list[Job]:
+    """Queries that give every watched metric on the grid, each at most about `limit` points.
+
+    queries : number of series of each query of the user's
+    """
+    wanted = []
+    steps = len(grid)
+    for batch in plan.batches(max(limit // max(steps, 1), 1)):
+        each = steps if coarse else round(len(grid) * grid.step_s / batch.scrape_s)
+        wanted.append(Job(grid, coarse, batch.names, "", batch.scrape_s, batch.series, batch.series * each))
+    wanted += [Job(grid, coarse, (), name, grid.step_s, n, n * steps) for name, n in queries.items()]
+    jobs = []
+    for job in wanted:
+        by_range = coarse or job.query != ""
+        n = max(-(-job.points // limit), -(-steps // _STEPS_PER_QUERY) if by_range else 1, 1)
+        parts = job.grid.slices(n)
+        jobs += [
+            Job(part, coarse, job.names, job.query, job.scrape_s, job.series, job.points // len(parts))
+            for part in parts
+        ]
+    return jobs
+
+
+class HistoryReader:
+    """Reads history of what is watched now; see `PrometheusSource.history`.
+
+    keys    : the watched series of each metric
+    queries : the watched series of each query of the user's
+    most    : series of all queries together; recorded ones that are not watched now count, too
+    on_progress : told 0..1 as it goes
+    """
+
+    def __init__(
+        self,
+        settings: Prometheus,
+        selector: str,
+        plan: Plan,
+        keys: Mapping[str, list[SeriesKey]],
+        queries: Mapping[str, list[SeriesKey]],
+        most: int,
+        step_s: float,
+        open_library: Callable[[], AbstractContextManager[Recorded]],
+        on_progress: Callable[[float | None], None],
+    ) -> None:
+        self.failed = 0
+        self._settings = settings
+        self._selector = selector
+        self._plan = plan
+        self._keys = keys
+        self._queries = {name: dict.fromkeys(watched) for name, watched in queries.items()}
+        self._most = most
+        self._step_s = step_s
+        self._open_library = open_library
+        self._on_progress = on_progress
+
+    def jobs(self, now: int) -> list[Job]:
+        """Coarse ones first."""
+        s = self._settings
+        queries = {name: max(len(watched), 1) for name, watched in self._queries.items()}
+        seasons = Grid.back_from(now, s.season_window, s.season_step)
+        noise = Grid.back_from(now, s.noise_window, self._step_s)
+        return [
+            *make_jobs(self._plan, queries, seasons, coarse=True, limit=POINTS_PER_QUERY),
+            *make_jobs(self._plan, queries, noise, coarse=False, limit=POINTS_PER_QUERY),
+        ]
+
+    async def read(self, now: int) -> AsyncIterator[History]:
+        """Chunks of it. One that fails is skipped, counted and warned of; five in a row end it."""
+        jobs = self.jobs(now)
+        log.info(
+            "reading history from prometheus",
+            series=sum(map(len, (*self._keys.values(), *self._queries.values()))),
+            points=sum(job.points for job in jobs),
+            queries=len(jobs),
+        )
+        in_a_row = 0
+        library = await asyncio.to_thread(self._open_library)
+        with library as recorded:
+            waiting = asyncio.create_task(asyncio.to_thread(self.fetch, recorded, jobs[0]))
+            try:
+                for i in range(len(jobs)):
+                    chunk = await self._outcome(waiting, jobs[i])
+                    in_a_row = 0 if chunk is not None else in_a_row + 1
+                    if in_a_row == _FAILURES_IN_A_ROW:
+                        log.warning("history of prometheus is given up", queries_left=len(jobs) - i - 1)
+                        return
+                    if i + 1 < len(jobs):
+                        waiting = asyncio.create_task(asyncio.to_thread(self.fetch, recorded, jobs[i + 1]))
+                    self._on_progress((i + 1) / len(jobs))
+                    if chunk is not None and chunk.keys:
+                        yield chunk
+            finally:
+                waiting.cancel()
+                self._on_progress(None)
+
+    async def _outcome(self, waiting: "asyncio.Task[History]", job: Job) -> History | None:
+        try:
+            return await waiting
+        except SourceError as error:
+            self.failed += 1
+            what = job.query or ", ".join(job.names[:3])
+            log.warning("a piece of history is skipped", metrics=what, why=str(error), skipped=self.failed)
+            return None
+
+    def fetch(self, library: Recorded, job: Job) -> History:
+        """One chunk. Blocks; raises SourceError. A watched series without data is a column of NaN."""
+        if job.query:
+            keys, values = self._of_query(library, job)
+            wanted = self._of_those_watched(job.query, keys)
+        else:
+            keys, values = self._coarse(library, job) if job.coarse else self._fine(library, job)
+            wanted = tuple(key for name in job.names for key in self._keys.get(name, ()))
+        column = {key: i for i, key in enumerate(keys)}
+        picked = np.array([column.get(key, -1) for key in wanted], np.int64)
+        out = np.full((len(job.grid), len(wanted)), np.nan)
+        out[:, picked >= 0] = values[:, picked[picked >= 0]]
+        return History(job.grid.step_s, wanted, job.grid.times, out, job.coarse)
+
+    def _of_those_watched(self, query: str, recorded: list[SeriesKey]) -> tuple[SeriesKey, ...]:
+        """The series of a query's history: watched ones, and others while there is room for them."""
+        taken = self._queries[query]
+        room = self._most - sum(map(len, self._queries.values()))
+        new = [key for key in recorded if key not in taken]
+        taken.update(dict.fromkeys(chosen(new, (), max(room, 0))))
+        if len(new) > room:
+            log.warning("history of a query is over the cap", query=query, series_left_out=len(new) - room)
+        return tuple(taken)
+
+    def _selection(self, job: Job) -> str:
+        own = ',for=""' if any(name in OWN_SERIES for name in job.names) else ""
+        return f"{{{self._selector},{name_matcher(job.names)}{own}}}"
+
+    def _layout(self) -> Layout:
+        return Layout(self._plan.kinds, self._plan.metadata, cap=2**31)
+
+    def _coarse(self, library: Recorded, job: Job) -> tuple[list[SeriesKey], Floats]:
+        step = round(job.grid.step_s * NS)
+        rows = library.ranges(
+            self._selection(job), job.grid.start - step, job.grid.end - step, job.grid.step_s
+        )
+        layout = self._layout()
+        samples = samples_of(rows, layout.slot)
+        level = _rows_of(samples, job.grid.start - step, job.grid.step_s, (len(job.grid) + 1, layout.n_raw))
+        rate = rates_of_rows(level, job.grid.step_s)
+        return layout.keys, layout.outputs(level[1:], rate[1:])
+
+    def _fine(self, library: Recorded, job: Job) -> tuple[list[SeriesKey], Floats]:
+        window_s = len(job.grid) * job.grid.step_s + job.grid.step_s + _GAP_SCRAPES * job.scrape_s
+        rows = library.samples(f"{self._selection(job)}[{round(window_s * 1000)}ms]", job.grid.end)
+        layout = self._layout()
+        samples = samples_of(rows, layout.slot)
+        level, rate = on_grid(
+            samples.values, samples.times, samples.slot_of_sample, (len(job.grid), layout.n_raw),
+            start=job.grid.start - round(job.grid.step_s * NS) // _EARLY,
+            step_s=job.grid.step_s, max_gap_s=_GAP_SCRAPES * job.scrape_s,
+        )  # fmt: skip
+        return layout.keys, layout.outputs(level, rate)
+
+    def _of_query(self, library: Recorded, job: Job) -> tuple[list[SeriesKey], Floats]:
+        query = self._settings.queries[job.query]
+        step = round(job.grid.step_s * NS)
+        rows = library.ranges(query.expr, job.grid.start, job.grid.end - step, job.grid.step_s)
+        keys: dict[SeriesKey, int] = {}
+        samples = samples_of(rows, lambda metric: keys.setdefault(key_of(job.query, metric), len(keys)))
+        values = _rows_of(samples, job.grid.start, job.grid.step_s, (len(job.grid), len(keys)))
+        low, high = query.data_range or (-np.inf, np.inf)
+        return list(keys), np.where((values >= low) & (values <= high) & np.isfinite(values), values, np.nan)
+
+
+def _rows_of(samples: Samples, start: int, step_s: float, shape: tuple[int, int]) -> Floats:
+    """Samples that lie on a grid already, as a table, (n_ticks, n_series)."""
+    row = np.rint((samples.times - start) / (step_s * NS)).astype(np.int64)
+    inside = (row >= 0) & (row < shape[0])
+    out = np.full(shape, np.nan)
+    out[row[inside], samples.slot_of_sample[inside]] = samples.values[inside]
+    return out

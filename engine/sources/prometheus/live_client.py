@@ -1,0 +1,269 @@
+"""Asking a Prometheus: who we are to it, what counts as an answer, and the live client.
+
+An answer counts only when it is whole: status success, no warnings, complete JSON, at most 64 MB. All
+else raises SourceError, whose text names the server and says what to do and never holds a secret.
+"""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import orjson
+
+from trimtab.engine.errors import SettingsError, SourceError
+from trimtab.engine.net import credentials
+from trimtab.engine.net.addresses import Pinned, RefusedAddressError, Target
+from trimtab.engine.net.tls import tls_context
+from trimtab.engine.redaction import clean_text
+from trimtab.engine.settings import Prometheus
+from trimtab.engine.sources.rates import NS
+
+MAX_BODY_BYTES = 64 * 2**20
+_MAX_REASON = 300
+
+
+class Credentials:
+    """Request headers from `trimtab.engine.net.credentials`. Raises SourceError where a file is missing."""
+
+    def __init__(self, settings: Prometheus) -> None:
+        self._found = credentials.Credentials(settings, "sources.prometheus")
+
+    def __repr__(self) -> str:
+        return "Credentials(hidden)"
+
+    def headers(self) -> dict[str, str]:
+        """Authorization and the configured headers. Raises SourceError where a file cannot be read."""
+        try:
+            return self._found.headers()
+        except OSError as error:
+            raise SourceError(str(error)) from error
+
+
+def base_url(settings: Prometheus) -> str:
+    """The address without slash, query and user. Raises SettingsError where it is not http or https."""
+    parts = urlsplit(settings.url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingsError(
+            f"sources.prometheus.url, or --prometheus, is {clean_text(settings.url)!r}; write "
+            "http://host:9090 or https://host/path/prefix"
+        )
+    if parts.username or parts.password:
+        raise SettingsError(
+            "sources.prometheus.url, or --prometheus, holds a user or password; write them into "
+            "sources.prometheus.basic_auth"
+        )
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def client_context(settings: Prometheus) -> ssl.SSLContext | None:
+    """How connections are encrypted, None = not at all. Raises SettingsError where a file does not fit."""
+    https = urlsplit(settings.url).scheme == "https"
+    return tls_context(settings.tls, "sources.prometheus.tls") if https else None
+
+
+def common_headers(server: str) -> dict[str, str]:
+    """Headers of every request; on this machine packing an answer costs more than it saves."""
+    local = urlsplit(server).hostname in {"localhost", "127.0.0.1", "::1"}
+    return {"Accept-Encoding": "identity" if local else "gzip", "User-Agent": "trimtab"}
+
+
+class Route:
+    """The way to the server: its URL by the pinned address, and its name for TLS and the Host header."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.target = Target.of("sources.prometheus.url", server)
+        self._pinned = Pinned(self.target.host, self.target.port)
+
+    def base(self, address: str) -> str:
+        """The server's URL with an address in place of its host."""
+        return self.target.url(address).rstrip("/")
+
+    def address(self) -> str:
+        """Blocks. Raises SourceError where the host has no address, or one that is refused."""
+        with self._told():
+            return self._pinned.address()
+
+    async def found(self) -> str:
+        """As `address`, without keeping the event loop."""
+        with self._told():
+            return await self._pinned.found()
+
+    def failed(self, address: str) -> bool:
+        """Note that nobody took a connection there; whether there is another address to try."""
+        return self._pinned.failed(address)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except RefusedAddressError as error:
+            raise SourceError(f"{error} (sources.prometheus.url)") from error
+        except OSError as error:
+            raise SourceError(
+                f"cannot find the host of {self.server}: {_reason(error)}; check sources.prometheus.url"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer.
+
+    data        : the field `data`
+    server_time : int64 ns by the server's clock, to the second; 0 = it does not tell
+    """
+
+    data: Any
+    server_time: int = 0
+
+
+def check_status(server: str, status: int, location: str, body: bytes) -> None:
+    """Raise SourceError unless status is 200."""
+    if status == 200:
+        return
+    if 300 <= status < 400:
+        raise SourceError(
+            f"{server} redirects to {clean_text(location)[:_MAX_REASON]!r}; redirects are not followed: "
+            "write the final address into sources.prometheus.url"
+        )
+    if status in {401, 403}:
+        raise SourceError(
+            f"{server} refuses us (HTTP {status}); check basic_auth, bearer_token, tls and headers "
+            "of sources.prometheus"
+        )
+    if status == 404:
+        raise SourceError(f"{server} knows no such page (HTTP 404); check the path in sources.prometheus.url")
+    try:
+        told = orjson.loads(body).get("error", "")
+    except (orjson.JSONDecodeError, AttributeError):
+        told = body[:_MAX_REASON].decode(errors="replace")
+    raise SourceError(f"{server} answers HTTP {status}: {clean_text(str(told))[:_MAX_REASON]}")
+
+
+def check_answer(server: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
+    """The field `data` of an answer. Raises SourceError where it is not whole."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise SourceError(
+            f"{server}: the answer is no whole JSON ({error}); is there a Prometheus at this address?"
+        ) from error
+    if not isinstance(parsed, dict) or parsed.get("status") != "success" or "data" not in parsed:
+        told = parsed.get("error", "") if isinstance(parsed, dict) else ""
+        raise SourceError(f"{server}: no successful answer: {clean_text(str(told))[:_MAX_REASON]!r}")
+    if parsed.get("warnings"):
+        told = "; ".join(map(str, parsed["warnings"]))
+        raise SourceError(
+            f"{server} warns that its answer is not whole, so it counts as unknown: "
+            f"{clean_text(told)[:_MAX_REASON]}"
+        )
+    return parsed["data"]
+
+
+def too_large(server: str) -> SourceError:
+    """The error for an answer that passes the limit."""
+    limit = MAX_BODY_BYTES // 2**20
+    return SourceError(f"{server}: the answer is over {limit} MB; narrow sources.prometheus.selector")
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return clean_text(text)[:_MAX_REASON]
+
+
+class LiveClient:
+    """Queries by httpx: no redirects, no proxies of the environment; the caller sets the total deadline."""
+
+    def __init__(
+        self,
+        settings: Prometheus,
+        credentials: Credentials,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.server = base_url(settings)
+        self.route = Route(self.server)
+        self._settings = settings
+        self._credentials = credentials
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+
+    def prepare(self) -> None:
+        """Load the TLS files. Raises SettingsError where they do not fit."""
+        self._made()
+
+    async def query(self, expr: str) -> Answer:
+        """An instant query at the server's own time. Raises SourceError."""
+        return await self._ask("POST", "/api/v1/query", {"query": expr})
+
+    async def get(self, path: str) -> Answer:
+        """Another page of the API. Raises SourceError."""
+        return await self._ask("GET", path, None)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def _made(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                verify=client_context(self._settings) or False,
+                headers=common_headers(self.server),
+                follow_redirects=False, trust_env=False, timeout=self._settings.timeout,
+                transport=self._transport, limits=httpx.Limits(max_connections=4),
+            )  # fmt: skip
+        return self._client
+
+    async def _ask(self, method: str, path: str, form: dict[str, str] | None) -> Answer:
+        while True:
+            address = await self.route.found()
+            try:
+                return await self._ask_at(address, method, path, form)
+            except httpx.TimeoutException as error:
+                self._leave(address, error)
+                raise SourceError(
+                    f"{self.server} did not answer within {self._settings.timeout:g} s; is it overloaded?"
+                ) from error
+            except httpx.InvalidURL as error:
+                raise SettingsError(f"sources.prometheus.url: {_reason(error)}") from error
+            except (httpx.HTTPError, OSError) as error:  # a TLS alert comes as it is
+                if self._leave(address, error):
+                    continue
+                raise SourceError(
+                    f"cannot reach {self.server}: {_reason(error)}; check that it runs and "
+                    "sources.prometheus.url"
+                ) from error
+
+    def _leave(self, address: str, error: Exception) -> bool:
+        """Whether another address is to be tried, as nobody took a connection at this one."""
+        return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and self.route.failed(address)
+
+    async def _ask_at(self, address: str, method: str, path: str, form: dict[str, str] | None) -> Answer:
+        headers = self._credentials.headers() | {"Host": self.route.target.host_header}
+        url, name = self.route.base(address) + path, {"sni_hostname": self.route.target.host}
+        async with self._made().stream(method, url, data=form, headers=headers, extensions=name) as answer:
+            body = await self._body(answer)
+            check_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
+            date = answer.headers.get("date")
+        return Answer(check_answer(self.server, body), _server_time(date))
+
+    async def _body(self, answer: httpx.Response) -> bytes:
+        body = bytearray()
+        async for piece in answer.aiter_bytes():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise too_large(self.server)
+        return bytes(body)
+
+
+def _server_time(date: str | None) -> int:
+    try:
+        return int(parsedate_to_datetime(date or "").timestamp()) * NS
+    except (ValueError, TypeError):
+        return 0

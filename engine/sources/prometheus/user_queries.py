@@ -1,0 +1,109 @@
+"""The user's own PromQL expressions: each an instant vector, each result a series with the label `for`."""
+
+from collections.abc import Collection, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from trimtab.engine.errors import SourceError
+from trimtab.engine.settings import Query
+from trimtab.engine.sources.prometheus.samples import to_ns
+from trimtab.engine.types import SeriesInfo, SeriesKey
+
+log = structlog.get_logger(__name__)
+
+_NAN = float("nan")
+
+
+def key_of(name: str, labels: Mapping[str, str]) -> SeriesKey:
+    """The series of one element of a query's result.
+
+    >>> str(key_of("latency", {"__name__": "x", "path": "/"}))
+    'latency{for="latency",path="/"}'
+    """
+    kept = {label: value for label, value in labels.items() if label != "__name__"}
+    return SeriesKey.of("prometheus", name, {**kept, "for": name})
+
+
+def in_range(query: Query, value: float) -> float:
+    """The value, NaN where it is infinite or outside the query's data_range."""
+    if query.data_range is not None and not query.data_range[0] <= value <= query.data_range[1]:
+        return _NAN
+    return value if abs(value) != float("inf") else _NAN
+
+
+def chosen(found: Collection[SeriesKey], before: Container[SeriesKey], room: int) -> list[SeriesKey]:
+    """The series that are watched where there are too many: those of before, then by name.
+
+    A server gives them in any order, so the first ones would be others each time.
+    """
+    return sorted(found, key=lambda key: (key not in before, str(key)))[:room]
+
+
+@dataclass(slots=True)
+class QueryResults:
+    """What the queries gave last.
+
+    A query that fails, or gives nothing at all (a filter such as `> 5` may hide everything), leaves its
+    series unknown. A series that is missing from a result that holds others is gone.
+    """
+
+    queries: Mapping[str, Query]
+    cap: int
+    known: dict[str, dict[SeriesKey, tuple[int, float]]] = field(default_factory=dict)
+    failing: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Query -> series of its newest result that are over the cap."""
+
+    def take(self, name: str, answer: Mapping[str, Any] | SourceError) -> None:
+        """Take in an answer to one query, or why there is none."""
+        if isinstance(answer, SourceError):
+            return self._fail(name, str(answer))
+        kind, result = answer.get("resultType"), answer.get("result")
+        if kind == "scalar":
+            result = [{"metric": {}, "value": result}]
+        elif kind != "vector" or not isinstance(result, list):
+            return self._fail(name, f"its result is a {kind}; an instant vector or a scalar is needed")
+        self.failing.pop(name, None)
+        fresh = dict(self._elements(name, result))
+        self.known[name] = fresh or self._unknown(name)
+        return None
+
+    def _elements(self, name: str, rows: Iterable[Any]) -> Iterable[tuple[SeriesKey, tuple[int, float]]]:
+        found = {key_of(name, row["metric"]): row["value"] for row in rows if "value" in row}
+        room = max(self.cap - sum(len(known) for other, known in self.known.items() if other != name), 0)
+        self.left_out[name] = max(len(found) - room, 0)
+        for key in found if len(found) <= room else chosen(found, self.known.get(name, {}), room):
+            at, value = found[key]
+            yield key, (int(to_ns([at])[0]), in_range(self.queries[name], float(value)))
+
+    def _fail(self, name: str, why: str) -> None:
+        if name not in self.failing:
+            log.warning("a query fails, its series are unknown", query=name, why=why)
+        self.failing[name] = why
+        self.known[name] = self._unknown(name)
+
+    def _unknown(self, name: str) -> dict[SeriesKey, tuple[int, float]]:
+        return {key: (at, _NAN) for key, (at, _) in self.known.get(name, {}).items()}
+
+    def rows(self) -> list[tuple[SeriesKey, int, float]]:
+        """Series, time and value of all of them."""
+        return [(key, *seen) for known in self.known.values() for key, seen in known.items()]
+
+    def keys_by_name(self) -> dict[str, list[SeriesKey]]:
+        """The watched series of each query."""
+        return {name: list(self.known.get(name, ())) for name in self.queries}
+
+    def over_cap(self) -> dict[str, int]:
+        """Query -> series that are left out, where there are any."""
+        return {name: n for name, n in sorted(self.left_out.items()) if n}
+
+    def info(self, key: SeriesKey) -> SeriesInfo | None:
+        """What is known of a query's series; None = it is not one."""
+        query = self.queries.get(key.metric) if dict(key.labels).get("for") == key.metric else None
+        if query is None:
+            return None
+        return SeriesInfo(
+            key, query.unit, "gauge", query.expr, query.detection_direction, query.min_dev_from_expected
+        )

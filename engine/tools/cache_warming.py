@@ -1,0 +1,219 @@
+"""Filling a cache through the service that fills it anyway, so slowly that its origin does not feel it."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import httpx
+
+from trimtab.engine.errors import RefusedError, ToolError
+from trimtab.engine.settings.data_store_tools import Warm
+from trimtab.engine.tools.host_address import address_of
+
+ORIGIN_SHARE = 0.05
+ERROR_SHARE = 0.01
+BUDGET_S = 25.0
+"""An action ends within 30 s; what is left waits for the next one."""
+_REQUEST_S = 5.0
+_PROBES = 5
+_PROBING_S = 4.0
+"""For all probes: less than anybody waits for the guard."""
+KNOWN_S = 60.0
+"""For so long answers of the origin say how it does now."""
+
+
+@dataclass(slots=True)
+class Warmed:
+    """What a round of warming came to."""
+
+    fetched: int = 0
+    present: int = 0
+    failed: int = 0
+    why: str = ""
+    left: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = [f"{self.fetched} fetched", f"{self.present} were there"]
+        if self.failed:
+            parts.append(f"stopped after {self.failed} failed: {self.why}")
+        if self.left:
+            parts.append(f"{len(self.left)} left for the next time")
+        return ", ".join(parts)
+
+
+@dataclass(slots=True)
+class Origin:
+    """What the service behind a cache answered to us lately; at most `most` answers are kept in mind.
+
+    >>> origin = Origin()
+    >>> origin.note(0.0, "HTTP 500"); origin.note(50.0, "")
+    >>> origin.errors(50.0), origin.errors(70.0), origin.errors(200.0)
+    (0.5, 0.0, None)
+    """
+
+    most: int = 1000
+    answers: list[tuple[float, bool]] = field(default_factory=list)
+    """Seconds of the event loop's clock, and whether it was an error."""
+
+    @property
+    def last_s(self) -> float:
+        """When it answered last, by that clock; long ago where it never did."""
+        return self.answers[-1][0] if self.answers else -math.inf
+
+    def note(self, at_s: float, why: str) -> None:
+        """It answered; why = what went wrong, "" = nothing."""
+        self.answers = [*self.answers[1 - self.most :], (at_s, bool(why))]
+
+    def errors(self, now_s: float) -> float | None:
+        """Share of errors, 0..1, of the last minute; None = nothing was asked in it."""
+        failed = [error for at_s, error in self.answers if now_s - at_s <= KNOWN_S]
+        return sum(failed) / len(failed) if failed else None
+
+
+@dataclass(slots=True)
+class Misses:
+    """How often a cache misses: each miss is a request to the origin.
+
+    >>> misses = Misses()
+    >>> misses.note(0.0, 100); misses.per_s() is None
+    True
+    >>> misses.note(2.0, 140); misses.per_s()
+    20.0
+    >>> misses.note(3.0, 5); misses.per_s() is None
+    True
+    """
+
+    readings: list[tuple[float, int]] = field(default_factory=list)
+    """Seconds of the event loop's clock, and the counter."""
+
+    def note(self, at_s: float, counter: object) -> None:
+        """The counter as it is now; a counter that fell, or is not told, begins anew."""
+        young = [one for one in self.readings if at_s - one[0] <= KNOWN_S]
+        if not isinstance(counter, int) or (young and counter < young[-1][1]):
+            young = []
+        self.readings = [*young, (at_s, counter)] if isinstance(counter, int) else []
+
+    def per_s(self) -> float | None:
+        """Over the last minute; None = a second or more is not yet known."""
+        if not self.readings or self.readings[-1][0] - self.readings[0][0] < 0.99:
+            return None
+        (begin_s, before), (end_s, now) = self.readings[0], self.readings[-1]
+        return (now - before) / (end_s - begin_s)
+
+
+def pace(name: str, origin_rate: float, most: float = 10.0) -> float:
+    """Requests/s that may be sent to an origin that serves so many. Raises RefusedError where that is none.
+
+    >>> pace("redis", 1000.0), pace("redis", 40.0), pace("redis", 1000.0, most=4.0)
+    (10.0, 2.0, 4.0)
+    """
+    rate = min(most, ORIGIN_SHARE * origin_rate)
+    if rate * BUDGET_S < 1.0:
+        raise RefusedError(
+            f"{name}: the origin serves {origin_rate:.2g} requests/s now, {ORIGIN_SHARE:.0%} of that is too "
+            f"little to warm anything; set tools.{name}.warm.origin_rate to what it can serve"
+        )
+    return rate
+
+
+async def keys_of(name: str, settings: Warm) -> tuple[str, ...]:
+    """The keys to warm, most wanted first. Raises ToolError where their file cannot be read."""
+    file = settings.keys_file
+    if file is None:
+        return settings.keys
+    try:
+        text = await asyncio.to_thread(file.expanduser().read_text, "utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ToolError(f"{name}: {file} cannot be read: {error}; see tools.{name}.warm.keys_file") from None
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+async def warm(
+    name: str,
+    settings: Warm,
+    rate: float,
+    is_there: Callable[[str], Awaitable[bool]],
+    origin: Origin,
+) -> Warmed:
+    """Fetch each key that is not there, `rate` a second, until time is over or 1 % of the requests fail.
+
+    origin : is told of each answer
+
+    Raises ToolError where the service's host cannot be used.
+    """
+    address = await _address(name, settings)
+    keys, done, loop = list(await keys_of(name, settings)), Warmed(), asyncio.get_running_loop()
+    end = loop.time() + BUDGET_S
+    due = max(loop.time(), origin.last_s + 1.0 / rate)
+    async with _client() as client:
+        for number, key in enumerate(keys):
+            if await is_there(settings.key.replace("{key}", key)):
+                done.present += 1
+                continue
+            if due >= end:
+                done.left = keys[number:]
+                break
+            await asyncio.sleep(due - loop.time())
+            due = max(due, loop.time()) + 1.0 / rate
+            done.why = await _fetch(client, settings.url.replace("{key}", quote(key, safe="")), address)
+            origin.note(loop.time(), done.why)
+            done.failed += bool(done.why)
+            done.fetched += not done.why
+            if done.failed >= ERROR_SHARE * (done.fetched + done.failed) and done.failed:
+                done.left = keys[number + 1 :]
+                break
+    return done
+
+
+async def probe(name: str, settings: Warm, rate: float, origin: Origin) -> None:
+    """Ask the service for a few of the keys, no faster than warming would, and note how that went.
+
+    Raises ToolError where the service's host cannot be used.
+    """
+    address, loop = await _address(name, settings), asyncio.get_running_loop()
+    keys = await keys_of(name, settings)
+    end = loop.time() + _PROBING_S
+    async with _client() as client:
+        for number, key in enumerate(keys[:_PROBES]):
+            if number and loop.time() + 1.0 / rate >= end:
+                break
+            await asyncio.sleep(1.0 / rate if number else 0.0)
+            try:
+                async with asyncio.timeout_at(end):
+                    why = await _fetch(client, settings.url.replace("{key}", quote(key, safe="")), address)
+            except TimeoutError:
+                why = "no answer"
+            origin.note(loop.time(), why)
+            if why:
+                break
+
+
+async def _address(name: str, settings: Warm) -> str:
+    parts = urlsplit(settings.url)
+    default = 443 if parts.scheme == "https" else 80
+    return await address_of(name, parts.hostname or "", parts.port or default)
+
+
+def _client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_REQUEST_S)
+
+
+async def _fetch(client: httpx.AsyncClient, url: str, address: str) -> str:
+    """What went wrong; "" = nothing."""
+    parts = urlsplit(url)
+    inside = f"[{address}]" if ":" in address else address
+    netloc = f"{inside}:{parts.port}" if parts.port else inside
+    pinned = urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
+    try:
+        async with asyncio.timeout(_REQUEST_S):
+            async with client.stream(
+                "GET", pinned, headers={"Host": parts.netloc}, extensions={"sni_hostname": parts.hostname}
+            ) as answer:
+                status = answer.status_code
+                async for _ in answer.aiter_raw():
+                    pass
+    except (httpx.HTTPError, OSError, TimeoutError) as error:
+        return str(error) or type(error).__name__
+    return "" if status < 300 else f"HTTP {status}"

@@ -1,0 +1,1 @@
+"""PM2 as a managed tool."""

@@ -1,0 +1,267 @@
+"""What of PostgreSQL may be set at all: what a reload takes up, with bounds and the memory that it needs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trimtab.engine.errors import RefusedError
+from trimtab.engine.tools.memory_budget import SHARE, Outlook, Room
+from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Value
+
+MB = 2**20
+NEVER = {
+    "fsync": "a crash could destroy the database",
+    "full_page_writes": "a crash could leave torn pages",
+    "synchronous_commit": "a crash would lose commits that were acknowledged",
+    "autovacuum": "tables would bloat until transaction ids run out",
+    "zero_damaged_pages": "it destroys data",
+    "wal_level": "replicas and backups could break",
+}
+"""Speed that costs safety is no gain; with the reason for people."""
+
+_UNITS = {"B": 1, "kB": 1024, "8kB": 8192, "MB": MB, "GB": 1024 * MB, "ms": 0.001, "s": 1, "min": 60}
+_BYTES = ("B", "kB", "8kB", "MB", "GB")
+MEMORY = ("work_mem", "hash_mem_multiplier", "maintenance_work_mem")
+"""What raises the memory that sessions and workers may take."""
+
+
+_TABLE: tuple[tuple[str, KnobType, str, str, float, float | None, float, str], ...] = (
+    ("work_mem", KnobType.INT, "memory", "B", MB, None, 60, "Memory of one sort or hash."),
+    ("hash_mem_multiplier", KnobType.FLOAT, "memory", "", 1, 4, 60, "Times work_mem that a hash may take."),
+    ("maintenance_work_mem", KnobType.INT, "memory", "B", 16 * MB, None, 600, "Memory of one vacuum."),
+    (
+        "effective_cache_size",
+        KnobType.INT,
+        "planner",
+        "B",
+        64 * MB,
+        None,
+        60,
+        "What is cached, to the planner.",
+    ),
+    ("random_page_cost", KnobType.FLOAT, "planner", "", 1, 4, 60, "Cost of a random page; 1.1 suits SSDs."),
+    ("effective_io_concurrency", KnobType.INT, "planner", "", 0, 256, 60, "Reads that a disk takes at once."),
+    ("default_statistics_target", KnobType.INT, "planner", "", 50, 1000, 600, "Detail of ANALYZE."),
+    ("max_parallel_workers_per_gather", KnobType.INT, "planner", "", 0, 8, 60, "Helpers of one query."),
+    ("jit", KnobType.BOOL, "planner", "", 0, 1, 60, "Compile expressions of costly queries."),
+    ("checkpoint_timeout", KnobType.INT, "wal", "s", 60, 1800, 900, "Longer = fewer, and longer recovery."),
+    ("checkpoint_completion_target", KnobType.FLOAT, "wal", "", 0.5, 0.95, 900, "How far one is spread."),
+    ("max_wal_size", KnobType.INT, "wal", "B", 256 * MB, None, 900, "Log between checkpoints; takes disk."),
+    ("bgwriter_lru_maxpages", KnobType.INT, "wal", "", 100, 1000, 60, "Pages of a background round."),
+    ("autovacuum_vacuum_scale_factor", KnobType.FLOAT, "vacuum", "", 0.01, 0.4, 600, "Share of dead rows."),
+    ("autovacuum_vacuum_insert_scale_factor", KnobType.FLOAT, "vacuum", "", 0.01, 0.4, 600, "Of new rows."),
+    ("autovacuum_analyze_scale_factor", KnobType.FLOAT, "vacuum", "", 0.01, 0.4, 600, "Of changed rows."),
+    ("autovacuum_vacuum_cost_limit", KnobType.INT, "vacuum", "", 200, 10_000, 600, "Work between pauses."),
+    ("autovacuum_vacuum_cost_delay", KnobType.FLOAT, "vacuum", "s", 0, 0.02, 600, "Those pauses."),
+    ("autovacuum_naptime", KnobType.INT, "vacuum", "s", 10, 300, 600, "Between looks at the tables."),
+)
+"""Name, type, group, unit, low, high, warm-up in seconds, what it is. Timeouts of statements and sessions are
+not among them: they end the work of clients."""
+
+
+def _grain(kind: KnobType, unit: str, high: float | None) -> float:
+    """Steps that are fine enough to propose, and that every setting can hold."""
+    if kind is KnobType.BOOL:
+        return 0.0
+    if kind is KnobType.INT:
+        return float(MB) if unit == "B" else 1.0
+    return 0.01 if (high or 0.0) >= 0.5 else 0.001 if unit == "" else 0.0001
+
+
+KNOBS: dict[str, Knob] = {
+    name: Knob(
+        name,
+        kind,
+        unit,
+        low,
+        high,
+        group=group,
+        warm_up_s=warm_up_s,
+        help=words,
+        grain=_grain(kind, unit, high),
+    )
+    for name, kind, group, unit, low, high, warm_up_s, words in _TABLE
+}
+"""The allow-list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of pg_settings. `file` is None where no file set it, or where we may not see which."""
+
+    name: str
+    text: str
+    boot: str
+    unit: str | None
+    kind: str
+    source: str
+    file: str | None
+    line: int | None
+
+    @property
+    def value(self) -> Value:
+        """In base units: bytes, seconds."""
+        return in_base(self, self.text)
+
+    @property
+    def default(self) -> Value:
+        """What holds where nobody sets anything, in base units."""
+        return in_base(self, self.boot)
+
+    @property
+    def set_here(self) -> bool:
+        """Whether ALTER SYSTEM set it; undoing a change of one that it did not set means to reset."""
+        return self.file is not None and self.file.endswith("postgresql.auto.conf")
+
+
+def in_base(setting: Setting, text: str) -> Value:
+    """The text of a setting as bytes, seconds, a number or a truth.
+
+    >>> in_base(Setting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), "4096")
+    4194304
+    """
+    if setting.kind == "bool":
+        return text == "on"
+    factor = _UNITS.get(setting.unit or "", 1)
+    number = float(text)
+    if number < 0 or (KNOBS[setting.name].type is KnobType.INT and factor >= 1):
+        return int(number * (factor if number >= 0 else 1))
+    return round(number * factor, 9)
+
+
+def written(setting: Setting, value: Value) -> str:
+    """The value as ALTER SYSTEM takes it.
+
+    >>> written(Setting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), 8 * 2**20)
+    '8MB'
+    """
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    number = float(str(value))
+    if number < 0 or setting.unit is None:
+        return f"{number:.10g}"
+    steps = round(number / _UNITS[setting.unit], 9)
+    if setting.unit == "8kB":
+        return f"{steps * 8:.0f}kB" if steps % 128 else f"{steps / 128:.0f}MB"
+    if setting.unit == "kB" and steps % 1024 == 0:
+        return f"{steps / 1024:.0f}MB"
+    # PostgreSQL rounds a fraction that has a unit to the next smaller unit; a bare number it takes as it is.
+    return f"{steps:.0f}{setting.unit}" if steps.is_integer() else f"{steps:.6g}"
+
+
+def checked(setting: Setting, value: Value) -> Value:
+    """The value, if it is one of this knob that the setting can hold exactly. Raises RefusedError."""
+    knob = KNOBS[setting.name]
+    if knob.type is KnobType.BOOL:
+        if not isinstance(value, bool):
+            raise RefusedError(f"{knob.name} {value!r}: it must be true or false")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RefusedError(
+            f"{knob.name} {value!r}: it must be a number, in {knob.unit or 'units of its own'}"
+        )
+    held = in_base(setting, _digits(value if value < 0 else value / _UNITS.get(setting.unit or "", 1), knob))
+    if not same(held, value):
+        raise RefusedError(f"{knob.name} {value}: the nearest that PostgreSQL can hold is {held}")
+    if not inside(setting, value):
+        raise RefusedError(f"{knob.name} {value}: {_bounds(knob)}")
+    return held
+
+
+def same(one: Value, other: Value) -> bool:
+    """Whether two values are one, but for the last digits of a float."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return one == other
+
+
+def _digits(steps: float, knob: Knob) -> str:
+    """A number in the setting's unit, as pg_settings shows it: whole, or six significant digits."""
+    return str(round(steps)) if knob.type is KnobType.INT else f"{steps:.6g}"
+
+
+def refuse_foreign(setting: Setting) -> None:
+    """Raises RefusedError where ALTER SYSTEM would not do, or somebody chose a value that we would not."""
+    where = {
+        "command line": "given on the command line", "environment variable": "given in the environment",
+        "user": "set for our role by ALTER ROLE", "database": "set for this database by ALTER DATABASE",
+        "database user": "set for our role in this database", "session": "set in our session",
+    }.get(setting.source)  # fmt: skip
+    if where:
+        raise RefusedError(f"{setting.name} is {where}: ALTER SYSTEM would not change it; change it there")
+    value = setting.value
+    if isinstance(value, int | float) and not inside(setting, value):
+        raise RefusedError(
+            f"{setting.name} is {value}, somebody chose that; {_bounds(KNOBS[setting.name])} for us, so it "
+            "is left alone"
+        )
+
+
+def inside(setting: Setting, value: float) -> bool:
+    """Whether a value is within the bounds of the knob, or the default."""
+    knob = KNOBS[setting.name]
+    low, high = knob.low or 0, math.inf if knob.high is None else knob.high
+    return value == setting.default or low <= value <= high
+
+
+def _bounds(knob: Knob) -> str:
+    high = "" if knob.high is None else f" and at most {knob.high:g}"
+    return f"it must be at least {knob.low or 0:g}{high}"
+
+
+def reading(setting: Setting, *, visible: bool) -> KnobReading:
+    """What is shown of it. visible : we may see which file set it."""
+    note = ""
+    if setting.file is not None and not setting.set_here:
+        note = f"set in {setting.file} line {setting.line}; undoing a change resets to that"
+    elif setting.source not in {"default", "configuration file", "override"}:
+        note = f"set by: {setting.source}"
+    elif not visible:
+        note = "which file set it is not to be seen without pg_read_all_settings"
+    return KnobReading(setting.value, setting.set_here, Lasts.IN_A_FILE, note)
+
+
+def outlook(figures: Mapping[str, float], room: Room, **change: float) -> Outlook:
+    """Memory when every connection sorts or hashes at once and every autovacuum worker works.
+
+    figures : shared_buffers, work_mem, hash_mem_multiplier, maintenance_work_mem in bytes (or times);
+              max_connections, autovacuum_max_workers
+    change  : what is to be instead
+    """
+    now = {**figures, **change}
+    connections, workers = now["max_connections"], now["autovacuum_max_workers"]
+    sorts = now["work_mem"] * now["hash_mem_multiplier"] * connections
+    parts: list[tuple[str, float]] = [
+        ("shared_buffers", now["shared_buffers"]),
+        (f"work_mem x {now['hash_mem_multiplier']:g} x {connections:.0f} connections", sorts),
+        (f"maintenance_work_mem x {workers:.0f} workers", now["maintenance_work_mem"] * workers),
+    ]
+    if room.others:
+        parts.append((f"others on {room.of}", room.others))
+    return Outlook(tuple(parts), room)
+
+
+def bounded(knob: Knob, figures: Mapping[str, float], room: Room) -> Knob:
+    """The knob with the bounds that hold now; high stays None where memory is unknown."""
+    if room.limit is None or knob.high is not None:
+        return knob
+    if knob.name == "effective_cache_size":
+        return replace(knob, high=float(SHARE * room.limit // MB * MB))
+    if knob.name not in MEMORY:
+        return knob
+    fixed = outlook(figures, room, **{knob.name: 0.0}).projected
+    slope = (outlook(figures, room, **{knob.name: float(MB)}).projected - fixed) / MB
+    high = max(0.0, (SHARE * room.limit - fixed) / slope) // 1024 * 1024
+    return replace(knob, high=max(float(knob.low or 0), high))
+
+
+def settings_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Setting]:
+    """Rows of pg_settings by name."""
+    return {
+        row["name"]: Setting(
+            row["name"], row["setting"], row["boot_val"], row["unit"], row["vartype"], row["source"],
+            row["sourcefile"], row["sourceline"],
+        )
+        for row in rows
+    }  # fmt: skip
