@@ -20,13 +20,13 @@ import structlog
 from trimtab.engine.api.binding import check_bind
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
+from trimtab.engine.incidents.incident_service import Judging
 from trimtab.engine.live import Live
 from trimtab.engine.observability import logs
 from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.running import acting, building, modelling, telling
 from trimtab.engine.running.http_server import Server, bind, make_server, started, url_of
-from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_apart, prepare_environment, warm_kernels
 from trimtab.engine.running.memory import give_back, stay_small
 from trimtab.engine.running.pruning import Pruner

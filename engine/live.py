@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 import orjson
 
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import InputError, NotFoundError
 from trimtab.engine.live_board import Board
-from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.types import (
     Anomaly,
     Floats,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.types import Floats, Ints, SeriesInfo, SeriesKey, SeriesView, TickScores
 from trimtab.models.contracts import Bools
 

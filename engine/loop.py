@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import structlog
 
+from trimtab.engine.detection.tick_assembler import ClosedTick, TickAssembler
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import SourceError
 from trimtab.engine.observability.logs import traced
+from trimtab.engine.patterns.pattern_watcher import PatternWatch
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.running.keeping import Keeper
 from trimtab.engine.running.starting import had_until, recover, warm
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.sensing.pattern_watch import PatternWatch
-from trimtab.engine.sensing.sensed import Sensed
-from trimtab.engine.sensing.ticks import ClosedTick, TickAssembler
 from trimtab.engine.types import SourceState, SourceStatus, iso
 
 if TYPE_CHECKING:
-    from trimtab.engine.sensing.senses import Senses
+    from trimtab.engine.detection.source_detector import Senses
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +123,7 @@ class SourceLoop:
         return True
 
     def _fresh(self) -> "Senses":
-        from trimtab.engine.sensing.senses import Senses
+        from trimtab.engine.detection.source_detector import Senses
 
         source, general = self.source, self.around.general
         return Senses(

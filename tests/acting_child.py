@@ -21,8 +21,8 @@ from tests.acting_nouns import recommendation_of
 from tests.acting_room import Room
 from tests.fake_tools import SIZE, FakeTool
 from tests.store_contract import ulid
-from trimtab.engine.acting.conductor import Times
-from trimtab.engine.acting.executor import Deadlines
+from trimtab.engine.actions.executor import Deadlines
+from trimtab.engine.actions.scheduler import Times
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import StoreError, ToolError

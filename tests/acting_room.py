@@ -15,13 +15,13 @@ from tests.fake_tools import FakeTool, FakeToolbox
 from tests.fakes import FakeClock, FakeScoreLog
 from tests.nouns import SECOND
 from tests.store_contract import ulid
-from trimtab.engine.acting.conductor import Conductor
-from trimtab.engine.acting.deciding import Guarded
-from trimtab.engine.acting.desk import ActingDesk
-from trimtab.engine.acting.executor import Deadlines, Executor
-from trimtab.engine.acting.journal import Journal
-from trimtab.engine.acting.starting import Starter
-from trimtab.engine.acting.undo import Undoing
+from trimtab.engine.actions.decision_contracts import Guarded
+from trimtab.engine.actions.decisions import ActingDesk
+from trimtab.engine.actions.executor import Deadlines, Executor
+from trimtab.engine.actions.journal import Journal
+from trimtab.engine.actions.launcher import Starter
+from trimtab.engine.actions.scheduler import Conductor
+from trimtab.engine.actions.undo import Undoing
 from trimtab.engine.ports import Ledger
 from trimtab.engine.store import open_store
 from trimtab.engine.store.action_ledger import SqlLedger

@@ -15,10 +15,10 @@ from tests.fakes import FakeClock, FakeScoreLog, FakeSnapshots
 from tests.nouns import SECOND, tick_scores
 from tests.store_contract import ulid
 from tests.unit.test_loop import NoMetrics, Now
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.live import Live
 from trimtab.engine.running import acting
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.store import open_store

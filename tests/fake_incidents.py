@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from tests.nouns import SECOND, START, anomaly_of
-from trimtab.engine.sensing.anomalies import anomaly_id
-from trimtab.engine.sensing.incidents import Incidents
+from trimtab.engine.detection.anomaly_tracker import anomaly_id
+from trimtab.engine.incidents.incident_correlator import Incidents
 from trimtab.engine.types import Incident, SeriesInfo, SeriesKey
 
 METRICS = (

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.simulated_fleet import BEGIN, NS, TICK_S, Fleet
-from trimtab.engine.sensing.incidents import Incidents
-from trimtab.engine.sensing.notifying import Notifying
+from trimtab.engine.incidents.incident_correlator import Incidents
+from trimtab.engine.incidents.notification_policy import Notifying
 from trimtab.engine.types import Incident, Notice, NoticeKind
 
 

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.guard_room import CALM
 from tests.guard_world import IN_ALL, TARGETS, World
-from trimtab.engine.acting.facts import Mass
+from trimtab.engine.actions.guard.situation import Mass
 from trimtab.engine.types import ActionState, Mode, Pause
 
 MASS = Mass(40, 100, 0, IN_ALL)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.facts import Inputs, Mass, Past, Situation, Standing
-from trimtab.engine.acting.guard import decide
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.situation import Inputs, Mass, Past, Situation, Standing
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import (
     Action,

@@ -9,10 +9,10 @@ import numpy as np
 
 from tests.guard_room import CALM, MIB, ROOM, asked
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.facts import Mass, Verdict
-from trimtab.engine.acting.guard import decide
-from trimtab.engine.acting.inputs import Window, look
-from trimtab.engine.acting.situation import Live, Memory
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.input_quality import Window, look
+from trimtab.engine.actions.guard.situation import Mass, Verdict
+from trimtab.engine.actions.guard.situation_builder import Live, Memory
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Mode, Pause
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from tests.guard_room import CALM, GOOD, SPEED, asked
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.facts import Verdict
-from trimtab.engine.acting.guard import decide
-from trimtab.engine.acting.situation import Live, Memory, by_hand
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.situation import Verdict
+from trimtab.engine.actions.guard.situation_builder import Live, Memory, by_hand
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import Action, ActionState, KnobReading, Lasts, Mode, Pause, Recommendation
 

@@ -1,6 +1,6 @@
 """Mutation testing: small faults put into a file, one at a time; its tests must find each.
 
-    python -m tests.mutation engine/acting/guard_waits.py tests/unit/test_guard_times.py [more tests]
+    python -m tests.mutation engine/actions/guard/wait_rules.py tests/unit/test_guard_times.py [more tests]
            [--share 0.5] [--seed 1]
 
 Each mutant is one change of the syntax tree: a comparison moved or flipped, a constant off by one, a

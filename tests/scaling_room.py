@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.engine.advising.capacity import Sizing
+from trimtab.engine.capacity.policy import Sizing
 
 TICK_S = 15.0
 SEEN_AFTER, SEEN_OVER = 2, 4

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from trimtab.engine.sensing.sensed import Sensed
-from trimtab.engine.sensing.senses import Senses
-from trimtab.engine.sensing.ticks import ClosedTick
+from trimtab.engine.detection.source_detector import Senses
+from trimtab.engine.detection.tick_assembler import ClosedTick
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.types import Anomaly, SeriesKey
 from trimtab.models.bank import Arrays, Field
 from trimtab.models.contracts import Bools, Floats, Ints

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.simulation import INTERVAL_S, KINDS, WEEK, healthy
-from trimtab.engine.sensing.anomalies import WORTH_TELLING, anomaly_id
+from trimtab.engine.detection.anomaly_tracker import WORTH_TELLING, anomaly_id
 from trimtab.engine.types import Anomaly, Direction, SeriesInfo, SeriesKey
 from trimtab.models.calibration.alarms import intervals
 from trimtab.models.calibration.tail_probability import QUIET_TICKS

@@ -13,8 +13,8 @@ from trimtab.engine.commands.listing import Form, listing
 from trimtab.engine.commands.options import ConfigFile, Format, config_file
 
 if TYPE_CHECKING:
-    from trimtab.engine.advising.checkup import Finding
     from trimtab.engine.ports import Tool
+    from trimtab.engine.recommendations.one_off_check import Finding
     from trimtab.engine.settings.tools import ToolSettings
     from trimtab.engine.types import Knob, KnobReading
 
@@ -135,10 +135,10 @@ async def _in_time(kind: str, tool: "Tool", target: str, seconds: float) -> Seen
 
 
 async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
-    from trimtab.engine.advising.checkup import Looks
-    from trimtab.engine.advising.facts import Facts
-    from trimtab.engine.advising.standing import all_findings
     from trimtab.engine.errors import EngineError
+    from trimtab.engine.recommendations.misconfigurations import all_findings
+    from trimtab.engine.recommendations.one_off_check import Looks
+    from trimtab.engine.recommendations.target_facts import Facts
 
     try:
         earlier = await tool.metrics(target)

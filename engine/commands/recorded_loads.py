@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.sensing.loads import loads
+from trimtab.engine.forecasting.load_series import loads
 from trimtab.engine.settings import LoadScheduler, Prometheus, Settings
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import Floats, Ints, SeriesInfo

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from trimtab.engine.detection.entities import entity_of, surroundings_of
 from trimtab.engine.ports import Ledger
-from trimtab.engine.sensing.entities import entity_of, surroundings_of
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.store.incident_store import SqlIncidents
 from trimtab.engine.types import Action, Anomaly, Incident, SeriesInfo, SeriesKey

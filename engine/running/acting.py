@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from trimtab.engine.acting.asking import Asking
-from trimtab.engine.acting.conductor import Conductor, Times
-from trimtab.engine.acting.desk import ActingDesk
-from trimtab.engine.acting.executor import Deadlines, Executor
-from trimtab.engine.acting.journal import ENGINE, Journal
-from trimtab.engine.acting.shadowing import Shadowing
-from trimtab.engine.acting.situation import Memory as GuardMemory
-from trimtab.engine.acting.starting import Starter
-from trimtab.engine.acting.undo import Undoing
+from trimtab.engine.actions.decisions import ActingDesk
+from trimtab.engine.actions.executor import Deadlines, Executor
+from trimtab.engine.actions.guard.guard_service import Asking
+from trimtab.engine.actions.guard.observation import Seeing
+from trimtab.engine.actions.guard.situation_builder import Memory as GuardMemory
+from trimtab.engine.actions.guarded_series import GuardedSeries
+from trimtab.engine.actions.journal import ENGINE, Journal
+from trimtab.engine.actions.launcher import Starter
+from trimtab.engine.actions.scheduler import Conductor, Times
+from trimtab.engine.actions.shadow import Shadowing
+from trimtab.engine.actions.undo import Undoing
 from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import EngineError, LockedError, StoreError
+from trimtab.engine.incidents.incident_service import Judging
 from trimtab.engine.ports import Clock, Ledger
-from trimtab.engine.running.advising import Advising
+from trimtab.engine.recommendations.inbox_notices import Noticing
+from trimtab.engine.recommendations.recommendation_service import Advising
 from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
-from trimtab.engine.running.guarding import GuardedSeries
-from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.kernels import compile_scaling
-from trimtab.engine.running.noticing import Noticing
-from trimtab.engine.running.seeing import Seeing
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.running.telling import alerts_to
 from trimtab.engine.settings import Settings
@@ -44,7 +44,7 @@ from trimtab.engine.tools.tool_registry import Rack
 from trimtab.engine.types import Action, Change, ChangeKind, Value, new_ulid
 
 if TYPE_CHECKING:
-    from trimtab.engine.running.scaling import Scaling
+    from trimtab.engine.capacity.capacity_service import Scaling
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +182,9 @@ class Acting:
 
 async def build(settings: Settings, around: Surroundings, judging: Judging, fenced: Fenced) -> Acting:
     """Put it together; connects to no tool. Raises StoreError."""
-    from trimtab.engine.running.scaling import Scaling  # numba comes with it, which has to know its folder
+    from trimtab.engine.capacity.capacity_service import (
+        Scaling,  # numba comes with it, which has to know its folder
+    )
 
     clock, live = around.clock, around.live
     data_dir, limits = settings.settings.data_dir, settings.guardrails

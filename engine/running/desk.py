@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from trimtab.engine.incidents.incident_service import Judging
 from trimtab.engine.live import Live
 from trimtab.engine.ports import Desk
-from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.types import Action, Incident, Notice, Pause, Recommendation, Value
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import structlog
 
+from trimtab.engine.detection.tick_assembler import ClosedTick
 from trimtab.engine.errors import StoreError
 from trimtab.engine.ports import ScoreLog, Snapshots, Store
-from trimtab.engine.sensing.ticks import ClosedTick
 from trimtab.engine.types import Anomaly, SeriesInfo, SeriesKey, TickScores
 from trimtab.models.contracts import State
 

@@ -119,8 +119,8 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
     """Load, or compile on a first start, what a tick and its history need; the seconds that it took."""
     import numpy as np
 
-    from trimtab.engine.sensing.scoring import SourceScoring
-    from trimtab.engine.sensing.series import SeriesTable
+    from trimtab.engine.detection.series_table import SeriesTable
+    from trimtab.engine.detection.source_scoring import SourceScoring
     from trimtab.engine.types import History, SeriesKey
 
     begin = time.perf_counter()

@@ -9,19 +9,19 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import NewerStateError, SourceError, StoreError
+from trimtab.engine.patterns.pattern_watcher import PatternWatch
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import clean_text
 from trimtab.engine.running.keeping import Keeper, LoggedTick
 from trimtab.engine.running.memory import give_back
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.sensing.pattern_watch import PatternWatch
 from trimtab.engine.types import Anomaly
 from trimtab.models.contracts import State
 from trimtab.models.errors import StateError
 
 if TYPE_CHECKING:
-    from trimtab.engine.sensing.sensed import Sensed
-    from trimtab.engine.sensing.senses import Senses
+    from trimtab.engine.detection.source_detector import Senses
+    from trimtab.engine.detection.tick_result import Sensed
 
 log = structlog.get_logger(__name__)
 

@@ -8,10 +8,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 
+from trimtab.engine.incidents.incident_service import Judging
 from trimtab.engine.live import Live
 from trimtab.engine.notifications.delivery import Notifications
 from trimtab.engine.ports import Clock, ScoreLog, Sink, Snapshots, Store
-from trimtab.engine.running.judging import Judging
 from trimtab.engine.settings import General
 from trimtab.engine.types import History, SourceState
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from trimtab.engine.incidents.incident_service import Judging
 from trimtab.engine.notifications.delivery import NoticeMetrics, Notifications
 from trimtab.engine.running import building
-from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.settings import Settings
 from trimtab.engine.store.fenced_writes import Fenced

@@ -37,7 +37,7 @@ from trimtab.engine.types.api_key import (
     ApiKey,
 )
 from trimtab.engine.types.capacity_estimate import Capacity, Estimate, LoadPath
-from trimtab.engine.types.ids import new_ulid
+from trimtab.engine.types.ids import derived_ulid, new_ulid
 from trimtab.engine.types.incident import (
     Change,
     ChangeKind,
@@ -140,6 +140,7 @@ __all__ = [
     "Value",
     "Verdict",
     "Warming",
+    "derived_ulid",
     "in_words",
     "iso",
     "new_ulid",

@@ -1,4 +1,6 @@
-"""Ids of what is made at a known time."""
+"""ULIDs: identifiers that sort by creation time."""
+
+import hashlib
 
 from ulid import ULID
 
@@ -10,3 +12,13 @@ def new_ulid(time_ns: int) -> str:
     True
     """
     return str(ULID.from_timestamp(time_ns / 1e9))
+
+
+def derived_ulid(time: int, *parts: str) -> str:
+    """A ULID of the time; the same parts give the same one.
+
+    >>> derived_ulid(1_500_000_000, "a") == derived_ulid(1_500_000_000, "a") < derived_ulid(2_500_000_000, "a")
+    True
+    """
+    tail = hashlib.blake2b("\0".join(parts).encode(), digest_size=10).digest()
+    return str(ULID((time // 1_000_000).to_bytes(6, "big") + tail))

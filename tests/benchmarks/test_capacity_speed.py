@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.scaling_room import TICK_S, bursts
-from trimtab.engine.advising.capacity import Reactive, Sizing, policy
+from trimtab.engine.capacity.policy import Reactive, Sizing, policy
 
 LOAD = bursts(seed=5, days=6)
 START = 5 * 5760

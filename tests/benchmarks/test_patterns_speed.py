@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from trimtab.engine.sensing.patterns import ROWS, Patterns
+from trimtab.engine.patterns.pattern_recognizer import ROWS, Patterns
 from trimtab.engine.types import SeriesInfo, SeriesKey, TickScores
 
 SERVICES = 2_000

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from tests.acting_child import effects, live
-from trimtab.engine.acting.journal import locked
+from trimtab.engine.actions.journal import locked
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.store import open_store
 from trimtab.engine.store.action_ledger import SqlLedger

@@ -11,11 +11,11 @@ from tests.sensed import PlainScorer
 from tests.servers import start_node_exporter, start_prometheus, wait_for
 from tests.unit.test_loop import NoMetrics, Now
 from trimtab.engine.clock import SystemClock
+from trimtab.engine.detection import source_scoring
+from trimtab.engine.incidents.incident_service import Judging
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
-from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.sensing import scoring
 from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 from trimtab.engine.types import ChangeKind
@@ -53,7 +53,7 @@ async def going(loop):
 
 async def test_an_exporter_that_restarts_is_a_change(tmp_path, monkeypatch):
     """Its start time moved: told once, for its entity alone, at the time when it started."""
-    monkeypatch.setattr(scoring, "Scorer", PlainScorer)
+    monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
     store, kept, clock = FakeStore(), FakeIncidents(), SystemClock()
     with start_node_exporter(tmp_path / "node") as node, start_prometheus(tmp_path / "prometheus") as server:
         server.set_targets({ENTITY: [node.address], "prometheus": [server.address]})

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from tests.recordings.library import TICK_S
-from trimtab.engine.sensing.patterns import Patterns
-from trimtab.engine.sensing.senses import Senses
-from trimtab.engine.sensing.ticks import ClosedTick
+from trimtab.engine.detection.source_detector import Senses
+from trimtab.engine.detection.tick_assembler import ClosedTick
+from trimtab.engine.patterns.pattern_recognizer import Patterns
 from trimtab.engine.types import Change, ChangeKind
 
 
@@ -65,7 +65,7 @@ class Tally:
 
 def judge(recordings):
     """Tally by pattern, and what was told of healthy recordings, (recording, pattern)."""
-    from trimtab.engine.sensing.pattern_rules import RULES
+    from trimtab.engine.patterns.pattern_rules import RULES
 
     tallies = {name: Tally() for name in RULES}
     alarms = []

@@ -8,9 +8,9 @@ import pytest
 from tests.built_room import HITS, LATENCY, MIB, Built, FakeCache, caches, settings_of, with_a_past
 from tests.fakes import FakeClock, FakeScoreLog
 from tests.nouns import SECOND
+from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.errors import EngineError, LockedError, RefusedError, StoreError
 from trimtab.engine.running import acting
-from trimtab.engine.sensing.entities import entity_of
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import (
     ActionState,

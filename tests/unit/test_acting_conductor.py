@@ -9,7 +9,7 @@ import pytest
 from tests.acting_room import SERIES, Room, Word, fake_redis, only_action, open_ledger, recommended, until
 from tests.nouns import SECOND
 from tests.store_contract import ulid
-from trimtab.engine.acting.deciding import Guarded
+from trimtab.engine.actions.decision_contracts import Guarded
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import ToolError
 from trimtab.engine.types import ActionState, Mode, Pause, RecommendationState

@@ -9,7 +9,7 @@ from tests.acting_room import Room, Word, fake_redis
 from tests.fakes import FakeClock
 from tests.nouns import SECOND, START
 from tests.store_contract import ulid
-from trimtab.engine.acting.journal import locked
+from trimtab.engine.actions.journal import locked
 from trimtab.engine.errors import (
     ConflictError,
     NotFoundError,

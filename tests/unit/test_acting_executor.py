@@ -10,7 +10,7 @@ from tests.fakes import FakeClock
 from tests.nouns import SECOND
 from tests.store_contract import ulid
 from tests.stored import ledger_in
-from trimtab.engine.acting.executor import Deadlines
+from trimtab.engine.actions.executor import Deadlines
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.types import ActionState, Pause
 

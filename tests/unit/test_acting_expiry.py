@@ -8,7 +8,7 @@ from tests.acting_room import Room, fake_redis, only_action, open_ledger, recomm
 from tests.guard_room import LIMITS, around
 from tests.nouns import SECOND
 from tests.store_contract import ulid
-from trimtab.engine.acting.guard import decide
+from trimtab.engine.actions.guard.guard import decide
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import ConflictError
 from trimtab.engine.types import (

@@ -7,7 +7,7 @@ import pytest
 from tests.acting_nouns import EFFECT, action_of
 from tests.acting_room import open_ledger
 from tests.store_contract import ulid
-from trimtab.engine.acting.journal import TRANSITIONS, Journal, check, locked, proof, reads, restores, same
+from trimtab.engine.actions.journal import TRANSITIONS, Journal, check, locked, proof, reads, restores, same
 from trimtab.engine.errors import ConflictError
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Outcome
 

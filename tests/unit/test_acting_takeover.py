@@ -10,7 +10,7 @@ from tests.acting_nouns import recommendation_of
 from tests.acting_room import Room, fake_redis
 from tests.fakes import FakeClock
 from tests.store_contract import ulid
-from trimtab.engine.acting.executor import Deadlines
+from trimtab.engine.actions.executor import Deadlines
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import LockedError, StoreError
 from trimtab.engine.store.action_ledger import SqlLedger

@@ -12,12 +12,12 @@ from tests.fake_tools import FakeMemory, FakeTool, FakeToolbox
 from tests.fakes import FakeScoreLog
 from tests.nouns import SECOND, tick_scores
 from tests.store_contract import ulid
-from trimtab.engine.acting.situation import Memory as GuardMemory
+from trimtab.engine.actions.guard.observation import Seeing
+from trimtab.engine.actions.guard.situation_builder import Memory as GuardMemory
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import ConflictError, StoreError, ToolError
 from trimtab.engine.live import Live
-from trimtab.engine.running.advising import STATE, Advising
-from trimtab.engine.running.seeing import Seeing
-from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.recommendations.recommendation_service import STATE, Advising
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.sources.managed_tools import key_of
 from trimtab.engine.types import (

@@ -5,8 +5,8 @@ import pytest
 from ulid import ULID
 
 from tests.sensed import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod, same_but_pod
-from trimtab.engine.sensing import scoring
-from trimtab.engine.sensing.senses import Senses
+from trimtab.engine.detection import source_scoring
+from trimtab.engine.detection.source_detector import Senses
 from trimtab.engine.types import Direction, SeriesInfo
 
 pytestmark = pytest.mark.usefixtures("plain_scores")
@@ -16,7 +16,7 @@ A, B, C = (pod("requests", name) for name in "abc")
 @pytest.fixture
 def plain_scores(monkeypatch):
     """Scores that a test can foretell."""
-    monkeypatch.setattr(scoring, "Scorer", PlainScorer)
+    monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
 
 
 def test_a_spike_is_one_anomaly_with_its_band():

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from tests.fake_loop import FakeLedger
 from tests.fakes import FakeClock, settle
-from trimtab.engine.acting.conductor import Conductor
+from trimtab.engine.actions.scheduler import Conductor
 from trimtab.engine.api.keys import FirstStart
 from trimtab.engine.app import Engine, _reload_tools, announce
 from trimtab.engine.errors import EngineError, LockedError, StoreError

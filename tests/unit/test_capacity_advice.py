@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from trimtab.engine.advising.capacity_advice import draft_of
-from trimtab.engine.advising.facts import Facts
-from trimtab.engine.advising.recommender import Recommender
 from trimtab.engine.api.examples_capacity import CAPACITY
+from trimtab.engine.recommendations.recommender import Recommender
+from trimtab.engine.recommendations.scaling_advice import draft_of
+from trimtab.engine.recommendations.target_facts import Facts
 from trimtab.engine.types import (
     Action,
     ActionState,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.scaling_room import TICK_S, bursts, replay
-from trimtab.engine.advising.capacity import Predictive, Reactive, Sizing, as_seen, policy
+from trimtab.engine.capacity.policy import Predictive, Reactive, Sizing, as_seen, policy
 
 DAY = 5760
 SIZING = Sizing(10.0, 180.0, min_replicas=2, max_replicas=50)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from trimtab.engine.advising.checkup import Looks, findings
-from trimtab.engine.advising.facts import Facts
+from trimtab.engine.recommendations.one_off_check import Looks, findings
+from trimtab.engine.recommendations.target_facts import Facts
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Risk, ToolAction
 
 MIB, GIB = 2**20, 2**30

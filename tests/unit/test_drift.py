@@ -7,7 +7,7 @@ import pytest
 from tests.acting_nouns import action_of, recommendation_of
 from tests.nouns import SECOND, START
 from tests.store_contract import ulid
-from trimtab.engine.acting import drift
+from trimtab.engine.actions import drift
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Mode, RecommendationState
 
 PLACE = ("redis", "cache-1", "maxmemory")

@@ -7,8 +7,8 @@ import pytest
 from tests.fakes import FakeClock
 from tests.guard_room import CALM, GOOD, MAXMEMORY, MIB, ROOM, asked, past
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.asking import Asking
-from trimtab.engine.acting.situation import Live, Memory
+from trimtab.engine.actions.guard.guard_service import Asking
+from trimtab.engine.actions.guard.situation_builder import Live, Memory
 from trimtab.engine.errors import ToolError
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Mode, Pause

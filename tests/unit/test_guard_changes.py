@@ -21,8 +21,8 @@ from tests.guard_room import (
     rows,
     said,
 )
-from trimtab.engine.acting.facts import Verdict
-from trimtab.engine.acting.guard import decide
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.situation import Verdict
 from trimtab.engine.types import KnobType, MemoryOutlook, Mode, Warming
 
 GIB = 2**30

@@ -8,11 +8,11 @@ import pytest
 
 from tests.guard_room import LIMITS, around, asked, past
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.facts import Inputs, Standing
-from trimtab.engine.acting.inputs import Window, fell_to_zero, jumped, look
-from trimtab.engine.acting.lived import KEPT_S, Lived
-from trimtab.engine.acting.situation import Live, Memory, proposal_of
-from trimtab.engine.acting.standing import Evaluations
+from trimtab.engine.actions.guard.input_quality import Window, fell_to_zero, jumped, look
+from trimtab.engine.actions.guard.situation import Inputs, Standing
+from trimtab.engine.actions.guard.situation_builder import Live, Memory, proposal_of
+from trimtab.engine.actions.monotonic_age import KEPT_S, Lived
+from trimtab.engine.actions.proposal_history import Evaluations
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import ActionState, Mode
 

@@ -20,7 +20,7 @@ from tests.guard_room import (
     past,
 )
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.guard import decide
+from trimtab.engine.actions.guard.guard import decide
 from trimtab.engine.types import ActionState, KnobReading, Lasts, MemoryOutlook, Mode, Pause, Warming
 
 APPROVED = {"approver": "ann", "approved": START}

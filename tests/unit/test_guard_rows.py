@@ -20,8 +20,8 @@ from tests.guard_room import (
     said,
 )
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.facts import Standing, Verdict
-from trimtab.engine.acting.guard import decide
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.situation import Standing, Verdict
 from trimtab.engine.types import KnobReading, Lasts, MemoryOutlook, Mode, Pause
 
 GIB = 2**30

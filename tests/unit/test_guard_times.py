@@ -6,8 +6,8 @@ import pytest
 
 from tests.guard_room import LIMITS, MIB, SPEED, STOOD, WORKERS, around, asked, change, past, rows, said
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.facts import Verdict
-from trimtab.engine.acting.guard import decide
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.situation import Verdict
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import ActionState, KnobType, Mode, Risk, ToolAction
 

@@ -11,11 +11,11 @@ from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock
 from tests.nouns import START, tick_scores
 from tests.store_contract import ulid
-from trimtab.engine.acting.deciding import Guarded
+from trimtab.engine.actions.decision_contracts import Guarded
+from trimtab.engine.actions.guarded_series import MOST, GuardedSeries
+from trimtab.engine.detection.entities import entity_of
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.live import Live
-from trimtab.engine.running.guarding import MOST, GuardedSeries
-from trimtab.engine.sensing.entities import entity_of
-from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.types import (
     Incident,
     IncidentState,

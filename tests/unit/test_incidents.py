@@ -7,7 +7,7 @@ import pytest
 
 from tests.fake_incidents import METRICS, Town, fleet
 from tests.nouns import SECOND, START
-from trimtab.engine.sensing.incidents import Incidents
+from trimtab.engine.incidents.incident_correlator import Incidents
 from trimtab.engine.types import (
     Change,
     ChangeKind,

@@ -12,9 +12,9 @@ from tests.fake_tools import FakeMemory
 from tests.fakes import FakeStore
 from tests.nouns import SECOND, START, anomaly_of, tick_scores
 from tests.store_contract import ulid
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
-from trimtab.engine.running.judging import STATE, Judging
-from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.incidents.incident_service import STATE, Judging
 from trimtab.engine.types import (
     Change,
     ChangeKind,

@@ -2,7 +2,7 @@
 
 import json
 
-from trimtab.engine.sensing.likeness import Likeness, fingerprint
+from trimtab.engine.incidents.memory.similarity import Likeness, fingerprint
 
 
 def print_of(job, *metrics, instance=1, patterns=(), mass=False):

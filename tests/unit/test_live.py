@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.nouns import anomaly_of, tick_scores
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import InputError, NotFoundError
 from trimtab.engine.live import Live
-from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.types import SeriesInfo, SeriesKey, SourceState, SourceStatus
 
 NAN = float("nan")

@@ -9,11 +9,11 @@ import pytest
 
 from tests.fakes import START, FakeClock, FakeScoreLog, FakeSink, FakeSnapshots, FakeSource, FakeStore, settle
 from tests.sensed import PlainScorer
+from trimtab.engine.detection import source_scoring
 from trimtab.engine.errors import SourceError
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.sensing import scoring
 from trimtab.engine.settings import General
 from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey, SourceState
 
@@ -58,7 +58,7 @@ class NoMetrics:
 @pytest.fixture(autouse=True)
 def plain_scores(monkeypatch):
     """Scores that a test can foretell."""
-    monkeypatch.setattr(scoring, "Scorer", PlainScorer)
+    monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from tests.fakes import FakeClock, FakeScoreLog, FakeSnapshots, FakeStore
 from tests.nouns import START
 from tests.unit.test_loop import NoMetrics, Now
 from trimtab.engine.errors import SettingsError
+from trimtab.engine.incidents.incident_service import Judging
 from trimtab.engine.live import Live
 from trimtab.engine.observability import logs
 from trimtab.engine.running.building import external_url, notifiers
-from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.supervisor import Supervisor
 from trimtab.engine.running.surroundings import Surroundings
 from trimtab.engine.settings import Api, Settings

@@ -8,8 +8,8 @@ import pytest
 
 from tests.incident_store_contract import SUSPECT, incident_of
 from tests.nouns import SECOND, START
-from trimtab.engine.sensing.notifying import Notifying
-from trimtab.engine.sensing.severity import level_of
+from trimtab.engine.incidents.notification_policy import Notifying
+from trimtab.engine.incidents.severity import level_of
 from trimtab.engine.types import IncidentState, NoticeKind, Silence
 
 DAY = 86_400 * SECOND

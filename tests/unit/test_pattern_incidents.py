@@ -13,11 +13,11 @@ from tests.fakes import FakeClock, FakeScoreLog, FakeStore
 from tests.nouns import SECOND, START, anomaly_of, tick_scores
 from tests.store_contract import ulid
 from trimtab.engine.api.story import incident_story
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import StoreError
-from trimtab.engine.running.judging import Judging
-from trimtab.engine.sensing.incidents import Incidents
-from trimtab.engine.sensing.pattern_anomalies import BEGIN_TICKS, BEGINS, PatternAnomalies
-from trimtab.engine.sensing.sensed import Sensed
+from trimtab.engine.incidents.incident_correlator import Incidents
+from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.patterns.pattern_anomalies import BEGIN_TICKS, BEGINS, PatternAnomalies
 from trimtab.engine.types import (
     ActionState,
     IncidentState,

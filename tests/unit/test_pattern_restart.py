@@ -11,11 +11,11 @@ from tests.fake_tools import FakeMemory
 from tests.fakes import START, FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
 from tests.sensed import PlainScorer
 from tests.unit.test_loop import NoMetrics, Now, play
+from trimtab.engine.detection import source_scoring
+from trimtab.engine.incidents.incident_service import Judging
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
-from trimtab.engine.running.judging import Judging
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.sensing import scoring
 from trimtab.engine.types import ChangeKind, IncidentState, Reading, SeriesInfo, SeriesKey
 
 SECOND = 1_000_000_000
@@ -71,14 +71,14 @@ class CalmScorer(PlainScorer):
 @pytest.fixture(autouse=True)
 def calm_scores(monkeypatch):
     """No series is unusual for its scorer."""
-    monkeypatch.setattr(scoring, "Scorer", CalmScorer)
+    monkeypatch.setattr(source_scoring, "Scorer", CalmScorer)
 
 
 @pytest.fixture(scope="module")
 def whole():
     """What people see in the end where the engine is never away."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "Scorer", CalmScorer)
+        patch.setattr(source_scoring, "Scorer", CalmScorer)
         return shown(*asyncio.run(lived()))
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from trimtab.engine.sensing.courses import Course
-from trimtab.engine.sensing.leaks import maybe_rising, trend_of
-from trimtab.engine.sensing.pattern_rules import REMEDIES, RULES, remedies
-from trimtab.engine.sensing.patterns import LET_GO, MOST_JUDGED, Patterns
-from trimtab.engine.sensing.windows import Ring
+from trimtab.engine.patterns.leak_trend import maybe_rising, trend_of
+from trimtab.engine.patterns.metric_window import Course
+from trimtab.engine.patterns.pattern_recognizer import LET_GO, MOST_JUDGED, Patterns
+from trimtab.engine.patterns.pattern_rules import REMEDIES, RULES, remedies
+from trimtab.engine.patterns.sample_ring import Ring
 from trimtab.engine.types import Change, ChangeKind, SeriesInfo, SeriesKey, TickScores
 
 S = 1_000_000_000

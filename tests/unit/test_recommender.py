@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from trimtab.engine.advising.facts import Facts, stepped
-from trimtab.engine.advising.recommender import DAY, MINUTE, Recommender
+from trimtab.engine.recommendations.recommender import DAY, MINUTE, Recommender
+from trimtab.engine.recommendations.target_facts import Facts, stepped
 from trimtab.engine.types import (
     Action,
     ActionState,

@@ -8,10 +8,10 @@ import pytest
 
 from tests.fakes import START, FakeClock, FakeScoreLog, FakeSource, FakeStore
 from tests.unit.test_loop import NoMetrics
+from trimtab.engine.detection import source_detector
 from trimtab.engine.live import Live
 from trimtab.engine.loop import SourceLoop
 from trimtab.engine.running.surroundings import Surroundings
-from trimtab.engine.sensing import senses
 from trimtab.engine.settings import General
 from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 from trimtab.engine.types import Reading, SeriesKey
@@ -83,7 +83,7 @@ async def test_a_restart_goes_on_where_river_was(tmp_path):
 
 async def test_the_log_is_kept_as_long_as_it_is_needed(tmp_path, monkeypatch):
     """Of older ticks so many stay as bring the member back, not more; without one none but the usual."""
-    monkeypatch.setattr(senses, "REPLAY_TICKS", 200)
+    monkeypatch.setattr(source_detector, "REPLAY_TICKS", 200)
     with_member, without = world(tmp_path / "with"), world(tmp_path / "without")
     without.general = General()
     kept = []

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from trimtab.engine.sensing.restarts import LONG_AGO_NS, Restarts
-from trimtab.engine.sensing.scene import Cast
+from trimtab.engine.patterns.entity_view import Cast
+from trimtab.engine.patterns.restart_detector import LONG_AGO_NS, Restarts
 from trimtab.engine.types import SeriesInfo, SeriesKey
 
 SECOND = 1_000_000_000

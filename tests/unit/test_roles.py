@@ -2,9 +2,9 @@
 
 import pytest
 
-from trimtab.engine.sensing.entities import entity_of
-from trimtab.engine.sensing.role_table import Role
-from trimtab.engine.sensing.roles import part_of
+from trimtab.engine.detection.entities import entity_of
+from trimtab.engine.patterns.role_table import Role
+from trimtab.engine.patterns.roles import part_of
 from trimtab.engine.types import SeriesKey
 
 KNOWN = [

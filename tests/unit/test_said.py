@@ -5,7 +5,7 @@ import pytest
 from tests.fake_incidents import Town, fleet
 from tests.unit.test_incidents import of
 from trimtab.engine.errors import ConflictError, NotFoundError
-from trimtab.engine.sensing.said import Said
+from trimtab.engine.incidents.operator_actions import Said
 from trimtab.engine.types import IncidentState
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.sensed import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod, same_but_pod
-from trimtab.engine.sensing import scoring
-from trimtab.engine.sensing.senses import Senses
-from trimtab.engine.sensing.ticks import ClosedTick
+from trimtab.engine.detection import source_scoring
+from trimtab.engine.detection.source_detector import Senses
+from trimtab.engine.detection.tick_assembler import ClosedTick
 from trimtab.engine.types import History, SeriesInfo
 from trimtab.models.errors import StateError
 
@@ -16,7 +16,7 @@ A, B, C = (pod("requests", name) for name in "abc")
 @pytest.fixture
 def plain_scores(monkeypatch):
     """Scores that a test can foretell."""
-    monkeypatch.setattr(scoring, "Scorer", PlainScorer)
+    monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
 
 
 def test_values_stand_in_the_slots_of_their_series():

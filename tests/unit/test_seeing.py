@@ -11,11 +11,11 @@ from tests.fake_tools import FLUSH, SIZE, FakeTool, FakeToolbox
 from tests.fakes import FakeClock, FakeScoreLog
 from tests.nouns import SECOND, START, tick_scores
 from tests.store_contract import ulid
-from trimtab.engine.acting.facts import Mass
+from trimtab.engine.actions.guard.observation import Seeing, mode_in
+from trimtab.engine.actions.guard.situation import Mass
+from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import NotFoundError, ToolError
 from trimtab.engine.live import Live
-from trimtab.engine.running.seeing import Seeing, mode_in
-from trimtab.engine.sensing.sensed import Sensed
 from trimtab.engine.settings.guardrails import Guardrails, mode_of
 from trimtab.engine.types import (
     Incident,

@@ -10,7 +10,7 @@ from tests.fake_loop import FakeIncidents
 from tests.fakes import FakeScoreLog
 from tests.nouns import SECOND, START
 from tests.store_contract import ulid
-from trimtab.engine.acting.shadowing import Shadowing
+from trimtab.engine.actions.shadow import Shadowing
 from trimtab.engine.errors import StoreError, ToolError
 from trimtab.engine.types import (
     Incident,

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.nouns import START
-from trimtab.engine.advising.checkup import Looks
-from trimtab.engine.advising.facts import Facts
-from trimtab.engine.advising.notices import notice_of
-from trimtab.engine.advising.standing import all_findings
+from trimtab.engine.recommendations.finding_recommendations import notice_of
+from trimtab.engine.recommendations.misconfigurations import all_findings
+from trimtab.engine.recommendations.one_off_check import Looks
+from trimtab.engine.recommendations.target_facts import Facts
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Mode
 
 GIB = 2**30

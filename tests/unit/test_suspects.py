@@ -4,10 +4,10 @@ import pytest
 
 from tests.fake_incidents import series
 from tests.nouns import SECOND, START, anomaly_of
-from trimtab.engine.sensing.cases import member_of
-from trimtab.engine.sensing.comovement import CoMovement
-from trimtab.engine.sensing.suspects import suspects
-from trimtab.engine.sensing.watched import place_of
+from trimtab.engine.incidents.incident_draft import member_of
+from trimtab.engine.incidents.memory.co_movement import CoMovement
+from trimtab.engine.incidents.root_cause import suspects
+from trimtab.engine.incidents.series_directory import place_of
 from trimtab.engine.types import Direction
 
 

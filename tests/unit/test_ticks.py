@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.engine.sensing.ticks import ClosedTick, TickAssembler
+from trimtab.engine.detection.tick_assembler import ClosedTick, TickAssembler
 from trimtab.engine.types import Reading, SeriesKey
 
 SECOND = 1_000_000_000

@@ -8,8 +8,8 @@ import pytest
 from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock
 from trimtab.engine.errors import SourceError, StoreError, ToolError
-from trimtab.engine.sensing.role_table import Role
-from trimtab.engine.sensing.roles import part_of
+from trimtab.engine.patterns.role_table import Role
+from trimtab.engine.patterns.roles import part_of
 from trimtab.engine.sources import managed_tools
 from trimtab.engine.sources.managed_tools import ToolsSource
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.acting_nouns import EFFECT
 from tests.nouns import SECOND, START
-from trimtab.engine.acting.verify import Look, Verdict, Watch, Watched, judge, measured
+from trimtab.engine.actions.verification import Look, Verdict, Watch, Watched, judge, measured
 from trimtab.engine.types import ScoreRows
 
 MINUTE = 60 * SECOND

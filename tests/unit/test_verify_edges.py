@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from tests.acting_nouns import EFFECT
 from tests.nouns import SECOND
-from trimtab.engine.acting.verify import Look, Verdict, Watch, Watched, judge, measured
+from trimtab.engine.actions.verification import Look, Verdict, Watch, Watched, judge, measured
 from trimtab.engine.types import ScoreRows
 
 WATCH = Watch(changed=100 * SECOND, start=110 * SECOND, length=100 * SECOND)

@@ -1,1 +1,0 @@
-"""From a recommendation to a change that is proved or taken back: guard, journal, executor, watch, audit."""

@@ -1,0 +1,1 @@
+"""Guarded changes: guard, journal, executor, verification, rollback."""

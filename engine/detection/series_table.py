@@ -1,0 +1,151 @@
+"""Which series a source has: their slots, and the habits by which an absence is judged."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.engine.detection.tick_assembler import ClosedTick
+from trimtab.engine.types import Ints, SeriesKey
+from trimtab.models.bank import Arrays, Field
+from trimtab.models.contracts import Bools, State
+from trimtab.models.slots import Slots
+
+_FREE = "\0free "
+_FIELDS = {
+    "live": Field(np.bool_),
+    "first": Field(np.int64),
+    "last": Field(np.int64),
+    "seen": Field(np.int64),
+    "given": Field(np.int64),
+    "missing": Field(np.int64),
+    "judged": Field(np.bool_),
+    "returns": Field(np.int64),
+    "arrived": Field(np.int64, -1),
+}
+"""By slot.
+
+live    : it was given in a live tick at least once
+first   : int64 ns of the tick in which it came; last: of the newest tick that gave it
+seen    : ticks that gave it, those of the history counted; given: live ones only
+missing : whole answers in a row without it
+judged  : its absence was decided upon; returns: how often it came back after that
+arrived : number of whole answers before it came, -1 = it was there from the first one on, or is history only
+"""
+
+
+class SeriesTable:
+    """Slots of one source's series, in order of arrival, and what is known of their comings and goings."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.slots = Slots()
+        self.habits = Arrays(_FIELDS, self.slots.capacity)
+        self.answers = 0
+        """Whole answers so far."""
+        self._keys: list[SeriesKey] = []
+        self._shown: tuple[int, tuple[SeriesKey, ...]] = (-1, ())
+        self._used: tuple[int, Bools] = (-1, np.empty(0, np.bool_))
+        self._placed: tuple[tuple[SeriesKey, ...], int, Ints] = ((), 0, np.empty(0, np.int64))
+
+    @property
+    def size(self) -> int:
+        """Slots that are or were taken: the length of all arrays that leave here."""
+        return len(self._keys)
+
+    @property
+    def keys(self) -> tuple[SeriesKey, ...]:
+        """By slot, the very same tuple while nothing came or went; a freed slot keeps its last key."""
+        if self._shown[0] != self.slots.version:
+            self._shown = (self.slots.version, tuple(self._keys))
+        return self._shown[1]
+
+    @property
+    def used(self) -> Bools:
+        """(size,) whether a slot is taken."""
+        if self._used[0] != self.slots.version:
+            taken = [self.slots.id(slot) is not None for slot in range(self.size)]
+            self._used = (self.slots.version, np.array(taken, np.bool_))
+        return self._used[1]
+
+    def habit(self, name: str) -> npt.NDArray[Any]:
+        """(size,) one of the arrays, to read and write."""
+        return self.habits.values[name][: self.size]
+
+    def place(self, keys: tuple[SeriesKey, ...]) -> tuple[Ints, Ints]:
+        """The slot of each key, and those slots that are new; a new series gets one."""
+        if keys is self._placed[0] and self._placed[1] == self.slots.version:
+            return self._placed[2], np.empty(0, np.int64)
+        came = self._add(keys)
+        here = np.array([self.slots.slot(key.id) for key in keys], np.int64)
+        self._placed = (keys, self.slots.version, here)
+        return here, came
+
+    def _add(self, keys: Sequence[SeriesKey]) -> Ints:
+        new = [key for key in keys if key.id not in self.slots]
+        came = self.slots.extend(key.id for key in new)
+        for slot, key in zip(came, new, strict=True):
+            if slot == len(self._keys):
+                self._keys.append(key)
+            self._keys[slot] = key
+        self.habits.grow(self.slots.capacity)
+        slots = np.array(came, np.int64)
+        self.habits.reset(slots)
+        return slots
+
+    def note(self, tick: ClosedTick, here: Ints, came: Ints) -> Ints:
+        """Take in which series a tick gave; the slots that were judged absent and are back.
+
+        Nothing goes missing by an answer that is not whole.
+        """
+        habit = self.habit
+        habit("first")[came] = tick.time
+        habit("arrived")[came] = self.answers or -1
+        back: Ints = here[habit("judged")[here]]
+        habit("returns")[back] += habit("live")[back]
+        if tick.complete:
+            habit("missing")[:] += 1
+            self.answers += 1
+        habit("missing")[here] = 0
+        habit("judged")[here] = False
+        habit("live")[here] = True
+        habit("last")[here] = tick.time
+        habit("seen")[here] += 1
+        habit("given")[here] += 1
+        return back
+
+    def remove(self, slots: Iterable[int]) -> None:
+        """Free slots."""
+        for slot in slots:
+            series_id = self.slots.id(slot)
+            if series_id is not None:
+                self.slots.remove(series_id)
+
+    def state(self) -> State:
+        """A copy of the habits."""
+        return self.habits.state()
+
+    def layout(self) -> list[list[object]]:
+        """[metric, labels, taken] by slot: what `restore` needs beside the habits."""
+        taken = self.used.tolist()
+        return [[k.metric, dict(k.labels), taken[slot]] for slot, k in enumerate(self._keys)]
+
+    def restore(self, layout: Iterable[Sequence[Any]], habits: State, answers: int) -> None:
+        """Go on with the same series in the same slots. Raises StateError where the habits do not fit."""
+        rows = [(SeriesKey.of(self.source, metric, labels), taken) for metric, labels, taken in layout]
+        self.slots = Slots()
+        ids = [key.id if taken else f"{_FREE}{slot}" for slot, (key, taken) in enumerate(rows)]
+        self.slots.extend(ids)
+        for series_id in ids:
+            if series_id.startswith(_FREE):
+                self.slots.remove(series_id)
+        self._keys = [key for key, _ in rows]
+        self._shown, self._used, self._placed = (
+            (-1, ()),
+            (-1, np.empty(0, np.bool_)),
+            ((), -1, np.empty(0, np.int64)),
+        )
+        self.habits.restore(habits)
+        self.habits.grow(self.slots.capacity)
+        self.answers = answers

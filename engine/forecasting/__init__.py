@@ -1,0 +1,1 @@
+"""Load forecasts and model training in the running engine."""

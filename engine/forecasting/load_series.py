@@ -1,0 +1,45 @@
+"""Which series are a load: what rises and falls with the work that is asked for."""
+
+import re
+from collections.abc import Iterable
+
+from trimtab.engine.patterns.role_table import Role
+from trimtab.engine.patterns.roles import part_of
+from trimtab.engine.types import SeriesInfo
+
+ROLES = (
+    Role.THROUGHPUT, Role.QUEUE_LENGTH, Role.CONNECTIONS_USED, Role.CPU, Role.CONNECTIONS_WAITING,
+    Role.DEPENDENCY_CALLS, Role.POOL_RATIO, Role.LOOP, Role.IO,
+)  # fmt: skip
+"""What is forecast, that which scaling asks for most first."""
+
+
+def loads(infos: Iterable[SeriesInfo], most: int, pattern: str = "") -> list[SeriesInfo]:
+    """The series that are a load, at most so many, the most telling first.
+
+    pattern : a regular expression; then those whose name holds it, whatever they are. Raises re.error
+
+    >>> from trimtab.engine.types import SeriesKey
+    >>> names = ("redis_connected_clients", "redis_memory_used_bytes")
+    >>> [info.key.metric for info in loads((SeriesInfo(SeriesKey("p", name)) for name in names), 10)]
+    ['redis_connected_clients']
+    """
+    wanted = re.compile(pattern) if pattern else None
+    found: list[tuple[int, str, SeriesInfo]] = []
+    for info in infos:
+        name = str(info.key)
+        if wanted is not None:
+            if wanted.search(name):
+                found.append((0, name, info))
+        elif not info.comes_and_goes and (rank := _rank(info)) is not None:
+            found.append((rank, name, info))
+    found.sort(key=lambda row: row[:2])
+    return [info for _, _, info in found[:most]]
+
+
+def _rank(info: SeriesInfo) -> int | None:
+    """Place of its role; None = it is no load."""
+    part = part_of(info.key, info.unit, info.kind)
+    if part is None or part.role not in ROLES:
+        return None
+    return ROLES.index(part.role)

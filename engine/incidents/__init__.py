@@ -1,0 +1,1 @@
+"""From anomalies to incidents: grouping, severity, root cause, notification policy."""

@@ -1,0 +1,1 @@
+"""What past incidents teach: co-movement and similarity. No I/O."""

@@ -1,0 +1,1 @@
+"""Named fault patterns over several series of an entity: rules, roles, evidence. No I/O."""

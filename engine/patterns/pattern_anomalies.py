@@ -1,0 +1,87 @@
+"""Patterns that are there before any series is unusual: each is an anomaly of the series that leads it.
+
+So it goes the way of all others: an incident with a picture, under one identifier. No I/O, no clock.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.types import BY_PATTERN, Anomaly, Direction, PatternMatch
+from trimtab.engine.types.ids import derived_ulid
+
+BEGINS = 0.75
+"""A pattern begins an anomaly from this confidence on: more than is needed to name an incident."""
+BEGIN_TICKS = 6
+"""... and not before it was seen for so many ticks."""
+MOST_UNUSUAL = 1.0
+"""Its score at most: the scorer finds nothing unusual, so it is told as what hurts nobody yet."""
+OVER = "not recognised any more"
+"""Reason why it ended."""
+
+
+class PatternAnomalies:
+    """Those of one source.
+
+    interval_s : seconds between its ticks
+    open       : those that go on, by the key of their match
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self.open: dict[str, Anomaly] = {}
+
+    def step(
+        self, sensed: Sensed, matches: Sequence[PatternMatch], covers: Callable[[PatternMatch], bool]
+    ) -> list[Anomaly]:
+        """Those that began or ended with this tick.
+
+        matches : all that is recognised in this source now
+        covers  : whether an incident that goes on has to do with it already
+        """
+        time = sensed.scores.time
+        now = {_id(match): match for match in matches}
+        told = self.end([name for name in self.open if name not in now], time)
+        for name, match in now.items():
+            if name not in self.open and self._strong(match, time) and not covers(match):
+                begun = _anomaly(match, sensed)
+                if begun is not None:
+                    self.open[name] = begun
+                    told.append(begun)
+        return told
+
+    def end(self, names: Iterable[str], time: int) -> list[Anomaly]:
+        """These are over."""
+        return [replace(self.open.pop(name), end=time, reason=OVER) for name in list(names)]
+
+    def resume(self, stored: Iterable[Anomaly]) -> None:
+        """Go on with those that were open when the engine stopped."""
+        self.open = {anomaly.id: anomaly for anomaly in stored}
+
+    def _strong(self, match: PatternMatch, time: int) -> bool:
+        lasting_s = (time - match.since) / 1e9
+        return match.confidence >= BEGINS and lasting_s >= BEGIN_TICKS * self.interval_s
+
+
+def _id(match: PatternMatch) -> str:
+    """The same for the same pattern of an entity, whenever it is found again."""
+    return derived_ulid(max(match.since, 0), BY_PATTERN, match.source, match.name, match.entity)
+
+
+def _anomaly(match: PatternMatch, sensed: Sensed) -> Anomaly | None:
+    """The anomaly of its leading series; None = that is not watched."""
+    lead = next(iter(match.series_ids), "")
+    slot, key = next(((s, k) for s, k in enumerate(sensed.keys) if k.id == lead), (-1, None))
+    if key is None:
+        return None
+    scores = sensed.scores
+    value, expected = float(scores.values[slot]), float(scores.yhat[slot])
+    score = float(scores.anomaly_score[slot])
+    return Anomaly(
+        id=_id(match), series_id=key.id, series=str(key), source=key.source, start=match.since, end=None,
+        peak_time=scores.time, score=score if math.isnan(score) else min(score, MOST_UNUSUAL),
+        direction=Direction.BELOW if value < expected else Direction.ABOVE, value=value, expected=expected,
+        lower=float(scores.yhat_lower[slot]), upper=float(scores.yhat_upper[slot]),
+        detectors=(BY_PATTERN + match.name,), labels=dict(key.labels),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""From patterns and target facts to recommended changes."""

@@ -1,1 +1,0 @@
-"""From samples to anomalies: decisions without I/O. Ticks close, are scored, and become anomalies."""
