@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from trimtab.engine.api.binding import check_bind
+from trimtab.engine.api.security.listen_address import check_bind
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
 from trimtab.engine.incidents.incident_service import Judging
@@ -40,7 +40,7 @@ from trimtab.engine.sources.managed_tools import ToolsSource
 from trimtab.engine.sources.self_source import OwnFigures
 
 if TYPE_CHECKING:
-    from trimtab.engine.api.keys import FirstStart
+    from trimtab.engine.api.security.api_keys import FirstStart
     from trimtab.engine.running.retraining import Retraining
     from trimtab.engine.store.event_store import EventStore
 
@@ -212,7 +212,7 @@ class Engine:
         on_ready: Announce,
     ) -> None:
         from trimtab.engine.api.application import create_app, stop_streams
-        from trimtab.engine.api.keys import first_start
+        from trimtab.engine.api.security.api_keys import first_start
 
         settings = self.settings
         app = create_app(

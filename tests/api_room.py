@@ -9,9 +9,9 @@ from fastapi import FastAPI
 
 from tests.fake_loop import FakeLoop
 from tests.fakes import FakeClock, FakeLiveView, FakeScoreLog, FakeStore
-from trimtab.engine.api import keys
 from trimtab.engine.api.application import create_app
-from trimtab.engine.api.auth import COOKIE
+from trimtab.engine.api.security import api_keys
+from trimtab.engine.api.security.authentication import COOKIE
 from trimtab.engine.settings import Api
 
 BASE = "http://localhost:8600"
@@ -50,7 +50,7 @@ class Room:
     def key(self, *scopes: str, name: str | None = None, lifetime_s: float | None = 86_400.0) -> str:
         """The secret of a new key."""
         name = name or f"key {len(self.store.api_keys)}"
-        return keys.create(self.store, self.clock, name, scopes, lifetime_s)[1]
+        return api_keys.create(self.store, self.clock, name, scopes, lifetime_s)[1]
 
     def program(self, *scopes: str, **more: Any) -> httpx.AsyncClient:
         """A program with a key of these scopes."""

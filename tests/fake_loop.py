@@ -10,7 +10,7 @@ from ulid import ULID
 from tests.fake_modelling import FakeModelling
 from tests.fake_tools import FakeToolbox
 from tests.fakes import FakeClock, FakeLiveView
-from trimtab.engine.api.acting import LoopPorts
+from trimtab.engine.api.loop_ports import LoopPorts
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
 from trimtab.engine.types import (
     Action,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trimtab.engine.api.examples import FORECAST, FORECAST_BEFORE, MODEL, PIPELINE_RUN
+from trimtab.engine.api.shapes.examples import FORECAST, FORECAST_BEFORE, MODEL, PIPELINE_RUN
 from trimtab.engine.errors import ConflictError, NotFoundError
 from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun, RunState
 

@@ -10,40 +10,46 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
-from trimtab.engine.api.access import ACCESS, Table, check_declared
-from trimtab.engine.api.acting import LoopPorts
-from trimtab.engine.api.auth import Authenticator, Failures, Keyring
-from trimtab.engine.api.context import Context
-from trimtab.engine.api.guard import Guard
-from trimtab.engine.api.observe import Observe, Observer
+from trimtab.engine.api.api_context import Context
+from trimtab.engine.api.event_streams import Streams
+from trimtab.engine.api.loop_ports import LoopPorts
 from trimtab.engine.api.openapi import document
 from trimtab.engine.api.problems import on_http_error, on_invalid, on_trimtab_error
-from trimtab.engine.api.routers import (
-    actions,
-    alerts,
-    anomalies,
-    audit,
-    capacity,
-    changes,
-    docs,
-    forecasts,
-    health,
-    incidents,
-    keys,
-    metrics,
-    models,
-    pause,
-    pipelines,
-    recommendations,
-    series,
-    session,
-    silences,
-    status,
-    stream,
-    tools,
+from trimtab.engine.api.request_logging import Observe, Observer
+from trimtab.engine.api.routers.monitoring import (
+    alert_routes,
+    anomaly_routes,
+    change_routes,
+    incident_routes,
+    series_routes,
+    silence_routes,
+    stream_routes,
 )
-from trimtab.engine.api.streams import Streams
-from trimtab.engine.api.web import WebFiles
+from trimtab.engine.api.routers.planning import (
+    capacity_routes,
+    forecast_routes,
+    model_routes,
+    pipeline_routes,
+)
+from trimtab.engine.api.routers.system import (
+    docs_routes,
+    health_routes,
+    key_routes,
+    metrics_routes,
+    session_routes,
+    status_routes,
+)
+from trimtab.engine.api.routers.tuning import (
+    action_routes,
+    audit_routes,
+    pause_routes,
+    recommendation_routes,
+    tool_routes,
+)
+from trimtab.engine.api.security.access_table import ACCESS, Table, check_declared
+from trimtab.engine.api.security.authentication import Authenticator, Failures, Keyring
+from trimtab.engine.api.security.request_guard import Guard
+from trimtab.engine.api.web_files import WebFiles
 from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.ports import Clock, LiveView, ScoreLog, Store
 from trimtab.engine.settings import Api
@@ -51,8 +57,10 @@ from trimtab.engine.settings import Api
 ROUTERS = tuple(
     module.router
     for module in (
-        health, status, series, anomalies, incidents, changes, alerts, recommendations, capacity, actions,
-        tools, pause, silences, audit, forecasts, models, pipelines, stream, session, keys, metrics, docs,
+        health_routes, status_routes, series_routes, anomaly_routes, incident_routes, change_routes,
+        alert_routes, recommendation_routes, capacity_routes, action_routes, tool_routes, pause_routes,
+        silence_routes, audit_routes, forecast_routes, model_routes, pipeline_routes, stream_routes,
+        session_routes, key_routes, metrics_routes, docs_routes,
     )
 )  # fmt: skip
 

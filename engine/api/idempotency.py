@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from ulid import ULID
 
-from trimtab.engine.api.context import Context
-from trimtab.engine.api.visit import Principal
+from trimtab.engine.api.api_context import Context
+from trimtab.engine.api.security.request_identity import Principal
 from trimtab.engine.errors import ConflictError, InputError
 
 IdempotencyKey = Annotated[

@@ -5,10 +5,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from trimtab.engine.api.access import ACCESS, PERSON_ONLY, Door, Scope
-from trimtab.engine.api.auth import COOKIE
 from trimtab.engine.api.problems import MEDIA_TYPE, title_of, type_of
-from trimtab.engine.api.shapes import ProblemShape
+from trimtab.engine.api.security.access_table import ACCESS, PERSON_ONLY, Door, Scope
+from trimtab.engine.api.security.authentication import COOKIE
+from trimtab.engine.api.shapes.json_shapes import ProblemShape
 
 DESCRIPTION = """\
 Watches live metric series, says which behave unlike themselves, recommends what to change, and changes it as

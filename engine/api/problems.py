@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from trimtab.engine.api.visit import visit_of
+from trimtab.engine.api.security.request_identity import visit_of
 from trimtab.engine.errors import (
     ConflictError,
     EngineError,

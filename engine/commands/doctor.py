@@ -132,7 +132,7 @@ def _local(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
 
 def _refused(settings: Settings) -> Iterator[Check]:
     """What is well-formed, and yet keeps `trimtab up` from starting."""
-    from trimtab.engine.api.binding import check_bind
+    from trimtab.engine.api.security.listen_address import check_bind
     from trimtab.models.catalogue import detector
 
     try:

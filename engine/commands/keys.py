@@ -48,12 +48,12 @@ def create(
     data: DataDir = None,
 ) -> None:
     """Make a key; it is shown this once."""
-    from trimtab.engine.api import keys
+    from trimtab.engine.api.security import api_keys
     from trimtab.pipelines.io.durations import duration_s
 
     lifetime_s = None if expires == _NEVER else duration_s(expires, "--expires")
     with opened(config, data) as here:
-        key, secret = keys.create(here.store, here.clock, name, scope or ["read"], lifetime_s)
+        key, secret = api_keys.create(here.store, here.clock, name, scope or ["read"], lifetime_s)
         told: dict[str, Value] = {"name": key.name, "scopes": ", ".join(key.scopes)}
         here.ledger.note("key created", key.id, person(), told)
     typer.echo(f"{key.name}: {', '.join(key.scopes)}; keep the key, it is not shown again:", err=True)
@@ -69,10 +69,10 @@ def create(
 )
 def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = Form.TABLE) -> None:
     """Show the keys, newest first, without their secrets."""
-    from trimtab.engine.api import keys
+    from trimtab.engine.api.security import api_keys
 
     with opened(config, data) as here:
-        rows = [_row(key, here.clock.now()) for key in keys.listed(here.store)]
+        rows = [_row(key, here.clock.now()) for key in api_keys.listed(here.store)]
     typer.echo(listing(rows, _COLUMNS, form))
 
 
@@ -83,10 +83,10 @@ def revoke(
     data: DataDir = None,
 ) -> None:
     """Take a key back; the sessions that it opened end."""
-    from trimtab.engine.api import keys
+    from trimtab.engine.api.security import api_keys
 
     with opened(config, data) as here:
-        key = keys.revoke(here.store, here.clock, which)
+        key = api_keys.revoke(here.store, here.clock, which)
         here.ledger.note("key revoked", key.id, person(), {"name": key.name})
     typer.echo(f"{key.name} ({key.prefix}...) is revoked", err=True)
 
@@ -96,22 +96,22 @@ def revoke(
 )
 def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, port: Port = None) -> None:
     """Print a link that logs one browser in as administrator."""
-    from trimtab.engine.api import keys
-    from trimtab.engine.api.binding import base_url
+    from trimtab.engine.api.security import api_keys
+    from trimtab.engine.api.security.listen_address import base_url
 
     with opened(config, data, host, port) as here:
         api = here.settings.api
         told = base_url(api, api.port) if host or port else here.address() or base_url(api, api.port)
-        url = keys.login_url(here.store, here.clock, told)
+        url = api_keys.login_url(here.store, here.clock, told)
         here.ledger.note("login link made", "session", person())
         typer.echo(url)
 
 
 def _row(key: "ApiKey", now: int) -> dict[str, object]:
-    from trimtab.engine.api import keys
+    from trimtab.engine.api.security import api_keys
     from trimtab.engine.types import iso
 
-    state = "revoked" if key.revoked is not None else "live" if keys.live(key, now) else "expired"
+    state = "revoked" if key.revoked is not None else "live" if api_keys.live(key, now) else "expired"
     return {
         "id": key.id, "name": key.name, "prefix": key.prefix, "scopes": list(key.scopes),
         "created": iso(key.created), "expires": iso(key.expires) if key.expires else None, "state": state,

@@ -44,7 +44,7 @@ def add(
 ) -> None:
     """Tell nobody of incidents that touch these entities only. They are seen and shown all the same."""
     from trimtab.engine.api.parameters import instant
-    from trimtab.engine.api.silencing import silence_of
+    from trimtab.engine.api.shapes.silence_shapes import silence_of
     from trimtab.engine.types import iso
     from trimtab.pipelines.io.durations import duration_s
 
@@ -98,6 +98,6 @@ def _one_of(silences: "list[Silence]", which: str) -> str:
 
 
 def _row(silence: "Silence", now: int) -> dict[str, object]:
-    from trimtab.engine.api.silencing import silence_json
+    from trimtab.engine.api.shapes.silence_shapes import silence_json
 
     return silence_json(silence, now)

@@ -19,7 +19,7 @@ from trimtab.engine.actions.launcher import Starter
 from trimtab.engine.actions.scheduler import Conductor, Times
 from trimtab.engine.actions.shadow import Shadowing
 from trimtab.engine.actions.undo import Undoing
-from trimtab.engine.api.acting import LoopPorts
+from trimtab.engine.api.loop_ports import LoopPorts
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import EngineError, LockedError, StoreError
 from trimtab.engine.incidents.incident_service import Judging

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from trimtab.engine.api.binding import base_url
+from trimtab.engine.api.security.listen_address import base_url
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Api
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import structlog
 
-from trimtab.engine.api import keys
+from trimtab.engine.api.security import api_keys
 from trimtab.engine.errors import StoreError
 from trimtab.engine.running.surroundings import Surroundings
 
@@ -40,7 +40,7 @@ class Pruner:
         before = clock.now() - self.kept_ns
         try:
             events = await self._in_batches(partial(store.forget_ended, before))
-            ended = await self._in_batches(partial(keys.forget_dead, store, clock))
+            ended = await self._in_batches(partial(api_keys.forget_dead, store, clock))
         except StoreError as error:
             log.warning("old events cannot be removed, trying again later", error=str(error))
             return

@@ -15,9 +15,11 @@ def new_ulid(time_ns: int) -> str:
 
 
 def derived_ulid(time: int, *parts: str) -> str:
-    """A ULID of the time; the same parts give the same one.
+    """Return a ULID for `time` (int64 ns UTC) that is derived from `parts`: equal input gives an equal id.
 
-    >>> derived_ulid(1_500_000_000, "a") == derived_ulid(1_500_000_000, "a") < derived_ulid(2_500_000_000, "a")
+    >>> derived_ulid(1_500_000_000, "a") == derived_ulid(1_500_000_000, "a")
+    True
+    >>> derived_ulid(1_500_000_000, "a") < derived_ulid(2_500_000_000, "a")
     True
     """
     tail = hashlib.blake2b("\0".join(parts).encode(), digest_size=10).digest()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from tests.browser.world import MINUTE, STEP, World, now_ns
 from tests.fake_loop import FakeLoop
 from tests.nouns import SECOND, tick_scores
-from trimtab.engine.api.examples import ACTION, CHANGE, INCIDENT, RECOMMENDATION, TARGET, TOOL
+from trimtab.engine.api.shapes.examples import ACTION, CHANGE, INCIDENT, RECOMMENDATION, TARGET, TOOL
 from trimtab.engine.types import (
     ActionState,
     Direction,

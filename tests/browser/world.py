@@ -15,10 +15,10 @@ import uvicorn
 from tests.fakes import FakeClock, FakeLiveView, FakeScoreLog, FakeStore
 from tests.nouns import SECOND, anomaly_of, series_view, tick_scores
 from tests.servers import free_port
-from trimtab.engine.api import keys
-from trimtab.engine.api.acting import LoopPorts
 from trimtab.engine.api.application import create_app, stop_streams
-from trimtab.engine.api.shapes import anomaly_json
+from trimtab.engine.api.loop_ports import LoopPorts
+from trimtab.engine.api.security import api_keys
+from trimtab.engine.api.shapes.json_shapes import anomaly_json
 from trimtab.engine.settings import Api
 from trimtab.engine.types import Anomaly, SeriesKey, SourceState, SourceStatus
 
@@ -82,7 +82,7 @@ class World:
 
     def login_link(self) -> str:
         """As `trimtab up` prints it."""
-        return keys.login_url(self.store, self.clock, self.url)
+        return api_keys.login_url(self.store, self.clock, self.url)
 
     def calm(self) -> None:
         """Nothing unusual, nothing recorded."""
@@ -176,7 +176,7 @@ def serving(world: World | None = None) -> Iterator[World]:
     world = world or World()
     port = free_port()
     world.url = f"http://127.0.0.1:{port}"
-    _, world.secret = keys.create(world.store, world.clock, "tester", ["admin"])
+    _, world.secret = api_keys.create(world.store, world.clock, "tester", ["admin"])
     started, stop = threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(_serve(world, port, started, stop)), daemon=True)
     thread.start()

@@ -14,8 +14,8 @@ import trimtab.engine
 from tests.api_room import Room
 from tests.nouns import START
 from tests.servers import free_port
-from trimtab.engine.api import keys
 from trimtab.engine.api.application import stop_streams
+from trimtab.engine.api.security import api_keys
 
 DIST = Path(trimtab.engine.__file__).parent / "web" / "dist"
 CHROMIUM_ARGS = [
@@ -102,7 +102,7 @@ async def test_the_docs_page_works_in_a_browser_under_its_policy():
         page = await browser.new_page()
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        await page.goto(keys.login_url(room.store, room.clock, url))
+        await page.goto(api_keys.login_url(room.store, room.clock, url))
         assert page.url == f"{url}/"
         await page.goto(f"{url}/api-docs")
         status = page.locator("#operations-status-status_api_status_get")

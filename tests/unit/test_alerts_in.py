@@ -8,7 +8,7 @@ from tests.api_room import Room
 from tests.fake_incidents import Town, fleet
 from tests.nouns import SECOND, START
 from tests.unit.test_api_incidents import webhook
-from trimtab.engine.api.routers.alerts import change_of
+from trimtab.engine.api.routers.monitoring.alert_routes import change_of
 from trimtab.engine.changes.change_log import Changes
 from trimtab.engine.changes.external_alerts import STALE_NS, entities_of, hear
 from trimtab.engine.types import OWN_ALERT, Alert

@@ -3,8 +3,16 @@ from fastapi import APIRouter, FastAPI
 
 from tests.api_room import Room, assert_problem
 from tests.nouns import anomaly_of, series_view
-from trimtab.engine.api.access import ACCESS, PERSON_ONLY, SCOPES, Door, Scope, Table, check_declared
 from trimtab.engine.api.application import ROUTERS, create_app, endpoints
+from trimtab.engine.api.security.access_table import (
+    ACCESS,
+    PERSON_ONLY,
+    SCOPES,
+    Door,
+    Scope,
+    Table,
+    check_declared,
+)
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Api
 from trimtab.engine.types import SeriesKey

@@ -4,8 +4,8 @@ import pytest
 
 from tests.api_room import Room, assert_problem
 from tests.nouns import SECOND
-from trimtab.engine.api.access import ACCESS
-from trimtab.engine.api.examples import ACTION, EFFECT, RECOMMENDATION
+from trimtab.engine.api.security.access_table import ACCESS
+from trimtab.engine.api.shapes.examples import ACTION, EFFECT, RECOMMENDATION
 from trimtab.engine.types import ActionState, RecommendationState, ShadowEnd
 
 PATH = f"/api/recommendations/{RECOMMENDATION.id}"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.api_room import Room, assert_problem
-from trimtab.engine.api import keys
+from trimtab.engine.api.security import api_keys
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def test_logins_are_in_the_audit(room):
     assert room.loop.ledger.rows[0].details["address"] == "127.0.0.1"
     await browser.delete("/api/session", headers={"X-CSRF-Token": csrf})
     await room.client().post("/api/session", json={"key": "tt_wrong"})
-    link = keys.login_url(room.store, room.clock, "http://localhost:8600")
+    link = api_keys.login_url(room.store, room.clock, "http://localhost:8600")
     assert (await room.client().get(link)).status_code == 303
     assert told(room)[1:] == [("logged out", "key 0"), ("logged in", "login link")]
 

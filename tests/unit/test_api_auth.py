@@ -2,8 +2,8 @@ import pytest
 
 from tests.api_room import BASE, Room, assert_problem
 from tests.nouns import anomaly_of
-from trimtab.engine.api import keys
-from trimtab.engine.api.auth import COOKIE, Failures
+from trimtab.engine.api.security import api_keys
+from trimtab.engine.api.security.authentication import COOKIE, Failures
 from trimtab.engine.settings import Api
 from trimtab.engine.types import SeriesKey
 
@@ -54,7 +54,7 @@ async def test_a_key_revoked_elsewhere_ends_within_two_seconds(room):
     secret = room.key("read", name="mine")
     client = room.client(headers={"Authorization": f"Bearer {secret}"})
     assert (await client.get("/api/status")).status_code == 200
-    keys.revoke(room.store, room.clock, "mine")
+    api_keys.revoke(room.store, room.clock, "mine")
     room.clock.tick(2)
     assert_problem(await client.get("/api/status"), 401, "revoked")
 
@@ -68,7 +68,7 @@ async def test_a_key_made_elsewhere_works_at_once(room):
 async def test_session_tokens_and_login_links_are_no_keys(room):
     """A stolen cookie value or link cannot be used as a Bearer key."""
     browser, _ = await room.browser()
-    link = keys.login_url(room.store, room.clock, BASE).partition("token=")[2]
+    link = api_keys.login_url(room.store, room.clock, BASE).partition("token=")[2]
     for secret in (browser.cookies[COOKIE], link):
         answer = await room.client().get("/api/status", headers={"Authorization": f"Bearer {secret}"})
         assert_problem(answer, 401)
@@ -116,7 +116,7 @@ async def test_a_session_ends_with_the_key_that_opened_it(room):
     """Revoking a key logs out every browser that used it."""
     browser = room.client()
     await browser.post("/api/session", json={"key": room.key("read", name="laptop")})
-    keys.revoke(room.store, room.clock, "laptop")
+    api_keys.revoke(room.store, room.clock, "laptop")
     room.clock.tick(2)
     assert_problem(await browser.get("/api/session"), 401)
 
@@ -225,13 +225,13 @@ async def test_our_own_names_are_let_in(host):
 
 async def test_a_login_link_works_once(room):
     """The link logs one browser in as administrator and then is worthless."""
-    url = keys.login_url(room.store, room.clock, BASE)
+    url = api_keys.login_url(room.store, room.clock, BASE)
     browser = room.client()
     answer = await browser.get(url)
     assert answer.status_code == 303
     assert answer.headers["location"] == "/"
     assert answer.headers["referrer-policy"] == "no-referrer"
-    assert (await browser.get("/api/session")).json()["scopes"] == [str(scope) for scope in keys.SCOPES]
+    assert (await browser.get("/api/session")).json()["scopes"] == [str(scope) for scope in api_keys.SCOPES]
     second = await room.client().get(url)
     assert second.status_code == 401
     assert COOKIE not in second.cookies
@@ -240,7 +240,7 @@ async def test_a_login_link_works_once(room):
 
 async def test_a_used_login_link_stays_used_after_a_restart(room):
     """Once means once, whatever happens to the engine."""
-    url = keys.login_url(room.store, room.clock, BASE)
+    url = api_keys.login_url(room.store, room.clock, BASE)
     await room.client().get(url)
     room.start()
     assert (await room.client().get(url)).status_code == 401
@@ -248,14 +248,14 @@ async def test_a_used_login_link_stays_used_after_a_restart(room):
 
 async def test_a_login_link_expires(room):
     """Ten minutes later the link does nothing."""
-    url = keys.login_url(room.store, room.clock, BASE)
-    room.clock.tick(keys.LINK_S)
+    url = api_keys.login_url(room.store, room.clock, BASE)
+    room.clock.tick(api_keys.LINK_S)
     assert (await room.client().get(url)).status_code == 401
 
 
 async def test_a_login_link_is_not_used_up_by_a_prefetch(room):
     """A browser that looks ahead does not take the link from the person."""
-    url = keys.login_url(room.store, room.clock, BASE)
+    url = api_keys.login_url(room.store, room.clock, BASE)
     assert_problem(await room.client().get(url, headers={"Sec-Purpose": "prefetch;prerender"}), 503)
     assert (await room.client().get(url)).status_code == 303
 
@@ -277,7 +277,7 @@ async def test_many_failures_are_slowed_down(room):
 async def test_a_guessed_password_is_not_looked_at_while_slowed_down():
     """While an address is slowed down even the right password of the settings is not tried."""
     room = Room(Api(admin_key="correct horse battery staple"))
-    keys.seed(room.store, room.clock, room.settings)
+    api_keys.seed(room.store, room.clock, room.settings)
     for _ in range(10):
         await room.client().post("/api/session", json={"key": "guess"})
     good = {"key": "correct horse battery staple"}

@@ -1,6 +1,6 @@
 import pytest
 
-from trimtab.engine.api.binding import Hosts, check_bind, loopback
+from trimtab.engine.api.security.listen_address import Hosts, check_bind, loopback
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Api
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.api_room import Room, assert_problem
-from trimtab.engine.api.examples_capacity import CAPACITY
+from trimtab.engine.api.shapes.capacity_example import CAPACITY
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from tests.api_room import Room, assert_problem
-from trimtab.engine.api.access import ACCESS
+from trimtab.engine.api.security.access_table import ACCESS
 
 
 @pytest.fixture

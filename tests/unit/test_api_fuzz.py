@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api_room import Room
-from trimtab.engine.api.access import ACCESS
-from trimtab.engine.api.examples import ACTION, AUDIT_ROW, INCIDENT, RECOMMENDATION, TARGET, TOOL
+from trimtab.engine.api.security.access_table import ACCESS
+from trimtab.engine.api.shapes.examples import ACTION, AUDIT_ROW, INCIDENT, RECOMMENDATION, TARGET, TOOL
 
 LOOP = (
     "incidents",

@@ -4,7 +4,7 @@ import pytest
 
 from tests.api_room import Room, assert_problem
 from tests.nouns import SECOND, START, anomaly_of
-from trimtab.engine.api.examples import ACTION, CHANGE, INCIDENT, RECOMMENDATION
+from trimtab.engine.api.shapes.examples import ACTION, CHANGE, INCIDENT, RECOMMENDATION
 from trimtab.engine.types import IncidentState, SeriesKey
 
 KEY = SeriesKey.of("host", "cpu")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.api_room import Room, assert_problem
-from trimtab.engine.api.examples import FORECAST, PIPELINE_RUN
+from trimtab.engine.api.shapes.examples import FORECAST, PIPELINE_RUN
 from trimtab.models.forecasting.confidence import confidence
 
 

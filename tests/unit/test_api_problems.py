@@ -8,8 +8,9 @@ from structlog.testing import capture_logs
 
 from tests.api_room import Room, assert_problem
 from tests.nouns import anomaly_of
-from trimtab.engine.api import guard, observe
-from trimtab.engine.api.access import BODY_LIMIT_BYTES
+from trimtab.engine.api import request_logging
+from trimtab.engine.api.security import request_guard
+from trimtab.engine.api.security.access_table import BODY_LIMIT_BYTES
 from trimtab.engine.errors import (
     ConflictError,
     EngineError,
@@ -40,7 +41,7 @@ def lines(monkeypatch):
     """What the API logs."""
     capture = structlog.testing.LogCapture()
     logger = structlog.wrap_logger(None, processors=[structlog.contextvars.merge_contextvars, capture])
-    monkeypatch.setattr(observe, "log", logger)
+    monkeypatch.setattr(request_logging, "log", logger)
     return capture.entries
 
 
@@ -154,7 +155,7 @@ async def test_a_body_over_one_megabyte_is_refused(room, chunked):
 
 async def test_a_body_that_never_comes_ends(room, monkeypatch):
     """A client that sends half a body and waits is let go."""
-    monkeypatch.setattr(guard, "BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(request_guard, "BODY_TIMEOUT_S", 0.05)
 
     async def half():
         yield b"{"

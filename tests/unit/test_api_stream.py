@@ -7,11 +7,12 @@ import pytest
 from tests.api_room import Room, assert_problem
 from tests.fakes import settle
 from tests.nouns import START, anomaly_of
-from trimtab.engine.api import keys, streams
+from trimtab.engine.api import event_streams
 from trimtab.engine.api.application import stop_streams
-from trimtab.engine.api.examples import ACTION, INCIDENT, RECOMMENDATION
-from trimtab.engine.api.loop_shapes import noun_json
-from trimtab.engine.api.shapes import to_json
+from trimtab.engine.api.security import api_keys
+from trimtab.engine.api.shapes.examples import ACTION, INCIDENT, RECOMMENDATION
+from trimtab.engine.api.shapes.json_shapes import to_json
+from trimtab.engine.api.shapes.loop_shapes import noun_json
 from trimtab.engine.types import Pause, SeriesKey, SourceState, SourceStatus
 
 ANOMALY = "01JGFJJZ000000000000000000"
@@ -130,8 +131,8 @@ async def test_a_stream_has_the_headers_of_server_sent_events(room):
 
 async def test_a_quiet_stream_is_pinged(room, monkeypatch):
     """While nothing happens a comment keeps the connection open."""
-    assert streams.PING_S == 15
-    monkeypatch.setattr(streams, "PING_S", 0.01)
+    assert event_streams.PING_S == 15
+    monkeypatch.setattr(event_streams, "PING_S", 0.01)
     listener = await listen(room)
     await listener.until(lambda: any(b": ping" in m.get("body", b"") for m in listener.messages))
     assert listener.events == []
@@ -169,7 +170,7 @@ async def test_a_reader_that_leaves_is_let_go(room):
 async def test_a_stream_ends_with_its_key(room):
     """After a key is revoked its streams say nothing more."""
     listener = await listen(room, room.key("read", name="mine"))
-    keys.revoke(room.store, room.clock, "mine")
+    api_keys.revoke(room.store, room.clock, "mine")
     room.clock.tick(2)
     room.live.publish("tick", {"source": "host"})
     await asyncio.wait_for(listener.task, 5)
@@ -179,7 +180,7 @@ async def test_a_stream_ends_with_its_key(room):
 
 async def test_the_number_of_streams_is_bounded(room):
     """A hundred and first reader is told to come back; a place that is given back is taken again."""
-    assert streams.MOST == 100
+    assert event_streams.MOST == 100
     room.app.state.context.streams.most = 2
     secret = room.key("read")
     first, _ = await listen(room, secret), await listen(room, secret)

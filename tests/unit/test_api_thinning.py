@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import FakeScoreLog
 from tests.nouns import tick_scores
-from trimtab.engine.api import thinning
+from trimtab.engine.api import downsampling
 from trimtab.engine.types import ScoreRows, SeriesKey
 
 
@@ -24,7 +24,7 @@ def rows(values, scores, times=None):
 def test_extremes_stay_and_the_limit_holds(pairs, points):
     """Whatever the values, at most `points` rows stay, in order, the extremes and the last one among them."""
     before = rows(*zip(*pairs, strict=True))
-    after = thinning.thin(before, points)
+    after = downsampling.thin(before, points)
     assert len(after.times) <= points
     assert (np.diff(after.times) > 0).all()
     assert after.times[-1] == before.times[-1]
@@ -37,13 +37,13 @@ def test_extremes_stay_and_the_limit_holds(pairs, points):
 def test_few_rows_stay_as_they_are():
     """Nothing is taken out of what fits."""
     before = rows([1.0, np.nan, 3.0], [0.0, 0.0, 0.0])
-    assert thinning.thin(before, 10) is before
+    assert downsampling.thin(before, 10) is before
 
 
 def test_a_long_gap_does_not_eat_the_points():
     """Rows before and after a gap of a year both stay in the picture."""
     times = np.concatenate([np.arange(500), np.arange(500) + 10**9])
-    after = thinning.thin(rows(np.sin(times), np.zeros(1000), times), 40)
+    after = downsampling.thin(rows(np.sin(times), np.zeros(1000), times), 40)
     assert (after.times < 1000).any()
     assert (after.times > 1000).any()
 
@@ -51,12 +51,12 @@ def test_a_long_gap_does_not_eat_the_points():
 @pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 1000])
 def test_reading_in_chunks_sees_every_row(monkeypatch, n):
     """However many chunks there are, the highest value and the last row come through."""
-    monkeypatch.setattr(thinning, "CHUNK_ROWS", 100)
+    monkeypatch.setattr(downsampling, "CHUNK_ROWS", 100)
     log, key = FakeScoreLog(), SeriesKey.of("host", "cpu")
     values = np.random.default_rng(n).normal(size=n)
     for time, value in enumerate(values):
         log.append([key], tick_scores("host", time, [value]))
-    got = thinning.read_thinned(log, key.id, 0, 10**9, 50)
+    got = downsampling.read_thinned(log, key.id, 0, 10**9, 50)
     assert len(got.times) == n if n <= 50 else len(got.times) <= 50
     if n:
         assert got.value.max() == values.max()

@@ -6,7 +6,7 @@ import pytest
 
 from tests.api_room import Room, assert_problem
 from tests.serving import serving
-from trimtab.engine.api.examples import ACTION, TARGET, TOOL
+from trimtab.engine.api.shapes.examples import ACTION, TARGET, TOOL
 from trimtab.engine.errors import ToolError, ToolUncertainError
 from trimtab.engine.types import ToolState, ToolStatus
 

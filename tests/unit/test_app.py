@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from tests.fake_loop import FakeLedger
 from tests.fakes import FakeClock, settle
 from trimtab.engine.actions.scheduler import Conductor
-from trimtab.engine.api.keys import FirstStart
+from trimtab.engine.api.security.api_keys import FirstStart
 from trimtab.engine.app import Engine, _reload_tools, announce
 from trimtab.engine.errors import EngineError, LockedError, StoreError
 from trimtab.engine.running import tasks

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from trimtab.engine.api.examples_capacity import CAPACITY
+from trimtab.engine.api.shapes.capacity_example import CAPACITY
 from trimtab.engine.recommendations.recommender import Recommender
 from trimtab.engine.recommendations.scaling_advice import draft_of
 from trimtab.engine.recommendations.target_facts import Facts

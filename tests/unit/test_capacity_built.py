@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.built_room import HITS, MIB, FakeCache, with_a_past
-from trimtab.engine.api.examples_capacity import CAPACITY
+from trimtab.engine.api.shapes.capacity_example import CAPACITY
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import ActionState, RecommendationState
 

@@ -12,7 +12,7 @@ from tests.fake_tools import FakeMemory
 from tests.fakes import FakeClock, FakeScoreLog, FakeStore
 from tests.nouns import SECOND, START, anomaly_of, tick_scores
 from tests.store_contract import ulid
-from trimtab.engine.api.story import incident_story
+from trimtab.engine.api.detail_views import incident_story
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import StoreError
 from trimtab.engine.incidents.incident_correlator import Incidents

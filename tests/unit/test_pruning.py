@@ -9,7 +9,7 @@ from tests.fakes import FakeClock, FakeScoreLog, FakeSnapshots
 from tests.nouns import anomaly_of
 from tests.store_contract import CPU, ids, ulid
 from tests.unit.test_loop import NoMetrics
-from trimtab.engine.api import keys
+from trimtab.engine.api.security import api_keys
 from trimtab.engine.errors import StoreError
 from trimtab.engine.live import Live
 from trimtab.engine.running import pruning
@@ -33,10 +33,10 @@ def around(tmp_path):
 async def test_events_go_after_their_days_and_sessions_after_their_end(around):
     """Anomalies stay so many days after their end, dead sessions and links for a day, keys for ever."""
     store, clock = around.store, around.clock
-    key, _ = keys.create(store, clock, "ci", ["read"], DAY_S)
-    keys.open_session(store, clock, key)
-    keys.login_url(store, clock, "http://x")
-    keys.open_session(store, clock, None)
+    key, _ = api_keys.create(store, clock, "ci", ["read"], DAY_S)
+    api_keys.open_session(store, clock, key)
+    api_keys.login_url(store, clock, "http://x")
+    api_keys.open_session(store, clock, None)
     store.save_anomaly(anomaly_of(CPU, ulid(1), end=clock.now()))
     store.save_anomaly(anomaly_of(CPU, ulid(2)))
     pruner = Pruner(around, events_days=10)

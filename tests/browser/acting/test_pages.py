@@ -17,7 +17,7 @@ from tests.browser.loop_world import (
     LoopWorld,
     ulid,
 )
-from trimtab.engine.api import keys
+from trimtab.engine.api.security import api_keys
 
 Open = Callable[..., Page]
 
@@ -110,7 +110,7 @@ def test_the_audit_is_listed_and_checked(open_page: Open, world: LoopWorld) -> N
 def test_who_may_only_read_is_told_so(open_page: Open, world: LoopWorld) -> None:
     """Buttons that a key may not press are shut, and say which scope is lacking."""
     page = open_page("#/inbox", signed_in=False)
-    page.get_by_label("API key").fill(keys.create(world.store, world.clock, ulid(1), ["read"])[1])
+    page.get_by_label("API key").fill(api_keys.create(world.store, world.clock, ulid(1), ["read"])[1])
     page.keyboard.press("Enter")
     approve = card(page, "Give cache-1 more memory").get_by_role("button", name="Approve")
     expect(approve).to_be_disabled()

@@ -9,8 +9,8 @@ from tests.browser.loop_world import HOUR, LoopWorld, ulid
 from tests.browser.world import MINUTE, STEP, now_ns
 from tests.fake_modelling import FakeModelling
 from tests.nouns import tick_scores
-from trimtab.engine.api.examples import FORECAST, MODEL, PIPELINE_RUN, RECOMMENDATION
-from trimtab.engine.api.examples_capacity import CAPACITY
+from trimtab.engine.api.shapes.capacity_example import CAPACITY
+from trimtab.engine.api.shapes.examples import FORECAST, MODEL, PIPELINE_RUN, RECOMMENDATION
 from trimtab.engine.types import (
     Estimate,
     ForecastBefore,

@@ -12,7 +12,7 @@ from tests.browser.acting.hand import answer, dialog
 from tests.browser.conftest import PHONE
 from tests.browser.loop_world import ulid
 from tests.browser.planning.plan_world import ADVICE, LOAD, PlanWorld
-from trimtab.engine.api import keys
+from trimtab.engine.api.security import api_keys
 from trimtab.engine.settings.capacity import CapacityOf
 from trimtab.engine.types import RunState
 
@@ -191,7 +191,7 @@ def test_without_a_champion_the_page_says_who_forecasts(open_page: Open, world: 
 def test_who_may_only_read_promotes_nothing(open_page: Open, world: PlanWorld) -> None:
     """The buttons are shut and say which scope is lacking."""
     page = open_page("#/models", signed_in=False)
-    page.get_by_label("API key").fill(keys.create(world.store, world.clock, ulid(1), ["read"])[1])
+    page.get_by_label("API key").fill(api_keys.create(world.store, world.clock, ulid(1), ["read"])[1])
     page.keyboard.press("Enter")
     for name, scope in (("Promote", "approve"), ("Roll back", "approve"), ("One runs already", "execute")):
         button = page.get_by_role("button", name=name).first

@@ -1,0 +1,109 @@
+"""The outermost layer: trace id, one log line a request, security headers, and an answer to every fault."""
+
+import re
+import secrets
+import time
+import traceback
+from collections.abc import Callable
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trimtab.engine.api.path_names import with_kept_slashes
+from trimtab.engine.api.problems import unexpected
+from trimtab.engine.api.security.request_identity import Visit, begin_visit
+
+CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
+HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+Observer = Callable[[str, str, int, float], None]
+"""(method, route template, status, seconds), once a request."""
+
+_CLIENT_LEFT = 499
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+log = structlog.get_logger(__name__)
+
+
+class Observe:
+    """Middleware around everything else."""
+
+    def __init__(self, app: ASGIApp, observer: Observer | None = None) -> None:
+        self.app = app
+        self.observer = observer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request and leave one line about it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        scope = with_kept_slashes(scope)
+        visit = begin_visit(scope, _trace_id(scope))
+        answer = _Answer(send, visit)
+        begin = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(trace_id=visit.trace_id):
+            try:
+                await self._answer(scope, receive, answer)
+            finally:
+                self._leave_line(scope, visit, answer.status, time.perf_counter() - begin)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            await self.app(scope, receive, answer.send)
+        except ClientDisconnect:
+            answer.status = _CLIENT_LEFT
+        except Exception as error:
+            log.error("request failed", traceback="".join(traceback.format_exception(error)))
+            if answer.status is None:
+                await unexpected(answer.visit.trace_id)(scope, receive, answer.send)
+
+    def _leave_line(self, scope: Scope, visit: Visit, status: int | None, duration_s: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        status = _CLIENT_LEFT if status is None else status
+        prefix = visit.principal.key.prefix if visit.principal else None
+        say = log.debug if _is_probe(visit.route, status) else log.info
+        say(
+            "request", method=method, route=visit.route, status=status, duration_s=round(duration_s, 6),
+            key_prefix=prefix,
+        )  # fmt: skip
+        if self.observer is not None:
+            self.observer(method, visit.route, status, duration_s)
+
+
+def _is_probe(route: str, status: int) -> bool:
+    """Whether it is a probe's or a scraper's, which come every few seconds; a scrape that fails is told."""
+    return route.startswith("/api/health") or (route == "/api/metrics" and status < 400)
+
+
+class _Answer:
+    """Adds our headers to what is sent and remembers the status."""
+
+    def __init__(self, send: Send, visit: Visit) -> None:
+        self._send = send
+        self.visit = visit
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(raw=message.setdefault("headers", []))
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Trace-Id"] = self.visit.trace_id
+            headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+
+def _trace_id(scope: Scope) -> str:
+    """The caller's W3C trace id, or a new one."""
+    given = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+    found = _TRACEPARENT.fullmatch(given)
+    return found[1] if found else secrets.token_hex(16)

@@ -1,0 +1,1 @@
+"""Routes of series, anomalies, incidents, changes, alerts, silences and the event stream."""

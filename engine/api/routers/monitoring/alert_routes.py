@@ -1,0 +1,101 @@
+"""Alerts of an Alertmanager (webhook version 4): each becomes a change that stands beside incidents."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from trimtab.engine.api.api_context import Here, Who
+from trimtab.engine.api.idempotency import IdempotencyKey, once_async
+from trimtab.engine.api.loop_ports import Loop, LoopPorts
+from trimtab.engine.api.parameters import instant
+from trimtab.engine.api.shapes.json_shapes import Shape, to_json
+from trimtab.engine.api.shapes.loop_shapes import answers
+from trimtab.engine.types import Alert, Change, ChangeKind
+
+router = APIRouter(prefix="/api/alerts", tags=["incidents"])
+Labels = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=100)]
+
+
+class AlertBody(BaseModel):
+    """One alert. What Alertmanager adds in later versions is left aside."""
+
+    model_config = ConfigDict(extra="ignore")
+    status: Literal["firing", "resolved"]
+    labels: Labels
+    annotations: Labels = {}
+    startsAt: str  # noqa: N815 - Alertmanager's name
+    endsAt: str = ""  # noqa: N815 - as above
+    generatorURL: str = ""  # noqa: N815 - as above
+    fingerprint: str = Field(min_length=1, max_length=100)
+
+
+class AlertsBody(BaseModel):
+    """A group of alerts."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{
+                "version": "4", "status": "firing", "receiver": "trimtab", "externalURL": "http://am:9093",
+                "alerts": [{
+                    "status": "firing", "labels": {"alertname": "HighLatency", "service": "checkout"},
+                    "annotations": {"summary": "p99 over 2 s"}, "startsAt": "2026-01-01T00:00:00Z",
+                    "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "http://prometheus:9090/graph",
+                    "fingerprint": "c1f0a3b2d4e5f607",
+                }],
+            }]
+        },
+    )  # fmt: skip
+    version: Literal["4"]
+    alerts: list[AlertBody] = Field(max_length=1000)
+
+
+class Taken(Shape):
+    """How many alerts were taken."""
+
+    taken: int
+
+
+@router.post("", summary="Take alerts", responses=answers(Taken, {"taken": 1}))
+async def take_alerts(
+    request: Request, here: Here, loop: Loop, who: Who, body: AlertsBody, key: IdempotencyKey = None
+) -> Response:
+    """Alertmanager's webhook. A repetition of an alert, and its end, change what is kept of it.
+
+    Alerts of our own incidents, which an Alertmanager may send back, are left aside.
+    """
+    alerts = [alert for alert in map(_alert, body.alerts) if not alert.own]
+    return await once_async(
+        here, request, who, key, body.model_dump_json(), lambda _: _take(loop, alerts, who.name)
+    )
+
+
+async def _take(loop: LoopPorts, alerts: list[Alert], by: str) -> tuple[int, bytes]:
+    for alert in alerts:
+        await asyncio.to_thread(loop.incidents.save_change, change_of(alert, by))
+    if loop.take_alerts is not None:
+        await loop.take_alerts(alerts, by)
+    return 200, to_json({"taken": len(alerts)})
+
+
+def _alert(body: AlertBody) -> Alert:
+    end = instant("endsAt", body.endsAt) if body.status == "resolved" else None
+    url = body.generatorURL if body.generatorURL.startswith(("http://", "https://")) else ""
+    start = instant("startsAt", body.startsAt)
+    return Alert(body.fingerprint, start, end, body.labels, body.annotations, url)
+
+
+def change_of(alert: Alert, by: str) -> Change:
+    """An alert as a change; the same alert has the same id whenever it is told again.
+
+    >>> change_of(Alert("c1f0", 1_767_225_600_000_000_000, None, {"alertname": "HighLatency"}), "am").title
+    'alert: HighLatency'
+    """
+    about = alert.annotations.get("summary", "")
+    name = alert.labels.get("alertname", "without a name")
+    title = f"alert{'' if alert.firing else ' (over)'}: {name}{about and f', {about}'}"
+    return Change(alert.change_id, alert.start, ChangeKind.ALERT, title[:300], by, alert.labels, alert.url)

@@ -1,0 +1,109 @@
+"""Anomalies, and what people say of them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from trimtab.engine.api.api_context import Context, Here, Who
+from trimtab.engine.api.idempotency import IdempotencyKey, once
+from trimtab.engine.api.parameters import SERIES_ID as SERIES_ID_FORM
+from trimtab.engine.api.parameters import (
+    After,
+    AnomalyId,
+    Limit,
+    Since,
+    Until,
+    Words,
+    optional_instant,
+    ulid,
+)
+from trimtab.engine.api.shapes.json_shapes import (
+    AnomalyDetail,
+    AnomalyPage,
+    FeedbackShape,
+    anomaly_json,
+    feedback_json,
+    json_response,
+    to_json,
+)
+from trimtab.engine.types import Direction, Feedback, Verdict
+
+router = APIRouter(prefix="/api/anomalies", tags=["anomalies"])
+
+
+class FeedbackBody(BaseModel):
+    """A verdict on an anomaly."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"verdict": "wrong", "note": "nightly backup"}]}
+    )
+    verdict: Verdict
+    note: str = Field("", max_length=2000)
+
+
+@router.get("", summary="List anomalies", responses={200: {"model": AnomalyPage}})
+def list_anomalies(
+    here: Here,
+    series_id: Annotated[
+        str | None, Query(pattern=SERIES_ID_FORM, description="Only of this series.")
+    ] = None,
+    source: Annotated[str | None, Query(max_length=200, description="Only of this source.")] = None,
+    open: Annotated[bool, Query(description="Only those that go on.")] = False,  # noqa: A002 - its name in the API
+    since: Since = None,
+    until: Until = None,
+    min_score: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+    direction: Direction | None = None,
+    search: Words = "",
+    limit: Limit = 100,
+    after: After = None,
+) -> Response:
+    """A page of anomalies, newest first."""
+    found = here.store.anomalies(
+        series_id=series_id,
+        source=source,
+        open_only=open,
+        since=optional_instant("since", since),
+        until=optional_instant("until", until),
+        min_score=min_score,
+        direction=direction,
+        search=search or None,
+        after=None if after is None else ulid("after", after),
+        limit=limit + 1,
+    )
+    following = found[limit - 1].id if len(found) > limit else None
+    return json_response({"items": [anomaly_json(a) for a in found[:limit]], "next": following})
+
+
+@router.get("/{anomaly_id}", summary="One anomaly", responses={200: {"model": AnomalyDetail}})
+def one_anomaly(here: Here, anomaly_id: AnomalyId) -> Response:
+    """An anomaly with its feedback."""
+    anomaly = anomaly_json(here.store.anomaly(anomaly_id))
+    words = [feedback_json(word) for word in here.store.feedback(anomaly_id)]
+    return json_response({**anomaly, "feedback": words})
+
+
+@router.post(
+    "/{anomaly_id}/feedback", status_code=201, summary="Say whether it was right",
+    responses={201: {"model": FeedbackShape}},
+)  # fmt: skip
+def give_feedback(
+    request: Request,
+    here: Here,
+    who: Who,
+    anomaly_id: AnomalyId,
+    body: FeedbackBody,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Keep a person's word; a later one of the same person replaces it."""
+    return once(
+        here, request, who, key, body.model_dump_json(), lambda: _keep(here, anomaly_id, body, who.name)
+    )
+
+
+def _keep(here: Context, anomaly_id: str, body: FeedbackBody, author: str) -> tuple[int, bytes]:
+    word = Feedback(anomaly_id, body.verdict, body.note, author, here.clock.now())
+    here.store.save_feedback(word)
+    return 201, to_json(feedback_json(word))

@@ -1,0 +1,108 @@
+"""Silences: for a time, nobody is told of incidents of some entities."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from trimtab.engine.api.api_context import Context, Here, Who
+from trimtab.engine.api.idempotency import IdempotencyKey, once_async
+from trimtab.engine.api.loop_ports import Loop, LoopPorts
+from trimtab.engine.api.parameters import SilenceId, instant
+from trimtab.engine.api.shapes.examples import SILENCE, START
+from trimtab.engine.api.shapes.json_shapes import Shape, json_response, to_json
+from trimtab.engine.api.shapes.loop_shapes import answers
+from trimtab.engine.api.shapes.silence_shapes import (
+    LONGEST_ENTITY,
+    MOST_ENTITIES,
+    silence_json,
+    silence_of,
+    standing,
+)
+
+router = APIRouter(prefix="/api/silences", tags=["silences"])
+Entity = Annotated[str, Field(min_length=1, max_length=LONGEST_ENTITY)]
+
+
+class SilenceShape(Shape):
+    """For a time, incidents of these entities are not told; they are seen and shown all the same."""
+
+    id: str = Field(description="A ULID; settings/NAME for one that stands in the settings.")
+    entities: list[str] = Field(
+        description="Names, as redis/*; it holds where all that an incident touches match."
+    )
+    begin: str = Field(alias="from")
+    until: str
+    by: str
+    note: str
+    state: Literal["coming", "active", "over"]
+
+
+class SilenceList(Shape):
+    """Silences, newest first."""
+
+    items: list[SilenceShape]
+
+
+class SilenceBody(BaseModel):
+    """What is to be silent, and until when."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"entities": ["redis/*"], "until": "2126-01-01T02:00:00Z", "note": "moving it"}]
+        },
+    )
+    entities: list[Entity] = Field(
+        min_length=1, max_length=MOST_ENTITIES, description="Names, or patterns as redis/*."
+    )
+    begin: str | None = Field(
+        None, alias="from", max_length=100, description="ISO 8601 with offset; null = at once."
+    )
+    until: str = Field(max_length=100, description="ISO 8601 with offset.")
+    note: str = Field("", max_length=2000, description="Why, for the others.")
+
+
+_EXAMPLE = silence_json(SILENCE, START)
+_ONE = answers(SilenceShape, _EXAMPLE)
+
+
+@router.get("", summary="List silences", responses=answers(SilenceList, {"items": [_EXAMPLE]}))
+def list_silences(
+    here: Here,
+    loop: Loop,
+    over: Annotated[bool, Query(description="With those that ended in the last 30 days.")] = False,
+) -> Response:
+    """Those that hold or will, of people and of the settings."""
+    now = here.clock.now()
+    found = [*loop.ledger.silences(), *loop.set_down()]
+    wanted = [one for one in found if over or standing(one, now) != "over"]
+    return json_response({"items": [silence_json(one, now) for one in wanted]})
+
+
+@router.post("", status_code=201, summary="Silence something", responses=answers(SilenceShape, _EXAMPLE, 201))
+async def add_silence(
+    request: Request, here: Here, loop: Loop, who: Who, body: SilenceBody, key: IdempotencyKey = None
+) -> Response:
+    """From the next tick on nobody is told of incidents that touch these entities only."""
+    return await once_async(
+        here, request, who, key, body.model_dump_json(), lambda _: _added(here, loop, who.name, body)
+    )
+
+
+@router.delete("/{silence_id}", summary="End a silence", responses=_ONE)
+async def end_silence(here: Here, loop: Loop, who: Who, silence_id: SilenceId) -> Response:
+    """What it held back and still goes on is told at the next tick."""
+    ended = await asyncio.to_thread(loop.ledger.end_silence, silence_id, who.name)
+    return json_response(silence_json(ended, here.clock.now()))
+
+
+async def _added(here: Context, loop: LoopPorts, by: str, body: SilenceBody) -> tuple[int, bytes]:
+    now = here.clock.now()
+    begin = now if body.begin is None else instant("from", body.begin)
+    silence = silence_of(body.entities, begin, instant("until", body.until), by, body.note, now)
+    await asyncio.to_thread(loop.ledger.add_silence, silence)
+    return 201, to_json(silence_json(silence, now))

@@ -1,0 +1,46 @@
+"""What happens, as it happens."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter
+from sse_starlette import ServerSentEvent
+from starlette.responses import Response
+
+from trimtab.engine.api.api_context import Context, Here, Who
+from trimtab.engine.api.event_streams import StreamResponse
+from trimtab.engine.api.security.request_identity import Principal
+from trimtab.engine.api.shapes.json_shapes import to_json, told
+
+RETRY_MS = 3000
+router = APIRouter(prefix="/api", tags=["stream"])
+
+
+@router.get(
+    "/stream", summary="Live events",
+    responses={200: {
+        "content": {"text/event-stream": {"example": 'event: tick\ndata: {"source":"host","time":'
+                                          '"2026-01-01T00:00:00.000Z","series":120,"unusual":1}\n\n'}},
+        "description": "Server-sent events `tick`, `anomaly`, `source`, `incident`, `recommendation`, "
+                       "`action` and `pause`, and a comment every 15 s.",
+    }},
+)  # fmt: skip
+async def stream(here: Here, who: Who) -> Response:
+    """Ticks, and what begins, changes or ends: anomalies, incidents, recommendations, actions, the pause.
+
+    Sources that come or go, too. At most 100 readers.
+    """
+    return StreamResponse(_events(here, who), here.streams)
+
+
+async def _events(here: Context, who: Principal) -> AsyncIterator[ServerSentEvent]:
+    feed = here.live.subscribe()
+    try:
+        yield ServerSentEvent(comment="open", retry=RETRY_MS)
+        async for event, data in feed:
+            if not await here.keyring.lives(who.key):
+                return
+            yield ServerSentEvent(to_json(told(data)).decode(), event=event)
+    finally:
+        close = getattr(feed, "aclose", None)
+        if close is not None:
+            await close()

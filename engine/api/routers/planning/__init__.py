@@ -1,0 +1,1 @@
+"""Routes of forecasts, capacity, models and pipelines."""

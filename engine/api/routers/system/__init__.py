@@ -1,0 +1,1 @@
+"""Routes of docs, health, keys, metrics, session and status."""

@@ -1,0 +1,50 @@
+"""/api-docs: Swagger UI from our own files, and the OpenAPI document that it reads."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from fastapi import APIRouter, Request
+from starlette.responses import FileResponse, Response
+
+from trimtab.engine.api.api_context import Here
+from trimtab.engine.api.problems import ProblemError
+from trimtab.engine.api.request_logging import CSP
+from trimtab.engine.api.shapes.json_shapes import json_response
+
+router = APIRouter(tags=["docs"])
+OWN = Path(__file__).parent.parent / "assets"
+BUNDLED = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
+_HEADERS = {
+    "Content-Security-Policy": f"{CSP}; img-src 'self' data:",  # the icons in Swagger UI's own style sheet
+    "Cache-Control": "no-cache",
+}
+
+
+@router.get("/api/openapi.json", summary="This description")
+def openapi(request: Request) -> Response:
+    """The OpenAPI document."""
+    return json_response(cast("dict[str, Any]", request.app.openapi()))
+
+
+@router.get("/api-docs", include_in_schema=False)
+async def page(here: Here) -> Response:
+    """Swagger UI; a page that says how to build it where its files are missing."""
+    built = all((_bundled(here.web_dir) / name).is_file() for name in BUNDLED)
+    return FileResponse(OWN / ("docs.html" if built else "docs-not-built.html"), headers=_HEADERS)
+
+
+@router.get("/api-docs/{asset}", include_in_schema=False)
+async def asset(here: Here, asset: str) -> Response:
+    """One of the page's files."""
+    if asset == "init.js":
+        return FileResponse(OWN / "init.js", headers=_HEADERS)
+    path = _bundled(here.web_dir) / asset
+    if asset not in BUNDLED or not path.is_file():
+        raise ProblemError(
+            404, f"There is no file {asset[:100]!r} here; `make web` builds those of /api-docs."
+        )
+    return FileResponse(path, headers=_HEADERS)
+
+
+def _bundled(web_dir: Path | None) -> Path:
+    return (web_dir or OWN) / "docs"

@@ -1,0 +1,31 @@
+"""Whether the process lives and the engine ticks."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from trimtab.engine.api.api_context import Here
+from trimtab.engine.api.shapes.json_shapes import Health, json_response
+
+router = APIRouter(prefix="/api/health", tags=["health"])
+
+
+@router.get("/live", summary="The process answers", responses={200: {"model": Health}})
+async def live() -> Response:
+    """Always 200 while the process can answer at all."""
+    return json_response({"status": "ok"})
+
+
+@router.get(
+    "/ready", summary="The engine ticks",
+    responses={200: {"model": Health}, 503: {"model": Health, "description": "It is starting, or unfit."}},
+)  # fmt: skip
+async def ready(here: Here) -> Response:
+    """200 once sources are read and scored; until then 503 and what it waits for.
+
+    503 with the `problem`, too, while the store is unusable.
+    """
+    is_ready, waiting_for = here.live.ready()
+    problem = "the store is unusable; GET /api/status says why" if here.live.trouble() else ""
+    state = "failing" if problem else "ready" if is_ready else "starting"
+    body = {"status": state, "waiting_for": waiting_for, "problem": problem}
+    return json_response(body, 200 if state == "ready" else 503)

@@ -1,0 +1,76 @@
+"""API keys."""
+
+import threading
+
+import orjson
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from trimtab.engine.api.api_context import Context, Here, Who
+from trimtab.engine.api.audit_notes import note
+from trimtab.engine.api.idempotency import IdempotencyKey, once
+from trimtab.engine.api.parameters import KeyId
+from trimtab.engine.api.security import api_keys
+from trimtab.engine.api.security.access_table import Scope
+from trimtab.engine.api.shapes.json_shapes import KeyList, NewKey, json_response, key_json, to_json
+
+DAY_S = 86_400.0
+router = APIRouter(prefix="/api/keys", tags=["keys"])
+_names = threading.Lock()
+
+
+class KeyBody(BaseModel):
+    """A key to be made."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "grafana", "scopes": ["read"], "expires_in_days": 90}]},
+    )
+    name: str = Field(min_length=1, max_length=100)
+    scopes: list[Scope] = Field(min_length=1)
+    expires_in_days: float | None = Field(365, gt=0, le=3650, description="null = it does not expire.")
+
+
+@router.get("", summary="List keys", responses={200: {"model": KeyList}})
+def list_keys(here: Here) -> Response:
+    """Every key without its secret, newest first, revoked and expired ones too."""
+    return json_response({"items": [key_json(key) for key in api_keys.listed(here.store)]})
+
+
+@router.post("", status_code=201, summary="Make a key", responses={201: {"model": NewKey}})
+def create_key(request: Request, here: Here, who: Who, body: KeyBody, key: IdempotencyKey = None) -> Response:
+    """A new key. Its secret is in this answer and nowhere else."""
+    return once(
+        here,
+        request,
+        who,
+        key,
+        body.model_dump_json(),
+        lambda: _create(here, who.name, body),
+        _without_secret,
+    )
+
+
+@router.delete("/{key_id}", status_code=204, summary="Revoke a key")
+def revoke_key(here: Here, who: Who, key_id: KeyId) -> Response:
+    """It is refused from now on, and the sessions that it opened end."""
+    gone = api_keys.revoke(here.store, here.clock, key_id)
+    here.keyring.forget()
+    note(here, "key revoked", gone.id, who.name, name=gone.name)
+    return Response(status_code=204)
+
+
+def _create(here: Context, by: str, body: KeyBody) -> tuple[int, bytes]:
+    """Its secret is not given out without a row in the audit."""
+    lifetime_s = None if body.expires_in_days is None else body.expires_in_days * DAY_S
+    with _names:
+        made, secret = api_keys.create(here.store, here.clock, body.name, body.scopes, lifetime_s)
+    here.keyring.forget()
+    note(here, "key created", made.id, by, name=made.name, scopes=", ".join(made.scopes))
+    return 201, to_json({**key_json(made), "secret": secret})
+
+
+def _without_secret(answer: bytes) -> bytes:
+    return to_json({**orjson.loads(answer), "secret": None})

@@ -1,0 +1,101 @@
+"""Logging a browser in and out."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, SecretStr
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from trimtab.engine.api.api_context import Context, Here, Who
+from trimtab.engine.api.audit_notes import noted
+from trimtab.engine.api.problems import ProblemError
+from trimtab.engine.api.security import api_keys
+from trimtab.engine.api.security.authentication import COOKIE, address_of, csrf_of
+from trimtab.engine.api.shapes.json_shapes import Session, json_response
+from trimtab.engine.types import ApiKey
+
+router = APIRouter(tags=["session"])
+
+
+class LoginBody(BaseModel):
+    """A key that a person pasted."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"key": "tt_..."}]})
+    key: SecretStr
+
+
+@router.get("/api/session", summary="Who I am", responses={200: {"model": Session}})
+async def session(who: Who) -> Response:
+    """Name, scopes and, for a browser, the CSRF token that its writes must carry."""
+    return json_response({"name": who.name, "scopes": who.key.scopes, "csrf": who.csrf})
+
+
+@router.post("/api/session", summary="Log in with a key", responses={200: {"model": Session}})
+async def log_in(request: Request, here: Here, body: LoginBody) -> Response:
+    """Trade a key for a session cookie; the session ends with the key, at the latest after 30 days."""
+    address = address_of(request)
+    parent = await here.authenticator.key(body.key.get_secret_value().strip(), address)
+    await noted(here, "logged in", "session", parent.name, key=parent.prefix, address=address)
+    opened, token = await asyncio.to_thread(api_keys.open_session, here.store, here.clock, parent)
+    here.keyring.forget()
+    answer = json_response({"name": parent.name, "scopes": opened.scopes, "csrf": csrf_of(token)})
+    return _with_cookie(answer, request, here, opened, token)
+
+
+@router.delete("/api/session", status_code=204, summary="Log out")
+async def log_out(request: Request, here: Here, who: Who) -> Response:
+    """End the session of this browser."""
+    if who.csrf is None:
+        raise ProblemError(
+            409, "This call came with a key, not with a session; DELETE /api/keys/{id} revokes a key."
+        )
+    await asyncio.to_thread(api_keys.close_session, here.store, here.clock, who.key)
+    await noted(here, "logged out", "session", who.name)
+    here.keyring.forget()
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, path="/", secure=_secure(request), httponly=True, samesite="strict")
+    return answer
+
+
+@router.get("/login", include_in_schema=False)
+async def follow_link(
+    request: Request, here: Here, token: Annotated[str, Query(max_length=200)] = ""
+) -> Response:
+    """Use a login link: it works once, sets the cookie and goes on to the dashboard."""
+    if "prefetch" in request.headers.get("sec-purpose", "") + request.headers.get("purpose", ""):
+        raise ProblemError(503, "A login link is followed by a person, not ahead of time.")
+    address = address_of(request)
+    async with here.authenticator.one_link:
+        opened = await asyncio.to_thread(api_keys.redeem, here.store, here.clock, token)
+    if opened is None:
+        here.authenticator.failed(address)
+        return _refused_link()
+    await noted(here, "logged in", "session", "login link", address=address)
+    here.keyring.forget()
+    return _with_cookie(RedirectResponse("/", 303), request, here, *opened)
+
+
+def _with_cookie(answer: Response, request: Request, here: Context, opened: ApiKey, token: str) -> Response:
+    lifetime_s = ((opened.expires or 0) - here.clock.now()) // 1_000_000_000
+    answer.set_cookie(
+        COOKIE, token, max_age=max(0, lifetime_s), path="/", secure=_secure(request), httponly=True,
+        samesite="strict",
+    )  # fmt: skip
+    return answer
+
+
+def _secure(request: Request) -> bool:
+    return request.url.scheme == "https"
+
+
+def _refused_link() -> Response:
+    return HTMLResponse(
+        "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href=/favicon.svg>"
+        "<title>Trimtab: log in</title>"
+        "<h1>This link does not work any more</h1><p>It was used already, or is older than 10 minutes.</p>"
+        "<p><code>trimtab key login</code> prints a new one. Or make a key with "
+        "<code>trimtab key create</code> and paste it on <a href=/>the dashboard</a>.</p></html>",
+        401,
+    )

@@ -1,0 +1,1 @@
+"""Routes of recommendations, actions, tools, pause and audit."""

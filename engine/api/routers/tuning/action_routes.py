@@ -1,0 +1,92 @@
+"""Actions: what was changed, what came of it, and the way back."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from trimtab.engine.api.api_context import Here, Who
+from trimtab.engine.api.detail_views import action_story
+from trimtab.engine.api.idempotency import IdempotencyKey, once_async
+from trimtab.engine.api.loop_ports import Loop, LoopPorts
+from trimtab.engine.api.parameters import ULID_FORM, ActionId, After, Limit, Since, optional_instant, ulid
+from trimtab.engine.api.shapes.examples import ACTION, AUDIT_ROW, RECOMMENDATION
+from trimtab.engine.api.shapes.json_shapes import json_response, to_json
+from trimtab.engine.api.shapes.loop_shapes import (
+    ActionShape,
+    AuditRowShape,
+    RecommendationShape,
+    answers,
+    noun_json,
+    page_json,
+    page_of,
+)
+from trimtab.engine.types import ActionState
+
+router = APIRouter(prefix="/api/actions", tags=["actions"])
+
+
+class ActionDetail(ActionShape):  # type: ignore[misc, valid-type]  # made from the noun
+    """An action with its recommendation and its lines of the audit, oldest first."""
+
+    recommendation: RecommendationShape | None  # type: ignore[valid-type]  # as above
+    audit: list[AuditRowShape]  # type: ignore[valid-type]  # as above
+
+
+_EXAMPLE = noun_json(ACTION)
+_STORY = {**_EXAMPLE, "recommendation": noun_json(RECOMMENDATION), "audit": [noun_json(AUDIT_ROW)]}
+
+
+@router.get(
+    "", summary="List actions",
+    responses=answers(page_of(ActionShape, "ActionPage"), {"items": [_EXAMPLE], "next": None}),
+)  # fmt: skip
+def list_actions(
+    loop: Loop,
+    state: ActionState | None = None,
+    unfinished: Annotated[bool, Query(description="Only those of which more is to come.")] = False,
+    recommendation_id: Annotated[str | None, Query(pattern=ULID_FORM)] = None,
+    tool: Annotated[str | None, Query(max_length=200)] = None,
+    target: Annotated[str | None, Query(max_length=200)] = None,
+    since: Since = None,
+    limit: Limit = 100,
+    after: After = None,
+) -> Response:
+    """A page of actions, newest first."""
+    found = loop.ledger.actions(
+        state=state,
+        unfinished=unfinished,
+        recommendation_id=recommendation_id,
+        tool=tool,
+        target=target,
+        since=optional_instant("since", since),
+        after=None if after is None else ulid("after", after),
+        limit=limit + 1,
+    )
+    return json_response(page_json(found, limit))
+
+
+@router.get("/{action_id}", summary="One action", responses=answers(ActionDetail, _STORY))
+def one_action(loop: Loop, action_id: ActionId) -> Response:
+    """An action with the recommendation that it came from and its lines of the audit."""
+    return json_response(action_story(loop.ledger, loop.ledger.action(action_id)))
+
+
+@router.post(
+    "/{action_id}/rollback",
+    status_code=201,
+    summary="Take it back",
+    responses=answers(ActionShape, _EXAMPLE, 201),
+)
+async def roll_back(
+    request: Request, here: Here, loop: Loop, who: Who, action_id: ActionId, key: IdempotencyKey = None
+) -> Response:
+    """Restore the exact value before, if nobody changed it since. The answer is the action that does it."""
+    return await once_async(
+        here, request, who, key, "", lambda own: _taken_back(loop, action_id, who.name, own)
+    )
+
+
+async def _taken_back(loop: LoopPorts, action_id: str, by: str, key: str) -> tuple[int, bytes]:
+    return 201, to_json(noun_json(await loop.desk.roll_back(action_id, by, key)))

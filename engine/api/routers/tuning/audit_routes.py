@@ -1,0 +1,83 @@
+"""The audit: who decided or did what."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from trimtab.engine.api.detail_views import newest_seq
+from trimtab.engine.api.loop_ports import Loop
+from trimtab.engine.api.parameters import Limit
+from trimtab.engine.api.problems import ProblemError
+from trimtab.engine.api.shapes.examples import AUDIT_ROW
+from trimtab.engine.api.shapes.json_shapes import Shape, json_response
+from trimtab.engine.api.shapes.loop_shapes import AuditRowShape, answers, noun_json
+from trimtab.engine.ports import Ledger
+from trimtab.engine.types import AuditRow
+
+router = APIRouter(prefix="/api/audit", tags=["audit"])
+MOST_OF_A_SUBJECT = 10_000
+Seq = Annotated[
+    int | None,
+    Query(ge=0, lt=2**63, description="`next` of the page before: only rows with a smaller `seq`."),
+]
+
+
+class AuditPage(Shape):
+    """A page of the audit, newest first."""
+
+    items: list[AuditRowShape]  # type: ignore[valid-type]  # made from the noun
+    next: int | None = Field(description="`after` of the next page; null = this is the last.")
+
+
+class Verified(Shape):
+    """Whether the audit is whole."""
+
+    ok: bool
+    rows: int
+    problem: str | None = Field(description="What is wrong with it; null = nothing.")
+
+
+_PAGE = answers(AuditPage, {"items": [noun_json(AUDIT_ROW)], "next": AUDIT_ROW.seq})
+_VERIFIED = answers(Verified, {"ok": True, "rows": 12, "problem": None})
+
+
+@router.get("", summary="List the audit", responses=_PAGE)
+def list_audit(
+    loop: Loop,
+    subject: Annotated[
+        str | None, Query(max_length=200, description="Only of this thing, by its id.")
+    ] = None,
+    limit: Limit = 100,
+    after: Seq = None,
+) -> Response:
+    """A page of the audit, newest first."""
+    found = _rows(loop.ledger, after, limit) if subject is None else _of_subject(loop.ledger, subject, after)
+    page = found[:limit]
+    following = (
+        page[-1].seq if page and (page[-1].seq > 1 if subject is None else len(found) > limit) else None
+    )
+    return json_response({"items": [noun_json(row) for row in page], "next": following})
+
+
+@router.get("/verify", summary="Check the audit", responses=_VERIFIED)
+def verify(loop: Loop) -> Response:
+    """Go through the whole chain of hashes: a row that was deleted, edited or swapped is found."""
+    if loop.verify_audit is None:
+        raise ProblemError(503, "The audit cannot be checked here; run `trimtab audit verify`.")
+    wrong = loop.verify_audit()
+    return json_response({"ok": wrong is None, "rows": newest_seq(loop.ledger), "problem": wrong})
+
+
+def _rows(ledger: Ledger, before: int | None, limit: int) -> list[AuditRow]:
+    """The rows just before that `seq`, newest first."""
+    newest = newest_seq(ledger)
+    last = newest if before is None else max(0, min(newest, before - 1))
+    first = max(0, last - limit)
+    return ledger.audit(after=first, limit=last - first)[::-1] if last else []
+
+
+def _of_subject(ledger: Ledger, subject: str, before: int | None) -> list[AuditRow]:
+    rows = ledger.audit(subject=subject, limit=MOST_OF_A_SUBJECT)
+    return [row for row in reversed(rows) if before is None or row.seq < before]

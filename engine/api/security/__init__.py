@@ -1,0 +1,1 @@
+"""API access: keys, sessions, the access table, host and CSRF checks."""

@@ -1,0 +1,188 @@
+"""Who may do what: one declared table of route and method -> scope. What is not in it is refused."""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from trimtab.engine.errors import SettingsError
+
+
+class Scope(StrEnum):
+    """What a key may do. `admin` holds every other scope."""
+
+    READ = "read"
+    INGEST = "ingest"
+    PROPOSE = "propose"
+    APPROVE = "approve"
+    EXECUTE = "execute"
+    ADMIN = "admin"
+
+
+class Door(StrEnum):
+    """Routes that ask for no particular scope."""
+
+    OPEN = "open"
+    """Nobody is asked who they are."""
+    PROBE = "open, whatever the Host header"
+    """Open and without content of interest: for probes that know only an address."""
+    LOOPBACK = "open on loopback, else read"
+    ANY_KEY = "any live key"
+
+
+SCOPES = tuple(Scope)
+BODY_LIMIT_BYTES = 1_000_000
+
+ACCESS: dict[tuple[str, str], Scope | Door] = {
+    ("GET", "/api/health/live"): Door.PROBE,
+    ("GET", "/api/health/ready"): Door.PROBE,
+    ("GET", "/api/metrics"): Door.LOOPBACK,
+    ("GET", "/api/status"): Scope.READ,
+    ("GET", "/api/series"): Scope.READ,
+    ("GET", "/api/series/{series_id}"): Scope.READ,
+    ("GET", "/api/series/{series_id}/scores"): Scope.READ,
+    ("GET", "/api/anomalies"): Scope.READ,
+    ("GET", "/api/anomalies/{anomaly_id}"): Scope.READ,
+    ("POST", "/api/anomalies/{anomaly_id}/feedback"): Scope.PROPOSE,
+    ("GET", "/api/incidents"): Scope.READ,
+    ("GET", "/api/incidents/{incident_id}"): Scope.READ,
+    ("POST", "/api/incidents/{incident_id}/acknowledge"): Scope.PROPOSE,
+    ("POST", "/api/incidents/{incident_id}/resolve"): Scope.PROPOSE,
+    ("POST", "/api/incidents/{incident_id}/reopen"): Scope.PROPOSE,
+    ("POST", "/api/incidents/{incident_id}/merge"): Scope.PROPOSE,
+    ("POST", "/api/incidents/{incident_id}/split"): Scope.PROPOSE,
+    ("GET", "/api/changes"): Scope.READ,
+    ("POST", "/api/changes"): Scope.INGEST,
+    ("POST", "/api/alerts"): Scope.INGEST,
+    ("GET", "/api/capacity"): Scope.READ,
+    ("GET", "/api/capacity/{name}"): Scope.READ,
+    ("GET", "/api/capacity/{name}/keda"): Scope.READ,
+    ("GET", "/api/recommendations"): Scope.READ,
+    ("GET", "/api/recommendations/shadow"): Scope.READ,
+    ("GET", "/api/recommendations/{recommendation_id}"): Scope.READ,
+    ("POST", "/api/recommendations/{recommendation_id}/approve"): Scope.APPROVE,
+    ("POST", "/api/recommendations/{recommendation_id}/dismiss"): Scope.APPROVE,
+    ("POST", "/api/recommendations/{recommendation_id}/schedule"): Scope.APPROVE,
+    ("POST", "/api/recommendations/{recommendation_id}/apply"): Scope.EXECUTE,
+    ("GET", "/api/actions"): Scope.READ,
+    ("GET", "/api/actions/{action_id}"): Scope.READ,
+    ("POST", "/api/actions/{action_id}/rollback"): Scope.EXECUTE,
+    ("GET", "/api/silences"): Scope.READ,
+    ("POST", "/api/silences"): Scope.APPROVE,
+    ("DELETE", "/api/silences/{silence_id}"): Scope.APPROVE,
+    ("GET", "/api/audit"): Scope.READ,
+    ("GET", "/api/audit/verify"): Scope.READ,
+    ("GET", "/api/pause"): Scope.READ,
+    ("POST", "/api/pause"): Scope.EXECUTE,
+    ("DELETE", "/api/pause"): Scope.APPROVE,
+    ("GET", "/api/tools"): Scope.READ,
+    ("GET", "/api/tools/{name}"): Scope.READ,
+    ("PUT", "/api/tools/{name}"): Scope.ADMIN,
+    ("GET", "/api/tools/{name}/targets/{target}"): Scope.READ,
+    ("POST", "/api/tools/{name}/targets/{target}/actions/{action}"): Scope.EXECUTE,
+    ("PUT", "/api/tools/{name}/targets/{target}/knobs/{knob}"): Scope.EXECUTE,
+    ("GET", "/api/knobs"): Scope.READ,
+    ("GET", "/api/forecasts"): Scope.READ,
+    ("GET", "/api/forecasts/{series_id}/before"): Scope.READ,
+    ("GET", "/api/models"): Scope.READ,
+    ("POST", "/api/models/{name}/promote"): Scope.APPROVE,
+    ("POST", "/api/models/{name}/rollback"): Scope.APPROVE,
+    ("GET", "/api/pipelines/{name}/runs"): Scope.READ,
+    ("POST", "/api/pipelines/{name}/runs"): Scope.EXECUTE,
+    ("GET", "/api/stream"): Scope.READ,
+    ("GET", "/api/session"): Door.ANY_KEY,
+    ("POST", "/api/session"): Door.OPEN,
+    ("DELETE", "/api/session"): Door.ANY_KEY,
+    ("GET", "/login"): Door.OPEN,
+    ("GET", "/api/keys"): Scope.ADMIN,
+    ("POST", "/api/keys"): Scope.ADMIN,
+    ("DELETE", "/api/keys/{key_id}"): Scope.ADMIN,
+    ("GET", "/api/openapi.json"): Scope.READ,
+    ("GET", "/api-docs"): Door.OPEN,
+    ("GET", "/api-docs/{asset}"): Door.OPEN,
+}
+"""Files of the dashboard are open too: every path that is not under /api, /api-docs or /login."""
+
+PERSON_ONLY = frozenset({("DELETE", "/api/pause")})
+"""Beside their scope these ask for the session of a person's browser: no program may undo a stop."""
+
+_GUARDED = ("/api/", "/api-docs/", "/login/")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The declared route of a request.
+
+    route : its template; "static" for files of the dashboard, "unknown" for what nobody declared
+    door  : what it asks for; None = this path has no such method
+    """
+
+    route: str
+    door: Scope | Door | None
+    methods: tuple[str, ...] = ()
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = re.split(r"\{\w+\}", template)
+    return re.compile("[^/]+".join(map(re.escape, parts)))
+
+
+class Table:
+    """The access table, looked up by path and method.
+
+    >>> Table(ACCESS).match("GET", "/api/series/abc/scores").door
+    <Scope.READ: 'read'>
+    >>> Table(ACCESS).match("GET", "/api/nothing").door
+    <Door.ANY_KEY: 'any live key'>
+    """
+
+    def __init__(self, access: dict[tuple[str, str], Scope | Door]) -> None:
+        self._routes: dict[str, dict[str, Scope | Door]] = {}
+        for (method, template), door in access.items():
+            self._routes.setdefault(template, {})[method] = door
+        self._templates = [(_pattern(template), template) for template in self._routes if "{" in template]
+
+    def match(self, method: str, path: str) -> Match:
+        """What this request asks for; an unknown path under /api asks for any live key."""
+        template = self._template(path)
+        if template is not None:
+            doors = self._routes[template]
+            return Match(template, doors.get(method), tuple(sorted(doors)))
+        if f"{path}/".startswith(_GUARDED):
+            return Match("unknown", Door.ANY_KEY)
+        return Match("static", Door.OPEN if method in {"GET", "HEAD"} else None, ("GET", "HEAD"))
+
+    def _template(self, path: str) -> str | None:
+        if path in self._routes:
+            return path
+        return next((template for pattern, template in self._templates if pattern.fullmatch(path)), None)
+
+
+def allows(door: Scope | Door, scopes: Collection[str]) -> bool:
+    """Whether a live key with these scopes may pass.
+
+    >>> allows(Scope.PROPOSE, ["read"]), allows(Scope.PROPOSE, ["admin"]), allows(Door.ANY_KEY, [])
+    (False, True, True)
+    """
+    if door is Door.LOOPBACK:
+        door = Scope.READ
+    return isinstance(door, Door) or door in scopes or Scope.ADMIN in scopes
+
+
+def check_declared(routes: Iterable[tuple[str, str]]) -> None:
+    """Raises SettingsError unless exactly the declared routes exist.
+
+    routes : (method, path template) of the application
+    """
+    found = set(routes)
+    undeclared, missing = found - ACCESS.keys(), ACCESS.keys() - found
+    if undeclared:
+        raise SettingsError(
+            f"routes {sorted(undeclared)} have no line in engine/api/security/access_table.py; "
+            "add who may call them"
+        )
+    if missing:
+        raise SettingsError(
+            f"engine/api/security/access_table.py declares {sorted(missing)}, "
+            "which the application does not serve"
+        )

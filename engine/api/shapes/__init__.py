@@ -1,0 +1,1 @@
+"""JSON shapes of the API and the examples in its documentation."""
