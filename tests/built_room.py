@@ -16,9 +16,9 @@ from tests.nouns import SECOND, tick_scores
 from tests.store_contract import ulid
 from tests.unit.test_loop import NoMetrics, Now
 from trimtab.engine.detection.tick_result import Sensed
-from trimtab.engine.live import Live
-from trimtab.engine.running import acting
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime import action_setup
+from trimtab.engine.runtime.loop_context import Surroundings
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.store import open_store
@@ -106,8 +106,8 @@ class Built:
             self.clock, self.store, self.scores, FakeSnapshots(), self.live, NoMetrics(), Now(),
             recorded=self._recorded,
         )  # fmt: skip
-        self.judging = acting.judge(self.settings, self.store)
-        self.acts = await acting.build(self.settings, around, self.judging, self.store.fenced)
+        self.judging = action_setup.judge(self.settings, self.store)
+        self.acts = await action_setup.build(self.settings, around, self.judging, self.store.fenced)
         self.ledger, self.incidents = self.acts.conductor.ledger, self.acts.ports.incidents
         return self
 
@@ -179,7 +179,7 @@ class Built:
 def caches(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Iterator[None]:
     """The catalogue's Redis is a FakeCache, and no clock but the test's goes on."""
     monkeypatch.setitem(tool_catalogue.TOOLS, "redis", "tests.built_room:FakeCache")
-    monkeypatch.setattr(acting, "time", type("T", (), {"monotonic_ns": staticmethod(clock.now)}))
+    monkeypatch.setattr(action_setup, "time", type("T", (), {"monotonic_ns": staticmethod(clock.now)}))
     FakeCache.made, FakeCache.memory = {}, {}
     yield
     FakeCache.made, FakeCache.memory = {}, {}

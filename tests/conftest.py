@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from trimtab.engine.running.kernels import prepare_environment
+from trimtab.engine.platform.kernel_warmup import prepare_environment
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab-tests"
 prepare_environment(_CACHE, os.environ)  # before anything imports numba

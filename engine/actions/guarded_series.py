@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from trimtab.engine.actions.decision_contracts import Guarded
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.errors import NotFoundError
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.patterns.role_table import Role
 from trimtab.engine.patterns.roles import part_of
 from trimtab.engine.ports import Incidents, Ledger, Memory

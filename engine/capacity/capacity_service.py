@@ -10,7 +10,7 @@ import structlog
 
 from trimtab.engine.capacity.policy import Predictive, Sizing, usual_risk
 from trimtab.engine.capacity.scaling_history import DAY_S, Past, aligned
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.ports import Clock, Memory, ScoreLog
 from trimtab.engine.settings.capacity import CapacityOf
 from trimtab.engine.types import Capacity, Estimate, Floats, History, LoadPath, SeriesView

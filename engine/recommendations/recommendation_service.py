@@ -10,7 +10,7 @@ from trimtab.engine.actions.guard.observation import Seeing, mode_in
 from trimtab.engine.actions.guard.situation_builder import Memory as GuardMemory
 from trimtab.engine.actions.journal import ENGINE
 from trimtab.engine.errors import ConflictError, EngineError, NotFoundError, ToolError
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.ports import Clock, Incidents, Ledger, Memory, Toolbox, ToolView
 from trimtab.engine.recommendations.recommender import DAY, STANDING, Advice, Recommender
 from trimtab.engine.recommendations.remedies import Draft

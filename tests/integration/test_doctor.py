@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import free_port, start_exporter, start_prometheus, wait_for
-from trimtab.engine.commands.errors import DONE, FOUND, NOT_REACHABLE
+from trimtab.engine.cli.command_errors import DONE, FOUND, NOT_REACHABLE
 from trimtab.engine.store.lease import FolderLease
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")

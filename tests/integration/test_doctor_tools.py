@@ -15,9 +15,9 @@ from tests.receiving import receiving
 from tests.redis_server import start_redis
 from tests.servers import free_port
 from tests.smtp_server import smtp
-from trimtab.engine.commands.doctor import State, exit_code
-from trimtab.engine.commands.doctor_receivers import receiver_checks
-from trimtab.engine.commands.doctor_tools import tool_checks
+from trimtab.engine.cli.doctor.doctor import State, exit_code
+from trimtab.engine.cli.doctor.receiver_checks import receiver_checks
+from trimtab.engine.cli.doctor.tool_checks import tool_checks
 from trimtab.engine.settings.settings_file import load_settings
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")

@@ -13,9 +13,9 @@ from tests.unit.test_loop import NoMetrics, Now
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.detection import source_scoring
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live import Live
-from trimtab.engine.loop import SourceLoop
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.source_loop import SourceLoop
 from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 from trimtab.engine.types import ChangeKind

@@ -115,7 +115,7 @@ OTHER_WORK = {
 LISTING = """
 import gc, signal, sys
 from pathlib import Path
-from trimtab.engine.cli import main
+from trimtab.engine.cli.main import main
 
 def tell(*_):
     part = Path(sys.argv[3]).with_name("modules.part")

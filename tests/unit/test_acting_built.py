@@ -10,7 +10,7 @@ from tests.fakes import FakeClock, FakeScoreLog
 from tests.nouns import SECOND
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.errors import EngineError, LockedError, RefusedError, StoreError
-from trimtab.engine.running import acting
+from trimtab.engine.runtime import action_setup
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import (
     ActionState,
@@ -303,7 +303,7 @@ async def test_a_change_that_people_tell_is_heard(built):
 
 async def test_a_tool_that_was_switched_off_is_listed_after_a_restart(built, clock):
     """It is there and disabled before anything else has run, and its series are not missed."""
-    figures = acting.own_figures(built.acts, built.settings)
+    figures = action_setup.own_figures(built.acts, built.settings)
     before = await figures.read()
     await built.acts.ports.toolbox.enable("cache-1", enabled=False)
     await figures.read()
@@ -312,6 +312,6 @@ async def test_a_tool_that_was_switched_off_is_listed_after_a_restart(built, clo
     (view,) = await built.acts.ports.toolbox.views()
     assert (view.name, view.enabled, view.status.state) == ("cache-1", False, ToolState.DISABLED)
     clock.tick(5)
-    after = await acting.own_figures(built.acts, built.settings).read()
+    after = await action_setup.own_figures(built.acts, built.settings).read()
     assert after.keys == before.keys
     assert np.isnan(after.values).all()

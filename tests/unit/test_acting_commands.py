@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.acting_nouns import action_of
 from tests.store_contract import ulid
 from tests.stored import ledger_in
-from trimtab.engine.commands import acting
+from trimtab.engine.cli.commands import actions
 from trimtab.engine.store.lease import FolderLease
 from trimtab.engine.types import ActionState, Outcome
 
@@ -28,9 +28,9 @@ def ledger(tmp_path):
 @pytest.fixture
 def call(tmp_path):
     app = typer.Typer()
-    for command in (acting.pause, acting.resume, acting.actions):
+    for command in (actions.pause, actions.resume, actions.actions):
         app.command()(command)
-    app.add_typer(acting.audit_app, name="audit")
+    app.add_typer(actions.audit_app, name="audit")
     return lambda *words: CliRunner().invoke(app, [*words, "--data", str(tmp_path)])
 
 
@@ -53,8 +53,8 @@ def test_a_pause_says_which_engine_is_meant(ledger, call, tmp_path):  # noqa: AR
     with FolderLease(tmp_path / "other", time.time_ns):
         pass
     app = typer.Typer()
-    app.command()(acting.pause)
-    app.command()(acting.resume)
+    app.command()(actions.pause)
+    app.command()(actions.resume)
     said = CliRunner().invoke(app, ["pause", "--data", str(tmp_path / "other")])
     assert "no engine runs on" in said.stderr
     assert "--config or --data" in said.stderr
@@ -88,6 +88,6 @@ def test_a_user_without_a_name_can_pause(ledger, call, monkeypatch):
     def nobody():
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(acting.getpass, "getuser", nobody)
+    monkeypatch.setattr(actions.getpass, "getuser", nobody)
     assert call("pause").exit_code == 0
     assert ledger.pause().by.startswith("uid ")

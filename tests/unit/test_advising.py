@@ -16,7 +16,7 @@ from trimtab.engine.actions.guard.observation import Seeing
 from trimtab.engine.actions.guard.situation_builder import Memory as GuardMemory
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import ConflictError, StoreError, ToolError
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.recommendations.recommendation_service import STATE, Advising
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.sources.managed_tools import key_of

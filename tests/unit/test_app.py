@@ -11,13 +11,13 @@ from tests.fake_loop import FakeLedger
 from tests.fakes import FakeClock, settle
 from trimtab.engine.actions.scheduler import Conductor
 from trimtab.engine.api.security.api_keys import FirstStart
-from trimtab.engine.app import Engine, _reload_tools, announce
 from trimtab.engine.errors import EngineError, LockedError, StoreError
-from trimtab.engine.running import tasks
-from trimtab.engine.running.acting import note_reload
-from trimtab.engine.running.http_server import Server
-from trimtab.engine.running.tasks import kept_running
-from trimtab.engine.running.vitals import Vitals
+from trimtab.engine.runtime import background_tasks
+from trimtab.engine.runtime.action_setup import note_reload
+from trimtab.engine.runtime.app import Engine, _reload_tools, announce
+from trimtab.engine.runtime.background_tasks import kept_running
+from trimtab.engine.runtime.http_server import Server
+from trimtab.engine.runtime.self_metrics import Vitals
 from trimtab.engine.settings import Api, General, Host, Settings, Sources
 from trimtab.engine.settings.file_watcher import Reload
 
@@ -113,7 +113,7 @@ async def test_a_part_that_raises_is_started_again():
 async def test_vitals_go_on_after_a_fault(engine, monkeypatch):
     """A fault while the engine looks after itself does not leave its figures as they were for ever."""
     looks = []
-    monkeypatch.setattr(tasks, "RETRY_S", 0.01)
+    monkeypatch.setattr(background_tasks, "RETRY_S", 0.01)
 
     async def look(_self):
         looks.append(1)

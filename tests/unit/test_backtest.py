@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from trimtab.engine.cli import app
+from trimtab.engine.cli.main import app
 from trimtab.models.calibration.alarms import intervals
 from trimtab.pipelines.backtest import backtest
 from trimtab.pipelines.errors import InputError

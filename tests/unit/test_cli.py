@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trimtab.engine import cli
-from trimtab.engine.commands.errors import FOUND, NOT_REACHABLE, WRONG_USE, run_guarded
-from trimtab.engine.commands.listing import Form, listing
+from trimtab.engine.cli import main
+from trimtab.engine.cli.command_errors import FOUND, NOT_REACHABLE, WRONG_USE, run_guarded
+from trimtab.engine.cli.output import Form, listing
 from trimtab.engine.errors import SettingsError, SourceError
 
 HEAVY = (
@@ -24,7 +24,7 @@ def run(capsys, monkeypatch, *arguments):
     """Exit code, stdout and stderr of the command, in this process."""
     monkeypatch.setattr(sys, "argv", ["trimtab", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     out, err = capsys.readouterr()
     return ended.value.code or 0, out, err
 
@@ -58,7 +58,7 @@ def test_help_loads_nothing_heavy():
     """`trimtab --help` imports none of the libraries that the work needs."""
     code = (
         "import sys; sys.argv = ['trimtab', '--help']\n"
-        "from trimtab.engine.cli import main\n"
+        "from trimtab.engine.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )

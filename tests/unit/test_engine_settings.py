@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trimtab.engine.app import Engine
+from trimtab.engine.runtime.app import Engine
 from trimtab.engine.settings import Settings
 
 

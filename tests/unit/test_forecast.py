@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import trimtab
-from trimtab.engine.cli import app
+from trimtab.engine.cli.main import app
 from trimtab.models.contracts import Panel
 from trimtab.models.errors import ModelError
 from trimtab.models.forecasters import forecast_panel

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from trimtab.engine.commands.grant import grant
+from trimtab.engine.cli.commands.grant import grant
 from trimtab.engine.errors import NotFoundError, SettingsError
 from trimtab.engine.settings.tools import kinds, settings_class
 

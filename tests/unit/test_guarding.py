@@ -15,7 +15,7 @@ from trimtab.engine.actions.decision_contracts import Guarded
 from trimtab.engine.actions.guarded_series import MOST, GuardedSeries
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.detection.tick_result import Sensed
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.types import (
     Incident,
     IncidentState,

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from trimtab.engine.errors import SettingsError
-from trimtab.engine.running.http_server import bind, make_server, url_of
+from trimtab.engine.runtime.http_server import bind, make_server, url_of
 from trimtab.engine.settings import Api
 
 

@@ -6,7 +6,7 @@ from tests.fakes import FakeScoreLog, FakeSnapshots, FakeStore
 from tests.nouns import anomaly_of, tick_scores
 from trimtab.engine.detection.tick_assembler import ClosedTick
 from trimtab.engine.errors import StoreError
-from trimtab.engine.running.keeping import SCORES_KEPT, Keeper
+from trimtab.engine.runtime.persistence import SCORES_KEPT, Keeper
 from trimtab.engine.types import SeriesKey
 
 KEYS = (SeriesKey("x", "a"), SeriesKey("x", "b"))

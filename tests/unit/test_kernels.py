@@ -10,9 +10,9 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from trimtab.engine.running import kernel_cache, kernels
-from trimtab.engine.running.kernel_cache import cpu_kind, is_whole, mark_of, set_mark
-from trimtab.engine.running.kernels import compile_apart, prepare_environment
+from trimtab.engine.platform import kernel_cache, kernel_warmup
+from trimtab.engine.platform.kernel_cache import cpu_kind, is_whole, mark_of, set_mark
+from trimtab.engine.platform.kernel_warmup import compile_apart, prepare_environment
 
 
 def test_libraries_are_told_where_to_write(tmp_path):
@@ -107,7 +107,7 @@ def runs(monkeypatch):
             set_mark(mark_of(folder, detectors))
         return why
 
-    monkeypatch.setattr(kernels, "_in_a_process", in_a_process)
+    monkeypatch.setattr(kernel_warmup, "_in_a_process", in_a_process)
     return said
 
 
@@ -149,9 +149,9 @@ async def test_who_comes_second_waits_and_finds_it_done(tmp_path, monkeypatch):
         (tmp_path / "a.nbc").write_bytes(b"machine code")
         return 0.0
 
-    monkeypatch.setattr(kernels, "warm_kernels", warm)
+    monkeypatch.setattr(kernel_warmup, "warm_kernels", warm)
     with kernel_cache.alone(tmp_path):
-        both = [asyncio.to_thread(kernels.compile_here, tmp_path, ("default",)) for _ in range(2)]
+        both = [asyncio.to_thread(kernel_warmup.compile_here, tmp_path, ("default",)) for _ in range(2)]
         going = asyncio.gather(*both)
         done, _ = await asyncio.wait({going}, timeout=0.2)
         assert not done
@@ -169,13 +169,16 @@ def test_machine_code_that_changed_is_never_run(tmp_path, monkeypatch):
     (tmp_path / "a.nbc").write_bytes(b"machine cod\0")
     (tmp_path / "a.nbi").write_bytes(b"index of more")
     there = []
-    monkeypatch.setattr(kernels, "warm_kernels", lambda _: there.extend(p.name for p in tmp_path.glob("a.*")))
-    kernels.compile_here(tmp_path, ("default",))
+    monkeypatch.setattr(
+        kernel_warmup, "warm_kernels", lambda _: there.extend(p.name for p in tmp_path.glob("a.*"))
+    )
+    kernel_warmup.compile_here(tmp_path, ("default",))
     assert there == ["a.nbi"]
 
 
 def test_the_engine_is_imported_without_its_compiler():
     """Numba reads at its import where kernels are kept; the engine says so to it only when it starts."""
-    asked = "import sys, trimtab.engine.app; print(sorted({'numba', 'pandas', 'mlflow'} & set(sys.modules)))"
+    heavy = "{'numba', 'pandas', 'mlflow'}"
+    asked = f"import sys, trimtab.engine.runtime.app; print(sorted({heavy} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"

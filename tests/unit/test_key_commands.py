@@ -5,7 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.stored import ledger_in
-from trimtab.engine.commands.keys import key_app
+from trimtab.engine.cli.commands.keys import key_app
 
 
 @pytest.fixture

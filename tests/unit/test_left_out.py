@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.nouns import START
-from trimtab.engine.commands.unlearnt import of_action, of_incident
+from trimtab.engine.forecasting.learning_exclusions import of_action, of_incident
 from trimtab.engine.types import (
     Action,
     ActionState,

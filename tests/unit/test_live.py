@@ -9,7 +9,7 @@ import pytest
 from tests.nouns import anomaly_of, tick_scores
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import InputError, NotFoundError
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.types import SeriesInfo, SeriesKey, SourceState, SourceStatus
 
 NAN = float("nan")

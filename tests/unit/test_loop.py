@@ -11,9 +11,9 @@ from tests.fakes import START, FakeClock, FakeScoreLog, FakeSink, FakeSnapshots,
 from tests.sensed import PlainScorer
 from trimtab.engine.detection import source_scoring
 from trimtab.engine.errors import SourceError
-from trimtab.engine.live import Live
-from trimtab.engine.loop import SourceLoop
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.source_loop import SourceLoop
 from trimtab.engine.settings import General
 from trimtab.engine.types import History, Reading, SeriesInfo, SeriesKey, SourceState
 

@@ -9,8 +9,8 @@ import pytest
 from numba import njit
 
 from tests.fakes import FakeClock
-from trimtab.engine.running import memory
-from trimtab.engine.running.memory import EVERY_S, give_back, stay_small, unchanged
+from trimtab.engine.platform import process_memory
+from trimtab.engine.platform.process_memory import EVERY_S, give_back, stay_small, unchanged
 
 
 def part(perm="r-xp", resident=2048, written=0, name="/lib/libllvm.so.20"):
@@ -73,7 +73,7 @@ async def test_it_is_given_back_now_and_again(monkeypatch):
         work()
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
-    monkeypatch.setattr(memory, "return_pages", lambda: given.append(clock.now()))
+    monkeypatch.setattr(process_memory, "return_pages", lambda: given.append(clock.now()))
     begin = clock.now()
     work = asyncio.create_task(stay_small(clock))
     await clock.advance(2.5 * EVERY_S)

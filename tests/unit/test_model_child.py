@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from trimtab.engine.running.model_child import ModelChild, ModelWorkError
+from trimtab.engine.platform.child_process import ModelChild, ModelWorkError
 
 
 async def test_a_process_that_cannot_be_started_is_an_error_of_the_work(monkeypatch):

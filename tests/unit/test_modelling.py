@@ -9,10 +9,10 @@ from tests.fake_loop import FakeLedger
 from tests.fakes import FakeClock
 from tests.pipeline_room import SMALL
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
-from trimtab.engine.running.forecasting import Forecasting
-from trimtab.engine.running.model_child import ModelWorkError
-from trimtab.engine.running.model_moves import audit_moves
-from trimtab.engine.running.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
+from trimtab.engine.forecasting.champion_audit import audit_moves
+from trimtab.engine.forecasting.forecast_service import Forecasting
+from trimtab.engine.forecasting.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
+from trimtab.engine.platform.child_process import ModelWorkError
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
 from trimtab.engine.sources.self_source import OwnFigures
 from trimtab.engine.types import RunState

@@ -9,11 +9,11 @@ from tests.nouns import START
 from tests.unit.test_loop import NoMetrics, Now
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.observability import logs
-from trimtab.engine.running.building import external_url, notifiers
-from trimtab.engine.running.supervisor import Supervisor
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.runtime.components import external_url, notifiers
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.supervisor import Supervisor
 from trimtab.engine.settings import Api, Settings
 from trimtab.engine.settings.notify import Notify
 from trimtab.engine.settings.settings_file import load_settings

@@ -13,9 +13,9 @@ from tests.sensed import PlainScorer
 from tests.unit.test_loop import NoMetrics, Now, play
 from trimtab.engine.detection import source_scoring
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live import Live
-from trimtab.engine.loop import SourceLoop
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.source_loop import SourceLoop
 from trimtab.engine.types import ChangeKind, IncidentState, Reading, SeriesInfo, SeriesKey
 
 SECOND = 1_000_000_000

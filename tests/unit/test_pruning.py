@@ -11,10 +11,10 @@ from tests.store_contract import CPU, ids, ulid
 from tests.unit.test_loop import NoMetrics
 from trimtab.engine.api.security import api_keys
 from trimtab.engine.errors import StoreError
-from trimtab.engine.live import Live
-from trimtab.engine.running import pruning
-from trimtab.engine.running.pruning import Pruner
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime import retention
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.retention import Pruner
 from trimtab.engine.store import open_store
 
 DAY_S = 86_400
@@ -54,9 +54,9 @@ async def test_events_go_after_their_days_and_sessions_after_their_end(around):
 
 async def test_a_run_is_bounded(around, monkeypatch):
     """A run removes a limited number, batch by batch with a pause between, and leaves the rest."""
-    monkeypatch.setattr(pruning, "BATCH", 2)
-    monkeypatch.setattr(pruning, "BATCHES", 3)
-    monkeypatch.setattr(pruning, "PAUSE_S", 0)
+    monkeypatch.setattr(retention, "BATCH", 2)
+    monkeypatch.setattr(retention, "BATCHES", 3)
+    monkeypatch.setattr(retention, "PAUSE_S", 0)
     for i in range(9):
         around.store.save_anomaly(anomaly_of(CPU, ulid(i), end=around.clock.now()))
     around.clock.tick(2 * DAY_S)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from trimtab.engine.cli import app
+from trimtab.engine.cli.main import app
 from trimtab.engine.settings.settings_file import load_settings
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from tests.fake_tools import FakeTool
-from trimtab.engine.commands import recommend, waiting
+from trimtab.engine.cli import progress
+from trimtab.engine.cli.commands import recommend
 from trimtab.engine.errors import NotFoundError, SettingsError, ToolError
 from trimtab.engine.tools import tool_catalogue
 from trimtab.engine.types import Knob, KnobType
@@ -157,13 +158,13 @@ def test_a_missing_driver_is_named(call, monkeypatch):
 
 def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
     """As the command of a process sees it."""
-    from trimtab.engine import cli
+    from trimtab.engine.cli import main
 
     path = tmp_path / "trimtab.yaml"
     path.write_text("")
     monkeypatch.setattr("sys.argv", ["trimtab", "recommend", "--config", str(path)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert ended.value.code == 2
     assert "there is nothing to look at" in capsys.readouterr().err
 
@@ -220,8 +221,8 @@ def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
 
 async def test_waiting_is_shown_in_plain_lines(capsys, monkeypatch):
     """Elsewhere than on a terminal a line says how much of it has passed, and nothing stays behind."""
-    monkeypatch.setattr(waiting, "_LINE_EVERY_S", 0.01)
-    with waiting.shown("looking at redis", 0.045):
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.01)
+    with progress.shown("looking at redis", 0.045):
         await asyncio.sleep(0.045)
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["looking at redis: 0.045 s", "looking at redis: 0.01 of 0.045 s"]
@@ -234,8 +235,8 @@ async def test_waiting_is_a_bar_on_a_terminal(monkeypatch):
     screen.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(waiting, "_BAR_EVERY_S", 0.01)
-    with waiting.shown("looking at redis", 0.2):
+    monkeypatch.setattr(progress, "_BAR_EVERY_S", 0.01)
+    with progress.shown("looking at redis", 0.2):
         await asyncio.sleep(0.1)
     await asyncio.sleep(0)
     assert "looking at redis" in screen.getvalue()

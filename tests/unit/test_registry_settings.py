@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from trimtab.engine.commands.model_work import Folders
 from trimtab.engine.errors import SettingsError
+from trimtab.engine.forecasting.model_worker import Folders
 from trimtab.engine.settings import Settings
 
 

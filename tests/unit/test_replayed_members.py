@@ -9,9 +9,9 @@ import pytest
 from tests.fakes import START, FakeClock, FakeScoreLog, FakeSource, FakeStore
 from tests.unit.test_loop import NoMetrics
 from trimtab.engine.detection import source_detector
-from trimtab.engine.live import Live
-from trimtab.engine.loop import SourceLoop
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.source_loop import SourceLoop
 from trimtab.engine.settings import General
 from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 from trimtab.engine.types import Reading, SeriesKey

@@ -14,9 +14,9 @@ from tests.store_contract import CPU, ulid
 from tests.unit.test_loop import NoMetrics
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live import Live
-from trimtab.engine.running.desk import IncidentsDesk, ToldDesk
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.published_decisions import IncidentsDesk, ToldDesk
 from trimtab.engine.types import Incident, IncidentState, NoticeKind, Pause, Severity
 
 

@@ -13,7 +13,7 @@ from tests.fakes import FakeClock, FakeScoreLog
 from tests.nouns import SECOND, START, tick_scores
 from trimtab.engine.capacity.capacity_service import STARTUP_S, Scaling
 from trimtab.engine.detection.tick_result import Sensed
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import History, ScoreRows, SeriesInfo, SeriesKey, SourceState, SourceStatus
 from trimtab.engine.types.selector import Selector

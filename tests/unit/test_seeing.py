@@ -15,7 +15,7 @@ from trimtab.engine.actions.guard.observation import Seeing, mode_in
 from trimtab.engine.actions.guard.situation import Mass
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import NotFoundError, ToolError
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.settings.guardrails import Guardrails, mode_of
 from trimtab.engine.types import (
     Incident,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.engine.commands.options import overrides_of
+from trimtab.engine.cli.options import overrides_of
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.file_watcher import LIVE, compare, watch_settings

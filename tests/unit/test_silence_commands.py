@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.stored import ledger_in
-from trimtab.engine.commands.silences import silence_app
+from trimtab.engine.cli.commands.silences import silence_app
 from trimtab.engine.errors import InputError, NotFoundError
 
 

@@ -12,11 +12,11 @@ from tests.nouns import anomaly_of
 from tests.store_contract import ulid
 from tests.unit.test_loop import NoMetrics, Now
 from trimtab.engine.errors import SettingsError, SourceError, StoreError
-from trimtab.engine.live import Live
-from trimtab.engine.loop import SourceLoop
-from trimtab.engine.running import building
-from trimtab.engine.running.supervisor import Supervisor
-from trimtab.engine.running.surroundings import Surroundings
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime import components
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.source_loop import SourceLoop
+from trimtab.engine.runtime.supervisor import Supervisor
 from trimtab.engine.settings import Files, General, Host, Prometheus, Settings, Sources
 from trimtab.engine.types import History, SeriesKey
 
@@ -36,7 +36,7 @@ def built(monkeypatch):
 
         return build
 
-    monkeypatch.setattr(building, "RACK", {name: builder(name) for name in building.RACK})
+    monkeypatch.setattr(components, "RACK", {name: builder(name) for name in components.RACK})
     return made
 
 

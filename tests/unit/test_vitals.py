@@ -6,10 +6,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes import START, FakeStore
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.observability.metrics import Metrics
-from trimtab.engine.running import vitals
-from trimtab.engine.running.vitals import Vitals
+from trimtab.engine.runtime import self_metrics
+from trimtab.engine.runtime.self_metrics import Vitals
 from trimtab.engine.store import open_store
 
 
@@ -48,7 +48,7 @@ async def test_trouble_and_its_end_are_logged_once():
 
 async def test_a_store_that_does_not_answer_is_unusable(monkeypatch):
     """A store that hangs is asked once, not again and again, and is said to give no answer."""
-    monkeypatch.setattr(vitals, "ANSWER_S", 0.01)
+    monkeypatch.setattr(self_metrics, "ANSWER_S", 0.01)
     asked, answer = [], threading.Event()
     store = FakeStore()
 
@@ -64,7 +64,7 @@ async def test_a_store_that_does_not_answer_is_unusable(monkeypatch):
         assert "no answer within" in live.trouble()
     assert asked == [1]
     answer.set()
-    monkeypatch.setattr(vitals, "ANSWER_S", 10)
+    monkeypatch.setattr(self_metrics, "ANSWER_S", 10)
     await looking.look()
     assert live.trouble() == ""
 

@@ -10,7 +10,7 @@ from trimtab.engine.actions.guard.input_quality import Window, look
 from trimtab.engine.actions.guard.situation import Inputs, Mass
 from trimtab.engine.actions.guard.situation_builder import Live as Situation
 from trimtab.engine.errors import NotFoundError, RefusedError
-from trimtab.engine.live import Live
+from trimtab.engine.live.live_state import Live
 from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Tool, Toolbox, ToolView, Warms
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.types import (

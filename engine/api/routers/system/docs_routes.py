@@ -12,7 +12,7 @@ from trimtab.engine.api.request_logging import CSP
 from trimtab.engine.api.shapes.json_shapes import json_response
 
 router = APIRouter(tags=["docs"])
-OWN = Path(__file__).parent.parent / "assets"
+OWN = Path(__file__).parents[2] / "assets"
 BUNDLED = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 _HEADERS = {
     "Content-Security-Policy": f"{CSP}; img-src 'self' data:",  # the icons in Swagger UI's own style sheet

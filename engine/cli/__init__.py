@@ -1,0 +1,1 @@
+"""The `trimtab` command: options, help, output and error messages."""

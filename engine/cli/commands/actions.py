@@ -1,0 +1,114 @@
+"""`trimtab pause`, `resume`, `actions` and `audit`: beside the engine, whether it runs or not."""
+
+import getpass
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.cli.help_pages import examples, new_app
+from trimtab.engine.cli.open_store import opened
+from trimtab.engine.cli.options import ConfigFile, DataDir, Format
+from trimtab.engine.cli.output import Form, listing
+
+if TYPE_CHECKING:
+    from trimtab.engine.types import Action
+
+audit_app = new_app(
+    "What was decided and done, by whom.",
+    examples(
+        ("trimtab audit verify", "see whether it is as it was written"),
+        ("trimtab audit export > audit.jsonl", "a copy, to be kept elsewhere"),
+    ),
+)
+ACTION_COLUMNS = ("created", "tool", "target", "change", "from", "to", "state", "by", "outcome")
+FOUND = 1
+
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the others.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many of the newest.")]
+
+
+def pause(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
+    """Stop all actions within a second, until a person resumes; undo still works."""
+    meant = _switch(True, reason, config, data)
+    typer.echo(f"paused, until `trimtab resume`: {meant}", err=True)
+
+
+def resume(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
+    """Allow actions again."""
+    meant = _switch(False, reason, config, data)
+    typer.echo(f"resumed: {meant}", err=True)
+
+
+def actions(
+    config: ConfigFile = None, data: DataDir = None, limit: Limit = 20, form: Format = Form.TABLE
+) -> None:
+    """Show what was changed, newest first, and what came of it."""
+    with opened(config, data) as here:
+        ledger = here.ledger
+        rows = [_row(action) for action in ledger.actions(limit=limit)]
+        switch = ledger.pause()
+    typer.echo(listing(rows, ACTION_COLUMNS, form))
+    if switch.on:
+        typer.echo(f"{switch.by} paused everything: `trimtab resume` lets it go on", err=True)
+
+
+@audit_app.command(
+    "verify", epilog=examples(("trimtab audit verify", "exit code 1 where something is wrong"))
+)
+def verify_audit(config: ConfigFile = None, data: DataDir = None) -> None:
+    """Look for rows that were removed, edited, moved or put in."""
+    from trimtab.engine.audit.audit_export import verify
+
+    with opened(config, data) as here:
+        ledger = here.ledger
+        found = verify(ledger)
+        head = ledger.heads().store
+    for finding in found:
+        typer.echo(f"row {finding.seq}: {finding.what}")
+    if found:
+        raise typer.Exit(FOUND)
+    seq, digest = head or (0, "")
+    typer.echo(f"{seq} rows are as they were written; the last one's hash is {digest or 'none'}")
+
+
+@audit_app.command(
+    "export", epilog=examples(("trimtab audit export > audit.jsonl", "one line of JSON a row"))
+)
+def export_audit(config: ConfigFile = None, data: DataDir = None) -> None:
+    """Print every row as a line of JSON, oldest first."""
+    from trimtab.engine.audit.audit_export import export
+
+    with opened(config, data) as here:
+        ledger = here.ledger
+        for line in export(ledger):
+            typer.echo(line, nl=False)
+
+
+def _switch(on: bool, reason: str, config: Path | None, data: Path | None) -> str:
+    """Switch it, and say for which engine."""
+    from trimtab.engine.types import Pause
+
+    with opened(config, data) as here:
+        ledger = here.ledger
+        ledger.set_pause(Pause(on=on, by=person(), since=ledger.fenced.now(), reason=reason))
+        return here.told_engine()
+
+
+def person() -> str:
+    """Who calls; a container's user may have no name, and still has to be able to pause."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _row(action: "Action") -> dict[str, object]:
+    from trimtab.engine.types import iso
+
+    return {
+        "id": action.id, "created": iso(action.created), "tool": action.tool, "target": action.target,
+        "change": action.subject, "from": action.before, "to": action.after, "state": str(action.state),
+        "by": action.by, "undoes": action.undoes, "outcome": action.outcome and action.outcome.words,
+    }  # fmt: skip

@@ -1,0 +1,48 @@
+"""`trimtab backtest`: what would have been told of a recording, and when."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trimtab.engine.cli.command_errors import DONE, FOUND
+from trimtab.engine.cli.kernels import prepare_kernels
+from trimtab.engine.cli.options import Detectors, FalseAlarms, Recording, RowInterval
+
+
+def backtest(
+    source: Recording,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="Table of events: start, end, unique_id. Default: INPUT's own label."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="For the report. Default: by INPUT.")
+    ] = None,
+    detector: Detectors = None,
+    false_alarms_per_week: FalseAlarms = 1.0,
+    least_found: Annotated[
+        float, typer.Option(metavar="R", min=0, max=1, help="Share of the events that must be found.")
+    ] = 0.5,
+    interval: RowInterval = "1m",
+) -> None:
+    """Run the live scorer and alarms over a recording, and report alarms, delays and coverage.
+
+    Exit code 1 = with labels: fewer events were found than --least-found, or there were more false alarms a
+    series and week than --false-alarms-per-week.
+    """
+    from rich.console import Console
+
+    prepare_kernels()
+
+    from trimtab.pipelines.reports.backtest_report import backtest_file
+
+    told = backtest_file(
+        source, output, labels=labels, detectors=tuple(detector or ("default",)),
+        false_alarms_per_week=false_alarms_per_week, interval=interval, console=Console(stderr=True),
+    )  # fmt: skip
+    found, false = told.found_ratio, told.false_alarms_per_week
+    missed = math.isfinite(found) and found < least_found
+    noisy = math.isfinite(false) and false > false_alarms_per_week
+    raise typer.Exit(FOUND if told.labelled and (missed or noisy) else DONE)

@@ -1,0 +1,38 @@
+"""`trimtab forecast`: how recorded series go on."""
+
+from typing import Annotated
+
+import typer
+
+from trimtab.engine.cli.kernels import prepare_kernels
+from trimtab.engine.cli.options import BesideInput, Recording, RowInterval
+
+
+def forecast(
+    source: Recording,
+    horizon: Annotated[str, typer.Option(metavar="D", help="How far: 1h, 24h, 7d.")] = "24h",
+    quantiles: Annotated[
+        str, typer.Option(metavar="Q,Q", help="Rising, within 0.05 and 0.99.")
+    ] = "0.05,0.5,0.9,0.95,0.99",
+    output: BesideInput = None,
+    interval: RowInterval = "1m",
+    events: Annotated[
+        str, typer.Option(metavar="DAY,DAY", help="Holidays and other known days, as 2026-12-25.")
+    ] = "",
+) -> None:
+    """Forecast a recording: quantiles of what comes, and how sure they are."""
+    from rich.console import Console
+
+    prepare_kernels()
+
+    from trimtab.pipelines.forecasting.forecast_file import forecast_file, parse_quantiles
+
+    forecast_file(
+        source,
+        output,
+        horizon=horizon,
+        quantiles=parse_quantiles(quantiles),
+        interval=interval,
+        events=[day for day in events.split(",") if day.strip()],
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,118 @@
+"""`trimtab key`: keys for the API, while the engine runs or not."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.cli.commands.actions import person
+from trimtab.engine.cli.help_pages import examples, new_app
+from trimtab.engine.cli.open_store import opened
+from trimtab.engine.cli.options import (
+    ConfigFile,
+    DataDir,
+    Format,
+    Host,
+    Port,
+)
+from trimtab.engine.cli.output import Form, listing
+
+if TYPE_CHECKING:
+    from trimtab.engine.types import ApiKey, Value
+
+key_app = new_app(
+    "Keys for the API, and links to log in with.",
+    examples(
+        ("trimtab key create ci --scope read --expires 90d", "a key for a program"),
+        ("trimtab key list", "which keys there are"),
+        ("trimtab key login", "a link that logs a browser in, once"),
+    ),
+)
+_NEVER = "never"
+_COLUMNS = ("name", "prefix", "scopes", "created", "expires", "state")
+
+
+@key_app.command(
+    epilog=examples(
+        ("trimtab key create grafana", "may read, for a year"),
+        ("trimtab key create ci --scope read --scope ingest --expires 90d", "two scopes, three months"),
+    )
+)
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", metavar="SCOPE", help="read, ingest, propose, approve, execute or admin."),
+    ] = None,
+    expires: Annotated[str, typer.Option(metavar="D", help="After how long, or never.")] = "365d",
+    config: ConfigFile = None,
+    data: DataDir = None,
+) -> None:
+    """Make a key; it is shown this once."""
+    from trimtab.engine.api.security import api_keys
+    from trimtab.pipelines.io.durations import duration_s
+
+    lifetime_s = None if expires == _NEVER else duration_s(expires, "--expires")
+    with opened(config, data) as here:
+        key, secret = api_keys.create(here.store, here.clock, name, scope or ["read"], lifetime_s)
+        told: dict[str, Value] = {"name": key.name, "scopes": ", ".join(key.scopes)}
+        here.ledger.note("key created", key.id, person(), told)
+    typer.echo(f"{key.name}: {', '.join(key.scopes)}; keep the key, it is not shown again:", err=True)
+    typer.echo(secret)
+
+
+@key_app.command(
+    "list",
+    epilog=examples(
+        ("trimtab key list", "as a table"),
+        ("trimtab key list -f json", "for a program"),
+    ),
+)
+def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = Form.TABLE) -> None:
+    """Show the keys, newest first, without their secrets."""
+    from trimtab.engine.api.security import api_keys
+
+    with opened(config, data) as here:
+        rows = [_row(key, here.clock.now()) for key in api_keys.listed(here.store)]
+    typer.echo(listing(rows, _COLUMNS, form))
+
+
+@key_app.command(epilog=examples(("trimtab key revoke ci", "by name; an id or a prefix does, too")))
+def revoke(
+    which: Annotated[str, typer.Argument(metavar="KEY", help="Its name, prefix or id.")],
+    config: ConfigFile = None,
+    data: DataDir = None,
+) -> None:
+    """Take a key back; the sessions that it opened end."""
+    from trimtab.engine.api.security import api_keys
+
+    with opened(config, data) as here:
+        key = api_keys.revoke(here.store, here.clock, which)
+        here.ledger.note("key revoked", key.id, person(), {"name": key.name})
+    typer.echo(f"{key.name} ({key.prefix}...) is revoked", err=True)
+
+
+@key_app.command(
+    epilog=examples(("trimtab key login", "open what it prints in a browser, within 10 minutes"))
+)
+def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, port: Port = None) -> None:
+    """Print a link that logs one browser in as administrator."""
+    from trimtab.engine.api.security import api_keys
+    from trimtab.engine.api.security.listen_address import base_url
+
+    with opened(config, data, host, port) as here:
+        api = here.settings.api
+        told = base_url(api, api.port) if host or port else here.address() or base_url(api, api.port)
+        url = api_keys.login_url(here.store, here.clock, told)
+        here.ledger.note("login link made", "session", person())
+        typer.echo(url)
+
+
+def _row(key: "ApiKey", now: int) -> dict[str, object]:
+    from trimtab.engine.api.security import api_keys
+    from trimtab.engine.types import iso
+
+    state = "revoked" if key.revoked is not None else "live" if api_keys.live(key, now) else "expired"
+    return {
+        "id": key.id, "name": key.name, "prefix": key.prefix, "scopes": list(key.scopes),
+        "created": iso(key.created), "expires": iso(key.expires) if key.expires else None, "state": state,
+    }  # fmt: skip

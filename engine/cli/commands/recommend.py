@@ -1,0 +1,178 @@
+"""`trimtab recommend`: a read-only look at a Redis and a PostgreSQL, without history or Prometheus."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.cli.options import ConfigFile, Format, config_file
+from trimtab.engine.cli.output import Form, listing
+
+if TYPE_CHECKING:
+    from trimtab.engine.ports import Tool
+    from trimtab.engine.recommendations.one_off_check import Finding
+    from trimtab.engine.settings.tools import ToolSettings
+    from trimtab.engine.types import Knob, KnobReading
+
+COLUMNS = ("tool", "target", "finding", "evidence", "advice", "change")
+UNREACHABLE, FOUND = 3, 1
+LIMIT_S = 118.0
+"""In which the report is there, whatever the stores do."""
+Url = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Instead of what the settings name; others may see a password in it."),
+]
+PasswordFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the password.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One target: what was found, or why it could not be read."""
+
+    tool: str
+    target: str
+    findings: "tuple[Finding, ...]" = ()
+    problem: str = ""
+    commands: tuple[str, ...] = ()
+
+
+def recommend(
+    redis: Url = None,
+    postgresql: Url = None,
+    redis_password_file: PasswordFile = None,
+    postgresql_password_file: PasswordFile = None,
+    config: ConfigFile = None,
+    seconds: Annotated[
+        float, typer.Option(min=1.0, max=110.0, help="Between the two looks; longer tells more.")
+    ] = 20.0,
+    form: Format = Form.TABLE,
+) -> None:
+    """Look twice at data stores and say what would help, within two minutes; nothing is changed.
+
+    Passwords are also taken from REDISCLI_AUTH and PGPASSWORD. Exit code 1 = something found, 3 = a store
+    does not answer.
+    """
+    given = {"redis": (redis, redis_password_file), "postgresql": (postgresql, postgresql_password_file)}
+    tools = _tools(given, config)
+    seen = asyncio.run(_look(tools, seconds))
+    rows = [row for one in seen for row in _rows(one)]
+    if rows or form is not Form.TABLE:
+        typer.echo(listing(rows, COLUMNS, form))
+    for one in seen:
+        if one.problem:
+            typer.echo(f"{one.tool}: {one.problem}", err=True)
+        elif not one.findings:
+            typer.echo(f"{one.tool}/{one.target}: nothing worth changing was seen in {seconds:g} s", err=True)
+    if any(one.problem for one in seen):
+        raise typer.Exit(UNREACHABLE)
+    raise typer.Exit(FOUND if rows else 0)
+
+
+def _tools(
+    stores: "Mapping[str, tuple[str | None, Path | None]]", config: Path | None
+) -> "list[tuple[str, Tool]]":
+    """Kind and tool of each URL; without any, the data stores of the settings. Raises SettingsError.
+
+    stores : by kind, URL and file of the password
+    """
+    from trimtab.engine.cli.store_url import store
+    from trimtab.engine.errors import SettingsError
+    from trimtab.engine.settings.settings_file import load_settings
+
+    for kind, (url, file) in stores.items():
+        if file is not None and url is None:
+            raise SettingsError(f"--{kind}-password-file is of no use without --{kind} URL")
+    given = {kind: (url, file) for kind, (url, file) in stores.items() if url is not None}
+    if given:
+        parts = {kind: store(kind, url, file, os.environ) for kind, (url, file) in given.items()}
+        return [(kind, _built(kind, part)) for kind, part in parts.items()]
+    settings = load_settings(config_file(config), os.environ).tools
+    found = {name: part for name, part in settings.items() if part.kind in stores and part.enabled}
+    if not found:
+        raise SettingsError(
+            "there is nothing to look at: give --redis URL or --postgresql URL, or write `tools:` into "
+            "trimtab.yaml"
+        )
+    return [(part.kind, _built(name, part)) for name, part in found.items()]
+
+
+def _built(name: str, part: "ToolSettings") -> "Tool":
+    from trimtab.engine.errors import SettingsError
+    from trimtab.engine.tools import tool_catalogue
+
+    try:
+        return tool_catalogue.build(name, part)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{name}: {error.name} is not installed; pip install 'trimtab[{part.kind}]'"
+        ) from None
+
+
+async def _look(tools: "list[tuple[str, Tool]]", seconds: float) -> list[Seen]:
+    """Two looks at every target, all at the same time."""
+    from trimtab.engine.cli.progress import shown
+
+    title = "looking at " + ", ".join(tool.name for _, tool in tools)
+    try:
+        with shown(title, seconds):
+            parts = [_in_time(kind, tool, target, seconds) for kind, tool in tools for target in tool.targets]
+            return list(await asyncio.gather(*parts))
+    finally:
+        for _, tool in tools:
+            await tool.close()
+
+
+async def _in_time(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            return await _one(kind, tool, target, seconds)
+    except TimeoutError:
+        return Seen(tool.name, target, problem=f"{target} did not answer all within {LIMIT_S:g} s")
+
+
+async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
+    from trimtab.engine.errors import EngineError
+    from trimtab.engine.recommendations.misconfigurations import all_findings
+    from trimtab.engine.recommendations.one_off_check import Looks
+    from trimtab.engine.recommendations.target_facts import Facts
+
+    try:
+        earlier = await tool.metrics(target)
+        await asyncio.sleep(seconds)
+        now = await tool.metrics(target)
+        knobs = {knob.name: (knob, await _read(tool, target, knob)) for knob in await tool.knobs(target)}
+        actions = {action.name: action for action in await tool.actions(target)}
+    except EngineError as error:
+        return Seen(tool.name, target, problem=str(error))
+    facts = Facts(tool.name, kind, target, now, knobs, actions, writable=False)
+    found = tuple(all_findings(Looks(facts, earlier, seconds)))
+    commands = tuple(
+        tool.command(target, one.remedy.subject, one.remedy.after) if one.remedy is not None else ""
+        for one in found
+    )
+    return Seen(tool.name, target, found, commands=commands)
+
+
+async def _read(tool: "Tool", target: str, knob: "Knob") -> "KnobReading | None":
+    """None = this server does not have it."""
+    from trimtab.engine.errors import NotFoundError
+
+    try:
+        return await tool.read(target, knob.name)
+    except NotFoundError:
+        return None
+
+
+def _rows(seen: Seen) -> list[dict[str, object]]:
+    return [
+        {
+            "tool": seen.tool, "target": seen.target, "finding": found.title,
+            "evidence": list(found.evidence), "advice": found.advice,
+            "change": found.remedy.title if found.remedy is not None else None, "command": command or None,
+        }
+        for found, command in zip(seen.findings, seen.commands, strict=True)
+    ]  # fmt: skip

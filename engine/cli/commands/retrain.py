@@ -1,0 +1,152 @@
+"""`trimtab retrain`: train, judge and promote now, by hand or from cron, beside an engine that may run."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.cli.command_errors import DONE, FOUND, NOT_REACHABLE
+from trimtab.engine.cli.options import ConfigFile, DataDir, PrometheusUrl, config_file, overrides_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trimtab.engine.settings import Settings
+    from trimtab.pipelines.train_load import Told, Trained
+    from trimtab.pipelines.training.excluded_windows import Left
+    from trimtab.pipelines.training.pipeline_runs import Run
+
+PIPELINES = ("load", "all")
+Which = Annotated[str, typer.Argument(metavar="[load|all]", help="What is trained.")]
+Selector = Annotated[
+    str | None,
+    typer.Option("--history", metavar="SELECTOR", help="PromQL, or a folder of Parquet and CSV files."),
+]
+Since = Annotated[str | None, typer.Option("--since", metavar="D", help="So far back. Default: 14d.")]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who asks, for the others.")]
+
+
+def retrain(
+    which: Which = "load",
+    history: Selector = None,
+    since: Since = None,
+    by: By = "cron",
+    config: ConfigFile = None,
+    data: DataDir = None,
+    prometheus: PrometheusUrl = None,
+) -> None:
+    """Train the load model, judge it against the champion, and promote it if it is no worse.
+
+    Exit code 0 = done, or nothing new; 1 = refused by the gate, or it runs already; 3 = a source or the
+    registry is not reachable. A run that fails or is killed changes nothing, and is gone on with.
+    """
+    if which not in PIPELINES:
+        raise typer.BadParameter(f"there is no pipeline {which!r}; there is {', '.join(PIPELINES)}")
+    overrides = overrides_of(data, prometheus)
+    if since is not None:
+        overrides["schedulers.load.fit_window"] = since
+    raise typer.Exit(_train(config_file(config), overrides, history or "", by))
+
+
+def _train(config: Path | None, overrides: dict[str, object], history: str, by: str) -> int:
+    from trimtab.engine.errors import SourceError
+    from trimtab.engine.settings.settings_file import load_settings
+    from trimtab.pipelines.errors import BusyError, HistoryError, RegistryError
+
+    settings = load_settings(config, os.environ, overrides)
+    try:
+        with shown(sys.stderr.isatty()) as told:
+            done = trained(settings, history, by, told)
+    except BusyError as error:
+        typer.echo(f"trimtab: {error}", err=True)
+        return FOUND
+    except (HistoryError, RegistryError, SourceError) as error:
+        typer.echo(f"trimtab: {error}", err=True)
+        return NOT_REACHABLE
+    typer.echo(done.run.said)
+    return DONE if done.verdict.passed or not done.figures else FOUND
+
+
+def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Trained":
+    """Train; where it is promoted, with a row in the audit."""
+    from trimtab.engine.clock import SystemClock
+    from trimtab.engine.forecasting.champion_audit import audit_moves
+    from trimtab.engine.forecasting.model_worker import Folders, job_of, learnable
+    from trimtab.engine.store import join_store
+    from trimtab.engine.store.action_ledger import SqlLedger
+    from trimtab.engine.store.audit_anchor import ANCHOR
+    from trimtab.pipelines.train_load import MODEL, train_load
+
+    folder = settings.settings.data_dir
+    place = Folders(folder).place(settings, os.environ)
+    read: Callable[[], Left] = lambda: learnable(settings)  # noqa: E731 - one of two
+    if history:
+        read = lambda: _recorded(settings, history)  # noqa: E731 - the other one
+    done = train_load(job_of(settings, history), read, place, by=by, as_set=True, told=told)
+    if done.promoted:
+        store = join_store(folder, SystemClock().now)
+        try:
+            ledger = SqlLedger(store.fenced, folder / ANCHOR)
+            audit_moves(place.shelf, ledger, MODEL, by, "trimtab retrain")
+        finally:
+            store.close()
+    return done
+
+
+def _recorded(settings: "Settings", history: str) -> "Left":
+    """The history that was named: a folder as it is, or of a selector of Prometheus, less incidents."""
+    from trimtab.engine.forecasting.model_worker import without_unlearnt
+    from trimtab.engine.net.credentials import Credentials
+    from trimtab.engine.settings import Prometheus
+    from trimtab.pipelines.errors import HistoryError
+    from trimtab.pipelines.io.folder_history import FolderHistory
+    from trimtab.pipelines.io.history import PrometheusHistory
+    from trimtab.pipelines.training.excluded_windows import Left
+
+    wanted = settings.schedulers.load
+    end = datetime.now(UTC)
+    start = end - timedelta(seconds=wanted.fit_window)
+    if Path(history).is_dir():
+        found = Left(FolderHistory(Path(history)).read("", start, end, wanted.step))
+    elif history.startswith(("/", "./", "../", "~")):  # no selector begins like that
+        raise HistoryError(
+            f"--history: there is no folder {history!r}; give one with recordings, or a selector"
+        )
+    else:
+        asked = settings.sources.prometheus or Prometheus()
+        headers = dict(Credentials(asked, "sources.prometheus").headers())
+        frame = PrometheusHistory(asked.url, headers).read(history, start, end, wanted.step)
+        found = without_unlearnt(settings, frame)
+    if not found.frame["y"].notna().any():
+        raise HistoryError(
+            f"the history has no sample of {history!r} since {start:%Y-%m-%d %H:%M} UTC; look whether "
+            "that is its name, or give a longer --since"
+        )
+    return found
+
+
+@contextmanager
+def shown(terminal: bool) -> "Iterator[Told]":
+    """Shows how a run gets on: a bar on a terminal, a line a stage elsewhere."""
+    if not terminal:
+        seen: list[str] = []
+
+        def tell(run: "Run") -> None:
+            if run.stage and run.stage not in seen:
+                seen.append(run.stage)
+                typer.echo(f"{run.pipeline}: {run.stage}", err=True)
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("load", total=1.0)
+        yield lambda run: bar.update(task, completed=run.progress, description=f"load: {run.stage}")

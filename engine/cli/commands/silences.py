@@ -1,0 +1,103 @@
+"""`trimtab silence`: for a time, nobody is told of incidents of some entities."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.engine.cli.commands.actions import person
+from trimtab.engine.cli.help_pages import examples, new_app
+from trimtab.engine.cli.open_store import opened
+from trimtab.engine.cli.options import ConfigFile, DataDir, Format
+from trimtab.engine.cli.output import Form, listing
+
+if TYPE_CHECKING:
+    from trimtab.engine.types import Silence
+
+silence_app = new_app(
+    "For a time, nobody is told of incidents of some entities.",
+    examples(
+        ("trimtab silence add 'redis/*' --for 2h --note 'moving it'", "from now on, for two hours"),
+        ("trimtab silence list", "what is silent now, or will be"),
+        ("trimtab silence end 01J8Y3", "it is told again"),
+    ),
+)
+COLUMNS = ("id", "entities", "from", "until", "state", "by", "note")
+Until = Annotated[str | None, typer.Option("--until", metavar="T", help="As 2026-01-31T22:00:00Z.")]
+
+
+@silence_app.command(
+    epilog=examples(
+        ("trimtab silence add web redis/cache-1", "two entities, for an hour"),
+        ("trimtab silence add 'redis/*' --from 2026-01-31T22:00:00Z --for 4h", "a maintenance to come"),
+    )
+)
+def add(
+    entities: Annotated[
+        list[str], typer.Argument(metavar="ENTITY...", help="Names, or patterns as redis/*.")
+    ],
+    lasts: Annotated[str, typer.Option("--for", metavar="D", help="How long, as 30m, 2h, 1d.")] = "1h",
+    begin: Annotated[str | None, typer.Option("--from", metavar="T", help="Default: now.")] = None,
+    until: Until = None,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why, for the others.")] = "",
+    config: ConfigFile = None,
+    data: DataDir = None,
+) -> None:
+    """Tell nobody of incidents that touch these entities only. They are seen and shown all the same."""
+    from trimtab.engine.api.parameters import instant
+    from trimtab.engine.api.shapes.silence_shapes import silence_of
+    from trimtab.engine.types import iso
+    from trimtab.pipelines.io.durations import duration_s
+
+    with opened(config, data) as here:
+        now = here.clock.now()
+        start = now if begin is None else instant("--from", begin)
+        end = instant("--until", until) if until else start + round(duration_s(lasts, "--for") * 1e9)
+        silence = silence_of(entities, start, end, person(), note, now)
+        here.ledger.add_silence(silence)
+        meant = here.told_engine()
+    typer.echo(f"silent until {iso(silence.until)}: {', '.join(silence.entities)}; {meant}", err=True)
+    typer.echo(silence.id)
+
+
+@silence_app.command(
+    "list", epilog=examples(("trimtab silence list --over -f json", "with those that ended lately"))
+)
+def list_silences(
+    over: Annotated[bool, typer.Option("--over", help="With those that ended in the last 30 days.")] = False,
+    config: ConfigFile = None,
+    data: DataDir = None,
+    form: Format = Form.TABLE,
+) -> None:
+    """Show what is silent now, or will be; those of the settings stand in the settings."""
+    with opened(config, data) as here:
+        now = here.clock.now()
+        rows = [_row(silence, now) for silence in here.ledger.silences()]
+    typer.echo(listing([row for row in rows if over or row["state"] != "over"], COLUMNS, form))
+
+
+@silence_app.command(epilog=examples(("trimtab silence end 01J8Y3", "the first letters of its id do")))
+def end(
+    which: Annotated[str, typer.Argument(metavar="ID", help="Its id, or how it begins.")],
+    config: ConfigFile = None,
+    data: DataDir = None,
+) -> None:
+    """End a silence early; what it held back and still goes on is told."""
+    with opened(config, data) as here:
+        found = here.ledger.end_silence(_one_of(here.ledger.silences(), which), person())
+    typer.echo(f"told again: {', '.join(found.entities)}", err=True)
+
+
+def _one_of(silences: "list[Silence]", which: str) -> str:
+    """The id that begins so. Raises InputError where several do."""
+    from trimtab.engine.errors import InputError
+
+    found = [one.id for one in silences if one.id.startswith(which)]
+    if len(found) > 1:
+        raise InputError(f"{len(found)} silences begin with {which!r}; give more of the id")
+    return found[0] if found else which
+
+
+def _row(silence: "Silence", now: int) -> dict[str, object]:
+    from trimtab.engine.api.shapes.silence_shapes import silence_json
+
+    return silence_json(silence, now)

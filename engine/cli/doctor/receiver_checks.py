@@ -1,0 +1,51 @@
+"""The part of `trimtab doctor` that asks who is told of incidents: are they there; no notice is sent."""
+
+import asyncio
+
+from trimtab.engine.cli.doctor.doctor import Check, State
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.errors import NotDeliveredError
+from trimtab.engine.ports import Notifier
+from trimtab.engine.runtime import components
+from trimtab.engine.settings import Settings
+from trimtab.engine.settings.notify import Notify
+from trimtab.engine.types import iso
+
+_AWAY = frozenset({"unreachable", "timeout", "busy"})
+
+
+async def receiver_checks(settings: Settings) -> list[Check]:
+    """Every receiver, all at the same time, and silences that are over."""
+    clock = SystemClock()
+    receivers = components.notifiers(settings, clock)
+    looked = await asyncio.gather(*(_look(one) for one in receivers))
+    return [*looked, *silence_checks(settings.notify, clock.now())]
+
+
+async def _look(receiver: Notifier) -> Check:
+    name = f"notify.{receiver.name}"
+    try:
+        return Check(name, State.OK, await receiver.probe())
+    except NotDeliveredError as error:
+        state = State.UNREACHABLE if error.reason in _AWAY else State.FOUND
+        return Check(name, state, str(error), "until that is mended nobody is told there of incidents")
+    finally:
+        await receiver.close()
+
+
+def silence_checks(notify: Notify, now: int) -> list[Check]:
+    """Silences that are over. now : int64 ns UTC
+
+    >>> silence_checks(Notify(), 0)
+    []
+    """
+    return [
+        Check(
+            f"notify.silences.{name}",
+            State.FOUND,
+            f"over since {iso(round(silence.until.timestamp()) * 10**9)}",
+            "remove it from trimtab.yaml; it silences nothing any more",
+        )
+        for name, silence in notify.silences.items()
+        if silence.until.timestamp() * 1e9 <= now
+    ]

@@ -1,0 +1,87 @@
+"""The part of `trimtab doctor` that asks the sources: do they answer, with what, and at what cost."""
+
+import time
+from collections.abc import AsyncIterator
+
+from trimtab.engine.cli.doctor.doctor import Check, State
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.errors import SourceError, TrimtabError
+from trimtab.engine.ports import Source
+from trimtab.engine.runtime import components
+from trimtab.engine.settings import Prometheus, Settings
+
+_NS = 1_000_000_000
+_SKEW_S = 5.0
+"""Clocks further apart than this are told; the server tells its time to the second."""
+_DEAR = 0.1
+"""A read that takes more than this share of the interval is told."""
+_SHOWN = 1000
+
+
+async def source_checks(settings: Settings) -> list[Check]:
+    """Open, read and close every source of these settings."""
+    checks = [check async for check in _checks(settings)]
+    return checks or [
+        Check("sources", State.FOUND, "none is switched on", "name one below sources: in trimtab.yaml")
+    ]
+
+
+async def _checks(settings: Settings) -> AsyncIterator[Check]:
+    clock = SystemClock()
+    settings = await components.with_local_prometheus(settings)
+    for name in components.wanted(settings.sources):
+        try:
+            source = components.RACK[name](settings, clock)
+        except TrimtabError as error:
+            yield Check(name, State.FOUND, str(error), "correct the settings")
+        else:
+            yield await _look(source)
+    prometheus = settings.sources.prometheus
+    if prometheus is not None and prometheus.enabled:
+        yield await _skew(prometheus)
+
+
+async def _look(source: Source) -> Check:
+    """Whether it answers, how many series it gives and how long a read takes."""
+    try:
+        await source.open()
+        started = time.perf_counter()
+        reading = await source.read()
+        took_s = time.perf_counter() - started
+    except SourceError as error:
+        return Check(source.name, State.UNREACHABLE, str(error), "until it answers its series are unknown")
+    except TrimtabError as error:
+        return Check(source.name, State.FOUND, str(error), "correct the settings")
+    finally:
+        await source.close()
+    what = source.detail() if reading is not None else f"{source.detail()}; nothing to read"
+    detail = f"{what}; read every {source.interval_s:g} s, which takes {took_s:.2f} s"
+    left_out = tuple(source.left_out())
+    if left_out:
+        return Check(
+            source.name, State.FOUND, f"{detail}; left out: {len(left_out)}",
+            "raise settings.max_series, or narrow the selector", left_out[:_SHOWN],
+        )  # fmt: skip
+    if took_s > _DEAR * source.interval_s:
+        return Check(source.name, State.FOUND, detail, "a longer interval or a narrower selector costs less")
+    return Check(source.name, State.OK, detail)
+
+
+async def _skew(settings: Prometheus) -> Check:
+    """How far the server's clock is from ours."""
+    from trimtab.engine.sources.prometheus.live_client import Credentials, LiveClient
+
+    client = LiveClient(settings, Credentials(settings))
+    try:
+        answer = await client.query("1")
+    except TrimtabError:
+        return Check("clock", State.OK, "not compared: Prometheus does not answer")
+    finally:
+        await client.close()
+    if not answer.server_time:
+        return Check("clock", State.OK, "not compared: Prometheus does not tell its time")
+    apart_s = (answer.server_time - SystemClock().now()) / _NS
+    detail = f"Prometheus is {abs(apart_s):.0f} s {'ahead' if apart_s > 0 else 'behind'}"
+    if abs(apart_s) <= _SKEW_S:
+        return Check("clock", State.OK, detail)
+    return Check("clock", State.FOUND, detail, "set both clocks by NTP, else fresh samples look old")

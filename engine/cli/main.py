@@ -1,0 +1,195 @@
+"""The `trimtab` command: options here, the work in modules that are loaded when a command runs."""
+
+import gc
+import os
+from typing import Annotated
+
+import typer
+
+from trimtab.engine.cli.command_errors import run_guarded
+from trimtab.engine.cli.commands import actions
+from trimtab.engine.cli.commands.backtest import backtest
+from trimtab.engine.cli.commands.forecast import forecast
+from trimtab.engine.cli.commands.grant import grant
+from trimtab.engine.cli.commands.keys import key_app
+from trimtab.engine.cli.commands.recommend import recommend
+from trimtab.engine.cli.commands.retrain import retrain
+from trimtab.engine.cli.commands.silences import silence_app
+from trimtab.engine.cli.help_pages import examples, new_app
+from trimtab.engine.cli.kernels import prepare_kernels
+from trimtab.engine.cli.options import (
+    BesideInput,
+    ConfigFile,
+    DataDir,
+    Detectors,
+    FalseAlarms,
+    Format,
+    Host,
+    Port,
+    PrometheusUrl,
+    Recording,
+    RowInterval,
+    config_file,
+    overrides_of,
+)
+from trimtab.engine.cli.output import Form, listing
+
+WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Look after it"
+
+app = new_app(
+    "Watches live metric series and says which behave unlike themselves, and why.",
+    examples(
+        ("trimtab up", "watch this machine, and a Prometheus on localhost:9090 where there is one"),
+        ("trimtab score cpu.csv", "score a recording"),
+        ("trimtab doctor", "see whether everything is in order"),
+    ),
+)
+app.add_typer(key_app, name="key", rich_help_panel=CARE)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import trimtab
+
+        print(f"trimtab {trimtab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    rich_help_panel=WATCH,
+    epilog=examples(
+        ("trimtab up", "watch this machine on http://127.0.0.1:8600"),
+        ("trimtab up --prometheus http://prom:9090 --dry-run", "show what would be watched"),
+    ),
+)
+def up(
+    config: ConfigFile = None,
+    prometheus: PrometheusUrl = None,
+    data: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show settings and series, start nothing.")
+    ] = False,
+) -> None:
+    """Watch metric series: engine, API and dashboard in one."""
+    from trimtab.engine.settings.settings_file import load_settings
+
+    path, overrides = config_file(config), overrides_of(data, prometheus, host, port)
+    settings = load_settings(path, os.environ, overrides)
+    if dry_run:
+        from trimtab.engine.cli.doctor.doctor import preview
+
+        print(preview(settings))
+        return
+    gc.disable()  # a tenth of the start goes into looking for garbage in what stays; the engine enables it
+    from trimtab.engine.runtime.app import serve
+
+    serve(settings, config=path, environ=os.environ, overrides=overrides)
+
+
+@app.command(
+    rich_help_panel=RECORDINGS,
+    epilog=examples(
+        ("trimtab score cpu.csv", "writes cpu.scored.csv"),
+        ("trimtab score all.parquet -o scored.parquet --detector ew_zscore", "one detector only"),
+        ("trimtab score cpu.csv.gz -o - | head", "to the terminal"),
+    ),
+)
+def score(
+    source: Recording,
+    output: BesideInput = None,
+    detector: Detectors = None,
+    false_alarms_per_week: FalseAlarms = 1.0,
+    interval: RowInterval = "1m",
+) -> None:
+    """Score a recording: each row by the rows before it."""
+    from rich.console import Console
+
+    prepare_kernels()
+
+    from trimtab.pipelines.scoring.score_file import score_file
+
+    score_file(
+        source,
+        output,
+        detectors=tuple(detector or ("default",)),
+        false_alarms_per_week=false_alarms_per_week,
+        interval=interval,
+        console=Console(stderr=True),
+    )
+
+
+app.command(
+    rich_help_panel=RECORDINGS,
+    epilog=examples(
+        ("trimtab forecast load.csv --horizon 24h", "writes load.forecast.csv, says how sure it is"),
+        ("trimtab forecast load.parquet --horizon 1h --quantiles 0.5,0.95 -o -", "to the terminal"),
+    ),
+)(forecast)
+app.command(
+    rich_help_panel=RECORDINGS,
+    epilog=examples(
+        ("trimtab backtest cpu.csv", "what would have been told: writes cpu.backtest/report.md"),
+        (
+            "trimtab backtest cpu.csv --labels outages.csv --least-found 0.8",
+            "exit code 1 = no good",
+        ),
+    ),
+)(backtest)
+
+
+@app.command(
+    rich_help_panel=CARE,
+    epilog=examples(
+        ("trimtab doctor --prometheus http://prom:9090", "is that Prometheus fit to be watched?"),
+        ("trimtab doctor -f json", "for a program; exit code 1 = something found, 3 = a source is away"),
+    ),
+)
+def doctor(
+    config: ConfigFile = None,
+    prometheus: PrometheusUrl = None,
+    data: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+    form: Format = Form.TABLE,
+) -> None:
+    """Check settings, data folder, sources, port, disk and clock."""
+    from trimtab.engine.cli.doctor.doctor import COLUMNS, examine, exit_code
+
+    checks = examine(config_file(config), os.environ, overrides_of(data, prometheus, host, port))
+    print(listing([check.row() for check in checks], COLUMNS, form))
+    raise typer.Exit(exit_code(checks))
+
+
+for command, epilog in (
+    (actions.pause, examples(("trimtab pause --reason 'release tonight'", "the kill switch, by hand"))),
+    (actions.resume, examples(("trimtab resume", "acting is allowed again"))),
+    (actions.actions, examples(("trimtab actions -f json", "what was done, for a program"))),
+    (recommend, examples(("trimtab recommend --redis redis://localhost:6379", "what would help it?"))),
+    (grant, examples(("trimtab grant redis", "the least privileged account, as text to run"))),
+):
+    app.command(rich_help_panel=ACT, epilog=epilog)(command)
+app.add_typer(silence_app, name="silence", rich_help_panel=ACT)
+app.command(
+    rich_help_panel=CARE,
+    epilog=examples(
+        ("trimtab retrain", "train the load model now, as the schedule does"),
+        ("trimtab retrain load --history 'rate(http_requests_total[5m])' --since 14d", "from these series"),
+    ),
+)(retrain)
+app.add_typer(actions.audit_app, name="audit", rich_help_panel=ACT)
+
+
+def main() -> None:
+    """Run the command of this process' arguments, and end with its exit code."""
+    run_guarded(app)

@@ -1,0 +1,40 @@
+"""Forecasts and the models that make them, put together."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from trimtab.engine.forecasting.forecast_service import Forecasting
+from trimtab.engine.forecasting.retraining import Retraining
+from trimtab.engine.observability.metrics import Metrics
+from trimtab.engine.platform.child_process import ModelChild
+from trimtab.engine.ports import Clock, Ledger
+from trimtab.engine.settings import Settings
+
+
+def build(
+    settings: Settings,
+    config: Path | None,
+    overrides: Mapping[str, object],
+    environ: Mapping[str, str],
+    found: Callable[[], str | None],
+    ledger: Ledger,
+    clock: Clock,
+    metrics: Metrics,
+) -> Retraining | None:
+    """What forecasts and trains, not started; None where `schedulers.load` is not enabled.
+
+    found : gives the URL of a Prometheus that was found on this machine
+    """
+    scheduler, data_dir = settings.schedulers.load, settings.settings.data_dir
+    if not scheduler.enabled:
+        return None
+    told = {**overrides, "settings.data_dir": str(data_dir)}
+
+    def request() -> dict[str, object]:
+        return {"config": str(config) if config else None, "overrides": told, "found": found()}
+
+    child = ModelChild(request, environ)
+    forecasting = Forecasting(
+        data_dir, scheduler, settings.registry, child, ledger, clock, metrics.forecast_error
+    )
+    return Retraining(data_dir, scheduler, forecasting, child, clock)

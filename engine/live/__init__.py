@@ -1,0 +1,1 @@
+"""Current state of every source, for the API and its event stream."""

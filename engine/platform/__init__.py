@@ -1,0 +1,1 @@
+"""Operating-system concerns: compiled-kernel cache, child processes, memory."""

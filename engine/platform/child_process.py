@@ -1,0 +1,104 @@
+"""Work with models in a process of its own, one at a time, so that ticks are never late for it."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from trimtab.engine.errors import EngineError
+
+log = structlog.get_logger(__name__)
+
+MODULE = "trimtab.engine.forecasting.model_worker"
+LONGEST_S = 4 * 3600.0
+_MOST_BYTES = 1 << 22
+Said = Callable[[Mapping[str, Any]], None]
+
+
+class ModelWorkError(EngineError):
+    """The process did not do it; kind is the name of the error that it met, "" = it ended without a word."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ModelChild:
+    """Starts the process for a verb and hears what it says.
+
+    request : gives what each call is told: settings file, overrides, the Prometheus that was found
+    """
+
+    def __init__(self, request: Callable[[], Mapping[str, Any]], environ: Mapping[str, str]) -> None:
+        self.request = request
+        self.environ = dict(environ)
+        self.doing = ""
+        """The verb that is being done now; "" = none."""
+        self._alone = asyncio.Lock()
+
+    async def __call__(
+        self, verb: str, more: Mapping[str, Any] | None = None, said: Said = lambda _: None
+    ) -> Mapping[str, Any]:
+        """What came of it; waits for its turn. Raises ModelWorkError.
+
+        said : told of each run as it gets on
+        """
+        async with self._alone:
+            process = await self._started(verb)
+            self.doing = verb
+            try:
+                async with asyncio.timeout(LONGEST_S):
+                    return await self._heard(process, {**self.request(), **(more or {})}, said)
+            except TimeoutError:
+                raise ModelWorkError(
+                    f"{verb} took longer than {LONGEST_S / 3600:g} h; it was ended"
+                ) from None
+            finally:
+                self.doing = ""
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+    async def _started(self, verb: str) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-m", MODULE, verb, stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self.environ,
+                limit=_MOST_BYTES, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise ModelWorkError(f"no process for models can be started: {error}") from None
+
+    async def _heard(
+        self, process: asyncio.subprocess.Process, request: Mapping[str, Any], said: Said
+    ) -> Mapping[str, Any]:
+        assert process.stdin is not None  # noqa: S101 - all three are pipes
+        assert process.stdout is not None  # noqa: S101 - as above
+        assert process.stderr is not None  # noqa: S101 - as above
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        complaints = asyncio.create_task(process.stderr.read())
+        told: Mapping[str, Any] = {}
+        async for line in process.stdout:
+            told = _parsed(line) or told
+            if "run" in told:
+                said(told["run"])
+        errors = (await complaints).decode(errors="replace").strip().splitlines()
+        await process.wait()
+        if "error" in told:
+            raise ModelWorkError(str(told["error"]), str(told.get("kind", "")))
+        if "result" not in told:
+            why = errors[-1] if errors else f"exit code {process.returncode}"
+            raise ModelWorkError(f"the process for models ended without a result: {why}")
+        result: Mapping[str, Any] = told["result"]
+        return result
+
+
+def _parsed(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None

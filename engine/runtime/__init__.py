@@ -1,0 +1,1 @@
+"""The running engine: start-up, source loops, persistence, reload and shutdown."""

@@ -1,0 +1,360 @@
+"""`trimtab up`: builds everything once, starts and stops it in order. It alone knows all the rooms."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from trimtab.engine.api.security.listen_address import check_bind
+from trimtab.engine.clock import SystemClock
+from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
+from trimtab.engine.forecasting import forecasting_setup
+from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.observability import logs
+from trimtab.engine.observability.metrics import Metrics
+from trimtab.engine.platform.kernel_warmup import compile_apart, prepare_environment, warm_kernels
+from trimtab.engine.platform.process_memory import give_back, stay_small
+from trimtab.engine.redaction import clean_text
+from trimtab.engine.runtime import action_setup, components, notification_setup
+from trimtab.engine.runtime.background_tasks import kept_running
+from trimtab.engine.runtime.http_server import Server, bind, make_server, started, url_of
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.retention import Pruner
+from trimtab.engine.runtime.self_metrics import Vitals
+from trimtab.engine.runtime.supervisor import Supervisor, explain
+from trimtab.engine.settings import Settings
+from trimtab.engine.settings.file_watcher import Reload, watch_settings
+from trimtab.engine.sources.managed_tools import ToolsSource
+from trimtab.engine.sources.self_source import OwnFigures
+
+if TYPE_CHECKING:
+    from trimtab.engine.api.security.api_keys import FirstStart
+    from trimtab.engine.forecasting.retraining import Retraining
+    from trimtab.engine.store.event_store import EventStore
+
+log = structlog.get_logger(__name__)
+
+Announce = Callable[[str, "FirstStart"], None]
+"""Called once the API answers: its URL, and how the first person gets in."""
+
+
+def serve(
+    settings: Settings,
+    *,
+    config: Path | None = None,
+    environ: MutableMapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+    on_ready: Announce | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, then stop within seconds; state is on disk afterwards.
+
+    config    : the settings file, watched for changes; None = there is none
+    environ   : this process' environment; it is given the cache folders of libraries
+    overrides : dotted name -> value of the command line, which hold over a reload
+
+    Raises SettingsError, StoreError, LockedError where it cannot start.
+    """
+    general = settings.settings
+    logs.configure_logs(general.log_level, general.log_format)
+    logs.hide(logs.secrets_in(settings))
+    check_bind(settings.api)
+    environ = os.environ if environ is None else environ
+    try:
+        prepare_environment(general.data_dir, environ)
+    except OSError as error:
+        raise SettingsError(
+            f"settings.data_dir {general.data_dir} cannot be written: {error.strerror}; choose a folder of "
+            "this user (--data DIR)"
+        ) from None
+    engine = Engine(settings, config, environ, overrides or {})
+    asyncio.run(engine.run(on_ready or announce))
+
+
+def announce(url: str, first: "FirstStart") -> None:
+    """Say where Trimtab is and how to get in: a login link, where the key is, or the command for a link."""
+    print(f"Trimtab is on {url}", flush=True)
+    if first.login_url is not None:
+        print(f"Log in (works once, within 10 minutes): {first.login_url}", flush=True)
+    if first.key_file is not None:
+        print(f"The admin key is in {first.key_file}", flush=True)
+    if first.login_url is None and first.key_file is None:
+        print("To log in, open the link that `trimtab key login` prints", flush=True)
+
+
+class Engine:
+    """One running Trimtab."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path | None,
+        environ: Mapping[str, str],
+        overrides: Mapping[str, object],
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.environ = environ
+        self.overrides = overrides
+        self.clock = SystemClock()
+        self.live = Live()
+        self.stopping = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def run(self, on_ready: Announce) -> None:
+        """From nothing to running, until `stopping` is set, and back."""
+        async with AsyncExitStack() as stack:
+            self._hear_signals()
+            listening = stack.enter_context(contextlib.closing(bind(self.settings.api)))
+            store = stack.enter_context(contextlib.closing(self._store()))
+            self.live.remembered = store.series
+            metrics = Metrics(_version())
+            judging = action_setup.judge(self.settings, store)
+            supervisor = await self._supervisor(stack, store, judging, metrics)
+            acts = await action_setup.build(self.settings, supervisor.around, judging, store.fenced)
+            stack.push_async_callback(acts.close)
+            told = notification_setup.notifications(self.settings, supervisor.around, store.fenced, metrics)
+            await told.resume()
+            stack.push_async_callback(told.close)
+            supervisor.around.notifications = told
+            stack.push_async_callback(supervisor.stop)
+            tools = action_setup.own_figures(acts, self.settings)
+            if self.settings.tools:
+                supervisor.always.append(tools)
+            supervisor.followers += [
+                partial(_reload_tools, supervisor, acts, tools),
+                partial(action_setup.note_reload, acts.ports.ledger),
+            ]
+            models = self._models(supervisor, acts, metrics)
+            if models is not None:
+                _watch_errors(models, supervisor, self.clock)
+            await self._serve_http(stack, store, supervisor, acts, models, metrics, listening, on_ready)
+            vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
+            pruner = Pruner(supervisor.around, self.settings.retention.events_days)
+            for work in (
+                kept_running("vitals", vitals.run, self.clock),
+                kept_running("pruner", pruner.run, self.clock),
+                kept_running("notifications", told.run, self.clock),
+                kept_running("memory", partial(stay_small, self.clock), self.clock),
+                *([] if models is None else [kept_running("models", models.run, self.clock)]),
+                self._act(acts),
+                self._start(supervisor),
+            ):
+                stack.push_async_callback(_cancelled, asyncio.create_task(work))
+            await self.stopping.wait()
+            log.info("stopping")
+        log.info("stopped")
+        if self.failure is not None:
+            raise self.failure
+
+    def _hear_signals(self) -> None:
+        """The first signal stops in order; the next one ends the process at once."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            for name in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(name)
+            self.stopping.set()
+
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop)
+
+    def _store(self) -> "EventStore":
+        from trimtab.engine.store import open_store
+
+        return open_store(self.settings.settings.data_dir, self.clock.now)
+
+    async def _supervisor(
+        self, stack: AsyncExitStack, store: "EventStore", judging: Judging, metrics: Metrics
+    ) -> Supervisor:
+        """Everything that the loops work with; it ends in the opposite order."""
+        from trimtab.engine.store.time_series.snapshots import FolderSnapshots
+
+        snapshots = FolderSnapshots(self.settings.settings.data_dir / "state").open()
+        stack.callback(_closed, snapshots.close)
+        score_log = components.score_log(self.settings, self.clock)
+        stack.callback(_closed, score_log.close)
+        work = stack.enter_context(ThreadPoolExecutor(1, "trimtab-work"))
+        around = Surroundings(
+            self.clock, store, score_log, snapshots, self.live, metrics, work, self.settings.settings,
+            judging=judging,
+        )  # fmt: skip
+        return Supervisor(around, self.clock, metrics)
+
+    def _models(
+        self, supervisor: Supervisor, acts: "action_setup.Acting", metrics: Metrics
+    ) -> "Retraining | None":
+        """What forecasts and trains; it asks the Prometheus that the sources watch."""
+        return forecasting_setup.build(
+            self.settings, self.config, self.overrides, self.environ,
+            lambda: None if supervisor.found is None else supervisor.found.url,
+            acts.ports.ledger, self.clock, metrics,
+        )  # fmt: skip
+
+    async def _serve_http(
+        self,
+        stack: AsyncExitStack,
+        store: "EventStore",
+        supervisor: Supervisor,
+        acts: "action_setup.Acting",
+        models: "Retraining | None",
+        metrics: Metrics,
+        listening: socket.socket,
+        on_ready: Announce,
+    ) -> None:
+        from trimtab.engine.api.application import create_app, stop_streams
+        from trimtab.engine.api.security.api_keys import first_start
+
+        settings = self.settings
+        app = create_app(
+            live=self.live, store=store, score_log=supervisor.around.score_log, settings=settings.api,
+            clock=self.clock, web_dir=components.web_dir(), metrics_text=metrics.text, version=_version(),
+            observer=metrics.request, loop=replace(acts.ports, modelling=models),
+        )  # fmt: skip
+        server = make_server(app, settings.api)
+        serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+        stack.push_async_callback(self._stop_http, server, serving)
+        stack.callback(stop_streams, app)
+        await started(server, serving)
+        serving.add_done_callback(self._http_ended)
+        url = url_of(settings.api, listening)
+        first = first_start(
+            store, self.clock, settings.api, settings.settings.data_dir, url, terminal=sys.stdout.isatty()
+        )
+        from trimtab.engine.store.durable_files import write_whole
+        from trimtab.engine.store.lease import ADDRESS
+
+        write_whole(settings.settings.data_dir / ADDRESS, f"{url}\n".encode())
+        log.info("listening", url=url)
+        on_ready(url, first)
+
+    def _http_ended(self, serving: "asyncio.Task[None]") -> None:
+        """An engine that nobody can see or pause must not go on."""
+        if self.stopping.is_set():
+            return
+        cause = None if serving.cancelled() else serving.exception()
+        log.error("the HTTP server ended, the engine stops", exc_info=cause)
+        why = f" ({type(cause).__name__}: {clean_text(str(cause))})" if cause is not None else ""
+        self.failure = EngineError(
+            f"the HTTP server ended while the engine ran{why}, so nobody could see or pause it; the log has "
+            "more, start Trimtab again"
+        )
+        self.stopping.set()
+
+    async def _stop_http(self, server: Server, serving: "asyncio.Task[None]") -> None:
+        self.live.end()
+        server.should_exit = True
+        await asyncio.wait({serving})
+
+    async def _act(self, acts: "action_setup.Acting") -> None:
+        """Until another engine takes over: then this one has nothing more to say, and stops."""
+        try:
+            await kept_running("acting", acts.run, self.clock)
+        except LockedError as error:
+            log.error("another engine took over, this one stops", why=str(error))
+            self.failure = error
+            self.stopping.set()
+
+    async def _start(self, supervisor: Supervisor) -> None:
+        """Kernels, then sources; then watch the settings."""
+        try:
+            self.live.wait_for("the kernels: a first start compiles them, in a minute at most")
+            await compile_apart(Path(self.environ["NUMBA_CACHE_DIR"]), self.settings.settings.detectors)
+            await supervisor.around.off_loop(warm_kernels, self.settings.settings.detectors)
+            self.live.wait_for("the first tick")
+            found = await components.with_local_prometheus(self.settings)
+            if found is not self.settings and found.sources.prometheus is not None:
+                supervisor.found = found.sources.prometheus
+                log.info("found a Prometheus on this machine, watching it too", url=supervisor.found.url)
+            supervisor.start(found)
+            await supervisor.end_others()
+            give_back()
+            gc.freeze()
+        except Exception as error:
+            log.exception("could not start")
+            self.failure = error
+            self.stopping.set()
+        else:
+            gc.enable()
+            if self.config is not None:
+                await self._watch_settings(supervisor, found)
+
+    async def _watch_settings(self, supervisor: Supervisor, current: Settings) -> None:
+        """Follow the settings file; a fault in that ends no engine, what holds goes on."""
+        try:
+            await self._follow_settings(supervisor, current)
+        except Exception:
+            log.exception("settings are not watched any more, changes count at the next start")
+            self.live.note(settings="not watched any more; the log has more")
+
+    async def _follow_settings(self, supervisor: Supervisor, current: Settings) -> None:
+        """Apply each change of the file; one that is refused changes nothing and says why."""
+        assert self.config is not None  # noqa: S101 - asked by the caller
+        async for outcome in watch_settings(self.config, self.environ, self.overrides):
+            if isinstance(outcome, SettingsError):
+                self._refuse(explain(outcome))
+                continue
+            try:
+                reload = await supervisor.change(current, outcome)
+            except SettingsError as error:
+                self._refuse(explain(error))
+                continue
+            current = reload.settings
+            self.live.note(settings="ok")
+            log.info("settings reloaded", changed=list(reload.changed))
+            if reload.later:
+                log.warning("takes effect at the next start", settings=list(reload.later))
+
+    def _refuse(self, why: str) -> None:
+        self.live.note(settings=f"not reloaded: {why}")
+        log.error("settings not reloaded, the old ones hold", why=why)
+
+
+def _version() -> str:
+    import trimtab
+
+    return str(trimtab.__version__)
+
+
+def _watch_errors(models: "Retraining", supervisor: Supervisor, clock: SystemClock) -> None:
+    """From the first forecast error on it is a series of its own, a sample a refresh."""
+    figures = OwnFigures(models.figures, clock, models.scheduler.refresh)
+    models.forecasting.error_known = partial(supervisor.watch, figures, True)
+
+
+async def _reload_tools(
+    supervisor: Supervisor, acts: "action_setup.Acting", tools: ToolsSource, reload: Reload
+) -> None:
+    """Exchange tools and guardrails; the figures of tools are watched while there are any."""
+    if not {"tools", "guardrails", "capacity"} & set(reload.changed):
+        return
+    try:
+        await acts.reload(reload.settings)
+    except StoreError as error:
+        log.error("not all tools were exchanged, they will be at the next start", error=str(error))
+    await supervisor.watch(tools, bool(reload.settings.tools))
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _closed(close: Callable[[], None]) -> None:
+    """Close a store; at this point a failure can only be told."""
+    try:
+        close()
+    except StoreError as error:
+        log.error("a store did not close", error=str(error))

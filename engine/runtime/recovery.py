@@ -1,0 +1,138 @@
+"""How one source's sensing starts: where it was before, or from history, or from nothing."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+
+from trimtab.engine.errors import NewerStateError, SourceError, StoreError
+from trimtab.engine.patterns.pattern_watcher import PatternWatch
+from trimtab.engine.platform.process_memory import give_back
+from trimtab.engine.ports import Source
+from trimtab.engine.redaction import clean_text
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.persistence import Keeper, LoggedTick
+from trimtab.engine.types import Anomaly
+from trimtab.models.contracts import State
+from trimtab.models.errors import StateError
+
+if TYPE_CHECKING:
+    from trimtab.engine.detection.source_detector import Senses
+    from trimtab.engine.detection.tick_result import Sensed
+
+log = structlog.get_logger(__name__)
+
+STATE_LOST = "state lost"
+"""Reason of anomalies that were open in a state that cannot be used any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """senses : to go on with; going_on : they know something already, from before."""
+
+    senses: "Senses"
+    going_on: bool
+
+
+def had_until(keeper: Keeper) -> int | None:
+    """Time of the newest tick that is stored, None = there is none. Raises StoreError."""
+    times = [tick.time for tick, _ in keeper.logged_ticks()]
+    newest = keeper.newest_state()
+    return max([*times, *([newest[0]] if newest else [])], default=None)
+
+
+def recover(keeper: Keeper, fresh: "Callable[[], Senses]", watch: PatternWatch | None = None) -> Start:
+    """Go on from the newest snapshot and the ticks since, through the same code as live.
+
+    watch : looks at them again, too, from where it was at the snapshot
+    Scores and anomalies of those ticks are kept once more, under the same times and ids. What cannot be
+    used is said, and sensing starts afresh. Raises NewerStateError where a newer Trimtab wrote it.
+    """
+    try:
+        start, told = _replayed(keeper, fresh, watch)
+    except NewerStateError:
+        raise
+    except (StateError, StoreError) as error:
+        log.warning("starting afresh: stored state is of no use", source=keeper.source, error=str(error))
+        start, told = Start(fresh(), going_on=False), {}
+    keeper.keep((), None, told.values())
+    _end_lost(keeper, set(start.senses.anomalies.ids().values()))
+    return start
+
+
+def _replayed(
+    keeper: Keeper, fresh: "Callable[[], Senses]", watch: PatternWatch | None
+) -> tuple[Start, dict[str, Anomaly]]:
+    told: dict[str, Anomaly] = {}
+    senses, newest = fresh(), keeper.newest_state()
+    if newest is not None:
+        senses.restore(newest[1], newest[2])
+        if watch is not None:
+            _restore(watch, newest[1], newest[2])
+        if senses.replay_from() is not None:
+            past = fresh()
+            for _ in _felt(past, keeper.ticks_before()):
+                pass
+            senses.go_on_from(past)
+    replayed = 0
+    for sensed in _felt(senses, keeper.logged_ticks()):
+        told |= {anomaly.id: anomaly for anomaly in sensed.anomalies}
+        keeper.keep(sensed.keys, sensed.scores if sensed.known else None, ())
+        if watch is not None and sensed.known:
+            watch.look(sensed)
+        replayed += 1
+    going_on = newest is not None or replayed > 0
+    if going_on:
+        log.info("going on", source=keeper.source, replayed=replayed, series=len(senses.table.slots))
+    return Start(senses, going_on), told
+
+
+def _restore(watch: PatternWatch, arrays: State, meta: dict[str, Any]) -> None:
+    """Let it go on where it was; what cannot be read it sees anew within its window."""
+    try:
+        watch.restore(arrays, meta)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        log.warning("what patterns were seen in cannot be read, it is seen anew", error=repr(error))
+
+
+def _felt(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[Sensed]":
+    """Logged ticks, sensed again, each under the budget of its time."""
+    for tick, budget in ticks:
+        if budget is not None and budget != senses.anomalies.budget:
+            senses.set_budget(budget)
+        yield senses.step(tick)
+
+
+def _end_lost(keeper: Keeper, still_open: set[str]) -> None:
+    """Close in the store what nobody watches any more; those of patterns are `Judging`'s."""
+    try:
+        lost = [one for one in keeper.open_anomalies() if one.id not in still_open and not one.pattern]
+    except StoreError as error:
+        log.warning("open anomalies cannot be read", source=keeper.source, error=str(error))
+        return
+    keeper.keep((), None, [replace(a, end=a.peak_time, reason=STATE_LOST) for a in lost])
+
+
+async def warm(source: Source, around: Surroundings, senses: "Senses") -> int:
+    """Learn from recorded values; how many. Where they cannot be read the first days are the history."""
+    live, begin, samples = around.live, time.perf_counter(), 0
+    try:
+        async for history in source.history(around.clock.now()):
+            await around.off_loop(senses.warm, history)
+            if around.hear_past is not None:
+                await around.off_loop(around.hear_past, history)
+            samples += int(np.isfinite(history.values).sum())
+            progress = getattr(source, "history_progress", None)
+            live.change_source(source.name, detail="learning from history", warm_progress=progress)
+    except SourceError as error:
+        why = clean_text(str(error))
+        log.warning("history cannot be read, learning live", source=source.name, error=why)
+    live.change_source(source.name, warm_progress=None)
+    if samples:
+        took_s = round(time.perf_counter() - begin, 3)
+        log.info("warmed from history", source=source.name, samples=samples, seconds=took_s)
+        give_back()
+    return samples
