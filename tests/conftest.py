@@ -22,7 +22,7 @@ if sys.dont_write_bytecode:  # else each of the processes that tests start compi
 
 import pytest  # noqa: E402 - the line above has to come first
 
-from tests.file_lines import FileLines  # noqa: E402 - as above
+from tests.progress_lines import FileLines  # noqa: E402 - as above
 
 _ALL_REQUIRED = os.environ.get("TRIMTAB_REQUIRE") == "all"
 _OWN = ("TRIMTAB_REQUIRE",)

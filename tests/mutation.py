@@ -1,7 +1,7 @@
 """Mutation testing: small faults put into a file, one at a time; its tests must find each.
 
-    python -m tests.mutation engine/actions/guard/wait_rules.py tests/unit/test_guard_times.py [more tests]
-           [--share 0.5] [--seed 1]
+    python -m tests.mutation engine/actions/guard/wait_rules.py tests/unit/guard/test_wait_rules.py
+           [more tests] [--share 0.5] [--seed 1]
 
 Each mutant is one change of the syntax tree: a comparison moved or flipped, a constant off by one, a
 condition negated, `and` for `or`, a sum for a difference, a result replaced by None, a statement left out.

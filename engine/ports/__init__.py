@@ -1,4 +1,4 @@
-"""The doors between the core and the world. Fakes stand beside them in tests/fakes.py."""
+"""The doors between the core and the world. Fakes stand beside them in tests/fakes/ports.py."""
 
 from trimtab.engine.ports.model_port import Modelling
 from trimtab.engine.ports.notifier_port import Notifier

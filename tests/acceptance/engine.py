@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.servers import Server, answers, free_port
+from tests.servers.prometheus import Server, answers, free_port
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 READY_S = 240.0

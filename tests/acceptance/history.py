@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from tests.servers import backfill
+from tests.servers.prometheus import backfill
 
 DAY_S, BLOCK_S = 86_400, 64_800
 """promtool reads a file once for each block of 18 h that it touches, so each block gets a file of its own."""

@@ -13,9 +13,9 @@ import httpx
 import numpy as np
 import orjson
 
-from tests.redis_server import RedisServer, start_redis
-from tests.servers import Server, answers, free_port, running
-from tests.shop_service import TOKEN, price
+from tests.servers.prometheus import Server, answers, free_port, running
+from tests.servers.redis import RedisServer, start_redis
+from tests.services.shop_service import TOKEN, price
 
 MIB = 2**20
 LIMIT = 16 * MIB
@@ -73,7 +73,7 @@ def open_shop(directory: Path) -> Iterator[Shop]:
     with start_redis(directory / "redis", *flags) as cache:
         port = free_port()
         argv = [
-            sys.executable, "-m", "tests.shop_service", "--port", str(port),
+            sys.executable, "-m", "tests.services.shop_service", "--port", str(port),
             "--redis", f"redis://{cache.address}",
         ]  # fmt: skip
         ready = answers(f"http://127.0.0.1:{port}/openapi.json")

@@ -14,7 +14,13 @@ from playwright.sync_api import Browser, expect
 from tests.acceptance.engine import Engine, busy_core, cores, seconds, trimtab_up, until
 from tests.acceptance.history import record, tile_back
 from tests.browser.conftest import DESK, browser  # noqa: F401 - a fixture is found by its name
-from tests.servers import PrometheusServer, Server, start_exporter, start_node_exporter, start_prometheus
+from tests.servers.prometheus import (
+    PrometheusServer,
+    Server,
+    start_exporter,
+    start_node_exporter,
+    start_prometheus,
+)
 
 pytestmark = pytest.mark.acceptance
 

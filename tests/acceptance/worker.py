@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.pm2 import Load, Pm2Server, install_pm2, running_pm2
-from tests.servers import free_port
+from tests.servers.pm2 import Load, Pm2Server, install_pm2, running_pm2
+from tests.servers.prometheus import free_port
 
 MIB = 2**20
 LIMIT = 400 * MIB
@@ -62,7 +62,7 @@ def leaking_worker(directory: Path) -> Iterator[Worker]:
     command, port = install_pm2(directory / "pm2"), free_port()
     app = {
         "name": NAME, "script": sys.executable, "interpreter": "none", "cwd": str(Path(__file__).parents[2]),
-        "args": ["-m", "tests.leaky_service", "--port", str(port), "--leak-bytes", str(LEAK)],
+        "args": ["-m", "tests.services.leaky_service", "--port", str(port), "--leak-bytes", str(LEAK)],
         "instances": 2, "exec_mode": "fork", "wait_ready": True, "listen_timeout": 20_000,
         "kill_timeout": 5_000, "max_memory_restart": LIMIT,
     }  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.scaling_room import TICK_S, bursts
+from tests.builders.scaled_service import TICK_S, bursts
 from trimtab.engine.capacity.policy import Reactive, Sizing, policy
 
 LOAD = bursts(seed=5, days=6)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.fakes import FakeClock
-from tests.nouns import SECOND, START, anomaly_of
-from tests.store_contract import CPU, ulid
+from tests.builders.series import SECOND, START, anomaly_of
+from tests.contracts.event_store_contract import CPU, ulid
+from tests.fakes.ports import FakeClock
 from trimtab.engine.store import open_store
 from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 from trimtab.engine.store.time_series.snapshots import FolderSnapshots

@@ -12,9 +12,9 @@ from typing import Any
 
 import uvicorn
 
-from tests.fakes import FakeClock, FakeLiveView, FakeScoreLog, FakeStore
-from tests.nouns import SECOND, anomaly_of, series_view, tick_scores
-from tests.servers import free_port
+from tests.builders.series import SECOND, anomaly_of, series_view, tick_scores
+from tests.fakes.ports import FakeClock, FakeLiveView, FakeScoreLog, FakeStore
+from tests.servers.prometheus import free_port
 from trimtab.engine.api.application import create_app, stop_streams
 from trimtab.engine.api.loop_ports import LoopPorts
 from trimtab.engine.api.security import api_keys

@@ -9,11 +9,11 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from tests.alertmanager import start_alertmanager
-from tests.api_room import Room
-from tests.fake_notices import Counts, Known, notice_of, over, worse
-from tests.nouns import SECOND
-from tests.serving import http, raw
+from tests.builders.api_client import Room
+from tests.builders.series import SECOND
+from tests.fakes.fake_notifications import Counts, Known, notice_of, over, worse
+from tests.servers.alertmanager import start_alertmanager
+from tests.servers.http import http, raw
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.notifications.channels import alertmanager_channel
 from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerNotifier

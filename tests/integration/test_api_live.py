@@ -11,9 +11,9 @@ import uvicorn
 from playwright.async_api import async_playwright
 
 import trimtab.engine
-from tests.api_room import Room
-from tests.nouns import START
-from tests.servers import free_port
+from tests.builders.api_client import Room
+from tests.builders.series import START
+from tests.servers.prometheus import free_port
 from trimtab.engine.api.application import stop_streams
 from trimtab.engine.api.security import api_keys
 

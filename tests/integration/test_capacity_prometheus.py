@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.acceptance.engine import trimtab_up, until
-from tests.servers import backfill, start_exporter, start_prometheus
+from tests.servers.prometheus import backfill, start_exporter, start_prometheus
 
 DAYS, STEP_S = 4, 300
 LABELS = 'instance="shop:80",job="shop"'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import free_port, start_exporter, start_prometheus, wait_for
+from tests.servers.prometheus import free_port, start_exporter, start_prometheus, wait_for
 from trimtab.engine.cli.command_errors import DONE, FOUND, NOT_REACHABLE
 from trimtab.engine.store.lease import FolderLease
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.alertmanager import start_alertmanager
-from tests.receiving import receiving
-from tests.redis_server import start_redis
-from tests.servers import free_port
-from tests.smtp_server import smtp
+from tests.servers.alertmanager import start_alertmanager
+from tests.servers.prometheus import free_port
+from tests.servers.redis import start_redis
+from tests.servers.smtp import smtp
+from tests.servers.webhook_receiver import receiving
 from trimtab.engine.cli.doctor.doctor import State, exit_code
 from trimtab.engine.cli.doctor.receiver_checks import receiver_checks
 from trimtab.engine.cli.doctor.tool_checks import tool_checks

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.foreign import foreign_folder
+from tests.builders.foreign_folder import foreign_folder
 
 CODE = """
 import models

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import trimtab
-from tests.servers import backfill, start_prometheus
+from tests.servers.prometheus import backfill, start_prometheus
 
 
 @pytest.mark.parametrize("step_s", [60])

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import sqlalchemy as sa
 
-from tests.incident_store_contract import IncidentStoreContract
-from tests.postgresql import start_postgresql
+from tests.contracts.incident_store_contract import IncidentStoreContract
+from tests.servers.postgresql import start_postgresql
 from trimtab.engine.store.database import Database
 
 NUMBER = itertools.count()

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import httpx
 from pydantic import SecretStr
 
-from tests.leaky_service import TOKEN
-from tests.servers import Server, answers, binary, free_port, running
+from tests.servers.prometheus import Server, answers, binary, free_port, running
+from tests.services.leaky_service import TOKEN
 from trimtab.engine.settings.service_tools import HttpServiceTool
 from trimtab.engine.tools.http_service.http_service_tool import HttpService
 
@@ -19,7 +19,16 @@ NAME = "leaky"
 def leaky(folder, *words):
     """The service as a process."""
     port = free_port()
-    argv = [sys.executable, "-m", "tests.leaky_service", "--port", str(port), "--database-ms", "1", *words]
+    argv = [
+        sys.executable,
+        "-m",
+        "tests.services.leaky_service",
+        "--port",
+        str(port),
+        "--database-ms",
+        "1",
+        *words,
+    ]
     with running(
         Server(argv, port, folder / "leaky.log", answers(f"http://127.0.0.1:{port}/openapi.json"))
     ) as server:

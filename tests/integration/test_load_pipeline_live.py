@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.acceptance.engine import trimtab_up, until
-from tests.mlflow_server import START_S, start_mlflow
-from tests.servers import backfill, free_port, start_exporter, start_prometheus
+from tests.servers.mlflow import START_S, start_mlflow
+from tests.servers.prometheus import backfill, free_port, start_exporter, start_prometheus
 from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPION, Registry
 from trimtab.pipelines.model_registry.model_store import Shelf
 from trimtab.pipelines.training.pipeline_runs import Runs

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.foreign import foreign_folder
-from tests.servers import backfill, start_prometheus
+from tests.builders.foreign_folder import foreign_folder
+from tests.servers.prometheus import backfill, start_prometheus
 from trimtab.pipelines.io.history import PrometheusHistory
 from trimtab.pipelines.io.panel import panel_of
 from trimtab.pipelines.registry import place_in

@@ -10,10 +10,10 @@ from collections import Counter
 
 import pytest
 
-from tests.fake_notices import Counts, Known
-from tests.notice_child import deliver
-from tests.receiving import receiving
-from tests.servers import wait_for
+from tests.child_processes.notification_process import deliver
+from tests.fakes.fake_notifications import Counts, Known
+from tests.servers.prometheus import wait_for
+from tests.servers.webhook_receiver import receiving
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.notifications.channels.webhook_channel import WebhookNotifier
 from trimtab.engine.notifications.delivery import Notifications
@@ -34,7 +34,9 @@ def known_by(came):
 def forks():
     """Children that need not import anything: they are forked from a server that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.notice_child", "trimtab.engine.store.event_store"])
+    context.set_forkserver_preload(
+        ["tests.child_processes.notification_process", "trimtab.engine.store.event_store"]
+    )
     return context
 
 

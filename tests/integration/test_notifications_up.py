@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.integration.test_up_process import Up
-from tests.receiving import receiving
-from tests.servers import wait_for
+from tests.servers.prometheus import wait_for
+from tests.servers.webhook_receiver import receiving
 
 SECRET = "a-secret-of-24-characters-or-more"
 ROWS, OUTAGE, LASTS = 600, 540, 20

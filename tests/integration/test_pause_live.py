@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.acceptance.engine import Engine, seconds, trimtab_up
-from tests.redis_server import RedisServer, start_redis
-from tests.servers import wait_for
+from tests.servers.prometheus import wait_for
+from tests.servers.redis import RedisServer, start_redis
 
 KNOB = "maxmemory-samples"
 WITHIN_S = 1.0

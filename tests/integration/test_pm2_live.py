@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pm2 import Load, install_pm2, running_pm2
-from tests.servers import free_port
+from tests.servers.pm2 import Load, install_pm2, running_pm2
+from tests.servers.prometheus import free_port
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.settings.service_tools import Pm2Tool
 from trimtab.engine.tools.pm2.pm2_tool import Pm2
@@ -143,7 +143,7 @@ async def test_a_python_service_reloads_without_a_gap(server):
     port, root = free_port(), Path(__file__).parents[2]
     app = {
         "name": "leaky", "script": sys.executable, "interpreter": "none", "cwd": str(root), "instances": 2,
-        "args": ["-m", "tests.leaky_service", "--port", str(port), "--database-ms", "1"],
+        "args": ["-m", "tests.services.leaky_service", "--port", str(port), "--database-ms", "1"],
         "exec_mode": "fork", "wait_ready": True, "listen_timeout": 20_000, "kill_timeout": 5_000,
     }  # fmt: skip
     ecosystem = server.home / "ecosystem.config.cjs"

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import numpy as np
 import pytest
 
-from tests.servers import (
+from tests.servers.prometheus import (
     PASSWORD,
     backfill,
     certificates,

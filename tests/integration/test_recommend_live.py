@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.postgresql import start_postgresql
-from tests.redis_server import start_redis
+from tests.servers.postgresql import start_postgresql
+from tests.servers.redis import start_redis
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
 SECRET = "s3cret/of-the-cache"

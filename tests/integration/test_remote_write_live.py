@@ -5,8 +5,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.nouns import tick_scores
-from tests.servers import PASSWORD, certificates, start_prometheus
+from tests.builders.series import tick_scores
+from tests.servers.prometheus import PASSWORD, certificates, start_prometheus
 from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.settings import BasicAuth, Tls, Writer
 from trimtab.engine.sinks.remote_write_sink import RemoteWriteSink

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.servers import wait_for
+from tests.servers.prometheus import wait_for
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.store import join_store
 from trimtab.engine.store.time_series.score_log import ParquetScoreLog

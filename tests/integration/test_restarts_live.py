@@ -4,12 +4,12 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 
-from tests.fake_loop import FakeIncidents
-from tests.fake_tools import FakeMemory
-from tests.fakes import FakeScoreLog, FakeSnapshots, FakeStore
-from tests.sensed import PlainScorer
-from tests.servers import start_node_exporter, start_prometheus, wait_for
-from tests.unit.test_loop import NoMetrics, Now
+from tests.builders.detected_series import PlainScorer
+from tests.fakes.fake_control_loop import FakeIncidents
+from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.ports import FakeScoreLog, FakeSnapshots, FakeStore
+from tests.servers.prometheus import start_node_exporter, start_prometheus, wait_for
+from tests.unit.runtime.test_source_loop import NoMetrics, Now
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.detection import source_scoring
 from trimtab.engine.incidents.incident_service import Judging

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.engine import TRIMTAB, until
-from tests.pipeline_room import past
+from tests.builders.model_store import past
 from trimtab.pipelines.model_registry.model_store import Shelf
 
 HOOK = """

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def on_a_small_disk(folder, then, argument, module="tests.store_child"):
+def on_a_small_disk(folder, then, argument, module="tests.child_processes.store_process"):
     """Run the module in a mount namespace of its own where `folder` is a disk of 2 MB; what it printed."""
     unshare = shutil.which("unshare")
     if unshare is None:

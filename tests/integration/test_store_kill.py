@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.nouns import START
-from tests.store_child import KEYS, log_ticks, tick_values, write_anomalies
-from tests.store_contract import ulid
+from tests.builders.series import START
+from tests.child_processes.store_process import KEYS, log_ticks, tick_values, write_anomalies
+from tests.contracts.event_store_contract import ulid
 from trimtab.engine.store import open_store
 from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 
@@ -24,7 +24,9 @@ LONGEST_LIFE_S = 0.12
 def forks():
     """Children that need not import anything: they are forked from a server that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.store_child", "trimtab.engine.store.event_store"])
+    context.set_forkserver_preload(
+        ["tests.child_processes.store_process", "trimtab.engine.store.event_store"]
+    )
     return context
 
 

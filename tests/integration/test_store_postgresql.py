@@ -7,11 +7,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from tests.fakes import FakeClock
-from tests.ledger_contract import LedgerContract
-from tests.nouns import anomaly_of
-from tests.postgresql import start_postgresql
-from tests.store_contract import CPU, EventStoreContract, ulid
+from tests.builders.series import anomaly_of
+from tests.contracts.action_ledger_contract import LedgerContract
+from tests.contracts.event_store_contract import CPU, EventStoreContract, ulid
+from tests.fakes.ports import FakeClock
+from tests.servers.postgresql import start_postgresql
 from trimtab.engine.errors import LockedError, NewerStateError, StoreError
 from trimtab.engine.store import open_store, tables
 from trimtab.engine.store.database import Database

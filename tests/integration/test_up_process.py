@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.servers import free_port, wait_for
+from tests.servers.prometheus import free_port, wait_for
 
 TRIMTAB = str(Path(sys.executable).with_name("trimtab"))
 

@@ -13,9 +13,9 @@ from urllib.request import urlopen
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.postgresql import start_postgresql
 from tests.recordings.library import Recording
-from tests.servers import binary, free_port
+from tests.servers.postgresql import start_postgresql
+from tests.servers.prometheus import binary, free_port
 from trimtab.engine.sources.prometheus.query_plan import Meta, kind_of
 from trimtab.engine.sources.prometheus.series_layout import Layout
 from trimtab.engine.sources.rates import rate_between

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.loop_world import LoopWorld
+from tests.browser.control_loop_world import LoopWorld
 from tests.browser.world import DIST, World, serving
 
 

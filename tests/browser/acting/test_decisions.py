@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.acting.hand import answer, card, dialog
-from tests.browser.loop_world import (
+from tests.browser.acting.decision_dialog import answer, card, dialog
+from tests.browser.control_loop_world import (
     KEPT,
     LAZY,
     MEMORY,

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.acting.hand import answer, card, dialog
+from tests.browser.acting.decision_dialog import answer, card, dialog
 from tests.browser.conftest import PHONE
-from tests.browser.loop_world import (
+from tests.browser.control_loop_world import (
     INCIDENT_ID,
     MEMORY,
     PAST_ID,

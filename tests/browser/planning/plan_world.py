@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.browser.loop_world import HOUR, LoopWorld, ulid
+from tests.browser.control_loop_world import HOUR, LoopWorld, ulid
 from tests.browser.world import MINUTE, STEP, now_ns
-from tests.fake_modelling import FakeModelling
-from tests.nouns import tick_scores
+from tests.builders.series import tick_scores
+from tests.fakes.fake_models import FakeModelling
 from trimtab.engine.api.shapes.capacity_example import CAPACITY
 from trimtab.engine.api.shapes.examples import FORECAST, MODEL, PIPELINE_RUN, RECOMMENDATION
 from trimtab.engine.types import (

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
-from tests.browser.acting.hand import answer, dialog
+from tests.browser.acting.decision_dialog import answer, dialog
 from tests.browser.conftest import PHONE
-from tests.browser.loop_world import ulid
+from tests.browser.control_loop_world import ulid
 from tests.browser.planning.plan_world import ADVICE, LOAD, PlanWorld
 from trimtab.engine.api.security import api_keys
 from trimtab.engine.settings.capacity import CapacityOf

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.postgresql import start_postgresql
-from tests.postgresql_world import Admin
-from tests.servers import wait_for
+from tests.servers.postgresql import start_postgresql
+from tests.servers.postgresql_admin import Admin
+from tests.servers.prometheus import wait_for
 from trimtab.engine.settings.data_store_tools import PostgresqlTool
 from trimtab.engine.tools.postgresql.postgresql_tool import Postgresql
 

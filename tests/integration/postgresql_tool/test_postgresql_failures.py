@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from tests.postgresql_world import until
-from tests.servers import certificates
+from tests.servers.postgresql_admin import until
+from tests.servers.prometheus import certificates
 from trimtab.engine.errors import ToolUncertainError
 from trimtab.engine.types import ToolState
 

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.postgresql_world import MB, PASSWORD, as_role, until
+from tests.servers.postgresql_admin import MB, PASSWORD, as_role, until
 from trimtab.engine.errors import RefusedError
 from trimtab.engine.settings.data_store_tools import Sessions
 from trimtab.engine.types import ToolState

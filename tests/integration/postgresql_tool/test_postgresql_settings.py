@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.postgresql_world import MB, reads, until
+from tests.servers.postgresql_admin import MB, reads, until
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError
 from trimtab.engine.ports import Tool
 from trimtab.engine.tools.postgresql import postgresql_knobs as rules

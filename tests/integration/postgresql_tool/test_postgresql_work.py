@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.postgresql_world import MB, as_role, reads, until
+from tests.servers.postgresql_admin import MB, as_role, reads, until
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.settings.data_store_tools import Sessions
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.redis_server import start_redis
+from tests.servers.redis import start_redis
 from trimtab.engine.settings.data_store_tools import RedisTool
 from trimtab.engine.tools.redis.redis_tool import Redis
 

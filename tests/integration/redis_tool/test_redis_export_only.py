@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from tests.built_room import Built
-from tests.fakes import FakeClock, FakeScoreLog
-from tests.redis_server import start_redis
+from tests.builders.engine_actions import Built
+from tests.fakes.ports import FakeClock, FakeScoreLog
+from tests.servers.redis import start_redis
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import ActionState, Mode, ToolState
 

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from tests.redis_server import start_redis
-from tests.servers import certificates, free_port
+from tests.servers.prometheus import certificates, free_port
+from tests.servers.redis import start_redis
 from trimtab.engine.errors import RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.net import addresses
 from trimtab.engine.settings.data_store_tools import Warm

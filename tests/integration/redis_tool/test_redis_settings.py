@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.redis_server import start_redis
+from tests.servers.redis import start_redis
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.ports import Tool
 from trimtab.engine.tools.redis.redis_knobs import SPECS

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.acting_room import until
-from tests.built_room import Built
-from tests.fakes import FakeClock, FakeScoreLog
+from tests.builders.action_stack import until
+from tests.builders.engine_actions import Built
+from tests.fakes.ports import FakeClock, FakeScoreLog
 from trimtab.engine.errors import RefusedError
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import ActionState

@@ -1,0 +1,1 @@
+"""Builders of the objects and assemblies that tests start from."""

@@ -1,0 +1,78 @@
+"""An API over fakes, and browsers and programs that ask it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from tests.fakes.fake_control_loop import FakeLoop
+from tests.fakes.ports import FakeClock, FakeLiveView, FakeScoreLog, FakeStore
+from trimtab.engine.api.application import create_app
+from trimtab.engine.api.security import api_keys
+from trimtab.engine.api.security.authentication import COOKIE
+from trimtab.engine.settings import Api
+
+BASE = "http://localhost:8600"
+METRICS = "# TYPE trimtab_ticks counter\n"
+
+
+class Room:
+    """Ports, application and clients of one test; `loop=True` gives it incidents, tools and a desk."""
+
+    def __init__(self, settings: Api | None = None, web_dir: Path | None = None, **ports: Any) -> None:
+        self.clock = FakeClock()
+        self.store: FakeStore = ports.get("store") or FakeStore()
+        self.live: FakeLiveView = ports.get("live") or FakeLiveView()
+        self.log = FakeScoreLog()
+        self.settings = settings or Api()
+        self.web_dir = web_dir
+        self.loop: FakeLoop | None = ports.get("loop") and FakeLoop(self.clock, self.live)
+        self.requests: list[tuple[str, str, int]] = []
+        self.app = self.start()
+
+    def start(self) -> FastAPI:
+        """A new application over the same ports, as after a restart."""
+        self.app = create_app(
+            live=self.live, store=self.store, score_log=self.log, settings=self.settings, clock=self.clock,
+            web_dir=self.web_dir, metrics_text=lambda: METRICS, version="0.1.0",
+            observer=lambda method, route, status, _: self.requests.append((method, route, status)),
+            loop=self.loop and self.loop.ports(),
+        )  # fmt: skip
+        return self.app
+
+    def client(self, address: str = "127.0.0.1", base: str = BASE, **more: Any) -> httpx.AsyncClient:
+        """Somebody without a key."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=True, client=(address, 40000))
+        return httpx.AsyncClient(transport=transport, base_url=base, **more)
+
+    def key(self, *scopes: str, name: str | None = None, lifetime_s: float | None = 86_400.0) -> str:
+        """The secret of a new key."""
+        name = name or f"key {len(self.store.api_keys)}"
+        return api_keys.create(self.store, self.clock, name, scopes, lifetime_s)[1]
+
+    def program(self, *scopes: str, **more: Any) -> httpx.AsyncClient:
+        """A program with a key of these scopes."""
+        return self.client(headers={"Authorization": f"Bearer {self.key(*scopes)}"}, **more)
+
+    async def browser(self, scopes: Iterable[str] = ("admin",), **more: Any) -> tuple[httpx.AsyncClient, str]:
+        """A browser that is logged in, and its CSRF token."""
+        browser = self.client(**more)
+        answer = await browser.post("/api/session", json={"key": self.key(*scopes)})
+        assert answer.status_code == 200, answer.text
+        assert COOKIE in browser.cookies
+        return browser, answer.json()["csrf"]
+
+
+def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
+    """It is a problem+json of that status whose detail holds the words."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["type"].startswith("urn:trimtab:problem:")
+    assert body["title"]
+    assert body["trace_id"] == answer.headers["x-trace-id"]
+    assert all(word in body["detail"] for word in words), body["detail"]
+    return body

@@ -1,0 +1,198 @@
+"""The acting part as the engine builds it: real store, fake cache, a clock that stands, a test's samples."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from tests.builders.action_stack import until
+from tests.builders.series import SECOND, tick_scores
+from tests.contracts.event_store_contract import ulid
+from tests.fakes.fake_tools import FakeTool
+from tests.fakes.ports import FakeClock, FakeScoreLog, FakeSnapshots
+from tests.unit.runtime.test_source_loop import NoMetrics, Now
+from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime import action_setup
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.settings import Settings
+from trimtab.engine.settings.tools import ToolSettings
+from trimtab.engine.store import open_store
+from trimtab.engine.tools import tool_catalogue
+from trimtab.engine.types import (
+    History,
+    Incident,
+    IncidentState,
+    Knob,
+    KnobType,
+    MemoryOutlook,
+    PatternMatch,
+    SeriesInfo,
+    SeriesKey,
+    Severity,
+    SourceState,
+    SourceStatus,
+)
+
+MIB = 2**20
+INTERVAL_S = 5.0
+LABELS = {"tool": "cache-1", "target": "cache-1"}
+HITS = SeriesKey.of("tools", "redis_hit_ratio", LABELS)
+LATENCY = SeriesKey.of("tools", "http_request_duration_seconds_p99", {**LABELS, "job": "shop"})
+MAXMEMORY = Knob(
+    "maxmemory", KnobType.INT, "B", low=MIB, high=256 * MIB, step=64 * MIB, warm_up_s=60, group="memory"
+)
+POLICY = Knob("maxmemory-policy", KnobType.CHOICE, choices=("allkeys-lru", "noeviction"))
+THRASH = PatternMatch(
+    "cache_thrash", "redis/cache-1", 0.9, 0, ("evictions rose",), (HITS.id,), ("redis.maxmemory",)
+)
+
+
+class FakeCache(FakeTool):
+    """A cache of 64 MiB; `made` holds each one that was built, by name, the newest last."""
+
+    made: ClassVar[dict[str, list["FakeCache"]]] = {}
+    memory: ClassVar[dict[tuple[str, str], Any]] = {}
+    """Values outlive the tool, as those of a server outlive who manages it."""
+
+    def __init__(self, name: str, settings: ToolSettings) -> None:
+        values = {"maxmemory": 64 * MIB, "maxmemory-policy": "allkeys-lru"}
+        super().__init__(
+            name, settings.targets_of(name), trial=settings.trial, knobs=(MAXMEMORY, POLICY), values=values,
+            actions=(), metrics={"redis_memory_used_bytes": 64.0 * MIB},
+        )  # fmt: skip
+        for at, value in self.values.items():
+            self.memory.setdefault(at, value)
+        self.values = self.memory
+        self.set_here = set(self.values)
+        self.made.setdefault(name, []).append(self)
+
+    async def outlook(self, target: str, knob: str, after: Any) -> MemoryOutlook | None:  # noqa: ARG002 - the port's
+        return MemoryOutlook(16.0 * 2**30, (("data", float(after)),)) if knob == "maxmemory" else None
+
+
+def settings_of(folder: Path, mode: str = "auto", **tools: Any) -> Settings:
+    """One cache that is a trial, with guardrails ten times as quick."""
+    plain = {"kind": "redis", "url": "redis://localhost:1", "trial": True, "mode": mode}
+    return Settings.model_validate(
+        {
+            "settings": {"data_dir": folder},
+            "guardrails": {"time_scale": 0.1},
+            "tools": {"cache-1": plain, **tools},
+        }
+    )
+
+
+class Built:
+    """An engine's acting part, and what a test does to it."""
+
+    def __init__(self, settings: Settings, clock: FakeClock, scores: FakeScoreLog) -> None:
+        self.settings, self.clock, self.scores = settings, clock, scores
+        self.live = Live()
+        self.hit_ratio, self.latency = 0.4, 0.1
+        self.work: asyncio.Task[None] | None = None
+        self.read_again = 0
+        """How often the past was asked for once more."""
+
+    async def start(self) -> "Built":
+        """Build it, as the engine does."""
+        self.store = open_store(self.settings.settings.data_dir, self.clock.now)
+        self.live.tell_source(SourceStatus("tools", SourceState.UP, INTERVAL_S))
+        around = Surroundings(
+            self.clock, self.store, self.scores, FakeSnapshots(), self.live, NoMetrics(), Now(),
+            recorded=self._recorded,
+        )  # fmt: skip
+        self.judging = action_setup.judge(self.settings, self.store)
+        self.acts = await action_setup.build(self.settings, around, self.judging, self.store.fenced)
+        self.ledger, self.incidents = self.acts.conductor.ledger, self.acts.ports.incidents
+        return self
+
+    async def _recorded(self) -> AsyncIterator[History]:
+        self.read_again += 1
+        nothing: tuple[History, ...] = ()
+        for history in nothing:
+            yield history
+
+    def run(self) -> None:
+        """Let it run beside the test."""
+        self.work = asyncio.create_task(self.acts.run())
+
+    async def stop(self) -> None:
+        """As the engine stops it, or as a crash does not: the store is closed."""
+        if self.work is not None:
+            self.work.cancel()
+            await asyncio.gather(self.work, return_exceptions=True)
+        await self.acts.close()
+        self.store.close()
+
+    def sample(self) -> None:
+        """A tick of the figures."""
+        keys, now = (HITS, LATENCY), self.clock.now()
+        values = [self.hit_ratio, self.latency]
+        scores = tick_scores("tools", now, values, yhat_lower=[0.3, 0.05], yhat_upper=[0.95, 0.15])
+        sensed = Sensed(
+            keys, scores, (), np.empty(0, np.int64), np.zeros(2, np.int64), np.ones(2, np.bool_), {},
+            certain=True,
+        )  # fmt: skip
+        self.live.tell_sensed(sensed, INTERVAL_S, (), SeriesInfo)
+        self.scores.append(keys, scores)
+
+    def past(self, seconds: float = 700.0) -> None:
+        """Samples from before now."""
+        self.clock.time -= round(seconds * SECOND)
+        for _ in range(round(seconds / INTERVAL_S)):
+            self.clock.time += round(INTERVAL_S * SECOND)
+            self.sample()
+
+    def incident(self, **changed: Any) -> Incident:
+        """Thrash on the cache, as the sensing tells it, in the store."""
+        given = {
+            "id": ulid(900), "start": self.clock.now(), "end": None, "state": IncidentState.OPEN,
+            "title": "cache-1", "severity": 0.6, "level": Severity.HIGH, "user_facing": False, "mass": False,
+            "entities": ("redis/cache-1",), "anomaly_ids": (ulid(901),), "patterns": (THRASH,),
+        }  # fmt: skip
+        made = Incident(**{**given, **changed})
+        self.incidents.save_incidents([made])
+        return made
+
+    async def pass_by(self, seconds: float) -> None:
+        """So much time: a step each second, a sample each fifth."""
+        for _ in range(round(seconds)):
+            self.clock.tick(1.0)
+            if self.clock.now() // SECOND % 5 == 0:
+                self.sample()
+            await self.calm()
+
+    async def calm(self, sleepers: int = 4) -> None:
+        """Until all of it waits for the clock, or has ended."""
+        assert self.work is not None
+        work, going = self.work, self.acts.conductor._going
+        async with asyncio.timeout(30):
+            await until(lambda: work.done() or (self.clock.sleepers >= sleepers and not going))
+
+
+@contextmanager
+def caches(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Iterator[None]:
+    """The catalogue's Redis is a FakeCache, and no clock but the test's goes on."""
+    monkeypatch.setitem(tool_catalogue.TOOLS, "redis", "tests.builders.engine_actions:FakeCache")
+    monkeypatch.setattr(action_setup, "time", type("T", (), {"monotonic_ns": staticmethod(clock.now)}))
+    FakeCache.made, FakeCache.memory = {}, {}
+    yield
+    FakeCache.made, FakeCache.memory = {}, {}
+
+
+@asynccontextmanager
+async def with_a_past(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock | None = None
+) -> AsyncIterator[Built]:
+    """Built, with a past of samples and no incident; not running yet."""
+    clock = clock or FakeClock()
+    with caches(monkeypatch, clock):
+        made = await Built(settings_of(folder), clock, FakeScoreLog()).start()
+        made.past()
+        yield made
+        await made.stop()

@@ -1,0 +1,240 @@
+"""What every ledger does, whatever database is behind it; subclasses give the fixture `url`."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.builders.actions import EFFECT, action_of, recommendation_of
+from tests.builders.series import SECOND, START
+from tests.contracts.event_store_contract import ids, ulid
+from tests.fakes.ports import FakeClock
+from trimtab.engine.audit.audit_export import export, verify
+from trimtab.engine.errors import ConflictError, LockedError, NotFoundError
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.event_store import EventStore
+from trimtab.engine.types import ActionState, Mode, Outcome, Pause, RecommendationState, Risk, Silence
+
+PENDING, APPROVED = RecommendationState.PENDING, RecommendationState.APPROVED
+
+
+class LedgerContract:
+    @pytest.fixture
+    def clock(self):
+        return FakeClock()
+
+    @pytest.fixture
+    def store(self, url, clock):
+        opened = EventStore(url, clock.now, epoch=1).open()
+        yield opened
+        opened.close()
+
+    @pytest.fixture
+    def ledger(self, store, tmp_path):
+        return SqlLedger(store.fenced, tmp_path / ANCHOR)
+
+    def test_a_recommendation_comes_back_as_it_was_saved(self, ledger):
+        """Every field survives, unknown numbers too; saving it again updates it."""
+        first = recommendation_of(
+            ulid(1),
+            incident_id="i1",
+            pattern="cache_thrash",
+            risk=Risk.HIGH,
+            scheduled=START + 5,
+            before=None,
+        )
+        ledger.save_recommendation(first, "recommended", "trimtab")
+        assert ledger.recommendation(ulid(1)) == first
+        unknown = replace(first, effect=replace(EFFECT, before=float("nan")), state=APPROVED, approver="ann")
+        ledger.save_recommendation(unknown, "approved", "ann", expected=PENDING)
+        again = ledger.recommendation(ulid(1))
+        assert again.effect.before != again.effect.before
+        assert (again.state, again.approver) == (APPROVED, "ann")
+        assert [(row.what, row.actor, row.details["from"]) for row in ledger.audit()] == [
+            ("recommended", "trimtab", None),
+            ("approved", "ann", "pending"),
+        ]
+
+    def test_only_one_decides_on_a_recommendation(self, ledger):
+        """A state that is no longer stored is a conflict, and nothing is written."""
+        first = recommendation_of(ulid(1))
+        ledger.save_recommendation(first, "recommended", "trimtab")
+        ledger.save_recommendation(replace(first, state=APPROVED), "approved", "ann", expected=PENDING)
+        with pytest.raises(ConflictError, match="is approved, pending was wanted"):
+            ledger.save_recommendation(first, "dismissed", "bob", expected=PENDING)
+        with pytest.raises(ConflictError, match="is not there, pending was wanted"):
+            ledger.save_recommendation(replace(first, id=ulid(2)), "approved", "bob", expected=PENDING)
+        assert ids(ledger.recommendations(state=APPROVED)) == [ulid(1)]
+        assert len(ledger.audit()) == 2
+
+    def test_an_action_comes_back_as_it_was_saved(self, ledger):
+        """Values keep their types: true is not 1, 1.0 is not 1, text stays text."""
+        for number, (before, after) in enumerate(
+            [(True, 1), (1.0, 2), ("1", None), (1 << 62, "allkeys-lru")]
+        ):
+            action = action_of(ulid(number), before=before, after=after, time_scale=0.1)
+            ended = replace(action, outcome=Outcome(ActionState.KEPT, "no harm seen", EFFECT), ended=START)
+            ledger.propose(action, "proposed", "trimtab")
+            ledger.move(ended, ActionState.PROPOSED, "kept", "trimtab")
+            read = ledger.action(ulid(number))
+            assert read == ended
+            assert (type(read.before), type(read.after)) == (type(before), type(after))
+
+    def test_an_action_key_is_used_once(self, ledger):
+        """The second proposal is given the first one, and nothing is written."""
+        first = ledger.propose(action_of(ulid(1), key="k"), "proposed", "trimtab")
+        assert ledger.propose(action_of(ulid(2), key="k", after=999), "proposed", "trimtab") == first
+        assert ids(ledger.actions()) == [ulid(1)]
+        assert len(ledger.audit()) == 1
+
+    def test_an_action_moves_from_what_is_stored_only(self, ledger):
+        """Of two that move it one is refused; an unknown one is not found."""
+        action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
+        executing = replace(action, state=ActionState.EXECUTING, started=START)
+        ledger.move(executing, ActionState.PROPOSED, "executing", "trimtab", {"reading": 100})
+        with pytest.raises(ConflictError, match="is executing, proposed was wanted"):
+            ledger.move(executing, ActionState.PROPOSED, "executing", "trimtab")
+        with pytest.raises(NotFoundError, match="no action"):
+            ledger.move(replace(action, id=ulid(9)), ActionState.PROPOSED, "executing", "trimtab")
+        rows = ledger.audit(subject=ulid(1))
+        assert [(row.seq, row.what) for row in rows] == [(1, "proposed"), (2, "executing")]
+        assert (
+            rows[1].details.items()
+            >= {"reading": 100, "before": 100, "after": 125, "to": "executing"}.items()
+        )
+
+    @pytest.mark.parametrize(
+        ("wanted", "found"),
+        [
+            ({}, [3, 2, 1]),
+            ({"state": ActionState.KEPT}, [1]),
+            ({"unfinished": True}, [3, 2]),
+            ({"recommendation_id": "r1"}, [2]),
+            ({"tool": "postgresql"}, [3]),
+            ({"target": "cache-1"}, [2, 1]),
+            ({"since": START + 10}, [3, 2]),
+            ({"after": ulid(3), "limit": 1}, [2]),
+        ],
+    )
+    def test_actions_are_filtered(self, ledger, wanted, found):
+        """Newest first; each filter by itself, and a page."""
+        kept = action_of(ulid(1), state=ActionState.KEPT)
+        approved = action_of(ulid(2), created=START + 10, recommendation_id="r1")
+        other = action_of(ulid(3), created=START + 20, tool="postgresql", target="db", mode=Mode.APPROVE)
+        for action in (kept, approved, other):
+            ledger.propose(action, "proposed", "trimtab")
+        assert ids(ledger.actions(**wanted)) == [ulid(number) for number in found]
+
+    @pytest.mark.parametrize(
+        ("wanted", "found"),
+        [
+            ({}, [2, 1]),
+            ({"incident_id": "i1"}, [2]),
+            ({"state": PENDING, "tool": "redis", "target": "cache-1"}, [2, 1]),
+            ({"after": ulid(2)}, [1]),
+        ],
+    )
+    def test_recommendations_are_filtered(self, ledger, wanted, found):
+        """Newest first."""
+        for made in (recommendation_of(ulid(1)), recommendation_of(ulid(2), incident_id="i1")):
+            ledger.save_recommendation(made, "recommended", "trimtab")
+        assert ids(ledger.recommendations(**wanted)) == [ulid(number) for number in found]
+
+    def test_what_is_unknown_is_not_found(self, ledger):
+        """NotFoundError names the thing and its id."""
+        with pytest.raises(NotFoundError, match="no recommendation 'x'"):
+            ledger.recommendation("x")
+        with pytest.raises(NotFoundError, match="no action 'x'"):
+            ledger.action("x")
+
+    def test_the_pause_lasts(self, ledger, store, tmp_path):
+        """It is off at first; another ledger on the same store sees it at once."""
+        assert ledger.pause() == Pause(on=False)
+        pause = Pause(on=True, by="ann", since=START, reason="a release")
+        ledger.set_pause(pause)
+        assert SqlLedger(store.fenced, tmp_path / ANCHOR).pause() == pause
+        ledger.set_pause(Pause(on=False, by="ann", since=START + 1))
+        assert not ledger.pause().on
+        assert [row.what for row in ledger.audit(subject="pause")] == ["paused", "resumed"]
+
+    def test_the_audit_is_a_chain(self, ledger, clock, tmp_path):
+        """Numbers without a hole, each row on the one before; nothing is found; the head is in the folder."""
+        assert verify(ledger) == []
+        for number in range(5):
+            clock.tick(1)
+            ledger.note("looked", "cache-1", "ann", {"number": number, "ratio": float("nan")})
+        rows = ledger.audit()
+        assert [(row.seq, row.time) for row in rows] == [(i, START + i * SECOND) for i in range(1, 6)]
+        assert rows[0].details == {"number": 0, "ratio": None}
+        assert [row.previous for row in rows] == ["", *(row.hash for row in rows[:-1])]
+        assert ledger.heads().folder == ledger.heads().store == (5, rows[-1].hash)
+        assert verify(ledger) == []
+        assert (tmp_path / ANCHOR).stat().st_mode & 0o777 == 0o600
+        copied = [json.loads(line) for line in export(ledger)]
+        assert [line["hash"] for line in copied] == [row.hash for row in rows]
+
+    def test_secrets_stay_out(self, ledger):
+        """Out of the audit and out of what tools and people said, whoever hands them in."""
+        secret = "http://bob:hunter2@cache/?token=hunter2"
+        ledger.save_recommendation(
+            recommendation_of(ulid(1), command=secret, evidence=(secret,)), "r", secret
+        )
+        action = ledger.propose(action_of(ulid(1), told=secret), "proposed", "trimtab")
+        failed = replace(action, told=secret, outcome=Outcome(ActionState.FAILED, secret))
+        told = ledger.move(
+            failed, ActionState.PROPOSED, "failed", "trimtab", {"why": secret, "password": "hunter2"}
+        )
+        ledger.note("asked", secret, "ann", {"bearer_token": "hunter2", "header": "Bearer hunter2hunter2"})
+        everything = [told, ledger.action(ulid(1)), ledger.recommendation(ulid(1)), *ledger.audit()]
+        assert "hunter2" not in repr(everything)
+        assert verify(ledger) == []
+
+    def test_silences_are_kept_ended_and_in_the_audit(self, ledger, clock):
+        """Newest first; one that ends stays listed for a month; each word of it is an audit row."""
+        first = Silence(ulid(1), ("redis/*",), START, START + 60 * SECOND, "ann", "moving it")
+        coming = Silence(ulid(2), ("web", "api"), START + 30 * SECOND, START + 90 * SECOND, "bob")
+        ledger.add_silence(first)
+        ledger.add_silence(coming)
+        assert ledger.silences() == [coming, first]
+        clock.tick(10)
+        ended = ledger.end_silence(ulid(2), "cid")
+        assert (ended.begin, ended.until) == (START + 10 * SECOND, START + 10 * SECOND)
+        assert ledger.silences() == [ended, first]
+        with pytest.raises(ConflictError, match="over already"):
+            ledger.end_silence(ulid(2), "cid")
+        with pytest.raises(NotFoundError):
+            ledger.end_silence(ulid(3), "cid")
+        said = [(row.what, row.subject, row.actor) for row in ledger.audit()]
+        assert said == [
+            ("silenced", ulid(1), "ann"), ("silenced", ulid(2), "bob"), ("silence ended", ulid(2), "cid"),
+        ]  # fmt: skip
+        assert ledger.audit()[0].details["entities"] == "redis/*"
+        clock.tick(31 * 86_400)
+        last = replace(first, id=ulid(4), until=clock.now() + SECOND)
+        ledger.add_silence(last)
+        assert ledger.silences() == [last]
+        assert verify(ledger) == []
+
+    def test_a_stale_engine_changes_nothing(self, ledger, url, clock, tmp_path):
+        """Once a newer epoch was taken every write is refused: no action, no audit row, no pause."""
+        action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
+        newer = EventStore(url, clock.now, epoch=2).open()
+        refused = [
+            lambda: ledger.propose(action_of(ulid(2)), "proposed", "trimtab"),
+            lambda: ledger.move(
+                replace(action, state=ActionState.EXECUTING), ActionState.PROPOSED, "executing", "trimtab"
+            ),
+            lambda: ledger.save_recommendation(recommendation_of(ulid(1)), "recommended", "trimtab"),
+            lambda: ledger.note("looked", "x", "ann"),
+            lambda: ledger.set_pause(Pause(on=True)),
+        ]
+        for write in refused:
+            with pytest.raises(LockedError, match="taken over by another engine"):
+                write()
+        theirs = SqlLedger(newer.fenced, tmp_path / ANCHOR)
+        theirs.note("looked", "x", "ann")
+        assert [(row.seq, row.epoch) for row in theirs.audit()] == [(1, 1), (2, 2)]
+        assert theirs.action(ulid(1)) == action
+        assert verify(theirs) == []
+        newer.close()

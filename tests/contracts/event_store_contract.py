@@ -1,0 +1,221 @@
+"""What every event store does, whatever database is behind it; subclasses give the fixture `url`."""
+
+from dataclasses import replace
+from math import inf, isnan, nan
+
+import pytest
+
+from tests.builders.series import SECOND, START, anomaly_of
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import LockedError, NotFoundError
+from trimtab.engine.store.event_store import EventStore
+from trimtab.engine.types import ApiKey, Direction, Feedback, SeriesInfo, SeriesKey, Verdict
+
+CPU = SeriesKey.of("host", "cpu_busy_ratio", {"core": "1"})
+DISK = SeriesKey.of("prometheus", "node_disk_io_50%_time", {"device": "sda", "job": "Büro"})
+
+
+def ulid(number: int) -> str:
+    """The number-th id, in the alphabet of ULIDs."""
+    return f"01K{number:023d}"
+
+
+def ids(things):
+    """Their ids."""
+    return [thing.id for thing in things]
+
+
+class EventStoreContract:
+    @pytest.fixture
+    def clock(self):
+        return FakeClock()
+
+    @pytest.fixture
+    def store(self, url, clock):
+        opened = EventStore(url, clock.now, epoch=1).open()
+        yield opened
+        opened.close()
+
+    def test_an_anomaly_comes_back_as_it_was_saved(self, store):
+        """Every field survives, unknown numbers as NaN, infinite ones as such."""
+        saved = anomaly_of(
+            CPU, ulid(1), end=START + 9, score=inf, lower=-inf, detectors=("a", "b"), reason="x"
+        )
+        store.save_anomaly(saved)
+        assert store.anomaly(saved.id) == saved
+        store.save_anomaly(replace(saved, id=ulid(2), value=nan, expected=nan))
+        unknown = store.anomaly(ulid(2))
+        assert isnan(unknown.value)
+        assert isnan(unknown.expected)
+
+    def test_saving_an_anomaly_again_updates_it(self, store):
+        """The same id is one row."""
+        store.save_anomaly(anomaly_of(CPU, ulid(1)))
+        store.save_anomaly(anomaly_of(CPU, ulid(1), end=START + 5, reason="recovered"))
+        assert [(a.end, a.reason) for a in store.anomalies()] == [(START + 5, "recovered")]
+
+    def test_what_ended_long_ago_is_forgotten_oldest_first(self, store):
+        """Ended anomalies go with what was said of them, so many at once; open ones stay, however old."""
+        store.save_anomaly(anomaly_of(CPU, ulid(0), start=START - SECOND))
+        for i in range(1, 6):
+            store.save_anomaly(anomaly_of(CPU, ulid(i), end=START + i))
+            store.save_feedback(Feedback(ulid(i), Verdict.RIGHT, "", "joe", START))
+        assert [store.forget_ended(START + 4, 2) for _ in range(3)] == [2, 1, 0]
+        assert ids(store.anomalies()) == [ulid(5), ulid(4), ulid(0)]
+        assert store.feedback(ulid(1)) == []
+        assert len(store.feedback(ulid(4))) == 1
+
+    def test_dead_keys_of_a_kind_are_forgotten(self, store):
+        """Those that begin so go once they expired or were revoked; live ones and other kinds stay."""
+        rows = [
+            ("ts_a", 10, None), ("ts_b", None, 10), ("ts_c", 99, None), ("ts_d", None, None),
+            ("tl_e", 10, 5), ("tt_f", 10, 10), ("txs_g", 10, None),
+        ]  # fmt: skip
+        for i, (prefix, expires, revoked) in enumerate(rows):
+            store.save_key(ApiKey(ulid(i), prefix, prefix, f"{i:064}", ("read",), i, expires, revoked))
+        assert store.forget_keys(("ts_", "tl_"), 50, 2) == 2
+        assert store.forget_keys(("ts_", "tl_"), 50, 2) == 1
+        left = store.keys()
+        assert [key.name for key in left] == ["ts_c", "ts_d", "tt_f", "txs_g"]
+
+    def test_several_anomalies_are_saved_at_once_or_not_at_all(self, store):
+        """One that cannot be stored undoes the others."""
+        store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in (1, 2, 1))
+        with pytest.raises(ValueError, match="int"):
+            store.save_anomalies([anomaly_of(CPU, ulid(3)), anomaly_of(CPU, ulid(4), start="yesterday")])
+        assert [a.id for a in store.anomalies()] == [ulid(2), ulid(1)]
+
+    def test_pages_follow_each_other_without_gap_or_repeat(self, store):
+        """Newest first by id; `after` goes on behind the last of the page before."""
+        store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in range(25))
+        pages, after = [], None
+        while page := store.anomalies(after=after, limit=10):
+            pages.append([a.id for a in page])
+            after = page[-1].id
+        assert [len(page) for page in pages] == [10, 10, 5]
+        assert [i for page in pages for i in page] == [ulid(i) for i in reversed(range(25))]
+
+    @pytest.mark.parametrize(
+        ("wanted", "found"),
+        [
+            ({}, [4, 3, 2, 1]),
+            ({"series_id": CPU.id}, [2, 1]),
+            ({"source": "prometheus"}, [4, 3]),
+            ({"open_only": True}, [4, 1]),
+            ({"since": START + 20}, [4, 3, 1]),  # what ended before is left out
+            ({"until": START + 10}, [1]),  # what starts at the end is left out
+            ({"min_score": 3.0}, [4, 3]),
+            ({"direction": "below"}, [3]),
+            ({"search": "CPU"}, [2, 1]),
+            ({"search": 'busy core="1"'}, [2, 1]),  # every word
+            ({"search": "busy sda"}, []),
+            ({"search": "büro"}, [4, 3]),  # case ignored beyond ASCII
+            ({"search": "50%_t"}, [4, 3]),  # wildcards of SQL are plain letters
+            ({"search": "5_%"}, []),
+            ({"search": "  "}, [4, 3, 2, 1]),
+            ({"source": "host", "open_only": True, "search": "cpu", "after": ulid(2)}, [1]),
+        ],
+    )
+    def test_filters_narrow_the_list(self, store, wanted, found):
+        """Each filter by itself, and several together."""
+        store.save_anomalies(
+            [
+                anomaly_of(CPU, ulid(1), score=1.0),
+                anomaly_of(CPU, ulid(2), score=2.0, start=START + 10, end=START + 19),
+                anomaly_of(
+                    DISK, ulid(3), score=3.0, start=START + 10, end=START + 20, direction=Direction.BELOW
+                ),
+                anomaly_of(DISK, ulid(4), score=4.0, start=START + 10),
+            ]
+        )
+        assert [a.id for a in store.anomalies(**wanted)] == [ulid(i) for i in found]
+
+    def test_what_is_unknown_is_not_found(self, store):
+        """NotFoundError names the id."""
+        with pytest.raises(NotFoundError, match="'nobody'"):
+            store.anomaly("nobody")
+        with pytest.raises(NotFoundError, match="'nothing'"):
+            store.series("nothing")
+        with pytest.raises(NotFoundError, match="'nobody'"):
+            store.save_feedback(Feedback("nobody", Verdict.RIGHT, "", "me", START))
+
+    def test_feedback_is_one_word_per_author(self, store):
+        """A later word replaces the first; they come oldest first."""
+        store.save_anomaly(anomaly_of(CPU, ulid(1)))
+        for time, author, verdict in ((1, "ann", "right"), (2, "bob", "wrong"), (3, "ann", "wrong")):
+            store.save_feedback(Feedback(ulid(1), Verdict(verdict), "noted", author, time))
+        said = [(f.author, f.verdict, f.time, f.note) for f in store.feedback(ulid(1))]
+        assert said == [("bob", "wrong", 2, "noted"), ("ann", "wrong", 3, "noted")]
+        assert store.feedback(ulid(2)) == []
+
+    def test_keys_are_kept_with_revoked_and_expired_ones(self, store):
+        """They come oldest first; saving one again updates it."""
+        first = ApiKey("k1", "grafana", "tt_abc", "0" * 64, ("read", "ingest"), START, START + 5)
+        second = replace(first, id="k2", hash="1" * 64, created=START + 1, expires=None)
+        store.save_key(second)
+        store.save_key(first)
+        store.save_key(replace(first, revoked=START + 3))
+        assert store.keys() == [replace(first, revoked=START + 3), second]
+
+    def test_an_answer_is_remembered_for_a_day(self, store, clock):
+        """By key and route; a day later it is forgotten and the key is free again."""
+        store.remember_answer("a", "/api/pause", 201, b"\x00{}", clock.now())
+        assert store.answered("a", "/api/pause") == (201, b"\x00{}")
+        assert store.answered("a", "/api/keys") is None
+        clock.tick(86_401)
+        assert store.answered("a", "/api/pause") is None
+        store.remember_answer("a", "/api/pause", 409, b"", clock.now())
+        assert store.answered("a", "/api/pause") == (409, b"")
+
+    def test_series_are_remembered_and_updated(self, store):
+        """20 or 2,000 of them; what is said of one later replaces what was known."""
+        keys = [SeriesKey.of("host", "m", {"i": str(i), "name": 'a"\\\n'}) for i in range(1200)]
+        store.save_series(SeriesInfo(key) for key in keys)
+        store.save_series([SeriesInfo(keys[7], "bytes", "rate", "how much"), SeriesInfo(keys[8])])
+        assert store.series(keys[7].id) == SeriesInfo(keys[7], "bytes", "rate", "how much")
+        assert store.series(keys[1199].id) == SeriesInfo(keys[1199])
+
+    def test_a_stale_engine_writes_nothing(self, store, url, clock):
+        """Once a newer epoch was taken every write of the older is refused, and it says so."""
+        store.save_anomaly(anomaly_of(CPU, ulid(1)))
+        newer = EventStore(url, clock.now, epoch=2).open()
+        refused = [
+            lambda: store.save_anomaly(anomaly_of(CPU, ulid(2))),
+            lambda: store.save_series([SeriesInfo(CPU)]),
+            lambda: store.save_feedback(Feedback(ulid(1), Verdict.RIGHT, "", "me", START)),
+            lambda: store.save_key(ApiKey("k", "n", "p", "h", (), START)),
+            lambda: store.remember_answer("a", "b", 200, b"", START),
+        ]
+        for write in refused:
+            with pytest.raises(LockedError, match="taken over by another engine"):
+                write()
+        assert "taken over" in store.healthy()
+        newer.save_anomaly(anomaly_of(CPU, ulid(3)))
+        assert [a.id for a in newer.anomalies()] == [ulid(3), ulid(1)]
+        assert newer.keys() == []
+        assert newer.healthy() is None
+        newer.close()
+
+    def test_an_older_epoch_cannot_open_the_store(self, store, url, clock):
+        """Taking goes upwards only, and the message names the holder."""
+        EventStore(url, clock.now, epoch=5).open().close()
+        with pytest.raises(LockedError, match="under epoch 5, this engine has epoch 4"):
+            EventStore(url, clock.now, epoch=4).open()
+        assert store.highest_epoch() == 5
+
+    def test_a_command_beside_the_engine_writes_under_its_epoch(self, store, url, clock):
+        """A store without an epoch of its own does not shut the engine out."""
+        beside = EventStore(url, clock.now)
+        beside.save_key(ApiKey("k", "n", "p", "h", ("read",), START))
+        beside.close()
+        assert ids(store.keys()) == ["k"]
+        store.save_anomaly(anomaly_of(CPU, ulid(1)))
+        assert store.healthy() is None
+
+    def test_what_was_saved_is_there_after_opening_again(self, store, url, clock):
+        """A second life of the same store."""
+        store.save_anomaly(anomaly_of(CPU, ulid(1), peak_time=START + SECOND))
+        store.close()
+        again = EventStore(url, clock.now, epoch=2).open()
+        assert again.anomaly(ulid(1)).peak_time == START + SECOND
+        again.close()

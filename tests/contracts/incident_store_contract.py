@@ -1,0 +1,161 @@
+"""What every store of incidents does, whatever database is behind it; subclasses give the fixture `url`."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+
+from tests.builders.series import SECOND, START
+from tests.contracts.event_store_contract import ids, ulid
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import LockedError, NotFoundError
+from trimtab.engine.store.event_store import EventStore
+from trimtab.engine.store.incident_store import SqlIncidents
+from trimtab.engine.types import (
+    Change,
+    ChangeKind,
+    Incident,
+    IncidentState,
+    PatternMatch,
+    Severity,
+    Suspect,
+)
+
+SUSPECT = Suspect(
+    "0" * 32, 'redis_evicted_keys{job="redis"}', "redis/cache-1", 0.6, START, inf, "It moved first."
+)
+THRASH = PatternMatch("cache_thrash", "redis/cache-1", 0.9, START, ("Hit ratio fell to 31 %.",), ("0" * 32,))
+
+
+def incident_of(number, **changed):
+    """An open incident of one cache."""
+    incident = Incident(
+        id=ulid(number), start=START, end=None, state=IncidentState.OPEN,
+        title="cache-1: evictions far above usual", severity=0.5, level=Severity.MEDIUM, user_facing=False,
+        mass=False, entities=("redis/cache-1",), anomaly_ids=(ulid(100), ulid(101)), suspects=(SUSPECT,),
+        patterns=(THRASH,), change_ids=(ulid(7),), similar=(ulid(3),), acknowledged_by="ann", note="Büro",
+    )  # fmt: skip
+    return replace(incident, **changed)
+
+
+def change_of(number, **changed):
+    """A deploy."""
+    change = Change(ulid(number), START, ChangeKind.DEPLOY, "web 1.4", "ci", {"job": "web"}, "https://ci/1")
+    return replace(change, **changed)
+
+
+class IncidentStoreContract:
+    @pytest.fixture
+    def clock(self):
+        return FakeClock()
+
+    @pytest.fixture
+    def events(self, url, clock):
+        opened = EventStore(url, clock.now, epoch=1).open()
+        yield opened
+        opened.close()
+
+    @pytest.fixture
+    def store(self, events):
+        return SqlIncidents(events.fenced)
+
+    def test_an_incident_comes_back_as_it_was_saved(self, store):
+        """Every field survives, suspects and patterns too, an infinite size as such."""
+        saved = incident_of(1)
+        store.save_incidents([saved])
+        assert store.incident(saved.id) == saved
+        bare = incident_of(2, suspects=(), patterns=(), end=START + 5, merged_into=saved.id)
+        store.save_incidents([bare])
+        assert store.incident(bare.id) == bare
+
+    def test_saving_again_updates(self, store):
+        """The same id is one row, found by what it is now."""
+        store.save_incidents([incident_of(1)])
+        store.save_incidents([incident_of(1, state=IncidentState.RESOLVED, end=START + 5, note="restarted")])
+        assert [(i.state, i.note) for i in store.incidents()] == [(IncidentState.RESOLVED, "restarted")]
+        assert store.incidents(search="büro") == []
+        assert ids(store.incidents(search="restarted")) == [ulid(1)]
+
+    def test_all_are_saved_or_none(self, store):
+        """One that cannot be stored undoes the others."""
+        with pytest.raises((TypeError, ValueError)):
+            store.save_incidents([incident_of(1), incident_of(2, severity="much")])
+        assert store.incidents() == []
+        store.save_incidents([])
+
+    @pytest.mark.parametrize(
+        ("wanted", "found"),
+        [
+            ({}, [4, 3, 2, 1]),  # the merged one is left out
+            ({"state": IncidentState.RESOLVED}, [2]),
+            ({"open_only": True}, [4, 3, 1]),
+            ({"since": START + 20 * SECOND}, [4, 3, 1]),  # what ended before is left out
+            ({"until": START + 10 * SECOND}, [1]),
+            ({"pattern": "cache_thrash"}, [4, 2, 1]),
+            ({"pattern": "cache"}, []),  # a whole name
+            ({"min_severity": 0.7}, [3]),
+            ({"search": "CACHE-1 evictions"}, [4, 2, 1]),  # every word, case ignored
+            ({"search": "büro"}, [4, 3, 2, 1]),
+            ({"search": "hit ratio 31 %"}, [4, 2, 1]),  # in the evidence; no wildcard
+            ({"search": "c_che"}, []),
+            ({"after": ulid(3)}, [2, 1]),
+            ({"limit": 1}, [4]),
+            ({"open_only": True, "pattern": "cache_thrash", "after": ulid(4)}, [1]),
+        ],
+    )
+    def test_filters_narrow_the_list(self, store, wanted, found):
+        """Each filter by itself, and several together."""
+        later = START + 10 * SECOND
+        store.save_incidents(
+            [
+                incident_of(1),
+                incident_of(2, start=later, end=START + 15 * SECOND, state=IncidentState.RESOLVED),
+                incident_of(
+                    3, start=later, severity=0.9, title="web: slow", entities=("web/a",), patterns=(),
+                    suspects=(),
+                ),
+                incident_of(4, start=later, state=IncidentState.ACKNOWLEDGED),
+                incident_of(5, start=later, merged_into=ulid(4)),
+            ]
+        )  # fmt: skip
+        assert ids(store.incidents(**wanted)) == [ulid(i) for i in found]
+
+    def test_changes_are_listed_newest_first(self, store):
+        """By id, from a time to a time, page by page; saving one again updates it."""
+        for number in range(1, 6):
+            store.save_change(change_of(number, time=START + number))
+        store.save_change(change_of(3, time=START + 3, title="web 1.5"))
+        assert ids(store.changes()) == [ulid(i) for i in (5, 4, 3, 2, 1)]
+        assert ids(store.changes(since=START + 2, until=START + 4)) == [ulid(3), ulid(2)]
+        assert ids(store.changes(after=ulid(4), limit=2)) == [ulid(3), ulid(2)]
+        assert store.changes(since=START + 3, until=START + 4) == [
+            change_of(3, time=START + 3, title="web 1.5")
+        ]
+
+    def test_what_is_unknown_is_not_found(self, store):
+        """NotFoundError names the id."""
+        with pytest.raises(NotFoundError, match="'nobody'"):
+            store.incident("nobody")
+
+    def test_a_stale_engine_writes_nothing(self, store, url, clock):
+        """Once a newer epoch was taken, every write of the older is refused."""
+        newer = EventStore(url, clock.now, epoch=2).open()
+        for write in (
+            lambda: store.save_incidents([incident_of(1)]),
+            lambda: store.save_change(change_of(1)),
+        ):
+            with pytest.raises(LockedError, match="taken over by another engine"):
+                write()
+        assert store.incidents() == []
+        assert store.changes() == []
+        newer.close()
+
+    def test_what_was_saved_is_there_after_opening_again(self, store, events, url, clock):
+        """A second life of the same store."""
+        store.save_incidents([incident_of(1)])
+        store.save_change(change_of(1))
+        events.close()
+        again = EventStore(url, clock.now, epoch=2).open()
+        assert SqlIncidents(again.fenced).incident(ulid(1)) == incident_of(1)
+        assert SqlIncidents(again.fenced).changes() == [change_of(1)]
+        again.close()

@@ -1,0 +1,1 @@
+"""Fakes of the engine's ports: small, in memory, scriptable."""

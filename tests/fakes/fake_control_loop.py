@@ -1,0 +1,390 @@
+"""A loop in memory: incidents, a ledger and the desk, as the API and the dashboard see them."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from ulid import ULID
+
+from tests.fakes.fake_models import FakeModelling
+from tests.fakes.fake_tools import FakeToolbox
+from tests.fakes.ports import FakeClock, FakeLiveView
+from trimtab.engine.api.loop_ports import LoopPorts
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
+from trimtab.engine.types import (
+    Action,
+    ActionState,
+    Alert,
+    AuditRow,
+    Capacity,
+    Change,
+    Incident,
+    IncidentState,
+    Mode,
+    Outcome,
+    Pause,
+    Recommendation,
+    RecommendationState,
+    Silence,
+    Value,
+)
+
+UNDOABLE = {ActionState.VERIFYING, ActionState.KEPT, ActionState.INCONCLUSIVE}
+
+
+def _page(nouns: Iterable[Any], after: str | None, limit: int) -> list[Any]:
+    newest = sorted(nouns, key=lambda noun: noun.id, reverse=True)
+    return [noun for noun in newest if after is None or noun.id < after][:limit]
+
+
+class FakeIncidents:
+    """Incidents and changes by id."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Incident] = {}
+        self.told: dict[str, Change] = {}
+
+    def save_incidents(self, incidents: Iterable[Incident]) -> None:
+        self.by_id.update({incident.id: incident for incident in incidents})
+
+    def incident(self, incident_id: str) -> Incident:
+        if incident_id not in self.by_id:
+            raise NotFoundError(f"there is no incident {incident_id!r}")
+        return self.by_id[incident_id]
+
+    def incidents(
+        self,
+        *,
+        state: IncidentState | None = None,
+        open_only: bool = False,
+        since: int | None = None,
+        until: int | None = None,
+        pattern: str | None = None,
+        min_severity: float | None = None,
+        search: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Incident]:
+        words = (search or "").lower().split()
+        found = (
+            i
+            for i in self.by_id.values()
+            if i.merged_into is None
+            and (state is None or i.state is state)
+            and (not open_only or i.end is None)
+            and (since is None or i.end is None or i.end >= since)
+            and (until is None or i.start < until)
+            and (pattern is None or pattern in {p.name for p in i.patterns})
+            and (min_severity is None or i.severity >= min_severity)
+            and all(word in f"{i.title} {' '.join(i.entities)}".lower() for word in words)
+        )
+        return _page(found, after, limit)
+
+    def save_change(self, change: Change) -> None:
+        self.told[change.id] = change
+
+    def changes(
+        self,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Change]:
+        found = (
+            c
+            for c in self.told.values()
+            if (since is None or c.time >= since) and (until is None or c.time < until)
+        )
+        return _page(found, after, limit)
+
+
+class FakeLedger:
+    """Recommendations, actions and their audit. `broken` = what is wrong: every write raises StoreError."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.asked: dict[str, Recommendation] = {}
+        self.done: dict[str, Action] = {}
+        self.rows: list[AuditRow] = []
+        self.stop = Pause(on=False)
+        self.hushed: dict[str, Silence] = {}
+        self.broken: str | None = None
+
+    def save_recommendation(self, recommendation: Recommendation, audit: str, actor: str) -> None:
+        self.note(audit, recommendation.id, actor)
+        self.asked[recommendation.id] = recommendation
+
+    def recommendation(self, recommendation_id: str) -> Recommendation:
+        if recommendation_id not in self.asked:
+            raise NotFoundError(f"there is no recommendation {recommendation_id!r}")
+        return self.asked[recommendation_id]
+
+    def recommendations(
+        self,
+        *,
+        state: RecommendationState | None = None,
+        incident_id: str | None = None,
+        tool: str | None = None,
+        target: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Recommendation]:
+        wanted = {"state": state, "incident_id": incident_id, "tool": tool, "target": target}
+        return _page(_matching(self.asked.values(), wanted), after, limit)
+
+    def propose(self, action: Action, audit: str, actor: str) -> Action:
+        there = next((a for a in self.done.values() if a.key == action.key), None)
+        if there is not None:
+            return there
+        self.note(audit, action.id, actor)
+        self.done[action.id] = action
+        return action
+
+    def move(
+        self,
+        action: Action,
+        expected: ActionState,
+        audit: str,
+        actor: str,
+        details: dict[str, Value] | None = None,
+    ) -> Action:
+        stored = self.action(action.id)
+        if stored.state is not expected:
+            raise ConflictError(f"action {action.id} is {stored.state}, not {expected}")
+        self.note(audit, action.id, actor, details)
+        self.done[action.id] = action
+        return action
+
+    def action(self, action_id: str) -> Action:
+        if action_id not in self.done:
+            raise NotFoundError(f"there is no action {action_id!r}")
+        return self.done[action_id]
+
+    def actions(
+        self,
+        *,
+        state: ActionState | None = None,
+        unfinished: bool = False,
+        recommendation_id: str | None = None,
+        tool: str | None = None,
+        target: str | None = None,
+        since: int | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Action]:
+        wanted = {"state": state, "recommendation_id": recommendation_id, "tool": tool, "target": target}
+        found = (
+            action
+            for action in _matching(self.done.values(), wanted)
+            if not (unfinished and action.state.ended) and (since is None or action.created >= since)
+        )
+        return _page(found, after, limit)
+
+    def note(self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None) -> AuditRow:
+        if self.broken:
+            raise StoreError(self.broken)
+        previous = self.rows[-1].hash if self.rows else "0" * 64
+        digest = hashlib.sha256(f"{previous} {what} {subject} {actor}".encode()).hexdigest()
+        seq = len(self.rows) + 1
+        row = AuditRow(seq, self.clock.now(), actor, what, subject, details or {}, previous, digest)
+        self.rows.append(row)
+        return row
+
+    def audit(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
+        return [r for r in self.rows if r.seq > after and subject in {None, r.subject}][:limit]
+
+    def pause(self) -> Pause:
+        return self.stop
+
+    def set_pause(self, pause: Pause) -> None:
+        self.note("paused" if pause.on else "resumed", "pause", pause.by, {"reason": pause.reason})
+        self.stop = pause
+
+    def silences(self) -> list[Silence]:
+        return list(self.hushed.values())[::-1]
+
+    def add_silence(self, silence: Silence) -> None:
+        self.note("silenced", silence.id, silence.by)
+        self.hushed[silence.id] = silence
+
+    def end_silence(self, silence_id: str, by: str) -> Silence:
+        if silence_id not in self.hushed:
+            raise NotFoundError(f"there is no silence {silence_id!r}")
+        now = self.clock.now()
+        if self.hushed[silence_id].until <= now:
+            raise ConflictError(f"silence {silence_id} is over already")
+        self.note("silence ended", silence_id, by)
+        self.hushed[silence_id] = replace(self.hushed[silence_id], until=now)
+        return self.hushed[silence_id]
+
+
+def _matching(nouns: Iterable[Any], wanted: Mapping[str, object]) -> list[Any]:
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    return [noun for noun in nouns if all(getattr(noun, name) == value for name, value in asked.items())]
+
+
+class FakeDesk:
+    """Decides as people say, over the ledger; `refusal` = why the guardrails forbid everything."""
+
+    def __init__(self, clock: FakeClock, ledger: FakeLedger, live: FakeLiveView) -> None:
+        self.clock = clock
+        self.ledger = ledger
+        self.live = live
+        self.refusal: str | None = None
+
+    def _allowed(self) -> None:
+        if self.ledger.pause().on:
+            raise RefusedError("everything is paused; resume first")
+        if self.refusal:
+            raise RefusedError(self.refusal)
+
+    def _decide(self, recommendation_id: str, what: str, by: str, **changed: Any) -> Recommendation:
+        before = self.ledger.recommendation(recommendation_id)
+        if before.state not in {RecommendationState.PENDING, RecommendationState.APPROVED}:
+            raise ConflictError(f"recommendation {recommendation_id} is {before.state} already")
+        after = replace(before, **changed)
+        self.ledger.save_recommendation(after, f"recommendation {what}", by)
+        self.live.publish("recommendation", asdict(after))
+        return after
+
+    async def approve(self, recommendation_id: str, by: str) -> Recommendation:
+        self._allowed()
+        changed = {"state": RecommendationState.APPROVED, "approver": by, "approved": self.clock.now()}
+        return self._decide(recommendation_id, "approved", by, **changed)
+
+    async def dismiss(self, recommendation_id: str, by: str, reason: str) -> Recommendation:
+        changed = {"state": RecommendationState.DISMISSED, "reason": reason}
+        return self._decide(recommendation_id, "dismissed", by, **changed)
+
+    async def schedule(self, recommendation_id: str, by: str, at: int) -> Recommendation:
+        changed = {"state": RecommendationState.SCHEDULED, "approver": by, "scheduled": at}
+        return self._decide(recommendation_id, "scheduled", by, **changed)
+
+    async def apply(self, recommendation_id: str, by: str, key: str) -> Action:
+        self._allowed()
+        asked = self._decide(recommendation_id, "applied", by, state=RecommendationState.APPLIED)
+        return self._act(
+            by, key, recommendation_id=asked.id, tool=asked.tool, target=asked.target, subject=asked.subject,
+            is_action=asked.is_action, before=asked.before, after=asked.after,
+        )  # fmt: skip
+
+    async def roll_back(self, action_id: str, by: str, key: str) -> Action:
+        action = self.ledger.action(action_id)
+        if action.state not in UNDOABLE:
+            raise ConflictError(f"action {action_id} is {action.state} and cannot be taken back")
+        outcome = Outcome(ActionState.ROLLED_BACK, f"rolled back: {by} took it back")
+        back = replace(action, state=ActionState.ROLLED_BACK, ended=self.clock.now(), outcome=outcome)
+        self.ledger.move(back, action.state, "action rolled back", by)
+        self.live.publish("action", asdict(back))
+        return self._act(
+            by, key, tool=action.tool, target=action.target, subject=action.subject, is_action=False,
+            before=action.after, after=action.before, undoes=action.id, state=ActionState.KEPT,
+        )  # fmt: skip
+
+    async def run(self, tool: str, target: str, action: str, by: str, key: str) -> Action:
+        self._allowed()
+        return self._act(
+            by, key, tool=tool, target=target, subject=action, is_action=True, told=f"{action} done"
+        )
+
+    async def set_knob(
+        self, tool: str, target: str, knob: str, before: Value, after: Value, by: str, key: str
+    ) -> Action:
+        self._allowed()
+        return self._act(by, key, tool=tool, target=target, subject=knob, before=before, after=after)
+
+    async def pause(self, by: str, reason: str) -> Pause:
+        return self._switch(Pause(on=True, by=by, since=self.clock.now(), reason=reason))
+
+    async def resume(self, by: str, reason: str) -> Pause:
+        return self._switch(Pause(on=False, by=by, since=self.clock.now(), reason=reason))
+
+    def _switch(self, pause: Pause) -> Pause:
+        self.ledger.set_pause(pause)
+        self.live.publish("pause", asdict(pause))
+        return pause
+
+    def _act(self, by: str, key: str, **fields: Any) -> Action:
+        now = self.clock.now()
+        usual = {
+            "id": str(ULID.from_timestamp(now / 1e9)), "recommendation_id": None, "before": None,
+            "after": None, "set_before": True, "state": ActionState.VERIFYING, "mode": Mode.APPROVE,
+            "created": now, "started": now, "is_action": False,
+        }  # fmt: skip
+        action = self.ledger.propose(Action(key=key, by=by, **(usual | fields)), "action executed", by)
+        self.live.publish("action", asdict(action))
+        return action
+
+
+class FakeIncidentDesk:
+    """Changes incidents as people say."""
+
+    def __init__(self, incidents: FakeIncidents, live: FakeLiveView) -> None:
+        self.incidents = incidents
+        self.live = live
+
+    def _change(self, incident_id: str, **changed: Any) -> Incident:
+        after = replace(self.incidents.incident(incident_id), **changed)
+        self.incidents.save_incidents([after])
+        self.live.publish("incident", asdict(after))
+        return after
+
+    async def acknowledge(self, incident_id: str, by: str, note: str = "") -> Incident:
+        if self.incidents.incident(incident_id).state is IncidentState.RESOLVED:
+            raise ConflictError(f"incident {incident_id} is resolved; reopen it first")
+        return self._change(incident_id, state=IncidentState.ACKNOWLEDGED, acknowledged_by=by, note=note)
+
+    async def resolve(self, incident_id: str, by: str, note: str = "") -> Incident:  # noqa: ARG002 - as in the port
+        return self._change(incident_id, state=IncidentState.RESOLVED, note=note)
+
+    async def reopen(self, incident_id: str, by: str, note: str = "") -> Incident:  # noqa: ARG002 - as in the port
+        return self._change(incident_id, state=IncidentState.OPEN, note=note)
+
+    async def merge(self, incident_id: str, into: str, by: str) -> Incident:  # noqa: ARG002 - as in the port
+        gone = self._change(incident_id, merged_into=into)
+        other = self.incidents.incident(into)
+        return self._change(into, anomaly_ids=other.anomaly_ids + gone.anomaly_ids)
+
+    async def split(self, incident_id: str, anomaly_ids: Sequence[str], by: str) -> Incident:
+        del by
+        whole = self.incidents.incident(incident_id)
+        parted = replace(whole, id=str(ULID()), anomaly_ids=tuple(anomaly_ids))
+        rest = tuple(a for a in whole.anomaly_ids if a not in anomaly_ids)
+        self.incidents.save_incidents([parted, replace(whole, anomaly_ids=rest)])
+        return parted
+
+
+class FakeLoop:
+    """All of them together."""
+
+    def __init__(self, clock: FakeClock, live: FakeLiveView) -> None:
+        self.incidents = FakeIncidents()
+        self.ledger = FakeLedger(clock)
+        self.desk = FakeDesk(clock, self.ledger, live)
+        self.incident_desk = FakeIncidentDesk(self.incidents, live)
+        self.toolbox = FakeToolbox()
+        self.modelling: FakeModelling | None = FakeModelling()
+        self.alerts: list[Alert] = []
+        self.wrong: str | None = None
+        """What is wrong with the audit."""
+        self.capacity: dict[str, Capacity] = {}
+
+    async def take(self, alerts: Sequence[Alert], by: str) -> None:  # noqa: ARG002 - as in the port
+        """Keep alerts that came in."""
+        self.alerts += alerts
+
+    def ports(self) -> LoopPorts:
+        """As the API takes them."""
+        return LoopPorts(
+            self.incidents,
+            self.incident_desk,
+            self.ledger,
+            self.desk,
+            self.toolbox,
+            self.take,
+            lambda: self.wrong,
+            modelling=self.modelling,
+            capacity=self.capacity,
+        )

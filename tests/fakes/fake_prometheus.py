@@ -1,0 +1,171 @@
+"""A Prometheus in memory: series, metadata and targets of a test's own, asked as the real one is asked."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+
+from tests.builders.series import SECOND
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import SourceError
+from trimtab.engine.settings import Prometheus
+from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
+from trimtab.engine.sources.prometheus.query_plan import Meta
+from trimtab.engine.types import Reading
+
+Labels = tuple[tuple[str, str], ...]
+_NAMES = re.compile(r'__name__=~"([^"]*)"')
+_WINDOW = re.compile(r"\[(\d+)ms\]$")
+
+
+def _window_s(expr: str) -> float:
+    """Length of the range selector at the end of an expression; 0 = it has none."""
+    found = _WINDOW.search(expr)
+    return int(found[1]) / 1000 if found else 0.0
+
+
+class FakePrometheus:
+    """Series are kept as (seconds, value); `clock` is its clock too.
+
+    answer : set it to give every request that answer instead
+    asked  : the requests that came
+    """
+
+    def __init__(self, clock: FakeClock, scrape_s: float = 15.0) -> None:
+        self.clock = clock
+        self.scrape_s = scrape_s
+        self.series: dict[Labels, list[tuple[float, float]]] = {}
+        self.types: dict[str, Meta] = {}
+        self.queries: dict[str, dict[str, Any]] = {}
+        self.started = "2020-01-01T00:00:00Z"
+        self.answer: Callable[[httpx.Request], httpx.Response] | None = None
+        self.asked: list[httpx.Request] = []
+        self.failing_history: set[str] = set()
+
+    @property
+    def now_s(self) -> float:
+        return self.clock.now() / SECOND
+
+    def put(self, name: str, value: float, at_s: float | None = None, **labels: str) -> None:
+        """One sample, now unless said otherwise."""
+        key = tuple(sorted({"__name__": name, "job": "web", "instance": "a:80", **labels}.items()))
+        self.series.setdefault(key, []).append((self.now_s if at_s is None else at_s, value))
+
+    def scrape(self, **values: float) -> None:
+        """A scrape of the one target: these metrics and `up`."""
+        for name, value in {"up": 1.0, **values}.items():
+            self.put(name, value)
+
+    def drop(self, name: str) -> None:
+        """Forget every series of a metric."""
+        self.series = {k: v for k, v in self.series.items() if dict(k)["__name__"] != name}
+
+    def rows(self, expr: str, end_s: float, window_s: float) -> list[Mapping[str, Any]]:
+        """Raw samples of the metrics that an expression names."""
+        names = re.compile(_NAMES.findall(expr)[-1].replace("\\\\", "\\"))
+        rows: list[Mapping[str, Any]] = []
+        for labels, samples in self.series.items():
+            inside = [[t, str(v)] for t, v in samples if end_s - window_s <= t <= end_s]
+            if inside and names.fullmatch(dict(labels)["__name__"]):
+                rows.append({"metric": dict(labels), "values": inside})
+        return rows
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request of the live client."""
+        self.asked.append(request)
+        if self.answer is not None:
+            return self.answer(request)
+        if request.url.path.endswith("/runtimeinfo"):
+            return self.success({"startTime": self.started})
+        if request.url.path.endswith("/config"):
+            return self.success({"yaml": "global:\n  scrape_timeout: 5s\n  scrape_interval: 20s\n"})
+        expr = parse_qs(request.content.decode())["query"][0]
+        if expr in self.queries:
+            return self.success(self.queries[expr])
+        if not _window_s(expr):
+            return httpx.Response(400, json={"status": "error", "error": "parse error"})
+        return self.success({"resultType": "matrix", "result": self.rows(expr, self.now_s, _window_s(expr))})
+
+    def success(self, data: object, **more: object) -> httpx.Response:
+        """A whole answer."""
+        body = json.dumps({"status": "success", "data": data, **more}).encode()
+        return httpx.Response(200, content=body, headers={"date": formatdate(self.now_s, usegmt=True)})
+
+    @contextmanager
+    def library(self) -> Iterator["FakePrometheus"]:
+        """Itself, as the library."""
+        yield self
+
+    def counts(self, selection: str) -> list[tuple[str, str, int]]:  # noqa: ARG002 - the port gives it
+        now = Counter(
+            (dict(k)["__name__"], dict(k)["job"])
+            for k, v in self.series.items()
+            if v[-1][0] > self.now_s - 300
+        )
+        return [(name, job, n) for (name, job), n in now.items()]
+
+    def metadata(self) -> dict[str, Meta]:
+        return dict(self.types)
+
+    def targets(self) -> list[Mapping[str, Any]]:
+        if not self.scrape_s:
+            raise SourceError("no targets here")
+        found = {(dict(k)["job"], dict(k)["instance"]) for k in self.series}
+        return [
+            {
+                "labels": {"job": j, "instance": i},
+                "scrapeInterval": f"{self.scrape_s:g}s",
+                "lastScrapeDuration": 0.1,
+            }
+            for j, i in found
+        ]
+
+    def samples(self, expr: str, at: int) -> list[Mapping[str, Any]]:
+        self._maybe_fail(expr)
+        return self.rows(expr, at / SECOND, _window_s(expr))
+
+    def ranges(self, expr: str, start: int, end: int, step_s: float) -> list[Mapping[str, Any]]:
+        self._maybe_fail(expr)
+        rows: list[Mapping[str, Any]] = []
+        for row in self.rows(expr, end / SECOND, 1e9):
+            points = []
+            for at in range(start, end + 1, round(step_s * SECOND)):
+                before = [v for t, v in row["values"] if at / SECOND - 300 < t <= at / SECOND]
+                points += [[at / SECOND, before[-1]]] if before else []
+            if points:
+                rows.append({"metric": row["metric"], "values": points})
+        return rows
+
+    def _maybe_fail(self, expr: str) -> None:
+        if any(name in expr for name in self.failing_history):
+            raise SourceError("this piece fails")
+
+    def source(self, max_series: int = 20_000, **settings: Any) -> PrometheusSource:
+        """A source that asks this server."""
+        return PrometheusSource(
+            Prometheus(url="http://localhost:9090/prefix/", **settings), self.clock, max_series,
+            transport=httpx.MockTransport(self.handle), library=self.library,
+        )  # fmt: skip
+
+
+async def scraped(server: FakePrometheus, times: int = 3, **growth: float) -> None:
+    """Let so many scrapes happen, each counter growing by `growth` per scrape."""
+    for i in range(times):
+        server.scrape(temperature=20.0 + i, **{name: by * i for name, by in growth.items()})
+        if i + 1 < times:
+            server.clock.tick(server.scrape_s)
+
+
+def shown(reading: Reading) -> dict[str, float]:
+    """Series -> value."""
+    return dict(zip(map(str, reading.keys), reading.values.tolist(), strict=True))
+
+
+LABELS = '{instance="a:80",job="web"}'
+"""Of the series that `scrape` makes."""

@@ -1,0 +1,115 @@
+"""kill -9 at every write and send of the acting path: done once, nothing acknowledged lost, nothing stuck."""
+
+import collections
+import itertools
+import multiprocessing
+import random
+import signal
+
+import pytest
+
+from tests.child_processes.action_process import effects, live
+from trimtab.engine.actions.journal import locked
+from trimtab.engine.audit.audit_export import verify
+from trimtab.engine.store import open_store
+from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.types import ActionState, RecommendationState
+
+BOUNDARIES = {
+    "ledger.commit": 22, "ledger.committed": 22, "ledger.anchored": 22, "executor.ready": 6,
+    "executor.send": 6, "executor.sent": 6, "tool.asked": 6, "tool.done": 6,
+}  # fmt: skip
+"""How often each is passed in two rounds of work, about."""
+TOOK_EFFECT = {ActionState.KEPT, ActionState.ROLLED_BACK, ActionState.INCONCLUSIVE}
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """Children that need not import anything: they are forked from a server that has."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["tests.child_processes.action_process", "trimtab.engine.store.event_store"]
+    )
+    return context
+
+
+def lived(forks, folder, life, kill_at):
+    """What a life told; it ended by the kill, or by itself."""
+    here, there = forks.Pipe(duplex=False)
+    child = forks.Process(target=live, args=(folder, life, kill_at, there))
+    child.start()
+    there.close()
+    told = []
+    try:
+        while here.poll(60):
+            told.append(here.recv())
+    except EOFError:
+        here.close()
+    child.join(60)
+    assert child.exitcode in {0, -signal.SIGKILL}, told
+    assert (child.exitcode == 0) == (told[-1][0] == "ended")
+    return told
+
+
+def killed_often(forks, folder, kills, seed):
+    """Many lives on one data folder, each killed at some boundary; what stands must fit what was done."""
+    chance, killed_at, acknowledged = random.Random(seed), collections.Counter(), {}
+    recommended, life = set(), 0
+    names = itertools.cycle(BOUNDARIES.items())
+    while killed_at.total() < kills:
+        life += 1
+        where, often = next(names)
+        for what, name, state in lived(forks, folder, life, (where, chance.randint(1, often))):
+            killed_at.update([name] if what == "killed" else [])
+            recommended.update([name] if what == "recommended" else [])
+            acknowledged.update({name: state} if what == "done" else {})
+    lived(forks, folder, life + 1, None)
+    assert set(killed_at) == set(BOUNDARIES), killed_at
+    store = open_store(folder / "data", lambda: 0)
+    ledger = SqlLedger(store.fenced, folder / "data" / ANCHOR)
+    check(ledger, effects(folder / "effects"), acknowledged, recommended)
+    store.close()
+    return killed_at
+
+
+def check(ledger, done, acknowledged, recommended):
+    """No effect twice, none that is not known, none that is claimed; nothing lost, nothing open."""
+    actions = {action.id: action for action in ledger.actions(limit=10**6)}
+    times = collections.Counter(map(tuple, done))
+    assert [line for line, often in times.items() if often > 1] == []
+    sent = {
+        (a.subject, a.key, None) if a.is_action else (a.subject, a.before, a.after): a
+        for a in actions.values()
+    }
+    assert set(times) <= set(sent), "an effect that no action claims"
+    for line, action in sent.items():
+        assert action.state.ended, f"stuck: {action}"
+        if action.state in TOOK_EFFECT:
+            assert line in times, action
+        elif action.state is ActionState.FAILED:
+            assert line not in times, action
+        else:
+            assert action.is_action, f"a knob can be read back: {action}"
+    assert set(acknowledged) <= set(actions)
+    for name, state in acknowledged.items():
+        assert state in {"verifying", "kept"} or actions[name].state == state
+        assert actions[name].state in TOOK_EFFECT or actions[name].state == state
+    stored = {made.id: made.state for made in ledger.recommendations(limit=10**6)}
+    assert recommended <= set(stored)
+    if set(stored.values()) != {RecommendationState.CLOSED}:
+        # An undoing that was killed before it was sent has failed: that locks, nothing starts by itself.
+        assert locked(ledger.actions(target="outside", limit=10**6)) is not None
+        assert set(stored.values()) <= {RecommendationState.CLOSED, RecommendationState.PENDING}
+    assert verify(ledger) == []
+
+
+def test_forty_kills(forks, tmp_path):
+    """The short form."""
+    killed_often(forks, tmp_path, 40, seed=1)
+
+
+@pytest.mark.trials
+def test_three_hundred_kills(forks, tmp_path):
+    """The full form; how often at which boundary is printed."""
+    print(killed_often(forks, tmp_path, 300, seed=2))

@@ -1,0 +1,49 @@
+"""A real MLflow tracking server for tests: SQLite and artifacts in a folder, on a free loopback port."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from tests.servers.prometheus import Server, answers, free_port
+
+START_S = 300.0
+MLFLOW = Path(sys.executable).with_name("mlflow")
+
+
+class TrackingServer(Server):
+    """`mlflow server` starts the one that answers: where it is killed, that one must not stay behind."""
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End both, at last by force."""
+        started: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            started = psutil.Process(self.pid).children(recursive=True) if self.process else []
+        super().stop(number)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(10)
+
+
+@contextmanager
+def start_mlflow(folder: Path) -> Iterator[TrackingServer]:
+    """`mlflow server`, ready; `stop` and `start` keep what it holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    argv = [
+        "env", "MLFLOW_DISABLE_TELEMETRY=true", "DO_NOT_TRACK=true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", str(MLFLOW), "server",
+        "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts",
+        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination", f"{folder}/artifacts",
+    ]  # fmt: skip
+    server = TrackingServer(argv, port, folder / "mlflow.log", answers(f"http://127.0.0.1:{port}/health"))
+    try:
+        server.start(START_S)
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,64 @@
+"""A real PostgreSQL for tests: on a free loopback port, in a folder of its own, ended by its own process."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.servers.prometheus import Server, free_port, running
+
+_PLACES = "/usr/lib/postgresql"
+_AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+
+def postgresql_binary(name: str) -> str:
+    """Path of a server program of the newest version, or a skip that says which package has it."""
+    versions = sorted(Path(_PLACES).glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
+    found = str(versions[-1]) if versions else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} of PostgreSQL is not installed: apt-get install postgresql")
+    return found
+
+
+@contextmanager
+def start_postgresql() -> Iterator[str]:
+    """Start it, in a temporary folder; the URL of its database `postgres`.
+
+    It refuses to run as root: then it runs as the user postgres that its package makes.
+    """
+    initdb, postgres, ready = (postgresql_binary(name) for name in ("initdb", "postgres", "pg_isready"))
+    as_user = _AS_POSTGRES if os.geteuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="trimtab-postgresql-"))
+    try:
+        if as_user:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        made = subprocess.run(
+            [*as_user, initdb, "-D", folder / "data", "-U", "tester", "-A", "trust", "-E", "UTF8", "-N",
+             "--locale=C.UTF-8"],
+            cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        port = free_port()
+        argv = [
+            *as_user, postgres, "-D", str(folder / "data"), "-p", str(port),
+            "-c", "listen_addresses=127.0.0.1", "-k", str(folder), "-F",
+            "-c", "shared_buffers=16MB", "-c", "max_connections=40",
+        ]  # fmt: skip
+        asked = [ready, "-h", "127.0.0.1", "-p", str(port), "-q"]
+        server = Server(
+            argv, port, folder / "log", lambda: subprocess.run(asked, check=False).returncode == 0
+        )
+        with running(server):
+            yield f"postgresql://tester@127.0.0.1:{port}/postgres"
+            # A fast shutdown: sessions that a failed test left do not hold it up.
+            server.stop(signal.SIGINT)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

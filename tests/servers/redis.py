@@ -1,0 +1,80 @@
+"""A real Redis for tests: on a free loopback port, in a folder of the test, ended by its own process."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.prometheus import Server, binary, free_port, running
+
+
+@dataclass
+class RedisServer(Server):
+    """A Redis that can be spoken to without the library that is tested."""
+
+    password: str = ""
+
+    def cli(self, *words: object) -> str:
+        """The raw answer to one command, as the default user."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as wire:
+            if self.password:
+                _send(wire, "AUTH", self.password)
+                _line(wire)
+            _send(wire, *words)
+            return _answer(wire)
+
+
+def _send(wire: socket.socket, *words: object) -> None:
+    parts = [str(word).encode() for word in words]
+    wire.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
+
+
+def _line(wire: socket.socket) -> str:
+    seen = b""
+    while not seen.endswith(b"\r\n"):
+        got = wire.recv(1)
+        if not got:
+            raise ConnectionError("the server hung up")
+        seen += got
+    return seen[:-2].decode()
+
+
+def _answer(wire: socket.socket) -> str:
+    head = _line(wire)
+    if head[0] == "*":
+        return "\n".join(_answer(wire) for _ in range(int(head[1:])))
+    if head[0] != "$" or head == "$-1":
+        return head
+    length, seen = int(head[1:]), b""
+    while len(seen) < length + 2:
+        seen += wire.recv(length + 2 - len(seen))
+    return seen[:-2].decode()
+
+
+@contextmanager
+def start_redis(
+    directory: Path, *flags: str, password: str = "", acl: Sequence[str] = ()
+) -> Iterator[RedisServer]:
+    """A real Redis without snapshots, unless flags say else.
+
+    flags : as on its command line, such as "--maxmemory", "10mb"
+    acl   : lines of users, as "user limited on >pw ..."
+    """
+    port = free_port()
+    directory.mkdir(parents=True, exist_ok=True)
+    configuration = directory / "redis.conf"
+    lines = [f"port {port}", "bind 127.0.0.1", f"dir {directory}", 'save ""', "daemonize no"]
+    lines += [f"requirepass {password}"] if password else []
+    configuration.write_text("\n".join([*lines, *acl]) + "\n")
+    argv = [binary("redis-server"), str(configuration), *flags]
+
+    def ready() -> bool:
+        try:
+            return server.cli("PING") == "+PONG"
+        except OSError:
+            return False
+
+    server = RedisServer(argv, port, directory / "redis.log", ready, scheme="redis", password=password)
+    with running(server):
+        yield server

@@ -1,0 +1,1 @@
+"""Small services that tests run as child processes and put under load."""

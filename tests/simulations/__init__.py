@@ -1,0 +1,1 @@
+"""Simulated series, fleets and guard worlds for statistical tests."""

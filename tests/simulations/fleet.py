@@ -1,0 +1,261 @@
+"""A simulated week of a fleet's anomalies: those of healthy series, and labelled outages put into it.
+
+The alarms are the real scorer's, on the kinds of series of `tests.simulations.healthy_series`: `harvest`
+runs services whose
+series share the load of their service and of their instance, so that their alarms come in flocks; `Fleet`
+draws whole flocks of whole services from them for as many services as are wanted, each at a time of its own.
+What a fault looks like (how late it is found, how far it goes) is taken from shifts put into copies of the
+same series.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tests.simulations.healthy_series import INTERVAL_S, KINDS, WEEK, healthy
+from trimtab.engine.detection.anomaly_tracker import WORTH_TELLING, anomaly_id
+from trimtab.engine.types import Anomaly, Direction, SeriesInfo, SeriesKey
+from trimtab.models.calibration.alarms import intervals
+from trimtab.models.calibration.tail_probability import QUIET_TICKS
+from trimtab.models.scorer import Scorer
+
+TICK_S = 5
+TICKS = 604_800 // TICK_S
+NS = 10**9
+BEGIN = 1_767_225_600 * NS
+INSTANCES = 2
+METRICS = (
+    "http_request_duration_seconds:p99", "http_request_duration_seconds:p50", "http_requests_total:rate",
+    "http_errors_total:rate", "up", "process_cpu_seconds_total:rate",
+    "process_resident_memory_bytes", "process_open_fds", "process_threads",
+    "gc_pause_seconds:rate", "heap_used_bytes", "queue_length",
+    "queue_wait_seconds:p95", "pool_in_use", "pool_waiting",
+    "cache_hit_ratio", "cache_evictions_total:rate", "db_query_duration_seconds:p95",
+    "db_queries_total:rate", "db_errors_total:rate", "network_receive_bytes_total",
+    "network_transmit_bytes_total", "disk_read_bytes_total", "disk_written_bytes_total",
+    "disk_io_time_seconds", "context_switches_total", "sessions_active",
+    "logins_total:rate", "retries_total:rate", "timeouts_total:rate",
+    "config_reloads_total", "workers_busy", "workers_idle",
+    "jobs_total:rate", "jobs_failed_total:rate", "cron_seconds",
+    "events_total:rate", "event_lag_seconds", "tls_handshakes_total:rate",
+    "dns_seconds:p95",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm of one series, as it is told; ticks from the beginning of its flock or fault.
+
+    told : (tick, score) each time it is told; end : tick of its last score above 1
+    """
+
+    instance: int
+    metric: int
+    told: tuple[tuple[int, float], ...]
+    end: int
+
+    @property
+    def closed(self) -> int:
+        """When its end is told."""
+        return self.end + QUIET_TICKS
+
+
+@dataclass
+class Harvest:
+    """Alarms of real scorers.
+
+    flocks : by service and week, groups of alarms near each other
+    faults : by metric, what shifts look like; None = it was not found
+    """
+
+    flocks: list[list[list[Alarm]]] = field(default_factory=list)
+    faults: dict[int, list[Alarm | None]] = field(default_factory=lambda: defaultdict(list))
+
+
+def _track(score, instance, metric, first, last):
+    told, best = [], 0.0
+    for k in range(first, last + 1):
+        if score[k] > 1.0 and score[k] > WORTH_TELLING * best:
+            best = float(score[k])
+            told.append((k - first, best))
+    return Alarm(instance, metric, tuple(told), last - first)
+
+
+def _shared(rng, ticks):
+    """A load that all series of something feel, and that lingers. One that leaps would be an event."""
+    load, out = 0.0, np.empty(ticks)
+    for k, jump in enumerate(rng.normal(size=ticks)):
+        load = 0.8 * load + 0.5 * jump
+        out[k] = load
+    return out
+
+
+def _service(rng, loadings, kinds):
+    columns = []
+    load = _shared(rng, 4 * WEEK)
+    for _ in range(INSTANCES):
+        own = 0.6 * load + 0.6 * _shared(rng, 4 * WEEK)
+        for loading, kind in zip(loadings, kinds, strict=True):
+            x = healthy(kind, rng, 1)[:, 0]
+            spread = np.subtract(*np.percentile(x, [75, 25])) / 1.35
+            moved = x + loading * spread * own
+            columns.append(np.maximum(np.round(moved), 0.0) if kind in {"counts", "sparse"} else moved)
+    return np.stack(columns, axis=1)
+
+
+def harvest(seed, services=3, metrics=40, weeks=4):
+    """Alarms of that many services, after a first week of learning."""
+    rng = np.random.default_rng([seed, 77])
+    loadings = np.where(rng.random(metrics) < 0.5, rng.uniform(0.2, 0.7, metrics), 0.0)
+    kinds = [KINDS[i % len(KINDS)] for i in rng.permutation(metrics)]
+    found = Harvest()
+    for _ in range(services):
+        x = _service(rng, loadings, kinds)[: weeks * WEEK]
+        t = np.arange(len(x), dtype=np.int64) * INTERVAL_S * NS
+        scorer = Scorer(x.shape[1], INTERVAL_S)
+        score = scorer.run(x[:-200], t[:-200]).anomaly_score
+        _flocks(found, score[WEEK:], metrics)
+        _faults(found, scorer, x, t, metrics, rng)
+    return found
+
+
+def _flocks(found, score, metrics, apart=10):
+    for first in range(0, len(score) - WEEK // 2, WEEK):
+        week = score[first : first + WEEK]
+        flocks, last = [], -apart
+        for slot, start, end, _ in sorted(intervals(week, np.arange(len(week))), key=lambda alarm: alarm[1]):
+            if start - last >= apart:
+                flocks.append((start, []))
+            last = start
+            begin, alarms = flocks[-1]
+            alarm = _track(week[:, slot], slot // metrics, slot % metrics, start, end)
+            shifted = tuple((tick + start - begin, value) for tick, value in alarm.told)
+            alarms.append(Alarm(alarm.instance, alarm.metric, shifted, alarm.end + start - begin))
+        found.flocks.append([alarms for _, alarms in flocks])
+
+
+def _faults(found, scorer, x, t, metrics, rng, tries=4):
+    """Shifts by three to ten interquartile ranges, or by some units where there is no such range."""
+    before, state = x[-200 - WEEK : -200], scorer.state()
+    low, high = np.percentile(before, [25, 75], axis=0)
+    for _ in range(tries):
+        size = np.where(high > low, high - low, np.maximum(before.std(axis=0), 1.0))
+        shifted = x[-200:-80] + rng.choice([-1, 1], x.shape[1]) * rng.uniform(3, 10, x.shape[1]) * size
+        clone = Scorer(x.shape[1], INTERVAL_S)
+        clone.restore(state)
+        score = clone.run(shifted, t[-200:-80]).anomaly_score
+        for slot in range(x.shape[1]):
+            above = np.flatnonzero(np.nan_to_num(score[:60, slot]) > 1.0)
+            alarm = None
+            if len(above) and above[0] < 20:
+                alarm = _track(score[:, slot], 0, slot % metrics, int(above[0]), int(above[-1]))
+                late = tuple((tick + int(above[0]), value) for tick, value in alarm.told)
+                alarm = Alarm(0, slot % metrics, late, int(above[-1]))
+            found.faults[slot % metrics].append(alarm)
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A labelled outage.
+
+    causes : ids of the series where it began; series : of all that were shifted, those of dependents too
+    """
+
+    start: int
+    service: int
+    causes: frozenset[str]
+    series: frozenset[str]
+    found: frozenset[str]
+    """Ids of the anomalies that the scorer made of it."""
+
+
+class Fleet:
+    """Services with two instances each; `weeks` of their anomalies, by tick."""
+
+    def __init__(self, harvested, services, seed, metrics=40):
+        self.harvested = harvested
+        self.services = services
+        self.metrics = metrics
+        self.rng = np.random.default_rng([seed, 99])
+        self.told = defaultdict(list)
+        self.outages = []
+        self.busy = defaultdict(list)
+        self.keys = {}
+        for service in range(services):
+            for instance in range(INSTANCES):
+                for metric in range(metrics):
+                    key = SeriesKey.of(
+                        "prometheus", METRICS[metric],
+                        {"job": f"service{service}", "instance": f"service{service}-{instance}:9000",
+                         "namespace": f"team{service // 5}"},
+                    )  # fmt: skip
+                    self.keys[service, instance, metric] = key
+
+    def infos(self):
+        """What the source knows of the series."""
+        return [SeriesInfo(key) for key in self.keys.values()]
+
+    def live(self, weeks=1, first=0):
+        """A healthy time."""
+        for service in range(self.services):
+            for week in range(first, first + weeks):
+                flocks = self.harvested.flocks[self.rng.integers(len(self.harvested.flocks))]
+                for flock in flocks:
+                    at = int(self.rng.integers(week * TICKS, (week + 1) * TICKS))
+                    for alarm in flock:
+                        self._tell(service, alarm.instance, alarm, at)
+
+    def _tell(self, service, instance, alarm, at):
+        """One alarm at a tick; none where the series has one already."""
+        key = self.keys[service, instance, alarm.metric]
+        first, last = at + alarm.told[0][0], at + alarm.closed
+        if any(first <= end and begin <= last for begin, end in self.busy[key.id]):
+            return None
+        self.busy[key.id].append((first, last))
+        start = BEGIN + first * TICK_S * NS
+        name = anomaly_id(key, start, "score")
+        direction = Direction.ABOVE if self.rng.random() < 0.6 else Direction.BELOW
+
+        def anomaly(score, end=None):
+            return Anomaly(
+                id=name, series_id=key.id, series=str(key), source="prometheus", start=start, end=end,
+                peak_time=start, score=score, direction=direction, value=9.0, expected=1.0, lower=0.5,
+                upper=1.5, labels=dict(key.labels),
+            )  # fmt: skip
+
+        for tick, score in alarm.told:
+            self.told[at + tick].append(anomaly(score))
+        end = BEGIN + (at + alarm.end) * TICK_S * NS
+        self.told[last].append(anomaly(alarm.told[-1][1], end))
+        return name
+
+    def break_service(self, at, dependents):
+        """An outage: 8 to 40 series of a service move, the causes first; then what depends on it."""
+        rng, service = self.rng, int(self.rng.integers(self.services))
+        n = int(rng.integers(8, 41))
+        slots = [(i, m) for i in range(INSTANCES) for m in range(self.metrics)]
+        if rng.random() < 0.5:
+            slots = [slot for slot in slots if slot[0] == 0]
+        chosen = [slots[i] for i in rng.permutation(len(slots))[: min(n, len(slots))]]
+        n_causes = int(rng.integers(2, 5))
+        hit = [(service, i, m, 0.0 if k < n_causes else float(rng.uniform(5.0, 10.0) + rng.exponential(15.0)))
+               for k, (i, m) in enumerate(chosen)]  # fmt: skip
+        for k in range(dependents):
+            other = (service // 5) * 5 + (service + 1 + k) % 5
+            late = float(rng.uniform(10.0, 60.0))
+            some = rng.permutation(self.metrics)[: int(rng.integers(4, 13))]
+            hit += [(other % self.services, 0, int(m), late + float(rng.exponential(10.0))) for m in some]
+        found = {self._break(slot, lag, at) for *slot, lag in hit}
+        ids = [self.keys[tuple(slot)].id for *slot, _ in hit]
+        outage = Outage(
+            BEGIN + at * TICK_S * NS, service, frozenset(ids[:n_causes]), frozenset(ids),
+            frozenset(name for name in found if name),
+        )  # fmt: skip
+        self.outages.append(outage)
+
+    def _break(self, slot, lag, at):
+        service, instance, metric = slot
+        faults = self.harvested.faults[metric]
+        alarm = faults[self.rng.integers(len(faults))]
+        return None if alarm is None else self._tell(service, instance, alarm, at + round(lag / TICK_S))

@@ -1,0 +1,164 @@
+"""Simulated services on which a change does not do what was hoped for, under the guard with mode auto.
+
+A plain recommender wants whatever the load of the moment asks for, and forgets at once what came of it
+before: all that keeps it from turning to and fro is the guard.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tests.builders.guard_requests import CALM, GOOD, SPEED, asked
+from tests.builders.series import SECOND, START
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.situation import Verdict
+from trimtab.engine.actions.guard.situation_builder import Live, Memory, by_hand
+from trimtab.engine.settings import Guardrails
+from trimtab.engine.types import Action, ActionState, KnobReading, Lasts, Mode, Pause
+
+LIMITS = Guardrails()
+KINDS = ("flapping", "delayed", "inverted", "no effect", "helpful")
+STEP_S = 60.0
+HOURS = 24.0
+KNOB = replace(SPEED, low=20.0, high=1000.0)
+
+
+@dataclass
+class Change:
+    """What was done; hours from the start."""
+
+    hour: float
+    up: bool
+    undo: bool
+
+
+class Service:
+    """Its latency (1 = wanted) follows load over capacity; `kind` says what the knob does to it."""
+
+    def __init__(self, kind, seed):
+        self.rng = np.random.default_rng([seed, KINDS.index(kind)])
+        self.kind, self.value, self.began = kind, 100.0, 100.0
+        self.delay_s = self.rng.uniform(1200, 5400)
+        self.period_s = self.rng.uniform(1200, 14_400)
+        self.phase = self.rng.uniform(0, 6.28)
+        self.depth = self.rng.uniform(0.4, 0.9)
+        self.noise = self.rng.uniform(0.01, 0.08)
+        self.need = self.rng.uniform(1.3, 2.5)
+        self.past = [(0.0, 100.0)]
+
+    def set(self, t, value):
+        self.value = value
+        self.past.append((t, value))
+
+    def capacity(self, t):
+        """What the knob is worth now."""
+        if self.kind in {"flapping", "helpful"}:
+            return self.value / 100.0
+        if self.kind == "delayed":
+            return next(v for at, v in reversed(self.past) if at <= max(t - self.delay_s, 0)) / 100.0
+        return 100.0 / self.value if self.kind == "inverted" else 1.0
+
+    def latency(self, t):
+        """Ratio of load to capacity, with noise."""
+        load = self.need
+        if self.kind == "flapping":
+            wave = np.sin(2 * np.pi * t / self.period_s + self.phase)
+            load = 1 + self.depth * (1 if wave > 0 else -1)
+        return load / self.capacity(t) * np.exp(self.rng.normal() * self.noise)
+
+
+class Run:
+    """24 hours of one service."""
+
+    def __init__(self, kind, seed):
+        self.service, self.memory, self.actions, self.changes = Service(kind, seed), Memory(LIMITS), {}, []
+        self.t, self.number, self.bad, self.base = 0.0, 0, 0, 1.0
+
+    @property
+    def now(self):
+        return START + round(self.t * SECOND)
+
+    def live(self):
+        return Live(
+            mode=Mode.AUTO, targets=("cache-1",), targets_in_all=1, knob=KNOB, inputs=GOOD, mass=CALM,
+            reading=KnobReading(self.service.value, True, Lasts.UNKNOWN),
+        )  # fmt: skip
+
+    def allowed(self, proposal, undoes=None):
+        situation = self.memory.situation(
+            proposal, self.now, Pause(False), list(self.actions.values()), self.live(), undoes
+        )
+        return decide(proposal, situation, LIMITS).verdict is Verdict.ALLOW
+
+    def do(self, proposal, undoes=None):
+        """Change the knob and write it down."""
+        self.changes.append(Change(self.t / 3600, proposal.after > proposal.before, undoes is not None))
+        action = Action(
+            id=proposal.id, key=proposal.id, recommendation_id=proposal.id, tool="redis", target="cache-1",
+            subject="speed", is_action=False, before=proposal.before, after=proposal.after, set_before=True,
+            state=ActionState.KEPT if undoes else ActionState.VERIFYING, mode=Mode.AUTO, by="trimtab",
+            created=self.now, started=self.now, undoes=undoes.id if undoes else None,
+        )  # fmt: skip
+        self.actions[action.id] = action
+        self.service.set(self.t, proposal.after)
+
+    def recommend(self, latency):
+        """What the moment asks for."""
+        if 0.8 <= latency <= 1.25:
+            return []
+        value, self.number = self.service.value, self.number + 1
+        after = float(np.clip(value * (1.25 if latency > 1 else 0.75), KNOB.low, KNOB.high))
+        way = "up" if latency > 1 else "down"
+        return [
+            asked(
+                id=f"R{self.number:06d}", subject="speed", before=value, after=after, fingerprint=way,
+                created=self.now, expires=self.now + 3600 * SECOND,
+            )
+        ]  # fmt: skip
+
+    def watch(self, latency):
+        """Three bad checks take it back, ten minutes keep it."""
+        running = next((a for a in self.actions.values() if a.state is ActionState.VERIFYING), None)
+        if running is None:
+            self.base = latency
+            return
+        worse = abs(latency - 1) > abs(self.base - 1) + 0.15
+        self.bad = self.bad + 1 if worse else 0
+        if self.bad >= LIMITS.bad_checks:
+            self.take_back(running)
+        elif self.now - running.started >= LIMITS.watch * SECOND:
+            self.actions[running.id] = replace(running, state=ActionState.KEPT, ended=self.now)
+
+    def take_back(self, running):
+        self.number, self.bad = self.number + 1, 0
+        back = by_hand(
+            "redis", "cache-1", "speed", running.after, running.before, proposal_id=f"R{self.number:06d}"
+        )
+        if self.allowed(back, running):
+            self.do(back, running)
+            self.actions[running.id] = replace(running, state=ActionState.ROLLED_BACK, ended=self.now)
+
+    def go(self):
+        """All changes of a day."""
+        while self.t < HOURS * 3600:
+            self.memory.tick(round((self.t + 1) * SECOND))
+            latency = self.service.latency(self.t)
+            self.watch(latency)
+            proposals = self.recommend(latency)
+            self.memory.evaluated(proposals)
+            if proposals and self.allowed(proposals[0]):
+                self.do(proposals[0])
+            self.t += STEP_S
+        return self.changes
+
+
+def turns(changes, rollbacks):
+    """Hours of those that went the other way than the one before; with rollbacks or without."""
+    pairs = [(first, later) for first, later in itertools.pairwise(changes) if first.up != later.up]
+    return [later.hour for _, later in pairs if rollbacks or not later.undo]
+
+
+def most_within(hours, window):
+    """The largest number of them in any window."""
+    return max((sum(start <= h < start + window for h in hours) for start in hours), default=0)

@@ -1,0 +1,114 @@
+"""Whole trials in simulated time: figures of a service, a plain recommender, and the guard with mode auto.
+
+Each trial has a need that is real, so that without a fault something is done; a fault has to stop that.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tests.builders.guard_requests import CALM, MIB, ROOM, asked
+from tests.builders.series import SECOND, START
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.input_quality import Window, look
+from trimtab.engine.actions.guard.situation import Mass, Verdict
+from trimtab.engine.actions.guard.situation_builder import Live, Memory
+from trimtab.engine.settings import Guardrails
+from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Mode, Pause
+
+LIMITS = Guardrails()
+INTERVAL_S = 15
+WINDOW = round(LIMITS.suspicion / INTERVAL_S)
+WARM = WINDOW
+"""Ticks before the first evaluation."""
+LENGTH = 120
+"""Ticks in which the engine may act: 30 minutes."""
+MAXMEMORY = Knob("maxmemory", KnobType.INT, "B", low=64 * MIB, high=8 * 1024 * MIB)
+WORKERS = Knob("workers", KnobType.INT, low=2, high=64)
+FAULTS = ("unit change", "all zero", "empty selector", "source down", "mass anomaly")
+
+
+class Trial:
+    """A cache that is too small, or too large, or a service with too few or too many workers."""
+
+    def __init__(self, seed, fault=None):
+        self.rng = np.random.default_rng([seed, 4])
+        self.fault, self.grows = fault, bool(self.rng.random() < 0.7)
+        self.knob = MAXMEMORY if self.rng.random() < 0.5 and self.grows else WORKERS
+        self.value = int(self.rng.integers(200, 2000)) * MIB if self.knob is MAXMEMORY else 8
+        self.usual = 10 ** self.rng.uniform(-1, 6, 3)
+        self.noise = self.rng.uniform(0.02, 0.2, 3)
+        self.begins = WARM + int(self.rng.integers(0, 8))
+        self.x = self.figures()
+
+    def figures(self):
+        """(ticks, 3) values of the figures, with the fault in them; NaN = no sample."""
+        ticks = np.arange(WARM + LENGTH)[:, None]
+        season = 1 + 0.2 * np.sin(2 * np.pi * ticks / 960 + self.rng.uniform(0, 6, 3))
+        x = self.usual * season * np.exp(self.rng.normal(size=(len(ticks), 3)) * self.noise)
+        x[self.rng.random(x.shape) < 0.01] = np.nan
+        after = ticks[:, 0] >= self.begins
+        if self.fault == "unit change":
+            x[after, : self.rng.integers(1, 4)] *= 1000.0 if self.rng.random() < 0.5 else 0.001
+        elif self.fault == "all zero":
+            x[after] = 0.0
+        elif self.fault == "source down":
+            x[after] = np.nan
+        return x
+
+    def mass(self):
+        """How much is wrong elsewhere."""
+        if self.fault != "mass anomaly":
+            return replace(CALM, anomalous=int(self.rng.integers(0, 8)))
+        watched = int(self.rng.integers(20, 20_000))
+        if self.rng.random() < 0.3:
+            return Mass(0, watched, 2, int(self.rng.integers(2, 5)))
+        return Mass(int(watched * self.rng.uniform(0.35, 1.0)), watched, 0, 3)
+
+    def windows(self, tick):
+        """What the selector of the proposal finds at a tick."""
+        if self.fault == "empty selector" and tick >= self.begins:
+            return []
+        seen = self.x[tick + 1 - WINDOW : tick + 1]
+        found = []
+        for i, column in enumerate(seen.T):
+            known = np.flatnonzero(~np.isnan(column))
+            age = None if not len(known) else (WINDOW - 1 - known[-1]) * float(INTERVAL_S)
+            found.append(Window(f"figure {i}", column, age))
+        return found
+
+    def proposals(self):
+        """What a recommender makes of it, which believes whatever it reads."""
+        change = 1.2 if self.grows else 0.75
+        after = int(self.value * change) if self.knob is MAXMEMORY else round(self.value * change)
+        way = "up" if self.grows else "down"
+        return [
+            asked(
+                id="R1", subject=self.knob.name, before=self.value, after=after, fingerprint=f"cache-1/{way}",
+                created=START, expires=START + 10**15,
+            )
+        ]  # fmt: skip
+
+    def run(self):
+        """Whether anything was done, and the last row that spoke."""
+        memory, mass, said = Memory(LIMITS), self.mass(), ""
+        for tick in range(WARM, WARM + LENGTH, 2):
+            memory.tick((1 + tick * INTERVAL_S) * SECOND)
+            if tick < self.begins:
+                continue
+            up = self.fault != "source down"
+            proposals = self.proposals()
+            memory.evaluated(proposals)
+            live = Live(
+                mode=Mode.AUTO, targets=("cache-1",), targets_in_all=1, knob=self.knob, mass=mass,
+                reading=KnobReading(self.value, True, Lasts.UNKNOWN), memory=ROOM,
+                inputs=look(self.windows(tick), INTERVAL_S, up, LIMITS),
+            )  # fmt: skip
+            situation = memory.situation(
+                proposals[0], START + tick * INTERVAL_S * SECOND, Pause(False), [], live
+            )
+            decision = decide(proposals[0], situation, LIMITS)
+            if decision.verdict is Verdict.ALLOW:
+                return True, ""
+            said = decision.guard
+        return False, said

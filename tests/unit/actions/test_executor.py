@@ -1,0 +1,226 @@
+"""One action through its tool: what is written down before and after, whatever the tool does."""
+
+import asyncio
+
+import pytest
+
+from tests.builders.action_stack import Room, fake_redis, until
+from tests.builders.actions import action_of
+from tests.builders.ledgers import ledger_in
+from tests.builders.series import SECOND
+from tests.contracts.event_store_contract import ulid
+from tests.fakes.ports import FakeClock
+from trimtab.engine.actions.executor import Deadlines
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
+from trimtab.engine.types import ActionState, Pause
+
+LOST = ToolUncertainError("the connection broke")
+CHANGE = {"tool": "fake", "target": "fake", "subject": "size"}
+FLUSH = {
+    "tool": "fake",
+    "target": "fake",
+    "subject": "flush",
+    "is_action": True,
+    "before": None,
+    "after": None,
+}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with ledger_in(tmp_path, FakeClock().now) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def room(ledger):
+    return Room(ledger, FakeClock(), fake_redis())
+
+
+async def executed(room, **changed):
+    """A new action, executed."""
+    action = await room.starter.journal.propose(action_of(ulid(1), **{**CHANGE, **changed}))
+    return await room.executor.execute(action)
+
+
+async def test_a_change_is_written_down_before_it_is_sent(room):
+    """`executing` with the value before stands in the ledger when the tool is asked; then what it said."""
+    seen = []
+    room.tool.hold["apply"] = asyncio.Event()
+    task = asyncio.create_task(executed(room))
+    await until(lambda: any(call[0] == "apply" for call in room.tool.calls))
+    seen.append(room.ledger.action(ulid(1)))
+    room.tool.hold["apply"].set()
+    done = await task
+    assert (seen[0].state, seen[0].started, seen[0].set_before) == (
+        ActionState.EXECUTING,
+        room.clock.now(),
+        True,
+    )
+    assert (done.state, done.told) == (
+        ActionState.VERIFYING,
+        "lasts until restart; to make it last: size 125",
+    )
+    assert [row.what for row in room.ledger.audit(subject=ulid(1))] == ["proposed", "executing", "verifying"]
+    assert room.tool.effects == [("fake", "size", 125)]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        ("read", NotFoundError("no knob size"), "not sent: no knob size"),
+        ("read", ToolError("away"), "not sent: away"),
+        ("apply", ConflictError("it is 101"), "it is 101"),
+        ("apply", RefusedError("over the memory"), "over the memory"),
+        ("apply", ToolError("not allowed"), "not allowed"),
+    ],
+)
+async def test_what_was_refused_has_failed(room, call, error, words):
+    """Nothing was changed, and the outcome says why."""
+    room.tool.tell(call, error)
+    done = await executed(room)
+    assert (done.state, done.outcome.words) == (ActionState.FAILED, words)
+    assert room.tool.effects == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"before": 90}, "size of fake is 100, 90 was expected: somebody changed it since"),
+        ({"target": "other"}, "'other' is no target of fake"),
+        ({"tool": "none"}, "no tool is called 'none'"),
+        ({"before": None}, "size of fake is 100, None was expected"),
+    ],
+)
+async def test_what_does_not_fit_is_not_sent(room, changed, words):
+    """Another value, a target that is not listed, a tool that is not there."""
+    done = await executed(room, **changed)
+    assert done.state is ActionState.FAILED
+    assert f"not sent: {words}" in done.outcome.words
+    assert not any(call[0] == "apply" for call in room.tool.calls)
+    assert done.started is None
+
+
+@pytest.mark.parametrize(
+    ("lost_after", "value", "state"),
+    [
+        (True, None, ActionState.VERIFYING),  # it took effect, the answer got lost
+        (False, None, ActionState.FAILED),  # it never came there
+        (False, 777, ActionState.UNKNOWN),  # somebody else was there
+    ],
+)
+async def test_a_lost_answer_is_read_back(room, lost_after, value, state):
+    """And what is read decides; it is not sent again."""
+    if value is not None:
+        room.tool.values["fake", "size"] = value
+        room.tool.tell("read", await fake_redis().read("fake", "size"))
+    (room.tool.lose if lost_after else room.tool.tell)("apply", LOST)
+    done = await executed(room)
+    assert done.state is state
+    assert "the connection broke" in (done.outcome.words if done.outcome else done.told)
+    assert len([call for call in room.tool.calls if call[0] == "apply"]) == 1
+
+
+async def test_a_lost_answer_that_cannot_be_read_back_is_unknown(room):
+    """It is said, and never sent again."""
+    room.tool.lose("apply", LOST)
+    room.tool.tell("read", None, ToolError("away"))
+    done = await executed(room)
+    assert done.state is ActionState.UNKNOWN
+    assert done.outcome.words == "the connection broke; the value could not be read back (away)"
+
+
+@pytest.mark.parametrize("error", [LOST, ValueError("a fault of the tool"), None])
+async def test_an_action_without_an_answer_is_unknown(room, error):
+    """There is nothing to read back of it; a timeout and a fault count as no answer, too."""
+    if error is None:
+        room.tool.hold["run"] = asyncio.Event()
+    else:
+        room.tool.tell("run", error)
+    done = await executed(room, **FLUSH)
+    assert done.state is ActionState.UNKNOWN
+    assert "not done again" in done.outcome.words
+
+
+async def test_an_action_is_told_its_key(room):
+    """So that a tool that takes one can refuse the second."""
+    done = await executed(room, **FLUSH)
+    assert (done.state, done.told) == (ActionState.VERIFYING, "flush done")
+    assert room.tool.effects == [("fake", "flush", f"key-{ulid(1)}")]
+
+
+async def test_no_answer_ends_at_the_deadline(room):
+    """It is read back then."""
+    room.tool.hold["apply"] = asyncio.Event()
+    done = await executed(room)
+    assert done.state is ActionState.FAILED
+    assert done.outcome.words == "no answer in 0.2 s; it reads 100: it was not changed"
+
+
+async def test_a_change_that_comes_late_is_seen(ledger):
+    """Unchanged is read twice, some time apart, before it counts as failed."""
+    clock = FakeClock()
+    room = Room(ledger, clock, fake_redis(), deadlines=Deadlines(0.2, 0.2, settle_s=1.0))
+    room.tool.tell("apply", LOST)
+    task = asyncio.create_task(executed(room))
+    await until(lambda: clock.sleepers)
+    room.tool.values["fake", "size"] = 125
+    clock.tick(1.0)
+    assert (await task).state is ActionState.VERIFYING
+
+
+async def test_two_that_execute_the_same_action_send_it_once(room):
+    """The second is told; across processes, too."""
+    action = await room.starter.journal.propose(action_of(ulid(1), **CHANGE))
+    other = Room(room.ledger, room.clock, room.tool)
+    results = await asyncio.gather(
+        *(each.execute(action) for each in (room.executor, room.executor, other.executor)),
+        return_exceptions=True,
+    )
+    assert sorted(type(result).__name__ for result in results) == ["Action", "ConflictError", "ConflictError"]
+    assert room.tool.effects == [("fake", "size", 125)]
+
+
+async def test_nothing_is_sent_once_it_is_paused(room):
+    """Even where the pause came after the guard had allowed it: it stays as it was."""
+    room.ledger.set_pause(Pause(on=True, by="ann"))
+    assert (await executed(room)).state is ActionState.PROPOSED
+    assert room.tool.effects == []
+
+
+async def test_who_stood_still_sends_nothing(room):
+    """Between writing down and sending another engine may have taken over and looked."""
+    room.executor.boundary = lambda name: room.clock.tick(31) if name == "executor.send" else None
+    done = await executed(room)
+    assert done.state is ActionState.FAILED
+    assert "passed before it could be" in done.outcome.words
+    assert room.tool.effects == []
+
+
+@pytest.mark.parametrize(
+    ("value", "state"), [(125, ActionState.VERIFYING), (100, ActionState.FAILED), (7, ActionState.UNKNOWN)]
+)
+async def test_an_interrupted_action_is_read_back(room, value, state):
+    """At the next start: what is there decides, and nothing is sent."""
+    action = await room.starter.journal.propose(action_of(ulid(1), **CHANGE))
+    action = await room.starter.journal.executing(action, await room.tool.read("fake", "size"))
+    room.tool.values["fake", "size"] = value
+    assert (await room.executor.recover(action, give_up=False)).state is state
+    assert not any(call[0] == "apply" for call in room.tool.calls)
+
+
+async def test_an_interrupted_action_waits_for_its_tool(room):
+    """For a while; then it is unknown."""
+    action = await room.starter.journal.propose(action_of(ulid(1), **CHANGE))
+    action = await room.starter.journal.executing(action, None)
+    room.tool.tell("read", ToolError("away"), ToolError("away"))
+    assert await room.executor.recover(action, give_up=False) == action
+    assert (await room.executor.recover(action, give_up=True)).state is ActionState.UNKNOWN
+
+
+async def test_a_clock_that_moves_is_no_standstill(room):
+    """A second between writing and sending is usual."""
+    room.executor.boundary = lambda _: room.clock.tick(0.1)
+    done = await executed(room)
+    assert done.state is ActionState.VERIFYING
+    assert room.clock.now() - done.created < SECOND

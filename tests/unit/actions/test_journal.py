@@ -1,0 +1,140 @@
+"""The states of an action, and what is concluded from reading a knob back."""
+
+import itertools
+
+import pytest
+
+from tests.builders.action_stack import open_ledger
+from tests.builders.actions import EFFECT, action_of
+from tests.contracts.event_store_contract import ulid
+from trimtab.engine.actions.journal import TRANSITIONS, Journal, check, locked, proof, reads, restores, same
+from trimtab.engine.errors import ConflictError
+from trimtab.engine.types import ActionState, KnobReading, Lasts, Outcome
+
+S = ActionState
+ALLOWED = {
+    (S.PROPOSED, S.EXECUTING), (S.PROPOSED, S.FAILED), (S.PROPOSED, S.REFUSED),
+    (S.EXECUTING, S.VERIFYING), (S.EXECUTING, S.FAILED), (S.EXECUTING, S.UNKNOWN),
+    (S.VERIFYING, S.KEPT), (S.VERIFYING, S.ROLLED_BACK), (S.VERIFYING, S.INCONCLUSIVE),
+    (S.KEPT, S.ROLLED_BACK), (S.INCONCLUSIVE, S.ROLLED_BACK), (S.UNKNOWN, S.ROLLED_BACK),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(S, S)))
+def test_an_action_goes_only_where_the_table_says(before, after):
+    """Each pair of states: nothing goes back to executing, nothing leaves failed or rolled back."""
+    action = action_of(ulid(1), state=before)
+    if (before, after) in ALLOWED:
+        check(action, after)
+    else:
+        with pytest.raises(ConflictError, match=f"is {before} and cannot become {after}"):
+            check(action, after)
+
+
+def test_every_state_is_in_the_table():
+    """What has ended has nowhere to go but to be taken back."""
+    assert set(TRANSITIONS) == set(S)
+    assert all(TRANSITIONS[state] <= {S.ROLLED_BACK} for state in S if state.ended)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (1, 1, True), (1, 1.0, True), (0.1 + 0.2, 0.3, True), (1, 2, False), (1e15, 1e15 + 1, True),
+        (1e15, 1e15 + 1e7, False), (True, True, True), (True, 1, False), (0, False, False), ("a", "a", True),
+        ("1", 1, False), (None, 0, False), (None, None, True), (None, "", False), (float("inf"), 1, False),
+        (float("inf"), float("inf"), True), (float("nan"), float("nan"), False),
+    ],
+)  # fmt: skip
+def test_values_are_compared_as_a_knob_holds_them(one, other, equal):
+    """Numbers up to rounding, everything else exactly; true is not 1; unknown equals nothing."""
+    assert same(one, other) is equal
+    assert same(other, one) is equal
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value", "set_here", "state"),
+    [
+        (100, 125, 125, True, S.VERIFYING),
+        (100, 125, 100, True, S.FAILED),
+        (100, 125, 130, True, S.UNKNOWN),  # somebody else's
+        (100, 125, None, False, S.UNKNOWN),
+        (125, None, 100, False, S.VERIFYING),  # back to the default
+        (125, None, 125, True, S.FAILED),
+        (125, None, 125, False, S.VERIFYING),  # the default happens to be the same
+        (125, None, 90, True, S.UNKNOWN),
+        (None, 125, 100, False, S.FAILED),  # nobody has set it
+        (None, 125, 100, True, S.UNKNOWN),
+    ],
+)
+def test_what_a_value_proves(before, after, value, set_here, state):
+    """Applied, not applied, or neither: of an action that was interrupted."""
+    reading = KnobReading(value, set_here, Lasts.UNTIL_RESTART)
+    assert proof(action_of(ulid(1), before=before, after=after), reading) is state
+    assert reads(reading, after) is (state is S.VERIFYING)
+
+
+FAILED_UNDO = action_of(ulid(2), state=S.FAILED, undoes=ulid(1))
+UNKNOWN = action_of(ulid(3), state=S.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("newest_first", "said"),
+    [
+        ([], None),
+        ([action_of(ulid(1), state=S.KEPT)], None),
+        ([action_of(ulid(1), state=S.FAILED)], None),  # nothing was changed
+        ([FAILED_UNDO], "could not be taken back"),
+        ([UNKNOWN], "is not known"),
+        ([action_of(ulid(9), state=S.KEPT), UNKNOWN], "is not known"),  # the engine's own word is not enough
+        ([action_of(ulid(9), state=S.KEPT, by="ann"), UNKNOWN], None),
+        ([action_of(ulid(9), state=S.VERIFYING, by="ann"), UNKNOWN], "is not known"),
+        (
+            [action_of(ulid(9), state=S.KEPT, by="ann", undoes=ulid(1)), FAILED_UNDO],
+            "could not be taken back",
+        ),
+        ([UNKNOWN, action_of(ulid(9), state=S.KEPT, by="ann")], "is not known"),
+    ],
+)
+def test_a_target_is_locked_until_a_person_has_set_it(newest_first, said):
+    """After an undoing that failed, and where nobody knows what holds."""
+    why = locked(newest_first)
+    assert (why is None) if said is None else (said in why)
+
+
+@pytest.mark.parametrize(
+    ("undoes", "by", "passes"),
+    [(ulid(1), "ann", True), (ulid(1), "trimtab", False), (None, "ann", False), (None, "trimtab", False)],
+)
+def test_only_what_a_person_takes_back_passes_the_pause(undoes, by, passes):
+    """Neither what people begin nor what the engine wants to take back by itself."""
+    assert restores(action_of(ulid(2), undoes=undoes, by=by)) is passes
+
+
+async def test_each_step_is_written_down_with_what_was_seen(tmp_path):
+    """Before, after, words, effect; and what the table forbids is refused before the ledger is asked."""
+    with open_ledger(tmp_path) as ledger:
+        journal = Journal(ledger, ledger.clock)
+        proposed = await journal.propose(action_of(ulid(1), told="why"))
+        assert proposed == ledger.action(ulid(1))
+        ledger.clock.tick(1)
+        executing = await journal.executing(proposed, KnobReading(100, True, Lasts.UNTIL_RESTART))
+        assert (executing.started, executing.set_before) == (ledger.clock.now(), True)
+        verifying = await journal.verifying(executing, "lasts")
+        assert verifying.told == "why; lasts"
+        kept = await journal.end(verifying, S.KEPT, "no harm seen", EFFECT, actor="ann")
+        assert kept.outcome == Outcome(S.KEPT, "no harm seen", EFFECT)
+        assert (kept, kept.ended) == (ledger.action(ulid(1)), ledger.clock.now())
+        with pytest.raises(ConflictError, match="is kept and cannot become executing"):
+            await journal.executing(kept, None)
+        other = await journal.executing(await journal.propose(action_of(ulid(2))), None)
+        failed = await journal.end(other, S.FAILED, "no")
+        assert failed.outcome == Outcome(S.FAILED, "no", None)
+        rows = ledger.audit()
+    whole, short = [row.what for row in rows[:4]], [row.what for row in rows[4:]]
+    assert whole == ["proposed", "executing", "verifying", "kept"]
+    assert short == ["proposed", "executing", "failed"]
+    assert rows[1].details.items() >= {"reading": 100, "set_before": True}.items()
+    assert (rows[3].actor, rows[3].details["low"], rows[3].details["words"]) == ("ann", 0.8, "no harm seen")
+    assert "reading" not in rows[5].details
+    assert "low" not in rows[6].details

@@ -1,0 +1,169 @@
+import pytest
+from fastapi import APIRouter, FastAPI
+
+from tests.builders.api_client import Room, assert_problem
+from tests.builders.series import anomaly_of, series_view
+from trimtab.engine.api.application import ROUTERS, create_app, endpoints
+from trimtab.engine.api.security.access_table import (
+    ACCESS,
+    PERSON_ONLY,
+    SCOPES,
+    Door,
+    Scope,
+    Table,
+    check_declared,
+)
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.settings import Api
+from trimtab.engine.types import SeriesKey
+
+KEY = SeriesKey.of("host", "cpu", {"core": "1"})
+ANOMALY = "01JGFJJZ000000000000000000"
+VALUES = {
+    "series_id": KEY.id, "anomaly_id": ANOMALY, "key_id": ANOMALY, "asset": "init.js", "incident_id": ANOMALY,
+    "recommendation_id": ANOMALY, "action_id": ANOMALY, "name": "redis", "target": "cache-1",
+    "action": "warm_keys", "knob": "maxmemory", "silence_id": ANOMALY,
+}  # fmt: skip
+BODIES = {
+    ("POST", "/api/anomalies/{anomaly_id}/feedback"): {"verdict": "right"},
+    ("POST", "/api/keys"): {"name": "x", "scopes": ["read"]},
+}
+ROUTES = sorted(ACCESS)
+STREAM = ("GET", "/api/stream")
+"""Its answer does not end: the tests of the stream ask it."""
+
+
+@pytest.fixture
+def room():
+    """A room with one series and one anomaly."""
+    room = Room(loop=True)
+    room.live.views[KEY.id] = series_view(KEY)
+    room.store.save_anomaly(anomaly_of(KEY, ANOMALY))
+    return room
+
+
+async def ask(client, method, template):
+    """The answer of a route, with values that exist in its place holders."""
+    return await client.request(method, template.format(**VALUES), json=BODIES.get((method, template)))
+
+
+def expected(door, scope):
+    """Whether a key with this one scope, or nobody (None), may pass: the rule in plain words."""
+    if door in {Door.OPEN, Door.PROBE, Door.LOOPBACK}:
+        return True
+    if scope is None:
+        return False
+    return door is Door.ANY_KEY or scope in {door, Scope.ADMIN}
+
+
+@pytest.mark.parametrize(("method", "template"), [route for route in ROUTES if route != STREAM])
+@pytest.mark.parametrize("scope", [None, *SCOPES])
+async def test_every_route_decides_as_the_table_says(room, method, template, scope):
+    """Each route lets each scope in exactly where the access table says so."""
+    client = room.client() if scope is None else room.program(scope)
+    answer = await ask(client, method, template)
+    if expected(ACCESS[method, template], scope) and (method, template) not in PERSON_ONLY:
+        assert answer.status_code not in {401, 403} or template == "/login", answer.text
+    else:
+        assert_problem(answer, 401 if scope is None else 403)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_resuming_asks_for_a_person_too(room, scope):
+    """A program may not end a pause, whatever its scopes; a person's browser may, with the scope."""
+    assert_problem(await room.program(scope).delete("/api/pause"), 403)
+    browser, csrf = await room.browser([scope])
+    answer = await browser.delete("/api/pause", headers={"X-CSRF-Token": csrf})
+    assert answer.status_code == (200 if scope in {Scope.APPROVE, Scope.ADMIN} else 403)
+
+
+@pytest.mark.parametrize(("scope", "status"), [(None, 401), *((s, 403) for s in SCOPES[1:-1])])
+async def test_the_stream_is_refused_without_read(room, scope, status):
+    """Event streams are refused to keys without the scope read."""
+    client = room.client() if scope is None else room.program(scope)
+    assert_problem(await client.get("/api/stream"), status)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+async def test_a_method_that_is_not_declared_is_refused(room, method):
+    """Every method that the table does not name for a path is answered 405 with the ones that it does."""
+    client = room.program("admin")
+    for template in {template for _, template in ROUTES}:
+        if (method, template) not in ACCESS:
+            answer = await ask(client, method, template)
+            assert answer.status_code == 405, (method, template)
+            allowed = {m for m, t in ROUTES if t == template}
+            assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+async def test_unknown_paths_under_api_are_denied_before_they_are_not_found(room):
+    """Without a key nobody learns which paths exist under /api."""
+    for path in ("/api/nothing", "/api/series/x/y/z", "/api/", "/api", "/api-docs/x/y"):
+        assert_problem(await room.client().get(path), 401)
+        assert_problem(await room.program("read").get(path), 404)
+
+
+async def test_a_path_is_judged_as_the_router_reads_it(room):
+    """What stands behind an encoded ? or # is part of the path: it does not lead to a weaker door."""
+    reader = room.program("read")
+    for path in ("/api/keys/%3Fx", "/api/keys/%23x", "/api/keys/x%3F"):
+        assert_problem(await reader.delete(path), 403)
+    assert_problem(await room.program("ingest").get("/api/series/%3Fx"), 403)
+    assert_problem(await room.client().get("/api%3F/../api/status"), 401)
+
+
+def test_the_application_serves_exactly_the_table():
+    """Every declared route exists, and no other."""
+    assert set(endpoints(Room().app)) == set(ACCESS)
+
+
+def test_an_undeclared_route_fails_at_start(monkeypatch):
+    """A router with a route that the table does not know keeps the application from starting."""
+    extra = APIRouter()
+    extra.add_api_route("/api/backdoor", lambda: None, methods=["GET"])
+    monkeypatch.setattr("trimtab.engine.api.application.ROUTERS", (*ROUTERS, extra))
+    with pytest.raises(SettingsError, match="/api/backdoor"):
+        Room()
+
+
+def test_a_declared_route_that_is_not_served_fails():
+    """A line of the table without a route is an error, so that the table stays true."""
+    with pytest.raises(SettingsError, match="does not serve"):
+        check_declared(list(ACCESS)[1:])
+
+
+def test_a_mounted_application_is_no_way_around_the_table():
+    """Only the dashboard's files may be mounted."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.mount("/api/inner", FastAPI())
+    with pytest.raises(SettingsError, match="no plain route"):
+        list(endpoints(app))
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/api/series", "/api/series"),
+        ("/api/series/a", "/api/series/{series_id}"),
+        ("/api/series/a/scores", "/api/series/{series_id}/scores"),
+        ("/api/series/a/other", "unknown"),
+        ("/api/series/", "unknown"),  # an empty id is no id
+        ("/api", "unknown"),
+        ("/apiary.js", "static"),  # a file whose name begins alike
+        ("/login/x", "unknown"),
+        ("/assets/index.js", "static"),
+    ],
+)
+def test_paths_find_their_template(path, route):
+    """A path is known by its template, so that metrics have few labels."""
+    assert Table(ACCESS).match("GET", path).route == route
+
+
+def test_create_app_takes_ports_only():
+    """The application is built from ports and settings alone."""
+    room = Room()
+    app = create_app(
+        live=room.live, store=room.store, score_log=room.log, settings=Api(), clock=room.clock, web_dir=None,
+        metrics_text=str, version="1",
+    )  # fmt: skip
+    assert app.version == "1"

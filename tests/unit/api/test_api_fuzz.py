@@ -1,0 +1,98 @@
+"""Whatever is sent to the routes of the loop, the answer is never a fault of ours."""
+
+import json
+import re
+from urllib.parse import quote
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.builders.api_client import Room
+from trimtab.engine.api.security.access_table import ACCESS
+from trimtab.engine.api.shapes.examples import ACTION, AUDIT_ROW, INCIDENT, RECOMMENDATION, TARGET, TOOL
+
+LOOP = (
+    "incidents",
+    "changes",
+    "alerts",
+    "recommendations",
+    "actions",
+    "audit",
+    "pause",
+    "tools",
+    "knobs",
+    "forecasts",
+    "models",
+    "pipelines",
+)
+ROUTES = sorted(route for route in ACCESS if set(route[1].split("/")[2:3]) & set(LOOP))
+GOOD = {
+    "incident_id": INCIDENT.id, "recommendation_id": RECOMMENDATION.id, "action_id": ACTION.id,
+    "name": "redis", "target": "cache-1", "action": "warm_keys", "knob": "maxmemory", "series_id": "0" * 16,
+}  # fmt: skip
+NAMES = (
+    "limit", "after", "since", "until", "state", "open", "pattern", "min_severity", "search", "incident_id",
+    "tool", "target", "unfinished", "recommendation_id", "subject", "reason",
+)  # fmt: skip
+FIELDS = (
+    "note", "into", "anomaly_ids", "kind", "title", "time", "labels", "url", "version", "alerts", "status",
+    "startsAt", "fingerprint", "reason", "at", "enabled", "before", "after",
+)  # fmt: skip
+telling = st.sampled_from(
+    [
+        "",
+        "true",
+        "0",
+        "-1",
+        "1e999",
+        str(2**64),
+        "2026-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+        INCIDENT.id,
+        "\0",
+    ]
+)
+texts = st.one_of(telling, st.text(max_size=20))
+scalars = st.one_of(texts, st.none(), st.booleans(), st.integers(), st.floats())
+bodies = st.one_of(
+    scalars,
+    st.dictionaries(
+        st.sampled_from(FIELDS),
+        st.one_of(scalars, st.lists(scalars, max_size=3), st.dictionaries(texts, scalars, max_size=3)),
+        max_size=4,
+    ),
+)
+
+
+def room_of_everything() -> Room:
+    """One of each noun."""
+    room = Room(loop=True)
+    assert room.loop is not None
+    room.loop.incidents.save_incidents([INCIDENT])
+    room.loop.ledger.asked[RECOMMENDATION.id] = RECOMMENDATION
+    room.loop.ledger.done[ACTION.id] = ACTION
+    room.loop.ledger.rows.append(AUDIT_ROW)
+    room.loop.toolbox.shown["redis"] = TOOL
+    room.loop.toolbox.targets["redis", "cache-1"] = TARGET
+    return room
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    route=st.sampled_from(ROUTES),
+    odd=st.one_of(st.none(), texts),
+    query=st.dictionaries(st.sampled_from(NAMES), texts, max_size=3),
+    body=bodies,
+)
+async def test_nothing_that_is_sent_is_a_fault_of_ours(route, odd, query, body):
+    """Odd paths, queries and bodies are answered with less than 500, but for a part that is not there."""
+    method, template = route
+    room = room_of_everything()
+    browser, csrf = await room.browser()
+    path = re.sub(r"\{(\w+)\}", lambda m: quote(GOOD[m[1]] if odd is None else odd or "x", safe=""), template)
+    content = json.dumps(body) if method in {"POST", "PUT"} else None
+    headers = {"X-CSRF-Token": csrf, "Content-Type": "application/json"}
+    answer = await browser.request(method, path, params=query, content=content, headers=headers)
+    assert answer.status_code < 500, answer.text
+    if answer.status_code not in {204, 304}:
+        json.loads(answer.text, parse_constant=lambda name: (_ for _ in ()).throw(AssertionError(name)))

@@ -1,0 +1,192 @@
+import asyncio
+import json
+from dataclasses import asdict
+
+import pytest
+
+from tests.builders.api_client import Room, assert_problem
+from tests.builders.series import START, anomaly_of
+from tests.fakes.ports import settle
+from trimtab.engine.api import event_streams
+from trimtab.engine.api.application import stop_streams
+from trimtab.engine.api.security import api_keys
+from trimtab.engine.api.shapes.examples import ACTION, INCIDENT, RECOMMENDATION
+from trimtab.engine.api.shapes.json_shapes import to_json
+from trimtab.engine.api.shapes.loop_shapes import noun_json
+from trimtab.engine.types import Pause, SeriesKey, SourceState, SourceStatus
+
+ANOMALY = "01JGFJJZ000000000000000000"
+
+
+class Listener:
+    """A browser's EventSource, straight at the application: what httpx's transport cannot stream."""
+
+    def __init__(self, room, secret):
+        self.room = room
+        headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {secret}".encode())]
+        self.scope = {
+            "type": "http", "method": "GET", "path": "/api/stream", "raw_path": b"/api/stream",
+            "headers": headers, "query_string": b"", "client": ("127.0.0.1", 1), "server": ("localhost", 80),
+            "scheme": "http", "root_path": "", "http_version": "1.1", "asgi": {"version": "3.0"},
+        }  # fmt: skip
+        self.messages = []
+        self.left = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.task = asyncio.create_task(room.app(self.scope, self._receive, self._send))
+        self.task.add_done_callback(lambda _: self.changed.set())
+
+    async def _receive(self):
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message):
+        self.messages.append(message)
+        self.changed.set()
+
+    @property
+    def status(self):
+        return self.messages[0]["status"] if self.messages else None
+
+    @property
+    def ended(self):
+        return self.messages[-1].get("more_body") is False
+
+    @property
+    def events(self):
+        """[(event, data)] so far."""
+        text = b"".join(message.get("body", b"") for message in self.messages).decode()
+        found = []
+        for block in text.replace("\r\n", "\n").split("\n\n"):
+            lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+            if "event" in lines:
+                found.append((lines["event"], json.loads(lines["data"])))
+        return found
+
+    async def until(self, done):
+        """Wait for messages until that is so."""
+        async with asyncio.timeout(10):
+            while not done():
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def open(self):
+        """Wait until it is subscribed, or refused."""
+        await self.until(lambda: len(self.messages) > 1)
+        return self
+
+
+@pytest.fixture
+async def room():
+    """A room whose streams end with the test."""
+    room = Room()
+    yield room
+    stop_streams(room.app)
+    await settle()
+
+
+async def listen(room, secret=None):
+    """An open stream."""
+    return await Listener(room, secret or room.key("read")).open()
+
+
+async def test_events_arrive_in_the_agreed_shape(room):
+    """Ticks, anomalies and sources come as named events, times in ISO 8601, unknown as null."""
+    listener = await listen(room)
+    assert listener.status == 200
+    anomaly = anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY, value=float("nan"))
+    room.live.publish("tick", {"source": "host", "time": START, "series": 3, "unusual": 1})
+    room.live.publish("anomaly", asdict(anomaly))
+    room.live.publish("source", asdict(SourceStatus("host", SourceState.UNKNOWN, 5.0, since=START)))
+    await listener.until(lambda: len(listener.events) == 3)
+    (tick, told), (kind, seen), (source, state) = listener.events
+    assert (tick, kind, source) == ("tick", "anomaly", "source")
+    assert told == {"source": "host", "time": "2026-01-01T00:00:00.000Z", "series": 3, "unusual": 1}
+    assert (seen["start"], seen["end"], seen["value"]) == ("2026-01-01T00:00:00.000Z", None, None)
+    assert (state["state"], state["since"]) == ("unknown", "2026-01-01T00:00:00.000Z")
+
+
+async def test_what_the_loop_does_is_told(room):
+    """Incidents, recommendations, actions and the pause come as they stand in the API."""
+    listener = await listen(room)
+    for event, noun in [("incident", INCIDENT), ("recommendation", RECOMMENDATION), ("action", ACTION)]:
+        room.live.publish(event, asdict(noun))
+    room.live.publish("pause", asdict(Pause(on=True, by="anna", since=START)))
+    await listener.until(lambda: len(listener.events) == 4)
+    (_, incident), (_, recommendation), (_, action), (name, pause) = listener.events
+    assert incident == json.loads(to_json(noun_json(INCIDENT)))
+    assert recommendation == json.loads(to_json(noun_json(RECOMMENDATION)))
+    assert action == json.loads(to_json(noun_json(ACTION)))
+    assert (name, pause["since"]) == ("pause", "2026-01-01T00:00:00.000Z")
+
+
+async def test_a_stream_has_the_headers_of_server_sent_events(room):
+    """It is an event stream that no proxy may keep or buffer, with a trace id."""
+    listener = await listen(room)
+    headers = {name.decode().lower(): value.decode() for name, value in listener.messages[0]["headers"]}
+    assert headers["content-type"].startswith("text/event-stream")
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-accel-buffering"] == "no"
+    assert len(headers["x-trace-id"]) == 32
+
+
+async def test_a_quiet_stream_is_pinged(room, monkeypatch):
+    """While nothing happens a comment keeps the connection open."""
+    assert event_streams.PING_S == 15
+    monkeypatch.setattr(event_streams, "PING_S", 0.01)
+    listener = await listen(room)
+    await listener.until(lambda: any(b": ping" in m.get("body", b"") for m in listener.messages))
+    assert listener.events == []
+
+
+async def test_a_stream_ends_when_the_engine_stops(room):
+    """Stopping ends every stream at once and whole, and new ones are refused."""
+    first, second = await listen(room), await listen(room)
+    stop_streams(room.app)
+    await asyncio.wait_for(asyncio.gather(first.task, second.task), 5)
+    assert first.ended
+    assert second.ended
+    assert room.live.readers == []
+    assert_problem(await room.program("read").get("/api/stream"), 503, "the engine stops")
+
+
+async def test_a_stream_ends_when_the_live_view_ends(room):
+    """When there is nothing more to come the answer is complete."""
+    listener = await listen(room)
+    room.live.end()
+    await asyncio.wait_for(listener.task, 5)
+    assert listener.ended
+
+
+async def test_a_reader_that_leaves_is_let_go(room):
+    """A closed tab costs nothing: its subscription and its place are free again."""
+    listener = await listen(room)
+    assert len(room.live.readers) == room.app.state.context.streams.open == 1
+    listener.left.set()
+    await asyncio.wait_for(listener.task, 5)
+    assert room.live.readers == []
+    assert room.app.state.context.streams.open == 0
+
+
+async def test_a_stream_ends_with_its_key(room):
+    """After a key is revoked its streams say nothing more."""
+    listener = await listen(room, room.key("read", name="mine"))
+    api_keys.revoke(room.store, room.clock, "mine")
+    room.clock.tick(2)
+    room.live.publish("tick", {"source": "host"})
+    await asyncio.wait_for(listener.task, 5)
+    assert listener.ended
+    assert listener.events == []
+
+
+async def test_the_number_of_streams_is_bounded(room):
+    """A hundred and first reader is told to come back; a place that is given back is taken again."""
+    assert event_streams.MOST == 100
+    room.app.state.context.streams.most = 2
+    secret = room.key("read")
+    first, _ = await listen(room, secret), await listen(room, secret)
+    refused = await room.client(headers={"Authorization": f"Bearer {secret}"}).get("/api/stream")
+    assert_problem(refused, 503, "2 are open")
+    assert refused.headers["retry-after"] == "15"
+    first.left.set()
+    await asyncio.wait_for(first.task, 5)
+    assert (await listen(room, secret)).status == 200

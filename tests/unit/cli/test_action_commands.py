@@ -1,0 +1,93 @@
+"""`trimtab pause`, `resume`, `actions`, `audit`: beside an engine that runs."""
+
+import json
+import os
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.builders.actions import action_of
+from tests.builders.ledgers import ledger_in
+from tests.contracts.event_store_contract import ulid
+from trimtab.engine.cli.commands import actions
+from trimtab.engine.store.lease import FolderLease
+from trimtab.engine.types import ActionState, Outcome
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with ledger_in(tmp_path) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def call(tmp_path):
+    app = typer.Typer()
+    for command in (actions.pause, actions.resume, actions.actions):
+        app.command()(command)
+    app.add_typer(actions.audit_app, name="audit")
+    return lambda *words: CliRunner().invoke(app, [*words, "--data", str(tmp_path)])
+
+
+def test_a_pause_reaches_the_running_engine(ledger, call):
+    """At once, with who and why; resuming as well; the audit stays whole."""
+    assert call("pause", "--reason", "a release").exit_code == 0
+    pause = ledger.pause()
+    assert (pause.on, pause.reason) == (True, "a release")
+    assert pause.by
+    assert "paused everything" in call("actions").stderr
+    assert call("resume").exit_code == 0
+    assert not ledger.pause().on
+    said = call("audit", "verify")
+    assert (said.exit_code, said.stdout.partition(";")[0]) == (0, "2 rows are as they were written")
+
+
+def test_a_pause_says_which_engine_is_meant(ledger, call, tmp_path):  # noqa: ARG001 - it holds the folder
+    """The process on that data folder; where none runs there people are told, as they may mean another."""
+    assert f"the engine on {tmp_path} (process {os.getpid()})" in call("pause").stderr
+    with FolderLease(tmp_path / "other", time.time_ns):
+        pass
+    app = typer.Typer()
+    app.command()(actions.pause)
+    app.command()(actions.resume)
+    said = CliRunner().invoke(app, ["pause", "--data", str(tmp_path / "other")])
+    assert "no engine runs on" in said.stderr
+    assert "--config or --data" in said.stderr
+
+
+def test_actions_are_listed(ledger, call):
+    """As a table, and whole as JSON."""
+    action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
+    failed = replace(action, state=ActionState.FAILED, outcome=Outcome(ActionState.FAILED, "not sent: why"))
+    ledger.move(failed, ActionState.PROPOSED, "failed", "trimtab")
+    assert "maxmemory  100   125  failed  trimtab  not sent: why" in call("actions").stdout
+    (row,) = json.loads(call("actions", "-f", "json").stdout)
+    assert row["id"] == ulid(1)
+
+
+def test_the_audit_is_verified_and_exported(ledger, call, tmp_path):
+    """A damaged one gives exit code 1 and says where."""
+    for number in range(3):
+        ledger.note("looked", "cache-1", "ann", {"number": number})
+    lines = [json.loads(line) for line in call("audit", "export").stdout.splitlines()]
+    assert [line["details"]["number"] for line in lines] == [0, 1, 2]
+    with closing(sqlite3.connect(tmp_path / "trimtab.db", isolation_level=None)) as raw:
+        raw.execute("UPDATE audit SET actor = 'eve' WHERE seq = 2")
+    said = call("audit", "verify")
+    assert (said.exit_code, said.stdout) == (1, "row 2: its content does not fit its hash: it was edited\n")
+
+
+def test_a_user_without_a_name_can_pause(ledger, call, monkeypatch):
+    """As in a container whose user has no entry: the kill switch works, and says who by number."""
+
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(actions.getpass, "getuser", nobody)
+    assert call("pause").exit_code == 0
+    assert ledger.pause().by.startswith("uid ")

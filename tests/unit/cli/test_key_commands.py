@@ -1,0 +1,31 @@
+"""`trimtab key`: what is made and revoked beside the engine stands in its audit."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.builders.ledgers import ledger_in
+from trimtab.engine.cli.commands.keys import key_app
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with ledger_in(tmp_path) as ledger:
+        yield ledger
+
+
+def test_keys_and_links_are_in_the_audit(ledger, tmp_path):
+    """Who, what and which, never the secret."""
+    app = typer.Typer()
+    app.add_typer(key_app, name="key")
+    said = [
+        CliRunner().invoke(app, ["key", *words, "--data", str(tmp_path)])
+        for words in (("create", "ci", "--scope", "ingest"), ("revoke", "ci"), ("login",))
+    ]
+    assert [one.exit_code for one in said] == [0, 0, 0]
+    rows = ledger.audit()
+    assert [row.what for row in rows] == ["key created", "key revoked", "login link made"]
+    assert rows[0].details == {"name": "ci", "scopes": "ingest"}
+    assert all(row.actor for row in rows)
+    assert said[0].stdout.strip() not in repr(rows)
+    assert said[2].stdout.strip()[-20:] not in repr(rows)

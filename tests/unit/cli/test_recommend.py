@@ -1,0 +1,243 @@
+"""`trimtab recommend`: two looks, what they show, and how it ends."""
+
+import asyncio
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.fakes.fake_tools import FakeTool
+from trimtab.engine.cli import progress
+from trimtab.engine.cli.commands import recommend
+from trimtab.engine.errors import NotFoundError, SettingsError, ToolError
+from trimtab.engine.tools import tool_catalogue
+from trimtab.engine.types import Knob, KnobType
+
+MIB = 2**20
+MAXMEMORY = Knob("maxmemory", KnobType.INT, "B", low=MIB, high=256 * MIB, step=64 * MIB)
+POLICY = Knob("maxmemory-policy", KnobType.CHOICE, choices=("allkeys-lru", "noeviction"))
+HEALTHY = {
+    "redis_evicted_keys_total": 0.0, "redis_keyspace_hits_total": 900.0, "redis_keyspace_misses_total": 10.0,
+}  # fmt: skip
+THRASHING = {
+    "redis_evicted_keys_total": 500.0, "redis_keyspace_hits_total": 1000.0,
+    "redis_keyspace_misses_total": 910.0,
+}  # fmt: skip
+
+
+def cache(name="redis", then=THRASHING):
+    """A Redis that has these figures at the second look."""
+    values = {"maxmemory": 64 * MIB, "maxmemory-policy": "allkeys-lru"}
+    tool = FakeTool(name, knobs=(MAXMEMORY, POLICY), values=values, actions=(), metrics=then)
+    tool.tell("metrics", HEALTHY)
+    return tool
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """What the catalogue builds, by name; the wait between the looks takes no time."""
+    by_name = {}
+    waited = []
+
+    async def sleep(seconds):
+        waited.append(seconds)
+
+    monkeypatch.setattr(tool_catalogue, "build", lambda name, part: by_name[name])  # noqa: ARG005 - the catalogue's
+    quick = SimpleNamespace(run=asyncio.run, gather=asyncio.gather, sleep=sleep, timeout=asyncio.timeout)
+    monkeypatch.setattr(recommend, "asyncio", quick)
+    yield by_name
+    for tool in by_name.values():
+        assert tool.effects == []
+
+
+@pytest.fixture
+def call():
+    """Runs the command."""
+    app = typer.Typer()
+    app.command()(recommend.recommend)
+    return lambda *words: CliRunner().invoke(app, words)
+
+
+def test_what_is_found_is_told_with_its_command(tools, call):
+    """Exit code 1, a row of JSON with evidence, advice, change and the line to type; nothing is changed."""
+    tools["redis"] = cache()
+    said = call("--redis", "redis://localhost:1", "-f", "json")
+    assert said.exit_code == 1
+    (row,) = json.loads(said.stdout)
+    assert (row["tool"], row["target"], row["finding"]) == ("redis", "redis", "the cache is too small")
+    assert row["change"] == "Raise maxmemory of redis from 64 MiB to 128 MiB"
+    assert row["command"] == f"fakectl redis maxmemory {128 * MIB}"
+    assert "the hit ratio is 10%" in row["evidence"]
+    assert tools["redis"].closed == 1
+
+
+def test_the_table_has_a_line_for_each_finding(tools, call):
+    """People get a table."""
+    tools["redis"] = cache()
+    said = call("--redis", "redis://localhost:1")
+    assert said.exit_code == 1
+    head, line = said.stdout.splitlines()
+    assert head.split()[:3] == ["tool", "target", "finding"]
+    assert "Raise maxmemory of redis from 64 MiB to 128 MiB" in line
+
+
+def test_a_healthy_store_ends_with_0(tools, call):
+    """Nothing found is said, and JSON stays a list."""
+    tools["redis"] = cache(then=HEALTHY)
+    said = call("--redis", "redis://localhost:1", "--seconds", "5")
+    assert (said.exit_code, said.stdout) == (0, "")
+    assert "redis/redis: nothing worth changing was seen in 5 s" in said.stderr
+    assert call("--redis", "redis://localhost:1", "-f", "json").stdout == "[]\n"
+
+
+def test_a_store_that_does_not_answer_ends_with_3(tools, call):
+    """The other one is looked at all the same, and both are closed."""
+    tools["redis"], tools["postgresql"] = cache(), FakeTool("postgresql")
+    tools["postgresql"].tell("metrics", ToolError("postgresql: no connection to localhost:2"))
+    said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
+    assert said.exit_code == 3
+    assert "the cache is too small" in said.stdout
+    assert "postgresql: postgresql: no connection to localhost:2" in said.stderr
+    assert (tools["redis"].closed, tools["postgresql"].closed) == (1, 1)
+
+
+def test_a_knob_that_the_server_lacks_hides_nothing(tools, call):
+    """What can be read is judged."""
+    tools["redis"] = cache()
+    tools["redis"].tell("read", None, NotFoundError("an old server has no such setting"))
+    said = call("--redis", "redis://localhost:1", "-f", "json")
+    assert (said.exit_code, len(json.loads(said.stdout))) == (1, 1)
+
+
+def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
+    """Those that are data stores and enabled."""
+    tools["cache-1"] = cache("cache-1")
+    path = tmp_path / "trimtab.yaml"
+    path.write_text(
+        "tools: {cache-1: {kind: redis}, cache-2: {kind: redis, enabled: false}, pm2: {kind: pm2}}"
+    )
+    said = call("--config", str(path), "-f", "json")
+    assert [row["tool"] for row in json.loads(said.stdout)] == ["cache-1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "there is nothing to look at: give --redis URL or --postgresql URL"),
+        (("--redis", "http://bob:hunter2@cache"), "--redis 'http://cache': url must be such as"),
+        (("--redis", "redis://:hun/hunter2@cache"), "escape '/'"),
+        (("--postgresql", "postgresql://bob:hunter2@[cache"), "--postgresql is no URL"),
+        (("--redis-password-file", "hunter2"), "of no use without --redis URL"),
+    ],
+    ids=["nothing", "no such URL", "not escaped", "no URL", "no store"],
+)
+def test_wrong_use_is_explained_without_a_secret(call, tmp_path, words, told):
+    """It is the settings' error, which ends the command with 2, and repeats no password."""
+    path = tmp_path / "trimtab.yaml"
+    path.write_text("")
+    error = call(*words, "--config", str(path)).exception
+    assert isinstance(error, SettingsError)
+    assert told in str(error)
+    assert "hunter2" not in str(error)
+
+
+def test_a_missing_driver_is_named(call, monkeypatch):
+    """With what to install."""
+
+    def build(*_):
+        raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
+
+    monkeypatch.setattr(tool_catalogue, "build", build)
+    error = call("--postgresql", "postgresql://localhost/x").exception
+    assert isinstance(error, SettingsError)
+    assert "psycopg is not installed; pip install 'trimtab[postgresql]'" in str(error)
+
+
+def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
+    """As the command of a process sees it."""
+    from trimtab.engine.cli import main
+
+    path = tmp_path / "trimtab.yaml"
+    path.write_text("")
+    monkeypatch.setattr("sys.argv", ["trimtab", "recommend", "--config", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert "there is nothing to look at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "login"),
+    [
+        (("--redis", "redis://:s3cret-one@c:1/2"), {}, (None, "s3cret-one")),
+        (("--redis", "redis://bob:s%2Fcret@c:1/2"), {"REDISCLI_AUTH": "other"}, ("bob", "s/cret")),
+        (("--redis", "redis://c:1/2"), {"REDISCLI_AUTH": "of-redis-cli"}, (None, "of-redis-cli")),
+        (("--postgresql", "postgresql://bob@c/d"), {"PGPASSWORD": "of-libpq"}, ("bob", "of-libpq")),
+        (("--postgresql", "postgresql://bob:of-url@c/d"), {"PGPASSWORD": "of-libpq"}, ("bob", "of-url")),
+    ],
+)
+def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, login):
+    """In the URL, or where the store's own client looks; nothing that is printed holds one."""
+    seen = []
+
+    def build(name, part):
+        seen.append(part)
+        tool = FakeTool(name, knobs=(), actions=())
+        tool.tell("metrics", ToolError(f"{name}: {part.url} does not let us in"))
+        return tool
+
+    monkeypatch.setattr(tool_catalogue, "build", build)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    said = call(*words)
+    (part,) = seen
+    assert (part.username, part.password.get_secret_value()) == login
+    assert said.exit_code == 3
+    assert login[1] not in said.output + part.url
+
+
+def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
+    """It is read from the file, whatever stands elsewhere."""
+    tools["redis"] = cache()
+    seen = []
+    monkeypatch.setattr(tool_catalogue, "build", lambda name, part: seen.append(part) or tools[name])
+    call("--redis", "redis://:other@c", "--redis-password-file", str(tmp_path / "pw"))
+    assert (seen[0].password, seen[0].password_file) == (None, tmp_path / "pw")
+
+
+def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
+    """The report is there within its limit, with what the other store says."""
+    monkeypatch.setattr(recommend, "LIMIT_S", 0.05)
+    tools["redis"], tools["postgresql"] = cache(), FakeTool("postgresql")
+    tools["postgresql"].hold["metrics"] = asyncio.Event()
+    said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
+    assert said.exit_code == 3
+    assert "the cache is too small" in said.stdout
+    assert "postgresql did not answer all within 0.05 s" in said.stderr
+
+
+async def test_waiting_is_shown_in_plain_lines(capsys, monkeypatch):
+    """Elsewhere than on a terminal a line says how much of it has passed, and nothing stays behind."""
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.01)
+    with progress.shown("looking at redis", 0.045):
+        await asyncio.sleep(0.045)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["looking at redis: 0.045 s", "looking at redis: 0.01 of 0.045 s"]
+    assert len(lines) <= 5
+
+
+async def test_waiting_is_a_bar_on_a_terminal(monkeypatch):
+    """It moves, and is gone at the end."""
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "_BAR_EVERY_S", 0.01)
+    with progress.shown("looking at redis", 0.2):
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0)
+    assert "looking at redis" in screen.getvalue()
+    assert "━" in screen.getvalue()

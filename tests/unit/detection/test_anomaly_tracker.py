@@ -1,0 +1,279 @@
+"""Anomalies of scores and of absence: when they open, what they say, when they close."""
+
+import numpy as np
+import pytest
+from ulid import ULID
+
+from tests.builders.detected_series import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod, same_but_pod
+from trimtab.engine.detection import source_scoring
+from trimtab.engine.detection.source_detector import Senses
+from trimtab.engine.types import Direction, SeriesInfo
+
+pytestmark = pytest.mark.usefixtures("plain_scores")
+A, B, C = (pod("requests", name) for name in "abc")
+
+
+@pytest.fixture
+def plain_scores(monkeypatch):
+    """Scores that a test can foretell."""
+    monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
+
+
+def test_a_spike_is_one_anomaly_with_its_band():
+    """A spike opens one anomaly that says where the value was expected, and closes when it is over."""
+    w = World(A, B)
+    w.run(300)
+    begin = w.now
+    w.run(4, a=60.0)
+    (anomaly,) = w.anomalies()
+    assert anomaly.series_id == A.id
+    assert anomaly.start == begin
+    assert anomaly.end is None
+    assert anomaly.direction is Direction.ABOVE
+    assert anomaly.lower <= anomaly.expected <= anomaly.upper < anomaly.value
+    assert anomaly.score > 1
+    assert anomaly.detectors
+    assert w.last.open_ids == {0: anomaly.id}
+    w.run(60)
+    (closed,) = w.anomalies()
+    assert closed.id == anomaly.id
+    assert closed.reason == "recovered"
+    assert closed.end is not None
+    assert closed.start <= closed.peak_time <= closed.end
+    assert w.last.open_ids == {}
+
+
+def test_a_recording_from_before_1970_has_anomalies_too():
+    """What began before 1970 has an id of its own, and its time is told as it was."""
+    w = World(A, B)
+    w.ticks = -round(BEGIN / SECOND / INTERVAL_S) - 400
+    w.run(300)
+    begin = w.now
+    w.run(4, a=60.0, b=60.0)
+    w.run(60)
+    first, second = w.anomalies()
+    assert first.start == second.start == begin < 0
+    assert first.reason == second.reason == "recovered"
+    assert first.id != second.id
+    assert ULID.from_str(first.id).milliseconds == 0
+
+
+def test_a_drop_is_below():
+    """A value under its band is an anomaly below."""
+    w = World(A)
+    w.run(300)
+    w.run(3, a=-60.0)
+    assert w.anomalies()[0].direction is Direction.BELOW
+
+
+def test_a_lasting_shift_ends_as_accepted():
+    """A level that lasts is learnt as the new one, and the anomaly says so."""
+    w = World(A)
+    w.run(300)
+    w.run(1000, a=60.0)
+    (shift,) = w.anomalies()
+    assert shift.reason == "level shift accepted"
+    assert shift.end - shift.start == 143 * INTERVAL_S * SECOND
+    assert w.last.open_ids == {}
+
+
+def test_ids_are_ulids_in_order_of_start():
+    """Ids sort by the time at which an anomaly began, and the same event gives the same id."""
+    worlds = [World(A, B), World(A, B)]
+    for w in worlds:
+        w.run(300)
+        w.run(2, a=60.0)
+        w.run(2, a=60.0, b=60.0)
+        w.run(60)
+    first, second = worlds[0].anomalies()
+    assert first.start < second.start
+    assert first.id < second.id
+    assert ULID.from_str(first.id).milliseconds == first.start // 1_000_000
+    assert [a.id for a in worlds[1].anomalies()] == [first.id, second.id]
+
+
+def test_a_series_that_vanishes_is_missed_and_returns():
+    """An established series that is gone is an absence anomaly within 3 intervals; back, it closes."""
+    w = World(A, B)
+    w.run(100)
+    gone = w.now
+    w.keys = (B,)
+    w.run(1)
+    assert w.anomalies() == []
+    w.run(1)
+    (missed,) = w.anomalies()
+    assert missed.start == gone
+    assert (missed.series_id, missed.direction, missed.end) == (A.id, Direction.ABSENT, None)
+    assert missed.score >= 1
+    assert np.isnan(missed.value)
+    assert abs(missed.expected - 10) < 2
+    assert w.last.shown.tolist() == [True, True]
+    w.run(20)
+    w.keys = (A, B)
+    w.run(1)
+    (back,) = w.anomalies()
+    assert back.reason == "returned"
+    assert back.end is not None
+
+
+def test_an_anomaly_of_a_series_that_vanishes_ends():
+    """One event a series: an open anomaly ends where the absence begins."""
+    w = World(A, B)
+    w.run(300)
+    w.run(3, a=60.0)
+    w.keys = (B,)
+    w.run(3)
+    high, absent = w.anomalies()
+    assert high.reason == "vanished"
+    assert absent.direction is Direction.ABSENT
+    assert absent.end is None
+
+
+def test_a_late_replacement_ends_an_absence():
+    """A series that takes the place of a missed one closes the absence and inherits."""
+    w = World(A, B)
+    w.run(100)
+    w.keys = (B,)
+    w.run(30)
+    w.keys = (B, pod("requests", "d"))
+    after = w.run(1)
+    (absence,) = w.anomalies()
+    assert absence.reason == "replaced"
+    assert after.learning[after.keys.index(pod("requests", "d"))] == 0
+
+
+def test_a_target_that_is_gone_altogether_is_given_more_time():
+    """Where nothing of a target is left, as after a move, its series are missed two answers later."""
+    up, depth, other = (
+        pod(name, "a", job="x", instance=i) for name, i in (("up", "1"), ("q", "1"), ("up", "2"))
+    )
+    w = World(up, depth, other)
+    w.run(100)
+    w.keys = (up, other)
+    w.run(2)
+    assert [a.series_id for a in w.anomalies()] == [depth.id]
+    w.keys = (other,)
+    w.run(3)
+    assert len(w.anomalies()) == 1
+    w.run(1)
+    assert [a.series_id for a in w.anomalies()] == [depth.id, up.id]
+
+
+def test_what_is_not_known_yet_is_not_missed():
+    """A series that was there for a few ticks only may go."""
+    w = World(A, B)
+    w.run(20)
+    w.keys = (B,)
+    w.run(20)
+    assert w.anomalies() == []
+
+
+def test_sparse_series_are_not_missed():
+    """A series that comes and goes by habit is not missed."""
+    w = World(A, B)
+    for _ in range(30):
+        w.keys = (A, B)
+        w.run(4)
+        w.keys = (B,)
+        w.run(4)
+    assert w.anomalies("absent") == []
+
+
+def test_where_coming_and_going_is_usual_only_the_long_lived_are_missed():
+    """Of a metric whose series often leave, a short-lived one may go, a long-lived one is missed."""
+    w = World(A)
+    for i in range(6):
+        w.keys = (A, pod("requests", f"job{i}", job=str(i)))
+        w.run(10)
+    w.keys = (A, pod("requests", "job", job="longer"))
+    w.run(100)
+    w.keys = (A,)
+    w.run(720)
+    assert w.anomalies() == []
+    w.keys = (pod("requests", "job", job="last"),)
+    w.run(4)
+    assert [a.series_id for a in w.anomalies()] == [A.id]
+
+
+def test_an_outage_opens_and_closes_nothing():
+    """P5: while a source is away nothing opens or closes, and its return is no event either."""
+    w = World(A, B, C)
+    w.run(300)
+    w.run(3, a=60.0)
+    before = w.anomalies()
+    w.away(20)
+    assert w.anomalies() == before
+    w.keys = (A, B)
+    w.run(5, a=60.0, b=40.0)
+    w.keys = (A, B, C)
+    w.run(5, a=60.0, b=40.0, c=-40.0)
+    assert w.anomalies() == before
+
+
+def test_what_is_elsewhere_after_an_outage_is_shown_but_no_event():
+    """After a gap a series is armed again once it was seen as usual."""
+    w = World(A, B)
+    w.run(300)
+    w.away(5)
+    after = w.run(3, a=60.0)
+    assert after.scores.anomaly_score[0] > 1
+    assert w.anomalies() == []
+    w.run(10)
+    w.run(3, a=60.0)
+    assert len(w.anomalies()) == 1
+
+
+def test_a_series_that_stays_away_after_an_outage_is_missed():
+    """What does not come back with its source is missed, with more patience."""
+    w = World(A, B)
+    w.run(100)
+    w.away(5)
+    w.keys = (B,)
+    w.run(9)
+    assert w.anomalies() == []
+    w.run(1)
+    assert [a.series_id for a in w.anomalies("absent")] == [A.id]
+
+
+def test_a_silence_of_the_engine_is_a_gap_too():
+    """A long time without ticks (a suspended machine) is treated as an outage."""
+    w = World(A, B)
+    w.run(300)
+    w.ticks += 500
+    w.run(3, a=60.0)
+    assert w.anomalies() == []
+
+
+def test_a_partial_answer_opens_and_closes_nothing():
+    """Where a source answers in part no anomaly opens, closes or is missed."""
+    w = World(A, B)
+    w.run(300)
+    w.run(2, a=60.0)
+    before = w.anomalies()
+    w.keys = (A,)
+    w.run(30, complete=False)
+    assert w.anomalies() == before
+
+
+def test_everything_ends_with_its_source():
+    """A source that is removed takes its open anomalies with it."""
+    w = World(A, B)
+    w.run(300)
+    w.run(2, a=60.0)
+    assert len(w.anomalies()) == 1
+    (ended,) = w.senses.anomalies.close_all(w.now, "source removed")
+    assert (ended.end, ended.reason) == (w.now, "source removed")
+
+
+def test_what_comes_and_goes_by_nature_is_never_missed():
+    """A process that left the heaviest ten is not absent, however long it was among them."""
+    sometimes = pod("process_memory", "a")
+
+    def info(key):
+        return SeriesInfo(key, comes_and_goes=key.metric.startswith("process_"))
+
+    w = World(sometimes, pod("requests", "b"), senses=Senses("k", INTERVAL_S, same_but_pod, info=info))
+    w.run(300)
+    w.keys = w.keys[1:]
+    w.run(20)
+    assert w.anomalies("absent") == []

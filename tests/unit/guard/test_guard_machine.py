@@ -1,0 +1,44 @@
+"""P12: no interleaving, restart or clock jump passes a guardrail."""
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.simulations.guard_machine import SEEN, GuardMachine
+
+RULES = {
+    "allow ", "refuse pause", "refuse targets", "refuse plan", "refuse freshness", "refuse mass breaker",
+    "refuse start-up", "refuse reducing", "refuse cooldown", "refuse rate", "refuse lock",
+}  # fmt: skip
+
+
+def run(examples):
+    """So many histories of 50 steps each; what was seen in them."""
+    SEEN.clear()
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=50,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(GuardMachine, settings=how)
+    print(dict(SEEN))
+    return SEEN
+
+
+def test_no_history_passes_a_limit():
+    """2,000 steps of proposals, people, faults, restarts and jumping clocks: the oracle finds nothing."""
+    seen = run(50)
+    assert seen["steps"] >= 2000
+    assert seen["started"] >= 20
+
+
+@pytest.mark.trials
+def test_no_history_passes_a_limit_in_full():
+    """The same over 20,000 steps, in which every row speaks and much is done."""
+    seen = run(500)
+    assert seen["steps"] >= 20_000
+    assert seen["started"] >= 100
+    assert RULES - set(seen) == set()

@@ -1,0 +1,404 @@
+"""The guard and what was done before: cooldown, reversal, lock, pace, breadth, and who goes first."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.builders.guard_requests import (
+    LIMITS,
+    MIB,
+    SPEED,
+    STOOD,
+    WORKERS,
+    around,
+    asked,
+    change,
+    past,
+    rows,
+    said,
+)
+from tests.builders.series import SECOND, START
+from trimtab.engine.actions.guard.guard import decide
+from trimtab.engine.actions.guard.situation import Verdict
+from trimtab.engine.settings import Guardrails
+from trimtab.engine.types import ActionState, KnobType, Mode, Risk, ToolAction
+
+HERE = {"target": "cache-1"}
+MINUTE, HOUR = 60.0, 3600.0
+FAILED, RUNNING, UNDONE = ActionState.FAILED, ActionState.VERIFYING, ActionState.ROLLED_BACK
+REFUSED = ActionState.REFUSED
+
+
+def raised(age_s, before=80, after=100, **changed):
+    """A change of speed of cache-1, so long ago."""
+    return past(age_s, **{"subject": "speed", "before": before, "after": after, **HERE, **changed})
+
+
+PASTS = [
+    ("15 min ago", [past(15 * MINUTE, **HERE)], "allow"),
+    ("less than 15 min ago", [past(15 * MINUTE - 1, **HERE)], "refuse cooldown"),
+    ("just now, elsewhere", [past(1.0, target="cache-9")], "refuse targets"),
+    ("another tool's target of that name", [past(11 * MINUTE, tool="other", **HERE)], "allow"),
+    ("what failed is a touch, too", [past(14 * MINUTE, state=FAILED, **HERE)], "refuse cooldown"),
+    ("a rollback 60 min ago", [past(HOUR, undoes="A0", **HERE)], "allow"),
+    ("a rollback less than 60 min ago", [past(HOUR - 1, undoes="A0", **HERE)], "refuse cooldown"),
+    ("rolled back less than 60 min ago", [past(HOUR - 1, state=UNDONE, **HERE)], "refuse cooldown"),
+    # another target within 10 min is one too many of 10
+    ("elsewhere 10 min ago", [past(10 * MINUTE)], "allow"),
+    ("elsewhere less than 10 min ago", [past(10 * MINUTE - 1)], "refuse targets"),
+    # running ones
+    ("one runs here", [past(HOUR, state=RUNNING, **HERE)], "refuse rate"),
+    (
+        "one is being sent here",
+        [past(0.0, state=ActionState.EXECUTING, started=None, **HERE)],
+        "refuse cooldown",
+    ),
+    ("one runs elsewhere", [past(HOUR, state=RUNNING)], "allow"),
+    ("two run elsewhere", [past(HOUR, state=RUNNING), past(HOUR, state=RUNNING, id="B")], "refuse rate"),
+    # pace
+    ("5 within the hour", [past(20 * MINUTE + i) for i in range(5)], "allow"),
+    ("6 within the hour", [past(20 * MINUTE + i) for i in range(6)], "refuse rate"),
+    ("5 and one an hour ago", [past(20 * MINUTE + i) for i in range(5)] + [past(HOUR)], "allow"),
+    ("19 within the day", [past(HOUR * (i + 1)) for i in range(19)], "allow"),
+    ("20 within the day", [past(HOUR * (i + 1)) for i in range(20)], "refuse rate"),
+    ("19 and one a day ago", [past(HOUR * (i + 1)) for i in range(19)] + [past(24 * HOUR)], "allow"),
+    ("never sent ones count for nothing", [past(1.0, state=FAILED, started=None, **HERE)] * 9, "allow"),
+    # what nobody knows
+    ("the last ended unknown", [past(2 * HOUR, state=ActionState.UNKNOWN, **HERE)], "approve uncertain"),
+    ("elsewhere it did", [past(2 * HOUR, state=ActionState.UNKNOWN)], "allow"),
+    ("a rollback failed", [past(2 * HOUR, state=FAILED, undoes="A0", **HERE)], "approve uncertain"),
+    ("a change failed", [past(2 * HOUR, state=FAILED, **HERE)], "allow"),
+    (
+        "an unknown one, and a good one since",
+        [past(2 * HOUR, state=ActionState.UNKNOWN, **HERE), past(HOUR, **HERE)],
+        "allow",
+    ),
+]
+
+
+@pytest.mark.parametrize(("recent", "word"), rows(PASTS))
+def test_past(recent, word):
+    """What was done before refuses on one side of its limit and lets pass on the other."""
+    assert said(asked(), around(recent=tuple(recent))) == word
+
+
+UP, DOWN = (100.0, 120.0), (100.0, 80.0)
+TURNS = [
+    # (what was done, the change now)
+    ("opposite within 30 min", [raised(30 * MINUTE - 1)], DOWN, "approve reversal"),
+    ("opposite after 30 min", [raised(30 * MINUTE)], DOWN, "allow"),
+    ("onwards", [raised(16 * MINUTE)], UP, "allow"),
+    ("opposite of what failed", [raised(16 * MINUTE, state=FAILED)], DOWN, "allow"),
+    ("opposite of an older change", [raised(20 * MINUTE, 120, 80), raised(16 * MINUTE)], UP, "allow"),
+    ("of another knob", [raised(16 * MINUTE, subject="hz")], DOWN, "allow"),
+    ("another target's", [raised(29 * MINUTE, target="cache-2")], DOWN, "allow"),
+    # two changes of direction in 6 h lock
+    ("a second turn", [raised(5 * HOUR, 80, 120), raised(HOUR, 120, 100)], UP, "refuse lock"),
+    ("onwards after a turn", [raised(5 * HOUR, 80, 120), raised(HOUR, 120, 100)], DOWN, "allow"),
+    ("a turn 6 h ago", [raised(7 * HOUR, 80, 120), raised(6 * HOUR, 120, 100)], UP, "allow"),
+    (
+        "a turn less than 6 h ago",
+        [raised(7 * HOUR, 80, 120), raised(6 * HOUR - 1, 120, 100)],
+        UP,
+        "refuse lock",
+    ),
+    (
+        "two turns lock every direction",
+        [raised(5 * HOUR, 80, 100), raised(3 * HOUR, 100, 80), raised(2 * HOUR, 80, 100)],
+        UP,
+        "refuse lock",
+    ),
+    (
+        "one of two turns 6 h ago",
+        [raised(6.5 * HOUR, 80, 100), raised(6 * HOUR, 100, 80), raised(2 * HOUR, 80, 100)],
+        UP,
+        "allow",
+    ),
+    (
+        "what failed is no turn",
+        [raised(5 * HOUR, 80, 100), raised(3 * HOUR, 100, 80, state=FAILED), raised(2 * HOUR, 80, 100)],
+        UP,
+        "allow",
+    ),
+    (
+        "turns of another knob of this target lock it, too",
+        [
+            raised(5 * HOUR, 80, 100, subject="hz"),
+            raised(3 * HOUR, 100, 80, subject="hz"),
+            raised(2 * HOUR, 80, 100, subject="hz"),
+        ],
+        UP,
+        "refuse lock",
+    ),
+    (
+        "a rollback is a turn",
+        [raised(2.2 * HOUR, 100, 120, id="A1", state=UNDONE), raised(2 * HOUR, 120, 100, undoes="A1")],
+        UP,
+        "refuse lock",
+    ),
+    (
+        "also where it reset what was not set before",
+        [raised(2.2 * HOUR, 100, 120, id="A1", state=UNDONE), raised(2 * HOUR, 120, None, undoes="A1")],
+        (100.0, 110.0),
+        "refuse lock",
+    ),
+]
+
+
+@pytest.mark.parametrize(("recent", "values", "word"), rows(TURNS))
+def test_turn(recent, values, word):
+    """A change of direction soon needs a person, a second one locks the target."""
+    limits = Guardrails()
+    proposal, situation = change(SPEED, *values, standing=replace(STOOD, most=0.0), recent=tuple(recent))
+    assert said(proposal, situation, limits) == word
+
+
+def test_choices_turn_when_they_go_back():
+    """Between words there is no direction: back to the one before is the opposite."""
+    proposal, situation = change(
+        replace(SPEED, name="policy", type=KnobType.CHOICE, choices=("a", "b", "c")), "b", "a"
+    )
+    went = past(20 * MINUTE, subject="policy", before="a", after="b", **HERE)
+    assert said(proposal, replace(situation, recent=(went,))) == "approve reversal"
+    assert said(replace(proposal, after="c"), replace(situation, recent=(went,))) == "allow"
+
+
+def test_only_one_change_of_direction_where_the_settings_say_so():
+    """With `reversals: 1` the first turn is refused until the change before it is too old."""
+    proposal, situation = change(SPEED, 100.0, 80.0, recent=(raised(2 * HOUR),))
+    decision = decide(proposal, situation, Guardrails(reversals=1))
+    assert decision.guard == "lock"
+    assert decision.until == START + 4 * 3600 * SECOND
+    assert (
+        said(proposal, replace(situation, recent=(raised(6 * HOUR - 1),)), Guardrails(reversals=1)) != "allow"
+    )
+    assert said(proposal, replace(situation, recent=(raised(6 * HOUR),)), Guardrails(reversals=1)) == "allow"
+    turned = (raised(5 * HOUR, 80, 120), raised(3 * HOUR, 120, 100))
+    onwards = decide(proposal, replace(situation, recent=turned), Guardrails(reversals=1))
+    assert (onwards.guard, onwards.until) == ("lock", START + 3 * 3600 * SECOND)
+
+
+def test_an_action_is_no_turn():
+    """What a tool is told to do has no direction; it is refused where the target is locked."""
+    action = ToolAction("restart", "", Risk.LOW)
+    proposal = asked(subject="restart", is_action=True, before=None, after=None)
+    once = (raised(5 * HOUR, 80, 100), raised(3 * HOUR, 100, 80))
+    assert said(proposal, around(action=action, recent=once)) == "allow"
+    assert said(proposal, around(action=action, recent=TO_AND_FRO)) == "refuse lock"
+    done = past(20 * MINUTE, subject="restart", is_action=True, before=None, after=None, **HERE)
+    assert said(proposal, around(action=action, recent=(done,))) == "allow"
+
+
+def test_the_reason_of_a_wait_tells_what_happened():
+    """Of a rollback, of a knob, of a turn that would be once more."""
+    gone = decide(asked(), around(recent=(past(60.0, undoes="A0", **HERE),)), LIMITS).reason
+    assert gone == "a rollback touched cache-1 1 min ago; wait 59 min"
+    touched = decide(asked(), around(recent=(past(60.0, **HERE),)), LIMITS).reason
+    assert touched == "maxmemory touched cache-1 1 min ago; wait 14 min"
+    again = decide(*change(SPEED, *UP, recent=DOWN_AND_ON), LIMITS).reason
+    assert again == (
+        "cache-1 was turned to and fro 1 times within 6 h and this would be once more, 2 lock it; wait 3 h"
+    )
+    locked = decide(*change(SPEED, *UP, recent=TO_AND_FRO), LIMITS).reason
+    assert locked == "cache-1 was turned to and fro 2 times within 6 h, 2 lock it; wait 1 h"
+
+
+TO_AND_FRO = (raised(5.5 * HOUR, 80, 100), raised(5 * HOUR, 100, 80), raised(2 * HOUR, 80, 100))
+DOWN_AND_ON = (raised(5 * HOUR, 80, 140), raised(3 * HOUR, 140, 120), raised(HOUR, 120, 100))
+WAITS = [
+    ("lock", *change(SPEED, *UP, recent=TO_AND_FRO), HOUR),
+    ("lock", *change(SPEED, *UP, recent=DOWN_AND_ON), 3 * HOUR),
+    ("persistence", asked(), around(standing=replace(STOOD, evaluations=1, since_s=180.0)), None),
+    ("persistence", asked(), around(standing=replace(STOOD, evaluations=1, since_s=180.5)), None),
+    ("cooldown", asked(), around(recent=(past(5 * MINUTE, **HERE),)), 10 * MINUTE),
+    (
+        "cooldown",
+        asked(),
+        around(recent=(past(5 * MINUTE, undoes="A0", **HERE), past(60, **HERE))),
+        55 * MINUTE,
+    ),
+    ("start-up", asked(), around(uptime_s=1.0), 299.0),
+    ("persistence", asked(), around(standing=replace(STOOD, since_s=100.0)), 80.0),
+    ("persistence", asked(), around(standing=replace(STOOD, evaluations=1)), None),
+    ("rate", asked(), around(recent=tuple(past(20 * MINUTE + i) for i in range(7))), HOUR - 20 * MINUTE - 5),
+    ("rate", asked(), around(recent=tuple(past(HOUR * (i + 1)) for i in range(21))), 4 * HOUR),
+    ("rate", asked(), around(recent=(past(HOUR, state=RUNNING, **HERE),)), None),
+    ("targets", asked(), around(recent=(past(60.0), past(120.0), past(30.0, target="c"))), 9.5 * MINUTE),
+    ("reducing", *change(SPEED, 400.0, 300.0, standing=replace(STOOD, since_s=200.0)), 100.0),
+    ("reducing", *change(SPEED, 400.0, 300.0, standing=replace(STOOD, most=400.0)), None),
+    ("lock", *change(SPEED, *UP, recent=(raised(5 * HOUR, 80, 120), raised(HOUR, 120, 100))), 5 * HOUR),
+]
+
+
+@pytest.mark.parametrize(("guard", "proposal", "situation", "wait_s"), WAITS)
+def test_a_wait_says_until_when(guard, proposal, situation, wait_s):
+    """What passes with time says when, to the second; at that moment the row is silent."""
+    decision = decide(proposal, situation, LIMITS)
+    assert (decision.verdict, decision.guard) == (Verdict.REFUSE, guard)
+    assert decision.until == (None if wait_s is None else START + round(wait_s * SECOND))
+    assert "wait" in decision.reason
+
+
+def test_targets_are_few_at_a_time():
+    """At most a tenth of all targets, and at least one, is touched within ten minutes."""
+    one, two = (past(60.0, target=f"c{i}") for i in range(2))
+    assert said(asked(), around(targets_in_all=0)) == "allow"
+    assert said(asked(), around(recent=(one,), targets_in_all=0)) == "refuse targets"
+    assert said(asked(), around(recent=(one,), targets_in_all=19)) == "refuse targets"
+    assert said(asked(), around(recent=(one,), targets_in_all=20)) == "allow"
+    assert said(asked(), around(recent=(one, two), targets_in_all=29)) == "refuse targets"
+    assert said(asked(), around(recent=(one, two), targets_in_all=30)) == "allow"
+
+
+def test_one_change_at_a_time_in_a_group():
+    """While a knob that acts on this one is being changed, on whatever target, it waits."""
+    other = past(HOUR, tool="pm2", target="api", subject="instances", state=RUNNING)
+    group = frozenset({("pm2", "api", "instances")})
+    assert said(asked(), around(recent=(other,), group=group)) == "refuse rate"
+    assert said(asked(), around(recent=(other,))) == "allow"
+    kept = replace(other, action=replace(other.action, state=ActionState.KEPT))
+    assert said(asked(), around(recent=(kept,), group=group)) == "allow"
+
+
+def test_of_two_that_were_written_down_together_the_earlier_goes_first():
+    """Asked again before it is sent, an action sees those before it, never itself nor those after it."""
+    mine, other = (
+        past(0.0, id=name, state=ActionState.PROPOSED, created=created, started=None, ended=None, **HERE)
+        for name, created in (("A2", START), ("A1", START))
+    )
+    sees = around(recent=(mine, other))
+    assert said(asked(id="A2"), sees) == "refuse cooldown"
+    assert said(asked(id="A1"), sees) == "allow"
+    assert said(asked(id="A3"), sees) == "refuse cooldown"
+    by_recommendation = replace(other, action=replace(other.action, recommendation_id="R1"))
+    assert said(asked(id="R1"), around(recent=(mine, by_recommendation))) == "allow"
+    earlier = replace(mine, action=replace(mine.action, created=START - 1))
+    assert said(asked(id="A1"), around(recent=(earlier, other))) == "refuse cooldown"
+
+
+def test_what_is_being_sent_is_not_sent_again():
+    """An action that runs stands in the way of itself."""
+    running = past(HOUR, id="A1", state=ActionState.EXECUTING, recommendation_id="R1", **HERE)
+    assert said(asked(id="R1"), around(recent=(running,))) == "refuse rate"
+
+
+GREW = raised(60.0, 50, 100)
+STEPS_BACK = [
+    # (row, changes of speed, newest first, value wanted, who, what comes of it); it is 100 now
+    ("to the value before", [GREW], 50, "ann", "allow"),
+    ("to one that never stood", [GREW], 51, "ann", "refuse step"),
+    ("to it as another kind", [GREW], 50.0, "ann", "refuse step"),
+    ("to one before that", [raised(60.0, 70, 100), raised(HOUR, 50, 70)], 50, "ann", "allow"),
+    ("by the engine", [GREW], 50, "trimtab", "refuse step"),
+    ("somebody else set it since", [raised(60.0, 50, 90)], 50, "ann", "refuse step"),
+    ("to one that was taken back", [raised(60.0, 50, 100, undoes="A0")], 50, "ann", "refuse step"),
+    ("from one that was taken back", [raised(60.0, 50, 100, state=UNDONE)], 50, "ann", "refuse step"),
+    ("what failed changed nothing", [raised(60.0, 50, 100, state=FAILED)], 50, "ann", "refuse step"),
+    ("back a little, just now", [raised(60.0, 91, 100)], 91, "ann", "allow"),
+    ("on a little, just now", [raised(60.0, 91, 100)], 109, "ann", "refuse dead band"),
+    ("while it is being watched", [raised(60.0, 50, 100, state=RUNNING)], 50, "ann", "refuse rate"),
+]
+
+
+@pytest.mark.parametrize(("changes", "value", "by", "word"), rows(STEPS_BACK))
+def test_a_person_sets_back_what_stood_before(changes, value, by, word):
+    """At once and in one step, where the value is exactly one that led to ours; all other rows hold."""
+    proposal, situation = change(WORKERS, 100, value, recent=tuple(changes))
+    recent = tuple(replace(one, action=replace(one.action, subject="workers")) for one in changes)
+    situation = replace(situation, recent=recent, knob=replace(WORKERS, high=200.0))
+    assert said(replace(proposal, proposer=by), situation, person=True) == word
+
+
+def test_a_reset_is_a_value_that_stood():
+    """Where nobody had set it before, setting it back is a reset; and the pause still holds."""
+    unset = raised(60.0, 50, 100, set_before=False, subject="workers")
+    proposal, situation = change(WORKERS, 100, None, recent=(unset,))
+    proposal = replace(proposal, proposer="ann")
+    assert said(proposal, situation, person=True) == "allow"
+    assert said(proposal, replace(situation, pause=replace(situation.pause, on=True)), person=True) == (
+        "refuse pause"
+    )
+
+
+def test_times_are_scaled_for_a_trial():
+    """With a tenth of the time a trial's cooldown, hour and start-up are a tenth; the reason says so."""
+    limits = Guardrails(time_scale=0.1)
+    recent = tuple(past(6 * MINUTE + i) for i in range(6))
+    assert said(asked(), around(recent=recent, trial=True), limits) == "allow"
+    assert said(asked(), around(recent=recent), limits) == "refuse rate"
+    cooling = (past(90.0, **HERE),)
+    assert said(asked(), around(recent=cooling, trial=True, uptime_s=30.0), limits) == "allow"
+    assert said(asked(), around(recent=cooling, uptime_s=30.0), limits) == "refuse start-up"
+    decision = decide(asked(), around(trial=True), limits)
+    assert decision.reason.endswith("within every limit, at 0.1 of their times: a trial")
+
+
+ROLLBACK_ROWS = [
+    ("it is one", {}, {}, False, "allow"),
+    ("paused", {}, {"pause": replace(around().pause, on=True)}, False, "refuse pause"),
+    ("paused, a person", {}, {"pause": replace(around().pause, on=True)}, True, "allow"),
+    ("target not named any more", {}, {"targets": ("cache-2",)}, False, "refuse targets"),
+    ("knob gone", {}, {"knob": None}, False, "refuse subject"),
+    ("to another value", {"after": 901 * MIB}, {}, False, "refuse rollback"),
+    ("to the same as another kind", {"after": 900.0 * MIB}, {}, False, "refuse rollback"),
+    ("mode off, start-up", {}, {"mode": Mode.OFF, "uptime_s": 0.0}, False, "allow"),
+    ("figures gone", {}, {"inputs": None}, False, "allow"),
+    ("not to be read", {}, {"reading": None}, True, "refuse rollback"),
+    ("changed since", {}, {"reading": replace(around().reading, value=1)}, True, "refuse rollback"),
+    ("mass", {}, {"mass": None}, False, "refuse mass breaker"),
+    ("mass, a person", {}, {"mass": None}, True, "allow"),
+    ("another runs here", {}, {"recent": (past(9.0, state=RUNNING, **HERE),)}, False, "refuse rate"),
+    ("many were made", {}, {"recent": tuple(past(9.0 + i) for i in range(30))}, False, "allow"),
+    ("made before", {}, {"recent": (past(9.0, undoes="A1", **HERE),)}, True, "refuse rollback"),
+    (
+        "failed before",
+        {},
+        {"recent": (past(9.0, undoes="A1", state=FAILED, **HERE),)},
+        False,
+        "refuse rollback",
+    ),
+    ("failed, a person", {}, {"recent": (past(9.0, undoes="A1", state=FAILED, **HERE),)}, True, "allow"),
+    ("refused, never sent", {}, {"recent": (past(9.0, undoes="A1", state=REFUSED, **HERE),)}, False, "allow"),
+    ("elsewhere undone", {}, {"recent": (past(9.0, undoes="A9", **HERE),)}, False, "allow"),
+]
+
+
+@pytest.mark.parametrize(("proposed", "changed", "person", "word"), rows(ROLLBACK_ROWS))
+def test_rollback(proposed, changed, person, word):
+    """A rollback goes to the exact value before, once, while the value is ours; little else stops it."""
+    done = past(120.0, id="A1", before=900 * MIB, after=1000 * MIB, state=RUNNING, **HERE)
+    recent = (done, *changed.pop("recent", ())) if changed else (done,)
+    proposal = asked(id="A2", **{"before": 1000 * MIB, "after": 900 * MIB, **proposed})
+    situation = around(undoes=done.action, **{**changed, "recent": recent})
+    assert said(proposal, situation, person=person) == word
+    if word == "allow" and not person:
+        assert decide(proposal, situation, LIMITS).reason.startswith("it takes back an own change")
+
+
+def test_a_rollback_resets_what_was_not_set_before():
+    """The exact state before is then the default."""
+    done = past(120.0, id="A1", before=900 * MIB, after=1000 * MIB, set_before=False, **HERE).action
+    back = asked(before=1000 * MIB, after=None)
+    assert said(back, around(undoes=done)) == "allow"
+    assert said(replace(back, after=900 * MIB), around(undoes=done)) == "refuse rollback"
+
+
+def test_a_denied_value_never_blocks_a_rollback():
+    """Back to noeviction, which is never proposed."""
+    knob = replace(
+        SPEED, name="maxmemory-policy", type=KnobType.CHOICE, choices=("allkeys-lru", "noeviction")
+    )
+    proposal, situation = change(knob, "allkeys-lru", "noeviction")
+    done = past(60.0, subject="maxmemory-policy", before="noeviction", after="allkeys-lru", **HERE).action
+    assert said(proposal, situation) == "refuse denied"
+    assert said(proposal, replace(situation, undoes=done)) == "allow"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"tool": "x"}, {"target": "cache-2"}, {"subject": "hz"}, {"is_action": True}],
+)
+def test_a_rollback_is_of_the_same_knob(other):
+    """What was done elsewhere, or is an action, is not taken back here."""
+    done = past(120.0, **{"before": 900 * MIB, "after": 1000 * MIB, **HERE, **other}).action
+    assert said(asked(before=1000 * MIB, after=900 * MIB), around(undoes=done)) == "refuse rollback"

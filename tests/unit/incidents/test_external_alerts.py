@@ -1,0 +1,133 @@
+"""Alerts of other systems stand beside incidents while they fire; ours that come back say nothing."""
+
+import json
+
+import pytest
+
+from tests.builders.api_client import Room
+from tests.builders.series import SECOND, START
+from tests.fakes.fake_cluster import Town, fleet
+from tests.unit.api.test_incident_routes import webhook
+from trimtab.engine.api.routers.monitoring.alert_routes import change_of
+from trimtab.engine.changes.change_log import Changes
+from trimtab.engine.changes.external_alerts import STALE_NS, entities_of, hear
+from trimtab.engine.types import OWN_ALERT, Alert
+
+HOUR = 3600 * SECOND
+REDIS = {"alertname": "RedisDown", "severity": "page", "job": "redis", "instance": "redis-0:9000"}
+
+
+def alert(labels, start=START - 5 * HOUR, end=None, print_="c1f0"):
+    """An alert that began long before the incident."""
+    return Alert(print_, start, end, labels)
+
+
+def beside(*alerts, known=None):
+    """Ids of the changes that stand beside an incident of redis-0 after these were told."""
+    town = Town(fleet("redis", "web"))
+    changes = town.incidents.memory.changes
+    hear(changes, alerts, town.now)
+    for one in known or alerts:
+        town.incidents.change(change_of(one, "am"))
+    town.tick(town.key("hit_ratio redis-0"), town.key("heap redis-0"), town.key("p99 redis-0"), score=3.0)
+    (incident,) = town.going()
+    return incident.change_ids
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (alert(REDIS), True),  # it began hours ago and goes on
+        (alert({"alertname": "X", "service": "redis", "host": "redis-0:9000"}), True),  # by its entity
+        (alert(REDIS, end=START - 2 * HOUR), False),
+        (alert(REDIS, end=START - 600 * SECOND), True),  # over just before
+        (alert({**REDIS, "job": "web", "instance": "web-0:9000"}), False),
+        (alert({"alertname": "Watchdog", "severity": "none"}), False),  # of nothing that we know
+    ],
+)
+def test_what_fires_stands_beside_an_incident(given, shown):
+    """Where it is of the same thing, as long as it fires and half an hour after."""
+    assert beside(given) == ((given.change_id,) if shown else ())
+
+
+def test_ours_are_not_heard():
+    """An alert that we sent does not last, though somebody kept a change of it."""
+    assert beside(alert({**REDIS, "alertname": OWN_ALERT})) == ()
+
+
+def test_an_alert_that_nobody_repeats_is_over():
+    """An Alertmanager that died told no end."""
+    changes, given = Changes(), alert(REDIS)
+    changes.add(change_of(given, "am"))
+    hear(changes, [given], START)
+    assert changes._until(change_of(given, "am")) == START + STALE_NS
+
+
+def test_what_fires_is_remembered():
+    """Over a restart, as JSON; and a state of before, without alerts, is read, too."""
+    changes, again = Changes(), Changes()
+    changes.add(change_of(alert(REDIS), "am"))
+    hear(changes, [alert(REDIS)], START)
+    state = json.loads(json.dumps(changes.state()))
+    again.restore(state)
+    assert again.state() == changes.state()
+    del state["lasting"]
+    again.restore(state)
+    assert again._lasting == {}
+
+
+def test_a_flood_of_alerts_is_bounded():
+    """The oldest make room."""
+    changes = Changes()
+    hear(changes, [alert(REDIS, print_=str(k)) for k in range(3000)], START)
+    assert len(changes._lasting) == 1000
+    assert alert(REDIS, print_="2999").change_id in changes._lasting
+
+
+@pytest.mark.parametrize(
+    ("labels", "entities"),
+    [
+        ({"namespace": "shop", "pod": "web-7", "job": "kubelet"}, ("shop/web-7",)),
+        ({"instance": "db-1:9187"}, ("db-1:9187",)),
+        ({"severity": "page"}, ()),
+        ({"job": "", "instance": ""}, ()),
+        ({}, ()),
+    ],
+)
+def test_whom_an_alert_concerns(labels, entities):
+    """Its labels give the name that series of the same thing have; nothing else is guessed."""
+    assert entities_of(alert({"alertname": "X", **labels})) == entities
+
+
+async def test_our_own_alerts_that_come_back_are_left_aside():
+    """An Alertmanager that sends to us what we sent to it makes no loop; other alerts beside it are taken."""
+    room = Room(loop=True)
+    body = webhook()
+    own = {**body["alerts"][0], "labels": {"alertname": OWN_ALERT, "severity": "high"}, "fingerprint": "ours"}
+    body["alerts"] = [own, *body["alerts"]]
+    answer = await room.program("ingest").post("/api/alerts", json=body)
+    assert answer.json() == {"taken": 1}
+    assert [one.labels["alertname"] for one in room.loop.alerts] == ["HighLatency"]
+    assert [change.kind for change in room.loop.incidents.told.values()][-1] == "alert"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"startsAt": "yesterday"}, "startsAt"),
+        ({"startsAt": None}, "startsAt"),
+        ({"status": "pending"}, "status"),
+        ({"labels": ["a"]}, "labels"),
+        ({"labels": {"a": 1}}, "labels"),
+        ({"fingerprint": ""}, "fingerprint"),
+        ({"status": "resolved", "endsAt": "never"}, "endsAt"),
+    ],
+)
+async def test_a_malformed_alert_is_named(changed, named):
+    """The answer is a 422 that says which field is wrong; nothing of the group is kept."""
+    room = Room(loop=True)
+    before = len(room.loop.incidents.told)
+    answer = await room.program("ingest").post("/api/alerts", json=webhook(**changed))
+    assert answer.status_code == 422
+    assert named in answer.text
+    assert len(room.loop.incidents.told) == before

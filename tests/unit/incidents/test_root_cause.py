@@ -1,0 +1,114 @@
+"""Suspects: who moved first, how far, and who is upstream of whom."""
+
+import pytest
+
+from tests.builders.series import SECOND, START, anomaly_of
+from tests.fakes.fake_cluster import series
+from trimtab.engine.incidents.incident_draft import member_of
+from trimtab.engine.incidents.memory.co_movement import CoMovement
+from trimtab.engine.incidents.root_cause import suspects
+from trimtab.engine.incidents.series_directory import place_of
+from trimtab.engine.types import Direction
+
+
+def member(job, metric, after_s, score=1.6, **labels):
+    """A series of a job that moved so long after the start."""
+    key = series(job, f"{job}-0:1", metric, **labels)
+    start = START + round(after_s * SECOND)
+    return member_of(anomaly_of(key, f"{job} {metric}", start=start, score=score), place_of(key))
+
+
+def ranked(*members, entities=None, metrics=None):
+    """Suspects, with nothing learnt unless it is given."""
+    return suspects(members, entities or CoMovement(), metrics or CoMovement(), 5.0)
+
+
+def lessons(*order, times=20):
+    """Past events in which these moved in this order."""
+    memory = CoMovement()
+    for k in range(times):
+        memory.learn({name: START + 10 * i for i, name in enumerate(order)}, START + k)
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("why", "members", "first"),
+    [
+        ("the one that moved first", [("a", "x", 0), ("a", "y", 15), ("a", "z", 15)], "a x"),
+        ("of two at once the one that went further", [("a", "x", 0, 1.2), ("a", "y", 0, 4.0)], "a y"),
+        ("a cause before what users feel", [("a", "errors", 0), ("a", "x", 0)], "a x"),
+        (
+            "the entity of which much moved, not a healthy series just before",
+            [("b", "q", -25, 1.1), *(("a", m, 5 * i) for i, m in enumerate("uvwxyz"))],
+            "a u",
+        ),
+    ],
+)
+def test_the_first_suspect_is(why, members, first):
+    """The likeliest cause stands first."""
+    found = ranked(*(member(*m) for m in members))
+    job, metric = first.split()
+    assert (found[0].entity, found[0].series.partition("{")[0]) == (f"{job}/{job}-0:1", metric), why
+
+
+def test_weights_fall_and_sum_to_one_at_most():
+    """At most five suspects, each once, most suspected first."""
+    found = ranked(*(member("a", f"m{i}", i) for i in range(12)), member("a", "m0", 40))
+    weights = [s.weight for s in found]
+    assert len(found) == 5
+    assert weights == sorted(weights, reverse=True)
+    assert 0.0 < sum(weights) <= 1.0
+
+
+def test_whom_others_call_is_suspected_more():
+    """A caller's series that names its callee makes the callee the likelier cause."""
+    caller = [member("web", m, 0, upstream="redis") for m in "xyz"]
+    callee = [member("redis", m, 10) for m in "xyz"]
+    found = ranked(*caller, *callee)
+    assert found[0].entity == "redis/redis-0:1"
+    assert found[0].why.endswith("; web/web-0:1 calls it.")
+
+
+def test_learnt_order_decides_between_entities():
+    """What moved first in past events is suspected where both move at once."""
+    both = [member(job, m, 0) for job in ("db", "web") for m in "xy"]
+    order = [("db/db-0:1", "web/web-0:1"), ("web/web-0:1", "db/db-0:1")]
+    assert [ranked(*both, entities=lessons(*names))[0].entity for names in order] == [a for a, _ in order]
+
+
+def test_learnt_order_decides_between_metrics():
+    """The same within an entity."""
+    both = [member("a", m, 0) for m in ("x", "y")]
+    assert ranked(*both, metrics=lessons("x", "y"))[0].series.startswith("x")
+    assert ranked(*both, metrics=lessons("y", "x"))[0].series.startswith("y")
+
+
+def test_the_reason_is_one_sentence_with_figures():
+    """Who, when, and how far."""
+    found = ranked(member("a", "queue_length", 0, 3.0), member("a", "cpu_seconds_total", 15))
+    assert [s.why for s in found] == [
+        "Queue length of a/a-0:1 was the first to move, 15 s before the next; "
+        "it reached 9 where 0.5 to 1.5 is usual.",
+        "Cpu of a/a-0:1 moved 15 s after the first; it reached 9 where 0.5 to 1.5 is usual.",
+    ]
+    (alone,) = ranked(member("a", "x", 0))
+    assert alone.why.startswith("X of a/a-0:1 is the only one that moved")
+
+
+def test_what_is_missing_is_said_to_be_missing():
+    """An absent series has no value to tell."""
+    gone = member("a", "x", 0)
+    gone.direction = Direction.ABSENT
+    assert ranked(gone)[0].why.endswith("; it is missing.")
+
+
+def test_memory_of_what_moved_together_is_bounded_and_fades():
+    """The weakest pairs go; after some half-lives an event counts for little."""
+    memory = CoMovement(half_life_days=7.0, most=100)
+    for k in range(40):
+        memory.learn({f"{k} {i}": i for i in range(10)}, START)
+    assert len(memory.together) <= 100
+    memory = lessons("a", "b")
+    before = memory.share("a", "b")
+    memory.learn({"c": 1}, START + 400 * 86_400 * SECOND)
+    assert memory.share("a", "b") < 0.2 * before

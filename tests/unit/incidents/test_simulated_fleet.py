@@ -1,0 +1,69 @@
+"""A healthy fleet leaves people alone for a week; real outages reach them at once, with the right suspect."""
+
+import pytest
+
+from tests.simulations.fleet import TICKS, Fleet, harvest
+from tests.simulations.fleet_trial import run
+
+WITHIN_S = 15.0
+"""Three intervals."""
+AT_MOST = 5
+"""Notices a week that are of no outage."""
+
+
+def _outages(fleet, n, first=0, ticks=TICKS):
+    for k in range(n):
+        fleet.break_service(first + int((k + 0.5) * ticks / n), dependents=k % 3)
+
+
+def _check(report, suspects=0.8):
+    print(report)
+    assert report.others <= AT_MOST, report
+    assert all(one.notices == 1 for one in report.found), report
+    assert report.median_delay_s() <= WITHIN_S, report
+    assert all(one.incidents == 1 for one in report.found), report
+    assert report.share("service") >= suspects, report
+
+
+@pytest.fixture(scope="module")
+def harvested():
+    """Alarms of one service of 20 metrics, after a week of learning."""
+    return harvest(seed=5, services=1, metrics=20, weeks=2)
+
+
+def test_outages_of_a_small_fleet_are_told_once_and_soon(harvested):
+    """A day of 1,600 series with six outages: each is one incident and one notice, with the right suspect."""
+    fleet = Fleet(harvested, services=40, seed=6, metrics=20)
+    fleet.live(weeks=1)
+    _outages(fleet, 6, ticks=TICKS // 7)
+    report = run(fleet, TICKS // 7)
+    _check(report)
+    assert report.tick_ms[2] < 50.0, report
+
+
+def test_a_small_healthy_fleet_leaves_people_alone(harvested):
+    """Two days of 4,000 healthy series bring five notices at most."""
+    fleet = Fleet(harvested, services=100, seed=7, metrics=20)
+    fleet.live(weeks=1)
+    report = run(fleet, 2 * TICKS // 7)
+    print(report)
+    assert report.anomalies > 500
+    assert report.others <= AT_MOST, report
+
+
+@pytest.mark.trials
+@pytest.mark.parametrize("seed", [31, 32])
+def test_a_week_of_20_000_series(seed):
+    """At most five notices in a healthy week; ten outages are told once each, within three intervals."""
+    harvested = harvest(seed)
+    healthy = Fleet(harvested, services=250, seed=seed + 100)
+    healthy.live()
+    calm = run(healthy, TICKS)
+    print(calm)
+    assert calm.others <= AT_MOST, calm
+    fleet = Fleet(harvested, services=250, seed=seed + 200)
+    fleet.live()
+    _outages(fleet, 10)
+    report = run(fleet, TICKS + 400)
+    _check(report)
+    assert max(calm.tick_ms[2], report.tick_ms[2]) < 50.0

@@ -1,0 +1,28 @@
+"""The seasonal naive forecast against its plain twin, and what it costs."""
+
+import numpy as np
+import pytest
+
+from tests.plain_twins import median_about
+from trimtab.models.forecasters.seasonal_naive import medians_about
+
+
+@pytest.mark.parametrize(
+    ("rows", "season", "half"),
+    [
+        (4032, 288, 6),  # two weeks of five minutes
+        (288, 288, 6),  # one day: windows reach over both edges
+        (30, 24, 1),  # hours
+        (5, 5, 0),  # no window at all
+    ],
+)
+def test_medians_about_rows_equal_the_plain_ones(rows, season, half):
+    """Gaps are left out, a window that is one gap is NaN, and both ends have shorter windows."""
+    rng = np.random.default_rng(rows + season)
+    y = rng.normal(5, 2, rows)
+    y[rng.random(rows) < 0.3] = np.nan
+    y[rows - season // 2 :][: 2 * half + 2] = np.nan
+    at = rows - season + np.arange(season)
+    plain = [median_about(y.tolist(), row, half) for row in at.tolist()]
+    assert medians_about(y, at, half) == pytest.approx(plain, nan_ok=True)
+    assert np.isnan(plain).any()

@@ -1,0 +1,223 @@
+"""Mails over a real SMTP session: for people, in one thread an incident, safe from what stands in titles."""
+
+import asyncio
+import ssl
+import threading
+import time
+
+import pytest
+
+from tests.builders.dns_names import leads_to
+from tests.builders.series import START
+from tests.fakes.fake_notifications import notice_of, over, worse
+from tests.servers.prometheus import certificates, free_port
+from tests.servers.smtp import smtp
+from trimtab.engine.errors import NotDeliveredError
+from trimtab.engine.notifications.channels.email_channel import EmailNotifier
+from trimtab.engine.notifications.channels.email_message import mail_of
+from trimtab.engine.settings import Tls
+from trimtab.engine.settings.notify import NotifyEmail
+
+PASSWORD = "a secret of the mail server"
+SENDER = "trimtab@shop.example"
+TO = ("ops@shop.example", "ann@shop.example")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Certificates for 127.0.0.1."""
+    return certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def context(files):
+    """What the server encrypts by."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(files.server_cert, files.server_key)
+    return made
+
+
+def notifier(port, **settings):
+    """To that port, at a fixed time."""
+    given = {
+        "smtp_host": "127.0.0.1",
+        "security": "none",
+        "sender": SENDER,
+        "to": TO,
+        **settings,
+    }
+    return EmailNotifier(NotifyEmail(port=port, **given), lambda: START, "https://trimtab.shop.example")
+
+
+async def test_a_mail_is_what_a_person_would_write():
+    """Its subject is the title; it says what, since when, where it may have begun, and where to look."""
+    async with smtp() as server:
+        await notifier(server.port).notify(notice_of(user_facing=True))
+    (mail,) = server.mails
+    assert server.envelopes == [("trimtab@shop.example", list(TO))]
+    assert mail["Subject"] == "cache-1: evictions far above usual"
+    assert mail["Date"] == "Thu, 01 Jan 2026 00:00:00 +0000"
+    text = mail.get_body(("plain",)).get_content()
+    html = mail.get_body(("html",)).get_content()
+    for words in (
+        "Severity high (0.70) since 2026-01-01 00:00:00 UTC; users feel it.",
+        "redis/cache-1: redis_evicted_keys{job=",
+        "60%. It moved first.",
+        "cache thrash of redis/cache-1: Hit ratio fell to 31 %.",
+        "https://trimtab.shop.example/#/incidents/01K",
+    ):
+        assert words in text
+        assert words.replace('"', "&quot;") in html
+
+
+async def test_an_incident_is_one_thread():
+    """What follows answers the first mail, under its subject though the title has changed."""
+    notices = [notice_of(), worse(title="cache-1: much worse"), over(title="cache-1 and 3 others")]
+    async with smtp() as server:
+        sender, told = notifier(server.port), []
+        for notice in notices:
+            await sender.notify(notice, tuple(told))
+            told.append(notice)
+    first, second, third = server.mails
+    assert [mail["Subject"] for mail in (second, third)] == ["Re: cache-1: evictions far above usual"] * 2
+    assert first["In-Reply-To"] is None
+    assert second["In-Reply-To"] == first["Message-ID"]
+    assert third["References"].split() == [first["Message-ID"], second["Message-ID"]]
+    text = third.get_body(("plain",)).get_content()
+    assert "It is over: 2026-01-01 00:00:00 UTC to 2026-01-01 00:01:00 UTC." in text
+
+
+def test_the_same_notice_is_the_same_mail():
+    """A repetition after a crash has the same Message-ID, so that a mailbox may show it once."""
+    one, two = (mail_of(notice_of(), (), "a@b.example", TO, START + k, "") for k in (0, 10**12))
+    assert one["Message-ID"] == two["Message-ID"]
+    assert one["Message-ID"] != mail_of(over(), (), "a@b.example", TO, START, "")["Message-ID"]
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "up\r\nBcc: all@shop.example",
+        "up\nX-Evil: 1\n\nbody",
+        "up\x0b\x1c\x85\u2028Bcc: x",
+        "<script>alert(1)</script>",
+        "\r\n.\r\nMAIL FROM:<evil@shop.example>\r\n",
+        "Störung ☂ " + "lang " * 200,
+        "",
+    ],
+)
+async def test_a_title_stays_a_title(title):
+    """Whatever stands in names of series adds no header, no recipient, no command and no markup."""
+    hostile = notice_of(title=title, entities=(title, "web"))
+    async with smtp() as server:
+        await notifier(server.port).notify(hostile)
+    (mail,) = server.mails
+    assert server.envelopes == [("trimtab@shop.example", list(TO))]
+    assert set(mail.keys()) == {
+        "Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type",
+    }  # fmt: skip
+    assert "\n" not in mail["Subject"]
+    assert 1 <= len(mail["Subject"]) <= 210  # folding of what is not ASCII may add a space
+    assert "<script" not in mail.get_body(("html",)).get_content()
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_mails_and_passwords_are_encrypted(security, files, context, tmp_path):
+    """The password, which may stand in a file, is given once the session is encrypted."""
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    async with smtp(context=context, tls_first=security == "tls", login=("trimtab", PASSWORD)) as server:
+        await notifier(
+            server.port, security=security, username="trimtab", password_file=tmp_path / "password",
+            tls=Tls(ca_file=files.ca),
+        ).notify(notice_of())  # fmt: skip
+    assert len(server.mails) == 1
+    assert server.encrypted
+
+
+REFUSALS = [
+    # a server that does not encrypt is not spoken to in the clear
+    ({}, {"security": "starttls"}, "not allowed", True, "STARTTLS extension not supported"),
+    ({"says": {"": "554 go away"}}, {}, "refused", False, "answers 554: go away"),
+    ({"says": {"": "421 later"}}, {}, "busy", True, "answers 421: later"),
+    ({"says": {"MAIL": "550 who are you"}}, {}, "refused", False, "answers 550: who are you"),
+    ({"says": {"RCPT": "550 nobody"}}, {}, "refused", False, "takes no mail for ann@shop.example"),
+    ({"says": {"RCPT": "450 grey"}}, {}, "refused", True, "takes no mail for ann@shop.example"),
+    ({"says": {".": "552 too big"}}, {}, "refused", False, "answers 552: too big"),
+    ({"says": {".": "451 disk"}}, {}, "busy", True, "answers 451: disk"),
+    ({"says": {"": None}}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
+    ({"says": {".": None}}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
+    ({"drip": True}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
+]
+
+
+@pytest.mark.parametrize(("server", "settings", "reason", "retry", "words"), REFUSALS)
+async def test_a_server_that_takes_no_mail(server, settings, reason, retry, words):
+    """It is said why, and whether another try may help, within the total deadline; no thread stays behind."""
+    threads = threading.active_count()
+    async with smtp(**server) as running:
+        begin = time.monotonic()
+        with pytest.raises(NotDeliveredError) as refused:
+            await notifier(running.port, **settings).notify(notice_of())
+        assert time.monotonic() - begin < 5
+        assert (refused.value.reason, refused.value.retry) == (reason, retry)
+        assert words in str(refused.value)
+        assert running.mails == []
+    async with asyncio.timeout(10):
+        while threading.active_count() > threads + 3:  # noqa: ASYNC110 - idle threads of the loop's own pool
+            await asyncio.sleep(0.01)
+
+
+async def test_a_password_is_never_repeated(context, files, caplog):
+    """A server that says the password back puts it into no error and no log."""
+    async with smtp(context=context, login=("trimtab", "another")) as server:
+        sender = notifier(
+            server.port, security="starttls", username="trimtab", password=PASSWORD, tls=Tls(ca_file=files.ca)
+        )
+        with pytest.raises(NotDeliveredError, match=r"does not let us in \(535\)") as refused:
+            await sender.notify(notice_of())
+    assert refused.value.retry
+    assert PASSWORD not in str(refused.value) + caplog.text + repr(sender)
+
+
+async def test_a_certificate_that_does_not_fit_is_not_believed(context):
+    """Nothing is sent to a server that cannot prove who it is."""
+    async with smtp(context=context, login=("trimtab", PASSWORD)) as server:
+        sender = notifier(server.port, security="starttls", username="trimtab", password=PASSWORD)
+        with pytest.raises(NotDeliveredError, match="certificate"):
+            await sender.notify(notice_of())
+    assert [line for line in server.lines if line.startswith(("AUTH", "MAIL"))] == []
+
+
+async def test_nobody_there():
+    """A port that nobody listens on is tried again later."""
+    with pytest.raises(NotDeliveredError, match="cannot be used") as refused:
+        await notifier(free_port()).notify(notice_of())
+    assert refused.value.retry
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "0.0.0.0", "224.0.0.1"])
+async def test_no_mail_goes_to_a_refused_address(monkeypatch, address):
+    """A name that leads to a metadata service is not connected to."""
+    leads_to(monkeypatch, address)
+    with pytest.raises(NotDeliveredError, match="refused") as refused:
+        await notifier(25, smtp_host="mail.shop.example").notify(notice_of())
+    assert refused.value.reason == "not allowed"
+
+
+async def test_the_next_address_of_a_name_is_tried(monkeypatch):
+    """One that nobody listens at does not keep mails from going to another, at the next try."""
+    leads_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+    async with smtp() as server:
+        sender = notifier(server.port, smtp_host="mail.shop.example")
+        with pytest.raises(NotDeliveredError, match="cannot be used"):
+            await sender.notify(notice_of())
+        await sender.notify(notice_of())
+    assert len(server.mails) == 1
+
+
+async def test_a_missing_password_file_is_named(tmp_path):
+    """The setting and the file are said, and another try may help."""
+    async with smtp() as server:
+        sender = notifier(server.port, username="trimtab", password_file=tmp_path / "gone")
+        with pytest.raises(NotDeliveredError, match=r"password_file .*gone cannot be read"):
+            await sender.notify(notice_of())

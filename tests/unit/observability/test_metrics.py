@@ -1,0 +1,114 @@
+import shutil
+import subprocess
+
+import pytest
+
+from tests.builders.series import series_view
+from trimtab.engine.observability.metrics import MOST_UNUSUAL, Metrics
+from trimtab.engine.types import SeriesKey, SourceState
+
+
+@pytest.fixture
+def metrics():
+    """Metrics of an engine that did a little."""
+    metrics = Metrics("0.1.0")
+    metrics.tick("host", seconds=0.002, lag_s=0.25, n=120)
+    metrics.series("host", total=120, learning=20, unusual=1)
+    metrics.source_state("host", SourceState.UP)
+    metrics.source_state("prometheus", SourceState.UNKNOWN)
+    metrics.anomalies_open(2)
+    metrics.store_healthy(True)
+    metrics.sent("remote_write", 400)
+    metrics.dropped("remote_write", "refused", 3)
+    metrics.request("GET", "/api/series/{series_id}", 200, 0.004)
+    metrics.unusual([series_view(SeriesKey.of("host", "cpu", {"core": 'a"b'}), anomaly_score=2.5)])
+    return metrics
+
+
+def test_what_the_engine_does_is_counted(metrics):
+    """Every number that the engine reports stands in the text."""
+    lines = metrics.text().splitlines()
+    for line in (
+        'trimtab_ticks_total{source="host"} 1.0',
+        'trimtab_tick_duration_seconds_sum{source="host"} 0.002',
+        'trimtab_tick_lag_seconds{source="host"} 0.25',
+        'trimtab_samples_scored_total{source="host"} 120.0',
+        'trimtab_series{source="host"} 120.0',
+        'trimtab_series_learning{source="host"} 20.0',
+        'trimtab_series_unusual{source="host"} 1.0',
+        "trimtab_anomalies_open 2.0",
+        "trimtab_store_healthy 1.0",
+        'trimtab_source_up{source="host"} 1.0',
+        'trimtab_source_up{source="prometheus"} 0.0',
+        'trimtab_source_state{source="prometheus",state="unknown"} 1.0',
+        'trimtab_source_state{source="prometheus",state="up"} 0.0',
+        'trimtab_writer_samples_sent_total{sink="remote_write"} 400.0',
+        'trimtab_writer_samples_dropped_total{reason="refused",sink="remote_write"} 3.0',
+        'trimtab_http_requests_total{method="GET",route="/api/series/{series_id}",status="200"} 1.0',
+        'trimtab_anomaly_score{series="cpu{core=\\"a\\\\\\"b\\"}",source="host"} 2.5',
+        'trimtab_build_info{version="0.1.0"} 1.0',
+    ):
+        assert line in lines
+    assert any(line.startswith("process_resident_memory_bytes") for line in lines)
+
+
+def test_only_our_own_names_and_the_process_are_there(metrics):
+    """No collector of somebody else's, and no second series a counter, comes along."""
+    names = {
+        line.split("{")[0].split()[0] for line in metrics.text().splitlines() if not line.startswith("#")
+    }
+    assert all(name.startswith(("trimtab_", "process_")) for name in names)
+    assert not [name for name in names if name.endswith("_created")]
+
+
+def test_two_engines_do_not_share_a_registry():
+    """Each Metrics counts for itself, so that tests and embedding are possible."""
+    first, second = Metrics("1"), Metrics("2")
+    first.anomalies_open(7)
+    assert "trimtab_anomalies_open 0.0" in second.text()
+
+
+def test_unusual_series_are_bounded_and_replaced(metrics):
+    """Only the highest scores are shown, unknown ones never, and recovered series go away."""
+    views = [
+        series_view(SeriesKey.of("host", "m", {"i": str(i)}), anomaly_score=float(i)) for i in range(1, 301)
+    ]
+    views.append(series_view(SeriesKey.of("host", "unknown"), anomaly_score=None))
+    views.append(series_view(SeriesKey.of("host", "nan"), anomaly_score=float("nan")))
+    metrics.unusual(views)
+    shown = [line for line in metrics.text().splitlines() if line.startswith("trimtab_anomaly_score{")]
+    assert len(shown) == MOST_UNUSUAL
+    assert min(float(line.split()[-1]) for line in shown) == 201
+    metrics.unusual([])
+    assert "trimtab_anomaly_score{" not in metrics.text()
+
+
+def test_a_source_that_is_not_watched_any_more_is_not_said_to_be_up(metrics):
+    """Nothing holds now of a source that was removed; what was counted of it stays."""
+    metrics.tick("files", 0.001, 0.1, 3)
+    metrics.series("files", 3, 0, 0)
+    metrics.source_state("files", SourceState.UP)
+    metrics.forget("files")
+    metrics.forget("never seen")
+    shown = [
+        line for line in metrics.text().splitlines() if 'source="files"' in line and "_total" not in line
+    ]
+    assert [line for line in shown if "_duration_" not in line] == []
+    assert 'trimtab_ticks_total{source="files"}' in metrics.text()
+
+
+def test_promtool_accepts_the_text(metrics):
+    """Prometheus' own checker finds nothing wrong with the format."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    done = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=metrics.text(),
+        text=True,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode in {0, 3}, done.stderr  # 3 = only hints of style
+    assert "error" not in done.stderr.lower()

@@ -1,0 +1,171 @@
+"""Patterns over an end of the engine: what is recognised goes on where it was."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+
+from tests.builders.detected_series import PlainScorer
+from tests.fakes.fake_control_loop import FakeIncidents
+from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.ports import START, FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
+from tests.unit.runtime.test_source_loop import NoMetrics, Now, play
+from trimtab.engine.detection import source_scoring
+from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.source_loop import SourceLoop
+from trimtab.engine.types import ChangeKind, IncidentState, Reading, SeriesInfo, SeriesKey
+
+SECOND = 1_000_000_000
+TICK_S = 5
+WORKER = {"job": "worker", "instance": "worker-1:9000"}
+UNITS = {
+    "process_resident_memory_bytes": "B",
+    "process_memory_limit_bytes": "B",
+    "process_start_time_seconds": "s",
+}
+KEYS = tuple(SeriesKey.of("fake", name, WORKER) for name in UNITS)
+INFOS = [SeriesInfo(key, UNITS[key.metric]) for key in KEYS]
+FLAT, TICKS = 130, 260
+"""It leaks from the first on, to the second."""
+
+
+def rows(begin=0, end=TICKS, restart=None):
+    """Readings of a worker that leaks; after `restart` its memory is as at first."""
+    rng = np.random.default_rng(4)
+    noise = rng.normal(0, 0.01, TICKS)
+    found = []
+    for tick in range(begin, end):
+        at = START + (tick + 1) * TICK_S * SECOND
+        again = restart is not None and tick >= restart
+        memory = 10 + noise[tick] + (0.0 if again else 0.03 * max(tick - FLAT, 0))
+        row = np.array([memory, 20.0, START / 1e9 + (restart * TICK_S if again else 0)])
+        found.append(Reading(at, KEYS, np.full(len(KEYS), at), row))
+    return found
+
+
+def surroundings():
+    """Fakes of everything."""
+    return Surroundings(FakeClock(), FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now())
+
+
+async def killed(source, around, seconds):
+    """Run it for so long, then let it go without a word, as by kill -9."""
+    task = asyncio.create_task(SourceLoop(source, around).run())
+    await settle()
+    await around.clock.advance(seconds)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class CalmScorer(PlainScorer):
+    """Finds nothing unusual."""
+
+    def step(self, x, t, where=None):
+        self.arrays.values["level"][:] = np.where(np.isnan(x), 10.0, x - 2.0)
+        return super().step(x, t, where)
+
+
+@pytest.fixture(autouse=True)
+def calm_scores(monkeypatch):
+    """No series is unusual for its scorer."""
+    monkeypatch.setattr(source_scoring, "Scorer", CalmScorer)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """What people see in the end where the engine is never away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_scoring, "Scorer", CalmScorer)
+        return shown(*asyncio.run(lived()))
+
+
+def judged(around, kept, memory):
+    """A judging as the engine starts it, with a window of ten minutes."""
+    around.judging = Judging(around.store, kept, memory, window_s=600.0)
+    around.judging.resume()
+    return around.judging
+
+
+async def lived(*ends, kind=killed, restart=None):
+    """A worker's life with ends of the engine after these ticks; the surroundings and what was kept."""
+    around, kept, memory = surroundings(), FakeIncidents(), FakeMemory()
+    begin = 0
+    for end in (*ends, TICKS):
+        judged(around, kept, memory)
+        around.live = Live()
+        source = FakeSource(script=rows(begin, end, restart), infos=INFOS)
+        run = kind if end != TICKS else killed
+        await run(source, around, (end - begin) * TICK_S + (1 if begin == 0 else 0))
+        if kind is play:
+            around.judging.remember()
+            memory.values = json.loads(json.dumps(memory.values, allow_nan=False))
+        begin = end
+    return around, kept
+
+
+def watch_of(around):
+    """What looks at the worker's source."""
+    (watch,) = around.judging._watches.values()
+    return watch
+
+
+def shown(around, kept):
+    """All that people see of it in the end."""
+    return watch_of(around).rules.now(), kept.by_id, around.store.by_id
+
+
+@pytest.mark.parametrize(
+    ("ends", "kind"), [((180,), play), ((180,), killed), ((100, 190, 231), killed)],
+    ids=["stopped", "killed", "killed again and again"],
+)  # fmt: skip
+async def test_a_restart_changes_nothing(whole, ends, kind):
+    """The same incident, pattern and anomaly as of an engine that was never away."""
+    matches, kept, stored = whole
+    assert [match.name for match in matches] == ["memory_leak"]
+    (incident,) = kept.values()
+    assert incident.end is None
+    again, kept_again, stored_again = shown(*await lived(*ends, kind=kind))
+    assert again == matches
+    assert stored_again == stored
+    assert set(kept_again) == {incident.id}
+    assert kept_again[incident.id].patterns[0].since == incident.patterns[0].since
+
+
+async def test_what_cannot_be_read_is_seen_anew():
+    """A state of another form costs the window, and nothing else."""
+    around, kept, memory = surroundings(), FakeIncidents(), FakeMemory()
+    judged(around, kept, memory)
+    await play(FakeSource(script=rows(0, 200), infos=INFOS), around, 200 * TICK_S + 1)
+    around.snapshots.newest["fake"][2]["patterns"]["held"] = [["worker"]]
+    judged(around, kept, memory)
+    await killed(FakeSource(script=rows(200), infos=INFOS), around, (TICKS - 200) * TICK_S)
+    assert (
+        around.judging.watch(
+            "fake", TICK_S, next(iter(around.judging._watches.values())).info
+        ).rules.ring.filled
+        == 60
+    )
+
+
+async def test_a_restart_of_the_process_is_a_change_near_its_incident():
+    """Seen by its start time, told once, at its own time; the pattern ends with it."""
+    _, kept = await lived(restart=235)
+    (incident,) = kept.by_id.values()
+    (change,) = kept.changes()
+    assert (change.kind, change.title, change.by) == (
+        ChangeKind.RESTART, "worker/worker-1:9000 restarted", "seen",
+    )  # fmt: skip
+    assert change.time == START + 235 * TICK_S * SECOND
+    assert incident.change_ids == (change.id,)
+    assert incident.patterns[0].until is not None
+    assert incident.state is IncidentState.OPEN
+
+
+async def test_a_restart_while_the_engine_was_away_is_seen_after_it():
+    """What was known before is compared with what is found."""
+    _, kept = await lived(235, restart=235)
+    (change,) = kept.changes()
+    assert change.time == START + 235 * TICK_S * SECOND

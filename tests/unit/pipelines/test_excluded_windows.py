@@ -1,0 +1,93 @@
+"""What training leaves out of a history, and how much of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.builders.series import START
+from trimtab.engine.forecasting.learning_exclusions import of_action, of_incident
+from trimtab.engine.types import (
+    Action,
+    ActionState,
+    Incident,
+    IncidentState,
+    Mode,
+    SeriesInfo,
+    SeriesKey,
+    Severity,
+)
+from trimtab.pipelines.errors import HistoryError
+from trimtab.pipelines.training.excluded_windows import Window, left_out
+
+HOUR = 3600 * 10**9
+HOURS = 100
+CACHE = {"job": "redis", "instance": "cache-1:9121"}
+KEYS = [
+    SeriesKey.of("prometheus", "redis_connected_clients", CACHE),
+    SeriesKey.of("prometheus", "redis_commands_total", CACHE),
+    SeriesKey.of("prometheus", "http_requests_total", {"job": "shop", "instance": "web-1:80"}),
+    SeriesKey.of("tools", "redis_connected_clients", {"tool": "redis", "target": "cache-1"}),
+    SeriesKey.of("tools", "pm2_requests", {"tool": "pm2", "target": "cache-1"}),
+]
+INFOS = {str(key): SeriesInfo(key) for key in KEYS}
+CLIENTS, COMMANDS, SHOP, TOLD, OTHER = INFOS
+
+
+def history():
+    """A sample an hour of two series."""
+    stamps = pd.DatetimeIndex((START + np.arange(HOURS) * HOUR).astype("datetime64[ns]"), tz="UTC")
+    return pd.concat([pd.DataFrame({"unique_id": name, "ds": stamps, "y": 1.0}) for name in ("a", "b")])
+
+
+@pytest.mark.parametrize(
+    ("window", "missing"),
+    [
+        (Window("incident", START, START + 9 * HOUR, frozenset("a")), {"a": 10, "b": 0}),
+        (Window("mass incident", START, START + 9 * HOUR), {"a": 10, "b": 10}),
+        (Window("incident", START + 90 * HOUR, None, frozenset("b")), {"a": 0, "b": 10}),
+        (Window("incident", START, None, frozenset("b")), {"a": 0, "b": 26}),
+        (Window("incident", START, START + 9 * HOUR, frozenset("c")), {"a": 0, "b": 0}),
+    ],
+)
+def test_only_the_series_of_a_window_are_left_out(window, missing):
+    """Within its time, and where it is still open for a quarter of the history at most."""
+    left = left_out(history(), [window], HOURS * 3600.0)
+    assert left.frame.groupby("unique_id")["y"].agg(lambda y: y.isna().sum()).to_dict() == missing
+    assert ("left out" in left.said) == any(missing.values())
+    assert ("that is how it is now" in left.said) == (26 in missing.values())
+
+
+def test_too_little_that_is_left_trains_nothing():
+    """Incidents over more than half of the samples end the run with their number and what to do."""
+    windows = [Window("incident", START + k * 20 * HOUR, START + (k * 20 + 15) * HOUR) for k in range(5)]
+    with pytest.raises(HistoryError, match=r"80.0 % of the samples are left out, for 5 incidents; wait"):
+        left_out(history(), windows, HOURS * 3600.0)
+
+
+def incident(**changed):
+    """One that touched the cache."""
+    given = Incident(
+        "01", START, None, IncidentState.OPEN, "", 0.5, Severity.LOW, user_facing=False, mass=False,
+        entities=("redis/cache-1:9121",), anomaly_ids=(),
+    )  # fmt: skip
+    return replace(given, **changed)
+
+
+def test_an_incident_masks_what_it_touches_and_a_mass_incident_all():
+    """Series of another entity are learnt on, unless a common cause is likely."""
+    assert of_incident(incident(), {}, INFOS).series == {CLIENTS, COMMANDS}
+    assert of_incident(incident(mass=True), {}, INFOS).series is None
+
+
+@pytest.mark.parametrize(("target", "series"), [("cache-1", {CLIENTS, COMMANDS, TOLD}), ("db-7", None)])
+def test_an_action_masks_its_target_for_half_an_hour_more(target, series):
+    """What tells of the target or stands on its host; where nothing does, all series."""
+    action = Action(
+        "01", "key", None, "redis", target, "maxmemory", is_action=False, before=1, after=2, set_before=True,
+        state=ActionState.KEPT, mode=Mode.APPROVE, by="anna",
+        created=START, started=START, ended=START + HOUR,
+    )  # fmt: skip
+    window = of_action(action, INFOS)
+    assert (window.start, window.end, window.series) == (START, START + HOUR * 3 // 2, series)

@@ -1,0 +1,109 @@
+"""The model gate: what is refused, and why."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.builders.model_store import SMALL, past
+from trimtab.pipelines.forecasting.backtest_load import Figures, backtest_load
+from trimtab.pipelines.io.panel import panel_of
+from trimtab.pipelines.model_registry.model_schema import asked
+from trimtab.pipelines.model_registry.recipe import Catalogued
+from trimtab.pipelines.training.promotion_gate import Candidate, judge
+
+GOOD = Figures(0.7, 0.3, 0.9, 0.01, 0.0, 5000, 0.01, 0.003)
+SCHEMA = {"step_s": 300.0, "features": ["last", "day"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "passed"),
+        ({"cov90": 0.7}, "band of 90 % held 70.0%"),
+        ({"cov90": 0.995, "cov90_se": 0.001}, "band of 90 % held 99.5%"),
+        ({"cov90": 0.79}, "passed"),
+        ({"miss99": 0.05}, "5.0% of the values lay above"),
+        ({"miss99": 0.034}, "passed"),
+        ({"miss99": 0.5, "cov90": 0.2, "cov90_se": np.inf, "miss99_se": np.inf}, "passed"),
+        (
+            {"pinball": 0.4},
+            "33.3% more than seasonal naive (a loss of 0.4 against 0.3; 2% more may be)",
+        ),
+    ],
+)
+def test_a_model_that_is_sure_of_wrong_things_is_refused(changed, words):
+    """Where its quantiles hold too few or too many values, by more than chance."""
+    verdict = judge(Candidate(1, {}, replace(GOOD, **changed)), None, GOOD)
+    assert words in str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "passed"),
+    [
+        (2**21, 2**22, True),
+        # a doubled file and more
+        (2**21, 2**22 + 1, False),
+        # a small champion keeps no pooled model away
+        (5_000, 650_000, True),
+    ],
+)
+def test_a_model_of_more_than_twice_the_size_is_refused(champion, challenger, passed):
+    """Unless it is small by any measure."""
+    verdict = judge(Candidate(challenger, {}, GOOD), Candidate(champion, {}, GOOD), GOOD)
+    assert verdict.passed is passed
+
+
+@pytest.mark.parametrize(("forecaster", "passed"), [("load", False), ("Ridge", True)])
+def test_other_features_of_the_same_model_are_another_schema(forecaster, passed):
+    """A model of another kind has features of its own, and is compared by what it is asked with."""
+    before = Candidate(1, SCHEMA, GOOD, "load")
+    after = Candidate(1, {**SCHEMA, "features": ["last"]}, GOOD, forecaster)
+    assert judge(after, before, GOOD).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "wanted", "words"),
+    [
+        # it is not made for what the settings ask
+        (asked(300.0, 288), asked(300.0, 288), asked(60.0, 1440), "made for 288 steps of 300 s, and 1440"),
+        # without settings the champion says what is asked
+        (asked(300.0, 288), asked(60.0, 1440), None, "made for 288 steps of 300 s, and 1440 steps of 60 s"),
+        # the champion is not made for it, so that its size is no measure
+        (asked(60.0, 1440), asked(300.0, 288), asked(60.0, 1440), "passed"),
+        (asked(60.0, 1440), asked(60.0, 1440), asked(60.0, 1440), "4194305 bytes"),
+        (asked(60.0, 1440), {**asked(300.0, 288), "features": ["last"]}, asked(60.0, 1440), "in features"),
+    ],
+)
+def test_what_the_settings_ask_is_the_schema(challenger, champion, wanted, words):
+    """A champion that is made for other settings keeps none away that is made for these."""
+    verdict = judge(
+        Candidate(2**22 + 1, challenger, GOOD, "load"), Candidate(2**21, champion, GOOD, "load"), GOOD, wanted
+    )
+    assert words in str(verdict)
+
+
+def test_the_forecaster_of_loads_names_what_it_forecasts_from():
+    """Its features stand in the schema, by member, each once."""
+    features = Catalogued("load").features
+    assert len(set(features)) == len(features)
+    assert {name.partition("/")[0] for name in features} == {"ridge", "boosted"}
+
+
+def test_the_error_of_a_share_is_that_of_blocks_not_of_values():
+    """Three windows of three series are nine independent looks, however many values they hold."""
+
+    class Flat:
+        def predict(self, panel, horizon, quantiles):
+            shape = (len(quantiles), horizon, panel.y.shape[1])
+            return np.broadcast_to(np.asarray(quantiles)[:, None, None] * 200.0, shape)
+
+    named = panel_of(past(), SMALL.step_s, window_s=SMALL.window_s)
+    origins = [168, 192, 216]
+    figures = backtest_load(named, {"flat": Flat()}, 24, origins)["flat"]
+    values = [(named.panel.y[o : o + 24] <= 190.0) & (named.panel.y[o : o + 24] >= 10.0) for o in origins]
+    shares = np.concatenate([block.mean(axis=0) for block in values])
+    assert figures.cov90 == pytest.approx(shares.mean())
+    assert figures.cov90_se == pytest.approx(shares.std(ddof=1) / 3)
+    one = backtest_load(named.pick(np.array([0])), {"flat": Flat()}, 24, origins[:1])["flat"]
+    assert one.cov90_se == np.inf

@@ -1,0 +1,66 @@
+"""Faults put one at a time into what decides over actions: its tests find them."""
+
+import ast
+
+import pytest
+
+from tests.mutation import ROOT, judge, mutants
+
+ACTIONS = ROOT / "engine" / "actions"
+GUARD_TESTS = (
+    "guard/test_wait_rules", "guard/test_size_rules", "guard/test_guard_rules", "guard/test_guard_reasons",
+)  # fmt: skip
+GUARD_MODULES = ("guard", "guard_request", *(f"{family}_rules" for family in (
+    "approval", "input", "plan", "rollback", "size", "wait",
+)))  # fmt: skip
+TESTS_OF: dict[str, tuple[str, ...]] = {
+    **{f"guard/{name}.py": GUARD_TESTS for name in GUARD_MODULES},
+    "journal.py": ("actions/test_journal",),
+    "verification.py": ("actions/test_verification_edges",),
+    "drift.py": ("actions/test_drift",),
+}
+"""File in engine/actions -> test files that its mutants must fail, the most effective ones first."""
+KILLED = 0.9
+
+
+def texts(source):
+    """What each mutant of a source looks like, with a word for it."""
+    return [(mutant.what, ast.unparse(mutant.tree)) for mutant in mutants(source)]
+
+
+@pytest.mark.parametrize(
+    ("source", "made"),
+    [
+        ("x = a < b", ["x = a <= b", "x = a >= b"]),
+        ("x = a and b", ["x = a or b"]),
+        ("x = a + 1", ["x = a - 1", "x = a + 2", "x = a + 0"]),
+        ("x = not a", ["x = a"]),
+        ("x = True", ["x = False"]),
+        ("if a:\n    pass", ["if not a:\n    pass"]),
+        ("def f():\n    return a", ["def f():\n    return None"]),
+        ("f(a)", ["pass"]),
+        ("x: 'a < b' = f'{a}'", []),  # annotations and texts are no logic
+        ('"""A docstring."""', []),
+    ],
+)
+def test_mutants(source, made):
+    """Each fault is in a tree of its own; the source stays as it is."""
+    assert sorted(text for _, text in texts(source)) == sorted(made)
+
+
+def test_every_mutated_file_and_its_tests_exist():
+    """Each file under mutation testing, and each test file named for it, is there."""
+    files = [ACTIONS / name for name in TESTS_OF]
+    tests = [ROOT / "tests" / "unit" / f"{test}.py" for named in TESTS_OF.values() for test in named]
+    assert [path for path in (*files, *tests) if not path.is_file()] == []
+
+
+@pytest.mark.trials
+@pytest.mark.parametrize("name", TESTS_OF)
+def test_the_tests_find_the_faults(name):
+    """At least nine in ten mutants of each file fail a test."""
+    tests = [str(ROOT / "tests" / "unit" / f"{test}.py") for test in TESTS_OF[name]]
+    tried, missed = judge(ACTIONS / name, tests)
+    listed = "\n".join(f"{name}:{mutant.line}: {mutant.what}" for mutant in missed)
+    print(f"{name}: {tried - len(missed)} of {tried} found\n{listed}")
+    assert len(missed) <= (1 - KILLED) * tried, listed

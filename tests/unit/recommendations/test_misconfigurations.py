@@ -1,0 +1,111 @@
+"""What is set badly though nothing happens yet."""
+
+import pytest
+
+from tests.builders.series import START
+from trimtab.engine.recommendations.finding_recommendations import notice_of
+from trimtab.engine.recommendations.misconfigurations import all_findings
+from trimtab.engine.recommendations.one_off_check import Looks
+from trimtab.engine.recommendations.target_facts import Facts
+from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Mode
+
+GIB = 2**30
+KNOBS = {"random_page_cost": Knob("random_page_cost", KnobType.FLOAT, low=1, high=4, grain=0.01)}
+
+
+def facts(kind, knobs=None, metrics=None, **changed):
+    """A target with these values and figures."""
+    given = {
+        name: (
+            KNOBS.get(name, Knob(name, KnobType.INT)),
+            KnobReading(value, True, Lasts.UNKNOWN),
+        )
+        for name, value in (knobs or {}).items()
+    }
+    return Facts(kind, kind, "it", metrics or {}, given, **changed)
+
+
+def titles(found):
+    """What is found at one look."""
+    return [one.title for one in all_findings(Looks(found, {}, 1.0))]
+
+
+CACHE = {"redis_db_keys": 500.0, "redis_db_keys_expiring": 500.0}
+POLICY = "maxmemory-policy"
+SIZES = {"pg_settings_shared_buffers_bytes": 128.0 * 2**20, "pg_database_size_bytes": 2.0 * GIB}
+ROWS = [
+    ("redis", {"maxmemory": 0}, {}, ["memory has no limit"]),
+    # it is told once, by the rule that knows more
+    (
+        "redis", {"maxmemory": 0},
+        {"redis_memory_used_bytes": 6.0 * GIB, "redis_total_system_memory_bytes": 8.0 * GIB},
+        ["memory has no limit"],
+    ),
+    ("redis", {"maxmemory": GIB}, {}, []),
+    # not known
+    ("redis", {"maxmemory": None}, {}, []),
+    ("redis", {}, {}, []),
+    ("redis", {POLICY: "noeviction"}, CACHE, ["a cache that refuses writes when it is full"]),
+    # a queue beside the cache
+    ("redis", {POLICY: "noeviction"}, {**CACHE, "redis_db_keys": 501.0}, []),
+    ("redis", {POLICY: "noeviction"}, {"redis_db_keys": 9.0, "redis_db_keys_expiring": 9.0}, []),
+    ("redis", {POLICY: "allkeys-lru"}, CACHE, []),
+    ("postgresql", {}, {"pg_settings_autovacuum": 0.0}, ["autovacuum is off"]),
+    ("postgresql", {}, {"pg_settings_autovacuum": 1.0}, []),
+    (
+        "postgresql", {}, {"pg_settings_fsync": 0.0, "pg_settings_full_page_writes": 0.0},
+        ["fsync is off", "full_page_writes is off"],
+    ),
+    (
+        "postgresql", {"random_page_cost": 4.0, "effective_cache_size": 4 * GIB},
+        {"pg_database_size_bytes": 1.0 * GIB}, ["the planner takes memory for a spinning disk"],
+    ),
+    # it may be on a disk
+    (
+        "postgresql", {"random_page_cost": 4.0, "effective_cache_size": GIB},
+        {"pg_database_size_bytes": 2.0 * GIB}, [],
+    ),
+    (
+        "postgresql", {"random_page_cost": 1.1, "effective_cache_size": 4 * GIB},
+        {"pg_database_size_bytes": 1.0 * GIB}, [],
+    ),
+    ("postgresql", {}, SIZES, ["shared_buffers are as small as after the installation"]),
+    ("postgresql", {}, {**SIZES, "pg_database_size_bytes": 0.5 * GIB}, []),
+    ("pm2", {"maxmemory": 0}, {}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "knobs", "metrics", "found"), ROWS)
+def test_what_is_found(kind, knobs, metrics, found):
+    """Each rule finds what it is for, and nothing where the figures do not say so."""
+    assert titles(facts(kind, knobs, metrics)) == found
+
+
+@pytest.mark.parametrize(
+    ("mode", "writable", "given"),
+    [(Mode.AUTO, True, Mode.APPROVE), (Mode.RECOMMEND, True, Mode.RECOMMEND),
+     (Mode.AUTO, False, Mode.RECOMMEND), (Mode.OFF, True, None)],
+)  # fmt: skip
+def test_a_change_without_an_incident_is_never_automatic(mode, writable, given):
+    """A knob in mode auto waits for a person, one that is off is not spoken of; the step is the knob's."""
+    seen = facts(
+        "postgresql", {"random_page_cost": 4.0, "effective_cache_size": 4 * GIB},
+        {"pg_database_size_bytes": 1.0 * GIB}, modes={"random_page_cost": mode}, writable=writable,
+    )  # fmt: skip
+    (finding,) = all_findings(Looks(seen, {}, 1.0))
+    made = notice_of(START, "id", finding, seen, lambda draft: f"set {draft.after}")
+    if given is None:
+        assert made is None
+    else:
+        assert (made.mode, made.before, made.after, made.command) == (given, 4.0, 3.0, "set 3.0")
+        assert made.confidence < 0.5
+
+
+def test_what_only_a_person_can_do_names_no_knob():
+    """It says what to do, and there is nothing to apply."""
+    seen = facts("postgresql", {}, {"pg_settings_autovacuum": 0.0})
+    (finding,) = all_findings(Looks(seen, {}, 1.0))
+    made = notice_of(START, "id", finding, seen, lambda _: "")
+    assert (made.subject, made.is_action, made.mode) == ("by hand", True, Mode.RECOMMEND)
+    assert made.evidence[-1].startswith("ALTER SYSTEM SET autovacuum = on")
+    assert made.fingerprint == "postgresql/it/autovacuum is off/look"

@@ -1,0 +1,322 @@
+"""From open incidents and what tools say now to recommendations in the ledger."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.builders.action_stack import open_ledger
+from tests.builders.actions import action_of
+from tests.builders.series import SECOND, tick_scores
+from tests.contracts.event_store_contract import ulid
+from tests.fakes.fake_control_loop import FakeIncidents
+from tests.fakes.fake_tools import FakeMemory, FakeTool, FakeToolbox
+from tests.fakes.ports import FakeScoreLog
+from trimtab.engine.actions.guard.observation import Seeing
+from trimtab.engine.actions.guard.situation_builder import Memory as GuardMemory
+from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.errors import ConflictError, StoreError, ToolError
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.recommendations.recommendation_service import STATE, Advising
+from trimtab.engine.settings.guardrails import Guardrails
+from trimtab.engine.sources.managed_tools import key_of
+from trimtab.engine.types import (
+    ActionState,
+    Incident,
+    IncidentState,
+    Knob,
+    KnobType,
+    Mode,
+    PatternMatch,
+    RecommendationState,
+    SeriesInfo,
+    Severity,
+    Shadow,
+    ToolState,
+    ToolStatus,
+)
+
+MIB = 2**20
+MAXMEMORY = Knob("maxmemory", KnobType.INT, "B", low=MIB, high=256 * MIB, step=64 * MIB, warm_up_s=60)
+POLICY = Knob("maxmemory-policy", KnobType.CHOICE, choices=("allkeys-lru", "noeviction"))
+THRASH = PatternMatch("cache_thrash", "redis/c1", 0.9, 0, ("evictions rose",), remedies=("redis.maxmemory",))
+HITS = key_of("redis_hit_ratio", {"tool": "c1", "target": "c1"})
+S = RecommendationState
+
+
+def cache(name="c1"):
+    """A Redis of 64 MiB."""
+    values = {"maxmemory": 64 * MIB, "maxmemory-policy": "allkeys-lru"}
+    figures = {"redis_memory_used_bytes": 6e7, 'redis_db_keys{db="0"}': 3.0}
+    return FakeTool(name, knobs=(MAXMEMORY, POLICY), values=values, actions=(), metrics=figures)
+
+
+class Room:
+    """Advising over a real ledger, a fake Redis in mode auto, and a clock that stands."""
+
+    def __init__(self, ledger):
+        self.ledger, self.clock = ledger, ledger.clock
+        self.tool, self.live, self.incidents = cache(), Live(), FakeIncidents()
+        self.box = FakeToolbox(self.tool, modes={"c1": {"*": Mode.AUTO}}, kind="redis")
+        self.memory = FakeMemory()
+        self.begin()
+
+    def begin(self):
+        """As at a start of the engine."""
+        limits = Guardrails()
+        self.guard = GuardMemory(limits)
+        self.seeing = Seeing(self.box, self.live, FakeScoreLog(), self.incidents, self.clock, limits)
+        self.advising = Advising(
+            self.incidents, self.ledger, self.box, self.guard, self.seeing, self.memory, self.live,
+            self.clock, self.clock.now,
+        )  # fmt: skip
+
+    def incident(self, *patterns, **changed):
+        """One that goes on and shows these patterns."""
+        plain = Incident(
+            ulid(900), self.clock.now(), None, IncidentState.OPEN, "c1", 0.6, Severity.HIGH, False, False,
+            ("redis/c1",), (ulid(901),), patterns=patterns or (THRASH,),
+        )  # fmt: skip
+        self.incidents.save_incidents([replace(plain, **changed)])
+
+    def watched(self, *keys, value=0.4):
+        """Series of the tools as they are now."""
+        n = len(keys)
+        sensed = Sensed(
+            keys, tick_scores("tools", self.clock.now(), [value] * n), (), np.empty(0, np.int64),
+            np.zeros(n, np.int64), np.ones(n, np.bool_), {}, certain=True,
+        )  # fmt: skip
+        self.live.tell_sensed(sensed, 5.0, (), SeriesInfo)
+
+    async def look(self, after_s=15.0):
+        """The next look."""
+        self.clock.tick(after_s)
+        return await self.advising.look()
+
+
+@pytest.fixture
+def room(tmp_path):
+    """With an incident that shows thrash."""
+    with open_ledger(tmp_path) as ledger:
+        made = Room(ledger)
+        made.incident()
+        yield made
+
+
+async def test_a_pattern_becomes_a_recommendation_with_its_command(room):
+    """From the value that is there, with what the series shows and the line that a person would type."""
+    room.watched(HITS)
+    (made,) = await room.look()
+    assert (made.before, made.after, made.mode) == (64 * MIB, 128 * MIB, Mode.AUTO)
+    assert (made.effect.series_id, made.effect.before) == (HITS.id, 0.4)
+    assert made.command == f"fakectl c1 maxmemory {128 * MIB}"
+    assert room.ledger.recommendation(made.id) == made
+    assert [(row.what, row.actor) for row in room.ledger.audit()] == [("proposed", "trimtab")]
+
+
+async def test_a_series_that_is_only_remembered_shows_nothing(room):
+    """What left, or was seen by an earlier engine, is not looked up in the store either."""
+
+    def remembered(series_id):
+        raise AssertionError(f"the store was asked for {series_id}")
+
+    room.live.remembered = remembered
+    (made,) = await room.look()
+    assert made.effect is None
+
+
+async def test_figures_with_labels_find_their_series(room):
+    """A tool's figure that carries labels is the series that the source of tools made of it."""
+    key = key_of('redis_db_keys{db="0"}', {"tool": "c1", "target": "c1"})
+    room.watched(key)
+    (facts,) = await room.advising._facts([next(iter(room.incidents.by_id.values()))])
+    assert facts.series == {'redis_db_keys{db="0"}': key.id}
+
+
+async def test_what_is_off_is_known_but_not_recommended(room):
+    """It is shown to the guard as the others are, so that its shadow can be kept; nothing is written."""
+    room.box.modes = {"c1": {"*": Mode.OFF}}
+    assert await room.look() == []
+    (off,) = room.advising.off
+    assert (off.subject, off.mode) == ("maxmemory", Mode.OFF)
+    assert room.guard.evaluations.standing(off, 0, 300).evaluations == 1
+    assert room.ledger.recommendations() == []
+
+
+async def test_what_stands_is_said_once(room):
+    """Looked at again it stays as it is; before it expires it is renewed under its id."""
+    (first,) = await room.look()
+    assert await room.look() == []
+    shadow = Shadow(room.clock.now(), first.before, first.after)
+    room.ledger.save_recommendation(replace(first, shadow=shadow), "would have been done", "trimtab")
+    (again,) = await room.look(170)
+    assert (again.id, again.generation, again.shadow) == (first.id, 0, shadow)
+    assert again.expires > first.expires
+    assert [row.what for row in room.ledger.audit()] == ["proposed", "would have been done", "renewed"]
+
+
+async def test_another_plan_counts_the_generation_up(room):
+    """And the guard is told which one is of now."""
+    (first,) = await room.look()
+    room.tool.values["c1", "maxmemory"] = 96 * MIB
+    (other,) = await room.look()
+    assert (other.id, other.generation, other.before) == (first.id, 1, 96 * MIB)
+    assert room.seeing.generations == {first.fingerprint: 1}
+    assert [row.what for row in room.ledger.audit()] == ["proposed", "revised"]
+
+
+async def test_an_approved_plan_that_changed_is_left_to_expire(room):
+    """Nobody exchanges what a person agreed to; the guard sees that its value is not there any more."""
+    (first,) = await room.look()
+    approved = replace(first, state=S.APPROVED, approver="ann", approved=room.clock.now())
+    room.ledger.save_recommendation(approved, "approved", "ann")
+    room.tool.values["c1", "maxmemory"] = 96 * MIB
+    assert await room.look() == []
+    assert room.ledger.recommendation(first.id) == approved
+    assert room.seeing.generations == {first.fingerprint: 0}
+
+
+async def test_a_person_who_is_quicker_counts(room, monkeypatch):
+    """Dismissed between the look and the writing: it stays dismissed."""
+    (first,) = await room.look()
+    dismissed = replace(first, state=S.DISMISSED, reason="no")
+    advise = room.advising.recommender.advise
+
+    def meanwhile(*arguments):
+        room.ledger.save_recommendation(dismissed, "dismissed", "ann")
+        return advise(*arguments)
+
+    monkeypatch.setattr(room.advising.recommender, "advise", meanwhile)
+    assert await room.look(170) == []
+    assert room.ledger.recommendation(first.id) == dismissed
+    with pytest.raises(ConflictError):
+        room.ledger.save_recommendation(first, "renewed", "trimtab", S.PENDING)
+
+
+async def test_what_was_dismissed_stays_so_however_much_came_since(room):
+    """Hundreds that expired do not make it forgotten."""
+    (first,) = await room.look()
+    room.ledger.save_recommendation(replace(first, state=S.DISMISSED, approver="ann"), "dismissed", "ann")
+    for number in range(220):
+        other = replace(first, id=ulid(10**6 + number), state=S.EXPIRED, fingerprint=f"other/{number}")
+        room.ledger.save_recommendation(other, "expired", "trimtab")
+    assert await room.look() == []
+    assert "dismissed by ann" in room.advising.withheld[first.fingerprint]
+
+
+async def test_an_action_under_way_withholds_the_next(room):
+    """With the reason, for people to see."""
+    (first,) = await room.look()
+    running = action_of(
+        ulid(5),
+        tool="c1",
+        target="c1",
+        created=room.clock.now(),
+        state=ActionState.PROPOSED,
+        recommendation_id=first.id,
+    )
+    room.ledger.propose(running, "proposed", "trimtab")
+    assert await room.look() == []
+    assert "is being changed" in room.advising.withheld[first.fingerprint]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "changed"),
+    [
+        ((), {"patterns": ()}),
+        ((), {"state": IncidentState.RESOLVED}),
+        ((replace(THRASH, remedies=("postgresql.work_mem",)),), {}),
+    ],
+    ids=["no pattern", "resolved by a person", "another kind of tool"],
+)
+async def test_nothing_is_asked_where_nothing_is_wanted(room, patterns, changed):
+    """Tools are left alone, and nothing is recommended."""
+    room.incident(*patterns, **changed)
+    calls = len(room.tool.calls)
+    assert await room.look() == []
+    asked = {call[0] for call in room.tool.calls[calls:]}
+    assert asked <= {"status"} or changed.get("state") is IncidentState.RESOLVED
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda room: room.tool.tell("metrics", ToolError("no answer")),
+        lambda room: room.tool.tell("read", ToolError("no answer")),
+        lambda room: setattr(room.tool, "state", ToolStatus(ToolState.DENIED, "wrong password")),
+        lambda room: setattr(room.tool, "state", ToolStatus(ToolState.UNREACHABLE)),
+        lambda room: room.box.disabled.add("c1"),
+    ],
+    ids=["no figures", "no knob", "denied", "unreachable", "disabled"],
+)
+async def test_a_tool_in_trouble_gives_no_facts(room, trouble):
+    """Nothing is recommended from half an answer, and what stood begins to stand anew."""
+    trouble(room)
+    assert await room.look() == []
+
+
+async def test_half_an_answer_is_none(room, monkeypatch):
+    """A target of which figures came and knobs did not says nothing until it answers whole."""
+    (first,) = await room.look()
+    target = room.box.target
+
+    async def half(name, of):
+        return replace(await target(name, of), knobs=(), problem="it did not answer all in 10 s")
+
+    monkeypatch.setattr(room.box, "target", half)
+    assert await room.look() == []
+    assert await room.advising._facts(list(room.incidents.by_id.values())) == []
+    assert room.guard.evaluations.standing(first, 15.0, 300.0).evaluations == 0
+    monkeypatch.undo()
+    assert await room.look() == []
+    assert room.guard.evaluations.standing(first, 30.0, 300.0).evaluations == 1
+
+
+async def test_what_may_only_be_exported_is_for_people(room):
+    """A server that forbids changes is read, and its change is recommended, never automatic."""
+    room.tool.state = ToolStatus(ToolState.EXPORT_ONLY, "managed")
+    (made,) = await room.look()
+    assert made.mode is Mode.RECOMMEND
+    assert made.command
+
+
+async def test_the_guard_goes_on_over_a_restart(room):
+    """How long a proposal has stood is remembered with each look."""
+    (made,) = await room.look()
+    await room.look()
+    await room.look()
+    room.begin()
+    await room.advising.resume()
+    lived = room.guard.lived.seconds
+    assert room.guard.evaluations.standing(made, lived, 300.0).evaluations == 3
+    assert lived == 30.0
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"lived": 3}, {"lived": {"seconds": "x", "since": {}}, "standing": {}}]
+)
+async def test_a_guards_state_that_cannot_be_read_begins_anew(room, state):
+    """Proposals stand from nothing then, which allows less, not more."""
+    room.memory.values[STATE] = state
+    await room.advising.resume()
+    (made,) = await room.look()
+    assert room.guard.evaluations.standing(made, 0.0, 300.0).evaluations == 1
+
+
+async def test_a_store_that_fails_fails_the_look(room):
+    """What is not remembered is not said; the next look says it."""
+    room.memory.broken = StoreError("disk full")
+    with pytest.raises(StoreError):
+        await room.look()
+    assert room.ledger.recommendations() == []
+    room.memory.broken = None
+    assert len(await room.look()) == 1
+
+
+async def test_one_that_expired_is_made_anew(room):
+    """As another recommendation, while the pattern goes on."""
+    (first,) = await room.look()
+    room.ledger.save_recommendation(replace(first, state=S.EXPIRED), "expired", "trimtab")
+    (other,) = await room.look()
+    assert other.id != first.id
+    assert other.expires - room.clock.now() == 300 * SECOND

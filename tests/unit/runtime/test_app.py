@@ -1,0 +1,176 @@
+"""The engine as a whole: parts that die are noticed."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.fakes.fake_control_loop import FakeLedger
+from tests.fakes.ports import FakeClock, settle
+from trimtab.engine.actions.scheduler import Conductor
+from trimtab.engine.api.security.api_keys import FirstStart
+from trimtab.engine.errors import EngineError, LockedError, StoreError
+from trimtab.engine.runtime import background_tasks
+from trimtab.engine.runtime.action_setup import note_reload
+from trimtab.engine.runtime.app import Engine, _reload_tools, announce
+from trimtab.engine.runtime.background_tasks import kept_running
+from trimtab.engine.runtime.http_server import Server
+from trimtab.engine.runtime.self_metrics import Vitals
+from trimtab.engine.settings import Api, General, Host, Settings, Sources
+from trimtab.engine.settings.file_watcher import Reload
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """An engine that serves its API on a free port and watches nothing."""
+
+    async def nothing(_self, _supervisor):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Engine, "_start", nothing)
+    settings = Settings(
+        settings=General(data_dir=tmp_path), api=Api(port=0), sources=Sources(host=Host(enabled=False))
+    )
+    return Engine(settings, None, os.environ, {})
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (FirstStart(login_url="http://h/login?t=x"), "minutes): http://h/login?t=x"),
+        (FirstStart(key_file=Path("/d/admin.key")), "is in /d/admin.key"),
+        (FirstStart(), "`trimtab key login` prints"),
+    ],
+)
+def test_a_start_says_where_it_is_and_how_to_get_in(capsys, first, said):
+    """Two lines: the address, and one way in, at later starts too."""
+    announce("http://h", first)
+    where, way_in = capsys.readouterr().out.splitlines()
+    assert where == "Trimtab is on http://h"
+    assert way_in.endswith(said)
+
+
+@pytest.mark.parametrize("broken", ["", "disk full"])
+async def test_a_reload_is_in_the_audit(broken):
+    """By section, and what waits for the next start; a store that fails does not undo what holds already."""
+    ledger = FakeLedger(FakeClock())
+    ledger.broken = broken or None
+    with capture_logs() as logs:
+        await note_reload(ledger, Reload(Settings(), (), ()))
+        await note_reload(ledger, Reload(Settings(), ("tools", "notify"), ("api",)))
+    told = [(row.what, row.actor, row.details) for row in ledger.rows]
+    names = {"now": "tools, notify", "at the next start": "api"}
+    assert told == ([] if broken else [("settings reloaded", "trimtab", names)])
+    assert len(logs) == bool(broken)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(OSError("no more files"), "OSError: no more files"), (None, "")]
+)
+async def test_an_http_server_that_dies_ends_the_engine(engine, monkeypatch, error, told):
+    """An engine whose API is gone stops in order and says what happened."""
+    served = asyncio.Event()
+
+    async def die(_self):
+        await served.wait()
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(Server, "main_loop", die)
+    running = asyncio.create_task(engine.run(lambda *_: served.set()))
+    with pytest.raises(EngineError, match="the HTTP server ended while the engine ran") as caught:
+        await asyncio.wait_for(running, 20)
+    assert told in str(caught.value)
+
+
+async def test_a_server_that_is_stopped_is_no_failure(engine):
+    """Asked to stop, the engine ends without an error."""
+    await asyncio.wait_for(engine.run(lambda *_: engine.stopping.set()), 20)
+
+
+async def test_a_part_that_raises_is_started_again():
+    """A part that fails is told with its name and begins again half a minute later, as often as needed."""
+    clock, runs = FakeClock(), []
+
+    async def work():
+        runs.append(clock.now())
+        if len(runs) < 3:
+            raise KeyError("surprise")
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(kept_running("vitals", work, clock))
+        await settle()
+        await clock.advance(70)
+    assert task.done()
+    assert [(at - runs[0]) / 1e9 for at in runs] == [0, 30, 60]
+    assert [(entry["part"], entry["event"]) for entry in logs] == [
+        ("vitals", "a part stopped, it is started again")
+    ] * 2
+
+
+async def test_vitals_go_on_after_a_fault(engine, monkeypatch):
+    """A fault while the engine looks after itself does not leave its figures as they were for ever."""
+    looks = []
+    monkeypatch.setattr(background_tasks, "RETRY_S", 0.01)
+
+    async def look(_self):
+        looks.append(1)
+        if len(looks) == 1:
+            raise RuntimeError("surprise")
+        engine.stopping.set()
+
+    monkeypatch.setattr(Vitals, "look", look)
+    await asyncio.wait_for(engine.run(lambda *_: None), 20)
+    assert len(looks) == 2
+
+
+async def test_an_engine_that_another_took_over_from_stops(engine, monkeypatch):
+    """Its writes are refused for ever: it ends in order, once, and says why."""
+
+    async def step(_self, _now):
+        raise LockedError("taken over by another engine (epoch 2)")
+
+    monkeypatch.setattr(Conductor, "step", step)
+    with capture_logs() as logs, pytest.raises(LockedError, match="epoch 2"):
+        await asyncio.wait_for(engine.run(lambda *_: None), 20)
+    events = [entry["event"] for entry in logs]
+    assert events.count("another engine took over, this one stops") == 1
+    assert "a part stopped, it is started again" not in events
+    assert events[-1] == "stopped"
+
+
+class Follows:
+    """Acting and supervisor as far as a reload concerns them."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.calls = []
+
+    async def reload(self, settings):
+        self.calls.append(("reload", sorted(settings.tools)))
+        if self.error is not None:
+            raise self.error
+
+    async def watch(self, source, wanted):
+        self.calls.append(("watch", source, wanted))
+
+
+@pytest.mark.parametrize(
+    ("changed", "tools", "error", "calls"),
+    [
+        (("tools",), {"redis": {}}, None, [("reload", ["redis"]), ("watch", "source", True)]),
+        (("tools",), {}, None, [("reload", []), ("watch", "source", False)]),
+        (("guardrails",), {}, None, [("reload", []), ("watch", "source", False)]),
+        (("tools",), {}, StoreError("disk full"), [("reload", []), ("watch", "source", False)]),
+        (("writer",), {"redis": {}}, None, []),
+    ],
+    ids=["first", "last", "guardrails", "store fails", "something else"],
+)
+async def test_tools_follow_the_settings(changed, tools, error, calls):
+    """They are exchanged, and their figures watched while there are any; a store that fails ends nothing."""
+    both = Follows(error)
+    reload = Reload(Settings.model_validate({"tools": tools}), changed, ())
+    await _reload_tools(both, both, "source", reload)
+    assert both.calls == calls

@@ -1,0 +1,229 @@
+"""The live view: search, order, pages, events."""
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from tests.builders.series import anomaly_of, tick_scores
+from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.errors import InputError, NotFoundError
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.types import SeriesInfo, SeriesKey, SourceState, SourceStatus
+
+NAN = float("nan")
+
+
+def sensed(
+    keys, scores, values=None, *, source="host", at=5, shown=None, learning=None, open_ids=None, certain=True
+):
+    """A sensed tick of those keys."""
+    n = len(keys)
+    values = [1.0] * n if values is None else values
+    ticked = tick_scores(source, at * 1_000_000_000, values, anomaly_score=scores, yhat=[0.5] * n)
+    return Sensed(
+        keys=keys, scores=ticked, anomalies=(), came=np.empty(0, np.int64),
+        learning=np.array(learning or [0] * n), shown=np.array([True] * n if shown is None else shown),
+        open_ids=open_ids or {}, certain=certain,
+    )  # fmt: skip
+
+
+def tell(live, *ticks):
+    """Tell it those ticks."""
+    for tick in ticks:
+        live.tell_sensed(tick, 5.0, ("range", "shift"), in_seconds)
+
+
+def in_seconds(key):
+    """What is known of every series here."""
+    return SeriesInfo(key, unit="s")
+
+
+@pytest.fixture
+def cores():
+    """Twelve series."""
+    return tuple(SeriesKey.of("host", "cpu_busy_ratio", {"core": str(i), "mode": "user"}) for i in range(12))
+
+
+def all_pages(live, **asked):
+    """Every page, one after the other."""
+    after, names = None, []
+    while True:
+        page, total, after = live.series(after=after, **asked)
+        names += [view.series for view in page]
+        if after is None:
+            assert total == len(names)
+            return names
+
+
+def test_views_show_what_is_known(cores):
+    """A series is shown with its score, unit and anomaly; unknown is None; learning is in seconds."""
+    live = Live()
+    tell(live, sensed(cores[:2], [1.5, NAN], [3.0, NAN], learning=[0, 7], open_ids={0: "X"}))
+    first, second = live.one(cores[0].id), live.one(cores[1].id)
+    assert (first.anomaly_score, first.value, first.unit, first.anomaly_id) == (1.5, 3.0, "s", "X")
+    assert (second.anomaly_score, second.value, second.learning_s, second.time) == (None, None, 35.0, None)
+    with pytest.raises(NotFoundError):
+        live.one("none")
+
+
+def test_the_time_is_that_of_the_newest_sample(cores):
+    """A tick without a sample leaves the time of the sample before."""
+    live = Live()
+    tell(live, sensed(cores[:1], [0.1], at=5), sensed(cores[:1], [NAN], [NAN], at=10))
+    view = live.one(cores[0].id)
+    assert (view.time, view.value) == (5_000_000_000, None)
+
+
+def test_search_by_words_and_labels(cores):
+    """All words and label=value pairs must match, in any case."""
+    live = Live()
+    other = (SeriesKey.of("prometheus", "up", {"job": "Node", "xcore": "1"}),)
+    tell(live, sensed(cores, [0.1] * 12), sensed(other, [0.2], source="prometheus"))
+
+    def found(search, **more):
+        return [view.series for view in live.series(search=search, sort="name", **more)[0]]
+
+    assert found("core=1") == [str(cores[1])]
+    assert found('BUSY core="11"') == [str(cores[11])]
+    assert found("job=node") == [str(other[0])]
+    assert found("cpu job=node") == []
+    assert len(found("cpu mode=user")) == 12
+    assert len(found("", source="host")) == 12
+    assert found("up") == [str(other[0])]
+
+
+def test_pages_by_score_are_complete_and_in_order(cores):
+    """Pages by score hold every series once: highest first, unknown last, equal ones by name."""
+    live = Live()
+    scores = [0.1, 2.0, NAN, 0.5, 0.5, NAN, 1.0, 0.0, 0.5, 3.0, 0.2, 0.3]
+    tell(live, sensed(cores, scores), sensed(cores, scores, source="other"))
+    ranked = all_pages(live, limit=5)
+    by_name = {str(key): score for key, score in zip(cores, scores, strict=True)}
+    shown = [by_name[name] for name in ranked]
+    known = [s for s in shown if s == s]
+    assert known == sorted(known, reverse=True)
+    assert all(s != s for s in shown[len(known) :])
+    assert len(ranked) == 24
+
+
+def test_pages_by_name_are_sorted(cores):
+    """Pages by name follow the name."""
+    live = Live()
+    tell(live, sensed(cores, [0.1] * 12))
+    names = all_pages(live, limit=5, sort="name")
+    assert names == sorted(str(key) for key in cores)
+
+
+def test_a_page_goes_on_where_scores_moved(cores):
+    """A cursor stays good when the series it was made from went away."""
+    live = Live()
+    tell(live, sensed(cores, [float(i) for i in range(12)]))
+    page, _, after = live.series(limit=4)
+    assert [view.anomaly_score for view in page] == [11.0, 10.0, 9.0, 8.0]
+    tell(live, sensed(cores, [float(i) for i in range(12)], shown=[i != 8 for i in range(12)]))
+    assert [view.anomaly_score for view in live.series(limit=4, after=after)[0]] == [7.0, 6.0, 5.0, 4.0]
+
+
+def test_what_is_gone_is_not_shown(cores):
+    """A series that left is not listed, but can still be looked at by its id."""
+    live = Live()
+    tell(live, sensed(cores[:2], [0.1, NAN], [1.0, NAN], shown=[True, False]))
+    assert [view.id for view in live.series()[0]] == [cores[0].id]
+    assert live.one(cores[1].id).value is None
+
+
+def test_what_is_long_gone_is_remembered(cores):
+    """Of a series that is in no slot any more the store knows name and unit."""
+    live = Live()
+    live.remembered = {cores[5].id: SeriesInfo(cores[5], unit="s")}.__getitem__
+    view = live.one(cores[5].id)
+    assert (view.series, view.unit, view.value, view.anomaly_id) == (str(cores[5]), "s", None, None)
+
+
+def test_a_reused_slot_shows_its_new_series(cores):
+    """Where a slot has a new owner the names and the search follow."""
+    live = Live()
+    new = SeriesKey.of("host", "disk_free_bytes")
+    tell(live, sensed(cores[:2], [0.1, 0.2]), sensed((cores[0], new), [0.1, 0.2], at=10))
+    assert live.series(search="disk")[0][0].id == new.id
+    assert live.series(search="core=1")[1] == 0
+
+
+@pytest.mark.parametrize("asked", [{"sort": "colour"}, {"after": "!!"}, {"after": "WzFd"}])
+def test_nonsense_is_refused(asked):
+    """An unknown order or a cursor of nobody's making is an InputError."""
+    with pytest.raises(InputError):
+        Live().series(**asked)
+
+
+def test_counts_are_the_engines_own(cores):
+    """The engine's numbers count series, learning, unusual and open anomalies."""
+    live = Live()
+    live.note(ticks=3, uptime_s=1.5)
+    tell(live, sensed(cores[:3], [2.0, 0.1, NAN], learning=[0, 0, 5], open_ids={0: "X"}))
+    numbers = live.engine()
+    expected = {"series": 3, "scored": 2, "learning": 1, "unusual": 1, "anomalies_open": 1, "ticks": 3}
+    assert {name: numbers[name] for name in expected} == expected
+    assert [view.id for view in live.unusual()] == [cores[0].id]
+
+
+async def test_events_reach_every_reader(cores):
+    """Ticks, anomalies and changed sources are published; a reader that leaves gets no more."""
+    live = Live()
+    one, two = live.subscribe(), live.subscribe()
+    await two.aclose()
+    live.tell_source(SourceStatus("host", SourceState.STARTING, 5.0))
+    live.tell_source(SourceStatus("host", SourceState.STARTING, 5.0))
+    tell(live, sensed(cores, [0.1] * 12), sensed(cores, [NAN] * 12, certain=False))
+    live.tell_anomaly(anomaly_of(cores[0], "01A"))
+    live.end()
+    events = [event async for event in one]
+    assert [name for name, _ in events] == ["source", "tick", "anomaly"]
+    assert events[1][1] == {"source": "host", "time": 5_000_000_000, "series": 12, "unusual": 0}
+    assert not two._events
+
+
+async def test_a_slow_reader_loses_the_oldest_ticks_first(cores):
+    """A full queue drops ticks before anomalies, and counts."""
+    live = Live()
+    reader = live.subscribe()
+    live.tell_anomaly(anomaly_of(cores[0], "01A"))
+    for at in range(5, 5 + 5 * 300, 5):
+        tell(live, sensed(cores, [0.1] * 12, at=at))
+    name, _ = await asyncio.wait_for(anext(reader), 5)
+    assert name == "anomaly"
+    _, tick = await asyncio.wait_for(anext(reader), 5)
+    assert tick["time"] > 5_000_000_000
+    assert reader.lost == 101
+
+
+def test_twenty_thousand_series_are_quick():
+    """A first search over 20,000 series takes well under a tenth of a second."""
+    keys = tuple(
+        SeriesKey.of("p", f"metric_{i % 200}", {"instance": f"10.0.{i // 250}.{i % 250}:9100", "job": "node"})
+        for i in range(20_000)
+    )
+    live = Live()
+    tell(live, sensed(keys, np.random.default_rng(1).random(20_000).tolist(), source="p"))
+    begin = time.process_time()
+    page, total, after = live.series(search="metric_7 job=node", limit=50)
+    live.series(limit=50, after=after)
+    took = time.process_time() - begin
+    assert total == 1100
+    assert len(page) == 50
+    assert took < 0.1
+
+
+def test_an_exchanged_source_is_shown_by_its_own_interval_and_units(cores):
+    """After a reload a source may have another interval, other units and fewer series: all of it shows."""
+    live = Live()
+    tell(live, sensed(cores, [0.1] * 12))
+    live.tell_sensed(
+        sensed(cores[:2], [0.2, 0.3], learning=[0, 7]), 2.0, ("range",), lambda key: SeriesInfo(key, unit="B")
+    )
+    assert (live.one(cores[1].id).learning_s, live.one(cores[1].id).unit) == (14.0, "B")
+    assert live.series(search="cpu")[1] == 2
+    with pytest.raises(NotFoundError):
+        live.one(cores[5].id)

@@ -1,0 +1,103 @@
+"""Members that cannot be stored, river's, come back after a restart by the logged ticks."""
+
+import asyncio
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from tests.fakes.ports import START, FakeClock, FakeScoreLog, FakeSource, FakeStore
+from tests.unit.runtime.test_source_loop import NoMetrics
+from trimtab.engine.detection import source_detector
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.source_loop import SourceLoop
+from trimtab.engine.settings import General
+from trimtab.engine.store.time_series.snapshots import FolderSnapshots
+from trimtab.engine.types import Reading, SeriesKey
+
+NS = 1_000_000_000
+MEMBER = "river:OneClassSVM"
+KEYS = tuple(SeriesKey.of("fake", "m", {"i": str(i)}) for i in range(4))
+
+
+class Now:
+    """An executor that works at once."""
+
+    def submit(self, function, *args, **kwargs):
+        done: Future[object] = Future()
+        done.set_result(function(*args, **kwargs))
+        return done
+
+
+def script(n):
+    """Noise in which series come and go, so that slots are used again."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for k in range(n):
+        keys = KEYS[:3] if k < 40 else KEYS[1:] if k > 90 else KEYS
+        at = START + (1 + k) * 5 * NS
+        rows.append(Reading(at, keys, np.full(len(keys), at), rng.normal(10, 1, len(keys))))
+    return rows
+
+
+def world(folder):
+    """A source's surroundings, with snapshots in a folder."""
+    general = General(detectors=("default", MEMBER))
+    snapshots = FolderSnapshots(folder).open()
+    return Surroundings(
+        FakeClock(), FakeStore(), FakeScoreLog(), snapshots, Live(), NoMetrics(), Now(), general
+    )
+
+
+async def killed_after(around, rows, ticks):
+    """Run a loop for so many ticks and end it as kill -9 does: nothing is written any more."""
+    loop = SourceLoop(FakeSource(script=rows), around)
+    task = asyncio.create_task(loop.run())
+    await around.clock.advance(ticks * 5 + 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return loop
+
+
+async def test_a_restart_goes_on_where_river_was(tmp_path):
+    """Scores after a restart equal an uninterrupted run, though no snapshot holds what river learnt."""
+    rows = script(200)
+    whole, broken = world(tmp_path / "whole"), world(tmp_path / "broken")
+    await killed_after(whole, rows, 200)
+    loop = await killed_after(broken, rows, 150)
+    assert broken.snapshots.load("fake") is not None
+    assert MEMBER in loop.senses.scoring.names
+    broken.score_log = FakeScoreLog()
+    broken.snapshots.close()
+    broken.snapshots = FolderSnapshots(tmp_path / "broken").open()
+    again = await killed_after(broken, rows[loop.ticks :], 50)
+    assert again.ticks == 200 - loop.ticks
+    mine, theirs = (one.senses.scoring.scorer.extras[MEMBER] for one in (again, loop))
+    assert mine._learnt.keys() == theirs._learnt.keys()
+    for key in KEYS[1:]:
+        got, wanted = broken.score_log.rows[key.id], whole.score_log.rows[key.id]
+        np.testing.assert_allclose(got, wanted[-len(got) :], rtol=0, atol=1e-9)
+        assert np.isfinite(np.array(got)[:, 2]).any()
+
+
+async def test_the_log_is_kept_as_long_as_it_is_needed(tmp_path, monkeypatch):
+    """Of older ticks so many stay as bring the member back, not more; without one none but the usual."""
+    monkeypatch.setattr(source_detector, "REPLAY_TICKS", 200)
+    with_member, without = world(tmp_path / "with"), world(tmp_path / "without")
+    without.general = General()
+    kept = []
+    for around in (with_member, without):
+        await killed_after(around, script(400), 400)
+        kept.append(len(list(around.snapshots.ticks_until("fake"))))
+    assert 200 <= kept[0] <= 320
+    assert kept[1] <= 125
+
+
+@pytest.mark.parametrize("detectors", [("default", "river:Nobody")])
+async def test_a_member_that_river_does_not_have_is_told(tmp_path, detectors):
+    """A wrong name is said with those that there are."""
+    around = world(tmp_path)
+    around.general = General(detectors=detectors)
+    loop = await killed_after(around, script(3), 3)
+    assert loop.senses is None

@@ -1,0 +1,155 @@
+"""What can be set of who is told, and what each mistake says."""
+
+import pytest
+
+from tests.builders.series import START
+from tests.fakes.fake_control_loop import FakeIncidents
+from tests.fakes.fake_notifications import HOUR, FakeMemory
+from tests.fakes.ports import FakeClock, FakeScoreLog, FakeSnapshots, FakeStore
+from tests.unit.runtime.test_source_loop import NoMetrics, Now
+from trimtab.engine.errors import SettingsError
+from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.live.live_state import Live
+from trimtab.engine.observability import logs
+from trimtab.engine.runtime.components import external_url, notifiers
+from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.supervisor import Supervisor
+from trimtab.engine.settings import Api, Settings
+from trimtab.engine.settings.notify import Notify
+from trimtab.engine.settings.settings_file import load_settings
+from trimtab.engine.types import Silence
+
+WHOLE = """
+notify:
+  notifications_per_week: 7
+  external_url: https://trimtab.shop.example/
+  alertmanager: {url: http://alerts:9093/am/, bearer_token_file: token, timeout: 5s}
+  webhook: {url: https://hooks.shop.example/t, secret_file: secret, headers: {X-Team: a-team}}
+  email:
+    smtp_host: mail.shop.example
+    security: tls
+    username: trimtab
+    password_file: password
+    sender: trimtab@shop.example
+    to: [ops@shop.example]
+  silences:
+    night: {entities: ["redis/*"], begin: 2026-01-01T00:00:00Z, until: "2026-01-01T02:00:00+01:00"}
+"""
+
+
+def loaded(tmp_path, text):
+    """The settings that a file says."""
+    path = tmp_path / "trimtab.yaml"
+    path.write_text(text)
+    return load_settings(path, {})
+
+
+def test_all_of_it_can_be_set(tmp_path):
+    """Each receiver is made, in order; files are found beside the settings, silences are in UTC."""
+    (tmp_path / "secret").write_text("the-secret-of-the-webhook-receiver")
+    settings = loaded(tmp_path, WHOLE)
+    assert settings.notify.notifications_per_week == 7
+    assert settings.notify.email.port_number == 465
+    assert settings.notify.webhook.secret_file == tmp_path / "secret"
+
+    class Clock:
+        def now(self):
+            return START
+
+    assert [one.name for one in notifiers(settings, Clock())] == ["alertmanager", "webhook", "email"]
+    assert external_url(settings) == "https://trimtab.shop.example"
+    assert "the-secret-of-the-webhook-receiver" in logs.secrets_in(settings)
+
+
+def judging():
+    """Incidents over fakes."""
+    return Judging(FakeStore(), FakeIncidents(), FakeMemory())
+
+
+def test_silences_of_the_settings_replace_those_before(tmp_path):
+    """In UTC; those that people set otherwise stay."""
+    made = judging()
+    made.notifying.silence(Silence("01", ("web",), START, START + HOUR, "ann"))
+    made.set_telling(loaded(tmp_path, WHOLE).notify)
+    assert made.notifying.per_week == 7
+    night = Silence("settings/night", ("redis/*",), START, START + HOUR, "settings")
+    assert set(made.notifying.silences.values()) == {
+        night,
+        Silence("01", ("web",), START, START + HOUR, "ann"),
+    }
+    made.set_telling(Notify())
+    assert list(made.notifying.silences) == ["01"]
+
+
+async def test_silences_change_while_it_runs_and_receivers_do_not(tmp_path):
+    """A silence that is written into the file holds at once; another receiver is told at the next start."""
+    clock = FakeClock()
+    around = Surroundings(
+        clock, FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now(), judging=judging()
+    )
+    off = "sources: {host: {enabled: false}}\n"
+    reload = await Supervisor(around, clock, NoMetrics()).change(
+        loaded(tmp_path, off), loaded(tmp_path, off + WHOLE)
+    )
+    assert set(reload.changed) == {"notify.notifications_per_week", "notify.silences"}
+    assert set(reload.later) == {
+        f"notify.{name}" for name in ("external_url", "alertmanager", "webhook", "email")
+    }
+    assert list(around.judging.notifying.silences) == ["settings/night"]
+    assert reload.settings.notify.webhook is None
+
+
+def test_nothing_is_set_by_default():
+    """Nobody is told, five a week would be."""
+    assert notifiers(Settings(), None) == []
+    assert Settings().notify.notifications_per_week == 5
+
+
+@pytest.mark.parametrize(
+    ("api", "url"),
+    [
+        (Api(port=0), ""),
+        (Api(host="::1", port=9000), "http://[::1]:9000"),
+        (Api(tls_cert_file="cert.pem", tls_key_file="key.pem"), "https://127.0.0.1:8600"),
+    ],
+)
+def test_links_lead_to_where_the_api_listens(api, url):
+    """Unless something else is set; a port that is not known yet gives none."""
+    assert external_url(Settings(api=api)) == url
+
+
+MAIL = "notify:\n  email:\n    smtp_host: mail\n    sender: a@b.example\n    to: [c@d.example]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("notify: {alertmanager: {url: 'a:9093'}}", "notify.alertmanager.url is 'a:9093'; it is no http"),
+        ("notify: {alertmanager: {url: 'http://a?b=c'}}", "it holds a query"),
+        ("notify: {alertmanager: {url: 'http://u:p@a'}}", "put them into basic_auth"),
+        ("notify: {alertmanager: {url: 'http://a', timeout: 2m}}", "timeout is 120.0; it must be less"),
+        ("notify: {webhook: {url: 'http://a', secret: short}}", "secret is shorter than 24 characters"),
+        ("notify: {webhook: {url: 'http://a', headers: {Webhook-Id: x}}}", "headers holds webhook-id"),
+        ("notify: {notifications_per_week: 0}", "notify.notifications_per_week is 0"),
+        ("notify: {external_url: 'trimtab'}", "notify.external_url is 'trimtab'"),
+        (MAIL.replace("a@b.example", '"a@b\\r\\nBcc: x"'), "is no mail address"),
+        (MAIL.replace("c@d.example", "nobody"), "'nobody' is no mail address; write ops@shop.example"),
+        (MAIL.replace("[c@d.example]", "[]"), "notify.email.to"),
+        (MAIL + "    username: me\n", "username and password belong together"),
+        (MAIL + "    security: none\n    username: me\n    password: long-enough\n", "in the clear"),
+        (MAIL + "    security: ssl\n", "notify.email.security is 'ssl'"),
+        ("notify: {silences: {n: {entities: [], begin: 2026-01-01T00:00:00Z, until: 2026-01-02T00:00:00Z}}}",
+         "notify.silences.n.entities"),
+        ("notify: {silences: {n: {entities: [a], begin: '2026-01-02T00:00', until: 2026-01-03T00:00:00Z}}}",
+         "notify.silences.n.begin"),
+        ("notify: {silences: {n: {entities: [a], begin: 2026-01-02T00:00:00Z, until: 2026-01-01T00:00:00Z}}}",
+         "which is not after begin"),
+        ("notify: {pager: {url: 'http://a'}}", "notify.pager"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named(tmp_path, text, words):
+    """With its key, what was given unless that is secret, and what to write instead."""
+    with pytest.raises(SettingsError) as error:
+        loaded(tmp_path, text)
+    assert words in str(error.value)
+    assert "long-enough" not in str(error.value)

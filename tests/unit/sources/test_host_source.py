@@ -1,0 +1,220 @@
+"""The source that watches this machine."""
+
+import math
+from itertools import count
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import SourceError
+from trimtab.engine.settings import Host
+from trimtab.engine.sources.host import host_metrics
+from trimtab.engine.sources.host.host_source import Groups, HostSource, ProcessLooks
+from trimtab.engine.sources.host.top_processes import Process, TopProcesses, scan_proc, scan_psutil
+from trimtab.engine.sources.rates import Counters
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def source():
+    """A host source on a clock that stands."""
+    return HostSource(Host(), FakeClock())
+
+
+async def test_first_read_has_levels_and_no_rates(source):
+    """At the first read levels are known and rates are not: NaN, never 0."""
+    await source.open()
+    reading = await source.read()
+    shown = dict(zip(map(str, reading.keys), reading.values, strict=True))
+    assert shown["host_load1"] >= 0
+    assert shown["host_memory_available_bytes"] > 0
+    assert math.isnan(shown['host_cpu_busy_ratio{core="0"}'])
+    assert all(math.isnan(v) for k, v in shown.items() if "_per_second" in k)
+
+
+async def test_later_reads_are_whole_and_keep_the_same_keys(source):
+    """From the second read on rates are known, shares lie in 0..1 and the very same keys are handed out."""
+    await source.read()
+    second, third = await source.read(), await source.read()
+    assert second.complete
+    rates = [v for k, v in zip(second.keys, second.values, strict=True) if k.metric.endswith("_per_second")]
+    assert rates
+    assert np.isfinite(rates).all()
+    modes = {k.metric: v for k, v in zip(third.keys, third.values, strict=True) if "mode" in dict(k.labels)}
+    assert all(math.isnan(v) or 0 <= v <= 1 for v in modes.values())
+    if second.keys == third.keys:
+        assert second.keys is third.keys
+
+
+async def test_names_units_and_help(source):
+    """Every series has a name of the host's own, a help text, and a unit where it has one."""
+    reading = await source.read()
+    for key in reading.keys:
+        assert key.source == "host"
+        assert source.info(key).help, key
+    cores = {dict(k.labels)["core"] for k in reading.keys if k.metric == "host_cpu_busy_ratio"}
+    assert cores == {str(i) for i in range(psutil.cpu_count())}
+    busy = next(k for k in reading.keys if k.metric == "host_cpu_busy_ratio")
+    assert source.info(busy).unit == "ratio"
+
+
+async def test_loopback_and_pseudo_devices_are_left_out(source):
+    """Loopback, veth, loop devices and partitions give no series."""
+    labels = [dict(key.labels) for key in (await source.read()).keys]
+    assert not any(one.get("interface", "").startswith(("lo", "veth")) for one in labels)
+    assert not any(one.get("device", "").startswith(("loop", "ram")) for one in labels)
+
+
+async def test_cap_leaves_out_by_name():
+    """Series over the cap are left out and named."""
+    source = HostSource(Host(), FakeClock(), max_series=3)
+    reading = await source.read()
+    assert len(reading.keys) == len(reading.values) == 3
+    assert any("host_load1" in name for name in source.left_out())
+
+
+async def test_no_history_and_no_replacement(source):
+    """The machine records nothing, and no series takes another's place."""
+    assert [chunk async for chunk in source.history(0)] == []
+    key = host_metrics.key("host_load1")
+    assert not source.replaced(key, key)
+    await source.close()
+
+
+async def test_a_system_that_tells_nothing_is_an_error(monkeypatch, source):
+    """Without CPU times the source says so and what to write."""
+    monkeypatch.setattr(psutil, "cpu_times", lambda: (_ for _ in ()).throw(OSError("no /proc")))
+    with pytest.raises(SourceError, match=r"sources\.host\.enabled: false"):
+        await source.open()
+
+
+def test_a_group_that_cannot_be_read_is_unknown():
+    """Series that were there and cannot be read now are NaN; they do not vanish and are not 0."""
+    key, groups, answers = host_metrics.key("host_x"), Groups(), count()
+
+    def figures():
+        if next(answers) == 1:
+            raise PermissionError("no")
+        return [(key, 1.0)]
+
+    assert groups.ask("x", figures) == [(key, 1.0)]
+    [(same, value)] = groups.ask("x", figures)
+    assert same == key
+    assert math.isnan(value)
+    assert groups.ask("x", figures) == [(key, 1.0)]
+
+
+def test_counts_become_rates_when_devices_come_and_go():
+    """A device that comes has no rate at first, those that stay keep theirs; a reset is unknown."""
+    a, b = host_metrics.key("host_a"), host_metrics.key("host_b")
+    counters = Counters(max_gap_s=20.0)
+    counters.rates([(a, 10.0)], 0.0)
+    first = dict(counters.rates([(b, 5.0), (a, 20.0)], 5.0))
+    assert first[a] == 2.0
+    assert math.isnan(first[b])
+    second = dict(counters.rates([(b, 10.0), (a, 0.0)], 10.0))
+    assert second[b] == 1.0
+    assert math.isnan(second[a])
+    assert math.isnan(dict(counters.rates([(b, 20.0)], 99.0))[b])
+
+
+def test_cpu_shares_are_of_the_time_that_passed():
+    """Busy is what is neither idle nor waiting; a core without time passed is unknown."""
+    before = {"0": {"user": 1.0, "idle": 1.0, "iowait": 0.0}, "1": {"user": 0.0, "idle": 0.0, "iowait": 0.0}}
+    after = {"0": {"user": 2.0, "idle": 3.0, "iowait": 1.0}, "1": before["1"]}
+    shares = {str(k): v for k, v in host_metrics.cpu_shares(before, after)}
+    assert shares['host_cpu_busy_ratio{core="0"}'] == 0.25
+    assert math.isnan(shares['host_cpu_busy_ratio{core="1"}'])
+    assert shares['host_cpu_mode_ratio{mode="user"}'] == 0.25
+
+
+def process(pid, name, cpu_s=0.0, rss=1.0, age_s=1e6, started=1.0):
+    return Process(pid, name, started, age_s, cpu_s, rss)
+
+
+def test_usage_is_summed_by_name():
+    """Processes of one name count together; CPU is the growth since the look before."""
+    top = TopProcesses(5)
+    top.update([process(1, "web", 10, 100), process(2, "web", 20, 50)], 0.0)
+    usage = top.update([process(1, "web", 12, 100), process(2, "web", 21, 50)], 10.0)["web"]
+    assert (usage.cpu_ratio, usage.rss_bytes, usage.count) == (pytest.approx(0.3), 150, 2)
+
+
+def test_a_reused_pid_counts_from_its_own_start():
+    """A new process under an old pid is not charged with the difference of the two."""
+    top = TopProcesses(5)
+    top.update([process(1, "web", 1000)], 0.0)
+    usage = top.update([process(1, "web", 3, age_s=5, started=99.0)], 10.0)["web"]
+    assert usage.cpu_ratio == pytest.approx(0.3)
+
+
+def test_a_name_stays_for_as_long_as_it_lives():
+    """A process that leaves the top keeps its series while it runs, and loses it when it ends."""
+    top = TopProcesses(2)
+    heavy = [process(1, "a", rss=9), process(2, "b", rss=8)]
+    top.update(heavy, 0.0)
+    assert set(top.update(heavy, 5.0)) == {"a", "b"}
+    others = [process(10 + i, f"big{i}", rss=100 + i) for i in range(3)]
+    for i in range(30):
+        shown = top.update([*heavy, *others], 10.0 + 5 * i)
+    assert {"a", "b"} <= set(shown)
+    assert "a" not in top.update([heavy[1], *others], 200.0)
+
+
+def test_what_comes_and_goes_gets_no_series():
+    """A process that has not lived for long is not watched, however heavy it is."""
+    top = TopProcesses(2)
+    top.update([process(1, "a")], 0.0)
+    top.update([process(1, "a")], 5.0)
+    for i in range(30):
+        shown = top.update(
+            [process(1, "a"), process(2, "compiler", cpu_s=5.0 * i, rss=99, age_s=5.0 * i)], 10 + 5 * i
+        )
+    assert set(shown) == {"a"}
+
+
+def test_never_more_than_three_times_the_size():
+    """Names that stay do not pile up without end."""
+    top = TopProcesses(1)
+    for i in range(200):
+        running = [process(j, f"p{j}", rss=j + i * (j == i % 50)) for j in range(50)]
+        shown = top.update(running, 60.0 * i)
+    assert len(shown) <= 3
+
+
+def test_scan_reads_every_process(tmp_path):
+    """Odd names are read, kernel threads share a name, a process that has ended is no error."""
+    stat = "{pid} ({name}) S {parent}" + " 0" * 9 + " 150 50 0 0 0 0 0 0 1000 0 3 0\n"
+    for pid, name, parent in ((1, "init", 0), (2, "kthreadd", 0), (9, "kworker/0:1", 2), (77, "a (b) c", 1)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(stat.format(pid=pid, name=name, parent=parent))
+    (tmp_path / "88").mkdir()
+    (tmp_path / "uptime").write_text("100.0 50.0\n")
+    found = {p.pid: p for p in scan_proc(tmp_path)}
+    assert {pid: p.name for pid, p in found.items()} == {1: "init", 2: "kernel", 9: "kernel", 77: "a (b) c"}
+    assert found[77].cpu_s == pytest.approx(2.0)
+    assert found[77].age_s == pytest.approx(90.0)
+
+
+def test_scan_without_proc_finds_this_process():
+    """Where there is no /proc, psutil tells the same."""
+    mine = psutil.Process()
+    seen = next(p for p in scan_psutil(mine.create_time() + 1) if p.pid == mine.pid)
+    assert seen.name == mine.name()
+    assert seen.rss_bytes > 0
+
+
+def test_dear_looks_are_rare_and_honest(monkeypatch):
+    """Where a look is dear the next comes later, and samples keep the time at which they were true."""
+    now_s, spent_s = [100.0], count(0.0, 0.05)
+    monkeypatch.setattr("trimtab.engine.sources.host.host_source.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("trimtab.engine.sources.host.host_source.time.thread_time", lambda: next(spent_s))
+    looks = ProcessLooks(3)
+    assert looks.look(1)[0] == 1
+    now_s[0] += 5
+    assert looks.look(2)[0] == 1
+    now_s[0] += 15
+    assert looks.look(3)[0] == 3

@@ -1,0 +1,171 @@
+"""Managed tools as a source of series."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import SourceError, StoreError, ToolError
+from trimtab.engine.patterns.role_table import Role
+from trimtab.engine.patterns.roles import part_of
+from trimtab.engine.sources import managed_tools
+from trimtab.engine.sources.managed_tools import ToolsSource
+
+
+class Box:
+    """A toolbox of scripted figures; None = that target does not answer."""
+
+    def __init__(self, figures):
+        self.figures = figures
+        self.off = set()
+
+    def names(self):
+        return sorted({tool for tool, _ in self.figures})
+
+    async def views(self):
+        targets = {n: [t for tool, t in self.figures if tool == n] for n in self.names()}
+        return [SimpleNamespace(name=n, enabled=n not in self.off, targets=targets[n]) for n in self.names()]
+
+    def tool(self, name):
+        async def metrics(target):
+            if self.figures[name, target] is None:
+                raise ToolError(f"{name} does not answer")
+            return self.figures[name, target]
+
+        return SimpleNamespace(metrics=metrics)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Of samples, and of what counters are measured by."""
+    fake = FakeClock()
+    monkeypatch.setattr(managed_tools, "time", SimpleNamespace(monotonic=lambda: fake.now() / 1e9))
+    return fake
+
+
+async def _read(source, clock):
+    clock.time += 5 * 10**9
+    reading = await source.read()
+    return reading, {str(k): v for k, v in zip(reading.keys, reading.values.tolist(), strict=True)}
+
+
+CACHE = '{target="c1",tool="redis"}'
+
+
+async def test_counters_become_rates_and_ratios(clock):
+    """Gauges as they are, counters by the second, the hit ratio over the interval."""
+    box = Box({("redis", "c1"): {"redis_memory_used_bytes": 5.0, "redis_keyspace_hits_total": 10.0,
+                                 "redis_keyspace_misses_total": 10.0}})  # fmt: skip
+    source = ToolsSource(box, clock)
+    _, first = await _read(source, clock)
+    assert first[f"redis_memory_used_bytes{CACHE}"] == 5.0
+    assert math.isnan(first[f"redis_hit_ratio{CACHE}"])
+    box.figures["redis", "c1"] |= {"redis_keyspace_hits_total": 40.0, "redis_keyspace_misses_total": 20.0}
+    reading, second = await _read(source, clock)
+    assert second[f"redis_keyspace_hits_total{CACHE}"] == pytest.approx(6.0)
+    assert second[f"redis_hit_ratio{CACHE}"] == pytest.approx(0.75)
+    assert reading.complete
+    hits = next(key for key in reading.keys if key.metric == "redis_keyspace_hits_total")
+    assert (source.info(hits).kind, source.info(hits).unit) == ("rate", "1/s")
+
+
+async def test_labels_of_a_figure_are_labels_of_its_series(clock):
+    """Beside tool and target; what PostgreSQL counts is a rate although its name does not say so."""
+    figures = {
+        'pg_stat_activity_count{state="idle in transaction"}': 2.0,
+        "pg_stat_database_xact_commit": 10.0,
+    }
+    box = Box({("pg", "db"): figures})
+    source = ToolsSource(box, clock)
+    await _read(source, clock)
+    figures["pg_stat_database_xact_commit"] = 60.0
+    _, values = await _read(source, clock)
+    assert values['pg_stat_activity_count{state="idle in transaction",target="db",tool="pg"}'] == 2.0
+    assert values['pg_stat_database_xact_commit{target="db",tool="pg"}'] == pytest.approx(10.0)
+
+
+async def test_durations_become_their_mean(clock):
+    """Seconds by number over the interval, as a latency in seconds; of no request nothing is known."""
+    figures = {"http_request_duration_seconds_sum": 10.0, "http_request_duration_seconds_count": 100.0}
+    source = ToolsSource(Box({("web", "web"): figures}), clock)
+    await _read(source, clock)
+    figures |= {"http_request_duration_seconds_sum": 12.0, "http_request_duration_seconds_count": 150.0}
+    reading, values = await _read(source, clock)
+    name = 'http_request_duration_mean_seconds{target="web",tool="web"}'
+    assert values[name] == pytest.approx(0.04)
+    key = next(key for key in reading.keys if str(key) == name)
+    told = source.info(key)
+    assert (told.kind, told.unit, part_of(key, told.unit, told.kind).role) == ("gauge", "s", Role.LATENCY)
+    assert math.isnan((await _read(source, clock))[1][name])
+
+
+async def test_no_traffic_is_no_hit_ratio(clock):
+    """Of nothing asked nothing is known: NaN, not 0."""
+    counts = {"redis_keyspace_hits_total": 10.0, "redis_keyspace_misses_total": 10.0}
+    source = ToolsSource(Box({("redis", "c1"): counts}), clock)
+    await _read(source, clock)
+    _, second = await _read(source, clock)
+    assert math.isnan(second[f"redis_hit_ratio{CACHE}"])
+
+
+async def test_a_tool_that_does_not_answer_is_unknown(clock):
+    """Its series stay, as NaN; the others go on; the reading is not whole."""
+    box = Box({("a", "x"): {"up": 1.0}, ("b", "y"): {"up": 1.0}})
+    source = ToolsSource(box, clock)
+    await _read(source, clock)
+    box.figures["b", "y"] = None
+    reading, values = await _read(source, clock)
+    assert not reading.complete
+    assert values['up{target="x",tool="a"}'] == 1.0
+    assert math.isnan(values['up{target="y",tool="b"}'])
+
+
+async def test_no_answer_at_all_is_an_unknown_tick(clock):
+    """A source that gives nothing raises, so that nothing is concluded."""
+    with pytest.raises(SourceError, match="none of them answers"):
+        await ToolsSource(Box({("a", "x"): None}), clock).read()
+    with pytest.raises(SourceError, match="none is configured"):
+        await ToolsSource(Box({}), clock).open()
+
+
+async def test_what_a_person_switched_off_is_unknown_not_gone(clock):
+    """Its series stay in the reading without a value, so that nobody misses them; the answer is whole."""
+    box = Box({("redis", "c1"): {"x": 1.0}, ("pm2", "w"): {"y": 2.0}})
+    source = ToolsSource(box, clock)
+    before, _ = await _read(source, clock)
+    del box.figures["redis", "c1"]
+    reading, values = await _read(source, clock)
+    assert reading.keys == before.keys
+    assert reading.complete
+    assert math.isnan(values[f"x{CACHE}"])
+    assert source.detail().startswith("1 targets of 1 tools")
+
+
+async def test_what_was_switched_off_before_a_restart_is_not_missed(clock):
+    """Its series are there and unknown right after the start, and go on once it is switched on."""
+    box, memory = Box({("redis", "c1"): {"redis_memory_used_bytes": 5.0, 'x{a="b"}': 1.0}}), FakeMemory()
+    source = ToolsSource(box, clock, memory=memory)
+    before, _ = await _read(source, clock)
+    box.off.add("redis")
+    await _read(source, clock)
+    again = ToolsSource(box, clock, memory=memory)
+    after, values = await _read(again, clock)
+    assert after.keys == before.keys
+    assert all(math.isnan(value) for value in values.values())
+    assert after.complete
+    box.off.clear()
+    _, values = await _read(again, clock)
+    assert values[f"redis_memory_used_bytes{CACHE}"] == 5.0
+
+
+async def test_a_store_that_fails_keeps_no_figure_back(clock):
+    """What cannot be kept is told, and the tools go on being read."""
+    box, memory = Box({("redis", "c1"): {"a": 5.0}, ("pg", "p"): {"b": 6.0}}), FakeMemory()
+    memory.broken = StoreError("disk full")
+    source = ToolsSource(box, clock, memory=memory)
+    await _read(source, clock)
+    box.off.add("redis")
+    _, values = await _read(source, clock)
+    assert values['b{target="p",tool="pg"}'] == 6.0

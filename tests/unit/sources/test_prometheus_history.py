@@ -1,0 +1,207 @@
+"""History of a Prometheus: chunks, grids, and that recorded values mean what live ones mean."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from tests.builders.series import SECOND
+from tests.fakes.fake_prometheus import LABELS, FakePrometheus, scraped, shown
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import SourceError
+from trimtab.engine.settings import Query
+from trimtab.engine.sources.prometheus import history_reader
+from trimtab.engine.sources.prometheus.history_reader import Grid, make_jobs
+from trimtab.engine.sources.prometheus.query_plan import Meta, make_plan
+
+WINDOWS = {"season_window": 7200.0, "season_step": 300.0, "noise_window": 900.0}
+
+
+@pytest.fixture
+async def server():
+    """A Prometheus with two hours of a gauge and a counter, scraped every 15 s."""
+    server = FakePrometheus(FakeClock())
+    server.types = {"temperature": Meta("gauge"), "hits_total": Meta("counter")}
+    await scraped(server, times=480, hits_total=30.0)
+    return server
+
+
+async def chunks(server, **settings):
+    """Everything that history gives, and the source."""
+    source = server.source(**WINDOWS, **settings)
+    await source.open()
+    return [chunk async for chunk in source.history(server.clock.now())], source
+
+
+def columns(found, *, coarse):
+    """Series -> values, the chunks of one pass one behind the other."""
+    out = {}
+    for chunk in (c for c in found if c.coarse == coarse):
+        for i, key in enumerate(chunk.keys):
+            out.setdefault(str(key), []).extend(chunk.values[:, i])
+    return {name: np.array(values) for name, values in out.items()}
+
+
+async def test_coarse_first_then_fine(server):
+    """The coarse pass comes first, on its own step, then the fine one on the step of live ticks."""
+    found, source = await chunks(server)
+    assert [chunk.coarse for chunk in found] == [True, False]
+    assert [chunk.step_s for chunk in found] == [300.0, 15.0]
+    assert [len(chunk.times) for chunk in found] == [24, 60]
+    assert all((np.diff(chunk.times) == chunk.step_s * SECOND).all() for chunk in found)
+    assert source.history_progress is None
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+async def test_recorded_values_mean_what_live_ones_mean(server, coarse):
+    """Gauges are samples, counters rates per second, in both passes as in live reads."""
+    found, source = await chunks(server)
+    values = columns(found, coarse=coarse)
+    assert values.keys() == shown(await source.read()).keys()
+    rates = values[f"hits_total{LABELS}"]
+    assert np.nanmin(rates) == np.nanmax(rates) == 2.0
+    assert np.isnan(rates).sum() <= 2
+    up = values[f"up{LABELS}"]
+    assert set(up[~np.isnan(up)]) == {1.0}
+    warmth = values[f"temperature{LABELS}"]
+    assert (np.diff(warmth[~np.isnan(warmth)]) == (20 if coarse else 1)).all()
+
+
+async def test_a_gap_in_the_recording_is_unknown(server):
+    """Over a gap there are neither values nor rates, and no rate that spans it."""
+    labels = next(k for k in server.series if dict(k)["__name__"] == "hits_total")
+    kept = [(t, v) for t, v in server.series[labels] if not server.now_s - 600 < t < server.now_s - 400]
+    server.series[labels] = kept
+    fine = columns((await chunks(server))[0], coarse=False)[f"hits_total{LABELS}"]
+    assert np.isnan(fine).sum() >= 12
+    assert set(fine[~np.isnan(fine)]) == {2.0}
+
+
+async def test_a_series_without_recorded_data_is_a_column_of_nan(server):
+    """A series that is watched and has no history is there, unknown."""
+    server.types["fresh"] = Meta("gauge")
+    server.put("fresh", 1.0)
+    found, _ = await chunks(server)
+    assert np.isnan(columns(found, coarse=True)[f"fresh{LABELS}"][:-1]).all()
+
+
+async def test_a_chunk_that_fails_is_skipped_and_counted(server, monkeypatch):
+    """A piece that cannot be had costs only itself, with a warning."""
+    monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 30)
+    server.failing_history = {"temperature"}
+    with capture_logs() as logs:
+        found, _ = await chunks(server)
+    assert f"hits_total{LABELS}" in columns(found, coarse=True)
+    assert f"temperature{LABELS}" not in columns(found, coarse=True)
+    skipped = [entry for entry in logs if "skipped" in entry]
+    assert skipped
+    assert skipped[-1]["skipped"] == len(skipped)
+
+
+async def test_a_server_that_goes_away_ends_it(server, monkeypatch):
+    """After five failures in a row no more is asked for."""
+    monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 10)
+    server.failing_history = {"__name__"}
+    with capture_logs() as logs:
+        found, source = await chunks(server)
+    assert found == []
+    assert sum("skipped" in entry for entry in logs) == 5
+    assert any("given up" in entry["event"] for entry in logs)
+    assert source.history_progress is None
+
+
+async def test_the_cost_is_told_first(server):
+    """Before anything is asked the number of series, points and queries is logged."""
+    with capture_logs() as logs:
+        await chunks(server)
+    cost = next(entry for entry in logs if entry["event"].startswith("reading history"))
+    assert (cost["series"], cost["points"], cost["queries"]) == (3, 3 * (24 + 60), 2)
+
+
+async def test_small_chunks_give_the_same_as_large_ones(server, monkeypatch):
+    """How history is cut into queries changes no value."""
+    large, _ = await chunks(server)
+    monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 25)
+    small, _ = await chunks(server)
+    assert len(small) > len(large)
+    for coarse in (True, False):
+        whole, parts = columns(large, coarse=coarse), columns(small, coarse=coarse)
+        assert whole.keys() == parts.keys()
+        for name in whole:
+            same = whole[name] == parts[name]
+            unknown = np.isnan(whole[name]) | np.isnan(parts[name])
+            assert (same | unknown).all()
+            assert unknown.sum() <= 4, name  # a rate before a gap is not known, and a cut is one
+
+
+async def test_history_of_a_query(server):
+    """A query's own expression is read over the same windows, under its own series."""
+    server.ranges = only_query(server.ranges, "max(x)")
+    server.queries["max(x)"] = {
+        "resultType": "vector",
+        "result": [{"metric": {}, "value": [server.now_s, "1"]}],
+    }
+    found, _ = await chunks(server, queries={"top": Query(expr="max(x)", data_range=(0, 5))})
+    top = columns(found, coarse=True)['top{for="top"}']
+    assert np.nanmax(top) == 5.0
+    assert np.isnan(top[6:]).all()
+
+
+async def test_history_of_a_query_is_capped(server):
+    """What is watched has its history; of what was recorded besides, only as much as there is room for."""
+    ranges = server.ranges
+
+    def many(what, start, end, step_s):
+        if what != "q":
+            return ranges(what, start, end, step_s)
+        values = [[end / SECOND, "1"]]
+        return [{"metric": {"p": str(i)}, "values": values} for i in range(9)]
+
+    server.ranges = many
+    watched = [{"metric": {"p": p}, "value": [server.now_s, "1"]} for p in ("8", "7")]
+    server.queries["q"] = {"resultType": "vector", "result": watched}
+    with capture_logs() as logs:
+        found, _ = await chunks(server, max_series=3, queries={"q": Query(expr="q")})
+    names = {str(key) for chunk in found for key in chunk.keys if key.metric == "q"}
+    assert names == {f'q{{for="q",p="{p}"}}' for p in "078"}
+    told = [entry for entry in logs if entry["event"] == "history of a query is over the cap"]
+    assert told[0]["series_left_out"] == 6
+
+
+def only_query(ranges, expr):
+    """Ranges, of which those of one expression count up from 0."""
+
+    def asked(what, start, end, step_s):
+        if what != expr:
+            return ranges(what, start, end, step_s)
+        times = range(start, end + 1, round(step_s * SECOND))
+        return [{"metric": {}, "values": [[at / SECOND, str(i)] for i, at in enumerate(times)]}]
+
+    return asked
+
+
+def test_no_query_asks_for_more_than_its_share():
+    """Chunks stay under the limit of points and under the steps that Prometheus allows, and cover all."""
+    counts = {"big": 5000, **{f"m{i:03}": 7 for i in range(50)}}
+    plan = make_plan(counts, dict.fromkeys(counts, 15.0), {}, 20_000)
+    grid = Grid.back_from(1_800_000_000 * SECOND, 14 * 86_400, 60)
+    jobs = make_jobs(plan, {"q": 1}, grid, coarse=True, limit=200_000)
+    assert all(job.points <= 200_000 and len(job.grid) <= 10_000 for job in jobs)
+    for name in [("big",), *{job.names for job in jobs if "m000" in job.names}, ()]:
+        parts = [job.grid for job in jobs if job.names == name]
+        assert (parts[0].start, parts[-1].end) == (grid.start, grid.end)
+        assert all(a.end == b.start for a, b in pairwise(parts))
+
+
+async def test_history_that_cannot_begin(server):
+    """Where not even the library can be made the error is raised."""
+    source = server.source(**WINDOWS)
+    await source.open()
+
+    def fail():
+        raise SourceError("no")
+
+    source._library = fail
+    with pytest.raises(SourceError):
+        await anext(source.history(server.clock.now()))

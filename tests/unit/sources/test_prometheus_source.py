@@ -1,0 +1,279 @@
+"""The Prometheus source against a Prometheus in memory: what is watched, as what, and the user's queries."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.fakes.fake_prometheus import LABELS, FakePrometheus, scraped, shown
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import SettingsError, SourceError
+from trimtab.engine.settings import Query
+from trimtab.engine.sources.prometheus.query_plan import Meta
+from trimtab.engine.types import SeriesKey
+
+
+@pytest.fixture
+def server():
+    """A Prometheus with a gauge, a counter and one target."""
+    server = FakePrometheus(FakeClock())
+    server.types = {"temperature": Meta("gauge", "How warm."), "hits_total": Meta("counter")}
+    return server
+
+
+async def test_levels_and_rates_with_the_times_of_the_scrapes(server):
+    """Gauges come as they are, counters as rates from real samples, with the times of the samples."""
+    await scraped(server, hits_total=30.0)
+    server.clock.tick(4)
+    source = server.source()
+    await source.open()
+    reading = await source.read()
+    assert shown(reading) == {f"hits_total{LABELS}": 2.0, f"temperature{LABELS}": 22.0, f"up{LABELS}": 1.0}
+    assert set((reading.time - reading.times) / 1e9) == {4.0}
+    assert reading.complete
+    assert source.interval_s == 15.0
+    key = SeriesKey.of("prometheus", "hits_total", {"job": "web", "instance": "a:80"})
+    assert (source.info(key).unit, source.info(key).kind) == ("1/s", "rate")
+    assert "3 series of 3 metrics" in source.detail()
+    await source.close()
+
+
+async def test_the_same_keys_are_handed_out(server):
+    """While nothing comes or goes the very same tuple of keys is given."""
+    await scraped(server)
+    source = server.source()
+    await source.open()
+    first = await source.read()
+    server.clock.tick(15)
+    server.scrape(temperature=1.0)
+    assert (await source.read()).keys is first.keys
+
+
+async def test_a_first_sample_and_a_reset_have_no_rate(server):
+    """A counter that is new or was reset is unknown, not 0, and known again at the next scrape."""
+    await scraped(server, times=1, hits_total=0.0)
+    source = server.source()
+    await source.open()
+    name = f"hits_total{LABELS}"
+    assert math.isnan(shown(await source.read())[name])
+    rates = []
+    for value in (150.0, 5.0, 20.0):
+        server.clock.tick(15)
+        server.scrape(temperature=1.0, hits_total=value)
+        rates.append(shown(await source.read())[name])
+    np.testing.assert_array_equal(rates, [10.0, math.nan, 1.0])
+
+
+async def test_a_longer_interval_than_the_scrapes(server):
+    """Read every minute, a rate is that of the whole minute; a reset inside costs only its own scrape."""
+    await scraped(server, times=5, hits_total=30.0)
+    source = server.source(interval=60.0)
+    await source.open()
+    assert shown(await source.read())[f"hits_total{LABELS}"] == 2.0
+    for value in (150.0, 30.0, 60.0, 90.0):
+        server.clock.tick(15)
+        server.scrape(temperature=1.0, hits_total=value)
+    assert shown(await source.read())[f"hits_total{LABELS}"] == 2.0
+
+
+async def test_histograms_become_rate_and_quantiles(server):
+    """Buckets become p50 and p99 of the last interval; the count becomes a rate; sums are not shown."""
+    server.types["lag_seconds"] = Meta("histogram", "Lag.")
+    for scrape in range(2):
+        for le, n in (("0.1", 50), ("0.5", 98), ("+Inf", 100)):
+            server.put("lag_seconds_bucket", n * scrape, le=le, path="/")
+        server.put("lag_seconds_count", 100 * scrape, path="/")
+        server.put("lag_seconds_sum", 9.0 * scrape, path="/")
+        server.clock.tick(15)
+    source = server.source()
+    await source.open()
+    reading = shown(await source.read())
+    labels = '{instance="a:80",job="web",path="/"}'
+    assert reading[f"lag_seconds_p50{labels}"] == pytest.approx(0.1)
+    assert reading[f"lag_seconds_p99{labels}"] == pytest.approx(0.5)
+    assert reading[f"lag_seconds_count{labels}"] == pytest.approx(100 / 15)
+    assert len(reading) == 3
+    p99 = next(key for key in (await source.read()).keys if key.metric == "lag_seconds_p99")
+    assert (source.info(p99).unit, source.info(p99).help) == ("s", "Lag.")
+
+
+async def test_a_histogram_without_observations_is_unknown(server):
+    """Where nothing was observed a quantile is NaN, the rate 0."""
+    server.types["lag_seconds"] = Meta("histogram")
+    for _ in range(2):
+        for le in ("0.1", "+Inf"):
+            server.put("lag_seconds_bucket", 7, le=le)
+        server.put("lag_seconds_count", 7)
+        server.clock.tick(15)
+    source = server.source()
+    await source.open()
+    reading = shown(await source.read())
+    assert math.isnan(reading[f"lag_seconds_p50{LABELS}"])
+    assert reading[f"lag_seconds_count{LABELS}"] == 0.0
+
+
+async def test_summaries_keep_their_quantiles(server):
+    """The quantiles of a summary come as they are, its count as a rate, its sum not at all."""
+    server.types["gc_seconds"] = Meta("summary")
+    for scrape in range(2):
+        server.put("gc_seconds", 0.25, quantile="0.5")
+        server.put("gc_seconds_count", 15 * scrape)
+        server.put("gc_seconds_sum", 3 * scrape)
+        server.clock.tick(15)
+    source = server.source()
+    await source.open()
+    assert sorted(shown(await source.read()).values()) == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("ALERTS", {"alertstate": "firing"}),
+        ("ALERTS_FOR_STATE", {}),
+        ("go_info", {"version": "1"}),
+        ("kube_pod_labels", {"label_app": "x"}),
+        ("trimtab_ticks_total", {}),
+        ("anomaly_score", {"for": "q"}),
+        ("yhat_upper", {"for": "q"}),
+        ("y", {"for": "q"}),
+        ("hits_created", {}),
+        ("node_time_seconds", {}),
+        ("prometheus_tsdb_head_max_time_seconds", {}),
+        ("go_memstats_last_gc_time_seconds", {}),
+    ],
+)
+async def test_what_is_no_measurement_is_left_out(server, name, labels):
+    """Alerts, info series, clocks and what we write ourselves are not watched."""
+    await scraped(server, hits_total=1.0)
+    server.put(name, 1.0, **labels)
+    source = server.source()
+    await source.open()
+    assert len((await source.read()).keys) == 3
+
+
+async def test_a_metric_named_y_of_somebody_else_is_watched(server):
+    """Our own names are left out only where they carry the label `for`."""
+    await scraped(server)
+    server.types["y"] = Meta("gauge")
+    server.put("y", 1.0)
+    source = server.source()
+    await source.open()
+    assert f"y{LABELS}" in shown(await source.read())
+
+
+async def test_untyped_metrics_wait_until_it_is_known_what_they_are(server):
+    """A metric without a type is a rate when it was seen to only grow, a gauge when it fell or stood."""
+    for i in range(41):
+        server.scrape(segments=40.0 * i * i, level=float(i % 3), still=5.0)
+        server.clock.tick(15)
+    server.put("fresh", 1.0)
+    source = server.source()
+    await source.open()
+    kinds = {key.metric: source.info(key).kind for key in (await source.read()).keys}
+    assert kinds == {"up": "gauge", "segments": "rate", "level": "gauge", "still": "gauge"}
+    assert "1 metrics without a type wait" in source.detail()
+
+
+async def test_the_interval_of_the_configuration_where_there_are_no_targets(server):
+    """Without targets the interval is that of the configuration."""
+    server.types = {"temperature": Meta("gauge")}
+    server.put("temperature", 1.0)
+    server.scrape_s = 0
+    source = server.source()
+    await source.open()
+    assert source.interval_s == 20.0
+
+
+async def test_without_targets_the_samples_tell_how_far_apart_they_are(server):
+    """A server that scrapes nothing itself shows by its samples what its interval is."""
+    server.scrape_s = 30
+    await scraped(server, times=4, hits_total=60.0)
+    server.scrape_s = 0
+    source = server.source()
+    await source.open()
+    assert source.interval_s == 30.0
+    assert shown(await source.read())[f"hits_total{LABELS}"] == 2.0
+
+
+async def test_nothing_found_is_an_error(server):
+    """A server without series that match says so, and that opening can be tried again."""
+    source = server.source()
+    with pytest.raises(SourceError, match="has no series that match"):
+        await source.open()
+    await scraped(server)
+    await source.open()
+    assert len((await source.read()).keys) == 2
+
+
+async def test_queries_of_the_user(server):
+    """A query's series carry its name as `for`; what lies outside data_range is unknown."""
+    server.queries["q1"] = {
+        "resultType": "vector",
+        "result": [
+            {"metric": {"__name__": "x", "path": "/"}, "value": [server.now_s, "0.5"]},
+            {"metric": {"path": "/b"}, "value": [server.now_s, "99"]},
+        ],
+    }
+    server.queries["scalar(q2)"] = {"resultType": "scalar", "result": [server.now_s, "3"]}
+    await scraped(server)
+    source = server.source(
+        queries={
+            "latency": Query(expr="q1", data_range=(0, 10), unit="s"),
+            "three": Query(expr="scalar(q2)"),
+            "broken": Query(expr="rate("),
+        }
+    )
+    await source.open()
+    reading = await source.read()
+    values = shown(reading)
+    assert values['latency{for="latency",path="/"}'] == 0.5
+    assert math.isnan(values['latency{for="latency",path="/b"}'])
+    assert values['three{for="three"}'] == 3.0
+    assert "query broken fails" in source.detail()
+    latency = next(key for key in reading.keys if key.metric == "latency")
+    assert source.info(latency).unit == "s"
+
+
+async def test_a_query_that_gives_nothing_is_unknown(server):
+    """A filter may hide everything: the query's series stay, as unknown; one of several that goes is gone."""
+    at = [server.now_s, "1"]
+    both = [{"metric": {"p": "a"}, "value": at}, {"metric": {"p": "b"}, "value": at}]
+    server.queries["q"] = {"resultType": "vector", "result": both}
+    await scraped(server)
+    source = server.source(queries={"q": Query(expr="q")})
+    await source.open()
+    server.queries["q"] = {"resultType": "vector", "result": []}
+    values = shown(await source.read())
+    assert math.isnan(values['q{for="q",p="a"}'])
+    server.queries["q"] = {"resultType": "vector", "result": both[:1]}
+    assert 'q{for="q",p="b"}' not in shown(await source.read())
+
+
+async def test_queries_are_capped(server):
+    """Of too many series of a query the same ones are watched, in whatever order they come; the rest told."""
+
+    def result(paths):
+        return {
+            "resultType": "vector",
+            "result": [{"metric": {"path": p}, "value": [server.now_s, "1"]} for p in paths],
+        }
+
+    await scraped(server)
+    server.queries["q"] = result("edbca")
+    source = server.source(max_series=3, queries={"q": Query(expr="q")})
+    await source.open()
+    for paths in ("eadcb", "bcdae", "cdeab"):
+        server.queries["q"] = result(paths)
+        names = [name for name in shown(await source.read()) if name.startswith("q{")]
+        assert sorted(names) == [f'q{{for="q",path="{p}"}}' for p in "abc"]
+    assert "query q (2 of its series)" in source.left_out()
+    assert source.left_out_series == 2
+    server.queries["q"] = result("abc")
+    await source.read()
+    assert source.left_out() == []
+
+
+def test_a_selector_that_is_none_is_refused(server):
+    """A PromQL expression is no selector; the error says where it belongs."""
+    with pytest.raises(SettingsError, match=r"sources\.prometheus\.queries"):
+        server.source(selector="rate(x[5m])")

@@ -1,0 +1,171 @@
+"""The event store on SQLite (or on TRIMTAB_TEST_DATABASE_URL), and what is SQLite's own."""
+
+import os
+import sqlite3
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from tests.builders.series import anomaly_of
+from tests.contracts.event_store_contract import CPU, EventStoreContract, ulid
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import StoreError
+from trimtab.engine.store import open_store, tables
+from trimtab.engine.store.database import Database
+from trimtab.engine.types import ApiKey, SeriesInfo
+
+GIVEN_URL = os.environ.get("TRIMTAB_TEST_DATABASE_URL")
+
+
+class TestEventStore(EventStoreContract):
+    @pytest.fixture
+    def url(self, tmp_path):
+        if GIVEN_URL is None:
+            return f"sqlite:///{tmp_path}/events.db"
+        given = Database(GIVEN_URL)
+        with given.writing() as connection:
+            tables.metadata.drop_all(connection)
+            connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+        given.close()
+        return GIVEN_URL
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = open_store(tmp_path, FakeClock().now)
+    yield opened
+    opened.close()
+
+
+def test_sqlite_is_set_to_survive_power_loss(store):
+    """WAL, synchronous=FULL, foreign keys, a busy timeout, on every connection."""
+    with store.database.reading() as connection:
+        said = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    assert said == ["wal", 2, 1, 10_000]
+
+
+@pytest.mark.usefixtures("store")
+def test_the_database_is_for_its_owner_only(tmp_path):
+    """It holds hashes of keys."""
+    assert (tmp_path / "trimtab.db").stat().st_mode & 0o077 == 0
+
+
+def test_no_secret_and_no_parameter_stands_in_an_error(store):
+    """A refused row is told without its values, a bad URL without its password."""
+    store.save_key(ApiKey("a", "n", "p", "hash-of-a-key", (), 1))
+    with pytest.raises(StoreError) as refused:
+        store.save_key(ApiKey("b", "n", "p", "hash-of-a-key", (), 1))
+    assert "hash-of-a-key" not in str(refused.value) + str(refused.value.__cause__)
+    for url in ("postgresql://me:hunter22@localhost:1/x", "not a url: hunter22"):
+        with pytest.raises(StoreError) as refused:
+            Database(url).revision()
+        assert "hunter22" not in str(refused.value) + str(refused.value.__cause__)
+
+
+def test_many_threads_write_and_read_at_once(store):
+    """Writers wait for each other, readers for nobody."""
+    errors = []
+
+    def work(first):
+        try:
+            for i in range(first, first + 20):
+                store.save_anomaly(anomaly_of(CPU, ulid(i)))
+                assert store.anomaly(ulid(i)).id == ulid(i)
+        except Exception as error:  # the main thread asserts that there was none
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(1000 * k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert len(store.anomalies(limit=1000)) == 80
+
+
+def test_a_full_database_says_so_and_recovers(store):
+    """A write that found no room is undone; `healthy` tells it until there is room again."""
+    store.save_anomaly(anomaly_of(CPU, ulid(1)))
+    with store.database.reading() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreError, match=r"disk is full; free space on this disk"):
+        store.save_anomalies(anomaly_of(CPU, ulid(i), reason="x" * 500) for i in range(2, 500))
+    assert [a.id for a in store.anomalies()] == [ulid(1)]
+    with store.database.reading() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    assert store.healthy() is None
+    store.save_anomaly(anomaly_of(CPU, ulid(2)))
+
+
+def test_a_failing_write_shows_in_health(store):
+    """The reason is asked for anew each time, and is gone when a write works."""
+    store.save_anomaly(anomaly_of(CPU, ulid(1)))
+    with sqlite3.connect(store.database.path) as raw:
+        raw.execute(
+            "CREATE TRIGGER no BEFORE UPDATE ON lease BEGIN SELECT RAISE(FAIL, 'disk I/O error'); END"
+        )
+        raw.execute(
+            "CREATE TRIGGER nor BEFORE INSERT ON series BEGIN SELECT RAISE(FAIL, 'disk I/O error'); END"
+        )
+    raw.close()
+    with pytest.raises(StoreError, match="kernel log"):
+        store.save_series([SeriesInfo(CPU)])
+    assert "kernel log" in store.healthy()
+    with sqlite3.connect(store.database.path) as raw:
+        raw.execute("DROP TRIGGER no")
+    raw.close()
+    assert store.healthy() is None
+
+
+def test_a_missing_file_shows_in_health(store):
+    """Somebody removed the database under a running engine."""
+    store.database.path.unlink()
+    assert "is gone" in store.healthy()
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    """The message says what to do."""
+    store = open_store(tmp_path, FakeClock().now)
+    store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in range(500))
+    store.close()
+    path = tmp_path / "trimtab.db"
+    content = bytearray(path.read_bytes())
+    content[8192:90_000] = b"\x55" * (90_000 - 8192)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged: move it away, or restore"):
+        open_store(tmp_path, FakeClock().now)
+    path.write_bytes(b"no database at all " * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        open_store(tmp_path, FakeClock().now)
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path):
+    """Its tables are not touched."""
+    with sqlite3.connect(tmp_path / "trimtab.db") as raw:
+        raw.execute("CREATE TABLE theirs (a)")
+    raw.close()
+    with pytest.raises(StoreError, match="another program"):
+        open_store(tmp_path, FakeClock().now)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url):
+    """It would forget everything."""
+    with pytest.raises(StoreError, match="forgets"):
+        open_store(url, FakeClock().now)
+
+
+def test_odd_folder_names_work(tmp_path):
+    """A space, a question mark, a percent sign, a hash."""
+    folder = tmp_path / "a b?c%d#e"
+    for epoch in (1, 2):
+        store = open_store(folder, FakeClock().now)
+        store.save_anomaly(anomaly_of(CPU, ulid(epoch)))
+        assert store.epoch == epoch
+        store.close()
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch", "trimtab.db", "trimtab.lock"]

@@ -1,0 +1,135 @@
+"""One engine on a data folder, and an epoch that only grows."""
+
+import json
+import multiprocessing
+import os
+import socket
+
+import pytest
+
+from tests.contracts.event_store_contract import ids
+from tests.fakes.ports import FakeClock
+from trimtab.engine.errors import LockedError, StoreError
+from trimtab.engine.store import join_store, open_store
+from trimtab.engine.store.lease import FolderLease, holder_of
+from trimtab.engine.types import ApiKey
+
+NOW = FakeClock().now
+
+
+def test_a_second_engine_is_refused_with_what_to_do(tmp_path):
+    """The message names process, folder, and the way out."""
+    with FolderLease(tmp_path, NOW), pytest.raises(LockedError) as refused:
+        FolderLease(tmp_path, NOW).acquire()
+    said = str(refused.value)
+    assert f"process {os.getpid()}" in said
+    assert str(tmp_path) in said
+    assert f"kill {os.getpid()}" in said
+    assert "--data DIR" in said
+    assert "2026-01-01" in said
+
+
+def test_who_holds_a_folder_is_told_in_words(tmp_path):
+    """As `trimtab doctor` says it; nobody = None, and who has not signed yet is not named."""
+    assert holder_of(tmp_path) is None
+    with FolderLease(tmp_path, NOW) as lease:
+        said = str(holder_of(tmp_path))
+        assert said == f"process {os.getpid()} on {socket.gethostname()}, since 2026-01-01T00:00:00.000Z"
+        lease.lock_file.write_text("")
+        assert str(holder_of(tmp_path)) == "another process, which has not yet signed"
+    assert holder_of(tmp_path) is None
+
+
+def test_the_epoch_grows_with_every_holder(tmp_path):
+    """Also beyond what the database has seen, should the counter be lost."""
+    epochs = []
+    for beyond in (0, 0, 7, 0):
+        lease = FolderLease(tmp_path / "data", NOW)
+        epochs.append(lease.acquire(beyond))
+        lease.release()
+    assert epochs == [1, 2, 8, 9]
+
+
+def test_a_lost_counter_is_taken_up_from_the_database(tmp_path):
+    """No epoch is given twice."""
+    open_store(tmp_path, NOW).close()
+    open_store(tmp_path, NOW).close()
+    (tmp_path / "epoch").unlink()
+    store = open_store(tmp_path, NOW)
+    assert store.epoch == 3
+    store.close()
+
+
+def test_a_damaged_counter_is_told(tmp_path):
+    """What stands there, and what to do; the folder is free again afterwards."""
+    (tmp_path / "epoch").write_text("seven")
+    with pytest.raises(StoreError, match="holds 'seven', a number was wanted; remove it"):
+        FolderLease(tmp_path, NOW).acquire()
+    (tmp_path / "epoch").unlink()
+    with FolderLease(tmp_path, NOW) as lease:
+        assert lease.epoch == 1
+
+
+def test_an_unsigned_lock_is_still_a_lock(tmp_path):
+    """The holder has locked, but not yet written who it is."""
+    with FolderLease(tmp_path, NOW) as lease:
+        lease.lock_file.write_text("")
+        with pytest.raises(LockedError, match="another process"):
+            FolderLease(tmp_path, NOW).acquire()
+
+
+def test_a_lock_file_that_was_removed_lets_the_next_in_with_a_newer_epoch(tmp_path):
+    """Then the epoch keeps the first from writing."""
+    first = open_store(tmp_path, NOW)
+    (tmp_path / "trimtab.lock").unlink()
+    second = open_store(tmp_path, NOW)
+    with pytest.raises(LockedError, match="taken over"):
+        first.save_key(ApiKey("k", "n", "p", "h", (), 1))
+    second.save_key(ApiKey("k", "n", "p", "h", (), 1))
+    first.close()
+    second.close()
+
+
+def test_a_failed_start_frees_the_folder(tmp_path):
+    """Nothing stays locked behind an error."""
+    (tmp_path / "trimtab.db").write_bytes(b"rubbish " * 1000)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="not a database"):
+            open_store(tmp_path, NOW)
+    (tmp_path / "trimtab.db").unlink()
+    open_store(tmp_path, NOW).close()
+
+
+def _hold(folder, told):
+    lease = FolderLease(folder, NOW)
+    told.send(lease.acquire())
+    told.recv()
+
+
+def test_a_killed_holder_leaves_the_folder_free(tmp_path):
+    """The lock ends with its process, whatever the file says."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    child = context.Process(target=_hold, args=(tmp_path, there))
+    child.start()
+    assert here.poll(60)
+    assert here.recv() == 1
+    with pytest.raises(LockedError, match=f"process {child.pid}"):
+        FolderLease(tmp_path, NOW).acquire()
+    child.kill()
+    child.join(60)
+    assert json.loads((tmp_path / "trimtab.lock").read_text())["pid"] == child.pid
+    with FolderLease(tmp_path, NOW) as lease:
+        assert lease.epoch == 2
+
+
+def test_a_command_joins_a_running_engine(tmp_path):
+    """And makes the tables itself where no engine ever ran."""
+    store = join_store(tmp_path / "new", NOW)
+    store.save_key(ApiKey("k", "n", "p", "h", (), 1))
+    engine = open_store(tmp_path / "new", NOW)
+    assert ids(engine.keys()) == ["k"]
+    store.save_key(ApiKey("l", "n", "p", "i", (), 2))
+    assert ids(engine.keys()) == ["k", "l"]
+    store.close()
+    engine.close()

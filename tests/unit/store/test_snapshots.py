@@ -1,0 +1,312 @@
+"""Snapshots and logged ticks: what comes back after a stop, a crash, damage."""
+
+import errno
+import os
+import struct
+from math import isnan, nan
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from tests.builders.series import SECOND, START
+from trimtab.engine.errors import NewerStateError, StoreError
+from trimtab.engine.store.time_series import tick_log
+from trimtab.engine.store.time_series.snapshots import FolderSnapshots
+from trimtab.engine.types import SeriesKey
+
+KEYS = tuple(SeriesKey.of("host", "m", {"i": str(i), "name": 'ü"\\'}) for i in range(4))
+STATE = {
+    "mean": np.arange(12.0).reshape(3, 4),
+    "seasons": np.ones((5, 4), np.float32).T,  # not as it lies in memory
+    "count": np.array([1, -2], np.int64),
+    "flags": np.array([True, False]),
+    "small": np.array(7, np.uint8),
+    "none": np.empty((0, 3)),
+}
+META = {"keys": ["a", None], "budget": 1.5, "unknown": nan}
+
+
+class Elapsed:
+    """A monotonic clock that stands until a test moves it."""
+
+    def __init__(self):
+        self.ns = 0
+
+    def __call__(self):
+        return self.ns
+
+
+@pytest.fixture
+def new(tmp_path):
+    """Snapshots over one folder; call it again for their next life."""
+    return lambda: FolderSnapshots(tmp_path / "state", Elapsed()).open()
+
+
+def values(number, n=4):
+    return (np.arange(n) + number).astype(np.float64).tobytes()
+
+
+def log_ticks(snapshots, numbers, keys=KEYS, source="host"):
+    for number in numbers:
+        snapshots.log_tick(source, START + number * SECOND, keys, values(number, len(keys)))
+
+
+def logged(snapshots, source="host"):
+    """The numbers of the ticks since the newest snapshot."""
+    return [(time - START) // SECOND for time, _, _ in snapshots.ticks_since(source)]
+
+
+def segments(tmp_path, source="host"):
+    return sorted((tmp_path / "state" / source).glob("ticks-*.log"))
+
+
+def test_a_fresh_folder_knows_nothing(new):
+    """No snapshot, no ticks."""
+    snapshots = new()
+    assert snapshots.load("host") is None
+    assert list(snapshots.ticks_since("host")) == []
+
+
+def test_a_snapshot_comes_back_as_it_was_saved(new):
+    """Time, every array with type and shape, and the rest; NaN stays NaN."""
+    new().save("host", START, STATE, META)
+    time, arrays, meta = new().load("host")
+    assert time == START
+    assert set(arrays) == set(STATE)
+    for name, array in STATE.items():
+        assert arrays[name].dtype == array.dtype
+        assert arrays[name].shape == array.shape
+        assert np.array_equal(arrays[name], array)
+    assert isnan(meta.pop("unknown"))
+    assert meta == {"keys": ["a", None], "budget": 1.5}
+
+
+def test_ticks_come_back_with_the_keys_of_their_time(new):
+    """Series come, go and take the slot of another; values are bit for bit the same."""
+    tables = [KEYS[:2], KEYS[:2], KEYS, (KEYS[3], KEYS[1]), (), KEYS[2:]]
+    snapshots = new()
+    for number, keys in enumerate(tables):
+        snapshots.log_tick("host", START + number, keys, values(number, len(keys)))
+    snapshots.close()
+    found = list(new().ticks_since("host"))
+    assert found == [(START + i, keys, values(i, len(keys))) for i, keys in enumerate(tables)]
+
+
+def test_only_ticks_after_the_snapshot_are_replayed(new):
+    """In this life and in the next."""
+    snapshots = new()
+    log_ticks(snapshots, range(10))
+    snapshots.save("host", START + 6 * SECOND, {}, {})
+    assert logged(snapshots) == [7, 8, 9]
+    log_ticks(snapshots, [10])
+    assert logged(new()) == [7, 8, 9, 10]
+
+
+def test_ticks_that_are_logged_while_others_are_read_are_not_read(new):
+    """A replay that logs what it replays comes to an end."""
+    snapshots = new()
+    log_ticks(snapshots, range(5))
+    seen = 0
+    for time, keys, raw in snapshots.ticks_since("host"):
+        snapshots.log_tick("host", time, keys, raw)
+        seen += 1
+    assert seen == 5
+
+
+def test_two_snapshots_and_their_ticks_are_kept(new, tmp_path):
+    """So that the newest may be damaged; what is older goes."""
+    snapshots = new()
+    for number in range(60):
+        log_ticks(snapshots, [number])
+        if number % 10 == 9:
+            snapshots.save("host", START + number * SECOND, STATE, {"n": number})
+    kept = sorted((tmp_path / "state" / "host").glob("snapshot-*"))
+    assert len(kept) == 2
+    assert len(segments(tmp_path)) <= 3
+    kept[1].write_bytes(kept[1].read_bytes()[:-100])
+    with capture_logs() as said:
+        snapshots = new()
+        assert snapshots.load("host")[2] == {"n": 49}
+        assert logged(snapshots) == list(range(50, 60))
+    assert said[0]["event"] == "fell back from a damaged snapshot"
+    assert said[0]["snapshot"] == str(kept[1])
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_a_flipped_bit_in_a_snapshot_is_noticed(new, tmp_path, place):
+    """Wherever it is: in the arrays, their names, the description."""
+    new().save("host", START, STATE, META)
+    (path,) = (tmp_path / "state" / "host").glob("snapshot-*")
+    content = bytearray(path.read_bytes())
+    content[(2 * place + 1) * len(content) // 16] ^= 4
+    path.write_bytes(content)
+    with capture_logs() as said:
+        assert new().load("host") is None
+    assert [line["event"] for line in said] == ["fell back from a damaged snapshot"]
+
+
+def test_a_log_cut_at_any_byte_gives_the_whole_ticks_before(new, tmp_path):
+    """And the next life goes on behind them."""
+    log_ticks(new(), range(3))
+    (path,) = segments(tmp_path)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        snapshots = new()
+        with capture_logs():
+            before = logged(snapshots)
+            assert before == list(range(len(before)))
+            log_ticks(snapshots, [7])
+        assert logged(snapshots) == [*before, 7]
+        snapshots.close()
+        for extra in segments(tmp_path):
+            if extra != path:
+                extra.unlink()
+    assert len(before) == 2
+
+
+def test_a_flipped_bit_in_the_log_costs_the_rest_of_its_segment(new, tmp_path):
+    """Ticks of the next segment are still there, and the log says what is missing."""
+    snapshots = new()
+    log_ticks(snapshots, range(3))
+    snapshots.close()
+    log_ticks(snapshots, range(3, 6))
+    first, _ = segments(tmp_path)
+    content = bytearray(first.read_bytes())
+    content[-5] ^= 1
+    first.write_bytes(content)
+    with capture_logs() as said:
+        assert logged(new()) == [0, 1, 3, 4, 5]
+    assert said[0]["event"] == "cut off a record that is not whole"
+
+
+def test_ticks_are_on_the_disk_within_ten_seconds(tmp_path, monkeypatch):
+    """A sync at the latest with the first tick that comes 5 s after the last; quick ticks share one."""
+    synced, elapsed = [], Elapsed()
+    monkeypatch.setattr(tick_log.os, "fdatasync", lambda _: synced.append(elapsed.ns // SECOND))
+    snapshots = FolderSnapshots(tmp_path, elapsed)
+    for second in range(1, 31):
+        elapsed.ns = second * SECOND
+        log_ticks(snapshots, [second])
+    assert synced == [5, 10, 15, 20, 25, 30]
+    synced.clear()
+    for second in (60, 75, 90):  # slow ones are synced each
+        elapsed.ns = second * SECOND
+        log_ticks(snapshots, [second])
+    assert synced == [60, 75, 90]
+    snapshots.sync()
+    snapshots.close()
+    assert synced == [60, 75, 90, 90, 90]
+
+
+def test_the_log_is_bounded_where_no_snapshot_is_ever_saved(new, tmp_path, monkeypatch):
+    """The oldest segments go, and that is told."""
+    monkeypatch.setattr(tick_log, "SEGMENT_BYTES", 2_000)
+    monkeypatch.setattr(tick_log, "MAX_BYTES", 10_000)
+    snapshots = new()
+    with capture_logs() as said:
+        log_ticks(snapshots, range(1000))
+    assert sum(path.stat().st_size for path in segments(tmp_path)) <= 14_000
+    assert said[0]["event"] == "dropped logged ticks: no snapshot was saved for long"
+    left = logged(snapshots)
+    assert left == list(range(left[0], 1000))
+
+
+def test_sources_do_not_mix(new, tmp_path):
+    """Names that could be paths stay inside the folder."""
+    snapshots = new()
+    for source in ("host", "..", "a/b"):
+        log_ticks(snapshots, [1], source=source)
+        snapshots.save(source, START, STATE, {"of": source})
+    for source in ("host", "..", "a/b"):
+        assert snapshots.load(source)[2] == {"of": source}
+        assert logged(snapshots, source) == [1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state"]
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["%2E%2E", "a%2Fb", "host"]
+
+
+def test_newer_formats_are_refused(new, tmp_path):
+    """A segment and a snapshot, each at the start; nothing is changed."""
+    log_ticks(new(), [1])
+    (path,) = segments(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(tick_log.HEADER, tick_log.MAGIC + struct.pack("<H", 3)))
+    with pytest.raises(NewerStateError, match="format 3, this program knows 2"):
+        new()
+    path.write_bytes(content)
+    new().save("host", START, {}, {})
+    (snapshot,) = path.parent.glob("snapshot-*")
+    snapshot.write_bytes(snapshot.read_bytes().replace(b'"format":"1"', b'"format":"2"'))
+    for ask in (new, lambda: FolderSnapshots(tmp_path / "state").load("host")):
+        with pytest.raises(NewerStateError, match="format 2, this program knows 1"):
+            ask()
+
+
+def test_what_was_half_written_is_cleared_away(new, tmp_path):
+    """By the next engine, at its start."""
+    new().save("host", START, STATE, META)
+    leftover = tmp_path / "state" / "host" / "snapshot-00000009-1.safetensors.77.tmp"
+    leftover.write_bytes(b"half")
+    assert new().load("host")[0] == START
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "meta", "said"),
+    [
+        ({"names": np.array(["a"])}, {}, "array 'names' is <U1"),
+        ({"when": np.array(["2026"], "datetime64[ns]")}, {}, "array 'when' is datetime64"),
+        ({"big": np.ones(2, ">f8")}, {}, "array 'big' is >f8"),
+        ({}, {"x": np.float64(1) + 1j}, "meta cannot be written as JSON"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_by_name(new, tmp_path, arrays, meta, said):
+    """And leaves no file."""
+    with pytest.raises(StoreError, match=said):
+        new().save("host", START, arrays, meta)
+    assert list((tmp_path / "state" / "host").iterdir()) == []
+
+
+def test_values_and_keys_must_fit(new):
+    """Eight bytes a key."""
+    with pytest.raises(StoreError, match="24 bytes for 4 keys"):
+        new().log_tick("host", START, KEYS, values(0, 3))
+
+
+def test_a_tick_that_finds_no_room_leaves_the_log_whole(new, tmp_path, monkeypatch):
+    """The error says what to do; the next tick goes on, and only the refused one is missing."""
+    snapshots = new()
+    log_ticks(snapshots, range(3))
+    write, calls = os.write, []
+
+    def half(descriptor, data):
+        calls.append(len(data))
+        if len(calls) % 2 == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, bytes(data)[: len(data) // 2])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tick_log.os, "write", half)
+        for number in (3, 4):
+            with pytest.raises(StoreError, match="the disk is full: free space"):
+                log_ticks(snapshots, [number])
+    log_ticks(snapshots, [5, 6])
+    assert logged(snapshots) == [0, 1, 2, 5, 6]
+    assert logged(new()) == [0, 1, 2, 5, 6]
+    assert all(path.stat().st_size > 0 for path in segments(tmp_path))
+
+
+def test_a_snapshot_that_finds_no_room_leaves_the_one_before(new, tmp_path, monkeypatch):
+    """Nothing half-written stays."""
+    snapshots = new()
+    snapshots.save("host", START, STATE, META)
+    monkeypatch.setattr("os.fsync", _full)
+    with pytest.raises(StoreError, match="the disk is full: free space"):
+        snapshots.save("host", START + 1, STATE, META)
+    assert len(list((tmp_path / "state" / "host").iterdir())) == 1
+    assert new().load("host")[0] == START
+
+
+def _full(_):
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,0 +1,337 @@
+"""Processes: found surely, signalled by an allowed few, restarted by a command."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from tests.servers.prometheus import wait_for
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
+from trimtab.engine.settings.service_tools import ProcessTool, WatchedProcess
+from trimtab.engine.tools import command_runner
+from trimtab.engine.tools.command_runner import TimedOutError, run_program
+from trimtab.engine.tools.process import process_tool as process_module
+from trimtab.engine.tools.process.process_lookup import Identity, find, send
+from trimtab.engine.tools.process.process_tool import Process
+from trimtab.engine.types import Risk, ToolState
+
+WORKER = """
+import os, signal, sys, threading
+def said(number, frame):
+    with open(sys.argv[2], "a") as log:
+        log.write(signal.Signals(number).name + "\\n")
+for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") + (("SIGTERM",) if "--stubborn" in sys.argv else ()):
+    signal.signal(getattr(signal, name), said)
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.replace(sys.argv[1] + ".new", sys.argv[1])
+threading.Event().wait(60)
+"""
+RESTART = """
+import os, signal, subprocess, sys
+with open(sys.argv[1]) as file:
+    os.kill(int(file.read()), signal.SIGKILL)
+subprocess.Popen([sys.executable, *sys.argv[2:]], start_new_session=True)
+"""
+
+
+class Worker:
+    """A process with a pid file that writes down each signal; started again by whoever wants."""
+
+    def __init__(self, folder):
+        self.pid_file, self.log = folder / "worker.pid", folder / "signals"
+        self.script, self.restart = folder / "worker.py", folder / "restart.py"
+        self.script.write_text(WORKER)
+        self.restart.write_text(RESTART)
+        self.words = [str(self.script), str(self.pid_file), str(self.log)]
+        self.children = []
+
+    def start(self, *more):
+        """Start one, ready for signals."""
+        self.pid_file.unlink(missing_ok=True)
+        child = subprocess.Popen([sys.executable, *self.words, *more])
+        self.children.append(child)
+        wait_for(self.pid_file.exists, 20)
+        return child
+
+    @property
+    def pid(self):
+        """Of the one that wrote the pid file last."""
+        return int(self.pid_file.read_text())
+
+    def end(self):
+        """End all, by their ids."""
+        for child in self.children:
+            child.kill()
+            child.wait(10)
+        with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            last = psutil.Process(self.pid)
+            if str(self.script) in last.cmdline():
+                last.kill()
+
+    def tool(self, **about):
+        """The tool over it, by its pid file unless something else is said."""
+        given = about if "name" in about else {"pid_file": self.pid_file, **about}
+        return Process("local", ProcessTool(kind="process", processes={"worker": WatchedProcess(**given)}))
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """A worker that is not started yet."""
+    made = Worker(tmp_path)
+    yield made
+    made.end()
+
+
+async def test_signals_of_the_allowed(worker):
+    """An allowed signal arrives, one that is not allowed is refused and does not."""
+    child = worker.start()
+    tool = worker.tool(signals=("HUP", "USR1"))
+    assert [action.name for action in await tool.actions("worker")] == ["hup", "usr1"]
+    assert await tool.run("worker", "hup", "k") == f"SIGHUP sent to process {child.pid}"
+    wait_for(lambda: worker.log.exists() and worker.log.read_text() == "SIGHUP\n", 10)
+    for action in ("usr2", "term", "kill", "restart", "HUP"):
+        with pytest.raises(RefusedError, match=f"'{action}' is not allowed for worker"):
+            await tool.run("worker", action, "k")
+    with pytest.raises(RefusedError, match=r"'db' is not one of tools\.local\.targets"):
+        await tool.run("db", "hup", "k")
+    assert (child.poll(), worker.log.read_text()) == (None, "SIGHUP\n")
+
+
+async def test_ending_waits_until_it_has_ended(worker):
+    """TERM comes back when the process is gone; it takes capacity away and is of high risk."""
+    child = worker.start()
+    tool = worker.tool(signals=("TERM",))
+    (term,) = await tool.actions("worker")
+    assert (term.risk, term.reduces) == (Risk.HIGH, True)
+    assert await tool.run("worker", "term", "k") == f"process {child.pid} has ended"
+    assert child.wait(5) == -signal.SIGTERM
+    with pytest.raises(NotFoundError, match=r"worker does not run: there is no process"):
+        await tool.run("worker", "term", "k")
+
+
+async def test_one_that_does_not_end_is_uncertain(worker):
+    """A process that ignores TERM is never ended by force, and the outcome is uncertain."""
+    child = worker.start("--stubborn")
+    tool = worker.tool(signals=("TERM",), stop_timeout=0.3)
+    with pytest.raises(ToolUncertainError, match=r"runs on after 0\.3 s"):
+        await tool.run("worker", "term", "k")
+    assert child.poll() is None
+
+
+async def test_figures(worker):
+    """Memory, CPU, descriptors, threads and start by the names of the process exporter."""
+    child = worker.start()
+    seen = await worker.tool().metrics("worker")
+    short = {name.removeprefix("namedprocess_namegroup_"): value for name, value in seen.items()}
+    assert short["num_procs"] == 1
+    assert 1e6 < short['memory_bytes{memtype="resident"}'] < short['memory_bytes{memtype="virtual"}']
+    assert 0 <= short['cpu_seconds_total{mode="user"}'] < 60
+    assert short["num_threads"] >= 1
+    assert 0 < short["worst_fd_ratio"] < 1
+    assert abs(short["oldest_start_time_seconds"] - time.time()) < 60
+    assert short["open_filedesc"] >= 3
+    child.kill()
+    child.wait(10)
+    assert await worker.tool().metrics("worker") == {"namedprocess_namegroup_num_procs": 0.0}
+
+
+async def test_a_number_that_is_used_again(worker):
+    """A process younger than the pid file only took its number over: it is not the one, and left alone."""
+    child = worker.start()
+    os.utime(worker.pid_file, (time.time() - 3600,) * 2)
+    with pytest.raises(NotFoundError, match="so the number is used again"):
+        await worker.tool(signals=("TERM",)).run("worker", "term", "k")
+    assert child.poll() is None
+
+
+def test_a_signal_goes_to_that_very_process(worker):
+    """Between finding and signalling the number may go to another process; the start time tells."""
+    child = worker.start()
+    found = find("worker", WatchedProcess(pid_file=worker.pid_file))
+    with pytest.raises(ConflictError, match="has ended meanwhile; nothing was sent"):
+        send("worker", Identity(found.pid, found.started - 5), signal.SIGTERM)
+    assert child.poll() is None
+    child.kill()
+    child.wait(10)
+    with pytest.raises(ConflictError, match="has ended meanwhile"):
+        send("worker", found, signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "told"),
+    [
+        ("", ToolError, "holds no process id"),
+        ("many", ToolError, "holds no process id"),
+        ("12 13", ToolError, "holds no process id"),
+        ("-5", ToolError, "holds -5, which is no process id"),
+        ("0", ToolError, "holds 0"),
+        (str(2**40), ToolError, "which is no process id"),
+        ("1", RefusedError, "the init"),
+        pytest.param(str(os.getpid()), RefusedError, "Trimtab itself", id="its own"),
+    ],
+)
+async def test_pid_files_that_are_wrong(worker, text, error, told):
+    """What is no process id, the init and Trimtab itself are refused: nothing is signalled."""
+    worker.pid_file.write_text(text)
+    with pytest.raises(error, match=told):
+        await worker.tool(signals=("HUP",)).run("worker", "hup", "k")
+
+
+async def test_by_name_there_must_be_one(worker):
+    """By name and command exactly one process must match: none is absent, two are not clear."""
+    first = worker.start()
+    name = psutil.Process(first.pid).name()
+    by_name = worker.tool(name=name, command=f"{worker.script} .*signals", signals=("USR1",))
+    assert await by_name.run("worker", "usr1", "k") == f"SIGUSR1 sent to process {first.pid}"
+    second = worker.start()
+    with pytest.raises(
+        ToolError, match=f"2 processes match .*{second.pid}.*write a command that only one has"
+    ):
+        await by_name.run("worker", "usr1", "k")
+    with pytest.raises(NotFoundError, match="no process is called 'no-such'"):
+        await worker.tool(name="no-such", signals=("USR1",)).run("worker", "usr1", "k")
+    both = WatchedProcess(pid_file=worker.pid_file, command="something else")
+    with pytest.raises(ToolError, match="not what name and command want"):
+        find("worker", both)
+    status = await by_name.status()
+    assert (status.state, "2 processes match" in status.detail) == (ToolState.UP, True)
+
+
+async def test_a_restart(worker):
+    """Restart runs the command without a shell and comes back with the new process."""
+    old = worker.start()
+    command = (sys.executable, str(worker.restart), str(worker.pid_file), *worker.words, "; touch x", "$HOME")
+    tool = worker.tool(restart=command)
+    said = await tool.run("worker", "restart", "k")
+    assert said == f"restarted: process {old.pid} -> {worker.pid}"
+    assert worker.pid != old.pid
+    assert psutil.Process(worker.pid).cmdline()[-2:] == ["; touch x", "$HOME"]
+
+
+FAILING = "import sys; print('no unit', file=sys.stderr); sys.exit(3)"
+KILLING = "import os, sys, signal; os.kill({pid}, signal.SIGKILL); sys.exit(3)"
+HANGING = "import threading; threading.Event().wait(60)"
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "told"),
+    [
+        (FAILING, ToolError, "ended with 3: no unit; process .* still runs"),  # nothing was changed
+        (KILLING, ToolUncertainError, "ended with 3"),  # the old one is gone
+        (HANGING, ToolUncertainError, "did not end within"),
+        ("pass", ToolUncertainError, "no new process came"),  # says it did, and did not
+    ],
+)
+async def test_restarts_that_go_wrong(worker, monkeypatch, code, error, told):
+    """A failed command is certain only where the old process still runs; all else is uncertain."""
+    monkeypatch.setattr(process_module, "RESTART_S", 1.5)
+    child = worker.start()
+    tool = worker.tool(restart=(sys.executable, "-c", code.replace("{pid}", str(child.pid))))
+    with pytest.raises(error, match=told) as caught:
+        await tool.run("worker", "restart", "k")
+    assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
+
+
+async def test_a_program_that_is_not_there(worker):
+    """A command that cannot be started changed nothing."""
+    worker.start()
+    with pytest.raises(ToolError, match="cannot start /no/such/program") as caught:
+        await worker.tool(restart=("/no/such/program",)).run("worker", "restart", "k")
+    assert not isinstance(caught.value, ToolUncertainError)
+
+
+async def test_it_has_no_knobs_and_says_how_by_hand(worker):
+    """Processes have actions only; a person is shown what to type."""
+    tool = worker.tool(signals=("HUP",), restart=("systemctl", "restart", "a b"))
+    assert await tool.knobs("worker") == ()
+    for call in (tool.read("worker", "nice"), tool.apply("worker", "nice", 0, 1)):
+        with pytest.raises(NotFoundError, match="no knob 'nice'"):
+            await call
+    assert tool.command("worker", "restart", None) == "systemctl restart 'a b'"
+    assert tool.command("worker", "hup", None) == f'kill -HUP "$(cat {worker.pid_file})"'
+    by_name = worker.tool(name="nginx", command="master process", signals=("HUP",))
+    assert by_name.command("worker", "hup", None) == "pkill -HUP -f 'master process'"
+    assert "worker" in tool.grant()
+
+
+@pytest.mark.parametrize(
+    ("about", "told"),
+    [
+        ({}, "give pid_file, or name"),
+        ({"command": "x"}, "give pid_file, or name"),
+        ({"name": "x", "command": "("}, "no regular expression"),
+        ({"name": "x", "signals": ["KILL"]}, "HUP"),
+        ({"name": "x", "restart": [""]}, "empty word"),
+        ({"name": "x", "stop_timeout": "1m"}, "less than or equal to 25"),
+    ],
+)
+def test_settings_that_do_not_fit(about, told):
+    """A process that cannot be found, another signal or an expression that is none is refused."""
+    with pytest.raises(ValidationError, match=told):
+        WatchedProcess(**about)
+    with pytest.raises(ValidationError, match="which is not one of processes"):
+        ProcessTool(kind="process", targets=("b",), processes={"a": {"name": "x"}})
+
+
+async def python(code, limit_s=20.0, environ=None):
+    """Run a piece of Python as a program."""
+    return await run_program([sys.executable, "-c", code], limit_s, environ)
+
+
+async def test_a_program_sees_no_secret_of_ours(monkeypatch):
+    """Variables of ours are not handed on; those that are given are."""
+    monkeypatch.setenv("TRIMTAB_API__ADMIN_KEY", "s3cret")
+    ran = await python(
+        "import os; print(sorted(n for n in os.environ if n.startswith('TRIM')))", 20, {"TRIM": "1"}
+    )
+    assert (ran.code, ran.out.strip()) == (0, "['TRIM']")
+
+
+async def test_a_program_that_prints_without_end(monkeypatch):
+    """What is over the limit is not kept, and the program comes to its end."""
+    monkeypatch.setattr(command_runner, "MAX_OUTPUT_BYTES", 1_000)
+    ran = await python("import sys; sys.stdout.write('x' * 5_000_000)")
+    assert ran.code == 0
+    assert 1_000 <= len(ran.out) < 200_000
+
+
+async def test_a_program_that_leaves_a_daemon_behind():
+    """A daemon that holds the output open does not hold us up, and lives on."""
+    daemon = "import threading; print('begun', flush=True); threading.Event().wait(30)"
+    started = time.monotonic()
+    ran = await python(
+        "import subprocess, sys\n"
+        f"p = subprocess.Popen([sys.executable, '-c', {daemon!r}], start_new_session=True)\n"
+        "print(p.pid, flush=True)"
+    )
+    assert time.monotonic() - started < 15
+    left = psutil.Process(int(ran.out.split()[0]))
+    assert left.is_running()
+    left.kill()
+
+
+async def test_a_program_that_hangs_is_ended_with_its_children():
+    """At the deadline the program and what it started in its group are ended."""
+    code = (
+        "import subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import threading; threading.Event().wait(60)'])\n"
+        "open(sys.argv[1], 'w').write(str(p.pid))\n"
+        "p.wait()"
+    )
+    reader, writer = os.pipe()
+    with pytest.raises(TimedOutError, match="did not end within 1 s"):
+        await run_program([sys.executable, "-c", code, f"/proc/{os.getpid()}/fd/{writer}"], 1.0)
+    os.close(writer)
+    pid = int(os.read(reader, 20))
+    os.close(reader)
+    async with asyncio.timeout(10):
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110 - it is no child of ours
+            await asyncio.sleep(0.02)

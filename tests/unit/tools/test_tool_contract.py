@@ -1,0 +1,124 @@
+"""Every tool of the catalogue, and the fake that stands for them, keeps the contract."""
+
+import inspect
+
+import pytest
+
+from tests.fakes.fake_tools import FakeTool, FakeToolbox
+from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
+from trimtab.engine.ports import Tool, Toolbox
+from trimtab.engine.settings.tools import settings_class
+from trimtab.engine.tools import tool_catalogue
+from trimtab.engine.types import Mode, ToolState
+
+NOBODY = {
+    "postgresql": {"url": "postgresql://127.0.0.1:1/x"},
+    "redis": {"url": "redis://127.0.0.1:1"},
+}
+"""Kind -> settings under which nobody answers; a kind that is not here works without a server."""
+
+
+def of_kind(kind: str, **given) -> Tool:
+    """A tool of the catalogue, named as nobody else."""
+    settings = settings_class(kind)(kind=kind, **NOBODY[kind], **given)
+    return tool_catalogue.build("mine", settings)
+
+
+def members(port) -> set[str]:
+    """Names of the methods of a port."""
+    return {name for name in vars(port) if not name.startswith("_") and callable(getattr(port, name))}
+
+
+@pytest.mark.parametrize("made", [*NOBODY, "fake", "fake box"])
+def test_has_all_that_the_port_asks_for(made):
+    """Each method of the port is there with the same parameters and is asynchronous where the port is."""
+    port = Toolbox if made == "fake box" else Tool
+    one = {"fake": FakeTool, "fake box": FakeToolbox}.get(made, lambda: of_kind(made))()
+    for name in members(port):
+        wanted, found = getattr(port, name), getattr(one, name)
+        assert list(inspect.signature(found).parameters) == list(inspect.signature(wanted).parameters)[1:]
+        assert inspect.iscoroutinefunction(found) == inspect.iscoroutinefunction(wanted)
+
+
+@pytest.mark.parametrize("kind", NOBODY)
+async def test_where_nobody_answers(kind):
+    """Status raises nothing and says what to check; everything else says that it is not reachable."""
+    tool = of_kind(kind)
+    try:
+        assert (tool.name, tuple(tool.targets), tool.trial) == ("mine", ("mine",), False)
+        status = await tool.status()
+        assert status.state is ToolState.UNREACHABLE
+        assert "tools.mine.url" in status.detail
+        knob = {"redis": "maxmemory", "postgresql": "work_mem"}[kind]
+        for call in (
+            tool.metrics("mine"), tool.knobs("mine"), tool.read("mine", knob), tool.apply("mine", knob, 1, 2),
+        ):  # fmt: skip
+            with pytest.raises(ToolError) as error:
+                await call
+            assert not isinstance(error.value, ToolUncertainError)
+        with pytest.raises(NotFoundError, match="has no action"):
+            await tool.run("mine", "nothing", "key")
+        assert await tool.actions("mine")
+        assert "CHANGE-THIS-PASSWORD" in tool.grant()
+    finally:
+        await tool.close()
+        await tool.close()
+
+
+@pytest.mark.parametrize("kind", NOBODY)
+async def test_targets_and_trial_come_from_the_settings(kind):
+    """A tool says the targets that the settings name, and whether it is a trial."""
+    tool = of_kind(kind, targets=["cache-1"], trial=True)
+    assert (tuple(tool.targets), tool.trial) == (("cache-1",), True)
+
+
+async def test_the_fake_does_as_real_ones_do():
+    """The fake compares, sets and resets; it can be told to fail before and after its effect."""
+    tool = FakeTool(defaults={"size": 50})
+    assert (await tool.apply("fake", "size", 100, 120)).after == 120
+    with pytest.raises(ConflictError):
+        await tool.apply("fake", "size", 100, 130)
+    assert (await tool.apply("fake", "size", 120, None)).after == 50
+    tool.tell("apply", RefusedError("no"), None)
+    tool.lose("apply", ToolUncertainError("lost"))
+    with pytest.raises(RefusedError):
+        await tool.apply("fake", "size", 50, 60)
+    with pytest.raises(ToolUncertainError):
+        await tool.apply("fake", "size", 50, 60)
+    assert (await tool.read("fake", "size")).value == 60
+    assert await tool.run("fake", "flush", "key") == "flush done"
+    assert tool.effects[-2:] == [("fake", "size", 60), ("fake", "flush", "key")]
+
+
+async def test_the_fake_box_switches():
+    """The fake box hands tools out by name, and a disabled one not."""
+    box = FakeToolbox(FakeTool("a"), modes={"a": {"size": Mode.AUTO}})
+    assert (await box.view("a")).modes == {"*": Mode.RECOMMEND, "size": Mode.AUTO}
+    assert (await box.target("a", "a")).knobs[0][1].value == 100
+    await box.enable("a", enabled=False)
+    with pytest.raises(RefusedError):
+        box.tool("a")
+    with pytest.raises(NotFoundError):
+        box.tool("b")
+
+
+def test_a_tool_of_another_package(tmp_path, monkeypatch):
+    """Entry points bring a kind and its settings; a kind of ours wins."""
+    (tmp_path / "their_tool.py").write_text(
+        "from trimtab.engine.settings.tools import ToolSettings\n"
+        "class Theirs(ToolSettings):\n    size: int = 3\n"
+        "class Tool:\n    def __init__(self, name, settings):\n"
+        "        self.name, self.size = name, settings.size\n"
+    )
+    info = tmp_path / "their_tool-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-tool\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[trimtab.tools]\ntheirs = their_tool:Tool\nredis = their_tool:Tool\n"
+        "[trimtab.tool_settings]\ntheirs = their_tool:Theirs\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "theirs" in tool_catalogue.kinds()
+    tool = tool_catalogue.build("x", settings_class("theirs")(kind="theirs", size=5))
+    assert (tool.name, tool.size) == ("x", 5)
+    assert tool_catalogue.tool_class("redis").__module__ == "trimtab.engine.tools.redis.redis_tool"

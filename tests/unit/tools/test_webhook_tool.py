@@ -1,0 +1,155 @@
+"""Actions that are signed POSTs."""
+
+import base64
+import hashlib
+import hmac
+import json
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from tests.builders.dns_names import leads_to
+from tests.servers.http import http, raw
+from tests.servers.prometheus import free_port
+from trimtab.engine.errors import NotFoundError, RefusedError, ToolError, ToolUncertainError
+from trimtab.engine.settings.service_tools import WebhookAction, WebhookTool
+from trimtab.engine.tools import webhook_tool
+from trimtab.engine.tools.webhook_tool import Webhook
+from trimtab.engine.types import Risk, ToolAction, ToolState
+
+SECRET = "a-secret-of-24-characters-or-more"
+NOW_S = 1_700_000_000
+ACTIONS = {"scale_up": WebhookAction(help="One replica more.", risk=Risk.LOW, idempotent=True)}
+
+
+def tool(url, **settings):
+    """The tool over that receiver, at a fixed time."""
+    given = {"secret": SecretStr(SECRET), "targets": ("web", "api"), **settings}
+    return Webhook(
+        "ops", WebhookTool(kind="webhook", url=url, actions=ACTIONS, **given), lambda: NOW_S * 10**9
+    )
+
+
+def taken_apart(request):
+    """(first line, headers, body) of a request."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    line, *rest = head.decode().split("\r\n")
+    return line, {name.lower(): value for name, _, value in (h.partition(": ") for h in rest)}, body
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        (SECRET, SECRET.encode()),
+        ("whsec_" + base64.b64encode(b"b" * 24).decode(), b"b" * 24),
+    ],
+)
+async def test_what_is_sent(written, key):
+    """The receiver gets what is to be done, and can prove by the shared secret that it is ours and fresh."""
+    async with raw(http(202, b"on it")) as server:
+        made = tool(f"{server.url}/hooks/trimtab?team=a", secret=SecretStr(written))
+        assert await made.run("web", "scale_up", "key-1") == "taken (HTTP 202) on it"
+        await made.close()
+    line, headers, body = taken_apart(server.requests[0])
+    assert line == "POST /hooks/trimtab?team=a HTTP/1.1"
+    assert json.loads(body) == {"tool": "ops", "target": "web", "action": "scale_up", "key": "key-1"}
+    assert (headers["webhook-id"], headers["idempotency-key"]) == ("key-1", "key-1")
+    assert headers["webhook-timestamp"] == str(NOW_S)
+    signed = hmac.new(key, f"key-1.{NOW_S}.".encode() + body, hashlib.sha256).digest()
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(signed).decode()
+    assert SECRET not in server.requests[0].decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "drip_s", "error", "told"),
+    [
+        (None, 0, ToolUncertainError, "within 0.2 s; .*not sent again"),
+        (http(200, b"0123456789"), 0.05, ToolUncertainError, "within 0.2 s"),
+        (b"", 0, ToolUncertainError, "gave no whole answer"),
+        (http(200, b"ok", content_length="9"), 0, ToolUncertainError, "gave no whole answer"),
+        (http(503, b"later"), 0, ToolUncertainError, "HTTP 503: later"),
+        (http(301, location="http://169.254.169.254/"), 0, ToolError, "redirects to"),
+        (http(401), 0, ToolError, "refuses us"),
+        (http(404), 0, ToolError, "HTTP 404"),
+        (http(409), 0, ToolError, "HTTP 409"),
+    ],
+)
+async def test_a_lost_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
+    """Without a whole answer it is not known whether it was done; it was sent once in any case."""
+    monkeypatch.setattr(webhook_tool, "TOTAL_S", 0.2)
+    async with raw(answer, drip_s) as server:
+        made = tool(server.url)
+        with pytest.raises(error, match=told) as caught:
+            await made.run("web", "scale_up", "key-1")
+        assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
+        assert len(server.requests) == 1
+        await made.close()
+
+
+async def test_what_was_not_sent_is_certain(tmp_path):
+    """Nobody listens, no secret file, a secret that is too short: nothing was done, and that is known."""
+    url = f"http://127.0.0.1:{free_port()}"
+    for settings, told in (
+        ({}, "connect"),
+        ({"secret": None, "secret_file": tmp_path / "none"}, "secret_file cannot be read"),
+        ({"secret": SecretStr("short")}, "has 5 usable bytes, wanted 24"),
+        ({"secret": SecretStr("whsec_no base64!")}, "has 0 usable bytes"),
+    ):
+        made = tool(url, **settings)
+        with pytest.raises(ToolError, match=told) as caught:
+            await made.run("web", "scale_up", "key-1")
+        assert not isinstance(caught.value, ToolUncertainError)
+        assert (await made.status()).state is ToolState.UNREACHABLE
+        await made.close()
+
+
+async def test_status_tells_the_receiver_nothing():
+    """Its status is whether the receiver takes connections; no request goes out."""
+    async with raw(http(200)) as server:
+        made = tool(server.url)
+        status = await made.status()
+        assert (status.state, server.requests) == (ToolState.UP, [])
+        assert status.detail.endswith("takes connections; it was told nothing")
+
+
+async def test_metadata_addresses_are_refused(monkeypatch):
+    """A name that leads to a metadata address is neither connected to nor told anything."""
+    leads_to(monkeypatch, "169.254.169.254")
+    made = tool("http://hooks.example")
+    assert (await made.status()).state is ToolState.UNREACHABLE
+    with pytest.raises(ToolError, match="refused"):
+        await made.run("web", "scale_up", "key-1")
+
+
+async def test_it_does_what_is_declared_and_nothing_else():
+    """Its actions are those of the settings; it has no knobs and no figures."""
+    made = tool("http://127.0.0.1:1")
+    assert await made.actions("web") == (ToolAction("scale_up", "One replica more.", Risk.LOW, False, True),)
+    assert (await made.knobs("web"), await made.metrics("web")) == ((), {})
+    with pytest.raises(NotFoundError, match="no action 'scale_down'"):
+        await made.run("web", "scale_down", "k")
+    with pytest.raises(RefusedError, match="'db' is not one of"):
+        await made.run("db", "scale_up", "k")
+    for call in (made.read("web", "size"), made.apply("web", "size", 1, 2)):
+        with pytest.raises(NotFoundError, match="no knob 'size'"):
+            await call
+    with pytest.raises(NotFoundError, match="no target 'db'"):
+        await made.actions("db")
+    shown = made.command("web", "scale_up", None) + made.grant()
+    assert '"action":"scale_up"' in shown
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"actions": {}}, "at least 1"),
+        ({"secret": None}, "give either secret or secret_file"),
+        ({"actions": {"Scale Up": {"help": "x"}}}, "small letters"),
+    ],
+)
+def test_settings_that_do_not_fit(settings, told):
+    """Without a secret, without actions or with names that are none it is not made."""
+    given = {"url": "http://h", "secret": SECRET, "actions": ACTIONS, **settings}
+    with pytest.raises(ValidationError, match=told):
+        WebhookTool(kind="webhook", **given)
