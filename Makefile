@@ -16,6 +16,9 @@ BESIDE := -n logical --maxprocesses 4 --max-worker-restart 0 --dist loadfile --n
 	-o console_output_style=classic
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
+# Type checkers, import-linter and editors do not see the path that trimtab/__init__.py adds: links for them.
+LINKS := trimtab/engine trimtab/models trimtab/pipelines
+
 .PHONY: help run test install dev web lint format bench trials lock clean
 
 help:  ## What can be made
@@ -61,7 +64,7 @@ lock: .venv/.boot  ## Renew the hash locks
 	@$(LOCK) --upgrade .ci/node.in -o .ci/node.lock
 
 clean:  ## Remove what was set up and built
-	@rm -rf .venv .stamps $(WEB)/dist $(WEB)/node_modules .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@rm -rf .venv .stamps $(LINKS) $(WEB)/dist $(WEB)/node_modules .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 .venv/.boot: .ci/boot.lock
 	@python=$$(.ci/python) && "$$python" -m venv .venv
@@ -75,7 +78,10 @@ clean:  ## Remove what was set up and built
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/.dev: .venv/.run requirements-dev.lock
+$(LINKS): trimtab/%:
+	@MSYS=winsymlinks:nativestrict ln -s ../$* $@
+
+.venv/.dev: .venv/.run requirements-dev.lock | $(LINKS)
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 

@@ -4,6 +4,7 @@ The public names are loaded when they are first used, so that importing this cos
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ _HOMES = {
     "plot_forecast": "trimtab.pipelines.reports.forecast_plot",
     "score": "trimtab.pipelines.scoring.score",
 }
+
+
+if not Path(__file__).with_name("engine").is_dir():
+    # In a checkout the three packages lie beside this folder; a wheel has them inside it.
+    __path__.append(str(Path(__file__).resolve().parents[1]))
 
 
 def __getattr__(name: str) -> object:

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-import trimtab
-
-ROOT = Path(trimtab.__file__).parent
+ROOT = Path(__file__).parents[3]
 
 
 def modules() -> list[str]:
     """Every module of Trimtab that has an example."""
-    files = [file for room in ("engine", "models", "pipelines") for file in (ROOT / room).rglob("*.py")]
-    named = [file.relative_to(ROOT.parent) for file in files if ">>>" in file.read_text("utf-8")]
-    return sorted(".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in named)
+    files = [file for top in ("engine", "models", "pipelines") for file in (ROOT / top).rglob("*.py")]
+    named = [file.relative_to(ROOT) for file in files if ">>>" in file.read_text("utf-8")]
+    return sorted(
+        ".".join(("trimtab", *path.with_suffix("").parts)).removesuffix(".__init__") for path in named
+    )
 
 
 @pytest.mark.parametrize("name", modules())
 def test_examples(name, tmp_path, monkeypatch):
-    """Each example gives what stands below it."""
+    """Each example prints the result written below it."""
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testmod(
         import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
