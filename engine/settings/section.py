@@ -5,7 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+from trimtab.pipelines.io.durations import parse_duration_s
+
 _SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -15,15 +16,7 @@ def seconds(value: object) -> object:
     >>> seconds("14d")
     1209600.0
     """
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(digits) :] or "s"
-    try:
-        return float(digits) * _UNITS[unit]
-    except (KeyError, ValueError):
-        raise ValueError(f"{value!r} is not a duration; write 500ms, 15s, 5m, 6h, 14d or 2w") from None
+    return parse_duration_s(value) if isinstance(value, str) else value
 
 
 def size_bytes(value: object) -> object:

@@ -1,30 +1,40 @@
-"""Durations as people write them."""
+"""Durations in the form that Prometheus and Go use."""
+
+import durationpy
 
 from trimtab.pipelines.errors import InputError
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+EXAMPLES = "500ms, 15s, 1m, 1h30m, 14d or 2w"
+
+
+def parse_duration_s(text: str) -> float:
+    """Return the seconds of a duration; a plain number is seconds. Raises ValueError.
+
+    >>> parse_duration_s("1h30m"), parse_duration_s("15")
+    (5400.0, 15.0)
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass  # not a plain number
+    try:
+        return float(durationpy.from_str(text.strip()).total_seconds())
+    except (durationpy.DurationError, OverflowError):
+        raise ValueError(f"{text!r} is not a duration; write {EXAMPLES}") from None
 
 
 def duration_s(value: str | float, name: str) -> float:
-    """Seconds of a duration such as 15s, 5m or 14d; a number is seconds already.
+    """Return the seconds of a duration above 0, given as text or as a number of seconds.
 
-    name : of the option, for the message. Raises InputError when it is no duration above 0.
+    name : of the option, for the error message. Raises InputError.
 
     >>> duration_s("14d", "since")
     1209600.0
     """
     try:
-        seconds = _parsed(value)
-    except (KeyError, ValueError):
+        seconds = parse_duration_s(value) if isinstance(value, str) else float(value)
+    except ValueError:
         seconds = float("nan")
     if not 0 < seconds < float("inf"):
-        raise InputError(f"{name}: {value!r} is no duration above 0; write 500ms, 15s, 1m, 6h, 14d or 2w")
+        raise InputError(f"{name}: {value!r} is not a duration above 0; write {EXAMPLES}")
     return seconds
-
-
-def _parsed(value: str | float) -> float:
-    if not isinstance(value, str):
-        return float(value)
-    text = value.strip()
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    return float(digits) * _UNITS[text[len(digits) :] or "s"]

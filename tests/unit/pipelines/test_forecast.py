@@ -135,7 +135,7 @@ def test_days_to_rows():
 
 WRONG = {
     "day": ({"events": ["Xmas"]}, InputError, "events: 'Xmas' is no date; write 2026-12-25"),
-    "horizon": ({"horizon": "soon"}, InputError, "horizon: 'soon' is no duration"),
+    "horizon": ({"horizon": "soon"}, InputError, "horizon: 'soon' is not a duration"),
     "too near": ({"horizon": "1m"}, InputError, "horizon: 60 s is less than the 3600 s from row to row"),
     "quantiles": ({"quantiles": [0.9, 0.1]}, ModelError, "wanted rising numbers"),
 }

@@ -117,8 +117,8 @@ def test_nobody_there(server):
 
 BAD = [
     ({"url": "localhost:9090"}, "url: 'localhost:9090' is no http"),
-    ({"since": "yesterday"}, "since: 'yesterday' is no duration above 0"),
-    ({"since": -5}, "since: -5 is no duration above 0"),
+    ({"since": "yesterday"}, "since: 'yesterday' is not a duration above 0"),
+    ({"since": -5}, "since: -5 is not a duration above 0"),
     ({"step": "500ms"}, "step: 0.5 s; wanted whole seconds"),
     ({"until": datetime(2026, 1, 1)}, "until: 2026-01-01T00:00:00 has no time zone"),  # noqa: DTZ001 - the fault
 ]

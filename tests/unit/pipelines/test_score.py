@@ -162,7 +162,7 @@ def test_bad_table():
         InputError, match=r"the table, row 1 \(counted from 0\), column 'y': 'x' is not a number"
     ):
         score(pd.DataFrame({"ds": [1, 2], "y": [1.0, "x"]}))
-    with pytest.raises(InputError, match="interval: '5 parsecs' is no duration above 0"):
+    with pytest.raises(InputError, match="interval: '5 parsecs' is not a duration above 0"):
         score(long_table("a"), interval="5 parsecs")
 
 
