@@ -10,8 +10,8 @@ from trimtab.pipelines.io.durations import duration_s, parse_duration_s
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("500ms", 0.5), ("15s", 15.0), ("1m", 60.0), ("1h30m", 5400.0), ("1.5h", 5400.0), (" 14d ", 1_209_600.0),
-        ("2w", 1_209_600.0), ("90", 90.0), ("0.5", 0.5),
+        ("500ms", 0.5), ("15s", 15.0), ("1m", 60.0), ("1h30m", 5400.0), ("1.5h", 5400.0),
+        (" 14d ", 1_209_600.0), ("2w", 1_209_600.0), ("90", 90.0), ("0.5", 0.5),
     ],
 )  # fmt: skip
 def test_prometheus_durations_are_accepted(text, wanted):
