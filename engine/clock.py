@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-_LONGEST_NAP_S = 10.0
+_MAX_SLEEP_S = 10.0
 
 
 class SystemClock:
@@ -19,4 +19,4 @@ class SystemClock:
         Sleeps in short naps, so that a clock that was set, or a machine that was suspended, is noticed.
         """
         while (left_s := (time_ns - self.now()) / 1e9) > 0:  # noqa: ASYNC110 - waits for the clock, not for a task
-            await asyncio.sleep(min(left_s, _LONGEST_NAP_S))
+            await asyncio.sleep(min(left_s, _MAX_SLEEP_S))

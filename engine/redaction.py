@@ -19,9 +19,11 @@ _SECRET_WORDS = (
 )
 _FILE_ENDINGS = ("file", "path", "prefix")
 _USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@?#'\"]+@")
-_IN_QUERY = re.compile(r"(?P<name>[?&](?:[a-z_]*token|api_?key|password|secret)=)[^&\s'\"]+", re.IGNORECASE)
+_QUERY_SECRET = re.compile(
+    r"(?P<name>[?&](?:[a-z_]*token|api_?key|password|secret)=)[^&\s'\"]+", re.IGNORECASE
+)
 _CREDENTIAL = re.compile(r"\b(?P<scheme>Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
-_OURS = re.compile(r"\b(?P<kind>t[tsl]_)[A-Za-z0-9_-]{43}\b")
+_OWN_KEY = re.compile(r"\b(?P<kind>t[tsl]_)[A-Za-z0-9_-]{43}\b")
 
 
 def is_secret_name(name: str) -> bool:
@@ -34,37 +36,37 @@ def is_secret_name(name: str) -> bool:
     return not plain.endswith(_FILE_ENDINGS) and any(word in plain for word in _SECRET_WORDS)
 
 
-def clean_text(text: str) -> str:
+def redact_text(text: str) -> str:
     """The text without users of URLs, credentials of headers and keys of ours.
 
     >>> clean_text("GET http://bob:hunter2@db:9090/?token=abc failed")
     'GET http://(hidden)@db:9090/?token=(hidden) failed'
     """
     text = _USERINFO.sub(rf"\g<scheme>{HIDDEN}@", text)
-    text = _IN_QUERY.sub(rf"\g<name>{HIDDEN}", text)
+    text = _QUERY_SECRET.sub(rf"\g<name>{HIDDEN}", text)
     text = _CREDENTIAL.sub(rf"\g<scheme> {HIDDEN}", text)
-    return _OURS.sub(rf"\g<kind>{HIDDEN}", text)
+    return _OWN_KEY.sub(rf"\g<kind>{HIDDEN}", text)
 
 
-def clean(value: object, depth: int = 6) -> object:
+def redact(value: object, depth: int = 6) -> object:
     """The value with everything secret hidden, through mappings and sequences.
 
     >>> clean({"user": "bob", "password": "x", "urls": ["http://a:b@c"]})
     {'user': 'bob', 'password': '(hidden)', 'urls': ['http://(hidden)@c']}
     """
     if isinstance(value, str):
-        return clean_text(value)
+        return redact_text(value)
     if isinstance(value, SecretStr):
         return HIDDEN
     if value is None or isinstance(value, bool | int | float):
         return value
     if depth == 0:
-        return clean_text(repr(value))
+        return redact_text(repr(value))
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if isinstance(key, str) and is_secret_name(key) and item else clean(item, depth - 1)
+            key: HIDDEN if isinstance(key, str) and is_secret_name(key) and item else redact(item, depth - 1)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
-        return [clean(item, depth - 1) for item in value]
-    return clean_text(str(value))
+        return [redact(item, depth - 1) for item in value]
+    return redact_text(str(value))

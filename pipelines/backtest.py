@@ -9,11 +9,11 @@ import pandas as pd
 
 from trimtab.models.calibration.alarms import intervals
 from trimtab.models.contracts import Bools, Floats, Ints
-from trimtab.pipelines.io.columns import Where
-from trimtab.pipelines.io.durations import duration_s
-from trimtab.pipelines.io.labels import Event, events_of, marked
+from trimtab.pipelines.io.columns import RowLocator
+from trimtab.pipelines.io.durations import positive_duration_s
+from trimtab.pipelines.io.labels import LabelledEvent, events_from_label_column, parse_events
 from trimtab.pipelines.io.recording import Block, Recording, read_frame
-from trimtab.pipelines.scoring.score import Progress, score_recording
+from trimtab.pipelines.scoring.score import ProgressCallback, score_recording
 
 _WEEK_NS = 7 * 86_400 * 10**9
 
@@ -46,7 +46,7 @@ class Backtest:
     """
 
     alarms: tuple[Alarm, ...]
-    events: tuple[Event, ...]
+    events: tuple[LabelledEvent, ...]
     series: int
     weeks: float
     coverage: float
@@ -54,7 +54,7 @@ class Backtest:
     scored: pd.DataFrame
 
     @property
-    def found(self) -> tuple[Event, ...]:
+    def found(self) -> tuple[LabelledEvent, ...]:
         """Events that an alarm told of."""
         return tuple(event for event in self.events if event.found is not None)
 
@@ -98,7 +98,7 @@ def backtest(
     >>> len(told.alarms), told.found_ratio, told.false_alarms_per_week, told.median_delay_s
     (1, 1.0, 0.0, 60.0)
     """
-    interval_s = duration_s(interval, "interval")
+    interval_s = positive_duration_s(interval, "interval")
     recording = read_frame(frame, interval_s)
     return backtest_recording(
         frame, recording, labels, interval_s, detectors=detectors, false_alarms_per_week=false_alarms_per_week
@@ -113,13 +113,13 @@ def backtest_recording(
     *,
     detectors: Any = "default",  # noqa: ANN401 - as `trimtab.score`
     false_alarms_per_week: float = 1.0,
-    progress: Progress | None = None,
-    where: Where | None = None,
+    progress: ProgressCallback | None = None,
+    locate_row: RowLocator | None = None,
 ) -> Backtest:
     """As `backtest`, of a recording that was read; where : place of a row of labels, for messages."""
     columns = score_recording(recording, detectors, false_alarms_per_week, progress)
-    own = marked(frame, recording) if labels is None else None
-    events = events_of(labels, interval_s, where) if labels is not None else (own or ())
+    own = events_from_label_column(frame, recording) if labels is None else None
+    events = parse_events(labels, interval_s, locate_row) if labels is not None else (own or ())
     alarms, told, weeks = _alarms(recording, columns, events)
     return Backtest(
         tuple(alarms), tuple(told), sum(len(block.names) for block in recording.blocks), weeks,
@@ -133,8 +133,8 @@ def name_of(block: Block, k: int) -> str:
 
 
 def _alarms(
-    recording: Recording, columns: dict[str, Floats], events: Sequence[Event]
-) -> tuple[list[Alarm], list[Event], float]:
+    recording: Recording, columns: dict[str, Floats], events: Sequence[LabelledEvent]
+) -> tuple[list[Alarm], list[LabelledEvent], float]:
     """By start; the events with what came of them; weeks that were scored."""
     alarms: list[Alarm] = []
     weeks = 0.0
@@ -147,7 +147,7 @@ def _alarms(
     told = list(events)
     for i, alarm in enumerate(alarms):
         for k, event in enumerate(told):
-            if event.concerns(alarm.series) and alarm.start <= event.end and alarm.end >= event.start:
+            if event.applies_to(alarm.series) and alarm.start <= event.end and alarm.end >= event.start:
                 if alarms[i].event is None:
                     alarms[i] = replace(alarm, event=k)
                 if event.found is None:
@@ -162,7 +162,7 @@ def _scores(recording: Recording, columns: dict[str, Floats], block: Block) -> F
     return np.stack([columns[f"anomaly_score:{name}"][block.rows] for name in block.names], axis=1)
 
 
-def _coverage(recording: Recording, columns: dict[str, Floats], events: Sequence[Event]) -> float:
+def _coverage(recording: Recording, columns: dict[str, Floats], events: Sequence[LabelledEvent]) -> float:
     """Of long recordings: those of a wide one have no column for a band."""
     if "yhat_lower" not in columns:
         return float("nan")
@@ -176,9 +176,9 @@ def _coverage(recording: Recording, columns: dict[str, Floats], events: Sequence
     return inside / told if told else float("nan")
 
 
-def _in_events(times: Ints, series: str, events: Sequence[Event]) -> Bools:
+def _in_events(times: Ints, series: str, events: Sequence[LabelledEvent]) -> Bools:
     found = np.zeros(len(times), np.bool_)
     for event in events:
-        if event.concerns(series):
+        if event.applies_to(series):
             found |= (times >= event.start) & (times <= event.end)
     return found

@@ -8,11 +8,11 @@ import pandas as pd
 from trimtab.models.catalogue import forecaster
 from trimtab.models.contracts import Forecaster
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.forecasting.backtest_load import backtest_load, origins_of
-from trimtab.pipelines.forecasting.forecast import MOST_HISTORY_S
-from trimtab.pipelines.io.durations import duration_s
-from trimtab.pipelines.io.panel import panel_of
-from trimtab.pipelines.model_registry.submitted_models import recipe_of
+from trimtab.pipelines.forecasting.backtest_load import backtest_load, forecast_origins
+from trimtab.pipelines.forecasting.forecast import MAX_HISTORY_S
+from trimtab.pipelines.io.durations import positive_duration_s
+from trimtab.pipelines.io.panel import panel_from_history
+from trimtab.pipelines.model_registry.submitted_models import recipe_for
 
 _REACH = ("boosted", "load", "ridge")
 """Members that are made for a longest horizon."""
@@ -34,15 +34,15 @@ def backtest_forecast(
     windows     : as many, each one horizon long, the last ones; what series share is learnt before the first
 
     Gives a row a forecaster: mase and pinball in errors of a seasonal naive forecast, cov90 (wanted 0.9),
-    miss99 (wanted 0.01), silent, points; see `trimtab.pipelines.forecasting.backtest_load.Figures`.
+    miss99 (wanted 0.01), silent, points; see `trimtab.pipelines.forecasting.backtest_load.ForecastMetrics`.
     Raises InputError where the history is too short or the horizon no step, UnknownModelError.
     """
-    step_s, horizon_s = duration_s(step, "step"), duration_s(horizon, "horizon")
+    step_s, horizon_s = positive_duration_s(step, "step"), positive_duration_s(horizon, "horizon")
     rows = round(horizon_s / step_s)
     if rows < 1 or windows < 1:
         raise InputError(f"horizon {horizon}, step {step}, windows {windows}: wanted are a step and a window")
-    named = panel_of(frame, step_s, window_s=MOST_HISTORY_S)
-    origins = origins_of(len(named.panel.y), rows, windows, 2 * rows)
+    named = panel_from_history(frame, step_s, window_s=MAX_HISTORY_S)
+    origins = forecast_origins(len(named.panel.y), rows, windows, 2 * rows)
     if len(origins) < windows:
         raise InputError(
             f"the history has {len(named.panel.y)} steps of {step_s:g} s; {windows} windows of {rows} want "
@@ -50,7 +50,7 @@ def backtest_forecast(
         )
     given = forecasters if isinstance(forecasters, Mapping) else {name: name for name in forecasters}
     contenders = {name: _forecaster(one, rows, horizon_s) for name, one in given.items()}
-    past = named.rows(origins[0]).panel
+    past = named.first_rows(origins[0]).panel
     for contender in contenders.values():
         contender.fit(past)
     figures = backtest_load(named, contenders, rows, origins)
@@ -60,4 +60,4 @@ def backtest_forecast(
 def _forecaster(given: Any, rows: int, horizon_s: float) -> Forecaster:  # noqa: ANN401 - anybody's model
     if isinstance(given, str):
         return forecaster(given, **({"longest_s": max(horizon_s, 3600.0)} if given in _REACH else {}))
-    return given if isinstance(given, Forecaster) else recipe_of(given, rows).fresh()
+    return given if isinstance(given, Forecaster) else recipe_for(given, rows).make_forecaster()

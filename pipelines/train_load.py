@@ -14,28 +14,32 @@ from typing import Any
 import pandas as pd
 
 from trimtab.pipelines.errors import HistoryError
-from trimtab.pipelines.forecasting.backtest_load import Figures
-from trimtab.pipelines.io.panel import NO_SAMPLE, NS, Named, panel_of
-from trimtab.pipelines.model_registry.artifact import Manifest, Stored, read_model, write_model
+from trimtab.pipelines.forecasting.backtest_load import ForecastMetrics
+from trimtab.pipelines.io.panel import NO_SAMPLES_MESSAGE, NS, NamedPanel, panel_from_history
+from trimtab.pipelines.model_registry.artifact import Manifest, StoredModel, read_model, write_model
 from trimtab.pipelines.model_registry.mlflow_registry import (
     CHALLENGER,
     CHAMPION,
-    Logged,
-    Registered,
-    Registry,
+    MlflowRegistry,
+    RegisteredVersion,
+    TrainedModel,
 )
-from trimtab.pipelines.model_registry.model_loader import Make, forecaster_of, made
-from trimtab.pipelines.model_registry.model_schema import asked
-from trimtab.pipelines.model_registry.model_store import Shelf
-from trimtab.pipelines.model_registry.recipe import Catalogued, Recipe
-from trimtab.pipelines.training.evaluation import NAIVE, Judged, judged
-from trimtab.pipelines.training.excluded_windows import Left
-from trimtab.pipelines.training.pipeline_runs import Run, Runs, Work, write_json
-from trimtab.pipelines.training.promotion_gate import Candidate, Verdict, judge
+from trimtab.pipelines.model_registry.model_loader import (
+    ForecasterFactory,
+    catalogue_forecaster,
+    restore_forecaster,
+)
+from trimtab.pipelines.model_registry.model_schema import required_schema
+from trimtab.pipelines.model_registry.model_store import ModelStore
+from trimtab.pipelines.model_registry.recipe import CatalogueRecipe, Recipe
+from trimtab.pipelines.training.evaluation import NAIVE, Evaluation, evaluate
+from trimtab.pipelines.training.excluded_windows import FilteredHistory
+from trimtab.pipelines.training.pipeline_runs import ActiveRun, PipelineRuns, RunRecord, write_json
+from trimtab.pipelines.training.promotion_gate import Candidate, GateVerdict, check_promotion
 
-MODEL = "load"
+MODEL_NAME = "load"
 STAGES = ("history", "judge", "fit", "log", "gate")
-NEXT = (
+REFUSAL_ADVICE = (
     "the next training tries again: more history (schedulers.load.fit_window) and more series make a model "
     "better; promote it by hand if you want it all the same"
 )
@@ -65,54 +69,54 @@ class LoadJob:
 
     def schema(self) -> dict[str, Any]:
         """What the model must be asked with."""
-        return asked(self.step_s, self.horizon)
+        return required_schema(self.step_s, self.horizon)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelWorkspace:
     """Where models live.
 
     trusted : types that a scikit-learn champion may hold, see `loaded.forecaster_of`
     make    : builds forecasters by name
     """
 
-    registry: Registry
-    shelf: Shelf
-    runs: Runs
+    registry: MlflowRegistry
+    store: ModelStore
+    runs: PipelineRuns
     trusted: tuple[str, ...] = ()
-    make: Make = made
+    make: ForecasterFactory = catalogue_forecaster
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingResult:
     """What came of a run.
 
     beside : what else people should know of it, as on what it was judged and what was left out
     """
 
-    run: Run
+    run: RunRecord
     version: str
-    verdict: Verdict
+    verdict: GateVerdict
     promoted: bool
-    figures: Mapping[str, Figures]
-    beside: tuple[str, ...] = ()
+    figures: Mapping[str, ForecastMetrics]
+    notes: tuple[str, ...] = ()
 
 
-Told = Callable[[Run], None]
-History = Callable[[], "pd.DataFrame | Left"]
+RunListener = Callable[[RunRecord], None]
+HistoryReader = Callable[[], "pd.DataFrame | FilteredHistory"]
 
 
 def train_load(
     job: LoadJob,
-    history: History,
-    place: Place,
+    history: HistoryReader,
+    workspace: ModelWorkspace,
     *,
     by: str = "",
     recipe: Recipe | None = None,
-    hold: bool = False,
-    as_set: bool = False,
-    told: Told = lambda _: None,
-) -> Trained:
+    challenger_only: bool = False,
+    from_settings: bool = False,
+    on_change: RunListener = lambda _: None,
+) -> TrainingResult:
     """Train, judge, register; make it the champion where the gate lets it pass.
 
     history : gives unique_id, ds, y, without what must not be learnt, see `left_out.left_out`; asked once, a
@@ -126,92 +130,96 @@ def train_load(
     The same data and parameters give the version that there is. Raises BusyError, HistoryError,
     RegistryError.
     """
-    recipe = recipe or Catalogued(job.forecaster, dict(job.parameters), place.make)
-    with place.runs.begin(asdict(job), by, told) as work:
-        trained = _trained(job, history, place, recipe, work, hold=hold, as_set=as_set)
-        if trained.beside:
-            work.change(said="; ".join([work.run.said, *trained.beside]))
+    recipe = recipe or CatalogueRecipe(job.forecaster, dict(job.parameters), workspace.make)
+    with workspace.runs.start(asdict(job), by, on_change) as work:
+        trained = _trained(job, history, workspace, recipe, work, hold=challenger_only, as_set=from_settings)
+        if trained.notes:
+            work.update(said="; ".join([work.run.said, *trained.notes]))
     return replace(trained, run=work.run)
 
 
 def _trained(
     job: LoadJob,
-    history: History,
-    place: Place,
+    history: HistoryReader,
+    place: ModelWorkspace,
     recipe: Recipe,
-    work: Work,
+    work: ActiveRun,
     *,
     hold: bool,
     as_set: bool,
-) -> Trained:
-    work.at("history", 0.0)
+) -> TrainingResult:
+    work.enter_stage("history", 0.0)
     named, left_out = _past(job, work, history)
     key = _key(job, named)
-    known = place.registry.find(key)
+    known = place.registry.find_by_key(key)
     if known is not None:
         return _known(work, place, known)
-    work.at("judge", 0.2)
-    found = judged(job, named, place, recipe, work.folder)
-    work.change(figures=_flat(found.figures))
+    work.enter_stage("judge", 0.2)
+    found = evaluate(job, named, place, recipe, work.folder)
+    work.update(figures=_flat(found.figures))
     write_json(work.folder / "figures.json", dict(work.run.figures))
-    work.at("fit", 0.5)
+    work.enter_stage("fit", 0.5)
     stored = _fitted(job, named, found, recipe, work)
-    forecaster_of(stored, place.trusted, place.make)
-    work.at("log", 0.75)
+    restore_forecaster(stored, place.trusted, place.make)
+    work.enter_stage("log", 0.75)
     registered = _registered(found, stored, key, place, work)
-    work.at("gate", 0.9)
+    work.enter_stage("gate", 0.9)
     wanted = job.schema() if as_set else None
-    done = _gated(stored, registered, found, place, work, wanted, hold=hold and not (as_set and found.unfit))
-    return replace(done, beside=tuple(filter(None, (found.said, left_out))))
+    done = _gated(
+        stored, registered, found, place, work, wanted, hold=hold and not (as_set and found.champion_mismatch)
+    )
+    return replace(done, notes=tuple(filter(None, (found.summary, left_out))))
 
 
-def _past(job: LoadJob, work: Work, history: History) -> tuple[Named, str]:
+def _past(job: LoadJob, work: ActiveRun, history: HistoryReader) -> tuple[NamedPanel, str]:
     """The panel, and what was left out; the table, which is several times its size, is let go."""
     past = _history(work, history)
-    work.change(said=past.said)
-    return _panel(job, past.frame), past.said
+    work.update(said=past.summary)
+    return _panel(job, past.frame), past.summary
 
 
-def _history(work: Work, history: History) -> Left:
+def _history(work: ActiveRun, history: HistoryReader) -> FilteredHistory:
     kept, words = work.folder / "history.parquet", work.folder / "left_out.txt"
     if kept.exists():
-        return Left(pd.read_parquet(kept), words.read_text("utf-8"))
+        return FilteredHistory(pd.read_parquet(kept), words.read_text("utf-8"))
     given = history()
-    found = given if isinstance(given, Left) else Left(given)
+    found = given if isinstance(given, FilteredHistory) else FilteredHistory(given)
     if not found.frame["y"].notna().any():
-        raise HistoryError(NO_SAMPLE)
-    words.write_text(found.said, "utf-8")
+        raise HistoryError(NO_SAMPLES_MESSAGE)
+    words.write_text(found.summary, "utf-8")
     part = kept.with_suffix(".part")
     found.frame.to_parquet(part)
     part.replace(kept)
     return found
 
 
-def _panel(job: LoadJob, frame: pd.DataFrame) -> Named:
-    return panel_of(frame, job.step_s, window_s=job.window_s, most=job.most)
+def _panel(job: LoadJob, frame: pd.DataFrame) -> NamedPanel:
+    return panel_from_history(frame, job.step_s, window_s=job.window_s, max_series=job.most)
 
 
-def _key(job: LoadJob, named: Named) -> str:
+def _key(job: LoadJob, named: NamedPanel) -> str:
     told = json.dumps(asdict(job), sort_keys=True).encode()
     return hashlib.blake2b(told + named.fingerprint().encode(), digest_size=16).hexdigest()
 
 
-def _known(work: Work, place: Place, known: Registered) -> Trained:
-    champion = place.shelf.book().champion == known.version
+def _known(work: ActiveRun, place: ModelWorkspace, known: RegisteredVersion) -> TrainingResult:
+    champion = place.store.index().champion == known.version
     said = f"nothing new: version {known.version} was trained from the same data and parameters"
-    work.change(version=known.version, said=said)
-    return Trained(work.run, known.version, Verdict((said,)), champion, {})
+    work.update(version=known.version, said=said)
+    return TrainingResult(work.run, known.version, GateVerdict((said,)), champion, {})
 
 
-def _fitted(job: LoadJob, named: Named, found: Judged, recipe: Recipe, work: Work) -> Stored:
+def _fitted(
+    job: LoadJob, named: NamedPanel, found: Evaluation, recipe: Recipe, work: ActiveRun
+) -> StoredModel:
     folder = work.folder / "model"
     if folder.exists():
         shutil.rmtree(folder)
-    forecaster = recipe.fresh()
+    forecaster = recipe.make_forecaster()
     forecaster.fit(named.panel)
     schema = {**job.schema(), "features": list(recipe.features)}
     manifest = Manifest(
-        MODEL,
+        MODEL_NAME,
         recipe.kind,
         recipe.name,
         schema,
@@ -223,7 +231,7 @@ def _fitted(job: LoadJob, named: Named, found: Judged, recipe: Recipe, work: Wor
     return read_model(folder)
 
 
-def _data(named: Named) -> dict[str, Any]:
+def _data(named: NamedPanel) -> dict[str, Any]:
     panel = named.panel
     until = int(panel.end.max())
     return {
@@ -232,67 +240,69 @@ def _data(named: Named) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _registered(found: Judged, stored: Stored, key: str, place: Place, work: Work) -> Registered:
+def _registered(
+    found: Evaluation, stored: StoredModel, key: str, place: ModelWorkspace, work: ActiveRun
+) -> RegisteredVersion:
     manifest = replace(stored.manifest, parameters={**work.run.request, **stored.manifest.parameters})
-    logged = Logged(key, work.folder / "model", stored.digest, manifest, found.pictures, work.run.id)
+    logged = TrainedModel(key, work.folder / "model", stored.digest, manifest, found.plots, work.run.id)
     registered = place.registry.register(logged)
-    place.shelf.put(registered.version, logged.folder, stored.digest, place.runs.now(), "train")
-    work.change(version=registered.version)
+    place.store.add(registered.version, logged.folder, stored.digest, place.runs.now(), "train")
+    work.update(version=registered.version)
     return registered
 
 
 def _gated(
-    stored: Stored,
-    registered: Registered,
-    found: Judged,
-    place: Place,
-    work: Work,
+    stored: StoredModel,
+    registered: RegisteredVersion,
+    found: Evaluation,
+    place: ModelWorkspace,
+    work: ActiveRun,
     wanted: Mapping[str, Any] | None,
     *,
     hold: bool,
-) -> Trained:
+) -> TrainingResult:
     challenger, champion = _candidates(stored, found)
-    verdict = judge(challenger, champion, found.figures[NAIVE], wanted)
+    verdict = check_promotion(challenger, champion, found.figures[NAIVE], wanted)
     version = registered.version
     if not verdict.passed:
-        place.shelf.dismiss(version, f"refused: {verdict}")
+        place.store.reject(version, f"refused: {verdict}")
         said = f"version {version} does not become champion: {verdict}. {_stays(found, place, wanted)}"
-        work.change(said=f"{said}; {NEXT}")
-        return Trained(work.run, version, verdict, False, found.figures)
+        work.update(said=f"{said}; {REFUSAL_ADVICE}")
+        return TrainingResult(work.run, version, verdict, False, found.figures)
     place.registry.set_alias(CHALLENGER, version)
-    place.shelf.challenge(version, "passed the gate")
+    place.store.set_challenger(version, "passed the gate")
     if hold:
         beside = "runs beside the champion" if champion else "is the challenger; there is no champion yet"
-        work.change(said=f"version {version} {beside}: it passed the gate, and may take its place")
-        return Trained(work.run, version, verdict, False, found.figures)
+        work.update(said=f"version {version} {beside}: it passed the gate, and may take its place")
+        return TrainingResult(work.run, version, verdict, False, found.figures)
     place.registry.set_alias(CHAMPION, version)
     place.registry.set_alias(CHALLENGER, None)
-    place.shelf.promote(version, "passed the gate", by=work.run.by)
-    before = f"; of the one before, {found.unfit}" if found.unfit else ""
-    work.change(said=f"version {version} is the champion{before}", promoted=True)
-    return Trained(work.run, version, verdict, True, found.figures)
+    place.store.promote(version, "passed the gate", by=work.run.by)
+    before = f"; of the one before, {found.champion_mismatch}" if found.champion_mismatch else ""
+    work.update(said=f"version {version} is the champion{before}", promoted=True)
+    return TrainingResult(work.run, version, verdict, True, found.figures)
 
 
-def _stays(found: Judged, place: Place, wanted: Mapping[str, Any] | None) -> str:
+def _stays(found: Evaluation, place: ModelWorkspace, wanted: Mapping[str, Any] | None) -> str:
     """Who goes on forecasting after a refusal."""
-    champion = place.shelf.book().champion
-    if found.champion is None or champion is None or (wanted is not None and found.unfit):
+    champion = place.store.index().champion
+    if found.champion is None or champion is None or (wanted is not None and found.champion_mismatch):
         return "Seasonal naive goes on forecasting"
     return f"Version {champion} goes on forecasting"
 
 
-def _candidates(stored: Stored, found: Judged) -> tuple[Candidate, Candidate | None]:
+def _candidates(stored: StoredModel, found: Evaluation) -> tuple[Candidate, Candidate | None]:
     mine = _candidate(stored, found.figures["challenger"])
     held = found.champion
     return mine, None if held is None else _candidate(held, found.figures["champion"])
 
 
-def _candidate(stored: Stored, figures: Figures) -> Candidate:
+def _candidate(stored: StoredModel, figures: ForecastMetrics) -> Candidate:
     manifest = stored.manifest
     return Candidate(stored.size_bytes, manifest.schema, figures, manifest.forecaster)
 
 
-def _flat(figures: Mapping[str, Figures]) -> dict[str, float | None]:
+def _flat(figures: Mapping[str, ForecastMetrics]) -> dict[str, float | None]:
     """Figures of all contenders as "who.what"; None = unknown."""
     return {
         f"{who}.{what}": value if math.isfinite(value) else None

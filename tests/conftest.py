@@ -22,17 +22,17 @@ if sys.dont_write_bytecode:  # else each of the processes that tests start compi
 
 import pytest  # noqa: E402 - the line above has to come first
 
-from tests.progress_lines import FileLines  # noqa: E402 - as above
+from tests.progress_lines import FileProgress  # noqa: E402 - as above
 
 _ALL_REQUIRED = os.environ.get("TRIMTAB_REQUIRE") == "all"
-_OWN = ("TRIMTAB_REQUIRE",)
+_TEST_VARIABLES = ("TRIMTAB_REQUIRE",)
 
 
-class LeftLoopbackError(BaseException):
+class NonLoopbackConnectionError(BaseException):
     """A test tried to reach another machine; no `except Exception` may hide that."""
 
 
-def _check(address: object) -> None:
+def _check_loopback(address: object) -> None:
     if not isinstance(address, tuple) or not address:
         return  # a Unix socket
     host = str(address[0])
@@ -43,15 +43,15 @@ def _check(address: object) -> None:
     except ValueError:
         inside = False
     if not inside:
-        raise LeftLoopbackError(f"a test wanted to reach {address!r}; tests stay on loopback")
+        raise NonLoopbackConnectionError(f"a test wanted to reach {address!r}; tests stay on loopback")
 
 
-def _guard_method(name: str) -> None:
+def _guard_socket_method(name: str) -> None:
     """Check the address, the last argument of connect, connect_ex and sendto."""
     original = getattr(socket.socket, name)
 
     def guard(self: socket.socket, *args: Any) -> Any:
-        _check(args[-1])
+        _check_loopback(args[-1])
         return original(self, *args)
 
     setattr(socket.socket, name, guard)
@@ -60,16 +60,16 @@ def _guard_method(name: str) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Close the ways out and name the markers."""
     for name in ("connect", "connect_ex", "sendto"):
-        _guard_method(name)
+        _guard_socket_method(name)
     lookup = socket.getaddrinfo
 
     def guard(host: Any, *args: Any, **more: Any) -> Any:
-        _check((host.decode() if isinstance(host, bytes) else host or "localhost",))
+        _check_loopback((host.decode() if isinstance(host, bytes) else host or "localhost",))
         return lookup(host, *args, **more)
 
     socket.getaddrinfo = guard
     if getattr(config.option, "numprocesses", None):
-        config.pluginmanager.register(FileLines(config))
+        config.pluginmanager.register(FileProgress(config))
     config.addinivalue_line("markers", "acceptance: the whole product on real servers, waiting on real time")
     config.addinivalue_line("markers", "trials: long forms of the acceptance tests, by `make trials` only")
 
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             items[:] = [item for item in items if item not in set(long)]
 
 
-def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+def _skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     where = report.longrepr
     text = where[2] if isinstance(where, tuple) else str(where)
     return text.removeprefix("Skipped: ")
@@ -95,7 +95,7 @@ def pytest_runtest_makereport() -> Iterator[Any]:
     report = yield
     if _ALL_REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, but TRIMTAB_REQUIRE=all: {_reason(report)}"
+        report.longrepr = f"skipped, but TRIMTAB_REQUIRE=all: {_skip_reason(report)}"
     return report
 
 
@@ -105,7 +105,7 @@ def pytest_make_collect_report() -> Iterator[Any]:
     report = yield
     if _ALL_REQUIRED and report.outcome == "skipped":
         report.outcome = "failed"
-        report.longrepr = f"skipped, but TRIMTAB_REQUIRE=all: {_reason(report)}"
+        report.longrepr = f"skipped, but TRIMTAB_REQUIRE=all: {_skip_reason(report)}"
     return report
 
 
@@ -116,7 +116,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         return
     reasons: dict[str, list[str]] = {}
     for report in skipped:
-        reasons.setdefault(_reason(report), []).append(report.nodeid)
+        reasons.setdefault(_skip_reason(report), []).append(report.nodeid)
     terminalreporter.section("skipped on this machine")
     for reason, names in sorted(reasons.items()):
         terminalreporter.line(f"{len(names)} x {reason}")
@@ -124,7 +124,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test sees no TRIMTAB_ variable that it did not set."""
-    for name in [name for name in os.environ if name.startswith("TRIMTAB_") and name not in _OWN]:
+    for name in [name for name in os.environ if name.startswith("TRIMTAB_") and name not in _TEST_VARIABLES]:
         monkeypatch.delenv(name)

@@ -49,11 +49,11 @@ class Mutant:
     """One fault: what it replaces, and the whole tree with it."""
 
     line: int
-    what: str
+    change: str
     tree: ast.Module
 
 
-def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]:
+def mutable_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]:
     """Every node of the code itself, with its parent's field; not annotations, decorators, texts."""
     silent = {"annotation", "returns", "decorator_list", "type_params"}
     waiting: list[ast.AST] = [tree]
@@ -68,13 +68,13 @@ def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]:
                     waiting.append(child)
 
 
-def child_of(parent: ast.AST, name: str, index: int | None) -> ast.AST:
+def child_node(parent: ast.AST, name: str, index: int | None) -> ast.AST:
     """The node that stands there."""
     value = getattr(parent, name)
     return value if index is None else value[index]
 
 
-def faults(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+def replacements(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     """What may stand in its place, with a word for it."""
     if isinstance(node, ast.Compare):
         for i, operator in enumerate(node.ops):
@@ -108,12 +108,12 @@ def _is_none(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def mutants(source: str) -> list[Mutant]:
+def make_mutants(source: str) -> list[Mutant]:
     """Every fault of the file, in the order of its lines."""
     tree, found = ast.parse(source), []
-    for parent, name, index in list(places(tree)):
-        node = child_of(parent, name, index)
-        for what, other in faults(node):
+    for parent, name, index in list(mutable_nodes(tree)):
+        node = child_node(parent, name, index)
+        for what, other in replacements(node):
             _put(parent, name, index, ast.copy_location(other, node))
             found.append(
                 Mutant(getattr(node, "lineno", 0), what, ast.fix_missing_locations(copy.deepcopy(tree)))
@@ -129,7 +129,7 @@ def _put(parent: ast.AST, name: str, index: int | None, node: ast.AST) -> None:
         getattr(parent, name)[index] = node
 
 
-def graft(new: dict[str, object], module: ModuleType) -> None:
+def apply_mutant(new: dict[str, object], module: ModuleType) -> None:
     """Put what was made of a mutant in the place of what the module, and all that imported from it, holds."""
     for name, value in new.items():
         old = module.__dict__.get(name)
@@ -160,20 +160,22 @@ def _graft_function(new: FunctionType, old: FunctionType) -> None:
         )
 
 
-class Trials:
+class MutationPlugin:
     """A plugin of pytest: instead of running the tests once it runs them for each mutant, in a fork."""
 
     def __init__(self, path: Path, tried: list[Mutant]) -> None:
         self.path, self.tried = path, tried
         self.module = "trimtab." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        self.missed: list[Mutant] = []
-        self.sound = False
+        self.survivors: list[Mutant] = []
+        self.baseline_passes = False
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Try without a mutant, then with each."""
-        self.sound = bool(session.items) and not session.testsfailed and not self._fails(session, None)
-        if self.sound:
-            self.missed = [mutant for mutant in self.tried if not self._fails(session, mutant)]
+        self.baseline_passes = (
+            bool(session.items) and not session.testsfailed and not self._fails(session, None)
+        )
+        if self.baseline_passes:
+            self.survivors = [mutant for mutant in self.tried if not self._fails(session, mutant)]
         return True
 
     def _fails(self, session: pytest.Session, mutant: Mutant | None) -> bool:
@@ -192,26 +194,26 @@ class Trials:
             module = importlib.import_module(self.module)
             new: dict[str, object] = {"__name__": self.module, "__file__": str(self.path)}
             exec(compile(mutant.tree, str(self.path), "exec"), new)
-            graft(new, module)
+            apply_mutant(new, module)
         for item, after in itertools.zip_longest(session.items, session.items[1:]):
             if any(report.failed for report in runtestprotocol(item, log=False, nextitem=after)):
                 return 1
         return 0
 
 
-def judge(path: Path, tests: list[str], share: float = 1.0, seed: int = 1) -> tuple[int, list[Mutant]]:
+def run_mutants(path: Path, tests: list[str], share: float = 1.0, seed: int = 1) -> tuple[int, list[Mutant]]:
     """How many mutants were tried, and those that no test found.
 
     share : of all mutants, chosen by `seed`. Raises ValueError where the tests fail without any.
     """
-    every = mutants(path.read_text("utf-8"))
+    every = make_mutants(path.read_text("utf-8"))
     tried = sorted(random.Random(seed).sample(every, max(1, round(share * len(every)))), key=lambda m: m.line)
-    trials = Trials(path, tried)
+    trials = MutationPlugin(path, tried)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         pytest.main([*tests, "-q", "-s", "--no-header", "--no-summary"], plugins=[trials])
-    if not trials.sound:
+    if not trials.baseline_passes:
         raise ValueError(f"{' '.join(tests)} fail without a mutant; mend them first")
-    return len(tried), trials.missed
+    return len(tried), trials.survivors
 
 
 def main() -> int:
@@ -225,9 +227,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     path = given.file.absolute()
-    tried, missed = judge(path, given.tests, given.share, given.seed)
+    tried, missed = run_mutants(path, given.tests, given.share, given.seed)
     for mutant in missed:
-        print(f"{given.file}:{mutant.line}: {mutant.what}: no test finds it")
+        print(f"{given.file}:{mutant.line}: {mutant.change}: no test finds it")
     print(f"{given.file}: {tried - len(missed)} of {tried} found, {1 - len(missed) / tried:.1%}")
     return 1 if missed else 0
 

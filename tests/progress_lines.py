@@ -22,7 +22,7 @@ class _File:
         return f"{self.seconds:6.1f} s  {self.name}: {counts}"
 
 
-class FileLines:
+class FileProgress:
     """A plugin of the process that hands tests to workers, each of which gets whole files."""
 
     def __init__(self, config: pytest.Config) -> None:

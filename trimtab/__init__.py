@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "backtest_forecast", "forecast", "history", "plot", "plot_forecast", "score"]
 
-_HOMES = {
+_MODULES = {
     "backtest_forecast": "trimtab.pipelines.backtest_forecast",
     "forecast": "trimtab.pipelines.forecasting.forecast",
     "history": "trimtab.pipelines.io.history",
@@ -39,8 +39,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         value: object = version("trimtab")
-    elif name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
     else:
         raise AttributeError(f"module 'trimtab' has no attribute {name!r}; it has {', '.join(__all__)}")
     globals()[name] = value

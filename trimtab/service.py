@@ -110,7 +110,7 @@ class Action:
     idempotent: bool = True
 
 
-def told(one: Knob | Action) -> dict[str, Any]:
+def as_json(one: Knob | Action) -> dict[str, Any]:
     """As JSON shows it."""
     named = ((field.name, getattr(one, field.name)) for field in dataclasses.fields(one))
     plain = {name: value for name, value in named if not callable(value)}
@@ -121,7 +121,7 @@ def told(one: Knob | Action) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(slots=True)
-class Figures:
+class RequestMetrics:
     """What the middleware counts."""
 
     requests: dict[tuple[str, str, str], int] = dataclasses.field(default_factory=dict)
@@ -131,7 +131,7 @@ class Figures:
     lags_s: deque[float] = dataclasses.field(default_factory=lambda: deque(maxlen=30))
     loop: asyncio.AbstractEventLoop | None = None
 
-    def took(self, scope: Scope, status: int, seconds: float) -> None:
+    def record(self, scope: Scope, status: int, seconds: float) -> None:
         """A request was answered. Routes are told by their template, so that there are few."""
         path = getattr(scope.get("route"), "path", "other")
         key = ("other" if status == 405 else scope["method"], path, str(status))
@@ -139,7 +139,7 @@ class Figures:
         self.seconds += seconds
         self.buckets[next((i for i, top in enumerate(BUCKETS_S) if seconds <= top), -1)] += 1
 
-    def around(self, app: ASGIApp) -> ASGIApp:
+    def middleware(self, app: ASGIApp) -> ASGIApp:
         """ASGI middleware: counts and times each HTTP request, but for those to the kit itself."""
 
         async def measured(scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,18 +152,18 @@ class Figures:
 
             if scope["type"] != "http":
                 return await app(scope, receive, send)
-            self.beat()
+            self.measure_lag()
             self.in_progress += 1
             try:
                 await app(scope, receive, sending)
             finally:
                 self.in_progress -= 1
                 if "trimtab.kit" not in scope:
-                    self.took(scope, status, time.perf_counter() - started)
+                    self.record(scope, status, time.perf_counter() - started)
 
         return measured
 
-    def beat(self, due: float | None = None) -> None:
+    def measure_lag(self, due: float | None = None) -> None:
         """Measure how late the running event loop is, every BEAT_S seconds from now on."""
         loop = asyncio.get_running_loop()
         if due is not None:
@@ -171,7 +171,7 @@ class Figures:
         elif loop is self.loop:
             return
         self.loop = loop
-        loop.call_later(BEAT_S, self.beat, loop.time() + BEAT_S)
+        loop.call_later(BEAT_S, self.measure_lag, loop.time() + BEAT_S)
 
     def samples(self) -> Iterator[Sample]:
         """All of them; the lag is the worst of 15 seconds."""
@@ -220,7 +220,7 @@ def prometheus_text(samples: Iterable[Sample]) -> str:
     return "".join(f"{line}\n" for lines in families.values() for line in lines)
 
 
-def guarded(app: ASGIApp, token: str) -> ASGIApp:
+def require_token(app: ASGIApp, token: str) -> ASGIApp:
     """Lets in who brings the token, compared in constant time. Raises ValueError."""
     if len(token) < 16:
         raise ValueError("the token has fewer than 16 characters; take one from secrets.token_urlsafe()")
@@ -231,7 +231,9 @@ def guarded(app: ASGIApp, token: str) -> ASGIApp:
         scheme, _, given = Headers(raw=scope.get("headers", [])).get("authorization", "").partition(" ")
         same = hmac.compare_digest(hashlib.sha256(given.strip().encode("latin-1")).digest(), wanted)
         inside = scope["type"] != "http" or (scheme.lower() == "bearer" and same)
-        refusal = problem(401, "bring the service's token as a bearer token", {"WWW-Authenticate": "Bearer"})
+        refusal = problem_response(
+            401, "bring the service's token as a bearer token", {"WWW-Authenticate": "Bearer"}
+        )
         await (app if inside else refusal)(scope, receive, send)
 
     return door
@@ -246,13 +248,13 @@ class Knobs:
     def __init__(self, service: str, app: Starlette | None = None, version: str = "") -> None:
         self.service = service
         self.version = version
-        self.figures = Figures()
+        self.request_metrics = RequestMetrics()
         self.knobs: dict[str, Knob] = {}
         self.actions: dict[str, Action] = {}
         self._metrics: list[tuple[str, str, dict[str, str], Callable[[], float]]] = []
         self._answers: dict[str, tuple[str, Response | None]] = {}
         if app is not None:
-            app.add_middleware(self.figures.around)
+            app.add_middleware(self.request_metrics.middleware)
         self.knob(
             "gc_threshold", lambda: gc.get_threshold()[0], gc.set_threshold, low=0, high=10**6, group="gc",
             help="The youngest generation is collected after so many allocations; 0 = never.",
@@ -309,22 +311,22 @@ class Knobs:
             Route("/knobs/{name}", self._put, methods=["PUT"]),
             Route("/actions/{name}", self._post, methods=["POST"]),
         ]  # fmt: skip
-        handlers: Any = {HTTPException: refused, Exception: refused}
-        return guarded(Starlette(routes=routes, exception_handlers=handlers), token)
+        handlers: Any = {HTTPException: handle_error, Exception: handle_error}
+        return require_token(Starlette(routes=routes, exception_handlers=handlers), token)
 
     async def _describe(self, request: Request) -> Response:  # noqa: ARG002 - the route gives it
-        knobs, actions = ([told(one) for one in those.values()] for those in (self.knobs, self.actions))
+        knobs, actions = ([as_json(one) for one in those.values()] for those in (self.knobs, self.actions))
         named = {"service": self.service, "version": self.version, "knobs": knobs, "actions": actions}
         return JSONResponse(named)
 
     async def _show(self, request: Request) -> Response:  # noqa: ARG002 - the route gives it
-        self.figures.beat()
+        self.request_metrics.measure_lag()
         yours = ((name, kind, labels, read()) for name, kind, labels, read in self._metrics)
-        samples = [*self.figures.samples(), *process_samples(), *yours]
+        samples = [*self.request_metrics.samples(), *process_samples(), *yours]
         return Response(prometheus_text(samples), media_type="text/plain; version=0.0.4")
 
     async def _get(self, request: Request) -> Response:
-        shown = told(_named(self.knobs, request))
+        shown = as_json(_named(self.knobs, request))
         return JSONResponse(shown, headers={"ETag": shown["etag"]})
 
     async def _put(self, request: Request) -> Response:
@@ -341,7 +343,7 @@ class Knobs:
             knob.put(value)
         except ValueError as error:
             raise HTTPException(422, f"{knob.name} cannot be {value!r:.80}: {error}") from error
-        shown = told(knob)
+        shown = as_json(knob)
         log.info("knob %s set to %r", knob.name, shown["value"])
         return JSONResponse(shown, headers={"ETag": shown["etag"]})
 
@@ -363,7 +365,7 @@ class Knobs:
             answer: Response = JSONResponse({"result": "done" if said is None else str(said)})
         except Exception:
             log.exception("action %s failed", action.name)
-            answer = problem(500, f"{action.name} failed; the log of {self.service} says why")
+            answer = problem_response(500, f"{action.name} failed; the log of {self.service} says why")
         self._answers[key] = (action.name, answer)
         while len(self._answers) > MAX_KEYS:
             del self._answers[next(iter(self._answers))]
@@ -388,13 +390,13 @@ async def read_json(request: Request) -> object:
         raise HTTPException(400, "the body is no JSON") from None
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error as RFC 9457 has it."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return JSONResponse(body, status, headers, "application/problem+json")
 
 
-async def refused(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as handlers are
+async def handle_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as handlers are
     """Any error as a problem; a fault goes on to the server's log behind its answer."""
     detail = getattr(error, "detail", "the service's log says why")
-    return problem(getattr(error, "status_code", 500), detail, getattr(error, "headers", None))
+    return problem_response(getattr(error, "status_code", 500), detail, getattr(error, "headers", None))

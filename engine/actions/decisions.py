@@ -24,7 +24,7 @@ _TAKEN_BACK = frozenset(
 
 
 class ActingDesk:
-    """The port Desk. Each decision is in the ledger, with its audit row, before it has an effect."""
+    """The port OperatorDecisions. Each decision is in the ledger, with its audit row, before it has an effect."""
 
     def __init__(self, starter: Starter, undoing: Undoing) -> None:
         self.starter = starter
@@ -82,7 +82,7 @@ class ActingDesk:
         action = await asyncio.to_thread(self.ledger.action, action_id)
         key = f"undo:{action_id}:{key}"
         for undo in await self.undoing.of(action):
-            if not undo.state.in_vain and not await self._taken_over(undo, by, key):
+            if not undo.state.changed_nothing and not await self._taken_over(undo, by, key):
                 return await self.undoing.go_on(await asyncio.to_thread(self.ledger.action, undo.id))
         if action.state not in _TAKEN_BACK:
             raise ConflictError(f"action {action_id} is {action.state}: there is nothing to take back")

@@ -34,7 +34,7 @@ def held(actions: Iterable[Action]) -> dict[Place, Action]:
     """
     newest: dict[Place, Action] = {}
     for action in actions:
-        if not action.is_action and not action.state.in_vain:
+        if not action.is_action and not action.state.changed_nothing:
             newest.setdefault((action.tool, action.target, action.subject), action)
     return {
         place: action for place, action in newest.items() if action.undoes is None and action.state in STANDS

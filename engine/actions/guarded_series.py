@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from trimtab.engine.actions.decision_contracts import Guarded
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.errors import NotFoundError
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.patterns.role_table import Role
 from trimtab.engine.patterns.roles import part_of
-from trimtab.engine.ports import Incidents, Ledger, Memory
+from trimtab.engine.ports import Incidents, KeyValueStore, Ledger
 from trimtab.engine.types import Action, Incident, SeriesInfo, SourceState
 
 MOST = 10
@@ -31,7 +31,7 @@ class GuardedSeries:
     series, after a restart, too: then nothing is watched yet. Called in a thread.
     """
 
-    def __init__(self, ledger: Ledger, incidents: Incidents, live: Live, memory: Memory) -> None:
+    def __init__(self, ledger: Ledger, incidents: Incidents, live: LiveState, memory: KeyValueStore) -> None:
         self.ledger = ledger
         self.incidents = incidents
         self.live = live
@@ -77,7 +77,7 @@ class GuardedSeries:
     def _scaled(self, action: Action) -> Sequence[str]:
         """What sends the load that the size of the action's target follows."""
         ids = set(self.scaled.get(self._place(action), ()))
-        return sorted({entity_of(info.key) for info in self.live.watched() if info.key.id in ids})
+        return sorted({entity_of(info.key) for info in self.live.all_watched_series() if info.key.id in ids})
 
     def _place(self, action: Action) -> str:
         return f"{action.tool}/{action.target}/{action.subject}"
@@ -85,7 +85,7 @@ class GuardedSeries:
     def _choose(self, action: Action, touched: Sequence[str]) -> tuple[Guarded, ...]:
         places = {entity: place for place, entity in enumerate(touched)}
         found = []
-        for info in self.live.watched():
+        for info in self.live.all_watched_series():
             role = _felt(info)
             place = -1 if _shows(info, action) else places.get("" if role is None else entity_of(info.key))
             if role is not None and place is not None:

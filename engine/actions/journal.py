@@ -143,4 +143,6 @@ class Journal:
     ) -> Action:
         check(action, state)
         moved = replace(action, state=state, **changed)
-        return await asyncio.to_thread(self.ledger.move, moved, action.state, str(state), actor, details)
+        return await asyncio.to_thread(
+            self.ledger.transition, moved, action.state, str(state), actor, details
+        )

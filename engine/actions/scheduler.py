@@ -104,7 +104,7 @@ class Conductor:
 
     async def start(self) -> None:
         """Begin: an audit row, which also brings the end of the audit in the data folder up to date."""
-        await asyncio.to_thread(self.ledger.note, "started", "engine", ENGINE)
+        await asyncio.to_thread(self.ledger.append_audit, "started", "engine", ENGINE)
 
     async def _step(self, now: int) -> None:
         paused = (await asyncio.to_thread(self.ledger.pause)).on
@@ -197,7 +197,7 @@ class Conductor:
         undoings = await self.undoing.of(action)
         tried = [undo for undo in undoings if undo.state is not ActionState.REFUSED]
         if tried:
-            if tried[0].state.ended:
+            if tried[0].state.is_final:
                 await self._undone(tried[0])
             return
         watch, recommendation = await self._plan(action), await self._recommended(action)
@@ -292,7 +292,7 @@ class Conductor:
     async def _close(self, found: Recommendation) -> None:
         actions = await asyncio.to_thread(self.ledger.actions, recommendation_id=found.id)
         action = next((one for one in actions if one.undoes is None), None)
-        if action is None or not action.state.ended:
+        if action is None or not action.state.is_final:
             return
         words = action.outcome.words if action.outcome is not None else str(action.state)
         closed = replace(found, state=RecommendationState.CLOSED, reason=words)

@@ -41,7 +41,7 @@ class Undoing:
         """From where it was sent, as after a crash, to what it means for the action that it takes back."""
         if undo.state is ActionState.VERIFYING:
             undo = await self.journal.end(undo, ActionState.KEPT, "the value before is back")
-        if undo.state.ended:
+        if undo.state.is_final:
             await self._settle(undo)
         return undo
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
-from trimtab.engine.api.event_streams import Streams
+from trimtab.engine.api.event_streams import EventStreams
 from trimtab.engine.api.problems import ProblemError
-from trimtab.engine.api.security.authentication import Authenticator, Keyring
-from trimtab.engine.api.security.request_identity import Principal, visit_of
+from trimtab.engine.api.security.authentication import Authenticator, KeyCache
+from trimtab.engine.api.security.request_identity import Principal, get_identity
 from trimtab.engine.ports import Clock, LiveView, ScoreLog, Store
 from trimtab.engine.settings import Api
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ApiContext:
     """The ports and what the API keeps itself. LiveView is asked on the event loop, the rest in threads."""
 
     live: LiveView
@@ -30,23 +30,23 @@ class Context:
     web_dir: Path | None
     metrics_text: Callable[[], str]
     version: str
-    keyring: Keyring
+    key_cache: KeyCache
     authenticator: Authenticator
-    streams: Streams
-    loop: "LoopPorts | None" = None
+    streams: EventStreams
+    loop_ports: "LoopPorts | None" = None
     """None = nothing acts here, and there are no incidents."""
 
 
-async def _context(request: Request) -> Context:
-    return cast("Context", request.app.state.context)
+async def _get_context(request: Request) -> ApiContext:
+    return cast("ApiContext", request.app.state.context)
 
 
-async def _principal(request: Request) -> Principal:
-    principal = visit_of(request.scope).principal
+async def _get_principal(request: Request) -> Principal:
+    principal = get_identity(request.scope).principal
     if principal is None:
         raise ProblemError(401, "Nobody is logged in.")
     return principal
 
 
-Here = Annotated[Context, Depends(_context)]
-Who = Annotated[Principal, Depends(_principal)]
+ContextDep = Annotated[ApiContext, Depends(_get_context)]
+PrincipalDep = Annotated[Principal, Depends(_get_principal)]

@@ -10,12 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
-from trimtab.engine.api.api_context import Context
-from trimtab.engine.api.event_streams import Streams
+from trimtab.engine.api.api_context import ApiContext
+from trimtab.engine.api.event_streams import EventStreams
 from trimtab.engine.api.loop_ports import LoopPorts
-from trimtab.engine.api.openapi import document
-from trimtab.engine.api.problems import on_http_error, on_invalid, on_trimtab_error
-from trimtab.engine.api.request_logging import Observe, Observer
+from trimtab.engine.api.openapi import openapi_document
+from trimtab.engine.api.problems import on_http_error, on_trimtab_error, on_validation_error
+from trimtab.engine.api.request_logging import RequestLogging, RequestObserver
 from trimtab.engine.api.routers.monitoring import (
     alert_routes,
     anomaly_routes,
@@ -46,9 +46,9 @@ from trimtab.engine.api.routers.tuning import (
     recommendation_routes,
     tool_routes,
 )
-from trimtab.engine.api.security.access_table import ACCESS, Table, check_declared
-from trimtab.engine.api.security.authentication import Authenticator, Failures, Keyring
-from trimtab.engine.api.security.request_guard import Guard
+from trimtab.engine.api.security.access_table import ACCESS, AccessTable, check_declared
+from trimtab.engine.api.security.authentication import Authenticator, FailureLimiter, KeyCache
+from trimtab.engine.api.security.request_guard import RequestGuard
 from trimtab.engine.api.web_files import WebFiles
 from trimtab.engine.errors import SettingsError, TrimtabError
 from trimtab.engine.ports import Clock, LiveView, ScoreLog, Store
@@ -65,12 +65,12 @@ ROUTERS = tuple(
 )  # fmt: skip
 
 
-class Application(FastAPI):
+class TrimtabApi(FastAPI):
     """FastAPI with our OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
-        return document(self)
+        return openapi_document(self)
 
 
 def create_app(
@@ -83,7 +83,7 @@ def create_app(
     web_dir: Path | None,
     metrics_text: Callable[[], str],
     version: str,
-    observer: Observer | None = None,
+    observer: RequestObserver | None = None,
     loop: LoopPorts | None = None,
 ) -> FastAPI:
     """The application, ready to be served.
@@ -94,11 +94,11 @@ def create_app(
     Call `stop_streams(app)` before the server is asked to stop. Raises SettingsError when a route is not
     declared in access.py.
     """
-    keyring = Keyring(store, clock)
-    authenticator = Authenticator(keyring, Failures(clock))
-    app = Application(title="Trimtab", version=version, openapi_url=None, docs_url=None, redoc_url=None,
+    keyring = KeyCache(store, clock)
+    authenticator = Authenticator(keyring, FailureLimiter(clock))
+    app = TrimtabApi(title="Trimtab", version=version, openapi_url=None, docs_url=None, redoc_url=None,
                       lifespan=_lifespan)  # fmt: skip
-    app.state.context = Context(
+    app.state.context = ApiContext(
         live,
         store,
         score_log,
@@ -109,28 +109,30 @@ def create_app(
         version,
         keyring,
         authenticator,
-        Streams(),
+        EventStreams(),
         loop,
     )
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
-    check_declared(endpoints(app))
+    check_declared(declared_routes(app))
     app.mount("/", WebFiles(web_dir), name="web")
     app.add_exception_handler(TrimtabError, on_trimtab_error)
     app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_middleware(Guard, table=Table(ACCESS), authenticator=authenticator, settings=settings)
-    app.add_middleware(Observe, observer=observer)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_middleware(
+        RequestGuard, table=AccessTable(ACCESS), authenticator=authenticator, settings=settings
+    )
+    app.add_middleware(RequestLogging, observer=observer)
     return app
 
 
 def stop_streams(app: FastAPI) -> None:
     """End the event streams; to be called on the event loop before the server is asked to stop."""
-    context: Context = app.state.context
+    context: ApiContext = app.state.context
     context.streams.close()
 
 
-def endpoints(app: FastAPI) -> Iterator[tuple[str, str]]:
+def declared_routes(app: FastAPI) -> Iterator[tuple[str, str]]:
     """(method, path template) of every route but the dashboard's files. Raises SettingsError for others."""
     for route in app.routes:
         if isinstance(route, Mount) and route.name == "web":

@@ -2,16 +2,18 @@
 
 import asyncio
 
-from trimtab.engine.api.api_context import Context
+from trimtab.engine.api.api_context import ApiContext
 from trimtab.engine.types import Value
 
 
-def note(here: Context, what: str, subject: str, by: str, **details: Value) -> None:
+def append_audit_row(here: ApiContext, what: str, subject: str, by: str, **details: Value) -> None:
     """Append a row; where there is no loop there is no audit. Blocks; raises StoreError."""
-    if here.loop is not None:
-        here.loop.ledger.note(what, subject, by, details)
+    if here.loop_ports is not None:
+        here.loop_ports.ledger.append_audit(what, subject, by, details)
 
 
-async def noted(here: Context, what: str, subject: str, by: str, **details: Value) -> None:
+async def append_audit_row_async(
+    here: ApiContext, what: str, subject: str, by: str, **details: Value
+) -> None:
     """As `note`, on the event loop."""
-    await asyncio.to_thread(note, here, what, subject, by, **details)
+    await asyncio.to_thread(append_audit_row, here, what, subject, by, **details)

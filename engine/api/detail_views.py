@@ -7,35 +7,35 @@ from typing import TypeVar
 
 from trimtab.engine.api.loop_ports import LoopPorts
 from trimtab.engine.api.shapes.json_shapes import Json, anomaly_json
-from trimtab.engine.api.shapes.loop_shapes import knob_json, noun_json
+from trimtab.engine.api.shapes.loop_shapes import knob_json, record_json
 from trimtab.engine.errors import EngineError, NotFoundError
 from trimtab.engine.ports import Ledger, Store, TargetView, Toolbox
 from trimtab.engine.types import Action, Change, Incident, Recommendation, ShadowEnd, ToolState, iso
 
 T = TypeVar("T")
-MOST_ANOMALIES = 100
-MOST_SIMILAR = 5
+MAX_ANOMALIES = 100
+MAX_SIMILAR = 5
 _DAY_NS = 86_400_000_000_000
 _HOUR_NS = 3_600_000_000_000
-_ABREAST = 8
+_MAX_CONCURRENT_READS = 8
 """Targets that are asked at the same time."""
-_ASKED = (ToolState.UP, ToolState.EXPORT_ONLY)
+_READABLE_STATES = (ToolState.UP, ToolState.EXPORT_ONLY)
 
 
-def incident_story(loop: LoopPorts, store: Store, incident: Incident) -> Json:
+def incident_detail(loop: LoopPorts, store: Store, incident: Incident) -> Json:
     """An incident with what stands around it, and what was done in similar ones."""
-    anomalies = _found(store.anomaly, incident.anomaly_ids[:MOST_ANOMALIES])
-    similar = _found(loop.incidents.incident, incident.similar[:MOST_SIMILAR])
+    anomalies = _existing(store.anomaly, incident.anomaly_ids[:MAX_ANOMALIES])
+    similar = _existing(loop.incidents.incident, incident.similar[:MAX_SIMILAR])
     return {
-        **noun_json(incident),
+        **record_json(incident),
         "anomalies": [anomaly_json(anomaly) for anomaly in anomalies],
-        "changes": [noun_json(change) for change in _changes(loop, incident)],
-        "recommendations": [noun_json(r) for r in loop.ledger.recommendations(incident_id=incident.id)],
-        "alike": [{**noun_json(past), "done": _done(loop.ledger, past)} for past in similar],
+        "changes": [record_json(change) for change in _nearby_changes(loop, incident)],
+        "recommendations": [record_json(r) for r in loop.ledger.recommendations(incident_id=incident.id)],
+        "alike": [{**record_json(past), "done": _past_actions(loop.ledger, past)} for past in similar],
     }
 
 
-def _found(get: Callable[[str], T], ids: Iterable[str]) -> Iterator[T]:
+def _existing(get: Callable[[str], T], ids: Iterable[str]) -> Iterator[T]:
     """Those of the ids that are still there: retention may have dropped some."""
     for one in ids:
         try:
@@ -44,7 +44,7 @@ def _found(get: Callable[[str], T], ids: Iterable[str]) -> Iterator[T]:
             continue
 
 
-def _changes(loop: LoopPorts, incident: Incident) -> list[Change]:
+def _nearby_changes(loop: LoopPorts, incident: Incident) -> list[Change]:
     """The changes near an incident, newest first."""
     until = None if incident.end is None else incident.end + _HOUR_NS
     near = loop.incidents.changes(since=incident.start - _DAY_NS, until=until, limit=1000)
@@ -52,7 +52,7 @@ def _changes(loop: LoopPorts, incident: Incident) -> list[Change]:
     return [change for change in near if change.id in wanted]
 
 
-def _done(ledger: Ledger, incident: Incident) -> list[Json]:
+def _past_actions(ledger: Ledger, incident: Incident) -> list[Json]:
     """What was done in an incident, and what came of it."""
     return [
         {"title": recommendation.title, "state": action.state, "words": action.outcome.words}
@@ -62,17 +62,17 @@ def _done(ledger: Ledger, incident: Incident) -> list[Json]:
     ]
 
 
-def recommendation_story(loop: LoopPorts, recommendation: Recommendation) -> Json:
+def recommendation_detail(loop: LoopPorts, recommendation: Recommendation) -> Json:
     """A recommendation with its actions, and why it is not being done although it might."""
     actions = loop.ledger.actions(recommendation_id=recommendation.id)
     return {
-        **noun_json(recommendation),
-        "actions": [noun_json(action) for action in actions],
-        "waiting": loop.waiting.get(recommendation.id, ""),
+        **record_json(recommendation),
+        "actions": [record_json(action) for action in actions],
+        "waiting": loop.blocked_reasons.get(recommendation.id, ""),
     }
 
 
-def shadow_sum(found: Iterable[Recommendation]) -> Json:
+def shadow_summary(found: Iterable[Recommendation]) -> Json:
     """What mode auto would have done of them, counted by how it ended.
 
     >>> shadow_sum([])["actions"], shadow_sum([])["since"]
@@ -89,21 +89,21 @@ def shadow_sum(found: Iterable[Recommendation]) -> Json:
     }  # fmt: skip
 
 
-def action_story(ledger: Ledger, action: Action) -> Json:
+def action_detail(ledger: Ledger, action: Action) -> Json:
     """An action with its recommendation and its lines of the audit."""
     asked = action.recommendation_id
-    recommendation = next(_found(ledger.recommendation, () if asked is None else (asked,)), None)
+    recommendation = next(_existing(ledger.recommendation, () if asked is None else (asked,)), None)
     return {
-        **noun_json(action),
-        "recommendation": None if recommendation is None else noun_json(recommendation),
-        "audit": [noun_json(row) for row in ledger.audit(subject=action.id)],
+        **record_json(action),
+        "recommendation": None if recommendation is None else record_json(recommendation),
+        "audit": [record_json(row) for row in ledger.audit_rows(subject=action.id)],
     }
 
 
-async def every_knob(toolbox: Toolbox) -> Json:
+async def list_all_knobs(toolbox: Toolbox) -> Json:
     """All knobs of all targets that can be read now, and the targets that cannot, with their problem."""
-    views = [view for view in await toolbox.views() if view.status.state in _ASKED]
-    gate = asyncio.Semaphore(_ABREAST)
+    views = [view for view in await toolbox.views() if view.status.state in _READABLE_STATES]
+    gate = asyncio.Semaphore(_MAX_CONCURRENT_READS)
 
     async def ask(tool: str, target: str) -> TargetView:
         async with gate:
@@ -123,12 +123,12 @@ async def every_knob(toolbox: Toolbox) -> Json:
     }
 
 
-def newest_seq(ledger: Ledger) -> int:
+def last_audit_seq(ledger: Ledger) -> int:
     """The largest `seq` of the audit, 0 = none. Rows have no hole, so a search by halves finds it."""
     low, high = 0, 1024
-    while ledger.audit(after=high, limit=1):
+    while ledger.audit_rows(after=high, limit=1):
         low, high = high, high * 2
     while low < high:
         middle = (low + high) // 2
-        low, high = (middle + 1, high) if ledger.audit(after=middle, limit=1) else (low, middle)
+        low, high = (middle + 1, high) if ledger.audit_rows(after=middle, limit=1) else (low, middle)
     return low

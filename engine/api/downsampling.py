@@ -6,22 +6,22 @@ from trimtab.engine.ports import ScoreLog
 from trimtab.engine.types import Floats, Ints, ScoreRows
 
 CHUNK_ROWS = 100_000
-_KEPT_A_BUCKET = 4
+_ROWS_PER_BUCKET = 4
 
 
-def read_thinned(log: ScoreLog, series_id: str, since: int, until: int, points: int) -> ScoreRows:
+def read_downsampled(log: ScoreLog, series_id: str, since: int, until: int, points: int) -> ScoreRows:
     """At most `points` rows of [since, until), int64 ns, read in chunks so that memory stays bounded."""
     kept: list[ScoreRows] = []
     begin = since
     while True:
         rows = log.read(series_id, begin, until, CHUNK_ROWS)
-        kept.append(thin(rows, points))
+        kept.append(downsample(rows, points))
         if len(rows.times) < CHUNK_ROWS:
-            return thin(_joined(kept), points) if len(kept) > 1 else kept[0]
+            return downsample(_concatenate(kept), points) if len(kept) > 1 else kept[0]
         begin = int(rows.times[-1]) + 1
 
 
-def thin(rows: ScoreRows, points: int) -> ScoreRows:
+def downsample(rows: ScoreRows, points: int) -> ScoreRows:
     """At most `points` rows: of each stretch of time the lowest, highest, best scored and last one.
 
     >>> n = np.arange(100)
@@ -32,14 +32,14 @@ def thin(rows: ScoreRows, points: int) -> ScoreRows:
     n = len(rows.times)
     if n <= points:
         return rows
-    edges = np.linspace(rows.times[0], rows.times[-1] + 1, max(1, points // _KEPT_A_BUCKET) + 1)
+    edges = np.linspace(rows.times[0], rows.times[-1] + 1, max(1, points // _ROWS_PER_BUCKET) + 1)
     bucket = np.clip(np.searchsorted(edges, rows.times, "right") - 1, 0, len(edges) - 2)
     keep = np.unique(
         np.concatenate(
             [
-                _highest(bucket, rows.value),
-                _highest(bucket, -rows.value),
-                _highest(bucket, rows.anomaly_score),
+                _max_row_per_bucket(bucket, rows.value),
+                _max_row_per_bucket(bucket, -rows.value),
+                _max_row_per_bucket(bucket, rows.anomaly_score),
                 np.append(np.flatnonzero(np.diff(bucket)), n - 1),
             ]
         )
@@ -47,7 +47,7 @@ def thin(rows: ScoreRows, points: int) -> ScoreRows:
     return ScoreRows(*(column[keep] for column in _columns(rows)))
 
 
-def _highest(bucket: Ints, column: Floats) -> Ints:
+def _max_row_per_bucket(bucket: Ints, column: Floats) -> Ints:
     """Row of the highest value in each bucket; NaN counts as lowest."""
     order = np.lexsort((np.where(np.isnan(column), -np.inf, column), bucket))
     sorted_bucket = bucket[order]
@@ -59,7 +59,7 @@ def _columns(rows: ScoreRows) -> tuple[Ints, Floats, Floats, Floats, Floats, Flo
     return rows.times, rows.value, rows.anomaly_score, rows.yhat, rows.yhat_lower, rows.yhat_upper
 
 
-def _joined(parts: list[ScoreRows]) -> ScoreRows:
+def _concatenate(parts: list[ScoreRows]) -> ScoreRows:
     columns = zip(*(_columns(part) for part in parts), strict=True)
     times, *rest = (np.concatenate(column) for column in columns)
     return ScoreRows(times, *rest)

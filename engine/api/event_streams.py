@@ -9,22 +9,22 @@ from starlette.types import Message, Receive, Scope, Send
 
 from trimtab.engine.api.problems import ProblemError
 
-MOST = 100
+MAX_STREAMS = 100
 PING_S = 15
 SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is let go."""
 
 
-class Streams:
+class EventStreams:
     """Counts the open streams and ends them."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self.most = most
+    def __init__(self, max_streams: int = MAX_STREAMS) -> None:
+        self.max_streams = max_streams
         self._scopes: set[anyio.CancelScope] = set()
         self._closed = False
 
     @property
-    def open(self) -> int:
+    def open_count(self) -> int:
         """How many there are."""
         return len(self._scopes)
 
@@ -34,16 +34,16 @@ class Streams:
         for scope in self._scopes:
             scope.cancel()
 
-    def take(self) -> anyio.CancelScope:
+    def acquire(self) -> anyio.CancelScope:
         """One of the places. Raises ProblemError 503 when there is none."""
-        if self._closed or self.open >= self.most:
-            why = "the engine stops" if self._closed else f"{self.open} are open, the most there may be"
+        if self._closed or self.open_count >= self.max_streams:
+            why = "the engine stops" if self._closed else f"{self.open_count} are open, the most there may be"
             raise ProblemError(503, f"No further event stream: {why}.", {"Retry-After": "15"})
         scope = anyio.CancelScope()
         self._scopes.add(scope)
         return scope
 
-    def give_back(self, scope: anyio.CancelScope) -> None:
+    def release(self, scope: anyio.CancelScope) -> None:
         """Its stream has ended."""
         self._scopes.discard(scope)
 
@@ -51,13 +51,13 @@ class Streams:
 class StreamResponse(EventSourceResponse):
     """Server-sent events with a comment every 15 s, in one of the places."""
 
-    def __init__(self, events: AsyncIterable[ServerSentEvent], streams: Streams) -> None:
+    def __init__(self, events: AsyncIterable[ServerSentEvent], streams: EventStreams) -> None:
         super().__init__(
             events, ping=PING_S, send_timeout=SEND_TIMEOUT_S,
             ping_message_factory=lambda: ServerSentEvent(comment="ping"),
         )  # fmt: skip
         self._streams = streams
-        self._place = streams.take()
+        self._cancel_scope = streams.acquire()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client leaves, the events end or the engine stops."""
@@ -69,10 +69,10 @@ class StreamResponse(EventSourceResponse):
             await send(message)
 
         try:
-            with self._place:
+            with self._cancel_scope:
                 await super().__call__(scope, receive, noted)
-            if self._place.cancelled_caught and started:
+            if self._cancel_scope.cancelled_caught and started:
                 last: dict[str, Any] = {"type": "http.response.body", "body": b"", "more_body": False}
                 await send(last)
         finally:
-            self._streams.give_back(self._place)
+            self._streams.release(self._cancel_scope)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from ulid import ULID
 
-from trimtab.engine.api.api_context import Context
+from trimtab.engine.api.api_context import ApiContext
 from trimtab.engine.api.security.request_identity import Principal
 from trimtab.engine.errors import ConflictError, InputError
 
@@ -24,19 +24,19 @@ IdempotencyKey = Annotated[
         description="Any text of yours; a repetition within a day is answered as the first call was.",
     ),
 ]  # fmt: skip
-_DIGEST = 32
-_busy: set[tuple[int, str, str]] = set()
-_busy_lock = threading.Lock()
+_DIGEST_BYTES = 32
+_running: set[tuple[int, str, str]] = set()
+_running_lock = threading.Lock()
 
 
-def once(
-    here: Context,
+def run_once(
+    here: ApiContext,
     request: Request,
     who: Principal,
     key: str | None,
     body: str,
     work: Callable[[], tuple[int, bytes]],
-    remembered: Callable[[bytes], bytes] = lambda answer: answer,
+    redact: Callable[[bytes], bytes] = lambda answer: answer,
 ) -> Response:
     """Do `work` unless this caller's key was answered before. Blocks on the store.
 
@@ -48,18 +48,18 @@ def once(
     if key is None:
         status, answer = work()
         return _json(status, answer)
-    name, route, digest = _identity(request, who, key, body)
-    with _alone(id(here.store), name, route):
-        before = here.store.answered(name, route)
+    name, route, digest = _request_key(request, who, key, body)
+    with _exclusive(id(here.store), name, route):
+        before = here.store.stored_response(name, route)
         if before is not None:
-            return _repeated(before, key, digest)
+            return _replay(before, key, digest)
         status, answer = work()
-        here.store.remember_answer(name, route, status, digest + remembered(answer), here.clock.now())
+        here.store.save_response(name, route, status, digest + redact(answer), here.clock.now())
     return _json(status, answer)
 
 
-async def once_async(
-    here: Context,
+async def run_once_async(
+    here: ApiContext,
     request: Request,
     who: Principal,
     key: str | None,
@@ -74,44 +74,44 @@ async def once_async(
     if key is None:
         status, answer = await work(str(ULID()))
         return _json(status, answer)
-    name, route, digest = _identity(request, who, key, body)
-    with _alone(id(here.store), name, route):
-        before = await asyncio.to_thread(here.store.answered, name, route)
+    name, route, digest = _request_key(request, who, key, body)
+    with _exclusive(id(here.store), name, route):
+        before = await asyncio.to_thread(here.store.stored_response, name, route)
         if before is not None:
-            return _repeated(before, key, digest)
+            return _replay(before, key, digest)
         status, answer = await work(f"{name} {route}")
         now = here.clock.now()
-        await asyncio.to_thread(here.store.remember_answer, name, route, status, digest + answer, now)
+        await asyncio.to_thread(here.store.save_response, name, route, status, digest + answer, now)
     return _json(status, answer)
 
 
-def _identity(request: Request, who: Principal, key: str, body: str) -> tuple[str, str, bytes]:
+def _request_key(request: Request, who: Principal, key: str, body: str) -> tuple[str, str, bytes]:
     """Whose call it is, of what, and the digest of its body."""
     route = f"{request.method} {request.scope['path']}"
     return f"{who.key.id}:{key}", route, hashlib.sha256(body.encode()).digest()
 
 
-def _repeated(before: tuple[int, bytes], key: str, digest: bytes) -> Response:
+def _replay(before: tuple[int, bytes], key: str, digest: bytes) -> Response:
     status, stored = before
-    if stored[:_DIGEST] != digest:
+    if stored[:_DIGEST_BYTES] != digest:
         raise InputError(f"Idempotency-Key {key!r} was used with another body; take a new one")
-    return _json(status, stored[_DIGEST:], {"Idempotency-Replayed": "true"})
+    return _json(status, stored[_DIGEST_BYTES:], {"Idempotency-Replayed": "true"})
 
 
 @contextmanager
-def _alone(store: int, name: str, route: str) -> Iterator[None]:
+def _exclusive(store: int, name: str, route: str) -> Iterator[None]:
     entry = (store, name, route)
-    with _busy_lock:
-        if entry in _busy:
+    with _running_lock:
+        if entry in _running:
             raise ConflictError(
                 "the first call with this Idempotency-Key is still running; ask again in a moment"
             )
-        _busy.add(entry)
+        _running.add(entry)
     try:
         yield
     finally:
-        with _busy_lock:
-            _busy.discard(entry)
+        with _running_lock:
+            _running.discard(entry)
 
 
 def _json(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from trimtab.engine.api.api_context import Here
+from trimtab.engine.api.api_context import ContextDep
 from trimtab.engine.api.problems import ProblemError
-from trimtab.engine.ports import Desk, IncidentDesk, Incidents, Ledger, Modelling, Toolbox
+from trimtab.engine.ports import IncidentActions, Incidents, Ledger, ModelService, OperatorDecisions, Toolbox
 from trimtab.engine.types import Alert, Capacity, Silence
 
-TakeAlerts = Callable[[Sequence[Alert], str], Awaitable[None]]
+AlertHandler = Callable[[Sequence[Alert], str], Awaitable[None]]
 """(alerts, name of the key that sent them)."""
-VerifyAudit = Callable[[], str | None]
+AuditVerifier = Callable[[], str | None]
 """None, or what is wrong with the chain of the audit. Blocks on the store."""
 
 
@@ -30,31 +30,31 @@ class LoopPorts:
     """
 
     incidents: Incidents
-    incident_desk: IncidentDesk
+    incident_actions: IncidentActions
     ledger: Ledger
-    desk: Desk
+    decisions: OperatorDecisions
     toolbox: Toolbox
-    take_alerts: TakeAlerts | None = None
-    verify_audit: VerifyAudit | None = None
-    waiting: Mapping[str, str] = field(default_factory=dict)
-    set_down: Callable[[], Sequence[Silence]] = tuple
-    modelling: Modelling | None = None
+    on_alerts: AlertHandler | None = None
+    verify_audit: AuditVerifier | None = None
+    blocked_reasons: Mapping[str, str] = field(default_factory=dict)
+    configured_silences: Callable[[], Sequence[Silence]] = tuple
+    models: ModelService | None = None
     capacity: Mapping[str, Capacity] = field(default_factory=dict)
 
 
-async def _ports(here: Here) -> LoopPorts:
-    if here.loop is None:
+async def _get_loop_ports(here: ContextDep) -> LoopPorts:
+    if here.loop_ports is None:
         raise ProblemError(503, "The engine does not act here: it was started without the loop.")
-    return here.loop
+    return here.loop_ports
 
 
-Loop = Annotated[LoopPorts, Depends(_ports)]
+LoopPortsDep = Annotated[LoopPorts, Depends(_get_loop_ports)]
 
 
-async def _modelling(loop: Loop) -> Modelling:
-    if loop.modelling is None:
+async def _get_models(loop: LoopPortsDep) -> ModelService:
+    if loop.models is None:
         raise ProblemError(503, "Nothing is forecast here: schedulers.load is not enabled.")
-    return loop.modelling
+    return loop.models
 
 
-Models = Annotated[Modelling, Depends(_modelling)]
+ModelsDep = Annotated[ModelService, Depends(_get_models)]

@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from trimtab.engine.api.problems import MEDIA_TYPE, title_of, type_of
-from trimtab.engine.api.security.access_table import ACCESS, PERSON_ONLY, Door, Scope
+from trimtab.engine.api.problems import MEDIA_TYPE, problem_type, status_title
+from trimtab.engine.api.security.access_table import ACCESS, BROWSER_ONLY, AccessRule, Scope
 from trimtab.engine.api.security.authentication import COOKIE
 from trimtab.engine.api.shapes.json_shapes import ProblemShape
 
@@ -38,7 +38,7 @@ TAGS = [
     {"name": "metrics", "description": "The engine's own metrics."},
     {"name": "docs", "description": "This description."},
 ]
-_MEANING = {
+_STATUS_DESCRIPTIONS = {
     401: "No key, or one that is not live.",
     403: "The key has not the scope.",
     404: "No such thing.",
@@ -51,18 +51,18 @@ _MEANING = {
 }
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def openapi_document(app: FastAPI) -> dict[str, Any]:
     """The document, built once."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title="Trimtab", version=app.version, description=DESCRIPTION, tags=TAGS, routes=app.routes
         )
-        _complete(schema)
+        _complete_document(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 
 
-def _complete(schema: dict[str, Any]) -> None:
+def _complete_document(schema: dict[str, Any]) -> None:
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = {**ProblemShape.model_json_schema(), "title": "Problem"}
@@ -79,9 +79,9 @@ def _complete(schema: dict[str, Any]) -> None:
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
     door = ACCESS[method, path]
-    is_open = door in {Door.OPEN, Door.PROBE}
+    is_open = door in {AccessRule.OPEN, AccessRule.PROBE}
     operation["security"] = [] if is_open else [{"key": []}, {"session": []}]
-    person = " A person's browser only." if (method, path) in PERSON_ONLY else ""
+    person = " A person's browser only." if (method, path) in BROWSER_ONLY else ""
     operation["description"] = f"{operation.get('description', '')}\n\nAccess: {door}.{person}".strip()
     statuses = [503] if is_open else [401, 403, 503]
     statuses += [404] if "{" in path else []
@@ -93,15 +93,15 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
         statuses.append(422)
     for status in statuses:
         if str(status) not in responses or status == 422:
-            responses[str(status)] = _problem(status)
+            responses[str(status)] = _problem_response(status)
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem_response(status: int) -> dict[str, Any]:
     shape = {"$ref": "#/components/schemas/Problem"}
-    title = title_of(status)
+    title = status_title(status)
     example = {
-        "type": type_of(title), "title": title, "status": status, "detail": _MEANING[status],
+        "type": problem_type(title), "title": title, "status": status, "detail": _STATUS_DESCRIPTIONS[status],
         "trace_id": "0" * 32,
     }  # fmt: skip
     content = {MEDIA_TYPE: {"schema": shape, "example": example}}
-    return {"description": _MEANING[status], "content": content}
+    return {"description": _STATUS_DESCRIPTIONS[status], "content": content}

@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import Path, Query
 from pydantic import AfterValidator
 
-from trimtab.engine.api.path_names import name_of
+from trimtab.engine.api.path_names import decode_name
 from trimtab.engine.errors import InputError
 
 _ISO = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(Z|[+-]\d{2}:\d{2})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = 2**63 - 1
+_MAX_INT64 = 2**63 - 1
 
 SERIES_ID = r"^[0-9a-f]{32}$"
 ULID_FORM = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
@@ -36,14 +36,14 @@ ActionId = Annotated[
 SilenceId = Annotated[
     str, Path(pattern=ULID_FORM, description="Id of a silence, a ULID.", examples=["01JGFJJZ00" + "0" * 16])
 ]
-Name = Annotated[
+ToolName = Annotated[
     str,
-    AfterValidator(name_of),
+    AfterValidator(decode_name),
     Path(max_length=200, description="Name of a tool, as in the settings.", examples=["redis"]),
 ]
-Target = Annotated[
+TargetName = Annotated[
     str,
-    AfterValidator(name_of),
+    AfterValidator(decode_name),
     Path(max_length=200, description="Name of one of its targets; `/` in it as %2F.", examples=["cache-1"]),
 ]
 ModelName = Annotated[str, Path(max_length=200, description="Name of a model.", examples=["load"])]
@@ -57,10 +57,12 @@ Until = Annotated[
     str | None,
     Query(description="Before this time, ISO 8601 with offset.", examples=["2026-01-01T01:00:00Z"]),
 ]
-Words = Annotated[str, Query(max_length=500, description="Words and label=value pairs that must all match.")]
+SearchText = Annotated[
+    str, Query(max_length=500, description="Words and label=value pairs that must all match.")
+]
 
 
-def instant(name: str, text: str) -> int:
+def parse_time(name: str, text: str) -> int:
     """A time of a query as int64 ns. Raises InputError that shows how to write it.
 
     >>> instant("since", "1970-01-01T01:00:00.5+01:00")
@@ -78,17 +80,17 @@ def instant(name: str, text: str) -> int:
         raise InputError(f"{wanted}: there is no such moment") from None
     fraction = int((found[2] or "0").ljust(9, "0"))
     time = (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000_000 + fraction
-    if not -_LATEST <= time <= _LATEST:
+    if not -_MAX_INT64 <= time <= _MAX_INT64:
         raise InputError(f"{wanted}: years 1678 to 2262 are possible")
     return time
 
 
-def optional_instant(name: str, text: str | None) -> int | None:
+def parse_optional_time(name: str, text: str | None) -> int | None:
     """As `instant`, None where nothing was given."""
-    return None if text is None else instant(name, text)
+    return None if text is None else parse_time(name, text)
 
 
-def ulid(name: str, text: str) -> str:
+def parse_ulid(name: str, text: str) -> str:
     """A ULID of a query. Raises InputError."""
     if not re.fullmatch(ULID_FORM, text):
         raise InputError(f"{name} is {text[:100]!r}, wanted is a ULID, as `id` and `next` give it")

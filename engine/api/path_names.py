@@ -7,13 +7,13 @@ from urllib.parse import unquote
 
 from starlette.types import Scope
 
-KEPT = "\ue000"
+ESCAPED_SLASH = "\ue000"
 """Stands for an escaped slash until the name is read; of private use, so nobody writes it."""
-_HERE = b"/api/tools/"
-_ESCAPED = "%EE%80%80"
+_TOOLS_PREFIX = b"/api/tools/"
+_ENCODED_ESCAPED_SLASH = "%EE%80%80"
 
 
-def with_kept_slashes(scope: Scope) -> Scope:
+def keep_escaped_slashes(scope: Scope) -> Scope:
     r"""The request with its escaped slashes kept apart, where names may hold some.
 
     >>> with_kept_slashes({"path": "/api/tools/a/b", "raw_path": b"/api/tools/a%2fb"})["path"]
@@ -22,12 +22,16 @@ def with_kept_slashes(scope: Scope) -> Scope:
     '/api/series/a/b'
     """
     raw = scope.get("raw_path") or b""
-    if not raw.startswith(_HERE) or b"%2f" not in raw.lower():
+    if not raw.startswith(_TOOLS_PREFIX) or b"%2f" not in raw.lower():
         return scope
-    text = raw.decode("ascii", "replace").replace("%2F", _ESCAPED).replace("%2f", _ESCAPED)
+    text = (
+        raw.decode("ascii", "replace")
+        .replace("%2F", _ENCODED_ESCAPED_SLASH)
+        .replace("%2f", _ENCODED_ESCAPED_SLASH)
+    )
     return {**scope, "path": unquote(text)}
 
 
-def name_of(part: str) -> str:
+def decode_name(part: str) -> str:
     """A part of the path as the name that it was escaped from."""
-    return part.replace(KEPT, "/")
+    return part.replace(ESCAPED_SLASH, "/")

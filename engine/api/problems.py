@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from trimtab.engine.api.security.request_identity import visit_of
+from trimtab.engine.api.security.request_identity import get_identity
 from trimtab.engine.errors import (
     ConflictError,
     EngineError,
@@ -21,7 +21,7 @@ from trimtab.engine.errors import (
     ToolError,
     TrimtabError,
 )
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.redaction import redact_text
 
 # Python changes its own words for these from version to version.
 _TITLES = {
@@ -29,7 +29,7 @@ _TITLES = {
     422: "Unprocessable Content",
 }
 MEDIA_TYPE = "application/problem+json"
-STATUS_OF: tuple[tuple[type[TrimtabError], int], ...] = (
+STATUS_BY_ERROR: tuple[tuple[type[TrimtabError], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
     (RefusedError, 409),
@@ -51,12 +51,12 @@ class ProblemError(EngineError):
         self.headers = headers
 
 
-def title_of(status: int) -> str:
+def status_title(status: int) -> str:
     """What a status is called."""
     return _TITLES.get(status) or HTTPStatus(status).phrase
 
 
-def type_of(title: str) -> str:
+def problem_type(title: str) -> str:
     """The URN of a problem.
 
     >>> type_of("Not Found")
@@ -65,7 +65,7 @@ def type_of(title: str) -> str:
     return f"urn:trimtab:problem:{re.sub(r'[^a-z]+', '-', title.lower()).strip('-')}"
 
 
-def problem(
+def problem_response(
     status: int,
     detail: str,
     trace_id: str,
@@ -78,37 +78,41 @@ def problem(
     errors : lists each wrong field as {"where", "message"}
     title  : the status' own unless given
     """
-    title = title or title_of(status)
+    title = title or status_title(status)
     body: dict[str, object] = {
-        "type": type_of(title), "title": title, "status": status, "detail": detail, "trace_id": trace_id,
+        "type": problem_type(title), "title": title, "status": status, "detail": detail, "trace_id": trace_id,
     }  # fmt: skip
     if errors is not None:
         body["errors"] = errors
     return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
 
 
-def of_error(error: TrimtabError, trace_id: str) -> Response | None:
+def error_response(error: TrimtabError, trace_id: str) -> Response | None:
     """The response to an error that is meant for people; None = it is a fault of ours."""
     if isinstance(error, ProblemError):
-        return problem(error.status, error.detail, trace_id, error.headers)
-    for kind, status in STATUS_OF:
+        return problem_response(error.status, error.detail, trace_id, error.headers)
+    for kind, status in STATUS_BY_ERROR:
         if isinstance(error, kind):
             later = {"Retry-After": "5"} if status == 503 else None
             title = "Refused" if kind is RefusedError else ""
-            return problem(status, clean_text(str(error)), trace_id, later, title=title)
+            return problem_response(status, redact_text(str(error)), trace_id, later, title=title)
     return None
 
 
-def unexpected(trace_id: str) -> Response:
+def internal_error_response(trace_id: str) -> Response:
     """The response to a fault of ours."""
-    return problem(
+    return problem_response(
         500, f"Something went wrong here; the engine's log has it under trace id {trace_id}.", trace_id
     )
 
 
 async def on_trimtab_error(request: Request, error: Exception) -> Response:
     """Handler for TrimtabError; faults of ours go on to the outermost layer, which logs them."""
-    answer = of_error(error, visit_of(request.scope).trace_id) if isinstance(error, TrimtabError) else None
+    answer = (
+        error_response(error, get_identity(request.scope).trace_id)
+        if isinstance(error, TrimtabError)
+        else None
+    )
     if answer is None:
         raise error
     return answer
@@ -123,19 +127,19 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not possible at {request.url.path}.",
     }.get(error.status_code, str(error.detail))
     headers = dict(error.headers) if error.headers else None
-    return problem(error.status_code, detail, visit_of(request.scope).trace_id, headers)
+    return problem_response(error.status_code, detail, get_identity(request.scope).trace_id, headers)
 
 
-async def on_invalid(request: Request, error: Exception) -> Response:
+async def on_validation_error(request: Request, error: Exception) -> Response:
     """Handler for parameters and bodies of a wrong form. A body is not repeated: it may be secret."""
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = [_field(item) for item in error.errors()]
+    errors = [_field_error(item) for item in error.errors()]
     detail = "; ".join(f"{e['where']}: {e['message']}" for e in errors[:5])
-    return problem(422, detail, visit_of(request.scope).trace_id, errors=errors)
+    return problem_response(422, detail, get_identity(request.scope).trace_id, errors=errors)
 
 
-def _field(item: dict[str, object]) -> dict[str, str]:
+def _field_error(item: dict[str, object]) -> dict[str, str]:
     place = item["loc"] if isinstance(item["loc"], tuple) else ()
     message = str(item["msg"])
     if place and place[0] in {"query", "path"}:

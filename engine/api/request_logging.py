@@ -11,12 +11,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trimtab.engine.api.path_names import with_kept_slashes
-from trimtab.engine.api.problems import unexpected
-from trimtab.engine.api.security.request_identity import Visit, begin_visit
+from trimtab.engine.api.path_names import keep_escaped_slashes
+from trimtab.engine.api.problems import internal_error_response
+from trimtab.engine.api.security.request_identity import RequestIdentity, start_identity
 
 CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -24,19 +24,19 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-Observer = Callable[[str, str, int, float], None]
+RequestObserver = Callable[[str, str, int, float], None]
 """(method, route template, status, seconds), once a request."""
 
-_CLIENT_LEFT = 499
+_CLIENT_CLOSED_REQUEST = 499
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 log = structlog.get_logger(__name__)
 
 
-class Observe:
+class RequestLogging:
     """Middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, observer: Observer | None = None) -> None:
+    def __init__(self, app: ASGIApp, observer: RequestObserver | None = None) -> None:
         self.app = app
         self.observer = observer
 
@@ -45,29 +45,31 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope = with_kept_slashes(scope)
-        visit = begin_visit(scope, _trace_id(scope))
-        answer = _Answer(send, visit)
+        scope = keep_escaped_slashes(scope)
+        visit = start_identity(scope, _trace_id(scope))
+        answer = _ResponseRecorder(send, visit)
         begin = time.perf_counter()
         with structlog.contextvars.bound_contextvars(trace_id=visit.trace_id):
             try:
                 await self._answer(scope, receive, answer)
             finally:
-                self._leave_line(scope, visit, answer.status, time.perf_counter() - begin)
+                self._log_request(scope, visit, answer.status, time.perf_counter() - begin)
 
-    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_ResponseRecorder") -> None:
         try:
             await self.app(scope, receive, answer.send)
         except ClientDisconnect:
-            answer.status = _CLIENT_LEFT
+            answer.status = _CLIENT_CLOSED_REQUEST
         except Exception as error:
             log.error("request failed", traceback="".join(traceback.format_exception(error)))
             if answer.status is None:
-                await unexpected(answer.visit.trace_id)(scope, receive, answer.send)
+                await internal_error_response(answer.visit.trace_id)(scope, receive, answer.send)
 
-    def _leave_line(self, scope: Scope, visit: Visit, status: int | None, duration_s: float) -> None:
+    def _log_request(
+        self, scope: Scope, visit: RequestIdentity, status: int | None, duration_s: float
+    ) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        status = _CLIENT_LEFT if status is None else status
+        status = _CLIENT_CLOSED_REQUEST if status is None else status
         prefix = visit.principal.key.prefix if visit.principal else None
         say = log.debug if _is_probe(visit.route, status) else log.info
         say(
@@ -83,10 +85,10 @@ def _is_probe(route: str, status: int) -> bool:
     return route.startswith("/api/health") or (route == "/api/metrics" and status < 400)
 
 
-class _Answer:
+class _ResponseRecorder:
     """Adds our headers to what is sent and remembers the status."""
 
-    def __init__(self, send: Send, visit: Visit) -> None:
+    def __init__(self, send: Send, visit: RequestIdentity) -> None:
         self._send = send
         self.visit = visit
         self.status: int | None = None
@@ -95,7 +97,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(raw=message.setdefault("headers", []))
-            for name, value in HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             headers["X-Trace-Id"] = self.visit.trace_id
             headers.setdefault("Cache-Control", "no-store")

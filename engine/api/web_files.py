@@ -18,7 +18,7 @@ _NOT_BUILT = (
 )
 
 
-def _page_of(path: str, scope: Scope) -> str:
+def _dashboard_url(path: str, scope: Scope) -> str:
     """Where the dashboard shows what somebody typed as a path; "" = they asked for a file, or are a program.
 
     Relative, so that it holds below a proxy's prefix, too.
@@ -50,7 +50,7 @@ class WebFiles(StaticFiles):
         try:
             answer = await super().get_response(path, scope)
         except HTTPException as error:
-            if error.status_code == 404 and (page := _page_of(path, scope)):
+            if error.status_code == 404 and (page := _dashboard_url(path, scope)):
                 return RedirectResponse(page, 307, {"Cache-Control": "no-store"})
             raise
         lasting = path.startswith("assets/") and answer.status_code in {200, 304}

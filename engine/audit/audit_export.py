@@ -15,7 +15,7 @@ def verify(ledger: Ledger) -> list[Finding]:
 
     Rows that are written meanwhile are left for the next time. Raises StoreError where it cannot be read.
     """
-    heads = ledger.heads()
+    heads = ledger.audit_heads()
     last = None if heads.store is None else heads.store[0]
     found = list(findings(_rows(ledger, last), heads))
     if last is not None and not found:
@@ -32,7 +32,7 @@ def export(ledger: Ledger) -> Iterator[str]:
 def _rows(ledger: Ledger, last: int | None) -> Iterator[AuditRow]:
     """All rows, up to `last`, page by page."""
     after = 0
-    while page := ledger.audit(after=after, limit=_PAGE):
+    while page := ledger.audit_rows(after=after, limit=_PAGE):
         for row in page:
             if last is not None and row.seq > last:
                 return
@@ -44,8 +44,8 @@ def _rows(ledger: Ledger, last: int | None) -> Iterator[AuditRow]:
 
 def _past(ledger: Ledger, last: int) -> Iterator[Finding]:
     """Rows that no head knows, though everything up to `last` fits."""
-    now = ledger.heads().store
+    now = ledger.audit_heads().store
     newest = last if now is None else now[0]
-    for row in ledger.audit(after=newest, limit=1):
-        if ledger.heads().store == now:
+    for row in ledger.audit_rows(after=newest, limit=1):
+        if ledger.audit_heads().store == now:
             yield Finding(row.seq, "the store does not know the rows from here on: written past Trimtab")

@@ -10,8 +10,8 @@ import structlog
 
 from trimtab.engine.capacity.policy import Predictive, Sizing, usual_risk
 from trimtab.engine.capacity.scaling_history import DAY_S, Past, aligned
-from trimtab.engine.live.live_state import Live
-from trimtab.engine.ports import Clock, Memory, ScoreLog
+from trimtab.engine.live.live_state import LiveState
+from trimtab.engine.ports import Clock, KeyValueStore, ScoreLog
 from trimtab.engine.settings.capacity import CapacityOf
 from trimtab.engine.types import Capacity, Estimate, Floats, History, LoadPath, SeriesView
 from trimtab.engine.types.selector import Selector
@@ -43,9 +43,9 @@ class Scaling:
     def __init__(
         self,
         settings: Mapping[str, CapacityOf],
-        live: Live,
+        live: LiveState,
         scores: ScoreLog,
-        memory: Memory,
+        memory: KeyValueStore,
         clock: Clock,
         tell: Callable[[str, int | None], None],
         prepare: Callable[[], Awaitable[None]] | None = None,
@@ -152,7 +152,9 @@ class Seen:
 class _Service:
     """One service: its series, what was learnt of it, its policy."""
 
-    def __init__(self, name: str, settings: CapacityOf, live: Live, scores: ScoreLog, memory: Memory) -> None:
+    def __init__(
+        self, name: str, settings: CapacityOf, live: LiveState, scores: ScoreLog, memory: KeyValueStore
+    ) -> None:
         self.name = name
         self.settings = settings
         self.live = live
@@ -244,7 +246,7 @@ class _Service:
 
     def _find(self) -> None:
         found: dict[str, list[str]] = {role: [] for role in self._selectors}
-        for info in self.live.watched():
+        for info in self.live.all_watched_series():
             labels = dict(info.key.labels)
             for role, selector in self._selectors.items():
                 if selector.matches(info.key.metric, labels):
@@ -252,7 +254,7 @@ class _Service:
         self._ids = {role: tuple(sorted(ids)) for role, ids in found.items()}
 
     def _views(self, role: str) -> list[SeriesView]:
-        return [view for view in map(self.live.here, self._ids.get(role, ())) if view is not None]
+        return [view for view in map(self.live.watched_series, self._ids.get(role, ())) if view is not None]
 
     def _sum(self, role: str, now: int) -> float:
         """The sum of what is there now; NaN where one of them is unknown or stale."""
@@ -262,7 +264,7 @@ class _Service:
         return sum(self._value(view, now) for view in views)
 
     def _value(self, view: SeriesView, now: int) -> float:
-        oldest_s = STALE * max(self.live.status(view.source).interval_s, self.settings.interval)
+        oldest_s = STALE * max(self.live.source_status(view.source).interval_s, self.settings.interval)
         if view.value is None or view.time is None or now - view.time > oldest_s * 1e9:
             return math.nan
         return view.value

@@ -8,7 +8,7 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import StoreError
-from trimtab.engine.ports import Memory, ScoreLog
+from trimtab.engine.ports import KeyValueStore, ScoreLog
 from trimtab.engine.types import Floats, History, Ints
 from trimtab.engine.types.selector import Selector
 from trimtab.models.scaling.load_ahead import KEPT_DAYS
@@ -32,7 +32,7 @@ class Past:
         interval_s: float,
         selectors: Mapping[str, Selector],
         scores: ScoreLog,
-        memory: Memory,
+        memory: KeyValueStore,
     ) -> None:
         self.name = f"scaling/{name}"
         self.step_ns = round(interval_s * 1e9)

@@ -17,7 +17,7 @@ def hear(changes: Changes, alerts: Iterable[Alert], now: int) -> None:
     now : int64 ns
     """
     for alert in alerts:
-        if not alert.own:
+        if not alert.is_own:
             until = now + STALE_NS if alert.end is None else alert.end
             changes.lasts(alert.change_id, until, entities_of(alert))
 

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-DONE, FOUND, WRONG_USE, NOT_REACHABLE = 0, 1, 2, 3
+EXIT_OK, EXIT_FOUND, EXIT_WRONG_USE, EXIT_UNREACHABLE = 0, 1, 2, 3
 """Exit codes: FOUND something that needs a person, WRONG_USE, a source is NOT_REACHABLE."""
 
 
@@ -18,25 +18,25 @@ def run_guarded(command: Callable[[], object]) -> None:
     try:
         command()
     except TrimtabError as error:
-        _tell(error)
+        _exit_with_message(error)
     except Exception as error:
-        _crashed(error)
+        _exit_after_crash(error)
 
 
-def _tell(error: Exception) -> NoReturn:
+def _exit_with_message(error: Exception) -> NoReturn:
     from trimtab.engine.errors import SourceError
 
     print(f"trimtab: {error}", file=sys.stderr)
-    raise SystemExit(NOT_REACHABLE if isinstance(error, SourceError) else WRONG_USE) from None
+    raise SystemExit(EXIT_UNREACHABLE if isinstance(error, SourceError) else EXIT_WRONG_USE) from None
 
 
-def _crashed(error: Exception) -> NoReturn:
-    from trimtab.engine.redaction import clean_text
+def _exit_after_crash(error: Exception) -> NoReturn:
+    from trimtab.engine.redaction import redact_text
 
-    text = clean_text("".join(traceback.format_exception(error)))
+    text = redact_text("".join(traceback.format_exception(error)))
     descriptor, path = tempfile.mkstemp(prefix="trimtab-crash-", suffix=".log")
     with os.fdopen(descriptor, "w") as log:
         log.write(text)
-    line = clean_text(f"{type(error).__name__}: {error}")
+    line = redact_text(f"{type(error).__name__}: {error}")
     print(f"trimtab: this should not happen: {line}; details in {path}", file=sys.stderr)
-    raise SystemExit(FOUND) from None
+    raise SystemExit(EXIT_FOUND) from None

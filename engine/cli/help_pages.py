@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 
-class Grouped(TyperGroup):
+class GroupedCommands(TyperGroup):
     """Lists its commands under what they are for."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer keeps these types private
@@ -26,11 +26,11 @@ class Grouped(TyperGroup):
                 formatter.write_dl(rows)
 
 
-def new_app(about: str, epilog: str) -> typer.Typer:
+def new_command_group(help_text: str, epilog: str) -> typer.Typer:
     """A group of commands with this help."""
     return typer.Typer(
-        cls=Grouped,
-        help=about,
+        cls=GroupedCommands,
+        help=help_text,
         epilog=epilog,
         no_args_is_help=True,
         add_completion=False,

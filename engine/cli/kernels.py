@@ -3,7 +3,7 @@
 import os
 
 
-def prepare_kernels() -> None:
+def prepare_kernel_cache() -> None:
     """Tell numba, before it is imported, where kernels of this user are kept: those of `trimtab up`, too."""
     from trimtab.engine.platform.kernel_warmup import prepare_environment
     from trimtab.engine.settings import General

@@ -15,28 +15,28 @@ from trimtab.engine.cli.commands.keys import key_app
 from trimtab.engine.cli.commands.recommend import recommend
 from trimtab.engine.cli.commands.retrain import retrain
 from trimtab.engine.cli.commands.silences import silence_app
-from trimtab.engine.cli.help_pages import examples, new_app
-from trimtab.engine.cli.kernels import prepare_kernels
+from trimtab.engine.cli.help_pages import examples, new_command_group
+from trimtab.engine.cli.kernels import prepare_kernel_cache
 from trimtab.engine.cli.options import (
-    BesideInput,
     ConfigFile,
     DataDir,
     Detectors,
     FalseAlarms,
     Format,
     Host,
+    OutputFile,
     Port,
     PrometheusUrl,
     Recording,
     RowInterval,
-    config_file,
-    overrides_of,
+    find_config_file,
+    settings_overrides,
 )
-from trimtab.engine.cli.output import Form, listing
+from trimtab.engine.cli.output import OutputFormat, format_rows
 
 WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Look after it"
 
-app = new_app(
+app = new_command_group(
     "Watches live metric series and says which behave unlike themselves, and why.",
     examples(
         ("trimtab up", "watch this machine, and a Prometheus on localhost:9090 where there is one"),
@@ -47,7 +47,7 @@ app = new_app(
 app.add_typer(key_app, name="key", rich_help_panel=CARE)
 
 
-def _version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:
     if wanted:
         import trimtab
 
@@ -56,9 +56,9 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(
+def _root_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass
@@ -84,12 +84,12 @@ def up(
     """Watch metric series: engine, API and dashboard in one."""
     from trimtab.engine.settings.settings_file import load_settings
 
-    path, overrides = config_file(config), overrides_of(data, prometheus, host, port)
+    path, overrides = find_config_file(config), settings_overrides(data, prometheus, host, port)
     settings = load_settings(path, os.environ, overrides)
     if dry_run:
-        from trimtab.engine.cli.doctor.doctor import preview
+        from trimtab.engine.cli.doctor.doctor import dry_run_text
 
-        print(preview(settings))
+        print(dry_run_text(settings))
         return
     gc.disable()  # a tenth of the start goes into looking for garbage in what stays; the engine enables it
     from trimtab.engine.runtime.app import serve
@@ -107,7 +107,7 @@ def up(
 )
 def score(
     source: Recording,
-    output: BesideInput = None,
+    output: OutputFile = None,
     detector: Detectors = None,
     false_alarms_per_week: FalseAlarms = 1.0,
     interval: RowInterval = "1m",
@@ -115,7 +115,7 @@ def score(
     """Score a recording: each row by the rows before it."""
     from rich.console import Console
 
-    prepare_kernels()
+    prepare_kernel_cache()
 
     from trimtab.pipelines.scoring.score_file import score_file
 
@@ -161,13 +161,15 @@ def doctor(
     data: DataDir = None,
     host: Host = None,
     port: Port = None,
-    form: Format = Form.TABLE,
+    form: Format = OutputFormat.TABLE,
 ) -> None:
     """Check settings, data folder, sources, port, disk and clock."""
-    from trimtab.engine.cli.doctor.doctor import COLUMNS, examine, exit_code
+    from trimtab.engine.cli.doctor.doctor import COLUMNS, exit_code, run_checks
 
-    checks = examine(config_file(config), os.environ, overrides_of(data, prometheus, host, port))
-    print(listing([check.row() for check in checks], COLUMNS, form))
+    checks = run_checks(
+        find_config_file(config), os.environ, settings_overrides(data, prometheus, host, port)
+    )
+    print(format_rows([check.as_row() for check in checks], COLUMNS, form))
     raise typer.Exit(exit_code(checks))
 
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.engine.cli.options import config_file, overrides_of
+from trimtab.engine.cli.options import find_config_file, settings_overrides
 
 if TYPE_CHECKING:
     from trimtab.engine.clock import SystemClock
     from trimtab.engine.settings import Settings
-    from trimtab.engine.store.action_ledger import SqlLedger
+    from trimtab.engine.store.action_ledger import ActionLedger
     from trimtab.engine.store.event_store import EventStore
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class StoreSession:
     """What a command works with."""
 
     store: "EventStore"
@@ -25,55 +25,57 @@ class Opened:
     settings: "Settings"
 
     @property
-    def folder(self) -> Path:
+    def data_dir(self) -> Path:
         """The data folder."""
         return self.settings.settings.data_dir.expanduser()
 
-    def address(self) -> str:
+    def engine_url(self) -> str:
         """Where the engine on this folder listens; "" = none runs, or it did not say."""
-        from trimtab.engine.store.lease import ADDRESS, holder_of
+        from trimtab.engine.store.lease import ADDRESS_FILE, current_holder
 
-        if holder_of(self.folder) is None:
+        if current_holder(self.data_dir) is None:
             return ""
         try:
-            return (self.folder / ADDRESS).read_text("utf-8").strip()
+            return (self.data_dir / ADDRESS_FILE).read_text("utf-8").strip()
         except OSError:
             return ""
 
-    def told_engine(self) -> str:
+    def describe_engine(self) -> str:
         """Which engine is meant, in words; where none runs on this folder people have to know that."""
-        from trimtab.engine.store.lease import holder_of
+        from trimtab.engine.store.lease import current_holder
 
-        holder = holder_of(self.folder)
+        holder = current_holder(self.data_dir)
         if holder is not None:
-            return f"the engine on {self.folder} (process {holder.pid or 'unknown'})"
+            return f"the engine on {self.data_dir} (process {holder.pid or 'unknown'})"
         return (
-            f"no engine runs on {self.folder}; it holds for the next one there. Give --config or --data of "
+            f"no engine runs on {self.data_dir}; it holds for the next one there. Give --config or --data of "
             "the engine that you mean"
         )
 
     @property
-    def ledger(self) -> "SqlLedger":
+    def ledger(self) -> "ActionLedger":
         """Recommendations, actions, their audit, the pause."""
-        from trimtab.engine.store.action_ledger import SqlLedger
-        from trimtab.engine.store.audit_anchor import ANCHOR
+        from trimtab.engine.store.action_ledger import ActionLedger
+        from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 
-        return SqlLedger(self.store.fenced, self.folder / ANCHOR)
+        return ActionLedger(self.store.fenced, self.data_dir / ANCHOR_FILE)
 
 
 @contextmanager
-def opened(
+def store_session(
     config: Path | None, data: Path | None, host: str | None = None, port: int | None = None
-) -> Iterator[Opened]:
+) -> Iterator[StoreSession]:
     """Open the store, and close it again. Raises SettingsError, StoreError."""
     from trimtab.engine.clock import SystemClock
     from trimtab.engine.settings.settings_file import load_settings
     from trimtab.engine.store import join_store
 
-    settings = load_settings(config_file(config), os.environ, overrides_of(data, host=host, port=port))
+    settings = load_settings(
+        find_config_file(config), os.environ, settings_overrides(data, host=host, port=port)
+    )
     clock = SystemClock()
     store = join_store(settings.settings.data_dir, clock.now)
     try:
-        yield Opened(store, clock, settings)
+        yield StoreSession(store, clock, settings)
     finally:
         store.close()

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from trimtab.engine.cli.output import Form
+from trimtab.engine.cli.output import OutputFormat
 
-CONFIG = Path("trimtab.yaml")
+DEFAULT_CONFIG = Path("trimtab.yaml")
 
 ConfigFile = Annotated[
     Path | None,
@@ -19,10 +19,10 @@ PrometheusUrl = Annotated[
 ]
 Host = Annotated[str | None, typer.Option("--host", metavar="H", help="Address of API and dashboard.")]
 Port = Annotated[int | None, typer.Option("--port", metavar="P", help="Their port. Default: 8600.")]
-Format = Annotated[Form, typer.Option("-f", "--format", help="How to show it.")]
+Format = Annotated[OutputFormat, typer.Option("-f", "--format", help="How to show it.")]
 
 Recording = Annotated[Path, typer.Argument(metavar="INPUT", help="CSV or Parquet, long or wide; .gz too.")]
-BesideInput = Annotated[
+OutputFile = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="OUT", help="Default: beside INPUT. - = stdout.")
 ]
 Detectors = Annotated[
@@ -36,12 +36,12 @@ RowInterval = Annotated[
 ]
 
 
-def config_file(given: Path | None) -> Path | None:
+def find_config_file(given: Path | None) -> Path | None:
     """The settings file: the one that was named, else trimtab.yaml of this folder, else none."""
-    return given if given is not None or not CONFIG.is_file() else CONFIG
+    return given if given is not None or not DEFAULT_CONFIG.is_file() else DEFAULT_CONFIG
 
 
-def overrides_of(
+def settings_overrides(
     data: Path | None, prometheus: str | None = None, host: str | None = None, port: int | None = None
 ) -> dict[str, object]:
     """What the command line sets, by dotted name; None = it does not."""

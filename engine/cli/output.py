@@ -6,7 +6,7 @@ from enum import StrEnum
 Row = Mapping[str, object]
 
 
-class Form(StrEnum):
+class OutputFormat(StrEnum):
     """What `-f` takes."""
 
     TABLE = "table"
@@ -14,7 +14,7 @@ class Form(StrEnum):
     YAML = "yaml"
 
 
-def listing(rows: Sequence[Row], columns: Sequence[str], form: Form) -> str:
+def format_rows(rows: Sequence[Row], columns: Sequence[str], output_format: OutputFormat) -> str:
     """The rows as text without a closing newline.
 
     columns : what a table shows, in this order; JSON and YAML hold every key of a row
@@ -23,11 +23,11 @@ def listing(rows: Sequence[Row], columns: Sequence[str], form: Form) -> str:
     name  scopes
     ci    read, ingest
     """
-    if form is Form.JSON:
+    if output_format is OutputFormat.JSON:
         import json
 
         return json.dumps([dict(row) for row in rows], indent=2, ensure_ascii=False)
-    if form is Form.YAML:
+    if output_format is OutputFormat.YAML:
         import yaml
 
         return str(yaml.safe_dump([dict(row) for row in rows], sort_keys=False, allow_unicode=True)).rstrip()

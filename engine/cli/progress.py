@@ -5,14 +5,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LINE_EVERY_S = 10.0
-_BAR_EVERY_S = 0.25
+_LINE_INTERVAL_S = 10.0
+_BAR_INTERVAL_S = 0.25
 
 
 @contextmanager
-def shown(title: str, seconds: float) -> Iterator[None]:
+def show_progress(title: str, seconds: float) -> Iterator[None]:
     """Show how much of these seconds has passed while the block runs, on stderr. Inside a running loop."""
-    tell = _bar if sys.stderr.isatty() else _lines
+    tell = _draw_bar if sys.stderr.isatty() else _print_lines
     task = asyncio.get_running_loop().create_task(tell(title, seconds))
     try:
         yield
@@ -20,16 +20,16 @@ def shown(title: str, seconds: float) -> Iterator[None]:
         task.cancel()
 
 
-async def _lines(title: str, seconds: float) -> None:
+async def _print_lines(title: str, seconds: float) -> None:
     print(f"{title}: {seconds:g} s", file=sys.stderr, flush=True)
     passed = 0.0
-    while passed + _LINE_EVERY_S < seconds:
-        await asyncio.sleep(_LINE_EVERY_S)
-        passed += _LINE_EVERY_S
+    while passed + _LINE_INTERVAL_S < seconds:
+        await asyncio.sleep(_LINE_INTERVAL_S)
+        passed += _LINE_INTERVAL_S
         print(f"{title}: {passed:g} of {seconds:g} s", file=sys.stderr, flush=True)
 
 
-async def _bar(title: str, seconds: float) -> None:
+async def _draw_bar(title: str, seconds: float) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -39,4 +39,4 @@ async def _bar(title: str, seconds: float) -> None:
         begin, task = loop.time(), bar.add_task(title, total=seconds)
         while True:
             bar.update(task, completed=min(loop.time() - begin, seconds))
-            await asyncio.sleep(_BAR_EVERY_S)
+            await asyncio.sleep(_BAR_INTERVAL_S)

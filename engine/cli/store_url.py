@@ -10,11 +10,13 @@ from trimtab.engine.errors import SettingsError
 if TYPE_CHECKING:
     from trimtab.engine.settings.tools import ToolSettings
 
-PASSWORDS = {"redis": "REDISCLI_AUTH", "postgresql": "PGPASSWORD"}
+PASSWORD_VARIABLES = {"redis": "REDISCLI_AUTH", "postgresql": "PGPASSWORD"}
 """Kind -> the variable that the store's own client takes a password from."""
 
 
-def store(kind: str, url: str, password_file: Path | None, environ: Mapping[str, str]) -> "ToolSettings":
+def tool_settings_from_url(
+    kind: str, url: str, password_file: Path | None, environ: Mapping[str, str]
+) -> "ToolSettings":
     """The settings of a store. A file goes before the URL, the URL before the environment.
 
     Raises SettingsError, which repeats neither user nor password.
@@ -25,16 +27,16 @@ def store(kind: str, url: str, password_file: Path | None, environ: Mapping[str,
     """
     from pydantic import ValidationError
 
-    from trimtab.engine.settings.tools import settings_class
+    from trimtab.engine.settings.tools import tool_settings_class
 
-    section = settings_class(kind)
+    section = tool_settings_class(kind)
     if section is None:
         raise SettingsError(f"no kind of tool is called {kind!r}")
-    plain, found = _apart(kind, url)
+    plain, found = _split_credentials(kind, url)
     if password_file is not None:
         found = {**found, "password": None, "password_file": password_file.absolute()}
-    elif "password" not in found and environ.get(PASSWORDS[kind]):
-        found["password"] = environ[PASSWORDS[kind]]
+    elif "password" not in found and environ.get(PASSWORD_VARIABLES[kind]):
+        found["password"] = environ[PASSWORD_VARIABLES[kind]]
     try:
         return section.model_validate({"kind": kind, "url": plain, **found})
     except ValidationError as error:
@@ -42,7 +44,7 @@ def store(kind: str, url: str, password_file: Path | None, environ: Mapping[str,
         raise SettingsError(f"--{kind} {plain!r}: {why}") from None
 
 
-def _apart(kind: str, url: str) -> tuple[str, dict[str, Any]]:
+def _split_credentials(kind: str, url: str) -> tuple[str, dict[str, Any]]:
     """The URL without who logs in, and who that is."""
     try:
         parts = urlsplit(url)

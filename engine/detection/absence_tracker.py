@@ -102,7 +102,7 @@ class Absences:
         heirs = self._heirs(gone, came)
         self._hand_over(heirs)
         left = np.array([slot for slot in gone.tolist() if slot not in dict(heirs)], np.int64)
-        comes_and_goes = [self.info(self.table.keys[slot]).comes_and_goes for slot in left.tolist()]
+        comes_and_goes = [self.info(self.table.keys[slot]).is_transient for slot in left.tolist()]
         vanished = left[self._established(left) & ~learning[left] & ~np.array(comes_and_goes, np.bool_)]
         for slot in np.setdiff1d(left, vanished).tolist():
             self.departures[self.table.keys[slot].metric] += 1

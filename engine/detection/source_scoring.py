@@ -96,7 +96,7 @@ class SourceScoring:
             infos = [self.info(key) for key in keys]
             above = [math.inf if i.direction == "below_expected" else i.min_deviation for i in infos]
             below = [math.inf if i.direction == "above_expected" else i.min_deviation for i in infos]
-            floor = [0.0 if i.non_negative else -math.inf for i in infos]
+            floor = [0.0 if i.is_non_negative else -math.inf for i in infos]
             self._wishes = (version, np.array(above), np.array(below), np.array(floor))
         return self._wishes[1:]
 

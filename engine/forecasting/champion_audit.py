@@ -3,22 +3,24 @@
 from functools import partial
 
 from trimtab.engine.ports import Ledger
-from trimtab.pipelines.model_registry.model_store import Move, Shelf
+from trimtab.pipelines.model_registry.model_store import ChampionChange, ModelStore
 
-BY = "trimtab"
+ENGINE_ACTOR = "trimtab"
 
 
-def audit_moves(shelf: Shelf, ledger: Ledger, model: str, person: str = "", command: str = "") -> None:
+def audit_champion_changes(
+    shelf: ModelStore, ledger: Ledger, model: str, person: str = "", command: str = ""
+) -> None:
     """Write the rows that the audit still lacks, oldest first, each once. Raises StoreError: the rest waits.
 
     person : whoever asked for it by `command`: theirs carry their name, all others the engine's
     """
-    shelf.audit(partial(_write, ledger, model, person, command))
+    shelf.audit_changes(partial(_append_row, ledger, model, person, command))
 
 
-def _write(ledger: Ledger, model: str, person: str, command: str, move: Move) -> None:
+def _append_row(ledger: Ledger, model: str, person: str, command: str, move: ChampionChange) -> None:
     subject = f"{model}/{move.version}"
-    if any(row.details.get("move") == move.id for row in ledger.audit(subject=subject)):
+    if any(row.details.get("move") == move.id for row in ledger.audit_rows(subject=subject)):
         return  # it was written, and the process ended before the shelf heard of it
-    actor, by = (person, command) if person and move.by == person else (BY, move.by)
-    ledger.note("model promoted", subject, actor, {"by": by, "before": move.before, "move": move.id})
+    actor, by = (person, command) if person and move.by == person else (ENGINE_ACTOR, move.by)
+    ledger.append_audit("model promoted", subject, actor, {"by": by, "before": move.before, "move": move.id})

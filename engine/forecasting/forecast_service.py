@@ -10,26 +10,31 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
-from trimtab.engine.forecasting.champion_audit import BY, audit_moves
-from trimtab.engine.platform.child_process import ModelChild, ModelWorkError
+from trimtab.engine.forecasting.champion_audit import ENGINE_ACTOR, audit_champion_changes
+from trimtab.engine.platform.child_process import ModelProcess, ModelProcessError
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
-from trimtab.engine.types import Forecast, ForecastBefore, ModelVersion, ModelView
+from trimtab.engine.types import Forecast, ModelVersion, ModelView, PastForecast
 from trimtab.models.forecasting.confidence import confidence
 from trimtab.pipelines.errors import ModelRefusedError
-from trimtab.pipelines.io.stored_forecasts import NOW, QUANTILES, Ahead, kept
-from trimtab.pipelines.model_registry.artifact import MANIFEST
-from trimtab.pipelines.model_registry.mlflow_registry import written
-from trimtab.pipelines.model_registry.model_store import Book, Shelf
-from trimtab.pipelines.serving.past_forecasts import FILE, LEAD_S, SHOWN, before
+from trimtab.pipelines.io.stored_forecasts import FORECASTS_FILE, QUANTILES, StoredForecasts, read_forecasts
+from trimtab.pipelines.model_registry.artifact import MANIFEST_FILE
+from trimtab.pipelines.model_registry.mlflow_registry import registry_file_stamps
+from trimtab.pipelines.model_registry.model_store import ModelIndex, ModelStore
+from trimtab.pipelines.serving.past_forecasts import (
+    LEAD_S,
+    PAST_FORECASTS_FILE,
+    SHOWN_QUANTILES,
+    read_past_forecasts,
+)
 
 log = structlog.get_logger(__name__)
 
-MODEL = "load"
+MODEL_NAME = "load"
 _NS = 1_000_000_000
 
 
-class Forecasting:
+class ForecastService:
     """What is forecast, and the versions that could forecast it.
 
     told : told of the error of what serves, (model, version, error)
@@ -40,71 +45,76 @@ class Forecasting:
         data_dir: Path,
         scheduler: LoadScheduler,
         registry: ModelRegistry,
-        child: ModelChild,
+        process: ModelProcess,
         ledger: Ledger,
         clock: Clock,
-        told: Callable[[str, str, float | None], None],
+        on_error: Callable[[str, str, float | None], None],
     ) -> None:
         self.scheduler = scheduler
         self.registry = registry
-        self.shelf = Shelf(data_dir / "models" / MODEL)
-        self.drifted = asyncio.Event()
+        self.model_store = ModelStore(data_dir / "models" / MODEL_NAME)
+        self.drift_event = asyncio.Event()
         """Set where what serves errs much more than it did at the gate."""
-        self.unfit = ""
+        self.incompatible_champion = ""
         """The champion, where it was made for another step or horizon than the settings ask; "" = it fits."""
-        self._folder = data_dir / "forecasts" / MODEL
+        self._folder = data_dir / "forecasts" / MODEL_NAME
         self._registry_folder = data_dir / "mlflow"
-        self._synced: tuple[object, ...] | None = None
-        self._child = child
+        self._synced_stamp: tuple[object, ...] | None = None
+        self._process = process
         self._ledger = ledger
         self._clock = clock
-        self._told = told
+        self._on_error = on_error
         self._forecasts: dict[str, Forecast] = {}
-        self._live: dict[str, float | None] = {}
-        self._ahead: Ahead | None = None
+        self._live_errors: dict[str, float | None] = {}
+        self._stored_forecasts: StoredForecasts | None = None
         self._problems: dict[str, str] = {}
         self.error: float | None = None
         """Of what serves, as the last refresh saw it, in seasonal naive errors; None = not known."""
-        self.error_known: Callable[[], Awaitable[None]] | None = None
+        self.on_error_known: Callable[[], Awaitable[None]] | None = None
         """Called whenever there is one, so that it is watched."""
 
     async def resume(self) -> None:
         """What was forecast before the engine stopped, and what the audit lacks since."""
-        await self._load()
+        await self._load_forecasts()
         try:
-            await self.audited()
+            await self.audit_champion_changes()
         except StoreError as error:
-            self._trouble("store", str(error))
+            self._set_problem("store", str(error))
 
-    async def audited(self) -> None:
+    async def audit_champion_changes(self) -> None:
         """Write into the audit who became champion in another process. Raises StoreError."""
-        await asyncio.to_thread(audit_moves, self.shelf, self._ledger, MODEL)
+        await asyncio.to_thread(audit_champion_changes, self.model_store, self._ledger, MODEL_NAME)
 
     async def refresh(self) -> None:
         """Forecast anew; where that fails the forecasts before stay, and `models` says why."""
         try:
-            done = await self._child("forecast")
-        except ModelWorkError as error:
+            done = await self._process("forecast")
+        except ModelProcessError as error:
             self.error = None
-            self._trouble("forecast", str(error))
+            self._set_problem("forecast", str(error))
             return
-        self._trouble("forecast", "")
-        self._trouble("settings", await self._outgrown(done.get("unfit", {}), done.get("version", "")))
-        await self._load()
-        await self.audited()
-        await self._refused(done.get("refused", {}))
+        self._set_problem("forecast", "")
+        self._set_problem(
+            "settings", await self._check_compatibility(done.get("unfit", {}), done.get("version", ""))
+        )
+        await self._load_forecasts()
+        await self.audit_champion_changes()
+        await self._report_refused(done.get("refused", {}))
         seen = done.get("error")
         self.error = None if seen is None else seen["error"]
-        if self.error is not None and self.error_known is not None:
-            await self.error_known()
+        if self.error is not None and self.on_error_known is not None:
+            await self.on_error_known()
         if seen is not None:
-            self._live = {seen["challenger_version"]: seen["challenger"], seen["version"]: seen["error"]}
-            self._told(MODEL, seen["version"] or "seasonal_naive", seen["error"])
+            self._live_errors = {
+                seen["challenger_version"]: seen["challenger"],
+                seen["version"]: seen["error"],
+            }
+            self._on_error(MODEL_NAME, seen["version"] or "seasonal_naive", seen["error"])
         if done.get("shadow"):
-            await self._note("model shadow ended", MODEL, BY, {"said": done["shadow"]})
+            await self._append_audit("model shadow ended", MODEL_NAME, ENGINE_ACTOR, {"said": done["shadow"]})
         if done.get("drifted"):
             log.warning("forecasts drift, the model is trained anew", version=done["version"])
-            self.drifted.set()
+            self.drift_event.set()
 
     async def sync(self) -> None:
         """Tell the registry who is champion, or take its champion over; where it is away all stays.
@@ -112,25 +122,25 @@ class Forecasting:
         MLflow takes seconds of processor to load, so a registry in the data folder is left alone while
         neither its file nor the shelf is other than at the last time.
         """
-        standing = await asyncio.to_thread(self._standing)
+        standing = await asyncio.to_thread(self._registry_stamp)
         refused: Mapping[str, str] = {}
-        if standing is None or standing not in {self._synced, ()}:
+        if standing is None or standing not in {self._synced_stamp, ()}:
             try:
-                refused = (await self._child("sync"))["refused"]
-            except ModelWorkError as error:
-                self._trouble("sync", str(error))
+                refused = (await self._process("sync"))["refused"]
+            except ModelProcessError as error:
+                self._set_problem("sync", str(error))
                 return
-            self._trouble("sync", "")
-            self._synced = standing
-        await self.audited()
-        await self._refused(refused)
+            self._set_problem("sync", "")
+            self._synced_stamp = standing
+        await self.audit_champion_changes()
+        await self._report_refused(refused)
 
-    def _standing(self) -> tuple[object, ...] | None:
+    def _registry_stamp(self) -> tuple[object, ...] | None:
         """What a sync would find; () = no registry and nothing to tell it, None = it has to be asked."""
-        book = self.shelf.book()
+        book = self.model_store.index()
         if self.registry.tracking_uri or book.untold or book.refused:
             return None
-        there = written(self._registry_folder)
+        there = registry_file_stamps(self._registry_folder)
         return (there, book.champion, book.challenger) if there else ()
 
     def forecasts(
@@ -147,65 +157,75 @@ class Forecasting:
         )
         return [one for one, _ in zip(found, range(limit), strict=False)]
 
-    async def before(self, series_id: str) -> ForecastBefore:
+    async def past_forecast(self, series_id: str) -> PastForecast:
         """What had been forecast of a series; empty where nothing is kept of it."""
         now = self._forecasts.get(series_id)
-        told = None if now is None else await asyncio.to_thread(before, self._folder / FILE, now.series)
+        told = (
+            None
+            if now is None
+            else await asyncio.to_thread(read_past_forecasts, self._folder / PAST_FORECASTS_FILE, now.series)
+        )
         if told is None:
-            return ForecastBefore(series_id, LEAD_S, np.empty(0, np.int64), {})
-        values = {f"{q:g}": told.values[i] for i, q in enumerate(SHOWN)}
-        return ForecastBefore(series_id, told.lead_s, told.time, values)
+            return PastForecast(series_id, LEAD_S, np.empty(0, np.int64), {})
+        values = {f"{q:g}": told.values[i] for i, q in enumerate(SHOWN_QUANTILES)}
+        return PastForecast(series_id, told.lead_s, told.time, values)
 
-    async def view(self) -> ModelView:
+    async def model_view(self) -> ModelView:
         """The model as people see it."""
-        book = await asyncio.to_thread(self.shelf.book)
-        versions = await asyncio.to_thread(self._versions, book)
-        ahead = self._ahead
+        book = await asyncio.to_thread(self.model_store.index)
+        versions = await asyncio.to_thread(self._version_views, book)
+        ahead = self._stored_forecasts
         made = None if ahead is None or not len(ahead.end) else int(ahead.end.max())
         serving = "" if ahead is None else ahead.version
         return ModelView(
-            MODEL, serving, made, len(self._forecasts), self._live.get(serving), versions, book.refused,
+            MODEL_NAME, serving, made, len(self._forecasts), self._live_errors.get(serving), versions, book.refused,
             self.registry.tracking_uri or "SQLite in the data folder",
             "; ".join(self._problems.values()),
         )  # fmt: skip
 
     async def promote(self, version: str, by: str) -> ModelView:
         """Let a version serve. Raises NotFoundError, RefusedError."""
-        book = await asyncio.to_thread(self.shelf.book)
+        book = await asyncio.to_thread(self.model_store.index)
         if version not in book.versions:
-            raise NotFoundError(f"the model {MODEL} has no version {version!r} that could serve")
-        await self._note("model promoted", f"{MODEL}/{version}", by, {"before": book.champion})
-        await self._switch(version, by, lambda: self.shelf.promote(version, f"promoted by {by}", untold=True))
-        return await self.view()
+            raise NotFoundError(f"the model {MODEL_NAME} has no version {version!r} that could serve")
+        await self._append_audit("model promoted", f"{MODEL_NAME}/{version}", by, {"before": book.champion})
+        await self._change_champion(
+            version, by, lambda: self.model_store.promote(version, f"promoted by {by}", registry_pending=True)
+        )
+        return await self.model_view()
 
     async def rollback(self, by: str) -> ModelView:
         """Let the previous champion serve again. Raises ConflictError where there is none, RefusedError."""
-        book = await asyncio.to_thread(self.shelf.book)
+        book = await asyncio.to_thread(self.model_store.index)
         if book.previous is None:
-            raise ConflictError(f"the model {MODEL} has no previous champion to go back to")
-        await self._note("model rolled back", f"{MODEL}/{book.previous}", by, {"before": book.champion})
-        await self._switch(book.previous, by, self.shelf.rollback)
-        return await self.view()
+            raise ConflictError(f"the model {MODEL_NAME} has no previous champion to go back to")
+        await self._append_audit(
+            "model rolled back", f"{MODEL_NAME}/{book.previous}", by, {"before": book.champion}
+        )
+        await self._change_champion(book.previous, by, self.model_store.rollback)
+        return await self.model_view()
 
-    async def _switch(self, version: str, by: str, change: Callable[[], Book]) -> None:
+    async def _change_champion(self, version: str, by: str, change: Callable[[], ModelIndex]) -> None:
         """Do what the audit says already; where it is refused the audit says that, too."""
         try:
             await asyncio.to_thread(change)
         except ModelRefusedError as error:
-            await self._note("model refused", f"{MODEL}/{version}", by, {"why": str(error)[:1000]})
+            await self._append_audit(
+                "model refused", f"{MODEL_NAME}/{version}", by, {"why": str(error)[:1000]}
+            )
             raise RefusedError(str(error)) from error
 
-    async def _load(self) -> None:
-        ahead = await asyncio.to_thread(kept, self._folder / NOW)
-        infos = await asyncio.to_thread(_infos, self._folder / "series.json")
+    async def _load_forecasts(self) -> None:
+        ahead = await asyncio.to_thread(read_forecasts, self._folder / FORECASTS_FILE)
+        infos = await asyncio.to_thread(_read_series_infos, self._folder / "series.json")
         if ahead is not None:
-            self._ahead, self._forecasts = ahead, forecasts_of(ahead, infos)
+            self._stored_forecasts, self._forecasts = ahead, forecasts_by_series_id(ahead, infos)
 
-    async def _outgrown(self, unfit: Mapping[str, str], serving: str) -> str:
+    async def _check_compatibility(self, unfit: Mapping[str, str], serving: str) -> str:
         """What is said where the champion cannot be asked any more; "" = it can."""
-        champion = (await asyncio.to_thread(self.shelf.book)).champion or ""
-        self.unfit = champion if champion in unfit else ""
-        if not self.unfit:
+        champion = (await asyncio.to_thread(self.model_store.index)).champion or ""
+        self.incompatible_champion = champion if champion in unfit else ""
+        if not self.incompatible_champion:
             return ""
         who = f"version {serving}" if serving else "seasonal naive"
         return (
@@ -214,16 +234,18 @@ class Forecasting:
             "history (Train now, or `trimtab retrain`, tries again)"
         )
 
-    async def _refused(self, refused: Mapping[str, str]) -> None:
+    async def _report_refused(self, refused: Mapping[str, str]) -> None:
         for version, why in refused.items():
             log.error("a model was refused, the one before serves", version=version, why=why)
-            await self._note("model refused", f"{MODEL}/{version}", BY, {"why": why[:1000]})
+            await self._append_audit(
+                "model refused", f"{MODEL_NAME}/{version}", ENGINE_ACTOR, {"why": why[:1000]}
+            )
 
-    async def _note(self, what: str, subject: str, by: str, details: dict[str, Any]) -> None:
+    async def _append_audit(self, what: str, subject: str, by: str, details: dict[str, Any]) -> None:
         """Raises StoreError: what is not in the audit is not done."""
-        await asyncio.to_thread(self._ledger.note, what, subject, by, details)
+        await asyncio.to_thread(self._ledger.append_audit, what, subject, by, details)
 
-    def _trouble(self, what: str, why: str) -> None:
+    def _set_problem(self, what: str, why: str) -> None:
         """Each work tells of its own trouble, and only its own success ends it; "" = there is none."""
         before = self._problems.pop(what, "")
         if why:
@@ -231,10 +253,12 @@ class Forecasting:
             if why != before:
                 log.warning("models: not done now, what there is goes on serving", why=why)
 
-    def _versions(self, book: Book) -> tuple[ModelVersion, ...]:
+    def _version_views(self, book: ModelIndex) -> tuple[ModelVersion, ...]:
         roles = {book.previous: "previous", book.challenger: "challenger", book.champion: "champion"}
         return tuple(
-            _version(self.shelf.folder / version, version, roles.get(version, ""), book, self._live)
+            _version_view(
+                self.model_store.folder / version, version, roles.get(version, ""), book, self._live_errors
+            )
             for version in sorted(book.versions, key=lambda name: (len(name), name), reverse=True)
         )
 
@@ -245,21 +269,21 @@ class Forecasting:
         while True:
             begun = self._clock.now()
             try:
-                book = await asyncio.to_thread(self.shelf.book)
+                book = await asyncio.to_thread(self.model_store.index)
                 if book.untold or begun - synced >= self.registry.sync * _NS:
                     synced = begun
                     await self.sync()
                 await self.refresh()
-                self._trouble("store", "")
+                self._set_problem("store", "")
             except StoreError as error:
-                self._trouble("store", str(error))
+                self._set_problem("store", str(error))
             await self._clock.sleep_until(begun + int(self.scheduler.refresh * _NS))
 
     async def _sleep(self, seconds: float) -> None:
         await self._clock.sleep_until(self._clock.now() + int(seconds * _NS))
 
 
-def forecasts_of(ahead: Ahead, infos: Mapping[str, list[str]]) -> dict[str, Forecast]:
+def forecasts_by_series_id(ahead: StoredForecasts, infos: Mapping[str, list[str]]) -> dict[str, Forecast]:
     """Forecasts by id of the series, sorted; without those of which nothing can be said.
 
     infos : name of a series -> id, source, unit
@@ -275,17 +299,17 @@ def forecasts_of(ahead: Ahead, infos: Mapping[str, list[str]]) -> dict[str, Fore
         values = {f"{q:g}": ahead.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
         found[series_id] = Forecast(
             series_id, name, source, unit, made, made + step, ahead.step_s, values, ahead.model,
-            ahead.version, confidence(float(ahead.past_s[k])).word, float(ahead.past_s[k]),
+            ahead.version, confidence(float(ahead.history_s[k])).word, float(ahead.history_s[k]),
         )  # fmt: skip
     return dict(sorted(found.items()))
 
 
-def _version(
-    folder: Path, version: str, role: str, book: Book, live: Mapping[str, float | None]
+def _version_view(
+    folder: Path, version: str, role: str, book: ModelIndex, live: Mapping[str, float | None]
 ) -> ModelVersion:
     slip = book.versions[version]
     try:
-        told = json.loads((folder / MANIFEST).read_bytes())
+        told = json.loads((folder / MANIFEST_FILE).read_bytes())
         size = sum(path.stat().st_size for path in folder.iterdir())
         figures = {name: value for name, value in told["figures"].items() if value is not None}
         until = told["trained"].get("until")
@@ -297,7 +321,7 @@ def _version(
     )
 
 
-def _infos(path: Path) -> dict[str, list[str]]:
+def _read_series_infos(path: Path) -> dict[str, list[str]]:
     try:
         told: dict[str, list[str]] = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trimtab.engine.forecasting.forecast_service import Forecasting
+from trimtab.engine.forecasting.forecast_service import ForecastService
 from trimtab.engine.forecasting.retraining import Retraining
 from trimtab.engine.observability.metrics import Metrics
-from trimtab.engine.platform.child_process import ModelChild
+from trimtab.engine.platform.child_process import ModelProcess
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.settings import Settings
 
 
-def build(
+def build_retraining(
     settings: Settings,
     config: Path | None,
     overrides: Mapping[str, object],
@@ -33,8 +33,8 @@ def build(
     def request() -> dict[str, object]:
         return {"config": str(config) if config else None, "overrides": told, "found": found()}
 
-    child = ModelChild(request, environ)
-    forecasting = Forecasting(
-        data_dir, scheduler, settings.registry, child, ledger, clock, metrics.forecast_error
+    child = ModelProcess(request, environ)
+    forecasting = ForecastService(
+        data_dir, scheduler, settings.registry, child, ledger, clock, metrics.set_forecast_error
     )
     return Retraining(data_dir, scheduler, forecasting, child, clock)

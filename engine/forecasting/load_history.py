@@ -8,34 +8,34 @@ import numpy as np
 import pandas as pd
 
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.forecasting.load_series import loads
+from trimtab.engine.forecasting.load_series import select_loads
 from trimtab.engine.settings import LoadScheduler, Prometheus, Settings
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import Floats, Ints, SeriesInfo
-from trimtab.pipelines.io.panel import joined
+from trimtab.pipelines.io.panel import merge_histories
 
-_OWN_SERIES = 100
+_MAX_STORED_SERIES = 100
 _NS = 1_000_000_000
-_REREAD_S = 6 * 3600.0
+_CACHE_LIFETIME_S = 6 * 3600.0
 _COLUMNS = ["unique_id", "ds", "y"]
 
 
 @dataclass(frozen=True, slots=True)
-class Loads:
+class LoadHistory:
     """What is known of loads. frame : unique_id (name of the series), ds, y; infos : by that name."""
 
     frame: pd.DataFrame
     infos: dict[str, SeriesInfo]
 
 
-async def recorded_loads(settings: Settings, store: EventStore, cache: Path | None = None) -> Loads:
+async def read_load_history(settings: Settings, store: EventStore, cache: Path | None = None) -> LoadHistory:
     """Loads over the fit window, on the step of the scheduler.
 
     cache : a file that what was read is kept in, so that the next time only what is new is asked for
     Raises SourceError where a Prometheus is configured and does not answer.
     """
     clock, wanted = SystemClock(), settings.schedulers.load
-    kept = _kept(cache, wanted, clock.now())
+    kept = _read_cache(cache, wanted, clock.now())
     window_s = wanted.fit_window
     if kept is not None:
         window_s = (clock.now() - int(kept.frame["ds"].max().value)) / _NS + 3 * wanted.step
@@ -43,28 +43,28 @@ async def recorded_loads(settings: Settings, store: EventStore, cache: Path | No
     parts: list[pd.DataFrame] = []
     prometheus = settings.sources.prometheus
     if prometheus is not None and prometheus.enabled:
-        frame, found = await _of_prometheus(settings, prometheus, clock, window_s)
+        frame, found = await _read_prometheus(settings, prometheus, clock, window_s)
         parts.append(frame)
         infos.update(found)
-    own, found = _of_store(settings, store, infos, clock.now(), window_s)
-    frame = joined([*parts, own])
-    told = Loads(frame, {**found, **infos})
+    own, found = _read_score_log(settings, store, infos, clock.now(), window_s)
+    frame = merge_histories([*parts, own])
+    told = LoadHistory(frame, {**found, **infos})
     if kept is not None:
-        told = _added(kept, told, clock.now() - int(wanted.fit_window * _NS))
+        told = _merge(kept, told, clock.now() - int(wanted.fit_window * _NS))
     if cache is not None and len(told.frame):
-        _keep(cache, told, wanted, clock.now() if kept is None else _begun(cache))
+        _write_cache(cache, told, wanted, clock.now() if kept is None else _cache_started(cache))
     return told
 
 
-async def _of_prometheus(
+async def _read_prometheus(
     settings: Settings, prometheus: Prometheus, clock: SystemClock, window_s: float
 ) -> tuple[pd.DataFrame, dict[str, SeriesInfo]]:
     from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 
     wanted = settings.schedulers.load
-    selector = await _selector_of_loads(settings, prometheus, clock)
+    selector = await _load_selector(settings, prometheus, clock)
     if not selector and not prometheus.queries:
-        return _nothing(), {}
+        return _empty_frame(), {}
     times = {"season_window": window_s, "season_step": wanted.step, "noise_window": wanted.step}
     asked = prometheus.model_copy(update={**times, "selector": selector or prometheus.selector})
     source = PrometheusSource(asked, clock, settings.settings.max_series)
@@ -76,18 +76,18 @@ async def _of_prometheus(
             if not chunk.coarse:
                 continue
             there = {str(key): (k, source.info(key)) for k, key in enumerate(chunk.keys)}
-            chosen = loads((info for _, info in there.values()), wanted.max_series, wanted.series)
+            chosen = select_loads((info for _, info in there.values()), wanted.max_series, wanted.series)
             names = [str(info.key) for info in chosen]
             infos.update(zip(names, chosen, strict=True))
-            parts += [_frame(name, chunk.times, chunk.values[:, there[name][0]]) for name in names]
+            parts += [_long_frame(name, chunk.times, chunk.values[:, there[name][0]]) for name in names]
     finally:
         await source.close()
-    most = {str(info.key) for info in loads(infos.values(), wanted.max_series, wanted.series)}
-    frame = pd.concat(parts, ignore_index=True) if parts else _nothing()
+    most = {str(info.key) for info in select_loads(infos.values(), wanted.max_series, wanted.series)}
+    frame = pd.concat(parts, ignore_index=True) if parts else _empty_frame()
     return frame[frame["unique_id"].isin(most)], {name: infos[name] for name in most}
 
 
-async def _selector_of_loads(settings: Settings, prometheus: Prometheus, clock: SystemClock) -> str:
+async def _load_selector(settings: Settings, prometheus: Prometheus, clock: SystemClock) -> str:
     """A selector of the metrics that are a load, so that nothing else of the past is read; "" = none is."""
     from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
     from trimtab.engine.sources.prometheus.query_plan import parse_selector
@@ -97,14 +97,14 @@ async def _selector_of_loads(settings: Settings, prometheus: Prometheus, clock: 
     try:
         await source.open()
         seen = await source.read()
-        chosen = loads((source.info(key) for key in seen.keys), wanted.max_series, wanted.series)
+        chosen = select_loads((source.info(key) for key in seen.keys), wanted.max_series, wanted.series)
     finally:
         await source.close()
     names = "|".join(sorted({info.key.metric for info in chosen}))
     return f'{{{parse_selector(prometheus.selector)},__name__=~"{names}"}}' if names else ""
 
 
-def _of_store(
+def _read_score_log(
     settings: Settings, store: EventStore, known: dict[str, SeriesInfo], now: int, window_s: float
 ) -> tuple[pd.DataFrame, dict[str, SeriesInfo]]:
     """What our own log of scores holds of loads that are in no Prometheus."""
@@ -112,20 +112,20 @@ def _of_store(
 
     wanted, folder = settings.schedulers.load, settings.settings.data_dir / "scores"
     if not folder.is_dir():
-        return _nothing(), {}
+        return _empty_frame(), {}
     log = ParquetScoreLog(folder, settings.retention.days, settings.retention.size_bytes, lambda: now)
-    others = (info for info in store.every_series() if info.key.source != "prometheus")
-    chosen = loads(others, min(wanted.max_series, _OWN_SERIES), wanted.series)
+    others = (info for info in store.all_series() if info.key.source != "prometheus")
+    chosen = select_loads(others, min(wanted.max_series, _MAX_STORED_SERIES), wanted.series)
     chosen = [info for info in chosen if str(info.key) not in known]
     parts = []
     for info in chosen:
         rows = log.read(info.key.id, now - int(window_s * _NS), now, 10_000_000)
-        parts.append(_frame(str(info.key), *_stepped(rows.times, rows.value, wanted.step)))
-    frame = pd.concat(parts) if parts else _nothing()
+        parts.append(_long_frame(str(info.key), *_mean_per_step(rows.times, rows.value, wanted.step)))
+    frame = pd.concat(parts) if parts else _empty_frame()
     return frame, {str(info.key): info for info in chosen}
 
 
-def _stepped(times: Ints, values: Floats, step_s: float) -> tuple[Ints, Floats]:
+def _mean_per_step(times: Ints, values: Floats, step_s: float) -> tuple[Ints, Floats]:
     """Means over steps, at the end of each."""
     known = np.isfinite(values)
     step = round(step_s * _NS)
@@ -136,32 +136,32 @@ def _stepped(times: Ints, values: Floats, step_s: float) -> tuple[Ints, Floats]:
     return cells * step, np.asarray(means, np.float64)
 
 
-def _frame(name: str, times: Ints, values: Floats) -> pd.DataFrame:
+def _long_frame(name: str, times: Ints, values: Floats) -> pd.DataFrame:
     stamps = pd.DatetimeIndex(times.astype("datetime64[ns]"), tz="UTC")
     names = np.full(len(times), name, object)
     return pd.DataFrame({"unique_id": names, "ds": stamps, "y": np.asarray(values, np.float64)})
 
 
-def _nothing() -> pd.DataFrame:
-    return _frame("", np.empty(0, np.int64), np.empty(0))
+def _empty_frame() -> pd.DataFrame:
+    return _long_frame("", np.empty(0, np.int64), np.empty(0))
 
 
-def _kept(cache: Path | None, wanted: LoadScheduler, now: int) -> Loads | None:
+def _read_cache(cache: Path | None, wanted: LoadScheduler, now: int) -> LoadHistory | None:
     """What was read before, where it is of the same wishes and not too old."""
     if cache is None:
         return None
     try:
         told = json.loads(cache.with_suffix(".json").read_bytes())
-        if told["wanted"] != wanted.model_dump(mode="json") or now - told["begun"] > _REREAD_S * _NS:
+        if told["wanted"] != wanted.model_dump(mode="json") or now - told["begun"] > _CACHE_LIFETIME_S * _NS:
             return None
         frame = pd.read_parquet(cache)
-        infos = {name: _info(one) for name, one in told["infos"].items()}
+        infos = {name: _parse_info(one) for name, one in told["infos"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Loads(frame, infos) if len(frame) else None
+    return LoadHistory(frame, infos) if len(frame) else None
 
 
-def _keep(cache: Path, told: Loads, wanted: LoadScheduler, begun: int) -> None:
+def _write_cache(cache: Path, told: LoadHistory, wanted: LoadScheduler, begun: int) -> None:
     from trimtab.pipelines.training.pipeline_runs import write_json
 
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -177,11 +177,11 @@ def _keep(cache: Path, told: Loads, wanted: LoadScheduler, begun: int) -> None:
     )
 
 
-def _begun(cache: Path) -> int:
+def _cache_started(cache: Path) -> int:
     return int(json.loads(cache.with_suffix(".json").read_bytes())["begun"])
 
 
-def _info(told: list[object]) -> SeriesInfo:
+def _parse_info(told: list[object]) -> SeriesInfo:
     from trimtab.engine.types import SeriesKey
 
     source, metric, labels, unit, kind = told
@@ -189,8 +189,8 @@ def _info(told: list[object]) -> SeriesInfo:
     return SeriesInfo(SeriesKey.of(str(source), str(metric), pairs), unit=str(unit), kind=str(kind))
 
 
-def _added(kept: Loads, new: Loads, since: int) -> Loads:
+def _merge(kept: LoadHistory, new: LoadHistory, since: int) -> LoadHistory:
     both = pd.concat([kept.frame, new.frame], ignore_index=True)
     both = both.drop_duplicates(["unique_id", "ds"], keep="last")
     recent = both[both["ds"] >= pd.Timestamp(since, tz="UTC")]
-    return Loads(recent[_COLUMNS].reset_index(drop=True), {**kept.infos, **new.infos})
+    return LoadHistory(recent[_COLUMNS].reset_index(drop=True), {**kept.infos, **new.infos})

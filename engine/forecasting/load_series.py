@@ -7,14 +7,14 @@ from trimtab.engine.patterns.role_table import Role
 from trimtab.engine.patterns.roles import part_of
 from trimtab.engine.types import SeriesInfo
 
-ROLES = (
+LOAD_ROLES = (
     Role.THROUGHPUT, Role.QUEUE_LENGTH, Role.CONNECTIONS_USED, Role.CPU, Role.CONNECTIONS_WAITING,
     Role.DEPENDENCY_CALLS, Role.POOL_RATIO, Role.LOOP, Role.IO,
 )  # fmt: skip
 """What is forecast, that which scaling asks for most first."""
 
 
-def loads(infos: Iterable[SeriesInfo], most: int, pattern: str = "") -> list[SeriesInfo]:
+def select_loads(infos: Iterable[SeriesInfo], max_series: int, pattern: str = "") -> list[SeriesInfo]:
     """The series that are a load, at most so many, the most telling first.
 
     pattern : a regular expression; then those whose name holds it, whatever they are. Raises re.error
@@ -31,15 +31,15 @@ def loads(infos: Iterable[SeriesInfo], most: int, pattern: str = "") -> list[Ser
         if wanted is not None:
             if wanted.search(name):
                 found.append((0, name, info))
-        elif not info.comes_and_goes and (rank := _rank(info)) is not None:
+        elif not info.is_transient and (rank := _role_rank(info)) is not None:
             found.append((rank, name, info))
     found.sort(key=lambda row: row[:2])
-    return [info for _, _, info in found[:most]]
+    return [info for _, _, info in found[:max_series]]
 
 
-def _rank(info: SeriesInfo) -> int | None:
+def _role_rank(info: SeriesInfo) -> int | None:
     """Place of its role; None = it is no load."""
     part = part_of(info.key, info.unit, info.kind)
-    if part is None or part.role not in ROLES:
+    if part is None or part.role not in LOAD_ROLES:
         return None
-    return ROLES.index(part.role)
+    return LOAD_ROLES.index(part.role)

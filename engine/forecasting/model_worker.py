@@ -20,54 +20,75 @@ from ulid import ULID
 
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import SettingsError, TrimtabError
-from trimtab.engine.forecasting.learning_exclusions import unlearnt
-from trimtab.engine.forecasting.load_history import Loads, recorded_loads
+from trimtab.engine.forecasting.learning_exclusions import excluded_windows
+from trimtab.engine.forecasting.load_history import LoadHistory, read_load_history
 from trimtab.engine.settings import Prometheus, Settings
 from trimtab.engine.settings.settings_file import load_settings
 from trimtab.engine.store import join_store
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import SeriesInfo
-from trimtab.pipelines.io.panel import panel_of
-from trimtab.pipelines.io.stored_forecasts import NOW, keep
-from trimtab.pipelines.model_registry.mlflow_registry import Registry
-from trimtab.pipelines.model_registry.model_store import Shelf
+from trimtab.pipelines.io.panel import panel_from_history
+from trimtab.pipelines.io.stored_forecasts import FORECASTS_FILE, write_forecasts
+from trimtab.pipelines.model_registry.mlflow_registry import MlflowRegistry
+from trimtab.pipelines.model_registry.model_store import ModelStore
 from trimtab.pipelines.serving import past_forecasts
 from trimtab.pipelines.serving.forecast_load import forecast_load
-from trimtab.pipelines.serving.live_accuracy import Seen, drifted, shadow, watch
-from trimtab.pipelines.train_load import MODEL, LoadJob, Place, Told, Trained, train_load
-from trimtab.pipelines.training.excluded_windows import Left, left_out
-from trimtab.pipelines.training.pipeline_runs import Run, Runs
-from trimtab.pipelines.training.registry_sync import sync
+from trimtab.pipelines.serving.live_accuracy import (
+    LiveAccuracy,
+    has_drifted,
+    shadow_result,
+    update_live_accuracy,
+)
+from trimtab.pipelines.train_load import (
+    MODEL_NAME,
+    LoadJob,
+    ModelWorkspace,
+    RunListener,
+    TrainingResult,
+    train_load,
+)
+from trimtab.pipelines.training.excluded_windows import FilteredHistory, exclude_windows
+from trimtab.pipelines.training.pipeline_runs import PipelineRuns, RunRecord
+from trimtab.pipelines.training.registry_sync import sync_registry
 
-NICER = 10
+NICENESS = 10
 Request = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Folders:
+class ModelFolders:
     """Where the data folder keeps models and forecasts."""
 
-    data: Path
+    data_dir: Path
 
     @property
     def forecasts(self) -> Path:
         """Of loads."""
-        return self.data / "forecasts" / MODEL
+        return self.data_dir / "forecasts" / MODEL_NAME
 
-    def place(self, settings: Settings, environ: MutableMapping[str, str], run_id: str = "") -> Place:
+    def workspace(
+        self, settings: Settings, environ: MutableMapping[str, str], run_id: str = ""
+    ) -> ModelWorkspace:
         """Registry, shelf and runs; run_id : of the next run, "" = a new one."""
         wanted = settings.registry
         if wanted.username:
             environ["MLFLOW_TRACKING_USERNAME"] = wanted.username
-            environ["MLFLOW_TRACKING_PASSWORD"] = _secret(settings)
-        registry = Registry(MODEL, self.data / "mlflow", wanted.tracking_uri, environ)
-        runs = Runs(self.data / "training" / MODEL, MODEL, SystemClock().now, lambda: run_id or str(ULID()))
-        return Place(registry, Shelf(self.data / "models" / MODEL), runs, wanted.trusted_types)
+            environ["MLFLOW_TRACKING_PASSWORD"] = _registry_password(settings)
+        registry = MlflowRegistry(MODEL_NAME, self.data_dir / "mlflow", wanted.tracking_uri, environ)
+        runs = PipelineRuns(
+            self.data_dir / "training" / MODEL_NAME,
+            MODEL_NAME,
+            SystemClock().now,
+            lambda: run_id or str(ULID()),
+        )
+        return ModelWorkspace(
+            registry, ModelStore(self.data_dir / "models" / MODEL_NAME), runs, wanted.trusted_types
+        )
 
 
-def _secret(settings: Settings) -> str:
+def _registry_password(settings: Settings) -> str:
     wanted = settings.registry
     if wanted.password_file is not None:
         try:
@@ -79,7 +100,7 @@ def _secret(settings: Settings) -> str:
     return wanted.password.get_secret_value() if wanted.password is not None else ""
 
 
-def job_of(settings: Settings, selector: str = "") -> LoadJob:
+def load_job(settings: Settings, selector: str = "") -> LoadJob:
     """What the settings ask to be trained."""
     wanted = settings.schedulers.load
     return LoadJob(
@@ -89,32 +110,32 @@ def job_of(settings: Settings, selector: str = "") -> LoadJob:
     )  # fmt: skip
 
 
-def learnable(settings: Settings, cache: Path | None = None) -> Left:
+def read_training_history(settings: Settings, cache: Path | None = None) -> FilteredHistory:
     """unique_id, ds, y of the loads, without incidents and what followed own actions.
 
     Raises SourceError, HistoryError where too little would be left.
     """
-    with _joined(settings) as store:
-        found = asyncio.run(recorded_loads(settings, store, cache))
-    return without_unlearnt(settings, found.frame, found.infos)
+    with _open_store(settings) as store:
+        found = asyncio.run(read_load_history(settings, store, cache))
+    return exclude_unlearnable(settings, found.frame, found.infos)
 
 
-def without_unlearnt(
+def exclude_unlearnable(
     settings: Settings, frame: pd.DataFrame, infos: Mapping[str, SeriesInfo] | None = None
-) -> Left:
+) -> FilteredHistory:
     """A history without incidents and what followed own actions. Raises HistoryError.
 
     infos : of its series, by name; None = they are not known, and what an own action did may be any of them
     """
     window_s, data = settings.schedulers.load.fit_window, settings.settings.data_dir
     since = SystemClock().now() - int(window_s * 1e9)
-    with _joined(settings) as store:
-        windows = unlearnt(store, SqlLedger(store.fenced, data / ANCHOR), since, infos or {})
-    return left_out(frame, windows, window_s)
+    with _open_store(settings) as store:
+        windows = excluded_windows(store, ActionLedger(store.fenced, data / ANCHOR_FILE), since, infos or {})
+    return exclude_windows(frame, windows, window_s)
 
 
 @contextmanager
-def _joined(settings: Settings) -> Iterator[EventStore]:
+def _open_store(settings: Settings) -> Iterator[EventStore]:
     store = join_store(settings.settings.data_dir, SystemClock().now)
     try:
         yield store
@@ -122,43 +143,47 @@ def _joined(settings: Settings) -> Iterator[EventStore]:
         store.close()
 
 
-def retrain(settings: Settings, request: Request, told: Told, environ: MutableMapping[str, str]) -> Trained:
+def retrain(
+    settings: Settings, request: Request, told: RunListener, environ: MutableMapping[str, str]
+) -> TrainingResult:
     """Train the load model; where there is a champion it runs beside it first, if the settings say so."""
-    folders = Folders(settings.settings.data_dir)
-    place = folders.place(settings, environ, str(request.get("id", "")))
-    hold = settings.registry.shadow > 0 and place.shelf.book().champion is not None
+    folders = ModelFolders(settings.settings.data_dir)
+    place = folders.workspace(settings, environ, str(request.get("id", "")))
+    hold = settings.registry.shadow > 0 and place.store.index().champion is not None
     cache = folders.forecasts / "history.parquet"
     return train_load(
-        job_of(settings), lambda: learnable(settings, cache), place, by=str(request.get("by", "")), hold=hold,
-        as_set=True, told=told,
+        load_job(settings), lambda: read_training_history(settings, cache), place, by=str(request.get("by", "")), challenger_only=hold,
+        from_settings=True, on_change=told,
     )  # fmt: skip
 
 
 def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str, Any]:
     """Forecast all loads, look how earlier forecasts turned out, and end a shadow that is over."""
-    folders = Folders(settings.settings.data_dir)
-    place, wanted = folders.place(settings, environ), settings.schedulers.load
-    with _joined(settings) as store:
-        found = asyncio.run(recorded_loads(settings, store, folders.forecasts / "history.parquet"))
+    folders = ModelFolders(settings.settings.data_dir)
+    place, wanted = folders.workspace(settings, environ), settings.schedulers.load
+    with _open_store(settings) as store:
+        found = asyncio.run(read_load_history(settings, store, folders.forecasts / "history.parquet"))
     if not len(found.frame):
         return {"series": 0}
-    named = panel_of(found.frame, wanted.step, window_s=wanted.fit_window, most=wanted.max_series)
+    named = panel_from_history(
+        found.frame, wanted.step, window_s=wanted.fit_window, max_series=wanted.max_series
+    )
     ahead = forecast_load(named, wanted.rows, place)
-    _keep_infos(folders.forecasts, found)
-    keep(folders.forecasts / NOW, ahead)
-    past_forecasts.remember(folders.forecasts / past_forecasts.FILE, ahead)
+    _write_series_infos(folders.forecasts, found)
+    write_forecasts(folders.forecasts / FORECASTS_FILE, ahead)
+    past_forecasts.record_forecasts(folders.forecasts / past_forecasts.PAST_FORECASTS_FILE, ahead)
     shadow_s = settings.registry.shadow
-    seen, over = watch(folders.forecasts, named, ahead, min(shadow_s, 6 * 3600.0))
+    seen, over = update_live_accuracy(folders.forecasts, named, ahead, min(shadow_s, 6 * 3600.0))
     return {
         "series": len(ahead.names), "version": ahead.version, "refused": dict(ahead.refused),
-        "unfit": dict(ahead.unfit),
+        "unfit": dict(ahead.incompatible),
         "error": None if seen is None else asdict(seen),
-        "drifted": drifted(over, ahead.version, _expected(place, ahead.version)),
+        "drifted": has_drifted(over, ahead.version, _gate_loss(place, ahead.version)),
         "shadow": _end_shadow(place, over, ahead.version, ahead.challenger_version, shadow_s, wanted.step),
     }  # fmt: skip
 
 
-def _keep_infos(folder: Path, found: Loads) -> None:
+def _write_series_infos(folder: Path, found: LoadHistory) -> None:
     from trimtab.pipelines.training.pipeline_runs import write_json
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -166,43 +191,48 @@ def _keep_infos(folder: Path, found: Loads) -> None:
     write_json(folder / "series.json", told)
 
 
-def _expected(place: Place, version: str) -> float | None:
+def _gate_loss(place: ModelWorkspace, version: str) -> float | None:
     """The loss of a version at the gate."""
     if not version:
         return None
-    return place.shelf.read(version).manifest.figures.get("challenger.pinball")
+    return place.store.read(version).manifest.figures.get("challenger.pinball")
 
 
 def _end_shadow(
-    place: Place, over: list[Seen], champion: str, challenger: str, shadow_s: float, step_s: float
+    place: ModelWorkspace,
+    over: list[LiveAccuracy],
+    champion: str,
+    challenger: str,
+    shadow_s: float,
+    step_s: float,
 ) -> str:
     """What was decided of the challenger, in words; "" = nothing yet."""
     if not challenger:
         return ""
-    why = shadow(over, champion, challenger, shadow_s, step_s)
+    why = shadow_result(over, champion, challenger, shadow_s, step_s)
     if why is None:
         return ""
     if why:
-        place.shelf.dismiss(challenger, f"refused: {why}")
+        place.store.reject(challenger, f"refused: {why}")
         return f"version {challenger} does not become champion: {why}"
-    place.shelf.promote(challenger, "was no worse beside the champion", untold=True, by="shadow")
+    place.store.promote(challenger, "was no worse beside the champion", registry_pending=True, by="shadow")
     return f"version {challenger} is the champion: it was no worse beside the one before"
 
 
-def work(verb: str, request: Request, environ: MutableMapping[str, str]) -> dict[str, Any]:
+def run_verb(verb: str, request: Request, environ: MutableMapping[str, str]) -> dict[str, Any]:
     """Do it; what came of it. Raises TrimtabError."""
-    settings = settings_of(request, environ)
+    settings = load_worker_settings(request, environ)
     if verb == "retrain":
-        done = retrain(settings, request, _tell, environ)
+        done = retrain(settings, request, _report_run, environ)
         return {"version": done.version, "promoted": done.promoted, "said": done.run.said}
     if verb == "forecast":
         return forecast(settings, environ)
-    folders = Folders(settings.settings.data_dir)
-    place = folders.place(settings, environ)
-    return asdict(sync(place.registry, place.shelf, SystemClock().now()))
+    folders = ModelFolders(settings.settings.data_dir)
+    place = folders.workspace(settings, environ)
+    return asdict(sync_registry(place.registry, place.store, SystemClock().now()))
 
 
-def settings_of(request: Request, environ: Mapping[str, str]) -> Settings:
+def load_worker_settings(request: Request, environ: Mapping[str, str]) -> Settings:
     """The engine's settings, with the Prometheus that it found."""
     config = request.get("config")
     settings = load_settings(Path(config) if config else None, environ, request.get("overrides", {}))
@@ -212,15 +242,15 @@ def settings_of(request: Request, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _tell(run: Run) -> None:
-    _say({"run": {**asdict(run), "request": None}})
+def _report_run(run: RunRecord) -> None:
+    _write_message({"run": {**asdict(run), "request": None}})
 
 
-def _say(told: Mapping[str, object]) -> None:
+def _write_message(told: Mapping[str, object]) -> None:
     print(json.dumps(told), flush=True)
 
 
-def _end_with_the_engine() -> None:
+def _exit_with_parent() -> None:
     """Whoever started us holds our standard input open; when it ends, so do we, wherever we are."""
 
     def wait() -> None:
@@ -233,16 +263,16 @@ def _end_with_the_engine() -> None:
 
 def main() -> None:
     """Read the request, do what the verb says, say what came of it."""
-    os.nice(NICER)
-    request = json.loads(_first_line())
-    _end_with_the_engine()
+    os.nice(NICENESS)
+    request = json.loads(_read_first_line())
+    _exit_with_parent()
     try:
-        _say({"result": work(sys.argv[1], request, os.environ)})
+        _write_message({"result": run_verb(sys.argv[1], request, os.environ)})
     except TrimtabError as error:
-        _say({"error": str(error), "kind": type(error).__name__})
+        _write_message({"error": str(error), "kind": type(error).__name__})
 
 
-def _first_line() -> bytes:
+def _read_first_line() -> bytes:
     line = b""
     while not line.endswith(b"\n"):
         line += os.read(0, 1)

@@ -16,7 +16,7 @@ from trimtab.engine.incidents.notification_policy import Notifying
 from trimtab.engine.incidents.operator_actions import Said
 from trimtab.engine.patterns.pattern_watcher import PatternWatch
 from trimtab.engine.ports import Incidents as IncidentStore
-from trimtab.engine.ports import Memory, Store
+from trimtab.engine.ports import KeyValueStore, Store
 from trimtab.engine.settings.notify import Notify
 from trimtab.engine.types import (
     Alert,
@@ -56,7 +56,7 @@ class Judging:
         self,
         store: Store,
         kept: IncidentStore,
-        memory: Memory,
+        memory: KeyValueStore,
         false_alarms_per_week: float = 1.0,
         notifications_per_week: float = 5.0,
         window_s: float = 1800.0,

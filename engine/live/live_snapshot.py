@@ -11,11 +11,11 @@ from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.types import Floats, Ints, SeriesInfo, SeriesKey, SeriesView, TickScores
 from trimtab.models.contracts import Bools
 
-_PAIR = re.compile(r'(?P<label>[a-z_][a-z0-9_]*)="?(?P<value>.*?)"?')
-_SEARCHES_KEPT = 32
+_LABEL_PAIR = re.compile(r'(?P<label>[a-z_][a-z0-9_]*)="?(?P<value>.*?)"?')
+_MAX_CACHED_SEARCHES = 32
 
 
-class Board:
+class LiveSnapshot:
     """One source's series as they are now; by slot."""
 
     def __init__(
@@ -28,20 +28,20 @@ class Board:
         self.source = sensed.scores.source
         self.interval_s = interval_s
         self.detectors = detectors
-        self.info = info
+        self.series_info = info
         self.keys: tuple[SeriesKey, ...] = ()
         self.names: list[str] = []
         """The Prometheus form of each series."""
-        self.rank: Ints = np.empty(0, np.int64)
+        self.ranks: Ints = np.empty(0, np.int64)
         """Place of each slot among `sorted_names`."""
         self.sorted_names: list[str] = []
-        self._texts: list[str] = []
+        self._lower_names: list[str] = []
         self._slots: dict[str, int] = {}
-        self._found: dict[str, Bools] = {}
+        self._search_cache: dict[str, Bools] = {}
         self._times: Ints = np.empty(0, np.int64)
-        self.take(sensed)
+        self.update(sensed)
 
-    def goes_on(
+    def can_continue(
         self,
         sensed: Sensed,
         interval_s: float,
@@ -49,13 +49,13 @@ class Board:
         info: Callable[[SeriesKey], SeriesInfo],
     ) -> bool:
         """Whether a tick is of the same sensing: not of a source that was exchanged or began afresh."""
-        same = (self.interval_s, self.detectors, self.info) == (interval_s, detectors, info)
+        same = (self.interval_s, self.detectors, self.series_info) == (interval_s, detectors, info)
         return same and len(sensed.keys) >= len(self.keys)
 
-    def take(self, sensed: Sensed) -> None:
+    def update(self, sensed: Sensed) -> None:
         """The next tick."""
         if sensed.keys is not self.keys:
-            self._index(sensed.keys)
+            self._index_keys(sensed.keys)
         self.scores: TickScores = sensed.scores
         self.shown: Bools = sensed.shown
         self.open_ids = sensed.open_ids
@@ -63,12 +63,12 @@ class Board:
         known = ~np.isnan(sensed.scores.values)
         self._times[known] = sensed.scores.time
         score = sensed.scores.anomaly_score[self.shown]
-        self.count = int(self.shown.sum())
-        self.learning = int(np.count_nonzero(self._learning_ticks[self.shown]))
-        self.scored = self.count - self.learning
-        self.unusual = int(np.count_nonzero(score > 1.0))
+        self.series_count = int(self.shown.sum())
+        self.learning_count = int(np.count_nonzero(self._learning_ticks[self.shown]))
+        self.scored_count = self.series_count - self.learning_count
+        self.unusual_count = int(np.count_nonzero(score > 1.0))
 
-    def _index(self, keys: tuple[SeriesKey, ...]) -> None:
+    def _index_keys(self, keys: tuple[SeriesKey, ...]) -> None:
         """Take new keys in; only those slots are looked at whose key changed."""
         times = np.zeros(len(keys), np.int64)
         for slot, key in enumerate(keys):
@@ -77,73 +77,73 @@ class Board:
                 continue
             name = str(key)
             self.names[slot : slot + 1] = [name]
-            self._texts[slot : slot + 1] = [name.lower()]
+            self._lower_names[slot : slot + 1] = [name.lower()]
         order = sorted(range(len(keys)), key=self.names.__getitem__)
-        self.rank = np.empty(len(keys), np.int64)
-        self.rank[order] = np.arange(len(keys))
+        self.ranks = np.empty(len(keys), np.int64)
+        self.ranks[order] = np.arange(len(keys))
         self.sorted_names = [self.names[slot] for slot in order]
-        self.keys, self._times, self._found = keys, times, {}
+        self.keys, self._times, self._search_cache = keys, times, {}
         self._slots = {key.id: slot for slot, key in enumerate(keys)}
 
-    def slot(self, series_id: str) -> int | None:
+    def slot_of(self, series_id: str) -> int | None:
         """Where that series stands, one that left lately too; None = it is not known."""
         return self._slots.get(series_id)
 
-    def after(self, name: str) -> int:
+    def rank_after(self, name: str) -> int:
         """The first rank behind that name."""
         return bisect_right(self.sorted_names, name)
 
-    def matching(self, search: str) -> Ints:
+    def matching_slots(self, search: str) -> Ints:
         """Slots of the shown series that have every word and label=value of a search."""
         words = tuple(sorted(set(search.lower().split())))
         if not words:
             return np.flatnonzero(self.shown)
         asked = " ".join(words)
-        if asked not in self._found:
-            if len(self._found) >= _SEARCHES_KEPT:
-                del self._found[next(iter(self._found))]
-            self._found[asked] = self._find(words)
-        return np.flatnonzero(self.shown & self._found[asked])
+        if asked not in self._search_cache:
+            if len(self._search_cache) >= _MAX_CACHED_SEARCHES:
+                del self._search_cache[next(iter(self._search_cache))]
+            self._search_cache[asked] = self._search(words)
+        return np.flatnonzero(self.shown & self._search_cache[asked])
 
-    def _find(self, words: tuple[str, ...]) -> Bools:
-        texts = self._texts
+    def _search(self, words: tuple[str, ...]) -> Bools:
+        texts = self._lower_names
         rest = list(range(len(texts)))
         for word in words:
-            forms = _forms(word)
+            forms = _search_forms(word)
             rest = [slot for slot in rest if any(form in texts[slot] for form in forms)]
-        found = np.zeros(len(self._texts), np.bool_)
+        found = np.zeros(len(self._lower_names), np.bool_)
         found[rest] = True
         return found
 
-    def view(self, slot: int) -> SeriesView:
+    def series_view(self, slot: int) -> SeriesView:
         """A series as the API shows it."""
         key, scores = self.keys[slot], self.scores
-        known = self.info(key)
+        known = self.series_info(key)
         speaker = int(scores.detector[slot])
         return SeriesView(
             id=key.id, series=self.names[slot], source=key.source, metric=key.metric, labels=dict(key.labels),
             unit=known.unit, kind=known.kind, time=int(self._times[slot]) or None,
-            value=_or_none(scores.values, slot), anomaly_score=_or_none(scores.anomaly_score, slot),
-            yhat=_or_none(scores.yhat, slot), yhat_lower=_or_none(scores.yhat_lower, slot),
-            yhat_upper=_or_none(scores.yhat_upper, slot),
+            value=_finite_or_none(scores.values, slot), anomaly_score=_finite_or_none(scores.anomaly_score, slot),
+            yhat=_finite_or_none(scores.yhat, slot), yhat_lower=_finite_or_none(scores.yhat_lower, slot),
+            yhat_upper=_finite_or_none(scores.yhat_upper, slot),
             learning_s=float(self._learning_ticks[slot]) * self.interval_s,
             anomaly_id=self.open_ids.get(slot), detector=self.detectors[speaker] if speaker >= 0 else None,
         )  # fmt: skip
 
 
-def _forms(word: str) -> tuple[str, ...]:
+def _search_forms(word: str) -> tuple[str, ...]:
     """What a word looks like in a series' Prometheus form.
 
     >>> _forms("cpu"), _forms('core="1"')
     (('cpu',), ('{core="1"', ',core="1"'))
     """
-    pair = _PAIR.fullmatch(word)
+    pair = _LABEL_PAIR.fullmatch(word)
     if pair is None:
         return (word,)
     inside = f'{pair["label"]}="{pair["value"]}"'
     return (f"{{{inside}", f",{inside}")
 
 
-def _or_none(column: Floats, slot: int) -> float | None:
+def _finite_or_none(column: Floats, slot: int) -> float | None:
     value = float(column[slot])
     return value if math.isfinite(value) else None

@@ -14,7 +14,7 @@ import orjson
 
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import InputError, NotFoundError
-from trimtab.engine.live.live_snapshot import Board
+from trimtab.engine.live.live_snapshot import LiveSnapshot
 from trimtab.engine.types import (
     Anomaly,
     Floats,
@@ -26,7 +26,7 @@ from trimtab.engine.types import (
     SourceStatus,
 )  # fmt: skip
 
-QUEUE = 200
+MAX_QUEUED_EVENTS = 200
 """Events that wait for a slow reader; then it loses the oldest ticks."""
 Event = tuple[str, dict[str, object]]
 
@@ -34,27 +34,29 @@ Event = tuple[str, dict[str, object]]
 class Subscription:
     """The events for one reader, from now on. Ends when the engine stops."""
 
-    def __init__(self, left: Callable[["Subscription"], None], most: int = QUEUE) -> None:
-        self._left = left
-        self._most = most
+    def __init__(
+        self, on_close: Callable[["Subscription"], None], max_events: int = MAX_QUEUED_EVENTS
+    ) -> None:
+        self._on_close = on_close
+        self._max_events = max_events
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
-        self._over = False
-        self.lost = 0
+        self._is_ended = False
+        self.dropped_count = 0
         """Events that it was too slow for."""
 
     def put(self, event: Event) -> None:
         """Hand an event over; where too many wait the oldest tick goes, or else the oldest of all."""
-        if len(self._events) >= self._most:
+        if len(self._events) >= self._max_events:
             ticks = (i for i, (name, _) in enumerate(self._events) if name == "tick")
             del self._events[next(ticks, 0)]
-            self.lost += 1
+            self.dropped_count += 1
         self._events.append(event)
         self._arrived.set()
 
     def end(self) -> None:
         """No more events; what waits is still read."""
-        self._over = True
+        self._is_ended = True
         self._arrived.set()
 
     def __aiter__(self) -> "Subscription":
@@ -62,7 +64,7 @@ class Subscription:
 
     async def __anext__(self) -> Event:
         while not self._events:
-            if self._over:
+            if self._is_ended:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
@@ -70,10 +72,10 @@ class Subscription:
 
     async def aclose(self) -> None:
         """The reader leaves."""
-        self._left(self)
+        self._on_close(self)
 
 
-class Live:
+class LiveState:
     """The port LiveView; the loops tell it what happens, on the event loop.
 
     >>> live = Live()
@@ -82,17 +84,17 @@ class Live:
     """
 
     def __init__(self) -> None:
-        self.remembered: Callable[[str], SeriesInfo] | None = None
+        self.find_stored_series: Callable[[str], SeriesInfo] | None = None
         """A series that was ever seen, by id; raises NotFoundError."""
-        self._boards: dict[str, Board] = {}
+        self._snapshots: dict[str, LiveSnapshot] = {}
         self._statuses: dict[str, SourceStatus] = {}
-        self._numbers: dict[str, float | int | str] = {}
-        self._readers: set[Subscription] = set()
+        self._engine_values: dict[str, float | int | str] = {}
+        self._subscriptions: set[Subscription] = set()
         self._waiting_for = "the engine to start"
-        self._starting = True
-        self._trouble = ""
+        self._is_starting = True
+        self._problem = ""
 
-    def series(
+    def series_page(
         self,
         *,
         search: str = "",
@@ -108,82 +110,82 @@ class Live:
         """
         if sort not in {"score", "name"}:
             raise InputError(f"sort is {sort!r}; write score or name")
-        boards = [board for name, board in sorted(self._boards.items()) if source in {"", name}]
-        rows = _Rows.of(boards, search, by_score=sort == "score")
-        first = 0 if after is None else rows.behind(_read_cursor(after))
+        boards = [board for name, board in sorted(self._snapshots.items()) if source in {"", name}]
+        rows = _MatchingRows.search(boards, search, by_score=sort == "score")
+        first = 0 if after is None else rows.index_after(_read_cursor(after))
         page = rows.order[first : first + limit]
-        views = [boards[rows.board[row]].view(int(rows.slot[row])) for row in page]
+        views = [boards[rows.snapshot_index[row]].series_view(int(rows.slot[row])) for row in page]
         more = len(page) > 0 and first + limit < len(rows.order)
         return views, len(rows.order), rows.cursor(int(page[-1])) if more else None
 
-    def one(self, series_id: str) -> SeriesView:
+    def series_by_id(self, series_id: str) -> SeriesView:
         """A series by id; of one that left, what is remembered. Raises NotFoundError."""
-        for board in self._boards.values():
-            slot = board.slot(series_id)
+        for board in self._snapshots.values():
+            slot = board.slot_of(series_id)
             if slot is not None:
-                return board.view(slot)
-        if self.remembered is not None:
-            return _gone(self.remembered(series_id))
+                return board.series_view(slot)
+        if self.find_stored_series is not None:
+            return _unwatched_view(self.find_stored_series(series_id))
         raise NotFoundError(f"there is no series {series_id!r} now; GET /api/series lists those there are")
 
-    def here(self, series_id: str) -> SeriesView | None:
+    def watched_series(self, series_id: str) -> SeriesView | None:
         """A series that is watched now; None = it is not, though it may be remembered. Asks no store."""
-        for board in list(self._boards.values()):
-            slot = board.slot(series_id)
+        for board in list(self._snapshots.values()):
+            slot = board.slot_of(series_id)
             if slot is not None and board.shown[slot]:
-                return board.view(slot)
+                return board.series_view(slot)
         return None
 
-    def watched(self) -> Iterator[SeriesInfo]:
+    def all_watched_series(self) -> Iterator[SeriesInfo]:
         """Every series that is watched now; may be called in a thread."""
-        for board in list(self._boards.values()):
+        for board in list(self._snapshots.values()):
             keys, shown = board.keys, board.shown
-            yield from (board.info(key) for key, there in zip(keys, shown, strict=False) if there)
+            yield from (board.series_info(key) for key, there in zip(keys, shown, strict=False) if there)
 
     def sources(self) -> list[SourceStatus]:
         """Every configured source, by name."""
         return [self._statuses[name] for name in sorted(self._statuses)]
 
-    def ready(self) -> tuple[bool, str]:
+    def readiness(self) -> tuple[bool, str]:
         """Whether the engine ticks, and what it is waiting for."""
-        return not self._starting, self._waiting_for
+        return not self._is_starting, self._waiting_for
 
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """What makes the engine unfit though it may tick, "" = nothing."""
-        return self._trouble
+        return self._problem
 
-    def engine(self) -> dict[str, float | int | str]:
+    def engine_status(self) -> dict[str, float | int | str]:
         """How the engine itself does."""
-        boards = self._boards.values()
+        boards = self._snapshots.values()
         counts = {
-            "series": sum(board.count for board in boards),
-            "scored": sum(board.scored for board in boards),
-            "learning": sum(board.learning for board in boards),
-            "unusual": sum(board.unusual for board in boards),
+            "series": sum(board.series_count for board in boards),
+            "scored": sum(board.scored_count for board in boards),
+            "learning": sum(board.learning_count for board in boards),
+            "unusual": sum(board.unusual_count for board in boards),
             "anomalies_open": sum(len(board.open_ids) for board in boards),
         }
-        return {**counts, **self._numbers}
+        return {**counts, **self._engine_values}
 
     def subscribe(self) -> Subscription:
         """(event, data) as they happen."""
-        reader = Subscription(self._readers.discard)
-        self._readers.add(reader)
+        reader = Subscription(self._subscriptions.discard)
+        self._subscriptions.add(reader)
         return reader
 
-    def counts(self, source: str) -> tuple[int, int, int, int]:
+    def source_counts(self, source: str) -> tuple[int, int, int, int]:
         """Series, learning, unusual and open anomalies of a source."""
-        board = self._boards.get(source)
+        board = self._snapshots.get(source)
         return (0, 0, 0, 0) if board is None else (
-            board.count, board.learning, board.unusual, len(board.open_ids)
+            board.series_count, board.learning_count, board.unusual_count, len(board.open_ids)
         )  # fmt: skip
 
-    def unusual(self) -> Iterator[SeriesView]:
+    def unusual_series(self) -> Iterator[SeriesView]:
         """The series whose score is above 1 now."""
-        for board in self._boards.values():
+        for board in self._snapshots.values():
             for slot in np.flatnonzero(board.shown & (board.scores.anomaly_score > 1.0)).tolist():
-                yield board.view(slot)
+                yield board.series_view(slot)
 
-    def tell_sensed(
+    def publish_tick(
         self,
         sensed: Sensed,
         interval_s: float,
@@ -192,89 +194,89 @@ class Live:
     ) -> None:
         """A tick was sensed."""
         source = sensed.scores.source
-        board = self._boards.get(source)
-        if board is None or not board.goes_on(sensed, interval_s, names, info):
-            board = self._boards[source] = Board(sensed, interval_s, names, info)
+        board = self._snapshots.get(source)
+        if board is None or not board.can_continue(sensed, interval_s, names, info):
+            board = self._snapshots[source] = LiveSnapshot(sensed, interval_s, names, info)
         else:
-            board.take(sensed)
+            board.update(sensed)
         for anomaly in sensed.anomalies:
-            self.tell_anomaly(anomaly)
+            self.publish_anomaly(anomaly)
         if sensed.certain:
             tick = {
                 "source": source,
                 "time": sensed.scores.time,
-                "series": board.count,
-                "unusual": board.unusual,
+                "series": board.series_count,
+                "unusual": board.unusual_count,
             }
             self._publish("tick", tick)
 
-    def open_anomalies(self) -> set[str]:
+    def open_anomaly_ids(self) -> set[str]:
         """Ids of all that are open now."""
-        return {opened for board in self._boards.values() for opened in board.open_ids.values()}
+        return {opened for board in self._snapshots.values() for opened in board.open_ids.values()}
 
-    def tell(self, event: str, noun: object) -> None:
+    def publish(self, event: str, noun: object) -> None:
         """An incident, recommendation, action or the pause came or changed; noun is its dataclass."""
-        self._publish(event, _plain(noun))
+        self._publish(event, _event_data(noun))
 
-    def tell_anomaly(self, anomaly: Anomaly) -> None:
+    def publish_anomaly(self, anomaly: Anomaly) -> None:
         """An anomaly opened, changed or closed."""
         self._publish("anomaly", {**asdict(anomaly), "direction": str(anomaly.direction)})
 
-    def tell_source(self, status: SourceStatus) -> None:
+    def set_source_status(self, status: SourceStatus) -> None:
         """A source is in this state now."""
         before = self._statuses.get(status.name)
         self._statuses[status.name] = status
         told = {"series", "left_out"}
-        if before is None or any(v for k, v in _differences(before, status).items() if k not in told):
+        if before is None or any(v for k, v in _changed_fields(before, status).items() if k not in told):
             self._publish("source", {**asdict(status), "state": str(status.state)})
 
-    def change_source(self, name: str, **changed: object) -> None:
+    def update_source_status(self, name: str, **changed: object) -> None:
         """As `tell_source`, with some fields of what is known."""
-        self.tell_source(replace(self._statuses[name], **changed))  # type: ignore[arg-type]  # fields of SourceStatus
+        self.set_source_status(replace(self._statuses[name], **changed))  # type: ignore[arg-type]  # fields of SourceStatus
 
-    def status(self, name: str) -> SourceStatus:
+    def source_status(self, name: str) -> SourceStatus:
         """A source, as it is known now."""
         return self._statuses[name]
 
-    def remove(self, source: str) -> None:
+    def remove_source(self, source: str) -> None:
         """A source is watched no more."""
-        self._boards.pop(source, None)
+        self._snapshots.pop(source, None)
         status = self._statuses.pop(source, None)
         if status is not None:
             gone = replace(status, state=SourceState.UNKNOWN, series=0, detail="no longer configured")
             self._publish("source", {**asdict(gone), "state": str(gone.state)})
 
-    def wait_for(self, what: str) -> None:
+    def set_waiting_for(self, what: str) -> None:
         """What the engine is waiting for; "" = it is ready, and stays so."""
         self._waiting_for = what
-        self._starting = self._starting and bool(what)
+        self._is_starting = self._is_starting and bool(what)
 
-    def suffer(self, trouble: str) -> None:
+    def set_problem(self, trouble: str) -> None:
         """What makes the engine unfit now; "" = nothing."""
-        self._trouble = trouble
+        self._problem = trouble
 
-    def note(self, **numbers: float | str) -> None:
+    def set_engine_values(self, **numbers: float | str) -> None:
         """Figures of the engine itself."""
-        self._numbers |= numbers
+        self._engine_values |= numbers
 
-    def end(self) -> None:
+    def end_subscriptions(self) -> None:
         """End every subscription: the engine stops."""
-        for reader in list(self._readers):
+        for reader in list(self._subscriptions):
             reader.end()
 
     def _publish(self, event: str, data: dict[str, object]) -> None:
-        for reader in list(self._readers):
+        for reader in list(self._subscriptions):
             reader.put((event, data))
 
 
-def _plain(noun: object) -> dict[str, object]:
+def _event_data(noun: object) -> dict[str, object]:
     """The fields of a dataclass, as JSON knows them but for times."""
     if not is_dataclass(noun) or isinstance(noun, type):
         raise TypeError(f"{noun!r:.80} is no noun")
     return asdict(noun)
 
 
-def _gone(info: SeriesInfo) -> SeriesView:
+def _unwatched_view(info: SeriesInfo) -> SeriesView:
     """A series that is not watched now: its anomalies and scores may still be looked at."""
     key = info.key
     return SeriesView(
@@ -284,28 +286,28 @@ def _gone(info: SeriesInfo) -> SeriesView:
     )  # fmt: skip
 
 
-def _differences(before: SourceStatus, after: SourceStatus) -> dict[str, bool]:
+def _changed_fields(before: SourceStatus, after: SourceStatus) -> dict[str, bool]:
     old, new = asdict(before), asdict(after)
     return {name: old[name] != new[name] for name in old}
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _MatchingRows:
     """Series that match, over all sources; `order` sorts them by height, then source, then name."""
 
-    boards: list[Board]
-    board: Ints
+    snapshots: list[LiveSnapshot]
+    snapshot_index: Ints
     slot: Ints
-    height: Floats
+    sort_key: Floats
     rank: Ints
     order: Ints
 
     @classmethod
-    def of(cls, boards: list[Board], search: str, *, by_score: bool) -> "_Rows":
-        found = [board.matching(search) for board in boards]
+    def search(cls, boards: list[LiveSnapshot], search: str, *, by_score: bool) -> "_MatchingRows":
+        found = [board.matching_slots(search) for board in boards]
         numbers = [np.full(len(slots), i) for i, slots in enumerate(found)]
         scores = [board.scores.anomaly_score[slots] for board, slots in zip(boards, found, strict=True)]
-        ranks = [board.rank[slots] for board, slots in zip(boards, found, strict=True)]
+        ranks = [board.ranks[slots] for board, slots in zip(boards, found, strict=True)]
         none = np.empty(0, np.int64)
         board, slot, rank = (np.concatenate([none, *parts]) for parts in (numbers, found, ranks))
         score = np.concatenate([np.empty(0), *scores])
@@ -313,19 +315,19 @@ class _Rows:
         return cls(boards, board, slot, height, rank, np.lexsort((rank, board, height)))
 
     def cursor(self, row: int) -> str:
-        board = self.boards[self.board[row]]
-        place = [str(float(self.height[row])), board.source, board.names[self.slot[row]]]
+        board = self.snapshots[self.snapshot_index[row]]
+        place = [str(float(self.sort_key[row])), board.source, board.names[self.slot[row]]]
         return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
 
-    def behind(self, place: tuple[float, str, str]) -> int:
+    def index_after(self, place: tuple[float, str, str]) -> int:
         """How many rows stand at this place or before it."""
         height, source, name = place
-        sources = [board.source for board in self.boards]
+        sources = [board.source for board in self.snapshots]
         number = bisect_left(sources, source)
         known = number < len(sources) and sources[number] == source
-        rank = self.boards[number].after(name) if known else 0
-        later = (self.board > number) | ((self.board == number) & (self.rank >= rank))
-        behind = (self.height > height) | ((self.height == height) & later)
+        rank = self.snapshots[number].rank_after(name) if known else 0
+        later = (self.snapshot_index > number) | ((self.snapshot_index == number) & (self.rank >= rank))
+        behind = (self.sort_key > height) | ((self.sort_key == height) & later)
         return len(self.order) - int(behind.sum())
 
 

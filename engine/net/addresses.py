@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from trimtab.engine.errors import SettingsError
 
-METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "168.63.129.16")))
+METADATA_ADDRESSES = frozenset(
+    map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "168.63.129.16"))
+)
 """Cloud metadata services that are not at a link-local address."""
 
 
@@ -25,10 +27,10 @@ def is_refused(address: str) -> bool:
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip
-    return ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip in METADATA
+    return ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip in METADATA_ADDRESSES
 
 
-def refuse_unsafe(host: str, address: str) -> None:
+def refuse_unsafe_address(host: str, address: str) -> None:
     """Raises RefusedAddressError for an address that nothing is ever sent to."""
     if is_refused(address):
         raise RefusedAddressError(
@@ -37,7 +39,7 @@ def refuse_unsafe(host: str, address: str) -> None:
         )
 
 
-class Pinned:
+class PinnedHost:
     """The addresses of one host, resolved once and checked all: a later answer of DNS leads nowhere else.
 
     A name is resolved again only after none of its addresses took a connection. Safe for several threads.
@@ -52,41 +54,41 @@ class Pinned:
         self._addresses: list[str] = []
         self._lock = threading.Lock()
 
-    def address(self) -> str:
+    def resolve(self) -> str:
         """The address to connect to. Blocks while the name is resolved.
 
         Raises OSError where the name leads nowhere, RefusedAddressError.
         """
         with self._lock:
             if not self._addresses:
-                self._addresses = _resolved(self.host, self.port)
+                self._addresses = _resolve(self.host, self.port)
             return self._addresses[0]
 
-    async def found(self) -> str:
+    async def resolve_async(self) -> str:
         """As `address`, without keeping the event loop."""
         known = self._addresses
-        return known[0] if known else await asyncio.to_thread(self.address)
+        return known[0] if known else await asyncio.to_thread(self.resolve)
 
-    def failed(self, address: str) -> bool:
+    def discard(self, address: str) -> bool:
         """Note that nobody took a connection there; whether there is another address to try."""
         with self._lock:
             self._addresses = [one for one in self._addresses if one != address]
             return bool(self._addresses)
 
 
-def _resolved(host: str, port: int) -> list[str]:
+def _resolve(host: str, port: int) -> list[str]:
     try:
         addresses = [str(ipaddress.ip_address(host))]
     except ValueError:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     for address in addresses:
-        refuse_unsafe(host, address)
+        refuse_unsafe_address(host, address)
     return addresses
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Endpoint:
     """A URL taken apart. Raises SettingsError from `of` where it cannot be used."""
 
     scheme: str
@@ -95,7 +97,7 @@ class Target:
     path: str
 
     @classmethod
-    def of(cls, name: str, url: str) -> "Target":
+    def parse(cls, name: str, url: str) -> "Endpoint":
         """The target of the setting `name`.
 
         >>> Target.of("writer.remote_write_url", "http://prom:9090/api/v1/write").port
@@ -113,7 +115,7 @@ class Target:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return cls(parts.scheme, parts.hostname, port, path)
 
-    def url(self, address: str) -> str:
+    def url_at(self, address: str) -> str:
         """The URL with the host's address in its place."""
         inside = f"[{address}]" if ":" in address else address
         return f"{self.scheme}://{inside}:{self.port}{self.path}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings import Credentialed
 
 
@@ -27,7 +27,9 @@ class Credentials:
         """The headers. Blocks on files; raises OSError, with what to do, where one cannot be read."""
         s = self._settings
         found = {name: value.get_secret_value() for name, value in s.headers.items()}
-        found |= {name: self._content(path, f"headers_file.{name}") for name, path in s.headers_file.items()}
+        found |= {
+            name: self._read_file(path, f"headers_file.{name}") for name, path in s.headers_file.items()
+        }
         if s.basic_auth is not None:
             basic = s.basic_auth
             secret = self._secret(basic.password, basic.password_file, "basic_auth.password_file")
@@ -40,10 +42,10 @@ class Credentials:
 
     def _secret(self, value: SecretStr | None, file: Path | None, name: str) -> str:
         if file is not None:
-            return self._content(file, name)
+            return self._read_file(file, name)
         return value.get_secret_value() if value is not None else ""
 
-    def _content(self, file: Path, name: str) -> str:
+    def _read_file(self, file: Path, name: str) -> str:
         path = file.expanduser()
         try:
             seen = path.stat()
@@ -52,7 +54,7 @@ class Credentials:
                 self._files[path] = (version, path.read_text("utf-8").strip())
         except (OSError, UnicodeDecodeError) as error:
             raise OSError(
-                f"{self._name}.{name}: cannot read {path}: {clean_text(str(error))}; make it a text file "
+                f"{self._name}.{name}: cannot read {path}: {redact_text(str(error))}; make it a text file "
                 "that this user may read"
             ) from error
         return self._files[path][1]

@@ -9,20 +9,20 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from trimtab.engine.net.addresses import Pinned, Target
+from trimtab.engine.net.addresses import Endpoint, PinnedHost
 from trimtab.engine.net.credentials import Credentials
 from trimtab.engine.net.tls import tls_context
-from trimtab.engine.redaction import HIDDEN, clean_text
+from trimtab.engine.redaction import HIDDEN, redact_text
 from trimtab.engine.settings import Writer
 from trimtab.engine.settings.notify import HttpReceiver
 
 EXCERPT_CHARACTERS = 500
-READ_BYTES = 8192
+MAX_RESPONSE_BYTES = 8192
 """Of an answer at most: so many that a secret which is said back is seen whole."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What a receiver said; `excerpt` is the beginning of the body, without what we logged in with."""
 
     status: int
@@ -30,7 +30,7 @@ class Answer:
     excerpt: str
 
 
-class Receiver:
+class OutboundHttp:
     """Posts to one target, by an address that was checked.
 
     name       : of the section, such as "writer"
@@ -39,21 +39,21 @@ class Receiver:
 
     def __init__(
         self,
-        target: Target,
+        endpoint: Endpoint,
         settings: Writer | HttpReceiver,
         name: str = "writer",
         *,
         keep_alive: bool = True,
     ) -> None:
-        self.target = target
+        self.endpoint = endpoint
         self.settings = settings
         self.name = name
         self.keep_alive = keep_alive
-        self._pinned = Pinned(target.host, target.port)
+        self._pinned = PinnedHost(endpoint.host, endpoint.port)
         self._credentials = Credentials(settings, name)
         self._client: httpx.AsyncClient | None = None
 
-    async def post(self, body: bytes, headers: dict[str, str]) -> Answer:
+    async def post(self, body: bytes, headers: dict[str, str]) -> HttpResponse:
         """The answer. Raises httpx.HTTPError, OSError or TimeoutError when there is none in time.
 
         Raises RefusedAddressError where the name leads to an address that nothing is sent to.
@@ -61,44 +61,44 @@ class Receiver:
         async with asyncio.timeout(self.settings.timeout):
             if self._client is None:
                 self._client = await asyncio.to_thread(self._new_client)
-            address = await self._pinned.found()
+            address = await self._pinned.resolve_async()
             secret = await asyncio.to_thread(self._credentials.headers)
-            ours = {**headers, **secret, "Host": self.target.host_header}
+            ours = {**headers, **secret, "Host": self.endpoint.host_header}
             try:
                 answer = await self._exchange(self._client, address, body, ours)
             except (httpx.ConnectError, httpx.ConnectTimeout):
-                self._pinned.failed(address)
+                self._pinned.discard(address)
                 raise
-            return replace(answer, excerpt=_without(secret, answer.excerpt)[:EXCERPT_CHARACTERS])
+            return replace(answer, excerpt=_redact_credentials(secret, answer.excerpt)[:EXCERPT_CHARACTERS])
 
-    async def reach(self) -> None:
+    async def check_connection(self) -> None:
         """Connect as for a POST and send nothing; what we log in with can be read. Raises as `post`."""
         async with asyncio.timeout(self.settings.timeout):
-            https = self.target.scheme == "https"
+            https = self.endpoint.scheme == "https"
             tls = (
                 await asyncio.to_thread(tls_context, self.settings.tls, f"{self.name}.tls") if https else None
             )
             await asyncio.to_thread(self._credentials.headers)
-            name = self.target.host if https else None
-            address = await self._pinned.found()
+            name = self.endpoint.host if https else None
+            address = await self._pinned.resolve_async()
             _, writer = await asyncio.open_connection(
-                address, self.target.port, ssl=tls, server_hostname=name
+                address, self.endpoint.port, ssl=tls, server_hostname=name
             )
             writer.close()
             await writer.wait_closed()
 
     async def _exchange(
         self, client: httpx.AsyncClient, address: str, body: bytes, headers: dict[str, str]
-    ) -> Answer:
-        url, tls_name = self.target.url(address), {"sni_hostname": self.target.host}
+    ) -> HttpResponse:
+        url, tls_name = self.endpoint.url_at(address), {"sni_hostname": self.endpoint.host}
         async with client.stream("POST", url, content=body, headers=headers, extensions=tls_name) as response:
             excerpt = bytearray()
-            async for part in response.aiter_bytes(READ_BYTES):
+            async for part in response.aiter_bytes(MAX_RESPONSE_BYTES):
                 excerpt += part
-                if len(excerpt) >= READ_BYTES:
+                if len(excerpt) >= MAX_RESPONSE_BYTES:
                     break
-            text = bytes(excerpt[:READ_BYTES]).decode("utf-8", "replace").strip()
-            return Answer(response.status_code, response.headers.get("retry-after", ""), text)
+            text = bytes(excerpt[:MAX_RESPONSE_BYTES]).decode("utf-8", "replace").strip()
+            return HttpResponse(response.status_code, response.headers.get("retry-after", ""), text)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -106,7 +106,7 @@ class Receiver:
             await self._client.aclose()
 
     def _new_client(self) -> httpx.AsyncClient:
-        https = self.target.scheme == "https"
+        https = self.endpoint.scheme == "https"
         verify = tls_context(self.settings.tls, f"{self.name}.tls") if https else False
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=20 if self.keep_alive else 0)
         return httpx.AsyncClient(
@@ -118,7 +118,7 @@ class Receiver:
         )
 
 
-def _without(headers: Mapping[str, str], text: str) -> str:
+def _redact_credentials(headers: Mapping[str, str], text: str) -> str:
     """The text without what these headers hold, whole or in parts."""
     for value in headers.values():
         scheme, _, credential = value.rpartition(" ")
@@ -127,10 +127,10 @@ def _without(headers: Mapping[str, str], text: str) -> str:
             parts.append(base64.b64decode(credential).decode().partition(":")[2])
         for part in filter(None, parts):
             text = text.replace(part, HIDDEN)
-    return clean_text(text)
+    return redact_text(text)
 
 
-def retry_after_s(given: str, now_ns: int) -> float:
+def parse_retry_after_s(given: str, now_ns: int) -> float:
     """Seconds of a Retry-After header, which is a number or an HTTP date; 0 where it says nothing.
 
     >>> retry_after_s("7", 0), retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 0), retry_after_s("soon", 0)

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 
 
-def signature(secret: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
+def webhook_signature(secret: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
     """The header webhook-signature: HMAC-SHA256 over "ID.TIMESTAMP.BODY".
 
     >>> signature(b"secret of at least 24 characters", "msg_1", 1_700_000_000, b"{}")
@@ -15,7 +15,7 @@ def signature(secret: bytes, message_id: str, timestamp_s: int, body: bytes) -> 
     return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
 
 
-def secret_bytes(text: str) -> bytes:
+def decode_secret(text: str) -> bytes:
     """The key itself: what stands behind `whsec_` is base64, everything else is taken as it is.
 
     Raises ValueError where that is no base64.

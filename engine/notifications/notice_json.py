@@ -16,22 +16,22 @@ from trimtab.engine.types import (
     Suspect,
 )
 
-MOST_SUSPECTS, MOST_ENTITIES, MOST_PATTERNS = 5, 50, 5
+MAX_SUSPECTS, MAX_ENTITIES, MAX_PATTERNS = 5, 50, 5
 
 
-def cut(notice: Notice) -> Notice:
+def trim_notice(notice: Notice) -> Notice:
     """The notice without the parts of its incident that no message shows, as thousands of anomalies."""
     incident = notice.incident
     small = replace(
-        incident, anomaly_ids=(), change_ids=(), similar=(), entities=incident.entities[:MOST_ENTITIES],
-        suspects=incident.suspects[:MOST_SUSPECTS],
-        patterns=tuple(replace(match, series_ids=()) for match in incident.patterns[:MOST_PATTERNS]),
+        incident, anomaly_ids=(), change_ids=(), similar=(), entities=incident.entities[:MAX_ENTITIES],
+        suspects=incident.suspects[:MAX_SUSPECTS],
+        patterns=tuple(replace(match, series_ids=()) for match in incident.patterns[:MAX_PATTERNS]),
     )  # fmt: skip
     return replace(notice, incident=small)
 
 
 @lru_cache(maxsize=2048)
-def to_plain(notice: Notice) -> dict[str, Any]:
+def notice_to_dict(notice: Notice) -> dict[str, Any]:
     """What JSON can hold; a size without bound is written as "inf". It is shared: change nothing in it.
 
     All that was told is written down at each delivery, so what was made plain once is kept.
@@ -43,7 +43,7 @@ def to_plain(notice: Notice) -> dict[str, Any]:
     return plain
 
 
-def from_plain(plain: Mapping[str, Any]) -> Notice:
+def notice_from_dict(plain: Mapping[str, Any]) -> Notice:
     """The notice that `to_plain` gave. Raises KeyError, TypeError or ValueError where it is another thing."""
     of = dict(plain["incident"])
     incident = Incident(
@@ -52,14 +52,14 @@ def from_plain(plain: Mapping[str, Any]) -> Notice:
             "state": IncidentState(of["state"]),
             "level": Severity(of["level"]),
             "suspects": tuple(Suspect(**{**one, "size": float(one["size"])}) for one in of["suspects"]),
-            "patterns": tuple(_pattern(one) for one in of["patterns"]),
+            "patterns": tuple(_pattern_from_dict(one) for one in of["patterns"]),
             **{name: tuple(of[name]) for name in ("entities", "anomaly_ids", "change_ids", "similar")},
         }
     )
     return Notice(NoticeKind(plain["kind"]), incident, plain["fingerprint"], plain["time"], plain["why"])
 
 
-def _pattern(plain: Mapping[str, Any]) -> PatternMatch:
+def _pattern_from_dict(plain: Mapping[str, Any]) -> PatternMatch:
     return PatternMatch(
         **{**plain, **{name: tuple(plain[name]) for name in ("evidence", "series_ids", "remedies")}}
     )

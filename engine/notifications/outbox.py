@@ -4,19 +4,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trimtab.engine.notifications.notice_json import cut, from_plain, to_plain
+from trimtab.engine.notifications.notice_json import notice_from_dict, notice_to_dict, trim_notice
 from trimtab.engine.types import Notice, NoticeKind, Severity
 
-REPEAT_NS = 1_800_000_000_000
+QUIET_PERIOD_NS = 1_800_000_000_000
 """The same trouble is not told again so soon after it was over, unless it is worse."""
-WORSE_BY = 0.1
+MIN_SEVERITY_INCREASE = 0.1
 """From so much more severity on the same trouble is told once more."""
-MOST_TOLD = 4
-MOST_THREADS = 1000
+MAX_SENT_KEPT = 4
+MAX_THREADS = 1000
 
 
 @dataclass(slots=True)
-class Thread:
+class NotificationThread:
     """One trouble, by its fingerprint, as one receiver knows it.
 
     members : ids of the incidents of it that go on
@@ -27,133 +27,135 @@ class Thread:
     """
 
     fingerprint: str
-    members: list[str] = field(default_factory=list)
-    told: list[Notice] = field(default_factory=list)
+    open_incident_ids: list[str] = field(default_factory=list)
+    sent: list[Notice] = field(default_factory=list)
     waiting: list[tuple[int, Notice]] = field(default_factory=list)
-    over: int | None = None
-    tries: int = 0
-    due: int = 0
+    resolved_at: int | None = None
+    attempts: int = 0
+    due_at: int = 0
 
     @property
-    def goes_on(self) -> bool:
+    def is_ongoing(self) -> bool:
         """Whether the receiver knows of it, and nothing new waits."""
-        return bool(self.told) and bool(self.members) and self.over is None and not self.waiting
+        return (
+            bool(self.sent) and bool(self.open_incident_ids) and self.resolved_at is None and not self.waiting
+        )
 
     @property
     def notices(self) -> list[Notice]:
         """What was told and what is to be told."""
-        return [*self.told, *(notice for _, notice in self.waiting)]
+        return [*self.sent, *(notice for _, notice in self.waiting)]
 
     @property
-    def critical(self) -> bool:
+    def is_critical(self) -> bool:
         """Whether the receiver knows, or is to know, that it is critical."""
         return any(notice.incident.level is Severity.CRITICAL for notice in self.notices)
 
-    def severity(self) -> float:
+    def max_severity(self) -> float:
         """The largest that was told or is to be told."""
         return max((notice.incident.severity for notice in self.notices), default=-1.0)
 
-    def knows(self, kind: NoticeKind, incident_id: str) -> bool:
+    def has_notice(self, kind: NoticeKind, incident_id: str) -> bool:
         """Whether such a notice was told or waits."""
         return any(one.kind is kind and one.incident.id == incident_id for one in self.notices)
 
 
-class Book:
+class Outbox:
     """The threads of one receiver."""
 
     def __init__(self) -> None:
-        self.threads: dict[str, Thread] = {}
+        self.threads: dict[str, NotificationThread] = {}
 
-    def take(self, notice: Notice, now: int) -> bool:
+    def enqueue(self, notice: Notice, now: int) -> bool:
         """Let a notice wait, unless it was told already; whether the book changed."""
-        notice = cut(notice)
+        notice = trim_notice(notice)
         thread = self.threads.get(notice.fingerprint)
         match notice.kind:
             case NoticeKind.RESOLVED:
-                return thread is not None and self._over(thread, notice, now)
+                return thread is not None and self._enqueue_resolved(thread, notice, now)
             case NoticeKind.WORSE:
-                return self._worse(thread, notice, now)
-        return self._firing(thread, notice, now)
+                return self._enqueue_worse(thread, notice, now)
+        return self._enqueue_firing(thread, notice, now)
 
-    def _firing(self, thread: Thread | None, notice: Notice, now: int) -> bool:
+    def _enqueue_firing(self, thread: NotificationThread | None, notice: Notice, now: int) -> bool:
         incident = notice.incident
-        if thread is None or (thread.over is not None and now - thread.over >= REPEAT_NS):
-            self._begin(notice, now)
+        if thread is None or (thread.resolved_at is not None and now - thread.resolved_at >= QUIET_PERIOD_NS):
+            self._start_thread(notice, now)
             return True
-        if incident.id in thread.members:
-            critical = incident.level is Severity.CRITICAL and not thread.critical
-            return critical and self._worse(thread, replace(notice, kind=NoticeKind.WORSE), now)
-        worse = incident.severity >= thread.severity() + WORSE_BY
-        if thread.over is not None and not worse:
+        if incident.id in thread.open_incident_ids:
+            critical = incident.level is Severity.CRITICAL and not thread.is_critical
+            return critical and self._enqueue_worse(thread, replace(notice, kind=NoticeKind.WORSE), now)
+        worse = incident.severity >= thread.max_severity() + MIN_SEVERITY_INCREASE
+        if thread.resolved_at is not None and not worse:
             return False
         ending = bool(thread.waiting) and thread.waiting[-1][1].kind is NoticeKind.RESOLVED
-        thread.members.append(incident.id)
-        if worse or ending or not (thread.told or thread.waiting):
+        thread.open_incident_ids.append(incident.id)
+        if worse or ending or not (thread.sent or thread.waiting):
             thread.waiting.append((now, notice))
         return True
 
-    def _worse(self, thread: Thread | None, notice: Notice, now: int) -> bool:
-        if thread is None or (thread.over is not None and not thread.waiting):
-            self._begin(notice, now)
+    def _enqueue_worse(self, thread: NotificationThread | None, notice: Notice, now: int) -> bool:
+        if thread is None or (thread.resolved_at is not None and not thread.waiting):
+            self._start_thread(notice, now)
             return True
-        if thread.knows(NoticeKind.WORSE, notice.incident.id):
+        if thread.has_notice(NoticeKind.WORSE, notice.incident.id):
             return False
-        if notice.incident.id not in thread.members:
-            thread.members.append(notice.incident.id)
+        if notice.incident.id not in thread.open_incident_ids:
+            thread.open_incident_ids.append(notice.incident.id)
         thread.waiting.append((now, notice))
         return True
 
-    def _over(self, thread: Thread, notice: Notice, now: int) -> bool:
-        if notice.incident.id not in thread.members:
+    def _enqueue_resolved(self, thread: NotificationThread, notice: Notice, now: int) -> bool:
+        if notice.incident.id not in thread.open_incident_ids:
             return False
-        thread.members.remove(notice.incident.id)
-        if thread.members:
+        thread.open_incident_ids.remove(notice.incident.id)
+        if thread.open_incident_ids:
             return True
-        if thread.told or thread.waiting:
+        if thread.sent or thread.waiting:
             thread.waiting.append((now, notice))
         else:
             del self.threads[thread.fingerprint]  # nobody was told that it began
         return True
 
-    def _begin(self, notice: Notice, now: int) -> None:
+    def _start_thread(self, notice: Notice, now: int) -> None:
         members, waiting = [notice.incident.id], [(now, notice)]
         self.threads.pop(notice.fingerprint, None)
-        self.threads[notice.fingerprint] = Thread(notice.fingerprint, members, [], waiting)
-        while len(self.threads) > MOST_THREADS:
+        self.threads[notice.fingerprint] = NotificationThread(notice.fingerprint, members, [], waiting)
+        while len(self.threads) > MAX_THREADS:
             del self.threads[next(iter(self.threads))]
 
-    def taken(self, thread: Thread, now: int) -> None:
+    def mark_sent(self, thread: NotificationThread, now: int) -> None:
         """The receiver took what waited first."""
         _, notice = thread.waiting.pop(0)
-        thread.told = (
-            [*thread.told[:1], *thread.told[1:][-(MOST_TOLD - 2) :], notice] if thread.told else [notice]
+        thread.sent = (
+            [*thread.sent[:1], *thread.sent[1:][-(MAX_SENT_KEPT - 2) :], notice] if thread.sent else [notice]
         )
-        thread.over = now if notice.kind is NoticeKind.RESOLVED else None
-        thread.tries = thread.due = 0
+        thread.resolved_at = now if notice.kind is NoticeKind.RESOLVED else None
+        thread.attempts = thread.due_at = 0
 
-    def given_up(self, thread: Thread, now: int) -> None:
+    def mark_dropped(self, thread: NotificationThread, now: int) -> None:
         """What waited first will not be told."""
         _, notice = thread.waiting.pop(0)
         if notice.kind is NoticeKind.RESOLVED:
-            thread.over = now
-        thread.tries = thread.due = 0
+            thread.resolved_at = now
+        thread.attempts = thread.due_at = 0
 
-    def members(self) -> Iterator[tuple[Thread, str]]:
+    def open_incidents(self) -> Iterator[tuple[NotificationThread, str]]:
         """Every incident that goes on, with its thread."""
         for thread in list(self.threads.values()):
-            for incident_id in list(thread.members):
+            for incident_id in list(thread.open_incident_ids):
                 yield thread, incident_id
 
-    def forget(self, now: int) -> None:
+    def remove_expired(self, now: int) -> None:
         """Let go of what was over long ago."""
         self.threads = {
             name: thread
             for name, thread in self.threads.items()
-            if thread.over is None or thread.waiting or now - thread.over < REPEAT_NS
+            if thread.resolved_at is None or thread.waiting or now - thread.resolved_at < QUIET_PERIOD_NS
         }
 
     @property
-    def waiting(self) -> int:
+    def waiting_count(self) -> int:
         """How many notices wait."""
         return sum(len(thread.waiting) for thread in self.threads.values())
 
@@ -161,9 +163,9 @@ class Book:
         """As plain values, for JSON."""
         return [
             {
-                "fingerprint": thread.fingerprint, "members": thread.members, "over": thread.over,
-                "told": [to_plain(notice) for notice in thread.told],
-                "waiting": [[came, to_plain(notice)] for came, notice in thread.waiting],
+                "fingerprint": thread.fingerprint, "members": thread.open_incident_ids, "over": thread.resolved_at,
+                "told": [notice_to_dict(notice) for notice in thread.sent],
+                "waiting": [[came, notice_to_dict(notice)] for came, notice in thread.waiting],
             }
             for thread in self.threads.values()
         ]  # fmt: skip
@@ -171,9 +173,9 @@ class Book:
     def restore(self, state: list[Mapping[str, Any]]) -> None:
         """Go on where `state` was taken. Raises KeyError, TypeError or ValueError for what it never gave."""
         threads = [
-            Thread(
-                one["fingerprint"], list(one["members"]), [from_plain(notice) for notice in one["told"]],
-                [(came, from_plain(notice)) for came, notice in one["waiting"]], one["over"],
+            NotificationThread(
+                one["fingerprint"], list(one["members"]), [notice_from_dict(notice) for notice in one["told"]],
+                [(came, notice_from_dict(notice)) for came, notice in one["waiting"]], one["over"],
             )
             for one in state
         ]  # fmt: skip

@@ -17,18 +17,18 @@ import structlog
 from pydantic import BaseModel, SecretStr
 from structlog.typing import EventDict, Processor
 
-from trimtab.engine.redaction import HIDDEN, clean, is_secret_name
+from trimtab.engine.redaction import HIDDEN, is_secret_name, redact
 
-Format = Literal["auto", "json", "console"]
+LogFormat = Literal["auto", "json", "console"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_QUIET = {
+_MIN_LEVELS = {
     "uvicorn": "warning", "uvicorn.error": "warning", "uvicorn.access": "error",
     "httpx": "warning", "httpcore": "warning", "watchfiles": "warning",
     "numba": "warning", "alembic": "warning", "sqlalchemy": "warning", "asyncio": "warning",
 }  # fmt: skip
 """Libraries whose lower levels say nothing that our own lines do not say."""
-_ROUTINE = ("request", "tick")
-_SHORTEST_SECRET = 6
+_ROUTINE_EVENTS = ("request", "tick")
+_MIN_SECRET_LENGTH = 6
 
 
 class Redactor:
@@ -38,35 +38,44 @@ class Redactor:
     {'event': 'no (hidden)', 'token': '(hidden)', 'series': 3}
     """
 
-    def __init__(self, known: Iterable[str] = ()) -> None:
-        self.known = {value for value in known if len(value) >= _SHORTEST_SECRET}
+    def __init__(self, secret_values: Iterable[str] = ()) -> None:
+        self.secret_values = {value for value in secret_values if len(value) >= _MIN_SECRET_LENGTH}
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
         """The event without its secrets."""
         held = {key: event.pop(key) for key in ("_record", "_from_structlog") if key in event}
-        cleaned = clean(event)
+        cleaned = redact(event)
         if not isinstance(cleaned, dict):
             raise TypeError(f"an event is a mapping, not {type(event).__name__}")
-        return {**self._without_known(cleaned), **held}
+        return {**self._hide_values(cleaned), **held}
 
-    def _without_known(self, value: Any) -> Any:  # noqa: ANN401 - any part of an event
+    def _hide_values(self, value: Any) -> Any:  # noqa: ANN401 - any part of an event
         if isinstance(value, str):
-            for known in sorted(self.known, key=len, reverse=True):  # one may be the beginning of another
+            for known in sorted(
+                self.secret_values, key=len, reverse=True
+            ):  # one may be the beginning of another
                 value = value.replace(known, HIDDEN)
             return value
         if isinstance(value, dict):
-            return {key: self._without_known(item) for key, item in value.items()}
-        return [self._without_known(item) for item in value] if isinstance(value, list) else value
+            return {key: self._hide_values(item) for key, item in value.items()}
+        return [self._hide_values(item) for item in value] if isinstance(value, list) else value
 
 
 _redactor = Redactor()
 
 
-_TALKERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "mlflow", "alembic", "sqlalchemy.engine")
+_LIBRARIES_WITH_HANDLERS = (
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "mlflow",
+    "alembic",
+    "sqlalchemy.engine",
+)
 """Libraries that bring handlers of their own, or (MLflow) set those of others."""
 
 
-def configure_logs(level: str = "info", form: Format = "auto", stream: TextIO | None = None) -> None:
+def configure_logs(level: str = "info", form: LogFormat = "auto", stream: TextIO | None = None) -> None:
     """Send everything that is logged to `stream` (stderr).
 
     level : debug, info, warning or error
@@ -93,28 +102,30 @@ def configure_logs(level: str = "info", form: Format = "auto", stream: TextIO | 
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(processors=_last(console, out), foreign_pre_chain=shared)
+        structlog.stdlib.ProcessorFormatter(
+            processors=_final_processors(console, out), foreign_pre_chain=shared
+        )
     )
     if console:
-        handler.addFilter(_calm)
+        handler.addFilter(_is_shown_on_terminal)
     root = logging.getLogger()
     root.handlers = [handler]
     logging.captureWarnings(capture=True)
-    for name in _TALKERS:
+    for name in _LIBRARIES_WITH_HANDLERS:
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-    set_level(level)
+    set_log_level(level)
 
 
-def _calm(record: logging.LogRecord) -> bool:
+def _is_shown_on_terminal(record: logging.LogRecord) -> bool:
     """Leave out, for a person at a terminal, what comes every few seconds and went well."""
     event = record.msg if isinstance(record.msg, dict) else {}
-    if event.get("event") not in _ROUTINE or logging.getLogger().level <= logging.DEBUG:
+    if event.get("event") not in _ROUTINE_EVENTS or logging.getLogger().level <= logging.DEBUG:
         return True
     return bool(event.get("anomalies")) or event.get("status", 0) >= 400
 
 
-def _last(console: bool, out: TextIO) -> list[Processor]:
+def _final_processors(console: bool, out: TextIO) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if console:
         plain = structlog.dev.plain_traceback
@@ -122,59 +133,66 @@ def _last(console: bool, out: TextIO) -> list[Processor]:
             colors=out.isatty(), exception_formatter=plain, timestamp_key="time", sort_keys=False
         )
         return [remove, structlog.processors.format_exc_info, _redactor, render]
-    return [remove, structlog.processors.format_exc_info, _redactor, structlog.processors.JSONRenderer(_json)]
+    return [
+        remove,
+        structlog.processors.format_exc_info,
+        _redactor,
+        structlog.processors.JSONRenderer(_render_json),
+    ]
 
 
-def _json(event: object, **_: object) -> str:
+def _render_json(event: object, **_: object) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def set_level(level: str) -> None:
+def set_log_level(level: str) -> None:
     """Change what is logged from now on. Raises ValueError for a level that is not there."""
     if level not in _LEVELS:
         raise ValueError(f"log level {level!r} is not one of {', '.join(_LEVELS)}")
     logging.getLogger().setLevel(_LEVELS[level])
-    for name, least in _QUIET.items():
+    for name, least in _MIN_LEVELS.items():
         logging.getLogger(name).setLevel(max(_LEVELS[least], _LEVELS[level]))
 
 
-def hide(values: Iterable[str]) -> None:
+def hide_values(values: Iterable[str]) -> None:
     """Never show these strings again; shorter ones than 6 characters are hidden by name only."""
-    _redactor.known = _redactor.known | Redactor(values).known  # a new set: other threads look through it
+    _redactor.secret_values = (
+        _redactor.secret_values | Redactor(values).secret_values
+    )  # a new set: other threads look through it
 
 
-def secrets_in(settings: BaseModel) -> set[str]:
+def collect_secrets(settings: BaseModel) -> set[str]:
     """Every secret value that the settings hold, or that the files hold which they name, for `hide`."""
     found: set[str] = set()
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        found |= _secrets_of(value)
+        found |= _value_secrets(value)
         if isinstance(value, Path) and is_secret_name(name.removesuffix("_file")):
-            found |= _content(value)
+            found |= _file_secret(value)
     return found
 
 
-def _content(path: Path) -> set[str]:
+def _file_secret(path: Path) -> set[str]:
     try:
         return {path.expanduser().read_text("utf-8").strip()}
     except (OSError, UnicodeDecodeError):
         return set()  # who needs the file says that it cannot be read
 
 
-def _secrets_of(value: object) -> set[str]:
+def _value_secrets(value: object) -> set[str]:
     if isinstance(value, SecretStr):
         return {value.get_secret_value()}
     if isinstance(value, BaseModel):
-        return secrets_in(value)
+        return collect_secrets(value)
     if isinstance(value, dict):
         files = [item for item in value.values() if isinstance(item, Path)]
-        inside = [_secrets_of(item) for item in value.values()]
-        return set().union(*inside, *map(_content, files))
+        inside = [_value_secrets(item) for item in value.values()]
+        return set().union(*inside, *map(_file_secret, files))
     return set()
 
 
 @contextmanager
-def traced(**fields: object) -> Iterator[str]:
+def trace_context(**fields: object) -> Iterator[str]:
     """Give every line written inside one new trace id (32 hex digits) and these fields."""
     trace_id = secrets.token_hex(16)
     with structlog.contextvars.bound_contextvars(trace_id=trace_id, **fields):

@@ -9,12 +9,12 @@ from prometheus_client.registry import Collector
 
 from trimtab.engine.types import SeriesView, SourceState
 
-MOST_UNUSUAL = 100
+MAX_UNUSUAL_SERIES = 100
 _TICK_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _HTTP_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
-class _Unusual(Collector):
+class _UnusualSeriesCollector(Collector):
     """Scores of the series that are unusual now: only they, and at most MOST_UNUSUAL."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class _Unusual(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily(
             "trimtab_anomaly_score",
-            f"Score of the series that are unusual now, the {MOST_UNUSUAL} highest; above 1 is an anomaly.",
+            f"Score of the series that are unusual now, the {MAX_UNUSUAL_SERIES} highest; above 1 is an anomaly.",
             labels=("source", "series"),
         )
         for source, series, score in self.scores:
@@ -43,8 +43,8 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._unusual = _Unusual()
-        registry.register(self._unusual)
+        self._unusual_collector = _UnusualSeriesCollector()
+        registry.register(self._unusual_collector)
         _gauge(registry, "build_info", "1; the label is the version.", "version").labels(version).set(1)
         self._engine_metrics(registry)
         self._http_metrics(registry)
@@ -59,14 +59,18 @@ class Metrics:
         self._scored = _counter(registry, "samples_scored", "Samples that were scored.", "source")
         self._series = _gauge(registry, "series", "Series that are watched.", "source")
         self._learning = _gauge(registry, "series_learning", "Series without a score yet.", "source")
-        self._over = _gauge(registry, "series_unusual", "Series with a score above 1.", "source")
-        self._open = _gauge(registry, "anomalies_open", "Anomalies that go on.")
-        self._state = _gauge(registry, "source_state", "1 for the state of the source.", "source", "state")
-        self._up = _gauge(registry, "source_up", "1 where the source answers, else 0.", "source")
-        self._store = _gauge(registry, "store_healthy", "1 where the store is usable, else 0.")
-        self._store.set(math.nan)
-        self._sent = _counter(registry, "writer_samples_sent", "Samples that a receiver took.", "sink")
-        self._dropped = _counter(
+        self._unusual_series = _gauge(registry, "series_unusual", "Series with a score above 1.", "source")
+        self._open_anomalies = _gauge(registry, "anomalies_open", "Anomalies that go on.")
+        self._source_state = _gauge(
+            registry, "source_state", "1 for the state of the source.", "source", "state"
+        )
+        self._source_up = _gauge(registry, "source_up", "1 where the source answers, else 0.", "source")
+        self._store_healthy = _gauge(registry, "store_healthy", "1 where the store is usable, else 0.")
+        self._store_healthy.set(math.nan)
+        self._samples_sent = _counter(
+            registry, "writer_samples_sent", "Samples that a receiver took.", "sink"
+        )
+        self._samples_dropped = _counter(
             registry, "writer_samples_dropped", "Samples that were given up.", "sink", "reason"
         )
 
@@ -74,17 +78,19 @@ class Metrics:
             registry, "forecast_error", "Pinball loss of forecasts that came due, in seasonal naive errors.",
             "model", "version",
         )  # fmt: skip
-        self._told = _counter(registry, "notices_sent", "Notices that a receiver took.", "notifier", "kind")
-        self._untold = _counter(
+        self._notices_sent = _counter(
+            registry, "notices_sent", "Notices that a receiver took.", "notifier", "kind"
+        )
+        self._notices_failed = _counter(
             registry, "notices_failed", "Tries in which a receiver took no notice.", "notifier", "reason"
         )
-        self._given_up = _counter(
+        self._notices_dropped = _counter(
             registry, "notices_dropped", "Notices that were given up.", "notifier", "reason"
         )
-        self._wanted = _gauge(
+        self._wanted_replicas = _gauge(
             registry, "capacity_wanted_replicas", "What the load needs; absent while it is unknown.", "name"
         )
-        self._to_tell = _gauge(registry, "notices_waiting", "Notices that wait.", "notifier")
+        self._notices_waiting = _gauge(registry, "notices_waiting", "Notices that wait.", "notifier")
 
     def _http_metrics(self, registry: CollectorRegistry) -> None:
         self._requests = _counter(registry, "http_requests", "Answers.", "method", "route", "status")
@@ -93,90 +99,90 @@ class Metrics:
             buckets=_HTTP_BUCKETS_S,
         )  # fmt: skip
 
-    def tick(self, source: str, seconds: float, lag_s: float, n: int) -> None:
+    def observe_tick(self, source: str, seconds: float, lag_s: float, n: int) -> None:
         """A tick was scored: in `seconds`, `lag_s` behind its time, n samples."""
         self._ticks.labels(source).inc()
         self._tick_s.labels(source).observe(seconds)
         self._lag_s.labels(source).set(lag_s)
         self._scored.labels(source).inc(n)
 
-    def series(self, source: str, total: int, learning: int, unusual: int) -> None:
+    def set_series_counts(self, source: str, total: int, learning: int, unusual: int) -> None:
         """How many series a source has now."""
         self._series.labels(source).set(total)
         self._learning.labels(source).set(learning)
-        self._over.labels(source).set(unusual)
+        self._unusual_series.labels(source).set(unusual)
 
-    def anomalies_open(self, n: int) -> None:
+    def set_open_anomalies(self, n: int) -> None:
         """How many anomalies go on."""
-        self._open.set(n)
+        self._open_anomalies.set(n)
 
-    def store_healthy(self, healthy: bool) -> None:
+    def set_store_healthy(self, healthy: bool) -> None:
         """Whether the store is usable."""
-        self._store.set(healthy)
+        self._store_healthy.set(healthy)
 
-    def source_state(self, name: str, state: SourceState) -> None:
+    def set_source_state(self, name: str, state: SourceState) -> None:
         """A source is in this state now."""
-        self._up.labels(name).set(state is SourceState.UP)
+        self._source_up.labels(name).set(state is SourceState.UP)
         for each in SourceState:
-            self._state.labels(name, each).set(each is state)
+            self._source_state.labels(name, each).set(each is state)
 
-    def forecast_error(self, model: str, version: str, error: float | None) -> None:
+    def set_forecast_error(self, model: str, version: str, error: float | None) -> None:
         """How the forecasts of what serves turned out; None = not known."""
         self._forecast_error.clear()
         self._forecast_error.labels(model, version).set(math.nan if error is None else error)
 
-    def forget(self, source: str) -> None:
+    def remove_source(self, source: str) -> None:
         """A source is watched no more: what holds now is no longer said of it; its counters stay."""
-        for gauge in (self._lag_s, self._series, self._learning, self._over, self._up):
+        for gauge in (self._lag_s, self._series, self._learning, self._unusual_series, self._source_up):
             gauge.remove_by_labels({"source": source})
-        self._state.remove_by_labels({"source": source})
+        self._source_state.remove_by_labels({"source": source})
 
-    def sent(self, sink: str, n: int) -> None:
+    def count_samples_sent(self, sink: str, n: int) -> None:
         """A receiver took n samples."""
-        self._sent.labels(sink).inc(n)
+        self._samples_sent.labels(sink).inc(n)
 
-    def dropped(self, sink: str, reason: str, n: int) -> None:
+    def count_samples_dropped(self, sink: str, reason: str, n: int) -> None:
         """N samples were given up, for one of a handful of reasons."""
-        self._dropped.labels(sink, reason).inc(n)
+        self._samples_dropped.labels(sink, reason).inc(n)
 
-    def notice_sent(self, notifier: str, kind: str) -> None:
+    def count_notice_sent(self, notifier: str, kind: str) -> None:
         """A receiver took a notice."""
-        self._told.labels(notifier, kind).inc()
+        self._notices_sent.labels(notifier, kind).inc()
 
-    def notice_failed(self, notifier: str, reason: str) -> None:
+    def count_notice_failed(self, notifier: str, reason: str) -> None:
         """A try failed, for one of a handful of reasons."""
-        self._untold.labels(notifier, reason).inc()
+        self._notices_failed.labels(notifier, reason).inc()
 
-    def notice_dropped(self, notifier: str, reason: str) -> None:
+    def count_notice_dropped(self, notifier: str, reason: str) -> None:
         """A notice was given up."""
-        self._given_up.labels(notifier, reason).inc()
+        self._notices_dropped.labels(notifier, reason).inc()
 
-    def notices_waiting(self, notifier: str, n: int) -> None:
+    def set_notices_waiting(self, notifier: str, n: int) -> None:
         """How many notices wait for a receiver."""
-        self._to_tell.labels(notifier).set(n)
+        self._notices_waiting.labels(notifier).set(n)
 
-    def capacity(self, name: str, wanted: int | None) -> None:
+    def set_wanted_replicas(self, name: str, wanted: int | None) -> None:
         """What is wanted of a capacity; None = unknown, which is said by its absence, never by 0."""
         if wanted is None:
-            self._wanted.remove_by_labels({"name": name})
+            self._wanted_replicas.remove_by_labels({"name": name})
         else:
-            self._wanted.labels(name).set(wanted)
+            self._wanted_replicas.labels(name).set(wanted)
 
-    def unusual(self, views: Iterable[SeriesView]) -> None:
+    def set_unusual_series(self, views: Iterable[SeriesView]) -> None:
         """The series that are unusual now; replaces the ones before. Unknown scores are left out."""
         scored = (
             (v.source, v.series, v.anomaly_score)
             for v in views
             if v.anomaly_score is not None and not math.isnan(v.anomaly_score)
         )
-        self._unusual.scores = sorted(scored, key=lambda row: -row[2])[:MOST_UNUSUAL]
+        self._unusual_collector.scores = sorted(scored, key=lambda row: -row[2])[:MAX_UNUSUAL_SERIES]
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """An HTTP request was answered; `route` is the template, so that there are few."""
         self._requests.labels(method, route, str(status)).inc()
         self._request_s.labels(route).observe(seconds)
 
-    def text(self) -> str:
+    def render(self) -> str:
         """Everything, in Prometheus' text format 0.0.4."""
         return generate_latest(_WithoutCreated(self._registry)).decode()
 

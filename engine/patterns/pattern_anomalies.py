@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from trimtab.engine.detection.tick_result import Sensed
-from trimtab.engine.types import BY_PATTERN, Anomaly, Direction, PatternMatch
+from trimtab.engine.types import PATTERN_DETECTOR_PREFIX, Anomaly, Direction, PatternMatch
 from trimtab.engine.types.ids import derived_ulid
 
 BEGINS = 0.75
@@ -66,7 +66,7 @@ class PatternAnomalies:
 
 def _id(match: PatternMatch) -> str:
     """The same for the same pattern of an entity, whenever it is found again."""
-    return derived_ulid(max(match.since, 0), BY_PATTERN, match.source, match.name, match.entity)
+    return derived_ulid(max(match.since, 0), PATTERN_DETECTOR_PREFIX, match.source, match.name, match.entity)
 
 
 def _anomaly(match: PatternMatch, sensed: Sensed) -> Anomaly | None:
@@ -83,5 +83,5 @@ def _anomaly(match: PatternMatch, sensed: Sensed) -> Anomaly | None:
         peak_time=scores.time, score=score if math.isnan(score) else min(score, MOST_UNUSUAL),
         direction=Direction.BELOW if value < expected else Direction.ABOVE, value=value, expected=expected,
         lower=float(scores.yhat_lower[slot]), upper=float(scores.yhat_upper[slot]),
-        detectors=(BY_PATTERN + match.name,), labels=dict(key.labels),
+        detectors=(PATTERN_DETECTOR_PREFIX + match.name,), labels=dict(key.labels),
     )  # fmt: skip

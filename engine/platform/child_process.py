@@ -12,13 +12,13 @@ from trimtab.engine.errors import EngineError
 
 log = structlog.get_logger(__name__)
 
-MODULE = "trimtab.engine.forecasting.model_worker"
-LONGEST_S = 4 * 3600.0
-_MOST_BYTES = 1 << 22
-Said = Callable[[Mapping[str, Any]], None]
+WORKER_MODULE = "trimtab.engine.forecasting.model_worker"
+TIMEOUT_S = 4 * 3600.0
+_MAX_LINE_BYTES = 1 << 22
+ProgressListener = Callable[[Mapping[str, Any]], None]
 
 
-class ModelWorkError(EngineError):
+class ModelProcessError(EngineError):
     """The process did not do it; kind is the name of the error that it met, "" = it ended without a word."""
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -26,54 +26,59 @@ class ModelWorkError(EngineError):
         self.kind = kind
 
 
-class ModelChild:
+class ModelProcess:
     """Starts the process for a verb and hears what it says.
 
     request : gives what each call is told: settings file, overrides, the Prometheus that was found
     """
 
-    def __init__(self, request: Callable[[], Mapping[str, Any]], environ: Mapping[str, str]) -> None:
-        self.request = request
+    def __init__(self, make_request: Callable[[], Mapping[str, Any]], environ: Mapping[str, str]) -> None:
+        self.make_request = make_request
         self.environ = dict(environ)
-        self.doing = ""
+        self.current_verb = ""
         """The verb that is being done now; "" = none."""
-        self._alone = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def __call__(
-        self, verb: str, more: Mapping[str, Any] | None = None, said: Said = lambda _: None
+        self,
+        verb: str,
+        arguments: Mapping[str, Any] | None = None,
+        on_progress: ProgressListener = lambda _: None,
     ) -> Mapping[str, Any]:
         """What came of it; waits for its turn. Raises ModelWorkError.
 
         said : told of each run as it gets on
         """
-        async with self._alone:
-            process = await self._started(verb)
-            self.doing = verb
+        async with self._lock:
+            process = await self._start(verb)
+            self.current_verb = verb
             try:
-                async with asyncio.timeout(LONGEST_S):
-                    return await self._heard(process, {**self.request(), **(more or {})}, said)
+                async with asyncio.timeout(TIMEOUT_S):
+                    return await self._communicate(
+                        process, {**self.make_request(), **(arguments or {})}, on_progress
+                    )
             except TimeoutError:
-                raise ModelWorkError(
-                    f"{verb} took longer than {LONGEST_S / 3600:g} h; it was ended"
+                raise ModelProcessError(
+                    f"{verb} took longer than {TIMEOUT_S / 3600:g} h; it was ended"
                 ) from None
             finally:
-                self.doing = ""
+                self.current_verb = ""
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
 
-    async def _started(self, verb: str) -> asyncio.subprocess.Process:
+    async def _start(self, verb: str) -> asyncio.subprocess.Process:
         try:
             return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", MODULE, verb, stdin=asyncio.subprocess.PIPE,
+                sys.executable, "-m", WORKER_MODULE, verb, stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self.environ,
-                limit=_MOST_BYTES, start_new_session=True,
+                limit=_MAX_LINE_BYTES, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            raise ModelWorkError(f"no process for models can be started: {error}") from None
+            raise ModelProcessError(f"no process for models can be started: {error}") from None
 
-    async def _heard(
-        self, process: asyncio.subprocess.Process, request: Mapping[str, Any], said: Said
+    async def _communicate(
+        self, process: asyncio.subprocess.Process, request: Mapping[str, Any], said: ProgressListener
     ) -> Mapping[str, Any]:
         assert process.stdin is not None  # noqa: S101 - all three are pipes
         assert process.stdout is not None  # noqa: S101 - as above
@@ -82,21 +87,21 @@ class ModelChild:
         complaints = asyncio.create_task(process.stderr.read())
         told: Mapping[str, Any] = {}
         async for line in process.stdout:
-            told = _parsed(line) or told
+            told = _parse_message(line) or told
             if "run" in told:
                 said(told["run"])
         errors = (await complaints).decode(errors="replace").strip().splitlines()
         await process.wait()
         if "error" in told:
-            raise ModelWorkError(str(told["error"]), str(told.get("kind", "")))
+            raise ModelProcessError(str(told["error"]), str(told.get("kind", "")))
         if "result" not in told:
             why = errors[-1] if errors else f"exit code {process.returncode}"
-            raise ModelWorkError(f"the process for models ended without a result: {why}")
+            raise ModelProcessError(f"the process for models ended without a result: {why}")
         result: Mapping[str, Any] = told["result"]
         return result
 
 
-def _parsed(line: bytes) -> Mapping[str, Any] | None:
+def _parse_message(line: bytes) -> Mapping[str, Any] | None:
     try:
         told = json.loads(line)
     except ValueError:

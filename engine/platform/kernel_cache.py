@@ -18,14 +18,14 @@ from pathlib import Path
 
 import orjson
 
-KEEP_S = 30 * 86_400.0
+UNUSED_RETENTION_S = 30 * 86_400.0
 """So long after their last use kernels of other processors, sources and libraries stay."""
 _CPUINFO = Path("/proc/cpuinfo")
-_MODELS = Path(__file__).resolve().parent.parent.parent / "models"
-_USED = "used"
+_MODELS_DIR = Path(__file__).resolve().parent.parent.parent / "models"
+_USED_STAMP = "used"
 
 
-def cpu_kind() -> str:
+def cpu_fingerprint() -> str:
     """A short name of what code compiled here depends on: processor and its features, Python, numba."""
     about = [platform.machine(), platform.processor(), sys.version, version("numba"), version("llvmlite")]
     try:
@@ -43,9 +43,9 @@ def kernel_folder(cache: Path) -> Path:
     A kernel holds what it calls from other files, so a change of any of them asks for new ones.
     """
     sources = hashlib.blake2b(digest_size=8)
-    for path in sorted(_MODELS.rglob("*.py")):
+    for path in sorted(_MODELS_DIR.rglob("*.py")):
         sources.update(path.read_bytes())
-    return cache / "kernels" / f"{cpu_kind()}-{sources.hexdigest()}"
+    return cache / "kernels" / f"{cpu_fingerprint()}-{sources.hexdigest()}"
 
 
 def cache_roots(data_dir: Path, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -64,88 +64,93 @@ def cache_roots(data_dir: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     yield data_dir / "cache"
 
 
-def is_ours(folder: Path) -> bool:
+def is_private(folder: Path) -> bool:
     """Whether nobody else may write into it: what stands there is run as code."""
     about = folder.stat()
     return about.st_uid == os.getuid() and not about.st_mode & 0o022
 
 
-def use(folder: Path) -> None:
+def mark_used(folder: Path) -> None:
     """Say that it is in use. Raises OSError."""
-    (folder / _USED).touch()
+    (folder / _USED_STAMP).touch()
 
 
 def remove_unused(folder: Path) -> None:
     """Remove the folders beside one of `kernel_folder` that nobody has used for long. Raises OSError."""
     for other in folder.parent.iterdir():
         with suppress(OSError):  # somebody else removed it
-            stamp = other / _USED if (other / _USED).exists() else other
-            if other != folder and time.time() - stamp.stat().st_mtime > KEEP_S:
+            stamp = other / _USED_STAMP if (other / _USED_STAMP).exists() else other
+            if other != folder and time.time() - stamp.stat().st_mtime > UNUSED_RETENTION_S:
                 shutil.rmtree(other, ignore_errors=True)
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Nobody else compiles into it, or throws away. Blocks; a process that dies lets go."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def mark_of(folder: Path, detectors: tuple[str, ...]) -> Path:
+def manifest_path(folder: Path, detectors: tuple[str, ...]) -> Path:
     """The mark of what these detectors need, for an installation at this place and time.
 
     The compiler tells sources apart by their place, and some versions of it by their time.
     """
-    state = [str(_MODELS), *(str(path.stat().st_mtime_ns) for path in sorted(_MODELS.rglob("*.py")))]
+    state = [str(_MODELS_DIR), *(str(path.stat().st_mtime_ns) for path in sorted(_MODELS_DIR.rglob("*.py")))]
     digest = hashlib.blake2b("\n".join(state).encode(), digest_size=6).hexdigest()
     return folder / f"compiled-{'-'.join(detectors)}-{digest}"
 
 
-def is_whole(mark: Path) -> bool:
+def is_complete(manifest: Path) -> bool:
     """Whether all that it names is there, byte by byte."""
-    wanted = _named(mark)
-    return bool(wanted) and all(_digest(path) == digest for path, digest in wanted.items())
+    wanted = _read_manifest(manifest)
+    return bool(wanted) and all(_file_digest(path) == digest for path, digest in wanted.items())
 
 
-def drop_changed(mark: Path) -> None:
+def delete_changed(manifest: Path) -> None:
     """Remove machine code that is not as it was marked; an index may have grown since. Raises OSError."""
-    for path, digest in _named(mark).items():
-        if path.suffix == ".nbc" and _digest(path) != digest:
+    for path, digest in _read_manifest(manifest).items():
+        if path.suffix == ".nbc" and _file_digest(path) != digest:
             path.unlink(missing_ok=True)
 
 
-def _named(mark: Path) -> dict[Path, str]:
+def _read_manifest(manifest: Path) -> dict[Path, str]:
     """The files of a mark and their digests; none where it cannot be read."""
     try:
-        return {mark.parent / name: digest for name, digest in dict(orjson.loads(mark.read_bytes())).items()}
+        return {
+            manifest.parent / name: digest
+            for name, digest in dict(orjson.loads(manifest.read_bytes())).items()
+        }
     except (OSError, ValueError, TypeError):
         return {}
 
 
-def set_mark(mark: Path) -> None:
+def write_manifest(manifest: Path) -> None:
     """All that is there now is whole. Raises OSError."""
-    found = {str(path.relative_to(mark.parent)): _digest(path) for path in compiled(mark.parent)}
-    fresh = mark.with_name(f".{mark.name}.{os.getpid()}")
+    found = {
+        str(path.relative_to(manifest.parent)): _file_digest(path) for path in compiled_files(manifest.parent)
+    }
+    fresh = manifest.with_name(f".{manifest.name}.{os.getpid()}")
     fresh.write_bytes(orjson.dumps(found))
-    fresh.replace(mark)
+    fresh.replace(manifest)
 
 
-def throw_away(folder: Path) -> bool:
+def delete_kernels(folder: Path) -> bool:
     """Remove all kernels and marks of it; whether there were any. Blocks."""
-    with alone(folder):
-        found = [*compiled(folder), *folder.glob("compiled-*")]
+    with lock_folder(folder):
+        found = [*compiled_files(folder), *folder.glob("compiled-*")]
         for path in found:
             path.unlink(missing_ok=True)
     return bool(found)
 
 
-def compiled(folder: Path) -> list[Path]:
+def compiled_files(folder: Path) -> list[Path]:
     """The compiler's files."""
     return [path for path in folder.rglob("*") if path.suffix in {".nbc", ".nbi"}]
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     """Of the bytes of a file; "" = it cannot be read."""
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()

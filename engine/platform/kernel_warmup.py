@@ -16,18 +16,18 @@ import structlog
 
 from trimtab.engine.platform import kernel_cache
 from trimtab.engine.platform.kernel_cache import (
-    alone,
     cache_roots,
-    is_whole,
+    is_complete,
     kernel_folder,
-    mark_of,
-    set_mark,
+    lock_folder,
+    manifest_path,
+    write_manifest,
 )
 
 log = structlog.get_logger(__name__)
 
 _NS = 1_000_000_000
-SCALING = "+capacity"
+CAPACITY_KERNELS = "+capacity"
 """In place of names of detectors: what forecasts a load to be scaled for."""
 
 
@@ -43,7 +43,7 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
         wanted = [Path(environ["NUMBA_CACHE_DIR"])]
     else:
         wanted = [kernel_folder(root) for root in cache_roots(data_dir, environ)]
-    folder = next((one for one in wanted if _usable(one)), None)
+    folder = next((one for one in wanted if _is_usable(one)), None)
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="trimtab-kernels-"))
     elif not given:  # what stands beside a folder that a person named is theirs
@@ -57,39 +57,39 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     return folder
 
 
-def _usable(folder: Path) -> bool:
+def _is_usable(folder: Path) -> bool:
     """Whether kernels can be kept there, by us alone; it is in use then."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        if not kernel_cache.is_ours(folder):
+        if not kernel_cache.is_private(folder):
             return False
-        kernel_cache.use(folder)
+        kernel_cache.mark_used(folder)
     except OSError:
         return False
     return True
 
 
-async def compile_apart(folder: Path, detectors: tuple[str, ...]) -> None:
+async def compile_in_subprocess(folder: Path, detectors: tuple[str, ...]) -> None:
     """Compile into the folder in a process of its own, unless that was done before and all of it is whole.
 
     A compiler takes a hundred megabytes that it does not give back, and holds up everything beside it. Where
     what is there cannot be used it is thrown away, and compiled anew.
     """
-    if await asyncio.to_thread(lambda: is_whole(mark_of(folder, detectors))):
+    if await asyncio.to_thread(lambda: is_complete(manifest_path(folder, detectors))):
         return
     log.info("compiling kernels, once for this user and processor")
-    why = await _in_a_process(folder, detectors)
-    thrown: bool = bool(why) and await asyncio.to_thread(kernel_cache.throw_away, folder)
+    why = await _run_compiler(folder, detectors)
+    thrown: bool = bool(why) and await asyncio.to_thread(kernel_cache.delete_kernels, folder)
     if thrown:
         log.warning("kept kernels cannot be used, they are made anew", why=why)
-        why = await _in_a_process(folder, detectors)
+        why = await _run_compiler(folder, detectors)
     if why:
         log.warning("kernels could not be compiled apart, compiling here", why=why)
 
 
-async def _in_a_process(folder: Path, detectors: tuple[str, ...]) -> str:
+async def _run_compiler(folder: Path, detectors: tuple[str, ...]) -> str:
     """What went wrong; "" = it is done."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, *detectors, stdout=asyncio.subprocess.DEVNULL,
@@ -107,19 +107,19 @@ async def _in_a_process(folder: Path, detectors: tuple[str, ...]) -> str:
     return " ".join(said) or f"the compiler ended with {process.returncode}"
 
 
-def compile_here(folder: Path, detectors: tuple[str, ...]) -> None:
+def compile_and_mark(folder: Path, detectors: tuple[str, ...]) -> None:
     """Compile what is not there yet, while others wait, and mark it as whole. Blocks."""
-    with alone(folder):
-        mark = mark_of(folder, detectors)
-        if not is_whole(mark):
-            kernel_cache.drop_changed(mark)
+    with lock_folder(folder):
+        mark = manifest_path(folder, detectors)
+        if not is_complete(mark):
+            kernel_cache.delete_changed(mark)
             warm_kernels(detectors)
-            set_mark(mark)
+            write_manifest(mark)
 
 
-async def compile_scaling() -> None:
+async def compile_capacity_kernels() -> None:
     """What scaling ahead of a load needs; beside all else, which does not wait for it."""
-    await compile_apart(Path(os.environ["NUMBA_CACHE_DIR"]), (SCALING,))
+    await compile_in_subprocess(Path(os.environ["NUMBA_CACHE_DIR"]), (CAPACITY_KERNELS,))
 
 
 def warm_kernels(detectors: tuple[str, ...]) -> float:
@@ -131,7 +131,7 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
     from trimtab.engine.types import History, SeriesKey
 
     begin = time.perf_counter()
-    if SCALING in detectors:
+    if CAPACITY_KERNELS in detectors:
         from trimtab.models.scaling.load_ahead import LoadAhead
 
         LoadAhead(60.0, (180.0,), 0.9).begin(np.arange(2.0 * 1440.0) % 7.0)
@@ -151,4 +151,4 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
 
 
 if __name__ == "__main__":
-    compile_here(Path(os.environ["NUMBA_CACHE_DIR"]), tuple(sys.argv[1:]))
+    compile_and_mark(Path(os.environ["NUMBA_CACHE_DIR"]), tuple(sys.argv[1:]))

@@ -10,27 +10,27 @@ from pathlib import Path
 
 from trimtab.engine.ports import Clock
 
-EVERY_S = 60.0
-LEAST_BYTES = 1 << 20
+INTERVAL_S = 60.0
+MIN_RANGE_BYTES = 1 << 20
 """What is smaller is not worth a call."""
 _SMAPS = Path("/proc/self/smaps")
 _MADV_DONTNEED = 4
 
 
-async def stay_small(clock: Clock) -> None:
+async def release_memory_periodically(clock: Clock) -> None:
     """Give back, now and again, what the start, a store or a sink needed once; until it is cancelled."""
     while True:
-        await clock.sleep_until(clock.now() + int(EVERY_S * 1e9))
-        await asyncio.to_thread(return_pages)
+        await clock.sleep_until(clock.now() + int(INTERVAL_S * 1e9))
+        await asyncio.to_thread(release_pages)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Collect what nobody holds, and return the memory; the first takes long where there are many series."""
     gc.collect()
-    return_pages()
+    release_pages()
 
 
-def return_pages() -> None:
+def release_pages() -> None:
     """Return memory that was let go, which the C library keeps unless told, and code that did its work.
 
     A library's code counts as resident from its first use on: numba's compiler alone is 70 MB, of which
@@ -42,11 +42,11 @@ def return_pages() -> None:
     with suppress(AttributeError):  # musl has none
         libc.malloc_trim(0)
     with suppress(OSError), _SMAPS.open() as smaps:  # a sandbox may hide it
-        for start, size in unchanged(smaps):
+        for start, size in clean_library_ranges(smaps):
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_DONTNEED)
 
 
-def unchanged(smaps: Iterable[str]) -> Iterator[tuple[int, int]]:
+def clean_library_ranges(smaps: Iterable[str]) -> Iterator[tuple[int, int]]:
     """Start and size in bytes of each large part of a library that is as its file has it, by /proc/PID/smaps.
 
     A part of which any page was written (relocated, or a breakpoint) is left alone: nothing could bring it
@@ -65,5 +65,5 @@ def unchanged(smaps: Iterable[str]) -> Iterator[tuple[int, int]]:
             place = (low, high - low if library else 0)
         elif first == "Rss:":
             resident = int(rest[0]) * 1024
-        elif first == "Anonymous:" and place[1] and rest[0] == "0" and resident >= LEAST_BYTES:
+        elif first == "Anonymous:" and place[1] and rest[0] == "0" and resident >= MIN_RANGE_BYTES:
             yield place

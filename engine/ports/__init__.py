@@ -1,22 +1,29 @@
 """The doors between the core and the world. Fakes stand beside them in tests/fakes/ports.py."""
 
-from trimtab.engine.ports.model_port import Modelling
+from trimtab.engine.ports.model_port import ModelService
 from trimtab.engine.ports.notifier_port import Notifier
-from trimtab.engine.ports.operator_ports import Desk, IncidentDesk, TargetView, Toolbox, ToolView
+from trimtab.engine.ports.operator_ports import (
+    IncidentActions,
+    OperatorDecisions,
+    TargetView,
+    Toolbox,
+    ToolView,
+)
 from trimtab.engine.ports.source_ports import Clock, LiveView, Sink, Source
-from trimtab.engine.ports.storage_ports import Incidents, Ledger, Memory, ScoreLog, Snapshots, Store
-from trimtab.engine.ports.tool_port import Tool, Warms
+from trimtab.engine.ports.storage_ports import Incidents, KeyValueStore, Ledger, ScoreLog, Snapshots, Store
+from trimtab.engine.ports.tool_port import CacheWarmer, Tool
 
 __all__ = [
+    "CacheWarmer",
     "Clock",
-    "Desk",
-    "IncidentDesk",
+    "IncidentActions",
     "Incidents",
+    "KeyValueStore",
     "Ledger",
     "LiveView",
-    "Memory",
-    "Modelling",
+    "ModelService",
     "Notifier",
+    "OperatorDecisions",
     "ScoreLog",
     "Sink",
     "Snapshots",
@@ -26,5 +33,4 @@ __all__ = [
     "Tool",
     "ToolView",
     "Toolbox",
-    "Warms",
 ]

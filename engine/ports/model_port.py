@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun
+from trimtab.engine.types import Forecast, ModelView, PastForecast, PipelineRun
 
 
-class Modelling(Protocol):
+class ModelService(Protocol):
     """What is forecast, by which model, and what people may ask of it. Asked on the event loop."""
 
     def forecasts(
@@ -18,7 +18,7 @@ class Modelling(Protocol):
         """
         ...
 
-    async def forecast_before(self, series_id: str) -> ForecastBefore:
+    async def past_forecast(self, series_id: str) -> PastForecast:
         """What had been forecast of a series; empty where nothing is kept of it."""
         ...
 
@@ -38,6 +38,6 @@ class Modelling(Protocol):
         """Newest first. Raises NotFoundError."""
         ...
 
-    async def start(self, name: str, by: str) -> PipelineRun:
+    async def start_training(self, name: str, by: str) -> PipelineRun:
         """Train now. Raises NotFoundError, ConflictError where it runs already."""
         ...

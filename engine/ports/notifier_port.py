@@ -14,7 +14,7 @@ class Notifier(Protocol):
     repeat_s: float | None
     """While an incident goes on, its newest notice is sent again so often; None = once is enough."""
 
-    async def notify(self, notice: Notice, told: Sequence[Notice] = ()) -> None:
+    async def notify(self, notice: Notice, earlier: Sequence[Notice] = ()) -> None:
         """Hand over one notice; it was taken when this returns.
 
         told : what this receiver took of the same trouble before, oldest first; it gives the identity

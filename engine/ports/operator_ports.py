@@ -19,7 +19,7 @@ from trimtab.engine.types import (
 )
 
 
-class Desk(Protocol):
+class OperatorDecisions(Protocol):
     """Decisions of people. `by` is the name of the key; `key` is the request's idempotency key.
 
     Guardrails hold for people, too, but for those that ask for a person (mode, persistence, start-up). Raises
@@ -66,7 +66,7 @@ class Desk(Protocol):
         ...
 
 
-class IncidentDesk(Protocol):
+class IncidentActions(Protocol):
     """What people say and do about incidents. `by` is the name of the key.
 
     Raises NotFoundError, ConflictError where the state of the incident does not allow it (one that was merged

@@ -51,11 +51,11 @@ class Source(Protocol):
         """Unit, kind and help text of a series that it gave."""
         ...
 
-    def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:
+    def is_replacement(self, old: SeriesKey, new: SeriesKey) -> bool:
         """Whether `came` took the place of `gone` (same labels but for pod, instance, id)."""
         ...
 
-    def left_out(self) -> Sequence[str]:
+    def skipped_series(self) -> Sequence[str]:
         """Series over the cap, by name."""
         ...
 
@@ -85,7 +85,7 @@ class Sink(Protocol):
 class LiveView(Protocol):
     """What is true now, for the API. Only reads."""
 
-    def series(
+    def series_page(
         self,
         *,
         search: str = "",
@@ -100,7 +100,7 @@ class LiveView(Protocol):
         """
         ...
 
-    def one(self, series_id: str) -> SeriesView:
+    def series_by_id(self, series_id: str) -> SeriesView:
         """Raises NotFoundError."""
         ...
 
@@ -108,15 +108,15 @@ class LiveView(Protocol):
         """Every configured source."""
         ...
 
-    def ready(self) -> tuple[bool, str]:
+    def readiness(self) -> tuple[bool, str]:
         """Whether the engine ticks, and what it is waiting for."""
         ...
 
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """What makes the engine unfit though it may tick, as a store that fails; "" = nothing."""
         ...
 
-    def engine(self) -> dict[str, float | int | str]:
+    def engine_status(self) -> dict[str, float | int | str]:
         """How the engine itself does.
 
         uptime_s, memory_bytes, cpu_ratio, ticks, tick_seconds, tick_lag_s, series, anomalies_open ...

@@ -78,26 +78,26 @@ class Store(Protocol):
         """All, revoked and expired ones too."""
         ...
 
-    def answered(self, idempotency_key: str, route: str) -> tuple[int, bytes] | None:
+    def stored_response(self, idempotency_key: str, route: str) -> tuple[int, bytes] | None:
         """Status and body that this POST was answered with before, kept for a day."""
         ...
 
-    def remember_answer(self, idempotency_key: str, route: str, status: int, body: bytes, now: int) -> None:
+    def save_response(self, idempotency_key: str, route: str, status: int, body: bytes, now: int) -> None:
         """Keep the answer to a POST."""
         ...
 
-    def forget_ended(self, before: int, limit: int) -> int:
+    def delete_ended(self, before: int, limit: int) -> int:
         """Remove what ended before that time, int64 ns, at most `limit` rows of a kind; how many went.
 
         Anomalies with what was said of them, incidents, changes. What goes on stays, however old.
         """
         ...
 
-    def forget_keys(self, prefixes: Sequence[str], dead_before: int, limit: int) -> int:
+    def delete_keys(self, prefixes: Sequence[str], ended_before: int, limit: int) -> int:
         """Remove at most `limit` keys that begin so and expired or were revoked before then; how many."""
         ...
 
-    def healthy(self) -> str | None:
+    def health_problem(self) -> str | None:
         """None, or what is wrong."""
         ...
 
@@ -248,7 +248,7 @@ class Ledger(Protocol):
         """Insert an action; where one has its key already that one is given back, and nothing written."""
         ...
 
-    def move(
+    def transition(
         self,
         action: Action,
         expected: ActionState,
@@ -278,15 +278,17 @@ class Ledger(Protocol):
         """Newest first by id (a ULID of its creation); `since` compares with `created`."""
         ...
 
-    def note(self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None) -> AuditRow:
+    def append_audit(
+        self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None
+    ) -> AuditRow:
         """Append one audit row of its own."""
         ...
 
-    def audit(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
+    def audit_rows(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
         """Rows by `seq`, oldest first, those after `after`."""
         ...
 
-    def heads(self) -> AuditHeads:
+    def audit_heads(self) -> AuditHeads:
         """Where the audit ends, as the store and the data folder remember it."""
         ...
 
@@ -311,7 +313,7 @@ class Ledger(Protocol):
         ...
 
 
-class Memory(Protocol):
+class KeyValueStore(Protocol):
     """Single values that outlive a restart, as plain JSON by name. Blocks; raises StoreError."""
 
     def get(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from trimtab.engine.types import (
-    Applied,
+    AppliedChange,
     Knob,
     KnobReading,
     MemoryOutlook,
     ToolAction,
     ToolStatus,
     Value,
-    Warming,
+    WarmingLoad,
 )
 
 
@@ -46,7 +46,7 @@ class Tool(Protocol):
         """The value now. Raises NotFoundError for a knob that it does not have."""
         ...
 
-    async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:
         """Set a knob whose value is `before`, and read it back; after = None resets it to the default.
 
         Raises ConflictError where the value is another (nothing is changed), RefusedError where the tool's
@@ -80,9 +80,9 @@ class Tool(Protocol):
 
 
 @runtime_checkable
-class Warms(Protocol):
+class CacheWarmer(Protocol):
     """A tool that can fill a cache through the service behind it; not every tool has this."""
 
-    async def warming(self, target: str) -> Warming | None:
+    async def warming_load(self, target: str) -> WarmingLoad | None:
         """What warming would ask of that service, and how it does now; None = nothing is to be warmed."""
         ...

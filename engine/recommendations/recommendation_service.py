@@ -10,13 +10,13 @@ from trimtab.engine.actions.guard.observation import Seeing, mode_in
 from trimtab.engine.actions.guard.situation_builder import Memory as GuardMemory
 from trimtab.engine.actions.journal import ENGINE
 from trimtab.engine.errors import ConflictError, EngineError, NotFoundError, ToolError
-from trimtab.engine.live.live_state import Live
-from trimtab.engine.ports import Clock, Incidents, Ledger, Memory, Toolbox, ToolView
+from trimtab.engine.live.live_state import LiveState
+from trimtab.engine.ports import Clock, Incidents, KeyValueStore, Ledger, Toolbox, ToolView
 from trimtab.engine.recommendations.recommender import DAY, STANDING, Advice, Recommender
 from trimtab.engine.recommendations.remedies import Draft
 from trimtab.engine.recommendations.scaling_advice import draft_of
 from trimtab.engine.recommendations.target_facts import Facts
-from trimtab.engine.sources.managed_tools import RATIOS, key_of
+from trimtab.engine.sources.managed_tools import HIT_RATIOS, metric_series_key
 from trimtab.engine.types import (
     Action,
     ActionState,
@@ -63,8 +63,8 @@ class Advising:
         toolbox: Toolbox,
         guard: GuardMemory,
         seeing: Seeing,
-        memory: Memory,
-        live: Live,
+        memory: KeyValueStore,
+        live: LiveState,
         clock: Clock,
         monotonic: Callable[[], int],
     ) -> None:
@@ -201,7 +201,7 @@ class Advising:
         if seen.problem:
             raise ToolError(f"{target} of {view.name} answers in part only: {seen.problem}")
         labels = {"tool": view.name, "target": target}
-        series = {metric: key_of(metric, labels).id for metric in (*seen.metrics, *RATIOS)}
+        series = {metric: metric_series_key(metric, labels).id for metric in (*seen.metrics, *HIT_RATIOS)}
         metrics = {**seen.metrics, **self._shares(series)}
         subjects = [*(knob.name for knob, _ in seen.knobs), *(action.name for action in seen.actions), "*"]
         return Facts(
@@ -211,14 +211,14 @@ class Advising:
             {subject: mode_in(view, target, subject) for subject in subjects},
             series={
                 name: series_id for name, series_id in series.items()
-                if self.live.here(series_id) is not None
+                if self.live.watched_series(series_id) is not None
             },
             writable=view.status.state is ToolState.UP,
         )  # fmt: skip
 
     def _shares(self, series: dict[str, str]) -> dict[str, float]:
         """Figures that only the series of the tools have, as the hit ratio of the last interval."""
-        seen = {name: self.live.here(series[name]) for name in RATIOS}
+        seen = {name: self.live.watched_series(series[name]) for name in HIT_RATIOS}
         return {name: v.value for name, v in seen.items() if v is not None and v.value is not None}
 
     def command(self, draft: Draft) -> str:

@@ -199,7 +199,7 @@ def _busy(now: int, fresh: Recommendation, knob: Knob | None, facts: Facts, acti
             continue
         other = facts.knobs.get(action.subject, (None,))[0]
         same = action.subject == fresh.subject or (group != "" and other is not None and other.group == group)
-        if same and not action.state.ended:
+        if same and not action.state.is_final:
             return f"{action.subject} of {action.target} is being changed"
         warm_up = int((other.warm_up_s if other is not None else 60.0) * 1e9)
         if same and action.ended is not None and now - action.ended < warm_up:

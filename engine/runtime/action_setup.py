@@ -23,24 +23,24 @@ from trimtab.engine.api.loop_ports import LoopPorts
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import EngineError, LockedError, StoreError
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.platform.kernel_warmup import compile_scaling
+from trimtab.engine.platform.kernel_warmup import compile_capacity_kernels
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.recommendations.inbox_notices import Noticing
 from trimtab.engine.recommendations.recommendation_service import Advising
-from trimtab.engine.runtime.loop_context import Surroundings
-from trimtab.engine.runtime.notification_setup import alerts_to
-from trimtab.engine.runtime.published_decisions import IncidentsDesk, ToldDesk
+from trimtab.engine.runtime.loop_context import LoopContext
+from trimtab.engine.runtime.notification_setup import make_alert_handler
+from trimtab.engine.runtime.published_decisions import PublishedDecisions, PublishedIncidentActions
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file_watcher import Reload
+from trimtab.engine.settings.file_watcher import SettingsChange
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.sources.managed_tools import ToolsSource
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.store.event_store import EventStore
-from trimtab.engine.store.fenced_writes import Fenced
-from trimtab.engine.store.incident_store import SqlIncidents
-from trimtab.engine.store.learned_state import StoredMemory
-from trimtab.engine.tools.tool_registry import Rack
+from trimtab.engine.store.fenced_writes import FencedDatabase
+from trimtab.engine.store.incident_store import IncidentStore
+from trimtab.engine.store.learned_state import LearnedState
+from trimtab.engine.tools.tool_registry import ToolRegistry
 from trimtab.engine.types import Action, Change, ChangeKind, Value, new_ulid
 
 if TYPE_CHECKING:
@@ -48,31 +48,31 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-STEP_S, LOOK_S, REMEMBER_S = 1.0, 15.0, 300.0
+STEP_INTERVAL_S, RECOMMENDATION_INTERVAL_S, SAVE_INTERVAL_S = 1.0, 15.0, 300.0
 """Between steps of the actions, between looks for advice, between states of what was learnt."""
-FIGURES_S = 5.0
+TOOL_METRICS_INTERVAL_S = 5.0
 """Between looks at the tools' own figures."""
-WINDOW_S = 1800.0
+PATTERN_WINDOW_S = 1800.0
 """How far back patterns look."""
 
 
-class HeardIncidents(SqlIncidents):
+class ObservedIncidentStore(IncidentStore):
     """Incidents and changes in the store; a change that is kept is heard by the sensing, too."""
 
-    def __init__(self, fenced: Fenced, hear: Callable[[Change], None]) -> None:
+    def __init__(self, fenced: FencedDatabase, hear: Callable[[Change], None]) -> None:
         super().__init__(fenced)
-        self.hear = hear
+        self.on_change = hear
 
     def save_change(self, change: Change) -> None:
         """Insert or update by id."""
         super().save_change(change)
-        self.hear(change)
+        self.on_change(change)
 
 
-class ToldJournal(Journal):
+class ChangeRecordingJournal(Journal):
     """A journal whose acknowledged changes stand beside incidents, as those of people do."""
 
-    def __init__(self, ledger: SqlLedger, clock: Clock, incidents: SqlIncidents) -> None:
+    def __init__(self, ledger: ActionLedger, clock: Clock, incidents: IncidentStore) -> None:
         super().__init__(ledger, clock)
         self.incidents = incidents
 
@@ -91,20 +91,20 @@ class ToldJournal(Journal):
 
 
 @dataclass(slots=True)
-class Acting:
+class ActionComponents:
     """What acts, and what people ask of it. `run` until it is cancelled, then `close`."""
 
-    around: Surroundings
-    judging: Judging
-    rack: Rack
-    conductor: Conductor
-    advising: Advising
-    noticing: Noticing
-    shadowing: Shadowing
+    context: LoopContext
+    incident_service: Judging
+    tools: ToolRegistry
+    scheduler: Conductor
+    recommendations: Advising
+    inbox_notices: Noticing
+    shadow_recorder: Shadowing
     ports: LoopPorts
-    scaling: "Scaling"
-    scale: float = 1.0
-    started: bool = False
+    capacity: "Scaling"
+    time_scale: float = 1.0
+    is_started: bool = False
     """Whether the start is in the audit, and what the guard remembered is back."""
 
     async def run(self) -> None:
@@ -112,23 +112,27 @@ class Acting:
 
         What fails is tried again. Raises LockedError once another engine has taken over.
         """
-        clock = self.around.clock
-        if not self.started:
-            await self.conductor.start()
-            await self.advising.resume()
-            self.started = True
+        clock = self.context.clock
+        if not self.is_started:
+            await self.scheduler.start()
+            await self.recommendations.resume()
+            self.is_started = True
         beside = [
-            asyncio.create_task(self._each(lambda: LOOK_S * self.scale, self._look)),
-            asyncio.create_task(self._each(lambda: REMEMBER_S, self._remember)),
-            asyncio.create_task(self._each(self.scaling.interval_s, self.scaling.step)),
+            asyncio.create_task(
+                self._repeat(
+                    lambda: RECOMMENDATION_INTERVAL_S * self.time_scale, self._update_recommendations
+                )
+            ),
+            asyncio.create_task(self._repeat(lambda: SAVE_INTERVAL_S, self._save_learned_state)),
+            asyncio.create_task(self._repeat(self.capacity.interval_s, self.capacity.step)),
         ]
         try:
             while True:
                 now = clock.now()
-                await self.conductor.step(now)
+                await self.scheduler.step(now)
                 for ended in (task for task in beside if task.done()):
                     ended.result()
-                await clock.sleep_until(now + int(STEP_S * 1e9))
+                await clock.sleep_until(now + int(STEP_INTERVAL_S * 1e9))
         finally:
             for task in beside:
                 task.cancel()
@@ -136,37 +140,37 @@ class Acting:
 
     async def reload(self, settings: Settings) -> None:
         """Go on with other tools and guardrails. Raises StoreError."""
-        limits, starter = settings.guardrails, self.conductor.starter
-        self.advising.guard.limits = self.advising.seeing.limits = limits
-        self.advising.guard.evaluations.keep_s = limits.hold
-        self.conductor.times = _times(limits)
+        limits, starter = settings.guardrails, self.scheduler.starter
+        self.recommendations.guard.limits = self.recommendations.seeing.limits = limits
+        self.recommendations.guard.evaluations.keep_s = limits.hold
+        self.scheduler.times = _action_times(limits)
         starter.time_scale = limits.time_scale
         starter.executor.deadlines = Deadlines(send_s=limits.action_timeout)
-        self.scale = _scale(settings)
-        self.scaling.configure(settings.capacity)
-        await self.rack.reload(settings.tools)
+        self.time_scale = _time_scale(settings)
+        self.capacity.configure(settings.capacity)
+        await self.tools.reload(settings.tools)
 
     async def close(self) -> None:
         """Let go of what is under way and of the tools; what was learnt is on disk afterwards."""
-        await self.conductor.close()
-        await self.scaling.close()
+        await self.scheduler.close()
+        await self.capacity.close()
         try:
-            await self._remember()
+            await self._save_learned_state()
         except StoreError as error:
             log.error("what was learnt of incidents is not kept", error=str(error))
-        await self.rack.close()
+        await self.tools.close()
 
-    async def _look(self) -> None:
-        found = [*await self.advising.look(), *await self.noticing.look()]
-        for recommendation in [*found, *await self.shadowing.look(self.advising.off)]:
-            self.around.live.tell("recommendation", recommendation)
+    async def _update_recommendations(self) -> None:
+        found = [*await self.recommendations.look(), *await self.inbox_notices.look()]
+        for recommendation in [*found, *await self.shadow_recorder.look(self.recommendations.off)]:
+            self.context.live.publish("recommendation", recommendation)
 
-    async def _remember(self) -> None:
-        await self.around.off_loop(self.judging.remember)
+    async def _save_learned_state(self) -> None:
+        await self.context.run_in_worker(self.incident_service.remember)
 
-    async def _each(self, pause_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, pause_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
         """Do it again and again; a fault of it ends nothing else. Raises LockedError."""
-        clock = self.around.clock
+        clock = self.context.clock
         while True:
             begun = clock.now()
             try:
@@ -180,7 +184,9 @@ class Acting:
             await clock.sleep_until(begun + int(pause_s() * 1e9))
 
 
-async def build(settings: Settings, around: Surroundings, judging: Judging, fenced: Fenced) -> Acting:
+async def build_action_components(
+    settings: Settings, around: LoopContext, judging: Judging, fenced: FencedDatabase
+) -> ActionComponents:
     """Put it together; connects to no tool. Raises StoreError."""
     from trimtab.engine.capacity.capacity_service import (
         Scaling,  # numba comes with it, which has to know its folder
@@ -188,90 +194,98 @@ async def build(settings: Settings, around: Surroundings, judging: Judging, fenc
 
     clock, live = around.clock, around.live
     data_dir, limits = settings.settings.data_dir, settings.guardrails
-    memory = StoredMemory(fenced)
-    rack = await Rack(settings.tools, memory, clock).open()
-    ledger = SqlLedger(fenced, data_dir / ANCHOR)
-    incidents = HeardIncidents(fenced, judging.heard.append)
+    memory = LearnedState(fenced)
+    rack = await ToolRegistry(settings.tools, memory, clock).open()
+    ledger = ActionLedger(fenced, data_dir / ANCHOR_FILE)
+    incidents = ObservedIncidentStore(fenced, judging.heard.append)
     guard = GuardMemory(limits)
     seeing = Seeing(rack, live, around.score_log, incidents, clock, limits)
     asking = Asking(guard, ledger, clock, time.monotonic_ns, seeing)
-    journal = ToldJournal(ledger, clock, incidents)
+    journal = ChangeRecordingJournal(ledger, clock, incidents)
     executor = Executor(journal, rack, clock, Deadlines(send_s=limits.action_timeout))
-    starter = Starter(journal, executor, rack, asking, _new_id(clock), limits.time_scale)
-    undoing = Undoing(journal, _new_id(clock))
+    starter = Starter(journal, executor, rack, asking, _id_factory(clock), limits.time_scale)
+    undoing = Undoing(journal, _id_factory(clock))
 
     def tell(action: Action, words: str) -> None:
         log.warning("an action needs people", action=action.id, subject=action.subject, words=words)
-        live.tell("action", action)
+        live.publish("action", action)
 
     guarded = GuardedSeries(ledger, incidents, live, memory)
-    conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _times(limits))
+    conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _action_times(limits))
     advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
     scaling = Scaling(
-        settings.capacity, live, around.score_log, memory, clock, around.metrics.capacity, compile_scaling
+        settings.capacity,
+        live,
+        around.score_log,
+        memory,
+        clock,
+        around.metrics.set_wanted_replicas,
+        compile_capacity_kernels,
     )
-    around.hear_past, scaling.recorded = scaling.hear, around.recorded
+    around.on_history, scaling.recorded = scaling.hear, around.read_history
     advising.capacity = scaling.shown
     seeing.scaled = guarded.scaled = advising.scaled
-    desk = ToldDesk(ActingDesk(starter, undoing), live)
+    desk = PublishedDecisions(ActingDesk(starter, undoing), live)
     ports = LoopPorts(
-        incidents, IncidentsDesk(around, judging), ledger, desk, rack,
-        take_alerts=alerts_to(around, judging), verify_audit=lambda: _audit_words(ledger),
-        waiting=conductor.waiting, set_down=judging.set_down, capacity=scaling.shown,
+        incidents, PublishedIncidentActions(around, judging), ledger, desk, rack,
+        on_alerts=make_alert_handler(around, judging), verify_audit=lambda: _audit_problem(ledger),
+        blocked_reasons=conductor.waiting, configured_silences=judging.set_down, capacity=scaling.shown,
     )  # fmt: skip
     shadowing = Shadowing(incidents, ledger, around.score_log, clock, asking.in_mode_auto)
-    return Acting(
+    return ActionComponents(
         around, judging, rack, conductor, advising, Noticing(advising), shadowing, ports, scaling,
-        _scale(settings),
+        _time_scale(settings),
     )  # fmt: skip
 
 
-def own_figures(acting: Acting, settings: Settings) -> ToolsSource:
+def build_tools_source(acting: ActionComponents, settings: Settings) -> ToolsSource:
     """The tools as a source; trials look more often."""
-    interval_s = max(FIGURES_S * _scale(settings), 1.0)
-    return ToolsSource(acting.rack, acting.around.clock, interval_s, acting.advising.memory)
+    interval_s = max(TOOL_METRICS_INTERVAL_S * _time_scale(settings), 1.0)
+    return ToolsSource(acting.tools, acting.context.clock, interval_s, acting.recommendations.memory)
 
 
-def judge(settings: Settings, store: EventStore) -> Judging:
+def build_incident_service(settings: Settings, store: EventStore) -> Judging:
     """Incidents and who is told of them, as they were when the engine stopped. Raises StoreError."""
     made = Judging(
-        store, SqlIncidents(store.fenced), StoredMemory(store.fenced),
+        store, IncidentStore(store.fenced), LearnedState(store.fenced),
         settings.settings.false_alarms_per_week, settings.notify.notifications_per_week,
-        window_s=WINDOW_S * _scale(settings), silences=SqlLedger(store.fenced).silences,
+        window_s=PATTERN_WINDOW_S * _time_scale(settings), silences=ActionLedger(store.fenced).silences,
     )  # fmt: skip
     made.resume()
     made.set_telling(settings.notify)
     return made
 
 
-async def note_reload(ledger: Ledger, reload: Reload) -> None:
+async def audit_reload(ledger: Ledger, reload: SettingsChange) -> None:
     """A row of the audit: which settings changed. They hold already, so a store that fails is told only."""
-    names = {"now": ", ".join(reload.changed), "at the next start": ", ".join(reload.later)}
+    names = {"now": ", ".join(reload.applied_now), "at the next start": ", ".join(reload.needs_restart)}
     if not any(names.values()):
         return
     try:
-        await asyncio.to_thread(ledger.note, "settings reloaded", "settings", ENGINE, dict[str, Value](names))
+        await asyncio.to_thread(
+            ledger.append_audit, "settings reloaded", "settings", ENGINE, dict[str, Value](names)
+        )
     except StoreError as error:
         log.error("that the settings were reloaded is not in the audit", error=str(error))
 
 
-def _audit_words(ledger: SqlLedger) -> str | None:
+def _audit_problem(ledger: ActionLedger) -> str | None:
     found = verify(ledger)
     return "; ".join(str(one) for one in found[:5]) or None
 
 
-def _times(limits: Guardrails) -> Times:
+def _action_times(limits: Guardrails) -> Times:
     return Times(
         plan_s=limits.plan_life, approval_s=limits.approval_life, watch_s=limits.watch,
         bad_checks=limits.bad_checks,
     )  # fmt: skip
 
 
-def _scale(settings: Settings) -> float:
+def _time_scale(settings: Settings) -> float:
     """Trials look more often and less far back, as their guardrails are quicker."""
     trials = any(tool.trial for tool in settings.tools.values())
     return max(settings.guardrails.time_scale, 0.1) if trials else 1.0
 
 
-def _new_id(clock: Clock) -> Callable[[], str]:
+def _id_factory(clock: Clock) -> Callable[[], str]:
     return lambda: new_ulid(clock.now())

@@ -17,37 +17,43 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from trimtab.engine.api.security.listen_address import check_bind
+from trimtab.engine.api.security.listen_address import check_listen_address
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
 from trimtab.engine.forecasting import forecasting_setup
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.observability import logs
 from trimtab.engine.observability.metrics import Metrics
-from trimtab.engine.platform.kernel_warmup import compile_apart, prepare_environment, warm_kernels
-from trimtab.engine.platform.process_memory import give_back, stay_small
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.platform.kernel_warmup import compile_in_subprocess, prepare_environment, warm_kernels
+from trimtab.engine.platform.process_memory import release_memory, release_memory_periodically
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.runtime import action_setup, components, notification_setup
-from trimtab.engine.runtime.background_tasks import kept_running
-from trimtab.engine.runtime.http_server import Server, bind, make_server, started, url_of
-from trimtab.engine.runtime.loop_context import Surroundings
-from trimtab.engine.runtime.retention import Pruner
-from trimtab.engine.runtime.self_metrics import Vitals
-from trimtab.engine.runtime.supervisor import Supervisor, explain
+from trimtab.engine.runtime.background_tasks import keep_running
+from trimtab.engine.runtime.http_server import (
+    HttpServer,
+    bind_socket,
+    browser_url,
+    make_server,
+    wait_until_started,
+)
+from trimtab.engine.runtime.loop_context import LoopContext
+from trimtab.engine.runtime.retention import RetentionTask
+from trimtab.engine.runtime.self_metrics import SelfMetrics
+from trimtab.engine.runtime.supervisor import Supervisor, error_on_one_line
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file_watcher import Reload, watch_settings
+from trimtab.engine.settings.file_watcher import SettingsChange, watch_settings
 from trimtab.engine.sources.managed_tools import ToolsSource
-from trimtab.engine.sources.self_source import OwnFigures
+from trimtab.engine.sources.self_source import SelfSource
 
 if TYPE_CHECKING:
-    from trimtab.engine.api.security.api_keys import FirstStart
+    from trimtab.engine.api.security.api_keys import FirstAccess
     from trimtab.engine.forecasting.retraining import Retraining
     from trimtab.engine.store.event_store import EventStore
 
 log = structlog.get_logger(__name__)
 
-Announce = Callable[[str, "FirstStart"], None]
+ReadyCallback = Callable[[str, "FirstAccess"], None]
 """Called once the API answers: its URL, and how the first person gets in."""
 
 
@@ -57,7 +63,7 @@ def serve(
     config: Path | None = None,
     environ: MutableMapping[str, str] | None = None,
     overrides: Mapping[str, object] | None = None,
-    on_ready: Announce | None = None,
+    on_ready: ReadyCallback | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT, then stop within seconds; state is on disk afterwards.
 
@@ -69,8 +75,8 @@ def serve(
     """
     general = settings.settings
     logs.configure_logs(general.log_level, general.log_format)
-    logs.hide(logs.secrets_in(settings))
-    check_bind(settings.api)
+    logs.hide_values(logs.collect_secrets(settings))
+    check_listen_address(settings.api)
     environ = os.environ if environ is None else environ
     try:
         prepare_environment(general.data_dir, environ)
@@ -80,10 +86,10 @@ def serve(
             "this user (--data DIR)"
         ) from None
     engine = Engine(settings, config, environ, overrides or {})
-    asyncio.run(engine.run(on_ready or announce))
+    asyncio.run(engine.run(on_ready or print_access))
 
 
-def announce(url: str, first: "FirstStart") -> None:
+def print_access(url: str, first: "FirstAccess") -> None:
     """Say where Trimtab is and how to get in: a login link, where the key is, or the command for a link."""
     print(f"Trimtab is on {url}", flush=True)
     if first.login_url is not None:
@@ -109,57 +115,61 @@ class Engine:
         self.environ = environ
         self.overrides = overrides
         self.clock = SystemClock()
-        self.live = Live()
+        self.live = LiveState()
         self.stopping = asyncio.Event()
         self.failure: Exception | None = None
 
-    async def run(self, on_ready: Announce) -> None:
+    async def run(self, on_ready: ReadyCallback) -> None:
         """From nothing to running, until `stopping` is set, and back."""
         async with AsyncExitStack() as stack:
-            self._hear_signals()
-            listening = stack.enter_context(contextlib.closing(bind(self.settings.api)))
-            store = stack.enter_context(contextlib.closing(self._store()))
-            self.live.remembered = store.series
+            self._install_signal_handlers()
+            listening = stack.enter_context(contextlib.closing(bind_socket(self.settings.api)))
+            store = stack.enter_context(contextlib.closing(self._open_store()))
+            self.live.find_stored_series = store.series
             metrics = Metrics(_version())
-            judging = action_setup.judge(self.settings, store)
-            supervisor = await self._supervisor(stack, store, judging, metrics)
-            acts = await action_setup.build(self.settings, supervisor.around, judging, store.fenced)
+            judging = action_setup.build_incident_service(self.settings, store)
+            supervisor = await self._build_supervisor(stack, store, judging, metrics)
+            acts = await action_setup.build_action_components(
+                self.settings, supervisor.context, judging, store.fenced
+            )
             stack.push_async_callback(acts.close)
-            told = notification_setup.notifications(self.settings, supervisor.around, store.fenced, metrics)
-            await told.resume()
+            told = notification_setup.build_notification_delivery(
+                self.settings, supervisor.context, store.fenced, metrics
+            )
+            await told.restore()
             stack.push_async_callback(told.close)
-            supervisor.around.notifications = told
+            supervisor.context.notifications = told
             stack.push_async_callback(supervisor.stop)
-            tools = action_setup.own_figures(acts, self.settings)
+            tools = action_setup.build_tools_source(acts, self.settings)
             if self.settings.tools:
-                supervisor.always.append(tools)
-            supervisor.followers += [
-                partial(_reload_tools, supervisor, acts, tools),
-                partial(action_setup.note_reload, acts.ports.ledger),
+                supervisor.extra_sources.append(tools)
+            supervisor.reload_listeners += [
+                partial(_apply_tool_settings, supervisor, acts, tools),
+                partial(action_setup.audit_reload, acts.ports.ledger),
             ]
-            models = self._models(supervisor, acts, metrics)
+            models = self._build_retraining(supervisor, acts, metrics)
             if models is not None:
-                _watch_errors(models, supervisor, self.clock)
+                _watch_forecast_error(models, supervisor, self.clock)
             await self._serve_http(stack, store, supervisor, acts, models, metrics, listening, on_ready)
-            vitals = Vitals(self.live, metrics, supervisor.loops.values, store)
-            pruner = Pruner(supervisor.around, self.settings.retention.events_days)
+            vitals = SelfMetrics(self.live, metrics, supervisor.loops.values, store)
+            pruner = RetentionTask(supervisor.context, self.settings.retention.events_days)
             for work in (
-                kept_running("vitals", vitals.run, self.clock),
-                kept_running("pruner", pruner.run, self.clock),
-                kept_running("notifications", told.run, self.clock),
-                kept_running("memory", partial(stay_small, self.clock), self.clock),
-                *([] if models is None else [kept_running("models", models.run, self.clock)]),
-                self._act(acts),
-                self._start(supervisor),
+                keep_running("vitals", vitals.run, self.clock),
+                keep_running("pruner", pruner.run, self.clock),
+                keep_running("notifications", told.run, self.clock),
+                keep_running("memory", partial(release_memory_periodically, self.clock), self.clock),
+                *([] if models is None else [keep_running("models", models.run, self.clock)]),
+                self._run_actions(acts),
+                self._start_sources(supervisor),
             ):
-                stack.push_async_callback(_cancelled, asyncio.create_task(work))
+                stack.push_async_callback(_cancel, asyncio.create_task(work))
             await self.stopping.wait()
             log.info("stopping")
         log.info("stopped")
         if self.failure is not None:
             raise self.failure
 
-    def _hear_signals(self) -> None:
+    def _install_signal_handlers(self) -> None:
         """The first signal stops in order; the next one ends the process at once."""
         loop = asyncio.get_running_loop()
 
@@ -171,35 +181,35 @@ class Engine:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop)
 
-    def _store(self) -> "EventStore":
+    def _open_store(self) -> "EventStore":
         from trimtab.engine.store import open_store
 
         return open_store(self.settings.settings.data_dir, self.clock.now)
 
-    async def _supervisor(
+    async def _build_supervisor(
         self, stack: AsyncExitStack, store: "EventStore", judging: Judging, metrics: Metrics
     ) -> Supervisor:
         """Everything that the loops work with; it ends in the opposite order."""
         from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 
         snapshots = FolderSnapshots(self.settings.settings.data_dir / "state").open()
-        stack.callback(_closed, snapshots.close)
-        score_log = components.score_log(self.settings, self.clock)
-        stack.callback(_closed, score_log.close)
+        stack.callback(_close_store, snapshots.close)
+        score_log = components.open_score_log(self.settings, self.clock)
+        stack.callback(_close_store, score_log.close)
         work = stack.enter_context(ThreadPoolExecutor(1, "trimtab-work"))
-        around = Surroundings(
+        around = LoopContext(
             self.clock, store, score_log, snapshots, self.live, metrics, work, self.settings.settings,
-            judging=judging,
+            incident_service=judging,
         )  # fmt: skip
         return Supervisor(around, self.clock, metrics)
 
-    def _models(
-        self, supervisor: Supervisor, acts: "action_setup.Acting", metrics: Metrics
+    def _build_retraining(
+        self, supervisor: Supervisor, acts: "action_setup.ActionComponents", metrics: Metrics
     ) -> "Retraining | None":
         """What forecasts and trains; it asks the Prometheus that the sources watch."""
-        return forecasting_setup.build(
+        return forecasting_setup.build_retraining(
             self.settings, self.config, self.overrides, self.environ,
-            lambda: None if supervisor.found is None else supervisor.found.url,
+            lambda: None if supervisor.found_prometheus is None else supervisor.found_prometheus.url,
             acts.ports.ledger, self.clock, metrics,
         )  # fmt: skip
 
@@ -208,79 +218,83 @@ class Engine:
         stack: AsyncExitStack,
         store: "EventStore",
         supervisor: Supervisor,
-        acts: "action_setup.Acting",
+        acts: "action_setup.ActionComponents",
         models: "Retraining | None",
         metrics: Metrics,
         listening: socket.socket,
-        on_ready: Announce,
+        on_ready: ReadyCallback,
     ) -> None:
         from trimtab.engine.api.application import create_app, stop_streams
-        from trimtab.engine.api.security.api_keys import first_start
+        from trimtab.engine.api.security.api_keys import ensure_first_access
 
         settings = self.settings
         app = create_app(
-            live=self.live, store=store, score_log=supervisor.around.score_log, settings=settings.api,
-            clock=self.clock, web_dir=components.web_dir(), metrics_text=metrics.text, version=_version(),
-            observer=metrics.request, loop=replace(acts.ports, modelling=models),
+            live=self.live, store=store, score_log=supervisor.context.score_log, settings=settings.api,
+            clock=self.clock, web_dir=components.find_web_dir(), metrics_text=metrics.render, version=_version(),
+            observer=metrics.observe_request, loop=replace(acts.ports, models=models),
         )  # fmt: skip
         server = make_server(app, settings.api)
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
-        stack.push_async_callback(self._stop_http, server, serving)
+        stack.push_async_callback(self._stop_http_server, server, serving)
         stack.callback(stop_streams, app)
-        await started(server, serving)
-        serving.add_done_callback(self._http_ended)
-        url = url_of(settings.api, listening)
-        first = first_start(
+        await wait_until_started(server, serving)
+        serving.add_done_callback(self._on_http_server_exit)
+        url = browser_url(settings.api, listening)
+        first = ensure_first_access(
             store, self.clock, settings.api, settings.settings.data_dir, url, terminal=sys.stdout.isatty()
         )
-        from trimtab.engine.store.durable_files import write_whole
-        from trimtab.engine.store.lease import ADDRESS
+        from trimtab.engine.store.durable_files import write_bytes_atomically
+        from trimtab.engine.store.lease import ADDRESS_FILE
 
-        write_whole(settings.settings.data_dir / ADDRESS, f"{url}\n".encode())
+        write_bytes_atomically(settings.settings.data_dir / ADDRESS_FILE, f"{url}\n".encode())
         log.info("listening", url=url)
         on_ready(url, first)
 
-    def _http_ended(self, serving: "asyncio.Task[None]") -> None:
+    def _on_http_server_exit(self, serving: "asyncio.Task[None]") -> None:
         """An engine that nobody can see or pause must not go on."""
         if self.stopping.is_set():
             return
         cause = None if serving.cancelled() else serving.exception()
         log.error("the HTTP server ended, the engine stops", exc_info=cause)
-        why = f" ({type(cause).__name__}: {clean_text(str(cause))})" if cause is not None else ""
+        why = f" ({type(cause).__name__}: {redact_text(str(cause))})" if cause is not None else ""
         self.failure = EngineError(
             f"the HTTP server ended while the engine ran{why}, so nobody could see or pause it; the log has "
             "more, start Trimtab again"
         )
         self.stopping.set()
 
-    async def _stop_http(self, server: Server, serving: "asyncio.Task[None]") -> None:
-        self.live.end()
+    async def _stop_http_server(self, server: HttpServer, serving: "asyncio.Task[None]") -> None:
+        self.live.end_subscriptions()
         server.should_exit = True
         await asyncio.wait({serving})
 
-    async def _act(self, acts: "action_setup.Acting") -> None:
+    async def _run_actions(self, acts: "action_setup.ActionComponents") -> None:
         """Until another engine takes over: then this one has nothing more to say, and stops."""
         try:
-            await kept_running("acting", acts.run, self.clock)
+            await keep_running("acting", acts.run, self.clock)
         except LockedError as error:
             log.error("another engine took over, this one stops", why=str(error))
             self.failure = error
             self.stopping.set()
 
-    async def _start(self, supervisor: Supervisor) -> None:
+    async def _start_sources(self, supervisor: Supervisor) -> None:
         """Kernels, then sources; then watch the settings."""
         try:
-            self.live.wait_for("the kernels: a first start compiles them, in a minute at most")
-            await compile_apart(Path(self.environ["NUMBA_CACHE_DIR"]), self.settings.settings.detectors)
-            await supervisor.around.off_loop(warm_kernels, self.settings.settings.detectors)
-            self.live.wait_for("the first tick")
+            self.live.set_waiting_for("the kernels: a first start compiles them, in a minute at most")
+            await compile_in_subprocess(
+                Path(self.environ["NUMBA_CACHE_DIR"]), self.settings.settings.detectors
+            )
+            await supervisor.context.run_in_worker(warm_kernels, self.settings.settings.detectors)
+            self.live.set_waiting_for("the first tick")
             found = await components.with_local_prometheus(self.settings)
             if found is not self.settings and found.sources.prometheus is not None:
-                supervisor.found = found.sources.prometheus
-                log.info("found a Prometheus on this machine, watching it too", url=supervisor.found.url)
+                supervisor.found_prometheus = found.sources.prometheus
+                log.info(
+                    "found a Prometheus on this machine, watching it too", url=supervisor.found_prometheus.url
+                )
             supervisor.start(found)
-            await supervisor.end_others()
-            give_back()
+            await supervisor.close_removed_sources()
+            release_memory()
             gc.freeze()
         except Exception as error:
             log.exception("could not start")
@@ -297,28 +311,28 @@ class Engine:
             await self._follow_settings(supervisor, current)
         except Exception:
             log.exception("settings are not watched any more, changes count at the next start")
-            self.live.note(settings="not watched any more; the log has more")
+            self.live.set_engine_values(settings="not watched any more; the log has more")
 
     async def _follow_settings(self, supervisor: Supervisor, current: Settings) -> None:
         """Apply each change of the file; one that is refused changes nothing and says why."""
         assert self.config is not None  # noqa: S101 - asked by the caller
         async for outcome in watch_settings(self.config, self.environ, self.overrides):
             if isinstance(outcome, SettingsError):
-                self._refuse(explain(outcome))
+                self._reject_reload(error_on_one_line(outcome))
                 continue
             try:
-                reload = await supervisor.change(current, outcome)
+                reload = await supervisor.apply_settings(current, outcome)
             except SettingsError as error:
-                self._refuse(explain(error))
+                self._reject_reload(error_on_one_line(error))
                 continue
             current = reload.settings
-            self.live.note(settings="ok")
-            log.info("settings reloaded", changed=list(reload.changed))
-            if reload.later:
-                log.warning("takes effect at the next start", settings=list(reload.later))
+            self.live.set_engine_values(settings="ok")
+            log.info("settings reloaded", changed=list(reload.applied_now))
+            if reload.needs_restart:
+                log.warning("takes effect at the next start", settings=list(reload.needs_restart))
 
-    def _refuse(self, why: str) -> None:
-        self.live.note(settings=f"not reloaded: {why}")
+    def _reject_reload(self, why: str) -> None:
+        self.live.set_engine_values(settings=f"not reloaded: {why}")
         log.error("settings not reloaded, the old ones hold", why=why)
 
 
@@ -328,31 +342,31 @@ def _version() -> str:
     return str(trimtab.__version__)
 
 
-def _watch_errors(models: "Retraining", supervisor: Supervisor, clock: SystemClock) -> None:
+def _watch_forecast_error(models: "Retraining", supervisor: Supervisor, clock: SystemClock) -> None:
     """From the first forecast error on it is a series of its own, a sample a refresh."""
-    figures = OwnFigures(models.figures, clock, models.scheduler.refresh)
-    models.forecasting.error_known = partial(supervisor.watch, figures, True)
+    figures = SelfSource(models.metrics, clock, models.scheduler.refresh)
+    models.forecast_service.on_error_known = partial(supervisor.set_extra_source, figures, True)
 
 
-async def _reload_tools(
-    supervisor: Supervisor, acts: "action_setup.Acting", tools: ToolsSource, reload: Reload
+async def _apply_tool_settings(
+    supervisor: Supervisor, acts: "action_setup.ActionComponents", tools: ToolsSource, reload: SettingsChange
 ) -> None:
     """Exchange tools and guardrails; the figures of tools are watched while there are any."""
-    if not {"tools", "guardrails", "capacity"} & set(reload.changed):
+    if not {"tools", "guardrails", "capacity"} & set(reload.applied_now):
         return
     try:
         await acts.reload(reload.settings)
     except StoreError as error:
         log.error("not all tools were exchanged, they will be at the next start", error=str(error))
-    await supervisor.watch(tools, bool(reload.settings.tools))
+    await supervisor.set_extra_source(tools, bool(reload.settings.tools))
 
 
-async def _cancelled(task: "asyncio.Task[None]") -> None:
+async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _closed(close: Callable[[], None]) -> None:
+def _close_store(close: Callable[[], None]) -> None:
     """Close a store; at this point a failure can only be told."""
     try:
         close()

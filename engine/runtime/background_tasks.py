@@ -9,22 +9,22 @@ from trimtab.engine.ports import Clock
 
 log = structlog.get_logger(__name__)
 
-RETRY_S = 30.0
+RESTART_DELAY_S = 30.0
 """After a fault of ours, beyond what the work itself goes on from."""
 
 
-async def kept_running(name: str, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
+async def keep_running(name: str, task: Callable[[], Awaitable[None]], clock: Clock) -> None:
     """Do the work, and again RETRY_S after it failed, until it is at its end or cancelled.
 
     Raises LockedError, which no other try mends: another engine has taken over.
     """
     while True:
         try:
-            await work()
+            await task()
         except LockedError:
             raise
         except Exception:
-            log.exception("a part stopped, it is started again", part=name, after_s=RETRY_S)
+            log.exception("a part stopped, it is started again", part=name, after_s=RESTART_DELAY_S)
         else:
             return
-        await clock.sleep_until(clock.now() + int(RETRY_S * 1e9))
+        await clock.sleep_until(clock.now() + int(RESTART_DELAY_S * 1e9))

@@ -12,37 +12,41 @@ if TYPE_CHECKING:
     from trimtab.engine.observability.metrics import Metrics
     from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 
-WEB = Path(__file__).parent.parent / "web" / "dist"
-Build = Callable[[Settings, SystemClock], Source]
+WEB_DIST = Path(__file__).parent.parent / "web" / "dist"
+SourceFactory = Callable[[Settings, SystemClock], Source]
 
 
-def _host(settings: Settings, clock: SystemClock) -> Source:
+def _build_host_source(settings: Settings, clock: SystemClock) -> Source:
     from trimtab.engine.sources.host.host_source import HostSource
 
     return HostSource(settings.sources.host, clock, settings.settings.max_series)
 
 
-def _prometheus(settings: Settings, clock: SystemClock) -> Source:
+def _build_prometheus_source(settings: Settings, clock: SystemClock) -> Source:
     from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 
     assert settings.sources.prometheus is not None  # noqa: S101 - the rack is asked for what is wanted only
     return PrometheusSource(settings.sources.prometheus, clock, settings.settings.max_series)
 
 
-def _files(settings: Settings, clock: SystemClock) -> Source:
+def _build_files_source(settings: Settings, clock: SystemClock) -> Source:
     from trimtab.engine.sources.file_replay import FilesSource
 
     assert settings.sources.files is not None  # noqa: S101 - as above
     return FilesSource(settings.sources.files, clock, max_series=settings.settings.max_series)
 
 
-RACK: dict[str, Build] = {"host": _host, "prometheus": _prometheus, "files": _files}
+SOURCE_FACTORIES: dict[str, SourceFactory] = {
+    "host": _build_host_source,
+    "prometheus": _build_prometheus_source,
+    "files": _build_files_source,
+}
 """Name of a source, as in `sources:` -> how it is built."""
 
 
-def wanted(sources: Sources) -> dict[str, object]:
+def enabled_sources(sources: Sources) -> dict[str, object]:
     """The sources that are configured and enabled, with their settings."""
-    asked = {name: getattr(sources, name) for name in RACK}
+    asked = {name: getattr(sources, name) for name in SOURCE_FACTORIES}
     return {name: part for name, part in asked.items() if part is not None and part.enabled}
 
 
@@ -59,7 +63,7 @@ async def with_local_prometheus(settings: Settings) -> Settings:
     return settings.model_copy(update={"sources": sources})
 
 
-def sinks(settings: Settings, metrics: "Metrics", clock: SystemClock) -> list[Sink]:
+def build_sinks(settings: Settings, metrics: "Metrics", clock: SystemClock) -> list[Sink]:
     """Where scores go besides the API."""
     if settings.writer is None:
         return []
@@ -68,20 +72,20 @@ def sinks(settings: Settings, metrics: "Metrics", clock: SystemClock) -> list[Si
     return [RemoteWriteSink(settings.writer, metrics, clock)]
 
 
-def notifiers(settings: Settings, clock: Clock) -> list[Notifier]:
+def build_notifiers(settings: Settings, clock: Clock) -> list[Notifier]:
     """Who is told of incidents."""
-    from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerNotifier
-    from trimtab.engine.notifications.channels.email_channel import EmailNotifier
-    from trimtab.engine.notifications.channels.webhook_channel import WebhookNotifier
+    from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerChannel
+    from trimtab.engine.notifications.channels.email_channel import EmailChannel
+    from trimtab.engine.notifications.channels.webhook_channel import WebhookChannel
 
     to, url = settings.notify, external_url(settings)
     found: list[Notifier] = []
     if to.alertmanager is not None:
-        found.append(AlertmanagerNotifier(to.alertmanager, clock.now, url))
+        found.append(AlertmanagerChannel(to.alertmanager, clock.now, url))
     if to.webhook is not None:
-        found.append(WebhookNotifier(to.webhook, clock.now, url))
+        found.append(WebhookChannel(to.webhook, clock.now, url))
     if to.email is not None:
-        found.append(EmailNotifier(to.email, clock.now, url))
+        found.append(EmailChannel(to.email, clock.now, url))
     return found
 
 
@@ -98,7 +102,7 @@ def external_url(settings: Settings) -> str:
     return f"{'https' if api.tls_cert_file else 'http'}://{host}:{api.port}"
 
 
-def score_log(settings: Settings, clock: SystemClock) -> "ParquetScoreLog":
+def open_score_log(settings: Settings, clock: SystemClock) -> "ParquetScoreLog":
     """The log of scores, opened."""
     from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 
@@ -109,6 +113,6 @@ def score_log(settings: Settings, clock: SystemClock) -> "ParquetScoreLog":
     ).open()  # fmt: skip
 
 
-def web_dir() -> Path | None:
+def find_web_dir() -> Path | None:
     """The built dashboard, None where it was not built."""
-    return WEB if (WEB / "index.html").is_file() else None
+    return WEB_DIST if (WEB_DIST / "index.html").is_file() else None

@@ -16,12 +16,12 @@ from trimtab.engine.settings import Api
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-STOP_S = 2
+SHUTDOWN_TIMEOUT_S = 2
 """Seconds that open requests get to end."""
 _BACKLOG = 2048
 
 
-def bind(settings: Api) -> socket.socket:
+def bind_socket(settings: Api) -> socket.socket:
     """A listening socket. Raises SettingsError where the address is taken or is none of this machine."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -31,12 +31,12 @@ def bind(settings: Api) -> socket.socket:
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        raise SettingsError(_why(error, settings)) from None
+        raise SettingsError(_bind_error(error, settings)) from None
     listening.setblocking(False)
     return listening
 
 
-def _why(error: OSError, settings: Api) -> str:
+def _bind_error(error: OSError, settings: Api) -> str:
     where = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
         return f"api.port: {where} is in use; is Trimtab running already? Else choose another port (--port P)"
@@ -45,12 +45,12 @@ def _why(error: OSError, settings: Api) -> str:
     return f"api.host: cannot listen on {where}: {error.strerror or error}"
 
 
-def url_of(settings: Api, listening: socket.socket) -> str:
+def browser_url(settings: Api, listening: socket.socket) -> str:
     """Where a browser on this machine finds it."""
     return base_url(settings, listening.getsockname()[1])
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """uvicorn without signal handlers of its own."""
 
     @contextlib.contextmanager
@@ -59,21 +59,21 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(app: "FastAPI", settings: Api) -> Server:
+def make_server(app: "FastAPI", settings: Api) -> HttpServer:
     """A server of this application; TLS where the settings have a certificate."""
     cert, key = (path and path.expanduser() for path in (settings.tls_cert_file, settings.tls_key_file))
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", loop="asyncio",
         proxy_headers=settings.behind_proxy, forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=STOP_S, ssl_certfile=cert, ssl_keyfile=key,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S, ssl_certfile=cert, ssl_keyfile=key,
     )  # fmt: skip
-    return Server(config)
+    return HttpServer(config)
 
 
-async def started(server: Server, serving: "asyncio.Task[None]") -> None:
+async def wait_until_started(server: HttpServer, server_task: "asyncio.Task[None]") -> None:
     """Return when it takes requests. Raises what stopped it from starting."""
     while not server.started:
-        if serving.done():
-            serving.result()
+        if server_task.done():
+            server_task.result()
             raise SettingsError("the HTTP server ended before it began; the log has more")
         await asyncio.sleep(0.01)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live.live_state import Live
-from trimtab.engine.notifications.delivery import Notifications
+from trimtab.engine.live.live_state import LiveState
+from trimtab.engine.notifications.delivery import NotificationDelivery
 from trimtab.engine.ports import Clock, ScoreLog, Sink, Snapshots, Store
 from trimtab.engine.settings import General
 from trimtab.engine.types import History, SourceState
@@ -22,29 +22,29 @@ T = TypeVar("T")
 class TickMetrics(Protocol):
     """Where the loops count."""
 
-    def tick(self, source: str, seconds: float, lag_s: float, n: int) -> None:
+    def observe_tick(self, source: str, seconds: float, lag_s: float, n: int) -> None:
         """A tick was scored."""
         ...
 
-    def series(self, source: str, total: int, learning: int, unusual: int) -> None:
+    def set_series_counts(self, source: str, total: int, learning: int, unusual: int) -> None:
         """How many series a source has now."""
         ...
 
-    def source_state(self, name: str, state: SourceState) -> None:
+    def set_source_state(self, name: str, state: SourceState) -> None:
         """A source is in this state now."""
         ...
 
-    def capacity(self, name: str, wanted: int | None) -> None:
+    def set_wanted_replicas(self, name: str, wanted: int | None) -> None:
         """What is wanted of a capacity; None = unknown."""
         ...
 
-    def forget(self, source: str) -> None:
+    def remove_source(self, source: str) -> None:
         """A source is watched no more."""
         ...
 
 
 @dataclass(slots=True)
-class Surroundings:
+class LoopContext:
     """Ports and settings.
 
     work    : one thread, in which everything runs that blocks or computes, so that the API stays responsive
@@ -54,22 +54,22 @@ class Surroundings:
     store: Store
     score_log: ScoreLog
     snapshots: Snapshots
-    live: Live
+    live: LiveState
     metrics: TickMetrics
-    work: Executor
+    worker: Executor
     general: General = field(default_factory=General)
     sinks: list[Sink] = field(default_factory=list)
-    judging: Judging | None = None
+    incident_service: Judging | None = None
     """None = there are anomalies only, no incidents."""
-    hear_past: Callable[[History], None] | None = None
+    on_history: Callable[[History], None] | None = None
     """Told of what a source recorded before it was watched, as it is read."""
-    recorded: Callable[[], AsyncIterator[History]] | None = None
+    read_history: Callable[[], AsyncIterator[History]] | None = None
     """Reads that once more, coarsely, of all sources."""
-    notifications: Notifications | None = None
+    notifications: NotificationDelivery | None = None
     """None = notices go to the log only."""
 
-    async def off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_in_worker(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it in the work thread, with the log context of this task."""
         context = contextvars.copy_context()
         call = functools.partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self.work, context.run, call)
+        return await asyncio.get_running_loop().run_in_executor(self.worker, context.run, call)

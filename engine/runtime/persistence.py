@@ -16,9 +16,9 @@ from trimtab.models.contracts import State
 
 log = structlog.get_logger(__name__)
 
-SCORES_KEPT = 720
+MAX_PENDING_SCORES = 720
 """Ticks of scores that wait for a score log that fails; then the oldest are dropped, and counted."""
-PARTIAL, BUDGET = "trimtab_partial_reading", "trimtab_false_alarms_per_week"
+PARTIAL_MARK, BUDGET_MARK = "trimtab_partial_reading", "trimtab_false_alarms_per_week"
 """Stand behind the keys of a logged tick: its source answered in part; the budget that it is judged by."""
 
 
@@ -26,7 +26,7 @@ LoggedTick = tuple[ClosedTick, float | None]
 """A tick and the budget that it was judged by."""
 
 
-class Keeper:
+class Persistence:
     """Hands one source's ticks, scores and anomalies to the stores, in this order. Blocks on them.
 
     `problem` says what is wrong now, None = all is kept. Nothing is lost silently: anomalies wait in memory
@@ -39,43 +39,43 @@ class Keeper:
         self.score_log = score_log
         self.snapshots = snapshots
         self.problem: str | None = None
-        self.dropped = 0
-        self.hole = False
+        self.dropped_count = 0
+        self.has_gap = False
         """Whether a tick is in no log: only a snapshot makes a restart exact again."""
-        self._said: str | None = None
+        self._logged_problem: str | None = None
         self._anomalies: dict[str, Anomaly] = {}
         self._infos: dict[str, SeriesInfo] = {}
         self._scores: deque[tuple[Sequence[SeriesKey], TickScores]] = deque()
-        self._marked: dict[tuple[str, ...], tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]]] = {}
+        self._marked_keys: dict[tuple[str, ...], tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]]] = {}
 
     def log_tick(self, tick: ClosedTick, budget: float) -> None:
         """Remember a tick, and the false-alarm budget that holds for it, before it is scored."""
         keys, values = tick.keys, tick.values
         if keys:
-            keys = self._with_marks(keys, (BUDGET,) if tick.complete else (BUDGET, PARTIAL))
+            keys = self._add_marks(keys, (BUDGET_MARK,) if tick.complete else (BUDGET_MARK, PARTIAL_MARK))
             values = np.append(values, [budget, 1.0][: len(keys) - len(values)])
         self.problem = None
         if not self._try(partial(self.snapshots.log_tick, self.source, tick.time, keys, values.tobytes())):
-            self.hole = True
+            self.has_gap = True
 
-    def _with_marks(self, keys: tuple[SeriesKey, ...], marks: tuple[str, ...]) -> tuple[SeriesKey, ...]:
+    def _add_marks(self, keys: tuple[SeriesKey, ...], marks: tuple[str, ...]) -> tuple[SeriesKey, ...]:
         """The keys and the marks; the same tuple for the same keys."""
-        if marks not in self._marked or self._marked[marks][0] is not keys:
-            self._marked[marks] = (keys, (*keys, *(SeriesKey(self.source, mark) for mark in marks)))
-        return self._marked[marks][1]
+        if marks not in self._marked_keys or self._marked_keys[marks][0] is not keys:
+            self._marked_keys[marks] = (keys, (*keys, *(SeriesKey(self.source, mark) for mark in marks)))
+        return self._marked_keys[marks][1]
 
-    def ticks_before(self) -> Iterator[LoggedTick]:
+    def ticks_before_snapshot(self) -> Iterator[LoggedTick]:
         """The ticks up to the newest snapshot that are kept, as `logged_ticks`. Raises StoreError."""
-        return self._without_marks(self.snapshots.ticks_until(self.source))
+        return self._strip_marks(self.snapshots.ticks_until(self.source))
 
-    def logged_ticks(self) -> Iterator[LoggedTick]:
+    def ticks_since_snapshot(self) -> Iterator[LoggedTick]:
         """The ticks since the newest snapshot, oldest first, each with its budget. Raises StoreError.
 
         The budget is None where nobody noted it: nothing was known of the tick, or an older Trimtab did.
         """
-        return self._without_marks(self.snapshots.ticks_since(self.source))
+        return self._strip_marks(self.snapshots.ticks_since(self.source))
 
-    def _without_marks(
+    def _strip_marks(
         self, logged: Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]
     ) -> Iterator[LoggedTick]:
         plain: tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]] = ((), ())
@@ -85,13 +85,16 @@ class Keeper:
                 yield ClosedTick(time, (), values.copy(), complete=False), None
                 continue
             if plain[0] is not keys:
-                marks = sum(key.metric in {PARTIAL, BUDGET} for key in keys[-2:])
+                marks = sum(key.metric in {PARTIAL_MARK, BUDGET_MARK} for key in keys[-2:])
                 plain = (keys, keys[: len(keys) - marks])
             n = len(plain[1])
             marked = {key.metric: float(value) for key, value in zip(keys[n:], values[n:], strict=True)}
-            yield ClosedTick(time, plain[1], values[:n].copy(), PARTIAL not in marked), marked.get(BUDGET)
+            yield (
+                ClosedTick(time, plain[1], values[:n].copy(), PARTIAL_MARK not in marked),
+                marked.get(BUDGET_MARK),
+            )
 
-    def keep(
+    def save(
         self,
         keys: Sequence[SeriesKey],
         scores: TickScores | None,
@@ -109,11 +112,11 @@ class Keeper:
         self._save_infos()
         self._save_anomalies()
         self._append_scores()
-        if self.problem is None and self._said is not None:
+        if self.problem is None and self._logged_problem is not None:
             log.info("store works again", source=self.source)
-        self._said = self.problem
+        self._logged_problem = self.problem
 
-    def snapshot(
+    def save_snapshot(
         self, time: int, arrays: State, meta: dict[str, object], keep_from: int | None = None
     ) -> None:
         """Make the state durable; the ticks before it, or before `keep_from`, may then go.
@@ -126,9 +129,9 @@ class Keeper:
             return
         save = partial(self.snapshots.save, self.source, time, arrays, meta, keep_from)
         if self._try(self.score_log.flush) and self._try(save):
-            self.hole = False
+            self.has_gap = False
 
-    def newest_state(self) -> tuple[int, State, dict[str, Any]] | None:
+    def latest_snapshot(self) -> tuple[int, State, dict[str, Any]] | None:
         """The newest whole snapshot. Raises StoreError."""
         return self.snapshots.load(self.source)
 
@@ -137,7 +140,7 @@ class Keeper:
         return self.store.anomalies(source=self.source, open_only=True, limit=100_000)
 
     @property
-    def waiting(self) -> int:
+    def pending_count(self) -> int:
         """Things that wait for a store."""
         return len(self._anomalies) + len(self._infos) + len(self._scores)
 
@@ -158,9 +161,9 @@ class Keeper:
             if not self._try(partial(self.score_log.append, keys, scores)):
                 break
             self._scores.popleft()
-        while len(self._scores) > SCORES_KEPT:
+        while len(self._scores) > MAX_PENDING_SCORES:
             self._scores.popleft()
-            self.dropped += 1
+            self.dropped_count += 1
 
     def _try(self, work: Callable[[], None]) -> bool:
         """Whether it went well; else the reason is kept and logged."""
@@ -168,8 +171,8 @@ class Keeper:
             work()
         except StoreError as error:
             self.problem = str(error)
-            if self.problem != self._said:
+            if self.problem != self._logged_problem:
                 log.error("store fails, sensing goes on", source=self.source, error=str(error))
-            self._said = self.problem
+            self._logged_problem = self.problem
             return False
         return True

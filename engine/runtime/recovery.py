@@ -10,11 +10,11 @@ import structlog
 
 from trimtab.engine.errors import NewerStateError, SourceError, StoreError
 from trimtab.engine.patterns.pattern_watcher import PatternWatch
-from trimtab.engine.platform.process_memory import give_back
+from trimtab.engine.platform.process_memory import release_memory
 from trimtab.engine.ports import Source
-from trimtab.engine.redaction import clean_text
-from trimtab.engine.runtime.loop_context import Surroundings
-from trimtab.engine.runtime.persistence import Keeper, LoggedTick
+from trimtab.engine.redaction import redact_text
+from trimtab.engine.runtime.loop_context import LoopContext
+from trimtab.engine.runtime.persistence import LoggedTick, Persistence
 from trimtab.engine.types import Anomaly
 from trimtab.models.contracts import State
 from trimtab.models.errors import StateError
@@ -30,21 +30,23 @@ STATE_LOST = "state lost"
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class RecoveredDetector:
     """senses : to go on with; going_on : they know something already, from before."""
 
-    senses: "Senses"
-    going_on: bool
+    detector: "Senses"
+    is_resumed: bool
 
 
-def had_until(keeper: Keeper) -> int | None:
+def last_stored_tick(keeper: Persistence) -> int | None:
     """Time of the newest tick that is stored, None = there is none. Raises StoreError."""
-    times = [tick.time for tick, _ in keeper.logged_ticks()]
-    newest = keeper.newest_state()
+    times = [tick.time for tick, _ in keeper.ticks_since_snapshot()]
+    newest = keeper.latest_snapshot()
     return max([*times, *([newest[0]] if newest else [])], default=None)
 
 
-def recover(keeper: Keeper, fresh: "Callable[[], Senses]", watch: PatternWatch | None = None) -> Start:
+def recover_detector(
+    keeper: Persistence, fresh: "Callable[[], Senses]", watch: PatternWatch | None = None
+) -> RecoveredDetector:
     """Go on from the newest snapshot and the ticks since, through the same code as live.
 
     watch : looks at them again, too, from where it was at the snapshot
@@ -52,45 +54,45 @@ def recover(keeper: Keeper, fresh: "Callable[[], Senses]", watch: PatternWatch |
     used is said, and sensing starts afresh. Raises NewerStateError where a newer Trimtab wrote it.
     """
     try:
-        start, told = _replayed(keeper, fresh, watch)
+        start, told = _replay(keeper, fresh, watch)
     except NewerStateError:
         raise
     except (StateError, StoreError) as error:
         log.warning("starting afresh: stored state is of no use", source=keeper.source, error=str(error))
-        start, told = Start(fresh(), going_on=False), {}
-    keeper.keep((), None, told.values())
-    _end_lost(keeper, set(start.senses.anomalies.ids().values()))
+        start, told = RecoveredDetector(fresh(), is_resumed=False), {}
+    keeper.save((), None, told.values())
+    _close_lost_anomalies(keeper, set(start.detector.anomalies.ids().values()))
     return start
 
 
-def _replayed(
-    keeper: Keeper, fresh: "Callable[[], Senses]", watch: PatternWatch | None
-) -> tuple[Start, dict[str, Anomaly]]:
+def _replay(
+    keeper: Persistence, fresh: "Callable[[], Senses]", watch: PatternWatch | None
+) -> tuple[RecoveredDetector, dict[str, Anomaly]]:
     told: dict[str, Anomaly] = {}
-    senses, newest = fresh(), keeper.newest_state()
+    senses, newest = fresh(), keeper.latest_snapshot()
     if newest is not None:
         senses.restore(newest[1], newest[2])
         if watch is not None:
-            _restore(watch, newest[1], newest[2])
+            _restore_patterns(watch, newest[1], newest[2])
         if senses.replay_from() is not None:
             past = fresh()
-            for _ in _felt(past, keeper.ticks_before()):
+            for _ in _detect_logged(past, keeper.ticks_before_snapshot()):
                 pass
             senses.go_on_from(past)
     replayed = 0
-    for sensed in _felt(senses, keeper.logged_ticks()):
+    for sensed in _detect_logged(senses, keeper.ticks_since_snapshot()):
         told |= {anomaly.id: anomaly for anomaly in sensed.anomalies}
-        keeper.keep(sensed.keys, sensed.scores if sensed.known else None, ())
+        keeper.save(sensed.keys, sensed.scores if sensed.known else None, ())
         if watch is not None and sensed.known:
             watch.look(sensed)
         replayed += 1
     going_on = newest is not None or replayed > 0
     if going_on:
         log.info("going on", source=keeper.source, replayed=replayed, series=len(senses.table.slots))
-    return Start(senses, going_on), told
+    return RecoveredDetector(senses, going_on), told
 
 
-def _restore(watch: PatternWatch, arrays: State, meta: dict[str, Any]) -> None:
+def _restore_patterns(watch: PatternWatch, arrays: State, meta: dict[str, Any]) -> None:
     """Let it go on where it was; what cannot be read it sees anew within its window."""
     try:
         watch.restore(arrays, meta)
@@ -98,7 +100,7 @@ def _restore(watch: PatternWatch, arrays: State, meta: dict[str, Any]) -> None:
         log.warning("what patterns were seen in cannot be read, it is seen anew", error=repr(error))
 
 
-def _felt(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[Sensed]":
+def _detect_logged(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[Sensed]":
     """Logged ticks, sensed again, each under the budget of its time."""
     for tick, budget in ticks:
         if budget is not None and budget != senses.anomalies.budget:
@@ -106,33 +108,33 @@ def _felt(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[Sensed]":
         yield senses.step(tick)
 
 
-def _end_lost(keeper: Keeper, still_open: set[str]) -> None:
+def _close_lost_anomalies(keeper: Persistence, still_open: set[str]) -> None:
     """Close in the store what nobody watches any more; those of patterns are `Judging`'s."""
     try:
         lost = [one for one in keeper.open_anomalies() if one.id not in still_open and not one.pattern]
     except StoreError as error:
         log.warning("open anomalies cannot be read", source=keeper.source, error=str(error))
         return
-    keeper.keep((), None, [replace(a, end=a.peak_time, reason=STATE_LOST) for a in lost])
+    keeper.save((), None, [replace(a, end=a.peak_time, reason=STATE_LOST) for a in lost])
 
 
-async def warm(source: Source, around: Surroundings, senses: "Senses") -> int:
+async def learn_history(source: Source, around: LoopContext, senses: "Senses") -> int:
     """Learn from recorded values; how many. Where they cannot be read the first days are the history."""
     live, begin, samples = around.live, time.perf_counter(), 0
     try:
         async for history in source.history(around.clock.now()):
-            await around.off_loop(senses.warm, history)
-            if around.hear_past is not None:
-                await around.off_loop(around.hear_past, history)
+            await around.run_in_worker(senses.warm, history)
+            if around.on_history is not None:
+                await around.run_in_worker(around.on_history, history)
             samples += int(np.isfinite(history.values).sum())
             progress = getattr(source, "history_progress", None)
-            live.change_source(source.name, detail="learning from history", warm_progress=progress)
+            live.update_source_status(source.name, detail="learning from history", warm_progress=progress)
     except SourceError as error:
-        why = clean_text(str(error))
+        why = redact_text(str(error))
         log.warning("history cannot be read, learning live", source=source.name, error=why)
-    live.change_source(source.name, warm_progress=None)
+    live.update_source_status(source.name, warm_progress=None)
     if samples:
         took_s = round(time.perf_counter() - begin, 3)
         log.info("warmed from history", source=source.name, samples=samples, seconds=took_s)
-        give_back()
+        release_memory()
     return samples

@@ -12,11 +12,11 @@ from trimtab.engine.observability import logs
 from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.ports import Sink, Source
 from trimtab.engine.runtime import components
-from trimtab.engine.runtime.background_tasks import kept_running
-from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.background_tasks import keep_running
+from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.source_loop import REMOVED, SourceLoop
 from trimtab.engine.settings import Prometheus, Settings
-from trimtab.engine.settings.file_watcher import Reload, compare
+from trimtab.engine.settings.file_watcher import SettingsChange, compare_settings
 from trimtab.engine.types import History
 
 log = structlog.get_logger(__name__)
@@ -28,82 +28,83 @@ class Supervisor:
     found : a Prometheus that was found on this machine, watched while none is configured
     """
 
-    def __init__(self, around: Surroundings, clock: SystemClock, metrics: Metrics) -> None:
-        self.around = around
+    def __init__(self, around: LoopContext, clock: SystemClock, metrics: Metrics) -> None:
+        self.context = around
         self.clock = clock
         self.metrics = metrics
-        self.found: Prometheus | None = None
+        self.found_prometheus: Prometheus | None = None
         self.loops: dict[str, SourceLoop] = {}
-        self.always: list[Source] = []
+        self.extra_sources: list[Source] = []
         """Sources that are no settings of their own, as the figures of the tools."""
-        self.followers: list[Callable[[Reload], Awaitable[None]]] = []
+        self.reload_listeners: list[Callable[[SettingsChange], Awaitable[None]]] = []
         """What else goes on with changed settings; raises nothing."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        around.recorded = self.recorded
+        around.read_history = self.read_history
 
     def start(self, settings: Settings) -> None:
         """Run what is wanted. Raises SettingsError where a source cannot be built."""
-        self.around.sinks = components.sinks(settings, self.metrics, self.clock)
+        self.context.sinks = components.build_sinks(settings, self.metrics, self.clock)
         sources = [
-            components.RACK[name](settings, self.clock) for name in components.wanted(settings.sources)
+            components.SOURCE_FACTORIES[name](settings, self.clock)
+            for name in components.enabled_sources(settings.sources)
         ]
-        for source in (*sources, *self.always):
-            self._run(source)
+        for source in (*sources, *self.extra_sources):
+            self._start_loop(source)
         if not self.loops:
-            self.around.live.wait_for("a source: all are disabled, see `sources:` in trimtab.yaml")
+            self.context.live.set_waiting_for("a source: all are disabled, see `sources:` in trimtab.yaml")
 
-    async def end_others(self) -> None:
+    async def close_removed_sources(self) -> None:
         """After the start: what was open of sources that are configured no more is over."""
         try:
-            await self.around.off_loop(self._end_others, frozenset(self.loops))
+            await self.context.run_in_worker(self._close_removed_sources, frozenset(self.loops))
         except StoreError as error:
             log.warning("anomalies of sources that are gone stay open", error=str(error))
 
-    def _end_others(self, watched: frozenset[str]) -> None:
-        around = self.around
-        if around.judging is not None:
-            around.judging.only(watched, self.clock.now())
+    def _close_removed_sources(self, watched: frozenset[str]) -> None:
+        around = self.context
+        if around.incident_service is not None:
+            around.incident_service.only(watched, self.clock.now())
         for anomaly in around.store.anomalies(open_only=True, limit=100_000):
             if anomaly.source not in watched:
                 around.store.save_anomaly(replace(anomaly, end=anomaly.peak_time, reason=REMOVED))
 
     async def stop(self) -> None:
         """End every loop, with its state on disk; then the sinks."""
-        await asyncio.gather(*(self._end(name) for name in list(self.loops)))
-        for sink in self.around.sinks:
+        await asyncio.gather(*(self._stop_loop(name) for name in list(self.loops)))
+        for sink in self.context.sinks:
             await sink.close()
 
-    async def change(self, before: Settings, wanted: Settings) -> Reload:
+    async def apply_settings(self, before: Settings, wanted: Settings) -> SettingsChange:
         """Apply what can change while running; `settings` of what it gives are in force then.
 
         Raises SettingsError, with nothing changed, where a source or sink cannot be built.
         """
-        reload = compare(before, self.completed(wanted))
+        reload = compare_settings(before, self.with_found_prometheus(wanted))
         after = reload.settings
-        built = self._built(before, after)
+        built = self._build_changed_sources(before, after)
         new_sinks = None
-        if "writer" in reload.changed:
-            new_sinks = components.sinks(after, self.metrics, self.clock)
-        logs.hide(logs.secrets_in(after))
-        logs.set_level(after.settings.log_level)
-        self.around.general = after.settings
-        if self.around.judging is not None:
-            await self.around.off_loop(self.around.judging.set_telling, after.notify)
+        if "writer" in reload.applied_now:
+            new_sinks = components.build_sinks(after, self.metrics, self.clock)
+        logs.hide_values(logs.collect_secrets(after))
+        logs.set_log_level(after.settings.log_level)
+        self.context.general = after.settings
+        if self.context.incident_service is not None:
+            await self.context.run_in_worker(self.context.incident_service.set_telling, after.notify)
         for loop in self.loops.values():
             loop.set_budget(after.settings.false_alarms_per_week)
-        await self._exchange(after, built)
+        await self._replace_sources(after, built)
         if new_sinks is not None:
-            await self._exchange_sinks(new_sinks)
-        for follow in self.followers:
+            await self._replace_sinks(new_sinks)
+        for follow in self.reload_listeners:
             await follow(reload)
         return reload
 
-    async def recorded(self) -> AsyncIterator[History]:
+    async def read_history(self) -> AsyncIterator[History]:
         """What the sources recorded, coarsely, once more: for those who came after it was read.
 
         A source that still starts hands it over by itself; one that fails is left out.
         """
-        for loop in [loop for loop in self.loops.values() if loop.senses is not None]:
+        for loop in [loop for loop in self.loops.values() if loop.detector is not None]:
             found = loop.source.history(self.clock.now())
             try:
                 async for history in found:
@@ -116,58 +117,63 @@ class Supervisor:
                 if isinstance(found, AsyncGenerator):
                     await found.aclose()
 
-    async def watch(self, source: Source, wanted: bool) -> None:
+    async def set_extra_source(self, source: Source, wanted: bool) -> None:
         """Run a source that is no setting of its own, or watch it no more."""
         loop = self.loops.get(source.name)
         if wanted and loop is None:
-            self.always.append(source)
-            self._run(source)
+            self.extra_sources.append(source)
+            self._start_loop(source)
         elif not wanted and loop is not None:
-            self.always = [one for one in self.always if one.name != source.name]
-            await self._end(source.name)
-            await loop.forget()
+            self.extra_sources = [one for one in self.extra_sources if one.name != source.name]
+            await self._stop_loop(source.name)
+            await loop.remove()
 
-    def completed(self, settings: Settings) -> Settings:
+    def with_found_prometheus(self, settings: Settings) -> Settings:
         """The settings, with the Prometheus that was found where none is configured."""
-        if self.found is None or settings.sources.prometheus is not None:
+        if self.found_prometheus is None or settings.sources.prometheus is not None:
             return settings
-        sources = settings.sources.model_copy(update={"prometheus": self.found})
+        sources = settings.sources.model_copy(update={"prometheus": self.found_prometheus})
         return settings.model_copy(update={"sources": sources})
 
-    def _built(self, before: Settings, after: Settings) -> list[Source]:
+    def _build_changed_sources(self, before: Settings, after: Settings) -> list[Source]:
         """New sources for those whose settings changed."""
-        old, new = components.wanted(before.sources), components.wanted(after.sources)
-        return [components.RACK[name](after, self.clock) for name in new if new[name] != old.get(name)]
+        old, new = components.enabled_sources(before.sources), components.enabled_sources(after.sources)
+        return [
+            components.SOURCE_FACTORIES[name](after, self.clock) for name in new if new[name] != old.get(name)
+        ]
 
-    async def _exchange(self, after: Settings, built: list[Source]) -> None:
+    async def _replace_sources(self, after: Settings, built: list[Source]) -> None:
         for source in built:
             if source.name in self.loops:
-                await self._end(source.name)
-            self._run(source)
-        staying = {*components.wanted(after.sources), *(source.name for source in self.always)}
+                await self._stop_loop(source.name)
+            self._start_loop(source)
+        staying = {
+            *components.enabled_sources(after.sources),
+            *(source.name for source in self.extra_sources),
+        }
         for name in set(self.loops) - staying:
             loop = self.loops[name]
-            await self._end(name)
-            await loop.forget()
+            await self._stop_loop(name)
+            await loop.remove()
 
-    async def _exchange_sinks(self, new: list[Sink]) -> None:
-        old, self.around.sinks = self.around.sinks, new
+    async def _replace_sinks(self, new: list[Sink]) -> None:
+        old, self.context.sinks = self.context.sinks, new
         for sink in old:
             await sink.close()
 
-    def _run(self, source: Source) -> None:
-        loop = SourceLoop(source, self.around)
+    def _start_loop(self, source: Source) -> None:
+        loop = SourceLoop(source, self.context)
         self.loops[source.name] = loop
         name = f"source {source.name}"
-        self._tasks[source.name] = asyncio.create_task(kept_running(name, loop.run, self.clock), name=name)
+        self._tasks[source.name] = asyncio.create_task(keep_running(name, loop.run, self.clock), name=name)
 
-    async def _end(self, name: str) -> None:
+    async def _stop_loop(self, name: str) -> None:
         task, loop = self._tasks.pop(name), self.loops.pop(name)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await loop.stop()
 
 
-def explain(error: SettingsError) -> str:
+def error_on_one_line(error: SettingsError) -> str:
     """What a refused change of the settings says: all of it, on one line."""
     return "; ".join(str(error).splitlines())

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from trimtab.engine.settings.section import Duration, Section, Tls
 from trimtab.engine.settings.tools import ToolSettings
 
-REDIS = frozenset(
+REDIS_SUBJECTS = frozenset(
     {
         "maxmemory", "maxmemory-policy", "maxmemory-samples", "maxmemory-eviction-tenacity", "lfu-log-factor",
         "lfu-decay-time", "lazyfree-lazy-eviction", "lazyfree-lazy-expire", "lazyfree-lazy-server-del",
@@ -17,7 +17,7 @@ REDIS = frozenset(
         "tcp-keepalive", "maxclients", "memory_purge", "warm_keys",
     }
 )  # fmt: skip
-POSTGRESQL = frozenset(
+POSTGRESQL_SUBJECTS = frozenset(
     {
         "work_mem", "hash_mem_multiplier", "maintenance_work_mem", "effective_cache_size", "random_page_cost",
         "effective_io_concurrency", "default_statistics_target", "max_parallel_workers_per_gather", "jit",
@@ -30,7 +30,7 @@ POSTGRESQL = frozenset(
 """What modes can be given for. The tools' own tables say more; a test holds them equal."""
 
 
-class Warm(Section):
+class CacheWarmingSettings(Section):
     """`warm:` keys that are fetched through the service which fills the cache.
 
     url         : of the service, with {key} where the key stands
@@ -61,7 +61,7 @@ class Warm(Section):
         return self
 
 
-class _Server(ToolSettings):
+class _DataStoreTool(ToolSettings):
     """One server, at one URL."""
 
     url: str
@@ -85,15 +85,15 @@ class _Server(ToolSettings):
         return (parts.hostname,) if parts.hostname else tuple(inside)
 
 
-class RedisTool(_Server):
+class RedisTool(_DataStoreTool):
     """A Redis, or what speaks like one. `url`: redis://host:6379/0, rediss:// for TLS, unix:///path?db=0."""
 
     url: str = "redis://localhost:6379/0"
-    warm: Warm | None = None
+    warm: CacheWarmingSettings | None = None
 
     def subjects(self) -> frozenset[str]:
         """Its knobs and actions."""
-        return REDIS
+        return REDIS_SUBJECTS
 
     @model_validator(mode="after")
     def _url_fits(self) -> Self:
@@ -109,7 +109,7 @@ class RedisTool(_Server):
         return self
 
 
-class Sessions(Section):
+class SessionFilter(Section):
     """Which sessions may be ended: of these applications (application_name) or users, older than that."""
 
     older_than: Duration = Field(600.0, ge=10.0)
@@ -123,7 +123,7 @@ class Sessions(Section):
         return self
 
 
-class PostgresqlTool(_Server):
+class PostgresqlTool(_DataStoreTool):
     """A PostgreSQL. `url`: postgresql://user@host:5432/database, or postgresql:///database?host=/folder.
 
     idle_in_transaction : sessions that may be terminated when they idle in a transaction for so long
@@ -131,12 +131,12 @@ class PostgresqlTool(_Server):
     """
 
     url: str = "postgresql://localhost:5432/postgres"
-    idle_in_transaction: Sessions | None = None
-    long_query: Sessions | None = None
+    idle_in_transaction: SessionFilter | None = None
+    long_query: SessionFilter | None = None
 
     def subjects(self) -> frozenset[str]:
         """Its knobs and actions."""
-        return POSTGRESQL
+        return POSTGRESQL_SUBJECTS
 
     @model_validator(mode="after")
     def _url_fits(self) -> Self:

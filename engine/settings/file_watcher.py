@@ -9,7 +9,7 @@ from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.settings_file import load_settings
 
-LIVE = (
+LIVE_SETTINGS = (
     "settings.false_alarms_per_week", "settings.log_level", "sources.host", "sources.prometheus",
     "sources.files", "writer", "tools", "guardrails", "capacity", "notify.notifications_per_week",
     "notify.silences",
@@ -18,7 +18,7 @@ LIVE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Reload:
+class SettingsChange:
     """What a change of the file comes to.
 
     settings : to go on with; those that need a restart are still the old ones
@@ -27,18 +27,18 @@ class Reload:
     """
 
     settings: Settings
-    changed: tuple[str, ...]
-    later: tuple[str, ...]
+    applied_now: tuple[str, ...]
+    needs_restart: tuple[str, ...]
 
 
-def compare(old: Settings, new: Settings) -> Reload:
+def compare_settings(old: Settings, new: Settings) -> SettingsChange:
     """What going from `old` to `new` changes now, and what only at the next start."""
     changed: list[str] = []
     later: list[str] = []
-    for name in _names():
-        if _get(old, name) != _get(new, name):
-            (changed if name in LIVE else later).append(name)
-    return Reload(_merged(old, new), tuple(changed), tuple(later))
+    for name in _compared_names():
+        if _value_at(old, name) != _value_at(new, name):
+            (changed if name in LIVE_SETTINGS else later).append(name)
+    return SettingsChange(_merge_live_settings(old, new), tuple(changed), tuple(later))
 
 
 async def watch_settings(
@@ -64,10 +64,10 @@ async def watch_settings(
         if content == seen:
             continue
         seen = content
-        yield reread(path, environ, overrides)
+        yield reload_settings(path, environ, overrides)
 
 
-def reread(
+def reload_settings(
     path: Path, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None
 ) -> Settings | SettingsError:
     """What the file says now, or what is wrong with it."""
@@ -84,21 +84,21 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _names() -> list[str]:
+def _compared_names() -> list[str]:
     split = ("settings", "sources", "api", "retention", "notify")
     whole = [name for name in Settings.model_fields if name not in split]
     inside = {name: type(getattr(Settings(), name)).model_fields for name in split}
     return [f"{name}.{field}" for name, fields in inside.items() for field in fields] + whole
 
 
-def _get(settings: Settings, dotted: str) -> object:
+def _value_at(settings: Settings, dotted: str) -> object:
     value: object = settings
     for name in dotted.split("."):
         value = getattr(value, name)
     return value
 
 
-def _merged(old: Settings, new: Settings) -> Settings:
+def _merge_live_settings(old: Settings, new: Settings) -> Settings:
     general = old.settings.model_copy(
         update={name: getattr(new.settings, name) for name in ("false_alarms_per_week", "log_level")}
     )

@@ -9,21 +9,21 @@ from trimtab.engine.settings.section import Duration, Section
 
 ModeName = Literal["off", "recommend", "approve", "auto"]
 """The values of `trimtab.engine.types.Mode`."""
-Share = Annotated[float, Field(gt=0, le=1)]
-_EVERYTHING = "*"
+Ratio = Annotated[float, Field(gt=0, le=1)]
+_WILDCARD = "*"
 
 
-def _words(value: object) -> object:
+def _normalize_modes(value: object) -> object:
     """The modes as words: YAML reads a bare `off` as false."""
     if isinstance(value, Mapping):
-        return {name: _words(mode) for name, mode in value.items()}
+        return {name: _normalize_modes(mode) for name, mode in value.items()}
     word = "off" if value is False else value
     if word not in get_args(ModeName):
         raise ValueError(f"a mode is one of {', '.join(get_args(ModeName))}, not {word!r}")
     return word
 
 
-Modes = Annotated[ModeName | dict[str, ModeName], BeforeValidator(_words)]
+Modes = Annotated[ModeName | dict[str, ModeName], BeforeValidator(_normalize_modes)]
 """`tools.<name>.mode:` one mode for all that a tool can do, or a mode by what is done and where.
 
 Keys of the mapping: a knob or action (`maxmemory`), that of one target only (`cache-1/maxmemory`), all of a
@@ -43,7 +43,7 @@ def mode_of(modes: ModeName | Mapping[str, ModeName], target: str, subject: str)
     """
     if isinstance(modes, str):
         return modes
-    nearest_first = (f"{target}/{subject}", f"{target}/{_EVERYTHING}", subject, _EVERYTHING)
+    nearest_first = (f"{target}/{subject}", f"{target}/{_WILDCARD}", subject, _WILDCARD)
     found: ModeName = next((modes[key] for key in nearest_first if key in modes), "recommend")
     return found
 
@@ -61,7 +61,7 @@ class Guardrails(Section):
     fresh_intervals: float = Field(3.0, gt=0)
     """How old the newest sample may be, in intervals of its source."""
     window: Duration = 600.0
-    window_present: Share = 0.9
+    window_present: Ratio = 0.9
     """Share of the samples of `window` that must be there."""
     suspicion: Duration = 21_600.0
     """How far back a sudden zero or a changed unit is looked for, and so for how long it is held against."""
@@ -89,7 +89,7 @@ class Guardrails(Section):
     running: int = Field(2, ge=1)
     per_hour: int = Field(6, ge=1)
     per_day: int = Field(20, ge=1)
-    targets_share: Share = 0.1
+    targets_share: Ratio = 0.1
     """Share of all targets, at least one, that may be touched ..."""
     targets_within: Duration = 600.0
     """... within this time."""
@@ -99,16 +99,16 @@ class Guardrails(Section):
     growth: float = Field(2.0, gt=1)
     """Largest factor at once of a knob with a step of its own that can be made smaller again."""
     fewest_replicas: int = Field(2, ge=1)
-    memory_share: Share = 0.85
+    memory_share: Ratio = 0.85
     """Of the host's or the control group's memory."""
 
     plan_life: Duration = 300.0
     """How old a plan may be when it is carried out."""
     approval_life: Duration = 900.0
-    mass_series: Share = 0.3
+    mass_series: Ratio = 0.3
     """Share of the series elsewhere, at least `mass_series_least`, whose anomaly suspends all actions."""
     mass_series_least: int = Field(5, ge=1)
-    mass_sources: Share = 0.45
+    mass_sources: Ratio = 0.45
     """Share of sources whose absence suspends all actions."""
     settle: Duration = 300.0
     """After a start nothing is done for so long."""
@@ -122,9 +122,9 @@ class Guardrails(Section):
 
     warm_per_s: float = Field(10.0, gt=0)
     """Requests per second with which a cache is warmed at most, and ..."""
-    warm_share: Share = 0.05
+    warm_share: Ratio = 0.05
     """... as a share of the requests that its origin gets anyway."""
-    warm_errors: Share = 0.01
+    warm_errors: Ratio = 0.01
     """Share of errors at the origin that ends the warming."""
 
     def scaled(self, trial: bool) -> Self:
@@ -138,11 +138,11 @@ class Guardrails(Section):
         1.0
         """
         scale = self.time_scale if trial else 1.0
-        durations = {name: getattr(self, name) * scale for name in _SCALED}
+        durations = {name: getattr(self, name) * scale for name in _SCALED_DURATIONS}
         return self.model_copy(update={**durations, "time_scale": scale})
 
 
-_SCALED = (
+_SCALED_DURATIONS = (
     "hold", "persistence", "cooldown", "cooldown_after_rollback", "reversal", "lock", "targets_within",
     "plan_life", "approval_life", "settle", "watch",
 )  # fmt: skip

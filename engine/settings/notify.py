@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
 from trimtab.engine.settings.section import Credentialed, Duration, Section, Tls
-from trimtab.engine.settings.urls import http_url
+from trimtab.engine.settings.urls import check_http_url
 
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
-_SIGNED_BY_US = {"content-type", "host", "webhook-id", "webhook-timestamp", "webhook-signature"}
-SHORTEST_SECRET = 24
+_RESERVED_HEADERS = {"content-type", "host", "webhook-id", "webhook-timestamp", "webhook-signature"}
+MIN_SECRET_LENGTH = 24
 
 
 class HttpReceiver(Credentialed):
@@ -27,7 +27,7 @@ class HttpReceiver(Credentialed):
     @field_validator("url")
     @classmethod
     def _is_a_url(cls, given: str) -> str:
-        return http_url(given)
+        return check_http_url(given)
 
 
 class NotifyAlertmanager(HttpReceiver):
@@ -59,9 +59,9 @@ class NotifyWebhook(HttpReceiver):
     def _one_secret(self) -> Self:
         if self.secret is not None and self.secret_file is not None:
             raise ValueError("secret and secret_file are both set; keep one")
-        if self.secret is not None and len(self.secret.get_secret_value()) < SHORTEST_SECRET:
-            raise ValueError(f"secret is shorter than {SHORTEST_SECRET} characters; make a longer one")
-        taken = {name.lower() for name in (*self.headers, *self.headers_file)} & _SIGNED_BY_US
+        if self.secret is not None and len(self.secret.get_secret_value()) < MIN_SECRET_LENGTH:
+            raise ValueError(f"secret is shorter than {MIN_SECRET_LENGTH} characters; make a longer one")
+        taken = {name.lower() for name in (*self.headers, *self.headers_file)} & _RESERVED_HEADERS
         if taken:
             raise ValueError(f"headers holds {min(taken)}, which we write; remove it")
         return self
@@ -96,12 +96,12 @@ class NotifyEmail(Section):
     @field_validator("sender")
     @classmethod
     def _sender_is_an_address(cls, given: str) -> str:
-        return _mail_address(given)
+        return _check_mail_address(given)
 
     @field_validator("to")
     @classmethod
     def _are_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_mail_address(one) for one in given)
+        return tuple(_check_mail_address(one) for one in given)
 
     @model_validator(mode="after")
     def _login_is_whole_and_safe(self) -> Self:
@@ -118,7 +118,7 @@ class NotifyEmail(Section):
         return self
 
 
-def _mail_address(given: str) -> str:
+def _check_mail_address(given: str) -> str:
     try:
         address = Address(addr_spec=given)
         known = bool(address.username and address.domain) and given.isascii()
@@ -169,4 +169,4 @@ class Notify(Section):
     @field_validator("external_url")
     @classmethod
     def _is_a_url(cls, given: str | None) -> str | None:
-        return None if given is None else http_url(given).rstrip("/")
+        return None if given is None else check_http_url(given).rstrip("/")

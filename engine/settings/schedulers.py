@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from trimtab.engine.settings.section import Duration, Section
-from trimtab.engine.settings.urls import http_url
+from trimtab.engine.settings.urls import check_http_url
 
 
 class LoadScheduler(Section):
@@ -83,6 +83,6 @@ class ModelRegistry(Section):
     @field_validator("tracking_uri")
     @classmethod
     def _is_a_server(cls, given: str) -> str:
-        return given and http_url(
+        return given and check_http_url(
             given, "http://mlflow:5000, or leave the line out", "registry.username and password_file"
         )

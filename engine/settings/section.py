@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, m
 
 from trimtab.pipelines.io.durations import parse_duration_s
 
-_SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def seconds(value: object) -> object:
@@ -31,7 +31,7 @@ def size_bytes(value: object) -> object:
     digits = text.rstrip("KMGTIB")
     unit = text[len(digits) :].replace("IB", "B").removesuffix("B")
     try:
-        return round(float(digits) * _SIZES[unit])
+        return round(float(digits) * _SIZE_UNITS[unit])
     except (KeyError, ValueError):
         raise ValueError(f"{value!r} is not a size; write 512MB, 4GB or bytes") from None
 

@@ -11,10 +11,10 @@ from trimtab.engine.settings.section import Credentialed, Duration, Section, Tls
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.types import Risk
 
-_ACTION = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_ACTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
-class _OverHttp(ToolSettings, Credentialed):
+class _HttpTool(ToolSettings, Credentialed):
     """One server, at one URL."""
 
     url: str
@@ -34,7 +34,7 @@ class _OverHttp(ToolSettings, Credentialed):
         return (urlsplit(self.url).hostname or "",)
 
 
-class HttpServiceTool(_OverHttp):
+class HttpServiceTool(_HttpTool):
     """A service that declares its knobs and actions over HTTP, as `trimtab.service` does below its mount."""
 
     @model_validator(mode="after")
@@ -55,7 +55,7 @@ class WebhookAction(Section):
     idempotent: bool = False
 
 
-class WebhookTool(_OverHttp):
+class WebhookTool(_HttpTool):
     """A receiver of signed POSTs. `secret`: at least 24 characters, known to the receiver."""
 
     secret: SecretStr | None = None
@@ -67,7 +67,7 @@ class WebhookTool(_OverHttp):
         if (self.secret is None) == (self.secret_file is None):
             raise ValueError("give either secret or secret_file; the receiver knows us by it")
         for name in self.actions:
-            if not _ACTION.fullmatch(name):
+            if not _ACTION_NAME.fullmatch(name):
                 raise ValueError(f"actions holds {name!r}; use small letters, digits and '_'")
         return self
 

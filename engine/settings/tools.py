@@ -23,13 +23,13 @@ from trimtab.engine.settings.guardrails import Modes
 from trimtab.engine.settings.section import Duration, Section, Size
 from trimtab.engine.types import Mode
 
-GROUP = "trimtab.tool_settings"
+ENTRY_POINT_GROUP = "trimtab.tool_settings"
 """Entry points of other packages' settings classes, beside their tools in the group `trimtab.tools`."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_WILD = re.compile(r"[*?\[\]{}\s]")
+_PATTERN_CHARACTERS = re.compile(r"[*?\[\]{}\s]")
 
-KINDS = {
+SETTINGS_BY_KIND = {
     "http_service": "trimtab.engine.settings.service_tools:HttpServiceTool",
     "pm2": "trimtab.engine.settings.service_tools:Pm2Tool",
     "postgresql": "trimtab.engine.settings.data_store_tools:PostgresqlTool",
@@ -69,7 +69,7 @@ class ToolSettings(Section):
         """Names of all knobs and actions that its kind can have; None = only the running tool knows them."""
         return None
 
-    def modes(self) -> dict[str, Mode]:
+    def mode_by_subject(self) -> dict[str, Mode]:
         """Mode by subject, always with "*"."""
         given = {"*": self.mode} if isinstance(self.mode, str) else self.mode
         return {"*": Mode.RECOMMEND, **{subject: Mode(mode) for subject, mode in given.items()}}
@@ -81,7 +81,7 @@ class ToolSettings(Section):
         if not self.targets:
             raise ValueError("targets is empty; name each, such as [cache-1], or leave the line out")
         for target in self.targets:
-            if not target or _WILD.search(target):
+            if not target or _PATTERN_CHARACTERS.search(target):
                 raise ValueError(f"targets holds {target!r}; write whole names, patterns are refused")
         if len(set(self.targets)) < len(self.targets):
             raise ValueError("targets names one twice; keep one")
@@ -107,39 +107,39 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.startswith("/")
 
 
-def kinds() -> list[str]:
+def tool_kinds() -> list[str]:
     """Every kind that has settings, sorted."""
-    return sorted({*KINDS, *entry_points(group=GROUP).names})
+    return sorted({*SETTINGS_BY_KIND, *entry_points(group=ENTRY_POINT_GROUP).names})
 
 
-def settings_class(kind: str) -> type[ToolSettings] | None:
+def tool_settings_class(kind: str) -> type[ToolSettings] | None:
     """The class of a kind's settings; None where nobody has that kind.
 
     >>> settings_class("redis").__name__, settings_class("nothing")
     ('RedisTool', None)
     """
-    if kind in KINDS:
-        module, _, attribute = KINDS[kind].partition(":")
+    if kind in SETTINGS_BY_KIND:
+        module, _, attribute = SETTINGS_BY_KIND[kind].partition(":")
         found: type[ToolSettings] = getattr(import_module(module), attribute)
         return found
-    for point in entry_points(group=GROUP, name=kind):
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=kind):
         loaded: type[ToolSettings] = point.load()
         return loaded
     return None
 
 
-def fields_of(name: str) -> dict[str, FieldInfo]:
+def tool_fields(name: str) -> dict[str, FieldInfo]:
     """What can be set of the tool of that name; where the name is no kind, of all kinds of ours.
 
     >>> "password_file" in fields_of("cache-1")
     True
     """
-    found = settings_class(name)
-    classes = [settings_class(kind) for kind in KINDS] if found is None else [found]
+    found = tool_settings_class(name)
+    classes = [tool_settings_class(kind) for kind in SETTINGS_BY_KIND] if found is None else [found]
     return {field: info for each in classes if each for field, info in each.model_fields.items()}
 
 
-def _with_kinds(value: object) -> object:
+def _fill_in_kinds(value: object) -> object:
     """A tool that says no kind is of the kind that it is called."""
     if not isinstance(value, dict):
         return value
@@ -149,21 +149,21 @@ def _with_kinds(value: object) -> object:
     return {name: {"kind": name, **item} if isinstance(item, dict) else item for name, item in value.items()}
 
 
-def _of_its_kind(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+def _validate_by_kind(value: object, handler: ValidatorFunctionWrapHandler) -> object:
     if not isinstance(value, dict):
         return handler(value)
     kind = value.get("kind")
-    found = settings_class(kind) if isinstance(kind, str) else None
+    found = tool_settings_class(kind) if isinstance(kind, str) else None
     if found is None:
-        near = get_close_matches(str(kind), kinds(), n=1)
+        near = get_close_matches(str(kind), tool_kinds(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(
-            f"no kind of tool is called {kind!r}; {hint}write kind: and one of {', '.join(kinds())}"
+            f"no kind of tool is called {kind!r}; {hint}write kind: and one of {', '.join(tool_kinds())}"
         )
     return found.model_validate(value)
 
 
-def means_nothing(modes: Iterable[str], targets: Iterable[str], subjects: Collection[str]) -> set[str]:
+def unknown_mode_keys(modes: Iterable[str], targets: Iterable[str], subjects: Collection[str]) -> set[str]:
     """The keys of a `mode:` map that no knob or action of these targets is called by.
 
     >>> sorted(means_nothing(["*", "hz", "a/hz", "a/*", "b/*", "ttl"], ["a"], ["hz"]))
@@ -173,13 +173,13 @@ def means_nothing(modes: Iterable[str], targets: Iterable[str], subjects: Collec
     return set(modes) - here - set(subjects) - {"*"}
 
 
-def _modes_are_known(tools: dict[str, ToolSettings]) -> dict[str, ToolSettings]:
+def _check_mode_keys(tools: dict[str, ToolSettings]) -> dict[str, ToolSettings]:
     """Refuses keys of `mode:` that mean nothing, where the kind of a tool says what there is."""
     for name, part in tools.items():
         subjects = part.subjects()
         if subjects is None:
             continue
-        unknown = means_nothing(part.modes(), part.targets_of(name), subjects)
+        unknown = unknown_mode_keys(part.mode_by_subject(), part.targets_of(name), subjects)
         if unknown:
             key = min(unknown)
             subject = key.rpartition("/")[2]
@@ -193,7 +193,7 @@ def _modes_are_known(tools: dict[str, ToolSettings]) -> dict[str, ToolSettings]:
 
 
 Tools = Annotated[
-    dict[str, Annotated[SerializeAsAny[ToolSettings], WrapValidator(_of_its_kind)]],
-    BeforeValidator(_with_kinds),
-    AfterValidator(_modes_are_known),
+    dict[str, Annotated[SerializeAsAny[ToolSettings], WrapValidator(_validate_by_kind)]],
+    BeforeValidator(_fill_in_kinds),
+    AfterValidator(_check_mode_keys),
 ]

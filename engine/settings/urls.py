@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 
-def http_url(given: str, write: str = "http://host:9093", secrets: str = "basic_auth") -> str:
+def check_http_url(given: str, write: str = "http://host:9093", secrets: str = "basic_auth") -> str:
     """The URL of a server, as it was given. Raises ValueError for another scheme, or a password in it.
 
     write   : what the error proposes;  secrets : where user and password belong

@@ -12,20 +12,20 @@ Key = tuple[str, ...]
 
 
 @dataclass(slots=True)
-class Raw:
+class RawSettings:
     """Values before they are checked, and where each came from ("trimtab.yaml:12")."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[Key, str] = field(default_factory=dict)
+    origins: dict[Key, str] = field(default_factory=dict)
 
-    def place(self, key: Key) -> str:
+    def origin_of(self, key: Key) -> str:
         """Where this value stands, or the nearest section around it."""
         for length in range(len(key), 0, -1):
-            if key[:length] in self.places:
-                return self.places[key[:length]]
+            if key[:length] in self.origins:
+                return self.origins[key[:length]]
         return "settings"
 
-    def value(self, key: Key) -> object:
+    def value_at(self, key: Key) -> object:
         """What stands there; None = nothing does."""
         found: object = self.values
         for name in key:
@@ -41,10 +41,10 @@ class Raw:
                 inside = section[name] = {}
             section = inside
         section[key[-1]] = value
-        self.places[key] = place
+        self.origins[key] = place
 
 
-def read_yaml(path: Path) -> Raw:
+def read_yaml(path: Path) -> RawSettings:
     """The values of a file. Raises SettingsError, with the line, where it is no YAML mapping."""
     try:
         text = path.read_text("utf-8")
@@ -55,13 +55,13 @@ def read_yaml(path: Path) -> Raw:
     return parse_yaml(text, path.name)
 
 
-def parse_yaml(text: str, name: str) -> Raw:
+def parse_yaml(text: str, name: str) -> RawSettings:
     r"""As `read_yaml`, from text.
 
     >>> parse_yaml("api:\n  port: 1", "trimtab.yaml").place(("api", "port"))
     'trimtab.yaml:2'
     """
-    raw = Raw()
+    raw = RawSettings()
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
@@ -86,7 +86,7 @@ def _mapping(
     loader: yaml.SafeLoader,
     node: yaml.MappingNode,
     key: Key,
-    raw: Raw,
+    raw: RawSettings,
     name: str,
     above: tuple[yaml.Node, ...],
 ) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _mapping(
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         inside = (*key, str(key_node.value))
-        raw.places[inside] = f"{name}:{key_node.start_mark.line + 1}"
+        raw.origins[inside] = f"{name}:{key_node.start_mark.line + 1}"
         if isinstance(value_node, yaml.MappingNode):
             values[inside[-1]] = _mapping(loader, value_node, inside, raw, name, (*above, node))
         else:

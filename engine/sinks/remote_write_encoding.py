@@ -16,11 +16,11 @@ import cramjam
 
 from trimtab.engine.types import SeriesKey
 
-_NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_]")
+_INVALID_LABEL_CHARACTER = re.compile(r"[^a-zA-Z0-9_]")
 _double = struct.Struct("<d").pack
 
 
-def varint(number: int) -> bytes:
+def encode_varint(number: int) -> bytes:
     """An integer as protobuf writes it; negative ones as 64-bit two's complement.
 
     >>> varint(300).hex()
@@ -35,25 +35,25 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def chunk(field: int, content: bytes) -> bytes:
+def encode_field(field: int, content: bytes) -> bytes:
     """A length-delimited field.
 
     >>> chunk(1, b"ab").hex()
     '0a026162'
     """
-    return bytes((field << 3 | 2,)) + varint(len(content)) + content
+    return bytes((field << 3 | 2,)) + encode_varint(len(content)) + content
 
 
-def label_bytes(labels: Iterable[tuple[str, str]]) -> bytes:
+def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
     """Labels of a TimeSeries, sorted by name as receivers ask; empty values are no labels."""
     return b"".join(
-        chunk(1, chunk(1, name.encode()) + chunk(2, value.encode("utf-8", "replace")))
+        encode_field(1, encode_field(1, name.encode()) + encode_field(2, value.encode("utf-8", "replace")))
         for name, value in sorted(labels)
         if value
     )
 
 
-def labels_of(key: SeriesKey, name: str) -> list[tuple[str, str]]:
+def output_labels(key: SeriesKey, name: str) -> list[tuple[str, str]]:
     """Labels of the series `name` that we write about `key`: its own, and `for`, what it is about.
 
     >>> labels_of(SeriesKey.of("prometheus", "up", {"job": "x"}), "anomaly_score")
@@ -65,7 +65,7 @@ def labels_of(key: SeriesKey, name: str) -> list[tuple[str, str]]:
     for label, value in key.labels:
         if ours.get(label) == value:
             continue
-        valid = _NOT_A_NAME.sub("_", label)
+        valid = _INVALID_LABEL_CHARACTER.sub("_", label)
         valid = f"_{valid}" if valid[:1].isdigit() else valid
         while valid in ours:
             valid = f"exported_{valid.lstrip('_')}"
@@ -73,15 +73,15 @@ def labels_of(key: SeriesKey, name: str) -> list[tuple[str, str]]:
     return sorted(ours.items())
 
 
-def series_bytes(labels: bytes, value: float, time_tail: bytes) -> bytes:
+def encode_series(labels: bytes, value: float, time_tail: bytes) -> bytes:
     """One TimeSeries of a WriteRequest with one sample; `time_tail` is `time_field` of its time."""
     sample = b"\x09" + _double(value) + time_tail
-    return chunk(1, labels + chunk(2, sample))
+    return encode_field(1, labels + encode_field(2, sample))
 
 
-def time_field(time_ns: int) -> bytes:
+def encode_timestamp(time_ns: int) -> bytes:
     """The timestamp of a Sample, in milliseconds."""
-    return b"\x10" + varint(time_ns // 1_000_000)
+    return b"\x10" + encode_varint(time_ns // 1_000_000)
 
 
 def compress(request: bytes) -> bytes:

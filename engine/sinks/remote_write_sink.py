@@ -14,16 +14,16 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import SettingsError
-from trimtab.engine.net.addresses import Target
-from trimtab.engine.net.outbound_http import Receiver, retry_after_s
+from trimtab.engine.net.addresses import Endpoint
+from trimtab.engine.net.outbound_http import OutboundHttp, parse_retry_after_s
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Writer
 from trimtab.engine.sinks.remote_write_encoding import (
     compress,
-    label_bytes,
-    labels_of,
-    series_bytes,
-    time_field,
+    encode_labels,
+    encode_series,
+    encode_timestamp,
+    output_labels,
 )
 from trimtab.engine.types import Floats, SeriesKey, TickScores
 
@@ -33,7 +33,7 @@ BATCH_SAMPLES = 5_000
 QUEUE_SAMPLES = 1_000_000
 """About 10 MB; what comes on top pushes the oldest tick out."""
 FIRST_RETRY_S = 0.5
-LONGEST_RETRY_S = 30.0
+MAX_RETRY_S = 30.0
 GIVE_UP_S = 300.0
 CLOSE_S = 5.0
 HEADERS = {
@@ -42,23 +42,23 @@ HEADERS = {
     "User-Agent": "trimtab",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
-_COLUMNS = {"y": "values"}
+_COLUMN_NAMES = {"y": "values"}
 
 
-class WriterMetrics(Protocol):
+class SinkMetrics(Protocol):
     """Where the sink counts."""
 
-    def sent(self, sink: str, n: int) -> None:
+    def count_samples_sent(self, sink: str, n: int) -> None:
         """A receiver took n samples."""
         ...
 
-    def dropped(self, sink: str, reason: str, n: int) -> None:
+    def count_samples_dropped(self, sink: str, reason: str, n: int) -> None:
         """N samples were given up."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
+class _SendResult:
     """What became of a batch: reason "" = taken; `retry` = worth another try, not before after_s seconds."""
 
     reason: str = ""
@@ -68,7 +68,7 @@ class _Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _QueuedTick:
     source: str
     time: int
     keys: tuple[SeriesKey, ...]
@@ -88,7 +88,7 @@ class RemoteWriteSink:
     def __init__(
         self,
         settings: Writer,
-        metrics: WriterMetrics,
+        metrics: SinkMetrics,
         clock: Clock,
         jitter: random.Random | None = None,
         queue_samples: int = QUEUE_SAMPLES,
@@ -97,33 +97,35 @@ class RemoteWriteSink:
         self._metrics = metrics
         self._clock = clock
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._receiver = Receiver(Target.of("writer.remote_write_url", settings.remote_write_url), settings)
-        self._queue: deque[_Waiting] = deque()
-        self._queue_samples = queue_samples
-        self._queued = 0
+        self._receiver = OutboundHttp(
+            Endpoint.parse("writer.remote_write_url", settings.remote_write_url), settings
+        )
+        self._queue: deque[_QueuedTick] = deque()
+        self._max_queued_samples = queue_samples
+        self._queued_samples = 0
         self._labels: dict[str, dict[SeriesKey, tuple[bytes, ...]]] = {}
-        self._something = asyncio.Event()
+        self._has_ticks = asyncio.Event()
         self._idle = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
-        self._complained = ""
+        self._reported_reason = ""
 
     async def send(self, keys: Sequence[SeriesKey], scores: TickScores) -> None:
         """Take one tick into the buffer; the oldest ones make room and are counted as dropped."""
         columns = tuple(
-            (name, np.array(getattr(scores, _COLUMNS.get(name, name))[: len(keys)], np.float64))
+            (name, np.array(getattr(scores, _COLUMN_NAMES.get(name, name))[: len(keys)], np.float64))
             for name in self._settings.provide_series
         )
         samples = sum(int(np.count_nonzero(~np.isnan(values))) for _, values in columns)
         if samples == 0:
             return
-        self._queue.append(_Waiting(scores.source, scores.time, tuple(keys), columns, samples))
-        self._queued += samples
-        while self._queued > self._queue_samples and len(self._queue) > 1:
-            self._drop("queue full", self._take().samples)
-        self._something.set()
+        self._queue.append(_QueuedTick(scores.source, scores.time, tuple(keys), columns, samples))
+        self._queued_samples += samples
+        while self._queued_samples > self._max_queued_samples and len(self._queue) > 1:
+            self._drop("queue full", self._pop_oldest().samples)
+        self._has_ticks.set()
         self._idle.clear()
         if self._worker is None:
-            self._worker = asyncio.create_task(self._work(), name="remote_write sink")
+            self._worker = asyncio.create_task(self._send_loop(), name="remote_write sink")
 
     async def close(self) -> None:
         """Send what is buffered, for at most CLOSE_S seconds, and let go."""
@@ -136,44 +138,44 @@ class RemoteWriteSink:
                 await self._worker
             self._worker = None
         while self._queue:
-            self._drop("closed", self._take().samples)
+            self._drop("closed", self._pop_oldest().samples)
         await self._receiver.close()
 
-    def _take(self) -> _Waiting:
+    def _pop_oldest(self) -> _QueuedTick:
         oldest = self._queue.popleft()
-        self._queued -= oldest.samples
+        self._queued_samples -= oldest.samples
         return oldest
 
     def _drop(self, reason: str, samples: int, detail: str = "") -> None:
-        self._metrics.dropped(self.name, reason, samples)
-        self._complain(reason, detail)
+        self._metrics.count_samples_dropped(self.name, reason, samples)
+        self._report(reason, detail)
 
-    def _complain(self, reason: str, detail: str) -> None:
+    def _report(self, reason: str, detail: str) -> None:
         """One line each time that the trouble changes, not one a batch."""
-        if reason == self._complained:
+        if reason == self._reported_reason:
             return
-        self._complained = reason
-        where = f"{self._receiver.target.host}:{self._receiver.target.port}"
+        self._reported_reason = reason
+        where = f"{self._receiver.endpoint.host}:{self._receiver.endpoint.port}"
         if reason:
             log.warning("remote_write has trouble", receiver=where, reason=reason, detail=detail)
         else:
             log.info("remote_write works again", receiver=where)
 
-    async def _work(self) -> None:
+    async def _send_loop(self) -> None:
         while True:
             if not self._queue:
                 self._idle.set()
-                self._something.clear()
-                await self._something.wait()
-            await self._deliver_tick(self._take())
+                self._has_ticks.clear()
+                await self._has_ticks.wait()
+            await self._send_tick(self._pop_oldest())
 
-    async def _deliver_tick(self, tick: _Waiting) -> None:
+    async def _send_tick(self, tick: _QueuedTick) -> None:
         left = tick.samples
         batches = self._batches(tick)
         try:
             while (batch := await asyncio.to_thread(next, batches, None)) is not None:
                 body, samples = batch
-                await self._deliver(body, samples)
+                await self._send_with_retries(body, samples)
                 left -= samples
         except asyncio.CancelledError:
             self._drop("closed", left)
@@ -183,62 +185,62 @@ class RemoteWriteSink:
             log.error("remote_write failed", source=tick.source, traceback=plain)
             self._drop("fault", left)
 
-    def _batches(self, tick: _Waiting) -> Iterator[tuple[bytes, int]]:
+    def _batches(self, tick: _QueuedTick) -> Iterator[tuple[bytes, int]]:
         """Compressed requests of at most BATCH_SAMPLES samples each, with their number."""
-        tail = time_field(tick.time)
-        labels = self._labels_of(tick)
+        tail = encode_timestamp(tick.time)
+        labels = self._encoded_labels(tick)
         parts: list[bytes] = []
         for column, (_, values) in enumerate(tick.columns):
             for slot in np.flatnonzero(~np.isnan(values)).tolist():
-                parts.append(series_bytes(labels[tick.keys[slot]][column], float(values[slot]), tail))
+                parts.append(encode_series(labels[tick.keys[slot]][column], float(values[slot]), tail))
                 if len(parts) == BATCH_SAMPLES:
                     yield compress(b"".join(parts)), len(parts)
                     parts = []
         if parts:
             yield compress(b"".join(parts)), len(parts)
 
-    def _labels_of(self, tick: _Waiting) -> dict[SeriesKey, tuple[bytes, ...]]:
+    def _encoded_labels(self, tick: _QueuedTick) -> dict[SeriesKey, tuple[bytes, ...]]:
         """Encoded labels of each series, kept from tick to tick while the series is there."""
         before = self._labels.get(tick.source, {})
         names = [name for name, _ in tick.columns]
         now = {
-            key: before.get(key) or tuple(label_bytes(labels_of(key, name)) for name in names)
+            key: before.get(key) or tuple(encode_labels(output_labels(key, name)) for name in names)
             for key in tick.keys
         }
         self._labels[tick.source] = now
         return now
 
-    async def _deliver(self, body: bytes, samples: int) -> None:
+    async def _send_with_retries(self, body: bytes, samples: int) -> None:
         """Send until it is taken, refused, or GIVE_UP_S seconds have passed."""
         deadline = self._clock.now() + int(GIVE_UP_S * 1e9)
         attempt = 0
         while True:
-            verdict = await self._try(body)
+            verdict = await self._send_once(body)
             if not verdict.reason:
-                self._metrics.sent(self.name, samples)
-                self._complain("", "")
+                self._metrics.count_samples_sent(self.name, samples)
+                self._report("", "")
                 return
-            longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**attempt)
+            longest = min(MAX_RETRY_S, FIRST_RETRY_S * 2**attempt)
             again = self._clock.now() + int(1e9 * max(self._jitter.uniform(0, longest), verdict.after_s))
             if not verdict.retry or again > deadline:
                 self._drop(verdict.reason, samples, verdict.detail)
                 return
-            self._complain(verdict.reason, verdict.detail)
+            self._report(verdict.reason, verdict.detail)
             attempt = min(attempt + 1, 10)
             await self._clock.sleep_until(again)
 
-    async def _try(self, body: bytes) -> _Verdict:
+    async def _send_once(self, body: bytes) -> _SendResult:
         try:
             answer = await self._receiver.post(body, HEADERS)
         except SettingsError as error:
-            return _Verdict("not allowed", str(error))
+            return _SendResult("not allowed", str(error))
         except (httpx.HTTPError, OSError, TimeoutError) as error:
-            return _Verdict("unreachable", f"{type(error).__name__}: {error}", retry=True)
+            return _SendResult("unreachable", f"{type(error).__name__}: {error}", retry=True)
         if answer.status in range(200, 300):
-            return _Verdict()
+            return _SendResult()
         detail = f"HTTP {answer.status}: {answer.excerpt}"
         if answer.status == 429 or answer.status >= 500:
-            return _Verdict(
-                "busy", detail, retry=True, after_s=retry_after_s(answer.retry_after, self._clock.now())
+            return _SendResult(
+                "busy", detail, retry=True, after_s=parse_retry_after_s(answer.retry_after, self._clock.now())
             )
-        return _Verdict("refused", detail)
+        return _SendResult("refused", detail)

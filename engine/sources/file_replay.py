@@ -14,7 +14,7 @@ import structlog
 from trimtab.engine.errors import InputError, SourceError
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Files
-from trimtab.engine.sources.no_history import Unrecorded
+from trimtab.engine.sources.no_history import NoHistory
 from trimtab.engine.types import Floats, Ints, Reading, SeriesInfo, SeriesKey
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _NS = 1_000_000_000
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
-def ticks_of(times: Ints, interval_ns: int) -> Ints:
+def tick_numbers(times: Ints, interval_ns: int) -> Ints:
     """(n,) numbers of the ticks that rows fall on, one row a tick at most: crowded rows move on.
 
     >>> ticks_of(np.array([0, 61, 119, 180]) * 10**9, 60 * 10**9).tolist()
@@ -44,26 +44,26 @@ def common_interval_ns(times: Sequence[Ints], default_ns: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayTable:
     """Samples of all series, sorted by tick. begins : (n_ticks + 1,) where each tick's samples begin."""
 
     interval_ns: int
     keys: tuple[SeriesKey, ...]
-    ticks: Ints
-    begins: Ints
+    tick_numbers: Ints
+    tick_starts: Ints
     slots: Ints
     values: Floats
 
     def reading(self, k: int) -> Reading:
         """Tick k; NaN where a series has no row on it."""
-        part = slice(self.begins[k], self.begins[k + 1])
+        part = slice(self.tick_starts[k], self.tick_starts[k + 1])
         values = np.full(len(self.keys), np.nan)
         values[self.slots[part]] = self.values[part]
-        time = int(self.ticks[k]) * self.interval_ns
+        time = int(self.tick_numbers[k]) * self.interval_ns
         return Reading(time, self.keys, np.full(len(self.keys), time, np.int64), values)
 
 
-class FilesSource(Unrecorded):
+class FilesSource(NoHistory):
     """Recorded series from files, one Reading a tick with the recorded time, then None.
 
     settings    : paths; speed (recorded seconds a second, 0 = as fast as it goes); interval of a row number
@@ -83,10 +83,10 @@ class FilesSource(Unrecorded):
         self._settings = settings
         self._clock = clock
         self._max_series = max_series
-        self._replay: Replay | None = None
-        self._next = 0
-        self._begun: tuple[int, int] | None = None
-        self._left_out: tuple[str, ...] = ()
+        self._replay: ReplayTable | None = None
+        self._next_tick = 0
+        self._replay_start: tuple[int, int] | None = None
+        self._skipped_series: tuple[str, ...] = ()
 
     async def open(self) -> None:
         """Read the files. Raises SourceError that names file, line and column of what is wrong."""
@@ -96,30 +96,32 @@ class FilesSource(Unrecorded):
             raise SourceError(f"files: {error}") from error
         self._replay = replay
         self.interval_s = replay.interval_ns / _NS
-        self._next, self._begun = 0, None
+        self._next_tick, self._replay_start = 0, None
         if self.start_after is not None:
-            self._next = int(np.searchsorted(replay.ticks * replay.interval_ns, self.start_after, "right"))
+            self._next_tick = int(
+                np.searchsorted(replay.tick_numbers * replay.interval_ns, self.start_after, "right")
+            )
 
     async def read(self) -> Reading | None:
         """The next tick, when its time has come; None at the end."""
-        replay = self._opened()
-        if self._next >= len(replay.ticks):
+        replay = self._require_open()
+        if self._next_tick >= len(replay.tick_numbers):
             return None
-        reading = replay.reading(self._next)
-        self._next += 1
-        await self._pace(reading.time)
+        reading = replay.reading(self._next_tick)
+        self._next_tick += 1
+        await self._wait_until_due(reading.time)
         return reading
 
-    async def _pace(self, time: int) -> None:
+    async def _wait_until_due(self, time: int) -> None:
         if self._settings.speed == 0:
             await asyncio.sleep(0)
             return
-        if self._begun is None:
-            self._begun = (self._clock.now(), time)
-        now, first = self._begun
+        if self._replay_start is None:
+            self._replay_start = (self._clock.now(), time)
+        now, first = self._replay_start
         await self._clock.sleep_until(now + round((time - first) / self._settings.speed))
 
-    def _opened(self) -> Replay:
+    def _require_open(self) -> ReplayTable:
         if self._replay is None:
             raise SourceError("files: not open; await open() first")
         return self._replay
@@ -128,65 +130,67 @@ class FilesSource(Unrecorded):
         """A recording tells no unit."""
         return SeriesInfo(key)
 
-    def left_out(self) -> Sequence[str]:
+    def skipped_series(self) -> Sequence[str]:
         """Series over the cap."""
-        return self._left_out
+        return self._skipped_series
 
     def detail(self) -> str:
         """Which files, and how far it is."""
         names = ", ".join(path.name for path in self._settings.paths[:3])
         more = len(self._settings.paths) - 3
-        total = 0 if self._replay is None else len(self._replay.ticks)
-        return f"{names}{f' and {more} more' if more > 0 else ''}: {self._next} of {total} ticks replayed"
+        total = 0 if self._replay is None else len(self._replay.tick_numbers)
+        return (
+            f"{names}{f' and {more} more' if more > 0 else ''}: {self._next_tick} of {total} ticks replayed"
+        )
 
     async def close(self) -> None:
         """Let go of the rows."""
         self._replay = None
 
-    def _load(self) -> Replay:
+    def _load(self) -> ReplayTable:
         from trimtab.pipelines.io.recording import read_frame
-        from trimtab.pipelines.io.tables import read_sheet
+        from trimtab.pipelines.io.tables import read_table
 
         pairs: list[tuple[SeriesKey, Block, int]] = []
-        for path, label in _labels(self._settings.paths):
-            sheet = read_sheet(path)
+        for path, label in _file_labels(self._settings.paths):
+            sheet = read_table(path)
             recording = read_frame(
-                sheet.table.to_pandas(), self._settings.interval or 60.0, sheet.name, sheet.where
+                sheet.table.to_pandas(), self._settings.interval or 60.0, sheet.name, sheet.locate_row
             )
             if recording.warning:
                 log.warning("recording out of order", detail=recording.warning)
             pairs += [
-                (_key(name, block.entity, label), block, k)
+                (_series_key(name, block.entity, label), block, k)
                 for block in recording.blocks
                 for k, name in enumerate(block.names)
             ]
         if not pairs:
             raise InputError("there is no series to replay; name recordings under sources.files.paths")
-        self._left_out = tuple(str(key) for key, _, _ in pairs[self._max_series :])
-        return _replay(pairs[: self._max_series], round(self.interval_s * _NS))
+        self._skipped_series = tuple(str(key) for key, _, _ in pairs[self._max_series :])
+        return _build_replay(pairs[: self._max_series], round(self.interval_s * _NS))
 
 
-def _labels(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+def _file_labels(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     """Each file with the label that tells it from the others: its name, or its whole path."""
     count = Counter(path.name for path in paths)
     return [(path, path.name if count[path.name] == 1 else str(path)) for path in paths]
 
 
-def _key(name: str, entity: str, file: str) -> SeriesKey:
+def _series_key(name: str, entity: str, file: str) -> SeriesKey:
     labels = {"file": file} | ({"entity": entity} if entity else {})
     if _METRIC.fullmatch(name):
         return SeriesKey.of("files", name, labels)
     return SeriesKey.of("files", "value", labels | {"series": name})
 
 
-def _replay(pairs: "Sequence[tuple[SeriesKey, Block, int]]", default_ns: int) -> Replay:
+def _build_replay(pairs: "Sequence[tuple[SeriesKey, Block, int]]", default_ns: int) -> ReplayTable:
     interval_ns = common_interval_ns([block.times for _, block, _ in pairs], default_ns)
-    ticks = np.concatenate([ticks_of(block.times, interval_ns) for _, block, _ in pairs])
+    ticks = np.concatenate([tick_numbers(block.times, interval_ns) for _, block, _ in pairs])
     slots = np.repeat(np.arange(len(pairs)), [len(block.times) for _, block, _ in pairs])
     values = np.concatenate([block.values[:, k] for _, block, k in pairs])
     order = np.argsort(ticks, kind="stable")
     distinct, begins = np.unique(ticks[order], return_index=True)
-    return Replay(
+    return ReplayTable(
         interval_ns,
         tuple(key for key, _, _ in pairs),
         distinct,

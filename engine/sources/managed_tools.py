@@ -10,25 +10,25 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import EngineError, SourceError, StoreError
-from trimtab.engine.ports import Clock, Memory, Toolbox
-from trimtab.engine.sources.no_history import Unrecorded
-from trimtab.engine.sources.rates import Counters, is_counter, unit_of
+from trimtab.engine.ports import Clock, KeyValueStore, Toolbox
+from trimtab.engine.sources.no_history import NoHistory
+from trimtab.engine.sources.rates import CounterRates, is_counter, unit_of
 from trimtab.engine.types import Reading, SeriesInfo, SeriesKey
 
 log = structlog.get_logger(__name__)
 
-RATIOS = {
+HIT_RATIOS = {
     "redis_hit_ratio": ("redis_keyspace_hits_total", "redis_keyspace_misses_total"),
     "pg_cache_hit_ratio": ("pg_stat_database_blks_hit", "pg_stat_database_blks_read"),
 }
 """Share of the first in both, over the interval: what people look at, and what changes are judged by."""
-_SUM, _COUNT, _MEAN = "_seconds_sum", "_seconds_count", "_mean_seconds"
+_SUM_SUFFIX, _COUNT_SUFFIX, _MEAN_SUFFIX = "_seconds_sum", "_seconds_count", "_mean_seconds"
 """Of a histogram or summary: seconds that all took, how many there were, and how long one took."""
-_COUNTED = re.compile(
+_COUNTER_METRICS = re.compile(
     r"pg_stat_database_(?!numbackends$).+|pg_stat_user_tables_(seq|idx)_scan|redis_total_error_replies"
 )
 """Counters whose names do not tell."""
-_GAUGES = frozenset({"pg_stat_activity_count"})
+_GAUGE_METRICS = frozenset({"pg_stat_activity_count"})
 _LABELLED = re.compile(r"(?P<metric>[^{]+)\{(?P<labels>.*)\}")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _MAX_GAP_INTERVALS = 3.5
@@ -36,7 +36,7 @@ _MAX_GAP_INTERVALS = 3.5
 Samples = dict[SeriesKey, float]
 
 
-class ToolsSource(Unrecorded):
+class ToolsSource(NoHistory):
     """Figures of every target of every enabled tool; counters become rates, durations their means.
 
     A tool that does not answer is unknown (NaN) in all series that it had, and so is one that a person
@@ -49,18 +49,22 @@ class ToolsSource(Unrecorded):
     name = "tools"
 
     def __init__(
-        self, toolbox: Toolbox, clock: Clock, interval_s: float = 5.0, memory: Memory | None = None
+        self,
+        toolbox: Toolbox,
+        clock: Clock,
+        interval_s: float = 5.0,
+        metric_names: KeyValueStore | None = None,
     ) -> None:
         self.interval_s = interval_s
         self._toolbox = toolbox
         self._clock = clock
-        self._memory = memory
-        self._off: set[tuple[str, str]] = set()
+        self._stored_metric_names = metric_names
+        self._disabled_targets: set[tuple[str, str]] = set()
         """Targets of tools that are switched off, whose figures are kept."""
-        self._counters = Counters(interval_s * _MAX_GAP_INTERVALS)
-        self._known: dict[tuple[str, str], tuple[SeriesKey, ...]] = {}
-        self._figures: dict[tuple[str, str], list[str]] = {}
-        self._asked = 0
+        self._counter_rates = CounterRates(interval_s * _MAX_GAP_INTERVALS)
+        self._known_keys: dict[tuple[str, str], tuple[SeriesKey, ...]] = {}
+        self._metric_names: dict[tuple[str, str], list[str]] = {}
+        self._target_count = 0
         self._keys: tuple[SeriesKey, ...] = ()
 
     async def open(self) -> None:
@@ -74,37 +78,39 @@ class ToolsSource(Unrecorded):
         views = await self._toolbox.views()
         targets = [(view.name, target) for view in views if view.enabled for target in view.targets]
         off = {(view.name, target) for view in views if not view.enabled for target in view.targets}
-        await self._keep(off)
-        answers = await asyncio.gather(*(self._ask(*target) for target in targets))
+        await self._sync_disabled(off)
+        answers = await asyncio.gather(*(self._fetch_metrics(*target) for target in targets))
         samples: Samples = {}
-        for target in self._known.keys() - set(targets):
+        for target in self._known_keys.keys() - set(targets):
             samples |= self._samples(target, None)
         for target, metrics in zip(targets, answers, strict=True):
             samples |= self._samples(target, metrics)
         if targets and all(metrics is None for metrics in answers):
             raise SourceError("tools: none of them answers; `trimtab doctor` says why")
-        self._asked = len(targets)
-        return self._reading(now, samples, complete=None not in answers)
+        self._target_count = len(targets)
+        return self._make_reading(now, samples, complete=None not in answers)
 
-    async def _keep(self, off: set[tuple[str, str]]) -> None:
+    async def _sync_disabled(self, off: set[tuple[str, str]]) -> None:
         """Remember the figures of what was switched off, and recall those of before a restart."""
-        for place in off - self._off:
-            if self._memory is not None:
+        for place in off - self._disabled_targets:
+            if self._stored_metric_names is not None:
                 try:
-                    await asyncio.to_thread(self._kept, self._memory, place)
+                    await asyncio.to_thread(self._save_or_load_names, self._stored_metric_names, place)
                 except StoreError as error:
                     log.warning("figures of a tool that is off are missed", tool=place[0], why=str(error))
-        self._off = off
+        self._disabled_targets = off
 
-    def _kept(self, memory: Memory, place: tuple[str, str]) -> None:
+    def _save_or_load_names(self, memory: KeyValueStore, place: tuple[str, str]) -> None:
         name = f"tools.series.{place[0]}/{place[1]}"
-        if place in self._known:
-            memory.set(name, self._figures[place])
+        if place in self._known_keys:
+            memory.set(name, self._metric_names[place])
             return
         labels = {"tool": place[0], "target": place[1]}
-        self._known[place] = tuple(key_of(figure, labels) for figure in memory.get(name) or ())
+        self._known_keys[place] = tuple(
+            metric_series_key(figure, labels) for figure in memory.get(name) or ()
+        )
 
-    async def _ask(self, tool: str, target: str) -> Mapping[str, float] | None:
+    async def _fetch_metrics(self, tool: str, target: str) -> Mapping[str, float] | None:
         try:
             return await self._toolbox.tool(tool).metrics(target)
         except EngineError:  # its status says why; here it is unknown
@@ -112,18 +118,18 @@ class ToolsSource(Unrecorded):
 
     def _samples(self, target: tuple[str, str], metrics: Mapping[str, float] | None) -> Samples:
         if metrics is None:
-            return dict.fromkeys(self._known.get(target, ()), math.nan)
+            return dict.fromkeys(self._known_keys.get(target, ()), math.nan)
         labels = {"tool": target[0], "target": target[1]}
-        found = {key_of(figure, labels): value for figure, value in metrics.items()}
-        self._known[target] = tuple(found)
-        self._figures[target] = list(metrics)
+        found = {metric_series_key(figure, labels): value for figure, value in metrics.items()}
+        self._known_keys[target] = tuple(found)
+        self._metric_names[target] = list(metrics)
         return found
 
-    def _reading(self, now: int, samples: Samples, *, complete: bool) -> Reading:
-        counts = [(key, value) for key, value in samples.items() if _counts(key.metric)]
-        rates = dict(self._counters.rates(counts, time.monotonic()))
+    def _make_reading(self, now: int, samples: Samples, *, complete: bool) -> Reading:
+        counts = [(key, value) for key, value in samples.items() if _is_counter(key.metric)]
+        rates = dict(self._counter_rates.update(counts, time.monotonic()))
         values = samples | rates
-        values |= _ratios(rates) | _means(rates)
+        values |= _hit_ratios(rates) | _mean_durations(rates)
         keys = tuple(sorted(values, key=str))
         if keys != self._keys:
             self._keys = keys
@@ -132,59 +138,59 @@ class ToolsSource(Unrecorded):
 
     def info(self, key: SeriesKey) -> SeriesInfo:
         """Unit and kind of one of its series."""
-        rate = _counts(key.metric)
+        rate = _is_counter(key.metric)
         return SeriesInfo(key, unit_of(key.metric, rate=rate), "rate" if rate else "gauge")
 
-    def left_out(self) -> Sequence[str]:
+    def skipped_series(self) -> Sequence[str]:
         """Nothing is."""
         return ()
 
     def detail(self) -> str:
         """One line about what it watches."""
-        return f"{self._asked} targets of {len(self._toolbox.names())} tools, {len(self._keys)} series"
+        return f"{self._target_count} targets of {len(self._toolbox.names())} tools, {len(self._keys)} series"
 
     async def close(self) -> None:
         """The toolbox is somebody else's."""
 
 
-def key_of(figure: str, labels: Mapping[str, str]) -> SeriesKey:
+def metric_series_key(metric: str, labels: Mapping[str, str]) -> SeriesKey:
     """The series that shows a figure of a tool, whose name may carry labels of its own.
 
     >>> str(key_of('pg_locks_count{mode="exclusive"}', {"tool": "db", "target": "shop"}))
     'pg_locks_count{mode="exclusive",target="shop",tool="db"}'
     """
-    own = _LABELLED.fullmatch(figure)
+    own = _LABELLED.fullmatch(metric)
     if own is None:
-        return SeriesKey.of(ToolsSource.name, figure, dict(labels))
+        return SeriesKey.of(ToolsSource.name, metric, dict(labels))
     return SeriesKey.of(ToolsSource.name, own["metric"], {**dict(_LABEL.findall(own["labels"])), **labels})
 
 
-def _counts(metric: str) -> bool:
-    known = "gauge" if metric in _GAUGES else ""
-    return _COUNTED.fullmatch(metric) is not None or is_counter(metric, known)
+def _is_counter(metric: str) -> bool:
+    known = "gauge" if metric in _GAUGE_METRICS else ""
+    return _COUNTER_METRICS.fullmatch(metric) is not None or is_counter(metric, known)
 
 
-def _ratios(rates: Samples) -> Samples:
+def _hit_ratios(rates: Samples) -> Samples:
     """Shares of rates; NaN where nothing happened, because then nothing is known."""
     found: Samples = {}
     for key, part in rates.items():
-        for name, (first, second) in RATIOS.items():
+        for name, (first, second) in HIT_RATIOS.items():
             if key.metric == first:
                 rest = rates.get(SeriesKey(key.source, second, key.labels), math.nan)
-                found[SeriesKey(key.source, name, key.labels)] = _share(part, part + rest)
+                found[SeriesKey(key.source, name, key.labels)] = _ratio_or_nan(part, part + rest)
     return found
 
 
-def _means(rates: Samples) -> Samples:
+def _mean_durations(rates: Samples) -> Samples:
     """How long things took over the interval, in seconds; NaN where nothing happened."""
     found: Samples = {}
     for key, taken in rates.items():
-        if key.metric.endswith(_SUM):
-            stem = key.metric.removesuffix(_SUM)
-            many = rates.get(SeriesKey(key.source, stem + _COUNT, key.labels), math.nan)
-            found[SeriesKey(key.source, stem + _MEAN, key.labels)] = _share(taken, many)
+        if key.metric.endswith(_SUM_SUFFIX):
+            stem = key.metric.removesuffix(_SUM_SUFFIX)
+            many = rates.get(SeriesKey(key.source, stem + _COUNT_SUFFIX, key.labels), math.nan)
+            found[SeriesKey(key.source, stem + _MEAN_SUFFIX, key.labels)] = _ratio_or_nan(taken, many)
     return found
 
 
-def _share(part: float, whole: float) -> float:
+def _ratio_or_nan(part: float, whole: float) -> float:
     return part / whole if whole > 0 else math.nan

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from trimtab.engine.types import History, SeriesKey
 
 
-class Unrecorded:
+class NoHistory:
     """Nothing before the first reading, and no series that goes on under another name."""
 
     async def history(self, now_ns: int) -> AsyncIterator[History]:  # noqa: ARG002 - the port gives it
@@ -14,6 +14,6 @@ class Unrecorded:
         for chunk in nothing:
             yield chunk
 
-    def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them
+    def is_replacement(self, old: SeriesKey, new: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them
         """None takes another one's place."""
         return False

@@ -45,7 +45,7 @@ def rate_between(before: Floats, after: Floats, elapsed_s: Floats | float, max_g
     return out
 
 
-class Counters:
+class CounterRates:
     """Counts of now against those of the look before, as rates per second."""
 
     def __init__(self, max_gap_s: float) -> None:
@@ -54,7 +54,7 @@ class Counters:
         self._counts: Floats = np.empty(0)
         self._at_s = 0.0
 
-    def rates(self, counts: list[tuple[SeriesKey, float]], now_s: float) -> list[tuple[SeriesKey, float]]:
+    def update(self, counts: list[tuple[SeriesKey, float]], now_s: float) -> list[tuple[SeriesKey, float]]:
         """A rate for each count; NaN for a new one, over a reset and over a long gap."""
         keys = tuple(key for key, _ in counts)
         after = np.array([value for _, value in counts], np.float64)
@@ -104,11 +104,11 @@ def rates_of_runs(
     newest = times[np.append(starts[1:], len(values)) - 1]
     since = newest - (np.broadcast_to(span_s, n) * NS).astype(np.int64)
     recent = (times[1:] > since[run[1:]]) & (run[1:] == run[:-1])
-    grown, elapsed_s = _growth(values, times, np.broadcast_to(max_gap_s, n)[run[1:]], recent)
-    return _ratio(_sums(run[1:], grown, n), _sums(run[1:], elapsed_s, n))
+    grown, elapsed_s = _increments(values, times, np.broadcast_to(max_gap_s, n)[run[1:]], recent)
+    return _divide_or_nan(_sum_by_index(run[1:], grown, n), _sum_by_index(run[1:], elapsed_s, n))
 
 
-def on_grid(
+def resample_to_grid(
     values: Floats,
     times: Ints,
     series: Ints,
@@ -130,13 +130,15 @@ def on_grid(
     level = np.full(n_ticks * n_series, np.nan)
     level[cell[inside]] = values[inside]
     pair = inside[1:] & (series[1:] == series[:-1])
-    grown, elapsed_s = _growth(values, times, max_gap_s, pair)
+    grown, elapsed_s = _increments(values, times, max_gap_s, pair)
     size = n_ticks * n_series
-    rate = _ratio(_sums(cell[1:], grown, size), _sums(cell[1:], elapsed_s, size))
+    rate = _divide_or_nan(_sum_by_index(cell[1:], grown, size), _sum_by_index(cell[1:], elapsed_s, size))
     return level.reshape(shape), rate.reshape(shape)
 
 
-def _growth(values: Floats, times: Ints, max_gap_s: Floats | float, where: Bools) -> tuple[Floats, Floats]:
+def _increments(
+    values: Floats, times: Ints, max_gap_s: Floats | float, where: Bools
+) -> tuple[Floats, Floats]:
     """Growth and seconds between neighbours; both 0 where nothing is known."""
     elapsed_s = np.diff(times) / NS
     with np.errstate(invalid="ignore"):
@@ -145,11 +147,11 @@ def _growth(values: Floats, times: Ints, max_gap_s: Floats | float, where: Bools
     return np.where(known, grown, 0.0), np.where(known, elapsed_s, 0.0)
 
 
-def _sums(index: Ints, weights: Floats, n: int) -> Floats:
+def _sum_by_index(index: Ints, weights: Floats, n: int) -> Floats:
     return np.bincount(index, weights, n).astype(np.float64, copy=False)
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
+def _divide_or_nan(above: Floats, below: Floats) -> Floats:
     out: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
     return out
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from trimtab.engine.ports import Clock
-from trimtab.engine.sources.no_history import Unrecorded
+from trimtab.engine.sources.no_history import NoHistory
 from trimtab.engine.types import Reading, SeriesInfo, SeriesKey
 
 
-class OwnFigures(Unrecorded):
+class SelfSource(NoHistory):
     """What the engine says of itself, as gauges.
 
     figures    : series -> value; None = unknown now. Each is a series from when it was told first
@@ -24,10 +24,10 @@ class OwnFigures(Unrecorded):
     name = "trimtab"
 
     def __init__(
-        self, figures: Callable[[], Mapping[SeriesKey, float | None]], clock: Clock, interval_s: float
+        self, read_metrics: Callable[[], Mapping[SeriesKey, float | None]], clock: Clock, interval_s: float
     ) -> None:
         self.interval_s = interval_s
-        self._figures = figures
+        self._read_metrics = read_metrics
         self._clock = clock
         self._keys: tuple[SeriesKey, ...] = ()
 
@@ -36,7 +36,7 @@ class OwnFigures(Unrecorded):
 
     async def read(self) -> Reading:
         """The figures of now."""
-        now, found = self._clock.now(), self._figures()
+        now, found = self._clock.now(), self._read_metrics()
         new = sorted(found.keys() - set(self._keys), key=str)
         if new:
             self._keys = (*self._keys, *new)
@@ -48,7 +48,7 @@ class OwnFigures(Unrecorded):
         """A gauge without a unit."""
         return SeriesInfo(key, kind="gauge")
 
-    def left_out(self) -> Sequence[str]:
+    def skipped_series(self) -> Sequence[str]:
         """Nothing is."""
         return ()
 

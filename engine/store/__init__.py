@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from trimtab.engine.store.event_store import EventStore
 
-DATABASE = "trimtab.db"
+DATABASE_FILE = "trimtab.db"
 
 
 def open_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventStore":
@@ -31,7 +31,7 @@ def open_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventSto
     url = store_url(url_or_data_dir)
     probe = EventStore(url, now)
     try:
-        beyond, path = probe.highest_epoch(), probe.database.path
+        beyond, path = probe.highest_epoch(), probe.database.sqlite_path
     finally:
         probe.close()
     if path is None:
@@ -39,7 +39,7 @@ def open_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventSto
     lease = FolderLease(path.parent, now)
     epoch = lease.acquire(beyond)
     try:
-        return EventStore(url, now, epoch, let_go=lease.release).open()
+        return EventStore(url, now, epoch, on_close=lease.release).open()
     except BaseException:
         lease.release()
         raise
@@ -69,8 +69,8 @@ def store_url(url_or_data_dir: str | Path) -> "URL":
     """
     from sqlalchemy.engine import URL
 
-    from trimtab.engine.store.database import parsed_url
+    from trimtab.engine.store.database import parse_url
 
     if isinstance(url_or_data_dir, str) and "://" in url_or_data_dir:
-        return parsed_url(url_or_data_dir)
-    return URL.create("sqlite", database=str((Path(url_or_data_dir).expanduser() / DATABASE).absolute()))
+        return parse_url(url_or_data_dir)
+    return URL.create("sqlite", database=str((Path(url_or_data_dir).expanduser() / DATABASE_FILE).absolute()))

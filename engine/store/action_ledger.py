@@ -12,11 +12,11 @@ from sqlalchemy.engine import Connection
 
 from trimtab.engine.audit.hash_chain import START, Head, chained
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.store import ledger_rows as rows
 from trimtab.engine.store import tables
-from trimtab.engine.store.audit_anchor import AuditAnchor, Held
-from trimtab.engine.store.fenced_writes import Fenced, upsert
+from trimtab.engine.store.audit_anchor import AuditAnchor, LockedAnchor
+from trimtab.engine.store.fenced_writes import FencedDatabase, upsert
 from trimtab.engine.types import (
     Action,
     ActionState,
@@ -33,12 +33,12 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _HEAD, _PAUSE, _SILENCES = "audit_head", "pause", "silences"
-SILENCES_KEPT_NS = 30 * 86_400 * 10**9
+ENDED_SILENCE_RETENTION_NS = 30 * 86_400 * 10**9
 """A silence that is over is listed for so long; its audit rows stay."""
 
 
 @dataclass(slots=True)
-class _Writing:
+class _AuditedTransaction:
     """A transaction, and where the audit ends in it."""
 
     connection: Connection
@@ -49,20 +49,20 @@ class _Writing:
     def save(self, table: sa.Table, row: dict[str, Any]) -> None:
         upsert(self.connection, table, [{**row, "epoch": self.epoch}])
 
-    def remember(self, name: str, value: object) -> None:
-        self.save(tables.memory, {"name": name, "body": rows.to_body(value)})
+    def save_value(self, name: str, value: object) -> None:
+        self.save(tables.memory, {"name": name, "body": rows.to_json(value)})
 
-    def audit(self, what: str, subject: str, actor: str, details: dict[str, Value]) -> AuditRow:
-        cleaned = rows.audit_details(details)
-        row = AuditRow(0, self.now, clean_text(actor), what, clean_text(subject), cleaned, epoch=self.epoch)
+    def append_audit(self, what: str, subject: str, actor: str, details: dict[str, Value]) -> AuditRow:
+        cleaned = rows.redact_audit_details(details)
+        row = AuditRow(0, self.now, redact_text(actor), what, redact_text(subject), cleaned, epoch=self.epoch)
         row = chained(row, self.head)
-        self.connection.execute(sa.insert(tables.audit), [rows.audit_columns(row)])
+        self.connection.execute(sa.insert(tables.audit), [rows.audit_to_row(row)])
         self.head = (row.seq, row.hash)
-        self.remember(_HEAD, self.head)
+        self.save_value(_HEAD, self.head)
         return row
 
 
-class SqlLedger:
+class ActionLedger:
     """The port Ledger over a SQL database.
 
     fenced   : the database, under the engine's lease or beside it
@@ -72,7 +72,7 @@ class SqlLedger:
 
     def __init__(
         self,
-        fenced: Fenced,
+        fenced: FencedDatabase,
         anchor: Path | None = None,
         boundary: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -88,9 +88,9 @@ class SqlLedger:
         expected: RecommendationState | None = None,
     ) -> None:
         """Insert, or update by id where its stored state is `expected`. Raises ConflictError."""
-        wanted = rows.clean_recommendation(recommendation)
-        with self._writing() as writing:
-            stored = _state(writing.connection, tables.recommendations, wanted.id)
+        wanted = rows.redact_recommendation(recommendation)
+        with self._transaction() as writing:
+            stored = _stored_state(writing.connection, tables.recommendations, wanted.id)
             if expected is not None and stored != expected:
                 raise ConflictError(
                     f"recommendation {wanted.id} is {stored or 'not there'}, {expected} was wanted: "
@@ -102,11 +102,11 @@ class SqlLedger:
                 "change": wanted.subject, "before": wanted.before, "after": wanted.after,
                 "reason": wanted.reason,
             }  # fmt: skip
-            writing.audit(audit, wanted.id, actor, details)
+            writing.append_audit(audit, wanted.id, actor, details)
 
     def recommendation(self, recommendation_id: str) -> Recommendation:
         """Raises NotFoundError."""
-        return self._one(Recommendation, tables.recommendations, recommendation_id)
+        return self._by_id(Recommendation, tables.recommendations, recommendation_id)
 
     def recommendations(
         self,
@@ -125,22 +125,24 @@ class SqlLedger:
         if after is not None:
             conditions.append(r.id < after)
         query = sa.select(r.body).where(*conditions).order_by(r.id.desc()).limit(limit)
-        return [rows.from_body(Recommendation, row["body"]) for row in self.fenced.rows(query)]
+        return [rows.from_json(Recommendation, row["body"]) for row in self.fenced.fetch_rows(query)]
 
     def propose(self, action: Action, audit: str, actor: str) -> Action:
         """Insert an action; where one has its key already that one is given back, and nothing written."""
-        wanted = rows.clean_action(action)
+        wanted = rows.redact_action(action)
         a = tables.actions.c
-        with self._writing() as writing:
+        with self._transaction() as writing:
             body = writing.connection.scalar(sa.select(a.body).where(a.idempotency_key == wanted.key))
             if body is not None:
-                return rows.from_body(Action, body)
+                return rows.from_json(Action, body)
             row = {**rows.action_row(wanted), "epoch": writing.epoch}
             writing.connection.execute(sa.insert(tables.actions), [row])
-            writing.audit(audit, wanted.id, actor, {"to": str(wanted.state), **rows.described(wanted)})
+            writing.append_audit(
+                audit, wanted.id, actor, {"to": str(wanted.state), **rows.action_details(wanted)}
+            )
         return wanted
 
-    def move(
+    def transition(
         self,
         action: Action,
         expected: ActionState,
@@ -149,9 +151,9 @@ class SqlLedger:
         details: dict[str, Value] | None = None,
     ) -> Action:
         """Write an action whose stored state is `expected`. Raises ConflictError, NotFoundError."""
-        wanted = rows.clean_action(action)
-        with self._writing() as writing:
-            stored = _state(writing.connection, tables.actions, wanted.id)
+        wanted = rows.redact_action(action)
+        with self._transaction() as writing:
+            stored = _stored_state(writing.connection, tables.actions, wanted.id)
             if stored is None:
                 raise NotFoundError(f"there is no action {wanted.id!r}")
             if stored != expected:
@@ -160,12 +162,14 @@ class SqlLedger:
                 )
             writing.save(tables.actions, rows.action_row(wanted))
             states: dict[str, Value] = {"from": stored, "to": str(wanted.state)}
-            writing.audit(audit, wanted.id, actor, {**states, **rows.described(wanted), **(details or {})})
+            writing.append_audit(
+                audit, wanted.id, actor, {**states, **rows.action_details(wanted), **(details or {})}
+            )
         return wanted
 
     def action(self, action_id: str) -> Action:
         """Raises NotFoundError."""
-        return self._one(Action, tables.actions, action_id)
+        return self._by_id(Action, tables.actions, action_id)
 
     def actions(
         self,
@@ -184,44 +188,46 @@ class SqlLedger:
         equal = {a.state: state, a.recommendation_id: recommendation_id, a.tool: tool, a.target: target}
         conditions = [column == value for column, value in equal.items() if value is not None]
         if unfinished:
-            conditions.append(a.state.in_([str(s) for s in ActionState if not s.ended]))
+            conditions.append(a.state.in_([str(s) for s in ActionState if not s.is_final]))
         if since is not None:
             conditions.append(a.created_ns >= since)
         if after is not None:
             conditions.append(a.id < after)
         query = sa.select(a.body).where(*conditions).order_by(a.id.desc()).limit(limit)
-        return [rows.from_body(Action, row["body"]) for row in self.fenced.rows(query)]
+        return [rows.from_json(Action, row["body"]) for row in self.fenced.fetch_rows(query)]
 
-    def note(self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None) -> AuditRow:
+    def append_audit(
+        self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None
+    ) -> AuditRow:
         """Append one audit row of its own."""
-        with self._writing() as writing:
-            return writing.audit(what, subject, actor, details or {})
+        with self._transaction() as writing:
+            return writing.append_audit(what, subject, actor, details or {})
 
-    def audit(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
+    def audit_rows(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
         """Rows by `seq`, oldest first, those after `after`."""
         a = tables.audit.c
         conditions = [a.seq > after] + ([] if subject is None else [a.subject == subject])
         query = sa.select(tables.audit).where(*conditions).order_by(a.seq).limit(limit)
-        return [rows.audit_row(row) for row in self.fenced.rows(query)]
+        return [rows.audit_from_row(row) for row in self.fenced.fetch_rows(query)]
 
-    def heads(self) -> AuditHeads:
+    def audit_heads(self) -> AuditHeads:
         """Where the audit ends; read while nobody writes, so that both belong together."""
-        folder = nullcontext(None) if self.anchor is None else self.anchor.seen()
-        with folder as anchored, self.fenced.database.reading() as connection:
-            store = _remembered(connection)
+        folder = nullcontext(None) if self.anchor is None else self.anchor.read_locked()
+        with folder as anchored, self.fenced.database.read_transaction() as connection:
+            store = _stored_head(connection)
             return AuditHeads(store, store if self.anchor is None else anchored)
 
     def pause(self) -> Pause:
         """Whether anything may act."""
-        with self.fenced.database.reading() as connection:
-            body = _memory(connection, _PAUSE)
-        return rows.NOT_PAUSED if body is None else rows.from_body(Pause, body)
+        with self.fenced.database.read_transaction() as connection:
+            body = _stored_value(connection, _PAUSE)
+        return rows.NOT_PAUSED if body is None else rows.from_json(Pause, body)
 
     def set_pause(self, pause: Pause) -> None:
         """Switch it, with its audit row."""
-        with self._writing() as writing:
-            writing.remember(_PAUSE, pause)
-            writing.audit(
+        with self._transaction() as writing:
+            writing.save_value(_PAUSE, pause)
+            writing.append_audit(
                 "paused" if pause.on else "resumed",
                 _PAUSE,
                 pause.by,
@@ -230,54 +236,54 @@ class SqlLedger:
 
     def silences(self) -> list[Silence]:
         """Those of people, newest first; such as ended lately, too."""
-        with self.fenced.database.reading() as connection:
-            return _silences(connection)
+        with self.fenced.database.read_transaction() as connection:
+            return _stored_silences(connection)
 
     def add_silence(self, silence: Silence) -> None:
         """Keep it, with its audit row."""
-        wanted = replace(silence, note=clean_text(silence.note))
-        with self._writing() as writing:
-            others = _silences(writing.connection)
-            kept = [one for one in others if one.until > writing.now - SILENCES_KEPT_NS]
-            writing.remember(_SILENCES, (wanted, *kept))
-            writing.audit("silenced", wanted.id, wanted.by, rows.silenced(wanted))
+        wanted = replace(silence, note=redact_text(silence.note))
+        with self._transaction() as writing:
+            others = _stored_silences(writing.connection)
+            kept = [one for one in others if one.until > writing.now - ENDED_SILENCE_RETENTION_NS]
+            writing.save_value(_SILENCES, (wanted, *kept))
+            writing.append_audit("silenced", wanted.id, wanted.by, rows.silence_details(wanted))
 
     def end_silence(self, silence_id: str, by: str) -> Silence:
         """It ends now, with its audit row. Raises NotFoundError; ConflictError where it is over already."""
-        with self._writing() as writing:
-            there = {one.id: one for one in _silences(writing.connection)}
+        with self._transaction() as writing:
+            there = {one.id: one for one in _stored_silences(writing.connection)}
             found = there.get(silence_id)
             if found is None:
                 raise NotFoundError(f"there is no silence {silence_id!r}; `trimtab silence list` shows them")
             if found.until <= writing.now:
                 raise ConflictError(f"silence {silence_id} is over already")
             ended = replace(found, begin=min(found.begin, writing.now), until=writing.now)
-            writing.remember(_SILENCES, tuple({**there, silence_id: ended}.values()))
-            writing.audit("silence ended", silence_id, by, rows.silenced(ended))
+            writing.save_value(_SILENCES, tuple({**there, silence_id: ended}.values()))
+            writing.append_audit("silence ended", silence_id, by, rows.silence_details(ended))
         return ended
 
-    def _one(self, kind: type[T], table: sa.Table, noun_id: str) -> T:
-        found = self.fenced.rows(sa.select(table.c.body).where(table.c.id == noun_id))
+    def _by_id(self, kind: type[T], table: sa.Table, noun_id: str) -> T:
+        found = self.fenced.fetch_rows(sa.select(table.c.body).where(table.c.id == noun_id))
         if not found:
             raise NotFoundError(f"there is no {kind.__name__.lower()} {noun_id!r}")
-        return rows.from_body(kind, found[0]["body"])
+        return rows.from_json(kind, found[0]["body"])
 
     @contextmanager
-    def _writing(self) -> Iterator[_Writing]:
+    def _transaction(self) -> Iterator[_AuditedTransaction]:
         """A transaction; once it is durable, so is the end of the audit in the data folder."""
-        with nullcontext(None) if self.anchor is None else self.anchor.held() as held:
-            with self.fenced.writing() as (connection, epoch):
-                head = _newest(connection, None if held is None else held.read())
-                writing = _Writing(connection, epoch, self.fenced.now(), head)
+        with nullcontext(None) if self.anchor is None else self.anchor.write_locked() as held:
+            with self.fenced.write_transaction() as (connection, epoch):
+                head = _chain_head(connection, None if held is None else held.read())
+                writing = _AuditedTransaction(connection, epoch, self.fenced.now(), head)
                 yield writing
                 self.boundary("ledger.commit")
             self.boundary("ledger.committed")
             if held is not None and writing.head != head:
-                _anchor(held, writing.head)
+                _write_anchor(held, writing.head)
             self.boundary("ledger.anchored")
 
 
-def _anchor(held: Held, head: Head) -> None:
+def _write_anchor(held: LockedAnchor, head: Head) -> None:
     """The row is durable already: that the file lags is told and mended by the next write, not undone."""
     try:
         held.write(head)
@@ -285,33 +291,33 @@ def _anchor(held: Held, head: Head) -> None:
         log.error("the end of the audit is not in the data folder", seq=head[0], why=str(error))
 
 
-def _newest(connection: Connection, anchored: Head | None) -> Head:
+def _chain_head(connection: Connection, anchored: Head | None) -> Head:
     """What the next row follows: the furthest end that is remembered, after the furthest row.
 
     Where rows were cut off, replaced or put in past us, the next one leaves a break that stays.
     """
-    remembered = [head for head in (anchored, _remembered(connection)) if head is not None]
+    remembered = [head for head in (anchored, _stored_head(connection)) if head is not None]
     seq, digest = max(remembered, key=lambda head: head[0], default=START)
     last = connection.scalar(sa.select(sa.func.max(tables.audit.c.seq)))
     return max(seq, last or 0), digest
 
 
-def _remembered(connection: Connection) -> Head | None:
-    body = _memory(connection, _HEAD)
+def _stored_head(connection: Connection) -> Head | None:
+    body = _stored_value(connection, _HEAD)
     if body is None:
         return None
-    return rows.head(body)
+    return rows.parse_head(body)
 
 
-def _memory(connection: Connection, name: str) -> str | None:
+def _stored_value(connection: Connection, name: str) -> str | None:
     m = tables.memory.c
     return connection.scalar(sa.select(m.body).where(m.name == name))
 
 
-def _silences(connection: Connection) -> list[Silence]:
-    body = _memory(connection, _SILENCES)
-    return [] if body is None else list(rows.from_body(tuple[Silence, ...], body))
+def _stored_silences(connection: Connection) -> list[Silence]:
+    body = _stored_value(connection, _SILENCES)
+    return [] if body is None else list(rows.from_json(tuple[Silence, ...], body))
 
 
-def _state(connection: Connection, table: sa.Table, noun_id: str) -> str | None:
+def _stored_state(connection: Connection, table: sa.Table, noun_id: str) -> str | None:
     return connection.scalar(sa.select(table.c.state).where(table.c.id == noun_id))

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from trimtab.engine.errors import NewerStateError, StoreError
-from trimtab.engine.store.durable_files import told_as_store_errors, written_whole
+from trimtab.engine.store.durable_files import atomic_write, translate_os_errors
 from trimtab.engine.types import iso
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ REVISIONS = ("0001", "0002")
 """Every revision in `migrations/versions`, oldest first: known without importing alembic."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 10
-_WRITE = "trimtab_write"
+_WRITE_OPTION = "trimtab_write"
 
 _ADVICE = {
     "readonly database": "the file or its folder is read-only: change its rights, or choose another folder",
@@ -51,42 +51,42 @@ class Database:
         self.url = url
 
     @cached_property
-    def address(self) -> URL:
+    def parsed_url(self) -> URL:
         """The URL, parsed."""
-        return parsed_url(self.url) if isinstance(self.url, str) else self.url
+        return parse_url(self.url) if isinstance(self.url, str) else self.url
 
     @cached_property
-    def path(self) -> Path | None:
+    def sqlite_path(self) -> Path | None:
         """Where SQLite's file is; None = a database server."""
-        if self.address.get_backend_name() != "sqlite":
+        if self.parsed_url.get_backend_name() != "sqlite":
             return None
-        name = self.address.database
+        name = self.parsed_url.database
         if not name or name == ":memory:":
             raise StoreError("an SQLite database in memory forgets everything; give it a file")
         return Path(name)
 
     def __str__(self) -> str:
-        return str(self.path or self.address.render_as_string(hide_password=True))
+        return str(self.sqlite_path or self.parsed_url.render_as_string(hide_password=True))
 
     @cached_property
     def engine(self) -> Engine:
         """SQLAlchemy's engine; statement parameters stay out of its errors."""
-        if self.path is None:
+        if self.sqlite_path is None:
             try:
-                return sa.create_engine(self.address, hide_parameters=True, pool_pre_ping=True)
+                return sa.create_engine(self.parsed_url, hide_parameters=True, pool_pre_ping=True)
             except ModuleNotFoundError as error:
                 raise StoreError(
                     f"{self} needs the package {error.name}: pip install 'trimtab[postgresql]'"
                 ) from error
         engine = sa.create_engine(
-            self.address, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S}
+            self.parsed_url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S}
         )
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Raise StoreError for what the database or its driver raises inside."""
         try:
             yield
@@ -96,16 +96,16 @@ class Database:
             raise StoreError(f"{self}: {cause}; {advice}") from error
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def read_transaction(self) -> Iterator[Connection]:
         """A connection that sees one state of the database."""
-        with self.told(), self.engine.connect() as connection:
+        with self.translate_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def write_transaction(self) -> Iterator[Connection]:
         """A transaction that is durable when the block ends, and undone when it raises."""
-        with self.told(), self.engine.connect() as connection:
-            writer = connection.execution_options(**{_WRITE: True})
+        with self.translate_errors(), self.engine.connect() as connection:
+            writer = connection.execution_options(**{_WRITE_OPTION: True})
             with writer.begin():
                 yield writer
 
@@ -114,7 +114,11 @@ class Database:
 
         Raises NewerStateError for a revision that this program does not know.
         """
-        found = self._sqlite_revision(self.path) if self.path is not None else self._server_revision()
+        found = (
+            self._sqlite_revision(self.sqlite_path)
+            if self.sqlite_path is not None
+            else self._server_revision()
+        )
         if found is not None and found not in REVISIONS:
             raise NewerStateError(
                 f"{self} was written by a newer Trimtab (tables {found}, this program knows up to "
@@ -130,23 +134,23 @@ class Database:
         if found is not None:
             log.info("migrating the store", database=str(self), from_revision=found, to_revision=newest)
             self._back_up(found, now)
-        elif self.path is not None:
-            with told_as_store_errors("make", self.path):
-                self.path.touch(mode=0o600)
+        elif self.sqlite_path is not None:
+            with translate_os_errors("make", self.sqlite_path):
+                self.sqlite_path.touch(mode=0o600)
         from alembic import command
         from alembic.config import Config
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        with self.writing() as connection:
+        with self.write_transaction() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, newest)
 
-    def check(self) -> None:
+    def check_integrity(self) -> None:
         """Read SQLite's whole file for damage. Raises StoreError."""
-        if self.path is None:
+        if self.sqlite_path is None:
             return
-        with self.reading() as connection:
+        with self.read_transaction() as connection:
             said = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
         if list(said) != ["ok"]:
             raise StoreError(
@@ -160,13 +164,13 @@ class Database:
             self.engine.dispose()
 
     def _sqlite_revision(self, path: Path) -> str | None:
-        with told_as_store_errors("read", path):
+        with translate_os_errors("read", path):
             if not path.exists() or path.stat().st_size == 0:
                 return None
         # Without a log to read, promise SQLite that nobody writes: it then makes no files beside it.
         alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
         only_read = f"file:{quote(str(path))}?mode=ro{alone}"
-        with self.told(), closing(sqlite3.connect(only_read, uri=True)) as connection:
+        with self.translate_errors(), closing(sqlite3.connect(only_read, uri=True)) as connection:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
             names = {name for (name,) in tables}
             if not names:
@@ -177,21 +181,21 @@ class Database:
         raise StoreError(f"{path} is an SQLite file of another program; choose another folder (--data DIR)")
 
     def _server_revision(self) -> str | None:
-        with self.reading() as connection:
+        with self.read_transaction() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
             found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
             return None if found is None else str(found)
 
     def _back_up(self, revision: str, now: int) -> None:
-        if self.path is None:
+        if self.sqlite_path is None:
             log.warning("a database server is not backed up by us: keep a pg_dump", database=str(self))
             return
         stamp = iso(now).replace(":", "").replace(".", "")
-        backup = self.path.with_name(f"{self.path.name}.{revision}.{stamp}.backup")
-        with self.told(), written_whole(backup) as temporary:
+        backup = self.sqlite_path.with_name(f"{self.sqlite_path.name}.{revision}.{stamp}.backup")
+        with self.translate_errors(), atomic_write(backup) as temporary:
             with (
-                closing(sqlite3.connect(self.path)) as source,
+                closing(sqlite3.connect(self.sqlite_path)) as source,
                 closing(sqlite3.connect(temporary)) as target,
             ):
                 source.backup(target)
@@ -200,7 +204,7 @@ class Database:
         log.info("backed up the store", backup=str(backup))
 
 
-def parsed_url(url: str) -> URL:
+def parse_url(url: str) -> URL:
     """A database URL, with psycopg as the driver of PostgreSQL. Raises StoreError."""
     try:
         parsed = make_url(url)
@@ -225,5 +229,5 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # noq
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes its lock at once: a read that later becomes a write can fail as busy.
-    writes = connection.get_execution_options().get(_WRITE, False)
+    writes = connection.get_execution_options().get(_WRITE_OPTION, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

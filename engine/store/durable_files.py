@@ -24,13 +24,13 @@ _ADVICE = {
 }
 
 
-def this_process() -> str:
+def process_label() -> str:
     """Host and process id, as other engines are told of it."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @contextmanager
-def told_as_store_errors(doing: str, path: Path) -> Iterator[None]:
+def translate_os_errors(operation: str, path: Path) -> Iterator[None]:
     """Raise StoreError for an OSError inside, with the path and what to do.
 
     doing : what failed, as in "cannot <doing> <path>"
@@ -39,12 +39,12 @@ def told_as_store_errors(doing: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "look at the disk and at the rights on this folder")
-        raise StoreError(f"cannot {doing} {path}: {error.strerror or error}; {advice}") from error
+        raise StoreError(f"cannot {operation} {path}: {error.strerror or error}; {advice}") from error
 
 
 def make_folder(folder: Path) -> Path:
     """The folder, made for this user only where it is missing. Raises StoreError."""
-    with told_as_store_errors("make the folder", folder):
+    with translate_os_errors("make the folder", folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
@@ -59,14 +59,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to; on success the file is synced and takes its name.
 
     A reader sees the file as it was or as it will be; whatever fails, nothing half-written is left.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with told_as_store_errors("write", path):
+        with translate_os_errors("write", path):
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -78,19 +78,19 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Write a small file at once; see `written_whole`."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove what a process that was killed had not finished writing. Only for the lease's holder."""
     for leftover in folder.glob("*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
-def file_name(name: str) -> str:
+def safe_file_name(name: str) -> str:
     """A name of ours as a file name, free of separators and dots.
 
     >>> file_name("prometheus"), file_name("../etc")

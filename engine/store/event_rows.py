@@ -10,7 +10,7 @@ from trimtab.engine.types import Anomaly, ApiKey, Direction, Feedback, SeriesInf
 Row = Mapping[str, Any]
 
 
-def known(value: float) -> float | None:
+def nan_to_null(value: float) -> float | None:
     """A number for the database; NaN becomes NULL.
 
     >>> known(float("nan")) is None, known(2.0)
@@ -20,11 +20,11 @@ def known(value: float) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _number(value: float | None) -> float:
+def _null_to_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -32,12 +32,12 @@ def series_row(info: SeriesInfo) -> dict[str, Any]:
     """A row of table `series`."""
     key = info.key
     return {
-        "id": key.id, "source": key.source, "metric": key.metric, "labels": _json(key.labels),
+        "id": key.id, "source": key.source, "metric": key.metric, "labels": _to_json(key.labels),
         "unit": info.unit, "kind": info.kind, "help": info.help,
     }  # fmt: skip
 
 
-def series_info(row: Row) -> SeriesInfo:
+def series_from_row(row: Row) -> SeriesInfo:
     """The series of a row."""
     labels = tuple((name, value) for name, value in json.loads(row["labels"]))
     key = SeriesKey(row["source"], row["metric"], labels)
@@ -50,22 +50,22 @@ def anomaly_row(anomaly: Anomaly) -> dict[str, Any]:
         "id": anomaly.id, "series_id": anomaly.series_id, "series": anomaly.series,
         "series_lower": anomaly.series.lower(), "source": anomaly.source,
         "start_ns": int(anomaly.start), "end_ns": None if anomaly.end is None else int(anomaly.end),
-        "peak_ns": int(anomaly.peak_time), "score": known(anomaly.score), "direction": str(anomaly.direction),
-        "value": known(anomaly.value), "expected": known(anomaly.expected),
-        "lower_bound": known(anomaly.lower), "upper_bound": known(anomaly.upper),
-        "detectors": _json(list(anomaly.detectors)), "reason": anomaly.reason,
-        "labels": _json(anomaly.labels),
+        "peak_ns": int(anomaly.peak_time), "score": nan_to_null(anomaly.score), "direction": str(anomaly.direction),
+        "value": nan_to_null(anomaly.value), "expected": nan_to_null(anomaly.expected),
+        "lower_bound": nan_to_null(anomaly.lower), "upper_bound": nan_to_null(anomaly.upper),
+        "detectors": _to_json(list(anomaly.detectors)), "reason": anomaly.reason,
+        "labels": _to_json(anomaly.labels),
     }  # fmt: skip
 
 
-def anomaly(row: Row) -> Anomaly:
+def anomaly_from_row(row: Row) -> Anomaly:
     """The anomaly of a row."""
     return Anomaly(
         id=row["id"], series_id=row["series_id"], series=row["series"], source=row["source"],
-        start=row["start_ns"], end=row["end_ns"], peak_time=row["peak_ns"], score=_number(row["score"]),
-        direction=Direction(row["direction"]), value=_number(row["value"]),
-        expected=_number(row["expected"]), lower=_number(row["lower_bound"]),
-        upper=_number(row["upper_bound"]), detectors=tuple(json.loads(row["detectors"])),
+        start=row["start_ns"], end=row["end_ns"], peak_time=row["peak_ns"], score=_null_to_nan(row["score"]),
+        direction=Direction(row["direction"]), value=_null_to_nan(row["value"]),
+        expected=_null_to_nan(row["expected"]), lower=_null_to_nan(row["lower_bound"]),
+        upper=_null_to_nan(row["upper_bound"]), detectors=tuple(json.loads(row["detectors"])),
         reason=row["reason"], labels=json.loads(row["labels"]),
     )  # fmt: skip
 
@@ -78,21 +78,21 @@ def feedback_row(said: Feedback) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def feedback(row: Row) -> Feedback:
+def feedback_from_row(row: Row) -> Feedback:
     """The word of a row."""
     return Feedback(row["anomaly_id"], Verdict(row["verdict"]), row["note"], row["author"], row["time_ns"])
 
 
-def key_row(key: ApiKey) -> dict[str, Any]:
+def api_key_row(key: ApiKey) -> dict[str, Any]:
     """A row of table `api_keys`: hash and prefix, never the secret."""
     return {
         "id": key.id, "name": key.name, "prefix": key.prefix, "hash": key.hash,
-        "scopes": _json(list(key.scopes)), "created_ns": int(key.created),
+        "scopes": _to_json(list(key.scopes)), "created_ns": int(key.created),
         "expires_ns": key.expires, "revoked_ns": key.revoked,
     }  # fmt: skip
 
 
-def api_key(row: Row) -> ApiKey:
+def api_key_from_row(row: Row) -> ApiKey:
     """The key of a row."""
     return ApiKey(
         row["id"], row["name"], row["prefix"], row["hash"], tuple(json.loads(row["scopes"])),

@@ -10,14 +10,14 @@ from sqlalchemy.engine import URL, Connection
 from trimtab.engine.errors import LockedError, StoreError
 from trimtab.engine.store import tables
 from trimtab.engine.store.database import Database
-from trimtab.engine.store.durable_files import this_process
+from trimtab.engine.store.durable_files import process_label
 
 T = TypeVar("T")
-_BATCH = 500
+_BATCH_SIZE = 500
 """Ids in one IN list; SQLite allows 32,766 parameters."""
 
 
-class Fenced:
+class FencedDatabase:
     """A database whose writes carry the epoch of the engine's lease; shared by the stores of one engine.
 
     url   : sqlite:////folder/trimtab.db or postgresql://user@host/name
@@ -29,17 +29,17 @@ class Fenced:
         self.database = Database(url)
         self.now = now
         self.epoch = epoch
-        self.failed: str | None = None
+        self.write_error: str | None = None
         """Why the newest write failed; None = it did not."""
 
-    def take(self) -> None:
+    def take_over(self) -> None:
         """Take the store over from every smaller epoch. Raises LockedError where a newer one holds."""
         if self.epoch is None:
             return
-        lease, epoch, holder = tables.lease, self.epoch, this_process()
+        lease, epoch, holder = tables.lease, self.epoch, process_label()
         mine = sa.and_(lease.c.epoch == epoch, lease.c.holder == holder)
         taking = sa.update(lease).where(sa.or_(lease.c.epoch < epoch, mine))
-        with self.database.writing() as connection:
+        with self.database.write_transaction() as connection:
             if connection.execute(taking.values(epoch=epoch, holder=holder)).rowcount == 1:
                 return
             stored = connection.execute(sa.select(lease)).mappings().one()
@@ -48,11 +48,11 @@ class Fenced:
             f"this engine has epoch {epoch}: stop that engine, or start this one again to take over"
         )
 
-    def check(self, connection: Connection) -> None:
+    def check_epoch(self, connection: Connection) -> None:
         """Raises LockedError where another engine took over."""
-        self._fence(connection.scalar(sa.select(tables.lease.c.epoch)))
+        self._verified_epoch(connection.scalar(sa.select(tables.lease.c.epoch)))
 
-    def _fence(self, stored: int | None) -> int:
+    def _verified_epoch(self, stored: int | None) -> int:
         if self.epoch is not None and stored != self.epoch:
             raise LockedError(
                 f"{self.database} was taken over by another engine (epoch {stored}, this engine has "
@@ -61,33 +61,33 @@ class Fenced:
         return stored or 0
 
     @contextmanager
-    def writing(self) -> Iterator[tuple[Connection, int]]:
+    def write_transaction(self) -> Iterator[tuple[Connection, int]]:
         """A transaction and its epoch; durable when the block ends, undone when it raises."""
         try:
-            with self.database.writing() as connection:
+            with self.database.write_transaction() as connection:
                 # The row is locked to the end of the transaction, so that nobody takes over within it.
                 stored = connection.scalar(sa.select(tables.lease.c.epoch).with_for_update())
-                yield connection, self._fence(stored)
+                yield connection, self._verified_epoch(stored)
         except StoreError as error:
-            self.failed = str(error)
+            self.write_error = str(error)
             raise
-        self.failed = None
+        self.write_error = None
 
-    def save(self, table: sa.Table, wanted: Sequence[dict[str, Any]]) -> None:
+    def save_rows(self, table: sa.Table, wanted: Sequence[dict[str, Any]]) -> None:
         """Insert or update rows by primary key, all or none."""
-        with self.writing() as (connection, epoch):
+        with self.write_transaction() as (connection, epoch):
             upsert(connection, table, [{**row, "epoch": epoch} for row in wanted])
 
-    def rows(self, query: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a select of any columns
+    def fetch_rows(self, query: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a select of any columns
         """What a query finds, each row by column name."""
-        with self.database.reading() as connection:
+        with self.database.read_transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """Parts small enough for one IN list."""
-    for first in range(0, len(items), _BATCH):
-        yield items[first : first + _BATCH]
+    for first in range(0, len(items), _BATCH_SIZE):
+        yield items[first : first + _BATCH_SIZE]
 
 
 def upsert(connection: Connection, table: sa.Table, wanted: Sequence[dict[str, Any]]) -> None:
@@ -98,7 +98,7 @@ def upsert(connection: Connection, table: sa.Table, wanted: Sequence[dict[str, A
     """
     names = [column.name for column in table.primary_key.columns]
     by_key = {tuple(row[name] for name in names): row for row in wanted}
-    there = _present(connection, table, names, by_key)
+    there = _existing_keys(connection, table, names, by_key)
     new = [row for key, row in by_key.items() if key not in there]
     old = [row for key, row in by_key.items() if key in there]
     if new:
@@ -110,7 +110,7 @@ def upsert(connection: Connection, table: sa.Table, wanted: Sequence[dict[str, A
         connection.execute(sa.update(table).where(same).values(values), renamed)
 
 
-def _present(
+def _existing_keys(
     connection: Connection, table: sa.Table, names: Sequence[str], keys: Iterable[tuple[Any, ...]]
 ) -> set[tuple[Any, ...]]:
     columns = [table.c[name] for name in names]

@@ -10,32 +10,32 @@ import sqlalchemy as sa
 
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.store import tables
-from trimtab.engine.store.fenced_writes import Fenced
+from trimtab.engine.store.fenced_writes import FencedDatabase
 from trimtab.engine.types import Change, Incident, IncidentState
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 
-class SqlIncidents:
+class IncidentStore:
     """The port Incidents over a SQL database; shares the lease of the engine's other stores."""
 
-    def __init__(self, fenced: Fenced) -> None:
+    def __init__(self, fenced: FencedDatabase) -> None:
         self.fenced = fenced
 
     def save_incidents(self, incidents: Iterable[Incident]) -> None:
         """Insert or update by id, all or none."""
         wanted = [incident_row(incident) for incident in incidents]
         if wanted:
-            self.fenced.save(tables.incidents, wanted)
+            self.fenced.save_rows(tables.incidents, wanted)
 
     def incident(self, incident_id: str) -> Incident:
         """Raises NotFoundError."""
         i = tables.incidents.c
-        found = self.fenced.rows(sa.select(i.body).where(i.id == incident_id))
+        found = self.fenced.fetch_rows(sa.select(i.body).where(i.id == incident_id))
         if not found:
             raise NotFoundError(f"there is no incident {incident_id!r}")
-        return _incident(found[0]["body"])
+        return _incident_from_json(found[0]["body"])
 
     def incidents(
         self,
@@ -73,12 +73,12 @@ class SqlIncidents:
         if after is not None:
             conditions.append(i.id < after)
         query = sa.select(i.body).where(*conditions).order_by(i.id.desc()).limit(limit)
-        return [_incident(row["body"]) for row in self.fenced.rows(query)]
+        return [_incident_from_json(row["body"]) for row in self.fenced.fetch_rows(query)]
 
     def save_change(self, change: Change) -> None:
         """Insert or update by id."""
-        row = {"id": change.id, "time_ns": int(change.time), "body": _json(change)}
-        self.fenced.save(tables.changes, [row])
+        row = {"id": change.id, "time_ns": int(change.time), "body": _to_json(change)}
+        self.fenced.save_rows(tables.changes, [row])
 
     def changes(
         self,
@@ -98,7 +98,10 @@ class SqlIncidents:
         if after is not None:
             conditions.append(c.id < after)
         query = sa.select(c.body).where(*conditions).order_by(c.id.desc()).limit(limit)
-        return [_changes().validate_python(json.loads(row["body"])) for row in self.fenced.rows(query)]
+        return [
+            _change_adapter().validate_python(json.loads(row["body"]))
+            for row in self.fenced.fetch_rows(query)
+        ]
 
 
 def incident_row(incident: Incident) -> dict[str, Any]:
@@ -108,11 +111,11 @@ def incident_row(incident: Incident) -> dict[str, Any]:
         "id": incident.id, "start_ns": int(incident.start),
         "end_ns": None if incident.end is None else int(incident.end), "state": str(incident.state),
         "severity": float(incident.severity), "patterns": f",{','.join(names)},",
-        "words": searched(incident), "merged_into": incident.merged_into, "body": _json(incident),
+        "words": search_text(incident), "merged_into": incident.merged_into, "body": _to_json(incident),
     }  # fmt: skip
 
 
-def searched(incident: Incident) -> str:
+def search_text(incident: Incident) -> str:
     """What a search looks through, in lower case."""
     suspects = [word for suspect in incident.suspects for word in (suspect.series, suspect.why)]
     patterns = [word for match in incident.patterns for word in (match.name, *match.evidence)]
@@ -120,24 +123,24 @@ def searched(incident: Incident) -> str:
     return "\n".join([*said, *incident.entities, *suspects, *patterns]).lower()
 
 
-def _json(noun: Incident | Change) -> str:
+def _to_json(noun: Incident | Change) -> str:
     """As JSON; numbers that are no numbers stay what they are (`Infinity`, `NaN`)."""
     return json.dumps(asdict(noun), separators=(",", ":"))
 
 
-def _incident(body: str) -> Incident:
-    return _incidents().validate_python(json.loads(body))
+def _incident_from_json(body: str) -> Incident:
+    return _incident_adapter().validate_python(json.loads(body))
 
 
 @cache
-def _incidents() -> "TypeAdapter[Incident]":
+def _incident_adapter() -> "TypeAdapter[Incident]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(Incident)
 
 
 @cache
-def _changes() -> "TypeAdapter[Change]":
+def _change_adapter() -> "TypeAdapter[Change]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(Change)

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Self
 
 from trimtab.engine.errors import LockedError, StoreError
-from trimtab.engine.store.durable_files import make_folder, told_as_store_errors, write_whole
+from trimtab.engine.store.durable_files import make_folder, translate_os_errors, write_bytes_atomically
 from trimtab.engine.types import iso
 
-LOCK, ADDRESS = "trimtab.lock", "address"
+LOCK_FILE, ADDRESS_FILE = "trimtab.lock", "address"
 """Files of the data folder: who holds it, and where the API of its engine listens."""
 
 
@@ -37,25 +37,25 @@ class FolderLease:
     @property
     def lock_file(self) -> Path:
         """Holds process id, host and start time of the holder."""
-        return self.folder / LOCK
+        return self.folder / LOCK_FILE
 
     @property
     def epoch_file(self) -> Path:
         """Holds the epoch of the newest holder."""
         return self.folder / "epoch"
 
-    def acquire(self, beyond: int = 0) -> int:
+    def acquire(self, previous_epoch: int = 0) -> int:
         """Take the lease; the new epoch, larger than `beyond` and than every epoch before.
 
         Raises LockedError where another process holds it, StoreError where the disk refuses.
         """
         make_folder(self.folder)
-        with told_as_store_errors("lock", self.lock_file):
-            self._descriptor = self._locked()
-            self._sign()
+        with translate_os_errors("lock", self.lock_file):
+            self._descriptor = self._open_locked()
+            self._write_holder()
         try:
-            self.epoch = max(self._last_epoch(), beyond) + 1
-            write_whole(self.epoch_file, f"{self.epoch}\n".encode())
+            self.epoch = max(self._stored_epoch(), previous_epoch) + 1
+            write_bytes_atomically(self.epoch_file, f"{self.epoch}\n".encode())
         except BaseException:
             self.release()
             raise
@@ -76,21 +76,21 @@ class FolderLease:
     ) -> None:
         self.release()
 
-    def _locked(self) -> int:
+    def _open_locked(self) -> int:
         while True:
             descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._still_there(descriptor):
+                if self._is_current_file(descriptor):
                     return descriptor
             except BlockingIOError:
-                raise self._refusal(descriptor) from None
+                raise self._locked_error(descriptor) from None
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
 
-    def _still_there(self, descriptor: int) -> bool:
+    def _is_current_file(self, descriptor: int) -> bool:
         try:
             there = self.lock_file.stat()
         except FileNotFoundError:
@@ -98,9 +98,9 @@ class FolderLease:
         mine = os.fstat(descriptor)
         return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
 
-    def _refusal(self, descriptor: int) -> LockedError:
+    def _locked_error(self, descriptor: int) -> LockedError:
         try:
-            holder = _signed(descriptor)
+            holder = _read_holder(descriptor)
         finally:
             os.close(descriptor)
         stop = f"stop it (kill {holder.pid})" if holder.pid else "stop it"
@@ -109,14 +109,14 @@ class FolderLease:
             f"{stop}, or give this one a folder of its own (--data DIR)"
         )
 
-    def _sign(self) -> None:
+    def _write_holder(self) -> None:
         assert self._descriptor is not None  # noqa: S101 - only called by acquire, right after locking
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": iso(self.now())}
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
 
-    def _last_epoch(self) -> int:
-        with told_as_store_errors("read", self.epoch_file):
+    def _stored_epoch(self) -> int:
+        with translate_os_errors("read", self.epoch_file):
             text = self.epoch_file.read_text() if self.epoch_file.exists() else "0"
         try:
             return int(text)
@@ -128,7 +128,7 @@ class FolderLease:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LeaseHolder:
     """The process that works on a data folder. pid 0 = it has not signed yet."""
 
     pid: int = 0
@@ -141,24 +141,24 @@ class Holder:
         return f"process {self.pid} on {self.host}, since {self.started}"
 
 
-def holder_of(folder: Path) -> Holder | None:
+def current_holder(folder: Path) -> LeaseHolder | None:
     """The engine that works on a data folder now; None = none does. Changes nothing."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except OSError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _signed(descriptor)
+        return _read_holder(descriptor)
     finally:
         os.close(descriptor)
     return None
 
 
-def _signed(descriptor: int) -> Holder:
+def _read_holder(descriptor: int) -> LeaseHolder:
     try:
         told = json.loads(os.pread(descriptor, 4096, 0))
-        return Holder(int(told["pid"]), str(told["host"]), str(told["started"]))
+        return LeaseHolder(int(told["pid"]), str(told["host"]), str(told["started"]))
     except (ValueError, KeyError, TypeError):
-        return Holder()
+        return LeaseHolder()

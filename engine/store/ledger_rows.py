@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter
 
 from trimtab.engine.audit.hash_chain import Head, canonical, settled
-from trimtab.engine.redaction import clean, clean_text
+from trimtab.engine.redaction import redact, redact_text
 from trimtab.engine.types import Action, AuditRow, Pause, Recommendation, Silence, Value, iso
 
 T = TypeVar("T")
@@ -26,32 +26,32 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return _ADAPTERS[kind]
 
 
-def to_body(noun: object) -> str:
+def to_json(noun: object) -> str:
     """A noun as JSON; unknown numbers as NaN, which Python's JSON reads back."""
     return json.dumps(_adapter(type(noun)).dump_python(noun, mode="json"), separators=(",", ":"))
 
 
-def from_body(kind: type[T], body: str) -> T:
+def from_json(kind: type[T], body: str) -> T:
     """The noun of a body."""
     noun: T = _adapter(kind).validate_python(json.loads(body))
     return noun
 
 
-def clean_recommendation(given: Recommendation) -> Recommendation:
+def redact_recommendation(given: Recommendation) -> Recommendation:
     """Without secrets in what people read; the values stay as they are."""
     return replace(
-        given, title=clean_text(given.title), evidence=tuple(map(clean_text, given.evidence)),
-        cost=clean_text(given.cost), disproof=clean_text(given.disproof),
-        command=clean_text(given.command), reason=clean_text(given.reason),
+        given, title=redact_text(given.title), evidence=tuple(map(redact_text, given.evidence)),
+        cost=redact_text(given.cost), disproof=redact_text(given.disproof),
+        command=redact_text(given.command), reason=redact_text(given.reason),
     )  # fmt: skip
 
 
-def clean_action(given: Action) -> Action:
+def redact_action(given: Action) -> Action:
     """Without secrets in what people read; the values stay as they are, so that undoing is exact."""
     outcome = given.outcome
     if outcome is not None:
-        outcome = replace(outcome, words=clean_text(outcome.words))
-    return replace(given, told=clean_text(given.told), outcome=outcome)
+        outcome = replace(outcome, words=redact_text(outcome.words))
+    return replace(given, told=redact_text(given.told), outcome=outcome)
 
 
 def recommendation_row(given: Recommendation) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def recommendation_row(given: Recommendation) -> dict[str, Any]:
     return {
         "id": given.id, "created_ns": int(given.created), "expires_ns": int(given.expires),
         "state": str(given.state), "incident_id": given.incident_id, "tool": given.tool,
-        "target": given.target, "fingerprint": given.fingerprint, "body": to_body(given),
+        "target": given.target, "fingerprint": given.fingerprint, "body": to_json(given),
     }  # fmt: skip
 
 
@@ -68,16 +68,16 @@ def action_row(given: Action) -> dict[str, Any]:
     return {
         "id": given.id, "idempotency_key": given.key, "recommendation_id": given.recommendation_id,
         "created_ns": int(given.created), "state": str(given.state), "tool": given.tool,
-        "target": given.target, "body": to_body(given),
+        "target": given.target, "body": to_json(given),
     }  # fmt: skip
 
 
-def audit_details(details: Mapping[str, Value]) -> dict[str, Value]:
+def redact_audit_details(details: Mapping[str, Value]) -> dict[str, Value]:
     """Details without secrets, and as they can be hashed."""
-    return settled(cast("dict[str, Value]", clean(dict(details))))
+    return settled(cast("dict[str, Value]", redact(dict(details))))
 
 
-def audit_columns(row: AuditRow) -> dict[str, Any]:
+def audit_to_row(row: AuditRow) -> dict[str, Any]:
     """A row of table `audit`."""
     return {
         "seq": row.seq, "time_ns": row.time, "actor": row.actor, "what": row.what, "subject": row.subject,
@@ -85,16 +85,16 @@ def audit_columns(row: AuditRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def audit_row(row: Row) -> AuditRow:
+def audit_from_row(row: Row) -> AuditRow:
     """The audit row of a row; a text that was edited is given as such, so that its hash does not fit."""
     seq = row["seq"] if isinstance(row["seq"], int) else -1
     return AuditRow(
-        seq, row["time_ns"], row["actor"], row["what"], row["subject"], _details(row["details"]),
+        seq, row["time_ns"], row["actor"], row["what"], row["subject"], _parse_audit_details(row["details"]),
         row["previous"], row["hash"], row["epoch"],
     )  # fmt: skip
 
 
-def _details(text: str) -> dict[str, Value]:
+def _parse_audit_details(text: str) -> dict[str, Value]:
     try:
         details = json.loads(text)
         if isinstance(details, dict) and canonical(details) == text:
@@ -104,7 +104,7 @@ def _details(text: str) -> dict[str, Value]:
     return {UNREADABLE: text}
 
 
-def head(body: str) -> Head | None:
+def parse_head(body: str) -> Head | None:
     """The head of an audit as it was remembered; None = it was edited into something else."""
     try:
         seq, digest = json.loads(body)
@@ -113,7 +113,7 @@ def head(body: str) -> Head | None:
     return (seq, digest) if isinstance(seq, int) and isinstance(digest, str) else None
 
 
-def described(action: Action) -> dict[str, Value]:
+def action_details(action: Action) -> dict[str, Value]:
     """What an audit row says of an action, whatever is done with it."""
     return {
         "tool": action.tool, "target": action.target, "change": action.subject,
@@ -122,7 +122,7 @@ def described(action: Action) -> dict[str, Value]:
     }  # fmt: skip
 
 
-def silenced(silence: Silence) -> dict[str, Value]:
+def silence_details(silence: Silence) -> dict[str, Value]:
     """What an audit row says of a silence."""
     return {
         "entities": ", ".join(silence.entities), "begin": iso(silence.begin), "until": iso(silence.until),

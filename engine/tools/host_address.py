@@ -1,13 +1,13 @@
 """Where a configured host leads, before anything is sent to it."""
 
 from trimtab.engine.errors import ToolError
-from trimtab.engine.net.addresses import Pinned, RefusedAddressError
+from trimtab.engine.net.addresses import PinnedHost, RefusedAddressError
 
 
-async def address_of(tool: str, host: str, port: int) -> str:
+async def resolve_host(tool: str, host: str, port: int) -> str:
     """An address of the host. Raises ToolError where it has none, or a link-local or metadata one."""
     try:
-        return await Pinned(host, port).found()
+        return await PinnedHost(host, port).resolve_async()
     except RefusedAddressError as error:
         raise ToolError(f"{tool}: {error}, in tools.{tool}") from None
     except OSError as error:

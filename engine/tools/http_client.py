@@ -9,21 +9,21 @@ import httpx
 import orjson
 
 from trimtab.engine.errors import SettingsError, ToolError, ToolUncertainError
-from trimtab.engine.net.addresses import Pinned, Target
+from trimtab.engine.net.addresses import Endpoint, PinnedHost
 from trimtab.engine.net.credentials import Credentials
 from trimtab.engine.net.tls import tls_context
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.service_tools import HttpServiceTool, WebhookTool
 from trimtab.engine.tools.refusals import DeniedError
 
 MAX_BODY_BYTES = 4 * 2**20
-_EXCERPT = 300
-Trace = Callable[[str, dict[str, Any]], Awaitable[None]]
+_MAX_EXCERPT_CHARS = 300
+TraceCallback = Callable[[str, dict[str, Any]], Awaitable[None]]
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "trimtab"}
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """A whole answer."""
 
     status: int
@@ -34,13 +34,13 @@ class Reply:
         """The body. Raises ValueError where it is no whole JSON."""
         return orjson.loads(self.body)
 
-    def said(self) -> str:
+    def summary(self) -> str:
         """What it says for people: the detail of a problem, or its beginning."""
         try:
             told = self.json()["detail"]
         except (ValueError, KeyError, TypeError):
-            told = self.body[:_EXCERPT].decode(errors="replace").strip()
-        return clean_text(str(told))[:_EXCERPT]
+            told = self.body[:_MAX_EXCERPT_CHARS].decode(errors="replace").strip()
+        return redact_text(str(told))[:_MAX_EXCERPT_CHARS]
 
 
 class HttpClient:
@@ -53,15 +53,15 @@ class HttpClient:
     def __init__(self, name: str, settings: HttpServiceTool | WebhookTool) -> None:
         self._name = name
         self._settings = settings
-        self._target = Target.of(f"tools.{name}.url", settings.url)
-        self._pinned = Pinned(self._target.host, self._target.port)
+        self._target = Endpoint.parse(f"tools.{name}.url", settings.url)
+        self._pinned = PinnedHost(self._target.host, self._target.port)
         self._credentials = Credentials(settings, f"tools.{name}")
         self._client: httpx.AsyncClient | None = None
 
-    async def ask(
-        self, method: str, path: str | None, *, limit_s: float, body: bytes = b"", changes: bool = False,
+    async def request(
+        self, method: str, path: str | None, *, timeout_s: float, body: bytes = b"", mutates: bool = False,
         headers: dict[str, str] | None = None,
-    ) -> Reply:  # fmt: skip
+    ) -> HttpReply:  # fmt: skip
         """The whole answer, whatever its status.
 
         path    : below the URL of the settings; None = that URL as it is written
@@ -76,35 +76,35 @@ class HttpClient:
             sent = sent or event.endswith("send_request_headers.started")
 
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(timeout_s):
                 return await self._exchange(method, path, body, headers or {}, trace)
         except TimeoutError:
-            why = f"gave no whole answer within {limit_s:g} s; is it overloaded?"
+            why = f"gave no whole answer within {timeout_s:g} s; is it overloaded?"
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, SettingsError) as error:
             told = str(error) or type(error).__name__
             why = f"gave no whole answer: {told}" if sent else f"could not be asked: {told}"
-        raise self.error(method, path, clean_text(why), uncertain=sent and changes)
+        raise self.make_error(method, path, redact_text(why), uncertain=sent and mutates)
 
     async def _exchange(
-        self, method: str, path: str | None, body: bytes, headers: dict[str, str], trace: Trace
-    ) -> Reply:
+        self, method: str, path: str | None, body: bytes, headers: dict[str, str], trace: TraceCallback
+    ) -> HttpReply:
         if self._client is None:
-            self._client = await asyncio.to_thread(self._made)
-        address = await self._pinned.found()
+            self._client = await asyncio.to_thread(self._make_client)
+        address = await self._pinned.resolve_async()
         secret = await asyncio.to_thread(self._credentials.headers)
         ours = {**_HEADERS, **headers, **secret, "Host": self._target.host_header}
         extensions = {"sni_hostname": self._target.host, "trace": trace}
-        url = self._below(path).url(address)
+        url = self._target_at(path).url_at(address)
         try:
             async with self._client.stream(
                 method, url, content=body, headers=ours, extensions=extensions
             ) as answer:
-                return Reply(answer.status_code, answer.headers, await _body(answer))
+                return HttpReply(answer.status_code, answer.headers, await _read_body(answer))
         except (httpx.ConnectError, httpx.ConnectTimeout):
-            self._pinned.failed(address)
+            self._pinned.discard(address)
             raise
 
-    def _made(self) -> httpx.AsyncClient:
+    def _make_client(self) -> httpx.AsyncClient:
         https = self._target.scheme == "https"
         verify = tls_context(self._settings.tls, f"tools.{self._name}.tls") if https else False
         limits = httpx.Limits(max_connections=8, max_keepalive_connections=0)
@@ -112,18 +112,20 @@ class HttpClient:
             verify=verify, follow_redirects=False, trust_env=False, timeout=None, limits=limits  # noqa: S113 - `ask` has a total deadline
         )  # fmt: skip
 
-    def _below(self, path: str | None) -> Target:
+    def _target_at(self, path: str | None) -> Endpoint:
         whole = self._target.path if path is None else f"{self._target.path.rstrip('/')}/{path}"
         return replace(self._target, path=whole)
 
-    def error(self, method: str, path: str | None, why: str, *, uncertain: bool = False) -> ToolError:
+    def make_error(self, method: str, path: str | None, why: str, *, uncertain: bool = False) -> ToolError:
         """What to raise: names the tool and the request, never a secret."""
-        what = f"{self._name}: {method} {self._below(path).path} at {self._target.host_header} {why}"
+        what = f"{self._name}: {method} {self._target_at(path).path} at {self._target.host_header} {why}"
         if uncertain:
             return ToolUncertainError(f"{what}; it may have been done all the same, so it is not sent again")
         return ToolError(what)
 
-    def check(self, method: str, path: str | None, reply: Reply, *, changes: bool = False) -> None:
+    def raise_for_status(
+        self, method: str, path: str | None, reply: HttpReply, *, mutates: bool = False
+    ) -> None:
         """Raise DeniedError, ToolUncertainError or ToolError unless it is a success."""
         status = reply.status
         if 200 <= status < 300:
@@ -133,11 +135,11 @@ class HttpClient:
                 f"{self._name} refuses us (HTTP {status}); check tools.{self._name}.bearer_token_file"
             )
         if 300 <= status < 400:
-            where = clean_text(reply.headers.get("location", ""))[:_EXCERPT]
+            where = redact_text(reply.headers.get("location", ""))[:_MAX_EXCERPT_CHARS]
             why = f"redirects to {where!r}; write the final address into tools.{self._name}.url"
-            raise self.error(method, path, why)
-        raise self.error(
-            method, path, f"answers HTTP {status}: {reply.said()}", uncertain=changes and status >= 500
+            raise self.make_error(method, path, why)
+        raise self.make_error(
+            method, path, f"answers HTTP {status}: {reply.summary()}", uncertain=mutates and status >= 500
         )
 
     async def close(self) -> None:
@@ -147,7 +149,7 @@ class HttpClient:
             await client.aclose()
 
 
-async def _body(answer: httpx.Response) -> bytes:
+async def _read_body(answer: httpx.Response) -> bytes:
     if answer.headers.get("content-encoding", "identity") != "identity":
         raise ValueError("it is packed, though we asked for it plain")
     body = bytearray()

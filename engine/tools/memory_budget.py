@@ -8,16 +8,16 @@ import psutil
 
 from trimtab.engine.types import MemoryOutlook
 
-SHARE = 0.85
+MAX_FILL_RATIO = 0.85
 """Of the limit, that may be filled."""
-_CGROUPS = Path("/sys/fs/cgroup")
-_SAME_START_S = 3.0
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_START_TOLERANCE_S = 3.0
 _UNLIMITED = 2**60
 """What version 1 of control groups writes where there is no limit is above it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MemoryBudget:
     """Memory that a server shares with others.
 
     limit  : bytes; None = unknown
@@ -25,18 +25,18 @@ class Room:
     of     : in words, as "this host"
     """
 
-    limit: int | None
-    others: int = 0
-    of: str = ""
+    limit_bytes: int | None
+    others_bytes: int = 0
+    scope: str = ""
 
     @property
-    def free(self) -> float:
+    def free_bytes(self) -> float:
         """Bytes that the server may fill."""
-        return -1.0 if self.limit is None else SHARE * self.limit - self.others
+        return -1.0 if self.limit_bytes is None else MAX_FILL_RATIO * self.limit_bytes - self.others_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class MemoryProjection:
     """What the memory of a machine would come to.
 
     parts : in words and bytes; they add up to `projected`
@@ -46,33 +46,39 @@ class Outlook:
     """
 
     parts: tuple[tuple[str, float], ...]
-    room: Room
+    budget: MemoryBudget
 
     @property
-    def projected(self) -> float:
+    def projected_bytes(self) -> float:
         """Bytes."""
         return sum(size for _, size in self.parts)
 
     @property
-    def plain(self) -> MemoryOutlook:
+    def as_outlook(self) -> MemoryOutlook:
         """As everybody knows it."""
-        return MemoryOutlook(self.room.limit, self.parts)
+        return MemoryOutlook(self.budget.limit_bytes, self.parts)
 
     @property
     def fits(self) -> bool:
         """Whether it surely does; an unknown limit does not."""
-        return self.room.limit is not None and self.projected <= SHARE * self.room.limit
+        return (
+            self.budget.limit_bytes is not None
+            and self.projected_bytes <= MAX_FILL_RATIO * self.budget.limit_bytes
+        )
 
     def __str__(self) -> str:
-        parts = " + ".join(f"{words} {sized(size)}" for words, size in self.parts)
-        total = f"{parts} = {sized(self.projected)}"
-        if self.room.limit is None:
+        parts = " + ".join(f"{words} {format_bytes(size)}" for words, size in self.parts)
+        total = f"{parts} = {format_bytes(self.projected_bytes)}"
+        if self.budget.limit_bytes is None:
             return f"{total}; how much its machine has is unknown"
-        word, allowed = "within" if self.fits else "over", sized(SHARE * self.room.limit)
-        return f"{total}, {word} {SHARE:.0%} of the {sized(self.room.limit)} of {self.room.of} ({allowed})"
+        word, allowed = (
+            "within" if self.fits else "over",
+            format_bytes(MAX_FILL_RATIO * self.budget.limit_bytes),
+        )
+        return f"{total}, {word} {MAX_FILL_RATIO:.0%} of the {format_bytes(self.budget.limit_bytes)} of {self.budget.scope} ({allowed})"
 
 
-def sized(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes for people.
 
     >>> sized(67108864), sized(1000), sized(3.5 * 2**40)
@@ -85,7 +91,9 @@ def sized(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
-def room_of(pid: int | None, started: float, used: int, memory_limit: int | None) -> Room:
+def find_memory_budget(
+    pid: int | None, start_time_s: float, used_bytes: int, memory_limit: int | None
+) -> MemoryBudget:
     """The tightest limit over a server's process.
 
     pid          : that the server says it has; None = it is on another machine, or does not say
@@ -93,22 +101,24 @@ def room_of(pid: int | None, started: float, used: int, memory_limit: int | None
     used         : bytes that the server itself uses now
     memory_limit : that the settings give; all of it is the server's
     """
-    rooms = [] if memory_limit is None else [Room(memory_limit, 0, "its memory_limit")]
-    if pid is not None and _is_here(pid, started):
+    rooms = [] if memory_limit is None else [MemoryBudget(memory_limit, 0, "its memory_limit")]
+    if pid is not None and _is_local_process(pid, start_time_s):
         memory = psutil.virtual_memory()
-        rooms.append(Room(memory.total, max(0, memory.total - memory.available - used), "this host"))
-        rooms += cgroup_rooms(_text(Path(f"/proc/{pid}/cgroup")), used)
-    return min(rooms, key=lambda room: room.free, default=Room(None))
+        rooms.append(
+            MemoryBudget(memory.total, max(0, memory.total - memory.available - used_bytes), "this host")
+        )
+        rooms += cgroup_budgets(_read_text(Path(f"/proc/{pid}/cgroup")), used_bytes)
+    return min(rooms, key=lambda room: room.free_bytes, default=MemoryBudget(None))
 
 
-def _is_here(pid: int, started: float) -> bool:
+def _is_local_process(pid: int, started: float) -> bool:
     try:
-        return abs(psutil.Process(pid).create_time() - started) <= _SAME_START_S
+        return abs(psutil.Process(pid).create_time() - started) <= _START_TOLERANCE_S
     except psutil.Error:
         return False
 
 
-def cgroup_rooms(groups: str, used: int, root: Path = _CGROUPS) -> Sequence[Room]:
+def cgroup_budgets(groups: str, used: int, root: Path = _CGROUP_ROOT) -> Sequence[MemoryBudget]:
     """Limits of the control groups around a process, innermost first.
 
     groups : what /proc/PID/cgroup says, of version 2 or 1
@@ -118,35 +128,37 @@ def cgroup_rooms(groups: str, used: int, root: Path = _CGROUPS) -> Sequence[Room
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            return _rooms_in(root, path, used, "memory.max", ("anon", "shmem"))
+            return _budgets_in(root, path, used, "memory.max", ("anon", "shmem"))
         if "memory" in controllers.split(","):
-            return _rooms_in(
+            return _budgets_in(
                 root / "memory", path, used, "memory.limit_in_bytes", ("total_rss", "total_shmem")
             )
     return []
 
 
-def _rooms_in(root: Path, path: str, used: int, limit_file: str, counted: Sequence[str]) -> Sequence[Room]:
+def _budgets_in(
+    root: Path, path: str, used: int, limit_file: str, counted: Sequence[str]
+) -> Sequence[MemoryBudget]:
     inside, rooms = root / path.strip().lstrip("/"), []
     for folder in (inside, *inside.parents):
         if not folder.is_relative_to(root):
             break
-        limit = _text(folder / limit_file).strip()
+        limit = _read_text(folder / limit_file).strip()
         if limit.isdigit() and int(limit) < _UNLIMITED:
-            taken = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+            taken = dict(line.split() for line in _read_text(folder / "memory.stat").splitlines())
             others = sum(int(taken.get(name, 0)) for name in counted) - used
-            rooms.append(Room(int(limit), max(0, others), "its control group"))
+            rooms.append(MemoryBudget(int(limit), max(0, others), "its control group"))
     return rooms
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except OSError:
         return ""
 
 
-def family_of(pid: int) -> int:
+def process_family_bytes(pid: int) -> int:
     """Bytes that a process, its siblings and their parent use; what they share counts once."""
     try:
         parent = psutil.Process(pid).parent()

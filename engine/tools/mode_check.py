@@ -4,24 +4,26 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from trimtab.engine.ports import TargetView
-from trimtab.engine.settings.tools import means_nothing
+from trimtab.engine.settings.tools import unknown_mode_keys
 
 
-def subjects_of(seen: TargetView) -> set[str]:
+def subject_names(seen: TargetView) -> set[str]:
     """Names of the knobs and actions of a target."""
     return {knob.name for knob, _ in seen.knobs} | {action.name for action in seen.actions}
 
 
-def nowhere(modes: Iterable[str], targets: Iterable[str], subjects: set[str]) -> tuple[str, ...]:
+def unused_mode_keys(modes: Iterable[str], targets: Iterable[str], subjects: set[str]) -> tuple[str, ...]:
     """In words, the keys of `modes` that no knob and no action of these targets is called by.
 
     >>> nowhere(["*", "maxmemry"], ["cache-1"], {"maxmemory"})
     ("mode names 'maxmemry', but no knob and no action is called so; did you mean maxmemory?",)
     """
-    return tuple(_words(key, subjects) for key in sorted(means_nothing(modes, targets, subjects)))
+    return tuple(
+        _describe_unused_key(key, subjects) for key in sorted(unknown_mode_keys(modes, targets, subjects))
+    )
 
 
-def _words(key: str, subjects: set[str]) -> str:
+def _describe_unused_key(key: str, subjects: set[str]) -> str:
     near = get_close_matches(key, sorted(subjects), n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(subjects)) or 'none'}"
     return f"mode names {key!r}, but no knob and no action is called so; {hint}"

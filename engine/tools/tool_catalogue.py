@@ -11,7 +11,7 @@ from trimtab.engine.errors import NotFoundError
 from trimtab.engine.ports import Tool
 from trimtab.engine.settings.tools import ToolSettings
 
-GROUP = "trimtab.tools"
+ENTRY_POINT_GROUP = "trimtab.tools"
 
 TOOLS = {
     "http_service": "trimtab.engine.tools.http_service.http_service_tool:HttpService",
@@ -23,13 +23,13 @@ TOOLS = {
 }
 
 
-def kinds() -> list[str]:
+def tool_kinds() -> list[str]:
     """Every kind of tool there is, sorted.
 
     >>> "redis" in kinds()
     True
     """
-    return sorted({*TOOLS, *entry_points(group=GROUP).names})
+    return sorted({*TOOLS, *entry_points(group=ENTRY_POINT_GROUP).names})
 
 
 def tool_class(kind: str) -> type:
@@ -42,10 +42,10 @@ def tool_class(kind: str) -> type:
         module, _, attribute = TOOLS[kind].partition(":")
         found: type = getattr(import_module(module), attribute)
         return found
-    for point in entry_points(group=GROUP, name=kind):
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=kind):
         loaded: type = point.load()
         return loaded
-    raise NotFoundError(f"no kind of tool is called {kind!r}; there are: {', '.join(kinds())}")
+    raise NotFoundError(f"no kind of tool is called {kind!r}; there are: {', '.join(tool_kinds())}")
 
 
 def build(name: str, settings: ToolSettings) -> Tool:

@@ -9,15 +9,15 @@ import structlog
 
 from trimtab.engine.errors import NotFoundError, RefusedError, ToolError
 from trimtab.engine.ports import Clock, TargetView, Tool, ToolView
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.tools import tool_catalogue
-from trimtab.engine.tools.mode_check import subjects_of
-from trimtab.engine.tools.tool_slot import Deadlines, Held, Slot, SlotTool
+from trimtab.engine.tools.mode_check import subject_names
+from trimtab.engine.tools.tool_slot import Deadlines, LoadedTool, SlotToolProxy, ToolSlot
 from trimtab.engine.types import Knob, KnobReading
 
 log = structlog.get_logger(__name__)
-STATUS_AGE_S = 5.0
+MAX_STATUS_AGE_S = 5.0
 
 
 class Memory(Protocol):
@@ -32,7 +32,7 @@ class Memory(Protocol):
         ...
 
 
-class Rack:
+class ToolRegistry:
     """The port Toolbox.
 
     settings  : by name of the tool, as `Settings.tools`
@@ -43,34 +43,34 @@ class Rack:
     def __init__(
         self,
         settings: Mapping[str, ToolSettings],
-        memory: Memory,
+        switches: Memory,
         clock: Clock,
         build: Callable[[str, ToolSettings], Tool] = tool_catalogue.build,
         deadlines: Deadlines | None = None,
-        status_age_s: float = STATUS_AGE_S,
+        status_age_s: float = MAX_STATUS_AGE_S,
     ) -> None:
         self._deadlines = deadlines or Deadlines()
-        self._memory = memory
+        self._switches = switches
         self._clock = clock
         self._build = build
         self._status_age_ns = round(status_age_s * 1e9)
-        self._slots = {name: Slot(name, part, self._deadlines) for name, part in settings.items()}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._slots = {name: ToolSlot(name, part, self._deadlines) for name, part in settings.items()}
+        self._closing_tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> "Rack":
+    async def open(self) -> "ToolRegistry":
         """Put every tool in that is switched on; connects to nothing. Raises StoreError."""
         for slot in self._slots.values():
-            async with slot.switching:
-                await self._put_in(slot)
+            async with slot.switch_lock:
+                await self._load(slot)
         return self
 
     async def close(self) -> None:
         """Take every tool out and wait until all are closed."""
         for slot in self._slots.values():
-            async with slot.switching:
-                self._take_out(slot)
-        while self._retiring:
-            await asyncio.wait(self._retiring)
+            async with slot.switch_lock:
+                self._unload(slot)
+        while self._closing_tasks:
+            await asyncio.wait(self._closing_tasks)
 
     async def reload(self, settings: Mapping[str, ToolSettings]) -> None:
         """Go on with these: what is new comes, what is gone goes, what has changed is replaced.
@@ -79,15 +79,15 @@ class Rack:
         """
         for name in [name for name in self._slots if name not in settings]:
             slot = self._slots.pop(name)
-            async with slot.switching:
+            async with slot.switch_lock:
                 slot.quarantine = "it is not configured any more"
-                self._take_out(slot)
+                self._unload(slot)
         for name, part in settings.items():
-            slot = self._slots.setdefault(name, Slot(name, part, self._deadlines))
-            async with slot.switching:
-                if slot.held is None or slot.settings != part:
+            slot = self._slots.setdefault(name, ToolSlot(name, part, self._deadlines))
+            async with slot.switch_lock:
+                if slot.loaded is None or slot.settings != part:
                     slot.settings = part
-                    await self._put_in(slot)
+                    await self._load(slot)
 
     def names(self) -> Sequence[str]:
         """Of all that are configured, sorted."""
@@ -96,17 +96,17 @@ class Rack:
     def tool(self, name: str) -> Tool:
         """The tool to be used right now. Raises NotFoundError; RefusedError while disabled or quarantined."""
         slot = self._slot(name)
-        slot.current()
-        return SlotTool(slot)
+        slot.usable_tool()
+        return SlotToolProxy(slot)
 
     async def enable(self, name: str, enabled: bool) -> ToolView:
         """Switch it; enabling ends a quarantine. Durable. Raises NotFoundError, StoreError."""
         slot = self._slot(name)
-        async with slot.switching:
+        async with slot.switch_lock:
             word = {"enabled": enabled, "settings": slot.settings.enabled}
-            await asyncio.to_thread(self._memory.set, _switch(name), word)
-            if not enabled or slot.quarantine or slot.held is None:
-                await self._put_in(slot)
+            await asyncio.to_thread(self._switches.set, _switch_key(name), word)
+            if not enabled or slot.quarantine or slot.loaded is None:
+                await self._load(slot)
         return await self.view(name)
 
     async def views(self) -> list[ToolView]:
@@ -121,85 +121,87 @@ class Rack:
         """What is known of one target now. Raises NotFoundError."""
         slot = self._slot(name)
         seen = TargetView(name, target, {}, (), ())
-        tool = SlotTool(slot)
+        tool = SlotToolProxy(slot)
         try:
             async with asyncio.timeout(self._deadlines.read_s):
                 seen = replace(seen, metrics=await tool.metrics(target))
                 seen = replace(seen, actions=await tool.actions(target))
                 knobs = await tool.knobs(target)
                 seen = replace(seen, knobs=[(knob, None) for knob in knobs])
-                seen = replace(seen, knobs=[await _reading(tool, target, knob) for knob in knobs])
+                seen = replace(seen, knobs=[await _read_knob(tool, target, knob) for knob in knobs])
         except (ToolError, RefusedError) as error:
             return replace(seen, problem=str(error))
         except TimeoutError:
             return replace(seen, problem=f"{name} did not answer all in {self._deadlines.read_s:g} s")
-        for words in slot.seen(target, subjects_of(seen)):
+        for words in slot.record_subjects(target, subject_names(seen)):
             log.warning("a mode is without effect", tool=name, why=words)
         return seen
 
-    def _slot(self, name: str) -> Slot:
+    def _slot(self, name: str) -> ToolSlot:
         if name not in self._slots:
             known = ", ".join(self.names()) or "none"
             raise NotFoundError(f"no tool is called {name!r}; there are: {known}")
         return self._slots[name]
 
-    async def _put_in(self, slot: Slot) -> None:
+    async def _load(self, slot: ToolSlot) -> None:
         """A fresh tool in place of what is there, unless it is switched off."""
-        slot.enabled = await self._switched_on(slot)
-        fresh = await self._made(slot) if slot.enabled else None
-        self._take_out(slot)
-        slot.held, slot.subjects = fresh, {}
+        slot.enabled = await self._is_switched_on(slot)
+        fresh = await self._build_tool(slot) if slot.enabled else None
+        self._unload(slot)
+        slot.loaded, slot.subjects_by_target = fresh, {}
         if fresh is not None:
             slot.quarantine = ""
 
-    async def _made(self, slot: Slot) -> Held | None:
+    async def _build_tool(self, slot: ToolSlot) -> LoadedTool | None:
         try:
-            return Held(await asyncio.to_thread(self._build, slot.name, slot.settings))
+            return LoadedTool(await asyncio.to_thread(self._build, slot.name, slot.settings))
         except Exception as error:
             log.exception("tool could not be made", tool=slot.name)
-            slot.quarantine = f"it could not be made: {_needed(slot.settings.kind, error)}"
+            slot.quarantine = f"it could not be made: {_build_problem(slot.settings.kind, error)}"
             return None
 
-    async def _switched_on(self, slot: Slot) -> bool:
+    async def _is_switched_on(self, slot: ToolSlot) -> bool:
         """A person's word holds until the settings say something new."""
-        word = await asyncio.to_thread(self._memory.get, _switch(slot.name))
+        word = await asyncio.to_thread(self._switches.get, _switch_key(slot.name))
         if isinstance(word, dict) and word.get("settings") == slot.settings.enabled:
             return bool(word.get("enabled"))
         return slot.settings.enabled
 
-    def _take_out(self, slot: Slot) -> None:
-        held, slot.held, slot.status = slot.held, None, None
+    def _unload(self, slot: ToolSlot) -> None:
+        held, slot.loaded, slot.last_status = slot.loaded, None, None
         if held is not None:
-            task = asyncio.create_task(held.retire(self._deadlines.act_s))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            task = asyncio.create_task(held.close_when_idle(self._deadlines.act_s))
+            self._closing_tasks.add(task)
+            task.add_done_callback(self._closing_tasks.discard)
 
-    async def _view(self, slot: Slot) -> ToolView:
-        async with slot.asking:
+    async def _view(self, slot: ToolSlot) -> ToolView:
+        async with slot.status_lock:
             now = self._clock.now()
-            if slot.status is None or now - slot.status_time > self._status_age_ns:
-                held = slot.held
-                status = await SlotTool(slot).status()
-                if held is slot.held:
-                    slot.status, slot.status_time = status, now
+            if slot.last_status is None or now - slot.last_status_ns > self._status_age_ns:
+                held = slot.loaded
+                status = await SlotToolProxy(slot).status()
+                if held is slot.loaded:
+                    slot.last_status, slot.last_status_ns = status, now
             else:
-                status = slot.status
+                status = slot.last_status
         part = slot.settings
-        return ToolView(slot.name, part.kind, slot.enabled, part.trial, status, part.modes(), slot.targets())
+        return ToolView(
+            slot.name, part.kind, slot.enabled, part.trial, status, part.mode_by_subject(), slot.targets()
+        )
 
 
-async def _reading(tool: Tool, target: str, knob: Knob) -> tuple[Knob, KnobReading | None]:
+async def _read_knob(tool: Tool, target: str, knob: Knob) -> tuple[Knob, KnobReading | None]:
     try:
         return knob, await tool.read(target, knob.name)
     except NotFoundError:
         return knob, None
 
 
-def _switch(name: str) -> str:
+def _switch_key(name: str) -> str:
     return f"tool.{name}.enabled"
 
 
-def _needed(kind: str, error: Exception) -> str:
+def _build_problem(kind: str, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed; pip install 'trimtab[{kind}]'"
-    return clean_text(f"{type(error).__name__}: {error}")
+    return redact_text(f"{type(error).__name__}: {error}")

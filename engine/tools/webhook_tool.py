@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 import orjson
 
 from trimtab.engine.errors import NotFoundError, RefusedError, SettingsError, ToolError
-from trimtab.engine.net.addresses import Pinned, Target
-from trimtab.engine.net.signing import secret_bytes, signature
+from trimtab.engine.net.addresses import Endpoint, PinnedHost
+from trimtab.engine.net.signing import decode_secret, webhook_signature
 from trimtab.engine.settings.service_tools import WebhookTool
 from trimtab.engine.tools.http_client import HttpClient
 from trimtab.engine.types import (
-    Applied,
+    AppliedChange,
     Knob,
     KnobReading,
     MemoryOutlook,
@@ -28,9 +28,9 @@ from trimtab.engine.types import (
     Value,
 )
 
-TOTAL_S = 10.0
-_SHORTEST_SECRET = 24
-_LONGEST_RESULT = 300
+REQUEST_TIMEOUT_S = 10.0
+_MIN_SECRET_BYTES = 24
+_MAX_RESULT_CHARS = 300
 
 
 class Webhook:
@@ -49,11 +49,11 @@ class Webhook:
 
     async def status(self) -> ToolStatus:
         """Whether it takes connections: nothing can be asked of it without an effect. Raises nothing."""
-        target = Target.of(f"tools.{self.name}.url", self._settings.url)
+        target = Endpoint.parse(f"tools.{self.name}.url", self._settings.url)
         try:
             async with asyncio.timeout(self._settings.timeout):
-                await asyncio.to_thread(self._secret)
-                address = await Pinned(target.host, target.port).found()
+                await asyncio.to_thread(self._read_secret)
+                address = await PinnedHost(target.host, target.port).resolve_async()
                 _, writer = await asyncio.open_connection(address, target.port)
                 writer.close()
         except (OSError, TimeoutError, SettingsError, ToolError) as error:
@@ -63,19 +63,19 @@ class Webhook:
 
     async def metrics(self, target: str) -> Mapping[str, float]:
         """None."""
-        self._known(target)
+        self._require_known_target(target)
         return {}
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
         """None."""
-        self._known(target)
+        self._require_known_target(target)
         return ()
 
     async def read(self, target: str, knob: str) -> KnobReading:  # noqa: ARG002 - the port gives the target
         """Raises NotFoundError: it has no knobs."""
         raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
 
-    async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:  # noqa: ARG002 - as above
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:  # noqa: ARG002 - as above
         """Raises NotFoundError: it has no knobs."""
         raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
 
@@ -85,7 +85,7 @@ class Webhook:
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """Those of the settings."""
-        self._known(target)
+        self._require_known_target(target)
         return tuple(
             ToolAction(name, about.help, about.risk, about.reduces, about.idempotent)
             for name, about in self._settings.actions.items()
@@ -95,22 +95,22 @@ class Webhook:
         """Tell it, once, within TOTAL_S. Raises NotFoundError, RefusedError, ToolError."""
         if target not in self.targets:
             raise RefusedError(f"{target!r} is not one of tools.{self.name}.targets; nothing was done")
-        self._find(action)
+        self._require_known_action(action)
         body = self._body(target, action, key)
         try:
-            secret = await asyncio.to_thread(self._secret)
+            secret = await asyncio.to_thread(self._read_secret)
         except OSError as error:
             raise ToolError(f"tools.{self.name}.secret_file cannot be read: {error.strerror}") from error
         seconds = self._now() // 1_000_000_000
         headers = {
             "Content-Type": "application/json", "Idempotency-Key": key, "webhook-id": key,
-            "webhook-timestamp": str(seconds), "webhook-signature": signature(secret, key, seconds, body),
+            "webhook-timestamp": str(seconds), "webhook-signature": webhook_signature(secret, key, seconds, body),
         }  # fmt: skip
-        reply = await self._client.ask(
-            "POST", None, limit_s=TOTAL_S, body=body, headers=headers, changes=True
+        reply = await self._client.request(
+            "POST", None, timeout_s=REQUEST_TIMEOUT_S, body=body, headers=headers, mutates=True
         )
-        self._client.check("POST", None, reply, changes=True)
-        return f"taken (HTTP {reply.status}) {reply.said()}".strip()[:_LONGEST_RESULT]
+        self._client.raise_for_status("POST", None, reply, mutates=True)
+        return f"taken (HTTP {reply.status}) {reply.summary()}".strip()[:_MAX_RESULT_CHARS]
 
     def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - the port gives a value
         """A curl line; the receiver wants a signature in place of SIGNATURE."""
@@ -135,28 +135,28 @@ class Webhook:
     def _body(self, target: str, action: str, key: str) -> bytes:
         return orjson.dumps({"tool": self.name, "target": target, "action": action, "key": key})
 
-    def _secret(self) -> bytes:
+    def _read_secret(self) -> bytes:
         """Read anew each time: secrets are rotated. Raises OSError, ToolError."""
         given, file = self._settings.secret, self._settings.secret_file
         text = given.get_secret_value() if given is not None else ""
         if file is not None:
             text = file.expanduser().read_text("utf-8", errors="replace").strip()
         try:
-            found = secret_bytes(text)
+            found = decode_secret(text)
         except ValueError:
             found = b""
-        if len(found) < _SHORTEST_SECRET:
+        if len(found) < _MIN_SECRET_BYTES:
             raise ToolError(
-                f"tools.{self.name}.secret has {len(found)} usable bytes, wanted {_SHORTEST_SECRET} or more: "
+                f"tools.{self.name}.secret has {len(found)} usable bytes, wanted {_MIN_SECRET_BYTES} or more: "
                 "plain text, or whsec_ and base64"
             )
         return found
 
-    def _find(self, action: str) -> None:
+    def _require_known_action(self, action: str) -> None:
         if action not in self._settings.actions:
             known = ", ".join(self._settings.actions)
             raise NotFoundError(f"{self.name} has no action {action!r}; it has {known}")
 
-    def _known(self, target: str) -> None:
+    def _require_known_target(self, target: str) -> None:
         if target not in self.targets:
             raise NotFoundError(f"{self.name} has no target {target!r}; it has {', '.join(self.targets)}")

@@ -3,7 +3,7 @@
 from trimtab.engine.types.action import (
     Action,
     ActionState,
-    Applied,
+    AppliedChange,
     AuditHeads,
     AuditRow,
     Effect,
@@ -20,14 +20,14 @@ from trimtab.engine.types.action import (
     ToolAction,
     ToolState,
     ToolStatus,
-    Warming,
+    WarmingLoad,
 )
 from trimtab.engine.types.alert import (
-    OWN_ALERT,
+    OWN_ALERT_NAME,
     Alert,
 )
 from trimtab.engine.types.anomaly import (
-    BY_PATTERN,
+    PATTERN_DETECTOR_PREFIX,
     Anomaly,
     Direction,
     Feedback,
@@ -50,12 +50,12 @@ from trimtab.engine.types.incident import (
     Silence,
     Suspect,
 )
-from trimtab.engine.types.memory_outlook import MemoryOutlook, in_words
+from trimtab.engine.types.memory_outlook import MemoryOutlook, format_bytes
 from trimtab.engine.types.model_version import (
     Forecast,
-    ForecastBefore,
     ModelVersion,
     ModelView,
+    PastForecast,
     PipelineRun,
     RunState,
 )
@@ -77,14 +77,14 @@ from trimtab.engine.types.series import (
 from trimtab.engine.types.shadow_record import Shadow, ShadowEnd, Value
 
 __all__ = [
-    "BY_PATTERN",
-    "OWN_ALERT",
+    "OWN_ALERT_NAME",
+    "PATTERN_DETECTOR_PREFIX",
     "Action",
     "ActionState",
     "Alert",
     "Anomaly",
     "ApiKey",
-    "Applied",
+    "AppliedChange",
     "AuditHeads",
     "AuditRow",
     "Capacity",
@@ -96,7 +96,6 @@ __all__ = [
     "Feedback",
     "Floats",
     "Forecast",
-    "ForecastBefore",
     "History",
     "Incident",
     "IncidentState",
@@ -113,6 +112,7 @@ __all__ = [
     "Notice",
     "NoticeKind",
     "Outcome",
+    "PastForecast",
     "PatternMatch",
     "Pause",
     "PipelineRun",
@@ -139,9 +139,9 @@ __all__ = [
     "ToolStatus",
     "Value",
     "Verdict",
-    "Warming",
+    "WarmingLoad",
     "derived_ulid",
-    "in_words",
+    "format_bytes",
     "iso",
     "new_ulid",
 ]

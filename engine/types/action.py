@@ -72,7 +72,7 @@ class KnobReading:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class AppliedChange:
     """A change that the tool has acknowledged.
 
     permanent : how to make it last: the line of a configuration file, or a statement
@@ -108,7 +108,7 @@ class ToolAction:
 
 
 @dataclass(frozen=True, slots=True)
-class Warming:
+class WarmingLoad:
     """How the service behind a cache does, before it is warmed; None = unknown.
 
     asked_per_s  : requests that the warming would send
@@ -249,12 +249,12 @@ class ActionState(StrEnum):
     REFUSED = "refused"
 
     @property
-    def ended(self) -> bool:
+    def is_final(self) -> bool:
         """Whether nothing more comes of it by itself."""
         return self not in {ActionState.PROPOSED, ActionState.EXECUTING, ActionState.VERIFYING}
 
     @property
-    def in_vain(self) -> bool:
+    def changed_nothing(self) -> bool:
         """Whether it ended without having changed anything."""
         return self in {ActionState.FAILED, ActionState.REFUSED}
 

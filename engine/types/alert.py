@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ulid import ULID
 
-OWN_ALERT = "TrimtabIncident"
+OWN_ALERT_NAME = "TrimtabIncident"
 """The `alertname` of what we send."""
 
 
@@ -37,11 +37,11 @@ class Alert:
         return str(ULID.from_bytes(max(0, self.start // 1_000_000).to_bytes(6, "big") + digest[:10]))
 
     @property
-    def own(self) -> bool:
+    def is_own(self) -> bool:
         """Whether it is one of ours that comes back."""
-        return self.labels.get("alertname") == OWN_ALERT
+        return self.labels.get("alertname") == OWN_ALERT_NAME
 
     @property
-    def firing(self) -> bool:
+    def is_firing(self) -> bool:
         """Whether it goes on."""
         return self.end is None

@@ -12,7 +12,7 @@ class Direction(StrEnum):
     ABSENT = "absent"
 
 
-BY_PATTERN = "pattern:"
+PATTERN_DETECTOR_PREFIX = "pattern:"
 """Begins the name of a detector that is a pattern."""
 
 
@@ -49,7 +49,9 @@ class Anomaly:
     def pattern(self) -> str:
         """The pattern that began it, "" = its series is unusual by itself."""
         first = self.detectors[0] if self.detectors else ""
-        return first.removeprefix(BY_PATTERN) if first.startswith(BY_PATTERN) else ""
+        return (
+            first.removeprefix(PATTERN_DETECTOR_PREFIX) if first.startswith(PATTERN_DETECTOR_PREFIX) else ""
+        )
 
 
 class Verdict(StrEnum):

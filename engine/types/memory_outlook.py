@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-def in_words(size_bytes: float) -> str:
+def format_bytes(size_bytes: float) -> str:
     """A size as people write it.
 
     >>> in_words(1_610_612_736), in_words(2048), in_words(-5 * 2**20)
@@ -33,12 +33,12 @@ class MemoryOutlook:
         return sum(known) if len(known) == len(self.parts) else None
 
     @property
-    def sum(self) -> str:
+    def breakdown(self) -> str:
         """The sum in words.
 
         >>> MemoryOutlook(None, (("data", 2**30), ("copies", 2**29), ("others", None))).sum
         '1.0 GiB data + 512.0 MiB copies + unknown others'
         """
         return " + ".join(
-            f"{'unknown' if size is None else in_words(size)} {name}" for name, size in self.parts
+            f"{'unknown' if size is None else format_bytes(size)} {name}" for name, size in self.parts
         )

@@ -36,7 +36,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
-class ForecastBefore:
+class PastForecast:
     """What a series had been expected to do, each row as it was forecast `lead_s` before.
 
     id      : of the series

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_WHOLE = re.compile(r"\s*(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)?\s*(?:\{(?P<inside>.*)\})?\s*", re.DOTALL)
-_ONE = re.compile(
+_SELECTOR = re.compile(r"\s*(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)?\s*(?:\{(?P<inside>.*)\})?\s*", re.DOTALL)
+_MATCHER = re.compile(
     r'\s*(?P<label>[a-zA-Z_][a-zA-Z0-9_]*)\s*(?P<op>=~|!~|!=|=)\s*"(?P<value>(?:[^"\\]|\\.)*)"\s*(?:,|$)'
 )
 
@@ -27,17 +27,17 @@ class Selector:
     @classmethod
     def parse(cls, text: str) -> "Selector":
         """Raises ValueError, saying how one is written."""
-        whole = _WHOLE.fullmatch(text)
+        whole = _SELECTOR.fullmatch(text)
         if whole is None or (whole["name"] is None and not (whole["inside"] or "").strip()):
-            raise _bad(text)
+            raise _invalid_selector(text)
         found, at, inside = [], 0, (whole["inside"] or "").strip()
         while at < len(inside):
-            one = _ONE.match(inside, at)
+            one = _MATCHER.match(inside, at)
             if one is None:
-                raise _bad(text)
+                raise _invalid_selector(text)
             value = re.sub(r"\\(.)", r"\1", one["value"]) if "~" not in one["op"] else one["value"]
             if "~" in one["op"]:
-                _checked(text, value)
+                _check_expression(text, value)
             found.append((one["label"], one["op"], value))
             at = one.end()
         return cls(whole["name"] or "", tuple(found))
@@ -47,20 +47,20 @@ class Selector:
         if self.metric and metric != self.metric:
             return False
         named = {"__name__": metric, **labels}
-        return all(_holds(named.get(label, ""), op, value) for label, op, value in self.matchers)
+        return all(_is_satisfied(named.get(label, ""), op, value) for label, op, value in self.matchers)
 
 
-def _holds(given: str, op: str, value: str) -> bool:
+def _is_satisfied(given: str, op: str, value: str) -> bool:
     alike = re.fullmatch(value, given) is not None if "~" in op else given == value
     return alike != op.startswith("!")
 
 
-def _checked(text: str, expression: str) -> None:
+def _check_expression(text: str, expression: str) -> None:
     try:
         re.compile(expression)
     except re.error as error:
         raise ValueError(f"{text!r} holds {expression!r}, which is no regular expression: {error}") from None
 
 
-def _bad(text: str) -> ValueError:
+def _invalid_selector(text: str) -> ValueError:
     return ValueError(f'{text!r} selects no series; write it such as http_requests_total{{job="shop"}}')

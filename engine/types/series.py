@@ -91,10 +91,10 @@ class History:
     coarse: bool = False
 
 
-_AMOUNTS = frozenset(
+_NON_NEGATIVE_UNITS = frozenset(
     {"B", "kB", "MB", "bit", "B/s", "bit/s", "s", "ms", "us", "ns", "min", "h", "d", "1/s", "1/min", "Hz"}
 )
-_SIGNED = frozenset(
+_SIGNED_WORDS = frozenset(
     {"offset", "skew", "drift", "delta", "diff", "difference", "change", "adjustment", "balance"}
 )
 """Words of metrics that tell by how much and in which direction, whatever their unit."""
@@ -113,11 +113,11 @@ class SeriesInfo:
     """On which side of what is expected a value can be unusual at all."""
     min_deviation: float = 0.0
     """Nearer to what is expected than this, in the series' unit, nothing is unusual."""
-    comes_and_goes: bool = False
+    is_transient: bool = False
     """As those of the heaviest processes: that it is not there now says nothing."""
 
     @property
-    def non_negative(self) -> bool:
+    def is_non_negative(self) -> bool:
         """Whether its unit forbids values below zero; False where the unit, or what it counts, is not known.
 
         >>> key = SeriesKey.of("host", "swap_bytes")
@@ -126,8 +126,8 @@ class SeriesInfo:
         >>> SeriesInfo(SeriesKey.of("node", "timex_offset_seconds"), "s").non_negative
         False
         """
-        signed = not _SIGNED.isdisjoint(self.key.metric.split("_"))
-        return self.kind == "rate" or (self.unit in _AMOUNTS and not signed)
+        signed = not _SIGNED_WORDS.isdisjoint(self.key.metric.split("_"))
+        return self.kind == "rate" or (self.unit in _NON_NEGATIVE_UNITS and not signed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Value = bool | int | float | str | None
 """Of a knob; None = it is not set."""
 
 
-WORSE_BY = 0.1
+MIN_SEVERITY_INCREASE = 0.1
 """A severity that rises by so much is worse."""
 
 
@@ -54,4 +54,4 @@ class Shadow:
     @property
     def got_worse(self) -> bool:
         """Whether the incident became clearly worse after it would have been done."""
-        return self.worst is not None and self.worst >= (self.severity or 0.0) + WORSE_BY
+        return self.worst is not None and self.worst >= (self.severity or 0.0) + MIN_SEVERITY_INCREASE

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.models.contracts import Floats, Forecaster, Ints
-from trimtab.pipelines.io.panel import Named
+from trimtab.pipelines.io.panel import NamedPanel
 from trimtab.pipelines.io.stored_forecasts import QUANTILES
 
 _DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ForecastMetrics:
     """How a forecaster did; NaN = nothing could be judged.
 
     mase     : mean absolute error of the median, in seasonal naive errors
@@ -48,7 +48,7 @@ class Figures:
         }  # fmt: skip
 
 
-def origins_of(n_rows: int, horizon: int, n: int, first: int) -> list[int]:
+def forecast_origins(n_rows: int, horizon: int, n: int, first: int) -> list[int]:
     """Up to n origins, the rows known at each, oldest first; the newest leaves one horizon to be judged.
 
     first : rows that the past must have at least
@@ -61,15 +61,15 @@ def origins_of(n_rows: int, horizon: int, n: int, first: int) -> list[int]:
 
 
 def backtest_load(
-    named: Named, contenders: Mapping[str, Forecaster], horizon: int, origins: Sequence[int]
-) -> dict[str, Figures]:
+    named: NamedPanel, contenders: Mapping[str, Forecaster], horizon: int, origins: Sequence[int]
+) -> dict[str, ForecastMetrics]:
     """Figures of each contender, by name; each was fitted before, on no row behind the first origin.
 
     origins : rows known at each window, see `origins_of`
     """
     sums: dict[str, list[Floats]] = {name: [] for name in contenders}
     for origin in origins:
-        past = named.rows(origin)
+        past = named.first_rows(origin)
         actual = named.panel.y[origin : origin + horizon]
         scale = naive_scale(past.panel.y, past.panel.step_s)
         for name, contender in contenders.items():
@@ -90,7 +90,7 @@ def naive_scale(y: Floats, step_s: float) -> Floats:
     return np.asarray(np.where(mean > 1e-9 * level, mean, np.nan), np.float64)
 
 
-def pinball(ahead: Floats, actual: Floats, quantiles: Sequence[float]) -> Floats:
+def pinball_loss(ahead: Floats, actual: Floats, quantiles: Sequence[float]) -> Floats:
     """(n_quantiles, ...) loss of each forecast quantile.
 
     >>> pinball(np.array([[1.0]]), np.array([3.0]), [0.9]).tolist()
@@ -105,7 +105,7 @@ def _sums(ahead: Floats, actual: Floats, scale: Floats) -> Floats:
     """(6, n_series): points, absolute errors, pinball, inside, above, points without a forecast."""
     known = np.isfinite(actual) & np.isfinite(scale)
     told = known & np.isfinite(ahead).all(axis=0)
-    loss = pinball(ahead, actual, QUANTILES).mean(axis=0) / scale
+    loss = pinball_loss(ahead, actual, QUANTILES).mean(axis=0) / scale
     off = np.abs(actual - ahead[1]) / scale
     inside = (actual >= ahead[0]) & (actual <= ahead[3])
     above = actual > ahead[4]
@@ -113,12 +113,12 @@ def _sums(ahead: Floats, actual: Floats, scale: Floats) -> Floats:
     return np.array([*parts, (known & ~told).sum(axis=0)], np.float64)
 
 
-def _figures(blocks: Floats) -> Figures:
+def _figures(blocks: Floats) -> ForecastMetrics:
     """Blocks : (6, n_blocks), of `_sums`."""
     points, off, loss, inside, above, silent = blocks.sum(axis=1).tolist()
     if points == 0:
-        return Figures(np.nan, np.nan, np.nan, np.nan, 1.0, 0)
-    return Figures(
+        return ForecastMetrics(np.nan, np.nan, np.nan, np.nan, 1.0, 0)
+    return ForecastMetrics(
         off / points, loss / points, inside / points, above / points, silent / (points + silent), int(points),
         _standard_error(blocks[3], blocks[0]), _standard_error(blocks[4], blocks[0]),
     )  # fmt: skip
@@ -133,7 +133,7 @@ def _standard_error(part: Floats, whole: Floats) -> float:
     return float(np.sqrt((apart**2).sum() * n / (n - 1)) / whole.sum())
 
 
-def errors_of(ahead: Floats, actual: Floats, scale: Floats, rows: Ints) -> float:
+def mean_scaled_loss(ahead: Floats, actual: Floats, scale: Floats, rows: Ints) -> float:
     """Mean scaled pinball loss of forecasts whose time has come; NaN = none has.
 
     ahead  : (n_quantiles, horizon, n_series); rows : those of the horizon that `actual` tells of

@@ -14,19 +14,19 @@ from trimtab.models.contracts import Bools, Floats, Ints, Panel
 from trimtab.models.forecasting.confidence import Confidence, confidence
 from trimtab.models.forecasting.quantile_levels import check_quantiles
 from trimtab.pipelines.errors import InputError, RecordingWarning
-from trimtab.pipelines.forecasting.known_days import known_days, with_days
-from trimtab.pipelines.io.durations import duration_s
+from trimtab.pipelines.forecasting.known_days import mark_known_days, parse_days
+from trimtab.pipelines.io.durations import positive_duration_s
 from trimtab.pipelines.io.recording import Recording, read_frame
 from trimtab.pipelines.io.stored_forecasts import QUANTILES
 
-MOST_STEPS = 288
+MAX_STEPS = 288
 """A forecast has no more rows: a longer horizon takes wider steps."""
-MOST_HISTORY_S = 62 * 86_400.0
+MAX_HISTORY_S = 62 * 86_400.0
 _NS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class RecordedSeries:
     """One series before it is laid on a grid: times (n,) int64 ns, values (n,), NaN = no sample."""
 
     name: str
@@ -72,14 +72,14 @@ def forecast(
     >>> forecast(frame, "5m", [0.5])["q0.5"].tolist()
     [5.0, 5.0, 5.0, 5.0, 5.0]
     """
-    recording = read_frame(frame, duration_s(interval, "interval"))
+    recording = read_frame(frame, positive_duration_s(interval, "interval"))
     if recording.warning:
         warnings.warn(recording.warning, RecordingWarning, stacklevel=2)
     mask = None if where is None else np.asarray(where, np.bool_)
     if mask is not None and mask.shape != (len(frame),):
         raise InputError(f"where has the shape {mask.shape}; wanted ({len(frame)},), a truth value a row")
     made = forecast_recording(
-        recording, duration_s(horizon, "horizon"), quantiles, mask, non_negative, known_days(events)
+        recording, positive_duration_s(horizon, "horizon"), quantiles, mask, non_negative, parse_days(events)
     )
     made.frame.attrs["confidence"] = {name: f"{c.word}: {c.why}" for name, c in made.confidence.items()}
     return made.frame
@@ -96,13 +96,13 @@ def forecast_recording(
     """The forecasts of all series of a recording, in their order; see `forecast` and `known_days`."""
     wanted = check_quantiles(quantiles)
     series = _series(recording, where)
-    groups: dict[tuple[float, int], list[Known]] = {}
+    groups: dict[tuple[float, int], list[RecordedSeries]] = {}
     for one in series:
         groups.setdefault(_step(one.interval_s, horizon_s), []).append(one)
     frames: dict[str, pd.DataFrame] = {}
     sure: dict[str, Confidence] = {}
     for (step_s, steps), members in groups.items():
-        panel = with_days(panel_of(members, step_s, non_negative=non_negative), steps, days)
+        panel = mark_known_days(align_series(members, step_s, non_negative=non_negative), steps, days)
         model = forecaster("load", longest_s=steps * step_s)
         model.fit(panel)
         values = model.predict(panel, steps, wanted)
@@ -117,10 +117,12 @@ def forecast_recording(
     return Forecasts(ordered, {one.name: sure[one.name] for one in series})
 
 
-def panel_of(series: Sequence[Known], step_s: float, *, non_negative: bool | None = None) -> Panel:
+def align_series(
+    series: Sequence[RecordedSeries], step_s: float, *, non_negative: bool | None = None
+) -> Panel:
     """Series on grids of one step that end together: the mean of the samples of a step, NaN where none is."""
     step = round(step_s * _NS)
-    longest = round(MOST_HISTORY_S / step_s)
+    longest = round(MAX_HISTORY_S / step_s)
     back = [(one.times.max() - one.times) // step for one in series]
     n_steps = min(max(int(b.max()) + 1 for b in back), longest)
     y = np.full((n_steps, len(series)), np.nan)
@@ -135,7 +137,7 @@ def panel_of(series: Sequence[Known], step_s: float, *, non_negative: bool | Non
     return Panel(y, np.array([one.times.max() for one in series], np.int64), step_s, floor)
 
 
-def _series(recording: Recording, where: Bools | None) -> list[Known]:
+def _series(recording: Recording, where: Bools | None) -> list[RecordedSeries]:
     found = []
     for block in recording.blocks:
         values = block.values
@@ -143,7 +145,7 @@ def _series(recording: Recording, where: Bools | None) -> list[Known]:
             values = np.where(where[block.rows][:, None], values, np.nan)
         for k, name in enumerate(block.names):
             full = f"{block.entity}/{name}" if block.entity else name
-            found.append(Known(full, block.times, values[:, k], block.interval_s))
+            found.append(RecordedSeries(full, block.times, values[:, k], block.interval_s))
     return found
 
 
@@ -151,5 +153,5 @@ def _step(interval_s: float, horizon_s: float) -> tuple[float, int]:
     """Seconds of a row of the forecast, and how many rows there are: at most MOST_STEPS."""
     if horizon_s < interval_s:
         raise InputError(f"horizon: {horizon_s:g} s is less than the {interval_s:g} s from row to row")
-    step_s = interval_s * max(math.ceil(round(horizon_s / interval_s, 6) / MOST_STEPS), 1)
+    step_s = interval_s * max(math.ceil(round(horizon_s / interval_s, 6) / MAX_STEPS), 1)
     return step_s, max(math.floor(round(horizon_s / step_s, 6)), 1)

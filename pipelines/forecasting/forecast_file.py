@@ -11,16 +11,16 @@ import pyarrow as pa
 from trimtab.models.forecasting.quantile_levels import check_quantiles
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.forecasting.forecast import Forecasts, forecast_recording
-from trimtab.pipelines.forecasting.known_days import known_days
-from trimtab.pipelines.io.durations import duration_s
+from trimtab.pipelines.forecasting.known_days import parse_days
+from trimtab.pipelines.io.durations import positive_duration_s
 from trimtab.pipelines.io.recording import read_frame
 from trimtab.pipelines.io.stored_forecasts import QUANTILES
-from trimtab.pipelines.io.tables import beside, check_output, read_sheet, write_csv, write_sheet
+from trimtab.pipelines.io.tables import check_output, read_table, sibling_path, write_csv, write_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-TOLD = 20
+MAX_LISTED_SERIES = 20
 """Series that are spoken of one by one; of more only the counts are told."""
 
 
@@ -54,21 +54,24 @@ def forecast_file(
     console : where warnings and how sure each series is go (on stderr); None = nowhere
     Raises InputError for a file that cannot be read or written, ModelError for quantiles.
     """
-    horizon_s, interval_s = duration_s(horizon, "--horizon"), duration_s(interval, "--interval")
+    horizon_s, interval_s = (
+        positive_duration_s(horizon, "--horizon"),
+        positive_duration_s(interval, "--interval"),
+    )
     check_quantiles(quantiles)
-    days = known_days(events)
+    days = parse_days(events)
     to_stdout = output is not None and str(output) == "-"
-    target = output or beside(source, "forecast")
-    sheet = read_sheet(source)
+    target = output or sibling_path(source, "forecast")
+    sheet = read_table(source)
     if not to_stdout:
         check_output(target, source)
-    recording = read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.where)
+    recording = read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.locate_row)
     made = forecast_recording(recording, horizon_s, quantiles, days=days)
     table = pa.Table.from_pandas(made.frame, preserve_index=False)
     if to_stdout:
         write_csv(sys.stdout.buffer, table)
     else:
-        write_sheet(target, table)
+        write_table(target, table)
     if console is not None:
         for line in _lines(made, recording.warning, "stdout" if to_stdout else str(target)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -78,7 +81,7 @@ def forecast_file(
 def _lines(made: Forecasts, warning: str, where: str) -> list[str]:
     lines = [f"warning: {warning}"] if warning else []
     sure = made.confidence
-    if len(sure) <= TOLD:
+    if len(sure) <= MAX_LISTED_SERIES:
         lines += [f"{name}: {one.word} confidence, {one.why}" for name, one in sure.items()]
     else:
         counts = Counter(one.word for one in sure.values())

@@ -11,7 +11,7 @@ from trimtab.models.forecasting.panel_features import DAY_NS
 from trimtab.pipelines.errors import InputError
 
 
-def known_days(given: Iterable[object]) -> frozenset[int]:
+def parse_days(given: Iterable[object]) -> frozenset[int]:
     """Days since 1970-01-01 of dates, as text, date or timestamp. Raises InputError that names the wrong one.
 
     >>> sorted(known_days(["1970-01-02", pd.Timestamp("1970-01-05 08:00")]))
@@ -20,7 +20,7 @@ def known_days(given: Iterable[object]) -> frozenset[int]:
     return frozenset(_day(one) for one in given)
 
 
-def with_days(panel: Panel, n_ahead: int, days: frozenset[int]) -> Panel:
+def mark_known_days(panel: Panel, n_ahead: int, days: frozenset[int]) -> Panel:
     """The panel with `events` true in every row of a known day (UTC), n_ahead rows beyond its end too.
 
     Unchanged where no day is given.

@@ -14,7 +14,7 @@ _HOUR_S, _DAY_S = 3600.0, 86_400.0
 _NS = 1_000_000_000
 
 
-def levels(y: Floats, step_s: float) -> Floats:
+def series_levels(y: Floats, step_s: float) -> Floats:
     """(n_series,) mean size of the last day's values, the unit of features and targets; 1 = unknown."""
     with np.errstate(invalid="ignore", divide="ignore"):
         last = np.abs(y[-max(round(_DAY_S / step_s), 1) :])
@@ -23,7 +23,7 @@ def levels(y: Floats, step_s: float) -> Floats:
     return np.asarray(np.where(mean > 0, mean, 1.0), np.float64)
 
 
-def features(panel: Panel, ahead: Ints) -> Floats:
+def regression_features(panel: Panel, ahead: Ints) -> Floats:
     """(n_series * n_ahead, n_features) of the rows `ahead` behind the last one, series by series.
 
     What is not known is the last known value, or 0.
@@ -33,7 +33,7 @@ def features(panel: Panel, ahead: Ints) -> Floats:
     (4, 9)
     """
     y, step_s = panel.y, panel.step_s
-    level = levels(y, step_s)
+    level = series_levels(y, step_s)
     day, week, hour = (max(round(s / step_s), 1) for s in (_DAY_S, 7 * _DAY_S, _HOUR_S))
     last = _means(y, 1)
     own = np.stack([last, _means(y, hour), _means(y, day)], axis=1)
@@ -53,7 +53,7 @@ def features(panel: Panel, ahead: Ints) -> Floats:
     return filled
 
 
-def targets(y: Floats, level: Floats) -> Floats:
+def regression_targets(y: Floats, level: Floats) -> Floats:
     """(n_series * n_ahead,) of the rows that came, as `features` orders them."""
     return np.asarray((y / level).T.ravel(), np.float64)
 

@@ -23,7 +23,7 @@ def parse_duration_s(text: str) -> float:
         raise ValueError(f"{text!r} is not a duration; write {EXAMPLES}") from None
 
 
-def duration_s(value: str | float, name: str) -> float:
+def positive_duration_s(value: str | float, name: str) -> float:
     """Return the seconds of a duration above 0, given as text or as a number of seconds.
 
     name : of the option, for the error message. Raises InputError.

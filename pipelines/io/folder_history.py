@@ -9,9 +9,9 @@ import pandas as pd
 
 from trimtab.pipelines.errors import HistoryError
 from trimtab.pipelines.io.recording import Block, read_frame
-from trimtab.pipelines.io.tables import read_sheet
+from trimtab.pipelines.io.tables import read_table
 
-ENDINGS = (".parquet", ".pq", ".csv", ".parquet.gz", ".csv.gz")
+SUFFIXES = (".parquet", ".pq", ".csv", ".parquet.gz", ".csv.gz")
 
 
 class FolderHistory:
@@ -36,7 +36,7 @@ class FolderHistory:
 
         Raises HistoryError where the folder has none, InputError for a file that cannot be read.
         """
-        files = sorted(file for file in self.folder.glob("*") if file.name.endswith(ENDINGS))
+        files = sorted(file for file in self.folder.glob("*") if file.name.endswith(SUFFIXES))
         if not files:
             raise HistoryError(f"{self.folder}: holds no Parquet or CSV file; give the folder of recordings")
         parts = [_frame(block, selector) for file in files for block in self._blocks(file)]
@@ -45,8 +45,8 @@ class FolderHistory:
         return frame[inside].reset_index(drop=True)
 
     def _blocks(self, file: Path) -> tuple[Block, ...]:
-        sheet = read_sheet(file)
-        return read_frame(sheet.table.to_pandas(), self.interval_s, sheet.name, sheet.where).blocks
+        sheet = read_table(file)
+        return read_frame(sheet.table.to_pandas(), self.interval_s, sheet.name, sheet.locate_row).blocks
 
 
 def _frame(block: Block, selector: str) -> pd.DataFrame:

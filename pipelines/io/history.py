@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from trimtab.pipelines.errors import HistoryError, InputError
-from trimtab.pipelines.io.durations import duration_s
+from trimtab.pipelines.io.durations import positive_duration_s
 
-POINTS = 1440
+MAX_POINTS = 1440
 """Points a series that one question asks for; Prometheus refuses more than 11,000."""
 
 
@@ -46,10 +46,10 @@ class PrometheusHistory:
             raise InputError(f"step: {step_s:g} s; wanted whole seconds")
         parts: dict[str, list[np.ndarray[Any, Any]]] = {}
         with self._client() as client:
-            for begin, until in chunks(start, end, step_s):
+            for begin, until in time_chunks(start, end, step_s):
                 for series in self._ask(client, selector, begin, until, step_s):
                     rows = np.array(series["values"], dtype=object).reshape(-1, 2).astype(np.float64)
-                    parts.setdefault(prometheus_form(series["metric"]), []).append(rows)
+                    parts.setdefault(format_series(series["metric"]), []).append(rows)
         return _frame(parts)
 
     def _client(self) -> Any:  # noqa: ANN401 - prometheus-api-client has no types
@@ -109,8 +109,10 @@ def history(
     end = until or datetime.now(UTC)
     if end.tzinfo is None:
         raise InputError(f"until: {end.isoformat()} has no time zone; give it one, such as datetime.now(UTC)")
-    start = end - timedelta(seconds=duration_s(since, "since"))
-    frame = PrometheusHistory(url, headers, timeout_s).read(selector, start, end, duration_s(step, "step"))
+    start = end - timedelta(seconds=positive_duration_s(since, "since"))
+    frame = PrometheusHistory(url, headers, timeout_s).read(
+        selector, start, end, positive_duration_s(step, "step")
+    )
     if frame.empty:
         raise HistoryError(
             f"{_public(url)} has no samples of {selector!r} from {start:%Y-%m-%d %H:%M} to "
@@ -119,17 +121,17 @@ def history(
     return frame
 
 
-def chunks(start: datetime, end: datetime, step_s: float) -> Iterator[tuple[datetime, datetime]]:
+def time_chunks(start: datetime, end: datetime, step_s: float) -> Iterator[tuple[datetime, datetime]]:
     """Parts of [start, end] with at most POINTS points each; no point stands in two of them."""
     step = timedelta(seconds=step_s)
     start = start.replace(microsecond=0)
     while start <= end:
-        until = min(start + (POINTS - 1) * step, end)
+        until = min(start + (MAX_POINTS - 1) * step, end)
         yield start, until
         start = until + step
 
 
-def prometheus_form(labels: dict[str, str]) -> str:
+def format_series(labels: dict[str, str]) -> str:
     """Name and sorted labels as Prometheus writes them.
 
     >>> prometheus_form({"__name__": "up", "job": "x"})

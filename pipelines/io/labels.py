@@ -7,15 +7,15 @@ import pandas as pd
 
 from trimtab.models.contracts import Bools
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.io.columns import Where, parse_times
-from trimtab.pipelines.io.recording import ENTITY, SERIES, Recording
+from trimtab.pipelines.io.columns import RowLocator, parse_times
+from trimtab.pipelines.io.recording import ENTITY_COLUMNS, SERIES_COLUMNS, Recording
 
-COLUMNS = ("label", "is_anomaly")
+LABEL_COLUMNS = ("label", "is_anomaly")
 _NOTHING = frozenset({"", "0", "0.0", "false", "nan", "none", "normal"})
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LabelledEvent:
     """Something that should be told.
 
     series     : whose, the name of a series or of an entity; "" = of any
@@ -33,7 +33,7 @@ class Event:
         """From its begin to the alarm; None = missed."""
         return None if self.found is None else (self.found - self.start) / 1e9
 
-    def concerns(self, series: str) -> bool:
+    def applies_to(self, series: str) -> bool:
         """Whether it is of this series.
 
         >>> Event("shop", 0, 1).concerns("shop/latency"), Event("", 0, 1).concerns("cpu")
@@ -42,7 +42,9 @@ class Event:
         return self.series in {"", series} or series.startswith(f"{self.series}/")
 
 
-def events_of(labels: pd.DataFrame, interval_s: float, where: Where | None = None) -> tuple[Event, ...]:
+def parse_events(
+    labels: pd.DataFrame, interval_s: float, locate_row: RowLocator | None = None
+) -> tuple[LabelledEvent, ...]:
     """The events of a table with columns start, end, and unique_id | series | entity where they have one.
 
     interval_s : how long a row is, where times are row numbers. Raises InputError.
@@ -50,7 +52,7 @@ def events_of(labels: pd.DataFrame, interval_s: float, where: Where | None = Non
     >>> events_of(pd.DataFrame({"start": [2], "end": [3]}), 60.0)
     (Event(series='', start=120000000000, end=180000000000, found=None),)
     """
-    place = where or (lambda row: f"the labels, row {row} (counted from 0)")
+    place = locate_row or (lambda row: f"the labels, row {row} (counted from 0)")
     missing = [name for name in ("start", "end") if name not in labels]
     if missing:
         raise InputError(
@@ -63,14 +65,14 @@ def events_of(labels: pd.DataFrame, interval_s: float, where: Where | None = Non
     wrong = np.flatnonzero(end < start)
     if len(wrong):
         raise InputError(f"{place(int(wrong[0]))}: the event ends before it starts; exchange start and end")
-    whose = next((name for name in (*SERIES, *ENTITY) if name in labels), None)
+    whose = next((name for name in (*SERIES_COLUMNS, *ENTITY_COLUMNS) if name in labels), None)
     names = [""] * len(labels) if whose is None else labels[whose].fillna("").astype(str).tolist()
-    return tuple(Event(*row) for row in zip(names, start.tolist(), end.tolist(), strict=True))
+    return tuple(LabelledEvent(*row) for row in zip(names, start.tolist(), end.tolist(), strict=True))
 
 
-def marked(frame: pd.DataFrame, recording: Recording) -> tuple[Event, ...] | None:
+def events_from_label_column(frame: pd.DataFrame, recording: Recording) -> tuple[LabelledEvent, ...] | None:
     """The stretches that the recording itself marks; None = it has no such column."""
-    column = next((name for name in COLUMNS if name in frame), None)
+    column = next((name for name in LABEL_COLUMNS if name in frame), None)
     if column is None:
         return None
     is_event = np.array([str(one).strip().lower() not in _NOTHING for one in frame[column]], np.bool_)
@@ -78,7 +80,7 @@ def marked(frame: pd.DataFrame, recording: Recording) -> tuple[Event, ...] | Non
     for block in recording.blocks:
         series = block.entity or (block.names[0] if recording.layout.form == "long" else "")
         for begin, end in _runs(is_event[block.rows]):
-            found.append(Event(series, int(block.times[begin]), int(block.times[end])))
+            found.append(LabelledEvent(series, int(block.times[begin]), int(block.times[end])))
     return tuple(found)
 
 

@@ -13,25 +13,25 @@ from trimtab.pipelines.errors import HistoryError
 NS = 1_000_000_000
 _AT_ONCE = 1_000_000
 """Samples that are laid on the grid at once: bounds memory."""
-NO_SAMPLE = "the history has no sample of a load; name series (schedulers.load.series), or wait"
+NO_SAMPLES_MESSAGE = "the history has no sample of a load; name series (schedulers.load.series), or wait"
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedPanel:
     """A panel with the names of its columns."""
 
     names: tuple[str, ...]
     panel: Panel
 
-    def rows(self, until: int) -> "Named":
+    def first_rows(self, until: int) -> "NamedPanel":
         """The first `until` rows: what was known then."""
         panel = self.panel
         back = (panel.y.shape[0] - until) * round(panel.step_s * NS)
-        return Named(self.names, replace(panel, y=panel.y[:until], end=panel.end - back))
+        return NamedPanel(self.names, replace(panel, y=panel.y[:until], end=panel.end - back))
 
-    def pick(self, columns: Ints) -> "Named":
+    def pick(self, columns: Ints) -> "NamedPanel":
         """Some of the series."""
-        return Named(tuple(self.names[k] for k in columns.tolist()), self.panel.pick(columns))
+        return NamedPanel(tuple(self.names[k] for k in columns.tolist()), self.panel.pick(columns))
 
     def fingerprint(self) -> str:
         """blake2b-128 over names, times and values, 32 hex digits."""
@@ -43,9 +43,9 @@ class Named:
         return digest.hexdigest()
 
 
-def panel_of(
-    frame: pd.DataFrame, step_s: float, *, window_s: float, stale_s: float = 3600.0, most: int = 1000
-) -> Named:
+def panel_from_history(
+    frame: pd.DataFrame, step_s: float, *, window_s: float, stale_s: float = 3600.0, max_series: int = 1000
+) -> NamedPanel:
     """The last window_s of a history as a panel.
 
     frame   : unique_id, ds (UTC where it has no time zone), y; several samples of a step become their mean,
@@ -62,20 +62,20 @@ def panel_of(
     """
     known = frame[frame["y"].notna()]
     if known.empty:
-        raise HistoryError(NO_SAMPLE)
+        raise HistoryError(NO_SAMPLES_MESSAGE)
     step = round(step_s * NS)
-    cells = -(-ns(known["ds"]) // step)
+    cells = -(-times_to_ns(known["ds"]) // step)
     codes, found = pd.factorize(known["unique_id"], sort=True)
     last = np.full(len(found), np.iinfo(np.int64).min)
     np.maximum.at(last, codes, cells)
     counts = np.bincount(codes, minlength=len(found))
     fresh = np.flatnonzero(last >= last.max() - int(stale_s / step_s))
-    chosen = np.sort(fresh[np.argsort(-counts[fresh], kind="stable")][:most])
+    chosen = np.sort(fresh[np.argsort(-counts[fresh], kind="stable")][:max_series])
     y = _grid(codes, cells, known["y"].to_numpy(np.float64), last, chosen, max(int(window_s / step_s), 1))
     seen = np.flatnonzero(np.isfinite(y).any(axis=1))
     y = y[seen[0] :]
     panel = Panel(y, last[chosen] * step, float(step_s), np.nanmin(y, axis=0) >= 0.0)
-    return Named(tuple(str(found[i]) for i in chosen), panel)
+    return NamedPanel(tuple(str(found[i]) for i in chosen), panel)
 
 
 def _grid(codes: Ints, cells: Ints, values: Floats, last: Ints, chosen: Ints, n_rows: int) -> Floats:
@@ -94,7 +94,7 @@ def _grid(codes: Ints, cells: Ints, values: Floats, last: Ints, chosen: Ints, n_
     return y
 
 
-def joined(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
+def merge_histories(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
     """Histories of several places, one below the other; of a series that is in two, the first one's."""
     kept: list[pd.DataFrame] = []
     seen: set[str] = set()
@@ -104,7 +104,7 @@ def joined(frames: Collection[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True)
 
 
-def ns(times: "pd.Series[pd.Timestamp]") -> Ints:
+def times_to_ns(times: "pd.Series[pd.Timestamp]") -> Ints:
     """(n,) int64 ns UTC of a column of times."""
     naive = times if times.dt.tz is None else times.dt.tz_convert("UTC").dt.tz_localize(None)
     stamps = naive.to_numpy()

@@ -14,16 +14,16 @@ import pandas as pd
 
 from trimtab.models.contracts import Floats, Ints
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.io.columns import Where, parse_times, parse_values
+from trimtab.pipelines.io.columns import RowLocator, parse_times, parse_values
 
-SERIES = ("unique_id", "series", "file")
-TIME = ("ds", "timestamp", "t", "time", "datetime", "date")
-VALUE = ("y", "value")
-ENTITY = ("entity",)
-CARRIED = ("label", "split", "is_anomaly")
-RESULTS = ("anomaly_score", "yhat", "yhat_lower", "yhat_upper")
+SERIES_COLUMNS = ("unique_id", "series", "file")
+TIME_COLUMNS = ("ds", "timestamp", "t", "time", "datetime", "date")
+VALUE_COLUMNS = ("y", "value")
+ENTITY_COLUMNS = ("entity",)
+IGNORED_COLUMNS = ("label", "split", "is_anomaly")
+RESULT_COLUMNS = ("anomaly_score", "yhat", "yhat_lower", "yhat_upper")
 
-SPACINGS = 10
+INTERVAL_SPACINGS = 10
 """A series' interval is the median of its first so many spacings; until then no row is scored."""
 _NS = 1_000_000_000
 
@@ -68,7 +68,10 @@ class Recording:
 
 
 def read_frame(
-    frame: pd.DataFrame, interval_s: float = 60.0, name: str = "the table", where: Where | None = None
+    frame: pd.DataFrame,
+    interval_s: float = 60.0,
+    name: str = "the table",
+    locate_row: RowLocator | None = None,
 ) -> Recording:
     """A table as a recording. Raises InputError that names place, column, value and what is wanted.
 
@@ -79,7 +82,7 @@ def read_frame(
     >>> read_frame(frame).blocks[0].times.tolist()
     [0, 60000000000, 120000000000]
     """
-    place = where or (lambda row: f"{name}, row {row} (counted from 0)")
+    place = locate_row or (lambda row: f"{name}, row {row} (counted from 0)")
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
     layout = find_layout(frame, name)
     if frame.empty:
@@ -94,13 +97,15 @@ def find_layout(frame: pd.DataFrame, name: str) -> Layout:
     """Which column is what, by name. Raises InputError where it cannot tell."""
     columns = list(frame.columns)
     _refuse_columns(columns, name)
-    series, time, value, entity = (_first(columns, names) for names in (SERIES, TIME, VALUE, ENTITY))
+    series, time, value, entity = (
+        _first(columns, names) for names in (SERIES_COLUMNS, TIME_COLUMNS, VALUE_COLUMNS, ENTITY_COLUMNS)
+    )
     if time is None and not isinstance(frame.index, pd.DatetimeIndex):
         raise InputError(
             f"{name}: no time column among {_listed(columns)}; "
-            f"wanted one named {', '.join(TIME[:-1])} or {TIME[-1]}"
+            f"wanted one named {', '.join(TIME_COLUMNS[:-1])} or {TIME_COLUMNS[-1]}"
         )
-    known = {series, time, entity} | {c for c in columns if _plain(c) in CARRIED}
+    known = {series, time, entity} | {c for c in columns if _plain(c) in IGNORED_COLUMNS}
     others = tuple(c for c in columns if c not in known)
     if value is not None and (series is not None or (entity is None and others == (value,))):
         return Layout("long", time, (value,), series=series)
@@ -120,7 +125,7 @@ def _refuse_columns(columns: list[str], name: str) -> None:
             raise InputError(f"{name}: column {column!r} stands there twice; each name must be there once")
         if not column.strip():
             raise InputError(f"{name}: column {i + 1} has no name; name it or leave it out")
-        if column in RESULTS or column.startswith("anomaly_score:"):
+        if column in RESULT_COLUMNS or column.startswith("anomaly_score:"):
             raise InputError(f"{name}: column {column!r} is what score writes; give it without scores")
 
 
@@ -143,7 +148,7 @@ def _time_column(frame: pd.DataFrame, layout: Layout) -> "pd.Series[Any]":
 
 
 def _blocks(
-    frame: pd.DataFrame, layout: Layout, times: Ints, values: Floats, interval_s: float, where: Where
+    frame: pd.DataFrame, layout: Layout, times: Ints, values: Floats, interval_s: float, where: RowLocator
 ) -> list[Block]:
     key = layout.series if layout.form == "long" else layout.entity
     if key is None:
@@ -164,13 +169,13 @@ def _blocks(
             rows=rows,
             times=times[rows],
             values=values[rows],
-            interval_s=spacing_s(times[rows], interval_s),
+            interval_s=median_interval_s(times[rows], interval_s),
         )
         for name, rows in zip(names, parts, strict=True)
     ]
 
 
-def spacing_s(times: Ints, default_s: float) -> float:
+def median_interval_s(times: Ints, default_s: float) -> float:
     """Interval of a series: the median of its first ten spacings that go forward, in seconds.
 
     Only the first ten decide, so that what comes later changes no earlier score.
@@ -178,12 +183,12 @@ def spacing_s(times: Ints, default_s: float) -> float:
     >>> spacing_s(np.array([0, 60, 120, 110, 180]) * 10**9, 1.0)
     60.0
     """
-    steps = np.diff(times[: SPACINGS + 1])
+    steps = np.diff(times[: INTERVAL_SPACINGS + 1])
     steps = steps[steps > 0]
     return float(np.median(steps)) / _NS if len(steps) else default_s
 
 
-def _disorder(blocks: tuple[Block, ...], name: str, where: Where) -> str:
+def _disorder(blocks: tuple[Block, ...], name: str, where: RowLocator) -> str:
     repeats = backs = series = 0
     first: tuple[int, str] | None = None
     for block in blocks:

@@ -12,11 +12,11 @@ import numpy as np
 from trimtab.models.contracts import Floats, Ints
 
 QUANTILES = (0.05, 0.5, 0.9, 0.95, 0.99)
-NOW = "now.safetensors"
+FORECASTS_FILE = "now.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class StoredForecasts:
     """What is expected of many series.
 
     end        : (n_series,) int64 ns UTC, the newest sample that is known of each
@@ -31,16 +31,16 @@ class Ahead:
     end: Ints
     step_s: float
     values: Floats
-    past_s: Floats
+    history_s: Floats
     model: str
     version: str
     challenger: Floats | None = None
     challenger_version: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
-    unfit: Mapping[str, str] = field(default_factory=dict)
+    incompatible: Mapping[str, str] = field(default_factory=dict)
 
 
-def keep(path: Path, ahead: Ahead) -> None:
+def write_forecasts(path: Path, ahead: StoredForecasts) -> None:
     """Write it, whole or not at all."""
     from safetensors.numpy import save_file
 
@@ -51,7 +51,7 @@ def keep(path: Path, ahead: Ahead) -> None:
     arrays: dict[str, Any] = {
         "end": ahead.end,
         "values": ahead.values.astype(np.float32),
-        "past_s": ahead.past_s,
+        "past_s": ahead.history_s,
     }
     if ahead.challenger is not None:
         arrays["challenger"] = ahead.challenger.astype(np.float32)
@@ -61,7 +61,7 @@ def keep(path: Path, ahead: Ahead) -> None:
     part.replace(path)
 
 
-def kept(path: Path) -> Ahead | None:
+def read_forecasts(path: Path) -> StoredForecasts | None:
     """What was written; None where there is nothing that can be read."""
     from safetensors import SafetensorError, safe_open
 
@@ -69,7 +69,7 @@ def kept(path: Path) -> Ahead | None:
         with safe_open(path, framework="numpy") as file:
             told = json.loads(file.metadata()["told"])
             arrays = {name: _wide(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            return Ahead(
+            return StoredForecasts(
                 tuple(told["names"]), arrays["end"], told["step_s"], arrays["values"], arrays["past_s"],
                 told["model"], told["version"], arrays.get("challenger"), told["challenger_version"],
             )  # fmt: skip

@@ -29,7 +29,7 @@ _OTHERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class TableFile:
     """A table and how to name its places.
 
     name  : of the file, for messages
@@ -39,10 +39,10 @@ class Sheet:
 
     name: str
     table: pa.Table
-    where: Callable[[int], str]
+    locate_row: Callable[[int], str]
 
 
-def read_sheet(path: Path) -> Sheet:
+def read_table(path: Path) -> TableFile:
     """A CSV or Parquet file, gzipped or not; what it is, its first bytes say.
 
     Raises InputError that names file, line, column, what stands there and what is wanted.
@@ -79,7 +79,7 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _read_parquet(name: str, content: bytes) -> Sheet:
+def _read_parquet(name: str, content: bytes) -> TableFile:
     import pyarrow.parquet as pq
 
     try:
@@ -89,10 +89,10 @@ def _read_parquet(name: str, content: bytes) -> Sheet:
     _check_header(name, table.column_names)
     if table.num_rows == 0:
         raise InputError(f"{name}: has columns but no rows")
-    return Sheet(name, table, lambda row: f"{name}, row {row + 1}")
+    return TableFile(name, table, lambda row: f"{name}, row {row + 1}")
 
 
-def _read_csv(name: str, content: bytes) -> Sheet:
+def _read_csv(name: str, content: bytes) -> TableFile:
     import pyarrow.csv as pacsv
 
     _check_utf8(name, content)
@@ -115,7 +115,7 @@ def _read_csv(name: str, content: bytes) -> Sheet:
     except pa.ArrowInvalid as error:
         ragged = _ragged(name, content, header)
         raise InputError(ragged or f"{name}: cannot be read as CSV: {error}") from error
-    return Sheet(name, table, lambda row: f"{name}, line {_line_of(content, row)}")
+    return TableFile(name, table, lambda row: f"{name}, line {_line_of(content, row)}")
 
 
 def _check_utf8(name: str, content: bytes) -> None:
@@ -177,7 +177,7 @@ def _ragged(name: str, content: bytes, header: list[str]) -> str | None:
     return None
 
 
-def beside(source: Path, word: str) -> Path:
+def sibling_path(source: Path, word: str) -> Path:
     """A place in the folder of a recording, with a word before its ending.
 
     >>> str(beside(Path("a/cpu.csv.gz"), "scored"))
@@ -204,7 +204,7 @@ def check_output(path: Path, source: Path | None = None) -> None:
         raise InputError(f"{path}: is the input itself; give another name with -o")
 
 
-def write_sheet(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table) -> None:
     """Write a table, CSV or Parquet by the ending of the name, gzipped with .gz; atomically.
 
     Raises InputError when the folder cannot be written to.
@@ -244,7 +244,7 @@ def write_csv(file: IO[bytes] | gzip.GzipFile, table: pa.Table) -> None:
     text.detach()
 
 
-def with_columns(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
+def append_columns(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
     """The table with float64 columns added at its end; NaN becomes null."""
     for name, values in columns.items():
         table = table.append_column(name, pa.array(values, pa.float64(), from_pandas=True))

@@ -12,11 +12,11 @@ from trimtab.models.contracts import State
 from trimtab.pipelines.errors import ModelRefusedError
 
 FORMAT = 1
-MANIFEST, ARRAYS, SKOPS = "manifest.json", "model.safetensors", "model.skops"
-MOST_MANIFEST_BYTES, MOST_BYTES = 1 << 20, 256 << 20
+MANIFEST_FILE, ARRAYS_FILE, SKOPS_FILE = "manifest.json", "model.safetensors", "model.skops"
+MAX_MANIFEST_BYTES, MAX_MODEL_BYTES = 1 << 20, 256 << 20
 KINDS: Mapping[str, frozenset[str]] = {
-    "arrays": frozenset({ARRAYS}),
-    "skops": frozenset({SKOPS}),
+    "arrays": frozenset({ARRAYS_FILE}),
+    "skops": frozenset({SKOPS_FILE}),
     "river": frozenset(),
 }
 """What a model may be -> the files that it has beside its manifest."""
@@ -45,7 +45,7 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredModel:
     """A model as it was read, checked.
 
     digest     : SHA-256 of the manifest, which names those of the files
@@ -63,9 +63,9 @@ class Stored:
         from safetensors.numpy import load
 
         try:
-            found: State = load(self.files[ARRAYS])
+            found: State = load(self.files[ARRAYS_FILE])
         except (SafetensorError, KeyError, ValueError) as error:
-            raise ModelRefusedError(f"{ARRAYS}: is no safetensors file: {error}") from None
+            raise ModelRefusedError(f"{ARRAYS_FILE}: is no safetensors file: {error}") from None
         return found
 
 
@@ -77,11 +77,11 @@ def write_model(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) ->
     listed = {name: {"sha256": _sha256(content), "bytes": len(content)} for name, content in files.items()}
     told = _plain({"format": FORMAT, **asdict(manifest), "files": listed})
     body = json.dumps(told, indent=1, sort_keys=True, allow_nan=False).encode()
-    (folder / MANIFEST).write_bytes(body)
+    (folder / MANIFEST_FILE).write_bytes(body)
     return _sha256(body)
 
 
-def array_bytes(state: State) -> bytes:
+def pack_arrays(state: State) -> bytes:
     """The state of a forecaster as a safetensors file."""
     import numpy as np
     from safetensors.numpy import save
@@ -90,21 +90,21 @@ def array_bytes(state: State) -> bytes:
     return packed
 
 
-def read_model(folder: Path, digest: str | None = None) -> Stored:
+def read_model(folder: Path, digest: str | None = None) -> StoredModel:
     """Read a model and check it; each file is read once, so that what was checked is what is used.
 
     digest : SHA-256 that the manifest must have; None = any
     Raises ModelRefusedError for a file too many or too few, a wrong hash or length, a link, an unknown format
     or kind, and whatever is larger than a model of ours can be.
     """
-    body = _content(folder / MANIFEST, MOST_MANIFEST_BYTES)
+    body = _content(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
     if digest is not None and _sha256(body) != digest:
         raise ModelRefusedError(
-            f"{folder.name}/{MANIFEST}: SHA-256 is {_sha256(body)[:12]}..., the registered one is "
+            f"{folder.name}/{MANIFEST_FILE}: SHA-256 is {_sha256(body)[:12]}..., the registered one is "
             f"{digest[:12]}...: it was changed since; train a new version"
         )
     manifest, listed = _parsed(body)
-    there = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    there = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST_FILE)
     if there != sorted(listed):
         strange = sorted(set(there) ^ set(listed))
         raise ModelRefusedError(
@@ -113,7 +113,7 @@ def read_model(folder: Path, digest: str | None = None) -> Stored:
         )
     files = {name: _checked(folder / name, told) for name, told in listed.items()}
     size = len(body) + sum(len(content) for content in files.values())
-    return Stored(manifest, files, _sha256(body), size)
+    return StoredModel(manifest, files, _sha256(body), size)
 
 
 def _parsed(body: bytes) -> tuple[Manifest, dict[str, dict[str, Any]]]:
@@ -121,23 +121,25 @@ def _parsed(body: bytes) -> tuple[Manifest, dict[str, dict[str, Any]]]:
         told = json.loads(body)
         form, listed = told.pop("format"), told.pop("files")
         if form != FORMAT:
-            raise ModelRefusedError(f"{MANIFEST}: format is {form!r}, wanted is {FORMAT}; update Trimtab")
+            raise ModelRefusedError(
+                f"{MANIFEST_FILE}: format is {form!r}, wanted is {FORMAT}; update Trimtab"
+            )
         manifest = Manifest(**told)
         wanted = KINDS[manifest.kind]
     except ModelRefusedError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelRefusedError(f"{MANIFEST}: is no manifest of ours ({type(error).__name__})") from None
+        raise ModelRefusedError(f"{MANIFEST_FILE}: is no manifest of ours ({type(error).__name__})") from None
     if not isinstance(listed, dict) or set(listed) != wanted:
         raise ModelRefusedError(
-            f"{MANIFEST}: a model of kind {manifest.kind!r} has the files {sorted(wanted)}, not "
+            f"{MANIFEST_FILE}: a model of kind {manifest.kind!r} has the files {sorted(wanted)}, not "
             f"{sorted(map(str, listed))[:5]}"
         )
     return manifest, listed
 
 
 def _checked(path: Path, told: Mapping[str, Any]) -> bytes:
-    content = _content(path, MOST_BYTES)
+    content = _content(path, MAX_MODEL_BYTES)
     if not isinstance(told, dict) or told.get("sha256") != _sha256(content):
         raise ModelRefusedError(
             f"{path.parent.name}/{path.name}: SHA-256 is {_sha256(content)[:12]}..., not what the manifest "

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from trimtab.pipelines.errors import ModelRefusedError, RegistryError
-from trimtab.pipelines.model_registry.artifact import MANIFEST, MOST_BYTES, Manifest
+from trimtab.pipelines.model_registry.artifact import MANIFEST_FILE, MAX_MODEL_BYTES, Manifest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-FOLDER, DIGEST, KEY = "model", "manifest_sha256", "trimtab_key"
-QUIET = {
+ARTIFACT_FOLDER, DIGEST_TAG, KEY_TAG = "model", "manifest_sha256", "trimtab_key"
+MLFLOW_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -36,7 +36,7 @@ _FILE = "mlflow.db"
 T = TypeVar("T")
 
 
-def written(folder: Path) -> tuple[tuple[str, int, int], ...]:
+def registry_file_stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """What tells a registry in a folder from what it was before, without opening it; () = there is none."""
     found = []
     for path in sorted(folder.glob(f"{_FILE}*")):
@@ -47,7 +47,7 @@ def written(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class TrainedModel:
     """What a training run tells the registry.
 
     key      : of data and parameters; the same key is the same version
@@ -60,12 +60,12 @@ class Logged:
     folder: Path
     digest: str
     manifest: Manifest
-    pictures: Mapping[str, Path]
+    plots: Mapping[str, Path]
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredVersion:
     """A version in the registry."""
 
     version: str
@@ -73,7 +73,7 @@ class Registered:
     run_id: str
 
 
-class Registry:
+class MlflowRegistry:
     """Versions of one model.
 
     folder : where MLflow keeps all, unless `uri` names a tracking server
@@ -90,27 +90,29 @@ class Registry:
         self._client: MlflowClient | None = None
 
     @property
-    def local(self) -> bool:
+    def is_local(self) -> bool:
         """Whether it is in the folder."""
         return not self.uri
 
-    def find(self, key: str) -> Registered | None:
+    def find_by_key(self, key: str) -> RegisteredVersion | None:
         """The version that was trained with this key. Raises RegistryError."""
 
-        def ask(client: "MlflowClient") -> Registered | None:
-            found = client.search_model_versions(f"name = '{self.model}'")
-            return next((_registered(one) for one in found if one.tags.get(KEY) == key), None)
+        def ask(client: "MlflowClient") -> RegisteredVersion | None:
+            found = client.search_model_versions(f"name = '{self.mlflow_name}'")
+            return next((_registered(one) for one in found if one.tags.get(KEY_TAG) == key), None)
 
         return self._asked(ask)
 
-    def alias(self, alias: str) -> Registered | None:
+    def get_alias(self, alias: str) -> RegisteredVersion | None:
         """The version that an alias names; None = it names none. Raises RegistryError."""
 
-        def ask(client: "MlflowClient") -> Registered | None:
-            found = client.search_registered_models(f"name = '{self.model}'")
+        def ask(client: "MlflowClient") -> RegisteredVersion | None:
+            found = client.search_registered_models(f"name = '{self.mlflow_name}'")
             version = found[0].aliases.get(alias) if found else None
             return (
-                None if version is None else _registered(client.get_model_version(self.model, str(version)))
+                None
+                if version is None
+                else _registered(client.get_model_version(self.mlflow_name, str(version)))
             )
 
         return self._asked(ask)
@@ -118,18 +120,18 @@ class Registry:
     def set_alias(self, alias: str, version: str | None) -> None:
         """Let an alias name a version, or none. Raises RegistryError."""
         if version is None:
-            self._asked(lambda client: client.delete_registered_model_alias(self.model, alias))
+            self._asked(lambda client: client.delete_registered_model_alias(self.mlflow_name, alias))
         else:
-            self._asked(lambda client: client.set_registered_model_alias(self.model, alias, version))
+            self._asked(lambda client: client.set_registered_model_alias(self.mlflow_name, alias, version))
 
-    def register(self, logged: Logged) -> Registered:
+    def register(self, logged: TrainedModel) -> RegisteredVersion:
         """Log a run with parameters, figures, pictures and the model, and register it. Raises RegistryError.
 
         Nothing is registered before all is there.
         """
         return self._asked(lambda client: self._register(client, logged))
 
-    def _register(self, client: "MlflowClient", logged: Logged) -> Registered:
+    def _register(self, client: "MlflowClient", logged: TrainedModel) -> RegisteredVersion:
         manifest = logged.manifest
         run = client.create_run(self._experiment(client), run_name=logged.run_id or None)
         run_id, address = run.info.run_id, run.info.artifact_uri
@@ -141,21 +143,23 @@ class Registry:
             for name, figure in manifest.figures.items():
                 if figure is not None:
                     client.log_metric(run_id, name, figure)
-            for picture in logged.pictures.values():
+            for picture in logged.plots.values():
                 client.log_artifact(run_id, str(picture), "pictures")
             for file in sorted(logged.folder.iterdir()):
-                client.log_artifact(run_id, str(file), FOLDER)
+                client.log_artifact(run_id, str(file), ARTIFACT_FOLDER)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id)
-        if not client.search_registered_models(f"name = '{self.model}'"):
-            client.create_registered_model(self.model)
-        tags = {DIGEST: logged.digest, KEY: logged.key}
-        made = client.create_model_version(self.model, f"{address}/{FOLDER}", run_id, tags=tags)
+        if not client.search_registered_models(f"name = '{self.mlflow_name}'"):
+            client.create_registered_model(self.mlflow_name)
+        tags = {DIGEST_TAG: logged.digest, KEY_TAG: logged.key}
+        made = client.create_model_version(
+            self.mlflow_name, f"{address}/{ARTIFACT_FOLDER}", run_id, tags=tags
+        )
         return _registered(made)
 
-    def fetch(self, registered: Registered, into: Path) -> Path:
+    def fetch(self, registered: RegisteredVersion, into: Path) -> Path:
         """Copy a version's files into a folder; nothing of them is run.
 
         Raises ModelRefusedError, RegistryError.
@@ -165,38 +169,41 @@ class Registry:
 
         def ask(client: "MlflowClient") -> Path:
             address = client.get_run(registered.run_id).info.artifact_uri
-            scheme, allowed = urlsplit(address).scheme, {"file", ""} if self.local else {"mlflow-artifacts"}
+            scheme, allowed = (
+                urlsplit(address).scheme,
+                {"file", ""} if self.is_local else {"mlflow-artifacts"},
+            )
             if scheme not in allowed:
                 raise ModelRefusedError(
                     f"version {registered.version}: its files are at {scheme}://..., which is not where this "
                     "registry keeps them; no other place is asked"
                 )
-            files = client.list_artifacts(registered.run_id, FOLDER)
+            files = client.list_artifacts(registered.run_id, ARTIFACT_FOLDER)
             if len(files) > _MOST_FILES or any(one.is_dir for one in files):
                 raise ModelRefusedError(f"version {registered.version}: is no handful of plain files")
-            if sum(one.file_size or 0 for one in files) > MOST_BYTES:
+            if sum(one.file_size or 0 for one in files) > MAX_MODEL_BYTES:
                 raise ModelRefusedError(
                     f"version {registered.version}: is larger than a model of ours can be"
                 )
-            if MANIFEST not in {Path(one.path).name for one in files}:
+            if MANIFEST_FILE not in {Path(one.path).name for one in files}:
                 names = sorted(Path(one.path).name for one in files)
-                raise ModelRefusedError(f"version {registered.version}: has no {MANIFEST}, but {names}")
+                raise ModelRefusedError(f"version {registered.version}: has no {MANIFEST_FILE}, but {names}")
             copied = [client.download_artifacts(registered.run_id, one.path, str(into)) for one in files]
             return Path(copied[0]).parent  # MLflow keeps the folder's name only where it asks a server
 
         return self._asked(ask)
 
     @property
-    def model(self) -> str:
+    def mlflow_name(self) -> str:
         """Its name in MLflow."""
         return f"trimtab-{self.name}"
 
     def _experiment(self, client: "MlflowClient") -> str:
-        found = client.get_experiment_by_name(self.model)
+        found = client.get_experiment_by_name(self.mlflow_name)
         if found is not None:
             return str(found.experiment_id)
-        place = (self.folder / "artifacts").absolute().as_uri() if self.local else None
-        return str(client.create_experiment(self.model, artifact_location=place))
+        place = (self.folder / "artifacts").absolute().as_uri() if self.is_local else None
+        return str(client.create_experiment(self.mlflow_name, artifact_location=place))
 
     def _asked(self, ask: "Callable[[MlflowClient], T]") -> T:
         client = self._open()
@@ -214,20 +221,20 @@ class Registry:
 
     def _open(self) -> "MlflowClient":
         if self._client is None:
-            self.environ.update(QUIET)
+            self.environ.update(MLFLOW_ENVIRONMENT)
             from mlflow import MlflowClient
 
             uri = self.uri
-            if self.local:
+            if self.is_local:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 uri = f"sqlite:///{(self.folder / _FILE).absolute()}"
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         return self._client
 
 
-def _registered(one: "ModelVersion") -> Registered:
+def _registered(one: "ModelVersion") -> RegisteredVersion:
     tags: dict[str, Any] = one.tags or {}
-    return Registered(str(one.version), str(tags.get(DIGEST, "")), str(one.run_id))
+    return RegisteredVersion(str(one.version), str(tags.get(DIGEST_TAG, "")), str(one.run_id))
 
 
 def _public(url: str) -> str:

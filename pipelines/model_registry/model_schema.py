@@ -5,11 +5,11 @@ from typing import Any
 
 from trimtab.pipelines.io.stored_forecasts import QUANTILES
 
-ASKED = ("step_s", "horizon", "quantiles")
+REQUIRED_FIELDS = ("step_s", "horizon", "quantiles")
 """Of a schema, what whoever asks decides; the rest is the model's own."""
 
 
-def asked(step_s: float, horizon: int) -> dict[str, Any]:
+def required_schema(step_s: float, horizon: int) -> dict[str, Any]:
     """What is asked of a model, as the schema of one that is made for it says.
 
     step_s : seconds from row to row;  horizon : rows ahead
@@ -17,13 +17,13 @@ def asked(step_s: float, horizon: int) -> dict[str, Any]:
     return {"step_s": step_s, "horizon": horizon, "quantiles": list(QUANTILES)}
 
 
-def unfit(schema: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def schema_mismatch(schema: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Why a model of this schema cannot be asked so, in words; "" = it can.
 
     >>> unfit(asked(300.0, 288), asked(60.0, 1440))
     'it is made for 288 steps of 300 s, and 1440 steps of 60 s are asked'
     """
-    changed = [name for name in ASKED if schema.get(name) != wanted.get(name)]
+    changed = [name for name in REQUIRED_FIELDS if schema.get(name) != wanted.get(name)]
     if not changed:
         return ""
     if changed == ["quantiles"]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from trimtab.models.contracts import Featured, Forecaster
-from trimtab.pipelines.model_registry.artifact import ARRAYS, array_bytes
-from trimtab.pipelines.model_registry.model_loader import Make, made
+from trimtab.pipelines.model_registry.artifact import ARRAYS_FILE, pack_arrays
+from trimtab.pipelines.model_registry.model_loader import ForecasterFactory, catalogue_forecaster
 
 
 class Recipe(Protocol):
@@ -32,7 +32,7 @@ class Recipe(Protocol):
         """What it forecasts from, by name and in order; empty = it does not say."""
         ...
 
-    def fresh(self) -> Forecaster:
+    def make_forecaster(self) -> Forecaster:
         """One that has learnt nothing."""
         ...
 
@@ -42,24 +42,24 @@ class Recipe(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogued:
+class CatalogueRecipe:
     """A forecaster of the catalogue; what it learnt are arrays."""
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    make: Make = made
+    make: ForecasterFactory = catalogue_forecaster
     kind: str = "arrays"
 
     @property
     def features(self) -> Sequence[str]:
         """As the forecaster tells them."""
-        fresh = self.fresh()
+        fresh = self.make_forecaster()
         return fresh.features if isinstance(fresh, Featured) else ()
 
-    def fresh(self) -> Forecaster:
+    def make_forecaster(self) -> Forecaster:
         """One that has learnt nothing."""
         return self.make(self.name, **self.parameters)
 
     def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:
         """A safetensors file."""
-        return {ARRAYS: array_bytes(forecaster.state())}
+        return {ARRAYS_FILE: pack_arrays(forecaster.state())}

@@ -14,24 +14,29 @@ import numpy as np
 
 from trimtab.models.contracts import Floats, Forecaster, Ints, Panel, State
 from trimtab.pipelines.errors import InputError, ModelRefusedError
-from trimtab.pipelines.forecasting.regression_features import FEATURES, features, levels, targets
-from trimtab.pipelines.model_registry.artifact import SKOPS, Stored
+from trimtab.pipelines.forecasting.regression_features import (
+    FEATURES,
+    regression_features,
+    regression_targets,
+    series_levels,
+)
+from trimtab.pipelines.model_registry.artifact import SKOPS_FILE, StoredModel
 
 _BUCKETS, _ROWS, _ORIGINS = 8, 60_000, 40
 _LEVELS = np.linspace(0.005, 0.995, 199)
 _RIVER = re.compile(r"river(\.[a-z_]\w*)+\.[A-Z]\w*")
 
 
-class Regressed:
+class RegressorForecaster:
     """A scikit-learn regressor over `features.FEATURES`; its own errors on later windows spread the forecast.
 
     model : fitted or not; it is cloned and fitted anew
     """
 
-    def __init__(self, model: Any, horizon: int, errors: Floats | None = None) -> None:  # noqa: ANN401 - scikit-learn has no types
+    def __init__(self, model: Any, horizon: int, error_quantiles: Floats | None = None) -> None:  # noqa: ANN401 - scikit-learn has no types
         self.model = model
         self.horizon = horizon
-        self.errors = errors
+        self.error_quantiles = error_quantiles
         """(n_buckets, n_levels) quantiles of errors by how far ahead, in levels of a series."""
 
     def fit(self, panel: Panel) -> None:
@@ -43,16 +48,20 @@ class Regressed:
             raise InputError(f"the history has {len(panel.y)} rows; wanted are more than {2 * self.horizon}")
         cut = max(len(tables) * 3 // 4, 1)
         held = clone(self.model).fit(*_stacked(tables[:cut]))
-        self.errors = self._errors(held, tables[cut:] or tables)
+        self.error_quantiles = self._errors(held, tables[cut:] or tables)
         self.model = clone(self.model).fit(*_stacked(tables))
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         """(n_quantiles, horizon, n_series)."""
-        assert self.errors is not None  # noqa: S101 - fitted or restored before
+        assert self.error_quantiles is not None  # noqa: S101 - fitted or restored before
         ahead = np.arange(1, horizon + 1)
-        n, level = panel.y.shape[1], levels(panel.y, panel.step_s)
-        middle = np.asarray(self.model.predict(features(panel, ahead)), np.float64).reshape(n, horizon)
-        spread = np.stack([np.interp(quantiles, _LEVELS, row) for row in self.errors])[self._bucket(ahead)]
+        n, level = panel.y.shape[1], series_levels(panel.y, panel.step_s)
+        middle = np.asarray(self.model.predict(regression_features(panel, ahead)), np.float64).reshape(
+            n, horizon
+        )
+        spread = np.stack([np.interp(quantiles, _LEVELS, row) for row in self.error_quantiles])[
+            self._bucket(ahead)
+        ]
         out = (middle[None] + spread.T[:, None, :]) * level[None, :, None]
         out = np.where(panel.non_negative[None, :, None], np.maximum(out, 0.0), out)
         return np.asarray(out.transpose(0, 2, 1), np.float64)
@@ -75,7 +84,7 @@ class Regressed:
         return np.stack([np.quantile(row, _LEVELS) if len(row) > 20 else whole for row in rows])
 
 
-class Rehearsed:
+class ReplayedRiverForecaster:
     """A river forecaster, one a series, that learns the panel's past at each forecast.
 
     Its errors on the last horizon of the past spread the forecast.
@@ -116,7 +125,7 @@ class Rehearsed:
 
 
 @dataclass(frozen=True, slots=True)
-class Sklearn:
+class SklearnRecipe:
     """The recipe of a scikit-learn regressor."""
 
     model: Any
@@ -138,21 +147,25 @@ class Sklearn:
         """Columns of the table that it is given."""
         return FEATURES
 
-    def fresh(self) -> Forecaster:
+    def make_forecaster(self) -> Forecaster:
         """A clone that has learnt nothing."""
-        return Regressed(self.model, self.horizon)
+        return RegressorForecaster(self.model, self.horizon)
 
     def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:
         """A skops file."""
         from skops.io import dumps
 
-        assert isinstance(forecaster, Regressed)  # noqa: S101 - it made it
-        told = {"model": forecaster.model, "errors": forecaster.errors, "horizon": forecaster.horizon}
-        return {SKOPS: dumps(told)}
+        assert isinstance(forecaster, RegressorForecaster)  # noqa: S101 - it made it
+        told = {
+            "model": forecaster.model,
+            "errors": forecaster.error_quantiles,
+            "horizon": forecaster.horizon,
+        }
+        return {SKOPS_FILE: dumps(told)}
 
 
 @dataclass(frozen=True, slots=True)
-class River:
+class RiverRecipe:
     """The recipe of a river forecaster."""
 
     name: str
@@ -164,16 +177,16 @@ class River:
         """None: it sees the series alone."""
         return ()
 
-    def fresh(self) -> Forecaster:
+    def make_forecaster(self) -> Forecaster:
         """One that has learnt nothing."""
-        return Rehearsed(self.name, self.parameters)
+        return ReplayedRiverForecaster(self.name, self.parameters)
 
     def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:  # noqa: ARG002 - the recipe says it
         """No file: the manifest says all."""
         return {}
 
 
-def recipe_of(model: Any, horizon: int) -> Sklearn | River:  # noqa: ANN401 - anybody's model
+def recipe_for(model: Any, horizon: int) -> SklearnRecipe | RiverRecipe:  # noqa: ANN401 - anybody's model
     """The recipe of a scikit-learn regressor or a river forecaster. Raises InputError for anything else."""
     path = f"{type(model).__module__}.{type(model).__qualname__}"
     if hasattr(model, "learn_one") and hasattr(model, "forecast"):
@@ -184,21 +197,21 @@ def recipe_of(model: Any, horizon: int) -> Sklearn | River:  # noqa: ANN401 - an
                 f"{path}: only river's own forecasters with plain parameters can be stored by parameters"
                 + (f"; {', '.join(wrong)} is none" if wrong else "")
             )
-        return River(path, parameters)
+        return RiverRecipe(path, parameters)
     if hasattr(model, "fit") and hasattr(model, "predict") and hasattr(model, "get_params"):
-        return Sklearn(model, horizon)
+        return SklearnRecipe(model, horizon)
     raise InputError(f"{path}: wanted a scikit-learn regressor, or a river forecaster (river.time_series)")
 
 
-def submitted_of(stored: Stored, trusted: Collection[str] = ()) -> Forecaster:
+def restore_submitted(stored: StoredModel, trusted: Collection[str] = ()) -> Forecaster:
     """The forecaster of a stored submission. Raises ModelRefusedError for a type that is not trusted."""
     manifest = stored.manifest
     if manifest.kind == "river":
         river_class(manifest.forecaster)
-        return Rehearsed(manifest.forecaster, manifest.parameters)
+        return ReplayedRiverForecaster(manifest.forecaster, manifest.parameters)
     from skops.io import get_untrusted_types, loads
 
-    content = stored.files[SKOPS]
+    content = stored.files[SKOPS_FILE]
     try:
         strange = sorted(set(get_untrusted_types(data=content)) - set(trusted))
         if strange:
@@ -207,11 +220,13 @@ def submitted_of(stored: Stored, trusted: Collection[str] = ()) -> Forecaster:
                 "registry.trusted_types if you do"
             )
         told = loads(content, trusted=list(trusted))
-        return Regressed(told["model"], int(told["horizon"]), np.asarray(told["errors"], np.float64))
+        return RegressorForecaster(
+            told["model"], int(told["horizon"]), np.asarray(told["errors"], np.float64)
+        )
     except ModelRefusedError:
         raise
     except Exception as error:  # the file is a stranger's: it may fail in any way, and another model serves
-        raise ModelRefusedError(f"{SKOPS}: is no model of ours ({type(error).__name__})") from error
+        raise ModelRefusedError(f"{SKOPS_FILE}: is no model of ours ({type(error).__name__})") from error
 
 
 def river_class(path: str) -> Any:  # noqa: ANN401 - river has no types
@@ -239,9 +254,9 @@ def _windows(panel: Panel, horizon: int) -> list[tuple[Floats, Floats, Ints]]:
     for origin in origins[(origins >= horizon) & (origins + horizon <= rows)].tolist():
         back = (rows - origin) * round(panel.step_s * 1e9)
         past = replace(panel, y=panel.y[:origin], end=panel.end - back)
-        y = targets(panel.y[origin + ahead - 1], levels(past.y, past.step_s))
+        y = regression_targets(panel.y[origin + ahead - 1], series_levels(past.y, past.step_s))
         known = np.isfinite(y)
-        out.append((features(past, ahead)[known], y[known], np.tile(ahead, n)[known]))
+        out.append((regression_features(past, ahead)[known], y[known], np.tile(ahead, n)[known]))
     return out
 
 

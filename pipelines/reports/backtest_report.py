@@ -9,21 +9,21 @@ import pandas as pd
 
 from trimtab.pipelines.backtest import Backtest, backtest_recording
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.io.durations import duration_s
+from trimtab.pipelines.io.durations import positive_duration_s
 from trimtab.pipelines.io.recording import read_frame
-from trimtab.pipelines.io.tables import read_sheet
+from trimtab.pipelines.io.tables import read_table
 from trimtab.pipelines.reports.score_plot import plot
-from trimtab.pipelines.scoring.score import members
+from trimtab.pipelines.scoring.score import parse_detectors
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-REPORT, PICTURE = "report.md", "series.png"
-MOST_ROWS = 500
+REPORT_FILE, PLOT_FILE = "report.md", "series.png"
+MAX_ROWS = 500
 """Alarms and events that a report lists."""
 
 
-def default_folder(source: Path) -> Path:
+def default_report_folder(source: Path) -> Path:
     """Beside the input.
 
     >>> str(default_folder(Path("a/cpu.csv.gz")))
@@ -47,32 +47,34 @@ def backtest_file(
     folder : None = `default_folder(source)`
     Raises InputError for what cannot be read or written, UnknownModelError for a detector.
     """
-    interval_s = duration_s(interval, "--interval")
-    members(detectors)
-    sheet = read_sheet(source)
+    interval_s = positive_duration_s(interval, "--interval")
+    parse_detectors(detectors)
+    sheet = read_table(source)
     frame = sheet.table.to_pandas()
-    recording = read_frame(frame, interval_s, sheet.name, sheet.where)
-    known = None if labels is None else read_sheet(labels)
+    recording = read_frame(frame, interval_s, sheet.name, sheet.locate_row)
+    known = None if labels is None else read_table(labels)
     if recording.warning and console is not None:
         console.print(f"warning: {recording.warning}", style="yellow", markup=False, soft_wrap=True)
     told = backtest_recording(
         frame, recording, None if known is None else known.table.to_pandas(), interval_s,
         detectors=detectors, false_alarms_per_week=false_alarms_per_week,
-        where=None if known is None else known.where,
+        locate_row=None if known is None else known.locate_row,
     )  # fmt: skip
-    place = folder or default_folder(source)
+    place = folder or default_report_folder(source)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        (place / REPORT).write_text(report(told, source.name), "utf-8")
-        plot(told.scored).savefig(place / PICTURE, dpi=100)
+        (place / REPORT_FILE).write_text(render_report(told, source.name), "utf-8")
+        plot(told.scored).savefig(place / PLOT_FILE, dpi=100)
     except OSError as error:
         raise InputError(f"{place}: cannot be written: {error.strerror}; give another folder by -o") from None
     if console is not None:
-        console.print(f"{summary(told)}; see {place / REPORT}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"{summary_line(told)}; see {place / REPORT_FILE}", markup=False, highlight=False, soft_wrap=True
+        )
     return told
 
 
-def summary(told: Backtest) -> str:
+def summary_line(told: Backtest) -> str:
     """One line."""
     words = [f"{told.series} series, {told.weeks:.2g} weeks of series: {len(told.alarms)} alarms"]
     if told.labelled:
@@ -81,14 +83,14 @@ def summary(told: Backtest) -> str:
     return ", ".join(words)
 
 
-def report(told: Backtest, name: str) -> str:
+def render_report(told: Backtest, name: str) -> str:
     """The report, Markdown."""
     parts = [f"# Backtest of {_cell(name)}", _table(("figure", "value"), _figures(told))]
-    parts.append(f"![The series with the highest scores]({PICTURE})")
+    parts.append(f"![The series with the highest scores]({PLOT_FILE})")
     if told.events:
         rows = [
             (event.series or "any", _time(event.start), _time(event.end), _delay(event.delay_s))
-            for event in told.events[:MOST_ROWS]
+            for event in told.events[:MAX_ROWS]
         ]
         parts += ["## Events", _table(("series", "start", "end", "found after"), rows)]
     parts += ["## Alarms", _alarms(told)]
@@ -127,8 +129,8 @@ def _alarms(told: Backtest) -> str:
             (*row, "nothing" if alarm.event is None else f"event {alarm.event + 1}")
             for row, alarm in zip(rows, told.alarms, strict=True)
         ]
-    more = len(rows) - MOST_ROWS
-    return _table(head, rows[:MOST_ROWS]) + (f"\n\n{more} more are not listed." if more > 0 else "")
+    more = len(rows) - MAX_ROWS
+    return _table(head, rows[:MAX_ROWS]) + (f"\n\n{more} more are not listed." if more > 0 else "")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 6
-PAST = 3
+MAX_SERIES = 6
+PAST_HORIZONS = 3
 """So many horizons of the past are drawn."""
 _VALUE, _FAN = "#24425f", "#3a86c8"
 
@@ -36,7 +36,7 @@ def plot_forecast(
     if not levels or not {"unique_id", "ds"} <= set(forecast.columns):
         raise InputError(f"columns {list(forecast.columns)}; give what trimtab.forecast returned")
     names = list(dict.fromkeys(forecast["unique_id"]))
-    wanted = names[:MOST] if series is None else [series] if isinstance(series, str) else list(series)
+    wanted = names[:MAX_SERIES] if series is None else [series] if isinstance(series, str) else list(series)
     missing = [name for name in wanted if name not in names]
     if missing:
         raise InputError(f"there is no series {missing[0]!r}; there are {', '.join(names[:8])} ...")
@@ -80,7 +80,7 @@ def _draw(
 ) -> None:
     ds = fan["ds"].to_numpy()
     if past is not None and len(ds):
-        near = past[past.index >= ds[0] - PAST * (ds[-1] - ds[0])]
+        near = past[past.index >= ds[0] - PAST_HORIZONS * (ds[-1] - ds[0])]
         axes.plot(near.index.to_numpy(), near.to_numpy(), color=_VALUE, linewidth=1.0, label="value")
     columns = [column for _, column in levels]
     for k in range(len(columns) // 2):

@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.models.contracts import Forecaster
-from trimtab.pipelines.forecasting.backtest_load import Figures
-from trimtab.pipelines.io.panel import Named
+from trimtab.pipelines.forecasting.backtest_load import ForecastMetrics
+from trimtab.pipelines.io.panel import NamedPanel
 from trimtab.pipelines.io.stored_forecasts import QUANTILES
 
 _SERIES = 4
 
 
-def draw(
-    named: Named,
+def plot_evaluation(
+    named: NamedPanel,
     contenders: Mapping[str, Forecaster],
     horizon: int,
     origin: int,
-    figures: Mapping[str, Figures],
+    figures: Mapping[str, ForecastMetrics],
     folder: Path,
 ) -> dict[str, Path]:
     """PNG files in the folder, by name: the last judged window of some series, and the losses.
@@ -29,7 +29,7 @@ def draw(
 
     shown = np.argsort(-np.isfinite(named.panel.y).sum(axis=0), kind="stable")[:_SERIES]
     drawn = named.pick(shown)
-    ahead = contenders["challenger"].predict(drawn.rows(origin).panel, horizon, QUANTILES)
+    ahead = contenders["challenger"].predict(drawn.first_rows(origin).panel, horizon, QUANTILES)
     figure = Figure(figsize=(10, 2.6 * len(shown)), layout="constrained")
     for series, axes in enumerate(figure.subplots(len(shown), 1, squeeze=False)[:, 0]):
         rows = np.arange(max(origin - horizon, 0), origin + horizon)
@@ -46,7 +46,7 @@ def draw(
     return {"forecasts": window, "losses": _losses(figures, folder / "losses.png")}
 
 
-def _losses(figures: Mapping[str, Figures], path: Path) -> Path:
+def _losses(figures: Mapping[str, ForecastMetrics], path: Path) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), layout="constrained")

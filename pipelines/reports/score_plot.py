@@ -10,14 +10,14 @@ import pandas as pd
 
 from trimtab.models.contracts import Floats
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.io.columns import ROW_NUMBERS_BELOW
-from trimtab.pipelines.io.recording import RESULTS, Block, Layout, read_frame
+from trimtab.pipelines.io.columns import MAX_ROW_NUMBER
+from trimtab.pipelines.io.recording import RESULT_COLUMNS, Block, Layout, read_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 6
+MAX_SERIES = 6
 """Series that are drawn where none is asked for: those with the highest scores."""
 _VALUE, _BAND, _HOT, _QUIET = "#24425f", "#8fb8de", "#c8381f", "#9aa3ab"
 _HIGHEST = 4.0
@@ -25,7 +25,7 @@ _HIGHEST = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class SeriesPlot:
     """What is drawn of one series; x is datetime64 or row numbers. band: (yhat, lower, upper) or None."""
 
     title: str
@@ -51,15 +51,15 @@ def plot(scored: pd.DataFrame, series: str | Sequence[str] | None = None) -> "Fi
     anomalies, below it the score with the threshold at 1. Raises InputError for a table without scores
     and for a series that is not there.
     """
-    panels = panels_of(scored)
+    panels = series_plots(scored)
     chosen = _chosen(panels, series)
     return _draw(chosen, left_out=len(panels) - len(chosen) if series is None else 0)
 
 
-def panels_of(scored: pd.DataFrame) -> list[Panel]:
+def series_plots(scored: pd.DataFrame) -> list[SeriesPlot]:
     """A panel for each series, in the order of the table."""
-    added = [c for c in scored.columns if c in RESULTS or str(c).startswith("anomaly_score:")]
-    if RESULTS[0] not in added:
+    added = [c for c in scored.columns if c in RESULT_COLUMNS or str(c).startswith("anomaly_score:")]
+    if RESULT_COLUMNS[0] not in added:
         raise InputError("the table has no column 'anomaly_score'; give what trimtab.score returned")
     recording = read_frame(scored.drop(columns=added))
     counts = _counts_rows(scored, recording.layout)
@@ -74,26 +74,26 @@ def _counts_rows(scored: pd.DataFrame, layout: Layout) -> bool:
     column = None if layout.time is None else scored[layout.time]
     if column is None or not pd.api.types.is_numeric_dtype(column):
         return False
-    return bool(abs(column.iloc[0]) < ROW_NUMBERS_BELOW)
+    return bool(abs(column.iloc[0]) < MAX_ROW_NUMBER)
 
 
-def _panel(scored: pd.DataFrame, layout: Layout, block: Block, k: int, *, counts: bool) -> Panel:
+def _panel(scored: pd.DataFrame, layout: Layout, block: Block, k: int, *, counts: bool) -> SeriesPlot:
     def column(name: str) -> Floats:
         return scored[name].to_numpy(np.float64)[block.rows]
 
     x = scored[layout.time].to_numpy()[block.rows] if counts else block.times.astype("datetime64[ns]")
     name, value = block.names[k], block.values[:, k]
     if layout.form == "wide":
-        return Panel(
+        return SeriesPlot(
             f"{block.entity}/{name}" if block.entity else name, x, value, column(f"anomaly_score:{name}")
         )
     band = (column("yhat"), column("yhat_lower"), column("yhat_upper")) if "yhat" in scored else None
-    return Panel(name, x, value, column(RESULTS[0]), band)
+    return SeriesPlot(name, x, value, column(RESULT_COLUMNS[0]), band)
 
 
-def _chosen(panels: list[Panel], series: str | Sequence[str] | None) -> list[Panel]:
+def _chosen(panels: list[SeriesPlot], series: str | Sequence[str] | None) -> list[SeriesPlot]:
     if series is None:
-        highest = sorted(panels, key=lambda panel: -panel.peak)[:MOST]
+        highest = sorted(panels, key=lambda panel: -panel.peak)[:MAX_SERIES]
         return [panel for panel in panels if any(panel is one for one in highest)]
     wanted = [series] if isinstance(series, str) else list(series)
     for name in wanted:
@@ -103,11 +103,11 @@ def _chosen(panels: list[Panel], series: str | Sequence[str] | None) -> list[Pan
     return [panel for panel in panels if any(_is(panel, name) for name in wanted)]
 
 
-def _is(panel: Panel, name: str) -> bool:
+def _is(panel: SeriesPlot, name: str) -> bool:
     return name in {panel.title, panel.title.rpartition("/")[2]}
 
 
-def _draw(panels: list[Panel], left_out: int) -> "Figure":
+def _draw(panels: list[SeriesPlot], left_out: int) -> "Figure":
     import matplotlib.pyplot as plt
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
@@ -134,7 +134,7 @@ def _draw(panels: list[Panel], left_out: int) -> "Figure":
     return figure
 
 
-def _draw_value(axes: "Axes", panel: Panel) -> None:
+def _draw_value(axes: "Axes", panel: SeriesPlot) -> None:
     hot = panel.score > 1
     if panel.band is not None and np.isfinite(panel.band[0]).any():
         yhat, lower, upper = panel.band
@@ -148,7 +148,7 @@ def _draw_value(axes: "Axes", panel: Panel) -> None:
     _quiet_frame(axes)
 
 
-def _limits(axes: "Axes", panel: Panel) -> None:
+def _limits(axes: "Axes", panel: SeriesPlot) -> None:
     """The values decide: a band that is still wide open does not squeeze them."""
     seen = panel.value[np.isfinite(panel.value)]
     if len(seen):
@@ -157,7 +157,7 @@ def _limits(axes: "Axes", panel: Panel) -> None:
         axes.set_ylim(low - room, high + room)
 
 
-def _draw_score(axes: "Axes", panel: Panel) -> None:
+def _draw_score(axes: "Axes", panel: SeriesPlot) -> None:
     shown = np.minimum(panel.score, _HIGHEST)
     axes.fill_between(panel.x, 0, shown, color=_QUIET, alpha=0.5, linewidth=0)
     axes.fill_between(panel.x, 1, np.maximum(shown, 1.0), color=_HOT, alpha=0.7, linewidth=0)

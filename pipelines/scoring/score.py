@@ -15,15 +15,15 @@ from trimtab.models.entity_score import entity_score
 from trimtab.models.errors import ModelError
 from trimtab.models.scorer import Scorer
 from trimtab.pipelines.errors import RecordingWarning
-from trimtab.pipelines.io.durations import duration_s
-from trimtab.pipelines.io.recording import RESULTS, SPACINGS, Block, Recording, read_frame
+from trimtab.pipelines.io.durations import positive_duration_s
+from trimtab.pipelines.io.recording import INTERVAL_SPACINGS, RESULT_COLUMNS, Block, Recording, read_frame
 
-CELLS = 4_000_000
+MAX_CELLS = 4_000_000
 """Values that are scored at once, about: bounds memory."""
 
-Member = str | Callable[[int], Detector]
+DetectorSpec = str | Callable[[int], Detector]
 """A detector by its name in the catalogue, or what makes one for so many series."""
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Told (series done, series in all)."""
 
 
@@ -54,7 +54,7 @@ def score(
     >>> bool(score(frame)["anomaly_score"].iloc[-1] > 1)
     True
     """
-    recording = read_frame(frame, duration_s(interval, "interval"))
+    recording = read_frame(frame, positive_duration_s(interval, "interval"))
     if recording.warning:
         warnings.warn(recording.warning, RecordingWarning, stacklevel=2)
     columns = score_recording(recording, detectors, false_alarms_per_week)
@@ -65,11 +65,14 @@ def score_recording(
     recording: Recording,
     detectors: Any = "default",  # noqa: ANN401 - as `score`
     false_alarms_per_week: float = 1.0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, Floats]:
     """The columns that `score` adds, each (n_rows,) float64 in the rows' order."""
     run = _Run(
-        members(detectors), false_alarms_per_week, progress, sum(len(b.names) for b in recording.blocks)
+        parse_detectors(detectors),
+        false_alarms_per_week,
+        progress,
+        sum(len(b.names) for b in recording.blocks),
     )
     columns = _empty(recording)
     for batch in _batches(recording.blocks):
@@ -79,7 +82,7 @@ def score_recording(
     return columns
 
 
-def members(detectors: Any) -> tuple[Member, ...]:  # noqa: ANN401 - as `score`
+def parse_detectors(detectors: Any) -> tuple[DetectorSpec, ...]:  # noqa: ANN401 - as `score`
     """One or several detectors, as a scorer of any number of series can be given them.
 
     "river:NAME" is river's own detector of that name, half-space trees behind a scaler to 0..1.
@@ -94,7 +97,7 @@ def members(detectors: Any) -> tuple[Member, ...]:  # noqa: ANN401 - as `score`
     return tuple(_member(one) for one in given)
 
 
-def _member(one: Any) -> Member:  # noqa: ANN401 - as `score`
+def _member(one: Any) -> DetectorSpec:  # noqa: ANN401 - as `score`
     if isinstance(one, str):
         if one != "default" and not one.startswith(RIVER):
             detector_class(one)
@@ -114,9 +117,9 @@ def _river_bank(n_series: int, *, model: Any, name: str) -> Detector:  # noqa: A
 class _Run:
     """What is the same for every batch."""
 
-    members: tuple[Member, ...]
+    members: tuple[DetectorSpec, ...]
     false_alarms_per_week: float
-    progress: Progress | None
+    progress: ProgressCallback | None
     total: int
     done: int = field(default=0)
 
@@ -131,17 +134,17 @@ class _Run:
         """Of each block (4, n_rows, n_series): the columns of RESULTS."""
         first = batch[0]
         values = np.concatenate([block.values for block in batch], axis=1)
-        out = np.empty((len(RESULTS), *values.shape))
-        width = max(CELLS // max(len(values), 1), 1)
+        out = np.empty((len(RESULT_COLUMNS), *values.shape))
+        width = max(MAX_CELLS // max(len(values), 1), 1)
         for begin in range(0, values.shape[1], width):
             part = values[:, begin : begin + width]
             scores = self.scorer(part.shape[1], first.interval_s).run(part, first.times)
-            for k, name in enumerate(RESULTS):
+            for k, name in enumerate(RESULT_COLUMNS):
                 out[k, :, begin : begin + width] = getattr(scores, name)
             self.done += part.shape[1]
             if self.progress is not None:
                 self.progress(self.done, self.total)
-        out[:, :SPACINGS] = np.nan
+        out[:, :INTERVAL_SPACINGS] = np.nan
         return np.split(out, np.cumsum([len(block.names) for block in batch])[:-1], axis=2)
 
 
@@ -155,23 +158,23 @@ def _batches(blocks: Sequence[Block]) -> Iterator[list[Block]]:
     for block in blocks:
         same.setdefault(times(block), []).append(block)
     for group in same.values():
-        share = max(CELLS // max(group[0].values.size, 1), 1)
+        share = max(MAX_CELLS // max(group[0].values.size, 1), 1)
         for begin in range(0, len(group), share):
             yield group[begin : begin + share]
 
 
 def _empty(recording: Recording) -> dict[str, Floats]:
-    names = list(RESULTS)
+    names = list(RESULT_COLUMNS)
     if recording.layout.form == "wide":
-        names = [*(f"anomaly_score:{column}" for column in recording.layout.values), RESULTS[0]]
+        names = [*(f"anomaly_score:{column}" for column in recording.layout.values), RESULT_COLUMNS[0]]
     return {name: np.full(recording.n_rows, np.nan) for name in names}
 
 
 def _fill(columns: dict[str, Floats], form: str, block: Block, arrays: Floats, budget: float) -> None:
     if form == "long":
-        for name, values in zip(RESULTS, arrays, strict=True):
+        for name, values in zip(RESULT_COLUMNS, arrays, strict=True):
             columns[name][block.rows] = values[:, 0]
         return
     for k, name in enumerate(block.names):
         columns[f"anomaly_score:{name}"][block.rows] = arrays[0, :, k]
-    columns[RESULTS[0]][block.rows] = entity_score(arrays[0], budget)
+    columns[RESULT_COLUMNS[0]][block.rows] = entity_score(arrays[0], budget)

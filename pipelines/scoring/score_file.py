@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trimtab.pipelines.io.durations import duration_s
-from trimtab.pipelines.io.recording import RESULTS, read_frame
-from trimtab.pipelines.io.tables import beside, check_output, read_sheet, with_columns, write_csv, write_sheet
-from trimtab.pipelines.scoring.score import Progress, members, score_recording
+from trimtab.pipelines.io.durations import positive_duration_s
+from trimtab.pipelines.io.recording import RESULT_COLUMNS, read_frame
+from trimtab.pipelines.io.tables import (
+    append_columns,
+    check_output,
+    read_table,
+    sibling_path,
+    write_csv,
+    write_table,
+)
+from trimtab.pipelines.scoring.score import ProgressCallback, parse_detectors, score_recording
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ScoreSummary:
     """What came of it. anomalous : rows whose anomaly_score is above 1; output is None for stdout."""
 
     rows: int
@@ -36,47 +43,47 @@ def score_file(
     false_alarms_per_week: float = 1.0,
     interval: str | float = "1m",
     console: "Console | None" = None,
-) -> Summary:
+) -> ScoreSummary:
     """Read a recording, score it, write its rows with the columns of `trimtab.score` added.
 
     output  : CSV or Parquet by its ending, .gz too; None = `beside(source, "scored")`; "-" = CSV to stdout
     console : where progress, warnings and the closing line go (on stderr); None = nowhere
     Raises InputError for a file that cannot be read or written, UnknownModelError for a detector.
     """
-    interval_s = duration_s(interval, "--interval")
-    members(detectors)
+    interval_s = positive_duration_s(interval, "--interval")
+    parse_detectors(detectors)
     to_stdout = output is not None and str(output) == "-"
-    target = output or beside(source, "scored")
-    sheet = read_sheet(source)
+    target = output or sibling_path(source, "scored")
+    sheet = read_table(source)
     if not to_stdout:
         check_output(target, source)
-    recording = read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.where)
+    recording = read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.locate_row)
     if recording.warning and console is not None:
         console.print(
             f"warning: {recording.warning}", style="yellow", markup=False, highlight=False, soft_wrap=True
         )
     with _progress(console) as progress:
         columns = score_recording(recording, detectors, false_alarms_per_week, progress)
-    table = with_columns(sheet.table, columns)
+    table = append_columns(sheet.table, columns)
     if to_stdout:
         write_csv(sys.stdout.buffer, table)
     else:
-        write_sheet(target, table)
+        write_table(target, table)
     series = sum(len(block.names) for block in recording.blocks)
-    anomalous = int(np.count_nonzero(columns[RESULTS[0]] > 1))
-    summary = Summary(recording.n_rows, series, anomalous, None if to_stdout else target)
+    anomalous = int(np.count_nonzero(columns[RESULT_COLUMNS[0]] > 1))
+    summary = ScoreSummary(recording.n_rows, series, anomalous, None if to_stdout else target)
     if console is not None:
         console.print(_closing(summary), markup=False, highlight=False, soft_wrap=True)
     return summary
 
 
-def _closing(summary: Summary) -> str:
+def _closing(summary: ScoreSummary) -> str:
     where = "stdout" if summary.output is None else summary.output
     return f"{summary.rows} rows of {summary.series} series scored, {summary.anomalous} anomalous, to {where}"
 
 
 @contextmanager
-def _progress(console: "Console | None") -> Iterator[Progress | None]:
+def _progress(console: "Console | None") -> Iterator[ProgressCallback | None]:
     """A bar on a terminal; elsewhere a plain line at each tenth of the series."""
     if console is None:
         yield None

@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.models.contracts import Floats
-from trimtab.pipelines.forecasting.backtest_load import errors_of, naive_scale
-from trimtab.pipelines.io.panel import NS, Named
-from trimtab.pipelines.io.stored_forecasts import Ahead, keep, kept
+from trimtab.pipelines.forecasting.backtest_load import mean_scaled_loss, naive_scale
+from trimtab.pipelines.io.panel import NS, NamedPanel
+from trimtab.pipelines.io.stored_forecasts import StoredForecasts, read_forecasts, write_forecasts
 from trimtab.pipelines.training.pipeline_runs import write_json
-from trimtab.pipelines.training.promotion_gate import WORSE
+from trimtab.pipelines.training.promotion_gate import MAX_LOSS_RATIO
 
-DRIFT, KEPT = 1.5, 200
+DRIFT_RATIO, MAX_KEPT = 1.5, 200
 """Times its error at the gate at which a model is told to have drifted; errors that are kept."""
 _REFERENCE, _ERRORS = "reference.safetensors", "errors.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LiveAccuracy:
     """The error of one reference, in seasonal naive errors (pinball); None = not known.
 
     time     : int64 ns UTC of its end
@@ -40,35 +40,37 @@ class Seen:
     challenger: float | None
 
 
-def watch(folder: Path, named: Named, ahead: Ahead, watch_s: float) -> tuple[Seen | None, list[Seen]]:
+def update_live_accuracy(
+    folder: Path, named: NamedPanel, ahead: StoredForecasts, watch_s: float
+) -> tuple[LiveAccuracy | None, list[LiveAccuracy]]:
     """How the reference and those before it turned out; a newer forecast becomes reference when due.
 
     Gives (the reference now, None = nothing to compare yet; those that are over, oldest first).
     """
-    over = errors(folder)
-    reference = kept(folder / _REFERENCE)
+    over = past_accuracies(folder)
+    reference = read_forecasts(folder / _REFERENCE)
     if reference is None or reference.step_s != ahead.step_s:  # rows of another step are not compared
-        keep(folder / _REFERENCE, ahead)
+        write_forecasts(folder / _REFERENCE, ahead)
         return None, over
-    seen = compare(reference, named)
+    seen = measure_accuracy(reference, named)
     changed = (reference.version, reference.challenger_version) != (ahead.version, ahead.challenger_version)
     if changed or (seen is not None and seen.rows * reference.step_s >= watch_s):
         if seen is not None:
-            over = [*over, seen][-KEPT:]
+            over = [*over, seen][-MAX_KEPT:]
             write_json(folder / _ERRORS, [asdict(one) for one in over])
-        keep(folder / _REFERENCE, ahead)
+        write_forecasts(folder / _REFERENCE, ahead)
     return seen, over
 
 
-def errors(folder: Path) -> list[Seen]:
+def past_accuracies(folder: Path) -> list[LiveAccuracy]:
     """The errors that are kept, oldest first."""
     try:
-        return [Seen(**one) for one in json.loads((folder / _ERRORS).read_bytes())]
+        return [LiveAccuracy(**one) for one in json.loads((folder / _ERRORS).read_bytes())]
     except (OSError, ValueError, TypeError):
         return []
 
 
-def compare(reference: Ahead, named: Named) -> Seen | None:
+def measure_accuracy(reference: StoredForecasts, named: NamedPanel) -> LiveAccuracy | None:
     """A forecast against what came since; None = nothing did."""
     panel, horizon = named.panel, reference.values.shape[1]
     step = round(panel.step_s * NS)
@@ -89,18 +91,18 @@ def compare(reference: Ahead, named: Named) -> Seen | None:
     if not len(known):
         return None
     beside = None if reference.challenger is None else _error(reference.challenger, actual, scale)
-    return Seen(
+    return LiveAccuracy(
         int(panel.end.max()), int(known[-1]) + 1, reference.version, _error(reference.values, actual, scale),
         reference.challenger_version, beside,
     )  # fmt: skip
 
 
 def _error(ahead: Floats, actual: Floats, scale: Floats) -> float | None:
-    found = errors_of(np.asarray(ahead, np.float64), actual, scale, np.arange(actual.shape[0]))
+    found = mean_scaled_loss(np.asarray(ahead, np.float64), actual, scale, np.arange(actual.shape[0]))
     return found if math.isfinite(found) else None
 
 
-def drifted(over: Sequence[Seen], version: str, expected: float | None) -> bool:
+def has_drifted(over: Sequence[LiveAccuracy], version: str, expected: float | None) -> bool:
     """Whether what serves errs much more than it did at the gate, in the last two references.
 
     >>> bad = Seen(0, 72, "3", 0.9, "", None)
@@ -108,11 +110,11 @@ def drifted(over: Sequence[Seen], version: str, expected: float | None) -> bool:
     (True, False, False)
     """
     own = [one.error for one in over if one.version == version and one.error is not None][-2:]
-    return expected is not None and len(own) == 2 and min(own) > DRIFT * expected
+    return expected is not None and len(own) == 2 and min(own) > DRIFT_RATIO * expected
 
 
-def shadow(
-    over: Sequence[Seen], champion: str, challenger: str, shadow_s: float, step_s: float
+def shadow_result(
+    over: Sequence[LiveAccuracy], champion: str, challenger: str, shadow_s: float, step_s: float
 ) -> str | None:
     """Whether a challenger that ran beside the champion may take its place: "" = yes, words = why not.
 
@@ -132,6 +134,6 @@ def shadow(
     if not told:
         return "nothing that it forecast could be compared with what came"
     mine, other = (sum(row[0] * row[k] for row in told) / sum(row[0] for row in told) for k in (1, 2))
-    if mine > WORSE * other:
+    if mine > MAX_LOSS_RATIO * other:
         return f"beside the champion its loss was {mine:.3g}, that of the champion {other:.3g}"
     return ""

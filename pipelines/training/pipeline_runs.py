@@ -17,13 +17,13 @@ from typing import Any
 
 from trimtab.pipelines.errors import BusyError
 
-KEEP, RESUME_S = 50, 6 * 3600.0
+KEPT_RUNS, RESUME_WITHIN_S = 50, 6 * 3600.0
 """Runs that are listed; how old stages may be to go on with them."""
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRecord:
     """One run.
 
     id       : ULID, of its start
@@ -51,26 +51,26 @@ class Run:
     figures: Mapping[str, float | None] = field(default_factory=dict)
 
 
-class Work:
+class ActiveRun:
     """The run under way; made by `Runs.begin`."""
 
-    def __init__(self, folder: Path, run: Run, told: Callable[[Run], None]) -> None:
+    def __init__(self, folder: Path, run: RunRecord, told: Callable[[RunRecord], None]) -> None:
         self.folder = folder
         self.run = run
         self._told = told
 
-    def at(self, stage: str, progress: float) -> None:
+    def enter_stage(self, stage: str, progress: float) -> None:
         """Say what is being done now."""
-        self.change(stage=stage, progress=progress)
+        self.update(stage=stage, progress=progress)
 
-    def change(self, **fields: Any) -> None:  # noqa: ANN401 - fields of Run
+    def update(self, **fields: Any) -> None:  # noqa: ANN401 - fields of Run
         """Write the run down, and tell of it."""
         self.run = replace(self.run, **fields)
         write_json(self.folder / "run.json", asdict(self.run))
         self._told(self.run)
 
 
-class Runs:
+class PipelineRuns:
     """All runs of one pipeline.
 
     folder : is made with the first run
@@ -85,7 +85,7 @@ class Runs:
         self.now = now
         self.new_id = new_id
 
-    def listed(self) -> list[Run]:
+    def list_runs(self) -> list[RunRecord]:
         """Newest first."""
         alive = self._alive()
         found = [run for path in self.folder.glob("*/run.json") if (run := _read(path)) is not None]
@@ -96,9 +96,9 @@ class Runs:
         ]
 
     @contextmanager
-    def begin(
-        self, request: Mapping[str, Any], by: str, told: Callable[[Run], None] = lambda _: None
-    ) -> Iterator[Work]:
+    def start(
+        self, request: Mapping[str, Any], by: str, on_change: Callable[[RunRecord], None] = lambda _: None
+    ) -> Iterator[ActiveRun]:
         """A run, new or gone on with; what is raised inside ends it as failed, and is raised.
 
         Raises BusyError where one runs already.
@@ -112,40 +112,44 @@ class Runs:
                     f"the pipeline {self.pipeline!r} runs already{self._who()}; wait for it: one runs at a "
                     "time"
                 ) from None
-            work = self._resumed(request, by, told) or self._fresh(request, by, told)
+            work = self._resumed(request, by, on_change) or self._fresh(request, by, on_change)
             try:
                 yield work
             except BaseException as error:
                 words = str(error) or type(error).__name__
-                work.change(state=FAILED, ended=self.now(), said=words[:2000])
+                work.update(state=FAILED, ended=self.now(), said=words[:2000])
                 raise
-            work.change(state=DONE, ended=self.now(), progress=1.0)
+            work.update(state=DONE, ended=self.now(), progress=1.0)
             for left in work.folder.iterdir():
                 if left.name != "run.json":
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             self._prune()
 
-    def _resumed(self, request: Mapping[str, Any], by: str, told: Callable[[Run], None]) -> Work | None:
-        newest = next(iter(self.listed()), None)
+    def _resumed(
+        self, request: Mapping[str, Any], by: str, told: Callable[[RunRecord], None]
+    ) -> ActiveRun | None:
+        newest = next(iter(self.list_runs()), None)
         if newest is None or newest.state == DONE or dict(newest.request) != dict(request):
             return None
-        if self.now() - newest.started > RESUME_S * 1e9:
+        if self.now() - newest.started > RESUME_WITHIN_S * 1e9:
             return None
-        work = Work(self.folder / newest.id, replace(newest, state=RUNNING, by=by, ended=None, said=""), told)
-        work.change(progress=0.0)
+        work = ActiveRun(
+            self.folder / newest.id, replace(newest, state=RUNNING, by=by, ended=None, said=""), told
+        )
+        work.update(progress=0.0)
         return work
 
-    def _fresh(self, request: Mapping[str, Any], by: str, told: Callable[[Run], None]) -> Work:
-        run = Run(self.new_id(), self.pipeline, dict(request), by, self.now())
+    def _fresh(self, request: Mapping[str, Any], by: str, told: Callable[[RunRecord], None]) -> ActiveRun:
+        run = RunRecord(self.new_id(), self.pipeline, dict(request), by, self.now())
         folder = self.folder / run.id
         folder.mkdir(mode=0o700)
-        work = Work(folder, run, told)
-        work.change(progress=0.0)
+        work = ActiveRun(folder, run, told)
+        work.update(progress=0.0)
         return work
 
     def _who(self) -> str:
         """Whose run it is that goes on, since when, and how far; "" = it is not known."""
-        newest = next(iter(self.listed()), None)
+        newest = next(iter(self.list_runs()), None)
         if newest is None or newest.state != RUNNING:
             return ""
         minutes = max(self.now() - newest.started, 0) / 60e9
@@ -164,7 +168,7 @@ class Runs:
         return False
 
     def _prune(self) -> None:
-        for run in self.listed()[KEEP:]:
+        for run in self.list_runs()[KEPT_RUNS:]:
             shutil.rmtree(self.folder / run.id, ignore_errors=True)
 
 
@@ -175,8 +179,8 @@ def write_json(path: Path, value: object) -> None:
     part.replace(path)
 
 
-def _read(path: Path) -> Run | None:
+def _read(path: Path) -> RunRecord | None:
     try:
-        return Run(**json.loads(path.read_bytes()))
+        return RunRecord(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None

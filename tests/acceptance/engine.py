@@ -15,37 +15,37 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.servers.prometheus import Server, answers, free_port
+from tests.servers.prometheus import ServerProcess, free_port, responds_with_200
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
-READY_S = 240.0
+READY_TIMEOUT_S = 240.0
 
 
 @dataclass
-class Engine(Server):
+class EngineProcess(ServerProcess):
     """The engine as a child process.
 
     data   : its data folder; its settings and what it printed stand beside it
     key    : the admin key that it wrote
     """
 
-    data: Path = field(default_factory=Path)
+    data_dir: Path = field(default_factory=Path)
     key: str = ""
-    began: float = 0.0
-    ready_s: float = 0.0
+    started_at: float = 0.0
+    startup_s: float = 0.0
 
-    def run(self) -> None:
+    def start_and_wait(self) -> None:
         """Start it, wait until it is ready, read its key."""
-        self.began = time.monotonic()
-        self.start(READY_S)
-        self.ready_s = time.monotonic() - self.began
-        self.key = (self.data / "admin.key").read_text().strip()
+        self.started_at = time.monotonic()
+        self.start(READY_TIMEOUT_S)
+        self.startup_s = time.monotonic() - self.started_at
+        self.key = (self.data_dir / "admin.key").read_text().strip()
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of an API page."""
-        return self.ask("GET", path, params=query)
+        return self.request("GET", path, params=query)
 
-    def ask(self, method: str, path: str, key: str = "", **more: Any) -> Any:
+    def request(self, method: str, path: str, key: str = "", **more: Any) -> Any:
         """The JSON that a request gives, by the admin key or another."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
         answer = httpx.request(
@@ -54,19 +54,19 @@ class Engine(Server):
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
 
-    def new_key(self, name: str, *scopes: str) -> str:
+    def create_key(self, name: str, *scopes: str) -> str:
         """A key made by the command line."""
         wanted = [word for scope in scopes for word in ("--scope", scope)]
-        return self.command("key", "create", name, *wanted).stdout.strip()
+        return self.run_command("key", "create", name, *wanted).stdout.strip()
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run_command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Another `trimtab` with the same settings, which must succeed."""
-        argv = [TRIMTAB, *words, "--config", self.data.parent / "trimtab.yaml"]
+        argv = [TRIMTAB, *words, "--config", self.data_dir.parent / "trimtab.yaml"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def every(self, path: str, **query: Any) -> list[dict[str, Any]]:
+    def list_all(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """All items of a list, page by page."""
         items: list[dict[str, Any]] = []
         after = None
@@ -78,29 +78,31 @@ class Engine(Server):
                 break
         return items
 
-    def source(self, name: str) -> dict[str, Any]:
+    def source_status(self, name: str) -> dict[str, Any]:
         """How one of its sources does."""
         found: dict[str, Any] = next(s for s in self.get("status")["sources"] if s["name"] == name)
         return found
 
     def login_link(self) -> str:
         """A link that logs a browser in."""
-        return self.command("key", "login").stdout.strip()
+        return self.run_command("key", "login").stdout.strip()
 
 
 @contextmanager
-def trimtab_up(directory: Path, settings: dict[str, Any], more: Sequence[str] = ()) -> Iterator[Engine]:
+def trimtab_up(
+    directory: Path, settings: dict[str, Any], more: Sequence[str] = ()
+) -> Iterator[EngineProcess]:
     """`trimtab up` with these settings, its data in directory/data, ready."""
     directory.mkdir(parents=True, exist_ok=True)
     port, data, config = free_port(), directory / "data", directory / "trimtab.yaml"
     general = {"data_dir": str(data), **settings.get("settings", {})}
     config.write_text(yaml.safe_dump({**settings, "settings": general, "api": {"port": port}}))
-    engine = Engine(
+    engine = EngineProcess(
         argv=[str(TRIMTAB), "up", "--config", str(config), *more], port=port, log=directory / "trimtab.log",
-        ready=answers(f"http://127.0.0.1:{port}/api/health/ready"), data=data,
+        is_ready=responds_with_200(f"http://127.0.0.1:{port}/api/health/ready"), data_dir=data,
     )  # fmt: skip
     try:
-        engine.run()
+        engine.start_and_wait()
         yield engine
     finally:
         engine.stop()
@@ -117,7 +119,7 @@ def busy_core(core: int) -> Iterator[subprocess.Popen[bytes]]:
         hog.wait(10)
 
 
-def until(check: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> Any:
+def wait_until(check: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> Any:
     """What `check()` gives as soon as it gives something; fails when time is over.
 
     Asks seldom, because the machine that is watched is the one that asks.
@@ -130,7 +132,7 @@ def until(check: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> A
     return found
 
 
-def always(check: Callable[[], Any], for_s: float, pause_s: float = 1.0) -> None:
+def assert_always(check: Callable[[], Any], for_s: float, pause_s: float = 1.0) -> None:
     """Fails as soon as `check()` gives nothing, within so many seconds."""
     end = time.monotonic() + for_s
     pause = threading.Event()
@@ -139,11 +141,11 @@ def always(check: Callable[[], Any], for_s: float, pause_s: float = 1.0) -> None
         pause.wait(pause_s)
 
 
-def seconds(iso: str) -> float:
+def unix_seconds(iso: str) -> float:
     """Unix time of an API time."""
     return datetime.fromisoformat(iso).timestamp()
 
 
-def cores() -> list[int]:
+def available_cores() -> list[int]:
     """Cores that this process may use."""
     return sorted(os.sched_getaffinity(0))

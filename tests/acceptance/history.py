@@ -25,7 +25,7 @@ _DRIFT, _SWAY = 0.05, 0.5
 
 
 @dataclass
-class Recording:
+class ExporterRecording:
     """Figures of one target.
 
     step_s : seconds between looks
@@ -38,7 +38,7 @@ class Recording:
     rows: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
 
-    def take(self, text: str, look: int) -> None:
+    def add_scrape(self, text: str, look: int) -> None:
         """Add what the exporter shows now."""
         for line in text.splitlines():
             if line.startswith("# TYPE"):
@@ -48,7 +48,7 @@ class Recording:
                 values = self.rows.setdefault((found[1], found[2] or ""), [])
                 values += [np.nan] * (look - len(values)) + [float(found[3])]
 
-    def grows(self, name: str, values: np.ndarray) -> bool:
+    def is_counter(self, name: str, values: np.ndarray) -> bool:
         """Whether it is a counter; what has no type is one if it was never seen to fall."""
         family = re.sub(r"_(bucket|count|sum)$", "", name)
         kind = self.types.get(name) or (self.types[family] if name != family else "untyped")
@@ -56,18 +56,20 @@ class Recording:
         return kind == "counter" or name != family or (kind in {"untyped", "unknown"} and rising)
 
 
-def record(address: str, job: str, looks: int, step_s: int) -> Recording:
+def record_exporter(address: str, job: str, looks: int, step_s: int) -> ExporterRecording:
     """Look at an exporter every step_s seconds."""
-    recording = Recording(job, address, step_s)
+    recording = ExporterRecording(job, address, step_s)
     pause = threading.Event()
     with httpx.Client(trust_env=False) as client:
         for look in range(looks):
-            recording.take(client.get(f"http://{address}/metrics").text, look)
+            recording.add_scrape(client.get(f"http://{address}/metrics").text, look)
             pause.wait(step_s)
     return recording
 
 
-def tile_back(directory: Path, recording: Recording, now_s: int, days: int, fine_s: int) -> int:
+def backfill_history(
+    directory: Path, recording: ExporterRecording, now_s: int, days: int, fine_s: int
+) -> int:
     """Backfill directory/data with `days` at 5 min, the last `fine_s` as recorded; the number of samples."""
     directory.mkdir(parents=True, exist_ok=True)
     fine = np.arange(now_s - fine_s, now_s, recording.step_s)
@@ -75,7 +77,7 @@ def tile_back(directory: Path, recording: Recording, now_s: int, days: int, fine
     times = np.concatenate([coarse - coarse % COARSE_S, fine])
     edges = np.flatnonzero(np.diff(times // BLOCK_S)) + 1
     columns = [
-        (name, tiled(values, recording.step_s, times, now_s, grows, seed))
+        (name, extend_back(values, recording.step_s, times, now_s, grows, seed))
         for seed, (name, values, grows) in enumerate(_series(recording))
     ]
     for part in np.split(np.arange(len(times)), edges):
@@ -88,15 +90,15 @@ def tile_back(directory: Path, recording: Recording, now_s: int, days: int, fine
     return len(times) * len(columns)
 
 
-def _series(recording: Recording) -> Iterator[tuple[str, np.ndarray, bool]]:
+def _series(recording: ExporterRecording) -> Iterator[tuple[str, np.ndarray, bool]]:
     for (name, labels), listed in recording.rows.items():
         own = f'job="{recording.job}",instance="{recording.instance}"'
         inside = f"{labels.rstrip(',')},{own}" if labels else own
         values = np.array(listed)
-        yield f"{name}{{{inside}}}", values, recording.grows(name, values)
+        yield f"{name}{{{inside}}}", values, recording.is_counter(name, values)
 
 
-def tiled(
+def extend_back(
     recorded: np.ndarray, step_s: int, times: np.ndarray, now_s: int, grows: bool, seed: int
 ) -> np.ndarray:
     """The recorded values carried back over `times`, which end before now_s, when the recording began."""
@@ -111,7 +113,7 @@ def tiled(
         return known[0] - (now_s - times) * steps.mean() / step_s
     if not grows and not steps.any():
         return np.full(len(times), known[0])
-    wander = _wander(times, now_s, rng)
+    wander = _slow_waves(times, now_s, rng)
     if not grows:
         drift = (_DRIFT * np.abs(known).mean() + known.std()) * wander / 3
         values = _shuffled(known, times // step_s, rng) + drift
@@ -124,7 +126,7 @@ def tiled(
     return began - back
 
 
-def _wander(times: np.ndarray, now_s: int, rng: np.random.Generator) -> np.ndarray:
+def _slow_waves(times: np.ndarray, now_s: int, rng: np.random.Generator) -> np.ndarray:
     """Slow waves of minutes to half days, 0 at now_s."""
     waves = np.zeros(len(times))
     for period_s in (557.0, 7_919.0, 45_361.0):

@@ -13,16 +13,16 @@ import httpx
 import numpy as np
 import orjson
 
-from tests.servers.prometheus import Server, answers, free_port, running
+from tests.servers.prometheus import ServerProcess, free_port, responds_with_200, running_server
 from tests.servers.redis import RedisServer, start_redis
 from tests.services.shop_service import TOKEN, price
 
 MIB = 2**20
-LIMIT = 16 * MIB
+CACHE_BYTES = 16 * MIB
 """Of the cache: room for the items of a calm day only."""
-CONNECTIONS = 2
+ORIGIN_CONNECTIONS = 2
 """To the origin, by the operator's choice: not the default of the service."""
-CALM, BUSY = 2_000, 60_000
+NORMAL_ITEMS, BUSY_ITEMS = 2_000, 60_000
 """Items that are asked for."""
 
 
@@ -30,7 +30,7 @@ CALM, BUSY = 2_000, 60_000
 class Shop:
     """The service and its cache, both real."""
 
-    service: Server
+    service: ServerProcess
     cache: RedisServer
 
     def maxmemory(self) -> int:
@@ -67,23 +67,23 @@ class Shop:
 
 
 @contextmanager
-def open_shop(directory: Path) -> Iterator[Shop]:
+def start_shop(directory: Path) -> Iterator[Shop]:
     """Both as children of the test."""
-    flags = ("--maxmemory", str(LIMIT), "--maxmemory-policy", "allkeys-lru")
+    flags = ("--maxmemory", str(CACHE_BYTES), "--maxmemory-policy", "allkeys-lru")
     with start_redis(directory / "redis", *flags) as cache:
         port = free_port()
         argv = [
             sys.executable, "-m", "tests.services.shop_service", "--port", str(port),
             "--redis", f"redis://{cache.address}",
         ]  # fmt: skip
-        ready = answers(f"http://127.0.0.1:{port}/openapi.json")
-        with running(Server(argv, port, directory / "shop.log", ready)) as service:
+        ready = responds_with_200(f"http://127.0.0.1:{port}/openapi.json")
+        with running_server(ServerProcess(argv, port, directory / "shop.log", ready)) as service:
             shop = Shop(service, cache)
-            shop.set_knob("origin_connections", CONNECTIONS)
+            shop.set_knob("origin_connections", ORIGIN_CONNECTIONS)
             yield shop
 
 
-class Customers:
+class ShopLoad:
     """Baskets of items by a zipf law, from threads that each ask again about `pause_s` after an answer.
 
     keys : items that there are; may be changed while they ask
@@ -92,9 +92,9 @@ class Customers:
 
     def __init__(self, port: int, threads: int = 64, pause_s: float = 2.0, items: int = 40) -> None:
         self.port = port
-        self.keys = CALM
+        self.item_count = NORMAL_ITEMS
         self.answered = 0
-        self.lost: list[str] = []
+        self.failures: list[str] = []
         self._pause_s = pause_s
         self._items = items
         self._over = threading.Event()
@@ -103,7 +103,7 @@ class Customers:
             threading.Thread(target=self._ask, args=(seed,), daemon=True) for seed in range(threads)
         ]
 
-    def __enter__(self) -> "Customers":
+    def __enter__(self) -> "ShopLoad":
         for thread in self._threads:
             thread.start()
         return self
@@ -116,11 +116,11 @@ class Customers:
     def _ask(self, seed: int) -> None:
         rng, connection = np.random.default_rng(seed), HTTPConnection("127.0.0.1", self.port, timeout=10)
         while not self._over.wait(self._pause_s * rng.uniform(0.5, 1.5)):
-            wanted = ((np.minimum(rng.zipf(1.1, self._items), 10**9) - 1) % self.keys).tolist()
+            wanted = ((np.minimum(rng.zipf(1.1, self._items), 10**9) - 1) % self.item_count).tolist()
             problem = self._problem(connection, wanted)
             with self._lock:
                 self.answered += not problem
-                self.lost += [problem] if problem else []
+                self.failures += [problem] if problem else []
         connection.close()
 
     def _problem(self, connection: HTTPConnection, wanted: list[int]) -> str:

@@ -4,105 +4,119 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.engine import Engine, always, trimtab_up
-from tests.acceptance.loop import WAITS_S, advised, audited, begun, ended, scored, seen
-from tests.acceptance.shop import BUSY, CONNECTIONS, LIMIT, Customers, Shop, open_shop
+from tests.acceptance.engine import EngineProcess, assert_always, trimtab_up
+from tests.acceptance.loop import (
+    NO_ACTION_FOR_S,
+    wait_for_action,
+    wait_for_action_end,
+    wait_for_audit,
+    wait_for_incident,
+    wait_for_recommendation,
+    wait_until_scored,
+)
+from tests.acceptance.shop import BUSY_ITEMS, CACHE_BYTES, ORIGIN_CONNECTIONS, Shop, ShopLoad, start_shop
 
 pytestmark = pytest.mark.acceptance
 
-HALVED = {"before": CONNECTIONS, "after": CONNECTIONS // 2}
+HALVED = {"before": ORIGIN_CONNECTIONS, "after": ORIGIN_CONNECTIONS // 2}
 """Connections to the origin: with one of them answers take eight times as long."""
 
 
-def test_without_a_person(tmp_path):
+def test_auto_mode_fixes_a_thrashing_cache_and_rolls_back_a_harmful_change(tmp_path):
     """Mode auto: a thrashing cache is given room, and it is kept; a change that does harm is taken back."""
     with (
-        open_shop(tmp_path) as shop,
-        Customers(shop.service.port) as customers,
+        start_shop(tmp_path) as shop,
+        ShopLoad(shop.service.port) as customers,
         trimtab_up(tmp_path / "trimtab", shop.settings("auto")) as engine,
     ):
-        recommendation = thrashing(engine, customers)
-        action = begun(engine, recommendation)
+        recommendation = provoke_cache_thrash(engine, customers)
+        action = wait_for_action(engine, recommendation)
         assert (action["by"], action["mode"], action["time_scale"]) == ("trimtab", "auto", 0.1)
-        is_given_room(engine, shop, recommendation, action)
-        harm_is_taken_back(engine, shop)
-        assert customers.lost == []
+        assert_memory_raised(engine, shop, recommendation, action)
+        assert_harm_rolled_back(engine, shop)
+        assert customers.failures == []
 
 
 @pytest.mark.trials
-def test_with_an_approval(tmp_path):
+def test_approve_mode_waits_for_a_second_operator(tmp_path):
     """Mode approve: nothing happens until another than its proposer approves, then the same as by auto."""
     with (
-        open_shop(tmp_path) as shop,
-        Customers(shop.service.port) as customers,
+        start_shop(tmp_path) as shop,
+        ShopLoad(shop.service.port) as customers,
         trimtab_up(tmp_path / "trimtab", shop.settings("approve")) as engine,
     ):
-        recommendation = thrashing(engine, customers)
+        recommendation = provoke_cache_thrash(engine, customers)
         assert (recommendation["mode"], recommendation["state"]) == ("approve", "pending")
-        always(lambda: not engine.every("actions") and shop.maxmemory() == LIMIT, WAITS_S)
+        assert_always(
+            lambda: not engine.list_all("actions") and shop.maxmemory() == CACHE_BYTES, NO_ACTION_FOR_S
+        )
         path = f"recommendations/{recommendation['id']}/approve"
-        approved = engine.ask("POST", path, key=engine.new_key("ann", "read", "approve"))
+        approved = engine.request("POST", path, key=engine.create_key("ann", "read", "approve"))
         assert (approved["state"], approved["approver"]) == ("approved", "ann")
-        action = begun(engine, recommendation)
+        action = wait_for_action(engine, recommendation)
         assert (action["by"], action["mode"]) == ("ann", "approve")
-        is_given_room(engine, shop, recommendation, action)
-        harm_is_taken_back(engine, shop)
-        assert customers.lost == []
+        assert_memory_raised(engine, shop, recommendation, action)
+        assert_harm_rolled_back(engine, shop)
+        assert customers.failures == []
 
 
 @pytest.mark.trials
-def test_a_recommendation_is_all_that_mode_recommend_gives(tmp_path):
+def test_recommend_mode_changes_nothing(tmp_path):
     """The same is advised and nothing is done; what a person changes by hand is watched all the same."""
     with (
-        open_shop(tmp_path) as shop,
-        Customers(shop.service.port) as customers,
+        start_shop(tmp_path) as shop,
+        ShopLoad(shop.service.port) as customers,
         trimtab_up(tmp_path / "trimtab", shop.settings("recommend")) as engine,
     ):
-        recommendation = thrashing(engine, customers)
+        recommendation = provoke_cache_thrash(engine, customers)
         assert (recommendation["mode"], recommendation["state"]) == ("recommend", "pending")
-        always(lambda: not engine.every("actions") and shop.maxmemory() == LIMIT, WAITS_S)
-        harm_is_taken_back(engine, shop)
-        assert shop.maxmemory() == LIMIT
-        assert customers.lost == []
+        assert_always(
+            lambda: not engine.list_all("actions") and shop.maxmemory() == CACHE_BYTES, NO_ACTION_FOR_S
+        )
+        assert_harm_rolled_back(engine, shop)
+        assert shop.maxmemory() == CACHE_BYTES
+        assert customers.failures == []
 
 
-def thrashing(engine: Engine, customers: Customers) -> dict[str, Any]:
+def provoke_cache_thrash(engine: EngineProcess, customers: ShopLoad) -> dict[str, Any]:
     """More is asked for than the cache has room for: the pattern is named, and what helps."""
-    scored(engine, "redis_hit_ratio")
-    customers.keys = BUSY
-    found = advised(engine, seen(engine, "cache_thrash"))
+    wait_until_scored(engine, "redis_hit_ratio")
+    customers.item_count = BUSY_ITEMS
+    found = wait_for_recommendation(engine, wait_for_incident(engine, "cache_thrash"))
     assert (found["tool"], found["target"], found["subject"]) == ("redis", "cache-1", "maxmemory")
-    assert (found["pattern"], found["proposer"], found["before"]) == ("cache_thrash", "trimtab", LIMIT)
+    assert (found["pattern"], found["proposer"], found["before"]) == ("cache_thrash", "trimtab", CACHE_BYTES)
     return found
 
 
-def is_given_room(engine: Engine, shop: Shop, recommendation: dict[str, Any], action: dict[str, Any]) -> None:
+def assert_memory_raised(
+    engine: EngineProcess, shop: Shop, recommendation: dict[str, Any], action: dict[str, Any]
+) -> None:
     """Within its step, to the expected effect, kept, and written down from proposal to end."""
-    done = ended(engine, action)
+    done = wait_for_action_end(engine, action)
     assert done["state"] == "kept", done
-    assert LIMIT < done["after"] <= 2 * LIMIT
+    assert CACHE_BYTES < done["after"] <= 2 * CACHE_BYTES
     assert shop.maxmemory() == done["after"]
     effect, hoped = done["outcome"]["effect"], recommendation["effect"]
     assert effect["expected"] > effect["before"]
     assert hoped["low"] <= effect["high"], "less than was predicted"
     assert effect["low"] <= hoped["high"], "more than was predicted"
-    assert audited(engine, done["id"], "kept") == ["proposed", "executing", "verifying", "kept"]
-    assert audited(engine, recommendation["id"], "closed")[0] == "proposed"
+    assert wait_for_audit(engine, done["id"], "kept") == ["proposed", "executing", "verifying", "kept"]
+    assert wait_for_audit(engine, recommendation["id"], "closed")[0] == "proposed"
 
 
-def harm_is_taken_back(engine: Engine, shop: Shop) -> None:
+def assert_harm_rolled_back(engine: EngineProcess, shop: Shop) -> None:
     """A person changes a setting of the service for the worse: after three bad checks it is as it was."""
     place = "tools/shop/targets/shop/knobs/origin_connections"
-    action = engine.ask("PUT", place, json=HALVED)
+    action = engine.request("PUT", place, json=HALVED)
     assert shop.knob("origin_connections") == HALVED["after"]
-    done = ended(engine, action)
+    done = wait_for_action_end(engine, action)
     assert done["state"] == "rolled_back", done
     assert done["outcome"]["words"].startswith("rolled back: 3 bad checks of")
     assert "http_request_duration_mean_seconds" in done["outcome"]["words"]
     assert shop.knob("origin_connections") == HALVED["before"]
-    assert audited(engine, done["id"], "rolled_back")[:3] == ["proposed", "executing", "verifying"]
-    undo = next(one for one in engine.every("actions") if one["undoes"] == done["id"])
+    assert wait_for_audit(engine, done["id"], "rolled_back")[:3] == ["proposed", "executing", "verifying"]
+    undo = next(one for one in engine.list_all("actions") if one["undoes"] == done["id"])
     assert (undo["by"], undo["before"], undo["after"]) == (
         "trimtab", HALVED["after"], HALVED["before"]
     )  # fmt: skip
-    assert audited(engine, undo["id"], "kept") == ["proposed", "executing", "verifying", "kept"]
+    assert wait_for_audit(engine, undo["id"], "kept") == ["proposed", "executing", "verifying", "kept"]

@@ -4,85 +4,93 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.engine import Engine, always, trimtab_up
-from tests.acceptance.loop import WAITS_S, advised, audited, begun, ended, figure, seen
-from tests.acceptance.worker import LIMIT, NAME, Worker, leaking_worker
+from tests.acceptance.engine import EngineProcess, assert_always, trimtab_up
+from tests.acceptance.loop import (
+    NO_ACTION_FOR_S,
+    find_series,
+    wait_for_action,
+    wait_for_action_end,
+    wait_for_audit,
+    wait_for_incident,
+    wait_for_recommendation,
+)
+from tests.acceptance.worker import APP_NAME, MEMORY_LIMIT_BYTES, LeakingWorker, start_leaking_worker
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.trials]
 
-NAMED_S = 420.0
+INCIDENT_WITHIN_S = 420.0
 """Two minutes of rising memory are needed, which many a slow machine needs longer for."""
 
 
-def test_without_a_person(tmp_path):
+def test_auto_mode_reloads_a_leaking_worker(tmp_path):
     """Mode auto: the leak is recognised before the memory limit, the worker reloaded, and no request lost."""
-    with leaking_worker(tmp_path) as worker, engine_of(tmp_path, worker, "auto") as engine:
+    with start_leaking_worker(tmp_path) as worker, start_engine(tmp_path, worker, "auto") as engine:
         before = worker.pids()
-        recommendation = leaking(engine, worker)
-        action = begun(engine, recommendation)
+        recommendation = wait_for_leak_recommendation(engine, worker)
+        action = wait_for_action(engine, recommendation)
         assert (action["by"], action["mode"]) == ("trimtab", "auto")
-        is_reloaded(engine, worker, before, recommendation, action)
+        assert_reloaded(engine, worker, before, recommendation, action)
 
 
-def test_with_an_approval(tmp_path):
+def test_approve_mode_reloads_after_an_approval(tmp_path):
     """Mode approve: the worker runs on until a person approves, and then the same as by auto."""
-    with leaking_worker(tmp_path) as worker, engine_of(tmp_path, worker, "approve") as engine:
+    with start_leaking_worker(tmp_path) as worker, start_engine(tmp_path, worker, "approve") as engine:
         before = worker.pids()
-        recommendation = leaking(engine, worker)
-        always(lambda: not engine.every("actions"), WAITS_S)
+        recommendation = wait_for_leak_recommendation(engine, worker)
+        assert_always(lambda: not engine.every("actions"), NO_ACTION_FOR_S)
         assert worker.pids() == before
         path = f"recommendations/{recommendation['id']}/approve"
         engine.ask("POST", path, key=engine.new_key("ann", "read", "approve"))
-        action = begun(engine, recommendation)
+        action = wait_for_action(engine, recommendation)
         assert (action["by"], action["mode"]) == ("ann", "approve")
-        is_reloaded(engine, worker, before, recommendation, action)
+        assert_reloaded(engine, worker, before, recommendation, action)
 
 
-def test_a_recommendation_is_all_that_mode_recommend_gives(tmp_path):
+def test_recommend_mode_reloads_nothing(tmp_path):
     """The reload is advised, with its command, and nothing is done."""
-    with leaking_worker(tmp_path) as worker, engine_of(tmp_path, worker, "recommend") as engine:
+    with start_leaking_worker(tmp_path) as worker, start_engine(tmp_path, worker, "recommend") as engine:
         before = worker.pids()
-        recommendation = leaking(engine, worker)
+        recommendation = wait_for_leak_recommendation(engine, worker)
         assert (recommendation["mode"], recommendation["state"]) == ("recommend", "pending")
-        assert f"reload {NAME}" in recommendation["command"]
-        always(lambda: not engine.every("actions"), WAITS_S)
-        assert (worker.pids(), worker.restarts()) == (before, 0)
+        assert f"reload {APP_NAME}" in recommendation["command"]
+        assert_always(lambda: not engine.every("actions"), NO_ACTION_FOR_S)
+        assert (worker.pids(), worker.restart_count()) == (before, 0)
 
 
-def engine_of(directory, worker: Worker, mode: str) -> Any:
+def start_engine(directory, worker: LeakingWorker, mode: str) -> Any:
     """An engine that watches it."""
     return trimtab_up(directory / "trimtab", worker.settings(mode))
 
 
-def leaking(engine: Engine, worker: Worker) -> dict[str, Any]:
+def wait_for_leak_recommendation(engine: EngineProcess, worker: LeakingWorker) -> dict[str, Any]:
     """What is advised against the leak, which is named while its limit is far."""
-    incident = seen(engine, "memory_leak", NAMED_S)
-    used = figure(engine, "pm2_memory_largest_bytes")["value"]
-    print(f"named at {used / LIMIT:.0%} of its limit")
-    assert (used < LIMIT, worker.restarts()) == (True, 0)
-    found = advised(engine, incident)
-    assert (found["tool"], found["target"], found["subject"]) == ("pm2", NAME, "reload")
+    incident = wait_for_incident(engine, "memory_leak", INCIDENT_WITHIN_S)
+    used = find_series(engine, "pm2_memory_largest_bytes")["value"]
+    print(f"named at {used / MEMORY_LIMIT_BYTES:.0%} of its limit")
+    assert (used < MEMORY_LIMIT_BYTES, worker.restart_count()) == (True, 0)
+    found = wait_for_recommendation(engine, incident)
+    assert (found["tool"], found["target"], found["subject"]) == ("pm2", APP_NAME, "reload")
     assert (found["pattern"], found["proposer"]) == ("memory_leak", "trimtab")
     return found
 
 
-def is_reloaded(
-    engine: Engine,
-    worker: Worker,
+def assert_reloaded(
+    engine: EngineProcess,
+    worker: LeakingWorker,
     before: set[int],
     recommendation: dict[str, Any],
     action: dict[str, Any],
 ) -> None:
     """Each instance once, by the engine and not by the limit, to less memory, kept, no request lost."""
-    done = ended(engine, action)
-    print(f"{worker.load.answered} requests answered, {len(worker.load.lost)} lost")
+    done = wait_for_action_end(engine, action)
+    print(f"{worker.load.answered_count} requests answered, {len(worker.load.errors)} lost")
     assert done["state"] == "kept", done
-    assert done["told"].startswith(f"reload of {NAME}: 2 instances")
+    assert done["told"].startswith(f"reload of {APP_NAME}: 2 instances")
     assert not worker.pids() & before
-    assert worker.restarts() == 2
-    assert worker.load.lost == []
-    assert worker.load.answered > 1000
+    assert worker.restart_count() == 2
+    assert worker.load.errors == []
+    assert worker.load.answered_count > 1000
     effect = done["outcome"]["effect"]
     assert effect["high"] < effect["before"]
-    assert audited(engine, done["id"], "kept") == ["proposed", "executing", "verifying", "kept"]
-    assert audited(engine, recommendation["id"], "closed")[0] == "proposed"
+    assert wait_for_audit(engine, done["id"], "kept") == ["proposed", "executing", "verifying", "kept"]
+    assert wait_for_audit(engine, recommendation["id"], "closed")[0] == "proposed"

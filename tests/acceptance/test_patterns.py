@@ -5,7 +5,7 @@ import pytest
 from tests.recordings.judge import report
 from tests.recordings.sets import development, held_out
 
-LEAST = 0.9
+MIN_ACCURACY = 0.9
 """Recall and precision of each pattern."""
 
 
@@ -15,6 +15,8 @@ def test_patterns_are_recognised(recordings):
     """Each pattern is found where it is, and told where it is only; healthy recordings show none."""
     text, tallies, alarms = report(recordings.__name__, recordings())
     print(text)
-    weak = {name: tally for name, tally in tallies.items() if min(tally.recall, tally.precision) < LEAST}
+    weak = {
+        name: tally for name, tally in tallies.items() if min(tally.recall, tally.precision) < MIN_ACCURACY
+    }
     assert weak == {}, text
     assert alarms == [], text

@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.acceptance.engine import Engine, busy_core, cores, seconds, trimtab_up, until
-from tests.acceptance.history import record, tile_back
+from tests.acceptance.engine import (
+    EngineProcess,
+    available_cores,
+    busy_core,
+    trimtab_up,
+    unix_seconds,
+    wait_until,
+)
+from tests.acceptance.history import backfill_history, record_exporter
 from tests.browser.conftest import DESK, browser  # noqa: F401 - a fixture is found by its name
 from tests.servers.prometheus import (
     PrometheusServer,
-    Server,
+    ServerProcess,
     start_exporter,
     start_node_exporter,
     start_prometheus,
@@ -26,7 +33,7 @@ pytestmark = pytest.mark.acceptance
 
 
 @dataclass(frozen=True)
-class Scale:
+class TimeScale:
     """How long everything takes.
 
     interval_s : between scrapes and ticks
@@ -37,7 +44,7 @@ class Scale:
 
     interval_s: int
     fine_s: int
-    looks: int
+    scrapes: int
     busy_s: float
 
     def ticks(self, n: float) -> float:
@@ -45,22 +52,22 @@ class Scale:
         return n * self.interval_s
 
 
-QUICK = Scale(interval_s=1, fine_s=3600, looks=60, busy_s=15.0)
-FULL = Scale(interval_s=5, fine_s=6 * 3600, looks=66, busy_s=60.0)
+QUICK = TimeScale(interval_s=1, fine_s=3600, scrapes=60, busy_s=15.0)
+FULL = TimeScale(interval_s=5, fine_s=6 * 3600, scrapes=66, busy_s=60.0)
 """The recording holds all that comes every five minutes, as the engine's own saving of its state."""
-INTERVALS, OUTAGE = 3, 20
+MAX_DELAY_INTERVALS, OUTAGE_INTERVALS = 3, 20
 DAYS = 14
 WARM_S = 30.0
 BUSY = re.compile(
     r"cpu|load|procs|processes|schedstat|scrape|pressure|softnet|context_switches|intr|interrupts|^go_|^process_"
 )
 """Metrics that a busy core, or an exporter that gets less of it, may well move."""
-SERVICE = "\n".join(
+SERVICE_TEXT = "\n".join(
     ["# TYPE orders_total counter", "orders_total {n}", "# TYPE queue_depth gauge", "queue_depth {depth}", ""]
 )
 
 
-class Service:
+class ServiceMetrics:
     """Figures of a small service, a little different at each scrape."""
 
     def __init__(self) -> None:
@@ -68,29 +75,31 @@ class Service:
 
     def __call__(self) -> str:
         self.scrapes += 1
-        return SERVICE.format(n=self.scrapes * 7, depth=20 + self.scrapes % 5)
+        return SERVICE_TEXT.format(n=self.scrapes * 7, depth=20 + self.scrapes % 5)
 
 
 @dataclass
-class Watched:
+class WatchedPrometheus:
     """Everything that runs."""
 
-    scale: Scale
+    scale: TimeScale
     prometheus: PrometheusServer
-    node: Server
-    engine: Engine
+    node: ServerProcess
+    engine: EngineProcess
 
     def open_anomalies(self) -> list[dict]:
         """Those that go on."""
-        return self.engine.every("anomalies", open=True, source="prometheus")
+        return self.engine.list_all("anomalies", open=True, source="prometheus")
 
 
 @pytest.fixture(
     scope="module", params=[QUICK, pytest.param(FULL, marks=pytest.mark.trials)], ids=["1s", "5s"]
 )
-def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WatchedPrometheus]:
     """The engine on a Prometheus that has two weeks of this machine's node exporter, watched already."""
-    scale: Scale = request.param
+    scale: TimeScale = request.param
     directory: Path = tmp_path_factory.mktemp("watched")
     flags = ["--collector.interrupts", "--collector.processes", "--collector.tcpstat"]
     every = f"{scale.interval_s}s"
@@ -100,23 +109,23 @@ def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             start_prometheus(directory / "rehearsal", targets, every) as rehearsal,
             trimtab_up(directory / "watcher", _settings(rehearsal, scale)) as watcher,
         ):
-            until(lambda: watcher.source("prometheus")["state"] == "up", 60)
+            wait_until(lambda: watcher.source_status("prometheus")["state"] == "up", 60)
             threading.Event().wait(scale.ticks(8))
-            recording = record(node.address, "node", scale.looks, scale.interval_s)
-        tile_back(directory / "prometheus", recording, int(time.time()), DAYS, scale.fine_s)
+            recording = record_exporter(node.address, "node", scale.scrapes, scale.interval_s)
+        backfill_history(directory / "prometheus", recording, int(time.time()), DAYS, scale.fine_s)
         os.sync()  # else what was backfilled and removed reaches the disk while others are watched
-        with start_prometheus(directory / "prometheus", targets, every, _KEPT) as prometheus:
-            until(lambda: prometheus.query("up{job='node'} == 1"), 30)
+        with start_prometheus(directory / "prometheus", targets, every, _BLOCK_FLAGS) as prometheus:
+            wait_until(lambda: prometheus.query("up{job='node'} == 1"), 30)
             with trimtab_up(directory / "trimtab", _settings(prometheus, scale)) as engine:
-                yield Watched(scale, prometheus, node, engine)
+                yield WatchedPrometheus(scale, prometheus, node, engine)
 
 
-_KEPT = ("--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h")
+_BLOCK_FLAGS = ("--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h")
 """Blocks stay as they were backfilled: a Prometheus of two weeks has merged its past long ago, and merging
 3.6 GB while it is watched is load that the recorded past does not have."""
 
 
-def _settings(prometheus: PrometheusServer, scale: Scale) -> dict:
+def _settings(prometheus: PrometheusServer, scale: TimeScale) -> dict:
     source = {
         "url": prometheus.url, "interval": f"{scale.interval_s}s", "noise_window": f"{scale.fine_s}s",
     }  # fmt: skip
@@ -126,9 +135,9 @@ def _settings(prometheus: PrometheusServer, scale: Scale) -> dict:
 def test_warm_from_history(watched):
     """Over 500 series are found, and scored within 30 s because their history is known."""
     engine = watched.engine
-    until(lambda: engine.source("prometheus")["state"] == "up", WARM_S)
+    wait_until(lambda: engine.source("prometheus")["state"] == "up", WARM_S)
     left_s = WARM_S - (time.monotonic() - engine.began - engine.ready_s)
-    until(lambda: _scored_share(engine) > 0.9, left_s)
+    wait_until(lambda: _scored_share(engine) > 0.9, left_s)
     assert engine.get("series", limit=1)["total"] >= 500
 
 
@@ -138,78 +147,81 @@ def test_a_busy_core_shows(watched, request: pytest.FixtureRequest):
 
     The browser starts when the others are counted: its memory and its files on disk are load of another kind.
     """
-    engine, core, scale = watched.engine, cores()[-1], watched.scale
+    engine, core, scale = watched.engine, available_cores()[-1], watched.scale
     tick = scale.interval_s  # to ask more often finds nothing and makes the machine busy
-    until(lambda: not _of_core(watched.open_anomalies(), core), scale.ticks(90), tick)
+    wait_until(lambda: not _core_anomalies(watched.open_anomalies(), core), scale.ticks(90), tick)
     began = time.time()
     with busy_core(core):
-        found = until(lambda: _of_core(watched.open_anomalies(), core), scale.ticks(10), tick)
+        found = wait_until(lambda: _core_anomalies(watched.open_anomalies(), core), scale.ticks(10), tick)
         threading.Event().wait(max(0.0, began + scale.busy_s - time.time()))
         since = engine.every("anomalies", since=_iso(began), source="prometheus")
-        flagged = {a["series"]: a for a in since if seconds(a["start"]) >= began and _unrelated(a)}
+        flagged = {a["series"]: a for a in since if unix_seconds(a["start"]) >= began and _unrelated(a)}
         browser: Browser = request.getfixturevalue("browser")
         page = browser.new_context(viewport=DESK).new_page()
         page.goto(engine.login_link())
         page.goto(f"{engine.url}/#/")
         expect(page.locator(".unusual-row", has_text="node_cpu_seconds").first).to_be_visible(timeout=8000)
-    late_s = min(seconds(a["start"]) for a in found) - began
+    late_s = min(unix_seconds(a["start"]) for a in found) - began
     unrelated = [row for row in engine.every("series") if _unrelated(row)]
-    assert late_s <= scale.ticks(INTERVALS + 1)
+    assert late_s <= scale.ticks(MAX_DELAY_INTERVALS + 1)
     print(f"found after {late_s:.1f} s, {len(flagged)} of {len(unrelated)} unrelated series flagged")
-    print(*(_told(anomaly, began) for anomaly in flagged.values()), sep="\n")
+    print(*(_describe_anomaly(anomaly, began) for anomaly in flagged.values()), sep="\n")
     assert len(flagged) <= 0.02 * len(unrelated), sorted(flagged)
-    until(lambda: not _of_core(watched.open_anomalies(), core), scale.ticks(60), tick)
+    wait_until(lambda: not _core_anomalies(watched.open_anomalies(), core), scale.ticks(60), tick)
 
 
 def test_a_service_that_goes_is_absent_and_one_that_moves_is_not(watched):
     """A killed service is absent within 3 intervals; one replaced under a new instance label never is."""
     engine, prometheus, node, scale = watched.engine, watched.prometheus, watched.node.address, watched.scale
     with (
-        start_exporter(Service()) as stays,
-        start_exporter(Service()) as moved,
-        start_exporter(Service()) as old,
+        start_exporter(ServiceMetrics()) as stays,
+        start_exporter(ServiceMetrics()) as moved,
+        start_exporter(ServiceMetrics()) as old,
     ):
-        with start_exporter(Service()) as dies:
+        with start_exporter(ServiceMetrics()) as dies:
             prometheus.set_targets(
                 {"node": [node], "shop": [dies.address], "pay": [old.address, stays.address]}
             )
-            until(
-                lambda: len(_services(engine)) >= 6 and all(_services(engine).values()), 120 + scale.ticks(60)
+            wait_until(
+                lambda: len(_service_series(engine)) >= 6 and all(_service_series(engine).values()),
+                120 + scale.ticks(60),
             )
             began = time.time()
         prometheus.set_targets(
             {"node": [node], "shop": [dies.address], "pay": [moved.address, stays.address]}
         )
-        absent = until(lambda: _absent(engine, "shop", began), scale.ticks(20))
-        assert min(seconds(a["start"]) for a in absent) - began <= scale.ticks(INTERVALS + 1)
-        until(lambda: f'instance="{moved.address}"' in " ".join(_services(engine)), 60)
-        threading.Event().wait(scale.ticks(INTERVALS))
-        assert _absent(engine, "pay", began) == []
+        absent = wait_until(lambda: _absences(engine, "shop", began), scale.ticks(20))
+        assert min(unix_seconds(a["start"]) for a in absent) - began <= scale.ticks(MAX_DELAY_INTERVALS + 1)
+        wait_until(lambda: f'instance="{moved.address}"' in " ".join(_service_series(engine)), 60)
+        threading.Event().wait(scale.ticks(MAX_DELAY_INTERVALS))
+        assert _absences(engine, "pay", began) == []
 
 
 def test_an_outage_of_prometheus_is_unknown(watched):
     """Prometheus stopped for 20 intervals and started opens no anomaly, closes none, and shows as unknown."""
     engine, prometheus, scale = watched.engine, watched.prometheus, watched.scale
-    until(lambda: engine.source("prometheus")["state"] == "up", 60)
+    wait_until(lambda: engine.source("prometheus")["state"] == "up", 60)
     began = time.time()
     prometheus.stop()
-    until(lambda: engine.source("prometheus")["state"] == "unknown", scale.ticks(5) + 5)
+    wait_until(lambda: engine.source("prometheus")["state"] == "unknown", scale.ticks(5) + 5)
     before = {a["id"]: a["end"] for a in engine.every("anomalies")}
-    threading.Event().wait(max(0.0, began + scale.ticks(OUTAGE) - time.time()))
+    threading.Event().wait(max(0.0, began + scale.ticks(OUTAGE_INTERVALS) - time.time()))
     assert {a["id"]: a["end"] for a in engine.every("anomalies")} == before
     back = time.time()
     prometheus.start()
-    until(lambda: engine.source("prometheus")["state"] == "up", 60)
-    threading.Event().wait(scale.ticks(INTERVALS))
+    wait_until(lambda: engine.source("prometheus")["state"] == "up", 60)
+    threading.Event().wait(scale.ticks(MAX_DELAY_INTERVALS))
     later = {a["id"]: a for a in engine.every("anomalies")}
-    assert [a["series"] for key, a in later.items() if key not in before and seconds(a["start"]) < back] == []
+    assert [
+        a["series"] for key, a in later.items() if key not in before and unix_seconds(a["start"]) < back
+    ] == []
     assert [a["series"] for a in later.values() if a["direction"] == "absent" and a["id"] not in before] == []
     closed = [later[key] for key, end in before.items() if end is None and later[key]["end"] is not None]
     assert {a["reason"] for a in closed} <= {"recovered"}, closed
 
 
-def _scored_share(engine: Engine) -> float:
-    rows = engine.every("series")
+def _scored_share(engine: EngineProcess) -> float:
+    rows = engine.list_all("series")
     return sum(row["anomaly_score"] is not None for row in rows) / max(len(rows), 1)
 
 
@@ -218,23 +230,23 @@ def _unrelated(noun: dict) -> bool:
     return not BUSY.search(noun["series"])
 
 
-def _told(anomaly: dict, began: float) -> str:
+def _describe_anomaly(anomaly: dict, began: float) -> str:
     """Why an anomaly was one, in a line."""
-    late_s, why = seconds(anomaly["start"]) - began, ", ".join(anomaly["detectors"])
+    late_s, why = unix_seconds(anomaly["start"]) - began, ", ".join(anomaly["detectors"])
     band = f"{anomaly['value']} in {anomaly['lower']} .. {anomaly['upper']}"
     return f"{late_s:.1f} s, score {anomaly['score']:.2f} by {why}, {band}: {anomaly['series']}"
 
 
-def _of_core(anomalies: list[dict], core: int) -> list[dict]:
+def _core_anomalies(anomalies: list[dict], core: int) -> list[dict]:
     return [
         a for a in anomalies
         if a["labels"].get("cpu") == str(core) and a["series"].startswith("node_cpu_seconds")
     ]  # fmt: skip
 
 
-def _services(engine: Engine) -> dict[str, bool]:
+def _service_series(engine: EngineProcess) -> dict[str, bool]:
     """Series of the services -> whether they are scored."""
-    rows = [row for row in engine.every("series") if row["labels"].get("job") in {"shop", "pay"}]
+    rows = [row for row in engine.list_all("series") if row["labels"].get("job") in {"shop", "pay"}]
     return {
         row["series"]: row["anomaly_score"] is not None
         for row in rows
@@ -242,8 +254,8 @@ def _services(engine: Engine) -> dict[str, bool]:
     }
 
 
-def _absent(engine: Engine, job: str, began: float) -> list[dict]:
-    found = engine.every("anomalies", direction="absent", since=_iso(began - 5))
+def _absences(engine: EngineProcess, job: str, began: float) -> list[dict]:
+    found = engine.list_all("anomalies", direction="absent", since=_iso(began - 5))
     return [a for a in found if a["labels"].get("job") == job]
 
 

@@ -9,34 +9,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.servers.pm2 import Load, Pm2Server, install_pm2, running_pm2
+from tests.servers.pm2 import LoadGenerator, Pm2Server, install_pm2, start_pm2
 from tests.servers.prometheus import free_port
 
 MIB = 2**20
-LIMIT = 400 * MIB
+MEMORY_LIMIT_BYTES = 400 * MIB
 """Of memory: an instance that takes more is restarted by PM2."""
-LEAK = 40_000
+LEAK_BYTES = 40_000
 """Bytes lost with each request."""
-NAME = "leaky"
+APP_NAME = "leaky"
 
 
 @dataclass(frozen=True)
-class Worker:
+class LeakingWorker:
     """The application of two instances, and its load."""
 
     pm2: Pm2Server
-    load: Load
+    load: LoadGenerator
 
     def instances(self) -> list[dict[str, Any]]:
         """As PM2 tells of them."""
         told: list[dict[str, Any]] = json.loads(self.pm2.pm2("jlist").splitlines()[-1])
-        return [one for one in told if one["name"] == NAME]
+        return [one for one in told if one["name"] == APP_NAME]
 
     def pids(self) -> set[int]:
         """Of the instances that run now."""
         return {one["pid"] for one in self.instances()}
 
-    def restarts(self) -> int:
+    def restart_count(self) -> int:
         """Restarts and reloads since they were started, of all instances."""
         return sum(one["pm2_env"]["restart_time"] for one in self.instances())
 
@@ -46,7 +46,7 @@ class Worker:
         It asks each second then, and on a busy machine PM2 takes longer to answer: late samples have to do.
         """
         tool = {
-            "command": [self.pm2.command], "home": str(self.pm2.home), "targets": [NAME], "timeout": 9.0,
+            "command": [self.pm2.command], "home": str(self.pm2.home), "targets": [APP_NAME], "timeout": 9.0,
             "mode": mode, "trial": True,
         }  # fmt: skip
         return {
@@ -57,21 +57,21 @@ class Worker:
 
 
 @contextmanager
-def leaking_worker(directory: Path) -> Iterator[Worker]:
+def start_leaking_worker(directory: Path) -> Iterator[LeakingWorker]:
     """PM2 with its home in a short place, the leaking application, and requests to it all the time."""
     command, port = install_pm2(directory / "pm2"), free_port()
     app = {
-        "name": NAME, "script": sys.executable, "interpreter": "none", "cwd": str(Path(__file__).parents[2]),
-        "args": ["-m", "tests.services.leaky_service", "--port", str(port), "--leak-bytes", str(LEAK)],
+        "name": APP_NAME, "script": sys.executable, "interpreter": "none", "cwd": str(Path(__file__).parents[2]),
+        "args": ["-m", "tests.services.leaky_service", "--port", str(port), "--leak-bytes", str(LEAK_BYTES)],
         "instances": 2, "exec_mode": "fork", "wait_ready": True, "listen_timeout": 20_000,
-        "kill_timeout": 5_000, "max_memory_restart": LIMIT,
+        "kill_timeout": 5_000, "max_memory_restart": MEMORY_LIMIT_BYTES,
     }  # fmt: skip
     with (
         tempfile.TemporaryDirectory(prefix="pm2-") as short,
-        running_pm2(command, Path(short) / "h") as pm2,
+        start_pm2(command, Path(short) / "h") as pm2,
     ):
         ecosystem = pm2.home / "ecosystem.config.cjs"
         ecosystem.write_text(f"module.exports = {json.dumps({'apps': [app]})}")
         pm2.pm2("start", str(ecosystem))
-        with Load(port, "/items/3", pause_s=0.04) as load:
-            yield Worker(pm2, load)
+        with LoadGenerator(port, "/items/3", pause_s=0.04) as load:
+            yield LeakingWorker(pm2, load)

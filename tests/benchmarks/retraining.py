@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trimtab.pipelines.io.panel import panel_of
-from trimtab.pipelines.model_registry.mlflow_registry import Registry
-from trimtab.pipelines.model_registry.model_store import Shelf
+from trimtab.pipelines.io.panel import panel_from_history
+from trimtab.pipelines.model_registry.mlflow_registry import MlflowRegistry
+from trimtab.pipelines.model_registry.model_store import ModelStore
 from trimtab.pipelines.serving.forecast_load import forecast_load
-from trimtab.pipelines.train_load import LoadJob, Place, train_load
-from trimtab.pipelines.training.pipeline_runs import Run, Runs
+from trimtab.pipelines.train_load import LoadJob, ModelWorkspace, train_load
+from trimtab.pipelines.training.pipeline_runs import PipelineRuns, RunRecord
 
 STEP_S, DAYS = 300, 14
 END = 1_767_225_600  # 2026-01-01 00:00 UTC
@@ -77,7 +77,7 @@ class Meter:
         self.peak_mb[self.stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         self.stage, self._cpu, self._wall = following, cpu, wall
 
-    def told(self, run: Run) -> None:
+    def told(self, run: RunRecord) -> None:
         """Of a run that got on."""
         if run.stage and run.stage != self.stage:
             self.mark(run.stage)
@@ -94,14 +94,14 @@ class Meter:
 def retrained(n: int, folder: Path) -> dict[str, object]:
     """Train, judge and register a model of n series, then forecast all of them."""
     meter, job = Meter(), LoadJob(most=n)
-    place = Place(
-        Registry("load", folder / "mlflow"),
-        Shelf(folder / "models"),
-        Runs(folder / "runs", "load", time.time_ns, lambda: "1"),
+    place = ModelWorkspace(
+        MlflowRegistry("load", folder / "mlflow"),
+        ModelStore(folder / "models"),
+        PipelineRuns(folder / "runs", "load", time.time_ns, lambda: "1"),
     )
-    done = train_load(job, lambda: meter.history(n), place, told=meter.told)
+    done = train_load(job, lambda: meter.history(n), place, on_change=meter.told)
     meter.mark("panel")
-    named = panel_of(meter.history(n), job.step_s, window_s=job.window_s, most=n)
+    named = panel_from_history(meter.history(n), job.step_s, window_s=job.window_s, max_series=n)
     meter.mark("forecast")
     ahead = forecast_load(named, job.horizon, place)
     meter.mark("")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.browser.world import MINUTE, STEP, World, now_ns
 from tests.builders.series import SECOND, tick_scores
-from tests.fakes.fake_control_loop import FakeLoop
+from tests.fakes.fake_control_loop import FakeControlLoop
 from trimtab.engine.api.shapes.examples import ACTION, CHANGE, INCIDENT, RECOMMENDATION, TARGET, TOOL
 from trimtab.engine.types import (
     ActionState,
@@ -51,10 +51,10 @@ RUNNING, KEPT, LOST, REFUSED = ulid(72), ulid(71), ulid(70), ulid(69)
 class LoopWorld(World):
     """As World, with a loop."""
 
-    acting: FakeLoop = field(init=False)
+    acting: FakeControlLoop = field(init=False)
 
     def __post_init__(self) -> None:
-        self.acting = FakeLoop(self.clock, self.live)
+        self.acting = FakeControlLoop(self.clock, self.live)
         self.ports = self.acting.ports()
 
     def recommendation(self, recommendation_id: str) -> Recommendation:
@@ -94,7 +94,7 @@ class LoopWorld(World):
     def _seed_incidents(self) -> None:
         incidents, start = self.acting.incidents, now_ns() - 8 * MINUTE
         incidents.by_id.clear()
-        incidents.told.clear()
+        incidents.changes_by_id.clear()
         below = {"direction": Direction.BELOW, "value": 0.61, "lower": 0.955, "upper": 0.995, "score": 6.2}
         above = {"value": 1.9, "lower": 0.18, "upper": 0.26, "score": 3.1}
         parts = (
@@ -128,7 +128,7 @@ class LoopWorld(World):
         )
 
     def _seed_recommendations(self) -> None:
-        created, asked = now_ns() - 5 * MINUTE, self.acting.ledger.asked
+        created, asked = now_ns() - 5 * MINUTE, self.acting.ledger.recommendations_by_id
         asked.clear()
         assert RECOMMENDATION.effect is not None
         effect = replace(RECOMMENDATION.effect, series_id=HIT.id)
@@ -170,12 +170,12 @@ class LoopWorld(World):
 
     def _seed_actions(self) -> None:
         ledger, now = self.acting.ledger, now_ns()
-        ledger.done.clear()
+        ledger.actions_by_id.clear()
         ledger.rows.clear()
-        ledger.broken, self.acting.wrong, self.acting.desk.refusal = None, None, None
-        ledger.stop = replace(ledger.stop, on=False)
+        ledger.broken, self.acting.audit_problem, self.acting.decisions.refusal = None, None, None
+        ledger.pause_state = replace(ledger.pause_state, on=False)
         nights = Silence(ulid(30), ("batch/*", "reports"), now - HOUR, now + HOUR, "anna", "month's end")
-        ledger.hushed = {nights.id: nights}
+        ledger.silences_by_id = {nights.id: nights}
         running = replace(
             ACTION, id=RUNNING, key="r", recommendation_id=ulid(60), state=ActionState.VERIFYING,
             created=now - 4 * MINUTE, started=now - 4 * MINUTE, ended=None, outcome=None,
@@ -223,7 +223,7 @@ class LoopWorld(World):
         denied = ToolStatus(
             ToolState.DENIED, "wrong password for trimtab; set tools.postgresql.password_file", ""
         )
-        box.shown = {
+        box.tool_views = {
             "redis": TOOL,
             "postgresql": replace(
                 TOOL, name="postgresql", kind="postgresql", status=denied, targets=("orders",)
@@ -238,4 +238,4 @@ class LoopWorld(World):
                 targets=("shop",),
             ),
         }
-        box.targets = {("redis", "cache-1"): target}
+        box.target_views = {("redis", "cache-1"): target}

@@ -70,7 +70,7 @@ def test_a_newcomer_sees_series_learning(open_page: Open, world: World) -> None:
     """Before anything is scored, each series says how long it will learn."""
     world.calm()
     world.live.views = {NEW.id: world.live.views[NEW.id]}
-    world.live.numbers |= {"series": 1, "scored": 0, "learning": 1, "anomalies_open": 0}
+    world.live.engine_values |= {"series": 1, "scored": 0, "learning": 1, "anomalies_open": 0}
     page = open_page()
     expect(page.get_by_role("heading", level=1)).to_have_text("Getting to know your series")
     expect(page.locator(".series-row")).to_contain_text("learning, about 4 min")
@@ -81,13 +81,13 @@ def test_empty_and_starting_say_what_to_expect(open_page: Open, world: World) ->
     """An engine that starts says what it waits for, and lists say why they are empty."""
     world.live.views.clear()
     world.store.by_id.clear()
-    world.live.state = (False, "the first tick of host")
+    world.live.readiness_state = (False, "the first tick of host")
     page = open_page()
     expect(page.get_by_role("heading", level=1)).to_have_text("Starting: the first tick of host")
     expect(page.get_by_text("No series yet")).to_be_visible()
     page.goto(f"{world.url}/#/anomalies")
     expect(page.get_by_text("No anomaly yet")).to_be_visible()
-    world.live.state = (True, "")
+    world.live.readiness_state = (True, "")
 
 
 def test_search_by_keyboard_leads_to_a_series(open_page: Open) -> None:

@@ -82,7 +82,7 @@ class World:
 
     def login_link(self) -> str:
         """As `trimtab up` prints it."""
-        return api_keys.login_url(self.store, self.clock, self.url)
+        return api_keys.create_login_url(self.store, self.clock, self.url)
 
     def calm(self) -> None:
         """Nothing unusual, nothing recorded."""
@@ -97,7 +97,7 @@ class World:
         self.clock.time = now
         self.live.views.clear()
         self.store.by_id.clear()
-        self.store.words.clear()
+        self.store.feedback_by_key.clear()
         self.score_log.rows.clear()
         self._seed_series()
         for i in range(720, 0, -1):
@@ -113,7 +113,7 @@ class World:
             SourceStatus("prometheus", SourceState.UNKNOWN, 15.0, 2, now, "connection refused", 12),
             SourceStatus("files", SourceState.STARTING, 60.0, 0, now, "nab", 0, 0.43),
         ]
-        self.live.numbers = {
+        self.live.engine_values = {
             "uptime_s": 61.0, "memory_bytes": 2.3e8, "cpu_ratio": 0.021, "ticks": 12, "tick_seconds": 0.004,
             "tick_lag_s": 1.1, "series": 60, "scored": 59, "learning": 1, "unusual": 1, "anomalies_open": 1,
         }  # fmt: skip
@@ -176,7 +176,7 @@ def serving(world: World | None = None) -> Iterator[World]:
     world = world or World()
     port = free_port()
     world.url = f"http://127.0.0.1:{port}"
-    _, world.secret = api_keys.create(world.store, world.clock, "tester", ["admin"])
+    _, world.secret = api_keys.create_key(world.store, world.clock, "tester", ["admin"])
     started, stop = threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(_serve(world, port, started, stop)), daemon=True)
     thread.start()

@@ -24,8 +24,8 @@ from trimtab.engine.actions.scheduler import Conductor
 from trimtab.engine.actions.undo import Undoing
 from trimtab.engine.ports import Ledger
 from trimtab.engine.store import open_store
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.types import Action, Effect, Mode, Recommendation
 
 SERIES = "s1"
@@ -113,7 +113,7 @@ class Room:
 def fake_redis(**more: Any) -> FakeTool:
     """A tool `fake` with a knob `size` of 100 that somebody set, and an action `flush`."""
     tool = FakeTool(**more)
-    tool.set_here.add(("fake", "size"))
+    tool.explicitly_set.add(("fake", "size"))
     return tool
 
 
@@ -122,7 +122,7 @@ def open_ledger(folder: Path) -> Iterator[Any]:
     """A ledger in that folder; its `clock` is a fake one."""
     clock = FakeClock()
     store = open_store(folder, clock.now)
-    ledger: Any = SqlLedger(store.fenced, folder / ANCHOR)
+    ledger: Any = ActionLedger(store.fenced, folder / ANCHOR_FILE)
     ledger.clock = clock
     yield ledger
     store.close()

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from tests.fakes.fake_control_loop import FakeLoop
+from tests.fakes.fake_control_loop import FakeControlLoop
 from tests.fakes.ports import FakeClock, FakeLiveView, FakeScoreLog, FakeStore
 from trimtab.engine.api.application import create_app
 from trimtab.engine.api.security import api_keys
@@ -18,48 +18,52 @@ BASE = "http://localhost:8600"
 METRICS = "# TYPE trimtab_ticks counter\n"
 
 
-class Room:
+class ApiHarness:
     """Ports, application and clients of one test; `loop=True` gives it incidents, tools and a desk."""
 
     def __init__(self, settings: Api | None = None, web_dir: Path | None = None, **ports: Any) -> None:
         self.clock = FakeClock()
         self.store: FakeStore = ports.get("store") or FakeStore()
         self.live: FakeLiveView = ports.get("live") or FakeLiveView()
-        self.log = FakeScoreLog()
+        self.score_log = FakeScoreLog()
         self.settings = settings or Api()
         self.web_dir = web_dir
-        self.loop: FakeLoop | None = ports.get("loop") and FakeLoop(self.clock, self.live)
+        self.loop: FakeControlLoop | None = ports.get("loop") and FakeControlLoop(self.clock, self.live)
         self.requests: list[tuple[str, str, int]] = []
         self.app = self.start()
 
     def start(self) -> FastAPI:
         """A new application over the same ports, as after a restart."""
         self.app = create_app(
-            live=self.live, store=self.store, score_log=self.log, settings=self.settings, clock=self.clock,
+            live=self.live, store=self.store, score_log=self.score_log, settings=self.settings, clock=self.clock,
             web_dir=self.web_dir, metrics_text=lambda: METRICS, version="0.1.0",
             observer=lambda method, route, status, _: self.requests.append((method, route, status)),
             loop=self.loop and self.loop.ports(),
         )  # fmt: skip
         return self.app
 
-    def client(self, address: str = "127.0.0.1", base: str = BASE, **more: Any) -> httpx.AsyncClient:
+    def anonymous_client(
+        self, address: str = "127.0.0.1", base: str = BASE, **more: Any
+    ) -> httpx.AsyncClient:
         """Somebody without a key."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=True, client=(address, 40000))
         return httpx.AsyncClient(transport=transport, base_url=base, **more)
 
-    def key(self, *scopes: str, name: str | None = None, lifetime_s: float | None = 86_400.0) -> str:
+    def create_key(self, *scopes: str, name: str | None = None, lifetime_s: float | None = 86_400.0) -> str:
         """The secret of a new key."""
         name = name or f"key {len(self.store.api_keys)}"
-        return api_keys.create(self.store, self.clock, name, scopes, lifetime_s)[1]
+        return api_keys.create_key(self.store, self.clock, name, scopes, lifetime_s)[1]
 
-    def program(self, *scopes: str, **more: Any) -> httpx.AsyncClient:
+    def key_client(self, *scopes: str, **more: Any) -> httpx.AsyncClient:
         """A program with a key of these scopes."""
-        return self.client(headers={"Authorization": f"Bearer {self.key(*scopes)}"}, **more)
+        return self.anonymous_client(headers={"Authorization": f"Bearer {self.create_key(*scopes)}"}, **more)
 
-    async def browser(self, scopes: Iterable[str] = ("admin",), **more: Any) -> tuple[httpx.AsyncClient, str]:
+    async def browser_client(
+        self, scopes: Iterable[str] = ("admin",), **more: Any
+    ) -> tuple[httpx.AsyncClient, str]:
         """A browser that is logged in, and its CSRF token."""
-        browser = self.client(**more)
-        answer = await browser.post("/api/session", json={"key": self.key(*scopes)})
+        browser = self.anonymous_client(**more)
+        answer = await browser.post("/api/session", json={"key": self.create_key(*scopes)})
         assert answer.status_code == 200, answer.text
         assert COOKIE in browser.cookies
         return browser, answer.json()["csrf"]

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 
-def leads_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+def patch_dns(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     """Let every name lead to these addresses, or nowhere; the names that were asked for."""
     asked: list[str] = []
     lookup = socket.getaddrinfo

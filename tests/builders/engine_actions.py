@@ -14,11 +14,11 @@ from tests.builders.series import SECOND, tick_scores
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_tools import FakeTool
 from tests.fakes.ports import FakeClock, FakeScoreLog, FakeSnapshots
-from tests.unit.runtime.test_source_loop import NoMetrics, Now
+from tests.unit.runtime.test_source_loop import FakeTickMetrics, ImmediateExecutor
 from trimtab.engine.detection.tick_result import Sensed
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.runtime import action_setup
-from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.store import open_store
@@ -68,7 +68,7 @@ class FakeCache(FakeTool):
         for at, value in self.values.items():
             self.memory.setdefault(at, value)
         self.values = self.memory
-        self.set_here = set(self.values)
+        self.explicitly_set = set(self.values)
         self.made.setdefault(name, []).append(self)
 
     async def outlook(self, target: str, knob: str, after: Any) -> MemoryOutlook | None:  # noqa: ARG002 - the port's
@@ -92,7 +92,7 @@ class Built:
 
     def __init__(self, settings: Settings, clock: FakeClock, scores: FakeScoreLog) -> None:
         self.settings, self.clock, self.scores = settings, clock, scores
-        self.live = Live()
+        self.live = LiveState()
         self.hit_ratio, self.latency = 0.4, 0.1
         self.work: asyncio.Task[None] | None = None
         self.read_again = 0
@@ -101,14 +101,16 @@ class Built:
     async def start(self) -> "Built":
         """Build it, as the engine does."""
         self.store = open_store(self.settings.settings.data_dir, self.clock.now)
-        self.live.tell_source(SourceStatus("tools", SourceState.UP, INTERVAL_S))
-        around = Surroundings(
-            self.clock, self.store, self.scores, FakeSnapshots(), self.live, NoMetrics(), Now(),
-            recorded=self._recorded,
+        self.live.set_source_status(SourceStatus("tools", SourceState.UP, INTERVAL_S))
+        around = LoopContext(
+            self.clock, self.store, self.scores, FakeSnapshots(), self.live, FakeTickMetrics(), ImmediateExecutor(),
+            read_history=self._recorded,
         )  # fmt: skip
-        self.judging = action_setup.judge(self.settings, self.store)
-        self.acts = await action_setup.build(self.settings, around, self.judging, self.store.fenced)
-        self.ledger, self.incidents = self.acts.conductor.ledger, self.acts.ports.incidents
+        self.judging = action_setup.build_incident_service(self.settings, self.store)
+        self.acts = await action_setup.build_action_components(
+            self.settings, around, self.judging, self.store.fenced
+        )
+        self.ledger, self.incidents = self.acts.scheduler.ledger, self.acts.ports.incidents
         return self
 
     async def _recorded(self) -> AsyncIterator[History]:
@@ -138,7 +140,7 @@ class Built:
             keys, scores, (), np.empty(0, np.int64), np.zeros(2, np.int64), np.ones(2, np.bool_), {},
             certain=True,
         )  # fmt: skip
-        self.live.tell_sensed(sensed, INTERVAL_S, (), SeriesInfo)
+        self.live.publish_tick(sensed, INTERVAL_S, (), SeriesInfo)
         self.scores.append(keys, scores)
 
     def past(self, seconds: float = 700.0) -> None:
@@ -170,7 +172,7 @@ class Built:
     async def calm(self, sleepers: int = 4) -> None:
         """Until all of it waits for the clock, or has ended."""
         assert self.work is not None
-        work, going = self.work, self.acts.conductor._going
+        work, going = self.work, self.acts.scheduler._going
         async with asyncio.timeout(30):
             await until(lambda: work.done() or (self.clock.sleepers >= sleepers and not going))
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trimtab.engine.store import open_store
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 
 
 @contextmanager
-def ledger_in(folder: Path, now: Callable[[], int] = time.time_ns) -> Iterator[SqlLedger]:
+def open_ledger(folder: Path, now: Callable[[], int] = time.time_ns) -> Iterator[ActionLedger]:
     """The ledger of a store there, as the engine holds it."""
     store = open_store(folder, now)
-    yield SqlLedger(store.fenced, folder / ANCHOR)
+    yield ActionLedger(store.fenced, folder / ANCHOR_FILE)
     store.close()

@@ -9,15 +9,15 @@ import pandas as pd
 
 from tests.builders.series import START
 from tests.fakes.fake_forecasters import make
-from trimtab.pipelines.model_registry.mlflow_registry import Registry
-from trimtab.pipelines.model_registry.model_store import Shelf
-from trimtab.pipelines.train_load import LoadJob, Place
-from trimtab.pipelines.training.pipeline_runs import Runs
+from trimtab.pipelines.model_registry.mlflow_registry import MlflowRegistry
+from trimtab.pipelines.model_registry.model_store import ModelStore
+from trimtab.pipelines.train_load import LoadJob, ModelWorkspace
+from trimtab.pipelines.training.pipeline_runs import PipelineRuns
 
-SMALL = LoadJob(step_s=3600.0, horizon=24, window_s=10 * 86_400.0)
+SMALL_JOB = LoadJob(step_s=3600.0, horizon=24, window_s=10 * 86_400.0)
 
 
-def past(days: int = 10, step_s: float = 3600.0, series: int = 3, seed: int = 0, end: int = START):
+def load_history(days: int = 10, step_s: float = 3600.0, series: int = 3, seed: int = 0, end: int = START):
     """Daily courses with noise: unique_id, ds, y."""
     rng = np.random.default_rng(seed)
     n = int(days * 86_400 / step_s)
@@ -37,19 +37,19 @@ def past(days: int = 10, step_s: float = 3600.0, series: int = 3, seed: int = 0,
 
 
 @dataclass
-class Models:
+class ModelFolder:
     """All of it in one folder."""
 
     folder: Path
     uri: str = ""
     now: int = START
-    told: list = field(default_factory=list)
+    reported_runs: list = field(default_factory=list)
 
     def __post_init__(self):
         self.numbers = itertools.count(1)
-        self.registry = Registry("load", self.folder / "mlflow", self.uri)
-        self.shelf = Shelf(self.folder / "models" / "load")
-        self.runs = Runs(
+        self.registry = MlflowRegistry("load", self.folder / "mlflow", self.uri)
+        self.store = ModelStore(self.folder / "models" / "load")
+        self.runs = PipelineRuns(
             self.folder / "training" / "load", "load", lambda: self.now, lambda: f"{next(self.numbers):026d}"
         )
-        self.place = Place(self.registry, self.shelf, self.runs, make=make)
+        self.workspace = ModelWorkspace(self.registry, self.store, self.runs, make=make)

@@ -20,15 +20,15 @@ from typing import Any
 from tests.builders.action_stack import Room
 from tests.builders.actions import recommendation_of
 from tests.contracts.event_store_contract import ulid
-from tests.fakes.fake_tools import SIZE, FakeTool
+from tests.fakes.fake_tools import SIZE_KNOB, FakeTool
 from trimtab.engine.actions.executor import Deadlines
 from trimtab.engine.actions.scheduler import Times
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import StoreError, ToolError
 from trimtab.engine.store import open_store
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Mode, Value
 
 QUICK = Times(plan_s=60.0, undo_s=60.0, by_hand_s=0.0, watch_s=0.01, lag_s=0.0, warm_up_s=0.0, recover_s=60.0)
@@ -42,7 +42,7 @@ class OutsideTool(FakeTool):
     """
 
     def __init__(self, path: Path, boundary: Callable[[str], None]) -> None:
-        super().__init__("outside", ("outside", "hand", "cache"), knobs=(replace(SIZE, warm_up_s=0.0),))
+        super().__init__("outside", ("outside", "hand", "cache"), knobs=(replace(SIZE_KNOB, warm_up_s=0.0),))
         self.path = path
         self.boundary = boundary
 
@@ -98,7 +98,7 @@ async def _live(folder: Path, life: int, kill_at: tuple[str, int] | None, told: 
             os.kill(os.getpid(), signal.SIGKILL)
 
     store = open_store(folder / "data", time.time_ns)
-    ledger = SqlLedger(store.fenced, folder / "data" / ANCHOR, boundary)
+    ledger = ActionLedger(store.fenced, folder / "data" / ANCHOR_FILE, boundary)
     tool = OutsideTool(folder / "effects", boundary)
     room = Room(
         ledger, SystemClock(), tool, boundary=boundary, first=life * 1000, times=QUICK,
@@ -131,15 +131,15 @@ async def _work(room: Room, tool: OutsideTool, name: str, number: int, told: Con
     await room.step()
 
 
-def _room(folder: Path) -> tuple[Any, SqlLedger, Room]:
+def _room(folder: Path) -> tuple[Any, ActionLedger, Room]:
     store = open_store(folder / "data", time.time_ns)
-    ledger = SqlLedger(store.fenced, folder / "data" / ANCHOR)
+    ledger = ActionLedger(store.fenced, folder / "data" / ANCHOR_FILE)
     return store, ledger, Room(ledger, SystemClock(), FakeTool(), deadlines=Deadlines(settle_s=0))
 
 
-def _whole(ledger: SqlLedger, room: Room) -> None:
+def _whole(ledger: ActionLedger, room: Room) -> None:
     """Each effect stands in the audit as executing, and the audit is whole."""
-    audited = [row for row in ledger.audit(limit=10**6) if row.what == "executing"]
+    audited = [row for row in ledger.audit_rows(limit=10**6) if row.what == "executing"]
     assert {row.details["after"] for row in audited} >= {after for _, _, after in room.tool.effects}
     assert verify(ledger) == []
 

@@ -27,31 +27,31 @@ def tick_values(number: int) -> bytes:
     return (np.arange(50.0) * number).tobytes()
 
 
-def write_anomalies(folder: Path, first: int, told: Connection) -> None:
+def write_anomalies(folder: Path, first: int, connection: Connection) -> None:
     """Open and close anomalies for ever; tell each id, with its state, once it is saved."""
     store = open_store(folder, time.time_ns)
     for number in range(first, first + 1_000_000):
         store.save_anomaly(anomaly_of(CPU, ulid(number)))
-        told.send((number, False))
+        connection.send((number, False))
         if number % 2:
             store.save_anomaly(anomaly_of(CPU, ulid(number), end=START + number))
-            told.send((number, True))
+            connection.send((number, True))
 
 
-def log_ticks(folder: Path, first: int, told: Connection) -> None:
+def log_ticks(folder: Path, first: int, connection: Connection) -> None:
     """Log ticks for ever, with a snapshot now and then; tell each number once it is logged."""
     snapshots = FolderSnapshots(folder / "state").open()
     state = {"sum": np.zeros((50, 2_000))}
     for number in range(first, first + 1_000_000):
         snapshots.log_tick("host", START + number, KEYS, tick_values(number))
-        told.send((number, False))
+        connection.send((number, False))
         if number % 40 == 39:
             state["sum"][:] = number
             snapshots.save("host", START + number, state, {"number": number})
-            told.send((number, True))
+            connection.send((number, True))
 
 
-def until_full(work: Callable[[int], None]) -> tuple[int, str]:
+def repeat_until_full(work: Callable[[int], None]) -> tuple[int, str]:
     """How often it went well, and what the first failure said."""
     for number in range(100_000):
         try:
@@ -61,24 +61,28 @@ def until_full(work: Callable[[int], None]) -> tuple[int, str]:
     raise AssertionError("the disk never got full")
 
 
-def _say(what: str, said: object) -> None:
+def _print_result(what: str, said: object) -> None:
     print(f"{what}: {said}", flush=True)
 
 
-def fill(folder: Path) -> None:
+def fill_disk(folder: Path) -> None:
     """Write each kind of thing until the disk is full, free space, and go on."""
     store = open_store(folder / "data", time.time_ns)
-    saved, said = until_full(lambda n: store.save_anomaly(anomaly_of(CPU, ulid(n), reason="x" * 2000)))
-    _say("events", said)
+    saved, said = repeat_until_full(lambda n: store.save_anomaly(anomaly_of(CPU, ulid(n), reason="x" * 2000)))
+    _print_result("events", said)
     assert len(store.anomalies(limit=100_000)) == saved
     snapshots = FolderSnapshots(folder / "state")
-    _say("ticks", until_full(lambda n: snapshots.log_tick("host", n, KEYS, tick_values(n)))[1])
-    _say("snapshot", until_full(lambda n: snapshots.save("host", n, {"a": np.ones(50_000)}, {}))[1])
+    _print_result(
+        "ticks", repeat_until_full(lambda n: snapshots.log_tick("host", n, KEYS, tick_values(n)))[1]
+    )
+    _print_result(
+        "snapshot", repeat_until_full(lambda n: snapshots.save("host", n, {"a": np.ones(50_000)}, {}))[1]
+    )
     log = ParquetScoreLog(folder / "scores", 14, 10**9, time.time_ns)
     log.append(KEYS, tick_scores("host", START, np.ones(50)))
-    _say("scores", until_full(lambda _: log.flush())[1])
+    _print_result("scores", repeat_until_full(lambda _: log.flush())[1])
     (folder / "ballast").unlink()
-    assert store.healthy() is None
+    assert store.health_problem() is None
     store.save_anomaly(anomaly_of(CPU, ulid(saved)))
     assert len(store.anomalies(limit=100_000)) == saved + 1
     snapshots.log_tick("host", 10**6, KEYS, tick_values(1))
@@ -86,13 +90,13 @@ def fill(folder: Path) -> None:
     log.append(KEYS, tick_scores("host", START + SECOND, np.ones(50)))
     log.close()
     assert log.read(KEYS[0].id, 0, 1 << 62).times.tolist() == [START, START + SECOND]
-    store.database.check()
+    store.database.check_integrity()
     store.close()
     snapshots.close()
-    _say("left", sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tmp")))
+    _print_result("left", sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tmp")))
 
 
-def refuse(folder: Path) -> None:
+def write_to_read_only_disk(folder: Path) -> None:
     """Try to start, and to write, where nothing can be written."""
     tries: dict[str, Callable[[], object]] = {
         "events": lambda: open_store(folder / "data", time.time_ns),
@@ -103,8 +107,8 @@ def refuse(folder: Path) -> None:
         try:
             work()
         except StoreError as error:
-            _say(name, error)
+            _print_result(name, error)
 
 
 if __name__ == "__main__":
-    {"fill": fill, "refuse": refuse}[sys.argv[1]](Path(sys.argv[2]))
+    {"fill": fill_disk, "refuse": write_to_read_only_disk}[sys.argv[1]](Path(sys.argv[2]))

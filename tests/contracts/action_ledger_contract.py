@@ -7,19 +7,19 @@ import pytest
 
 from tests.builders.actions import EFFECT, action_of, recommendation_of
 from tests.builders.series import SECOND, START
-from tests.contracts.event_store_contract import ids, ulid
+from tests.contracts.event_store_contract import ids_of, ulid
 from tests.fakes.ports import FakeClock
 from trimtab.engine.audit.audit_export import export, verify
 from trimtab.engine.errors import ConflictError, LockedError, NotFoundError
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import ActionState, Mode, Outcome, Pause, RecommendationState, Risk, Silence
 
 PENDING, APPROVED = RecommendationState.PENDING, RecommendationState.APPROVED
 
 
-class LedgerContract:
+class ActionLedgerContract:
     @pytest.fixture
     def clock(self):
         return FakeClock()
@@ -32,7 +32,7 @@ class LedgerContract:
 
     @pytest.fixture
     def ledger(self, store, tmp_path):
-        return SqlLedger(store.fenced, tmp_path / ANCHOR)
+        return ActionLedger(store.fenced, tmp_path / ANCHOR_FILE)
 
     def test_a_recommendation_comes_back_as_it_was_saved(self, ledger):
         """Every field survives, unknown numbers too; saving it again updates it."""
@@ -65,7 +65,7 @@ class LedgerContract:
             ledger.save_recommendation(first, "dismissed", "bob", expected=PENDING)
         with pytest.raises(ConflictError, match="is not there, pending was wanted"):
             ledger.save_recommendation(replace(first, id=ulid(2)), "approved", "bob", expected=PENDING)
-        assert ids(ledger.recommendations(state=APPROVED)) == [ulid(1)]
+        assert ids_of(ledger.recommendations(state=APPROVED)) == [ulid(1)]
         assert len(ledger.audit()) == 2
 
     def test_an_action_comes_back_as_it_was_saved(self, ledger):
@@ -85,7 +85,7 @@ class LedgerContract:
         """The second proposal is given the first one, and nothing is written."""
         first = ledger.propose(action_of(ulid(1), key="k"), "proposed", "trimtab")
         assert ledger.propose(action_of(ulid(2), key="k", after=999), "proposed", "trimtab") == first
-        assert ids(ledger.actions()) == [ulid(1)]
+        assert ids_of(ledger.actions()) == [ulid(1)]
         assert len(ledger.audit()) == 1
 
     def test_an_action_moves_from_what_is_stored_only(self, ledger):
@@ -124,7 +124,7 @@ class LedgerContract:
         other = action_of(ulid(3), created=START + 20, tool="postgresql", target="db", mode=Mode.APPROVE)
         for action in (kept, approved, other):
             ledger.propose(action, "proposed", "trimtab")
-        assert ids(ledger.actions(**wanted)) == [ulid(number) for number in found]
+        assert ids_of(ledger.actions(**wanted)) == [ulid(number) for number in found]
 
     @pytest.mark.parametrize(
         ("wanted", "found"),
@@ -139,7 +139,7 @@ class LedgerContract:
         """Newest first."""
         for made in (recommendation_of(ulid(1)), recommendation_of(ulid(2), incident_id="i1")):
             ledger.save_recommendation(made, "recommended", "trimtab")
-        assert ids(ledger.recommendations(**wanted)) == [ulid(number) for number in found]
+        assert ids_of(ledger.recommendations(**wanted)) == [ulid(number) for number in found]
 
     def test_what_is_unknown_is_not_found(self, ledger):
         """NotFoundError names the thing and its id."""
@@ -153,7 +153,7 @@ class LedgerContract:
         assert ledger.pause() == Pause(on=False)
         pause = Pause(on=True, by="ann", since=START, reason="a release")
         ledger.set_pause(pause)
-        assert SqlLedger(store.fenced, tmp_path / ANCHOR).pause() == pause
+        assert ActionLedger(store.fenced, tmp_path / ANCHOR_FILE).pause() == pause
         ledger.set_pause(Pause(on=False, by="ann", since=START + 1))
         assert not ledger.pause().on
         assert [row.what for row in ledger.audit(subject="pause")] == ["paused", "resumed"]
@@ -170,7 +170,7 @@ class LedgerContract:
         assert [row.previous for row in rows] == ["", *(row.hash for row in rows[:-1])]
         assert ledger.heads().folder == ledger.heads().store == (5, rows[-1].hash)
         assert verify(ledger) == []
-        assert (tmp_path / ANCHOR).stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / ANCHOR_FILE).stat().st_mode & 0o777 == 0o600
         copied = [json.loads(line) for line in export(ledger)]
         assert [line["hash"] for line in copied] == [row.hash for row in rows]
 
@@ -232,9 +232,9 @@ class LedgerContract:
         for write in refused:
             with pytest.raises(LockedError, match="taken over by another engine"):
                 write()
-        theirs = SqlLedger(newer.fenced, tmp_path / ANCHOR)
-        theirs.note("looked", "x", "ann")
-        assert [(row.seq, row.epoch) for row in theirs.audit()] == [(1, 1), (2, 2)]
+        theirs = ActionLedger(newer.fenced, tmp_path / ANCHOR_FILE)
+        theirs.append_audit("looked", "x", "ann")
+        assert [(row.seq, row.epoch) for row in theirs.audit_rows()] == [(1, 1), (2, 2)]
         assert theirs.action(ulid(1)) == action
         assert verify(theirs) == []
         newer.close()

@@ -20,7 +20,7 @@ def ulid(number: int) -> str:
     return f"01K{number:023d}"
 
 
-def ids(things):
+def ids_of(things):
     """Their ids."""
     return [thing.id for thing in things]
 
@@ -61,7 +61,7 @@ class EventStoreContract:
             store.save_anomaly(anomaly_of(CPU, ulid(i), end=START + i))
             store.save_feedback(Feedback(ulid(i), Verdict.RIGHT, "", "joe", START))
         assert [store.forget_ended(START + 4, 2) for _ in range(3)] == [2, 1, 0]
-        assert ids(store.anomalies()) == [ulid(5), ulid(4), ulid(0)]
+        assert ids_of(store.anomalies()) == [ulid(5), ulid(4), ulid(0)]
         assert store.feedback(ulid(1)) == []
         assert len(store.feedback(ulid(4))) == 1
 
@@ -193,7 +193,7 @@ class EventStoreContract:
         newer.save_anomaly(anomaly_of(CPU, ulid(3)))
         assert [a.id for a in newer.anomalies()] == [ulid(3), ulid(1)]
         assert newer.keys() == []
-        assert newer.healthy() is None
+        assert newer.health_problem() is None
         newer.close()
 
     def test_an_older_epoch_cannot_open_the_store(self, store, url, clock):
@@ -208,7 +208,7 @@ class EventStoreContract:
         beside = EventStore(url, clock.now)
         beside.save_key(ApiKey("k", "n", "p", "h", ("read",), START))
         beside.close()
-        assert ids(store.keys()) == ["k"]
+        assert ids_of(store.keys()) == ["k"]
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         assert store.healthy() is None
 

@@ -6,11 +6,11 @@ from math import inf
 import pytest
 
 from tests.builders.series import SECOND, START
-from tests.contracts.event_store_contract import ids, ulid
+from tests.contracts.event_store_contract import ids_of, ulid
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import LockedError, NotFoundError
 from trimtab.engine.store.event_store import EventStore
-from trimtab.engine.store.incident_store import SqlIncidents
+from trimtab.engine.store.incident_store import IncidentStore
 from trimtab.engine.types import (
     Change,
     ChangeKind,
@@ -24,21 +24,23 @@ from trimtab.engine.types import (
 SUSPECT = Suspect(
     "0" * 32, 'redis_evicted_keys{job="redis"}', "redis/cache-1", 0.6, START, inf, "It moved first."
 )
-THRASH = PatternMatch("cache_thrash", "redis/cache-1", 0.9, START, ("Hit ratio fell to 31 %.",), ("0" * 32,))
+CACHE_THRASH = PatternMatch(
+    "cache_thrash", "redis/cache-1", 0.9, START, ("Hit ratio fell to 31 %.",), ("0" * 32,)
+)
 
 
-def incident_of(number, **changed):
+def make_incident(number, **changed):
     """An open incident of one cache."""
     incident = Incident(
         id=ulid(number), start=START, end=None, state=IncidentState.OPEN,
         title="cache-1: evictions far above usual", severity=0.5, level=Severity.MEDIUM, user_facing=False,
         mass=False, entities=("redis/cache-1",), anomaly_ids=(ulid(100), ulid(101)), suspects=(SUSPECT,),
-        patterns=(THRASH,), change_ids=(ulid(7),), similar=(ulid(3),), acknowledged_by="ann", note="Büro",
+        patterns=(CACHE_THRASH,), change_ids=(ulid(7),), similar=(ulid(3),), acknowledged_by="ann", note="Büro",
     )  # fmt: skip
     return replace(incident, **changed)
 
 
-def change_of(number, **changed):
+def make_change(number, **changed):
     """A deploy."""
     change = Change(ulid(number), START, ChangeKind.DEPLOY, "web 1.4", "ci", {"job": "web"}, "https://ci/1")
     return replace(change, **changed)
@@ -57,29 +59,31 @@ class IncidentStoreContract:
 
     @pytest.fixture
     def store(self, events):
-        return SqlIncidents(events.fenced)
+        return IncidentStore(events.fenced)
 
     def test_an_incident_comes_back_as_it_was_saved(self, store):
         """Every field survives, suspects and patterns too, an infinite size as such."""
-        saved = incident_of(1)
+        saved = make_incident(1)
         store.save_incidents([saved])
         assert store.incident(saved.id) == saved
-        bare = incident_of(2, suspects=(), patterns=(), end=START + 5, merged_into=saved.id)
+        bare = make_incident(2, suspects=(), patterns=(), end=START + 5, merged_into=saved.id)
         store.save_incidents([bare])
         assert store.incident(bare.id) == bare
 
     def test_saving_again_updates(self, store):
         """The same id is one row, found by what it is now."""
-        store.save_incidents([incident_of(1)])
-        store.save_incidents([incident_of(1, state=IncidentState.RESOLVED, end=START + 5, note="restarted")])
+        store.save_incidents([make_incident(1)])
+        store.save_incidents(
+            [make_incident(1, state=IncidentState.RESOLVED, end=START + 5, note="restarted")]
+        )
         assert [(i.state, i.note) for i in store.incidents()] == [(IncidentState.RESOLVED, "restarted")]
         assert store.incidents(search="büro") == []
-        assert ids(store.incidents(search="restarted")) == [ulid(1)]
+        assert ids_of(store.incidents(search="restarted")) == [ulid(1)]
 
     def test_all_are_saved_or_none(self, store):
         """One that cannot be stored undoes the others."""
         with pytest.raises((TypeError, ValueError)):
-            store.save_incidents([incident_of(1), incident_of(2, severity="much")])
+            store.save_incidents([make_incident(1), make_incident(2, severity="much")])
         assert store.incidents() == []
         store.save_incidents([])
 
@@ -108,28 +112,28 @@ class IncidentStoreContract:
         later = START + 10 * SECOND
         store.save_incidents(
             [
-                incident_of(1),
-                incident_of(2, start=later, end=START + 15 * SECOND, state=IncidentState.RESOLVED),
-                incident_of(
+                make_incident(1),
+                make_incident(2, start=later, end=START + 15 * SECOND, state=IncidentState.RESOLVED),
+                make_incident(
                     3, start=later, severity=0.9, title="web: slow", entities=("web/a",), patterns=(),
                     suspects=(),
                 ),
-                incident_of(4, start=later, state=IncidentState.ACKNOWLEDGED),
-                incident_of(5, start=later, merged_into=ulid(4)),
+                make_incident(4, start=later, state=IncidentState.ACKNOWLEDGED),
+                make_incident(5, start=later, merged_into=ulid(4)),
             ]
         )  # fmt: skip
-        assert ids(store.incidents(**wanted)) == [ulid(i) for i in found]
+        assert ids_of(store.incidents(**wanted)) == [ulid(i) for i in found]
 
     def test_changes_are_listed_newest_first(self, store):
         """By id, from a time to a time, page by page; saving one again updates it."""
         for number in range(1, 6):
-            store.save_change(change_of(number, time=START + number))
-        store.save_change(change_of(3, time=START + 3, title="web 1.5"))
-        assert ids(store.changes()) == [ulid(i) for i in (5, 4, 3, 2, 1)]
-        assert ids(store.changes(since=START + 2, until=START + 4)) == [ulid(3), ulid(2)]
-        assert ids(store.changes(after=ulid(4), limit=2)) == [ulid(3), ulid(2)]
+            store.save_change(make_change(number, time=START + number))
+        store.save_change(make_change(3, time=START + 3, title="web 1.5"))
+        assert ids_of(store.changes()) == [ulid(i) for i in (5, 4, 3, 2, 1)]
+        assert ids_of(store.changes(since=START + 2, until=START + 4)) == [ulid(3), ulid(2)]
+        assert ids_of(store.changes(after=ulid(4), limit=2)) == [ulid(3), ulid(2)]
         assert store.changes(since=START + 3, until=START + 4) == [
-            change_of(3, time=START + 3, title="web 1.5")
+            make_change(3, time=START + 3, title="web 1.5")
         ]
 
     def test_what_is_unknown_is_not_found(self, store):
@@ -141,8 +145,8 @@ class IncidentStoreContract:
         """Once a newer epoch was taken, every write of the older is refused."""
         newer = EventStore(url, clock.now, epoch=2).open()
         for write in (
-            lambda: store.save_incidents([incident_of(1)]),
-            lambda: store.save_change(change_of(1)),
+            lambda: store.save_incidents([make_incident(1)]),
+            lambda: store.save_change(make_change(1)),
         ):
             with pytest.raises(LockedError, match="taken over by another engine"):
                 write()
@@ -152,10 +156,10 @@ class IncidentStoreContract:
 
     def test_what_was_saved_is_there_after_opening_again(self, store, events, url, clock):
         """A second life of the same store."""
-        store.save_incidents([incident_of(1)])
-        store.save_change(change_of(1))
+        store.save_incidents([make_incident(1)])
+        store.save_change(make_change(1))
         events.close()
         again = EventStore(url, clock.now, epoch=2).open()
-        assert SqlIncidents(again.fenced).incident(ulid(1)) == incident_of(1)
-        assert SqlIncidents(again.fenced).changes() == [change_of(1)]
+        assert IncidentStore(again.fenced).incident(ulid(1)) == make_incident(1)
+        assert IncidentStore(again.fenced).changes() == [make_change(1)]
         again.close()

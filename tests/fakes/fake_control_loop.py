@@ -7,7 +7,7 @@ from typing import Any
 
 from ulid import ULID
 
-from tests.fakes.fake_models import FakeModelling
+from tests.fakes.fake_models import FakeModelService
 from tests.fakes.fake_tools import FakeToolbox
 from tests.fakes.ports import FakeClock, FakeLiveView
 from trimtab.engine.api.loop_ports import LoopPorts
@@ -43,7 +43,7 @@ class FakeIncidents:
 
     def __init__(self) -> None:
         self.by_id: dict[str, Incident] = {}
-        self.told: dict[str, Change] = {}
+        self.changes_by_id: dict[str, Change] = {}
 
     def save_incidents(self, incidents: Iterable[Incident]) -> None:
         self.by_id.update({incident.id: incident for incident in incidents})
@@ -82,7 +82,7 @@ class FakeIncidents:
         return _page(found, after, limit)
 
     def save_change(self, change: Change) -> None:
-        self.told[change.id] = change
+        self.changes_by_id[change.id] = change
 
     def changes(
         self,
@@ -94,7 +94,7 @@ class FakeIncidents:
     ) -> list[Change]:
         found = (
             c
-            for c in self.told.values()
+            for c in self.changes_by_id.values()
             if (since is None or c.time >= since) and (until is None or c.time < until)
         )
         return _page(found, after, limit)
@@ -105,21 +105,21 @@ class FakeLedger:
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.asked: dict[str, Recommendation] = {}
-        self.done: dict[str, Action] = {}
+        self.recommendations_by_id: dict[str, Recommendation] = {}
+        self.actions_by_id: dict[str, Action] = {}
         self.rows: list[AuditRow] = []
-        self.stop = Pause(on=False)
-        self.hushed: dict[str, Silence] = {}
+        self.pause_state = Pause(on=False)
+        self.silences_by_id: dict[str, Silence] = {}
         self.broken: str | None = None
 
     def save_recommendation(self, recommendation: Recommendation, audit: str, actor: str) -> None:
-        self.note(audit, recommendation.id, actor)
-        self.asked[recommendation.id] = recommendation
+        self.append_audit(audit, recommendation.id, actor)
+        self.recommendations_by_id[recommendation.id] = recommendation
 
     def recommendation(self, recommendation_id: str) -> Recommendation:
-        if recommendation_id not in self.asked:
+        if recommendation_id not in self.recommendations_by_id:
             raise NotFoundError(f"there is no recommendation {recommendation_id!r}")
-        return self.asked[recommendation_id]
+        return self.recommendations_by_id[recommendation_id]
 
     def recommendations(
         self,
@@ -132,17 +132,17 @@ class FakeLedger:
         limit: int = 100,
     ) -> list[Recommendation]:
         wanted = {"state": state, "incident_id": incident_id, "tool": tool, "target": target}
-        return _page(_matching(self.asked.values(), wanted), after, limit)
+        return _page(_matching(self.recommendations_by_id.values(), wanted), after, limit)
 
     def propose(self, action: Action, audit: str, actor: str) -> Action:
-        there = next((a for a in self.done.values() if a.key == action.key), None)
+        there = next((a for a in self.actions_by_id.values() if a.key == action.key), None)
         if there is not None:
             return there
-        self.note(audit, action.id, actor)
-        self.done[action.id] = action
+        self.append_audit(audit, action.id, actor)
+        self.actions_by_id[action.id] = action
         return action
 
-    def move(
+    def transition(
         self,
         action: Action,
         expected: ActionState,
@@ -153,14 +153,14 @@ class FakeLedger:
         stored = self.action(action.id)
         if stored.state is not expected:
             raise ConflictError(f"action {action.id} is {stored.state}, not {expected}")
-        self.note(audit, action.id, actor, details)
-        self.done[action.id] = action
+        self.append_audit(audit, action.id, actor, details)
+        self.actions_by_id[action.id] = action
         return action
 
     def action(self, action_id: str) -> Action:
-        if action_id not in self.done:
+        if action_id not in self.actions_by_id:
             raise NotFoundError(f"there is no action {action_id!r}")
-        return self.done[action_id]
+        return self.actions_by_id[action_id]
 
     def actions(
         self,
@@ -177,12 +177,14 @@ class FakeLedger:
         wanted = {"state": state, "recommendation_id": recommendation_id, "tool": tool, "target": target}
         found = (
             action
-            for action in _matching(self.done.values(), wanted)
+            for action in _matching(self.actions_by_id.values(), wanted)
             if not (unfinished and action.state.ended) and (since is None or action.created >= since)
         )
         return _page(found, after, limit)
 
-    def note(self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None) -> AuditRow:
+    def append_audit(
+        self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None
+    ) -> AuditRow:
         if self.broken:
             raise StoreError(self.broken)
         previous = self.rows[-1].hash if self.rows else "0" * 64
@@ -192,32 +194,32 @@ class FakeLedger:
         self.rows.append(row)
         return row
 
-    def audit(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
+    def audit_rows(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
         return [r for r in self.rows if r.seq > after and subject in {None, r.subject}][:limit]
 
     def pause(self) -> Pause:
-        return self.stop
+        return self.pause_state
 
     def set_pause(self, pause: Pause) -> None:
-        self.note("paused" if pause.on else "resumed", "pause", pause.by, {"reason": pause.reason})
-        self.stop = pause
+        self.append_audit("paused" if pause.on else "resumed", "pause", pause.by, {"reason": pause.reason})
+        self.pause_state = pause
 
     def silences(self) -> list[Silence]:
-        return list(self.hushed.values())[::-1]
+        return list(self.silences_by_id.values())[::-1]
 
     def add_silence(self, silence: Silence) -> None:
-        self.note("silenced", silence.id, silence.by)
-        self.hushed[silence.id] = silence
+        self.append_audit("silenced", silence.id, silence.by)
+        self.silences_by_id[silence.id] = silence
 
     def end_silence(self, silence_id: str, by: str) -> Silence:
-        if silence_id not in self.hushed:
+        if silence_id not in self.silences_by_id:
             raise NotFoundError(f"there is no silence {silence_id!r}")
         now = self.clock.now()
-        if self.hushed[silence_id].until <= now:
+        if self.silences_by_id[silence_id].until <= now:
             raise ConflictError(f"silence {silence_id} is over already")
-        self.note("silence ended", silence_id, by)
-        self.hushed[silence_id] = replace(self.hushed[silence_id], until=now)
-        return self.hushed[silence_id]
+        self.append_audit("silence ended", silence_id, by)
+        self.silences_by_id[silence_id] = replace(self.silences_by_id[silence_id], until=now)
+        return self.silences_by_id[silence_id]
 
 
 def _matching(nouns: Iterable[Any], wanted: Mapping[str, object]) -> list[Any]:
@@ -225,7 +227,7 @@ def _matching(nouns: Iterable[Any], wanted: Mapping[str, object]) -> list[Any]:
     return [noun for noun in nouns if all(getattr(noun, name) == value for name, value in asked.items())]
 
 
-class FakeDesk:
+class FakeOperatorDecisions:
     """Decides as people say, over the ledger; `refusal` = why the guardrails forbid everything."""
 
     def __init__(self, clock: FakeClock, ledger: FakeLedger, live: FakeLiveView) -> None:
@@ -276,7 +278,7 @@ class FakeDesk:
             raise ConflictError(f"action {action_id} is {action.state} and cannot be taken back")
         outcome = Outcome(ActionState.ROLLED_BACK, f"rolled back: {by} took it back")
         back = replace(action, state=ActionState.ROLLED_BACK, ended=self.clock.now(), outcome=outcome)
-        self.ledger.move(back, action.state, "action rolled back", by)
+        self.ledger.transition(back, action.state, "action rolled back", by)
         self.live.publish("action", asdict(back))
         return self._act(
             by, key, tool=action.tool, target=action.target, subject=action.subject, is_action=False,
@@ -318,7 +320,7 @@ class FakeDesk:
         return action
 
 
-class FakeIncidentDesk:
+class FakeIncidentActions:
     """Changes incidents as people say."""
 
     def __init__(self, incidents: FakeIncidents, live: FakeLiveView) -> None:
@@ -356,22 +358,22 @@ class FakeIncidentDesk:
         return parted
 
 
-class FakeLoop:
+class FakeControlLoop:
     """All of them together."""
 
     def __init__(self, clock: FakeClock, live: FakeLiveView) -> None:
         self.incidents = FakeIncidents()
         self.ledger = FakeLedger(clock)
-        self.desk = FakeDesk(clock, self.ledger, live)
-        self.incident_desk = FakeIncidentDesk(self.incidents, live)
+        self.decisions = FakeOperatorDecisions(clock, self.ledger, live)
+        self.incident_actions = FakeIncidentActions(self.incidents, live)
         self.toolbox = FakeToolbox()
-        self.modelling: FakeModelling | None = FakeModelling()
+        self.models: FakeModelService | None = FakeModelService()
         self.alerts: list[Alert] = []
-        self.wrong: str | None = None
+        self.audit_problem: str | None = None
         """What is wrong with the audit."""
         self.capacity: dict[str, Capacity] = {}
 
-    async def take(self, alerts: Sequence[Alert], by: str) -> None:  # noqa: ARG002 - as in the port
+    async def take_alerts(self, alerts: Sequence[Alert], by: str) -> None:  # noqa: ARG002 - as in the port
         """Keep alerts that came in."""
         self.alerts += alerts
 
@@ -379,12 +381,12 @@ class FakeLoop:
         """As the API takes them."""
         return LoopPorts(
             self.incidents,
-            self.incident_desk,
+            self.incident_actions,
             self.ledger,
-            self.desk,
+            self.decisions,
             self.toolbox,
-            self.take,
-            lambda: self.wrong,
-            modelling=self.modelling,
+            self.take_alerts,
+            lambda: self.audit_problem,
+            models=self.models,
             capacity=self.capacity,
         )

@@ -5,37 +5,37 @@ from dataclasses import replace
 
 import numpy as np
 
-from trimtab.engine.api.shapes.examples import FORECAST, FORECAST_BEFORE, MODEL, PIPELINE_RUN
+from trimtab.engine.api.shapes.examples import FORECAST, MODEL, PAST_FORECAST, PIPELINE_RUN
 from trimtab.engine.errors import ConflictError, NotFoundError
-from trimtab.engine.types import Forecast, ForecastBefore, ModelView, PipelineRun, RunState
+from trimtab.engine.types import Forecast, ModelView, PastForecast, PipelineRun, RunState
 
 
-class FakeModelling:
+class FakeModelService:
     """One model, and what was asked of it."""
 
     def __init__(self) -> None:
-        self.told: list[Forecast] = [
+        self.current_forecasts: list[Forecast] = [
             replace(FORECAST, values={q: rows.copy() for q, rows in FORECAST.values.items()})
         ]
-        self.past: dict[str, ForecastBefore] = {FORECAST.id: FORECAST_BEFORE}
+        self.past_forecasts: dict[str, PastForecast] = {FORECAST.id: PAST_FORECAST}
         self.view: ModelView = MODEL
-        self.done: list[PipelineRun] = [PIPELINE_RUN]
-        self.asked: list[tuple[str, ...]] = []
-        self.previous = True
+        self.finished_runs: list[PipelineRun] = [PIPELINE_RUN]
+        self.calls: list[tuple[str, ...]] = []
+        self.has_previous = True
 
     def forecasts(
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
     ) -> list[Forecast]:
         return [
             one
-            for one in self.told
+            for one in self.current_forecasts
             if (series_id is None or one.id == series_id)
             and (after is None or one.id > after)
             and all(word in one.series.lower() for word in search.lower().split())
         ][:limit]
 
-    async def forecast_before(self, series_id: str) -> ForecastBefore:
-        return self.past.get(series_id, ForecastBefore(series_id, 3600.0, np.empty(0, np.int64), {}))
+    async def past_forecast(self, series_id: str) -> PastForecast:
+        return self.past_forecasts.get(series_id, PastForecast(series_id, 3600.0, np.empty(0, np.int64), {}))
 
     async def models(self) -> list[ModelView]:
         return [self.view]
@@ -44,24 +44,24 @@ class FakeModelling:
         self._known(name)
         if version not in {one.version for one in self.view.versions}:
             raise NotFoundError(f"the model {name} has no version {version!r} that could serve")
-        self.asked.append(("promote", version, by))
+        self.calls.append(("promote", version, by))
         return self.view
 
     async def rollback(self, name: str, by: str) -> ModelView:
         self._known(name)
-        if not self.previous:
+        if not self.has_previous:
             raise ConflictError(f"the model {name} has no previous champion to go back to")
-        self.asked.append(("rollback", by))
+        self.calls.append(("rollback", by))
         return self.view
 
     async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:
         self._known(name)
-        return [run for run in self.done if after is None or run.id < after][:limit]
+        return [run for run in self.finished_runs if after is None or run.id < after][:limit]
 
-    async def start(self, name: str, by: str) -> PipelineRun:
+    async def start_training(self, name: str, by: str) -> PipelineRun:
         self._known(name)
         run = replace(PIPELINE_RUN, state=RunState.WAITING, by=by, ended=None)
-        self.asked.append(("start", by))
+        self.calls.append(("start", by))
         return run
 
     def _known(self, name: str) -> None:

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import replace
 
 from tests.builders.series import SECOND, START
-from tests.contracts.incident_store_contract import incident_of
+from tests.contracts.incident_store_contract import make_incident
 from trimtab.engine.errors import NotFoundError, StoreError
 from trimtab.engine.types import IncidentState, Notice, NoticeKind, Severity
 
@@ -13,23 +13,23 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 
 
-def notice_of(number=1, kind=NoticeKind.FIRING, print_=None, time=START, **changed):
+def make_notice(number=1, kind=NoticeKind.FIRING, fingerprint=None, time=START, **changed):
     """A notice of an incident; each number has a fingerprint of its own unless one is given."""
     more = {"severity": 0.7, "level": Severity.HIGH, "acknowledged_by": "", **changed}
     if kind is NoticeKind.RESOLVED:
         more = {"state": IncidentState.RESOLVED, "end": START + MINUTE, **more}
-    incident = incident_of(number, **more)
-    return Notice(kind, incident, print_ or f"{number:016x}", time, "Its severity is above the line.")
+    incident = make_incident(number, **more)
+    return Notice(kind, incident, fingerprint or f"{number:016x}", time, "Its severity is above the line.")
 
 
-def over(number=1, **changed):
+def make_resolved_notice(number=1, **changed):
     """That it is over."""
-    return notice_of(number, NoticeKind.RESOLVED, **changed)
+    return make_notice(number, NoticeKind.RESOLVED, **changed)
 
 
-def worse(number=1, **changed):
+def make_worse_notice(number=1, **changed):
     """That it has become critical."""
-    return notice_of(number, NoticeKind.WORSE, **{"severity": 0.9, "level": Severity.CRITICAL, **changed})
+    return make_notice(number, NoticeKind.WORSE, **{"severity": 0.9, "level": Severity.CRITICAL, **changed})
 
 
 class FakeNotifier:
@@ -38,24 +38,24 @@ class FakeNotifier:
     def __init__(self, name="fake", repeat_s=None):
         self.name = name
         self.repeat_s = repeat_s
-        self.answers = deque()
-        self.took = []
+        self.responses = deque()
+        self.delivered = []
         """(kind, number of the incident, kinds that were told before)."""
-        self.tries = 0
-        self.more = asyncio.Event()
+        self.attempts = 0
+        self.called = asyncio.Event()
 
-    async def notify(self, notice, told=()):
-        self.tries += 1
-        self.more.set()
-        answer = self.answers.popleft() if self.answers else None
+    async def notify(self, notice, earlier=()):
+        self.attempts += 1
+        self.called.set()
+        answer = self.responses.popleft() if self.responses else None
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:
             await answer.wait()
-        self.took.append((str(notice.kind), notice.incident.id, [str(one.kind) for one in told]))
+        self.delivered.append((str(notice.kind), notice.incident.id, [str(one.kind) for one in earlier]))
 
     async def probe(self):
-        answer = self.answers.popleft() if self.answers else None
+        answer = self.responses.popleft() if self.responses else None
         if isinstance(answer, Exception):
             raise answer
         return "it is there"
@@ -63,44 +63,44 @@ class FakeNotifier:
     async def close(self):
         """Nothing is open."""
 
-    async def until(self, done):
+    async def wait_until(self, done):
         """Wait until that is so."""
         async with asyncio.timeout(10):
             while not done():
-                self.more.clear()
-                await asyncio.wait({asyncio.ensure_future(self.more.wait())}, timeout=0.02)
+                self.called.clear()
+                await asyncio.wait({asyncio.ensure_future(self.called.wait())}, timeout=0.02)
 
     @property
     def kinds(self):
         """What it took."""
-        return [kind for kind, _, _ in self.took]
+        return [kind for kind, _, _ in self.delivered]
 
 
-class FakeMemory:
+class FakeKeyValueStore:
     """Values in memory; `broken` = what a write says."""
 
     def __init__(self):
         self.values = {}
-        self.broken = ""
+        self.write_error = ""
 
     def get(self, name):
         return self.values.get(name)
 
     def set(self, name, value):
-        if self.broken:
-            raise StoreError(self.broken)
+        if self.write_error:
+            raise StoreError(self.write_error)
         self.values[name] = value
 
 
-class Known:
+class FakeIncidentLookup:
     """The incidents of a store, by id; `down` = it does not answer."""
 
     def __init__(self):
         self.incidents = {}
-        self.down = False
+        self.is_down = False
 
     def __call__(self, incident_id):
-        if self.down:
+        if self.is_down:
             raise StoreError("the disk is full")
         if incident_id not in self.incidents:
             raise NotFoundError(f"no incident {incident_id}")
@@ -110,20 +110,20 @@ class Known:
         self.incidents[incident.id] = replace(incident, **changed)
 
 
-class Counts:
+class FakeNotificationMetrics:
     """Metrics, in memory."""
 
     def __init__(self):
         self.sent, self.failed, self.dropped, self.waiting = [], [], [], {}
 
-    def notice_sent(self, notifier, kind):
+    def count_notice_sent(self, notifier, kind):
         self.sent.append((notifier, str(kind)))
 
-    def notice_failed(self, notifier, reason):
+    def count_notice_failed(self, notifier, reason):
         self.failed.append((notifier, reason))
 
-    def notice_dropped(self, notifier, reason):
+    def count_notice_dropped(self, notifier, reason):
         self.dropped.append((notifier, reason))
 
-    def notices_waiting(self, notifier, n):
+    def set_notices_waiting(self, notifier, n):
         self.waiting[notifier] = n

@@ -16,7 +16,7 @@ from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
-from trimtab.engine.sources.prometheus.query_plan import Meta
+from trimtab.engine.sources.prometheus.query_plan import MetricMetadata
 from trimtab.engine.types import Reading
 
 Labels = tuple[tuple[str, str], ...]
@@ -41,18 +41,18 @@ class FakePrometheus:
         self.clock = clock
         self.scrape_s = scrape_s
         self.series: dict[Labels, list[tuple[float, float]]] = {}
-        self.types: dict[str, Meta] = {}
-        self.queries: dict[str, dict[str, Any]] = {}
-        self.started = "2020-01-01T00:00:00Z"
-        self.answer: Callable[[httpx.Request], httpx.Response] | None = None
-        self.asked: list[httpx.Request] = []
+        self.metadata_by_metric: dict[str, MetricMetadata] = {}
+        self.query_results: dict[str, dict[str, Any]] = {}
+        self.start_time = "2020-01-01T00:00:00Z"
+        self.fixed_answer: Callable[[httpx.Request], httpx.Response] | None = None
+        self.requests: list[httpx.Request] = []
         self.failing_history: set[str] = set()
 
     @property
     def now_s(self) -> float:
         return self.clock.now() / SECOND
 
-    def put(self, name: str, value: float, at_s: float | None = None, **labels: str) -> None:
+    def add_sample(self, name: str, value: float, at_s: float | None = None, **labels: str) -> None:
         """One sample, now unless said otherwise."""
         key = tuple(sorted({"__name__": name, "job": "web", "instance": "a:80", **labels}.items()))
         self.series.setdefault(key, []).append((self.now_s if at_s is None else at_s, value))
@@ -60,13 +60,13 @@ class FakePrometheus:
     def scrape(self, **values: float) -> None:
         """A scrape of the one target: these metrics and `up`."""
         for name, value in {"up": 1.0, **values}.items():
-            self.put(name, value)
+            self.add_sample(name, value)
 
-    def drop(self, name: str) -> None:
+    def drop_metric(self, name: str) -> None:
         """Forget every series of a metric."""
         self.series = {k: v for k, v in self.series.items() if dict(k)["__name__"] != name}
 
-    def rows(self, expr: str, end_s: float, window_s: float) -> list[Mapping[str, Any]]:
+    def matrix_rows(self, expr: str, end_s: float, window_s: float) -> list[Mapping[str, Any]]:
         """Raw samples of the metrics that an expression names."""
         names = re.compile(_NAMES.findall(expr)[-1].replace("\\\\", "\\"))
         rows: list[Mapping[str, Any]] = []
@@ -76,21 +76,23 @@ class FakePrometheus:
                 rows.append({"metric": dict(labels), "values": inside})
         return rows
 
-    def handle(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request of the live client."""
-        self.asked.append(request)
-        if self.answer is not None:
-            return self.answer(request)
+        self.requests.append(request)
+        if self.fixed_answer is not None:
+            return self.fixed_answer(request)
         if request.url.path.endswith("/runtimeinfo"):
-            return self.success({"startTime": self.started})
+            return self.success({"startTime": self.start_time})
         if request.url.path.endswith("/config"):
             return self.success({"yaml": "global:\n  scrape_timeout: 5s\n  scrape_interval: 20s\n"})
         expr = parse_qs(request.content.decode())["query"][0]
-        if expr in self.queries:
-            return self.success(self.queries[expr])
+        if expr in self.query_results:
+            return self.success(self.query_results[expr])
         if not _window_s(expr):
             return httpx.Response(400, json={"status": "error", "error": "parse error"})
-        return self.success({"resultType": "matrix", "result": self.rows(expr, self.now_s, _window_s(expr))})
+        return self.success(
+            {"resultType": "matrix", "result": self.matrix_rows(expr, self.now_s, _window_s(expr))}
+        )
 
     def success(self, data: object, **more: object) -> httpx.Response:
         """A whole answer."""
@@ -98,11 +100,11 @@ class FakePrometheus:
         return httpx.Response(200, content=body, headers={"date": formatdate(self.now_s, usegmt=True)})
 
     @contextmanager
-    def library(self) -> Iterator["FakePrometheus"]:
+    def connect_api(self) -> Iterator["FakePrometheus"]:
         """Itself, as the library."""
         yield self
 
-    def counts(self, selection: str) -> list[tuple[str, str, int]]:  # noqa: ARG002 - the port gives it
+    def count_series(self, selection: str) -> list[tuple[str, str, int]]:  # noqa: ARG002 - the port gives it
         now = Counter(
             (dict(k)["__name__"], dict(k)["job"])
             for k, v in self.series.items()
@@ -110,8 +112,8 @@ class FakePrometheus:
         )
         return [(name, job, n) for (name, job), n in now.items()]
 
-    def metadata(self) -> dict[str, Meta]:
-        return dict(self.types)
+    def metadata(self) -> dict[str, MetricMetadata]:
+        return dict(self.metadata_by_metric)
 
     def targets(self) -> list[Mapping[str, Any]]:
         if not self.scrape_s:
@@ -126,14 +128,14 @@ class FakePrometheus:
             for j, i in found
         ]
 
-    def samples(self, expr: str, at: int) -> list[Mapping[str, Any]]:
-        self._maybe_fail(expr)
-        return self.rows(expr, at / SECOND, _window_s(expr))
+    def query_at(self, expr: str, at: int) -> list[Mapping[str, Any]]:
+        self._raise_if_failing(expr)
+        return self.matrix_rows(expr, at / SECOND, _window_s(expr))
 
-    def ranges(self, expr: str, start: int, end: int, step_s: float) -> list[Mapping[str, Any]]:
-        self._maybe_fail(expr)
+    def query_range(self, expr: str, start: int, end: int, step_s: float) -> list[Mapping[str, Any]]:
+        self._raise_if_failing(expr)
         rows: list[Mapping[str, Any]] = []
-        for row in self.rows(expr, end / SECOND, 1e9):
+        for row in self.matrix_rows(expr, end / SECOND, 1e9):
             points = []
             for at in range(start, end + 1, round(step_s * SECOND)):
                 before = [v for t, v in row["values"] if at / SECOND - 300 < t <= at / SECOND]
@@ -142,19 +144,19 @@ class FakePrometheus:
                 rows.append({"metric": row["metric"], "values": points})
         return rows
 
-    def _maybe_fail(self, expr: str) -> None:
+    def _raise_if_failing(self, expr: str) -> None:
         if any(name in expr for name in self.failing_history):
             raise SourceError("this piece fails")
 
-    def source(self, max_series: int = 20_000, **settings: Any) -> PrometheusSource:
+    def make_source(self, max_series: int = 20_000, **settings: Any) -> PrometheusSource:
         """A source that asks this server."""
         return PrometheusSource(
             Prometheus(url="http://localhost:9090/prefix/", **settings), self.clock, max_series,
-            transport=httpx.MockTransport(self.handle), library=self.library,
+            transport=httpx.MockTransport(self.handle_request), connect_api=self.connect_api,
         )  # fmt: skip
 
 
-async def scraped(server: FakePrometheus, times: int = 3, **growth: float) -> None:
+async def run_scrapes(server: FakePrometheus, times: int = 3, **growth: float) -> None:
     """Let so many scrapes happen, each counter growing by `growth` per scrape."""
     for i in range(times):
         server.scrape(temperature=20.0 + i, **{name: by * i for name, by in growth.items()})
@@ -162,7 +164,7 @@ async def scraped(server: FakePrometheus, times: int = 3, **growth: float) -> No
             server.clock.tick(server.scrape_s)
 
 
-def shown(reading: Reading) -> dict[str, float]:
+def values_by_series(reading: Reading) -> dict[str, float]:
     """Series -> value."""
     return dict(zip(map(str, reading.keys), reading.values.tolist(), strict=True))
 

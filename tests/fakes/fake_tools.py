@@ -9,7 +9,7 @@ from typing import Any
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.ports import TargetView, Tool, ToolView
 from trimtab.engine.types import (
-    Applied,
+    AppliedChange,
     Knob,
     KnobReading,
     KnobType,
@@ -23,23 +23,25 @@ from trimtab.engine.types import (
     Value,
 )
 
-SIZE = Knob("size", KnobType.INT, unit="B", low=1.0, high=1000.0, step=50.0, warm_up_s=10.0, group="memory")
-FLUSH = ToolAction("flush", "Drops what is cached.", Risk.MEDIUM, reduces=True, idempotent=True)
+SIZE_KNOB = Knob(
+    "size", KnobType.INT, unit="B", low=1.0, high=1000.0, step=50.0, warm_up_s=10.0, group="memory"
+)
+FLUSH_ACTION = ToolAction("flush", "Drops what is cached.", Risk.MEDIUM, reduces=True, idempotent=True)
 
 
-class FakeMemory:
+class FakeKeyValueStore:
     """Single values in a dict; `broken` is raised at each write."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self.broken: Exception | None = None
+        self.write_error: Exception | None = None
 
     def get(self, name: str) -> Any:
         return self.values.get(name)
 
     def set(self, name: str, value: Any) -> None:
-        if self.broken is not None:
-            raise self.broken
+        if self.write_error is not None:
+            raise self.write_error
         self.values[name] = value
 
 
@@ -65,87 +67,87 @@ class FakeTool:
         targets: Sequence[str] | None = None,
         *,
         trial: bool = False,
-        knobs: Sequence[Knob] = (SIZE,),
+        knobs: Sequence[Knob] = (SIZE_KNOB,),
         values: Mapping[str, Value] | None = None,
         defaults: Mapping[str, Value] | None = None,
-        actions: Sequence[ToolAction] = (FLUSH,),
+        actions: Sequence[ToolAction] = (FLUSH_ACTION,),
         metrics: Mapping[str, float] | None = None,
         status: ToolStatus | None = None,
     ) -> None:
         self.name = name
         self.targets: Sequence[str] = tuple(targets or (name,))
         self.trial = trial
-        self.known = {knob.name: knob for knob in knobs}
+        self.knobs_by_name = {knob.name: knob for knob in knobs}
         self.defaults = dict(defaults or {})
         given = dict(values or {knob.name: 100 for knob in knobs})
         self.values: dict[tuple[str, str], Value] = {
             (target, knob): value for target in self.targets for knob, value in given.items()
         }
-        self.set_here: set[tuple[str, str]] = set()
-        self.can = tuple(actions)
-        self.figures = dict(metrics or {"fake_up": 1.0})
-        self.state = status or ToolStatus(ToolState.UP, version="1.0")
+        self.explicitly_set: set[tuple[str, str]] = set()
+        self.available_actions = tuple(actions)
+        self.metric_values = dict(metrics or {"fake_up": 1.0})
+        self.tool_status = status or ToolStatus(ToolState.UP, version="1.0")
         self.script: dict[str, deque[Any]] = {}
         self.after_effect: dict[str, deque[Exception]] = {}
-        self.hold: dict[str, asyncio.Event] = {}
+        self.gates: dict[str, asyncio.Event] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.effects: list[tuple[str, str, Value]] = []
         """What was changed or done: target, knob or action, value or idempotency key."""
-        self.closed = 0
+        self.close_count = 0
 
-    def tell(self, call: str, *steps: Any) -> None:
+    def respond_with(self, call: str, *steps: Any) -> None:
         """What the next calls of that name come to."""
         self.script.setdefault(call, deque()).extend(steps)
 
-    def lose(self, call: str, *errors: Exception) -> None:
+    def fail_after_effect(self, call: str, *errors: Exception) -> None:
         """Raise these after the effects of the next calls of that name."""
         self.after_effect.setdefault(call, deque()).extend(errors)
 
     async def status(self) -> ToolStatus:
-        return await self._step("status") or self.state
+        return await self._next_step("status") or self.tool_status
 
     async def metrics(self, target: str) -> Mapping[str, float]:
-        return await self._step("metrics", target) or dict(self.figures)
+        return await self._next_step("metrics", target) or dict(self.metric_values)
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
-        return await self._step("knobs", target) or tuple(self.known.values())
+        return await self._next_step("knobs", target) or tuple(self.knobs_by_name.values())
 
     async def read(self, target: str, knob: str) -> KnobReading:
-        told = await self._step("read", target, knob)
+        told = await self._next_step("read", target, knob)
         if told is not None:
             return told
-        at = self._at(target, knob)
-        return KnobReading(self.values.get(at), at in self.set_here, Lasts.UNTIL_RESTART)
+        at = self._value_key(target, knob)
+        return KnobReading(self.values.get(at), at in self.explicitly_set, Lasts.UNTIL_RESTART)
 
-    async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:
-        told = await self._step("apply", target, knob, before, after)
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:
+        told = await self._next_step("apply", target, knob, before, after)
         if told is not None:
             return told
-        at = self._at(target, knob)
+        at = self._value_key(target, knob)
         if self.values.get(at) != before:
             raise ConflictError(f"{knob} is {self.values.get(at)!r}, not {before!r}: nothing was changed")
-        if after is not None and after in self.known[knob].denied:
+        if after is not None and after in self.knobs_by_name[knob].denied:
             raise RefusedError(f"{after!r} is never applied to {knob}")
         self.values[at] = self.defaults.get(knob) if after is None else after
-        (self.set_here.discard if after is None else self.set_here.add)(at)
+        (self.explicitly_set.discard if after is None else self.explicitly_set.add)(at)
         self.effects.append((target, knob, after))
-        self._lost("apply")
-        return Applied(before, self.values[at], Lasts.UNTIL_RESTART, f"{knob} {self.values[at]}")
+        self._raise_after_effect("apply")
+        return AppliedChange(before, self.values[at], Lasts.UNTIL_RESTART, f"{knob} {self.values[at]}")
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
-        return await self._step("outlook", target, knob, after)
+        return await self._next_step("outlook", target, knob, after)
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
-        return await self._step("actions", target) or self.can
+        return await self._next_step("actions", target) or self.available_actions
 
     async def run(self, target: str, action: str, key: str) -> str:
-        told = await self._step("run", target, action, key)
+        told = await self._next_step("run", target, action, key)
         if told is not None:
             return told
-        if action not in {each.name for each in self.can}:
+        if action not in {each.name for each in self.available_actions}:
             raise NotFoundError(f"{self.name} has no action {action!r}")
         self.effects.append((target, action, key))
-        self._lost("run")
+        self._raise_after_effect("run")
         return f"{action} done"
 
     def command(self, target: str, subject: str, after: Value) -> str:
@@ -155,25 +157,25 @@ class FakeTool:
         return f"grant {self.name}"
 
     async def close(self) -> None:
-        await self._step("close")
-        self.closed += 1
+        await self._next_step("close")
+        self.close_count += 1
 
-    def _at(self, target: str, knob: str) -> tuple[str, str]:
-        if knob not in self.known or target not in self.targets:
+    def _value_key(self, target: str, knob: str) -> tuple[str, str]:
+        if knob not in self.knobs_by_name or target not in self.targets:
             raise NotFoundError(f"{self.name} has no knob {knob!r} of {target!r}")
         return target, knob
 
-    async def _step(self, call: str, *arguments: Any) -> Any:
+    async def _next_step(self, call: str, *arguments: Any) -> Any:
         self.calls.append((call, *arguments))
-        if call in self.hold:
-            await self.hold[call].wait()
+        if call in self.gates:
+            await self.gates[call].wait()
         steps = self.script.get(call)
         step = steps.popleft() if steps else None
         if isinstance(step, BaseException):
             raise step
         return step
 
-    def _lost(self, call: str) -> None:
+    def _raise_after_effect(self, call: str) -> None:
         errors = self.after_effect.get(call)
         if errors:
             raise errors.popleft()
@@ -193,23 +195,23 @@ class FakeToolbox:
         self.modes = dict(modes or {})
         self.kind = kind
         self.disabled: set[str] = set()
-        self.shown: dict[str, ToolView] = {}
-        self.targets: dict[tuple[str, str], TargetView] = {}
+        self.tool_views: dict[str, ToolView] = {}
+        self.target_views: dict[tuple[str, str], TargetView] = {}
 
     def names(self) -> Sequence[str]:
-        return sorted({*self.tools, *self.shown})
+        return sorted({*self.tools, *self.tool_views})
 
     def tool(self, name: str) -> Tool:
-        found = self._found(name)
-        if name in self.disabled or (name in self.shown and not self.shown[name].enabled):
+        found = self._find_tool(name)
+        if name in self.disabled or (name in self.tool_views and not self.tool_views[name].enabled):
             raise RefusedError(f"{name} is disabled; enable it first")
         return found
 
     async def enable(self, name: str, enabled: bool) -> ToolView:
-        self._found(name)
-        if name in self.shown:
+        self._find_tool(name)
+        if name in self.tool_views:
             state = ToolStatus(ToolState.UP if enabled else ToolState.DISABLED)
-            self.shown[name] = replace(self.shown[name], enabled=enabled, status=state)
+            self.tool_views[name] = replace(self.tool_views[name], enabled=enabled, status=state)
         else:
             (self.disabled.discard if enabled else self.disabled.add)(name)
         return await self.view(name)
@@ -218,26 +220,26 @@ class FakeToolbox:
         return [await self.view(name) for name in self.names()]
 
     async def view(self, name: str) -> ToolView:
-        tool, enabled = self._found(name), name not in self.disabled
-        if name in self.shown:
-            return self.shown[name]
+        tool, enabled = self._find_tool(name), name not in self.disabled
+        if name in self.tool_views:
+            return self.tool_views[name]
         status = await tool.status() if enabled else ToolStatus(ToolState.DISABLED)
         modes = {"*": Mode.RECOMMEND, **self.modes.get(name, {})}
         return ToolView(name, self.kind, enabled, tool.trial, status, modes, tool.targets)
 
     async def target(self, name: str, target: str) -> TargetView:
-        if (name, target) in self.targets:
-            return self.targets[name, target]
-        tool = self._found(name)
-        if name in self.shown or target not in tool.targets:
+        if (name, target) in self.target_views:
+            return self.target_views[name, target]
+        tool = self._find_tool(name)
+        if name in self.tool_views or target not in tool.targets:
             raise NotFoundError(f"{name} has no target {target!r}")
         knobs = [(knob, await tool.read(target, knob.name)) for knob in await tool.knobs(target)]
         seen = TargetView(name, target, await tool.metrics(target), knobs, await tool.actions(target))
         return replace(seen, problem="disabled") if name in self.disabled else seen
 
-    def _found(self, name: str) -> Tool:
+    def _find_tool(self, name: str) -> Tool:
         if name in self.tools:
             return self.tools[name]
-        if name in self.shown:
+        if name in self.tool_views:
             return FakeTool(name)
         raise NotFoundError(f"no tool is called {name!r}; there are: {', '.join(self.names())}")

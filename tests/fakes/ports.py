@@ -100,7 +100,7 @@ class FakeSource:
         self.infos = {info.key: info for info in infos}
         self.replaces = replaces
         self.open_errors: deque[SourceError] = deque()
-        self.names_left_out: list[str] = []
+        self.skipped_names: list[str] = []
         self.history_asked_at: int | None = None
         self.opened = self.reads = self.closed = 0
 
@@ -124,11 +124,11 @@ class FakeSource:
     def info(self, key: SeriesKey) -> SeriesInfo:
         return self.infos.get(key, SeriesInfo(key))
 
-    def replaced(self, gone: SeriesKey, came: SeriesKey) -> bool:
-        return self.replaces(gone, came)
+    def is_replacement(self, old: SeriesKey, new: SeriesKey) -> bool:
+        return self.replaces(old, new)
 
-    def left_out(self) -> Sequence[str]:
-        return self.names_left_out
+    def skipped_series(self) -> Sequence[str]:
+        return self.skipped_names
 
     def detail(self) -> str:
         return f"{len(self.script)} readings to come"
@@ -158,10 +158,10 @@ class FakeStore:
     def __init__(self) -> None:
         self.infos: dict[str, SeriesInfo] = {}
         self.by_id: dict[str, Anomaly] = {}
-        self.words: dict[tuple[str, str], Feedback] = {}
+        self.feedback_by_key: dict[tuple[str, str], Feedback] = {}
         self.api_keys: dict[str, ApiKey] = {}
-        self.answers: dict[tuple[str, str], tuple[int, bytes]] = {}
-        self.answered_at: dict[tuple[str, str], int] = {}
+        self.responses: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self.responses_saved_at: dict[tuple[str, str], int] = {}
         self.broken: str | None = None
         self.closed = False
 
@@ -215,10 +215,10 @@ class FakeStore:
     def save_feedback(self, feedback: Feedback) -> None:
         self._writable()
         self.anomaly(feedback.anomaly_id)
-        self.words[feedback.anomaly_id, feedback.author] = feedback
+        self.feedback_by_key[feedback.anomaly_id, feedback.author] = feedback
 
     def feedback(self, anomaly_id: str) -> list[Feedback]:
-        said = (f for f in self.words.values() if f.anomaly_id == anomaly_id)
+        said = (f for f in self.feedback_by_key.values() if f.anomaly_id == anomaly_id)
         return sorted(said, key=lambda f: f.time)
 
     def save_key(self, key: ApiKey) -> None:
@@ -228,23 +228,23 @@ class FakeStore:
     def keys(self) -> list[ApiKey]:
         return list(self.api_keys.values())
 
-    def answered(self, idempotency_key: str, route: str) -> tuple[int, bytes] | None:
-        return self.answers.get((idempotency_key, route))
+    def stored_response(self, idempotency_key: str, route: str) -> tuple[int, bytes] | None:
+        return self.responses.get((idempotency_key, route))
 
-    def remember_answer(self, idempotency_key: str, route: str, status: int, body: bytes, now: int) -> None:
+    def save_response(self, idempotency_key: str, route: str, status: int, body: bytes, now: int) -> None:
         self._writable()
-        self.answers[idempotency_key, route] = (status, body)
-        self.answered_at[idempotency_key, route] = now
+        self.responses[idempotency_key, route] = (status, body)
+        self.responses_saved_at[idempotency_key, route] = now
 
-    def forget_ended(self, before: int, limit: int) -> int:
+    def delete_ended(self, before: int, limit: int) -> int:
         old = [a.id for a in self.by_id.values() if a.end is not None and a.end < before][:limit]
         self.by_id = {a.id: a for a in self.by_id.values() if a.id not in old}
         return len(old)
 
-    def forget_keys(self, prefixes: Sequence[str], dead_before: int, limit: int) -> int:  # noqa: ARG002 - as the port
+    def delete_keys(self, prefixes: Sequence[str], ended_before: int, limit: int) -> int:  # noqa: ARG002 - as the port
         return 0  # see the tests of the store
 
-    def healthy(self) -> str | None:
+    def health_problem(self) -> str | None:
         return self.broken
 
     def close(self) -> None:
@@ -337,12 +337,12 @@ class FakeLiveView:
     def __init__(self, views: Iterable[SeriesView] = (), sources: Iterable[SourceStatus] = ()) -> None:
         self.views = {view.id: view for view in views}
         self.statuses = list(sources)
-        self.state: tuple[bool, str] = (True, "")
-        self.unfit = ""
-        self.numbers: dict[str, float | int | str] = {"uptime_s": 1.0, "ticks": 1}
+        self.readiness_state: tuple[bool, str] = (True, "")
+        self.problem_text = ""
+        self.engine_values: dict[str, float | int | str] = {"uptime_s": 1.0, "ticks": 1}
         self.readers: list[FakeSubscription] = []
 
-    def series(
+    def series_page(
         self,
         *,
         search: str = "",
@@ -364,7 +364,7 @@ class FakeLiveView:
         more = first + limit < len(found)
         return page, len(found), page[-1].id if more else None
 
-    def one(self, series_id: str) -> SeriesView:
+    def series_by_id(self, series_id: str) -> SeriesView:
         if series_id not in self.views:
             raise NotFoundError(f"there is no series {series_id!r}")
         return self.views[series_id]
@@ -372,14 +372,14 @@ class FakeLiveView:
     def sources(self) -> list[SourceStatus]:
         return self.statuses
 
-    def ready(self) -> tuple[bool, str]:
-        return self.state
+    def readiness(self) -> tuple[bool, str]:
+        return self.readiness_state
 
-    def trouble(self) -> str:
-        return self.unfit
+    def problem(self) -> str:
+        return self.problem_text
 
-    def engine(self) -> dict[str, float | int | str]:
-        return self.numbers
+    def engine_status(self) -> dict[str, float | int | str]:
+        return self.engine_values
 
     def subscribe(self) -> FakeSubscription:
         reader = FakeSubscription(self.readers.remove)

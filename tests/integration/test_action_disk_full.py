@@ -1,18 +1,18 @@
 """Acting on a full disk and on one that becomes read-only, real ones."""
 
-from tests.integration.test_store_disk import on_a_small_disk
+from tests.integration.test_store_disk import run_on_small_disk
 
 
 def test_on_a_full_disk_nothing_is_done_without_its_audit_row(tmp_path):
     """It is refused, says what to do, and goes on by itself once there is room."""
     ballast = 'head -c 1000000 /dev/zero > "$0/ballast"'
-    said = on_a_small_disk(tmp_path, ballast, "fill", "tests.child_processes.action_process")
+    said = run_on_small_disk(tmp_path, ballast, "fill", "tests.child_processes.action_process")
     assert "disk is full" in said["acting"]
     assert int(said["actions"]) > 5
 
 
 def test_on_a_read_only_disk_nothing_is_done(tmp_path):
     """Neither action nor pause; once it can be written again, both."""
-    said = on_a_small_disk(tmp_path, "true", "refuse", "tests.child_processes.action_process")
+    said = run_on_small_disk(tmp_path, "true", "refuse", "tests.child_processes.action_process")
     assert "read-only" in said["acting"]
     assert said["actions"] == "2"

@@ -12,8 +12,8 @@ from tests.child_processes.action_process import effects, live
 from trimtab.engine.actions.journal import locked
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.store import open_store
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.types import ActionState, RecommendationState
 
 BOUNDARIES = {
@@ -67,7 +67,7 @@ def killed_often(forks, folder, kills, seed):
     lived(forks, folder, life + 1, None)
     assert set(killed_at) == set(BOUNDARIES), killed_at
     store = open_store(folder / "data", lambda: 0)
-    ledger = SqlLedger(store.fenced, folder / "data" / ANCHOR)
+    ledger = ActionLedger(store.fenced, folder / "data" / ANCHOR_FILE)
     check(ledger, effects(folder / "effects"), acknowledged, recommended)
     store.close()
     return killed_at

@@ -9,25 +9,31 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from tests.builders.api_client import Room
+from tests.builders.api_client import ApiHarness
 from tests.builders.series import SECOND
-from tests.fakes.fake_notifications import Counts, Known, notice_of, over, worse
+from tests.fakes.fake_notifications import (
+    FakeIncidentLookup,
+    FakeNotificationMetrics,
+    make_notice,
+    make_resolved_notice,
+    make_worse_notice,
+)
 from tests.servers.alertmanager import start_alertmanager
-from tests.servers.http import http, raw
+from tests.servers.http import http_response, start_raw_server
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.notifications.channels import alertmanager_channel
-from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerNotifier
-from trimtab.engine.notifications.delivery import Notifications
+from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerChannel
+from trimtab.engine.notifications.delivery import NotificationDelivery
 from trimtab.engine.settings.notify import NotifyAlertmanager
 from trimtab.engine.store import open_store
-from trimtab.engine.store.learned_state import StoredMemory
-from trimtab.engine.types import OWN_ALERT
+from trimtab.engine.store.learned_state import LearnedState
+from trimtab.engine.types import OWN_ALERT_NAME
 
 
 @pytest.fixture
 async def receiver():
     """What Alertmanager forwards to."""
-    async with raw(http(200)) as server:
+    async with start_raw_server(http_response(200)) as server:
         yield server
 
 
@@ -40,7 +46,7 @@ async def server(tmp_path, receiver):
     await asyncio.to_thread(start.__exit__, None, None, None)
 
 
-def now_notice(make, number=1, ago_s=30, **changed):
+def make_current_notice(make, number=1, ago_s=30, **changed):
     """A notice of an incident that began just now, as the clock of the Alertmanager is the real one."""
     made = make(number, **changed)
     start = time.time_ns() - ago_s * SECOND
@@ -48,7 +54,7 @@ def now_notice(make, number=1, ago_s=30, **changed):
     return replace(made, incident=replace(made.incident, start=start, end=end), time=start)
 
 
-def forwarded(receiver):
+def forwarded_alerts(receiver):
     """(status of the group, {incident: (status, severity)}) of each webhook that came."""
     bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in receiver.requests]
     return [
@@ -57,23 +63,25 @@ def forwarded(receiver):
     ]
 
 
-async def came(receiver, n):
+async def wait_for_alerts(receiver, n):
     """Wait for the n-th webhook, and then a second more for one too many."""
     async with asyncio.timeout(20):
         while len(receiver.requests) < n:  # noqa: ASYNC110 - it comes from another process
             await asyncio.sleep(0.05)
     await asyncio.sleep(1.0)
     assert len(receiver.requests) == n
-    return forwarded(receiver)
+    return forwarded_alerts(receiver)
 
 
 @asynccontextmanager
-async def delivering(tmp_path, url):
+async def running_delivery(tmp_path, url):
     """A deliverer over a real store; entered again it is the next start."""
     store = open_store(tmp_path / "data", time.time_ns)
-    notifier = AlertmanagerNotifier(NotifyAlertmanager(url=url), time.time_ns)
-    made = Notifications([notifier], StoredMemory(store.fenced), Known(), SystemClock(), Counts())
-    await made.resume()
+    notifier = AlertmanagerChannel(NotifyAlertmanager(url=url), time.time_ns)
+    made = NotificationDelivery(
+        [notifier], LearnedState(store.fenced), FakeIncidentLookup(), SystemClock(), FakeNotificationMetrics()
+    )
+    await made.restore()
     task = asyncio.create_task(made.run())
     try:
         yield made
@@ -86,16 +94,16 @@ async def delivering(tmp_path, url):
 
 async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiver):
     """Repetitions, a restart and the same notice again make no second message; its end makes one."""
-    fired = now_notice(notice_of)
-    async with delivering(tmp_path, server.url) as made:
-        await made.take([fired])
-        assert await came(receiver, 1) == [("firing", [("firing", "high")])]
-    async with delivering(tmp_path, server.url) as made:
-        await made.take([fired])
-        await came(receiver, 1)
-        ended = now_notice(over, entities=("web/1",), suspects=())
-        await made.take([ended])
-        assert (await came(receiver, 2))[1] == ("resolved", [("resolved", "high")])
+    fired = make_current_notice(make_notice)
+    async with running_delivery(tmp_path, server.url) as made:
+        await made.enqueue([fired])
+        assert await wait_for_alerts(receiver, 1) == [("firing", [("firing", "high")])]
+    async with running_delivery(tmp_path, server.url) as made:
+        await made.enqueue([fired])
+        await wait_for_alerts(receiver, 1)
+        ended = make_current_notice(make_resolved_notice, entities=("web/1",), suspects=())
+        await made.enqueue([ended])
+        assert (await wait_for_alerts(receiver, 2))[1] == ("resolved", [("resolved", "high")])
         assert made.problems() == []
     async with httpx.AsyncClient(trust_env=False) as people:
         assert (await people.get(f"{server.url}/api/v2/alerts")).json() == []
@@ -103,40 +111,40 @@ async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiv
 
 async def test_an_incident_that_becomes_critical_is_told_again(tmp_path, server, receiver):
     """Alertmanager hears of a critical alert, and that the milder one is over; then that all is."""
-    async with delivering(tmp_path, server.url) as made:
-        await made.take([now_notice(notice_of)])
-        await came(receiver, 1)
-        await made.take([now_notice(worse)])
-        told = await came(receiver, 2)
+    async with running_delivery(tmp_path, server.url) as made:
+        await made.enqueue([make_current_notice(make_notice)])
+        await wait_for_alerts(receiver, 1)
+        await made.enqueue([make_current_notice(make_worse_notice)])
+        told = await wait_for_alerts(receiver, 2)
         assert told[1] == ("firing", [("firing", "critical"), ("resolved", "high")])
-        await made.take([now_notice(over)])
-        told = await came(receiver, 3)
+        await made.enqueue([make_current_notice(make_resolved_notice)])
+        told = await wait_for_alerts(receiver, 3)
         assert told[2][0] == "resolved"
 
 
 async def test_repetition_keeps_it_alive_and_its_end_needs_no_engine(tmp_path, server, receiver, monkeypatch):
     """It holds as long as it is sent again; when the engine is gone Alertmanager ends it by itself."""
     monkeypatch.setattr(alertmanager_channel, "HOLD_NS", 3 * SECOND)
-    monkeypatch.setattr(AlertmanagerNotifier, "repeat_s", 0.5)
-    async with delivering(tmp_path, server.url) as made:
-        await made.take([now_notice(notice_of)])
-        await came(receiver, 1)
+    monkeypatch.setattr(AlertmanagerChannel, "repeat_s", 0.5)
+    async with running_delivery(tmp_path, server.url) as made:
+        await made.enqueue([make_current_notice(make_notice)])
+        await wait_for_alerts(receiver, 1)
         await asyncio.sleep(4)
         assert len(receiver.requests) == 1
-    assert (await came(receiver, 2))[1] == ("resolved", [("resolved", "high")])
+    assert (await wait_for_alerts(receiver, 2))[1] == ("resolved", [("resolved", "high")])
 
 
 async def test_an_alertmanager_that_was_away_is_told_later(tmp_path, server, receiver):
     """Ended and started again: what happened meanwhile arrives by itself."""
     await asyncio.to_thread(server.stop)
-    async with delivering(tmp_path, server.url) as made:
-        await made.take([now_notice(notice_of)])
+    async with running_delivery(tmp_path, server.url) as made:
+        await made.enqueue([make_current_notice(make_notice)])
         async with asyncio.timeout(10):
             while not made.problems():  # noqa: ASYNC110 - a try is under way
                 await asyncio.sleep(0.02)
         assert "cannot be reached" in made.problems()[0]
         await asyncio.to_thread(server.start)
-        assert await came(receiver, 1) == [("firing", [("firing", "high")])]
+        assert await wait_for_alerts(receiver, 1) == [("firing", [("firing", "high")])]
         assert made.problems() == []
 
 
@@ -145,16 +153,16 @@ async def test_what_comes_back_makes_no_loop(tmp_path, server, receiver):
     labels = {"alertname": "HighLatency", "service": "checkout", "severity": "page"}
     async with httpx.AsyncClient(trust_env=False) as prometheus:
         await prometheus.post(f"{server.url}/api/v2/alerts", json=[{"labels": labels}])
-    async with delivering(tmp_path, server.url) as made:
-        await made.take([now_notice(notice_of)])
-        await came(receiver, 2)
-    room = Room(loop=True)
-    program = room.program("ingest")
+    async with running_delivery(tmp_path, server.url) as made:
+        await made.enqueue([make_current_notice(make_notice)])
+        await wait_for_alerts(receiver, 2)
+    room = ApiHarness(loop=True)
+    program = room.key_client("ingest")
     taken = {}
     for request in receiver.requests:
         body = json.loads(request.partition(b"\r\n\r\n")[2])
         answer = await program.post("/api/alerts", json=body)
         assert answer.status_code == 200, answer.text
         taken[body["groupLabels"]["alertname"]] = answer.json()["taken"]
-    assert taken == {OWN_ALERT: 0, "HighLatency": 1}
+    assert taken == {OWN_ALERT_NAME: 0, "HighLatency": 1}
     assert [alert.labels for alert in room.loop.alerts] == [labels]

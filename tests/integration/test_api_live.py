@@ -11,7 +11,7 @@ import uvicorn
 from playwright.async_api import async_playwright
 
 import trimtab.engine
-from tests.builders.api_client import Room
+from tests.builders.api_client import ApiHarness
 from tests.builders.series import START
 from tests.servers.prometheus import free_port
 from trimtab.engine.api.application import stop_streams
@@ -27,7 +27,7 @@ CHROMIUM_ARGS = [
 
 
 @asynccontextmanager
-async def served(room):
+async def serve(room):
     """The room's application on a free loopback port; yields its URL."""
     port = free_port()
     config = uvicorn.Config(room.app, port=port, access_log=False, log_config=None)
@@ -47,11 +47,11 @@ async def served(room):
 
 async def test_a_stream_over_http_ends_whole_when_the_engine_stops():
     """Events reach a real client; stopping ends its stream without an error and keeps nobody waiting."""
-    room = Room()
-    headers = {"Authorization": f"Bearer {room.key('read')}"}
+    room = ApiHarness()
+    headers = {"Authorization": f"Bearer {room.create_key('read')}"}
     seen = []
     async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=10) as client:
-        async with served(room) as url:
+        async with serve(room) as url:
 
             async def listen():
                 async with httpx_sse.aconnect_sse(client, "GET", f"{url}/api/stream") as stream:
@@ -76,12 +76,10 @@ async def test_a_stream_over_http_ends_whole_when_the_engine_stops():
 
 async def test_a_connection_to_a_stopped_stream_closes_at_once():
     """A browser that stays connected does not keep the engine from stopping."""
-    room = Room()
-    async with served(room) as url:
+    room = ApiHarness()
+    async with serve(room) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        request = (
-            f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {room.key('read')}\r\n\r\n"
-        )
+        request = f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {room.create_key('read')}\r\n\r\n"
         writer.write(request.encode())
         assert b" 200 " in await reader.readline()
     assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"0\r\n\r\n")
@@ -95,14 +93,14 @@ async def test_the_docs_page_works_in_a_browser_under_its_policy():
         pytest.skip("chromium is not installed: apt-get install chromium")
     if not (DIST / "docs" / "swagger-ui-bundle.js").is_file():
         pytest.skip("the pages are not built: make web")
-    room = Room(web_dir=DIST)
+    room = ApiHarness(web_dir=DIST)
     complaints = []
-    async with served(room) as url, async_playwright() as playwright:
+    async with serve(room) as url, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
         page = await browser.new_page()
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        await page.goto(api_keys.login_url(room.store, room.clock, url))
+        await page.goto(api_keys.create_login_url(room.store, room.clock, url))
         assert page.url == f"{url}/"
         await page.goto(f"{url}/api-docs")
         status = page.locator("#operations-status-status_api_status_get")

@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from tests.acceptance.engine import trimtab_up, until
+from tests.acceptance.engine import trimtab_up, wait_until
 from tests.servers.prometheus import backfill, start_exporter, start_prometheus
 
 DAYS, STEP_S = 4, 300
@@ -18,13 +18,13 @@ def load_at(seconds):
     return 60.0 - 36.0 * math.cos(2 * math.pi * (seconds % 86_400) / 86_400)
 
 
-def figures():
+def exporter_text():
     """What the service shows now."""
     load = load_at(time.time())
     return f"# TYPE shop_load gauge\nshop_load {load}\n# TYPE shop_replicas gauge\nshop_replicas 12\n"
 
 
-def recorded(now_s):
+def history_text(now_s):
     """Four days of both figures."""
     times = range(now_s - DAYS * 86_400, now_s - 60, STEP_S)
     load = "".join(f"shop_load{{{LABELS}}} {load_at(t):.3f} {t}\n" for t in times)
@@ -35,14 +35,14 @@ def recorded(now_s):
 @pytest.fixture
 def engine(tmp_path):
     """`trimtab up` on that Prometheus, and the exporter that it scrapes."""
-    backfill(tmp_path / "prometheus", recorded(int(time.time())))
+    backfill(tmp_path / "prometheus", history_text(int(time.time())))
     job = "- job_name: shop\n  static_configs: [{{targets: ['{0}'], labels: {{instance: 'shop:80'}}}}]"
     capacity = {
         "load": 'shop_load{job="shop"}', "replicas": "shop_replicas", "capacity_per_replica": 10,
         "startup": "2m", "max_replicas": 40, "interval": "5s", "cost_per_replica_hour": 0.1,
     }  # fmt: skip
     with (
-        start_exporter(figures) as exporter,
+        start_exporter(exporter_text) as exporter,
         start_prometheus(tmp_path / "prometheus", config=job.format(exporter.address)) as server,
         trimtab_up(
             tmp_path / "engine",
@@ -62,25 +62,25 @@ def test_a_number_for_autoscalers_or_none(engine):
     def shown():
         return next((one for one in trimtab.get("capacity")["items"] if one["ahead"] is not None), None)
 
-    found = until(shown, 180.0)
+    found = wait_until(shown, 180.0)
     assert found["load"] == pytest.approx(load_at(time.time()), abs=3.0)
     assert found["wanted"] >= math.ceil(found["load"] / 10 / 0.77)
     assert found["path"]["likely"][-1] == pytest.approx(load_at(time.time() + 120.0), abs=3.0)
     assert found["cost_per_day"] == pytest.approx(28.8)
     wanted = trimtab.get("capacity/shop/keda")["wanted"]
     assert wanted in range(found["wanted"] - 1, found["wanted"] + 2)
-    assert f'trimtab_capacity_wanted_replicas{{name="shop"}} {wanted}' in metrics(trimtab)
+    assert f'trimtab_capacity_wanted_replicas{{name="shop"}} {wanted}' in metrics_text(trimtab)
     exporter.text = "# nothing\n"
-    until(lambda: asked(trimtab) == 503, 60.0)
-    assert "trimtab_capacity_wanted_replicas{" not in metrics(trimtab)
+    wait_until(lambda: keda_status(trimtab) == 503, 60.0)
+    assert "trimtab_capacity_wanted_replicas{" not in metrics_text(trimtab)
 
 
-def asked(engine):
+def keda_status(engine):
     """The status that KEDA is answered with."""
     headers = {"Authorization": f"Bearer {engine.key}"}
     return httpx.get(f"{engine.url}/api/capacity/shop/keda", headers=headers, trust_env=False).status_code
 
 
-def metrics(engine):
+def metrics_text(engine):
     """Its own metrics."""
     return httpx.get(f"{engine.url}/api/metrics", trust_env=False).text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.prometheus import free_port, start_exporter, start_prometheus, wait_for
-from trimtab.engine.cli.command_errors import DONE, FOUND, NOT_REACHABLE
+from trimtab.engine.cli.command_errors import EXIT_FOUND, EXIT_OK, EXIT_UNREACHABLE
 from trimtab.engine.store.lease import FolderLease
 
 TRIMTAB = Path(sys.executable).with_name("trimtab")
@@ -28,7 +28,7 @@ def doctor(tmp_path):
             [TRIMTAB, "doctor", "-f", "json", "--data", str(tmp_path / "data"), *port, *arguments],
             cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert done.returncode in {DONE, FOUND, NOT_REACHABLE}, done.stderr
+        assert done.returncode in {EXIT_OK, EXIT_FOUND, EXIT_UNREACHABLE}, done.stderr
         return done.returncode, {row["check"]: row for row in json.loads(done.stdout)}
 
     return run
@@ -38,7 +38,7 @@ def test_all_is_well_on_a_fresh_machine(doctor, tmp_path):
     """Without a data folder and a Prometheus everything is in order, and nothing was made."""
     code, checks = doctor()
     assert {name: row["state"] for name, row in checks.items() if row["state"] != "ok"} == {}
-    assert code == DONE
+    assert code == EXIT_OK
     assert "this machine" in checks["host"]["detail"]
     assert not (tmp_path / "data").exists()
 
@@ -47,7 +47,7 @@ def test_a_prometheus_that_is_away_is_said(doctor):
     """A source that does not answer is exit code 3, with its address."""
     url = f"http://127.0.0.1:{free_port()}"
     code, checks = doctor("--prometheus", url)
-    assert code == NOT_REACHABLE
+    assert code == EXIT_UNREACHABLE
     assert checks["prometheus"]["state"] == "unreachable"
     assert url in checks["prometheus"]["detail"]
 
@@ -61,7 +61,7 @@ def test_series_over_the_cap_are_listed(doctor, tmp_path):
         wait_for(lambda: bool(server.query("count(queue_depth) == 20")), 30)
         small = "settings: {max_series: 5}\nsources: {host: {enabled: false}}\n"
         code, checks = doctor("--prometheus", server.url, settings=small)
-    assert code == FOUND
+    assert code == EXIT_FOUND
     assert any("queue_depth" in item for item in checks["prometheus"]["items"])
     assert "which takes" in checks["prometheus"]["detail"]
     assert checks["clock"]["state"] == "ok"
@@ -70,14 +70,14 @@ def test_series_over_the_cap_are_listed(doctor, tmp_path):
 def test_mistakes_in_the_settings_are_all_listed(doctor):
     """Each mistake of the file is one item."""
     code, checks = doctor(settings="api: {prot: 1}\nretention: {days: -3}\n")
-    assert code == FOUND
+    assert code == EXIT_FOUND
     assert len(checks["settings"]["items"]) == 2
 
 
 def test_what_would_keep_it_from_starting_is_found(doctor):
     """An address that `trimtab up` refuses, and a detector that nobody has, are found before."""
     code, checks = doctor("--host", "0.0.0.0", settings="settings: {detectors: [ew_zscor]}\n")
-    assert code == FOUND
+    assert code == EXIT_FOUND
     assert "other machines" in checks["api"]["detail"]
     assert "ew_zscore" in checks["detectors"]["detail"]
 
@@ -88,7 +88,7 @@ def test_a_taken_port_is_found(doctor):
         other.bind(("127.0.0.1", 0))
         other.listen()
         code, checks = doctor("--port", str(other.getsockname()[1]))
-    assert code == FOUND
+    assert code == EXIT_FOUND
     assert checks["port"]["state"] == "found"
 
 
@@ -98,7 +98,7 @@ def test_an_engine_that_runs_is_no_fault(doctor, tmp_path):
         own.bind(("127.0.0.1", 0))
         own.listen()
         code, checks = doctor("--port", str(own.getsockname()[1]))
-    assert code == DONE
+    assert code == EXIT_OK
     assert (
         f"in use by an engine: process {os.getpid()} on {socket.gethostname()}, since 1970-01-01"
         in (checks["data folder"]["detail"])

@@ -13,9 +13,9 @@ import pytest
 from tests.servers.alertmanager import start_alertmanager
 from tests.servers.prometheus import free_port
 from tests.servers.redis import start_redis
-from tests.servers.smtp import smtp
-from tests.servers.webhook_receiver import receiving
-from trimtab.engine.cli.doctor.doctor import State, exit_code
+from tests.servers.smtp import start_smtp_server
+from tests.servers.webhook_receiver import start_webhook_receiver
+from trimtab.engine.cli.doctor.doctor import CheckState, exit_code
 from trimtab.engine.cli.doctor.receiver_checks import receiver_checks
 from trimtab.engine.cli.doctor.tool_checks import tool_checks
 from trimtab.engine.settings.settings_file import load_settings
@@ -35,7 +35,7 @@ def load(tmp_path):
     return made
 
 
-async def one_check(settings):
+async def check_only_tool(settings):
     """The only check of its tools."""
     (check,) = await tool_checks(settings.tools)
     return check
@@ -44,10 +44,10 @@ async def one_check(settings):
 async def test_a_tool_that_is_well(load, tmp_path):
     """It says where it is and in which version; one that is switched off is not asked."""
     with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
-        check = await one_check(
+        check = await check_only_tool(
             load(f"tools: {{redis: {{url: '{server.url}', mode: {{hz: auto}}}}, pm2: {{enabled: false}}}}")
         )
-        assert (check.name, check.state, check.items) == ("tools.redis", State.OK, ())
+        assert (check.name, check.state, check.items) == ("tools.redis", CheckState.OK, ())
         assert f"127.0.0.1:{server.port}" in check.detail
         assert server.cli("CONFIG", "GET", "hz").endswith("10")
 
@@ -55,17 +55,22 @@ async def test_a_tool_that_is_well(load, tmp_path):
 async def test_what_is_wrong_with_a_tool_is_named(load, tmp_path):
     """Nobody there, a wrong password, a server that forbids changes: each in words, with what to do."""
     with start_redis(tmp_path / "locked", password="right") as locked:
-        denied = await one_check(load(f"tools: {{redis: {{url: '{locked.url}', password: wrong-one}}}}"))
-    assert (denied.state, "trimtab grant redis" in denied.advice) == (State.FOUND, True)
+        denied = await check_only_tool(
+            load(f"tools: {{redis: {{url: '{locked.url}', password: wrong-one}}}}")
+        )
+    assert (denied.state, "trimtab grant redis" in denied.advice) == (CheckState.FOUND, True)
     assert "check username and password of tools.redis" in denied.detail
     assert "wrong-one" not in denied.detail
-    away = await one_check(load(f"tools: {{redis: {{url: 'redis://127.0.0.1:{free_port()}'}}}}"))
-    assert (away.state, exit_code([away])) == (State.UNREACHABLE, 3)
+    away = await check_only_tool(load(f"tools: {{redis: {{url: 'redis://127.0.0.1:{free_port()}'}}}}"))
+    assert (away.state, exit_code([away])) == (CheckState.UNREACHABLE, 3)
     with start_redis(tmp_path / "managed", "--rename-command", "CONFIG", "") as managed:
-        reads = await one_check(load(f"tools: {{redis: {{url: '{managed.url}'}}}}"))
-        acts = await one_check(load(f"tools: {{redis: {{url: '{managed.url}', mode: auto}}}}"))
-    assert (reads.state, "lets nothing be set" in reads.detail) == (State.OK, True)
-    assert (acts.state, acts.items) == (State.FOUND, ("mode of '*' is auto, but nothing can be set there",))
+        reads = await check_only_tool(load(f"tools: {{redis: {{url: '{managed.url}'}}}}"))
+        acts = await check_only_tool(load(f"tools: {{redis: {{url: '{managed.url}', mode: auto}}}}"))
+    assert (reads.state, "lets nothing be set" in reads.detail) == (CheckState.OK, True)
+    assert (acts.state, acts.items) == (
+        CheckState.FOUND,
+        ("mode of '*' is auto, but nothing can be set there",),
+    )
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for(load):
@@ -74,33 +79,35 @@ async def test_a_server_that_says_nothing_is_not_waited_for(load):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        check = await one_check(load(f"tools: {{redis: {{url: '{url}', timeout: 200ms}}}}"))
-    assert (check.state, "gave no answer within 0.2 s" in check.detail) == (State.UNREACHABLE, True)
+        check = await check_only_tool(load(f"tools: {{redis: {{url: '{url}', timeout: 200ms}}}}"))
+    assert (check.state, "gave no answer within 0.2 s" in check.detail) == (CheckState.UNREACHABLE, True)
 
 
 async def test_a_target_that_is_not_there(load):
     """A process that does not run is no target."""
-    check = await one_check(
+    check = await check_only_tool(
         load("tools: {w: {kind: process, processes: {worker: {name: no-such-program-here}}}}")
     )
-    assert (check.state, check.items) == (State.FOUND, ("target worker: nothing of it runs",))
+    assert (check.state, check.items) == (CheckState.FOUND, ("target worker: nothing of it runs",))
 
 
 async def test_a_mode_of_what_the_server_does_not_have(load, tmp_path):
     """What only the running tool can tell is told by it: keys are warmed only where some are named."""
     with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
-        check = await one_check(load(f"tools: {{redis: {{url: '{server.url}', mode: {{warm_keys: auto}}}}}}"))
-    assert check.state is State.FOUND
+        check = await check_only_tool(
+            load(f"tools: {{redis: {{url: '{server.url}', mode: {{warm_keys: auto}}}}}}")
+        )
+    assert check.state is CheckState.FOUND
     assert check.items[0].startswith("mode names 'warm_keys', but no knob and no action is called so")
 
 
 async def test_receivers_are_reached_without_a_notice(load, tmp_path):
     """An Alertmanager, a webhook and a mail server are there, and none of them was told anything."""
     with (
-        receiving() as (webhook, came),
+        start_webhook_receiver() as (webhook, came),
         start_alertmanager(tmp_path / "a", webhook) as alertmanager,
     ):
-        async with smtp(login=("trimtab", "pass-of-mail")) as mails:
+        async with start_smtp_server(login=("trimtab", "pass-of-mail")) as mails:
             settings = load(f"""
 notify:
   alertmanager: {{url: {alertmanager.url}}}
@@ -111,7 +118,7 @@ notify:
             checks = await receiver_checks(settings)
         told = await asyncio.to_thread(httpx.get, f"{alertmanager.url}/api/v2/alerts", trust_env=False)
         assert [(check.name, check.state) for check in checks] == [
-            ("notify.alertmanager", State.OK), ("notify.webhook", State.OK), ("notify.email", State.OK),
+            ("notify.alertmanager", CheckState.OK), ("notify.webhook", CheckState.OK), ("notify.email", CheckState.OK),
         ]  # fmt: skip
         assert any(line.startswith("AUTH") for line in mails.lines)
         assert (mails.mails, came, told.json()) == ([], [], [])
@@ -120,7 +127,7 @@ notify:
 async def test_receivers_that_are_away_or_do_not_let_us_in(load):
     """Each says why; a silence that is over is told, one that is not is left alone."""
     gone = f"http://127.0.0.1:{free_port()}"
-    async with smtp(login=("trimtab", "right-password")) as mails:
+    async with start_smtp_server(login=("trimtab", "right-password")) as mails:
         checks = await receiver_checks(
             load(f"""
 notify:
@@ -134,8 +141,8 @@ notify:
 """)
         )
     assert [(check.name, check.state) for check in checks] == [
-        ("notify.alertmanager", State.UNREACHABLE), ("notify.webhook", State.UNREACHABLE),
-        ("notify.email", State.FOUND), ("notify.silences.old", State.FOUND),
+        ("notify.alertmanager", CheckState.UNREACHABLE), ("notify.webhook", CheckState.UNREACHABLE),
+        ("notify.email", CheckState.FOUND), ("notify.silences.old", CheckState.FOUND),
     ]  # fmt: skip
     assert "does not let us in (535)" in checks[2].detail
     assert "over since 2024-01-02T00:00:00.000Z" in checks[3].detail

@@ -24,7 +24,7 @@ class TestIncidentsOnPostgresql(IncidentStoreContract):
     def url(self, server):
         """A fresh database of the server."""
         name = f"incidents_{next(NUMBER)}"
-        admin = sa.create_engine(Database(server).address, isolation_level="AUTOCOMMIT")
+        admin = sa.create_engine(Database(server).parsed_url, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
             connection.execute(sa.text(f"CREATE DATABASE {name}"))
         admin.dispose()

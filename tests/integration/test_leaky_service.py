@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import httpx
 from pydantic import SecretStr
 
-from tests.servers.prometheus import Server, answers, binary, free_port, running
+from tests.servers.prometheus import ServerProcess, find_binary, free_port, responds_with_200, running_server
 from tests.services.leaky_service import TOKEN
 from trimtab.engine.settings.service_tools import HttpServiceTool
 from trimtab.engine.tools.http_service.http_service_tool import HttpService
@@ -29,8 +29,10 @@ def leaky(folder, *words):
         "1",
         *words,
     ]
-    with running(
-        Server(argv, port, folder / "leaky.log", answers(f"http://127.0.0.1:{port}/openapi.json"))
+    with running_server(
+        ServerProcess(
+            argv, port, folder / "leaky.log", responds_with_200(f"http://127.0.0.1:{port}/openapi.json")
+        )
     ) as server:
         yield server
 
@@ -98,15 +100,15 @@ async def test_it_ends_well(tmp_path):
 async def test_it_reads_redis(tmp_path, monkeypatch):
     """With REDIS_URL what one process has read from the database the next one finds in Redis."""
     port = free_port()
-    argv = [binary("redis-server"), "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    ping = Server(
+    argv = [find_binary("redis-server"), "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    ping = ServerProcess(
         argv,
         port,
         tmp_path / "redis.log",
         lambda: b"Ready to accept" in (tmp_path / "redis.log").read_bytes(),
     )
     monkeypatch.setitem(os.environ, "REDIS_URL", f"redis://127.0.0.1:{port}")
-    with running(ping):
+    with running_server(ping):
         for reads in (30, 0):
             with leaky(tmp_path) as server:
                 made = tool(server)

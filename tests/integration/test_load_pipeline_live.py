@@ -12,12 +12,12 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.acceptance.engine import trimtab_up, until
-from tests.servers.mlflow import START_S, start_mlflow
+from tests.acceptance.engine import trimtab_up, wait_until
+from tests.servers.mlflow import START_TIMEOUT_S, start_mlflow
 from tests.servers.prometheus import backfill, free_port, start_exporter, start_prometheus
-from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPION, Registry
-from trimtab.pipelines.model_registry.model_store import Shelf
-from trimtab.pipelines.training.pipeline_runs import Runs
+from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPION, MlflowRegistry
+from trimtab.pipelines.model_registry.model_store import ModelStore
+from trimtab.pipelines.training.pipeline_runs import PipelineRuns
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
     "ignore::sqlalchemy.exc.SADeprecationWarning"
@@ -118,14 +118,14 @@ def standing(engine, registry):
 
 def killed_in_training(engine):
     """Kill the engine while it judges or fits, and wait until its training has ended with it."""
-    runs = Runs(engine.data / "training" / "load", "load", time.time_ns)
+    runs = PipelineRuns(engine.data / "training" / "load", "load", time.time_ns)
     assert run_now(engine).status_code == 202
-    until(lambda: runs.listed()[0].stage in {"judge", "fit"}, 600.0, 0.05)
+    wait_until(lambda: runs.list_runs()[0].stage in {"judge", "fit"}, 600.0, 0.05)
     assert run_now(engine).status_code == 409
     engine.process.send_signal(signal.SIGKILL)
     engine.process.wait(10)
-    until(lambda: runs.listed()[0].state != "running", 30.0, 0.1)
-    assert (runs.listed()[0].state, runs.listed()[0].stage in {"judge", "fit"}) == ("interrupted", True)
+    wait_until(lambda: runs.list_runs()[0].state != "running", 30.0, 0.1)
+    assert (runs.list_runs()[0].state, runs.list_runs()[0].stage in {"judge", "fit"}) == ("interrupted", True)
 
 
 def hostile(registry, trace, pickled):
@@ -149,7 +149,7 @@ def hostile(registry, trace, pickled):
 def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
     """A champion is trained, served and audited; a kill in mid-training and a pickle leave it serving."""
     with trimtab_up(tmp_path, settings_for(prometheus)) as engine:
-        until(lambda: champion_of(engine), 900.0, 2.0)
+        wait_until(lambda: champion_of(engine), 900.0, 2.0)
         first = champion_of(engine)
         (run,) = engine.get("pipelines/load/runs")["items"]
         assert (run["state"], run["by"], run["version"], run["promoted"]) == ("done", "schedule", first, True)
@@ -158,21 +158,21 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         _forecasts_fit(forecasts)
         assert audited(engine, "model promoted")
 
-        registry = Registry("load", engine.data / "mlflow", environ={})
+        registry = MlflowRegistry("load", engine.data_dir / "mlflow", environ={})
         before = standing(engine, registry)
         assert before.aliases[CHAMPION].version == first
         killed_in_training(engine)
-        engine.run()
+        engine.start_and_wait()
         after = standing(engine, registry)
         assert replace(after, audit=before.audit) == before
         assert [row for row in after.audit if row["what"].startswith("model")] == [
             row for row in before.audit if row["what"].startswith("model")
         ]
-        assert engine.command("audit", "verify")
+        assert engine.run_command("audit", "verify")
 
         trace = tmp_path / "trace"
         version = hostile(registry, trace, tmp_path / "model.pkl")
-        why = until(lambda: audited(engine, "model refused"), 600.0, 1.0)
+        why = wait_until(lambda: audited(engine, "model refused"), 600.0, 1.0)
         assert "manifest.json" in why[0]["why"]
         (model,) = engine.get("models")["items"]
         assert list(model["refused"]) == [version]
@@ -183,8 +183,8 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         text = (tmp_path / "trimtab.yaml").read_text()
         nobody = f"registry:\n  tracking_uri: http://127.0.0.1:{free_port()}"
         (tmp_path / "trimtab.yaml").write_text(text.replace("registry:", nobody))
-        engine.run()
-        until(lambda: _told_while_served(engine, first), 600.0, 0.2)
+        engine.start_and_wait()
+        wait_until(lambda: _told_while_served(engine, first), 600.0, 0.2)
 
 
 @pytest.mark.trials
@@ -193,22 +193,22 @@ def test_a_tracking_server_goes_and_comes_back(tmp_path, prometheus):
     with start_mlflow(tmp_path / "mlflow") as server:
         settings = settings_for(prometheus, tracking_uri=server.url)
         with trimtab_up(tmp_path / "engine", settings) as engine:
-            first = until(lambda: champion_of(engine), 900.0, 2.0)
-            registry = Registry("load", tmp_path / "none", server.url, environ={})
-            assert registry.alias(CHAMPION).version == first
+            first = wait_until(lambda: champion_of(engine), 900.0, 2.0)
+            registry = MlflowRegistry("load", tmp_path / "none", server.url, environ={})
+            assert registry.get_alias(CHAMPION).version == first
 
             server.stop()
-            until(lambda: _told_while_served(engine, first), 600.0, 0.2)
+            wait_until(lambda: _told_while_served(engine, first), 600.0, 0.2)
             assert run_now(engine).status_code == 202
-            failed = until(lambda: _ended_while_served(engine, first), 600.0, 0.5)
+            failed = wait_until(lambda: _ended_while_served(engine, first), 600.0, 0.5)
             assert (failed["state"], failed["version"]) == ("failed", "")
 
-            server.start(START_S)
-            until(lambda: not engine.get("models")["items"][0]["problem"], 600.0, 1.0)
+            server.start(START_TIMEOUT_S)
+            wait_until(lambda: not engine.get("models")["items"][0]["problem"], 600.0, 1.0)
             assert run_now(engine).status_code == 202
-            second = until(lambda: registry.alias(CHALLENGER), 600.0, 2.0).version
+            second = wait_until(lambda: registry.get_alias(CHALLENGER), 600.0, 2.0).version
             assert second != first
-            assert Shelf(engine.data / "models" / "load").book().challenger == second
+            assert ModelStore(engine.data_dir / "models" / "load").index().challenger == second
             assert champion_of(engine) == first
 
 

@@ -10,10 +10,10 @@ import pytest
 from tests.builders.foreign_folder import foreign_folder
 from tests.servers.prometheus import backfill, start_prometheus
 from trimtab.pipelines.io.history import PrometheusHistory
-from trimtab.pipelines.io.panel import panel_of
-from trimtab.pipelines.registry import place_in
+from trimtab.pipelines.io.panel import panel_from_history
+from trimtab.pipelines.registry import open_workspace
 from trimtab.pipelines.serving.forecast_load import forecast_load
-from trimtab.pipelines.training.registry_sync import sync
+from trimtab.pipelines.training.registry_sync import sync_registry
 
 jupytext = pytest.importorskip("jupytext", reason="pip install 'trimtab[notebook]'")
 nbclient = pytest.importorskip("nbclient", reason="pip install 'trimtab[notebook]'")
@@ -89,10 +89,10 @@ def test_a_model_trained_on_prometheus_is_served(tmp_path, monkeypatch):
         end = datetime.now(UTC)
         selector = "sum by (app) (rate(http_requests_total[15m]))"
         frame = PrometheusHistory(server.url).read(selector, end - timedelta(days=14), end, 300.0)
-    place = place_in(data)
-    assert place.shelf.book().champion is None
-    assert sync(place.registry, place.shelf, 0).champion == "1"
-    ahead = forecast_load(panel_of(frame, 300.0, window_s=14 * 86_400.0), 288, place)
+    place = open_workspace(data)
+    assert place.store.index().champion is None
+    assert sync_registry(place.registry, place.store, 0).champion == "1"
+    ahead = forecast_load(panel_from_history(frame, 300.0, window_s=14 * 86_400.0), 288, place)
     assert (ahead.model, ahead.version, len(ahead.names)) == ("load", "1", 2)
     first = ahead.end[:, None] // 10**9 + np.arange(1, 289) * 300.0
     came = 60 + 40 * np.sin(2 * np.pi * first / 86_400 + np.arange(2)[:, None])

@@ -11,21 +11,21 @@ from collections import Counter
 import pytest
 
 from tests.child_processes.notification_process import deliver
-from tests.fakes.fake_notifications import Counts, Known
+from tests.fakes.fake_notifications import FakeIncidentLookup, FakeNotificationMetrics
 from tests.servers.prometheus import wait_for
-from tests.servers.webhook_receiver import receiving
+from tests.servers.webhook_receiver import start_webhook_receiver
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.notifications.channels.webhook_channel import WebhookNotifier
-from trimtab.engine.notifications.delivery import Notifications
+from trimtab.engine.notifications.channels.webhook_channel import WebhookChannel
+from trimtab.engine.notifications.delivery import NotificationDelivery
 from trimtab.engine.settings.notify import NotifyWebhook
 from trimtab.engine.store import open_store
-from trimtab.engine.store.learned_state import StoredMemory
+from trimtab.engine.store.learned_state import LearnedState
 
 KILLS = int(os.environ.get("TRIMTAB_KILLS", "20"))
 LONGEST_LIFE_S = 0.6
 
 
-def known_by(came):
+def delivered_ids(came):
     """(incident, webhook-id) of what came."""
     return [(body["alerts"][0]["labels"]["incident"], headers["webhook-id"]) for headers, body in came]
 
@@ -40,7 +40,7 @@ def forks():
     return context
 
 
-def killed(forks, folder, url, first, chance):
+def run_and_kill(forks, folder, url, first, chance):
     """Run a child, kill it at a random moment after it began; what it acknowledged."""
     here, there = forks.Pipe(duplex=False)
     child = forks.Process(target=deliver, args=(folder, url, first, there))
@@ -65,9 +65,11 @@ def killed(forks, folder, url, first, chance):
 async def finish(folder, url, done):
     """One more start, without new notices, that is left to deliver what waits."""
     store = open_store(folder, time.time_ns)
-    notifier = WebhookNotifier(NotifyWebhook(url=url), time.time_ns)
-    made = Notifications([notifier], StoredMemory(store.fenced), Known(), SystemClock(), Counts())
-    await made.resume()
+    notifier = WebhookChannel(NotifyWebhook(url=url), time.time_ns)
+    made = NotificationDelivery(
+        [notifier], LearnedState(store.fenced), FakeIncidentLookup(), SystemClock(), FakeNotificationMetrics()
+    )
+    await made.restore()
     running = asyncio.create_task(made.run())
     await asyncio.to_thread(wait_for, done, 30.0)
     running.cancel()
@@ -79,17 +81,17 @@ async def finish(folder, url, done):
 async def test_no_notice_is_lost_and_none_that_was_written_comes_again(forks, tmp_path):
     """At most one repetition a kill, by the id that a receiver knows it by."""
     chance, accepted, written, first = random.Random(5), set(), set(), 0
-    with receiving() as (url, requests):
+    with start_webhook_receiver() as (url, requests):
         for _ in range(KILLS):
             before = len(requests)
-            told = await asyncio.to_thread(killed, forks, tmp_path, url, first, chance)
-            again = {incident for incident, _ in known_by(requests[before:])} & written
+            told = await asyncio.to_thread(run_and_kill, forks, tmp_path, url, first, chance)
+            again = {incident for incident, _ in delivered_ids(requests[before:])} & written
             assert again == set()
             accepted |= {incident for word, incident in told if word == "accepted"}
             written |= {incident for word, incident in told if word == "written"}
             first = len(accepted)
-        await finish(tmp_path, url, lambda: accepted <= {incident for incident, _ in known_by(requests)})
-        came = known_by(requests)
+        await finish(tmp_path, url, lambda: accepted <= {incident for incident, _ in delivered_ids(requests)})
+        came = delivered_ids(requests)
         repeated = sum(n - 1 for n in Counter(incident for incident, _ in came).values())
     assert repeated <= KILLS
     assert len(set(came)) == len({incident for incident, _ in came})

@@ -4,9 +4,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration.test_up_process import Up
+from tests.integration.test_up_process import EngineProcess
 from tests.servers.prometheus import wait_for
-from tests.servers.webhook_receiver import receiving
+from tests.servers.webhook_receiver import start_webhook_receiver
 
 SECRET = "a-secret-of-24-characters-or-more"
 ROWS, OUTAGE, LASTS = 600, 540, 20
@@ -19,10 +19,10 @@ COLUMNS = tuple(
 @pytest.fixture
 def up(tmp_path):
     """An engine that is not started."""
-    return Up(tmp_path)
+    return EngineProcess(tmp_path)
 
 
-def outage(path):
+def write_outage(path):
     """A recording of a service whose every series leaves its band at once for 20 minutes."""
     rng = np.random.default_rng(3)
     values = 10.0 + rng.normal(size=(ROWS, len(COLUMNS)))
@@ -35,9 +35,9 @@ def outage(path):
 
 def test_an_outage_reaches_people(up):
     """Also that it is over; signed, with a link; status and metrics say so; a restart repeats nothing."""
-    outage(up.folder / "shop.csv")
+    write_outage(up.folder / "shop.csv")
     (up.folder / "secret").write_text(SECRET)
-    with receiving() as (url, came):
+    with start_webhook_receiver() as (url, came):
         off = {name: {"enabled": False} for name in ("host", "prometheus")}
         up.write(
             sources={**off, "files": {"paths": ["shop.csv"]}},

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.engine import Engine, seconds, trimtab_up
+from tests.acceptance.engine import EngineProcess, trimtab_up, unix_seconds
 from tests.servers.prometheus import wait_for
 from tests.servers.redis import RedisServer, start_redis
 
@@ -21,14 +21,14 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Impatient:
+class KnobToggler:
     """Somebody who changes a knob to and fro, as fast as the engine lets them, in a thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineProcess) -> None:
         self.engine = engine
-        self.done: list[str] = []
+        self.action_ids: list[str] = []
         """Ids of actions that were begun."""
-        self.refused: list[str] = []
+        self.refusals: list[str] = []
         self._stop = threading.Event()
 
     def change(self, before: int, after: int) -> httpx.Response:
@@ -38,20 +38,20 @@ class Impatient:
             headers={"Authorization": f"Bearer {self.engine.key}"}, json={"before": before, "after": after},
         )  # fmt: skip
 
-    def _work(self, value: int) -> None:
+    def _toggle(self, value: int) -> None:
         while not self._stop.wait(0.05):
             after = 5 if value == 6 else 6
             answer = self.change(value, after)
             if answer.status_code == 201:
-                self.done.append(answer.json()["id"])
+                self.action_ids.append(answer.json()["id"])
                 value = after
             else:
-                self.refused.append(answer.text)
+                self.refusals.append(answer.text)
 
     @contextmanager
-    def working(self, value: int) -> Iterator[None]:
+    def running(self, value: int) -> Iterator[None]:
         """While the block runs."""
-        thread = threading.Thread(target=self._work, args=(value,))
+        thread = threading.Thread(target=self._toggle, args=(value,))
         thread.start()
         try:
             yield
@@ -60,14 +60,14 @@ class Impatient:
             thread.join(60)
 
 
-def by_api(engine: Engine) -> None:
+def pause_by_api(engine: EngineProcess) -> None:
     """As the button of the page does it."""
-    engine.ask("POST", "pause", json={"reason": "a test"})
+    engine.request("POST", "pause", json={"reason": "a test"})
 
 
-def by_command(engine: Engine) -> None:
+def pause_by_command(engine: EngineProcess) -> None:
     """Beside the engine, on its data folder."""
-    engine.command("pause", "--reason", "a test")
+    engine.run_command("pause", "--reason", "a test")
 
 
 @pytest.fixture
@@ -76,40 +76,42 @@ def redis(tmp_path) -> Iterator[RedisServer]:
         yield server
 
 
-def value_of(redis: RedisServer) -> int:
+def read_knob(redis: RedisServer) -> int:
     """Of the knob, now, by the server itself."""
     return int(redis.cli("CONFIG", "GET", KNOB).split()[-1])
 
 
-def last_begun(engine: Engine) -> float:
+def last_action_start(engine: EngineProcess) -> float:
     """When the newest action was sent, Unix time."""
-    return max(seconds(action["started"]) for action in engine.every("actions") if action["started"])
+    return max(unix_seconds(action["started"]) for action in engine.list_all("actions") if action["started"])
 
 
-def paused_while_working(engine: Engine, redis: RedisServer, pause: Callable[[Engine], None]) -> str:
+def pause_while_toggling(
+    engine: EngineProcess, redis: RedisServer, pause: Callable[[EngineProcess], None]
+) -> str:
     """The last action that was begun: none later than `WITHIN_S` after the pause stood."""
-    impatient = Impatient(engine)
-    with impatient.working(value_of(redis)):
-        wait_for(lambda: len(impatient.done) >= 2, 60)
+    impatient = KnobToggler(engine)
+    with impatient.running(read_knob(redis)):
+        wait_for(lambda: len(impatient.action_ids) >= 2, 60)
         asked = time.time()
         pause(engine)
-        stood = seconds(engine.get("pause")["since"])
-        wait_for(lambda: sum("paused everything" in one for one in impatient.refused) >= 10, 30)
-    after_s = last_begun(engine) - stood
+        stood = unix_seconds(engine.get("pause")["since"])
+        wait_for(lambda: sum("paused everything" in one for one in impatient.refusals) >= 10, 30)
+    after_s = last_action_start(engine) - stood
     print(
         f"{pause.__name__}: stood after {stood - asked:.2f} s, the last action began {after_s:+.2f} s from it"
     )
     assert after_s <= WITHIN_S
-    return impatient.done[-1]
+    return impatient.action_ids[-1]
 
 
-def nothing_starts(engine: Engine, redis: RedisServer) -> None:
+def assert_nothing_starts(engine: EngineProcess, redis: RedisServer) -> None:
     """Somebody tries for a while, in vain."""
-    before, impatient = last_begun(engine), Impatient(engine)
-    with impatient.working(value_of(redis)):
-        wait_for(lambda: len(impatient.refused) >= 20, 30)
-    assert impatient.done == []
-    assert last_begun(engine) == before
+    before, impatient = last_action_start(engine), KnobToggler(engine)
+    with impatient.running(read_knob(redis)):
+        wait_for(lambda: len(impatient.refusals) >= 20, 30)
+    assert impatient.action_ids == []
+    assert last_action_start(engine) == before
 
 
 @pytest.mark.trials
@@ -117,16 +119,16 @@ def test_nothing_starts_after_a_pause_nor_after_a_restart_but_an_undo(tmp_path, 
     """Somebody who changes a knob without end is stopped at once; a person takes the last change back."""
     tool = {"kind": "redis", "url": redis.url, "targets": ["redis"], "trial": True, "mode": "auto"}
     with trimtab_up(tmp_path / "engine", SETTINGS | {"tools": {"redis": tool}}) as engine:
-        last = paused_while_working(engine, redis, by_api)
+        last = pause_while_toggling(engine, redis, pause_by_api)
         engine.stop()
-        engine.run()
+        engine.start_and_wait()
         assert engine.get("pause")["on"]
-        nothing_starts(engine, redis)
+        assert_nothing_starts(engine, redis)
         was = engine.get(f"actions/{last}")
-        undo = engine.ask("POST", f"actions/{last}/rollback")
-        assert (undo["state"], value_of(redis)) == ("kept", was["before"])
-        nothing_starts(engine, redis)
-        engine.command("resume")
-        paused_while_working(engine, redis, by_command)
-        nothing_starts(engine, redis)
-        engine.command("audit", "verify")
+        undo = engine.request("POST", f"actions/{last}/rollback")
+        assert (undo["state"], read_knob(redis)) == ("kept", was["before"])
+        assert_nothing_starts(engine, redis)
+        engine.run_command("resume")
+        pause_while_toggling(engine, redis, pause_by_command)
+        assert_nothing_starts(engine, redis)
+        engine.run_command("audit", "verify")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.pm2 import Load, install_pm2, running_pm2
+from tests.servers.pm2 import LoadGenerator, install_pm2, start_pm2
 from tests.servers.prometheus import free_port
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.settings.service_tools import Pm2Tool
@@ -28,7 +28,7 @@ def server(pm2_command):
     """A PM2 with `web` in cluster mode, two instances, and `single` in fork mode, which serves nothing."""
     with (
         tempfile.TemporaryDirectory(prefix="pm2-") as short,
-        running_pm2(pm2_command, Path(short) / "h") as made,
+        start_pm2(pm2_command, Path(short) / "h") as made,
     ):
         made.start("web", "-i", "2")
         made.pm2("start", "sleep", "--name", "single", "--interpreter", "none", "--", "600")
@@ -63,25 +63,27 @@ async def test_what_is_seen(server):
 async def test_reloads_lose_no_request(server):
     """Five reloads under load replace both instances each time, and no request is lost."""
     made = tool(server)
-    with Load(server.port) as load:
+    with LoadGenerator(server.port) as load:
         for _ in range(5):
             said = await made.run("web", "reload", "key")
             assert said.startswith("reload of web: 2 instances, pids ")
-    print(f"5 reloads, {load.answered} requests answered, {len(load.lost)} lost, {len(load.pids)} processes")
-    assert load.lost == []
-    assert load.answered > 100
+    print(
+        f"5 reloads, {load.answered_count} requests answered, {len(load.errors)} lost, {len(load.pids)} processes"
+    )
+    assert load.errors == []
+    assert load.answered_count > 100
     assert len(load.pids) >= 8
 
 
 async def test_scaling_loses_no_request(server):
     """One more and one less under load: compared, set, read back, and no request is lost."""
     made = tool(server)
-    with Load(server.port) as load:
+    with LoadGenerator(server.port) as load:
         assert (await made.apply("web", "instances", 2, 3)).lasts is Lasts.UNTIL_RESTART
         assert (await made.read("web", "instances")).value == 3
         assert (await made.apply("web", "instances", 3, 2)).after == 2
-    assert load.lost == []
-    assert load.answered > 20
+    assert load.errors == []
+    assert load.answered_count > 20
     assert (await made.metrics("web"))["pm2_instances_online"] == 2
 
 
@@ -90,12 +92,12 @@ async def test_a_memory_limit_and_its_undoing(server):
     made = tool(server)
     before = await made.read("web", "max_memory_restart")
     assert (before.value, before.set_here) == (None, False)
-    with Load(server.port) as load:
+    with LoadGenerator(server.port) as load:
         done = await made.apply("web", "max_memory_restart", None, 400 * MB)
         assert (done.after, "pm2 save" in done.permanent) == (400 * MB, True)
         assert (await made.metrics("web"))["pm2_memory_limit_bytes"] == 400 * MB
         assert (await made.apply("web", "max_memory_restart", 400 * MB, None)).after is None
-    assert load.lost == []
+    assert load.errors == []
     assert not (await made.read("web", "max_memory_restart")).set_here
 
 
@@ -150,11 +152,13 @@ async def test_a_python_service_reloads_without_a_gap(server):
     ecosystem.write_text(f"module.exports = {json.dumps({'apps': [app]})}")
     server.pm2("start", str(ecosystem))
     made = tool(server)
-    with Load(port, "/items/3") as load:
+    with LoadGenerator(port, "/items/3") as load:
         for _ in range(2):
             await made.run("leaky", "reload", "key")
-    print(f"2 reloads, {load.answered} requests answered, {len(load.lost)} lost, {len(load.pids)} processes")
-    assert load.lost == []
-    assert load.answered > 100
+    print(
+        f"2 reloads, {load.answered_count} requests answered, {len(load.errors)} lost, {len(load.pids)} processes"
+    )
+    assert load.errors == []
+    assert load.answered_count > 100
     assert len(load.pids) >= 4
     server.pm2("delete", "leaky")

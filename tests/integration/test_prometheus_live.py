@@ -11,7 +11,7 @@ import pytest
 from tests.servers.prometheus import (
     PASSWORD,
     backfill,
-    certificates,
+    make_certificates,
     start_exporter,
     start_node_exporter,
     start_prometheus,
@@ -151,8 +151,8 @@ async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_p
             with start_exporter(metrics) as successor:
                 server.set_targets({"app": [successor.address], "other": [stays.address]})
                 reading = await until(source, lambda r: r is not None and ("x", "app") in shown(r))
-            assert source.replaced(gone, key_of(reading, "x", "app"))
-            assert not source.replaced(gone, other)
+            assert source.is_replacement(gone, key_of(reading, "x", "app"))
+            assert not source.is_replacement(gone, other)
 
 
 async def test_a_prometheus_that_stops_is_unknown_and_comes_back_by_itself(tmp_path):
@@ -196,7 +196,7 @@ async def test_history_of_a_real_server_is_what_was_recorded(tmp_path):
 
 async def test_tls_user_and_client_certificate_of_a_real_server(tmp_path):
     """Own CA, basic authentication from a file, mutual TLS and a path prefix, for every kind of request."""
-    files = certificates(tmp_path / "certificates")
+    files = make_certificates(tmp_path / "certificates")
     password = tmp_path / "password"
     password.write_text(PASSWORD + "\n")
     tls = Tls(ca_file=files.ca, cert_file=files.client_cert, key_file=files.client_key)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.builders.series import tick_scores
-from tests.servers.prometheus import PASSWORD, certificates, start_prometheus
+from tests.servers.prometheus import PASSWORD, make_certificates, start_prometheus
 from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.settings import BasicAuth, Tls, Writer
 from trimtab.engine.sinks.remote_write_sink import RemoteWriteSink
@@ -27,7 +27,7 @@ class WallClock:
         await asyncio.sleep(max(0.0, (time_ns - self.now()) / SECOND))
 
 
-async def stored(server, expr, **client):
+async def instant_query(server, expr, **client):
     """Labels without name -> value of an instant query."""
     async with httpx.AsyncClient(trust_env=False, **client) as asker:
         answer = await asker.post(f"{server.url}/api/v1/query", data={"query": expr})
@@ -55,13 +55,13 @@ async def test_a_real_prometheus_takes_scores_and_bands(tmp_path):
             )  # fmt: skip
             await sink.send(keys, scores)
         await sink.close()
-        score = await stored(server, 'anomaly_score{for="m"}')
+        score = await instant_query(server, 'anomaly_score{for="m"}')
         assert len(score) == 3000
         assert score[("for", "m"), ("i", "1234"), ("job", "Ünïcode")] == 1.236
-        assert len(await stored(server, "yhat_lower")) == 1500
-        times = await stored(server, 'count_over_time(y{i="0007"}[1m])')
+        assert len(await instant_query(server, "yhat_lower")) == 1500
+        times = await instant_query(server, 'count_over_time(y{i="0007"}[1m])')
         assert list(times.values()) == [3.0]
-    text = metrics.text()
+    text = metrics.render()
     assert f'trimtab_writer_samples_sent_total{{sink="remote_write"}} {3 * (3000 * 2 + 1500 * 3)}.0' in text
     assert "samples_dropped_total{" not in text
 
@@ -79,8 +79,8 @@ async def test_a_prometheus_that_was_away_gets_everything_in_order(tmp_path):
             await sink.send([key], scores)
         await asyncio.to_thread(server.start)
         await sink.close()
-        assert list((await stored(server, "count_over_time(anomaly_score[1m])")).values()) == [5.0]
-    assert "samples_dropped_total{" not in metrics.text()
+        assert list((await instant_query(server, "count_over_time(anomaly_score[1m])")).values()) == [5.0]
+    assert "samples_dropped_total{" not in metrics.render()
 
 
 async def test_a_prometheus_without_a_receiver_refuses(tmp_path):
@@ -91,13 +91,13 @@ async def test_a_prometheus_without_a_receiver_refuses(tmp_path):
         scores = tick_scores("prometheus", time.time_ns(), [1.0], anomaly_score=[0.5])
         await sink.send([SeriesKey.of("prometheus", "m")], scores)
         await sink.close()
-    assert 'samples_dropped_total{reason="refused",sink="remote_write"} 1.0' in metrics.text()
+    assert 'samples_dropped_total{reason="refused",sink="remote_write"} 1.0' in metrics.render()
 
 
 @pytest.mark.parametrize("mutual", [False, True])
 async def test_tls_own_ca_and_password(tmp_path, mutual):
     """With own CA, password and client certificate the samples arrive; without the CA none do."""
-    made = certificates(tmp_path / "tls")
+    made = make_certificates(tmp_path / "tls")
     web_config = made.web_config(tmp_path, "trimtab", mutual=mutual)
     client = {"verify": made.context(client=mutual), "auth": ("trimtab", PASSWORD)}
     pair = {"cert_file": made.client_cert, "key_file": made.client_key} if mutual else {}
@@ -111,5 +111,5 @@ async def test_tls_own_ca_and_password(tmp_path, mutual):
             scores = tick_scores("prometheus", time.time_ns(), [1.0], anomaly_score=[0.5])
             await sink.send([SeriesKey.of("prometheus", "m")], scores)
             await sink.close()
-            assert ("samples_sent_total{" in metrics.text()) is taken
-        assert list((await stored(server, "anomaly_score", **client)).values()) == [0.5]
+            assert ("samples_sent_total{" in metrics.render()) is taken
+        assert list((await instant_query(server, "anomaly_score", **client)).values()) == [0.5]

@@ -18,13 +18,13 @@ from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 from trimtab.engine.types import SeriesKey
 
 ROWS, SERIES = 2000, 6
-KILLS_AT = (150, 1100)
+KILL_AFTER_TICKS = (150, 1100)
 """Ticks after which the engine is killed."""
 STEP_S = 60
 BEGIN_S = 1_767_225_600
 
 
-def recording(path: Path, rows: int = ROWS) -> None:
+def write_recording(path: Path, rows: int = ROWS) -> None:
     """Noise with spikes, shifts and holes."""
     rng = np.random.default_rng(5)
     values = rng.normal(100, 3, (ROWS, SERIES))
@@ -39,17 +39,18 @@ def recording(path: Path, rows: int = ROWS) -> None:
             out.write(f"{BEGIN_S + k * STEP_S}," + ",".join(cells) + "\n")
 
 
-class Up:
+class ReplayEngine:
     """`trimtab up` over the recording, in a folder of its own."""
 
     def __init__(self, folder: Path, csv: Path, speed: float = 0.0, **general: object) -> None:
         folder.mkdir()
-        self.data = folder / "data"
+        self.data_dir = folder / "data"
         self.config = folder / "trimtab.yaml"
         sources = {"host": {"enabled": False}, "prometheus": {"enabled": False}}
         files = {"paths": [str(csv)], "speed": speed}
         settings = {
-            "settings": {"data_dir": str(self.data), "log_format": "json", "log_level": "debug"} | general,
+            "settings": {"data_dir": str(self.data_dir), "log_format": "json", "log_level": "debug"}
+            | general,
             "sources": {**sources, "files": files},
             "api": {"port": 0},
         }
@@ -62,15 +63,15 @@ class Up:
         with self.log.open("wb") as log:
             return subprocess.Popen(argv, stdout=log, stderr=log, env=dict(os.environ))
 
-    def ticks(self) -> int:
+    def tick_count(self) -> int:
         """Ticks that this process has said it took."""
         return self.log.read_text(errors="replace").count('"event":"tick"')
 
-    def run(self, until_ticks: int, how: signal.Signals) -> None:
+    def run_until(self, until_ticks: int, how: signal.Signals) -> None:
         """Start, and end it by a signal after so many ticks."""
         process = self.start()
         try:
-            wait_for(lambda: self.ticks() >= until_ticks or process.poll() is not None, 90)
+            wait_for(lambda: self.tick_count() >= until_ticks or process.poll() is not None, 90)
             assert process.poll() is None, self.log.read_text()[-3000:]
         finally:
             process.send_signal(how)
@@ -78,7 +79,7 @@ class Up:
         if how is signal.SIGTERM:
             assert process.returncode == 0
 
-    def finish(self, rows: int) -> None:
+    def run_to_end(self, rows: int) -> None:
         """Start, and end it in order after the last row."""
         process, last = self.start(), _iso(BEGIN_S + (rows - 1) * STEP_S)
         try:
@@ -90,7 +91,7 @@ class Up:
 
     def scores(self) -> dict[str, tuple[np.ndarray, ...]]:
         """What the score log holds, by series."""
-        log = ParquetScoreLog(self.data / "scores", 36_500, 10**12, SystemClock().now)
+        log = ParquetScoreLog(self.data_dir / "scores", 36_500, 10**12, SystemClock().now)
         found = {}
         for i in range(SERIES):
             key = SeriesKey.of("files", f"s{i}", {"file": "r.csv"})
@@ -100,7 +101,7 @@ class Up:
 
     def anomalies(self) -> list[object]:
         """What the store holds."""
-        store = join_store(self.data, SystemClock().now)
+        store = join_store(self.data_dir, SystemClock().now)
         try:
             return store.anomalies(limit=10_000)
         finally:
@@ -111,15 +112,15 @@ class Up:
 def test_killed_and_restarted_equals_uninterrupted(tmp_path):
     """After three kill -9 scores equal those of one run to 1e-9, and no anomaly is lost or there twice."""
     csv = tmp_path / "r.csv"
-    recording(csv)
-    whole, killed = Up(tmp_path / "whole", csv), Up(tmp_path / "killed", csv)
-    whole.run(ROWS, signal.SIGTERM)
+    write_recording(csv)
+    whole, killed = ReplayEngine(tmp_path / "whole", csv), ReplayEngine(tmp_path / "killed", csv)
+    whole.run_until(ROWS, signal.SIGTERM)
     had = 0
-    for at in KILLS_AT:
-        killed.run(at - had, signal.SIGKILL)
+    for at in KILL_AFTER_TICKS:
+        killed.run_until(at - had, signal.SIGKILL)
         had = at
-    killed.run(1, signal.SIGKILL)
-    killed.finish(ROWS)
+    killed.run_until(1, signal.SIGKILL)
+    killed.run_to_end(ROWS)
     wanted, got = whole.scores(), killed.scores()
     for series, columns in wanted.items():
         assert len(columns[0]) > 0.9 * ROWS
@@ -133,12 +134,15 @@ def test_killed_and_restarted_equals_uninterrupted(tmp_path):
 def test_river_goes_on_after_a_kill(tmp_path):
     """A member of river's, which no snapshot holds, scores after kill -9 as if nothing had happened."""
     csv = tmp_path / "r.csv"
-    recording(csv, rows=700)
+    write_recording(csv, rows=700)
     detectors = {"detectors": ["default", "river:OneClassSVM"]}
-    whole, killed = Up(tmp_path / "whole", csv, **detectors), Up(tmp_path / "killed", csv, **detectors)
-    whole.run(700, signal.SIGTERM)
-    killed.run(500, signal.SIGKILL)
-    killed.finish(700)
+    whole, killed = (
+        ReplayEngine(tmp_path / "whole", csv, **detectors),
+        ReplayEngine(tmp_path / "killed", csv, **detectors),
+    )
+    whole.run_until(700, signal.SIGTERM)
+    killed.run_until(500, signal.SIGKILL)
+    killed.run_to_end(700)
     wanted, got = whole.scores(), killed.scores()
     for series, columns in wanted.items():
         for mine, theirs in zip(got[series], columns, strict=True):

@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 
 from tests.builders.detected_series import PlainScorer
 from tests.fakes.fake_control_loop import FakeIncidents
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeScoreLog, FakeSnapshots, FakeStore
 from tests.servers.prometheus import start_node_exporter, start_prometheus, wait_for
-from tests.unit.runtime.test_source_loop import NoMetrics, Now
+from tests.unit.runtime.test_source_loop import FakeTickMetrics, ImmediateExecutor
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.detection import source_scoring
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live.live_state import Live
-from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.live.live_state import LiveState
+from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.source_loop import SourceLoop
 from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
@@ -23,7 +23,7 @@ from trimtab.engine.types import ChangeKind
 ENTITY = "node"
 
 
-async def until(check, what, within_s=60.0):
+async def wait_until(check, what, within_s=60.0):
     """Wait until it is so."""
     end = time.monotonic() + within_s
     while not check():
@@ -31,7 +31,7 @@ async def until(check, what, within_s=60.0):
         await asyncio.sleep(0.1)
 
 
-class Unlearnt(PrometheusSource):
+class PrometheusWithoutHistory(PrometheusSource):
     """Reads no history: two weeks of it would be learnt first."""
 
     async def history(self, now_ns):
@@ -40,7 +40,7 @@ class Unlearnt(PrometheusSource):
 
 
 @asynccontextmanager
-async def going(loop):
+async def running_loop(loop):
     """A loop while it runs."""
     task = asyncio.create_task(loop.run())
     try:
@@ -58,17 +58,19 @@ async def test_an_exporter_that_restarts_is_a_change(tmp_path, monkeypatch):
     with start_node_exporter(tmp_path / "node") as node, start_prometheus(tmp_path / "prometheus") as server:
         server.set_targets({ENTITY: [node.address], "prometheus": [server.address]})
         wait_for(lambda: len(server.query("process_start_time_seconds")) == 2, 30)
-        around = Surroundings(clock, store, FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now())
-        around.judging = Judging(store, kept, FakeMemory())
-        loop = SourceLoop(Unlearnt(Prometheus(url=server.url), clock), around)
-        async with going(loop):
-            await until(lambda: loop.ticks > 3, "ticks")
+        around = LoopContext(
+            clock, store, FakeScoreLog(), FakeSnapshots(), LiveState(), FakeTickMetrics(), ImmediateExecutor()
+        )
+        around.incident_service = Judging(store, kept, FakeKeyValueStore())
+        loop = SourceLoop(PrometheusWithoutHistory(Prometheus(url=server.url), clock), around)
+        async with running_loop(loop):
+            await wait_until(lambda: loop.tick_count > 3, "ticks")
             node.stop()
             began = clock.now()
             node.start()
-            await until(kept.changes, "a change")
-            ticks = loop.ticks
-            await until(lambda: loop.ticks > ticks + 3, "more ticks")
+            await wait_until(kept.changes, "a change")
+            ticks = loop.tick_count
+            await wait_until(lambda: loop.tick_count > ticks + 3, "more ticks")
     (change,) = kept.changes()
     assert (change.kind, change.by) == (ChangeKind.RESTART, "seen")
     assert change.title == f"{ENTITY}/{node.address} restarted"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.engine import TRIMTAB, until
-from tests.builders.model_store import past
-from trimtab.pipelines.model_registry.model_store import Shelf
+from tests.acceptance.engine import TRIMTAB, wait_until
+from tests.builders.model_store import load_history
+from trimtab.pipelines.model_registry.model_store import ModelStore
 
 HOOK = """
 import sys
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     """Recordings, settings, and a hook that tells of every address that is asked for."""
     folder = tmp_path_factory.mktemp("retrain")
     (folder / "past").mkdir()
-    past(days=28).to_parquet(folder / "past" / "requests.parquet")
+    load_history(days=28).to_parquet(folder / "past" / "requests.parquet")
     settings = {"schedulers": {"load": {"step": "1h", "horizon": "24h", "fit_window": "400d"}}}
     (folder / "trimtab.yaml").write_text(json.dumps(settings))
     (folder / "sitecustomize.py").write_text(HOOK)
@@ -57,20 +57,20 @@ def test_cron_trains_once_and_a_kill_changes_nothing(folder, tmp_path):
         command(folder, data), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ
     )
     runs = data / "training" / "load"
-    until(lambda: list(runs.glob("*/history.parquet")), 120.0, 0.1)
+    wait_until(lambda: list(runs.glob("*/history.parquet")), 120.0, 0.1)
     process.kill()
     process.wait(10)
-    shelf = Shelf(data / "models" / "load")
-    assert shelf.book().versions == {}
+    shelf = ModelStore(data / "models" / "load")
+    assert shelf.index().versions == {}
     code, out, err = run(folder, data, "--by", "anna")
     assert (code, "is the champion" in out) == (0, True), err
     assert "load: judge\nload: fit\nload: log\nload: gate" in err
     assert "ASKED" not in err
     assert len(list(runs.glob("*/run.json"))) == 1
-    champion = shelf.book().champion
+    champion = shelf.index().champion
     code, out, _ = run(folder, data)
     assert (code, "nothing new" in out) == (0, True)
-    assert shelf.book().champion == champion
+    assert shelf.index().champion == champion
     audit = subprocess.run(
         [str(TRIMTAB), "audit", "export", "--data", str(data)],
         capture_output=True,

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def on_a_small_disk(folder, then, argument, module="tests.child_processes.store_process"):
+def run_on_small_disk(folder, then, argument, module="tests.child_processes.store_process"):
     """Run the module in a mount namespace of its own where `folder` is a disk of 2 MB; what it printed."""
     unshare = shutil.which("unshare")
     if unshare is None:
@@ -32,7 +32,7 @@ def on_a_small_disk(folder, then, argument, module="tests.child_processes.store_
 
 def test_a_full_disk_is_told_and_nothing_is_left_half_written(tmp_path):
     """Events, ticks, snapshots and scores say what to do, stay whole, and go on once there is room."""
-    said = on_a_small_disk(tmp_path, 'head -c 1000000 /dev/zero > "$0/ballast"', "fill")
+    said = run_on_small_disk(tmp_path, 'head -c 1000000 /dev/zero > "$0/ballast"', "fill")
     for what in ("events", "ticks", "snapshot", "scores"):
         assert "disk is full" in said[what], said
         assert "free space" in said[what]
@@ -41,7 +41,7 @@ def test_a_full_disk_is_told_and_nothing_is_left_half_written(tmp_path):
 
 def test_a_read_only_disk_is_told(tmp_path):
     """With the path, and what to do."""
-    said = on_a_small_disk(tmp_path, 'mount -o remount,ro "$0"', "refuse")
+    said = run_on_small_disk(tmp_path, 'mount -o remount,ro "$0"', "refuse")
     assert set(said) == {"events", "ticks", "snapshot"}
     for what, message in said.items():
         assert str(tmp_path) in message

@@ -30,7 +30,7 @@ def forks():
     return context
 
 
-def killed(forks, work, folder, first, chance):
+def run_and_kill(forks, work, folder, first, chance):
     """Run a child, kill it at a random moment after its first word; what it acknowledged."""
     here, there = forks.Pipe(duplex=False)
     child = forks.Process(target=work, args=(folder, first, there))
@@ -56,7 +56,7 @@ def test_no_acknowledged_anomaly_is_lost(forks, tmp_path):
     """Neither its opening nor its closing, over many kills of one store; integrity is ok each time."""
     chance, opened, closed, first = random.Random(7), set(), set(), 0
     for _ in range(KILLS):
-        told = killed(forks, write_anomalies, tmp_path, first, chance)
+        told = run_and_kill(forks, write_anomalies, tmp_path, first, chance)
         opened |= {number for number, is_closed in told if not is_closed}
         closed |= {number for number, is_closed in told if is_closed}
         first = max(opened) + 10
@@ -75,7 +75,7 @@ def test_no_logged_tick_is_lost(forks, tmp_path):
     """The newest whole snapshot and the ticks since it reach to the last acknowledged one, without a gap."""
     chance, first = random.Random(8), 0
     for _ in range(KILLS):
-        told = killed(forks, log_ticks, tmp_path, first, chance)
+        told = run_and_kill(forks, log_ticks, tmp_path, first, chance)
         newest = max(number for number, _ in told)
         saved = max((number for number, is_snapshot in told if is_snapshot), default=-1)
         snapshots = FolderSnapshots(tmp_path / "state").open()

@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from tests.builders.series import anomaly_of
-from tests.contracts.action_ledger_contract import LedgerContract
+from tests.contracts.action_ledger_contract import ActionLedgerContract
 from tests.contracts.event_store_contract import CPU, EventStoreContract, ulid
 from tests.fakes.ports import FakeClock
 from tests.servers.postgresql import start_postgresql
@@ -29,7 +29,7 @@ def server():
 @pytest.fixture
 def url(server):
     name = f"test_{next(NUMBER)}"
-    admin = sa.create_engine(Database(server).address, isolation_level="AUTOCOMMIT")
+    admin = sa.create_engine(Database(server).parsed_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     admin.dispose()
@@ -40,7 +40,7 @@ class TestPostgresqlStore(EventStoreContract):
     """All of the contract; `url` is a fresh database of the server."""
 
 
-class TestPostgresqlLedger(LedgerContract):
+class TestPostgresqlLedger(ActionLedgerContract):
     """The ledger's, too."""
 
 
@@ -59,7 +59,7 @@ def test_the_newest_engine_takes_over(url):
 def test_the_revisions_lead_to_the_tables_of_the_code(url):
     """On PostgreSQL, too."""
     open_store(url, FakeClock().now).close()
-    engine = sa.create_engine(Database(url).address)
+    engine = sa.create_engine(Database(url).parsed_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
@@ -69,7 +69,7 @@ def test_the_revisions_lead_to_the_tables_of_the_code(url):
 def test_newer_tables_are_refused(url):
     """Nothing is changed."""
     store = open_store(url, FakeClock().now)
-    with store.database.writing() as connection:
+    with store.database.write_transaction() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0099'"))
     store.close()
     with pytest.raises(NewerStateError, match="0099"):

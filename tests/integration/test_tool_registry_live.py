@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock
 from tests.servers.redis import start_redis
 from trimtab.engine.settings.data_store_tools import RedisTool
 from trimtab.engine.tools.redis.redis_tool import Redis
-from trimtab.engine.tools.tool_registry import Rack
+from trimtab.engine.tools.tool_registry import ToolRegistry
 from trimtab.engine.types import ToolState
 
 SWAPS = 100
@@ -32,7 +32,7 @@ async def test_a_hundred_swaps_of_real_tools(tmp_path):
             one = RedisTool(kind="redis", url=server.url, memory_limit=2**30 + number)
             return {"swapped": one, "other": RedisTool(kind="redis", url=server.url)}
 
-        rack = await Rack(settings(0), FakeMemory(), FakeClock()).open()
+        rack = await ToolRegistry(settings(0), FakeKeyValueStore(), FakeClock()).open()
         await rack.tool("other").metrics("other")
         await rack.tool("swapped").metrics("swapped")
         before, calls, done = open_files(), 0, asyncio.Event()
@@ -51,8 +51,8 @@ async def test_a_hundred_swaps_of_real_tools(tmp_path):
         await asyncio.gather(*tasks)
         assert calls > SWAPS
         assert (await rack.view("swapped")).status.state is ToolState.UP
-        while rack._retiring:
-            await asyncio.wait(rack._retiring)
+        while rack._closing_tasks:
+            await asyncio.wait(rack._closing_tasks)
         assert open_files() <= before + 4
         gc.collect()
         alive = [found for found in gc.get_objects() if isinstance(found, Redis)]

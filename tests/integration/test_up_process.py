@@ -19,22 +19,22 @@ from tests.servers.prometheus import free_port, wait_for
 TRIMTAB = str(Path(sys.executable).with_name("trimtab"))
 
 
-class Up:
+class EngineProcess:
     """One `trimtab up` in a folder of its own; settings can be changed while it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.data = folder / "data"
+        self.data_dir = folder / "data"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.config = folder / "trimtab.yaml"
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def write(self, **sections: object) -> None:
+    def write_settings(self, **sections: object) -> None:
         """The settings file; host every second, no Prometheus."""
         sources = {"host": {"interval": "1s", "top_processes": 0}, "prometheus": {"enabled": False}}
-        base = {"settings": {"data_dir": str(self.data), "log_format": "json"}, "sources": sources}
+        base = {"settings": {"data_dir": str(self.data_dir), "log_format": "json"}, "sources": sources}
         self.config.write_text(yaml.safe_dump(base | {"api": {"port": self.port}} | sections))
 
     @contextmanager
@@ -46,35 +46,35 @@ class Up:
             argv = before or [TRIMTAB, "up", "--config", str(self.config)]
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, env=env, cwd="/")
         try:
-            wait_for(lambda: self.health("live") == 200 or self.process.poll() is not None, 60)
-            wait_for(lambda: self.health("ready") == 200 or self.process.poll() is not None, 120)
-            assert self.process.poll() is None, self.said()
+            wait_for(lambda: self.health_status("live") == 200 or self.process.poll() is not None, 60)
+            wait_for(lambda: self.health_status("ready") == 200 or self.process.poll() is not None, 120)
+            assert self.process.poll() is None, self.log_text()
             yield
         finally:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(5) == 0, self.said()
+            assert self.process.wait(5) == 0, self.log_text()
 
-    def health(self, which: str) -> int | None:
+    def health_status(self, which: str) -> int | None:
         """Status of a health page, None where nobody answers."""
         try:
             return httpx.get(f"{self.url}/api/health/{which}", timeout=5, trust_env=False).status_code
         except httpx.HTTPError:
             return None
 
-    def is_silent(self) -> bool:
+    def logs_no_requests(self) -> bool:
         """Whether requests leave no line in the log."""
-        before = self.said()
+        before = self.log_text()
         self.get("status")
         self.get("status")  # by now the line of the first one is there
-        return self.said() == before
+        return self.log_text() == before
 
-    def said(self) -> str:
+    def log_text(self) -> str:
         """The log so far."""
         return self.log.read_text(errors="replace")
 
     def get(self, path: str) -> dict:
         """An API page, by the admin key."""
-        key = (self.data / "admin.key").read_text().strip()
+        key = (self.data_dir / "admin.key").read_text().strip()
         answer = httpx.get(
             f"{self.url}/api/{path}", headers={"Authorization": f"Bearer {key}"}, timeout=5, trust_env=False
         )
@@ -85,8 +85,8 @@ class Up:
 @pytest.fixture
 def up(tmp_path):
     """An engine that is not started."""
-    engine = Up(tmp_path)
-    engine.write()
+    engine = EngineProcess(tmp_path)
+    engine.write_settings()
     return engine
 
 
@@ -107,12 +107,12 @@ def test_up_is_ready_and_stops_well(up):
         assert '"event":"going on"' in up.said()
 
 
-OTHER_WORK = {
+UNWANTED_LIBRARIES = {
     "lightgbm", "matplotlib", "mlflow", "pandas", "prometheus_api_client", "psycopg", "redis", "requests",
     "river", "sklearn", "skops",
 }  # fmt: skip
 """Libraries of training, recordings and systems that nobody configured: from 20 to 300 MB each."""
-LISTING = """
+MODULE_LISTING_SCRIPT = """
 import gc, signal, sys
 from pathlib import Path
 from trimtab.engine.cli.main import main
@@ -130,7 +130,7 @@ main()
 def test_watching_a_machine_loads_nothing_that_is_for_other_work(up):
     """With its page and a series asked for, libraries that only other work needs are not in the process."""
     told = up.folder / "modules"
-    with up.running(before=[sys.executable, "-c", LISTING, "up", "--config", str(up.config)]):
+    with up.running(before=[sys.executable, "-c", MODULE_LISTING_SCRIPT, "up", "--config", str(up.config)]):
         wait_for(lambda: up.get("series")["total"] > 10, 20)
         one = up.get("series")["items"][0]["id"]
         for page in (
@@ -148,7 +148,7 @@ def test_watching_a_machine_loads_nothing_that_is_for_other_work(up):
         wait_for(told.exists, 20)
     loaded = {name.split(".")[0] for name in told.read_text().splitlines()}
     assert {"numba", "fastapi", "sqlalchemy", "collects garbage: True"} <= loaded
-    assert not loaded & OTHER_WORK
+    assert not loaded & UNWANTED_LIBRARIES
 
 
 def test_a_changed_file_is_applied_and_an_invalid_one_is_refused(up):
@@ -176,7 +176,7 @@ def test_a_changed_file_is_applied_and_an_invalid_one_is_refused(up):
         wait_for(lambda: [s["name"] for s in up.get("status")["sources"]] == ["host"], 20)
 
 
-def refused(argv: list[str]) -> subprocess.CompletedProcess[str]:
+def run_to_end(argv: list[str]) -> subprocess.CompletedProcess[str]:
     """A command that ends by itself."""
     return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
 
@@ -185,7 +185,7 @@ def test_a_second_engine_on_the_folder_is_refused(up):
     """Another `up` on the same data folder ends with exit code 2 and says who works there."""
     with up.running():
         argv = [TRIMTAB, "up", "--config", str(up.config), "--port", "0"]
-        second = refused(argv)
+        second = run_to_end(argv)
         assert second.returncode == 2
         assert str(up.process.pid) in second.stderr
 
@@ -194,12 +194,12 @@ def test_a_port_that_is_taken_is_said(up):
     """A port in use ends it with exit code 2 and what to do."""
     with up.running():
         argv = [TRIMTAB, "up", "--config", str(up.config), "--data", str(up.folder / "other")]
-        second = refused(argv)
+        second = run_to_end(argv)
         assert second.returncode == 2
         assert "is in use" in second.stderr
 
 
-NOBODY = [
+RUN_AS_NOBODY = [
     "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_read_search",
     "--ambient-caps=+dac_read_search",
 ]  # fmt: skip
@@ -218,6 +218,6 @@ def test_it_runs_as_nobody_without_a_home(up):
         "TRIMTAB_SOURCES__HOST__INTERVAL": "1s",
         "TRIMTAB_SOURCES__PROMETHEUS__ENABLED": "false",
     }
-    with up.running(env, [*NOBODY, TRIMTAB, "up"]):
+    with up.running(env, [*RUN_AS_NOBODY, TRIMTAB, "up"]):
         assert list((up.data / "cache" / "kernels").glob("*/compiled-*"))
         assert {path.stat().st_uid for path in up.data.rglob("*")} == {65534}

@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.recordings.library import Recording
 from tests.servers.postgresql import start_postgresql
-from tests.servers.prometheus import binary, free_port
-from trimtab.engine.sources.prometheus.query_plan import Meta, kind_of
-from trimtab.engine.sources.prometheus.series_layout import Layout
+from tests.servers.prometheus import find_binary, free_port
+from trimtab.engine.sources.prometheus.query_plan import MetricMetadata, metric_kind
+from trimtab.engine.sources.prometheus.series_layout import SeriesLayout
 from trimtab.engine.sources.rates import rate_between
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def wait_for(port):
 def start_redis(stack, maxmemory):
     """A Redis that evicts the least recently used; a function that sends it a command."""
     port = free_port()
-    argv = [binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+    argv = [find_binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
             "--maxmemory", str(maxmemory), "--maxmemory-policy", "allkeys-lru"]  # fmt: skip
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     stack.callback(process.wait)
@@ -121,10 +121,13 @@ class Figures:
     def series(self):
         """Infos and values, (looks - 1, n), as a source of the engine makes them of raw series."""
         names = {name for _, samples in self.seen for name, _ in samples}
-        meta = {name: Meta(kind) for name, kind in self.types.items()}
-        layout = Layout({name: kind_of(name, meta, names) for name in names}, meta, 10_000)
+        meta = {name: MetricMetadata(kind) for name, kind in self.types.items()}
+        layout = SeriesLayout({name: metric_kind(name, meta, names) for name in names}, meta, 10_000)
         raw = [
-            {layout.slot({"__name__": name, **dict(labels)}): v for (name, labels), v in samples.items()}
+            {
+                layout.find_or_add_slot({"__name__": name, **dict(labels)}): v
+                for (name, labels), v in samples.items()
+            }
             for _, samples in self.seen
         ]
         counts = np.full((len(raw), layout.n_raw), np.nan)
@@ -134,7 +137,7 @@ class Figures:
                     row[slot] = value
         elapsed = np.diff([at for at, _ in self.seen])[:, None]
         rates = rate_between(counts[:-1], counts[1:], elapsed, 10.0)
-        values = layout.outputs(counts[1:], rates)
+        values = layout.watched_values(counts[1:], rates)
         infos = [layout.infos[key] for key in layout.keys]
         moving = [i for i in range(len(infos)) if not np.isnan(values[:, i]).all()]
         return tuple(infos[i] for i in moving), values[:, moving]

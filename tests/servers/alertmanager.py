@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.prometheus import Server, answers, binary, free_port, running
+from tests.servers.prometheus import ServerProcess, find_binary, free_port, responds_with_200, running_server
 
 CONFIGURATION = """
 global: {{resolve_timeout: 5m}}
@@ -18,17 +18,17 @@ receivers:
 
 
 @contextmanager
-def start_alertmanager(directory: Path, webhook_url: str) -> Iterator[Server]:
+def start_alertmanager(directory: Path, webhook_url: str) -> Iterator[ServerProcess]:
     """It forwards to that webhook at once, and once an hour again what goes on."""
     directory.mkdir(parents=True, exist_ok=True)
     configuration = directory / "alertmanager.yml"
     configuration.write_text(CONFIGURATION.format(url=webhook_url))
     port = free_port()
     argv = [
-        binary("prometheus-alertmanager"), f"--config.file={configuration}",
+        find_binary("prometheus-alertmanager"), f"--config.file={configuration}",
         f"--storage.path={directory / 'data'}", f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=", "--log.level=warn",
     ]  # fmt: skip
-    ready = answers(f"http://127.0.0.1:{port}/-/ready")
-    with running(Server(argv, port, directory / "alertmanager.log", ready)) as server:
+    ready = responds_with_200(f"http://127.0.0.1:{port}/-/ready")
+    with running_server(ServerProcess(argv, port, directory / "alertmanager.log", ready)) as server:
         yield server

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 
-class _Quiet(uvicorn.Server):
+class _ServerWithoutSignals(uvicorn.Server):
     """Leaves the signals of the test run alone."""
 
     @contextlib.contextmanager
@@ -19,12 +19,12 @@ class _Quiet(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, lifespan: str = "off") -> AsyncIterator[str]:
+async def serve_app(app: ASGIApp, lifespan: str = "off") -> AsyncIterator[str]:
     """The application over a real uvicorn on loopback; its base URL, without a slash at the end."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_level="critical", lifespan=lifespan, ws="none", access_log=False)
-        server = _Quiet(config)
+        server = _ServerWithoutSignals(config)
         task = asyncio.create_task(server.serve([listener]))
         while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(0.01)
@@ -35,7 +35,7 @@ async def serving(app: ASGIApp, lifespan: str = "off") -> AsyncIterator[str]:
             await task
 
 
-class Raw:
+class RawServer:
     """A server that sends what it is told to whoever has sent a request; keeps the requests.
 
     answer : bytes that are sent, then the connection ends; None = nothing is ever said
@@ -67,11 +67,11 @@ def _headers(head: bytes) -> list[tuple[bytes, bytes, bytes]]:
 
 
 @contextlib.asynccontextmanager
-async def raw(
+async def start_raw_server(
     answer: bytes | None = None, drip_s: float = 0.0, context: ssl.SSLContext | None = None
-) -> AsyncIterator[Raw]:
+) -> AsyncIterator[RawServer]:
     """A raw server on loopback; with a context it speaks TLS."""
-    made, tasks = Raw(answer, drip_s), set()
+    made, tasks = RawServer(answer, drip_s), set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.current_task())
@@ -93,7 +93,7 @@ async def raw(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def http(status: int, body: bytes = b"", **headers: str) -> bytes:
+def http_response(status: int, body: bytes = b"", **headers: str) -> bytes:
     """A whole HTTP/1.1 answer."""
     named = {"content-length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}
     lines = "".join(f"{name}: {value}\r\n" for name, value in named.items() if value)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import psutil
 
-from tests.servers.prometheus import Server, answers, free_port
+from tests.servers.prometheus import ServerProcess, free_port, responds_with_200
 
-START_S = 300.0
+START_TIMEOUT_S = 300.0
 MLFLOW = Path(sys.executable).with_name("mlflow")
 
 
-class TrackingServer(Server):
+class TrackingServer(ServerProcess):
     """`mlflow server` starts the one that answers: where it is killed, that one must not stay behind."""
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -41,9 +41,11 @@ def start_mlflow(folder: Path) -> Iterator[TrackingServer]:
         "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination", f"{folder}/artifacts",
     ]  # fmt: skip
-    server = TrackingServer(argv, port, folder / "mlflow.log", answers(f"http://127.0.0.1:{port}/health"))
+    server = TrackingServer(
+        argv, port, folder / "mlflow.log", responds_with_200(f"http://127.0.0.1:{port}/health")
+    )
     try:
-        server.start(START_S)
+        server.start(START_TIMEOUT_S)
         yield server
     finally:
         server.stop()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.prometheus import binary, free_port
+from tests.servers.prometheus import find_binary, free_port
 
-SERVICE = """
+NODE_SERVICE = """
 const http = require('http');
 let stopping = false;
 const server = http.createServer((request, response) => {
@@ -34,8 +34,17 @@ process.on('SIGINT', () => {
 
 def install_pm2(folder: Path) -> str:
     """Path of the command pm2, or a skip where npm cannot install it."""
-    binary("node")
-    argv = [binary("npm"), "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent", "pm2"]
+    find_binary("node")
+    argv = [
+        find_binary("npm"),
+        "install",
+        "--prefix",
+        str(folder),
+        "--no-audit",
+        "--no-fund",
+        "--silent",
+        "pm2",
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         pytest.skip(f"npm cannot install pm2: {done.stderr.strip()[-200:]}")
@@ -61,12 +70,12 @@ class Pm2Server:
     def start(self, name: str, *more: str) -> None:
         """Start the service under that name and wait until it is ready."""
         script = self.home / "service.js"
-        script.write_text(SERVICE)
+        script.write_text(NODE_SERVICE)
         self.pm2("start", str(script), "--name", name, "--wait-ready", *more)
 
 
 @contextmanager
-def running_pm2(command: str, home: Path) -> Iterator[Pm2Server]:
+def start_pm2(command: str, home: Path) -> Iterator[Pm2Server]:
     """A PM2 that is ended whatever happens. Its home is short: Unix sockets lie in it."""
     home.mkdir(parents=True)
     server = Pm2Server(command, home)
@@ -78,21 +87,21 @@ def running_pm2(command: str, home: Path) -> Iterator[Pm2Server]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-class Load:
+class LoadGenerator:
     """Requests from threads, each on a connection of its own; counts what was answered and what was lost."""
 
     def __init__(self, port: int, path: str = "/", threads: int = 2, pause_s: float = 0.0) -> None:
         self.port = port
         self.path = path
         self.pause_s = pause_s
-        self.answered = 0
-        self.lost: list[str] = []
+        self.answered_count = 0
+        self.errors: list[str] = []
         self.pids: set[str] = set()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(threads)]
+        self._threads = [threading.Thread(target=self._send_requests, daemon=True) for _ in range(threads)]
 
-    def _ask(self) -> None:
+    def _send_requests(self) -> None:
         while not self._stop.wait(self.pause_s):
             connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
             try:
@@ -106,12 +115,12 @@ class Load:
                 connection.close()
             with self._lock:
                 if problem:
-                    self.lost.append(problem)
+                    self.errors.append(problem)
                 else:
-                    self.answered += 1
+                    self.answered_count += 1
                     self.pids.add(pid)
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> "LoadGenerator":
         for thread in self._threads:
             thread.start()
         return self

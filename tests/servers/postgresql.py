@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.prometheus import Server, free_port, running
+from tests.servers.prometheus import ServerProcess, free_port, running_server
 
-_PLACES = "/usr/lib/postgresql"
+_INSTALL_ROOT = "/usr/lib/postgresql"
 _AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
 
 
 def postgresql_binary(name: str) -> str:
     """Path of a server program of the newest version, or a skip that says which package has it."""
-    versions = sorted(Path(_PLACES).glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
+    versions = sorted(Path(_INSTALL_ROOT).glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
     found = str(versions[-1]) if versions else shutil.which(name)
     if found is None:
         pytest.skip(f"{name} of PostgreSQL is not installed: apt-get install postgresql")
@@ -53,10 +53,10 @@ def start_postgresql() -> Iterator[str]:
             "-c", "shared_buffers=16MB", "-c", "max_connections=40",
         ]  # fmt: skip
         asked = [ready, "-h", "127.0.0.1", "-p", str(port), "-q"]
-        server = Server(
+        server = ServerProcess(
             argv, port, folder / "log", lambda: subprocess.run(asked, check=False).returncode == 0
         )
-        with running(server):
+        with running_server(server):
             yield f"postgresql://tester@127.0.0.1:{port}/postgres"
             # A fast shutdown: sessions that a failed test left do not hold it up.
             server.stop(signal.SIGINT)

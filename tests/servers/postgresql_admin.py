@@ -13,7 +13,7 @@ PASSWORD = "CHANGE-THIS-PASSWORD"
 """As `grant` writes it."""
 
 
-class Admin:
+class AdminSession:
     """A superuser's session beside the tool."""
 
     def __init__(self, url: str) -> None:
@@ -30,7 +30,7 @@ class Admin:
         return self.run(statement, *values)[0][0]
 
     @contextmanager
-    def line_in(self, file: str, *, first: str = "", last: str = ""):
+    def with_config_line(self, file: str, *, first: str = "", last: str = ""):
         """A configuration file with a line more, reloaded; as it was afterwards."""
         path = Path(self.value(f"SHOW {file}"))
         text = path.read_text()
@@ -50,7 +50,7 @@ class Admin:
             ).fetchone()
         return found == (0,)
 
-    def speak_tls(self, certificate: Path, key: Path) -> None:
+    def enable_tls(self, certificate: Path, key: Path) -> None:
         """Let the server take TLS from its next reload on."""
         folder = Path(self.value("SHOW data_directory"))
         for file, name in ((certificate, "server.crt"), (key, "server.key")):
@@ -62,29 +62,29 @@ class Admin:
         self.run("ALTER SYSTEM SET ssl = on")
         self.run("SELECT pg_reload_conf()")
 
-    def postmaster(self) -> int:
+    def server_pid(self) -> int:
         """Process id of the server."""
         return int((Path(self.value("SHOW data_directory")) / "postmaster.pid").read_text().split()[0])
 
-    def other(self, application: str, **more) -> psycopg.Connection:
+    def open_client(self, application: str, **more) -> psycopg.Connection:
         """Another client's session, in a transaction."""
         return psycopg.connect(self.url, application_name=application, **more)
 
 
-async def until(check):
+async def wait_until(check):
     """Wait until `await check()` is true: sessions take a reload up each at its own time."""
     async with asyncio.timeout(10):
         while not await check():  # noqa: ASYNC110 - a server tells nobody that it has reloaded
             await asyncio.sleep(0.02)
 
 
-async def reads(tool, knob, value):
+async def wait_for_value(tool, knob, value):
     """Wait until the tool reads that value."""
 
     async def same():
         return (await tool.read("db", knob)).value == value
 
-    await until(same)
+    await wait_until(same)
 
 
 def as_role(url: str, role: str) -> str:

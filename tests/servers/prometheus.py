@@ -26,7 +26,7 @@ PASSWORD = "test-password"
 PASSWORD_BCRYPT = "$2b$04$abcdefghijklmnopqrstuuobFaEJANklW4I6zZpcLRbXjrME4Qa2m"
 
 
-def binary(name: str) -> str:
+def find_binary(name: str) -> str:
     """Path of a program, or a skip that says which package has it."""
     found = shutil.which(name)
     if found is None:
@@ -43,7 +43,7 @@ def free_port() -> int:
 
 
 @dataclass
-class Server:
+class ServerProcess:
     """A child process that listens on loopback.
 
     argv  : how it is started; `start` after `stop` takes the same port again
@@ -53,7 +53,7 @@ class Server:
     argv: list[str]
     port: int
     log: Path
-    ready: Callable[[], bool]
+    is_ready: Callable[[], bool]
     scheme: str = "http"
     prefix: str = ""
     process: subprocess.Popen[bytes] | None = None
@@ -78,7 +78,7 @@ class Server:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        wait_for(self.ready, timeout_s, self)
+        wait_for(self.is_ready, timeout_s, self)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it, at last by force, and wait until it is gone."""
@@ -98,11 +98,11 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def wait_for(done: Callable[[], bool], timeout_s: float, server: Server | None = None) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float, server: ServerProcess | None = None) -> None:
     """Ask until `done()` is true; fails when time is over, or at once when the server has ended."""
     end = time.monotonic() + timeout_s
     pause = threading.Event()
-    while not done():
+    while not condition():
         if server is not None and server.process is not None and server.process.poll() is not None:
             raise AssertionError(f"{server.argv[0]} ended with {server.process.returncode}:\n{server.tail()}")
         if time.monotonic() > end:
@@ -111,7 +111,7 @@ def wait_for(done: Callable[[], bool], timeout_s: float, server: Server | None =
         pause.wait(0.05)
 
 
-def answers(url: str, **client: Any) -> Callable[[], bool]:
+def responds_with_200(url: str, **client: Any) -> Callable[[], bool]:
     """A check whether a GET of url gives 200."""
 
     def ask() -> bool:
@@ -124,7 +124,7 @@ def answers(url: str, **client: Any) -> Callable[[], bool]:
 
 
 @dataclass
-class PrometheusServer(Server):
+class PrometheusServer(ServerProcess):
     """A Prometheus whose targets can be changed while it runs."""
 
     targets_file: Path = field(default_factory=Path)
@@ -173,7 +173,7 @@ def start_prometheus(
         f"scrape_configs:\n- job_name: files\n  file_sd_configs: [{{files: ['{targets_file}']}}]\n{config}\n"
     )
     argv = [
-        binary("prometheus"), f"--config.file={configuration}", f"--storage.tsdb.path={directory / 'data'}",
+        find_binary("prometheus"), f"--config.file={configuration}", f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=90d", "--log.level=warn",
     ]  # fmt: skip
     if remote_write:
@@ -183,34 +183,34 @@ def start_prometheus(
     if web_config is not None:
         argv.append(f"--web.config.file={web_config}")
     scheme = "https" if web_config is not None and "tls_server_config" in web_config.read_text() else "http"
-    ready = answers(f"{scheme}://127.0.0.1:{port}{prefix}/-/ready", **(client or {}))
+    ready = responds_with_200(f"{scheme}://127.0.0.1:{port}{prefix}/-/ready", **(client or {}))
     server = PrometheusServer(
-        argv=[*argv, *flags], port=port, log=directory / "prometheus.log", ready=ready,
+        argv=[*argv, *flags], port=port, log=directory / "prometheus.log", is_ready=ready,
         scheme=scheme, prefix=prefix, targets_file=targets_file,
     )  # fmt: skip
     server.set_targets(targets or {})
-    with running(server):
+    with running_server(server):
         yield server
 
 
 @contextmanager
-def start_node_exporter(directory: Path, flags: Sequence[str] = ()) -> Iterator[Server]:
+def start_node_exporter(directory: Path, flags: Sequence[str] = ()) -> Iterator[ServerProcess]:
     """A real node exporter; `address` is the scrape target. Shows directory/textfile/*.prom, too."""
     port = free_port()
     textfile = directory / "textfile"
     textfile.mkdir(parents=True, exist_ok=True)
     argv = [
-        binary("prometheus-node-exporter"), f"--web.listen-address=127.0.0.1:{port}",
+        find_binary("prometheus-node-exporter"), f"--web.listen-address=127.0.0.1:{port}",
         f"--collector.textfile.directory={textfile}", "--log.level=warn", *flags,
     ]  # fmt: skip
-    ready = answers(f"http://127.0.0.1:{port}/metrics")
-    server = Server(argv, port, directory / "node-exporter.log", ready)
-    with running(server):
+    ready = responds_with_200(f"http://127.0.0.1:{port}/metrics")
+    server = ServerProcess(argv, port, directory / "node-exporter.log", ready)
+    with running_server(server):
         yield server
 
 
 @contextmanager
-def running(server: Server) -> Iterator[Server]:
+def running_server(server: ServerProcess) -> Iterator[ServerProcess]:
     """Start a server, and end it whatever happens."""
     try:
         server.start()
@@ -229,7 +229,7 @@ def backfill(directory: Path, openmetrics: str | Path) -> None:
     if not isinstance(openmetrics, Path):
         source.write_text(openmetrics)
     long_blocks = "--max-block-duration=400h"  # it reads the whole file again for every block
-    argv = [binary("promtool"), "tsdb", "create-blocks-from", "openmetrics", long_blocks, "-q"]
+    argv = [find_binary("promtool"), "tsdb", "create-blocks-from", "openmetrics", long_blocks, "-q"]
     done = subprocess.run(
         [*argv, source, directory / "data"], capture_output=True, text=True, timeout=300, check=False
     )
@@ -309,7 +309,7 @@ class Certificates:
         return context
 
 
-def certificates(directory: Path) -> Certificates:
+def make_certificates(directory: Path) -> Certificates:
     """Make them with openssl in directory, valid for a day."""
     directory.mkdir(parents=True, exist_ok=True)
     _openssl(directory, "req", "-x509", *_key("ca"), "-out", "ca.pem", "-subj", "/CN=test ca", "-days", "1")
@@ -333,7 +333,7 @@ def _key(name: str) -> list[str]:
 
 def _openssl(directory: Path, *arguments: str) -> None:
     done = subprocess.run(
-        [binary("openssl"), *arguments],
+        [find_binary("openssl"), *arguments],
         cwd=directory,
         capture_output=True,
         text=True,

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.prometheus import Server, binary, free_port, running
+from tests.servers.prometheus import ServerProcess, find_binary, free_port, running_server
 
 
 @dataclass
-class RedisServer(Server):
+class RedisServer(ServerProcess):
     """A Redis that can be spoken to without the library that is tested."""
 
     password: str = ""
@@ -19,18 +19,18 @@ class RedisServer(Server):
         """The raw answer to one command, as the default user."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as wire:
             if self.password:
-                _send(wire, "AUTH", self.password)
-                _line(wire)
-            _send(wire, *words)
-            return _answer(wire)
+                _send_command(wire, "AUTH", self.password)
+                _read_line(wire)
+            _send_command(wire, *words)
+            return _read_answer(wire)
 
 
-def _send(wire: socket.socket, *words: object) -> None:
+def _send_command(wire: socket.socket, *words: object) -> None:
     parts = [str(word).encode() for word in words]
     wire.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
 
 
-def _line(wire: socket.socket) -> str:
+def _read_line(wire: socket.socket) -> str:
     seen = b""
     while not seen.endswith(b"\r\n"):
         got = wire.recv(1)
@@ -40,10 +40,10 @@ def _line(wire: socket.socket) -> str:
     return seen[:-2].decode()
 
 
-def _answer(wire: socket.socket) -> str:
-    head = _line(wire)
+def _read_answer(wire: socket.socket) -> str:
+    head = _read_line(wire)
     if head[0] == "*":
-        return "\n".join(_answer(wire) for _ in range(int(head[1:])))
+        return "\n".join(_read_answer(wire) for _ in range(int(head[1:])))
     if head[0] != "$" or head == "$-1":
         return head
     length, seen = int(head[1:]), b""
@@ -67,7 +67,7 @@ def start_redis(
     lines = [f"port {port}", "bind 127.0.0.1", f"dir {directory}", 'save ""', "daemonize no"]
     lines += [f"requirepass {password}"] if password else []
     configuration.write_text("\n".join([*lines, *acl]) + "\n")
-    argv = [binary("redis-server"), str(configuration), *flags]
+    argv = [find_binary("redis-server"), str(configuration), *flags]
 
     def ready() -> bool:
         try:
@@ -76,5 +76,5 @@ def start_redis(
             return False
 
     server = RedisServer(argv, port, directory / "redis.log", ready, scheme="redis", password=password)
-    with running(server):
+    with running_server(server):
         yield server

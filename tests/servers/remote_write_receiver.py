@@ -46,13 +46,13 @@ def read_request(body):
 
 
 @dataclass
-class WriteReceiver:
+class RemoteWriteReceiver:
     """A server on loopback that answers as it is told, 204 in the end."""
 
     port: int = 0
-    answers: list = field(default_factory=list)
+    responses: list = field(default_factory=list)
     requests: list = field(default_factory=list)
-    more: asyncio.Event = field(default_factory=asyncio.Event)
+    request_arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self):
@@ -62,21 +62,21 @@ class WriteReceiver:
     def samples(self):
         return [row for _, _, body in self.requests for row in read_request(body)]
 
-    async def got(self, n):
+    async def wait_for_requests(self, n):
         """Wait for the n-th request."""
         async with asyncio.timeout(10):
             while len(self.requests) < n:
-                self.more.clear()
-                await self.more.wait()
+                self.request_arrived.clear()
+                await self.request_arrived.wait()
 
     async def handle(self, reader, writer):
         while head := await reader.readuntil(b"\r\n\r\n"):
             line, *rest = head.decode().strip().split("\r\n")
             headers = {name.lower(): value for name, value in (h.split(": ", 1) for h in rest)}
             body = await reader.readexactly(int(headers["content-length"]))
-            answer = self.answers.pop(0) if self.answers else (204, {}, b"")
+            answer = self.responses.pop(0) if self.responses else (204, {}, b"")
             self.requests.append((line, headers, body))
-            self.more.set()
+            self.request_arrived.set()
             if answer is None:
                 return
             status, extra, text = answer

@@ -22,10 +22,10 @@ class SmtpServer:
     """
 
     context: ssl.SSLContext | None = None
-    tls_first: bool = False
+    uses_implicit_tls: bool = False
     login: tuple[str, str] | None = None
-    says: dict[str, str | None] = field(default_factory=dict)
-    drip: bool = False
+    replies: dict[str, str | None] = field(default_factory=dict)
+    drips_greeting: bool = False
     port: int = 0
     mails: list[EmailMessage] = field(default_factory=list)
     envelopes: list[tuple[str, list[str]]] = field(default_factory=list)
@@ -35,44 +35,44 @@ class SmtpServer:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One session."""
-        self.encrypted = self.tls_first
-        if self.drip:
+        self.encrypted = self.uses_implicit_tls
+        if self.drips_greeting:
             while True:
                 writer.write(b"2")
                 await asyncio.sleep(0.01)
-        await self._answer(writer, "", "220 test")
+        await self._reply(writer, "", "220 test")
         sender, to = "", []
         while line := (await reader.readline()).decode().rstrip("\r\n"):
             self.lines.append(line)
             word = line.split(" ")[0].split(":")[0].upper()
             match word:
                 case "EHLO":
-                    await self._answer(writer, word, self._offers())
+                    await self._reply(writer, word, self._extensions())
                 case "STARTTLS":
-                    await self._answer(writer, word, "220 go")
+                    await self._reply(writer, word, "220 go")
                     if self.context is None:
                         return
                     await writer.start_tls(self.context)
                     self.encrypted = True
                 case "AUTH":
-                    await self._answer(writer, word, self._let_in(line))
+                    await self._reply(writer, word, self._login_reply(line))
                 case "MAIL":
                     sender, to = line.split("<")[1].split(">")[0], []
-                    await self._answer(writer, word, "250 ok")
+                    await self._reply(writer, word, "250 ok")
                 case "RCPT":
                     to.append(line.split("<")[1].split(">")[0])
-                    await self._answer(writer, word, "250 ok")
+                    await self._reply(writer, word, "250 ok")
                 case "DATA":
-                    await self._answer(writer, word, "354 go")
+                    await self._reply(writer, word, "354 go")
                     body = await reader.readuntil(b"\r\n.\r\n")
-                    if await self._answer(writer, ".", "250 taken") == "250 taken":
+                    if await self._reply(writer, ".", "250 taken") == "250 taken":
                         self.envelopes.append((sender, to))
                         self.mails.append(message_from_bytes(body[:-3], policy=policy.default))
                 case _:
-                    await self._answer(writer, word, "250 ok")
+                    await self._reply(writer, word, "250 ok")
 
-    async def _answer(self, writer: asyncio.StreamWriter, word: str, usual: str) -> str:
-        answer = self.says.get(word, usual)
+    async def _reply(self, writer: asyncio.StreamWriter, word: str, usual: str) -> str:
+        answer = self.replies.get(word, usual)
         if answer is None:
             await asyncio.Event().wait()
             return ""
@@ -80,7 +80,7 @@ class SmtpServer:
         await writer.drain()
         return answer
 
-    def _offers(self) -> str:
+    def _extensions(self) -> str:
         offers = ["test"]
         if self.context is not None and not self.encrypted:
             offers.append("STARTTLS")
@@ -88,13 +88,13 @@ class SmtpServer:
             offers.append("AUTH PLAIN")
         return "\r\n".join([*(f"250-{one}" for one in offers[:-1]), f"250 {offers[-1]}"])
 
-    def _let_in(self, line: str) -> str:
+    def _login_reply(self, line: str) -> str:
         _, user, password = base64.b64decode(line.split(" ")[2]).decode().split("\0")
         return "235 in" if (user, password) == self.login else f"535 no: {line.split(' ')[2]} {password}"
 
 
 @contextlib.asynccontextmanager
-async def smtp(**settings) -> AsyncIterator[SmtpServer]:
+async def start_smtp_server(**settings) -> AsyncIterator[SmtpServer]:
     """A server on loopback."""
     made, tasks = SmtpServer(**settings), set()
 
@@ -107,7 +107,7 @@ async def smtp(**settings) -> AsyncIterator[SmtpServer]:
         finally:
             writer.close()
 
-    first = made.context if made.tls_first else None
+    first = made.context if made.uses_implicit_tls else None
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=first)
     made.port = server.sockets[0].getsockname()[1]
     try:

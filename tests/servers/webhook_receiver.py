@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextmanager
-def receiving() -> Iterator[tuple[str, list[tuple[dict[str, str], dict[str, Any]]]]]:
+def start_webhook_receiver() -> Iterator[tuple[str, list[tuple[dict[str, str], dict[str, Any]]]]]:
     """Its URL, and (headers, JSON body) of what came; each is taken."""
     came: list[tuple[dict[str, str], dict[str, Any]]] = []
 

@@ -77,7 +77,7 @@ class LruCache:
         self._entries.clear()
 
 
-class Leaky:
+class LeakyService:
     """What the service holds.
 
     leak_bytes : lost with each request, whole pages of them; a knob
@@ -88,8 +88,8 @@ class Leaky:
         self.leak_bytes = leak_bytes
         self.database_s = database_s
         self.redis_url = redis_url
-        self.reads = 0
-        self.lost: list[bytearray] = []
+        self.database_reads = 0
+        self.leaked: list[bytearray] = []
         self.redis = None
 
     def leak(self) -> None:
@@ -97,7 +97,7 @@ class Leaky:
         if self.leak_bytes > 0:
             lost = bytearray(self.leak_bytes)
             lost[::_PAGE] = b"x" * len(range(0, self.leak_bytes, _PAGE))
-            self.lost.append(lost)
+            self.leaked.append(lost)
 
     async def item(self, number: int) -> str:
         """An item: from the cache, else Redis, else the database."""
@@ -117,7 +117,7 @@ class Leaky:
         return found if isinstance(found, str) else found.decode()
 
     async def _from_database(self, number: int) -> str:
-        self.reads += 1
+        self.database_reads += 1
         await asyncio.sleep(self.database_s)
         return f"item {number} ".ljust(200, "x")
 
@@ -129,7 +129,7 @@ class Leaky:
         return f"{len(numbers)} items are in the cache"
 
 
-def make_app(leaky: Leaky, token: str = TOKEN) -> FastAPI:
+def make_app(leaky: LeakyService, token: str = TOKEN) -> FastAPI:
     """The service."""
 
     @asynccontextmanager
@@ -149,7 +149,7 @@ def make_app(leaky: Leaky, token: str = TOKEN) -> FastAPI:
         "leak_bytes", lambda: leaky.leak_bytes, lambda value: setattr(leaky, "leak_bytes", value),
         unit="bytes", low=0, high=10**8, help="Lost with each request.",
     )  # fmt: skip
-    kit.metric("database_reads_total", lambda: leaky.reads, "counter")
+    kit.metric("database_reads_total", lambda: leaky.database_reads, "counter")
     app.mount("/trimtab", kit.app(token=token))
 
     @app.get("/items/{number}")
@@ -160,12 +160,12 @@ def make_app(leaky: Leaky, token: str = TOKEN) -> FastAPI:
     @app.get("/leak")
     async def leak() -> dict[str, int]:
         leaky.leak()
-        return {"lost": sum(map(len, leaky.lost))}
+        return {"lost": sum(map(len, leaky.leaked))}
 
     return app
 
 
-def turn_away(listening: socket.socket) -> None:
+def refuse_new_connections(listening: socket.socket) -> None:
     """Let the kernel drop requests for new connections; those that wait in its queue are still taken.
 
     Closing resets what waits in the queue. What is dropped is asked again a second later, and by then comes
@@ -176,7 +176,7 @@ def turn_away(listening: socket.socket) -> None:
     listening.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(code)))
 
 
-class Server(uvicorn.Server):
+class DrainingServer(uvicorn.Server):
     """Takes no new connections, and goes on serving what has come for DRAIN_S seconds."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -193,14 +193,14 @@ class Server(uvicorn.Server):
     def _drain(self) -> None:
         for server in self.servers:
             for listening in server.sockets:
-                turn_away(listening)
+                refuse_new_connections(listening)
         asyncio.get_running_loop().call_later(DRAIN_S, self._end)
 
     def _end(self) -> None:
         self.should_exit = True
 
 
-def listener(port: int) -> socket.socket:
+def bind_shared_port(port: int) -> socket.socket:
     """A socket that several processes may share the port of."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -219,10 +219,10 @@ def main() -> None:
     parser.add_argument("--database-ms", type=float, default=20.0)
     given = parser.parse_args()
     redis_url = os.environ.get("REDIS_URL") or None
-    leaky = Leaky(LruCache(given.cache), given.leak_bytes, given.database_ms / 1000, redis_url)
+    leaky = LeakyService(LruCache(given.cache), given.leak_bytes, given.database_ms / 1000, redis_url)
     app = make_app(leaky, os.environ.get("TRIMTAB_TOKEN", TOKEN))
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-    Server(config).run([listener(given.port)])
+    DrainingServer(config).run([bind_shared_port(given.port)])
 
 
 if __name__ == "__main__":

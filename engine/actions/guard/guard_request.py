@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from trimtab.engine.actions.guard.situation import Decision, Past, Situation, Verdict
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.types import Action, ActionState, Knob, Recommendation, Value, in_words
+from trimtab.engine.types import Action, ActionState, Knob, Recommendation, Value, format_bytes
 
 UNLIMITED_AT_ZERO = frozenset({"maxmemory"})
 """Knobs of which 0 means that there is no limit."""
@@ -148,7 +148,9 @@ def _is_of(action: Action, proposal: Recommendation) -> bool:
 
 def _was_sent(past: Past) -> bool:
     action = past.action
-    return action.state is not ActionState.PROPOSED and (action.started is not None or not action.state.ended)
+    return action.state is not ActionState.PROPOSED and (
+        action.started is not None or not action.state.is_final
+    )
 
 
 def _order(past: Past) -> tuple[int, str]:
@@ -162,7 +164,7 @@ def _newest_first(past: Past) -> tuple[float, int, str]:
 
 def took_effect(past: Past) -> bool:
     """Whether it may have changed something."""
-    return not past.action.state.in_vain
+    return not past.action.state.changed_nothing
 
 
 def number(subject: str, value: Value) -> float | None:
@@ -201,7 +203,7 @@ def figure(knob: Knob, value: float) -> str:
     >>> figure(Knob("maxmemory", KnobType.INT, "B"), 2**30), figure(Knob("ttl", KnobType.INT, "s"), 30.0)
     ('1.0 GiB', '30 s')
     """
-    return in_words(value) if knob.unit == "B" else f"{value:g} {knob.unit}".rstrip()
+    return format_bytes(value) if knob.unit == "B" else f"{value:g} {knob.unit}".rstrip()
 
 
 def span(seconds: float) -> str:

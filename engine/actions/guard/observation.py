@@ -10,8 +10,8 @@ from trimtab.engine.actions.guard.input_quality import Window, look
 from trimtab.engine.actions.guard.situation import Inputs, Mass
 from trimtab.engine.actions.guard.situation_builder import Live as Situation
 from trimtab.engine.errors import NotFoundError, RefusedError
-from trimtab.engine.live.live_state import Live
-from trimtab.engine.ports import Clock, Incidents, ScoreLog, TargetView, Tool, Toolbox, ToolView, Warms
+from trimtab.engine.live.live_state import LiveState
+from trimtab.engine.ports import CacheWarmer, Clock, Incidents, ScoreLog, TargetView, Tool, Toolbox, ToolView
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.types import (
     Incident,
@@ -20,7 +20,7 @@ from trimtab.engine.types import (
     SeriesView,
     SourceState,
     SourceStatus,
-    Warming,
+    WarmingLoad,
 )
 
 USUAL_INTERVAL_S = 15.0
@@ -32,7 +32,7 @@ class Seeing:
     def __init__(
         self,
         toolbox: Toolbox,
-        live: Live,
+        live: LiveState,
         scores: ScoreLog,
         incidents: Incidents,
         clock: Clock,
@@ -61,7 +61,9 @@ class Seeing:
             memory = await tool.outlook(proposal.target, proposal.subject, proposal.after)
         incident = await asyncio.to_thread(self._incident, proposal)
         rests_on = self._rests_on(proposal, incident)
-        statuses = {one.source: self.live.status(one.source) for one in rests_on.values() if one is not None}
+        statuses = {
+            one.source: self.live.source_status(one.source) for one in rests_on.values() if one is not None
+        }
         known = incident is not None or rests_on
         inputs = await asyncio.to_thread(self._inputs, rests_on, statuses) if known else None
         return Situation(
@@ -108,11 +110,13 @@ class Seeing:
         """
         if incident is None:
             place = f"{proposal.tool}/{proposal.target}/{proposal.subject}"
-            return {series_id: self.live.here(series_id) for series_id in self.scaled.get(place, ())}
+            return {
+                series_id: self.live.watched_series(series_id) for series_id in self.scaled.get(place, ())
+            }
         seen_in = {i for m in incident.patterns if m.name == proposal.pattern for i in m.series_ids}
         if proposal.effect is not None and proposal.effect.series_id:
             seen_in.add(proposal.effect.series_id)
-        return {series_id: self.live.here(series_id) for series_id in sorted(seen_in)}
+        return {series_id: self.live.watched_series(series_id) for series_id in sorted(seen_in)}
 
     def _inputs(self, shown: Mapping[str, SeriesView | None], statuses: Mapping[str, SourceStatus]) -> Inputs:
         """How well these series are known; reads the log of scores. statuses : by source"""
@@ -126,8 +130,8 @@ class Seeing:
         own = set(incident.anomaly_ids) if incident is not None else set()
         statuses = self.live.sources()
         down = sum(status.state is SourceState.UNKNOWN for status in statuses)
-        elsewhere = len(self.live.open_anomalies() - own)
-        return Mass(elsewhere, int(self.live.engine()["series"]), down, len(statuses))
+        elsewhere = len(self.live.open_anomaly_ids() - own)
+        return Mass(elsewhere, int(self.live.engine_status()["series"]), down, len(statuses))
 
     def _window(self, series_id: str, shown: SeriesView | None, interval_s: float) -> Window:
         now, step = self.clock.now(), round(interval_s * 1e9)
@@ -156,8 +160,8 @@ def _ttl_share(target: TargetView) -> float | None:
     return expiring / keys if keys and expiring is not None else None
 
 
-async def _warming(tool: Tool, proposal: Recommendation) -> Warming | None:
+async def _warming(tool: Tool, proposal: Recommendation) -> WarmingLoad | None:
     """What the service behind a cache says to being asked, for who would warm that cache."""
-    if not proposal.is_action or not proposal.subject.startswith("warm") or not isinstance(tool, Warms):
+    if not proposal.is_action or not proposal.subject.startswith("warm") or not isinstance(tool, CacheWarmer):
         return None
-    return await tool.warming(proposal.target)
+    return await tool.warming_load(proposal.target)

@@ -55,7 +55,7 @@ def alone(ask: Ask) -> Decision | None:
     """Nothing else of this target is being changed."""
     action = _undone(ask)
     for past in ask.here:
-        if not past.action.state.ended and past.action.id != action.id:
+        if not past.action.state.is_final and past.action.id != action.id:
             return ask.wait(
                 "rate", f"{past.action.subject} of {ask.proposal.target} is being changed; wait for its end"
             )

@@ -11,7 +11,7 @@ from trimtab.engine.types import (
     Mode,
     Pause,
     ToolAction,
-    Warming,
+    WarmingLoad,
 )
 
 Place = tuple[str, str, str]
@@ -131,7 +131,7 @@ class Situation:
     mass: Mass | None = None
     memory: MemoryOutlook | None = None
     ttl_share: float | None = None
-    warming: Warming | None = None
+    warming: WarmingLoad | None = None
     generation: int = 0
     approval_age_s: float | None = None
     group: frozenset[Place] = frozenset()

@@ -17,7 +17,7 @@ from trimtab.engine.types import (
     Risk,
     ToolAction,
     Value,
-    Warming,
+    WarmingLoad,
 )
 
 RECENT = 300
@@ -40,7 +40,7 @@ class Live:
     mass: Mass | None = None
     memory: MemoryOutlook | None = None
     ttl_share: float | None = None
-    warming: Warming | None = None
+    warming: WarmingLoad | None = None
     generation: int = 0
     group: frozenset[Place] = field(default_factory=frozenset)
 

@@ -4,7 +4,7 @@ import math
 
 from trimtab.engine.actions.guard.guard_request import Ask, direction, figure
 from trimtab.engine.actions.guard.situation import Decision
-from trimtab.engine.types import Knob, KnobType, in_words
+from trimtab.engine.types import Knob, KnobType, format_bytes
 
 REPLICAS = frozenset({"replicas", "instances"})
 """Knobs, or units, that count copies of a service."""
@@ -127,11 +127,11 @@ def memory(ask: Ask) -> Decision | None:
     projected = outlook.projected_bytes
     if projected is not None and projected <= share * outlook.limit_bytes:
         return None
-    total = "unknown" if projected is None else in_words(projected)
+    total = "unknown" if projected is None else format_bytes(projected)
     return ask.refuse(
         "memory",
-        f"{outlook.sum} = {total}, over {share:.0%} of {in_words(outlook.limit_bytes)} "
-        f"({in_words(share * outlook.limit_bytes)}); raise {ask.place} less, or give it more memory",
+        f"{outlook.breakdown} = {total}, over {share:.0%} of {format_bytes(outlook.limit_bytes)} "
+        f"({format_bytes(share * outlook.limit_bytes)}); raise {ask.place} less, or give it more memory",
     )
 
 

@@ -75,7 +75,7 @@ def _taken_back(past: Past) -> bool:
 
 def running(ask: Ask) -> Decision | None:
     """One change at a time of a target and of a group, and few in all."""
-    open_ones = [past.action for past in ask.others if not past.action.state.ended]
+    open_ones = [past.action for past in ask.others if not past.action.state.is_final]
     here = [a for a in open_ones if (a.tool, a.target) == (ask.proposal.tool, ask.proposal.target)]
     if len(here) >= ask.limits.running_per_target:
         way = "wait for its end, or undo it" if ask.person else "wait for its end"

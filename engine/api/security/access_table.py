@@ -19,7 +19,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
-class Door(StrEnum):
+class AccessRule(StrEnum):
     """Routes that ask for no particular scope."""
 
     OPEN = "open"
@@ -33,10 +33,10 @@ class Door(StrEnum):
 SCOPES = tuple(Scope)
 BODY_LIMIT_BYTES = 1_000_000
 
-ACCESS: dict[tuple[str, str], Scope | Door] = {
-    ("GET", "/api/health/live"): Door.PROBE,
-    ("GET", "/api/health/ready"): Door.PROBE,
-    ("GET", "/api/metrics"): Door.LOOPBACK,
+ACCESS: dict[tuple[str, str], Scope | AccessRule] = {
+    ("GET", "/api/health/live"): AccessRule.PROBE,
+    ("GET", "/api/health/ready"): AccessRule.PROBE,
+    ("GET", "/api/metrics"): AccessRule.LOOPBACK,
     ("GET", "/api/status"): Scope.READ,
     ("GET", "/api/series"): Scope.READ,
     ("GET", "/api/series/{series_id}"): Scope.READ,
@@ -90,27 +90,27 @@ ACCESS: dict[tuple[str, str], Scope | Door] = {
     ("GET", "/api/pipelines/{name}/runs"): Scope.READ,
     ("POST", "/api/pipelines/{name}/runs"): Scope.EXECUTE,
     ("GET", "/api/stream"): Scope.READ,
-    ("GET", "/api/session"): Door.ANY_KEY,
-    ("POST", "/api/session"): Door.OPEN,
-    ("DELETE", "/api/session"): Door.ANY_KEY,
-    ("GET", "/login"): Door.OPEN,
+    ("GET", "/api/session"): AccessRule.ANY_KEY,
+    ("POST", "/api/session"): AccessRule.OPEN,
+    ("DELETE", "/api/session"): AccessRule.ANY_KEY,
+    ("GET", "/login"): AccessRule.OPEN,
     ("GET", "/api/keys"): Scope.ADMIN,
     ("POST", "/api/keys"): Scope.ADMIN,
     ("DELETE", "/api/keys/{key_id}"): Scope.ADMIN,
     ("GET", "/api/openapi.json"): Scope.READ,
-    ("GET", "/api-docs"): Door.OPEN,
-    ("GET", "/api-docs/{asset}"): Door.OPEN,
+    ("GET", "/api-docs"): AccessRule.OPEN,
+    ("GET", "/api-docs/{asset}"): AccessRule.OPEN,
 }
 """Files of the dashboard are open too: every path that is not under /api, /api-docs or /login."""
 
-PERSON_ONLY = frozenset({("DELETE", "/api/pause")})
+BROWSER_ONLY = frozenset({("DELETE", "/api/pause")})
 """Beside their scope these ask for the session of a person's browser: no program may undo a stop."""
 
-_GUARDED = ("/api/", "/api-docs/", "/login/")
+_PROTECTED_PREFIXES = ("/api/", "/api-docs/", "/login/")
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class RouteMatch:
     """The declared route of a request.
 
     route : its template; "static" for files of the dashboard, "unknown" for what nobody declared
@@ -118,7 +118,7 @@ class Match:
     """
 
     route: str
-    door: Scope | Door | None
+    access: Scope | AccessRule | None
     methods: tuple[str, ...] = ()
 
 
@@ -127,7 +127,7 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile("[^/]+".join(map(re.escape, parts)))
 
 
-class Table:
+class AccessTable:
     """The access table, looked up by path and method.
 
     >>> Table(ACCESS).match("GET", "/api/series/abc/scores").door
@@ -136,21 +136,21 @@ class Table:
     <Door.ANY_KEY: 'any live key'>
     """
 
-    def __init__(self, access: dict[tuple[str, str], Scope | Door]) -> None:
-        self._routes: dict[str, dict[str, Scope | Door]] = {}
+    def __init__(self, access: dict[tuple[str, str], Scope | AccessRule]) -> None:
+        self._routes: dict[str, dict[str, Scope | AccessRule]] = {}
         for (method, template), door in access.items():
             self._routes.setdefault(template, {})[method] = door
         self._templates = [(_pattern(template), template) for template in self._routes if "{" in template]
 
-    def match(self, method: str, path: str) -> Match:
+    def match(self, method: str, path: str) -> RouteMatch:
         """What this request asks for; an unknown path under /api asks for any live key."""
         template = self._template(path)
         if template is not None:
             doors = self._routes[template]
-            return Match(template, doors.get(method), tuple(sorted(doors)))
-        if f"{path}/".startswith(_GUARDED):
-            return Match("unknown", Door.ANY_KEY)
-        return Match("static", Door.OPEN if method in {"GET", "HEAD"} else None, ("GET", "HEAD"))
+            return RouteMatch(template, doors.get(method), tuple(sorted(doors)))
+        if f"{path}/".startswith(_PROTECTED_PREFIXES):
+            return RouteMatch("unknown", AccessRule.ANY_KEY)
+        return RouteMatch("static", AccessRule.OPEN if method in {"GET", "HEAD"} else None, ("GET", "HEAD"))
 
     def _template(self, path: str) -> str | None:
         if path in self._routes:
@@ -158,15 +158,15 @@ class Table:
         return next((template for pattern, template in self._templates if pattern.fullmatch(path)), None)
 
 
-def allows(door: Scope | Door, scopes: Collection[str]) -> bool:
+def is_allowed(access: Scope | AccessRule, scopes: Collection[str]) -> bool:
     """Whether a live key with these scopes may pass.
 
     >>> allows(Scope.PROPOSE, ["read"]), allows(Scope.PROPOSE, ["admin"]), allows(Door.ANY_KEY, [])
     (False, True, True)
     """
-    if door is Door.LOOPBACK:
-        door = Scope.READ
-    return isinstance(door, Door) or door in scopes or Scope.ADMIN in scopes
+    if access is AccessRule.LOOPBACK:
+        access = Scope.READ
+    return isinstance(access, AccessRule) or access in scopes or Scope.ADMIN in scopes
 
 
 def check_declared(routes: Iterable[tuple[str, str]]) -> None:

@@ -20,22 +20,22 @@ from trimtab.engine.ports import Clock, Store
 from trimtab.engine.settings import Api
 from trimtab.engine.types import ApiKey, new_ulid
 
-KEY, SESSION, LINK = "tt_", "ts_", "tl_"
-SEEDED = "seeded"
+KEY_PREFIX, SESSION_PREFIX, LINK_PREFIX = "tt_", "ts_", "tl_"
+SETTINGS_KEY_PREFIX = "seeded"
 """Stands as prefix of a key that the settings give, so that no part of it is shown."""
-LIFETIME_S = 365 * 86_400.0
-SESSION_S = 30 * 86_400.0
-LINK_S = 600.0
-DEAD_KEPT_S = 86_400.0
+KEY_LIFETIME_S = 365 * 86_400.0
+SESSION_LIFETIME_S = 30 * 86_400.0
+LINK_LIFETIME_S = 600.0
+ENDED_SESSION_RETENTION_S = 86_400.0
 """A session or link that ended is remembered so long."""
-SEED_LENGTH = 20
+MIN_ADMIN_KEY_LENGTH = 20
 _PREFIX_LENGTH = 10
 _GENERATED_LENGTH = 46
-_FROM_SETTINGS = "admin key of the settings"
+_SETTINGS_KEY_NAME = "admin key of the settings"
 
 
 @dataclass(frozen=True, slots=True)
-class FirstStart:
+class FirstAccess:
     """How the first person gets in. Both None = keys exist already.
 
     login_url : to print on the terminal; works once, for 10 minutes
@@ -46,35 +46,37 @@ class FirstStart:
     key_file: Path | None = None
 
 
-def hash_of(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """SHA-256, hex."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def prefix_of(secret: str) -> str:
+def visible_prefix(secret: str) -> str:
     """What may be shown of a secret.
 
     >>> prefix_of("tt_abcdefg" + "h" * 36), prefix_of("my own password, long")
     ('tt_abcdefg', 'seeded')
     """
-    generated = secret.startswith((KEY, SESSION, LINK)) and len(secret) == _GENERATED_LENGTH
-    return secret[:_PREFIX_LENGTH] if generated else SEEDED
+    generated = (
+        secret.startswith((KEY_PREFIX, SESSION_PREFIX, LINK_PREFIX)) and len(secret) == _GENERATED_LENGTH
+    )
+    return secret[:_PREFIX_LENGTH] if generated else SETTINGS_KEY_PREFIX
 
 
-def find(keys: Iterable[ApiKey], secret: str) -> ApiKey | None:
+def find_key(keys: Iterable[ApiKey], secret: str) -> ApiKey | None:
     """The key of this secret, live or not; compared in constant time."""
-    prefix, digest = prefix_of(secret), hash_of(secret)
+    prefix, digest = visible_prefix(secret), hash_secret(secret)
     same = [key for key in keys if key.prefix == prefix and hmac.compare_digest(key.hash, digest)]
     return same[0] if same else None
 
 
-def live(key: ApiKey, now: int) -> bool:
+def is_live(key: ApiKey, now: int) -> bool:
     """Neither revoked nor expired at `now`, int64 ns."""
     return key.revoked is None and (key.expires is None or now < key.expires)
 
 
-def create(
-    store: Store, clock: Clock, name: str, scopes: Sequence[str], lifetime_s: float | None = LIFETIME_S
+def create_key(
+    store: Store, clock: Clock, name: str, scopes: Sequence[str], lifetime_s: float | None = KEY_LIFETIME_S
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which is shown this once and never again.
 
@@ -87,28 +89,30 @@ def create(
         raise InputError(f"scopes {wrong or list(scopes)} are not possible; choose from {', '.join(allowed)}")
     if not name.strip() or len(name) > 100:
         raise InputError(f"a key's name has 1 to 100 characters, not {len(name.strip())}")
-    if any(key.name == name for key in listed(store) if live(key, clock.now())):
+    if any(key.name == name for key in list_keys(store) if is_live(key, clock.now())):
         raise ConflictError(f"a live key is named {name!r} already; revoke it or take another name")
     ordered = tuple(scope for scope in allowed if scope in scopes)
-    return _issue(store, clock, KEY, name, ordered, lifetime_s)
+    return _create_secret(store, clock, KEY_PREFIX, name, ordered, lifetime_s)
 
 
-def listed(store: Store) -> list[ApiKey]:
+def list_keys(store: Store) -> list[ApiKey]:
     """Every key, newest first, revoked and expired ones too; without sessions and login links."""
     keys = [
         key
         for key in store.keys()  # noqa: SIM118 - a port, no dict
-        if not key.prefix.startswith((SESSION, LINK))
+        if not key.prefix.startswith((SESSION_PREFIX, LINK_PREFIX))
     ]
     return sorted(keys, key=lambda key: key.id, reverse=True)
 
 
-def revoke(store: Store, clock: Clock, which: str) -> ApiKey:
+def revoke_key(store: Store, clock: Clock, which: str) -> ApiKey:
     """Revoke a key by id, prefix or name; the sessions that it opened end with it.
 
     Raises NotFoundError when none or several live keys answer to `which`.
     """
-    found = [key for key in listed(store) if which in {key.id, key.prefix, key.name} and key.revoked is None]
+    found = [
+        key for key in list_keys(store) if which in {key.id, key.prefix, key.name} and key.revoked is None
+    ]
     if len(found) != 1:
         what = "no live key" if not found else f"{len(found)} keys"
         raise NotFoundError(f"{what} with id, prefix or name {which!r}; `trimtab key list` shows them")
@@ -121,10 +125,10 @@ def open_session(store: Store, clock: Clock, parent: ApiKey | None) -> tuple[Api
     """A browser session and its token; it has the scopes of `parent`, all of them after a login link."""
     scopes = parent.scopes if parent else tuple(str(scope) for scope in SCOPES)
     name = f"session of {parent.id}" if parent else "session"
-    lifetime_s = SESSION_S
+    lifetime_s = SESSION_LIFETIME_S
     if parent and parent.expires:
         lifetime_s = min(lifetime_s, (parent.expires - clock.now()) / 1e9)
-    return _issue(store, clock, SESSION, name, scopes, lifetime_s)
+    return _create_secret(store, clock, SESSION_PREFIX, name, scopes, lifetime_s)
 
 
 def parent_id(session: ApiKey) -> str | None:
@@ -137,39 +141,41 @@ def close_session(store: Store, clock: Clock, session: ApiKey) -> None:
     store.save_key(replace(session, revoked=clock.now()))
 
 
-def login_url(store: Store, clock: Clock, base_url: str) -> str:
+def create_login_url(store: Store, clock: Clock, base_url: str) -> str:
     """A link that logs one browser in as administrator, once and within 10 minutes.
 
     base_url : such as http://127.0.0.1:8600
     """
-    _, token = _issue(store, clock, LINK, "login link", (str(Scope.ADMIN),), LINK_S)
+    _, token = _create_secret(store, clock, LINK_PREFIX, "login link", (str(Scope.ADMIN),), LINK_LIFETIME_S)
     return f"{base_url.rstrip('/')}/login?token={token}"
 
 
-def redeem(store: Store, clock: Clock, token: str) -> tuple[ApiKey, str] | None:
+def redeem_login_link(store: Store, clock: Clock, token: str) -> tuple[ApiKey, str] | None:
     """Use a login link up and open a session; None = wrong, used or too old. One call at a time."""
-    link = find(store.keys(), token) if token.startswith(LINK) else None
-    if link is None or not live(link, clock.now()):
+    link = find_key(store.keys(), token) if token.startswith(LINK_PREFIX) else None
+    if link is None or not is_live(link, clock.now()):
         return None
     store.save_key(replace(link, revoked=clock.now()))
     return open_session(store, clock, None)
 
 
-def forget_dead(store: Store, clock: Clock, limit: int) -> int:
+def delete_ended_sessions(store: Store, clock: Clock, limit: int) -> int:
     """Remove at most `limit` sessions and login links that ended DEAD_KEPT_S ago; how many. Keys stay."""
-    return store.forget_keys((SESSION, LINK), clock.now() - int(DEAD_KEPT_S * 1e9), limit)
+    return store.delete_keys(
+        (SESSION_PREFIX, LINK_PREFIX), clock.now() - int(ENDED_SESSION_RETENTION_S * 1e9), limit
+    )
 
 
-def seed(store: Store, clock: Clock, settings: Api) -> ApiKey | None:
+def apply_settings_key(store: Store, clock: Clock, settings: Api) -> ApiKey | None:
     """Make the admin key of the settings a live key; an earlier one of the settings expires now.
 
     None where the settings have none. Raises SettingsError when it is too short or its file cannot be read.
     """
-    secret = _secret_of(settings)
-    known = [key for key in listed(store) if key.name == _FROM_SETTINGS]
-    same = find(known, secret) if secret else None
+    secret = _read_settings_secret(settings)
+    known = [key for key in list_keys(store) if key.name == _SETTINGS_KEY_NAME]
+    same = find_key(known, secret) if secret else None
     for key in known:
-        if key is not same and live(key, clock.now()):
+        if key is not same and is_live(key, clock.now()):
             store.save_key(replace(key, expires=clock.now()))
     if secret is None:
         return None
@@ -183,48 +189,48 @@ def seed(store: Store, clock: Clock, settings: Api) -> ApiKey | None:
             "api.admin_key was revoked; give another one, or remove it and use `trimtab key create`"
         )
     scopes = tuple(str(scope) for scope in SCOPES)
-    return _keep(store, clock, secret, _FROM_SETTINGS, scopes, None)
+    return _save_new_key(store, clock, secret, _SETTINGS_KEY_NAME, scopes, None)
 
 
-def first_start(
+def ensure_first_access(
     store: Store, clock: Clock, settings: Api, data_dir: Path, base_url: str, *, terminal: bool
-) -> FirstStart:
+) -> FirstAccess:
     """Seed the settings' key; where no live key is there, open a way in.
 
     On a terminal that is a login link for the caller to print, else a key in `data_dir`/admin.key.
     """
-    seed(store, clock, settings)
-    if any(live(key, clock.now()) for key in listed(store)):
-        return FirstStart()
+    apply_settings_key(store, clock, settings)
+    if any(is_live(key, clock.now()) for key in list_keys(store)):
+        return FirstAccess()
     if terminal:
-        return FirstStart(login_url=login_url(store, clock, base_url))
+        return FirstAccess(login_url=create_login_url(store, clock, base_url))
     path = data_dir / "admin.key"
-    _, secret = create(store, clock, "admin", [str(scope) for scope in SCOPES], None)
+    _, secret = create_key(store, clock, "admin", [str(scope) for scope in SCOPES], None)
     _write_private(path, secret)
-    return FirstStart(key_file=path)
+    return FirstAccess(key_file=path)
 
 
-def _issue(
+def _create_secret(
     store: Store, clock: Clock, kind: str, name: str, scopes: Sequence[str], lifetime_s: float | None
 ) -> tuple[ApiKey, str]:
     secret = kind + secrets.token_urlsafe(32)
-    return _keep(store, clock, secret, name, scopes, lifetime_s), secret
+    return _save_new_key(store, clock, secret, name, scopes, lifetime_s), secret
 
 
-def _keep(
+def _save_new_key(
     store: Store, clock: Clock, secret: str, name: str, scopes: Sequence[str], lifetime_s: float | None
 ) -> ApiKey:
     now = clock.now()
     expires = None if lifetime_s is None else now + int(lifetime_s * 1e9)
     key = ApiKey(
-        id=new_ulid(now), name=name, prefix=prefix_of(secret), hash=hash_of(secret),
+        id=new_ulid(now), name=name, prefix=visible_prefix(secret), hash=hash_secret(secret),
         scopes=tuple(scopes), created=now, expires=expires,
     )  # fmt: skip
     store.save_key(key)
     return key
 
 
-def _secret_of(settings: Api) -> str | None:
+def _read_settings_secret(settings: Api) -> str | None:
     secret = settings.admin_key.get_secret_value() if settings.admin_key else None
     name = "api.admin_key"
     if secret is None and settings.admin_key_file is not None:
@@ -234,9 +240,9 @@ def _secret_of(settings: Api) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise SettingsError(f"{name} {path} cannot be read: {reason}") from None
-    if secret is not None and len(secret) < SEED_LENGTH:
+    if secret is not None and len(secret) < MIN_ADMIN_KEY_LENGTH:
         raise SettingsError(
-            f"{name} has {len(secret)} characters and needs at least {SEED_LENGTH}; "
+            f"{name} has {len(secret)} characters and needs at least {MIN_ADMIN_KEY_LENGTH}; "
             "`python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes a good one"
         )
     return secret

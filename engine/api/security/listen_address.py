@@ -6,7 +6,7 @@ from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Api
 
 
-def loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether this address or name is this machine only.
 
     >>> loopback("127.0.0.1"), loopback("localhost"), loopback("0.0.0.0")
@@ -16,7 +16,7 @@ def loopback(host: str) -> bool:
     return host.lower() == "localhost" if address is None else address.is_loopback
 
 
-def check_bind(settings: Api) -> None:
+def check_listen_address(settings: Api) -> None:
     """Raises SettingsError for an address beyond this machine without TLS of ours or a proxy in front."""
     cert, key = settings.tls_cert_file, settings.tls_key_file
     if (cert is None) != (key is None):
@@ -27,7 +27,7 @@ def check_bind(settings: Api) -> None:
     for name, path in (("tls_cert_file", cert), ("tls_key_file", key)):
         if path is not None and not path.expanduser().is_file():
             raise SettingsError(f"api.{name} {path} does not exist")
-    if loopback(settings.host) or cert is not None or settings.behind_proxy:
+    if is_loopback(settings.host) or cert is not None or settings.behind_proxy:
         return
     raise SettingsError(
         f"api.host {settings.host} can be reached from other machines and keys would travel in the clear. "
@@ -48,7 +48,7 @@ def base_url(settings: Api, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-class Hosts:
+class AllowedHosts:
     """The names that a Host header may carry, against DNS rebinding.
 
     >>> hosts = Hosts(Api(allowed_hosts=("trim.example",)))
@@ -62,7 +62,7 @@ class Hosts:
         bound = _address(settings.host)
         self._any_address = bound is not None and bound.is_unspecified
 
-    def allow(self, header: str) -> bool:
+    def is_allowed(self, header: str) -> bool:
         """Whether a Host header names us. Bound to every address, any address (never a name) will do."""
         name = host_name(header)
         return name in self._names or (self._any_address and _address(name) is not None)

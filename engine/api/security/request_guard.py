@@ -8,29 +8,41 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trimtab.engine.api.problems import ProblemError, of_error
-from trimtab.engine.api.security.access_table import BODY_LIMIT_BYTES, PERSON_ONLY, Door, Match, Table, allows
+from trimtab.engine.api.problems import ProblemError, error_response
+from trimtab.engine.api.security.access_table import (
+    BODY_LIMIT_BYTES,
+    BROWSER_ONLY,
+    AccessRule,
+    AccessTable,
+    RouteMatch,
+    is_allowed,
+)
 from trimtab.engine.api.security.access_table import Scope as AccessScope
-from trimtab.engine.api.security.authentication import CSRF_HEADER, Authenticator, address_of, unauthorised
-from trimtab.engine.api.security.listen_address import Hosts, host_name, loopback
-from trimtab.engine.api.security.request_identity import Principal, visit_of
+from trimtab.engine.api.security.authentication import (
+    CSRF_HEADER,
+    Authenticator,
+    client_address,
+    unauthorized,
+)
+from trimtab.engine.api.security.listen_address import AllowedHosts, host_name, is_loopback
+from trimtab.engine.api.security.request_identity import Principal, get_identity
 from trimtab.engine.errors import TrimtabError
 from trimtab.engine.settings import Api
 
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 BODY_TIMEOUT_S = 30.0
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
-class Guard:
+class RequestGuard:
     """Middleware that lets through what the access table allows and refuses everything else."""
 
-    def __init__(self, app: ASGIApp, table: Table, authenticator: Authenticator, settings: Api) -> None:
+    def __init__(self, app: ASGIApp, table: AccessTable, authenticator: Authenticator, settings: Api) -> None:
         self.app = app
         self.table = table
         self.authenticator = authenticator
         self.settings = settings
-        self.hosts = Hosts(settings)
+        self.hosts = AllowedHosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a problem."""
@@ -38,52 +50,52 @@ class Guard:
             await self.app(scope, receive, send)
             return
         try:
-            await self._admit(HTTPConnection(scope), scope["method"])
-            if scope["method"] not in SAFE:
+            await self._authorize(HTTPConnection(scope), scope["method"])
+            if scope["method"] not in SAFE_METHODS:
                 receive = await _read_body(Headers(scope=scope), receive)
         except TrimtabError as error:
-            answer = of_error(error, visit_of(scope).trace_id)
+            answer = error_response(error, get_identity(scope).trace_id)
             if answer is None:
                 raise
             await answer(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
-    async def _admit(self, request: HTTPConnection, method: str) -> None:
+    async def _authorize(self, request: HTTPConnection, method: str) -> None:
         # The path by which the router chooses, too: that of request.url ends at a decoded ? or #.
         match = self.table.match(method, request.scope["path"])
-        visit = visit_of(request.scope)
+        visit = get_identity(request.scope)
         visit.route = match.route
-        if match.door is not Door.PROBE:
+        if match.access is not AccessRule.PROBE:
             self._check_host(request)
-        door = _door(match, method, request)
-        if door is Door.LOOPBACK and self._is_local(request):
+        door = _required_access(match, method, request)
+        if door is AccessRule.LOOPBACK and self._is_local(request):
             return
-        if door not in {Door.OPEN, Door.PROBE}:
-            visit.principal = await self.authenticator.principal(request)
+        if door not in {AccessRule.OPEN, AccessRule.PROBE}:
+            visit.principal = await self.authenticator.authenticate(request)
             if visit.principal is None:
-                raise unauthorised()
-            if not allows(door, visit.principal.key.scopes):
-                wanted = "read" if door is Door.LOOPBACK else door
+                raise unauthorized()
+            if not is_allowed(door, visit.principal.key.scopes):
+                wanted = "read" if door is AccessRule.LOOPBACK else door
                 raise ProblemError(403, f"This needs a key with the scope `{wanted}`; yours has "
                                         f"{', '.join(visit.principal.key.scopes)}.")  # fmt: skip
-            if visit.principal.csrf is None and (method, match.route) in PERSON_ONLY:
+            if visit.principal.csrf is None and (method, match.route) in BROWSER_ONLY:
                 raise ProblemError(
                     403, "Only a person may do this: sign in to the dashboard, or run `trimtab resume`."
                 )
-        if method not in SAFE:
+        if method not in SAFE_METHODS:
             self._check_origin(request, visit.principal)
 
     def _check_host(self, request: HTTPConnection) -> None:
         host = request.headers.get("host", "")
-        if not self.hosts.allow(host):
+        if not self.hosts.is_allowed(host):
             raise ProblemError(
                 400, f"The host {host_name(host)[:100]!r} is not one of ours; add it to api.allowed_hosts."
             )
 
     def _is_local(self, request: HTTPConnection) -> bool:
         forwarded = any(name in request.headers for name in _FORWARDED)
-        return loopback(address_of(request)) and not forwarded and not self.settings.behind_proxy
+        return is_loopback(client_address(request)) and not forwarded and not self.settings.behind_proxy
 
     def _check_origin(self, request: HTTPConnection, principal: Principal | None) -> None:
         """A write of a browser must come from our own page. A Bearer key is not sent by browsers unasked."""
@@ -91,7 +103,10 @@ class Guard:
             return
         origin = request.headers.get("origin")
         site = request.headers.get("sec-fetch-site", "same-origin")
-        if (origin is not None and not self._is_ours(origin, request)) or site not in {"same-origin", "none"}:
+        if (origin is not None and not self._is_own_origin(origin, request)) or site not in {
+            "same-origin",
+            "none",
+        }:
             raise ProblemError(
                 403, "This write comes from another site's page; only our own page may do that."
             )
@@ -100,7 +115,7 @@ class Guard:
             if not hmac.compare_digest(given.encode(), principal.csrf.encode()):
                 raise ProblemError(403, "Send the header X-CSRF-Token with `csrf` of GET /api/session.")
 
-    def _is_ours(self, origin: str, request: HTTPConnection) -> bool:
+    def _is_own_origin(self, origin: str, request: HTTPConnection) -> bool:
         place = urlsplit(origin).netloc.lower()
         if not place:
             return False
@@ -108,13 +123,13 @@ class Guard:
         return named or place == request.headers.get("host", "").lower()
 
 
-def _door(match: Match, method: str, request: HTTPConnection) -> Door | AccessScope:
-    if match.door is None:
+def _required_access(match: RouteMatch, method: str, request: HTTPConnection) -> AccessRule | AccessScope:
+    if match.access is None:
         allow = ", ".join(match.methods)
         raise ProblemError(
             405, f"{method} is not possible at {request.scope['path']}; {allow} is.", {"Allow": allow}
         )
-    return match.door
+    return match.access
 
 
 async def _read_body(headers: Headers, receive: Receive) -> Receive:
@@ -136,10 +151,10 @@ async def _read_body(headers: Headers, receive: Receive) -> Receive:
                     raise _too_large()
     except TimeoutError:
         raise ProblemError(408, f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
-    return _replay({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
+    return _replay_body({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
 
 
-def _replay(first: Message, receive: Receive) -> Receive:
+def _replay_body(first: Message, receive: Receive) -> Receive:
     waiting = [first]
 
     async def replayed() -> Message:

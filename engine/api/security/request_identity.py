@@ -7,7 +7,7 @@ from starlette.types import Scope as AsgiScope
 
 from trimtab.engine.types import ApiKey
 
-_PLACE = "trimtab.visit"
+_SCOPE_KEY = "trimtab.visit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Principal:
 
 
 @dataclass(slots=True)
-class Visit:
+class RequestIdentity:
     """One request. The outermost layer makes it, the guard fills it."""
 
     trace_id: str
@@ -32,13 +32,13 @@ class Visit:
     principal: Principal | None = None
 
 
-def visit_of(scope: AsgiScope) -> Visit:
+def get_identity(scope: AsgiScope) -> RequestIdentity:
     """The visit of this request."""
-    return cast("Visit", scope[_PLACE])
+    return cast("RequestIdentity", scope[_SCOPE_KEY])
 
 
-def begin_visit(scope: AsgiScope, trace_id: str) -> Visit:
+def start_identity(scope: AsgiScope, trace_id: str) -> RequestIdentity:
     """Keep a new visit with this request."""
-    visit = Visit(trace_id)
-    scope[_PLACE] = visit
+    visit = RequestIdentity(trace_id)
+    scope[_SCOPE_KEY] = visit
     return visit

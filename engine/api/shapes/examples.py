@@ -11,7 +11,6 @@ from trimtab.engine.types import (
     ChangeKind,
     Effect,
     Forecast,
-    ForecastBefore,
     Incident,
     IncidentState,
     Knob,
@@ -22,6 +21,7 @@ from trimtab.engine.types import (
     ModelVersion,
     ModelView,
     Outcome,
+    PastForecast,
     PatternMatch,
     Pause,
     PipelineRun,
@@ -69,7 +69,7 @@ INCIDENT = Incident(
     change_ids=(CHANGE.id,),
 )  # fmt: skip
 EFFECT = Effect(_SERIES, "hit ratio of cache-1", "ratio", 0.61, 0.96, 0.91, 0.98)
-MEASURED = Effect(_SERIES, "hit ratio of cache-1", "ratio", 0.61, 0.95, 0.94, 0.96)
+MEASURED_EFFECT = Effect(_SERIES, "hit ratio of cache-1", "ratio", 0.61, 0.95, 0.94, 0.96)
 RECOMMENDATION = Recommendation(
     id=f"{_ID}3", created=START + 2 * _MINUTE, expires=START + 17 * _MINUTE, tool="redis", target="cache-1",
     subject="maxmemory", is_action=False, before=268_435_456, after=335_544_320,
@@ -89,7 +89,7 @@ ACTION = Action(
     subject="maxmemory", is_action=False, before=268_435_456, after=335_544_320, set_before=True,
     state=ActionState.KEPT, mode=Mode.APPROVE, by="anna", created=START + 3 * _MINUTE,
     started=START + 3 * _MINUTE, ended=START + 13 * _MINUTE, told="lasts until restart",
-    outcome=Outcome(ActionState.KEPT, "no harm seen", MEASURED),
+    outcome=Outcome(ActionState.KEPT, "no harm seen", MEASURED_EFFECT),
 )  # fmt: skip
 AUDIT_ROW = AuditRow(
     12, START + 3 * _MINUTE, "anna", "recommendation approved", RECOMMENDATION.id, {"tool": "redis"},
@@ -102,7 +102,7 @@ KNOB = Knob(
     "maxmemory", KnobType.INT, "B", 67_108_864.0, 2_147_483_648.0, group="redis/cache-1",
     help="Above this much keys are evicted.", default=0, zero="no limit",
 )  # fmt: skip
-READING = KnobReading(268_435_456, set_here=True, lasts=Lasts.UNTIL_RESTART)
+KNOB_READING = KnobReading(268_435_456, set_here=True, lasts=Lasts.UNTIL_RESTART)
 TOOL = ToolView(
     "redis", "redis", enabled=True, trial=False, status=ToolStatus(ToolState.UP, "", "7.0.15"),
     modes={"*": Mode.RECOMMEND, "maxmemory": Mode.APPROVE}, targets=("cache-1",),
@@ -110,14 +110,14 @@ TOOL = ToolView(
 TOOL_ACTION = ToolAction("warm_keys", "Read the hottest keys once, slowly.", Risk.LOW, idempotent=True)
 TARGET = TargetView(
     "redis", "cache-1", {"redis_hit_ratio": 0.61, "redis_memory_used_bytes": 268_201_984.0},
-    ((KNOB, READING),), (TOOL_ACTION,),
+    ((KNOB, KNOB_READING),), (TOOL_ACTION,),
 )  # fmt: skip
 FORECAST = Forecast(
     _SERIES, 'http_requests_total{job="checkout"}', "prometheus", "1/s", START, START + 5 * _MINUTE, 300.0,
     {"0.05": np.array([90.0, 91.0]), "0.5": np.array([120.0, 122.5]), "0.99": np.array([180.0, 183.0])},
     "load", "4", "good", 14 * 86_400.0,
 )  # fmt: skip
-FORECAST_BEFORE = ForecastBefore(
+PAST_FORECAST = PastForecast(
     _SERIES, 3600.0, np.array([START - 5 * _MINUTE, START]),
     {"0.05": np.array([88.0, 90.0]), "0.5": np.array([118.0, 121.0]), "0.95": np.array([150.0, 154.0])},
 )  # fmt: skip

@@ -13,7 +13,7 @@ from trimtab.engine.types import Anomaly, ApiKey, Feedback, SeriesView, SourceSt
 
 Json = dict[str, object]
 
-TIMES = frozenset(
+TIME_FIELDS = frozenset(
     {
         "time", "start", "end", "peak_time", "since", "created", "expires", "revoked", "moved", "approved",
         "scheduled", "started", "ended", "until", "made", "stored", "trained_until",
@@ -40,24 +40,24 @@ def json_response(body: object, status: int = 200) -> Response:
     return Response(to_json(body), status, media_type="application/json")
 
 
-def wire(data: Mapping[str, object]) -> Json:
+def with_iso_times(data: Mapping[str, object]) -> Json:
     """Fields of a noun as they go out; a time that is int64 ns becomes ISO 8601, `since` 0 is unknown.
 
     >>> wire({"start": 1_500_000_000, "end": None})
     {'start': '1970-01-01T00:00:01.500Z', 'end': None}
     """
     body = dict(data)
-    for name in TIMES & body.keys():
+    for name in TIME_FIELDS & body.keys():
         time = body[name]
         if isinstance(time, int):
-            body[name] = None if name == "since" and time == 0 else _iso(time)
+            body[name] = None if name == "since" and time == 0 else _cached_iso(time)
     return body
 
 
-_iso = lru_cache(4096)(iso)
+_cached_iso = lru_cache(4096)(iso)
 
 
-def told(event: Mapping[str, object]) -> Json:
+def event_json(event: Mapping[str, object]) -> Json:
     """An event as it goes out: as `wire`, and so for every noun in it, or in a list of it.
 
     >>> told({"id": "a", "shadow": {"time": 0}})
@@ -65,51 +65,51 @@ def told(event: Mapping[str, object]) -> Json:
     >>> told({"id": "a", "suspects": ({"moved": 0},)})
     {'id': 'a', 'suspects': [{'moved': '1970-01-01T00:00:00.000Z'}]}
     """
-    body = wire(event)
+    body = with_iso_times(event)
     for name, value in body.items():
         if isinstance(value, tuple | list):
-            body[name] = [wire(part) if isinstance(part, Mapping) else part for part in value]
+            body[name] = [with_iso_times(part) if isinstance(part, Mapping) else part for part in value]
         elif isinstance(value, Mapping):
-            body[name] = wire(value)
+            body[name] = with_iso_times(value)
     return body
 
 
-def _wire_fields(noun: object, names: tuple[str, ...]) -> Json:
-    return wire({name: getattr(noun, name) for name in names})
+def _fields_json(noun: object, names: tuple[str, ...]) -> Json:
+    return with_iso_times({name: getattr(noun, name) for name in names})
 
 
 def series_json(view: SeriesView) -> Json:
     """Series."""
-    return _wire_fields(view, _SERIES)
+    return _fields_json(view, _SERIES)
 
 
 def anomaly_json(anomaly: Anomaly) -> Json:
     """Anomaly."""
-    return _wire_fields(anomaly, _ANOMALY)
+    return _fields_json(anomaly, _ANOMALY)
 
 
 def feedback_json(feedback: Feedback) -> Json:
     """Feedback of one anomaly."""
-    return _wire_fields(feedback, _FEEDBACK)
+    return _fields_json(feedback, _FEEDBACK)
 
 
 def source_json(status: SourceStatus) -> Json:
     """Source."""
-    return _wire_fields(status, _SOURCE)
+    return _fields_json(status, _SOURCE)
 
 
 def key_json(key: ApiKey) -> Json:
     """Key, without its hash."""
-    return _wire_fields(key, _KEY)
+    return _fields_json(key, _KEY)
 
 
-class Shape(BaseModel):
+class JsonShape(BaseModel):
     """An answer as /api-docs describes it."""
 
     model_config = ConfigDict(title=None)
 
 
-class Series(Shape):
+class Series(JsonShape):
     """A series as it is now."""
 
     id: str = Field(examples=["3f0c2a9be1d84756a0b1c2d3e4f50617"])
@@ -130,7 +130,7 @@ class Series(Shape):
     detector: str | None
 
 
-class SeriesPage(Shape):
+class SeriesPage(JsonShape):
     """A page of series."""
 
     items: list[Series]
@@ -138,7 +138,7 @@ class SeriesPage(Shape):
     next: str | None = Field(description="`after` of the next page; null = this is the last.")
 
 
-class Columns(Shape):
+class Columns(JsonShape):
     """Scores by column, oldest first."""
 
     time: list[str]
@@ -149,7 +149,7 @@ class Columns(Shape):
     yhat_upper: list[float | None]
 
 
-class Scores(Shape):
+class Scores(JsonShape):
     """Scores of one series."""
 
     id: str
@@ -158,7 +158,7 @@ class Scores(Shape):
     columns: Columns
 
 
-class FeedbackShape(Shape):
+class FeedbackShape(JsonShape):
     """A person's word on an anomaly."""
 
     verdict: Literal["right", "wrong"]
@@ -167,7 +167,7 @@ class FeedbackShape(Shape):
     time: str
 
 
-class AnomalyShape(Shape):
+class AnomalyShape(JsonShape):
     """A stretch of time in which one series behaved unlike itself."""
 
     id: str = Field(examples=["01JGFJJZ000000000000000000"])
@@ -194,14 +194,14 @@ class AnomalyDetail(AnomalyShape):
     feedback: list[FeedbackShape]
 
 
-class AnomalyPage(Shape):
+class AnomalyPage(JsonShape):
     """A page of anomalies, newest first."""
 
     items: list[AnomalyShape]
     next: str | None
 
 
-class Source(Shape):
+class Source(JsonShape):
     """How a source does."""
 
     name: str
@@ -214,7 +214,7 @@ class Source(Shape):
     warm_progress: float | None
 
 
-class Status(Shape):
+class Status(JsonShape):
     """How the engine does."""
 
     version: str
@@ -225,7 +225,7 @@ class Status(Shape):
     sources: list[Source]
 
 
-class Health(Shape):
+class Health(JsonShape):
     """Health for probes."""
 
     status: Literal["ok", "ready", "starting", "failing"]
@@ -233,7 +233,7 @@ class Health(Shape):
     problem: str = Field("", description='What makes the engine unfit, "" = nothing.')
 
 
-class Session(Shape):
+class Session(JsonShape):
     """Who is logged in."""
 
     name: str
@@ -241,7 +241,7 @@ class Session(Shape):
     csrf: str | None = Field(description="For X-CSRF-Token of a browser's writes; null with a Bearer key.")
 
 
-class Key(Shape):
+class Key(JsonShape):
     """A key without its secret."""
 
     id: str
@@ -259,13 +259,13 @@ class NewKey(Key):
     secret: str | None = Field(description="Shown this once; null where an Idempotency-Key repeats the call.")
 
 
-class KeyList(Shape):
+class KeyList(JsonShape):
     """Every key, newest first."""
 
     items: list[Key]
 
 
-class ProblemShape(Shape):
+class ProblemShape(JsonShape):
     """RFC 9457 problem."""
 
     type: str = Field(examples=["urn:trimtab:problem:not-found"])

@@ -8,18 +8,18 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Field, create_model
 
-from trimtab.engine.api.shapes.json_shapes import TIMES, Json, Shape, wire
+from trimtab.engine.api.shapes.json_shapes import TIME_FIELDS, Json, JsonShape, with_iso_times
 from trimtab.engine.ports import TargetView, ToolView
 from trimtab.engine.types import (
     Action,
     AuditRow,
     Change,
     Forecast,
-    ForecastBefore,
     Incident,
     Knob,
     KnobReading,
     ModelView,
+    PastForecast,
     Pause,
     PipelineRun,
     Recommendation,
@@ -31,57 +31,57 @@ from trimtab.models.forecasting.confidence import Word
 _OPTIONAL = (Union, types.UnionType)
 
 
-def noun_json(noun: Any) -> Json:  # noqa: ANN401 - any of our dataclasses
+def record_json(noun: Any) -> Json:  # noqa: ANN401 - any of our dataclasses
     """Its fields as they go out; times become ISO 8601, nouns within it likewise.
 
     >>> noun_json(Pause(on=False))
     {'on': False, 'by': '', 'since': None, 'reason': ''}
     """
-    return wire({field.name: _value(getattr(noun, field.name)) for field in fields(noun)})
+    return with_iso_times({field.name: _json_value(getattr(noun, field.name)) for field in fields(noun)})
 
 
-def _value(value: object) -> object:
+def _json_value(value: object) -> object:
     if is_dataclass(value):
-        return noun_json(value)
+        return record_json(value)
     if isinstance(value, tuple | list):
-        return [_value(part) for part in value]
+        return [_json_value(part) for part in value]
     return value
 
 
 def page_json(found: Sequence[Any], limit: int) -> Json:
     """A page of nouns, of which one more than `limit` was asked for."""
     following = found[limit - 1].id if len(found) > limit else None
-    return {"items": [noun_json(noun) for noun in found[:limit]], "next": following}
+    return {"items": [record_json(noun) for noun in found[:limit]], "next": following}
 
 
 def target_json(view: TargetView) -> Json:
     """A target; each knob beside its reading."""
     knobs = [knob_json(view, knob, reading) for knob, reading in view.knobs]
-    return {**noun_json(view), "metrics": dict(view.metrics), "knobs": knobs}
+    return {**record_json(view), "metrics": dict(view.metrics), "knobs": knobs}
 
 
 def knob_json(view: TargetView, knob: Knob, reading: KnobReading | None) -> Json:
     """A knob of a target and its value; a reading of None = it could not be read."""
     return {
-        "tool": view.tool, "target": view.target, "knob": noun_json(knob),
-        "reading": None if reading is None else noun_json(reading),
+        "tool": view.tool, "target": view.target, "knob": record_json(knob),
+        "reading": None if reading is None else record_json(reading),
     }  # fmt: skip
 
 
 def tool_json(view: ToolView) -> Json:
     """A tool."""
-    return {**noun_json(view), "modes": dict(view.modes)}
+    return {**record_json(view), "modes": dict(view.modes)}
 
 
 def forecast_json(forecast: Forecast) -> Json:
     """A forecast; each quantile is a list of rows."""
     return {
-        **noun_json(forecast),
+        **record_json(forecast),
         "values": {quantile: rows.tolist() for quantile, rows in forecast.values.items()},
     }
 
 
-def before_json(before: ForecastBefore) -> Json:
+def past_forecast_json(before: PastForecast) -> Json:
     """What had been forecast; times and each quantile are lists of rows."""
     return {
         "id": before.id, "lead_s": before.lead_s, "times": [iso(time) for time in before.times.tolist()],
@@ -91,64 +91,66 @@ def before_json(before: ForecastBefore) -> Json:
 
 def model_json(view: ModelView) -> Json:
     """A model with its versions."""
-    versions = [{**noun_json(one), "figures": dict(one.figures)} for one in view.versions]
-    return {**noun_json(view), "versions": versions, "refused": dict(view.refused)}
+    versions = [{**record_json(one), "figures": dict(one.figures)} for one in view.versions]
+    return {**record_json(view), "versions": versions, "refused": dict(view.refused)}
 
 
 def run_json(run: PipelineRun) -> Json:
     """A run of a pipeline."""
-    return {**noun_json(run), "figures": dict(run.figures)}
+    return {**record_json(run), "figures": dict(run.figures)}
 
 
 @lru_cache(64)
-def shape_of(noun: type, name: str = "") -> type[Shape]:
+def make_shape(noun: type, name: str = "") -> type[JsonShape]:
     """The shape of a noun for /api-docs."""
     hints = get_type_hints(noun)
-    made: dict[str, Any] = {f.name: (_shape(f.name, hints[f.name]), ...) for f in fields(noun)}
+    made: dict[str, Any] = {f.name: (_field_type(f.name, hints[f.name]), ...) for f in fields(noun)}
     summary = (noun.__doc__ or "").split("\n")[0]
-    shape: type[Shape] = create_model(name or noun.__name__, __base__=Shape, __doc__=summary, **made)
+    shape: type[JsonShape] = create_model(name or noun.__name__, __base__=JsonShape, __doc__=summary, **made)
     return shape
 
 
-def _shape(name: str, hint: Any) -> Any:  # noqa: ANN401 - a type or a generic alias
+def _field_type(name: str, hint: Any) -> Any:  # noqa: ANN401 - a type or a generic alias
     if get_origin(hint) in _OPTIONAL:
-        return Union[tuple(_shape(name, part) for part in get_args(hint))]  # noqa: UP007 - made of parts
-    if name in TIMES and hint is int:
+        return Union[tuple(_field_type(name, part) for part in get_args(hint))]  # noqa: UP007 - made of parts
+    if name in TIME_FIELDS and hint is int:
         return str | None if name == "since" else str
     if get_origin(hint) is tuple or get_origin(hint) is Sequence:
-        return list[_shape("", get_args(hint)[0])]  # type: ignore[misc]  # a type that is known only now
+        return list[_field_type("", get_args(hint)[0])]  # type: ignore[misc]  # a type that is known only now
     if get_origin(hint) is Mapping:
         return dict[get_args(hint)]  # type: ignore[misc]  # as above
-    return shape_of(hint) if isinstance(hint, type) and is_dataclass(hint) else hint
+    return make_shape(hint) if isinstance(hint, type) and is_dataclass(hint) else hint
 
 
-def page_of(shape: type[Shape], name: str) -> type[Shape]:
+def make_page_shape(shape: type[JsonShape], name: str) -> type[JsonShape]:
     """A page of such things."""
     made: dict[str, Any] = {
         "items": (list[shape], ...),  # type: ignore[valid-type]  # a type that is known only now
         "next": (str | None, Field(description="`after` of the next page; null = this is the last.")),
     }
-    page: type[Shape] = create_model(name, __base__=Shape, __doc__="A page, newest first.", **made)
+    page: type[JsonShape] = create_model(name, __base__=JsonShape, __doc__="A page, newest first.", **made)
     return page
 
 
-def answers(shape: type[Shape], example: object, status: int = 200) -> dict[int | str, dict[str, Any]]:
+def example_response(
+    shape: type[JsonShape], example: object, status: int = 200
+) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: what it answers with, and an example."""
     return {status: {"model": shape, "content": {"application/json": {"example": example}}}}
 
 
-IncidentShape = shape_of(Incident)
-ChangeShape = shape_of(Change)
-RecommendationShape = shape_of(Recommendation)
-ActionShape = shape_of(Action)
-AuditRowShape = shape_of(AuditRow)
-PauseShape = shape_of(Pause)
-ModelShape = shape_of(ModelView, "Model")
-PipelineRunShape = shape_of(PipelineRun)
-ToolShape = shape_of(ToolView, "Tool")
+IncidentShape = make_shape(Incident)
+ChangeShape = make_shape(Change)
+RecommendationShape = make_shape(Recommendation)
+ActionShape = make_shape(Action)
+AuditRowShape = make_shape(AuditRow)
+PauseShape = make_shape(Pause)
+ModelShape = make_shape(ModelView, "Model")
+PipelineRunShape = make_shape(PipelineRun)
+ToolShape = make_shape(ToolView, "Tool")
 
 
-class ForecastShape(Shape):
+class ForecastShape(JsonShape):
     """What a series is expected to do."""
 
     id: str = Field(description="Of the series.")
@@ -165,7 +167,7 @@ class ForecastShape(Shape):
     past_s: float = Field(description="Seconds of history that it stands on.")
 
 
-class ForecastBeforeShape(Shape):
+class ForecastBeforeShape(JsonShape):
     """What a series had been expected to do."""
 
     id: str = Field(description="Of the series.")
@@ -174,21 +176,21 @@ class ForecastBeforeShape(Shape):
     values: dict[str, list[float | None]] = Field(description="Quantile -> its rows, in the series' unit.")
 
 
-class KnobShape(Shape):
+class KnobShape(JsonShape):
     """A knob of one target."""
 
     tool: str
     target: str
-    knob: shape_of(Knob)  # type: ignore[valid-type]  # made from the noun
-    reading: shape_of(KnobReading) | None  # type: ignore[valid-type]  # as above
+    knob: make_shape(Knob)  # type: ignore[valid-type]  # made from the noun
+    reading: make_shape(KnobReading) | None  # type: ignore[valid-type]  # as above
 
 
-class TargetShape(Shape):
+class TargetShape(JsonShape):
     """One target of a tool, as it is now."""
 
     tool: str
     target: str
     metrics: dict[str, float | None] = Field(description="In base units: bytes, seconds, ratio 0..1.")
     knobs: list[KnobShape]
-    actions: list[shape_of(ToolAction)]  # type: ignore[valid-type]  # made from the noun
+    actions: list[make_shape(ToolAction)]  # type: ignore[valid-type]  # made from the noun
     problem: str = Field(description="Why something could not be read; empty = all was.")

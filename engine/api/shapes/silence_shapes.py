@@ -5,31 +5,31 @@ from collections.abc import Sequence
 from trimtab.engine.errors import InputError
 from trimtab.engine.types import Silence, iso, new_ulid
 
-LONGEST_NS = 366 * 86_400 * 10**9
-MOST_ENTITIES, LONGEST_ENTITY = 50, 200
+MAX_DURATION_NS = 366 * 86_400 * 10**9
+MAX_ENTITIES, MAX_ENTITY_LENGTH = 50, 200
 
 
-def silence_of(entities: Sequence[str], begin: int, until: int, by: str, note: str, now: int) -> Silence:
+def new_silence(entities: Sequence[str], begin: int, until: int, by: str, note: str, now: int) -> Silence:
     """A new silence. Times are int64 ns; raises InputError for one that would silence nothing, or forever.
 
     >>> silence_of(["redis/*"], 0, 10, "ann", "", now=5).entities
     ('redis/*',)
     """
     names = tuple(dict.fromkeys(name.strip() for name in entities))
-    if not 1 <= len(names) <= MOST_ENTITIES or not all(0 < len(name) <= LONGEST_ENTITY for name in names):
+    if not 1 <= len(names) <= MAX_ENTITIES or not all(0 < len(name) <= MAX_ENTITY_LENGTH for name in names):
         raise InputError(
-            f"entities are {len(names)} names, wanted are 1 to {MOST_ENTITIES} of 1 to {LONGEST_ENTITY} "
+            f"entities are {len(names)} names, wanted are 1 to {MAX_ENTITIES} of 1 to {MAX_ENTITY_LENGTH} "
             "characters, such as redis/cache-1 or redis/*"
         )
     if until <= max(begin, now):
         late = "the beginning" if until <= begin else "now"
         raise InputError(f"until is {iso(until)}, which is not after {late}")
-    if until - begin > LONGEST_NS:
+    if until - begin > MAX_DURATION_NS:
         raise InputError(f"until is {iso(until)}, more than a year after its beginning")
     return Silence(new_ulid(now), names, begin, until, by, note)
 
 
-def standing(silence: Silence, now: int) -> str:
+def silence_state(silence: Silence, now: int) -> str:
     """How it stands now: coming, active or over.
 
     >>> standing(Silence("a", ("web",), 10, 20, "ann"), now=15)
@@ -44,5 +44,5 @@ def silence_json(silence: Silence, now: int) -> dict[str, object]:
     """A silence as it goes out."""
     return {
         "id": silence.id, "entities": list(silence.entities), "from": iso(silence.begin),
-        "until": iso(silence.until), "by": silence.by, "note": silence.note, "state": standing(silence, now),
+        "until": iso(silence.until), "by": silence.by, "note": silence.note, "state": silence_state(silence, now),
     }  # fmt: skip

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.cli.help_pages import examples, new_app
-from trimtab.engine.cli.open_store import opened
+from trimtab.engine.cli.help_pages import examples, new_command_group
+from trimtab.engine.cli.open_store import store_session
 from trimtab.engine.cli.options import ConfigFile, DataDir, Format
-from trimtab.engine.cli.output import Form, listing
+from trimtab.engine.cli.output import OutputFormat, format_rows
 
 if TYPE_CHECKING:
     from trimtab.engine.types import Action
 
-audit_app = new_app(
+audit_app = new_command_group(
     "What was decided and done, by whom.",
     examples(
         ("trimtab audit verify", "see whether it is as it was written"),
@@ -23,7 +23,7 @@ audit_app = new_app(
     ),
 )
 ACTION_COLUMNS = ("created", "tool", "target", "change", "from", "to", "state", "by", "outcome")
-FOUND = 1
+EXIT_FOUND = 1
 
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the others.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many of the newest.")]
@@ -31,25 +31,25 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many of
 
 def pause(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
     """Stop all actions within a second, until a person resumes; undo still works."""
-    meant = _switch(True, reason, config, data)
+    meant = _set_pause(True, reason, config, data)
     typer.echo(f"paused, until `trimtab resume`: {meant}", err=True)
 
 
 def resume(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
     """Allow actions again."""
-    meant = _switch(False, reason, config, data)
+    meant = _set_pause(False, reason, config, data)
     typer.echo(f"resumed: {meant}", err=True)
 
 
 def actions(
-    config: ConfigFile = None, data: DataDir = None, limit: Limit = 20, form: Format = Form.TABLE
+    config: ConfigFile = None, data: DataDir = None, limit: Limit = 20, form: Format = OutputFormat.TABLE
 ) -> None:
     """Show what was changed, newest first, and what came of it."""
-    with opened(config, data) as here:
+    with store_session(config, data) as here:
         ledger = here.ledger
-        rows = [_row(action) for action in ledger.actions(limit=limit)]
+        rows = [_action_row(action) for action in ledger.actions(limit=limit)]
         switch = ledger.pause()
-    typer.echo(listing(rows, ACTION_COLUMNS, form))
+    typer.echo(format_rows(rows, ACTION_COLUMNS, form))
     if switch.on:
         typer.echo(f"{switch.by} paused everything: `trimtab resume` lets it go on", err=True)
 
@@ -61,14 +61,14 @@ def verify_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     """Look for rows that were removed, edited, moved or put in."""
     from trimtab.engine.audit.audit_export import verify
 
-    with opened(config, data) as here:
+    with store_session(config, data) as here:
         ledger = here.ledger
         found = verify(ledger)
-        head = ledger.heads().store
+        head = ledger.audit_heads().store
     for finding in found:
         typer.echo(f"row {finding.seq}: {finding.what}")
     if found:
-        raise typer.Exit(FOUND)
+        raise typer.Exit(EXIT_FOUND)
     seq, digest = head or (0, "")
     typer.echo(f"{seq} rows are as they were written; the last one's hash is {digest or 'none'}")
 
@@ -80,23 +80,23 @@ def export_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     """Print every row as a line of JSON, oldest first."""
     from trimtab.engine.audit.audit_export import export
 
-    with opened(config, data) as here:
+    with store_session(config, data) as here:
         ledger = here.ledger
         for line in export(ledger):
             typer.echo(line, nl=False)
 
 
-def _switch(on: bool, reason: str, config: Path | None, data: Path | None) -> str:
+def _set_pause(on: bool, reason: str, config: Path | None, data: Path | None) -> str:
     """Switch it, and say for which engine."""
     from trimtab.engine.types import Pause
 
-    with opened(config, data) as here:
+    with store_session(config, data) as here:
         ledger = here.ledger
-        ledger.set_pause(Pause(on=on, by=person(), since=ledger.fenced.now(), reason=reason))
-        return here.told_engine()
+        ledger.set_pause(Pause(on=on, by=current_user(), since=ledger.fenced.now(), reason=reason))
+        return here.describe_engine()
 
 
-def person() -> str:
+def current_user() -> str:
     """Who calls; a container's user may have no name, and still has to be able to pause."""
     try:
         return getpass.getuser()
@@ -104,7 +104,7 @@ def person() -> str:
         return f"uid {os.getuid()}"
 
 
-def _row(action: "Action") -> dict[str, object]:
+def _action_row(action: "Action") -> dict[str, object]:
     from trimtab.engine.types import iso
 
     return {

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from trimtab.engine.cli.command_errors import DONE, FOUND
-from trimtab.engine.cli.kernels import prepare_kernels
+from trimtab.engine.cli.command_errors import EXIT_FOUND, EXIT_OK
+from trimtab.engine.cli.kernels import prepare_kernel_cache
 from trimtab.engine.cli.options import Detectors, FalseAlarms, Recording, RowInterval
 
 
@@ -34,7 +34,7 @@ def backtest(
     """
     from rich.console import Console
 
-    prepare_kernels()
+    prepare_kernel_cache()
 
     from trimtab.pipelines.reports.backtest_report import backtest_file
 
@@ -45,4 +45,4 @@ def backtest(
     found, false = told.found_ratio, told.false_alarms_per_week
     missed = math.isfinite(found) and found < least_found
     noisy = math.isfinite(false) and false > false_alarms_per_week
-    raise typer.Exit(FOUND if told.labelled and (missed or noisy) else DONE)
+    raise typer.Exit(EXIT_FOUND if told.labelled and (missed or noisy) else EXIT_OK)

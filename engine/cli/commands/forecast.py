@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from trimtab.engine.cli.kernels import prepare_kernels
-from trimtab.engine.cli.options import BesideInput, Recording, RowInterval
+from trimtab.engine.cli.kernels import prepare_kernel_cache
+from trimtab.engine.cli.options import OutputFile, Recording, RowInterval
 
 
 def forecast(
@@ -14,7 +14,7 @@ def forecast(
     quantiles: Annotated[
         str, typer.Option(metavar="Q,Q", help="Rising, within 0.05 and 0.99.")
     ] = "0.05,0.5,0.9,0.95,0.99",
-    output: BesideInput = None,
+    output: OutputFile = None,
     interval: RowInterval = "1m",
     events: Annotated[
         str, typer.Option(metavar="DAY,DAY", help="Holidays and other known days, as 2026-12-25.")
@@ -23,7 +23,7 @@ def forecast(
     """Forecast a recording: quantiles of what comes, and how sure they are."""
     from rich.console import Console
 
-    prepare_kernels()
+    prepare_kernel_cache()
 
     from trimtab.pipelines.forecasting.forecast_file import forecast_file, parse_quantiles
 

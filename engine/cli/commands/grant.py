@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.cli.options import ConfigFile, config_file
+from trimtab.engine.cli.options import ConfigFile, find_config_file
 
 if TYPE_CHECKING:
     from trimtab.engine.settings.tools import ToolSettings
@@ -23,22 +23,22 @@ def grant(
     from trimtab.engine.settings.settings_file import load_settings
     from trimtab.engine.tools import tool_catalogue
 
-    settings = load_settings(config_file(config), os.environ)
-    typer.echo(tool_catalogue.build(tool, _part(tool, settings.tools)).grant(), nl=False)
+    settings = load_settings(find_config_file(config), os.environ)
+    typer.echo(tool_catalogue.build(tool, _tool_settings(tool, settings.tools)).grant(), nl=False)
 
 
-def _part(name: str, configured: "dict[str, ToolSettings]") -> "ToolSettings":
+def _tool_settings(name: str, configured: "dict[str, ToolSettings]") -> "ToolSettings":
     """The settings of a tool; of a kind that is not configured its defaults."""
     from pydantic import ValidationError
 
     from trimtab.engine.errors import NotFoundError
-    from trimtab.engine.settings.tools import kinds, settings_class
+    from trimtab.engine.settings.tools import tool_kinds, tool_settings_class
 
     if name in configured:
         return configured[name]
-    found = settings_class(name)
+    found = tool_settings_class(name)
     if found is None:
-        known = ", ".join(sorted({*configured, *kinds()}))
+        known = ", ".join(sorted({*configured, *tool_kinds()}))
         raise NotFoundError(f"no tool is called {name!r}; there are: {known}")
     try:
         return found(kind=name)

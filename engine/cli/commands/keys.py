@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.cli.commands.actions import person
-from trimtab.engine.cli.help_pages import examples, new_app
-from trimtab.engine.cli.open_store import opened
+from trimtab.engine.cli.commands.actions import current_user
+from trimtab.engine.cli.help_pages import examples, new_command_group
+from trimtab.engine.cli.open_store import store_session
 from trimtab.engine.cli.options import (
     ConfigFile,
     DataDir,
@@ -14,12 +14,12 @@ from trimtab.engine.cli.options import (
     Host,
     Port,
 )
-from trimtab.engine.cli.output import Form, listing
+from trimtab.engine.cli.output import OutputFormat, format_rows
 
 if TYPE_CHECKING:
     from trimtab.engine.types import ApiKey, Value
 
-key_app = new_app(
+key_app = new_command_group(
     "Keys for the API, and links to log in with.",
     examples(
         ("trimtab key create ci --scope read --expires 90d", "a key for a program"),
@@ -49,13 +49,13 @@ def create(
 ) -> None:
     """Make a key; it is shown this once."""
     from trimtab.engine.api.security import api_keys
-    from trimtab.pipelines.io.durations import duration_s
+    from trimtab.pipelines.io.durations import positive_duration_s
 
-    lifetime_s = None if expires == _NEVER else duration_s(expires, "--expires")
-    with opened(config, data) as here:
-        key, secret = api_keys.create(here.store, here.clock, name, scope or ["read"], lifetime_s)
+    lifetime_s = None if expires == _NEVER else positive_duration_s(expires, "--expires")
+    with store_session(config, data) as here:
+        key, secret = api_keys.create_key(here.store, here.clock, name, scope or ["read"], lifetime_s)
         told: dict[str, Value] = {"name": key.name, "scopes": ", ".join(key.scopes)}
-        here.ledger.note("key created", key.id, person(), told)
+        here.ledger.append_audit("key created", key.id, current_user(), told)
     typer.echo(f"{key.name}: {', '.join(key.scopes)}; keep the key, it is not shown again:", err=True)
     typer.echo(secret)
 
@@ -67,13 +67,13 @@ def create(
         ("trimtab key list -f json", "for a program"),
     ),
 )
-def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = Form.TABLE) -> None:
+def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = OutputFormat.TABLE) -> None:
     """Show the keys, newest first, without their secrets."""
     from trimtab.engine.api.security import api_keys
 
-    with opened(config, data) as here:
-        rows = [_row(key, here.clock.now()) for key in api_keys.listed(here.store)]
-    typer.echo(listing(rows, _COLUMNS, form))
+    with store_session(config, data) as here:
+        rows = [_key_row(key, here.clock.now()) for key in api_keys.list_keys(here.store)]
+    typer.echo(format_rows(rows, _COLUMNS, form))
 
 
 @key_app.command(epilog=examples(("trimtab key revoke ci", "by name; an id or a prefix does, too")))
@@ -85,9 +85,9 @@ def revoke(
     """Take a key back; the sessions that it opened end."""
     from trimtab.engine.api.security import api_keys
 
-    with opened(config, data) as here:
-        key = api_keys.revoke(here.store, here.clock, which)
-        here.ledger.note("key revoked", key.id, person(), {"name": key.name})
+    with store_session(config, data) as here:
+        key = api_keys.revoke_key(here.store, here.clock, which)
+        here.ledger.append_audit("key revoked", key.id, current_user(), {"name": key.name})
     typer.echo(f"{key.name} ({key.prefix}...) is revoked", err=True)
 
 
@@ -99,19 +99,19 @@ def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, po
     from trimtab.engine.api.security import api_keys
     from trimtab.engine.api.security.listen_address import base_url
 
-    with opened(config, data, host, port) as here:
+    with store_session(config, data, host, port) as here:
         api = here.settings.api
-        told = base_url(api, api.port) if host or port else here.address() or base_url(api, api.port)
-        url = api_keys.login_url(here.store, here.clock, told)
-        here.ledger.note("login link made", "session", person())
+        told = base_url(api, api.port) if host or port else here.engine_url() or base_url(api, api.port)
+        url = api_keys.create_login_url(here.store, here.clock, told)
+        here.ledger.append_audit("login link made", "session", current_user())
         typer.echo(url)
 
 
-def _row(key: "ApiKey", now: int) -> dict[str, object]:
+def _key_row(key: "ApiKey", now: int) -> dict[str, object]:
     from trimtab.engine.api.security import api_keys
     from trimtab.engine.types import iso
 
-    state = "revoked" if key.revoked is not None else "live" if api_keys.live(key, now) else "expired"
+    state = "revoked" if key.revoked is not None else "live" if api_keys.is_live(key, now) else "expired"
     return {
         "id": key.id, "name": key.name, "prefix": key.prefix, "scopes": list(key.scopes),
         "created": iso(key.created), "expires": iso(key.expires) if key.expires else None, "state": state,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.cli.options import ConfigFile, Format, config_file
-from trimtab.engine.cli.output import Form, listing
+from trimtab.engine.cli.options import ConfigFile, Format, find_config_file
+from trimtab.engine.cli.output import OutputFormat, format_rows
 
 if TYPE_CHECKING:
     from trimtab.engine.ports import Tool
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from trimtab.engine.types import Knob, KnobReading
 
 COLUMNS = ("tool", "target", "finding", "evidence", "advice", "change")
-UNREACHABLE, FOUND = 3, 1
-LIMIT_S = 118.0
+EXIT_UNREACHABLE, EXIT_FOUND = 3, 1
+TIMEOUT_S = 118.0
 """In which the report is there, whatever the stores do."""
 Url = Annotated[
     str | None,
@@ -30,7 +30,7 @@ PasswordFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Holds t
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TargetReport:
     """One target: what was found, or why it could not be read."""
 
     tool: str
@@ -49,7 +49,7 @@ def recommend(
     seconds: Annotated[
         float, typer.Option(min=1.0, max=110.0, help="Between the two looks; longer tells more.")
     ] = 20.0,
-    form: Format = Form.TABLE,
+    form: Format = OutputFormat.TABLE,
 ) -> None:
     """Look twice at data stores and say what would help, within two minutes; nothing is changed.
 
@@ -57,29 +57,29 @@ def recommend(
     does not answer.
     """
     given = {"redis": (redis, redis_password_file), "postgresql": (postgresql, postgresql_password_file)}
-    tools = _tools(given, config)
-    seen = asyncio.run(_look(tools, seconds))
-    rows = [row for one in seen for row in _rows(one)]
-    if rows or form is not Form.TABLE:
-        typer.echo(listing(rows, COLUMNS, form))
+    tools = _select_tools(given, config)
+    seen = asyncio.run(_check_tools(tools, seconds))
+    rows = [row for one in seen for row in _report_rows(one)]
+    if rows or form is not OutputFormat.TABLE:
+        typer.echo(format_rows(rows, COLUMNS, form))
     for one in seen:
         if one.problem:
             typer.echo(f"{one.tool}: {one.problem}", err=True)
         elif not one.findings:
             typer.echo(f"{one.tool}/{one.target}: nothing worth changing was seen in {seconds:g} s", err=True)
     if any(one.problem for one in seen):
-        raise typer.Exit(UNREACHABLE)
-    raise typer.Exit(FOUND if rows else 0)
+        raise typer.Exit(EXIT_UNREACHABLE)
+    raise typer.Exit(EXIT_FOUND if rows else 0)
 
 
-def _tools(
+def _select_tools(
     stores: "Mapping[str, tuple[str | None, Path | None]]", config: Path | None
 ) -> "list[tuple[str, Tool]]":
     """Kind and tool of each URL; without any, the data stores of the settings. Raises SettingsError.
 
     stores : by kind, URL and file of the password
     """
-    from trimtab.engine.cli.store_url import store
+    from trimtab.engine.cli.store_url import tool_settings_from_url
     from trimtab.engine.errors import SettingsError
     from trimtab.engine.settings.settings_file import load_settings
 
@@ -88,19 +88,21 @@ def _tools(
             raise SettingsError(f"--{kind}-password-file is of no use without --{kind} URL")
     given = {kind: (url, file) for kind, (url, file) in stores.items() if url is not None}
     if given:
-        parts = {kind: store(kind, url, file, os.environ) for kind, (url, file) in given.items()}
-        return [(kind, _built(kind, part)) for kind, part in parts.items()]
-    settings = load_settings(config_file(config), os.environ).tools
+        parts = {
+            kind: tool_settings_from_url(kind, url, file, os.environ) for kind, (url, file) in given.items()
+        }
+        return [(kind, _build_tool(kind, part)) for kind, part in parts.items()]
+    settings = load_settings(find_config_file(config), os.environ).tools
     found = {name: part for name, part in settings.items() if part.kind in stores and part.enabled}
     if not found:
         raise SettingsError(
             "there is nothing to look at: give --redis URL or --postgresql URL, or write `tools:` into "
             "trimtab.yaml"
         )
-    return [(part.kind, _built(name, part)) for name, part in found.items()]
+    return [(part.kind, _build_tool(name, part)) for name, part in found.items()]
 
 
-def _built(name: str, part: "ToolSettings") -> "Tool":
+def _build_tool(name: str, part: "ToolSettings") -> "Tool":
     from trimtab.engine.errors import SettingsError
     from trimtab.engine.tools import tool_catalogue
 
@@ -112,29 +114,33 @@ def _built(name: str, part: "ToolSettings") -> "Tool":
         ) from None
 
 
-async def _look(tools: "list[tuple[str, Tool]]", seconds: float) -> list[Seen]:
+async def _check_tools(tools: "list[tuple[str, Tool]]", seconds: float) -> list[TargetReport]:
     """Two looks at every target, all at the same time."""
-    from trimtab.engine.cli.progress import shown
+    from trimtab.engine.cli.progress import show_progress
 
     title = "looking at " + ", ".join(tool.name for _, tool in tools)
     try:
-        with shown(title, seconds):
-            parts = [_in_time(kind, tool, target, seconds) for kind, tool in tools for target in tool.targets]
+        with show_progress(title, seconds):
+            parts = [
+                _check_within_timeout(kind, tool, target, seconds)
+                for kind, tool in tools
+                for target in tool.targets
+            ]
             return list(await asyncio.gather(*parts))
     finally:
         for _, tool in tools:
             await tool.close()
 
 
-async def _in_time(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
+async def _check_within_timeout(kind: str, tool: "Tool", target: str, seconds: float) -> TargetReport:
     try:
-        async with asyncio.timeout(LIMIT_S):
-            return await _one(kind, tool, target, seconds)
+        async with asyncio.timeout(TIMEOUT_S):
+            return await _check_target(kind, tool, target, seconds)
     except TimeoutError:
-        return Seen(tool.name, target, problem=f"{target} did not answer all within {LIMIT_S:g} s")
+        return TargetReport(tool.name, target, problem=f"{target} did not answer all within {TIMEOUT_S:g} s")
 
 
-async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
+async def _check_target(kind: str, tool: "Tool", target: str, seconds: float) -> TargetReport:
     from trimtab.engine.errors import EngineError
     from trimtab.engine.recommendations.misconfigurations import all_findings
     from trimtab.engine.recommendations.one_off_check import Looks
@@ -144,20 +150,20 @@ async def _one(kind: str, tool: "Tool", target: str, seconds: float) -> Seen:
         earlier = await tool.metrics(target)
         await asyncio.sleep(seconds)
         now = await tool.metrics(target)
-        knobs = {knob.name: (knob, await _read(tool, target, knob)) for knob in await tool.knobs(target)}
+        knobs = {knob.name: (knob, await _read_knob(tool, target, knob)) for knob in await tool.knobs(target)}
         actions = {action.name: action for action in await tool.actions(target)}
     except EngineError as error:
-        return Seen(tool.name, target, problem=str(error))
+        return TargetReport(tool.name, target, problem=str(error))
     facts = Facts(tool.name, kind, target, now, knobs, actions, writable=False)
     found = tuple(all_findings(Looks(facts, earlier, seconds)))
     commands = tuple(
         tool.command(target, one.remedy.subject, one.remedy.after) if one.remedy is not None else ""
         for one in found
     )
-    return Seen(tool.name, target, found, commands=commands)
+    return TargetReport(tool.name, target, found, commands=commands)
 
 
-async def _read(tool: "Tool", target: str, knob: "Knob") -> "KnobReading | None":
+async def _read_knob(tool: "Tool", target: str, knob: "Knob") -> "KnobReading | None":
     """None = this server does not have it."""
     from trimtab.engine.errors import NotFoundError
 
@@ -167,7 +173,7 @@ async def _read(tool: "Tool", target: str, knob: "Knob") -> "KnobReading | None"
         return None
 
 
-def _rows(seen: Seen) -> list[dict[str, object]]:
+def _report_rows(seen: TargetReport) -> list[dict[str, object]]:
     return [
         {
             "tool": seen.tool, "target": seen.target, "finding": found.title,

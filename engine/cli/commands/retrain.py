@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.cli.command_errors import DONE, FOUND, NOT_REACHABLE
-from trimtab.engine.cli.options import ConfigFile, DataDir, PrometheusUrl, config_file, overrides_of
+from trimtab.engine.cli.command_errors import EXIT_FOUND, EXIT_OK, EXIT_UNREACHABLE
+from trimtab.engine.cli.options import (
+    ConfigFile,
+    DataDir,
+    PrometheusUrl,
+    find_config_file,
+    settings_overrides,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trimtab.engine.settings import Settings
-    from trimtab.pipelines.train_load import Told, Trained
-    from trimtab.pipelines.training.excluded_windows import Left
-    from trimtab.pipelines.training.pipeline_runs import Run
+    from trimtab.pipelines.train_load import RunListener, TrainingResult
+    from trimtab.pipelines.training.excluded_windows import FilteredHistory
+    from trimtab.pipelines.training.pipeline_runs import RunRecord
 
 PIPELINES = ("load", "all")
 Which = Annotated[str, typer.Argument(metavar="[load|all]", help="What is trained.")]
@@ -47,10 +53,10 @@ def retrain(
     """
     if which not in PIPELINES:
         raise typer.BadParameter(f"there is no pipeline {which!r}; there is {', '.join(PIPELINES)}")
-    overrides = overrides_of(data, prometheus)
+    overrides = settings_overrides(data, prometheus)
     if since is not None:
         overrides["schedulers.load.fit_window"] = since
-    raise typer.Exit(_train(config_file(config), overrides, history or "", by))
+    raise typer.Exit(_train(find_config_file(config), overrides, history or "", by))
 
 
 def _train(config: Path | None, overrides: dict[str, object], history: str, by: str) -> int:
@@ -60,59 +66,63 @@ def _train(config: Path | None, overrides: dict[str, object], history: str, by: 
 
     settings = load_settings(config, os.environ, overrides)
     try:
-        with shown(sys.stderr.isatty()) as told:
-            done = trained(settings, history, by, told)
+        with show_run_progress(sys.stderr.isatty()) as told:
+            done = train_and_audit(settings, history, by, told)
     except BusyError as error:
         typer.echo(f"trimtab: {error}", err=True)
-        return FOUND
+        return EXIT_FOUND
     except (HistoryError, RegistryError, SourceError) as error:
         typer.echo(f"trimtab: {error}", err=True)
-        return NOT_REACHABLE
+        return EXIT_UNREACHABLE
     typer.echo(done.run.said)
-    return DONE if done.verdict.passed or not done.figures else FOUND
+    return EXIT_OK if done.verdict.passed or not done.figures else EXIT_FOUND
 
 
-def trained(settings: "Settings", history: str, by: str, told: "Told") -> "Trained":
+def train_and_audit(
+    settings: "Settings", history: str, by: str, on_change: "RunListener"
+) -> "TrainingResult":
     """Train; where it is promoted, with a row in the audit."""
     from trimtab.engine.clock import SystemClock
-    from trimtab.engine.forecasting.champion_audit import audit_moves
-    from trimtab.engine.forecasting.model_worker import Folders, job_of, learnable
+    from trimtab.engine.forecasting.champion_audit import audit_champion_changes
+    from trimtab.engine.forecasting.model_worker import ModelFolders, load_job, read_training_history
     from trimtab.engine.store import join_store
-    from trimtab.engine.store.action_ledger import SqlLedger
-    from trimtab.engine.store.audit_anchor import ANCHOR
-    from trimtab.pipelines.train_load import MODEL, train_load
+    from trimtab.engine.store.action_ledger import ActionLedger
+    from trimtab.engine.store.audit_anchor import ANCHOR_FILE
+    from trimtab.pipelines.train_load import MODEL_NAME, train_load
 
     folder = settings.settings.data_dir
-    place = Folders(folder).place(settings, os.environ)
-    read: Callable[[], Left] = lambda: learnable(settings)  # noqa: E731 - one of two
+    place = ModelFolders(folder).workspace(settings, os.environ)
+    read: Callable[[], FilteredHistory] = lambda: read_training_history(settings)  # noqa: E731 - one of two
     if history:
-        read = lambda: _recorded(settings, history)  # noqa: E731 - the other one
-    done = train_load(job_of(settings, history), read, place, by=by, as_set=True, told=told)
+        read = lambda: _read_given_history(settings, history)  # noqa: E731 - the other one
+    done = train_load(
+        load_job(settings, history), read, place, by=by, from_settings=True, on_change=on_change
+    )
     if done.promoted:
         store = join_store(folder, SystemClock().now)
         try:
-            ledger = SqlLedger(store.fenced, folder / ANCHOR)
-            audit_moves(place.shelf, ledger, MODEL, by, "trimtab retrain")
+            ledger = ActionLedger(store.fenced, folder / ANCHOR_FILE)
+            audit_champion_changes(place.store, ledger, MODEL_NAME, by, "trimtab retrain")
         finally:
             store.close()
     return done
 
 
-def _recorded(settings: "Settings", history: str) -> "Left":
+def _read_given_history(settings: "Settings", history: str) -> "FilteredHistory":
     """The history that was named: a folder as it is, or of a selector of Prometheus, less incidents."""
-    from trimtab.engine.forecasting.model_worker import without_unlearnt
+    from trimtab.engine.forecasting.model_worker import exclude_unlearnable
     from trimtab.engine.net.credentials import Credentials
     from trimtab.engine.settings import Prometheus
     from trimtab.pipelines.errors import HistoryError
     from trimtab.pipelines.io.folder_history import FolderHistory
     from trimtab.pipelines.io.history import PrometheusHistory
-    from trimtab.pipelines.training.excluded_windows import Left
+    from trimtab.pipelines.training.excluded_windows import FilteredHistory
 
     wanted = settings.schedulers.load
     end = datetime.now(UTC)
     start = end - timedelta(seconds=wanted.fit_window)
     if Path(history).is_dir():
-        found = Left(FolderHistory(Path(history)).read("", start, end, wanted.step))
+        found = FilteredHistory(FolderHistory(Path(history)).read("", start, end, wanted.step))
     elif history.startswith(("/", "./", "../", "~")):  # no selector begins like that
         raise HistoryError(
             f"--history: there is no folder {history!r}; give one with recordings, or a selector"
@@ -121,7 +131,7 @@ def _recorded(settings: "Settings", history: str) -> "Left":
         asked = settings.sources.prometheus or Prometheus()
         headers = dict(Credentials(asked, "sources.prometheus").headers())
         frame = PrometheusHistory(asked.url, headers).read(history, start, end, wanted.step)
-        found = without_unlearnt(settings, frame)
+        found = exclude_unlearnable(settings, frame)
     if not found.frame["y"].notna().any():
         raise HistoryError(
             f"the history has no sample of {history!r} since {start:%Y-%m-%d %H:%M} UTC; look whether "
@@ -131,12 +141,12 @@ def _recorded(settings: "Settings", history: str) -> "Left":
 
 
 @contextmanager
-def shown(terminal: bool) -> "Iterator[Told]":
+def show_run_progress(terminal: bool) -> "Iterator[RunListener]":
     """Shows how a run gets on: a bar on a terminal, a line a stage elsewhere."""
     if not terminal:
         seen: list[str] = []
 
-        def tell(run: "Run") -> None:
+        def tell(run: "RunRecord") -> None:
             if run.stage and run.stage not in seen:
                 seen.append(run.stage)
                 typer.echo(f"{run.pipeline}: {run.stage}", err=True)

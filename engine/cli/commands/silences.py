@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.cli.commands.actions import person
-from trimtab.engine.cli.help_pages import examples, new_app
-from trimtab.engine.cli.open_store import opened
+from trimtab.engine.cli.commands.actions import current_user
+from trimtab.engine.cli.help_pages import examples, new_command_group
+from trimtab.engine.cli.open_store import store_session
 from trimtab.engine.cli.options import ConfigFile, DataDir, Format
-from trimtab.engine.cli.output import Form, listing
+from trimtab.engine.cli.output import OutputFormat, format_rows
 
 if TYPE_CHECKING:
     from trimtab.engine.types import Silence
 
-silence_app = new_app(
+silence_app = new_command_group(
     "For a time, nobody is told of incidents of some entities.",
     examples(
         ("trimtab silence add 'redis/*' --for 2h --note 'moving it'", "from now on, for two hours"),
@@ -43,18 +43,22 @@ def add(
     data: DataDir = None,
 ) -> None:
     """Tell nobody of incidents that touch these entities only. They are seen and shown all the same."""
-    from trimtab.engine.api.parameters import instant
-    from trimtab.engine.api.shapes.silence_shapes import silence_of
+    from trimtab.engine.api.parameters import parse_time
+    from trimtab.engine.api.shapes.silence_shapes import new_silence
     from trimtab.engine.types import iso
-    from trimtab.pipelines.io.durations import duration_s
+    from trimtab.pipelines.io.durations import positive_duration_s
 
-    with opened(config, data) as here:
+    with store_session(config, data) as here:
         now = here.clock.now()
-        start = now if begin is None else instant("--from", begin)
-        end = instant("--until", until) if until else start + round(duration_s(lasts, "--for") * 1e9)
-        silence = silence_of(entities, start, end, person(), note, now)
+        start = now if begin is None else parse_time("--from", begin)
+        end = (
+            parse_time("--until", until)
+            if until
+            else start + round(positive_duration_s(lasts, "--for") * 1e9)
+        )
+        silence = new_silence(entities, start, end, current_user(), note, now)
         here.ledger.add_silence(silence)
-        meant = here.told_engine()
+        meant = here.describe_engine()
     typer.echo(f"silent until {iso(silence.until)}: {', '.join(silence.entities)}; {meant}", err=True)
     typer.echo(silence.id)
 
@@ -66,13 +70,13 @@ def list_silences(
     over: Annotated[bool, typer.Option("--over", help="With those that ended in the last 30 days.")] = False,
     config: ConfigFile = None,
     data: DataDir = None,
-    form: Format = Form.TABLE,
+    form: Format = OutputFormat.TABLE,
 ) -> None:
     """Show what is silent now, or will be; those of the settings stand in the settings."""
-    with opened(config, data) as here:
+    with store_session(config, data) as here:
         now = here.clock.now()
-        rows = [_row(silence, now) for silence in here.ledger.silences()]
-    typer.echo(listing([row for row in rows if over or row["state"] != "over"], COLUMNS, form))
+        rows = [_silence_row(silence, now) for silence in here.ledger.silences()]
+    typer.echo(format_rows([row for row in rows if over or row["state"] != "over"], COLUMNS, form))
 
 
 @silence_app.command(epilog=examples(("trimtab silence end 01J8Y3", "the first letters of its id do")))
@@ -82,12 +86,12 @@ def end(
     data: DataDir = None,
 ) -> None:
     """End a silence early; what it held back and still goes on is told."""
-    with opened(config, data) as here:
-        found = here.ledger.end_silence(_one_of(here.ledger.silences(), which), person())
+    with store_session(config, data) as here:
+        found = here.ledger.end_silence(_find_id(here.ledger.silences(), which), current_user())
     typer.echo(f"told again: {', '.join(found.entities)}", err=True)
 
 
-def _one_of(silences: "list[Silence]", which: str) -> str:
+def _find_id(silences: "list[Silence]", which: str) -> str:
     """The id that begins so. Raises InputError where several do."""
     from trimtab.engine.errors import InputError
 
@@ -97,7 +101,7 @@ def _one_of(silences: "list[Silence]", which: str) -> str:
     return found[0] if found else which
 
 
-def _row(silence: "Silence", now: int) -> dict[str, object]:
+def _silence_row(silence: "Silence", now: int) -> dict[str, object]:
     from trimtab.engine.api.shapes.silence_shapes import silence_json
 
     return silence_json(silence, now)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from trimtab.engine.cli.doctor.doctor import Check, State
+from trimtab.engine.cli.doctor.doctor import Check, CheckState
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import NotDeliveredError
 from trimtab.engine.ports import Notifier
@@ -11,23 +11,23 @@ from trimtab.engine.settings import Settings
 from trimtab.engine.settings.notify import Notify
 from trimtab.engine.types import iso
 
-_AWAY = frozenset({"unreachable", "timeout", "busy"})
+_UNREACHABLE_REASONS = frozenset({"unreachable", "timeout", "busy"})
 
 
 async def receiver_checks(settings: Settings) -> list[Check]:
     """Every receiver, all at the same time, and silences that are over."""
     clock = SystemClock()
-    receivers = components.notifiers(settings, clock)
-    looked = await asyncio.gather(*(_look(one) for one in receivers))
+    receivers = components.build_notifiers(settings, clock)
+    looked = await asyncio.gather(*(_check_receiver(one) for one in receivers))
     return [*looked, *silence_checks(settings.notify, clock.now())]
 
 
-async def _look(receiver: Notifier) -> Check:
+async def _check_receiver(receiver: Notifier) -> Check:
     name = f"notify.{receiver.name}"
     try:
-        return Check(name, State.OK, await receiver.probe())
+        return Check(name, CheckState.OK, await receiver.probe())
     except NotDeliveredError as error:
-        state = State.UNREACHABLE if error.reason in _AWAY else State.FOUND
+        state = CheckState.UNREACHABLE if error.reason in _UNREACHABLE_REASONS else CheckState.FOUND
         return Check(name, state, str(error), "until that is mended nobody is told there of incidents")
     finally:
         await receiver.close()
@@ -42,7 +42,7 @@ def silence_checks(notify: Notify, now: int) -> list[Check]:
     return [
         Check(
             f"notify.silences.{name}",
-            State.FOUND,
+            CheckState.FOUND,
             f"over since {iso(round(silence.until.timestamp()) * 10**9)}",
             "remove it from trimtab.yaml; it silences nothing any more",
         )

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 
-from trimtab.engine.cli.doctor.doctor import Check, State
+from trimtab.engine.cli.doctor.doctor import Check, CheckState
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import SourceError, TrimtabError
 from trimtab.engine.ports import Source
@@ -11,37 +11,37 @@ from trimtab.engine.runtime import components
 from trimtab.engine.settings import Prometheus, Settings
 
 _NS = 1_000_000_000
-_SKEW_S = 5.0
+_MAX_CLOCK_SKEW_S = 5.0
 """Clocks further apart than this are told; the server tells its time to the second."""
-_DEAR = 0.1
+_MAX_READ_SHARE = 0.1
 """A read that takes more than this share of the interval is told."""
-_SHOWN = 1000
+_MAX_ITEMS = 1000
 
 
 async def source_checks(settings: Settings) -> list[Check]:
     """Open, read and close every source of these settings."""
-    checks = [check async for check in _checks(settings)]
+    checks = [check async for check in _source_checks(settings)]
     return checks or [
-        Check("sources", State.FOUND, "none is switched on", "name one below sources: in trimtab.yaml")
+        Check("sources", CheckState.FOUND, "none is switched on", "name one below sources: in trimtab.yaml")
     ]
 
 
-async def _checks(settings: Settings) -> AsyncIterator[Check]:
+async def _source_checks(settings: Settings) -> AsyncIterator[Check]:
     clock = SystemClock()
     settings = await components.with_local_prometheus(settings)
-    for name in components.wanted(settings.sources):
+    for name in components.enabled_sources(settings.sources):
         try:
-            source = components.RACK[name](settings, clock)
+            source = components.SOURCE_FACTORIES[name](settings, clock)
         except TrimtabError as error:
-            yield Check(name, State.FOUND, str(error), "correct the settings")
+            yield Check(name, CheckState.FOUND, str(error), "correct the settings")
         else:
-            yield await _look(source)
+            yield await _check_source(source)
     prometheus = settings.sources.prometheus
     if prometheus is not None and prometheus.enabled:
-        yield await _skew(prometheus)
+        yield await _check_clock_skew(prometheus)
 
 
-async def _look(source: Source) -> Check:
+async def _check_source(source: Source) -> Check:
     """Whether it answers, how many series it gives and how long a read takes."""
     try:
         await source.open()
@@ -49,39 +49,43 @@ async def _look(source: Source) -> Check:
         reading = await source.read()
         took_s = time.perf_counter() - started
     except SourceError as error:
-        return Check(source.name, State.UNREACHABLE, str(error), "until it answers its series are unknown")
+        return Check(
+            source.name, CheckState.UNREACHABLE, str(error), "until it answers its series are unknown"
+        )
     except TrimtabError as error:
-        return Check(source.name, State.FOUND, str(error), "correct the settings")
+        return Check(source.name, CheckState.FOUND, str(error), "correct the settings")
     finally:
         await source.close()
     what = source.detail() if reading is not None else f"{source.detail()}; nothing to read"
     detail = f"{what}; read every {source.interval_s:g} s, which takes {took_s:.2f} s"
-    left_out = tuple(source.left_out())
+    left_out = tuple(source.skipped_series())
     if left_out:
         return Check(
-            source.name, State.FOUND, f"{detail}; left out: {len(left_out)}",
-            "raise settings.max_series, or narrow the selector", left_out[:_SHOWN],
+            source.name, CheckState.FOUND, f"{detail}; left out: {len(left_out)}",
+            "raise settings.max_series, or narrow the selector", left_out[:_MAX_ITEMS],
         )  # fmt: skip
-    if took_s > _DEAR * source.interval_s:
-        return Check(source.name, State.FOUND, detail, "a longer interval or a narrower selector costs less")
-    return Check(source.name, State.OK, detail)
+    if took_s > _MAX_READ_SHARE * source.interval_s:
+        return Check(
+            source.name, CheckState.FOUND, detail, "a longer interval or a narrower selector costs less"
+        )
+    return Check(source.name, CheckState.OK, detail)
 
 
-async def _skew(settings: Prometheus) -> Check:
+async def _check_clock_skew(settings: Prometheus) -> Check:
     """How far the server's clock is from ours."""
-    from trimtab.engine.sources.prometheus.live_client import Credentials, LiveClient
+    from trimtab.engine.sources.prometheus.live_client import LiveClient, PrometheusCredentials
 
-    client = LiveClient(settings, Credentials(settings))
+    client = LiveClient(settings, PrometheusCredentials(settings))
     try:
         answer = await client.query("1")
     except TrimtabError:
-        return Check("clock", State.OK, "not compared: Prometheus does not answer")
+        return Check("clock", CheckState.OK, "not compared: Prometheus does not answer")
     finally:
         await client.close()
     if not answer.server_time:
-        return Check("clock", State.OK, "not compared: Prometheus does not tell its time")
+        return Check("clock", CheckState.OK, "not compared: Prometheus does not tell its time")
     apart_s = (answer.server_time - SystemClock().now()) / _NS
     detail = f"Prometheus is {abs(apart_s):.0f} s {'ahead' if apart_s > 0 else 'behind'}"
-    if abs(apart_s) <= _SKEW_S:
-        return Check("clock", State.OK, detail)
-    return Check("clock", State.FOUND, detail, "set both clocks by NTP, else fresh samples look old")
+    if abs(apart_s) <= _MAX_CLOCK_SKEW_S:
+        return Check("clock", CheckState.OK, detail)
+    return Check("clock", CheckState.FOUND, detail, "set both clocks by NTP, else fresh samples look old")

@@ -4,22 +4,22 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from trimtab.engine.net.addresses import Target
-from trimtab.engine.net.outbound_http import Receiver
-from trimtab.engine.notifications.channels.alert_payload import annotations_of, ended, labels_of
-from trimtab.engine.notifications.channels.http_post import post
-from trimtab.engine.notifications.notice_wording import link
+from trimtab.engine.net.addresses import Endpoint
+from trimtab.engine.net.outbound_http import OutboundHttp
+from trimtab.engine.notifications.channels.alert_payload import alert_annotations, alert_labels, end_time
+from trimtab.engine.notifications.channels.http_post import post_notification
+from trimtab.engine.notifications.notice_wording import incident_url
 from trimtab.engine.settings.notify import NotifyAlertmanager
 from trimtab.engine.types import Notice, NoticeKind, iso
 
 REPEAT_S = 60.0
 """As often as Prometheus sends an alert that goes on."""
-HOLD_NS = 4 * 60_000_000_000
+ALERT_LIFETIME_NS = 4 * 60_000_000_000
 """An alert that is not sent again for so long is over for Alertmanager."""
 HEADERS = {"Content-Type": "application/json", "User-Agent": "trimtab"}
 
 
-class AlertmanagerNotifier:
+class AlertmanagerChannel:
     """Each incident is one alert; it says itself until when it holds, and is sent again before.
 
     now : nanoseconds UTC. What a receiver compares with its own clock is taken from here, not from the
@@ -32,18 +32,18 @@ class AlertmanagerNotifier:
     def __init__(self, settings: NotifyAlertmanager, now: Callable[[], int], external_url: str = "") -> None:
         self._now = now
         self._external_url = external_url
-        target = Target.of("notify.alertmanager.url", settings.url + "/api/v2/alerts")
-        self._receiver = Receiver(target, settings, "notify.alertmanager", keep_alive=False)
+        target = Endpoint.parse("notify.alertmanager.url", settings.url + "/api/v2/alerts")
+        self._receiver = OutboundHttp(target, settings, "notify.alertmanager", keep_alive=False)
 
-    async def notify(self, notice: Notice, told: Sequence[Notice] = ()) -> None:
+    async def notify(self, notice: Notice, earlier: Sequence[Notice] = ()) -> None:
         """Say that it goes on, or that it is over. Raises NotDeliveredError."""
-        body = orjson.dumps(self._alerts(notice, told))
-        await post(self._receiver, body, HEADERS, self._now())
+        body = orjson.dumps(self._alerts(notice, earlier))
+        await post_notification(self._receiver, body, HEADERS, self._now())
 
     async def probe(self) -> str:
         """It takes an empty list of alerts from us, which tells nobody anything. Raises NotDeliveredError."""
-        await post(self._receiver, b"[]", HEADERS, self._now())
-        return f"{self._receiver.target.host_header} takes alerts from us"
+        await post_notification(self._receiver, b"[]", HEADERS, self._now())
+        return f"{self._receiver.endpoint.host_header} takes alerts from us"
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -51,9 +51,9 @@ class AlertmanagerNotifier:
 
     def _alerts(self, notice: Notice, told: Sequence[Notice]) -> list[dict[str, object]]:
         """The alert, and an end of those that were told of the same incident with another severity."""
-        now, labels = self._now(), labels_of(notice, told)
+        now, labels = self._now(), alert_labels(notice, told)
         over = notice.kind is NoticeKind.RESOLVED
-        before = [labels_of(one, told) for one in told if one.kind is not NoticeKind.RESOLVED]
+        before = [alert_labels(one, told) for one in told if one.kind is not NoticeKind.RESOLVED]
         if over and before:
             labels = before[-1]
         others = {one["severity"]: one for one in before if one["severity"] != labels["severity"]}
@@ -64,11 +64,11 @@ class AlertmanagerNotifier:
     def _alert(self, labels: dict[str, str], notice: Notice, now: int, *, over: bool) -> dict[str, object]:
         incident = notice.incident
         start = min(incident.start, now)
-        end = max(start, min(ended(incident, now), now)) if over else now + HOLD_NS
+        end = max(start, min(end_time(incident, now), now)) if over else now + ALERT_LIFETIME_NS
         return {
             "labels": labels,
-            "annotations": annotations_of(notice, self._external_url),
+            "annotations": alert_annotations(notice, self._external_url),
             "startsAt": iso(start),
             "endsAt": iso(end),
-            "generatorURL": link(self._external_url, incident),
+            "generatorURL": incident_url(self._external_url, incident),
         }

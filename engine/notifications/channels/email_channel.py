@@ -11,20 +11,20 @@ from email.message import EmailMessage
 import structlog
 
 from trimtab.engine.errors import NotDeliveredError, SettingsError
-from trimtab.engine.net.addresses import Pinned
+from trimtab.engine.net.addresses import PinnedHost
 from trimtab.engine.net.tls import tls_context
-from trimtab.engine.notifications.channels.email_message import mail_of
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.notifications.channels.email_message import build_mail
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.notify import NotifyEmail
 from trimtab.engine.types import Notice
 
 log = structlog.get_logger(__name__)
 
-NAME = "notify.email"
-_LONGEST_DETAIL = 200
+SECTION = "notify.email"
+_MAX_DETAIL_LENGTH = 200
 
 
-class _Session(smtplib.SMTP):
+class _SmtpSession(smtplib.SMTP):
     """One SMTP session whose socket goes to `address`, while names and certificates are those of the host.
 
     context : with it the session is encrypted from its first byte
@@ -44,7 +44,7 @@ class _Session(smtplib.SMTP):
         self._handle = opened.dup()
         return opened if self.context is None else self.context.wrap_socket(opened, server_hostname=host)
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         """End it from another thread: whatever waits for the server wakes up with an error."""
         if self._handle is not None:
             with contextlib.suppress(OSError):  # it has ended already
@@ -58,7 +58,7 @@ class _Session(smtplib.SMTP):
             handle.close()
 
 
-class EmailNotifier:
+class EmailChannel:
     """A mail a notice, in one thread an incident; each over a session of its own.
 
     now : nanoseconds UTC
@@ -71,16 +71,16 @@ class EmailNotifier:
         self._settings = settings
         self._now = now
         self._external_url = external_url
-        self._pinned = Pinned(settings.smtp_host, settings.port_number)
+        self._pinned = PinnedHost(settings.smtp_host, settings.port_number)
 
-    async def notify(self, notice: Notice, told: Sequence[Notice] = ()) -> None:
+    async def notify(self, notice: Notice, earlier: Sequence[Notice] = ()) -> None:
         """Send it once, to all. Raises NotDeliveredError."""
         s = self._settings
-        await self._within_deadline(mail_of(notice, told, s.sender, s.to, self._now(), self._external_url))
+        await self._deliver(build_mail(notice, earlier, s.sender, s.to, self._now(), self._external_url))
 
     async def probe(self) -> str:
         """It answers, and lets us in where there is a password; no mail is sent. Raises NotDeliveredError."""
-        await self._within_deadline(None)
+        await self._deliver(None)
         s = self._settings
         login = "" if s.username is None else f", knows {s.username}"
         return f"{s.smtp_host}:{s.port_number} answers ({s.security}){login}; no mail was sent"
@@ -88,10 +88,10 @@ class EmailNotifier:
     async def close(self) -> None:
         """Nothing is open between two mails."""
 
-    async def _within_deadline(self, mail: EmailMessage | None) -> None:
+    async def _deliver(self, mail: EmailMessage | None) -> None:
         """One session, with a mail or without. Raises NotDeliveredError."""
         s = self._settings
-        where = f"{NAME}: {s.smtp_host}:{s.port_number}"
+        where = f"{SECTION}: {s.smtp_host}:{s.port_number}"
         try:
             async with asyncio.timeout(s.timeout):
                 await self._send(mail)
@@ -100,29 +100,31 @@ class EmailNotifier:
                 f"{where} did not take a mail within {s.timeout:g} s; is it overloaded?", "timeout"
             ) from error
         except SettingsError as error:
-            raise NotDeliveredError(f"{NAME}: {clean_text(str(error))}", "not allowed") from error
+            raise NotDeliveredError(f"{SECTION}: {redact_text(str(error))}", "not allowed") from error
         except smtplib.SMTPException as error:
-            raise _refused(where, error) from error
+            raise _delivery_error(where, error) from error
         except (OSError, ValueError) as error:
-            why = clean_text(str(error) or type(error).__name__)
+            why = redact_text(str(error) or type(error).__name__)
             raise NotDeliveredError(f"{where} cannot be used: {why}", "unreachable") from error
 
     async def _send(self, mail: EmailMessage | None) -> None:
         s = self._settings
-        address = await self._pinned.found()
+        address = await self._pinned.resolve_async()
         password = await asyncio.to_thread(self._password)
-        context = None if s.security == "none" else await asyncio.to_thread(tls_context, s.tls, f"{NAME}.tls")
-        session = _Session(s.smtp_host, address, s.timeout, context if s.security == "tls" else None)
+        context = (
+            None if s.security == "none" else await asyncio.to_thread(tls_context, s.tls, f"{SECTION}.tls")
+        )
+        session = _SmtpSession(s.smtp_host, address, s.timeout, context if s.security == "tls" else None)
         starttls = context if s.security == "starttls" else None
         try:
-            await asyncio.to_thread(self._talk, session, starttls, password, mail)
+            await asyncio.to_thread(self._run_session, session, starttls, password, mail)
         except (OSError, asyncio.CancelledError):
-            session.abandon()
+            session.abort()
             if not session.connected:
-                self._pinned.failed(address)
+                self._pinned.discard(address)
             raise
 
-    def _talk(
+    def _run_session(
         self, session: smtplib.SMTP, starttls: ssl.SSLContext | None, password: str, mail: EmailMessage | None
     ) -> None:
         """The whole session, in a thread. Returns once the server took the mail for at least one of all.
@@ -158,12 +160,12 @@ class EmailNotifier:
             ) from error
 
 
-def _refused(where: str, error: smtplib.SMTPException) -> NotDeliveredError:
+def _delivery_error(where: str, error: smtplib.SMTPException) -> NotDeliveredError:
     """What a server's refusal means; what it says to a login is not repeated, it may hold the password."""
     match error:
         case smtplib.SMTPAuthenticationError():
             return NotDeliveredError(
-                f"{where} does not let us in ({error.smtp_code}); check {NAME}.username and password",
+                f"{where} does not let us in ({error.smtp_code}); check {SECTION}.username and password",
                 "refused",
             )
         case smtplib.SMTPRecipientsRefused():
@@ -174,9 +176,9 @@ def _refused(where: str, error: smtplib.SMTPException) -> NotDeliveredError:
         case smtplib.SMTPResponseException():
             code, said = error.smtp_code, error.smtp_error
             text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-            why = f"{where} answers {code}: {clean_text(' '.join(text.split()))[:_LONGEST_DETAIL]}"
+            why = f"{where} answers {code}: {redact_text(' '.join(text.split()))[:_MAX_DETAIL_LENGTH]}"
             return NotDeliveredError(why, "refused" if code >= 500 else "busy", retry=not 500 <= code < 600)
         case smtplib.SMTPNotSupportedError():
-            why = f"{where}: {error} Set {NAME}.security and username to what it offers"
+            why = f"{where}: {error} Set {SECTION}.security and username to what it offers"
             return NotDeliveredError(why, "not allowed")
-    return NotDeliveredError(f"{where} went away: {clean_text(str(error))}"[:400], "unreachable")
+    return NotDeliveredError(f"{where} went away: {redact_text(str(error))}"[:400], "unreachable")

@@ -7,13 +7,13 @@ from email.policy import SMTP
 from html import escape
 
 from trimtab.engine.notifications.notice_wording import (
-    link,
-    looks_like,
+    affected_entities,
+    incident_title,
+    incident_url,
     one_line,
-    standing,
-    suspects,
-    title,
-    touched,
+    pattern_lines,
+    status_sentence,
+    suspect_lines,
 )
 from trimtab.engine.types import Notice, NoticeKind
 
@@ -25,27 +25,27 @@ _HTML = """\
 """
 
 
-def mail_of(
-    notice: Notice, told: Sequence[Notice], sender: str, to: Sequence[str], now: int, external_url: str
+def build_mail(
+    notice: Notice, earlier: Sequence[Notice], sender: str, to: Sequence[str], now: int, external_url: str
 ) -> EmailMessage:
     """The mail. The same notice has the same Message-ID, so that a mailbox shows a repetition once.
 
     now : int64 ns UTC
     """
     mail = EmailMessage(policy=SMTP)
-    first = told[0] if told else notice
-    subject = title(first.incident)
-    mail["Subject"] = f"Re: {subject}" if told else subject
+    first = earlier[0] if earlier else notice
+    subject = incident_title(first.incident)
+    mail["Subject"] = f"Re: {subject}" if earlier else subject
     mail["From"] = f"Trimtab <{sender}>"
     mail["To"] = ", ".join(to)
     mail["Date"] = datetime.fromtimestamp(now // 1_000_000_000, UTC)
     domain = sender.rpartition("@")[2]
     mail["Message-ID"] = _message_id(notice, domain)
-    if told:
-        mail["In-Reply-To"] = _message_id(told[-1], domain)
-        mail["References"] = " ".join(dict.fromkeys(_message_id(one, domain) for one in told))
+    if earlier:
+        mail["In-Reply-To"] = _message_id(earlier[-1], domain)
+        mail["References"] = " ".join(dict.fromkeys(_message_id(one, domain) for one in earlier))
     mail["Auto-Submitted"] = "auto-generated"
-    parts = _parts(notice, external_url)
+    parts = _sections(notice, external_url)
     mail.set_content(_text(notice, parts))
     mail.add_alternative(_html(notice, parts), subtype="html")
     return mail
@@ -55,25 +55,25 @@ def _message_id(notice: Notice, domain: str) -> str:
     return f"<{notice.incident.id}.{notice.kind}.{notice.fingerprint}@{domain}>"
 
 
-def _parts(notice: Notice, external_url: str) -> list[tuple[str, list[str]]]:
+def _sections(notice: Notice, external_url: str) -> list[tuple[str, list[str]]]:
     """(heading, lines); a heading of "" = paragraphs."""
     incident = notice.incident
-    begin = [standing(notice)]
+    begin = [status_sentence(notice)]
     if notice.kind is not NoticeKind.RESOLVED:
         begin.append(f"Why you are told: {one_line(notice.why, 500)}")
-    page = link(external_url, incident)
+    page = incident_url(external_url, incident)
     parts = [
         ("", begin),
-        ("Where it may have begun", suspects(incident)),
-        ("What it looks like", looks_like(incident)),
-        ("What it touches", [touched(incident)] if incident.entities else []),
+        ("Where it may have begun", suspect_lines(incident)),
+        ("What it looks like", pattern_lines(incident)),
+        ("What it touches", [affected_entities(incident)] if incident.entities else []),
         ("", [page] if page else []),
     ]
     return [(heading, lines) for heading, lines in parts if lines]
 
 
 def _text(notice: Notice, parts: list[tuple[str, list[str]]]) -> str:
-    blocks = [title(notice.incident)]
+    blocks = [incident_title(notice.incident)]
     for heading, lines in parts:
         blocks.append("\n".join([heading, *(f"- {line}" for line in lines)]) if heading else "\n".join(lines))
     return "\n\n".join(blocks) + "\n"
@@ -86,10 +86,10 @@ def _html(notice: Notice, parts: list[tuple[str, list[str]]]) -> str:
             items = "".join(f"<li>{escape(line)}</li>" for line in lines)
             blocks.append(f"<p><b>{heading}</b></p><ul>{items}</ul>")
         else:
-            blocks += [f"<p>{_linked(line)}</p>" for line in lines]
-    return _HTML.format(title=escape(title(notice.incident)), parts="\n".join(blocks))
+            blocks += [f"<p>{_as_html(line)}</p>" for line in lines]
+    return _HTML.format(title=escape(incident_title(notice.incident)), parts="\n".join(blocks))
 
 
-def _linked(line: str) -> str:
+def _as_html(line: str) -> str:
     safe = escape(line)
     return f'<a href="{safe}">{safe}</a>' if line.startswith(("http://", "https://")) else safe

@@ -6,23 +6,23 @@ from contextlib import contextmanager
 import httpx
 
 from trimtab.engine.errors import NotDeliveredError, SettingsError
-from trimtab.engine.net.outbound_http import Receiver, retry_after_s
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.net.outbound_http import OutboundHttp, parse_retry_after_s
+from trimtab.engine.redaction import redact_text
 
-LATER = frozenset({401, 403, 407, 408, 409, 425, 429})
+RETRYABLE_STATUSES = frozenset({401, 403, 407, 408, 409, 425, 429})
 """Client errors that somebody may set right: a password that is exchanged, a rate that sinks."""
-_LONGEST_DETAIL = 200
+_MAX_DETAIL_LENGTH = 200
 
 
-async def post(receiver: Receiver, body: bytes, headers: dict[str, str], now: int) -> None:
+async def post_notification(receiver: OutboundHttp, body: bytes, headers: dict[str, str], now: int) -> None:
     """Send it once; returns when the receiver took it (2xx). `now` is int64 ns."""
-    where = f"{receiver.name}: {receiver.target.host_header}"
-    with _in_words(receiver):
+    where = f"{receiver.name}: {receiver.endpoint.host_header}"
+    with _translate_errors(receiver):
         answer = await receiver.post(body, headers)
     status = answer.status
     if 200 <= status < 300:
         return
-    said = " ".join(answer.excerpt.split())[:_LONGEST_DETAIL]
+    said = " ".join(answer.excerpt.split())[:_MAX_DETAIL_LENGTH]
     if 300 <= status < 400:
         raise NotDeliveredError(
             f"{where} redirects (HTTP {status}), which is not followed; write its final address into "
@@ -33,30 +33,30 @@ async def post(receiver: Receiver, body: bytes, headers: dict[str, str], now: in
     raise NotDeliveredError(
         f"{where} answers HTTP {status}: {said}" if said else f"{where} answers HTTP {status}",
         "busy" if status >= 500 or status == 429 else "refused",
-        retry=status >= 500 or status in LATER,
-        after_s=retry_after_s(answer.retry_after, now),
+        retry=status >= 500 or status in RETRYABLE_STATUSES,
+        after_s=parse_retry_after_s(answer.retry_after, now),
     )
 
 
-async def reach(receiver: Receiver) -> None:
+async def check_connection(receiver: OutboundHttp) -> None:
     """Connect, with TLS where it is https, and send nothing. Raises NotDeliveredError."""
-    with _in_words(receiver):
-        await receiver.reach()
+    with _translate_errors(receiver):
+        await receiver.check_connection()
 
 
 @contextmanager
-def _in_words(receiver: Receiver) -> Iterator[None]:
+def _translate_errors(receiver: OutboundHttp) -> Iterator[None]:
     """What hinders a connection, as a NotDeliveredError."""
-    where = f"{receiver.name}: {receiver.target.host_header}"
+    where = f"{receiver.name}: {receiver.endpoint.host_header}"
     try:
         yield
     except SettingsError as error:
-        raise NotDeliveredError(f"{receiver.name}: {clean_text(str(error))}", "not allowed") from error
+        raise NotDeliveredError(f"{receiver.name}: {redact_text(str(error))}", "not allowed") from error
     except TimeoutError as error:
         raise NotDeliveredError(
             f"{where} gave no whole answer within {receiver.settings.timeout:g} s; is it overloaded?",
             "timeout",
         ) from error
     except (httpx.HTTPError, OSError) as error:
-        why = clean_text(str(error) or type(error).__name__)
+        why = redact_text(str(error) or type(error).__name__)
         raise NotDeliveredError(f"{where} cannot be reached: {why}", "unreachable") from error

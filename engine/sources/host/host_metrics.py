@@ -16,13 +16,13 @@ _GUEST_MODES = ("guest", "guest_nice")
 _VIRTUAL_LINKS = ("lo", "veth", "tap", "tun", "dummy", "cni", "cali", "flannel", "ifb")
 _VIRTUAL_DISKS = ("loop", "ram", "zram", "sr", "fd")
 _PSEUDO_FILE_SYSTEMS = frozenset({"squashfs", "iso9660", "overlay", "tmpfs", "devtmpfs", "ramfs", "nsfs"})
-_LINK_COUNTS = {
+_LINK_COUNTERS = {
     "bytes_recv": "host_network_received_bytes_per_second",
     "bytes_sent": "host_network_sent_bytes_per_second",
     "packets_recv": "host_network_received_packets_per_second",
     "packets_sent": "host_network_sent_packets_per_second",
 }
-_DISK_COUNTS = {
+_DISK_COUNTERS = {
     "read_bytes": "host_disk_read_bytes_per_second",
     "write_bytes": "host_disk_written_bytes_per_second",
     "read_count": "host_disk_reads_per_second",
@@ -70,39 +70,39 @@ def unit_of(metric: str) -> str:
     return next((unit for ending, unit in _UNITS.items() if metric.endswith(ending)), "")
 
 
-def key(metric: str, **labels: str) -> SeriesKey:
+def host_series(metric: str, **labels: str) -> SeriesKey:
     """A series of this machine."""
     return SeriesKey.of("host", metric, labels)
 
 
-def load() -> Iterator[Sample]:
+def load_averages() -> Iterator[Sample]:
     """Load averages."""
     for minutes, value in zip((1, 5, 15), os.getloadavg(), strict=True):
-        yield key(f"host_load{minutes}"), value
+        yield host_series(f"host_load{minutes}"), value
 
 
-def memory() -> Iterator[Sample]:
+def memory_levels() -> Iterator[Sample]:
     """Memory, and swap where there is some."""
     seen = psutil.virtual_memory()
-    yield key("host_memory_available_bytes"), float(seen.available)
-    yield key("host_memory_used_ratio"), 1.0 - seen.available / seen.total
+    yield host_series("host_memory_available_bytes"), float(seen.available)
+    yield host_series("host_memory_used_ratio"), 1.0 - seen.available / seen.total
     swap = psutil.swap_memory()
     if swap.total:
-        yield key("host_swap_used_bytes"), float(swap.used)
+        yield host_series("host_swap_used_bytes"), float(swap.used)
 
 
-def handles(path: Path = Path("/proc/sys/fs/file-nr")) -> Iterator[Sample]:
+def open_file_handles(path: Path = Path("/proc/sys/fs/file-nr")) -> Iterator[Sample]:
     """Open file handles, where the system tells (Linux)."""
     if path.exists():
-        yield key("host_file_handles_open"), float(path.read_text().split()[0])
+        yield host_series("host_file_handles_open"), float(path.read_text().split()[0])
 
 
-def processes() -> Iterator[Sample]:
+def process_count() -> Iterator[Sample]:
     """How many processes there are."""
-    yield key("host_processes"), float(len(psutil.pids()))
+    yield host_series("host_processes"), float(len(psutil.pids()))
 
 
-def mounts() -> list[str]:
+def mount_points() -> list[str]:
     """Mount points of real, writable, local file systems; of several on one device the shortest."""
     chosen: dict[str, str] = {}
     for part in psutil.disk_partitions(all=False):
@@ -114,52 +114,52 @@ def mounts() -> list[str]:
     return sorted(chosen.values())
 
 
-def file_systems(points: list[str]) -> Iterator[Sample]:
+def filesystem_usage(points: list[str]) -> Iterator[Sample]:
     """How full each is; NaN where it cannot be asked now."""
     for point in points:
         try:
             used = psutil.disk_usage(point).percent / 100
         except OSError:
             used = float("nan")
-        yield key("host_filesystem_used_ratio", mountpoint=point), used
+        yield host_series("host_filesystem_used_ratio", mountpoint=point), used
 
 
-def swap_counts() -> Iterator[Sample]:
+def swap_counters() -> Iterator[Sample]:
     """Bytes swapped so far, where there is swap."""
     swap = psutil.swap_memory()
     if swap.total:
-        yield key("host_swap_in_bytes_per_second"), float(swap.sin)
-        yield key("host_swap_out_bytes_per_second"), float(swap.sout)
+        yield host_series("host_swap_in_bytes_per_second"), float(swap.sin)
+        yield host_series("host_swap_out_bytes_per_second"), float(swap.sout)
 
 
-def kernel_counts() -> Iterator[Sample]:
+def kernel_counters() -> Iterator[Sample]:
     """Context switches and interrupts so far."""
     seen = psutil.cpu_stats()
-    yield key("host_context_switches_per_second"), float(seen.ctx_switches)
-    yield key("host_interrupts_per_second"), float(seen.interrupts)
+    yield host_series("host_context_switches_per_second"), float(seen.ctx_switches)
+    yield host_series("host_interrupts_per_second"), float(seen.interrupts)
 
 
-def disk_counts(blocks: Path = Path("/sys/block")) -> Iterator[Sample]:
+def disk_counters(blocks: Path = Path("/sys/block")) -> Iterator[Sample]:
     """What whole disks did so far; partitions, loop devices and the like are left out."""
     whole = {entry.name for entry in blocks.iterdir()} if blocks.is_dir() else None
     for device, seen in sorted((psutil.disk_io_counters(perdisk=True) or {}).items()):
         if device.startswith(_VIRTUAL_DISKS) or (whole is not None and device not in whole):
             continue
-        for name, metric in _DISK_COUNTS.items():
-            yield key(metric, device=device), float(getattr(seen, name))
+        for name, metric in _DISK_COUNTERS.items():
+            yield host_series(metric, device=device), float(getattr(seen, name))
         if hasattr(seen, "busy_time"):
-            yield key("host_disk_busy_ratio", device=device), seen.busy_time / 1000
+            yield host_series("host_disk_busy_ratio", device=device), seen.busy_time / 1000
 
 
-def network_counts() -> Iterator[Sample]:
+def network_counters() -> Iterator[Sample]:
     """What interfaces moved so far; loopback and virtual ones are left out."""
     for device, seen in sorted(psutil.net_io_counters(pernic=True).items()):
         if device.startswith(_VIRTUAL_LINKS):
             continue
-        for name, metric in _LINK_COUNTS.items():
-            yield key(metric, interface=device), float(getattr(seen, name))
+        for name, metric in _LINK_COUNTERS.items():
+            yield host_series(metric, interface=device), float(getattr(seen, name))
         faults = seen.errin + seen.errout + seen.dropin + seen.dropout
-        yield key("host_network_faults_per_second", interface=device), float(faults)
+        yield host_series("host_network_faults_per_second", interface=device), float(faults)
 
 
 CpuTimes = dict[str, dict[str, float]]
@@ -174,7 +174,7 @@ def cpu_times() -> CpuTimes:
     }
 
 
-def cpu_shares(before: CpuTimes, after: CpuTimes) -> Iterator[Sample]:
+def cpu_ratios(before: CpuTimes, after: CpuTimes) -> Iterator[Sample]:
     """Busy share of each core and share of each mode over all, 0..1; NaN where no time passed.
 
     The shares are of the CPU time that passed, not of the wall clock, so they never pass 1.
@@ -184,13 +184,16 @@ def cpu_shares(before: CpuTimes, after: CpuTimes) -> Iterator[Sample]:
         gone = {m: max(v - before.get(core, {}).get(m, float("nan")), 0.0) for m, v in now.items()}
         total = sum(gone.values())
         idle = sum(gone.get(m, 0.0) for m in _IDLE_MODES)
-        yield key("host_cpu_busy_ratio", core=core), (total - idle) / total if total > 0 else float("nan")
+        yield (
+            host_series("host_cpu_busy_ratio", core=core),
+            (total - idle) / total if total > 0 else float("nan"),
+        )
         for mode, value in gone.items():
             spent[mode] = spent.get(mode, 0.0) + value
     everything = sum(spent.values())
     for mode, value in spent.items():
         if mode != "idle":
             yield (
-                key("host_cpu_mode_ratio", mode=mode),
+                host_series("host_cpu_mode_ratio", mode=mode),
                 value / everything if everything > 0 else float("nan"),
             )

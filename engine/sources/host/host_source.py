@@ -15,20 +15,20 @@ from trimtab.engine.settings import Host
 from trimtab.engine.sources.host import host_metrics as figures
 from trimtab.engine.sources.host.host_metrics import Sample
 from trimtab.engine.sources.host.top_processes import TopProcesses, scan_proc, scan_psutil
-from trimtab.engine.sources.no_history import Unrecorded
-from trimtab.engine.sources.rates import NS, Counters
+from trimtab.engine.sources.no_history import NoHistory
+from trimtab.engine.sources.rates import NS, CounterRates
 from trimtab.engine.types import Reading, SeriesInfo, SeriesKey
 
 log = structlog.get_logger(__name__)
 
 _NAN = float("nan")
 _MAX_GAP_INTERVALS = 3.5
-_MOUNTS_EVERY_NS = 60 * NS
-_PROCESS_SHARE = 0.003
+_MOUNTS_INTERVAL_NS = 60 * NS
+_MAX_PROCESS_SCAN_RATIO = 0.003
 """At most this share of a core goes into looking at processes; where a look is dear, looks are rarer."""
 
 
-class HostSource(Unrecorded):
+class HostSource(NoHistory):
     """Live figures of the machine that Trimtab runs on; see `host_figures.HELP` for their names.
 
     What this system does not tell gives no series; what cannot be read now is NaN, never 0. Rates are
@@ -41,14 +41,14 @@ class HostSource(Unrecorded):
         self.interval_s = settings.interval
         self._clock = clock
         self._max_series = max_series
-        self._groups = Groups()
-        self._counters = Counters(settings.interval * _MAX_GAP_INTERVALS)
-        self._processes = ProcessLooks(settings.top_processes)
-        self._cpu: figures.CpuTimes = {}
-        self._mounts: list[str] = []
-        self._mounts_due = 0
+        self._metric_groups = MetricGroups()
+        self._counter_rates = CounterRates(settings.interval * _MAX_GAP_INTERVALS)
+        self._process_sampler = ProcessSampler(settings.top_processes)
+        self._cpu_times: figures.CpuTimes = {}
+        self._mount_points: list[str] = []
+        self._mounts_due_ns = 0
         self._keys: tuple[SeriesKey, ...] = ()
-        self._left_out: tuple[str, ...] = ()
+        self._skipped_series: tuple[str, ...] = ()
 
     async def open(self) -> None:
         """Nothing to connect to. Raises SourceError where this system tells nothing."""
@@ -71,12 +71,12 @@ class HostSource(Unrecorded):
             figures.unit_of(key.metric),
             "rate" if rate else "gauge",
             figures.HELP.get(key.metric, ""),
-            comes_and_goes=key.metric.startswith("host_process_"),
+            is_transient=key.metric.startswith("host_process_"),
         )
 
-    def left_out(self) -> Sequence[str]:
+    def skipped_series(self) -> Sequence[str]:
         """Series over the cap."""
-        return self._left_out
+        return self._skipped_series
 
     def detail(self) -> str:
         """One line about this machine."""
@@ -89,56 +89,56 @@ class HostSource(Unrecorded):
     def _read(self) -> Reading:
         now = self._clock.now()
         samples = [
-            *self._shares(),
-            *self._levels(now),
-            *self._counters.rates(self._counts(), time.monotonic()),
+            *self._read_cpu(),
+            *self._read_levels(now),
+            *self._counter_rates.update(self._read_counters(), time.monotonic()),
         ]
         times = [now] * len(samples)
-        looked_at, processes = self._processes.look(now)
+        looked_at, processes = self._process_sampler.sample(now)
         samples += processes
         times += [looked_at] * len(processes)
         keys = tuple(key for key, _ in samples)
-        self._left_out = tuple(str(key) for key in keys[self._max_series :])
+        self._skipped_series = tuple(str(key) for key in keys[self._max_series :])
         if keys[: self._max_series] != self._keys:
             self._keys = keys[: self._max_series]
         n = len(self._keys)
         values = np.array([value for _, value in samples[:n]], np.float64)
         return Reading(now, self._keys, np.array(times[:n], np.int64), values)
 
-    def _shares(self) -> list[Sample]:
-        before, self._cpu = self._cpu, figures.cpu_times()
-        return list(figures.cpu_shares(before, self._cpu))
+    def _read_cpu(self) -> list[Sample]:
+        before, self._cpu_times = self._cpu_times, figures.cpu_times()
+        return list(figures.cpu_ratios(before, self._cpu_times))
 
-    def _levels(self, now: int) -> list[Sample]:
-        if now >= self._mounts_due:
-            self._mounts, self._mounts_due = figures.mounts(), now + _MOUNTS_EVERY_NS
-        ask = self._groups.ask
+    def _read_levels(self, now: int) -> list[Sample]:
+        if now >= self._mounts_due_ns:
+            self._mount_points, self._mounts_due_ns = figures.mount_points(), now + _MOUNTS_INTERVAL_NS
+        ask = self._metric_groups.read
         return [
-            *ask("load", figures.load),
-            *ask("memory", figures.memory),
-            *ask("handles", figures.handles),
-            *ask("processes", figures.processes),
-            *ask("file systems", lambda: figures.file_systems(self._mounts)),
+            *ask("load", figures.load_averages),
+            *ask("memory", figures.memory_levels),
+            *ask("handles", figures.open_file_handles),
+            *ask("processes", figures.process_count),
+            *ask("file systems", lambda: figures.filesystem_usage(self._mount_points)),
         ]
 
-    def _counts(self) -> list[Sample]:
-        ask = self._groups.ask
+    def _read_counters(self) -> list[Sample]:
+        ask = self._metric_groups.read
         return [
-            *ask("swap", figures.swap_counts),
-            *ask("kernel", figures.kernel_counts),
-            *ask("disks", figures.disk_counts),
-            *ask("network", figures.network_counts),
+            *ask("swap", figures.swap_counters),
+            *ask("kernel", figures.kernel_counters),
+            *ask("disks", figures.disk_counters),
+            *ask("network", figures.network_counters),
         ]
 
 
-class Groups:
+class MetricGroups:
     """Asks for groups of figures; one that cannot be read now is NaN for the series that it had."""
 
     def __init__(self) -> None:
-        self._known: dict[str, list[SeriesKey]] = {}
+        self._keys_by_group: dict[str, list[SeriesKey]] = {}
         self._failing: set[str] = set()
 
-    def ask(self, name: str, figures_of: Callable[[], Iterable[Sample]]) -> list[Sample]:
+    def read(self, name: str, figures_of: Callable[[], Iterable[Sample]]) -> list[Sample]:
         """Samples of a group."""
         try:
             samples = list(figures_of())
@@ -146,33 +146,33 @@ class Groups:
             if name not in self._failing:
                 log.warning("host figures cannot be read, they are unknown", group=name, error=str(error))
             self._failing.add(name)
-            return [(key, _NAN) for key in self._known.get(name, [])]
+            return [(key, _NAN) for key in self._keys_by_group.get(name, [])]
         self._failing.discard(name)
-        self._known[name] = [key for key, _ in samples]
+        self._keys_by_group[name] = [key for key, _ in samples]
         return samples
 
 
-class ProcessLooks:
+class ProcessSampler:
     """Looks at processes, less often where that is dear."""
 
     def __init__(self, size: int, proc: Path = Path("/proc")) -> None:
         self._top = TopProcesses(size)
         self._proc = proc
         self._due_s = 0.0
-        self._last: tuple[int, list[Sample]] = (0, [])
+        self._last_sample: tuple[int, list[Sample]] = (0, [])
 
-    def look(self, now: int) -> tuple[int, list[Sample]]:
+    def sample(self, now: int) -> tuple[int, list[Sample]]:
         """When processes were looked at last, and what they used then."""
         begun_s = time.monotonic()
         if self._top.size == 0 or begun_s < self._due_s:
-            return self._last
+            return self._last_sample
         cost_s = time.thread_time()
         scan = scan_proc(self._proc) if (self._proc / "uptime").exists() else scan_psutil(now / NS)
         samples: list[Sample] = []
         for name, usage in self._top.update(scan, begun_s).items():
-            samples.append((figures.key("host_process_cpu_ratio", name=name), usage.cpu_ratio))
-            memory = figures.key("host_process_resident_memory_bytes", name=name)
+            samples.append((figures.host_series("host_process_cpu_ratio", name=name), usage.cpu_ratio))
+            memory = figures.host_series("host_process_resident_memory_bytes", name=name)
             samples.append((memory, usage.rss_bytes))
-        self._due_s = begun_s + (time.thread_time() - cost_s) / _PROCESS_SHARE
-        self._last = (now, samples)
-        return self._last
+        self._due_s = begun_s + (time.thread_time() - cost_s) / _MAX_PROCESS_SCAN_RATIO
+        self._last_sample = (now, samples)
+        return self._last_sample

@@ -13,14 +13,14 @@ import psutil
 
 ENTER_AFTER_S = 60.0
 """A name is watched once it has been among the top for so long without a break ..."""
-SETTLED_S = 600.0
+MIN_PROCESS_AGE_S = 600.0
 """... and its oldest process has lived so long: what comes and goes is no series."""
 _KTHREADD = 2
-_FIRST_FULL_LOOK = 2
+_FIRST_FULL_SCAN = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessSample:
     """One process at one moment.
 
     cpu_s   : CPU seconds used since it started
@@ -30,13 +30,13 @@ class Process:
 
     pid: int
     name: str
-    started: float
+    start_time_s: float
     age_s: float
     cpu_s: float
     rss_bytes: float
 
 
-def scan_proc(root: Path = Path("/proc")) -> Iterator[Process]:
+def scan_proc(root: Path = Path("/proc")) -> Iterator[ProcessSample]:
     """Every process that can be seen under root; kernel threads share the name "kernel"."""
     tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     uptime_s = float((root / "uptime").read_text().split()[0])
@@ -58,31 +58,31 @@ def scan_proc(root: Path = Path("/proc")) -> Iterator[Process]:
         fields = tail.split()
         pid, kernel = int(entry), entry == str(_KTHREADD) or fields[1] == str(_KTHREADD)
         started_s = int(fields[19]) / tick
-        yield Process(
+        yield ProcessSample(
             pid=pid,
             name="kernel" if kernel else head.partition("(")[2],
-            started=started_s,
+            start_time_s=started_s,
             age_s=uptime_s - started_s,
             cpu_s=(int(fields[11]) + int(fields[12])) / tick,
             rss_bytes=float(int(fields[21]) * page),
         )
 
 
-def scan_psutil(now_s: float) -> Iterator[Process]:
+def scan_psutil(now_s: float) -> Iterator[ProcessSample]:
     """Every process, on a system without /proc; unreadable figures are NaN."""
     nan = float("nan")
     for process in psutil.process_iter(["pid", "name", "create_time", "cpu_times", "memory_info"]):
         seen = process.info
         cpu, memory = seen["cpu_times"], seen["memory_info"]
         started = seen["create_time"] or 0.0
-        yield Process(
-            pid=seen["pid"], name=seen["name"] or "?", started=started, age_s=now_s - started,
+        yield ProcessSample(
+            pid=seen["pid"], name=seen["name"] or "?", start_time_s=started, age_s=now_s - started,
             cpu_s=cpu.user + cpu.system if cpu else nan, rss_bytes=float(memory.rss) if memory else nan,
         )  # fmt: skip
 
 
 @dataclass(slots=True)
-class Usage:
+class ProcessUsage:
     """What the processes of one name use. cpu_ratio: 1 = one core busy; NaN = not known yet."""
 
     cpu_ratio: float = float("nan")
@@ -102,53 +102,57 @@ class TopProcesses:
 
     size: int
     watched: set[str] = field(default_factory=set)
-    _before: dict[tuple[int, float], float] = field(default_factory=dict)
-    _before_s: float | None = None
-    _looks: int = 0
-    _since_s: dict[str, float] = field(default_factory=dict)
-    _smooth: dict[str, float] = field(default_factory=dict)
+    _last_cpu_s: dict[tuple[int, float], float] = field(default_factory=dict)
+    _last_scan_s: float | None = None
+    _scan_count: int = 0
+    _top_since_s: dict[str, float] = field(default_factory=dict)
+    _smoothed_cpu: dict[str, float] = field(default_factory=dict)
 
-    def update(self, processes: Iterable[Process], now_s: float) -> dict[str, Usage]:
+    def update(self, processes: Iterable[ProcessSample], now_s: float) -> dict[str, ProcessUsage]:
         """Usage of the watched names that have a process now, in order of their names."""
         usage = self._usage(list(processes), now_s)
-        self._looks += 1
+        self._scan_count += 1
         top = self._heaviest(usage)
-        self._since_s = {name: self._since_s.get(name, now_s) for name in top}
+        self._top_since_s = {name: self._top_since_s.get(name, now_s) for name in top}
         self.watched &= usage.keys()
-        if self._looks == _FIRST_FULL_LOOK:
+        if self._scan_count == _FIRST_FULL_SCAN:
             self.watched.update(top)
         for name in top:
-            settled = usage[name].age_s >= SETTLED_S and now_s - self._since_s[name] >= ENTER_AFTER_S
-            if self._looks > _FIRST_FULL_LOOK and settled and len(self.watched) < 3 * self.size:
+            settled = (
+                usage[name].age_s >= MIN_PROCESS_AGE_S and now_s - self._top_since_s[name] >= ENTER_AFTER_S
+            )
+            if self._scan_count > _FIRST_FULL_SCAN and settled and len(self.watched) < 3 * self.size:
                 self.watched.add(name)
         return {name: usage[name] for name in sorted(self.watched)}
 
-    def _usage(self, processes: list[Process], now_s: float) -> dict[str, Usage]:
-        elapsed_s = 0.0 if self._before_s is None else now_s - self._before_s
-        usage: dict[str, Usage] = {}
+    def _usage(self, processes: list[ProcessSample], now_s: float) -> dict[str, ProcessUsage]:
+        elapsed_s = 0.0 if self._last_scan_s is None else now_s - self._last_scan_s
+        usage: dict[str, ProcessUsage] = {}
         cpu: dict[str, float] = {}
         for p in processes:
-            one = usage.setdefault(p.name, Usage())
+            one = usage.setdefault(p.name, ProcessUsage())
             one.rss_bytes += p.rss_bytes
             one.count += 1
             one.age_s = max(one.age_s, p.age_s)
             born_since = p.age_s < elapsed_s
-            before = self._before.get((p.pid, p.started), 0.0 if born_since else p.cpu_s)
+            before = self._last_cpu_s.get((p.pid, p.start_time_s), 0.0 if born_since else p.cpu_s)
             cpu[p.name] = cpu.get(p.name, 0.0) + max(p.cpu_s - before, 0.0)
         if elapsed_s > 0:
             for name, used_s in cpu.items():
                 usage[name].cpu_ratio = used_s / elapsed_s
-        self._before = {(p.pid, p.started): p.cpu_s for p in processes}
-        self._before_s = now_s
+        self._last_cpu_s = {(p.pid, p.start_time_s): p.cpu_s for p in processes}
+        self._last_scan_s = now_s
         return usage
 
-    def _heaviest(self, usage: dict[str, Usage]) -> list[str]:
+    def _heaviest(self, usage: dict[str, ProcessUsage]) -> list[str]:
         """Half of them by CPU, smoothed over a minute or so, the rest by memory."""
         for name, one in usage.items():
             fresh = 0.0 if math.isnan(one.cpu_ratio) else one.cpu_ratio
-            self._smooth[name] = 0.9 * self._smooth.get(name, fresh) + 0.1 * fresh
-        self._smooth = {name: v for name, v in self._smooth.items() if name in usage}
-        by_cpu = sorted((n for n, v in self._smooth.items() if v > 0), key=lambda n: (-self._smooth[n], n))
+            self._smoothed_cpu[name] = 0.9 * self._smoothed_cpu.get(name, fresh) + 0.1 * fresh
+        self._smoothed_cpu = {name: v for name, v in self._smoothed_cpu.items() if name in usage}
+        by_cpu = sorted(
+            (n for n, v in self._smoothed_cpu.items() if v > 0), key=lambda n: (-self._smoothed_cpu[n], n)
+        )
         by_memory = sorted(usage, key=lambda n: (-usage[n].rss_bytes, n))
         chosen = by_cpu[: (self.size + 1) // 2]
         return chosen + [n for n in by_memory if n not in chosen][: self.size - len(chosen)]

@@ -23,22 +23,22 @@ from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.prometheus.live_client import (
     MAX_BODY_BYTES,
-    Credentials,
-    Route,
+    PrometheusCredentials,
+    ServerRoute,
     base_url,
-    check_answer,
-    check_status,
-    client_context,
+    body_too_large_error,
+    client_tls_context,
     common_headers,
-    too_large,
+    parse_answer,
+    raise_for_status,
 )
-from trimtab.engine.sources.prometheus.query_plan import Meta
+from trimtab.engine.sources.prometheus.query_plan import MetricMetadata
 from trimtab.engine.sources.rates import NS
 
-_PIECE_BYTES = 2**18
+_CHUNK_BYTES = 2**18
 
 
-class _Whole:
+class _CheckedResponse:
     """What the library sees of an answer that was checked already."""
 
     status_code = 200
@@ -51,7 +51,7 @@ class _Whole:
         return {"data": self._data}
 
 
-class _OwnTls(HTTPAdapter):
+class _TlsAdapter(HTTPAdapter):
     """TLS by a context of ours, for the server's name, whatever address is connected to."""
 
     def __init__(self, context: ssl.SSLContext, name: str) -> None:
@@ -73,17 +73,17 @@ class _OwnTls(HTTPAdapter):
 class _CheckedSession(requests.Session):
     """A session whose answers are whole or a SourceError; `deadline_s` is by the monotonic clock."""
 
-    def __init__(self, settings: Prometheus, credentials: Credentials, route: Route) -> None:
+    def __init__(self, settings: Prometheus, credentials: PrometheusCredentials, route: ServerRoute) -> None:
         super().__init__()
         self.trust_env = False
         self.server = route.server
         self.route = route
         self.credentials = credentials
         self.deadline_s = 0.0
-        context = client_context(settings)
+        context = client_tls_context(settings)
         if settings.tls.insecure_skip_verify:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for
-        self._adapter = HTTPAdapter() if context is None else _OwnTls(context, route.target.host)
+        self._adapter = HTTPAdapter() if context is None else _TlsAdapter(context, route.target.host)
 
     def get_adapter(self, url: str) -> Any:  # noqa: ANN401, ARG002 - as requests has it
         """Ours for everything; the library mounts one of its own, which knows no context."""
@@ -100,43 +100,47 @@ class _CheckedSession(requests.Session):
             sent["data"] = sent.pop("params", None)
         sent |= {"allow_redirects": False, "stream": True}
         while True:
-            address = self.route.address()
+            address = self.route.resolve_blocking()
             try:
-                return self._ask(method, self.route.base(address) + url.removeprefix(self.server), sent)
+                return self._send(method, self.route.url_at(address) + url.removeprefix(self.server), sent)
             except requests.ConnectionError as error:
-                if isinstance(error, requests.exceptions.SSLError) or not self.route.failed(address):
+                if isinstance(error, requests.exceptions.SSLError) or not self.route.mark_failed(address):
                     raise
 
-    def _ask(self, method: str, url: str, sent: dict[str, Any]) -> _Whole:
+    def _send(self, method: str, url: str, sent: dict[str, Any]) -> _CheckedResponse:
         names = {"Host": self.route.target.host_header}
         sent["headers"] = self.credentials.headers() | common_headers(self.server) | names
         sent["timeout"] = max(self.deadline_s - time.monotonic(), 0.001)
         with super().request(method, url, **sent) as answer:
-            body = self._body(answer)
-            check_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
-        return _Whole(check_answer(self.server, body))
+            body = self._read_body(answer)
+            raise_for_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
+        return _CheckedResponse(parse_answer(self.server, body))
 
-    def _body(self, answer: requests.Response) -> bytes:
+    def _read_body(self, answer: requests.Response) -> bytes:
         body = bytearray()
-        for piece in answer.iter_content(_PIECE_BYTES):
+        for piece in answer.iter_content(_CHUNK_BYTES):
             body += piece
             if len(body) > MAX_BODY_BYTES:
-                raise too_large(self.server)
+                raise body_too_large_error(self.server)
             if time.monotonic() > self.deadline_s:
                 raise requests.Timeout("the answer took too long")
         return bytes(body)
 
 
-class Library(AbstractContextManager["Library"]):
+class ApiLibrary(AbstractContextManager["ApiLibrary"]):
     """What is asked of prometheus-api-client. Every call blocks, at most timeout_s; all raise SourceError.
 
     Use one in one thread at a time.
     """
 
     def __init__(
-        self, settings: Prometheus, credentials: Credentials, timeout_s: float, route: Route | None = None
+        self,
+        settings: Prometheus,
+        credentials: PrometheusCredentials,
+        timeout_s: float,
+        route: ServerRoute | None = None,
     ) -> None:
-        route = route or Route(base_url(settings))
+        route = route or ServerRoute(base_url(settings))
         self.server = route.server
         self._timeout_s = timeout_s
         self._session = _CheckedSession(settings, credentials, route)
@@ -147,7 +151,7 @@ class Library(AbstractContextManager["Library"]):
     ) -> None:
         self._connect.close()
 
-    def counts(self, selection: str) -> list[tuple[str, str, int]]:
+    def count_series(self, selection: str) -> list[tuple[str, str, int]]:
         """Metric name, job and number of series of what `selection` gives now."""
         found = self._call(lambda: self._connect.custom_query(f"count by (__name__, job) ({selection})"))
         return [
@@ -155,11 +159,11 @@ class Library(AbstractContextManager["Library"]):
             for one in found
         ]
 
-    def metadata(self) -> dict[str, Meta]:
+    def metadata(self) -> dict[str, MetricMetadata]:
         """What the scraped targets tell of their metrics; of targets that disagree the first."""
-        found: dict[str, Meta] = {}
+        found: dict[str, MetricMetadata] = {}
         for one in self._call(lambda: self._connect.get_metric_metadata("")):
-            found.setdefault(one["metric_name"], Meta(one["type"], one["help"], one["unit"]))
+            found.setdefault(one["metric_name"], MetricMetadata(one["type"], one["help"], one["unit"]))
         return found
 
     def targets(self) -> list[Mapping[str, Any]]:
@@ -169,7 +173,7 @@ class Library(AbstractContextManager["Library"]):
         )
         return found
 
-    def ranges(self, expr: str, start: int, end: int, step_s: float) -> list[Mapping[str, Any]]:
+    def query_range(self, expr: str, start: int, end: int, step_s: float) -> list[Mapping[str, Any]]:
         """Values at start, start + step_s ... end, both ends included; times int64 ns, whole seconds."""
         first, last = (datetime.fromtimestamp(t / NS, UTC) for t in (start, end))
         found: list[Mapping[str, Any]] = self._call(
@@ -177,7 +181,7 @@ class Library(AbstractContextManager["Library"]):
         )
         return found
 
-    def samples(self, expr: str, at: int) -> list[Mapping[str, Any]]:
+    def query_at(self, expr: str, at: int) -> list[Mapping[str, Any]]:
         """An instant query at a time, int64 ns."""
         found: list[Mapping[str, Any]] = self._call(
             lambda: self._connect.custom_query(expr, params={"time": f"{at / NS:.3f}"})

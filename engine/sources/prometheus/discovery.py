@@ -12,11 +12,11 @@ import structlog
 
 from trimtab.engine.errors import SourceError
 from trimtab.engine.sources.prometheus.query_plan import (
-    NEVER,
+    EXCLUDED_METRICS,
     OWN_SERIES,
-    Meta,
+    MetricMetadata,
     name_matcher,
-    untyped,
+    untyped_metrics,
 )
 from trimtab.engine.sources.rates import NS
 
@@ -25,37 +25,37 @@ log = structlog.get_logger(__name__)
 
 UNKNOWN_SCRAPE_S = 60.0
 """Taken for series of jobs that are no scrape targets, such as recording rules."""
-_KEEP_S = 3600
-_LOOK_BACK_S = 3600
-_LOOK_STEP_S = 30
-_SPACING_LOOK_MS = 600_000
-_LOOK_SERIES = 3000
-_ENOUGH_SAMPLES = 10
-_ENOUGH_RISES = 3
-_RESTART_RATIO = 0.1
+_KEEP_MISSING_S = 3600
+_GROWTH_WINDOW_S = 3600
+_GROWTH_STEP_S = 30
+_SPACING_WINDOW_MS = 600_000
+_MAX_GROWTH_SERIES = 3000
+_MIN_SAMPLES = 10
+_MIN_RISES = 3
+_MAX_RESTART_RATIO = 0.1
 """A fall to less than this share may be a restart ..."""
-_RISES_A_RESTART = 20
+_MIN_RISES_PER_RESTART = 20
 """... where it is rare; what fills and drains is a gauge."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w|y)")
 _DURATIONS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 
 
-class Recorded(Protocol):
+class PrometheusApi(Protocol):
     """What is asked of the library; see `prometheus_library.Library`."""
 
-    def counts(self, selection: str) -> list[tuple[str, str, int]]:
+    def count_series(self, selection: str) -> list[tuple[str, str, int]]:
         """Metric, job and number of series."""
 
-    def metadata(self) -> dict[str, Meta]:
+    def metadata(self) -> dict[str, MetricMetadata]:
         """Of metrics and families."""
 
     def targets(self) -> Sequence[Mapping[str, Any]]:
         """The active ones."""
 
-    def samples(self, expr: str, at: int) -> Sequence[Mapping[str, Any]]:
+    def query_at(self, expr: str, at: int) -> Sequence[Mapping[str, Any]]:
         """Rows of an instant query."""
 
-    def ranges(self, expr: str, start: int, end: int, step_s: float) -> Sequence[Mapping[str, Any]]:
+    def query_range(self, expr: str, start: int, end: int, step_s: float) -> Sequence[Mapping[str, Any]]:
         """Rows of a range query."""
 
 
@@ -69,19 +69,19 @@ def duration_s(text: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Scrapes:
+class ScrapeTimings:
     """How often targets are scraped and how long a scrape takes, seconds.
 
     of_target : (job, instance) -> (interval, last duration)
     """
 
-    of_target: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
-    of_job: Mapping[str, float] = field(default_factory=dict)
-    common_s: float = 0.0
+    by_target: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    by_job: Mapping[str, float] = field(default_factory=dict)
+    common_interval_s: float = 0.0
     """The interval that most targets have; 0 = there are no targets."""
 
     @classmethod
-    def of(cls, targets: Iterable[Mapping[str, Any]]) -> "Scrapes":
+    def from_targets(cls, targets: Iterable[Mapping[str, Any]]) -> "ScrapeTimings":
         """From the active targets as Prometheus lists them."""
         of_target: dict[tuple[str, str], tuple[float, float]] = {}
         of_job: dict[str, float] = {}
@@ -99,7 +99,7 @@ class Scrapes:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveryResult:
     """What a look at a Prometheus gave.
 
     counts   : metric -> number of series
@@ -109,54 +109,59 @@ class Found:
     seen_at   : metric -> when it was there last, int64 ns
     """
 
-    counts: dict[str, int] = field(default_factory=dict)
+    series_counts: dict[str, int] = field(default_factory=dict)
     scrape_s: dict[str, float] = field(default_factory=dict)
-    metadata: dict[str, Meta] = field(default_factory=dict)
-    scrapes: Scrapes = field(default_factory=Scrapes)
-    grows: dict[str, bool] = field(default_factory=dict)
+    metadata: dict[str, MetricMetadata] = field(default_factory=dict)
+    scrapes: ScrapeTimings = field(default_factory=ScrapeTimings)
+    only_grows: dict[str, bool] = field(default_factory=dict)
     undecided: frozenset[str] = frozenset()
-    seen_at: dict[str, int] = field(default_factory=dict)
+    last_seen_ns: dict[str, int] = field(default_factory=dict)
 
 
-def discover(library: Recorded, selector: str, now: int, before: Found) -> Found:
+def discover(library: PrometheusApi, selector: str, now: int, before: DiscoveryResult) -> DiscoveryResult:
     """Look once. Blocks; raises SourceError where the server does not answer.
 
     selector : matchers, without braces
     before   : the look before, `Found()` at first; types that it told and metrics of the last hour are kept
     Lists that a Prometheus-like server does not offer (metadata, targets) are done without.
     """
-    own, never = "|".join(OWN_SERIES), f"{NEVER}|{'|'.join(OWN_SERIES)}"
+    own, never = "|".join(OWN_SERIES), f"{EXCLUDED_METRICS}|{'|'.join(OWN_SERIES)}"
     selected = f'{{{selector},__name__!~"{never}"}} or {{{selector},__name__=~"{own}",for=""}}'
-    rows = library.counts(selected)
-    nothing: dict[str, Meta] = {}
-    metadata = before.metadata | _optional("metadata", library.metadata, nothing)
+    rows = library.count_series(selected)
+    nothing: dict[str, MetricMetadata] = {}
+    metadata = before.metadata | _call_optional("metadata", library.metadata, nothing)
     counts: dict[str, int] = {}
     for name, _, n in rows:
         counts[name] = counts.get(name, 0) + n
-    scrapes = Scrapes.of(_optional("targets", library.targets, ()))
-    if not scrapes.of_target:
-        scrapes = Scrapes(common_s=before.scrapes.common_s or _spacing_s(library, selector, counts, now))
-    other_s = UNKNOWN_SCRAPE_S if scrapes.of_target else scrapes.common_s or UNKNOWN_SCRAPE_S
+    scrapes = ScrapeTimings.from_targets(_call_optional("targets", library.targets, ()))
+    if not scrapes.by_target:
+        scrapes = ScrapeTimings(
+            common_interval_s=before.scrapes.common_interval_s
+            or _sample_spacing_s(library, selector, counts, now)
+        )
+    other_s = UNKNOWN_SCRAPE_S if scrapes.by_target else scrapes.common_interval_s or UNKNOWN_SCRAPE_S
     scrape_s: dict[str, float] = {}
     for name, job, _ in rows:
-        scrape_s[name] = max(scrape_s.get(name, 0.0), scrapes.of_job.get(job, other_s))
+        scrape_s[name] = max(scrape_s.get(name, 0.0), scrapes.by_job.get(job, other_s))
     seen_at = dict.fromkeys(counts, now)
-    for name in before.counts:
-        if name not in counts and now - before.seen_at[name] < _KEEP_S * NS:
-            counts[name], scrape_s[name] = before.counts[name], before.scrape_s[name]
-            seen_at[name] = before.seen_at[name]
-    silent = untyped(counts, metadata)
-    grows = dict(before.grows)
-    for names in _groups([n for n in silent if n not in grows], counts):
-        grows |= _watch_growth(library, selector, names, now)
+    for name in before.series_counts:
+        if name not in counts and now - before.last_seen_ns[name] < _KEEP_MISSING_S * NS:
+            counts[name], scrape_s[name] = before.series_counts[name], before.scrape_s[name]
+            seen_at[name] = before.last_seen_ns[name]
+    silent = untyped_metrics(counts, metadata)
+    grows = dict(before.only_grows)
+    for names in _group_by_size([n for n in silent if n not in grows], counts):
+        grows |= _detect_growth(library, selector, names, now)
     for name in grows.keys() & silent:
-        told = metadata.get(name, Meta())
+        told = metadata.get(name, MetricMetadata())
         metadata[name] = replace(told, type="counter" if grows[name] else "gauge")
-    small = {n for n in silent if counts[n] <= _LOOK_SERIES}
-    return Found(counts, scrape_s, metadata, scrapes, grows, frozenset(small - grows.keys()), seen_at)
+    small = {n for n in silent if counts[n] <= _MAX_GROWTH_SERIES}
+    return DiscoveryResult(
+        counts, scrape_s, metadata, scrapes, grows, frozenset(small - grows.keys()), seen_at
+    )
 
 
-def _optional(what: str, ask: Callable[[], T], otherwise: T) -> T:
+def _call_optional(what: str, ask: Callable[[], T], otherwise: T) -> T:
     try:
         return ask()
     except SourceError as error:
@@ -164,22 +169,22 @@ def _optional(what: str, ask: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def _spacing_s(library: Recorded, selector: str, counts: Mapping[str, int], now: int) -> float:
+def _sample_spacing_s(library: PrometheusApi, selector: str, counts: Mapping[str, int], now: int) -> float:
     """Seconds between samples of the smallest metric, 0 = unknown; for a server without targets."""
     if not counts:
         return 0.0
     name = min(counts, key=lambda n: (counts[n], n))
-    rows = library.samples(f"{{{selector},{name_matcher([name])}}}[{_SPACING_LOOK_MS}ms]", now)
+    rows = library.query_at(f"{{{selector},{name_matcher([name])}}}[{_SPACING_WINDOW_MS}ms]", now)
     gaps_s = [b[0] - a[0] for row in rows for a, b in pairwise(row.get("values", ()))]
     return round(float(np.median(gaps_s)), 3) if gaps_s else 0.0
 
 
-def _groups(names: Sequence[str], counts: Mapping[str, int]) -> Iterable[list[str]]:
+def _group_by_size(names: Sequence[str], counts: Mapping[str, int]) -> Iterable[list[str]]:
     """Metrics in groups of at most so many series; one with more than that is not looked at."""
     group: list[str] = []
     total = 0
-    for name in sorted(n for n in names if counts[n] <= _LOOK_SERIES):
-        if group and total + counts[name] > _LOOK_SERIES:
+    for name in sorted(n for n in names if counts[n] <= _MAX_GROWTH_SERIES):
+        if group and total + counts[name] > _MAX_GROWTH_SERIES:
             yield group
             group, total = [], 0
         group.append(name)
@@ -188,10 +193,12 @@ def _groups(names: Sequence[str], counts: Mapping[str, int]) -> Iterable[list[st
         yield group
 
 
-def _watch_growth(library: Recorded, selector: str, names: Sequence[str], now: int) -> dict[str, bool]:
+def _detect_growth(library: PrometheusApi, selector: str, names: Sequence[str], now: int) -> dict[str, bool]:
     """Which of these only grew in the last hour; a metric that hardly moved or is new is not decided."""
     end = now // NS * NS
-    rows = library.ranges(f"{{{selector},{name_matcher(names)}}}", end - _LOOK_BACK_S * NS, end, _LOOK_STEP_S)
+    rows = library.query_range(
+        f"{{{selector},{name_matcher(names)}}}", end - _GROWTH_WINDOW_S * NS, end, _GROWTH_STEP_S
+    )
     longest: dict[str, int] = {}
     rises: dict[str, int] = {}
     never: set[str] = set()
@@ -202,7 +209,9 @@ def _watch_growth(library: Recorded, selector: str, names: Sequence[str], now: i
         longest[name] = max(longest.get(name, 0), len(values))
         rises[name] = max(rises.get(name, 0), rose)
         falls = [(a, b) for a, b in pairwise(values) if b < a]
-        restarted = len(falls) * _RISES_A_RESTART <= rose and all(b <= _RESTART_RATIO * a for a, b in falls)
+        restarted = len(falls) * _MIN_RISES_PER_RESTART <= rose and all(
+            b <= _MAX_RESTART_RATIO * a for a, b in falls
+        )
         if not restarted or not all(value.is_integer() for value in values):
             never.add(name)
-    return {n: n not in never and rises[n] >= _ENOUGH_RISES for n in rises if longest[n] >= _ENOUGH_SAMPLES}
+    return {n: n not in never and rises[n] >= _MIN_RISES for n in rises if longest[n] >= _MIN_SAMPLES}

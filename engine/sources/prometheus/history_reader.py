@@ -15,12 +15,12 @@ import structlog
 
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Prometheus
-from trimtab.engine.sources.prometheus.discovery import Recorded
-from trimtab.engine.sources.prometheus.query_plan import OWN_SERIES, Plan, name_matcher
-from trimtab.engine.sources.prometheus.samples import Samples, samples_of
-from trimtab.engine.sources.prometheus.series_layout import Layout
-from trimtab.engine.sources.prometheus.user_queries import chosen, key_of
-from trimtab.engine.sources.rates import NS, on_grid, rates_of_rows
+from trimtab.engine.sources.prometheus.discovery import PrometheusApi
+from trimtab.engine.sources.prometheus.query_plan import OWN_SERIES, QueryPlan, name_matcher
+from trimtab.engine.sources.prometheus.samples import SampleRuns, parse_matrix
+from trimtab.engine.sources.prometheus.series_layout import SeriesLayout
+from trimtab.engine.sources.prometheus.user_queries import query_series_key, select_series
+from trimtab.engine.sources.rates import NS, rates_of_rows, resample_to_grid
 from trimtab.engine.types import Floats, History, Ints, SeriesKey
 
 log = structlog.get_logger(__name__)
@@ -29,13 +29,13 @@ POINTS_PER_QUERY = 200_000
 """Keeps an answer at about 6 MB and its objects at 40."""
 _STEPS_PER_QUERY = 10_000
 _GAP_SCRAPES = 2.5
-_FAILURES_IN_A_ROW = 5
-_EARLY = 4
+_MAX_CONSECUTIVE_FAILURES = 5
+_EARLY_DIVISOR = 4
 """A sample up to a quarter of the step early counts for the tick, as in live ticks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class TickGrid:
     """Ticks start, start + step_s ... before end; int64 ns, multiples of the step."""
 
     start: int
@@ -43,7 +43,7 @@ class Grid:
     step_s: float
 
     @classmethod
-    def back_from(cls, now: int, window_s: float, step_s: float) -> "Grid":
+    def ending_at(cls, now: int, window_s: float, step_s: float) -> "TickGrid":
         """The whole steps of the last window_s."""
         step = round(step_s * NS)
         end = now // step * step
@@ -57,22 +57,24 @@ class Grid:
     def __len__(self) -> int:
         return (self.end - self.start) // round(self.step_s * NS)
 
-    def slices(self, n: int) -> list["Grid"]:
+    def split(self, n: int) -> list["TickGrid"]:
         """The grid in n parts of about the same length, oldest first."""
         step = round(self.step_s * NS)
         edges = np.unique(np.linspace(0, len(self), min(n, len(self)) + 1).astype(np.int64)).tolist()
-        return [Grid(self.start + a * step, self.start + b * step, self.step_s) for a, b in pairwise(edges)]
+        return [
+            TickGrid(self.start + a * step, self.start + b * step, self.step_s) for a, b in pairwise(edges)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class HistoryQuery:
     """One query for recorded values.
 
     names    : metrics; or of one `query` of the user's
     points   : samples that are expected
     """
 
-    grid: Grid
+    grid: TickGrid
     coarse: bool
     names: tuple[str, ...] = ()
     query: str = ""
@@ -81,7 +83,9 @@ class Job:
     points: int = 0
 
 
-def make_jobs(plan: Plan, queries: Mapping[str, int], grid: Grid, *, coarse: bool, limit: int) -> list[Job]:
+def plan_history_queries(
+    plan: QueryPlan, queries: Mapping[str, int], grid: TickGrid, *, coarse: bool, limit: int
+) -> list[HistoryQuery]:
     """Queries that give every watched metric on the grid, each at most about `limit` points.
 
     queries : number of series of each query of the user's
@@ -90,15 +94,19 @@ def make_jobs(plan: Plan, queries: Mapping[str, int], grid: Grid, *, coarse: boo
     steps = len(grid)
     for batch in plan.batches(max(limit // max(steps, 1), 1)):
         each = steps if coarse else round(len(grid) * grid.step_s / batch.scrape_s)
-        wanted.append(Job(grid, coarse, batch.names, "", batch.scrape_s, batch.series, batch.series * each))
-    wanted += [Job(grid, coarse, (), name, grid.step_s, n, n * steps) for name, n in queries.items()]
+        wanted.append(
+            HistoryQuery(grid, coarse, batch.names, "", batch.scrape_s, batch.series, batch.series * each)
+        )
+    wanted += [HistoryQuery(grid, coarse, (), name, grid.step_s, n, n * steps) for name, n in queries.items()]
     jobs = []
     for job in wanted:
         by_range = coarse or job.query != ""
         n = max(-(-job.points // limit), -(-steps // _STEPS_PER_QUERY) if by_range else 1, 1)
-        parts = job.grid.slices(n)
+        parts = job.grid.split(n)
         jobs += [
-            Job(part, coarse, job.names, job.query, job.scrape_s, job.series, job.points // len(parts))
+            HistoryQuery(
+                part, coarse, job.names, job.query, job.scrape_s, job.series, job.points // len(parts)
+            )
             for part in parts
         ]
     return jobs
@@ -117,39 +125,39 @@ class HistoryReader:
         self,
         settings: Prometheus,
         selector: str,
-        plan: Plan,
+        plan: QueryPlan,
         keys: Mapping[str, list[SeriesKey]],
         queries: Mapping[str, list[SeriesKey]],
-        most: int,
+        max_series: int,
         step_s: float,
-        open_library: Callable[[], AbstractContextManager[Recorded]],
+        connect_api: Callable[[], AbstractContextManager[PrometheusApi]],
         on_progress: Callable[[float | None], None],
     ) -> None:
-        self.failed = 0
+        self.failed_count = 0
         self._settings = settings
         self._selector = selector
         self._plan = plan
         self._keys = keys
         self._queries = {name: dict.fromkeys(watched) for name, watched in queries.items()}
-        self._most = most
+        self._max_series = max_series
         self._step_s = step_s
-        self._open_library = open_library
+        self._connect_api = connect_api
         self._on_progress = on_progress
 
-    def jobs(self, now: int) -> list[Job]:
+    def plan_queries(self, now: int) -> list[HistoryQuery]:
         """Coarse ones first."""
         s = self._settings
         queries = {name: max(len(watched), 1) for name, watched in self._queries.items()}
-        seasons = Grid.back_from(now, s.season_window, s.season_step)
-        noise = Grid.back_from(now, s.noise_window, self._step_s)
+        seasons = TickGrid.ending_at(now, s.season_window, s.season_step)
+        noise = TickGrid.ending_at(now, s.noise_window, self._step_s)
         return [
-            *make_jobs(self._plan, queries, seasons, coarse=True, limit=POINTS_PER_QUERY),
-            *make_jobs(self._plan, queries, noise, coarse=False, limit=POINTS_PER_QUERY),
+            *plan_history_queries(self._plan, queries, seasons, coarse=True, limit=POINTS_PER_QUERY),
+            *plan_history_queries(self._plan, queries, noise, coarse=False, limit=POINTS_PER_QUERY),
         ]
 
     async def read(self, now: int) -> AsyncIterator[History]:
         """Chunks of it. One that fails is skipped, counted and warned of; five in a row end it."""
-        jobs = self.jobs(now)
+        jobs = self.plan_queries(now)
         log.info(
             "reading history from prometheus",
             series=sum(map(len, (*self._keys.values(), *self._queries.values()))),
@@ -157,14 +165,14 @@ class HistoryReader:
             queries=len(jobs),
         )
         in_a_row = 0
-        library = await asyncio.to_thread(self._open_library)
+        library = await asyncio.to_thread(self._connect_api)
         with library as recorded:
             waiting = asyncio.create_task(asyncio.to_thread(self.fetch, recorded, jobs[0]))
             try:
                 for i in range(len(jobs)):
-                    chunk = await self._outcome(waiting, jobs[i])
+                    chunk = await self._chunk_or_none(waiting, jobs[i])
                     in_a_row = 0 if chunk is not None else in_a_row + 1
-                    if in_a_row == _FAILURES_IN_A_ROW:
+                    if in_a_row == _MAX_CONSECUTIVE_FAILURES:
                         log.warning("history of prometheus is given up", queries_left=len(jobs) - i - 1)
                         return
                     if i + 1 < len(jobs):
@@ -176,22 +184,24 @@ class HistoryReader:
                 waiting.cancel()
                 self._on_progress(None)
 
-    async def _outcome(self, waiting: "asyncio.Task[History]", job: Job) -> History | None:
+    async def _chunk_or_none(self, waiting: "asyncio.Task[History]", job: HistoryQuery) -> History | None:
         try:
             return await waiting
         except SourceError as error:
-            self.failed += 1
+            self.failed_count += 1
             what = job.query or ", ".join(job.names[:3])
-            log.warning("a piece of history is skipped", metrics=what, why=str(error), skipped=self.failed)
+            log.warning(
+                "a piece of history is skipped", metrics=what, why=str(error), skipped=self.failed_count
+            )
             return None
 
-    def fetch(self, library: Recorded, job: Job) -> History:
+    def fetch(self, library: PrometheusApi, job: HistoryQuery) -> History:
         """One chunk. Blocks; raises SourceError. A watched series without data is a column of NaN."""
         if job.query:
-            keys, values = self._of_query(library, job)
-            wanted = self._of_those_watched(job.query, keys)
+            keys, values = self._fetch_user_query(library, job)
+            wanted = self._select_query_series(job.query, keys)
         else:
-            keys, values = self._coarse(library, job) if job.coarse else self._fine(library, job)
+            keys, values = self._fetch_coarse(library, job) if job.coarse else self._fetch_fine(library, job)
             wanted = tuple(key for name in job.names for key in self._keys.get(name, ()))
         column = {key: i for i, key in enumerate(keys)}
         picked = np.array([column.get(key, -1) for key in wanted], np.int64)
@@ -199,58 +209,60 @@ class HistoryReader:
         out[:, picked >= 0] = values[:, picked[picked >= 0]]
         return History(job.grid.step_s, wanted, job.grid.times, out, job.coarse)
 
-    def _of_those_watched(self, query: str, recorded: list[SeriesKey]) -> tuple[SeriesKey, ...]:
+    def _select_query_series(self, query: str, recorded: list[SeriesKey]) -> tuple[SeriesKey, ...]:
         """The series of a query's history: watched ones, and others while there is room for them."""
         taken = self._queries[query]
-        room = self._most - sum(map(len, self._queries.values()))
+        room = self._max_series - sum(map(len, self._queries.values()))
         new = [key for key in recorded if key not in taken]
-        taken.update(dict.fromkeys(chosen(new, (), max(room, 0))))
+        taken.update(dict.fromkeys(select_series(new, (), max(room, 0))))
         if len(new) > room:
             log.warning("history of a query is over the cap", query=query, series_left_out=len(new) - room)
         return tuple(taken)
 
-    def _selection(self, job: Job) -> str:
+    def _selection(self, job: HistoryQuery) -> str:
         own = ',for=""' if any(name in OWN_SERIES for name in job.names) else ""
         return f"{{{self._selector},{name_matcher(job.names)}{own}}}"
 
-    def _layout(self) -> Layout:
-        return Layout(self._plan.kinds, self._plan.metadata, cap=2**31)
+    def _new_layout(self) -> SeriesLayout:
+        return SeriesLayout(self._plan.kinds, self._plan.metadata, max_series=2**31)
 
-    def _coarse(self, library: Recorded, job: Job) -> tuple[list[SeriesKey], Floats]:
+    def _fetch_coarse(self, library: PrometheusApi, job: HistoryQuery) -> tuple[list[SeriesKey], Floats]:
         step = round(job.grid.step_s * NS)
-        rows = library.ranges(
+        rows = library.query_range(
             self._selection(job), job.grid.start - step, job.grid.end - step, job.grid.step_s
         )
-        layout = self._layout()
-        samples = samples_of(rows, layout.slot)
-        level = _rows_of(samples, job.grid.start - step, job.grid.step_s, (len(job.grid) + 1, layout.n_raw))
+        layout = self._new_layout()
+        samples = parse_matrix(rows, layout.find_or_add_slot)
+        level = _to_table(samples, job.grid.start - step, job.grid.step_s, (len(job.grid) + 1, layout.n_raw))
         rate = rates_of_rows(level, job.grid.step_s)
-        return layout.keys, layout.outputs(level[1:], rate[1:])
+        return layout.keys, layout.watched_values(level[1:], rate[1:])
 
-    def _fine(self, library: Recorded, job: Job) -> tuple[list[SeriesKey], Floats]:
+    def _fetch_fine(self, library: PrometheusApi, job: HistoryQuery) -> tuple[list[SeriesKey], Floats]:
         window_s = len(job.grid) * job.grid.step_s + job.grid.step_s + _GAP_SCRAPES * job.scrape_s
-        rows = library.samples(f"{self._selection(job)}[{round(window_s * 1000)}ms]", job.grid.end)
-        layout = self._layout()
-        samples = samples_of(rows, layout.slot)
-        level, rate = on_grid(
+        rows = library.query_at(f"{self._selection(job)}[{round(window_s * 1000)}ms]", job.grid.end)
+        layout = self._new_layout()
+        samples = parse_matrix(rows, layout.find_or_add_slot)
+        level, rate = resample_to_grid(
             samples.values, samples.times, samples.slot_of_sample, (len(job.grid), layout.n_raw),
-            start=job.grid.start - round(job.grid.step_s * NS) // _EARLY,
+            start=job.grid.start - round(job.grid.step_s * NS) // _EARLY_DIVISOR,
             step_s=job.grid.step_s, max_gap_s=_GAP_SCRAPES * job.scrape_s,
         )  # fmt: skip
-        return layout.keys, layout.outputs(level, rate)
+        return layout.keys, layout.watched_values(level, rate)
 
-    def _of_query(self, library: Recorded, job: Job) -> tuple[list[SeriesKey], Floats]:
+    def _fetch_user_query(self, library: PrometheusApi, job: HistoryQuery) -> tuple[list[SeriesKey], Floats]:
         query = self._settings.queries[job.query]
         step = round(job.grid.step_s * NS)
-        rows = library.ranges(query.expr, job.grid.start, job.grid.end - step, job.grid.step_s)
+        rows = library.query_range(query.expr, job.grid.start, job.grid.end - step, job.grid.step_s)
         keys: dict[SeriesKey, int] = {}
-        samples = samples_of(rows, lambda metric: keys.setdefault(key_of(job.query, metric), len(keys)))
-        values = _rows_of(samples, job.grid.start, job.grid.step_s, (len(job.grid), len(keys)))
+        samples = parse_matrix(
+            rows, lambda metric: keys.setdefault(query_series_key(job.query, metric), len(keys))
+        )
+        values = _to_table(samples, job.grid.start, job.grid.step_s, (len(job.grid), len(keys)))
         low, high = query.data_range or (-np.inf, np.inf)
         return list(keys), np.where((values >= low) & (values <= high) & np.isfinite(values), values, np.nan)
 
 
-def _rows_of(samples: Samples, start: int, step_s: float, shape: tuple[int, int]) -> Floats:
+def _to_table(samples: SampleRuns, start: int, step_s: float, shape: tuple[int, int]) -> Floats:
     """Samples that lie on a grid already, as a table, (n_ticks, n_series)."""
     row = np.rint((samples.times - start) / (step_s * NS)).astype(np.int64)
     inside = (row >= 0) & (row < shape[0])

@@ -17,17 +17,17 @@ import orjson
 
 from trimtab.engine.errors import SettingsError, SourceError
 from trimtab.engine.net import credentials
-from trimtab.engine.net.addresses import Pinned, RefusedAddressError, Target
+from trimtab.engine.net.addresses import Endpoint, PinnedHost, RefusedAddressError
 from trimtab.engine.net.tls import tls_context
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings import Prometheus
 from trimtab.engine.sources.rates import NS
 
 MAX_BODY_BYTES = 64 * 2**20
-_MAX_REASON = 300
+_MAX_REASON_CHARS = 300
 
 
-class Credentials:
+class PrometheusCredentials:
     """Request headers from `trimtab.engine.net.credentials`. Raises SourceError where a file is missing."""
 
     def __init__(self, settings: Prometheus) -> None:
@@ -49,7 +49,7 @@ def base_url(settings: Prometheus) -> str:
     parts = urlsplit(settings.url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SettingsError(
-            f"sources.prometheus.url, or --prometheus, is {clean_text(settings.url)!r}; write "
+            f"sources.prometheus.url, or --prometheus, is {redact_text(settings.url)!r}; write "
             "http://host:9090 or https://host/path/prefix"
         )
     if parts.username or parts.password:
@@ -60,7 +60,7 @@ def base_url(settings: Prometheus) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
-def client_context(settings: Prometheus) -> ssl.SSLContext | None:
+def client_tls_context(settings: Prometheus) -> ssl.SSLContext | None:
     """How connections are encrypted, None = not at all. Raises SettingsError where a file does not fit."""
     https = urlsplit(settings.url).scheme == "https"
     return tls_context(settings.tls, "sources.prometheus.tls") if https else None
@@ -72,46 +72,46 @@ def common_headers(server: str) -> dict[str, str]:
     return {"Accept-Encoding": "identity" if local else "gzip", "User-Agent": "trimtab"}
 
 
-class Route:
+class ServerRoute:
     """The way to the server: its URL by the pinned address, and its name for TLS and the Host header."""
 
     def __init__(self, server: str) -> None:
         self.server = server
-        self.target = Target.of("sources.prometheus.url", server)
-        self._pinned = Pinned(self.target.host, self.target.port)
+        self.target = Endpoint.parse("sources.prometheus.url", server)
+        self._pinned = PinnedHost(self.target.host, self.target.port)
 
-    def base(self, address: str) -> str:
+    def url_at(self, address: str) -> str:
         """The server's URL with an address in place of its host."""
-        return self.target.url(address).rstrip("/")
+        return self.target.url_at(address).rstrip("/")
 
-    def address(self) -> str:
+    def resolve_blocking(self) -> str:
         """Blocks. Raises SourceError where the host has no address, or one that is refused."""
-        with self._told():
-            return self._pinned.address()
+        with self._source_errors():
+            return self._pinned.resolve()
 
-    async def found(self) -> str:
+    async def resolve(self) -> str:
         """As `address`, without keeping the event loop."""
-        with self._told():
-            return await self._pinned.found()
+        with self._source_errors():
+            return await self._pinned.resolve_async()
 
-    def failed(self, address: str) -> bool:
+    def mark_failed(self, address: str) -> bool:
         """Note that nobody took a connection there; whether there is another address to try."""
-        return self._pinned.failed(address)
+        return self._pinned.discard(address)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _source_errors(self) -> Iterator[None]:
         try:
             yield
         except RefusedAddressError as error:
             raise SourceError(f"{error} (sources.prometheus.url)") from error
         except OSError as error:
             raise SourceError(
-                f"cannot find the host of {self.server}: {_reason(error)}; check sources.prometheus.url"
+                f"cannot find the host of {self.server}: {_error_text(error)}; check sources.prometheus.url"
             ) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiAnswer:
     """A whole answer.
 
     data        : the field `data`
@@ -122,13 +122,13 @@ class Answer:
     server_time: int = 0
 
 
-def check_status(server: str, status: int, location: str, body: bytes) -> None:
+def raise_for_status(server: str, status: int, location: str, body: bytes) -> None:
     """Raise SourceError unless status is 200."""
     if status == 200:
         return
     if 300 <= status < 400:
         raise SourceError(
-            f"{server} redirects to {clean_text(location)[:_MAX_REASON]!r}; redirects are not followed: "
+            f"{server} redirects to {redact_text(location)[:_MAX_REASON_CHARS]!r}; redirects are not followed: "
             "write the final address into sources.prometheus.url"
         )
     if status in {401, 403}:
@@ -141,11 +141,11 @@ def check_status(server: str, status: int, location: str, body: bytes) -> None:
     try:
         told = orjson.loads(body).get("error", "")
     except (orjson.JSONDecodeError, AttributeError):
-        told = body[:_MAX_REASON].decode(errors="replace")
-    raise SourceError(f"{server} answers HTTP {status}: {clean_text(str(told))[:_MAX_REASON]}")
+        told = body[:_MAX_REASON_CHARS].decode(errors="replace")
+    raise SourceError(f"{server} answers HTTP {status}: {redact_text(str(told))[:_MAX_REASON_CHARS]}")
 
 
-def check_answer(server: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
+def parse_answer(server: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
     """The field `data` of an answer. Raises SourceError where it is not whole."""
     try:
         parsed = orjson.loads(body)
@@ -155,25 +155,25 @@ def check_answer(server: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
         ) from error
     if not isinstance(parsed, dict) or parsed.get("status") != "success" or "data" not in parsed:
         told = parsed.get("error", "") if isinstance(parsed, dict) else ""
-        raise SourceError(f"{server}: no successful answer: {clean_text(str(told))[:_MAX_REASON]!r}")
+        raise SourceError(f"{server}: no successful answer: {redact_text(str(told))[:_MAX_REASON_CHARS]!r}")
     if parsed.get("warnings"):
         told = "; ".join(map(str, parsed["warnings"]))
         raise SourceError(
             f"{server} warns that its answer is not whole, so it counts as unknown: "
-            f"{clean_text(told)[:_MAX_REASON]}"
+            f"{redact_text(told)[:_MAX_REASON_CHARS]}"
         )
     return parsed["data"]
 
 
-def too_large(server: str) -> SourceError:
+def body_too_large_error(server: str) -> SourceError:
     """The error for an answer that passes the limit."""
     limit = MAX_BODY_BYTES // 2**20
     return SourceError(f"{server}: the answer is over {limit} MB; narrow sources.prometheus.selector")
 
 
-def _reason(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     text = str(error) or type(error).__name__
-    return clean_text(text)[:_MAX_REASON]
+    return redact_text(text)[:_MAX_REASON_CHARS]
 
 
 class LiveClient:
@@ -182,27 +182,27 @@ class LiveClient:
     def __init__(
         self,
         settings: Prometheus,
-        credentials: Credentials,
+        credentials: PrometheusCredentials,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.server = base_url(settings)
-        self.route = Route(self.server)
+        self.route = ServerRoute(self.server)
         self._settings = settings
         self._credentials = credentials
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
 
-    def prepare(self) -> None:
+    def load_tls(self) -> None:
         """Load the TLS files. Raises SettingsError where they do not fit."""
-        self._made()
+        self._get_client()
 
-    async def query(self, expr: str) -> Answer:
+    async def query(self, expr: str) -> ApiAnswer:
         """An instant query at the server's own time. Raises SourceError."""
-        return await self._ask("POST", "/api/v1/query", {"query": expr})
+        return await self._request("POST", "/api/v1/query", {"query": expr})
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str) -> ApiAnswer:
         """Another page of the API. Raises SourceError."""
-        return await self._ask("GET", path, None)
+        return await self._request("GET", path, None)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -210,55 +210,61 @@ class LiveClient:
         if client is not None:
             await client.aclose()
 
-    def _made(self) -> httpx.AsyncClient:
+    def _get_client(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(
-                verify=client_context(self._settings) or False,
+                verify=client_tls_context(self._settings) or False,
                 headers=common_headers(self.server),
                 follow_redirects=False, trust_env=False, timeout=self._settings.timeout,
                 transport=self._transport, limits=httpx.Limits(max_connections=4),
             )  # fmt: skip
         return self._client
 
-    async def _ask(self, method: str, path: str, form: dict[str, str] | None) -> Answer:
+    async def _request(self, method: str, path: str, form: dict[str, str] | None) -> ApiAnswer:
         while True:
-            address = await self.route.found()
+            address = await self.route.resolve()
             try:
-                return await self._ask_at(address, method, path, form)
+                return await self._request_at(address, method, path, form)
             except httpx.TimeoutException as error:
-                self._leave(address, error)
+                self._has_next_address(address, error)
                 raise SourceError(
                     f"{self.server} did not answer within {self._settings.timeout:g} s; is it overloaded?"
                 ) from error
             except httpx.InvalidURL as error:
-                raise SettingsError(f"sources.prometheus.url: {_reason(error)}") from error
+                raise SettingsError(f"sources.prometheus.url: {_error_text(error)}") from error
             except (httpx.HTTPError, OSError) as error:  # a TLS alert comes as it is
-                if self._leave(address, error):
+                if self._has_next_address(address, error):
                     continue
                 raise SourceError(
-                    f"cannot reach {self.server}: {_reason(error)}; check that it runs and "
+                    f"cannot reach {self.server}: {_error_text(error)}; check that it runs and "
                     "sources.prometheus.url"
                 ) from error
 
-    def _leave(self, address: str, error: Exception) -> bool:
+    def _has_next_address(self, address: str, error: Exception) -> bool:
         """Whether another address is to be tried, as nobody took a connection at this one."""
-        return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and self.route.failed(address)
+        return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and self.route.mark_failed(
+            address
+        )
 
-    async def _ask_at(self, address: str, method: str, path: str, form: dict[str, str] | None) -> Answer:
+    async def _request_at(
+        self, address: str, method: str, path: str, form: dict[str, str] | None
+    ) -> ApiAnswer:
         headers = self._credentials.headers() | {"Host": self.route.target.host_header}
-        url, name = self.route.base(address) + path, {"sni_hostname": self.route.target.host}
-        async with self._made().stream(method, url, data=form, headers=headers, extensions=name) as answer:
-            body = await self._body(answer)
-            check_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
+        url, name = self.route.url_at(address) + path, {"sni_hostname": self.route.target.host}
+        async with self._get_client().stream(
+            method, url, data=form, headers=headers, extensions=name
+        ) as answer:
+            body = await self._read_body(answer)
+            raise_for_status(self.server, answer.status_code, answer.headers.get("location", ""), body)
             date = answer.headers.get("date")
-        return Answer(check_answer(self.server, body), _server_time(date))
+        return ApiAnswer(parse_answer(self.server, body), _server_time(date))
 
-    async def _body(self, answer: httpx.Response) -> bytes:
+    async def _read_body(self, answer: httpx.Response) -> bytes:
         body = bytearray()
         async for piece in answer.aiter_bytes():
             body += piece
             if len(body) > MAX_BODY_BYTES:
-                raise too_large(self.server)
+                raise body_too_large_error(self.server)
         return bytes(body)
 
 

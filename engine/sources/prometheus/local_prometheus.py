@@ -5,11 +5,11 @@ import json
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-LOCAL = "http://localhost:9090"
+LOCAL_URL = "http://localhost:9090"
 _MAX_ANSWER_BYTES = 65_536
 
 
-async def find_local_prometheus(url: str = LOCAL, timeout_s: float = 0.8) -> str | None:
+async def find_local_prometheus(url: str = LOCAL_URL, timeout_s: float = 0.8) -> str | None:
     """The address if a Prometheus answers there, else None; takes timeout_s at most.
 
     Only what tells a version on /api/v1/status/buildinfo is one; whatever else listens there is not asked

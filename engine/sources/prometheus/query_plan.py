@@ -10,17 +10,17 @@ from trimtab.engine.sources.rates import is_counter
 
 OWN_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
 """What a writer such as ours puts back; known by the label `for`."""
-_CLOCKS = re.compile(
+_CLOCK_METRICS = re.compile(
     r"node_time_seconds|prometheus_tsdb_(head_(min|max)_time|lowest_timestamp)(_seconds)?"
     r"|.+_last_gc_time_seconds|.+_highest_timestamp_(in_)?seconds"
 )
 """Metrics that only show how late it is."""
-NEVER = "ALERTS|ALERTS_FOR_STATE|trimtab_.*|.+_info|kube_.+_(labels|annotations)"
+EXCLUDED_METRICS = "ALERTS|ALERTS_FOR_STATE|trimtab_.*|.+_info|kube_.+_(labels|annotations)"
 """Metrics that are no measurements, as a regular expression of PromQL."""
-_NEVER = re.compile(NEVER)
+_EXCLUDED_METRICS = re.compile(EXCLUDED_METRICS)
 
 _UNKNOWN_TYPES = frozenset({"", "unknown", "untyped"})
-_ENDINGS = {
+_SUFFIXES_BY_TYPE = {
     "counter": ("_total", "_created"),
     "histogram": ("_bucket", "_count", "_sum", "_created"),
     "summary": ("_count", "_sum", "_created"),
@@ -37,7 +37,7 @@ _SELECTOR = re.compile(r"\s*(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)?\s*(?:\{(?P<insid
 
 
 @dataclass(frozen=True, slots=True)
-class Meta:
+class MetricMetadata:
     """What Prometheus knows of a metric: its type, help text and unit."""
 
     type: str = ""
@@ -45,13 +45,13 @@ class Meta:
     unit: str = ""
 
 
-class Kind(Enum):
+class MetricKind(Enum):
     """What becomes of a metric."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
     BUCKET = "bucket"
-    NOTHING = "nothing"
+    IGNORED = "nothing"
 
 
 def parse_selector(text: str) -> str:
@@ -64,33 +64,35 @@ def parse_selector(text: str) -> str:
     """
     whole = _SELECTOR.fullmatch(text)
     if whole is None or not (whole["name"] or whole["inside"]):
-        raise _bad(text, "it is not a metric name with matchers in braces")
+        raise _invalid_selector(text, "it is not a metric name with matchers in braces")
     matchers = [f'__name__="{whole["name"]}"'] if whole["name"] else []
     rest = (whole["inside"] or "").strip()
     while rest:
         one = _MATCHER.match(rest)
         if one is None:
-            raise _bad(text, f"cannot read {rest[:40]!r}")
-        matchers.append(f"{one['label']}{one['op']}{_quoted(one['value'])}")
+            raise _invalid_selector(text, f"cannot read {rest[:40]!r}")
+        matchers.append(f"{one['label']}{one['op']}{_quote(one['value'])}")
         rest = rest[one.end() :]
     return ",".join(matchers)
 
 
-def _quoted(literal: str) -> str:
+def _quote(literal: str) -> str:
     """A PromQL string in any of its three forms, in double quotes."""
-    value = literal[1:-1] if literal[0] == "`" else _ESCAPE.sub(_unescaped, literal[1:-1])
+    value = literal[1:-1] if literal[0] == "`" else _ESCAPE.sub(_unescape, literal[1:-1])
     value = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{value}"'
 
 
-def _unescaped(found: re.Match[str]) -> str:
+def _unescape(found: re.Match[str]) -> str:
     try:
         return _ESCAPES[found[1]]
     except KeyError:
-        raise _bad(found.string, f"{found[0]!r} is no escape; a backslash is written twice") from None
+        raise _invalid_selector(
+            found.string, f"{found[0]!r} is no escape; a backslash is written twice"
+        ) from None
 
 
-def _bad(text: str, why: str) -> SettingsError:
+def _invalid_selector(text: str, why: str) -> SettingsError:
     return SettingsError(
         f"sources.prometheus.selector is {text!r}: {why}; "
         'write matchers such as {job="api"}; PromQL expressions belong into sources.prometheus.queries'
@@ -107,7 +109,7 @@ def name_matcher(names: Iterable[str]) -> str:
     return f'__name__=~"{"|".join(escaped)}"'
 
 
-def family_of(name: str) -> tuple[str, str]:
+def split_family(name: str) -> tuple[str, str]:
     """A metric name without the ending that its type gives it, and that ending.
 
     >>> family_of("http_seconds_bucket"), family_of("up")
@@ -119,17 +121,17 @@ def family_of(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def meta_of(name: str, metadata: Mapping[str, Meta]) -> Meta:
+def metadata_of(name: str, metadata: Mapping[str, MetricMetadata]) -> MetricMetadata:
     """Metadata of a metric: its own, or that of the family that it belongs to; `Meta()` = nothing known."""
-    own = metadata.get(name, Meta())
+    own = metadata.get(name, MetricMetadata())
     if own.type not in _UNKNOWN_TYPES:
         return own
-    family, ending = family_of(name)
-    whole = metadata.get(family, Meta())
-    return whole if ending in _ENDINGS.get(whole.type, ()) else own
+    family, ending = split_family(name)
+    whole = metadata.get(family, MetricMetadata())
+    return whole if ending in _SUFFIXES_BY_TYPE.get(whole.type, ()) else own
 
 
-def kind_of(name: str, metadata: Mapping[str, Meta], names: Container[str]) -> Kind:
+def metric_kind(name: str, metadata: Mapping[str, MetricMetadata], names: Container[str]) -> MetricKind:
     """What becomes of a metric: watched as it is, as a rate, as quantiles, or not at all.
 
     names : every metric name there is; where no type is known a histogram is told by its siblings
@@ -137,21 +139,23 @@ def kind_of(name: str, metadata: Mapping[str, Meta], names: Container[str]) -> K
     >>> kind_of("up", {}, {"up"}), kind_of("lag_seconds_bucket", {}, {"lag_seconds_count"})
     (<Kind.GAUGE: 'gauge'>, <Kind.BUCKET: 'bucket'>)
     """
-    family, ending = family_of(name)
-    known = meta_of(name, metadata).type
-    if _NEVER.fullmatch(name) or _CLOCKS.fullmatch(name) or known in {"info", "stateset"}:
-        return Kind.NOTHING
+    family, ending = split_family(name)
+    known = metadata_of(name, metadata).type
+    if _EXCLUDED_METRICS.fullmatch(name) or _CLOCK_METRICS.fullmatch(name) or known in {"info", "stateset"}:
+        return MetricKind.IGNORED
     sampled = known in {"histogram", "summary"}
     if known in _UNKNOWN_TYPES and ending in {"_bucket", "_sum", "_created"}:
         sampled = f"{family}_count" in names or (ending == "_created" and f"{family}_total" in names)
     if ending == "_created" and (sampled or known == "counter"):
-        return Kind.NOTHING
+        return MetricKind.IGNORED
     if sampled:
-        return {"_bucket": Kind.BUCKET, "_sum": Kind.NOTHING, "_count": Kind.COUNTER}.get(ending, Kind.GAUGE)
-    return Kind.COUNTER if is_counter(name, known) else Kind.GAUGE
+        return {"_bucket": MetricKind.BUCKET, "_sum": MetricKind.IGNORED, "_count": MetricKind.COUNTER}.get(
+            ending, MetricKind.GAUGE
+        )
+    return MetricKind.COUNTER if is_counter(name, known) else MetricKind.GAUGE
 
 
-def untyped(names: Iterable[str], metadata: Mapping[str, Meta]) -> list[str]:
+def untyped_metrics(names: Iterable[str], metadata: Mapping[str, MetricMetadata]) -> list[str]:
     """Metrics of which neither type nor name says whether they only grow.
 
     A recording rule (its name has a colon) and what Prometheus makes at each scrape are known.
@@ -159,14 +163,14 @@ def untyped(names: Iterable[str], metadata: Mapping[str, Meta]) -> list[str]:
     return [
         name
         for name in names
-        if meta_of(name, metadata).type in _UNKNOWN_TYPES
+        if metadata_of(name, metadata).type in _UNKNOWN_TYPES
         and not is_counter(name)
         and not (":" in name or name == "up" or name.startswith("scrape_"))
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class QueryBatch:
     """Metrics that are asked for together.
 
     series  : how many series are expected
@@ -176,11 +180,11 @@ class Batch:
     names: tuple[str, ...]
     series: int
     scrape_s: float
-    own_names: bool = False
+    is_own_series: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class QueryPlan:
     """What is watched.
 
     kinds     : of every watched metric
@@ -188,29 +192,29 @@ class Plan:
     left_out  : metrics over the cap, with their number of series
     """
 
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, MetricKind] = field(default_factory=dict)
+    series_counts: Mapping[str, int] = field(default_factory=dict)
     scrape_s: Mapping[str, float] = field(default_factory=dict)
-    metadata: Mapping[str, Meta] = field(default_factory=dict)
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, MetricMetadata] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
-    def batches(self, max_series: int, max_names: int = 300) -> list[Batch]:
+    def batches(self, max_series: int, max_names: int = 300) -> list[QueryBatch]:
         """Metrics in groups of about max_series raw series, slow ones apart from quick ones."""
-        groups: list[Batch] = []
+        groups: list[QueryBatch] = []
         order = sorted(self.kinds, key=lambda n: (n in OWN_SERIES, self.scrape_s[n], n))
         names: list[str] = []
         total = 0
         for i, name in enumerate(order):
             names.append(name)
-            total += self.counts[name]
+            total += self.series_counts[name]
             after = order[i + 1] if i + 1 < len(order) else None
-            full = after is None or total + self.counts[after] > max_series or len(names) >= max_names
-            if full or after is None or self._apart(name, after):
-                groups.append(Batch(tuple(names), total, self.scrape_s[name], name in OWN_SERIES))
+            full = after is None or total + self.series_counts[after] > max_series or len(names) >= max_names
+            if full or after is None or self._must_split(name, after):
+                groups.append(QueryBatch(tuple(names), total, self.scrape_s[name], name in OWN_SERIES))
                 names, total = [], 0
         return groups
 
-    def _apart(self, one: str, other: str) -> bool:
+    def _must_split(self, one: str, other: str) -> bool:
         own = (one in OWN_SERIES) != (other in OWN_SERIES)
         return own or self.scrape_s[one] != self.scrape_s[other]
 
@@ -218,11 +222,11 @@ class Plan:
 def make_plan(
     counts: Mapping[str, int],
     scrape_s: Mapping[str, float],
-    metadata: Mapping[str, Meta],
+    metadata: Mapping[str, MetricMetadata],
     max_series: int,
     watched: Iterable[str] = (),
     undecided: Container[str] = (),
-) -> Plan:
+) -> QueryPlan:
     """Choose metrics in the order of their names until max_series are watched; those watched already first.
 
     counts   : metric -> series
@@ -231,25 +235,25 @@ def make_plan(
     A metric that does not fit whole is left out whole, so that what is left out does not change from
     one look to the next.
     """
-    kinds = {n: kind_of(n, metadata, counts) for n in counts}
+    kinds = {n: metric_kind(n, metadata, counts) for n in counts}
     before = set(watched)
-    chosen: dict[str, Kind] = {}
+    chosen: dict[str, MetricKind] = {}
     left_out: dict[str, int] = {}
     room = max_series
     for name in sorted(counts, key=lambda n: (n not in before, n)):
-        if kinds[name] is Kind.NOTHING or name in undecided:
+        if kinds[name] is MetricKind.IGNORED or name in undecided:
             continue
-        cost = shown(name, kinds[name], counts)
+        cost = watched_series_count(name, kinds[name], counts)
         if cost > room or counts[name] > 10 * max_series:
             left_out[name] = counts[name]
             continue
         chosen[name] = kinds[name]
         room -= cost
-    return Plan(chosen, dict(counts), dict(scrape_s), dict(metadata), left_out)
+    return QueryPlan(chosen, dict(counts), dict(scrape_s), dict(metadata), left_out)
 
 
-def shown(name: str, kind: Kind, counts: Mapping[str, int]) -> int:
+def watched_series_count(name: str, kind: MetricKind, counts: Mapping[str, int]) -> int:
     """How many series a metric becomes: two quantiles for each histogram, else each its own."""
-    if kind is not Kind.BUCKET:
+    if kind is not MetricKind.BUCKET:
         return counts[name]
-    return 2 * counts.get(f"{family_of(name)[0]}_count", counts[name])
+    return 2 * counts.get(f"{split_family(name)[0]}_count", counts[name])

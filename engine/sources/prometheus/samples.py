@@ -14,7 +14,7 @@ _time, _value = itemgetter(0), itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class SampleRuns:
     """Raw samples of many series, one series behind the other, each oldest first.
 
     slots  : (n_runs,) raw slot of each series
@@ -29,7 +29,7 @@ class Samples:
     times: Ints
 
     @property
-    def lasts(self) -> Ints:
+    def last_indices(self) -> Ints:
         """Index of the newest sample of each series, (n_runs,)."""
         return np.append(self.starts, len(self.values))[1:] - 1
 
@@ -39,7 +39,9 @@ class Samples:
         return np.repeat(self.slots, np.diff(np.append(self.starts, len(self.values))))
 
 
-def samples_of(rows: Iterable[Mapping[str, Any]], slot_of: Callable[[Mapping[str, str]], int]) -> Samples:
+def parse_matrix(
+    rows: Iterable[Mapping[str, Any]], slot_of: Callable[[Mapping[str, str]], int]
+) -> SampleRuns:
     """The samples of a matrix answer; series whose slot is negative, and native histograms, are left out.
 
     >>> rows = [{"metric": {"__name__": "up"}, "values": [[1.5, "1"], [2.5, "0"]]}]
@@ -59,17 +61,20 @@ def samples_of(rows: Iterable[Mapping[str, Any]], slot_of: Callable[[Mapping[str
         starts.append(len(values))
         times.extend(map(_time, points))
         values.extend(map(float, map(_value, points)))
-    return Samples(
-        np.array(slots, np.int64), np.array(starts, np.int64), np.array(values, np.float64), to_ns(times)
+    return SampleRuns(
+        np.array(slots, np.int64),
+        np.array(starts, np.int64),
+        np.array(values, np.float64),
+        seconds_to_ns(times),
     )
 
 
-def joined(parts: Sequence[Samples]) -> Samples:
+def concatenate(parts: Sequence[SampleRuns]) -> SampleRuns:
     """The samples of several answers as one."""
     if len(parts) == 1:
         return parts[0]
     before = np.cumsum([0, *(len(part.values) for part in parts)])
-    return Samples(
+    return SampleRuns(
         np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts)]),
         np.concatenate([np.empty(0, np.int64), *(p.starts + n for p, n in zip(parts, before, strict=False))]),
         np.concatenate([np.empty(0), *(part.values for part in parts)]),
@@ -77,7 +82,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
     )
 
 
-def to_ns(times_s: Iterable[float]) -> Ints:
+def seconds_to_ns(times_s: Iterable[float]) -> Ints:
     """Times in seconds, as Prometheus writes them, in int64 ns, exact to the millisecond."""
     out: Ints = np.rint(np.array(times_s, np.float64) * 1000).astype(np.int64) * _MS
     return out

@@ -11,13 +11,19 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.engine.sources.prometheus.query_plan import OWN_SERIES, Kind, Meta, family_of, meta_of
+from trimtab.engine.sources.prometheus.query_plan import (
+    OWN_SERIES,
+    MetricKind,
+    MetricMetadata,
+    metadata_of,
+    split_family,
+)
 from trimtab.engine.sources.rates import unit_of
 from trimtab.engine.types import Floats, Ints, SeriesInfo, SeriesKey
 
-Kept = TypeVar("Kept", bound=np.generic)
+Scalar = TypeVar("Scalar", bound=np.generic)
 QUANTILES = ((0.5, "p50"), (0.99, "p99"))
-_KNOWN_PER_SERIES = 10
+_CACHED_PER_SERIES = 10
 RawLabels = tuple[tuple[str, str], ...]
 """Labels of a raw series as Prometheus sent them, `__name__` among them."""
 
@@ -48,7 +54,7 @@ def quantile_of_buckets(q: float, upper: Floats, rates: Floats) -> Floats:
 
 
 @dataclass(slots=True)
-class _Arrays:
+class _IndexArrays:
     """Where each output comes from; made anew when series came.
 
     histograms : for each set of bounds: upper (n_buckets,), raw slots (n, n_buckets), output of p50 (n,)
@@ -61,99 +67,102 @@ class _Arrays:
 
 
 @dataclass(slots=True)
-class Layout:
+class SeriesLayout:
     """Raw slots, watched series, and the way from the one to the other. Slots are never moved.
 
     cap : at most so many watched series; the rest is refused, its names are in `refused`
     """
 
-    kinds: Mapping[str, Kind]
-    metadata: Mapping[str, Meta]
-    cap: int
+    kinds: Mapping[str, MetricKind]
+    metadata: Mapping[str, MetricMetadata]
+    max_series: int
     source: str = "prometheus"
-    raw: dict[RawLabels, int] = field(default_factory=dict)
+    slot_by_labels: dict[RawLabels, int] = field(default_factory=dict)
     labels: list[RawLabels] = field(default_factory=list)
     keys: list[SeriesKey] = field(default_factory=list)
     infos: dict[SeriesKey, SeriesInfo] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
-    _plain: dict[Kind, list[tuple[int, int]]] = field(default_factory=dict)
-    _groups: dict[RawLabels, tuple[int, dict[float, int]]] = field(default_factory=dict)
-    _known: dict[RawLabels, int] = field(default_factory=dict)
-    _arrays: _Arrays | None = None
+    refused_by_metric: dict[str, int] = field(default_factory=dict)
+    _plain_pairs: dict[MetricKind, list[tuple[int, int]]] = field(default_factory=dict)
+    _bucket_groups: dict[RawLabels, tuple[int, dict[float, int]]] = field(default_factory=dict)
+    _slot_cache: dict[RawLabels, int] = field(default_factory=dict)
+    _arrays: _IndexArrays | None = None
 
     @property
     def n_raw(self) -> int:
         """Raw slots."""
         return len(self.labels)
 
-    def slot(self, metric: Mapping[str, str]) -> int:
+    def find_or_add_slot(self, metric: Mapping[str, str]) -> int:
         """Raw slot of a series in an answer; -1 where it is not watched. New series get a slot."""
         sent = tuple(metric.items())
-        found = self._known.get(sent)
+        found = self._slot_cache.get(sent)
         if found is None:
-            if len(self._known) >= _KNOWN_PER_SERIES * self.cap:
+            if len(self._slot_cache) >= _CACHED_PER_SERIES * self.max_series:
                 return -1  # a flood; the next look at the server counts it
-            found = self._known[sent] = self._add(tuple(sorted(sent)))
+            found = self._slot_cache[sent] = self._add_raw(tuple(sorted(sent)))
         return found
 
-    def _add(self, labels: RawLabels) -> int:
-        if labels in self.raw:
-            return self.raw[labels]
+    def _add_raw(self, labels: RawLabels) -> int:
+        if labels in self.slot_by_labels:
+            return self.slot_by_labels[labels]
         by_name = dict(labels)
         name = by_name.pop("__name__", "")
-        kind = self.kinds.get(name, Kind.NOTHING)
-        if kind is Kind.NOTHING or (name in OWN_SERIES and "for" in by_name):
+        kind = self.kinds.get(name, MetricKind.IGNORED)
+        if kind is MetricKind.IGNORED or (name in OWN_SERIES and "for" in by_name):
             return -1
         slot = len(self.labels)
-        if not self._output(name, kind, by_name, slot):
-            self.refused[name] = self.refused.get(name, 0) + 1
+        if not self._add_output(name, kind, by_name, slot):
+            self.refused_by_metric[name] = self.refused_by_metric.get(name, 0) + 1
             return -1
-        self.raw[labels] = slot
+        self.slot_by_labels[labels] = slot
         self.labels.append(labels)
         self._arrays = None
         return slot
 
-    def _output(self, name: str, kind: Kind, labels: dict[str, str], slot: int) -> bool:
-        if kind is not Kind.BUCKET:
+    def _add_output(self, name: str, kind: MetricKind, labels: dict[str, str], slot: int) -> bool:
+        if kind is not MetricKind.BUCKET:
             key = SeriesKey.of(self.source, name, labels)
-            if len(self.keys) >= self.cap or key in self.infos:
+            if len(self.keys) >= self.max_series or key in self.infos:
                 return False
-            self._plain.setdefault(kind, []).append((slot, len(self.keys)))
-            self._watch(key, name, rate=kind is Kind.COUNTER)
+            self._plain_pairs.setdefault(kind, []).append((slot, len(self.keys)))
+            self._add_key(key, name, rate=kind is MetricKind.COUNTER)
             return True
-        bound = _bound(labels.pop("le", ""))
+        bound = _parse_bound(labels.pop("le", ""))
         if bound is None:
             return False
         group = (("__name__", name), *sorted(labels.items()))
-        if group not in self._groups:
-            family = family_of(name)[0]
+        if group not in self._bucket_groups:
+            family = split_family(name)[0]
             keys = [SeriesKey.of(self.source, f"{family}_{suffix}", labels) for _, suffix in QUANTILES]
-            if len(self.keys) + len(keys) > self.cap or any(key in self.infos for key in keys):
+            if len(self.keys) + len(keys) > self.max_series or any(key in self.infos for key in keys):
                 return False
-            self._groups[group] = (len(self.keys), {})
+            self._bucket_groups[group] = (len(self.keys), {})
             for key in keys:
-                self._watch(key, family)
-        self._groups[group][1][bound] = slot
+                self._add_key(key, family)
+        self._bucket_groups[group][1][bound] = slot
         return True
 
-    def _watch(self, key: SeriesKey, name: str, *, rate: bool = False) -> None:
-        meta = meta_of(name, self.metadata)
+    def _add_key(self, key: SeriesKey, name: str, *, rate: bool = False) -> None:
+        meta = metadata_of(name, self.metadata)
         unit = unit_of(name, rate=rate, metadata_unit=meta.unit)
         self.keys.append(key)
         self.infos[key] = SeriesInfo(key, unit, "rate" if rate else "gauge", meta.help)
 
-    def _made(self) -> _Arrays:
+    def _get_arrays(self) -> _IndexArrays:
         if self._arrays is None:
-            self._arrays = self._make()
+            self._arrays = self._build_arrays()
         return self._arrays
 
-    def _make(self) -> _Arrays:
+    def _build_arrays(self) -> _IndexArrays:
         by_bounds: dict[tuple[float, ...], list[tuple[list[int], int]]] = {}
-        for first, slots in self._groups.values():
+        for first, slots in self._bucket_groups.values():
             bounds = tuple(sorted(slots))
             by_bounds.setdefault(bounds, []).append(([slots[b] for b in bounds], first))
         raw_of_output = np.zeros(len(self.keys), np.int64)
-        plain = {kind: _pairs(self._plain.get(kind, [])) for kind in (Kind.GAUGE, Kind.COUNTER)}
+        plain = {
+            kind: _split_pairs(self._plain_pairs.get(kind, []))
+            for kind in (MetricKind.GAUGE, MetricKind.COUNTER)
+        }
         for raw, output in plain.values():
             raw_of_output[output] = raw
         histograms = []
@@ -163,11 +172,11 @@ class Layout:
             for i in range(len(QUANTILES)):
                 raw_of_output[first_of + i] = slots_of[:, -1]
             histograms.append((np.array(bounds), slots_of, first_of))
-        return _Arrays(plain[Kind.GAUGE], plain[Kind.COUNTER], histograms, raw_of_output)
+        return _IndexArrays(plain[MetricKind.GAUGE], plain[MetricKind.COUNTER], histograms, raw_of_output)
 
-    def outputs(self, level: Floats, rate: Floats) -> Floats:
+    def watched_values(self, level: Floats, rate: Floats) -> Floats:
         """Values of the watched series, (..., n_keys), from raw values and raw rates, (..., n_raw)."""
-        arrays = self._made()
+        arrays = self._get_arrays()
         out = np.full((*level.shape[:-1], len(self.keys)), np.nan)
         raw, output = arrays.gauges
         out[..., output] = level[..., raw]
@@ -181,24 +190,24 @@ class Layout:
         out[np.isinf(out)] = np.nan
         return out
 
-    def by_output(self, of_raw: npt.NDArray[Kept]) -> npt.NDArray[Kept]:
+    def raw_to_watched(self, of_raw: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """What holds for the raw series behind each watched one, (n_keys,)."""
-        return of_raw[self._made().raw_of_output]
+        return of_raw[self._get_arrays().raw_of_output]
 
     def keys_by_name(self) -> dict[str, list[SeriesKey]]:
         """The watched series of each raw metric."""
         found: dict[str, list[SeriesKey]] = {}
-        for output, slot in enumerate(self._made().raw_of_output.tolist()):
+        for output, slot in enumerate(self._get_arrays().raw_of_output.tolist()):
             found.setdefault(dict(self.labels[slot])["__name__"], []).append(self.keys[output])
         return found
 
 
-def _pairs(pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
+def _split_pairs(pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
     table = np.array(pairs, np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]
 
 
-def _bound(text: str) -> float | None:
+def _parse_bound(text: str) -> float | None:
     """Upper bound of a bucket; None where it is no number."""
     try:
         return float(text)

@@ -4,7 +4,7 @@ import re
 
 from trimtab.engine.types import SeriesKey
 
-_VOLATILE = frozenset({
+_INSTANCE_LABELS = frozenset({
     "container_id", "controller_revision_hash", "exported_instance", "exported_pod", "host_ip", "id",
     "instance", "ip", "kubernetes_pod_name", "pod", "pod_ip", "pod_name", "pod_template_hash", "pod_uid",
     "replica", "replicaset", "uid",
@@ -12,7 +12,7 @@ _VOLATILE = frozenset({
 _HASH = re.compile(r"(?:[-_./](?=[a-z0-9]*\d)[a-z0-9]{4,16}|[-_./]?[0-9a-f]{12,64})+$")
 
 
-def takes_place(gone: SeriesKey, came: SeriesKey) -> bool:
+def is_replacement(old: SeriesKey, new: SeriesKey) -> bool:
     """Same source, metric and labels, but for those that name one copy of many, and for hashes in others.
 
     >>> a = SeriesKey.of("p", "up", {"job": "web", "instance": "10.0.0.1:80"})
@@ -21,20 +21,20 @@ def takes_place(gone: SeriesKey, came: SeriesKey) -> bool:
     >>> takes_place(a, SeriesKey.of("p", "up", {"job": "db", "instance": "10.0.0.1:80"}))
     False
     """
-    if gone == came or (gone.source, gone.metric) != (came.source, came.metric):
+    if old == new or (old.source, old.metric) != (new.source, new.metric):
         return False
-    before, after = dict(gone.labels), dict(came.labels)
-    return before.keys() == after.keys() and all(_may_change(n, before[n], after[n]) for n in before)
+    before, after = dict(old.labels), dict(new.labels)
+    return before.keys() == after.keys() and all(_is_same_workload(n, before[n], after[n]) for n in before)
 
 
-def _may_change(label: str, before: str, after: str) -> bool:
-    if before == after or label in _VOLATILE:
+def _is_same_workload(label: str, before: str, after: str) -> bool:
+    if before == after or label in _INSTANCE_LABELS:
         return True
-    stem = _stem(before)
-    return stem != before and stem == _stem(after)
+    stem = _strip_hash(before)
+    return stem != before and stem == _strip_hash(after)
 
 
-def _stem(value: str) -> str:
+def _strip_hash(value: str) -> str:
     """A name without the hash at its end.
 
     >>> _stem("web-5d8f7c9b6d-x2x7k"), _stem("web-blue")

@@ -8,7 +8,7 @@ import structlog
 
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Query
-from trimtab.engine.sources.prometheus.samples import to_ns
+from trimtab.engine.sources.prometheus.samples import seconds_to_ns
 from trimtab.engine.types import SeriesInfo, SeriesKey
 
 log = structlog.get_logger(__name__)
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 _NAN = float("nan")
 
 
-def key_of(name: str, labels: Mapping[str, str]) -> SeriesKey:
+def query_series_key(name: str, labels: Mapping[str, str]) -> SeriesKey:
     """The series of one element of a query's result.
 
     >>> str(key_of("latency", {"__name__": "x", "path": "/"}))
@@ -26,23 +26,25 @@ def key_of(name: str, labels: Mapping[str, str]) -> SeriesKey:
     return SeriesKey.of("prometheus", name, {**kept, "for": name})
 
 
-def in_range(query: Query, value: float) -> float:
+def value_in_range(query: Query, value: float) -> float:
     """The value, NaN where it is infinite or outside the query's data_range."""
     if query.data_range is not None and not query.data_range[0] <= value <= query.data_range[1]:
         return _NAN
     return value if abs(value) != float("inf") else _NAN
 
 
-def chosen(found: Collection[SeriesKey], before: Container[SeriesKey], room: int) -> list[SeriesKey]:
+def select_series(
+    found: Collection[SeriesKey], before: Container[SeriesKey], max_count: int
+) -> list[SeriesKey]:
     """The series that are watched where there are too many: those of before, then by name.
 
     A server gives them in any order, so the first ones would be others each time.
     """
-    return sorted(found, key=lambda key: (key not in before, str(key)))[:room]
+    return sorted(found, key=lambda key: (key not in before, str(key)))[:max_count]
 
 
 @dataclass(slots=True)
-class QueryResults:
+class UserQueries:
     """What the queries gave last.
 
     A query that fails, or gives nothing at all (a filter such as `> 5` may hide everything), leaves its
@@ -50,54 +52,60 @@ class QueryResults:
     """
 
     queries: Mapping[str, Query]
-    cap: int
-    known: dict[str, dict[SeriesKey, tuple[int, float]]] = field(default_factory=dict)
-    failing: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, int] = field(default_factory=dict)
+    max_series: int
+    results: dict[str, dict[SeriesKey, tuple[int, float]]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     """Query -> series of its newest result that are over the cap."""
 
-    def take(self, name: str, answer: Mapping[str, Any] | SourceError) -> None:
+    def update(self, name: str, answer: Mapping[str, Any] | SourceError) -> None:
         """Take in an answer to one query, or why there is none."""
         if isinstance(answer, SourceError):
-            return self._fail(name, str(answer))
+            return self._record_error(name, str(answer))
         kind, result = answer.get("resultType"), answer.get("result")
         if kind == "scalar":
             result = [{"metric": {}, "value": result}]
         elif kind != "vector" or not isinstance(result, list):
-            return self._fail(name, f"its result is a {kind}; an instant vector or a scalar is needed")
-        self.failing.pop(name, None)
-        fresh = dict(self._elements(name, result))
-        self.known[name] = fresh or self._unknown(name)
+            return self._record_error(
+                name, f"its result is a {kind}; an instant vector or a scalar is needed"
+            )
+        self.errors.pop(name, None)
+        fresh = dict(self._parse_elements(name, result))
+        self.results[name] = fresh or self._unknown_values(name)
         return None
 
-    def _elements(self, name: str, rows: Iterable[Any]) -> Iterable[tuple[SeriesKey, tuple[int, float]]]:
-        found = {key_of(name, row["metric"]): row["value"] for row in rows if "value" in row}
-        room = max(self.cap - sum(len(known) for other, known in self.known.items() if other != name), 0)
-        self.left_out[name] = max(len(found) - room, 0)
-        for key in found if len(found) <= room else chosen(found, self.known.get(name, {}), room):
+    def _parse_elements(
+        self, name: str, rows: Iterable[Any]
+    ) -> Iterable[tuple[SeriesKey, tuple[int, float]]]:
+        found = {query_series_key(name, row["metric"]): row["value"] for row in rows if "value" in row}
+        room = max(
+            self.max_series - sum(len(known) for other, known in self.results.items() if other != name), 0
+        )
+        self.skipped[name] = max(len(found) - room, 0)
+        for key in found if len(found) <= room else select_series(found, self.results.get(name, {}), room):
             at, value = found[key]
-            yield key, (int(to_ns([at])[0]), in_range(self.queries[name], float(value)))
+            yield key, (int(seconds_to_ns([at])[0]), value_in_range(self.queries[name], float(value)))
 
-    def _fail(self, name: str, why: str) -> None:
-        if name not in self.failing:
+    def _record_error(self, name: str, why: str) -> None:
+        if name not in self.errors:
             log.warning("a query fails, its series are unknown", query=name, why=why)
-        self.failing[name] = why
-        self.known[name] = self._unknown(name)
+        self.errors[name] = why
+        self.results[name] = self._unknown_values(name)
 
-    def _unknown(self, name: str) -> dict[SeriesKey, tuple[int, float]]:
-        return {key: (at, _NAN) for key, (at, _) in self.known.get(name, {}).items()}
+    def _unknown_values(self, name: str) -> dict[SeriesKey, tuple[int, float]]:
+        return {key: (at, _NAN) for key, (at, _) in self.results.get(name, {}).items()}
 
-    def rows(self) -> list[tuple[SeriesKey, int, float]]:
+    def samples(self) -> list[tuple[SeriesKey, int, float]]:
         """Series, time and value of all of them."""
-        return [(key, *seen) for known in self.known.values() for key, seen in known.items()]
+        return [(key, *seen) for known in self.results.values() for key, seen in known.items()]
 
     def keys_by_name(self) -> dict[str, list[SeriesKey]]:
         """The watched series of each query."""
-        return {name: list(self.known.get(name, ())) for name in self.queries}
+        return {name: list(self.results.get(name, ())) for name in self.queries}
 
-    def over_cap(self) -> dict[str, int]:
+    def skipped_by_query(self) -> dict[str, int]:
         """Query -> series that are left out, where there are any."""
-        return {name: n for name, n in sorted(self.left_out.items()) if n}
+        return {name: n for name, n in sorted(self.skipped.items()) if n}
 
     def info(self, key: SeriesKey) -> SeriesInfo | None:
         """What is known of a query's series; None = it is not one."""

@@ -22,7 +22,7 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import NewerStateError
-from trimtab.engine.store.durable_files import file_name, told_as_store_errors, written_whole
+from trimtab.engine.store.durable_files import atomic_write, safe_file_name, translate_os_errors
 from trimtab.engine.types import Floats, Ints
 
 log = structlog.get_logger(__name__)
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 FORMAT = 1
 COLUMNS = ("value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper")
-SECOND = 1_000_000_000
+NS_PER_SECOND = 1_000_000_000
 _GROUPS, _TIMES, _FORMAT = b"trimtab.groups", b"trimtab.times", b"trimtab.format"
 _GROUP_ROWS = (4_096, 32_768)
 """Fewest and most rows of a row group; about 64 groups a file between them."""
@@ -53,7 +53,7 @@ class ScoreFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
+class SortedRows:
     """Rows as a file holds them.
 
     ids     : of the series in the file, sorted
@@ -62,82 +62,82 @@ class Sorted:
     columns : (5, n_rows) float64, see COLUMNS
     """
 
-    ids: Sequence[str]
+    series_ids: Sequence[str]
     ordinal: np.ndarray[Any, np.dtype[np.int32]]
     times: Ints
     columns: Floats
 
 
-def listed(folder: Path) -> list[ScoreFile]:
+def list_files(folder: Path) -> list[ScoreFile]:
     """The files of a folder, oldest first; other names are left alone. Raises NewerStateError."""
-    with told_as_store_errors("read", folder):
-        found = [_described(path) for path in folder.glob("*.parquet")] if folder.exists() else []
+    with translate_os_errors("read", folder):
+        found = [_parse_file_name(path) for path in folder.glob("*.parquet")] if folder.exists() else []
     return sorted((file for file in found if file is not None), key=lambda file: file.first)
 
 
-def write(folder: Path, source: str, ticks: Ints, rows: Sorted, now: int) -> ScoreFile:
+def write_file(folder: Path, source: str, ticks: Ints, rows: SortedRows, now: int) -> ScoreFile:
     """Write the rows of these ticks as one file, whole or not at all. Raises StoreError."""
     first, last = int(ticks.min()), int(ticks.max())
-    path = folder / f"{file_name(source)}.v{FORMAT}.{_stamp(first)}.{_stamp(last)}.parquet"
-    with written_whole(path) as temporary:
+    path = folder / f"{safe_file_name(source)}.v{FORMAT}.{_format_stamp(first)}.{_format_stamp(last)}.parquet"
+    with atomic_write(path) as temporary:
         _write_groups(temporary, ticks, rows)
         # Retention counts from here, by the engine's clock.
         os.utime(temporary, ns=(now, now))
     return ScoreFile(path, source, first, last, path.stat().st_size, now)
 
 
-def read(file: ScoreFile, series_id: str) -> list[tuple[Ints, Floats]]:
+def read_series(file: ScoreFile, series_id: str) -> list[tuple[Ints, Floats]]:
     """(times, (5, n) columns) of one series in pieces, oldest first; none where it is not in the file.
 
     A damaged file is told in the log and read as nothing. Raises NewerStateError, FileNotFoundError.
     """
-    return _read(file, lambda opened: list(_pieces(opened, series_id))) or []
+    return _with_open_file(file, lambda opened: list(_series_pieces(opened, series_id))) or []
 
 
-def tick_times(file: ScoreFile) -> set[int]:
+def read_tick_times(file: ScoreFile) -> set[int]:
     """The times of the ticks in a file; none where it is damaged. Raises as `read`."""
-    return _read(file, lambda opened: set(_ticks(opened).tolist())) or set()
+    return _with_open_file(file, lambda opened: set(_stored_tick_times(opened).tolist())) or set()
 
 
-def load(file: ScoreFile) -> tuple[Ints, Sorted] | None:
+def read_rows(file: ScoreFile) -> tuple[Ints, SortedRows] | None:
     """(times of its ticks, rows) of a whole file; None where it is damaged. Raises as `read`."""
-    return _read(file, lambda opened: (_ticks(opened), _all_rows(opened)))
+    return _with_open_file(file, lambda opened: (_stored_tick_times(opened), _all_rows(opened)))
 
 
-def merged(first: Sorted, second: Sorted) -> Sorted:
+def merge_rows(first: SortedRows, second: SortedRows) -> SortedRows:
     """The rows of both, sorted."""
-    ids = sorted({*first.ids, *second.ids})
+    ids = sorted({*first.series_ids, *second.series_ids})
     place = {series_id: i for i, series_id in enumerate(ids)}
     ordinal = np.concatenate(
-        [np.array([place[i] for i in part.ids], np.int32)[part.ordinal] for part in (first, second)]
+        [np.array([place[i] for i in part.series_ids], np.int32)[part.ordinal] for part in (first, second)]
     )
     times = np.concatenate([first.times, second.times])
     order = np.lexsort((times, ordinal))
     columns = np.concatenate([first.columns, second.columns], axis=1)
-    return Sorted(ids, ordinal[order], times[order], columns[:, order])
+    return SortedRows(ids, ordinal[order], times[order], columns[:, order])
 
 
-def _write_groups(path: Path, ticks: Ints, rows: Sorted) -> None:
+def _write_groups(path: Path, ticks: Ints, rows: SortedRows) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     size = int(np.clip(len(rows.times) // 64, *_GROUP_ROWS))
     firsts = range(0, len(rows.times), size)
-    starts = ",".join(rows.ids[rows.ordinal[first]] for first in firsts)
+    starts = ",".join(rows.series_ids[rows.ordinal[first]] for first in firsts)
     kinds = {"series_id": pa.dictionary(pa.int32(), pa.string()), "time": pa.int64()}
     schema = pa.schema({**kinds, **dict.fromkeys(COLUMNS, pa.float64())})
-    about = {_FORMAT: str(FORMAT), _GROUPS: starts, _TIMES: _packed(ticks)}
+    about = {_FORMAT: str(FORMAT), _GROUPS: starts, _TIMES: _pack_times(ticks)}
     with pq.ParquetWriter(
         path, schema.with_metadata(about), compression="zstd",
         use_dictionary=["series_id"], write_statistics=["series_id", "time"], write_page_checksum=True,
         column_encoding={"time": "DELTA_BINARY_PACKED", **dict.fromkeys(COLUMNS, "BYTE_STREAM_SPLIT")},
     ) as writer:  # fmt: skip
         for first in firsts:
-            writer.write_batch(_batch(writer.schema, rows, slice(first, first + size)))
+            writer.write_batch(_record_batch(writer.schema, rows, slice(first, first + size)))
     pa.default_memory_pool().release_unused()
 
 
-def _batch(schema: Any, rows: Sorted, part: slice) -> Any:  # noqa: ANN401 - pyarrow is untyped
+def _record_batch(schema: Any, rows: SortedRows, part: slice) -> Any:  # noqa: ANN401 - pyarrow is untyped
     # From buffers: pa.array would import pandas, 60 MB, to see whether it was given any.
     import pyarrow as pa
 
@@ -146,7 +146,7 @@ def _batch(schema: Any, rows: Sorted, part: slice) -> Any:  # noqa: ANN401 - pya
 
     # Each group gets a dictionary of its own series: the whole one would be written into every group.
     ordinal = rows.ordinal[part]
-    texts = [series_id.encode() for series_id in rows.ids[ordinal[0] : ordinal[-1] + 1]]
+    texts = [series_id.encode() for series_id in rows.series_ids[ordinal[0] : ordinal[-1] + 1]]
     ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
     ids = pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
     series = pa.DictionaryArray.from_arrays(plain(ordinal - ordinal[0], pa.int32()), ids)
@@ -154,7 +154,7 @@ def _batch(schema: Any, rows: Sorted, part: slice) -> Any:  # noqa: ANN401 - pya
     return pa.RecordBatch.from_arrays([series, plain(rows.times[part], pa.int64()), *columns], schema=schema)
 
 
-def _read(file: ScoreFile, work: Callable[[Any], T]) -> T | None:
+def _with_open_file(file: ScoreFile, work: Callable[[Any], T]) -> T | None:
     """What `work` makes of the open file; None where it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -173,27 +173,27 @@ def _read(file: ScoreFile, work: Callable[[Any], T]) -> T | None:
         return None
 
 
-def _ticks(opened: Any) -> Ints:  # noqa: ANN401 - pyarrow is untyped
+def _stored_tick_times(opened: Any) -> Ints:  # noqa: ANN401 - pyarrow is untyped
     steps = np.frombuffer(zlib.decompress(base64.b64decode(opened.metadata.metadata[_TIMES])), "<i8")
     return np.cumsum(steps).astype(np.int64)
 
 
-def _all_rows(opened: Any) -> Sorted:  # noqa: ANN401 - pyarrow is untyped
+def _all_rows(opened: Any) -> SortedRows:  # noqa: ANN401 - pyarrow is untyped
     batches = opened.read(use_threads=False).to_batches()
     place: dict[str, int] = {}
     ordinals = []
     for batch in batches:
         series = batch.column(0)
-        places = [place.setdefault(series_id, len(place)) for series_id in _texts(series.dictionary)]
-        ordinals.append(np.array(places, np.int32)[_numbers(series.indices, np.int32)])
+        places = [place.setdefault(series_id, len(place)) for series_id in _strings_of(series.dictionary)]
+        ordinals.append(np.array(places, np.int32)[_numbers_of(series.indices, np.int32)])
     times, *columns = (
-        np.concatenate([_numbers(batch.column(1 + i), np.float64 if i else np.int64) for batch in batches])
+        np.concatenate([_numbers_of(batch.column(1 + i), np.float64 if i else np.int64) for batch in batches])
         for i in range(1 + len(COLUMNS))
     )
-    return Sorted(list(place), np.concatenate(ordinals), times, np.stack(columns))
+    return SortedRows(list(place), np.concatenate(ordinals), times, np.stack(columns))
 
 
-def _pieces(opened: Any, series_id: str) -> Iterator[tuple[Ints, Floats]]:  # noqa: ANN401 - pyarrow is untyped
+def _series_pieces(opened: Any, series_id: str) -> Iterator[tuple[Ints, Floats]]:  # noqa: ANN401 - pyarrow is untyped
     starts = opened.metadata.metadata[_GROUPS].decode().split(",")
     last = bisect_right(starts, series_id) - 1
     first = max(bisect_left(starts, series_id) - 1, 0)
@@ -201,34 +201,34 @@ def _pieces(opened: Any, series_id: str) -> Iterator[tuple[Ints, Floats]]:  # no
         return
     for batch in opened.read_row_groups(range(first, last + 1), use_threads=False).to_batches():
         series = batch.column(0)
-        ids = _texts(series.dictionary)
+        ids = _strings_of(series.dictionary)
         if series_id not in ids:
             continue
-        here = np.flatnonzero(_numbers(series.indices, np.int32) == ids.index(series_id))
+        here = np.flatnonzero(_numbers_of(series.indices, np.int32) == ids.index(series_id))
         rows = slice(here[0], here[-1] + 1) if len(here) else slice(0)
-        columns = [_numbers(batch.column(2 + i), np.float64)[rows] for i in range(len(COLUMNS))]
-        yield _numbers(batch.column(1), np.int64)[rows].copy(), np.stack(columns)
+        columns = [_numbers_of(batch.column(2 + i), np.float64)[rows] for i in range(len(COLUMNS))]
+        yield _numbers_of(batch.column(1), np.int64)[rows].copy(), np.stack(columns)
 
 
-def _numbers(array: Any, kind: type[Any]) -> Any:  # noqa: ANN401 - pyarrow is untyped
+def _numbers_of(array: Any, kind: type[Any]) -> Any:  # noqa: ANN401 - pyarrow is untyped
     # Not to_numpy, which would import pandas, too.
     return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
 
 
-def _texts(array: Any) -> list[str]:  # noqa: ANN401 - pyarrow is untyped
+def _strings_of(array: Any) -> list[str]:  # noqa: ANN401 - pyarrow is untyped
     ends, text = array.buffers()[1:]
     bounds = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1].tolist()
     whole = text.to_pybytes() if text is not None else b""
     return [whole[a:b].decode() for a, b in pairwise(bounds)]
 
 
-def _described(path: Path) -> ScoreFile | None:
+def _parse_file_name(path: Path) -> ScoreFile | None:
     parts = path.name.split(".")
     if len(parts) != 5 or not parts[1].startswith("v") or not parts[1][1:].isdigit():
         return None
     _refuse_newer(int(parts[1][1:]), path)
     try:
-        first, last = _time(parts[2]), _time(parts[3])
+        first, last = _parse_stamp(parts[2]), _parse_stamp(parts[3])
         about = path.stat()
     except (ValueError, FileNotFoundError):
         return None
@@ -243,15 +243,15 @@ def _refuse_newer(version: int, path: Path) -> None:
         )
 
 
-def _stamp(time: int) -> str:
-    seconds, rest = divmod(time, SECOND)
+def _format_stamp(time: int) -> str:
+    seconds, rest = divmod(time, NS_PER_SECOND)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%dT%H%M%S}_{rest:09d}Z"
 
 
-def _time(stamp: str) -> int:
+def _parse_stamp(stamp: str) -> int:
     seconds = datetime.strptime(stamp[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-    return int(seconds.timestamp()) * SECOND + int(stamp[16:25])
+    return int(seconds.timestamp()) * NS_PER_SECOND + int(stamp[16:25])
 
 
-def _packed(times: Ints) -> bytes:
+def _pack_times(times: Ints) -> bytes:
     return base64.b64encode(zlib.compress(np.diff(np.sort(times), prepend=0).astype("<i8").tobytes()))

@@ -9,16 +9,16 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import StoreError
-from trimtab.engine.store.durable_files import make_folder, remove_leftovers, told_as_store_errors
+from trimtab.engine.store.durable_files import make_folder, remove_temporary_files, translate_os_errors
 from trimtab.engine.store.time_series import score_files
-from trimtab.engine.store.time_series.score_files import SECOND, ScoreFile
-from trimtab.engine.store.time_series.score_window import WINDOW_NS, SlotTable, Window
+from trimtab.engine.store.time_series.score_files import NS_PER_SECOND, ScoreFile
+from trimtab.engine.store.time_series.score_window import WINDOW_NS, ScoreWindow, SlotTable
 from trimtab.engine.types import Floats, Ints, ScoreRows, SeriesKey, TickScores
 
 log = structlog.get_logger(__name__)
 
-_DAY_NS = 86_400 * SECOND
-_LARGE_BYTES, _TINY_BYTES = 8 << 20, 256 << 10
+_DAY_NS = 86_400 * NS_PER_SECOND
+_MAX_MERGED_BYTES, _SMALL_FILE_BYTES = 8 << 20, 256 << 10
 _MAX_UNWRITTEN_BYTES = 128 << 20
 """Closed windows that a full disk refuses are held up to here, then the oldest is dropped."""
 
@@ -55,13 +55,13 @@ class ParquetScoreLog:
         self.full_series = full_series
         self.selected = selected
         self._lock = RLock()
-        self._writing = RLock()
+        self._write_lock = RLock()
         self._files: list[ScoreFile] | None = None
-        self._open: dict[str, Window] = {}
-        self._closed: list[Window] = []
-        self._tables: dict[str, SlotTable] = {}
-        self._recent: dict[str, dict[int, tuple[SeriesKey, int]]] = {}
-        self._stored: dict[Path, set[int]] = {}
+        self._open_windows: dict[str, ScoreWindow] = {}
+        self._closed_windows: list[ScoreWindow] = []
+        self._slot_tables: dict[str, SlotTable] = {}
+        self._recently_anomalous: dict[str, dict[int, tuple[SeriesKey, int]]] = {}
+        self._tick_times_by_file: dict[Path, set[int]] = {}
 
     def append(self, keys: Sequence[SeriesKey], scores: TickScores) -> None:
         """Keep one tick; keys by slot. Rows without a sample are not kept.
@@ -75,47 +75,47 @@ class ParquetScoreLog:
                 f"tick of {scores.source}: a value in slot {slots[-1]}, but only {len(keys)} keys"
             )
         with self._lock:
-            if self._has(scores.source, scores.time):
+            if self._has_tick(scores.source, scores.time):
                 return
-            table = self._table(scores.source, keys)
+            table = self._slot_table(scores.source, keys)
             if len(keys) > self.full_series:
-                slots = self._worth_keeping(table, scores, slots)
-            window = self._open.setdefault(scores.source, Window(scores.source))
-            if window.is_over(scores.time):
-                self._closed.append(window)
-                window = self._open[scores.source] = Window(scores.source)
-            window.add(scores.time, table, slots, _columns(scores, slots))
+                slots = self._slots_to_keep(table, scores, slots)
+            window = self._open_windows.setdefault(scores.source, ScoreWindow(scores.source))
+            if window.ends_before(scores.time):
+                self._closed_windows.append(window)
+                window = self._open_windows[scores.source] = ScoreWindow(scores.source)
+            window.add(scores.time, table, slots, _score_columns(scores, slots))
         self._write_closed()
 
     def read(self, series_id: str, since: int, until: int, limit: int = 100_000) -> ScoreRows:
         """Rows with since <= time < until, oldest first; empty where nothing is known."""
         while True:
             with self._lock:
-                source, guess = self._found(series_id)
+                source, guess = self._locate_series(series_id)
                 files = [
-                    f for f in self._listed()
+                    f for f in self._known_files()
                     if f.last >= since and f.first < until and source in (None, f.source)
                 ]  # fmt: skip
-                windows = chain(self._closed, self._open.values())
-                parts = [w.series(series_id, guess) for w in windows if source in (None, w.source)]
+                windows = chain(self._closed_windows, self._open_windows.values())
+                parts = [w.series_rows(series_id, guess) for w in windows if source in (None, w.source)]
             try:
-                stored = _read(files, series_id, since, until, limit)
+                stored = _read_pieces(files, series_id, since, until, limit)
             except FileNotFoundError:
                 # Merged into another, or over the retention, while we read.
-                self._forget_missing()
+                self._drop_missing_files()
             else:
-                return _rows(stored + [_between(part, since, until) for part in parts], limit)
+                return _join_pieces(stored + [_slice_by_time(part, since, until) for part in parts], limit)
 
     def size_bytes(self) -> int:
         """What the files take."""
         with self._lock:
-            return sum(file.size_bytes for file in self._listed())
+            return sum(file.size_bytes for file in self._known_files())
 
     def flush(self) -> None:
         """Write what is open, however little. Raises StoreError; then it stays in memory."""
         with self._lock:
-            self._closed += [window for window in self._open.values() if len(window)]
-            self._open.clear()
+            self._closed_windows += [window for window in self._open_windows.values() if len(window)]
+            self._open_windows.clear()
         self._write_closed()
 
     def close(self) -> None:
@@ -128,118 +128,120 @@ class ParquetScoreLog:
         Raises NewerStateError where a newer Trimtab wrote here, StoreError.
         """
         with self._lock:
-            self._listed()
-            remove_leftovers(make_folder(self.folder))
+            self._known_files()
+            remove_temporary_files(make_folder(self.folder))
         return self
 
-    def _listed(self) -> list[ScoreFile]:
+    def _known_files(self) -> list[ScoreFile]:
         if self._files is None:
-            self._files = score_files.listed(self.folder)
+            self._files = score_files.list_files(self.folder)
         return self._files
 
-    def _table(self, source: str, keys: Sequence[SeriesKey]) -> SlotTable:
-        last, now = self._tables.get(source), tuple(keys)
+    def _slot_table(self, source: str, keys: Sequence[SeriesKey]) -> SlotTable:
+        last, now = self._slot_tables.get(source), tuple(keys)
         if last is None or (last.keys is not now and last.keys != now):
-            last = self._tables[source] = SlotTable(now)
+            last = self._slot_tables[source] = SlotTable(now)
         return last
 
-    def _has(self, source: str, time: int) -> bool:
-        if any(w.source == source and time in w for w in chain(self._closed, self._open.values())):
+    def _has_tick(self, source: str, time: int) -> bool:
+        if any(
+            w.source == source and time in w for w in chain(self._closed_windows, self._open_windows.values())
+        ):
             return True
-        for file in self._listed():
+        for file in self._known_files():
             if file.source == source and file.first <= time <= file.last:
-                if file.path not in self._stored:
-                    self._stored[file.path] = score_files.tick_times(file)
-                if time in self._stored[file.path]:
+                if file.path not in self._tick_times_by_file:
+                    self._tick_times_by_file[file.path] = score_files.read_tick_times(file)
+                if time in self._tick_times_by_file[file.path]:
                     return True
         return False
 
-    def _found(self, series_id: str) -> tuple[str | None, int | None]:
-        for source, table in self._tables.items():
-            if series_id in table.slots:
-                return source, table.slots[series_id]
+    def _locate_series(self, series_id: str) -> tuple[str | None, int | None]:
+        for source, table in self._slot_tables.items():
+            if series_id in table.slot_by_id:
+                return source, table.slot_by_id[series_id]
         return None, None
 
-    def _worth_keeping(self, table: SlotTable, scores: TickScores, slots: Ints) -> Ints:
-        recent = self._recent.setdefault(scores.source, {})
+    def _slots_to_keep(self, table: SlotTable, scores: TickScores, slots: Ints) -> Ints:
+        recent = self._recently_anomalous.setdefault(scores.source, {})
         for slot in np.flatnonzero(scores.anomaly_score > 1).tolist():
             recent[slot] = (table.keys[slot], scores.time + WINDOW_NS)
         for slot, (key, until) in list(recent.items()):
             if until < scores.time or table.keys[slot] != key:
                 del recent[slot]
-        selected = [table.slots[i] for i in self.selected if i in table.slots]
+        selected = [table.slot_by_id[i] for i in self.selected if i in table.slot_by_id]
         return np.intersect1d(slots, np.array([*recent, *selected], np.int64))
 
     def _write_closed(self) -> None:
         # Reading goes on meanwhile: a window stays where it is until its file has joined the others.
-        with self._writing:
-            while self._closed:
+        with self._write_lock:
+            while self._closed_windows:
                 try:
-                    self._write(self._closed[0])
+                    self._write_window(self._closed_windows[0])
                 except StoreError:
-                    self._bound_unwritten()
+                    self._limit_unwritten()
                     raise
-                self._retain()
+                self._apply_retention()
 
-    def _write(self, window: Window) -> None:
-        file, gone = self._as_file(window) if window.rows else (None, None)
+    def _write_window(self, window: ScoreWindow) -> None:
+        file, gone = self._write_file(window) if window.rows else (None, None)
         with self._lock:
-            self._files = [f for f in self._listed() if f is not gone] + ([file] if file else [])
-            self._closed.remove(window)
-            self._stored.clear()
+            self._files = [f for f in self._known_files() if f is not gone] + ([file] if file else [])
+            self._closed_windows.remove(window)
+            self._tick_times_by_file.clear()
         if gone is not None and file is not None and gone.path != file.path:
             gone.path.unlink(missing_ok=True)
 
-    def _as_file(self, window: Window) -> tuple[ScoreFile, ScoreFile | None]:
+    def _write_file(self, window: ScoreWindow) -> tuple[ScoreFile, ScoreFile | None]:
         """The new file, and the one that it took the rows of."""
-        ticks, rows = window.times(), window.sorted()
-        before = self._to_go_on_with(window.source, int(ticks.min()))
-        stored = score_files.load(before) if before is not None else None
+        ticks, rows = window.tick_times(), window.sorted_rows()
+        before = self._file_to_extend(window.source, int(ticks.min()))
+        stored = score_files.read_rows(before) if before is not None else None
         if stored is not None:
-            ticks, rows = np.concatenate([stored[0], ticks]), score_files.merged(stored[1], rows)
-        file = score_files.write(make_folder(self.folder), window.source, ticks, rows, self.now())
+            ticks, rows = np.concatenate([stored[0], ticks]), score_files.merge_rows(stored[1], rows)
+        file = score_files.write_file(make_folder(self.folder), window.source, ticks, rows, self.now())
         return file, before if stored is not None else None
 
-    def _to_go_on_with(self, source: str, time: int) -> ScoreFile | None:
+    def _file_to_extend(self, source: str, time: int) -> ScoreFile | None:
         """The newest file of a source, where it is of the same ten minutes, or tiny and of the same day."""
         with self._lock:
             newest = max(
-                (f for f in self._listed() if f.source == source), key=lambda f: f.last, default=None
+                (f for f in self._known_files() if f.source == source), key=lambda f: f.last, default=None
             )
         if newest is None:
             return None
-        near = newest.first // WINDOW_NS == time // WINDOW_NS and newest.size_bytes < _LARGE_BYTES
-        tiny = newest.first // _DAY_NS == time // _DAY_NS and newest.size_bytes < _TINY_BYTES
+        near = newest.first // WINDOW_NS == time // WINDOW_NS and newest.size_bytes < _MAX_MERGED_BYTES
+        tiny = newest.first // _DAY_NS == time // _DAY_NS and newest.size_bytes < _SMALL_FILE_BYTES
         return newest if near or tiny else None
 
-    def _bound_unwritten(self) -> None:
+    def _limit_unwritten(self) -> None:
         with self._lock:
-            while sum(window.size_bytes for window in self._closed) > _MAX_UNWRITTEN_BYTES:
-                lost = self._closed.pop(0)
+            while sum(window.size_bytes for window in self._closed_windows) > _MAX_UNWRITTEN_BYTES:
+                lost = self._closed_windows.pop(0)
                 log.error("dropped scores that could not be written", source=lost.source, rows=lost.rows)
 
-    def _retain(self) -> None:
+    def _apply_retention(self) -> None:
         oldest = self.now() - int(self.retention_days * _DAY_NS)
         kept, gone = [], []
         with self._lock:
             size = self.size_bytes()
-            for file in sorted(self._listed(), key=lambda file: file.first):
+            for file in sorted(self._known_files(), key=lambda file: file.first):
                 if size > self.retention_bytes or max(file.last, file.written) < oldest:
                     gone.append(file)
                     size -= file.size_bytes
                 else:
                     kept.append(file)
             self._files = kept
-        with told_as_store_errors("remove old scores in", self.folder):
+        with translate_os_errors("remove old scores in", self.folder):
             for file in gone:
                 file.path.unlink(missing_ok=True)
 
-    def _forget_missing(self) -> None:
+    def _drop_missing_files(self) -> None:
         with self._lock:
-            self._files = [file for file in self._listed() if file.path.exists()]
+            self._files = [file for file in self._known_files() if file.path.exists()]
 
 
-def _read(
+def _read_pieces(
     files: Sequence[ScoreFile], series_id: str, since: int, until: int, limit: int
 ) -> list[tuple[Ints, Floats]]:
     """The pieces of one series, up to the file where the limit is reached."""
@@ -248,26 +250,26 @@ def _read(
     for file in files:
         if rows >= limit and file.first > newest:
             break
-        for piece in score_files.read(file, series_id):
-            times, columns = _between(piece, since, until)
+        for piece in score_files.read_series(file, series_id):
+            times, columns = _slice_by_time(piece, since, until)
             if len(times):
                 found.append((times, columns))
                 rows, newest = rows + len(times), max(newest, int(times[-1]))
     return found
 
 
-def _columns(scores: TickScores, slots: Ints) -> Floats:
+def _score_columns(scores: TickScores, slots: Ints) -> Floats:
     five = (scores.values, scores.anomaly_score, scores.yhat, scores.yhat_lower, scores.yhat_upper)
     return np.stack([np.asarray(column, np.float64)[slots] for column in five])
 
 
-def _between(piece: tuple[Ints, Floats], since: int, until: int) -> tuple[Ints, Floats]:
+def _slice_by_time(piece: tuple[Ints, Floats], since: int, until: int) -> tuple[Ints, Floats]:
     times, columns = piece
     inside = (times >= since) & (times < until)
     return times[inside], columns[:, inside]
 
 
-def _rows(pieces: list[tuple[Ints, Floats]], limit: int) -> ScoreRows:
+def _join_pieces(pieces: list[tuple[Ints, Floats]], limit: int) -> ScoreRows:
     times = np.concatenate([times for times, _ in pieces] or [np.empty(0, np.int64)])
     columns = np.concatenate([columns for _, columns in pieces] or [np.empty((5, 0))], axis=1)
     # A file that was being merged when the engine was killed is still there: each time counts once.

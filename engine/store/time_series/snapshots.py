@@ -20,22 +20,22 @@ import structlog
 
 from trimtab.engine.errors import NewerStateError, StoreError
 from trimtab.engine.store.durable_files import (
-    file_name,
+    atomic_write,
     make_folder,
-    remove_leftovers,
+    remove_temporary_files,
+    safe_file_name,
     sync_folder,
-    told_as_store_errors,
-    written_whole,
+    translate_os_errors,
 )
-from trimtab.engine.store.time_series.tick_log import Logged, TickLog, refuse_newer
+from trimtab.engine.store.time_series.tick_log import LoggedTick, TickLog, refuse_newer_segment
 from trimtab.engine.types import SeriesKey
 from trimtab.models.contracts import State
 
 log = structlog.get_logger(__name__)
 
 FORMAT = 1
-KEPT = 2
-Loaded = tuple[int, State, dict[str, object]]
+SNAPSHOTS_KEPT = 2
+LoadedSnapshot = tuple[int, State, dict[str, object]]
 
 
 class FolderSnapshots:
@@ -54,8 +54,8 @@ class FolderSnapshots:
         self.folder = folder
         self.elapsed_ns = elapsed_ns
         self._lock = RLock()
-        self._logs: dict[str, TickLog] = {}
-        self._newest: dict[str, int | None] = {}
+        self._tick_logs: dict[str, TickLog] = {}
+        self._newest_snapshot_time: dict[str, int | None] = {}
 
     def open(self) -> "FolderSnapshots":
         """Make the folder and clear away what a killed engine had half written; for the engine only.
@@ -63,12 +63,12 @@ class FolderSnapshots:
         Raises NewerStateError where a newer Trimtab wrote here, StoreError.
         """
         make_folder(self.folder)
-        with told_as_store_errors("read", self.folder):
+        with translate_os_errors("read", self.folder):
             folders = [path for path in self.folder.iterdir() if path.is_dir()]
         for folder in folders:
-            remove_leftovers(folder)
+            remove_temporary_files(folder)
             for segment in folder.glob("ticks-*.log"):
-                refuse_newer(segment)
+                refuse_newer_segment(segment)
             for snapshot in folder.glob("snapshot-*.safetensors"):
                 refuse_newer_snapshot(snapshot)
         return self
@@ -76,23 +76,25 @@ class FolderSnapshots:
     def log_tick(self, source: str, time: int, keys: Sequence[SeriesKey], values: bytes) -> None:
         """Append one closed tick before it is scored; values are float64 by slot. Raises StoreError."""
         with self._lock:
-            self._log(source).append(time, keys, values)
+            self._tick_log(source).append(time, keys, values)
 
-    def ticks_since(self, source: str) -> Iterable[Logged]:
+    def ticks_since(self, source: str) -> Iterable[LoggedTick]:
         """The logged ticks after the newest whole snapshot, oldest first. Raises NewerStateError."""
         with self._lock:
-            if source not in self._newest:
+            if source not in self._newest_snapshot_time:
                 self.load(source)
-            return self._log(source).ticks(self._newest[source])
+            return self._tick_log(source).read_ticks(self._newest_snapshot_time[source])
 
-    def ticks_until(self, source: str) -> Iterable[Logged]:
+    def ticks_until(self, source: str) -> Iterable[LoggedTick]:
         """The logged ticks up to the newest whole snapshot that are there still. Raises NewerStateError."""
         with self._lock:
-            if source not in self._newest:
+            if source not in self._newest_snapshot_time:
                 self.load(source)
-            newest = self._newest[source]
+            newest = self._newest_snapshot_time[source]
             return (
-                tick for tick in self._log(source).ticks(None) if newest is not None and tick[0] <= newest
+                tick
+                for tick in self._tick_log(source).read_ticks(None)
+                if newest is not None and tick[0] <= newest
             )
 
     def save(
@@ -107,82 +109,84 @@ class FolderSnapshots:
 
         keep_from : int64 ns; ticks from then on stay, even where a snapshot holds what came of them
         """
-        folder = make_folder(self._folder(source))
-        write(folder / f"snapshot-{_number(folder):08d}-{time}.safetensors", time, arrays, meta)
+        folder = make_folder(self._source_folder(source))
+        write_snapshot(folder / f"snapshot-{_next_number(folder):08d}-{time}.safetensors", time, arrays, meta)
         with self._lock:
-            self._newest[source] = time
-            snapshots = self._snapshots(source)
-            with told_as_store_errors("remove old snapshots in", folder):
-                for old in snapshots[:-KEPT]:
+            self._newest_snapshot_time[source] = time
+            snapshots = self._snapshot_files(source)
+            with translate_os_errors("remove old snapshots in", folder):
+                for old in snapshots[:-SNAPSHOTS_KEPT]:
                     old.unlink(missing_ok=True)
                 sync_folder(folder)
-            done = _time(snapshots[-KEPT]) if len(snapshots) >= KEPT else -(2**63)
-            self._log(source).drop_until(done if keep_from is None else min(done, keep_from - 1))
+            done = (
+                _snapshot_time(snapshots[-SNAPSHOTS_KEPT]) if len(snapshots) >= SNAPSHOTS_KEPT else -(2**63)
+            )
+            self._tick_log(source).remove_until(done if keep_from is None else min(done, keep_from - 1))
 
-    def load(self, source: str) -> Loaded | None:
+    def load(self, source: str) -> LoadedSnapshot | None:
         """The newest snapshot that is whole; None = start afresh. Raises NewerStateError."""
         with self._lock:
-            for path in reversed(self._snapshots(source)):
-                found = read(path)
+            for path in reversed(self._snapshot_files(source)):
+                found = read_snapshot(path)
                 if found is not None:
-                    self._newest[source] = found[0]
+                    self._newest_snapshot_time[source] = found[0]
                     return found
-            self._newest[source] = None
+            self._newest_snapshot_time[source] = None
             return None
 
     def sync(self) -> None:
         """Wait until every logged tick is on the disk. Raises StoreError."""
         with self._lock:
-            for ticks in self._logs.values():
+            for ticks in self._tick_logs.values():
                 ticks.sync()
 
     def close(self) -> None:
         """Sync and let go."""
         with self._lock:
-            for ticks in self._logs.values():
+            for ticks in self._tick_logs.values():
                 ticks.close()
 
-    def _folder(self, source: str) -> Path:
-        return self.folder / file_name(source)
+    def _source_folder(self, source: str) -> Path:
+        return self.folder / safe_file_name(source)
 
-    def _log(self, source: str) -> TickLog:
-        if source not in self._logs:
-            self._logs[source] = TickLog(self._folder(source), self.elapsed_ns)
-        return self._logs[source]
+    def _tick_log(self, source: str) -> TickLog:
+        if source not in self._tick_logs:
+            self._tick_logs[source] = TickLog(self._source_folder(source), self.elapsed_ns)
+        return self._tick_logs[source]
 
-    def _snapshots(self, source: str) -> list[Path]:
-        with told_as_store_errors("read", self._folder(source)):
-            return sorted(self._folder(source).glob("snapshot-*.safetensors"))
+    def _snapshot_files(self, source: str) -> list[Path]:
+        with translate_os_errors("read", self._source_folder(source)):
+            return sorted(self._source_folder(source).glob("snapshot-*.safetensors"))
 
 
-def write(path: Path, time: int, arrays: State, meta: dict[str, object]) -> None:
+def write_snapshot(path: Path, time: int, arrays: State, meta: dict[str, object]) -> None:
     """Write a snapshot, whole or not at all. Raises StoreError."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    solid = {name: _storable(name, array) for name, array in arrays.items()}
+    solid = {name: _storable_array(name, array) for name, array in arrays.items()}
     sums = {name: _checksum(array) for name, array in solid.items()}
     try:
         about = json.dumps({"time": int(time), "meta": meta, "checksums": sums}, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise StoreError(f"the snapshot's meta cannot be written as JSON: {error}") from error
     metadata = {"format": str(FORMAT), "about": about, "checksum": str(zlib.crc32(about.encode()))}
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             save_file(solid, temporary, metadata)
         except SafetensorError as error:
-            raise _system_error(error) from error
+            raise _os_error(error) from error
 
 
-def read(path: Path) -> Loaded | None:
+def read_snapshot(path: Path) -> LoadedSnapshot | None:
     """A snapshot, or None where it is damaged, as the log then says. Raises NewerStateError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
             said = file.metadata() or {}
-            _refuse_newer(said, path)
-            return _checked(said, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
+            _refuse_newer_format(said, path)
+            return _verify_checksums(said, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         log.warning("fell back from a damaged snapshot", snapshot=str(path), error=str(error))
         return None
@@ -193,10 +197,10 @@ def refuse_newer_snapshot(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     with suppress(SafetensorError, OSError, KeyError, ValueError), safe_open(path, framework="np") as file:
-        _refuse_newer(file.metadata() or {}, path)
+        _refuse_newer_format(file.metadata() or {}, path)
 
 
-def _refuse_newer(said: dict[str, str], path: Path) -> None:
+def _refuse_newer_format(said: dict[str, str], path: Path) -> None:
     version = int(said["format"])
     if version > FORMAT:
         raise NewerStateError(
@@ -205,7 +209,7 @@ def _refuse_newer(said: dict[str, str], path: Path) -> None:
         )
 
 
-def _checked(said: dict[str, str], arrays: dict[str, Any]) -> Loaded:
+def _verify_checksums(said: dict[str, str], arrays: dict[str, Any]) -> LoadedSnapshot:
     if zlib.crc32(said["about"].encode()) != int(said["checksum"]):
         raise ValueError("its description does not fit its checksum")
     about = json.loads(said["about"])
@@ -220,23 +224,23 @@ def _checksum(array: np.ndarray[Any, Any]) -> int:
     return zlib.crc32(array.reshape(-1).view(np.uint8).data, kind)
 
 
-def _storable(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _storable_array(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "fiub" or not array.dtype.isnative:
         raise StoreError(f"the snapshot's array {name!r} is {array.dtype}: numbers or booleans were wanted")
     # safetensors stores the bytes as they lie in memory.
     return np.asarray(array, order="C")
 
 
-def _system_error(error: Exception) -> OSError:
+def _os_error(error: Exception) -> OSError:
     """What the system said, a full disk for instance: safetensors has it in its text only."""
     number = re.search(r"os error (\d+)", str(error))
     return OSError(int(number[1]) if number else errno.EIO, str(error))
 
 
-def _number(folder: Path) -> int:
+def _next_number(folder: Path) -> int:
     numbers = [int(path.name.split("-")[1]) for path in folder.glob("snapshot-*.safetensors")]
     return max(numbers, default=0) + 1
 
 
-def _time(snapshot: Path) -> int:
+def _snapshot_time(snapshot: Path) -> int:
     return int(snapshot.stem.split("-", 2)[2])

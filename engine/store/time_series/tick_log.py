@@ -20,12 +20,12 @@ from pathlib import Path
 import structlog
 
 from trimtab.engine.errors import NewerStateError, StoreError
-from trimtab.engine.store.durable_files import make_folder, sync_folder, told_as_store_errors
+from trimtab.engine.store.durable_files import make_folder, sync_folder, translate_os_errors
 from trimtab.engine.types import SeriesKey
 
 log = structlog.get_logger(__name__)
 
-Logged = tuple[int, tuple[SeriesKey, ...], bytes]
+LoggedTick = tuple[int, tuple[SeriesKey, ...], bytes]
 
 MAGIC = b"trimtab-ticks\0"
 VERSION = 2
@@ -54,7 +54,7 @@ class TickLog:
         self._size = 0
         self._keys: tuple[SeriesKey, ...] = ()
         self._synced_at = 0
-        self._checked = False
+        self._is_repaired = False
 
     def append(self, time_ns: int, keys: Sequence[SeriesKey], values: bytes) -> None:
         """Log a tick: given to the system at once, on the disk within 10 s. Raises StoreError."""
@@ -65,8 +65,10 @@ class TickLog:
         now = tuple(keys)
         if self._file is None or self._size >= SEGMENT_BYTES:
             self._begin_segment(time_ns)
-        records = b"" if now is self._keys or now == self._keys else _record(_changes(self._keys, now))
-        self._write(records + _record(b"T" + _TIME.pack(time_ns) + values))
+        records = (
+            b"" if now is self._keys or now == self._keys else _frame_record(_key_changes(self._keys, now))
+        )
+        self._write(records + _frame_record(b"T" + _TIME.pack(time_ns) + values))
         self._keys = now
         if self.elapsed_ns() - self._synced_at >= _SYNC_AFTER_NS:
             self.sync()
@@ -74,30 +76,30 @@ class TickLog:
     def sync(self) -> None:
         """Wait until what was logged is on the disk. Raises StoreError."""
         if self._file is not None:
-            with told_as_store_errors("sync the log of ticks in", self.folder):
+            with translate_os_errors("sync the log of ticks in", self.folder):
                 os.fdatasync(self._file)
         self._synced_at = self.elapsed_ns()
 
-    def ticks(self, after: int | None) -> Iterator[Logged]:
+    def read_ticks(self, after: int | None) -> Iterator[LoggedTick]:
         """Ticks later than `after` (None = all), oldest first; not those that are logged meanwhile."""
         sizes = [(path, path.stat().st_size) for path in self.segments()]
         for number, (path, size) in enumerate(sizes):
-            if after is None or number + 1 == len(sizes) or first_time(sizes[number + 1][0]) > after:
+            if after is None or number + 1 == len(sizes) or first_tick_time(sizes[number + 1][0]) > after:
                 for tick in read_segment(path, size):
                     if after is None or tick[0] > after:
                         yield tick
 
     def segments(self) -> list[Path]:
         """Oldest first."""
-        with told_as_store_errors("read", self.folder):
+        with translate_os_errors("read", self.folder):
             return sorted(self.folder.glob("ticks-*.log"))
 
-    def drop_until(self, time_ns: int) -> None:
+    def remove_until(self, time_ns: int) -> None:
         """End the open segment, and remove those that hold nothing later than time_ns."""
         self.close()
         segments = self.segments()
-        done = [old for old, new in pairwise(segments) if first_time(new) <= time_ns]
-        with told_as_store_errors("remove old ticks in", self.folder):
+        done = [old for old, new in pairwise(segments) if first_tick_time(new) <= time_ns]
+        with translate_os_errors("remove old ticks in", self.folder):
             for path in done:
                 path.unlink(missing_ok=True)
 
@@ -113,22 +115,22 @@ class TickLog:
     def _begin_segment(self, time_ns: int) -> None:
         self.close()
         make_folder(self.folder)
-        if not self._checked:
+        if not self._is_repaired:
             _cut_torn_tail(self.segments())
-            self._checked = True
+            self._is_repaired = True
         segments = self.segments()
-        with told_as_store_errors("bound the log of ticks in", self.folder):
-            self._bound(segments)
+        with translate_os_errors("bound the log of ticks in", self.folder):
+            self._limit_size(segments)
         number = 1 + (int(segments[-1].name.split("-")[1]) if segments else 0)
         path = self.folder / f"ticks-{number:08d}-{time_ns}.log"
-        with told_as_store_errors("make", path):
+        with translate_os_errors("make", path):
             self._path = path
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             sync_folder(self.folder)
         self._size, self._keys = 0, ()
         self._write(HEADER)
 
-    def _bound(self, segments: list[Path]) -> None:
+    def _limit_size(self, segments: list[Path]) -> None:
         size = sum(path.stat().st_size for path in segments)
         while size > MAX_BYTES:
             oldest = segments.pop(0)
@@ -138,17 +140,17 @@ class TickLog:
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None  # noqa: S101 - only called with a segment open
-        with told_as_store_errors("log ticks in", self.folder):
+        with translate_os_errors("log ticks in", self.folder):
             try:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
             except OSError:
-                self._undo()
+                self._undo_failed_write()
                 raise
         self._size += len(data)
 
-    def _undo(self) -> None:
+    def _undo_failed_write(self) -> None:
         """Leave the segment as it was before a write that failed; the next tick begins another."""
         descriptor, self._file = self._file, None
         if descriptor is None or self._path is None:
@@ -161,12 +163,12 @@ class TickLog:
         os.close(descriptor)
 
 
-def first_time(segment: Path) -> int:
+def first_tick_time(segment: Path) -> int:
     """The time of a segment's first tick, from its name: ticks-<number>-<time>.log."""
     return int(segment.stem.split("-", 2)[2])
 
 
-def read_segment(path: Path, size: int) -> Iterator[Logged]:
+def read_segment(path: Path, size: int) -> Iterator[LoggedTick]:
     """The ticks in the first `size` bytes, up to the first record that is not whole.
 
     Raises NewerStateError.
@@ -175,7 +177,7 @@ def read_segment(path: Path, size: int) -> Iterator[Logged]:
     table: tuple[SeriesKey, ...] = ()
     for payload, _ in _records(path, size):
         if payload[:1] == b"K":
-            _apply(json.loads(payload[1:]), keys)
+            _apply_key_changes(json.loads(payload[1:]), keys)
             table = tuple(keys)
         else:
             yield _TIME.unpack_from(payload, 1)[0], table, payload[1 + _TIME.size :]
@@ -183,11 +185,11 @@ def read_segment(path: Path, size: int) -> Iterator[Logged]:
 
 def _records(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
     """Payloads, each with the offset behind it."""
-    with told_as_store_errors("read", path), path.open("rb") as file:
+    with translate_os_errors("read", path), path.open("rb") as file:
         head = file.read(len(HEADER))
         if head[: len(MAGIC)] != MAGIC or len(head) < len(HEADER):
             return
-        _refuse_newer(head, path)
+        _refuse_newer_version(head, path)
         end = len(HEADER)
         while end + _FRAME.size <= size:
             length, checksum = _FRAME.unpack(file.read(_FRAME.size))
@@ -199,15 +201,15 @@ def _records(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
             yield payload, end
 
 
-def refuse_newer(path: Path) -> None:
+def refuse_newer_segment(path: Path) -> None:
     """Raises NewerStateError for a segment that a newer program wrote."""
-    with told_as_store_errors("read", path), path.open("rb") as file:
+    with translate_os_errors("read", path), path.open("rb") as file:
         head = file.read(len(HEADER))
     if len(head) == len(HEADER) and head.startswith(MAGIC):
-        _refuse_newer(head, path)
+        _refuse_newer_version(head, path)
 
 
-def _refuse_newer(head: bytes, path: Path) -> None:
+def _refuse_newer_version(head: bytes, path: Path) -> None:
     (version,) = struct.unpack("<H", head[len(MAGIC) :])
     if version > VERSION:
         raise NewerStateError(
@@ -225,18 +227,18 @@ def _cut_torn_tail(segments: Sequence[Path]) -> None:
     whole = 0
     for _, whole in _records(path, size):  # noqa: B007 - the last one counts
         pass
-    with told_as_store_errors("repair", path):
+    with translate_os_errors("repair", path):
         if whole == 0:
             path.unlink()
         elif whole < size:
             os.truncate(path, whole)
 
 
-def _record(payload: bytes) -> bytes:
+def _frame_record(payload: bytes) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def _changes(old: tuple[SeriesKey, ...], new: tuple[SeriesKey, ...]) -> bytes:
+def _key_changes(old: tuple[SeriesKey, ...], new: tuple[SeriesKey, ...]) -> bytes:
     changed = [
         [slot, key.source, key.metric, key.labels]
         for slot, key in enumerate(new)
@@ -245,7 +247,7 @@ def _changes(old: tuple[SeriesKey, ...], new: tuple[SeriesKey, ...]) -> bytes:
     return b"K" + json.dumps({"n": len(new), "set": changed}, separators=(",", ":")).encode()
 
 
-def _apply(change: dict[str, object], keys: list[SeriesKey]) -> None:
+def _apply_key_changes(change: dict[str, object], keys: list[SeriesKey]) -> None:
     count, changed = change["n"], change["set"]
     if not isinstance(count, int) or not isinstance(changed, list):
         raise StoreError("a key table in the log of ticks has another form than this program writes")

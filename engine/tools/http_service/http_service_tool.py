@@ -13,11 +13,15 @@ from pydantic import BaseModel, ValidationError
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.settings.service_tools import HttpServiceTool
-from trimtab.engine.tools.http_client import HttpClient, Reply
-from trimtab.engine.tools.http_service.service_description import KnobForm, ServiceForm, figures
+from trimtab.engine.tools.http_client import HttpClient, HttpReply
+from trimtab.engine.tools.http_service.service_description import (
+    KnobDescription,
+    ServiceDescription,
+    parse_metrics,
+)
 from trimtab.engine.tools.refusals import DeniedError
 from trimtab.engine.types import (
-    Applied,
+    AppliedChange,
     Knob,
     KnobReading,
     MemoryOutlook,
@@ -27,10 +31,10 @@ from trimtab.engine.types import (
     Value,
 )
 
-CHANGE_S, RUN_S = 10.0, 25.0
+CHANGE_TIMEOUT_S, ACTION_TIMEOUT_S = 10.0, 25.0
 """For setting a knob, between two looks at it, and for an action; a look has `timeout` of the settings."""
-_JSON = {"Content-Type": "application/json"}
-_LONGEST_RESULT = 300
+_JSON_HEADERS = {"Content-Type": "application/json"}
+_MAX_RESULT_CHARS = 300
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -58,60 +62,62 @@ class HttpService:
 
     async def metrics(self, target: str) -> Mapping[str, float]:
         """What it shows at /metrics. Raises ToolError."""
-        self._known(target)
-        reply = await self._ask("GET", "metrics")
+        self._require_known_target(target)
+        reply = await self._request("GET", "metrics")
         try:
-            return figures(reply.body, reply.headers.get("content-type", ""))
+            return parse_metrics(reply.body, reply.headers.get("content-type", ""))
         except (ValueError, LookupError, OverflowError) as error:  # prometheus_client raises the first two
-            raise self._client.error("GET", "metrics", f"gives no figures: {error}") from error
+            raise self._client.make_error("GET", "metrics", f"gives no figures: {error}") from error
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
         """Those that it declares. Raises ToolError."""
-        self._known(target)
-        return tuple(form.knob() for form in (await self._describe()).knobs)
+        self._require_known_target(target)
+        return tuple(form.to_knob() for form in (await self._describe()).knobs)
 
     async def read(self, target: str, knob: str) -> KnobReading:
         """The value now. Raises NotFoundError, ToolError."""
-        self._known(target)
-        return (await self._knob(knob))[0].reading()
+        self._require_known_target(target)
+        return (await self._get_knob(knob))[0].to_reading()
 
-    async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:
         """Compare by ETag, set, and read back. Raises ConflictError, RefusedError, ToolError."""
-        self._permit(target)
-        form, etag = await self._knob(knob)
-        if not same(form.value, before):
+        self._require_permitted_target(target)
+        form, etag = await self._get_knob(knob)
+        if not values_equal(form.value, before):
             raise ConflictError(
                 f"{knob} of {self.name} is {form.value!r} now, not {before!r}; nothing was changed"
             )
-        refused = "" if after is None else form.refuses(after)
+        refused = "" if after is None else form.refusal(after)
         if refused:
             raise RefusedError(f"{knob} of {self.name} {refused}")
         if not etag or etag.startswith("W/"):
             raise RefusedError(f"{knob} of {self.name} has no strong ETag, so it cannot be changed safely")
-        told = await self._put(knob, etag, after)
+        told = await self._put_knob(knob, etag, after)
         try:
-            seen, _ = await self._knob(knob)
+            seen, _ = await self._get_knob(knob)
         except (ToolError, NotFoundError) as error:
             raise ToolUncertainError(f"{knob} was set, but cannot be read back: {error}") from error
-        if not same(seen.value, told.value) or (after is not None and not same(seen.value, after)):
+        if not values_equal(seen.value, told.value) or (
+            after is not None and not values_equal(seen.value, after)
+        ):
             raise ToolUncertainError(
                 f"{knob} of {self.name} was set to {after!r} and reads {seen.value!r}; who else sets it?"
             )
-        return Applied(before, seen.value, seen.lasts, seen.permanent)
+        return AppliedChange(before, seen.value, seen.lasts, seen.permanent)
 
-    async def _put(self, knob: str, etag: str, after: Value) -> KnobForm:
+    async def _put_knob(self, knob: str, etag: str, after: Value) -> KnobDescription:
         path = f"knobs/{quote(knob, safe='')}"
-        reply = await self._client.ask(
-            "PUT", path, limit_s=CHANGE_S, body=orjson.dumps({"value": after}), changes=True,
-            headers={**_JSON, "If-Match": etag},
+        reply = await self._client.request(
+            "PUT", path, timeout_s=CHANGE_TIMEOUT_S, body=orjson.dumps({"value": after}), mutates=True,
+            headers={**_JSON_HEADERS, "If-Match": etag},
         )  # fmt: skip
         if reply.status in {409, 412}:
-            raise ConflictError(f"{knob} of {self.name} was changed meanwhile: {reply.said()}")
+            raise ConflictError(f"{knob} of {self.name} was changed meanwhile: {reply.summary()}")
         if reply.status == 422:
-            raise RefusedError(f"{self.name} refuses {knob} = {after!r}: {reply.said()}")
-        self._client.check("PUT", path, reply, changes=True)
+            raise RefusedError(f"{self.name} refuses {knob} = {after!r}: {reply.summary()}")
+        self._client.raise_for_status("PUT", path, reply, mutates=True)
         try:
-            return self._read_as(KnobForm, "PUT", path, reply)
+            return self._parse_reply(KnobDescription, "PUT", path, reply)
         except ToolError as error:
             raise ToolUncertainError(str(error)) from error
 
@@ -121,29 +127,29 @@ class HttpService:
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """Those that it declares. Raises ToolError."""
-        self._known(target)
-        return tuple(form.action() for form in (await self._describe()).actions)
+        self._require_known_target(target)
+        return tuple(form.to_action() for form in (await self._describe()).actions)
 
     async def run(self, target: str, action: str, key: str) -> str:
         """Do it; `key` goes out as Idempotency-Key. Raises NotFoundError, ToolError."""
-        self._permit(target)
+        self._require_permitted_target(target)
         path = f"actions/{quote(action, safe='')}"
-        reply = await self._client.ask(
-            "POST", path, limit_s=RUN_S, changes=True, headers={"Idempotency-Key": key}
+        reply = await self._client.request(
+            "POST", path, timeout_s=ACTION_TIMEOUT_S, mutates=True, headers={"Idempotency-Key": key}
         )
         if reply.status == 404:
             raise NotFoundError(f"{self.name} has no action {action!r}")
         if reply.status == 409:
-            raise ToolUncertainError(f"{action} of {self.name} still runs under this key: {reply.said()}")
-        self._client.check("POST", path, reply, changes=True)
+            raise ToolUncertainError(f"{action} of {self.name} still runs under this key: {reply.summary()}")
+        self._client.raise_for_status("POST", path, reply, mutates=True)
         try:
-            return str(reply.json()["result"])[:_LONGEST_RESULT]
+            return str(reply.json()["result"])[:_MAX_RESULT_CHARS]
         except (ValueError, KeyError, TypeError):
             return f"done (HTTP {reply.status})"
 
     def command(self, target: str, subject: str, after: Value) -> str:
         """A curl line; the token stands in TOKEN, the ETag of the value in ETAG."""
-        self._known(target)
+        self._require_known_target(target)
         base, name = self._settings.url.rstrip("/"), quote(subject, safe="")
         login = '-H "Authorization: Bearer $TOKEN"'
         if after is None and subject in self._actions:
@@ -165,28 +171,28 @@ class HttpService:
         """Let go of connections."""
         await self._client.close()
 
-    async def _describe(self) -> ServiceForm:
-        about = self._read_as(ServiceForm, "GET", "", await self._ask("GET", ""))
+    async def _describe(self) -> ServiceDescription:
+        about = self._parse_reply(ServiceDescription, "GET", "", await self._request("GET", ""))
         self._actions = frozenset(form.name for form in about.actions)
         return about
 
-    async def _knob(self, knob: str) -> tuple[KnobForm, str]:
+    async def _get_knob(self, knob: str) -> tuple[KnobDescription, str]:
         path = f"knobs/{quote(knob, safe='')}"
-        reply = await self._client.ask("GET", path, limit_s=self._settings.timeout)
+        reply = await self._client.request("GET", path, timeout_s=self._settings.timeout)
         if reply.status == 404:
             raise NotFoundError(f"{self.name} has no knob {knob!r}")
-        self._client.check("GET", path, reply)
-        form = self._read_as(KnobForm, "GET", path, reply)
+        self._client.raise_for_status("GET", path, reply)
+        form = self._parse_reply(KnobDescription, "GET", path, reply)
         if form.name != knob:
-            raise self._client.error("GET", path, f"tells of another knob, {form.name!r:.80}")
+            raise self._client.make_error("GET", path, f"tells of another knob, {form.name!r:.80}")
         return form, reply.headers.get("etag", "")
 
-    async def _ask(self, method: str, path: str) -> Reply:
-        reply = await self._client.ask(method, path, limit_s=self._settings.timeout)
-        self._client.check(method, path, reply)
+    async def _request(self, method: str, path: str) -> HttpReply:
+        reply = await self._client.request(method, path, timeout_s=self._settings.timeout)
+        self._client.raise_for_status(method, path, reply)
         return reply
 
-    def _read_as(self, form: type[Form], method: str, path: str, reply: Reply) -> Form:
+    def _parse_reply(self, form: type[Form], method: str, path: str, reply: HttpReply) -> Form:
         try:
             return form.model_validate(reply.json())
         except ValidationError as error:
@@ -195,18 +201,18 @@ class HttpService:
             why = f"does not speak as trimtab.service does: {where}: {first['msg']}"
         except ValueError as error:
             why = f"gives no whole JSON ({error}); is the kit mounted at this address?"
-        raise self._client.error(method, path, why)
+        raise self._client.make_error(method, path, why)
 
-    def _known(self, target: str) -> None:
+    def _require_known_target(self, target: str) -> None:
         if target not in self.targets:
             raise NotFoundError(f"{self.name} has no target {target!r}; it has {', '.join(self.targets)}")
 
-    def _permit(self, target: str) -> None:
+    def _require_permitted_target(self, target: str) -> None:
         if target not in self.targets:
             raise RefusedError(f"{target!r} is not one of tools.{self.name}.targets; nothing was done")
 
 
-def same(one: Value, other: Value) -> bool:
+def values_equal(one: Value, other: Value) -> bool:
     """Whether two values are equal; true and 1 are not.
 
     >>> same(1, 1.0), same(1, True), same(None, None)

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, 
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Risk, ToolAction, Value
 
 MAX_SAMPLES = 5_000
-_KINDS: dict[KnobType, tuple[type, ...]] = {
+_PYTHON_TYPES: dict[KnobType, tuple[type, ...]] = {
     KnobType.INT: (int,), KnobType.FLOAT: (int, float), KnobType.BOOL: (bool,), KnobType.CHOICE: (str,),
 }  # fmt: skip
 
 
-class KnobForm(BaseModel):
+class KnobDescription(BaseModel):
     """A knob as `GET knobs/NAME` shows it. Unknown fields are left aside."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -39,14 +39,14 @@ class KnobForm(BaseModel):
     permanent: str = ""
 
     @model_validator(mode="after")
-    def _value_is_of_its_type(self) -> Self:
+    def _check_value_type(self) -> Self:
         if self.type in {KnobType.BOOL, KnobType.CHOICE} and (self.low, self.high) != (None, None):
             raise ValueError(f"{self.name} is of type {self.type}, which has no low and high")
-        if self.value is not None and not fits(self.value, self.type):
+        if self.value is not None and not is_of_type(self.value, self.type):
             raise ValueError(f"{self.name} is of type {self.type}, but its value is {self.value!r:.80}")
         return self
 
-    def knob(self) -> Knob:
+    def to_knob(self) -> Knob:
         """As the engine knows it."""
         return Knob(
             self.name, self.type, self.unit, self.low, self.high, self.step, self.choices,
@@ -54,13 +54,13 @@ class KnobForm(BaseModel):
             group=self.group, help=self.help,
         )  # fmt: skip
 
-    def reading(self) -> KnobReading:
+    def to_reading(self) -> KnobReading:
         """Its value now."""
         return KnobReading(self.value, self.set, self.lasts)
 
-    def refuses(self, value: Value) -> str:
+    def refusal(self, value: Value) -> str:
         """Why this value is not allowed; "" = it is."""
-        if not fits(value, self.type):
+        if not is_of_type(value, self.type):
             return f"is of type {self.type}, not {value!r:.80}"
         if self.choices and value not in self.choices:
             return f"is one of {', '.join(self.choices)}, not {value!r:.80}"
@@ -73,7 +73,7 @@ class KnobForm(BaseModel):
         return ""
 
 
-class ActionForm(BaseModel):
+class ActionDescription(BaseModel):
     """An action as a service shows it; what it does not say of the risk is taken as the worse."""
 
     name: str
@@ -82,30 +82,30 @@ class ActionForm(BaseModel):
     reduces: bool = True
     idempotent: bool = False
 
-    def action(self) -> ToolAction:
+    def to_action(self) -> ToolAction:
         """As the engine knows it."""
         return ToolAction(self.name, self.help, self.risk, self.reduces, self.idempotent)
 
 
-class ServiceForm(BaseModel):
+class ServiceDescription(BaseModel):
     """What `GET /` gives."""
 
     service: str
     version: str = ""
-    knobs: tuple[KnobForm, ...] = ()
-    actions: tuple[ActionForm, ...] = ()
+    knobs: tuple[KnobDescription, ...] = ()
+    actions: tuple[ActionDescription, ...] = ()
 
 
-def fits(value: Value, kind: KnobType) -> bool:
+def is_of_type(value: Value, kind: KnobType) -> bool:
     """Whether a value is of a knob's type.
 
     >>> fits(1, KnobType.FLOAT), fits(True, KnobType.INT), fits("x", KnobType.CHOICE)
     (True, False, True)
     """
-    return isinstance(value, _KINDS[kind]) and (kind is KnobType.BOOL) == isinstance(value, bool)
+    return isinstance(value, _PYTHON_TYPES[kind]) and (kind is KnobType.BOOL) == isinstance(value, bool)
 
 
-def figures(body: bytes, content_type: str) -> dict[str, float]:
+def parse_metrics(body: bytes, content_type: str) -> dict[str, float]:
     """Figures by name: Prometheus text, or one flat JSON object of numbers. Raises ValueError.
 
     Buckets, times of creation, and what is no finite number are left out.
@@ -116,31 +116,31 @@ def figures(body: bytes, content_type: str) -> dict[str, float]:
     {'rss_bytes': 5.0}
     """
     if content_type.partition(";")[0].strip().lower() == "application/json":
-        found = _json_figures(orjson.loads(body))
+        found = _parse_json_metrics(orjson.loads(body))
     else:
-        found = _prometheus_figures(body.decode())
+        found = _parse_prometheus_metrics(body.decode())
     if len(found) > MAX_SAMPLES:
         raise ValueError(f"it has {len(found)} figures, more than {MAX_SAMPLES}")
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def _json_figures(data: Any) -> dict[str, float]:  # noqa: ANN401 - JSON
+def _parse_json_metrics(data: Any) -> dict[str, float]:  # noqa: ANN401 - JSON
     if not isinstance(data, dict):
         raise ValueError("it is no JSON object")
     numbers = {name: v for name, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     return {name: float(value) for name, value in numbers.items()}
 
 
-def _prometheus_figures(text: str) -> dict[str, float]:
+def _parse_prometheus_metrics(text: str) -> dict[str, float]:
     return {
-        labelled(sample.name, sample.labels): float(sample.value)
+        format_series_name(sample.name, sample.labels): float(sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
         if not sample.name.endswith(("_bucket", "_created"))
     }
 
 
-def labelled(name: str, labels: Mapping[str, str]) -> str:
+def format_series_name(name: str, labels: Mapping[str, str]) -> str:
     """A name as Prometheus writes it.
 
     >>> labelled("up", {"job": "a"}), labelled("up", {})

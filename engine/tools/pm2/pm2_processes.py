@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from trimtab.engine.errors import ToolError
 
-CONNECT_S = 2.0
+CONNECT_TIMEOUT_S = 2.0
 
 
-class _Environ(BaseModel):
+class _Pm2Env(BaseModel):
     status: str
     exec_mode: str
     restart_time: int = 0
@@ -30,12 +30,12 @@ class _Monit(BaseModel):
 class _Row(BaseModel):
     name: str
     pid: int | None = None
-    pm2_env: _Environ
+    pm2_env: _Pm2Env
     monit: _Monit | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class Pm2Instance:
     """One process of an application.
 
     started_ms   : since 1970
@@ -44,7 +44,7 @@ class Instance:
     """
 
     pid: int
-    online: bool
+    is_online: bool
     restarts: int
     unstable_restarts: int
     started_ms: int | None
@@ -54,38 +54,38 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Application:
+class Pm2Application:
     """The instances of one name."""
 
     name: str
-    cluster: bool
+    is_cluster: bool
     version: str
-    instances: tuple[Instance, ...]
+    instances: tuple[Pm2Instance, ...]
 
     @property
-    def online(self) -> int:
+    def online_count(self) -> int:
         """How many run."""
-        return sum(instance.online for instance in self.instances)
+        return sum(instance.is_online for instance in self.instances)
 
     @property
     def pids(self) -> frozenset[int]:
         """Of those that run."""
-        return frozenset(instance.pid for instance in self.instances if instance.online)
+        return frozenset(instance.pid for instance in self.instances if instance.is_online)
 
     @property
-    def largest_bytes(self) -> float:
+    def largest_memory_bytes(self) -> float:
         """Memory of the largest; 0 where none runs."""
         return max((i.memory_bytes for i in self.instances if i.memory_bytes is not None), default=0.0)
 
-    def figures(self, now: int) -> dict[str, float]:
+    def metrics(self, now: int) -> dict[str, float]:
         """By name; what is not known, because nothing runs, is not there. now : ns."""
         memory = [i.memory_bytes for i in self.instances if i.memory_bytes is not None]
         cpu = [i.cpu_ratio for i in self.instances if i.cpu_ratio is not None]
-        started = [i.started_ms for i in self.instances if i.online and i.started_ms is not None]
+        started = [i.started_ms for i in self.instances if i.is_online and i.started_ms is not None]
         limits = [i.limit_bytes for i in self.instances if i.limit_bytes is not None]
         found: dict[str, float] = {
             "pm2_instances": len(self.instances),
-            "pm2_instances_online": self.online,
+            "pm2_instances_online": self.online_count,
             "pm2_restarts_total": sum(i.restarts for i in self.instances),
             "pm2_unstable_restarts_total": sum(i.unstable_restarts for i in self.instances),
         }
@@ -100,7 +100,7 @@ class Application:
         return found
 
 
-def applications(printed: str, name: str) -> dict[str, Application]:
+def parse_applications(printed: str, name: str) -> dict[str, Pm2Application]:
     r"""Applications by name. PM2 prints warnings before its list, which is the last line. Raises ToolError.
 
     >>> applications("[PM2][WARN] old\n[]", "pm2")
@@ -108,7 +108,7 @@ def applications(printed: str, name: str) -> dict[str, Application]:
     """
     lines = [line for line in printed.splitlines() if line.startswith("[") and line.endswith("]")]
     try:
-        rows = _ROWS.validate_python(orjson.loads(lines[-1]))
+        rows = _ROW_LIST.validate_python(orjson.loads(lines[-1]))
     except (IndexError, ValueError) as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "it"
         raise ToolError(
@@ -120,30 +120,30 @@ def applications(printed: str, name: str) -> dict[str, Application]:
     return {name: _application(name, of_it) for name, of_it in found.items()}
 
 
-_ROWS = TypeAdapter(list[_Row])
+_ROW_LIST = TypeAdapter(list[_Row])
 
 
-def _application(name: str, rows: list[_Row]) -> Application:
+def _application(name: str, rows: list[_Row]) -> Pm2Application:
     cluster = all(row.pm2_env.exec_mode == "cluster_mode" for row in rows)
-    return Application(name, cluster, rows[0].pm2_env.version, tuple(map(_instance, rows)))
+    return Pm2Application(name, cluster, rows[0].pm2_env.version, tuple(map(_instance, rows)))
 
 
-def _instance(row: _Row) -> Instance:
+def _instance(row: _Row) -> Pm2Instance:
     env = row.pm2_env
     online = env.status == "online" and bool(row.pid)
     monit = row.monit if online else None
     # PM2 says 0 until it has looked at a process for the first time.
     memory = monit.memory if monit is not None and monit.memory > 0 else None
-    return Instance(
+    return Pm2Instance(
         row.pid or 0, online, env.restart_time, env.unstable_restarts, env.pm_uptime, memory,
         monit.cpu / 100 if monit is not None and memory is not None else None, env.max_memory_restart or None,
     )  # fmt: skip
 
 
-def connect(path: Path, name: str) -> None:
+def check_daemon(path: Path, name: str) -> None:
     """See that a daemon listens there. Blocks. Raises ToolError, PermissionError."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(CONNECT_S)
+        probe.settimeout(CONNECT_TIMEOUT_S)
         try:
             probe.connect(str(path))
         except PermissionError:

@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.service_tools import Pm2Tool
-from trimtab.engine.tools.command_runner import TimedOutError, run_program
-from trimtab.engine.tools.memory_budget import room_of
-from trimtab.engine.tools.pm2.pm2_processes import Application, applications, connect
+from trimtab.engine.tools.command_runner import CommandTimeoutError, run_command
+from trimtab.engine.tools.memory_budget import find_memory_budget
+from trimtab.engine.tools.pm2.pm2_processes import Pm2Application, check_daemon, parse_applications
 from trimtab.engine.types import (
-    Applied,
+    AppliedChange,
     Knob,
     KnobReading,
     KnobType,
@@ -33,12 +33,12 @@ from trimtab.engine.types import (
     Value,
 )
 
-ACT_S = 28.0
+CHANGE_BUDGET_S = 28.0
 """For a change or an action in total, with the looks before and after it."""
-LEAST_LIMIT_BYTES = 32 * 2**20
-ROOM = 1.2
+MIN_MEMORY_LIMIT_BYTES = 32 * 2**20
+MEMORY_HEADROOM_RATIO = 1.2
 """A memory limit leaves so much room over what the largest instance uses, or PM2 restarts it at once."""
-_NOTHING_DONE = "already in progress"
+_BUSY_TEXT = "already in progress"
 
 
 class Pm2:
@@ -53,7 +53,7 @@ class Pm2:
         self.trial = settings.trial
         self._settings = settings
         self._now = now
-        self._one_at_a_time = asyncio.Lock()
+        self._change_lock = asyncio.Lock()
 
     @property
     def _home(self) -> Path:
@@ -62,35 +62,35 @@ class Pm2:
     async def status(self) -> ToolStatus:
         """Up where its daemon answers. Raises nothing."""
         try:
-            found = await self._applications()
+            found = await self._read_applications()
         except PermissionError as error:
             detail = f"{self._home}: {error.strerror}; run Trimtab as the user that PM2 runs as"
             return ToolStatus(ToolState.DENIED, detail)
         except ToolError as error:
             return ToolStatus(ToolState.UNREACHABLE, str(error))
-        said = [self._line(name, found.get(name)) for name in self.targets]
+        said = [self._describe_application(name, found.get(name)) for name in self.targets]
         version = next((app.version for app in found.values()), "")
         return ToolStatus(ToolState.UP, "; ".join(said), version)
 
     @staticmethod
-    def _line(name: str, app: Application | None) -> str:
+    def _describe_application(name: str, app: Pm2Application | None) -> str:
         if app is None:
             return f"{name} is not known to PM2"
-        return f"{name}: {app.online} of {len(app.instances)} online"
+        return f"{name}: {app.online_count} of {len(app.instances)} online"
 
     async def metrics(self, target: str) -> Mapping[str, float]:
         """Memory, CPU, restarts, uptime and instances. Raises NotFoundError, ToolError."""
-        return (await self._application(target)).figures(self._now())
+        return (await self._read_application(target)).metrics(self._now())
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
         """`instances` (cluster mode only: others share no port) and `max_memory_restart`."""
-        app = await self._application(target)
+        app = await self._read_application(target)
         memory = Knob(
-            "max_memory_restart", KnobType.INT, "bytes", LEAST_LIMIT_BYTES, self._most_bytes(app),
-            restart_needed=not app.cluster, group=target,
+            "max_memory_restart", KnobType.INT, "bytes", MIN_MEMORY_LIMIT_BYTES, self._max_memory_limit_bytes(app),
+            restart_needed=not app.is_cluster, group=target,
             help="PM2 reloads an instance that uses more. Setting it reloads the application.",
         )  # fmt: skip
-        if not app.cluster:
+        if not app.is_cluster:
             return (memory,)
         most = self._settings.max_instances or os.cpu_count() or 1
         instances = Knob(
@@ -99,94 +99,102 @@ class Pm2:
         )  # fmt: skip
         return (instances, memory)
 
-    def _most_bytes(self, app: Application) -> int:
+    def _max_memory_limit_bytes(self, app: Pm2Application) -> int:
         whole = self._settings.memory_limit or psutil.virtual_memory().total
         return int(whole) // max(1, len(app.instances))
 
     async def read(self, target: str, knob: str) -> KnobReading:
         """The value now. Raises NotFoundError, ToolError."""
-        app = await self._application(target)
-        value, note = self._value(app, knob)
+        app = await self._read_application(target)
+        value, note = self._knob_value(app, knob)
         return KnobReading(value, value is not None, Lasts.UNTIL_RESTART, note)
 
-    def _value(self, app: Application, knob: str) -> tuple[int | None, str]:
-        if knob == "instances" and app.cluster:
-            return len(app.instances), f"{app.online} of them online"
+    def _knob_value(self, app: Pm2Application, knob: str) -> tuple[int | None, str]:
+        if knob == "instances" and app.is_cluster:
+            return len(app.instances), f"{app.online_count} of them online"
         if knob == "max_memory_restart":
             limits = {instance.limit_bytes for instance in app.instances}
             if len(limits) > 1:
                 raise ToolError(
                     f"instances of {app.name} have different memory limits; reload it by hand once"
                 )
-            return next(iter(limits)), f"the largest uses {app.largest_bytes:.0f} bytes"
+            return next(iter(limits)), f"the largest uses {app.largest_memory_bytes:.0f} bytes"
         raise NotFoundError(f"{app.name} has no knob {knob!r}; those of cluster mode have instances")
 
-    async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:
         """Compare, set, read back. PM2 has no compare-and-set of its own: others may come between.
 
         Raises ConflictError, RefusedError, ToolError, ToolUncertainError.
         """
-        self._permit(target)
+        self._require_permitted_target(target)
         begun_s = time.monotonic()
-        async with self._one_at_a_time:
-            app = await self._application(target)
-            value, _ = self._value(app, knob)
+        async with self._change_lock:
+            app = await self._read_application(target)
+            value, _ = self._knob_value(app, knob)
             if value != before or isinstance(before, bool):
                 raise ConflictError(f"{knob} of {target} is {value} now, not {before!r}; nothing was changed")
-            self._refuse(app, knob, after)
-            await self._tell(self._words(target, knob, after), self._left_s(begun_s))
-            seen, _ = self._value(await self._after(target), knob)
+            self._check_value(app, knob, after)
+            await self._run_pm2(self._change_arguments(target, knob, after), self._command_timeout_s(begun_s))
+            seen, _ = self._knob_value(await self._read_back(target), knob)
         if seen != after:
             raise ToolUncertainError(f"{knob} of {target} was set to {after} and reads {seen}")
-        return Applied(before, after, Lasts.UNTIL_RESTART, self._permanent(knob, after))
+        return AppliedChange(before, after, Lasts.UNTIL_RESTART, self._permanent_command(knob, after))
 
-    def _refuse(self, app: Application, knob: str, after: Value) -> None:
+    def _check_value(self, app: Pm2Application, knob: str, after: Value) -> None:
         if after is None and knob == "max_memory_restart":
             return
         if isinstance(after, bool) or not isinstance(after, int):
             raise RefusedError(f"{knob} of {app.name} is a whole number, not {after!r}")
         most = self._settings.max_instances or os.cpu_count() or 1
-        low, high = (1, most) if knob == "instances" else (LEAST_LIMIT_BYTES, self._most_bytes(app))
+        low, high = (
+            (1, most) if knob == "instances" else (MIN_MEMORY_LIMIT_BYTES, self._max_memory_limit_bytes(app))
+        )
         if not low <= after <= high:
             raise RefusedError(f"{knob} of {app.name} is {low} to {high}, not {after}")
-        if knob == "max_memory_restart" and after < ROOM * app.largest_bytes:
+        if knob == "max_memory_restart" and after < MEMORY_HEADROOM_RATIO * app.largest_memory_bytes:
             raise RefusedError(
-                f"{after} bytes for {app.name} is under {ROOM:g} x {app.largest_bytes:.0f}, what its "
+                f"{after} bytes for {app.name} is under {MEMORY_HEADROOM_RATIO:g} x {app.largest_memory_bytes:.0f}, what its "
                 "largest instance uses: PM2 would restart it at once"
             )
 
     @staticmethod
-    def _words(target: str, knob: str, after: Value) -> list[str]:
+    def _change_arguments(target: str, knob: str, after: Value) -> list[str]:
         if knob == "instances":
             return ["scale", target, str(after)]
         return ["reload", target, "--max-memory-restart", str(after or 0)]
 
     @staticmethod
-    def _permanent(knob: str, after: Value) -> str:
+    def _permanent_command(knob: str, after: Value) -> str:
         return f"pm2 save; and in ecosystem.config.cjs: {knob}: {0 if after is None else after}"
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
         """Instances as large as their limit, else as the largest is. Raises NotFoundError, ToolError."""
         if knob not in {"instances", "max_memory_restart"} or isinstance(after, bool | str | None):
             return None
-        app = await self._application(target)
+        app = await self._read_application(target)
         limit = max((i.limit_bytes or 0 for i in app.instances), default=0)
-        each = after if knob == "max_memory_restart" else limit or app.largest_bytes
+        each = after if knob == "max_memory_restart" else limit or app.largest_memory_bytes
         count = after if knob == "instances" else len(app.instances)
-        running = next((i for i in app.instances if i.online and i.started_ms is not None), None)
+        running = next((i for i in app.instances if i.is_online and i.started_ms is not None), None)
         if each == 0 or running is None:
             return None
         used = round(sum(i.memory_bytes or 0.0 for i in app.instances))
         room = await asyncio.to_thread(
-            room_of, running.pid, (running.started_ms or 0) / 1000, used, self._settings.memory_limit
+            find_memory_budget,
+            running.pid,
+            (running.started_ms or 0) / 1000,
+            used,
+            self._settings.memory_limit,
         )
         named = f"{count:g} instances of {app.name}"
-        return MemoryOutlook(room.limit, ((named, float(count * each)), ("others", float(room.others))))
+        return MemoryOutlook(
+            room.limit_bytes, ((named, float(count * each)), ("others", float(room.others_bytes)))
+        )
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """`reload` and `restart`. Raises NotFoundError, ToolError."""
         risk, gap = Risk.LOW, ""
-        if not (await self._application(target)).cluster:
+        if not (await self._read_application(target)).is_cluster:
             risk, gap = Risk.MEDIUM, "; in fork mode a single one leaves a gap"
         return (
             ToolAction("reload", f"Replace the instances one by one{gap}.", risk, idempotent=True),
@@ -195,26 +203,30 @@ class Pm2:
 
     async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - PM2 takes no key
         """Do it, and see that it was done. Raises NotFoundError, RefusedError, ToolError."""
-        self._permit(target)
+        self._require_permitted_target(target)
         if action not in {"reload", "restart"}:
             raise NotFoundError(f"{target} has no action {action!r}; it has reload, restart")
         begun_s = time.monotonic()
-        async with self._one_at_a_time:
-            before = await self._application(target)
-            await self._tell([action, target], self._left_s(begun_s))
-            after = await self._after(target)
+        async with self._change_lock:
+            before = await self._read_application(target)
+            await self._run_pm2([action, target], self._command_timeout_s(begun_s))
+            after = await self._read_back(target)
         old = before.pids & after.pids
-        if after.online < len(before.instances) or old:
+        if after.online_count < len(before.instances) or old:
             raise ToolUncertainError(
-                f"{action} of {target}: {after.online} of {len(before.instances)} instances are online, "
+                f"{action} of {target}: {after.online_count} of {len(before.instances)} instances are online, "
                 f"{len(old)} of them the old ones"
             )
-        pids = f"pids {_list(before.pids)} -> {_list(after.pids)}"
-        return f"{action} of {target}: {after.online} instances, {pids}"
+        pids = f"pids {_join_pids(before.pids)} -> {_join_pids(after.pids)}"
+        return f"{action} of {target}: {after.online_count} instances, {pids}"
 
     def command(self, target: str, subject: str, after: Value) -> str:
         """A shell command."""
-        words = [subject, target] if subject in {"reload", "restart"} else self._words(target, subject, after)
+        words = (
+            [subject, target]
+            if subject in {"reload", "restart"}
+            else self._change_arguments(target, subject, after)
+        )
         return f"PM2_HOME={shlex.quote(str(self._home))} {shlex.join([*self._settings.command, *words])}"
 
     def grant(self) -> str:
@@ -228,57 +240,57 @@ class Pm2:
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def _application(self, target: str) -> Application:
+    async def _read_application(self, target: str) -> Pm2Application:
         if target not in self.targets:
             raise NotFoundError(f"{self.name} has no target {target!r}; it has {', '.join(self.targets)}")
         try:
-            found = await self._applications()
+            found = await self._read_applications()
         except PermissionError as error:
             raise ToolError(f"{self.name}: {self._home}: {error.strerror}; run as the user of PM2") from error
         if target not in found:
             raise NotFoundError(f"PM2 knows no application {target!r}; it has {', '.join(found) or 'none'}")
         return found[target]
 
-    async def _after(self, target: str) -> Application:
+    async def _read_back(self, target: str) -> Pm2Application:
         """The application after a change; where it cannot be seen the change is uncertain."""
         try:
-            return await self._application(target)
+            return await self._read_application(target)
         except (ToolError, NotFoundError) as error:
             raise ToolUncertainError(f"{target} cannot be seen after the change: {error}") from error
 
-    async def _applications(self) -> dict[str, Application]:
+    async def _read_applications(self) -> dict[str, Pm2Application]:
         """Raises ToolError, PermissionError."""
-        await asyncio.to_thread(connect, self._home / "rpc.sock", self.name)
-        ran = await run_program([*self._settings.command, "jlist"], self._settings.timeout, self._environ)
-        if ran.code != 0:
-            raise ToolError(f"{self.name}: pm2 jlist ended with {ran.code}")
-        return applications(ran.out, self.name)
+        await asyncio.to_thread(check_daemon, self._home / "rpc.sock", self.name)
+        ran = await run_command([*self._settings.command, "jlist"], self._settings.timeout, self._env)
+        if ran.exit_code != 0:
+            raise ToolError(f"{self.name}: pm2 jlist ended with {ran.exit_code}")
+        return parse_applications(ran.stdout, self.name)
 
-    def _left_s(self, begun_s: float) -> float:
+    def _command_timeout_s(self, begun_s: float) -> float:
         """For the command, so that there is time to look afterwards."""
-        return ACT_S - (time.monotonic() - begun_s) - self._settings.timeout
+        return CHANGE_BUDGET_S - (time.monotonic() - begun_s) - self._settings.timeout
 
-    async def _tell(self, words: Sequence[str], limit_s: float) -> None:
+    async def _run_pm2(self, words: Sequence[str], limit_s: float) -> None:
         what = f"{self.name}: pm2 {' '.join(words)}"
         if limit_s <= 0:
             raise ToolError(f"{what}: others took all the time, nothing was done")
         try:
-            ran = await run_program([*self._settings.command, *words], limit_s, self._environ)
-        except TimedOutError as error:
+            ran = await run_command([*self._settings.command, *words], limit_s, self._env)
+        except CommandTimeoutError as error:
             raise ToolUncertainError(f"{what}: {error}") from error
-        if ran.code != 0 and _NOTHING_DONE in ran.out + ran.err:
+        if ran.exit_code != 0 and _BUSY_TEXT in ran.stdout + ran.stderr:
             raise ToolError(f"{what}: another reload is under way, nothing was done")
-        if ran.code != 0:
-            raise ToolUncertainError(f"{what} ended with {ran.code}: {clean_text(ran.said())}")
+        if ran.exit_code != 0:
+            raise ToolUncertainError(f"{what} ended with {ran.exit_code}: {redact_text(ran.output_tail())}")
 
     @property
-    def _environ(self) -> dict[str, str]:
+    def _env(self) -> dict[str, str]:
         return {"PM2_HOME": str(self._home), "NO_COLOR": "1"}
 
-    def _permit(self, target: str) -> None:
+    def _require_permitted_target(self, target: str) -> None:
         if target not in self.targets:
             raise RefusedError(f"{target!r} is not one of tools.{self.name}.targets; nothing was done")
 
 
-def _list(pids: frozenset[int]) -> str:
+def _join_pids(pids: frozenset[int]) -> str:
     return ", ".join(map(str, sorted(pids)))

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trimtab.engine.errors import RefusedError
-from trimtab.engine.tools.memory_budget import SHARE, Outlook, Room
+from trimtab.engine.tools.memory_budget import MAX_FILL_RATIO, MemoryBudget, MemoryProjection
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Value
 
 MB = 2**20
-NEVER = {
+FORBIDDEN_SETTINGS = {
     "fsync": "a crash could destroy the database",
     "full_page_writes": "a crash could leave torn pages",
     "synchronous_commit": "a crash would lose commits that were acknowledged",
@@ -20,13 +20,13 @@ NEVER = {
 }
 """Speed that costs safety is no gain; with the reason for people."""
 
-_UNITS = {"B": 1, "kB": 1024, "8kB": 8192, "MB": MB, "GB": 1024 * MB, "ms": 0.001, "s": 1, "min": 60}
+_UNIT_FACTORS = {"B": 1, "kB": 1024, "8kB": 8192, "MB": MB, "GB": 1024 * MB, "ms": 0.001, "s": 1, "min": 60}
 _BYTES = ("B", "kB", "8kB", "MB", "GB")
-MEMORY = ("work_mem", "hash_mem_multiplier", "maintenance_work_mem")
+MEMORY_KNOBS = ("work_mem", "hash_mem_multiplier", "maintenance_work_mem")
 """What raises the memory that sessions and workers may take."""
 
 
-_TABLE: tuple[tuple[str, KnobType, str, str, float, float | None, float, str], ...] = (
+_KNOB_TABLE: tuple[tuple[str, KnobType, str, str, float, float | None, float, str], ...] = (
     ("work_mem", KnobType.INT, "memory", "B", MB, None, 60, "Memory of one sort or hash."),
     ("hash_mem_multiplier", KnobType.FLOAT, "memory", "", 1, 4, 60, "Times work_mem that a hash may take."),
     ("maintenance_work_mem", KnobType.INT, "memory", "B", 16 * MB, None, 600, "Memory of one vacuum."),
@@ -81,20 +81,20 @@ KNOBS: dict[str, Knob] = {
         help=words,
         grain=_grain(kind, unit, high),
     )
-    for name, kind, group, unit, low, high, warm_up_s, words in _TABLE
+    for name, kind, group, unit, low, high, warm_up_s, words in _KNOB_TABLE
 }
 """The allow-list."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class PgSetting:
     """A row of pg_settings. `file` is None where no file set it, or where we may not see which."""
 
     name: str
-    text: str
-    boot: str
+    raw_value: str
+    raw_default: str
     unit: str | None
-    kind: str
+    vartype: str
     source: str
     file: str | None
     line: int | None
@@ -102,35 +102,35 @@ class Setting:
     @property
     def value(self) -> Value:
         """In base units: bytes, seconds."""
-        return in_base(self, self.text)
+        return to_base_unit(self, self.raw_value)
 
     @property
     def default(self) -> Value:
         """What holds where nobody sets anything, in base units."""
-        return in_base(self, self.boot)
+        return to_base_unit(self, self.raw_default)
 
     @property
-    def set_here(self) -> bool:
+    def is_set_by_alter_system(self) -> bool:
         """Whether ALTER SYSTEM set it; undoing a change of one that it did not set means to reset."""
         return self.file is not None and self.file.endswith("postgresql.auto.conf")
 
 
-def in_base(setting: Setting, text: str) -> Value:
+def to_base_unit(setting: PgSetting, text: str) -> Value:
     """The text of a setting as bytes, seconds, a number or a truth.
 
     >>> in_base(Setting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), "4096")
     4194304
     """
-    if setting.kind == "bool":
+    if setting.vartype == "bool":
         return text == "on"
-    factor = _UNITS.get(setting.unit or "", 1)
+    factor = _UNIT_FACTORS.get(setting.unit or "", 1)
     number = float(text)
     if number < 0 or (KNOBS[setting.name].type is KnobType.INT and factor >= 1):
         return int(number * (factor if number >= 0 else 1))
     return round(number * factor, 9)
 
 
-def written(setting: Setting, value: Value) -> str:
+def format_value(setting: PgSetting, value: Value) -> str:
     """The value as ALTER SYSTEM takes it.
 
     >>> written(Setting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), 8 * 2**20)
@@ -141,7 +141,7 @@ def written(setting: Setting, value: Value) -> str:
     number = float(str(value))
     if number < 0 or setting.unit is None:
         return f"{number:.10g}"
-    steps = round(number / _UNITS[setting.unit], 9)
+    steps = round(number / _UNIT_FACTORS[setting.unit], 9)
     if setting.unit == "8kB":
         return f"{steps * 8:.0f}kB" if steps % 128 else f"{steps / 128:.0f}MB"
     if setting.unit == "kB" and steps % 1024 == 0:
@@ -150,7 +150,7 @@ def written(setting: Setting, value: Value) -> str:
     return f"{steps:.0f}{setting.unit}" if steps.is_integer() else f"{steps:.6g}"
 
 
-def checked(setting: Setting, value: Value) -> Value:
+def validate_value(setting: PgSetting, value: Value) -> Value:
     """The value, if it is one of this knob that the setting can hold exactly. Raises RefusedError."""
     knob = KNOBS[setting.name]
     if knob.type is KnobType.BOOL:
@@ -161,27 +161,29 @@ def checked(setting: Setting, value: Value) -> Value:
         raise RefusedError(
             f"{knob.name} {value!r}: it must be a number, in {knob.unit or 'units of its own'}"
         )
-    held = in_base(setting, _digits(value if value < 0 else value / _UNITS.get(setting.unit or "", 1), knob))
-    if not same(held, value):
+    held = to_base_unit(
+        setting, _raw_text(value if value < 0 else value / _UNIT_FACTORS.get(setting.unit or "", 1), knob)
+    )
+    if not values_equal(held, value):
         raise RefusedError(f"{knob.name} {value}: the nearest that PostgreSQL can hold is {held}")
-    if not inside(setting, value):
-        raise RefusedError(f"{knob.name} {value}: {_bounds(knob)}")
+    if not is_in_range(setting, value):
+        raise RefusedError(f"{knob.name} {value}: {_range_text(knob)}")
     return held
 
 
-def same(one: Value, other: Value) -> bool:
+def values_equal(one: Value, other: Value) -> bool:
     """Whether two values are one, but for the last digits of a float."""
     if isinstance(one, int | float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=1e-9)
     return one == other
 
 
-def _digits(steps: float, knob: Knob) -> str:
+def _raw_text(steps: float, knob: Knob) -> str:
     """A number in the setting's unit, as pg_settings shows it: whole, or six significant digits."""
     return str(round(steps)) if knob.type is KnobType.INT else f"{steps:.6g}"
 
 
-def refuse_foreign(setting: Setting) -> None:
+def refuse_unrestorable(setting: PgSetting) -> None:
     """Raises RefusedError where ALTER SYSTEM would not do, or somebody chose a value that we would not."""
     where = {
         "command line": "given on the command line", "environment variable": "given in the environment",
@@ -191,45 +193,45 @@ def refuse_foreign(setting: Setting) -> None:
     if where:
         raise RefusedError(f"{setting.name} is {where}: ALTER SYSTEM would not change it; change it there")
     value = setting.value
-    if isinstance(value, int | float) and not inside(setting, value):
+    if isinstance(value, int | float) and not is_in_range(setting, value):
         raise RefusedError(
-            f"{setting.name} is {value}, somebody chose that; {_bounds(KNOBS[setting.name])} for us, so it "
+            f"{setting.name} is {value}, somebody chose that; {_range_text(KNOBS[setting.name])} for us, so it "
             "is left alone"
         )
 
 
-def inside(setting: Setting, value: float) -> bool:
+def is_in_range(setting: PgSetting, value: float) -> bool:
     """Whether a value is within the bounds of the knob, or the default."""
     knob = KNOBS[setting.name]
     low, high = knob.low or 0, math.inf if knob.high is None else knob.high
     return value == setting.default or low <= value <= high
 
 
-def _bounds(knob: Knob) -> str:
+def _range_text(knob: Knob) -> str:
     high = "" if knob.high is None else f" and at most {knob.high:g}"
     return f"it must be at least {knob.low or 0:g}{high}"
 
 
-def reading(setting: Setting, *, visible: bool) -> KnobReading:
+def make_reading(setting: PgSetting, *, sees_source_files: bool) -> KnobReading:
     """What is shown of it. visible : we may see which file set it."""
     note = ""
-    if setting.file is not None and not setting.set_here:
+    if setting.file is not None and not setting.is_set_by_alter_system:
         note = f"set in {setting.file} line {setting.line}; undoing a change resets to that"
     elif setting.source not in {"default", "configuration file", "override"}:
         note = f"set by: {setting.source}"
-    elif not visible:
+    elif not sees_source_files:
         note = "which file set it is not to be seen without pg_read_all_settings"
-    return KnobReading(setting.value, setting.set_here, Lasts.IN_A_FILE, note)
+    return KnobReading(setting.value, setting.is_set_by_alter_system, Lasts.IN_A_FILE, note)
 
 
-def outlook(figures: Mapping[str, float], room: Room, **change: float) -> Outlook:
+def project_memory(sizes: Mapping[str, float], budget: MemoryBudget, **change: float) -> MemoryProjection:
     """Memory when every connection sorts or hashes at once and every autovacuum worker works.
 
     figures : shared_buffers, work_mem, hash_mem_multiplier, maintenance_work_mem in bytes (or times);
               max_connections, autovacuum_max_workers
     change  : what is to be instead
     """
-    now = {**figures, **change}
+    now = {**sizes, **change}
     connections, workers = now["max_connections"], now["autovacuum_max_workers"]
     sorts = now["work_mem"] * now["hash_mem_multiplier"] * connections
     parts: list[tuple[str, float]] = [
@@ -237,29 +239,29 @@ def outlook(figures: Mapping[str, float], room: Room, **change: float) -> Outloo
         (f"work_mem x {now['hash_mem_multiplier']:g} x {connections:.0f} connections", sorts),
         (f"maintenance_work_mem x {workers:.0f} workers", now["maintenance_work_mem"] * workers),
     ]
-    if room.others:
-        parts.append((f"others on {room.of}", room.others))
-    return Outlook(tuple(parts), room)
+    if budget.others_bytes:
+        parts.append((f"others on {budget.scope}", budget.others_bytes))
+    return MemoryProjection(tuple(parts), budget)
 
 
-def bounded(knob: Knob, figures: Mapping[str, float], room: Room) -> Knob:
+def bound_knob(knob: Knob, sizes: Mapping[str, float], budget: MemoryBudget) -> Knob:
     """The knob with the bounds that hold now; high stays None where memory is unknown."""
-    if room.limit is None or knob.high is not None:
+    if budget.limit_bytes is None or knob.high is not None:
         return knob
     if knob.name == "effective_cache_size":
-        return replace(knob, high=float(SHARE * room.limit // MB * MB))
-    if knob.name not in MEMORY:
+        return replace(knob, high=float(MAX_FILL_RATIO * budget.limit_bytes // MB * MB))
+    if knob.name not in MEMORY_KNOBS:
         return knob
-    fixed = outlook(figures, room, **{knob.name: 0.0}).projected
-    slope = (outlook(figures, room, **{knob.name: float(MB)}).projected - fixed) / MB
-    high = max(0.0, (SHARE * room.limit - fixed) / slope) // 1024 * 1024
+    fixed = project_memory(sizes, budget, **{knob.name: 0.0}).projected_bytes
+    slope = (project_memory(sizes, budget, **{knob.name: float(MB)}).projected_bytes - fixed) / MB
+    high = max(0.0, (MAX_FILL_RATIO * budget.limit_bytes - fixed) / slope) // 1024 * 1024
     return replace(knob, high=max(float(knob.low or 0), high))
 
 
-def settings_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Setting]:
+def parse_settings(rows: Sequence[Mapping[str, Any]]) -> dict[str, PgSetting]:
     """Rows of pg_settings by name."""
     return {
-        row["name"]: Setting(
+        row["name"]: PgSetting(
             row["name"], row["setting"], row["boot_val"], row["unit"], row["vartype"], row["source"],
             row["sourcefile"], row["sourceline"],
         )

@@ -6,30 +6,30 @@ from typing import LiteralString
 from psycopg import sql
 
 from trimtab.engine.errors import ToolError
-from trimtab.engine.settings.data_store_tools import Sessions
-from trimtab.engine.tools.postgresql.postgresql_session import Row, Session
+from trimtab.engine.settings.data_store_tools import SessionFilter
+from trimtab.engine.tools.postgresql.postgresql_session import PostgresqlSession, Row
 from trimtab.engine.tools.refusals import DeniedError
 from trimtab.engine.types import Risk, ToolAction
 
-ANALYZE = ToolAction(
+ANALYZE_ACTION = ToolAction(
     "analyze", "Fresh statistics of the tables that changed most since the last.", Risk.LOW, idempotent=True
 )
-TERMINATE = ToolAction(
+TERMINATE_ACTION = ToolAction(
     "terminate_idle_in_transaction",
     "Ends the oldest session that idles in a transaction, of those that the settings name.",
     Risk.MEDIUM,
     reduces=True,
 )
-CANCEL = ToolAction(
+CANCEL_ACTION = ToolAction(
     "cancel_long_query",
     "Cancels the query that runs longest, of the sessions that the settings name.",
     Risk.MEDIUM,
     reduces=True,
 )
-BUDGET_S = 20.0
+ANALYZE_BUDGET_S = 20.0
 """An action ends within 30 s; what is left waits for the next one."""
 
-_STALE = """
+_STALE_TABLES_SQL = """
 SELECT s.schemaname AS schema, s.relname AS name,
     pg_has_role(c.relowner, 'usage') OR pg_has_role(d.datdba, 'usage') OR {maintain} AS may
 FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
@@ -38,7 +38,7 @@ WHERE s.n_mod_since_analyze > 0.02 * s.n_live_tup
     OR (s.n_live_tup > 0 AND coalesce(s.last_analyze, s.last_autoanalyze) IS NULL)
 ORDER BY s.n_mod_since_analyze DESC, 1, 2
 """
-_END = """
+_END_SESSION_SQL = """
 WITH one AS (
     SELECT pid, application_name, usename, extract(epoch FROM clock_timestamp() - {since}) AS age_s
     FROM pg_stat_activity
@@ -49,13 +49,15 @@ WITH one AS (
 )
 SELECT pid, application_name, usename, age_s, {end}(pid) AS done FROM one
 """
-_MAINTAIN_17 = "has_table_privilege(s.relid, 'MAINTAIN')"
+_MAINTAIN_PRIVILEGE_SQL = "has_table_privilege(s.relid, 'MAINTAIN')"
 
 
-async def analyze(session: Session, version: int, budget_s: float = BUDGET_S) -> str:
+async def analyze_stale_tables(
+    session: PostgresqlSession, version: int, budget_s: float = ANALYZE_BUDGET_S
+) -> str:
     """ANALYZE stale tables, most changed first, until time is over; what came of it in a line."""
-    maintain: LiteralString = _MAINTAIN_17 if version >= 170_000 else "false"
-    stale = await session.rows(sql.SQL(_STALE).format(maintain=sql.SQL(maintain)))
+    maintain: LiteralString = _MAINTAIN_PRIVILEGE_SQL if version >= 170_000 else "false"
+    stale = await session.query(sql.SQL(_STALE_TABLES_SQL).format(maintain=sql.SQL(maintain)))
     ours, loop = [row for row in stale if row["may"]], asyncio.get_running_loop()
     end, done, slow = loop.time() + budget_s, 0, ""
     for row in ours:
@@ -63,7 +65,7 @@ async def analyze(session: Session, version: int, budget_s: float = BUDGET_S) ->
         if left_s <= 0:
             break
         try:
-            await session.tell(
+            await session.execute(
                 sql.SQL("ANALYZE {}").format(sql.Identifier(row["schema"], row["name"])), left_s
             )
         except DeniedError:
@@ -80,31 +82,35 @@ async def analyze(session: Session, version: int, budget_s: float = BUDGET_S) ->
     return ", ".join(parts)
 
 
-async def terminate(session: Session, rule: Sessions) -> str:
+async def terminate_idle_session(session: PostgresqlSession, rule: SessionFilter) -> str:
     """End the oldest session that the rule allows, and say which; its transaction is rolled back."""
-    ended = await _ended(session, rule, "state IN ('idle in transaction', 'idle in transaction (aborted)')",
+    ended = await _end_session(session, rule, "state IN ('idle in transaction', 'idle in transaction (aborted)')",
                          "state_change", "pg_terminate_backend")  # fmt: skip
-    return _told(ended, rule, "terminated", "idles in a transaction for")
+    return _describe_result(ended, rule, "terminated", "idles in a transaction for")
 
 
-async def cancel(session: Session, rule: Sessions) -> str:
+async def cancel_long_query(session: PostgresqlSession, rule: SessionFilter) -> str:
     """Cancel the longest query that the rule allows, and say of whom; its session goes on."""
-    ended = await _ended(session, rule, "state = 'active'", "query_start", "pg_cancel_backend")
-    return _told(ended, rule, "cancelled", "runs a query for")
+    ended = await _end_session(session, rule, "state = 'active'", "query_start", "pg_cancel_backend")
+    return _describe_result(ended, rule, "cancelled", "runs a query for")
 
 
-async def _ended(
-    session: Session, rule: Sessions, state: LiteralString, since: LiteralString, end: LiteralString
+async def _end_session(
+    session: PostgresqlSession,
+    rule: SessionFilter,
+    state: LiteralString,
+    since: LiteralString,
+    end: LiteralString,
 ) -> list[Row]:
     """Look and end in one statement, so that a session that went on meanwhile is not hit."""
-    statement = sql.SQL(_END).format(
+    statement = sql.SQL(_END_SESSION_SQL).format(
         state=sql.SQL(state), since=sql.SQL(since), end=sql.SQL(end), older=sql.Literal(rule.older_than),
         applications=sql.Literal(list(rule.applications)), users=sql.Literal(list(rule.users)),
     )  # fmt: skip
-    return await session.tell(statement)
+    return await session.execute(statement)
 
 
-def _told(ended: list[Row], rule: Sessions, word: str, what: str) -> str:
+def _describe_result(ended: list[Row], rule: SessionFilter, word: str, what: str) -> str:
     if not ended:
         return f"nothing to do: no session of those that are named {what} more than {rule.older_than:g} s"
     (row,) = ended

@@ -11,12 +11,19 @@ from trimtab.engine.errors import (
     ToolError,
     ToolUncertainError,
 )
-from trimtab.engine.redaction import clean_text
+from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.service_tools import ProcessTool, WatchedProcess
-from trimtab.engine.tools.command_runner import TimedOutError, run_program
-from trimtab.engine.tools.process.process_lookup import AbsentError, Identity, alive, figures, find, send
+from trimtab.engine.tools.command_runner import CommandTimeoutError, run_command
+from trimtab.engine.tools.process.process_lookup import (
+    ProcessIdentity,
+    ProcessNotRunningError,
+    find_process,
+    is_running,
+    read_metrics,
+    send_signal,
+)
 from trimtab.engine.types import (
-    Applied,
+    AppliedChange,
     Knob,
     KnobReading,
     MemoryOutlook,
@@ -27,9 +34,9 @@ from trimtab.engine.types import (
     Value,
 )
 
-RESTART_S = 25.0
+RESTART_BUDGET_S = 25.0
 """For a restart in total: the command, and until the new process is there."""
-LOOK_EVERY_S = 0.1
+POLL_INTERVAL_S = 0.1
 SIGNALS = {
     "hup": (signal.SIGHUP, "Tell it to read its settings again (SIGHUP).", Risk.LOW),
     "usr1": (signal.SIGUSR1, "Send SIGUSR1; the program says what that does.", Risk.LOW),
@@ -46,14 +53,14 @@ class Process:
         self.targets: Sequence[str] = settings.targets_of(name)
         self.trial = settings.trial
         self._settings = settings
-        self._one_at_a_time = asyncio.Lock()
+        self._action_lock = asyncio.Lock()
 
     async def status(self) -> ToolStatus:
         """Up: this machine can always be asked; the line says which processes run. Raises nothing."""
         said = []
         for target in self.targets:
             try:
-                found = await asyncio.to_thread(find, target, self._settings.processes[target])
+                found = await asyncio.to_thread(find_process, target, self._settings.processes[target])
                 said.append(f"{target}: process {found.pid}")
             except (NotFoundError, RefusedError, ToolError) as error:
                 said.append(str(error))
@@ -61,25 +68,25 @@ class Process:
 
     async def metrics(self, target: str) -> Mapping[str, float]:
         """By the names of the process exporter; one that does not run has a count of 0 and nothing else."""
-        wanted = self._wanted(target)
+        wanted = self._target_settings(target)
         try:
-            return await asyncio.to_thread(lambda: figures(find(target, wanted)))
-        except AbsentError:
+            return await asyncio.to_thread(lambda: read_metrics(find_process(target, wanted)))
+        except ProcessNotRunningError:
             return {"namedprocess_namegroup_num_procs": 0.0}
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
         """None."""
-        self._wanted(target)
+        self._target_settings(target)
         return ()
 
     async def read(self, target: str, knob: str) -> KnobReading:
         """Raises NotFoundError: processes have no knobs."""
-        self._wanted(target)
+        self._target_settings(target)
         raise NotFoundError(f"{target} is a process, it has no knob {knob!r}")
 
-    async def apply(self, target: str, knob: str, before: Value, after: Value) -> Applied:  # noqa: ARG002 - the port gives them
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:  # noqa: ARG002 - the port gives them
         """Raises NotFoundError: processes have no knobs."""
-        self._wanted(target)
+        self._target_settings(target)
         raise NotFoundError(f"{target} is a process, it has no knob {knob!r}")
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
@@ -88,7 +95,7 @@ class Process:
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
         """`restart` where a command is set, and the signals that are allowed."""
-        wanted = self._wanted(target)
+        wanted = self._target_settings(target)
         allowed = [name for name in SIGNALS if name.upper() in wanted.signals]
         found = [
             ToolAction(
@@ -97,7 +104,7 @@ class Process:
             for name in allowed
         ]
         if wanted.restart:
-            words = clean_text(shlex.join(wanted.restart))
+            words = redact_text(shlex.join(wanted.restart))
             found.insert(0, ToolAction("restart", f"Run: {words}", Risk.MEDIUM))
         return tuple(found)
 
@@ -105,81 +112,85 @@ class Process:
         """Do it. Raises NotFoundError, RefusedError, ConflictError, ToolError, ToolUncertainError."""
         if target not in self.targets:
             raise RefusedError(f"{target!r} is not one of tools.{self.name}.targets; nothing was done")
-        wanted = self._wanted(target)
+        wanted = self._target_settings(target)
         if action not in {one.name for one in await self.actions(target)}:
             raise RefusedError(
                 f"{action!r} is not allowed for {target}; name it in its signals, or set restart"
             )
-        async with self._one_at_a_time:
+        async with self._action_lock:
             if action == "restart":
                 return await self._restart(target, wanted)
             return await self._signal(target, wanted, action)
 
     async def _signal(self, target: str, wanted: WatchedProcess, action: str) -> str:
         number = SIGNALS[action][0]
-        found = await asyncio.to_thread(find, target, wanted)
-        await asyncio.to_thread(send, target, found, number)
+        found = await asyncio.to_thread(find_process, target, wanted)
+        await asyncio.to_thread(send_signal, target, found, number)
         if action != "term":
             return f"{number.name} sent to process {found.pid}"
-        if not await self._until_gone(found, wanted.stop_timeout):
+        if not await self._wait_until_gone(found, wanted.stop_timeout):
             raise ToolUncertainError(
                 f"{target}: process {found.pid} was told to end, but runs on after {wanted.stop_timeout:g} s"
             )
         return f"process {found.pid} has ended"
 
-    async def _until_gone(self, one: Identity, limit_s: float) -> bool:
+    async def _wait_until_gone(self, one: ProcessIdentity, limit_s: float) -> bool:
         try:
             async with asyncio.timeout(limit_s):
-                while await asyncio.to_thread(alive, one):  # noqa: ASYNC110 - a process tells nobody but its parent
-                    await asyncio.sleep(LOOK_EVERY_S)
+                while await asyncio.to_thread(is_running, one):  # noqa: ASYNC110 - a process tells nobody but its parent
+                    await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
             return False
         return True
 
     async def _restart(self, target: str, wanted: WatchedProcess) -> str:
-        before = await self._running(target, wanted)
+        before = await self._find_running(target, wanted)
         try:
-            async with asyncio.timeout(RESTART_S):
-                await self._run_command(target, wanted, before)
-                after = await self._until_new(target, wanted, before)
+            async with asyncio.timeout(RESTART_BUDGET_S):
+                await self._run_restart_command(target, wanted, before)
+                after = await self._wait_for_new_process(target, wanted, before)
         except TimeoutError:
             raise ToolUncertainError(
-                f"{target}: the command of restart has ended, but no new process came within {RESTART_S:g} s"
+                f"{target}: the command of restart has ended, but no new process came within {RESTART_BUDGET_S:g} s"
             ) from None
         was = "none" if before is None else str(before.pid)
         return f"restarted: process {was} -> {after.pid}"
 
-    async def _run_command(self, target: str, wanted: WatchedProcess, before: Identity | None) -> None:
+    async def _run_restart_command(
+        self, target: str, wanted: WatchedProcess, before: ProcessIdentity | None
+    ) -> None:
         try:
-            ran = await run_program(wanted.restart, RESTART_S - 1.0)
-        except TimedOutError as error:
+            ran = await run_command(wanted.restart, RESTART_BUDGET_S - 1.0)
+        except CommandTimeoutError as error:
             raise ToolUncertainError(f"{target}: {error}") from error
-        if ran.code == 0:
+        if ran.exit_code == 0:
             return
-        what = f"{target}: {wanted.restart[0]} ended with {ran.code}: {clean_text(ran.said())}"
-        if before is not None and await asyncio.to_thread(alive, before):
+        what = f"{target}: {wanted.restart[0]} ended with {ran.exit_code}: {redact_text(ran.output_tail())}"
+        if before is not None and await asyncio.to_thread(is_running, before):
             raise ToolError(f"{what}; process {before.pid} still runs")
         raise ToolUncertainError(what)
 
-    async def _until_new(self, target: str, wanted: WatchedProcess, before: Identity | None) -> Identity:
+    async def _wait_for_new_process(
+        self, target: str, wanted: WatchedProcess, before: ProcessIdentity | None
+    ) -> ProcessIdentity:
         while True:
             try:
-                found = await self._running(target, wanted)
+                found = await self._find_running(target, wanted)
             except ToolError:
                 found = None  # while one ends and the next begins two may match
             if found is not None and found != before:
                 return found
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def _running(self, target: str, wanted: WatchedProcess) -> Identity | None:
+    async def _find_running(self, target: str, wanted: WatchedProcess) -> ProcessIdentity | None:
         try:
-            return await asyncio.to_thread(find, target, wanted)
-        except AbsentError:
+            return await asyncio.to_thread(find_process, target, wanted)
+        except ProcessNotRunningError:
             return None
 
     def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - a process has no values
         """A shell command."""
-        wanted = self._wanted(target)
+        wanted = self._target_settings(target)
         if subject == "restart":
             return shlex.join(wanted.restart)
         name = subject.upper()
@@ -200,7 +211,7 @@ class Process:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _wanted(self, target: str) -> WatchedProcess:
+    def _target_settings(self, target: str) -> WatchedProcess:
         if target not in self.targets:
             raise NotFoundError(f"{self.name} has no target {target!r}; it has {', '.join(self.targets)}")
         return self._settings.processes[target]

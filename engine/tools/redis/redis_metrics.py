@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from trimtab.engine.tools.redis.redis_knobs import Info, keyspace
+from trimtab.engine.tools.redis.redis_knobs import RedisInfo, count_keys
 
-_NAMES = {
+_METRIC_NAMES = {
     "uptime_in_seconds": "redis_uptime_in_seconds",
     "connected_clients": "redis_connected_clients",
     "blocked_clients": "redis_blocked_clients",
@@ -41,23 +41,23 @@ _NAMES = {
 }
 
 
-def figures(info: Info) -> Mapping[str, float]:
+def metrics_from_info(info: RedisInfo) -> Mapping[str, float]:
     """What INFO tells; a field that is not there is left out.
 
     >>> figures({"keyspace_hits": 3, "db0": {"keys": 2, "expires": 1}})["redis_db_keys"]
     2.0
     """
-    return {"redis_up": 1.0, **dict(_known(info))}
+    return {"redis_up": 1.0, **dict(_iter_metrics(info))}
 
 
-def _known(info: Info) -> Iterator[tuple[str, float]]:
-    for field, name in _NAMES.items():
+def _iter_metrics(info: RedisInfo) -> Iterator[tuple[str, float]]:
+    for field, name in _METRIC_NAMES.items():
         value = info.get(field)
         if isinstance(value, int | float):
             yield name, float(value)
     if isinstance(info.get("latest_fork_usec"), int):
         yield "redis_latest_fork_seconds", info["latest_fork_usec"] / 1e6
-    keys, expiring = keyspace(info)
+    keys, expiring = count_keys(info)
     if "keyspace_hits" in info:
         yield "redis_db_keys", float(keys)
         yield "redis_db_keys_expiring", float(expiring)

@@ -71,7 +71,7 @@ def test_dismissing_wants_a_reason(open_page: Open, world: LoopWorld) -> None:
 
 def test_advice_that_no_knob_does_can_only_be_dismissed(open_page: Open, world: LoopWorld) -> None:
     """What people do elsewhere says how, and has no button that would do it."""
-    asked = world.acting.ledger.asked
+    asked = world.acting.ledger.recommendations_by_id
     asked[LAZY] = replace(
         asked[LAZY], subject="by hand", is_action=True, before=None, after=None, command="",
         title="db: autovacuum is off", evidence=("ALTER SYSTEM SET autovacuum = on",),
@@ -109,7 +109,7 @@ def test_scheduling_takes_the_readers_time(open_page: Open, world: LoopWorld) ->
 
 def test_a_refusal_is_shown_with_its_reason(open_page: Open, world: LoopWorld) -> None:
     """What a guardrail forbids stays pending, and the question says why."""
-    world.acting.desk.refusal = "cooldown of cache-1: 12 min left"
+    world.acting.decisions.refusal = "cooldown of cache-1: 12 min left"
     page = open_page("#/inbox")
     card(page, "Give cache-1 more memory").get_by_role("button", name="Apply now").click()
     dialog(page).get_by_role("button", name="Apply").click()
@@ -133,7 +133,7 @@ def test_an_action_under_way_shows_its_effect_and_is_undone(open_page: Open, wor
     expect(page.locator(".action-row", has_text="taken back")).to_have_count(1)
     back = world.acting.ledger.action(RUNNING)
     assert back.state is ActionState.ROLLED_BACK
-    assert [a.undoes for a in world.acting.ledger.done.values()].count(RUNNING) == 1
+    assert [a.undoes for a in world.acting.ledger.actions_by_id.values()].count(RUNNING) == 1
 
 
 def test_an_action_that_is_unknown_says_what_to_do(open_page: Open) -> None:

@@ -64,7 +64,7 @@ def test_what_was_refused_did_not_fail(open_page: Open, world: LoopWorld) -> Non
     expect(page.locator(".state").first).to_have_text("refused")
     expect(page.locator(".card")).to_contain_text("wait 12 min")
     expect(page.locator(".card")).to_contain_text("nothing was sent")
-    done = world.acting.ledger.done
+    done = world.acting.ledger.actions_by_id
     object.__setattr__(done[REFUSED], "state", ActionState.FAILED)
     page.reload()
     expect(page.locator(".state").first).to_have_text("not sent")
@@ -84,7 +84,7 @@ def test_a_reset_says_where_it_goes_and_asks_again(open_page: Open, world: LoopW
     dialog(page).get_by_label("That is what I want").check()
     reset.click()
     expect(dialog(page)).to_have_count(0)
-    newest = max(world.acting.ledger.done.values(), key=lambda action: action.id)
+    newest = max(world.acting.ledger.actions_by_id.values(), key=lambda action: action.id)
     assert (newest.subject, newest.after) == ("maxmemory", None)
 
 
@@ -112,7 +112,7 @@ def test_a_page_typed_as_a_path_is_found(open_page: Open) -> None:
 def test_the_audit_cuts_nothing(open_page: Open, world: LoopWorld) -> None:
     """At 1280 px every detail is there, wrapped, and nothing has to be scrolled to."""
     details = {f"detail_{i}": "x" * 40 for i in range(8)}
-    world.acting.ledger.note("noted", "01JGFJJZ000000000000000000", "an administrator", dict(details))
+    world.acting.ledger.append_audit("noted", "01JGFJJZ000000000000000000", "an administrator", dict(details))
     page = open_page("#/audit")
     expect(page.locator("table.audit")).to_contain_text("detail_7")
     wide = page.evaluate("(t => [t.scrollWidth, t.clientWidth])(document.querySelector('.table'))")

@@ -36,7 +36,7 @@ def test_tools_show_their_state_and_are_switched(open_page: Open, world: LoopWor
     redis.get_by_role("button", name="Disable").click()
     answer(page, "Disable")
     expect(redis).to_contain_text("disabled")
-    assert world.acting.toolbox.shown["redis"].enabled is False
+    assert world.acting.toolbox.tool_views["redis"].enabled is False
     assert world.acting.ledger.rows[-1].what == "tool disabled"
 
 
@@ -64,7 +64,7 @@ def test_a_tools_target_is_read_and_changed(open_page: Open, world: LoopWorld) -
     target.get_by_role("button", name="flush cold").click()
     expect(dialog(page)).to_contain_text("high risk")
     answer(page, "Do it: flush cold")
-    knob, told = sorted(world.acting.ledger.done.values(), key=lambda a: a.id)[-2:]
+    knob, told = sorted(world.acting.ledger.actions_by_id.values(), key=lambda a: a.id)[-2:]
     assert {(knob.subject, knob.after), (told.subject, told.after)} == {
         ("maxmemory", 335_544_320),
         ("flush_cold", None),
@@ -74,15 +74,15 @@ def test_a_tools_target_is_read_and_changed(open_page: Open, world: LoopWorld) -
 def test_a_target_with_a_slash_is_read_and_changed(open_page: Open, world: LoopWorld) -> None:
     """An application such as @shop/api is there, and its knobs and actions are reached."""
     box, name = world.acting.toolbox, "@shop/api"
-    box.shown["redis"] = replace(box.shown["redis"], targets=(name,))
-    box.targets["redis", name] = replace(box.targets["redis", "cache-1"], target=name)
+    box.tool_views["redis"] = replace(box.tool_views["redis"], targets=(name,))
+    box.target_views["redis", name] = replace(box.target_views["redis", "cache-1"], target=name)
     page = open_page("#/tools/redis")
     target = page.get_by_role("region", name=name)
     expect(target.locator(".figures").first).to_contain_text("redis_hit_ratio61 %")
     target.get_by_role("button", name="flush cold").click()
     answer(page, "Do it: flush cold")
     expect(page.get_by_role("status").filter(has_text=name)).to_be_visible()
-    told = max(world.acting.ledger.done.values(), key=lambda action: action.id)
+    told = max(world.acting.ledger.actions_by_id.values(), key=lambda action: action.id)
     assert (told.target, told.subject) == (name, "flush_cold")
 
 
@@ -91,7 +91,7 @@ def test_the_audit_is_listed_and_checked(open_page: Open, world: LoopWorld) -> N
     page = open_page("#/tools")
     expect(page.get_by_role("region", name="redis")).to_be_visible()
     for i in range(120):
-        world.acting.ledger.note("noted", f"thing {i}", "anna", {"round": i})
+        world.acting.ledger.append_audit("noted", f"thing {i}", "anna", {"round": i})
     page.goto(f"{world.url}/#/audit")
     rows = page.locator("table.audit tbody tr")
     expect(rows).to_have_count(100)
@@ -102,7 +102,7 @@ def test_the_audit_is_listed_and_checked(open_page: Open, world: LoopWorld) -> N
     expect(rows.nth(120)).to_contain_text("logged in")
     page.get_by_role("button", name="Check the chain").click()
     expect(page.locator(".check")).to_contain_text("Whole: 125 rows")
-    world.acting.wrong = "row 7 was edited"
+    world.acting.audit_problem = "row 7 was edited"
     page.get_by_role("button", name="Check the chain").click()
     expect(page.locator(".check")).to_contain_text("Not whole: row 7 was edited")
 
@@ -110,7 +110,7 @@ def test_the_audit_is_listed_and_checked(open_page: Open, world: LoopWorld) -> N
 def test_who_may_only_read_is_told_so(open_page: Open, world: LoopWorld) -> None:
     """Buttons that a key may not press are shut, and say which scope is lacking."""
     page = open_page("#/inbox", signed_in=False)
-    page.get_by_label("API key").fill(api_keys.create(world.store, world.clock, ulid(1), ["read"])[1])
+    page.get_by_label("API key").fill(api_keys.create_key(world.store, world.clock, ulid(1), ["read"])[1])
     page.keyboard.press("Enter")
     approve = card(page, "Give cache-1 more memory").get_by_role("button", name="Approve")
     expect(approve).to_be_disabled()
@@ -121,9 +121,9 @@ def test_who_may_only_read_is_told_so(open_page: Open, world: LoopWorld) -> None
 def test_empty_pages_say_what_to_do(open_page: Open, world: LoopWorld) -> None:
     """Without incidents, recommendations, actions and tools each page says how they come."""
     world.acting.incidents.by_id.clear()
-    world.acting.ledger.asked.clear()
-    world.acting.ledger.done.clear()
-    world.acting.toolbox.shown.clear()
+    world.acting.ledger.recommendations_by_id.clear()
+    world.acting.ledger.actions_by_id.clear()
+    world.acting.toolbox.tool_views.clear()
     page = open_page("#/incidents")
     expect(page.get_by_text("No incident yet")).to_be_visible()
     for place, words in {

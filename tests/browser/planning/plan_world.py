@@ -8,14 +8,14 @@ import numpy as np
 from tests.browser.control_loop_world import HOUR, LoopWorld, ulid
 from tests.browser.world import MINUTE, STEP, now_ns
 from tests.builders.series import tick_scores
-from tests.fakes.fake_models import FakeModelling
+from tests.fakes.fake_models import FakeModelService
 from trimtab.engine.api.shapes.capacity_example import CAPACITY
 from trimtab.engine.api.shapes.examples import FORECAST, MODEL, PIPELINE_RUN, RECOMMENDATION
 from trimtab.engine.types import (
     Estimate,
-    ForecastBefore,
     LoadPath,
     ModelVersion,
+    PastForecast,
     RunState,
     SeriesKey,
 )
@@ -35,10 +35,10 @@ class PlanWorld(LoopWorld):
     """As LoopWorld, with forecasts."""
 
     @property
-    def modelling(self) -> FakeModelling:
+    def modelling(self) -> FakeModelService:
         """What is forecast."""
-        assert self.acting.modelling is not None
-        return self.acting.modelling
+        assert self.acting.models is not None
+        return self.acting.models
 
     def seed(self) -> None:
         """A load with an hour behind and a day ahead; two services; four versions; four runs."""
@@ -64,19 +64,19 @@ class PlanWorld(LoopWorld):
         grow = np.linspace(0.6, 1.6, 288)
         middle = np.array([level(int(t)) for t in times])
         values = {quantile: middle + grow * off for quantile, off in SPREAD.items()}
-        self.modelling.told = [
+        self.modelling.current_forecasts = [
             replace(FORECAST, id=LOAD.id, series=str(LOAD), made=made, start=made + ROW, values=values)
         ]
         past = made - ROW * np.arange(11, -1, -1)
         was = np.array([level(int(t)) for t in past]) + 6.0
         kept = {quantile: was + SPREAD[quantile] for quantile in ("0.05", "0.5", "0.95")}
         kept["0.95"][0] = kept["0.5"][0] = was[0] - 24.0
-        self.modelling.past = {LOAD.id: ForecastBefore(LOAD.id, 3600.0, past, kept)}
+        self.modelling.past_forecasts = {LOAD.id: PastForecast(LOAD.id, 3600.0, past, kept)}
 
     def _seed_models(self) -> None:
         now, told = now_ns(), self.modelling
-        told.asked.clear()
-        told.previous = True
+        told.calls.clear()
+        told.has_previous = True
         judged = {
             "challenger.pinball": 0.262, "challenger.mase": 0.61, "challenger.cov90": 0.897,
             "challenger.miss99": 0.014, "challenger.silent": 0.0, "challenger.points": 21_312.0,
@@ -108,7 +108,7 @@ class PlanWorld(LoopWorld):
             refused={"6": "6: has no manifest.json, but ['model.pkl']"},
         )  # fmt: skip
         done = replace(PIPELINE_RUN, started=now - 2 * HOUR, ended=now - 2 * HOUR + 4 * MINUTE)
-        told.done = [
+        told.finished_runs = [
             replace(
                 done, id=ulid(99), state=RunState.RUNNING, by="anna", started=now - MINUTE, ended=None,
                 stage="judge", progress=0.42, said="",
@@ -135,7 +135,7 @@ class PlanWorld(LoopWorld):
             wanted_cost_per_day=None, load_id="", series_ids=(),
         )  # fmt: skip
         self.acting.capacity.update({"checkout": checkout, "orders pool": pool})
-        self.acting.ledger.asked[ADVICE] = replace(
+        self.acting.ledger.recommendations_by_id[ADVICE] = replace(
             RECOMMENDATION, id=ADVICE, tool="pm2", target="checkout", subject="instances", before=5, after=6,
             title="Give checkout 6 replicas before the load is there", incident_id=None, effect=None,
             created=now, expires=now + 15 * MINUTE, shadow=None,

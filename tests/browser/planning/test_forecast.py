@@ -61,11 +61,11 @@ def test_what_had_been_forecast_stands_beside_what_came(open_page: Open) -> None
 
 def test_little_history_is_low_confidence_and_no_past_is_said(open_page: Open, world: PlanWorld) -> None:
     """A forecast by seasonal naive on hours is told as such; what cannot be compared yet is not."""
-    (told,) = world.modelling.told
-    world.modelling.told = [
+    (told,) = world.modelling.current_forecasts
+    world.modelling.current_forecasts = [
         replace(told, model="seasonal_naive", version="", confidence="low", past_s=10_800.0)
     ]
-    world.modelling.past.clear()
+    world.modelling.past_forecasts.clear()
     page = open_page(SERIES)
     expect(page.locator(".ahead")).to_contain_text("by seasonal naive; 3 h of history: low confidence")
     expect(page.locator(".ahead")).to_contain_text("as soon as a forecast is an hour old")

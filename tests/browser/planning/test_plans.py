@@ -56,7 +56,7 @@ def test_a_service_leads_to_its_recommendation_and_its_load(open_page: Open, wor
     expect(one.get_by_role("link", name="Its load")).to_have_attribute("href", f"#/series/{LOAD.id}")
     one.get_by_role("link", name="Give checkout 6 replicas").click()
     expect(page).to_have_url(re.compile(f"#/inbox/{ADVICE}$"))
-    del world.acting.ledger.asked[ADVICE]
+    del world.acting.ledger.recommendations_by_id[ADVICE]
     page.goto(f"{world.url}/#/capacity")
     expect(one).to_contain_text("No recommendation stands now; one changes instances of checkout by pm2.")
 
@@ -110,16 +110,16 @@ def test_a_version_is_promoted_and_taken_back_after_a_question(open_page: Open, 
     expect(dialog(page)).to_contain_text("The gate said of it: refused: its loss is 0.61")
     dialog(page).get_by_role("button", name="Cancel").click()
     expect(dialog(page)).to_have_count(0)
-    assert world.modelling.asked == []
+    assert world.modelling.calls == []
     versions.get_by_role("row", name=re.compile("^5 ")).get_by_role("button", name="Promote").click()
     answer(page, "Promote")
     expect(page.get_by_role("status").filter(has_text="Version 5 is the champion.")).to_be_visible()
     versions.get_by_role("button", name="Roll back").click()
     expect(dialog(page)).to_contain_text("Go back to version 3?")
     answer(page, "Roll back")
-    assert [one[:2] for one in world.modelling.asked][:1] == [("promote", "5")]
-    assert world.modelling.asked[1][0] == "rollback"
-    world.modelling.previous = False
+    assert [one[:2] for one in world.modelling.calls][:1] == [("promote", "5")]
+    assert world.modelling.calls[1][0] == "rollback"
+    world.modelling.has_previous = False
     versions.get_by_role("button", name="Roll back").click()
     dialog(page).get_by_role("button", name="Roll back").click()
     expect(dialog(page).get_by_role("alert")).to_contain_text("has no previous champion to go back to")
@@ -135,15 +135,19 @@ def test_runs_show_how_far_they_are_and_one_is_begun(open_page: Open, world: Pla
     expect(runs.locator(".run").nth(2)).to_contain_text("failedPrometheus does not answer")
     expect(runs.get_by_role("button", name="One runs already")).to_be_disabled()
     waits = "waits for the forecasts that are being made"
-    world.modelling.done[0] = replace(world.modelling.done[0], state=RunState.WAITING, said=waits)
+    world.modelling.finished_runs[0] = replace(
+        world.modelling.finished_runs[0], state=RunState.WAITING, said=waits
+    )
     world.tick()
     expect(runs.locator(".run").nth(0)).to_contain_text(waits)
-    world.modelling.done[0] = replace(world.modelling.done[0], state=RunState.DONE, said="done with it")
+    world.modelling.finished_runs[0] = replace(
+        world.modelling.finished_runs[0], state=RunState.DONE, said="done with it"
+    )
     world.tick()
     runs.get_by_role("button", name="Train now").click()
     answer(page, "Train")
     expect(page.get_by_role("status").filter(has_text="A run was begun.")).to_be_visible()
-    assert world.modelling.asked[-1][0] == "start"
+    assert world.modelling.calls[-1][0] == "start"
 
 
 def test_why_the_newest_version_does_not_serve_and_what_to_do_is_said(
@@ -179,7 +183,7 @@ def test_without_a_champion_the_page_says_who_forecasts(open_page: Open, world: 
     world.modelling.view = replace(
         world.modelling.view, serving="", error=None, versions=(), refused={}, made=None, series=0
     )
-    world.modelling.done.clear()
+    world.modelling.finished_runs.clear()
     page = open_page("#/models")
     expect(page.locator(".serving")).to_contain_text("Nothing was forecast yet. There is no champion yet")
     expect(page.locator(".serving")).to_contain_text("is not known yet")
@@ -191,7 +195,7 @@ def test_without_a_champion_the_page_says_who_forecasts(open_page: Open, world: 
 def test_who_may_only_read_promotes_nothing(open_page: Open, world: PlanWorld) -> None:
     """The buttons are shut and say which scope is lacking."""
     page = open_page("#/models", signed_in=False)
-    page.get_by_label("API key").fill(api_keys.create(world.store, world.clock, ulid(1), ["read"])[1])
+    page.get_by_label("API key").fill(api_keys.create_key(world.store, world.clock, ulid(1), ["read"])[1])
     page.keyboard.press("Enter")
     for name, scope in (("Promote", "approve"), ("Roll back", "approve"), ("One runs already", "execute")):
         button = page.get_by_role("button", name=name).first

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.servers.postgresql import start_postgresql
-from tests.servers.postgresql_admin import Admin
+from tests.servers.postgresql_admin import AdminSession
 from tests.servers.prometheus import wait_for
 from trimtab.engine.settings.data_store_tools import PostgresqlTool
 from trimtab.engine.tools.postgresql.postgresql_tool import Postgresql
@@ -19,7 +19,7 @@ def url():
 @pytest.fixture
 def admin(url):
     """A superuser; what tests set is reset."""
-    admin = Admin(url)
+    admin = AdminSession(url)
     yield admin
     admin.run("ALTER SYSTEM RESET ALL")
     admin.run("SELECT pg_reload_conf()")

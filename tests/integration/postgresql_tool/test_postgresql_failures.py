@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from tests.servers.postgresql_admin import until
-from tests.servers.prometheus import certificates
+from tests.servers.postgresql_admin import wait_until
+from tests.servers.prometheus import make_certificates
 from trimtab.engine.errors import ToolUncertainError
 from trimtab.engine.types import ToolState
 
@@ -86,14 +86,14 @@ async def test_cancelled_callers_leave_nothing(tools, admin):
 
 async def test_tls(tools, admin, tmp_path):
     """Over TLS the server must be who the CA says."""
-    made = certificates(tmp_path / "tls")
+    made = make_certificates(tmp_path / "tls")
     admin.speak_tls(made.server_cert, made.server_key)
     try:
 
         async def trusted():
             return (await tools(tls={"ca_file": made.ca}).status()).state is ToolState.UP
 
-        await until(trusted)
+        await wait_until(trusted)
         stranger = await tools(tls={"ca_file": made.client_cert}).status()
         assert stranger.state is ToolState.UNREACHABLE
         assert "certificate" in stranger.detail

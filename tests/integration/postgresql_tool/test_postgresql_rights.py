@@ -4,15 +4,15 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.servers.postgresql_admin import MB, PASSWORD, as_role, until
+from tests.servers.postgresql_admin import MB, PASSWORD, as_role, wait_until
 from trimtab.engine.errors import RefusedError
-from trimtab.engine.settings.data_store_tools import Sessions
+from trimtab.engine.settings.data_store_tools import SessionFilter
 from trimtab.engine.types import ToolState
 
 
 async def test_the_grant_suffices_and_no_less(tools, url, roles):
     """The role that `grant` makes can do all that the tool does, and nothing that it does not."""
-    rule = Sessions(older_than=10, applications=("shop",))
+    rule = SessionFilter(older_than=10, applications=("shop",))
     given = {"idle_in_transaction": rule, "long_query": rule}
     roles("trimtab", [tools(**given).grant()])
     tool = tools(url=as_role(url, "trimtab"), password=PASSWORD, **given)
@@ -112,7 +112,7 @@ async def test_passwords(tools, url, admin, roles, tmp_path):
         async def asked():
             return (await tools(url=theirs).status()).state is ToolState.DENIED
 
-        await until(asked)
+        await wait_until(asked)
         for given in ({}, {"password": "hunter2"}):
             status = await tools(url=theirs, **given).status()
             assert status.state is ToolState.DENIED

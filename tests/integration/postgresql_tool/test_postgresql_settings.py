@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.servers.postgresql_admin import MB, reads, until
+from tests.servers.postgresql_admin import MB, wait_for_value, wait_until
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError
 from trimtab.engine.ports import Tool
 from trimtab.engine.tools.postgresql import postgresql_knobs as rules
 from trimtab.engine.tools.postgresql import postgresql_tool
-from trimtab.engine.tools.postgresql.postgresql_knobs import KNOBS, NEVER
+from trimtab.engine.tools.postgresql.postgresql_knobs import FORBIDDEN_SETTINGS, KNOBS
 from trimtab.engine.types import Lasts, ToolState
 
 
@@ -78,7 +78,7 @@ async def test_a_change_is_made_read_back_and_reset(tools, admin, knob, before, 
     async def seen():
         return (admin.value(source, knob) or "").endswith("postgresql.auto.conf")
 
-    await until(seen)
+    await wait_until(seen)
     gone = await tool.apply("db", knob, after, None)
     assert gone.after == before
     assert not (await tool.read("db", knob)).set_here
@@ -86,7 +86,7 @@ async def test_a_change_is_made_read_back_and_reset(tools, admin, knob, before, 
     async def forgotten():
         return not (admin.value(source, knob) or "").endswith("postgresql.auto.conf")
 
-    await until(forgotten)
+    await wait_until(forgotten)
 
 
 async def test_every_knob_of_the_table_can_be_set(tools):
@@ -131,14 +131,14 @@ async def test_what_is_proposed_can_be_held(tools):
             setting = await tool._setting(knob.name)
             for times in (1, 3, 7):
                 value = (knob.low or 0) + times * knob.grain
-                assert rules.same(rules.checked(setting, value), value)
+                assert rules.values_equal(rules.validate_value(setting, value), value)
 
 
 async def test_a_line_of_the_configuration_file_is_kept(tools, admin):
     """Where postgresql.conf sets a knob our line goes over it, and resetting brings the file's value back."""
     with admin.line_in("config_file", last="work_mem = '6MB'"):
         tool = tools()
-        await reads(tool, "work_mem", 6 * MB)
+        await wait_for_value(tool, "work_mem", 6 * MB)
         reading = await tool.read("db", "work_mem")
         assert (reading.value, reading.set_here) == (6 * MB, False)
         assert "undoing a change resets to that" in reading.note
@@ -150,7 +150,7 @@ async def test_somebody_else_was_there(tools, admin):
     """Where the value is another than was thought nothing is changed."""
     admin.run("ALTER SYSTEM SET work_mem = '16MB'")
     admin.run("SELECT pg_reload_conf()")
-    await reads(tools(), "work_mem", 16 * MB)
+    await wait_for_value(tools(), "work_mem", 16 * MB)
     with pytest.raises(ConflictError, match="work_mem is 16777216, not 4194304"):
         await tools().apply("db", "work_mem", 4 * MB, 8 * MB)
 
@@ -182,13 +182,13 @@ async def test_what_is_refused(tools, admin, knob, before, after, why):
 async def test_without_a_known_limit_memory_is_not_raised(tools, monkeypatch):
     """Where nobody knows how much memory there is, a raise is refused and says what to set."""
     monkeypatch.setattr(postgresql_tool, "family_of", lambda _pid: 0)
-    monkeypatch.setattr("trimtab.engine.tools.memory_budget._is_here", lambda *_: False)
+    monkeypatch.setattr("trimtab.engine.tools.memory_budget._is_local_process", lambda *_: False)
     with pytest.raises(RefusedError, match=r"is unknown; set tools\.db\.memory_limit"):
         await tools().apply("db", "work_mem", 4 * MB, 8 * MB)
     assert (await tools(memory_limit=4096 * MB).apply("db", "work_mem", 4 * MB, 8 * MB)).after == 8 * MB
 
 
-@pytest.mark.parametrize("knob", NEVER)
+@pytest.mark.parametrize("knob", FORBIDDEN_SETTINGS)
 async def test_speed_that_costs_safety(tools, knob):
     """What makes a crash lose data is refused by name."""
     with pytest.raises(RefusedError, match=f"{knob} is never touched"):

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.servers.postgresql_admin import MB, as_role, reads, until
+from tests.servers.postgresql_admin import MB, as_role, wait_for_value, wait_until
 from trimtab.engine.errors import NotFoundError
-from trimtab.engine.settings.data_store_tools import Sessions
+from trimtab.engine.settings.data_store_tools import SessionFilter
 
 LASTS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND application_name = 'report'
            AND query ~ '^SELECT pg_sleep' AND query_start < clock_timestamp() - interval '0.4 s'"""
@@ -18,7 +18,7 @@ LASTS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND 
 async def test_idle_in_transaction(tools, admin):
     """The oldest named session that idles long enough is ended; younger and unnamed ones are not."""
     old, older = (
-        Sessions.model_construct(older_than=seconds, applications=("shop",), users=())
+        SessionFilter.model_construct(older_than=seconds, applications=("shop",), users=())
         for seconds in (0.3, 60.0)
     )
     tool = tools(idle_in_transaction=old)
@@ -42,11 +42,11 @@ async def test_idle_in_transaction(tools, admin):
 
 async def test_a_long_query(tools, admin):
     """The longest query of a named session is cancelled; the session goes on."""
-    rule = Sessions.model_construct(older_than=0.3, applications=("report",), users=())
+    rule = SessionFilter.model_construct(older_than=0.3, applications=("report",), users=())
     tool = tools(long_query=rule)
     with admin.other("report", autocommit=True) as client:
         sleeping = asyncio.create_task(asyncio.to_thread(client.execute, "SELECT pg_sleep(20)"))
-        await until(lambda: asyncio.to_thread(admin.value, LASTS))
+        await wait_until(lambda: asyncio.to_thread(admin.value, LASTS))
         assert (await tool.run("db", "cancel_long_query", "k")).startswith("cancelled session")
         with pytest.raises(errors.QueryCanceled):
             await sleeping
@@ -83,4 +83,4 @@ async def test_commands_for_people(tools, url):
         pytest.skip("psql is not installed: apt-get install postgresql-client")
     process = await asyncio.create_subprocess_shell(line, stdout=asyncio.subprocess.DEVNULL)
     assert await process.wait() == 0
-    await reads(tool, "work_mem", 8 * MB)
+    await wait_for_value(tool, "work_mem", 8 * MB)

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from tests.servers.prometheus import certificates, free_port
+from tests.servers.prometheus import free_port, make_certificates
 from tests.servers.redis import start_redis
 from trimtab.engine.errors import RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.net import addresses
-from trimtab.engine.settings.data_store_tools import Warm
+from trimtab.engine.settings.data_store_tools import CacheWarmingSettings
 from trimtab.engine.types import ToolState
 
 MB = 2**20
@@ -53,7 +53,7 @@ async def test_passwords(tmp_path, tools):
 
 async def test_the_grant_suffices_and_no_less(tmp_path, tools):
     """The user that `grant` makes can do all that the tool does, and nothing else; a reader can only read."""
-    warm = Warm(url="http://127.0.0.1:1/{key}", key="item:{key}", keys=("1",))
+    warm = CacheWarmingSettings(url="http://127.0.0.1:1/{key}", key="item:{key}", keys=("1",))
     with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
         words = tools(server, username="trimtab", warm=warm).grant()
         (line,) = [line for line in words.splitlines() if line.startswith("ACL SETUSER")]
@@ -79,7 +79,7 @@ async def test_the_grant_suffices_and_no_less(tmp_path, tools):
 
 async def test_tls(tmp_path, tools):
     """Over TLS the server must be who the CA says; a client certificate is shown where it is given."""
-    made = certificates(tmp_path / "tls")
+    made = make_certificates(tmp_path / "tls")
     files = {"cert": made.server_cert, "key": made.server_key, "ca-cert": made.ca}
     flags = [word for name, file in files.items() for word in (f"--tls-{name}-file", str(file))]
     tls_port = free_port()

@@ -7,7 +7,7 @@ import pytest
 from tests.servers.redis import start_redis
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
 from trimtab.engine.ports import Tool
-from trimtab.engine.tools.redis.redis_knobs import SPECS
+from trimtab.engine.tools.redis.redis_knobs import KNOB_SPECS
 from trimtab.engine.types import Lasts, ToolState
 
 MB = 2**20
@@ -38,7 +38,7 @@ async def test_knobs_have_the_bounds_of_now(server, tools):
     """Every knob of the allow-list is there and no other; maxmemory has bounds by what this machine has."""
     tool = tools(server)
     knobs = {knob.name: knob for knob in await tool.knobs("cache")}
-    assert knobs.keys() == SPECS.keys()
+    assert knobs.keys() == KNOB_SPECS.keys()
     assert not knobs.keys() & {"dir", "dbfilename", "requirepass", "save", "appendonly", "replicaof"}
     maxmemory = knobs["maxmemory"]
     assert MB <= maxmemory.low < maxmemory.high

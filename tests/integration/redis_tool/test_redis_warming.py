@@ -18,7 +18,7 @@ from trimtab.engine.types import ActionState
 KEYS = tuple(f"k{number}" for number in range(12))
 
 
-class Service:
+class CachedService:
     """Fills the cache with what it is asked for; `failing` = it answers 503 to each."""
 
     def __init__(self, redis):
@@ -71,7 +71,7 @@ def users(server):
 @pytest.fixture
 async def room(server, tmp_path):
     """A function that builds the acting part around the real cache; and the service behind it."""
-    service, rooms = Service(server), []
+    service, rooms = CachedService(server), []
     with serving(service, asyncio.get_running_loop().time) as url:
 
         async def build(**warm):

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from trimtab.engine.errors import NotFoundError, RefusedError
-from trimtab.engine.settings.data_store_tools import Warm
+from trimtab.engine.settings.data_store_tools import CacheWarmingSettings
 
 MB = 2**20
 
@@ -41,7 +41,9 @@ async def test_warming(server, tools, origin):
     """Keys that are missing are fetched through the service, not too fast; it stops at errors."""
     url, seen, answers = origin
     server.cli("SET", "item:b", "x")
-    warm = Warm(url=url + "/items/{key}?x=1", key="item:{key}", keys=("a", "b", "c d"), origin_rate=1000)
+    warm = CacheWarmingSettings(
+        url=url + "/items/{key}?x=1", key="item:{key}", keys=("a", "b", "c d"), origin_rate=1000
+    )
     tool = tools(server, warm=warm)
     assert [action.name for action in await tool.actions("cache")] == ["memory_purge", "warm_keys"]
     began = asyncio.get_running_loop().time()
@@ -55,7 +57,7 @@ async def test_warming(server, tools, origin):
 
 async def test_warming_an_idle_origin_is_refused(server, tools, origin):
     """Where nobody asks the origin for anything, 5 % of that is nothing, and it says what to set."""
-    tool = tools(server, warm=Warm(url=origin[0] + "/{key}", keys=("a",)))
+    tool = tools(server, warm=CacheWarmingSettings(url=origin[0] + "/{key}", keys=("a",)))
     with pytest.raises(RefusedError, match=r"set tools\.cache\.warm\.origin_rate"):
         await tool.run("cache", "warm_keys", "k")
     assert origin[1] == []

@@ -9,7 +9,7 @@ from tests.builders.action_stack import Room, fake_redis, only_action, open_ledg
 from tests.builders.actions import action_of
 from tests.contracts.event_store_contract import ulid
 from trimtab.engine.errors import LockedError, StoreError, ToolError
-from trimtab.engine.store.action_ledger import SqlLedger
+from trimtab.engine.store.action_ledger import ActionLedger
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import ActionState, Mode, RecommendationState
 
@@ -69,8 +69,8 @@ async def test_a_store_that_fails_is_waited_for(room, monkeypatch):
         raise StoreError("disk is full")
 
     for broken in (
-        "trimtab.engine.store.action_ledger._Writing.audit",
-        "trimtab.engine.store.action_ledger.SqlLedger.pause",
+        "trimtab.engine.store.action_ledger._AuditedTransaction.audit",
+        "trimtab.engine.store.action_ledger.ActionLedger.pause",
     ):
         with monkeypatch.context() as patched:
             patched.setattr(broken, full)
@@ -83,7 +83,7 @@ async def test_a_store_that_fails_is_waited_for(room, monkeypatch):
 async def test_a_record_that_fails_after_sending_is_found_out(room, monkeypatch):
     """The disk is full right then: the next step reads back and goes on; it is sent once."""
     recommended(room)
-    move = SqlLedger.move
+    move = ActionLedger.transition
 
     def full(self, action, *rest):
         if action.state is ActionState.VERIFYING:
@@ -91,7 +91,7 @@ async def test_a_record_that_fails_after_sending_is_found_out(room, monkeypatch)
         return move(self, action, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(SqlLedger, "move", full)
+        patched.setattr(ActionLedger, "move", full)
         await room.step()
         await room.step()
     assert only_action(room).state is ActionState.EXECUTING

@@ -189,7 +189,7 @@ async def test_other_modes_wait_for_people(tmp_path, monkeypatch, clock, mode):
         found = built.ledger.recommendations(state=RecommendationState.PENDING)
         assert [one.mode for one in found] == ([] if mode == "off" else [Mode(mode)])
         for one in found:
-            await built.acts.ports.desk.approve(one.id, "ann")
+            await built.acts.ports.decisions.approve(one.id, "ann")
             await built.pass_by(3)
             assert cache().effects == [("cache-1", "maxmemory", 128 * MIB)]
         await built.stop()
@@ -257,7 +257,7 @@ async def test_one_turn_reads_once_what_the_ledger_says(built, monkeypatch):
 
 async def test_a_look_that_hangs_holds_no_action_up(built):
     """A tool that does not answer the look does not keep the pause, or a rollback, waiting."""
-    never = cache().hold["metrics"] = asyncio.Event()
+    never = cache().gates["metrics"] = asyncio.Event()
     built.run()
     await built.calm(sleepers=3)
     before = built.clock.now()
@@ -312,7 +312,7 @@ async def test_a_change_that_people_tell_is_heard(built):
 
 async def test_a_tool_that_was_switched_off_is_listed_after_a_restart(built, clock):
     """It is there and disabled before anything else has run, and its series are not missed."""
-    figures = action_setup.own_figures(built.acts, built.settings)
+    figures = action_setup.build_tools_source(built.acts, built.settings)
     before = await figures.read()
     await built.acts.ports.toolbox.enable("cache-1", enabled=False)
     await figures.read()
@@ -321,6 +321,6 @@ async def test_a_tool_that_was_switched_off_is_listed_after_a_restart(built, clo
     (view,) = await built.acts.ports.toolbox.views()
     assert (view.name, view.enabled, view.status.state) == ("cache-1", False, ToolState.DISABLED)
     clock.tick(5)
-    after = await action_setup.own_figures(built.acts, built.settings).read()
+    after = await action_setup.build_tools_source(built.acts, built.settings).read()
     assert after.keys == before.keys
     assert np.isnan(after.values).all()

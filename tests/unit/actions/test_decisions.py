@@ -19,8 +19,8 @@ from trimtab.engine.errors import (
     ToolUncertainError,
 )
 from trimtab.engine.store import open_store
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.types import ActionState, RecommendationState
 
 R = RecommendationState
@@ -31,7 +31,7 @@ RAISE = {"tool": "fake", "target": "fake", "subject": "size"}
 def room(tmp_path):
     clock = FakeClock()
     store = open_store(tmp_path, clock.now)
-    yield Room(SqlLedger(store.fenced, tmp_path / ANCHOR), clock, fake_redis())
+    yield Room(ActionLedger(store.fenced, tmp_path / ANCHOR_FILE), clock, fake_redis())
     store.close()
 
 
@@ -319,7 +319,7 @@ async def test_what_cannot_be_written_down_is_not_done(room, monkeypatch):
         raise StoreError("disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("trimtab.engine.store.action_ledger._Writing.audit", full)
+        broken.setattr("trimtab.engine.store.action_ledger._AuditedTransaction.audit", full)
         for work in (
             lambda: room.desk.approve(ulid(500), "ann"),
             lambda: room.desk.apply(ulid(500), "ann", "k"),

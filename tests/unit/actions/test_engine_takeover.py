@@ -13,8 +13,8 @@ from tests.fakes.ports import FakeClock
 from trimtab.engine.actions.executor import Deadlines
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.errors import LockedError, StoreError
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.types import ActionState, Mode
 
@@ -47,7 +47,7 @@ class Stands:
 def room_of(folder, clock, tool, epoch, boundary=lambda _: None):
     """An engine on the store, under an epoch of its own; each has its data folder, as on another machine."""
     store = EventStore(f"sqlite:///{folder}/trimtab.db", clock.now, epoch=epoch).open()
-    ledger = SqlLedger(store.fenced, folder / f"data-{epoch}" / ANCHOR, boundary)
+    ledger = ActionLedger(store.fenced, folder / f"data-{epoch}" / ANCHOR_FILE, boundary)
     deadlines = Deadlines(send_s=20, settle_s=0)
     return store, Room(ledger, clock, tool, boundary=boundary, deadlines=deadlines, first=epoch * 1000)
 
@@ -72,7 +72,7 @@ def trial(folder, where):
     clock, tool, stands = FakeClock(), fake_redis(), Stands(where)
     first_store, first = room_of(folder, clock, tool, 1, stands)
     made = recommendation_of(ulid(500), tool="fake", target="fake", subject="size", mode=Mode.AUTO)
-    SqlLedger(first_store.fenced).save_recommendation(made, "recommended", "trimtab")
+    ActionLedger(first_store.fenced).save_recommendation(made, "recommended", "trimtab")
     ended = []
     thread = threading.Thread(target=lambda: ended.append(until_refused(first)))
     thread.start()
@@ -81,12 +81,12 @@ def trial(folder, where):
     second_store, second = room_of(folder, clock, tool, 2)
     for _ in range(3):
         asyncio.run(second.step())
-    rows = len(second.ledger.audit())
+    rows = len(second.ledger.audit_rows())
     stands.go.set()
     thread.join(30)
     asyncio.run(second.step())
     assert isinstance(ended[0], LockedError), where
-    assert len(second.ledger.audit()) == rows, "the first wrote after it was taken over"
+    assert len(second.ledger.audit_rows()) == rows, "the first wrote after it was taken over"
     (action,) = second.ledger.actions()
     done = [("fake", "size", 125)] if action.state is ActionState.VERIFYING else []
     assert tool.effects == done, where
@@ -113,13 +113,13 @@ def test_who_holds_the_end_of_the_audit_for_ever_is_told(tmp_path, monkeypatch):
     """A process that stands still with the file's lock holds nobody up for ever."""
     clock, tool, stands = FakeClock(), fake_redis(), Stands(("ledger.commit", 1))
     store, room = room_of(tmp_path, clock, tool, 1, stands)
-    thread = threading.Thread(target=lambda: room.ledger.note("a", "b", "c"))
+    thread = threading.Thread(target=lambda: room.ledger.append_audit("a", "b", "c"))
     thread.start()
     assert stands.stands.wait(30)
-    monkeypatch.setattr("trimtab.engine.store.audit_anchor._TRIES", 2)
+    monkeypatch.setattr("trimtab.engine.store.audit_anchor._LOCK_ATTEMPTS", 2)
     try:
         with pytest.raises(StoreError, match=r"another process has held it for 0\.01 s"):
-            room.ledger.heads()
+            room.ledger.audit_heads()
     finally:
         stands.go.set()
         thread.join(30)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.builders.action_stack import Room, fake_redis, until
 from tests.builders.actions import action_of
-from tests.builders.ledgers import ledger_in
+from tests.builders.ledgers import open_ledger
 from tests.builders.series import SECOND
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.ports import FakeClock
@@ -28,7 +28,7 @@ FLUSH = {
 
 @pytest.fixture
 def ledger(tmp_path):
-    with ledger_in(tmp_path, FakeClock().now) as ledger:
+    with open_ledger(tmp_path, FakeClock().now) as ledger:
         yield ledger
 
 

@@ -9,13 +9,13 @@ from tests.builders.actions import action_of, recommendation_of
 from tests.builders.series import START, tick_scores
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_control_loop import FakeIncidents, FakeLedger
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock
 from trimtab.engine.actions.decision_contracts import Guarded
 from trimtab.engine.actions.guarded_series import MOST, GuardedSeries
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.detection.tick_result import Sensed
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.types import (
     Incident,
     IncidentState,
@@ -52,14 +52,14 @@ def info(key):
 
 def watching(*keys, gone=()):
     """A live view of these series; `gone` have left."""
-    live, n = Live(), len(keys)
+    live, n = LiveState(), len(keys)
     shown = np.array([key not in gone for key in keys], np.bool_)
     sensed = Sensed(
         keys, tick_scores("p", START, np.ones(n)), (), np.empty(0, np.int64), np.zeros(n, np.int64), shown,
         {}, certain=True,
     )  # fmt: skip
-    live.tell_source(SourceStatus("p", SourceState.UP, 15.0))
-    live.tell_sensed(sensed, 15.0, (), info)
+    live.set_source_status(SourceStatus("p", SourceState.UP, 15.0))
+    live.publish_tick(sensed, 15.0, (), info)
     return live
 
 
@@ -79,7 +79,9 @@ def made():
 def test_latencies_and_errors_of_the_incident_are_guarded(made):
     """Not its CPU, and not what another shop does; less is better; errors stand first."""
     ledger, incidents, action = made
-    guarded = GuardedSeries(ledger, incidents, watching(CPU, LATENCY, OTHERS, ERRORS), FakeMemory())(action)
+    guarded = GuardedSeries(ledger, incidents, watching(CPU, LATENCY, OTHERS, ERRORS), FakeKeyValueStore())(
+        action
+    )
     assert guarded == (Guarded(ERRORS.id, str(ERRORS), False), Guarded(LATENCY.id, str(LATENCY), False))
 
 
@@ -87,7 +89,7 @@ def test_what_is_not_watched_now_guards_nothing(made):
     """A series that left would have no samples."""
     ledger, incidents, action = made
     live = watching(LATENCY, ERRORS, gone=(ERRORS,))
-    assert [one.series_id for one in GuardedSeries(ledger, incidents, live, FakeMemory())(action)] == [
+    assert [one.series_id for one in GuardedSeries(ledger, incidents, live, FakeKeyValueStore())(action)] == [
         LATENCY.id
     ]
 
@@ -95,7 +97,7 @@ def test_what_is_not_watched_now_guards_nothing(made):
 def test_an_action_is_judged_by_the_same_series_to_its_end(made):
     """What comes and goes meanwhile changes nothing."""
     ledger, incidents, action = made
-    guarding = GuardedSeries(ledger, incidents, watching(LATENCY), FakeMemory())
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY), FakeKeyValueStore())
     first = guarding(action)
     guarding.live = watching(ERRORS)
     assert guarding(action) == first
@@ -112,24 +114,24 @@ def scaling(ledger, incidents, live, memory, *loads):
 def test_a_step_for_a_load_is_judged_by_its_neighbours_over_a_restart(made):
     """Before anything is watched again, and before it is known anew which load it follows."""
     ledger, incidents, action = made
-    action, memory = replace(action, recommendation_id=None), FakeMemory()
+    action, memory = replace(action, recommendation_id=None), FakeKeyValueStore()
     first = scaling(ledger, incidents, watching(LATENCY, ERRORS, OTHERS), memory, CPU)(action)
     assert first == ()  # the load is not watched
     first = scaling(ledger, incidents, watching(LATENCY, ERRORS, CPU, OTHERS), memory, CPU)(action)
     assert [one.series_id for one in first] == [ERRORS.id, LATENCY.id]
-    assert GuardedSeries(ledger, incidents, Live(), memory)(action) == first
+    assert GuardedSeries(ledger, incidents, LiveState(), memory)(action) == first
 
 
 def test_a_choice_is_not_settled_while_the_engine_starts(made):
     """What is known then may be a part only: of an engine that ended before the first check."""
     ledger, incidents, action = made
     action = replace(action, recommendation_id=None)
-    guarding = scaling(ledger, incidents, Live(), FakeMemory())
+    guarding = scaling(ledger, incidents, LiveState(), FakeKeyValueStore())
     assert guarding(action) == ()
     guarding.live = watching(LATENCY, HITS, CPU)
-    guarding.live.tell_source(SourceStatus("q", SourceState.STARTING, 15.0))
+    guarding.live.set_source_status(SourceStatus("q", SourceState.STARTING, 15.0))
     assert [one.series_id for one in guarding(action)] == [HITS.id]
-    guarding.live.change_source("q", state=SourceState.UNKNOWN)
+    guarding.live.update_source_status("q", state=SourceState.UNKNOWN)
     assert [one.series_id for one in guarding(action)] == [HITS.id]  # which load it follows is not known yet
     guarding.scaled = {"redis/cache-1/maxmemory": (CPU.id,)}
     assert [one.series_id for one in guarding(action)] == [HITS.id, LATENCY.id]
@@ -143,7 +145,7 @@ def test_there_are_few_of_them(made):
     incidents.save_incidents([
         Incident(ulid(1), START, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False, hit, ())
     ])  # fmt: skip
-    guarded = GuardedSeries(ledger, incidents, watching(*keys), FakeMemory())(action)
+    guarded = GuardedSeries(ledger, incidents, watching(*keys), FakeKeyValueStore())(action)
     assert [one.series_id for one in guarded] == [key.id for key in reversed(keys)][:MOST]
 
 
@@ -156,7 +158,9 @@ def test_without_an_incident_the_target_is_guarded(made, changed):
     """What the tool itself tells of it, where more hits and less of all else is better, and nobody else."""
     ledger, incidents, action = made
     ledger.save_recommendation(recommendation_of(ulid(5)), "proposed", "trimtab")
-    guarding = GuardedSeries(ledger, incidents, watching(LATENCY, HITS, SLOW, CPU, OTHER_CACHE), FakeMemory())
+    guarding = GuardedSeries(
+        ledger, incidents, watching(LATENCY, HITS, SLOW, CPU, OTHER_CACHE), FakeKeyValueStore()
+    )
     assert guarding(action_of(action.id, **changed)) == (
         Guarded(SLOW.id, str(SLOW), False), Guarded(HITS.id, str(HITS), True)
     )  # fmt: skip
@@ -165,14 +169,14 @@ def test_without_an_incident_the_target_is_guarded(made, changed):
 def test_the_target_stands_before_what_its_incident_touches(made):
     """A change is judged by what it acts on first."""
     ledger, incidents, action = made
-    guarded = GuardedSeries(ledger, incidents, watching(ERRORS, HITS), FakeMemory())(action)
+    guarded = GuardedSeries(ledger, incidents, watching(ERRORS, HITS), FakeKeyValueStore())(action)
     assert [one.series_id for one in guarded] == [HITS.id, ERRORS.id]
 
 
 def test_few_actions_are_kept_in_mind(made):
     """The newest."""
     ledger, incidents, _ = made
-    guarding = GuardedSeries(ledger, incidents, watching(LATENCY), FakeMemory())
+    guarding = GuardedSeries(ledger, incidents, watching(LATENCY), FakeKeyValueStore())
     for number in range(150):
         guarding(action_of(ulid(100 + number), recommendation_id=ulid(2)))
     assert len(guarding._chosen) == 100

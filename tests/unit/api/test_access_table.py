@@ -1,16 +1,16 @@
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from tests.builders.series import anomaly_of, series_view
-from trimtab.engine.api.application import ROUTERS, create_app, endpoints
+from trimtab.engine.api.application import ROUTERS, create_app, declared_routes
 from trimtab.engine.api.security.access_table import (
     ACCESS,
-    PERSON_ONLY,
+    BROWSER_ONLY,
     SCOPES,
-    Door,
+    AccessRule,
+    AccessTable,
     Scope,
-    Table,
     check_declared,
 )
 from trimtab.engine.errors import SettingsError
@@ -36,24 +36,24 @@ STREAM = ("GET", "/api/stream")
 @pytest.fixture
 def room():
     """A room with one series and one anomaly."""
-    room = Room(loop=True)
+    room = ApiHarness(loop=True)
     room.live.views[KEY.id] = series_view(KEY)
     room.store.save_anomaly(anomaly_of(KEY, ANOMALY))
     return room
 
 
-async def ask(client, method, template):
+async def send_request(client, method, template):
     """The answer of a route, with values that exist in its place holders."""
     return await client.request(method, template.format(**VALUES), json=BODIES.get((method, template)))
 
 
-def expected(door, scope):
+def is_expected_to_pass(door, scope):
     """Whether a key with this one scope, or nobody (None), may pass: the rule in plain words."""
-    if door in {Door.OPEN, Door.PROBE, Door.LOOPBACK}:
+    if door in {AccessRule.OPEN, AccessRule.PROBE, AccessRule.LOOPBACK}:
         return True
     if scope is None:
         return False
-    return door is Door.ANY_KEY or scope in {door, Scope.ADMIN}
+    return door is AccessRule.ANY_KEY or scope in {door, Scope.ADMIN}
 
 
 @pytest.mark.parametrize(("method", "template"), [route for route in ROUTES if route != STREAM])
@@ -61,8 +61,8 @@ def expected(door, scope):
 async def test_every_route_decides_as_the_table_says(room, method, template, scope):
     """Each route lets each scope in exactly where the access table says so."""
     client = room.client() if scope is None else room.program(scope)
-    answer = await ask(client, method, template)
-    if expected(ACCESS[method, template], scope) and (method, template) not in PERSON_ONLY:
+    answer = await send_request(client, method, template)
+    if is_expected_to_pass(ACCESS[method, template], scope) and (method, template) not in BROWSER_ONLY:
         assert answer.status_code not in {401, 403} or template == "/login", answer.text
     else:
         assert_problem(answer, 401 if scope is None else 403)
@@ -90,7 +90,7 @@ async def test_a_method_that_is_not_declared_is_refused(room, method):
     client = room.program("admin")
     for template in {template for _, template in ROUTES}:
         if (method, template) not in ACCESS:
-            answer = await ask(client, method, template)
+            answer = await send_request(client, method, template)
             assert answer.status_code == 405, (method, template)
             allowed = {m for m, t in ROUTES if t == template}
             assert set(answer.headers["allow"].split(", ")) == allowed
@@ -114,7 +114,7 @@ async def test_a_path_is_judged_as_the_router_reads_it(room):
 
 def test_the_application_serves_exactly_the_table():
     """Every declared route exists, and no other."""
-    assert set(endpoints(Room().app)) == set(ACCESS)
+    assert set(declared_routes(ApiHarness().app)) == set(ACCESS)
 
 
 def test_an_undeclared_route_fails_at_start(monkeypatch):
@@ -123,7 +123,7 @@ def test_an_undeclared_route_fails_at_start(monkeypatch):
     extra.add_api_route("/api/backdoor", lambda: None, methods=["GET"])
     monkeypatch.setattr("trimtab.engine.api.application.ROUTERS", (*ROUTERS, extra))
     with pytest.raises(SettingsError, match="/api/backdoor"):
-        Room()
+        ApiHarness()
 
 
 def test_a_declared_route_that_is_not_served_fails():
@@ -137,7 +137,7 @@ def test_a_mounted_application_is_no_way_around_the_table():
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.mount("/api/inner", FastAPI())
     with pytest.raises(SettingsError, match="no plain route"):
-        list(endpoints(app))
+        list(declared_routes(app))
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_a_mounted_application_is_no_way_around_the_table():
 )
 def test_paths_find_their_template(path, route):
     """A path is known by its template, so that metrics have few labels."""
-    assert Table(ACCESS).match("GET", path).route == route
+    assert AccessTable(ACCESS).match("GET", path).route == route
 
 
 def test_create_app_takes_ports_only():
     """The application is built from ports and settings alone."""
-    room = Room()
+    room = ApiHarness()
     app = create_app(
-        live=room.live, store=room.store, score_log=room.log, settings=Api(), clock=room.clock, web_dir=None,
+        live=room.live, store=room.store, score_log=room.score_log, settings=Api(), clock=room.clock, web_dir=None,
         metrics_text=str, version="1",
     )  # fmt: skip
     assert app.version == "1"

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from tests.builders.series import SECOND
 from trimtab.engine.api.security.access_table import ACCESS
 from trimtab.engine.api.shapes.examples import ACTION, EFFECT, RECOMMENDATION
@@ -26,21 +26,21 @@ LOOP_NOUNS = (
 @pytest.fixture
 def room():
     """A pending recommendation and an action that was kept."""
-    room = Room(loop=True)
-    room.loop.ledger.asked[RECOMMENDATION.id] = RECOMMENDATION
-    room.loop.ledger.done[ACTION.id] = ACTION
+    room = ApiHarness(loop=True)
+    room.loop.ledger.recommendations_by_id[RECOMMENDATION.id] = RECOMMENDATION
+    room.loop.ledger.actions_by_id[ACTION.id] = ACTION
     return room
 
 
 async def test_without_the_loop_its_routes_say_so():
     """Without the loop its routes answer 503, and the status says that nothing acts here."""
-    room = Room()
-    program = room.program("admin")
+    room = ApiHarness()
+    program = room.key_client("admin")
     for noun in LOOP_NOUNS:
         if ("GET", f"/api/{noun}") in ACCESS:
             assert_problem(await program.get(f"/api/{noun}"), 503, "does not act here")
     assert (await program.get("/api/status")).json()["acts"] is False
-    assert (await Room(loop=True).program("read").get("/api/status")).json()["acts"] is True
+    assert (await ApiHarness(loop=True).key_client("read").get("/api/status")).json()["acts"] is True
 
 
 async def test_a_recommendation_has_all_that_a_person_needs(room):

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from trimtab.engine.api.security.access_table import ACCESS
 
 
@@ -26,7 +26,7 @@ def web_dir(tmp_path):
 @pytest.fixture
 async def document():
     """The OpenAPI document."""
-    return (await Room().program("read").get("/api/openapi.json")).json()
+    return (await ApiHarness().key_client("read").get("/api/openapi.json")).json()
 
 
 async def test_the_document_holds_every_route_with_its_access(document):
@@ -77,7 +77,7 @@ async def test_every_reference_of_the_document_leads_somewhere(document):
 
 async def test_the_docs_page_runs_no_inline_code(web_dir):
     """The page has only files of our own, so that the policy needs no exception for code."""
-    client = Room(web_dir=web_dir).client()
+    client = ApiHarness(web_dir=web_dir).anonymous_client()
     page = await client.get("/api-docs")
     assert page.status_code == 200
     assert re.findall(r"<script(?![^>]* src=)", page.text) == []
@@ -94,7 +94,7 @@ async def test_the_docs_page_runs_no_inline_code(web_dir):
 
 async def test_the_docs_page_says_how_to_build_it():
     """Without the built files the page tells what to run and where the bare document is."""
-    client = Room().client()
+    client = ApiHarness().anonymous_client()
     page = await client.get("/api-docs")
     assert "make web" in page.text
     assert "/api/openapi.json" in page.text
@@ -104,14 +104,14 @@ async def test_the_docs_page_says_how_to_build_it():
 @pytest.mark.parametrize("asset", ["docs.html", "LICENSE", "..%2f..%2fsecret.txt", "%2e%2e", "init.py"])
 async def test_only_the_pages_own_files_are_served(web_dir, asset):
     """Nothing else of the folder, or beside it, comes out under /api-docs."""
-    answer = await Room(web_dir=web_dir).program("read").get(f"/api-docs/{asset}")
+    answer = await ApiHarness(web_dir=web_dir).key_client("read").get(f"/api-docs/{asset}")
     assert answer.status_code in {404, 401}
     assert "secret" not in answer.text.replace("secret.txt", "")
 
 
 async def test_the_dashboard_is_served_without_a_key(web_dir):
     """Files of the dashboard are open; hashed ones are kept by browsers, the rest is asked for again."""
-    client = Room(web_dir=web_dir).client()
+    client = ApiHarness(web_dir=web_dir).anonymous_client()
     page = await client.get("/")
     assert "Trimtab" in page.text
     assert page.headers["cache-control"] == "no-cache"
@@ -125,18 +125,18 @@ async def test_the_dashboard_is_served_without_a_key(web_dir):
 @pytest.mark.parametrize("path", ["/../secret.txt", "/..%2fsecret.txt", "/assets/..%2f..%2fsecret.txt"])
 async def test_nothing_beside_the_dashboard_is_served(web_dir, path):
     """A path that climbs out of the folder finds nothing."""
-    answer = await Room(web_dir=web_dir).client().get(path)
+    answer = await ApiHarness(web_dir=web_dir).anonymous_client().get(path)
     assert answer.status_code == 404
     assert answer.text != "secret"
 
 
 async def test_a_dashboard_that_is_not_built_says_so(tmp_path):
     """Without built files the start page tells what to run; it appears as soon as it is built."""
-    room = Room(web_dir=tmp_path / "dist")
-    page = await room.client().get("/")
+    room = ApiHarness(web_dir=tmp_path / "dist")
+    page = await room.anonymous_client().get("/")
     assert page.status_code == 503
     assert "make web" in page.text
     (tmp_path / "dist").mkdir()
     (tmp_path / "dist" / "index.html").write_text("built")
-    assert (await room.client().get("/")).text == "built"
-    assert (await Room().client().get("/")).status_code == 503
+    assert (await room.anonymous_client().get("/")).text == "built"
+    assert (await ApiHarness().anonymous_client().get("/")).status_code == 503

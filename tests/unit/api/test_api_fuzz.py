@@ -7,7 +7,7 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders.api_client import Room
+from tests.builders.api_client import ApiHarness
 from trimtab.engine.api.security.access_table import ACCESS
 from trimtab.engine.api.shapes.examples import ACTION, AUDIT_ROW, INCIDENT, RECOMMENDATION, TARGET, TOOL
 
@@ -26,7 +26,7 @@ LOOP = (
     "pipelines",
 )
 ROUTES = sorted(route for route in ACCESS if set(route[1].split("/")[2:3]) & set(LOOP))
-GOOD = {
+VALID_VALUES = {
     "incident_id": INCIDENT.id, "recommendation_id": RECOMMENDATION.id, "action_id": ACTION.id,
     "name": "redis", "target": "cache-1", "action": "warm_keys", "knob": "maxmemory", "series_id": "0" * 16,
 }  # fmt: skip
@@ -38,7 +38,7 @@ FIELDS = (
     "note", "into", "anomaly_ids", "kind", "title", "time", "labels", "url", "version", "alerts", "status",
     "startsAt", "fingerprint", "reason", "at", "enabled", "before", "after",
 )  # fmt: skip
-telling = st.sampled_from(
+edge_cases = st.sampled_from(
     [
         "",
         "true",
@@ -52,7 +52,7 @@ telling = st.sampled_from(
         "\0",
     ]
 )
-texts = st.one_of(telling, st.text(max_size=20))
+texts = st.one_of(edge_cases, st.text(max_size=20))
 scalars = st.one_of(texts, st.none(), st.booleans(), st.integers(), st.floats())
 bodies = st.one_of(
     scalars,
@@ -64,16 +64,16 @@ bodies = st.one_of(
 )
 
 
-def room_of_everything() -> Room:
+def make_full_api() -> ApiHarness:
     """One of each noun."""
-    room = Room(loop=True)
+    room = ApiHarness(loop=True)
     assert room.loop is not None
     room.loop.incidents.save_incidents([INCIDENT])
-    room.loop.ledger.asked[RECOMMENDATION.id] = RECOMMENDATION
-    room.loop.ledger.done[ACTION.id] = ACTION
+    room.loop.ledger.recommendations_by_id[RECOMMENDATION.id] = RECOMMENDATION
+    room.loop.ledger.actions_by_id[ACTION.id] = ACTION
     room.loop.ledger.rows.append(AUDIT_ROW)
-    room.loop.toolbox.shown["redis"] = TOOL
-    room.loop.toolbox.targets["redis", "cache-1"] = TARGET
+    room.loop.toolbox.tool_views["redis"] = TOOL
+    room.loop.toolbox.target_views["redis", "cache-1"] = TARGET
     return room
 
 
@@ -87,9 +87,11 @@ def room_of_everything() -> Room:
 async def test_nothing_that_is_sent_is_a_fault_of_ours(route, odd, query, body):
     """Odd paths, queries and bodies are answered with less than 500, but for a part that is not there."""
     method, template = route
-    room = room_of_everything()
-    browser, csrf = await room.browser()
-    path = re.sub(r"\{(\w+)\}", lambda m: quote(GOOD[m[1]] if odd is None else odd or "x", safe=""), template)
+    room = make_full_api()
+    browser, csrf = await room.browser_client()
+    path = re.sub(
+        r"\{(\w+)\}", lambda m: quote(VALID_VALUES[m[1]] if odd is None else odd or "x", safe=""), template
+    )
     content = json.dumps(body) if method in {"POST", "PUT"} else None
     headers = {"X-CSRF-Token": csrf, "Content-Type": "application/json"}
     answer = await browser.request(method, path, params=query, content=content, headers=headers)

@@ -2,17 +2,17 @@
 
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from trimtab.engine.api.security import api_keys
 
 
 @pytest.fixture
 def room():
     """With a loop, and so with an audit."""
-    return Room(loop=True)
+    return ApiHarness(loop=True)
 
 
-def told(room):
+def audited(room):
     """Rows of the audit: what, by whom."""
     return [(row.what, row.actor) for row in room.loop.ledger.rows]
 
@@ -20,13 +20,13 @@ def told(room):
 async def test_logins_are_in_the_audit(room):
     """With a key and by a link, and the end of a session; a wrong key leaves no row."""
     browser, csrf = await room.browser()
-    assert told(room) == [("logged in", "key 0")]
+    assert audited(room) == [("logged in", "key 0")]
     assert room.loop.ledger.rows[0].details["address"] == "127.0.0.1"
     await browser.delete("/api/session", headers={"X-CSRF-Token": csrf})
     await room.client().post("/api/session", json={"key": "tt_wrong"})
-    link = api_keys.login_url(room.store, room.clock, "http://localhost:8600")
+    link = api_keys.create_login_url(room.store, room.clock, "http://localhost:8600")
     assert (await room.client().get(link)).status_code == 303
-    assert told(room)[1:] == [("logged out", "key 0"), ("logged in", "login link")]
+    assert audited(room)[1:] == [("logged out", "key 0"), ("logged in", "login link")]
 
 
 async def test_keys_are_in_the_audit_without_their_secret(room):
@@ -53,8 +53,8 @@ async def test_nobody_comes_in_unseen(room):
 
 async def test_without_a_loop_there_is_no_audit():
     """A browser logs in all the same."""
-    room = Room()
-    await room.browser()
+    room = ApiHarness()
+    await room.browser_client()
     assert room.store.api_keys
 
 
@@ -74,7 +74,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 async def test_a_page_that_was_typed_as_a_path_is_found(tmp_path, path, page):
     """A browser is led to it, below a proxy's prefix, too; a program is told that there is no such file."""
     (tmp_path / "index.html").write_text("Trimtab")
-    client = Room(web_dir=tmp_path).client()
+    client = ApiHarness(web_dir=tmp_path).anonymous_client()
     answer = await client.get(path, headers=BROWSER)
     assert (answer.status_code, answer.headers.get("location")) == (307, page)
     assert_problem(await client.get(path), 404)
@@ -84,5 +84,5 @@ async def test_a_page_that_was_typed_as_a_path_is_found(tmp_path, path, page):
 async def test_what_is_no_page_is_not_one(tmp_path, path):
     """Files and the API answer as ever."""
     (tmp_path / "index.html").write_text("Trimtab")
-    answer = await Room(web_dir=tmp_path).client().get(path, headers=BROWSER)
+    answer = await ApiHarness(web_dir=tmp_path).anonymous_client().get(path, headers=BROWSER)
     assert answer.status_code in {401, 404}

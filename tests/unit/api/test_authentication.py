@@ -1,9 +1,9 @@
 import pytest
 
-from tests.builders.api_client import BASE, Room, assert_problem
+from tests.builders.api_client import BASE, ApiHarness, assert_problem
 from tests.builders.series import anomaly_of
 from trimtab.engine.api.security import api_keys
-from trimtab.engine.api.security.authentication import COOKIE, Failures
+from trimtab.engine.api.security.authentication import COOKIE, FailureLimiter
 from trimtab.engine.settings import Api
 from trimtab.engine.types import SeriesKey
 
@@ -15,7 +15,7 @@ RIGHT = {"verdict": "right"}
 @pytest.fixture
 def room():
     """A room with one anomaly to write about."""
-    room = Room()
+    room = ApiHarness()
     room.store.save_anomaly(anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY))
     return room
 
@@ -54,7 +54,7 @@ async def test_a_key_revoked_elsewhere_ends_within_two_seconds(room):
     secret = room.key("read", name="mine")
     client = room.client(headers={"Authorization": f"Bearer {secret}"})
     assert (await client.get("/api/status")).status_code == 200
-    api_keys.revoke(room.store, room.clock, "mine")
+    api_keys.revoke_key(room.store, room.clock, "mine")
     room.clock.tick(2)
     assert_problem(await client.get("/api/status"), 401, "revoked")
 
@@ -68,7 +68,7 @@ async def test_a_key_made_elsewhere_works_at_once(room):
 async def test_session_tokens_and_login_links_are_no_keys(room):
     """A stolen cookie value or link cannot be used as a Bearer key."""
     browser, _ = await room.browser()
-    link = api_keys.login_url(room.store, room.clock, BASE).partition("token=")[2]
+    link = api_keys.create_login_url(room.store, room.clock, BASE).partition("token=")[2]
     for secret in (browser.cookies[COOKIE], link):
         answer = await room.client().get("/api/status", headers={"Authorization": f"Bearer {secret}"})
         assert_problem(answer, 401)
@@ -116,7 +116,7 @@ async def test_a_session_ends_with_the_key_that_opened_it(room):
     """Revoking a key logs out every browser that used it."""
     browser = room.client()
     await browser.post("/api/session", json={"key": room.key("read", name="laptop")})
-    api_keys.revoke(room.store, room.clock, "laptop")
+    api_keys.revoke_key(room.store, room.clock, "laptop")
     room.clock.tick(2)
     assert_problem(await browser.get("/api/session"), 401)
 
@@ -193,9 +193,9 @@ async def test_writes_from_other_sites_are_refused(room, headers):
 
 async def test_an_origin_that_the_settings_name_may_write():
     """Behind a proxy that changes the Host, the public name is told by api.allowed_hosts."""
-    room = Room(Api(allowed_hosts=("trim.example",)))
-    answer = await room.client().post(
-        "/api/session", json={"key": room.key("read")}, headers={"Origin": "https://trim.example"}
+    room = ApiHarness(Api(allowed_hosts=("trim.example",)))
+    answer = await room.anonymous_client().post(
+        "/api/session", json={"key": room.create_key("read")}, headers={"Origin": "https://trim.example"}
     )
     assert answer.status_code == 200
 
@@ -218,14 +218,14 @@ async def test_other_hosts_are_refused(room, host):
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8600", "127.0.0.1:1", "[::1]:8600", "trim.example"])
 async def test_our_own_names_are_let_in(host):
     """Loopback names and those of the settings are ours, on any port and in any case."""
-    room = Room(Api(allowed_hosts=("Trim.example",)))
-    answer = await room.program("read").get("/api/status", headers={"Host": host})
+    room = ApiHarness(Api(allowed_hosts=("Trim.example",)))
+    answer = await room.key_client("read").get("/api/status", headers={"Host": host})
     assert answer.status_code == 200
 
 
 async def test_a_login_link_works_once(room):
     """The link logs one browser in as administrator and then is worthless."""
-    url = api_keys.login_url(room.store, room.clock, BASE)
+    url = api_keys.create_login_url(room.store, room.clock, BASE)
     browser = room.client()
     answer = await browser.get(url)
     assert answer.status_code == 303
@@ -240,7 +240,7 @@ async def test_a_login_link_works_once(room):
 
 async def test_a_used_login_link_stays_used_after_a_restart(room):
     """Once means once, whatever happens to the engine."""
-    url = api_keys.login_url(room.store, room.clock, BASE)
+    url = api_keys.create_login_url(room.store, room.clock, BASE)
     await room.client().get(url)
     room.start()
     assert (await room.client().get(url)).status_code == 401
@@ -248,14 +248,14 @@ async def test_a_used_login_link_stays_used_after_a_restart(room):
 
 async def test_a_login_link_expires(room):
     """Ten minutes later the link does nothing."""
-    url = api_keys.login_url(room.store, room.clock, BASE)
-    room.clock.tick(api_keys.LINK_S)
+    url = api_keys.create_login_url(room.store, room.clock, BASE)
+    room.clock.tick(api_keys.LINK_LIFETIME_S)
     assert (await room.client().get(url)).status_code == 401
 
 
 async def test_a_login_link_is_not_used_up_by_a_prefetch(room):
     """A browser that looks ahead does not take the link from the person."""
-    url = api_keys.login_url(room.store, room.clock, BASE)
+    url = api_keys.create_login_url(room.store, room.clock, BASE)
     assert_problem(await room.client().get(url, headers={"Sec-Purpose": "prefetch;prerender"}), 503)
     assert (await room.client().get(url)).status_code == 303
 
@@ -276,21 +276,21 @@ async def test_many_failures_are_slowed_down(room):
 
 async def test_a_guessed_password_is_not_looked_at_while_slowed_down():
     """While an address is slowed down even the right password of the settings is not tried."""
-    room = Room(Api(admin_key="correct horse battery staple"))
-    api_keys.seed(room.store, room.clock, room.settings)
+    room = ApiHarness(Api(admin_key="correct horse battery staple"))
+    api_keys.apply_settings_key(room.store, room.clock, room.settings)
     for _ in range(10):
-        await room.client().post("/api/session", json={"key": "guess"})
+        await room.anonymous_client().post("/api/session", json={"key": "guess"})
     good = {"key": "correct horse battery staple"}
-    assert_problem(await room.client().post("/api/session", json=good), 429)
+    assert_problem(await room.anonymous_client().post("/api/session", json=good), 429)
     room.clock.tick(60)
-    assert (await room.client().post("/api/session", json=good)).status_code == 200
+    assert (await room.anonymous_client().post("/api/session", json=good)).status_code == 200
 
 
 def test_the_table_of_failures_is_bounded():
     """A flood of addresses does not fill the memory."""
-    failures = Failures(Room().clock, addresses=100)
+    failures = FailureLimiter(ApiHarness().clock, addresses=100)
     for number in range(1000):
-        failures.count(f"10.0.{number // 256}.{number % 256}")
+        failures.record_failure(f"10.0.{number // 256}.{number % 256}")
     assert len(failures._full_at) == 100
 
 
@@ -306,9 +306,9 @@ def test_the_table_of_failures_is_bounded():
 )
 async def test_metrics_are_open_on_loopback_only(address, settings, headers, status):
     """A local Prometheus needs no key; anybody else needs one with the scope read."""
-    room = Room(settings)
-    assert (await room.client(address).get("/api/metrics", headers=headers)).status_code == status
-    program = room.program("read", address=address)
+    room = ApiHarness(settings)
+    assert (await room.anonymous_client(address).get("/api/metrics", headers=headers)).status_code == status
+    program = room.key_client("read", address=address)
     assert (await program.get("/api/metrics", headers={**program.headers, **headers})).status_code == 200
 
 

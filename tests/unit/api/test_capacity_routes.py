@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from trimtab.engine.api.shapes.capacity_example import CAPACITY
 
 
 @pytest.fixture
 def room():
     """One capacity that is known, and one that is not."""
-    room = Room(loop=True)
+    room = ApiHarness(loop=True)
     unknown = replace(
         CAPACITY, name="mail", wanted=None, why="unknown", problem="the newest sample is too old"
     )

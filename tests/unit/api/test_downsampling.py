@@ -9,7 +9,7 @@ from trimtab.engine.api import downsampling
 from trimtab.engine.types import ScoreRows, SeriesKey
 
 
-def rows(values, scores, times=None):
+def make_rows(values, scores, times=None):
     """Rows with these values and scores."""
     n = len(values)
     times = np.arange(n, dtype=np.int64) if times is None else np.asarray(times, np.int64)
@@ -23,8 +23,8 @@ def rows(values, scores, times=None):
 )
 def test_extremes_stay_and_the_limit_holds(pairs, points):
     """Whatever the values, at most `points` rows stay, in order, the extremes and the last one among them."""
-    before = rows(*zip(*pairs, strict=True))
-    after = downsampling.thin(before, points)
+    before = make_rows(*zip(*pairs, strict=True))
+    after = downsampling.downsample(before, points)
     assert len(after.times) <= points
     assert (np.diff(after.times) > 0).all()
     assert after.times[-1] == before.times[-1]
@@ -36,14 +36,14 @@ def test_extremes_stay_and_the_limit_holds(pairs, points):
 
 def test_few_rows_stay_as_they_are():
     """Nothing is taken out of what fits."""
-    before = rows([1.0, np.nan, 3.0], [0.0, 0.0, 0.0])
-    assert downsampling.thin(before, 10) is before
+    before = make_rows([1.0, np.nan, 3.0], [0.0, 0.0, 0.0])
+    assert downsampling.downsample(before, 10) is before
 
 
 def test_a_long_gap_does_not_eat_the_points():
     """Rows before and after a gap of a year both stay in the picture."""
     times = np.concatenate([np.arange(500), np.arange(500) + 10**9])
-    after = downsampling.thin(rows(np.sin(times), np.zeros(1000), times), 40)
+    after = downsampling.downsample(make_rows(np.sin(times), np.zeros(1000), times), 40)
     assert (after.times < 1000).any()
     assert (after.times > 1000).any()
 
@@ -56,7 +56,7 @@ def test_reading_in_chunks_sees_every_row(monkeypatch, n):
     values = np.random.default_rng(n).normal(size=n)
     for time, value in enumerate(values):
         log.append([key], tick_scores("host", time, [value]))
-    got = downsampling.read_thinned(log, key.id, 0, 10**9, 50)
+    got = downsampling.read_downsampled(log, key.id, 0, 10**9, 50)
     assert len(got.times) == n if n <= 50 else len(got.times) <= 50
     if n:
         assert got.value.max() == values.max()

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from tests.builders.series import START, anomaly_of
 from tests.fakes.ports import settle
 from trimtab.engine.api import event_streams
@@ -12,13 +12,13 @@ from trimtab.engine.api.application import stop_streams
 from trimtab.engine.api.security import api_keys
 from trimtab.engine.api.shapes.examples import ACTION, INCIDENT, RECOMMENDATION
 from trimtab.engine.api.shapes.json_shapes import to_json
-from trimtab.engine.api.shapes.loop_shapes import noun_json
+from trimtab.engine.api.shapes.loop_shapes import record_json
 from trimtab.engine.types import Pause, SeriesKey, SourceState, SourceStatus
 
 ANOMALY = "01JGFJJZ000000000000000000"
 
 
-class Listener:
+class StreamClient:
     """A browser's EventSource, straight at the application: what httpx's transport cannot stream."""
 
     def __init__(self, room, secret):
@@ -78,20 +78,20 @@ class Listener:
 @pytest.fixture
 async def room():
     """A room whose streams end with the test."""
-    room = Room()
+    room = ApiHarness()
     yield room
     stop_streams(room.app)
     await settle()
 
 
-async def listen(room, secret=None):
+async def open_stream(room, secret=None):
     """An open stream."""
-    return await Listener(room, secret or room.key("read")).open()
+    return await StreamClient(room, secret or room.key("read")).open()
 
 
 async def test_events_arrive_in_the_agreed_shape(room):
     """Ticks, anomalies and sources come as named events, times in ISO 8601, unknown as null."""
-    listener = await listen(room)
+    listener = await open_stream(room)
     assert listener.status == 200
     anomaly = anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY, value=float("nan"))
     room.live.publish("tick", {"source": "host", "time": START, "series": 3, "unusual": 1})
@@ -107,21 +107,21 @@ async def test_events_arrive_in_the_agreed_shape(room):
 
 async def test_what_the_loop_does_is_told(room):
     """Incidents, recommendations, actions and the pause come as they stand in the API."""
-    listener = await listen(room)
+    listener = await open_stream(room)
     for event, noun in [("incident", INCIDENT), ("recommendation", RECOMMENDATION), ("action", ACTION)]:
         room.live.publish(event, asdict(noun))
     room.live.publish("pause", asdict(Pause(on=True, by="anna", since=START)))
     await listener.until(lambda: len(listener.events) == 4)
     (_, incident), (_, recommendation), (_, action), (name, pause) = listener.events
-    assert incident == json.loads(to_json(noun_json(INCIDENT)))
-    assert recommendation == json.loads(to_json(noun_json(RECOMMENDATION)))
-    assert action == json.loads(to_json(noun_json(ACTION)))
+    assert incident == json.loads(to_json(record_json(INCIDENT)))
+    assert recommendation == json.loads(to_json(record_json(RECOMMENDATION)))
+    assert action == json.loads(to_json(record_json(ACTION)))
     assert (name, pause["since"]) == ("pause", "2026-01-01T00:00:00.000Z")
 
 
 async def test_a_stream_has_the_headers_of_server_sent_events(room):
     """It is an event stream that no proxy may keep or buffer, with a trace id."""
-    listener = await listen(room)
+    listener = await open_stream(room)
     headers = {name.decode().lower(): value.decode() for name, value in listener.messages[0]["headers"]}
     assert headers["content-type"].startswith("text/event-stream")
     assert headers["cache-control"] == "no-store"
@@ -133,14 +133,14 @@ async def test_a_quiet_stream_is_pinged(room, monkeypatch):
     """While nothing happens a comment keeps the connection open."""
     assert event_streams.PING_S == 15
     monkeypatch.setattr(event_streams, "PING_S", 0.01)
-    listener = await listen(room)
+    listener = await open_stream(room)
     await listener.until(lambda: any(b": ping" in m.get("body", b"") for m in listener.messages))
     assert listener.events == []
 
 
 async def test_a_stream_ends_when_the_engine_stops(room):
     """Stopping ends every stream at once and whole, and new ones are refused."""
-    first, second = await listen(room), await listen(room)
+    first, second = await open_stream(room), await open_stream(room)
     stop_streams(room.app)
     await asyncio.wait_for(asyncio.gather(first.task, second.task), 5)
     assert first.ended
@@ -151,7 +151,7 @@ async def test_a_stream_ends_when_the_engine_stops(room):
 
 async def test_a_stream_ends_when_the_live_view_ends(room):
     """When there is nothing more to come the answer is complete."""
-    listener = await listen(room)
+    listener = await open_stream(room)
     room.live.end()
     await asyncio.wait_for(listener.task, 5)
     assert listener.ended
@@ -159,7 +159,7 @@ async def test_a_stream_ends_when_the_live_view_ends(room):
 
 async def test_a_reader_that_leaves_is_let_go(room):
     """A closed tab costs nothing: its subscription and its place are free again."""
-    listener = await listen(room)
+    listener = await open_stream(room)
     assert len(room.live.readers) == room.app.state.context.streams.open == 1
     listener.left.set()
     await asyncio.wait_for(listener.task, 5)
@@ -169,8 +169,8 @@ async def test_a_reader_that_leaves_is_let_go(room):
 
 async def test_a_stream_ends_with_its_key(room):
     """After a key is revoked its streams say nothing more."""
-    listener = await listen(room, room.key("read", name="mine"))
-    api_keys.revoke(room.store, room.clock, "mine")
+    listener = await open_stream(room, room.key("read", name="mine"))
+    api_keys.revoke_key(room.store, room.clock, "mine")
     room.clock.tick(2)
     room.live.publish("tick", {"source": "host"})
     await asyncio.wait_for(listener.task, 5)
@@ -180,13 +180,13 @@ async def test_a_stream_ends_with_its_key(room):
 
 async def test_the_number_of_streams_is_bounded(room):
     """A hundred and first reader is told to come back; a place that is given back is taken again."""
-    assert event_streams.MOST == 100
+    assert event_streams.MAX_STREAMS == 100
     room.app.state.context.streams.most = 2
     secret = room.key("read")
-    first, _ = await listen(room, secret), await listen(room, secret)
+    first, _ = await open_stream(room, secret), await open_stream(room, secret)
     refused = await room.client(headers={"Authorization": f"Bearer {secret}"}).get("/api/stream")
     assert_problem(refused, 503, "2 are open")
     assert refused.headers["retry-after"] == "15"
     first.left.set()
     await asyncio.wait_for(first.task, 5)
-    assert (await listen(room, secret)).status == 200
+    assert (await open_stream(room, secret)).status == 200

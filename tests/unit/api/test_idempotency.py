@@ -2,9 +2,9 @@ import threading
 
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from tests.builders.series import anomaly_of
-from trimtab.engine.api.idempotency import _alone
+from trimtab.engine.api.idempotency import _exclusive
 from trimtab.engine.errors import ConflictError
 from trimtab.engine.types import SeriesKey
 
@@ -16,7 +16,7 @@ AGAIN = {"Idempotency-Key": "5b1f"}
 @pytest.fixture
 def room():
     """A room with one anomaly to write about."""
-    room = Room()
+    room = ApiHarness()
     room.store.save_anomaly(anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY))
     return room
 
@@ -80,11 +80,11 @@ async def test_a_key_of_another_form_is_refused(room, key):
 
 def test_two_calls_at_once_do_not_both_work():
     """While the first call runs, a second one with its key is told to come back."""
-    with _alone(1, "key", "POST /x"):
+    with _exclusive(1, "key", "POST /x"):
         seen = []
 
         def second():
-            with pytest.raises(ConflictError, match="still running"), _alone(1, "key", "POST /x"):
+            with pytest.raises(ConflictError, match="still running"), _exclusive(1, "key", "POST /x"):
                 pass
             seen.append(True)
 
@@ -92,5 +92,5 @@ def test_two_calls_at_once_do_not_both_work():
         thread.start()
         thread.join()
         assert seen == [True]
-    with _alone(1, "key", "POST /x"):
+    with _exclusive(1, "key", "POST /x"):
         pass

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from tests.builders.series import SECOND, START, anomaly_of
 from trimtab.engine.api.shapes.examples import ACTION, CHANGE, INCIDENT, RECOMMENDATION
 from trimtab.engine.types import IncidentState, SeriesKey
@@ -15,13 +15,13 @@ HELPED = replace(RECOMMENDATION, id="01JFFJJZ" + "0" * 17 + "1", incident_id=PAS
 @pytest.fixture
 def room():
     """An incident with an anomaly, a change and a recommendation, and a past one like it."""
-    room = Room(loop=True)
+    room = ApiHarness(loop=True)
     loop = room.loop
     loop.incidents.save_incidents([replace(INCIDENT, similar=(PAST.id, "01JFFJJZ" + "0" * 17 + "9")), PAST])
     loop.incidents.save_change(CHANGE)
     loop.incidents.save_change(replace(CHANGE, id="01JGFJJZ" + "0" * 17 + "7", title="elsewhere"))
-    loop.ledger.asked = {RECOMMENDATION.id: RECOMMENDATION, HELPED.id: HELPED}
-    loop.ledger.done = {ACTION.id: replace(ACTION, recommendation_id=HELPED.id)}
+    loop.ledger.recommendations_by_id = {RECOMMENDATION.id: RECOMMENDATION, HELPED.id: HELPED}
+    loop.ledger.actions_by_id = {ACTION.id: replace(ACTION, recommendation_id=HELPED.id)}
     room.store.save_anomaly(anomaly_of(KEY, INCIDENT.anomaly_ids[0]))
     return room
 

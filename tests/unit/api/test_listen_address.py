@@ -1,6 +1,6 @@
 import pytest
 
-from trimtab.engine.api.security.listen_address import Hosts, check_bind, loopback
+from trimtab.engine.api.security.listen_address import AllowedHosts, check_listen_address, is_loopback
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Api
 
@@ -8,15 +8,15 @@ from trimtab.engine.settings import Api
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST", "::1", "[::1]"])
 def test_loopback_needs_nothing(host):
     """On this machine only, no TLS is asked for."""
-    assert loopback(host)
-    check_bind(Api(host=host))
+    assert is_loopback(host)
+    check_listen_address(Api(host=host))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "trim.example", "127.0.0.1.evil.example"])
 def test_other_addresses_are_refused_with_what_to_do(host):
     """Beyond this machine the start is refused, and the message names the two ways out."""
     with pytest.raises(SettingsError, match=r"tls_cert_file and .*behind_proxy: true") as caught:
-        check_bind(Api(host=host))
+        check_listen_address(Api(host=host))
     assert host in str(caught.value)
 
 
@@ -25,23 +25,23 @@ def test_other_addresses_are_fine_with_tls_or_behind_a_proxy(tmp_path):
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     cert.touch()
     key.touch()
-    check_bind(Api(host="0.0.0.0", tls_cert_file=cert, tls_key_file=key))
-    check_bind(Api(host="0.0.0.0", behind_proxy=True))
+    check_listen_address(Api(host="0.0.0.0", tls_cert_file=cert, tls_key_file=key))
+    check_listen_address(Api(host="0.0.0.0", behind_proxy=True))
 
 
 @pytest.mark.parametrize("given", ["tls_cert_file", "tls_key_file"])
 def test_half_a_certificate_is_refused(tmp_path, given):
     """TLS needs both files, and they must be there; also on loopback."""
     with pytest.raises(SettingsError, match="both"):
-        check_bind(Api(**{given: tmp_path / "x.pem"}))
+        check_listen_address(Api(**{given: tmp_path / "x.pem"}))
     with pytest.raises(SettingsError, match="does not exist"):
-        check_bind(Api(tls_cert_file=tmp_path / "x.pem", tls_key_file=tmp_path / "y.pem"))
+        check_listen_address(Api(tls_cert_file=tmp_path / "x.pem", tls_key_file=tmp_path / "y.pem"))
 
 
 def test_bound_to_every_address_any_address_but_no_name_is_ours():
     """A name could be an attacker's (DNS rebinding), an address cannot."""
-    hosts = Hosts(Api(host="0.0.0.0", behind_proxy=True))
-    assert hosts.allow("192.168.1.5:8600")
-    assert hosts.allow("[fe80::1]:8600")
-    assert not hosts.allow("evil.example")
-    assert not hosts.allow("1.2.3.4.evil.example")
+    hosts = AllowedHosts(Api(host="0.0.0.0", behind_proxy=True))
+    assert hosts.is_allowed("192.168.1.5:8600")
+    assert hosts.is_allowed("[fe80::1]:8600")
+    assert not hosts.is_allowed("evil.example")
+    assert not hosts.is_allowed("1.2.3.4.evil.example")

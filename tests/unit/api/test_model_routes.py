@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from trimtab.engine.api.shapes.examples import FORECAST, PIPELINE_RUN
 from trimtab.models.forecasting.confidence import confidence
 
@@ -11,7 +11,7 @@ from trimtab.models.forecasting.confidence import confidence
 @pytest.fixture
 def room():
     """A room with one model and one forecast."""
-    return Room(loop=True)
+    return ApiHarness(loop=True)
 
 
 async def test_forecasts_are_found_by_series_and_unknown_rows_are_null(room):

@@ -6,7 +6,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from tests.builders.series import anomaly_of
 from trimtab.engine.api import request_logging
 from trimtab.engine.api.security import request_guard
@@ -31,7 +31,7 @@ SECRET = "swordfish-swordfish"
 @pytest.fixture
 def room():
     """A room with one anomaly to write about."""
-    room = Room()
+    room = ApiHarness()
     room.store.save_anomaly(anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY))
     return room
 
@@ -132,7 +132,7 @@ async def test_a_body_of_another_type_is_refused(room):
     assert_problem(answer, 422)
 
 
-def parts(total, size=100_000):
+def body_chunks(total, size=100_000):
     """A body in parts, its length not told."""
 
     async def stream():
@@ -147,7 +147,7 @@ async def test_a_body_over_one_megabyte_is_refused(room, chunked):
     """The limit holds whether the length is told or not; one byte less is read."""
     program = room.program("propose")
     for size, status in ((BODY_LIMIT_BYTES, 422), (BODY_LIMIT_BYTES + 1, 413)):
-        content = parts(size) if chunked else b"x" * size
+        content = body_chunks(size) if chunked else b"x" * size
         headers = {"Content-Type": "application/json"}
         answer = await program.post(FEEDBACK, content=content, headers=headers)
         assert_problem(answer, status)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from tests.builders.api_client import METRICS, Room, assert_problem
+from tests.builders.api_client import METRICS, ApiHarness, assert_problem
 from tests.builders.series import SECOND, START, anomaly_of, series_view, tick_scores
 from trimtab.engine.types import (
     Direction,
@@ -25,7 +25,7 @@ UNKNOWN_ID = "f" * 32
 @pytest.fixture
 def room():
     """Twenty-five series of one host."""
-    room = Room()
+    room = ApiHarness()
     room.live.views = {key.id: series_view(key) for key in KEYS}
     return room
 
@@ -41,14 +41,14 @@ def ulid(number):
     return f"01JGFJJZ00{number:016d}"
 
 
-def strict(text):
+def parse_strict_json(text):
     """Parsed as JSON that knows no NaN."""
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
 
 
 async def test_a_series_has_the_agreed_shape(program):
     """A series shows what the dashboard is promised, times in ISO 8601."""
-    series = strict((await program.get(f"/api/series/{KEYS[1].id}")).text)
+    series = parse_strict_json((await program.get(f"/api/series/{KEYS[1].id}")).text)
     assert set(series) == SERIES_FIELDS
     assert series["series"] == 'cpu{core="1"}'
     assert series["labels"] == {"core": "1"}
@@ -61,7 +61,7 @@ async def test_unknown_is_null(room, program):
         KEYS[0], time=None, value=NAN, anomaly_score=None, yhat=float("inf"), yhat_lower=NAN, learning_s=40.0
     )
     room.live.views[odd.id] = odd
-    series = strict((await program.get(f"/api/series/{odd.id}")).text)
+    series = parse_strict_json((await program.get(f"/api/series/{odd.id}")).text)
     unknown = ("time", "value", "anomaly_score", "yhat", "yhat_lower", "anomaly_id")
     assert [series[name] for name in unknown] == [None] * 6
     assert series["learning_s"] == 40
@@ -132,7 +132,7 @@ async def test_unknown_ids_are_not_found(program, path):
     assert_problem(await program.get(path), 404)
 
 
-def fill(room, key, n, **columns):
+def append_scores(room, key, n, **columns):
     """One row a second, the newest one second ago."""
     for row in range(n):
         here = {name: [column[row]] for name, column in columns.items()}
@@ -141,8 +141,8 @@ def fill(room, key, n, **columns):
 
 async def test_scores_come_by_column(room, program):
     """The last hour of a series comes as equally long columns, unknown as null."""
-    fill(room, KEYS[0], 4000, anomaly_score=[0.5] * 4000)
-    answer = strict((await program.get(f"/api/series/{KEYS[0].id}/scores?points=20000")).text)
+    append_scores(room, KEYS[0], 4000, anomaly_score=[0.5] * 4000)
+    answer = parse_strict_json((await program.get(f"/api/series/{KEYS[0].id}/scores?points=20000")).text)
     columns = answer["columns"]
     assert set(answer) == {"id", "series", "unit", "columns"}
     assert list(columns) == ["time", "value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper"]
@@ -155,7 +155,7 @@ async def test_scores_come_by_column(room, program):
 
 async def test_scores_of_a_window(room, program):
     """`since` is in, `until` is out, offsets are understood."""
-    fill(room, KEYS[0], 100)
+    append_scores(room, KEYS[0], 100)
     query = {"since": "2026-01-01T00:59:00+01:00", "until": "2025-12-31T23:59:03.000000000Z"}
     answer = (await program.get(f"/api/series/{KEYS[0].id}/scores", params=query)).json()
     assert answer["columns"]["time"] == [iso(START - s * SECOND) for s in (60, 59, 58)]
@@ -174,7 +174,7 @@ async def test_status_shows_engine_and_sources(room, program):
         SourceStatus("host", SourceState.UP, 5.0, 120, START, "this machine"),
         SourceStatus("prometheus", SourceState.STARTING, 15.0, warm_progress=0.25),
     ]
-    answer = strict((await program.get("/api/status")).text)
+    answer = parse_strict_json((await program.get("/api/status")).text)
     assert (answer["version"], answer["ready"]) == ("0.1.0", False)
     assert answer["waiting_for"] == "history of prometheus"
     assert answer["engine"] == {"uptime_s": 1.0, "ticks": 1, "streams": 0}
@@ -262,7 +262,7 @@ async def test_anomalies_are_filtered(room, program, query, found):
 async def test_an_anomaly_has_the_agreed_shape(room, program):
     """An anomaly shows its band at the peak, with unknown as null, and what people said."""
     room.store.save_anomaly(anomaly_of(KEYS[0], ulid(1), value=NAN, expected=NAN, direction=Direction.ABSENT))
-    answer = strict((await program.get(f"/api/anomalies/{ulid(1)}")).text)
+    answer = parse_strict_json((await program.get(f"/api/anomalies/{ulid(1)}")).text)
     assert answer == {
         "id": ulid(1), "series_id": KEYS[0].id, "series": 'cpu{core="0"}', "source": "host",
         "labels": {"core": "0"}, "start": iso(START), "end": None, "peak_time": iso(START), "score": 1.5,

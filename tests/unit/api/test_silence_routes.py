@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
+from tests.builders.api_client import ApiHarness, assert_problem
 from tests.builders.series import SECOND, START
 from trimtab.engine.types import Silence
 
@@ -13,7 +13,7 @@ HOUR = "2026-01-01T01:00:00Z"
 @pytest.fixture
 def room():
     """A loop without silences."""
-    return Room(loop=True)
+    return ApiHarness(loop=True)
 
 
 async def test_a_silence_is_made_listed_and_ended(room):

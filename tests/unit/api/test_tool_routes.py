@@ -4,8 +4,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.builders.api_client import Room, assert_problem
-from tests.servers.http import serving
+from tests.builders.api_client import ApiHarness, assert_problem
+from tests.servers.http import serve_app
 from trimtab.engine.api.shapes.examples import ACTION, TARGET, TOOL
 from trimtab.engine.errors import ToolError, ToolUncertainError
 from trimtab.engine.types import ToolState, ToolStatus
@@ -16,10 +16,10 @@ KNOB = "/api/tools/redis/targets/cache-1/knobs/maxmemory"
 @pytest.fixture
 def room():
     """One tool with one target."""
-    room = Room(loop=True)
+    room = ApiHarness(loop=True)
     box = room.loop.toolbox
-    box.shown["redis"] = TOOL
-    box.targets["redis", "cache-1"] = TARGET
+    box.tool_views["redis"] = TOOL
+    box.target_views["redis", "cache-1"] = TARGET
     return room
 
 
@@ -144,7 +144,7 @@ async def test_a_slash_over_a_real_server(room):
     room.loop.toolbox.shown["pm2"] = replace(TOOL, name="pm2", targets=(target,))
     room.loop.toolbox.targets["pm2", target] = replace(TARGET, tool="pm2", target=target)
     key = room.key("read")
-    async with serving(room.app) as url, httpx.AsyncClient(trust_env=False) as client:
+    async with serve_app(room.app) as url, httpx.AsyncClient(trust_env=False) as client:
         seen = await client.get(
             f"{url}/api/tools/pm2/targets/%40shop%2Fapi", headers={"Authorization": f"Bearer {key}"}
         )

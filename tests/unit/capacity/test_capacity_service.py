@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from tests.builders.series import SECOND, START, tick_scores
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock, FakeScoreLog
 from trimtab.engine.capacity.capacity_service import STARTUP_S, Scaling
 from trimtab.engine.detection.tick_result import Sensed
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import History, ScoreRows, SeriesInfo, SeriesKey, SourceState, SourceStatus
 from trimtab.engine.types.selector import Selector
@@ -50,15 +50,15 @@ class Room:
     """Live series that a test sets, and what came of them."""
 
     def __init__(self, scores=None, memory=None, **changes):
-        self.clock, self.live, self.told = FakeClock(), Live(), []
-        self.live.tell_source(SourceStatus("prometheus", SourceState.UP, INTERVAL_S))
+        self.clock, self.live, self.told = FakeClock(), LiveState(), []
+        self.live.set_source_status(SourceStatus("prometheus", SourceState.UP, INTERVAL_S))
         given = {name: value for name, value in {**PLAIN, **changes}.items() if value is not None}
         self.settings = Settings.model_validate({"capacity": {"shop": given}}).capacity
         self.scaling = Scaling(
             self.settings,
             self.live,
             scores or Past(),
-            memory or FakeMemory(),
+            memory or FakeKeyValueStore(),
             self.clock,
             lambda *told: self.told.append(told),
         )
@@ -71,7 +71,7 @@ class Room:
             KEYS, scores, (), np.empty(0, np.int64), np.zeros(n, np.int64), np.ones(n, np.bool_), {},
             certain=True,
         )  # fmt: skip
-        self.live.tell_sensed(sensed, INTERVAL_S, (), SeriesInfo)
+        self.live.publish_tick(sensed, INTERVAL_S, (), SeriesInfo)
 
     async def step(self):
         """The next evaluation."""
@@ -187,7 +187,7 @@ def recorded(days=4):
 
 async def test_a_source_hands_its_past_over_once():
     """From a recorded history there is a forecast at once, and after a restart it is remembered."""
-    memory = FakeMemory()
+    memory = FakeKeyValueStore()
     first = Room(FakeScoreLog(), memory)
     first.scaling.hear(recorded())
     first.sample(12.0, 12.0, 4.0)
@@ -205,7 +205,7 @@ def part_of(history, keys):
 
 async def test_a_second_source_leaves_the_past_of_the_first():
     """The count is handed over by another source, after a restart: the load is still remembered."""
-    memory = FakeMemory()
+    memory = FakeKeyValueStore()
     first = Room(FakeScoreLog(), memory)
     first.scaling.hear(part_of(recorded(), PODS))
     first.sample(12.0, 12.0, 4.0)
@@ -226,7 +226,7 @@ async def chunks(gate, *histories):
 
 async def test_what_a_reload_adds_hears_of_its_past():
     """Beside the evaluations; what stays hears nothing twice, and nothing of an older namesake counts."""
-    memory = FakeMemory()
+    memory = FakeKeyValueStore()
     memory.values["scaling/new"] = {"load": [[START - SECOND, 9e9, 1.0], [START, 9e9, 1.0]]}
     room = Room(FakeScoreLog(), memory)
     room.scaling.hear(recorded())
@@ -270,7 +270,7 @@ async def test_a_past_that_cannot_be_read_is_left_out():
 
 async def test_what_a_source_hands_over_meanwhile_is_kept():
     """Sources read their past in another thread, also while what was handed over is being written."""
-    room = Room(FakeScoreLog(), memory := FakeMemory())
+    room = Room(FakeScoreLog(), memory := FakeKeyValueStore())
     late = threading.Thread(target=room.scaling.hear, args=(part_of(recorded(), (COUNT,)),))
 
     def slow(name, value):

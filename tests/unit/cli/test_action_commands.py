@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.builders.actions import action_of
-from tests.builders.ledgers import ledger_in
+from tests.builders.ledgers import open_ledger
 from tests.contracts.event_store_contract import ulid
 from trimtab.engine.cli.commands import actions
 from trimtab.engine.store.lease import FolderLease
@@ -21,7 +21,7 @@ from trimtab.engine.types import ActionState, Outcome
 
 @pytest.fixture
 def ledger(tmp_path):
-    with ledger_in(tmp_path) as ledger:
+    with open_ledger(tmp_path) as ledger:
         yield ledger
 
 

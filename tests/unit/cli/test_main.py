@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from trimtab.engine.cli import main
-from trimtab.engine.cli.command_errors import FOUND, NOT_REACHABLE, WRONG_USE, run_guarded
-from trimtab.engine.cli.output import Form, listing
+from trimtab.engine.cli.command_errors import EXIT_FOUND, EXIT_UNREACHABLE, EXIT_WRONG_USE, run_guarded
+from trimtab.engine.cli.output import OutputFormat, format_rows
 from trimtab.engine.errors import SettingsError, SourceError
 
 HEAVY = (
@@ -20,7 +20,7 @@ HEAVY = (
 )  # fmt: skip
 
 
-def run(capsys, monkeypatch, *arguments):
+def run_command(capsys, monkeypatch, *arguments):
     """Exit code, stdout and stderr of the command, in this process."""
     monkeypatch.setattr(sys, "argv", ["trimtab", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
@@ -42,7 +42,7 @@ def run(capsys, monkeypatch, *arguments):
 )
 def test_every_command_has_help_with_an_example(capsys, monkeypatch, command):
     """--help of each command says what it does and shows it."""
-    code, out, _ = run(capsys, monkeypatch, *command, "--help")
+    code, out, _ = run_command(capsys, monkeypatch, *command, "--help")
     assert code == 0
     assert "Examples:\n" in out
     assert f"  {' '.join(['trimtab', *command])}" in out
@@ -50,7 +50,7 @@ def test_every_command_has_help_with_an_example(capsys, monkeypatch, command):
 
 def test_commands_stand_in_groups(capsys, monkeypatch):
     """The first help page groups the commands by what they are for."""
-    _, out, _ = run(capsys, monkeypatch, "--help")
+    _, out, _ = run_command(capsys, monkeypatch, "--help")
     assert out.index("Watch:") < out.index("  up") < out.index("Recordings:") < out.index("  score")
 
 
@@ -79,8 +79,8 @@ def test_help_loads_nothing_heavy():
 def test_wrong_use_is_said_in_one_breath(capsys, monkeypatch, tmp_path, arguments, said):
     """Wrong use ends with code 2 and says what is wrong, without a traceback."""
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(capsys, monkeypatch, *arguments)
-    assert code == WRONG_USE
+    code, _, err = run_command(capsys, monkeypatch, *arguments)
+    assert code == EXIT_WRONG_USE
     assert said in err
     assert "Traceback" not in err
 
@@ -88,8 +88,8 @@ def test_wrong_use_is_said_in_one_breath(capsys, monkeypatch, tmp_path, argument
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (SettingsError("api.port is 0"), WRONG_USE, "trimtab: api.port is 0"),
-        (SourceError("p:9090 does not answer"), NOT_REACHABLE, "trimtab: p:9090 does not answer"),
+        (SettingsError("api.port is 0"), EXIT_WRONG_USE, "trimtab: api.port is 0"),
+        (SourceError("p:9090 does not answer"), EXIT_UNREACHABLE, "trimtab: p:9090 does not answer"),
     ],
 )
 def test_our_errors_become_their_message(capsys, error, code, said):
@@ -113,7 +113,7 @@ def test_a_crash_says_where_the_details_are(capsys, monkeypatch, tmp_path):
 
     with pytest.raises(SystemExit) as ended:
         run_guarded(failing)
-    assert ended.value.code == FOUND
+    assert ended.value.code == EXIT_FOUND
     line = capsys.readouterr().err.strip()
     log = Path(line.rpartition(" in ")[2])
     assert "\n" not in line
@@ -124,16 +124,16 @@ def test_a_crash_says_where_the_details_are(capsys, monkeypatch, tmp_path):
 
 def test_version(capsys, monkeypatch):
     """--version says name and version."""
-    code, out, _ = run(capsys, monkeypatch, "--version")
+    code, out, _ = run_command(capsys, monkeypatch, "--version")
     assert (code, out.split()[0]) == (0, "trimtab")
 
 
 def test_listings_hold_the_same_rows():
     """Table, JSON and YAML show the same rows; a table leaves out what is no column."""
     rows = [{"name": "a", "scopes": ["read", "admin"], "more": 1}, {"name": "long name", "scopes": None}]
-    assert json.loads(listing(rows, ["name"], Form.JSON)) == rows
-    assert yaml.safe_load(listing(rows, ["name"], Form.YAML)) == rows
-    assert listing(rows, ["name", "scopes"], Form.TABLE).splitlines() == [
+    assert json.loads(format_rows(rows, ["name"], OutputFormat.JSON)) == rows
+    assert yaml.safe_load(format_rows(rows, ["name"], OutputFormat.YAML)) == rows
+    assert format_rows(rows, ["name", "scopes"], OutputFormat.TABLE).splitlines() == [
         "name       scopes",
         "a          read, admin",
         "long name  -",
@@ -145,7 +145,7 @@ def test_a_dry_run_hides_secrets_and_starts_nothing(capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     secret = "a-very-secret-admin-key-of-mine"
     Path("trimtab.yaml").write_text(f"api: {{admin_key: {secret}}}\nsources: {{host: {{interval: 2s}}}}\n")
-    code, out, err = run(capsys, monkeypatch, "up", "--dry-run", "--data", tmp_path / "data")
+    code, out, err = run_command(capsys, monkeypatch, "up", "--dry-run", "--data", tmp_path / "data")
     assert code == 0, err
     assert secret not in out + err
     assert yaml.safe_load(out)["sources"]["host"]["interval"] == 2.0
@@ -157,7 +157,7 @@ def test_score_writes_the_rows_beside_the_input(capsys, monkeypatch, tmp_path):
     """`score` writes its columns beside the input and says where."""
     source = tmp_path / "cpu.csv"
     source.write_text("t,y\n" + "".join(f"{k},{k % 5}\n" for k in range(60)))
-    code, _, err = run(capsys, monkeypatch, "score", source)
+    code, _, err = run_command(capsys, monkeypatch, "score", source)
     assert code == 0, err
     assert "cpu.scored.csv" in err.replace("\n", "")
     assert len((tmp_path / "cpu.scored.csv").read_text().splitlines()) == 61
@@ -170,7 +170,7 @@ def test_nothing_of_this_user_is_read():
 
 def test_a_login_link_leads_to_where_the_engine_was_told_to_listen(capsys, monkeypatch, tmp_path):
     """`trimtab key login` takes the host and port that `trimtab up` was given, and a browser can open it."""
-    _, out, _ = run(
+    _, out, _ = run_command(
         capsys, monkeypatch, "key", "login", "--data", tmp_path, "--host", "0.0.0.0", "--port", "9000"
     )
     assert out.startswith("http://127.0.0.1:9000/login?token=tl_")

@@ -28,11 +28,11 @@ THRASHING = {
 }  # fmt: skip
 
 
-def cache(name="redis", then=THRASHING):
+def make_cache_tool(name="redis", then=THRASHING):
     """A Redis that has these figures at the second look."""
     values = {"maxmemory": 64 * MIB, "maxmemory-policy": "allkeys-lru"}
     tool = FakeTool(name, knobs=(MAXMEMORY, POLICY), values=values, actions=(), metrics=then)
-    tool.tell("metrics", HEALTHY)
+    tool.respond_with("metrics", HEALTHY)
     return tool
 
 
@@ -63,7 +63,7 @@ def call():
 
 def test_what_is_found_is_told_with_its_command(tools, call):
     """Exit code 1, a row of JSON with evidence, advice, change and the line to type; nothing is changed."""
-    tools["redis"] = cache()
+    tools["redis"] = make_cache_tool()
     said = call("--redis", "redis://localhost:1", "-f", "json")
     assert said.exit_code == 1
     (row,) = json.loads(said.stdout)
@@ -76,7 +76,7 @@ def test_what_is_found_is_told_with_its_command(tools, call):
 
 def test_the_table_has_a_line_for_each_finding(tools, call):
     """People get a table."""
-    tools["redis"] = cache()
+    tools["redis"] = make_cache_tool()
     said = call("--redis", "redis://localhost:1")
     assert said.exit_code == 1
     head, line = said.stdout.splitlines()
@@ -86,7 +86,7 @@ def test_the_table_has_a_line_for_each_finding(tools, call):
 
 def test_a_healthy_store_ends_with_0(tools, call):
     """Nothing found is said, and JSON stays a list."""
-    tools["redis"] = cache(then=HEALTHY)
+    tools["redis"] = make_cache_tool(then=HEALTHY)
     said = call("--redis", "redis://localhost:1", "--seconds", "5")
     assert (said.exit_code, said.stdout) == (0, "")
     assert "redis/redis: nothing worth changing was seen in 5 s" in said.stderr
@@ -95,7 +95,7 @@ def test_a_healthy_store_ends_with_0(tools, call):
 
 def test_a_store_that_does_not_answer_ends_with_3(tools, call):
     """The other one is looked at all the same, and both are closed."""
-    tools["redis"], tools["postgresql"] = cache(), FakeTool("postgresql")
+    tools["redis"], tools["postgresql"] = make_cache_tool(), FakeTool("postgresql")
     tools["postgresql"].tell("metrics", ToolError("postgresql: no connection to localhost:2"))
     said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
     assert said.exit_code == 3
@@ -106,7 +106,7 @@ def test_a_store_that_does_not_answer_ends_with_3(tools, call):
 
 def test_a_knob_that_the_server_lacks_hides_nothing(tools, call):
     """What can be read is judged."""
-    tools["redis"] = cache()
+    tools["redis"] = make_cache_tool()
     tools["redis"].tell("read", None, NotFoundError("an old server has no such setting"))
     said = call("--redis", "redis://localhost:1", "-f", "json")
     assert (said.exit_code, len(json.loads(said.stdout))) == (1, 1)
@@ -114,7 +114,7 @@ def test_a_knob_that_the_server_lacks_hides_nothing(tools, call):
 
 def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
     """Those that are data stores and enabled."""
-    tools["cache-1"] = cache("cache-1")
+    tools["cache-1"] = make_cache_tool("cache-1")
     path = tmp_path / "trimtab.yaml"
     path.write_text(
         "tools: {cache-1: {kind: redis}, cache-2: {kind: redis, enabled: false}, pm2: {kind: pm2}}"
@@ -186,7 +186,7 @@ def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, 
     def build(name, part):
         seen.append(part)
         tool = FakeTool(name, knobs=(), actions=())
-        tool.tell("metrics", ToolError(f"{name}: {part.url} does not let us in"))
+        tool.respond_with("metrics", ToolError(f"{name}: {part.url} does not let us in"))
         return tool
 
     monkeypatch.setattr(tool_catalogue, "build", build)
@@ -201,7 +201,7 @@ def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, 
 
 def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
     """It is read from the file, whatever stands elsewhere."""
-    tools["redis"] = cache()
+    tools["redis"] = make_cache_tool()
     seen = []
     monkeypatch.setattr(tool_catalogue, "build", lambda name, part: seen.append(part) or tools[name])
     call("--redis", "redis://:other@c", "--redis-password-file", str(tmp_path / "pw"))
@@ -211,7 +211,7 @@ def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
 def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
     """The report is there within its limit, with what the other store says."""
     monkeypatch.setattr(recommend, "LIMIT_S", 0.05)
-    tools["redis"], tools["postgresql"] = cache(), FakeTool("postgresql")
+    tools["redis"], tools["postgresql"] = make_cache_tool(), FakeTool("postgresql")
     tools["postgresql"].hold["metrics"] = asyncio.Event()
     said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
     assert said.exit_code == 3
@@ -222,7 +222,7 @@ def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
 async def test_waiting_is_shown_in_plain_lines(capsys, monkeypatch):
     """Elsewhere than on a terminal a line says how much of it has passed, and nothing stays behind."""
     monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.01)
-    with progress.shown("looking at redis", 0.045):
+    with progress.show_progress("looking at redis", 0.045):
         await asyncio.sleep(0.045)
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["looking at redis: 0.045 s", "looking at redis: 0.01 of 0.045 s"]
@@ -236,7 +236,7 @@ async def test_waiting_is_a_bar_on_a_terminal(monkeypatch):
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(progress, "_BAR_EVERY_S", 0.01)
-    with progress.shown("looking at redis", 0.2):
+    with progress.show_progress("looking at redis", 0.2):
         await asyncio.sleep(0.1)
     await asyncio.sleep(0)
     assert "looking at redis" in screen.getvalue()

@@ -7,14 +7,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.builders.ledgers import ledger_in
+from tests.builders.ledgers import open_ledger
 from trimtab.engine.cli.commands.silences import silence_app
 from trimtab.engine.errors import InputError, NotFoundError
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    with ledger_in(tmp_path) as ledger:
+    with open_ledger(tmp_path) as ledger:
         yield ledger
 
 

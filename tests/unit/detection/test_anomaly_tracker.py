@@ -270,7 +270,7 @@ def test_what_comes_and_goes_by_nature_is_never_missed():
     sometimes = pod("process_memory", "a")
 
     def info(key):
-        return SeriesInfo(key, comes_and_goes=key.metric.startswith("process_"))
+        return SeriesInfo(key, is_transient=key.metric.startswith("process_"))
 
     w = World(sometimes, pod("requests", "b"), senses=Senses("k", INTERVAL_S, same_but_pod, info=info))
     w.run(300)

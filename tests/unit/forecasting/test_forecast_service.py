@@ -5,32 +5,43 @@ import asyncio
 import numpy as np
 import pytest
 
-from tests.builders.model_store import SMALL
+from tests.builders.model_store import SMALL_JOB
 from tests.fakes.fake_control_loop import FakeLedger
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
-from trimtab.engine.forecasting.champion_audit import audit_moves
-from trimtab.engine.forecasting.forecast_service import Forecasting
-from trimtab.engine.forecasting.retraining import AGAIN_S, FIRST_S, LOOK_S, Retraining
-from trimtab.engine.platform.child_process import ModelWorkError
+from trimtab.engine.forecasting.champion_audit import audit_champion_changes
+from trimtab.engine.forecasting.forecast_service import ForecastService
+from trimtab.engine.forecasting.retraining import (
+    CHECK_INTERVAL_S,
+    FAILURE_COOLDOWN_S,
+    FIRST_FORECAST_S,
+    Retraining,
+)
+from trimtab.engine.platform.child_process import ModelProcessError
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
-from trimtab.engine.sources.self_source import OwnFigures
+from trimtab.engine.sources.self_source import SelfSource
 from trimtab.engine.types import RunState
-from trimtab.pipelines.io.stored_forecasts import NOW, QUANTILES, Ahead, keep, kept
-from trimtab.pipelines.model_registry.artifact import ARRAYS, Manifest, array_bytes, write_model
-from trimtab.pipelines.serving.past_forecasts import FILE, remember
+from trimtab.pipelines.io.stored_forecasts import (
+    FORECASTS_FILE,
+    QUANTILES,
+    StoredForecasts,
+    read_forecasts,
+    write_forecasts,
+)
+from trimtab.pipelines.model_registry.artifact import ARRAYS_FILE, Manifest, pack_arrays, write_model
+from trimtab.pipelines.serving.past_forecasts import PAST_FORECASTS_FILE, record_forecasts
 from trimtab.pipelines.training.pipeline_runs import write_json
 
-MADE = 1_767_225_600_000_000_000
+MADE_NS = 1_767_225_600_000_000_000
 IDS = {"a": "0" * 32, "b": "1" * 32, "c": "2" * 32}
 
 
-class FakeChild:
+class FakeModelProcess:
     """Answers each verb as it was told to; what is an error is raised."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict]] = []
-        self.doing = ""
+        self.calls: list[tuple[str, dict]] = []
+        self.current_verb = ""
         self.answers = {
             "forecast": {"series": 3, "version": "", "refused": {}, "error": None, "drifted": False},
             "sync": {"champion": "", "refused": {}},
@@ -38,59 +49,62 @@ class FakeChild:
         }
 
     async def __call__(self, verb, more=None, said=None):  # noqa: ARG002 - the engine gives it
-        self.asked.append((verb, more or {}))
+        self.calls.append((verb, more or {}))
         answer = self.answers[verb]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     def verbs(self) -> list[str]:
-        return [verb for verb, _ in self.asked]
+        return [verb for verb, _ in self.calls]
 
 
-class World:
+class ForecastingHarness:
     """Forecasting and retraining in a folder."""
 
     def __init__(self, folder, **scheduler) -> None:
-        self.folder, self.clock, self.child = folder, FakeClock(), FakeChild()
-        self.ledger, self.told = FakeLedger(self.clock), []
+        self.folder, self.clock, self.process = folder, FakeClock(), FakeModelProcess()
+        self.ledger, self.reported_errors = FakeLedger(self.clock), []
         settings = LoadScheduler(**scheduler)
-        self.forecasting = Forecasting(
-            folder, settings, ModelRegistry(), self.child, self.ledger, self.clock,
-            lambda *one: self.told.append(one),
+        self.forecast_service = ForecastService(
+            folder, settings, ModelRegistry(), self.process, self.ledger, self.clock,
+            lambda *one: self.reported_errors.append(one),
         )  # fmt: skip
-        self.training = Retraining(folder, settings, self.forecasting, self.child, self.clock)
+        self.retraining = Retraining(folder, settings, self.forecast_service, self.process, self.clock)
 
-    def ahead(self, version="1"):
+    def write_forecasts(self, version="1"):
         """Forecasts of three series, of which one cannot be forecast."""
         values = np.arange(30.0).reshape(5, 2, 3)
         values[:, :, 1] = np.nan
         past = np.array([1.0, 5.0, 20.0]) * 86_400
         there = self.folder / "forecasts" / "load"
-        keep(there / NOW, Ahead(("a", "b", "c"), np.full(3, MADE), 300.0, values, past, "load", version))
+        write_forecasts(
+            there / FORECASTS_FILE,
+            StoredForecasts(("a", "b", "c"), np.full(3, MADE_NS), 300.0, values, past, "load", version),
+        )
         write_json(there / "series.json", {name: [IDS[name], "prometheus", "1/s"] for name in IDS})
 
-    def stored(self, *versions, by=None):
+    def add_versions(self, *versions, by=None):
         """Versions on the shelf, the last one champion; `by` another process, which writes no audit."""
         for version in versions:
             folder = self.folder / f"made-{version}"
-            files = {ARRAYS: array_bytes({"fitted": np.ones(1)})}
-            digest = write_model(folder, Manifest("load", "arrays", "load", SMALL.schema()), files)
-            self.forecasting.shelf.put(version, folder, digest, MADE, "train")
-            self.forecasting.shelf.promote(version, by=by)
+            files = {ARRAYS_FILE: pack_arrays({"fitted": np.ones(1)})}
+            digest = write_model(folder, Manifest("load", "arrays", "load", SMALL_JOB.schema()), files)
+            self.forecast_service.model_store.add(version, folder, digest, MADE_NS, "train")
+            self.forecast_service.model_store.promote(version, by=by)
 
-    def registered(self, told="a version"):
+    def write_registry(self, told="a version"):
         """Somebody writes into the registry of the data folder."""
         (self.folder / "mlflow").mkdir(exist_ok=True)
         (self.folder / "mlflow" / "mlflow.db").write_text(told)
 
-    async def after(self, seconds):
+    async def advance(self, seconds):
         """Let it be so much later."""
-        await self.rest()
+        await self.settle()
         self.clock.tick(seconds)
-        await self.rest()
+        await self.settle()
 
-    async def rest(self):
+    async def settle(self):
         """Let everybody come to where they wait, in threads too."""
         for _ in range(50):
             await asyncio.sleep(0.002)
@@ -99,16 +113,19 @@ class World:
 @pytest.fixture
 def world(tmp_path):
     """A world without models."""
-    return World(tmp_path)
+    return ForecastingHarness(tmp_path)
 
 
 async def test_what_had_been_forecast_is_read_by_id_of_the_series(world):
     """The last row of a short forecast was forecast so long before; of an unknown series nothing was."""
     world.ahead()
-    remember(world.folder / "forecasts" / "load" / FILE, kept(world.folder / "forecasts" / "load" / NOW))
+    record_forecasts(
+        world.folder / "forecasts" / "load" / PAST_FORECASTS_FILE,
+        read_forecasts(world.folder / "forecasts" / "load" / FORECASTS_FILE),
+    )
     await world.forecasting.refresh()
     before = await world.training.forecast_before(IDS["a"])
-    assert (before.lead_s, before.times.tolist()) == (600.0, [MADE + 600_000_000_000])
+    assert (before.lead_s, before.times.tolist()) == (600.0, [MADE_NS + 600_000_000_000])
     assert {q: rows.tolist() for q, rows in before.values.items()} == {
         "0.05": [3.0],
         "0.5": [9.0],
@@ -124,12 +141,12 @@ async def test_forecasts_stay_when_a_refresh_fails(world):
     first, third = world.forecasting.forecasts()
     assert (first.id, third.id) == (IDS["a"], IDS["c"])
     assert (first.confidence, third.confidence) == ("low", "good")
-    assert (first.made, first.start) == (MADE, MADE + 300_000_000_000)
+    assert (first.made, first.start) == (MADE_NS, MADE_NS + 300_000_000_000)
     assert list(first.values) == [f"{q:g}" for q in QUANTILES]
     assert first.values["0.5"].tolist() == [6.0, 9.0]
     assert [one.id for one in world.forecasting.forecasts(after=IDS["a"])] == [IDS["c"]]
     assert world.forecasting.forecasts(search="nothing") == []
-    world.child.answers["forecast"] = ModelWorkError("Prometheus is away")
+    world.child.answers["forecast"] = ModelProcessError("Prometheus is away")
     await world.forecasting.refresh()
     assert len(world.forecasting.forecasts()) == 2
     assert (await world.forecasting.view()).problem == "Prometheus is away"
@@ -142,8 +159,8 @@ async def test_errors_are_told_and_drift_asks_for_a_training(world):
     world.stored("2", "1")
     world.ahead()
     running = asyncio.create_task(world.training.run())
-    await world.after(FIRST_S)
-    await world.after(LOOK_S)
+    await world.after(FIRST_FORECAST_S)
+    await world.after(CHECK_INTERVAL_S)
     assert world.told[0] == ("load", "1", 0.4)
     view = await world.forecasting.view()
     assert view.error == 0.4
@@ -152,7 +169,7 @@ async def test_errors_are_told_and_drift_asks_for_a_training(world):
         "2": ("previous", 0.3),
     }
     assert [more["by"] for verb, more in world.child.asked if verb == "retrain"] == ["drift"]
-    await ended(running)
+    await cancel_task(running)
 
 
 async def test_a_champion_of_other_settings_is_said_and_asks_for_one_training(world):
@@ -161,18 +178,18 @@ async def test_a_champion_of_other_settings_is_said_and_asks_for_one_training(wo
     world.ahead("")
     why = "it is made for 24 steps of 3600 s, and 288 steps of 300 s are asked"
     world.child.answers["forecast"] |= {"unfit": {"7": why}}
-    world.child.answers["retrain"] = ModelWorkError("no history", "HistoryError")
+    world.child.answers["retrain"] = ModelProcessError("no history", "HistoryError")
     running = asyncio.create_task(world.training.run())
-    await world.after(FIRST_S)
+    await world.after(FIRST_FORECAST_S)
     for _ in range(3):
-        await world.after(LOOK_S)
+        await world.after(CHECK_INTERVAL_S)
     assert [more["by"] for verb, more in world.child.asked if verb == "retrain"] == ["settings"]
     problem = (await world.forecasting.view()).problem
     assert f"version 7, does not serve: {why} by schedulers.load; seasonal naive forecasts" in problem
     world.child.answers["forecast"]["unfit"] = {}
     await world.forecasting.refresh()
     assert (await world.forecasting.view()).problem == ""
-    await ended(running)
+    await cancel_task(running)
 
 
 async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
@@ -183,7 +200,7 @@ async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
         watched.append(1)
 
     world.forecasting.error_known = watch
-    source = OwnFigures(world.training.figures, world.clock, 300.0)
+    source = SelfSource(world.training.figures, world.clock, 300.0)
     await world.forecasting.refresh()
     assert (watched, [*(await source.read()).values]) == ([], [pytest.approx(np.nan, nan_ok=True)])
     seen = {"version": "1", "error": 0.4, "challenger_version": "", "challenger": None}
@@ -194,7 +211,7 @@ async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
     assert [str(key) for key in told.keys] == ['trimtab_forecast_error{model="load"}']
     assert told.values.tolist() == [0.4]
     assert told.times.tolist() == [world.clock.now()]
-    world.child.answers["forecast"] = ModelWorkError("Prometheus is away")
+    world.child.answers["forecast"] = ModelProcessError("Prometheus is away")
     await world.forecasting.refresh()
     assert np.isnan((await source.read()).values).all()
 
@@ -213,12 +230,12 @@ async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world)
 async def test_the_registrys_trouble_lasts_until_it_answers(world):
     """A forecast that is made does not end it, and each trouble is told beside the other."""
     world.registered()
-    world.child.answers["sync"] = ModelWorkError("the registry is away")
+    world.child.answers["sync"] = ModelProcessError("the registry is away")
     await world.forecasting.sync()
     await world.forecasting.refresh()
     assert (await world.forecasting.view()).problem == "the registry is away"
     fine = world.child.answers["forecast"]
-    world.child.answers["forecast"] = ModelWorkError("Prometheus is away")
+    world.child.answers["forecast"] = ModelProcessError("Prometheus is away")
     await world.forecasting.refresh()
     assert (await world.forecasting.view()).problem == "the registry is away; Prometheus is away"
     world.child.answers |= {"forecast": fine, "sync": {"champion": "", "changed": False, "refused": {}}}
@@ -248,24 +265,24 @@ async def test_a_store_that_fails_leaves_the_rows_to_be_written(world):
     await world.forecasting.resume()
     assert (await world.forecasting.view()).problem == "the disk is full"
     world.ledger.broken = ""
-    with pytest.raises(Killed):
-        world.forecasting.shelf.audit(killed_after(world.ledger))
+    with pytest.raises(ProcessKilled):
+        world.forecasting.shelf.audit(append_then_die(world.ledger))
     assert len(world.forecasting.shelf.book().moves) == 1
-    audit_moves(world.forecasting.shelf, world.ledger, "load", "anna", "trimtab retrain")
+    audit_champion_changes(world.forecasting.shelf, world.ledger, "load", "anna", "trimtab retrain")
     assert [(row.subject, row.actor) for row in world.ledger.rows] == [("load/1", "anna")]
     assert world.forecasting.shelf.book().moves == ()
 
 
-class Killed(BaseException):
+class ProcessKilled(BaseException):
     """Stands for what no code can catch."""
 
 
-def killed_after(ledger):
+def append_then_die(ledger):
     """Writes the row, and ends before anybody hears of it."""
 
     def write(move):
         ledger.note("model promoted", f"load/{move.version}", move.by, {"move": move.id})
-        raise Killed
+        raise ProcessKilled
 
     return write
 
@@ -283,7 +300,7 @@ async def test_a_registry_in_the_data_folder_is_asked_only_after_a_change(world)
     world.registered()
     assert [await asked(), await asked()] == [1, 0]
     world.registered("a second version")
-    away, world.child.answers["sync"] = world.child.answers["sync"], ModelWorkError("it is locked")
+    away, world.child.answers["sync"] = world.child.answers["sync"], ModelProcessError("it is locked")
     assert [await asked(), await asked()] == [1, 1]
     world.child.answers["sync"] = away
     assert [await asked(), await asked()] == [1, 0]
@@ -316,7 +333,7 @@ async def test_people_promote_and_roll_back(world):
         await world.training.promote("load", "9", "anna")
     with pytest.raises(NotFoundError):
         await world.training.promote("policy", "1", "anna")
-    (world.forecasting.shelf.folder / "1" / ARRAYS).write_bytes(b"x")
+    (world.forecasting.shelf.folder / "1" / ARRAYS_FILE).write_bytes(b"x")
     with pytest.raises(RefusedError, match="SHA-256"):
         await world.training.rollback("load", "anna")
     assert world.forecasting.shelf.book().champion == "2"
@@ -325,46 +342,46 @@ async def test_people_promote_and_roll_back(world):
 
 async def test_training_is_due_after_the_start_again_after_a_failure_and_then_daily(tmp_path):
     """The first training comes soon, one that failed within the hour, and then one a day."""
-    world = World(tmp_path, first=600.0)
-    world.child.answers["retrain"] = ModelWorkError("no history", "HistoryError")
-    running = asyncio.create_task(world.training.run())
-    await world.after(590.0)
-    assert "retrain" not in world.child.verbs()
-    await world.after(15.0)
-    assert world.child.verbs().count("retrain") == 1
-    (run,) = await world.training.runs("load")
+    world = ForecastingHarness(tmp_path, first=600.0)
+    world.process.answers["retrain"] = ModelProcessError("no history", "HistoryError")
+    running = asyncio.create_task(world.retraining.run())
+    await world.advance(590.0)
+    assert "retrain" not in world.process.verbs()
+    await world.advance(15.0)
+    assert world.process.verbs().count("retrain") == 1
+    (run,) = await world.retraining.runs("load")
     assert (run.state, run.said, run.by) == (RunState.FAILED, "no history", "schedule")
-    world.child.answers["retrain"] = ModelWorkError("the disk is full")
-    await world.after(AGAIN_S + LOOK_S)
-    (run,) = await world.training.runs("load")
+    world.process.answers["retrain"] = ModelProcessError("the disk is full")
+    await world.advance(FAILURE_COOLDOWN_S + CHECK_INTERVAL_S)
+    (run,) = await world.retraining.runs("load")
     assert run.said == "the disk is full"
-    world.child.answers["retrain"] = {"version": "1", "promoted": True, "said": ""}
-    world.stored("1", by="schedule")
-    await world.after(AGAIN_S + LOOK_S)
-    assert world.child.verbs().count("retrain") == 3
+    world.process.answers["retrain"] = {"version": "1", "promoted": True, "said": ""}
+    world.add_versions("1", by="schedule")
+    await world.advance(FAILURE_COOLDOWN_S + CHECK_INTERVAL_S)
+    assert world.process.verbs().count("retrain") == 3
     assert world.ledger.rows[-1].subject == "load/1"
-    await world.after(86_300.0)
-    assert world.child.verbs().count("retrain") == 3
-    await world.after(200.0)
-    assert world.child.verbs().count("retrain") == 4
-    await ended(running)
+    await world.advance(86_300.0)
+    assert world.process.verbs().count("retrain") == 3
+    await world.advance(200.0)
+    assert world.process.verbs().count("retrain") == 4
+    await cancel_task(running)
 
 
 async def test_a_person_starts_one_run_at_a_time(world):
     """A run that a person starts is listed at once; another one meanwhile is a conflict."""
     gate = asyncio.Event()
 
-    class Slow(FakeChild):
+    class Slow(FakeModelProcess):
         async def __call__(self, *_):
             await gate.wait()
             return {"version": "1", "promoted": False, "said": ""}
 
     world.training._child = Slow()
-    world.training._child.doing = "forecast"
+    world.training._child.current_verb = "forecast"
     run = await world.training.start("load", "anna")
     assert (run.state, run.by) == (RunState.WAITING, "anna")
     assert run.said.startswith("waits for the forecasts that are being made: one thing at a time")
-    world.training._child.doing = "sync"
+    world.training._child.current_verb = "sync"
     (listed,) = await world.training.runs("load")
     assert (listed.id, "a look into the model registry" in listed.said) == (run.id, True)
     with pytest.raises(ConflictError, match="runs already"):
@@ -375,7 +392,7 @@ async def test_a_person_starts_one_run_at_a_time(world):
     await world.training._task
 
 
-async def ended(task):
+async def cancel_task(task):
     """End a loop."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

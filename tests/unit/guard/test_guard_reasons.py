@@ -21,12 +21,12 @@ from tests.builders.guard_requests import (
 )
 from tests.builders.series import SECOND, START
 from trimtab.engine.actions.guard.guard import decide
-from trimtab.engine.types import ActionState, KnobReading, Lasts, MemoryOutlook, Mode, Pause, Warming
+from trimtab.engine.types import ActionState, KnobReading, Lasts, MemoryOutlook, Mode, Pause, WarmingLoad
 
 APPROVED = {"approver": "ann", "approved": START}
 WARM = (
     asked(subject="warm", is_action=True, before=None, after=None),
-    around(action=replace(RESTART, name="warm"), warming=Warming(9.0, 100.0, 0.0)),
+    around(action=replace(RESTART, name="warm"), warming=WarmingLoad(9.0, 100.0, 0.0)),
 )
 REASONS = [
     (asked(), around(pause=Pause(True)), "somebody paused all actions; a person has to resume"),

@@ -9,13 +9,13 @@ from tests.builders.actions import EFFECT, recommendation_of
 from tests.builders.series import SECOND, START, tick_scores
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_control_loop import FakeIncidents
-from tests.fakes.fake_tools import FLUSH, SIZE, FakeTool, FakeToolbox
+from tests.fakes.fake_tools import FLUSH_ACTION, SIZE_KNOB, FakeTool, FakeToolbox
 from tests.fakes.ports import FakeClock, FakeScoreLog
 from trimtab.engine.actions.guard.observation import Seeing, mode_in
 from trimtab.engine.actions.guard.situation import Mass
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import NotFoundError, ToolError
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.settings.guardrails import Guardrails, mode_of
 from trimtab.engine.types import (
     Incident,
@@ -33,7 +33,7 @@ from trimtab.engine.types import (
 )
 
 A, B = (SeriesKey.of("p", "hits", {"instance": name}) for name in "ab")
-COUNT = replace(SIZE, name="count", group="memory")
+COUNT = replace(SIZE_KNOB, name="count", group="memory")
 
 
 def proposal(**changed):
@@ -47,10 +47,10 @@ class Room:
     """A fake tool, two series of one source, an incident that was seen in both."""
 
     def __init__(self):
-        self.clock, self.live, self.scores = FakeClock(), Live(), FakeScoreLog()
+        self.clock, self.live, self.scores = FakeClock(), LiveState(), FakeScoreLog()
         self.incidents = FakeIncidents()
         self.tool = FakeTool(
-            knobs=(SIZE, COUNT), metrics={"redis_db_keys": 10.0, "redis_db_keys_expiring": 4.0}
+            knobs=(SIZE_KNOB, COUNT), metrics={"redis_db_keys": 10.0, "redis_db_keys_expiring": 4.0}
         )
         self.box = FakeToolbox(self.tool, modes={"fake": {"fake/*": Mode.AUTO}})
         self.seeing = Seeing(
@@ -65,7 +65,7 @@ class Room:
 
     def samples(self, *keys, n=41, opened=()):
         """So many ticks of 15 s up to now of each key; anomalies of these ids are open."""
-        self.live.tell_source(SourceStatus("p", SourceState.UP, 15.0))
+        self.live.set_source_status(SourceStatus("p", SourceState.UP, 15.0))
         for k in range(n):
             time = self.clock.now() - (n - 1 - k) * 15 * SECOND
             scores = tick_scores("p", time, [5.0 + k % 2] * len(keys))
@@ -74,7 +74,7 @@ class Room:
             keys, scores, (), np.empty(0, np.int64), np.zeros(len(keys), np.int64),
             np.ones(len(keys), np.bool_), dict(enumerate(opened)), certain=True,
         )  # fmt: skip
-        self.live.tell_sensed(sensed, 15.0, (), SeriesInfo)
+        self.live.publish_tick(sensed, 15.0, (), SeriesInfo)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_everything_known_is_told(room):
     room.samples(A, B, opened=(ulid(7), ulid(8)))
     seen = await room.seeing(proposal())
     assert (seen.mode, seen.targets, seen.targets_in_all) == (Mode.AUTO, ("fake",), 1)
-    assert (seen.knob, seen.action, seen.reading.value) == (SIZE, None, 100)
+    assert (seen.knob, seen.action, seen.reading.value) == (SIZE_KNOB, None, 100)
     assert seen.group == {("fake", "fake", "size"), ("fake", "fake", "count")}
     assert seen.ttl_share == 0.4
     assert (seen.inputs.series, seen.inputs.missing, seen.inputs.newest) == (2, 0, 0.0)
@@ -100,7 +100,7 @@ async def test_an_action_has_no_value(room):
     room.tool.tell("outlook", MemoryOutlook(1.0, ()))
     seen = await room.seeing(proposal(subject="flush", is_action=True, before=None, after=None))
     assert (seen.action, seen.knob, seen.reading, seen.memory, seen.group) == (
-        FLUSH, None, None, None, frozenset(),
+        FLUSH_ACTION, None, None, None, frozenset(),
     )  # fmt: skip
 
 

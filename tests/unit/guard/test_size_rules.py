@@ -23,7 +23,7 @@ from tests.builders.guard_requests import (
 )
 from trimtab.engine.actions.guard.guard import decide
 from trimtab.engine.actions.guard.situation import Verdict
-from trimtab.engine.types import KnobType, MemoryOutlook, Mode, Warming
+from trimtab.engine.types import KnobType, MemoryOutlook, Mode, WarmingLoad
 
 GIB = 2**30
 
@@ -181,16 +181,16 @@ def test_an_action_that_takes_away_is_held_like_a_reduction():
 
 
 WARMINGS = [
-    ("gentle", Warming(10.0, 200.0, 0.0), "allow"),
-    ("over 10 a second", Warming(10.1, 1000.0, 0.0), "refuse cache warming"),
-    ("5 % of its origin", Warming(5.0, 100.0, 0.0), "allow"),
-    ("over 5 % of its origin", Warming(5.1, 100.0, 0.0), "refuse cache warming"),
-    ("errors", Warming(1.0, 100.0, 0.01), "refuse cache warming"),
-    ("fewer errors", Warming(1.0, 100.0, 0.009), "allow"),
+    ("gentle", WarmingLoad(10.0, 200.0, 0.0), "allow"),
+    ("over 10 a second", WarmingLoad(10.1, 1000.0, 0.0), "refuse cache warming"),
+    ("5 % of its origin", WarmingLoad(5.0, 100.0, 0.0), "allow"),
+    ("over 5 % of its origin", WarmingLoad(5.1, 100.0, 0.0), "refuse cache warming"),
+    ("errors", WarmingLoad(1.0, 100.0, 0.01), "refuse cache warming"),
+    ("fewer errors", WarmingLoad(1.0, 100.0, 0.009), "allow"),
     ("nothing known", None, "refuse cache warming"),
-    ("pace unknown", Warming(None, 100.0, 0.0), "refuse cache warming"),
-    ("origin unknown", Warming(1.0, None, 0.0), "refuse cache warming"),
-    ("errors unknown", Warming(1.0, 100.0, None), "refuse cache warming"),
+    ("pace unknown", WarmingLoad(None, 100.0, 0.0), "refuse cache warming"),
+    ("origin unknown", WarmingLoad(1.0, None, 0.0), "refuse cache warming"),
+    ("errors unknown", WarmingLoad(1.0, 100.0, None), "refuse cache warming"),
 ]  # fmt: skip
 
 

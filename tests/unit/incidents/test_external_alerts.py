@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from tests.builders.api_client import Room
+from tests.builders.api_client import ApiHarness
 from tests.builders.series import SECOND, START
 from tests.fakes.fake_cluster import Town, fleet
 from tests.unit.api.test_incident_routes import webhook
-from trimtab.engine.api.routers.monitoring.alert_routes import change_of
+from trimtab.engine.api.routers.monitoring.alert_routes import alert_change
 from trimtab.engine.changes.change_log import Changes
 from trimtab.engine.changes.external_alerts import STALE_NS, entities_of, hear
-from trimtab.engine.types import OWN_ALERT, Alert
+from trimtab.engine.types import OWN_ALERT_NAME, Alert
 
 HOUR = 3600 * SECOND
 REDIS = {"alertname": "RedisDown", "severity": "page", "job": "redis", "instance": "redis-0:9000"}
@@ -28,7 +28,7 @@ def beside(*alerts, known=None):
     changes = town.incidents.memory.changes
     hear(changes, alerts, town.now)
     for one in known or alerts:
-        town.incidents.change(change_of(one, "am"))
+        town.incidents.change(alert_change(one, "am"))
     town.tick(town.key("hit_ratio redis-0"), town.key("heap redis-0"), town.key("p99 redis-0"), score=3.0)
     (incident,) = town.going()
     return incident.change_ids
@@ -52,21 +52,21 @@ def test_what_fires_stands_beside_an_incident(given, shown):
 
 def test_ours_are_not_heard():
     """An alert that we sent does not last, though somebody kept a change of it."""
-    assert beside(alert({**REDIS, "alertname": OWN_ALERT})) == ()
+    assert beside(alert({**REDIS, "alertname": OWN_ALERT_NAME})) == ()
 
 
 def test_an_alert_that_nobody_repeats_is_over():
     """An Alertmanager that died told no end."""
     changes, given = Changes(), alert(REDIS)
-    changes.add(change_of(given, "am"))
+    changes.add(alert_change(given, "am"))
     hear(changes, [given], START)
-    assert changes._until(change_of(given, "am")) == START + STALE_NS
+    assert changes._until(alert_change(given, "am")) == START + STALE_NS
 
 
 def test_what_fires_is_remembered():
     """Over a restart, as JSON; and a state of before, without alerts, is read, too."""
     changes, again = Changes(), Changes()
-    changes.add(change_of(alert(REDIS), "am"))
+    changes.add(alert_change(alert(REDIS), "am"))
     hear(changes, [alert(REDIS)], START)
     state = json.loads(json.dumps(changes.state()))
     again.restore(state)
@@ -101,14 +101,18 @@ def test_whom_an_alert_concerns(labels, entities):
 
 async def test_our_own_alerts_that_come_back_are_left_aside():
     """An Alertmanager that sends to us what we sent to it makes no loop; other alerts beside it are taken."""
-    room = Room(loop=True)
+    room = ApiHarness(loop=True)
     body = webhook()
-    own = {**body["alerts"][0], "labels": {"alertname": OWN_ALERT, "severity": "high"}, "fingerprint": "ours"}
+    own = {
+        **body["alerts"][0],
+        "labels": {"alertname": OWN_ALERT_NAME, "severity": "high"},
+        "fingerprint": "ours",
+    }
     body["alerts"] = [own, *body["alerts"]]
-    answer = await room.program("ingest").post("/api/alerts", json=body)
+    answer = await room.key_client("ingest").post("/api/alerts", json=body)
     assert answer.json() == {"taken": 1}
     assert [one.labels["alertname"] for one in room.loop.alerts] == ["HighLatency"]
-    assert [change.kind for change in room.loop.incidents.told.values()][-1] == "alert"
+    assert [change.kind for change in room.loop.incidents.changes_by_id.values()][-1] == "alert"
 
 
 @pytest.mark.parametrize(
@@ -125,9 +129,9 @@ async def test_our_own_alerts_that_come_back_are_left_aside():
 )
 async def test_a_malformed_alert_is_named(changed, named):
     """The answer is a 422 that says which field is wrong; nothing of the group is kept."""
-    room = Room(loop=True)
-    before = len(room.loop.incidents.told)
-    answer = await room.program("ingest").post("/api/alerts", json=webhook(**changed))
+    room = ApiHarness(loop=True)
+    before = len(room.loop.incidents.changes_by_id)
+    answer = await room.key_client("ingest").post("/api/alerts", json=webhook(**changed))
     assert answer.status_code == 422
     assert named in answer.text
-    assert len(room.loop.incidents.told) == before
+    assert len(room.loop.incidents.changes_by_id) == before

@@ -10,7 +10,7 @@ import pytest
 from tests.builders.series import SECOND, START, anomaly_of, tick_scores
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_control_loop import FakeIncidents
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeStore
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
@@ -39,7 +39,7 @@ class Room:
     """A judging over memory, and the ticks that it is told."""
 
     def __init__(self):
-        self.store, self.kept, self.memory = FakeStore(), StubbornIncidents(), FakeMemory()
+        self.store, self.kept, self.memory = FakeStore(), StubbornIncidents(), FakeKeyValueStore()
         self.tick = 0
         self.silences, self.deaf = [], ""
         self.judging = self.started()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders.series import SECOND, START
-from tests.contracts.incident_store_contract import SUSPECT, incident_of
+from tests.contracts.incident_store_contract import SUSPECT, make_incident
 from trimtab.engine.incidents.notification_policy import Notifying
 from trimtab.engine.incidents.severity import level_of
 from trimtab.engine.types import IncidentState, NoticeKind, Silence
@@ -20,7 +20,7 @@ HOUR = 3600 * SECOND
 def incident(number, severity, at=START, entity=None, **changed):
     """An incident of an entity of its own unless one is given."""
     name = entity or f"svc/{number}"
-    return incident_of(
+    return make_incident(
         number, severity=severity, level=level_of(severity), start=at, entities=(name,), acknowledged_by="",
         suspects=(replace(SUSPECT, entity=name),), **changed,
     )  # fmt: skip

@@ -9,13 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.builders.dns_names import leads_to
-from tests.servers.prometheus import certificates
+from tests.builders.dns_names import patch_dns
+from tests.servers.prometheus import make_certificates
 from trimtab.engine.errors import SourceError
-from trimtab.engine.net.addresses import Pinned, RefusedAddressError
+from trimtab.engine.net.addresses import PinnedHost, RefusedAddressError
 from trimtab.engine.settings import Prometheus, Tls
-from trimtab.engine.sources.prometheus.api_library import Library
-from trimtab.engine.sources.prometheus.live_client import Credentials, LiveClient
+from trimtab.engine.sources.prometheus.api_library import ApiLibrary
+from trimtab.engine.sources.prometheus.live_client import LiveClient, PrometheusCredentials
 
 ANSWER = {"status": "success", "data": {"resultType": "vector", "result": []}}
 METADATA = "169.254.169.254"
@@ -58,13 +58,13 @@ def serving(files=None):
             thread.join(5)
 
 
-async def asked_both(settings: Prometheus) -> None:
+async def query_twice(settings: Prometheus) -> None:
     """One query by the live client and one by the library, over the same route."""
-    client = LiveClient(settings, Credentials(settings))
+    client = LiveClient(settings, PrometheusCredentials(settings))
     try:
         await client.query("up")
-        with Library(settings, Credentials(settings), 5.0, client.route) as library:
-            await asyncio.to_thread(library.counts, "up")
+        with ApiLibrary(settings, PrometheusCredentials(settings), 5.0, client.route) as library:
+            await asyncio.to_thread(library.count_series, "up")
     finally:
         await client.close()
 
@@ -73,13 +73,13 @@ async def test_a_name_that_leads_elsewhere_later_changes_nothing(monkeypatch):
     """After the check the name is not asked again, whatever DNS says then; it stays in the Host header."""
     with serving() as (port, hosts, _):
         settings = Prometheus(url=f"http://prom.test:{port}/")
-        client = LiveClient(settings, Credentials(settings))
-        first = leads_to(monkeypatch, "127.0.0.1")
+        client = LiveClient(settings, PrometheusCredentials(settings))
+        first = patch_dns(monkeypatch, "127.0.0.1")
         await client.query("up")
-        later = leads_to(monkeypatch, METADATA)
+        later = patch_dns(monkeypatch, METADATA)
         await client.query("up")
-        with Library(settings, Credentials(settings), 5.0, client.route) as library:
-            assert await asyncio.to_thread(library.counts, "up") == []
+        with ApiLibrary(settings, PrometheusCredentials(settings), 5.0, client.route) as library:
+            assert await asyncio.to_thread(library.count_series, "up") == []
         await client.close()
     assert (first, later) == (["prom.test"], [])
     assert hosts == [f"prom.test:{port}"] * 3
@@ -87,54 +87,54 @@ async def test_a_name_that_leads_elsewhere_later_changes_nothing(monkeypatch):
 
 async def test_one_address_that_is_refused_refuses_the_name(monkeypatch):
     """A name with one good and one metadata address is not connected to at all."""
-    leads_to(monkeypatch, "127.0.0.1", METADATA)
+    patch_dns(monkeypatch, "127.0.0.1", METADATA)
     with serving() as (port, hosts, _):
         with pytest.raises(SourceError, match=f"prom.test leads to {METADATA}"):
-            await asked_both(Prometheus(url=f"http://prom.test:{port}"))
+            await query_twice(Prometheus(url=f"http://prom.test:{port}"))
         assert hosts == []
 
 
 async def test_where_one_address_does_not_answer_the_next_is_tried(monkeypatch):
     """Of several addresses the first that takes a connection is kept, for library and live client alike."""
-    leads_to(monkeypatch, "127.0.0.9", "127.0.0.1")
+    patch_dns(monkeypatch, "127.0.0.9", "127.0.0.1")
     with serving() as (port, hosts, _):
         settings = Prometheus(url=f"http://prom.test:{port}")
-        await asked_both(settings)
-        with Library(settings, Credentials(settings), 5.0) as library:
-            assert await asyncio.to_thread(library.counts, "up") == []
+        await query_twice(settings)
+        with ApiLibrary(settings, PrometheusCredentials(settings), 5.0) as library:
+            assert await asyncio.to_thread(library.count_series, "up") == []
     assert len(hosts) == 3
 
 
 async def test_tls_is_for_the_name(monkeypatch, tmp_path):
     """The server is asked for by its name, and a certificate of another name is refused."""
-    files = certificates(tmp_path)
-    leads_to(monkeypatch, "127.0.0.1")
+    files = make_certificates(tmp_path)
+    patch_dns(monkeypatch, "127.0.0.1")
     with serving(files) as (port, _, names):
         tls = Tls(ca_file=files.ca)
-        await asked_both(Prometheus(url=f"https://localhost:{port}", tls=tls))
+        await query_twice(Prometheus(url=f"https://localhost:{port}", tls=tls))
         assert names == ["localhost", "localhost"]
         other = Prometheus(url=f"https://prom.test:{port}", tls=tls)
         with pytest.raises(SourceError, match="cannot reach"):
-            await asked_both(other)
+            await query_twice(other)
         with (
-            Library(other, Credentials(other), 5.0) as library,
+            ApiLibrary(other, PrometheusCredentials(other), 5.0) as library,
             pytest.raises(SourceError, match="cannot reach"),
         ):
-            await asyncio.to_thread(library.counts, "up")
+            await asyncio.to_thread(library.count_series, "up")
         assert names[2:] == ["prom.test", "prom.test"]
-        await asked_both(Prometheus(url=f"https://127.0.0.1:{port}", tls=tls))
+        await query_twice(Prometheus(url=f"https://127.0.0.1:{port}", tls=tls))
         careless = Tls(insecure_skip_verify=True)
-        await asked_both(Prometheus(url=f"https://prom.test:{port}", tls=careless))
+        await query_twice(Prometheus(url=f"https://prom.test:{port}", tls=careless))
 
 
 def test_a_name_is_asked_again_when_no_address_is_left(monkeypatch):
     """After every address failed the name is resolved, and checked, anew."""
-    pinned = Pinned("prom.test", 80)
-    leads_to(monkeypatch, "127.0.0.1", "127.0.0.2")
-    assert pinned.address() == "127.0.0.1"
-    assert pinned.failed("127.0.0.1")
-    assert pinned.address() == "127.0.0.2"
-    assert not pinned.failed("127.0.0.2")
-    leads_to(monkeypatch, METADATA)
+    pinned = PinnedHost("prom.test", 80)
+    patch_dns(monkeypatch, "127.0.0.1", "127.0.0.2")
+    assert pinned.resolve() == "127.0.0.1"
+    assert pinned.discard("127.0.0.1")
+    assert pinned.resolve() == "127.0.0.2"
+    assert not pinned.discard("127.0.0.2")
+    patch_dns(monkeypatch, METADATA)
     with pytest.raises(RefusedAddressError, match=METADATA):
-        pinned.address()
+        pinned.resolve()

@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from tests.builders.dns_names import leads_to
+from tests.builders.dns_names import patch_dns
 from tests.builders.series import START
-from tests.fakes.fake_notifications import notice_of, over, worse
-from tests.servers.prometheus import certificates, free_port
-from tests.servers.smtp import smtp
+from tests.fakes.fake_notifications import make_notice, make_resolved_notice, make_worse_notice
+from tests.servers.prometheus import free_port, make_certificates
+from tests.servers.smtp import start_smtp_server
 from trimtab.engine.errors import NotDeliveredError
-from trimtab.engine.notifications.channels.email_channel import EmailNotifier
-from trimtab.engine.notifications.channels.email_message import mail_of
+from trimtab.engine.notifications.channels.email_channel import EmailChannel
+from trimtab.engine.notifications.channels.email_message import build_mail
 from trimtab.engine.settings import Tls
 from trimtab.engine.settings.notify import NotifyEmail
 
@@ -26,7 +26,7 @@ TO = ("ops@shop.example", "ann@shop.example")
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Certificates for 127.0.0.1."""
-    return certificates(tmp_path_factory.mktemp("certificates"))
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def context(files):
     return made
 
 
-def notifier(port, **settings):
+def make_channel(port, **settings):
     """To that port, at a fixed time."""
     given = {
         "smtp_host": "127.0.0.1",
@@ -46,13 +46,13 @@ def notifier(port, **settings):
         "to": TO,
         **settings,
     }
-    return EmailNotifier(NotifyEmail(port=port, **given), lambda: START, "https://trimtab.shop.example")
+    return EmailChannel(NotifyEmail(port=port, **given), lambda: START, "https://trimtab.shop.example")
 
 
 async def test_a_mail_is_what_a_person_would_write():
     """Its subject is the title; it says what, since when, where it may have begun, and where to look."""
-    async with smtp() as server:
-        await notifier(server.port).notify(notice_of(user_facing=True))
+    async with start_smtp_server() as server:
+        await make_channel(server.port).notify(make_notice(user_facing=True))
     (mail,) = server.mails
     assert server.envelopes == [("trimtab@shop.example", list(TO))]
     assert mail["Subject"] == "cache-1: evictions far above usual"
@@ -72,9 +72,13 @@ async def test_a_mail_is_what_a_person_would_write():
 
 async def test_an_incident_is_one_thread():
     """What follows answers the first mail, under its subject though the title has changed."""
-    notices = [notice_of(), worse(title="cache-1: much worse"), over(title="cache-1 and 3 others")]
-    async with smtp() as server:
-        sender, told = notifier(server.port), []
+    notices = [
+        make_notice(),
+        make_worse_notice(title="cache-1: much worse"),
+        make_resolved_notice(title="cache-1 and 3 others"),
+    ]
+    async with start_smtp_server() as server:
+        sender, told = make_channel(server.port), []
         for notice in notices:
             await sender.notify(notice, tuple(told))
             told.append(notice)
@@ -89,9 +93,12 @@ async def test_an_incident_is_one_thread():
 
 def test_the_same_notice_is_the_same_mail():
     """A repetition after a crash has the same Message-ID, so that a mailbox may show it once."""
-    one, two = (mail_of(notice_of(), (), "a@b.example", TO, START + k, "") for k in (0, 10**12))
+    one, two = (build_mail(make_notice(), (), "a@b.example", TO, START + k, "") for k in (0, 10**12))
     assert one["Message-ID"] == two["Message-ID"]
-    assert one["Message-ID"] != mail_of(over(), (), "a@b.example", TO, START, "")["Message-ID"]
+    assert (
+        one["Message-ID"]
+        != build_mail(make_resolved_notice(), (), "a@b.example", TO, START, "")["Message-ID"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,9 +115,9 @@ def test_the_same_notice_is_the_same_mail():
 )
 async def test_a_title_stays_a_title(title):
     """Whatever stands in names of series adds no header, no recipient, no command and no markup."""
-    hostile = notice_of(title=title, entities=(title, "web"))
-    async with smtp() as server:
-        await notifier(server.port).notify(hostile)
+    hostile = make_notice(title=title, entities=(title, "web"))
+    async with start_smtp_server() as server:
+        await make_channel(server.port).notify(hostile)
     (mail,) = server.mails
     assert server.envelopes == [("trimtab@shop.example", list(TO))]
     assert set(mail.keys()) == {
@@ -125,11 +132,13 @@ async def test_a_title_stays_a_title(title):
 async def test_mails_and_passwords_are_encrypted(security, files, context, tmp_path):
     """The password, which may stand in a file, is given once the session is encrypted."""
     (tmp_path / "password").write_text(PASSWORD + "\n")
-    async with smtp(context=context, tls_first=security == "tls", login=("trimtab", PASSWORD)) as server:
-        await notifier(
+    async with start_smtp_server(
+        context=context, tls_first=security == "tls", login=("trimtab", PASSWORD)
+    ) as server:
+        await make_channel(
             server.port, security=security, username="trimtab", password_file=tmp_path / "password",
             tls=Tls(ca_file=files.ca),
-        ).notify(notice_of())  # fmt: skip
+        ).notify(make_notice())  # fmt: skip
     assert len(server.mails) == 1
     assert server.encrypted
 
@@ -154,10 +163,10 @@ REFUSALS = [
 async def test_a_server_that_takes_no_mail(server, settings, reason, retry, words):
     """It is said why, and whether another try may help, within the total deadline; no thread stays behind."""
     threads = threading.active_count()
-    async with smtp(**server) as running:
+    async with start_smtp_server(**server) as running:
         begin = time.monotonic()
         with pytest.raises(NotDeliveredError) as refused:
-            await notifier(running.port, **settings).notify(notice_of())
+            await make_channel(running.port, **settings).notify(make_notice())
         assert time.monotonic() - begin < 5
         assert (refused.value.reason, refused.value.retry) == (reason, retry)
         assert words in str(refused.value)
@@ -169,55 +178,55 @@ async def test_a_server_that_takes_no_mail(server, settings, reason, retry, word
 
 async def test_a_password_is_never_repeated(context, files, caplog):
     """A server that says the password back puts it into no error and no log."""
-    async with smtp(context=context, login=("trimtab", "another")) as server:
-        sender = notifier(
+    async with start_smtp_server(context=context, login=("trimtab", "another")) as server:
+        sender = make_channel(
             server.port, security="starttls", username="trimtab", password=PASSWORD, tls=Tls(ca_file=files.ca)
         )
         with pytest.raises(NotDeliveredError, match=r"does not let us in \(535\)") as refused:
-            await sender.notify(notice_of())
+            await sender.notify(make_notice())
     assert refused.value.retry
     assert PASSWORD not in str(refused.value) + caplog.text + repr(sender)
 
 
 async def test_a_certificate_that_does_not_fit_is_not_believed(context):
     """Nothing is sent to a server that cannot prove who it is."""
-    async with smtp(context=context, login=("trimtab", PASSWORD)) as server:
-        sender = notifier(server.port, security="starttls", username="trimtab", password=PASSWORD)
+    async with start_smtp_server(context=context, login=("trimtab", PASSWORD)) as server:
+        sender = make_channel(server.port, security="starttls", username="trimtab", password=PASSWORD)
         with pytest.raises(NotDeliveredError, match="certificate"):
-            await sender.notify(notice_of())
+            await sender.notify(make_notice())
     assert [line for line in server.lines if line.startswith(("AUTH", "MAIL"))] == []
 
 
 async def test_nobody_there():
     """A port that nobody listens on is tried again later."""
     with pytest.raises(NotDeliveredError, match="cannot be used") as refused:
-        await notifier(free_port()).notify(notice_of())
+        await make_channel(free_port()).notify(make_notice())
     assert refused.value.retry
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "0.0.0.0", "224.0.0.1"])
 async def test_no_mail_goes_to_a_refused_address(monkeypatch, address):
     """A name that leads to a metadata service is not connected to."""
-    leads_to(monkeypatch, address)
+    patch_dns(monkeypatch, address)
     with pytest.raises(NotDeliveredError, match="refused") as refused:
-        await notifier(25, smtp_host="mail.shop.example").notify(notice_of())
+        await make_channel(25, smtp_host="mail.shop.example").notify(make_notice())
     assert refused.value.reason == "not allowed"
 
 
 async def test_the_next_address_of_a_name_is_tried(monkeypatch):
     """One that nobody listens at does not keep mails from going to another, at the next try."""
-    leads_to(monkeypatch, "127.0.0.2", "127.0.0.1")
-    async with smtp() as server:
-        sender = notifier(server.port, smtp_host="mail.shop.example")
+    patch_dns(monkeypatch, "127.0.0.2", "127.0.0.1")
+    async with start_smtp_server() as server:
+        sender = make_channel(server.port, smtp_host="mail.shop.example")
         with pytest.raises(NotDeliveredError, match="cannot be used"):
-            await sender.notify(notice_of())
-        await sender.notify(notice_of())
+            await sender.notify(make_notice())
+        await sender.notify(make_notice())
     assert len(server.mails) == 1
 
 
 async def test_a_missing_password_file_is_named(tmp_path):
     """The setting and the file are said, and another try may help."""
-    async with smtp() as server:
-        sender = notifier(server.port, username="trimtab", password_file=tmp_path / "gone")
+    async with start_smtp_server() as server:
+        sender = make_channel(server.port, username="trimtab", password_file=tmp_path / "gone")
         with pytest.raises(NotDeliveredError, match=r"password_file .*gone cannot be read"):
-            await sender.notify(notice_of())
+            await sender.notify(make_notice())

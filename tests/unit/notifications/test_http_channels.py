@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from tests.builders.dns_names import leads_to
+from tests.builders.dns_names import patch_dns
 from tests.builders.series import SECOND, START
 from tests.contracts.event_store_contract import ulid
-from tests.fakes.fake_notifications import MINUTE, notice_of, over, worse
-from tests.servers.http import http, raw
-from tests.servers.prometheus import certificates, free_port
+from tests.fakes.fake_notifications import MINUTE, make_notice, make_resolved_notice, make_worse_notice
+from tests.servers.http import http_response, start_raw_server
+from tests.servers.prometheus import free_port, make_certificates
 from trimtab.engine.errors import NotDeliveredError
-from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerNotifier
-from trimtab.engine.notifications.channels.webhook_channel import WebhookNotifier
+from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerChannel
+from trimtab.engine.notifications.channels.webhook_channel import WebhookChannel
 from trimtab.engine.settings import BasicAuth, Tls
 from trimtab.engine.settings.notify import NotifyAlertmanager, NotifyWebhook
 from trimtab.engine.types import Severity
@@ -28,23 +28,23 @@ SECRET = "a-secret-of-24-characters-or-more"
 TOKEN = "a-token-that-nobody-may-see"
 NOW = START + 10 * MINUTE
 URL = "https://trimtab.shop.example"
-PRINT = f"{1:016x}"
+FINGERPRINT = f"{1:016x}"
 
 
-def alertmanager(url, now=NOW, **settings):
+def make_alertmanager_channel(url, now=NOW, **settings):
     """To that Alertmanager, at a fixed time."""
-    return AlertmanagerNotifier(NotifyAlertmanager(url=url, **settings), lambda: now, URL)
+    return AlertmanagerChannel(NotifyAlertmanager(url=url, **settings), lambda: now, URL)
 
 
-def webhook(url, **settings):
+def make_webhook_channel(url, **settings):
     """To that receiver, at a fixed time."""
-    return WebhookNotifier(NotifyWebhook(url=url, **settings), lambda: NOW, URL)
+    return WebhookChannel(NotifyWebhook(url=url, **settings), lambda: NOW, URL)
 
 
-BOTH = pytest.mark.parametrize("made", [alertmanager, webhook])
+BOTH_CHANNELS = pytest.mark.parametrize("made", [make_alertmanager_channel, make_webhook_channel])
 
 
-def taken_apart(request):
+def split_request(request):
     """(first line, headers, JSON body) of a request."""
     head, _, body = request.partition(b"\r\n\r\n")
     line, *rest = head.decode().split("\r\n")
@@ -56,15 +56,15 @@ def taken_apart(request):
 
 
 @asynccontextmanager
-async def sent(made, **settings):
+async def open_channel(made, **settings):
     """A notifier to a server that takes everything; and what the server was sent, taken apart."""
     requests = []
-    async with raw(http(200, b"ok")) as server:
+    async with start_raw_server(http_response(200, b"ok")) as server:
         notifier = made(server.url, **settings)
 
         async def send(*arguments):
             await notifier.notify(*arguments)
-            requests.append(taken_apart(server.requests[-1]))
+            requests.append(split_request(server.requests[-1]))
             return requests[-1]
 
         yield send
@@ -73,13 +73,13 @@ async def sent(made, **settings):
 
 async def test_an_incident_is_an_alert():
     """Labels identify it, annotations tell of it, and it says itself until when it holds."""
-    async with sent(alertmanager) as send:
-        line, headers, (alert,) = await send(notice_of())
+    async with open_channel(make_alertmanager_channel) as send:
+        line, headers, (alert,) = await send(make_notice())
     assert line == "POST /api/v2/alerts HTTP/1.1"
     assert headers["content-type"] == "application/json"
     assert alert["labels"] == {
         "alertname": "TrimtabIncident", "severity": "high", "entity": "redis/cache-1",
-        "incident": ulid(1), "fingerprint": PRINT,
+        "incident": ulid(1), "fingerprint": FINGERPRINT,
     }  # fmt: skip
     assert alert["startsAt"] == "2026-01-01T00:00:00.000Z"
     assert alert["endsAt"] == "2026-01-01T00:14:00.000Z"
@@ -91,8 +91,8 @@ async def test_an_incident_is_an_alert():
 
 async def test_an_alert_keeps_its_labels():
     """What it touches most may change, the alert stays the one that was told; its end is a time that was."""
-    first, last = notice_of(), over(entities=("web/1",), suspects=(), level=Severity.LOW)
-    async with sent(alertmanager) as send:
+    first, last = make_notice(), make_resolved_notice(entities=("web/1",), suspects=(), level=Severity.LOW)
+    async with open_channel(make_alertmanager_channel) as send:
         _, _, (fired,) = await send(first)
         _, _, (ended,) = await send(last, (first,))
     assert ended["labels"] == fired["labels"]
@@ -101,8 +101,8 @@ async def test_an_alert_keeps_its_labels():
 
 async def test_a_worse_alert_replaces_the_milder_one():
     """Its severity is a label, so the milder alert is ended with it, and both at the end."""
-    first, second, last = notice_of(), worse(), over()
-    async with sent(alertmanager) as send:
+    first, second, last = make_notice(), make_worse_notice(), make_resolved_notice()
+    async with open_channel(make_alertmanager_channel) as send:
         _, _, alerts = await send(second, (first,))
         _, _, at_end = await send(last, (first, second))
     ends = {alert["labels"]["severity"]: alert["endsAt"] for alert in alerts}
@@ -114,33 +114,33 @@ async def test_a_worse_alert_replaces_the_milder_one():
 async def test_times_of_a_recording_are_no_times_of_an_alertmanager():
     """An incident that lies ahead of the clock begins now, and its end is not in the future."""
     ahead = START - MINUTE
-    async with raw(http(200)) as server:
-        notifier = alertmanager(server.url, now=ahead)
-        await notifier.notify(over(), (notice_of(),))
+    async with start_raw_server(http_response(200)) as server:
+        notifier = make_alertmanager_channel(server.url, now=ahead)
+        await notifier.notify(make_resolved_notice(), (make_notice(),))
         await notifier.close()
-    _, _, (alert,) = taken_apart(server.requests[0])
+    _, _, (alert,) = split_request(server.requests[0])
     assert alert["startsAt"] == alert["endsAt"] == "2025-12-31T23:59:00.000Z"
 
 
 async def test_a_webhook_is_alertmanagers():
     """A receiver of Alertmanager's webhook, version 4, finds each field that it knows."""
-    async with sent(webhook) as send:
-        line, headers, body = await send(notice_of())
-        _, again, _ = await send(notice_of())
-        _, ended, resolved = await send(over(), (notice_of(),))
+    async with open_channel(make_webhook_channel) as send:
+        line, headers, body = await send(make_notice())
+        _, again, _ = await send(make_notice())
+        _, ended, resolved = await send(make_resolved_notice(), (make_notice(),))
     assert line == "POST / HTTP/1.1"
     assert "webhook-signature" not in headers
     assert body["version"] == "4"
     assert body["status"] == "firing"
     assert (body["receiver"], body["truncatedAlerts"], body["externalURL"]) == ("trimtab", 0, URL)
-    assert body["groupLabels"] == {"alertname": "TrimtabIncident", "fingerprint": PRINT}
+    assert body["groupLabels"] == {"alertname": "TrimtabIncident", "fingerprint": FINGERPRINT}
     (alert,) = body["alerts"]
     assert body["commonLabels"] == alert["labels"]
     assert body["commonAnnotations"] == alert["annotations"]
     assert (alert["status"], alert["endsAt"], alert["fingerprint"]) == (
         "firing",
         "0001-01-01T00:00:00Z",
-        PRINT,
+        FINGERPRINT,
     )
     assert resolved["status"] == resolved["alerts"][0]["status"] == "resolved"
     assert resolved["alerts"][0]["endsAt"] == "2026-01-01T00:01:00.000Z"
@@ -155,11 +155,11 @@ async def test_a_webhook_is_alertmanagers():
 async def test_a_webhook_is_signed(written, key, tmp_path):
     """The receiver can prove by the shared secret that it is ours and fresh; the secret is not sent."""
     (tmp_path / "secret").write_text(written + "\n")
-    async with raw(http(204)) as server:
-        notifier = webhook(server.url + "/hook?team=a", secret_file=tmp_path / "secret")
-        await notifier.notify(notice_of())
+    async with start_raw_server(http_response(204)) as server:
+        notifier = make_webhook_channel(server.url + "/hook?team=a", secret_file=tmp_path / "secret")
+        await notifier.notify(make_notice())
         await notifier.close()
-    line, headers, _ = taken_apart(server.requests[0])
+    line, headers, _ = split_request(server.requests[0])
     body = server.requests[0].partition(b"\r\n\r\n")[2]
     assert line == "POST /hook?team=a HTTP/1.1"
     assert headers["webhook-timestamp"] == str(NOW // SECOND)
@@ -174,33 +174,38 @@ async def test_without_its_secret_nothing_is_sent(tmp_path, content):
     """A file that is gone or holds no usable secret is said; an unsigned notice is not sent instead."""
     if content is not None:
         (tmp_path / "secret").write_text(content)
-    async with raw(http(204)) as server:
-        notifier = webhook(server.url, secret_file=tmp_path / "secret")
+    async with start_raw_server(http_response(204)) as server:
+        notifier = make_webhook_channel(server.url, secret_file=tmp_path / "secret")
         with pytest.raises(NotDeliveredError, match=r"notify\.webhook\.secret") as error:
-            await notifier.notify(notice_of())
+            await notifier.notify(make_notice())
     assert server.requests == []
     assert content is None or content not in str(error.value)
 
 
-@BOTH
+@BOTH_CHANNELS
 @pytest.mark.parametrize(
     ("answer", "reason", "retry", "words"),
     [
-        (http(500, b"disk full"), "busy", True, "HTTP 500: disk full"),
-        (http(429, b"", retry_after="7"), "busy", True, "HTTP 429"),
-        (http(401), "refused", True, "HTTP 401"),
-        (http(400, b"bad label"), "refused", False, "HTTP 400: bad label"),
-        (http(302, b"", location="http://169.254.169.254/"), "redirected", False, "which is not followed"),
+        (http_response(500, b"disk full"), "busy", True, "HTTP 500: disk full"),
+        (http_response(429, b"", retry_after="7"), "busy", True, "HTTP 429"),
+        (http_response(401), "refused", True, "HTTP 401"),
+        (http_response(400, b"bad label"), "refused", False, "HTTP 400: bad label"),
+        (
+            http_response(302, b"", location="http://169.254.169.254/"),
+            "redirected",
+            False,
+            "which is not followed",
+        ),
         (b"", "unreachable", True, "cannot be reached"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "unreachable", True, "cannot be reached"),
     ],
 )
 async def test_a_receiver_that_does_not_take_it(made, answer, reason, retry, words):
     """It is said why, and whether another try may help."""
-    async with raw(answer) as server:
+    async with start_raw_server(answer) as server:
         notifier = made(server.url)
         with pytest.raises(NotDeliveredError) as error:
-            await notifier.notify(notice_of())
+            await notifier.notify(make_notice())
         await notifier.close()
     assert (error.value.reason, error.value.retry) == (reason, retry)
     assert words in str(error.value)
@@ -208,52 +213,52 @@ async def test_a_receiver_that_does_not_take_it(made, answer, reason, retry, wor
     assert len(server.requests) == 1
 
 
-@BOTH
-@pytest.mark.parametrize(("answer", "drip_s"), [(None, 0.0), (http(200, b"x" * 10_000), 0.02)])
+@BOTH_CHANNELS
+@pytest.mark.parametrize(("answer", "drip_s"), [(None, 0.0), (http_response(200, b"x" * 10_000), 0.02)])
 async def test_a_receiver_that_hangs_or_drips_is_left(made, answer, drip_s):
     """The timeout is of the whole exchange, however the bytes come."""
-    async with raw(answer, drip_s) as server:
+    async with start_raw_server(answer, drip_s) as server:
         notifier, begin = made(server.url, timeout=0.3), time.monotonic()
         with pytest.raises(NotDeliveredError, match=r"within 0\.3 s"):
-            await notifier.notify(notice_of())
+            await notifier.notify(make_notice())
         await notifier.close()
     assert time.monotonic() - begin < 3
 
 
-@BOTH
+@BOTH_CHANNELS
 async def test_nobody_there(made):
     """A port that nobody listens on is tried again later."""
     with pytest.raises(NotDeliveredError, match="cannot be reached") as error:
-        await made(f"http://127.0.0.1:{free_port()}").notify(notice_of())
+        await made(f"http://127.0.0.1:{free_port()}").notify(make_notice())
     assert error.value.retry
 
 
-@BOTH
+@BOTH_CHANNELS
 async def test_nothing_goes_to_a_refused_address(made, monkeypatch):
     """A name that leads to a metadata service is not connected to."""
-    leads_to(monkeypatch, "169.254.169.254")
+    patch_dns(monkeypatch, "169.254.169.254")
     with pytest.raises(NotDeliveredError, match="link-local") as error:
-        await made("http://alerts.shop.example:9093").notify(notice_of())
+        await made("http://alerts.shop.example:9093").notify(make_notice())
     assert error.value.reason == "not allowed"
 
 
-@BOTH
+@BOTH_CHANNELS
 async def test_tls_is_checked(made, tmp_path):
     """A certificate of a CA that is not trusted is refused, that of the configured CA is taken."""
-    files = certificates(tmp_path)
+    files = make_certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.server_cert, files.server_key)
-    async with raw(http(200), context=context) as server:
+    async with start_raw_server(http_response(200), context=context) as server:
         with pytest.raises(NotDeliveredError, match="certificate"):
-            await made(server.url).notify(notice_of())
+            await made(server.url).notify(make_notice())
         assert server.requests == []
         notifier = made(server.url, tls=Tls(ca_file=files.ca))
-        await notifier.notify(notice_of())
+        await notifier.notify(make_notice())
         await notifier.close()
     assert len(server.requests) == 1
 
 
-@BOTH
+@BOTH_CHANNELS
 @pytest.mark.parametrize(
     ("settings", "secret"),
     [
@@ -266,10 +271,10 @@ async def test_tls_is_checked(made, tmp_path):
 async def test_a_secret_that_is_said_back_is_hidden(made, settings, secret):
     """A receiver that repeats our headers in its refusal puts them into no error and no log."""
     with structlog.testing.capture_logs() as logs:
-        async with raw(http(500, f"you sent {secret}, {TOKEN}".encode())) as server:
+        async with start_raw_server(http_response(500, f"you sent {secret}, {TOKEN}".encode())) as server:
             notifier = made(server.url, **settings)
             with pytest.raises(NotDeliveredError, match="HTTP 500") as error:
-                await notifier.notify(notice_of())
+                await notifier.notify(make_notice())
             await notifier.close()
     assert secret.encode() in server.requests[0]
     said = str(error.value) + str(logs) + repr(notifier)

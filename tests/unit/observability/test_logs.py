@@ -53,7 +53,7 @@ def test_a_library_that_set_handlers_takes_the_same_way_all_the_same():
 def test_a_trace_id_stands_on_every_line_inside(lines):
     """Lines inside `traced` carry its id and fields, ours and libraries'; lines outside do not."""
     log = structlog.get_logger("trimtab.x")
-    with logs.traced(source="host") as trace_id:
+    with logs.trace_context(source="host") as trace_id:
         log.info("inside")
         logging.getLogger("alembic").warning("theirs")
     log.info("outside")
@@ -67,13 +67,13 @@ def test_the_level_can_change_while_running(lines):
     """A logger that exists already follows a new level."""
     log = structlog.get_logger("trimtab.x")
     log.debug("unheard")
-    logs.set_level("debug")
+    logs.set_log_level("debug")
     log.debug("heard")
-    logs.set_level("error")
+    logs.set_log_level("error")
     log.warning("unheard")
     assert [line["event"] for line in lines()] == ["heard"]
     with pytest.raises(ValueError, match="loud"):
-        logs.set_level("loud")
+        logs.set_log_level("loud")
 
 
 SECRETS = [
@@ -106,7 +106,7 @@ def test_a_secret_of_the_settings_is_hidden_in_a_traceback(lines, monkeypatch):
     """A value that the settings hold is hidden wherever it turns up, tracebacks included."""
     monkeypatch.setattr(logs._redactor, "known", set())
     settings = Settings(api=Api(admin_key=SecretStr("correct horse")))
-    logs.hide(logs.secrets_in(settings))
+    logs.hide_values(logs.collect_secrets(settings))
     try:
         raise RuntimeError("could not log in with correct horse")
     except RuntimeError:
@@ -120,10 +120,10 @@ def test_a_secret_in_a_file_is_hidden_too(tmp_path):
     """What a `..._file` of the settings holds is known to the redaction; a missing file is no error here."""
     path = tmp_path / "key"
     path.write_text("correct horse\n")
-    assert logs.secrets_in(Settings(api=Api(admin_key_file=path))) == {"correct horse"}
-    assert logs.secrets_in(Settings(api=Api(admin_key_file=tmp_path / "none"))) == set()
+    assert logs.collect_secrets(Settings(api=Api(admin_key_file=path))) == {"correct horse"}
+    assert logs.collect_secrets(Settings(api=Api(admin_key_file=tmp_path / "none"))) == set()
     writer = Writer(remote_write_url="http://x/", headers_file={"X-Tenant": path})
-    assert logs.secrets_in(Settings(writer=writer)) == {"correct horse"}
+    assert logs.collect_secrets(Settings(writer=writer)) == {"correct horse"}
 
 
 def test_a_terminal_gets_a_readable_form():

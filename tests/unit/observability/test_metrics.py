@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from tests.builders.series import series_view
-from trimtab.engine.observability.metrics import MOST_UNUSUAL, Metrics
+from trimtab.engine.observability.metrics import MAX_UNUSUAL_SERIES, Metrics
 from trimtab.engine.types import SeriesKey, SourceState
 
 
@@ -12,16 +12,16 @@ from trimtab.engine.types import SeriesKey, SourceState
 def metrics():
     """Metrics of an engine that did a little."""
     metrics = Metrics("0.1.0")
-    metrics.tick("host", seconds=0.002, lag_s=0.25, n=120)
-    metrics.series("host", total=120, learning=20, unusual=1)
-    metrics.source_state("host", SourceState.UP)
-    metrics.source_state("prometheus", SourceState.UNKNOWN)
-    metrics.anomalies_open(2)
-    metrics.store_healthy(True)
-    metrics.sent("remote_write", 400)
-    metrics.dropped("remote_write", "refused", 3)
-    metrics.request("GET", "/api/series/{series_id}", 200, 0.004)
-    metrics.unusual([series_view(SeriesKey.of("host", "cpu", {"core": 'a"b'}), anomaly_score=2.5)])
+    metrics.observe_tick("host", seconds=0.002, lag_s=0.25, n=120)
+    metrics.set_series_counts("host", total=120, learning=20, unusual=1)
+    metrics.set_source_state("host", SourceState.UP)
+    metrics.set_source_state("prometheus", SourceState.UNKNOWN)
+    metrics.set_open_anomalies(2)
+    metrics.set_store_healthy(True)
+    metrics.count_samples_sent("remote_write", 400)
+    metrics.count_samples_dropped("remote_write", "refused", 3)
+    metrics.observe_request("GET", "/api/series/{series_id}", 200, 0.004)
+    metrics.set_unusual_series([series_view(SeriesKey.of("host", "cpu", {"core": 'a"b'}), anomaly_score=2.5)])
     return metrics
 
 
@@ -64,8 +64,8 @@ def test_only_our_own_names_and_the_process_are_there(metrics):
 def test_two_engines_do_not_share_a_registry():
     """Each Metrics counts for itself, so that tests and embedding are possible."""
     first, second = Metrics("1"), Metrics("2")
-    first.anomalies_open(7)
-    assert "trimtab_anomalies_open 0.0" in second.text()
+    first.set_open_anomalies(7)
+    assert "trimtab_anomalies_open 0.0" in second.render()
 
 
 def test_unusual_series_are_bounded_and_replaced(metrics):
@@ -77,7 +77,7 @@ def test_unusual_series_are_bounded_and_replaced(metrics):
     views.append(series_view(SeriesKey.of("host", "nan"), anomaly_score=float("nan")))
     metrics.unusual(views)
     shown = [line for line in metrics.text().splitlines() if line.startswith("trimtab_anomaly_score{")]
-    assert len(shown) == MOST_UNUSUAL
+    assert len(shown) == MAX_UNUSUAL_SERIES
     assert min(float(line.split()[-1]) for line in shown) == 201
     metrics.unusual([])
     assert "trimtab_anomaly_score{" not in metrics.text()

@@ -10,9 +10,9 @@ from tests.builders.engine_actions import Built, caches, settings_of
 from tests.builders.series import SECOND, START, anomaly_of, tick_scores
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_control_loop import FakeIncidents
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock, FakeScoreLog, FakeStore
-from trimtab.engine.api.detail_views import incident_story
+from trimtab.engine.api.detail_views import incident_detail
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import StoreError
 from trimtab.engine.incidents.incident_correlator import Incidents
@@ -59,7 +59,7 @@ class Worker:
     """A worker whose memory is flat, then leaks, tick by tick through a judging over memory."""
 
     def __init__(self, judging=None, ticks=0):
-        self.store, self.kept, self.memory = FakeStore(), FakeIncidents(), FakeMemory()
+        self.store, self.kept, self.memory = FakeStore(), FakeIncidents(), FakeKeyValueStore()
         self.judging = judging or Judging(self.store, self.kept, self.memory)
         self.rng = np.random.default_rng(3)
         self.ticks, self.bytes = ticks, 2e8
@@ -239,9 +239,9 @@ async def test_what_helped_in_the_last_one_stands_beside_the_next(tmp_path, monk
         ledger.save_recommendation(recommendation_of(ulid(1), incident_id=first.id), "recommended", "trimtab")
         action = ledger.propose(action_of(ulid(2), recommendation_id=ulid(1)), "proposed", "trimtab")
         for state in (ActionState.EXECUTING, ActionState.VERIFYING):
-            action = ledger.move(replace(action, state=state), action.state, str(state), "trimtab")
+            action = ledger.transition(replace(action, state=state), action.state, str(state), "trimtab")
         done = replace(action, state=ActionState.KEPT, outcome=Outcome(ActionState.KEPT, "no harm seen"))
-        ledger.move(done, action.state, "kept", "trimtab")
+        ledger.transition(done, action.state, "kept", "trimtab")
         worker.bytes = 2e8
         worker.live(200)
         assert worker.told[-1].state is IncidentState.RESOLVED
@@ -250,7 +250,7 @@ async def test_what_helped_in_the_last_one_stands_beside_the_next(tmp_path, monk
         again = Worker(room.judging, worker.ticks)
         second = again.leaks()
         assert second.id != first.id
-        story = incident_story(room.acts.ports, room.store, room.incidents.incident(second.id))
+        story = incident_detail(room.acts.ports, room.store, room.incidents.incident(second.id))
         (past,) = story["alike"]
         assert (past["id"], past["patterns"][0]["name"]) == (first.id, "memory_leak")
         assert past["done"] == [

@@ -8,13 +8,13 @@ import pytest
 
 from tests.builders.detected_series import PlainScorer
 from tests.fakes.fake_control_loop import FakeIncidents
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import START, FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
-from tests.unit.runtime.test_source_loop import NoMetrics, Now, play
+from tests.unit.runtime.test_source_loop import FakeTickMetrics, ImmediateExecutor, run_loop
 from trimtab.engine.detection import source_scoring
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live.live_state import Live
-from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.live.live_state import LiveState
+from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.source_loop import SourceLoop
 from trimtab.engine.types import ChangeKind, IncidentState, Reading, SeriesInfo, SeriesKey
 
@@ -48,7 +48,15 @@ def rows(begin=0, end=TICKS, restart=None):
 
 def surroundings():
     """Fakes of everything."""
-    return Surroundings(FakeClock(), FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now())
+    return LoopContext(
+        FakeClock(),
+        FakeStore(),
+        FakeScoreLog(),
+        FakeSnapshots(),
+        LiveState(),
+        FakeTickMetrics(),
+        ImmediateExecutor(),
+    )
 
 
 async def killed(source, around, seconds):
@@ -91,16 +99,16 @@ def judged(around, kept, memory):
 
 async def lived(*ends, kind=killed, restart=None):
     """A worker's life with ends of the engine after these ticks; the surroundings and what was kept."""
-    around, kept, memory = surroundings(), FakeIncidents(), FakeMemory()
+    around, kept, memory = surroundings(), FakeIncidents(), FakeKeyValueStore()
     begin = 0
     for end in (*ends, TICKS):
         judged(around, kept, memory)
-        around.live = Live()
+        around.live = LiveState()
         source = FakeSource(script=rows(begin, end, restart), infos=INFOS)
         run = kind if end != TICKS else killed
         await run(source, around, (end - begin) * TICK_S + (1 if begin == 0 else 0))
-        if kind is play:
-            around.judging.remember()
+        if kind is run_loop:
+            around.incident_service.remember()
             memory.values = json.loads(json.dumps(memory.values, allow_nan=False))
         begin = end
     return around, kept
@@ -118,7 +126,7 @@ def shown(around, kept):
 
 
 @pytest.mark.parametrize(
-    ("ends", "kind"), [((180,), play), ((180,), killed), ((100, 190, 231), killed)],
+    ("ends", "kind"), [((180,), run_loop), ((180,), killed), ((100, 190, 231), killed)],
     ids=["stopped", "killed", "killed again and again"],
 )  # fmt: skip
 async def test_a_restart_changes_nothing(whole, ends, kind):
@@ -136,15 +144,15 @@ async def test_a_restart_changes_nothing(whole, ends, kind):
 
 async def test_what_cannot_be_read_is_seen_anew():
     """A state of another form costs the window, and nothing else."""
-    around, kept, memory = surroundings(), FakeIncidents(), FakeMemory()
+    around, kept, memory = surroundings(), FakeIncidents(), FakeKeyValueStore()
     judged(around, kept, memory)
-    await play(FakeSource(script=rows(0, 200), infos=INFOS), around, 200 * TICK_S + 1)
+    await run_loop(FakeSource(script=rows(0, 200), infos=INFOS), around, 200 * TICK_S + 1)
     around.snapshots.newest["fake"][2]["patterns"]["held"] = [["worker"]]
     judged(around, kept, memory)
     await killed(FakeSource(script=rows(200), infos=INFOS), around, (TICKS - 200) * TICK_S)
     assert (
-        around.judging.watch(
-            "fake", TICK_S, next(iter(around.judging._watches.values())).info
+        around.incident_service.watch(
+            "fake", TICK_S, next(iter(around.incident_service._watches.values())).info
         ).rules.ring.filled
         == 60
     )

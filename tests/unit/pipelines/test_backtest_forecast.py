@@ -5,7 +5,7 @@ import pytest
 from sklearn.dummy import DummyRegressor
 
 import trimtab
-from tests.builders.model_store import past
+from tests.builders.model_store import load_history
 from tests.fakes.fake_forecasters import make
 from trimtab.models.errors import UnknownModelError
 from trimtab.pipelines.errors import InputError
@@ -14,7 +14,7 @@ from trimtab.pipelines.errors import InputError
 def test_names_regressors_and_forecasters_are_judged_alike():
     """All contenders get a row over the same windows; one that knows the day beats one that does not."""
     found = trimtab.backtest_forecast(
-        past(),
+        load_history(),
         {"naive": "seasonal_naive", "lazy": DummyRegressor(), "own": make("seasonal_naive")},
         step="1h",
     )
@@ -26,7 +26,7 @@ def test_names_regressors_and_forecasters_are_judged_alike():
 
 def test_nothing_behind_a_window_is_known_in_it():
     """What comes in the last window changes no figure of the windows before."""
-    frame = past()
+    frame = load_history()
     cut = frame["ds"].max() - pd.Timedelta("24h")
     changed = frame.assign(y=frame["y"].where(frame["ds"] <= cut, 1e6))
     early = frame[frame["ds"] <= cut]
@@ -50,4 +50,4 @@ def test_nothing_behind_a_window_is_known_in_it():
 def test_what_cannot_be_compared_says_why(given, error, words):
     """Too short a history, a horizon below a step and unknown forecasters are refused with what is wanted."""
     with pytest.raises(error, match=words):
-        trimtab.backtest_forecast(past(), **{"step": "1h", **given})
+        trimtab.backtest_forecast(load_history(), **{"step": "1h", **given})

@@ -4,7 +4,7 @@ import pytest
 
 from trimtab.engine.settings.section import seconds
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.io.durations import duration_s, parse_duration_s
+from trimtab.pipelines.io.durations import parse_duration_s, positive_duration_s
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,11 @@ from trimtab.pipelines.io.durations import duration_s, parse_duration_s
 )  # fmt: skip
 def test_prometheus_durations_are_accepted(text, wanted):
     """Options and settings accept a Prometheus duration, compound or not, and a plain number of seconds."""
-    assert (parse_duration_s(text), seconds(text), duration_s(text, "since")) == (wanted, wanted, wanted)
+    assert (parse_duration_s(text), seconds(text), positive_duration_s(text, "since")) == (
+        wanted,
+        wanted,
+        wanted,
+    )
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5x", "5 parsecs", "1h30", "m", "5M", "9" * 30 + "d"])
@@ -25,11 +29,11 @@ def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match="is not a duration; write 500ms"):
         parse_duration_s(text)
     with pytest.raises(InputError, match=r"since: .* is not a duration above 0; write 500ms"):
-        duration_s(text, "since")
+        positive_duration_s(text, "since")
 
 
 @pytest.mark.parametrize("value", [0, -5, "-5m", "nan", "inf", float("inf")])
 def test_only_durations_above_zero_are_options(value):
     """Zero, negative and infinite durations are refused."""
     with pytest.raises(InputError, match="is not a duration above 0"):
-        duration_s(value, "since")
+        positive_duration_s(value, "since")

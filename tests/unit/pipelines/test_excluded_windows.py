@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.builders.series import START
-from trimtab.engine.forecasting.learning_exclusions import of_action, of_incident
+from trimtab.engine.forecasting.learning_exclusions import action_window, incident_window
 from trimtab.engine.types import (
     Action,
     ActionState,
@@ -19,7 +19,7 @@ from trimtab.engine.types import (
     Severity,
 )
 from trimtab.pipelines.errors import HistoryError
-from trimtab.pipelines.training.excluded_windows import Window, left_out
+from trimtab.pipelines.training.excluded_windows import ExcludedWindow, exclude_windows
 
 HOUR = 3600 * 10**9
 HOURS = 100
@@ -44,26 +44,28 @@ def history():
 @pytest.mark.parametrize(
     ("window", "missing"),
     [
-        (Window("incident", START, START + 9 * HOUR, frozenset("a")), {"a": 10, "b": 0}),
-        (Window("mass incident", START, START + 9 * HOUR), {"a": 10, "b": 10}),
-        (Window("incident", START + 90 * HOUR, None, frozenset("b")), {"a": 0, "b": 10}),
-        (Window("incident", START, None, frozenset("b")), {"a": 0, "b": 26}),
-        (Window("incident", START, START + 9 * HOUR, frozenset("c")), {"a": 0, "b": 0}),
+        (ExcludedWindow("incident", START, START + 9 * HOUR, frozenset("a")), {"a": 10, "b": 0}),
+        (ExcludedWindow("mass incident", START, START + 9 * HOUR), {"a": 10, "b": 10}),
+        (ExcludedWindow("incident", START + 90 * HOUR, None, frozenset("b")), {"a": 0, "b": 10}),
+        (ExcludedWindow("incident", START, None, frozenset("b")), {"a": 0, "b": 26}),
+        (ExcludedWindow("incident", START, START + 9 * HOUR, frozenset("c")), {"a": 0, "b": 0}),
     ],
 )
 def test_only_the_series_of_a_window_are_left_out(window, missing):
     """Within its time, and where it is still open for a quarter of the history at most."""
-    left = left_out(history(), [window], HOURS * 3600.0)
+    left = exclude_windows(history(), [window], HOURS * 3600.0)
     assert left.frame.groupby("unique_id")["y"].agg(lambda y: y.isna().sum()).to_dict() == missing
-    assert ("left out" in left.said) == any(missing.values())
-    assert ("that is how it is now" in left.said) == (26 in missing.values())
+    assert ("left out" in left.summary) == any(missing.values())
+    assert ("that is how it is now" in left.summary) == (26 in missing.values())
 
 
 def test_too_little_that_is_left_trains_nothing():
     """Incidents over more than half of the samples end the run with their number and what to do."""
-    windows = [Window("incident", START + k * 20 * HOUR, START + (k * 20 + 15) * HOUR) for k in range(5)]
+    windows = [
+        ExcludedWindow("incident", START + k * 20 * HOUR, START + (k * 20 + 15) * HOUR) for k in range(5)
+    ]
     with pytest.raises(HistoryError, match=r"80.0 % of the samples are left out, for 5 incidents; wait"):
-        left_out(history(), windows, HOURS * 3600.0)
+        exclude_windows(history(), windows, HOURS * 3600.0)
 
 
 def incident(**changed):
@@ -77,8 +79,8 @@ def incident(**changed):
 
 def test_an_incident_masks_what_it_touches_and_a_mass_incident_all():
     """Series of another entity are learnt on, unless a common cause is likely."""
-    assert of_incident(incident(), {}, INFOS).series == {CLIENTS, COMMANDS}
-    assert of_incident(incident(mass=True), {}, INFOS).series is None
+    assert incident_window(incident(), {}, INFOS).series == {CLIENTS, COMMANDS}
+    assert incident_window(incident(mass=True), {}, INFOS).series is None
 
 
 @pytest.mark.parametrize(("target", "series"), [("cache-1", {CLIENTS, COMMANDS, TOLD}), ("db-7", None)])
@@ -89,5 +91,5 @@ def test_an_action_masks_its_target_for_half_an_hour_more(target, series):
         state=ActionState.KEPT, mode=Mode.APPROVE, by="anna",
         created=START, started=START, ended=START + HOUR,
     )  # fmt: skip
-    window = of_action(action, INFOS)
+    window = action_window(action, INFOS)
     assert (window.start, window.end, window.series) == (START, START + HOUR * 3 // 2, series)

@@ -18,10 +18,10 @@ from trimtab.models.forecasting.confidence import confidence
 from trimtab.models.forecasting.panel_features import DAY_NS
 from trimtab.models.forecasting.quantile_levels import LEVELS, between
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.forecasting.forecast import Known, forecast, panel_of
+from trimtab.pipelines.forecasting.forecast import RecordedSeries, align_series, forecast
 from trimtab.pipelines.forecasting.forecast_file import forecast_file, parse_quantiles
-from trimtab.pipelines.forecasting.known_days import known_days, with_days
-from trimtab.pipelines.io.tables import beside
+from trimtab.pipelines.forecasting.known_days import mark_known_days, parse_days
+from trimtab.pipelines.io.tables import sibling_path
 
 DAY = 24
 
@@ -105,7 +105,7 @@ def test_long_horizons_take_wider_steps():
 def test_grid_of_uneven_samples():
     """Samples of one step are averaged, a step without any is a gap, the last sample is in the last row."""
     times = np.array([0, 58, 61, 118, 240]) * 10**9
-    panel = panel_of([Known("a", times, np.array([1.0, 2, 4, 6, 9]), 60.0)], 60.0)
+    panel = align_series([RecordedSeries("a", times, np.array([1.0, 2, 4, 6, 9]), 60.0)], 60.0)
     assert panel.y[-1, 0] == 9.0
     assert np.isnan(panel.y[:, 0]).sum() == 1
     assert np.nansum(panel.y[:, 0]) == pytest.approx(1 + 2 + 5 + 9)
@@ -126,11 +126,11 @@ def test_known_days_are_told_to_the_model():
 def test_days_to_rows():
     """A row is of a known day by its time in UTC, beyond the end of the past too."""
     past = Panel(np.ones((30, 1)), np.array([DAY_NS - 3600 * 10**9]), 3600.0, np.ones(1, bool))
-    events = with_days(past, 26, known_days([date(1970, 1, 2)])).events
+    events = mark_known_days(past, 26, parse_days([date(1970, 1, 2)])).events
     assert events.shape == (56, 1)
     assert np.flatnonzero(events[:, 0]).tolist() == list(range(30, 54))
-    assert with_days(past, 3, frozenset()).events is None
-    assert known_days(["1970-01-02", pd.Timestamp("1970-01-05 08:00")]) == {1, 4}
+    assert mark_known_days(past, 3, frozenset()).events is None
+    assert parse_days(["1970-01-02", pd.Timestamp("1970-01-05 08:00")]) == {1, 4}
 
 
 WRONG = {
@@ -158,7 +158,7 @@ def test_file_in_file_out(tmp_path):
     assert len(f) == 6
     assert "a: low confidence, 2 days of history" in told.getvalue()
     assert "6 rows of 2 series forecast" in told.getvalue()
-    assert str(beside(tmp_path / "x.parquet.gz", "forecast")).endswith("x.forecast.parquet.gz")
+    assert str(sibling_path(tmp_path / "x.parquet.gz", "forecast")).endswith("x.forecast.parquet.gz")
 
 
 def test_command(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trimtab.pipelines.errors import HistoryError, InputError
-from trimtab.pipelines.io.history import POINTS, chunks, history, prometheus_form
+from trimtab.pipelines.io.history import MAX_POINTS, format_series, history, time_chunks
 
 END = datetime(2026, 1, 3, tzinfo=UTC)
 
@@ -75,7 +75,7 @@ def test_series_that_come_and_go(server):
     server.answer = lambda q: result(*([ramp(q, job="late")] if len(server.asked) == 2 else []))
     frame = history(server.url, "sum by (job) (x)", since="36h", until=END)
     assert frame["unique_id"].unique().tolist() == ['{job="late"}']
-    assert len(frame) == 36 * 60 + 1 - POINTS
+    assert len(frame) == 36 * 60 + 1 - MAX_POINTS
 
 
 def test_unknown_and_infinite_are_no_sample(server):
@@ -133,15 +133,15 @@ def test_wrong_use(changed, told):
 
 def test_chunks_cover_and_do_not_overlap():
     """Parts hold at most so many points, meet, and end at the end."""
-    start = END - timedelta(seconds=15 * (2 * POINTS + 3))
-    parts = list(chunks(start, END, 15.0))
-    assert [(until - begin).total_seconds() / 15 + 1 for begin, until in parts] == [POINTS, POINTS, 4]
+    start = END - timedelta(seconds=15 * (2 * MAX_POINTS + 3))
+    parts = list(time_chunks(start, END, 15.0))
+    assert [(until - begin).total_seconds() / 15 + 1 for begin, until in parts] == [MAX_POINTS, MAX_POINTS, 4]
     assert parts[0][0] == start
     assert parts[-1][1] == END
 
 
 def test_prometheus_form():
     """Labels are sorted and escaped as Prometheus writes them."""
-    assert prometheus_form({"__name__": "up"}) == "up"
-    assert prometheus_form({}) == "{}"
-    assert prometheus_form({"__name__": "x", "b": 'q"\\', "a": "1\n"}) == 'x{a="1\\n",b="q\\"\\\\"}'
+    assert format_series({"__name__": "up"}) == "up"
+    assert format_series({}) == "{}"
+    assert format_series({"__name__": "x", "b": 'q"\\', "a": "1\n"}) == 'x{a="1\\n",b="q\\"\\\\"}'

@@ -5,14 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.builders.model_store import SMALL, Models, past
+from tests.builders.model_store import SMALL_JOB, ModelFolder, load_history
 from trimtab.models.contracts import Panel
 from trimtab.pipelines.errors import ModelRefusedError
-from trimtab.pipelines.io.panel import Named, panel_of
-from trimtab.pipelines.io.stored_forecasts import NOW, QUANTILES, keep, kept
-from trimtab.pipelines.model_registry.artifact import ARRAYS, Manifest, array_bytes, write_model
+from trimtab.pipelines.io.panel import NamedPanel, panel_from_history
+from trimtab.pipelines.io.stored_forecasts import FORECASTS_FILE, QUANTILES, read_forecasts, write_forecasts
+from trimtab.pipelines.model_registry.artifact import ARRAYS_FILE, Manifest, pack_arrays, write_model
 from trimtab.pipelines.serving.forecast_load import forecast_load
-from trimtab.pipelines.serving.live_accuracy import Seen, compare, drifted, errors, shadow, watch
+from trimtab.pipelines.serving.live_accuracy import (
+    LiveAccuracy,
+    has_drifted,
+    measure_accuracy,
+    past_accuracies,
+    shadow_result,
+    update_live_accuracy,
+)
 
 HOUR = 3_600_000_000_000
 
@@ -20,20 +27,22 @@ HOUR = 3_600_000_000_000
 @pytest.fixture
 def models(tmp_path):
     """A data folder without a model."""
-    return Models(tmp_path)
+    return ModelFolder(tmp_path)
 
 
 def named_until(hours_back=0):
     """The recorded past, up to some hours before its end."""
-    whole = panel_of(past(), 3600.0, window_s=864_000.0)
-    return whole.rows(whole.panel.y.shape[0] - hours_back)
+    whole = panel_from_history(load_history(), 3600.0, window_s=864_000.0)
+    return whole.first_rows(whole.panel.y.shape[0] - hours_back)
 
 
 def stored(models, version, forecaster="load", **parameters):
     """A version on the shelf."""
     folder = models.folder / f"made-{version.replace('/', '-')}"
-    state = {ARRAYS: array_bytes({"fitted": np.ones(1)})}
-    digest = write_model(folder, Manifest("load", "arrays", forecaster, SMALL.schema(), parameters), state)
+    state = {ARRAYS_FILE: pack_arrays({"fitted": np.ones(1)})}
+    digest = write_model(
+        folder, Manifest("load", "arrays", forecaster, SMALL_JOB.schema(), parameters), state
+    )
     models.shelf.put(version, folder, digest, models.now, "train")
 
 
@@ -45,7 +54,7 @@ def test_the_champion_serves_else_the_one_before_else_seasonal_naive(models):
         stored(models, version)
         models.shelf.promote(version)
     assert forecast_load(named, 24, models.place).version == "2"
-    (models.shelf.folder / "2" / ARRAYS).write_bytes(b"x")
+    (models.shelf.folder / "2" / ARRAYS_FILE).write_bytes(b"x")
     ahead = forecast_load(named, 24, models.place)
     assert (ahead.version, list(ahead.refused)) == ("1", ["2"])
     assert forecast_load(named, 24, models.place).refused == {}
@@ -84,45 +93,47 @@ def test_forecasts_are_kept_whole(models, tmp_path):
     stored(models, "1")
     models.shelf.challenge("1")
     ahead = forecast_load(named_until(), 24, models.place)
-    keep(tmp_path / NOW, ahead)
-    back = kept(tmp_path / NOW)
+    write_forecasts(tmp_path / FORECASTS_FILE, ahead)
+    back = read_forecasts(tmp_path / FORECASTS_FILE)
     assert (back.names, back.version, back.challenger_version) == (ahead.names, "", "1")
     np.testing.assert_allclose(back.values, ahead.values, rtol=1e-6)
     np.testing.assert_array_equal(back.end, ahead.end)
-    (tmp_path / NOW).write_bytes(b"broken")
-    assert kept(tmp_path / NOW) is None
+    (tmp_path / FORECASTS_FILE).write_bytes(b"broken")
+    assert read_forecasts(tmp_path / FORECASTS_FILE) is None
 
 
 def test_a_forecast_is_held_against_what_came(models, tmp_path):
     """The reference is compared with the rows since, and is over once it was watched for long enough."""
     then, now = named_until(6), named_until()
     ahead = forecast_load(then, 24, models.place)
-    assert watch(tmp_path, then, ahead, 6 * 3600.0) == (None, [])
-    seen, over = watch(tmp_path, now, forecast_load(now, 24, models.place), 6 * 3600.0)
+    assert update_live_accuracy(tmp_path, then, ahead, 6 * 3600.0) == (None, [])
+    seen, over = update_live_accuracy(tmp_path, now, forecast_load(now, 24, models.place), 6 * 3600.0)
     assert (seen.rows, seen.version, over) == (6, "", [seen])
     assert 0.05 < seen.error < 1.0
-    assert errors(tmp_path) == [seen]
+    assert past_accuracies(tmp_path) == [seen]
     perfect = np.broadcast_to(now.panel.y[-6:], (len(QUANTILES), 6, 3))
-    ideal = compare(replace(ahead, values=perfect.copy()), now)
+    ideal = measure_accuracy(replace(ahead, values=perfect.copy()), now)
     assert ideal.error == pytest.approx(0.0)
 
 
 def test_forecasts_of_another_step_are_not_held_against_what_came(models, tmp_path):
     """After a change of the step the reference begins anew: its rows are of other times."""
-    then = panel_of(past(), 7200.0, window_s=864_000.0).rows(114)
-    watch(tmp_path, then, forecast_load(then, 12, models.place), 6 * 3600.0)
+    then = panel_from_history(load_history(), 7200.0, window_s=864_000.0).first_rows(114)
+    update_live_accuracy(tmp_path, then, forecast_load(then, 12, models.place), 6 * 3600.0)
     now = named_until(1)
-    assert watch(tmp_path, now, forecast_load(now, 24, models.place), 6 * 3600.0) == (None, [])
-    seen, _ = watch(tmp_path, named_until(), forecast_load(named_until(), 24, models.place), 6 * 3600.0)
+    assert update_live_accuracy(tmp_path, now, forecast_load(now, 24, models.place), 6 * 3600.0) == (None, [])
+    seen, _ = update_live_accuracy(
+        tmp_path, named_until(), forecast_load(named_until(), 24, models.place), 6 * 3600.0
+    )
     assert seen.rows == 1
 
 
 def test_a_series_that_left_is_not_compared(models):
     """Where no series of a forecast is recorded any more nothing is said of it."""
     ahead = forecast_load(named_until(6), 24, models.place)
-    assert compare(replace(ahead, names=("x", "y", "z")), named_until()) is None
-    other = Named(("a",), Panel(np.ones((5, 1)), np.array([HOUR]), 3600.0, np.ones(1, np.bool_)))
-    assert compare(ahead, other) is None
+    assert measure_accuracy(replace(ahead, names=("x", "y", "z")), named_until()) is None
+    other = NamedPanel(("a",), Panel(np.ones((5, 1)), np.array([HOUR]), 3600.0, np.ones(1, np.bool_)))
+    assert measure_accuracy(ahead, other) is None
 
 
 @pytest.mark.parametrize(
@@ -137,15 +148,17 @@ def test_a_series_that_left_is_not_compared(models):
 )
 def test_a_shadow_ends_after_its_time(champion, challenger, rows, why):
     """A challenger may take the place of a champion that it was no worse than, for long enough."""
-    told = shadow([Seen(0, rows, "1", champion, "2", challenger)], "1", "2", 6 * 3600.0, 3600.0)
+    told = shadow_result(
+        [LiveAccuracy(0, rows, "1", champion, "2", challenger)], "1", "2", 6 * 3600.0, 3600.0
+    )
     assert told == why if why in {"", None} else why in told
-    assert shadow([Seen(0, 99, "1", 0.5, "3", 0.1)], "1", "2", 3600.0, 3600.0) is None
+    assert shadow_result([LiveAccuracy(0, 99, "1", 0.5, "3", 0.1)], "1", "2", 3600.0, 3600.0) is None
 
 
 def test_drift_is_told_after_two_bad_references_of_what_serves():
     """One bad stretch, or bad ones of another version, are no drift; without a figure nothing is known."""
-    bad, good = Seen(0, 6, "1", 0.9, "", None), Seen(0, 6, "1", 0.4, "", None)
-    assert drifted([bad, bad], "1", 0.5)
-    assert not drifted([bad, good], "1", 0.5)
-    assert not drifted([bad, bad], "2", 0.5)
-    assert not drifted([bad, bad], "1", None)
+    bad, good = LiveAccuracy(0, 6, "1", 0.9, "", None), LiveAccuracy(0, 6, "1", 0.4, "", None)
+    assert has_drifted([bad, bad], "1", 0.5)
+    assert not has_drifted([bad, good], "1", 0.5)
+    assert not has_drifted([bad, bad], "2", 0.5)
+    assert not has_drifted([bad, bad], "1", None)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.builders.model_store import SMALL, past
-from trimtab.pipelines.forecasting.backtest_load import Figures, backtest_load
-from trimtab.pipelines.io.panel import panel_of
-from trimtab.pipelines.model_registry.model_schema import asked
-from trimtab.pipelines.model_registry.recipe import Catalogued
-from trimtab.pipelines.training.promotion_gate import Candidate, judge
+from tests.builders.model_store import SMALL_JOB, load_history
+from trimtab.pipelines.forecasting.backtest_load import ForecastMetrics, backtest_load
+from trimtab.pipelines.io.panel import panel_from_history
+from trimtab.pipelines.model_registry.model_schema import required_schema
+from trimtab.pipelines.model_registry.recipe import CatalogueRecipe
+from trimtab.pipelines.training.promotion_gate import Candidate, check_promotion
 
-GOOD = Figures(0.7, 0.3, 0.9, 0.01, 0.0, 5000, 0.01, 0.003)
+GOOD = ForecastMetrics(0.7, 0.3, 0.9, 0.01, 0.0, 5000, 0.01, 0.003)
 SCHEMA = {"step_s": 300.0, "features": ["last", "day"]}
 
 
@@ -34,7 +34,7 @@ SCHEMA = {"step_s": 300.0, "features": ["last", "day"]}
 )
 def test_a_model_that_is_sure_of_wrong_things_is_refused(changed, words):
     """Where its quantiles hold too few or too many values, by more than chance."""
-    verdict = judge(Candidate(1, {}, replace(GOOD, **changed)), None, GOOD)
+    verdict = check_promotion(Candidate(1, {}, replace(GOOD, **changed)), None, GOOD)
     assert words in str(verdict)
 
 
@@ -50,7 +50,7 @@ def test_a_model_that_is_sure_of_wrong_things_is_refused(changed, words):
 )
 def test_a_model_of_more_than_twice_the_size_is_refused(champion, challenger, passed):
     """Unless it is small by any measure."""
-    verdict = judge(Candidate(challenger, {}, GOOD), Candidate(champion, {}, GOOD), GOOD)
+    verdict = check_promotion(Candidate(challenger, {}, GOOD), Candidate(champion, {}, GOOD), GOOD)
     assert verdict.passed is passed
 
 
@@ -59,25 +59,45 @@ def test_other_features_of_the_same_model_are_another_schema(forecaster, passed)
     """A model of another kind has features of its own, and is compared by what it is asked with."""
     before = Candidate(1, SCHEMA, GOOD, "load")
     after = Candidate(1, {**SCHEMA, "features": ["last"]}, GOOD, forecaster)
-    assert judge(after, before, GOOD).passed is passed
+    assert check_promotion(after, before, GOOD).passed is passed
 
 
 @pytest.mark.parametrize(
     ("challenger", "champion", "wanted", "words"),
     [
         # it is not made for what the settings ask
-        (asked(300.0, 288), asked(300.0, 288), asked(60.0, 1440), "made for 288 steps of 300 s, and 1440"),
+        (
+            required_schema(300.0, 288),
+            required_schema(300.0, 288),
+            required_schema(60.0, 1440),
+            "made for 288 steps of 300 s, and 1440",
+        ),
         # without settings the champion says what is asked
-        (asked(300.0, 288), asked(60.0, 1440), None, "made for 288 steps of 300 s, and 1440 steps of 60 s"),
+        (
+            required_schema(300.0, 288),
+            required_schema(60.0, 1440),
+            None,
+            "made for 288 steps of 300 s, and 1440 steps of 60 s",
+        ),
         # the champion is not made for it, so that its size is no measure
-        (asked(60.0, 1440), asked(300.0, 288), asked(60.0, 1440), "passed"),
-        (asked(60.0, 1440), asked(60.0, 1440), asked(60.0, 1440), "4194305 bytes"),
-        (asked(60.0, 1440), {**asked(300.0, 288), "features": ["last"]}, asked(60.0, 1440), "in features"),
+        (required_schema(60.0, 1440), required_schema(300.0, 288), required_schema(60.0, 1440), "passed"),
+        (
+            required_schema(60.0, 1440),
+            required_schema(60.0, 1440),
+            required_schema(60.0, 1440),
+            "4194305 bytes",
+        ),
+        (
+            required_schema(60.0, 1440),
+            {**required_schema(300.0, 288), "features": ["last"]},
+            required_schema(60.0, 1440),
+            "in features",
+        ),
     ],
 )
 def test_what_the_settings_ask_is_the_schema(challenger, champion, wanted, words):
     """A champion that is made for other settings keeps none away that is made for these."""
-    verdict = judge(
+    verdict = check_promotion(
         Candidate(2**22 + 1, challenger, GOOD, "load"), Candidate(2**21, champion, GOOD, "load"), GOOD, wanted
     )
     assert words in str(verdict)
@@ -85,7 +105,7 @@ def test_what_the_settings_ask_is_the_schema(challenger, champion, wanted, words
 
 def test_the_forecaster_of_loads_names_what_it_forecasts_from():
     """Its features stand in the schema, by member, each once."""
-    features = Catalogued("load").features
+    features = CatalogueRecipe("load").features
     assert len(set(features)) == len(features)
     assert {name.partition("/")[0] for name in features} == {"ridge", "boosted"}
 
@@ -98,7 +118,7 @@ def test_the_error_of_a_share_is_that_of_blocks_not_of_values():
             shape = (len(quantiles), horizon, panel.y.shape[1])
             return np.broadcast_to(np.asarray(quantiles)[:, None, None] * 200.0, shape)
 
-    named = panel_of(past(), SMALL.step_s, window_s=SMALL.window_s)
+    named = panel_from_history(load_history(), SMALL_JOB.step_s, window_s=SMALL_JOB.window_s)
     origins = [168, 192, 216]
     figures = backtest_load(named, {"flat": Flat()}, 24, origins)["flat"]
     values = [(named.panel.y[o : o + 24] <= 190.0) & (named.panel.y[o : o + 24] >= 10.0) for o in origins]

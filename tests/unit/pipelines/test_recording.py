@@ -9,7 +9,7 @@ import pytest
 
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.io.recording import Recording, read_frame
-from trimtab.pipelines.io.tables import read_sheet
+from trimtab.pipelines.io.tables import read_table
 
 MINUTE = 60_000_000_000
 NEW_YEAR = 1_767_225_600
@@ -18,8 +18,8 @@ NEW_YEAR = 1_767_225_600
 
 def read(path: Path, interval_s: float = 60.0) -> Recording:
     """A file as the command reads it."""
-    sheet = read_sheet(path)
-    return read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.where)
+    sheet = read_table(path)
+    return read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.locate_row)
 
 
 def written(folder: Path, content: str | bytes, name: str = "cpu.csv") -> Path:

@@ -12,7 +12,7 @@ from trimtab.models.catalogue import detector
 from trimtab.models.entity_score import entity_score
 from trimtab.models.errors import ModelError, UnknownModelError
 from trimtab.pipelines.errors import InputError, RecordingWarning
-from trimtab.pipelines.scoring.score import RESULTS, members, score
+from trimtab.pipelines.scoring.score import RESULT_COLUMNS, parse_detectors, score
 
 N = 400
 
@@ -47,7 +47,7 @@ def test_long_gets_four_columns():
     frame = long_table().set_index(np.arange(2 * N) * 3)
     scored = score(frame)
     pd.testing.assert_frame_equal(scored[list(frame.columns)], frame)
-    assert list(scored.columns) == [*frame.columns, *RESULTS]
+    assert list(scored.columns) == [*frame.columns, *RESULT_COLUMNS]
     assert scored["anomaly_score"].iloc[[300, N + 300]].gt(1).all()
     assert scored["anomaly_score"].head(10).isna().all()
     late = scored.iloc[200:300]
@@ -95,7 +95,7 @@ def test_later_spacing_changes_no_score():
     slow = frame.copy()
     slow.loc[200:, "ds"] = slow["ds"][199] + pd.to_timedelta(np.arange(1, 201), unit="h")
     pd.testing.assert_frame_equal(
-        score(frame)[list(RESULTS)][:200], score(slow)[list(RESULTS)][:200], check_exact=True
+        score(frame)[list(RESULT_COLUMNS)][:200], score(slow)[list(RESULT_COLUMNS)][:200], check_exact=True
     )
 
 
@@ -104,7 +104,7 @@ def test_series_are_strangers(detectors):
     """A series scores the same alone, among others, and behind other names."""
     among = score(long_table("abc"), detectors=detectors)
     alone = score(long_table("abc")[N : 2 * N].assign(unique_id="z"), detectors=detectors)
-    np.testing.assert_array_equal(among[list(RESULTS)][N : 2 * N], alone[list(RESULTS)])
+    np.testing.assert_array_equal(among[list(RESULT_COLUMNS)][N : 2 * N], alone[list(RESULT_COLUMNS)])
 
 
 def test_rows_in_disorder_go_by_row():
@@ -151,7 +151,7 @@ def test_river_detectors():
     trees = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(n_trees=3, height=4, window_size=50, seed=1)
     scored = score(frame, detectors=[trees, "river:HalfSpaceTrees", "default"])
     assert scored["anomaly_score"].iloc[[300, N + 300]].gt(1).all()
-    object_, name = members([trees, "river:HalfSpaceTrees"])
+    object_, name = parse_detectors([trees, "river:HalfSpaceTrees"])
     assert object_(1).name.startswith("river:")
     assert detector(name, 1).name == "river:HalfSpaceTrees" != object_(1).name
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from trimtab.models.errors import UnknownModelError
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.io.tables import beside
+from trimtab.pipelines.io.tables import sibling_path
 from trimtab.pipelines.scoring.score_file import score_file
 
 
@@ -177,4 +177,4 @@ def test_disorder_is_told_on_the_console(tmp_path):
 )
 def test_default_output(source, want):
     """Without -o the output stands beside the input, in the same container."""
-    assert beside(Path(source), "scored") == Path(want)
+    assert sibling_path(Path(source), "scored") == Path(want)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from trimtab.pipelines.errors import InputError
-from trimtab.pipelines.reports.score_plot import MOST, panels_of, plot
+from trimtab.pipelines.reports.score_plot import MAX_SERIES, plot, series_plots
 from trimtab.pipelines.scoring.score import score
 
 mpl.use("agg")
@@ -44,7 +44,7 @@ def test_value_band_and_score(scored):
 def test_no_more_than_six(scored):
     """Of many series those with the highest scores are drawn, in the order of the table."""
     figure = plot(scored)
-    assert len(figure.axes) == 2 * MOST
+    assert len(figure.axes) == 2 * MAX_SERIES
     assert figure.axes[-2].get_title(loc="left") == "s8"
     assert figure.get_suptitle() == "6 of 9 series, those with the highest scores"
     assert len(plot(scored, [f"s{k}" for k in range(9)]).axes) == 18
@@ -63,8 +63,8 @@ def test_wide():
         for k, e in enumerate(["web", "db"])
     ]
     scored = score(pd.concat(parts, ignore_index=True))
-    assert [panel.title for panel in panels_of(scored)] == ["web/cpu", "web/mem", "db/cpu", "db/mem"]
-    assert panels_of(scored)[0].x.tolist() == list(range(N))
+    assert [panel.title for panel in series_plots(scored)] == ["web/cpu", "web/mem", "db/cpu", "db/mem"]
+    assert series_plots(scored)[0].x.tolist() == list(range(N))
     assert len(plot(scored, "cpu").axes) == 4
     assert len(plot(scored, ["db/mem"]).axes) == 2
 

@@ -8,13 +8,19 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
 
-from tests.builders.model_store import SMALL, Models, past
+from tests.builders.model_store import SMALL_JOB, ModelFolder, load_history
 from trimtab.pipelines import registry
 from trimtab.pipelines.errors import InputError, ModelRefusedError
-from trimtab.pipelines.forecasting.regression_features import FEATURES, features
-from trimtab.pipelines.io.panel import panel_of
-from trimtab.pipelines.model_registry.artifact import MANIFEST, SKOPS, Manifest, read_model, write_model
-from trimtab.pipelines.model_registry.model_loader import forecaster_of
+from trimtab.pipelines.forecasting.regression_features import FEATURES, regression_features
+from trimtab.pipelines.io.panel import panel_from_history
+from trimtab.pipelines.model_registry.artifact import (
+    MANIFEST_FILE,
+    SKOPS_FILE,
+    Manifest,
+    read_model,
+    write_model,
+)
+from trimtab.pipelines.model_registry.model_loader import restore_forecaster
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
     "ignore::sqlalchemy.exc.SADeprecationWarning"
@@ -30,15 +36,15 @@ class Odd:
 @pytest.mark.parametrize("model", [Ridge(), RandomForestRegressor(20, min_samples_leaf=20, random_state=0)])
 def test_a_regressor_becomes_challenger_and_forecasts(tmp_path, model):
     """A scikit-learn model is stored by skops, only challenges, and forecasts when it is read back."""
-    models, four_weeks = Models(tmp_path), replace(SMALL, window_s=28 * 86_400.0)
-    place = replace(models.place, trusted=TRUSTED)
-    done = registry.submit(model, "requests", past(days=28), job=four_weeks, place=place)
+    models, four_weeks = ModelFolder(tmp_path), replace(SMALL_JOB, window_s=28 * 86_400.0)
+    place = replace(models.workspace, trusted=TRUSTED)
+    done = registry.submit(model, "requests", load_history(days=28), job=four_weeks, workspace=place)
     assert done.verdict.passed, str(done.verdict)
-    book = models.shelf.book()
+    book = models.store.index()
     assert (book.champion, book.challenger) == (None, done.version)
-    stored = models.shelf.read(done.version)
-    panel = panel_of(past(), 3600.0, window_s=864_000.0).panel
-    ahead = forecaster_of(stored, TRUSTED).predict(panel, 24, [0.05, 0.5, 0.95])
+    stored = models.store.read(done.version)
+    panel = panel_from_history(load_history(), 3600.0, window_s=864_000.0).panel
+    ahead = restore_forecaster(stored, TRUSTED).predict(panel, 24, [0.05, 0.5, 0.95])
     assert ahead.shape == (3, 24, 3)
     assert (np.diff(ahead, axis=0) >= 0).all()
     assert np.abs(ahead[1] - panel.y[-24:]).mean() < 20
@@ -46,24 +52,24 @@ def test_a_regressor_becomes_challenger_and_forecasts(tmp_path, model):
 
 def test_a_model_that_the_engine_would_refuse_is_not_registered(tmp_path):
     """Where a submitted model holds what nobody trusts its owner is told so at once."""
-    models, model = Models(tmp_path), RandomForestRegressor(3, min_samples_leaf=20, random_state=0)
+    models, model = ModelFolder(tmp_path), RandomForestRegressor(3, min_samples_leaf=20, random_state=0)
     with pytest.raises(ModelRefusedError, match="trusted_types"):
-        registry.submit(model, "requests", past(), job=SMALL, place=models.place)
-    assert models.shelf.book().versions == {}
+        registry.submit(model, "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
+    assert models.store.index().versions == {}
 
 
 def test_a_river_forecaster_is_stored_by_its_parameters(tmp_path):
     """Of a river model nothing but class and parameters is kept; it learns the past again."""
     from river.time_series import HoltWinters
 
-    models = Models(tmp_path)
+    models = ModelFolder(tmp_path)
     model = HoltWinters(alpha=0.3, beta=0.01, gamma=0.3, seasonality=24)
-    done = registry.submit(model, "requests", past(), job=SMALL, place=models.place)
-    stored = models.shelf.read(done.version)
+    done = registry.submit(model, "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
+    stored = models.store.read(done.version)
     assert stored.files == {}
     assert stored.manifest.parameters["seasonality"] == 24
-    panel = panel_of(past(), 3600.0, window_s=864_000.0).panel
-    ahead = forecaster_of(stored).predict(panel, 24, [0.5])
+    panel = panel_from_history(load_history(), 3600.0, window_s=864_000.0).panel
+    ahead = restore_forecaster(stored).predict(panel, 24, [0.5])
     assert np.abs(ahead[0] - panel.y[-24:]).mean() < 25
 
 
@@ -71,7 +77,7 @@ def test_what_cannot_be_stored_without_code_is_refused():
     """A thing that is no regressor and no forecaster of river is refused, with what is wanted."""
     for strange in (Odd(), object, 3):
         with pytest.raises(InputError, match="scikit-learn"):
-            registry.submit(strange, "", past())
+            registry.submit(strange, "", load_history())
 
 
 def test_a_type_that_nobody_trusts_is_not_opened(tmp_path):
@@ -81,14 +87,14 @@ def test_a_type_that_nobody_trusts_is_not_opened(tmp_path):
     write_model(
         tmp_path / "m",
         MANIFEST_OF,
-        {SKOPS: dumps({"model": Odd(), "errors": np.zeros((8, 199)), "horizon": 2})},
+        {SKOPS_FILE: dumps({"model": Odd(), "errors": np.zeros((8, 199)), "horizon": 2})},
     )
     stored = read_model(tmp_path / "m")
     with pytest.raises(ModelRefusedError, match="nobody trusts"):
-        forecaster_of(stored)
+        restore_forecaster(stored)
     with pytest.raises(ModelRefusedError, match="BadZipFile"):
-        forecaster_of(replace(stored, files={SKOPS: b"no archive at all"}))
-    assert forecaster_of(stored, [f"{Odd.__module__}.Odd"]).horizon == 2
+        restore_forecaster(replace(stored, files={SKOPS_FILE: b"no archive at all"}))
+    assert restore_forecaster(stored, [f"{Odd.__module__}.Odd"]).horizon == 2
 
 
 @pytest.mark.parametrize(
@@ -98,34 +104,34 @@ def test_a_river_model_is_a_forecaster_of_river(tmp_path, path):
     """A manifest that names another class than a forecaster of river is refused."""
     write_model(tmp_path / "m", Manifest("load", "river", path, {}), {})
     with pytest.raises(ModelRefusedError, match="no forecaster of river"):
-        forecaster_of(read_model(tmp_path / "m"))
+        restore_forecaster(read_model(tmp_path / "m"))
 
 
 def _edit(folder, change):
-    told = json.loads((folder / MANIFEST).read_bytes())
+    told = json.loads((folder / MANIFEST_FILE).read_bytes())
     change(told)
-    (folder / MANIFEST).write_text(json.dumps(told))
+    (folder / MANIFEST_FILE).write_text(json.dumps(told))
 
 
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda f: (f / SKOPS).write_bytes(b"other"), "SHA-256"),
-        (lambda f: (f / SKOPS).unlink(), "lists"),
+        (lambda f: (f / SKOPS_FILE).write_bytes(b"other"), "SHA-256"),
+        (lambda f: (f / SKOPS_FILE).unlink(), "lists"),
         (lambda f: (f / "model.pkl").write_bytes(b"."), "model.pkl"),
-        (lambda f: (f / MANIFEST).write_bytes(b"{"), "no manifest"),
-        (lambda f: (f / MANIFEST).unlink(), "has no manifest.json"),
+        (lambda f: (f / MANIFEST_FILE).write_bytes(b"{"), "no manifest"),
+        (lambda f: (f / MANIFEST_FILE).unlink(), "has no manifest.json"),
         (lambda f: _edit(f, lambda told: told.update(format=99)), "format is 99"),
         (lambda f: _edit(f, lambda told: told.update(kind="pickle")), "no manifest"),
         (lambda f: _edit(f, lambda told: told["files"].update({"../x": {}})), "has the files"),
-        (lambda f: (f / SKOPS).rename(f.parent / "x") and (f / SKOPS).symlink_to(f.parent / "x"), "has no"),
+        (lambda f: (f / SKOPS_FILE).rename(f.parent / "x") and (f / SKOPS_FILE).symlink_to(f.parent / "x"), "has no"),
     ],
 )  # fmt: skip
 def test_a_model_that_is_not_what_its_manifest_says_is_refused(tmp_path, harm, words):
     """A changed, missing, added or linked file and an unknown format are refused, with what is wrong."""
     folder = tmp_path / "m"
-    digest = write_model(folder, MANIFEST_OF, {SKOPS: b"content"})
-    assert read_model(folder, digest).files == {SKOPS: b"content"}
+    digest = write_model(folder, MANIFEST_OF, {SKOPS_FILE: b"content"})
+    assert read_model(folder, digest).files == {SKOPS_FILE: b"content"}
     harm(folder)
     with pytest.raises(ModelRefusedError, match=words):
         read_model(folder)
@@ -133,9 +139,9 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused(tmp_path, harm, w
 
 def test_features_know_nothing_of_what_comes():
     """The features of an origin are the same whatever happens after it, and as many as are named."""
-    panel = panel_of(past(), 3600.0, window_s=864_000.0)
-    cut = panel.rows(200)
+    panel = panel_from_history(load_history(), 3600.0, window_s=864_000.0)
+    cut = panel.first_rows(200)
     panel.panel.y[200:] = 1e6
-    table = features(panel.rows(200).panel, np.arange(1, 25))
+    table = regression_features(panel.first_rows(200).panel, np.arange(1, 25))
     assert table.shape == (72, len(FEATURES))
-    np.testing.assert_array_equal(table, features(cut.panel, np.arange(1, 25)))
+    np.testing.assert_array_equal(table, regression_features(cut.panel, np.arange(1, 25)))

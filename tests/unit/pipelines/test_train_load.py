@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.builders.model_store import SMALL, Models, past
+from tests.builders.model_store import SMALL_JOB, ModelFolder, load_history
 from trimtab.pipelines.errors import BusyError, HistoryError, ModelRefusedError
-from trimtab.pipelines.io.panel import panel_of
-from trimtab.pipelines.model_registry.artifact import ARRAYS, Manifest, array_bytes, write_model
+from trimtab.pipelines.io.panel import panel_from_history
+from trimtab.pipelines.model_registry.artifact import ARRAYS_FILE, Manifest, pack_arrays, write_model
 from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPION
-from trimtab.pipelines.model_registry.model_loader import forecaster_of
+from trimtab.pipelines.model_registry.model_loader import restore_forecaster
 from trimtab.pipelines.serving.forecast_load import forecast_load
 from trimtab.pipelines.train_load import train_load
-from trimtab.pipelines.training.registry_sync import sync
+from trimtab.pipelines.training.registry_sync import sync_registry
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
     "ignore::sqlalchemy.exc.SADeprecationWarning"
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for wh
 @pytest.fixture
 def models(tmp_path):
     """A data folder without a model."""
-    return Models(tmp_path)
+    return ModelFolder(tmp_path)
 
 
 class Killed(BaseException):
@@ -32,17 +32,17 @@ class Killed(BaseException):
 
 def test_the_first_model_becomes_champion_and_the_same_data_train_no_second_one(models):
     """What beats seasonal naive is registered, promoted, readable; the same data give the same version."""
-    first = train_load(SMALL, past, models.place, by="anna", told=models.told.append)
+    first = train_load(SMALL_JOB, load_history, models.place, by="anna", on_change=models.told.append)
     assert first.promoted, str(first.verdict)
     assert models.shelf.book().champion == first.version
     assert [(one.version, one.by, one.before) for one in models.shelf.book().moves] == [("1", "anna", None)]
     assert models.registry.alias(CHAMPION).version == first.version
     assert models.registry.alias(CHALLENGER) is None
     stored = models.shelf.read(first.version)
-    assert forecaster_of(stored, make=models.place.make).fitted[0] == stored.manifest.trained["rows"] * 3
+    assert restore_forecaster(stored, make=models.place.make).fitted[0] == stored.manifest.trained["rows"] * 3
     assert [run.stage for run in models.told][-1] == "gate"
     assert models.told[-1].state == "done"
-    again = train_load(SMALL, past, models.place)
+    again = train_load(SMALL_JOB, load_history, models.place)
     assert again.version == first.version
     assert "nothing new" in again.run.said
     assert [run.by for run in models.runs.listed()] == ["", "anna"]
@@ -84,11 +84,11 @@ def _a_stranger_in_the_registry_is_refused(models, trained):
     source = f"{run.info.artifact_uri}/model"
     version = client.create_model_version("trimtab-load", source, run.info.run_id).version
     models.registry.set_alias(CHAMPION, str(version))
-    synced = sync(models.registry, models.shelf, models.now)
+    synced = sync_registry(models.registry, models.shelf, models.now)
     assert list(synced.refused) == [str(version)]
     assert "manifest.json" in synced.refused[str(version)]
     assert models.shelf.book().champion == trained.version
-    assert sync(models.registry, models.shelf, models.now).refused == {}
+    assert sync_registry(models.registry, models.shelf, models.now).refused == {}
     assert not trace.exists()
 
 
@@ -98,11 +98,11 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
 
     def history():
         asked.append(1)
-        return past(seed=1)
+        return load_history(seed=1)
 
-    train_load(SMALL, past, models.place)
+    train_load(SMALL_JOB, load_history, models.place)
     before = models.shelf.book()
-    worse = train_load(replace(SMALL, forecaster="worse"), past, models.place)
+    worse = train_load(replace(SMALL_JOB, forecaster="worse"), load_history, models.place)
     assert not worse.promoted
     assert "loss" in str(worse.verdict)
     assert models.shelf.book().champion == before.champion
@@ -113,11 +113,11 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
     with monkeypatch.context() as patched:
         patched.setattr(models.registry, "register", killed)
         with pytest.raises(Killed):
-            train_load(SMALL, history, models.place)
+            train_load(SMALL_JOB, history, models.place)
     assert models.runs.listed()[0].state == "failed"
     assert models.shelf.book().champion == before.champion
     assert models.registry.alias(CHAMPION).version == before.champion
-    done = train_load(SMALL, history, models.place, by="anna")
+    done = train_load(SMALL_JOB, history, models.place, by="anna")
     assert done.run.by == "anna"
     assert (len(asked), done.run.id) == (1, models.runs.listed()[0].id)
     assert done.run.state == "done"
@@ -126,11 +126,11 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
 def test_a_champion_that_fails_at_its_work_keeps_no_better_one_away(models):
     """It is judged as if it were not there, so that the next model can take its place."""
     folder = models.folder / "made"
-    files = {ARRAYS: array_bytes({"fitted": np.ones(1)})}
-    digest = write_model(folder, Manifest("load", "arrays", "failing", SMALL.schema()), files)
+    files = {ARRAYS_FILE: pack_arrays({"fitted": np.ones(1)})}
+    digest = write_model(folder, Manifest("load", "arrays", "failing", SMALL_JOB.schema()), files)
     models.shelf.put("99", folder, digest, models.now, "registry")
     models.shelf.promote("99")
-    done = train_load(SMALL, past, models.place)
+    done = train_load(SMALL_JOB, load_history, models.place)
     assert (done.promoted, models.shelf.book().champion) == (True, done.version)
 
 
@@ -140,19 +140,19 @@ def test_one_runs_at_a_time_and_too_little_history_says_what_is_wanted(models):
         work.at("judge", 0.2)
         models.now += 180 * 10**9
         with pytest.raises(BusyError, match="asked for by anna, for 3 min: 20% done, at judge; wait"):
-            train_load(SMALL, past, models.place)
+            train_load(SMALL_JOB, load_history, models.place)
     with pytest.raises(HistoryError, match="wanted are 48"):
-        train_load(SMALL, lambda: past(days=1), models.place)
+        train_load(SMALL_JOB, lambda: load_history(days=1), models.place)
 
 
 def test_where_there_is_a_champion_a_model_runs_beside_it_first(models):
     """A model that is held only challenges the champion; a person may promote it, and roll back."""
-    first = train_load(SMALL, past, models.place)
-    second = train_load(SMALL, lambda: past(seed=3), models.place, hold=True)
+    first = train_load(SMALL_JOB, load_history, models.place)
+    second = train_load(SMALL_JOB, lambda: load_history(seed=3), models.place, challenger_only=True)
     book = models.shelf.book()
     assert (book.champion, book.challenger) == (first.version, second.version)
     models.shelf.promote(second.version, untold=True)
-    assert sync(models.registry, models.shelf, models.now).champion == second.version
+    assert sync_registry(models.registry, models.shelf, models.now).champion == second.version
     assert models.registry.alias(CHAMPION).version == second.version
     assert models.shelf.rollback().champion == first.version
     (models.shelf.folder / second.version / "model.safetensors").write_bytes(b"changed")
@@ -170,30 +170,32 @@ def test_where_there_is_a_champion_a_model_runs_beside_it_first(models):
 )
 def test_a_champion_of_other_settings_gives_way_to_one_of_these(models, asked):
     """It serves no more, is told by its recipe trained anew, and its schema keeps nobody away."""
-    first = train_load(SMALL, past, models.place)
-    job = replace(SMALL, **asked)
-    named = panel_of(past(), job.step_s, window_s=job.window_s)
+    first = train_load(SMALL_JOB, load_history, models.place)
+    job = replace(SMALL_JOB, **asked)
+    named = panel_from_history(load_history(), job.step_s, window_s=job.window_s)
     before = forecast_load(named, job.horizon, models.place)
     assert (before.version, before.model) == ("", "seasonal_naive")
-    assert "made for 24 steps of 3600 s" in before.unfit[first.version]
-    kept_out = train_load(job, past, models.place, hold=True)
+    assert "made for 24 steps of 3600 s" in before.incompatible[first.version]
+    kept_out = train_load(job, load_history, models.place, challenger_only=True)
     assert "train it for these" in str(kept_out.verdict)
-    second = train_load(replace(job, origins=2), past, models.place, hold=True, as_set=True)
+    second = train_load(
+        replace(job, origins=2), load_history, models.place, challenger_only=True, from_settings=True
+    )
     assert second.promoted, second.run.said
     assert "of the one before, it is made for 24 steps of 3600 s" in second.run.said
     assert second.figures["champion"] == second.figures["challenger"]
     book = models.shelf.book()
     assert (book.champion, book.previous, book.challenger) == (second.version, first.version, None)
     assert forecast_load(named, job.horizon, models.place).version == second.version
-    back = panel_of(past(), SMALL.step_s, window_s=SMALL.window_s)
-    assert forecast_load(back, SMALL.horizon, models.place).version == first.version
+    back = panel_from_history(load_history(), SMALL_JOB.step_s, window_s=SMALL_JOB.window_s)
+    assert forecast_load(back, SMALL_JOB.horizon, models.place).version == first.version
 
 
 def test_a_worse_model_does_not_serve_for_fitting_the_settings(models):
     """Where the champion fits no more, seasonal naive and its recipe are to be beaten all the same."""
-    train_load(SMALL, past, models.place)
-    worse = replace(SMALL, forecaster="worse", horizon=12)
-    done = train_load(worse, past, models.place, as_set=True)
+    train_load(SMALL_JOB, load_history, models.place)
+    worse = replace(SMALL_JOB, forecaster="worse", horizon=12)
+    done = train_load(worse, load_history, models.place, from_settings=True)
     assert not done.promoted
     assert "more than the champion" in str(done.verdict)
     assert models.shelf.book().versions[done.version].said == f"refused: {done.verdict}"

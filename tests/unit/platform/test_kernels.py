@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from trimtab.engine.platform import kernel_cache, kernel_warmup
-from trimtab.engine.platform.kernel_cache import cpu_kind, is_whole, mark_of, set_mark
-from trimtab.engine.platform.kernel_warmup import compile_apart, prepare_environment
+from trimtab.engine.platform.kernel_cache import cpu_fingerprint, is_complete, manifest_path, write_manifest
+from trimtab.engine.platform.kernel_warmup import compile_in_subprocess, prepare_environment
 
 
 def test_libraries_are_told_where_to_write(tmp_path):
@@ -21,7 +21,7 @@ def test_libraries_are_told_where_to_write(tmp_path):
     folder = prepare_environment(tmp_path / "data", environ)
     assert folder.is_dir()
     assert folder.is_relative_to(tmp_path / "c" / "trimtab" / "kernels")
-    assert cpu_kind() in folder.name
+    assert cpu_fingerprint() in folder.name
     assert environ["NUMBA_CACHE_DIR"] == str(folder)
     assert environ["MPLCONFIGDIR"] == "/mine"
     assert prepare_environment(tmp_path / "other", environ | {"XDG_CACHE_HOME": "/else"}) == folder
@@ -90,7 +90,7 @@ def test_nothing_is_removed_beside_a_folder_that_a_person_named(tmp_path):
 async def test_a_failed_compilation_is_no_failure_of_the_engine(tmp_path):
     """Where kernels cannot be compiled apart the engine goes on, and tries again at its next start."""
     with capture_logs() as lines:
-        await compile_apart(tmp_path, ("no_such_detector",))
+        await compile_in_subprocess(tmp_path, ("no_such_detector",))
     assert [line["log_level"] for line in lines] == ["info", "warning"]
     assert list(tmp_path.glob("compiled-*")) == []
 
@@ -104,7 +104,7 @@ def runs(monkeypatch):
         why = said.pop(0)
         (folder / "a.nbc").write_bytes(b"machine code")
         if not why:
-            set_mark(mark_of(folder, detectors))
+            write_manifest(manifest_path(folder, detectors))
         return why
 
     monkeypatch.setattr(kernel_warmup, "_in_a_process", in_a_process)
@@ -115,18 +115,18 @@ def runs(monkeypatch):
 async def test_what_is_not_whole_is_looked_at_again(tmp_path, runs, harm):
     """Kernels that are whole are taken as they are; a file that is cut, or a mark that is, is not trusted."""
     runs[:] = ["", ""]
-    await compile_apart(tmp_path, ("default",))
-    await compile_apart(tmp_path, ("default",))
+    await compile_in_subprocess(tmp_path, ("default",))
+    await compile_in_subprocess(tmp_path, ("default",))
     assert len(runs) == 1
-    mark = mark_of(tmp_path, ("default",))
+    mark = manifest_path(tmp_path, ("default",))
     {
         "cut": lambda: (tmp_path / "a.nbc").write_bytes(b"mach"),
         "gone": (tmp_path / "a.nbc").unlink,
         "mark": lambda: mark.write_bytes(b"{"),
     }[harm]()
-    await compile_apart(tmp_path, ("default",))
+    await compile_in_subprocess(tmp_path, ("default",))
     assert runs == []
-    assert is_whole(mark)
+    assert is_complete(mark)
 
 
 async def test_what_cannot_be_used_is_thrown_away_and_made_anew(tmp_path, runs):
@@ -134,10 +134,10 @@ async def test_what_cannot_be_used_is_thrown_away_and_made_anew(tmp_path, runs):
     (tmp_path / "b.nbi").write_bytes(b"broken")
     runs[:] = ["UnpicklingError", ""]
     with capture_logs() as lines:
-        await compile_apart(tmp_path, ("default",))
+        await compile_in_subprocess(tmp_path, ("default",))
     assert not (tmp_path / "b.nbi").exists()
     assert [line["why"] for line in lines if line["log_level"] == "warning"] == ["UnpicklingError"]
-    assert is_whole(mark_of(tmp_path, ("default",)))
+    assert is_complete(manifest_path(tmp_path, ("default",)))
 
 
 async def test_who_comes_second_waits_and_finds_it_done(tmp_path, monkeypatch):
@@ -150,8 +150,8 @@ async def test_who_comes_second_waits_and_finds_it_done(tmp_path, monkeypatch):
         return 0.0
 
     monkeypatch.setattr(kernel_warmup, "warm_kernels", warm)
-    with kernel_cache.alone(tmp_path):
-        both = [asyncio.to_thread(kernel_warmup.compile_here, tmp_path, ("default",)) for _ in range(2)]
+    with kernel_cache.lock_folder(tmp_path):
+        both = [asyncio.to_thread(kernel_warmup.compile_and_mark, tmp_path, ("default",)) for _ in range(2)]
         going = asyncio.gather(*both)
         done, _ = await asyncio.wait({going}, timeout=0.2)
         assert not done
@@ -162,17 +162,17 @@ async def test_who_comes_second_waits_and_finds_it_done(tmp_path, monkeypatch):
 
 def test_machine_code_that_changed_is_never_run(tmp_path, monkeypatch):
     """Bits that fell over are made anew; an index that has grown since stays."""
-    mark = mark_of(tmp_path, ("default",))
+    mark = manifest_path(tmp_path, ("default",))
     (tmp_path / "a.nbc").write_bytes(b"machine code")
     (tmp_path / "a.nbi").write_bytes(b"index")
-    set_mark(mark)
+    write_manifest(mark)
     (tmp_path / "a.nbc").write_bytes(b"machine cod\0")
     (tmp_path / "a.nbi").write_bytes(b"index of more")
     there = []
     monkeypatch.setattr(
         kernel_warmup, "warm_kernels", lambda _: there.extend(p.name for p in tmp_path.glob("a.*"))
     )
-    kernel_warmup.compile_here(tmp_path, ("default",))
+    kernel_warmup.compile_and_mark(tmp_path, ("default",))
     assert there == ["a.nbi"]
 
 

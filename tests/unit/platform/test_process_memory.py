@@ -10,10 +10,15 @@ from numba import njit
 
 from tests.fakes.ports import FakeClock
 from trimtab.engine.platform import process_memory
-from trimtab.engine.platform.process_memory import EVERY_S, give_back, stay_small, unchanged
+from trimtab.engine.platform.process_memory import (
+    INTERVAL_S,
+    clean_library_ranges,
+    release_memory,
+    release_memory_periodically,
+)
 
 
-def part(perm="r-xp", resident=2048, written=0, name="/lib/libllvm.so.20"):
+def smaps_entry(perm="r-xp", resident=2048, written=0, name="/lib/libllvm.so.20"):
     """One mapping as the kernel shows it."""
     head = f"7f0000000000-7f0000400000 {perm} 00000000 fe:00 12   {name}".rstrip()
     return [head, "Size: 4096 kB", f"Rss: {resident} kB", f"Anonymous: {written} kB", "VmFlags: rd ex"]
@@ -22,21 +27,21 @@ def part(perm="r-xp", resident=2048, written=0, name="/lib/libllvm.so.20"):
 @pytest.mark.parametrize(
     ("lines", "found"),
     [
-        (part(), 1),
-        (part(perm="r--p"), 1),  # tables of constants
-        (part(perm="rw-p"), 0),  # variables
-        (part(written=4), 0),  # relocated, or a breakpoint
-        (part(resident=1020), 0),  # not worth it
-        (part(name=""), 0),  # compiled kernels are no file's
-        (part(name="/data/scores/host.parquet"), 0),  # may be unmapped meanwhile
-        (part(perm="r--s"), 0),  # shared with others
-        (part(name="") + part(), 1),
-        (part() + part(written=8) + part(perm="r--p"), 2),
+        (smaps_entry(), 1),
+        (smaps_entry(perm="r--p"), 1),  # tables of constants
+        (smaps_entry(perm="rw-p"), 0),  # variables
+        (smaps_entry(written=4), 0),  # relocated, or a breakpoint
+        (smaps_entry(resident=1020), 0),  # not worth it
+        (smaps_entry(name=""), 0),  # compiled kernels are no file's
+        (smaps_entry(name="/data/scores/host.parquet"), 0),  # may be unmapped meanwhile
+        (smaps_entry(perm="r--s"), 0),  # shared with others
+        (smaps_entry(name="") + smaps_entry(), 1),
+        (smaps_entry() + smaps_entry(written=8) + smaps_entry(perm="r--p"), 2),
     ],
 )
 def test_only_what_a_library_holds_unchanged_is_let_go(lines, found):
     """Whatever cannot be read again as it was stays."""
-    assert list(unchanged(lines)) == [(0x7F0000000000, 4 << 20)] * found
+    assert list(clean_library_ranges(lines)) == [(0x7F0000000000, 4 << 20)] * found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="shows what it holds in /proc only on Linux")
@@ -47,13 +52,13 @@ def test_code_that_did_its_work_is_not_resident_and_comes_back():
         return 3.0 * x
 
     njit(tripled)(np.ones(3))
-    before = _compiler_kb()
-    give_back()
-    assert _compiler_kb() < before / 4
+    before = _resident_compiler_kb()
+    release_memory()
+    assert _resident_compiler_kb() < before / 4
     assert njit(lambda x: 4.0 * x)(2.0) == 8.0
 
 
-def _compiler_kb() -> int:
+def _resident_compiler_kb() -> int:
     """Resident size of the compiler's code."""
     total, here = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -75,7 +80,7 @@ async def test_it_is_given_back_now_and_again(monkeypatch):
     monkeypatch.setattr(asyncio, "to_thread", at_once)
     monkeypatch.setattr(process_memory, "return_pages", lambda: given.append(clock.now()))
     begin = clock.now()
-    work = asyncio.create_task(stay_small(clock))
-    await clock.advance(2.5 * EVERY_S)
+    work = asyncio.create_task(release_memory_periodically(clock))
+    await clock.advance(2.5 * INTERVAL_S)
     work.cancel()
-    assert [(at - begin) / 1e9 for at in given] == [EVERY_S, 2 * EVERY_S]
+    assert [(at - begin) / 1e9 for at in given] == [INTERVAL_S, 2 * INTERVAL_S]

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tests.mutation import ROOT, judge, mutants
+from tests.mutation import ROOT, make_mutants, run_mutants
 
 ACTIONS = ROOT / "engine" / "actions"
 GUARD_TESTS = (
@@ -25,7 +25,7 @@ KILLED = 0.9
 
 def texts(source):
     """What each mutant of a source looks like, with a word for it."""
-    return [(mutant.what, ast.unparse(mutant.tree)) for mutant in mutants(source)]
+    return [(mutant.change, ast.unparse(mutant.tree)) for mutant in make_mutants(source)]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_every_mutated_file_and_its_tests_exist():
 def test_the_tests_find_the_faults(name):
     """At least nine in ten mutants of each file fail a test."""
     tests = [str(ROOT / "tests" / "unit" / f"{test}.py") for test in TESTS_OF[name]]
-    tried, missed = judge(ACTIONS / name, tests)
-    listed = "\n".join(f"{name}:{mutant.line}: {mutant.what}" for mutant in missed)
+    tried, missed = run_mutants(ACTIONS / name, tests)
+    listed = "\n".join(f"{name}:{mutant.line}: {mutant.change}" for mutant in missed)
     print(f"{name}: {tried - len(missed)} of {tried} found\n{listed}")
     assert len(missed) <= (1 - KILLED) * tried, listed

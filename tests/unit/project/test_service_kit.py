@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
 import trimtab.service
-from tests.servers.http import serving
+from tests.servers.http import serve_app
 from tests.services.leaky_service import LruCache
 from trimtab.service import Knobs
 
@@ -343,6 +343,6 @@ async def test_it_needs_no_fastapi_and_a_real_server():
     """A Starlette application behind a real uvicorn has it, too; without a slash it is redirected."""
     app = Starlette()
     app.mount("/trimtab", Knobs("plain", app).app(token=TOKEN))
-    async with serving(app) as url, httpx.AsyncClient(headers=LOGIN, trust_env=False) as client:
+    async with serve_app(app) as url, httpx.AsyncClient(headers=LOGIN, trust_env=False) as client:
         assert (await client.get(f"{url}/trimtab/")).json()["service"] == "plain"
         assert (await client.get(f"{url}/trimtab")).status_code in {301, 307, 308}

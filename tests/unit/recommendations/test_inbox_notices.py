@@ -58,7 +58,7 @@ async def test_a_notice_is_over_when_the_value_is_back(built):
     FakeCache.memory[AT] = 96 * MIB
     await built.pass_by(10)
     cache = FakeCache.made["cache-1"][-1]
-    cache.tell("read", *[ToolError("away")] * 200)
+    cache.respond_with("read", *[ToolError("away")] * 200)
     await built.pass_by(10)
     assert [one.state for one in notices(built, "/drift")] == [RecommendationState.PENDING]
     cache.script.clear()

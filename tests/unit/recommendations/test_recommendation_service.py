@@ -10,16 +10,16 @@ from tests.builders.actions import action_of
 from tests.builders.series import SECOND, tick_scores
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_control_loop import FakeIncidents
-from tests.fakes.fake_tools import FakeMemory, FakeTool, FakeToolbox
+from tests.fakes.fake_tools import FakeKeyValueStore, FakeTool, FakeToolbox
 from tests.fakes.ports import FakeScoreLog
 from trimtab.engine.actions.guard.observation import Seeing
 from trimtab.engine.actions.guard.situation_builder import Memory as GuardMemory
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import ConflictError, StoreError, ToolError
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.recommendations.recommendation_service import STATE, Advising
 from trimtab.engine.settings.guardrails import Guardrails
-from trimtab.engine.sources.managed_tools import key_of
+from trimtab.engine.sources.managed_tools import metric_series_key
 from trimtab.engine.types import (
     ActionState,
     Incident,
@@ -40,7 +40,7 @@ MIB = 2**20
 MAXMEMORY = Knob("maxmemory", KnobType.INT, "B", low=MIB, high=256 * MIB, step=64 * MIB, warm_up_s=60)
 POLICY = Knob("maxmemory-policy", KnobType.CHOICE, choices=("allkeys-lru", "noeviction"))
 THRASH = PatternMatch("cache_thrash", "redis/c1", 0.9, 0, ("evictions rose",), remedies=("redis.maxmemory",))
-HITS = key_of("redis_hit_ratio", {"tool": "c1", "target": "c1"})
+HITS = metric_series_key("redis_hit_ratio", {"tool": "c1", "target": "c1"})
 S = RecommendationState
 
 
@@ -56,9 +56,9 @@ class Room:
 
     def __init__(self, ledger):
         self.ledger, self.clock = ledger, ledger.clock
-        self.tool, self.live, self.incidents = cache(), Live(), FakeIncidents()
+        self.tool, self.live, self.incidents = cache(), LiveState(), FakeIncidents()
         self.box = FakeToolbox(self.tool, modes={"c1": {"*": Mode.AUTO}}, kind="redis")
-        self.memory = FakeMemory()
+        self.memory = FakeKeyValueStore()
         self.begin()
 
     def begin(self):
@@ -86,7 +86,7 @@ class Room:
             keys, tick_scores("tools", self.clock.now(), [value] * n), (), np.empty(0, np.int64),
             np.zeros(n, np.int64), np.ones(n, np.bool_), {}, certain=True,
         )  # fmt: skip
-        self.live.tell_sensed(sensed, 5.0, (), SeriesInfo)
+        self.live.publish_tick(sensed, 5.0, (), SeriesInfo)
 
     async def look(self, after_s=15.0):
         """The next look."""
@@ -127,7 +127,7 @@ async def test_a_series_that_is_only_remembered_shows_nothing(room):
 
 async def test_figures_with_labels_find_their_series(room):
     """A tool's figure that carries labels is the series that the source of tools made of it."""
-    key = key_of('redis_db_keys{db="0"}', {"tool": "c1", "target": "c1"})
+    key = metric_series_key('redis_db_keys{db="0"}', {"tool": "c1", "target": "c1"})
     room.watched(key)
     (facts,) = await room.advising._facts([next(iter(room.incidents.by_id.values()))])
     assert facts.series == {'redis_db_keys{db="0"}': key.id}

@@ -71,10 +71,10 @@ def advise(facts, before=(), actions=(), patterns=(THRASH,), now=NOW, **changes)
 
 def raised(state=ActionState.KEPT, at=NOW - 60 * MINUTE, before=32 * MIB, after=64 * MIB, effect=None):
     """An earlier raise of maxmemory."""
-    outcome = Outcome(state, "no harm seen", effect) if state.ended else None
+    outcome = Outcome(state, "no harm seen", effect) if state.is_final else None
     return Action(
         f"A{at}{before}", f"k{at}{before}", None, "redis", "cache-1", "maxmemory", False, before, after, True,
-        state, Mode.AUTO, "trimtab", at, at, at + MINUTE if state.ended else None, outcome=outcome,
+        state, Mode.AUTO, "trimtab", at, at, at + MINUTE if state.is_final else None, outcome=outcome,
     )  # fmt: skip
 
 

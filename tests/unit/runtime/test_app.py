@@ -10,16 +10,16 @@ from structlog.testing import capture_logs
 from tests.fakes.fake_control_loop import FakeLedger
 from tests.fakes.ports import FakeClock, settle
 from trimtab.engine.actions.scheduler import Conductor
-from trimtab.engine.api.security.api_keys import FirstStart
+from trimtab.engine.api.security.api_keys import FirstAccess
 from trimtab.engine.errors import EngineError, LockedError, StoreError
 from trimtab.engine.runtime import background_tasks
-from trimtab.engine.runtime.action_setup import note_reload
-from trimtab.engine.runtime.app import Engine, _reload_tools, announce
-from trimtab.engine.runtime.background_tasks import kept_running
-from trimtab.engine.runtime.http_server import Server
-from trimtab.engine.runtime.self_metrics import Vitals
+from trimtab.engine.runtime.action_setup import audit_reload
+from trimtab.engine.runtime.app import Engine, _apply_tool_settings, print_access
+from trimtab.engine.runtime.background_tasks import keep_running
+from trimtab.engine.runtime.http_server import HttpServer
+from trimtab.engine.runtime.self_metrics import SelfMetrics
 from trimtab.engine.settings import Api, General, Host, Settings, Sources
-from trimtab.engine.settings.file_watcher import Reload
+from trimtab.engine.settings.file_watcher import SettingsChange
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def engine(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("first", "said"),
     [
-        (FirstStart(login_url="http://h/login?t=x"), "minutes): http://h/login?t=x"),
-        (FirstStart(key_file=Path("/d/admin.key")), "is in /d/admin.key"),
-        (FirstStart(), "`trimtab key login` prints"),
+        (FirstAccess(login_url="http://h/login?t=x"), "minutes): http://h/login?t=x"),
+        (FirstAccess(key_file=Path("/d/admin.key")), "is in /d/admin.key"),
+        (FirstAccess(), "`trimtab key login` prints"),
     ],
 )
 def test_a_start_says_where_it_is_and_how_to_get_in(capsys, first, said):
     """Two lines: the address, and one way in, at later starts too."""
-    announce("http://h", first)
+    print_access("http://h", first)
     where, way_in = capsys.readouterr().out.splitlines()
     assert where == "Trimtab is on http://h"
     assert way_in.endswith(said)
@@ -58,8 +58,8 @@ async def test_a_reload_is_in_the_audit(broken):
     ledger = FakeLedger(FakeClock())
     ledger.broken = broken or None
     with capture_logs() as logs:
-        await note_reload(ledger, Reload(Settings(), (), ()))
-        await note_reload(ledger, Reload(Settings(), ("tools", "notify"), ("api",)))
+        await audit_reload(ledger, SettingsChange(Settings(), (), ()))
+        await audit_reload(ledger, SettingsChange(Settings(), ("tools", "notify"), ("api",)))
     told = [(row.what, row.actor, row.details) for row in ledger.rows]
     names = {"now": "tools, notify", "at the next start": "api"}
     assert told == ([] if broken else [("settings reloaded", "trimtab", names)])
@@ -78,7 +78,7 @@ async def test_an_http_server_that_dies_ends_the_engine(engine, monkeypatch, err
         if error is not None:
             raise error
 
-    monkeypatch.setattr(Server, "main_loop", die)
+    monkeypatch.setattr(HttpServer, "main_loop", die)
     running = asyncio.create_task(engine.run(lambda *_: served.set()))
     with pytest.raises(EngineError, match="the HTTP server ended while the engine ran") as caught:
         await asyncio.wait_for(running, 20)
@@ -100,7 +100,7 @@ async def test_a_part_that_raises_is_started_again():
             raise KeyError("surprise")
 
     with capture_logs() as logs:
-        task = asyncio.create_task(kept_running("vitals", work, clock))
+        task = asyncio.create_task(keep_running("vitals", work, clock))
         await settle()
         await clock.advance(70)
     assert task.done()
@@ -121,7 +121,7 @@ async def test_vitals_go_on_after_a_fault(engine, monkeypatch):
             raise RuntimeError("surprise")
         engine.stopping.set()
 
-    monkeypatch.setattr(Vitals, "look", look)
+    monkeypatch.setattr(SelfMetrics, "look", look)
     await asyncio.wait_for(engine.run(lambda *_: None), 20)
     assert len(looks) == 2
 
@@ -141,7 +141,7 @@ async def test_an_engine_that_another_took_over_from_stops(engine, monkeypatch):
     assert events[-1] == "stopped"
 
 
-class Follows:
+class FakeReloadTarget:
     """Acting and supervisor as far as a reload concerns them."""
 
     def __init__(self, error=None):
@@ -170,7 +170,7 @@ class Follows:
 )
 async def test_tools_follow_the_settings(changed, tools, error, calls):
     """They are exchanged, and their figures watched while there are any; a store that fails ends nothing."""
-    both = Follows(error)
-    reload = Reload(Settings.model_validate({"tools": tools}), changed, ())
-    await _reload_tools(both, both, "source", reload)
+    both = FakeReloadTarget(error)
+    reload = SettingsChange(Settings.model_validate({"tools": tools}), changed, ())
+    await _apply_tool_settings(both, both, "source", reload)
     assert both.calls == calls

@@ -9,13 +9,13 @@ import pytest
 from tests.builders.series import anomaly_of, tick_scores
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.errors import InputError, NotFoundError
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.types import SeriesInfo, SeriesKey, SourceState, SourceStatus
 
 NAN = float("nan")
 
 
-def sensed(
+def make_tick_result(
     keys, scores, values=None, *, source="host", at=5, shown=None, learning=None, open_ids=None, certain=True
 ):
     """A sensed tick of those keys."""
@@ -29,13 +29,13 @@ def sensed(
     )  # fmt: skip
 
 
-def tell(live, *ticks):
+def publish_ticks(live, *ticks):
     """Tell it those ticks."""
     for tick in ticks:
-        live.tell_sensed(tick, 5.0, ("range", "shift"), in_seconds)
+        live.tell_sensed(tick, 5.0, ("range", "shift"), info_in_seconds)
 
 
-def in_seconds(key):
+def info_in_seconds(key):
     """What is known of every series here."""
     return SeriesInfo(key, unit="s")
 
@@ -46,7 +46,7 @@ def cores():
     return tuple(SeriesKey.of("host", "cpu_busy_ratio", {"core": str(i), "mode": "user"}) for i in range(12))
 
 
-def all_pages(live, **asked):
+def read_all_pages(live, **asked):
     """Every page, one after the other."""
     after, names = None, []
     while True:
@@ -59,31 +59,37 @@ def all_pages(live, **asked):
 
 def test_views_show_what_is_known(cores):
     """A series is shown with its score, unit and anomaly; unknown is None; learning is in seconds."""
-    live = Live()
-    tell(live, sensed(cores[:2], [1.5, NAN], [3.0, NAN], learning=[0, 7], open_ids={0: "X"}))
-    first, second = live.one(cores[0].id), live.one(cores[1].id)
+    live = LiveState()
+    publish_ticks(
+        live, make_tick_result(cores[:2], [1.5, NAN], [3.0, NAN], learning=[0, 7], open_ids={0: "X"})
+    )
+    first, second = live.series_by_id(cores[0].id), live.series_by_id(cores[1].id)
     assert (first.anomaly_score, first.value, first.unit, first.anomaly_id) == (1.5, 3.0, "s", "X")
     assert (second.anomaly_score, second.value, second.learning_s, second.time) == (None, None, 35.0, None)
     with pytest.raises(NotFoundError):
-        live.one("none")
+        live.series_by_id("none")
 
 
 def test_the_time_is_that_of_the_newest_sample(cores):
     """A tick without a sample leaves the time of the sample before."""
-    live = Live()
-    tell(live, sensed(cores[:1], [0.1], at=5), sensed(cores[:1], [NAN], [NAN], at=10))
-    view = live.one(cores[0].id)
+    live = LiveState()
+    publish_ticks(
+        live, make_tick_result(cores[:1], [0.1], at=5), make_tick_result(cores[:1], [NAN], [NAN], at=10)
+    )
+    view = live.series_by_id(cores[0].id)
     assert (view.time, view.value) == (5_000_000_000, None)
 
 
 def test_search_by_words_and_labels(cores):
     """All words and label=value pairs must match, in any case."""
-    live = Live()
+    live = LiveState()
     other = (SeriesKey.of("prometheus", "up", {"job": "Node", "xcore": "1"}),)
-    tell(live, sensed(cores, [0.1] * 12), sensed(other, [0.2], source="prometheus"))
+    publish_ticks(
+        live, make_tick_result(cores, [0.1] * 12), make_tick_result(other, [0.2], source="prometheus")
+    )
 
     def found(search, **more):
-        return [view.series for view in live.series(search=search, sort="name", **more)[0]]
+        return [view.series for view in live.series_page(search=search, sort="name", **more)[0]]
 
     assert found("core=1") == [str(cores[1])]
     assert found('BUSY core="11"') == [str(cores[11])]
@@ -96,10 +102,10 @@ def test_search_by_words_and_labels(cores):
 
 def test_pages_by_score_are_complete_and_in_order(cores):
     """Pages by score hold every series once: highest first, unknown last, equal ones by name."""
-    live = Live()
+    live = LiveState()
     scores = [0.1, 2.0, NAN, 0.5, 0.5, NAN, 1.0, 0.0, 0.5, 3.0, 0.2, 0.3]
-    tell(live, sensed(cores, scores), sensed(cores, scores, source="other"))
-    ranked = all_pages(live, limit=5)
+    publish_ticks(live, make_tick_result(cores, scores), make_tick_result(cores, scores, source="other"))
+    ranked = read_all_pages(live, limit=5)
     by_name = {str(key): score for key, score in zip(cores, scores, strict=True)}
     shown = [by_name[name] for name in ranked]
     known = [s for s in shown if s == s]
@@ -110,75 +116,81 @@ def test_pages_by_score_are_complete_and_in_order(cores):
 
 def test_pages_by_name_are_sorted(cores):
     """Pages by name follow the name."""
-    live = Live()
-    tell(live, sensed(cores, [0.1] * 12))
-    names = all_pages(live, limit=5, sort="name")
+    live = LiveState()
+    publish_ticks(live, make_tick_result(cores, [0.1] * 12))
+    names = read_all_pages(live, limit=5, sort="name")
     assert names == sorted(str(key) for key in cores)
 
 
 def test_a_page_goes_on_where_scores_moved(cores):
     """A cursor stays good when the series it was made from went away."""
-    live = Live()
-    tell(live, sensed(cores, [float(i) for i in range(12)]))
-    page, _, after = live.series(limit=4)
+    live = LiveState()
+    publish_ticks(live, make_tick_result(cores, [float(i) for i in range(12)]))
+    page, _, after = live.series_page(limit=4)
     assert [view.anomaly_score for view in page] == [11.0, 10.0, 9.0, 8.0]
-    tell(live, sensed(cores, [float(i) for i in range(12)], shown=[i != 8 for i in range(12)]))
-    assert [view.anomaly_score for view in live.series(limit=4, after=after)[0]] == [7.0, 6.0, 5.0, 4.0]
+    publish_ticks(
+        live, make_tick_result(cores, [float(i) for i in range(12)], shown=[i != 8 for i in range(12)])
+    )
+    assert [view.anomaly_score for view in live.series_page(limit=4, after=after)[0]] == [7.0, 6.0, 5.0, 4.0]
 
 
 def test_what_is_gone_is_not_shown(cores):
     """A series that left is not listed, but can still be looked at by its id."""
-    live = Live()
-    tell(live, sensed(cores[:2], [0.1, NAN], [1.0, NAN], shown=[True, False]))
-    assert [view.id for view in live.series()[0]] == [cores[0].id]
-    assert live.one(cores[1].id).value is None
+    live = LiveState()
+    publish_ticks(live, make_tick_result(cores[:2], [0.1, NAN], [1.0, NAN], shown=[True, False]))
+    assert [view.id for view in live.series_page()[0]] == [cores[0].id]
+    assert live.series_by_id(cores[1].id).value is None
 
 
 def test_what_is_long_gone_is_remembered(cores):
     """Of a series that is in no slot any more the store knows name and unit."""
-    live = Live()
-    live.remembered = {cores[5].id: SeriesInfo(cores[5], unit="s")}.__getitem__
-    view = live.one(cores[5].id)
+    live = LiveState()
+    live.find_stored_series = {cores[5].id: SeriesInfo(cores[5], unit="s")}.__getitem__
+    view = live.series_by_id(cores[5].id)
     assert (view.series, view.unit, view.value, view.anomaly_id) == (str(cores[5]), "s", None, None)
 
 
 def test_a_reused_slot_shows_its_new_series(cores):
     """Where a slot has a new owner the names and the search follow."""
-    live = Live()
+    live = LiveState()
     new = SeriesKey.of("host", "disk_free_bytes")
-    tell(live, sensed(cores[:2], [0.1, 0.2]), sensed((cores[0], new), [0.1, 0.2], at=10))
-    assert live.series(search="disk")[0][0].id == new.id
-    assert live.series(search="core=1")[1] == 0
+    publish_ticks(
+        live, make_tick_result(cores[:2], [0.1, 0.2]), make_tick_result((cores[0], new), [0.1, 0.2], at=10)
+    )
+    assert live.series_page(search="disk")[0][0].id == new.id
+    assert live.series_page(search="core=1")[1] == 0
 
 
 @pytest.mark.parametrize("asked", [{"sort": "colour"}, {"after": "!!"}, {"after": "WzFd"}])
 def test_nonsense_is_refused(asked):
     """An unknown order or a cursor of nobody's making is an InputError."""
     with pytest.raises(InputError):
-        Live().series(**asked)
+        LiveState().series_page(**asked)
 
 
 def test_counts_are_the_engines_own(cores):
     """The engine's numbers count series, learning, unusual and open anomalies."""
-    live = Live()
-    live.note(ticks=3, uptime_s=1.5)
-    tell(live, sensed(cores[:3], [2.0, 0.1, NAN], learning=[0, 0, 5], open_ids={0: "X"}))
-    numbers = live.engine()
+    live = LiveState()
+    live.set_engine_values(ticks=3, uptime_s=1.5)
+    publish_ticks(live, make_tick_result(cores[:3], [2.0, 0.1, NAN], learning=[0, 0, 5], open_ids={0: "X"}))
+    numbers = live.engine_status()
     expected = {"series": 3, "scored": 2, "learning": 1, "unusual": 1, "anomalies_open": 1, "ticks": 3}
     assert {name: numbers[name] for name in expected} == expected
-    assert [view.id for view in live.unusual()] == [cores[0].id]
+    assert [view.id for view in live.unusual_series()] == [cores[0].id]
 
 
 async def test_events_reach_every_reader(cores):
     """Ticks, anomalies and changed sources are published; a reader that leaves gets no more."""
-    live = Live()
+    live = LiveState()
     one, two = live.subscribe(), live.subscribe()
     await two.aclose()
-    live.tell_source(SourceStatus("host", SourceState.STARTING, 5.0))
-    live.tell_source(SourceStatus("host", SourceState.STARTING, 5.0))
-    tell(live, sensed(cores, [0.1] * 12), sensed(cores, [NAN] * 12, certain=False))
-    live.tell_anomaly(anomaly_of(cores[0], "01A"))
-    live.end()
+    live.set_source_status(SourceStatus("host", SourceState.STARTING, 5.0))
+    live.set_source_status(SourceStatus("host", SourceState.STARTING, 5.0))
+    publish_ticks(
+        live, make_tick_result(cores, [0.1] * 12), make_tick_result(cores, [NAN] * 12, certain=False)
+    )
+    live.publish_anomaly(anomaly_of(cores[0], "01A"))
+    live.end_subscriptions()
     events = [event async for event in one]
     assert [name for name, _ in events] == ["source", "tick", "anomaly"]
     assert events[1][1] == {"source": "host", "time": 5_000_000_000, "series": 12, "unusual": 0}
@@ -187,16 +199,16 @@ async def test_events_reach_every_reader(cores):
 
 async def test_a_slow_reader_loses_the_oldest_ticks_first(cores):
     """A full queue drops ticks before anomalies, and counts."""
-    live = Live()
+    live = LiveState()
     reader = live.subscribe()
-    live.tell_anomaly(anomaly_of(cores[0], "01A"))
+    live.publish_anomaly(anomaly_of(cores[0], "01A"))
     for at in range(5, 5 + 5 * 300, 5):
-        tell(live, sensed(cores, [0.1] * 12, at=at))
+        publish_ticks(live, make_tick_result(cores, [0.1] * 12, at=at))
     name, _ = await asyncio.wait_for(anext(reader), 5)
     assert name == "anomaly"
     _, tick = await asyncio.wait_for(anext(reader), 5)
     assert tick["time"] > 5_000_000_000
-    assert reader.lost == 101
+    assert reader.dropped_count == 101
 
 
 def test_twenty_thousand_series_are_quick():
@@ -205,11 +217,11 @@ def test_twenty_thousand_series_are_quick():
         SeriesKey.of("p", f"metric_{i % 200}", {"instance": f"10.0.{i // 250}.{i % 250}:9100", "job": "node"})
         for i in range(20_000)
     )
-    live = Live()
-    tell(live, sensed(keys, np.random.default_rng(1).random(20_000).tolist(), source="p"))
+    live = LiveState()
+    publish_ticks(live, make_tick_result(keys, np.random.default_rng(1).random(20_000).tolist(), source="p"))
     begin = time.process_time()
-    page, total, after = live.series(search="metric_7 job=node", limit=50)
-    live.series(limit=50, after=after)
+    page, total, after = live.series_page(search="metric_7 job=node", limit=50)
+    live.series_page(limit=50, after=after)
     took = time.process_time() - begin
     assert total == 1100
     assert len(page) == 50
@@ -218,12 +230,15 @@ def test_twenty_thousand_series_are_quick():
 
 def test_an_exchanged_source_is_shown_by_its_own_interval_and_units(cores):
     """After a reload a source may have another interval, other units and fewer series: all of it shows."""
-    live = Live()
-    tell(live, sensed(cores, [0.1] * 12))
-    live.tell_sensed(
-        sensed(cores[:2], [0.2, 0.3], learning=[0, 7]), 2.0, ("range",), lambda key: SeriesInfo(key, unit="B")
+    live = LiveState()
+    publish_ticks(live, make_tick_result(cores, [0.1] * 12))
+    live.publish_tick(
+        make_tick_result(cores[:2], [0.2, 0.3], learning=[0, 7]),
+        2.0,
+        ("range",),
+        lambda key: SeriesInfo(key, unit="B"),
     )
-    assert (live.one(cores[1].id).learning_s, live.one(cores[1].id).unit) == (14.0, "B")
-    assert live.series(search="cpu")[1] == 2
+    assert (live.series_by_id(cores[1].id).learning_s, live.series_by_id(cores[1].id).unit) == (14.0, "B")
+    assert live.series_page(search="cpu")[1] == 2
     with pytest.raises(NotFoundError):
-        live.one(cores[5].id)
+        live.series_by_id(cores[5].id)

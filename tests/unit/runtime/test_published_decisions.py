@@ -9,18 +9,18 @@ from tests.builders.actions import action_of, recommendation_of
 from tests.builders.series import START, anomaly_of
 from tests.contracts.event_store_contract import CPU, ulid
 from tests.fakes.fake_control_loop import FakeIncidents
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock, FakeScoreLog, FakeSnapshots, FakeStore
-from tests.unit.runtime.test_source_loop import NoMetrics
+from tests.unit.runtime.test_source_loop import FakeTickMetrics
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live.live_state import Live
-from trimtab.engine.runtime.loop_context import Surroundings
-from trimtab.engine.runtime.published_decisions import IncidentsDesk, ToldDesk
+from trimtab.engine.live.live_state import LiveState
+from trimtab.engine.runtime.loop_context import LoopContext
+from trimtab.engine.runtime.published_decisions import PublishedDecisions, PublishedIncidentActions
 from trimtab.engine.types import Incident, IncidentState, NoticeKind, Pause, Severity
 
 
-def incident(number, *anomalies, **changed):
+def make_incident(number, *anomalies, **changed):
     """An open one of these anomalies."""
     plain = Incident(
         ulid(number), START, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False, ("shop",),
@@ -29,34 +29,34 @@ def incident(number, *anomalies, **changed):
     return replace(plain, **changed)
 
 
-class Room:
+class IncidentActionsHarness:
     """A desk over two incidents that go on, and what a reader of the live stream gets."""
 
     def __init__(self, work):
-        self.live, self.kept, store = Live(), FakeIncidents(), FakeStore()
+        self.live, self.store, store = LiveState(), FakeIncidents(), FakeStore()
         for number in range(1, 5):
             store.save_anomaly(anomaly_of(CPU, ulid(number)))
-        self.kept.save_incidents([incident(11, ulid(1), ulid(2)), incident(12, ulid(3), ulid(4))])
-        self.judging = Judging(store, self.kept, FakeMemory())
-        self.judging.resume()
-        around = Surroundings(
-            FakeClock(), store, FakeScoreLog(), FakeSnapshots(), self.live, NoMetrics(), work
+        self.store.save_incidents([make_incident(11, ulid(1), ulid(2)), make_incident(12, ulid(3), ulid(4))])
+        self.incident_service = Judging(store, self.store, FakeKeyValueStore())
+        self.incident_service.resume()
+        around = LoopContext(
+            FakeClock(), store, FakeScoreLog(), FakeSnapshots(), self.live, FakeTickMetrics(), work
         )
-        self.around = around
-        self.desk = IncidentsDesk(around, self.judging)
-        self.reader = self.live.subscribe()
+        self.context = around
+        self.actions = PublishedIncidentActions(around, self.incident_service)
+        self.subscription = self.live.subscribe()
 
     async def events(self):
         """What was told so far."""
-        self.reader.end()
-        return [(name, data["id"]) async for name, data in self.reader]
+        self.subscription.end()
+        return [(name, data["id"]) async for name, data in self.subscription]
 
 
 @pytest.fixture
 def room():
     """With one work thread, as the engine has."""
     with ThreadPoolExecutor(1) as work:
-        yield Room(work)
+        yield IncidentActionsHarness(work)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ async def test_a_word_is_kept_and_told(room, before, word, state):
     assert await room.events() == [("incident", ulid(11))] * (1 + len(before))
 
 
-class Heard:
+class FakeNotificationDelivery:
     """Takes notices."""
 
     def __init__(self):
@@ -90,7 +90,7 @@ class Heard:
 
 async def test_who_heard_of_it_hears_at_once_that_it_is_over(room):
     """However seldom the sources tick: what a person resolves is told in the same moment."""
-    room.around.notifications = heard = Heard()
+    room.around.notifications = heard = FakeNotificationDelivery()
     room.judging.incidents.time = START
     room.judging.notifying._told[ulid(11)] = {
         "fingerprint": "f", "time": START, "severity": 0.6, "level": "high", "over": None,
@@ -115,7 +115,7 @@ async def test_incidents_are_merged_and_split(room):
 
 async def test_what_is_over_is_taken_up_for_it(room):
     """Somebody opens again what the engine has long forgotten."""
-    room.kept.save_incidents([incident(13, ulid(4), state=IncidentState.RESOLVED, end=START)])
+    room.kept.save_incidents([make_incident(13, ulid(4), state=IncidentState.RESOLVED, end=START)])
     assert (await room.desk.reopen(ulid(13), "ann")).state is IncidentState.ACKNOWLEDGED
     assert ulid(13) in room.judging.incidents.cases
 
@@ -127,7 +127,7 @@ async def test_what_is_over_is_taken_up_for_it(room):
 )
 async def test_what_cannot_be_said_changes_nothing(room, word, number, error):
     """Nothing is told and nothing is written."""
-    room.kept.by_id[ulid(14)] = incident(14, merged_into=ulid(11))
+    room.kept.by_id[ulid(14)] = make_incident(14, merged_into=ulid(11))
     before = dict(room.kept.by_id)
     with pytest.raises(error):
         await getattr(room.desk, word)(ulid(number), "ann")
@@ -147,18 +147,18 @@ async def test_a_word_that_is_not_durable_is_not_acknowledged(room, monkeypatch)
     assert await room.events() == []
 
 
-class Decides:
+class FakeDecisions:
     """A desk that gives back what it was asked for, or refuses."""
 
     def __init__(self):
-        self.refusal = None
+        self.refusal_reason = None
         self.calls = []
 
     def __getattr__(self, name):
         async def decide(*arguments):
             self.calls.append((name, *arguments))
-            if self.refusal:
-                raise RefusedError(self.refusal)
+            if self.refusal_reason:
+                raise RefusedError(self.refusal_reason)
             if name in {"pause", "resume"}:
                 return Pause(on=name == "pause", by=arguments[0])
             return recommendation_of("R1") if name in {"approve", "dismiss", "schedule"} else action_of("A1")
@@ -182,9 +182,9 @@ CALLS = [
 @pytest.mark.parametrize(("name", "arguments", "event"), CALLS)
 async def test_each_decision_is_an_event(name, arguments, event):
     """It goes to the desk below as it came, and to every reader once it is taken."""
-    live, below = Live(), Decides()
+    live, below = LiveState(), FakeDecisions()
     reader = live.subscribe()
-    given = await getattr(ToldDesk(below, live), name)(*arguments)
+    given = await getattr(PublishedDecisions(below, live), name)(*arguments)
     assert below.calls == [(name, *arguments)]
     reader.end()
     ((told, data),) = [one async for one in reader]
@@ -195,10 +195,10 @@ async def test_each_decision_is_an_event(name, arguments, event):
 @pytest.mark.parametrize(("name", "arguments", "event"), CALLS)
 async def test_what_is_refused_is_no_event(name, arguments, event):  # noqa: ARG001 - the table's
     """Nobody is told of what was not done."""
-    live, below = Live(), Decides()
-    below.refusal = "everything is paused"
+    live, below = LiveState(), FakeDecisions()
+    below.refusal_reason = "everything is paused"
     reader = live.subscribe()
     with pytest.raises(RefusedError):
-        await getattr(ToldDesk(below, live), name)(*arguments)
+        await getattr(PublishedDecisions(below, live), name)(*arguments)
     reader.end()
     assert [one async for one in reader] == []

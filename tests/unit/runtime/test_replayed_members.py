@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.fakes.ports import START, FakeClock, FakeScoreLog, FakeSource, FakeStore
-from tests.unit.runtime.test_source_loop import NoMetrics
+from tests.unit.runtime.test_source_loop import FakeTickMetrics
 from trimtab.engine.detection import source_detector
-from trimtab.engine.live.live_state import Live
-from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.live.live_state import LiveState
+from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.source_loop import SourceLoop
 from trimtab.engine.settings import General
 from trimtab.engine.store.time_series.snapshots import FolderSnapshots
@@ -21,7 +21,7 @@ MEMBER = "river:OneClassSVM"
 KEYS = tuple(SeriesKey.of("fake", "m", {"i": str(i)}) for i in range(4))
 
 
-class Now:
+class ImmediateExecutor:
     """An executor that works at once."""
 
     def submit(self, function, *args, **kwargs):
@@ -30,7 +30,7 @@ class Now:
         return done
 
 
-def script(n):
+def make_readings(n):
     """Noise in which series come and go, so that slots are used again."""
     rng = np.random.default_rng(3)
     rows = []
@@ -41,16 +41,23 @@ def script(n):
     return rows
 
 
-def world(folder):
+def make_context(folder):
     """A source's surroundings, with snapshots in a folder."""
     general = General(detectors=("default", MEMBER))
     snapshots = FolderSnapshots(folder).open()
-    return Surroundings(
-        FakeClock(), FakeStore(), FakeScoreLog(), snapshots, Live(), NoMetrics(), Now(), general
+    return LoopContext(
+        FakeClock(),
+        FakeStore(),
+        FakeScoreLog(),
+        snapshots,
+        LiveState(),
+        FakeTickMetrics(),
+        ImmediateExecutor(),
+        general,
     )
 
 
-async def killed_after(around, rows, ticks):
+async def run_and_kill(around, rows, ticks):
     """Run a loop for so many ticks and end it as kill -9 does: nothing is written any more."""
     loop = SourceLoop(FakeSource(script=rows), around)
     task = asyncio.create_task(loop.run())
@@ -62,18 +69,18 @@ async def killed_after(around, rows, ticks):
 
 async def test_a_restart_goes_on_where_river_was(tmp_path):
     """Scores after a restart equal an uninterrupted run, though no snapshot holds what river learnt."""
-    rows = script(200)
-    whole, broken = world(tmp_path / "whole"), world(tmp_path / "broken")
-    await killed_after(whole, rows, 200)
-    loop = await killed_after(broken, rows, 150)
+    rows = make_readings(200)
+    whole, broken = make_context(tmp_path / "whole"), make_context(tmp_path / "broken")
+    await run_and_kill(whole, rows, 200)
+    loop = await run_and_kill(broken, rows, 150)
     assert broken.snapshots.load("fake") is not None
-    assert MEMBER in loop.senses.scoring.names
+    assert MEMBER in loop.detector.scoring.names
     broken.score_log = FakeScoreLog()
     broken.snapshots.close()
     broken.snapshots = FolderSnapshots(tmp_path / "broken").open()
-    again = await killed_after(broken, rows[loop.ticks :], 50)
-    assert again.ticks == 200 - loop.ticks
-    mine, theirs = (one.senses.scoring.scorer.extras[MEMBER] for one in (again, loop))
+    again = await run_and_kill(broken, rows[loop.tick_count :], 50)
+    assert again.tick_count == 200 - loop.tick_count
+    mine, theirs = (one.detector.scoring.scorer.extras[MEMBER] for one in (again, loop))
     assert mine._learnt.keys() == theirs._learnt.keys()
     for key in KEYS[1:]:
         got, wanted = broken.score_log.rows[key.id], whole.score_log.rows[key.id]
@@ -84,11 +91,11 @@ async def test_a_restart_goes_on_where_river_was(tmp_path):
 async def test_the_log_is_kept_as_long_as_it_is_needed(tmp_path, monkeypatch):
     """Of older ticks so many stay as bring the member back, not more; without one none but the usual."""
     monkeypatch.setattr(source_detector, "REPLAY_TICKS", 200)
-    with_member, without = world(tmp_path / "with"), world(tmp_path / "without")
+    with_member, without = make_context(tmp_path / "with"), make_context(tmp_path / "without")
     without.general = General()
     kept = []
     for around in (with_member, without):
-        await killed_after(around, script(400), 400)
+        await run_and_kill(around, make_readings(400), 400)
         kept.append(len(list(around.snapshots.ticks_until("fake"))))
     assert 200 <= kept[0] <= 320
     assert kept[1] <= 125
@@ -97,7 +104,7 @@ async def test_the_log_is_kept_as_long_as_it_is_needed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("detectors", [("default", "river:Nobody")])
 async def test_a_member_that_river_does_not_have_is_told(tmp_path, detectors):
     """A wrong name is said with those that there are."""
-    around = world(tmp_path)
+    around = make_context(tmp_path)
     around.general = General(detectors=detectors)
-    loop = await killed_after(around, script(3), 3)
-    assert loop.senses is None
+    loop = await run_and_kill(around, make_readings(3), 3)
+    assert loop.detector is None

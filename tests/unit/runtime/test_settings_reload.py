@@ -17,4 +17,4 @@ async def test_a_fault_in_following_the_settings_ends_no_engine(monkeypatch):
     await engine._watch_settings(None, engine.settings)
     assert not engine.stopping.is_set()
     assert engine.failure is None
-    assert "not watched" in engine.live.engine()["settings"]
+    assert "not watched" in engine.live.engine_status()["settings"]

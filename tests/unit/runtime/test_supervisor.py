@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 from tests.builders.series import anomaly_of
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.ports import FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
-from tests.unit.runtime.test_source_loop import NoMetrics, Now
+from tests.unit.runtime.test_source_loop import FakeTickMetrics, ImmediateExecutor
 from trimtab.engine.errors import SettingsError, SourceError, StoreError
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.runtime import components
-from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.source_loop import SourceLoop
 from trimtab.engine.runtime.supervisor import Supervisor
 from trimtab.engine.settings import Files, General, Host, Prometheus, Settings, Sources
@@ -36,7 +36,7 @@ def built(monkeypatch):
 
         return build
 
-    monkeypatch.setattr(components, "RACK", {name: builder(name) for name in components.RACK})
+    monkeypatch.setattr(components, "RACK", {name: builder(name) for name in components.SOURCE_FACTORIES})
     return made
 
 
@@ -44,24 +44,34 @@ def built(monkeypatch):
 def supervisor():
     """Over fakes."""
     clock = FakeClock()
-    around = Surroundings(clock, FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now())
-    return Supervisor(around, clock, NoMetrics())
+    around = LoopContext(
+        clock,
+        FakeStore(),
+        FakeScoreLog(),
+        FakeSnapshots(),
+        LiveState(),
+        FakeTickMetrics(),
+        ImmediateExecutor(),
+    )
+    return Supervisor(around, clock, FakeTickMetrics())
 
 
-def settings(**sources):
+def make_settings(**sources):
     """Settings with these sources."""
     return Settings(sources=Sources(**sources))
 
 
 async def test_sources_come_change_and_go(supervisor, built):
     """A source that is added starts, one that changed is exchanged, one that is gone is forgotten."""
-    first = settings()
+    first = make_settings()
     supervisor.start(first)
-    second = (await supervisor.change(first, settings(host=Host(interval=1), files=Files(paths=())))).settings
+    second = (
+        await supervisor.change(first, make_settings(host=Host(interval=1), files=Files(paths=())))
+    ).settings
     await settle()
     assert [source.name for source in built] == ["host", "host", "files"]
     assert built[0].closed == 1
-    reload = await supervisor.change(second, settings(host=Host(enabled=False)))
+    reload = await supervisor.change(second, make_settings(host=Host(enabled=False)))
     assert set(reload.changed) == {"sources.host", "sources.files"}
     assert supervisor.loops == {}
     assert supervisor.around.live.sources() == []
@@ -70,7 +80,7 @@ async def test_sources_come_change_and_go(supervisor, built):
 
 async def test_a_source_that_cannot_be_built_changes_nothing(supervisor, built):
     """P17: settings that are valid and yet cannot be used leave everything as it was."""
-    first = settings()
+    first = make_settings()
     supervisor.start(first)
     wanted = Settings(
         settings=General(false_alarms_per_week=9), sources=Sources(prometheus=Prometheus(url="bad"))
@@ -87,9 +97,9 @@ async def test_a_source_that_cannot_be_built_changes_nothing(supervisor, built):
 async def test_a_prometheus_that_was_found_stays(supervisor):
     """A reload that names no Prometheus leaves the one that was found on this machine."""
     supervisor.found = Prometheus(url="http://localhost:9090")
-    first = supervisor.completed(settings())
+    first = supervisor.completed(make_settings())
     supervisor.start(first)
-    await supervisor.change(first, settings(host=Host(interval=1)))
+    await supervisor.change(first, make_settings(host=Host(interval=1)))
     assert set(supervisor.loops) == {"host", "prometheus"}
     await supervisor.stop()
 
@@ -105,7 +115,7 @@ async def test_a_loop_that_fails_is_started_again(supervisor, built, monkeypatch
         raise KeyError("surprise")
 
     monkeypatch.setattr(SourceLoop, "run", run)
-    supervisor.start(settings(files=Files(paths=())))
+    supervisor.start(make_settings(files=Files(paths=())))
     await asyncio.sleep(0)
     await supervisor.clock.advance(70)
     assert len(runs) == 3
@@ -115,13 +125,13 @@ async def test_a_loop_that_fails_is_started_again(supervisor, built, monkeypatch
 
 async def test_without_a_source_it_says_so(supervisor):
     """With every source disabled the engine is not ready, and says why."""
-    supervisor.start(settings(host=Host(enabled=False)))
+    supervisor.start(make_settings(host=Host(enabled=False)))
     assert supervisor.around.live.ready()[1].startswith("a source")
 
 
 async def test_a_source_beside_the_settings_comes_and_goes(supervisor, built):  # noqa: ARG001 - no real sources
     """As the figures of tools: with the first tool, without a second loop, away with the last."""
-    plain = settings(host=Host(enabled=False))
+    plain = make_settings(host=Host(enabled=False))
     supervisor.start(plain)
     tools = FakeSource("tools")
     for _ in range(2):
@@ -145,7 +155,7 @@ async def test_others_go_on_with_changed_settings(supervisor, built):  # noqa: A
         told.append(reload)
 
     supervisor.followers.append(follow)
-    first = settings()
+    first = make_settings()
     supervisor.start(first)
     wanted = Settings.model_validate({"tools": {"redis": {"mode": "auto"}}, "guardrails": {"watch": 60}})
     reload = await supervisor.change(first, wanted)
@@ -156,20 +166,20 @@ async def test_others_go_on_with_changed_settings(supervisor, built):  # noqa: A
     await supervisor.stop()
 
 
-class Heard:
+class FakeIncidentService:
     """A judging that hears which sources there are."""
 
     def __init__(self):
-        self.told = []
+        self.calls = []
 
     def only(self, sources, time):
-        self.told.append((set(sources), time))
+        self.calls.append((set(sources), time))
 
 
 async def test_what_was_open_of_a_source_that_is_gone_ends_at_the_start(supervisor):
     """A source that was taken out while the engine was off leaves nothing open for ever."""
     around = supervisor.around
-    around.judging = Heard()
+    around.judging = FakeIncidentService()
     names = ("host", "files")
     stays, goes = (anomaly_of(SeriesKey.of(name, "m", {}), ulid(n)) for n, name in enumerate(names))
     for anomaly in (stays, goes):
@@ -179,7 +189,7 @@ async def test_what_was_open_of_a_source_that_is_gone_ends_at_the_start(supervis
     assert around.store.anomaly(stays.id).end is None
     ended = around.store.anomaly(goes.id)
     assert (ended.end, ended.reason) == (goes.peak_time, "source removed")
-    assert around.judging.told == [({"host"}, around.clock.now())]
+    assert around.judging.calls == [({"host"}, around.clock.now())]
 
 
 async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
@@ -196,7 +206,7 @@ async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
 
 async def test_what_was_recorded_is_read_once_more_and_coarsely(supervisor, built):
     """Of each source that runs; one that still starts, or fails, is left out, and what is fine, too."""
-    first = settings(files=Files(paths=()), prometheus=Prometheus(url="http://p:1"))
+    first = make_settings(files=Files(paths=()), prometheus=Prometheus(url="http://p:1"))
     supervisor.start(first)
     await settle()
     fake = {source.name: source for source in built}

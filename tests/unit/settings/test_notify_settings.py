@@ -4,22 +4,22 @@ import pytest
 
 from tests.builders.series import START
 from tests.fakes.fake_control_loop import FakeIncidents
-from tests.fakes.fake_notifications import HOUR, FakeMemory
+from tests.fakes.fake_notifications import HOUR, FakeKeyValueStore
 from tests.fakes.ports import FakeClock, FakeScoreLog, FakeSnapshots, FakeStore
-from tests.unit.runtime.test_source_loop import NoMetrics, Now
+from tests.unit.runtime.test_source_loop import FakeTickMetrics, ImmediateExecutor
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.incidents.incident_service import Judging
-from trimtab.engine.live.live_state import Live
+from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.observability import logs
-from trimtab.engine.runtime.components import external_url, notifiers
-from trimtab.engine.runtime.loop_context import Surroundings
+from trimtab.engine.runtime.components import build_notifiers, external_url
+from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.supervisor import Supervisor
 from trimtab.engine.settings import Api, Settings
 from trimtab.engine.settings.notify import Notify
 from trimtab.engine.settings.settings_file import load_settings
 from trimtab.engine.types import Silence
 
-WHOLE = """
+FULL_EXAMPLE = """
 notify:
   notifications_per_week: 7
   external_url: https://trimtab.shop.example/
@@ -37,7 +37,7 @@ notify:
 """
 
 
-def loaded(tmp_path, text):
+def load(tmp_path, text):
     """The settings that a file says."""
     path = tmp_path / "trimtab.yaml"
     path.write_text(text)
@@ -47,7 +47,7 @@ def loaded(tmp_path, text):
 def test_all_of_it_can_be_set(tmp_path):
     """Each receiver is made, in order; files are found beside the settings, silences are in UTC."""
     (tmp_path / "secret").write_text("the-secret-of-the-webhook-receiver")
-    settings = loaded(tmp_path, WHOLE)
+    settings = load(tmp_path, FULL_EXAMPLE)
     assert settings.notify.notifications_per_week == 7
     assert settings.notify.email.port_number == 465
     assert settings.notify.webhook.secret_file == tmp_path / "secret"
@@ -56,21 +56,21 @@ def test_all_of_it_can_be_set(tmp_path):
         def now(self):
             return START
 
-    assert [one.name for one in notifiers(settings, Clock())] == ["alertmanager", "webhook", "email"]
+    assert [one.name for one in build_notifiers(settings, Clock())] == ["alertmanager", "webhook", "email"]
     assert external_url(settings) == "https://trimtab.shop.example"
-    assert "the-secret-of-the-webhook-receiver" in logs.secrets_in(settings)
+    assert "the-secret-of-the-webhook-receiver" in logs.collect_secrets(settings)
 
 
-def judging():
+def make_notification_policy():
     """Incidents over fakes."""
-    return Judging(FakeStore(), FakeIncidents(), FakeMemory())
+    return Judging(FakeStore(), FakeIncidents(), FakeKeyValueStore())
 
 
 def test_silences_of_the_settings_replace_those_before(tmp_path):
     """In UTC; those that people set otherwise stay."""
-    made = judging()
+    made = make_notification_policy()
     made.notifying.silence(Silence("01", ("web",), START, START + HOUR, "ann"))
-    made.set_telling(loaded(tmp_path, WHOLE).notify)
+    made.set_telling(load(tmp_path, FULL_EXAMPLE).notify)
     assert made.notifying.per_week == 7
     night = Silence("settings/night", ("redis/*",), START, START + HOUR, "settings")
     assert set(made.notifying.silences.values()) == {
@@ -84,24 +84,31 @@ def test_silences_of_the_settings_replace_those_before(tmp_path):
 async def test_silences_change_while_it_runs_and_receivers_do_not(tmp_path):
     """A silence that is written into the file holds at once; another receiver is told at the next start."""
     clock = FakeClock()
-    around = Surroundings(
-        clock, FakeStore(), FakeScoreLog(), FakeSnapshots(), Live(), NoMetrics(), Now(), judging=judging()
+    around = LoopContext(
+        clock,
+        FakeStore(),
+        FakeScoreLog(),
+        FakeSnapshots(),
+        LiveState(),
+        FakeTickMetrics(),
+        ImmediateExecutor(),
+        incident_service=make_notification_policy(),
     )
     off = "sources: {host: {enabled: false}}\n"
-    reload = await Supervisor(around, clock, NoMetrics()).change(
-        loaded(tmp_path, off), loaded(tmp_path, off + WHOLE)
+    reload = await Supervisor(around, clock, FakeTickMetrics()).apply_settings(
+        load(tmp_path, off), load(tmp_path, off + FULL_EXAMPLE)
     )
-    assert set(reload.changed) == {"notify.notifications_per_week", "notify.silences"}
-    assert set(reload.later) == {
+    assert set(reload.applied_now) == {"notify.notifications_per_week", "notify.silences"}
+    assert set(reload.needs_restart) == {
         f"notify.{name}" for name in ("external_url", "alertmanager", "webhook", "email")
     }
-    assert list(around.judging.notifying.silences) == ["settings/night"]
+    assert list(around.incident_service.notifying.silences) == ["settings/night"]
     assert reload.settings.notify.webhook is None
 
 
 def test_nothing_is_set_by_default():
     """Nobody is told, five a week would be."""
-    assert notifiers(Settings(), None) == []
+    assert build_notifiers(Settings(), None) == []
     assert Settings().notify.notifications_per_week == 5
 
 
@@ -150,6 +157,6 @@ MAIL = "notify:\n  email:\n    smtp_host: mail\n    sender: a@b.example\n    to:
 def test_a_mistake_is_named(tmp_path, text, words):
     """With its key, what was given unless that is secret, and what to write instead."""
     with pytest.raises(SettingsError) as error:
-        loaded(tmp_path, text)
+        load(tmp_path, text)
     assert words in str(error.value)
     assert "long-enough" not in str(error.value)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from trimtab.engine.errors import SettingsError
-from trimtab.engine.forecasting.model_worker import Folders
+from trimtab.engine.forecasting.model_worker import ModelFolders
 from trimtab.engine.settings import Settings
 
 
@@ -27,4 +27,4 @@ def test_a_password_file_that_is_missing_is_named(tmp_path):
     """Who looks after the engine is told which file it is."""
     registry = {"tracking_uri": "http://mlflow:5000", "username": "ann", "password_file": tmp_path / "gone"}
     with pytest.raises(SettingsError, match=r"registry\.password_file .*gone"):
-        Folders(tmp_path).place(Settings.model_validate({"registry": registry}), {})
+        ModelFolders(tmp_path).workspace(Settings.model_validate({"registry": registry}), {})

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.engine.cli.options import overrides_of
+from trimtab.engine.cli.options import settings_overrides
 from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
-from trimtab.engine.settings.file_watcher import LIVE, compare, watch_settings
-from trimtab.engine.settings.settings_file import OPTIONS, load_settings
+from trimtab.engine.settings.file_watcher import LIVE_SETTINGS, compare_settings, watch_settings
+from trimtab.engine.settings.settings_file import OPTION_BY_SETTING, load_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -183,9 +183,11 @@ def test_a_mistake_in_an_option_is_told_by_its_name(dotted, value, message):
 
 def test_every_option_that_sets_something_has_its_name():
     """What the commands give as overrides is known by option."""
-    given = overrides_of(Path("data"), "http://p:1", "::1", 1)
-    assert given.keys() <= OPTIONS.keys()
-    assert OPTIONS.keys() - given.keys() == {"schedulers.load.fit_window"}  # of `trimtab retrain` alone
+    given = settings_overrides(Path("data"), "http://p:1", "::1", 1)
+    assert given.keys() <= OPTION_BY_SETTING.keys()
+    assert OPTION_BY_SETTING.keys() - given.keys() == {
+        "schedulers.load.fit_window"
+    }  # of `trimtab retrain` alone
 
 
 def test_variables_hold_lists_secrets_and_mappings():
@@ -237,9 +239,9 @@ def test_a_reload_tells_now_from_later(tmp_path):
     """What can change while running changes; the rest is named and kept."""
     old = load_settings(write(tmp_path, "api: {port: 1}"), {})
     text = "api: {port: 2}\nsettings: {log_level: debug}\nsources: {host: {interval: 9}}"
-    outcome = compare(old, load_settings(write(tmp_path, text), {}))
-    assert set(outcome.changed) == {"settings.log_level", "sources.host"}
-    assert outcome.later == ("api.port",)
+    outcome = compare_settings(old, load_settings(write(tmp_path, text), {}))
+    assert set(outcome.applied_now) == {"settings.log_level", "sources.host"}
+    assert outcome.needs_restart == ("api.port",)
     assert outcome.settings.api.port == 1
     assert outcome.settings.sources.host.interval == 9.0
 
@@ -258,9 +260,9 @@ def test_all_that_takes_effect_at_once_does(tmp_path):
       silences: {eve: {entities: [web], begin: 2026-12-31T00:00:00Z, until: 2027-01-01T00:00:00Z}}
     """
     old, new = Settings(), load_settings(write(tmp_path, textwrap.dedent(text)), {})
-    outcome = compare(old, new)
-    assert set(outcome.changed) == set(LIVE)
-    assert compare(outcome.settings, new).changed == ()
+    outcome = compare_settings(old, new)
+    assert set(outcome.applied_now) == set(LIVE_SETTINGS)
+    assert compare_settings(outcome.settings, new).applied_now == ()
 
 
 async def test_an_invalid_file_changes_nothing_and_says_why(tmp_path):

@@ -8,7 +8,7 @@ from trimtab.engine.errors import SettingsError
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.data_store_tools import PostgresqlTool, RedisTool
 from trimtab.engine.settings.settings_file import load_settings
-from trimtab.engine.settings.tools import KINDS, settings_class
+from trimtab.engine.settings.tools import SETTINGS_BY_KIND, tool_settings_class
 from trimtab.engine.tools import tool_catalogue
 from trimtab.engine.tools.postgresql import postgresql_knobs
 from trimtab.engine.tools.process import process_tool
@@ -35,7 +35,7 @@ def test_the_documented_example(tmp_path):
     text = "tools:\n  redis: {url: redis://localhost:6379/0, mode: approve, targets: [cache-1]}\n"
     redis = load(tmp_path, text).tools["redis"]
     assert redis.targets_of("redis") == ("cache-1",)
-    assert redis.modes() == {"*": Mode.APPROVE}
+    assert redis.mode_by_subject() == {"*": Mode.APPROVE}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_documented_example(tmp_path):
 )
 def test_modes(tmp_path, written, modes):
     """A mode holds for all, or is given by subject."""
-    assert load(tmp_path, f"tools: {{redis: {{mode: {written}}}}}").tools["redis"].modes() == modes
+    assert load(tmp_path, f"tools: {{redis: {{mode: {written}}}}}").tools["redis"].mode_by_subject() == modes
 
 
 def test_environment_paths_and_sizes(tmp_path):
@@ -109,10 +109,10 @@ def test_a_mistake_is_explained(tmp_path, text, message):
     assert "hunter2" not in str(error.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SETTINGS_BY_KIND)
 def test_every_kind_has_a_settings_class(kind):
     """Each line of the list of kinds resolves, and `kind` is all that it needs besides its own."""
-    found = settings_class(kind)
+    found = tool_settings_class(kind)
     assert found is not None
     assert found.model_fields.keys() >= {"kind", "enabled", "mode", "targets", "trial", "memory_limit"}
 
@@ -148,19 +148,19 @@ tools:
   pm2: {targets: ['@shop/api'], mode: {'@shop/api/reload': auto, '@shop/api/*': off}}
   shop: {kind: http_service, url: 'http://h', mode: {cache_size: auto}}
 """
-    assert load(tmp_path, text).tools["pm2"].modes()["@shop/api/reload"] is Mode.AUTO
+    assert load(tmp_path, text).tools["pm2"].mode_by_subject()["@shop/api/reload"] is Mode.AUTO
 
 
 async def test_the_names_that_settings_know_are_those_of_the_tools():
     """What modes may be given for is what the tools have, no more and no less."""
-    redis = settings_class("redis")(kind="redis", warm={"url": "http://h/{key}", "keys": ["a"]})
+    redis = tool_settings_class("redis")(kind="redis", warm={"url": "http://h/{key}", "keys": ["a"]})
     told = await tool_catalogue.build("redis", redis).actions("redis")
-    assert redis.subjects() == redis_knobs.SPECS.keys() | {action.name for action in told}
+    assert redis.subjects() == redis_knobs.KNOB_SPECS.keys() | {action.name for action in told}
     everybody = {"users": ["a"]}
-    postgresql = settings_class("postgresql")(
+    postgresql = tool_settings_class("postgresql")(
         kind="postgresql", idle_in_transaction=everybody, long_query=everybody
     )
     told = await tool_catalogue.build("pg", postgresql).actions("pg")
     assert postgresql.subjects() == postgresql_knobs.KNOBS.keys() | {action.name for action in told}
-    signals = settings_class("process")(kind="process", processes={"a": {"name": "a"}}).subjects()
+    signals = tool_settings_class("process")(kind="process", processes={"a": {"name": "a"}}).subjects()
     assert signals == {*process_tool.SIGNALS, "restart"}

@@ -1,12 +1,12 @@
 import pytest
 
 from trimtab.engine.sinks.remote_write_encoding import (
-    chunk,
-    label_bytes,
-    labels_of,
-    series_bytes,
-    time_field,
-    varint,
+    encode_field,
+    encode_labels,
+    encode_series,
+    encode_timestamp,
+    encode_varint,
+    output_labels,
 )
 from trimtab.engine.types import SeriesKey
 
@@ -25,15 +25,15 @@ from trimtab.engine.types import SeriesKey
 )
 def test_varints_are_those_of_protobuf(number, hexed):
     """The worked examples of the encoding's description come out, negative numbers in ten bytes."""
-    assert varint(number).hex() == hexed
+    assert encode_varint(number).hex() == hexed
 
 
 def test_a_series_is_the_bytes_of_the_description():
     """One series, byte by byte."""
-    labels = label_bytes([("a", "b")])
+    labels = encode_labels([("a", "b")])
     assert labels.hex() == "0a06" + "0a0161" + "120162"
-    series = series_bytes(labels, 1.0, time_field(2_000_000))
-    assert series == chunk(1, labels + bytes.fromhex("120b" + "09000000000000f03f" + "1002"))
+    series = encode_series(labels, 1.0, encode_timestamp(2_000_000))
+    assert series == encode_field(1, labels + bytes.fromhex("120b" + "09000000000000f03f" + "1002"))
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_a_series_is_the_bytes_of_the_description():
 def test_labels_are_the_inputs_and_for(given, labels):
     """What we write has the input's labels, `for`, and valid names in sorted order."""
     expected = sorted({"__name__": "yhat", **labels}.items())
-    assert labels_of(SeriesKey.of("prometheus", "m", given), "yhat") == expected
+    assert output_labels(SeriesKey.of("prometheus", "m", given), "yhat") == expected

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tests.builders.dns_names import leads_to
+from tests.builders.dns_names import patch_dns
 from tests.builders.series import SECOND, START, tick_scores
 from tests.fakes.ports import FakeClock
-from tests.servers.remote_write_receiver import WriteReceiver, read_request
+from tests.servers.remote_write_receiver import RemoteWriteReceiver, read_request
 from trimtab.engine.errors import SettingsError
-from trimtab.engine.net.addresses import RefusedAddressError, Target, refuse_unsafe
+from trimtab.engine.net.addresses import Endpoint, RefusedAddressError, refuse_unsafe_address
 from trimtab.engine.settings import BasicAuth, Writer
 from trimtab.engine.sinks import remote_write_sink
 from trimtab.engine.sinks.remote_write_sink import RemoteWriteSink
@@ -22,35 +22,35 @@ KEY = SeriesKey.of("prometheus", "latency", {"job": "web", "le": "0.5"})
 
 
 @dataclass
-class Counts:
+class FakeSinkMetrics:
     """Metrics of a sink, in memory."""
 
-    taken: int = 0
-    given_up: dict = field(default_factory=dict)
+    samples_sent: int = 0
+    samples_dropped: dict = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
 
-    async def until(self, done):
+    async def wait_until(self, done):
         """Wait until that is so."""
         async with asyncio.timeout(10):
             while not done():
                 self.changed.clear()
                 await self.changed.wait()
 
-    def sent(self, sink, n):
+    def count_samples_sent(self, sink, n):
         assert sink == "remote_write"
-        self.taken += n
+        self.samples_sent += n
         self.changed.set()
 
-    def dropped(self, sink, reason, n):
+    def count_samples_dropped(self, sink, reason, n):
         assert sink == "remote_write"
-        self.given_up[reason] = self.given_up.get(reason, 0) + n
+        self.samples_dropped[reason] = self.samples_dropped.get(reason, 0) + n
         self.changed.set()
 
 
 @pytest.fixture
 async def receiver():
     """A receiver that listens."""
-    receiver, tasks = WriteReceiver(), set()
+    receiver, tasks = RemoteWriteReceiver(), set()
 
     async def serve(reader, writer):
         tasks.add(asyncio.current_task())
@@ -70,7 +70,7 @@ async def receiver():
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Patience(FakeClock):
+class SkippingClock(FakeClock):
     """A clock that jumps to where somebody wants to sleep until, and keeps the waits in seconds."""
 
     def __init__(self):
@@ -84,9 +84,9 @@ class Patience(FakeClock):
 
 
 @asynccontextmanager
-async def sink_to(url, **settings):
+async def open_sink(url, **settings):
     """A sink, its counts and its clock; closed at the end."""
-    counts, clock = Counts(), Patience()
+    counts, clock = FakeSinkMetrics(), SkippingClock()
     more = {name: settings.pop(name) for name in ("queue_samples",) if name in settings}
     sink = RemoteWriteSink(Writer(remote_write_url=url, **settings), counts, clock, random.Random(1), **more)
     try:
@@ -95,7 +95,7 @@ async def sink_to(url, **settings):
         await sink.close()
 
 
-def one(value=1.0, time=START):
+def make_tick(value=1.0, time=START):
     """A tick of one series with a score."""
     return [KEY], tick_scores("prometheus", time, [5.0], anomaly_score=[value])
 
@@ -104,7 +104,7 @@ async def test_scores_and_bands_go_out(receiver):
     """Each provided series goes out with its labels, value and time in milliseconds; NaN does not."""
     settings = {"provide_series": ("anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y")}
     other = SeriesKey.of("prometheus", "up", {"job": "Ünïcode", "empty": ""})
-    async with sink_to(receiver.url, **settings) as (sink, counts, _):
+    async with open_sink(receiver.url, **settings) as (sink, counts, _):
         columns = {"anomaly_score": [1.5, NAN], "yhat": [4.0, 1.0], "yhat_lower": [3.0, NAN]}
         scores = tick_scores("prometheus", START + 1_234_567, [5.0, NAN], **columns)
         await sink.send([KEY, other], scores)
@@ -116,13 +116,13 @@ async def test_scores_and_bands_go_out(receiver):
          for name, value in (("anomaly_score", 1.5), ("yhat", 4.0), ("yhat_lower", 3.0), ("y", 5.0))]
         + [([("__name__", "yhat"), ("for", "up"), ("job", "Ünïcode")], 1.0, ms)]
     )  # fmt: skip
-    assert counts == Counts(taken=5)
+    assert counts == FakeSinkMetrics(samples_sent=5)
 
 
 async def test_the_request_is_remote_write_one(receiver):
     """Method, path and headers are those of the protocol; Host is the configured one."""
-    async with sink_to(receiver.url + "?x=1") as (sink, _, _):
-        await sink.send(*one())
+    async with open_sink(receiver.url + "?x=1") as (sink, _, _):
+        await sink.send(*make_tick())
         await receiver.got(1)
     line, headers, _ = receiver.requests[0]
     assert line == "POST /api/v1/write?x=1 HTTP/1.1"
@@ -134,29 +134,29 @@ async def test_the_request_is_remote_write_one(receiver):
 
 async def test_a_tick_without_anything_known_is_not_sent(receiver):
     """All NaN is nothing to say."""
-    async with sink_to(receiver.url) as (sink, counts, _):
+    async with open_sink(receiver.url) as (sink, counts, _):
         await sink.send([KEY], tick_scores("prometheus", START, [5.0]))
     assert receiver.requests == []
-    assert counts == Counts()
+    assert counts == FakeSinkMetrics()
 
 
 async def test_large_ticks_go_in_batches(receiver, monkeypatch):
     """No request has more samples than a batch, and none is lost or doubled."""
     monkeypatch.setattr(remote_write_sink, "BATCH_SAMPLES", 100)
     keys = [SeriesKey.of("prometheus", "m", {"i": str(i)}) for i in range(250)]
-    async with sink_to(receiver.url) as (sink, counts, _):
+    async with open_sink(receiver.url) as (sink, counts, _):
         scores = tick_scores("prometheus", START, np.ones(250), anomaly_score=np.arange(250.0))
         await sink.send(keys, scores)
         await receiver.got(3)
     assert [len(read_request(body)) for _, _, body in receiver.requests] == [100, 100, 50]
     assert sorted(value for _, value, _ in receiver.samples) == list(range(250))
-    assert counts.taken == 250
+    assert counts.samples_sent == 250
 
 
 async def test_the_ticks_arrays_may_be_reused(receiver):
     """What the engine does with its arrays after `send` changes nothing of what goes out."""
-    keys, scores = one(1.5)
-    async with sink_to(receiver.url) as (sink, _, _):
+    keys, scores = make_tick(1.5)
+    async with open_sink(receiver.url) as (sink, _, _):
         await sink.send(keys, scores)
         scores.anomaly_score[:] = 99.0
         await receiver.got(1)
@@ -172,8 +172,8 @@ async def test_the_ticks_arrays_may_be_reused(receiver):
 )
 async def test_credentials_are_sent_but_never_shown(receiver, settings, authorization):
     """Credentials and headers of the settings reach the receiver."""
-    async with sink_to(receiver.url, headers={"X-Scope-OrgID": "team"}, **settings) as (sink, _, _):
-        await sink.send(*one())
+    async with open_sink(receiver.url, headers={"X-Scope-OrgID": "team"}, **settings) as (sink, _, _):
+        await sink.send(*make_tick())
         await receiver.got(1)
     headers = receiver.requests[0][1]
     assert headers["authorization"] == authorization
@@ -183,8 +183,8 @@ async def test_credentials_are_sent_but_never_shown(receiver, settings, authoriz
 async def test_headers_can_come_from_files(receiver, tmp_path):
     """A header whose value stands in a file goes out with each request."""
     (tmp_path / "tenant").write_text("team\n")
-    async with sink_to(receiver.url, headers_file={"X-Scope-OrgID": tmp_path / "tenant"}) as (sink, _, _):
-        await sink.send(*one())
+    async with open_sink(receiver.url, headers_file={"X-Scope-OrgID": tmp_path / "tenant"}) as (sink, _, _):
+        await sink.send(*make_tick())
         await receiver.got(1)
     assert receiver.requests[0][1]["x-scope-orgid"] == "team"
 
@@ -193,11 +193,11 @@ async def test_token_files_are_read_for_each_request(receiver, tmp_path):
     """A token that is rotated in its file counts from the next request on."""
     token = tmp_path / "token"
     token.write_text("first\n")
-    async with sink_to(receiver.url, bearer_token_file=token) as (sink, _, _):
-        await sink.send(*one())
+    async with open_sink(receiver.url, bearer_token_file=token) as (sink, _, _):
+        await sink.send(*make_tick())
         await receiver.got(1)
         token.write_text("second\n")
-        await sink.send(*one(time=START + SECOND))
+        await sink.send(*make_tick(time=START + SECOND))
         await receiver.got(2)
     tokens = [headers["authorization"] for _, headers, _ in receiver.requests]
     assert tokens == ["Bearer first", "Bearer second"]
@@ -207,10 +207,10 @@ async def test_token_files_are_read_for_each_request(receiver, tmp_path):
 async def test_a_receiver_in_trouble_is_asked_again(receiver, answer):
     """5xx, 429 and a broken connection are tried again with full jitter until the batch is taken."""
     receiver.answers = [answer] * 4
-    async with sink_to(receiver.url) as (sink, counts, clock):
-        await sink.send(*one())
+    async with open_sink(receiver.url) as (sink, counts, clock):
+        await sink.send(*make_tick())
         await receiver.got(5)
-    assert counts == Counts(taken=1)
+    assert counts == FakeSinkMetrics(samples_sent=1)
     assert len(clock.waits) == 4
     assert all(0 <= wait <= 0.5 * 2**attempt for attempt, wait in enumerate(clock.waits))
     assert len(set(clock.waits)) == 4
@@ -220,23 +220,23 @@ async def test_a_receiver_in_trouble_is_asked_again(receiver, answer):
 async def test_retry_after_is_respected(receiver, after):
     """A receiver that says when to come back is not asked before."""
     receiver.answers = [(429, {"Retry-After": after}, b"")]
-    async with sink_to(receiver.url) as (sink, counts, clock):
-        await sink.send(*one())
+    async with open_sink(receiver.url) as (sink, counts, clock):
+        await sink.send(*make_tick())
         await receiver.got(2)
     assert clock.waits[0] == pytest.approx(7, abs=1e-6)
-    assert counts.taken == 1
+    assert counts.samples_sent == 1
 
 
 async def test_trouble_that_lasts_is_given_up(receiver):
     """After the deadline the batch is dropped and counted, and the next one has its turn."""
     receiver.answers = [(503, {}, b"")] * 60
-    async with sink_to(receiver.url) as (sink, counts, clock):
-        await sink.send(*one())
-        await counts.until(lambda: counts.given_up)
+    async with open_sink(receiver.url) as (sink, counts, clock):
+        await sink.send(*make_tick())
+        await counts.wait_until(lambda: counts.samples_dropped)
         assert clock.time - START <= remote_write_sink.GIVE_UP_S * SECOND
         receiver.answers = []
-        await sink.send(*one(2.0, START + SECOND))
-    assert counts == Counts(taken=1, given_up={"busy": 1})
+        await sink.send(*make_tick(2.0, START + SECOND))
+    assert counts == FakeSinkMetrics(samples_sent=1, samples_dropped={"busy": 1})
 
 
 @pytest.mark.parametrize(
@@ -245,11 +245,11 @@ async def test_trouble_that_lasts_is_given_up(receiver):
 async def test_a_refusal_is_not_repeated(receiver, answer):
     """4xx and redirects are dropped and counted at once, and nothing is sent elsewhere."""
     receiver.answers = [answer]
-    async with sink_to(receiver.url) as (sink, counts, clock):
-        await sink.send(*one())
-        await sink.send(*one(2.0, START + SECOND))
+    async with open_sink(receiver.url) as (sink, counts, clock):
+        await sink.send(*make_tick())
+        await sink.send(*make_tick(2.0, START + SECOND))
         await receiver.got(2)
-    assert counts == Counts(taken=1, given_up={"refused": 1})
+    assert counts == FakeSinkMetrics(samples_sent=1, samples_dropped={"refused": 1})
     assert clock.waits == []
 
 
@@ -265,43 +265,43 @@ async def test_a_receiver_that_never_answers_costs_a_bounded_time(receiver, monk
             await asyncio.sleep(0.001)
 
     monkeypatch.setattr(receiver, "handle", drip)
-    async with sink_to(receiver.url, timeout=0.05) as (sink, counts, clock):
-        await sink.send(*one())
+    async with open_sink(receiver.url, timeout=0.05) as (sink, counts, clock):
+        await sink.send(*make_tick())
         await receiver.got(3)
         assert len(clock.waits) >= 2
         monkeypatch.setattr(remote_write_sink, "CLOSE_S", 0.01)
-    assert counts.given_up == {"closed": 1}
+    assert counts.samples_dropped == {"closed": 1}
 
 
 async def test_the_oldest_ticks_make_room(receiver):
     """While the receiver is away the queue stays bounded: the oldest ticks go, counted."""
     receiver.answers = [(503, {"Retry-After": "1"}, b"")]
-    async with sink_to(receiver.url, queue_samples=3) as (sink, counts, _):
+    async with open_sink(receiver.url, queue_samples=3) as (sink, counts, _):
         for number in range(10):
-            await sink.send(*one(float(number), START + number * SECOND))
-        assert sink._queued <= 3
+            await sink.send(*make_tick(float(number), START + number * SECOND))
+        assert sink._queued_samples <= 3
         await receiver.got(3)
-    assert counts == Counts(taken=3, given_up={"queue full": 7})
+    assert counts == FakeSinkMetrics(samples_sent=3, samples_dropped={"queue full": 7})
     assert [value for _, value, _ in receiver.samples][-3:] == [7.0, 8.0, 9.0]
 
 
 async def test_closing_sends_what_is_buffered(receiver):
     """Nothing that fits into the short deadline is lost."""
-    async with sink_to(receiver.url) as (sink, counts, _):
+    async with open_sink(receiver.url) as (sink, counts, _):
         for number in range(5):
-            await sink.send(*one(float(number), START + number * SECOND))
-    assert counts == Counts(taken=5)
+            await sink.send(*make_tick(float(number), START + number * SECOND))
+    assert counts == FakeSinkMetrics(samples_sent=5)
 
 
 async def test_closing_with_the_receiver_away_counts_the_rest(monkeypatch):
     """What cannot be sent in time is counted as dropped."""
     monkeypatch.setattr(remote_write_sink, "CLOSE_S", 0.05)
-    counts = Counts()
+    counts = FakeSinkMetrics()
     sink = RemoteWriteSink(Writer(remote_write_url="http://127.0.0.1:1/"), counts, FakeClock())
     for number in range(3):
-        await sink.send(*one(float(number), START + number * SECOND))
+        await sink.send(*make_tick(float(number), START + number * SECOND))
     await sink.close()
-    assert counts == Counts(given_up={"closed": 3})
+    assert counts == FakeSinkMetrics(samples_dropped={"closed": 3})
 
 
 async def test_a_fault_in_one_tick_does_not_end_the_sink(receiver, monkeypatch):
@@ -315,10 +315,10 @@ async def test_a_fault_in_one_tick_does_not_end_the_sink(receiver, monkeypatch):
         return compress(data)
 
     monkeypatch.setattr(remote_write_sink, "compress", fail_once)
-    async with sink_to(receiver.url) as (sink, counts, _):
-        await sink.send(*one())
-        await sink.send(*one(2.0, START + SECOND))
-    assert counts == Counts(taken=1, given_up={"fault": 1})
+    async with open_sink(receiver.url) as (sink, counts, _):
+        await sink.send(*make_tick())
+        await sink.send(*make_tick(2.0, START + SECOND))
+    assert counts == FakeSinkMetrics(samples_sent=1, samples_dropped={"fault": 1})
 
 
 @pytest.mark.parametrize(
@@ -329,26 +329,26 @@ async def test_a_fault_in_one_tick_does_not_end_the_sink(receiver, monkeypatch):
 def test_metadata_addresses_are_refused(address):
     """Nothing is ever sent to link-local, multicast, unspecified or cloud metadata addresses."""
     with pytest.raises(RefusedAddressError, match="metadata"):
-        refuse_unsafe("prom.example", address)
+        refuse_unsafe_address("prom.example", address)
 
 
 async def test_a_name_that_leads_to_a_refused_address_gets_nothing():
     """A writer pointed at a metadata address drops and says so; it does not try."""
-    async with sink_to("http://169.254.169.254/latest") as (sink, counts, clock):
-        await sink.send(*one())
-        await counts.until(lambda: counts.given_up)
-    assert counts == Counts(given_up={"not allowed": 1})
+    async with open_sink("http://169.254.169.254/latest") as (sink, counts, clock):
+        await sink.send(*make_tick())
+        await counts.wait_until(lambda: counts.samples_dropped)
+    assert counts == FakeSinkMetrics(samples_dropped={"not allowed": 1})
     assert clock.waits == []
 
 
 async def test_every_address_of_a_name_is_tried(receiver, monkeypatch):
     """A receiver that listens on one of its addresses only is found; the name is resolved once for all."""
-    asked = leads_to(monkeypatch, "127.0.0.9", "127.0.0.1")
-    async with sink_to(f"http://prom.test:{receiver.port}/") as (sink, counts, _):
+    asked = patch_dns(monkeypatch, "127.0.0.9", "127.0.0.1")
+    async with open_sink(f"http://prom.test:{receiver.port}/") as (sink, counts, _):
         for number in range(3):
-            await sink.send(*one(float(number), START + number * SECOND))
+            await sink.send(*make_tick(float(number), START + number * SECOND))
         await receiver.got(3)
-    assert counts.taken == 3
+    assert counts.samples_sent == 3
     assert asked == ["prom.test"]
     assert receiver.requests[0][1]["host"] == f"prom.test:{receiver.port}"
 
@@ -357,13 +357,13 @@ async def test_every_address_of_a_name_is_tried(receiver, monkeypatch):
 def test_a_url_that_cannot_be_used_is_refused_at_the_start(url):
     """A wrong writer URL is an error of the settings, without the password that it may hold."""
     with pytest.raises(SettingsError, match=r"writer\.remote_write_url") as caught:
-        RemoteWriteSink(Writer(remote_write_url=url), Counts(), FakeClock())
+        RemoteWriteSink(Writer(remote_write_url=url), FakeSinkMetrics(), FakeClock())
     assert "u:p" not in str(caught.value)
 
 
 def test_targets_are_taken_apart():
     """Default ports and IPv6 hosts come out right."""
-    target = Target.of("x", "https://[::1]/write?a=b")
-    assert target.url("::1") == "https://[::1]:443/write?a=b"
+    target = Endpoint.parse("x", "https://[::1]/write?a=b")
+    assert target.url_at("::1") == "https://[::1]:443/write?a=b"
     assert target.host_header == "[::1]"
-    assert Target.of("x", "http://prom:9090").url("10.0.0.1") == "http://10.0.0.1:9090/"
+    assert Endpoint.parse("x", "http://prom:9090").url_at("10.0.0.1") == "http://10.0.0.1:9090/"

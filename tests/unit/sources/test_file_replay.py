@@ -10,7 +10,7 @@ from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import SourceError
 from trimtab.engine.ports import Source
 from trimtab.engine.settings import Files
-from trimtab.engine.sources.file_replay import FilesSource, common_interval_ns, ticks_of
+from trimtab.engine.sources.file_replay import FilesSource, common_interval_ns, tick_numbers
 from trimtab.engine.types import Reading
 
 NS = 1_000_000_000
@@ -125,7 +125,7 @@ async def test_cap(tmp_path):
     source = FilesSource(Files(paths=(path,)), FakeClock(), max_series=2)
     given = await readings(source)
     assert len(given[0].keys) == 2
-    assert list(source.left_out()) == ['c{file="a.csv"}']
+    assert list(source.skipped_series()) == ['c{file="a.csv"}']
 
 
 async def test_port(tmp_path):
@@ -137,7 +137,7 @@ async def test_port(tmp_path):
     assert [part async for part in source.history(0)] == []
     key = (await source.read()).keys[0]
     assert source.info(key).key is key
-    assert not source.replaced(key, key)
+    assert not source.is_replacement(key, key)
     await source.close()
 
 
@@ -153,7 +153,7 @@ TICKS = [
 @pytest.mark.parametrize(("seconds", "want", "why"), TICKS, ids=[row[2] for row in TICKS])
 def test_ticks(seconds, want, why):
     """Each row has a tick of its own, as near to its time as order allows."""
-    assert ticks_of(np.array(seconds) * NS, 60 * NS).tolist() == want, why
+    assert tick_numbers(np.array(seconds) * NS, 60 * NS).tolist() == want, why
 
 
 def test_common_interval():

@@ -11,9 +11,9 @@ from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Host
 from trimtab.engine.sources.host import host_metrics
-from trimtab.engine.sources.host.host_source import Groups, HostSource, ProcessLooks
-from trimtab.engine.sources.host.top_processes import Process, TopProcesses, scan_proc, scan_psutil
-from trimtab.engine.sources.rates import Counters
+from trimtab.engine.sources.host.host_source import HostSource, MetricGroups, ProcessSampler
+from trimtab.engine.sources.host.top_processes import ProcessSample, TopProcesses, scan_proc, scan_psutil
+from trimtab.engine.sources.rates import CounterRates
 
 NAN = float("nan")
 
@@ -73,13 +73,13 @@ async def test_cap_leaves_out_by_name():
     source = HostSource(Host(), FakeClock(), max_series=3)
     reading = await source.read()
     assert len(reading.keys) == len(reading.values) == 3
-    assert any("host_load1" in name for name in source.left_out())
+    assert any("host_load1" in name for name in source.skipped_series())
 
 
 async def test_no_history_and_no_replacement(source):
     """The machine records nothing, and no series takes another's place."""
     assert [chunk async for chunk in source.history(0)] == []
-    key = host_metrics.key("host_load1")
+    key = host_metrics.host_series("host_load1")
     assert not source.replaced(key, key)
     await source.close()
 
@@ -93,46 +93,46 @@ async def test_a_system_that_tells_nothing_is_an_error(monkeypatch, source):
 
 def test_a_group_that_cannot_be_read_is_unknown():
     """Series that were there and cannot be read now are NaN; they do not vanish and are not 0."""
-    key, groups, answers = host_metrics.key("host_x"), Groups(), count()
+    key, groups, answers = host_metrics.host_series("host_x"), MetricGroups(), count()
 
     def figures():
         if next(answers) == 1:
             raise PermissionError("no")
         return [(key, 1.0)]
 
-    assert groups.ask("x", figures) == [(key, 1.0)]
-    [(same, value)] = groups.ask("x", figures)
+    assert groups.read("x", figures) == [(key, 1.0)]
+    [(same, value)] = groups.read("x", figures)
     assert same == key
     assert math.isnan(value)
-    assert groups.ask("x", figures) == [(key, 1.0)]
+    assert groups.read("x", figures) == [(key, 1.0)]
 
 
 def test_counts_become_rates_when_devices_come_and_go():
     """A device that comes has no rate at first, those that stay keep theirs; a reset is unknown."""
-    a, b = host_metrics.key("host_a"), host_metrics.key("host_b")
-    counters = Counters(max_gap_s=20.0)
-    counters.rates([(a, 10.0)], 0.0)
-    first = dict(counters.rates([(b, 5.0), (a, 20.0)], 5.0))
+    a, b = host_metrics.host_series("host_a"), host_metrics.host_series("host_b")
+    counters = CounterRates(max_gap_s=20.0)
+    counters.update([(a, 10.0)], 0.0)
+    first = dict(counters.update([(b, 5.0), (a, 20.0)], 5.0))
     assert first[a] == 2.0
     assert math.isnan(first[b])
-    second = dict(counters.rates([(b, 10.0), (a, 0.0)], 10.0))
+    second = dict(counters.update([(b, 10.0), (a, 0.0)], 10.0))
     assert second[b] == 1.0
     assert math.isnan(second[a])
-    assert math.isnan(dict(counters.rates([(b, 20.0)], 99.0))[b])
+    assert math.isnan(dict(counters.update([(b, 20.0)], 99.0))[b])
 
 
 def test_cpu_shares_are_of_the_time_that_passed():
     """Busy is what is neither idle nor waiting; a core without time passed is unknown."""
     before = {"0": {"user": 1.0, "idle": 1.0, "iowait": 0.0}, "1": {"user": 0.0, "idle": 0.0, "iowait": 0.0}}
     after = {"0": {"user": 2.0, "idle": 3.0, "iowait": 1.0}, "1": before["1"]}
-    shares = {str(k): v for k, v in host_metrics.cpu_shares(before, after)}
+    shares = {str(k): v for k, v in host_metrics.cpu_ratios(before, after)}
     assert shares['host_cpu_busy_ratio{core="0"}'] == 0.25
     assert math.isnan(shares['host_cpu_busy_ratio{core="1"}'])
     assert shares['host_cpu_mode_ratio{mode="user"}'] == 0.25
 
 
 def process(pid, name, cpu_s=0.0, rss=1.0, age_s=1e6, started=1.0):
-    return Process(pid, name, started, age_s, cpu_s, rss)
+    return ProcessSample(pid, name, started, age_s, cpu_s, rss)
 
 
 def test_usage_is_summed_by_name():
@@ -212,9 +212,9 @@ def test_dear_looks_are_rare_and_honest(monkeypatch):
     now_s, spent_s = [100.0], count(0.0, 0.05)
     monkeypatch.setattr("trimtab.engine.sources.host.host_source.time.monotonic", lambda: now_s[0])
     monkeypatch.setattr("trimtab.engine.sources.host.host_source.time.thread_time", lambda: next(spent_s))
-    looks = ProcessLooks(3)
-    assert looks.look(1)[0] == 1
+    looks = ProcessSampler(3)
+    assert looks.sample(1)[0] == 1
     now_s[0] += 5
-    assert looks.look(2)[0] == 1
+    assert looks.sample(2)[0] == 1
     now_s[0] += 15
-    assert looks.look(3)[0] == 3
+    assert looks.sample(3)[0] == 3

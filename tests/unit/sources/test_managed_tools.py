@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.fakes.fake_tools import FakeMemory
+from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import SourceError, StoreError, ToolError
 from trimtab.engine.patterns.role_table import Role
@@ -14,7 +14,7 @@ from trimtab.engine.sources import managed_tools
 from trimtab.engine.sources.managed_tools import ToolsSource
 
 
-class Box:
+class MetricsToolbox:
     """A toolbox of scripted figures; None = that target does not answer."""
 
     def __init__(self, figures):
@@ -56,7 +56,7 @@ CACHE = '{target="c1",tool="redis"}'
 
 async def test_counters_become_rates_and_ratios(clock):
     """Gauges as they are, counters by the second, the hit ratio over the interval."""
-    box = Box({("redis", "c1"): {"redis_memory_used_bytes": 5.0, "redis_keyspace_hits_total": 10.0,
+    box = MetricsToolbox({("redis", "c1"): {"redis_memory_used_bytes": 5.0, "redis_keyspace_hits_total": 10.0,
                                  "redis_keyspace_misses_total": 10.0}})  # fmt: skip
     source = ToolsSource(box, clock)
     _, first = await _read(source, clock)
@@ -77,7 +77,7 @@ async def test_labels_of_a_figure_are_labels_of_its_series(clock):
         'pg_stat_activity_count{state="idle in transaction"}': 2.0,
         "pg_stat_database_xact_commit": 10.0,
     }
-    box = Box({("pg", "db"): figures})
+    box = MetricsToolbox({("pg", "db"): figures})
     source = ToolsSource(box, clock)
     await _read(source, clock)
     figures["pg_stat_database_xact_commit"] = 60.0
@@ -89,7 +89,7 @@ async def test_labels_of_a_figure_are_labels_of_its_series(clock):
 async def test_durations_become_their_mean(clock):
     """Seconds by number over the interval, as a latency in seconds; of no request nothing is known."""
     figures = {"http_request_duration_seconds_sum": 10.0, "http_request_duration_seconds_count": 100.0}
-    source = ToolsSource(Box({("web", "web"): figures}), clock)
+    source = ToolsSource(MetricsToolbox({("web", "web"): figures}), clock)
     await _read(source, clock)
     figures |= {"http_request_duration_seconds_sum": 12.0, "http_request_duration_seconds_count": 150.0}
     reading, values = await _read(source, clock)
@@ -104,7 +104,7 @@ async def test_durations_become_their_mean(clock):
 async def test_no_traffic_is_no_hit_ratio(clock):
     """Of nothing asked nothing is known: NaN, not 0."""
     counts = {"redis_keyspace_hits_total": 10.0, "redis_keyspace_misses_total": 10.0}
-    source = ToolsSource(Box({("redis", "c1"): counts}), clock)
+    source = ToolsSource(MetricsToolbox({("redis", "c1"): counts}), clock)
     await _read(source, clock)
     _, second = await _read(source, clock)
     assert math.isnan(second[f"redis_hit_ratio{CACHE}"])
@@ -112,7 +112,7 @@ async def test_no_traffic_is_no_hit_ratio(clock):
 
 async def test_a_tool_that_does_not_answer_is_unknown(clock):
     """Its series stay, as NaN; the others go on; the reading is not whole."""
-    box = Box({("a", "x"): {"up": 1.0}, ("b", "y"): {"up": 1.0}})
+    box = MetricsToolbox({("a", "x"): {"up": 1.0}, ("b", "y"): {"up": 1.0}})
     source = ToolsSource(box, clock)
     await _read(source, clock)
     box.figures["b", "y"] = None
@@ -125,14 +125,14 @@ async def test_a_tool_that_does_not_answer_is_unknown(clock):
 async def test_no_answer_at_all_is_an_unknown_tick(clock):
     """A source that gives nothing raises, so that nothing is concluded."""
     with pytest.raises(SourceError, match="none of them answers"):
-        await ToolsSource(Box({("a", "x"): None}), clock).read()
+        await ToolsSource(MetricsToolbox({("a", "x"): None}), clock).read()
     with pytest.raises(SourceError, match="none is configured"):
-        await ToolsSource(Box({}), clock).open()
+        await ToolsSource(MetricsToolbox({}), clock).open()
 
 
 async def test_what_a_person_switched_off_is_unknown_not_gone(clock):
     """Its series stay in the reading without a value, so that nobody misses them; the answer is whole."""
-    box = Box({("redis", "c1"): {"x": 1.0}, ("pm2", "w"): {"y": 2.0}})
+    box = MetricsToolbox({("redis", "c1"): {"x": 1.0}, ("pm2", "w"): {"y": 2.0}})
     source = ToolsSource(box, clock)
     before, _ = await _read(source, clock)
     del box.figures["redis", "c1"]
@@ -145,12 +145,15 @@ async def test_what_a_person_switched_off_is_unknown_not_gone(clock):
 
 async def test_what_was_switched_off_before_a_restart_is_not_missed(clock):
     """Its series are there and unknown right after the start, and go on once it is switched on."""
-    box, memory = Box({("redis", "c1"): {"redis_memory_used_bytes": 5.0, 'x{a="b"}': 1.0}}), FakeMemory()
-    source = ToolsSource(box, clock, memory=memory)
+    box, memory = (
+        MetricsToolbox({("redis", "c1"): {"redis_memory_used_bytes": 5.0, 'x{a="b"}': 1.0}}),
+        FakeKeyValueStore(),
+    )
+    source = ToolsSource(box, clock, metric_names=memory)
     before, _ = await _read(source, clock)
     box.off.add("redis")
     await _read(source, clock)
-    again = ToolsSource(box, clock, memory=memory)
+    again = ToolsSource(box, clock, metric_names=memory)
     after, values = await _read(again, clock)
     assert after.keys == before.keys
     assert all(math.isnan(value) for value in values.values())
@@ -162,9 +165,9 @@ async def test_what_was_switched_off_before_a_restart_is_not_missed(clock):
 
 async def test_a_store_that_fails_keeps_no_figure_back(clock):
     """What cannot be kept is told, and the tools go on being read."""
-    box, memory = Box({("redis", "c1"): {"a": 5.0}, ("pg", "p"): {"b": 6.0}}), FakeMemory()
-    memory.broken = StoreError("disk full")
-    source = ToolsSource(box, clock, memory=memory)
+    box, memory = MetricsToolbox({("redis", "c1"): {"a": 5.0}, ("pg", "p"): {"b": 6.0}}), FakeKeyValueStore()
+    memory.write_error = StoreError("disk full")
+    source = ToolsSource(box, clock, metric_names=memory)
     await _read(source, clock)
     box.off.add("redis")
     _, values = await _read(source, clock)

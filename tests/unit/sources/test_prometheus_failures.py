@@ -9,14 +9,18 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from tests.builders.dns_names import leads_to
-from tests.fakes.fake_prometheus import FakePrometheus, scraped
+from tests.builders.dns_names import patch_dns
+from tests.fakes.fake_prometheus import FakePrometheus, run_scrapes
 from tests.fakes.ports import FakeClock
 from tests.servers.prometheus import free_port
 from trimtab.engine.errors import SettingsError, SourceError
 from trimtab.engine.settings import BasicAuth, Prometheus, Tls
 from trimtab.engine.sources.prometheus import live_client
-from trimtab.engine.sources.prometheus.live_client import Credentials, LiveClient, client_context
+from trimtab.engine.sources.prometheus.live_client import (
+    LiveClient,
+    PrometheusCredentials,
+    client_tls_context,
+)
 from trimtab.engine.sources.prometheus.local_prometheus import find_local_prometheus
 
 WHOLE = '{"status":"success","data":{"resultType":"matrix","result":[]}}'
@@ -40,8 +44,8 @@ def fails(kind):
 async def server():
     """A server with samples, and a source of it that is open."""
     server = FakePrometheus(FakeClock())
-    await scraped(server)
-    server.open = server.source()
+    await run_scrapes(server)
+    server.open = server.make_source()
     await server.open.open()
     yield server
     await server.open.close()
@@ -91,8 +95,8 @@ async def test_nothing_old_is_shown_as_new(server):
 async def test_one_total_deadline(monkeypatch):
     """A server that sends forever, a byte at a time, is cut off when the time for a read is over."""
     server = FakePrometheus(FakeClock())
-    await scraped(server)
-    source = server.source(timeout=0.05)
+    await run_scrapes(server)
+    source = server.make_source(timeout=0.05)
     await source.open()
 
     class Dripping(httpx.AsyncByteStream):
@@ -101,7 +105,7 @@ async def test_one_total_deadline(monkeypatch):
                 yield b" "
                 await asyncio.sleep(0)
 
-    server.answer = lambda request: httpx.Response(200, stream=Dripping(), request=request)
+    server.fixed_answer = lambda request: httpx.Response(200, stream=Dripping(), request=request)
     monkeypatch.setattr(live_client, "MAX_BODY_BYTES", 2**40)
     with pytest.raises(SourceError, match=r"did not answer whole within 0\.05 s"):
         await source.read()
@@ -123,7 +127,7 @@ async def headers_of(settings):
         seen.append(request)
         return httpx.Response(200, text=WHOLE)
 
-    client = LiveClient(settings, Credentials(settings), httpx.MockTransport(keep))
+    client = LiveClient(settings, PrometheusCredentials(settings), httpx.MockTransport(keep))
     await client.query("up")
     await client.close()
     return seen[0]
@@ -151,7 +155,7 @@ async def test_headers_from_files(tmp_path):
     """A header's value can stand in a file, and is taken anew when that changes."""
     file = tmp_path / "tenant"
     settings = Prometheus(headers={"X-A": SecretStr("a")}, headers_file={"X-Scope-OrgID": file})
-    credentials = Credentials(settings)
+    credentials = PrometheusCredentials(settings)
     for value in ("team-a", "team-bcd"):
         file.write_text(value + "\n")
         assert credentials.headers() == {"X-A": "a", "X-Scope-OrgID": value}
@@ -171,7 +175,7 @@ def test_a_secret_file_is_read_again_when_it_changes(tmp_path):
     """A rotated token or password is taken up without a restart; a file that is gone is told by its name."""
     file = tmp_path / "token"
     file.write_text("one\n")
-    credentials = Credentials(Prometheus(bearer_token_file=file))
+    credentials = PrometheusCredentials(Prometheus(bearer_token_file=file))
     assert credentials.headers()["Authorization"] == "Bearer one"
     file.write_text("two\n")
     os.utime(file, ns=(1, 1))
@@ -209,7 +213,7 @@ async def test_secrets_are_never_shown(server, caplog, capsys):
 def test_addresses_that_are_refused(url, told):
     """An address of another kind, or with a password in it, is refused without showing the password."""
     with pytest.raises(SettingsError, match=told) as caught:
-        LiveClient(Prometheus(url=url), Credentials(Prometheus()))
+        LiveClient(Prometheus(url=url), PrometheusCredentials(Prometheus()))
     assert "hunter2" not in str(caught.value)
 
 
@@ -218,17 +222,17 @@ def test_addresses_that_are_refused(url, told):
 )
 async def test_metadata_addresses_are_refused(host, monkeypatch):
     """Link-local and cloud metadata addresses are refused before anything is sent."""
-    leads_to(monkeypatch, host.strip("[]"))
+    patch_dns(monkeypatch, host.strip("[]"))
     for where in (host, "prom.example"):
-        client = LiveClient(Prometheus(url=f"http://{where}"), Credentials(Prometheus()))
+        client = LiveClient(Prometheus(url=f"http://{where}"), PrometheusCredentials(Prometheus()))
         with pytest.raises(SourceError, match="link-local or metadata"):
             await client.query("up")
 
 
 async def test_a_host_that_is_not_known(monkeypatch):
     """A host without an address is told by the address that was written."""
-    leads_to(monkeypatch)
-    client = LiveClient(Prometheus(url="http://prom.example"), Credentials(Prometheus()))
+    patch_dns(monkeypatch)
+    client = LiveClient(Prometheus(url="http://prom.example"), PrometheusCredentials(Prometheus()))
     with pytest.raises(SourceError, match=r"cannot find the host of http://prom\.example"):
         await client.query("up")
 
@@ -236,10 +240,10 @@ async def test_a_host_that_is_not_known(monkeypatch):
 def test_tls_files_that_do_not_fit(tmp_path):
     """A CA file that is missing or no PEM is a settings error that names the settings."""
     with pytest.raises(SettingsError, match="ca_file, cert_file and key_file"):
-        client_context(Prometheus(url="https://x", tls=Tls(ca_file=tmp_path / "none.pem")))
+        client_tls_context(Prometheus(url="https://x", tls=Tls(ca_file=tmp_path / "none.pem")))
     (tmp_path / "bad.pem").write_text("no certificate")
     with pytest.raises(SettingsError, match=r"sources\.prometheus\.tls"):
-        client_context(Prometheus(url="https://x", tls=Tls(ca_file=tmp_path / "bad.pem")))
+        client_tls_context(Prometheus(url="https://x", tls=Tls(ca_file=tmp_path / "bad.pem")))
 
 
 @asynccontextmanager

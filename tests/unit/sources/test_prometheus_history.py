@@ -7,13 +7,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.builders.series import SECOND
-from tests.fakes.fake_prometheus import LABELS, FakePrometheus, scraped, shown
+from tests.fakes.fake_prometheus import LABELS, FakePrometheus, run_scrapes, values_by_series
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import SourceError
 from trimtab.engine.settings import Query
 from trimtab.engine.sources.prometheus import history_reader
-from trimtab.engine.sources.prometheus.history_reader import Grid, make_jobs
-from trimtab.engine.sources.prometheus.query_plan import Meta, make_plan
+from trimtab.engine.sources.prometheus.history_reader import TickGrid, plan_history_queries
+from trimtab.engine.sources.prometheus.query_plan import MetricMetadata, make_plan
 
 WINDOWS = {"season_window": 7200.0, "season_step": 300.0, "noise_window": 900.0}
 
@@ -22,8 +22,11 @@ WINDOWS = {"season_window": 7200.0, "season_step": 300.0, "noise_window": 900.0}
 async def server():
     """A Prometheus with two hours of a gauge and a counter, scraped every 15 s."""
     server = FakePrometheus(FakeClock())
-    server.types = {"temperature": Meta("gauge"), "hits_total": Meta("counter")}
-    await scraped(server, times=480, hits_total=30.0)
+    server.metadata_by_metric = {
+        "temperature": MetricMetadata("gauge"),
+        "hits_total": MetricMetadata("counter"),
+    }
+    await run_scrapes(server, times=480, hits_total=30.0)
     return server
 
 
@@ -58,7 +61,7 @@ async def test_recorded_values_mean_what_live_ones_mean(server, coarse):
     """Gauges are samples, counters rates per second, in both passes as in live reads."""
     found, source = await chunks(server)
     values = columns(found, coarse=coarse)
-    assert values.keys() == shown(await source.read()).keys()
+    assert values.keys() == values_by_series(await source.read()).keys()
     rates = values[f"hits_total{LABELS}"]
     assert np.nanmin(rates) == np.nanmax(rates) == 2.0
     assert np.isnan(rates).sum() <= 2
@@ -80,7 +83,7 @@ async def test_a_gap_in_the_recording_is_unknown(server):
 
 async def test_a_series_without_recorded_data_is_a_column_of_nan(server):
     """A series that is watched and has no history is there, unknown."""
-    server.types["fresh"] = Meta("gauge")
+    server.types["fresh"] = MetricMetadata("gauge")
     server.put("fresh", 1.0)
     found, _ = await chunks(server)
     assert np.isnan(columns(found, coarse=True)[f"fresh{LABELS}"][:-1]).all()
@@ -185,8 +188,8 @@ def test_no_query_asks_for_more_than_its_share():
     """Chunks stay under the limit of points and under the steps that Prometheus allows, and cover all."""
     counts = {"big": 5000, **{f"m{i:03}": 7 for i in range(50)}}
     plan = make_plan(counts, dict.fromkeys(counts, 15.0), {}, 20_000)
-    grid = Grid.back_from(1_800_000_000 * SECOND, 14 * 86_400, 60)
-    jobs = make_jobs(plan, {"q": 1}, grid, coarse=True, limit=200_000)
+    grid = TickGrid.ending_at(1_800_000_000 * SECOND, 14 * 86_400, 60)
+    jobs = plan_history_queries(plan, {"q": 1}, grid, coarse=True, limit=200_000)
     assert all(job.points <= 200_000 and len(job.grid) <= 10_000 for job in jobs)
     for name in [("big",), *{job.names for job in jobs if "m000" in job.names}, ()]:
         parts = [job.grid for job in jobs if job.names == name]

@@ -6,17 +6,20 @@ import math
 import httpx
 import pytest
 
-from tests.fakes.fake_prometheus import LABELS, FakePrometheus, scraped, shown
+from tests.fakes.fake_prometheus import LABELS, FakePrometheus, run_scrapes, values_by_series
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import SourceError
-from trimtab.engine.sources.prometheus.query_plan import Meta
+from trimtab.engine.sources.prometheus.query_plan import MetricMetadata
 
 
 @pytest.fixture
 def server():
     """A Prometheus with a gauge, a counter and one target."""
     server = FakePrometheus(FakeClock())
-    server.types = {"temperature": Meta("gauge", "How warm."), "hits_total": Meta("counter")}
+    server.metadata_by_metric = {
+        "temperature": MetricMetadata("gauge", "How warm."),
+        "hits_total": MetricMetadata("counter"),
+    }
     return server
 
 
@@ -35,7 +38,7 @@ async def test_the_cap_leaves_out_whole_metrics_by_name(server):
     for i in range(4):
         server.put("big", 1.0, path=str(i))
         server.put("small", 1.0, path=str(i))
-    server.types |= {"big": Meta("gauge"), "small": Meta("gauge")}
+    server.types |= {"big": MetricMetadata("gauge"), "small": MetricMetadata("gauge")}
     source = server.source(max_series=5)
     await source.open()
     reading = await source.read()
@@ -46,7 +49,7 @@ async def test_the_cap_leaves_out_whole_metrics_by_name(server):
 
 async def test_series_over_the_cap_that_come_later_are_refused(server):
     """Between two looks a flood of new series of a watched metric stops at the cap and is counted."""
-    server.types["big"] = Meta("gauge")
+    server.types["big"] = MetricMetadata("gauge")
     server.put("big", 1.0, path="0")
     source = server.source(max_series=10)
     await source.open()
@@ -54,13 +57,13 @@ async def test_series_over_the_cap_that_come_later_are_refused(server):
         server.put("big", 1.0, path=f"new{i}")
     reading = await source.read()
     assert len(reading.keys) == 10
-    assert 'big{instance="a:80",job="web",path="0"}' in shown(reading)
+    assert 'big{instance="a:80",job="web",path="0"}' in values_by_series(reading)
     assert source.left_out_series == 41
 
 
 async def test_a_metric_that_outgrew_the_cap_is_unknown_not_gone(server):
     """Series that were watched and are over the cap now stay, as unknown; nothing is concluded from that."""
-    server.types["big"] = Meta("gauge")
+    server.types["big"] = MetricMetadata("gauge")
     server.scrape(big=1.0)
     source = server.source(max_series=5)
     await source.open()
@@ -69,8 +72,8 @@ async def test_a_metric_that_outgrew_the_cap_is_unknown_not_gone(server):
     await look_again(server, source)
     server.scrape(big=1.0)
     reading = await source.read()
-    assert math.isnan(shown(reading)[f"big{LABELS}"])
-    assert shown(reading)[f"up{LABELS}"] == 1.0
+    assert math.isnan(values_by_series(reading)[f"big{LABELS}"])
+    assert values_by_series(reading)[f"up{LABELS}"] == 1.0
 
 
 async def look_again(server, source):
@@ -84,23 +87,23 @@ async def look_again(server, source):
 
 async def test_new_series_and_new_metrics_join(server):
     """A new series of a known metric joins at once, a new metric at the next look, the ticks not waiting."""
-    await scraped(server)
+    await run_scrapes(server)
     source = server.source()
     await source.open()
     server.put("temperature", 5.0, room="b")
-    server.types["pressure"] = Meta("gauge")
+    server.types["pressure"] = MetricMetadata("gauge")
     server.put("pressure", 1.0)
     reading = await source.read()
     assert len(reading.keys) == 3
     assert reading.complete
     await look_again(server, source)
     server.scrape(temperature=1.0, pressure=2.0)
-    assert f"pressure{LABELS}" in shown(await source.read())
+    assert f"pressure{LABELS}" in values_by_series(await source.read())
 
 
 async def test_a_look_that_fails_does_no_harm(server):
     """When the server cannot be looked at for new metrics, those that are known go on."""
-    await scraped(server)
+    await run_scrapes(server)
     source = server.source()
     await source.open()
     server.counts = away
@@ -114,7 +117,7 @@ async def test_a_look_that_fails_does_no_harm(server):
 async def test_a_vanished_series_is_not_in_a_complete_reading(server):
     """A series without a fresh sample while others have one is missing from the keys: it is gone."""
     server.put("temperature", 1.0, room="b")
-    await scraped(server)
+    await run_scrapes(server)
     source = server.source()
     await source.open()
     server.clock.tick(15)
@@ -126,12 +129,12 @@ async def test_a_vanished_series_is_not_in_a_complete_reading(server):
 
 async def test_a_target_that_is_down_loses_its_series_at_once(server):
     """When `up` says 0 the target's other series are missing at the very next read."""
-    await scraped(server, hits_total=1.0)
+    await run_scrapes(server, hits_total=1.0)
     source = server.source()
     await source.open()
     server.clock.tick(15)
     server.put("up", 0.0)
-    assert shown(await source.read()) == {f"up{LABELS}": 0.0}
+    assert values_by_series(await source.read()) == {f"up{LABELS}": 0.0}
 
 
 async def test_a_slow_target_is_not_taken_for_gone(server):
@@ -141,20 +144,20 @@ async def test_a_slow_target_is_not_taken_for_gone(server):
         {"labels": {"job": "web", "instance": "b:80"}, "scrapeInterval": "15s"},
         {"labels": {"job": "slow", "instance": "c:80"}, "scrapeInterval": "1m"},
     ]
-    server.types["slow_level"] = Meta("gauge")
+    server.types["slow_level"] = MetricMetadata("gauge")
     server.put("slow_level", 7.0, job="slow", instance="c:80")
-    await scraped(server, times=4)
+    await run_scrapes(server, times=4)
     source = server.source()
     await source.open()
     server.clock.tick(14)
     reading = await source.read()
     assert source.interval_s == 15.0
-    assert shown(reading)['slow_level{instance="c:80",job="slow"}'] == 7.0
+    assert values_by_series(reading)['slow_level{instance="c:80",job="slow"}'] == 7.0
 
 
 async def test_samples_that_an_exporter_stamps_late_are_learnt_to_be_late(server):
     """A series whose samples are always old is missing at most once, then known to be late."""
-    await scraped(server)
+    await run_scrapes(server)
     source = server.source()
     await source.open()
     present = []
@@ -162,14 +165,14 @@ async def test_samples_that_an_exporter_stamps_late_are_learnt_to_be_late(server
         server.clock.tick(15)
         server.scrape()
         server.put("temperature", 1.0, server.now_s - 25)
-        present.append(f"temperature{LABELS}" in shown(await source.read()))
+        present.append(f"temperature{LABELS}" in values_by_series(await source.read()))
     assert present[1:] == [True] * 4
 
 
 async def test_after_an_outage_nothing_is_concluded_until_all_was_scraped(server):
     """A Prometheus that was away: unknown, then incomplete while targets come back, then complete."""
     server.put("temperature", 1.0, room="b")
-    await scraped(server, times=2)
+    await run_scrapes(server, times=2)
     source = server.source()
     await source.open()
     server.answer = refused
@@ -192,7 +195,7 @@ async def test_after_an_outage_nothing_is_concluded_until_all_was_scraped(server
 async def test_a_prometheus_that_just_started_is_given_time(server):
     """What is missing right after Prometheus itself started is not taken for gone; later it is."""
     server.put("temperature", 1.0, room="b")
-    await scraped(server, times=2)
+    await run_scrapes(server, times=2)
     source = server.source()
     await source.open()
     server.started = "2026-01-01T00:00:20Z"
@@ -206,7 +209,7 @@ async def test_a_prometheus_that_just_started_is_given_time(server):
 
 async def test_closing_ends_a_running_look(server):
     """Closing waits for nothing and leaves no task behind."""
-    await scraped(server)
+    await run_scrapes(server)
     source = server.source()
     await source.open()
     server.clock.tick(121)

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from tests.fakes.fake_prometheus import LABELS, FakePrometheus, scraped, shown
+from tests.fakes.fake_prometheus import LABELS, FakePrometheus, run_scrapes, values_by_series
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import SettingsError, SourceError
 from trimtab.engine.settings import Query
-from trimtab.engine.sources.prometheus.query_plan import Meta
+from trimtab.engine.sources.prometheus.query_plan import MetricMetadata
 from trimtab.engine.types import SeriesKey
 
 
@@ -17,18 +17,25 @@ from trimtab.engine.types import SeriesKey
 def server():
     """A Prometheus with a gauge, a counter and one target."""
     server = FakePrometheus(FakeClock())
-    server.types = {"temperature": Meta("gauge", "How warm."), "hits_total": Meta("counter")}
+    server.metadata_by_metric = {
+        "temperature": MetricMetadata("gauge", "How warm."),
+        "hits_total": MetricMetadata("counter"),
+    }
     return server
 
 
 async def test_levels_and_rates_with_the_times_of_the_scrapes(server):
     """Gauges come as they are, counters as rates from real samples, with the times of the samples."""
-    await scraped(server, hits_total=30.0)
+    await run_scrapes(server, hits_total=30.0)
     server.clock.tick(4)
     source = server.source()
     await source.open()
     reading = await source.read()
-    assert shown(reading) == {f"hits_total{LABELS}": 2.0, f"temperature{LABELS}": 22.0, f"up{LABELS}": 1.0}
+    assert values_by_series(reading) == {
+        f"hits_total{LABELS}": 2.0,
+        f"temperature{LABELS}": 22.0,
+        f"up{LABELS}": 1.0,
+    }
     assert set((reading.time - reading.times) / 1e9) == {4.0}
     assert reading.complete
     assert source.interval_s == 15.0
@@ -40,7 +47,7 @@ async def test_levels_and_rates_with_the_times_of_the_scrapes(server):
 
 async def test_the_same_keys_are_handed_out(server):
     """While nothing comes or goes the very same tuple of keys is given."""
-    await scraped(server)
+    await run_scrapes(server)
     source = server.source()
     await source.open()
     first = await source.read()
@@ -51,34 +58,34 @@ async def test_the_same_keys_are_handed_out(server):
 
 async def test_a_first_sample_and_a_reset_have_no_rate(server):
     """A counter that is new or was reset is unknown, not 0, and known again at the next scrape."""
-    await scraped(server, times=1, hits_total=0.0)
+    await run_scrapes(server, times=1, hits_total=0.0)
     source = server.source()
     await source.open()
     name = f"hits_total{LABELS}"
-    assert math.isnan(shown(await source.read())[name])
+    assert math.isnan(values_by_series(await source.read())[name])
     rates = []
     for value in (150.0, 5.0, 20.0):
         server.clock.tick(15)
         server.scrape(temperature=1.0, hits_total=value)
-        rates.append(shown(await source.read())[name])
+        rates.append(values_by_series(await source.read())[name])
     np.testing.assert_array_equal(rates, [10.0, math.nan, 1.0])
 
 
 async def test_a_longer_interval_than_the_scrapes(server):
     """Read every minute, a rate is that of the whole minute; a reset inside costs only its own scrape."""
-    await scraped(server, times=5, hits_total=30.0)
+    await run_scrapes(server, times=5, hits_total=30.0)
     source = server.source(interval=60.0)
     await source.open()
-    assert shown(await source.read())[f"hits_total{LABELS}"] == 2.0
+    assert values_by_series(await source.read())[f"hits_total{LABELS}"] == 2.0
     for value in (150.0, 30.0, 60.0, 90.0):
         server.clock.tick(15)
         server.scrape(temperature=1.0, hits_total=value)
-    assert shown(await source.read())[f"hits_total{LABELS}"] == 2.0
+    assert values_by_series(await source.read())[f"hits_total{LABELS}"] == 2.0
 
 
 async def test_histograms_become_rate_and_quantiles(server):
     """Buckets become p50 and p99 of the last interval; the count becomes a rate; sums are not shown."""
-    server.types["lag_seconds"] = Meta("histogram", "Lag.")
+    server.types["lag_seconds"] = MetricMetadata("histogram", "Lag.")
     for scrape in range(2):
         for le, n in (("0.1", 50), ("0.5", 98), ("+Inf", 100)):
             server.put("lag_seconds_bucket", n * scrape, le=le, path="/")
@@ -87,7 +94,7 @@ async def test_histograms_become_rate_and_quantiles(server):
         server.clock.tick(15)
     source = server.source()
     await source.open()
-    reading = shown(await source.read())
+    reading = values_by_series(await source.read())
     labels = '{instance="a:80",job="web",path="/"}'
     assert reading[f"lag_seconds_p50{labels}"] == pytest.approx(0.1)
     assert reading[f"lag_seconds_p99{labels}"] == pytest.approx(0.5)
@@ -99,7 +106,7 @@ async def test_histograms_become_rate_and_quantiles(server):
 
 async def test_a_histogram_without_observations_is_unknown(server):
     """Where nothing was observed a quantile is NaN, the rate 0."""
-    server.types["lag_seconds"] = Meta("histogram")
+    server.types["lag_seconds"] = MetricMetadata("histogram")
     for _ in range(2):
         for le in ("0.1", "+Inf"):
             server.put("lag_seconds_bucket", 7, le=le)
@@ -107,14 +114,14 @@ async def test_a_histogram_without_observations_is_unknown(server):
         server.clock.tick(15)
     source = server.source()
     await source.open()
-    reading = shown(await source.read())
+    reading = values_by_series(await source.read())
     assert math.isnan(reading[f"lag_seconds_p50{LABELS}"])
     assert reading[f"lag_seconds_count{LABELS}"] == 0.0
 
 
 async def test_summaries_keep_their_quantiles(server):
     """The quantiles of a summary come as they are, its count as a rate, its sum not at all."""
-    server.types["gc_seconds"] = Meta("summary")
+    server.types["gc_seconds"] = MetricMetadata("summary")
     for scrape in range(2):
         server.put("gc_seconds", 0.25, quantile="0.5")
         server.put("gc_seconds_count", 15 * scrape)
@@ -122,7 +129,7 @@ async def test_summaries_keep_their_quantiles(server):
         server.clock.tick(15)
     source = server.source()
     await source.open()
-    assert sorted(shown(await source.read()).values()) == [0.25, 1.0]
+    assert sorted(values_by_series(await source.read()).values()) == [0.25, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +151,7 @@ async def test_summaries_keep_their_quantiles(server):
 )
 async def test_what_is_no_measurement_is_left_out(server, name, labels):
     """Alerts, info series, clocks and what we write ourselves are not watched."""
-    await scraped(server, hits_total=1.0)
+    await run_scrapes(server, hits_total=1.0)
     server.put(name, 1.0, **labels)
     source = server.source()
     await source.open()
@@ -153,12 +160,12 @@ async def test_what_is_no_measurement_is_left_out(server, name, labels):
 
 async def test_a_metric_named_y_of_somebody_else_is_watched(server):
     """Our own names are left out only where they carry the label `for`."""
-    await scraped(server)
-    server.types["y"] = Meta("gauge")
+    await run_scrapes(server)
+    server.types["y"] = MetricMetadata("gauge")
     server.put("y", 1.0)
     source = server.source()
     await source.open()
-    assert f"y{LABELS}" in shown(await source.read())
+    assert f"y{LABELS}" in values_by_series(await source.read())
 
 
 async def test_untyped_metrics_wait_until_it_is_known_what_they_are(server):
@@ -176,7 +183,7 @@ async def test_untyped_metrics_wait_until_it_is_known_what_they_are(server):
 
 async def test_the_interval_of_the_configuration_where_there_are_no_targets(server):
     """Without targets the interval is that of the configuration."""
-    server.types = {"temperature": Meta("gauge")}
+    server.types = {"temperature": MetricMetadata("gauge")}
     server.put("temperature", 1.0)
     server.scrape_s = 0
     source = server.source()
@@ -187,12 +194,12 @@ async def test_the_interval_of_the_configuration_where_there_are_no_targets(serv
 async def test_without_targets_the_samples_tell_how_far_apart_they_are(server):
     """A server that scrapes nothing itself shows by its samples what its interval is."""
     server.scrape_s = 30
-    await scraped(server, times=4, hits_total=60.0)
+    await run_scrapes(server, times=4, hits_total=60.0)
     server.scrape_s = 0
     source = server.source()
     await source.open()
     assert source.interval_s == 30.0
-    assert shown(await source.read())[f"hits_total{LABELS}"] == 2.0
+    assert values_by_series(await source.read())[f"hits_total{LABELS}"] == 2.0
 
 
 async def test_nothing_found_is_an_error(server):
@@ -200,7 +207,7 @@ async def test_nothing_found_is_an_error(server):
     source = server.source()
     with pytest.raises(SourceError, match="has no series that match"):
         await source.open()
-    await scraped(server)
+    await run_scrapes(server)
     await source.open()
     assert len((await source.read()).keys) == 2
 
@@ -215,7 +222,7 @@ async def test_queries_of_the_user(server):
         ],
     }
     server.queries["scalar(q2)"] = {"resultType": "scalar", "result": [server.now_s, "3"]}
-    await scraped(server)
+    await run_scrapes(server)
     source = server.source(
         queries={
             "latency": Query(expr="q1", data_range=(0, 10), unit="s"),
@@ -225,7 +232,7 @@ async def test_queries_of_the_user(server):
     )
     await source.open()
     reading = await source.read()
-    values = shown(reading)
+    values = values_by_series(reading)
     assert values['latency{for="latency",path="/"}'] == 0.5
     assert math.isnan(values['latency{for="latency",path="/b"}'])
     assert values['three{for="three"}'] == 3.0
@@ -239,14 +246,14 @@ async def test_a_query_that_gives_nothing_is_unknown(server):
     at = [server.now_s, "1"]
     both = [{"metric": {"p": "a"}, "value": at}, {"metric": {"p": "b"}, "value": at}]
     server.queries["q"] = {"resultType": "vector", "result": both}
-    await scraped(server)
+    await run_scrapes(server)
     source = server.source(queries={"q": Query(expr="q")})
     await source.open()
     server.queries["q"] = {"resultType": "vector", "result": []}
-    values = shown(await source.read())
+    values = values_by_series(await source.read())
     assert math.isnan(values['q{for="q",p="a"}'])
     server.queries["q"] = {"resultType": "vector", "result": both[:1]}
-    assert 'q{for="q",p="b"}' not in shown(await source.read())
+    assert 'q{for="q",p="b"}' not in values_by_series(await source.read())
 
 
 async def test_queries_are_capped(server):
@@ -258,13 +265,13 @@ async def test_queries_are_capped(server):
             "result": [{"metric": {"path": p}, "value": [server.now_s, "1"]} for p in paths],
         }
 
-    await scraped(server)
+    await run_scrapes(server)
     server.queries["q"] = result("edbca")
     source = server.source(max_series=3, queries={"q": Query(expr="q")})
     await source.open()
     for paths in ("eadcb", "bcdae", "cdeab"):
         server.queries["q"] = result(paths)
-        names = [name for name in shown(await source.read()) if name.startswith("q{")]
+        names = [name for name in values_by_series(await source.read()) if name.startswith("q{")]
         assert sorted(names) == [f'q{{for="q",path="{p}"}}' for p in "abc"]
     assert "query q (2 of its series)" in source.left_out()
     assert source.left_out_series == 2

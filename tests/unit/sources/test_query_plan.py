@@ -6,10 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.engine.errors import SettingsError
-from trimtab.engine.sources.prometheus.discovery import Scrapes, duration_s
-from trimtab.engine.sources.prometheus.query_plan import Kind, Meta, kind_of, make_plan, parse_selector
+from trimtab.engine.sources.prometheus.discovery import ScrapeTimings, duration_s
+from trimtab.engine.sources.prometheus.query_plan import (
+    MetricKind,
+    MetricMetadata,
+    make_plan,
+    metric_kind,
+    parse_selector,
+)
 from trimtab.engine.sources.prometheus.series_layout import quantile_of_buckets
-from trimtab.engine.sources.prometheus.series_replacement import takes_place
+from trimtab.engine.sources.prometheus.series_replacement import is_replacement
 from trimtab.engine.types import SeriesKey
 
 
@@ -52,27 +58,27 @@ def test_what_is_no_selector(text):
 
 
 TYPES = {
-    "h": Meta("histogram"), "s": Meta("summary"), "g_total": Meta("gauge"), "c": Meta("counter"),
-    "x_count": Meta("gauge"), "u": Meta("unknown"), "target": Meta("info"),
+    "h": MetricMetadata("histogram"), "s": MetricMetadata("summary"), "g_total": MetricMetadata("gauge"), "c": MetricMetadata("counter"),
+    "x_count": MetricMetadata("gauge"), "u": MetricMetadata("unknown"), "target": MetricMetadata("info"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("h_bucket", Kind.BUCKET), ("h_sum", Kind.NOTHING), ("h_count", Kind.COUNTER),
-        ("h_created", Kind.NOTHING), ("s", Kind.GAUGE), ("s_sum", Kind.NOTHING), ("s_count", Kind.COUNTER),
-        ("g_total", Kind.GAUGE),  # its type beats its name
-        ("c", Kind.COUNTER), ("c_total", Kind.COUNTER), ("c_created", Kind.NOTHING),
-        ("x_count", Kind.GAUGE), ("u", Kind.GAUGE), ("target_info", Kind.NOTHING),
-        ("q_bucket", Kind.BUCKET), ("q_sum", Kind.NOTHING), ("q_count", Kind.COUNTER),  # by their siblings
-        ("lone_bucket", Kind.COUNTER), ("lone_sum", Kind.COUNTER),
-        ("job:requests:rate5m", Kind.GAUGE),
+        ("h_bucket", MetricKind.BUCKET), ("h_sum", MetricKind.IGNORED), ("h_count", MetricKind.COUNTER),
+        ("h_created", MetricKind.IGNORED), ("s", MetricKind.GAUGE), ("s_sum", MetricKind.IGNORED), ("s_count", MetricKind.COUNTER),
+        ("g_total", MetricKind.GAUGE),  # its type beats its name
+        ("c", MetricKind.COUNTER), ("c_total", MetricKind.COUNTER), ("c_created", MetricKind.IGNORED),
+        ("x_count", MetricKind.GAUGE), ("u", MetricKind.GAUGE), ("target_info", MetricKind.IGNORED),
+        ("q_bucket", MetricKind.BUCKET), ("q_sum", MetricKind.IGNORED), ("q_count", MetricKind.COUNTER),  # by their siblings
+        ("lone_bucket", MetricKind.COUNTER), ("lone_sum", MetricKind.COUNTER),
+        ("job:requests:rate5m", MetricKind.GAUGE),
     ],
 )  # fmt: skip
 def test_kinds(name, kind):
     """A metric is told by its type, its family's type, its siblings, then its name."""
-    assert kind_of(name, TYPES, {"q_bucket", "q_sum", "q_count"}) is kind
+    assert metric_kind(name, TYPES, {"q_bucket", "q_sum", "q_count"}) is kind
 
 
 def test_plan_keeps_what_is_watched_already():
@@ -80,7 +86,7 @@ def test_plan_keeps_what_is_watched_already():
     counts = {"a": 3, "b": 3}
     assert set(make_plan(counts, dict.fromkeys(counts, 15.0), {}, 5).kinds) == {"a"}
     plan = make_plan(counts, dict.fromkeys(counts, 15.0), {}, 5, watched=["b"])
-    assert (set(plan.kinds), plan.left_out) == ({"b"}, {"a": 3})
+    assert (set(plan.kinds), plan.skipped) == ({"b"}, {"a": 3})
 
 
 def test_batches_hold_everything_once():
@@ -91,7 +97,7 @@ def test_batches_hold_everything_once():
     assert sorted(name for b in batches for name in b.names) == sorted(counts)
     assert all(b.series <= 200 and len(b.names) <= 15 for b in batches)
     assert [b.names for b in batches if b.scrape_s == 60.0] == [("slow",)]
-    assert [b.names for b in batches if b.own_names] == [("yhat",)]
+    assert [b.names for b in batches if b.is_own_series] == [("yhat",)]
 
 
 def plain_quantile(q, bounds, counts):
@@ -145,10 +151,10 @@ def test_the_interval_that_most_targets_have():
         {"labels": {"job": "j", "instance": str(i)}, "scrapeInterval": each, "lastScrapeDuration": 0.2}
         for i, each in enumerate(["1m", "15s", "15s", "30s"])
     ]
-    assert Scrapes.of(targets).common_s == 15.0
-    assert Scrapes.of(targets[:2]).common_s == 15.0
-    assert Scrapes.of(targets).of_target["j", "0"] == (60.0, 0.2)
-    assert Scrapes.of([]).common_s == 0.0
+    assert ScrapeTimings.from_targets(targets).common_interval_s == 15.0
+    assert ScrapeTimings.from_targets(targets[:2]).common_interval_s == 15.0
+    assert ScrapeTimings.from_targets(targets).by_target["j", "0"] == (60.0, 0.2)
+    assert ScrapeTimings.from_targets([]).common_interval_s == 0.0
 
 
 @pytest.mark.parametrize(
@@ -172,5 +178,5 @@ def test_the_interval_that_most_targets_have():
 def test_what_takes_whose_place(gone, came, replaced):
     """Same metric and labels but for pod, instance, id and hash-like names."""
     pair = [SeriesKey.of("prometheus", "m", labels) for labels in (gone, came)]
-    assert takes_place(*pair) is replaced
-    assert not takes_place(pair[0], SeriesKey.of("prometheus", "other", came))
+    assert is_replacement(*pair) is replaced
+    assert not is_replacement(pair[0], SeriesKey.of("prometheus", "other", came))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from trimtab.engine.sources.rates import (
     NS,
     is_counter,
-    on_grid,
     rate_between,
     rates_of_rows,
     rates_of_runs,
+    resample_to_grid,
     unit_of,
 )
 
@@ -101,7 +101,7 @@ def test_runs_of_nothing():
 def test_grid_keeps_the_newest_value_and_the_rate_of_each_cell():
     """A cell holds its newest sample and the growth whose later sample lies in it; cells without are NaN."""
     times = np.array([1, 6, 12, 31, 2]) * NS
-    level, rate = on_grid(
+    level, rate = resample_to_grid(
         np.array([0.0, 10.0, 16.0, 54.0, 5.0]), times, np.array([0, 0, 0, 0, 1]),
         (4, 2), start=0, step_s=10.0, max_gap_s=30.0,
     )  # fmt: skip
@@ -112,7 +112,9 @@ def test_grid_keeps_the_newest_value_and_the_rate_of_each_cell():
 def test_grid_leaves_out_what_lies_outside():
     """Samples before and behind the grid give no value, but the first rate is from the sample before it."""
     times = np.array([-5, 5, 15]) * NS
-    level, rate = on_grid(np.array([0.0, 20.0, 99.0]), times, np.zeros(3, int), (1, 1), 0, 10.0, 60.0)
+    level, rate = resample_to_grid(
+        np.array([0.0, 20.0, 99.0]), times, np.zeros(3, int), (1, 1), 0, 10.0, 60.0
+    )
     assert (level[0, 0], rate[0, 0]) == (20.0, 2.0)
 
 

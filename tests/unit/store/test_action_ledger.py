@@ -7,22 +7,22 @@ from contextlib import closing
 import pytest
 
 from tests.builders.actions import action_of
-from tests.contracts.action_ledger_contract import LedgerContract
+from tests.contracts.action_ledger_contract import ActionLedgerContract
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.ports import FakeClock
 from trimtab.engine.audit.audit_export import verify
 from trimtab.engine.audit.hash_chain import chained
 from trimtab.engine.errors import StoreError
 from trimtab.engine.store import ledger_rows, open_store
-from trimtab.engine.store.action_ledger import SqlLedger
-from trimtab.engine.store.audit_anchor import ANCHOR, AuditAnchor
+from trimtab.engine.store.action_ledger import ActionLedger
+from trimtab.engine.store.audit_anchor import ANCHOR_FILE, AuditAnchor
 from trimtab.engine.types import AuditRow, Pause
 
 ROWS, TAMPERINGS = 12, 200
 COLUMNS = ("seq", "time_ns", "actor", "what", "subject", "details", "previous", "hash", "epoch")
 
 
-class TestSqliteLedger(LedgerContract):
+class TestSqliteLedger(ActionLedgerContract):
     """All of the contract, on a file."""
 
     @pytest.fixture
@@ -39,9 +39,9 @@ def store(tmp_path):
 
 @pytest.fixture
 def ledger(store, tmp_path):
-    made = SqlLedger(store.fenced, tmp_path / ANCHOR)
+    made = ActionLedger(store.fenced, tmp_path / ANCHOR_FILE)
     for number in range(ROWS):
-        made.note("looked", "cache-1", "ann", {"number": number})
+        made.append_audit("looked", "cache-1", "ann", {"number": number})
     return made
 
 
@@ -67,10 +67,10 @@ def rechained(rows):
     """The rows with hashes that fit each other, as somebody does who knows how they are made."""
     head, done = (0, ""), []
     for row in rows:
-        noun = ledger_rows.audit_row(dict(zip(COLUMNS, row, strict=True)))
+        noun = ledger_rows.audit_from_row(dict(zip(COLUMNS, row, strict=True)))
         placed = chained(noun, head)
         head = (placed.seq, placed.hash)
-        columns = ledger_rows.audit_columns(placed)
+        columns = ledger_rows.audit_to_row(placed)
         done.append([columns[name] for name in COLUMNS])
     return done
 
@@ -112,13 +112,13 @@ def insert(rows, chance):
     """A row that fits the one before, anywhere, the rest moved up or not."""
     at = chance.randint(1, len(rows))
     seq, _, digest = rows[at - 1][0], None, rows[at - 1][7]
-    made = ledger_rows.audit_columns(chained(AuditRow(0, 5, "eve", "kept", "x"), (seq, digest)))
+    made = ledger_rows.audit_to_row(chained(AuditRow(0, 5, "eve", "kept", "x"), (seq, digest)))
     for row in rows[at:]:
         row[0] += 1
     return [*rows[:at], [made[name] for name in COLUMNS], *rows[at:]]
 
 
-def tampered(raw, rows, chance, tamper):
+def tamper_randomly(raw, rows, chance, tamper):
     """Do it; what they know who did it: below 0.6 of the head beside the rows, below 0.3 of hashes."""
     rows, knowing = tamper(rows, chance), chance.random()
     write(raw, rechained(rows) if knowing < 0.3 and tamper is not edit else rows)
@@ -131,14 +131,14 @@ def tampered(raw, rows, chance, tamper):
 
 def test_every_tampering_is_found(ledger, raw, tmp_path):
     """200 deletions, edits, swaps, truncations, insertions; with the chain and its head mended, or not."""
-    clean, anchor = read(raw), (tmp_path / ANCHOR).read_bytes()
+    clean, anchor = read(raw), (tmp_path / ANCHOR_FILE).read_bytes()
     for seed in range(TAMPERINGS):
         tamper = [delete, truncate, edit, swap, insert][seed % 5]
         write(raw, clean)
         raw.execute(f"UPDATE memory SET body = '[{ROWS},\"{clean[-1][7]}\"]' WHERE name = 'audit_head'")
-        (tmp_path / ANCHOR).write_bytes(anchor)
+        (tmp_path / ANCHOR_FILE).write_bytes(anchor)
         assert verify(ledger) == []
-        knowing = tampered(raw, read(raw), random.Random(seed), tamper)
+        knowing = tamper_randomly(raw, read(raw), random.Random(seed), tamper)
         assert verify(ledger) != [], (seed, tamper)
         if tamper is insert and knowing < 0.6:
             continue  # a whole row without the file looks as after a crash: it is told until the next
@@ -173,24 +173,24 @@ def test_a_missing_head_is_found(ledger, raw, statement, said):
 
 def test_a_missing_file_of_the_head_is_found(ledger, tmp_path):
     """In the data folder."""
-    (tmp_path / ANCHOR).unlink()
+    (tmp_path / ANCHOR_FILE).unlink()
     assert "the data folder does not remember" in verify(ledger)[0].what
 
 
 def test_a_torn_head_leaves_the_one_before(tmp_path):
     """The two lines are written in turn; a damaged one is left out."""
-    anchor = AuditAnchor(tmp_path / "folder" / ANCHOR)
-    with anchor.seen() as head:
+    anchor = AuditAnchor(tmp_path / "folder" / ANCHOR_FILE)
+    with anchor.read_locked() as head:
         assert head is None
     for seq in (1, 2, 3):
-        with anchor.held() as held:
+        with anchor.write_locked() as held:
             held.write((seq, f"{seq:064x}"))
-    with anchor.seen() as head:
+    with anchor.read_locked() as head:
         assert head == (3, f"{3:064x}")
     content = bytearray(anchor.path.read_bytes())
     content[128 + 30] ^= 1
     anchor.path.write_bytes(content)
-    with anchor.seen() as head:
+    with anchor.read_locked() as head:
         assert head == (2, f"{2:064x}")
 
 
@@ -205,7 +205,7 @@ def test_a_crash_between_row_and_file_is_mended_by_the_next_write(ledger, store,
             raise Crash
 
     with pytest.raises(Crash):
-        SqlLedger(store.fenced, tmp_path / ANCHOR, crash).note("looked", "x", "ann")
+        ActionLedger(store.fenced, tmp_path / ANCHOR_FILE, crash).append_audit("looked", "x", "ann")
     assert ledger.heads().folder[0] == ROWS
     ledger.note("started", "engine", "trimtab")
     assert ledger.heads().folder[0] == ROWS + 2

@@ -24,7 +24,7 @@ class TestEventStore(EventStoreContract):
         if GIVEN_URL is None:
             return f"sqlite:///{tmp_path}/events.db"
         given = Database(GIVEN_URL)
-        with given.writing() as connection:
+        with given.write_transaction() as connection:
             tables.metadata.drop_all(connection)
             connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
         given.close()

@@ -5,20 +5,20 @@ import pytest
 from tests.builders.series import START
 from trimtab.engine.errors import LockedError
 from trimtab.engine.store import open_store
-from trimtab.engine.store.learned_state import StoredMemory
+from trimtab.engine.store.learned_state import LearnedState
 
 
 def test_values_outlive_the_process(tmp_path):
     """What was set is there after the store was closed and opened again, and the newest word counts."""
     store = open_store(tmp_path, lambda: START)
-    memory = StoredMemory(store.fenced)
+    memory = LearnedState(store.fenced)
     assert memory.get("a") is None
     memory.set("a", {"x": [1, None, "é"]})
     memory.set("b", 1)
     memory.set("b", False)
     store.close()
     store = open_store(tmp_path, lambda: START)
-    memory = StoredMemory(store.fenced)
+    memory = LearnedState(store.fenced)
     assert (memory.get("a"), memory.get("b")) == ({"x": [1, None, "é"]}, False)
     with pytest.raises(ValueError, match="not JSON compliant"):
         memory.set("a", float("nan"))
@@ -33,7 +33,7 @@ def test_an_older_engine_cannot_write(tmp_path):
     old = EventStore(url, lambda: START, epoch=1).open()
     new = EventStore(url, lambda: START, epoch=2).open()
     with pytest.raises(LockedError):
-        StoredMemory(old.fenced).set("a", 1)
-    assert StoredMemory(new.fenced).get("a") is None
+        LearnedState(old.fenced).set("a", 1)
+    assert LearnedState(new.fenced).get("a") is None
     old.close()
     new.close()

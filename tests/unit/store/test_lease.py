@@ -7,11 +7,11 @@ import socket
 
 import pytest
 
-from tests.contracts.event_store_contract import ids
+from tests.contracts.event_store_contract import ids_of
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import LockedError, StoreError
 from trimtab.engine.store import join_store, open_store
-from trimtab.engine.store.lease import FolderLease, holder_of
+from trimtab.engine.store.lease import FolderLease, current_holder
 from trimtab.engine.types import ApiKey
 
 NOW = FakeClock().now
@@ -31,13 +31,13 @@ def test_a_second_engine_is_refused_with_what_to_do(tmp_path):
 
 def test_who_holds_a_folder_is_told_in_words(tmp_path):
     """As `trimtab doctor` says it; nobody = None, and who has not signed yet is not named."""
-    assert holder_of(tmp_path) is None
+    assert current_holder(tmp_path) is None
     with FolderLease(tmp_path, NOW) as lease:
-        said = str(holder_of(tmp_path))
+        said = str(current_holder(tmp_path))
         assert said == f"process {os.getpid()} on {socket.gethostname()}, since 2026-01-01T00:00:00.000Z"
         lease.lock_file.write_text("")
-        assert str(holder_of(tmp_path)) == "another process, which has not yet signed"
-    assert holder_of(tmp_path) is None
+        assert str(current_holder(tmp_path)) == "another process, which has not yet signed"
+    assert current_holder(tmp_path) is None
 
 
 def test_the_epoch_grows_with_every_holder(tmp_path):
@@ -100,17 +100,17 @@ def test_a_failed_start_frees_the_folder(tmp_path):
     open_store(tmp_path, NOW).close()
 
 
-def _hold(folder, told):
+def _hold_lease(folder, connection):
     lease = FolderLease(folder, NOW)
-    told.send(lease.acquire())
-    told.recv()
+    connection.send(lease.acquire())
+    connection.recv()
 
 
 def test_a_killed_holder_leaves_the_folder_free(tmp_path):
     """The lock ends with its process, whatever the file says."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    child = context.Process(target=_hold, args=(tmp_path, there))
+    child = context.Process(target=_hold_lease, args=(tmp_path, there))
     child.start()
     assert here.poll(60)
     assert here.recv() == 1
@@ -128,8 +128,8 @@ def test_a_command_joins_a_running_engine(tmp_path):
     store = join_store(tmp_path / "new", NOW)
     store.save_key(ApiKey("k", "n", "p", "h", (), 1))
     engine = open_store(tmp_path / "new", NOW)
-    assert ids(engine.keys()) == ["k"]
+    assert ids_of(engine.keys()) == ["k"]
     store.save_key(ApiKey("l", "n", "p", "i", (), 2))
-    assert ids(engine.keys()) == ["k", "l"]
+    assert ids_of(engine.keys()) == ["k", "l"]
     store.close()
     engine.close()

@@ -18,7 +18,7 @@ from trimtab.engine.types import SeriesKey
 
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
-EVER = 1 << 62
+END_OF_TIME = 1 << 62
 COLUMNS = ("value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper")
 KEYS = tuple(SeriesKey.of("host", "m", {"i": str(i)}) for i in range(40))
 
@@ -42,10 +42,10 @@ def new(tmp_path, clock):
 @pytest.fixture
 def no_merging(monkeypatch):
     """Every window becomes a file, however small."""
-    monkeypatch.setattr("trimtab.engine.store.time_series.score_log._TINY_BYTES", 0)
+    monkeypatch.setattr("trimtab.engine.store.time_series.score_log._SMALL_FILE_BYTES", 0)
 
 
-def tick(time, n=40, source="host", seed=0):
+def make_tick(time, n=40, source="host", seed=0):
     """A tick of n series with figures that tell themselves apart."""
     random = np.random.default_rng([seed, time % (1 << 63)])
     five = random.standard_normal((5, n))
@@ -53,40 +53,47 @@ def tick(time, n=40, source="host", seed=0):
     return tick_scores(source, time, five[0], **dict(zip(names, five[1:], strict=True)))
 
 
-def fill(log, times, keys=KEYS, **how):
+def append_ticks(log, times, keys=KEYS, **how):
     for time in times:
-        log.append(keys, tick(time, len(keys), **how))
+        log.append(keys, make_tick(time, len(keys), **how))
 
 
-def same(rows, other):
+def rows_equal(rows, other):
     return all(
         np.array_equal(getattr(rows, name), getattr(other, name), equal_nan=True)
         for name in ("times", *COLUMNS)
     )
 
 
-def every(seconds, count, start=START):
+def tick_times(seconds, count, start=START):
     return range(start, start + count * seconds * SECOND, seconds * SECOND)
 
 
 def test_it_reads_as_a_plain_list_would(new):
     """Any series over any time, from files, from memory, and after another start."""
     log, plain = new(), FakeScoreLog()
-    for number, time in enumerate(every(5, 700)):
+    for number, time in enumerate(tick_times(5, 700)):
         keys = KEYS if number < 300 else (*KEYS[:3], *KEYS[20:], KEYS[3])  # slots change their series
-        scores = tick(time, len(keys))
+        scores = make_tick(time, len(keys))
         scores.values[number % len(keys)] = nan
         log.append(keys, scores)
         plain.append(keys, scores)
-    spans = [(0, EVER), (START + 20 * MINUTE, START + 40 * MINUTE), (START + 55 * MINUTE, EVER), (0, START)]
+    spans = [
+        (0, END_OF_TIME),
+        (START + 20 * MINUTE, START + 40 * MINUTE),
+        (START + 55 * MINUTE, END_OF_TIME),
+        (0, START),
+    ]
     for _ in range(2):
         for key in (KEYS[0], KEYS[3], KEYS[12], KEYS[39]):
             for since, until in spans:
-                assert same(log.read(key.id, since, until), plain.read(key.id, since, until))
-        assert same(log.read(KEYS[5].id, 0, EVER, limit=77), plain.read(KEYS[5].id, 0, EVER, limit=77))
+                assert rows_equal(log.read(key.id, since, until), plain.read(key.id, since, until))
+        assert rows_equal(
+            log.read(KEYS[5].id, 0, END_OF_TIME, limit=77), plain.read(KEYS[5].id, 0, END_OF_TIME, limit=77)
+        )
         log.close()
         log = new()
-    assert len(log.read("f" * 32, 0, EVER).times) == 0
+    assert len(log.read("f" * 32, 0, END_OF_TIME).times) == 0
 
 
 def test_a_row_without_a_sample_is_not_kept(new):
@@ -95,8 +102,8 @@ def test_a_row_without_a_sample_is_not_kept(new):
     log.append(KEYS[:2], tick_scores("host", START, [nan, 1.0]))
     log.close()
     log = new()
-    assert len(log.read(KEYS[0].id, 0, EVER).times) == 0
-    rows = log.read(KEYS[1].id, 0, EVER)
+    assert len(log.read(KEYS[0].id, 0, END_OF_TIME).times) == 0
+    rows = log.read(KEYS[1].id, 0, END_OF_TIME)
     assert rows.value.tolist() == [1.0]
     assert isnan(rows.anomaly_score[0])
 
@@ -106,50 +113,50 @@ def test_a_file_holds_ten_minutes_and_says_so_in_its_name(new, tmp_path):
     import pyarrow.parquet as pq
 
     log = new()
-    fill(log, every(5, 130), KEYS, source="my.host")
+    append_ticks(log, tick_times(5, 130), KEYS, source="my.host")
     (path,) = (tmp_path / "scores").iterdir()
     assert path.name == ("my%2Ehost.v1.20260101T000000_000000000Z.20260101T000955_000000000Z.parquet")
     table = pq.read_table(path)
     assert table.column_names == ["series_id", "time", *COLUMNS]
     rows = list(zip(table["series_id"].to_pylist(), table["time"].to_pylist(), strict=True))
-    assert rows == sorted((key.id, time) for key in KEYS for time in every(5, 120))
+    assert rows == sorted((key.id, time) for key in KEYS for time in tick_times(5, 120))
     assert pq.ParquetFile(path).metadata.row_group(0).column(2).compression == "ZSTD"
 
 
 def test_a_tick_that_is_stored_already_is_not_stored_twice(new):
     """In memory, in a file of this life, and in one of the life before."""
     log = new()
-    fill(log, every(5, 200))
-    fill(log, every(5, 200))
+    append_ticks(log, tick_times(5, 200))
+    append_ticks(log, tick_times(5, 200))
     log.close()
     log = new()
-    fill(log, every(5, 210))
+    append_ticks(log, tick_times(5, 210))
     log.flush()
-    fill(log, every(5, 210))
-    rows = log.read(KEYS[1].id, 0, EVER)
-    assert rows.times.tolist() == list(every(5, 210))
+    append_ticks(log, tick_times(5, 210))
+    rows = log.read(KEYS[1].id, 0, END_OF_TIME)
+    assert rows.times.tolist() == list(tick_times(5, 210))
     log.close()
-    assert same(new().read(KEYS[1].id, 0, EVER), rows)
+    assert rows_equal(new().read(KEYS[1].id, 0, END_OF_TIME), rows)
 
 
 def test_frequent_flushes_do_not_make_many_files(new, tmp_path):
     """A flush goes on with the file of the same ten minutes, and with a tiny one of the same day."""
     log = new()
     for first in range(0, 240, 12):  # each minute, twenty minutes long
-        fill(log, every(5, 240)[first : first + 12])
+        append_ticks(log, tick_times(5, 240)[first : first + 12])
         log.flush()
     assert len(list((tmp_path / "scores").iterdir())) <= 2
-    for first in every(3600, 48, START + DAY):
-        fill(log, every(60, 5, first), KEYS[:2])
+    for first in tick_times(3600, 48, START + DAY):
+        append_ticks(log, tick_times(60, 5, first), KEYS[:2])
         log.flush()
     assert len(list((tmp_path / "scores").iterdir())) <= 4
-    assert len(log.read(KEYS[1].id, 0, EVER).times) == 240 + 48 * 5
+    assert len(log.read(KEYS[1].id, 0, END_OF_TIME).times) == 240 + 48 * 5
 
 
 def test_slow_series_wait_for_a_file_of_some_size(new, tmp_path):
     """A recording that is replayed at full speed does not leave a file for each of its ticks."""
     log = new()
-    fill(log, every(3600, 800), KEYS[:1])
+    append_ticks(log, tick_times(3600, 800), KEYS[:1])
     assert list((tmp_path / "scores").iterdir()) == []
     log.close()
     assert len(list((tmp_path / "scores").iterdir())) == 1
@@ -159,45 +166,49 @@ def test_sources_do_not_mix(new):
     """Ticks of the same time of two sources are both kept, with names that could be paths."""
     log = new()
     others = tuple(SeriesKey.of("../b", "m", {"i": str(i)}) for i in range(3))
-    for time in every(5, 10):
-        log.append(KEYS[:2], tick(time, 2, source="a"))
-        log.append(others, tick(time, 3, source="../b", seed=1))
+    for time in tick_times(5, 10):
+        log.append(KEYS[:2], make_tick(time, 2, source="a"))
+        log.append(others, make_tick(time, 3, source="../b", seed=1))
     log.close()
     log = new()
-    assert len(log.read(KEYS[0].id, 0, EVER).times) == len(log.read(others[2].id, 0, EVER).times) == 10
+    assert (
+        len(log.read(KEYS[0].id, 0, END_OF_TIME).times)
+        == len(log.read(others[2].id, 0, END_OF_TIME).times)
+        == 10
+    )
 
 
 def test_retention_removes_the_oldest_by_age(new, clock):
     """Age counts from writing for a recording of the past, so that a replay is not lost at once."""
     log = new(retention_days=1)
-    fill(log, every(5, 120, START - 365 * DAY))
-    fill(log, every(5, 120))
+    append_ticks(log, tick_times(5, 120, START - 365 * DAY))
+    append_ticks(log, tick_times(5, 120))
     log.flush()
-    assert len(log.read(KEYS[0].id, 0, EVER).times) == 240
+    assert len(log.read(KEYS[0].id, 0, END_OF_TIME).times) == 240
     clock.tick(86_400 * 2)
-    fill(log, every(5, 120, clock.now()))
+    append_ticks(log, tick_times(5, 120, clock.now()))
     log.flush()
-    assert log.read(KEYS[0].id, 0, EVER).times.tolist() == list(every(5, 120, clock.now()))
-    assert len(new().read(KEYS[0].id, 0, EVER).times) == 120
+    assert log.read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 120, clock.now()))
+    assert len(new().read(KEYS[0].id, 0, END_OF_TIME).times) == 120
 
 
 @pytest.mark.usefixtures("no_merging")
 def test_retention_removes_the_oldest_by_size(new, tmp_path):
     """What is left fits, and is the newest."""
     log = new(retention_bytes=200_000)
-    fill(log, every(5, 1200))
+    append_ticks(log, tick_times(5, 1200))
     log.flush()
     assert 0 < log.size_bytes() <= 200_000
     assert log.size_bytes() == sum(path.stat().st_size for path in (tmp_path / "scores").iterdir())
-    rows = log.read(KEYS[0].id, 0, EVER)
+    rows = log.read(KEYS[0].id, 0, END_OF_TIME)
     assert 0 < len(rows.times) < 1200
-    assert rows.times[-1] == every(5, 1200)[-1]
+    assert rows.times[-1] == tick_times(5, 1200)[-1]
 
 
 def test_of_very_many_series_only_the_anomalous_and_selected_are_kept(new):
     """An anomalous one from then on for ten minutes; a series that takes its slot is not meant."""
     log = new(full_series=10, selected={KEYS[7].id})
-    for number, time in enumerate(every(60, 30)):
+    for number, time in enumerate(tick_times(60, 30)):
         scores = tick_scores(
             "host",
             time,
@@ -205,20 +216,20 @@ def test_of_very_many_series_only_the_anomalous_and_selected_are_kept(new):
             anomaly_score=[2.0 if i == 3 and number == 5 else 0.5 for i in range(40)],
         )
         log.append(KEYS if number < 10 else (*KEYS[:3], KEYS[39], *KEYS[4:39], KEYS[3]), scores)
-    assert len(log.read(KEYS[7].id, 0, EVER).times) == 30
-    assert log.read(KEYS[3].id, 0, EVER).times.tolist() == list(every(60, 30))[5:10]
-    assert len(log.read(KEYS[39].id, 0, EVER).times) == 0
-    assert len(log.read(KEYS[0].id, 0, EVER).times) == 0
+    assert len(log.read(KEYS[7].id, 0, END_OF_TIME).times) == 30
+    assert log.read(KEYS[3].id, 0, END_OF_TIME).times.tolist() == list(tick_times(60, 30))[5:10]
+    assert len(log.read(KEYS[39].id, 0, END_OF_TIME).times) == 0
+    assert len(log.read(KEYS[0].id, 0, END_OF_TIME).times) == 0
 
 
 def test_what_was_half_written_is_ignored_and_cleared_away(new, tmp_path):
     """Other files in the folder are left alone."""
     log = new()
-    fill(log, every(5, 10))
+    append_ticks(log, tick_times(5, 10))
     log.close()
     for name in ("x.v1.1.2.parquet.99.tmp", "notes.txt", "a.b.parquet"):
         (tmp_path / "scores" / name).write_bytes(b"PAR1")
-    assert len(new().read(KEYS[0].id, 0, EVER).times) == 10
+    assert len(new().read(KEYS[0].id, 0, END_OF_TIME).times) == 10
     names = {path.name for path in (tmp_path / "scores").iterdir()}
     assert {"notes.txt", "a.b.parquet"} < names
     assert not any(name.endswith(".tmp") for name in names)
@@ -229,7 +240,7 @@ def test_what_was_half_written_is_ignored_and_cleared_away(new, tmp_path):
 def test_a_damaged_file_costs_its_own_rows_only(new, tmp_path, damage):
     """It is told in the log, with its name."""
     log = new()
-    fill(log, every(5, 240))
+    append_ticks(log, tick_times(5, 240))
     log.close()
     first, _ = sorted((tmp_path / "scores").iterdir())
     content = bytearray(first.read_bytes())
@@ -238,7 +249,7 @@ def test_a_damaged_file_costs_its_own_rows_only(new, tmp_path, damage):
     wrong = {"cut": content[: len(content) // 2], "flip": content, "empty": b"", "text": b"time,value\n" * 50}
     first.write_bytes(wrong[damage])
     with capture_logs() as said:
-        found = [len(new().read(key.id, 0, EVER).times) for key in KEYS]
+        found = [len(new().read(key.id, 0, END_OF_TIME).times) for key in KEYS]
     assert set(found) <= {120, 240}
     assert 120 in found
     assert said[0]["event"] == "left out a damaged file of scores"
@@ -256,7 +267,7 @@ def test_a_newer_format_is_refused(new, tmp_path):
 def test_a_full_disk_loses_nothing_that_fits_in_memory(new, tmp_path, monkeypatch):
     """The error says what to do; reading goes on; with room again all is written, and nothing twice."""
     log = new()
-    fill(log, every(5, 119))
+    append_ticks(log, tick_times(5, 119))
 
     def full(path, *_):
         Path(path).write_bytes(b"half")
@@ -265,58 +276,58 @@ def test_a_full_disk_loses_nothing_that_fits_in_memory(new, tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(score_files, "_write_groups", full)
         with pytest.raises(StoreError, match=r"cannot write .*the disk is full: free space"):
-            fill(log, every(5, 300))
+            append_ticks(log, tick_times(5, 300))
         with pytest.raises(StoreError, match="the disk is full"):
             log.flush()
         assert list((tmp_path / "scores").iterdir()) == []
-        assert len(log.read(KEYS[0].id, 0, EVER).times) == 121
-    fill(log, every(5, 300))
+        assert len(log.read(KEYS[0].id, 0, END_OF_TIME).times) == 121
+    append_ticks(log, tick_times(5, 300))
     log.close()
-    assert new().read(KEYS[0].id, 0, EVER).times.tolist() == list(every(5, 300))
+    assert new().read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 300))
 
 
 @pytest.mark.usefixtures("no_merging")
 def test_a_file_that_vanishes_while_it_is_read_is_left_out(new, tmp_path):
     """As when retention or a person removes it."""
     log = new()
-    fill(log, every(5, 240))
+    append_ticks(log, tick_times(5, 240))
     log.flush()
     min((tmp_path / "scores").iterdir()).unlink()
-    assert log.read(KEYS[0].id, 0, EVER).times.tolist() == list(every(5, 240))[120:]
+    assert log.read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 240))[120:]
 
 
 def test_a_merge_that_was_cut_short_shows_no_row_twice(new, tmp_path):
     """The new file stands, the one before is not yet gone."""
     log = new()
-    fill(log, every(5, 50))
+    append_ticks(log, tick_times(5, 50))
     log.flush()
     (before,) = (tmp_path / "scores").iterdir()
     content = before.read_bytes()
-    fill(log, every(5, 100))
+    append_ticks(log, tick_times(5, 100))
     log.close()
     before.write_bytes(content)
-    assert new().read(KEYS[0].id, 0, EVER).times.tolist() == list(every(5, 100))
+    assert new().read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 100))
 
 
 def test_keys_must_reach_as_far_as_the_values(new):
     """A value without a key is a fault of the caller."""
     with pytest.raises(StoreError, match="slot 2, but only 2 keys"):
-        new().append(KEYS[:2], tick(START, 3))
+        new().append(KEYS[:2], make_tick(START, 3))
 
 
 def test_neither_writing_nor_reading_imports_pandas(new, monkeypatch):
     """The conversions of pyarrow would, and that costs 60 MB."""
     monkeypatch.setitem(sys.modules, "pandas", None)
     log = new()
-    fill(log, every(5, 240))
+    append_ticks(log, tick_times(5, 240))
     log.close()
-    assert len(new().read(KEYS[0].id, 0, EVER).times) == 240
+    assert len(new().read(KEYS[0].id, 0, END_OF_TIME).times) == 240
 
 
 def test_a_large_window_is_written_early(new, tmp_path, monkeypatch):
     """Memory is bounded, however many series there are."""
     monkeypatch.setattr("trimtab.engine.store.time_series.score_window.MAX_BYTES", 40 * 44 * 10)
     log = new()
-    fill(log, every(1, 101))
-    assert len(log.read(KEYS[3].id, 0, EVER).times) == 101
+    append_ticks(log, tick_times(1, 101))
+    assert len(log.read(KEYS[3].id, 0, END_OF_TIME).times) == 101
     assert sum(path.stat().st_size for path in (tmp_path / "scores").iterdir()) > 0

@@ -27,7 +27,7 @@ STATE = {
 META = {"keys": ["a", None], "budget": 1.5, "unknown": nan}
 
 
-class Elapsed:
+class FakeMonotonicClock:
     """A monotonic clock that stands until a test moves it."""
 
     def __init__(self):
@@ -40,19 +40,19 @@ class Elapsed:
 @pytest.fixture
 def new(tmp_path):
     """Snapshots over one folder; call it again for their next life."""
-    return lambda: FolderSnapshots(tmp_path / "state", Elapsed()).open()
+    return lambda: FolderSnapshots(tmp_path / "state", FakeMonotonicClock()).open()
 
 
-def values(number, n=4):
+def tick_values(number, n=4):
     return (np.arange(n) + number).astype(np.float64).tobytes()
 
 
 def log_ticks(snapshots, numbers, keys=KEYS, source="host"):
     for number in numbers:
-        snapshots.log_tick(source, START + number * SECOND, keys, values(number, len(keys)))
+        snapshots.log_tick(source, START + number * SECOND, keys, tick_values(number, len(keys)))
 
 
-def logged(snapshots, source="host"):
+def logged_numbers(snapshots, source="host"):
     """The numbers of the ticks since the newest snapshot."""
     return [(time - START) // SECOND for time, _, _ in snapshots.ticks_since(source)]
 
@@ -87,10 +87,10 @@ def test_ticks_come_back_with_the_keys_of_their_time(new):
     tables = [KEYS[:2], KEYS[:2], KEYS, (KEYS[3], KEYS[1]), (), KEYS[2:]]
     snapshots = new()
     for number, keys in enumerate(tables):
-        snapshots.log_tick("host", START + number, keys, values(number, len(keys)))
+        snapshots.log_tick("host", START + number, keys, tick_values(number, len(keys)))
     snapshots.close()
     found = list(new().ticks_since("host"))
-    assert found == [(START + i, keys, values(i, len(keys))) for i, keys in enumerate(tables)]
+    assert found == [(START + i, keys, tick_values(i, len(keys))) for i, keys in enumerate(tables)]
 
 
 def test_only_ticks_after_the_snapshot_are_replayed(new):
@@ -98,9 +98,9 @@ def test_only_ticks_after_the_snapshot_are_replayed(new):
     snapshots = new()
     log_ticks(snapshots, range(10))
     snapshots.save("host", START + 6 * SECOND, {}, {})
-    assert logged(snapshots) == [7, 8, 9]
+    assert logged_numbers(snapshots) == [7, 8, 9]
     log_ticks(snapshots, [10])
-    assert logged(new()) == [7, 8, 9, 10]
+    assert logged_numbers(new()) == [7, 8, 9, 10]
 
 
 def test_ticks_that_are_logged_while_others_are_read_are_not_read(new):
@@ -128,7 +128,7 @@ def test_two_snapshots_and_their_ticks_are_kept(new, tmp_path):
     with capture_logs() as said:
         snapshots = new()
         assert snapshots.load("host")[2] == {"n": 49}
-        assert logged(snapshots) == list(range(50, 60))
+        assert logged_numbers(snapshots) == list(range(50, 60))
     assert said[0]["event"] == "fell back from a damaged snapshot"
     assert said[0]["snapshot"] == str(kept[1])
 
@@ -155,10 +155,10 @@ def test_a_log_cut_at_any_byte_gives_the_whole_ticks_before(new, tmp_path):
         path.write_bytes(whole[:length])
         snapshots = new()
         with capture_logs():
-            before = logged(snapshots)
+            before = logged_numbers(snapshots)
             assert before == list(range(len(before)))
             log_ticks(snapshots, [7])
-        assert logged(snapshots) == [*before, 7]
+        assert logged_numbers(snapshots) == [*before, 7]
         snapshots.close()
         for extra in segments(tmp_path):
             if extra != path:
@@ -177,13 +177,13 @@ def test_a_flipped_bit_in_the_log_costs_the_rest_of_its_segment(new, tmp_path):
     content[-5] ^= 1
     first.write_bytes(content)
     with capture_logs() as said:
-        assert logged(new()) == [0, 1, 3, 4, 5]
+        assert logged_numbers(new()) == [0, 1, 3, 4, 5]
     assert said[0]["event"] == "cut off a record that is not whole"
 
 
 def test_ticks_are_on_the_disk_within_ten_seconds(tmp_path, monkeypatch):
     """A sync at the latest with the first tick that comes 5 s after the last; quick ticks share one."""
-    synced, elapsed = [], Elapsed()
+    synced, elapsed = [], FakeMonotonicClock()
     monkeypatch.setattr(tick_log.os, "fdatasync", lambda _: synced.append(elapsed.ns // SECOND))
     snapshots = FolderSnapshots(tmp_path, elapsed)
     for second in range(1, 31):
@@ -209,7 +209,7 @@ def test_the_log_is_bounded_where_no_snapshot_is_ever_saved(new, tmp_path, monke
         log_ticks(snapshots, range(1000))
     assert sum(path.stat().st_size for path in segments(tmp_path)) <= 14_000
     assert said[0]["event"] == "dropped logged ticks: no snapshot was saved for long"
-    left = logged(snapshots)
+    left = logged_numbers(snapshots)
     assert left == list(range(left[0], 1000))
 
 
@@ -221,7 +221,7 @@ def test_sources_do_not_mix(new, tmp_path):
         snapshots.save(source, START, STATE, {"of": source})
     for source in ("host", "..", "a/b"):
         assert snapshots.load(source)[2] == {"of": source}
-        assert logged(snapshots, source) == [1]
+        assert logged_numbers(snapshots, source) == [1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state"]
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["%2E%2E", "a%2Fb", "host"]
 
@@ -271,7 +271,7 @@ def test_what_cannot_be_kept_is_refused_by_name(new, tmp_path, arrays, meta, sai
 def test_values_and_keys_must_fit(new):
     """Eight bytes a key."""
     with pytest.raises(StoreError, match="24 bytes for 4 keys"):
-        new().log_tick("host", START, KEYS, values(0, 3))
+        new().log_tick("host", START, KEYS, tick_values(0, 3))
 
 
 def test_a_tick_that_finds_no_room_leaves_the_log_whole(new, tmp_path, monkeypatch):
@@ -292,8 +292,8 @@ def test_a_tick_that_finds_no_room_leaves_the_log_whole(new, tmp_path, monkeypat
             with pytest.raises(StoreError, match="the disk is full: free space"):
                 log_ticks(snapshots, [number])
     log_ticks(snapshots, [5, 6])
-    assert logged(snapshots) == [0, 1, 2, 5, 6]
-    assert logged(new()) == [0, 1, 2, 5, 6]
+    assert logged_numbers(snapshots) == [0, 1, 2, 5, 6]
+    assert logged_numbers(new()) == [0, 1, 2, 5, 6]
     assert all(path.stat().st_size > 0 for path in segments(tmp_path))
 
 

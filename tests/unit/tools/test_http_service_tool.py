@@ -8,10 +8,10 @@ import os
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from tests.builders.dns_names import leads_to
-from tests.servers.http import http, raw, serving
+from tests.builders.dns_names import patch_dns
+from tests.servers.http import http_response, serve_app, start_raw_server
 from tests.servers.prometheus import free_port
-from tests.services.leaky_service import TOKEN, Leaky, LruCache, make_app
+from tests.services.leaky_service import TOKEN, LeakyService, LruCache, make_app
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.ports import Tool
 from trimtab.engine.settings.service_tools import HttpServiceTool
@@ -32,8 +32,8 @@ def tool(url: str, **settings) -> HttpService:
 @pytest.fixture
 async def shop():
     """A service with the kit over a real uvicorn, and the tool over it."""
-    leaky = Leaky(LruCache(100), 0, 0.0, None)
-    async with serving(make_app(leaky)) as url:
+    leaky = LeakyService(LruCache(100), 0, 0.0, None)
+    async with serve_app(make_app(leaky)) as url:
         made = tool(f"{url}/trimtab")
         made.leaky, made.base = leaky, url
         yield made
@@ -182,29 +182,33 @@ HUGE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + b" " * 2_000
 
 READS = [
     (None, 0, "gave no whole answer within 0.2 s"),  # accepts and says nothing
-    (http(200, KNOB, **TAG), 0.05, "gave no whole answer within 0.2 s"),  # a slow drip
+    (http_response(200, KNOB, **TAG), 0.05, "gave no whole answer within 0.2 s"),  # a slow drip
     (b"", 0, "gave no whole answer"),  # ends at once
     (b"SSH-2.0-OpenSSH_9.2\r\n", 0, "gave no whole answer"),
-    (http(200, KNOB, content_length="500"), 0, "gave no whole answer"),  # cut off
+    (http_response(200, KNOB, content_length="500"), 0, "gave no whole answer"),  # cut off
     (HUGE, 0, "it is over"),
-    (http(200, gzip.compress(KNOB), content_encoding="gzip"), 0, "packed"),
-    (http(200, b"<html>login</html>"), 0, "gives no whole JSON"),
-    (http(200, KNOB[:-5]), 0, "gives no whole JSON"),
-    (http(200, b"[]"), 0, "does not speak as trimtab.service"),
-    (http(200, json.dumps({**GOOD, "type": "blob"}).encode()), 0, "type: Input should be"),
-    (http(200, json.dumps({**GOOD, "value": "5"}).encode()), 0, "its value is '5'"),
-    (http(200, json.dumps({**GOOD, "value": True}).encode()), 0, "its value is True"),
-    (http(200, json.dumps({**GOOD, "name": "other"}).encode()), 0, "tells of another knob"),
+    (http_response(200, gzip.compress(KNOB), content_encoding="gzip"), 0, "packed"),
+    (http_response(200, b"<html>login</html>"), 0, "gives no whole JSON"),
+    (http_response(200, KNOB[:-5]), 0, "gives no whole JSON"),
+    (http_response(200, b"[]"), 0, "does not speak as trimtab.service"),
+    (http_response(200, json.dumps({**GOOD, "type": "blob"}).encode()), 0, "type: Input should be"),
+    (http_response(200, json.dumps({**GOOD, "value": "5"}).encode()), 0, "its value is '5'"),
+    (http_response(200, json.dumps({**GOOD, "value": True}).encode()), 0, "its value is True"),
+    (http_response(200, json.dumps({**GOOD, "name": "other"}).encode()), 0, "tells of another knob"),
     (
-        http(302, location="http://127.0.0.1:1/login?token=s3cret"),
+        http_response(302, location="http://127.0.0.1:1/login?token=s3cret"),
         0,
         "redirects to 'http://127.0.0.1:1/login",
     ),
-    (http(401), 0, "refuses us .HTTP 401."),
-    (http(403), 0, "refuses us .HTTP 403."),
-    (http(429, b"slow down"), 0, "HTTP 429: slow down"),
-    (http(500, b'{"detail": "Bearer abcdefgh12345678 failed"}'), 0, "HTTP 500: Bearer .hidden. failed"),
-    (http(204), 0, "gives no whole JSON"),
+    (http_response(401), 0, "refuses us .HTTP 401."),
+    (http_response(403), 0, "refuses us .HTTP 403."),
+    (http_response(429, b"slow down"), 0, "HTTP 429: slow down"),
+    (
+        http_response(500, b'{"detail": "Bearer abcdefgh12345678 failed"}'),
+        0,
+        "HTTP 500: Bearer .hidden. failed",
+    ),
+    (http_response(204), 0, "gives no whole JSON"),
 ]
 
 
@@ -212,7 +216,7 @@ READS = [
 async def test_an_answer_that_is_not_whole_is_an_error(monkeypatch, answer, drip_s, told):
     """Whatever is not a whole answer to a question is a ToolError that names the tool, never a value."""
     monkeypatch.setattr(http_client, "MAX_BODY_BYTES", 1_000)
-    async with raw(answer, drip_s) as server:
+    async with start_raw_server(answer, drip_s) as server:
         made = tool(server.url, timeout=0.2)
         with pytest.raises(ToolError, match=told) as caught:
             await made.read(NAME, "size")
@@ -226,18 +230,18 @@ async def test_an_answer_that_is_not_whole_is_an_error(monkeypatch, answer, drip
 
 CHANGES = [
     (None, 0, ToolUncertainError, "within 0.2 s; .*may have been done all the same"),
-    (http(200, KNOB), 0.05, ToolUncertainError, "within 0.2 s"),
+    (http_response(200, KNOB), 0.05, ToolUncertainError, "within 0.2 s"),
     (b"", 0, ToolUncertainError, "gave no whole answer"),
-    (http(200, KNOB, content_length="500"), 0, ToolUncertainError, "may have been done"),
-    (http(500, b"oops"), 0, ToolUncertainError, "HTTP 500: oops; it may have been done"),
-    (http(502), 0, ToolUncertainError, "HTTP 502"),
-    (http(200, b"ok"), 0, ToolUncertainError, "no whole JSON"),
-    (http(302, location="/elsewhere"), 0, ToolError, "redirects to '/elsewhere'"),
-    (http(400, b"no"), 0, ToolError, "HTTP 400: no"),
-    (http(401), 0, ToolError, "refuses us"),
-    (http(409, b"busy"), 0, ConflictError, "changed meanwhile: busy"),
-    (http(412), 0, ConflictError, "changed meanwhile"),
-    (http(422, b'{"detail": "too many"}'), 0, RefusedError, "refuses size = 6: too many"),
+    (http_response(200, KNOB, content_length="500"), 0, ToolUncertainError, "may have been done"),
+    (http_response(500, b"oops"), 0, ToolUncertainError, "HTTP 500: oops; it may have been done"),
+    (http_response(502), 0, ToolUncertainError, "HTTP 502"),
+    (http_response(200, b"ok"), 0, ToolUncertainError, "no whole JSON"),
+    (http_response(302, location="/elsewhere"), 0, ToolError, "redirects to '/elsewhere'"),
+    (http_response(400, b"no"), 0, ToolError, "HTTP 400: no"),
+    (http_response(401), 0, ToolError, "refuses us"),
+    (http_response(409, b"busy"), 0, ConflictError, "changed meanwhile: busy"),
+    (http_response(412), 0, ConflictError, "changed meanwhile"),
+    (http_response(422, b'{"detail": "too many"}'), 0, RefusedError, "refuses size = 6: too many"),
 ]
 
 
@@ -245,14 +249,14 @@ CHANGES = [
 async def test_a_change_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """A change whose answer got lost is uncertain; one that was refused is known not to have been made."""
     monkeypatch.setattr(http_service_tool, "CHANGE_S", 0.2)
-    async with raw(http(200, KNOB, **TAG)) as server:
+    async with start_raw_server(http_response(200, KNOB, **TAG)) as server:
         made = tool(server.url)
 
         async def change(*args):
             server.answer, server.drip_s = answer, drip_s
-            return await HttpService._put(made, *args)
+            return await HttpService._put_knob(made, *args)
 
-        made._put = change
+        made._put_knob = change
         with pytest.raises(error, match=told) as caught:
             await made.apply(NAME, "size", 5, 6)
         assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
@@ -263,16 +267,16 @@ async def test_a_change_without_an_answer_is_uncertain(monkeypatch, answer, drip
 
 async def test_a_change_that_does_not_stay():
     """A service that says yes and shows another value afterwards is uncertain."""
-    async with raw(http(200, KNOB, **TAG)) as server:
+    async with start_raw_server(http_response(200, KNOB, **TAG)) as server:
         made = tool(server.url)
 
         async def change(*args):
-            server.answer = http(200, json.dumps({**GOOD, "value": 6}).encode(), **TAG)
-            told = await HttpService._put(made, *args)
-            server.answer = http(200, KNOB, **TAG)
+            server.answer = http_response(200, json.dumps({**GOOD, "value": 6}).encode(), **TAG)
+            told = await HttpService._put_knob(made, *args)
+            server.answer = http_response(200, KNOB, **TAG)
             return told
 
-        made._put = change
+        made._put_knob = change
         with pytest.raises(ToolUncertainError, match="was set to 6 and reads 5"):
             await made.apply(NAME, "size", 5, 6)
         await made.close()
@@ -281,7 +285,7 @@ async def test_a_change_that_does_not_stay():
 @pytest.mark.parametrize("tag", ["", 'W/"a"'])
 async def test_without_a_strong_tag_nothing_is_changed(tag):
     """A service that gives no strong ETag is read, but not changed."""
-    async with raw(http(200, KNOB, etag=tag)) as server:
+    async with start_raw_server(http_response(200, KNOB, etag=tag)) as server:
         made = tool(server.url)
         assert (await made.read(NAME, "size")).value == 5
         with pytest.raises(RefusedError, match="no strong ETag"):
@@ -293,11 +297,11 @@ async def test_without_a_strong_tag_nothing_is_changed(tag):
 ACTIONS = [
     (None, 0, ToolUncertainError, "may have been done"),
     (b"", 0, ToolUncertainError, "may have been done"),
-    (http(500), 0, ToolUncertainError, "HTTP 500"),
-    (http(409), 0, ToolUncertainError, "still runs under this key"),
-    (http(404), 0, NotFoundError, "no action"),
-    (http(429), 0, ToolError, "HTTP 429"),
-    (http(307, location="/x"), 0, ToolError, "redirects"),
+    (http_response(500), 0, ToolUncertainError, "HTTP 500"),
+    (http_response(409), 0, ToolUncertainError, "still runs under this key"),
+    (http_response(404), 0, NotFoundError, "no action"),
+    (http_response(429), 0, ToolError, "HTTP 429"),
+    (http_response(307, location="/x"), 0, ToolError, "redirects"),
 ]
 
 
@@ -305,7 +309,7 @@ ACTIONS = [
 async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """An action whose answer got lost is uncertain, and is not sent again."""
     monkeypatch.setattr(http_service_tool, "RUN_S", 0.2)
-    async with raw(answer, drip_s) as server:
+    async with start_raw_server(answer, drip_s) as server:
         made = tool(server.url)
         with pytest.raises(error, match=told) as caught:
             await made.run(NAME, "clear", "key-1")
@@ -328,7 +332,7 @@ async def test_what_was_never_sent_is_certain():
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "0.0.0.0"])
 async def test_metadata_addresses_are_refused(monkeypatch, address):
     """A name that leads to a link-local or metadata address is never connected to."""
-    leads_to(monkeypatch, address)
+    patch_dns(monkeypatch, address)
     made = tool("http://shop.example/trimtab")
     status = await made.status()
     assert status.state is ToolState.UNREACHABLE
@@ -349,7 +353,7 @@ async def test_metadata_addresses_are_refused(monkeypatch, address):
 )
 async def test_figures_that_cannot_be_read(body, kind, told):
     """Figures that are not whole are an error, not fewer figures."""
-    async with raw(http(200, body, content_type=kind)) as server:
+    async with start_raw_server(http_response(200, body, content_type=kind)) as server:
         made = tool(server.url)
         with pytest.raises(ToolError, match=told):
             await made.metrics(NAME)
@@ -359,7 +363,9 @@ async def test_figures_that_cannot_be_read(body, kind, told):
 async def test_figures_as_json():
     """A flat JSON object gives its numbers."""
     text = b'{"rss_bytes": 5, "ok": true, "name": "x", "ratio": 0.5}'
-    async with raw(http(200, text, content_type="application/json; charset=utf-8")) as server:
+    async with start_raw_server(
+        http_response(200, text, content_type="application/json; charset=utf-8")
+    ) as server:
         made = tool(server.url)
         assert await made.metrics(NAME) == {"rss_bytes": 5.0, "ratio": 0.5}
         await made.close()

@@ -5,7 +5,14 @@ import os
 import psutil
 import pytest
 
-from trimtab.engine.tools.memory_budget import SHARE, Outlook, Room, cgroup_rooms, family_of, room_of
+from trimtab.engine.tools.memory_budget import (
+    MAX_FILL_RATIO,
+    MemoryBudget,
+    MemoryProjection,
+    cgroup_budgets,
+    find_memory_budget,
+    process_family_bytes,
+)
 
 GB = 2**30
 
@@ -22,31 +29,33 @@ def test_the_tightest_control_group_counts(tmp_path):
     group(tmp_path / "a", memory__max=f"{4 * GB}\n", memory__stat=f"anon {3 * GB}\nshmem 0\nfile 9\n")
     group(tmp_path / "a/b", memory__max="max\n", memory__stat="anon 1\n")
     group(tmp_path / "a/b/c", memory__max=f"{2 * GB}\n", memory__stat=f"anon {GB}\nshmem 100\n")
-    rooms = cgroup_rooms("0::/a/b/c\n", GB, tmp_path)
-    assert [(room.limit, room.others) for room in rooms] == [(2 * GB, 100), (4 * GB, 2 * GB)]
+    rooms = cgroup_budgets("0::/a/b/c\n", GB, tmp_path)
+    assert [(room.limit_bytes, room.others_bytes) for room in rooms] == [(2 * GB, 100), (4 * GB, 2 * GB)]
 
 
 def test_version_1_of_control_groups(tmp_path):
     """The memory controller of version 1 is understood, and its number for no limit."""
     group(tmp_path / "memory/a", memory__limit_in_bytes=str(GB), memory__stat="total_rss 500\n")
     group(tmp_path / "memory", memory__limit_in_bytes="9223372036854771712")
-    rooms = cgroup_rooms("5:cpu,cpuacct:/x\n4:memory:/a\n", 100, tmp_path)
-    assert [(room.limit, room.others) for room in rooms] == [(GB, 400)]
+    rooms = cgroup_budgets("5:cpu,cpuacct:/x\n4:memory:/a\n", 100, tmp_path)
+    assert [(room.limit_bytes, room.others_bytes) for room in rooms] == [(GB, 400)]
 
 
 @pytest.mark.parametrize("groups", ["", "0::/gone\n", "3:cpu:/x\n"])
 def test_no_control_group(tmp_path, groups):
     """Where no group limits memory there is no room to speak of."""
-    assert cgroup_rooms(groups, 0, tmp_path) == []
+    assert cgroup_budgets(groups, 0, tmp_path) == []
 
 
 def test_a_process_of_this_machine():
     """A process that is here is limited by this host, by its memory_limit where that is tighter."""
     own = psutil.Process()
-    room = room_of(own.pid, own.create_time(), own.memory_info().rss, None)
-    assert room.limit is not None
-    assert room.limit <= psutil.virtual_memory().total
-    assert room_of(own.pid, own.create_time(), 0, 1000) == Room(1000, 0, "its memory_limit")
+    room = find_memory_budget(own.pid, own.create_time(), own.memory_info().rss, None)
+    assert room.limit_bytes is not None
+    assert room.limit_bytes <= psutil.virtual_memory().total
+    assert find_memory_budget(own.pid, own.create_time(), 0, 1000) == MemoryBudget(
+        1000, 0, "its memory_limit"
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,24 +65,24 @@ def test_a_process_of_this_machine():
 )
 def test_a_process_that_is_not_here(pid, started):
     """A number that is another process, or none here, says nothing about its memory: unknown, unless set."""
-    assert room_of(pid, started, 0, None) == Room(None)
-    assert room_of(pid, started, 0, GB) == Room(GB, 0, "its memory_limit")
+    assert find_memory_budget(pid, started, 0, None) == MemoryBudget(None)
+    assert find_memory_budget(pid, started, 0, GB) == MemoryBudget(GB, 0, "its memory_limit")
 
 
 def test_an_unknown_limit_never_fits():
     """What nobody knows is not taken for enough."""
-    seen = Outlook((("maxmemory", 1),), Room(None))
+    seen = MemoryProjection((("maxmemory", 1),), MemoryBudget(None))
     assert not seen.fits
     assert str(seen) == "maxmemory 1 B = 1 B; how much its machine has is unknown"
-    edge = Outlook((("a", SHARE * GB),), Room(GB, of="this host"))
+    edge = MemoryProjection((("a", MAX_FILL_RATIO * GB),), MemoryBudget(GB, scope="this host"))
     assert edge.fits
-    assert not Outlook((("a", SHARE * GB + 1),), Room(GB)).fits
+    assert not MemoryProjection((("a", MAX_FILL_RATIO * GB + 1),), MemoryBudget(GB)).fits
 
 
 def test_a_family_counts_what_is_shared_once():
     """A process with its siblings and parent uses at least what it has alone, at most the sum."""
     own, parent = psutil.Process(), psutil.Process().parent()
     family = [parent, *parent.children()]
-    used = family_of(own.pid)
+    used = process_family_bytes(own.pid)
     assert 0 < used <= 1.2 * sum(each.memory_info().rss for each in family)
-    assert family_of(2**30) == 0
+    assert process_family_bytes(2**30) == 0

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from trimtab.engine.errors import ToolError, ToolUncertainError
 from trimtab.engine.settings.service_tools import Pm2Tool
 from trimtab.engine.tools.pm2 import pm2_tool
-from trimtab.engine.tools.pm2.pm2_processes import applications
+from trimtab.engine.tools.pm2.pm2_processes import parse_applications
 from trimtab.engine.tools.pm2.pm2_tool import Pm2
 from trimtab.engine.types import ToolState
 
@@ -149,15 +149,15 @@ async def test_a_change_that_does_not_stay(home):
 def test_figures_of_what_runs():
     """Memory and CPU are summed over the instances that run; what has not been looked at yet is unknown."""
     listed = [row(), row(pid=11, memory=70e6, cpu=50, max_memory_restart=10**8), row(pid=0, status="stopped")]
-    (web,) = applications(json.dumps(listed), "pm2").values()
-    assert web.figures(now=1_010 * 10**9) == {
+    (web,) = parse_applications(json.dumps(listed), "pm2").values()
+    assert web.metrics(now=1_010 * 10**9) == {
         "pm2_instances": 3, "pm2_instances_online": 2, "pm2_restarts_total": 6,
         "pm2_unstable_restarts_total": 0,
         "pm2_memory_bytes": 120e6, "pm2_memory_largest_bytes": 70e6, "pm2_cpu_ratio": 0.625,
         "pm2_uptime_seconds": 10.0, "pm2_memory_limit_bytes": 10**8,
     }  # fmt: skip
-    (fresh,) = applications(json.dumps([row(memory=0, cpu=0)]), "pm2").values()
-    assert not {"pm2_memory_bytes", "pm2_cpu_ratio"} & set(fresh.figures(0))
+    (fresh,) = parse_applications(json.dumps([row(memory=0, cpu=0)]), "pm2").values()
+    assert not {"pm2_memory_bytes", "pm2_cpu_ratio"} & set(fresh.metrics(0))
 
 
 @pytest.mark.parametrize(

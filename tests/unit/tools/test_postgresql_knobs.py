@@ -5,7 +5,7 @@ import pytest
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'trimtab[postgresql]'")
 
 from trimtab.engine.errors import RefusedError  # noqa: E402 - the line above has to come first
-from trimtab.engine.tools.memory_budget import Room  # noqa: E402 - as above
+from trimtab.engine.tools.memory_budget import MemoryBudget  # noqa: E402 - as above
 from trimtab.engine.tools.postgresql import postgresql_knobs as rules  # noqa: E402 - as above
 
 MB, GB = 2**20, 2**30
@@ -17,24 +17,24 @@ SIZES = {
 
 def test_the_sum():
     """Every connection sorts, every worker vacuums, and the others stay."""
-    seen = rules.outlook(SIZES, Room(8 * GB, GB, "this host"), work_mem=8 * MB)
-    assert seen.projected == GB + 8 * MB * 2 * 100 + 64 * MB * 3 + GB
+    seen = rules.project_memory(SIZES, MemoryBudget(8 * GB, GB, "this host"), work_mem=8 * MB)
+    assert seen.projected_bytes == GB + 8 * MB * 2 * 100 + 64 * MB * 3 + GB
     assert "work_mem x 2 x 100 connections 1.6 GiB" in str(seen)
 
 
 @pytest.mark.parametrize("name", ["work_mem", "maintenance_work_mem"])
 def test_the_highest_value_just_fits(name):
     """The bound of a memory knob is the largest value whose sum is within the limit."""
-    room = Room(8 * GB, GB, "this host")
-    high = rules.bounded(rules.KNOBS[name], SIZES, room).high
-    assert rules.outlook(SIZES, room, **{name: high}).fits
-    assert not rules.outlook(SIZES, room, **{name: high + MB}).fits
-    assert rules.bounded(rules.KNOBS[name], SIZES, Room(None)).high is None
+    room = MemoryBudget(8 * GB, GB, "this host")
+    high = rules.bound_knob(rules.KNOBS[name], SIZES, room).high
+    assert rules.project_memory(SIZES, room, **{name: high}).fits
+    assert not rules.project_memory(SIZES, room, **{name: high + MB}).fits
+    assert rules.bound_knob(rules.KNOBS[name], SIZES, MemoryBudget(None)).high is None
 
 
 def setting(name, text, unit=None, kind="integer", source="default", boot=None):
     """A row of pg_settings."""
-    return rules.Setting(name, text, boot or text, unit, kind, source, None, None)
+    return rules.PgSetting(name, text, boot or text, unit, kind, source, None, None)
 
 
 WRITTEN = [
@@ -56,19 +56,21 @@ WRITTEN = [
 @pytest.mark.parametrize(("row", "value", "text"), WRITTEN)
 def test_values_as_alter_system_takes_them(row, value, text):
     """A value in base units is written in the setting's own, and passes the check."""
-    assert rules.written(row, value) == text
-    assert rules.checked(row, value) == value
+    assert rules.format_value(row, value) == text
+    assert rules.validate_value(row, value) == value
 
 
 @pytest.mark.parametrize("source", ["command line", "environment variable", "user", "database", "session"])
 def test_what_alter_system_cannot_reach(source):
     """Where the value comes from somewhere that goes over ALTER SYSTEM, nothing is done."""
     with pytest.raises(RefusedError, match="ALTER SYSTEM would not change it"):
-        rules.refuse_foreign(setting("work_mem", "4096", "kB", source=source))
+        rules.refuse_unrestorable(setting("work_mem", "4096", "kB", source=source))
 
 
 def test_what_somebody_chose_is_left():
     """A value outside of what we would set is not touched; the default always may be."""
     with pytest.raises(RefusedError, match="somebody chose that"):
-        rules.refuse_foreign(setting("random_page_cost", "0.5", None, "real", "configuration file", boot="4"))
-    rules.refuse_foreign(setting("autovacuum_vacuum_cost_limit", "-1"))
+        rules.refuse_unrestorable(
+            setting("random_page_cost", "0.5", None, "real", "configuration file", boot="4")
+        )
+    rules.refuse_unrestorable(setting("autovacuum_vacuum_cost_limit", "-1"))

@@ -16,9 +16,9 @@ from tests.servers.prometheus import wait_for
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.settings.service_tools import ProcessTool, WatchedProcess
 from trimtab.engine.tools import command_runner
-from trimtab.engine.tools.command_runner import TimedOutError, run_program
+from trimtab.engine.tools.command_runner import CommandTimeoutError, run_command
 from trimtab.engine.tools.process import process_tool as process_module
-from trimtab.engine.tools.process.process_lookup import Identity, find, send
+from trimtab.engine.tools.process.process_lookup import ProcessIdentity, find_process, send_signal
 from trimtab.engine.tools.process.process_tool import Process
 from trimtab.engine.types import Risk, ToolState
 
@@ -42,7 +42,7 @@ subprocess.Popen([sys.executable, *sys.argv[2:]], start_new_session=True)
 """
 
 
-class Worker:
+class WorkerProcess:
     """A process with a pid file that writes down each signal; started again by whoever wants."""
 
     def __init__(self, folder):
@@ -85,7 +85,7 @@ class Worker:
 @pytest.fixture
 def worker(tmp_path):
     """A worker that is not started yet."""
-    made = Worker(tmp_path)
+    made = WorkerProcess(tmp_path)
     yield made
     made.end()
 
@@ -155,14 +155,14 @@ async def test_a_number_that_is_used_again(worker):
 def test_a_signal_goes_to_that_very_process(worker):
     """Between finding and signalling the number may go to another process; the start time tells."""
     child = worker.start()
-    found = find("worker", WatchedProcess(pid_file=worker.pid_file))
+    found = find_process("worker", WatchedProcess(pid_file=worker.pid_file))
     with pytest.raises(ConflictError, match="has ended meanwhile; nothing was sent"):
-        send("worker", Identity(found.pid, found.started - 5), signal.SIGTERM)
+        send_signal("worker", ProcessIdentity(found.pid, found.start_time_s - 5), signal.SIGTERM)
     assert child.poll() is None
     child.kill()
     child.wait(10)
     with pytest.raises(ConflictError, match="has ended meanwhile"):
-        send("worker", found, signal.SIGTERM)
+        send_signal("worker", found, signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ async def test_by_name_there_must_be_one(worker):
         await worker.tool(name="no-such", signals=("USR1",)).run("worker", "usr1", "k")
     both = WatchedProcess(pid_file=worker.pid_file, command="something else")
     with pytest.raises(ToolError, match="not what name and command want"):
-        find("worker", both)
+        find_process("worker", both)
     status = await by_name.status()
     assert (status.state, "2 processes match" in status.detail) == (ToolState.UP, True)
 
@@ -283,7 +283,7 @@ def test_settings_that_do_not_fit(about, told):
 
 async def python(code, limit_s=20.0, environ=None):
     """Run a piece of Python as a program."""
-    return await run_program([sys.executable, "-c", code], limit_s, environ)
+    return await run_command([sys.executable, "-c", code], limit_s, environ)
 
 
 async def test_a_program_sees_no_secret_of_ours(monkeypatch):
@@ -292,15 +292,15 @@ async def test_a_program_sees_no_secret_of_ours(monkeypatch):
     ran = await python(
         "import os; print(sorted(n for n in os.environ if n.startswith('TRIM')))", 20, {"TRIM": "1"}
     )
-    assert (ran.code, ran.out.strip()) == (0, "['TRIM']")
+    assert (ran.exit_code, ran.stdout.strip()) == (0, "['TRIM']")
 
 
 async def test_a_program_that_prints_without_end(monkeypatch):
     """What is over the limit is not kept, and the program comes to its end."""
     monkeypatch.setattr(command_runner, "MAX_OUTPUT_BYTES", 1_000)
     ran = await python("import sys; sys.stdout.write('x' * 5_000_000)")
-    assert ran.code == 0
-    assert 1_000 <= len(ran.out) < 200_000
+    assert ran.exit_code == 0
+    assert 1_000 <= len(ran.stdout) < 200_000
 
 
 async def test_a_program_that_leaves_a_daemon_behind():
@@ -313,7 +313,7 @@ async def test_a_program_that_leaves_a_daemon_behind():
         "print(p.pid, flush=True)"
     )
     assert time.monotonic() - started < 15
-    left = psutil.Process(int(ran.out.split()[0]))
+    left = psutil.Process(int(ran.stdout.split()[0]))
     assert left.is_running()
     left.kill()
 
@@ -327,8 +327,8 @@ async def test_a_program_that_hangs_is_ended_with_its_children():
         "p.wait()"
     )
     reader, writer = os.pipe()
-    with pytest.raises(TimedOutError, match="did not end within 1 s"):
-        await run_program([sys.executable, "-c", code, f"/proc/{os.getpid()}/fd/{writer}"], 1.0)
+    with pytest.raises(CommandTimeoutError, match="did not end within 1 s"):
+        await run_command([sys.executable, "-c", code, f"/proc/{os.getpid()}/fd/{writer}"], 1.0)
     os.close(writer)
     pid = int(os.read(reader, 20))
     os.close(reader)

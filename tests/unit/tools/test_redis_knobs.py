@@ -2,12 +2,12 @@
 
 import pytest
 
-from trimtab.engine.tools.memory_budget import Room
+from trimtab.engine.tools.memory_budget import MemoryBudget
 from trimtab.engine.tools.redis import redis_knobs as rules
 
 GB = 2**30
 FULL = {"used_memory": GB, "used_memory_rss": GB, "maxmemory": GB}
-ROOM = Room(10 * GB, GB, "this host")
+ROOM = MemoryBudget(10 * GB, GB, "this host")
 
 SUMS = [
     # a pure cache: what it holds and the others
@@ -38,8 +38,8 @@ SUMS = [
 @pytest.mark.parametrize(("info", "saves", "maxmemory", "projected", "words"), SUMS)
 def test_the_sum(info, saves, maxmemory, projected, words):
     """Memory at its worst is the data, its waste, the fork's copy, buffers of replicas, and the others."""
-    seen = rules.outlook({**FULL, **info}, maxmemory, ROOM, saves=saves)
-    assert seen.projected == pytest.approx(projected, rel=1e-6)
+    seen = rules.project_memory({**FULL, **info}, maxmemory, ROOM, has_snapshots=saves)
+    assert seen.projected_bytes == pytest.approx(projected, rel=1e-6)
     assert words in str(seen)
 
 
@@ -48,30 +48,30 @@ def test_the_sum(info, saves, maxmemory, projected, words):
 def test_the_highest_value_just_fits(info, saves):
     """The bound of maxmemory is the largest value whose sum is within the limit."""
     info = {**FULL, **info}
-    high = rules.bounded(info, ROOM, saves=saves).high
-    assert rules.outlook(info, int(high), ROOM, saves=saves).fits
-    assert not rules.outlook(info, int(high) + 2**20, ROOM, saves=saves).fits
+    high = rules.bound_maxmemory(info, ROOM, has_snapshots=saves).high
+    assert rules.project_memory(info, int(high), ROOM, has_snapshots=saves).fits
+    assert not rules.project_memory(info, int(high) + 2**20, ROOM, has_snapshots=saves).fits
 
 
 def test_without_a_limit_there_is_no_bound():
     """Where nobody knows the memory of the machine nobody may raise it without a person."""
-    knob = rules.bounded(FULL, Room(None), saves=True)
+    knob = rules.bound_maxmemory(FULL, MemoryBudget(None), has_snapshots=True)
     assert knob.high is None
     assert knob.step == GB
 
 
-@pytest.mark.parametrize("name", rules.SPECS)
+@pytest.mark.parametrize("name", rules.KNOB_SPECS)
 def test_values_go_there_and_back(name):
     """What is written of a value is read as the same; None writes the default."""
-    spec = rules.SPECS[name]
+    spec = rules.KNOB_SPECS[name]
     values = [spec.default, spec.knob.low and int(spec.knob.low), *spec.knob.choices]
     for value in [value for value in values if value is not None]:
-        assert rules.parsed(name, rules.written(name, value)) == value
-    assert rules.parsed(name, rules.written(name, None)) == spec.default
+        assert rules.parse_value(name, rules.format_value(name, value)) == value
+    assert rules.parse_value(name, rules.format_value(name, None)) == spec.default
 
 
 def test_whole_floats_are_numbers():
     """A proposal that was worked out in floats is taken where it is whole."""
-    assert rules.checked("maxmemory", 13_107_200.0) == 13_107_200
+    assert rules.validate_value("maxmemory", 13_107_200.0) == 13_107_200
     with pytest.raises(rules.RefusedError, match="whole number"):
-        rules.checked("maxmemory", 13_107_200.5)
+        rules.validate_value("maxmemory", 13_107_200.5)

@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.fake_tools import FakeTool, FakeToolbox
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.ports import Tool, Toolbox
-from trimtab.engine.settings.tools import settings_class
+from trimtab.engine.settings.tools import tool_settings_class
 from trimtab.engine.tools import tool_catalogue
 from trimtab.engine.types import Mode, ToolState
 
@@ -20,7 +20,7 @@ NOBODY = {
 
 def of_kind(kind: str, **given) -> Tool:
     """A tool of the catalogue, named as nobody else."""
-    settings = settings_class(kind)(kind=kind, **NOBODY[kind], **given)
+    settings = tool_settings_class(kind)(kind=kind, **NOBODY[kind], **given)
     return tool_catalogue.build("mine", settings)
 
 
@@ -79,8 +79,8 @@ async def test_the_fake_does_as_real_ones_do():
     with pytest.raises(ConflictError):
         await tool.apply("fake", "size", 100, 130)
     assert (await tool.apply("fake", "size", 120, None)).after == 50
-    tool.tell("apply", RefusedError("no"), None)
-    tool.lose("apply", ToolUncertainError("lost"))
+    tool.respond_with("apply", RefusedError("no"), None)
+    tool.fail_after_effect("apply", ToolUncertainError("lost"))
     with pytest.raises(RefusedError):
         await tool.apply("fake", "size", 50, 60)
     with pytest.raises(ToolUncertainError):
@@ -118,7 +118,7 @@ def test_a_tool_of_another_package(tmp_path, monkeypatch):
         "[trimtab.tool_settings]\ntheirs = their_tool:Theirs\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert "theirs" in tool_catalogue.kinds()
-    tool = tool_catalogue.build("x", settings_class("theirs")(kind="theirs", size=5))
+    assert "theirs" in tool_catalogue.tool_kinds()
+    tool = tool_catalogue.build("x", tool_settings_class("theirs")(kind="theirs", size=5))
     assert (tool.name, tool.size) == ("x", 5)
     assert tool_catalogue.tool_class("redis").__module__ == "trimtab.engine.tools.redis.redis_tool"

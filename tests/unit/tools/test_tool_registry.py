@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from structlog.testing import capture_logs
 
-from tests.fakes.fake_tools import FakeMemory, FakeTool
+from tests.fakes.fake_tools import FakeKeyValueStore, FakeTool
 from tests.fakes.ports import FakeClock, settle
 from trimtab.engine.errors import (
     ConflictError,
@@ -21,14 +21,14 @@ from trimtab.engine.errors import (
 from trimtab.engine.ports import Tool, Toolbox
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.tools import sandbox, tool_catalogue
-from trimtab.engine.tools.tool_registry import Rack
+from trimtab.engine.tools.tool_registry import ToolRegistry
 from trimtab.engine.tools.tool_slot import Deadlines
 from trimtab.engine.types import Mode, ToolState
 
 SHORT = Deadlines(read_s=0.05, act_s=0.1)
 
 
-class Builder:
+class ToolBuilder:
     """Makes fake tools and remembers each."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ def fake(**given) -> ToolSettings:
 @pytest.fixture
 def build():
     """A builder that is looked into."""
-    return Builder()
+    return ToolBuilder()
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ async def make(build):
     racks = []
 
     async def made(memory=None, deadlines=SHORT, **settings):
-        rack = Rack(settings or {"a": fake()}, memory or FakeMemory(), FakeClock(), build, deadlines)
+        rack = ToolRegistry(
+            settings or {"a": fake()}, memory or FakeKeyValueStore(), FakeClock(), build, deadlines
+        )
         racks.append(rack)
         return await rack.open()
 
@@ -82,7 +84,7 @@ async def test_fetches_by_name(make):
 
 async def test_switching_is_durable(make):
     """What a person switched off stays off after a restart, until a person or the settings say else."""
-    memory = FakeMemory()
+    memory = FakeKeyValueStore()
     rack = await make(memory, a=fake())
     kept = rack.tool("a")
     view = await rack.enable("a", enabled=False)
@@ -105,9 +107,9 @@ async def test_switching_is_durable(make):
 
 async def test_an_unwritable_switch_changes_nothing(make):
     """Where it cannot be remembered the tool stays as it is."""
-    memory = FakeMemory()
+    memory = FakeKeyValueStore()
     rack = await make(memory, a=fake())
-    memory.broken = StoreError("disk full")
+    memory.write_error = StoreError("disk full")
     with pytest.raises(StoreError):
         await rack.enable("a", enabled=False)
     assert (await rack.view("a")).enabled
@@ -208,10 +210,10 @@ async def test_a_call_that_ignores_its_cancellation_ends_for_the_caller(make, bu
     build.made[0].metrics = metrics
     with pytest.raises(ToolError, match="no answer"):
         await rack.tool("a").metrics("a")
-    assert len(sandbox._left) == 1
+    assert len(sandbox._abandoned_tasks) == 1
     stubborn.set()
     await settle()
-    assert sandbox._left == set()
+    assert sandbox._abandoned_tasks == set()
 
 
 async def test_what_is_no_target_is_refused(make):

@@ -8,8 +8,8 @@ import json
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from tests.builders.dns_names import leads_to
-from tests.servers.http import http, raw
+from tests.builders.dns_names import patch_dns
+from tests.servers.http import http_response, start_raw_server
 from tests.servers.prometheus import free_port
 from trimtab.engine.errors import NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.settings.service_tools import WebhookAction, WebhookTool
@@ -46,7 +46,7 @@ def taken_apart(request):
 )
 async def test_what_is_sent(written, key):
     """The receiver gets what is to be done, and can prove by the shared secret that it is ours and fresh."""
-    async with raw(http(202, b"on it")) as server:
+    async with start_raw_server(http_response(202, b"on it")) as server:
         made = tool(f"{server.url}/hooks/trimtab?team=a", secret=SecretStr(written))
         assert await made.run("web", "scale_up", "key-1") == "taken (HTTP 202) on it"
         await made.close()
@@ -64,20 +64,20 @@ async def test_what_is_sent(written, key):
     ("answer", "drip_s", "error", "told"),
     [
         (None, 0, ToolUncertainError, "within 0.2 s; .*not sent again"),
-        (http(200, b"0123456789"), 0.05, ToolUncertainError, "within 0.2 s"),
+        (http_response(200, b"0123456789"), 0.05, ToolUncertainError, "within 0.2 s"),
         (b"", 0, ToolUncertainError, "gave no whole answer"),
-        (http(200, b"ok", content_length="9"), 0, ToolUncertainError, "gave no whole answer"),
-        (http(503, b"later"), 0, ToolUncertainError, "HTTP 503: later"),
-        (http(301, location="http://169.254.169.254/"), 0, ToolError, "redirects to"),
-        (http(401), 0, ToolError, "refuses us"),
-        (http(404), 0, ToolError, "HTTP 404"),
-        (http(409), 0, ToolError, "HTTP 409"),
+        (http_response(200, b"ok", content_length="9"), 0, ToolUncertainError, "gave no whole answer"),
+        (http_response(503, b"later"), 0, ToolUncertainError, "HTTP 503: later"),
+        (http_response(301, location="http://169.254.169.254/"), 0, ToolError, "redirects to"),
+        (http_response(401), 0, ToolError, "refuses us"),
+        (http_response(404), 0, ToolError, "HTTP 404"),
+        (http_response(409), 0, ToolError, "HTTP 409"),
     ],
 )
 async def test_a_lost_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """Without a whole answer it is not known whether it was done; it was sent once in any case."""
     monkeypatch.setattr(webhook_tool, "TOTAL_S", 0.2)
-    async with raw(answer, drip_s) as server:
+    async with start_raw_server(answer, drip_s) as server:
         made = tool(server.url)
         with pytest.raises(error, match=told) as caught:
             await made.run("web", "scale_up", "key-1")
@@ -105,7 +105,7 @@ async def test_what_was_not_sent_is_certain(tmp_path):
 
 async def test_status_tells_the_receiver_nothing():
     """Its status is whether the receiver takes connections; no request goes out."""
-    async with raw(http(200)) as server:
+    async with start_raw_server(http_response(200)) as server:
         made = tool(server.url)
         status = await made.status()
         assert (status.state, server.requests) == (ToolState.UP, [])
@@ -114,7 +114,7 @@ async def test_status_tells_the_receiver_nothing():
 
 async def test_metadata_addresses_are_refused(monkeypatch):
     """A name that leads to a metadata address is neither connected to nor told anything."""
-    leads_to(monkeypatch, "169.254.169.254")
+    patch_dns(monkeypatch, "169.254.169.254")
     made = tool("http://hooks.example")
     assert (await made.status()).state is ToolState.UNREACHABLE
     with pytest.raises(ToolError, match="refused"):

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here, Who
-from trimtab.engine.api.idempotency import IdempotencyKey, once_async
-from trimtab.engine.api.loop_ports import Loop, LoopPorts
-from trimtab.engine.api.parameters import instant
-from trimtab.engine.api.shapes.json_shapes import Shape, to_json
-from trimtab.engine.api.shapes.loop_shapes import answers
+from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
+from trimtab.engine.api.parameters import parse_time
+from trimtab.engine.api.shapes.json_shapes import JsonShape, to_json
+from trimtab.engine.api.shapes.loop_shapes import example_response
 from trimtab.engine.types import Alert, Change, ChangeKind
 
 router = APIRouter(prefix="/api/alerts", tags=["incidents"])
@@ -54,42 +54,47 @@ class AlertsBody(BaseModel):
     alerts: list[AlertBody] = Field(max_length=1000)
 
 
-class Taken(Shape):
+class Taken(JsonShape):
     """How many alerts were taken."""
 
     taken: int
 
 
-@router.post("", summary="Take alerts", responses=answers(Taken, {"taken": 1}))
+@router.post("", summary="Take alerts", responses=example_response(Taken, {"taken": 1}))
 async def take_alerts(
-    request: Request, here: Here, loop: Loop, who: Who, body: AlertsBody, key: IdempotencyKey = None
+    request: Request,
+    here: ContextDep,
+    loop: LoopPortsDep,
+    who: PrincipalDep,
+    body: AlertsBody,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Alertmanager's webhook. A repetition of an alert, and its end, change what is kept of it.
 
     Alerts of our own incidents, which an Alertmanager may send back, are left aside.
     """
-    alerts = [alert for alert in map(_alert, body.alerts) if not alert.own]
-    return await once_async(
-        here, request, who, key, body.model_dump_json(), lambda _: _take(loop, alerts, who.name)
+    alerts = [alert for alert in map(_parse_alert, body.alerts) if not alert.is_own]
+    return await run_once_async(
+        here, request, who, key, body.model_dump_json(), lambda _: _save_alerts(loop, alerts, who.name)
     )
 
 
-async def _take(loop: LoopPorts, alerts: list[Alert], by: str) -> tuple[int, bytes]:
+async def _save_alerts(loop: LoopPorts, alerts: list[Alert], by: str) -> tuple[int, bytes]:
     for alert in alerts:
-        await asyncio.to_thread(loop.incidents.save_change, change_of(alert, by))
-    if loop.take_alerts is not None:
-        await loop.take_alerts(alerts, by)
+        await asyncio.to_thread(loop.incidents.save_change, alert_change(alert, by))
+    if loop.on_alerts is not None:
+        await loop.on_alerts(alerts, by)
     return 200, to_json({"taken": len(alerts)})
 
 
-def _alert(body: AlertBody) -> Alert:
-    end = instant("endsAt", body.endsAt) if body.status == "resolved" else None
+def _parse_alert(body: AlertBody) -> Alert:
+    end = parse_time("endsAt", body.endsAt) if body.status == "resolved" else None
     url = body.generatorURL if body.generatorURL.startswith(("http://", "https://")) else ""
-    start = instant("startsAt", body.startsAt)
+    start = parse_time("startsAt", body.startsAt)
     return Alert(body.fingerprint, start, end, body.labels, body.annotations, url)
 
 
-def change_of(alert: Alert, by: str) -> Change:
+def alert_change(alert: Alert, by: str) -> Change:
     """An alert as a change; the same alert has the same id whenever it is told again.
 
     >>> change_of(Alert("c1f0", 1_767_225_600_000_000_000, None, {"alertname": "HighLatency"}), "am").title
@@ -97,5 +102,5 @@ def change_of(alert: Alert, by: str) -> Change:
     """
     about = alert.annotations.get("summary", "")
     name = alert.labels.get("alertname", "without a name")
-    title = f"alert{'' if alert.firing else ' (over)'}: {name}{about and f', {about}'}"
+    title = f"alert{'' if alert.is_firing else ' (over)'}: {name}{about and f', {about}'}"
     return Change(alert.change_id, alert.start, ChangeKind.ALERT, title[:300], by, alert.labels, alert.url)

@@ -7,18 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Context, Here, Who
-from trimtab.engine.api.idempotency import IdempotencyKey, once
+from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once
 from trimtab.engine.api.parameters import SERIES_ID as SERIES_ID_FORM
 from trimtab.engine.api.parameters import (
     After,
     AnomalyId,
     Limit,
+    SearchText,
     Since,
     Until,
-    Words,
-    optional_instant,
-    ulid,
+    parse_optional_time,
+    parse_ulid,
 )
 from trimtab.engine.api.shapes.json_shapes import (
     AnomalyDetail,
@@ -46,7 +46,7 @@ class FeedbackBody(BaseModel):
 
 @router.get("", summary="List anomalies", responses={200: {"model": AnomalyPage}})
 def list_anomalies(
-    here: Here,
+    here: ContextDep,
     series_id: Annotated[
         str | None, Query(pattern=SERIES_ID_FORM, description="Only of this series.")
     ] = None,
@@ -56,7 +56,7 @@ def list_anomalies(
     until: Until = None,
     min_score: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     direction: Direction | None = None,
-    search: Words = "",
+    search: SearchText = "",
     limit: Limit = 100,
     after: After = None,
 ) -> Response:
@@ -65,12 +65,12 @@ def list_anomalies(
         series_id=series_id,
         source=source,
         open_only=open,
-        since=optional_instant("since", since),
-        until=optional_instant("until", until),
+        since=parse_optional_time("since", since),
+        until=parse_optional_time("until", until),
         min_score=min_score,
         direction=direction,
         search=search or None,
-        after=None if after is None else ulid("after", after),
+        after=None if after is None else parse_ulid("after", after),
         limit=limit + 1,
     )
     following = found[limit - 1].id if len(found) > limit else None
@@ -78,7 +78,7 @@ def list_anomalies(
 
 
 @router.get("/{anomaly_id}", summary="One anomaly", responses={200: {"model": AnomalyDetail}})
-def one_anomaly(here: Here, anomaly_id: AnomalyId) -> Response:
+def one_anomaly(here: ContextDep, anomaly_id: AnomalyId) -> Response:
     """An anomaly with its feedback."""
     anomaly = anomaly_json(here.store.anomaly(anomaly_id))
     words = [feedback_json(word) for word in here.store.feedback(anomaly_id)]
@@ -91,19 +91,24 @@ def one_anomaly(here: Here, anomaly_id: AnomalyId) -> Response:
 )  # fmt: skip
 def give_feedback(
     request: Request,
-    here: Here,
-    who: Who,
+    here: ContextDep,
+    who: PrincipalDep,
     anomaly_id: AnomalyId,
     body: FeedbackBody,
     key: IdempotencyKey = None,
 ) -> Response:
     """Keep a person's word; a later one of the same person replaces it."""
-    return once(
-        here, request, who, key, body.model_dump_json(), lambda: _keep(here, anomaly_id, body, who.name)
+    return run_once(
+        here,
+        request,
+        who,
+        key,
+        body.model_dump_json(),
+        lambda: _save_feedback(here, anomaly_id, body, who.name),
     )
 
 
-def _keep(here: Context, anomaly_id: str, body: FeedbackBody, author: str) -> tuple[int, bytes]:
+def _save_feedback(here: ApiContext, anomaly_id: str, body: FeedbackBody, author: str) -> tuple[int, bytes]:
     word = Feedback(anomaly_id, body.verdict, body.note, author, here.clock.now())
     here.store.save_feedback(word)
     return 201, to_json(feedback_json(word))

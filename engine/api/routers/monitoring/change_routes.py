@@ -7,13 +7,27 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here, Who
-from trimtab.engine.api.idempotency import IdempotencyKey, once
-from trimtab.engine.api.loop_ports import Loop, LoopPorts
-from trimtab.engine.api.parameters import After, Limit, Since, Until, instant, optional_instant, ulid
+from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once
+from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
+from trimtab.engine.api.parameters import (
+    After,
+    Limit,
+    Since,
+    Until,
+    parse_optional_time,
+    parse_time,
+    parse_ulid,
+)
 from trimtab.engine.api.shapes.examples import CHANGE
 from trimtab.engine.api.shapes.json_shapes import json_response, to_json
-from trimtab.engine.api.shapes.loop_shapes import ChangeShape, answers, noun_json, page_json, page_of
+from trimtab.engine.api.shapes.loop_shapes import (
+    ChangeShape,
+    example_response,
+    make_page_shape,
+    page_json,
+    record_json,
+)
 from trimtab.engine.types import Change, ChangeKind, new_ulid
 
 router = APIRouter(prefix="/api/changes", tags=["incidents"])
@@ -44,35 +58,42 @@ class ChangeBody(BaseModel):
     url: str = Field("", max_length=2000, pattern=r"^(https?://\S+)?$")
 
 
-_EXAMPLE = noun_json(CHANGE)
-_PAGE = answers(page_of(ChangeShape, "ChangePage"), {"items": [_EXAMPLE], "next": None})
+_EXAMPLE = record_json(CHANGE)
+_PAGE = example_response(make_page_shape(ChangeShape, "ChangePage"), {"items": [_EXAMPLE], "next": None})
 
 
 @router.get("", summary="List changes", responses=_PAGE)
 def list_changes(
-    loop: Loop, since: Since = None, until: Until = None, limit: Limit = 100, after: After = None
+    loop: LoopPortsDep, since: Since = None, until: Until = None, limit: Limit = 100, after: After = None
 ) -> Response:
     """A page of deploys, restarts, settings and own actions, newest first."""
     found = loop.incidents.changes(
-        since=optional_instant("since", since),
-        until=optional_instant("until", until),
-        after=None if after is None else ulid("after", after),
+        since=parse_optional_time("since", since),
+        until=parse_optional_time("until", until),
+        after=None if after is None else parse_ulid("after", after),
         limit=limit + 1,
     )
     return json_response(page_json(found, limit))
 
 
-@router.post("", status_code=201, summary="Tell of a change", responses=answers(ChangeShape, _EXAMPLE, 201))
+@router.post(
+    "", status_code=201, summary="Tell of a change", responses=example_response(ChangeShape, _EXAMPLE, 201)
+)
 def tell_change(
-    request: Request, here: Here, loop: Loop, who: Who, body: ChangeBody, key: IdempotencyKey = None
+    request: Request,
+    here: ContextDep,
+    loop: LoopPortsDep,
+    who: PrincipalDep,
+    body: ChangeBody,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Say that something was deployed, restarted or set, so that it is shown beside what follows."""
     now = here.clock.now()
-    time = now if body.time is None else instant("time", body.time)
+    time = now if body.time is None else parse_time("time", body.time)
     change = Change(new_ulid(now), time, body.kind, body.title, who.name, body.labels, body.url)
-    return once(here, request, who, key, body.model_dump_json(), lambda: _keep(loop, change))
+    return run_once(here, request, who, key, body.model_dump_json(), lambda: _save_change(loop, change))
 
 
-def _keep(loop: LoopPorts, change: Change) -> tuple[int, bytes]:
+def _save_change(loop: LoopPorts, change: Change) -> tuple[int, bytes]:
     loop.incidents.save_change(change)
-    return 201, to_json(noun_json(change))
+    return 201, to_json(record_json(change))

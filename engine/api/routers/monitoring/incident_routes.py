@@ -8,31 +8,31 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here, Who
-from trimtab.engine.api.detail_views import incident_story
-from trimtab.engine.api.idempotency import IdempotencyKey, once_async
-from trimtab.engine.api.loop_ports import Loop
+from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.detail_views import incident_detail
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.loop_ports import LoopPortsDep
 from trimtab.engine.api.parameters import (
     ULID_FORM,
     After,
     IncidentId,
     Limit,
+    SearchText,
     Since,
     Until,
-    Words,
-    optional_instant,
-    ulid,
+    parse_optional_time,
+    parse_ulid,
 )
 from trimtab.engine.api.shapes.examples import ACTION, CHANGE, INCIDENT, RECOMMENDATION
-from trimtab.engine.api.shapes.json_shapes import AnomalyShape, Shape, json_response, to_json
+from trimtab.engine.api.shapes.json_shapes import AnomalyShape, JsonShape, json_response, to_json
 from trimtab.engine.api.shapes.loop_shapes import (
     ChangeShape,
     IncidentShape,
     RecommendationShape,
-    answers,
-    noun_json,
+    example_response,
+    make_page_shape,
     page_json,
-    page_of,
+    record_json,
 )
 from trimtab.engine.types import ActionState, Incident, IncidentState
 
@@ -40,7 +40,7 @@ router = APIRouter(prefix="/api/incidents", tags=["incidents"])
 Ulid = Annotated[str, Field(pattern=ULID_FORM)]
 
 
-class Done(Shape):
+class Done(JsonShape):
     """What was done in an incident, and what came of it."""
 
     title: str
@@ -86,32 +86,32 @@ class SplitBody(BaseModel):
     anomaly_ids: list[Ulid] = Field(min_length=1, max_length=1000)
 
 
-_EXAMPLE = noun_json(INCIDENT)
-_STORY = {
+_EXAMPLE = record_json(INCIDENT)
+_DETAIL_EXAMPLE = {
     **_EXAMPLE,
     "anomalies": [],
-    "changes": [noun_json(CHANGE)],
-    "recommendations": [noun_json(RECOMMENDATION)],
+    "changes": [record_json(CHANGE)],
+    "recommendations": [record_json(RECOMMENDATION)],
     "alike": [{
         **_EXAMPLE,
         "done": [{"title": RECOMMENDATION.title, "state": ACTION.state, "words": "no harm seen"}],
     }],
 }  # fmt: skip
-_PAGE = answers(page_of(IncidentShape, "IncidentPage"), {"items": [_EXAMPLE], "next": None})
-_ONE = answers(IncidentShape, _EXAMPLE)
+_PAGE = example_response(make_page_shape(IncidentShape, "IncidentPage"), {"items": [_EXAMPLE], "next": None})
+_ONE = example_response(IncidentShape, _EXAMPLE)
 _NO_NOTE = NoteBody(note="")
 
 
 @router.get("", summary="List incidents", responses=_PAGE)
 def list_incidents(
-    loop: Loop,
+    loop: LoopPortsDep,
     state: IncidentState | None = None,
     open: Annotated[bool, Query(description="Only those that go on.")] = False,  # noqa: A002 - its name in the API
     since: Since = None,
     until: Until = None,
     pattern: Annotated[str | None, Query(max_length=200, description="Only with this pattern.")] = None,
     min_severity: Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)] = None,
-    search: Words = "",
+    search: SearchText = "",
     limit: Limit = 100,
     after: After = None,
 ) -> Response:
@@ -119,87 +119,89 @@ def list_incidents(
     found = loop.incidents.incidents(
         state=state,
         open_only=open,
-        since=optional_instant("since", since),
-        until=optional_instant("until", until),
+        since=parse_optional_time("since", since),
+        until=parse_optional_time("until", until),
         pattern=pattern,
         min_severity=min_severity,
         search=search or None,
-        after=None if after is None else ulid("after", after),
+        after=None if after is None else parse_ulid("after", after),
         limit=limit + 1,
     )
     return json_response(page_json(found, limit))
 
 
-@router.get("/{incident_id}", summary="One incident", responses=answers(IncidentDetail, _STORY))
-def one_incident(here: Here, loop: Loop, incident_id: IncidentId) -> Response:
+@router.get(
+    "/{incident_id}", summary="One incident", responses=example_response(IncidentDetail, _DETAIL_EXAMPLE)
+)
+def one_incident(here: ContextDep, loop: LoopPortsDep, incident_id: IncidentId) -> Response:
     """Its story: suspects, patterns, anomalies, changes, recommendations, and similar incidents."""
-    return json_response(incident_story(loop, here.store, loop.incidents.incident(incident_id)))
+    return json_response(incident_detail(loop, here.store, loop.incidents.incident(incident_id)))
 
 
 @router.post("/{incident_id}/acknowledge", summary="Look after it", responses=_ONE)
 async def acknowledge(
-    request: Request, here: Here, loop: Loop, who: Who, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
+    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """Say that somebody looks after it."""
-    desk = loop.incident_desk
-    return await once_async(
+    desk = loop.incident_actions
+    return await run_once_async(
         here, request, who, key, body.model_dump_json(),
-        lambda _: _answer(desk.acknowledge(incident_id, who.name, body.note)),
+        lambda _: _incident_response(desk.acknowledge(incident_id, who.name, body.note)),
     )  # fmt: skip
 
 
 @router.post("/{incident_id}/resolve", summary="Say that it is over", responses=_ONE)
 async def resolve(
-    request: Request, here: Here, loop: Loop, who: Who, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
+    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """Say that it is over, or is no trouble."""
-    desk = loop.incident_desk
-    return await once_async(
+    desk = loop.incident_actions
+    return await run_once_async(
         here, request, who, key, body.model_dump_json(),
-        lambda _: _answer(desk.resolve(incident_id, who.name, body.note)),
+        lambda _: _incident_response(desk.resolve(incident_id, who.name, body.note)),
     )  # fmt: skip
 
 
 @router.post("/{incident_id}/reopen", summary="Say that it is not over", responses=_ONE)
 async def reopen(
-    request: Request, here: Here, loop: Loop, who: Who, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
+    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """Take back that it was acknowledged or resolved."""
-    desk = loop.incident_desk
-    return await once_async(
+    desk = loop.incident_actions
+    return await run_once_async(
         here, request, who, key, body.model_dump_json(),
-        lambda _: _answer(desk.reopen(incident_id, who.name, body.note)),
+        lambda _: _incident_response(desk.reopen(incident_id, who.name, body.note)),
     )  # fmt: skip
 
 
 @router.post("/{incident_id}/merge", summary="Put it into another", responses=_ONE)
 async def merge(
-    request: Request, here: Here, loop: Loop, who: Who, incident_id: IncidentId, body: MergeBody,
+    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: MergeBody,
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """Its anomalies belong to another incident, which is given back."""
-    desk = loop.incident_desk
-    return await once_async(
+    desk = loop.incident_actions
+    return await run_once_async(
         here, request, who, key, body.model_dump_json(),
-        lambda _: _answer(desk.merge(incident_id, body.into, who.name)),
+        lambda _: _incident_response(desk.merge(incident_id, body.into, who.name)),
     )  # fmt: skip
 
 
 @router.post("/{incident_id}/split", summary="Part it in two", responses=_ONE)
 async def split(
-    request: Request, here: Here, loop: Loop, who: Who, incident_id: IncidentId, body: SplitBody,
+    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: SplitBody,
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """Some of its anomalies are an incident of their own, which is given back."""
-    desk = loop.incident_desk
-    return await once_async(
+    desk = loop.incident_actions
+    return await run_once_async(
         here, request, who, key, body.model_dump_json(),
-        lambda _: _answer(desk.split(incident_id, body.anomaly_ids, who.name)),
+        lambda _: _incident_response(desk.split(incident_id, body.anomaly_ids, who.name)),
     )  # fmt: skip
 
 
-async def _answer(changing: Awaitable[Incident]) -> tuple[int, bytes]:
-    return 200, to_json(noun_json(await changing))
+async def _incident_response(changing: Awaitable[Incident]) -> tuple[int, bytes]:
+    return 200, to_json(record_json(await changing))

@@ -8,26 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Context, Here, Who
-from trimtab.engine.api.idempotency import IdempotencyKey, once_async
-from trimtab.engine.api.loop_ports import Loop, LoopPorts
-from trimtab.engine.api.parameters import SilenceId, instant
+from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
+from trimtab.engine.api.parameters import SilenceId, parse_time
 from trimtab.engine.api.shapes.examples import SILENCE, START
-from trimtab.engine.api.shapes.json_shapes import Shape, json_response, to_json
-from trimtab.engine.api.shapes.loop_shapes import answers
+from trimtab.engine.api.shapes.json_shapes import JsonShape, json_response, to_json
+from trimtab.engine.api.shapes.loop_shapes import example_response
 from trimtab.engine.api.shapes.silence_shapes import (
-    LONGEST_ENTITY,
-    MOST_ENTITIES,
+    MAX_ENTITIES,
+    MAX_ENTITY_LENGTH,
+    new_silence,
     silence_json,
-    silence_of,
-    standing,
+    silence_state,
 )
 
 router = APIRouter(prefix="/api/silences", tags=["silences"])
-Entity = Annotated[str, Field(min_length=1, max_length=LONGEST_ENTITY)]
+Entity = Annotated[str, Field(min_length=1, max_length=MAX_ENTITY_LENGTH)]
 
 
-class SilenceShape(Shape):
+class SilenceShape(JsonShape):
     """For a time, incidents of these entities are not told; they are seen and shown all the same."""
 
     id: str = Field(description="A ULID; settings/NAME for one that stands in the settings.")
@@ -41,7 +41,7 @@ class SilenceShape(Shape):
     state: Literal["coming", "active", "over"]
 
 
-class SilenceList(Shape):
+class SilenceList(JsonShape):
     """Silences, newest first."""
 
     items: list[SilenceShape]
@@ -57,7 +57,7 @@ class SilenceBody(BaseModel):
         },
     )
     entities: list[Entity] = Field(
-        min_length=1, max_length=MOST_ENTITIES, description="Names, or patterns as redis/*."
+        min_length=1, max_length=MAX_ENTITIES, description="Names, or patterns as redis/*."
     )
     begin: str | None = Field(
         None, alias="from", max_length=100, description="ISO 8601 with offset; null = at once."
@@ -67,42 +67,51 @@ class SilenceBody(BaseModel):
 
 
 _EXAMPLE = silence_json(SILENCE, START)
-_ONE = answers(SilenceShape, _EXAMPLE)
+_ONE = example_response(SilenceShape, _EXAMPLE)
 
 
-@router.get("", summary="List silences", responses=answers(SilenceList, {"items": [_EXAMPLE]}))
+@router.get("", summary="List silences", responses=example_response(SilenceList, {"items": [_EXAMPLE]}))
 def list_silences(
-    here: Here,
-    loop: Loop,
+    here: ContextDep,
+    loop: LoopPortsDep,
     over: Annotated[bool, Query(description="With those that ended in the last 30 days.")] = False,
 ) -> Response:
     """Those that hold or will, of people and of the settings."""
     now = here.clock.now()
-    found = [*loop.ledger.silences(), *loop.set_down()]
-    wanted = [one for one in found if over or standing(one, now) != "over"]
+    found = [*loop.ledger.silences(), *loop.configured_silences()]
+    wanted = [one for one in found if over or silence_state(one, now) != "over"]
     return json_response({"items": [silence_json(one, now) for one in wanted]})
 
 
-@router.post("", status_code=201, summary="Silence something", responses=answers(SilenceShape, _EXAMPLE, 201))
+@router.post(
+    "", status_code=201, summary="Silence something", responses=example_response(SilenceShape, _EXAMPLE, 201)
+)
 async def add_silence(
-    request: Request, here: Here, loop: Loop, who: Who, body: SilenceBody, key: IdempotencyKey = None
+    request: Request,
+    here: ContextDep,
+    loop: LoopPortsDep,
+    who: PrincipalDep,
+    body: SilenceBody,
+    key: IdempotencyKey = None,
 ) -> Response:
     """From the next tick on nobody is told of incidents that touch these entities only."""
-    return await once_async(
-        here, request, who, key, body.model_dump_json(), lambda _: _added(here, loop, who.name, body)
+    return await run_once_async(
+        here, request, who, key, body.model_dump_json(), lambda _: _add_silence(here, loop, who.name, body)
     )
 
 
 @router.delete("/{silence_id}", summary="End a silence", responses=_ONE)
-async def end_silence(here: Here, loop: Loop, who: Who, silence_id: SilenceId) -> Response:
+async def end_silence(
+    here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, silence_id: SilenceId
+) -> Response:
     """What it held back and still goes on is told at the next tick."""
     ended = await asyncio.to_thread(loop.ledger.end_silence, silence_id, who.name)
     return json_response(silence_json(ended, here.clock.now()))
 
 
-async def _added(here: Context, loop: LoopPorts, by: str, body: SilenceBody) -> tuple[int, bytes]:
+async def _add_silence(here: ApiContext, loop: LoopPorts, by: str, body: SilenceBody) -> tuple[int, bytes]:
     now = here.clock.now()
-    begin = now if body.begin is None else instant("from", body.begin)
-    silence = silence_of(body.entities, begin, instant("until", body.until), by, body.note, now)
+    begin = now if body.begin is None else parse_time("from", body.begin)
+    silence = new_silence(body.entities, begin, parse_time("until", body.until), by, body.note, now)
     await asyncio.to_thread(loop.ledger.add_silence, silence)
     return 201, to_json(silence_json(silence, now))

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from sse_starlette import ServerSentEvent
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Context, Here, Who
+from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
 from trimtab.engine.api.event_streams import StreamResponse
 from trimtab.engine.api.security.request_identity import Principal
-from trimtab.engine.api.shapes.json_shapes import to_json, told
+from trimtab.engine.api.shapes.json_shapes import event_json, to_json
 
 RETRY_MS = 3000
 router = APIRouter(prefix="/api", tags=["stream"])
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api", tags=["stream"])
                        "`action` and `pause`, and a comment every 15 s.",
     }},
 )  # fmt: skip
-async def stream(here: Here, who: Who) -> Response:
+async def stream(here: ContextDep, who: PrincipalDep) -> Response:
     """Ticks, and what begins, changes or ends: anomalies, incidents, recommendations, actions, the pause.
 
     Sources that come or go, too. At most 100 readers.
@@ -32,14 +32,14 @@ async def stream(here: Here, who: Who) -> Response:
     return StreamResponse(_events(here, who), here.streams)
 
 
-async def _events(here: Context, who: Principal) -> AsyncIterator[ServerSentEvent]:
+async def _events(here: ApiContext, who: Principal) -> AsyncIterator[ServerSentEvent]:
     feed = here.live.subscribe()
     try:
         yield ServerSentEvent(comment="open", retry=RETRY_MS)
         async for event, data in feed:
-            if not await here.keyring.lives(who.key):
+            if not await here.key_cache.is_live(who.key):
                 return
-            yield ServerSentEvent(to_json(told(data)).decode(), event=event)
+            yield ServerSentEvent(to_json(event_json(data)).decode(), event=event)
     finally:
         close = getattr(feed, "aclose", None)
         if close is not None:

@@ -6,37 +6,39 @@ from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from trimtab.engine.api.loop_ports import Loop, LoopPorts
+from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
 from trimtab.engine.api.problems import ProblemError
 from trimtab.engine.api.shapes.capacity_example import CAPACITY
-from trimtab.engine.api.shapes.json_shapes import Shape, json_response
-from trimtab.engine.api.shapes.loop_shapes import answers, noun_json, shape_of
+from trimtab.engine.api.shapes.json_shapes import JsonShape, json_response
+from trimtab.engine.api.shapes.loop_shapes import example_response, make_shape, record_json
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.types import Capacity
 
 router = APIRouter(prefix="/api/capacity", tags=["capacity"])
-CapacityShape = shape_of(Capacity)
+CapacityShape = make_shape(Capacity)
 Name = Annotated[str, Path(min_length=1, max_length=200, description="As in the settings.")]
 
 
-class CapacityPage(Shape):
+class CapacityPage(JsonShape):
     """All of them, by name."""
 
     items: list[CapacityShape]  # type: ignore[valid-type]  # made from the noun
 
 
-class WantedNow(Shape):
+class WantedNow(JsonShape):
     """For a scaler: `valueLocation: wanted`, `targetValue: "1"`."""
 
     name: str
     wanted: int = Field(description="Never 0 for lack of knowledge: then the answer is a 503.")
 
 
-_EXAMPLE = noun_json(CAPACITY)
+_EXAMPLE = record_json(CAPACITY)
 
 
-@router.get("", summary="List what is scaled", responses=answers(CapacityPage, {"items": [_EXAMPLE]}))
-async def list_capacity(loop: Loop) -> Response:
+@router.get(
+    "", summary="List what is scaled", responses=example_response(CapacityPage, {"items": [_EXAMPLE]})
+)
+async def list_capacity(loop: LoopPortsDep) -> Response:
     """What each needs now; `wanted` is null where that is unknown, and `problem` says why.
 
     `/api/metrics` has it as `trimtab_capacity_wanted_replicas{name="..."}`, without a sample while it is
@@ -56,20 +58,20 @@ async def list_capacity(loop: Loop) -> Response:
         target: {type: AverageValue, averageValue: "1"}
     ```
     """
-    return json_response({"items": [noun_json(loop.capacity[name]) for name in sorted(loop.capacity)]})
+    return json_response({"items": [record_json(loop.capacity[name]) for name in sorted(loop.capacity)]})
 
 
-@router.get("/{name}", summary="What one needs", responses=answers(CapacityShape, _EXAMPLE))
-async def one_capacity(loop: Loop, name: Name) -> Response:
+@router.get("/{name}", summary="What one needs", responses=example_response(CapacityShape, _EXAMPLE))
+async def one_capacity(loop: LoopPortsDep, name: Name) -> Response:
     """What it needs now and why, with the load ahead beside what would serve it."""
-    return json_response(noun_json(_found(loop, name)))
+    return json_response(record_json(_find_capacity(loop, name)))
 
 
 @router.get(
     "/{name}/keda", summary="What one needs, for KEDA's metrics-api scaler",
-    responses=answers(WantedNow, {"name": "checkout", "wanted": 6}),
+    responses=example_response(WantedNow, {"name": "checkout", "wanted": 6}),
 )  # fmt: skip
-async def wanted_now(loop: Loop, name: Name) -> Response:
+async def wanted_now(loop: LoopPortsDep, name: Name) -> Response:
     """A number, or an error where it is unknown: an autoscaler changes nothing then, a 0 would empty it.
 
     ```yaml
@@ -83,13 +85,13 @@ async def wanted_now(loop: Loop, name: Name) -> Response:
       authenticationRef: {name: trimtab}   # a TriggerAuthentication with a key of the scope `read` as `token`
     ```
     """
-    found = _found(loop, name)
+    found = _find_capacity(loop, name)
     if found.wanted is None:
         raise ProblemError(503, f"{name}: {found.problem or 'it is not known yet'}", {"Retry-After": "15"})
     return json_response({"name": name, "wanted": found.wanted})
 
 
-def _found(loop: LoopPorts, name: str) -> Capacity:
+def _find_capacity(loop: LoopPorts, name: str) -> Capacity:
     if name not in loop.capacity:
         raise NotFoundError(f"there is no capacity {name!r}; GET /api/capacity lists those there are")
     return loop.capacity[name]

@@ -7,18 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here, Who
-from trimtab.engine.api.idempotency import IdempotencyKey, once_async
-from trimtab.engine.api.loop_ports import Models
+from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.loop_ports import ModelsDep
 from trimtab.engine.api.parameters import ModelName
 from trimtab.engine.api.shapes.examples import MODEL
 from trimtab.engine.api.shapes.json_shapes import json_response, to_json
-from trimtab.engine.api.shapes.loop_shapes import ModelShape, answers, model_json, page_of
+from trimtab.engine.api.shapes.loop_shapes import ModelShape, example_response, make_page_shape, model_json
 from trimtab.engine.types import ModelView
 
 router = APIRouter(prefix="/api/models", tags=["models"])
 _EXAMPLE = model_json(MODEL)
-_ONE = answers(ModelShape, _EXAMPLE)
+_ONE = example_response(ModelShape, _EXAMPLE)
 
 
 class PromoteBody(BaseModel):
@@ -31,32 +31,39 @@ class PromoteBody(BaseModel):
 @router.get(
     "",
     summary="List models",
-    responses=answers(page_of(ModelShape, "ModelPage"), {"items": [_EXAMPLE], "next": None}),
+    responses=example_response(make_page_shape(ModelShape, "ModelPage"), {"items": [_EXAMPLE], "next": None}),
 )
-async def list_models(models: Models) -> Response:
+async def list_models(models: ModelsDep) -> Response:
     """Every model: which version serves, which challenges it, how they were judged and how they do."""
     return json_response({"items": [model_json(one) for one in await models.models()], "next": None})
 
 
 @router.post("/{name}/promote", summary="Let a version serve", responses=_ONE)
 async def promote(
-    request: Request, here: Here, models: Models, who: Who, name: ModelName, body: PromoteBody,
+    request: Request, here: ContextDep, models: ModelsDep, who: PrincipalDep, name: ModelName, body: PromoteBody,
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """Make a version the champion, whatever the gate said; its files are checked before."""
-    return await once_async(
+    return await run_once_async(
         here, request, who, key, body.model_dump_json(),
-        lambda _: _changed(models.promote(name, body.version, who.name)),
+        lambda _: _model_response(models.promote(name, body.version, who.name)),
     )  # fmt: skip
 
 
 @router.post("/{name}/rollback", summary="Let the previous champion serve", responses=_ONE)
 async def rollback(
-    request: Request, here: Here, models: Models, who: Who, name: ModelName, key: IdempotencyKey = None
+    request: Request,
+    here: ContextDep,
+    models: ModelsDep,
+    who: PrincipalDep,
+    name: ModelName,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Go back to the champion before this one."""
-    return await once_async(here, request, who, key, "", lambda _: _changed(models.rollback(name, who.name)))
+    return await run_once_async(
+        here, request, who, key, "", lambda _: _model_response(models.rollback(name, who.name))
+    )
 
 
-async def _changed(changing: Awaitable[ModelView]) -> tuple[int, bytes]:
+async def _model_response(changing: Awaitable[ModelView]) -> tuple[int, bytes]:
     return 200, to_json(model_json(await changing))

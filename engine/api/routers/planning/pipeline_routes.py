@@ -6,13 +6,18 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here, Who
-from trimtab.engine.api.idempotency import IdempotencyKey, once_async
-from trimtab.engine.api.loop_ports import Models
-from trimtab.engine.api.parameters import After, Limit, ModelName, ulid
+from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.loop_ports import ModelsDep
+from trimtab.engine.api.parameters import After, Limit, ModelName, parse_ulid
 from trimtab.engine.api.shapes.examples import PIPELINE_RUN
 from trimtab.engine.api.shapes.json_shapes import json_response, to_json
-from trimtab.engine.api.shapes.loop_shapes import PipelineRunShape, answers, page_of, run_json
+from trimtab.engine.api.shapes.loop_shapes import (
+    PipelineRunShape,
+    example_response,
+    make_page_shape,
+    run_json,
+)
 from trimtab.engine.types import PipelineRun
 
 router = APIRouter(prefix="/api/pipelines", tags=["models"])
@@ -21,24 +26,36 @@ _EXAMPLE = run_json(PIPELINE_RUN)
 
 @router.get(
     "/{name}/runs", summary="List runs",
-    responses=answers(page_of(PipelineRunShape, "PipelineRunPage"), {"items": [_EXAMPLE], "next": None}),
+    responses=example_response(make_page_shape(PipelineRunShape, "PipelineRunPage"), {"items": [_EXAMPLE], "next": None}),
 )  # fmt: skip
-async def list_runs(models: Models, name: ModelName, limit: Limit = 100, after: After = None) -> Response:
+async def list_runs(models: ModelsDep, name: ModelName, limit: Limit = 100, after: After = None) -> Response:
     """A page of runs, newest first, with what came of them."""
-    found = await models.runs(name, after=None if after is None else ulid("after", after), limit=limit + 1)
+    found = await models.runs(
+        name, after=None if after is None else parse_ulid("after", after), limit=limit + 1
+    )
     following = found[limit - 1].id if len(found) > limit else None
     return json_response({"items": [run_json(one) for one in found[:limit]], "next": following})
 
 
 @router.post(
-    "/{name}/runs", status_code=202, summary="Train now", responses=answers(PipelineRunShape, _EXAMPLE, 202)
+    "/{name}/runs",
+    status_code=202,
+    summary="Train now",
+    responses=example_response(PipelineRunShape, _EXAMPLE, 202),
 )
 async def start_run(
-    request: Request, here: Here, models: Models, who: Who, name: ModelName, key: IdempotencyKey = None
+    request: Request,
+    here: ContextDep,
+    models: ModelsDep,
+    who: PrincipalDep,
+    name: ModelName,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Train a model anew, now. One runs at a time; the answer is the run, which goes on."""
-    return await once_async(here, request, who, key, "", lambda _: _begun(models.start(name, who.name)))
+    return await run_once_async(
+        here, request, who, key, "", lambda _: _run_response(models.start_training(name, who.name))
+    )
 
 
-async def _begun(beginning: Awaitable[PipelineRun]) -> tuple[int, bytes]:
+async def _run_response(beginning: Awaitable[PipelineRun]) -> tuple[int, bytes]:
     return 202, to_json(run_json(await beginning))

@@ -6,14 +6,14 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
-from trimtab.engine.api.api_context import Here
+from trimtab.engine.api.api_context import ContextDep
 from trimtab.engine.api.problems import ProblemError
 from trimtab.engine.api.request_logging import CSP
 from trimtab.engine.api.shapes.json_shapes import json_response
 
 router = APIRouter(tags=["docs"])
-OWN = Path(__file__).parents[2] / "assets"
-BUNDLED = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
+ASSETS_DIR = Path(__file__).parents[2] / "assets"
+BUNDLED_FILES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 _HEADERS = {
     "Content-Security-Policy": f"{CSP}; img-src 'self' data:",  # the icons in Swagger UI's own style sheet
     "Cache-Control": "no-cache",
@@ -27,24 +27,24 @@ def openapi(request: Request) -> Response:
 
 
 @router.get("/api-docs", include_in_schema=False)
-async def page(here: Here) -> Response:
+async def page(here: ContextDep) -> Response:
     """Swagger UI; a page that says how to build it where its files are missing."""
-    built = all((_bundled(here.web_dir) / name).is_file() for name in BUNDLED)
-    return FileResponse(OWN / ("docs.html" if built else "docs-not-built.html"), headers=_HEADERS)
+    built = all((_bundled_dir(here.web_dir) / name).is_file() for name in BUNDLED_FILES)
+    return FileResponse(ASSETS_DIR / ("docs.html" if built else "docs-not-built.html"), headers=_HEADERS)
 
 
 @router.get("/api-docs/{asset}", include_in_schema=False)
-async def asset(here: Here, asset: str) -> Response:
+async def asset(here: ContextDep, asset: str) -> Response:
     """One of the page's files."""
     if asset == "init.js":
-        return FileResponse(OWN / "init.js", headers=_HEADERS)
-    path = _bundled(here.web_dir) / asset
-    if asset not in BUNDLED or not path.is_file():
+        return FileResponse(ASSETS_DIR / "init.js", headers=_HEADERS)
+    path = _bundled_dir(here.web_dir) / asset
+    if asset not in BUNDLED_FILES or not path.is_file():
         raise ProblemError(
             404, f"There is no file {asset[:100]!r} here; `make web` builds those of /api-docs."
         )
     return FileResponse(path, headers=_HEADERS)
 
 
-def _bundled(web_dir: Path | None) -> Path:
-    return (web_dir or OWN) / "docs"
+def _bundled_dir(web_dir: Path | None) -> Path:
+    return (web_dir or ASSETS_DIR) / "docs"

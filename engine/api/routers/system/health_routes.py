@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here
+from trimtab.engine.api.api_context import ContextDep
 from trimtab.engine.api.shapes.json_shapes import Health, json_response
 
 router = APIRouter(prefix="/api/health", tags=["health"])
@@ -19,13 +19,13 @@ async def live() -> Response:
     "/ready", summary="The engine ticks",
     responses={200: {"model": Health}, 503: {"model": Health, "description": "It is starting, or unfit."}},
 )  # fmt: skip
-async def ready(here: Here) -> Response:
+async def ready(here: ContextDep) -> Response:
     """200 once sources are read and scored; until then 503 and what it waits for.
 
     503 with the `problem`, too, while the store is unusable.
     """
-    is_ready, waiting_for = here.live.ready()
-    problem = "the store is unusable; GET /api/status says why" if here.live.trouble() else ""
+    is_ready, waiting_for = here.live.readiness()
+    problem = "the store is unusable; GET /api/status says why" if here.live.problem() else ""
     state = "failing" if problem else "ready" if is_ready else "starting"
     body = {"status": state, "waiting_for": waiting_for, "problem": problem}
     return json_response(body, 200 if state == "ready" else 503)

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Context, Here, Who
-from trimtab.engine.api.audit_notes import note
-from trimtab.engine.api.idempotency import IdempotencyKey, once
+from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
+from trimtab.engine.api.audit_notes import append_audit_row
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once
 from trimtab.engine.api.parameters import KeyId
 from trimtab.engine.api.security import api_keys
 from trimtab.engine.api.security.access_table import Scope
@@ -18,7 +18,7 @@ from trimtab.engine.api.shapes.json_shapes import KeyList, NewKey, json_response
 
 DAY_S = 86_400.0
 router = APIRouter(prefix="/api/keys", tags=["keys"])
-_names = threading.Lock()
+_create_lock = threading.Lock()
 
 
 class KeyBody(BaseModel):
@@ -34,15 +34,17 @@ class KeyBody(BaseModel):
 
 
 @router.get("", summary="List keys", responses={200: {"model": KeyList}})
-def list_keys(here: Here) -> Response:
+def list_keys(here: ContextDep) -> Response:
     """Every key without its secret, newest first, revoked and expired ones too."""
-    return json_response({"items": [key_json(key) for key in api_keys.listed(here.store)]})
+    return json_response({"items": [key_json(key) for key in api_keys.list_keys(here.store)]})
 
 
 @router.post("", status_code=201, summary="Make a key", responses={201: {"model": NewKey}})
-def create_key(request: Request, here: Here, who: Who, body: KeyBody, key: IdempotencyKey = None) -> Response:
+def create_key(
+    request: Request, here: ContextDep, who: PrincipalDep, body: KeyBody, key: IdempotencyKey = None
+) -> Response:
     """A new key. Its secret is in this answer and nowhere else."""
-    return once(
+    return run_once(
         here,
         request,
         who,
@@ -54,21 +56,21 @@ def create_key(request: Request, here: Here, who: Who, body: KeyBody, key: Idemp
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke a key")
-def revoke_key(here: Here, who: Who, key_id: KeyId) -> Response:
+def revoke_key(here: ContextDep, who: PrincipalDep, key_id: KeyId) -> Response:
     """It is refused from now on, and the sessions that it opened end."""
-    gone = api_keys.revoke(here.store, here.clock, key_id)
-    here.keyring.forget()
-    note(here, "key revoked", gone.id, who.name, name=gone.name)
+    gone = api_keys.revoke_key(here.store, here.clock, key_id)
+    here.key_cache.invalidate()
+    append_audit_row(here, "key revoked", gone.id, who.name, name=gone.name)
     return Response(status_code=204)
 
 
-def _create(here: Context, by: str, body: KeyBody) -> tuple[int, bytes]:
+def _create(here: ApiContext, by: str, body: KeyBody) -> tuple[int, bytes]:
     """Its secret is not given out without a row in the audit."""
     lifetime_s = None if body.expires_in_days is None else body.expires_in_days * DAY_S
-    with _names:
-        made, secret = api_keys.create(here.store, here.clock, body.name, body.scopes, lifetime_s)
-    here.keyring.forget()
-    note(here, "key created", made.id, by, name=made.name, scopes=", ".join(made.scopes))
+    with _create_lock:
+        made, secret = api_keys.create_key(here.store, here.clock, body.name, body.scopes, lifetime_s)
+    here.key_cache.invalidate()
+    append_audit_row(here, "key created", made.id, by, name=made.name, scopes=", ".join(made.scopes))
     return 201, to_json({**key_json(made), "secret": secret})
 
 

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from trimtab.engine.api.api_context import Context, Here, Who
-from trimtab.engine.api.audit_notes import noted
+from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
+from trimtab.engine.api.audit_notes import append_audit_row_async
 from trimtab.engine.api.problems import ProblemError
 from trimtab.engine.api.security import api_keys
-from trimtab.engine.api.security.authentication import COOKIE, address_of, csrf_of
+from trimtab.engine.api.security.authentication import COOKIE, client_address, csrf_token
 from trimtab.engine.api.shapes.json_shapes import Session, json_response
 from trimtab.engine.types import ApiKey
 
@@ -27,70 +27,74 @@ class LoginBody(BaseModel):
 
 
 @router.get("/api/session", summary="Who I am", responses={200: {"model": Session}})
-async def session(who: Who) -> Response:
+async def session(who: PrincipalDep) -> Response:
     """Name, scopes and, for a browser, the CSRF token that its writes must carry."""
     return json_response({"name": who.name, "scopes": who.key.scopes, "csrf": who.csrf})
 
 
 @router.post("/api/session", summary="Log in with a key", responses={200: {"model": Session}})
-async def log_in(request: Request, here: Here, body: LoginBody) -> Response:
+async def log_in(request: Request, here: ContextDep, body: LoginBody) -> Response:
     """Trade a key for a session cookie; the session ends with the key, at the latest after 30 days."""
-    address = address_of(request)
-    parent = await here.authenticator.key(body.key.get_secret_value().strip(), address)
-    await noted(here, "logged in", "session", parent.name, key=parent.prefix, address=address)
+    address = client_address(request)
+    parent = await here.authenticator.require_key(body.key.get_secret_value().strip(), address)
+    await append_audit_row_async(
+        here, "logged in", "session", parent.name, key=parent.prefix, address=address
+    )
     opened, token = await asyncio.to_thread(api_keys.open_session, here.store, here.clock, parent)
-    here.keyring.forget()
-    answer = json_response({"name": parent.name, "scopes": opened.scopes, "csrf": csrf_of(token)})
+    here.key_cache.invalidate()
+    answer = json_response({"name": parent.name, "scopes": opened.scopes, "csrf": csrf_token(token)})
     return _with_cookie(answer, request, here, opened, token)
 
 
 @router.delete("/api/session", status_code=204, summary="Log out")
-async def log_out(request: Request, here: Here, who: Who) -> Response:
+async def log_out(request: Request, here: ContextDep, who: PrincipalDep) -> Response:
     """End the session of this browser."""
     if who.csrf is None:
         raise ProblemError(
             409, "This call came with a key, not with a session; DELETE /api/keys/{id} revokes a key."
         )
     await asyncio.to_thread(api_keys.close_session, here.store, here.clock, who.key)
-    await noted(here, "logged out", "session", who.name)
-    here.keyring.forget()
+    await append_audit_row_async(here, "logged out", "session", who.name)
+    here.key_cache.invalidate()
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, path="/", secure=_secure(request), httponly=True, samesite="strict")
+    answer.delete_cookie(COOKIE, path="/", secure=_is_https(request), httponly=True, samesite="strict")
     return answer
 
 
 @router.get("/login", include_in_schema=False)
 async def follow_link(
-    request: Request, here: Here, token: Annotated[str, Query(max_length=200)] = ""
+    request: Request, here: ContextDep, token: Annotated[str, Query(max_length=200)] = ""
 ) -> Response:
     """Use a login link: it works once, sets the cookie and goes on to the dashboard."""
     if "prefetch" in request.headers.get("sec-purpose", "") + request.headers.get("purpose", ""):
         raise ProblemError(503, "A login link is followed by a person, not ahead of time.")
-    address = address_of(request)
-    async with here.authenticator.one_link:
-        opened = await asyncio.to_thread(api_keys.redeem, here.store, here.clock, token)
+    address = client_address(request)
+    async with here.authenticator.login_link_lock:
+        opened = await asyncio.to_thread(api_keys.redeem_login_link, here.store, here.clock, token)
     if opened is None:
-        here.authenticator.failed(address)
-        return _refused_link()
-    await noted(here, "logged in", "session", "login link", address=address)
-    here.keyring.forget()
+        here.authenticator.record_failure(address)
+        return _invalid_link_page()
+    await append_audit_row_async(here, "logged in", "session", "login link", address=address)
+    here.key_cache.invalidate()
     return _with_cookie(RedirectResponse("/", 303), request, here, *opened)
 
 
-def _with_cookie(answer: Response, request: Request, here: Context, opened: ApiKey, token: str) -> Response:
+def _with_cookie(
+    answer: Response, request: Request, here: ApiContext, opened: ApiKey, token: str
+) -> Response:
     lifetime_s = ((opened.expires or 0) - here.clock.now()) // 1_000_000_000
     answer.set_cookie(
-        COOKIE, token, max_age=max(0, lifetime_s), path="/", secure=_secure(request), httponly=True,
+        COOKIE, token, max_age=max(0, lifetime_s), path="/", secure=_is_https(request), httponly=True,
         samesite="strict",
     )  # fmt: skip
     return answer
 
 
-def _secure(request: Request) -> bool:
+def _is_https(request: Request) -> bool:
     return request.url.scheme == "https"
 
 
-def _refused_link() -> Response:
+def _invalid_link_page() -> Response:
     return HTMLResponse(
         "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href=/favicon.svg>"
         "<title>Trimtab: log in</title>"

@@ -3,21 +3,21 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here
+from trimtab.engine.api.api_context import ContextDep
 from trimtab.engine.api.shapes.json_shapes import Status, json_response, source_json
 
 router = APIRouter(prefix="/api", tags=["status"])
 
 
 @router.get("/status", summary="Engine and sources", responses={200: {"model": Status}})
-async def status(here: Here) -> Response:
+async def status(here: ContextDep) -> Response:
     """The engine's own numbers, and the state of each source."""
-    is_ready, waiting_for = here.live.ready()
+    is_ready, waiting_for = here.live.readiness()
     return json_response({
         "version": here.version,
-        "acts": here.loop is not None,
+        "acts": here.loop_ports is not None,
         "ready": is_ready,
         "waiting_for": waiting_for,
-        "engine": {**here.live.engine(), "streams": here.streams.open},
+        "engine": {**here.live.engine_status(), "streams": here.streams.open_count},
         "sources": [source_json(source) for source in here.live.sources()],
     })  # fmt: skip

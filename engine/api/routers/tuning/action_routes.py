@@ -6,21 +6,29 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here, Who
-from trimtab.engine.api.detail_views import action_story
-from trimtab.engine.api.idempotency import IdempotencyKey, once_async
-from trimtab.engine.api.loop_ports import Loop, LoopPorts
-from trimtab.engine.api.parameters import ULID_FORM, ActionId, After, Limit, Since, optional_instant, ulid
+from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.detail_views import action_detail
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
+from trimtab.engine.api.parameters import (
+    ULID_FORM,
+    ActionId,
+    After,
+    Limit,
+    Since,
+    parse_optional_time,
+    parse_ulid,
+)
 from trimtab.engine.api.shapes.examples import ACTION, AUDIT_ROW, RECOMMENDATION
 from trimtab.engine.api.shapes.json_shapes import json_response, to_json
 from trimtab.engine.api.shapes.loop_shapes import (
     ActionShape,
     AuditRowShape,
     RecommendationShape,
-    answers,
-    noun_json,
+    example_response,
+    make_page_shape,
     page_json,
-    page_of,
+    record_json,
 )
 from trimtab.engine.types import ActionState
 
@@ -34,16 +42,20 @@ class ActionDetail(ActionShape):  # type: ignore[misc, valid-type]  # made from 
     audit: list[AuditRowShape]  # type: ignore[valid-type]  # as above
 
 
-_EXAMPLE = noun_json(ACTION)
-_STORY = {**_EXAMPLE, "recommendation": noun_json(RECOMMENDATION), "audit": [noun_json(AUDIT_ROW)]}
+_EXAMPLE = record_json(ACTION)
+_DETAIL_EXAMPLE = {
+    **_EXAMPLE,
+    "recommendation": record_json(RECOMMENDATION),
+    "audit": [record_json(AUDIT_ROW)],
+}
 
 
 @router.get(
     "", summary="List actions",
-    responses=answers(page_of(ActionShape, "ActionPage"), {"items": [_EXAMPLE], "next": None}),
+    responses=example_response(make_page_shape(ActionShape, "ActionPage"), {"items": [_EXAMPLE], "next": None}),
 )  # fmt: skip
 def list_actions(
-    loop: Loop,
+    loop: LoopPortsDep,
     state: ActionState | None = None,
     unfinished: Annotated[bool, Query(description="Only those of which more is to come.")] = False,
     recommendation_id: Annotated[str | None, Query(pattern=ULID_FORM)] = None,
@@ -60,33 +72,38 @@ def list_actions(
         recommendation_id=recommendation_id,
         tool=tool,
         target=target,
-        since=optional_instant("since", since),
-        after=None if after is None else ulid("after", after),
+        since=parse_optional_time("since", since),
+        after=None if after is None else parse_ulid("after", after),
         limit=limit + 1,
     )
     return json_response(page_json(found, limit))
 
 
-@router.get("/{action_id}", summary="One action", responses=answers(ActionDetail, _STORY))
-def one_action(loop: Loop, action_id: ActionId) -> Response:
+@router.get("/{action_id}", summary="One action", responses=example_response(ActionDetail, _DETAIL_EXAMPLE))
+def one_action(loop: LoopPortsDep, action_id: ActionId) -> Response:
     """An action with the recommendation that it came from and its lines of the audit."""
-    return json_response(action_story(loop.ledger, loop.ledger.action(action_id)))
+    return json_response(action_detail(loop.ledger, loop.ledger.action(action_id)))
 
 
 @router.post(
     "/{action_id}/rollback",
     status_code=201,
     summary="Take it back",
-    responses=answers(ActionShape, _EXAMPLE, 201),
+    responses=example_response(ActionShape, _EXAMPLE, 201),
 )
 async def roll_back(
-    request: Request, here: Here, loop: Loop, who: Who, action_id: ActionId, key: IdempotencyKey = None
+    request: Request,
+    here: ContextDep,
+    loop: LoopPortsDep,
+    who: PrincipalDep,
+    action_id: ActionId,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Restore the exact value before, if nobody changed it since. The answer is the action that does it."""
-    return await once_async(
-        here, request, who, key, "", lambda own: _taken_back(loop, action_id, who.name, own)
+    return await run_once_async(
+        here, request, who, key, "", lambda own: _roll_back(loop, action_id, who.name, own)
     )
 
 
-async def _taken_back(loop: LoopPorts, action_id: str, by: str, key: str) -> tuple[int, bytes]:
-    return 201, to_json(noun_json(await loop.desk.roll_back(action_id, by, key)))
+async def _roll_back(loop: LoopPorts, action_id: str, by: str, key: str) -> tuple[int, bytes]:
+    return 201, to_json(record_json(await loop.decisions.roll_back(action_id, by, key)))

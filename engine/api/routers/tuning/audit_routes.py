@@ -6,32 +6,32 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from trimtab.engine.api.detail_views import newest_seq
-from trimtab.engine.api.loop_ports import Loop
+from trimtab.engine.api.detail_views import last_audit_seq
+from trimtab.engine.api.loop_ports import LoopPortsDep
 from trimtab.engine.api.parameters import Limit
 from trimtab.engine.api.problems import ProblemError
 from trimtab.engine.api.shapes.examples import AUDIT_ROW
-from trimtab.engine.api.shapes.json_shapes import Shape, json_response
-from trimtab.engine.api.shapes.loop_shapes import AuditRowShape, answers, noun_json
+from trimtab.engine.api.shapes.json_shapes import JsonShape, json_response
+from trimtab.engine.api.shapes.loop_shapes import AuditRowShape, example_response, record_json
 from trimtab.engine.ports import Ledger
 from trimtab.engine.types import AuditRow
 
 router = APIRouter(prefix="/api/audit", tags=["audit"])
-MOST_OF_A_SUBJECT = 10_000
+MAX_SUBJECT_ROWS = 10_000
 Seq = Annotated[
     int | None,
     Query(ge=0, lt=2**63, description="`next` of the page before: only rows with a smaller `seq`."),
 ]
 
 
-class AuditPage(Shape):
+class AuditPage(JsonShape):
     """A page of the audit, newest first."""
 
     items: list[AuditRowShape]  # type: ignore[valid-type]  # made from the noun
     next: int | None = Field(description="`after` of the next page; null = this is the last.")
 
 
-class Verified(Shape):
+class Verified(JsonShape):
     """Whether the audit is whole."""
 
     ok: bool
@@ -39,13 +39,13 @@ class Verified(Shape):
     problem: str | None = Field(description="What is wrong with it; null = nothing.")
 
 
-_PAGE = answers(AuditPage, {"items": [noun_json(AUDIT_ROW)], "next": AUDIT_ROW.seq})
-_VERIFIED = answers(Verified, {"ok": True, "rows": 12, "problem": None})
+_PAGE = example_response(AuditPage, {"items": [record_json(AUDIT_ROW)], "next": AUDIT_ROW.seq})
+_VERIFIED = example_response(Verified, {"ok": True, "rows": 12, "problem": None})
 
 
 @router.get("", summary="List the audit", responses=_PAGE)
 def list_audit(
-    loop: Loop,
+    loop: LoopPortsDep,
     subject: Annotated[
         str | None, Query(max_length=200, description="Only of this thing, by its id.")
     ] = None,
@@ -53,31 +53,35 @@ def list_audit(
     after: Seq = None,
 ) -> Response:
     """A page of the audit, newest first."""
-    found = _rows(loop.ledger, after, limit) if subject is None else _of_subject(loop.ledger, subject, after)
+    found = (
+        _rows_before(loop.ledger, after, limit)
+        if subject is None
+        else _subject_rows(loop.ledger, subject, after)
+    )
     page = found[:limit]
     following = (
         page[-1].seq if page and (page[-1].seq > 1 if subject is None else len(found) > limit) else None
     )
-    return json_response({"items": [noun_json(row) for row in page], "next": following})
+    return json_response({"items": [record_json(row) for row in page], "next": following})
 
 
 @router.get("/verify", summary="Check the audit", responses=_VERIFIED)
-def verify(loop: Loop) -> Response:
+def verify(loop: LoopPortsDep) -> Response:
     """Go through the whole chain of hashes: a row that was deleted, edited or swapped is found."""
     if loop.verify_audit is None:
         raise ProblemError(503, "The audit cannot be checked here; run `trimtab audit verify`.")
     wrong = loop.verify_audit()
-    return json_response({"ok": wrong is None, "rows": newest_seq(loop.ledger), "problem": wrong})
+    return json_response({"ok": wrong is None, "rows": last_audit_seq(loop.ledger), "problem": wrong})
 
 
-def _rows(ledger: Ledger, before: int | None, limit: int) -> list[AuditRow]:
+def _rows_before(ledger: Ledger, before: int | None, limit: int) -> list[AuditRow]:
     """The rows just before that `seq`, newest first."""
-    newest = newest_seq(ledger)
+    newest = last_audit_seq(ledger)
     last = newest if before is None else max(0, min(newest, before - 1))
     first = max(0, last - limit)
-    return ledger.audit(after=first, limit=last - first)[::-1] if last else []
+    return ledger.audit_rows(after=first, limit=last - first)[::-1] if last else []
 
 
-def _of_subject(ledger: Ledger, subject: str, before: int | None) -> list[AuditRow]:
-    rows = ledger.audit(subject=subject, limit=MOST_OF_A_SUBJECT)
+def _subject_rows(ledger: Ledger, subject: str, before: int | None) -> list[AuditRow]:
+    rows = ledger.audit_rows(subject=subject, limit=MAX_SUBJECT_ROWS)
     return [row for row in reversed(rows) if before is None or row.seq < before]

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here, Who
-from trimtab.engine.api.idempotency import IdempotencyKey, once_async
-from trimtab.engine.api.loop_ports import Loop
+from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.loop_ports import LoopPortsDep
 from trimtab.engine.api.shapes.examples import PAUSE
 from trimtab.engine.api.shapes.json_shapes import json_response, to_json
-from trimtab.engine.api.shapes.loop_shapes import PauseShape, answers, noun_json
+from trimtab.engine.api.shapes.loop_shapes import PauseShape, example_response, record_json
 from trimtab.engine.types import Pause
 
 router = APIRouter(prefix="/api/pause", tags=["pause"])
@@ -28,22 +28,22 @@ class PauseBody(BaseModel):
     reason: str = Field("", max_length=2000)
 
 
-_ONE = answers(PauseShape, noun_json(PAUSE))
+_ONE = example_response(PauseShape, record_json(PAUSE))
 _NO_REASON = PauseBody(reason="")
 
 
 @router.get("", summary="Whether it is on", responses=_ONE)
-def see(loop: Loop) -> Response:
+def see(loop: LoopPortsDep) -> Response:
     """Whether anything may act, and who stopped it when and why."""
-    return json_response(noun_json(loop.ledger.pause()))
+    return json_response(record_json(loop.ledger.pause()))
 
 
 @router.post("", summary="Stop everything", responses=_ONE)
 async def pause(
     request: Request,
-    here: Here,
-    loop: Loop,
-    who: Who,
+    here: ContextDep,
+    loop: LoopPortsDep,
+    who: PrincipalDep,
     body: PauseBody = _NO_REASON,
     key: IdempotencyKey = None,
 ) -> Response:
@@ -52,24 +52,26 @@ async def pause(
     That holds for what the engine does by itself, its own rollbacks too, and for whatever people approve,
     apply, set or run. A person can still take an action back: that restores what was there.
     """
-    return await once_async(
+    return await run_once_async(
         here,
         request,
         who,
         key,
         body.model_dump_json(),
-        lambda _: _switched(loop.desk.pause(who.name, body.reason)),
+        lambda _: _pause_response(loop.decisions.pause(who.name, body.reason)),
     )
 
 
 @router.delete("", summary="Let it act again", responses=_ONE)
 async def resume(
-    loop: Loop, who: Who, reason: Annotated[str, Query(max_length=2000, description="Why.")] = ""
+    loop: LoopPortsDep,
+    who: PrincipalDep,
+    reason: Annotated[str, Query(max_length=2000, description="Why.")] = "",
 ) -> Response:
     """Acting is allowed again, within the guardrails."""
-    _, body = await _switched(loop.desk.resume(who.name, reason))
+    _, body = await _pause_response(loop.decisions.resume(who.name, reason))
     return Response(body, media_type="application/json")
 
 
-async def _switched(switching: Awaitable[Pause]) -> tuple[int, bytes]:
-    return 200, to_json(noun_json(await switching))
+async def _pause_response(switching: Awaitable[Pause]) -> tuple[int, bytes]:
+    return 200, to_json(record_json(await switching))

@@ -9,22 +9,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import Here, Who
-from trimtab.engine.api.detail_views import every_knob
-from trimtab.engine.api.idempotency import IdempotencyKey, once_async
-from trimtab.engine.api.loop_ports import Loop, LoopPorts
-from trimtab.engine.api.parameters import Name, Target
-from trimtab.engine.api.path_names import name_of
-from trimtab.engine.api.shapes.examples import ACTION, KNOB, READING, TARGET, TOOL
-from trimtab.engine.api.shapes.json_shapes import Shape, json_response, to_json
+from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.detail_views import list_all_knobs
+from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
+from trimtab.engine.api.parameters import TargetName, ToolName
+from trimtab.engine.api.path_names import decode_name
+from trimtab.engine.api.shapes.examples import ACTION, KNOB, KNOB_READING, TARGET, TOOL
+from trimtab.engine.api.shapes.json_shapes import JsonShape, json_response, to_json
 from trimtab.engine.api.shapes.loop_shapes import (
     ActionShape,
     KnobShape,
     TargetShape,
     ToolShape,
-    answers,
+    example_response,
     knob_json,
-    noun_json,
+    record_json,
     target_json,
     tool_json,
 )
@@ -33,20 +33,20 @@ from trimtab.engine.ports import Toolbox
 from trimtab.engine.types import Action
 
 router = APIRouter(prefix="/api", tags=["tools"])
-Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Real = Annotated[float, Field(allow_inf_nan=False)]
-KnobValue = bool | Whole | Real | Annotated[str, Field(max_length=10_000)] | None
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+KnobValue = bool | Int64 | FiniteFloat | Annotated[str, Field(max_length=10_000)] | None
 KnobName = Annotated[
     str,
-    AfterValidator(name_of),
+    AfterValidator(decode_name),
     Path(max_length=200, description="Name of a knob; `/` in it as %2F.", examples=["maxmemory"]),
 ]
 ActionName = Annotated[
-    str, AfterValidator(name_of), Path(max_length=200, description="What to do.", examples=["warm_keys"])
+    str, AfterValidator(decode_name), Path(max_length=200, description="What to do.", examples=["warm_keys"])
 ]
 
 
-class ToolList(Shape):
+class ToolList(JsonShape):
     """Every tool that is configured."""
 
     items: list[ToolShape]  # type: ignore[valid-type]  # made from the noun
@@ -58,7 +58,7 @@ class ToolDetail(ToolShape):  # type: ignore[misc, valid-type]  # as above
     grant: str | None = Field(description="How to make the least account that suffices; null = it is off.")
 
 
-class KnobProblem(Shape):
+class KnobProblem(JsonShape):
     """A target whose knobs could not be read."""
 
     tool: str
@@ -66,7 +66,7 @@ class KnobProblem(Shape):
     problem: str
 
 
-class KnobList(Shape):
+class KnobList(JsonShape):
     """All knobs of all targets."""
 
     items: list[KnobShape]
@@ -90,53 +90,55 @@ class KnobBody(BaseModel):
     after: KnobValue
 
 
-_ACTION = answers(ActionShape, noun_json(ACTION), 201)
-_KNOB = knob_json(TARGET, KNOB, READING)
+_ACTION = example_response(ActionShape, record_json(ACTION), 201)
+_KNOB = knob_json(TARGET, KNOB, KNOB_READING)
 
 
-@router.get("/tools", summary="List tools", responses=answers(ToolList, {"items": [tool_json(TOOL)]}))
-async def list_tools(loop: Loop) -> Response:
+@router.get(
+    "/tools", summary="List tools", responses=example_response(ToolList, {"items": [tool_json(TOOL)]})
+)
+async def list_tools(loop: LoopPortsDep) -> Response:
     """Every tool that is configured, with its state."""
     return json_response({"items": [tool_json(view) for view in await loop.toolbox.views()]})
 
 
 @router.get(
     "/tools/{name}", summary="One tool",
-    responses=answers(ToolDetail, {**tool_json(TOOL), "grant": "ACL SETUSER trimtab on +info +config|get"}),
+    responses=example_response(ToolDetail, {**tool_json(TOOL), "grant": "ACL SETUSER trimtab on +info +config|get"}),
 )  # fmt: skip
-async def one_tool(loop: Loop, name: Name) -> Response:
+async def one_tool(loop: LoopPortsDep, name: ToolName) -> Response:
     """A tool with its state, its targets, and how to let it in."""
     view = await loop.toolbox.view(name)
     return json_response({**tool_json(view), "grant": _grant(loop.toolbox, name)})
 
 
-@router.put("/tools/{name}", summary="Switch a tool", responses=answers(ToolShape, tool_json(TOOL)))
+@router.put("/tools/{name}", summary="Switch a tool", responses=example_response(ToolShape, tool_json(TOOL)))
 async def switch_tool(
     request: Request,
-    here: Here,
-    loop: Loop,
-    who: Who,
-    name: Name,
+    here: ContextDep,
+    loop: LoopPortsDep,
+    who: PrincipalDep,
+    name: ToolName,
     body: EnabledBody,
     key: IdempotencyKey = None,
 ) -> Response:
     """Use it or leave it alone, from now on; switching it on ends a quarantine."""
-    return await once_async(
+    return await run_once_async(
         here,
         request,
         who,
         key,
         body.model_dump_json(),
-        lambda _: _switched(loop, name, body.enabled, who.name),
+        lambda _: _switch_tool(loop, name, body.enabled, who.name),
     )
 
 
 @router.get(
     "/tools/{name}/targets/{target}",
     summary="One target",
-    responses=answers(TargetShape, target_json(TARGET)),
+    responses=example_response(TargetShape, target_json(TARGET)),
 )
-async def one_target(loop: Loop, name: Name, target: Target) -> Response:
+async def one_target(loop: LoopPortsDep, name: ToolName, target: TargetName) -> Response:
     """Figures, knobs with their values, and one-click actions of one target, as they are now."""
     return json_response(target_json(await loop.toolbox.target(name, target)))
 
@@ -146,12 +148,17 @@ async def one_target(loop: Loop, name: Name, target: Target) -> Response:
     responses=_ACTION,
 )  # fmt: skip
 async def run(
-    request: Request, here: Here, loop: Loop, who: Who, name: Name, target: Target, action: ActionName,
+    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, name: ToolName, target: TargetName, action: ActionName,
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """Do it once, within the guardrails."""
-    return await once_async(
-        here, request, who, key, "", lambda own: _begun(loop.desk.run(name, target, action, who.name, own))
+    return await run_once_async(
+        here,
+        request,
+        who,
+        key,
+        "",
+        lambda own: _action_response(loop.decisions.run(name, target, action, who.name, own)),
     )
 
 
@@ -159,20 +166,22 @@ async def run(
     "/tools/{name}/targets/{target}/knobs/{knob}", status_code=201, summary="Set a knob", responses=_ACTION
 )
 async def set_knob(
-    request: Request, here: Here, loop: Loop, who: Who, name: Name, target: Target, knob: KnobName,
+    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, name: ToolName, target: TargetName, knob: KnobName,
     body: KnobBody, key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """Set it by hand, within the guardrails, if its value is still `before`."""
-    return await once_async(
+    return await run_once_async(
         here, request, who, key, body.model_dump_json(),
-        lambda own: _begun(loop.desk.set_knob(name, target, knob, body.before, body.after, who.name, own)),
+        lambda own: _action_response(loop.decisions.set_knob(name, target, knob, body.before, body.after, who.name, own)),
     )  # fmt: skip
 
 
-@router.get("/knobs", summary="List knobs", responses=answers(KnobList, {"items": [_KNOB], "problems": []}))
-async def list_knobs(loop: Loop) -> Response:
+@router.get(
+    "/knobs", summary="List knobs", responses=example_response(KnobList, {"items": [_KNOB], "problems": []})
+)
+async def list_knobs(loop: LoopPortsDep) -> Response:
     """All knobs of all targets that can be read now; `problems` names those that cannot."""
-    return json_response(await every_knob(loop.toolbox))
+    return json_response(await list_all_knobs(loop.toolbox))
 
 
 def _grant(toolbox: Toolbox, name: str) -> str | None:
@@ -182,12 +191,12 @@ def _grant(toolbox: Toolbox, name: str) -> str | None:
         return None
 
 
-async def _switched(loop: LoopPorts, name: str, enabled: bool, by: str) -> tuple[int, bytes]:
+async def _switch_tool(loop: LoopPorts, name: str, enabled: bool, by: str) -> tuple[int, bytes]:
     await loop.toolbox.view(name)
     what = "tool enabled" if enabled else "tool disabled"
-    await asyncio.to_thread(loop.ledger.note, what, name, by)
+    await asyncio.to_thread(loop.ledger.append_audit, what, name, by)
     return 200, to_json(tool_json(await loop.toolbox.enable(name, enabled)))
 
 
-async def _begun(beginning: Awaitable[Action]) -> tuple[int, bytes]:
-    return 201, to_json(noun_json(await beginning))
+async def _action_response(beginning: Awaitable[Action]) -> tuple[int, bytes]:
+    return 201, to_json(record_json(await beginning))
