@@ -51,7 +51,7 @@ class ActionLedgerContract:
         again = ledger.recommendation(ulid(1))
         assert again.effect.before != again.effect.before
         assert (again.state, again.approver) == (APPROVED, "ann")
-        assert [(row.what, row.actor, row.details["from"]) for row in ledger.audit()] == [
+        assert [(row.what, row.actor, row.details["from"]) for row in ledger.audit_rows()] == [
             ("recommended", "trimtab", None),
             ("approved", "ann", "pending"),
         ]
@@ -66,7 +66,7 @@ class ActionLedgerContract:
         with pytest.raises(ConflictError, match="is not there, pending was wanted"):
             ledger.save_recommendation(replace(first, id=ulid(2)), "approved", "bob", expected=PENDING)
         assert ids_of(ledger.recommendations(state=APPROVED)) == [ulid(1)]
-        assert len(ledger.audit()) == 2
+        assert len(ledger.audit_rows()) == 2
 
     def test_an_action_comes_back_as_it_was_saved(self, ledger):
         """Values keep their types: true is not 1, 1.0 is not 1, text stays text."""
@@ -76,7 +76,7 @@ class ActionLedgerContract:
             action = action_of(ulid(number), before=before, after=after, time_scale=0.1)
             ended = replace(action, outcome=Outcome(ActionState.KEPT, "no harm seen", EFFECT), ended=START)
             ledger.propose(action, "proposed", "trimtab")
-            ledger.move(ended, ActionState.PROPOSED, "kept", "trimtab")
+            ledger.transition(ended, ActionState.PROPOSED, "kept", "trimtab")
             read = ledger.action(ulid(number))
             assert read == ended
             assert (type(read.before), type(read.after)) == (type(before), type(after))
@@ -86,18 +86,18 @@ class ActionLedgerContract:
         first = ledger.propose(action_of(ulid(1), key="k"), "proposed", "trimtab")
         assert ledger.propose(action_of(ulid(2), key="k", after=999), "proposed", "trimtab") == first
         assert ids_of(ledger.actions()) == [ulid(1)]
-        assert len(ledger.audit()) == 1
+        assert len(ledger.audit_rows()) == 1
 
     def test_an_action_moves_from_what_is_stored_only(self, ledger):
         """Of two that move it one is refused; an unknown one is not found."""
         action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
         executing = replace(action, state=ActionState.EXECUTING, started=START)
-        ledger.move(executing, ActionState.PROPOSED, "executing", "trimtab", {"reading": 100})
+        ledger.transition(executing, ActionState.PROPOSED, "executing", "trimtab", {"reading": 100})
         with pytest.raises(ConflictError, match="is executing, proposed was wanted"):
-            ledger.move(executing, ActionState.PROPOSED, "executing", "trimtab")
+            ledger.transition(executing, ActionState.PROPOSED, "executing", "trimtab")
         with pytest.raises(NotFoundError, match="no action"):
-            ledger.move(replace(action, id=ulid(9)), ActionState.PROPOSED, "executing", "trimtab")
-        rows = ledger.audit(subject=ulid(1))
+            ledger.transition(replace(action, id=ulid(9)), ActionState.PROPOSED, "executing", "trimtab")
+        rows = ledger.audit_rows(subject=ulid(1))
         assert [(row.seq, row.what) for row in rows] == [(1, "proposed"), (2, "executing")]
         assert (
             rows[1].details.items()
@@ -156,19 +156,19 @@ class ActionLedgerContract:
         assert ActionLedger(store.fenced, tmp_path / ANCHOR_FILE).pause() == pause
         ledger.set_pause(Pause(on=False, by="ann", since=START + 1))
         assert not ledger.pause().on
-        assert [row.what for row in ledger.audit(subject="pause")] == ["paused", "resumed"]
+        assert [row.what for row in ledger.audit_rows(subject="pause")] == ["paused", "resumed"]
 
     def test_the_audit_is_a_chain(self, ledger, clock, tmp_path):
         """Numbers without a hole, each row on the one before; nothing is found; the head is in the folder."""
         assert verify(ledger) == []
         for number in range(5):
             clock.tick(1)
-            ledger.note("looked", "cache-1", "ann", {"number": number, "ratio": float("nan")})
-        rows = ledger.audit()
+            ledger.append_audit("looked", "cache-1", "ann", {"number": number, "ratio": float("nan")})
+        rows = ledger.audit_rows()
         assert [(row.seq, row.time) for row in rows] == [(i, START + i * SECOND) for i in range(1, 6)]
         assert rows[0].details == {"number": 0, "ratio": None}
         assert [row.previous for row in rows] == ["", *(row.hash for row in rows[:-1])]
-        assert ledger.heads().folder == ledger.heads().store == (5, rows[-1].hash)
+        assert ledger.audit_heads().folder == ledger.audit_heads().store == (5, rows[-1].hash)
         assert verify(ledger) == []
         assert (tmp_path / ANCHOR_FILE).stat().st_mode & 0o777 == 0o600
         copied = [json.loads(line) for line in export(ledger)]
@@ -182,11 +182,11 @@ class ActionLedgerContract:
         )
         action = ledger.propose(action_of(ulid(1), told=secret), "proposed", "trimtab")
         failed = replace(action, told=secret, outcome=Outcome(ActionState.FAILED, secret))
-        told = ledger.move(
+        told = ledger.transition(
             failed, ActionState.PROPOSED, "failed", "trimtab", {"why": secret, "password": "hunter2"}
         )
-        ledger.note("asked", secret, "ann", {"bearer_token": "hunter2", "header": "Bearer hunter2hunter2"})
-        everything = [told, ledger.action(ulid(1)), ledger.recommendation(ulid(1)), *ledger.audit()]
+        ledger.append_audit("asked", secret, "ann", {"bearer_token": "hunter2", "header": "Bearer hunter2hunter2"})
+        everything = [told, ledger.action(ulid(1)), ledger.recommendation(ulid(1)), *ledger.audit_rows()]
         assert "hunter2" not in repr(everything)
         assert verify(ledger) == []
 
@@ -205,11 +205,11 @@ class ActionLedgerContract:
             ledger.end_silence(ulid(2), "cid")
         with pytest.raises(NotFoundError):
             ledger.end_silence(ulid(3), "cid")
-        said = [(row.what, row.subject, row.actor) for row in ledger.audit()]
+        said = [(row.what, row.subject, row.actor) for row in ledger.audit_rows()]
         assert said == [
             ("silenced", ulid(1), "ann"), ("silenced", ulid(2), "bob"), ("silence ended", ulid(2), "cid"),
         ]  # fmt: skip
-        assert ledger.audit()[0].details["entities"] == "redis/*"
+        assert ledger.audit_rows()[0].details["entities"] == "redis/*"
         clock.tick(31 * 86_400)
         last = replace(first, id=ulid(4), until=clock.now() + SECOND)
         ledger.add_silence(last)
@@ -222,11 +222,11 @@ class ActionLedgerContract:
         newer = EventStore(url, clock.now, epoch=2).open()
         refused = [
             lambda: ledger.propose(action_of(ulid(2)), "proposed", "trimtab"),
-            lambda: ledger.move(
+            lambda: ledger.transition(
                 replace(action, state=ActionState.EXECUTING), ActionState.PROPOSED, "executing", "trimtab"
             ),
             lambda: ledger.save_recommendation(recommendation_of(ulid(1)), "recommended", "trimtab"),
-            lambda: ledger.note("looked", "x", "ann"),
+            lambda: ledger.append_audit("looked", "x", "ann"),
             lambda: ledger.set_pause(Pause(on=True)),
         ]
         for write in refused:

@@ -60,7 +60,7 @@ class EventStoreContract:
         for i in range(1, 6):
             store.save_anomaly(anomaly_of(CPU, ulid(i), end=START + i))
             store.save_feedback(Feedback(ulid(i), Verdict.RIGHT, "", "joe", START))
-        assert [store.forget_ended(START + 4, 2) for _ in range(3)] == [2, 1, 0]
+        assert [store.delete_ended(START + 4, 2) for _ in range(3)] == [2, 1, 0]
         assert ids_of(store.anomalies()) == [ulid(5), ulid(4), ulid(0)]
         assert store.feedback(ulid(1)) == []
         assert len(store.feedback(ulid(4))) == 1
@@ -73,8 +73,8 @@ class EventStoreContract:
         ]  # fmt: skip
         for i, (prefix, expires, revoked) in enumerate(rows):
             store.save_key(ApiKey(ulid(i), prefix, prefix, f"{i:064}", ("read",), i, expires, revoked))
-        assert store.forget_keys(("ts_", "tl_"), 50, 2) == 2
-        assert store.forget_keys(("ts_", "tl_"), 50, 2) == 1
+        assert store.delete_keys(("ts_", "tl_"), 50, 2) == 2
+        assert store.delete_keys(("ts_", "tl_"), 50, 2) == 1
         left = store.keys()
         assert [key.name for key in left] == ["ts_c", "ts_d", "tt_f", "txs_g"]
 
@@ -159,13 +159,13 @@ class EventStoreContract:
 
     def test_an_answer_is_remembered_for_a_day(self, store, clock):
         """By key and route; a day later it is forgotten and the key is free again."""
-        store.remember_answer("a", "/api/pause", 201, b"\x00{}", clock.now())
-        assert store.answered("a", "/api/pause") == (201, b"\x00{}")
-        assert store.answered("a", "/api/keys") is None
+        store.save_response("a", "/api/pause", 201, b"\x00{}", clock.now())
+        assert store.stored_response("a", "/api/pause") == (201, b"\x00{}")
+        assert store.stored_response("a", "/api/keys") is None
         clock.tick(86_401)
-        assert store.answered("a", "/api/pause") is None
-        store.remember_answer("a", "/api/pause", 409, b"", clock.now())
-        assert store.answered("a", "/api/pause") == (409, b"")
+        assert store.stored_response("a", "/api/pause") is None
+        store.save_response("a", "/api/pause", 409, b"", clock.now())
+        assert store.stored_response("a", "/api/pause") == (409, b"")
 
     def test_series_are_remembered_and_updated(self, store):
         """20 or 2,000 of them; what is said of one later replaces what was known."""
@@ -184,12 +184,12 @@ class EventStoreContract:
             lambda: store.save_series([SeriesInfo(CPU)]),
             lambda: store.save_feedback(Feedback(ulid(1), Verdict.RIGHT, "", "me", START)),
             lambda: store.save_key(ApiKey("k", "n", "p", "h", (), START)),
-            lambda: store.remember_answer("a", "b", 200, b"", START),
+            lambda: store.save_response("a", "b", 200, b"", START),
         ]
         for write in refused:
             with pytest.raises(LockedError, match="taken over by another engine"):
                 write()
-        assert "taken over" in store.healthy()
+        assert "taken over" in store.health_problem()
         newer.save_anomaly(anomaly_of(CPU, ulid(3)))
         assert [a.id for a in newer.anomalies()] == [ulid(3), ulid(1)]
         assert newer.keys() == []
@@ -210,7 +210,7 @@ class EventStoreContract:
         beside.close()
         assert ids_of(store.keys()) == ["k"]
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
-        assert store.healthy() is None
+        assert store.health_problem() is None
 
     def test_what_was_saved_is_there_after_opening_again(self, store, url, clock):
         """A second life of the same store."""

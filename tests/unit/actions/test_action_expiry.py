@@ -53,7 +53,7 @@ def room(tmp_path):
 
 def decided(room):
     """What the audit says that was decided, in its order."""
-    return [row.what for row in room.ledger.audit() if row.subject == ulid(500)][1:]
+    return [row.what for row in room.ledger.audit_rows() if row.subject == ulid(500)][1:]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ async def test_an_interrupted_action_becomes_unknown_where_its_tool_stays_away(r
     """After five minutes; a person is told."""
     action = action_of(ulid(1), state=ActionState.EXECUTING, started=room.clock.now(), **CHANGE)
     room.ledger.propose(action, "proposed", "trimtab")
-    room.tool.tell("read", *[ToolError("away")] * 30)
+    room.tool.respond_with("read", *[ToolError("away")] * 30)
     await room.live(300)
     assert room.ledger.action(ulid(1)).state is ActionState.EXECUTING
     await room.live(15)
@@ -91,7 +91,7 @@ async def test_a_record_that_fails_after_sending_is_found_out(room, monkeypatch)
         return move(self, action, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ActionLedger, "move", full)
+        patched.setattr(ActionLedger, "transition", full)
         await room.step()
         await room.step()
     assert only_action(room).state is ActionState.EXECUTING
@@ -126,7 +126,7 @@ async def test_stopping_leaves_what_is_under_way_to_the_next_start(room):
     """It is cancelled, stays executing, and is read back then."""
     recommended(room)
     room.executor.deadlines = replace(room.executor.deadlines, send_s=30)
-    room.tool.hold["apply"] = asyncio.Event()
+    room.tool.gates["apply"] = asyncio.Event()
     await room.conductor.step(room.clock.now())
     await until(lambda: any(call[0] == "apply" for call in room.tool.calls))
     await room.conductor.close()

@@ -69,7 +69,7 @@ async def test_a_change_is_recommended_made_and_kept(built):
     assert action.outcome.effect.before == pytest.approx(0.4)
     assert action.outcome.effect.expected > 0.6
     assert built.ledger.recommendation(found.id).state is RecommendationState.CLOSED
-    words = [row.what for row in built.ledger.audit(limit=100)]
+    words = [row.what for row in built.ledger.audit_rows(limit=100)]
     wanted = ["started", "proposed", "proposed", "applied", "executing", "verifying", "kept", "closed"]
     assert [word for word in words if word in wanted] == wanted
 
@@ -99,12 +99,12 @@ async def test_what_auto_would_have_done_is_kept_though_nothing_is_done(tmp_path
 async def test_a_person_goes_back_within_cooldown_and_step(built):
     """By the desk and the guard as they are built: to what stood before, and to nothing else."""
     built.run()
-    desk = built.acts.ports.desk
+    desk = built.acts.ports.decisions
     await built.pass_by(1)
     up = await desk.set_knob("cache-1", "cache-1", "maxmemory", 64 * MIB, 128 * MIB, "ann", "k1")
     assert up.state is ActionState.VERIFYING
     await built.pass_by(75)
-    assert built.ledger.action(up.id).state.ended
+    assert built.ledger.action(up.id).state.is_final
     with pytest.raises(RefusedError, match="cache-1"):
         await desk.set_knob("cache-1", "cache-1", "maxmemory", 128 * MIB, 63 * MIB, "ann", "k2")
     back = await desk.set_knob("cache-1", "cache-1", "maxmemory", 128 * MIB, 64 * MIB, "ann", "k3")
@@ -146,13 +146,13 @@ async def test_a_restart_goes_on(built):
     await built.pass_by(40)
     assert [action.state for action in built.ledger.actions()] == [ActionState.VERIFYING]
     await built.stop()
-    lived = built.acts.advising.guard.lived.seconds
+    lived = built.acts.recommendations.guard.lived.seconds
     built.live = type(built.live)()
     await built.start()
     built.sample()
     built.run()
     await built.pass_by(2)
-    assert built.acts.advising.guard.lived.seconds >= lived
+    assert built.acts.recommendations.guard.lived.seconds >= lived
     built.hit_ratio = 0.7
     await built.pass_by(90)
     assert [action.state for action in built.ledger.actions()] == [ActionState.KEPT]
@@ -204,14 +204,14 @@ async def test_what_is_started_again_starts_once(built, monkeypatch):
         if len(steps) == 1:
             raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(built.acts.conductor, "step", step)
+    monkeypatch.setattr(built.acts.scheduler, "step", step)
     with pytest.raises(ValueError, match="a fault of ours"):
         await built.acts.run()
     assert built.clock.sleepers == 0
     built.run()
     await built.pass_by(2)
     assert len(steps) == 3
-    assert [row.what for row in built.ledger.audit()].count("started") == 1
+    assert [row.what for row in built.ledger.audit_rows()].count("started") == 1
 
 
 @pytest.mark.parametrize("error", [StoreError("disk full"), EngineError("no"), ValueError("a fault")])
@@ -223,7 +223,7 @@ async def test_a_failing_look_ends_no_step(built, monkeypatch, error):
         looks.append(built.clock.now())
         raise error
 
-    monkeypatch.setattr(built.acts.advising, "look", look)
+    monkeypatch.setattr(built.acts.recommendations, "look", look)
     built.run()
     await built.pass_by(5)
     assert len(looks) == 3
@@ -233,7 +233,7 @@ async def test_a_failing_look_ends_no_step(built, monkeypatch, error):
 async def test_one_turn_reads_once_what_the_ledger_says(built, monkeypatch):
     """Advice and notices share it, and the notices see what the advice has just written."""
     asked, given = [], []
-    ledger, keep = built.acts.advising.ledger, built.acts.noticing._reverted
+    ledger, keep = built.acts.recommendations.ledger, built.acts.inbox_notices._reverted
     for name in ("recommendations", "actions"):
         real = getattr(ledger, name)
         monkeypatch.setattr(
@@ -244,7 +244,7 @@ async def test_one_turn_reads_once_what_the_ledger_says(built, monkeypatch):
         given.extend(read.said)
         return await keep(now, read)
 
-    monkeypatch.setattr(built.acts.noticing, "_reverted", reverted)
+    monkeypatch.setattr(built.acts.inbox_notices, "_reverted", reverted)
     await built.acts._look()
     assert [one.fingerprint for one in given] == [one.fingerprint for one in ledger.recommendations()] != []
     assert asked.count(("actions", "since", "limit")) == 1
@@ -274,7 +274,7 @@ async def test_an_engine_that_was_taken_over_from_ends(built, monkeypatch):
     async def look():
         raise LockedError("another engine")
 
-    monkeypatch.setattr(built.acts.advising, "look", look)
+    monkeypatch.setattr(built.acts.recommendations, "look", look)
     built.run()
     await built.pass_by(2)
     assert isinstance(built.work.exception(), LockedError)
@@ -289,11 +289,11 @@ async def test_tools_and_guardrails_are_exchanged(built, tmp_path):
     await built.acts.reload(Settings.model_validate({
         "tools": {name: part.model_dump() for name, part in more.tools.items()}, "guardrails": quicker,
     }))  # fmt: skip
-    assert built.acts.rack.names() == ["cache-1", "second"]
-    assert built.acts.conductor.times.watch_s == 60.0
-    assert built.acts.conductor.starter.time_scale == 0.5
-    assert built.acts.advising.guard.limits.watch == 60.0
-    assert built.acts.scale == 0.5
+    assert built.acts.tools.names() == ["cache-1", "second"]
+    assert built.acts.scheduler.times.watch_s == 60.0
+    assert built.acts.scheduler.starter.time_scale == 0.5
+    assert built.acts.recommendations.guard.limits.watch == 60.0
+    assert built.acts.time_scale == 0.5
     await built.pass_by(60)
     (found,) = built.ledger.recommendations()
     assert found.mode is Mode.RECOMMEND

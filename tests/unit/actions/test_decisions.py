@@ -56,7 +56,7 @@ async def test_approve_dismiss_and_schedule_are_written_down(room):
     dismissed = await room.desk.dismiss(ulid(500), "cid", "not on a Friday")
     assert room.ledger.recommendation(ulid(500)) == dismissed
     assert (dismissed.state, dismissed.reason) == (R.DISMISSED, "not on a Friday")
-    said = [(row.what, row.actor) for row in room.ledger.audit()]
+    said = [(row.what, row.actor) for row in room.ledger.audit_rows()]
     assert said == [
         ("recommended", "trimtab"),
         ("approved", "ann"),
@@ -184,7 +184,7 @@ async def test_taking_back_restores_the_value_before(room):
 
 async def test_a_value_that_nobody_had_set_is_reset(room):
     """Not written out as the default of today."""
-    room.tool.set_here.clear()
+    room.tool.explicitly_set.clear()
     room.tool.defaults["size"] = 100
     action = await room.desk.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     assert action.set_before is False
@@ -222,7 +222,7 @@ async def test_what_has_no_value_before_cannot_be_taken_back(room):
     done = await room.desk.run("fake", "fake", "flush", "ann", "k")
     with pytest.raises(RefusedError, match="no value to go back to"):
         await room.desk.roll_back(done.id, "ann", "k2")
-    room.tool.tell("apply", ToolError("no"))
+    room.tool.respond_with("apply", ToolError("no"))
     failed = await room.desk.set_knob("fake", "fake", "size", 100, 125, "ann", "k3")
     with pytest.raises(ConflictError, match="is failed: there is nothing to take back"):
         await room.desk.roll_back(failed.id, "ann", "k4")
@@ -234,8 +234,8 @@ async def test_what_has_no_value_before_cannot_be_taken_back(room):
 
 async def test_an_unknown_action_is_taken_back_where_it_took_effect(room):
     """The value tells, whoever asks."""
-    room.tool.lose("apply", ToolUncertainError("lost"))
-    room.tool.tell("read", None, ToolError("away"))
+    room.tool.fail_after_effect("apply", ToolUncertainError("lost"))
+    room.tool.respond_with("read", None, ToolError("away"))
     action = await room.desk.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     assert action.state is ActionState.UNKNOWN
     assert (await room.desk.roll_back(action.id, "ann", "k2")).state is ActionState.KEPT

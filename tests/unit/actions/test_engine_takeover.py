@@ -58,7 +58,7 @@ def until_refused(room):
     async def work():
         for _ in range(3):
             await room.step()
-        room.ledger.note("looked", "engine", "trimtab")  # it had nothing left to write
+        room.ledger.append_audit("looked", "engine", "trimtab")  # it had nothing left to write
 
     try:
         asyncio.run(work())

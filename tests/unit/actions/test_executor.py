@@ -46,11 +46,11 @@ async def executed(room, **changed):
 async def test_a_change_is_written_down_before_it_is_sent(room):
     """`executing` with the value before stands in the ledger when the tool is asked; then what it said."""
     seen = []
-    room.tool.hold["apply"] = asyncio.Event()
+    room.tool.gates["apply"] = asyncio.Event()
     task = asyncio.create_task(executed(room))
     await until(lambda: any(call[0] == "apply" for call in room.tool.calls))
     seen.append(room.ledger.action(ulid(1)))
-    room.tool.hold["apply"].set()
+    room.tool.gates["apply"].set()
     done = await task
     assert (seen[0].state, seen[0].started, seen[0].set_before) == (
         ActionState.EXECUTING,
@@ -61,7 +61,7 @@ async def test_a_change_is_written_down_before_it_is_sent(room):
         ActionState.VERIFYING,
         "lasts until restart; to make it last: size 125",
     )
-    assert [row.what for row in room.ledger.audit(subject=ulid(1))] == ["proposed", "executing", "verifying"]
+    assert [row.what for row in room.ledger.audit_rows(subject=ulid(1))] == ["proposed", "executing", "verifying"]
     assert room.tool.effects == [("fake", "size", 125)]
 
 
@@ -77,7 +77,7 @@ async def test_a_change_is_written_down_before_it_is_sent(room):
 )
 async def test_what_was_refused_has_failed(room, call, error, words):
     """Nothing was changed, and the outcome says why."""
-    room.tool.tell(call, error)
+    room.tool.respond_with(call, error)
     done = await executed(room)
     assert (done.state, done.outcome.words) == (ActionState.FAILED, words)
     assert room.tool.effects == []
@@ -113,8 +113,8 @@ async def test_a_lost_answer_is_read_back(room, lost_after, value, state):
     """And what is read decides; it is not sent again."""
     if value is not None:
         room.tool.values["fake", "size"] = value
-        room.tool.tell("read", await fake_redis().read("fake", "size"))
-    (room.tool.lose if lost_after else room.tool.tell)("apply", LOST)
+        room.tool.respond_with("read", await fake_redis().read("fake", "size"))
+    (room.tool.fail_after_effect if lost_after else room.tool.respond_with)("apply", LOST)
     done = await executed(room)
     assert done.state is state
     assert "the connection broke" in (done.outcome.words if done.outcome else done.told)
@@ -123,8 +123,8 @@ async def test_a_lost_answer_is_read_back(room, lost_after, value, state):
 
 async def test_a_lost_answer_that_cannot_be_read_back_is_unknown(room):
     """It is said, and never sent again."""
-    room.tool.lose("apply", LOST)
-    room.tool.tell("read", None, ToolError("away"))
+    room.tool.fail_after_effect("apply", LOST)
+    room.tool.respond_with("read", None, ToolError("away"))
     done = await executed(room)
     assert done.state is ActionState.UNKNOWN
     assert done.outcome.words == "the connection broke; the value could not be read back (away)"
@@ -134,9 +134,9 @@ async def test_a_lost_answer_that_cannot_be_read_back_is_unknown(room):
 async def test_an_action_without_an_answer_is_unknown(room, error):
     """There is nothing to read back of it; a timeout and a fault count as no answer, too."""
     if error is None:
-        room.tool.hold["run"] = asyncio.Event()
+        room.tool.gates["run"] = asyncio.Event()
     else:
-        room.tool.tell("run", error)
+        room.tool.respond_with("run", error)
     done = await executed(room, **FLUSH)
     assert done.state is ActionState.UNKNOWN
     assert "not done again" in done.outcome.words
@@ -151,7 +151,7 @@ async def test_an_action_is_told_its_key(room):
 
 async def test_no_answer_ends_at_the_deadline(room):
     """It is read back then."""
-    room.tool.hold["apply"] = asyncio.Event()
+    room.tool.gates["apply"] = asyncio.Event()
     done = await executed(room)
     assert done.state is ActionState.FAILED
     assert done.outcome.words == "no answer in 0.2 s; it reads 100: it was not changed"
@@ -161,7 +161,7 @@ async def test_a_change_that_comes_late_is_seen(ledger):
     """Unchanged is read twice, some time apart, before it counts as failed."""
     clock = FakeClock()
     room = Room(ledger, clock, fake_redis(), deadlines=Deadlines(0.2, 0.2, settle_s=1.0))
-    room.tool.tell("apply", LOST)
+    room.tool.respond_with("apply", LOST)
     task = asyncio.create_task(executed(room))
     await until(lambda: clock.sleepers)
     room.tool.values["fake", "size"] = 125
@@ -213,7 +213,7 @@ async def test_an_interrupted_action_waits_for_its_tool(room):
     """For a while; then it is unknown."""
     action = await room.starter.journal.propose(action_of(ulid(1), **CHANGE))
     action = await room.starter.journal.executing(action, None)
-    room.tool.tell("read", ToolError("away"), ToolError("away"))
+    room.tool.respond_with("read", ToolError("away"), ToolError("away"))
     assert await room.executor.recover(action, give_up=False) == action
     assert (await room.executor.recover(action, give_up=True)).state is ActionState.UNKNOWN
 

@@ -130,7 +130,7 @@ async def test_each_step_is_written_down_with_what_was_seen(tmp_path):
         other = await journal.executing(await journal.propose(action_of(ulid(2))), None)
         failed = await journal.end(other, S.FAILED, "no")
         assert failed.outcome == Outcome(S.FAILED, "no", None)
-        rows = ledger.audit()
+        rows = ledger.audit_rows()
     whole, short = [row.what for row in rows[:4]], [row.what for row in rows[4:]]
     assert whole == ["proposed", "executing", "verifying", "kept"]
     assert short == ["proposed", "executing", "failed"]

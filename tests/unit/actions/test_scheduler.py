@@ -53,7 +53,7 @@ async def test_an_automatic_change_is_made_watched_and_kept(room):
     assert effect.low <= 0.9 <= effect.high
     closed = room.ledger.recommendation(ulid(500))
     assert (closed.state, closed.reason) == (R.CLOSED, "no harm seen")
-    assert [row.what for row in room.ledger.audit()] == [
+    assert [row.what for row in room.ledger.audit_rows()] == [
         "recommended", "proposed", "applied", "executing", "verifying", "kept", "closed",
     ]  # fmt: skip
     assert verify(room.ledger) == []
@@ -91,7 +91,7 @@ async def test_somebody_elses_value_is_left_and_the_target_locked(room):
     await room.live(60, level=0.5)
     assert "could not be taken back" in shown[ulid(501)]
     by_hand = await room.desk.set_knob("fake", "fake", "size", 300, 310, "ann", "k")
-    room.ledger.move(replace(by_hand, state=ActionState.KEPT), ActionState.VERIFYING, "kept", "trimtab")
+    room.ledger.transition(replace(by_hand, state=ActionState.KEPT), ActionState.VERIFYING, "kept", "trimtab")
     recommended(room, 502, before=310, after=350)
     await room.step()
     assert room.tool.values["fake", "size"] == 350
@@ -225,11 +225,11 @@ async def test_a_pause_holds_within_one_step_and_over_a_restart(ledger):
 async def test_a_pause_beats_a_start_that_is_under_way(room):
     """The guard has allowed it, the tool is being read: it is not sent."""
     recommended(room)
-    room.tool.hold["read"] = asyncio.Event()
+    room.tool.gates["read"] = asyncio.Event()
     await room.conductor.step(room.clock.now())
     await until(lambda: any(call[0] == "read" for call in room.tool.calls))
     await room.desk.pause("ann", "")
-    room.tool.hold["read"].set()
+    room.tool.gates["read"].set()
     await room.conductor.settled()
     assert room.tool.effects == []
     assert only_action(room).state is ActionState.PROPOSED
@@ -244,7 +244,7 @@ async def test_an_undoing_waits_for_the_guard_and_for_its_tool(room):
     await room.live(6 * 60, level=0.2)
     assert any("not yet taken back: 40 % of all" in words for words in room.told)
     room.guard.says = Word()
-    room.tool.tell("read", ToolError("away"))
+    room.tool.respond_with("read", ToolError("away"))
     await room.live(15, level=0.2)
     assert len(room.tool.effects) == 1
     await room.live(15, level=0.2)
@@ -256,14 +256,14 @@ async def test_one_slow_tool_holds_nothing_else_up(room):
     """What is sent goes on beside the steps; it is sent once."""
     recommended(room)
     room.executor.deadlines = replace(room.executor.deadlines, send_s=30)
-    room.tool.hold["apply"] = asyncio.Event()
+    room.tool.gates["apply"] = asyncio.Event()
     for _ in range(5):
         await room.conductor.step(room.clock.now())
     await until(lambda: any(call[0] == "apply" for call in room.tool.calls))
     other = recommended(room, 501, mode=Mode.APPROVE, expires=room.clock.now())
     await room.conductor.step(room.clock.now())
     assert room.ledger.recommendation(other.id).state is R.EXPIRED
-    room.tool.hold["apply"].set()
+    room.tool.gates["apply"].set()
     await room.conductor.settled()
     assert room.tool.effects == [("fake", "size", 125)]
 

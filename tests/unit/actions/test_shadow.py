@@ -66,7 +66,7 @@ class Room:
         return self.ledger.recommendation(ulid(number)).shadow
 
     def words(self):
-        return [row.what for row in self.ledger.audit() if row.what != "proposed"]
+        return [row.what for row in self.ledger.audit_rows() if row.what != "proposed"]
 
 
 @pytest.fixture

@@ -141,12 +141,12 @@ async def test_a_click_while_the_undoing_is_sent_sends_no_second(room, raised):
     person_passes(room)
     await room.live(5 * 60, level=0.2)
     room.starter.decide = room.guard
-    room.tool.hold["apply"] = asyncio.Event()
+    room.tool.gates["apply"] = asyncio.Event()
     await room.conductor.step(room.clock.now())
     await until(lambda: any(call[:4] == ("apply", "fake", "size", 125) for call in room.tool.calls))
     undo = await room.desk.roll_back(raised.id, "ann", "k")
     assert (undo.state, undo.by) == (S.EXECUTING, "trimtab")
-    room.tool.hold["apply"].set()
+    room.tool.gates["apply"].set()
     await room.conductor.settled()
     assert room.tool.effects == [RAISED, BACK]
     assert undoings(room) == [S.KEPT]

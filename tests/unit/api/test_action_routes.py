@@ -45,7 +45,7 @@ async def test_without_the_loop_its_routes_say_so():
 
 async def test_a_recommendation_has_all_that_a_person_needs(room):
     """Change, expected effect with interval, evidence, risk and disproof go out, and its actions."""
-    found = (await room.program("read").get(PATH)).json()
+    found = (await room.key_client("read").get(PATH)).json()
     assert (found["before"], found["after"]) == (RECOMMENDATION.before, RECOMMENDATION.after)
     assert (found["effect"]["low"], found["effect"]["high"]) == (EFFECT.low, EFFECT.high)
     assert found["evidence"] == list(RECOMMENDATION.evidence)
@@ -57,19 +57,19 @@ async def test_a_recommendation_has_all_that_a_person_needs(room):
 async def test_a_figure_that_is_unknown_is_null(room):
     """NaN in an effect goes out as null."""
     unknown = replace(RECOMMENDATION, effect=replace(EFFECT, low=float("nan")))
-    room.loop.ledger.asked[RECOMMENDATION.id] = unknown
-    assert (await room.program("read").get(PATH)).json()["effect"]["low"] is None
+    room.loop.ledger.recommendations_by_id[RECOMMENDATION.id] = unknown
+    assert (await room.key_client("read").get(PATH)).json()["effect"]["low"] is None
 
 
 async def test_polling_with_an_etag_costs_nothing(room):
     """The same list is 304 until something changes; weak and several tags are understood."""
-    program = room.program("read")
+    program = room.key_client("read")
     first = await program.get("/api/recommendations?state=pending")
     tag = first.headers["etag"]
     for known in (tag, f"W/{tag}", f'"other", {tag}'):
         same = await program.get("/api/recommendations?state=pending", headers={"If-None-Match": known})
         assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
-    room.loop.ledger.asked[RECOMMENDATION.id] = replace(RECOMMENDATION, confidence=0.9)
+    room.loop.ledger.recommendations_by_id[RECOMMENDATION.id] = replace(RECOMMENDATION, confidence=0.9)
     changed = await program.get("/api/recommendations?state=pending", headers={"If-None-Match": tag})
     assert changed.status_code == 200
     assert changed.headers["etag"] != tag
@@ -77,7 +77,7 @@ async def test_polling_with_an_etag_costs_nothing(room):
 
 async def test_approving_names_the_person(room):
     """An approval changes the state, keeps who gave it, and stands in the audit."""
-    anna = room.client(headers={"Authorization": f"Bearer {room.key('approve', name='anna')}"})
+    anna = room.anonymous_client(headers={"Authorization": f"Bearer {room.create_key('approve', name='anna')}"})
     answer = (await anna.post(f"{PATH}/approve")).json()
     assert (answer["state"], answer["approver"]) == ("approved", "anna")
     assert answer["approved"] == "2026-01-01T00:00:00.000Z"
@@ -86,7 +86,7 @@ async def test_approving_names_the_person(room):
 
 async def test_dismissing_asks_for_a_reason(room):
     """Without a reason nothing is dismissed; it can be dismissed once."""
-    program = room.program("approve")
+    program = room.key_client("approve")
     assert_problem(await program.post(f"{PATH}/dismiss", json={"reason": ""}), 422, "reason")
     answer = (await program.post(f"{PATH}/dismiss", json={"reason": "moved next week"})).json()
     assert (answer["state"], answer["reason"]) == ("dismissed", "moved next week")
@@ -95,7 +95,7 @@ async def test_dismissing_asks_for_a_reason(room):
 
 async def test_scheduling_takes_a_time_to_come(room):
     """A later time is kept, a past one is refused."""
-    program = room.program("approve")
+    program = room.key_client("approve")
     assert_problem(
         await program.post(f"{PATH}/schedule", json={"at": "2025-12-31T00:00:00Z"}), 422, "to come"
     )
@@ -105,17 +105,17 @@ async def test_scheduling_takes_a_time_to_come(room):
 
 async def test_applying_twice_with_one_key_acts_once(room):
     """A repetition gets the first answer, also where that was lost before it was stored."""
-    program = room.program("execute")
+    program = room.key_client("execute")
     headers = {"Idempotency-Key": "once"}
     first = await program.post(f"{PATH}/apply", headers=headers)
     assert first.status_code == 201
     again = await program.post(f"{PATH}/apply", headers=headers)
     assert (again.json(), again.headers["idempotency-replayed"]) == (first.json(), "true")
-    room.store.answers.clear()
-    room.loop.ledger.asked[RECOMMENDATION.id] = RECOMMENDATION
+    room.store.responses.clear()
+    room.loop.ledger.recommendations_by_id[RECOMMENDATION.id] = RECOMMENDATION
     lost = await program.post(f"{PATH}/apply", headers=headers)
     assert lost.json()["id"] == first.json()["id"]
-    assert len(room.loop.ledger.done) == 2
+    assert len(room.loop.ledger.actions_by_id) == 2
 
 
 async def test_two_callers_with_the_same_key_are_two_calls(room):
@@ -123,7 +123,7 @@ async def test_two_callers_with_the_same_key_are_two_calls(room):
     path = "/api/tools/redis/targets/cache-1/actions/warm_keys"
     ids = set()
     for name in ("anna", "ben"):
-        program = room.client(headers={"Authorization": f"Bearer {room.key('execute', name=name)}"})
+        program = room.anonymous_client(headers={"Authorization": f"Bearer {room.create_key('execute', name=name)}"})
         ids.add((await program.post(path, headers={"Idempotency-Key": "same"})).json()["id"])
         room.clock.tick(1)
     assert len(ids) == 2
@@ -131,8 +131,8 @@ async def test_two_callers_with_the_same_key_are_two_calls(room):
 
 async def test_a_refusal_of_the_guardrails_gives_its_reason(room):
     """What a guardrail forbids is a problem of its own type with the reason, and nothing is done."""
-    room.loop.desk.refusal = "cooldown of cache-1: 12 min left"
-    body = assert_problem(await room.program("execute").post(f"{PATH}/apply"), 409, "12 min left")
+    room.loop.decisions.refusal = "cooldown of cache-1: 12 min left"
+    body = assert_problem(await room.key_client("execute").post(f"{PATH}/apply"), 409, "12 min left")
     assert (body["type"], body["title"]) == ("urn:trimtab:problem:refused", "Refused")
     assert room.loop.ledger.recommendation(RECOMMENDATION.id).state is RecommendationState.PENDING
 
@@ -140,13 +140,13 @@ async def test_a_refusal_of_the_guardrails_gives_its_reason(room):
 async def test_what_cannot_be_written_down_is_not_done(room):
     """Where the audit cannot be written the answer is 503, and the state stays."""
     room.loop.ledger.broken = "disk full"
-    assert_problem(await room.program("approve").post(f"{PATH}/approve"), 503, "disk full")
+    assert_problem(await room.key_client("approve").post(f"{PATH}/approve"), 503, "disk full")
     assert room.loop.ledger.recommendation(RECOMMENDATION.id).state is RecommendationState.PENDING
 
 
 async def test_an_action_is_taken_back(room):
     """The answer is the action that takes back; the first is rolled back; a second try is refused."""
-    program = room.program("execute", "read")
+    program = room.key_client("execute", "read")
     path = f"/api/actions/{ACTION.id}"
     back = await program.post(f"{path}/rollback")
     assert (back.status_code, back.json()["undoes"]) == (201, ACTION.id)
@@ -159,14 +159,14 @@ async def test_an_action_is_taken_back(room):
 
 async def test_what_auto_would_have_done_is_shown_and_summed(room):
     """Each recommendation has its shadow with times; the sum says how they ended, and which got worse."""
-    base, asked = RECOMMENDATION.shadow, room.loop.ledger.asked
+    base, asked = RECOMMENDATION.shadow, room.loop.ledger.recommendations_by_id
     worse = replace(base, ended=None, end=ShadowEnd.OPEN, worst=0.8)
     for number, shadow in enumerate([None, base, worse, replace(base, end=ShadowEnd.DONE)]):
         made = replace(
             RECOMMENDATION, id=f"{RECOMMENDATION.id[:-1]}{number}", incident_id=None, shadow=shadow
         )
         asked[made.id] = made
-    program = room.program("read")
+    program = room.key_client("read")
     page = (await program.get("/api/recommendations")).json()["items"]
     assert [(r["incident_id"], r["shadow"] and r["shadow"]["end"]) for r in page] == [
         (None, "done"), (None, ""), (None, "over"), (None, None),
@@ -182,8 +182,8 @@ async def test_what_auto_would_have_done_is_shown_and_summed(room):
 async def test_actions_are_filtered(room):
     """Those that go on, those of a tool and those since a time can be asked for."""
     running = replace(ACTION, id="01JGFJJZ" + "0" * 17 + "9", state=ActionState.VERIFYING, tool="pm2")
-    room.loop.ledger.done[running.id] = running
-    program = room.program("read")
+    room.loop.ledger.actions_by_id[running.id] = running
+    program = room.key_client("read")
     for query, n in {
         "": 2, "unfinished=true": 1, "tool=redis": 1, "state=kept": 1, "since=2026-01-02T00:00:00Z": 0,
     }.items():  # fmt: skip
@@ -192,7 +192,7 @@ async def test_actions_are_filtered(room):
 
 async def test_pause_stops_and_a_person_lets_go(room):
     """A program stops everything; what it wants applied is refused; a person's browser resumes."""
-    program = room.program("execute", "approve", "read")
+    program = room.key_client("execute", "approve", "read")
     stopped = (await program.post("/api/pause", json={"reason": "moving"})).json()
     assert (stopped["on"], stopped["reason"], stopped["since"]) == (
         True,
@@ -201,7 +201,7 @@ async def test_pause_stops_and_a_person_lets_go(room):
     )
     assert_problem(await program.post(f"{PATH}/apply"), 409, "paused")
     assert_problem(await program.delete("/api/pause"), 403, "Only a person")
-    browser, csrf = await room.browser(["approve", "read"])
+    browser, csrf = await room.browser_client(["approve", "read"])
     assert (await browser.delete("/api/pause?reason=done", headers={"X-CSRF-Token": csrf})).json()[
         "on"
     ] is False
@@ -213,11 +213,11 @@ async def test_pause_stops_and_a_person_lets_go(room):
 async def test_the_audit_pages_back_from_the_newest(room, n):
     """Following `next` shows every row once, newest first."""
     for i in range(n):
-        room.loop.ledger.note("noted", f"s{i % 3}", "anna")
+        room.loop.ledger.append_audit("noted", f"s{i % 3}", "anna")
     seen, after = [], None
     while after is None or seen[-1] > 1:
         query = {"limit": 1000} | ({} if after is None else {"after": after})
-        page = (await room.program("read").get("/api/audit", params=query)).json()
+        page = (await room.key_client("read").get("/api/audit", params=query)).json()
         seen += [row["seq"] for row in page["items"]]
         after = page["next"]
         if after is None:
@@ -229,8 +229,8 @@ async def test_the_audit_of_one_thing(room):
     """Only the rows of a subject, newest first, page by page."""
     for i in range(9):
         room.clock.tick(1)
-        room.loop.ledger.note("noted", f"s{i % 3}", "anna", {"round": i})
-    program = room.program("read")
+        room.loop.ledger.append_audit("noted", f"s{i % 3}", "anna", {"round": i})
+    program = room.key_client("read")
     page = (await program.get("/api/audit?subject=s1&limit=2")).json()
     assert ([row["seq"] for row in page["items"]], page["next"]) == ([8, 5], 5)
     assert page["items"][0]["details"] == {"round": 7}
@@ -241,8 +241,8 @@ async def test_the_audit_of_one_thing(room):
 
 async def test_the_audit_is_checked_on_demand(room):
     """The check says how many rows there are and what is wrong; without one it says what to run."""
-    room.loop.ledger.note("noted", "x", "anna")
-    program = room.program("read")
+    room.loop.ledger.append_audit("noted", "x", "anna")
+    program = room.key_client("read")
     assert (await program.get("/api/audit/verify")).json() == {"ok": True, "rows": 1, "problem": None}
     room.loop.wrong = "row 1 was edited"
     assert (await program.get("/api/audit/verify")).json()["problem"] == "row 1 was edited"
@@ -250,6 +250,6 @@ async def test_the_audit_is_checked_on_demand(room):
 
 async def test_a_time_in_details_of_the_audit_stays_as_it_was(room):
     """Details are shown as they were written: the chain covers them."""
-    room.loop.ledger.note("noted", "x", "anna", {"since": 5 * SECOND})
-    found = (await room.program("read").get("/api/audit")).json()
+    room.loop.ledger.append_audit("noted", "x", "anna", {"since": 5 * SECOND})
+    found = (await room.key_client("read").get("/api/audit")).json()
     assert found["items"][0]["details"] == {"since": 5 * SECOND}

@@ -19,19 +19,19 @@ def audited(room):
 
 async def test_logins_are_in_the_audit(room):
     """With a key and by a link, and the end of a session; a wrong key leaves no row."""
-    browser, csrf = await room.browser()
+    browser, csrf = await room.browser_client()
     assert audited(room) == [("logged in", "key 0")]
     assert room.loop.ledger.rows[0].details["address"] == "127.0.0.1"
     await browser.delete("/api/session", headers={"X-CSRF-Token": csrf})
-    await room.client().post("/api/session", json={"key": "tt_wrong"})
+    await room.anonymous_client().post("/api/session", json={"key": "tt_wrong"})
     link = api_keys.create_login_url(room.store, room.clock, "http://localhost:8600")
-    assert (await room.client().get(link)).status_code == 303
+    assert (await room.anonymous_client().get(link)).status_code == 303
     assert audited(room)[1:] == [("logged out", "key 0"), ("logged in", "login link")]
 
 
 async def test_keys_are_in_the_audit_without_their_secret(room):
     """Who made it, with which scopes, and who revoked it."""
-    program = room.program("admin")
+    program = room.key_client("admin")
     made = (await program.post("/api/keys", json={"name": "ci", "scopes": ["read", "ingest"]})).json()
     await program.delete(f"/api/keys/{made['id']}")
     created, revoked = room.loop.ledger.rows
@@ -43,9 +43,9 @@ async def test_keys_are_in_the_audit_without_their_secret(room):
 
 async def test_nobody_comes_in_unseen(room):
     """Without a row there is no session, and no secret is given out."""
-    secret, program = room.key("admin"), room.program("admin")
+    secret, program = room.create_key("admin"), room.key_client("admin")
     room.loop.ledger.broken = "disk full"
-    client = room.client()
+    client = room.anonymous_client()
     assert_problem(await client.post("/api/session", json={"key": secret}), 503, "disk full")
     assert not client.cookies
     assert_problem(await program.post("/api/keys", json={"name": "ci", "scopes": ["read"]}), 503, "disk full")

@@ -33,7 +33,7 @@ def room():
 )
 async def test_wrong_credentials_are_refused_without_repeating_them(room, header):
     """A wrong key gives 401, says how to send one and does not come back in the answer."""
-    answer = await room.client().get("/api/status", headers={"Authorization": header.encode("latin-1")})
+    answer = await room.anonymous_client().get("/api/status", headers={"Authorization": header.encode("latin-1")})
     assert_problem(answer, 401)
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert "x" * 10 not in answer.text
@@ -41,8 +41,8 @@ async def test_wrong_credentials_are_refused_without_repeating_them(room, header
 
 async def test_an_expired_key_is_refused(room):
     """A key counts until its expiry, to the nanosecond."""
-    secret = room.key("read", lifetime_s=60)
-    client = room.client(headers={"Authorization": f"Bearer {secret}"})
+    secret = room.create_key("read", lifetime_s=60)
+    client = room.anonymous_client(headers={"Authorization": f"Bearer {secret}"})
     room.clock.tick(60 - 1e-9)
     assert (await client.get("/api/status")).status_code == 200
     room.clock.tick(1e-9)
@@ -51,8 +51,8 @@ async def test_an_expired_key_is_refused(room):
 
 async def test_a_key_revoked_elsewhere_ends_within_two_seconds(room):
     """What `trimtab key revoke` does in another process counts here soon."""
-    secret = room.key("read", name="mine")
-    client = room.client(headers={"Authorization": f"Bearer {secret}"})
+    secret = room.create_key("read", name="mine")
+    client = room.anonymous_client(headers={"Authorization": f"Bearer {secret}"})
     assert (await client.get("/api/status")).status_code == 200
     api_keys.revoke_key(room.store, room.clock, "mine")
     room.clock.tick(2)
@@ -61,23 +61,23 @@ async def test_a_key_revoked_elsewhere_ends_within_two_seconds(room):
 
 async def test_a_key_made_elsewhere_works_at_once(room):
     """What `trimtab key create` makes in another process can be used without waiting."""
-    assert (await room.program("read").get("/api/status")).status_code == 200
-    assert (await room.program("read").get("/api/status")).status_code == 200
+    assert (await room.key_client("read").get("/api/status")).status_code == 200
+    assert (await room.key_client("read").get("/api/status")).status_code == 200
 
 
 async def test_session_tokens_and_login_links_are_no_keys(room):
     """A stolen cookie value or link cannot be used as a Bearer key."""
-    browser, _ = await room.browser()
+    browser, _ = await room.browser_client()
     link = api_keys.create_login_url(room.store, room.clock, BASE).partition("token=")[2]
     for secret in (browser.cookies[COOKIE], link):
-        answer = await room.client().get("/api/status", headers={"Authorization": f"Bearer {secret}"})
+        answer = await room.anonymous_client().get("/api/status", headers={"Authorization": f"Bearer {secret}"})
         assert_problem(answer, 401)
 
 
 async def test_a_browser_logs_in_with_a_key(room):
     """A pasted key gives a session with the key's name and scopes, in a cookie that no script can read."""
-    browser = room.client()
-    answer = await browser.post("/api/session", json={"key": f" {room.key('read', name='laptop')}\n"})
+    browser = room.anonymous_client()
+    answer = await browser.post("/api/session", json={"key": f" {room.create_key('read', name='laptop')}\n"})
     assert answer.json()["name"] == "laptop"
     assert answer.json()["scopes"] == ["read"]
     cookie = answer.headers["set-cookie"].lower()
@@ -91,31 +91,31 @@ async def test_a_browser_logs_in_with_a_key(room):
 
 async def test_the_cookie_is_secure_over_tls(room):
     """Over https the cookie never goes out in the clear."""
-    browser = room.client(base="https://localhost:8600")
-    answer = await browser.post("/api/session", json={"key": room.key("read")})
+    browser = room.anonymous_client(base="https://localhost:8600")
+    answer = await browser.post("/api/session", json={"key": room.create_key("read")})
     assert "; secure" in answer.headers["set-cookie"].lower()
 
 
 async def test_a_wrong_pasted_key_is_refused_without_repeating_it(room):
     """Logging in with a wrong key, or a body of another form, shows nothing of what was pasted."""
     for body in ({"key": "my-secret-thing"}, {"key": ["my-secret-thing"]}, {"kye": "my-secret-thing"}):
-        answer = await room.client().post("/api/session", json=body)
+        answer = await room.anonymous_client().post("/api/session", json=body)
         assert answer.status_code in {401, 422}
         assert "my-secret-thing" not in answer.text
 
 
 async def test_sessions_outlive_a_restart_of_the_engine(room):
     """A browser stays logged in when the engine starts again."""
-    browser, csrf = await room.browser()
+    browser, csrf = await room.browser_client()
     room.start()
-    again = room.client(cookies={COOKIE: browser.cookies[COOKIE]})
+    again = room.anonymous_client(cookies={COOKIE: browser.cookies[COOKIE]})
     assert (await again.get("/api/session")).json()["csrf"] == csrf
 
 
 async def test_a_session_ends_with_the_key_that_opened_it(room):
     """Revoking a key logs out every browser that used it."""
-    browser = room.client()
-    await browser.post("/api/session", json={"key": room.key("read", name="laptop")})
+    browser = room.anonymous_client()
+    await browser.post("/api/session", json={"key": room.create_key("read", name="laptop")})
     api_keys.revoke_key(room.store, room.clock, "laptop")
     room.clock.tick(2)
     assert_problem(await browser.get("/api/session"), 401)
@@ -123,16 +123,16 @@ async def test_a_session_ends_with_the_key_that_opened_it(room):
 
 async def test_a_session_ends_no_later_than_its_key(room):
     """The session of a key that expires in an hour lasts an hour."""
-    browser = room.client()
-    await browser.post("/api/session", json={"key": room.key("read", lifetime_s=3600)})
+    browser = room.anonymous_client()
+    await browser.post("/api/session", json={"key": room.create_key("read", lifetime_s=3600)})
     room.clock.tick(3600)
     assert_problem(await browser.get("/api/session"), 401)
 
 
 async def test_logging_out_ends_the_session_everywhere(room):
     """After a log-out the cookie is worthless, even where somebody kept a copy."""
-    browser, csrf = await room.browser()
-    copy = room.client(cookies={COOKIE: browser.cookies[COOKIE]})
+    browser, csrf = await room.browser_client()
+    copy = room.anonymous_client(cookies={COOKIE: browser.cookies[COOKIE]})
     answer = await browser.delete("/api/session", headers={"X-CSRF-Token": csrf})
     assert answer.status_code == 204
     assert COOKIE not in browser.cookies
@@ -141,33 +141,33 @@ async def test_logging_out_ends_the_session_everywhere(room):
 
 async def test_a_program_has_no_session_to_end(room):
     """DELETE /api/session with a Bearer key says what revokes a key."""
-    assert_problem(await room.program("read").delete("/api/session"), 409, "/api/keys/{id}")
+    assert_problem(await room.key_client("read").delete("/api/session"), 409, "/api/keys/{id}")
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", "0" * 64])
 async def test_a_write_of_a_browser_needs_the_csrf_token(room, token):
     """Without the token of its own session a browser writes nothing."""
-    browser, _ = await room.browser()
+    browser, _ = await room.browser_client()
     headers = {} if token is None else {"X-CSRF-Token": token}
     assert_problem(await browser.post(FEEDBACK, json=RIGHT, headers=headers), 403, "X-CSRF-Token")
-    assert room.store.words == {}
+    assert room.store.feedback_by_key == {}
 
 
 async def test_a_csrf_token_of_another_session_is_refused(room):
     """The token belongs to one session."""
-    browser, _ = await room.browser()
-    _, others = await room.browser()
+    browser, _ = await room.browser_client()
+    _, others = await room.browser_client()
     answer = await browser.post(FEEDBACK, json=RIGHT, headers={"X-CSRF-Token": others})
     assert_problem(answer, 403, "X-CSRF-Token")
 
 
 async def test_a_write_with_the_csrf_token_passes(room):
     """The dashboard's own write is kept, under the name of the key that logged in."""
-    browser, csrf = await room.browser()
+    browser, csrf = await room.browser_client()
     headers = {"X-CSRF-Token": csrf, "Origin": BASE, "Sec-Fetch-Site": "same-origin"}
     answer = await browser.post(FEEDBACK, json=RIGHT, headers=headers)
     assert answer.status_code == 201
-    assert [word.author for word in room.store.words.values()] == [answer.json()["author"]]
+    assert [word.author for word in room.store.feedback_by_key.values()] == [answer.json()["author"]]
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ async def test_a_write_with_the_csrf_token_passes(room):
 )
 async def test_writes_from_other_sites_are_refused(room, headers):
     """Neither a write with the right token nor a log-in may come from another site's page."""
-    browser, csrf = await room.browser()
+    browser, csrf = await room.browser_client()
     answer = await browser.post(FEEDBACK, json=RIGHT, headers={"X-CSRF-Token": csrf, **headers})
     assert_problem(answer, 403, "another site")
-    log_in = await room.client().post("/api/session", json={"key": room.key("read")}, headers=headers)
+    log_in = await room.anonymous_client().post("/api/session", json={"key": room.create_key("read")}, headers=headers)
     assert_problem(log_in, 403, "another site")
     assert COOKIE not in log_in.cookies
 
@@ -202,14 +202,14 @@ async def test_an_origin_that_the_settings_name_may_write():
 
 async def test_no_answer_allows_other_origins(room):
     """There is no CORS: other sites' scripts read nothing."""
-    answer = await room.client().get("/api/health/live", headers={"Origin": "http://evil.example"})
+    answer = await room.anonymous_client().get("/api/health/live", headers={"Origin": "http://evil.example"})
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:8600", "", "10.0.0.1", "[::2]"])
 async def test_other_hosts_are_refused(room, host):
     """A Host header that is not ours (DNS rebinding) is refused, with a key and without, but for probes."""
-    client = room.program("admin", base="http://localhost")
+    client = room.key_client("admin", base="http://localhost")
     for path in ("/api/status", "/api/metrics", "/", "/login"):
         assert_problem(await client.get(path, headers={"Host": host}), 400, "api.allowed_hosts")
     assert (await client.get("/api/health/live", headers={"Host": host})).status_code == 200
@@ -226,13 +226,13 @@ async def test_our_own_names_are_let_in(host):
 async def test_a_login_link_works_once(room):
     """The link logs one browser in as administrator and then is worthless."""
     url = api_keys.create_login_url(room.store, room.clock, BASE)
-    browser = room.client()
+    browser = room.anonymous_client()
     answer = await browser.get(url)
     assert answer.status_code == 303
     assert answer.headers["location"] == "/"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert (await browser.get("/api/session")).json()["scopes"] == [str(scope) for scope in api_keys.SCOPES]
-    second = await room.client().get(url)
+    second = await room.anonymous_client().get(url)
     assert second.status_code == 401
     assert COOKIE not in second.cookies
     assert "does not work any more" in second.text
@@ -241,37 +241,37 @@ async def test_a_login_link_works_once(room):
 async def test_a_used_login_link_stays_used_after_a_restart(room):
     """Once means once, whatever happens to the engine."""
     url = api_keys.create_login_url(room.store, room.clock, BASE)
-    await room.client().get(url)
+    await room.anonymous_client().get(url)
     room.start()
-    assert (await room.client().get(url)).status_code == 401
+    assert (await room.anonymous_client().get(url)).status_code == 401
 
 
 async def test_a_login_link_expires(room):
     """Ten minutes later the link does nothing."""
     url = api_keys.create_login_url(room.store, room.clock, BASE)
     room.clock.tick(api_keys.LINK_LIFETIME_S)
-    assert (await room.client().get(url)).status_code == 401
+    assert (await room.anonymous_client().get(url)).status_code == 401
 
 
 async def test_a_login_link_is_not_used_up_by_a_prefetch(room):
     """A browser that looks ahead does not take the link from the person."""
     url = api_keys.create_login_url(room.store, room.clock, BASE)
-    assert_problem(await room.client().get(url, headers={"Sec-Purpose": "prefetch;prerender"}), 503)
-    assert (await room.client().get(url)).status_code == 303
+    assert_problem(await room.anonymous_client().get(url, headers={"Sec-Purpose": "prefetch;prerender"}), 503)
+    assert (await room.anonymous_client().get(url)).status_code == 303
 
 
 async def test_many_failures_are_slowed_down(room):
     """After ten wrong keys an address waits; others, and keys of our own making, do not."""
-    program = room.program("read")
+    program = room.key_client("read")
     for _ in range(10):
-        assert_problem(await room.client().post("/api/session", json={"key": "guess"}), 401)
-    slowed = await room.client().post("/api/session", json={"key": "guess"})
+        assert_problem(await room.anonymous_client().post("/api/session", json={"key": "guess"}), 401)
+    slowed = await room.anonymous_client().post("/api/session", json={"key": "guess"})
     assert_problem(slowed, 429, "wait")
     assert int(slowed.headers["retry-after"]) == 6
     assert (await program.get("/api/status")).status_code == 200
-    assert_problem(await room.client("10.9.8.7").post("/api/session", json={"key": "guess"}), 401)
+    assert_problem(await room.anonymous_client("10.9.8.7").post("/api/session", json={"key": "guess"}), 401)
     room.clock.tick(6)
-    assert_problem(await room.client().post("/api/session", json={"key": "guess"}), 401)
+    assert_problem(await room.anonymous_client().post("/api/session", json={"key": "guess"}), 401)
 
 
 async def test_a_guessed_password_is_not_looked_at_while_slowed_down():
@@ -316,7 +316,7 @@ async def test_a_store_that_cannot_be_read_lets_nobody_in(room, monkeypatch):
     """Where keys cannot be looked up the answer is 503, not a guess."""
     from trimtab.engine.errors import StoreError
 
-    program = room.program("read")
+    program = room.key_client("read")
 
     def fail():
         raise StoreError("the disk is gone")

@@ -21,7 +21,7 @@ def room():
 
 async def test_all_are_listed_by_name(room):
     """Each has what is wanted, why, and what it rests on; what is unknown is null with its reason."""
-    checkout, mail = (await room.program("read").get("/api/capacity")).json()["items"]
+    checkout, mail = (await room.key_client("read").get("/api/capacity")).json()["items"]
     assert (checkout["wanted"], checkout["why"], checkout["time"]) == (
         6,
         "forecast",
@@ -38,19 +38,19 @@ async def test_all_are_listed_by_name(room):
 
 async def test_one_has_a_picture(room):
     """The load ahead stands beside what the wanted replicas serve."""
-    found = (await room.program("read").get("/api/capacity/checkout")).json()["path"]
+    found = (await room.key_client("read").get("/api/capacity/checkout")).json()["path"]
     assert len(found["ahead_s"]) == len(found["high"]) == len(found["likely"]) == len(found["serves"]) == 3
 
 
 async def test_an_autoscaler_gets_a_number(room):
     """KEDA's valueLocation `wanted` holds the count."""
-    answer = await room.program("read").get("/api/capacity/checkout/keda")
+    answer = await room.key_client("read").get("/api/capacity/checkout/keda")
     assert answer.json() == {"name": "checkout", "wanted": 6}
 
 
 async def test_an_autoscaler_is_told_that_nothing_is_known(room):
     """Ignorance is an error status with its reason, never 0."""
-    answer = await room.program("read").get("/api/capacity/mail/keda")
+    answer = await room.key_client("read").get("/api/capacity/mail/keda")
     assert_problem(answer, 503, "mail", "too old")
     assert answer.headers["retry-after"] == "15"
 
@@ -58,10 +58,10 @@ async def test_an_autoscaler_is_told_that_nothing_is_known(room):
 async def test_an_unknown_name_is_not_found(room):
     """A name that nobody configured is a 404 that says where names are."""
     for path in ("/api/capacity/nothing", "/api/capacity/nothing/keda"):
-        assert_problem(await room.program("read").get(path), 404, "nothing", "/api/capacity")
+        assert_problem(await room.key_client("read").get(path), 404, "nothing", "/api/capacity")
 
 
 async def test_a_key_needs_the_scope_read(room):
     """A key that may only tell of samples sees no capacity."""
     for path in ("/api/capacity", "/api/capacity/checkout", "/api/capacity/checkout/keda"):
-        assert_problem(await room.program("ingest").get(path), 403)
+        assert_problem(await room.key_client("ingest").get(path), 403)

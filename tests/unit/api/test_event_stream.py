@@ -86,7 +86,7 @@ async def room():
 
 async def open_stream(room, secret=None):
     """An open stream."""
-    return await StreamClient(room, secret or room.key("read")).open()
+    return await StreamClient(room, secret or room.create_key("read")).open()
 
 
 async def test_events_arrive_in_the_agreed_shape(room):
@@ -146,7 +146,7 @@ async def test_a_stream_ends_when_the_engine_stops(room):
     assert first.ended
     assert second.ended
     assert room.live.readers == []
-    assert_problem(await room.program("read").get("/api/stream"), 503, "the engine stops")
+    assert_problem(await room.key_client("read").get("/api/stream"), 503, "the engine stops")
 
 
 async def test_a_stream_ends_when_the_live_view_ends(room):
@@ -160,16 +160,16 @@ async def test_a_stream_ends_when_the_live_view_ends(room):
 async def test_a_reader_that_leaves_is_let_go(room):
     """A closed tab costs nothing: its subscription and its place are free again."""
     listener = await open_stream(room)
-    assert len(room.live.readers) == room.app.state.context.streams.open == 1
+    assert len(room.live.readers) == room.app.state.context.streams.open_count == 1
     listener.left.set()
     await asyncio.wait_for(listener.task, 5)
     assert room.live.readers == []
-    assert room.app.state.context.streams.open == 0
+    assert room.app.state.context.streams.open_count == 0
 
 
 async def test_a_stream_ends_with_its_key(room):
     """After a key is revoked its streams say nothing more."""
-    listener = await open_stream(room, room.key("read", name="mine"))
+    listener = await open_stream(room, room.create_key("read", name="mine"))
     api_keys.revoke_key(room.store, room.clock, "mine")
     room.clock.tick(2)
     room.live.publish("tick", {"source": "host"})
@@ -182,9 +182,9 @@ async def test_the_number_of_streams_is_bounded(room):
     """A hundred and first reader is told to come back; a place that is given back is taken again."""
     assert event_streams.MAX_STREAMS == 100
     room.app.state.context.streams.most = 2
-    secret = room.key("read")
+    secret = room.create_key("read")
     first, _ = await open_stream(room, secret), await open_stream(room, secret)
-    refused = await room.client(headers={"Authorization": f"Bearer {secret}"}).get("/api/stream")
+    refused = await room.anonymous_client(headers={"Authorization": f"Bearer {secret}"}).get("/api/stream")
     assert_problem(refused, 503, "2 are open")
     assert refused.headers["retry-after"] == "15"
     first.left.set()

@@ -28,7 +28,7 @@ def room():
 
 async def test_an_incident_tells_its_story(room):
     """One answer holds anomalies, changes, recommendations, and what was done in similar ones."""
-    found = (await room.program("read").get(f"/api/incidents/{INCIDENT.id}")).json()
+    found = (await room.key_client("read").get(f"/api/incidents/{INCIDENT.id}")).json()
     assert found["start"] == "2026-01-01T00:00:00.000Z"
     assert found["suspects"][0]["moved"] == "2026-01-01T00:00:00.000Z"
     assert [a["series"] for a in found["anomalies"]] == ["cpu"]
@@ -41,7 +41,7 @@ async def test_an_incident_tells_its_story(room):
 
 async def test_incidents_are_filtered_and_paged(room):
     """State, open, pattern and words reach the store; `next` leads on, newest first."""
-    program = room.program("read")
+    program = room.key_client("read")
     page = (await program.get("/api/incidents?limit=1")).json()
     assert ([i["id"] for i in page["items"]], page["next"]) == ([INCIDENT.id], INCIDENT.id)
     page = (await program.get(f"/api/incidents?limit=1&after={page['next']}")).json()
@@ -59,7 +59,7 @@ async def test_incidents_are_filtered_and_paged(room):
 async def test_people_say_how_it_stands(room, verb):
     """A word of a person changes the state and keeps the note; without a body there is no note."""
     state = {"acknowledge": "acknowledged", "resolve": "resolved", "reopen": "open"}[verb]
-    program = room.program("propose")
+    program = room.key_client("propose")
     answer = await program.post(f"/api/incidents/{INCIDENT.id}/{verb}", json={"note": "known"})
     assert (answer.json()["state"], answer.json()["note"]) == (state, "known")
     assert room.loop.incidents.incident(INCIDENT.id).state == state
@@ -69,7 +69,7 @@ async def test_people_say_how_it_stands(room, verb):
 
 async def test_an_incident_that_cannot_be_changed_so_says_why(room):
     """What the desk refuses comes as a problem, and is not remembered as the answer."""
-    program = room.program("propose")
+    program = room.key_client("propose")
     headers = {"Idempotency-Key": "k1"}
     path = f"/api/incidents/{PAST.id}/acknowledge"
     assert_problem(await program.post(path, headers=headers), 409, "reopen it first")
@@ -81,7 +81,7 @@ async def test_an_incident_that_cannot_be_changed_so_says_why(room):
 
 async def test_incidents_are_merged_and_split(room):
     """A merge gives the other incident back, a split the new one."""
-    program = room.program("propose")
+    program = room.key_client("propose")
     merged = (await program.post(f"/api/incidents/{PAST.id}/merge", json={"into": INCIDENT.id})).json()
     assert (merged["id"], len(merged["anomaly_ids"])) == (INCIDENT.id, 2)
     body = {"anomaly_ids": [INCIDENT.anomaly_ids[0]]}
@@ -92,7 +92,7 @@ async def test_incidents_are_merged_and_split(room):
 
 async def test_a_change_is_told_and_listed(room):
     """A deploy is kept with who told it; a repetition of the call keeps it once."""
-    program = room.program("ingest", "read")
+    program = room.key_client("ingest", "read")
     body = {"kind": "deploy", "title": "checkout 3", "labels": {"service": "checkout"}}
     answers = [await program.post("/api/changes", json=body, headers={"Idempotency-Key": "b1"}) for _ in "ab"]
     assert [a.status_code for a in answers] == [201, 201]
@@ -117,9 +117,9 @@ async def test_a_change_is_told_and_listed(room):
 )
 async def test_a_change_of_a_wrong_form_is_refused(room, wrong):
     """A body that is not as described is a 422, and nothing is kept."""
-    before = len(room.loop.incidents.told)
-    assert_problem(await room.program("ingest").post("/api/changes", json=wrong), 422)
-    assert len(room.loop.incidents.told) == before
+    before = len(room.loop.incidents.changes_by_id)
+    assert_problem(await room.key_client("ingest").post("/api/changes", json=wrong), 422)
+    assert len(room.loop.incidents.changes_by_id) == before
 
 
 def webhook(status="firing", **changed):
@@ -134,11 +134,11 @@ def webhook(status="firing", **changed):
 
 async def test_alerts_become_one_change_each(room):
     """An alert that is repeated stays one change; its end is told in the title."""
-    program = room.program("ingest")
+    program = room.key_client("ingest")
     for status, end in [("firing", "0001-01-01T00:00:00Z")] * 2 + [("resolved", "2026-01-01T00:05:00+00:00")]:
         answer = await program.post("/api/alerts", json=webhook(status, endsAt=end))
         assert answer.json() == {"taken": 1}
-    alerts = [c for c in room.loop.incidents.told.values() if c.title.startswith("alert")]
+    alerts = [c for c in room.loop.incidents.changes_by_id.values() if c.title.startswith("alert")]
     assert [c.title for c in alerts] == ["alert (over): HighLatency, p99 over 2 s"]
     assert alerts[0].labels["service"] == "checkout"
     first, _, last = room.loop.alerts
@@ -149,10 +149,10 @@ async def test_alerts_become_one_change_each(room):
 async def test_alerts_of_another_form_are_refused(room, wrong):
     """Another version of the webhook, or an alert without its fields, is a 422."""
     body = webhook() | wrong if wrong else {}
-    assert_problem(await room.program("ingest").post("/api/alerts", json=body), 422)
+    assert_problem(await room.key_client("ingest").post("/api/alerts", json=body), 422)
 
 
 async def test_links_of_alerts_are_web_addresses(room):
     """An address of another kind is dropped: it becomes a link in the dashboard."""
-    await room.program("ingest").post("/api/alerts", json=webhook(generatorURL="javascript:alert(1)"))
+    await room.key_client("ingest").post("/api/alerts", json=webhook(generatorURL="javascript:alert(1)"))
     assert room.loop.alerts[0].url == ""

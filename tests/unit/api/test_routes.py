@@ -33,7 +33,7 @@ def room():
 @pytest.fixture
 def program(room):
     """A program that may read."""
-    return room.program("read")
+    return room.key_client("read")
 
 
 def ulid(number):
@@ -136,7 +136,7 @@ def append_scores(room, key, n, **columns):
     """One row a second, the newest one second ago."""
     for row in range(n):
         here = {name: [column[row]] for name, column in columns.items()}
-        room.log.append([key], tick_scores("host", START - (n - row) * SECOND, [float(row)], **here))
+        room.score_log.append([key], tick_scores("host", START - (n - row) * SECOND, [float(row)], **here))
 
 
 async def test_scores_come_by_column(room, program):
@@ -188,7 +188,7 @@ async def test_status_shows_engine_and_sources(room, program):
 
 async def test_health_tells_ready_from_starting(room):
     """Live is always 200; ready is 503 with what it waits for until the engine ticks."""
-    client = room.client()
+    client = room.anonymous_client()
     assert (await client.get("/api/health/live")).json() == {"status": "ok"}
     assert (await client.get("/api/health/ready")).json() == {
         "status": "ready", "waiting_for": "", "problem": "",
@@ -202,7 +202,7 @@ async def test_health_tells_ready_from_starting(room):
 async def test_an_unusable_store_is_not_ready(room):
     """While the store is unusable ready is 503; a probe, which needs no key, is not told where it is."""
     room.live.unfit = "/data/joe/trimtab.db is gone"
-    answer = await room.client().get("/api/health/ready")
+    answer = await room.anonymous_client().get("/api/health/ready")
     assert answer.status_code == 503
     assert (answer.json()["status"], "joe" in answer.text) == ("failing", False)
     assert answer.json()["problem"].startswith("the store is unusable")
@@ -210,7 +210,7 @@ async def test_an_unusable_store_is_not_ready(room):
 
 async def test_metrics_are_prometheus_text(room):
     """Metrics have the media type that Prometheus asks for."""
-    answer = await room.client().get("/api/metrics")
+    answer = await room.anonymous_client().get("/api/metrics")
     assert answer.text == METRICS
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
@@ -274,7 +274,7 @@ async def test_an_anomaly_has_the_agreed_shape(room, program):
 async def test_feedback_is_kept_and_replaced(room):
     """A person's word on an anomaly is stored under the key's name; a later one replaces it."""
     room.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
-    person = room.client(headers={"Authorization": f"Bearer {room.key('read', 'propose', name='ann')}"})
+    person = room.anonymous_client(headers={"Authorization": f"Bearer {room.create_key('read', 'propose', name='ann')}"})
     path = f"/api/anomalies/{ulid(1)}"
     answer = await person.post(f"{path}/feedback", json={"verdict": "wrong", "note": "backup <b>"})
     assert answer.status_code == 201
@@ -298,14 +298,14 @@ async def test_feedback_is_kept_and_replaced(room):
 async def test_feedback_of_another_form_is_refused(room, body):
     """Only right or wrong, a note of 2,000 characters and nothing else."""
     room.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
-    answer = await room.program("propose").post(f"/api/anomalies/{ulid(1)}/feedback", json=body)
+    answer = await room.key_client("propose").post(f"/api/anomalies/{ulid(1)}/feedback", json=body)
     assert_problem(answer, 422)
-    assert room.store.words == {}
+    assert room.store.feedback_by_key == {}
 
 
 async def test_feedback_on_nothing_is_not_found(room):
     """An anomaly that is not there takes no feedback."""
-    answer = await room.program("propose").post(
+    answer = await room.key_client("propose").post(
         f"/api/anomalies/{ulid(9)}/feedback", json={"verdict": "right"}
     )
     assert_problem(answer, 404)
@@ -313,12 +313,12 @@ async def test_feedback_on_nothing_is_not_found(room):
 
 async def test_keys_are_made_listed_and_revoked(room):
     """The secret is in the answer to its making and nowhere else; a revoked key is refused at once."""
-    admin = room.program("admin")
+    admin = room.key_client("admin")
     made = await admin.post("/api/keys", json={"name": "grafana", "scopes": ["read"], "expires_in_days": 1})
     assert made.status_code == 201
     key = made.json()
     assert key["expires"] == "2026-01-02T00:00:00.000Z"
-    holder = room.client(headers={"Authorization": f"Bearer {key['secret']}"})
+    holder = room.anonymous_client(headers={"Authorization": f"Bearer {key['secret']}"})
     assert (await holder.get("/api/status")).status_code == 200
     listed = (await admin.get("/api/keys")).json()["items"]
     assert {k: v for k, v in key.items() if k != "secret"} in listed
@@ -341,8 +341,8 @@ async def test_keys_are_made_listed_and_revoked(room):
 )
 async def test_wrong_keys_are_not_made(room, body, status):
     """A key needs a free name, known scopes and a time to live above zero."""
-    room.key("read", name="taken")
-    assert_problem(await room.program("admin").post("/api/keys", json=body), status)
+    room.create_key("read", name="taken")
+    assert_problem(await room.key_client("admin").post("/api/keys", json=body), status)
 
 
 def test_iso_and_back():

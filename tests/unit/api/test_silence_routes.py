@@ -18,7 +18,7 @@ def room():
 
 async def test_a_silence_is_made_listed_and_ended(room):
     """From now on where nothing else is said; who made it and who ended it stand in the audit."""
-    program = room.program("approve", "read")
+    program = room.key_client("approve", "read")
     body = {"entities": ["redis/*"], "until": HOUR, "note": "moving it"}
     answer = await program.post(PATH, json=body)
     made = answer.json()
@@ -38,7 +38,7 @@ async def test_a_silence_is_made_listed_and_ended(room):
 
 async def test_one_that_is_coming_waits(room):
     """With `from` it begins later; the same Idempotency-Key makes it once."""
-    program = room.program("approve", "read")
+    program = room.key_client("approve", "read")
     body = {"entities": ["web"], "from": "2026-01-01T00:30:00Z", "until": HOUR}
     for _ in range(2):
         answer = await program.post(PATH, json=body, headers={"Idempotency-Key": "k"})
@@ -49,8 +49,8 @@ async def test_one_that_is_coming_waits(room):
 async def test_those_of_the_settings_are_listed_too(room):
     """With an id that says so: they end in the settings only."""
     fixed = Silence("settings/nights", ("*",), START, START + 60 * SECOND, "settings")
-    object.__setattr__(room.app.state.context.loop, "set_down", lambda: [fixed])
-    program = room.program("approve", "read")
+    object.__setattr__(room.app.state.context.loop_ports, "set_down", lambda: [fixed])
+    program = room.key_client("approve", "read")
     (found,) = (await program.get(PATH)).json()["items"]
     assert (found["id"], found["by"]) == ("settings/nights", "settings")
     assert_problem(await program.delete(f"{PATH}/settings%2Fnights"), 404)
@@ -69,7 +69,7 @@ async def test_those_of_the_settings_are_listed_too(room):
 )  # fmt: skip
 async def test_what_makes_no_sense_is_refused(room, changed, words):
     """And nothing is kept of it."""
-    answer = await room.program("approve").post(PATH, json={"entities": ["web"], "until": HOUR, **changed})
+    answer = await room.key_client("approve").post(PATH, json={"entities": ["web"], "until": HOUR, **changed})
     assert_problem(answer, 422, words)
     assert room.loop.ledger.rows == []
 
@@ -77,6 +77,6 @@ async def test_what_makes_no_sense_is_refused(room, changed, words):
 async def test_what_cannot_be_written_down_is_not_silent(room):
     """Without an audit row there is no silence."""
     room.loop.ledger.broken = "disk full"
-    answer = await room.program("approve").post(PATH, json={"entities": ["web"], "until": HOUR})
+    answer = await room.key_client("approve").post(PATH, json={"entities": ["web"], "until": HOUR})
     assert_problem(answer, 503, "disk full")
     assert room.loop.ledger.silences() == []

@@ -29,7 +29,7 @@ def changes():
 
 async def test_a_step_for_a_load_is_guarded_made_and_kept(built):
     """Bytes of a cache follow a load: recommended without an incident, persisted, applied, watched, kept."""
-    built.acts.advising.capacity = {"sessions": WANTED}
+    built.acts.recommendations.capacity = {"sessions": WANTED}
     built.run()
     await built.pass_by(5)
     (found,) = built.ledger.recommendations()
@@ -44,17 +44,17 @@ async def test_a_step_for_a_load_is_guarded_made_and_kept(built):
 
 async def test_nothing_is_done_when_its_load_is_gone(built):
     """Where the series that the size follows is watched no more, the guard refuses for freshness."""
-    built.acts.advising.capacity = {"sessions": replace(WANTED, series_ids=("0" * 32,), load_id="")}
+    built.acts.recommendations.capacity = {"sessions": replace(WANTED, series_ids=("0" * 32,), load_id="")}
     built.run()
     await built.pass_by(40)
     (found,) = built.ledger.recommendations()
     assert changes() == []
-    assert "not known to be up" in built.acts.conductor.waiting[found.id]
+    assert "not known to be up" in built.acts.scheduler.waiting[found.id]
 
 
 async def test_an_unknown_need_changes_nothing(built):
     """A capacity that is not known is no recommendation."""
-    built.acts.advising.capacity = {"sessions": replace(WANTED, wanted=None)}
+    built.acts.recommendations.capacity = {"sessions": replace(WANTED, wanted=None)}
     built.run()
     await built.pass_by(20)
     assert built.ledger.recommendations() == []

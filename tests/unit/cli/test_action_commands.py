@@ -64,7 +64,7 @@ def test_actions_are_listed(ledger, call):
     """As a table, and whole as JSON."""
     action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
     failed = replace(action, state=ActionState.FAILED, outcome=Outcome(ActionState.FAILED, "not sent: why"))
-    ledger.move(failed, ActionState.PROPOSED, "failed", "trimtab")
+    ledger.transition(failed, ActionState.PROPOSED, "failed", "trimtab")
     assert "maxmemory  100   125  failed  trimtab  not sent: why" in call("actions").stdout
     (row,) = json.loads(call("actions", "-f", "json").stdout)
     assert row["id"] == ulid(1)
@@ -73,7 +73,7 @@ def test_actions_are_listed(ledger, call):
 def test_the_audit_is_verified_and_exported(ledger, call, tmp_path):
     """A damaged one gives exit code 1 and says where."""
     for number in range(3):
-        ledger.note("looked", "cache-1", "ann", {"number": number})
+        ledger.append_audit("looked", "cache-1", "ann", {"number": number})
     lines = [json.loads(line) for line in call("audit", "export").stdout.splitlines()]
     assert [line["details"]["number"] for line in lines] == [0, 1, 2]
     with closing(sqlite3.connect(tmp_path / "trimtab.db", isolation_level=None)) as raw:

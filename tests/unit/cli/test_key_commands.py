@@ -23,7 +23,7 @@ def test_keys_and_links_are_in_the_audit(ledger, tmp_path):
         for words in (("create", "ci", "--scope", "ingest"), ("revoke", "ci"), ("login",))
     ]
     assert [one.exit_code for one in said] == [0, 0, 0]
-    rows = ledger.audit()
+    rows = ledger.audit_rows()
     assert [row.what for row in rows] == ["key created", "key revoked", "login link made"]
     assert rows[0].details == {"name": "ci", "scopes": "ingest"}
     assert all(row.actor for row in rows)

@@ -71,7 +71,7 @@ def test_what_is_found_is_told_with_its_command(tools, call):
     assert row["change"] == "Raise maxmemory of redis from 64 MiB to 128 MiB"
     assert row["command"] == f"fakectl redis maxmemory {128 * MIB}"
     assert "the hit ratio is 10%" in row["evidence"]
-    assert tools["redis"].closed == 1
+    assert tools["redis"].close_count == 1
 
 
 def test_the_table_has_a_line_for_each_finding(tools, call):
@@ -96,18 +96,18 @@ def test_a_healthy_store_ends_with_0(tools, call):
 def test_a_store_that_does_not_answer_ends_with_3(tools, call):
     """The other one is looked at all the same, and both are closed."""
     tools["redis"], tools["postgresql"] = make_cache_tool(), FakeTool("postgresql")
-    tools["postgresql"].tell("metrics", ToolError("postgresql: no connection to localhost:2"))
+    tools["postgresql"].respond_with("metrics", ToolError("postgresql: no connection to localhost:2"))
     said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
     assert said.exit_code == 3
     assert "the cache is too small" in said.stdout
     assert "postgresql: postgresql: no connection to localhost:2" in said.stderr
-    assert (tools["redis"].closed, tools["postgresql"].closed) == (1, 1)
+    assert (tools["redis"].close_count, tools["postgresql"].close_count) == (1, 1)
 
 
 def test_a_knob_that_the_server_lacks_hides_nothing(tools, call):
     """What can be read is judged."""
     tools["redis"] = make_cache_tool()
-    tools["redis"].tell("read", None, NotFoundError("an old server has no such setting"))
+    tools["redis"].respond_with("read", None, NotFoundError("an old server has no such setting"))
     said = call("--redis", "redis://localhost:1", "-f", "json")
     assert (said.exit_code, len(json.loads(said.stdout))) == (1, 1)
 
@@ -210,9 +210,9 @@ def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
 
 def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
     """The report is there within its limit, with what the other store says."""
-    monkeypatch.setattr(recommend, "LIMIT_S", 0.05)
+    monkeypatch.setattr(recommend, "TIMEOUT_S", 0.05)
     tools["redis"], tools["postgresql"] = make_cache_tool(), FakeTool("postgresql")
-    tools["postgresql"].hold["metrics"] = asyncio.Event()
+    tools["postgresql"].gates["metrics"] = asyncio.Event()
     said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
     assert said.exit_code == 3
     assert "the cache is too small" in said.stdout
@@ -221,7 +221,7 @@ def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
 
 async def test_waiting_is_shown_in_plain_lines(capsys, monkeypatch):
     """Elsewhere than on a terminal a line says how much of it has passed, and nothing stays behind."""
-    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.01)
+    monkeypatch.setattr(progress, "_LINE_INTERVAL_S", 0.01)
     with progress.show_progress("looking at redis", 0.045):
         await asyncio.sleep(0.045)
     lines = capsys.readouterr().err.splitlines()
@@ -235,7 +235,7 @@ async def test_waiting_is_a_bar_on_a_terminal(monkeypatch):
     screen.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(progress, "_BAR_EVERY_S", 0.01)
+    monkeypatch.setattr(progress, "_BAR_INTERVAL_S", 0.01)
     with progress.show_progress("looking at redis", 0.2):
         await asyncio.sleep(0.1)
     await asyncio.sleep(0)

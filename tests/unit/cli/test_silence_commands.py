@@ -38,7 +38,7 @@ def test_it_is_added_listed_and_ended(ledger, call):
     assert ledger.silences()[0].until <= time.time_ns()
     assert json.loads(call("list", "-f", "json").stdout) == []
     assert json.loads(call("list", "--over", "-f", "json").stdout)[0]["state"] == "over"
-    assert [row.what for row in ledger.audit()] == ["silenced", "silence ended"]
+    assert [row.what for row in ledger.audit_rows()] == ["silenced", "silence ended"]
 
 
 def test_from_and_until_are_times(ledger, call):

@@ -118,77 +118,77 @@ def world(tmp_path):
 
 async def test_what_had_been_forecast_is_read_by_id_of_the_series(world):
     """The last row of a short forecast was forecast so long before; of an unknown series nothing was."""
-    world.ahead()
+    world.write_forecasts()
     record_forecasts(
         world.folder / "forecasts" / "load" / PAST_FORECASTS_FILE,
         read_forecasts(world.folder / "forecasts" / "load" / FORECASTS_FILE),
     )
-    await world.forecasting.refresh()
-    before = await world.training.forecast_before(IDS["a"])
+    await world.forecast_service.refresh()
+    before = await world.retraining.past_forecast(IDS["a"])
     assert (before.lead_s, before.times.tolist()) == (600.0, [MADE_NS + 600_000_000_000])
     assert {q: rows.tolist() for q, rows in before.values.items()} == {
         "0.05": [3.0],
         "0.5": [9.0],
         "0.95": [21.0],
     }
-    assert len((await world.training.forecast_before("f" * 32)).times) == 0
+    assert len((await world.retraining.past_forecast("f" * 32)).times) == 0
 
 
 async def test_forecasts_stay_when_a_refresh_fails(world):
     """What was forecast goes on being served, and the model says what is wrong."""
-    world.ahead()
-    await world.forecasting.refresh()
-    first, third = world.forecasting.forecasts()
+    world.write_forecasts()
+    await world.forecast_service.refresh()
+    first, third = world.forecast_service.forecasts()
     assert (first.id, third.id) == (IDS["a"], IDS["c"])
     assert (first.confidence, third.confidence) == ("low", "good")
     assert (first.made, first.start) == (MADE_NS, MADE_NS + 300_000_000_000)
     assert list(first.values) == [f"{q:g}" for q in QUANTILES]
     assert first.values["0.5"].tolist() == [6.0, 9.0]
-    assert [one.id for one in world.forecasting.forecasts(after=IDS["a"])] == [IDS["c"]]
-    assert world.forecasting.forecasts(search="nothing") == []
-    world.child.answers["forecast"] = ModelProcessError("Prometheus is away")
-    await world.forecasting.refresh()
-    assert len(world.forecasting.forecasts()) == 2
-    assert (await world.forecasting.view()).problem == "Prometheus is away"
+    assert [one.id for one in world.forecast_service.forecasts(after=IDS["a"])] == [IDS["c"]]
+    assert world.forecast_service.forecasts(search="nothing") == []
+    world.process.answers["forecast"] = ModelProcessError("Prometheus is away")
+    await world.forecast_service.refresh()
+    assert len(world.forecast_service.forecasts()) == 2
+    assert (await world.forecast_service.model_view()).problem == "Prometheus is away"
 
 
 async def test_errors_are_told_and_drift_asks_for_a_training(world):
     """The error of what serves is a metric and stands at its version; drift starts a training at once."""
     seen = {"version": "1", "error": 0.4, "challenger_version": "2", "challenger": 0.3}
-    world.child.answers["forecast"] = {"version": "1", "refused": {}, "error": seen, "drifted": True}
-    world.stored("2", "1")
-    world.ahead()
-    running = asyncio.create_task(world.training.run())
-    await world.after(FIRST_FORECAST_S)
-    await world.after(CHECK_INTERVAL_S)
+    world.process.answers["forecast"] = {"version": "1", "refused": {}, "error": seen, "drifted": True}
+    world.add_versions("2", "1")
+    world.write_forecasts()
+    running = asyncio.create_task(world.retraining.run())
+    await world.advance(FIRST_FORECAST_S)
+    await world.advance(CHECK_INTERVAL_S)
     assert world.told[0] == ("load", "1", 0.4)
-    view = await world.forecasting.view()
+    view = await world.forecast_service.model_view()
     assert view.error == 0.4
     assert {v.version: (v.role, v.live) for v in view.versions} == {
         "1": ("champion", 0.4),
         "2": ("previous", 0.3),
     }
-    assert [more["by"] for verb, more in world.child.asked if verb == "retrain"] == ["drift"]
+    assert [more["by"] for verb, more in world.process.asked if verb == "retrain"] == ["drift"]
     await cancel_task(running)
 
 
 async def test_a_champion_of_other_settings_is_said_and_asks_for_one_training(world):
     """What it was made for, who forecasts meanwhile; one training at once, not one a look."""
-    world.stored("7")
-    world.ahead("")
+    world.add_versions("7")
+    world.write_forecasts("")
     why = "it is made for 24 steps of 3600 s, and 288 steps of 300 s are asked"
-    world.child.answers["forecast"] |= {"unfit": {"7": why}}
-    world.child.answers["retrain"] = ModelProcessError("no history", "HistoryError")
-    running = asyncio.create_task(world.training.run())
-    await world.after(FIRST_FORECAST_S)
+    world.process.answers["forecast"] |= {"unfit": {"7": why}}
+    world.process.answers["retrain"] = ModelProcessError("no history", "HistoryError")
+    running = asyncio.create_task(world.retraining.run())
+    await world.advance(FIRST_FORECAST_S)
     for _ in range(3):
-        await world.after(CHECK_INTERVAL_S)
-    assert [more["by"] for verb, more in world.child.asked if verb == "retrain"] == ["settings"]
-    problem = (await world.forecasting.view()).problem
+        await world.advance(CHECK_INTERVAL_S)
+    assert [more["by"] for verb, more in world.process.asked if verb == "retrain"] == ["settings"]
+    problem = (await world.forecast_service.model_view()).problem
     assert f"version 7, does not serve: {why} by schedulers.load; seasonal naive forecasts" in problem
-    world.child.answers["forecast"]["unfit"] = {}
-    await world.forecasting.refresh()
-    assert (await world.forecasting.view()).problem == ""
+    world.process.answers["forecast"]["unfit"] = {}
+    await world.forecast_service.refresh()
+    assert (await world.forecast_service.model_view()).problem == ""
     await cancel_task(running)
 
 
@@ -199,29 +199,29 @@ async def test_the_error_of_what_serves_is_a_series_to_be_watched(world):
     async def watch():
         watched.append(1)
 
-    world.forecasting.error_known = watch
-    source = SelfSource(world.training.figures, world.clock, 300.0)
-    await world.forecasting.refresh()
+    world.forecast_service.error_known = watch
+    source = SelfSource(world.retraining.metrics, world.clock, 300.0)
+    await world.forecast_service.refresh()
     assert (watched, [*(await source.read()).values]) == ([], [pytest.approx(np.nan, nan_ok=True)])
     seen = {"version": "1", "error": 0.4, "challenger_version": "", "challenger": None}
-    world.child.answers["forecast"] = {"version": "1", "refused": {}, "error": seen, "drifted": False}
-    await world.forecasting.refresh()
+    world.process.answers["forecast"] = {"version": "1", "refused": {}, "error": seen, "drifted": False}
+    await world.forecast_service.refresh()
     told = await source.read()
     assert watched == [1]
     assert [str(key) for key in told.keys] == ['trimtab_forecast_error{model="load"}']
     assert told.values.tolist() == [0.4]
     assert told.times.tolist() == [world.clock.now()]
-    world.child.answers["forecast"] = ModelProcessError("Prometheus is away")
-    await world.forecasting.refresh()
+    world.process.answers["forecast"] = ModelProcessError("Prometheus is away")
+    await world.forecast_service.refresh()
     assert np.isnan((await source.read()).values).all()
 
 
 async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world):
     """A model that is not trusted, and a champion that was named elsewhere, are one audit row each."""
-    world.registered()
-    world.child.answers["sync"] = {"champion": "4", "refused": {"5": "is a pickle"}}
-    world.stored("4", by="the registry")
-    await world.forecasting.sync()
+    world.write_registry()
+    world.process.answers["sync"] = {"champion": "4", "refused": {"5": "is a pickle"}}
+    world.add_versions("4", by="the registry")
+    await world.forecast_service.sync()
     assert [(row.what, row.subject) for row in world.ledger.rows] == [
         ("model promoted", "load/4"), ("model refused", "load/5"),
     ]  # fmt: skip
@@ -229,48 +229,48 @@ async def test_refused_models_and_the_registrys_choice_stand_in_the_audit(world)
 
 async def test_the_registrys_trouble_lasts_until_it_answers(world):
     """A forecast that is made does not end it, and each trouble is told beside the other."""
-    world.registered()
-    world.child.answers["sync"] = ModelProcessError("the registry is away")
-    await world.forecasting.sync()
-    await world.forecasting.refresh()
-    assert (await world.forecasting.view()).problem == "the registry is away"
-    fine = world.child.answers["forecast"]
-    world.child.answers["forecast"] = ModelProcessError("Prometheus is away")
-    await world.forecasting.refresh()
-    assert (await world.forecasting.view()).problem == "the registry is away; Prometheus is away"
-    world.child.answers |= {"forecast": fine, "sync": {"champion": "", "changed": False, "refused": {}}}
-    await world.forecasting.refresh()
-    await world.forecasting.sync()
-    assert (await world.forecasting.view()).problem == ""
+    world.write_registry()
+    world.process.answers["sync"] = ModelProcessError("the registry is away")
+    await world.forecast_service.sync()
+    await world.forecast_service.refresh()
+    assert (await world.forecast_service.model_view()).problem == "the registry is away"
+    fine = world.process.answers["forecast"]
+    world.process.answers["forecast"] = ModelProcessError("Prometheus is away")
+    await world.forecast_service.refresh()
+    assert (await world.forecast_service.model_view()).problem == "the registry is away; Prometheus is away"
+    world.process.answers |= {"forecast": fine, "sync": {"champion": "", "changed": False, "refused": {}}}
+    await world.forecast_service.refresh()
+    await world.forecast_service.sync()
+    assert (await world.forecast_service.model_view()).problem == ""
 
 
 @pytest.mark.parametrize("how", ["resume", "refresh", "sync"])
 async def test_who_became_champion_in_another_process_stands_in_the_audit_after_a_crash(world, how):
     """Each change once, oldest first, by whoever made it, whatever ended before the engine heard of it."""
-    world.stored("1", "2", by="schedule")
-    await getattr(world.forecasting, how)()
-    await getattr(world.forecasting, how)()
+    world.add_versions("1", "2", by="schedule")
+    await getattr(world.forecast_service, how)()
+    await getattr(world.forecast_service, how)()
     told = [(row.what, row.subject, row.actor) for row in world.ledger.rows]
     assert told == [("model promoted", "load/1", "trimtab"), ("model promoted", "load/2", "trimtab")]
     assert [(row.details["by"], row.details["before"]) for row in world.ledger.rows] == [
         ("schedule", None), ("schedule", "1"),
     ]  # fmt: skip
-    assert world.forecasting.shelf.book().moves == ()
+    assert world.forecast_service.model_store.book().moves == ()
 
 
 async def test_a_store_that_fails_leaves_the_rows_to_be_written(world):
     """And one whose row is there already, as a crash can leave it, is not written again."""
-    world.stored("1", by="anna")
+    world.add_versions("1", by="anna")
     world.ledger.broken = "the disk is full"
-    await world.forecasting.resume()
-    assert (await world.forecasting.view()).problem == "the disk is full"
+    await world.forecast_service.resume()
+    assert (await world.forecast_service.model_view()).problem == "the disk is full"
     world.ledger.broken = ""
     with pytest.raises(ProcessKilled):
-        world.forecasting.shelf.audit(append_then_die(world.ledger))
-    assert len(world.forecasting.shelf.book().moves) == 1
-    audit_champion_changes(world.forecasting.shelf, world.ledger, "load", "anna", "trimtab retrain")
+        world.forecast_service.model_store.audit(append_then_die(world.ledger))
+    assert len(world.forecast_service.model_store.book().moves) == 1
+    audit_champion_changes(world.forecast_service.model_store, world.ledger, "load", "anna", "trimtab retrain")
     assert [(row.subject, row.actor) for row in world.ledger.rows] == [("load/1", "anna")]
-    assert world.forecasting.shelf.book().moves == ()
+    assert world.forecast_service.model_store.book().moves == ()
 
 
 class ProcessKilled(BaseException):
@@ -291,20 +291,20 @@ async def test_a_registry_in_the_data_folder_is_asked_only_after_a_change(world)
     """MLflow is not loaded for nothing; failures, refusals and what a person chose are tried again."""
 
     async def asked():
-        before = len(world.child.asked)
-        await world.forecasting.sync()
-        return len(world.child.asked) - before
+        before = len(world.process.asked)
+        await world.forecast_service.sync()
+        return len(world.process.asked) - before
 
-    shelf = world.forecasting.shelf
+    shelf = world.forecast_service.model_store
     assert await asked() == 0  # there is no registry yet
-    world.registered()
+    world.write_registry()
     assert [await asked(), await asked()] == [1, 0]
-    world.registered("a second version")
-    away, world.child.answers["sync"] = world.child.answers["sync"], ModelProcessError("it is locked")
+    world.write_registry("a second version")
+    away, world.process.answers["sync"] = world.process.answers["sync"], ModelProcessError("it is locked")
     assert [await asked(), await asked()] == [1, 1]
-    world.child.answers["sync"] = away
+    world.process.answers["sync"] = away
     assert [await asked(), await asked()] == [1, 0]
-    world.stored("1", "2")
+    world.add_versions("1", "2")
     assert [await asked(), await asked()] == [1, 0]
     shelf.promote("1", untold=True)
     assert [await asked(), await asked()] == [1, 1]
@@ -312,31 +312,31 @@ async def test_a_registry_in_the_data_folder_is_asked_only_after_a_change(world)
     shelf.refuse("3", "is a pickle")
     assert [await asked(), await asked()] == [1, 1]
     server = ModelRegistry(tracking_uri="http://127.0.0.1:5000")
-    world.forecasting.registry, world.child.asked = server, []
+    world.forecast_service.registry, world.process.asked = server, []
     assert [await asked(), await asked()] == [1, 1]
 
 
 async def test_people_promote_and_roll_back(world):
     """Each is an audit row by its person; what is not there, has no way back, or was changed is refused."""
-    world.stored("1")
+    world.add_versions("1")
     with pytest.raises(ConflictError, match="no previous"):
-        await world.training.rollback("load", "anna")
-    world.stored("2")
-    await world.training.rollback("load", "anna")
-    book = world.forecasting.shelf.book()
+        await world.retraining.rollback("load", "anna")
+    world.add_versions("2")
+    await world.retraining.rollback("load", "anna")
+    book = world.forecast_service.model_store.book()
     assert (book.champion, book.previous, book.untold) == ("1", "2", True)
-    await world.training.promote("load", "2", "bert")
+    await world.retraining.promote("load", "2", "bert")
     assert [(row.what, row.actor) for row in world.ledger.rows] == [
         ("model rolled back", "anna"), ("model promoted", "bert"),
     ]  # fmt: skip
     with pytest.raises(NotFoundError):
-        await world.training.promote("load", "9", "anna")
+        await world.retraining.promote("load", "9", "anna")
     with pytest.raises(NotFoundError):
-        await world.training.promote("policy", "1", "anna")
-    (world.forecasting.shelf.folder / "1" / ARRAYS_FILE).write_bytes(b"x")
+        await world.retraining.promote("policy", "1", "anna")
+    (world.forecast_service.model_store.folder / "1" / ARRAYS_FILE).write_bytes(b"x")
     with pytest.raises(RefusedError, match="SHA-256"):
-        await world.training.rollback("load", "anna")
-    assert world.forecasting.shelf.book().champion == "2"
+        await world.retraining.rollback("load", "anna")
+    assert world.forecast_service.model_store.book().champion == "2"
     assert (world.ledger.rows[-1].what, world.ledger.rows[-1].subject) == ("model refused", "load/1")
 
 
@@ -376,20 +376,20 @@ async def test_a_person_starts_one_run_at_a_time(world):
             await gate.wait()
             return {"version": "1", "promoted": False, "said": ""}
 
-    world.training._child = Slow()
-    world.training._child.current_verb = "forecast"
-    run = await world.training.start("load", "anna")
+    world.retraining._child = Slow()
+    world.retraining._child.current_verb = "forecast"
+    run = await world.retraining.start_training("load", "anna")
     assert (run.state, run.by) == (RunState.WAITING, "anna")
     assert run.said.startswith("waits for the forecasts that are being made: one thing at a time")
-    world.training._child.current_verb = "sync"
-    (listed,) = await world.training.runs("load")
+    world.retraining._child.current_verb = "sync"
+    (listed,) = await world.retraining.runs("load")
     assert (listed.id, "a look into the model registry" in listed.said) == (run.id, True)
     with pytest.raises(ConflictError, match="runs already"):
-        await world.training.start("load", "bert")
+        await world.retraining.start_training("load", "bert")
     with pytest.raises(NotFoundError):
-        await world.training.start("cpu", "anna")
+        await world.retraining.start_training("cpu", "anna")
     gate.set()
-    await world.training._task
+    await world.retraining._task
 
 
 async def cancel_task(task):

@@ -35,7 +35,7 @@ class StoredActions:
         return self.made[recommendation_id]
 
     def actions(self, *, unfinished=False, limit=100):
-        found = [action for action in self.all.values() if not (unfinished and action.state.ended)]
+        found = [action for action in self.all.values() if not (unfinished and action.state.is_final)]
         return sorted(found, key=lambda action: action.id, reverse=True)[:limit]
 
     def pause(self):

@@ -97,7 +97,7 @@ async def test_everything_known_is_told(room):
 
 async def test_an_action_has_no_value(room):
     """Its knob, group and memory say nothing."""
-    room.tool.tell("outlook", MemoryOutlook(1.0, ()))
+    room.tool.respond_with("outlook", MemoryOutlook(1.0, ()))
     seen = await room.seeing(proposal(subject="flush", is_action=True, before=None, after=None))
     assert (seen.action, seen.knob, seen.reading, seen.memory, seen.group) == (
         FLUSH_ACTION, None, None, None, frozenset(),
@@ -107,7 +107,7 @@ async def test_an_action_has_no_value(room):
 async def test_the_memory_that_it_would_take_is_asked_for(room):
     """Of the tool, for the value that is proposed."""
     outlook = MemoryOutlook(1000.0, (("data", 125.0),))
-    room.tool.tell("outlook", outlook)
+    room.tool.respond_with("outlook", outlook)
     assert (await room.seeing(proposal())).memory == outlook
     assert ("outlook", "fake", "size", 125) in room.tool.calls
 
@@ -135,7 +135,7 @@ async def test_where_all_are_gone_nothing_is_known(room):
 async def test_a_source_that_does_not_answer_is_not_up(room, state):
     """And counts as down where it is unknown."""
     room.samples(A, B)
-    room.live.tell_source(SourceStatus("p", state, 15.0))
+    room.live.set_source_status(SourceStatus("p", state, 15.0))
     seen = await room.seeing(proposal())
     assert seen.inputs.source_up is False
     assert seen.mass.sources_down == (1 if state is SourceState.UNKNOWN else 0)
@@ -177,7 +177,7 @@ async def test_what_cannot_be_seen_raises(room):
     """An unknown target or a tool that does not answer: then nothing is decided."""
     with pytest.raises(NotFoundError):
         await room.seeing(proposal(tool="other"))
-    room.tool.tell("outlook", ToolError("no answer"))
+    room.tool.respond_with("outlook", ToolError("no answer"))
     with pytest.raises(ToolError):
         await room.seeing(proposal())
 
@@ -218,5 +218,5 @@ async def test_modes_are_those_of_the_settings(subject, target):
 async def test_the_value_is_that_of_now(room):
     """As the tool reads it, not as the recommendation remembers it."""
     reading = KnobReading(111, True, Lasts.UNTIL_RESTART)
-    room.tool.tell("read", reading)
+    room.tool.respond_with("read", reading)
     assert (await room.seeing(proposal())).reading == reading

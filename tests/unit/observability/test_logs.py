@@ -104,7 +104,7 @@ def test_a_secret_does_not_reach_the_log(lines, fields):
 
 def test_a_secret_of_the_settings_is_hidden_in_a_traceback(lines, monkeypatch):
     """A value that the settings hold is hidden wherever it turns up, tracebacks included."""
-    monkeypatch.setattr(logs._redactor, "known", set())
+    monkeypatch.setattr(logs._redactor, "secret_values", set())
     settings = Settings(api=Api(admin_key=SecretStr("correct horse")))
     logs.hide_values(logs.collect_secrets(settings))
     try:

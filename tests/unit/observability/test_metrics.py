@@ -27,7 +27,7 @@ def metrics():
 
 def test_what_the_engine_does_is_counted(metrics):
     """Every number that the engine reports stands in the text."""
-    lines = metrics.text().splitlines()
+    lines = metrics.render().splitlines()
     for line in (
         'trimtab_ticks_total{source="host"} 1.0',
         'trimtab_tick_duration_seconds_sum{source="host"} 0.002',
@@ -55,7 +55,7 @@ def test_what_the_engine_does_is_counted(metrics):
 def test_only_our_own_names_and_the_process_are_there(metrics):
     """No collector of somebody else's, and no second series a counter, comes along."""
     names = {
-        line.split("{")[0].split()[0] for line in metrics.text().splitlines() if not line.startswith("#")
+        line.split("{")[0].split()[0] for line in metrics.render().splitlines() if not line.startswith("#")
     }
     assert all(name.startswith(("trimtab_", "process_")) for name in names)
     assert not [name for name in names if name.endswith("_created")]
@@ -75,26 +75,26 @@ def test_unusual_series_are_bounded_and_replaced(metrics):
     ]
     views.append(series_view(SeriesKey.of("host", "unknown"), anomaly_score=None))
     views.append(series_view(SeriesKey.of("host", "nan"), anomaly_score=float("nan")))
-    metrics.unusual(views)
-    shown = [line for line in metrics.text().splitlines() if line.startswith("trimtab_anomaly_score{")]
+    metrics.set_unusual_series(views)
+    shown = [line for line in metrics.render().splitlines() if line.startswith("trimtab_anomaly_score{")]
     assert len(shown) == MAX_UNUSUAL_SERIES
     assert min(float(line.split()[-1]) for line in shown) == 201
-    metrics.unusual([])
-    assert "trimtab_anomaly_score{" not in metrics.text()
+    metrics.set_unusual_series([])
+    assert "trimtab_anomaly_score{" not in metrics.render()
 
 
 def test_a_source_that_is_not_watched_any_more_is_not_said_to_be_up(metrics):
     """Nothing holds now of a source that was removed; what was counted of it stays."""
-    metrics.tick("files", 0.001, 0.1, 3)
-    metrics.series("files", 3, 0, 0)
+    metrics.observe_tick("files", 0.001, 0.1, 3)
+    metrics.set_series_counts("files", 3, 0, 0)
     metrics.source_state("files", SourceState.UP)
     metrics.forget("files")
     metrics.forget("never seen")
     shown = [
-        line for line in metrics.text().splitlines() if 'source="files"' in line and "_total" not in line
+        line for line in metrics.render().splitlines() if 'source="files"' in line and "_total" not in line
     ]
     assert [line for line in shown if "_duration_" not in line] == []
-    assert 'trimtab_ticks_total{source="files"}' in metrics.text()
+    assert 'trimtab_ticks_total{source="files"}' in metrics.render()
 
 
 def test_promtool_accepts_the_text(metrics):
@@ -104,7 +104,7 @@ def test_promtool_accepts_the_text(metrics):
         pytest.skip("promtool is not installed: apt-get install prometheus")
     done = subprocess.run(
         [promtool, "check", "metrics"],
-        input=metrics.text(),
+        input=metrics.render(),
         text=True,
         capture_output=True,
         timeout=30,

@@ -92,9 +92,9 @@ def whole():
 
 def judged(around, kept, memory):
     """A judging as the engine starts it, with a window of ten minutes."""
-    around.judging = Judging(around.store, kept, memory, window_s=600.0)
-    around.judging.resume()
-    return around.judging
+    around.incident_service = Judging(around.store, kept, memory, window_s=600.0)
+    around.incident_service.resume()
+    return around.incident_service
 
 
 async def lived(*ends, kind=killed, restart=None):
@@ -116,7 +116,7 @@ async def lived(*ends, kind=killed, restart=None):
 
 def watch_of(around):
     """What looks at the worker's source."""
-    (watch,) = around.judging._watches.values()
+    (watch,) = around.incident_service._watches.values()
     return watch
 
 

@@ -43,23 +43,23 @@ def stored(models, version, forecaster="load", **parameters):
     digest = write_model(
         folder, Manifest("load", "arrays", forecaster, SMALL_JOB.schema(), parameters), state
     )
-    models.shelf.put(version, folder, digest, models.now, "train")
+    models.store.add(version, folder, digest, models.now, "train")
 
 
 def test_the_champion_serves_else_the_one_before_else_seasonal_naive(models):
     """A changed champion is refused, once; then the previous one serves, at last seasonal naive."""
     named = named_until()
-    assert forecast_load(named, 24, models.place).model == "seasonal_naive"
+    assert forecast_load(named, 24, models.workspace).model == "seasonal_naive"
     for version in ("1", "2"):
         stored(models, version)
-        models.shelf.promote(version)
-    assert forecast_load(named, 24, models.place).version == "2"
-    (models.shelf.folder / "2" / ARRAYS_FILE).write_bytes(b"x")
-    ahead = forecast_load(named, 24, models.place)
+        models.store.promote(version)
+    assert forecast_load(named, 24, models.workspace).version == "2"
+    (models.store.folder / "2" / ARRAYS_FILE).write_bytes(b"x")
+    ahead = forecast_load(named, 24, models.workspace)
     assert (ahead.version, list(ahead.refused)) == ("1", ["2"])
-    assert forecast_load(named, 24, models.place).refused == {}
-    (models.shelf.folder / "1" / "manifest.json").unlink()
-    assert forecast_load(named, 24, models.place).version == ""
+    assert forecast_load(named, 24, models.workspace).refused == {}
+    (models.store.folder / "1" / "manifest.json").unlink()
+    assert forecast_load(named, 24, models.workspace).version == ""
     assert np.isfinite(ahead.values).all()
 
 
@@ -71,11 +71,11 @@ def test_a_champion_that_fails_at_its_work_is_refused(models, kind, words):
     stored(models, "1")
     stored(models, "2", kind)
     for version in ("1", "2"):
-        models.shelf.promote(version)
-    ahead = forecast_load(named_until(), 24, models.place)
+        models.store.promote(version)
+    ahead = forecast_load(named_until(), 24, models.workspace)
     assert ahead.version == "1"
     assert words in ahead.refused["2"]
-    assert forecast_load(named_until(), 24, models.place).refused == {}
+    assert forecast_load(named_until(), 24, models.workspace).refused == {}
 
 
 def test_a_version_whose_name_leads_elsewhere_is_refused(models):
@@ -91,8 +91,8 @@ def test_a_version_whose_name_leads_elsewhere_is_refused(models):
 def test_forecasts_are_kept_whole(models, tmp_path):
     """What is written is read back; a broken file is none."""
     stored(models, "1")
-    models.shelf.challenge("1")
-    ahead = forecast_load(named_until(), 24, models.place)
+    models.store.challenge("1")
+    ahead = forecast_load(named_until(), 24, models.workspace)
     write_forecasts(tmp_path / FORECASTS_FILE, ahead)
     back = read_forecasts(tmp_path / FORECASTS_FILE)
     assert (back.names, back.version, back.challenger_version) == (ahead.names, "", "1")
@@ -105,9 +105,9 @@ def test_forecasts_are_kept_whole(models, tmp_path):
 def test_a_forecast_is_held_against_what_came(models, tmp_path):
     """The reference is compared with the rows since, and is over once it was watched for long enough."""
     then, now = named_until(6), named_until()
-    ahead = forecast_load(then, 24, models.place)
+    ahead = forecast_load(then, 24, models.workspace)
     assert update_live_accuracy(tmp_path, then, ahead, 6 * 3600.0) == (None, [])
-    seen, over = update_live_accuracy(tmp_path, now, forecast_load(now, 24, models.place), 6 * 3600.0)
+    seen, over = update_live_accuracy(tmp_path, now, forecast_load(now, 24, models.workspace), 6 * 3600.0)
     assert (seen.rows, seen.version, over) == (6, "", [seen])
     assert 0.05 < seen.error < 1.0
     assert past_accuracies(tmp_path) == [seen]
@@ -119,18 +119,18 @@ def test_a_forecast_is_held_against_what_came(models, tmp_path):
 def test_forecasts_of_another_step_are_not_held_against_what_came(models, tmp_path):
     """After a change of the step the reference begins anew: its rows are of other times."""
     then = panel_from_history(load_history(), 7200.0, window_s=864_000.0).first_rows(114)
-    update_live_accuracy(tmp_path, then, forecast_load(then, 12, models.place), 6 * 3600.0)
+    update_live_accuracy(tmp_path, then, forecast_load(then, 12, models.workspace), 6 * 3600.0)
     now = named_until(1)
-    assert update_live_accuracy(tmp_path, now, forecast_load(now, 24, models.place), 6 * 3600.0) == (None, [])
+    assert update_live_accuracy(tmp_path, now, forecast_load(now, 24, models.workspace), 6 * 3600.0) == (None, [])
     seen, _ = update_live_accuracy(
-        tmp_path, named_until(), forecast_load(named_until(), 24, models.place), 6 * 3600.0
+        tmp_path, named_until(), forecast_load(named_until(), 24, models.workspace), 6 * 3600.0
     )
     assert seen.rows == 1
 
 
 def test_a_series_that_left_is_not_compared(models):
     """Where no series of a forecast is recorded any more nothing is said of it."""
-    ahead = forecast_load(named_until(6), 24, models.place)
+    ahead = forecast_load(named_until(6), 24, models.workspace)
     assert measure_accuracy(replace(ahead, names=("x", "y", "z")), named_until()) is None
     other = NamedPanel(("a",), Panel(np.ones((5, 1)), np.array([HOUR]), 3600.0, np.ones(1, np.bool_)))
     assert measure_accuracy(ahead, other) is None

@@ -32,17 +32,17 @@ class Killed(BaseException):
 
 def test_the_first_model_becomes_champion_and_the_same_data_train_no_second_one(models):
     """What beats seasonal naive is registered, promoted, readable; the same data give the same version."""
-    first = train_load(SMALL_JOB, load_history, models.place, by="anna", on_change=models.told.append)
+    first = train_load(SMALL_JOB, load_history, models.workspace, by="anna", on_change=models.reported_runs.append)
     assert first.promoted, str(first.verdict)
-    assert models.shelf.book().champion == first.version
-    assert [(one.version, one.by, one.before) for one in models.shelf.book().moves] == [("1", "anna", None)]
+    assert models.store.index().champion == first.version
+    assert [(one.version, one.by, one.before) for one in models.store.index().moves] == [("1", "anna", None)]
     assert models.registry.alias(CHAMPION).version == first.version
     assert models.registry.alias(CHALLENGER) is None
-    stored = models.shelf.read(first.version)
-    assert restore_forecaster(stored, make=models.place.make).fitted[0] == stored.manifest.trained["rows"] * 3
-    assert [run.stage for run in models.told][-1] == "gate"
-    assert models.told[-1].state == "done"
-    again = train_load(SMALL_JOB, load_history, models.place)
+    stored = models.store.read(first.version)
+    assert restore_forecaster(stored, make=models.workspace.make).fitted[0] == stored.manifest.trained["rows"] * 3
+    assert [run.stage for run in models.reported_runs][-1] == "gate"
+    assert models.reported_runs[-1].state == "done"
+    again = train_load(SMALL_JOB, load_history, models.workspace)
     assert again.version == first.version
     assert "nothing new" in again.run.said
     assert [run.by for run in models.runs.listed()] == ["", "anna"]
@@ -84,11 +84,11 @@ def _a_stranger_in_the_registry_is_refused(models, trained):
     source = f"{run.info.artifact_uri}/model"
     version = client.create_model_version("trimtab-load", source, run.info.run_id).version
     models.registry.set_alias(CHAMPION, str(version))
-    synced = sync_registry(models.registry, models.shelf, models.now)
+    synced = sync_registry(models.registry, models.store, models.now)
     assert list(synced.refused) == [str(version)]
     assert "manifest.json" in synced.refused[str(version)]
-    assert models.shelf.book().champion == trained.version
-    assert sync_registry(models.registry, models.shelf, models.now).refused == {}
+    assert models.store.index().champion == trained.version
+    assert sync_registry(models.registry, models.store, models.now).refused == {}
     assert not trace.exists()
 
 
@@ -100,12 +100,12 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
         asked.append(1)
         return load_history(seed=1)
 
-    train_load(SMALL_JOB, load_history, models.place)
-    before = models.shelf.book()
-    worse = train_load(replace(SMALL_JOB, forecaster="worse"), load_history, models.place)
+    train_load(SMALL_JOB, load_history, models.workspace)
+    before = models.store.index()
+    worse = train_load(replace(SMALL_JOB, forecaster="worse"), load_history, models.workspace)
     assert not worse.promoted
     assert "loss" in str(worse.verdict)
-    assert models.shelf.book().champion == before.champion
+    assert models.store.index().champion == before.champion
 
     def killed(*_):
         raise Killed
@@ -113,11 +113,11 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
     with monkeypatch.context() as patched:
         patched.setattr(models.registry, "register", killed)
         with pytest.raises(Killed):
-            train_load(SMALL_JOB, history, models.place)
+            train_load(SMALL_JOB, history, models.workspace)
     assert models.runs.listed()[0].state == "failed"
-    assert models.shelf.book().champion == before.champion
+    assert models.store.index().champion == before.champion
     assert models.registry.alias(CHAMPION).version == before.champion
-    done = train_load(SMALL_JOB, history, models.place, by="anna")
+    done = train_load(SMALL_JOB, history, models.workspace, by="anna")
     assert done.run.by == "anna"
     assert (len(asked), done.run.id) == (1, models.runs.listed()[0].id)
     assert done.run.state == "done"
@@ -128,37 +128,37 @@ def test_a_champion_that_fails_at_its_work_keeps_no_better_one_away(models):
     folder = models.folder / "made"
     files = {ARRAYS_FILE: pack_arrays({"fitted": np.ones(1)})}
     digest = write_model(folder, Manifest("load", "arrays", "failing", SMALL_JOB.schema()), files)
-    models.shelf.put("99", folder, digest, models.now, "registry")
-    models.shelf.promote("99")
-    done = train_load(SMALL_JOB, load_history, models.place)
-    assert (done.promoted, models.shelf.book().champion) == (True, done.version)
+    models.store.add("99", folder, digest, models.now, "registry")
+    models.store.promote("99")
+    done = train_load(SMALL_JOB, load_history, models.workspace)
+    assert (done.promoted, models.store.index().champion) == (True, done.version)
 
 
 def test_one_runs_at_a_time_and_too_little_history_says_what_is_wanted(models):
     """A second run is refused while the first one holds the lock; three rows are no history."""
-    with models.runs.begin({}, "anna") as work:
-        work.at("judge", 0.2)
+    with models.runs.start({}, "anna") as work:
+        work.enter_stage("judge", 0.2)
         models.now += 180 * 10**9
         with pytest.raises(BusyError, match="asked for by anna, for 3 min: 20% done, at judge; wait"):
-            train_load(SMALL_JOB, load_history, models.place)
+            train_load(SMALL_JOB, load_history, models.workspace)
     with pytest.raises(HistoryError, match="wanted are 48"):
-        train_load(SMALL_JOB, lambda: load_history(days=1), models.place)
+        train_load(SMALL_JOB, lambda: load_history(days=1), models.workspace)
 
 
 def test_where_there_is_a_champion_a_model_runs_beside_it_first(models):
     """A model that is held only challenges the champion; a person may promote it, and roll back."""
-    first = train_load(SMALL_JOB, load_history, models.place)
-    second = train_load(SMALL_JOB, lambda: load_history(seed=3), models.place, challenger_only=True)
-    book = models.shelf.book()
+    first = train_load(SMALL_JOB, load_history, models.workspace)
+    second = train_load(SMALL_JOB, lambda: load_history(seed=3), models.workspace, challenger_only=True)
+    book = models.store.index()
     assert (book.champion, book.challenger) == (first.version, second.version)
-    models.shelf.promote(second.version, untold=True)
-    assert sync_registry(models.registry, models.shelf, models.now).champion == second.version
+    models.store.promote(second.version, untold=True)
+    assert sync_registry(models.registry, models.store, models.now).champion == second.version
     assert models.registry.alias(CHAMPION).version == second.version
-    assert models.shelf.rollback().champion == first.version
-    (models.shelf.folder / second.version / "model.safetensors").write_bytes(b"changed")
+    assert models.store.rollback().champion == first.version
+    (models.store.folder / second.version / "model.safetensors").write_bytes(b"changed")
     with pytest.raises(ModelRefusedError, match="SHA-256"):
-        models.shelf.promote(second.version)
-    assert models.shelf.book().champion == first.version
+        models.store.promote(second.version)
+    assert models.store.index().champion == first.version
 
 
 @pytest.mark.parametrize(
@@ -170,33 +170,33 @@ def test_where_there_is_a_champion_a_model_runs_beside_it_first(models):
 )
 def test_a_champion_of_other_settings_gives_way_to_one_of_these(models, asked):
     """It serves no more, is told by its recipe trained anew, and its schema keeps nobody away."""
-    first = train_load(SMALL_JOB, load_history, models.place)
+    first = train_load(SMALL_JOB, load_history, models.workspace)
     job = replace(SMALL_JOB, **asked)
     named = panel_from_history(load_history(), job.step_s, window_s=job.window_s)
-    before = forecast_load(named, job.horizon, models.place)
+    before = forecast_load(named, job.horizon, models.workspace)
     assert (before.version, before.model) == ("", "seasonal_naive")
     assert "made for 24 steps of 3600 s" in before.incompatible[first.version]
-    kept_out = train_load(job, load_history, models.place, challenger_only=True)
+    kept_out = train_load(job, load_history, models.workspace, challenger_only=True)
     assert "train it for these" in str(kept_out.verdict)
     second = train_load(
-        replace(job, origins=2), load_history, models.place, challenger_only=True, from_settings=True
+        replace(job, origins=2), load_history, models.workspace, challenger_only=True, from_settings=True
     )
     assert second.promoted, second.run.said
     assert "of the one before, it is made for 24 steps of 3600 s" in second.run.said
     assert second.figures["champion"] == second.figures["challenger"]
-    book = models.shelf.book()
+    book = models.store.index()
     assert (book.champion, book.previous, book.challenger) == (second.version, first.version, None)
-    assert forecast_load(named, job.horizon, models.place).version == second.version
+    assert forecast_load(named, job.horizon, models.workspace).version == second.version
     back = panel_from_history(load_history(), SMALL_JOB.step_s, window_s=SMALL_JOB.window_s)
-    assert forecast_load(back, SMALL_JOB.horizon, models.place).version == first.version
+    assert forecast_load(back, SMALL_JOB.horizon, models.workspace).version == first.version
 
 
 def test_a_worse_model_does_not_serve_for_fitting_the_settings(models):
     """Where the champion fits no more, seasonal naive and its recipe are to be beaten all the same."""
-    train_load(SMALL_JOB, load_history, models.place)
+    train_load(SMALL_JOB, load_history, models.workspace)
     worse = replace(SMALL_JOB, forecaster="worse", horizon=12)
-    done = train_load(worse, load_history, models.place, from_settings=True)
+    done = train_load(worse, load_history, models.workspace, from_settings=True)
     assert not done.promoted
     assert "more than the champion" in str(done.verdict)
-    assert models.shelf.book().versions[done.version].said == f"refused: {done.verdict}"
+    assert models.store.index().versions[done.version].said == f"refused: {done.verdict}"
     assert f"{done.verdict}. Seasonal naive goes on forecasting; the next training" in done.run.said

@@ -30,6 +30,6 @@ async def test_what_is_done_with_models_now_is_known(monkeypatch):
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
         return await asyncio.create_subprocess_exec(sys.executable, "-c", script, **pipes)
 
-    monkeypatch.setattr(child, "_started", started)
+    monkeypatch.setattr(child, "_start", started)
     await child("forecast", said=lambda _: seen.append(child.current_verb))
     assert (seen, child.current_verb) == (["forecast"], "")

@@ -107,7 +107,7 @@ def runs(monkeypatch):
             write_manifest(manifest_path(folder, detectors))
         return why
 
-    monkeypatch.setattr(kernel_warmup, "_in_a_process", in_a_process)
+    monkeypatch.setattr(kernel_warmup, "_run_compiler", in_a_process)
     return said
 
 

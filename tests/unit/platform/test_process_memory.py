@@ -78,7 +78,7 @@ async def test_it_is_given_back_now_and_again(monkeypatch):
         work()
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
-    monkeypatch.setattr(process_memory, "return_pages", lambda: given.append(clock.now()))
+    monkeypatch.setattr(process_memory, "release_pages", lambda: given.append(clock.now()))
     begin = clock.now()
     work = asyncio.create_task(release_memory_periodically(clock))
     await clock.advance(2.5 * INTERVAL_S)

@@ -23,7 +23,7 @@ def notices(built, end):
 
 async def set_by_hand(built, value=128 * MIB):
     """A person sets the memory; it is watched by what the cache shows, and stands."""
-    action = await built.acts.ports.desk.set_knob("cache-1", *AT, 64 * MIB, value, "ann", "key-1")
+    action = await built.acts.ports.decisions.set_knob("cache-1", *AT, 64 * MIB, value, "ann", "key-1")
     await built.pass_by(75)
     assert built.ledger.action(action.id).state is ActionState.KEPT
 
@@ -41,10 +41,10 @@ async def test_a_knob_that_somebody_reverts_is_a_notice_of_its_own(built):
     assert (found.before, found.after) == (64 * MIB, 128 * MIB)
     assert found.command == f"fakectl cache-1 maxmemory {128 * MIB}"
     with pytest.raises(RefusedError, match="touched cache-1"):
-        await built.acts.ports.desk.apply(found.id, "bob", "key-2")
+        await built.acts.ports.decisions.apply(found.id, "bob", "key-2")
     await built.pass_by(95)
     assert FakeCache.memory[AT] == 64 * MIB
-    await built.acts.ports.desk.approve(found.id, "bob")
+    await built.acts.ports.decisions.approve(found.id, "bob")
     await built.pass_by(10)
     assert FakeCache.memory[AT] == 128 * MIB
     assert built.ledger.actions()[0].by == "bob"
@@ -75,7 +75,7 @@ async def test_a_value_that_is_seen_once_is_no_drift(built):
     built.run()
     await built.pass_by(2)
     await set_by_hand(built)
-    cache, noticing = FakeCache.made["cache-1"][-1], built.acts.noticing
+    cache, noticing = FakeCache.made["cache-1"][-1], built.acts.inbox_notices
     FakeCache.memory[AT] = 64 * MIB
     await noticing.look()
     FakeCache.memory[AT] = 128 * MIB
@@ -95,13 +95,13 @@ async def test_what_is_set_badly_is_in_the_inbox_without_an_incident(built):
     await built.pass_by(60)
     assert FakeCache.made["cache-1"][-1].effects == []
     with pytest.raises(RefusedError, match="no action 'by hand'"):
-        await built.acts.ports.desk.apply(found.id, "ann", "key-1")
+        await built.acts.ports.decisions.apply(found.id, "ann", "key-1")
 
 
 async def test_the_look_is_made_every_hour(built):
     """What was mended is over at the next look, what was dismissed is not said again."""
     FakeCache.memory[AT] = 0
-    noticing = built.acts.noticing
+    noticing = built.acts.inbox_notices
     (found,) = await noticing.look()
     FakeCache.memory[AT] = 64 * MIB
     built.clock.tick(600)
@@ -113,6 +113,6 @@ async def test_the_look_is_made_every_hour(built):
     FakeCache.memory[AT] = 0
     built.clock.tick(3600)
     (again,) = await noticing.look()
-    await built.acts.ports.desk.dismiss(again.id, "ann", "a scratch cache")
+    await built.acts.ports.decisions.dismiss(again.id, "ann", "a scratch cache")
     built.clock.tick(3600)
     assert await noticing.look() == []

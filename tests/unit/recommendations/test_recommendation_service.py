@@ -111,7 +111,7 @@ async def test_a_pattern_becomes_a_recommendation_with_its_command(room):
     assert (made.effect.series_id, made.effect.before) == (HITS.id, 0.4)
     assert made.command == f"fakectl c1 maxmemory {128 * MIB}"
     assert room.ledger.recommendation(made.id) == made
-    assert [(row.what, row.actor) for row in room.ledger.audit()] == [("proposed", "trimtab")]
+    assert [(row.what, row.actor) for row in room.ledger.audit_rows()] == [("proposed", "trimtab")]
 
 
 async def test_a_series_that_is_only_remembered_shows_nothing(room):
@@ -152,7 +152,7 @@ async def test_what_stands_is_said_once(room):
     (again,) = await room.look(170)
     assert (again.id, again.generation, again.shadow) == (first.id, 0, shadow)
     assert again.expires > first.expires
-    assert [row.what for row in room.ledger.audit()] == ["proposed", "would have been done", "renewed"]
+    assert [row.what for row in room.ledger.audit_rows()] == ["proposed", "would have been done", "renewed"]
 
 
 async def test_another_plan_counts_the_generation_up(room):
@@ -162,7 +162,7 @@ async def test_another_plan_counts_the_generation_up(room):
     (other,) = await room.look()
     assert (other.id, other.generation, other.before) == (first.id, 1, 96 * MIB)
     assert room.seeing.generations == {first.fingerprint: 1}
-    assert [row.what for row in room.ledger.audit()] == ["proposed", "revised"]
+    assert [row.what for row in room.ledger.audit_rows()] == ["proposed", "revised"]
 
 
 async def test_an_approved_plan_that_changed_is_left_to_expire(room):
@@ -241,8 +241,8 @@ async def test_nothing_is_asked_where_nothing_is_wanted(room, patterns, changed)
 @pytest.mark.parametrize(
     "trouble",
     [
-        lambda room: room.tool.tell("metrics", ToolError("no answer")),
-        lambda room: room.tool.tell("read", ToolError("no answer")),
+        lambda room: room.tool.respond_with("metrics", ToolError("no answer")),
+        lambda room: room.tool.respond_with("read", ToolError("no answer")),
         lambda room: setattr(room.tool, "state", ToolStatus(ToolState.DENIED, "wrong password")),
         lambda room: setattr(room.tool, "state", ToolStatus(ToolState.UNREACHABLE)),
         lambda room: room.box.disabled.add("c1"),

@@ -29,7 +29,7 @@ def engine(tmp_path, monkeypatch):
     async def nothing(_self, _supervisor):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Engine, "_start", nothing)
+    monkeypatch.setattr(Engine, "_start_sources", nothing)
     settings = Settings(
         settings=General(data_dir=tmp_path), api=Api(port=0), sources=Sources(host=Host(enabled=False))
     )
@@ -113,7 +113,7 @@ async def test_a_part_that_raises_is_started_again():
 async def test_vitals_go_on_after_a_fault(engine, monkeypatch):
     """A fault while the engine looks after itself does not leave its figures as they were for ever."""
     looks = []
-    monkeypatch.setattr(background_tasks, "RETRY_S", 0.01)
+    monkeypatch.setattr(background_tasks, "RESTART_DELAY_S", 0.01)
 
     async def look(_self):
         looks.append(1)

@@ -32,7 +32,7 @@ def make_tick_result(
 def publish_ticks(live, *ticks):
     """Tell it those ticks."""
     for tick in ticks:
-        live.tell_sensed(tick, 5.0, ("range", "shift"), info_in_seconds)
+        live.publish_tick(tick, 5.0, ("range", "shift"), info_in_seconds)
 
 
 def info_in_seconds(key):
@@ -50,7 +50,7 @@ def read_all_pages(live, **asked):
     """Every page, one after the other."""
     after, names = None, []
     while True:
-        page, total, after = live.series(after=after, **asked)
+        page, total, after = live.series_page(after=after, **asked)
         names += [view.series for view in page]
         if after is None:
             assert total == len(names)

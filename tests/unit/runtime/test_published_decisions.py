@@ -70,11 +70,11 @@ def room():
 async def test_a_word_is_kept_and_told(room, before, word, state):
     """It is given back as it stands then, in the store, and an event for everybody."""
     for earlier in before:
-        await getattr(room.desk, earlier)(ulid(11), "bob")
-    said = await getattr(room.desk, word)(ulid(11), "ann", "mine")
+        await getattr(room.actions, earlier)(ulid(11), "bob")
+    said = await getattr(room.actions, word)(ulid(11), "ann", "mine")
     assert (said.id, said.state) == (ulid(11), state)
     assert "ann: mine" in said.note
-    assert room.kept.incident(ulid(11)) == said
+    assert room.store.incident(ulid(11)) == said
     assert await room.events() == [("incident", ulid(11))] * (1 + len(before))
 
 
@@ -90,34 +90,34 @@ class FakeNotificationDelivery:
 
 async def test_who_heard_of_it_hears_at_once_that_it_is_over(room):
     """However seldom the sources tick: what a person resolves is told in the same moment."""
-    room.around.notifications = heard = FakeNotificationDelivery()
-    room.judging.incidents.time = START
-    room.judging.notifying._told[ulid(11)] = {
+    room.context.notifications = heard = FakeNotificationDelivery()
+    room.incident_service.incidents.time = START
+    room.incident_service.notifying._told[ulid(11)] = {
         "fingerprint": "f", "time": START, "severity": 0.6, "level": "high", "over": None,
     }  # fmt: skip
-    await room.desk.resolve(ulid(11), "ann")
+    await room.actions.resolve(ulid(11), "ann")
     assert [(one.kind, one.incident.id) for one in heard.notices] == [(NoticeKind.RESOLVED, ulid(11))]
-    await room.desk.resolve(ulid(12), "ann")
+    await room.actions.resolve(ulid(12), "ann")
     assert len(heard.notices) == 1
 
 
 async def test_incidents_are_merged_and_split(room):
     """The whole is given back, then the new part; each that changed is told."""
-    whole = await room.desk.merge(ulid(12), ulid(11), "ann")
+    whole = await room.actions.merge(ulid(12), ulid(11), "ann")
     assert (whole.id, set(whole.anomaly_ids)) == (ulid(11), {ulid(n) for n in range(1, 5)})
-    assert room.kept.by_id[ulid(12)].merged_into == ulid(11)
-    part = await room.desk.split(ulid(11), [ulid(3)], "ann")
+    assert room.store.by_id[ulid(12)].merged_into == ulid(11)
+    part = await room.actions.split(ulid(11), [ulid(3)], "ann")
     assert part.anomaly_ids == (ulid(3),)
-    assert room.kept.incident(part.id) == part
+    assert room.store.incident(part.id) == part
     told = await room.events()
     assert told == [("incident", name) for name in (ulid(12), ulid(11), ulid(11), part.id)]
 
 
 async def test_what_is_over_is_taken_up_for_it(room):
     """Somebody opens again what the engine has long forgotten."""
-    room.kept.save_incidents([make_incident(13, ulid(4), state=IncidentState.RESOLVED, end=START)])
-    assert (await room.desk.reopen(ulid(13), "ann")).state is IncidentState.ACKNOWLEDGED
-    assert ulid(13) in room.judging.incidents.cases
+    room.store.save_incidents([make_incident(13, ulid(4), state=IncidentState.RESOLVED, end=START)])
+    assert (await room.actions.reopen(ulid(13), "ann")).state is IncidentState.ACKNOWLEDGED
+    assert ulid(13) in room.incident_service.incidents.cases
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,11 @@ async def test_what_is_over_is_taken_up_for_it(room):
 )
 async def test_what_cannot_be_said_changes_nothing(room, word, number, error):
     """Nothing is told and nothing is written."""
-    room.kept.by_id[ulid(14)] = make_incident(14, merged_into=ulid(11))
-    before = dict(room.kept.by_id)
+    room.store.by_id[ulid(14)] = make_incident(14, merged_into=ulid(11))
+    before = dict(room.store.by_id)
     with pytest.raises(error):
-        await getattr(room.desk, word)(ulid(number), "ann")
-    assert room.kept.by_id == before
+        await getattr(room.actions, word)(ulid(number), "ann")
+    assert room.store.by_id == before
     assert await room.events() == []
 
 
@@ -141,9 +141,9 @@ async def test_a_word_that_is_not_durable_is_not_acknowledged(room, monkeypatch)
     def refuse(_):
         raise StoreError("disk full")
 
-    monkeypatch.setattr(room.kept, "save_incidents", refuse)
+    monkeypatch.setattr(room.store, "save_incidents", refuse)
     with pytest.raises(StoreError, match="disk full"):
-        await room.desk.acknowledge(ulid(11), "ann")
+        await room.actions.acknowledge(ulid(11), "ann")
     assert await room.events() == []
 
 

@@ -54,8 +54,8 @@ async def test_events_go_after_their_days_and_sessions_after_their_end(around):
 
 async def test_a_run_is_bounded(around, monkeypatch):
     """A run removes a limited number, batch by batch with a pause between, and leaves the rest."""
-    monkeypatch.setattr(retention, "BATCH", 2)
-    monkeypatch.setattr(retention, "BATCHES", 3)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 2)
+    monkeypatch.setattr(retention, "MAX_BATCHES", 3)
     monkeypatch.setattr(retention, "PAUSE_S", 0)
     for i in range(9):
         around.store.save_anomaly(anomaly_of(CPU, ulid(i), end=around.clock.now()))
@@ -70,7 +70,7 @@ async def test_a_store_that_fails_is_tried_again_later(around, monkeypatch):
     def full(*_):
         raise StoreError("disk full")
 
-    monkeypatch.setattr(around.store, "forget_ended", full)
+    monkeypatch.setattr(around.store, "delete_ended", full)
     with capture_logs() as logs:
         await RetentionTask(around, events_days=1).delete_expired()
     assert [entry["error"] for entry in logs] == ["disk full"]

@@ -48,7 +48,7 @@ async def test_trouble_and_its_end_are_logged_once():
 
 async def test_a_store_that_does_not_answer_is_unusable(monkeypatch):
     """A store that hangs is asked once, not again and again, and is said to give no answer."""
-    monkeypatch.setattr(self_metrics, "ANSWER_S", 0.01)
+    monkeypatch.setattr(self_metrics, "STORE_TIMEOUT_S", 0.01)
     asked, answer = [], threading.Event()
     store = FakeStore()
 
@@ -64,7 +64,7 @@ async def test_a_store_that_does_not_answer_is_unusable(monkeypatch):
         assert "no answer within" in live.problem()
     assert asked == [1]
     answer.set()
-    monkeypatch.setattr(self_metrics, "ANSWER_S", 10)
+    monkeypatch.setattr(self_metrics, "STORE_TIMEOUT_S", 10)
     await looking.update()
     assert live.problem() == ""
 

@@ -116,10 +116,10 @@ async def test_a_tick_goes_through_every_stage(around):
     assert len(around.snapshots.ticks["fake"]) == 60
     assert len(around.score_log.rows[KEYS[0].id]) == 60
     assert around.store.infos[KEYS[0].id].unit == "s"
-    assert around.live.ready() == (True, "")
-    assert around.live.one(KEYS[0].id).anomaly_score is not None
+    assert around.live.readiness() == (True, "")
+    assert around.live.series_by_id(KEYS[0].id).anomaly_score is not None
     assert len(around.sinks[0].sent) == 60
-    status = around.live.status("fake")
+    status = around.live.source_status("fake")
     assert (status.state, status.series) == (SourceState.UP, 3)
     assert around.snapshots.newest["fake"][0] == START + 59 * 5 * SECOND
     assert source.closed == 1
@@ -142,7 +142,7 @@ async def test_an_anomaly_is_stored_and_told(around):
     )
     reader = around.live.subscribe()
     await run_loop(FakeSource(script=rows), around, 80 * 5)
-    around.live.end()
+    around.live.end_subscriptions()
     events = [data async for name, data in reader if name == "anomaly"]
     (stored,) = around.store.by_id.values()
     assert stored.series_id == KEYS[0].id
@@ -159,12 +159,12 @@ async def test_an_outage_is_unknown_and_nothing_else(around):
     loop = SourceLoop(source, around)
     task = asyncio.create_task(loop.run())
     await around.clock.advance(70 * 5)
-    status = around.live.status("fake")
+    status = around.live.source_status("fake")
     assert status.state is SourceState.UNKNOWN
     assert status.detail == "http://(hidden)@p:9090 refused"
-    assert around.live.one(KEYS[0].id).anomaly_score is None
+    assert around.live.series_by_id(KEYS[0].id).anomaly_score is None
     await around.clock.advance(15 * 5)
-    assert around.live.status("fake").state is SourceState.UP
+    assert around.live.source_status("fake").state is SourceState.UP
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert around.store.by_id == {}
@@ -175,8 +175,8 @@ async def test_a_partial_answer_is_shown_as_unknown(around):
     """An answer that is not whole shows its values, and the source as unknown."""
     rows = [replace(reading, complete=False) for reading in make_readings(3)]
     await run_loop(FakeSource(script=rows), around, 12)
-    assert around.live.status("fake").state is SourceState.UNKNOWN
-    assert around.live.one(KEYS[0].id).value is not None
+    assert around.live.source_status("fake").state is SourceState.UNKNOWN
+    assert around.live.series_by_id(KEYS[0].id).value is not None
 
 
 async def test_a_fault_of_ours_is_unknown_too(around):
@@ -192,7 +192,7 @@ async def test_a_fault_of_ours_is_unknown_too(around):
     source.read = broken
     loop = await run_loop(source, around, 30)
     assert loop.tick_count >= 3
-    assert around.live.status("fake").state is SourceState.UP
+    assert around.live.source_status("fake").state is SourceState.UP
 
 
 async def test_opening_is_tried_again_less_and_less_often(around):
@@ -202,7 +202,7 @@ async def test_opening_is_tried_again_less_and_less_often(around):
     loop = SourceLoop(source, around)
     task = asyncio.create_task(loop.run())
     await settle()
-    assert around.live.ready() == (False, "fake: connection refused")
+    assert around.live.readiness() == (False, "fake: connection refused")
     await around.clock.advance(6.5)
     assert source.opened == 3
     await around.clock.advance(1)
@@ -217,7 +217,7 @@ async def test_history_warms_before_the_first_tick(around):
     values = np.random.default_rng(1).normal(10, 1, (200, 3))
     source = FakeSource(script=make_readings(3), histories=[History(5.0, KEYS, times, values)])
     await run_loop(source, around, 6)
-    assert around.live.one(KEYS[0].id).learning_s == 0
+    assert around.live.series_by_id(KEYS[0].id).learning_s == 0
     again = FakeSource(script=make_readings(3, start=3), histories=[History(5.0, KEYS, times, values)])
     again.history = None
     await run_loop(again, around, 6)
@@ -292,10 +292,10 @@ async def test_a_budget_changes_while_running(around):
     loop = SourceLoop(FakeSource(script=make_readings(100, values=[14.0, 10.0, 10.0])), around)
     task = asyncio.create_task(loop.run())
     await around.clock.advance(60 * 5)
-    before = around.live.one(KEYS[0].id).anomaly_score
+    before = around.live.series_by_id(KEYS[0].id).anomaly_score
     loop.set_budget(8.0)
     await around.clock.advance(5)
-    assert around.live.one(KEYS[0].id).anomaly_score == pytest.approx(2 * before)
+    assert around.live.series_by_id(KEYS[0].id).anomaly_score == pytest.approx(2 * before)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -342,7 +342,7 @@ async def test_a_removed_source_takes_its_anomalies_along(around):
     (stored,) = around.store.by_id.values()
     assert stored.reason == "source removed"
     assert around.live.sources() == []
-    assert around.live.series()[1] == 0
+    assert around.live.series_page()[1] == 0
 
 
 async def test_a_clock_that_goes_back_is_no_standstill(around):
@@ -356,7 +356,7 @@ async def test_a_clock_that_goes_back_is_no_standstill(around):
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert source.reads >= 16
-    assert around.live.one(KEYS[0].id).time < START
+    assert around.live.series_by_id(KEYS[0].id).time < START
 
 
 async def test_a_recording_ends(around):
@@ -392,10 +392,10 @@ class FakeIncidentService:
 
 async def test_incidents_hear_what_is_watched_before_the_first_tick(around):
     """At every start: all series with what is open, and nothing where the source begins anew."""
-    around.judging = FakeIncidentService()
+    around.incident_service = FakeIncidentService()
     await run_loop(FakeSource(script=make_readings(60, start=0)), around, 60 * 5 - 1)
     await run_loop(FakeSource(script=make_readings(5, start=60)), around, 5)
-    first, again = around.judging.calls
+    first, again = around.incident_service.calls
     assert first == ("fake", (), [], (), START)
     assert (again[0], again[1], again[2], again[3]) == ("fake", KEYS, list(KEYS), ())
     assert again[4] == START + 59 * 5 * SECOND

@@ -36,7 +36,7 @@ def built(monkeypatch):
 
         return build
 
-    monkeypatch.setattr(components, "RACK", {name: builder(name) for name in components.SOURCE_FACTORIES})
+    monkeypatch.setattr(components, "SOURCE_FACTORIES", {name: builder(name) for name in components.SOURCE_FACTORIES})
     return made
 
 
@@ -66,15 +66,15 @@ async def test_sources_come_change_and_go(supervisor, built):
     first = make_settings()
     supervisor.start(first)
     second = (
-        await supervisor.change(first, make_settings(host=Host(interval=1), files=Files(paths=())))
+        await supervisor.apply_settings(first, make_settings(host=Host(interval=1), files=Files(paths=())))
     ).settings
     await settle()
     assert [source.name for source in built] == ["host", "host", "files"]
     assert built[0].closed == 1
-    reload = await supervisor.change(second, make_settings(host=Host(enabled=False)))
+    reload = await supervisor.apply_settings(second, make_settings(host=Host(enabled=False)))
     assert set(reload.changed) == {"sources.host", "sources.files"}
     assert supervisor.loops == {}
-    assert supervisor.around.live.sources() == []
+    assert supervisor.context.live.sources() == []
     await supervisor.stop()
 
 
@@ -86,9 +86,9 @@ async def test_a_source_that_cannot_be_built_changes_nothing(supervisor, built):
         settings=General(false_alarms_per_week=9), sources=Sources(prometheus=Prometheus(url="bad"))
     )
     with pytest.raises(SettingsError, match="bad"):
-        await supervisor.change(first, wanted)
+        await supervisor.apply_settings(first, wanted)
     assert set(supervisor.loops) == {"host"}
-    assert supervisor.around.general.false_alarms_per_week == 1.0
+    assert supervisor.context.general.false_alarms_per_week == 1.0
     assert built[0].closed == 0
     await supervisor.stop()
 
@@ -97,9 +97,9 @@ async def test_a_source_that_cannot_be_built_changes_nothing(supervisor, built):
 async def test_a_prometheus_that_was_found_stays(supervisor):
     """A reload that names no Prometheus leaves the one that was found on this machine."""
     supervisor.found = Prometheus(url="http://localhost:9090")
-    first = supervisor.completed(make_settings())
+    first = supervisor.with_found_prometheus(make_settings())
     supervisor.start(first)
-    await supervisor.change(first, make_settings(host=Host(interval=1)))
+    await supervisor.apply_settings(first, make_settings(host=Host(interval=1)))
     assert set(supervisor.loops) == {"host", "prometheus"}
     await supervisor.stop()
 
@@ -126,7 +126,7 @@ async def test_a_loop_that_fails_is_started_again(supervisor, built, monkeypatch
 async def test_without_a_source_it_says_so(supervisor):
     """With every source disabled the engine is not ready, and says why."""
     supervisor.start(make_settings(host=Host(enabled=False)))
-    assert supervisor.around.live.ready()[1].startswith("a source")
+    assert supervisor.context.live.readiness()[1].startswith("a source")
 
 
 async def test_a_source_beside_the_settings_comes_and_goes(supervisor, built):  # noqa: ARG001 - no real sources
@@ -135,15 +135,15 @@ async def test_a_source_beside_the_settings_comes_and_goes(supervisor, built):  
     supervisor.start(plain)
     tools = FakeSource("tools")
     for _ in range(2):
-        await supervisor.watch(tools, True)
+        await supervisor.set_extra_source(tools, True)
         await settle()
     assert (list(supervisor.loops), tools.opened) == (["tools"], 1)
-    assert (await supervisor.change(plain, plain)).changed == ()
+    assert (await supervisor.apply_settings(plain, plain)).changed == ()
     assert list(supervisor.loops) == ["tools"]
     for _ in range(2):
-        await supervisor.watch(tools, False)
+        await supervisor.set_extra_source(tools, False)
     assert (supervisor.loops, supervisor.always, tools.closed) == ({}, [], 1)
-    assert supervisor.around.live.sources() == []
+    assert supervisor.context.live.sources() == []
     await supervisor.stop()
 
 
@@ -154,11 +154,11 @@ async def test_others_go_on_with_changed_settings(supervisor, built):  # noqa: A
     async def follow(reload):
         told.append(reload)
 
-    supervisor.followers.append(follow)
+    supervisor.reload_listeners.append(follow)
     first = make_settings()
     supervisor.start(first)
     wanted = Settings.model_validate({"tools": {"redis": {"mode": "auto"}}, "guardrails": {"watch": 60}})
-    reload = await supervisor.change(first, wanted)
+    reload = await supervisor.apply_settings(first, wanted)
     assert told == [reload]
     assert set(reload.changed) == {"tools", "guardrails"}
     assert reload.settings.tools["redis"].mode == "auto"
@@ -178,18 +178,18 @@ class FakeIncidentService:
 
 async def test_what_was_open_of_a_source_that_is_gone_ends_at_the_start(supervisor):
     """A source that was taken out while the engine was off leaves nothing open for ever."""
-    around = supervisor.around
-    around.judging = FakeIncidentService()
+    around = supervisor.context
+    around.incident_service = FakeIncidentService()
     names = ("host", "files")
     stays, goes = (anomaly_of(SeriesKey.of(name, "m", {}), ulid(n)) for n, name in enumerate(names))
     for anomaly in (stays, goes):
         around.store.save_anomaly(anomaly)
     supervisor.loops = {"host": None}
-    await supervisor.end_others()
+    await supervisor.close_removed_sources()
     assert around.store.anomaly(stays.id).end is None
     ended = around.store.anomaly(goes.id)
     assert (ended.end, ended.reason) == (goes.peak_time, "source removed")
-    assert around.judging.calls == [({"host"}, around.clock.now())]
+    assert around.incident_service.calls == [({"host"}, around.clock.now())]
 
 
 async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
@@ -198,9 +198,9 @@ async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
     def refuse(**_):
         raise StoreError("disk full")
 
-    supervisor.around.store.anomalies = refuse
+    supervisor.context.store.anomalies = refuse
     with capture_logs() as logs:
-        await supervisor.end_others()
+        await supervisor.close_removed_sources()
     assert [entry["event"] for entry in logs] == ["anomalies of sources that are gone stay open"]
 
 
@@ -221,6 +221,6 @@ async def test_what_was_recorded_is_read_once_more_and_coarsely(supervisor, buil
 
     fake["host"].history = broken
     with capture_logs() as logs:
-        assert [one async for one in supervisor.around.recorded()] == [history]
+        assert [one async for one in supervisor.context.read_history()] == [history]
     assert [line["source"] for line in logs] == ["host"]
     await supervisor.stop()

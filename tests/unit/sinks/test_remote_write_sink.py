@@ -108,7 +108,7 @@ async def test_scores_and_bands_go_out(receiver):
         columns = {"anomaly_score": [1.5, NAN], "yhat": [4.0, 1.0], "yhat_lower": [3.0, NAN]}
         scores = tick_scores("prometheus", START + 1_234_567, [5.0, NAN], **columns)
         await sink.send([KEY, other], scores)
-        await receiver.got(1)
+        await receiver.wait_for_requests(1)
     common = [("for", "latency"), ("job", "web"), ("le", "0.5")]
     ms = START // 1_000_000 + 1
     assert sorted(receiver.samples) == sorted(
@@ -123,7 +123,7 @@ async def test_the_request_is_remote_write_one(receiver):
     """Method, path and headers are those of the protocol; Host is the configured one."""
     async with open_sink(receiver.url + "?x=1") as (sink, _, _):
         await sink.send(*make_tick())
-        await receiver.got(1)
+        await receiver.wait_for_requests(1)
     line, headers, _ = receiver.requests[0]
     assert line == "POST /api/v1/write?x=1 HTTP/1.1"
     assert headers["content-encoding"] == "snappy"
@@ -147,7 +147,7 @@ async def test_large_ticks_go_in_batches(receiver, monkeypatch):
     async with open_sink(receiver.url) as (sink, counts, _):
         scores = tick_scores("prometheus", START, np.ones(250), anomaly_score=np.arange(250.0))
         await sink.send(keys, scores)
-        await receiver.got(3)
+        await receiver.wait_for_requests(3)
     assert [len(read_request(body)) for _, _, body in receiver.requests] == [100, 100, 50]
     assert sorted(value for _, value, _ in receiver.samples) == list(range(250))
     assert counts.samples_sent == 250
@@ -159,7 +159,7 @@ async def test_the_ticks_arrays_may_be_reused(receiver):
     async with open_sink(receiver.url) as (sink, _, _):
         await sink.send(keys, scores)
         scores.anomaly_score[:] = 99.0
-        await receiver.got(1)
+        await receiver.wait_for_requests(1)
     assert [value for _, value, _ in receiver.samples] == [1.5]
 
 
@@ -174,7 +174,7 @@ async def test_credentials_are_sent_but_never_shown(receiver, settings, authoriz
     """Credentials and headers of the settings reach the receiver."""
     async with open_sink(receiver.url, headers={"X-Scope-OrgID": "team"}, **settings) as (sink, _, _):
         await sink.send(*make_tick())
-        await receiver.got(1)
+        await receiver.wait_for_requests(1)
     headers = receiver.requests[0][1]
     assert headers["authorization"] == authorization
     assert headers["x-scope-orgid"] == "team"
@@ -185,7 +185,7 @@ async def test_headers_can_come_from_files(receiver, tmp_path):
     (tmp_path / "tenant").write_text("team\n")
     async with open_sink(receiver.url, headers_file={"X-Scope-OrgID": tmp_path / "tenant"}) as (sink, _, _):
         await sink.send(*make_tick())
-        await receiver.got(1)
+        await receiver.wait_for_requests(1)
     assert receiver.requests[0][1]["x-scope-orgid"] == "team"
 
 
@@ -195,10 +195,10 @@ async def test_token_files_are_read_for_each_request(receiver, tmp_path):
     token.write_text("first\n")
     async with open_sink(receiver.url, bearer_token_file=token) as (sink, _, _):
         await sink.send(*make_tick())
-        await receiver.got(1)
+        await receiver.wait_for_requests(1)
         token.write_text("second\n")
         await sink.send(*make_tick(time=START + SECOND))
-        await receiver.got(2)
+        await receiver.wait_for_requests(2)
     tokens = [headers["authorization"] for _, headers, _ in receiver.requests]
     assert tokens == ["Bearer first", "Bearer second"]
 
@@ -209,7 +209,7 @@ async def test_a_receiver_in_trouble_is_asked_again(receiver, answer):
     receiver.answers = [answer] * 4
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
-        await receiver.got(5)
+        await receiver.wait_for_requests(5)
     assert counts == FakeSinkMetrics(samples_sent=1)
     assert len(clock.waits) == 4
     assert all(0 <= wait <= 0.5 * 2**attempt for attempt, wait in enumerate(clock.waits))
@@ -222,7 +222,7 @@ async def test_retry_after_is_respected(receiver, after):
     receiver.answers = [(429, {"Retry-After": after}, b"")]
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
-        await receiver.got(2)
+        await receiver.wait_for_requests(2)
     assert clock.waits[0] == pytest.approx(7, abs=1e-6)
     assert counts.samples_sent == 1
 
@@ -248,7 +248,7 @@ async def test_a_refusal_is_not_repeated(receiver, answer):
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
         await sink.send(*make_tick(2.0, START + SECOND))
-        await receiver.got(2)
+        await receiver.wait_for_requests(2)
     assert counts == FakeSinkMetrics(samples_sent=1, samples_dropped={"refused": 1})
     assert clock.waits == []
 
@@ -267,7 +267,7 @@ async def test_a_receiver_that_never_answers_costs_a_bounded_time(receiver, monk
     monkeypatch.setattr(receiver, "handle", drip)
     async with open_sink(receiver.url, timeout=0.05) as (sink, counts, clock):
         await sink.send(*make_tick())
-        await receiver.got(3)
+        await receiver.wait_for_requests(3)
         assert len(clock.waits) >= 2
         monkeypatch.setattr(remote_write_sink, "CLOSE_S", 0.01)
     assert counts.samples_dropped == {"closed": 1}
@@ -280,7 +280,7 @@ async def test_the_oldest_ticks_make_room(receiver):
         for number in range(10):
             await sink.send(*make_tick(float(number), START + number * SECOND))
         assert sink._queued_samples <= 3
-        await receiver.got(3)
+        await receiver.wait_for_requests(3)
     assert counts == FakeSinkMetrics(samples_sent=3, samples_dropped={"queue full": 7})
     assert [value for _, value, _ in receiver.samples][-3:] == [7.0, 8.0, 9.0]
 
@@ -347,7 +347,7 @@ async def test_every_address_of_a_name_is_tried(receiver, monkeypatch):
     async with open_sink(f"http://prom.test:{receiver.port}/") as (sink, counts, _):
         for number in range(3):
             await sink.send(*make_tick(float(number), START + number * SECOND))
-        await receiver.got(3)
+        await receiver.wait_for_requests(3)
     assert counts.samples_sent == 3
     assert asked == ["prom.test"]
     assert receiver.requests[0][1]["host"] == f"prom.test:{receiver.port}"

@@ -80,7 +80,7 @@ async def test_no_history_and_no_replacement(source):
     """The machine records nothing, and no series takes another's place."""
     assert [chunk async for chunk in source.history(0)] == []
     key = host_metrics.host_series("host_load1")
-    assert not source.replaced(key, key)
+    assert not source.is_replacement(key, key)
     await source.close()
 
 

@@ -188,7 +188,7 @@ def test_a_secret_file_is_read_again_when_it_changes(tmp_path):
 async def test_secrets_are_never_shown(server, caplog, capsys):
     """No secret stands in an error, a log line or a repr."""
     secret = "s3cr3t-value"
-    source = server.source(
+    source = server.make_source(
         basic_auth=BasicAuth(username="joe", password=SecretStr(secret)),
         headers={"X-Scope-OrgID": SecretStr(secret)},
     )

@@ -32,7 +32,7 @@ async def server():
 
 async def chunks(server, **settings):
     """Everything that history gives, and the source."""
-    source = server.source(**WINDOWS, **settings)
+    source = server.make_source(**WINDOWS, **settings)
     await source.open()
     return [chunk async for chunk in source.history(server.clock.now())], source
 
@@ -83,8 +83,8 @@ async def test_a_gap_in_the_recording_is_unknown(server):
 
 async def test_a_series_without_recorded_data_is_a_column_of_nan(server):
     """A series that is watched and has no history is there, unknown."""
-    server.types["fresh"] = MetricMetadata("gauge")
-    server.put("fresh", 1.0)
+    server.metadata_by_metric["fresh"] = MetricMetadata("gauge")
+    server.add_sample("fresh", 1.0)
     found, _ = await chunks(server)
     assert np.isnan(columns(found, coarse=True)[f"fresh{LABELS}"][:-1]).all()
 
@@ -140,8 +140,8 @@ async def test_small_chunks_give_the_same_as_large_ones(server, monkeypatch):
 
 async def test_history_of_a_query(server):
     """A query's own expression is read over the same windows, under its own series."""
-    server.ranges = only_query(server.ranges, "max(x)")
-    server.queries["max(x)"] = {
+    server.query_range = only_query(server.query_range, "max(x)")
+    server.query_results["max(x)"] = {
         "resultType": "vector",
         "result": [{"metric": {}, "value": [server.now_s, "1"]}],
     }
@@ -153,7 +153,7 @@ async def test_history_of_a_query(server):
 
 async def test_history_of_a_query_is_capped(server):
     """What is watched has its history; of what was recorded besides, only as much as there is room for."""
-    ranges = server.ranges
+    ranges = server.query_range
 
     def many(what, start, end, step_s):
         if what != "q":
@@ -161,9 +161,9 @@ async def test_history_of_a_query_is_capped(server):
         values = [[end / SECOND, "1"]]
         return [{"metric": {"p": str(i)}, "values": values} for i in range(9)]
 
-    server.ranges = many
+    server.query_range = many
     watched = [{"metric": {"p": p}, "value": [server.now_s, "1"]} for p in ("8", "7")]
-    server.queries["q"] = {"resultType": "vector", "result": watched}
+    server.query_results["q"] = {"resultType": "vector", "result": watched}
     with capture_logs() as logs:
         found, _ = await chunks(server, max_series=3, queries={"q": Query(expr="q")})
     names = {str(key) for chunk in found for key in chunk.keys if key.metric == "q"}
@@ -199,7 +199,7 @@ def test_no_query_asks_for_more_than_its_share():
 
 async def test_history_that_cannot_begin(server):
     """Where not even the library can be made the error is raised."""
-    source = server.source(**WINDOWS)
+    source = server.make_source(**WINDOWS)
     await source.open()
 
     def fail():

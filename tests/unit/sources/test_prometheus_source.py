@@ -28,7 +28,7 @@ async def test_levels_and_rates_with_the_times_of_the_scrapes(server):
     """Gauges come as they are, counters as rates from real samples, with the times of the samples."""
     await run_scrapes(server, hits_total=30.0)
     server.clock.tick(4)
-    source = server.source()
+    source = server.make_source()
     await source.open()
     reading = await source.read()
     assert values_by_series(reading) == {
@@ -48,7 +48,7 @@ async def test_levels_and_rates_with_the_times_of_the_scrapes(server):
 async def test_the_same_keys_are_handed_out(server):
     """While nothing comes or goes the very same tuple of keys is given."""
     await run_scrapes(server)
-    source = server.source()
+    source = server.make_source()
     await source.open()
     first = await source.read()
     server.clock.tick(15)
@@ -59,7 +59,7 @@ async def test_the_same_keys_are_handed_out(server):
 async def test_a_first_sample_and_a_reset_have_no_rate(server):
     """A counter that is new or was reset is unknown, not 0, and known again at the next scrape."""
     await run_scrapes(server, times=1, hits_total=0.0)
-    source = server.source()
+    source = server.make_source()
     await source.open()
     name = f"hits_total{LABELS}"
     assert math.isnan(values_by_series(await source.read())[name])
@@ -74,7 +74,7 @@ async def test_a_first_sample_and_a_reset_have_no_rate(server):
 async def test_a_longer_interval_than_the_scrapes(server):
     """Read every minute, a rate is that of the whole minute; a reset inside costs only its own scrape."""
     await run_scrapes(server, times=5, hits_total=30.0)
-    source = server.source(interval=60.0)
+    source = server.make_source(interval=60.0)
     await source.open()
     assert values_by_series(await source.read())[f"hits_total{LABELS}"] == 2.0
     for value in (150.0, 30.0, 60.0, 90.0):
@@ -85,14 +85,14 @@ async def test_a_longer_interval_than_the_scrapes(server):
 
 async def test_histograms_become_rate_and_quantiles(server):
     """Buckets become p50 and p99 of the last interval; the count becomes a rate; sums are not shown."""
-    server.types["lag_seconds"] = MetricMetadata("histogram", "Lag.")
+    server.metadata_by_metric["lag_seconds"] = MetricMetadata("histogram", "Lag.")
     for scrape in range(2):
         for le, n in (("0.1", 50), ("0.5", 98), ("+Inf", 100)):
-            server.put("lag_seconds_bucket", n * scrape, le=le, path="/")
-        server.put("lag_seconds_count", 100 * scrape, path="/")
-        server.put("lag_seconds_sum", 9.0 * scrape, path="/")
+            server.add_sample("lag_seconds_bucket", n * scrape, le=le, path="/")
+        server.add_sample("lag_seconds_count", 100 * scrape, path="/")
+        server.add_sample("lag_seconds_sum", 9.0 * scrape, path="/")
         server.clock.tick(15)
-    source = server.source()
+    source = server.make_source()
     await source.open()
     reading = values_by_series(await source.read())
     labels = '{instance="a:80",job="web",path="/"}'
@@ -106,13 +106,13 @@ async def test_histograms_become_rate_and_quantiles(server):
 
 async def test_a_histogram_without_observations_is_unknown(server):
     """Where nothing was observed a quantile is NaN, the rate 0."""
-    server.types["lag_seconds"] = MetricMetadata("histogram")
+    server.metadata_by_metric["lag_seconds"] = MetricMetadata("histogram")
     for _ in range(2):
         for le in ("0.1", "+Inf"):
-            server.put("lag_seconds_bucket", 7, le=le)
-        server.put("lag_seconds_count", 7)
+            server.add_sample("lag_seconds_bucket", 7, le=le)
+        server.add_sample("lag_seconds_count", 7)
         server.clock.tick(15)
-    source = server.source()
+    source = server.make_source()
     await source.open()
     reading = values_by_series(await source.read())
     assert math.isnan(reading[f"lag_seconds_p50{LABELS}"])
@@ -121,13 +121,13 @@ async def test_a_histogram_without_observations_is_unknown(server):
 
 async def test_summaries_keep_their_quantiles(server):
     """The quantiles of a summary come as they are, its count as a rate, its sum not at all."""
-    server.types["gc_seconds"] = MetricMetadata("summary")
+    server.metadata_by_metric["gc_seconds"] = MetricMetadata("summary")
     for scrape in range(2):
-        server.put("gc_seconds", 0.25, quantile="0.5")
-        server.put("gc_seconds_count", 15 * scrape)
-        server.put("gc_seconds_sum", 3 * scrape)
+        server.add_sample("gc_seconds", 0.25, quantile="0.5")
+        server.add_sample("gc_seconds_count", 15 * scrape)
+        server.add_sample("gc_seconds_sum", 3 * scrape)
         server.clock.tick(15)
-    source = server.source()
+    source = server.make_source()
     await source.open()
     assert sorted(values_by_series(await source.read()).values()) == [0.25, 1.0]
 
@@ -152,8 +152,8 @@ async def test_summaries_keep_their_quantiles(server):
 async def test_what_is_no_measurement_is_left_out(server, name, labels):
     """Alerts, info series, clocks and what we write ourselves are not watched."""
     await run_scrapes(server, hits_total=1.0)
-    server.put(name, 1.0, **labels)
-    source = server.source()
+    server.add_sample(name, 1.0, **labels)
+    source = server.make_source()
     await source.open()
     assert len((await source.read()).keys) == 3
 
@@ -161,9 +161,9 @@ async def test_what_is_no_measurement_is_left_out(server, name, labels):
 async def test_a_metric_named_y_of_somebody_else_is_watched(server):
     """Our own names are left out only where they carry the label `for`."""
     await run_scrapes(server)
-    server.types["y"] = MetricMetadata("gauge")
-    server.put("y", 1.0)
-    source = server.source()
+    server.metadata_by_metric["y"] = MetricMetadata("gauge")
+    server.add_sample("y", 1.0)
+    source = server.make_source()
     await source.open()
     assert f"y{LABELS}" in values_by_series(await source.read())
 
@@ -173,8 +173,8 @@ async def test_untyped_metrics_wait_until_it_is_known_what_they_are(server):
     for i in range(41):
         server.scrape(segments=40.0 * i * i, level=float(i % 3), still=5.0)
         server.clock.tick(15)
-    server.put("fresh", 1.0)
-    source = server.source()
+    server.add_sample("fresh", 1.0)
+    source = server.make_source()
     await source.open()
     kinds = {key.metric: source.info(key).kind for key in (await source.read()).keys}
     assert kinds == {"up": "gauge", "segments": "rate", "level": "gauge", "still": "gauge"}
@@ -183,10 +183,10 @@ async def test_untyped_metrics_wait_until_it_is_known_what_they_are(server):
 
 async def test_the_interval_of_the_configuration_where_there_are_no_targets(server):
     """Without targets the interval is that of the configuration."""
-    server.types = {"temperature": MetricMetadata("gauge")}
-    server.put("temperature", 1.0)
+    server.metadata_by_metric = {"temperature": MetricMetadata("gauge")}
+    server.add_sample("temperature", 1.0)
     server.scrape_s = 0
-    source = server.source()
+    source = server.make_source()
     await source.open()
     assert source.interval_s == 20.0
 
@@ -196,7 +196,7 @@ async def test_without_targets_the_samples_tell_how_far_apart_they_are(server):
     server.scrape_s = 30
     await run_scrapes(server, times=4, hits_total=60.0)
     server.scrape_s = 0
-    source = server.source()
+    source = server.make_source()
     await source.open()
     assert source.interval_s == 30.0
     assert values_by_series(await source.read())[f"hits_total{LABELS}"] == 2.0
@@ -204,7 +204,7 @@ async def test_without_targets_the_samples_tell_how_far_apart_they_are(server):
 
 async def test_nothing_found_is_an_error(server):
     """A server without series that match says so, and that opening can be tried again."""
-    source = server.source()
+    source = server.make_source()
     with pytest.raises(SourceError, match="has no series that match"):
         await source.open()
     await run_scrapes(server)
@@ -214,16 +214,16 @@ async def test_nothing_found_is_an_error(server):
 
 async def test_queries_of_the_user(server):
     """A query's series carry its name as `for`; what lies outside data_range is unknown."""
-    server.queries["q1"] = {
+    server.query_results["q1"] = {
         "resultType": "vector",
         "result": [
             {"metric": {"__name__": "x", "path": "/"}, "value": [server.now_s, "0.5"]},
             {"metric": {"path": "/b"}, "value": [server.now_s, "99"]},
         ],
     }
-    server.queries["scalar(q2)"] = {"resultType": "scalar", "result": [server.now_s, "3"]}
+    server.query_results["scalar(q2)"] = {"resultType": "scalar", "result": [server.now_s, "3"]}
     await run_scrapes(server)
-    source = server.source(
+    source = server.make_source(
         queries={
             "latency": Query(expr="q1", data_range=(0, 10), unit="s"),
             "three": Query(expr="scalar(q2)"),
@@ -245,14 +245,14 @@ async def test_a_query_that_gives_nothing_is_unknown(server):
     """A filter may hide everything: the query's series stay, as unknown; one of several that goes is gone."""
     at = [server.now_s, "1"]
     both = [{"metric": {"p": "a"}, "value": at}, {"metric": {"p": "b"}, "value": at}]
-    server.queries["q"] = {"resultType": "vector", "result": both}
+    server.query_results["q"] = {"resultType": "vector", "result": both}
     await run_scrapes(server)
-    source = server.source(queries={"q": Query(expr="q")})
+    source = server.make_source(queries={"q": Query(expr="q")})
     await source.open()
-    server.queries["q"] = {"resultType": "vector", "result": []}
+    server.query_results["q"] = {"resultType": "vector", "result": []}
     values = values_by_series(await source.read())
     assert math.isnan(values['q{for="q",p="a"}'])
-    server.queries["q"] = {"resultType": "vector", "result": both[:1]}
+    server.query_results["q"] = {"resultType": "vector", "result": both[:1]}
     assert 'q{for="q",p="b"}' not in values_by_series(await source.read())
 
 
@@ -266,21 +266,21 @@ async def test_queries_are_capped(server):
         }
 
     await run_scrapes(server)
-    server.queries["q"] = result("edbca")
-    source = server.source(max_series=3, queries={"q": Query(expr="q")})
+    server.query_results["q"] = result("edbca")
+    source = server.make_source(max_series=3, queries={"q": Query(expr="q")})
     await source.open()
     for paths in ("eadcb", "bcdae", "cdeab"):
-        server.queries["q"] = result(paths)
+        server.query_results["q"] = result(paths)
         names = [name for name in values_by_series(await source.read()) if name.startswith("q{")]
         assert sorted(names) == [f'q{{for="q",path="{p}"}}' for p in "abc"]
-    assert "query q (2 of its series)" in source.left_out()
+    assert "query q (2 of its series)" in source.skipped_series()
     assert source.left_out_series == 2
-    server.queries["q"] = result("abc")
+    server.query_results["q"] = result("abc")
     await source.read()
-    assert source.left_out() == []
+    assert source.skipped_series() == []
 
 
 def test_a_selector_that_is_none_is_refused(server):
     """A PromQL expression is no selector; the error says where it belongs."""
     with pytest.raises(SettingsError, match=r"sources\.prometheus\.queries"):
-        server.source(selector="rate(x[5m])")
+        server.make_source(selector="rate(x[5m])")

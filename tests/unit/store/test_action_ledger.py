@@ -142,7 +142,7 @@ def test_every_tampering_is_found(ledger, raw, tmp_path):
         assert verify(ledger) != [], (seed, tamper)
         if tamper is insert and knowing < 0.6:
             continue  # a whole row without the file looks as after a crash: it is told until the next
-        ledger.note("looked", "cache-1", "ann")
+        ledger.append_audit("looked", "cache-1", "ann")
         assert verify(ledger) != [], (seed, tamper, "the next row hid it")
 
 
@@ -206,9 +206,9 @@ def test_a_crash_between_row_and_file_is_mended_by_the_next_write(ledger, store,
 
     with pytest.raises(Crash):
         ActionLedger(store.fenced, tmp_path / ANCHOR_FILE, crash).append_audit("looked", "x", "ann")
-    assert ledger.heads().folder[0] == ROWS
-    ledger.note("started", "engine", "trimtab")
-    assert ledger.heads().folder[0] == ROWS + 2
+    assert ledger.audit_heads().folder[0] == ROWS
+    ledger.append_audit("started", "engine", "trimtab")
+    assert ledger.audit_heads().folder[0] == ROWS + 2
     assert verify(ledger) == []
 
 
@@ -237,20 +237,20 @@ def test_a_head_that_cannot_be_written_undoes_nothing(ledger, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr("trimtab.engine.store.audit_anchor.os.fsync", full)
-        ledger.note("looked", "x", "ann")
-    assert len(ledger.audit()) == ROWS + 1
-    ledger.note("looked", "x", "ann")
+        ledger.append_audit("looked", "x", "ann")
+    assert len(ledger.audit_rows()) == ROWS + 1
+    ledger.append_audit("looked", "x", "ann")
     assert verify(ledger) == []
 
 
 def test_a_row_written_meanwhile_is_left_for_the_next_time(ledger, monkeypatch):
     """Verifying beside an engine that writes finds nothing."""
-    audit = ledger.audit
+    audit = ledger.audit_rows
 
     def slow(**wanted):
         page = audit(**wanted)
-        ledger.note("looked", "x", "ann")
+        ledger.append_audit("looked", "x", "ann")
         return page
 
-    monkeypatch.setattr(ledger, "audit", slow)
+    monkeypatch.setattr(ledger, "audit_rows", slow)
     assert verify(ledger) == []

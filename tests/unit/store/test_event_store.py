@@ -40,7 +40,7 @@ def store(tmp_path):
 
 def test_sqlite_is_set_to_survive_power_loss(store):
     """WAL, synchronous=FULL, foreign keys, a busy timeout, on every connection."""
-    with store.database.reading() as connection:
+    with store.database.read_transaction() as connection:
         said = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -90,22 +90,22 @@ def test_many_threads_write_and_read_at_once(store):
 def test_a_full_database_says_so_and_recovers(store):
     """A write that found no room is undone; `healthy` tells it until there is room again."""
     store.save_anomaly(anomaly_of(CPU, ulid(1)))
-    with store.database.reading() as connection:
+    with store.database.read_transaction() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match=r"disk is full; free space on this disk"):
         store.save_anomalies(anomaly_of(CPU, ulid(i), reason="x" * 500) for i in range(2, 500))
     assert [a.id for a in store.anomalies()] == [ulid(1)]
-    with store.database.reading() as connection:
+    with store.database.read_transaction() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
-    assert store.healthy() is None
+    assert store.health_problem() is None
     store.save_anomaly(anomaly_of(CPU, ulid(2)))
 
 
 def test_a_failing_write_shows_in_health(store):
     """The reason is asked for anew each time, and is gone when a write works."""
     store.save_anomaly(anomaly_of(CPU, ulid(1)))
-    with sqlite3.connect(store.database.path) as raw:
+    with sqlite3.connect(store.database.sqlite_path) as raw:
         raw.execute(
             "CREATE TRIGGER no BEFORE UPDATE ON lease BEGIN SELECT RAISE(FAIL, 'disk I/O error'); END"
         )
@@ -115,17 +115,17 @@ def test_a_failing_write_shows_in_health(store):
     raw.close()
     with pytest.raises(StoreError, match="kernel log"):
         store.save_series([SeriesInfo(CPU)])
-    assert "kernel log" in store.healthy()
-    with sqlite3.connect(store.database.path) as raw:
+    assert "kernel log" in store.health_problem()
+    with sqlite3.connect(store.database.sqlite_path) as raw:
         raw.execute("DROP TRIGGER no")
     raw.close()
-    assert store.healthy() is None
+    assert store.health_problem() is None
 
 
 def test_a_missing_file_shows_in_health(store):
     """Somebody removed the database under a running engine."""
-    store.database.path.unlink()
-    assert "is gone" in store.healthy()
+    store.database.sqlite_path.unlink()
+    assert "is gone" in store.health_problem()
 
 
 def test_a_damaged_file_is_refused(tmp_path):

@@ -104,13 +104,13 @@ async def test_another_target_is_refused(shop):
 
 async def test_somebody_comes_between(shop, monkeypatch):
     """A value that changes between our look and our change is a conflict, and stays."""
-    put = shop._put
+    put = shop._put_knob
 
     async def late(*args):
         shop.leaky.cache.maxsize = 150
         return await put(*args)
 
-    monkeypatch.setattr(shop, "_put", late)
+    monkeypatch.setattr(shop, "_put_knob", late)
     with pytest.raises(ConflictError, match="changed meanwhile: items_size is 150 now"):
         await shop.apply(NAME, "items_size", 100, 200)
     assert shop.leaky.cache.maxsize == 150
@@ -131,7 +131,7 @@ async def test_an_action_is_done_once_a_key(shop):
     """A key that comes again does nothing new."""
     said = [await shop.run(NAME, "warm_items", key) for key in ("a", "a")]
     assert said == ["100 items are in the cache"] * 2
-    assert shop.leaky.reads == 100
+    assert shop.leaky.database_reads == 100
     assert await shop.run(NAME, "clear_items", "b") == "done"
     assert len(shop.leaky.cache) == 0
     with pytest.raises(NotFoundError, match="no action 'explode'"):
@@ -248,7 +248,7 @@ CHANGES = [
 @pytest.mark.parametrize(("answer", "drip_s", "error", "told"), CHANGES)
 async def test_a_change_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """A change whose answer got lost is uncertain; one that was refused is known not to have been made."""
-    monkeypatch.setattr(http_service_tool, "CHANGE_S", 0.2)
+    monkeypatch.setattr(http_service_tool, "CHANGE_TIMEOUT_S", 0.2)
     async with start_raw_server(http_response(200, KNOB, **TAG)) as server:
         made = tool(server.url)
 
@@ -308,7 +308,7 @@ ACTIONS = [
 @pytest.mark.parametrize(("answer", "drip_s", "error", "told"), ACTIONS)
 async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """An action whose answer got lost is uncertain, and is not sent again."""
-    monkeypatch.setattr(http_service_tool, "RUN_S", 0.2)
+    monkeypatch.setattr(http_service_tool, "ACTION_TIMEOUT_S", 0.2)
     async with start_raw_server(answer, drip_s) as server:
         made = tool(server.url)
         with pytest.raises(error, match=told) as caught:

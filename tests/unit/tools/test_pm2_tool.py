@@ -123,7 +123,7 @@ if sys.argv[1] == "jlist":
 )
 async def test_a_reload_that_goes_wrong(home, monkeypatch, told, error, words):
     """A reload is only done where new processes are online; a lock that PM2 holds is known to do nothing."""
-    monkeypatch.setattr(Pm2, "_left_s", lambda *_: 0.5)
+    monkeypatch.setattr(Pm2, "_command_timeout_s", lambda *_: 0.5)
     made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told=told), timeout=9.0)
     with pytest.raises(ToolError, match=words) as caught:
         await made.run("web", "reload", "k")
@@ -132,7 +132,7 @@ async def test_a_reload_that_goes_wrong(home, monkeypatch, told, error, words):
 
 async def test_without_time_nothing_is_begun(home, monkeypatch):
     """A command that could not end in time is not started."""
-    monkeypatch.setattr(pm2_tool, "ACT_S", 1.0)
+    monkeypatch.setattr(pm2_tool, "CHANGE_BUDGET_S", 1.0)
     made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told="assert False"), timeout=9.0)
     with pytest.raises(ToolError, match="nothing was done"):
         await made.run("web", "reload", "k")

@@ -232,7 +232,7 @@ HANGING = "import threading; threading.Event().wait(60)"
 )
 async def test_restarts_that_go_wrong(worker, monkeypatch, code, error, told):
     """A failed command is certain only where the old process still runs; all else is uncertain."""
-    monkeypatch.setattr(process_module, "RESTART_S", 1.5)
+    monkeypatch.setattr(process_module, "RESTART_BUDGET_S", 1.5)
     child = worker.start()
     tool = worker.tool(restart=(sys.executable, "-c", code.replace("{pid}", str(child.pid))))
     with pytest.raises(error, match=told) as caught:

@@ -129,7 +129,7 @@ async def test_a_fault_puts_a_tool_into_quarantine(make, build, call, fault):
     """What a tool may not raise takes it out of use until it is enabled, and nothing else."""
     rack = await make(a=fake(), b=fake())
     tool = rack.tool("a")
-    build.made[0].tell(call, fault)
+    build.made[0].respond_with(call, fault)
     calls = {
         "metrics": lambda: tool.metrics("a"),
         "knobs": lambda: tool.knobs("a"),
@@ -146,7 +146,7 @@ async def test_a_fault_puts_a_tool_into_quarantine(make, build, call, fault):
         rack.tool("a")
     assert (await rack.view("b")).status.state is ToolState.UP
     assert (await rack.enable("a", enabled=True)).status.state is ToolState.UP
-    assert build.made[0].closed == 1
+    assert build.made[0].close_count == 1
 
 
 async def test_a_fault_without_a_wire_counts_too(make, build):
@@ -163,7 +163,7 @@ async def test_a_fault_without_a_wire_counts_too(make, build):
 async def test_an_error_that_is_allowed_goes_through(make, build, error):
     """What a tool may raise reaches the caller as it is, and the tool stays in use."""
     rack = await make()
-    build.made[0].tell("apply", error)
+    build.made[0].respond_with("apply", error)
     with pytest.raises(type(error), match="x"):
         await rack.tool("a").apply("a", "size", 100, 120)
     assert (await rack.view("a")).status.state is ToolState.UP
@@ -172,7 +172,7 @@ async def test_an_error_that_is_allowed_goes_through(make, build, error):
 async def test_a_fault_in_a_change_leaves_it_uncertain(make, build):
     """A tool that breaks while it changes something may have changed it."""
     rack = await make()
-    build.made[0].lose("apply", ZeroDivisionError())
+    build.made[0].fail_after_effect("apply", ZeroDivisionError())
     with pytest.raises(ToolUncertainError, match="quarantine"):
         await rack.tool("a").apply("a", "size", 100, 120)
     assert build.made[0].effects == [("a", "size", 120)]
@@ -195,7 +195,7 @@ async def test_outer_deadlines(make, build):
 
 async def test_a_call_that_ignores_its_cancellation_ends_for_the_caller(make, build, monkeypatch):
     """The caller goes on even where the tool does not let go."""
-    monkeypatch.setattr(sandbox, "UNWIND_S", 0.01)
+    monkeypatch.setattr(sandbox, "CANCEL_GRACE_S", 0.01)
     rack = await make()
     stubborn = asyncio.Event()
 
@@ -246,7 +246,7 @@ async def test_views_and_targets(make, build):
     seen = await rack.target("a", "x")
     assert (seen.metrics, seen.problem) == ({"fake_up": 1.0}, "")
     assert [(knob.name, reading.value) for knob, reading in seen.knobs] == [("size", 100)]
-    build.made[0].tell("knobs", ToolError("a is away"))
+    build.made[0].respond_with("knobs", ToolError("a is away"))
     seen = await rack.target("a", "x")
     assert (seen.knobs, seen.problem) == ((), "a is away")
     assert seen.metrics
@@ -266,7 +266,7 @@ async def test_reload(make, build):
     assert rack.tool("b").targets == ("b", "x")
     assert await kept.metrics("b")
     await settle()
-    assert (a.closed, b.closed, c.closed) == (0, 1, 1)
+    assert (a.close_count, b.close_count, c.close_count) == (0, 1, 1)
     with pytest.raises(RefusedError, match="not configured any more"):
         await gone.metrics("c")
 
@@ -286,16 +286,16 @@ async def test_a_call_ends_where_it_began(make, build):
     """A tool that is replaced answers the call that is in it, then it is closed."""
     rack = await make(deadlines=Deadlines(5, 5), a=fake())
     old = build.made[0]
-    old.hold["metrics"] = asyncio.Event()
+    old.gates["metrics"] = asyncio.Event()
     asking = asyncio.create_task(rack.tool("a").metrics("a"))
     await settle()
     await rack.reload({"a": fake(trial=True)})
     assert rack.tool("a").trial
-    assert old.closed == 0
-    old.hold["metrics"].set()
+    assert old.close_count == 0
+    old.gates["metrics"].set()
     assert await asking == {"fake_up": 1.0}
     await settle()
-    assert old.closed == 1
+    assert old.close_count == 1
 
 
 async def test_a_hundred_swaps_under_load(make, build):
@@ -322,7 +322,7 @@ async def test_a_hundred_swaps_under_load(make, build):
             await rack.enable("swapped", enabled=False)
             await rack.enable("swapped", enabled=True)
         if number % 5 == 0:
-            build.made[-1].tell("metrics", RuntimeError("fault"))
+            build.made[-1].respond_with("metrics", RuntimeError("fault"))
             await settle()
             await rack.enable("swapped", enabled=True)
     done.set()
@@ -331,7 +331,7 @@ async def test_a_hundred_swaps_under_load(make, build):
     assert wrong == []
     assert next(numbers) > 1000
     assert len(build.made) > 100
-    assert {tool.closed for tool in build.made} == {1}
+    assert {tool.close_count for tool in build.made} == {1}
     assert asyncio.all_tasks() == {asyncio.current_task()}
     left = [weakref.ref(tool) for tool in build.made]
     build.made.clear()

@@ -76,7 +76,7 @@ async def test_what_is_sent(written, key):
 )
 async def test_a_lost_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
     """Without a whole answer it is not known whether it was done; it was sent once in any case."""
-    monkeypatch.setattr(webhook_tool, "TOTAL_S", 0.2)
+    monkeypatch.setattr(webhook_tool, "REQUEST_TIMEOUT_S", 0.2)
     async with start_raw_server(answer, drip_s) as server:
         made = tool(server.url)
         with pytest.raises(error, match=told) as caught:
