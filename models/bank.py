@@ -17,7 +17,7 @@ from trimtab.models.errors import ShapeError, StateError
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class StateField:
     """One array of a bank's state.
 
     shape : the shape of one series' part, () for a single number
@@ -35,7 +35,7 @@ class Field:
         return np.full(shape, self.fill, self.dtype)
 
 
-class Arrays:
+class StateArrays:
     """Named arrays with one series axis: growing, taking, putting, resetting and restoring them.
 
     >>> a = Arrays({"mean": Field(np.float64)}, n_series=2)
@@ -45,7 +45,7 @@ class Arrays:
     [2.0, 2.0]
     """
 
-    def __init__(self, fields: dict[str, Field], n_series: int) -> None:
+    def __init__(self, fields: dict[str, StateField], n_series: int) -> None:
         self.fields = fields
         self.n_series = n_series
         self.values: dict[str, npt.NDArray[Any]] = {k: f.full(n_series) for k, f in fields.items()}
@@ -121,9 +121,9 @@ class Bank:
     version: ClassVar[int] = 1
 
     def __init__(self, n_series: int) -> None:
-        self.arrays = Arrays(self.fields(), n_series)
+        self.arrays = StateArrays(self.fields(), n_series)
 
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, StateField]:
         """Name -> field of every state array."""
         raise NotImplementedError
 

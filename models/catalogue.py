@@ -14,9 +14,9 @@ from typing import Any
 from trimtab.models.contracts import Detector, Forecaster
 from trimtab.models.errors import ModelError, UnknownModelError
 
-GROUP = "trimtab.detectors"
+DETECTOR_GROUP = "trimtab.detectors"
 FORECASTER_GROUP = "trimtab.forecasters"
-RIVER = "river:"
+RIVER_PREFIX = "river:"
 
 DETECTORS = {
     "ew_zscore": "trimtab.models.detectors.ew_zscore:EwZscore",
@@ -29,20 +29,20 @@ DETECTORS = {
 
 FORECASTERS = {
     "boosted": "trimtab.models.forecasters.boosted:Boosted",
-    "load": "trimtab.models.load_forecaster:load",
+    "load": "trimtab.models.load_forecaster:load_forecaster",
     "ridge": "trimtab.models.forecasters.ridge:Ridge",
     "seasonal_naive": "trimtab.models.forecasters.seasonal_naive:SeasonalNaive",
 }
 """`load` is the champion: the median of the others."""
 
 
-def names() -> list[str]:
+def detector_names() -> list[str]:
     """Every detector that can be asked for by name, sorted.
 
     >>> "ew_zscore" in names()
     True
     """
-    return sorted({*DETECTORS, *entry_points(group=GROUP).names})
+    return sorted({*DETECTORS, *entry_points(group=DETECTOR_GROUP).names})
 
 
 def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: ANN401 - each member has its own
@@ -54,10 +54,10 @@ def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: 
     >>> detector("ew_zscore", n_series=1000, fading_factor=0.05).n_series
     1000
     """
-    if name.startswith(RIVER):
-        from trimtab.models.river_bank import river_member
+    if name.startswith(RIVER_PREFIX):
+        from trimtab.models.river_bank import river_detector
 
-        return river_member(n_series, name.removeprefix(RIVER), name, **parameters)
+        return river_detector(n_series, name.removeprefix(RIVER_PREFIX), name, **parameters)
     try:
         made: Detector = detector_class(name)(n_series, **parameters)
     except TypeError as error:
@@ -68,12 +68,14 @@ def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: 
 def detector_class(name: str) -> type:
     """The class behind a name. Raises UnknownModelError."""
     if name in DETECTORS:
-        found: type = _load(DETECTORS[name])
+        found: type = _import_attribute(DETECTORS[name])
         return found
-    for point in entry_points(group=GROUP, name=name):
+    for point in entry_points(group=DETECTOR_GROUP, name=name):
         loaded: type = point.load()
         return loaded
-    raise UnknownModelError(f"{_unknown('detector', name, names())}; {RIVER}NAME is river's own")
+    raise UnknownModelError(
+        f"{_unknown_name_message('detector', name, detector_names())}; {RIVER_PREFIX}NAME is river's own"
+    )
 
 
 def forecaster_names() -> list[str]:
@@ -96,11 +98,11 @@ def forecaster(name: str, **parameters: Any) -> Forecaster:  # noqa: ANN401 - ea
     """
     make: Callable[..., Forecaster]
     if name in FORECASTERS:
-        make = _load(FORECASTERS[name])
+        make = _import_attribute(FORECASTERS[name])
     else:
         points = list(entry_points(group=FORECASTER_GROUP, name=name))
         if not points:
-            raise UnknownModelError(_unknown("forecaster", name, forecaster_names()))
+            raise UnknownModelError(_unknown_name_message("forecaster", name, forecaster_names()))
         make = points[0].load()
     try:
         return make(**parameters)
@@ -108,12 +110,12 @@ def forecaster(name: str, **parameters: Any) -> Forecaster:  # noqa: ANN401 - ea
         raise ModelError(f"forecaster {name!r} does not take {parameters}: {error}") from error
 
 
-def _load(line: str) -> Any:  # noqa: ANN401 - a class, or what makes one
+def _import_attribute(line: str) -> Any:  # noqa: ANN401 - a class, or what makes one
     module, _, attribute = line.partition(":")
     return getattr(import_module(module), attribute)
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def _unknown_name_message(kind: str, name: str, known: Iterable[str]) -> str:
     there = list(known)
     close = get_close_matches(name, there, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

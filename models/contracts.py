@@ -106,7 +106,7 @@ class Panel:
     non_negative: Bools
     events: Bools | None = None
 
-    def pick(self, columns: Ints) -> "Panel":
+    def select(self, columns: Ints) -> "Panel":
         """Some of the series."""
         events = None if self.events is None else self.events[:, columns]
         y = np.ascontiguousarray(self.y[:, columns])
@@ -138,7 +138,7 @@ class Forecaster(Protocol):
 
 
 @runtime_checkable
-class Featured(Protocol):
+class HasFeatures(Protocol):
     """A forecaster that says what it forecasts from: a change of that is a change of the model's schema."""
 
     @property

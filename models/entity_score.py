@@ -12,21 +12,21 @@ import math
 import numpy as np
 from numba import njit
 
-from trimtab.models.bank import Arrays
-from trimtab.models.calibration.alarms import CLOSE
-from trimtab.models.calibration.event_score import faded
-from trimtab.models.calibration.tail_probability import fields
+from trimtab.models.bank import StateArrays
+from trimtab.models.calibration.alarms import CLOSE_AT
+from trimtab.models.calibration.event_score import fade
+from trimtab.models.calibration.tail_probability import tail_fields
 from trimtab.models.contracts import Floats
 from trimtab.models.scoring_kernel import combined_log_rate, learn_tails
 
-CALM = 0.8
+DAMPED_ABOVE = 0.8
 """Where none of its series is out now, an entity's score comes from here no nearer than to `CLOSE`."""
-LEARNT = (4.0, 4096.0)
+HALF_LIFE_ALARMS_AND_ROWS = (4.0, 4096.0)
 """Its past counts half after so many alarms that are allowed, and so many rows at least."""
 
 
 @njit(cache=True)
-def speaking(depths, known):
+def rank_truncated_mean(depths, known):
     """(mean depth of the furthest series, how many are asked for each of them)."""
     asked = np.count_nonzero(known)
     most = max(round(math.sqrt(asked)), 1)
@@ -34,10 +34,10 @@ def speaking(depths, known):
 
 
 @njit(cache=True)
-def calmed(score):
+def damped(score):
     """The score while none of its series is out: in the same order, below what holds an alarm open."""
-    over = score - CALM
-    return CALM + (CLOSE - CALM) * over / (over + 1.0) if over > 0.0 else score
+    over = score - DAMPED_ABOVE
+    return DAMPED_ABOVE + (CLOSE_AT - DAMPED_ABOVE) * over / (over + 1.0) if over > 0.0 else score
 
 
 @njit(cache=True)
@@ -49,7 +49,7 @@ def entity_run(scores, log_budget, horizon, tails, out):
     for k in range(scores.shape[0]):
         highest = -math.inf
         for j in range(scores.shape[1]):
-            depths[j] = faded(depths[j])
+            depths[j] = fade(depths[j])
             s = scores[k, j]
             if math.isfinite(s):
                 known[j] = True
@@ -57,11 +57,11 @@ def entity_run(scores, log_budget, horizon, tails, out):
                 highest = max(highest, s)
         if highest == -math.inf:
             continue
-        depth, choices = speaking(depths, known)
+        depth, choices = rank_truncated_mean(depths, known)
         rarity = -log_budget * depth - math.log(choices)
         score = max(combined_log_rate(0, rarity, tails) / log_budget, 0.0)
         learn_tails(0, no_channel, rarity, score > 1.0, log_budget, horizon, no_channel, tails)
-        out[k] = score if highest > 1.0 else calmed(score)
+        out[k] = score if highest > 1.0 else damped(score)
 
 
 def entity_score(scores: Floats, budget: float) -> Floats:
@@ -75,9 +75,9 @@ def entity_score(scores: Floats, budget: float) -> Floats:
     [0.1, 1.9, nan]
     """
     out = np.full(len(scores), np.nan)
-    alarms, rows = LEARNT
+    alarms, rows = HALF_LIFE_ALARMS_AND_ROWS
     entity_run(
         np.require(scores, np.float64, ["C"]), math.log(budget), max(alarms / budget, rows),
-        tuple(Arrays(fields(1), 1).values.values()), out,
+        tuple(StateArrays(tail_fields(1), 1).values.values()), out,
     )  # fmt: skip
     return out

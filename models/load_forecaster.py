@@ -7,7 +7,7 @@ from trimtab.models.forecasters.ridge import Ridge
 from trimtab.models.forecasters.seasonal_naive import SeasonalNaive
 
 
-def load(longest_s: float = 86_400.0) -> Median:
+def load_forecaster(longest_s: float = 86_400.0) -> Median:
     """The weighted median of seasonal naive, ridge and boosted trees, up to `longest_s` seconds ahead.
 
     The trees start from the ridge forecasts and err less than the plain median of the three, so they have

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from trimtab.models.contracts import Bools, Floats, Ints, State
 from trimtab.models.errors import ModelError, ShapeError, StateError, UnknownModelError
 
-SEED = 42
+DEFAULT_SEED = 42
 """Given to a model that has none: its state comes back by replay, so it must draw the same again."""
-WARM_UP = 10
+MIN_WARM_UP = 10
 """Samples to learn first, at least, where the model does not say itself."""
-OWN_WARM_UP = ("window_size", "grace_period", "warmup_period", "n_neighbors", "seasonality", "m")
+WARM_UP_PARAMETERS = ("window_size", "grace_period", "warmup_period", "n_neighbors", "seasonality", "m")
 """River's names for how many samples a model has to see."""
 
 
@@ -64,19 +64,19 @@ class RiverBank:
         entity_of_slot: npt.ArrayLike | None = None,
         **parameters: Any,  # noqa: ANN401 - river's
     ) -> None:
-        self.prototype = _prototype(model, parameters, scale=scale)
-        self.kind = _kind(self.prototype)
+        self.prototype = _make_prototype(model, parameters, scale=scale)
+        self.model_kind = _model_kind(self.prototype)
         self.feature = feature
-        self.warm_up = _own_warm_up(self.prototype) if warm_up is None else warm_up
+        self.warm_up = _default_warm_up(self.prototype) if warm_up is None else warm_up
         self.level = "series" if entity_of_slot is None else "entity"
-        if self.level == "entity" and self.kind != "anomaly":
+        if self.level == "entity" and self.model_kind != "anomaly":
             raise ModelError(f"river: {self.prototype} takes one value at a time; it cannot watch an entity")
         self.n_series = n_series
         self.entity_of_slot = np.arange(n_series, dtype=np.int32)
         self._models: dict[int, Any] = {}
-        self._learnt: dict[int, int] = {}
+        self._sample_counts: dict[int, int] = {}
         if entity_of_slot is not None:
-            self.assign(np.arange(n_series), entity_of_slot)
+            self.assign_entities(np.arange(n_series), entity_of_slot)
 
     def adopt(self, other: "RiverBank", theirs: Ints, mine: Ints) -> None:
         """Go on with the objects that another bank has for its slots `theirs`; it loses them.
@@ -86,16 +86,16 @@ class RiverBank:
         for slot, own in zip(theirs.tolist(), mine.tolist(), strict=True):
             entity = int(self.entity_of_slot[own])
             self._forget(entity)
-            model, learnt = other.let_go(slot)
+            model, learnt = other.release(slot)
             if model is not None:
-                self._models[entity], self._learnt[entity] = model, learnt
+                self._models[entity], self._sample_counts[entity] = model, learnt
 
-    def let_go(self, slot: int) -> tuple[Any, int]:
+    def release(self, slot: int) -> tuple[Any, int]:
         """The object of a slot, None where nothing was learnt, and its samples; the bank loses it."""
         entity = int(self.entity_of_slot[slot])
-        return self._models.pop(entity, None), self._learnt.pop(entity, 0)
+        return self._models.pop(entity, None), self._sample_counts.pop(entity, 0)
 
-    def assign(self, slots: Ints, entities: npt.ArrayLike) -> None:
+    def assign_entities(self, slots: Ints, entities: npt.ArrayLike) -> None:
         """Say to which entities these slots belong; -1 = none."""
         given = np.asarray(entities, np.int32)
         if given.shape != np.shape(slots):
@@ -105,7 +105,7 @@ class RiverBank:
     def score(self, x: Floats, t: int) -> Floats:  # noqa: ARG002 - the contract's
         """The statistic of this tick, (n_series,); changes nothing."""
         out = np.full(self.n_series, np.nan)
-        for entity, slots, values in self._present(x):
+        for entity, slots, values in self._present_values(x):
             out[slots] = self._score(entity, values, pure=True)
         return out
 
@@ -116,7 +116,7 @@ class RiverBank:
     def step(self, x: Floats, t: int, where: Bools | None = None, gate: Floats | None = None) -> Floats:  # noqa: ARG002 - the contract's
         """Score, then learn; an entity learns where all its present series may."""
         out = np.full(self.n_series, np.nan)
-        for entity, slots, values in self._present(x):
+        for entity, slots, values in self._present_values(x):
             s = out[slots] = self._score(entity, values, pure=False)
             barred = where is not None and not np.all(where[slots])
             if not barred and not (gate is not None and bool(np.any(abs(s) > gate[slots]))):
@@ -133,11 +133,11 @@ class RiverBank:
 
     def expected(self, t: int) -> tuple[Floats, Floats, Floats] | None:  # noqa: ARG002 - the contract's
         """A forecaster's forecast, with an unknown band; of other models nothing."""
-        if self.kind != "forecaster":
+        if self.model_kind != "forecaster":
             return None
         yhat, unknown = np.full(self.n_series, np.nan), np.full(self.n_series, np.nan)
         for entity, model in self._models.items():
-            if self._learnt[entity] >= self.warm_up:
+            if self._sample_counts[entity] >= self.warm_up:
                 yhat[entity] = model.forecast(1)[0]
         return yhat, unknown, unknown.copy()
 
@@ -155,7 +155,10 @@ class RiverBank:
         entities = [int(e) for e in self.entity_of_slot[slots]]
         models = np.empty(len(entities), object)
         models[:] = copy.deepcopy([self._models.get(e) for e in entities])
-        return {"model": models, "learnt": np.array([self._learnt.get(e, 0) for e in entities], np.int64)}
+        return {
+            "model": models,
+            "learnt": np.array([self._sample_counts.get(e, 0) for e in entities], np.int64),
+        }
 
     def put(self, slots: Ints, state: State) -> None:
         """Overwrite the objects of these slots by copies. Raises StateError for another bank's state."""
@@ -169,7 +172,7 @@ class RiverBank:
             entity = int(self.entity_of_slot[slot])
             self._forget(entity)
             if model is not None:
-                self._models[entity], self._learnt[entity] = model, int(learnt)
+                self._models[entity], self._sample_counts[entity] = model, int(learnt)
 
     def reset(self, slots: Ints) -> None:
         """Forget these series; an entity's object goes with the last of its slots."""
@@ -192,7 +195,7 @@ class RiverBank:
         sizes = [m._raw_memory_usage for m in self._models.values()]  # noqa: SLF001 - river's only way
         return int(max(sizes, default=0))
 
-    def _present(self, x: Floats) -> Iterator[tuple[int, Ints, dict[str, float]]]:
+    def _present_values(self, x: Floats) -> Iterator[tuple[int, Ints, dict[str, float]]]:
         """(entity, its slots that have a finite value, these values by feature)."""
         if x.shape != (self.n_series,):
             raise ShapeError(f"values are {x.shape}; the bank holds {self.n_series} series")
@@ -207,12 +210,12 @@ class RiverBank:
 
     def _score(self, entity: int, values: dict[str, float], *, pure: bool) -> float:
         model = self._models.get(entity)
-        if model is None or self._learnt[entity] < self.warm_up:
+        if model is None or self._sample_counts[entity] < self.warm_up:
             return math.nan
-        if self.kind == "anomaly":
+        if self.model_kind == "anomaly":
             return float(model.score_one(values))
         value = values[self.feature]
-        if self.kind == "forecaster":
+        if self.model_kind == "forecaster":
             return abs(value - float(model.forecast(1)[0]))
         if pure:  # river's PredictiveAnomalyDetection learns while it scores
             model = copy.deepcopy(model)
@@ -220,22 +223,22 @@ class RiverBank:
 
     def _learn(self, entity: int, values: dict[str, float]) -> None:
         if entity not in self._models:
-            self._models[entity], self._learnt[entity] = self.prototype.clone(), 0
+            self._models[entity], self._sample_counts[entity] = self.prototype.clone(), 0
         model = self._models[entity]
-        self._learnt[entity] += 1
-        if self.kind == "anomaly":
+        self._sample_counts[entity] += 1
+        if self.model_kind == "anomaly":
             model.learn_one(values)
-        elif self.kind == "forecaster":
+        elif self.model_kind == "forecaster":
             model.learn_one(values[self.feature])
         else:
             model.learn_one({}, values[self.feature])
 
     def _forget(self, entity: int) -> None:
         self._models.pop(entity, None)
-        self._learnt.pop(entity, None)
+        self._sample_counts.pop(entity, None)
 
 
-def river_member(
+def river_detector(
     n_series: int,
     model: Any,  # noqa: ANN401 - river is not imported here
     name: str,
@@ -248,12 +251,12 @@ def river_member(
     return bank
 
 
-def _prototype(model: Any, parameters: dict[str, Any], *, scale: bool) -> Any:  # noqa: ANN401 - river's
+def _make_prototype(model: Any, parameters: dict[str, Any], *, scale: bool) -> Any:  # noqa: ANN401 - river's
     """The estimator that is cloned for every series, with a seed if it draws."""
     from river import preprocessing
     from river.base import Estimator
 
-    make: Callable[..., Any] | None = _named(model) if isinstance(model, str) else None
+    make: Callable[..., Any] | None = _find_river_class(model) if isinstance(model, str) else None
     if make is None and callable(model):
         make = model
     if make is None and parameters:
@@ -263,20 +266,20 @@ def _prototype(model: Any, parameters: dict[str, Any], *, scale: bool) -> Any:  
         raise ModelError(f"river: {made!r} is no river estimator; give a name, an estimator or a factory")
     if scale:
         made = preprocessing.MinMaxScaler() | made
-    return made.clone(_seeded(made._get_params()))  # noqa: SLF001 - what river's own clone goes by
+    return made.clone(_with_seeds(made._get_params()))  # noqa: SLF001 - what river's own clone goes by
 
 
-def _seeded(parameters: Any) -> Any:  # noqa: ANN401 - river's nest of classes and their parameters
+def _with_seeds(parameters: Any) -> Any:  # noqa: ANN401 - river's nest of classes and their parameters
     """The same parameters, `SEED` where a seed is missing."""
     if isinstance(parameters, tuple) and len(parameters) == 2 and isinstance(parameters[1], dict):
-        return parameters[0], _seeded(parameters[1])
+        return parameters[0], _with_seeds(parameters[1])
     if not isinstance(parameters, dict):
         return parameters
-    missing = {k: SEED for k, v in parameters.items() if k == "seed" and v is None}
-    return {k: _seeded(v) for k, v in parameters.items()} | missing
+    missing = {k: DEFAULT_SEED for k, v in parameters.items() if k == "seed" and v is None}
+    return {k: _with_seeds(v) for k, v in parameters.items()} | missing
 
 
-def _named(name: str) -> Callable[..., Any]:
+def _find_river_class(name: str) -> Callable[..., Any]:
     """River's class of that name."""
     from river import anomaly, time_series
 
@@ -295,13 +298,13 @@ def _named(name: str) -> Callable[..., Any]:
     )
 
 
-def _kind(model: Any) -> str:  # noqa: ANN401 - river's
+def _model_kind(model: Any) -> str:  # noqa: ANN401 - river's
     """How it is spoken to: "anomaly", "supervised" or "forecaster"."""
     from river import base, time_series
 
     last = list(model.steps.values())[-1] if hasattr(model, "steps") else model
     if isinstance(last, base.AnomalyFilter):
-        return _kind(last.anomaly_detector)
+        return _model_kind(last.anomaly_detector)
     if isinstance(model, base.AnomalyDetector):
         return "anomaly"
     if isinstance(model, base.SupervisedAnomalyDetector):
@@ -311,6 +314,6 @@ def _kind(model: Any) -> str:  # noqa: ANN401 - river's
     raise ModelError(f"river: {model} is neither an anomaly detector nor a forecaster")
 
 
-def _own_warm_up(model: Any) -> int:  # noqa: ANN401 - river's
+def _default_warm_up(model: Any) -> int:  # noqa: ANN401 - river's
     last = list(model.steps.values())[-1] if hasattr(model, "steps") else model
-    return max(WARM_UP, *(int(getattr(last, name, 0) or 0) for name in OWN_WARM_UP))
+    return max(MIN_WARM_UP, *(int(getattr(last, name, 0) or 0) for name in WARM_UP_PARAMETERS))

@@ -15,11 +15,11 @@ from trimtab.models.catalogue import detector as catalogue_detector
 from trimtab.models.contracts import Detector, Floats
 from trimtab.models.errors import ShapeError
 
-SCORER = "scorer"
+SCORER_NAME = "scorer"
 """The name of the whole scorer, where a detector's is expected."""
 
 
-class BankView(base.AnomalyDetector):
+class RiverView(base.AnomalyDetector):
     """One series of a bank behind river's `score_one` and `learn_one`.
 
     detector   : a name in `trimtab.models.catalogue`, "scorer", or a detector or Scorer for one series: the
@@ -49,8 +49,8 @@ class BankView(base.AnomalyDetector):
         self.feature = feature
         self.interval_s = interval_s
         self.parameters = parameters
-        self._bank = _build(detector, interval_s, parameters)
-        self._seen = 0
+        self._bank = _make_bank(detector, interval_s, parameters)
+        self._sample_count = 0
 
     def score_one(self, x: dict[base.typing.FeatureName, Any], t: int | None = None) -> float:
         """How unusual the value is; t in int64 ns, None = one interval after the sample before."""
@@ -66,10 +66,10 @@ class BankView(base.AnomalyDetector):
         value = self._value(x)
         learn: Callable[..., Any] = getattr(self._bank, "learn", self._bank.step)
         learn(value, self._time(t))
-        self._seen += 1
+        self._sample_count += 1
 
     def _time(self, t: int | None) -> int:
-        return int(self._seen * self.interval_s * 1e9) if t is None else t
+        return int(self._sample_count * self.interval_s * 1e9) if t is None else t
 
     def _value(self, x: dict[base.typing.FeatureName, Any]) -> Floats:
         """(1,) float64, NaN where the feature is not in x. Raises ShapeError where it is not clear which."""
@@ -81,10 +81,10 @@ class BankView(base.AnomalyDetector):
         return np.array([x.get(name, math.nan)], np.float64)
 
 
-def _build(detector: Any, interval_s: float, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - as BankView
+def _make_bank(detector: Any, interval_s: float, parameters: dict[str, Any]) -> Any:  # noqa: ANN401 - as BankView
     """A bank of one series."""
     if isinstance(detector, str):
-        if detector != SCORER:
+        if detector != SCORER_NAME:
             return catalogue_detector(detector, n_series=1, **parameters)
         from trimtab.models.scorer import Scorer
 
@@ -98,10 +98,10 @@ def _build(detector: Any, interval_s: float, parameters: dict[str, Any]) -> Any:
     return copy.deepcopy(detector)
 
 
-def as_river(detector: str | Detector | Any, **parameters: Any) -> BankView:  # noqa: ANN401 - as BankView
+def as_river(detector: str | Detector | Any, **parameters: Any) -> RiverView:  # noqa: ANN401 - as BankView
     """A river anomaly detector of one series: see `BankView`.
 
     >>> as_river("half_space_trees", n_trees=5).score_one({"x": 1.0})
     0.0
     """
-    return BankView(detector, **parameters)
+    return RiverView(detector, **parameters)

@@ -9,47 +9,47 @@ import math
 import numpy as np
 from numba import njit
 
-from trimtab.models.calibration.event_score import news, tell
+from trimtab.models.calibration.event_score import event_score, learn_event_score
 from trimtab.models.calibration.tail_probability import (
-    FEW,
+    MIN_FIT_PEAKS,
     QUIET_TICKS,
+    add_deferred_peak,
+    defer_peak,
+    exceedance_level,
     learn_tail,
-    level_at,
-    log_rate,
-    put_off,
-    settle,
+    log_exceedance_rate,
 )
 from trimtab.models.detectors.level_shift import shift_learn, shift_observe, shift_recentre, shift_score
 from trimtab.models.detectors.range_exceedance import range_learn, range_recentre, range_score
 from trimtab.models.detectors.seasonal_residual import (
-    expect,
+    expected_value,
     season_learn,
     season_observe,
-    season_places,
     season_recentre,
     season_score,
-    season_width,
+    season_spread,
+    season_usual_range,
 )
 
-FUSED = 6
+DEFAULT_CHANNELS = 6
 """Channels of the three default detectors: above and below for each."""
-CAP = 1.3
+FLAGGED_CAP_RATIO = 1.3
 """A flagged excursion is kept in the tails as if its log rate were this multiple of the budget's."""
-TRUST = 500.0
+COMBINED_TRUST_SAMPLES = 500.0
 """Samples after which the combined tail counts as much as the assumption that its parts are right."""
-SHAPE = 0.15
-SHAPE_TRUST = 15.0
+DISTANCE_SHAPE = 0.15
+DISTANCE_SHAPE_PEAKS = 15.0
 """Assumed tail shape of a distance, and the peaks that the assumption counts for."""
-KNOWN_SHAPE = 0.0
-KNOWN_TRUST = 200.0
+LOG_PROBABILITY_SHAPE = 0.0
+LOG_PROBABILITY_SHAPE_PEAKS = 200.0
 """The same for statistics that are log probabilities already: their tail is exponential by making."""
-CANDIDATE_PACE = 0.3
-SETTLED = 16.0
+CANDIDATE_RATE = 0.3
+MIN_TAIL_SAMPLES = 16.0
 """Samples after which spreads mean something; before, no statistic enters a tail."""
 
 
 @njit(cache=True)
-def combine(i, stats, log_weight, tails):
+def rarest_channel(i, stats, log_weight, tails):
     """(rarity, channel): the largest -log(rate) over the channels, weighted; (-inf, -1) where none speaks."""
     top, count, seen, _, _, _, _, shape, scale = tails
     rarity = -math.inf
@@ -57,7 +57,9 @@ def combine(i, stats, log_weight, tails):
     for c in range(stats.shape[0]):
         if math.isnan(stats[c]) or log_weight[c] == -math.inf:
             continue
-        r = log_weight[c] - log_rate(top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], stats[c])
+        r = log_weight[c] - log_exceedance_rate(
+            top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], stats[c]
+        )
         if r > rarity:
             rarity = r
             loudest = c
@@ -65,9 +67,9 @@ def combine(i, stats, log_weight, tails):
 
 
 @njit(cache=True)
-def within_range(i, stats, log_budget, log_weight, tails):
+def is_within_range(i, stats, log_budget, log_weight, tails):
     """Whether the range detector, if it is asked at all, has seen such values as often as alarms may come."""
-    return combine(i, stats[:2], log_weight, tails)[0] <= -log_budget
+    return rarest_channel(i, stats[:2], log_weight, tails)[0] <= -log_budget
 
 
 @njit(cache=True)
@@ -75,10 +77,10 @@ def combined_log_rate(i, rarity, tails):
     """Log rate a tick of excursions above this rarity: the series' own past and the assumption, by trust."""
     top, count, seen, _, _, _, _, shape, scale = tails
     c = count.shape[1] - 1
-    if count[i, c] <= FEW or not scale[i, c] > 0.0:
+    if count[i, c] <= MIN_FIT_PEAKS or not scale[i, c] > 0.0:
         return -rarity
-    own = log_rate(top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], rarity)
-    trust = seen[i, c] / (seen[i, c] + TRUST)
+    own = log_exceedance_rate(top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], rarity)
+    trust = seen[i, c] / (seen[i, c] + COMBINED_TRUST_SAMPLES)
     return trust * own - (1.0 - trust) * rarity
 
 
@@ -92,16 +94,18 @@ def learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tail
         if math.isnan(s) or (c < last and log_weight[c] == -math.inf):
             continue
         if flagged:
-            put_off(c, s, seen[i], pending[i])
+            defer_peak(c, s, seen[i], pending[i])
             continue
-        cap = level_at(top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], CAP * log_budget)
+        cap = exceedance_level(
+            top[i, c], count[i, c], seen[i, c], shape[i, c], scale[i, c], FLAGGED_CAP_RATIO * log_budget
+        )
         if math.isnan(cap) or seen[i, c] < 64.0:
             cap = math.inf
         known = c == last or c == 4 or c == 5
-        prior_shape = KNOWN_SHAPE if known else SHAPE
-        prior_weight = KNOWN_TRUST if known else SHAPE_TRUST
+        prior_shape = LOG_PROBABILITY_SHAPE if known else DISTANCE_SHAPE
+        prior_weight = LOG_PROBABILITY_SHAPE_PEAKS if known else DISTANCE_SHAPE_PEAKS
         if not math.isnan(pending[i, c]):
-            settle(
+            add_deferred_peak(
                 c, cap, prior_shape, prior_weight,
                 top[i], count[i], seen[i], quantile[i], peak[i], pending[i], shape[i], scale[i],
             )  # fmt: skip
@@ -112,7 +116,7 @@ def learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tail
 
 
 @njit(cache=True)
-def band(i, t, log_budget, log_weight, ranges, seasons, tails, least):
+def expected_band(i, t, log_budget, log_weight, ranges, seasons, tails, least):
     """(yhat, lower, upper): where the seasonal and the range detector both see nothing unusual.
 
     Nothing is expected of a series of fewer samples than `least`.
@@ -122,17 +126,17 @@ def band(i, t, log_budget, log_weight, ranges, seasons, tails, least):
     top, count, n, _, _, _, _, shape, scale = tails
     if seen[i] < least:
         return math.nan, math.nan, math.nan
-    yhat = expect(i, t, level, offset, base, error, day, week)
-    lowest, highest = season_places(i, yhat, error, level)
+    yhat = expected_value(i, t, level, offset, base, error, day, week)
+    lowest, highest = season_usual_range(i, yhat, error, level)
     low = -math.inf
     high = math.inf
     for c in range(4):
         if log_weight[c] == -math.inf and c != 2 and c != 3:
             continue
-        reach = level_at(
+        reach = exceedance_level(
             top[i, c], count[i, c], n[i, c], shape[i, c], scale[i, c], log_budget + log_weight[c]
         )
-        unit = width[i] if c < 2 else season_width(i, spread)
+        unit = width[i] if c < 2 else season_spread(i, spread)
         if math.isnan(reach):
             reach = 0.0
         if c % 2 == 0:
@@ -143,11 +147,11 @@ def band(i, t, log_budget, log_weight, ranges, seasons, tails, least):
 
 
 @njit(cache=True)
-def hold(i, x, flagged, deadline, holds):
+def update_shift_timer(i, x, flagged, deadline, holds):
     """Count how long this series has been unusual; True once, when the deadline has passed."""
     held, quiet, candidate = holds
     if flagged:
-        candidate[i] = x if held[i] == 0 else candidate[i] + CANDIDATE_PACE * (x - candidate[i])
+        candidate[i] = x if held[i] == 0 else candidate[i] + CANDIDATE_RATE * (x - candidate[i])
         held[i] += 1
         quiet[i] = 0
     elif held[i] > 0:
@@ -160,7 +164,7 @@ def hold(i, x, flagged, deadline, holds):
 
 
 @njit(cache=True)
-def learn_members(i, x, t, flagged, accepted, back, setup, ranges, seasons, shifts, holds):
+def learn_detectors(i, x, t, flagged, accepted, back, setup, ranges, seasons, shifts, holds):
     """The three detectors learn x, unless it is flagged; after a declared shift they run on from there.
 
     back : x is where the series has been before: what comes next may well be near to it
@@ -185,7 +189,7 @@ def learn_members(i, x, t, flagged, accepted, back, setup, ranges, seasons, shif
 
 
 @njit(cache=True)
-def members_score(i, x, t, stats, ranges, seasons, shifts):
+def score_detectors(i, x, t, stats, ranges, seasons, shifts):
     """Both sides of the three detectors' statistics into stats[:FUSED]."""
     centre, width, range_seen = ranges
     level, offset, base, error, seen, spread, _, day, week = seasons
@@ -225,31 +229,31 @@ def score_run(
     log_budget, warm, deadline, horizon = limits
     least = max(warm, 2.0)
     told, glow = past_news
-    stats = np.empty(FUSED + extra.shape[2])
+    stats = np.empty(DEFAULT_CHANNELS + extra.shape[2])
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
-            out[1, k, i], out[2, k, i], out[3, k, i] = band(
+            out[1, k, i], out[2, k, i], out[3, k, i] = expected_band(
                 i, t[k], log_budget, log_weight, ranges, seasons, tails, least
             )
             if not math.isfinite(x[k, i]):
                 continue
-            members_score(i, x[k, i], t[k], stats, ranges, seasons, shifts)
-            stats[FUSED:] = extra[k, i]
-            rarity, channel = combine(i, stats, log_weight, tails)
+            score_detectors(i, x[k, i], t[k], stats, ranges, seasons, shifts)
+            stats[DEFAULT_CHANNELS:] = extra[k, i]
+            rarity, channel = rarest_channel(i, stats, log_weight, tails)
             score = math.nan
             if seasons[4][i] >= warm and rarity > -math.inf:
                 score = max(combined_log_rate(i, rarity, tails) / log_budget, 0.0)
-                out[0, k, i] = news(i, score, told, glow)
+                out[0, k, i] = event_score(i, score, told, glow)
                 loudest[k, i] = channel
             flagged = score > 1.0
             if learning and where[k, i]:
                 if not math.isnan(score):
-                    tell(i, score, told, glow)
-                accepted = hold(i, x[k, i], flagged, deadline, holds)
-                back = flagged and within_range(i, stats, log_budget, log_weight, tails)
+                    learn_event_score(i, score, told, glow)
+                accepted = update_shift_timer(i, x[k, i], flagged, deadline, holds)
+                back = flagged and is_within_range(i, stats, log_budget, log_weight, tails)
                 shifted[k, i] = accepted
-                if seasons[4][i] >= SETTLED:
+                if seasons[4][i] >= MIN_TAIL_SAMPLES:
                     learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tails)
-                learn_members(
+                learn_detectors(
                     i, x[k, i], t[k], flagged, accepted, back, setup, ranges, seasons, shifts, holds
                 )

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 from trimtab.models.errors import ModelError
 
-FIRST_CAPACITY = 64
+INITIAL_CAPACITY = 64
 
 
 class Slots:
@@ -27,7 +27,7 @@ class Slots:
     (0, ['c', 'b'])
     """
 
-    def __init__(self, capacity: int = FIRST_CAPACITY) -> None:
+    def __init__(self, capacity: int = INITIAL_CAPACITY) -> None:
         if capacity < 1:
             raise ModelError(f"slots: capacity is {capacity}; give 1 or more")
         self.capacity = capacity
@@ -48,7 +48,7 @@ class Slots:
 
     def __iter__(self) -> Iterator[str]:
         """Series ids in order of their slots."""
-        return iter(self.ids())
+        return iter(self.series_ids())
 
     def slot(self, series_id: str) -> int:
         """The slot of a series. Raises ModelError for one that has none."""
@@ -57,7 +57,7 @@ class Slots:
         except KeyError:
             raise ModelError(f"series {series_id!r} has no slot; add it first") from None
 
-    def id(self, slot: int) -> str | None:
+    def series_id(self, slot: int) -> str | None:
         """The series in a slot, None where it is free."""
         return self._id[slot] if 0 <= slot < len(self._id) else None
 
@@ -91,6 +91,6 @@ class Slots:
         self.version += 1
         return place
 
-    def ids(self) -> list[str]:
+    def series_ids(self) -> list[str]:
         """Series ids in order of their slots."""
         return [series_id for series_id in self._id if series_id is not None]

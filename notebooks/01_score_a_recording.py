@@ -29,7 +29,7 @@ import pandas as pd
 from river import anomaly, preprocessing
 
 import trimtab
-from trimtab.models.catalogue import names
+from trimtab.models.catalogue import detector_names
 
 # %% [markdown]
 # ## A recording
@@ -102,7 +102,7 @@ pd.DataFrame(
 # they replace it.
 
 # %%
-names()
+detector_names()
 
 # %%
 trimtab.plot(trimtab.score(recording, detectors=["default", "half_space_trees"]), "latency_ms")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trimtab.models.calibration.alarms import intervals
+from trimtab.models.calibration.alarms import alarm_intervals
 from trimtab.models.contracts import Bools, Floats, Ints
 from trimtab.pipelines.io.columns import RowLocator
 from trimtab.pipelines.io.durations import positive_duration_s
@@ -141,7 +141,7 @@ def _alarms(
     for block in recording.blocks:
         score = _scores(recording, columns, block)
         weeks += float(np.isfinite(score).sum()) * block.interval_s * 1e9 / _WEEK_NS
-        for k, start, end, peak in intervals(score, block.times):
+        for k, start, end, peak in alarm_intervals(score, block.times):
             alarms.append(Alarm(name_of(block, k), start, end, peak))
     alarms.sort(key=lambda alarm: (alarm.start, alarm.series))
     told = list(events)

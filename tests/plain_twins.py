@@ -44,7 +44,7 @@ class EwZscore:
         self.count += 1
 
 
-class Node:
+class TreeNode:
     """A node of a half-space tree: a cut and two halves, or a leaf."""
 
     def __init__(self, low, high, height, rng):
@@ -54,8 +54,8 @@ class Node:
         rng.random()
         padding = 0.15 * (high - low)
         self.cut = rng.uniform(low + padding, high - padding)
-        self.below = Node(low, self.cut, height - 1, rng)
-        self.above = Node(self.cut, high, height - 1, rng)
+        self.below = TreeNode(low, self.cut, height - 1, rng)
+        self.above = TreeNode(self.cut, high, height - 1, rng)
 
     def child(self, z):
         return self.below if z < self.cut else self.above
@@ -71,11 +71,11 @@ class Node:
         if self.cut is not None:
             self.child(z).add(z)
 
-    def weigh(self, z, sparse, weight=1):
+    def weighted_mass(self, z, sparse, weight=1):
         here = self.mass * weight
         if self.cut is None or self.mass < sparse:
             return here
-        return here + self.child(z).weigh(z, sparse, 2 * weight)
+        return here + self.child(z).weighted_mass(z, sparse, 2 * weight)
 
 
 class HalfSpaceTrees:
@@ -86,7 +86,7 @@ class HalfSpaceTrees:
         self.scaled = limits is None and not exact
         rng = random.Random(seed)
         low, high = limits or (0.0, 1.0)
-        self.trees = [Node(low, high, height, rng) for _ in range(n_trees)]
+        self.trees = [TreeNode(low, high, height, rng) for _ in range(n_trees)]
         self.range, self.window, self.reference, self.goal = None, [], [], None
 
     def scale(self, x):
@@ -101,25 +101,25 @@ class HalfSpaceTrees:
         if not self.reference:
             return 0.0 if self.exact else math.nan
         n = len(self.reference)
-        total = sum(tree.weigh(self.scale(x), 0.1 * n) for tree in self.trees)
+        total = sum(tree.weighted_mass(self.scale(x), 0.1 * n) for tree in self.trees)
         return 1 - total / (len(self.trees) * n * (2 ** (self.height + 1) - 1))
 
     def learn(self, x):
         if math.isnan(x) or math.isinf(x):
             return
         if self.goal is None:
-            self.goal = self.window_size if self.exact else self.first_goal(x)
+            self.goal = self.window_size if self.exact else self.first_window_size(x)
         self.window.append(x)
         if len(self.window) == self.goal:
-            self.pivot()
+            self.replace_reference()
             self.goal = self.window_size
 
-    def first_goal(self, x):
+    def first_window_size(self, x):
         part, exponent = math.frexp(x)
         mixed = (int(abs(part) * 2**52) + abs(exponent)) % 1_000_003
         return self.window_size - mixed % (self.window_size // 2 + 1)
 
-    def pivot(self):
+    def replace_reference(self):
         self.reference, self.window = self.window, []
         if self.scaled:
             low, high = min(self.reference), max(self.reference)
@@ -135,7 +135,7 @@ class HalfSpaceTrees:
                 tree.add(self.scale(x))
 
 
-def median_about(values: list[float], row: int, half: int) -> float:
+def window_median(values: list[float], row: int, half: int) -> float:
     """Median of what is known up to `half` rows to either side; NaN where nothing is."""
     known = [one for one in values[max(row - half, 0) : row + half + 1] if not math.isnan(one)]
     return statistics.median(known) if known else math.nan

@@ -15,8 +15,8 @@ from trimtab.engine.ports import Clock, KeyValueStore, ScoreLog
 from trimtab.engine.settings.capacity import CapacityOf
 from trimtab.engine.types import Capacity, Estimate, Floats, History, LoadPath, SeriesView
 from trimtab.engine.types.selector import Selector
-from trimtab.models.scaling.load_ahead import bridged
-from trimtab.models.scaling.replica_capacity import capacity_of_replica, startup_time
+from trimtab.models.scaling.load_ahead import fill_gaps
+from trimtab.models.scaling.replica_capacity import replica_capacity, startup_time_s
 
 log = structlog.get_logger(__name__)
 
@@ -279,11 +279,11 @@ class _Service:
             roles = ("load", "ready" if s.ready else "replicas")
             load, replicas = (self._past(role, now) for role in roles)
             past = aligned(load, replicas, self._past("utilisation", now, mean=True))
-            self._take_capacity(_learnt(capacity_of_replica(*past)))
+            self._take_capacity(_learnt(replica_capacity(*past)))
         startup = _given(s.startup) if s.startup != "auto" else None
         if startup is None and s.ready is not None:
             total, ready = aligned(self._past("replicas", now), self._past("ready", now))
-            startup = _learnt(startup_time(total, ready, s.interval))
+            startup = _learnt(startup_time_s(total, ready, s.interval))
         self._take_startup(startup or self._startup or replace(_given(STARTUP_S), source="assumed"))
 
     def _take_capacity(self, learnt: Estimate | None) -> None:
@@ -306,7 +306,7 @@ class _Service:
             self._one.value, self._startup.value, s.target_utilisation, s.min_replicas, s.max_replicas,
             usual_risk(self._startup.value) if s.risk == "auto" else s.risk,
         )  # fmt: skip
-        past = bridged(self._past("load", now))
+        past = fill_gaps(self._past("load", now))
         self._past_days = len(past) * s.interval / DAY_S
         self._policy = Predictive(sizing, past, s.interval, s.metric_lag)
         return self._policy
@@ -315,7 +315,7 @@ class _Service:
         return self.past.column(role, self._ids.get(role, ()), now, mean=mean)
 
     def _path(self, policy: Predictive, wanted: int) -> LoadPath | None:
-        high, likely = policy.load.high(), policy.load.likely()
+        high, likely = policy.load.upper(), policy.load.expected()
         if self._one is None or not np.isfinite(high).all():
             return None
         ahead_s = tuple(a - self.settings.metric_lag for a in policy.load.aheads_s)

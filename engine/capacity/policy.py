@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trimtab.engine.types import Floats
-from trimtab.models.scaling.load_ahead import LoadAhead, bridged
+from trimtab.models.scaling.load_ahead import LoadAhead, fill_gaps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ class Predictive:
         self.tick_s = tick_s
         aheads = [lag_s + sizing.startup_s * part / PARTS for part in range(1, PARTS + 1)]
         self.load = LoadAhead(tick_s, aheads, 1.0 - sizing.risk)
-        self.load.begin(past)
+        self.load.fit(past)
         self.last = Wanted(0, 0, None, "hold")
         self._reactive = Reactive(sizing, tick_s)
         self._zeros_usual = len(past) > 0 and float(np.mean(past <= 0.0)) >= ZEROS_USUAL
@@ -212,7 +212,7 @@ def as_seen(values: Floats, step_s: float, tick_s: float) -> Floats:
     >>> as_seen(np.array([0.0, 4.0]), 60.0, 15.0).tolist()
     [0.0, 0.5, 1.0, 1.5, 2.5, 3.25, 3.75, 4.0]
     """
-    known = bridged(values)
+    known = fill_gaps(values)
     ticks = round(len(known) * step_s / tick_s)
     fine = np.interp(np.arange(ticks) * tick_s / step_s, np.arange(len(known)), known) if ticks else known
     width = max(1, round(METRIC_WINDOW_S / tick_s))

@@ -11,7 +11,7 @@ from trimtab.engine.errors import StoreError
 from trimtab.engine.ports import KeyValueStore, ScoreLog
 from trimtab.engine.types import Floats, History, Ints
 from trimtab.engine.types.selector import Selector
-from trimtab.models.scaling.load_ahead import KEPT_DAYS
+from trimtab.models.scaling.load_ahead import MAX_HISTORY_DAYS
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class Past:
 
         NaN = nothing is known of that tick. Blocks on the log and the store.
         """
-        count = round(KEPT_DAYS * DAY_S * 1e9 / self.step_ns)
+        count = round(MAX_HISTORY_DAYS * DAY_S * 1e9 / self.step_ns)
         first = now // self.step_ns - count
         total, known = np.zeros(count), np.zeros(count)
         for series_id in ids:

@@ -12,7 +12,7 @@ from ulid import ULID
 from trimtab.engine.detection.absence_tracker import Verdict
 from trimtab.engine.detection.series_table import SeriesTable
 from trimtab.engine.types import Anomaly, Direction, Ints, SeriesKey, TickScores
-from trimtab.models.bank import Arrays, Field
+from trimtab.models.bank import StateArrays, StateField
 from trimtab.models.calibration.alarms import Alarms
 from trimtab.models.contracts import Bools, Floats, State
 from trimtab.models.scorer import WEEK_S
@@ -84,7 +84,7 @@ class Anomalies:
         self.open: dict[int, Event] = {}
         self.missed: dict[int, Event] = {}
         """Open anomalies by slot: of scores, and of absence."""
-        self._unarmed = Arrays({"until": Field(np.int64)}, table.slots.capacity)
+        self._unarmed = StateArrays({"until": StateField(np.int64)}, table.slots.capacity)
         self._told: list[Anomaly] = []
 
     def missing(self) -> Bools:

@@ -8,21 +8,21 @@ import numpy.typing as npt
 
 from trimtab.engine.detection.tick_assembler import ClosedTick
 from trimtab.engine.types import Ints, SeriesKey
-from trimtab.models.bank import Arrays, Field
+from trimtab.models.bank import StateArrays, StateField
 from trimtab.models.contracts import Bools, State
 from trimtab.models.slots import Slots
 
 _FREE = "\0free "
 _FIELDS = {
-    "live": Field(np.bool_),
-    "first": Field(np.int64),
-    "last": Field(np.int64),
-    "seen": Field(np.int64),
-    "given": Field(np.int64),
-    "missing": Field(np.int64),
-    "judged": Field(np.bool_),
-    "returns": Field(np.int64),
-    "arrived": Field(np.int64, -1),
+    "live": StateField(np.bool_),
+    "first": StateField(np.int64),
+    "last": StateField(np.int64),
+    "seen": StateField(np.int64),
+    "given": StateField(np.int64),
+    "missing": StateField(np.int64),
+    "judged": StateField(np.bool_),
+    "returns": StateField(np.int64),
+    "arrived": StateField(np.int64, -1),
 }
 """By slot.
 
@@ -41,7 +41,7 @@ class SeriesTable:
     def __init__(self, source: str) -> None:
         self.source = source
         self.slots = Slots()
-        self.habits = Arrays(_FIELDS, self.slots.capacity)
+        self.habits = StateArrays(_FIELDS, self.slots.capacity)
         self.answers = 0
         """Whole answers so far."""
         self._keys: list[SeriesKey] = []
@@ -65,7 +65,7 @@ class SeriesTable:
     def used(self) -> Bools:
         """(size,) whether a slot is taken."""
         if self._used[0] != self.slots.version:
-            taken = [self.slots.id(slot) is not None for slot in range(self.size)]
+            taken = [self.slots.series_id(slot) is not None for slot in range(self.size)]
             self._used = (self.slots.version, np.array(taken, np.bool_))
         return self._used[1]
 
@@ -118,7 +118,7 @@ class SeriesTable:
     def remove(self, slots: Iterable[int]) -> None:
         """Free slots."""
         for slot in slots:
-            series_id = self.slots.id(slot)
+            series_id = self.slots.series_id(slot)
             if series_id is not None:
                 self.slots.remove(series_id)
 

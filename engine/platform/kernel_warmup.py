@@ -134,7 +134,7 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
     if CAPACITY_KERNELS in detectors:
         from trimtab.models.scaling.load_ahead import LoadAhead
 
-        LoadAhead(60.0, (180.0,), 0.9).begin(np.arange(2.0 * 1440.0) % 7.0)
+        LoadAhead(60.0, (180.0,), 0.9).fit(np.arange(2.0 * 1440.0) % 7.0)
         return time.perf_counter() - begin
     table = SeriesTable("warm")
     scoring = SourceScoring(table, 5.0, detectors)

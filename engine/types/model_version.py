@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from trimtab.engine.types.series import Floats, Ints
-from trimtab.models.forecasting.confidence import Word
+from trimtab.models.forecasting.confidence import ConfidenceGrade
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Forecast:
     values: Mapping[str, Floats]
     model: str
     version: str
-    confidence: Word
+    confidence: ConfidenceGrade
     past_s: float
 
 

@@ -6,12 +6,12 @@ below `CLOSE`. A NaN score is unknown: it neither opens nor closes.
 
 import numpy as np
 
-from trimtab.models.bank import Arrays, Field
+from trimtab.models.bank import StateArrays, StateField
 from trimtab.models.calibration.tail_probability import QUIET_TICKS
 from trimtab.models.contracts import Bools, Floats, Ints, State
 
-OPEN = 1.0
-CLOSE = 0.9
+OPEN_ABOVE = 1.0
+CLOSE_AT = 0.9
 
 
 class Alarms:
@@ -24,7 +24,7 @@ class Alarms:
     """
 
     def __init__(self, n_series: int) -> None:
-        self._arrays = Arrays({"open": Field(np.bool_), "quiet": Field(np.int32)}, n_series)
+        self._arrays = StateArrays({"open": StateField(np.bool_), "quiet": StateField(np.int32)}, n_series)
 
     @property
     def n_series(self) -> int:
@@ -32,7 +32,7 @@ class Alarms:
         return self._arrays.n_series
 
     @property
-    def open(self) -> Bools:
+    def is_open(self) -> Bools:
         """(n_series,) whether an alarm is open."""
         is_open: Bools = self._arrays.values["open"]
         return is_open
@@ -43,9 +43,9 @@ class Alarms:
         score : (n_series,) anomaly_score, NaN = unknown
         """
         is_open, quiet = self._arrays.values["open"], self._arrays.values["quiet"]
-        opened = ~is_open & (score > OPEN)
-        calm = is_open & (score <= CLOSE)
-        quiet[opened | (score > CLOSE)] = 0
+        opened = ~is_open & (score > OPEN_ABOVE)
+        calm = is_open & (score <= CLOSE_AT)
+        quiet[opened | (score > CLOSE_AT)] = 0
         quiet[calm] += 1
         closed = calm & (quiet >= QUIET_TICKS)
         is_open ^= opened | closed
@@ -80,7 +80,7 @@ class Alarms:
         self._arrays.restore(state)
 
 
-def intervals(score: Floats, t: Ints) -> list[tuple[int, int, int, float]]:
+def alarm_intervals(score: Floats, t: Ints) -> list[tuple[int, int, int, float]]:
     """(slot, start, end, peak score) of every alarm in a run, by start; the last ones may still be open.
 
     score : (n_ticks, n_series);  t : (n_ticks,) int64 ns;  end is the last tick above `OPEN`
@@ -92,7 +92,7 @@ def intervals(score: Floats, t: Ints) -> list[tuple[int, int, int, float]]:
         opened, closed = alarms.step(score[k], int(t[k]))
         for i in opened.tolist():
             current[i] = (int(t[k]), int(t[k]), float(score[k, i]))
-        for i in np.flatnonzero(alarms.open & (score[k] > OPEN)).tolist():
+        for i in np.flatnonzero(alarms.is_open & (score[k] > OPEN_ABOVE)).tolist():
             start, _, peak = current[i]
             current[i] = (start, int(t[k]), max(peak, float(score[k, i])))
         found += [(i, *current.pop(i)) for i in closed.tolist()]

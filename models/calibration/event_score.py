@@ -11,56 +11,56 @@ whether it keeps an alarm open.
 import numpy as np
 from numba import njit
 
-from trimtab.models.bank import Field
-from trimtab.models.calibration.alarms import CLOSE
+from trimtab.models.bank import StateField
+from trimtab.models.calibration.alarms import CLOSE_AT
 
-GROWTH = 1.1
+WORSENING_RATIO = 1.1
 """A score is news when it is this multiple of what was told, or of 1 where nothing was."""
-REST = 0.1
+MAX_ONGOING_EXCESS = 0.1
 """By how much a score that is no news is above 1, at most."""
-GLOW = CLOSE
+FADE_FROM = CLOSE_AT
 """Where the least that is told starts to fade after an excursion: it keeps no alarm open."""
-FADE = 0.99
+FADE_PER_SAMPLE = 0.99
 """What was told counts so much less at each usual sample: half after 69."""
-FORGOTTEN = 1e-6
+NEGLIGIBLE = 1e-6
 """Below this it counts nothing (subnormal numbers are slow)."""
 
 
-def fields() -> dict[str, Field]:
+def event_score_fields() -> dict[str, StateField]:
     """State: told, by how much the worst score was above 1; glow, the least that is told. Both fade."""
-    return {"told": Field(np.float64), "glow": Field(np.float64)}
+    return {"told": StateField(np.float64), "glow": StateField(np.float64)}
 
 
 @njit(cache=True)
-def faded(value):
+def fade(value):
     """What is left of a value after one more usual sample."""
-    return FADE * value if value > FORGOTTEN else 0.0
+    return FADE_PER_SAMPLE * value if value > NEGLIGIBLE else 0.0
 
 
 @njit(cache=True)
-def is_news(score, told):
+def starts_or_worsens(score, told):
     """Whether a score above 1 begins an event, or makes it worse."""
-    return score >= GROWTH * (1.0 + told)
+    return score >= WORSENING_RATIO * (1.0 + told)
 
 
 @njit(cache=True)
-def news(i, score, told, glow):
+def event_score(i, score, told, glow):
     """What is told of this score."""
     if not score > 1.0:
-        return max(score, faded(glow[i]))
-    if is_news(score, told[i]):
+        return max(score, fade(glow[i]))
+    if starts_or_worsens(score, told[i]):
         return score
     over = score - 1.0
-    return 1.0 + over * REST / (over + REST)
+    return 1.0 + over * MAX_ONGOING_EXCESS / (over + MAX_ONGOING_EXCESS)
 
 
 @njit(cache=True)
-def tell(i, score, told, glow):
+def learn_event_score(i, score, told, glow):
     """Keep in mind that this score was told."""
     if score > 1.0:
-        glow[i] = GLOW
-        if is_news(score, told[i]):
+        glow[i] = FADE_FROM
+        if starts_or_worsens(score, told[i]):
             told[i] = score - 1.0
         return
-    told[i] = faded(told[i])
-    glow[i] = faded(glow[i])
+    told[i] = fade(told[i])
+    glow[i] = fade(glow[i])

@@ -12,52 +12,52 @@ import math
 import numpy as np
 from numba import njit
 
-from trimtab.models.bank import Field
+from trimtab.models.bank import StateField
 
-PEAKS = 32
+MAX_PEAKS = 32
 """Peaks kept a channel."""
 QUIET_TICKS = 5
 """Ticks below the upper part after which an excursion has ended."""
-FEW = 8
+MIN_FIT_PEAKS = 8
 """With fewer peaks than this there is no fit: ranks, and a Pareto tail of index FEW_INDEX."""
-FEW_INDEX = 3.0
-CAUTION = 2.0
+DEFAULT_PARETO_INDEX = 3.0
+SHORT_HISTORY_SHAPE = 2.0
 """Tails are taken for at least as heavy as CAUTION / sqrt(samples seen) while the past is short."""
-OUTLIER = 4.0
+MAX_EXCESS_RATIO = 4.0
 """For the fit, the two largest excesses count at most as this multiple of the third: one past incident, or
 one bad sample of a history, must not make a series deaf."""
-UPPER = 0.85
+UPPER_QUANTILE = 0.85
 """The upper part of a statistic starts at this quantile."""
-FLOOR = -200.0
+MIN_LOG_RATE = -200.0
 """Log rates are not told apart below this."""
 
 
-def fields(channels: int) -> dict[str, Field]:
+def tail_fields(channels: int) -> dict[str, StateField]:
     """State of the tails of `channels` channels."""
     c = (channels,)
     return {
-        "tail_top": Field(np.float32, 0.0, (channels, PEAKS)),
-        "tail_count": Field(np.int32, 0.0, c),
-        "tail_seen": Field(np.float64, 0.0, c),
-        "tail_quantile": Field(np.float64, math.nan, c),
-        "tail_peak": Field(np.float32, math.nan, c),
-        "tail_quiet": Field(np.int32, 0.0, c),
-        "tail_pending": Field(np.float32, math.nan, c),
-        "tail_shape": Field(np.float32, 0.0, c),
-        "tail_scale": Field(np.float32, 0.0, c),
+        "tail_top": StateField(np.float32, 0.0, (channels, MAX_PEAKS)),
+        "tail_count": StateField(np.int32, 0.0, c),
+        "tail_seen": StateField(np.float64, 0.0, c),
+        "tail_quantile": StateField(np.float64, math.nan, c),
+        "tail_peak": StateField(np.float32, math.nan, c),
+        "tail_quiet": StateField(np.int32, 0.0, c),
+        "tail_pending": StateField(np.float32, math.nan, c),
+        "tail_shape": StateField(np.float32, 0.0, c),
+        "tail_scale": StateField(np.float32, 0.0, c),
     }
 
 
 @njit(cache=True)
-def least_shape(seen):
+def min_tail_shape(seen):
     """How heavy a tail must be assumed after so many samples."""
-    return min(CAUTION / math.sqrt(max(seen, 1.0)), 0.5)
+    return min(SHORT_HISTORY_SHAPE / math.sqrt(max(seen, 1.0)), 0.5)
 
 
 @njit(cache=True)
-def few_index(seen):
+def default_pareto_index(seen):
     """Index of the Pareto tail that is assumed while there is no fit."""
-    return min(FEW_INDEX, 1.0 / least_shape(seen))
+    return min(DEFAULT_PARETO_INDEX, 1.0 / min_tail_shape(seen))
 
 
 @njit(cache=True)
@@ -67,13 +67,13 @@ def fit_tail(top, count, seen, prior_shape, prior_weight):
     top : ascending in [0, count)
     """
     k = count - 1
-    if k < FEW:
+    if k < MIN_FIT_PEAKS:
         return math.nan, math.nan
     u = float(top[0])
     b0 = 0.0
     b1 = 0.0
     third = float(top[count - 3]) - u
-    most = OUTLIER * third if third > 0.0 else math.inf
+    most = MAX_EXCESS_RATIO * third if third > 0.0 else math.inf
     for j in range(1, count):
         y = min(float(top[j]) - u, most)
         b0 += y
@@ -85,12 +85,12 @@ def fit_tail(top, count, seen, prior_shape, prior_weight):
     gap = b0 - 2.0 * b1
     shape = 2.0 - b0 / gap if gap > 0.0 else 0.9
     shape = (k * shape + prior_weight * prior_shape) / (k + prior_weight)
-    shape = min(max(shape, least_shape(seen)), 0.9)
+    shape = min(max(shape, min_tail_shape(seen)), 0.9)
     return shape, b0 * (1.0 - shape)
 
 
 @njit(cache=True)
-def log_rate(top, count, seen, shape, scale, s):
+def log_exceedance_rate(top, count, seen, shape, scale, s):
     """Log of the rate a tick at which excursions peak above s."""
     if count == 0 or s == math.inf:
         return -math.log(seen + 1.0) if s > 0.0 else 0.0
@@ -98,8 +98,8 @@ def log_rate(top, count, seen, shape, scale, s):
     high = float(top[count - 1])
     if not scale > 0.0:
         if s > high:
-            reach = -few_index(seen) * math.log(s / high) if high > 0.0 else 0.0
-            return max(reach - math.log(seen + 1.0), FLOOR)
+            reach = -default_pareto_index(seen) * math.log(s / high) if high > 0.0 else 0.0
+            return max(reach - math.log(seen + 1.0), MIN_LOG_RATE)
         above = 1
         while above < count and float(top[count - 1 - above]) >= s:
             above += 1
@@ -110,17 +110,17 @@ def log_rate(top, count, seen, shape, scale, s):
         return min(base * min(max(part, 0.0), 1.0), 0.0)
     y = (s - low) / scale
     drop = y if shape < 1e-6 else math.log1p(shape * y) / shape
-    return max(base - drop, FLOOR)
+    return max(base - drop, MIN_LOG_RATE)
 
 
 @njit(cache=True)
-def level_at(top, count, seen, shape, scale, log_p):
+def exceedance_level(top, count, seen, shape, scale, log_p):
     """The statistic that excursions peak above at rate exp(log_p) a tick; nan where unknown."""
     if count == 0:
         return math.nan
     high = float(top[count - 1])
     if not scale > 0.0:
-        return high * math.exp(max(-math.log(seen + 1.0) - log_p, 0.0) / few_index(seen))
+        return high * math.exp(max(-math.log(seen + 1.0) - log_p, 0.0) / default_pareto_index(seen))
     drop = math.log((count - 1.0) / (seen + 1.0)) - log_p
     if drop <= 0.0:
         return float(top[0])
@@ -128,7 +128,7 @@ def level_at(top, count, seen, shape, scale, log_p):
 
 
 @njit(cache=True)
-def _move_up(top, count, j, value):
+def _sift_up(top, count, j, value):
     """Let value take the place of top[j], a smaller one, and rise to its own. The count, as it was."""
     while j + 1 < count and top[j + 1] < value:
         top[j] = top[j + 1]
@@ -143,7 +143,7 @@ def insert_peak(top, count, value):
     if count == top.shape[0]:
         if value <= top[0]:
             return count
-        return _move_up(top, count, 0, value)
+        return _sift_up(top, count, 0, value)
     j = count
     while j > 0 and top[j - 1] > value:
         top[j] = top[j - 1]
@@ -160,11 +160,11 @@ def raise_peak(top, count, old, value):
         j += 1
     if j == count:
         return insert_peak(top, count, value)
-    return _move_up(top, count, j, value)
+    return _sift_up(top, count, j, value)
 
 
 @njit(cache=True)
-def thin(top, count):
+def halve_peaks(top, count):
     """Keep every second peak, from the second largest down. The new count."""
     kept = count // 2
     first = count - 2 * kept
@@ -174,7 +174,7 @@ def thin(top, count):
 
 
 @njit(cache=True)
-def put_off(c, s, seen, pending):
+def defer_peak(c, s, seen, pending):
     """Count one tick of a flagged stretch; its peak enters the tail when the stretch has ended."""
     seen[c] += 1.0
     if math.isfinite(s) and not s <= pending[c]:
@@ -182,7 +182,9 @@ def put_off(c, s, seen, pending):
 
 
 @njit(cache=True)
-def settle(c, cap, prior_shape, prior_weight, top, count, seen, quantile, peak, pending, shape, scale):
+def add_deferred_peak(
+    c, cap, prior_shape, prior_weight, top, count, seen, quantile, peak, pending, shape, scale
+):
     """A flagged stretch has ended: its peak enters channel c, as cap where it is larger."""
     if pending[c] > quantile[c] and pending[c] > 0.0:
         value = np.float32(min(pending[c], cap))
@@ -207,7 +209,7 @@ def learn_tail(
         quantile[c] = s
     reach = min(abs(s - quantile[c]), float(top[c, count[c] - 1]) if count[c] > 0 else abs(s))
     pace = 0.02 * abs(quantile[c]) + (0.02 if seen[c] < 64.0 else 0.0005) * reach
-    quantile[c] += pace * (UPPER if s > quantile[c] else UPPER - 1.0)
+    quantile[c] += pace * (UPPER_QUANTILE if s > quantile[c] else UPPER_QUANTILE - 1.0)
     changed = False
     if s > quantile[c] and s > 0.0:
         quiet[c] = 0
@@ -226,7 +228,7 @@ def learn_tail(
             peak[c] = math.nan
     if seen[c] >= horizon:
         seen[c] *= 0.5
-        count[c] = thin(top[c], count[c])
+        count[c] = halve_peaks(top[c], count[c])
         changed = True
     if changed:
         shape[c], scale[c] = fit_tail(top[c], count[c], seen[c], prior_shape, prior_weight)

@@ -6,24 +6,24 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from trimtab.models.bank import Bank, Field
+from trimtab.models.bank import Bank, StateField
 from trimtab.models.contracts import Floats
 from trimtab.models.errors import ModelError
 
-TILE = 16_384
+TILE_SERIES = 16_384
 """Series whose state stays in the processor's cache while a run goes through all its ticks."""
-FLOOR = 1e-60
+VARIANCE_FLOOR = 1e-60
 """Smallest variance; below it come subnormal numbers, which are slow."""
-RELATIVE_FLOOR = 1e-12
+RELATIVE_STD_FLOOR = 1e-12
 """Smallest standard deviation, as a share of the mean."""
-COUNT_MAX = 1 << 30
+MAX_COUNT = 1 << 30
 
 
 @njit(cache=True, error_model="numpy")
 def ew_zscore_score(i, x, t, mean, spread, count, fading_factor, min_samples, exact):
     """Signed z of one value; nan for no number, while warming up, and in exact form without variance."""
     m, v, n = mean[i], spread[i], count[i]  # loads inside a branch would keep the loop off vector units
-    low = RELATIVE_FLOOR * m
+    low = RELATIVE_STD_FLOOR * m
     if exact:
         variance = v - m * m
         known = (n > 0) & (variance > 0.0)
@@ -35,7 +35,7 @@ def ew_zscore_score(i, x, t, mean, spread, count, fading_factor, min_samples, ex
 
 
 @njit(cache=True, error_model="numpy")
-def _after(x, mean, spread, count, fading_factor, exact):
+def _updated_moments(x, mean, spread, count, fading_factor, exact):
     """(mean, spread) with x taken in; the first samples count evenly unless exact."""
     if exact:
         pace = fading_factor if count > 0 else 1.0
@@ -43,15 +43,15 @@ def _after(x, mean, spread, count, fading_factor, exact):
     pace = max(fading_factor, 1.0 / (count + 1.0))
     gap = x - mean
     move = pace * gap
-    return mean + move, max((1.0 - pace) * (spread + gap * move), FLOOR)
+    return mean + move, max((1.0 - pace) * (spread + gap * move), VARIANCE_FLOOR)
 
 
 @njit(cache=True, error_model="numpy")
 def ew_zscore_learn(i, x, t, mean, spread, count, fading_factor, min_samples, exact):
     """Take one value into one series; what is no number changes nothing."""
     if math.isfinite(x):
-        mean[i], spread[i] = _after(x, mean[i], spread[i], count[i], fading_factor, exact)
-        count[i] = min(count[i] + 1, COUNT_MAX)
+        mean[i], spread[i] = _updated_moments(x, mean[i], spread[i], count[i], fading_factor, exact)
+        count[i] = min(count[i] + 1, MAX_COUNT)
 
 
 @njit(cache=True, error_model="numpy")
@@ -61,18 +61,18 @@ def _learn_tile(x, t, where, gate, out, mean, spread, count, fading_factor, min_
         value, m, v, n = x[i], mean[i], spread[i], count[i]
         s = ew_zscore_score(i, value, t, mean, spread, count, fading_factor, min_samples, exact)
         out[i] = s
-        new_m, new_v = _after(value, m, v, n, fading_factor, exact)
+        new_m, new_v = _updated_moments(value, m, v, n, fading_factor, exact)
         may = where[i] & (abs(value) < math.inf) & (not abs(s) > gate[i])  # isfinite would branch
         mean[i] = new_m if may else m
         spread[i] = new_v if may else v
-        count[i] = min(n + 1, COUNT_MAX) if may else n
+        count[i] = min(n + 1, MAX_COUNT) if may else n
 
 
 @njit(cache=True, error_model="numpy")
 def ew_zscore_run(x, t, where, gate, learning, out, mean, spread, count, fading_factor, min_samples, exact):
     """The bank's kernel; see `trimtab.models.bank.Bank`."""
-    for a in range(0, x.shape[1], TILE):
-        b = min(a + TILE, x.shape[1])
+    for a in range(0, x.shape[1], TILE_SERIES):
+        b = min(a + TILE_SERIES, x.shape[1])
         for k in range(x.shape[0]):
             if learning:
                 _learn_tile(
@@ -127,12 +127,12 @@ class EwZscore(Bank):
         self.n_std = n_std
         super().__init__(n_series)
 
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, StateField]:
         """Mean in the series' unit; spread is the variance (exact: the mean square); count in samples."""
         return {
-            "mean": Field(np.float64),
-            "spread": Field(np.float64, 0.0 if self.exact else FLOOR),
-            "count": Field(np.int32),
+            "mean": StateField(np.float64),
+            "spread": StateField(np.float64, 0.0 if self.exact else VARIANCE_FLOOR),
+            "count": StateField(np.int32),
         }
 
     def kernel(self) -> Callable[..., None]:

@@ -16,19 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from trimtab.models.bank import Bank, Field
+from trimtab.models.bank import Bank, StateField
 from trimtab.models.contracts import Floats
 from trimtab.models.errors import ModelError
 
-TILE = 16
+TILE_SERIES = 16
 """Series whose state stays in the processor's cache while a run goes through all its ticks."""
 PADDING = 0.15
 """A cut keeps this share of its interval's width away from both ends."""
-GUIDE = 2
+BUCKETS_PER_CUT = 2
 """Buckets a cut, in the table from which the search for a value starts."""
-SPARSE = 0.1
+SPARSE_SHARE = 0.1
 """A node with less than this share of the window is not descended into."""
-MARGIN = 0.5
+RANGE_MARGIN = 0.5
 """Room on both sides of the running range, as a share of its width, so that values beyond it stand alone."""
 RANGE_MEMORY = 0.5
 """How much of an older, wider range is kept at each new reference window."""
@@ -37,7 +37,7 @@ Forest = tuple[Floats, npt.NDArray[np.int32], npt.NDArray[np.uint16]]
 
 
 @njit(cache=True)
-def _bucket(z, cuts, buckets):
+def _bucket_index(z, cuts, buckets):
     """Which of the equal parts between the first and the last cut holds z; never falls as z rises."""
     reach = z - cuts[0]
     width = cuts[cuts.shape[0] - 1] - cuts[0]
@@ -47,10 +47,10 @@ def _bucket(z, cuts, buckets):
 
 
 @njit(cache=True)
-def _cell(x, low, high, cuts, guide, scaled):
+def _interval_index(x, low, high, cuts, guide, scaled):
     """How many cuts lie at or below x."""
     z = (x - low) / (high - low) if scaled else x
-    cell = int(guide[_bucket(z, cuts, guide.shape[0])])
+    cell = int(guide[_bucket_index(z, cuts, guide.shape[0])])
     while cell < cuts.shape[0] and cuts[cell] <= z:
         cell += 1
     return cell
@@ -79,15 +79,15 @@ def half_space_score(i, x, t, recent, filled, goal, below, low, high, cuts, guid
     window = int(below[i, 0, size])
     if window == 0:
         return 0.0 if exact else math.nan
-    cell = _cell(x, low[i], high[i], cuts, guide, scaled)
-    total, sparse = 0, math.ceil(SPARSE * window)
+    cell = _interval_index(x, low[i], high[i], cuts, guide, scaled)
+    total, sparse = 0, math.ceil(SPARSE_SHARE * window)
     for tree in range(n_trees):
         total += _tree_mass(int(leaves[cell, tree]), below[i, tree], window, sparse)
     return 1.0 - total / (n_trees * window * (2 * size - 1))
 
 
 @njit(cache=True)
-def _first_goal(x, window_size):
+def _first_window_size(x, window_size):
     """Length of a series' first window, drawn from its first value: series must not all pivot in one tick."""
     part, exponent = math.frexp(x)
     mixed = (int(abs(part) * 2.0**52) + abs(exponent)) % 1_000_003
@@ -98,7 +98,7 @@ def _first_goal(x, window_size):
 def _fit_range(i, window, low, high):
     """The window's range with a margin; an older, wider range fades."""
     least, most = window.min(), window.max()
-    room = max(MARGIN * (most - least), 1e-9 * max(abs(least), abs(most)), 1e-30)
+    room = max(RANGE_MARGIN * (most - least), 1e-9 * max(abs(least), abs(most)), 1e-30)
     least, most = least - room, most + room
     if not math.isnan(low[i]):
         least -= RANGE_MEMORY * max(least - low[i], 0.0)
@@ -107,7 +107,7 @@ def _fit_range(i, window, low, high):
 
 
 @njit(cache=True)
-def _pivot(i, recent, filled, below, low, high, cuts, guide, leaves, scaled):
+def _replace_reference(i, recent, filled, below, low, high, cuts, guide, leaves, scaled):
     """The window that is full becomes the reference."""
     if scaled:
         _fit_range(i, recent[i, : filled[i]], low, high)
@@ -115,7 +115,7 @@ def _pivot(i, recent, filled, below, low, high, cuts, guide, leaves, scaled):
     cell = 0
     for j in range(filled[i]):
         if j == 0 or recent[i, j] != recent[i, j - 1]:
-            cell = _cell(recent[i, j], low[i], high[i], cuts, guide, scaled)
+            cell = _interval_index(recent[i, j], low[i], high[i], cuts, guide, scaled)
         for tree in range(below.shape[1]):
             below[i, tree, int(leaves[cell, tree]) + 1] += 1
     for tree in range(below.shape[1]):
@@ -129,11 +129,11 @@ def half_space_learn(i, x, t, recent, filled, goal, below, low, high, cuts, guid
     if not math.isfinite(x):
         return
     if goal[i] == 0:
-        goal[i] = recent.shape[1] if exact else _first_goal(x, recent.shape[1])
+        goal[i] = recent.shape[1] if exact else _first_window_size(x, recent.shape[1])
     recent[i, filled[i]] = x
     filled[i] += 1
     if filled[i] == goal[i]:
-        _pivot(i, recent, filled, below, low, high, cuts, guide, leaves, scaled)
+        _replace_reference(i, recent, filled, below, low, high, cuts, guide, leaves, scaled)
         filled[i] = 0
         goal[i] = recent.shape[1]
 
@@ -159,9 +159,9 @@ def half_space_run(
     exact,
 ):
     """The bank's kernel; see `trimtab.models.bank.Bank`."""
-    for a in range(0, x.shape[1], TILE):
+    for a in range(0, x.shape[1], TILE_SERIES):
         for k in range(x.shape[0]):
-            for i in range(a, min(a + TILE, x.shape[1])):
+            for i in range(a, min(a + TILE_SERIES, x.shape[1])):
                 s = half_space_score(
                     i,
                     x[k, i],
@@ -199,7 +199,7 @@ def half_space_run(
 
 
 @lru_cache(maxsize=32)
-def plant(n_trees: int, height: int, low: float, high: float, seed: int) -> Forest:
+def build_forest(n_trees: int, height: int, low: float, high: float, seed: int) -> Forest:
     """(cuts, guide, leaves) of a forest; the same seed draws the cuts that river draws.
 
     cuts   : (n_cuts,) those of all trees, ascending, between low and high
@@ -226,8 +226,8 @@ def plant(n_trees: int, height: int, low: float, high: float, seed: int) -> Fore
     cuts = np.unique(own)
     inside = np.concatenate([[-np.inf], cuts])
     leaves = np.stack([np.searchsorted(c, inside, side="right") for c in own], axis=1).astype(np.uint16)
-    buckets = GUIDE * len(cuts)
-    bucket_of_cut = [_bucket.py_func(cut, cuts, buckets) for cut in cuts.tolist()]
+    buckets = BUCKETS_PER_CUT * len(cuts)
+    bucket_of_cut = [_bucket_index.py_func(cut, cuts, buckets) for cut in cuts.tolist()]
     return cuts, np.searchsorted(bucket_of_cut, np.arange(buckets)).astype(np.int32), leaves
 
 
@@ -285,18 +285,18 @@ class HalfSpaceTrees(Bank):
     def forest(self) -> Forest:
         """The cuts, guide and leaves that all series share; see `plant`."""
         low, high = self.limits or (0.0, 1.0)
-        return plant(self.n_trees, self.height, float(low), float(high), self.seed)
+        return build_forest(self.n_trees, self.height, float(low), float(high), self.seed)
 
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, StateField]:
         """Recent, low, high in the series' unit; below in samples of the reference window, by tree, leaf."""
         counts = np.uint8 if self.window_size <= 255 else np.uint16
         return {
-            "recent": Field(np.float64, 0.0, (self.window_size,)),
-            "filled": Field(np.int32),
-            "goal": Field(np.int32),
-            "below": Field(counts, 0.0, (self.n_trees, 2**self.height + 1)),
-            "low": Field(np.float64, np.nan),
-            "high": Field(np.float64, np.nan),
+            "recent": StateField(np.float64, 0.0, (self.window_size,)),
+            "filled": StateField(np.int32),
+            "goal": StateField(np.int32),
+            "below": StateField(counts, 0.0, (self.n_trees, 2**self.height + 1)),
+            "low": StateField(np.float64, np.nan),
+            "high": StateField(np.float64, np.nan),
         }
 
     def kernel(self) -> Callable[..., None]:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from trimtab.models.bank import Bank, Field
+from trimtab.models.bank import Bank, StateField
 from trimtab.models.contracts import Floats
 
-CLIP = 3.0
+HUBER_CLIP = 3.0
 """A sample moves the centre at most as if it lay this many spreads away (Huber, 1964)."""
-SLOW = 0.1
+SPREAD_RATE_RATIO = 0.1
 """The spread's pace, in paces of the centre: it must outlast the quiet between rare events."""
-ROUNDING = 1e-12
+RELATIVE_TOLERANCE = 1e-12
 """Relative distance below which two values are the same."""
 
 
@@ -23,7 +23,7 @@ def range_score(i, x, centre, spread, seen):
     if seen[i] < 2.0 or not math.isfinite(x):
         return math.nan
     gap = x - centre[i]
-    if abs(gap) <= ROUNDING * abs(centre[i]):
+    if abs(gap) <= RELATIVE_TOLERANCE * abs(centre[i]):
         return 0.0
     return gap / spread[i] if spread[i] > 0.0 else math.copysign(math.inf, gap)
 
@@ -41,9 +41,9 @@ def range_learn(i, x, alpha, centre, spread, seen):
     seen[i] += 1.0
     pace = max(alpha, 1.0 / seen[i])
     gap = x - centre[i]
-    room = CLIP * spread[i] if seen[i] > 8.0 and spread[i] > 0.0 else math.inf
+    room = HUBER_CLIP * spread[i] if seen[i] > 8.0 and spread[i] > 0.0 else math.inf
     centre[i] += pace * min(max(gap, -room), room)
-    spread[i] += max(SLOW * alpha, 1.0 / seen[i]) * (abs(gap) - spread[i])
+    spread[i] += max(SPREAD_RATE_RATIO * alpha, 1.0 / seen[i]) * (abs(gap) - spread[i])
 
 
 @njit(cache=True)
@@ -79,9 +79,13 @@ class RangeExceedance(Bank):
         self.alpha = alpha
         super().__init__(n_series)
 
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, StateField]:
         """State: centre and spread in the series' unit; seen in samples."""
-        return {"centre": Field(np.float64), "spread": Field(np.float64), "seen": Field(np.float64)}
+        return {
+            "centre": StateField(np.float64),
+            "spread": StateField(np.float64),
+            "seen": StateField(np.float64),
+        }
 
     def kernel(self) -> Callable[..., None]:
         """The compiled kernel."""

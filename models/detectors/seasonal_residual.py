@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from trimtab.models.bank import Bank, Field
+from trimtab.models.bank import Bank, StateField
 from trimtab.models.contracts import Floats
 
 DAY_BINS = 288
@@ -14,21 +14,21 @@ WEEK_BINS = 168
 DAY_NS = 86_400_000_000_000
 LAST, FAST, SLOW, DAY, WEEK = range(5)
 """The predictions: the last value, a fast and a slow mean, the time of day, the time of the week."""
-PREDICTIONS = 5
-ORIGIN = 3
+N_PREDICTIONS = 5
+RETURN_LEVEL = 3
 """Column of the levels: where the last value came from, the last value or origin of then that was nearer."""
-BIN_PACE = 0.3
+BIN_RATE = 0.3
 """How far one visit moves a bin."""
-ROUNDING = 1e-9
+RELATIVE_TOLERANCE = 1e-9
 """Relative residual below which a prediction is exact (the tables are float32 about their base)."""
-WIDE = 0.1
+SLOW_SPREAD_RATE_RATIO = 0.1
 """The slow spread's pace, in paces of the quick one: between rare events the quick one forgets them."""
-MARGIN = 0.9
+MAX_SEASON_ERROR_RATIO = 0.9
 """A season must predict better than this share of the best other error."""
 
 
 @njit(cache=True)
-def _at(i, t, table, period_ns):
+def _season_value(i, t, table, period_ns):
     """The course at t, between the middles of its bins; nan where unknown."""
     bins = table.shape[0]
     place = (t % period_ns) / period_ns * bins - 0.5
@@ -42,53 +42,53 @@ def _at(i, t, table, period_ns):
 
 
 @njit(cache=True)
-def predict(i, t, kind, level, offset, base, day, week):
+def predicted_value(i, t, kind, level, offset, base, day, week):
     """The value that prediction `kind` expects at t."""
     if kind == DAY:
-        return base[i] + offset[i, 0] + _at(i, t, day, DAY_NS)
+        return base[i] + offset[i, 0] + _season_value(i, t, day, DAY_NS)
     if kind == WEEK:
-        return base[i] + offset[i, 1] + _at(i, t, week, 7 * DAY_NS)
+        return base[i] + offset[i, 1] + _season_value(i, t, week, 7 * DAY_NS)
     return level[i, kind]
 
 
 @njit(cache=True)
-def best(i, error):
+def best_prediction(i, error):
     """The prediction with the smallest past error; a season only by a margin."""
     pick = SLOW
     for kind in (FAST, LAST):
-        if error[i, kind] < MARGIN * error[i, pick]:
+        if error[i, kind] < MAX_SEASON_ERROR_RATIO * error[i, pick]:
             pick = kind
     plain = error[i, pick]
     for kind in (DAY, WEEK):
-        if error[i, kind] < MARGIN * plain and error[i, kind] < error[i, pick]:
+        if error[i, kind] < MAX_SEASON_ERROR_RATIO * plain and error[i, kind] < error[i, pick]:
             pick = kind
     return pick
 
 
 @njit(cache=True)
-def expect(i, t, level, offset, base, error, day, week):
+def expected_value(i, t, level, offset, base, error, day, week):
     """What the best prediction expects at t; the slow mean where its course is unknown there."""
-    yhat = predict(i, t, best(i, error), level, offset, base, day, week)
+    yhat = predicted_value(i, t, best_prediction(i, error), level, offset, base, day, week)
     return level[i, SLOW] if math.isnan(yhat) else yhat
 
 
 @njit(cache=True)
-def nearer(i, x, level):
+def nearest_recent_level(i, x, level):
     """Of the last value and where that came from, the one that x is nearer to: a blip goes as it came."""
-    origin = level[i, ORIGIN]
+    origin = level[i, RETURN_LEVEL]
     return origin if abs(x - origin) < abs(x - level[i, LAST]) else level[i, LAST]
 
 
 @njit(cache=True)
-def season_places(i, yhat, error, level):
+def season_usual_range(i, yhat, error, level):
     """(lowest, highest) of what the best prediction finds usual at once."""
-    if best(i, error) != LAST:
+    if best_prediction(i, error) != LAST:
         return yhat, yhat
-    return min(yhat, level[i, ORIGIN]), max(yhat, level[i, ORIGIN])
+    return min(yhat, level[i, RETURN_LEVEL]), max(yhat, level[i, RETURN_LEVEL])
 
 
 @njit(cache=True)
-def season_width(i, spread):
+def season_spread(i, spread):
     """The spread that residuals are measured by: quick and slow one together."""
     return 0.5 * (spread[i, 0] + spread[i, 1])
 
@@ -98,18 +98,18 @@ def season_score(i, x, t, level, offset, base, error, seen, spread, day, week):
     """Signed residual of the best prediction, in spreads; nan before the second sample."""
     if not math.isfinite(x) or seen[i] < 2.0:
         return math.nan
-    yhat = expect(i, t, level, offset, base, error, day, week)
-    if best(i, error) == LAST:
-        yhat = nearer(i, x, level)
+    yhat = expected_value(i, t, level, offset, base, error, day, week)
+    if best_prediction(i, error) == LAST:
+        yhat = nearest_recent_level(i, x, level)
     gap = x - yhat
-    if abs(gap) <= ROUNDING * abs(yhat):
+    if abs(gap) <= RELATIVE_TOLERANCE * abs(yhat):
         return 0.0
-    width = season_width(i, spread)
+    width = season_spread(i, spread)
     return gap / width if width > 0.0 else math.copysign(math.inf, gap)
 
 
 @njit(cache=True)
-def _learn_course(i, x, t, pace, which, table, period_ns, offset, visit):
+def _learn_season_bin(i, x, t, pace, which, table, period_ns, offset, visit):
     """Move the bin of t towards x, and the course's offset towards its error."""
     b = int((t % period_ns) / period_ns * table.shape[0])
     old = float(table[b, i])
@@ -137,15 +137,15 @@ def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, s
         level[i, :] = x
     seen[i] += 1.0
     pace = max(alpha, 1.0 / seen[i])
-    pick = best(i, error)
+    pick = best_prediction(i, error)
     expected = math.nan
-    for kind in range(PREDICTIONS):
-        yhat = predict(i, t, kind, level, offset, base, day, week)
+    for kind in range(N_PREDICTIONS):
+        yhat = predicted_value(i, t, kind, level, offset, base, day, week)
         if math.isnan(yhat):
             error[i, kind] = math.inf
             continue
         if kind == pick:
-            expected = nearer(i, x, level) if kind == LAST else yhat
+            expected = nearest_recent_level(i, x, level) if kind == LAST else yhat
         miss = abs(x - yhat)
         if not math.isfinite(error[i, kind]):
             error[i, kind] = 2.0 * max(miss, error[i, SLOW]) if math.isfinite(error[i, SLOW]) else miss
@@ -153,23 +153,25 @@ def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, s
     if not math.isnan(expected):
         miss = abs(x - expected)
         spread[i, 0] += pace * (miss - spread[i, 0])
-        spread[i, 1] += max(WIDE * alpha, 1.0 / seen[i]) * (miss - spread[i, 1])
-    level[i, ORIGIN] = nearer(i, x, level)
+        spread[i, 1] += max(SLOW_SPREAD_RATE_RATIO * alpha, 1.0 / seen[i]) * (miss - spread[i, 1])
+    level[i, RETURN_LEVEL] = nearest_recent_level(i, x, level)
     level[i, LAST] = x
     level[i, FAST] += 0.2 * (x - level[i, FAST])
     level[i, SLOW] += max(0.02, 1.0 / seen[i]) * (x - level[i, SLOW])
     y = x - base[i]
     day_visit = max(DAY_NS / DAY_BINS / 1e9 / interval_s, 1.0)
     week_visit = max(7 * DAY_NS / WEEK_BINS / 1e9 / interval_s, 1.0)
-    _learn_course(i, y, t, 1.0 - (1.0 - BIN_PACE) ** (1.0 / day_visit), 0, day, DAY_NS, offset, visit)
-    _learn_course(i, y, t, 1.0 - (1.0 - BIN_PACE) ** (1.0 / week_visit), 1, week, 7 * DAY_NS, offset, visit)
+    _learn_season_bin(i, y, t, 1.0 - (1.0 - BIN_RATE) ** (1.0 / day_visit), 0, day, DAY_NS, offset, visit)
+    _learn_season_bin(
+        i, y, t, 1.0 - (1.0 - BIN_RATE) ** (1.0 / week_visit), 1, week, 7 * DAY_NS, offset, visit
+    )
 
 
 @njit(cache=True)
 def season_observe(i, x, level):
     """Go on from x without learning from it."""
     if math.isfinite(x):
-        level[i, ORIGIN] = nearer(i, x, level)
+        level[i, RETURN_LEVEL] = nearest_recent_level(i, x, level)
         level[i, LAST] = x
 
 
@@ -178,7 +180,7 @@ def season_recentre(i, x, t, level, offset, base, day, week):
     """A lasting shift was declared: every prediction runs on from x."""
     level[i, :] = x
     for which in range(2):
-        yhat = predict(i, t, DAY + which, level, offset, base, day, week)
+        yhat = predicted_value(i, t, DAY + which, level, offset, base, day, week)
         if not math.isnan(yhat):
             offset[i, which] += x - yhat
 
@@ -252,18 +254,18 @@ class SeasonalResidual(Bank):
         self.alpha = alpha
         super().__init__(n_series)
 
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, StateField]:
         """State: level, base, error, spread in the series' unit; tables relative to base."""
         return {
-            "level": Field(np.float64, 0.0, (4,)),
-            "offset": Field(np.float64, 0.0, (2,)),
-            "base": Field(np.float64),
-            "error": Field(np.float64, np.inf, (PREDICTIONS,)),
-            "seen": Field(np.float64),
-            "spread": Field(np.float64, 0.0, (2,)),
-            "visit": Field(np.int32, -1.0, (4,)),
-            "day": Field(np.float32, np.nan, (DAY_BINS,), -1),
-            "week": Field(np.float32, np.nan, (WEEK_BINS,), -1),
+            "level": StateField(np.float64, 0.0, (4,)),
+            "offset": StateField(np.float64, 0.0, (2,)),
+            "base": StateField(np.float64),
+            "error": StateField(np.float64, np.inf, (N_PREDICTIONS,)),
+            "seen": StateField(np.float64),
+            "spread": StateField(np.float64, 0.0, (2,)),
+            "visit": StateField(np.int32, -1.0, (4,)),
+            "day": StateField(np.float32, np.nan, (DAY_BINS,), -1),
+            "week": StateField(np.float32, np.nan, (WEEK_BINS,), -1),
         }
 
     def kernel(self) -> Callable[..., None]:
@@ -292,4 +294,4 @@ def season_expected(t, out, level, offset, base, error, seen, day, week):
     for i in range(out.shape[0]):
         out[i] = math.nan
         if seen[i] >= 2.0:
-            out[i] = expect(i, t, level, offset, base, error, day, week)
+            out[i] = expected_value(i, t, level, offset, base, error, day, week)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trimtab.models.contracts import Featured, Floats, Forecaster, Panel, State
+from trimtab.models.contracts import Floats, Forecaster, HasFeatures, Panel, State
 from trimtab.models.errors import ModelError, StateError
-from trimtab.models.forecasting.quantile_levels import check_quantiles, median_of_known
+from trimtab.models.forecasting.quantile_levels import check_quantiles, nan_median
 
 
 class Median:
@@ -29,7 +29,7 @@ class Median:
         return tuple(
             f"{name}/{feature}"
             for name, member in self.members.items()
-            if isinstance(member, Featured)
+            if isinstance(member, HasFeatures)
             for feature in member.features
         )
 
@@ -43,33 +43,35 @@ class Median:
         wanted = check_quantiles(quantiles)
         if horizon < 1:
             raise ModelError(f"horizon is {horizon}; wanted at least 1 step")
-        out = self._middle(panel, horizon, wanted)
+        out = self._predict_median(panel, horizon, wanted)
         return np.where(panel.non_negative, np.maximum(out, 0.0), out)
 
-    def _middle(self, panel: Panel, horizon: int, wanted: Sequence[float]) -> Floats:
+    def _predict_median(self, panel: Panel, horizon: int, wanted: Sequence[float]) -> Floats:
         """The median; where the member with most of the votes speaks, nobody else is asked."""
-        decides = self._decides()
+        decides = self._majority_member()
         if decides is None:
-            return self._of_all({}, panel, horizon, wanted)
+            return self._median_of_members({}, panel, horizon, wanted)
         out = self.members[decides].predict(panel, horizon, wanted)
         left = np.flatnonzero(~np.isfinite(out).all(axis=(0, 1)))
         if len(left):
-            out[..., left] = self._of_all({decides: out[..., left]}, panel.pick(left), horizon, wanted)
+            out[..., left] = self._median_of_members(
+                {decides: out[..., left]}, panel.select(left), horizon, wanted
+            )
         return np.sort(out, axis=0)
 
-    def _decides(self) -> str | None:
+    def _majority_member(self) -> str | None:
         """Who has more votes than all others together."""
         votes = {name: self.votes.get(name, 1) for name in self.members}
         return next((name for name, many in votes.items() if 2 * many > sum(votes.values())), None)
 
-    def _of_all(
+    def _median_of_members(
         self, said: Mapping[str, Floats], panel: Panel, horizon: int, wanted: Sequence[float]
     ) -> Floats:
         each: list[Floats] = []
         for name, member in self.members.items():
             one = said[name] if name in said else member.predict(panel, horizon, wanted)
             each += [one] * self.votes.get(name, 1)
-        return np.sort(median_of_known(np.stack(each)), axis=0)
+        return np.sort(nan_median(np.stack(each)), axis=0)
 
     def state(self) -> State:
         """The arrays of all members, as `member/array`."""

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimtab.models.contracts import Floats, Panel, State
-from trimtab.models.forecasting.linear_pool import PAIRS
-from trimtab.models.forecasting.linear_stage import LinearStage, bucket_rows, known_quantiles, pool_of
-from trimtab.models.forecasting.panel_features import history_of
+from trimtab.models.forecasting.linear_pool import REGRESSOR_PAIRS
+from trimtab.models.forecasting.linear_stage import LinearStage, bucket_steps, nan_quantiles, pool_history
+from trimtab.models.forecasting.panel_features import build_history
 from trimtab.models.forecasting.quantile_levels import check_quantiles
 
-LEAST_DAYS = 3
+MIN_DAYS = 3
 
 
 class Ridge:
@@ -23,16 +23,16 @@ class Ridge:
 
     def __init__(self, longest_s: float = 86_400.0) -> None:
         self.longest_s = longest_s
-        self.stage = LinearStage(longest_s)
+        self.linear_stage = LinearStage(longest_s)
 
     @property
     def features(self) -> tuple[str, ...]:
         """Differences of levels and lags."""
-        return tuple(f"{a}-{b}" for a, b in PAIRS)
+        return tuple(f"{a}-{b}" for a, b in REGRESSOR_PAIRS)
 
     def fit(self, panel: Panel) -> None:
         """Learn the shared coefficients."""
-        self.stage.fit(pool_of(panel))
+        self.linear_stage.fit(pool_history(panel))
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         """(n_quantiles, horizon, n_series); NaN below three days of history.
@@ -40,25 +40,25 @@ class Ridge:
         Raises ModelError before `fit`.
         """
         wanted = check_quantiles(quantiles)
-        history = history_of(panel.y, panel.end, panel.step_s)
+        history = build_history(panel.y, panel.end, panel.step_s)
         out = np.full((len(wanted), horizon, panel.y.shape[1]), np.nan)
-        for begin, part in self.stage.chunks(history):
-            for bucket in self.stage.buckets(horizon, panel.step_s):
-                fitted = self.stage.own(part, bucket)
+        for begin, part in self.linear_stage.chunks(history):
+            for bucket in self.linear_stage.buckets(horizon, panel.step_s):
+                fitted = self.linear_stage.fit_bucket(part, bucket)
                 if fitted is None:
                     continue
-                errors = known_quantiles(fitted.errors, wanted).T
-                steps = bucket_rows(bucket)
+                errors = nan_quantiles(fitted.errors, wanted).T
+                steps = bucket_steps(bucket)
                 middle = fitted.forecast(part, steps)
-                spread = errors * fitted.unit
+                spread = errors * fitted.error_scale
                 out[:, steps - 1, begin : begin + len(part.y)] = middle.T + spread[:, None, :]
-        out[:, :, history.length < LEAST_DAYS * history.day] = np.nan
-        return out + history.middle
+        out[:, :, history.length < MIN_DAYS * history.steps_per_day] = np.nan
+        return out + history.mean
 
     def state(self) -> State:
         """The shared coefficients."""
-        return self.stage.state()
+        return self.linear_stage.state()
 
     def restore(self, state: State) -> None:
         """Go on where `state` was taken. Raises StateError where it does not fit."""
-        self.stage.restore(state)
+        self.linear_stage.restore(state)

@@ -12,31 +12,41 @@ import numpy as np
 
 from trimtab.models.contracts import Floats, Ints
 from trimtab.models.forecasting.linear_pool import weekday
-from trimtab.models.forecasting.linear_stage import Fitted, known_quantiles, usual_error
-from trimtab.models.forecasting.panel_features import DAY_NS, VALUES, History, event_flags, target_times
-from trimtab.models.forecasting.quantile_levels import median_of_known
-from trimtab.models.forecasting.robust_features import LEVEL, MEDIANS, ROBUST, robust_features
+from trimtab.models.forecasting.linear_stage import BucketFit, mean_error, nan_quantiles
+from trimtab.models.forecasting.panel_features import DAY_NS, FEATURES, History, event_flags, target_times
+from trimtab.models.forecasting.quantile_levels import nan_median
+from trimtab.models.forecasting.robust_features import (
+    HOUR_OVER_USUAL,
+    MEDIANS,
+    ROBUST_FEATURES,
+    robust_features,
+)
 
-STARTS = ("linear", "middle", "level")
+BASELINES = ("linear", "middle", "level")
 """The ridge forecast; the median of that, the week's usual value, the day before's and the last hour's; the
 week's usual value, as far off as the last hour is off its own."""
-MOST = 2.0
+MAX_ERROR_RATIO = 2.0
 """Errors count for the unit of a start up to so many of their medians: a burst makes no unit."""
-EVERY = 4
+ORIGIN_STRIDE = 4
 """One origin in so many is asked for that unit."""
-GAPS = (("level_1h", "past_day"), ("level_1h", "past_days"), ("level_1h", "past_week"), ("last", "level_1h"))
-TAILS = (0.05, 0.25, 0.75, 0.95, 0.99)
-CLOCK, EVENTS = ("log_ahead", "day", "weekday"), ("event", "event_a_day_before")
-TOLD = (
-    *VALUES, "linear", *(f"{a}-{b}" for a, b in GAPS), *(f"error_q{level:g}" for level in TAILS), *ROBUST,
-    "roughness", *CLOCK, *EVENTS,
+LEVEL_GAPS = (
+    ("level_1h", "past_day"),
+    ("level_1h", "past_days"),
+    ("level_1h", "past_week"),
+    ("last", "level_1h"),
+)
+ERROR_QUANTILES = (0.05, 0.25, 0.75, 0.95, 0.99)
+TIME_FEATURES, EVENT_FEATURES = ("log_ahead", "day", "weekday"), ("event", "event_a_day_before")
+TREE_FEATURES = (
+    *FEATURES, "linear", *(f"{a}-{b}" for a, b in LEVEL_GAPS), *(f"error_q{level:g}" for level in ERROR_QUANTILES), *ROBUST_FEATURES,
+    "roughness", *TIME_FEATURES, *EVENT_FEATURES,
 )  # fmt: skip
 """The columns of what the trees are told."""
-_AT = {name: k for k, name in enumerate(VALUES)}
+_COLUMN = {name: k for k, name in enumerate(FEATURES)}
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TreeInputs:
     """Rows before a start is chosen, in the series' unit about its middle; NaN = not known.
 
     values : (n_rows, len(VALUES)) levels and lags
@@ -50,23 +60,25 @@ class Seen:
     values: Floats
     robust: Floats
     linear: Floats
-    tails: Floats
+    error_quantiles: Floats
     scale: Floats
-    clock: Floats
+    time_and_events: Floats
 
-    def rows(self, which: Ints) -> "Seen":
+    def select_rows(self, which: Ints) -> "TreeInputs":
         """Some rows."""
         return replace(self, **{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
 
-def joined(parts: list[Seen]) -> Seen:
+def concatenate_inputs(parts: list[TreeInputs]) -> TreeInputs:
     """One after the other."""
-    return Seen(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Seen)))
+    return TreeInputs(
+        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(TreeInputs))
+    )
 
 
-def seen(
-    history: History, fitted: Fitted, x: Floats, linear: Floats, series: Ints, now: Ints, ahead: Ints
-) -> Seen:
+def make_tree_inputs(
+    history: History, fitted: BucketFit, x: Floats, linear: Floats, series: Ints, now: Ints, ahead: Ints
+) -> TreeInputs:
     """What is known at origins (n_rows,) of what lies ahead.
 
     x      : (n_rows, len(VALUES)) `panel_features.features`
@@ -75,48 +87,50 @@ def seen(
     times = target_times(history, series, now, ahead)
     events = event_flags(history, series, now, ahead)
     clock = np.stack([np.log2(ahead * history.step_s), (times % DAY_NS) / DAY_NS, weekday(times)], axis=-1)
-    tails = known_quantiles(fitted.errors, TAILS) * fitted.unit[:, None]
-    return Seen(
+    tails = nan_quantiles(fitted.errors, ERROR_QUANTILES) * fitted.error_scale[:, None]
+    return TreeInputs(
         x, robust_features(history, series, now, ahead), linear, tails[series], fitted.scale[series],
         np.concatenate([clock, events], axis=-1),
     )  # fmt: skip
 
 
-def starts(robust: Floats, linear: Floats) -> Floats:
+def baseline_forecasts(robust: Floats, linear: Floats) -> Floats:
     """(len(STARTS), ...) each start; the linear forecast where a week shows nothing usual.
 
     robust : (..., len(ROBUST)); linear : (...)
     """
     usual, day_before, hour = (robust[..., MEDIANS.index(name)] for name in MEDIANS[:3])
-    middle = median_of_known(np.stack([usual, day_before, hour, linear]))
-    level = usual + robust[..., LEVEL]
+    middle = nan_median(np.stack([usual, day_before, hour, linear]))
+    level = usual + robust[..., HOUR_OVER_USUAL]
     for other in (day_before, hour, linear):
         level = np.where(np.isnan(level), other, level)
     return np.stack([linear, middle, level])
 
 
-def start_units(history: History, fitted: Fitted) -> Floats:
+def baseline_errors(history: History, fitted: BucketFit) -> Floats:
     """(len(STARTS), n_series) usual error of each start over the origins of a bucket."""
-    some = slice(None, None, EVERY)
-    now, ahead = fitted.rows.now[:, some], fitted.rows.ahead[:, some]
+    some = slice(None, None, ORIGIN_STRIDE)
+    now, ahead = fitted.rows.origin[:, some], fitted.rows.ahead[:, some]
     series = np.repeat(np.arange(len(now)), now.shape[1])
-    robust = robust_features(history, series, now.ravel(), ahead.ravel(), whole=False)
-    each = starts(robust.reshape(*now.shape, -1), fitted.held_out[:, some])
-    return np.stack([usual_error(fitted.value[:, some] - start, MOST) for start in each])
+    robust = robust_features(history, series, now.ravel(), ahead.ravel(), with_slow_columns=False)
+    each = baseline_forecasts(robust.reshape(*now.shape, -1), fitted.held_out[:, some])
+    return np.stack([mean_error(fitted.actual[:, some] - start, MAX_ERROR_RATIO) for start in each])
 
 
-def told(known: Seen, start: Floats, unit: Floats) -> Floats:
+def tree_features(inputs: TreeInputs, baseline: Floats, error_scale: Floats) -> Floats:
     """(n_rows, len(TOLD)): where everything stands about a start, in its usual errors.
 
     start, unit : (n_rows,)
     """
-    by, about = unit[:, None], start[:, None]
-    values = (np.column_stack([known.values, known.linear]) - about) / by
-    gaps = [(known.values[:, _AT[a]] - known.values[:, _AT[b]]) / unit for a, b in GAPS]
+    by, about = error_scale[:, None], baseline[:, None]
+    values = (np.column_stack([inputs.values, inputs.linear]) - about) / by
+    gaps = [
+        (inputs.values[:, _COLUMN[a]] - inputs.values[:, _COLUMN[b]]) / error_scale for a, b in LEVEL_GAPS
+    ]
     n = len(MEDIANS)
     return np.column_stack(
         [
-            values, *gaps, known.tails / by, (known.robust[:, :n] - about) / by, known.robust[:, n] / unit,
-            np.log(known.robust[:, n + 1 :] / by + 1e-9), np.log(known.scale / unit), known.clock,
+            values, *gaps, inputs.error_quantiles / by, (inputs.robust[:, :n] - about) / by, inputs.robust[:, n] / error_scale,
+            np.log(inputs.robust[:, n + 1 :] / by + 1e-9), np.log(inputs.scale / error_scale), inputs.time_and_events,
         ]
     )  # fmt: skip

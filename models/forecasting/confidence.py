@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 HALF_HOUR_S, DAY_S = 1800.0, 86_400.0
-Word = Literal["none", "low", "fair", "good"]
-_ABOVE: tuple[tuple[float, Word, str], ...] = (
+ConfidenceGrade = Literal["none", "low", "fair", "good"]
+_GRADES: tuple[tuple[float, ConfidenceGrade, str], ...] = (
     (14 * DAY_S, "good", "all methods, weeks too"),
     (7 * DAY_S, "good", "all methods"),
     (3 * DAY_S, "fair", "days are known, a week is not"),
@@ -19,7 +19,7 @@ _ABOVE: tuple[tuple[float, Word, str], ...] = (
 class Confidence:
     """word: none, low, fair or good; why: for a person."""
 
-    word: Word
+    word: ConfidenceGrade
     why: str
 
 
@@ -29,11 +29,11 @@ def confidence(history_s: float) -> Confidence:
     >>> confidence(3 * 3600).why
     '3 h of history: the last value, and what other series do'
     """
-    word, why = next((word, why) for least, word, why in _ABOVE if history_s >= least or not least)
-    return Confidence(word, f"{_length(history_s)} of history: {why}")
+    word, why = next((word, why) for least, word, why in _GRADES if history_s >= least or not least)
+    return Confidence(word, f"{_format_duration(history_s)} of history: {why}")
 
 
-def _length(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     for unit, name in ((DAY_S, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.3g} {name}"

@@ -9,27 +9,27 @@ import numpy as np
 from trimtab.models.contracts import Floats, Ints, Panel, State
 from trimtab.models.errors import ModelError, StateError
 from trimtab.models.forecasting.linear_pool import (
-    PAIRS,
-    Own,
-    Rows,
+    REGRESSOR_PAIRS,
+    OriginRows,
+    SeriesFits,
     bucket_edges,
-    fit_own,
+    change_scale,
     fit_pool,
+    fit_series,
     origin_level,
     regressors,
-    sample,
-    usual_change,
+    sample_origins,
 )
-from trimtab.models.forecasting.panel_features import History, features, history_of, steps_of
+from trimtab.models.forecasting.panel_features import History, build_history, features, seconds_to_steps
 from trimtab.models.forecasting.state_checks import check_arrays
 
-ORIGINS = 400
+ORIGINS_PER_SERIES = 400
 """Rows of a series in a bucket."""
-MOST_DAYS = 28
+MAX_ORIGIN_DAYS = 28
 """How far back the origins lie."""
-POOL_SERIES = 1000
+MAX_POOL_SERIES = 1000
 """The pool learns from so many of the series at most, spread evenly over them."""
-CHUNK = 64
+CHUNK_SERIES = 64
 """Series that are worked on at once: bounds memory."""
 
 
@@ -45,7 +45,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class BucketFit:
     """A bucket fitted to some series.
 
     rows     : what it was fitted to
@@ -55,40 +55,42 @@ class Fitted:
     errors   : (n_series, n_rows) errors of fits that left the row's block out, in `unit`; NaN = no row
     """
 
-    rows: Rows
-    own: Own
+    rows: OriginRows
+    series_fits: SeriesFits
     scale: Floats
-    unit: Floats
+    error_scale: Floats
     errors: Floats
 
     @property
     def held_out(self) -> Floats:
         """(n_series, n_rows) about the series' middle: the forecasts that left the row's block out."""
-        return np.asarray(origin_level(self.rows.x) + self.own.held_out * self.scale[:, None], np.float64)
+        return np.asarray(
+            origin_level(self.rows.features) + self.series_fits.held_out * self.scale[:, None], np.float64
+        )
 
     @property
-    def value(self) -> Floats:
+    def actual(self) -> Floats:
         """(n_series, n_rows) about the series' middle: what came; NaN = not known."""
-        came = origin_level(self.rows.x) + self.rows.target * self.scale[:, None]
-        return np.where(self.rows.ok, came, np.nan)
+        came = origin_level(self.rows.features) + self.rows.target * self.scale[:, None]
+        return np.where(self.rows.is_known, came, np.nan)
 
     def forecast(self, history: History, steps: Ints, x: Floats | None = None) -> Floats:
         """(n_series, n_steps) from the last row on, about the series' middle."""
-        x = newest(history, steps) if x is None else x
-        gap = np.einsum("nhp,np->nh", regressors(x, self.scale[:, None]), self.own.coefficients)
+        x = latest_features(history, steps) if x is None else x
+        gap = np.einsum("nhp,np->nh", regressors(x, self.scale[:, None]), self.series_fits.coefficients)
         out: Floats = origin_level(x) + gap * self.scale[:, None]
         return out
 
 
-def newest(history: History, steps: Ints) -> Floats:
+def latest_features(history: History, steps: Ints) -> Floats:
     """(n_series, n_steps, n_values) features of the last row as origin."""
     n, h = len(history.y), len(steps)
     series, ahead = np.repeat(np.arange(n), h), np.tile(steps, n)
-    now = np.full(n * h, history.steps - 1)
+    now = np.full(n * h, history.n_steps - 1)
     return features(history, series, now, ahead).reshape(n, h, -1)
 
 
-def bucket_rows(bucket: Bucket) -> Ints:
+def bucket_steps(bucket: Bucket) -> Ints:
     """The horizons of a bucket, in steps."""
     return np.arange(bucket.low + 1, bucket.high + 1)
 
@@ -102,9 +104,18 @@ class LinearStage:
 
     def fit(self, history: History) -> None:
         """Learn what the series of a pool share, see `pool_of`; nothing, where none shows a day and more."""
-        scale, per = usual_change(history), max(ORIGINS * 64 // max(len(history.y), 64), 24)
+        scale, per = change_scale(history), max(ORIGINS_PER_SERIES * 64 // max(len(history.y), 64), 24)
         made = [
-            fit_pool(sample(history, scale, (low, high), per, history.day, MOST_DAYS * history.day))
+            fit_pool(
+                sample_origins(
+                    history,
+                    scale,
+                    (low, high),
+                    per,
+                    history.steps_per_day,
+                    MAX_ORIGIN_DAYS * history.steps_per_day,
+                )
+            )
             for low, high in self._edges(history.step_s)
         ]
         shared, spread = (np.stack(column) for column in zip(*made, strict=True))
@@ -130,23 +141,25 @@ class LinearStage:
             found[-1] = Bucket(last.index, last.low, horizon, last.fit_low, last.fit_high)
         return found
 
-    def own(self, history: History, bucket: Bucket) -> Fitted | None:
+    def fit_bucket(self, history: History, bucket: Bucket) -> BucketFit | None:
         """The fit of each series of a part for one bucket; None where the pool learnt nothing."""
         shared = np.asarray(self.arrays["shared"][bucket.index], np.float64)
         spread = np.asarray(self.arrays["spread"][bucket.index], np.float64)
         if not shared.any():
             return None
-        scale, day = usual_change(history), history.day
-        rows = sample(history, scale, (bucket.fit_low, bucket.fit_high), ORIGINS, day, MOST_DAYS * day)
-        own = fit_own(rows, shared, spread)
-        errors = np.where(rows.ok, rows.target - own.held_out, np.nan)
-        unit = usual_error(errors)
-        return Fitted(rows, own, scale, unit * scale, errors / unit[:, None])
+        scale, day = change_scale(history), history.steps_per_day
+        rows = sample_origins(
+            history, scale, (bucket.fit_low, bucket.fit_high), ORIGINS_PER_SERIES, day, MAX_ORIGIN_DAYS * day
+        )
+        own = fit_series(rows, shared, spread)
+        errors = np.where(rows.is_known, rows.target - own.held_out, np.nan)
+        unit = mean_error(errors)
+        return BucketFit(rows, own, scale, unit * scale, errors / unit[:, None])
 
     def chunks(self, history: History) -> Iterator[tuple[int, History]]:
         """The series in parts, each with the number of its first."""
-        for begin in range(0, len(history.y), CHUNK):
-            yield begin, history.pick(slice(begin, begin + CHUNK))
+        for begin in range(0, len(history.y), CHUNK_SERIES):
+            yield begin, history.select(slice(begin, begin + CHUNK_SERIES))
 
     def state(self) -> State:
         """A copy of what was learnt."""
@@ -159,15 +172,17 @@ class LinearStage:
         if step_s <= 0:
             raise StateError(f"linear stage: step_s is {step_s:g}; wanted seconds above 0")
         n = len(self._edges(step_s))
-        check_arrays(state, {"shared": (n, len(PAIRS)), "spread": (n, len(PAIRS))}, "linear stage")
+        check_arrays(
+            state, {"shared": (n, len(REGRESSOR_PAIRS)), "spread": (n, len(REGRESSOR_PAIRS))}, "linear stage"
+        )
         self.arrays = {name: state[name].copy() for name in ("shared", "spread", "step_s")}
 
     def _edges(self, step_s: float) -> list[tuple[int, int]]:
-        edges = bucket_edges(steps_of(self.longest_s, step_s)).tolist()
+        edges = bucket_edges(seconds_to_steps(self.longest_s, step_s)).tolist()
         return list(pairwise(edges))
 
 
-def usual_error(errors: Floats, most: float = np.inf) -> Floats:
+def mean_error(errors: Floats, max_ratio: float = np.inf) -> Floats:
     """(n_series,) mean absolute error; that of the middle series where there is none; 1 where all are 0.
 
     most : errors count up to so many of their medians, unless most of them are 0
@@ -175,26 +190,26 @@ def usual_error(errors: Floats, most: float = np.inf) -> Floats:
     size = np.abs(errors)
     there = np.isfinite(size)
     n = there.sum(axis=1)
-    if np.isfinite(most):
-        limit = most * known_quantiles(size, (0.5,))
+    if np.isfinite(max_ratio):
+        limit = max_ratio * nan_quantiles(size, (0.5,))
         size = np.where(limit > 0, np.minimum(size, limit), size)
     mean = np.where(there, size, 0.0).sum(axis=1) / np.maximum(n, 1)
     known = mean[(n > 0) & (mean > 0)]
     return np.where(mean > 0, mean, float(np.median(known)) if len(known) else 1.0)
 
 
-def pool_of(panel: Panel) -> History:
+def pool_history(panel: Panel) -> History:
     """What is learnt from: of many series so many, before their running sums are made."""
-    some = panel.pick(spread_over(panel.y.shape[1], POOL_SERIES))
-    return history_of(some.y, some.end, some.step_s, some.events)
+    some = panel.select(evenly_spaced(panel.y.shape[1], MAX_POOL_SERIES))
+    return build_history(some.y, some.end, some.step_s, some.events)
 
 
-def spread_over(n: int, most: int) -> Ints:
+def evenly_spaced(n: int, most: int) -> Ints:
     """At most so many of n indices, evenly spread."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
-def known_quantiles(errors: Floats, quantiles: Sequence[float]) -> Floats:
+def nan_quantiles(errors: Floats, quantiles: Sequence[float]) -> Floats:
     """(n_series, n_quantiles) empirical quantiles of what is known of each series; NaN where nothing is."""
     known = np.isfinite(errors).sum(axis=1)
     ordered = np.sort(errors, axis=1)  # NaN last

@@ -8,7 +8,7 @@ import numpy as np
 from trimtab.models.contracts import Floats
 from trimtab.models.errors import ModelError
 
-LEVELS = (0.05, 0.5, 0.9, 0.95, 0.99)
+QUANTILE_LEVELS = (0.05, 0.5, 0.9, 0.95, 0.99)
 """What is learnt; others lie between."""
 
 
@@ -19,12 +19,18 @@ def check_quantiles(quantiles: Sequence[float]) -> tuple[float, ...]:
     (0.05, 0.5)
     """
     given = tuple(float(q) for q in quantiles)
-    if not given or list(given) != sorted(set(given)) or not LEVELS[0] <= given[0] <= given[-1] <= LEVELS[-1]:
-        raise ModelError(f"quantiles {given}: wanted rising numbers from {LEVELS[0]} to {LEVELS[-1]}")
+    if (
+        not given
+        or list(given) != sorted(set(given))
+        or not QUANTILE_LEVELS[0] <= given[0] <= given[-1] <= QUANTILE_LEVELS[-1]
+    ):
+        raise ModelError(
+            f"quantiles {given}: wanted rising numbers from {QUANTILE_LEVELS[0]} to {QUANTILE_LEVELS[-1]}"
+        )
     return given
 
 
-def between(known: Floats, levels: Sequence[float], quantiles: Sequence[float]) -> Floats:
+def interpolate_quantiles(known: Floats, levels: Sequence[float], quantiles: Sequence[float]) -> Floats:
     """(n_quantiles, ...) from (n_levels, ...): sorted, then linear over the normal distribution's scores."""
     rising = np.sort(known, axis=0)
     score = NormalDist().inv_cdf
@@ -36,7 +42,7 @@ def between(known: Floats, levels: Sequence[float], quantiles: Sequence[float]) 
     return out
 
 
-def median_of_known(each: Floats) -> Floats:
+def nan_median(each: Floats) -> Floats:
     """Median over the first axis of what is known; NaN where nothing is.
 
     >>> median_of_known(np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])).tolist()

@@ -15,7 +15,7 @@ from numba import get_num_threads, njit, prange
 from trimtab.models.contracts import Floats, State
 from trimtab.models.errors import ModelError, StateError
 
-FIELDS = {
+ARRAY_TYPES = {
     "feature": np.int32, "left": np.int32, "right": np.int32, "nan_left": np.bool_, "threshold": np.float64,
     "roots": np.int32,
 }  # fmt: skip
@@ -27,15 +27,15 @@ PARAMETERS = {
     "deterministic": True, "force_row_wise": True, "feature_pre_filter": False, "verbose": -1,
 }  # fmt: skip
 
-OUTER, OUTER_ROWS = (0.05, 0.95), 1000
+OUTER_QUANTILES, OUTER_MIN_LEAF_ROWS = (0.05, 0.95), 1000
 """Quantiles at and beyond these have trees of 7 leaves of so many rows: larger ones learn the rows by heart.
 
 On 33 loads at 5 origins, 31 leaves of 100 rows against these: above q0.99 lay .027 against .021 of a day's
 values, its loss was .93 against .91 of the naive one; 7 leaves of 300 rows were worse than both (.95).
 """
-MOST_THREADS = 4
+MAX_THREADS = 4
 """More gain nothing on so few rows; how many there are changes no tree."""
-MIDDLE_TREES = 2
+MEDIAN_TREE_FACTOR = 2
 """The median has so many times the trees: its error over a day is .777 of the naive one, else .786."""
 
 
@@ -54,39 +54,39 @@ def train(x: Floats, y: Floats, quantiles: Sequence[float], trees: int) -> State
     of_rows = {name: PARAMETERS[name] for name in ("max_bin", "feature_pre_filter", "verbose")}
     rows = lightgbm.Dataset(x, y, params=of_rows, free_raw_data=False)
     boosters = [
-        lightgbm.train(parameters(q, len(y)), rows, trees * (MIDDLE_TREES if q == 0.5 else 1))
+        lightgbm.train(lightgbm_parameters(q, len(y)), rows, trees * (MEDIAN_TREE_FACTOR if q == 0.5 else 1))
         for q in quantiles
     ]
-    return _arrays([booster.dump_model()["tree_info"] for booster in boosters])
+    return _to_arrays([booster.dump_model()["tree_info"] for booster in boosters])
 
 
-def parameters(quantile: float, n_rows: int) -> dict[str, Any]:
+def lightgbm_parameters(quantile: float, n_rows: int) -> dict[str, Any]:
     """LightGBM's parameters for one quantile; leaves of fewer rows where there are few.
 
     >>> parameters(0.99, 150_000)["min_data_in_leaf"], parameters(0.99, 6_000)["min_data_in_leaf"]
     (1000, 40)
     """
-    given = {**PARAMETERS, "alpha": quantile, "num_threads": min(get_num_threads(), MOST_THREADS)}
-    if OUTER[0] < quantile < OUTER[1]:
+    given = {**PARAMETERS, "alpha": quantile, "num_threads": min(get_num_threads(), MAX_THREADS)}
+    if OUTER_QUANTILES[0] < quantile < OUTER_QUANTILES[1]:
         return given
-    rows = min(max(n_rows * OUTER_ROWS // 150_000, 20), OUTER_ROWS)
+    rows = min(max(n_rows * OUTER_MIN_LEAF_ROWS // 150_000, 20), OUTER_MIN_LEAF_ROWS)
     return given | {"num_leaves": 7, "min_data_in_leaf": rows}
 
 
-def _arrays(models: list[list[dict[str, Any]]]) -> State:
+def _to_arrays(models: list[list[dict[str, Any]]]) -> State:
     nodes: list[tuple[int, int, int, bool, float]] = []
     longest = max(len(model) for model in models)
     roots = np.full((len(models), longest), -1, np.int32)
     for k, model in enumerate(models):
         for j, tree in enumerate(model):
-            roots[k, j] = _add(nodes, tree["tree_structure"])
+            roots[k, j] = _append_node(nodes, tree["tree_structure"])
     columns = zip(*nodes, strict=True)
-    kinds = list(FIELDS.items())[:-1]
+    kinds = list(ARRAY_TYPES.items())[:-1]
     state: State = {name: np.array(col, kind) for (name, kind), col in zip(kinds, columns, strict=True)}
     return state | {"roots": roots}
 
 
-def _add(nodes: list[tuple[int, int, int, bool, float]], node: dict[str, Any]) -> int:
+def _append_node(nodes: list[tuple[int, int, int, bool, float]], node: dict[str, Any]) -> int:
     at = len(nodes)
     if "leaf_value" in node and "split_feature" not in node:
         nodes.append((-1, at, at, True, float(node["leaf_value"])))
@@ -97,18 +97,18 @@ def _add(nodes: list[tuple[int, int, int, bool, float]], node: dict[str, Any]) -
     by_default = node["missing_type"] == "NaN"
     nan_left = bool(node["default_left"]) if by_default else threshold >= 0.0
     nodes.append((int(node["split_feature"]), -1, -1, nan_left, threshold))
-    left, right = _add(nodes, node["left_child"]), _add(nodes, node["right_child"])
+    left, right = _append_node(nodes, node["left_child"]), _append_node(nodes, node["right_child"])
     nodes[at] = (nodes[at][0], left, right, nan_left, threshold)
     return at
 
 
-def check(state: State, n_quantiles: int, n_features: int) -> None:
+def check_trees(state: State, n_quantiles: int, n_features: int) -> None:
     """Raise StateError unless these arrays are trees that end: every child stands behind its parent."""
-    for name, kind in FIELDS.items():
+    for name, kind in ARRAY_TYPES.items():
         if name not in state or state[name].dtype != kind:
             raise StateError(f"trees: no array {name!r} of {np.dtype(kind)}; there are {sorted(state)}")
     n = len(state["feature"])
-    if any(state[name].shape != (n,) for name in list(FIELDS)[:-1]) or state["roots"].ndim != 2:
+    if any(state[name].shape != (n,) for name in list(ARRAY_TYPES)[:-1]) or state["roots"].ndim != 2:
         raise StateError("trees: the arrays of nodes have different lengths")
     feature, roots = state["feature"].astype(np.int64), state["roots"].astype(np.int64)
     at, values = np.arange(n), state["threshold"].astype(np.float64)
@@ -123,7 +123,7 @@ def check(state: State, n_quantiles: int, n_features: int) -> None:
 def predict(state: State, x: Floats) -> Floats:
     """(n_quantiles, n_rows) sums over the trees of each quantile."""
     out = np.empty((len(state["roots"]), len(x)))
-    _sum(
+    _sum_trees(
         np.ascontiguousarray(x), state["feature"], state["left"], state["right"], state["nan_left"],
         state["threshold"], state["roots"], out,
     )  # fmt: skip
@@ -131,7 +131,7 @@ def predict(state: State, x: Floats) -> Floats:
 
 
 @njit(cache=True, parallel=True)
-def _sum(x, feature, left, right, nan_left, threshold, roots, out):
+def _sum_trees(x, feature, left, right, nan_left, threshold, roots, out):
     """The kernel: walk every tree for every row."""
     for r in prange(x.shape[0]):
         for q in range(roots.shape[0]):

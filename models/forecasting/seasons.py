@@ -5,13 +5,13 @@ import numpy as np
 from trimtab.models.contracts import Floats, Ints
 from trimtab.models.forecasting.panel_features import DAY_S
 
-CLEAR = 0.3
+MIN_AUTOCORRELATION = 0.3
 """Autocorrelation above which a period other than the day is believed."""
-BETTER = 1.5
+MIN_RATIO_TO_DAY = 1.5
 """So many times that of the day it has to be."""
 
 
-def season_of(y: Floats, step_s: float) -> Ints:
+def find_seasons(y: Floats, step_s: float) -> Ints:
     """(n_series,) rows of the season of each series; 0 = less than a day of history, and none found.
 
     y : (n_steps, n_series), NaN = no sample
@@ -24,11 +24,11 @@ def season_of(y: Floats, step_s: float) -> Ints:
     [60]
     """
     day = max(round(DAY_S / step_s), 1)
-    seasons = [_one(y[:, i], day) for i in range(y.shape[1])]
+    seasons = [_find_season(y[:, i], day) for i in range(y.shape[1])]
     return np.array(seasons, np.int64)
 
 
-def _one(y: Floats, day: int) -> int:
+def _find_season(y: Floats, day: int) -> int:
     known = np.isfinite(y)
     if not known.any():
         return 0
@@ -39,15 +39,17 @@ def _one(y: Floats, day: int) -> int:
     if most < 4:
         return usual
     lags = np.arange(2, most)
-    peaks = lags[(rho[lags] > rho[lags - 1]) & (rho[lags] >= rho[lags + 1]) & (rho[lags] > CLEAR)]
-    below = np.flatnonzero(rho < CLEAR / 2)
+    peaks = lags[
+        (rho[lags] > rho[lags - 1]) & (rho[lags] >= rho[lags + 1]) & (rho[lags] > MIN_AUTOCORRELATION)
+    ]
+    below = np.flatnonzero(rho < MIN_AUTOCORRELATION / 2)
     peaks = peaks[peaks > below[0]] if len(below) else peaks[:0]
     peaks = peaks[np.abs(peaks - day) > day // 20]
     if not len(peaks):
         return usual
     best = int(peaks[rho[peaks] >= 0.95 * rho[peaks].max()][0])
     by_day = rho[day] if day < len(rho) and len(y) >= 2 * day else 0.0
-    return best if rho[best] > BETTER * max(by_day, 0.0) else usual
+    return best if rho[best] > MIN_RATIO_TO_DAY * max(by_day, 0.0) else usual
 
 
 def autocorrelation(y: Floats) -> Floats:

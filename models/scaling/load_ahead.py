@@ -6,19 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimtab.models.contracts import Floats, Ints
-from trimtab.models.scaling.load_kernel import SPREADS, shape_rows, walk
-from trimtab.models.scaling.regression import ridge, spread_weights
+from trimtab.models.scaling.load_kernel import N_SPREAD_FEATURES, shape_features, walk_forward
+from trimtab.models.scaling.regression import quantile_weights, ridge_weights
 
-DAY_S, KEPT_DAYS = 86_400.0, 14
-LEAST_S = 6 * 3600.0
+DAY_S, MAX_HISTORY_DAYS = 86_400.0, 14
+MIN_HISTORY_S = 6 * 3600.0
 """A shorter past says nothing about the next minutes."""
 REFIT_S = DAY_S
-MOVES_S = (60.0, 120.0, 300.0, 600.0)
-MEANS_S = (300.0, 900.0, 3600.0, 10_800.0)
-WIDTHS_S = (600.0, 150.0)
-PACES_S = (10_800.0, 600.0, 3600.0, 21_600.0, DAY_S)
+CHANGE_LAGS_S = (60.0, 120.0, 300.0, 600.0)
+MEAN_WINDOWS_S = (300.0, 900.0, 3600.0, 10_800.0)
+DAY_HALF_WIDTHS_S = (600.0, 150.0)
+ERROR_MEMORIES_S = (10_800.0, 600.0, 3600.0, 21_600.0, DAY_S)
 """Seconds that running means remember: of the choice between two expectations, then of the misses."""
-LEARN_EVERY_S = 60.0
+TRAINING_SPACING_S = 60.0
 
 
 class LoadAhead:
@@ -42,19 +42,19 @@ class LoadAhead:
         self.tick_s = tick_s
         self.aheads_s = tuple(aheads_s)
         self.level = level
-        self.fitted = False
+        self.is_fitted = False
         self._x: Floats = np.empty(0)
         self._n = 0
-        self._due = 0
-        self._walks: list[_Walk] = []
+        self._refit_at = 0
+        self._horizons: list[_HorizonForecaster] = []
 
-    def begin(self, past: Floats) -> None:
+    def fit(self, past: Floats) -> None:
         """Start from the past: (n,) float64 by tick, newest last; NaN in it is bridged."""
-        kept = bridged(past[-self._ticks(KEPT_DAYS * DAY_S) :])
-        self._x = np.empty(len(kept) + self._ticks(REFIT_S) + 1)
+        kept = fill_gaps(past[-self._seconds_to_ticks(MAX_HISTORY_DAYS * DAY_S) :])
+        self._x = np.empty(len(kept) + self._seconds_to_ticks(REFIT_S) + 1)
         self._x[: len(kept)] = kept
         self._n = len(kept)
-        self._fit()
+        self._refit()
 
     def step(self, x: float) -> Floats:
         """Take the newest value in; (n_horizons,) float64, what the load ahead stays below in its unit.
@@ -66,96 +66,111 @@ class LoadAhead:
         if math.isnan(x):
             x = float(self._x[self._n - 1]) if self._n else 0.0
         if self._n == len(self._x):
-            self.begin(np.append(self._x[: self._n], x))
+            self.fit(np.append(self._x[: self._n], x))
         else:
             self._x[self._n] = x
             self._n += 1
-            if self._n >= self._due:
-                self.begin(self._x[: self._n].copy())
-            elif self.fitted:
-                for one in self._walks:
-                    one.to(self._x, self._n)
-        return self.high()
+            if self._n >= self._refit_at:
+                self.fit(self._x[: self._n].copy())
+            elif self.is_fitted:
+                for one in self._horizons:
+                    one.advance(self._x, self._n)
+        return self.upper()
 
-    def high(self) -> Floats:
+    def upper(self) -> Floats:
         """As `step` gave it last."""
-        if not self.fitted:
+        if not self.is_fitted:
             return np.full(len(self.aheads_s), math.nan)
-        return np.array([max(0.0, one.high()) for one in self._walks])
+        return np.array([max(0.0, one.upper()) for one in self._horizons])
 
-    def likely(self) -> Floats:
+    def expected(self) -> Floats:
         """(n_horizons,) float64, what is expected; NaN = nothing is known yet."""
-        if not self.fitted:
+        if not self.is_fitted:
             return np.full(len(self.aheads_s), math.nan)
-        return np.array([max(0.0, one.likely[self._n - 1]) for one in self._walks])
+        return np.array([max(0.0, one.expected[self._n - 1]) for one in self._horizons])
 
-    def _fit(self) -> None:
-        self.fitted = self._n * self.tick_s >= LEAST_S
-        self._due = self._n + self._ticks(REFIT_S if self.fitted else LEAST_S / 6.0)
-        if self.fitted:
-            self._walks = [_Walk(self.tick_s, ahead_s) for ahead_s in self.aheads_s]
-            for one in self._walks:
+    def _refit(self) -> None:
+        self.is_fitted = self._n * self.tick_s >= MIN_HISTORY_S
+        self._refit_at = self._n + self._seconds_to_ticks(REFIT_S if self.is_fitted else MIN_HISTORY_S / 6.0)
+        if self.is_fitted:
+            self._horizons = [_HorizonForecaster(self.tick_s, ahead_s) for ahead_s in self.aheads_s]
+            for one in self._horizons:
                 one.fit(self._x, self._n, self.level)
 
-    def _ticks(self, seconds: float) -> int:
+    def _seconds_to_ticks(self, seconds: float) -> int:
         return max(1, round(seconds / self.tick_s))
 
 
-class _Walk:
+class _HorizonForecaster:
     """One horizon of it: the fitted weights, and what the walk over the ticks remembers."""
 
     def __init__(self, tick_s: float, ahead_s: float) -> None:
         self.ahead = max(1, round(ahead_s / tick_s))
         self.day = round(DAY_S / tick_s)
-        self.every = max(1, round(LEARN_EVERY_S / tick_s))
-        self.moves, self.means, self.widths = (_ticks(s, tick_s) for s in (MOVES_S, MEANS_S, WIDTHS_S))
-        self.paces = 1.0 - np.exp(-tick_s / np.array(PACES_S))
-        self.likely: Floats = np.empty(0)
-        self._drawn: Floats = np.empty(0)
-        self._misses: Floats = np.empty(0)
-        self._sums: Floats = np.empty(0)
-        self._recent: Floats = np.zeros(6)
-        self._done = 0
+        self.training_stride = max(1, round(TRAINING_SPACING_S / tick_s))
+        self.change_lags, self.mean_windows, self.day_half_widths = (
+            _to_ticks(s, tick_s) for s in (CHANGE_LAGS_S, MEAN_WINDOWS_S, DAY_HALF_WIDTHS_S)
+        )
+        self.rates = 1.0 - np.exp(-tick_s / np.array(ERROR_MEMORIES_S))
+        self.expected: Floats = np.empty(0)
+        self._regression: Floats = np.empty(0)
+        self._error_sums: Floats = np.empty(0)
+        self._load_sums: Floats = np.empty(0)
+        self._recent_errors: Floats = np.zeros(6)
+        self._n_done = 0
         self._weights: Floats = np.empty(0)
-        self._spread_weights: Floats = np.zeros(SPREADS)
-        self._newest: Floats = np.zeros((1, SPREADS))
+        self._spread_weights: Floats = np.zeros(N_SPREAD_FEATURES)
+        self._latest_spreads: Floats = np.zeros((1, N_SPREAD_FEATURES))
 
     def fit(self, x: Floats, n: int, level: float) -> None:
         """Learn from the first n of x, and walk over them."""
-        self._sums = np.zeros(len(x) + 1)
-        np.cumsum(x[:n], out=self._sums[1 : n + 1])
-        self._drawn, self.likely, self._misses = np.empty(len(x)), np.empty(len(x)), np.zeros(len(x) + 1)
+        self._load_sums = np.zeros(len(x) + 1)
+        np.cumsum(x[:n], out=self._load_sums[1 : n + 1])
+        self._regression, self.expected, self._error_sums = (
+            np.empty(len(x)),
+            np.empty(len(x)),
+            np.zeros(len(x) + 1),
+        )
         first = self.day if n > 2 * self.day else n // 4
-        rows = np.arange(first, n - self.ahead, self.every)
-        shapes = shape_rows(x, self._sums, rows, self.ahead, self.day, self.moves, self.means, self.widths)
+        rows = np.arange(first, n - self.ahead, self.training_stride)
+        shapes = shape_features(
+            x,
+            self._load_sums,
+            rows,
+            self.ahead,
+            self.day,
+            self.change_lags,
+            self.mean_windows,
+            self.day_half_widths,
+        )
         moved = x[rows + self.ahead] - x[rows]
-        self._weights = ridge(shapes, moved)
-        spreads = np.empty((n, SPREADS))
-        self._walk(x, 0, n, spreads)
-        misses = x[rows + self.ahead] - self.likely[rows]
+        self._weights = ridge_weights(shapes, moved)
+        spreads = np.empty((n, N_SPREAD_FEATURES))
+        self._walk_forward(x, 0, n, spreads)
+        misses = x[rows + self.ahead] - self.expected[rows]
         usual = spreads[rows, 3]
-        self._spread_weights = spread_weights(spreads[rows], misses, usual, level)
-        self._newest[0] = spreads[-1]
+        self._spread_weights = quantile_weights(spreads[rows], misses, usual, level)
+        self._latest_spreads[0] = spreads[-1]
 
-    def to(self, x: Floats, n: int) -> None:
+    def advance(self, x: Floats, n: int) -> None:
         """Go on until the first n of x are taken in."""
-        for i in range(self._done, n):
-            self._sums[i + 1] = self._sums[i] + x[i]
-            self._walk(x, i, i + 1, self._newest)
+        for i in range(self._n_done, n):
+            self._load_sums[i + 1] = self._load_sums[i] + x[i]
+            self._walk_forward(x, i, i + 1, self._latest_spreads)
 
-    def high(self) -> float:
+    def upper(self) -> float:
         """For the tick taken in last."""
-        return float(self.likely[self._done - 1] + self._spread_weights @ self._newest[0])
+        return float(self.expected[self._n_done - 1] + self._spread_weights @ self._latest_spreads[0])
 
-    def _walk(self, x: Floats, first: int, last: int, spreads: Floats) -> None:
-        walk(
-            x, self._sums, first, last, self.ahead, self.day, self.moves, self.means, self.widths, self.paces,
-            self._weights, self._drawn, self.likely, self._misses, self._recent, spreads,
+    def _walk_forward(self, x: Floats, first: int, last: int, spreads: Floats) -> None:
+        walk_forward(
+            x, self._load_sums, first, last, self.ahead, self.day, self.change_lags, self.mean_windows, self.day_half_widths, self.rates,
+            self._weights, self._regression, self.expected, self._error_sums, self._recent_errors, spreads,
         )  # fmt: skip
-        self._done = last
+        self._n_done = last
 
 
-def bridged(values: Floats) -> Floats:
+def fill_gaps(values: Floats) -> Floats:
     """Values without holes: straight over those inside, the nearest one at the ends; empty where all is NaN.
 
     >>> bridged(np.array([np.nan, 1.0, np.nan, 3.0])).tolist()
@@ -167,5 +182,5 @@ def bridged(values: Floats) -> Floats:
     return np.interp(np.arange(len(values)), there, values[there])
 
 
-def _ticks(seconds: Sequence[float], tick_s: float) -> Ints:
+def _to_ticks(seconds: Sequence[float], tick_s: float) -> Ints:
     return np.maximum(1, np.round(np.array(seconds) / tick_s)).astype(np.int64)

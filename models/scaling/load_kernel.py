@@ -9,16 +9,16 @@ import math
 import numpy as np
 from numba import njit
 
-SHAPES = 12
+N_SHAPE_FEATURES = 12
 """Numbers by which the next minutes are expected: recent moves, and what the day usually does."""
-SPREADS = 9
+N_SPREAD_FEATURES = 9
 """Numbers, in the load's unit, that say how far off that may be; none is negative."""
-DAYS = 7
+EARLIER_DAYS = 7
 """Earlier days that say what is usual at a time of the day."""
 
 
 @njit(cache=True, nogil=True)
-def not_negative(gram, moment):
+def nonnegative_quadratic_minimum(gram, moment):
     """The w >= 0 that minimises w'Gw/2 - m'w, by coordinate descent; gram's diagonal is above 0.
 
     >>> not_negative(np.eye(2), np.array([3.0, -1.0])).tolist()
@@ -41,7 +41,7 @@ def not_negative(gram, moment):
 
 
 @njit(cache=True, nogil=True)
-def mean_of(cum, n, first, last):
+def window_mean(cum, n, first, last):
     """Mean of the values first..last, both included, as far as they are among the first n; NaN = none is."""
     lo, hi = max(0, first), min(n, last + 1)
     if hi <= lo:
@@ -50,12 +50,12 @@ def mean_of(cum, n, first, last):
 
 
 @njit(cache=True, nogil=True)
-def usual(cum, n, at, width, day, days):
+def usual_at_time_of_day(cum, n, at, width, day, days):
     """Median over earlier days of the mean around the same time of the day; NaN = no earlier day is known."""
     found = np.empty(days)
     k = 0
     for d in range(1, days + 1):
-        one = mean_of(cum, n, at - d * day - width, at - d * day + width)
+        one = window_mean(cum, n, at - d * day - width, at - d * day + width)
         if not math.isnan(one):
             found[k] = one
             k += 1
@@ -65,45 +65,49 @@ def usual(cum, n, at, width, day, days):
 
 
 @njit(cache=True, nogil=True)
-def shape_row(x, cum, i, ahead, day, moves, means, widths, out):
+def fill_shape_features(x, cum, i, ahead, day, moves, means, widths, out):
     """Shape of the load at tick i, seen `ahead` ticks on; a number that is not known is 0."""
     n, here, k = i + 1, x[i], 0
     for back in moves:
         out[k] = here - x[max(0, i - back)]
         k += 1
     for back in means:
-        out[k] = here - mean_of(cum, n, i - back, i)
+        out[k] = here - window_mean(cum, n, i - back, i)
         k += 1
-    broad = usual(cum, n, i + ahead, widths[0], day, DAYS)
-    out[k] = broad - usual(cum, n, i, widths[0], day, DAYS)
-    out[k + 1] = usual(cum, n, i + ahead, widths[1], day, DAYS) - usual(cum, n, i, widths[1], day, DAYS)
-    out[k + 2] = usual(cum, n, i + ahead, widths[1], day, 1) - usual(cum, n, i, widths[1], day, 1)
+    broad = usual_at_time_of_day(cum, n, i + ahead, widths[0], day, EARLIER_DAYS)
+    out[k] = broad - usual_at_time_of_day(cum, n, i, widths[0], day, EARLIER_DAYS)
+    out[k + 1] = usual_at_time_of_day(cum, n, i + ahead, widths[1], day, EARLIER_DAYS) - usual_at_time_of_day(
+        cum, n, i, widths[1], day, EARLIER_DAYS
+    )
+    out[k + 2] = usual_at_time_of_day(cum, n, i + ahead, widths[1], day, 1) - usual_at_time_of_day(
+        cum, n, i, widths[1], day, 1
+    )
     out[k + 3] = broad - here
-    for j in range(SHAPES):
+    for j in range(N_SHAPE_FEATURES):
         if math.isnan(out[j]):
             out[j] = 0.0
 
 
 @njit(cache=True, nogil=True)
-def shape_rows(x, cum, rows, ahead, day, moves, means, widths):
+def shape_features(x, cum, rows, ahead, day, moves, means, widths):
     """(n_rows, SHAPES) for the ticks `rows`."""
-    out = np.empty((len(rows), SHAPES))
+    out = np.empty((len(rows), N_SHAPE_FEATURES))
     for r in range(len(rows)):
-        shape_row(x, cum, rows[r], ahead, day, moves, means, widths, out[r])
+        fill_shape_features(x, cum, rows[r], ahead, day, moves, means, widths, out[r])
     return out
 
 
 @njit(cache=True, nogil=True)
-def spread_row(x, cum, miss_sum, i, ahead, day, means, widths, likely, recent, level, out):
+def fill_spread_features(x, cum, miss_sum, i, ahead, day, means, widths, likely, recent, level, out):
     """How far off the expectation made at tick i may be.
 
     recent : (6,) running means of misses, the first two of them those of `walk`'s choice
     """
     off = 0.0
     known = 0
-    for d in range(1, DAYS + 1):
+    for d in range(1, EARLIER_DAYS + 1):
         at = i + ahead - d * day
-        one = mean_of(miss_sum, i + 1, at - widths[0], at + widths[0])
+        one = window_mean(miss_sum, i + 1, at - widths[0], at + widths[0])
         if not math.isnan(one):
             off += one
             known += 1
@@ -113,11 +117,11 @@ def spread_row(x, cum, miss_sum, i, ahead, day, means, widths, likely, recent, l
     out[5] = 0.05 * abs(likely)
     out[6] = 0.05 * math.sqrt(abs(likely) * abs(level))
     out[7] = abs(x[i] - likely)
-    out[8] = abs(x[i] - mean_of(cum, i + 1, i - means[0] * 2, i))
+    out[8] = abs(x[i] - window_mean(cum, i + 1, i - means[0] * 2, i))
 
 
 @njit(cache=True, nogil=True)
-def walk(
+def walk_forward(
     x,
     cum,
     first,
@@ -144,9 +148,9 @@ def walk(
     recent   : (6,) running means of misses: shape, load as it stands, then the mix at four paces
     spreads  : (last - first, SPREADS) filled
     """
-    shape = np.empty(SHAPES)
+    shape = np.empty(N_SHAPE_FEATURES)
     for i in range(first, last):
-        shape_row(x, cum, i, ahead, day, moves, means, widths, shape)
+        fill_shape_features(x, cum, i, ahead, day, moves, means, widths, shape)
         drawn[i] = x[i] + np.dot(shape, weights)
         miss, made = 0.0, i - ahead
         if made >= 0:
@@ -160,6 +164,6 @@ def walk(
         trust = b / (a + b) if a + b > 0.0 else 0.5
         likely[i] = trust * drawn[i] + (1.0 - trust) * x[i]
         level = cum[i + 1] / (i + 1)
-        spread_row(
+        fill_spread_features(
             x, cum, miss_sum, i, ahead, day, means, widths, likely[i], recent, level, spreads[i - first]
         )

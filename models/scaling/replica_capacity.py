@@ -4,18 +4,18 @@ import numpy as np
 
 from trimtab.models.contracts import Floats
 
-LEAST_SAMPLES, LEAST_BLOCKS = 60, 6
-LEAST_UTILISATION = 0.15
+MIN_SAMPLES, MIN_BLOCKS = 60, 6
+MIN_UTILISATION = 0.15
 """Below, what a replica does beside its work hides what the work takes."""
-WIDEST = 1.5
+MAX_INTERVAL_RATIO = 1.5
 """Ratio of an interval's ends above which nothing is known."""
-DRAWS = 400
-LEAST_STARTS = 3
+BOOTSTRAP_DRAWS = 400
+MIN_STARTS = 3
 
 Interval = tuple[float, float, float]
 
 
-def capacity_of_replica(load: Floats, replicas: Floats, utilisation: Floats) -> Interval | None:
+def replica_capacity(load: Floats, replicas: Floats, utilisation: Floats) -> Interval | None:
     """(value, low, high) of the load that one replica serves at full utilisation; None = it cannot be known.
 
     The median of load / (replicas x utilisation), with a 90 % interval from resampled blocks of time, as
@@ -30,17 +30,17 @@ def capacity_of_replica(load: Floats, replicas: Floats, utilisation: Floats) -> 
     >>> capacity_of_replica(load, np.full(200, 4.0), np.full(200, 0.01)) is None
     True
     """
-    good = (utilisation >= LEAST_UTILISATION) & (replicas >= 1.0) & (load > 0.0)
+    good = (utilisation >= MIN_UTILISATION) & (replicas >= 1.0) & (load > 0.0)
     one = load[good] / (replicas[good] * utilisation[good])
-    if len(one) < LEAST_SAMPLES:
+    if len(one) < MIN_SAMPLES:
         return None
-    middles = np.array([np.median(block) for block in np.array_split(one, max(LEAST_BLOCKS, len(one) // 60))])
-    drawn = np.random.default_rng(7).integers(0, len(middles), (DRAWS, len(middles)))
+    middles = np.array([np.median(block) for block in np.array_split(one, max(MIN_BLOCKS, len(one) // 60))])
+    drawn = np.random.default_rng(7).integers(0, len(middles), (BOOTSTRAP_DRAWS, len(middles)))
     low, high = np.quantile(np.median(middles[drawn], axis=1), (0.05, 0.95))
-    return None if high > WIDEST * low else (float(np.median(one)), float(low), float(high))
+    return None if high > MAX_INTERVAL_RATIO * low else (float(np.median(one)), float(low), float(high))
 
 
-def startup_time(total: Floats, ready: Floats, step_s: float) -> Interval | None:
+def startup_time_s(total: Floats, ready: Floats, step_s: float) -> Interval | None:
     """(value, low, high) of the seconds from an order until it serves; None = too few were seen.
 
     The value is the 80 % quantile: who plans with the median is late half the time.
@@ -60,6 +60,6 @@ def startup_time(total: Floats, ready: Floats, step_s: float) -> Interval | None
         if len(until) and ready[i + until[0]] >= total[i]:
             found.append(float(until[0] * step_s))
     took = np.array([seconds for seconds in found if seconds > 0.0])
-    if len(took) < LEAST_STARTS:
+    if len(took) < MIN_STARTS:
         return None
     return float(np.quantile(took, 0.8)), float(took.min()), float(took.max())

@@ -31,7 +31,7 @@ class NamedPanel:
 
     def pick(self, columns: Ints) -> "NamedPanel":
         """Some of the series."""
-        return NamedPanel(tuple(self.names[k] for k in columns.tolist()), self.panel.pick(columns))
+        return NamedPanel(tuple(self.names[k] for k in columns.tolist()), self.panel.select(columns))
 
     def fingerprint(self) -> str:
         """blake2b-128 over names, times and values, 32 hex digits."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from trimtab.models.contracts import Featured, Forecaster
+from trimtab.models.contracts import Forecaster, HasFeatures
 from trimtab.pipelines.model_registry.artifact import ARRAYS_FILE, pack_arrays
 from trimtab.pipelines.model_registry.model_loader import ForecasterFactory, catalogue_forecaster
 
@@ -54,7 +54,7 @@ class CatalogueRecipe:
     def features(self) -> Sequence[str]:
         """As the forecaster tells them."""
         fresh = self.make_forecaster()
-        return fresh.features if isinstance(fresh, Featured) else ()
+        return fresh.features if isinstance(fresh, HasFeatures) else ()
 
     def make_forecaster(self) -> Forecaster:
         """One that has learnt nothing."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trimtab.models.catalogue import RIVER, detector_class, names
+from trimtab.models.catalogue import RIVER_PREFIX, detector_class, detector_names
 from trimtab.models.contracts import Detector, Floats
 from trimtab.models.entity_score import entity_score
 from trimtab.models.errors import ModelError
@@ -38,7 +38,7 @@ def score(
 
     frame     : long (`unique_id|series|file`, `ds|timestamp|t`, `y|value`) or wide (a time column, then one
                 column a series; with a column `entity`, a block of rows an entity); NaN = no sample
-    detectors : "default", a name from `trimtab.models.catalogue.names()`, "river:NAME", a river anomaly
+    detectors : "default", a name from `trimtab.models.catalogue.detector_names()`, "river:NAME", a river anomaly
                 detector or forecaster (cloned for each series), or a list of such
     false_alarms_per_week : anomaly intervals that a healthy series may show in a week
     interval  : how long a row is where the time column counts rows: "1m", or seconds
@@ -93,24 +93,24 @@ def parse_detectors(detectors: Any) -> tuple[DetectorSpec, ...]:  # noqa: ANN401
     """
     given = detectors if isinstance(detectors, list | tuple) else [detectors]
     if not given:
-        raise ModelError(f"no detector given; there are default, {', '.join(names())}")
+        raise ModelError(f"no detector given; there are default, {', '.join(detector_names())}")
     return tuple(_member(one) for one in given)
 
 
 def _member(one: Any) -> DetectorSpec:  # noqa: ANN401 - as `score`
     if isinstance(one, str):
-        if one != "default" and not one.startswith(RIVER):
+        if one != "default" and not one.startswith(RIVER_PREFIX):
             detector_class(one)
         return one
     if hasattr(one, "learn_one"):
-        return partial(_river_bank, model=one, name=f"{RIVER}{one}")
+        return partial(_river_bank, model=one, name=f"{RIVER_PREFIX}{one}")
     raise ModelError(f"{one!r} is neither a name from the catalogue nor a river estimator")
 
 
 def _river_bank(n_series: int, *, model: Any, name: str) -> Detector:  # noqa: ANN401 - river's
-    from trimtab.models.river_bank import river_member
+    from trimtab.models.river_bank import river_detector
 
-    return river_member(n_series, model, name)
+    return river_detector(n_series, model, name)
 
 
 @dataclass(slots=True)

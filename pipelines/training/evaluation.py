@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.models.contracts import Forecaster, Panel
-from trimtab.models.forecasting.linear_stage import spread_over
+from trimtab.models.forecasting.linear_stage import evenly_spaced
 from trimtab.pipelines.errors import HistoryError
 from trimtab.pipelines.forecasting.backtest_load import ForecastMetrics, backtest_load, forecast_origins
 from trimtab.pipelines.io.panel import NamedPanel
@@ -118,7 +118,7 @@ def _sample(named: NamedPanel) -> NamedPanel:
     n = len(named.names)
     if n <= MAX_SERIES:
         return named
-    return named.pick(spread_over(n, MAX_SERIES))
+    return named.pick(evenly_spaced(n, MAX_SERIES))
 
 
 def _champion(

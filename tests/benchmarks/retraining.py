@@ -21,15 +21,16 @@ from trimtab.pipelines.training.pipeline_runs import PipelineRuns, RunRecord
 
 STEP_S, DAYS = 300, 14
 END = 1_767_225_600  # 2026-01-01 00:00 UTC
-AT_ONCE = 500
+CHUNK_SERIES = 500
 
 
-def loads(n: int) -> pd.DataFrame:
+def make_loads(n: int) -> pd.DataFrame:
     """Loads as a history has them: a day's and a week's course, a drift, bursts and gaps, all their own."""
     rows = DAYS * 86_400 // STEP_S
     times = END - STEP_S * np.arange(rows)[::-1]
     parts = [
-        _some(np.random.default_rng(begin), times, min(AT_ONCE, n - begin)) for begin in range(0, n, AT_ONCE)
+        _make_load_values(np.random.default_rng(begin), times, min(CHUNK_SERIES, n - begin))
+        for begin in range(0, n, CHUNK_SERIES)
     ]
     names = np.array([f'requests_per_second{{app="{k}"}}' for k in range(n)], dtype=object)
     stamps = pd.DatetimeIndex((times * 10**9).astype("datetime64[ns]"), tz="UTC")
@@ -42,7 +43,7 @@ def loads(n: int) -> pd.DataFrame:
     )
 
 
-def _some(rng: np.random.Generator, times: np.ndarray, n: int) -> np.ndarray:
+def _make_load_values(rng: np.random.Generator, times: np.ndarray, n: int) -> np.ndarray:
     """(n * n_times,), series by series; NaN = no sample."""
     day, week = ((times % s / s * 2 * np.pi)[None] for s in (86_400, 604_800))
     phase, depth, weekly = (
@@ -59,7 +60,7 @@ def _some(rng: np.random.Generator, times: np.ndarray, n: int) -> np.ndarray:
     return y.ravel()
 
 
-class Meter:
+class StageMeter:
     """CPU seconds, seconds and the most memory until then, by the name of what was done."""
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class Meter:
         self.stage = "history"
         self._cpu, self._wall = time.process_time(), time.perf_counter()
 
-    def mark(self, following: str) -> None:
+    def start_stage(self, following: str) -> None:
         """What went before is over."""
         cpu, wall = time.process_time(), time.perf_counter()
         self.cpu_s[self.stage] = round(self.cpu_s.get(self.stage, 0.0) + cpu - self._cpu, 2)
@@ -77,34 +78,34 @@ class Meter:
         self.peak_mb[self.stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         self.stage, self._cpu, self._wall = following, cpu, wall
 
-    def told(self, run: RunRecord) -> None:
+    def on_run_change(self, run: RunRecord) -> None:
         """Of a run that got on."""
         if run.stage and run.stage != self.stage:
-            self.mark(run.stage)
+            self.start_stage(run.stage)
 
-    def history(self, n: int) -> pd.DataFrame:
+    def unmeasured_history(self, n: int) -> pd.DataFrame:
         """So many series; what it takes to make them up is no part of what is measured."""
         stage = self.stage
-        self.mark("made up")
-        frame = loads(n)
-        self.mark(stage)
+        self.start_stage("made up")
+        frame = make_loads(n)
+        self.start_stage(stage)
         return frame
 
 
-def retrained(n: int, folder: Path) -> dict[str, object]:
+def measure_retraining(n: int, folder: Path) -> dict[str, object]:
     """Train, judge and register a model of n series, then forecast all of them."""
-    meter, job = Meter(), LoadJob(most=n)
+    meter, job = StageMeter(), LoadJob(most=n)
     place = ModelWorkspace(
         MlflowRegistry("load", folder / "mlflow"),
         ModelStore(folder / "models"),
         PipelineRuns(folder / "runs", "load", time.time_ns, lambda: "1"),
     )
-    done = train_load(job, lambda: meter.history(n), place, on_change=meter.told)
-    meter.mark("panel")
-    named = panel_from_history(meter.history(n), job.step_s, window_s=job.window_s, max_series=n)
-    meter.mark("forecast")
+    done = train_load(job, lambda: meter.unmeasured_history(n), place, on_change=meter.on_run_change)
+    meter.start_stage("panel")
+    named = panel_from_history(meter.unmeasured_history(n), job.step_s, window_s=job.window_s, max_series=n)
+    meter.start_stage("forecast")
     ahead = forecast_load(named, job.horizon, place)
-    meter.mark("")
+    meter.start_stage("")
     return {
         "series": len(ahead.names), "said": done.run.said, "promoted": done.promoted, "model": ahead.model,
         "told": float(np.isfinite(ahead.values).mean()), "figures": dict(done.run.figures),
@@ -113,4 +114,4 @@ def retrained(n: int, folder: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(retrained(int(sys.argv[1]), Path(sys.argv[2]))))
+    print(json.dumps(measure_retraining(int(sys.argv[1]), Path(sys.argv[2]))))

@@ -10,16 +10,16 @@ from river import anomaly, stats
 
 from trimtab.models.catalogue import detector
 
-SERIES = 100_000
+N_SERIES = 100_000
 
 
-def values(ticks, n):
+def make_values(ticks, n):
     """(ticks, n) float64 and (ticks,) int64 ns."""
     x = np.random.default_rng(0).normal(10, 1, (ticks, n))
     return x, np.arange(ticks, dtype=np.int64) * 15 * 10**9
 
 
-def seconds(work, rounds=1):
+def best_time_s(work, rounds=1):
     """The best of some rounds."""
     spent = []
     for _ in range(rounds):
@@ -29,7 +29,7 @@ def seconds(work, rounds=1):
     return min(spent)
 
 
-def report(benchmark, points, bank_s, river_s, river_points):
+def report_ratio(benchmark, points, bank_s, river_s, river_points):
     """Store and print points/s of both, and give their ratio."""
     bank, river = points / bank_s, river_points / river_s
     benchmark.extra_info.update(
@@ -42,11 +42,11 @@ def report(benchmark, points, bank_s, river_s, river_points):
 @pytest.mark.parametrize("exact", [False, True], ids=["stable", "exact"])
 def test_ew_zscore(benchmark, exact):
     """The EW z bank is at least 100 times as fast as river's objects at 100,000 series, in the same run."""
-    x, t = values(40, SERIES)
-    bank = detector("ew_zscore", SERIES, exact=exact)
+    x, t = make_values(40, N_SERIES)
+    bank = detector("ew_zscore", N_SERIES, exact=exact)
     bank.run(x, t)  # compiled, state warm in memory
-    means = [stats.EWMean(0.02) for _ in range(SERIES)]
-    variances = [stats.EWVar(0.02) for _ in range(SERIES)]
+    means = [stats.EWMean(0.02) for _ in range(N_SERIES)]
+    variances = [stats.EWVar(0.02) for _ in range(N_SERIES)]
     rows = [row.tolist() for row in x[:4]]
 
     def by_objects():
@@ -57,26 +57,26 @@ def test_ew_zscore(benchmark, exact):
                 mean.update(value)
                 variance.update(value)
 
-    river_s = seconds(by_objects, rounds=2)
+    river_s = best_time_s(by_objects, rounds=2)
     benchmark.pedantic(bank.run, (x, t), rounds=7, warmup_rounds=1)
-    ratio = report(benchmark, x.size, benchmark.stats.stats.min, river_s, len(rows) * SERIES)
+    ratio = report_ratio(benchmark, x.size, benchmark.stats.stats.min, river_s, len(rows) * N_SERIES)
     assert ratio >= 100
 
 
 def test_ew_zscore_tick_by_tick(benchmark):
     """One call a tick, as the live loop makes it, at 100,000 series."""
-    x, _ = values(1, SERIES)
-    bank = detector("ew_zscore", SERIES)
+    x, _ = make_values(1, N_SERIES)
+    bank = detector("ew_zscore", N_SERIES)
     benchmark.pedantic(bank.step, (x[0], 0), rounds=30, warmup_rounds=3)
-    benchmark.extra_info["points_s"] = round(SERIES / benchmark.stats.stats.median)
-    print(f"\n{SERIES / benchmark.stats.stats.median / 1e6:.0f} M points/s, one tick a call")
+    benchmark.extra_info["points_s"] = round(N_SERIES / benchmark.stats.stats.median)
+    print(f"\n{N_SERIES / benchmark.stats.stats.median / 1e6:.0f} M points/s, one tick a call")
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["default", "exact"])
 def test_half_space_trees(benchmark, exact):
     """The half-space trees bank against river's objects; memory beside."""
     n, ticks = 2_000, 300
-    x, t = values(ticks, n)
+    x, t = make_values(ticks, n)
     bank = detector("half_space_trees", n, exact=exact, limits=(5.0, 15.0) if exact else None)
     bank.run(x, t)
     model = anomaly.HalfSpaceTrees(limits={"x": (5.0, 15.0)}, seed=42)
@@ -92,9 +92,9 @@ def test_half_space_trees(benchmark, exact):
             model.score_one(row)
             model.learn_one(row)
 
-    river_s = seconds(by_object)
+    river_s = best_time_s(by_object)
     benchmark.pedantic(bank.run, (x, t), rounds=5, warmup_rounds=1)
     benchmark.extra_info.update(bank_bytes=bank.bytes_per_series(), river_bytes=size)
     print(f"\n{bank.bytes_per_series()} bytes a series, river {size}")
-    ratio = report(benchmark, x.size, benchmark.stats.stats.min, river_s, len(column))
+    ratio = report_ratio(benchmark, x.size, benchmark.stats.stats.min, river_s, len(column))
     assert ratio >= 50

@@ -8,21 +8,25 @@ import pytest
 from trimtab.models.catalogue import forecaster
 from trimtab.models.contracts import Panel
 from trimtab.models.forecasting import quantile_trees
-from trimtab.models.forecasting.linear_pool import fit_own, fit_pool, sample, usual_change
-from trimtab.models.forecasting.panel_features import history_of
+from trimtab.models.forecasting.linear_pool import change_scale, fit_pool, fit_series, sample_origins
+from trimtab.models.forecasting.panel_features import build_history
 
-DAY = 288
+STEPS_PER_DAY = 288
 
 
-def panel(n, days=21):
+def make_panel(n, days=21):
     """So many series of 5 minutes with a day's course of their own."""
     rng = np.random.default_rng(0)
-    k = np.arange(days * DAY)[:, None]
-    y = 20 + 9 * np.sin((k + rng.integers(0, DAY, n)) * 2 * np.pi / DAY) + rng.normal(0, 2, (len(k), n))
+    k = np.arange(days * STEPS_PER_DAY)[:, None]
+    y = (
+        20
+        + 9 * np.sin((k + rng.integers(0, STEPS_PER_DAY, n)) * 2 * np.pi / STEPS_PER_DAY)
+        + rng.normal(0, 2, (len(k), n))
+    )
     return Panel(y, np.full(n, 10**18), 300.0, np.ones(n, bool))
 
 
-def seconds(work):
+def best_time_s(work):
     """The best of three."""
     spent = []
     for _ in range(3):
@@ -43,7 +47,7 @@ def test_trees_against_lightgbm(benchmark):
     rows = lightgbm.Dataset(x, y, params={"verbose": -1})
     booster = lightgbm.train({**quantile_trees.PARAMETERS, "max_bin": 255, "alpha": 0.9}, rows, 50)
     quantile_trees.predict(trees, x)
-    theirs = seconds(lambda: booster.predict(x))
+    theirs = best_time_s(lambda: booster.predict(x))
     benchmark.pedantic(quantile_trees.predict, (trees, x), rounds=5, warmup_rounds=1)
     ratio = theirs / benchmark.stats.stats.min
     benchmark.extra_info.update(ratio=round(ratio, 2))
@@ -55,9 +59,9 @@ def test_ridge_against_scikit_learn(benchmark):
     """All series of a bucket at once, five fits each, are faster than scikit-learn's Ridge one by one."""
     from sklearn.linear_model import Ridge
 
-    p = panel(64)
-    history = history_of(p.y, p.end, p.step_s)
-    rows = sample(history, usual_change(history), (12, 20), 400, DAY, 21 * DAY)
+    p = make_panel(64)
+    history = build_history(p.y, p.end, p.step_s)
+    rows = sample_origins(history, change_scale(history), (12, 20), 400, STEPS_PER_DAY, 21 * STEPS_PER_DAY)
     shared, spread = fit_pool(rows)
 
     def by_series():
@@ -65,8 +69,8 @@ def test_ridge_against_scikit_learn(benchmark):
             for _ in range(5):
                 Ridge(1.0).fit(x, y)
 
-    theirs = seconds(by_series)
-    benchmark.pedantic(fit_own, (rows, shared, spread), rounds=5, warmup_rounds=1)
+    theirs = best_time_s(by_series)
+    benchmark.pedantic(fit_series, (rows, shared, spread), rounds=5, warmup_rounds=1)
     ratio = theirs / benchmark.stats.stats.min
     benchmark.extra_info.update(ratio=round(ratio, 2))
     print(
@@ -78,7 +82,7 @@ def test_ridge_against_scikit_learn(benchmark):
 @pytest.mark.parametrize("n", [32, 128])
 def test_load_forecaster(benchmark, n):
     """Fit and predict of a day take at most half a second of CPU a series."""
-    p = panel(n)
+    p = make_panel(n)
     model = forecaster("load")
     spent = []
 
@@ -86,7 +90,7 @@ def test_load_forecaster(benchmark, n):
         marks = [time.process_time()]
         model.fit(p)
         marks.append(time.process_time())
-        model.predict(p, DAY, (0.05, 0.5, 0.9, 0.95, 0.99))
+        model.predict(p, STEPS_PER_DAY, (0.05, 0.5, 0.9, 0.95, 0.99))
         spent.append(np.diff([*marks, time.process_time()]) / n)
 
     benchmark.pedantic(work, rounds=1, warmup_rounds=1)

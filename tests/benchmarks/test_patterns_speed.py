@@ -9,7 +9,7 @@ from trimtab.engine.patterns.pattern_recognizer import ROWS, Patterns
 from trimtab.engine.types import SeriesInfo, SeriesKey, TickScores
 
 SERVICES = 2_000
-FIGURES = (
+SERVICE_METRICS = (
     ("http_requests_total", {"code": "200"}, 100.0),
     ("http_requests_total", {"code": "500"}, 0.1),
     ("http_request_duration_seconds_p99", {}, 0.2),
@@ -21,7 +21,7 @@ FIGURES = (
     ("mail_queue_length", {}, 3.0),
     ("up", {}, 1.0),
 )
-S = 1_000_000_000
+SECOND_NS = 1_000_000_000
 
 
 @pytest.mark.benchmark(timer=time.process_time)
@@ -30,9 +30,9 @@ def test_a_tick_of_20000_series(benchmark):
     keys = tuple(
         SeriesKey.of("prometheus", name, labels | {"job": "web", "instance": f"web-{i}:80"})
         for i in range(SERVICES)
-        for name, labels, _ in FIGURES
+        for name, labels, _ in SERVICE_METRICS
     )
-    level = np.tile([level for *_, level in FIGURES], SERVICES)
+    level = np.tile([level for *_, level in SERVICE_METRICS], SERVICES)
     rng = np.random.default_rng(1)
     patterns = Patterns(15.0, lambda key: SeriesInfo(key, "", "rate" if "total" in key.metric else "gauge"))
     none = np.full(len(keys), -1, np.int64)
@@ -41,7 +41,7 @@ def test_a_tick_of_20000_series(benchmark):
     ticks = iter(range(10**6))
 
     def step():
-        time = next(ticks) * 15 * S
+        time = next(ticks) * 15 * SECOND_NS
         values = level * (1 + 0.05 * rng.normal(size=len(keys)))
         scores = TickScores("prometheus", time, values, nothing, nothing, nothing, nothing, none)
         patterns.step(time, keys, scores, sick)

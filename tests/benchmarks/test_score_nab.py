@@ -12,7 +12,7 @@ import pytest
 DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[3] / "shared" / "data"))
 NAB = DATA / "nab" / "nab.parquet"
 LIMIT_S = 60.0
-CODE = """
+PROGRAM = """
 import sys
 from pathlib import Path
 from trimtab.pipelines.scoring.score_file import score_file
@@ -28,7 +28,7 @@ def test_all_58_files_in_a_minute(tmp_path, benchmark):
     def once() -> float:
         began = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", CODE, NAB, tmp_path / "scored.parquet"], check=True, timeout=600
+            [sys.executable, "-c", PROGRAM, NAB, tmp_path / "scored.parquet"], check=True, timeout=600
         )
         return time.perf_counter() - began
 

@@ -6,7 +6,7 @@ from trimtab.engine.detection.source_detector import Senses
 from trimtab.engine.detection.tick_assembler import ClosedTick
 from trimtab.engine.detection.tick_result import Sensed
 from trimtab.engine.types import Anomaly, SeriesKey
-from trimtab.models.bank import Arrays, Field
+from trimtab.models.bank import StateArrays, StateField
 from trimtab.models.contracts import Bools, Floats, Ints
 from trimtab.models.scorer import Scores
 
@@ -91,8 +91,12 @@ class PlainScorer:
         self.detectors = detectors
         self.false_alarms_per_week = false_alarms_per_week
         self.deadline = round(720 / interval_s)
-        fields = {"seen": Field(np.int64), "level": Field(np.float64, 10.0), "elsewhere": Field(np.int64)}
-        self.arrays = Arrays(fields, n_series)
+        fields = {
+            "seen": StateField(np.int64),
+            "level": StateField(np.float64, 10.0),
+            "elsewhere": StateField(np.int64),
+        }
+        self.arrays = StateArrays(fields, n_series)
         for method in ("grow", "take", "put", "reset", "state", "restore", "bytes_per_series"):
             setattr(self, method, getattr(self.arrays, method))
 

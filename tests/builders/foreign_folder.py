@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def foreign_folder(folder: Path) -> Path:
+def make_foreign_packages(folder: Path) -> Path:
     """Put packages models, engine and pipelines into the folder; none of them has what trimtab's have."""
     for name in ("models", "engine", "pipelines"):
         (folder / name).mkdir()

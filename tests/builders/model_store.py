@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tests.builders.series import START
-from tests.fakes.fake_forecasters import make
+from tests.fakes.fake_forecasters import make_forecaster
 from trimtab.pipelines.model_registry.mlflow_registry import MlflowRegistry
 from trimtab.pipelines.model_registry.model_store import ModelStore
 from trimtab.pipelines.train_load import LoadJob, ModelWorkspace
@@ -52,4 +52,4 @@ class ModelFolder:
         self.runs = PipelineRuns(
             self.folder / "training" / "load", "load", lambda: self.now, lambda: f"{next(self.numbers):026d}"
         )
-        self.workspace = ModelWorkspace(self.registry, self.store, self.runs, make=make)
+        self.workspace = ModelWorkspace(self.registry, self.store, self.runs, make=make_forecaster)

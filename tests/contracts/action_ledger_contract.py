@@ -185,7 +185,9 @@ class ActionLedgerContract:
         told = ledger.transition(
             failed, ActionState.PROPOSED, "failed", "trimtab", {"why": secret, "password": "hunter2"}
         )
-        ledger.append_audit("asked", secret, "ann", {"bearer_token": "hunter2", "header": "Bearer hunter2hunter2"})
+        ledger.append_audit(
+            "asked", secret, "ann", {"bearer_token": "hunter2", "header": "Bearer hunter2hunter2"}
+        )
         everything = [told, ledger.action(ulid(1)), ledger.recommendation(ulid(1)), *ledger.audit_rows()]
         assert "hunter2" not in repr(everything)
         assert verify(ledger) == []

@@ -8,7 +8,7 @@ import numpy as np
 from trimtab.models.contracts import Floats, Panel, State
 
 
-class Yesterday:
+class FakeSeasonalNaive:
     """Seasonal naive over a day, or the last value; spread by its own errors times `wide`.
 
     better : share of the way to the truth of the last day's mean, so that models differ in skill
@@ -40,21 +40,21 @@ class Yesterday:
         self.fitted = np.asarray(state["fitted"], np.float64)
 
 
-class Unknowing(Yesterday):
+class FakeUnknownForecaster(FakeSeasonalNaive):
     """Forecasts nothing."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         return np.full((len(quantiles), horizon, panel.y.shape[1]), np.nan)
 
 
-class Failing(Yesterday):
+class FakeFailingForecaster(FakeSeasonalNaive):
     """Can be read and fitted, and fails at its work."""
 
     def predict(self, *_: object) -> Floats:
         raise RuntimeError("out of luck")
 
 
-class Short(Yesterday):
+class FakeShortForecaster(FakeSeasonalNaive):
     """Forecasts one row, whatever is asked."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
@@ -62,7 +62,7 @@ class Short(Yesterday):
         return super().predict(panel, 1, quantiles)
 
 
-class Smart(Yesterday):
+class FakeDailyMeanForecaster(FakeSeasonalNaive):
     """Mean of the days before: better than yesterday alone where there is noise."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
@@ -75,16 +75,16 @@ class Smart(Yesterday):
         return super().predict(replace(panel, y=np.concatenate([panel.y[:-day], mean])), horizon, quantiles)
 
 
-KINDS = {
-    "load": Smart,
-    "seasonal_naive": Yesterday,
-    "unknowing": Unknowing,
-    "failing": Failing,
-    "short": Short,
-    "worse": lambda **more: Yesterday(bias=50.0, **more),
+FAKE_FORECASTERS = {
+    "load": FakeDailyMeanForecaster,
+    "seasonal_naive": FakeSeasonalNaive,
+    "unknowing": FakeUnknownForecaster,
+    "failing": FakeFailingForecaster,
+    "short": FakeShortForecaster,
+    "worse": lambda **more: FakeSeasonalNaive(bias=50.0, **more),
 }
 
 
-def make(name: str, **parameters):
+def make_forecaster(name: str, **parameters):
     """As `models.catalogue.forecaster`."""
-    return KINDS[name](**parameters)
+    return FAKE_FORECASTERS[name](**parameters)

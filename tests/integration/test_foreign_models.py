@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.builders.foreign_folder import foreign_folder
+from tests.builders.foreign_folder import make_foreign_packages
 
-CODE = """
+PROGRAM = """
 import models
 import trimtab
 from trimtab.models.catalogue import detector
@@ -16,7 +16,7 @@ print(models.__file__, detector("ew_zscore", n_series=1).n_series, scored["anoma
 """
 
 
-def run(folder, *argv: str) -> str:
+def run_python(folder, *argv: str) -> str:
     """What a Python that starts in this folder prints."""
     done = subprocess.run(
         [sys.executable, *argv], cwd=folder, capture_output=True, text=True, timeout=300, check=False
@@ -27,12 +27,12 @@ def run(folder, *argv: str) -> str:
 
 def test_both_can_be_imported(tmp_path):
     """The user's models is the user's, trimtab's are trimtab's."""
-    file, n_series, scored = run(foreign_folder(tmp_path), "-c", CODE).split()
+    file, n_series, scored = run_python(make_foreign_packages(tmp_path), "-c", PROGRAM).split()
     assert Path(file).parents[1] == tmp_path
     assert (n_series, scored) == ("1", "True")
 
 
 def test_a_script_beside_them(tmp_path):
     """A script in the same folder as well, though Python looks there first."""
-    (foreign_folder(tmp_path) / "mine.py").write_text(CODE)
-    assert run(tmp_path, "mine.py").split()[1:] == ["1", "True"]
+    (make_foreign_packages(tmp_path) / "mine.py").write_text(PROGRAM)
+    assert run_python(tmp_path, "mine.py").split()[1:] == ["1", "True"]

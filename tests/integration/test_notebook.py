@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.builders.foreign_folder import foreign_folder
+from tests.builders.foreign_folder import make_foreign_packages
 from tests.servers.prometheus import backfill, start_prometheus
 from trimtab.pipelines.io.history import PrometheusHistory
 from trimtab.pipelines.io.panel import panel_from_history
@@ -45,7 +45,7 @@ def test_pair_is_one(path):
 def executed(path, folder):
     """Texts and pictures that the cells put out, run in a folder with packages models, engine, pipelines."""
     notebook = jupytext.read(path)
-    where = {"metadata": {"path": str(foreign_folder(folder))}}
+    where = {"metadata": {"path": str(make_foreign_packages(folder))}}
     nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tests.simulations.healthy_series import INTERVAL_S, KINDS, WEEK, healthy
+from tests.simulations.healthy_series import INTERVAL_S, KINDS, WEEK_TICKS, make_healthy_series
 from trimtab.engine.detection.anomaly_tracker import WORTH_TELLING, anomaly_id
 from trimtab.engine.types import Anomaly, Direction, SeriesInfo, SeriesKey
-from trimtab.models.calibration.alarms import intervals
+from trimtab.models.calibration.alarms import alarm_intervals
 from trimtab.models.calibration.tail_probability import QUIET_TICKS
 from trimtab.models.scorer import Scorer
 
@@ -93,11 +93,11 @@ def _shared(rng, ticks):
 
 def _service(rng, loadings, kinds):
     columns = []
-    load = _shared(rng, 4 * WEEK)
+    load = _shared(rng, 4 * WEEK_TICKS)
     for _ in range(INSTANCES):
-        own = 0.6 * load + 0.6 * _shared(rng, 4 * WEEK)
+        own = 0.6 * load + 0.6 * _shared(rng, 4 * WEEK_TICKS)
         for loading, kind in zip(loadings, kinds, strict=True):
-            x = healthy(kind, rng, 1)[:, 0]
+            x = make_healthy_series(kind, rng, 1)[:, 0]
             spread = np.subtract(*np.percentile(x, [75, 25])) / 1.35
             moved = x + loading * spread * own
             columns.append(np.maximum(np.round(moved), 0.0) if kind in {"counts", "sparse"} else moved)
@@ -111,20 +111,22 @@ def harvest(seed, services=3, metrics=40, weeks=4):
     kinds = [KINDS[i % len(KINDS)] for i in rng.permutation(metrics)]
     found = Harvest()
     for _ in range(services):
-        x = _service(rng, loadings, kinds)[: weeks * WEEK]
+        x = _service(rng, loadings, kinds)[: weeks * WEEK_TICKS]
         t = np.arange(len(x), dtype=np.int64) * INTERVAL_S * NS
         scorer = Scorer(x.shape[1], INTERVAL_S)
         score = scorer.run(x[:-200], t[:-200]).anomaly_score
-        _flocks(found, score[WEEK:], metrics)
+        _flocks(found, score[WEEK_TICKS:], metrics)
         _faults(found, scorer, x, t, metrics, rng)
     return found
 
 
 def _flocks(found, score, metrics, apart=10):
-    for first in range(0, len(score) - WEEK // 2, WEEK):
-        week = score[first : first + WEEK]
+    for first in range(0, len(score) - WEEK_TICKS // 2, WEEK_TICKS):
+        week = score[first : first + WEEK_TICKS]
         flocks, last = [], -apart
-        for slot, start, end, _ in sorted(intervals(week, np.arange(len(week))), key=lambda alarm: alarm[1]):
+        for slot, start, end, _ in sorted(
+            alarm_intervals(week, np.arange(len(week))), key=lambda alarm: alarm[1]
+        ):
             if start - last >= apart:
                 flocks.append((start, []))
             last = start
@@ -137,7 +139,7 @@ def _flocks(found, score, metrics, apart=10):
 
 def _faults(found, scorer, x, t, metrics, rng, tries=4):
     """Shifts by three to ten interquartile ranges, or by some units where there is no such range."""
-    before, state = x[-200 - WEEK : -200], scorer.state()
+    before, state = x[-200 - WEEK_TICKS : -200], scorer.state()
     low, high = np.percentile(before, [25, 75], axis=0)
     for _ in range(tries):
         size = np.where(high > low, high - low, np.maximum(before.std(axis=0), 1.0))

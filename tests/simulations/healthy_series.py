@@ -4,23 +4,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trimtab.models.calibration.alarms import intervals
+from trimtab.models.calibration.alarms import alarm_intervals
 from trimtab.models.scorer import Scorer
 
 KINDS = ("normal", "skewed", "heavy", "counts", "seasonal", "constant", "sparse")
 INTERVAL_S = 60
-WEEK = 10_080
+WEEK_TICKS = 10_080
 """Ticks."""
 WEEKS = 4
-MOMENTS = 3
+FAULT_TIMES = 3
 """Times a kind's series are all hit by a spike, and by a shift."""
-SOON = 5
+DETECTION_SAMPLES = 5
 """Samples within which a fault must be found."""
 
 
-def healthy(kind, rng, n):
+def make_healthy_series(kind, rng, n):
     """(WEEKS * WEEK, n) values of n series of one kind, each with its own parameters."""
-    ticks = WEEKS * WEEK
+    ticks = WEEKS * WEEK_TICKS
     scale = 10 ** rng.uniform(-2, 3, n)
     if kind == "normal":
         return rng.normal(size=(ticks, n)) * scale + rng.uniform(-50, 500, n)
@@ -42,53 +42,53 @@ def healthy(kind, rng, n):
 
 
 @dataclass
-class Verdict:
+class DetectionReport:
     """What came of the series of one kind; shares 0..1."""
 
     kind: str
     false_alarms: float
     """Anomaly intervals a series and week."""
-    spikes: float
-    shifts: float
+    spikes_found: float
+    shifts_found: float
 
 
-def _found(scorer_state, n, x, t):
+def _is_flagged(scorer_state, n, x, t):
     clone = Scorer(n, INTERVAL_S)
     clone.restore(scorer_state)
     return (np.nan_to_num(clone.run(x, t).anomaly_score) > 1).any(axis=0)
 
 
-def judge(kind, n, seed):
+def measure_detection(kind, n, seed):
     """Run n series of a kind through a scorer, and through copies of it where spikes and shifts are put in.
 
     A spike lies twice as far from the median as anything in the week before; a shift is lasting, by three
     interquartile ranges of that week, where that is not 0.
     """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
-    x = healthy(kind, rng, n)
+    x = make_healthy_series(kind, rng, n)
     t = np.arange(len(x), dtype=np.int64) * INTERVAL_S * 10**9
     scorer, scores, spikes, shifts = Scorer(n, INTERVAL_S), [], [], []
-    moments = np.sort(rng.integers(WEEK + 10, len(x) - 20, MOMENTS)) if kind != "constant" else []
+    moments = np.sort(rng.integers(WEEK_TICKS + 10, len(x) - 20, FAULT_TIMES)) if kind != "constant" else []
     before = 0
     for at in moments:
         scores.append(scorer.run(x[before:at], t[before:at]).anomaly_score)
         week, soon, state, side = (
-            x[at - WEEK : at],
-            slice(at, at + SOON),
+            x[at - WEEK_TICKS : at],
+            slice(at, at + DETECTION_SAMPLES),
             scorer.state(),
             rng.choice([-1, 1], n),
         )
         middle, (low, high) = np.median(week, axis=0), np.percentile(week, [25, 75], axis=0)
         spiked, shifted = x[soon].copy(), x[soon] + side * 3 * (high - low)
         spiked[0] = middle + side * 2 * np.abs(week - middle).max(axis=0)
-        spikes.append(_found(state, n, spiked, t[soon]))
-        shifts.append(_found(state, n, shifted, t[soon])[high > low])
+        spikes.append(_is_flagged(state, n, spiked, t[soon]))
+        shifts.append(_is_flagged(state, n, shifted, t[soon])[high > low])
         before = at
     scores.append(scorer.run(x[before:], t[before:]).anomaly_score)
-    alarms = len(intervals(np.concatenate(scores), t))
-    return Verdict(kind, alarms / n / WEEKS, _share(spikes), _share(shifts))
+    alarms = len(alarm_intervals(np.concatenate(scores), t))
+    return DetectionReport(kind, alarms / n / WEEKS, _mean_share(spikes), _mean_share(shifts))
 
 
-def _share(found):
+def _mean_share(found):
     flat = np.concatenate(found) if found else np.empty(0)
     return float(flat.mean()) if len(flat) else float("nan")

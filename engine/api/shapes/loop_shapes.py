@@ -26,7 +26,7 @@ from trimtab.engine.types import (
     ToolAction,
 )
 from trimtab.engine.types.series import iso
-from trimtab.models.forecasting.confidence import Word
+from trimtab.models.forecasting.confidence import ConfidenceGrade
 
 _OPTIONAL = (Union, types.UnionType)
 
@@ -163,7 +163,7 @@ class ForecastShape(JsonShape):
     values: dict[str, list[float | None]] = Field(description="Quantile -> its rows, in the series' unit.")
     model: str
     version: str = Field(description="Empty = no registered model serves, seasonal naive does.")
-    confidence: Word
+    confidence: ConfidenceGrade
     past_s: float = Field(description="Seconds of history that it stands on.")
 
 

@@ -61,7 +61,11 @@ async def test_a_change_is_written_down_before_it_is_sent(room):
         ActionState.VERIFYING,
         "lasts until restart; to make it last: size 125",
     )
-    assert [row.what for row in room.ledger.audit_rows(subject=ulid(1))] == ["proposed", "executing", "verifying"]
+    assert [row.what for row in room.ledger.audit_rows(subject=ulid(1))] == [
+        "proposed",
+        "executing",
+        "verifying",
+    ]
     assert room.tool.effects == [("fake", "size", 125)]
 
 

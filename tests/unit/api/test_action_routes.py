@@ -77,7 +77,9 @@ async def test_polling_with_an_etag_costs_nothing(room):
 
 async def test_approving_names_the_person(room):
     """An approval changes the state, keeps who gave it, and stands in the audit."""
-    anna = room.anonymous_client(headers={"Authorization": f"Bearer {room.create_key('approve', name='anna')}"})
+    anna = room.anonymous_client(
+        headers={"Authorization": f"Bearer {room.create_key('approve', name='anna')}"}
+    )
     answer = (await anna.post(f"{PATH}/approve")).json()
     assert (answer["state"], answer["approver"]) == ("approved", "anna")
     assert answer["approved"] == "2026-01-01T00:00:00.000Z"
@@ -123,7 +125,9 @@ async def test_two_callers_with_the_same_key_are_two_calls(room):
     path = "/api/tools/redis/targets/cache-1/actions/warm_keys"
     ids = set()
     for name in ("anna", "ben"):
-        program = room.anonymous_client(headers={"Authorization": f"Bearer {room.create_key('execute', name=name)}"})
+        program = room.anonymous_client(
+            headers={"Authorization": f"Bearer {room.create_key('execute', name=name)}"}
+        )
         ids.add((await program.post(path, headers={"Idempotency-Key": "same"})).json()["id"])
         room.clock.tick(1)
     assert len(ids) == 2

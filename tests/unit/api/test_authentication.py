@@ -33,7 +33,9 @@ def room():
 )
 async def test_wrong_credentials_are_refused_without_repeating_them(room, header):
     """A wrong key gives 401, says how to send one and does not come back in the answer."""
-    answer = await room.anonymous_client().get("/api/status", headers={"Authorization": header.encode("latin-1")})
+    answer = await room.anonymous_client().get(
+        "/api/status", headers={"Authorization": header.encode("latin-1")}
+    )
     assert_problem(answer, 401)
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert "x" * 10 not in answer.text
@@ -70,7 +72,9 @@ async def test_session_tokens_and_login_links_are_no_keys(room):
     browser, _ = await room.browser_client()
     link = api_keys.create_login_url(room.store, room.clock, BASE).partition("token=")[2]
     for secret in (browser.cookies[COOKIE], link):
-        answer = await room.anonymous_client().get("/api/status", headers={"Authorization": f"Bearer {secret}"})
+        answer = await room.anonymous_client().get(
+            "/api/status", headers={"Authorization": f"Bearer {secret}"}
+        )
         assert_problem(answer, 401)
 
 
@@ -186,7 +190,9 @@ async def test_writes_from_other_sites_are_refused(room, headers):
     browser, csrf = await room.browser_client()
     answer = await browser.post(FEEDBACK, json=RIGHT, headers={"X-CSRF-Token": csrf, **headers})
     assert_problem(answer, 403, "another site")
-    log_in = await room.anonymous_client().post("/api/session", json={"key": room.create_key("read")}, headers=headers)
+    log_in = await room.anonymous_client().post(
+        "/api/session", json={"key": room.create_key("read")}, headers=headers
+    )
     assert_problem(log_in, 403, "another site")
     assert COOKIE not in log_in.cookies
 

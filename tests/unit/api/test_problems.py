@@ -191,7 +191,9 @@ async def test_a_client_that_leaves_is_no_fault(room, lines):
 async def test_each_request_leaves_one_line_without_secrets(room, lines):
     """The line has method, route, status, duration, trace id and key prefix; no secret and no query."""
     secret = room.create_key("read", name="laptop")
-    client = room.anonymous_client(headers={"Authorization": f"Bearer {secret}", "Cookie": f"trimtab_session={SECRET}"})
+    client = room.anonymous_client(
+        headers={"Authorization": f"Bearer {secret}", "Cookie": f"trimtab_session={SECRET}"}
+    )
     await client.get(f"/api/series/{'a' * 32}/scores?since={SECRET}")
     await room.anonymous_client().get(f"/login?token={SECRET}")
     await room.anonymous_client().post("/api/session", json={"key": SECRET})

@@ -274,7 +274,9 @@ async def test_an_anomaly_has_the_agreed_shape(room, program):
 async def test_feedback_is_kept_and_replaced(room):
     """A person's word on an anomaly is stored under the key's name; a later one replaces it."""
     room.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
-    person = room.anonymous_client(headers={"Authorization": f"Bearer {room.create_key('read', 'propose', name='ann')}"})
+    person = room.anonymous_client(
+        headers={"Authorization": f"Bearer {room.create_key('read', 'propose', name='ann')}"}
+    )
     path = f"/api/anomalies/{ulid(1)}"
     answer = await person.post(f"{path}/feedback", json={"verdict": "wrong", "note": "backup <b>"})
     assert answer.status_code == 201

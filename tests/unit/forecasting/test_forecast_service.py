@@ -268,7 +268,9 @@ async def test_a_store_that_fails_leaves_the_rows_to_be_written(world):
     with pytest.raises(ProcessKilled):
         world.forecast_service.model_store.audit(append_then_die(world.ledger))
     assert len(world.forecast_service.model_store.book().moves) == 1
-    audit_champion_changes(world.forecast_service.model_store, world.ledger, "load", "anna", "trimtab retrain")
+    audit_champion_changes(
+        world.forecast_service.model_store, world.ledger, "load", "anna", "trimtab retrain"
+    )
     assert [(row.subject, row.actor) for row in world.ledger.rows] == [("load/1", "anna")]
     assert world.forecast_service.model_store.book().moves == ()
 

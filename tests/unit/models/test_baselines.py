@@ -6,9 +6,16 @@ import pytest
 from trimtab.models.contracts import Panel
 from trimtab.models.errors import StateError
 from trimtab.models.forecasters.boosted import Boosted
-from trimtab.models.forecasting.baselines import STARTS, TOLD, Seen, joined, starts, told
-from trimtab.models.forecasting.linear_stage import usual_error
-from trimtab.models.forecasting.robust_features import ROBUST
+from trimtab.models.forecasting.baselines import (
+    BASELINES,
+    TREE_FEATURES,
+    TreeInputs,
+    baseline_forecasts,
+    concatenate_inputs,
+    tree_features,
+)
+from trimtab.models.forecasting.linear_stage import mean_error
+from trimtab.models.forecasting.robust_features import ROBUST_FEATURES
 
 NAN = np.nan
 
@@ -26,40 +33,40 @@ NAN = np.nan
 def test_starts(usual, day_before, hour, off, linear, wanted):
     """Each start by its own rule; what is not known gives way to what is."""
     robust = np.array([usual, day_before, hour, 0.0, off, 1.0, 1.0, 1.0])
-    np.testing.assert_array_equal(starts(robust, np.float64(linear)), wanted)
+    np.testing.assert_array_equal(baseline_forecasts(robust, np.float64(linear)), wanted)
 
 
-def seen(n=1, **changed):
+def make_inputs(n=1, **changed):
     """Rows of which everything is known."""
     given = {
-        "values": np.arange(21.0) + np.zeros((n, 1)), "robust": np.full((n, len(ROBUST)), 2.0),
+        "values": np.arange(21.0) + np.zeros((n, 1)), "robust": np.full((n, len(ROBUST_FEATURES)), 2.0),
         "linear": np.full(n, 4.0), "tails": np.full((n, 5), 6.0), "scale": np.full(n, 8.0),
         "clock": np.full((n, 5), 9.0),
     }  # fmt: skip
-    return Seen(**(given | changed))
+    return TreeInputs(**(given | changed))
 
 
 def test_what_is_told_stands_about_the_start_in_its_errors():
     """Twice the values, start and unit tell the same but for the clock; names and columns are as many."""
-    one = told(seen(), np.array([3.0]), np.array([0.5]))
-    assert one.shape == (1, len(TOLD))
-    assert len(set(TOLD)) == len(TOLD)
-    assert one[0, TOLD.index("linear")] == 2.0
-    assert one[0, TOLD.index("week_median")] == -2.0
-    np.testing.assert_allclose(one[0, TOLD.index("roughness")], np.log(16.0))
-    np.testing.assert_allclose(one[0, TOLD.index("week_range")], np.log(4.0), rtol=1e-6)
-    assert one[0, TOLD.index("event")] == 9.0
-    double = seen(
+    one = tree_features(make_inputs(), np.array([3.0]), np.array([0.5]))
+    assert one.shape == (1, len(TREE_FEATURES))
+    assert len(set(TREE_FEATURES)) == len(TREE_FEATURES)
+    assert one[0, TREE_FEATURES.index("linear")] == 2.0
+    assert one[0, TREE_FEATURES.index("week_median")] == -2.0
+    np.testing.assert_allclose(one[0, TREE_FEATURES.index("roughness")], np.log(16.0))
+    np.testing.assert_allclose(one[0, TREE_FEATURES.index("week_range")], np.log(4.0), rtol=1e-6)
+    assert one[0, TREE_FEATURES.index("event")] == 9.0
+    double = make_inputs(
         values=2 * np.arange(21.0)[None], robust=np.full((1, 8), 4.0), linear=np.array([8.0]),
         tails=np.full((1, 5), 12.0), scale=np.array([16.0]),
     )  # fmt: skip
-    np.testing.assert_allclose(told(double, np.array([6.0]), np.array([1.0])), one, rtol=1e-6)
+    np.testing.assert_allclose(tree_features(double, np.array([6.0]), np.array([1.0])), one, rtol=1e-6)
 
 
 def test_rows_and_joined_go_back_and_forth():
     """Rows taken apart and joined are the rows."""
-    whole = seen(3, linear=np.arange(3.0))
-    again = joined([whole.rows(np.array([0])), whole.rows(np.array([1, 2]))])
+    whole = make_inputs(3, linear=np.arange(3.0))
+    again = concatenate_inputs([whole.select_rows(np.array([0])), whole.select_rows(np.array([1, 2]))])
     np.testing.assert_array_equal(again.linear, whole.linear)
     np.testing.assert_array_equal(again.values, whole.values)
 
@@ -67,11 +74,11 @@ def test_rows_and_joined_go_back_and_forth():
 def test_a_burst_makes_no_unit():
     """Errors count up to twice their median; where most are 0 all count; nothing known takes the middle."""
     errors = np.array([[1.0, -1.0, 1.0, 97.0], [0.0, 0.0, 0.0, 8.0], [NAN] * 4])
-    np.testing.assert_allclose(usual_error(errors, 2.0), [1.25, 2.0, 1.625])
-    np.testing.assert_allclose(usual_error(errors)[:2], [25.0, 2.0])
+    np.testing.assert_allclose(mean_error(errors, 2.0), [1.25, 2.0, 1.625])
+    np.testing.assert_allclose(mean_error(errors)[:2], [25.0, 2.0])
 
 
-def bursty(days=16, day=24, n=6, seed=3):
+def make_bursty_panel(days=16, day=24, n=6, seed=3):
     """Hourly loads that are calm but for a burst once in the past, a week before the day to come."""
     rng = np.random.default_rng(seed)
     y = (
@@ -86,7 +93,7 @@ def bursty(days=16, day=24, n=6, seed=3):
 def test_a_burst_a_week_ago_is_not_repeated():
     """The median of the three starts forgets a burst that happened once, and still follows the day."""
     model = Boosted()
-    panel = bursty()
+    panel = make_bursty_panel()
     model.fit(panel)
     middle = model.predict(panel, 24, (0.5,))[0]
     wanted = 100 + 10 * np.sin(np.arange(24) * 2 * np.pi / 24)
@@ -97,8 +104,8 @@ def test_a_burst_a_week_ago_is_not_repeated():
 def test_trees_of_one_start_alone_are_refused():
     """A state that lacks the trees of a start raises StateError, and names what is missing."""
     model = Boosted()
-    model.fit(bursty())
+    model.fit(make_bursty_panel())
     state = model.state()
-    assert {key.partition(".")[0] for key in state} == {"stage", "young", "far", *STARTS}
+    assert {key.partition(".")[0] for key in state} == {"stage", "young", "far", *BASELINES}
     with pytest.raises(StateError, match="feature"):
         Boosted().restore({k: v for k, v in state.items() if not k.startswith("level.")})

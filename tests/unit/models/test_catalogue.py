@@ -15,7 +15,7 @@ def test_every_name_loads():
     """Every line of the catalogue leads to a class."""
     for name in catalogue.DETECTORS:
         assert isinstance(catalogue.detector_class(name), type)
-    assert set(catalogue.DETECTORS) <= set(catalogue.names())
+    assert set(catalogue.DETECTORS) <= set(catalogue.detector_names())
 
 
 def test_parameters_reach_the_detector():
@@ -52,11 +52,11 @@ def test_wrong_parameters_are_named(name, given, says):
 def test_finds_detectors_of_other_packages(monkeypatch):
     """An entry point of another package is found by name, and does not win over one of ours."""
     points = EntryPoints(
-        EntryPoint(name, "trimtab.models.detectors.ew_zscore:EwZscore", catalogue.GROUP)
+        EntryPoint(name, "trimtab.models.detectors.ew_zscore:EwZscore", catalogue.DETECTOR_GROUP)
         for name in ("theirs", "level_shift")
     )
     monkeypatch.setattr(catalogue, "entry_points", points.select)
-    assert "theirs" in catalogue.names()
+    assert "theirs" in catalogue.detector_names()
     assert isinstance(catalogue.detector("theirs", n_series=1), EwZscore)
     assert catalogue.detector_class("level_shift") is not EwZscore
 

@@ -5,11 +5,11 @@ import copy
 import numpy as np
 import pytest
 
-from trimtab.models.catalogue import detector, names
+from trimtab.models.catalogue import detector, detector_names
 from trimtab.models.contracts import Detector
 from trimtab.models.errors import ShapeError, StateError
 
-N, TICKS, STEP_NS = 6, 400, 300 * 10**9
+N, TICKS, INTERVAL_NS = 6, 400, 300 * 10**9
 
 PARAMETERS = {
     "half_space_trees": [{"window_size": 40}, {"window_size": 40, "exact": True, "limits": (0.0, 30.0)}],
@@ -22,15 +22,15 @@ PARAMETERS = {
     ],
 }
 """What a name is tried with, where the default alone would not do."""
-OBSERVES = {"level_shift": {"recent", "place"}, "seasonal_residual": {"level"}}
+UNGATED_ARRAYS = {"level_shift": {"recent", "place"}, "seasonal_residual": {"level"}}
 """Arrays that follow every sample that may be learnt, gated or not: a shift shows in gated samples only, and
 what comes after a gated sample may be near to it."""
 
-CASES = [(name, given) for name in names() for given in PARAMETERS.get(name, [{}])]
-IDS = [f"{name}-{k}" for name in names() for k in range(len(PARAMETERS.get(name, [{}])))]
+CASES = [(name, given) for name in detector_names() for given in PARAMETERS.get(name, [{}])]
+IDS = [f"{name}-{k}" for name in detector_names() for k in range(len(PARAMETERS.get(name, [{}])))]
 
 
-def series(seed=0, ticks=TICKS):
+def make_series(seed=0, ticks=TICKS):
     """(ticks, N) values of six kinds with holes, and their times with a gap of three days."""
     rng = np.random.default_rng(seed)
     k = np.arange(ticks)
@@ -46,7 +46,7 @@ def series(seed=0, ticks=TICKS):
         axis=1,
     )
     x[rng.random(x.shape) < 0.03] = np.nan
-    return x, (k + 10**4) * STEP_NS + np.where(k > ticks // 2, 3 * 86_400 * 10**9, 0)
+    return x, (k + 10**4) * INTERVAL_NS + np.where(k > ticks // 2, 3 * 86_400 * 10**9, 0)
 
 
 @pytest.fixture(params=CASES, ids=IDS)
@@ -61,21 +61,21 @@ def case(request):
     return name, make
 
 
-def later(d, seed=9):
+def future_statistics(d, seed=9):
     """What a copy of the detector says of 60 further ticks: equal futures mean equal states."""
-    x, t = series(seed, 60)
-    return copy.deepcopy(d).run(x[:, : d.n_series], t + 10**6 * STEP_NS)
+    x, t = make_series(seed, 60)
+    return copy.deepcopy(d).run(x[:, : d.n_series], t + 10**6 * INTERVAL_NS)
 
 
-def warm(make):
+def make_warm(make):
     """A detector that has learnt, and its past."""
     d = make()
-    x, t = series()
+    x, t = make_series()
     d.run(x, t)
     return d, x, t
 
 
-def by_series(d):
+def is_series_level(d):
     """Whether its series know nothing of each other."""
     return d.level == "series"
 
@@ -92,7 +92,7 @@ def test_is_a_detector(case):
 
 def test_becomes_warm(case):
     """Within the stream it gives finite statistics, one-sided ones never negative; before, NaN or finite."""
-    x, t = series()
+    x, t = make_series()
     d = case[1]()
     s = d.run(x, t)
     assert s.shape == x.shape
@@ -103,46 +103,46 @@ def test_becomes_warm(case):
 
 def test_scores_before_it_learns(case):
     """A step's statistic is what `score` said before, and `step` leaves what `learn` leaves."""
-    x, t = series()
+    x, t = make_series()
     d, e = case[1](), case[1]()
     for row, at in zip(x[:120], t[:120].tolist(), strict=True):
         before = d.score(row, at)
         np.testing.assert_array_equal(d.step(row, at), before)
         e.learn(row, at)
-    np.testing.assert_array_equal(later(d), later(e))
+    np.testing.assert_array_equal(future_statistics(d), future_statistics(e))
 
 
 def test_scoring_changes_nothing(case):
     """`score` and `expected`, however often, leave the state as it was."""
-    d, x, t = warm(case[1])
-    want, kept = later(d), d.state() if d.restorable else {}
+    d, x, t = make_warm(case[1])
+    want, kept = future_statistics(d), d.state() if d.restorable else {}
     for k in range(30):
-        d.score(x[k] + 100.0, int(t[-1]) + k * STEP_NS)
-        d.expected(int(t[-1]) + k * STEP_NS)
-    np.testing.assert_array_equal(later(d), want)
+        d.score(x[k] + 100.0, int(t[-1]) + k * INTERVAL_NS)
+        d.expected(int(t[-1]) + k * INTERVAL_NS)
+    np.testing.assert_array_equal(future_statistics(d), want)
     for name, array in kept.items():
         np.testing.assert_array_equal(d.state()[name], array)
 
 
 def test_no_sample_is_unknown_and_not_learnt(case):
     """NaN has the statistic NaN, and is as if the tick had not been learnt."""
-    d, _, t = warm(case[1])
-    want = later(d)
+    d, _, t = make_warm(case[1])
+    want = future_statistics(d)
     for k in range(5):
-        assert np.isnan(d.step(np.full(N, np.nan), int(t[-1]) + (k + 1) * STEP_NS)).all()
-    np.testing.assert_array_equal(later(d), want)
+        assert np.isnan(d.step(np.full(N, np.nan), int(t[-1]) + (k + 1) * INTERVAL_NS)).all()
+    np.testing.assert_array_equal(future_statistics(d), want)
 
 
 def test_is_causal(case):
     """What comes later changes no earlier statistic."""
-    x, t = series()
+    x, t = make_series()
     whole, part = case[1]().run(x, t), case[1]().run(x[:250], t[:250])
     np.testing.assert_array_equal(part, whole[:250])
 
 
 def test_run_equals_repeated_step(case):
     """One call over many ticks, in one piece or two, is bit-equal to a call a tick, masks and gates too."""
-    x, t = series()
+    x, t = make_series()
     where = np.random.default_rng(1).random(x.shape) < 0.8
     gate = np.full(N, 2.0)
     one, many, two = case[1](), case[1](), case[1]()
@@ -151,102 +151,102 @@ def test_run_equals_repeated_step(case):
     halves = [two.run(x[a:b], t[a:b], where[a:b], gate) for a, b in ((0, 170), (170, TICKS))]
     np.testing.assert_array_equal(np.array(single), whole)
     np.testing.assert_array_equal(np.concatenate(halves), whole)
-    np.testing.assert_array_equal(later(many), later(one))
-    np.testing.assert_array_equal(later(two), later(one))
+    np.testing.assert_array_equal(future_statistics(many), future_statistics(one))
+    np.testing.assert_array_equal(future_statistics(two), future_statistics(one))
 
 
 def test_learns_only_where_it_may(case):
     """A series outside the mask keeps its state; an entity learns where all its present series may."""
-    x, t = series()
+    x, t = make_series()
     d, half, never = case[1](), case[1](), case[1]()
     d.run(x, t)
     where = np.array([True, True, True, False, False, False])
     half.run(x, t, where)
-    np.testing.assert_array_equal(later(half)[:, :3], later(d)[:, :3])
-    np.testing.assert_array_equal(later(half)[:, 3:], later(never)[:, 3:])
+    np.testing.assert_array_equal(future_statistics(half)[:, :3], future_statistics(d)[:, :3])
+    np.testing.assert_array_equal(future_statistics(half)[:, 3:], future_statistics(never)[:, 3:])
 
 
 def test_learns_nothing_beyond_the_gate(case):
     """A statistic beyond the gate is given, and not learnt; an unknown one, or one within, is."""
     name, make = case
-    d, x, t = warm(make)
-    row, at = np.where(np.isnan(x[-1]), 7.0, x[-1]) + 1000.0, int(t[-1]) + STEP_NS
+    d, x, t = make_warm(make)
+    row, at = np.where(np.isnan(x[-1]), 7.0, x[-1]) + 1000.0, int(t[-1]) + INTERVAL_NS
     masked, wide, free = (copy.deepcopy(d) for _ in range(3))
     s = d.step(row, at, gate=np.full(N, -1.0))
     np.testing.assert_array_equal(masked.step(row, at, where=np.isnan(s)), s)
-    if name not in OBSERVES:
-        np.testing.assert_array_equal(later(d), later(masked))
-    for field in set(d.state()) - OBSERVES.get(name, set()) if d.restorable else ():
+    if name not in UNGATED_ARRAYS:
+        np.testing.assert_array_equal(future_statistics(d), future_statistics(masked))
+    for field in set(d.state()) - UNGATED_ARRAYS.get(name, set()) if d.restorable else ():
         np.testing.assert_array_equal(d.state()[field], masked.state()[field])
     np.testing.assert_array_equal(wide.step(row, at, gate=np.full(N, np.inf)), free.step(row, at))
-    np.testing.assert_array_equal(later(wide), later(free))
+    np.testing.assert_array_equal(future_statistics(wide), future_statistics(free))
 
 
 def test_state_round_trip(case):
     """`restore` goes on where `state` was taken; the copy is whole; what is not restorable says so."""
-    d, x, t = warm(case[1])
+    d, x, t = make_warm(case[1])
     if not d.restorable:
         with pytest.raises(StateError, match="replay"):
             d.state()
         with pytest.raises(StateError, match="replay"):
             d.restore({})
         return
-    kept, want = d.state(), later(d)
+    kept, want = d.state(), future_statistics(d)
     d.run(x + 50.0, t)
     fresh = case[1](1)
     fresh.restore(kept)
     assert fresh.n_series == N
-    np.testing.assert_array_equal(later(fresh), want)
+    np.testing.assert_array_equal(future_statistics(fresh), want)
     fresh.run(x, t)
     again = case[1]()
     again.restore(kept)
-    np.testing.assert_array_equal(later(again), want)
+    np.testing.assert_array_equal(future_statistics(again), want)
 
 
 def test_refuses_a_state_that_does_not_fit(case):
     """A state with a field missing or of another size raises StateError and changes nothing."""
-    d, _, _ = warm(case[1])
+    d, _, _ = make_warm(case[1])
     if not d.restorable:
         with pytest.raises(StateError):
             d.put(np.array([0]), {})
         return
-    want = later(d)
+    want = future_statistics(d)
     name = next(iter(d.state()))
     missing = {k: v for k, v in d.state().items() if k != name}
     wrong = d.state() | {name: np.zeros((3, 3, 3), np.int8)}
     for bad in (missing, wrong, {}):
         with pytest.raises(StateError):
             d.restore(bad)
-    np.testing.assert_array_equal(later(d), want)
+    np.testing.assert_array_equal(future_statistics(d), want)
 
 
 def test_takes_a_series_to_another_slot(case):
     """`take` and `put` carry what a series has learnt into another bank and slot, and copy it."""
-    d, x, t = warm(case[1])
-    want = later(d)
+    d, x, t = make_warm(case[1])
+    want = future_statistics(d)
     other = case[1]()
-    slots = np.arange(N) if not by_series(d) else np.array([0, 3, 5])
-    to = slots if not by_series(d) else np.array([4, 2, 1])
+    slots = np.arange(N) if not is_series_level(d) else np.array([0, 3, 5])
+    to = slots if not is_series_level(d) else np.array([4, 2, 1])
     moved = d.take(slots)
     other.put(to, moved)
     d.run(x, t)  # the copies must not notice
-    x9, t9 = series(9, 60)
+    x9, t9 = make_series(9, 60)
     y = np.full_like(x9, np.nan)
     y[:, to] = x9[:, slots]
-    got = other.run(y, t9 + 10**6 * STEP_NS)
+    got = other.run(y, t9 + 10**6 * INTERVAL_NS)
     np.testing.assert_array_equal(got[:, to], want[:, slots])
 
 
 def test_series_do_not_leak_into_each_other(case):
     """A series (an entity) alone has the statistics that it has among others, in any order."""
-    x, t = series()
+    x, t = make_series()
     d = case[1]()
     whole = d.run(x, t)
-    if by_series(d):
+    if is_series_level(d):
         order = np.array([5, 2, 0, 4, 1, 3])
         np.testing.assert_array_equal(case[1]().run(x[:, order], t), whole[:, order])
         np.testing.assert_array_equal(case[1](1).run(x[:, 3:4], t), whole[:, 3:4])
-    own = slice(0, 1) if by_series(d) else slice(0, 3)
+    own = slice(0, 1) if is_series_level(d) else slice(0, 3)
     alone = np.full_like(x, np.nan)
     alone[:, own] = x[:, own]
     np.testing.assert_array_equal(case[1]().run(alone, t)[:, own], whole[:, own])
@@ -254,15 +254,15 @@ def test_series_do_not_leak_into_each_other(case):
 
 def test_grows(case):
     """Room for more changes no series that is there, new ones start afresh, and no slot is taken away."""
-    d, x, t = warm(case[1])
-    want = later(d)
+    d, x, t = make_warm(case[1])
+    want = future_statistics(d)
     d.grow(2 * N)
     assert d.n_series == 2 * N
-    x9, t9 = series(9, 60)
-    got = copy.deepcopy(d).run(np.hstack([x9, x9]), t9 + 10**6 * STEP_NS)
+    x9, t9 = make_series(9, 60)
+    got = copy.deepcopy(d).run(np.hstack([x9, x9]), t9 + 10**6 * INTERVAL_NS)
     np.testing.assert_array_equal(got[:, :N], want)
-    if by_series(d):
-        np.testing.assert_array_equal(got[:, N:], later(case[1]()))
+    if is_series_level(d):
+        np.testing.assert_array_equal(got[:, N:], future_statistics(case[1]()))
     else:
         assert np.isnan(got[:, N:]).all(), "new slots belong to no entity yet"
     with pytest.raises(ShapeError):
@@ -272,19 +272,19 @@ def test_grows(case):
 
 def test_slots_are_used_again(case):
     """A slot that was reset serves its next series as a new one, and leaves its neighbours alone."""
-    d, _, _ = warm(case[1])
-    want = later(d)
-    slots = np.array([1, 4]) if by_series(d) else np.array([3, 4])
+    d, _, _ = make_warm(case[1])
+    want = future_statistics(d)
+    slots = np.array([1, 4]) if is_series_level(d) else np.array([3, 4])
     d.reset(slots)
-    got = later(d)
+    got = future_statistics(d)
     rest = np.setdiff1d(np.arange(N), slots)
     np.testing.assert_array_equal(got[:, rest], want[:, rest])
-    np.testing.assert_array_equal(got[:, slots], later(case[1]())[:, slots])
+    np.testing.assert_array_equal(got[:, slots], future_statistics(case[1]())[:, slots])
 
 
 def test_memory_is_bounded(case):
     """Ten times the ticks take no more memory, and `bytes_per_series` says how much."""
-    d, x, t = warm(case[1])
+    d, x, t = make_warm(case[1])
     if not d.restorable:
         before = d.bytes_per_series()
         for _ in range(3):
@@ -292,21 +292,21 @@ def test_memory_is_bounded(case):
         assert 0 < d.bytes_per_series() < 1.2 * before + 4096
         return
     size = sum(a.nbytes for a in d.state().values())
-    d.run(np.tile(x, (9, 1)), np.arange(9 * TICKS, dtype=np.int64) * STEP_NS)
+    d.run(np.tile(x, (9, 1)), np.arange(9 * TICKS, dtype=np.int64) * INTERVAL_NS)
     assert sum(a.nbytes for a in d.state().values()) == size == N * d.bytes_per_series()
 
 
 def test_times_are_data(case):
     """Everything ten weeks later is the same: only differences and phases of time count, no clock."""
-    x, t = series()
+    x, t = make_series()
     weeks = 10 * 7 * 86_400 * 10**9
     np.testing.assert_array_equal(case[1]().run(x, t + weeks), case[1]().run(x, t))
 
 
 def test_expected_is_a_band(case):
     """The expected value lies in its band where both are known; before anything is learnt nothing is."""
-    d, _, t = warm(case[1])
-    band = d.expected(int(t[-1]) + STEP_NS)
+    d, _, t = make_warm(case[1])
+    band = d.expected(int(t[-1]) + INTERVAL_NS)
     if band is None:
         return
     yhat, lower, upper = band

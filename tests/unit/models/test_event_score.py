@@ -3,21 +3,27 @@
 import numpy as np
 import pytest
 
-from trimtab.models.calibration.alarms import CLOSE, intervals
-from trimtab.models.calibration.event_score import FADE, GROWTH, REST, news, tell
+from trimtab.models.calibration.alarms import CLOSE_AT, alarm_intervals
+from trimtab.models.calibration.event_score import (
+    FADE_PER_SAMPLE,
+    MAX_ONGOING_EXCESS,
+    WORSENING_RATIO,
+    event_score,
+    learn_event_score,
+)
 from trimtab.models.calibration.tail_probability import QUIET_TICKS
-from trimtab.models.detectors.level_shift import WINDOW
+from trimtab.models.detectors.level_shift import WINDOW_SAMPLES
 from trimtab.models.scorer import Scorer
 
-MINUTE = 60 * 10**9
+MINUTE_NS = 60 * 10**9
 
 
-def told(scores):
+def reported_scores(scores):
     """What is told of one score after the other."""
     state, out = (np.zeros(1), np.zeros(1)), []
     for score in scores:
-        out.append(news(0, score, *state))
-        tell(0, score, *state)
+        out.append(event_score(0, score, *state))
+        learn_event_score(0, score, *state)
     return np.array(out)
 
 
@@ -26,21 +32,29 @@ CASES = [
     ([3.0, 3.0, 2.0], [3.0, 1 + 0.2 / 2.1, 1 + 0.1 / 1.1], "what lasts stays just above 1"),
     ([2.0, 2.19, 2.2], [2.0, 1 + 0.119 / 1.29, 2.2], "what gets worse by a tenth is told as it is"),
     ([2.0, 2.2, 2.3], [2.0, 2.2, 1 + 0.13 / 1.4], "the worst so far counts, not the first"),
-    ([3.0, 0.1, 0.1], [3.0, CLOSE * FADE, CLOSE * FADE**2], "it fades when it is over"),
+    (
+        [3.0, 0.1, 0.1],
+        [3.0, CLOSE_AT * FADE_PER_SAMPLE, CLOSE_AT * FADE_PER_SAMPLE**2],
+        "it fades when it is over",
+    ),
     ([3.0, 0.95], [3.0, 0.95], "what is told is no less than the score"),
-    ([3.0] + [0.0] * 200 + [3.0], [3.0, *(CLOSE * FADE ** np.arange(1, 201)), 3.0], "it is news again"),
+    (
+        [3.0] + [0.0] * 200 + [3.0],
+        [3.0, *(CLOSE_AT * FADE_PER_SAMPLE ** np.arange(1, 201)), 3.0],
+        "it is news again",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("scores", "want", "why"), CASES, ids=[row[2] for row in CASES])
 def test_told(scores, want, why):
     """A score is told in full where it begins an event or makes it worse."""
-    np.testing.assert_allclose(told(scores), want, rtol=1e-12, err_msg=why)
+    np.testing.assert_allclose(reported_scores(scores), want, rtol=1e-12, err_msg=why)
 
 
 def test_what_was_told_is_forgotten_whole():
     """After a long quiet nothing is left, not even a number too small to compute with quickly."""
-    assert told([50.0] + [0.0] * 3000)[-1] == 0.0
+    assert reported_scores([50.0] + [0.0] * 3000)[-1] == 0.0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -49,22 +63,24 @@ def test_alarms_are_as_they_were(seed):
     rng = np.random.default_rng(seed)
     raw = np.abs(rng.normal(0.5, 0.4, 20_000)) * np.repeat(rng.choice([1.0, 1.0, 3.0], 2000), 10)
     t = np.arange(len(raw))
-    before, after = intervals(raw[:, None], t), intervals(told(raw)[:, None], t)
+    before, after = alarm_intervals(raw[:, None], t), alarm_intervals(reported_scores(raw)[:, None], t)
     assert len(before) > 100
     assert [alarm[:3] for alarm in before] == [alarm[:3] for alarm in after]
-    assert before[0][3] / GROWTH <= after[0][3] <= before[0][3]
+    assert before[0][3] / WORSENING_RATIO <= after[0][3] <= before[0][3]
 
 
 def test_scorer_tells_an_outage_once():
     """The scorer tells the begin of an outage in full, then stays just above 1, and fades when it is over."""
     x = np.random.default_rng(1).normal(10, 1, (1100, 1))
     x[1000:1030] += 40
-    scores = Scorer(1, 60).run(x, np.arange(1100, dtype=np.int64) * MINUTE).anomaly_score[:, 0]
+    scores = Scorer(1, 60).run(x, np.arange(1100, dtype=np.int64) * MINUTE_NS).anomaly_score[:, 0]
     last = np.flatnonzero(scores > 1)[-1]
     assert scores[1000:1003].max() > 2
-    assert ((scores[1003 + QUIET_TICKS : 1030] > 1) & (scores[1003 + QUIET_TICKS : 1030] < 1 + REST)).all()
-    assert 1029 <= last < 1030 + WINDOW
-    fade = CLOSE * FADE ** np.arange(1, 1100 - last)
+    assert (
+        (scores[1003 + QUIET_TICKS : 1030] > 1) & (scores[1003 + QUIET_TICKS : 1030] < 1 + MAX_ONGOING_EXCESS)
+    ).all()
+    assert 1029 <= last < 1030 + WINDOW_SAMPLES
+    fade = CLOSE_AT * FADE_PER_SAMPLE ** np.arange(1, 1100 - last)
     assert ((scores[last + 1 :] >= fade - 1e-12) & (scores[last + 1 :] < 1)).all()
 
 
@@ -72,7 +88,7 @@ def test_a_masked_sample_is_not_held_as_told():
     """What the caller's mask leaves out, as in a maintenance window, makes nothing after it old."""
     x = np.random.default_rng(1).normal(10, 1, (1002, 1))
     x[1000:] = 60.0
-    t = np.arange(1002, dtype=np.int64) * MINUTE
+    t = np.arange(1002, dtype=np.int64) * MINUTE_NS
     scorer = Scorer(1, 60)
     scorer.run(x[:1000], t[:1000])
     masked = scorer.step(x[1000], int(t[1000]), np.zeros(1, np.bool_))

@@ -6,59 +6,71 @@ from statistics import mean, median
 import numpy as np
 import pytest
 
-from trimtab.models.scaling.load_ahead import MEANS_S, MOVES_S, PACES_S, WIDTHS_S, LoadAhead
+from trimtab.models.scaling.load_ahead import (
+    CHANGE_LAGS_S,
+    DAY_HALF_WIDTHS_S,
+    ERROR_MEMORIES_S,
+    MEAN_WINDOWS_S,
+    LoadAhead,
+)
 
-TICK_S, AHEAD = 600.0, 3
-DAY = 144
+TICK_S, HORIZON_TICKS = 600.0, 3
+TICKS_PER_DAY = 144
 
 
-def around(x, first, last):
+def plain_window_mean(x, first, last):
     """Mean of what is there of first..last."""
     there = x[max(0, first) : max(0, last + 1)]
     return mean(there) if there else math.nan
 
 
-def usual(x, at, width, days):
+def plain_usual(x, at, width, days):
     """Median over earlier days of the mean around that time."""
-    means = [around(x, at - d * DAY - width, at - d * DAY + width) for d in range(1, days + 1)]
+    means = [
+        plain_window_mean(x, at - d * TICKS_PER_DAY - width, at - d * TICKS_PER_DAY + width)
+        for d in range(1, days + 1)
+    ]
     known = [one for one in means if not math.isnan(one)]
     return median(known) if known else math.nan
 
 
-def ticks(seconds):
+def to_ticks(seconds):
     """As the class rounds them."""
     return [max(1, round(one / TICK_S)) for one in seconds]
 
 
-def shape(x, moves, means, widths):
+def plain_shape_features(x, moves, means, widths):
     """What the newest of x is seen to do."""
     i = len(x) - 1
     rows = [x[i] - x[max(0, i - back)] for back in moves]
-    rows += [x[i] - around(x, i - back, i) for back in means]
+    rows += [x[i] - plain_window_mean(x, i - back, i) for back in means]
     rows += [
-        usual(x, i + AHEAD, widths[0], 7) - usual(x, i, widths[0], 7),
-        usual(x, i + AHEAD, widths[1], 7) - usual(x, i, widths[1], 7),
-        usual(x, i + AHEAD, widths[1], 1) - usual(x, i, widths[1], 1),
-        usual(x, i + AHEAD, widths[0], 7) - x[i],
+        plain_usual(x, i + HORIZON_TICKS, widths[0], 7) - plain_usual(x, i, widths[0], 7),
+        plain_usual(x, i + HORIZON_TICKS, widths[1], 7) - plain_usual(x, i, widths[1], 7),
+        plain_usual(x, i + HORIZON_TICKS, widths[1], 1) - plain_usual(x, i, widths[1], 1),
+        plain_usual(x, i + HORIZON_TICKS, widths[0], 7) - x[i],
     ]
     return [0.0 if math.isnan(one) else one for one in rows]
 
 
-def plain(x, weights, spread_weights):
+def plain_forecast(x, weights, spread_weights):
     """(likely, high) at the last value of x."""
-    moves, means, widths = ticks(MOVES_S), ticks(MEANS_S), ticks(WIDTHS_S)
-    paces = [1.0 - math.exp(-TICK_S / one) for one in PACES_S]
+    moves, means, widths = to_ticks(CHANGE_LAGS_S), to_ticks(MEAN_WINDOWS_S), to_ticks(DAY_HALF_WIDTHS_S)
+    paces = [1.0 - math.exp(-TICK_S / one) for one in ERROR_MEMORIES_S]
     drawn, likely, misses, recent = [], [], [], [0.0] * 6
     for i in range(len(x)):
         known = x[: i + 1]
         drawn.append(
-            x[i] + sum(a * b for a, b in zip(shape(known, moves, means, widths), weights, strict=True))
+            x[i]
+            + sum(
+                a * b for a, b in zip(plain_shape_features(known, moves, means, widths), weights, strict=True)
+            )
         )
         misses.append(0.0)
-        if i >= AHEAD:
-            misses[i] = abs(x[i] - likely[i - AHEAD])
-            recent[0] += paces[0] * (abs(x[i] - drawn[i - AHEAD]) - recent[0])
-            recent[1] += paces[0] * (abs(x[i] - x[i - AHEAD]) - recent[1])
+        if i >= HORIZON_TICKS:
+            misses[i] = abs(x[i] - likely[i - HORIZON_TICKS])
+            recent[0] += paces[0] * (abs(x[i] - drawn[i - HORIZON_TICKS]) - recent[0])
+            recent[1] += paces[0] * (abs(x[i] - x[i - HORIZON_TICKS]) - recent[1])
             for j in range(4):
                 recent[2 + j] += paces[1 + j] * (misses[i] - recent[2 + j])
         a, b = recent[0] ** 4, recent[1] ** 4
@@ -66,12 +78,17 @@ def plain(x, weights, spread_weights):
         likely.append(trust * drawn[i] + (1.0 - trust) * x[i])
     i, now = len(x) - 1, likely[-1]
     days = [
-        around(misses, i + AHEAD - d * DAY - widths[0], i + AHEAD - d * DAY + widths[0]) for d in range(1, 8)
+        plain_window_mean(
+            misses,
+            i + HORIZON_TICKS - d * TICKS_PER_DAY - widths[0],
+            i + HORIZON_TICKS - d * TICKS_PER_DAY + widths[0],
+        )
+        for d in range(1, 8)
     ]
     days = [one for one in days if not math.isnan(one)]
     spreads = [
         *recent[2:], mean(days) if days else 0.0, 0.05 * abs(now), 0.05 * math.sqrt(abs(now) * abs(mean(x))),
-        abs(x[i] - now), abs(x[i] - around(x, i - 2 * means[0], i)),
+        abs(x[i] - now), abs(x[i] - plain_window_mean(x, i - 2 * means[0], i)),
     ]  # fmt: skip
     return now, now + sum(a * b for a, b in zip(spreads, spread_weights, strict=True))
 
@@ -79,8 +96,8 @@ def plain(x, weights, spread_weights):
 @pytest.mark.parametrize("level", [0.0, 7.0, 1e9])
 def test_a_load_that_never_moves(level):
     """It is expected to stay where it is, at any size, with next to nothing above it."""
-    ahead = LoadAhead(TICK_S, (AHEAD * TICK_S,), 0.95)
-    ahead.begin(np.full(3 * DAY, level))
+    ahead = LoadAhead(TICK_S, (HORIZON_TICKS * TICK_S,), 0.95)
+    ahead.fit(np.full(3 * TICKS_PER_DAY, level))
     assert ahead.step(level)[0] == pytest.approx(level, rel=1e-3, abs=1e-9)
 
 
@@ -88,13 +105,13 @@ def test_a_load_that_never_moves(level):
 def test_the_walk_equals_its_plain_twin(days):
     """What is likely and what the load stays below are the same to the last digits, also after live ticks."""
     rng = np.random.default_rng(days)
-    t = np.arange(days * DAY + 40)
-    load = 50.0 + 20.0 * np.sin(2 * np.pi * t / DAY) + rng.gamma(2.0, 3.0, len(t))
-    ahead = LoadAhead(TICK_S, (AHEAD * TICK_S,), 0.95)
-    ahead.begin(load[:-20])
+    t = np.arange(days * TICKS_PER_DAY + 40)
+    load = 50.0 + 20.0 * np.sin(2 * np.pi * t / TICKS_PER_DAY) + rng.gamma(2.0, 3.0, len(t))
+    ahead = LoadAhead(TICK_S, (HORIZON_TICKS * TICK_S,), 0.95)
+    ahead.fit(load[:-20])
     for x in load[-20:]:
         high = ahead.step(float(x))
-    one = ahead._walks[0]
-    likely, above = plain(load.tolist(), one._weights.tolist(), one._spread_weights.tolist())
-    assert ahead.likely()[0] == pytest.approx(likely, rel=1e-9)
+    one = ahead._horizons[0]
+    likely, above = plain_forecast(load.tolist(), one._weights.tolist(), one._spread_weights.tolist())
+    assert ahead.expected()[0] == pytest.approx(likely, rel=1e-9)
     assert high[0] == pytest.approx(above, rel=1e-9)

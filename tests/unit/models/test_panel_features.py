@@ -3,59 +3,69 @@
 import numpy as np
 import pytest
 
-from trimtab.models.forecasting.linear_pool import sample, usual_change
-from trimtab.models.forecasting.panel_features import VALUES, event_flags, features, history_of, target_times
+from trimtab.models.forecasting.linear_pool import change_scale, sample_origins
+from trimtab.models.forecasting.panel_features import (
+    FEATURES,
+    build_history,
+    event_flags,
+    features,
+    target_times,
+)
 
-DAY = 24
+STEPS_PER_DAY = 24
 
 
-def history(seed=0, n=20 * DAY, events=None):
+def make_history(seed=0, n=20 * STEPS_PER_DAY, events=None):
     """Two series of hours with holes."""
     y = np.random.default_rng(seed).normal(10, 3, (n, 2))
-    y[5 * DAY : 5 * DAY + 3, 0] = np.nan
-    return y, history_of(y, np.array([10**18, 2 * 10**18]), 3600.0, events)
+    y[5 * STEPS_PER_DAY : 5 * STEPS_PER_DAY + 3, 0] = np.nan
+    return y, build_history(y, np.array([10**18, 2 * 10**18]), 3600.0, events)
 
 
 def column(x, name):
     """One column of the features."""
-    return x[:, VALUES.index(name)]
+    return x[:, FEATURES.index(name)]
 
 
 @pytest.mark.parametrize("ahead", [1, 5, 24, 25, 48])
 def test_columns_are_what_their_names_say(ahead):
     """Levels are means up to the origin; lags are whole days and weeks before the target, never after it."""
-    y, h = history()
-    now = 17 * DAY + 3
-    x = features(h, np.array([0]), np.array([now]), np.array([ahead])) + h.middle[0]
-    lag = now + ahead - DAY * -(-ahead // DAY)
+    y, h = make_history()
+    now = 17 * STEPS_PER_DAY + 3
+    x = features(h, np.array([0]), np.array([now]), np.array([ahead])) + h.mean[0]
+    lag = now + ahead - STEPS_PER_DAY * -(-ahead // STEPS_PER_DAY)
 
     def about(at, half=0):
         return np.nanmean(y[at - half : min(at + half, now) + 1, 0])
 
     assert column(x, "last")[0] == pytest.approx(y[now, 0])
     assert column(x, "level_6h")[0] == pytest.approx(np.nanmean(y[now - 5 : now + 1, 0]))
-    assert column(x, "level_week")[0] == pytest.approx(np.nanmean(y[now - 7 * DAY + 1 : now + 1, 0]))
+    assert column(x, "level_week")[0] == pytest.approx(
+        np.nanmean(y[now - 7 * STEPS_PER_DAY + 1 : now + 1, 0])
+    )
     assert column(x, "day_raw")[0] == pytest.approx(y[lag, 0])
-    assert column(x, "day_2")[0] == pytest.approx(about(lag - DAY))
-    assert column(x, "days")[0] == pytest.approx(np.nanmean([about(lag - k * DAY) for k in range(7)]))
-    assert column(x, "week_1")[0] == pytest.approx(about(now + ahead - 7 * DAY))
+    assert column(x, "day_2")[0] == pytest.approx(about(lag - STEPS_PER_DAY))
+    assert column(x, "days")[0] == pytest.approx(
+        np.nanmean([about(lag - k * STEPS_PER_DAY) for k in range(7)])
+    )
+    assert column(x, "week_1")[0] == pytest.approx(about(now + ahead - 7 * STEPS_PER_DAY))
 
 
 def test_nothing_behind_the_origin_is_read():
     """Another future changes no feature of an origin before it."""
-    y, h = history()
-    now = np.full(60, 12 * DAY)
+    y, h = make_history()
+    now = np.full(60, 12 * STEPS_PER_DAY)
     series, ahead = np.arange(60) % 2, 1 + np.arange(60)
-    before = features(h, series, now, ahead) + h.middle[series, None]
-    y[12 * DAY + 1 :] = -1e3
-    other = history_of(y, h.end, 3600.0)
-    after = features(other, series, now, ahead) + other.middle[series, None]
+    before = features(h, series, now, ahead) + h.mean[series, None]
+    y[12 * STEPS_PER_DAY + 1 :] = -1e3
+    other = build_history(y, h.end, 3600.0)
+    after = features(other, series, now, ahead) + other.mean[series, None]
     np.testing.assert_allclose(after, before, rtol=1e-9)
 
 
 def test_what_is_before_the_first_row_is_unknown():
     """A lag in front of the first row is NaN, a level takes what is there."""
-    _, h = history()
+    _, h = make_history()
     x = features(h, np.array([1]), np.array([10]), np.array([1]))
     assert np.isnan(column(x, "day_1")).all()
     assert np.isnan(column(x, "week_1")).all()
@@ -64,27 +74,29 @@ def test_what_is_before_the_first_row_is_unknown():
 
 def test_known_days_are_flagged():
     """A row says whether its target, past the end too, and the day it is compared with are known days."""
-    events = np.zeros((21 * DAY, 2), bool)
-    events[20 * DAY :, 0] = True
-    _, h = history(events=events)
-    now = np.array([20 * DAY - 1, 20 * DAY - 1, 20 * DAY - 1])
+    events = np.zeros((21 * STEPS_PER_DAY, 2), bool)
+    events[20 * STEPS_PER_DAY :, 0] = True
+    _, h = make_history(events=events)
+    now = np.array([20 * STEPS_PER_DAY - 1, 20 * STEPS_PER_DAY - 1, 20 * STEPS_PER_DAY - 1])
     flags = event_flags(h, np.array([0, 1, 0]), now, np.array([1, 1, 30]))
     assert flags.tolist() == [[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
 
 
 def test_times_count_from_the_end():
     """A target's time is that of the last row and so many steps."""
-    _, h = history()
-    times = target_times(h, np.array([1]), np.array([h.steps - 3]), np.array([4]))
+    _, h = make_history()
+    times = target_times(h, np.array([1]), np.array([h.n_steps - 3]), np.array([4]))
     assert times.tolist() == [2 * 10**18 + 2 * 3600 * 10**9]
 
 
 def test_training_targets_lie_in_the_panel():
     """Every origin that counts has its target behind it and within the panel, with enough history before."""
-    _, h = history()
-    rows = sample(h, usual_change(h), (3, 9), per=50, least=DAY, most=10 * DAY)
-    assert rows.ok.mean() > 0.9
-    assert (rows.now[rows.ok] >= DAY).all()
-    assert (rows.now[rows.ok] >= h.steps - 10 * DAY).all()
-    assert (rows.now + rows.ahead < h.steps)[rows.ok].all()
+    _, h = make_history()
+    rows = sample_origins(
+        h, change_scale(h), (3, 9), per_series=50, min_history=STEPS_PER_DAY, max_age=10 * STEPS_PER_DAY
+    )
+    assert rows.is_known.mean() > 0.9
+    assert (rows.origin[rows.is_known] >= STEPS_PER_DAY).all()
+    assert (rows.origin[rows.is_known] >= h.n_steps - 10 * STEPS_PER_DAY).all()
+    assert (rows.origin + rows.ahead < h.n_steps)[rows.is_known].all()
     assert set(np.unique(rows.ahead)) == set(range(4, 10))

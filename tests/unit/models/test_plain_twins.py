@@ -10,7 +10,7 @@ from trimtab.models.detectors.half_space_trees import HalfSpaceTrees
 N, TICKS = 8, 700
 
 
-def kinds():
+def make_values():
     """(TICKS, N) values, a kind of series a column, with gaps."""
     rng = np.random.default_rng(3)
     x = np.stack(
@@ -31,7 +31,7 @@ def kinds():
     return x
 
 
-def by_twin(make, x):
+def twin_statistics(make, x):
     """What the twins give, tick by tick."""
     twins = [make() for _ in range(x.shape[1])]
     out = np.empty_like(x)
@@ -42,7 +42,7 @@ def by_twin(make, x):
     return out
 
 
-ROWS = [
+CASES = [
     (EwZscore, plain_twins.EwZscore, {}),
     (EwZscore, plain_twins.EwZscore, {"fading_factor": 0.3, "min_samples": 1}),
     (EwZscore, plain_twins.EwZscore, {"fading_factor": 0.05, "exact": True}),
@@ -53,12 +53,12 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("bank", "twin", "parameters"), ROWS)
+@pytest.mark.parametrize(("bank", "twin", "parameters"), CASES)
 def test_kernel_equals_twin(bank, twin, parameters):
     """The compiled kernel gives what the plain twin gives, on every kind of series."""
-    x = kinds()
+    x = make_values()
     got = bank(N, **parameters).run(x, np.arange(TICKS))
-    want = by_twin(lambda: twin(**parameters), x)
+    want = twin_statistics(lambda: twin(**parameters), x)
     np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 

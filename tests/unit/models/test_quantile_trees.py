@@ -12,7 +12,7 @@ from trimtab.models.forecasting.linear_pool import bucket_edges
 QUANTILES = (0.1, 0.9)
 
 
-def data(n=4000):
+def make_data(n=4000):
     """(n, 4) features, one with holes, one without; a target whose spread depends on one."""
     rng = np.random.default_rng(2)
     x = rng.normal(0, 1, (n, 4))
@@ -24,14 +24,14 @@ def data(n=4000):
 @pytest.fixture(scope="module")
 def trees():
     """A small ensemble."""
-    return quantile_trees.train(*data(), QUANTILES, 12)
+    return quantile_trees.train(*make_data(), QUANTILES, 12)
 
 
 def test_equals_the_library(trees):
     """The kernel gives what LightGBM's own predict gives, NaN in trained and in untrained places too."""
     import lightgbm
 
-    x, y = data()
+    x, y = make_data()
     asked = x[:500].copy()
     asked[::7, 0] = np.nan
     rows = lightgbm.Dataset(x, y, params={"max_bin": quantile_trees.PARAMETERS["max_bin"], "verbose": -1})
@@ -43,14 +43,14 @@ def test_equals_the_library(trees):
 
 def test_quantiles_hold():
     """About so many values lie below each quantile."""
-    x, y = data()
+    x, y = make_data()
     more = quantile_trees.train(x, y, QUANTILES, 60)
     below = (y < quantile_trees.predict(more, x)).mean(axis=1)
     assert below[0] == pytest.approx(0.1, abs=0.03)
     assert below[1] == pytest.approx(0.9, abs=0.03)
 
 
-WRONG = {
+INVALID_CHANGES = {
     "a loop": lambda s: s | {"left": np.zeros_like(s["left"])},
     "a child beyond the end": lambda s: s | {"right": s["right"] + 10**6},
     "a feature that is not there": lambda s: s | {"feature": s["feature"] + 4},
@@ -63,12 +63,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("change", INVALID_CHANGES.values(), ids=INVALID_CHANGES)
 def test_refuses_arrays_that_are_no_trees(trees, change):
     """Arrays whose walk would not end, or leave its bounds, are refused."""
-    quantile_trees.check(trees, 2, 4)
+    quantile_trees.check_trees(trees, 2, 4)
     with pytest.raises(StateError), np.errstate(invalid="ignore"):
-        quantile_trees.check(change(trees), 2, 4)
+        quantile_trees.check_trees(change(trees), 2, 4)
 
 
 def test_buckets_cover_every_horizon_once():

@@ -8,13 +8,13 @@ from trimtab.models.errors import ModelError, ShapeError, StateError
 from trimtab.models.river_bank import RiverBank
 
 
-def waves(ticks=200, n=2):
+def make_waves(ticks=200, n=2):
     """(ticks, n) of a slow wave with noise, each series with its own."""
     rng = np.random.default_rng(1)
     return np.sin(np.arange(ticks)[:, None] / 10 + np.arange(n)) + rng.normal(0, 0.1, (ticks, n))
 
 
-T = np.arange(200, dtype=np.int64)
+TIMES = np.arange(200, dtype=np.int64)
 
 
 @pytest.mark.parametrize(
@@ -34,19 +34,19 @@ T = np.arange(200, dtype=np.int64)
 )
 def test_any_river_detector_is_a_member(model):
     """A name, an estimator, a pipeline, a filter, a factory: each scores, and the same again by replay."""
-    x = waves()
+    x = make_waves()
     one, again = RiverBank(2, model), RiverBank(2, model)
-    s = one.run(x, T)
+    s = one.run(x, TIMES)
     assert np.isnan(s[:10]).all()
     assert np.isfinite(s[150:]).all()
-    np.testing.assert_array_equal(again.run(x, T), s)
+    np.testing.assert_array_equal(again.run(x, TIMES), s)
     scored = one.score(x[0], 0)
     np.testing.assert_array_equal(one.score(x[0], 0), scored)
 
 
 def test_a_forecasters_residual_is_the_statistic():
     """Of a forecaster the statistic is how far the value lies from the forecast, which is also expected."""
-    x = waves(60, 1)
+    x = make_waves(60, 1)
     bank, model = RiverBank(1, "HoltWinters", alpha=0.4), time_series.HoltWinters(0.4)
     for k, value in enumerate(x[:, 0].tolist()):
         s = bank.step(np.array([value]), k)
@@ -76,15 +76,15 @@ def test_an_entitys_model_sees_all_its_series():
 def test_an_entity_is_forgotten_with_its_last_series():
     """A slot that is reset leaves the entity's object to the others; the last one takes it along."""
     bank = RiverBank(3, "LODA", n_random_cuts=5, entity_of_slot=[4, 4, 7])
-    bank.run(waves(100, 3), T[:100])
+    bank.run(make_waves(100, 3), TIMES[:100])
     bank.reset(np.array([0]))
     assert np.isfinite(bank.score(np.zeros(3), 0)).all()
-    bank.assign(np.array([0]), [7])
+    bank.assign_entities(np.array([0]), [7])
     bank.reset(np.array([1]))
     assert np.isnan(bank.score(np.zeros(3), 0)[1])
     assert np.isfinite(bank.score(np.zeros(3), 0)[[0, 2]]).all()
     with pytest.raises(ShapeError, match="one a slot"):
-        bank.assign(np.array([0, 1]), [1])
+        bank.assign_entities(np.array([0, 1]), [1])
 
 
 def test_says_how_it_comes_back():

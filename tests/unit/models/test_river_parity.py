@@ -9,7 +9,7 @@ from river import anomaly, preprocessing, stats
 from trimtab.models.catalogue import detector
 
 N, TICKS = 50, 2_000
-T = np.arange(TICKS, dtype=np.int64)
+TIMES = np.arange(TICKS, dtype=np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def values():
 
 def test_ew_zscore_is_rivers(values):
     """(x - EWMean) / sqrt(EWVar) of river.stats is the bank's exact form; NaN where river's variance is 0."""
-    got = detector("ew_zscore", N, fading_factor=0.03, exact=True).run(values, T)
+    got = detector("ew_zscore", N, fading_factor=0.03, exact=True).run(values, TIMES)
     want = np.full_like(values, np.nan)
     for i in range(N):
         mean, variance = stats.EWMean(0.03), stats.EWVar(0.03)
@@ -54,7 +54,7 @@ def river_scores(make, column):
 
 def test_half_space_trees_are_rivers(values):
     """river.anomaly.HalfSpaceTrees with the same seed gives the very figures, the first zeros too."""
-    got = detector("half_space_trees", N, seed=7, exact=True).run(values, T)
+    got = detector("half_space_trees", N, seed=7, exact=True).run(values, TIMES)
     want = np.array([river_scores(lambda: anomaly.HalfSpaceTrees(seed=7), c) for c in values.T]).T
     assert len(np.unique(want)) > 500
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
@@ -72,7 +72,7 @@ def test_half_space_trees_are_rivers(values):
 def test_half_space_trees_are_rivers_with_other_parameters(values, given, limits):
     """Trees, height, window, limits and seed mean what they mean in river."""
     few = values[:900, ::10]
-    got = detector("half_space_trees", few.shape[1], exact=True, limits=limits, **given).run(few, T[:900])
+    got = detector("half_space_trees", few.shape[1], exact=True, limits=limits, **given).run(few, TIMES[:900])
 
     def make():
         return anomaly.HalfSpaceTrees(**given, limits=None if limits is None else {"x": limits})
@@ -95,7 +95,7 @@ def test_half_space_trees_are_rivers_with_other_parameters(values, given, limits
 def test_members_keep_rivers_figures(values, given, make):
     """A river object in a bank scores as it does by itself."""
     few = values[:150, ::25]
-    got = detector("river", few.shape[1], warm_up=0, **given).run(few, T[:150])
+    got = detector("river", few.shape[1], warm_up=0, **given).run(few, TIMES[:150])
     want = np.array([river_scores(make, c) for c in few.T]).T
     np.testing.assert_array_equal(got[1:], want[1:])
     assert np.isnan(got[0]).all(), "nothing was learnt yet"

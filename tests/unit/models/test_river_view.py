@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from river import anomaly, base, checks, compose, preprocessing
 
-from trimtab.models.catalogue import detector, names
+from trimtab.models.catalogue import detector, detector_names
 from trimtab.models.errors import ShapeError
-from trimtab.models.river_view import BankView, as_river
+from trimtab.models.river_view import RiverView, as_river
 from trimtab.models.scorer import Scorer
 
-VIEWS = [(name, {}) for name in names()] + [
+VIEWS = [(name, {}) for name in detector_names()] + [
     ("ew_zscore", {"exact": True}),
     ("half_space_trees", {"exact": True, "limits": (-30.0, 60.0)}),
     ("half_space_trees", {"window_size": 60, "n_trees": 5}),
@@ -22,7 +22,7 @@ VIEWS = [(name, {}) for name in names()] + [
 ]
 
 
-def stream(model, scale=1):
+def make_labelled_stream(model, scale=1):
     """Stands in for the data set that river's checks would download: ten of every hundred are unusual."""
     if not isinstance(model, base.AnomalyDetector):
         raise TypeError(f"{model} is checked with a stream for anomaly detectors")
@@ -37,7 +37,7 @@ def stream(model, scale=1):
 @pytest.fixture
 def own_stream(monkeypatch):
     """River's checks on `stream`."""
-    monkeypatch.setattr(checks, "_yield_datasets", stream)
+    monkeypatch.setattr(checks, "_yield_datasets", make_labelled_stream)
 
 
 @pytest.mark.parametrize(("name", "given"), VIEWS, ids=[f"{n}-{k}" for k, (n, _) in enumerate(VIEWS)])
@@ -96,7 +96,7 @@ def test_joins_rivers_pipelines():
 
 def test_watches_one_feature():
     """Of several values the named one is watched; which one must be clear."""
-    view = BankView("ew_zscore", feature="y", min_samples=2)
+    view = RiverView("ew_zscore", feature="y", min_samples=2)
     for k in range(9):
         view.learn_one({"x": 0.0, "y": float(k % 3)})
     assert view.score_one({"x": 1e9, "y": 1.0}) < 1

@@ -5,61 +5,66 @@ import pytest
 
 from trimtab.models.detectors.seasonal_residual import SeasonalResidual
 from trimtab.models.errors import ShapeError, StateError
-from trimtab.models.scorer import WARM_SAMPLES, Scorer
+from trimtab.models.scorer import WARM_UP_SAMPLES, Scorer
 
-MINUTE = 60 * 10**9
-SETS = ["default", ("default", "half_space_trees"), ("ew_zscore",), ("seasonal_residual", "ew_zscore")]
+MINUTE_NS = 60 * 10**9
+DETECTOR_SETS = [
+    "default",
+    ("default", "half_space_trees"),
+    ("ew_zscore",),
+    ("seasonal_residual", "ew_zscore"),
+]
 
 
-def series(ticks=400, n=5, seed=1):
+def make_series(ticks=400, n=5, seed=1):
     """Noise with a few gaps, a spike and a shift."""
     rng = np.random.default_rng(seed)
     x = rng.normal(10, 1, (ticks, n))
     x[rng.random((ticks, n)) < 0.03] = np.nan
     x[ticks // 2, -1] = 40.0
     x[ticks // 2 :, n // 2] += 15.0
-    return x, np.arange(ticks, dtype=np.int64) * MINUTE
+    return x, np.arange(ticks, dtype=np.int64) * MINUTE_NS
 
 
-def same(a, b):
+def are_equal(a, b):
     """Whether two Scores are equal to the bit."""
     return all(np.array_equal(getattr(a, f), getattr(b, f), equal_nan=f != "shifted") for f in a.__slots__)
 
 
-@pytest.mark.parametrize("detectors", SETS, ids=str)
+@pytest.mark.parametrize("detectors", DETECTOR_SETS, ids=str)
 def test_run_is_repeated_step(detectors):
     """A run over a recording equals one step after the other, to the bit."""
-    x, t = series()
+    x, t = make_series()
     whole = Scorer(5, 60, detectors).run(x, t)
     single = Scorer(5, 60, detectors)
     for k in range(len(x)):
-        assert same(single.step(x[k], int(t[k])), whole.at(k))
+        assert are_equal(single.step(x[k], int(t[k])), whole.at(k))
 
 
-@pytest.mark.parametrize("detectors", SETS, ids=str)
+@pytest.mark.parametrize("detectors", DETECTOR_SETS, ids=str)
 def test_scoring_changes_nothing(detectors):
     """Asking for a score leaves the state as it was, and the step that follows gives the same score."""
-    x, t = series()
+    x, t = make_series()
     scorer = Scorer(5, 60, detectors)
     scorer.run(x[:-1], t[:-1])
     before = scorer.state()
     asked = scorer.score(x[-1], int(t[-1]))
     after = scorer.state()
     assert all(np.array_equal(before[k], after[k], equal_nan=before[k].dtype.kind == "f") for k in before)
-    assert same(asked, scorer.step(x[-1], int(t[-1])))
+    assert are_equal(asked, scorer.step(x[-1], int(t[-1])))
 
 
 def test_truncation_changes_no_score():
     """Row i depends on rows up to i only."""
-    x, t = series()
+    x, t = make_series()
     whole = Scorer(5, 60).run(x, t).anomaly_score
     assert np.array_equal(Scorer(5, 60).run(x[:250], t[:250]).anomaly_score, whole[:250], equal_nan=True)
 
 
-@pytest.mark.parametrize("detectors", SETS, ids=str)
+@pytest.mark.parametrize("detectors", DETECTOR_SETS, ids=str)
 def test_state_goes_on_where_it_was(detectors):
     """A restored scorer gives the scores of an uninterrupted one."""
-    x, t = series()
+    x, t = make_series()
     whole = Scorer(5, 60, detectors).run(x, t)
     first = Scorer(5, 60, detectors)
     first.run(x[:200], t[:200])
@@ -82,7 +87,7 @@ def test_another_version_of_state_is_refused():
 @pytest.mark.parametrize("version", [1, 2])
 def test_state_of_a_version_before_is_read(version):
     """State of a version before goes on: the last value came from itself, and nothing was told."""
-    x, t = series()
+    x, t = make_series()
     first = Scorer(5, 60)
     first.run(x[:200], t[:200])
     now = first.state()
@@ -101,7 +106,7 @@ def test_state_of_a_version_before_is_read(version):
 
 def test_slots_are_independent_and_reused():
     """A slot that was moved goes on, a reset one learns anew, its neighbours notice nothing."""
-    x, t = series()
+    x, t = make_series()
     alone = Scorer(5, 60).run(x, t).anomaly_score
     moving = Scorer(5, 60)
     moving.run(x[:200], t[:200])
@@ -112,13 +117,13 @@ def test_slots_are_independent_and_reused():
     scores = moving.run(wide, t[200:]).anomaly_score
     assert np.array_equal(scores[:, 6], alone[200:, 4], equal_nan=True)
     assert np.array_equal(scores[:, :4], alone[200:, :4], equal_nan=True)
-    assert np.isnan(scores[:WARM_SAMPLES, 4]).all()
+    assert np.isnan(scores[:WARM_UP_SAMPLES, 4]).all()
     assert np.isnan(scores[:, 5]).all()
 
 
 def test_unknown_is_not_scored_and_teaches_nothing():
     """NaN and infinite samples give no score and leave what was learnt as it was."""
-    x, t = series()
+    x, t = make_series()
     with_gap = np.insert(x, 300, np.full((2, 5), [np.nan, np.inf, -np.inf, np.nan, np.nan]), axis=0)
     times = np.insert(t, 300, [t[299] + 1, t[299] + 2])
     scores = Scorer(5, 60).run(with_gap, times).anomaly_score
@@ -128,7 +133,7 @@ def test_unknown_is_not_scored_and_teaches_nothing():
 
 def test_masked_samples_teach_nothing():
     """What the caller's mask leaves out is scored but not learnt."""
-    x, t = series()
+    x, t = make_series()
     scorer = Scorer(5, 60)
     scorer.run(x[:300], t[:300])
     before = scorer.state()
@@ -142,7 +147,7 @@ def test_a_lasting_shift_is_declared_and_learnt():
     rng = np.random.default_rng(2)
     x = rng.normal(10, 1, (1200, 1))
     x[1000:] += 30
-    scores = Scorer(1, 60).run(x, np.arange(1200, dtype=np.int64) * MINUTE)
+    scores = Scorer(1, 60).run(x, np.arange(1200, dtype=np.int64) * MINUTE_NS)
     declared = np.flatnonzero(scores.shifted[:, 0])
     assert declared.tolist() == [1059]
     assert (scores.anomaly_score[1000:1059, 0] > 1).all()
@@ -154,7 +159,7 @@ def test_a_burst_that_is_over_leaves_no_trace():
     """Where a burst has drawn the last value along, the way back is flagged, and not what comes after it."""
     walk = np.cumsum(np.random.default_rng(100).normal(size=(3000, 6)), axis=0)
     walk[2500:2510] += np.linspace(3, 40, 10)[:, None]
-    score = Scorer(6, 60).run(walk, np.arange(3000, dtype=np.int64) * MINUTE).anomaly_score
+    score = Scorer(6, 60).run(walk, np.arange(3000, dtype=np.int64) * MINUTE_NS).anomaly_score
     assert (score[2500:2515] > 1).any(axis=0).all()
     assert ((score[2510:2570] > 1).sum(axis=0) <= 2).all()
 
@@ -163,7 +168,7 @@ def test_a_blip_goes_as_it_came():
     """In a series that runs on from its last value, to leave a value that was learnt is no second event."""
     x = np.cumsum(np.random.default_rng(8).normal(size=(1000, 1)), axis=0)
     x[900] += 12
-    s = np.abs(SeasonalResidual(1, 60.0).run(x, np.arange(1000, dtype=np.int64) * MINUTE)[:, 0])
+    s = np.abs(SeasonalResidual(1, 60.0).run(x, np.arange(1000, dtype=np.int64) * MINUTE_NS)[:, 0])
     assert s[900] > 8
     assert s[901] < 4
 
@@ -183,7 +188,7 @@ def test_a_core_made_busy_shows_at_once(seed):
 
 def test_seasons_from_coarse_history():
     """Two weeks at five minutes teach a day's course, so that the first live hour is expected rightly."""
-    t = np.arange(14 * 288, dtype=np.int64) * 5 * MINUTE
+    t = np.arange(14 * 288, dtype=np.int64) * 5 * MINUTE_NS
     course = 50 + 20 * np.sin(t / 86_400e9 * 2 * np.pi)
     noise = np.random.default_rng(4).normal(0, 1, len(t) + 240)
     scorer = Scorer(1, 15)
@@ -198,7 +203,7 @@ def test_seasons_from_coarse_history():
 def test_band_holds_what_is_usual():
     """Nearly all healthy samples lie inside the expected band, and yhat never outside it."""
     x = np.random.default_rng(5).normal(10, 1, (2000, 3))
-    s = Scorer(3, 60).run(x, np.arange(2000, dtype=np.int64) * MINUTE)
+    s = Scorer(3, 60).run(x, np.arange(2000, dtype=np.int64) * MINUTE_NS)
     late = slice(500, None)
     inside = (s.yhat_lower[late] <= x[late]) & (x[late] <= s.yhat_upper[late])
     assert inside.mean() > 0.995
@@ -209,12 +214,12 @@ def test_band_holds_what_is_usual():
 
 def test_nothing_is_expected_while_a_series_is_learnt():
     """The band begins where the score begins: before, it would be drawn from a handful of samples."""
-    x, t = series()
+    x, t = make_series()
     scores = Scorer(5, 60).run(x, t)
     scored = np.isfinite(
         np.maximum.accumulate(np.where(np.isnan(scores.anomaly_score), -np.inf, 0.0), axis=0)
     )
-    assert np.isnan(scores.yhat[: WARM_SAMPLES - 1]).all()
+    assert np.isnan(scores.yhat[: WARM_UP_SAMPLES - 1]).all()
     assert np.isfinite(scores.yhat[scored]).all()
     assert (np.isfinite(scores.yhat) & ~scored).sum() <= 2 * x.shape[1]
 
@@ -228,17 +233,17 @@ def test_shapes_are_checked():
 def test_learning_ticks_count_down():
     """A series says how many samples it still learns, and is scored when none is left."""
     scorer = Scorer(1, 60)
-    assert scorer.learning_ticks().tolist() == [WARM_SAMPLES]
-    x, t = series(n=1, ticks=WARM_SAMPLES + 5)
+    assert scorer.learning_ticks().tolist() == [WARM_UP_SAMPLES]
+    x, t = make_series(n=1, ticks=WARM_UP_SAMPLES + 5)
     seen = np.isfinite(x[:, 0]).cumsum()
     scores = scorer.run(x, t).anomaly_score[:, 0]
-    assert scorer.learning_ticks().tolist() == [max(0, WARM_SAMPLES - int(seen[-1]))]
-    assert np.isnan(scores[seen <= WARM_SAMPLES]).all()
+    assert scorer.learning_ticks().tolist() == [max(0, WARM_UP_SAMPLES - int(seen[-1]))]
+    assert np.isnan(scores[seen <= WARM_UP_SAMPLES]).all()
 
 
 def test_river_members_come_back_by_replay():
     """A state leaves out what cannot be stored safely; the rest goes on, and the river member learns anew."""
-    x, t = series()
+    x, t = make_series()
     first = Scorer(5, 60, ("default", "river"))
     first.run(x[:100], t[:100])
     state = first.state()

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.plain_twins import median_about
-from trimtab.models.forecasters.seasonal_naive import medians_about
+from tests.plain_twins import window_median
+from trimtab.models.forecasters.seasonal_naive import window_medians
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,6 @@ def test_medians_about_rows_equal_the_plain_ones(rows, season, half):
     y[rng.random(rows) < 0.3] = np.nan
     y[rows - season // 2 :][: 2 * half + 2] = np.nan
     at = rows - season + np.arange(season)
-    plain = [median_about(y.tolist(), row, half) for row in at.tolist()]
-    assert medians_about(y, at, half) == pytest.approx(plain, nan_ok=True)
+    plain = [window_median(y.tolist(), row, half) for row in at.tolist()]
+    assert window_medians(y, at, half) == pytest.approx(plain, nan_ok=True)
     assert np.isnan(plain).any()

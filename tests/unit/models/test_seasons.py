@@ -3,37 +3,37 @@
 import numpy as np
 import pytest
 
-from trimtab.models.forecasting.seasons import autocorrelation, season_of
+from trimtab.models.forecasting.seasons import autocorrelation, find_seasons
 
-STEP_S, DAY = 300.0, 288
-K = np.arange(6 * DAY)
-NOISE = np.random.default_rng(4).normal(0, 0.3, K.size)
+STEP_S, STEPS_PER_DAY = 300.0, 288
+ROWS = np.arange(6 * STEPS_PER_DAY)
+NOISE = np.random.default_rng(4).normal(0, 0.3, ROWS.size)
 
-ROWS = {
-    "a day": (np.sin(K * 2 * np.pi / DAY) + NOISE, DAY),
-    "125 minutes": (np.sin(K * 2 * np.pi / 25) + NOISE, 25),
-    "two hours, which divide a day": (np.sin(K * 2 * np.pi / 24) + NOISE, DAY),
-    "500 minutes": (np.where(K % 100 < 30, 1.0, 0.0) + NOISE, 100),
-    "noise": (NOISE, DAY),
-    "a constant": (np.ones(K.size), DAY),
-    "half a day of noise": (NOISE[: DAY // 2], 0),
-    "half a day of two hours": (np.sin(K * 2 * np.pi / 24)[: DAY // 2], 24),
-    "nothing": (np.full(K.size, np.nan), 0),
+CASES = {
+    "a day": (np.sin(ROWS * 2 * np.pi / STEPS_PER_DAY) + NOISE, STEPS_PER_DAY),
+    "125 minutes": (np.sin(ROWS * 2 * np.pi / 25) + NOISE, 25),
+    "two hours, which divide a day": (np.sin(ROWS * 2 * np.pi / 24) + NOISE, STEPS_PER_DAY),
+    "500 minutes": (np.where(ROWS % 100 < 30, 1.0, 0.0) + NOISE, 100),
+    "noise": (NOISE, STEPS_PER_DAY),
+    "a constant": (np.ones(ROWS.size), STEPS_PER_DAY),
+    "half a day of noise": (NOISE[: STEPS_PER_DAY // 2], 0),
+    "half a day of two hours": (np.sin(ROWS * 2 * np.pi / 24)[: STEPS_PER_DAY // 2], 24),
+    "nothing": (np.full(ROWS.size, np.nan), 0),
 }
 
 
-@pytest.mark.parametrize(("y", "want"), ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize(("y", "want"), CASES.values(), ids=CASES)
 def test_finds_the_season(y, want):
     """The period that a series shows, a day where it shows none, 0 where it is too short for that."""
-    found = int(season_of(np.asarray(y)[:, None], STEP_S)[0])
+    found = int(find_seasons(np.asarray(y)[:, None], STEP_S)[0])
     assert abs(found - want) <= 1
 
 
 def test_holes_do_not_hide_it():
     """A fifth of the samples missing, the season is still found."""
-    y = np.sin(K * 2 * np.pi / 25)
-    y[np.random.default_rng(0).random(K.size) < 0.2] = np.nan
-    assert abs(int(season_of(y[:, None], STEP_S)[0]) - 25) <= 1
+    y = np.sin(ROWS * 2 * np.pi / 25)
+    y[np.random.default_rng(0).random(ROWS.size) < 0.2] = np.nan
+    assert abs(int(find_seasons(y[:, None], STEP_S)[0]) - 25) <= 1
 
 
 def test_autocorrelation_is_the_textbook_one():

@@ -9,7 +9,7 @@ from trimtab.models.errors import ModelError
 from trimtab.models.slots import Slots
 
 
-class SlotTable(RuleBasedStateMachine):
+class SlotsMachine(RuleBasedStateMachine):
     """Series that come and go in any order, against a dict."""
 
     def __init__(self):
@@ -51,12 +51,12 @@ class SlotTable(RuleBasedStateMachine):
     def agrees(self):
         assert len(self.slots) == len(self.model)
         assert {name: self.slots.slot(name) for name in self.slots} == self.model
-        assert [self.slots.slot(name) for name in self.slots.ids()] == sorted(self.model.values())
-        assert all(self.slots.id(place) == name for name, place in self.model.items())
+        assert [self.slots.slot(name) for name in self.slots.series_ids()] == sorted(self.model.values())
+        assert all(self.slots.series_id(place) == name for name, place in self.model.items())
         assert self.most <= self.slots.capacity < max(3, 2 * self.most + 1)
 
 
-TestSlotTable = SlotTable.TestCase
+TestSlotTable = SlotsMachine.TestCase
 TestSlotTable.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, database=None)
 
 
@@ -65,10 +65,10 @@ def test_arrival_order_is_slot_order():
     slots = Slots()
     assert slots.extend(f"s{k}" for k in range(1000)) == list(range(1000))
     assert slots.capacity == 1024
-    assert slots.ids()[:3] == ["s0", "s1", "s2"]
+    assert slots.series_ids()[:3] == ["s0", "s1", "s2"]
     assert "s999" in slots
-    assert slots.id(999) == "s999"
-    assert slots.id(1000) is None
+    assert slots.series_id(999) == "s999"
+    assert slots.series_id(1000) is None
 
 
 def test_refuses_no_room_at_all():

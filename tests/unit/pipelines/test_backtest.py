@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.engine.cli.main import app
-from trimtab.models.calibration.alarms import intervals
+from trimtab.models.calibration.alarms import alarm_intervals
 from trimtab.pipelines.backtest import backtest
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.scoring.score import score
@@ -36,7 +36,7 @@ def test_alarms_are_those_of_the_same_scores_live():
     scored = score(recording())
     for name, part in scored.groupby("unique_id"):
         times = part["ds"].to_numpy() * 60_000_000_000
-        wanted = intervals(part[["anomaly_score"]].to_numpy(), times)
+        wanted = alarm_intervals(part[["anomaly_score"]].to_numpy(), times)
         assert [(a.start, a.end, a.score) for a in told.alarms if a.series == name] == [w[1:] for w in wanted]
 
 

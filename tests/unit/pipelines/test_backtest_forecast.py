@@ -6,7 +6,7 @@ from sklearn.dummy import DummyRegressor
 
 import trimtab
 from tests.builders.model_store import load_history
-from tests.fakes.fake_forecasters import make
+from tests.fakes.fake_forecasters import make_forecaster
 from trimtab.models.errors import UnknownModelError
 from trimtab.pipelines.errors import InputError
 
@@ -15,7 +15,7 @@ def test_names_regressors_and_forecasters_are_judged_alike():
     """All contenders get a row over the same windows; one that knows the day beats one that does not."""
     found = trimtab.backtest_forecast(
         load_history(),
-        {"naive": "seasonal_naive", "lazy": DummyRegressor(), "own": make("seasonal_naive")},
+        {"naive": "seasonal_naive", "lazy": DummyRegressor(), "own": make_forecaster("seasonal_naive")},
         step="1h",
     )
     assert found.index.tolist() == ["naive", "lazy", "own"]

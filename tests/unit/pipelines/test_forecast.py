@@ -16,7 +16,7 @@ from trimtab.models.errors import ModelError
 from trimtab.models.forecasters import forecast_panel
 from trimtab.models.forecasting.confidence import confidence
 from trimtab.models.forecasting.panel_features import DAY_NS
-from trimtab.models.forecasting.quantile_levels import LEVELS, between
+from trimtab.models.forecasting.quantile_levels import QUANTILE_LEVELS, interpolate_quantiles
 from trimtab.pipelines.errors import InputError
 from trimtab.pipelines.forecasting.forecast import RecordedSeries, align_series, forecast
 from trimtab.pipelines.forecasting.forecast_file import forecast_file, parse_quantiles
@@ -190,8 +190,10 @@ def test_picture(made):
 def test_quantiles_between_those_learnt():
     """What was learnt is given back as it is, what lies between lies between, and nothing crosses."""
     known = np.array([1.0, 3, 2, 5, 9])[:, None]
-    np.testing.assert_allclose(between(known, LEVELS, LEVELS)[:, 0], [1, 2, 3, 5, 9])
-    assert 1 < between(known, LEVELS, [0.25])[0, 0] < 2
+    np.testing.assert_allclose(
+        interpolate_quantiles(known, QUANTILE_LEVELS, QUANTILE_LEVELS)[:, 0], [1, 2, 3, 5, 9]
+    )
+    assert 1 < interpolate_quantiles(known, QUANTILE_LEVELS, [0.25])[0, 0] < 2
 
 
 @pytest.mark.parametrize(

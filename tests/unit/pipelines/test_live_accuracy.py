@@ -121,7 +121,10 @@ def test_forecasts_of_another_step_are_not_held_against_what_came(models, tmp_pa
     then = panel_from_history(load_history(), 7200.0, window_s=864_000.0).first_rows(114)
     update_live_accuracy(tmp_path, then, forecast_load(then, 12, models.workspace), 6 * 3600.0)
     now = named_until(1)
-    assert update_live_accuracy(tmp_path, now, forecast_load(now, 24, models.workspace), 6 * 3600.0) == (None, [])
+    assert update_live_accuracy(tmp_path, now, forecast_load(now, 24, models.workspace), 6 * 3600.0) == (
+        None,
+        [],
+    )
     seen, _ = update_live_accuracy(
         tmp_path, named_until(), forecast_load(named_until(), 24, models.workspace), 6 * 3600.0
     )

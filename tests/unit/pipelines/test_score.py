@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from trimtab.models.calibration.alarms import intervals
+from trimtab.models.calibration.alarms import alarm_intervals
 from trimtab.models.catalogue import detector
 from trimtab.models.entity_score import entity_score
 from trimtab.models.errors import ModelError, UnknownModelError
@@ -200,7 +200,7 @@ def test_entity_score_keeps_the_budget(shared):
     rng, budget = np.random.default_rng(5), 1e-3
     normal = shared * rng.normal(size=(100_000, 1)) + (1 - shared**2) ** 0.5 * rng.normal(size=(100_000, 20))
     scores = norm.logsf(normal) / np.log(budget)
-    alarms = len(intervals(entity_score(scores, budget)[:, None], np.arange(len(scores))))
+    alarms = len(alarm_intervals(entity_score(scores, budget)[:, None], np.arange(len(scores))))
     assert 0.3 <= alarms / (budget * len(scores)) <= 2
 
 

@@ -32,14 +32,19 @@ class Killed(BaseException):
 
 def test_the_first_model_becomes_champion_and_the_same_data_train_no_second_one(models):
     """What beats seasonal naive is registered, promoted, readable; the same data give the same version."""
-    first = train_load(SMALL_JOB, load_history, models.workspace, by="anna", on_change=models.reported_runs.append)
+    first = train_load(
+        SMALL_JOB, load_history, models.workspace, by="anna", on_change=models.reported_runs.append
+    )
     assert first.promoted, str(first.verdict)
     assert models.store.index().champion == first.version
     assert [(one.version, one.by, one.before) for one in models.store.index().moves] == [("1", "anna", None)]
     assert models.registry.alias(CHAMPION).version == first.version
     assert models.registry.alias(CHALLENGER) is None
     stored = models.store.read(first.version)
-    assert restore_forecaster(stored, make=models.workspace.make).fitted[0] == stored.manifest.trained["rows"] * 3
+    assert (
+        restore_forecaster(stored, make=models.workspace.make).fitted[0]
+        == stored.manifest.trained["rows"] * 3
+    )
     assert [run.stage for run in models.reported_runs][-1] == "gate"
     assert models.reported_runs[-1].state == "done"
     again = train_load(SMALL_JOB, load_history, models.workspace)

@@ -46,13 +46,13 @@ def test_the_detector_keeps_the_contract(load):
     """The example of a detector scores before it learns, finds a jump, and scoring changes nothing."""
     made = load("models/detectors/jump.py").Jump(contract.N)
     assert isinstance(made, Detector)
-    x, t = contract.series()
+    x, t = contract.make_series()
     past = made.run(x, t)
     assert np.isfinite(past[-100:]).any()
     calm = np.where(np.isnan(x[-1]), 7.0, x[-1])
     wild = calm + 1000.0
     before = {name: array.copy() for name, array in made.state().items()}
-    statistic = made.score(wild, int(t[-1]) + contract.STEP_NS)
+    statistic = made.score(wild, int(t[-1]) + contract.INTERVAL_NS)
     assert all(np.array_equal(before[name], array) for name, array in made.state().items())
     known = np.isfinite(statistic)
     assert known.any()
@@ -69,8 +69,8 @@ def test_the_forecaster_keeps_the_contract(load):
     """The example of a forecaster gives rising quantiles, NaN where it knows nothing, and has no state."""
     made = load("models/forecasters/steady.py").Steady()
     assert isinstance(made, Forecaster)
-    y = forecasters.values(3)
-    made.fit(forecasters.panel(y))
+    y = forecasters.make_values(3)
+    made.fit(forecasters.make_panel(y))
     found = forecasters.predict(made, y)
     assert found.shape == (len(forecasters.QUANTILES), 30, forecasters.N)
     assert np.isnan(found[:, :, 7]).all()

@@ -36,7 +36,9 @@ def built(monkeypatch):
 
         return build
 
-    monkeypatch.setattr(components, "SOURCE_FACTORIES", {name: builder(name) for name in components.SOURCE_FACTORIES})
+    monkeypatch.setattr(
+        components, "SOURCE_FACTORIES", {name: builder(name) for name in components.SOURCE_FACTORIES}
+    )
     return made
 
 
