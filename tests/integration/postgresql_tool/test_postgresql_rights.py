@@ -71,7 +71,7 @@ async def test_where_alter_system_is_switched_off(tools, monkeypatch):
         found = await rows(query, values)
         return [{**row, "allowed": "off"} for row in found] if "allow_alter_system" in str(query) else found
 
-    monkeypatch.setattr(tool._session, "rows", as_17_says)
+    monkeypatch.setattr(tool._session, "query", as_17_says)
     status = await tool.status()
     assert status.state is ToolState.EXPORT_ONLY
     assert "allow_alter_system is off" in status.detail

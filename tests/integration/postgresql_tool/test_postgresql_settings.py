@@ -181,7 +181,7 @@ async def test_what_is_refused(tools, admin, knob, before, after, why):
 
 async def test_without_a_known_limit_memory_is_not_raised(tools, monkeypatch):
     """Where nobody knows how much memory there is, a raise is refused and says what to set."""
-    monkeypatch.setattr(postgresql_tool, "family_of", lambda _pid: 0)
+    monkeypatch.setattr(postgresql_tool, "process_family_bytes", lambda _pid: 0)
     monkeypatch.setattr("trimtab.engine.tools.memory_budget._is_local_process", lambda *_: False)
     with pytest.raises(RefusedError, match=r"is unknown; set tools\.db\.memory_limit"):
         await tools().apply("db", "work_mem", 4 * MB, 8 * MB)
@@ -228,7 +228,7 @@ async def test_where_alter_system_would_not_reach(tools, admin, override, reset,
 
 async def test_a_reload_that_is_not_taken_up(tools, admin, monkeypatch):
     """Where the configuration has a line that does not fit, the change is taken back and the reason told."""
-    monkeypatch.setattr(postgresql_tool, "_RELOADED_S", 0.5)
+    monkeypatch.setattr(postgresql_tool, "_RELOAD_TIMEOUT_S", 0.5)
     with (
         admin.line_in("config_file", last="this is no line"),
         pytest.raises(ToolError, match="a reload did not take up random_page_cost, so it was taken back"),

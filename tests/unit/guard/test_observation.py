@@ -201,7 +201,7 @@ async def test_the_generation_is_that_of_the_newest_advice(room):
 )
 async def test_how_many_keys_expire_is_known_or_not(room, keys, share):
     """An empty Redis says nothing of what will be in it."""
-    room.tool.figures = {"fake_up": 1.0, **keys}
+    room.tool.metric_values = {"fake_up": 1.0, **keys}
     assert (await room.seeing(proposal())).ttl_share == share
 
 

@@ -274,7 +274,7 @@ async def test_half_an_answer_is_none(room, monkeypatch):
 
 async def test_what_may_only_be_exported_is_for_people(room):
     """A server that forbids changes is read, and its change is recommended, never automatic."""
-    room.tool.state = ToolStatus(ToolState.EXPORT_ONLY, "managed")
+    room.tool.tool_status = ToolStatus(ToolState.EXPORT_ONLY, "managed")
     (made,) = await room.look()
     assert made.mode is Mode.RECOMMEND
     assert made.command

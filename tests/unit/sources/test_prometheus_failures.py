@@ -75,7 +75,7 @@ async def server():
 )
 async def test_an_answer_that_is_not_whole_is_unknown(server, answer, told):
     """Whatever is not a whole answer raises SourceError that names the server and what to do."""
-    server.answer = answer
+    server.fixed_answer = answer
     with pytest.raises(SourceError, match=told) as caught:
         await server.open.read()
     assert "http://localhost:9090/prefix" in str(caught.value)
@@ -83,10 +83,10 @@ async def test_an_answer_that_is_not_whole_is_unknown(server, answer, told):
 
 async def test_nothing_old_is_shown_as_new(server):
     """After a failure the next whole answer is read as it is, with the times of its own samples."""
-    server.answer = answers(500)
+    server.fixed_answer = answers(500)
     with pytest.raises(SourceError):
         await server.open.read()
-    server.answer = None
+    server.fixed_answer = None
     server.clock.tick(5)
     reading = await server.open.read()
     assert set((reading.time - reading.times) / 1e9) == {5.0}
@@ -114,7 +114,7 @@ async def test_one_total_deadline(monkeypatch):
 async def test_a_huge_answer_is_cut_off(server, monkeypatch):
     """An answer over the limit, after unpacking, is not read to its end."""
     monkeypatch.setattr(live_client, "MAX_BODY_BYTES", 1000)
-    server.answer = answers(text=WHOLE + " " * 2000)
+    server.fixed_answer = answers(text=WHOLE + " " * 2000)
     with pytest.raises(SourceError, match=r"narrow sources\.prometheus\.selector"):
         await server.open.read()
 
@@ -192,10 +192,10 @@ async def test_secrets_are_never_shown(server, caplog, capsys):
         basic_auth=BasicAuth(username="joe", password=SecretStr(secret)),
         headers={"X-Scope-OrgID": SecretStr(secret)},
     )
-    server.answer = answers(401, f"bad password Bearer {secret}")
+    server.fixed_answer = answers(401, f"bad password Bearer {secret}")
     with caplog.at_level(logging.DEBUG), pytest.raises(SourceError) as caught:
         await source.open()
-    server.answer = answers(500, f"Authorization: Basic {secret}")
+    server.fixed_answer = answers(500, f"Authorization: Basic {secret}")
     with pytest.raises(SourceError) as again:
         await source.read()
     shown = f"{caught.value!r} {again.value!r} {source!r} {source._credentials!r} {source.detail()}"

@@ -205,6 +205,6 @@ async def test_history_that_cannot_begin(server):
     def fail():
         raise SourceError("no")
 
-    source._library = fail
+    source._connect_api = fail
     with pytest.raises(SourceError):
         await anext(source.history(server.clock.now()))

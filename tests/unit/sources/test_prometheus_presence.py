@@ -106,7 +106,7 @@ async def test_a_look_that_fails_does_no_harm(server):
     await run_scrapes(server)
     source = server.make_source()
     await source.open()
-    server.counts = away
+    server.count_series = away
     server.clock.tick(121)
     server.scrape(temperature=3.0)
     await source.read()
@@ -175,12 +175,12 @@ async def test_after_an_outage_nothing_is_concluded_until_all_was_scraped(server
     await run_scrapes(server, times=2)
     source = server.make_source()
     await source.open()
-    server.answer = refused
+    server.fixed_answer = refused
     for _ in range(20):
         server.clock.tick(15)
         with pytest.raises(SourceError, match="cannot reach http://localhost:9090/prefix"):
             await source.read()
-    server.answer = None
+    server.fixed_answer = None
     with pytest.raises(SourceError, match="without a fresh sample"):
         await source.read()
     server.scrape(temperature=1.0)
@@ -198,7 +198,7 @@ async def test_a_prometheus_that_just_started_is_given_time(server):
     await run_scrapes(server, times=2)
     source = server.make_source()
     await source.open()
-    server.started = "2026-01-01T00:00:20Z"
+    server.start_time = "2026-01-01T00:00:20Z"
     complete = []
     for _ in range(4):
         server.clock.tick(15)

@@ -274,7 +274,7 @@ async def test_queries_are_capped(server):
         names = [name for name in values_by_series(await source.read()) if name.startswith("q{")]
         assert sorted(names) == [f'q{{for="q",path="{p}"}}' for p in "abc"]
     assert "query q (2 of its series)" in source.skipped_series()
-    assert source.left_out_series == 2
+    assert source.skipped_series_count == 2
     server.query_results["q"] = result("abc")
     await source.read()
     assert source.skipped_series() == []

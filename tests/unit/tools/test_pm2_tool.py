@@ -68,7 +68,7 @@ async def test_a_daemon_of_another_user(home, monkeypatch):
     def refuse(path, _):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(pm2_tool, "connect", refuse)  # root may use any socket
+    monkeypatch.setattr(pm2_tool, "check_daemon", refuse)  # root may use any socket
     status = await tool(home, prints("[]")).status()
     assert (status.state, "as the user that PM2 runs as" in status.detail) == (ToolState.DENIED, True)
     with pytest.raises(ToolError, match="Permission denied; run as the user of PM2"):

@@ -182,7 +182,7 @@ async def test_outer_deadlines(make, build):
     """A call that hangs ends: when it reads as an error, when it changes as uncertain."""
     rack = await make()
     tool, inner = rack.tool("a"), build.made[0]
-    inner.hold = {name: asyncio.Event() for name in ("metrics", "apply", "run", "status")}
+    inner.gates = {name: asyncio.Event() for name in ("metrics", "apply", "run", "status")}
     with pytest.raises(ToolError, match=r"a gave no answer to metrics within 0\.05 s"):
         await tool.metrics("a")
     with pytest.raises(ToolUncertainError, match=r"no answer to apply size within 0\.1 s"):
