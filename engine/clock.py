@@ -1,4 +1,4 @@
-"""The clock of the running system; tests bring their own."""
+"""System clock of the running engine. Tests use a fake clock."""
 
 import asyncio
 import time
@@ -7,16 +7,16 @@ _MAX_SLEEP_S = 10.0
 
 
 class SystemClock:
-    """Nanoseconds UTC of this machine."""
+    """Clock of this machine: int64 nanoseconds UTC."""
 
     def now(self) -> int:
-        """Nanoseconds UTC."""
+        """Return the current time in nanoseconds UTC."""
         return time.time_ns()
 
     async def sleep_until(self, time_ns: int) -> None:
-        """Return when `now()` has reached time_ns.
+        """Return when `now()` has reached `time_ns`.
 
-        Sleeps in short naps, so that a clock that was set, or a machine that was suspended, is noticed.
+        Sleeps at most 10 s at a time, so that a changed clock or a suspended machine is noticed.
         """
         while (left_s := (time_ns - self.now()) / 1e9) > 0:  # noqa: ASYNC110 - waits for the clock, not for a task
             await asyncio.sleep(min(left_s, _MAX_SLEEP_S))

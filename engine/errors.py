@@ -1,4 +1,4 @@
-"""The engine's branch of the exception tree."""
+"""Exceptions of the engine. All derive from `TrimtabError`."""
 
 from trimtab.models.errors import TrimtabError
 from trimtab.pipelines.errors import InputError
@@ -22,11 +22,11 @@ __all__ = [
 
 
 class EngineError(TrimtabError):
-    """Something in the running system."""
+    """Base class of errors in the running engine."""
 
 
 class SettingsError(EngineError):
-    """trimtab.yaml or the environment holds a value that is not allowed."""
+    """A value in trimtab.yaml, the environment or the command line is not allowed."""
 
 
 class SourceError(EngineError):
@@ -38,27 +38,27 @@ class StoreError(EngineError):
 
 
 class NewerStateError(StoreError):
-    """The data folder was written by a newer Trimtab."""
+    """The data folder was written by a newer version of Trimtab."""
 
 
 class LockedError(StoreError):
-    """Another engine works on this data folder."""
+    """Another engine owns this data folder."""
 
 
 class NotFoundError(EngineError):
-    """No such series, anomaly or key."""
+    """The requested object does not exist."""
 
 
 class ConflictError(EngineError):
-    """The thing exists already, or was changed by somebody else."""
+    """The object already exists, or somebody else changed it in the meantime."""
 
 
 class NotDeliveredError(EngineError):
-    """A receiver did not take a notice.
+    """A receiver did not accept a notification.
 
-    reason  : one of a handful of words, for metrics
-    retry   : another try may help; False = it refuses this notice
-    after_s : the receiver asks for so many seconds before the next try
+    reason  : short category, used as a metric label
+    retry   : whether another attempt may succeed; False = the receiver rejects this notification
+    after_s : seconds to wait before the next attempt, as requested by the receiver; 0 = no request
     """
 
     def __init__(self, message: str, reason: str, *, retry: bool = True, after_s: float = 0.0) -> None:
@@ -69,12 +69,12 @@ class NotDeliveredError(EngineError):
 
 
 class ToolError(EngineError):
-    """A managed tool did not do what it was asked; nothing was changed."""
+    """A managed tool did not do what was requested. Nothing was changed."""
 
 
 class ToolUncertainError(ToolError):
-    """A managed tool gave no answer to a change: whether it took effect is not known."""
+    """A managed tool did not answer a change request: whether the change took effect is unknown."""
 
 
 class RefusedError(EngineError):
-    """A guardrail, or a rule of the tool itself, forbids this change."""
+    """A guard rule, or a rule of the tool itself, forbids this change."""

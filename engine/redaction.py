@@ -1,4 +1,4 @@
-"""What is secret, and how it is kept out of logs, errors and answers."""
+"""Redaction: recognises secrets and removes them from logs, errors and responses."""
 
 import re
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _OWN_KEY = re.compile(r"\b(?P<kind>t[tsl]_)[A-Za-z0-9_-]{43}\b")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a value of that name must not be shown.
+    """Return whether a value with this name must not be shown.
 
     >>> is_secret_name("X-Api-Key"), is_secret_name("bearer_token_file"), is_secret_name("series_key")
     (True, False, False)
@@ -37,9 +37,9 @@ def is_secret_name(name: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """The text without users of URLs, credentials of headers and keys of ours.
+    """Return the text with URL users, header credentials, query secrets and Trimtab keys redacted.
 
-    >>> clean_text("GET http://bob:hunter2@db:9090/?token=abc failed")
+    >>> redact_text("GET http://bob:hunter2@db:9090/?token=abc failed")
     'GET http://(hidden)@db:9090/?token=(hidden) failed'
     """
     text = _USERINFO.sub(rf"\g<scheme>{HIDDEN}@", text)
@@ -49,9 +49,9 @@ def redact_text(text: str) -> str:
 
 
 def redact(value: object, depth: int = 6) -> object:
-    """The value with everything secret hidden, through mappings and sequences.
+    """Return the value with secrets redacted, also inside mappings and sequences up to `depth` levels.
 
-    >>> clean({"user": "bob", "password": "x", "urls": ["http://a:b@c"]})
+    >>> redact({"user": "bob", "password": "x", "urls": ["http://a:b@c"]})
     {'user': 'bob', 'password': '(hidden)', 'urls': ['http://(hidden)@c']}
     """
     if isinstance(value, str):

@@ -38,7 +38,7 @@ class StateField:
 class StateArrays:
     """Named arrays with one series axis: growing, taking, putting, resetting and restoring them.
 
-    >>> a = Arrays({"mean": Field(np.float64)}, n_series=2)
+    >>> a = StateArrays({"mean": StateField(np.float64)}, n_series=2)
     >>> a.values["mean"][:] = [1.0, 2.0]
     >>> a.put(np.array([0]), a.take(np.array([1])))
     >>> a.values["mean"].tolist()

@@ -39,7 +39,7 @@ FORECASTERS = {
 def detector_names() -> list[str]:
     """Every detector that can be asked for by name, sorted.
 
-    >>> "ew_zscore" in names()
+    >>> "ew_zscore" in detector_names()
     True
     """
     return sorted({*DETECTORS, *entry_points(group=DETECTOR_GROUP).names})

@@ -31,7 +31,7 @@ class RiverView(base.AnomalyDetector):
     A score is never negative and higher is more unusual: of a two-sided statistic it is the size. It is 0
     while the detector warms up and where there is no value, as river has it. Scoring changes nothing.
 
-    >>> view = BankView("ew_zscore", fading_factor=0.1)
+    >>> view = RiverView("ew_zscore", fading_factor=0.1)
     >>> for k in range(200):
     ...     view.learn_one({"x": float(k % 3)})
     >>> view.score_one({"x": 9.0}) > 8

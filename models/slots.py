@@ -23,7 +23,7 @@ class Slots:
     (0, 1)
     >>> slots.remove("a")
     0
-    >>> slots.add("c"), slots.ids()
+    >>> slots.add("c"), slots.series_ids()
     (0, ['c', 'b'])
     """
 

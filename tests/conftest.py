@@ -1,4 +1,4 @@
-"""What holds for every test: loopback only, no settings of this user's, skips told, kernels kept.
+"""Rules for every test: loopback only, no settings of this user, skips are listed, kernels are kept.
 
 TRIMTAB_REQUIRE=all turns every skip into a failure.
 """
@@ -15,12 +15,12 @@ from trimtab.engine.platform.kernel_warmup import prepare_environment
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab-tests"
 prepare_environment(_CACHE, os.environ)  # before anything imports numba
-if sys.dont_write_bytecode:  # else each of the processes that tests start compiles all of its sources again
+if sys.dont_write_bytecode:  # otherwise each process that a test starts compiles all sources again
     del os.environ["PYTHONDONTWRITEBYTECODE"]
     sys.dont_write_bytecode = False
     sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(_CACHE / "bytecode")
 
-import pytest  # noqa: E402 - the line above has to come first
+import pytest  # noqa: E402 - must follow the lines above
 
 from tests.progress_lines import FileProgress  # noqa: E402 - as above
 
@@ -29,7 +29,7 @@ _TEST_VARIABLES = ("TRIMTAB_REQUIRE",)
 
 
 class NonLoopbackConnectionError(BaseException):
-    """A test tried to reach another machine; no `except Exception` may hide that."""
+    """A test tried to reach another machine. A BaseException, so that no `except Exception` hides it."""
 
 
 def _check_loopback(address: object) -> None:
@@ -43,11 +43,11 @@ def _check_loopback(address: object) -> None:
     except ValueError:
         inside = False
     if not inside:
-        raise NonLoopbackConnectionError(f"a test wanted to reach {address!r}; tests stay on loopback")
+        raise NonLoopbackConnectionError(f"a test tried to reach {address!r}; tests may use loopback only")
 
 
 def _guard_socket_method(name: str) -> None:
-    """Check the address, the last argument of connect, connect_ex and sendto."""
+    """Check the address, which is the last argument of connect, connect_ex and sendto."""
     original = getattr(socket.socket, name)
 
     def guard(self: socket.socket, *args: Any) -> Any:
@@ -58,7 +58,7 @@ def _guard_socket_method(name: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Close the ways out and name the markers."""
+    """Block connections to other machines and register the markers."""
     for name in ("connect", "connect_ex", "sendto"):
         _guard_socket_method(name)
     lookup = socket.getaddrinfo
@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long trials out unless they are asked for."""
+    """Deselect the long trials unless they are requested."""
     if "trials" not in (config.option.markexpr or ""):
         long = [item for item in items if item.get_closest_marker("trials")]
         if long:
@@ -91,7 +91,7 @@ def _skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[Any]:
-    """A skip fails where everything is required; an expected failure stays one."""
+    """Turn a skip into a failure if everything is required; an expected failure stays one."""
     report = yield
     if _ALL_REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
@@ -101,7 +101,7 @@ def pytest_runtest_makereport() -> Iterator[Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Iterator[Any]:
-    """The same for a file that skips itself."""
+    """Turn the skip of a whole file into a failure, likewise."""
     report = yield
     if _ALL_REQUIRED and report.outcome == "skipped":
         report.outcome = "failed"
@@ -110,7 +110,7 @@ def pytest_make_collect_report() -> Iterator[Any]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """List what was skipped and why."""
+    """List skipped tests and their reasons."""
     skipped = terminalreporter.stats.get("skipped", [])
     if not skipped:
         return
@@ -125,6 +125,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def _without_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test sees no TRIMTAB_ variable that it did not set."""
+    """Remove all TRIMTAB_ variables that the test did not set."""
     for name in [name for name in os.environ if name.startswith("TRIMTAB_") and name not in _TEST_VARIABLES]:
         monkeypatch.delenv(name)

@@ -75,7 +75,7 @@ def recommendation_detail(loop: LoopPorts, recommendation: Recommendation) -> Js
 def shadow_summary(found: Iterable[Recommendation]) -> Json:
     """What mode auto would have done of them, counted by how it ended.
 
-    >>> shadow_sum([])["actions"], shadow_sum([])["since"]
+    >>> shadow_summary([])["actions"], shadow_summary([])["since"]
     (0, None)
     """
     shadows = [one.shadow for one in found if one.shadow is not None]

@@ -26,7 +26,7 @@ def downsample(rows: ScoreRows, points: int) -> ScoreRows:
 
     >>> n = np.arange(100)
     >>> spike = np.where(n == 37, 9.0, 0.0)
-    >>> float(thin(ScoreRows(n, spike, *[np.full(100, np.nan)] * 4), 12).value.max())
+    >>> float(downsample(ScoreRows(n, spike, *[np.full(100, np.nan)] * 4), 12).value.max())
     9.0
     """
     n = len(rows.times)

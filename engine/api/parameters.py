@@ -65,7 +65,7 @@ SearchText = Annotated[
 def parse_time(name: str, text: str) -> int:
     """A time of a query as int64 ns. Raises InputError that shows how to write it.
 
-    >>> instant("since", "1970-01-01T01:00:00.5+01:00")
+    >>> parse_time("since", "1970-01-01T01:00:00.5+01:00")
     500000000
     """
     found = _ISO.fullmatch(text)

@@ -16,9 +16,9 @@ _ENCODED_ESCAPED_SLASH = "%EE%80%80"
 def keep_escaped_slashes(scope: Scope) -> Scope:
     r"""The request with its escaped slashes kept apart, where names may hold some.
 
-    >>> with_kept_slashes({"path": "/api/tools/a/b", "raw_path": b"/api/tools/a%2fb"})["path"]
+    >>> keep_escaped_slashes({"path": "/api/tools/a/b", "raw_path": b"/api/tools/a%2fb"})["path"]
     '/api/tools/a\ue000b'
-    >>> with_kept_slashes({"path": "/api/series/a/b", "raw_path": b"/api/series/a%2Fb"})["path"]
+    >>> keep_escaped_slashes({"path": "/api/series/a/b", "raw_path": b"/api/series/a%2Fb"})["path"]
     '/api/series/a/b'
     """
     raw = scope.get("raw_path") or b""

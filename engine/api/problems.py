@@ -59,7 +59,7 @@ def status_title(status: int) -> str:
 def problem_type(title: str) -> str:
     """The URN of a problem.
 
-    >>> type_of("Not Found")
+    >>> problem_type("Not DiscoveryResult")
     'urn:trimtab:problem:not-found'
     """
     return f"urn:trimtab:problem:{re.sub(r'[^a-z]+', '-', title.lower()).strip('-')}"

@@ -1,4 +1,4 @@
-"""What a person sees when a command fails: one clear line, and an exit code."""
+"""Turns the errors of a command into one line on stderr and an exit code."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import NoReturn
 
 EXIT_OK, EXIT_FOUND, EXIT_WRONG_USE, EXIT_UNREACHABLE = 0, 1, 2, 3
-"""Exit codes: FOUND something that needs a person, WRONG_USE, a source is NOT_REACHABLE."""
+"""Exit codes: success, a finding that needs attention, wrong use, an unreachable source."""
 
 
 def run_guarded(command: Callable[[], object]) -> None:
-    """Run a command; an error of ours becomes its message, any other one a line that says where to look."""
+    """Run a command. A TrimtabError prints its message; any other error prints the file of its traceback."""
     from trimtab.models.errors import TrimtabError
 
     try:
@@ -38,5 +38,5 @@ def _exit_after_crash(error: Exception) -> NoReturn:
     with os.fdopen(descriptor, "w") as log:
         log.write(text)
     line = redact_text(f"{type(error).__name__}: {error}")
-    print(f"trimtab: this should not happen: {line}; details in {path}", file=sys.stderr)
+    print(f"trimtab: internal error: {line}; details in {path}", file=sys.stderr)
     raise SystemExit(EXIT_FOUND) from None

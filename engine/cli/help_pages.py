@@ -1,6 +1,6 @@
-"""How help pages of the `trimtab` command look: plain, grouped, with examples.
+"""Help pages of the `trimtab` command: plain text, grouped commands, examples.
 
-Plain because drawing them with rich would take three times as long as everything else.
+Plain text because rich would triple the time a help page takes.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ from typer.core import TyperGroup
 
 
 class GroupedCommands(TyperGroup):
-    """Lists its commands under what they are for."""
+    """Command group that lists its commands in sections."""
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer keeps these types private
-        """One section a panel, in the order of the commands."""
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - these types are private to typer
+        """Write one section per panel, in the order of the commands."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
@@ -27,7 +27,7 @@ class GroupedCommands(TyperGroup):
 
 
 def new_command_group(help_text: str, epilog: str) -> typer.Typer:
-    """A group of commands with this help."""
+    """Return a command group with this help text and closing text."""
     return typer.Typer(
         cls=GroupedCommands,
         help=help_text,
@@ -41,7 +41,7 @@ def new_command_group(help_text: str, epilog: str) -> typer.Typer:
 
 
 def examples(*lines: tuple[str, str]) -> str:
-    """The closing part of a help page: command lines, each with what it does.
+    """Return the examples of a help page: pairs of a command line and what it does.
 
     >>> examples(("trimtab up", "watch this machine")).splitlines()[2:]
     ['  # watch this machine', '  trimtab up']

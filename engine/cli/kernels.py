@@ -4,7 +4,7 @@ import os
 
 
 def prepare_kernel_cache() -> None:
-    """Tell numba, before it is imported, where kernels of this user are kept: those of `trimtab up`, too."""
+    """Set numba's cache folder, shared with `trimtab up`, before numba is imported."""
     from trimtab.engine.platform.kernel_warmup import prepare_environment
     from trimtab.engine.settings import General
 

@@ -1,4 +1,4 @@
-"""The `trimtab` command: options here, the work in modules that are loaded when a command runs."""
+"""The `trimtab` command: declares options; the work is in modules imported when a command runs."""
 
 import gc
 import os
@@ -34,14 +34,14 @@ from trimtab.engine.cli.options import (
 )
 from trimtab.engine.cli.output import OutputFormat, format_rows
 
-WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Look after it"
+WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Maintain"
 
 app = new_command_group(
-    "Watches live metric series and says which behave unlike themselves, and why.",
+    "Watches live metric series, reports which behave unusually and why, and acts within its guard rules.",
     examples(
-        ("trimtab up", "watch this machine, and a Prometheus on localhost:9090 where there is one"),
+        ("trimtab up", "watch this machine, and a Prometheus on localhost:9090 if there is one"),
         ("trimtab score cpu.csv", "score a recording"),
-        ("trimtab doctor", "see whether everything is in order"),
+        ("trimtab doctor", "check the installation and the settings"),
     ),
 )
 app.add_typer(key_app, name="key", rich_help_panel=CARE)
@@ -78,10 +78,10 @@ def up(
     host: Host = None,
     port: Port = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings and series, start nothing.")
+        bool, typer.Option("--dry-run", help="Show settings and series without starting.")
     ] = False,
 ) -> None:
-    """Watch metric series: engine, API and dashboard in one."""
+    """Watch metric series: engine, API and dashboard in one process."""
     from trimtab.engine.settings.settings_file import load_settings
 
     path, overrides = find_config_file(config), settings_overrides(data, prometheus, host, port)
@@ -91,7 +91,7 @@ def up(
 
         print(dry_run_text(settings))
         return
-    gc.disable()  # a tenth of the start goes into looking for garbage in what stays; the engine enables it
+    gc.disable()  # collecting objects that stay takes a tenth of the start; the engine enables it again
     from trimtab.engine.runtime.app import serve
 
     serve(settings, config=path, environ=os.environ, overrides=overrides)
@@ -100,7 +100,7 @@ def up(
 @app.command(
     rich_help_panel=RECORDINGS,
     epilog=examples(
-        ("trimtab score cpu.csv", "writes cpu.scored.csv"),
+        ("trimtab score cpu.csv", "write cpu.scored.csv"),
         ("trimtab score all.parquet -o scored.parquet --detector ew_zscore", "one detector only"),
         ("trimtab score cpu.csv.gz -o - | head", "to the terminal"),
     ),
@@ -132,17 +132,17 @@ def score(
 app.command(
     rich_help_panel=RECORDINGS,
     epilog=examples(
-        ("trimtab forecast load.csv --horizon 24h", "writes load.forecast.csv, says how sure it is"),
+        ("trimtab forecast load.csv --horizon 24h", "write load.forecast.csv and print the confidence"),
         ("trimtab forecast load.parquet --horizon 1h --quantiles 0.5,0.95 -o -", "to the terminal"),
     ),
 )(forecast)
 app.command(
     rich_help_panel=RECORDINGS,
     epilog=examples(
-        ("trimtab backtest cpu.csv", "what would have been told: writes cpu.backtest/report.md"),
+        ("trimtab backtest cpu.csv", "report the anomalies of a recording: write cpu.backtest/report.md"),
         (
             "trimtab backtest cpu.csv --labels outages.csv --least-found 0.8",
-            "exit code 1 = no good",
+            "exit code 1 = not good enough",
         ),
     ),
 )(backtest)
@@ -151,8 +151,8 @@ app.command(
 @app.command(
     rich_help_panel=CARE,
     epilog=examples(
-        ("trimtab doctor --prometheus http://prom:9090", "is that Prometheus fit to be watched?"),
-        ("trimtab doctor -f json", "for a program; exit code 1 = something found, 3 = a source is away"),
+        ("trimtab doctor --prometheus http://prom:9090", "check whether Trimtab can watch that Prometheus"),
+        ("trimtab doctor -f json", "JSON; exit code 1 = problems found, 3 = a source is unreachable"),
     ),
 )
 def doctor(
@@ -163,7 +163,7 @@ def doctor(
     port: Port = None,
     form: Format = OutputFormat.TABLE,
 ) -> None:
-    """Check settings, data folder, sources, port, disk and clock."""
+    """Check settings, data folder, sources, tools, port, disk and clock."""
     from trimtab.engine.cli.doctor.doctor import COLUMNS, exit_code, run_checks
 
     checks = run_checks(
@@ -174,24 +174,27 @@ def doctor(
 
 
 for command, epilog in (
-    (actions.pause, examples(("trimtab pause --reason 'release tonight'", "the kill switch, by hand"))),
-    (actions.resume, examples(("trimtab resume", "acting is allowed again"))),
-    (actions.actions, examples(("trimtab actions -f json", "what was done, for a program"))),
-    (recommend, examples(("trimtab recommend --redis redis://localhost:6379", "what would help it?"))),
-    (grant, examples(("trimtab grant redis", "the least privileged account, as text to run"))),
+    (actions.pause, examples(("trimtab pause --reason 'release tonight'", "the kill switch"))),
+    (actions.resume, examples(("trimtab resume", "allow actions again"))),
+    (actions.actions, examples(("trimtab actions -f json", "list the actions as JSON"))),
+    (recommend, examples(("trimtab recommend --redis redis://localhost:6379", "check a Redis"))),
+    (grant, examples(("trimtab grant redis", "print the statements that create a least-privilege account"))),
 ):
     app.command(rich_help_panel=ACT, epilog=epilog)(command)
 app.add_typer(silence_app, name="silence", rich_help_panel=ACT)
 app.command(
     rich_help_panel=CARE,
     epilog=examples(
-        ("trimtab retrain", "train the load model now, as the schedule does"),
-        ("trimtab retrain load --history 'rate(http_requests_total[5m])' --since 14d", "from these series"),
+        ("trimtab retrain", "train the load model now"),
+        (
+            "trimtab retrain load --history 'rate(http_requests_total[5m])' --since 14d",
+            "train on these series",
+        ),
     ),
 )(retrain)
 app.add_typer(actions.audit_app, name="audit", rich_help_panel=ACT)
 
 
 def main() -> None:
-    """Run the command of this process' arguments, and end with its exit code."""
+    """Run the command given by the arguments of this process, and exit with its code."""
     run_guarded(app)

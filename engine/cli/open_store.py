@@ -1,4 +1,4 @@
-"""The store of the settings' data folder, for commands that work beside an engine that may run."""
+"""Opens the store of a data folder for commands; an engine may run on the same folder."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoreSession:
-    """What a command works with."""
+    """Open store, clock and settings of a command."""
 
     store: "EventStore"
     clock: "SystemClock"
@@ -30,7 +30,7 @@ class StoreSession:
         return self.settings.settings.data_dir.expanduser()
 
     def engine_url(self) -> str:
-        """Where the engine on this folder listens; "" = none runs, or it did not say."""
+        """Return the URL of the engine on this folder; "" = none runs, or its URL is unknown."""
         from trimtab.engine.store.lease import ADDRESS_FILE, current_holder
 
         if current_holder(self.data_dir) is None:
@@ -41,20 +41,20 @@ class StoreSession:
             return ""
 
     def describe_engine(self) -> str:
-        """Which engine is meant, in words; where none runs on this folder people have to know that."""
+        """Return which engine the command affects, in words; warns if none runs on this folder."""
         from trimtab.engine.store.lease import current_holder
 
         holder = current_holder(self.data_dir)
         if holder is not None:
             return f"the engine on {self.data_dir} (process {holder.pid or 'unknown'})"
         return (
-            f"no engine runs on {self.data_dir}; it holds for the next one there. Give --config or --data of "
-            "the engine that you mean"
+            f"no engine runs on {self.data_dir}; the change applies to the next engine there. To reach another "
+            "engine, give its --config or --data"
         )
 
     @property
     def ledger(self) -> "ActionLedger":
-        """Recommendations, actions, their audit, the pause."""
+        """Recommendations, actions, their audit and the pause."""
         from trimtab.engine.store.action_ledger import ActionLedger
         from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 
@@ -65,7 +65,7 @@ class StoreSession:
 def store_session(
     config: Path | None, data: Path | None, host: str | None = None, port: int | None = None
 ) -> Iterator[StoreSession]:
-    """Open the store, and close it again. Raises SettingsError, StoreError."""
+    """Open the store for the duration of a `with` block. Raises SettingsError, StoreError."""
     from trimtab.engine.clock import SystemClock
     from trimtab.engine.settings.settings_file import load_settings
     from trimtab.engine.store import join_store

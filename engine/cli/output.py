@@ -1,4 +1,4 @@
-"""Rows for people or programs: an aligned table, JSON or YAML."""
+"""Formats rows as an aligned table, JSON or YAML."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -7,7 +7,7 @@ Row = Mapping[str, object]
 
 
 class OutputFormat(StrEnum):
-    """What `-f` takes."""
+    """Values of the option `--format`."""
 
     TABLE = "table"
     JSON = "json"
@@ -15,11 +15,12 @@ class OutputFormat(StrEnum):
 
 
 def format_rows(rows: Sequence[Row], columns: Sequence[str], output_format: OutputFormat) -> str:
-    """The rows as text without a closing newline.
+    """Return the rows as text without a closing newline.
 
-    columns : what a table shows, in this order; JSON and YAML hold every key of a row
+    columns : columns of a table, in this order; JSON and YAML contain every key of a row
 
-    >>> print(listing([{"name": "ci", "scopes": ["read", "ingest"]}], ["name", "scopes"], Form.TABLE))
+    >>> rows = [{"name": "ci", "scopes": ["read", "ingest"]}]
+    >>> print(format_rows(rows, ["name", "scopes"], OutputFormat.TABLE))
     name  scopes
     ci    read, ingest
     """

@@ -1,4 +1,4 @@
-"""Waiting that people see: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a timed wait: a bar on a terminal, plain lines elsewhere."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ _BAR_INTERVAL_S = 0.25
 
 @contextmanager
 def show_progress(title: str, seconds: float) -> Iterator[None]:
-    """Show how much of these seconds has passed while the block runs, on stderr. Inside a running loop."""
+    """Show on stderr how much of `seconds` has passed while the block runs. Needs a running event loop."""
     tell = _draw_bar if sys.stderr.isatty() else _print_lines
     task = asyncio.get_running_loop().create_task(tell(title, seconds))
     try:

@@ -1,4 +1,4 @@
-"""A data store that is given on the command line: its URL taken apart, its password found and never shown."""
+"""Parses the URL of a data store given on the command line; passwords are never printed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from trimtab.engine.settings.tools import ToolSettings
 
 PASSWORD_VARIABLES = {"redis": "REDISCLI_AUTH", "postgresql": "PGPASSWORD"}
-"""Kind -> the variable that the store's own client takes a password from."""
+"""Kind -> environment variable from which the store's own client reads a password."""
 
 
 def tool_settings_from_url(
     kind: str, url: str, password_file: Path | None, environ: Mapping[str, str]
 ) -> "ToolSettings":
-    """The settings of a store. A file goes before the URL, the URL before the environment.
+    """Return the tool settings of a data store; a password file takes precedence over URL, then environment.
 
-    Raises SettingsError, which repeats neither user nor password.
+    Raises SettingsError, whose message contains neither user nor password.
 
-    >>> redis = store("redis", "redis://bob:s%40crt@cache:6379/1", None, {})
+    >>> redis = tool_settings_from_url("redis", "redis://bob:s%40crt@cache:6379/1", None, {})
     >>> redis.url, redis.username, redis.password
     ('redis://cache:6379/1', 'bob', SecretStr('**********'))
     """
@@ -31,7 +31,7 @@ def tool_settings_from_url(
 
     section = tool_settings_class(kind)
     if section is None:
-        raise SettingsError(f"no kind of tool is called {kind!r}")
+        raise SettingsError(f"there is no tool of kind {kind!r}")
     plain, found = _split_credentials(kind, url)
     if password_file is not None:
         found = {**found, "password": None, "password_file": password_file.absolute()}
@@ -45,15 +45,15 @@ def tool_settings_from_url(
 
 
 def _split_credentials(kind: str, url: str) -> tuple[str, dict[str, Any]]:
-    """The URL without who logs in, and who that is."""
+    """Return the URL without credentials, and the credentials."""
     try:
         parts = urlsplit(url)
         userinfo, at, place = parts.netloc.rpartition("@")
     except ValueError:
-        raise SettingsError(f"--{kind} is no URL; write {kind}://host, and a password into a file") from None
+        raise SettingsError(f"--{kind} is no valid URL; use {kind}://host and a password file") from None
     if not at and "@" in parts.path:
         raise SettingsError(
-            f"--{kind}: escape '/', '?' and '#' in the password as %2F, %3F and %23, or give "
+            f"--{kind}: escape '/', '?' and '#' in the password as %2F, %3F and %23, or use "
             f"--{kind}-password-file"
         )
     user, colon, password = userinfo.partition(":")

@@ -11,9 +11,12 @@ ENGINE_ACTOR = "trimtab"
 def audit_champion_changes(
     shelf: ModelStore, ledger: Ledger, model: str, person: str = "", command: str = ""
 ) -> None:
-    """Write the rows that the audit still lacks, oldest first, each once. Raises StoreError: the rest waits.
+    """Append the audit rows still missing for champion changes, oldest first, each once.
 
-    person : whoever asked for it by `command`: theirs carry their name, all others the engine's
+    person  : who ran `command`; their changes carry their name, all others the engine's
+    command : command line that made the change
+
+    Raises StoreError; the remaining rows are then written by the next call.
     """
     shelf.audit_changes(partial(_append_row, ledger, model, person, command))
 
@@ -21,6 +24,6 @@ def audit_champion_changes(
 def _append_row(ledger: Ledger, model: str, person: str, command: str, move: ChampionChange) -> None:
     subject = f"{model}/{move.version}"
     if any(row.details.get("move") == move.id for row in ledger.audit_rows(subject=subject)):
-        return  # it was written, and the process ended before the shelf heard of it
+        return  # the row was written, but the process ended before the store recorded that
     actor, by = (person, command) if person and move.by == person else (ENGINE_ACTOR, move.by)
     ledger.append_audit("model promoted", subject, actor, {"by": by, "before": move.before, "move": move.id})

@@ -1,4 +1,4 @@
-"""Load forecasts as they are now: refreshed beside the ticks, held in memory, and who makes them."""
+"""Serves load forecasts from memory, refreshes them in the background and manages model versions."""
 
 import asyncio
 import json
@@ -35,9 +35,15 @@ _NS = 1_000_000_000
 
 
 class ForecastService:
-    """What is forecast, and the versions that could forecast it.
+    """Forecasts and model versions of the load model.
 
-    told : told of the error of what serves, (model, version, error)
+    data_dir  : data folder
+    scheduler : settings of the load scheduler
+    registry  : settings of the model registry
+    process   : child process that forecasts and syncs
+    ledger    : audit of model changes
+    clock     : clock of the engine
+    on_error  : called with model, version and forecast error after each refresh
     """
 
     def __init__(
@@ -54,9 +60,9 @@ class ForecastService:
         self.registry = registry
         self.model_store = ModelStore(data_dir / "models" / MODEL_NAME)
         self.drift_event = asyncio.Event()
-        """Set where what serves errs much more than it did at the gate."""
+        """Set when the serving version errs much more than at its promotion gate."""
         self.incompatible_champion = ""
-        """The champion, where it was made for another step or horizon than the settings ask; "" = it fits."""
+        """Champion trained for another step or horizon than the settings ask for; "" = it is compatible."""
         self._folder = data_dir / "forecasts" / MODEL_NAME
         self._registry_folder = data_dir / "mlflow"
         self._synced_stamp: tuple[object, ...] | None = None
@@ -69,12 +75,12 @@ class ForecastService:
         self._stored_forecasts: StoredForecasts | None = None
         self._problems: dict[str, str] = {}
         self.error: float | None = None
-        """Of what serves, as the last refresh saw it, in seasonal naive errors; None = not known."""
+        """Error of the serving version at the last refresh, relative to seasonal naive; None = unknown."""
         self.on_error_known: Callable[[], Awaitable[None]] | None = None
-        """Called whenever there is one, so that it is watched."""
+        """Called after each refresh with a known error, so that the error is watched as a series."""
 
     async def resume(self) -> None:
-        """What was forecast before the engine stopped, and what the audit lacks since."""
+        """Load the stored forecasts and append missing audit rows."""
         await self._load_forecasts()
         try:
             await self.audit_champion_changes()
@@ -82,11 +88,11 @@ class ForecastService:
             self._set_problem("store", str(error))
 
     async def audit_champion_changes(self) -> None:
-        """Write into the audit who became champion in another process. Raises StoreError."""
+        """Append audit rows for champion changes made in other processes. Raises StoreError."""
         await asyncio.to_thread(audit_champion_changes, self.model_store, self._ledger, MODEL_NAME)
 
     async def refresh(self) -> None:
-        """Forecast anew; where that fails the forecasts before stay, and `models` says why."""
+        """Forecast again. On failure the previous forecasts stay, and `model_view` reports the problem."""
         try:
             done = await self._process("forecast")
         except ModelProcessError as error:
@@ -113,14 +119,14 @@ class ForecastService:
         if done.get("shadow"):
             await self._append_audit("model shadow ended", MODEL_NAME, ENGINE_ACTOR, {"said": done["shadow"]})
         if done.get("drifted"):
-            log.warning("forecasts drift, the model is trained anew", version=done["version"])
+            log.warning("forecast_drift_detected", version=done["version"])
             self.drift_event.set()
 
     async def sync(self) -> None:
-        """Tell the registry who is champion, or take its champion over; where it is away all stays.
+        """Exchange champions with the model registry; without an answer nothing changes.
 
-        MLflow takes seconds of processor to load, so a registry in the data folder is left alone while
-        neither its file nor the shelf is other than at the last time.
+        MLflow takes seconds of CPU to load, so a registry in the data folder is skipped while neither its
+        files nor the model store changed since the last sync.
         """
         standing = await asyncio.to_thread(self._registry_stamp)
         refused: Mapping[str, str] = {}
@@ -136,7 +142,7 @@ class ForecastService:
         await self._report_refused(refused)
 
     def _registry_stamp(self) -> tuple[object, ...] | None:
-        """What a sync would find; () = no registry and nothing to tell it, None = it has to be asked."""
+        """Return the state a sync would see; () = nothing to sync, None = the registry must be queried."""
         book = self.model_store.index()
         if self.registry.tracking_uri or book.untold or book.refused:
             return None
@@ -146,7 +152,7 @@ class ForecastService:
     def forecasts(
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
     ) -> list[Forecast]:
-        """By id of the series; `after` is the last id of the page before."""
+        """Return forecasts by id of the series; `after` is the last id of the previous page."""
         words = search.lower().split()
         found = (
             one
@@ -158,7 +164,7 @@ class ForecastService:
         return [one for one, _ in zip(found, range(limit), strict=False)]
 
     async def past_forecast(self, series_id: str) -> PastForecast:
-        """What had been forecast of a series; empty where nothing is kept of it."""
+        """Return the past forecasts of a series; empty if none are kept."""
         now = self._forecasts.get(series_id)
         told = (
             None
@@ -171,7 +177,7 @@ class ForecastService:
         return PastForecast(series_id, told.lead_s, told.time, values)
 
     async def model_view(self) -> ModelView:
-        """The model as people see it."""
+        """Return the model with its versions as the API shows it."""
         book = await asyncio.to_thread(self.model_store.index)
         versions = await asyncio.to_thread(self._version_views, book)
         ahead = self._stored_forecasts
@@ -184,10 +190,10 @@ class ForecastService:
         )  # fmt: skip
 
     async def promote(self, version: str, by: str) -> ModelView:
-        """Let a version serve. Raises NotFoundError, RefusedError."""
+        """Make a version the champion. Raises NotFoundError, RefusedError."""
         book = await asyncio.to_thread(self.model_store.index)
         if version not in book.versions:
-            raise NotFoundError(f"the model {MODEL_NAME} has no version {version!r} that could serve")
+            raise NotFoundError(f"model {MODEL_NAME} has no version {version!r} to promote")
         await self._append_audit("model promoted", f"{MODEL_NAME}/{version}", by, {"before": book.champion})
         await self._change_champion(
             version, by, lambda: self.model_store.promote(version, f"promoted by {by}", registry_pending=True)
@@ -195,10 +201,10 @@ class ForecastService:
         return await self.model_view()
 
     async def rollback(self, by: str) -> ModelView:
-        """Let the previous champion serve again. Raises ConflictError where there is none, RefusedError."""
+        """Restore the previous champion. Raises ConflictError if there is none, RefusedError."""
         book = await asyncio.to_thread(self.model_store.index)
         if book.previous is None:
-            raise ConflictError(f"the model {MODEL_NAME} has no previous champion to go back to")
+            raise ConflictError(f"model {MODEL_NAME} has no previous champion to roll back to")
         await self._append_audit(
             "model rolled back", f"{MODEL_NAME}/{book.previous}", by, {"before": book.champion}
         )
@@ -206,7 +212,7 @@ class ForecastService:
         return await self.model_view()
 
     async def _change_champion(self, version: str, by: str, change: Callable[[], ModelIndex]) -> None:
-        """Do what the audit says already; where it is refused the audit says that, too."""
+        """Carry out a change that is already in the audit; a refusal is appended to the audit, too."""
         try:
             await asyncio.to_thread(change)
         except ModelRefusedError as error:
@@ -222,36 +228,36 @@ class ForecastService:
             self._stored_forecasts, self._forecasts = ahead, forecasts_by_series_id(ahead, infos)
 
     async def _check_compatibility(self, unfit: Mapping[str, str], serving: str) -> str:
-        """What is said where the champion cannot be asked any more; "" = it can."""
+        """Return the problem of a champion that does not fit the settings; "" = it fits."""
         champion = (await asyncio.to_thread(self.model_store.index)).champion or ""
         self.incompatible_champion = champion if champion in unfit else ""
         if not self.incompatible_champion:
             return ""
         who = f"version {serving}" if serving else "seasonal naive"
         return (
-            f"the champion, version {champion}, does not serve: {unfit[champion]} by schedulers.load; {who} "
-            "forecasts until a version made for that passes the gate, and one is trained as soon as there is "
-            "history (Train now, or `trimtab retrain`, tries again)"
+            f"the champion, version {champion}, does not fit schedulers.load: {unfit[champion]}; {who} "
+            "forecasts until a new version passes the gate. Training starts as soon as there is enough "
+            "history; to try now, choose Train now or run `trimtab retrain`"
         )
 
     async def _report_refused(self, refused: Mapping[str, str]) -> None:
         for version, why in refused.items():
-            log.error("a model was refused, the one before serves", version=version, why=why)
+            log.error("model_refused", version=version, why=why)
             await self._append_audit(
                 "model refused", f"{MODEL_NAME}/{version}", ENGINE_ACTOR, {"why": why[:1000]}
             )
 
     async def _append_audit(self, what: str, subject: str, by: str, details: dict[str, Any]) -> None:
-        """Raises StoreError: what is not in the audit is not done."""
+        """Append an audit row before the change is made. Raises StoreError."""
         await asyncio.to_thread(self._ledger.append_audit, what, subject, by, details)
 
     def _set_problem(self, what: str, why: str) -> None:
-        """Each work tells of its own trouble, and only its own success ends it; "" = there is none."""
+        """Set the problem of one kind of work; "" = solved."""
         before = self._problems.pop(what, "")
         if why:
             self._problems[what] = why
             if why != before:
-                log.warning("models: not done now, what there is goes on serving", why=why)
+                log.warning("model_work_failed", why=why)
 
     def _version_views(self, book: ModelIndex) -> tuple[ModelVersion, ...]:
         roles = {book.previous: "previous", book.challenger: "challenger", book.champion: "champion"}
@@ -263,7 +269,7 @@ class ForecastService:
         )
 
     async def run(self, first_s: float) -> None:
-        """Refresh, and look into the registry, until it is cancelled."""
+        """Refresh forecasts and sync the registry until cancelled; starts after `first_s` seconds."""
         await self._sleep(first_s)
         synced = 0
         while True:
@@ -284,7 +290,7 @@ class ForecastService:
 
 
 def forecasts_by_series_id(ahead: StoredForecasts, infos: Mapping[str, list[str]]) -> dict[str, Forecast]:
-    """Forecasts by id of the series, sorted; without those of which nothing can be said.
+    """Return forecasts by id of the series, sorted; series without a finite forecast are left out.
 
     infos : name of a series -> id, source, unit
     """

@@ -1,4 +1,4 @@
-"""Forecasts and the models that make them, put together."""
+"""Builds load forecasting and model training."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,9 +21,12 @@ def build_retraining(
     clock: Clock,
     metrics: Metrics,
 ) -> Retraining | None:
-    """What forecasts and trains, not started; None where `schedulers.load` is not enabled.
+    """Build retraining with its forecast service; None if `schedulers.load` is disabled.
 
-    found : gives the URL of a Prometheus that was found on this machine
+    config    : settings file; None = no file
+    overrides : dotted name -> value from the command line
+    environ   : environment of the child process
+    found     : returns the URL of a Prometheus found on this machine; None = none
     """
     scheduler, data_dir = settings.schedulers.load, settings.settings.data_dir
     if not scheduler.enabled:

@@ -1,4 +1,4 @@
-"""From which series nothing is learnt, and when: in incidents, and after own actions."""
+"""Windows excluded from training: incidents, and the time after own actions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -11,18 +11,18 @@ from trimtab.engine.types import Action, Anomaly, Incident, SeriesInfo, SeriesKe
 from trimtab.pipelines.training.excluded_windows import ExcludedWindow
 
 EXCLUDED_AFTER_ACTION_S = 1800.0
-"""So long after an action of ours nothing is learnt: what follows is its doing."""
+"""Seconds after an own action that are excluded, because they show its effect."""
 _NS = 1_000_000_000
 _PAGE = 1000
 SeriesInfos = Mapping[str, SeriesInfo]
-"""Of the series that are learnt, by name."""
+"""Name -> info of the series to train on."""
 _Record = TypeVar("_Record", Incident, Anomaly, Action)
 
 
 def excluded_windows(
     store: EventStore, ledger: Ledger, since: int, infos: SeriesInfos
 ) -> list[ExcludedWindow]:
-    """Windows of all that was going on at `since` (int64 ns UTC) or later."""
+    """Return the windows of all incidents and actions that were open at `since` (int64 ns UTC) or later."""
     incidents = _incidents(IncidentStore(store.fenced), since)
     anomalies = {one.id: one for one in _anomalies(store, since)}
     found = [incident_window(one, anomalies, infos) for one in incidents]
@@ -35,7 +35,9 @@ def excluded_windows(
 def incident_window(
     incident: Incident, anomalies: Mapping[str, Anomaly], infos: SeriesInfos
 ) -> ExcludedWindow:
-    """The series of its anomalies, and those of what it touches; all where it is a mass incident.
+    """Return the window of an incident: the series of its anomalies and entities.
+
+    A mass incident covers all series.
 
     anomalies : by id
     """
@@ -48,18 +50,18 @@ def incident_window(
 
 
 def action_window(action: Action, infos: SeriesInfos) -> ExcludedWindow:
-    """The series of its target, from its start to half an hour after its end.
+    """Return the window of an action: series of its target, until half an hour after its end.
 
-    Where no series can be told to be the target's, all are meant: an unknown reach is not none.
+    If no series belongs to the target, the window covers all series: an unknown scope is not an empty one.
     """
-    assert action.started is not None  # noqa: S101 - those that never began are not asked for
+    assert action.started is not None  # noqa: S101 - called for started actions only
     end = (action.ended or action.started) + int(EXCLUDED_AFTER_ACTION_S * _NS)
     names = frozenset(name for name, info in infos.items() if _is_affected(info.key, action))
     return ExcludedWindow("own action", action.started, end, names or None)
 
 
 def _is_affected(key: SeriesKey, action: Action) -> bool:
-    """Whether a series is told by its target, names it, or stands on a host of that name."""
+    """Return whether a series is labelled with the target, or belongs to a host of that name."""
     labels = dict(key.labels)
     if "tool" in labels:
         return (labels["tool"], labels.get("target")) == (action.tool, action.target)
@@ -79,7 +81,7 @@ def _actions(ledger: Ledger, since: int) -> list[Action]:
 
 
 def _read_all_pages(ask: Callable[[str | None], Sequence[_Record]]) -> list[_Record]:
-    """All pages, one after the other."""
+    """Read page after page until one is empty."""
     found: list[_Record] = []
     after: str | None = None
     while page := ask(after):

@@ -1,4 +1,4 @@
-"""The past of the series that are a load: of Prometheus, as the engine reads it, and of our own store."""
+"""Reads the history of load series from Prometheus and from the score log."""
 
 import json
 from dataclasses import dataclass
@@ -22,17 +22,22 @@ _COLUMNS = ["unique_id", "ds", "y"]
 
 @dataclass(frozen=True, slots=True)
 class LoadHistory:
-    """What is known of loads. frame : unique_id (name of the series), ds, y; infos : by that name."""
+    """History of load series.
+
+    frame : columns unique_id (name of the series), ds (UTC), y; one row per step
+    infos : name -> info of the series
+    """
 
     frame: pd.DataFrame
     infos: dict[str, SeriesInfo]
 
 
 async def read_load_history(settings: Settings, store: EventStore, cache: Path | None = None) -> LoadHistory:
-    """Loads over the fit window, on the step of the scheduler.
+    """Read the load series over the fit window, at the step of the load scheduler.
 
-    cache : a file that what was read is kept in, so that the next time only what is new is asked for
-    Raises SourceError where a Prometheus is configured and does not answer.
+    cache : Parquet file of the history, so that the next call reads only newer samples; None = no cache
+
+    Raises SourceError if a configured Prometheus does not answer.
     """
     clock, wanted = SystemClock(), settings.schedulers.load
     kept = _read_cache(cache, wanted, clock.now())
@@ -88,7 +93,7 @@ async def _read_prometheus(
 
 
 async def _load_selector(settings: Settings, prometheus: Prometheus, clock: SystemClock) -> str:
-    """A selector of the metrics that are a load, so that nothing else of the past is read; "" = none is."""
+    """Return a selector of the metrics that measure load, so that no other history is read; "" = none."""
     from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
     from trimtab.engine.sources.prometheus.query_plan import parse_selector
 
@@ -107,7 +112,7 @@ async def _load_selector(settings: Settings, prometheus: Prometheus, clock: Syst
 def _read_score_log(
     settings: Settings, store: EventStore, known: dict[str, SeriesInfo], now: int, window_s: float
 ) -> tuple[pd.DataFrame, dict[str, SeriesInfo]]:
-    """What our own log of scores holds of loads that are in no Prometheus."""
+    """Read load series that are in no Prometheus from the score log."""
     from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 
     wanted, folder = settings.schedulers.load, settings.settings.data_dir / "scores"
@@ -126,7 +131,7 @@ def _read_score_log(
 
 
 def _mean_per_step(times: Ints, values: Floats, step_s: float) -> tuple[Ints, Floats]:
-    """Means over steps, at the end of each."""
+    """Return step ends (int64 ns UTC) and the mean of the values in each step."""
     known = np.isfinite(values)
     step = round(step_s * _NS)
     cells, place = np.unique(-(-times[known] // step), return_inverse=True)
@@ -147,7 +152,7 @@ def _empty_frame() -> pd.DataFrame:
 
 
 def _read_cache(cache: Path | None, wanted: LoadScheduler, now: int) -> LoadHistory | None:
-    """What was read before, where it is of the same wishes and not too old."""
+    """Return the cached history, unless it was read with other settings or is too old."""
     if cache is None:
         return None
     try:

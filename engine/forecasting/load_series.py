@@ -1,4 +1,4 @@
-"""Which series are a load: what rises and falls with the work that is asked for."""
+"""Selects the series that measure load: they rise and fall with the requested work."""
 
 import re
 from collections.abc import Iterable
@@ -11,17 +11,19 @@ LOAD_ROLES = (
     Role.THROUGHPUT, Role.QUEUE_LENGTH, Role.CONNECTIONS_USED, Role.CPU, Role.CONNECTIONS_WAITING,
     Role.DEPENDENCY_CALLS, Role.POOL_RATIO, Role.LOOP, Role.IO,
 )  # fmt: skip
-"""What is forecast, that which scaling asks for most first."""
+"""Roles that are forecast, most useful for capacity decisions first."""
 
 
 def select_loads(infos: Iterable[SeriesInfo], max_series: int, pattern: str = "") -> list[SeriesInfo]:
-    """The series that are a load, at most so many, the most telling first.
+    """Return up to `max_series` series that measure load, most useful first.
 
-    pattern : a regular expression; then those whose name holds it, whatever they are. Raises re.error
+    pattern : regular expression; if given, the series whose name contains a match, whatever their role
+
+    Raises re.error for an invalid pattern.
 
     >>> from trimtab.engine.types import SeriesKey
     >>> names = ("redis_connected_clients", "redis_memory_used_bytes")
-    >>> [info.key.metric for info in loads((SeriesInfo(SeriesKey("p", name)) for name in names), 10)]
+    >>> [info.key.metric for info in select_loads((SeriesInfo(SeriesKey("p", name)) for name in names), 10)]
     ['redis_connected_clients']
     """
     wanted = re.compile(pattern) if pattern else None
@@ -38,7 +40,7 @@ def select_loads(infos: Iterable[SeriesInfo], max_series: int, pattern: str = ""
 
 
 def _role_rank(info: SeriesInfo) -> int | None:
-    """Place of its role; None = it is no load."""
+    """Return the position of the series' role; None = it measures no load."""
     part = part_of(info.key, info.unit, info.kind)
     if part is None or part.role not in LOAD_ROLES:
         return None

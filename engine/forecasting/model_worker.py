@@ -1,7 +1,8 @@
-"""What is done with models in a process of its own: `python -m trimtab.engine.forecasting.model_worker VERB`.
+"""Model work in a child process: `python -m trimtab.engine.forecasting.model_worker VERB`.
 
-It is nice to the engine, ends with it (its standard input ends), reads one line of JSON and writes lines of
-JSON: `{"run": ...}` as a run gets on, at last `{"result": ...}` or `{"error": ..., "kind": ...}`.
+The process runs at low CPU priority and ends when its standard input closes, that is, with the engine. It
+reads one line of JSON and writes lines of JSON: `{"run": ...}` on progress, at last `{"result": ...}` or
+`{"error": ..., "kind": ...}`.
 """
 
 import asyncio
@@ -59,19 +60,19 @@ Request = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ModelFolders:
-    """Where the data folder keeps models and forecasts."""
+    """Folders of models and forecasts inside the data folder."""
 
     data_dir: Path
 
     @property
     def forecasts(self) -> Path:
-        """Of loads."""
+        """Folder of load forecasts."""
         return self.data_dir / "forecasts" / MODEL_NAME
 
     def workspace(
         self, settings: Settings, environ: MutableMapping[str, str], run_id: str = ""
     ) -> ModelWorkspace:
-        """Registry, shelf and runs; run_id : of the next run, "" = a new one."""
+        """Return registry, model store and runs; `run_id` is the id of the next run, "" = a new one."""
         wanted = settings.registry
         if wanted.username:
             environ["MLFLOW_TRACKING_USERNAME"] = wanted.username
@@ -95,13 +96,13 @@ def _registry_password(settings: Settings) -> str:
             return wanted.password_file.expanduser().read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"registry.password_file {wanted.password_file} cannot be read: {error}"
+                f"cannot read registry.password_file {wanted.password_file}: {error}"
             ) from None
     return wanted.password.get_secret_value() if wanted.password is not None else ""
 
 
 def load_job(settings: Settings, selector: str = "") -> LoadJob:
-    """What the settings ask to be trained."""
+    """Return the training job that the settings describe; `selector` replaces `schedulers.load.series`."""
     wanted = settings.schedulers.load
     return LoadJob(
         selector or wanted.series, parameters={"longest_s": wanted.horizon},
@@ -111,9 +112,9 @@ def load_job(settings: Settings, selector: str = "") -> LoadJob:
 
 
 def read_training_history(settings: Settings, cache: Path | None = None) -> FilteredHistory:
-    """unique_id, ds, y of the loads, without incidents and what followed own actions.
+    """Read the loads (unique_id, ds, y) without incidents and the time after own actions.
 
-    Raises SourceError, HistoryError where too little would be left.
+    Raises SourceError; HistoryError if too little history is left.
     """
     with _open_store(settings) as store:
         found = asyncio.run(read_load_history(settings, store, cache))
@@ -123,9 +124,9 @@ def read_training_history(settings: Settings, cache: Path | None = None) -> Filt
 def exclude_unlearnable(
     settings: Settings, frame: pd.DataFrame, infos: Mapping[str, SeriesInfo] | None = None
 ) -> FilteredHistory:
-    """A history without incidents and what followed own actions. Raises HistoryError.
+    """Remove incidents and the time after own actions from a history. Raises HistoryError.
 
-    infos : of its series, by name; None = they are not known, and what an own action did may be any of them
+    infos : name -> info of its series; None = unknown, then an own action excludes all series
     """
     window_s, data = settings.schedulers.load.fit_window, settings.settings.data_dir
     since = SystemClock().now() - int(window_s * 1e9)
@@ -146,7 +147,7 @@ def _open_store(settings: Settings) -> Iterator[EventStore]:
 def retrain(
     settings: Settings, request: Request, told: RunListener, environ: MutableMapping[str, str]
 ) -> TrainingResult:
-    """Train the load model; where there is a champion it runs beside it first, if the settings say so."""
+    """Train the load model. If the settings ask for it, a new version first runs in shadow."""
     folders = ModelFolders(settings.settings.data_dir)
     place = folders.workspace(settings, environ, str(request.get("id", "")))
     hold = settings.registry.shadow > 0 and place.store.index().champion is not None
@@ -158,7 +159,7 @@ def retrain(
 
 
 def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str, Any]:
-    """Forecast all loads, look how earlier forecasts turned out, and end a shadow that is over."""
+    """Forecast all loads, measure the error of earlier forecasts, and end a finished shadow period."""
     folders = ModelFolders(settings.settings.data_dir)
     place, wanted = folders.workspace(settings, environ), settings.schedulers.load
     with _open_store(settings) as store:
@@ -192,7 +193,7 @@ def _write_series_infos(folder: Path, found: LoadHistory) -> None:
 
 
 def _gate_loss(place: ModelWorkspace, version: str) -> float | None:
-    """The loss of a version at the gate."""
+    """Return the loss of a version at its promotion gate; None = unknown."""
     if not version:
         return None
     return place.store.read(version).manifest.figures.get("challenger.pinball")
@@ -206,7 +207,7 @@ def _end_shadow(
     shadow_s: float,
     step_s: float,
 ) -> str:
-    """What was decided of the challenger, in words; "" = nothing yet."""
+    """Return the decision about the challenger in words; "" = not decided yet."""
     if not challenger:
         return ""
     why = shadow_result(over, champion, challenger, shadow_s, step_s)
@@ -220,7 +221,7 @@ def _end_shadow(
 
 
 def run_verb(verb: str, request: Request, environ: MutableMapping[str, str]) -> dict[str, Any]:
-    """Do it; what came of it. Raises TrimtabError."""
+    """Run retrain, forecast or sync and return its result. Raises TrimtabError."""
     settings = load_worker_settings(request, environ)
     if verb == "retrain":
         done = retrain(settings, request, _report_run, environ)
@@ -233,7 +234,7 @@ def run_verb(verb: str, request: Request, environ: MutableMapping[str, str]) -> 
 
 
 def load_worker_settings(request: Request, environ: Mapping[str, str]) -> Settings:
-    """The engine's settings, with the Prometheus that it found."""
+    """Return the engine's settings, with the Prometheus it found."""
     config = request.get("config")
     settings = load_settings(Path(config) if config else None, environ, request.get("overrides", {}))
     if request.get("found") and settings.sources.prometheus is None:
@@ -251,7 +252,7 @@ def _write_message(told: Mapping[str, object]) -> None:
 
 
 def _exit_with_parent() -> None:
-    """Whoever started us holds our standard input open; when it ends, so do we, wherever we are."""
+    """Exit when standard input closes: the engine holds it open as long as it runs."""
 
     def wait() -> None:
         while os.read(0, 4096):
@@ -262,7 +263,7 @@ def _exit_with_parent() -> None:
 
 
 def main() -> None:
-    """Read the request, do what the verb says, say what came of it."""
+    """Read the request, run the verb and write its result or error."""
     os.nice(NICENESS)
     request = json.loads(_read_first_line())
     _exit_with_parent()

@@ -1,4 +1,4 @@
-"""When the load model is trained anew: by schedule, as forecasts drift, other settings or a person ask."""
+"""Schedules training of the load model: by time, drift, changed settings or an operator's request."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -20,23 +20,29 @@ from trimtab.pipelines.training.pipeline_runs import PipelineRuns, RunRecord
 log = structlog.get_logger(__name__)
 
 CHECK_INTERVAL_S, DRIFT_COOLDOWN_S, FAILURE_COOLDOWN_S = 5.0, 6 * 3600.0, 3600.0
-"""Between looks whether it is time; between trainings that drift or other settings ask for; after one that
-failed."""
+"""Seconds between checks; between trainings caused by drift or settings; after a failed training."""
 FIRST_FORECAST_S = 90.0
-"""After the start, before the first forecasts, unless they are wanted more often: history is read first."""
+"""Seconds from the start to the first forecasts, unless the refresh interval is shorter."""
 _WAIT_REASONS = {
-    verb: f"waits for {what}: one thing at a time is done with models"
+    verb: f"waits for {what}; model work runs one at a time"
     for verb, what in {
-        "forecast": "the forecasts that are being made",
-        "sync": "a look into the model registry",
-        "retrain": "the training before it",
+        "forecast": "the running forecast",
+        "sync": "the running sync with the model registry",
+        "retrain": "the running training",
     }.items()
 }
 _NS = 1_000_000_000
 
 
 class Retraining:
-    """The port Modelling: schedule and runs here, forecasts and versions by `forecasting`."""
+    """The port ModelService: schedule and runs here, forecasts and versions in `forecast_service`.
+
+    data_dir         : data folder
+    scheduler        : settings of the load scheduler
+    forecast_service : forecasts and model versions
+    process          : child process that trains
+    clock            : clock of the engine
+    """
 
     def __init__(
         self,
@@ -54,12 +60,12 @@ class Retraining:
         self._started_at = 0
         self._last_attempt: int | None = None
         self._handled_champion = ""
-        """The champion that did not fit the settings when that was last a reason to train."""
+        """Incompatible champion that already caused a training."""
         self._current_run: PipelineRun | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Check whether training is due every 5 s, and run the forecast service, until cancelled."""
         self._started_at = self._clock.now()
         await self.forecast_service.resume()
         beside = asyncio.create_task(self.forecast_service.run(min(FIRST_FORECAST_S, self.scheduler.refresh)))
@@ -77,18 +83,18 @@ class Retraining:
             await asyncio.gather(*mine, return_exceptions=True)
 
     async def start_training(self, name: str, by: str) -> PipelineRun:
-        """Train now. Raises NotFoundError, ConflictError where it runs already."""
+        """Train now. Raises NotFoundError; ConflictError if a training runs already."""
         self._check_name(name)
         listed = await asyncio.to_thread(self._runs.list_runs)
         if self._is_training() or any(run.state == RunState.RUNNING for run in listed[:1]):
-            raise ConflictError(f"the pipeline {name} runs already; wait for it: one runs at a time")
+            raise ConflictError(f"the pipeline {name} is already running; wait until it ends")
         run = PipelineRun(str(ULID()), name, RunState.WAITING, by, self._clock.now())
         self._current_run = run
         self._task = asyncio.create_task(self._train(run.id, by))
         return self._with_wait_reason(run)
 
     async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:
-        """Newest first. Raises NotFoundError."""
+        """Return the runs, newest first. Raises NotFoundError."""
         self._check_name(name)
         found = [_pipeline_run(run) for run in await asyncio.to_thread(self._runs.list_runs)]
         now = self._current_run
@@ -97,49 +103,49 @@ class Retraining:
         return [run for run in found if after is None or run.id < after][:limit]
 
     async def models(self) -> list[ModelView]:
-        """Every model."""
+        """Return all models."""
         return [await self.forecast_service.model_view()]
 
     async def promote(self, name: str, version: str, by: str) -> ModelView:
-        """Let a version serve. Raises NotFoundError, RefusedError."""
+        """Make a version the champion. Raises NotFoundError, RefusedError."""
         self._check_name(name)
         return await self.forecast_service.promote(version, by)
 
     async def rollback(self, name: str, by: str) -> ModelView:
-        """Let the previous champion serve again. Raises NotFoundError, ConflictError."""
+        """Restore the previous champion. Raises NotFoundError, ConflictError."""
         self._check_name(name)
         return await self.forecast_service.rollback(by)
 
     def forecasts(
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
     ) -> list[Forecast]:
-        """By id of the series."""
+        """See `ForecastService.forecasts`."""
         return self.forecast_service.forecasts(series_id=series_id, search=search, after=after, limit=limit)
 
     async def past_forecast(self, series_id: str) -> PastForecast:
-        """What had been forecast of a series."""
+        """See `ForecastService.past_forecast`."""
         return await self.forecast_service.past_forecast(series_id)
 
     def metrics(self) -> dict[SeriesKey, float | None]:
-        """What is to be watched of the models themselves."""
+        """Return the models' own metrics, to be watched as series."""
         key = SeriesKey.of("trimtab", "trimtab_forecast_error", {"model": MODEL_NAME})
         return {key: self.forecast_service.error}
 
     def _with_wait_reason(self, run: PipelineRun) -> PipelineRun:
-        """With what it waits for, where it does."""
+        """Return the run with the reason it waits for, if it waits."""
         if run.state is not RunState.WAITING:
             return run
-        return replace(run, said=_WAIT_REASONS.get(self._process.current_verb, "its process starts"))
+        return replace(run, said=_WAIT_REASONS.get(self._process.current_verb, "starting the process"))
 
     def _check_name(self, name: str) -> None:
         if name != MODEL_NAME:
-            raise NotFoundError(f"there is no pipeline {name!r}; there is {MODEL_NAME}")
+            raise NotFoundError(f"there is no pipeline {name!r}; use {MODEL_NAME}")
 
     def _is_training(self) -> bool:
         return self._task is not None and not self._task.done()
 
     async def _due_reason(self) -> str:
-        """Why it is time to train; "" = it is not."""
+        """Return why training is due: drift, settings or schedule; "" = it is not due."""
         now, since = self._clock.now(), self._last_attempt
         if self.forecast_service.drift_event.is_set():
             self.forecast_service.drift_event.clear()
@@ -163,29 +169,29 @@ class Retraining:
     async def _train(self, run_id: str, by: str) -> None:
         self._last_attempt = self._clock.now()
         if self._current_run is not None and self._current_run.state is not RunState.WAITING:
-            self._current_run = None  # it was the run before
+            self._current_run = None  # the previous run
         try:
             done = await self._process("retrain", {"id": run_id, "by": by}, self._on_progress)
         except ModelProcessError as error:
-            log.warning("the load model was not trained", why=str(error))
+            log.warning("training_failed", why=str(error))
             self._record_failure(run_id, by, str(error))
             self._last_attempt += int(
                 (min(self.scheduler.every, FAILURE_COOLDOWN_S) - self.scheduler.every) * _NS
             )
             return
         self._current_run = None
-        log.info("the load model was trained", **done)
+        log.info("training_finished", **done)
         try:
             await self.forecast_service.audit_champion_changes()
             await self.forecast_service.refresh()
         except StoreError as error:
-            log.error("what came of a training is not in the audit yet", error=str(error))
+            log.error("training_not_audited", error=str(error))
 
     def _on_progress(self, told: Mapping[str, Any]) -> None:
         self._current_run = _pipeline_run(RunRecord(**{**told, "request": {}}))
 
     def _record_failure(self, run_id: str, by: str, why: str) -> None:
-        """A run that never came to write itself down is shown all the same."""
+        """Show a failed run whose process ended before it wrote a record."""
         now = self._clock.now()
         if self._current_run is None or self._current_run.state is RunState.WAITING:
             self._current_run = PipelineRun(

@@ -1,4 +1,4 @@
-"""The newest tick of one source, in the form in which it is looked up, searched and sorted."""
+"""The newest tick of one source, indexed for lookup, search and sorting."""
 
 import math
 import re
@@ -16,7 +16,13 @@ _MAX_CACHED_SEARCHES = 32
 
 
 class LiveSnapshot:
-    """One source's series as they are now; by slot."""
+    """Series of one source with their newest values, by slot.
+
+    tick       : first processed tick
+    interval_s : seconds between ticks
+    detectors  : names of the detectors, by index in the scores
+    info       : returns unit, kind and help text of a series
+    """
 
     def __init__(
         self,
@@ -31,9 +37,9 @@ class LiveSnapshot:
         self.series_info = info
         self.keys: tuple[SeriesKey, ...] = ()
         self.names: list[str] = []
-        """The Prometheus form of each series."""
+        """Prometheus form of each series."""
         self.ranks: Ints = np.empty(0, np.int64)
-        """Place of each slot among `sorted_names`."""
+        """Position of each slot in `sorted_names`."""
         self.sorted_names: list[str] = []
         self._lower_names: list[str] = []
         self._slots: dict[str, int] = {}
@@ -48,12 +54,12 @@ class LiveSnapshot:
         detectors: tuple[str, ...],
         info: Callable[[SeriesKey], SeriesInfo],
     ) -> bool:
-        """Whether a tick is of the same sensing: not of a source that was exchanged or began afresh."""
+        """Return whether a tick comes from the same detector: False after a source was replaced or reset."""
         same = (self.interval_s, self.detectors, self.series_info) == (interval_s, detectors, info)
         return same and len(sensed.keys) >= len(self.keys)
 
     def update(self, sensed: Sensed) -> None:
-        """The next tick."""
+        """Take over the next tick."""
         if sensed.keys is not self.keys:
             self._index_keys(sensed.keys)
         self.scores: TickScores = sensed.scores
@@ -69,7 +75,7 @@ class LiveSnapshot:
         self.unusual_count = int(np.count_nonzero(score > 1.0))
 
     def _index_keys(self, keys: tuple[SeriesKey, ...]) -> None:
-        """Take new keys in; only those slots are looked at whose key changed."""
+        """Index the keys; only slots whose key changed are processed."""
         times = np.zeros(len(keys), np.int64)
         for slot, key in enumerate(keys):
             if slot < len(self.keys) and self.keys[slot] is key:
@@ -86,15 +92,15 @@ class LiveSnapshot:
         self._slots = {key.id: slot for slot, key in enumerate(keys)}
 
     def slot_of(self, series_id: str) -> int | None:
-        """Where that series stands, one that left lately too; None = it is not known."""
+        """Return the slot of a series, also of one that left recently; None = unknown."""
         return self._slots.get(series_id)
 
     def rank_after(self, name: str) -> int:
-        """The first rank behind that name."""
+        """Return the rank of the first name after `name`."""
         return bisect_right(self.sorted_names, name)
 
     def matching_slots(self, search: str) -> Ints:
-        """Slots of the shown series that have every word and label=value of a search."""
+        """Return the shown slots that match every word and label=value pair of a search."""
         words = tuple(sorted(set(search.lower().split())))
         if not words:
             return np.flatnonzero(self.shown)
@@ -116,7 +122,7 @@ class LiveSnapshot:
         return found
 
     def series_view(self, slot: int) -> SeriesView:
-        """A series as the API shows it."""
+        """Return a series as the API shows it."""
         key, scores = self.keys[slot], self.scores
         known = self.series_info(key)
         speaker = int(scores.detector[slot])
@@ -132,9 +138,9 @@ class LiveSnapshot:
 
 
 def _search_forms(word: str) -> tuple[str, ...]:
-    """What a word looks like in a series' Prometheus form.
+    """Return the substrings that a search word matches in the Prometheus form of a series.
 
-    >>> _forms("cpu"), _forms('core="1"')
+    >>> _search_forms("cpu"), _search_forms('core="1"')
     (('cpu',), ('{core="1"', ',core="1"'))
     """
     pair = _LABEL_PAIR.fullmatch(word)

@@ -1,4 +1,4 @@
-"""What is true now: the newest tick of every source, for the API and its event stream."""
+"""Current state of all sources: answers the API's queries and publishes live events."""
 
 import asyncio
 import base64
@@ -27,12 +27,16 @@ from trimtab.engine.types import (
 )  # fmt: skip
 
 MAX_QUEUED_EVENTS = 200
-"""Events that wait for a slow reader; then it loses the oldest ticks."""
+"""Events queued for a slow subscriber; beyond that it loses the oldest ticks."""
 Event = tuple[str, dict[str, object]]
 
 
 class Subscription:
-    """The events for one reader, from now on. Ends when the engine stops."""
+    """Async iterator of events from now on; ends when the engine stops.
+
+    on_close   : called with the subscription when its reader closes it
+    max_events : most events queued
+    """
 
     def __init__(
         self, on_close: Callable[["Subscription"], None], max_events: int = MAX_QUEUED_EVENTS
@@ -43,10 +47,10 @@ class Subscription:
         self._arrived = asyncio.Event()
         self._is_ended = False
         self.dropped_count = 0
-        """Events that it was too slow for."""
+        """Number of events dropped because the subscriber was too slow."""
 
     def put(self, event: Event) -> None:
-        """Hand an event over; where too many wait the oldest tick goes, or else the oldest of all."""
+        """Queue an event. If the queue is full, drop the oldest tick, or else the oldest event."""
         if len(self._events) >= self._max_events:
             ticks = (i for i, (name, _) in enumerate(self._events) if name == "tick")
             del self._events[next(ticks, 0)]
@@ -55,7 +59,7 @@ class Subscription:
         self._arrived.set()
 
     def end(self) -> None:
-        """No more events; what waits is still read."""
+        """End the iteration after the queued events."""
         self._is_ended = True
         self._arrived.set()
 
@@ -71,21 +75,21 @@ class Subscription:
         return self._events.popleft()
 
     async def aclose(self) -> None:
-        """The reader leaves."""
+        """Cancel the subscription."""
         self._on_close(self)
 
 
 class LiveState:
-    """The port LiveView; the loops tell it what happens, on the event loop.
+    """The port LiveView. The source loops write to it, on the event loop.
 
-    >>> live = Live()
-    >>> live.ready()
+    >>> live = LiveState()
+    >>> live.readiness()
     (False, 'the engine to start')
     """
 
     def __init__(self) -> None:
         self.find_stored_series: Callable[[str], SeriesInfo] | None = None
-        """A series that was ever seen, by id; raises NotFoundError."""
+        """Returns a series that was ever stored, by id; raises NotFoundError. None = there is no store."""
         self._snapshots: dict[str, LiveSnapshot] = {}
         self._statuses: dict[str, SourceStatus] = {}
         self._engine_values: dict[str, float | int | str] = {}
@@ -103,13 +107,17 @@ class LiveState:
         limit: int = 100,
         sort: str = "score",
     ) -> tuple[list[SeriesView], int, str | None]:
-        """A page, how many match in all, and the cursor of the next page (None = last).
+        """Return a page of series, the number of matches, and the cursor of the next page (None = last page).
 
-        search : words and label=value pairs, all must match; sort : "score" or "name"
-        Raises InputError for another order or a cursor that is none.
+        search : words and label=value pairs, all must match
+        source : name of a source; "" = all
+        after  : cursor of the page before
+        sort   : "score" (highest first) or "name"
+
+        Raises InputError for an unknown order or an invalid cursor.
         """
         if sort not in {"score", "name"}:
-            raise InputError(f"sort is {sort!r}; write score or name")
+            raise InputError(f"sort is {sort!r}; use score or name")
         boards = [board for name, board in sorted(self._snapshots.items()) if source in {"", name}]
         rows = _MatchingRows.search(boards, search, by_score=sort == "score")
         first = 0 if after is None else rows.index_after(_read_cursor(after))
@@ -119,17 +127,17 @@ class LiveState:
         return views, len(rows.order), rows.cursor(int(page[-1])) if more else None
 
     def series_by_id(self, series_id: str) -> SeriesView:
-        """A series by id; of one that left, what is remembered. Raises NotFoundError."""
+        """Return a series by id; one that is no longer watched comes without values. Raises NotFoundError."""
         for board in self._snapshots.values():
             slot = board.slot_of(series_id)
             if slot is not None:
                 return board.series_view(slot)
         if self.find_stored_series is not None:
             return _unwatched_view(self.find_stored_series(series_id))
-        raise NotFoundError(f"there is no series {series_id!r} now; GET /api/series lists those there are")
+        raise NotFoundError(f"there is no series {series_id!r}; GET /api/series lists all series")
 
     def watched_series(self, series_id: str) -> SeriesView | None:
-        """A series that is watched now; None = it is not, though it may be remembered. Asks no store."""
+        """Return a series that is watched now, else None. Does not query the store."""
         for board in list(self._snapshots.values()):
             slot = board.slot_of(series_id)
             if slot is not None and board.shown[slot]:
@@ -137,25 +145,25 @@ class LiveState:
         return None
 
     def all_watched_series(self) -> Iterator[SeriesInfo]:
-        """Every series that is watched now; may be called in a thread."""
+        """Yield every series that is watched now. Safe to call in a thread."""
         for board in list(self._snapshots.values()):
             keys, shown = board.keys, board.shown
             yield from (board.series_info(key) for key, there in zip(keys, shown, strict=False) if there)
 
     def sources(self) -> list[SourceStatus]:
-        """Every configured source, by name."""
+        """Return the status of every configured source, by name."""
         return [self._statuses[name] for name in sorted(self._statuses)]
 
     def readiness(self) -> tuple[bool, str]:
-        """Whether the engine ticks, and what it is waiting for."""
+        """Return whether the engine ticks, and what it waits for ("" = nothing)."""
         return not self._is_starting, self._waiting_for
 
     def problem(self) -> str:
-        """What makes the engine unfit though it may tick, "" = nothing."""
+        """Return why the engine is unhealthy although it may tick; "" = healthy."""
         return self._problem
 
     def engine_status(self) -> dict[str, float | int | str]:
-        """How the engine itself does."""
+        """Return the engine's own metrics and the numbers of series and open anomalies."""
         boards = self._snapshots.values()
         counts = {
             "series": sum(board.series_count for board in boards),
@@ -167,20 +175,20 @@ class LiveState:
         return {**counts, **self._engine_values}
 
     def subscribe(self) -> Subscription:
-        """(event, data) as they happen."""
+        """Return a subscription to (event, data) pairs from now on."""
         reader = Subscription(self._subscriptions.discard)
         self._subscriptions.add(reader)
         return reader
 
     def source_counts(self, source: str) -> tuple[int, int, int, int]:
-        """Series, learning, unusual and open anomalies of a source."""
+        """Return the numbers of shown, learning and unusual series and of open anomalies of a source."""
         board = self._snapshots.get(source)
         return (0, 0, 0, 0) if board is None else (
             board.series_count, board.learning_count, board.unusual_count, len(board.open_ids)
         )  # fmt: skip
 
     def unusual_series(self) -> Iterator[SeriesView]:
-        """The series whose score is above 1 now."""
+        """Yield the series whose anomaly score is above 1 now."""
         for board in self._snapshots.values():
             for slot in np.flatnonzero(board.shown & (board.scores.anomaly_score > 1.0)).tolist():
                 yield board.series_view(slot)
@@ -192,7 +200,12 @@ class LiveState:
         names: tuple[str, ...],
         info: Callable[[SeriesKey], SeriesInfo],
     ) -> None:
-        """A tick was sensed."""
+        """Store a processed tick and publish its events.
+
+        interval_s : seconds between ticks of the source
+        names      : names of the detectors, by index in the scores
+        info       : returns unit, kind and help text of a series
+        """
         source = sensed.scores.source
         board = self._snapshots.get(source)
         if board is None or not board.can_continue(sensed, interval_s, names, info):
@@ -211,19 +224,19 @@ class LiveState:
             self._publish("tick", tick)
 
     def open_anomaly_ids(self) -> set[str]:
-        """Ids of all that are open now."""
+        """Return the ids of all open anomalies."""
         return {opened for board in self._snapshots.values() for opened in board.open_ids.values()}
 
     def publish(self, event: str, noun: object) -> None:
-        """An incident, recommendation, action or the pause came or changed; noun is its dataclass."""
+        """Publish a new or changed incident, recommendation, action or pause, given as its dataclass."""
         self._publish(event, _event_data(noun))
 
     def publish_anomaly(self, anomaly: Anomaly) -> None:
-        """An anomaly opened, changed or closed."""
+        """Publish an anomaly that opened, changed or closed."""
         self._publish("anomaly", {**asdict(anomaly), "direction": str(anomaly.direction)})
 
     def set_source_status(self, status: SourceStatus) -> None:
-        """A source is in this state now."""
+        """Set the status of a source; publish it if more than its series counts changed."""
         before = self._statuses.get(status.name)
         self._statuses[status.name] = status
         told = {"series", "left_out"}
@@ -231,15 +244,15 @@ class LiveState:
             self._publish("source", {**asdict(status), "state": str(status.state)})
 
     def update_source_status(self, name: str, **changed: object) -> None:
-        """As `tell_source`, with some fields of what is known."""
+        """Set some fields of a source's status; see `set_source_status`."""
         self.set_source_status(replace(self._statuses[name], **changed))  # type: ignore[arg-type]  # fields of SourceStatus
 
     def source_status(self, name: str) -> SourceStatus:
-        """A source, as it is known now."""
+        """Return the status of a source."""
         return self._statuses[name]
 
     def remove_source(self, source: str) -> None:
-        """A source is watched no more."""
+        """Remove a source that is no longer configured, and publish that."""
         self._snapshots.pop(source, None)
         status = self._statuses.pop(source, None)
         if status is not None:
@@ -247,16 +260,16 @@ class LiveState:
             self._publish("source", {**asdict(gone), "state": str(gone.state)})
 
     def set_waiting_for(self, what: str) -> None:
-        """What the engine is waiting for; "" = it is ready, and stays so."""
+        """Set what the engine waits for; "" = it is ready, and stays ready."""
         self._waiting_for = what
         self._is_starting = self._is_starting and bool(what)
 
     def set_problem(self, trouble: str) -> None:
-        """What makes the engine unfit now; "" = nothing."""
+        """Set why the engine is unhealthy; "" = healthy."""
         self._problem = trouble
 
     def set_engine_values(self, **numbers: float | str) -> None:
-        """Figures of the engine itself."""
+        """Set some of the engine's own metrics."""
         self._engine_values |= numbers
 
     def end_subscriptions(self) -> None:
@@ -270,14 +283,14 @@ class LiveState:
 
 
 def _event_data(noun: object) -> dict[str, object]:
-    """The fields of a dataclass, as JSON knows them but for times."""
+    """Return the fields of a dataclass as JSON values, except for times."""
     if not is_dataclass(noun) or isinstance(noun, type):
-        raise TypeError(f"{noun!r:.80} is no noun")
+        raise TypeError(f"{noun!r:.80} is no dataclass instance")
     return asdict(noun)
 
 
 def _unwatched_view(info: SeriesInfo) -> SeriesView:
-    """A series that is not watched now: its anomalies and scores may still be looked at."""
+    """Return the view of a series that is no longer watched: its anomalies and scores remain readable."""
     key = info.key
     return SeriesView(
         id=key.id, series=str(key), source=key.source, metric=key.metric, labels=dict(key.labels),
@@ -293,7 +306,15 @@ def _changed_fields(before: SourceStatus, after: SourceStatus) -> dict[str, bool
 
 @dataclass(frozen=True, slots=True)
 class _MatchingRows:
-    """Series that match, over all sources; `order` sorts them by height, then source, then name."""
+    """Series of all sources that match a search; `order` sorts them by sort key, then source, then name.
+
+    snapshots      : snapshots that were searched
+    snapshot_index : (n,) snapshot of each row
+    slot           : (n,) slot of each row
+    sort_key       : (n,) negated score, inf = no score; 0 when sorted by name
+    rank           : (n,) position of the name within the snapshot
+    order          : (n,) rows in order
+    """
 
     snapshots: list[LiveSnapshot]
     snapshot_index: Ints
@@ -304,6 +325,7 @@ class _MatchingRows:
 
     @classmethod
     def search(cls, boards: list[LiveSnapshot], search: str, *, by_score: bool) -> "_MatchingRows":
+        """Search the snapshots for all words and label=value pairs."""
         found = [board.matching_slots(search) for board in boards]
         numbers = [np.full(len(slots), i) for i, slots in enumerate(found)]
         scores = [board.scores.anomaly_score[slots] for board, slots in zip(boards, found, strict=True)]
@@ -315,12 +337,13 @@ class _MatchingRows:
         return cls(boards, board, slot, height, rank, np.lexsort((rank, board, height)))
 
     def cursor(self, row: int) -> str:
+        """Return the cursor of the page after this row."""
         board = self.snapshots[self.snapshot_index[row]]
         place = [str(float(self.sort_key[row])), board.source, board.names[self.slot[row]]]
         return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
 
     def index_after(self, place: tuple[float, str, str]) -> int:
-        """How many rows stand at this place or before it."""
+        """Return the index in `order` of the first row after a cursor."""
         height, source, name = place
         sources = [board.source for board in self.snapshots]
         number = bisect_left(sources, source)
@@ -338,5 +361,5 @@ def _read_cursor(cursor: str) -> tuple[float, str, str]:
         return float(height), str(source), str(name)
     except (ValueError, TypeError, binascii.Error):
         raise InputError(
-            f"after is {cursor[:40]!r}, which is no cursor; take `next` of the page before"
+            f"after is {cursor[:40]!r}, which is no cursor; use `next` of the previous page"
         ) from None

@@ -1,1 +1,1 @@
-"""Network building blocks: checked addresses, TLS, credentials, signatures."""
+"""Network building blocks: address checks, TLS, credentials, signatures, outbound HTTP."""

@@ -1,4 +1,4 @@
-"""Where a connection goes: a host is resolved once, and connected to by the address that was checked."""
+"""Address checks for outbound connections: resolve a host once, check its addresses, connect to those."""
 
 import asyncio
 import ipaddress
@@ -12,15 +12,15 @@ from trimtab.engine.errors import SettingsError
 METADATA_ADDRESSES = frozenset(
     map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "168.63.129.16"))
 )
-"""Cloud metadata services that are not at a link-local address."""
+"""Cloud metadata services outside the link-local range."""
 
 
 class RefusedAddressError(SettingsError):
-    """A name leads to an address that nothing is ever sent to."""
+    """A host resolves to an address to which nothing may be sent."""
 
 
 def is_refused(address: str) -> bool:
-    """Whether it is link-local, multicast, unspecified or a cloud's metadata service, IPv4 inside IPv6 too.
+    """Return whether an address is link-local, multicast, unspecified or a metadata service; IPv4-mapped too.
 
     >>> is_refused("::ffff:169.254.169.254"), is_refused("fe80::1%eth0"), is_refused("127.0.0.1")
     (True, True, False)
@@ -31,20 +31,20 @@ def is_refused(address: str) -> bool:
 
 
 def refuse_unsafe_address(host: str, address: str) -> None:
-    """Raises RefusedAddressError for an address that nothing is ever sent to."""
+    """Raise RefusedAddressError if `address`, to which `host` resolves, is refused."""
     if is_refused(address):
         raise RefusedAddressError(
-            f"{host} leads to {address}, a link-local or metadata address or one of many machines, "
-            "which is refused; give another host"
+            f"{host} resolves to {address}, which is refused (link-local, multicast, unspecified or cloud "
+            "metadata address); use another host"
         )
 
 
 class PinnedHost:
-    """The addresses of one host, resolved once and checked all: a later answer of DNS leads nowhere else.
+    """The addresses of one host, resolved once and all checked, to prevent DNS rebinding. Thread-safe.
 
-    A name is resolved again only after none of its addresses took a connection. Safe for several threads.
+    The name is resolved again only after every address has failed.
 
-    >>> Pinned("127.0.0.1", 9090).address()
+    >>> PinnedHost("127.0.0.1", 9090).resolve()
     '127.0.0.1'
     """
 
@@ -55,9 +55,9 @@ class PinnedHost:
         self._lock = threading.Lock()
 
     def resolve(self) -> str:
-        """The address to connect to. Blocks while the name is resolved.
+        """Return the address to connect to. Blocks while the name is resolved.
 
-        Raises OSError where the name leads nowhere, RefusedAddressError.
+        Raises OSError if the name cannot be resolved, RefusedAddressError.
         """
         with self._lock:
             if not self._addresses:
@@ -65,14 +65,14 @@ class PinnedHost:
             return self._addresses[0]
 
     async def resolve_async(self) -> str:
-        """As `address`, without keeping the event loop."""
-        known = self._addresses
-        return known[0] if known else await asyncio.to_thread(self.resolve)
+        """Return the address to connect to without blocking the event loop. Raises as `resolve`."""
+        addresses = self._addresses
+        return addresses[0] if addresses else await asyncio.to_thread(self.resolve)
 
     def discard(self, address: str) -> bool:
-        """Note that nobody took a connection there; whether there is another address to try."""
+        """Discard an address that failed; return whether another one is left."""
         with self._lock:
-            self._addresses = [one for one in self._addresses if one != address]
+            self._addresses = [other for other in self._addresses if other != address]
             return bool(self._addresses)
 
 
@@ -80,8 +80,8 @@ def _resolve(host: str, port: int) -> list[str]:
     try:
         addresses = [str(ipaddress.ip_address(host))]
     except ValueError:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     for address in addresses:
         refuse_unsafe_address(host, address)
     return addresses
@@ -89,7 +89,7 @@ def _resolve(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A URL taken apart. Raises SettingsError from `of` where it cannot be used."""
+    """The parts of an http or https URL."""
 
     scheme: str
     host: str
@@ -98,31 +98,31 @@ class Endpoint:
 
     @classmethod
     def parse(cls, name: str, url: str) -> "Endpoint":
-        """The target of the setting `name`.
+        """Parse the URL in the setting `name`. Raises SettingsError for an unusable URL.
 
-        >>> Target.of("writer.remote_write_url", "http://prom:9090/api/v1/write").port
+        >>> Endpoint.parse("writer.remote_write_url", "http://prom:9090/api/v1/write").port
         9090
         """
         try:
             parts = urlsplit(url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError:
-            raise SettingsError(f"{name} is no URL; write http://host:9090/api/v1/write") from None
+            raise SettingsError(f"{name} is not a URL; write http://host:9090/api/v1/write") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise SettingsError(f"{name} is no http or https URL; write http://host:9090/api/v1/write")
+            raise SettingsError(f"{name} is not an http or https URL; write http://host:9090/api/v1/write")
         if parts.username is not None or parts.password is not None:
-            raise SettingsError(f"{name} holds a user or password; put them into basic_auth")
+            raise SettingsError(f"{name} contains a user or password; move them to basic_auth")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return cls(parts.scheme, parts.hostname, port, path)
 
     def url_at(self, address: str) -> str:
-        """The URL with the host's address in its place."""
+        """Return the URL with the host replaced by an IP address."""
         inside = f"[{address}]" if ":" in address else address
         return f"{self.scheme}://{inside}:{self.port}{self.path}"
 
     @property
     def host_header(self) -> str:
-        """What the receiver is to see as Host."""
+        """Value of the Host header."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         default = self.port == (443 if self.scheme == "https" else 80)
         return name if default else f"{name}:{self.port}"

@@ -1,4 +1,4 @@
-"""HTTP to one configured receiver: its address pinned, no redirects, nothing from the environment."""
+"""Outbound HTTP POSTs to one receiver: pinned address, no redirects, no proxy from the environment."""
 
 import asyncio
 import base64
@@ -18,12 +18,12 @@ from trimtab.engine.settings.notify import HttpReceiver
 
 EXCERPT_CHARACTERS = 500
 MAX_RESPONSE_BYTES = 8192
-"""Of an answer at most: so many that a secret which is said back is seen whole."""
+"""Maximum bytes read of a response body: long enough that an echoed secret is read whole and redacted."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What a receiver said; `excerpt` is the beginning of the body, without what we logged in with."""
+    """Response of a receiver. `excerpt` is the beginning of the body with our credentials redacted."""
 
     status: int
     retry_after: str
@@ -31,10 +31,12 @@ class HttpResponse:
 
 
 class OutboundHttp:
-    """Posts to one target, by an address that was checked.
+    """Sends POSTs to one endpoint, at an address that was checked.
 
-    name       : of the section, such as "writer"
-    keep_alive : connections are used again; where posts are rare, the receiver would have closed them
+    endpoint   : the URL
+    settings   : section with credentials, TLS and total timeout (seconds)
+    name       : name of the section for messages, such as "writer"
+    keep_alive : reuse connections; turn off for rare posts, when the receiver would have closed them
     """
 
     def __init__(
@@ -54,25 +56,28 @@ class OutboundHttp:
         self._client: httpx.AsyncClient | None = None
 
     async def post(self, body: bytes, headers: dict[str, str]) -> HttpResponse:
-        """The answer. Raises httpx.HTTPError, OSError or TimeoutError when there is none in time.
+        """Send a POST and return the response.
 
-        Raises RefusedAddressError where the name leads to an address that nothing is sent to.
+        Raises httpx.HTTPError, OSError or TimeoutError if there is no response within the total timeout,
+        RefusedAddressError if the host resolves to a refused address.
         """
         async with asyncio.timeout(self.settings.timeout):
             if self._client is None:
                 self._client = await asyncio.to_thread(self._new_client)
             address = await self._pinned.resolve_async()
-            secret = await asyncio.to_thread(self._credentials.headers)
-            ours = {**headers, **secret, "Host": self.endpoint.host_header}
+            credentials = await asyncio.to_thread(self._credentials.headers)
+            all_headers = {**headers, **credentials, "Host": self.endpoint.host_header}
             try:
-                answer = await self._exchange(self._client, address, body, ours)
+                response = await self._exchange(self._client, address, body, all_headers)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 self._pinned.discard(address)
                 raise
-            return replace(answer, excerpt=_redact_credentials(secret, answer.excerpt)[:EXCERPT_CHARACTERS])
+            return replace(
+                response, excerpt=_redact_credentials(credentials, response.excerpt)[:EXCERPT_CHARACTERS]
+            )
 
     async def check_connection(self) -> None:
-        """Connect as for a POST and send nothing; what we log in with can be read. Raises as `post`."""
+        """Read the credentials and connect (TLS for https) without sending anything. Raises as `post`."""
         async with asyncio.timeout(self.settings.timeout):
             https = self.endpoint.scheme == "https"
             tls = (
@@ -101,7 +106,7 @@ class OutboundHttp:
             return HttpResponse(response.status_code, response.headers.get("retry-after", ""), text)
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         if self._client is not None:
             await self._client.aclose()
 
@@ -119,7 +124,7 @@ class OutboundHttp:
 
 
 def _redact_credentials(headers: Mapping[str, str], text: str) -> str:
-    """The text without what these headers hold, whole or in parts."""
+    """Return the text with the values of these headers, and their parts, redacted."""
     for value in headers.values():
         scheme, _, credential = value.rpartition(" ")
         parts = [value, credential]
@@ -130,17 +135,17 @@ def _redact_credentials(headers: Mapping[str, str], text: str) -> str:
     return redact_text(text)
 
 
-def parse_retry_after_s(given: str, now_ns: int) -> float:
-    """Seconds of a Retry-After header, which is a number or an HTTP date; 0 where it says nothing.
+def parse_retry_after_s(header: str, now_ns: int) -> float:
+    """Return the seconds of a Retry-After header (a number or an HTTP date); 0 if it is absent or invalid.
 
-    >>> retry_after_s("7", 0), retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 0), retry_after_s("soon", 0)
+    >>> parse_retry_after_s("7", 0), parse_retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 0), parse_retry_after_s("soon", 0)
     (7.0, 60.0, 0.0)
     """
-    if given.isdigit():
-        return float(given)
+    if header.isdigit():
+        return float(header)
     try:
-        moment = parsedate_to_datetime(given)
+        retry_at = parsedate_to_datetime(header)
     except ValueError:
         return 0.0
     now = datetime.fromtimestamp(now_ns / 1e9, UTC)
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
+    return max(0.0, (retry_at.replace(tzinfo=retry_at.tzinfo or UTC) - now).total_seconds())

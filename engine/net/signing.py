@@ -1,4 +1,4 @@
-"""Signatures of webhooks, by the Standard Webhooks specification: a receiver knows us by a shared secret."""
+"""Webhook signatures according to the Standard Webhooks specification."""
 
 import base64
 import hashlib
@@ -6,9 +6,9 @@ import hmac
 
 
 def webhook_signature(secret: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The header webhook-signature: HMAC-SHA256 over "ID.TIMESTAMP.BODY".
+    """Return the webhook-signature header: HMAC-SHA256 over "ID.TIMESTAMP.BODY".
 
-    >>> signature(b"secret of at least 24 characters", "msg_1", 1_700_000_000, b"{}")
+    >>> webhook_signature(b"secret of at least 24 characters", "msg_1", 1_700_000_000, b"{}")
     'v1,...='
     """
     signed = f"{message_id}.{timestamp_s}.".encode() + body
@@ -16,11 +16,11 @@ def webhook_signature(secret: bytes, message_id: str, timestamp_s: int, body: by
 
 
 def decode_secret(text: str) -> bytes:
-    """The key itself: what stands behind `whsec_` is base64, everything else is taken as it is.
+    """Return the key bytes of a secret: base64 after the prefix `whsec_`, otherwise the UTF-8 text.
 
-    Raises ValueError where that is no base64.
+    Raises ValueError for invalid base64.
 
-    >>> secret_bytes("whsec_c2VjcmV0"), secret_bytes("plain")
+    >>> decode_secret("whsec_c2VjcmV0"), decode_secret("plain")
     (b'secret', b'plain')
     """
     encoded = text.removeprefix("whsec_")

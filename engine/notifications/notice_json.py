@@ -1,4 +1,4 @@
-"""A notice as plain values for JSON, cut to what a message says of it, and back."""
+"""Conversion of notifications to and from JSON values, without the parts no message shows."""
 
 import math
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ MAX_SUSPECTS, MAX_ENTITIES, MAX_PATTERNS = 5, 50, 5
 
 
 def trim_notice(notice: Notice) -> Notice:
-    """The notice without the parts of its incident that no message shows, as thousands of anomalies."""
+    """Return the notification without the parts that no message shows, such as anomaly ids."""
     incident = notice.incident
-    small = replace(
+    trimmed = replace(
         incident, anomaly_ids=(), change_ids=(), similar=(), entities=incident.entities[:MAX_ENTITIES],
         suspects=incident.suspects[:MAX_SUSPECTS],
         patterns=tuple(replace(match, series_ids=()) for match in incident.patterns[:MAX_PATTERNS]),
     )  # fmt: skip
-    return replace(notice, incident=small)
+    return replace(notice, incident=trimmed)
 
 
 @lru_cache(maxsize=2048)
 def notice_to_dict(notice: Notice) -> dict[str, Any]:
-    """What JSON can hold; a size without bound is written as "inf". It is shared: change nothing in it.
+    """Return the notification as JSON values; an infinite size is written as "inf". Do not modify the result.
 
-    All that was told is written down at each delivery, so what was made plain once is kept.
+    Cached, because the whole state is saved at each delivery.
     """
     plain = asdict(notice)
     for suspect in plain["incident"]["suspects"]:
@@ -44,16 +44,18 @@ def notice_to_dict(notice: Notice) -> dict[str, Any]:
 
 
 def notice_from_dict(plain: Mapping[str, Any]) -> Notice:
-    """The notice that `to_plain` gave. Raises KeyError, TypeError or ValueError where it is another thing."""
-    of = dict(plain["incident"])
+    """Return the notification of JSON values. Raises KeyError, TypeError or ValueError for other values."""
+    fields = dict(plain["incident"])
     incident = Incident(
         **{
-            **of,
-            "state": IncidentState(of["state"]),
-            "level": Severity(of["level"]),
-            "suspects": tuple(Suspect(**{**one, "size": float(one["size"])}) for one in of["suspects"]),
-            "patterns": tuple(_pattern_from_dict(one) for one in of["patterns"]),
-            **{name: tuple(of[name]) for name in ("entities", "anomaly_ids", "change_ids", "similar")},
+            **fields,
+            "state": IncidentState(fields["state"]),
+            "level": Severity(fields["level"]),
+            "suspects": tuple(
+                Suspect(**{**item, "size": float(item["size"])}) for item in fields["suspects"]
+            ),
+            "patterns": tuple(_pattern_from_dict(item) for item in fields["patterns"]),
+            **{name: tuple(fields[name]) for name in ("entities", "anomaly_ids", "change_ids", "similar")},
         }
     )
     return Notice(NoticeKind(plain["kind"]), incident, plain["fingerprint"], plain["time"], plain["why"])

@@ -1,4 +1,4 @@
-"""A notice in the words of people: sentences for mails and for annotations of alerts."""
+"""Wording of notifications: sentences for mails and alert annotations."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ MAX_TITLE_LENGTH = 200
 
 
 def one_line(text: str, max_length: int = MAX_TITLE_LENGTH) -> str:
-    r"""The text on one line, without control characters, cut where it is too long.
+    r"""Return the text on one line, without control characters, truncated to `max_length` characters.
 
     >>> one_line("up\r\nBcc: all@shop.example"), one_line("abcdef", 4)
     ('up Bcc: all@shop.example', 'abc…')
@@ -19,46 +19,46 @@ def one_line(text: str, max_length: int = MAX_TITLE_LENGTH) -> str:
 
 
 def format_time(time_ns: int) -> str:
-    """A time as people read it.
+    """Format a time (int64 ns) for people, in UTC.
 
-    >>> at(1_767_225_600_000_000_000)
+    >>> format_time(1_767_225_600_000_000_000)
     '2026-01-01 00:00:00 UTC'
     """
     return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def incident_title(incident: Incident) -> str:
-    """Its title, on one line."""
-    return one_line(incident.title) or "An incident without a title"
+    """Return the title on one line."""
+    return one_line(incident.title) or "Untitled incident"
 
 
 def status_sentence(notice: Notice) -> str:
-    """One sentence: how severe it is, since when, and that it is over if it is."""
+    """Return one sentence with severity and start, or with start and end if the incident is resolved."""
     incident = notice.incident
     if notice.kind is NoticeKind.RESOLVED:
         end = incident.end if incident.end is not None else notice.time
-        return f"It is over: {format_time(incident.start)} to {format_time(end)}."
-    users = "; users feel it" if incident.user_facing else ""
+        return f"Resolved: {format_time(incident.start)} to {format_time(end)}."
+    users = "; users are affected" if incident.user_facing else ""
     return f"Severity {incident.level} ({incident.severity:.2f}) since {format_time(incident.start)}{users}."
 
 
 def affected_entities(incident: Incident) -> str:
-    """What it touches, most touched first, on one line."""
+    """Return the affected entities on one line, most affected first."""
     names = [one_line(name, 100) for name in incident.entities[:MAX_ENTITIES]]
     more = len(incident.entities) - len(names)
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
 def suspect_lines(incident: Incident) -> list[str]:
-    """Where it may have begun, most suspected first, a line each."""
+    """Return one line per suspected root cause, most likely first."""
     return [
-        one_line(f"{one.entity}: {one.series}, {one.weight:.0%}. {one.why}", 300)
-        for one in incident.suspects[:MAX_SUSPECTS]
+        one_line(f"{suspect.entity}: {suspect.series}, {suspect.weight:.0%}. {suspect.why}", 300)
+        for suspect in incident.suspects[:MAX_SUSPECTS]
     ]
 
 
 def pattern_lines(incident: Incident) -> list[str]:
-    """The patterns that it shows, a line each."""
+    """Return one line per matching pattern."""
     return [
         one_line(f"{match.name.replace('_', ' ')} of {match.entity}: {' '.join(match.evidence[:2])}", 300)
         for match in incident.patterns[:MAX_PATTERNS]
@@ -66,5 +66,5 @@ def pattern_lines(incident: Incident) -> list[str]:
 
 
 def incident_url(external_url: str, incident: Incident) -> str:
-    """The page of the incident; "" where nobody knows how Trimtab is reached."""
+    """Return the URL of the incident's page; "" if no external URL is known."""
     return f"{external_url}/#/incidents/{incident.id}" if external_url else ""

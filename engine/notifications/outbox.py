@@ -1,4 +1,4 @@
-"""What one receiver was told, and what waits for it: decides what is told again. No I/O, no clock."""
+"""Outbox of one channel: sent and waiting notifications, and which are sent again. No I/O, no clock."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,22 +8,23 @@ from trimtab.engine.notifications.notice_json import notice_from_dict, notice_to
 from trimtab.engine.types import Notice, NoticeKind, Severity
 
 QUIET_PERIOD_NS = 1_800_000_000_000
-"""The same trouble is not told again so soon after it was over, unless it is worse."""
+"""After an incident is resolved, a recurrence is not notified within this time unless it is more severe."""
 MIN_SEVERITY_INCREASE = 0.1
-"""From so much more severity on the same trouble is told once more."""
+"""A recurrence is notified early if its severity is larger by at least this much."""
 MAX_SENT_KEPT = 4
 MAX_THREADS = 1000
 
 
 @dataclass(slots=True)
 class NotificationThread:
-    """One trouble, by its fingerprint, as one receiver knows it.
+    """Notifications with one fingerprint, as known to one channel. Times are int64 ns of the engine's clock.
 
-    members : ids of the incidents of it that go on
-    told    : what the receiver took, oldest first; the first gives the identity
-    waiting : (when it came, notice), oldest first; times are int64 ns of the clock, not of the incident
-    over    : when the receiver took that it is over; None = it goes on
-    tries   : failures in a row of what waits first;  due : of its next try, or of the next repetition
+    open_incident_ids : ids of its incidents that are not resolved
+    sent              : accepted notifications, oldest first; the first one determines the identity
+    waiting           : (enqueue time, notification), oldest first
+    resolved_at       : when the receiver accepted the resolution; None = not resolved
+    attempts          : consecutive failures of the first waiting notification
+    due_at            : time of the next attempt or of the next repetition
     """
 
     fingerprint: str
@@ -36,38 +37,38 @@ class NotificationThread:
 
     @property
     def is_ongoing(self) -> bool:
-        """Whether the receiver knows of it, and nothing new waits."""
+        """Return whether the receiver knows of an open incident and nothing is waiting."""
         return (
             bool(self.sent) and bool(self.open_incident_ids) and self.resolved_at is None and not self.waiting
         )
 
     @property
     def notices(self) -> list[Notice]:
-        """What was told and what is to be told."""
+        """Sent and waiting notifications, oldest first."""
         return [*self.sent, *(notice for _, notice in self.waiting)]
 
     @property
     def is_critical(self) -> bool:
-        """Whether the receiver knows, or is to know, that it is critical."""
+        """Return whether a sent or waiting notification is critical."""
         return any(notice.incident.level is Severity.CRITICAL for notice in self.notices)
 
     def max_severity(self) -> float:
-        """The largest that was told or is to be told."""
+        """Return the largest severity of sent and waiting notifications; -1.0 if there are none."""
         return max((notice.incident.severity for notice in self.notices), default=-1.0)
 
     def has_notice(self, kind: NoticeKind, incident_id: str) -> bool:
-        """Whether such a notice was told or waits."""
-        return any(one.kind is kind and one.incident.id == incident_id for one in self.notices)
+        """Return whether a notification of this kind for this incident was sent or is waiting."""
+        return any(notice.kind is kind and notice.incident.id == incident_id for notice in self.notices)
 
 
 class Outbox:
-    """The threads of one receiver."""
+    """The notification threads of one channel, by fingerprint."""
 
     def __init__(self) -> None:
         self.threads: dict[str, NotificationThread] = {}
 
     def enqueue(self, notice: Notice, now: int) -> bool:
-        """Let a notice wait, unless it was told already; whether the book changed."""
+        """Enqueue a notification at `now` (int64 ns), except repetitions; return whether it changed."""
         notice = trim_notice(notice)
         thread = self.threads.get(notice.fingerprint)
         match notice.kind:
@@ -83,14 +84,16 @@ class Outbox:
             self._start_thread(notice, now)
             return True
         if incident.id in thread.open_incident_ids:
-            critical = incident.level is Severity.CRITICAL and not thread.is_critical
-            return critical and self._enqueue_worse(thread, replace(notice, kind=NoticeKind.WORSE), now)
-        worse = incident.severity >= thread.max_severity() + MIN_SEVERITY_INCREASE
-        if thread.resolved_at is not None and not worse:
+            became_critical = incident.level is Severity.CRITICAL and not thread.is_critical
+            return became_critical and self._enqueue_worse(
+                thread, replace(notice, kind=NoticeKind.WORSE), now
+            )
+        is_worse = incident.severity >= thread.max_severity() + MIN_SEVERITY_INCREASE
+        if thread.resolved_at is not None and not is_worse:
             return False
-        ending = bool(thread.waiting) and thread.waiting[-1][1].kind is NoticeKind.RESOLVED
+        is_resolving = bool(thread.waiting) and thread.waiting[-1][1].kind is NoticeKind.RESOLVED
         thread.open_incident_ids.append(incident.id)
-        if worse or ending or not (thread.sent or thread.waiting):
+        if is_worse or is_resolving or not (thread.sent or thread.waiting):
             thread.waiting.append((now, notice))
         return True
 
@@ -114,18 +117,18 @@ class Outbox:
         if thread.sent or thread.waiting:
             thread.waiting.append((now, notice))
         else:
-            del self.threads[thread.fingerprint]  # nobody was told that it began
+            del self.threads[thread.fingerprint]  # its beginning was never sent
         return True
 
     def _start_thread(self, notice: Notice, now: int) -> None:
-        members, waiting = [notice.incident.id], [(now, notice)]
+        incident_ids, waiting = [notice.incident.id], [(now, notice)]
         self.threads.pop(notice.fingerprint, None)
-        self.threads[notice.fingerprint] = NotificationThread(notice.fingerprint, members, [], waiting)
+        self.threads[notice.fingerprint] = NotificationThread(notice.fingerprint, incident_ids, [], waiting)
         while len(self.threads) > MAX_THREADS:
             del self.threads[next(iter(self.threads))]
 
     def mark_sent(self, thread: NotificationThread, now: int) -> None:
-        """The receiver took what waited first."""
+        """Record that the receiver accepted the first waiting notification. `now` is int64 ns."""
         _, notice = thread.waiting.pop(0)
         thread.sent = (
             [*thread.sent[:1], *thread.sent[1:][-(MAX_SENT_KEPT - 2) :], notice] if thread.sent else [notice]
@@ -134,20 +137,20 @@ class Outbox:
         thread.attempts = thread.due_at = 0
 
     def mark_dropped(self, thread: NotificationThread, now: int) -> None:
-        """What waited first will not be told."""
+        """Drop the first waiting notification. `now` is int64 ns."""
         _, notice = thread.waiting.pop(0)
         if notice.kind is NoticeKind.RESOLVED:
             thread.resolved_at = now
         thread.attempts = thread.due_at = 0
 
     def open_incidents(self) -> Iterator[tuple[NotificationThread, str]]:
-        """Every incident that goes on, with its thread."""
+        """Yield every open incident id with its thread."""
         for thread in list(self.threads.values()):
             for incident_id in list(thread.open_incident_ids):
                 yield thread, incident_id
 
     def remove_expired(self, now: int) -> None:
-        """Let go of what was over long ago."""
+        """Remove threads that were resolved longer ago than the quiet period. `now` is int64 ns."""
         self.threads = {
             name: thread
             for name, thread in self.threads.items()
@@ -156,27 +159,30 @@ class Outbox:
 
     @property
     def waiting_count(self) -> int:
-        """How many notices wait."""
+        """Number of waiting notifications."""
         return sum(len(thread.waiting) for thread in self.threads.values())
 
     def state(self) -> list[dict[str, Any]]:
-        """As plain values, for JSON."""
+        """Return the state as JSON values."""
         return [
             {
-                "fingerprint": thread.fingerprint, "members": thread.open_incident_ids, "over": thread.resolved_at,
+                "fingerprint": thread.fingerprint, "members": thread.open_incident_ids,
+                "over": thread.resolved_at,
                 "told": [notice_to_dict(notice) for notice in thread.sent],
-                "waiting": [[came, notice_to_dict(notice)] for came, notice in thread.waiting],
+                "waiting": [[enqueued_at, notice_to_dict(notice)] for enqueued_at, notice in thread.waiting],
             }
             for thread in self.threads.values()
         ]  # fmt: skip
 
     def restore(self, state: list[Mapping[str, Any]]) -> None:
-        """Go on where `state` was taken. Raises KeyError, TypeError or ValueError for what it never gave."""
+        """Restore what `state` returned. Raises KeyError, TypeError or ValueError for other values."""
         threads = [
             NotificationThread(
-                one["fingerprint"], list(one["members"]), [notice_from_dict(notice) for notice in one["told"]],
-                [(came, notice_from_dict(notice)) for came, notice in one["waiting"]], one["over"],
+                saved["fingerprint"], list(saved["members"]),
+                [notice_from_dict(notice) for notice in saved["told"]],
+                [(enqueued_at, notice_from_dict(notice)) for enqueued_at, notice in saved["waiting"]],
+                saved["over"],
             )
-            for one in state
+            for saved in state
         ]  # fmt: skip
         self.threads = {thread.fingerprint: thread for thread in threads}

@@ -1,1 +1,1 @@
-"""Logs and metrics of the engine itself."""
+"""Logs and metrics of the engine."""

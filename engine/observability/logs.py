@@ -1,7 +1,7 @@
-"""Logs: one JSON object a line, or a readable form on a terminal; secrets are hidden in both.
+"""Logging: one JSON object per line, or a readable form on a terminal; secrets are redacted in both.
 
-Our own events and those of libraries (uvicorn, SQLAlchemy, alembic) take the same way. A trace id, bound
-for the length of a tick, request or job, stands on every line that is written meanwhile.
+Trimtab's own events and those of libraries (uvicorn, SQLAlchemy, alembic) use the same handler. Every line
+written during a tick, request or job carries its trace id.
 """
 
 import logging
@@ -26,13 +26,15 @@ _MIN_LEVELS = {
     "httpx": "warning", "httpcore": "warning", "watchfiles": "warning",
     "numba": "warning", "alembic": "warning", "sqlalchemy": "warning", "asyncio": "warning",
 }  # fmt: skip
-"""Libraries whose lower levels say nothing that our own lines do not say."""
+"""Minimum levels of libraries whose lower levels add nothing to Trimtab's own log lines."""
 _ROUTINE_EVENTS = ("request", "tick")
 _MIN_SECRET_LENGTH = 6
 
 
 class Redactor:
-    """A processor that hides secrets by name, by form, and those that the settings hold by value.
+    """structlog processor that redacts secrets by key name, by form, and by value.
+
+    secret_values : secrets to redact wherever they occur; values shorter than 6 characters are ignored
 
     >>> Redactor({"hunter22"})(None, "info", {"event": "no hunter22", "token": "x", "series": 3})
     {'event': 'no (hidden)', 'token': '(hidden)', 'series': 3}
@@ -42,19 +44,19 @@ class Redactor:
         self.secret_values = {value for value in secret_values if len(value) >= _MIN_SECRET_LENGTH}
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> EventDict:
-        """The event without its secrets."""
-        held = {key: event.pop(key) for key in ("_record", "_from_structlog") if key in event}
+        """Return the event with secrets redacted."""
+        internal = {key: event.pop(key) for key in ("_record", "_from_structlog") if key in event}
         cleaned = redact(event)
         if not isinstance(cleaned, dict):
             raise TypeError(f"an event is a mapping, not {type(event).__name__}")
-        return {**self._hide_values(cleaned), **held}
+        return {**self._hide_values(cleaned), **internal}
 
     def _hide_values(self, value: Any) -> Any:  # noqa: ANN401 - any part of an event
         if isinstance(value, str):
-            for known in sorted(
+            for secret in sorted(
                 self.secret_values, key=len, reverse=True
-            ):  # one may be the beginning of another
-                value = value.replace(known, HIDDEN)
+            ):  # one secret may be the prefix of another
+                value = value.replace(secret, HIDDEN)
             return value
         if isinstance(value, dict):
             return {key: self._hide_values(item) for key, item in value.items()}
@@ -72,11 +74,11 @@ _LIBRARIES_WITH_HANDLERS = (
     "alembic",
     "sqlalchemy.engine",
 )
-"""Libraries that bring handlers of their own, or (MLflow) set those of others."""
+"""Libraries that install handlers of their own, or (MLflow) replace those of others."""
 
 
 def configure_logs(level: str = "info", form: LogFormat = "auto", stream: TextIO | None = None) -> None:
-    """Send everything that is logged to `stream` (stderr).
+    """Send all log output to `stream` (default: stderr).
 
     level : debug, info, warning or error
     form  : "auto" = console form on a terminal, else JSON
@@ -118,7 +120,7 @@ def configure_logs(level: str = "info", form: LogFormat = "auto", stream: TextIO
 
 
 def _is_shown_on_terminal(record: logging.LogRecord) -> bool:
-    """Leave out, for a person at a terminal, what comes every few seconds and went well."""
+    """Return whether a terminal shows the record: routine events only if they have anomalies or failed."""
     event = record.msg if isinstance(record.msg, dict) else {}
     if event.get("event") not in _ROUTINE_EVENTS or logging.getLogger().level <= logging.DEBUG:
         return True
@@ -146,37 +148,37 @@ def _render_json(event: object, **_: object) -> str:
 
 
 def set_log_level(level: str) -> None:
-    """Change what is logged from now on. Raises ValueError for a level that is not there."""
+    """Set the log level. Raises ValueError for an unknown level."""
     if level not in _LEVELS:
-        raise ValueError(f"log level {level!r} is not one of {', '.join(_LEVELS)}")
+        raise ValueError(f"log level {level!r} is unknown; use one of {', '.join(_LEVELS)}")
     logging.getLogger().setLevel(_LEVELS[level])
-    for name, least in _MIN_LEVELS.items():
-        logging.getLogger(name).setLevel(max(_LEVELS[least], _LEVELS[level]))
+    for name, min_level in _MIN_LEVELS.items():
+        logging.getLogger(name).setLevel(max(_LEVELS[min_level], _LEVELS[level]))
 
 
 def hide_values(values: Iterable[str]) -> None:
-    """Never show these strings again; shorter ones than 6 characters are hidden by name only."""
+    """Redact these strings in all further log output; strings shorter than 6 characters are ignored."""
     _redactor.secret_values = (
         _redactor.secret_values | Redactor(values).secret_values
-    )  # a new set: other threads look through it
+    )  # a new set, because other threads iterate over the old one
 
 
 def collect_secrets(settings: BaseModel) -> set[str]:
-    """Every secret value that the settings hold, or that the files hold which they name, for `hide`."""
-    found: set[str] = set()
+    """Return every secret value in the settings and in the secret files they name."""
+    values: set[str] = set()
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        found |= _value_secrets(value)
+        values |= _value_secrets(value)
         if isinstance(value, Path) and is_secret_name(name.removesuffix("_file")):
-            found |= _file_secret(value)
-    return found
+            values |= _file_secret(value)
+    return values
 
 
 def _file_secret(path: Path) -> set[str]:
     try:
         return {path.expanduser().read_text("utf-8").strip()}
     except (OSError, UnicodeDecodeError):
-        return set()  # who needs the file says that it cannot be read
+        return set()  # the user of the file reports the error
 
 
 def _value_secrets(value: object) -> set[str]:
@@ -193,7 +195,7 @@ def _value_secrets(value: object) -> set[str]:
 
 @contextmanager
 def trace_context(**fields: object) -> Iterator[str]:
-    """Give every line written inside one new trace id (32 hex digits) and these fields."""
+    """Bind a new trace id (32 hex digits) and these fields to every log line written inside the block."""
     trace_id = secrets.token_hex(16)
     with structlog.contextvars.bound_contextvars(trace_id=trace_id, **fields):
         yield trace_id

@@ -1,4 +1,4 @@
-"""The engine's own metrics, `trimtab_...`, in a registry of our own."""
+"""The engine's own metrics, `trimtab_...`, in a separate Prometheus registry."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _HTTP_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class _UnusualSeriesCollector(Collector):
-    """Scores of the series that are unusual now: only they, and at most MOST_UNUSUAL."""
+    """Collects the scores of at most MAX_UNUSUAL_SERIES unusual series."""
 
     def __init__(self) -> None:
         self.scores: list[tuple[str, str, float]] = []
@@ -23,7 +23,7 @@ class _UnusualSeriesCollector(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily(
             "trimtab_anomaly_score",
-            f"Score of the series that are unusual now, the {MAX_UNUSUAL_SERIES} highest; above 1 is an anomaly.",
+            f"The {MAX_UNUSUAL_SERIES} highest scores of unusual series; above 1 is an anomaly.",
             labels=("source", "series"),
         )
         for source, series, score in self.scores:
@@ -32,11 +32,11 @@ class _UnusualSeriesCollector(Collector):
 
 
 class Metrics:
-    """Counters and gauges that the engine sets as it goes.
+    """Counters and gauges of the engine.
 
     >>> metrics = Metrics("0.1.0")
-    >>> metrics.tick("host", seconds=0.002, lag_s=0.1, n=120)
-    >>> 'trimtab_ticks_total{source="host"} 1.0' in metrics.text()
+    >>> metrics.observe_tick("host", seconds=0.002, lag_s=0.1, n=120)
+    >>> 'trimtab_ticks_total{source="host"} 1.0' in metrics.render()
     True
     """
 
@@ -45,131 +45,140 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._unusual_collector = _UnusualSeriesCollector()
         registry.register(self._unusual_collector)
-        _gauge(registry, "build_info", "1; the label is the version.", "version").labels(version).set(1)
+        _gauge(registry, "build_info", "Constant 1; the label is the version.", "version").labels(
+            version
+        ).set(1)
         self._engine_metrics(registry)
         self._http_metrics(registry)
 
     def _engine_metrics(self, registry: CollectorRegistry) -> None:
-        self._ticks = _counter(registry, "ticks", "Ticks that were scored.", "source")
+        self._ticks = _counter(registry, "ticks", "Scored ticks.", "source")
         self._tick_s = Histogram(
-            "trimtab_tick_duration_seconds", "Time to score a tick.", ("source",), registry=registry,
+            "trimtab_tick_duration_seconds", "Seconds to score a tick.", ("source",), registry=registry,
             buckets=_TICK_BUCKETS_S,
         )  # fmt: skip
-        self._lag_s = _gauge(registry, "tick_lag_seconds", "Age of the newest tick when scored.", "source")
-        self._scored = _counter(registry, "samples_scored", "Samples that were scored.", "source")
-        self._series = _gauge(registry, "series", "Series that are watched.", "source")
-        self._learning = _gauge(registry, "series_learning", "Series without a score yet.", "source")
-        self._unusual_series = _gauge(registry, "series_unusual", "Series with a score above 1.", "source")
-        self._open_anomalies = _gauge(registry, "anomalies_open", "Anomalies that go on.")
-        self._source_state = _gauge(
-            registry, "source_state", "1 for the state of the source.", "source", "state"
+        self._lag_s = _gauge(
+            registry, "tick_lag_seconds", "Age of the newest tick when it was scored, in seconds.", "source"
         )
-        self._source_up = _gauge(registry, "source_up", "1 where the source answers, else 0.", "source")
-        self._store_healthy = _gauge(registry, "store_healthy", "1 where the store is usable, else 0.")
+        self._scored = _counter(registry, "samples_scored", "Scored samples.", "source")
+        self._series = _gauge(registry, "series", "Watched series.", "source")
+        self._learning = _gauge(registry, "series_learning", "Series that do not have a score yet.", "source")
+        self._unusual_series = _gauge(registry, "series_unusual", "Series with a score above 1.", "source")
+        self._open_anomalies = _gauge(registry, "anomalies_open", "Open anomalies.")
+        self._source_state = _gauge(
+            registry, "source_state", "1 for the current state of the source, else 0.", "source", "state"
+        )
+        self._source_up = _gauge(registry, "source_up", "1 if the source responds, else 0.", "source")
+        self._store_healthy = _gauge(registry, "store_healthy", "1 if the store is usable, else 0.")
         self._store_healthy.set(math.nan)
         self._samples_sent = _counter(
-            registry, "writer_samples_sent", "Samples that a receiver took.", "sink"
+            registry, "writer_samples_sent", "Samples accepted by a receiver.", "sink"
         )
         self._samples_dropped = _counter(
-            registry, "writer_samples_dropped", "Samples that were given up.", "sink", "reason"
+            registry, "writer_samples_dropped", "Dropped samples.", "sink", "reason"
         )
 
         self._forecast_error = _gauge(
-            registry, "forecast_error", "Pinball loss of forecasts that came due, in seasonal naive errors.",
+            registry, "forecast_error", "Pinball loss of past forecasts, relative to seasonal naive.",
             "model", "version",
         )  # fmt: skip
         self._notices_sent = _counter(
-            registry, "notices_sent", "Notices that a receiver took.", "notifier", "kind"
+            registry, "notices_sent", "Delivered notifications.", "notifier", "kind"
         )
         self._notices_failed = _counter(
-            registry, "notices_failed", "Tries in which a receiver took no notice.", "notifier", "reason"
+            registry, "notices_failed", "Failed delivery attempts.", "notifier", "reason"
         )
         self._notices_dropped = _counter(
-            registry, "notices_dropped", "Notices that were given up.", "notifier", "reason"
+            registry, "notices_dropped", "Dropped notifications.", "notifier", "reason"
         )
         self._wanted_replicas = _gauge(
-            registry, "capacity_wanted_replicas", "What the load needs; absent while it is unknown.", "name"
+            registry,
+            "capacity_wanted_replicas",
+            "Replicas needed for the load; absent while unknown.",
+            "name",
         )
-        self._notices_waiting = _gauge(registry, "notices_waiting", "Notices that wait.", "notifier")
+        self._notices_waiting = _gauge(
+            registry, "notices_waiting", "Notifications waiting for delivery.", "notifier"
+        )
 
     def _http_metrics(self, registry: CollectorRegistry) -> None:
-        self._requests = _counter(registry, "http_requests", "Answers.", "method", "route", "status")
+        self._requests = _counter(registry, "http_requests", "HTTP responses.", "method", "route", "status")
         self._request_s = Histogram(
-            "trimtab_http_request_duration_seconds", "Time to answer.", ("route",), registry=registry,
+            "trimtab_http_request_duration_seconds", "Seconds to respond.", ("route",), registry=registry,
             buckets=_HTTP_BUCKETS_S,
         )  # fmt: skip
 
     def observe_tick(self, source: str, seconds: float, lag_s: float, n: int) -> None:
-        """A tick was scored: in `seconds`, `lag_s` behind its time, n samples."""
+        """Record a scored tick: duration in seconds, lag behind the tick time in seconds, and n samples."""
         self._ticks.labels(source).inc()
         self._tick_s.labels(source).observe(seconds)
         self._lag_s.labels(source).set(lag_s)
         self._scored.labels(source).inc(n)
 
     def set_series_counts(self, source: str, total: int, learning: int, unusual: int) -> None:
-        """How many series a source has now."""
+        """Set the numbers of a source's series: watched, learning, unusual."""
         self._series.labels(source).set(total)
         self._learning.labels(source).set(learning)
         self._unusual_series.labels(source).set(unusual)
 
     def set_open_anomalies(self, n: int) -> None:
-        """How many anomalies go on."""
+        """Set the number of open anomalies."""
         self._open_anomalies.set(n)
 
     def set_store_healthy(self, healthy: bool) -> None:
-        """Whether the store is usable."""
+        """Set whether the store is usable."""
         self._store_healthy.set(healthy)
 
     def set_source_state(self, name: str, state: SourceState) -> None:
-        """A source is in this state now."""
+        """Set the state of a source."""
         self._source_up.labels(name).set(state is SourceState.UP)
         for each in SourceState:
             self._source_state.labels(name, each).set(each is state)
 
     def set_forecast_error(self, model: str, version: str, error: float | None) -> None:
-        """How the forecasts of what serves turned out; None = not known."""
+        """Set the forecast error of the model in use; None = unknown, exported as NaN."""
         self._forecast_error.clear()
         self._forecast_error.labels(model, version).set(math.nan if error is None else error)
 
     def remove_source(self, source: str) -> None:
-        """A source is watched no more: what holds now is no longer said of it; its counters stay."""
+        """Remove the gauges of a source that is no longer watched; its counters stay."""
         for gauge in (self._lag_s, self._series, self._learning, self._unusual_series, self._source_up):
             gauge.remove_by_labels({"source": source})
         self._source_state.remove_by_labels({"source": source})
 
     def count_samples_sent(self, sink: str, n: int) -> None:
-        """A receiver took n samples."""
+        """Count n samples that a receiver accepted."""
         self._samples_sent.labels(sink).inc(n)
 
     def count_samples_dropped(self, sink: str, reason: str, n: int) -> None:
-        """N samples were given up, for one of a handful of reasons."""
+        """Count n dropped samples; `reason` has few values."""
         self._samples_dropped.labels(sink, reason).inc(n)
 
     def count_notice_sent(self, notifier: str, kind: str) -> None:
-        """A receiver took a notice."""
+        """Count a delivered notification."""
         self._notices_sent.labels(notifier, kind).inc()
 
     def count_notice_failed(self, notifier: str, reason: str) -> None:
-        """A try failed, for one of a handful of reasons."""
+        """Count a failed attempt; `reason` has few values."""
         self._notices_failed.labels(notifier, reason).inc()
 
     def count_notice_dropped(self, notifier: str, reason: str) -> None:
-        """A notice was given up."""
+        """Count a dropped notification."""
         self._notices_dropped.labels(notifier, reason).inc()
 
     def set_notices_waiting(self, notifier: str, n: int) -> None:
-        """How many notices wait for a receiver."""
+        """Set the number of notifications waiting for a channel."""
         self._notices_waiting.labels(notifier).set(n)
 
     def set_wanted_replicas(self, name: str, wanted: int | None) -> None:
-        """What is wanted of a capacity; None = unknown, which is said by its absence, never by 0."""
+        """Set the wanted replicas of a capacity; None = unknown, which removes the sample."""
         if wanted is None:
             self._wanted_replicas.remove_by_labels({"name": name})
         else:
             self._wanted_replicas.labels(name).set(wanted)
 
     def set_unusual_series(self, views: Iterable[SeriesView]) -> None:
-        """The series that are unusual now; replaces the ones before. Unknown scores are left out."""
+        """Replace the unusual series; unknown scores are skipped."""
         scored = (
             (v.source, v.series, v.anomaly_score)
             for v in views
@@ -178,17 +187,17 @@ class Metrics:
         self._unusual_collector.scores = sorted(scored, key=lambda row: -row[2])[:MAX_UNUSUAL_SERIES]
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """An HTTP request was answered; `route` is the template, so that there are few."""
+        """Record an HTTP response; `route` is the path template, which has few values."""
         self._requests.labels(method, route, str(status)).inc()
         self._request_s.labels(route).observe(seconds)
 
     def render(self) -> str:
-        """Everything, in Prometheus' text format 0.0.4."""
+        """Return all metrics in the Prometheus text format 0.0.4."""
         return generate_latest(_WithoutCreated(self._registry)).decode()
 
 
 class _WithoutCreated(Collector):
-    """A registry without the `..._created` samples, which would double the counters."""
+    """Collects a registry without the `..._created` samples."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

@@ -1,4 +1,4 @@
-"""Work with models in a process of its own, one at a time, so that ticks are never late for it."""
+"""Runs model work in a child process, one at a time, so that ticks are never delayed."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ ProgressListener = Callable[[Mapping[str, Any]], None]
 
 
 class ModelProcessError(EngineError):
-    """The process did not do it; kind is the name of the error that it met, "" = it ended without a word."""
+    """The child process failed. `kind` is the class name of its error; "" = it ended without a message."""
 
     def __init__(self, message: str, kind: str = "") -> None:
         super().__init__(message)
@@ -27,16 +27,17 @@ class ModelProcessError(EngineError):
 
 
 class ModelProcess:
-    """Starts the process for a verb and hears what it says.
+    """Starts a child process for a verb and reads its messages.
 
-    request : gives what each call is told: settings file, overrides, the Prometheus that was found
+    make_request : returns the arguments of every call: settings file, overrides, discovered Prometheus
+    environ      : environment of the child process
     """
 
     def __init__(self, make_request: Callable[[], Mapping[str, Any]], environ: Mapping[str, str]) -> None:
         self.make_request = make_request
         self.environ = dict(environ)
         self.current_verb = ""
-        """The verb that is being done now; "" = none."""
+        """Verb that runs now; "" = none."""
         self._lock = asyncio.Lock()
 
     async def __call__(
@@ -45,9 +46,11 @@ class ModelProcess:
         arguments: Mapping[str, Any] | None = None,
         on_progress: ProgressListener = lambda _: None,
     ) -> Mapping[str, Any]:
-        """What came of it; waits for its turn. Raises ModelWorkError.
+        """Run a verb and return its result; calls run one after another. Raises ModelProcessError.
 
-        said : told of each run as it gets on
+        verb        : retrain, forecast or sync
+        arguments   : additional arguments of this call
+        on_progress : called with the run record each time it changes
         """
         async with self._lock:
             process = await self._start(verb)
@@ -59,7 +62,7 @@ class ModelProcess:
                     )
             except TimeoutError:
                 raise ModelProcessError(
-                    f"{verb} took longer than {TIMEOUT_S / 3600:g} h; it was ended"
+                    f"{verb} took longer than {TIMEOUT_S / 3600:g} h and was stopped"
                 ) from None
             finally:
                 self.current_verb = ""
@@ -75,7 +78,7 @@ class ModelProcess:
                 limit=_MAX_LINE_BYTES, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            raise ModelProcessError(f"no process for models can be started: {error}") from None
+            raise ModelProcessError(f"cannot start the model process: {error}") from None
 
     async def _communicate(
         self, process: asyncio.subprocess.Process, request: Mapping[str, Any], said: ProgressListener
@@ -96,7 +99,7 @@ class ModelProcess:
             raise ModelProcessError(str(told["error"]), str(told.get("kind", "")))
         if "result" not in told:
             why = errors[-1] if errors else f"exit code {process.returncode}"
-            raise ModelProcessError(f"the process for models ended without a result: {why}")
+            raise ModelProcessError(f"the model process ended without a result: {why}")
         result: Mapping[str, Any] = told["result"]
         return result
 

@@ -1,7 +1,7 @@
-"""Where compiled kernels are kept: one folder for a user, a kind of processor and a state of the sources.
+"""Cache folder of compiled kernels: one folder per user, processor type and version of the sources.
 
-Engines share it, also when they start at once: who compiles holds a lock, and a mark with the digests of all
-files says what is whole. What is broken is thrown away and made anew; nobody removes what others still use.
+Engines share the folder. A lock serialises compilation; a manifest with the digests of all files marks a
+complete cache. Broken files are deleted and compiled again; folders in use are never removed.
 """
 
 import fcntl
@@ -19,14 +19,14 @@ from pathlib import Path
 import orjson
 
 UNUSED_RETENTION_S = 30 * 86_400.0
-"""So long after their last use kernels of other processors, sources and libraries stay."""
+"""Seconds since the last use after which folders of other processors, sources and libraries are deleted."""
 _CPUINFO = Path("/proc/cpuinfo")
 _MODELS_DIR = Path(__file__).resolve().parent.parent.parent / "models"
 _USED_STAMP = "used"
 
 
 def cpu_fingerprint() -> str:
-    """A short name of what code compiled here depends on: processor and its features, Python, numba."""
+    """Return a short digest of what compiled code depends on: processor features, Python, numba."""
     about = [platform.machine(), platform.processor(), sys.version, version("numba"), version("llvmlite")]
     try:
         lines = _CPUINFO.read_text().splitlines()
@@ -38,9 +38,10 @@ def cpu_fingerprint() -> str:
 
 
 def kernel_folder(cache: Path) -> Path:
-    """Where kernels for this processor and these sources are kept.
+    """Return the cache folder for this processor and these sources.
 
-    A kernel holds what it calls from other files, so a change of any of them asks for new ones.
+    A kernel contains the code it calls from other files, so a change of any source file asks for a new
+    folder.
     """
     sources = hashlib.blake2b(digest_size=8)
     for path in sorted(_MODELS_DIR.rglob("*.py")):
@@ -49,7 +50,7 @@ def kernel_folder(cache: Path) -> Path:
 
 
 def cache_roots(data_dir: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Where the folder may stand, best first: this user's cache, then the data folder.
+    """Yield possible cache roots, best first: the user's cache, then the data folder.
 
     >>> [str(root) for root in cache_roots(Path("/data"), {"XDG_CACHE_HOME": "/c", "HOME": "/ann"})]
     ['/c/trimtab', '/data/cache']
@@ -65,20 +66,20 @@ def cache_roots(data_dir: Path, environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether nobody else may write into it: what stands there is run as code."""
+    """Return whether only this user may write to the folder: its files are executed as code."""
     about = folder.stat()
     return about.st_uid == os.getuid() and not about.st_mode & 0o022
 
 
 def mark_used(folder: Path) -> None:
-    """Say that it is in use. Raises OSError."""
+    """Record that the folder is in use. Raises OSError."""
     (folder / _USED_STAMP).touch()
 
 
 def remove_unused(folder: Path) -> None:
-    """Remove the folders beside one of `kernel_folder` that nobody has used for long. Raises OSError."""
+    """Delete the sibling folders that were not used for a long time. Raises OSError."""
     for other in folder.parent.iterdir():
-        with suppress(OSError):  # somebody else removed it
+        with suppress(OSError):  # another process removed it
             stamp = other / _USED_STAMP if (other / _USED_STAMP).exists() else other
             if other != folder and time.time() - stamp.stat().st_mtime > UNUSED_RETENTION_S:
                 shutil.rmtree(other, ignore_errors=True)
@@ -86,16 +87,16 @@ def remove_unused(folder: Path) -> None:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Nobody else compiles into it, or throws away. Blocks; a process that dies lets go."""
+    """Hold the exclusive lock of the folder. Blocks; the lock ends with the process."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def manifest_path(folder: Path, detectors: tuple[str, ...]) -> Path:
-    """The mark of what these detectors need, for an installation at this place and time.
+    """Return the path of the manifest for these detectors and this installation.
 
-    The compiler tells sources apart by their place, and some versions of it by their time.
+    The compiler identifies sources by their path, and some of its versions by their modification time.
     """
     state = [str(_MODELS_DIR), *(str(path.stat().st_mtime_ns) for path in sorted(_MODELS_DIR.rglob("*.py")))]
     digest = hashlib.blake2b("\n".join(state).encode(), digest_size=6).hexdigest()
@@ -103,20 +104,20 @@ def manifest_path(folder: Path, detectors: tuple[str, ...]) -> Path:
 
 
 def is_complete(manifest: Path) -> bool:
-    """Whether all that it names is there, byte by byte."""
+    """Return whether all files of the manifest exist unchanged."""
     wanted = _read_manifest(manifest)
     return bool(wanted) and all(_file_digest(path) == digest for path, digest in wanted.items())
 
 
 def delete_changed(manifest: Path) -> None:
-    """Remove machine code that is not as it was marked; an index may have grown since. Raises OSError."""
+    """Delete machine code that differs from the manifest; an index file may have grown. Raises OSError."""
     for path, digest in _read_manifest(manifest).items():
         if path.suffix == ".nbc" and _file_digest(path) != digest:
             path.unlink(missing_ok=True)
 
 
 def _read_manifest(manifest: Path) -> dict[Path, str]:
-    """The files of a mark and their digests; none where it cannot be read."""
+    """Return path -> digest of a manifest; empty if it cannot be read."""
     try:
         return {
             manifest.parent / name: digest
@@ -127,7 +128,7 @@ def _read_manifest(manifest: Path) -> dict[Path, str]:
 
 
 def write_manifest(manifest: Path) -> None:
-    """All that is there now is whole. Raises OSError."""
+    """Write a manifest of all compiled files that exist now. Raises OSError."""
     found = {
         str(path.relative_to(manifest.parent)): _file_digest(path) for path in compiled_files(manifest.parent)
     }
@@ -137,7 +138,7 @@ def write_manifest(manifest: Path) -> None:
 
 
 def delete_kernels(folder: Path) -> bool:
-    """Remove all kernels and marks of it; whether there were any. Blocks."""
+    """Delete all kernels and manifests; return whether there were any. Blocks."""
     with lock_folder(folder):
         found = [*compiled_files(folder), *folder.glob("compiled-*")]
         for path in found:
@@ -146,12 +147,12 @@ def delete_kernels(folder: Path) -> bool:
 
 
 def compiled_files(folder: Path) -> list[Path]:
-    """The compiler's files."""
+    """Return the files written by the compiler."""
     return [path for path in folder.rglob("*") if path.suffix in {".nbc", ".nbi"}]
 
 
 def _file_digest(path: Path) -> str:
-    """Of the bytes of a file; "" = it cannot be read."""
+    """Return the digest of a file; "" = it cannot be read."""
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError:

@@ -1,6 +1,6 @@
-"""Compiled kernels: made once for a user, in a process of its own, before they are needed.
+"""Compiles kernels in a child process before they are needed, once per user.
 
-Run as a program it compiles what its arguments name, for the process that started it.
+`python -m trimtab.engine.platform.kernel_warmup DETECTOR...` is that child process.
 """
 
 import asyncio
@@ -28,15 +28,14 @@ log = structlog.get_logger(__name__)
 
 _NS = 1_000_000_000
 CAPACITY_KERNELS = "+capacity"
-"""In place of names of detectors: what forecasts a load to be scaled for."""
+"""Used instead of detector names: the kernels of capacity forecasts."""
 
 
 def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Path:
-    """Tell the libraries where they may write, before they are imported; the folder of the kernels.
+    """Set the cache folders of libraries before they are imported; return the folder of the kernels.
 
-    What is set already stays. Nothing is written beside the program, so a read-only root is fine; where
-    neither this user's cache nor data_dir can be written, a private folder that lasts as long as the
-    machine's temporary files serves.
+    Variables that are set already stay. Nothing is written next to the program, so a read-only root file
+    system works. If neither the user's cache nor `data_dir` is writable, a private temporary folder is used.
     """
     given = "NUMBA_CACHE_DIR" in environ
     if given:
@@ -46,7 +45,7 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     folder = next((one for one in wanted if _is_usable(one)), None)
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="trimtab-kernels-"))
-    elif not given:  # what stands beside a folder that a person named is theirs
+    elif not given:  # siblings of a folder that the user chose are not ours to delete
         with suppress(OSError):
             kernel_cache.remove_unused(folder)
     environ["NUMBA_CACHE_DIR"] = str(folder)
@@ -58,7 +57,7 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
 
 
 def _is_usable(folder: Path) -> bool:
-    """Whether kernels can be kept there, by us alone; it is in use then."""
+    """Return whether kernels can be kept in the folder, writable by this user only; marks it as used."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):
@@ -72,25 +71,25 @@ def _is_usable(folder: Path) -> bool:
 
 
 async def compile_in_subprocess(folder: Path, detectors: tuple[str, ...]) -> None:
-    """Compile into the folder in a process of its own, unless that was done before and all of it is whole.
+    """Compile the kernels of the detectors in a child process, unless a complete cache exists.
 
-    A compiler takes a hundred megabytes that it does not give back, and holds up everything beside it. Where
-    what is there cannot be used it is thrown away, and compiled anew.
+    The compiler takes a hundred megabytes that it never returns, and blocks other work. Unusable kernels are
+    deleted and compiled again.
     """
     if await asyncio.to_thread(lambda: is_complete(manifest_path(folder, detectors))):
         return
-    log.info("compiling kernels, once for this user and processor")
+    log.info("compiling_kernels")
     why = await _run_compiler(folder, detectors)
     thrown: bool = bool(why) and await asyncio.to_thread(kernel_cache.delete_kernels, folder)
     if thrown:
-        log.warning("kept kernels cannot be used, they are made anew", why=why)
+        log.warning("cached_kernels_unusable", why=why)
         why = await _run_compiler(folder, detectors)
     if why:
-        log.warning("kernels could not be compiled apart, compiling here", why=why)
+        log.warning("kernel_process_failed", why=why)
 
 
 async def _run_compiler(folder: Path, detectors: tuple[str, ...]) -> str:
-    """What went wrong; "" = it is done."""
+    """Run the compiler process; return its error, "" = success."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, *detectors, stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE, start_new_session=True,
@@ -108,7 +107,7 @@ async def _run_compiler(folder: Path, detectors: tuple[str, ...]) -> str:
 
 
 def compile_and_mark(folder: Path, detectors: tuple[str, ...]) -> None:
-    """Compile what is not there yet, while others wait, and mark it as whole. Blocks."""
+    """Compile missing kernels under the lock and write the manifest. Blocks."""
     with lock_folder(folder):
         mark = manifest_path(folder, detectors)
         if not is_complete(mark):
@@ -118,12 +117,12 @@ def compile_and_mark(folder: Path, detectors: tuple[str, ...]) -> None:
 
 
 async def compile_capacity_kernels() -> None:
-    """What scaling ahead of a load needs; beside all else, which does not wait for it."""
+    """Compile the kernels of capacity forecasts in the background."""
     await compile_in_subprocess(Path(os.environ["NUMBA_CACHE_DIR"]), (CAPACITY_KERNELS,))
 
 
 def warm_kernels(detectors: tuple[str, ...]) -> float:
-    """Load, or compile on a first start, what a tick and its history need; the seconds that it took."""
+    """Load the kernels of a tick and its history, or compile them; return the seconds it took."""
     import numpy as np
 
     from trimtab.engine.detection.series_table import SeriesTable
@@ -146,7 +145,7 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
     scoring.scorer.step(x, 60 * _NS, np.ones(len(x), np.bool_))
     scoring.learning_ticks()
     seconds = time.perf_counter() - begin
-    log.info("kernels are ready", seconds=round(seconds, 3), pid=os.getpid())
+    log.info("kernels_ready", seconds=round(seconds, 3), pid=os.getpid())
     return seconds
 
 

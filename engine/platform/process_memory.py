@@ -1,4 +1,4 @@
-"""Memory that is not needed any more, given back to the system."""
+"""Returns unused memory of this process to the operating system."""
 
 import asyncio
 import ctypes
@@ -12,48 +12,48 @@ from trimtab.engine.ports import Clock
 
 INTERVAL_S = 60.0
 MIN_RANGE_BYTES = 1 << 20
-"""What is smaller is not worth a call."""
+"""Smaller ranges are not worth a system call."""
 _SMAPS = Path("/proc/self/smaps")
 _MADV_DONTNEED = 4
 
 
 async def release_memory_periodically(clock: Clock) -> None:
-    """Give back, now and again, what the start, a store or a sink needed once; until it is cancelled."""
+    """Release pages every minute until cancelled."""
     while True:
         await clock.sleep_until(clock.now() + int(INTERVAL_S * 1e9))
         await asyncio.to_thread(release_pages)
 
 
 def release_memory() -> None:
-    """Collect what nobody holds, and return the memory; the first takes long where there are many series."""
+    """Collect garbage and release pages; a first collection is slow with many series."""
     gc.collect()
     release_pages()
 
 
 def release_pages() -> None:
-    """Return memory that was let go, which the C library keeps unless told, and code that did its work.
+    """Return freed heap memory and code pages that are no longer needed to the operating system.
 
-    A library's code counts as resident from its first use on: numba's compiler alone is 70 MB, of which
-    nothing runs once the kernels are there. What is wanted again comes from the page cache.
+    The pages of a library stay resident after their first use: numba's compiler alone takes 70 MB, none of
+    which runs once the kernels are loaded. Pages needed again are read from the page cache.
     """
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
-    with suppress(AttributeError):  # musl has none
+    with suppress(AttributeError):  # musl has no malloc_trim
         libc.malloc_trim(0)
-    with suppress(OSError), _SMAPS.open() as smaps:  # a sandbox may hide it
+    with suppress(OSError), _SMAPS.open() as smaps:  # a sandbox may hide the file
         for start, size in clean_library_ranges(smaps):
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_DONTNEED)
 
 
 def clean_library_ranges(smaps: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """Start and size in bytes of each large part of a library that is as its file has it, by /proc/PID/smaps.
+    """Yield start and size in bytes of each large, unmodified library mapping, parsed from /proc/PID/smaps.
 
-    A part of which any page was written (relocated, or a breakpoint) is left alone: nothing could bring it
-    back. Libraries only, for nobody unloads them: what stands at an address stays what it was.
+    Mappings with modified pages (relocated, or with a breakpoint) are skipped: those could not be read again.
+    Only libraries are used, because they are never unmapped.
 
     >>> lines = ["7f00000-7f80000 r-xp 0 fe:00 7   /lib/libllvm.so", "Rss: 2048 kB", "Anonymous: 0 kB"]
-    >>> [(hex(start), size) for start, size in unchanged(lines)]
+    >>> [(hex(start), size) for start, size in clean_library_ranges(lines)]
     [('0x7f00000', 524288)]
     """
     place, resident = (0, 0), 0

@@ -1,1 +1,1 @@
-"""The running engine: start-up, source loops, persistence, reload and shutdown."""
+"""The running engine: start-up, source loops, persistence, settings reload and shutdown."""

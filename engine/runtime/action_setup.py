@@ -1,4 +1,4 @@
-"""The acting part, put together: tools, ledger, guard, desk, and what happens by the second."""
+"""Builds and runs the action components: tools, ledger, guard, scheduler and decisions."""
 
 import asyncio
 import time
@@ -49,15 +49,19 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STEP_INTERVAL_S, RECOMMENDATION_INTERVAL_S, SAVE_INTERVAL_S = 1.0, 15.0, 300.0
-"""Between steps of the actions, between looks for advice, between states of what was learnt."""
+"""Seconds between steps of actions, searches for recommendations, and saves of learned state."""
 TOOL_METRICS_INTERVAL_S = 5.0
-"""Between looks at the tools' own figures."""
+"""Seconds between reads of the tools' metrics."""
 PATTERN_WINDOW_S = 1800.0
-"""How far back patterns look."""
+"""Seconds that patterns look back."""
 
 
 class ObservedIncidentStore(IncidentStore):
-    """Incidents and changes in the store; a change that is kept is heard by the sensing, too."""
+    """Incident store that also reports each saved change event.
+
+    fenced    : database access of the lease holder
+    on_change : called with each saved change event
+    """
 
     def __init__(self, fenced: FencedDatabase, hear: Callable[[Change], None]) -> None:
         super().__init__(fenced)
@@ -70,14 +74,14 @@ class ObservedIncidentStore(IncidentStore):
 
 
 class ChangeRecordingJournal(Journal):
-    """A journal whose acknowledged changes stand beside incidents, as those of people do."""
+    """Journal that records each acknowledged action as a change event, shown with incidents."""
 
     def __init__(self, ledger: ActionLedger, clock: Clock, incidents: IncidentStore) -> None:
         super().__init__(ledger, clock)
         self.incidents = incidents
 
     async def verifying(self, action: Action, told: str) -> Action:
-        """The tool acknowledged it: from now on it is a change that may explain what follows."""
+        """Mark the action as acknowledged by its tool and save it as a change event."""
         moved = await super().verifying(action, told)
         place = f"{action.subject} of {action.target}"
         title = place if action.is_action else f"{place}: {action.before} -> {action.after}"
@@ -86,13 +90,16 @@ class ChangeRecordingJournal(Journal):
         try:
             await asyncio.to_thread(self.incidents.save_change, change)
         except StoreError as error:
-            log.warning("a change of ours is not shown beside incidents", action=action.id, error=str(error))
+            log.warning("own_change_not_saved", action=action.id, error=str(error))
         return moved
 
 
 @dataclass(slots=True)
 class ActionComponents:
-    """What acts, and what people ask of it. `run` until it is cancelled, then `close`."""
+    """Everything that recommends and acts. Call `run` until it is cancelled, then `close`.
+
+    time_scale : factor on the search interval; below 1 for trial tools
+    """
 
     context: LoopContext
     incident_service: Judging
@@ -105,12 +112,12 @@ class ActionComponents:
     capacity: "Scaling"
     time_scale: float = 1.0
     is_started: bool = False
-    """Whether the start is in the audit, and what the guard remembered is back."""
+    """Whether the start is in the audit and the guard state is restored."""
 
     async def run(self) -> None:
-        """Step by the second; look for advice, and remember, less often and beside it.
+        """Step the actions every second; search for recommendations and save learned state in the background.
 
-        What fails is tried again. Raises LockedError once another engine has taken over.
+        Failed work is retried. Raises LockedError once another engine has taken over.
         """
         clock = self.context.clock
         if not self.is_started:
@@ -139,7 +146,7 @@ class ActionComponents:
             await asyncio.gather(*beside, return_exceptions=True)
 
     async def reload(self, settings: Settings) -> None:
-        """Go on with other tools and guardrails. Raises StoreError."""
+        """Apply changed tools and guard rules. Raises StoreError."""
         limits, starter = settings.guardrails, self.scheduler.starter
         self.recommendations.guard.limits = self.recommendations.seeing.limits = limits
         self.recommendations.guard.evaluations.keep_s = limits.hold
@@ -151,13 +158,13 @@ class ActionComponents:
         await self.tools.reload(settings.tools)
 
     async def close(self) -> None:
-        """Let go of what is under way and of the tools; what was learnt is on disk afterwards."""
+        """Stop running work, save learned state and close the tools."""
         await self.scheduler.close()
         await self.capacity.close()
         try:
             await self._save_learned_state()
         except StoreError as error:
-            log.error("what was learnt of incidents is not kept", error=str(error))
+            log.error("incident_memory_not_saved", error=str(error))
         await self.tools.close()
 
     async def _update_recommendations(self) -> None:
@@ -169,7 +176,10 @@ class ActionComponents:
         await self.context.run_in_worker(self.incident_service.remember)
 
     async def _repeat(self, pause_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
-        """Do it again and again; a fault of it ends nothing else. Raises LockedError."""
+        """Repeat the work forever; errors are logged and retried. Raises LockedError.
+
+        pause_s : returns the seconds between two starts
+        """
         clock = self.context.clock
         while True:
             begun = clock.now()
@@ -178,18 +188,18 @@ class ActionComponents:
             except LockedError:
                 raise
             except EngineError as error:
-                log.warning("not done now, trying again", error=str(error))
+                log.warning("background_work_failed", error=str(error))
             except Exception:
-                log.exception("a fault, trying again")
+                log.exception("background_work_crashed")
             await clock.sleep_until(begun + int(pause_s() * 1e9))
 
 
 async def build_action_components(
     settings: Settings, around: LoopContext, judging: Judging, fenced: FencedDatabase
 ) -> ActionComponents:
-    """Put it together; connects to no tool. Raises StoreError."""
+    """Build the action components; connects to no tool. Raises StoreError."""
     from trimtab.engine.capacity.capacity_service import (
-        Scaling,  # numba comes with it, which has to know its folder
+        Scaling,  # imports numba, which must know its cache folder first
     )
 
     clock, live = around.clock, around.live
@@ -207,7 +217,7 @@ async def build_action_components(
     undoing = Undoing(journal, _id_factory(clock))
 
     def tell(action: Action, words: str) -> None:
-        log.warning("an action needs people", action=action.id, subject=action.subject, words=words)
+        log.warning("action_needs_operator", action=action.id, subject=action.subject, words=words)
         live.publish("action", action)
 
     guarded = GuardedSeries(ledger, incidents, live, memory)
@@ -239,13 +249,13 @@ async def build_action_components(
 
 
 def build_tools_source(acting: ActionComponents, settings: Settings) -> ToolsSource:
-    """The tools as a source; trials look more often."""
+    """Return the tools' metrics as a source; trial tools are read more often."""
     interval_s = max(TOOL_METRICS_INTERVAL_S * _time_scale(settings), 1.0)
     return ToolsSource(acting.tools, acting.context.clock, interval_s, acting.recommendations.memory)
 
 
 def build_incident_service(settings: Settings, store: EventStore) -> Judging:
-    """Incidents and who is told of them, as they were when the engine stopped. Raises StoreError."""
+    """Build the incident service with its state from before the restart. Raises StoreError."""
     made = Judging(
         store, IncidentStore(store.fenced), LearnedState(store.fenced),
         settings.settings.false_alarms_per_week, settings.notify.notifications_per_week,
@@ -257,7 +267,7 @@ def build_incident_service(settings: Settings, store: EventStore) -> Judging:
 
 
 async def audit_reload(ledger: Ledger, reload: SettingsChange) -> None:
-    """A row of the audit: which settings changed. They hold already, so a store that fails is told only."""
+    """Append an audit row with the changed settings, which are in force already; log a failing store."""
     names = {"now": ", ".join(reload.applied_now), "at the next start": ", ".join(reload.needs_restart)}
     if not any(names.values()):
         return
@@ -266,7 +276,7 @@ async def audit_reload(ledger: Ledger, reload: SettingsChange) -> None:
             ledger.append_audit, "settings reloaded", "settings", ENGINE, dict[str, Value](names)
         )
     except StoreError as error:
-        log.error("that the settings were reloaded is not in the audit", error=str(error))
+        log.error("reload_not_audited", error=str(error))
 
 
 def _audit_problem(ledger: ActionLedger) -> str | None:
@@ -282,7 +292,7 @@ def _action_times(limits: Guardrails) -> Times:
 
 
 def _time_scale(settings: Settings) -> float:
-    """Trials look more often and less far back, as their guardrails are quicker."""
+    """Return the factor on intervals and windows; below 1 with trial tools, whose guard rules are faster."""
     trials = any(tool.trial for tool in settings.tools.values())
     return max(settings.guardrails.time_scale, 0.1) if trials else 1.0
 

@@ -1,4 +1,4 @@
-"""`trimtab up`: builds everything once, starts and stops it in order. It alone knows all the rooms."""
+"""The engine process behind `trimtab up`: builds all components, starts them and stops them in order."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ReadyCallback = Callable[[str, "FirstAccess"], None]
-"""Called once the API answers: its URL, and how the first person gets in."""
+"""Called once the API accepts requests, with its URL and how the first operator gets access."""
 
 
 def serve(
@@ -65,13 +65,13 @@ def serve(
     overrides: Mapping[str, object] | None = None,
     on_ready: ReadyCallback | None = None,
 ) -> None:
-    """Run until SIGTERM or SIGINT, then stop within seconds; state is on disk afterwards.
+    """Run the engine until SIGTERM or SIGINT. On return all state is on disk.
 
-    config    : the settings file, watched for changes; None = there is none
-    environ   : this process' environment; it is given the cache folders of libraries
-    overrides : dotted name -> value of the command line, which hold over a reload
+    config    : settings file, watched for changes; None = no file
+    environ   : environment of this process; the cache folders of libraries are added to it
+    overrides : dotted name -> value from the command line; they also override a reloaded file
 
-    Raises SettingsError, StoreError, LockedError where it cannot start.
+    Raises SettingsError, StoreError or LockedError if the engine cannot start.
     """
     general = settings.settings
     logs.configure_logs(general.log_level, general.log_format)
@@ -82,15 +82,15 @@ def serve(
         prepare_environment(general.data_dir, environ)
     except OSError as error:
         raise SettingsError(
-            f"settings.data_dir {general.data_dir} cannot be written: {error.strerror}; choose a folder of "
-            "this user (--data DIR)"
+            f"settings.data_dir {general.data_dir} is not writable: {error.strerror}; choose a folder that "
+            "this user can write to (--data DIR)"
         ) from None
     engine = Engine(settings, config, environ, overrides or {})
     asyncio.run(engine.run(on_ready or print_access))
 
 
 def print_access(url: str, first: "FirstAccess") -> None:
-    """Say where Trimtab is and how to get in: a login link, where the key is, or the command for a link."""
+    """Print the URL and how to log in: a login link, the key file, or the command that creates a link."""
     print(f"Trimtab is on {url}", flush=True)
     if first.login_url is not None:
         print(f"Log in (works once, within 10 minutes): {first.login_url}", flush=True)
@@ -101,7 +101,13 @@ def print_access(url: str, first: "FirstAccess") -> None:
 
 
 class Engine:
-    """One running Trimtab."""
+    """One running engine.
+
+    settings  : settings at the start
+    config    : settings file to watch; None = no file
+    environ   : environment of this process
+    overrides : dotted name -> value from the command line
+    """
 
     def __init__(
         self,
@@ -120,7 +126,7 @@ class Engine:
         self.failure: Exception | None = None
 
     async def run(self, on_ready: ReadyCallback) -> None:
-        """From nothing to running, until `stopping` is set, and back."""
+        """Start the engine, run until `stopping` is set, then stop. Raises the failure that stopped it."""
         async with AsyncExitStack() as stack:
             self._install_signal_handlers()
             listening = stack.enter_context(contextlib.closing(bind_socket(self.settings.api)))
@@ -170,7 +176,7 @@ class Engine:
             raise self.failure
 
     def _install_signal_handlers(self) -> None:
-        """The first signal stops in order; the next one ends the process at once."""
+        """Stop in order on the first signal; a second signal ends the process at once."""
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
@@ -189,7 +195,7 @@ class Engine:
     async def _build_supervisor(
         self, stack: AsyncExitStack, store: "EventStore", judging: Judging, metrics: Metrics
     ) -> Supervisor:
-        """Everything that the loops work with; it ends in the opposite order."""
+        """Open snapshots, score log and worker thread; the stack closes them in reverse order."""
         from trimtab.engine.store.time_series.snapshots import FolderSnapshots
 
         snapshots = FolderSnapshots(self.settings.settings.data_dir / "state").open()
@@ -206,7 +212,7 @@ class Engine:
     def _build_retraining(
         self, supervisor: Supervisor, acts: "action_setup.ActionComponents", metrics: Metrics
     ) -> "Retraining | None":
-        """What forecasts and trains; it asks the Prometheus that the sources watch."""
+        """Build forecasting and training; None if the load scheduler is disabled."""
         return forecasting_setup.build_retraining(
             self.settings, self.config, self.overrides, self.environ,
             lambda: None if supervisor.found_prometheus is None else supervisor.found_prometheus.url,
@@ -251,15 +257,15 @@ class Engine:
         on_ready(url, first)
 
     def _on_http_server_exit(self, serving: "asyncio.Task[None]") -> None:
-        """An engine that nobody can see or pause must not go on."""
+        """Stop the engine when its HTTP server ends: without it nobody can see or pause the engine."""
         if self.stopping.is_set():
             return
         cause = None if serving.cancelled() else serving.exception()
-        log.error("the HTTP server ended, the engine stops", exc_info=cause)
+        log.error("http_server_ended", exc_info=cause)
         why = f" ({type(cause).__name__}: {redact_text(str(cause))})" if cause is not None else ""
         self.failure = EngineError(
-            f"the HTTP server ended while the engine ran{why}, so nobody could see or pause it; the log has "
-            "more, start Trimtab again"
+            f"the HTTP server ended while the engine was running{why}; see the log for details and start "
+            "Trimtab again"
         )
         self.stopping.set()
 
@@ -269,18 +275,20 @@ class Engine:
         await asyncio.wait({serving})
 
     async def _run_actions(self, acts: "action_setup.ActionComponents") -> None:
-        """Until another engine takes over: then this one has nothing more to say, and stops."""
+        """Run the action components until cancelled. Stops the engine if another engine takes over."""
         try:
             await keep_running("acting", acts.run, self.clock)
         except LockedError as error:
-            log.error("another engine took over, this one stops", why=str(error))
+            log.error("another_engine_took_over", why=str(error))
             self.failure = error
             self.stopping.set()
 
     async def _start_sources(self, supervisor: Supervisor) -> None:
-        """Kernels, then sources; then watch the settings."""
+        """Load the kernels, start the sources, then watch the settings file."""
         try:
-            self.live.set_waiting_for("the kernels: a first start compiles them, in a minute at most")
+            self.live.set_waiting_for(
+                "compiled kernels: a first start compiles them, which takes up to a minute"
+            )
             await compile_in_subprocess(
                 Path(self.environ["NUMBA_CACHE_DIR"]), self.settings.settings.detectors
             )
@@ -289,15 +297,13 @@ class Engine:
             found = await components.with_local_prometheus(self.settings)
             if found is not self.settings and found.sources.prometheus is not None:
                 supervisor.found_prometheus = found.sources.prometheus
-                log.info(
-                    "found a Prometheus on this machine, watching it too", url=supervisor.found_prometheus.url
-                )
+                log.info("local_prometheus_found", url=supervisor.found_prometheus.url)
             supervisor.start(found)
             await supervisor.close_removed_sources()
             release_memory()
             gc.freeze()
         except Exception as error:
-            log.exception("could not start")
+            log.exception("start_failed")
             self.failure = error
             self.stopping.set()
         else:
@@ -306,16 +312,18 @@ class Engine:
                 await self._watch_settings(supervisor, found)
 
     async def _watch_settings(self, supervisor: Supervisor, current: Settings) -> None:
-        """Follow the settings file; a fault in that ends no engine, what holds goes on."""
+        """Apply changes of the settings file. A failure of the watch does not stop the engine."""
         try:
             await self._follow_settings(supervisor, current)
         except Exception:
-            log.exception("settings are not watched any more, changes count at the next start")
-            self.live.set_engine_values(settings="not watched any more; the log has more")
+            log.exception("settings_watch_failed")
+            self.live.set_engine_values(
+                settings="no longer watched, changes apply at the next start; see the log"
+            )
 
     async def _follow_settings(self, supervisor: Supervisor, current: Settings) -> None:
-        """Apply each change of the file; one that is refused changes nothing and says why."""
-        assert self.config is not None  # noqa: S101 - asked by the caller
+        """Apply each change of the settings file; a rejected change alters nothing and is reported."""
+        assert self.config is not None  # noqa: S101 - checked by the caller
         async for outcome in watch_settings(self.config, self.environ, self.overrides):
             if isinstance(outcome, SettingsError):
                 self._reject_reload(error_on_one_line(outcome))
@@ -327,13 +335,13 @@ class Engine:
                 continue
             current = reload.settings
             self.live.set_engine_values(settings="ok")
-            log.info("settings reloaded", changed=list(reload.applied_now))
+            log.info("settings_reloaded", changed=list(reload.applied_now))
             if reload.needs_restart:
-                log.warning("takes effect at the next start", settings=list(reload.needs_restart))
+                log.warning("settings_apply_at_next_start", settings=list(reload.needs_restart))
 
     def _reject_reload(self, why: str) -> None:
         self.live.set_engine_values(settings=f"not reloaded: {why}")
-        log.error("settings not reloaded, the old ones hold", why=why)
+        log.error("settings_rejected", why=why)
 
 
 def _version() -> str:
@@ -343,7 +351,7 @@ def _version() -> str:
 
 
 def _watch_forecast_error(models: "Retraining", supervisor: Supervisor, clock: SystemClock) -> None:
-    """From the first forecast error on it is a series of its own, a sample a refresh."""
+    """Watch the forecast error as a series from its first value on, one sample per refresh."""
     figures = SelfSource(models.metrics, clock, models.scheduler.refresh)
     models.forecast_service.on_error_known = partial(supervisor.set_extra_source, figures, True)
 
@@ -351,13 +359,13 @@ def _watch_forecast_error(models: "Retraining", supervisor: Supervisor, clock: S
 async def _apply_tool_settings(
     supervisor: Supervisor, acts: "action_setup.ActionComponents", tools: ToolsSource, reload: SettingsChange
 ) -> None:
-    """Exchange tools and guardrails; the figures of tools are watched while there are any."""
+    """Replace tools and guard rules; watch the tools' metrics while any tool is configured."""
     if not {"tools", "guardrails", "capacity"} & set(reload.applied_now):
         return
     try:
         await acts.reload(reload.settings)
     except StoreError as error:
-        log.error("not all tools were exchanged, they will be at the next start", error=str(error))
+        log.error("tools_not_replaced", error=str(error))
     await supervisor.set_extra_source(tools, bool(reload.settings.tools))
 
 
@@ -367,8 +375,8 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
 
 
 def _close_store(close: Callable[[], None]) -> None:
-    """Close a store; at this point a failure can only be told."""
+    """Close a store and log a failure."""
     try:
         close()
     except StoreError as error:
-        log.error("a store did not close", error=str(error))
+        log.error("store_not_closed", error=str(error))

@@ -10,13 +10,13 @@ from trimtab.engine.ports import Clock
 log = structlog.get_logger(__name__)
 
 RESTART_DELAY_S = 30.0
-"""After a fault of ours, beyond what the work itself goes on from."""
+"""Seconds between a failure of a task and its restart."""
 
 
 async def keep_running(name: str, task: Callable[[], Awaitable[None]], clock: Clock) -> None:
-    """Do the work, and again RETRY_S after it failed, until it is at its end or cancelled.
+    """Run a task, and restart it `RESTART_DELAY_S` after each failure, until it returns or is cancelled.
 
-    Raises LockedError, which no other try mends: another engine has taken over.
+    Raises LockedError, which no restart can fix: another engine has taken over.
     """
     while True:
         try:
@@ -24,7 +24,7 @@ async def keep_running(name: str, task: Callable[[], Awaitable[None]], clock: Cl
         except LockedError:
             raise
         except Exception:
-            log.exception("a part stopped, it is started again", part=name, after_s=RESTART_DELAY_S)
+            log.exception("task_failed", task=name, restart_after_s=RESTART_DELAY_S)
         else:
             return
         await clock.sleep_until(clock.now() + int(RESTART_DELAY_S * 1e9))

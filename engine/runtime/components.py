@@ -1,4 +1,4 @@
-"""Which parts the settings ask for: sources, sinks, stores."""
+"""Builds the configured sources, sinks, notifiers and the score log."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def _build_host_source(settings: Settings, clock: SystemClock) -> Source:
 def _build_prometheus_source(settings: Settings, clock: SystemClock) -> Source:
     from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 
-    assert settings.sources.prometheus is not None  # noqa: S101 - the rack is asked for what is wanted only
+    assert settings.sources.prometheus is not None  # noqa: S101 - only called for enabled sources
     return PrometheusSource(settings.sources.prometheus, clock, settings.settings.max_series)
 
 
@@ -41,17 +41,17 @@ SOURCE_FACTORIES: dict[str, SourceFactory] = {
     "prometheus": _build_prometheus_source,
     "files": _build_files_source,
 }
-"""Name of a source, as in `sources:` -> how it is built."""
+"""Source name, as in `sources:` of trimtab.yaml -> factory."""
 
 
 def enabled_sources(sources: Sources) -> dict[str, object]:
-    """The sources that are configured and enabled, with their settings."""
+    """Return the settings of each configured and enabled source, by name."""
     asked = {name: getattr(sources, name) for name in SOURCE_FACTORIES}
     return {name: part for name, part in asked.items() if part is not None and part.enabled}
 
 
 async def with_local_prometheus(settings: Settings) -> Settings:
-    """The settings, with the Prometheus of this machine where none is configured and one answers."""
+    """Return the settings with the Prometheus on this machine, if none is configured and one answers."""
     if settings.sources.prometheus is not None:
         return settings
     from trimtab.engine.sources.prometheus.local_prometheus import find_local_prometheus
@@ -64,7 +64,7 @@ async def with_local_prometheus(settings: Settings) -> Settings:
 
 
 def build_sinks(settings: Settings, metrics: "Metrics", clock: SystemClock) -> list[Sink]:
-    """Where scores go besides the API."""
+    """Build the sinks that receive scored ticks."""
     if settings.writer is None:
         return []
     from trimtab.engine.sinks.remote_write_sink import RemoteWriteSink
@@ -73,7 +73,7 @@ def build_sinks(settings: Settings, metrics: "Metrics", clock: SystemClock) -> l
 
 
 def build_notifiers(settings: Settings, clock: Clock) -> list[Notifier]:
-    """Who is told of incidents."""
+    """Build the configured notification channels."""
     from trimtab.engine.notifications.channels.alertmanager_channel import AlertmanagerChannel
     from trimtab.engine.notifications.channels.email_channel import EmailChannel
     from trimtab.engine.notifications.channels.webhook_channel import WebhookChannel
@@ -90,7 +90,9 @@ def build_notifiers(settings: Settings, clock: Clock) -> list[Notifier]:
 
 
 def external_url(settings: Settings) -> str:
-    """How people reach us, for links: as it is set, else where the API listens; "" = that is not known yet.
+    """Return the URL of the dashboard for links in notifications; "" = not known yet.
+
+    It is `notify.external_url` if set, else derived from the address the API listens on.
 
     >>> external_url(Settings())
     'http://127.0.0.1:8600'
@@ -103,7 +105,7 @@ def external_url(settings: Settings) -> str:
 
 
 def open_score_log(settings: Settings, clock: SystemClock) -> "ParquetScoreLog":
-    """The log of scores, opened."""
+    """Open the score log in the data folder."""
     from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 
     retention = settings.retention
@@ -114,5 +116,5 @@ def open_score_log(settings: Settings, clock: SystemClock) -> "ParquetScoreLog":
 
 
 def find_web_dir() -> Path | None:
-    """The built dashboard, None where it was not built."""
+    """Return the folder of the built dashboard; None = it was not built."""
     return WEB_DIST if (WEB_DIST / "index.html").is_file() else None

@@ -1,4 +1,4 @@
-"""The HTTP server of `trimtab up`: uvicorn, started and stopped by us."""
+"""HTTP server of `trimtab up`: uvicorn, started and stopped by the engine."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 SHUTDOWN_TIMEOUT_S = 2
-"""Seconds that open requests get to end."""
+"""Seconds that open requests have to finish at shutdown."""
 _BACKLOG = 2048
 
 
 def bind_socket(settings: Api) -> socket.socket:
-    """A listening socket. Raises SettingsError where the address is taken or is none of this machine."""
+    """Return a listening socket. Raises SettingsError if the address is in use or not of this machine."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,28 +39,30 @@ def bind_socket(settings: Api) -> socket.socket:
 def _bind_error(error: OSError, settings: Api) -> str:
     where = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
-        return f"api.port: {where} is in use; is Trimtab running already? Else choose another port (--port P)"
+        return (
+            f"api.port: {where} is in use; stop the Trimtab that runs there or choose another port (--port P)"
+        )
     if error.errno == errno.EACCES:
         return f"api.port: this user may not listen on {where}; choose a port above 1023 (--port P)"
     return f"api.host: cannot listen on {where}: {error.strerror or error}"
 
 
 def browser_url(settings: Api, listening: socket.socket) -> str:
-    """Where a browser on this machine finds it."""
+    """Return the URL at which a browser on this machine reaches the API."""
     return base_url(settings, listening.getsockname()[1])
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without signal handlers of its own."""
+    """uvicorn server without its own signal handlers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the application."""
+        """Leave signal handling to the engine."""
         yield
 
 
 def make_server(app: "FastAPI", settings: Api) -> HttpServer:
-    """A server of this application; TLS where the settings have a certificate."""
+    """Return a server for the application; with TLS if the settings name a certificate."""
     cert, key = (path and path.expanduser() for path in (settings.tls_cert_file, settings.tls_key_file))
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", loop="asyncio",
@@ -71,9 +73,9 @@ def make_server(app: "FastAPI", settings: Api) -> HttpServer:
 
 
 async def wait_until_started(server: HttpServer, server_task: "asyncio.Task[None]") -> None:
-    """Return when it takes requests. Raises what stopped it from starting."""
+    """Return when the server accepts requests. Raises the error that kept it from starting."""
     while not server.started:
         if server_task.done():
             server_task.result()
-            raise SettingsError("the HTTP server ended before it began; the log has more")
+            raise SettingsError("the HTTP server ended before it accepted requests; see the log for details")
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What every source's loop works with."""
+"""Ports and settings shared by all source loops."""
 
 import asyncio
 import contextvars
@@ -20,34 +20,34 @@ T = TypeVar("T")
 
 
 class TickMetrics(Protocol):
-    """Where the loops count."""
+    """Metrics that the source loops report."""
 
     def observe_tick(self, source: str, seconds: float, lag_s: float, n: int) -> None:
-        """A tick was scored."""
+        """Count a scored tick of `n` samples; `seconds` is its duration, `lag_s` its delay."""
         ...
 
     def set_series_counts(self, source: str, total: int, learning: int, unusual: int) -> None:
-        """How many series a source has now."""
+        """Report how many series of a source are shown, learning and unusual."""
         ...
 
     def set_source_state(self, name: str, state: SourceState) -> None:
-        """A source is in this state now."""
+        """Report the state of a source."""
         ...
 
     def set_wanted_replicas(self, name: str, wanted: int | None) -> None:
-        """What is wanted of a capacity; None = unknown."""
+        """Report the wanted replicas of a capacity; None = unknown."""
         ...
 
     def remove_source(self, source: str) -> None:
-        """A source is watched no more."""
+        """Drop the metrics of a source that is no longer configured."""
         ...
 
 
 @dataclass(slots=True)
 class LoopContext:
-    """Ports and settings.
+    """Ports and settings of the source loops.
 
-    work    : one thread, in which everything runs that blocks or computes, so that the API stays responsive
+    worker : executor with one thread; all blocking and computing work runs there, so the API stays responsive
     """
 
     clock: Clock
@@ -60,16 +60,16 @@ class LoopContext:
     general: General = field(default_factory=General)
     sinks: list[Sink] = field(default_factory=list)
     incident_service: Judging | None = None
-    """None = there are anomalies only, no incidents."""
+    """None = anomalies only, no incidents."""
     on_history: Callable[[History], None] | None = None
-    """Told of what a source recorded before it was watched, as it is read."""
+    """Called with each chunk of recorded history as it is read."""
     read_history: Callable[[], AsyncIterator[History]] | None = None
-    """Reads that once more, coarsely, of all sources."""
+    """Reads the coarse history of all sources again."""
     notifications: NotificationDelivery | None = None
-    """None = notices go to the log only."""
+    """None = notifications go to the log only."""
 
     async def run_in_worker(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run it in the work thread, with the log context of this task."""
+        """Run a function in the worker thread, with the log context of this task."""
         context = contextvars.copy_context()
         call = functools.partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self.worker, context.run, call)

@@ -1,4 +1,4 @@
-"""Who is told of incidents, put together: receivers, and alerts of others that come in."""
+"""Builds notification delivery, and the handler for alerts received from other systems."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -16,7 +16,7 @@ from trimtab.engine.types import Alert
 def build_notification_delivery(
     settings: Settings, around: LoopContext, fenced: FencedDatabase, metrics: NotificationMetrics
 ) -> NotificationDelivery:
-    """Who brings notices to people; what is wrong with that stands on the status."""
+    """Build the delivery of notifications; its problems are shown in the status."""
 
     def show(problems: str) -> None:
         around.live.set_engine_values(notifications=problems or "ok")
@@ -30,7 +30,7 @@ def build_notification_delivery(
 def make_alert_handler(
     around: LoopContext, judging: Judging
 ) -> Callable[[Sequence[Alert], str], Awaitable[None]]:
-    """What is told of alerts of others: the sensing hears it, in the work thread."""
+    """Return a handler that passes received alerts to the incident service, in the worker thread."""
 
     async def take(alerts: Sequence[Alert], _by: str) -> None:
         await around.run_in_worker(judging.alerted, alerts, around.clock.now())

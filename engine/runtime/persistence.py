@@ -1,4 +1,4 @@
-"""What a tick leaves behind. A store that fails is said on the status and tried again; sensing goes on."""
+"""Writes ticks, scores and anomalies of a source to the stores; detection goes on while a store fails."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,20 +17,25 @@ from trimtab.models.contracts import State
 log = structlog.get_logger(__name__)
 
 MAX_PENDING_SCORES = 720
-"""Ticks of scores that wait for a score log that fails; then the oldest are dropped, and counted."""
+"""Score rows (ticks) kept while the score log fails; beyond that the oldest are dropped and counted."""
 PARTIAL_MARK, BUDGET_MARK = "trimtab_partial_reading", "trimtab_false_alarms_per_week"
-"""Stand behind the keys of a logged tick: its source answered in part; the budget that it is judged by."""
+"""Marker keys at the end of a logged tick: its source answered in part; its false-alarm budget."""
 
 
 LoggedTick = tuple[ClosedTick, float | None]
-"""A tick and the budget that it was judged by."""
+"""A tick and its false-alarm budget (false alarms per series and week; None = unknown)."""
 
 
 class Persistence:
-    """Hands one source's ticks, scores and anomalies to the stores, in this order. Blocks on them.
+    """Hands the ticks, scores and anomalies of one source to the stores. Blocks on I/O.
 
-    `problem` says what is wrong now, None = all is kept. Nothing is lost silently: anomalies wait in memory
-    until they are saved, scores up to `SCORES_KEPT` ticks; `dropped` counts what had to go.
+    `problem` is the current error, None = everything is saved. Anomalies wait in memory until they are saved,
+    scores up to `MAX_PENDING_SCORES` ticks; `dropped_count` counts dropped ticks of scores.
+
+    source    : name of the source
+    store     : receives series and anomalies
+    score_log : receives scores
+    snapshots : receives ticks and learned state
     """
 
     def __init__(self, source: str, store: Store, score_log: ScoreLog, snapshots: Snapshots) -> None:
@@ -41,7 +46,7 @@ class Persistence:
         self.problem: str | None = None
         self.dropped_count = 0
         self.has_gap = False
-        """Whether a tick is in no log: only a snapshot makes a restart exact again."""
+        """Whether a tick is missing in the log: only a new snapshot makes a restart exact again."""
         self._logged_problem: str | None = None
         self._anomalies: dict[str, Anomaly] = {}
         self._infos: dict[str, SeriesInfo] = {}
@@ -49,7 +54,7 @@ class Persistence:
         self._marked_keys: dict[tuple[str, ...], tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]]] = {}
 
     def log_tick(self, tick: ClosedTick, budget: float) -> None:
-        """Remember a tick, and the false-alarm budget that holds for it, before it is scored."""
+        """Log a tick and its false-alarm budget before the tick is scored."""
         keys, values = tick.keys, tick.values
         if keys:
             keys = self._add_marks(keys, (BUDGET_MARK,) if tick.complete else (BUDGET_MARK, PARTIAL_MARK))
@@ -59,19 +64,19 @@ class Persistence:
             self.has_gap = True
 
     def _add_marks(self, keys: tuple[SeriesKey, ...], marks: tuple[str, ...]) -> tuple[SeriesKey, ...]:
-        """The keys and the marks; the same tuple for the same keys."""
+        """Return the keys with marker keys appended; the same tuple for the same keys."""
         if marks not in self._marked_keys or self._marked_keys[marks][0] is not keys:
             self._marked_keys[marks] = (keys, (*keys, *(SeriesKey(self.source, mark) for mark in marks)))
         return self._marked_keys[marks][1]
 
     def ticks_before_snapshot(self) -> Iterator[LoggedTick]:
-        """The ticks up to the newest snapshot that are kept, as `logged_ticks`. Raises StoreError."""
+        """Return the retained ticks up to the latest snapshot, oldest first. Raises StoreError."""
         return self._strip_marks(self.snapshots.ticks_until(self.source))
 
     def ticks_since_snapshot(self) -> Iterator[LoggedTick]:
-        """The ticks since the newest snapshot, oldest first, each with its budget. Raises StoreError.
+        """Return the ticks since the latest snapshot, oldest first. Raises StoreError.
 
-        The budget is None where nobody noted it: nothing was known of the tick, or an older Trimtab did.
+        The budget is None where it was not logged: for an unknown tick, or by an older Trimtab.
         """
         return self._strip_marks(self.snapshots.ticks_since(self.source))
 
@@ -101,9 +106,11 @@ class Persistence:
         anomalies: Iterable[Anomaly],
         infos: Iterable[SeriesInfo] = (),
     ) -> None:
-        """Keep what a tick came to, and what could not be kept before.
+        """Save the results of a tick, and everything still pending.
 
+        keys   : series by slot
         scores : None = nothing is known of this tick
+        infos  : series that are new in this tick
         """
         self._anomalies |= {anomaly.id: anomaly for anomaly in anomalies}
         self._infos |= {info.key.id: info for info in infos}
@@ -113,15 +120,15 @@ class Persistence:
         self._save_anomalies()
         self._append_scores()
         if self.problem is None and self._logged_problem is not None:
-            log.info("store works again", source=self.source)
+            log.info("store_recovered", source=self.source)
         self._logged_problem = self.problem
 
     def save_snapshot(
         self, time: int, arrays: State, meta: dict[str, object], keep_from: int | None = None
     ) -> None:
-        """Make the state durable; the ticks before it, or before `keep_from`, may then go.
+        """Save the learned state. Ticks before `time`, or before `keep_from` if given, may then be deleted.
 
-        Not while something waits for a store: after a crash those ticks bring it about again.
+        Does nothing while results are pending: after a crash the logged ticks reproduce them.
         """
         self._save_anomalies()
         self._append_scores()
@@ -132,16 +139,16 @@ class Persistence:
             self.has_gap = False
 
     def latest_snapshot(self) -> tuple[int, State, dict[str, Any]] | None:
-        """The newest whole snapshot. Raises StoreError."""
+        """Return time, arrays and metadata of the latest snapshot; None = none. Raises StoreError."""
         return self.snapshots.load(self.source)
 
     def open_anomalies(self) -> list[Anomaly]:
-        """Those of this source that the store believes to go on. Raises StoreError."""
+        """Return the anomalies of this source that are open in the store. Raises StoreError."""
         return self.store.anomalies(source=self.source, open_only=True, limit=100_000)
 
     @property
     def pending_count(self) -> int:
-        """Things that wait for a store."""
+        """Number of anomalies, series and score rows that wait for a store."""
         return len(self._anomalies) + len(self._infos) + len(self._scores)
 
     def _save_infos(self) -> None:
@@ -166,13 +173,13 @@ class Persistence:
             self.dropped_count += 1
 
     def _try(self, work: Callable[[], None]) -> bool:
-        """Whether it went well; else the reason is kept and logged."""
+        """Return whether `work` succeeded; a StoreError is kept as `problem` and logged once."""
         try:
             work()
         except StoreError as error:
             self.problem = str(error)
             if self.problem != self._logged_problem:
-                log.error("store fails, sensing goes on", source=self.source, error=str(error))
+                log.error("store_failed", source=self.source, error=str(error))
             self._logged_problem = self.problem
             return False
         return True

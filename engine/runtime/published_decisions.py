@@ -1,4 +1,4 @@
-"""What people decide, told to everybody who looks; and what they say of incidents."""
+"""Publishes operator decisions on actions and incidents to the live event stream."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,11 @@ from trimtab.engine.types import Action, Incident, Notice, Pause, Recommendation
 
 
 class PublishedDecisions:
-    """The port OperatorDecisions; each decision that was taken is an event of the live stream."""
+    """The port OperatorDecisions; publishes every accepted decision as a live event.
+
+    decisions : carries the decisions out
+    live      : receives the events
+    """
 
     def __init__(self, desk: OperatorDecisions, live: LiveState) -> None:
         self.decisions = desk
@@ -68,45 +72,45 @@ class PublishedDecisions:
 
 
 class PublishedIncidentActions:
-    """The port IncidentDesk over the incidents that are followed, in the work thread."""
+    """The port IncidentActions: runs in the worker thread and publishes each changed incident."""
 
     def __init__(self, around: LoopContext, judging: Judging) -> None:
         self.context = around
         self.incident_service = judging
 
     async def acknowledge(self, incident_id: str, by: str, note: str = "") -> Incident:
-        """Somebody looks after it."""
+        """See `IncidentActions.acknowledge`."""
         return await self._apply(
             incident_id, lambda: self.incident_service.said.acknowledge(incident_id, by, note)
         )
 
     async def resolve(self, incident_id: str, by: str, note: str = "") -> Incident:
-        """It is over, or is no trouble."""
+        """See `IncidentActions.resolve`."""
         return await self._apply(
             incident_id, lambda: self.incident_service.said.resolve(incident_id, by, note)
         )
 
     async def reopen(self, incident_id: str, by: str, note: str = "") -> Incident:
-        """It is not over."""
+        """See `IncidentActions.reopen`."""
         return await self._apply(
             incident_id, lambda: self.incident_service.said.reopen(incident_id, by, note)
         )
 
     async def merge(self, incident_id: str, into: str, by: str) -> Incident:
-        """The anomalies of `incident_id` belong to `into`; gives that one back."""
+        """See `IncidentActions.merge`."""
         await self.context.run_in_worker(self.incident_service.follow, into)
         return await self._apply(
             incident_id, lambda: self.incident_service.said.merge(into, [incident_id], by)
         )
 
     async def split(self, incident_id: str, anomaly_ids: Sequence[str], by: str) -> Incident:
-        """These anomalies (some of its, not all) are another incident; gives the new one back."""
+        """See `IncidentActions.split`."""
         return await self._apply(
             incident_id, lambda: self.incident_service.said.split(incident_id, anomaly_ids, by)
         )
 
     async def _apply(self, incident_id: str, say: Callable[[], list[Incident]]) -> Incident:
-        """The last of the incidents that it changed."""
+        """Apply an operator action, publish all changed incidents and return the last of them."""
 
         def told() -> tuple[list[Incident], list[Notice]]:
             self.incident_service.follow(incident_id)

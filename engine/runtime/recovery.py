@@ -1,4 +1,4 @@
-"""How one source's sensing starts: where it was before, or from history, or from nothing."""
+"""Starts the detector of a source: from its snapshot and logged ticks, from history, or empty."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,19 +26,23 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STATE_LOST = "state lost"
-"""Reason of anomalies that were open in a state that cannot be used any more."""
+"""Reason of anomalies that were open in a state that can no longer be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredDetector:
-    """senses : to go on with; going_on : they know something already, from before."""
+    """A detector ready to run.
+
+    detector   : the detector of the source
+    is_resumed : whether it holds learned state from before the restart
+    """
 
     detector: "Senses"
     is_resumed: bool
 
 
 def last_stored_tick(keeper: Persistence) -> int | None:
-    """Time of the newest tick that is stored, None = there is none. Raises StoreError."""
+    """Return the time of the newest stored tick (int64 ns UTC); None = none. Raises StoreError."""
     times = [tick.time for tick, _ in keeper.ticks_since_snapshot()]
     newest = keeper.latest_snapshot()
     return max([*times, *([newest[0]] if newest else [])], default=None)
@@ -47,18 +51,20 @@ def last_stored_tick(keeper: Persistence) -> int | None:
 def recover_detector(
     keeper: Persistence, fresh: "Callable[[], Senses]", watch: PatternWatch | None = None
 ) -> RecoveredDetector:
-    """Go on from the newest snapshot and the ticks since, through the same code as live.
+    """Restore a detector from the latest snapshot and replay the ticks since, with the same code as live.
 
-    watch : looks at them again, too, from where it was at the snapshot
-    Scores and anomalies of those ticks are kept once more, under the same times and ids. What cannot be
-    used is said, and sensing starts afresh. Raises NewerStateError where a newer Trimtab wrote it.
+    fresh : returns an empty detector
+    watch : pattern watcher that is restored and sees the replayed ticks, too; None = no patterns
+
+    Scores and anomalies of replayed ticks are saved again under the same times and ids. Unusable state is
+    logged, and an empty detector is returned. Raises NewerStateError if a newer Trimtab wrote the state.
     """
     try:
         start, told = _replay(keeper, fresh, watch)
     except NewerStateError:
         raise
     except (StateError, StoreError) as error:
-        log.warning("starting afresh: stored state is of no use", source=keeper.source, error=str(error))
+        log.warning("stored_state_unusable", source=keeper.source, error=str(error))
         start, told = RecoveredDetector(fresh(), is_resumed=False), {}
     keeper.save((), None, told.values())
     _close_lost_anomalies(keeper, set(start.detector.anomalies.ids().values()))
@@ -88,20 +94,20 @@ def _replay(
         replayed += 1
     going_on = newest is not None or replayed > 0
     if going_on:
-        log.info("going on", source=keeper.source, replayed=replayed, series=len(senses.table.slots))
+        log.info("state_restored", source=keeper.source, replayed=replayed, series=len(senses.table.slots))
     return RecoveredDetector(senses, going_on), told
 
 
 def _restore_patterns(watch: PatternWatch, arrays: State, meta: dict[str, Any]) -> None:
-    """Let it go on where it was; what cannot be read it sees anew within its window."""
+    """Restore the pattern watcher; unreadable state is logged and rebuilt within its window."""
     try:
         watch.restore(arrays, meta)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        log.warning("what patterns were seen in cannot be read, it is seen anew", error=repr(error))
+        log.warning("pattern_state_unreadable", error=repr(error))
 
 
 def _detect_logged(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[Sensed]":
-    """Logged ticks, sensed again, each under the budget of its time."""
+    """Run logged ticks through the detector, each with the budget of its time."""
     for tick, budget in ticks:
         if budget is not None and budget != senses.anomalies.budget:
             senses.set_budget(budget)
@@ -109,17 +115,20 @@ def _detect_logged(senses: "Senses", ticks: Iterable[LoggedTick]) -> "Iterator[S
 
 
 def _close_lost_anomalies(keeper: Persistence, still_open: set[str]) -> None:
-    """Close in the store what nobody watches any more; those of patterns are `Judging`'s."""
+    """Close stored anomalies that no detector tracks; those of patterns belong to the incident service."""
     try:
         lost = [one for one in keeper.open_anomalies() if one.id not in still_open and not one.pattern]
     except StoreError as error:
-        log.warning("open anomalies cannot be read", source=keeper.source, error=str(error))
+        log.warning("open_anomalies_unreadable", source=keeper.source, error=str(error))
         return
     keeper.save((), None, [replace(a, end=a.peak_time, reason=STATE_LOST) for a in lost])
 
 
 async def learn_history(source: Source, around: LoopContext, senses: "Senses") -> int:
-    """Learn from recorded values; how many. Where they cannot be read the first days are the history."""
+    """Learn from recorded values; return the number of samples.
+
+    A source whose history cannot be read is logged; its detector then learns live.
+    """
     live, begin, samples = around.live, time.perf_counter(), 0
     try:
         async for history in source.history(around.clock.now()):
@@ -131,10 +140,10 @@ async def learn_history(source: Source, around: LoopContext, senses: "Senses") -
             live.update_source_status(source.name, detail="learning from history", warm_progress=progress)
     except SourceError as error:
         why = redact_text(str(error))
-        log.warning("history cannot be read, learning live", source=source.name, error=why)
+        log.warning("history_unreadable", source=source.name, error=why)
     live.update_source_status(source.name, warm_progress=None)
     if samples:
         took_s = round(time.perf_counter() - begin, 3)
-        log.info("warmed from history", source=source.name, samples=samples, seconds=took_s)
+        log.info("history_learned", source=source.name, samples=samples, seconds=took_s)
         release_memory()
     return samples

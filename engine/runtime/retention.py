@@ -1,4 +1,4 @@
-"""What is too old is removed from the store, a little at a time."""
+"""Deletes expired events from the store, in small batches."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,15 +12,16 @@ from trimtab.engine.runtime.loop_context import LoopContext
 log = structlog.get_logger(__name__)
 
 FIRST_RUN_S, INTERVAL_S, PAUSE_S = 60.0, 3600.0, 1.0
-"""After the start, between runs, between batches."""
+"""Seconds after the start, between runs, and between batches."""
 BATCH_ROWS, MAX_BATCHES = 500, 20
-"""Rows of a transaction, and transactions of a run: ticks wait for one only, and an hour has an end."""
+"""Rows per transaction and transactions per run: a tick waits for one transaction at most."""
 
 
 class RetentionTask:
-    """Removes events whose time is over, and browser sessions and login links that ended.
+    """Deletes events past their retention, ended browser sessions and expired login links.
 
-    events_days : so long after their end events are kept
+    context     : store, clock and worker thread
+    events_days : days to keep an event after its end
     """
 
     def __init__(self, around: LoopContext, events_days: float) -> None:
@@ -28,27 +29,27 @@ class RetentionTask:
         self.retention_ns = int(events_days * 86_400e9)
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run every hour until cancelled."""
         await self._sleep(FIRST_RUN_S)
         while True:
             await self.delete_expired()
             await self._sleep(INTERVAL_S)
 
     async def delete_expired(self) -> None:
-        """One run; what is left over waits for the next one."""
+        """Run once; rows beyond the batch limit wait for the next run."""
         store, clock = self.context.store, self.context.clock
         before = clock.now() - self.retention_ns
         try:
             events = await self._delete_in_batches(partial(store.delete_ended, before))
             ended = await self._delete_in_batches(partial(api_keys.delete_ended_sessions, store, clock))
         except StoreError as error:
-            log.warning("old events cannot be removed, trying again later", error=str(error))
+            log.warning("retention_failed", error=str(error))
             return
         if events or ended:
-            log.info("removed what is too old", events=events, sessions=ended)
+            log.info("expired_rows_deleted", events=events, sessions=ended)
 
     async def _delete_in_batches(self, forget: Callable[[int], int]) -> int:
-        """How many rows went."""
+        """Return the number of deleted rows."""
         total = 0
         for _ in range(MAX_BATCHES):
             gone = await self.context.run_in_worker(forget, BATCH_ROWS)

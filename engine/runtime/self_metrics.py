@@ -1,4 +1,4 @@
-"""How the engine itself does: memory, processor, ticks, stores. Looked at every few seconds."""
+"""Reports the engine's own metrics every few seconds: memory, CPU, ticks, store health."""
 
 import asyncio
 import time
@@ -16,13 +16,14 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_S = 5.0
 STORE_TIMEOUT_S = 5.0
-"""A store that takes longer to say how it does is no good to anybody."""
+"""Seconds a store may take to report its health; slower counts as unusable."""
 
 
 class SelfMetrics:
-    """Writes the engine's own figures to the live view and the metrics.
+    """Writes the engine's own metrics to the live state and the Prometheus metrics.
 
-    loops : the loops that run now
+    loops : returns the source loops that run now
+    store : store whose health is checked
     """
 
     def __init__(
@@ -38,29 +39,29 @@ class SelfMetrics:
         self._cpu_before = (self._started, time.process_time())
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Update every 5 s until cancelled."""
         while True:
             await self.update()
             await asyncio.sleep(INTERVAL_S)
 
     async def update(self) -> None:
-        """Take the figures once, and ask the store how it does."""
+        """Measure once and check the health of the store."""
         trouble = await self._store_problem()
         if trouble != self.live.problem():
             if trouble:
-                log.error("the store is unusable", why=trouble)
+                log.error("store_unusable", why=trouble)
             else:
-                log.info("the store is usable again")
+                log.info("store_usable_again")
         self.live.set_problem(trouble)
         self.metrics.set_store_healthy(not trouble)
         self._publish(trouble)
 
     async def _store_problem(self) -> str:
-        """What makes the store unusable, "" = nothing."""
+        """Return why the store is unusable; "" = it is usable."""
         if self._health_check is None:
             self._health_check = asyncio.create_task(asyncio.to_thread(self.store.health_problem))
         if not (await asyncio.wait({self._health_check}, timeout=STORE_TIMEOUT_S))[0]:
-            return f"it gave no answer within {STORE_TIMEOUT_S:g} s; is its disk or server overloaded?"
+            return f"the store gave no answer within {STORE_TIMEOUT_S:g} s; is its disk or server overloaded?"
         asked, self._health_check = self._health_check, None
         return asked.result() or ""
 

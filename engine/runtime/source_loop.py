@@ -1,4 +1,4 @@
-"""One source's ticks: the stages in order, nothing else. One asyncio task a source."""
+"""Tick loop of one source: runs the stages in order. One asyncio task per source."""
 
 import time
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -25,19 +25,23 @@ log = structlog.get_logger(__name__)
 SNAPSHOT_INTERVAL_S = 300.0
 FIRST_RETRY_S, MAX_RETRY_S = 1.0, 60.0
 MAX_CLOCK_WAIT_INTERVALS = 3
-"""A clock that was set back by less is waited for."""
+"""The loop waits for a clock that was set back by up to this many intervals; beyond it the loop rewinds."""
 REMOVED = "source removed"
 
 
 @runtime_checkable
 class ReplaySource(Protocol):
-    """A source that replays what was recorded, at its own pace, and can leave out what was had."""
+    """A source that replays a recording at its own pace, and can skip what was already read."""
 
     start_after: int | None
 
 
 class SourceLoop:
-    """Opens a source, goes on where it was or learns from its history, then ticks until it is stopped."""
+    """Opens a source, restores or warms up its detector, then processes ticks until stopped.
+
+    source  : the source to read
+    context : ports and settings
+    """
 
     def __init__(self, source: Source, around: LoopContext) -> None:
         self.source = source
@@ -53,7 +57,7 @@ class SourceLoop:
         around.live.set_source_status(SourceStatus(source.name, SourceState.STARTING, source.interval_s))
 
     async def run(self) -> None:
-        """Until it is cancelled, or a recording is at its end."""
+        """Run until cancelled, or until a recording ends."""
         await self._open()
         start = await self.context.run_in_worker(
             lambda: recover_detector(self.persistence, self._new_detector, self._pattern_watcher())
@@ -80,15 +84,15 @@ class SourceLoop:
         await self.context.run_in_worker(self._save_snapshot)
 
     async def stop(self) -> None:
-        """After `run` was cancelled: make the state durable, let go of the source."""
+        """After `run` was cancelled: save a snapshot and close the source."""
         await self.context.run_in_worker(self._save_snapshot)
         try:
             await self.source.close()
         except SourceError as error:
-            log.warning("source did not close", source=self.source.name, error=redact_text(str(error)))
+            log.warning("source_not_closed", source=self.source.name, error=redact_text(str(error)))
 
     async def remove(self) -> None:
-        """The source is watched no more: its open anomalies end."""
+        """After `stop`, for a removed source: close its anomalies and drop its series."""
         if self.detector is not None:
             now = self.detector.time or self.context.clock.now()
             ended = self.detector.anomalies.close_all(now, REMOVED)
@@ -102,11 +106,11 @@ class SourceLoop:
         self.context.metrics.remove_source(self.source.name)
 
     def set_budget(self, false_alarms_per_week: float) -> None:
-        """Another false-alarm budget from the next tick on."""
+        """Use another false-alarm budget (per series and week) from the next tick on."""
         self._budget = false_alarms_per_week
 
     async def _open(self) -> None:
-        """Try until the source opens, less and less often."""
+        """Open the source, with exponential backoff."""
         wait_s = FIRST_RETRY_S
         if isinstance(self.source, ReplaySource):
             self.source.start_after = await self.context.run_in_worker(last_stored_tick, self.persistence)
@@ -119,7 +123,7 @@ class SourceLoop:
     async def _try_open(self) -> bool:
         try:
             await self.source.open()
-        except Exception as error:  # told by _unknown; the other sources go on
+        except Exception as error:  # reported by _mark_unknown; other sources are unaffected
             self._mark_unknown(error)
             return False
         return True
@@ -134,12 +138,12 @@ class SourceLoop:
         )  # fmt: skip
 
     def _pattern_watcher(self) -> PatternWatch | None:
-        """What looks at this source's ticks beside scores."""
+        """Return the pattern watcher of this source; None = there are no incidents."""
         judging, source = self.context.incident_service, self.source
         return None if judging is None else judging.watch(source.name, source.interval_s, source.info)
 
     async def _read_next(self) -> bool:
-        """Wait for the next tick, read, and sense what that closes; whether there is more to come."""
+        """Wait for the next tick and process all closed ticks. Return False at the end of a recording."""
         assembler = self.assembler
         due = self._next_tick_time()
         if not isinstance(self.source, ReplaySource):
@@ -148,7 +152,7 @@ class SourceLoop:
             problem, watermark = None, due
             try:
                 reading = await self.source.read()
-            except Exception as error:  # told by _unknown; the tick is unknown
+            except Exception as error:  # reported by _mark_unknown; the tick is unknown
                 problem = error
                 assembler.fail(due)
             else:
@@ -161,14 +165,12 @@ class SourceLoop:
         return True
 
     def _next_tick_time(self) -> int:
-        """Time of the next tick: the one that has begun, unless it is closed already."""
+        """Return the time of the tick that has begun, or of the next one if that is already closed."""
         now, interval = self.context.clock.now(), self.assembler.interval_ns
         begun = now // interval * interval
         ahead = self.assembler.closed_to - now
         if ahead > MAX_CLOCK_WAIT_INTERVALS * interval and not isinstance(self.source, ReplaySource):
-            log.warning(
-                "the clock went back, going on from there", source=self.source.name, seconds=ahead / 1e9
-            )
+            log.warning("clock_set_back", source=self.source.name, seconds=ahead / 1e9)
             self.assembler.rewind(begun - interval)
             self._next_snapshot = 0
         return max(self.assembler.closed_to + interval, begun)
@@ -184,13 +186,13 @@ class SourceLoop:
             if sensed.known:
                 for sink in list(self.context.sinks):
                     await sink.send(sensed.keys, sensed.scores)
-        except Exception as error:  # told by _unknown; a fault here is none of the others'
+        except Exception as error:  # reported by _mark_unknown; other sources are unaffected
             self._mark_unknown(error)
             return
         self._record_metrics(tick, sensed, time.perf_counter() - begin)
 
     def _run_stages(self, tick: ClosedTick) -> Sensed:
-        """What blocks or computes: log the tick, sense it, keep what came of it."""
+        """Blocking stages of a tick: log it, detect anomalies, save the results."""
         if self.detector is None:
             self.detector = self._new_detector()
         if self.detector.anomalies.budget != self._budget:
@@ -202,7 +204,7 @@ class SourceLoop:
         return sensed
 
     async def _update_incidents(self, sensed: Sensed) -> None:
-        """What belongs together, for all sources at once; a fault in that leaves anomalies as they are."""
+        """Pass the tick to the incident service; a failure there leaves anomalies unaffected."""
         judging = self.context.incident_service
         if judging is None or not sensed.known:
             return
@@ -212,7 +214,7 @@ class SourceLoop:
                 judging.step, sensed, source.interval_s, source.info
             )
         except Exception:
-            log.exception("incidents cannot be judged", source=source.name)
+            log.exception("incidents_failed", source=source.name)
             return
         for incident in told:
             self.context.live.publish("incident", incident)
@@ -235,13 +237,13 @@ class SourceLoop:
         live, source = self.context.live, self.source
         self._publish_tick(sensed)
         if tick.unknown:
-            self._mark_unknown(problem or SourceError(f"{source.name} did not answer"))
+            self._mark_unknown(problem or SourceError(f"source {source.name} did not answer"))
             return
         if sensed.certain:
             self._set_state(SourceState.UP, source.detail())
         else:
-            self._set_state(SourceState.UNKNOWN, f"answered in part; {source.detail()}")
-        left_out = getattr(source, "left_out_series", len(source.skipped_series()))
+            self._set_state(SourceState.UNKNOWN, f"partial answer; {source.detail()}")
+        left_out = getattr(source, "skipped_series_count", len(source.skipped_series()))
         live.update_source_status(source.name, series=live.source_counts(source.name)[0], left_out=left_out)
         live.set_waiting_for("")
 
@@ -250,15 +252,15 @@ class SourceLoop:
         self.context.live.publish_tick(sensed, self.source.interval_s, names, self.source.info)
 
     def _mark_unknown(self, error: Exception) -> None:
-        """Say that nothing is known of the source, and why; a fault of our own with its traceback."""
+        """Set the source state to unknown with a reason; log unexpected errors with their traceback."""
         live, name = self.context.live, self.source.name
         if isinstance(error, SourceError):
             detail = redact_text(str(error))
             if live.source_status(name).state is not SourceState.UNKNOWN:
-                log.warning("source is unknown", source=name, error=detail)
+                log.warning("source_unknown", source=name, error=detail)
         else:
-            detail = f"{type(error).__name__} inside Trimtab; the log has more"
-            log.error("source failed", source=name, exc_info=error)
+            detail = f"{type(error).__name__} inside Trimtab; see the log"
+            log.error("source_failed", source=name, exc_info=error)
         self._set_state(SourceState.UNKNOWN, detail)
         if not live.readiness()[0]:
             live.set_waiting_for(f"{name}: {detail}")
@@ -267,7 +269,7 @@ class SourceLoop:
         live, name = self.context.live, self.source.name
         before = live.source_status(name)
         if before.state is SourceState.UNKNOWN and state is SourceState.UP:
-            log.info("source answers again", source=name)
+            log.info("source_recovered", source=name)
         since = before.since if before.state is state and before.since else self.context.clock.now()
         live.update_source_status(name, state=state, detail=detail, since=since)
         self.context.metrics.set_source_state(name, state)

@@ -1,4 +1,4 @@
-"""Which sources run: starts and stops their loops, and changes them when the settings change."""
+"""Starts and stops the source loops, and applies changed settings."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -23,9 +23,11 @@ log = structlog.get_logger(__name__)
 
 
 class Supervisor:
-    """The loops of all sources. One that fails stops nobody else.
+    """Runs the loops of all sources. A failing loop does not affect the others.
 
-    found : a Prometheus that was found on this machine, watched while none is configured
+    context : ports and settings of the loops; `read_history` is set here
+    clock   : clock of sources and sinks
+    metrics : receives the sinks' metrics
     """
 
     def __init__(self, around: LoopContext, clock: SystemClock, metrics: Metrics) -> None:
@@ -33,16 +35,17 @@ class Supervisor:
         self.clock = clock
         self.metrics = metrics
         self.found_prometheus: Prometheus | None = None
+        """A Prometheus found on this machine, watched while none is configured."""
         self.loops: dict[str, SourceLoop] = {}
         self.extra_sources: list[Source] = []
-        """Sources that are no settings of their own, as the figures of the tools."""
+        """Sources that are not in `sources:`, such as the tools' metrics."""
         self.reload_listeners: list[Callable[[SettingsChange], Awaitable[None]]] = []
-        """What else goes on with changed settings; raises nothing."""
+        """Called after each change of the settings; must not raise."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         around.read_history = self.read_history
 
     def start(self, settings: Settings) -> None:
-        """Run what is wanted. Raises SettingsError where a source cannot be built."""
+        """Start the enabled sources. Raises SettingsError if a source cannot be built."""
         self.context.sinks = components.build_sinks(settings, self.metrics, self.clock)
         sources = [
             components.SOURCE_FACTORIES[name](settings, self.clock)
@@ -51,14 +54,16 @@ class Supervisor:
         for source in (*sources, *self.extra_sources):
             self._start_loop(source)
         if not self.loops:
-            self.context.live.set_waiting_for("a source: all are disabled, see `sources:` in trimtab.yaml")
+            self.context.live.set_waiting_for(
+                "a source: all are disabled; enable one under `sources:` in trimtab.yaml"
+            )
 
     async def close_removed_sources(self) -> None:
-        """After the start: what was open of sources that are configured no more is over."""
+        """After the start: close anomalies and incidents of sources that are no longer configured."""
         try:
             await self.context.run_in_worker(self._close_removed_sources, frozenset(self.loops))
         except StoreError as error:
-            log.warning("anomalies of sources that are gone stay open", error=str(error))
+            log.warning("removed_sources_not_closed", error=str(error))
 
     def _close_removed_sources(self, watched: frozenset[str]) -> None:
         around = self.context
@@ -69,15 +74,15 @@ class Supervisor:
                 around.store.save_anomaly(replace(anomaly, end=anomaly.peak_time, reason=REMOVED))
 
     async def stop(self) -> None:
-        """End every loop, with its state on disk; then the sinks."""
+        """Stop every loop with its state on disk, then close the sinks."""
         await asyncio.gather(*(self._stop_loop(name) for name in list(self.loops)))
         for sink in self.context.sinks:
             await sink.close()
 
     async def apply_settings(self, before: Settings, wanted: Settings) -> SettingsChange:
-        """Apply what can change while running; `settings` of what it gives are in force then.
+        """Apply the settings that can change while running; return what changed and what waits for a restart.
 
-        Raises SettingsError, with nothing changed, where a source or sink cannot be built.
+        Raises SettingsError, with nothing changed, if a source or sink cannot be built.
         """
         reload = compare_settings(before, self.with_found_prometheus(wanted))
         after = reload.settings
@@ -100,25 +105,25 @@ class Supervisor:
         return reload
 
     async def read_history(self) -> AsyncIterator[History]:
-        """What the sources recorded, coarsely, once more: for those who came after it was read.
+        """Yield the coarse history of all sources again, for components that start later.
 
-        A source that still starts hands it over by itself; one that fails is left out.
+        Sources that still start, or that fail, are left out.
         """
         for loop in [loop for loop in self.loops.values() if loop.detector is not None]:
             found = loop.source.history(self.clock.now())
             try:
                 async for history in found:
-                    if not history.coarse:  # what is fine comes last, and tells of hours only
+                    if not history.coarse:  # fine chunks come last and cover hours only
                         break
                     yield history
             except SourceError as error:
-                log.warning("history cannot be read again", source=loop.source.name, error=str(error))
+                log.warning("history_unreadable", source=loop.source.name, error=str(error))
             finally:
                 if isinstance(found, AsyncGenerator):
                     await found.aclose()
 
     async def set_extra_source(self, source: Source, wanted: bool) -> None:
-        """Run a source that is no setting of its own, or watch it no more."""
+        """Start or stop watching a source that is not in `sources:`."""
         loop = self.loops.get(source.name)
         if wanted and loop is None:
             self.extra_sources.append(source)
@@ -129,14 +134,14 @@ class Supervisor:
             await loop.remove()
 
     def with_found_prometheus(self, settings: Settings) -> Settings:
-        """The settings, with the Prometheus that was found where none is configured."""
+        """Return the settings with the found Prometheus, if none is configured."""
         if self.found_prometheus is None or settings.sources.prometheus is not None:
             return settings
         sources = settings.sources.model_copy(update={"prometheus": self.found_prometheus})
         return settings.model_copy(update={"sources": sources})
 
     def _build_changed_sources(self, before: Settings, after: Settings) -> list[Source]:
-        """New sources for those whose settings changed."""
+        """Build new sources where the settings changed."""
         old, new = components.enabled_sources(before.sources), components.enabled_sources(after.sources)
         return [
             components.SOURCE_FACTORIES[name](after, self.clock) for name in new if new[name] != old.get(name)
@@ -175,5 +180,5 @@ class Supervisor:
 
 
 def error_on_one_line(error: SettingsError) -> str:
-    """What a refused change of the settings says: all of it, on one line."""
+    """Return the error message joined into one line."""
     return "; ".join(str(error).splitlines())

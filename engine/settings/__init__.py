@@ -1,4 +1,4 @@
-"""What can be set: frozen, with defaults, read once where everything is built."""
+"""Settings: frozen, with defaults, read once at startup."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -42,20 +42,20 @@ __all__ = [
 
 
 class General(Section):
-    """`settings:`"""
+    """`settings:` general settings."""
 
     data_dir: Path = Path("~/.local/share/trimtab")
     false_alarms_per_week: float = Field(1.0, gt=0, le=1000)
-    """Anomaly intervals per series and week that a healthy series may show."""
+    """Tolerated anomaly intervals per healthy series and week."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     detectors: tuple[str, ...] = ("default",)
     max_series: int = Field(20_000, ge=1)
-    """Per source; what is over it is left out and listed by `trimtab doctor`."""
+    """Maximum series per source; `trimtab doctor` lists the skipped ones."""
 
 
 class Host(Section):
-    """`sources.host:` this machine."""
+    """`sources.host:` metrics of this machine."""
 
     enabled: bool = True
     interval: Duration = 5.0
@@ -63,21 +63,21 @@ class Host(Section):
 
 
 class Query(Section):
-    """A PromQL expression of the user's own."""
+    """`sources.prometheus.queries.<name>:` a user-defined PromQL expression."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
     expr: str
     data_range: tuple[float, float] | None = None
-    """Values outside are unknown; a side may be infinite (.inf)."""
+    """[low, high]; values outside are treated as unknown; a bound may be infinite (.inf)."""
     detection_direction: Literal["both", "above_expected", "below_expected"] = "both"
     min_dev_from_expected: float = Field(0.0, ge=0, allow_inf_nan=False)
     unit: str = ""
 
     @model_validator(mode="after")
-    def _range_holds_something(self) -> Self:
+    def _validate_data_range(self) -> Self:
         if self.data_range is not None and not self.data_range[0] < self.data_range[1]:
-            raise ValueError("data_range must be [low, high], low below high")
+            raise ValueError("data_range must be [low, high] with low < high")
         return self
 
 
@@ -87,10 +87,10 @@ class Prometheus(Credentialed):
     enabled: bool = True
     url: str = "http://localhost:9090"
     interval: Duration | None = None
-    """None = the scrape interval that most targets have."""
+    """Seconds; None = the most common scrape interval of the targets."""
     selector: str = '{__name__!=""}'
     timeout: Duration = 10.0
-    """In total, for one read."""
+    """Total timeout of one request, seconds."""
     tls: Tls = Tls()
     queries: dict[str, Query] = Field(default_factory=dict)
     season_window: Duration = 14 * 86_400.0
@@ -99,18 +99,18 @@ class Prometheus(Credentialed):
 
 
 class Files(Section):
-    """`sources.files:` recordings, replayed as if they were live."""
+    """`sources.files:` recordings that are replayed as live data."""
 
     enabled: bool = True
     paths: tuple[Path, ...]
     interval: Duration | None = None
-    """How far apart rows are where the time column is a row number; None = 1m."""
+    """Seconds between rows if the time column is a row number; None = 1m."""
     speed: float = Field(0.0, ge=0)
-    """Recorded seconds per second; 0 = as fast as it goes."""
+    """Recorded seconds per second of real time; 0 = as fast as possible."""
 
 
 class Sources(Section):
-    """`sources:`"""
+    """`sources:` where samples come from."""
 
     host: Host = Host()
     prometheus: Prometheus | None = None
@@ -118,46 +118,48 @@ class Sources(Section):
 
 
 class Api(Section):
-    """`api:`"""
+    """`api:` the HTTP API."""
 
     host: str = "127.0.0.1"
     port: int = Field(8600, ge=0, le=65535)
     behind_proxy: bool = False
-    """A proxy in front authenticates and speaks TLS."""
+    """Whether a reverse proxy authenticates users and terminates TLS."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
-    """Addresses or networks of proxies. What they say of a client (X-Forwarded-For, -Proto) is believed up to
-    the right-most address that is none of theirs; what stands left of it the client wrote itself."""
+    """Addresses or networks of proxies. Their X-Forwarded-For and -Proto headers are trusted up to the
+    right-most address that is not a proxy; addresses left of it come from the client and are ignored."""
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
-    """Host names beside localhost and the bound address that a browser may use."""
+    """Host names that browsers may use, in addition to localhost and the bound address."""
     admin_key: SecretStr | None = None
     admin_key_file: Path | None = None
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _are_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for one in given:
+    def _validate_trusted_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
             try:
-                ip_network(one)
+                ip_network(address)
             except ValueError:
-                raise ValueError(f"{one!r} is no address or network; write 10.0.0.7 or 10.0.0.0/8") from None
-        return given
+                raise ValueError(
+                    f"{address!r} is not an address or network; write 10.0.0.7 or 10.0.0.0/8"
+                ) from None
+        return value
 
 
 class Retention(Section):
-    """`retention:` of scores, and of anomalies and incidents that ended."""
+    """`retention:` of scores, ended anomalies and ended incidents."""
 
     days: float = Field(14.0, gt=0)
     size_bytes: int = Field(2_000_000_000, gt=0)
     full_series: int = Field(20_000, ge=0)
-    """Up to so many series every score is kept, above only those of anomalous ones."""
+    """If a source has more series, only scores of anomalous and selected series are kept."""
     events_days: float = Field(400.0, gt=0)
-    """So long after their end anomalies, incidents and changes are kept; what goes on is never removed."""
+    """Days until ended anomalies, ended incidents and changes are deleted; open ones are never deleted."""
 
 
 class Writer(Credentialed):
-    """`writer:` scores go back to Prometheus."""
+    """`writer:` scores are written to Prometheus by remote_write."""
 
     remote_write_url: str
     provide_series: tuple[Literal["anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y"], ...] = (
@@ -168,7 +170,7 @@ class Writer(Credentialed):
 
 
 class Settings(Section):
-    """Everything."""
+    """All settings."""
 
     settings: General = General()
     sources: Sources = Sources()

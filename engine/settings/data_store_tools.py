@@ -1,4 +1,4 @@
-"""`tools:` of the kinds redis and postgresql."""
+"""Settings of tools of the kinds redis and postgresql."""
 
 from pathlib import Path
 from typing import Self
@@ -27,17 +27,18 @@ POSTGRESQL_SUBJECTS = frozenset(
         "autovacuum_naptime", "analyze", "terminate_idle_in_transaction", "cancel_long_query",
     }
 )  # fmt: skip
-"""What modes can be given for. The tools' own tables say more; a test holds them equal."""
+"""Knobs and actions that `mode:` can name. A test keeps these sets equal to the tools' own tables."""
 
 
 class CacheWarmingSettings(Section):
-    """`warm:` keys that are fetched through the service which fills the cache.
+    """`warm:` keys that are requested from the service that fills the cache.
 
-    url         : of the service, with {key} where the key stands
-    key         : how the service calls the entry in Redis, with {key}; it is skipped where it is there
-    keys        : most wanted first
-    origin_rate : requests/s that the origin serves; None = the cache's misses/s are measured
-    rate        : requests/s at most, whatever the origin serves
+    url         : URL of the service, with {key} in place of the key
+    key         : name of the entry in Redis, with {key}; existing entries are skipped
+    keys        : keys, most important first
+    keys_file   : file with one key per line, instead of keys
+    origin_rate : requests/s that the origin serves; None = measured from the cache's misses/s
+    rate        : maximum requests/s
     """
 
     url: str
@@ -48,21 +49,21 @@ class CacheWarmingSettings(Section):
     rate: float = Field(10.0, gt=0, le=10)
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _validate_url_and_keys(self) -> Self:
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or "{key}" not in self.url:
             raise ValueError("url must be such as http://127.0.0.1:8000/items/{key}")
         if "{key}" in parts.netloc:
-            raise ValueError("url has {key} in its host; only its path and query may hold it")
+            raise ValueError("url has {key} in its host; use it only in the path or query")
         if "{key}" not in self.key:
-            raise ValueError("key must hold {key}, such as item:{key}")
+            raise ValueError("key must contain {key}, such as item:{key}")
         if bool(self.keys) == (self.keys_file is not None):
-            raise ValueError("give either keys or keys_file")
+            raise ValueError("set either keys or keys_file")
         return self
 
 
 class _DataStoreTool(ToolSettings):
-    """One server, at one URL."""
+    """Common settings of tools that manage one database server."""
 
     url: str
     username: str | None = None
@@ -71,63 +72,63 @@ class _DataStoreTool(ToolSettings):
     tls: Tls | None = None
 
     @model_validator(mode="after")
-    def _one_server_is_one_target(self) -> Self:
+    def _validate_single_target(self) -> Self:
         if self.targets is not None and len(self.targets) > 1:
-            raise ValueError("targets names several, url is one server; write one tool for each server")
+            raise ValueError("targets has several names, but url is one server; define one tool per server")
         if self.password is not None and self.password_file is not None:
             raise ValueError("password and password_file are both set; keep one")
         return self
 
     def hosts(self) -> tuple[str, ...]:
-        """The server's machine; a path = a Unix socket of this one."""
+        """Return the host of the server; a path is a Unix socket on this machine."""
         parts = urlsplit(self.url)
         inside = parse_qs(parts.query).get("host", [])
         return (parts.hostname,) if parts.hostname else tuple(inside)
 
 
 class RedisTool(_DataStoreTool):
-    """A Redis, or what speaks like one. `url`: redis://host:6379/0, rediss:// for TLS, unix:///path?db=0."""
+    """A Redis-compatible server. `url`: redis://host:6379/0, rediss:// for TLS, or unix:///path?db=0."""
 
     url: str = "redis://localhost:6379/0"
     warm: CacheWarmingSettings | None = None
 
     def subjects(self) -> frozenset[str]:
-        """Its knobs and actions."""
+        """Return the names of its knobs and actions."""
         return REDIS_SUBJECTS
 
     @model_validator(mode="after")
-    def _url_fits(self) -> Self:
+    def _validate_redis_url(self) -> Self:
         parts = urlsplit(self.url)
         _refuse_password(parts.username or parts.password)
         if parts.scheme not in {"redis", "rediss", "unix"} or not (parts.hostname or parts.scheme == "unix"):
             raise ValueError("url must be such as redis://host:6379/0, rediss://host or unix:///path")
         if self.tls is not None and parts.scheme != "rediss":
-            raise ValueError("tls is set, so url must begin with rediss://")
+            raise ValueError("tls is set, so url must start with rediss://")
         database = parts.path.strip("/") if parts.scheme != "unix" else ""
         if database and not database.isdigit():
-            raise ValueError(f"url ends in {database!r}; a database of Redis is a number, such as /0")
+            raise ValueError(f"url ends in {database!r}; a Redis database is a number, such as /0")
         return self
 
 
 class SessionFilter(Section):
-    """Which sessions may be ended: of these applications (application_name) or users, older than that."""
+    """Sessions that may be ended: older than `older_than` seconds, of these applications or users."""
 
     older_than: Duration = Field(600.0, ge=10.0)
     applications: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _names_somebody(self) -> Self:
+    def _validate_filter(self) -> Self:
         if not any(self.applications) and not any(self.users):
-            raise ValueError("name applications or users; sessions of everybody are never ended")
+            raise ValueError("set applications or users; sessions of all users are never ended")
         return self
 
 
 class PostgresqlTool(_DataStoreTool):
-    """A PostgreSQL. `url`: postgresql://user@host:5432/database, or postgresql:///database?host=/folder.
+    """A PostgreSQL server. `url`: postgresql://user@host:5432/database or postgresql:///database?host=/folder.
 
-    idle_in_transaction : sessions that may be terminated when they idle in a transaction for so long
-    long_query          : sessions whose query may be cancelled when it runs for so long
+    idle_in_transaction : sessions that may be terminated if they are idle in a transaction
+    long_query          : sessions whose running query may be cancelled
     """
 
     url: str = "postgresql://localhost:5432/postgres"
@@ -135,11 +136,11 @@ class PostgresqlTool(_DataStoreTool):
     long_query: SessionFilter | None = None
 
     def subjects(self) -> frozenset[str]:
-        """Its knobs and actions."""
+        """Return the names of its knobs and actions."""
         return POSTGRESQL_SUBJECTS
 
     @model_validator(mode="after")
-    def _url_fits(self) -> Self:
+    def _validate_postgresql_url(self) -> Self:
         parts = urlsplit(self.url)
         _refuse_password(parts.password)
         extra = set(parse_qs(parts.query)) - {"host"}
@@ -150,6 +151,6 @@ class PostgresqlTool(_DataStoreTool):
         return self
 
 
-def _refuse_password(found: str | None) -> None:
-    if found:
-        raise ValueError("url holds a user or password; write username and password_file below it")
+def _refuse_password(password: str | None) -> None:
+    if password:
+        raise ValueError("url contains a user or password; set username and password_file instead")

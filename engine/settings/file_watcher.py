@@ -1,4 +1,4 @@
-"""Reload of the settings when their file changes; what is invalid changes nothing."""
+"""Settings file watcher: reloads changed settings; an invalid file changes nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -14,16 +14,16 @@ LIVE_SETTINGS = (
     "sources.files", "writer", "tools", "guardrails", "capacity", "notify.notifications_per_week",
     "notify.silences",
 )  # fmt: skip
-"""What takes effect at once; everything else at the next start."""
+"""Settings that take effect without a restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsChange:
-    """What a change of the file comes to.
+    """Result of comparing old and new settings.
 
-    settings : to go on with; those that need a restart are still the old ones
-    changed  : names that take effect now
-    later    : names that take effect at the next start
+    settings      : settings to use now; those that need a restart keep their old values
+    applied_now   : names of changed settings that take effect now
+    needs_restart : names of changed settings that take effect at the next start
     """
 
     settings: Settings
@@ -32,7 +32,7 @@ class SettingsChange:
 
 
 def compare_settings(old: Settings, new: Settings) -> SettingsChange:
-    """What going from `old` to `new` changes now, and what only at the next start."""
+    """Compare two settings: what changes now and what needs a restart."""
     changed: list[str] = []
     later: list[str] = []
     for name in _compared_names():
@@ -48,29 +48,34 @@ async def watch_settings(
     stop: asyncio.Event | None = None,
     recheck_s: float = 5.0,
 ) -> AsyncIterator[Settings | SettingsError]:
-    """Yield what the file says, or what is wrong with it, each time its content changed.
+    """Yield the new settings, or the error in the file, each time its content changes.
 
-    Watches the folder, not the file: editors and Kubernetes replace files. Looks again every `recheck_s`
-    seconds, because some file systems tell nothing.
+    path      : trimtab.yaml
+    environ   : environment variables
+    overrides : dotted name -> value, from the command line
+    stop      : ends the iteration when set
+    recheck_s : seconds between checks without a file system event, which some file systems never send
+
+    Watches the folder instead of the file, because editors and Kubernetes replace files.
     """
     from watchfiles import awatch
 
-    seen = _content(path)
+    previous = _content(path)
     folder, pause_ms = path.parent, int(recheck_s * 1000)
     async for _ in awatch(
         folder, stop_event=stop, recursive=False, debounce=300, rust_timeout=pause_ms, yield_on_timeout=True
     ):
         content = _content(path)
-        if content == seen:
+        if content == previous:
             continue
-        seen = content
+        previous = content
         yield reload_settings(path, environ, overrides)
 
 
 def reload_settings(
     path: Path, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None
 ) -> Settings | SettingsError:
-    """What the file says now, or what is wrong with it."""
+    """Load the settings; return a SettingsError instead of raising it."""
     try:
         return load_settings(path, environ, overrides)
     except SettingsError as error:
@@ -102,6 +107,8 @@ def _merge_live_settings(old: Settings, new: Settings) -> Settings:
     general = old.settings.model_copy(
         update={name: getattr(new.settings, name) for name in ("false_alarms_per_week", "log_level")}
     )
-    told = {name: getattr(new.notify, name) for name in ("notifications_per_week", "silences")}
-    whole = {name: getattr(new, name) for name in ("sources", "writer", "tools", "guardrails", "capacity")}
-    return old.model_copy(update={**whole, "settings": general, "notify": old.notify.model_copy(update=told)})
+    notify_values = {name: getattr(new.notify, name) for name in ("notifications_per_week", "silences")}
+    sections = {name: getattr(new, name) for name in ("sources", "writer", "tools", "guardrails", "capacity")}
+    return old.model_copy(
+        update={**sections, "settings": general, "notify": old.notify.model_copy(update=notify_values)}
+    )

@@ -1,4 +1,4 @@
-"""`notify:` who is told of incidents, and how often that may be."""
+"""Settings `notify:`, receivers of notifications and their rate."""
 
 import re
 from email.headerregistry import Address
@@ -18,7 +18,7 @@ MIN_SECRET_LENGTH = 24
 
 
 class HttpReceiver(Credentialed):
-    """A server that takes POSTs. `timeout` is the total of one try, in seconds."""
+    """An HTTP server that receives POSTs. `timeout` is the total timeout of one attempt, in seconds."""
 
     url: str
     tls: Tls = Tls()
@@ -26,12 +26,12 @@ class HttpReceiver(Credentialed):
 
     @field_validator("url")
     @classmethod
-    def _is_a_url(cls, given: str) -> str:
-        return check_http_url(given)
+    def _validate_url(cls, value: str) -> str:
+        return check_http_url(value)
 
 
 class NotifyAlertmanager(HttpReceiver):
-    """`notify.alertmanager:` its base URL; `/api/v2/alerts` below it is posted to.
+    """`notify.alertmanager:` `url` is the base URL; alerts are posted to `/api/v2/alerts` below it.
 
     >>> NotifyAlertmanager(url="http://alertmanager:9093").timeout
     10.0
@@ -39,39 +39,39 @@ class NotifyAlertmanager(HttpReceiver):
 
     @field_validator("url")
     @classmethod
-    def _is_a_base(cls, given: str) -> str:
-        if urlsplit(given).query:
-            raise ValueError("it holds a query; write it without what stands after the question mark")
-        return given.rstrip("/")
+    def _validate_base_url(cls, value: str) -> str:
+        if urlsplit(value).query:
+            raise ValueError("it contains a query; remove the question mark and what follows it")
+        return value.rstrip("/")
 
 
 class NotifyWebhook(HttpReceiver):
-    """`notify.webhook:` a receiver of what Alertmanager's webhook (version 4) sends.
+    """`notify.webhook:` a receiver of Alertmanager's webhook format (version 4).
 
-    With `secret` (24 characters or more, or `whsec_` and base64) each POST is signed by HMAC-SHA256, as the
-    Standard Webhooks specification says.
+    With a `secret` (at least 24 characters, or `whsec_` and base64) each POST is signed with HMAC-SHA256
+    according to the Standard Webhooks specification.
     """
 
     secret: SecretStr | None = None
     secret_file: Path | None = None
 
     @model_validator(mode="after")
-    def _one_secret(self) -> Self:
+    def _validate_secret(self) -> Self:
         if self.secret is not None and self.secret_file is not None:
             raise ValueError("secret and secret_file are both set; keep one")
         if self.secret is not None and len(self.secret.get_secret_value()) < MIN_SECRET_LENGTH:
-            raise ValueError(f"secret is shorter than {MIN_SECRET_LENGTH} characters; make a longer one")
+            raise ValueError(f"secret is too short; use at least {MIN_SECRET_LENGTH} characters")
         taken = {name.lower() for name in (*self.headers, *self.headers_file)} & _RESERVED_HEADERS
         if taken:
-            raise ValueError(f"headers holds {min(taken)}, which we write; remove it")
+            raise ValueError(f"headers contains {min(taken)}, which Trimtab sets itself; remove it")
         return self
 
 
 class NotifyEmail(Section):
     """`notify.email:` mails over SMTP.
 
-    security : "starttls" (port 587; never goes on without it), "tls" (port 465) or "none" (port 25)
-    timeout  : of one mail in total, seconds
+    security : "starttls" (port 587; required, never skipped), "tls" (port 465) or "none" (port 25)
+    timeout  : total timeout of one mail, seconds
 
     >>> NotifyEmail(smtp_host="mail", sender="trimtab@shop.example", to=["ops@shop.example"]).port_number
     587
@@ -90,50 +90,49 @@ class NotifyEmail(Section):
 
     @property
     def port_number(self) -> int:
-        """Where the server listens."""
+        """Port of the server; the default depends on `security`."""
         return self.port or _PORTS[self.security]
 
     @field_validator("sender")
     @classmethod
-    def _sender_is_an_address(cls, given: str) -> str:
-        return _check_mail_address(given)
+    def _validate_sender(cls, value: str) -> str:
+        return _check_mail_address(value)
 
     @field_validator("to")
     @classmethod
-    def _are_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_check_mail_address(one) for one in given)
+    def _validate_recipients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_check_mail_address(address) for address in value)
 
     @model_validator(mode="after")
-    def _login_is_whole_and_safe(self) -> Self:
+    def _validate_login(self) -> Self:
         secret = self.password is not None or self.password_file is not None
         if self.password is not None and self.password_file is not None:
             raise ValueError("password and password_file are both set; keep one")
         if secret != (self.username is not None):
-            raise ValueError("username and password belong together; give both or none")
+            raise ValueError("username and password belong together; set both or neither")
         if secret and self.security == "none" and not _LOOPBACK.fullmatch(self.smtp_host):
             raise ValueError(
-                "security is none, so the password would cross the network in the clear; set security to "
-                "starttls or tls"
+                "security is none, so the password would be sent unencrypted; set security to starttls or tls"
             )
         return self
 
 
-def _check_mail_address(given: str) -> str:
+def _check_mail_address(value: str) -> str:
     try:
-        address = Address(addr_spec=given)
-        known = bool(address.username and address.domain) and given.isascii()
-    except Exception:  # what the parser of the standard library raises is not said
-        known = False
-    if not known:
-        raise ValueError(f"{given!r} is no mail address; write ops@shop.example")
-    return given
+        address = Address(addr_spec=value)
+        is_valid = bool(address.username and address.domain) and value.isascii()
+    except Exception:  # the standard library does not document what its parser raises
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"{value!r} is not a mail address; write ops@shop.example")
+    return value
 
 
 class NotifySilence(Section):
-    """`notify.silences.<name>:` for a time, incidents of these entities are not told.
+    """`notify.silences.<name>:` no notifications for incidents of these entities during a time range.
 
-    entities : names, as "redis/*"; an incident is silenced when all that it touches match one of them
-    begin, until : with their zone, as 2026-01-31T22:00:00Z; begin <= time < until
+    entities     : name patterns such as "redis/*"; an incident is silenced if all its entities match one
+    begin, until : times with time zone, such as 2026-01-31T22:00:00Z; begin <= time < until
     """
 
     entities: tuple[str, ...] = Field(min_length=1)
@@ -142,18 +141,18 @@ class NotifySilence(Section):
     note: str = ""
 
     @model_validator(mode="after")
-    def _ends_after_its_begin(self) -> Self:
+    def _validate_range(self) -> Self:
         if not self.begin < self.until:
-            raise ValueError(f"until is {self.until.isoformat()}, which is not after begin")
+            raise ValueError(f"until is {self.until.isoformat()}; it must be after begin")
         return self
 
 
 class Notify(Section):
-    """`notify:`
+    """`notify:` notifications of incidents.
 
-    notifications_per_week : incidents a week worth telling, for the whole installation; critical ones are
-                             told however many they are
-    external_url           : where people reach Trimtab, for links; None = where the API listens
+    notifications_per_week : target number of notified incidents per week for the whole installation;
+                             critical incidents are always notified
+    external_url           : base URL of Trimtab for links; None = the address of the API
 
     >>> Notify().notifications_per_week
     5.0
@@ -168,5 +167,5 @@ class Notify(Section):
 
     @field_validator("external_url")
     @classmethod
-    def _is_a_url(cls, given: str | None) -> str | None:
-        return None if given is None else check_http_url(given).rstrip("/")
+    def _validate_external_url(cls, value: str | None) -> str | None:
+        return None if value is None else check_http_url(value).rstrip("/")

@@ -1,4 +1,4 @@
-"""What `Settings` allows where: names, kinds, neighbours. For the loader and its messages."""
+"""Schema of the settings: types and names by key, for the loader and its messages."""
 
 import difflib
 import types
@@ -15,26 +15,26 @@ from trimtab.engine.settings.yaml_lines import Key
 
 
 def setting_type(key: Key) -> Any:  # noqa: ANN401 - a type, a Section class or a generic alias
-    """The bare type of a setting; None where there is no such setting.
+    """Return the type of a setting without Annotated and None; None if the setting does not exist.
 
-    >>> kind_of(("settings", "data_dir")).__name__, kind_of(("nothing",))
+    >>> setting_type(("settings", "data_dir")).__name__, setting_type(("nothing",))
     ('Path', None)
     """
-    here: Any = Settings
+    current: Any = Settings
     for name in key:
-        if is_section(here):
-            fields = tool_fields(key[1]) if here is ToolSettings else here.model_fields
-            known = fields.get(name)
-            here = None if known is None else strip_annotations(known.annotation)
-        elif get_origin(here) is dict:
-            here = strip_annotations(get_args(here)[1])
+        if is_section(current):
+            fields = tool_fields(key[1]) if current is ToolSettings else current.model_fields
+            field = fields.get(name)
+            current = None if field is None else strip_annotations(field.annotation)
+        elif get_origin(current) is dict:
+            current = strip_annotations(get_args(current)[1])
         else:
             return None
-    return here
+    return current
 
 
-def strip_annotations(annotation: Any) -> Any:  # noqa: ANN401 - as above
-    """The type without Annotated and None."""
+def strip_annotations(annotation: Any) -> Any:  # noqa: ANN401 - a type or a generic alias
+    """Return the type without Annotated and None."""
     if get_origin(annotation) is Annotated:
         return strip_annotations(get_args(annotation)[0])
     if get_origin(annotation) in {Union, types.UnionType}:
@@ -44,12 +44,12 @@ def strip_annotations(annotation: Any) -> Any:  # noqa: ANN401 - as above
 
 
 def is_section(kind: object) -> bool:
-    """Whether this is a part with named settings."""
+    """Return whether a type is a section with named settings."""
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def names_below(key: Key) -> tuple[str, ...]:
-    """The settings of a section; () where any name will do."""
+    """Return the names below a section; () if any name is allowed."""
     kind = setting_type(key)
     if kind is ToolSettings:
         return tuple(tool_fields(key[1]))
@@ -57,20 +57,20 @@ def names_below(key: Key) -> tuple[str, ...]:
 
 
 def is_secret_key(key: Key) -> bool:
-    """Whether its value must not be shown."""
+    """Return whether the value of a setting must not be shown."""
     return setting_type(key) is SecretStr or any(is_secret_name(name) for name in key)
 
 
 def holds_paths(key: Key) -> bool:
-    """Whether it is a path, or several."""
+    """Return whether a setting is a path or a tuple of paths."""
     kind = setting_type(key)
     return kind is Path or (get_origin(kind) is tuple and get_args(kind)[0] is Path)
 
 
 def closest_setting(key: Key) -> str | None:
-    """The setting that was probably meant, in dotted form.
+    """Return the most similar setting in dotted form; None if there is none.
 
-    >>> nearest(("sources", "promethus")), nearest(("data_dir",))
+    >>> closest_setting(("sources", "promethus")), closest_setting(("data_dir",))
     ('sources.prometheus', 'settings.data_dir')
     """
     near = difflib.get_close_matches(key[-1], names_below(key[:-1]), n=1)

@@ -1,4 +1,4 @@
-"""trimtab.yaml + environment + command line -> frozen Settings, or an error that says what to change."""
+"""Loads trimtab.yaml, environment and command line into frozen Settings, with helpful errors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ SHORT_VARIABLES = {
     "TRIMTAB_ADMIN_KEY_FILE": ("api", "admin_key_file"),
     "TRIMTAB_ADMIN_KEY": ("api", "admin_key"),
 }
-"""Names of the environment that need no section."""
+"""Environment variables without a section in their name."""
 OPTION_BY_SETTING = {
     "settings.data_dir": "--data",
     "sources.prometheus.url": "--prometheus",
@@ -34,20 +34,20 @@ OPTION_BY_SETTING = {
     "api.port": "--port",
     "schedulers.load.fit_window": "--since",
 }
-"""Options of the command line by the setting that they set: a mistake in one is told by its name."""
+"""Command-line options by the setting they set, for error messages."""
 _MAX_VALUE_LENGTH = 80
 
 
 def load_settings(
     path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None
 ) -> Settings:
-    """Read everything that can be set; the environment goes over the file, `overrides` over both.
+    """Load the settings; the environment overrides the file, and `overrides` overrides both.
 
-    path      : trimtab.yaml; None = no file. Relative paths in it start where it stands.
-    environ   : names such as TRIMTAB_SETTINGS__DATA_DIR or TRIMTAB_API__ADMIN_KEY_FILE
-    overrides : dotted name -> value, from the command line; None values are left out
+    path      : trimtab.yaml; None = no file. Relative paths in it are relative to its folder.
+    environ   : variables such as TRIMTAB_SETTINGS__DATA_DIR or TRIMTAB_API__ADMIN_KEY_FILE
+    overrides : dotted name -> value, from the command line; None values are ignored
 
-    Raises SettingsError: one line a mistake, with key, value (never of a secret), place and what is allowed.
+    Raises SettingsError with one line per error: origin, key, value (never of a secret) and what is allowed.
 
     >>> load_settings(None, {"TRIMTAB_SOURCES__HOST__INTERVAL": "2s"}).sources.host.interval
     2.0
@@ -58,9 +58,9 @@ def load_settings(
         _resolve_paths(raw.values, (), path.absolute().parent)
     for name, value in sorted(environ.items()):
         _apply_variable(raw, name, value)
-    for dotted, given in (overrides or {}).items():
-        if given is not None:
-            raw.set(tuple(dotted.split(".")), given, OPTION_BY_SETTING.get(dotted, "command line"))
+    for dotted, override in (overrides or {}).items():
+        if override is not None:
+            raw.set(tuple(dotted.split(".")), override, OPTION_BY_SETTING.get(dotted, "command line"))
     _refuse_two_secrets(raw, raw.values, ())
     try:
         settings = Settings.model_validate(raw.values)
@@ -70,7 +70,7 @@ def load_settings(
 
 
 def _fill_empty_sections(values: dict[str, Any], key: Key) -> None:
-    """`prometheus:` with nothing below means its defaults."""
+    """Replace an empty section, such as `prometheus:`, by a section with defaults."""
     for name, value in values.items():
         if value is None and is_section(setting_type((*key, name))):
             values[name] = {}
@@ -119,7 +119,7 @@ def _refuse_single_underscore(name: str) -> None:
 
 
 def _match_case(words: Key) -> Key:
-    """The words as the settings write them; where any name goes, in lower case."""
+    """Return the words with the case of the setting names; free names stay in lower case."""
     key: Key = ()
     for word in words:
         same = [name for name in names_below(key) if name.lower() == word]
@@ -128,7 +128,7 @@ def _match_case(words: Key) -> Key:
 
 
 def _parse_variable(key: Key, value: str, place: str) -> object:
-    """A variable's text; where the setting holds several values it is read as YAML."""
+    """Return the text of a variable, parsed as YAML if the setting has several values."""
     kind = setting_type(key)
     if not (is_section(kind) or get_origin(kind) in {tuple, dict}):
         return value
@@ -140,8 +140,8 @@ def _parse_variable(key: Key, value: str, place: str) -> object:
         return parsed
     if get_origin(kind) is tuple:
         return [part.strip() for part in value.split(",") if part.strip()]
-    wanted = "{name: value, ...}"
-    raise SettingsError(f"{place}: {'.'.join(key)} wants YAML such as {wanted}")
+    example = "{name: value, ...}"
+    raise SettingsError(f"{place}: {'.'.join(key)} expects YAML such as {example}")
 
 
 def _refuse_two_secrets(raw: RawSettings, values: dict[str, Any], key: Key) -> None:
@@ -164,8 +164,8 @@ def _expand_data_dir(settings: Settings, raw: RawSettings) -> Settings:
     except RuntimeError:
         key = ("settings", "data_dir")
         raise SettingsError(
-            f"{raw.origin_of(key)}: settings.data_dir is {str(general.data_dir)!r}, but this user has no home "
-            "folder; set TRIMTAB_SETTINGS__DATA_DIR to a folder that can be written"
+            f"{raw.origin_of(key)}: settings.data_dir is {str(general.data_dir)!r}, but this user has no "
+            "home folder; set TRIMTAB_SETTINGS__DATA_DIR to a writable folder"
         ) from None
     return settings.model_copy(update={"settings": general.model_copy(update={"data_dir": data_dir})})
 
@@ -177,22 +177,22 @@ def _explain(error: ErrorDetails, raw: RawSettings) -> str:
         return f"{place}: {_unknown_setting(key)}"
     if error["type"] == "missing":
         return f"{raw.origin_of(key[:-1])}: {dotted} is missing"
-    wanted = error["msg"].removeprefix("Value error, ").replace("Input should be", "it must be", 1)
-    wanted = redact_text(wanted[:1].lower() + wanted[1:])
+    advice = error["msg"].removeprefix("Value error, ").replace("Input should be", "it must be", 1)
+    advice = redact_text(advice[:1].lower() + advice[1:])
     if error["type"] == "value_error" and isinstance(error["input"], dict):
-        return f"{_given_options(key, raw) or place}: {dotted}: {wanted}"
-    return f"{place}: {dotted} is {_format_value(key, error['input'])}; {wanted}"
+        return f"{_given_options(key, raw) or place}: {dotted}: {advice}"
+    return f"{place}: {dotted} is {_format_value(key, error['input'])}; {advice}"
 
 
 def _given_options(key: Key, raw: RawSettings) -> str:
-    """The options that reach into a section, with what was given; "" = none does."""
+    """Return the command-line options that set values in a section, with their values; "" if none does."""
     inside = ((tuple(dotted.split(".")), option) for dotted, option in OPTION_BY_SETTING.items())
-    given = (
+    options = (
         f"{option} {_format_value(name, raw.value_at(name))}"
         for name, option in inside
         if name[: len(key)] == key and raw.origins.get(name) == option
     )
-    return ", ".join(given)
+    return ", ".join(options)
 
 
 def _unknown_setting(key: Key) -> str:

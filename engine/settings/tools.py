@@ -1,4 +1,4 @@
-"""`tools:` the systems that are managed, by name; each is told apart by its `kind`."""
+"""Settings `tools:`, the managed systems by name; `kind` selects the settings class."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -24,7 +24,7 @@ from trimtab.engine.settings.section import Duration, Section, Size
 from trimtab.engine.types import Mode
 
 ENTRY_POINT_GROUP = "trimtab.tool_settings"
-"""Entry points of other packages' settings classes, beside their tools in the group `trimtab.tools`."""
+"""Entry points of settings classes of third-party tools; the tools are in the group `trimtab.tools`."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PATTERN_CHARACTERS = re.compile(r"[*?\[\]{}\s]")
@@ -37,16 +37,16 @@ SETTINGS_BY_KIND = {
     "redis": "trimtab.engine.settings.data_store_tools:RedisTool",
     "webhook": "trimtab.engine.settings.service_tools:WebhookTool",
 }
-"""Kind -> the class of its settings."""
+"""Kind -> its settings class."""
 
 
 class ToolSettings(Section):
-    """What can be set of every tool.
+    """Settings of every tool.
 
-    targets      : what may be changed, by name, never a pattern; not given = the tool's own name
-    trial        : nobody depends on it: guardrails may be scaled for it. Loopback only
-    memory_limit : bytes that its machine or container gives it; needed where the tool is on another machine
-    timeout      : in total, for one question to it; a change may take up to 30 s
+    targets      : names of what may be changed, no patterns; None = the tool's own name
+    trial        : nothing depends on the tool, so guardrails may be scaled for it; loopback only
+    memory_limit : memory of its machine or container, bytes; required if the tool is on another machine
+    timeout      : total timeout of one request, seconds; a change may take up to 30 s
     """
 
     kind: str
@@ -58,45 +58,45 @@ class ToolSettings(Section):
     timeout: Duration = Field(5.0, le=9.0)
 
     def hosts(self) -> tuple[str, ...]:
-        """The machines that it talks to; () = this one only."""
+        """Return the hosts it connects to; () = only this machine."""
         return ()
 
     def targets_of(self, name: str) -> tuple[str, ...]:
-        """What may be changed, for the tool of that name."""
+        """Return the targets of the tool with this name."""
         return self.targets or (name,)
 
     def subjects(self) -> frozenset[str] | None:
-        """Names of all knobs and actions that its kind can have; None = only the running tool knows them."""
+        """Return the names of all knobs and actions of its kind; None if only the running tool knows them."""
         return None
 
     def mode_by_subject(self) -> dict[str, Mode]:
-        """Mode by subject, always with "*"."""
-        given = {"*": self.mode} if isinstance(self.mode, str) else self.mode
-        return {"*": Mode.RECOMMEND, **{subject: Mode(mode) for subject, mode in given.items()}}
+        """Return the mode by subject key, always including "*"."""
+        modes = {"*": self.mode} if isinstance(self.mode, str) else self.mode
+        return {"*": Mode.RECOMMEND, **{subject: Mode(mode) for subject, mode in modes.items()}}
 
     @model_validator(mode="after")
-    def _targets_are_named(self) -> Self:
+    def _validate_target_names(self) -> Self:
         if self.targets is None:
             return self
         if not self.targets:
-            raise ValueError("targets is empty; name each, such as [cache-1], or leave the line out")
+            raise ValueError("targets is empty; list names, such as [cache-1], or remove the line")
         for target in self.targets:
             if not target or _PATTERN_CHARACTERS.search(target):
-                raise ValueError(f"targets holds {target!r}; write whole names, patterns are refused")
+                raise ValueError(f"targets contains {target!r}; write full names, patterns are not allowed")
         if len(set(self.targets)) < len(self.targets):
-            raise ValueError("targets names one twice; keep one")
+            raise ValueError("targets contains a name twice; keep one")
         return self
 
     @model_validator(mode="after")
-    def _trial_is_on_loopback(self) -> Self:
+    def _validate_trial(self) -> Self:
         far = [host for host in self.hosts() if not is_loopback(host)]
         if self.trial and far:
-            raise ValueError(f"trial is for this machine only, {far[0]} is another; remove the line")
+            raise ValueError(f"trial is allowed on this machine only, not on {far[0]}; remove the line")
         return self
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it surely is this machine, without asking a name server.
+    """Return whether a host is certainly this machine, without a DNS lookup.
 
     >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("cache.example")
     (True, True, False)
@@ -108,20 +108,20 @@ def is_loopback(host: str) -> bool:
 
 
 def tool_kinds() -> list[str]:
-    """Every kind that has settings, sorted."""
+    """Return every kind that has a settings class, sorted."""
     return sorted({*SETTINGS_BY_KIND, *entry_points(group=ENTRY_POINT_GROUP).names})
 
 
 def tool_settings_class(kind: str) -> type[ToolSettings] | None:
-    """The class of a kind's settings; None where nobody has that kind.
+    """Return the settings class of a kind; None for an unknown kind.
 
-    >>> settings_class("redis").__name__, settings_class("nothing")
+    >>> tool_settings_class("redis").__name__, tool_settings_class("nothing")
     ('RedisTool', None)
     """
     if kind in SETTINGS_BY_KIND:
         module, _, attribute = SETTINGS_BY_KIND[kind].partition(":")
-        found: type[ToolSettings] = getattr(import_module(module), attribute)
-        return found
+        settings_class: type[ToolSettings] = getattr(import_module(module), attribute)
+        return settings_class
     for point in entry_points(group=ENTRY_POINT_GROUP, name=kind):
         loaded: type[ToolSettings] = point.load()
         return loaded
@@ -129,23 +129,27 @@ def tool_settings_class(kind: str) -> type[ToolSettings] | None:
 
 
 def tool_fields(name: str) -> dict[str, FieldInfo]:
-    """What can be set of the tool of that name; where the name is no kind, of all kinds of ours.
+    """Return the fields of the tool kind `name`; if it is no kind, the fields of all built-in kinds.
 
-    >>> "password_file" in fields_of("cache-1")
+    >>> "password_file" in tool_fields("cache-1")
     True
     """
-    found = tool_settings_class(name)
-    classes = [tool_settings_class(kind) for kind in SETTINGS_BY_KIND] if found is None else [found]
+    settings_class = tool_settings_class(name)
+    classes = (
+        [tool_settings_class(kind) for kind in SETTINGS_BY_KIND]
+        if settings_class is None
+        else [settings_class]
+    )
     return {field: info for each in classes if each for field, info in each.model_fields.items()}
 
 
 def _fill_in_kinds(value: object) -> object:
-    """A tool that says no kind is of the kind that it is called."""
+    """Set the kind of each tool without one to the tool's name."""
     if not isinstance(value, dict):
         return value
     for name in value:
         if not _NAME.fullmatch(str(name)):
-            raise ValueError(f"a tool is called {name!r}; use letters, digits, '.', '_' and '-'")
+            raise ValueError(f"{name!r} is not a tool name; use letters, digits, '.', '_' and '-'")
     return {name: {"kind": name, **item} if isinstance(item, dict) else item for name, item in value.items()}
 
 
@@ -153,28 +157,28 @@ def _validate_by_kind(value: object, handler: ValidatorFunctionWrapHandler) -> o
     if not isinstance(value, dict):
         return handler(value)
     kind = value.get("kind")
-    found = tool_settings_class(kind) if isinstance(kind, str) else None
-    if found is None:
+    settings_class = tool_settings_class(kind) if isinstance(kind, str) else None
+    if settings_class is None:
         near = get_close_matches(str(kind), tool_kinds(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(
-            f"no kind of tool is called {kind!r}; {hint}write kind: and one of {', '.join(tool_kinds())}"
+            f"{kind!r} is not a kind of tool; {hint}set kind: to one of {', '.join(tool_kinds())}"
         )
-    return found.model_validate(value)
+    return settings_class.model_validate(value)
 
 
 def unknown_mode_keys(modes: Iterable[str], targets: Iterable[str], subjects: Collection[str]) -> set[str]:
-    """The keys of a `mode:` map that no knob or action of these targets is called by.
+    """Return the keys of a `mode:` mapping that match no knob or action of these targets.
 
-    >>> sorted(means_nothing(["*", "hz", "a/hz", "a/*", "b/*", "ttl"], ["a"], ["hz"]))
+    >>> sorted(unknown_mode_keys(["*", "hz", "a/hz", "a/*", "b/*", "ttl"], ["a"], ["hz"]))
     ['b/*', 'ttl']
     """
-    here = {f"{target}/{subject}" for target in targets for subject in (*subjects, "*")}
-    return set(modes) - here - set(subjects) - {"*"}
+    target_keys = {f"{target}/{subject}" for target in targets for subject in (*subjects, "*")}
+    return set(modes) - target_keys - set(subjects) - {"*"}
 
 
 def _check_mode_keys(tools: dict[str, ToolSettings]) -> dict[str, ToolSettings]:
-    """Refuses keys of `mode:` that mean nothing, where the kind of a tool says what there is."""
+    """Raise ValueError for keys of `mode:` that match nothing, if the kind declares its subjects."""
     for name, part in tools.items():
         subjects = part.subjects()
         if subjects is None:
@@ -186,8 +190,8 @@ def _check_mode_keys(tools: dict[str, ToolSettings]) -> dict[str, ToolSettings]:
             near = get_close_matches(subject, sorted(subjects), n=1)
             hint = f"did you mean {near[0]}? " if near and near[0] != subject else ""
             raise ValueError(
-                f"{name}.mode names {key!r}, which is no knob or action of a {part.kind} and no target of "
-                f"this one; {hint}write '*', a target and '/*', or one of {', '.join(sorted(subjects))}"
+                f"{name}.mode names {key!r}, which is neither a knob or action of {part.kind} nor one of "
+                f"its targets; {hint}write '*', 'TARGET/*', or one of {', '.join(sorted(subjects))}"
             )
     return tools
 

@@ -1,20 +1,21 @@
-"""URLs of servers, as settings give them."""
+"""Validation of server URLs in settings."""
 
 from urllib.parse import urlsplit
 
 
-def check_http_url(given: str, write: str = "http://host:9093", secrets: str = "basic_auth") -> str:
-    """The URL of a server, as it was given. Raises ValueError for another scheme, or a password in it.
+def check_http_url(url: str, write: str = "http://host:9093", secrets: str = "basic_auth") -> str:
+    """Return the URL unchanged. Raises ValueError if it is not http(s) or contains a user or password.
 
-    write   : what the error proposes;  secrets : where user and password belong
+    write   : example URL for the error message
+    secrets : settings for user and password, for the error message
     """
     try:
-        parts = urlsplit(given)
-        known = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
+        parts = urlsplit(url)
+        is_valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
     except ValueError:
-        known = False
-    if not known:
-        raise ValueError(f"it is no http or https URL; write {write}")
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"it is not an http or https URL; write {write}")
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"it holds a user or password; put them into {secrets}")
-    return given
+        raise ValueError(f"it contains a user or password; move them to {secrets}")
+    return url

@@ -1,4 +1,4 @@
-"""trimtab.yaml as plain values, each with the place it stands at."""
+"""YAML with line numbers: the values of trimtab.yaml and the file and line of each."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,27 +13,27 @@ Key = tuple[str, ...]
 
 @dataclass(slots=True)
 class RawSettings:
-    """Values before they are checked, and where each came from ("trimtab.yaml:12")."""
+    """Settings before validation, and the origin of each value ("trimtab.yaml:12")."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, str] = field(default_factory=dict)
 
     def origin_of(self, key: Key) -> str:
-        """Where this value stands, or the nearest section around it."""
+        """Return the origin of a value, or of the nearest enclosing section."""
         for length in range(len(key), 0, -1):
             if key[:length] in self.origins:
                 return self.origins[key[:length]]
         return "settings"
 
     def value_at(self, key: Key) -> object:
-        """What stands there; None = nothing does."""
-        found: object = self.values
+        """Return the value of a key; None if it is not set."""
+        value: object = self.values
         for name in key:
-            found = found.get(name) if isinstance(found, dict) else None
-        return found
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
 
     def set(self, key: Key, value: object, place: str) -> None:
-        """Put a value in, over what is there, and make the sections around it."""
+        """Set a value and create its enclosing sections."""
         section = self.values
         for name in key[:-1]:
             inside = section.get(name)
@@ -45,7 +45,7 @@ class RawSettings:
 
 
 def read_yaml(path: Path) -> RawSettings:
-    """The values of a file. Raises SettingsError, with the line, where it is no YAML mapping."""
+    """Read a YAML file. Raises SettingsError with the line if it is not a YAML mapping."""
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
@@ -56,9 +56,9 @@ def read_yaml(path: Path) -> RawSettings:
 
 
 def parse_yaml(text: str, name: str) -> RawSettings:
-    r"""As `read_yaml`, from text.
+    r"""Parse YAML text; `name` is the file name for messages. Raises SettingsError.
 
-    >>> parse_yaml("api:\n  port: 1", "trimtab.yaml").place(("api", "port"))
+    >>> parse_yaml("api:\n  port: 1", "trimtab.yaml").origin_of(("api", "port"))
     'trimtab.yaml:2'
     """
     raw = RawSettings()
@@ -69,7 +69,7 @@ def parse_yaml(text: str, name: str) -> RawSettings:
             return raw
         if not isinstance(root, yaml.MappingNode):
             raise SettingsError(
-                f"{name}:1: wanted sections such as `settings:` and `sources:`, not {root.value!r}"
+                f"{name}:1: expected sections such as `settings:` and `sources:`, not {root.value!r}"
             )
         raw.values = _mapping(loader, root, (), raw, name, ())
     except yaml.MarkedYAMLError as error:
@@ -112,6 +112,6 @@ def _refuse_repeats(node: yaml.MappingNode, key: Key, name: str) -> None:
         if key_node.value in first and key_node.value != "<<":
             where = ".".join((*key, str(key_node.value)))
             raise SettingsError(
-                f"{name}:{line}: {where} stands here and in line {first[key_node.value]}; keep one"
+                f"{name}:{line}: {where} is set here and in line {first[key_node.value]}; keep one"
             )
         first[key_node.value] = line

@@ -1,1 +1,1 @@
-"""Where scored ticks go."""
+"""Sinks: receivers of scored ticks."""

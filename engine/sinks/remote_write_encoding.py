@@ -1,4 +1,4 @@
-"""Prometheus remote_write 1.0 on the wire: protobuf by hand, snappy block format.
+"""Prometheus remote_write 1.0 encoding: hand-written protobuf, snappy block format.
 
 WriteRequest { repeated TimeSeries timeseries = 1 }
 TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2 }
@@ -21,9 +21,9 @@ _double = struct.Struct("<d").pack
 
 
 def encode_varint(number: int) -> bytes:
-    """An integer as protobuf writes it; negative ones as 64-bit two's complement.
+    """Encode an integer as a protobuf varint; negative ones as 64-bit two's complement.
 
-    >>> varint(300).hex()
+    >>> encode_varint(300).hex()
     'ac02'
     """
     number &= 0xFFFF_FFFF_FFFF_FFFF
@@ -36,16 +36,16 @@ def encode_varint(number: int) -> bytes:
 
 
 def encode_field(field: int, content: bytes) -> bytes:
-    """A length-delimited field.
+    """Encode a length-delimited protobuf field.
 
-    >>> chunk(1, b"ab").hex()
+    >>> encode_field(1, b"ab").hex()
     '0a026162'
     """
     return bytes((field << 3 | 2,)) + encode_varint(len(content)) + content
 
 
 def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
-    """Labels of a TimeSeries, sorted by name as receivers ask; empty values are no labels."""
+    """Encode the labels of a TimeSeries, sorted by name as the specification requires, without empty ones."""
     return b"".join(
         encode_field(1, encode_field(1, name.encode()) + encode_field(2, value.encode("utf-8", "replace")))
         for name, value in sorted(labels)
@@ -54,36 +54,36 @@ def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
 
 
 def output_labels(key: SeriesKey, name: str) -> list[tuple[str, str]]:
-    """Labels of the series `name` that we write about `key`: its own, and `for`, what it is about.
+    """Return the labels of output series `name` for the input `key`; label `for` is the input's metric name.
 
-    >>> labels_of(SeriesKey.of("prometheus", "up", {"job": "x"}), "anomaly_score")
+    >>> output_labels(SeriesKey.of("prometheus", "up", {"job": "x"}), "anomaly_score")
     [('__name__', 'anomaly_score'), ('for', 'up'), ('job', 'x')]
-    >>> labels_of(SeriesKey.of("prometheus", "latency", {"for": "latency"}), "y")
+    >>> output_labels(SeriesKey.of("prometheus", "latency", {"for": "latency"}), "y")
     [('__name__', 'y'), ('for', 'latency')]
     """
-    ours = {"__name__": name, "for": key.metric}
+    labels = {"__name__": name, "for": key.metric}
     for label, value in key.labels:
-        if ours.get(label) == value:
+        if labels.get(label) == value:
             continue
         valid = _INVALID_LABEL_CHARACTER.sub("_", label)
         valid = f"_{valid}" if valid[:1].isdigit() else valid
-        while valid in ours:
+        while valid in labels:
             valid = f"exported_{valid.lstrip('_')}"
-        ours[valid] = value
-    return sorted(ours.items())
+        labels[valid] = value
+    return sorted(labels.items())
 
 
 def encode_series(labels: bytes, value: float, time_tail: bytes) -> bytes:
-    """One TimeSeries of a WriteRequest with one sample; `time_tail` is `time_field` of its time."""
+    """Encode one TimeSeries with one sample; `time_tail` is its encoded timestamp."""
     sample = b"\x09" + _double(value) + time_tail
     return encode_field(1, labels + encode_field(2, sample))
 
 
 def encode_timestamp(time_ns: int) -> bytes:
-    """The timestamp of a Sample, in milliseconds."""
+    """Encode the timestamp of a Sample, in milliseconds."""
     return b"\x10" + encode_varint(time_ns // 1_000_000)
 
 
 def compress(request: bytes) -> bytes:
-    """Snappy block format."""
+    """Compress a WriteRequest in snappy block format."""
     return bytes(cramjam.snappy.compress_raw(request))

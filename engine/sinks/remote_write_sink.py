@@ -1,4 +1,4 @@
-"""Scores and expected bands back to Prometheus, by remote_write 1.0."""
+"""remote_write sink: sends scores and expected bands to Prometheus (remote_write 1.0)."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 BATCH_SAMPLES = 5_000
 QUEUE_SAMPLES = 1_000_000
-"""About 10 MB; what comes on top pushes the oldest tick out."""
+"""About 10 MB; beyond it the oldest tick is dropped."""
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 GIVE_UP_S = 300.0
@@ -46,20 +46,20 @@ _COLUMN_NAMES = {"y": "values"}
 
 
 class SinkMetrics(Protocol):
-    """Where the sink counts."""
+    """Metrics of a sink."""
 
     def count_samples_sent(self, sink: str, n: int) -> None:
-        """A receiver took n samples."""
+        """Count n samples that a receiver accepted."""
         ...
 
     def count_samples_dropped(self, sink: str, reason: str, n: int) -> None:
-        """N samples were given up."""
+        """Count n dropped samples."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _SendResult:
-    """What became of a batch: reason "" = taken; `retry` = worth another try, not before after_s seconds."""
+    """Result of sending a batch. reason "" = accepted; retry = try again, after at least after_s seconds."""
 
     reason: str = ""
     detail: str = ""
@@ -77,10 +77,16 @@ class _QueuedTick:
 
 
 class RemoteWriteSink:
-    """Buffers ticks and sends them in batches, in order, from a task of its own.
+    """Buffers ticks and sends them in batches, in order, from a background task.
 
-    A receiver that answers 5xx or 429, or not at all, is asked again with full jitter for `GIVE_UP_S`
-    seconds; what it refuses with another 4xx or a redirect is dropped and counted.
+    settings      : section writer
+    metrics       : counts sent and dropped samples
+    clock         : time and sleeping
+    jitter        : random generator for retry delays
+    queue_samples : maximum number of buffered samples
+
+    A batch that fails with 5xx, 429 or no response is retried with full jitter for `GIVE_UP_S` seconds. A
+    batch that is refused with another 4xx or a redirect is dropped and counted.
     """
 
     name = "remote_write"
@@ -96,7 +102,7 @@ class RemoteWriteSink:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
-        self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, not for security
         self._receiver = OutboundHttp(
             Endpoint.parse("writer.remote_write_url", settings.remote_write_url), settings
         )
@@ -110,7 +116,7 @@ class RemoteWriteSink:
         self._reported_reason = ""
 
     async def send(self, keys: Sequence[SeriesKey], scores: TickScores) -> None:
-        """Take one tick into the buffer; the oldest ones make room and are counted as dropped."""
+        """Buffer one tick. If the buffer is full, the oldest ticks are dropped and counted."""
         columns = tuple(
             (name, np.array(getattr(scores, _COLUMN_NAMES.get(name, name))[: len(keys)], np.float64))
             for name in self._settings.provide_series
@@ -128,7 +134,7 @@ class RemoteWriteSink:
             self._worker = asyncio.create_task(self._send_loop(), name="remote_write sink")
 
     async def close(self) -> None:
-        """Send what is buffered, for at most CLOSE_S seconds, and let go."""
+        """Send buffered ticks for at most CLOSE_S seconds, drop the rest, and close."""
         if self._worker is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
@@ -151,15 +157,15 @@ class RemoteWriteSink:
         self._report(reason, detail)
 
     def _report(self, reason: str, detail: str) -> None:
-        """One line each time that the trouble changes, not one a batch."""
+        """Log a change of the problem ("" = none), not every failed batch."""
         if reason == self._reported_reason:
             return
         self._reported_reason = reason
         where = f"{self._receiver.endpoint.host}:{self._receiver.endpoint.port}"
         if reason:
-            log.warning("remote_write has trouble", receiver=where, reason=reason, detail=detail)
+            log.warning("remote_write_failing", receiver=where, reason=reason, detail=detail)
         else:
-            log.info("remote_write works again", receiver=where)
+            log.info("remote_write_recovered", receiver=where)
 
     async def _send_loop(self) -> None:
         while True:
@@ -181,12 +187,14 @@ class RemoteWriteSink:
             self._drop("closed", left)
             raise
         except Exception as error:
-            plain = "".join(traceback.format_exception(error))  # without local variables, which hold secrets
-            log.error("remote_write failed", source=tick.source, traceback=plain)
+            plain = "".join(
+                traceback.format_exception(error)
+            )  # without local variables, which may contain secrets
+            log.error("remote_write_failed_internally", source=tick.source, traceback=plain)
             self._drop("fault", left)
 
     def _batches(self, tick: _QueuedTick) -> Iterator[tuple[bytes, int]]:
-        """Compressed requests of at most BATCH_SAMPLES samples each, with their number."""
+        """Yield (compressed request, number of samples) with at most BATCH_SAMPLES samples each."""
         tail = encode_timestamp(tick.time)
         labels = self._encoded_labels(tick)
         parts: list[bytes] = []
@@ -200,7 +208,7 @@ class RemoteWriteSink:
             yield compress(b"".join(parts)), len(parts)
 
     def _encoded_labels(self, tick: _QueuedTick) -> dict[SeriesKey, tuple[bytes, ...]]:
-        """Encoded labels of each series, kept from tick to tick while the series is there."""
+        """Return the encoded labels of each series, cached while the series exists."""
         before = self._labels.get(tick.source, {})
         names = [name for name, _ in tick.columns]
         now = {
@@ -211,36 +219,41 @@ class RemoteWriteSink:
         return now
 
     async def _send_with_retries(self, body: bytes, samples: int) -> None:
-        """Send until it is taken, refused, or GIVE_UP_S seconds have passed."""
+        """Send a batch until it is accepted or refused, or GIVE_UP_S seconds have passed."""
         deadline = self._clock.now() + int(GIVE_UP_S * 1e9)
         attempt = 0
         while True:
-            verdict = await self._send_once(body)
-            if not verdict.reason:
+            result = await self._send_once(body)
+            if not result.reason:
                 self._metrics.count_samples_sent(self.name, samples)
                 self._report("", "")
                 return
-            longest = min(MAX_RETRY_S, FIRST_RETRY_S * 2**attempt)
-            again = self._clock.now() + int(1e9 * max(self._jitter.uniform(0, longest), verdict.after_s))
-            if not verdict.retry or again > deadline:
-                self._drop(verdict.reason, samples, verdict.detail)
+            max_delay_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2**attempt)
+            retry_at = self._clock.now() + int(
+                1e9 * max(self._jitter.uniform(0, max_delay_s), result.after_s)
+            )
+            if not result.retry or retry_at > deadline:
+                self._drop(result.reason, samples, result.detail)
                 return
-            self._report(verdict.reason, verdict.detail)
+            self._report(result.reason, result.detail)
             attempt = min(attempt + 1, 10)
-            await self._clock.sleep_until(again)
+            await self._clock.sleep_until(retry_at)
 
     async def _send_once(self, body: bytes) -> _SendResult:
         try:
-            answer = await self._receiver.post(body, HEADERS)
+            response = await self._receiver.post(body, HEADERS)
         except SettingsError as error:
             return _SendResult("not allowed", str(error))
         except (httpx.HTTPError, OSError, TimeoutError) as error:
             return _SendResult("unreachable", f"{type(error).__name__}: {error}", retry=True)
-        if answer.status in range(200, 300):
+        if response.status in range(200, 300):
             return _SendResult()
-        detail = f"HTTP {answer.status}: {answer.excerpt}"
-        if answer.status == 429 or answer.status >= 500:
+        detail = f"HTTP {response.status}: {response.excerpt}"
+        if response.status == 429 or response.status >= 500:
             return _SendResult(
-                "busy", detail, retry=True, after_s=parse_retry_after_s(answer.retry_after, self._clock.now())
+                "busy",
+                detail,
+                retry=True,
+                after_s=parse_retry_after_s(response.retry_after, self._clock.now()),
             )
         return _SendResult("refused", detail)

@@ -29,7 +29,7 @@ _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 def tick_numbers(times: Ints, interval_ns: int) -> Ints:
     """(n,) numbers of the ticks that rows fall on, one row a tick at most: crowded rows move on.
 
-    >>> ticks_of(np.array([0, 61, 119, 180]) * 10**9, 60 * 10**9).tolist()
+    >>> tick_numbers(np.array([0, 61, 119, 180]) * 10**9, 60 * 10**9).tolist()
     [0, 1, 2, 3]
     """
     row = np.arange(len(times))

@@ -156,7 +156,7 @@ class ToolsSource(NoHistory):
 def metric_series_key(metric: str, labels: Mapping[str, str]) -> SeriesKey:
     """The series that shows a figure of a tool, whose name may carry labels of its own.
 
-    >>> str(key_of('pg_locks_count{mode="exclusive"}', {"tool": "db", "target": "shop"}))
+    >>> str(metric_series_key('pg_locks_count{mode="exclusive"}', {"tool": "db", "target": "shop"}))
     'pg_locks_count{mode="exclusive",target="shop",tool="db"}'
     """
     own = _LABELLED.fullmatch(metric)

@@ -16,7 +16,7 @@ class SelfSource(NoHistory):
     figures    : series -> value; None = unknown now. Each is a series from when it was told first
     interval_s : between looks; not more often than the figures change, or they look steadier than they are
 
-    >>> key = SeriesKey.of(OwnFigures.name, "trimtab_forecast_error", {"model": "load"})
+    >>> key = SeriesKey.of(SelfSource.name, "trimtab_forecast_error", {"model": "load"})
     >>> str(key)
     'trimtab_forecast_error{model="load"}'
     """

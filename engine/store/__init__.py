@@ -1,7 +1,7 @@
-"""What outlives the process: events in SQL, scores in Parquet, the state of scoring in snapshots.
+"""Durable storage: events in SQL, scores in Parquet, scoring state in snapshots.
 
-A data folder holds `trimtab.lock` and `epoch` (the lease), `trimtab.db` (events), and what the
-scores and snapshots keep in folders of their own. Heavy libraries are imported on first use.
+A data folder contains `trimtab.lock` and `epoch` (the lease), `trimtab.db` (events), and separate
+folders for scores and snapshots. Heavy libraries are imported on first use.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ DATABASE_FILE = "trimtab.db"
 
 
 def open_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventStore":
-    """Take the lease and open the event store of the one engine that acts; close it last of all.
+    """Acquire the lease and open the event store for the engine. Close it after everything that uses it.
 
-    url_or_data_dir : a data folder (SQLite in it), or the URL of a database
-    now             : nanoseconds UTC
+    url_or_data_dir : data folder (which contains the SQLite file), or database URL
+    now             : returns the current time, int64 ns UTC
 
-    Raises LockedError where another engine works there, NewerStateError where a newer Trimtab
-    did (nothing is changed), StoreError where disk or server refuse.
+    Raises LockedError if another engine holds the lease, NewerStateError if a newer Trimtab wrote the
+    store (nothing is changed), StoreError if the disk or the database server fails.
     """
     from trimtab.engine.store.event_store import EventStore
     from trimtab.engine.store.lease import FolderLease
@@ -46,9 +46,10 @@ def open_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventSto
 
 
 def join_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventStore":
-    """Open the event store beside an engine that may run: for commands and API processes.
+    """Open the event store without taking the lease, for commands and API processes.
 
-    Tables that are missing or old are brought up to date only while no engine runs.
+    An engine may be running on the same store. Missing or outdated tables are migrated only while no
+    engine runs. Raises LockedError, NewerStateError, StoreError.
     """
     from trimtab.engine.store.database import REVISIONS
     from trimtab.engine.store.event_store import EventStore
@@ -62,7 +63,7 @@ def join_store(url_or_data_dir: str | Path, now: Callable[[], int]) -> "EventSto
 
 
 def store_url(url_or_data_dir: str | Path) -> "URL":
-    """The database URL of a data folder; a URL stays as it is.
+    """Return the database URL of a data folder; a URL is returned parsed.
 
     >>> str(store_url("/var/lib/trimtab"))
     'sqlite:////var/lib/trimtab/trimtab.db'

@@ -1,4 +1,4 @@
-"""Recommendations, actions and the kill switch, each change in one transaction with its audit row."""
+"""SQL ledger of recommendations, actions, pause and silences; each change commits with its audit row."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -34,12 +34,12 @@ log = structlog.get_logger(__name__)
 
 _HEAD, _PAUSE, _SILENCES = "audit_head", "pause", "silences"
 ENDED_SILENCE_RETENTION_NS = 30 * 86_400 * 10**9
-"""A silence that is over is listed for so long; its audit rows stay."""
+"""How long an ended silence stays listed. Its audit rows are never deleted."""
 
 
 @dataclass(slots=True)
 class _AuditedTransaction:
-    """A transaction, and where the audit ends in it."""
+    """An open transaction and the head of the audit chain inside it."""
 
     connection: Connection
     epoch: int
@@ -53,8 +53,10 @@ class _AuditedTransaction:
         self.save(tables.memory, {"name": name, "body": rows.to_json(value)})
 
     def append_audit(self, what: str, subject: str, actor: str, details: dict[str, Value]) -> AuditRow:
-        cleaned = rows.redact_audit_details(details)
-        row = AuditRow(0, self.now, redact_text(actor), what, redact_text(subject), cleaned, epoch=self.epoch)
+        redacted = rows.redact_audit_details(details)
+        row = AuditRow(
+            0, self.now, redact_text(actor), what, redact_text(subject), redacted, epoch=self.epoch
+        )
         row = chained(row, self.head)
         self.connection.execute(sa.insert(tables.audit), [rows.audit_to_row(row)])
         self.head = (row.seq, row.hash)
@@ -63,11 +65,11 @@ class _AuditedTransaction:
 
 
 class ActionLedger:
-    """The port Ledger over a SQL database.
+    """Implementation of the Ledger port on a SQL database.
 
-    fenced   : the database, under the engine's lease or beside it
-    anchor   : file that remembers the end of the audit, in the data folder; None = the store alone does
-    boundary : called with the name of each point where a crash would part what belongs together (tests)
+    fenced   : the database, with the epoch of the engine's lease or without one
+    anchor   : path of the audit anchor file in the data folder; None = only the database stores the head
+    boundary : called with the name of each step between which a crash can happen (used by tests)
     """
 
     def __init__(
@@ -87,25 +89,25 @@ class ActionLedger:
         actor: str,
         expected: RecommendationState | None = None,
     ) -> None:
-        """Insert, or update by id where its stored state is `expected`. Raises ConflictError."""
-        wanted = rows.redact_recommendation(recommendation)
-        with self._transaction() as writing:
-            stored = _stored_state(writing.connection, tables.recommendations, wanted.id)
+        """Insert, or update by id if the stored state is `expected` (None = any). Raises ConflictError."""
+        redacted = rows.redact_recommendation(recommendation)
+        with self._transaction() as transaction:
+            stored = _stored_state(transaction.connection, tables.recommendations, redacted.id)
             if expected is not None and stored != expected:
                 raise ConflictError(
-                    f"recommendation {wanted.id} is {stored or 'not there'}, {expected} was wanted: "
-                    "somebody was quicker; look at it again"
+                    f"recommendation {redacted.id} is {stored or 'not stored'}, expected {expected}: "
+                    "it was changed concurrently; reload it and try again"
                 )
-            writing.save(tables.recommendations, rows.recommendation_row(wanted))
+            transaction.save(tables.recommendations, rows.recommendation_row(redacted))
             details: dict[str, Value] = {
-                "from": stored, "to": str(wanted.state), "tool": wanted.tool, "target": wanted.target,
-                "change": wanted.subject, "before": wanted.before, "after": wanted.after,
-                "reason": wanted.reason,
+                "from": stored, "to": str(redacted.state), "tool": redacted.tool, "target": redacted.target,
+                "change": redacted.subject, "before": redacted.before, "after": redacted.after,
+                "reason": redacted.reason,
             }  # fmt: skip
-            writing.append_audit(audit, wanted.id, actor, details)
+            transaction.append_audit(audit, redacted.id, actor, details)
 
     def recommendation(self, recommendation_id: str) -> Recommendation:
-        """Raises NotFoundError."""
+        """Return one by id. Raises NotFoundError."""
         return self._by_id(Recommendation, tables.recommendations, recommendation_id)
 
     def recommendations(
@@ -118,7 +120,7 @@ class ActionLedger:
         after: str | None = None,
         limit: int = 100,
     ) -> list[Recommendation]:
-        """Newest first by id; `after` is the last id of the page before."""
+        """List matching recommendations, newest first by id; `after` is the last id of the previous page."""
         r = tables.recommendations.c
         equal = {r.state: state, r.incident_id: incident_id, r.tool: tool, r.target: target}
         conditions = [column == value for column, value in equal.items() if value is not None]
@@ -128,19 +130,19 @@ class ActionLedger:
         return [rows.from_json(Recommendation, row["body"]) for row in self.fenced.fetch_rows(query)]
 
     def propose(self, action: Action, audit: str, actor: str) -> Action:
-        """Insert an action; where one has its key already that one is given back, and nothing written."""
-        wanted = rows.redact_action(action)
+        """Insert an action; if its idempotency key exists, return the stored action and write nothing."""
+        redacted = rows.redact_action(action)
         a = tables.actions.c
-        with self._transaction() as writing:
-            body = writing.connection.scalar(sa.select(a.body).where(a.idempotency_key == wanted.key))
+        with self._transaction() as transaction:
+            body = transaction.connection.scalar(sa.select(a.body).where(a.idempotency_key == redacted.key))
             if body is not None:
                 return rows.from_json(Action, body)
-            row = {**rows.action_row(wanted), "epoch": writing.epoch}
-            writing.connection.execute(sa.insert(tables.actions), [row])
-            writing.append_audit(
-                audit, wanted.id, actor, {"to": str(wanted.state), **rows.action_details(wanted)}
+            row = {**rows.action_row(redacted), "epoch": transaction.epoch}
+            transaction.connection.execute(sa.insert(tables.actions), [row])
+            transaction.append_audit(
+                audit, redacted.id, actor, {"to": str(redacted.state), **rows.action_details(redacted)}
             )
-        return wanted
+        return redacted
 
     def transition(
         self,
@@ -150,25 +152,25 @@ class ActionLedger:
         actor: str,
         details: dict[str, Value] | None = None,
     ) -> Action:
-        """Write an action whose stored state is `expected`. Raises ConflictError, NotFoundError."""
-        wanted = rows.redact_action(action)
-        with self._transaction() as writing:
-            stored = _stored_state(writing.connection, tables.actions, wanted.id)
+        """Update an action if its stored state is `expected`. Raises ConflictError, NotFoundError."""
+        redacted = rows.redact_action(action)
+        with self._transaction() as transaction:
+            stored = _stored_state(transaction.connection, tables.actions, redacted.id)
             if stored is None:
-                raise NotFoundError(f"there is no action {wanted.id!r}")
+                raise NotFoundError(f"no action has the id {redacted.id!r}")
             if stored != expected:
                 raise ConflictError(
-                    f"action {wanted.id} is {stored}, {expected} was wanted: somebody was quicker"
+                    f"action {redacted.id} is {stored}, expected {expected}: it was changed concurrently"
                 )
-            writing.save(tables.actions, rows.action_row(wanted))
-            states: dict[str, Value] = {"from": stored, "to": str(wanted.state)}
-            writing.append_audit(
-                audit, wanted.id, actor, {**states, **rows.action_details(wanted), **(details or {})}
+            transaction.save(tables.actions, rows.action_row(redacted))
+            states: dict[str, Value] = {"from": stored, "to": str(redacted.state)}
+            transaction.append_audit(
+                audit, redacted.id, actor, {**states, **rows.action_details(redacted), **(details or {})}
             )
-        return wanted
+        return redacted
 
     def action(self, action_id: str) -> Action:
-        """Raises NotFoundError."""
+        """Return one by id. Raises NotFoundError."""
         return self._by_id(Action, tables.actions, action_id)
 
     def actions(
@@ -183,7 +185,7 @@ class ActionLedger:
         after: str | None = None,
         limit: int = 100,
     ) -> list[Action]:
-        """Newest first by id; `since` compares with `created`."""
+        """List matching actions, newest first by id; `since` (int64 ns) is compared with `created`."""
         a = tables.actions.c
         equal = {a.state: state, a.recommendation_id: recommendation_id, a.tool: tool, a.target: target}
         conditions = [column == value for column, value in equal.items() if value is not None]
@@ -199,35 +201,35 @@ class ActionLedger:
     def append_audit(
         self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None
     ) -> AuditRow:
-        """Append one audit row of its own."""
+        """Append an audit row that belongs to no recommendation or action change."""
         with self._transaction() as writing:
             return writing.append_audit(what, subject, actor, details or {})
 
     def audit_rows(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
-        """Rows by `seq`, oldest first, those after `after`."""
+        """List audit rows with `seq` > `after`, oldest first."""
         a = tables.audit.c
         conditions = [a.seq > after] + ([] if subject is None else [a.subject == subject])
         query = sa.select(tables.audit).where(*conditions).order_by(a.seq).limit(limit)
         return [rows.audit_from_row(row) for row in self.fenced.fetch_rows(query)]
 
     def audit_heads(self) -> AuditHeads:
-        """Where the audit ends; read while nobody writes, so that both belong together."""
+        """Return the audit heads of the database and the anchor file, read while no process writes."""
         folder = nullcontext(None) if self.anchor is None else self.anchor.read_locked()
         with folder as anchored, self.fenced.database.read_transaction() as connection:
             store = _stored_head(connection)
             return AuditHeads(store, store if self.anchor is None else anchored)
 
     def pause(self) -> Pause:
-        """Whether anything may act."""
+        """Return the stored pause; not paused if none is stored."""
         with self.fenced.database.read_transaction() as connection:
             body = _stored_value(connection, _PAUSE)
         return rows.NOT_PAUSED if body is None else rows.from_json(Pause, body)
 
     def set_pause(self, pause: Pause) -> None:
-        """Switch it, with its audit row."""
-        with self._transaction() as writing:
-            writing.save_value(_PAUSE, pause)
-            writing.append_audit(
+        """Store the pause and its audit row."""
+        with self._transaction() as transaction:
+            transaction.save_value(_PAUSE, pause)
+            transaction.append_audit(
                 "paused" if pause.on else "resumed",
                 _PAUSE,
                 pause.by,
@@ -235,66 +237,73 @@ class ActionLedger:
             )
 
     def silences(self) -> list[Silence]:
-        """Those of people, newest first; such as ended lately, too."""
+        """List the silences set by operators, newest first, including recently ended ones."""
         with self.fenced.database.read_transaction() as connection:
             return _stored_silences(connection)
 
     def add_silence(self, silence: Silence) -> None:
-        """Keep it, with its audit row."""
-        wanted = replace(silence, note=redact_text(silence.note))
-        with self._transaction() as writing:
-            others = _stored_silences(writing.connection)
-            kept = [one for one in others if one.until > writing.now - ENDED_SILENCE_RETENTION_NS]
-            writing.save_value(_SILENCES, (wanted, *kept))
-            writing.append_audit("silenced", wanted.id, wanted.by, rows.silence_details(wanted))
+        """Store a silence and its audit row."""
+        redacted = replace(silence, note=redact_text(silence.note))
+        with self._transaction() as transaction:
+            silences = _stored_silences(transaction.connection)
+            kept = [
+                silence_kept
+                for silence_kept in silences
+                if silence_kept.until > transaction.now - ENDED_SILENCE_RETENTION_NS
+            ]
+            transaction.save_value(_SILENCES, (redacted, *kept))
+            transaction.append_audit("silenced", redacted.id, redacted.by, rows.silence_details(redacted))
 
     def end_silence(self, silence_id: str, by: str) -> Silence:
-        """It ends now, with its audit row. Raises NotFoundError; ConflictError where it is over already."""
-        with self._transaction() as writing:
-            there = {one.id: one for one in _stored_silences(writing.connection)}
-            found = there.get(silence_id)
-            if found is None:
-                raise NotFoundError(f"there is no silence {silence_id!r}; `trimtab silence list` shows them")
-            if found.until <= writing.now:
-                raise ConflictError(f"silence {silence_id} is over already")
-            ended = replace(found, begin=min(found.begin, writing.now), until=writing.now)
-            writing.save_value(_SILENCES, tuple({**there, silence_id: ended}.values()))
-            writing.append_audit("silence ended", silence_id, by, rows.silence_details(ended))
+        """End a silence now and append an audit row. Raises NotFoundError; ConflictError if it has ended."""
+        with self._transaction() as transaction:
+            silences = {silence.id: silence for silence in _stored_silences(transaction.connection)}
+            silence = silences.get(silence_id)
+            if silence is None:
+                raise NotFoundError(
+                    f"no silence has the id {silence_id!r}; list them with `trimtab silence list`"
+                )
+            if silence.until <= transaction.now:
+                raise ConflictError(f"silence {silence_id} has already ended")
+            ended = replace(silence, begin=min(silence.begin, transaction.now), until=transaction.now)
+            transaction.save_value(_SILENCES, tuple({**silences, silence_id: ended}.values()))
+            transaction.append_audit("silence ended", silence_id, by, rows.silence_details(ended))
         return ended
 
-    def _by_id(self, kind: type[T], table: sa.Table, noun_id: str) -> T:
-        found = self.fenced.fetch_rows(sa.select(table.c.body).where(table.c.id == noun_id))
-        if not found:
-            raise NotFoundError(f"there is no {kind.__name__.lower()} {noun_id!r}")
-        return rows.from_json(kind, found[0]["body"])
+    def _by_id(self, kind: type[T], table: sa.Table, item_id: str) -> T:
+        rows_found = self.fenced.fetch_rows(sa.select(table.c.body).where(table.c.id == item_id))
+        if not rows_found:
+            raise NotFoundError(f"no {kind.__name__.lower()} has the id {item_id!r}")
+        return rows.from_json(kind, rows_found[0]["body"])
 
     @contextmanager
     def _transaction(self) -> Iterator[_AuditedTransaction]:
-        """A transaction; once it is durable, so is the end of the audit in the data folder."""
-        with nullcontext(None) if self.anchor is None else self.anchor.write_locked() as held:
+        """Open a transaction; after the commit, write the new audit head to the anchor file."""
+        with nullcontext(None) if self.anchor is None else self.anchor.write_locked() as locked_anchor:
             with self.fenced.write_transaction() as (connection, epoch):
-                head = _chain_head(connection, None if held is None else held.read())
-                writing = _AuditedTransaction(connection, epoch, self.fenced.now(), head)
-                yield writing
+                head = _chain_head(connection, None if locked_anchor is None else locked_anchor.read())
+                transaction = _AuditedTransaction(connection, epoch, self.fenced.now(), head)
+                yield transaction
                 self.boundary("ledger.commit")
             self.boundary("ledger.committed")
-            if held is not None and writing.head != head:
-                _write_anchor(held, writing.head)
+            if locked_anchor is not None and transaction.head != head:
+                _write_anchor(locked_anchor, transaction.head)
             self.boundary("ledger.anchored")
 
 
-def _write_anchor(held: LockedAnchor, head: Head) -> None:
-    """The row is durable already: that the file lags is told and mended by the next write, not undone."""
+def _write_anchor(locked_anchor: LockedAnchor, head: Head) -> None:
+    """Write the head to the anchor file. A failure is only logged: the next write repairs the file."""
     try:
-        held.write(head)
+        locked_anchor.write(head)
     except StoreError as error:
-        log.error("the end of the audit is not in the data folder", seq=head[0], why=str(error))
+        log.error("audit_anchor_write_failed", seq=head[0], why=str(error))
 
 
 def _chain_head(connection: Connection, anchored: Head | None) -> Head:
-    """What the next row follows: the furthest end that is remembered, after the furthest row.
+    """Return the head that the next audit row follows: the newest known head, numbered after the last row.
 
-    Where rows were cut off, replaced or put in past us, the next one leaves a break that stays.
+    If rows were deleted, replaced or inserted outside the ledger, the next row leaves a permanent break
+    in the chain, which verification reports.
     """
     remembered = [head for head in (anchored, _stored_head(connection)) if head is not None]
     seq, digest = max(remembered, key=lambda head: head[0], default=START)
@@ -319,5 +328,5 @@ def _stored_silences(connection: Connection) -> list[Silence]:
     return [] if body is None else list(rows.from_json(tuple[Silence, ...], body))
 
 
-def _stored_state(connection: Connection, table: sa.Table, noun_id: str) -> str | None:
-    return connection.scalar(sa.select(table.c.state).where(table.c.id == noun_id))
+def _stored_state(connection: Connection, table: sa.Table, item_id: str) -> str | None:
+    return connection.scalar(sa.select(table.c.state).where(table.c.id == item_id))

@@ -1,4 +1,4 @@
-"""The end of the audit in a small file of the data folder, so that rows cut off the store are missed."""
+"""Audit anchor: the head of the audit chain in a small file, so that deleted trailing rows are detected."""
 
 import errno
 import fcntl
@@ -21,11 +21,11 @@ _LINE = re.compile(r"^(?P<seq>\d{20}) (?P<hash>[0-9a-f]{64}) (?P<check>[0-9a-f]{
 
 
 class AuditAnchor:
-    """Two lines of a fixed length, written in turn and in place.
+    """File with two fixed-length slots that are overwritten alternately.
 
-    So a full disk cannot keep it from being written, and a torn write leaves the line before.
+    Writing in place works on a full disk, and an interrupted write leaves the previous slot intact.
 
-    path : the file, made with mode 0600 where it is missing
+    path : the file; created with mode 0600 if it is missing
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class AuditAnchor:
 
     @contextmanager
     def write_locked(self) -> Iterator["LockedAnchor"]:
-        """Keep every other process from changing or reading it meanwhile. Raises StoreError."""
+        """Open the file under an exclusive lock. Raises StoreError."""
         with translate_os_errors("open", self.path):
             make_folder(self.path.parent)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -48,7 +48,7 @@ class AuditAnchor:
 
     @contextmanager
     def read_locked(self) -> Iterator[Head | None]:
-        """The newest head, while nobody writes one; None = there is none, or it is damaged."""
+        """Yield the newest head under a shared lock; None if there is none or the file is damaged."""
         try:
             with translate_os_errors("open", self.path):
                 descriptor = os.open(self.path, os.O_RDONLY)
@@ -66,21 +66,21 @@ class AuditAnchor:
 
 
 class LockedAnchor:
-    """The file, while nobody else has it."""
+    """The anchor file while this process holds its lock."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 
     def read(self) -> Head | None:
-        """The newest head; None = there is none, or the file was damaged."""
+        """Return the newest head; None if there is none or the file is damaged."""
         with translate_os_errors("read", self.path):
             content = os.pread(self._descriptor, 2 * _SLOT_BYTES, 0)
         slots = (content[at : at + _SLOT_BYTES] for at in (0, _SLOT_BYTES))
         return max((head for head in map(_parse_slot, slots) if head is not None), default=None)
 
     def write(self, head: Head) -> None:
-        """Make it durable. Raises StoreError."""
+        """Write a head durably. Raises StoreError."""
         seq, digest = head
         line = f"{seq:020d} {digest} {_line_checksum(seq, digest)}"
         with translate_os_errors("write", self.path):
@@ -89,7 +89,7 @@ class LockedAnchor:
 
 
 def _lock(descriptor: int, kind: int) -> None:
-    """Wait for it, but not for ever: its holder may stand still."""
+    """Lock the file; give up after a bounded time, because the holder may hang."""
     for _ in range(_LOCK_ATTEMPTS):
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -97,7 +97,7 @@ def _lock(descriptor: int, kind: int) -> None:
             Event().wait(_LOCK_RETRY_S)
         else:
             return
-    raise OSError(errno.EAGAIN, f"another process has held it for {_LOCK_ATTEMPTS * _LOCK_RETRY_S:g} s")
+    raise OSError(errno.EAGAIN, f"another process has held the lock for {_LOCK_ATTEMPTS * _LOCK_RETRY_S:g} s")
 
 
 def _initialize(descriptor: int, folder: Path) -> None:
@@ -111,8 +111,8 @@ def _line_checksum(seq: int, digest: str) -> str:
 
 
 def _parse_slot(slot: bytes) -> Head | None:
-    found = _LINE.match(slot.decode("ascii", "replace").rstrip("\n"))
-    if found is None:
+    match = _LINE.match(slot.decode("ascii", "replace").rstrip("\n"))
+    if match is None:
         return None
-    head = int(found["seq"]), found["hash"]
-    return head if found["check"] == _line_checksum(*head) else None
+    head = int(match["seq"]), match["hash"]
+    return head if match["check"] == _line_checksum(*head) else None

@@ -1,7 +1,7 @@
-"""The SQL database behind the event store: how it is opened, checked, migrated and written.
+"""The SQL database behind the event store: opening, integrity check, migration, transactions.
 
-SQLite in WAL mode with synchronous=FULL: a transaction that returned survives kill -9 and power
-loss. Any other database takes part with the same statements through its URL.
+SQLite runs in WAL mode with synchronous=FULL: a committed transaction survives kill -9 and power loss.
+Other databases (PostgreSQL) are reached by URL with the same statements.
 """
 
 import sqlite3
@@ -24,27 +24,27 @@ from trimtab.engine.types import iso
 log = structlog.get_logger(__name__)
 
 REVISIONS = ("0001", "0002")
-"""Every revision in `migrations/versions`, oldest first: known without importing alembic."""
+"""Every revision in `migrations/versions`, oldest first. Listed here to avoid importing alembic."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 10
 _WRITE_OPTION = "trimtab_write"
 
 _ADVICE = {
-    "readonly database": "the file or its folder is read-only: change its rights, or choose another folder",
-    "disk is full": "free space on this disk; nothing of this write was kept",
-    "unable to open": "look whether the folder exists and this user may write there",
-    "database is locked": f"another program held it for {BUSY_TIMEOUT_S} s: close that program",
-    "disk i/o error": "the disk reports errors: look at the kernel log, and restore from a backup",
-    "not a database": "the file is damaged: move it away, or restore one of the .backup files beside it",
-    "malformed": "the file is damaged: move it away, or restore one of the .backup files beside it",
-    "connection": "look whether the database server runs, and at address, user and password",
+    "readonly database": "the file or its folder is read-only: change permissions, or choose another folder",
+    "disk is full": "free space on this disk; the write was rolled back",
+    "unable to open": "check that the folder exists and that this user may write to it",
+    "database is locked": f"another program has locked it for {BUSY_TIMEOUT_S} s: close that program",
+    "disk i/o error": "the disk reports errors: check the kernel log, and restore from a backup",
+    "not a database": "the file is damaged: move it away, or restore one of the .backup files in its folder",
+    "malformed": "the file is damaged: move it away, or restore one of the .backup files in its folder",
+    "connection": "check that the database server runs, and its address, user and password",
 }
 
 
 class Database:
-    """One database by its URL; made of plain calls that raise StoreError with what to do.
+    """A database addressed by URL. Its methods raise StoreError with advice.
 
-    url : sqlite:////folder/trimtab.db, or postgresql://user@host/name
+    url : sqlite:////folder/trimtab.db or postgresql://user@host/name
     """
 
     def __init__(self, url: str | URL) -> None:
@@ -57,12 +57,12 @@ class Database:
 
     @cached_property
     def sqlite_path(self) -> Path | None:
-        """Where SQLite's file is; None = a database server."""
+        """Path of the SQLite file; None for a database server. Raises StoreError for a database in memory."""
         if self.parsed_url.get_backend_name() != "sqlite":
             return None
         name = self.parsed_url.database
         if not name or name == ":memory:":
-            raise StoreError("an SQLite database in memory forgets everything; give it a file")
+            raise StoreError("an in-memory SQLite database is not durable; use a file")
         return Path(name)
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Database:
 
     @cached_property
     def engine(self) -> Engine:
-        """SQLAlchemy's engine; statement parameters stay out of its errors."""
+        """The SQLAlchemy engine; its errors do not contain statement parameters."""
         if self.sqlite_path is None:
             try:
                 return sa.create_engine(self.parsed_url, hide_parameters=True, pool_pre_ping=True)
@@ -87,53 +87,55 @@ class Database:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Raise StoreError for what the database or its driver raises inside."""
+        """Convert errors of the database or its driver into StoreError."""
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error) as error:
             cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            advice = next((a for part, a in _ADVICE.items() if part in cause.lower()), "see the log for more")
+            advice = next(
+                (a for part, a in _ADVICE.items() if part in cause.lower()), "see the log for details"
+            )
             raise StoreError(f"{self}: {cause}; {advice}") from error
 
     @contextmanager
     def read_transaction(self) -> Iterator[Connection]:
-        """A connection that sees one state of the database."""
+        """Open a read transaction: every query inside sees the same state of the database."""
         with self.translate_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write_transaction(self) -> Iterator[Connection]:
-        """A transaction that is durable when the block ends, and undone when it raises."""
+        """Open a write transaction: durable when the block ends, rolled back if it raises."""
         with self.translate_errors(), self.engine.connect() as connection:
             writer = connection.execution_options(**{_WRITE_OPTION: True})
             with writer.begin():
                 yield writer
 
     def revision(self) -> str | None:
-        """The revision of the stored tables, None = there are none yet; changes nothing.
+        """Return the revision of the stored tables; None if there are none. Changes nothing.
 
-        Raises NewerStateError for a revision that this program does not know.
+        Raises NewerStateError for an unknown revision, StoreError for a file of another program.
         """
-        found = (
+        revision = (
             self._sqlite_revision(self.sqlite_path)
             if self.sqlite_path is not None
             else self._server_revision()
         )
-        if found is not None and found not in REVISIONS:
+        if revision is not None and revision not in REVISIONS:
             raise NewerStateError(
-                f"{self} was written by a newer Trimtab (tables {found}, this program knows up to "
-                f"{REVISIONS[-1]}); upgrade this program, or give it another folder. Nothing was changed"
+                f"{self} was written by a newer Trimtab (tables {revision}, this version supports up to "
+                f"{REVISIONS[-1]}); upgrade Trimtab, or use another folder. Nothing was changed"
             )
-        return found
+        return revision
 
     def migrate(self, now: int) -> None:
-        """Bring the tables to the newest revision; the SQLite file is copied first, as the log says."""
-        found, newest = self.revision(), REVISIONS[-1]
-        if found == newest:
+        """Upgrade the tables to the newest revision, after a backup of an SQLite file. `now` is int64 ns."""
+        current, newest = self.revision(), REVISIONS[-1]
+        if current == newest:
             return
-        if found is not None:
-            log.info("migrating the store", database=str(self), from_revision=found, to_revision=newest)
-            self._back_up(found, now)
+        if current is not None:
+            log.info("store_migration_started", database=str(self), from_revision=current, to_revision=newest)
+            self._back_up(current, now)
         elif self.sqlite_path is not None:
             with translate_os_errors("make", self.sqlite_path):
                 self.sqlite_path.touch(mode=0o600)
@@ -147,19 +149,19 @@ class Database:
             command.upgrade(config, newest)
 
     def check_integrity(self) -> None:
-        """Read SQLite's whole file for damage. Raises StoreError."""
+        """Run SQLite's quick_check on the whole file. Raises StoreError if it is damaged."""
         if self.sqlite_path is None:
             return
         with self.read_transaction() as connection:
-            said = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
-        if list(said) != ["ok"]:
+            messages = connection.exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
+        if list(messages) != ["ok"]:
             raise StoreError(
-                f"{self} is damaged ({'; '.join(map(str, said))}): move it away, "
-                "or restore one of the .backup files beside it"
+                f"{self} is damaged ({'; '.join(map(str, messages))}): move it away, "
+                "or restore one of the .backup files in its folder"
             )
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         if "engine" in self.__dict__:
             self.engine.dispose()
 
@@ -167,10 +169,10 @@ class Database:
         with translate_os_errors("read", path):
             if not path.exists() or path.stat().st_size == 0:
                 return None
-        # Without a log to read, promise SQLite that nobody writes: it then makes no files beside it.
-        alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
-        only_read = f"file:{quote(str(path))}?mode=ro{alone}"
-        with self.translate_errors(), closing(sqlite3.connect(only_read, uri=True)) as connection:
+        # If there is no write-ahead log, open as immutable, so that SQLite creates no files next to it.
+        immutable = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+        read_only_uri = f"file:{quote(str(path))}?mode=ro{immutable}"
+        with self.translate_errors(), closing(sqlite3.connect(read_only_uri, uri=True)) as connection:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
             names = {name for (name,) in tables}
             if not names:
@@ -178,18 +180,18 @@ class Database:
             if "alembic_version" in names:
                 row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
                 return None if row is None else str(row[0])
-        raise StoreError(f"{path} is an SQLite file of another program; choose another folder (--data DIR)")
+        raise StoreError(f"{path} is the SQLite file of another program; choose another folder (--data DIR)")
 
     def _server_revision(self) -> str | None:
         with self.read_transaction() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
-            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-            return None if found is None else str(found)
+            version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+            return None if version is None else str(version)
 
     def _back_up(self, revision: str, now: int) -> None:
         if self.sqlite_path is None:
-            log.warning("a database server is not backed up by us: keep a pg_dump", database=str(self))
+            log.warning("store_backup_skipped", database=str(self), advice="back up the server with pg_dump")
             return
         stamp = iso(now).replace(":", "").replace(".", "")
         backup = self.sqlite_path.with_name(f"{self.sqlite_path.name}.{revision}.{stamp}.backup")
@@ -201,11 +203,11 @@ class Database:
                 source.backup(target)
                 target.execute("PRAGMA journal_mode=DELETE")
             temporary.chmod(0o600)
-        log.info("backed up the store", backup=str(backup))
+        log.info("store_backed_up", backup=str(backup))
 
 
 def parse_url(url: str) -> URL:
-    """A database URL, with psycopg as the driver of PostgreSQL. Raises StoreError."""
+    """Parse a database URL and select psycopg as the PostgreSQL driver. Raises StoreError."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -216,7 +218,7 @@ def parse_url(url: str) -> URL:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's own record
-    # Transactions begin where `_begin_sqlite` says so, not where the driver guesses.
+    # `_begin_sqlite` begins transactions; the driver must not begin its own.
     connection.isolation_level = None
     (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
@@ -228,6 +230,6 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # noq
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes its lock at once: a read that later becomes a write can fail as busy.
+    # A writer locks immediately, because upgrading a read transaction later can fail as busy.
     writes = connection.get_execution_options().get(_WRITE_OPTION, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and errors of the disk that say what to do."""
+"""Atomic, durable file writes, and OS errors converted to StoreError with advice."""
 
 import errno
 import os
@@ -17,40 +17,40 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: remount it, or choose another folder (--data DIR)",
     errno.EACCES: "this user may not write there: change the owner, or choose another folder (--data DIR)",
     errno.EPERM: "this user may not write there: change the owner, or choose another folder (--data DIR)",
-    errno.ENOENT: "the folder is gone: restore it and start again",
-    errno.ENOTDIR: "a file stands where a folder should: choose another folder (--data DIR)",
-    errno.EIO: "the disk reports errors: look at the kernel log, and restore from a backup",
+    errno.ENOENT: "the folder no longer exists: restore it and restart",
+    errno.ENOTDIR: "a file has the name of a folder: choose another folder (--data DIR)",
+    errno.EIO: "the disk reports errors: check the kernel log, and restore from a backup",
     errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
 }
 
 
 def process_label() -> str:
-    """Host and process id, as other engines are told of it."""
+    """Return "host:pid" of this process, as stored with the lease."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @contextmanager
 def translate_os_errors(operation: str, path: Path) -> Iterator[None]:
-    """Raise StoreError for an OSError inside, with the path and what to do.
+    """Convert an OSError raised inside the block into StoreError with the path and advice.
 
-    doing : what failed, as in "cannot <doing> <path>"
+    operation : the verb for the message "cannot <operation> <path>"
     """
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "look at the disk and at the rights on this folder")
+        advice = _ADVICE.get(error.errno or 0, "check the disk and the permissions of this folder")
         raise StoreError(f"cannot {operation} {path}: {error.strerror or error}; {advice}") from error
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made for this user only where it is missing. Raises StoreError."""
+    """Create a folder with mode 0700 if it is missing, and return it. Raises StoreError."""
     with translate_os_errors("make the folder", folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder survive power loss."""
+    """Fsync a folder, so that renames and removals in it survive power loss."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -60,9 +60,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to; on success the file is synced and takes its name.
+    """Yield a temporary path to write to; on success, sync it and rename it to `path`.
 
-    A reader sees the file as it was or as it will be; whatever fails, nothing half-written is left.
+    Readers see the old or the new file, never a partial one. On failure the temporary file is removed.
+    Raises StoreError.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -79,21 +80,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write a small file at once; see `written_whole`."""
+    """Write a small file atomically. Raises StoreError."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what a process that was killed had not finished writing. Only for the lease's holder."""
+    """Remove temporary files of killed processes. Only the lease holder may call this."""
     for leftover in folder.glob("*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def safe_file_name(name: str) -> str:
-    """A name of ours as a file name, free of separators and dots.
+    """Return a name as a file name without path separators and dots (percent-encoded).
 
-    >>> file_name("prometheus"), file_name("../etc")
+    >>> safe_file_name("prometheus"), safe_file_name("../etc")
     ('prometheus', '%2E%2E%2Fetc')
     """
     return quote(name, safe="").replace(".", "%2E")

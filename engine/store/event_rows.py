@@ -1,4 +1,4 @@
-"""Nouns to rows and back. Unknown is NaN in a noun and NULL in a row."""
+"""Conversion between domain types and table rows. Unknown numbers are NaN in types and NULL in rows."""
 
 import json
 import math
@@ -11,9 +11,9 @@ Row = Mapping[str, Any]
 
 
 def nan_to_null(value: float) -> float | None:
-    """A number for the database; NaN becomes NULL.
+    """Return a number for the database; NaN becomes None (NULL).
 
-    >>> known(float("nan")) is None, known(2.0)
+    >>> nan_to_null(float("nan")) is None, nan_to_null(2.0)
     (True, 2.0)
     """
     number = float(value)
@@ -29,7 +29,7 @@ def _to_json(value: object) -> str:
 
 
 def series_row(info: SeriesInfo) -> dict[str, Any]:
-    """A row of table `series`."""
+    """Return the row of table `series`, without its epoch."""
     key = info.key
     return {
         "id": key.id, "source": key.source, "metric": key.metric, "labels": _to_json(key.labels),
@@ -38,19 +38,20 @@ def series_row(info: SeriesInfo) -> dict[str, Any]:
 
 
 def series_from_row(row: Row) -> SeriesInfo:
-    """The series of a row."""
+    """Return the series of a row."""
     labels = tuple((name, value) for name, value in json.loads(row["labels"]))
     key = SeriesKey(row["source"], row["metric"], labels)
     return SeriesInfo(key, row["unit"], row["kind"], row["help"])
 
 
 def anomaly_row(anomaly: Anomaly) -> dict[str, Any]:
-    """A row of table `anomalies`."""
+    """Return the row of table `anomalies`, without its epoch."""
     return {
         "id": anomaly.id, "series_id": anomaly.series_id, "series": anomaly.series,
         "series_lower": anomaly.series.lower(), "source": anomaly.source,
         "start_ns": int(anomaly.start), "end_ns": None if anomaly.end is None else int(anomaly.end),
-        "peak_ns": int(anomaly.peak_time), "score": nan_to_null(anomaly.score), "direction": str(anomaly.direction),
+        "peak_ns": int(anomaly.peak_time), "score": nan_to_null(anomaly.score),
+        "direction": str(anomaly.direction),
         "value": nan_to_null(anomaly.value), "expected": nan_to_null(anomaly.expected),
         "lower_bound": nan_to_null(anomaly.lower), "upper_bound": nan_to_null(anomaly.upper),
         "detectors": _to_json(list(anomaly.detectors)), "reason": anomaly.reason,
@@ -59,7 +60,7 @@ def anomaly_row(anomaly: Anomaly) -> dict[str, Any]:
 
 
 def anomaly_from_row(row: Row) -> Anomaly:
-    """The anomaly of a row."""
+    """Return the anomaly of a row."""
     return Anomaly(
         id=row["id"], series_id=row["series_id"], series=row["series"], source=row["source"],
         start=row["start_ns"], end=row["end_ns"], peak_time=row["peak_ns"], score=_null_to_nan(row["score"]),
@@ -70,21 +71,21 @@ def anomaly_from_row(row: Row) -> Anomaly:
     )  # fmt: skip
 
 
-def feedback_row(said: Feedback) -> dict[str, Any]:
-    """A row of table `feedback`."""
+def feedback_row(feedback: Feedback) -> dict[str, Any]:
+    """Return the row of table `feedback`, without its epoch."""
     return {
-        "anomaly_id": said.anomaly_id, "author": said.author, "verdict": str(said.verdict),
-        "note": said.note, "time_ns": int(said.time),
+        "anomaly_id": feedback.anomaly_id, "author": feedback.author, "verdict": str(feedback.verdict),
+        "note": feedback.note, "time_ns": int(feedback.time),
     }  # fmt: skip
 
 
 def feedback_from_row(row: Row) -> Feedback:
-    """The word of a row."""
+    """Return the feedback of a row."""
     return Feedback(row["anomaly_id"], Verdict(row["verdict"]), row["note"], row["author"], row["time_ns"])
 
 
 def api_key_row(key: ApiKey) -> dict[str, Any]:
-    """A row of table `api_keys`: hash and prefix, never the secret."""
+    """Return the row of table `api_keys`: hash and prefix, never the secret."""
     return {
         "id": key.id, "name": key.name, "prefix": key.prefix, "hash": key.hash,
         "scopes": _to_json(list(key.scopes)), "created_ns": int(key.created),
@@ -93,7 +94,7 @@ def api_key_row(key: ApiKey) -> dict[str, Any]:
 
 
 def api_key_from_row(row: Row) -> ApiKey:
-    """The key of a row."""
+    """Return the API key of a row."""
     return ApiKey(
         row["id"], row["name"], row["prefix"], row["hash"], tuple(json.loads(row["scopes"])),
         row["created_ns"], row["expires_ns"], row["revoked_ns"],

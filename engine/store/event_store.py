@@ -1,4 +1,4 @@
-"""Durable events: series, anomalies, feedback, keys, answers to POSTs. A write that returned stays."""
+"""SQL event store: series, anomalies, feedback, API keys, and responses to idempotent POSTs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,14 +16,15 @@ RESPONSE_RETENTION_NS = 86_400 * 1_000_000_000
 
 
 class EventStore:
-    """The port Store over a SQL database; see `trimtab.engine.store.open_store`.
+    """Implementation of the Store port on a SQL database; see `trimtab.engine.store.open_store`.
 
-    url     : sqlite:////folder/trimtab.db or postgresql://user@host/name
-    now     : nanoseconds UTC
-    epoch   : of the lease that its writes are made under; `open` takes the store over from every
-              smaller one. None = beside the engine (a command, an API process): writes carry
-              whatever epoch holds
-    let_go  : called when it is closed, as to release the lease
+    A write is durable when the method returns.
+
+    url      : sqlite:////folder/trimtab.db or postgresql://user@host/name
+    now      : returns the current time, int64 ns UTC
+    epoch    : epoch of the engine's lease; `open` takes the store over from every smaller epoch.
+               None = not the engine (a command, an API process): writes carry the stored epoch
+    on_close : called by `close`, for example to release the lease
     """
 
     def __init__(
@@ -39,18 +40,18 @@ class EventStore:
 
     @property
     def database(self) -> Database:
-        """Where it all is."""
+        """The database without the epoch check."""
         return self.fenced.database
 
     @property
     def epoch(self) -> int | None:
-        """Of the lease that its writes are made under."""
+        """Epoch of the lease under which this store writes; None if it holds no lease."""
         return self.fenced.epoch
 
     def open(self) -> "EventStore":
-        """Migrate, look for damage, take the epoch.
+        """Migrate the tables, check them for damage, and take the store over.
 
-        Raises NewerStateError, LockedError where a newer epoch holds, StoreError.
+        Raises NewerStateError, LockedError if a newer epoch is stored, StoreError.
         """
         try:
             self.database.migrate(self.now())
@@ -62,14 +63,14 @@ class EventStore:
         return self
 
     def highest_epoch(self) -> int:
-        """The newest epoch that wrote here; 0 = none, or no tables yet."""
+        """Return the newest stored epoch; 0 if there is none."""
         if self.database.revision() is None:
             return 0
         with self.database.read_transaction() as connection:
             return connection.scalar(sa.select(tables.lease.c.epoch)) or 0
 
     def save_series(self, infos: Iterable[SeriesInfo]) -> None:
-        """Remember series, by id; those that did not change are not written."""
+        """Insert or update series by id; unchanged ones are not written."""
         fresh = {row["id"]: row for row in map(event_rows.series_row, infos)}
         stored = self._stored_series(list(fresh))
         changed = [row for key, row in fresh.items() if row != stored.get(key)]
@@ -77,32 +78,32 @@ class EventStore:
             self.fenced.save_rows(tables.series, changed)
 
     def series(self, series_id: str) -> SeriesInfo:
-        """A series that was ever seen. Raises NotFoundError."""
-        found = self.fenced.fetch_rows(sa.select(tables.series).where(tables.series.c.id == series_id))
-        if not found:
-            raise NotFoundError(f"there is no series {series_id!r}")
-        return event_rows.series_from_row(found[0])
+        """Return a stored series. Raises NotFoundError."""
+        rows = self.fenced.fetch_rows(sa.select(tables.series).where(tables.series.c.id == series_id))
+        if not rows:
+            raise NotFoundError(f"no series has the id {series_id!r}")
+        return event_rows.series_from_row(rows[0])
 
     def all_series(self) -> list[SeriesInfo]:
-        """All that were ever seen and not forgotten."""
+        """Return every stored series, in no particular order."""
         return [event_rows.series_from_row(row) for row in self.fenced.fetch_rows(sa.select(tables.series))]
 
     def save_anomaly(self, anomaly: Anomaly) -> None:
-        """Insert or update by id."""
+        """Insert or update one row by id."""
         self.save_anomalies([anomaly])
 
     def save_anomalies(self, anomalies: Iterable[Anomaly]) -> None:
-        """Insert or update several in one transaction: all are kept, or none."""
-        wanted = [event_rows.anomaly_row(anomaly) for anomaly in anomalies]
-        if wanted:
-            self.fenced.save_rows(tables.anomalies, wanted)
+        """Insert or update several anomalies in one transaction: all or none."""
+        rows = [event_rows.anomaly_row(anomaly) for anomaly in anomalies]
+        if rows:
+            self.fenced.save_rows(tables.anomalies, rows)
 
     def anomaly(self, anomaly_id: str) -> Anomaly:
-        """Raises NotFoundError."""
-        found = self.fenced.fetch_rows(sa.select(tables.anomalies).where(tables.anomalies.c.id == anomaly_id))
-        if not found:
-            raise NotFoundError(f"there is no anomaly {anomaly_id!r}")
-        return event_rows.anomaly_from_row(found[0])
+        """Return one anomaly by id. Raises NotFoundError."""
+        rows = self.fenced.fetch_rows(sa.select(tables.anomalies).where(tables.anomalies.c.id == anomaly_id))
+        if not rows:
+            raise NotFoundError(f"no anomaly has the id {anomaly_id!r}")
+        return event_rows.anomaly_from_row(rows[0])
 
     def anomalies(
         self,
@@ -118,7 +119,7 @@ class EventStore:
         after: str | None = None,
         limit: int = 100,
     ) -> list[Anomaly]:
-        """Newest first by id; `after` is the last id of the page before; see the port."""
+        """List matching anomalies, newest first by id; `after` is the last id of the previous page."""
         a = tables.anomalies.c
         conditions = [a.series_lower.contains(w, autoescape=True) for w in (search or "").lower().split()]
         if series_id is not None:
@@ -141,25 +142,25 @@ class EventStore:
         return [event_rows.anomaly_from_row(row) for row in self.fenced.fetch_rows(query)]
 
     def save_feedback(self, feedback: Feedback) -> None:
-        """One word per anomaly and author; a later one replaces it. Raises NotFoundError."""
-        known = sa.select(tables.anomalies.c.id).where(tables.anomalies.c.id == feedback.anomaly_id)
+        """Store one feedback per anomaly and author; a later one replaces it. Raises NotFoundError."""
+        anomaly_query = sa.select(tables.anomalies.c.id).where(tables.anomalies.c.id == feedback.anomaly_id)
         with self.fenced.write_transaction() as (connection, epoch):
-            if connection.scalar(known) is None:
-                raise NotFoundError(f"there is no anomaly {feedback.anomaly_id!r}")
+            if connection.scalar(anomaly_query) is None:
+                raise NotFoundError(f"no anomaly has the id {feedback.anomaly_id!r}")
             upsert(connection, tables.feedback, [{**event_rows.feedback_row(feedback), "epoch": epoch}])
 
     def feedback(self, anomaly_id: str) -> list[Feedback]:
-        """Oldest first."""
+        """List the feedback on an anomaly, oldest first."""
         f = tables.feedback.c
         query = sa.select(tables.feedback).where(f.anomaly_id == anomaly_id).order_by(f.time_ns, f.author)
         return [event_rows.feedback_from_row(row) for row in self.fenced.fetch_rows(query)]
 
     def save_key(self, key: ApiKey) -> None:
-        """Insert or update by id."""
+        """Insert or update one row by id."""
         self.fenced.save_rows(tables.api_keys, [event_rows.api_key_row(key)])
 
     def keys(self) -> list[ApiKey]:
-        """All, oldest first, revoked and expired ones too."""
+        """List all API keys, oldest first, including revoked and expired ones."""
         k = tables.api_keys.c
         return [
             event_rows.api_key_from_row(row)
@@ -167,19 +168,19 @@ class EventStore:
         ]
 
     def stored_response(self, idempotency_key: str, route: str) -> tuple[int, bytes] | None:
-        """Status and body that this POST was answered with within the last day."""
+        """Return status and body of the response to this POST within the last day; None if there is none."""
         a = tables.answers.c
-        found = self.fenced.fetch_rows(
+        rows = self.fenced.fetch_rows(
             sa.select(a.status, a.body).where(
                 a.idempotency_key == idempotency_key,
                 a.route == route,
                 a.time_ns > self.now() - RESPONSE_RETENTION_NS,
             )
         )
-        return (found[0]["status"], bytes(found[0]["body"])) if found else None
+        return (rows[0]["status"], bytes(rows[0]["body"])) if rows else None
 
     def save_response(self, idempotency_key: str, route: str, status: int, body: bytes, now: int) -> None:
-        """Keep the answer to a POST, and forget those older than a day."""
+        """Store the response to a POST, and delete responses older than a day. `now` is int64 ns UTC."""
         row = {
             "idempotency_key": idempotency_key, "route": route,
             "status": status, "body": body, "time_ns": now,
@@ -191,13 +192,13 @@ class EventStore:
             upsert(connection, tables.answers, [{**row, "epoch": epoch}])
 
     def delete_ended(self, before: int, limit: int) -> int:
-        """Remove ended anomalies with what was said of them, incidents and changes; see the port."""
+        """Delete anomalies (with feedback), incidents and changes that ended before `before`, int64 ns."""
         ends = (tables.anomalies.c.end_ns, tables.incidents.c.end_ns, tables.changes.c.time_ns)
         with self.fenced.write_transaction() as (connection, _):
             return sum(_delete_oldest(connection, end.table, end < before, end, limit) for end in ends)
 
     def delete_keys(self, prefixes: Sequence[str], ended_before: int, limit: int) -> int:
-        """Remove keys that begin so and died before then; see the port."""
+        """Delete keys with one of these prefixes that expired or were revoked before that time, int64 ns."""
         k = tables.api_keys.c
         begins = sa.or_(*(k.prefix.startswith(prefix, autoescape=True) for prefix in prefixes))
         dead = sa.and_(begins, sa.or_(k.expires_ns < ended_before, k.revoked_ns < ended_before))
@@ -205,10 +206,10 @@ class EventStore:
             return _delete_oldest(connection, tables.api_keys, dead, k.created_ns, limit)
 
     def health_problem(self) -> str | None:
-        """None, or what is wrong: a lost epoch, a missing file, a write that failed and still fails."""
+        """Return None, or the problem: a lost epoch, a missing file, or a write that still fails."""
         path = self.database.sqlite_path
         if path is not None and not path.exists():
-            return f"{path} is gone: restore it, and start again"
+            return f"{path} no longer exists: restore it and restart"
         try:
             if self.fenced.write_error is None:
                 with self.database.read_transaction() as connection:
@@ -221,18 +222,18 @@ class EventStore:
         return None
 
     def close(self) -> None:
-        """Let go; the last connection folds SQLite's log into its file."""
+        """Close all connections; the last one merges SQLite's write-ahead log into the file."""
         self.database.close()
         if self.on_close is not None:
             self.on_close()
 
     def _stored_series(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         columns = [column for column in tables.series.c if column.name != "epoch"]
-        found: dict[str, dict[str, Any]] = {}
-        for some in batches(ids):
-            query = sa.select(*columns).where(tables.series.c.id.in_(some))
-            found.update((row["id"], row) for row in self.fenced.fetch_rows(query))
-        return found
+        rows_by_id: dict[str, dict[str, Any]] = {}
+        for batch in batches(ids):
+            query = sa.select(*columns).where(tables.series.c.id.in_(batch))
+            rows_by_id.update((row["id"], row) for row in self.fenced.fetch_rows(query))
+        return rows_by_id
 
 
 def _delete_oldest(
@@ -242,11 +243,11 @@ def _delete_oldest(
     oldest_first: sa.ColumnElement[int],
     limit: int,
 ) -> int:
-    """Delete at most `limit` rows; how many."""
+    """Delete at most `limit` matching rows, oldest first, and return how many were deleted."""
     chosen = sa.select(table.c.id).where(which).order_by(oldest_first, table.c.id).limit(limit)
     ids = connection.scalars(chosen).all()
-    for some in batches(ids):
+    for batch in batches(ids):
         if table is tables.anomalies:
-            connection.execute(sa.delete(tables.feedback).where(tables.feedback.c.anomaly_id.in_(some)))
-        connection.execute(sa.delete(table).where(table.c.id.in_(some)))
+            connection.execute(sa.delete(tables.feedback).where(tables.feedback.c.anomaly_id.in_(batch)))
+        connection.execute(sa.delete(table).where(table.c.id.in_(batch)))
     return len(ids)

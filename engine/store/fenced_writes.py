@@ -1,4 +1,4 @@
-"""Statements under the lease: what an older epoch would write is refused, what returned is durable."""
+"""Fenced writes: a write under an outdated lease epoch is refused."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,15 +14,16 @@ from trimtab.engine.store.durable_files import process_label
 
 T = TypeVar("T")
 _BATCH_SIZE = 500
-"""Ids in one IN list; SQLite allows 32,766 parameters."""
+"""Values in one IN list; SQLite allows 32,766 parameters."""
 
 
 class FencedDatabase:
-    """A database whose writes carry the epoch of the engine's lease; shared by the stores of one engine.
+    """A database whose writes carry the epoch of the engine's lease; shared by all stores of one engine.
 
     url   : sqlite:////folder/trimtab.db or postgresql://user@host/name
-    now   : nanoseconds UTC
-    epoch : None = beside the engine (a command, an API process): writes carry whatever epoch holds
+    now   : returns the current time, int64 ns UTC
+    epoch : epoch of the lease; None = not the engine (a command, an API process): writes carry the
+            stored epoch
     """
 
     def __init__(self, url: str | URL, now: Callable[[], int], epoch: int | None = None) -> None:
@@ -30,26 +31,26 @@ class FencedDatabase:
         self.now = now
         self.epoch = epoch
         self.write_error: str | None = None
-        """Why the newest write failed; None = it did not."""
+        """Error of the newest write; None if it succeeded."""
 
     def take_over(self) -> None:
-        """Take the store over from every smaller epoch. Raises LockedError where a newer one holds."""
+        """Store this epoch if the stored one is smaller. Raises LockedError if a newer epoch is stored."""
         if self.epoch is None:
             return
         lease, epoch, holder = tables.lease, self.epoch, process_label()
-        mine = sa.and_(lease.c.epoch == epoch, lease.c.holder == holder)
-        taking = sa.update(lease).where(sa.or_(lease.c.epoch < epoch, mine))
+        is_own = sa.and_(lease.c.epoch == epoch, lease.c.holder == holder)
+        statement = sa.update(lease).where(sa.or_(lease.c.epoch < epoch, is_own))
         with self.database.write_transaction() as connection:
-            if connection.execute(taking.values(epoch=epoch, holder=holder)).rowcount == 1:
+            if connection.execute(statement.values(epoch=epoch, holder=holder)).rowcount == 1:
                 return
             stored = connection.execute(sa.select(lease)).mappings().one()
         raise LockedError(
-            f"{self.database} is held by {stored['holder']} under epoch {stored['epoch']}, "
-            f"this engine has epoch {epoch}: stop that engine, or start this one again to take over"
+            f"{self.database} is held by {stored['holder']} with epoch {stored['epoch']}, "
+            f"this engine has epoch {epoch}: stop that engine, or restart this one to take over"
         )
 
     def check_epoch(self, connection: Connection) -> None:
-        """Raises LockedError where another engine took over."""
+        """Raise LockedError if another engine has taken over."""
         self._verified_epoch(connection.scalar(sa.select(tables.lease.c.epoch)))
 
     def _verified_epoch(self, stored: int | None) -> int:
@@ -62,10 +63,10 @@ class FencedDatabase:
 
     @contextmanager
     def write_transaction(self) -> Iterator[tuple[Connection, int]]:
-        """A transaction and its epoch; durable when the block ends, undone when it raises."""
+        """Yield a transaction and its epoch: durable when the block ends, rolled back if it raises."""
         try:
             with self.database.write_transaction() as connection:
-                # The row is locked to the end of the transaction, so that nobody takes over within it.
+                # The row stays locked until the commit, so that no engine takes over during the transaction.
                 stored = connection.scalar(sa.select(tables.lease.c.epoch).with_for_update())
                 yield connection, self._verified_epoch(stored)
         except StoreError as error:
@@ -73,34 +74,34 @@ class FencedDatabase:
             raise
         self.write_error = None
 
-    def save_rows(self, table: sa.Table, wanted: Sequence[dict[str, Any]]) -> None:
+    def save_rows(self, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
         """Insert or update rows by primary key, all or none."""
         with self.write_transaction() as (connection, epoch):
-            upsert(connection, table, [{**row, "epoch": epoch} for row in wanted])
+            upsert(connection, table, [{**row, "epoch": epoch} for row in rows])
 
     def fetch_rows(self, query: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a select of any columns
-        """What a query finds, each row by column name."""
+        """Return the rows of a query as dicts by column name."""
         with self.database.read_transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Parts small enough for one IN list."""
+    """Split a sequence into parts small enough for one IN list."""
     for first in range(0, len(items), _BATCH_SIZE):
         yield items[first : first + _BATCH_SIZE]
 
 
-def upsert(connection: Connection, table: sa.Table, wanted: Sequence[dict[str, Any]]) -> None:
-    """Update the rows whose primary key is there, insert the others; of one key the last row counts.
+def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Update the rows whose primary key exists and insert the others; for a repeated key the last row wins.
 
-    Two plain statements, not ON CONFLICT, which every dialect spells in its own way; writers are
-    serialised by the lease row (PostgreSQL) or the file's lock (SQLite), so none comes between.
+    Two plain statements instead of ON CONFLICT, whose syntax differs between dialects. Writers are
+    serialised by the lease row (PostgreSQL) or the file lock (SQLite).
     """
     names = [column.name for column in table.primary_key.columns]
-    by_key = {tuple(row[name] for name in names): row for row in wanted}
-    there = _existing_keys(connection, table, names, by_key)
-    new = [row for key, row in by_key.items() if key not in there]
-    old = [row for key, row in by_key.items() if key in there]
+    by_key = {tuple(row[name] for name in names): row for row in rows}
+    existing = _existing_keys(connection, table, names, by_key)
+    new = [row for key, row in by_key.items() if key not in existing]
+    old = [row for key, row in by_key.items() if key in existing]
     if new:
         connection.execute(sa.insert(table), new)
     if old:
@@ -114,8 +115,8 @@ def _existing_keys(
     connection: Connection, table: sa.Table, names: Sequence[str], keys: Iterable[tuple[Any, ...]]
 ) -> set[tuple[Any, ...]]:
     columns = [table.c[name] for name in names]
-    found: set[tuple[Any, ...]] = set()
-    for some in batches(list({key[0] for key in keys})):
-        rows_there = connection.execute(sa.select(*columns).where(columns[0].in_(some)))
-        found.update(tuple(row) for row in rows_there)
-    return found
+    existing: set[tuple[Any, ...]] = set()
+    for batch in batches(list({key[0] for key in keys})):
+        result = connection.execute(sa.select(*columns).where(columns[0].in_(batch)))
+        existing.update(tuple(row) for row in result)
+    return existing

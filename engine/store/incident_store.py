@@ -1,4 +1,4 @@
-"""Durable incidents and changes. A write that returned stays."""
+"""SQL store of incidents and change events."""
 
 import json
 from collections.abc import Iterable
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class IncidentStore:
-    """The port Incidents over a SQL database; shares the lease of the engine's other stores."""
+    """Implementation of the Incidents port on a SQL database."""
 
     def __init__(self, fenced: FencedDatabase) -> None:
         self.fenced = fenced
 
     def save_incidents(self, incidents: Iterable[Incident]) -> None:
-        """Insert or update by id, all or none."""
-        wanted = [incident_row(incident) for incident in incidents]
-        if wanted:
-            self.fenced.save_rows(tables.incidents, wanted)
+        """Insert or update incidents by id in one transaction."""
+        rows = [incident_row(incident) for incident in incidents]
+        if rows:
+            self.fenced.save_rows(tables.incidents, rows)
 
     def incident(self, incident_id: str) -> Incident:
-        """Raises NotFoundError."""
+        """Return one incident by id. Raises NotFoundError."""
         i = tables.incidents.c
-        found = self.fenced.fetch_rows(sa.select(i.body).where(i.id == incident_id))
-        if not found:
-            raise NotFoundError(f"there is no incident {incident_id!r}")
-        return _incident_from_json(found[0]["body"])
+        rows = self.fenced.fetch_rows(sa.select(i.body).where(i.id == incident_id))
+        if not rows:
+            raise NotFoundError(f"no incident has the id {incident_id!r}")
+        return _incident_from_json(rows[0]["body"])
 
     def incidents(
         self,
@@ -50,10 +50,14 @@ class IncidentStore:
         after: str | None = None,
         limit: int = 100,
     ) -> list[Incident]:
-        """Newest first by id; `after` is the last id of the page before; see the port.
+        """List matching incidents, newest first by id; `after` is the last id of the previous page.
 
-        open_only : those that people still have to do with: not resolved
-        since     : those that were still going on then, or later
+        open_only : only incidents that are not resolved
+        since     : only incidents that were open at that time or later, int64 ns
+        until     : only incidents that started before that time, int64 ns
+        search    : every word must occur in the search text, case-insensitive
+
+        Incidents that were merged into another are left out.
         """
         i = tables.incidents.c
         conditions: list[sa.ColumnElement[bool]] = [i.merged_into.is_(None)]
@@ -76,7 +80,7 @@ class IncidentStore:
         return [_incident_from_json(row["body"]) for row in self.fenced.fetch_rows(query)]
 
     def save_change(self, change: Change) -> None:
-        """Insert or update by id."""
+        """Insert or update a change event by id."""
         row = {"id": change.id, "time_ns": int(change.time), "body": _to_json(change)}
         self.fenced.save_rows(tables.changes, [row])
 
@@ -88,7 +92,7 @@ class IncidentStore:
         after: str | None = None,
         limit: int = 100,
     ) -> list[Change]:
-        """Newest first by id: since <= time < until."""
+        """List change events with since <= time < until (int64 ns), newest first by id."""
         c = tables.changes.c
         conditions: list[sa.ColumnElement[bool]] = []
         if since is not None:
@@ -105,7 +109,7 @@ class IncidentStore:
 
 
 def incident_row(incident: Incident) -> dict[str, Any]:
-    """A row of table `incidents`, without its epoch."""
+    """Return the row of table `incidents`, without its epoch."""
     names = [match.name for match in incident.patterns]
     return {
         "id": incident.id, "start_ns": int(incident.start),
@@ -116,15 +120,15 @@ def incident_row(incident: Incident) -> dict[str, Any]:
 
 
 def search_text(incident: Incident) -> str:
-    """What a search looks through, in lower case."""
+    """Return the text that a search matches, in lower case."""
     suspects = [word for suspect in incident.suspects for word in (suspect.series, suspect.why)]
     patterns = [word for match in incident.patterns for word in (match.name, *match.evidence)]
-    said = [incident.title, str(incident.level), incident.acknowledged_by, incident.note]
-    return "\n".join([*said, *incident.entities, *suspects, *patterns]).lower()
+    texts = [incident.title, str(incident.level), incident.acknowledged_by, incident.note]
+    return "\n".join([*texts, *incident.entities, *suspects, *patterns]).lower()
 
 
 def _to_json(noun: Incident | Change) -> str:
-    """As JSON; numbers that are no numbers stay what they are (`Infinity`, `NaN`)."""
+    """Return the JSON text; non-finite numbers are written as `Infinity` and `NaN`."""
     return json.dumps(asdict(noun), separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""The lease on a data folder: one engine at a time, and an epoch that grows with each of them."""
+"""Lease on a data folder: one engine at a time, and an epoch that increases with each one."""
 
 import fcntl
 import json
@@ -15,17 +15,17 @@ from trimtab.engine.store.durable_files import make_folder, translate_os_errors,
 from trimtab.engine.types import iso
 
 LOCK_FILE, ADDRESS_FILE = "trimtab.lock", "address"
-"""Files of the data folder: who holds it, and where the API of its engine listens."""
+"""Files of the data folder: the lock with its holder, and the address of the engine's API."""
 
 
 class FolderLease:
-    """A file lock that ends with its process, and a durable counter beside it.
+    """A file lock that ends with its process, and a durable epoch counter.
 
-    The lock keeps a second engine out. The epoch tells the store's writes apart, should a lock
-    ever be lost while its holder still runs (a lock file removed by hand, a network disk).
+    The lock excludes a second engine. The epoch fences the writes of a process that lost its lock
+    without noticing (lock file removed by hand, network file system).
 
-    folder : the data folder, made where it is missing
-    now    : nanoseconds UTC
+    folder : data folder; created if it is missing
+    now    : returns the current time, int64 ns UTC
     """
 
     def __init__(self, folder: Path, now: Callable[[], int]) -> None:
@@ -36,18 +36,18 @@ class FolderLease:
 
     @property
     def lock_file(self) -> Path:
-        """Holds process id, host and start time of the holder."""
+        """File with process id, host and start time of the holder."""
         return self.folder / LOCK_FILE
 
     @property
     def epoch_file(self) -> Path:
-        """Holds the epoch of the newest holder."""
+        """File with the epoch of the newest holder."""
         return self.folder / "epoch"
 
     def acquire(self, previous_epoch: int = 0) -> int:
-        """Take the lease; the new epoch, larger than `beyond` and than every epoch before.
+        """Acquire the lease and return the new epoch, larger than `previous_epoch` and any earlier epoch.
 
-        Raises LockedError where another process holds it, StoreError where the disk refuses.
+        Raises LockedError if another process holds the lease, StoreError if the disk fails.
         """
         make_folder(self.folder)
         with translate_os_errors("lock", self.lock_file):
@@ -62,7 +62,7 @@ class FolderLease:
         return self.epoch
 
     def release(self) -> None:
-        """Let the next engine in; without effect where nothing is held."""
+        """Release the lease; no effect if it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -92,11 +92,11 @@ class FolderLease:
 
     def _is_current_file(self, descriptor: int) -> bool:
         try:
-            there = self.lock_file.stat()
+            current = self.lock_file.stat()
         except FileNotFoundError:
             return False
-        mine = os.fstat(descriptor)
-        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+        locked = os.fstat(descriptor)
+        return (current.st_dev, current.st_ino) == (locked.st_dev, locked.st_ino)
 
     def _locked_error(self, descriptor: int) -> LockedError:
         try:
@@ -105,12 +105,12 @@ class FolderLease:
             os.close(descriptor)
         stop = f"stop it (kill {holder.pid})" if holder.pid else "stop it"
         return LockedError(
-            f"{self.folder} is in use by {holder}: one engine works on a data folder at a time; "
-            f"{stop}, or give this one a folder of its own (--data DIR)"
+            f"{self.folder} is in use by {holder}: only one engine can use a data folder; "
+            f"{stop}, or choose another folder (--data DIR)"
         )
 
     def _write_holder(self) -> None:
-        assert self._descriptor is not None  # noqa: S101 - only called by acquire, right after locking
+        assert self._descriptor is not None  # noqa: S101 - only called by acquire, after locking
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": iso(self.now())}
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
@@ -122,14 +122,14 @@ class FolderLease:
             return int(text)
         except ValueError:
             raise StoreError(
-                f"{self.epoch_file} holds {text[:40]!r}, a number was wanted; "
-                "remove it: the database knows the newest epoch, too"
+                f"{self.epoch_file} contains {text[:40]!r} instead of a number; "
+                "remove the file: the database also stores the newest epoch"
             ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """The process that works on a data folder. pid 0 = it has not signed yet."""
+    """The process that holds a lease. pid 0 = it has not written its identity yet."""
 
     pid: int = 0
     host: str = ""
@@ -137,12 +137,12 @@ class LeaseHolder:
 
     def __str__(self) -> str:
         if not self.pid:
-            return "another process, which has not yet signed"
+            return "another process, which has not written its identity yet"
         return f"process {self.pid} on {self.host}, since {self.started}"
 
 
 def current_holder(folder: Path) -> LeaseHolder | None:
-    """The engine that works on a data folder now; None = none does. Changes nothing."""
+    """Return the engine that holds the lease on a data folder; None if there is none. Changes nothing."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except OSError:
@@ -158,7 +158,7 @@ def current_holder(folder: Path) -> LeaseHolder | None:
 
 def _read_holder(descriptor: int) -> LeaseHolder:
     try:
-        told = json.loads(os.pread(descriptor, 4096, 0))
-        return LeaseHolder(int(told["pid"]), str(told["host"]), str(told["started"]))
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return LeaseHolder(int(holder["pid"]), str(holder["host"]), str(holder["started"]))
     except (ValueError, KeyError, TypeError):
         return LeaseHolder()

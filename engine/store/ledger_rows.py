@@ -1,4 +1,4 @@
-"""Recommendations, actions and audit rows to table rows and back; secrets stay out of every text."""
+"""Conversion between ledger types and table rows; secrets are redacted in every text."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from trimtab.engine.types import Action, AuditRow, Pause, Recommendation, Silenc
 T = TypeVar("T")
 Row = Mapping[str, Any]
 UNREADABLE = "unreadable"
-"""Name of the one detail of an audit row whose text is not as it was written."""
+"""Key of the single detail of an audit row whose stored text was altered."""
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
@@ -27,58 +27,58 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 
 def to_json(noun: object) -> str:
-    """A noun as JSON; unknown numbers as NaN, which Python's JSON reads back."""
+    """Return an object as JSON; unknown numbers are written as NaN, which Python's json reads back."""
     return json.dumps(_adapter(type(noun)).dump_python(noun, mode="json"), separators=(",", ":"))
 
 
 def from_json(kind: type[T], body: str) -> T:
-    """The noun of a body."""
+    """Return the object of a JSON body."""
     noun: T = _adapter(kind).validate_python(json.loads(body))
     return noun
 
 
-def redact_recommendation(given: Recommendation) -> Recommendation:
-    """Without secrets in what people read; the values stay as they are."""
+def redact_recommendation(item: Recommendation) -> Recommendation:
+    """Return the recommendation with secrets redacted in its texts; knob values are unchanged."""
     return replace(
-        given, title=redact_text(given.title), evidence=tuple(map(redact_text, given.evidence)),
-        cost=redact_text(given.cost), disproof=redact_text(given.disproof),
-        command=redact_text(given.command), reason=redact_text(given.reason),
+        item, title=redact_text(item.title), evidence=tuple(map(redact_text, item.evidence)),
+        cost=redact_text(item.cost), disproof=redact_text(item.disproof),
+        command=redact_text(item.command), reason=redact_text(item.reason),
     )  # fmt: skip
 
 
-def redact_action(given: Action) -> Action:
-    """Without secrets in what people read; the values stay as they are, so that undoing is exact."""
-    outcome = given.outcome
+def redact_action(item: Action) -> Action:
+    """Return the action with secrets redacted in its texts; knob values are kept for an exact rollback."""
+    outcome = item.outcome
     if outcome is not None:
         outcome = replace(outcome, words=redact_text(outcome.words))
-    return replace(given, told=redact_text(given.told), outcome=outcome)
+    return replace(item, told=redact_text(item.told), outcome=outcome)
 
 
-def recommendation_row(given: Recommendation) -> dict[str, Any]:
-    """A row of table `recommendations`."""
+def recommendation_row(item: Recommendation) -> dict[str, Any]:
+    """Return the row of table `recommendations`, without its epoch."""
     return {
-        "id": given.id, "created_ns": int(given.created), "expires_ns": int(given.expires),
-        "state": str(given.state), "incident_id": given.incident_id, "tool": given.tool,
-        "target": given.target, "fingerprint": given.fingerprint, "body": to_json(given),
+        "id": item.id, "created_ns": int(item.created), "expires_ns": int(item.expires),
+        "state": str(item.state), "incident_id": item.incident_id, "tool": item.tool,
+        "target": item.target, "fingerprint": item.fingerprint, "body": to_json(item),
     }  # fmt: skip
 
 
-def action_row(given: Action) -> dict[str, Any]:
-    """A row of table `actions`."""
+def action_row(item: Action) -> dict[str, Any]:
+    """Return the row of table `actions`, without its epoch."""
     return {
-        "id": given.id, "idempotency_key": given.key, "recommendation_id": given.recommendation_id,
-        "created_ns": int(given.created), "state": str(given.state), "tool": given.tool,
-        "target": given.target, "body": to_json(given),
+        "id": item.id, "idempotency_key": item.key, "recommendation_id": item.recommendation_id,
+        "created_ns": int(item.created), "state": str(item.state), "tool": item.tool,
+        "target": item.target, "body": to_json(item),
     }  # fmt: skip
 
 
 def redact_audit_details(details: Mapping[str, Value]) -> dict[str, Value]:
-    """Details without secrets, and as they can be hashed."""
+    """Return audit details with secrets redacted, in the canonical form that is hashed."""
     return settled(cast("dict[str, Value]", redact(dict(details))))
 
 
 def audit_to_row(row: AuditRow) -> dict[str, Any]:
-    """A row of table `audit`."""
+    """Return the row of table `audit`."""
     return {
         "seq": row.seq, "time_ns": row.time, "actor": row.actor, "what": row.what, "subject": row.subject,
         "details": canonical(row.details), "previous": row.previous, "hash": row.hash, "epoch": row.epoch,
@@ -86,7 +86,7 @@ def audit_to_row(row: AuditRow) -> dict[str, Any]:
 
 
 def audit_from_row(row: Row) -> AuditRow:
-    """The audit row of a row; a text that was edited is given as such, so that its hash does not fit."""
+    """Return the audit row of a table row; altered text is kept, so that its hash does not match."""
     seq = row["seq"] if isinstance(row["seq"], int) else -1
     return AuditRow(
         seq, row["time_ns"], row["actor"], row["what"], row["subject"], _parse_audit_details(row["details"]),
@@ -105,7 +105,7 @@ def _parse_audit_details(text: str) -> dict[str, Value]:
 
 
 def parse_head(body: str) -> Head | None:
-    """The head of an audit as it was remembered; None = it was edited into something else."""
+    """Return the stored head of the audit chain; None if it was altered into something else."""
     try:
         seq, digest = json.loads(body)
     except (ValueError, TypeError):
@@ -114,7 +114,7 @@ def parse_head(body: str) -> Head | None:
 
 
 def action_details(action: Action) -> dict[str, Value]:
-    """What an audit row says of an action, whatever is done with it."""
+    """Return the details of an action that every audit row about it contains."""
     return {
         "tool": action.tool, "target": action.target, "change": action.subject,
         "before": action.before, "after": action.after, "mode": str(action.mode), "by": action.by,
@@ -123,7 +123,7 @@ def action_details(action: Action) -> dict[str, Value]:
 
 
 def silence_details(silence: Silence) -> dict[str, Value]:
-    """What an audit row says of a silence."""
+    """Return the details of a silence for its audit rows."""
     return {
         "entities": ", ".join(silence.entities), "begin": iso(silence.begin), "until": iso(silence.until),
         "note": silence.note,

@@ -1,7 +1,7 @@
-"""The tables of events. Portable: times BIGINT ns UTC, lists and labels as JSON text, unknown = NULL.
+"""SQL tables, portable: times are BIGINT ns UTC, lists and labels JSON text, unknown values NULL.
 
-Every row carries the epoch of the lease under which it was written. A change here needs a
-revision in `migrations/versions` and its name at the end of `database.REVISIONS`.
+Every row carries the epoch of the lease under which it was written. A change here needs a revision in
+`migrations/versions` and its number at the end of `database.REVISIONS`.
 """
 
 from sqlalchemy import (
@@ -23,7 +23,7 @@ metadata = MetaData()
 
 
 def _id(length: int) -> TypeEngine[str]:
-    # Page cursors compare ids: byte order in every database, whatever its locale.
+    # Page cursors compare ids, so every database must use byte order regardless of its locale.
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 

@@ -47,9 +47,9 @@ class WarmingResult:
 class OriginResponses:
     """What the service behind a cache answered to us lately; at most `most` answers are kept in mind.
 
-    >>> origin = Origin()
-    >>> origin.note(0.0, "HTTP 500"); origin.note(50.0, "")
-    >>> origin.errors(50.0), origin.errors(70.0), origin.errors(200.0)
+    >>> origin = OriginResponses()
+    >>> origin.record(0.0, "HTTP 500"); origin.record(50.0, "")
+    >>> origin.error_ratio(50.0), origin.error_ratio(70.0), origin.error_ratio(200.0)
     (0.5, 0.0, None)
     """
 
@@ -76,12 +76,12 @@ class OriginResponses:
 class CacheMissRate:
     """How often a cache misses: each miss is a request to the origin.
 
-    >>> misses = Misses()
-    >>> misses.note(0.0, 100); misses.per_s() is None
+    >>> misses = CacheMissRate()
+    >>> misses.record(0.0, 100); misses.per_second() is None
     True
-    >>> misses.note(2.0, 140); misses.per_s()
+    >>> misses.record(2.0, 140); misses.per_second()
     20.0
-    >>> misses.note(3.0, 5); misses.per_s() is None
+    >>> misses.record(3.0, 5); misses.per_second() is None
     True
     """
 
@@ -106,7 +106,7 @@ class CacheMissRate:
 def allowed_request_rate(name: str, origin_rate: float, max_rate: float = 10.0) -> float:
     """Requests/s that may be sent to an origin that serves so many. Raises RefusedError where that is none.
 
-    >>> pace("redis", 1000.0), pace("redis", 40.0), pace("redis", 1000.0, most=4.0)
+    >>> allowed_request_rate("redis", 1000.0), allowed_request_rate("redis", 40.0), allowed_request_rate("redis", 1000.0, max_rate=4.0)
     (10.0, 2.0, 4.0)
     """
     rate = min(max_rate, MAX_ORIGIN_SHARE * origin_rate)

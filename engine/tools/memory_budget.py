@@ -41,7 +41,7 @@ class MemoryProjection:
 
     parts : in words and bytes; they add up to `projected`
 
-    >>> print(Outlook((("maxmemory", 3 * 2**30), ("others", 2**30)), Room(4 * 2**30, of="this host")))
+    >>> print(MemoryProjection((("maxmemory", 3 * 2**30), ("others", 2**30)), MemoryBudget(4 * 2**30, scope="this host")))
     maxmemory 3.0 GiB + others 1.0 GiB = 4.0 GiB, over 85% of the 4.0 GiB of this host (3.4 GiB)
     """
 
@@ -81,7 +81,7 @@ class MemoryProjection:
 def format_bytes(size: float) -> str:
     """Bytes for people.
 
-    >>> sized(67108864), sized(1000), sized(3.5 * 2**40)
+    >>> format_bytes(67108864), format_bytes(1000), format_bytes(3.5 * 2**40)
     ('64.0 MiB', '1000 B', '3.5 TiB')
     """
     for unit in ("B", "KiB", "MiB", "GiB"):

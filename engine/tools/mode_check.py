@@ -15,7 +15,7 @@ def subject_names(seen: TargetView) -> set[str]:
 def unused_mode_keys(modes: Iterable[str], targets: Iterable[str], subjects: set[str]) -> tuple[str, ...]:
     """In words, the keys of `modes` that no knob and no action of these targets is called by.
 
-    >>> nowhere(["*", "maxmemry"], ["cache-1"], {"maxmemory"})
+    >>> unused_mode_keys(["*", "maxmemry"], ["cache-1"], {"maxmemory"})
     ("mode names 'maxmemry', but no knob and no action is called so; did you mean maxmemory?",)
     """
     return tuple(

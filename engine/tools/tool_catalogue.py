@@ -26,7 +26,7 @@ TOOLS = {
 def tool_kinds() -> list[str]:
     """Every kind of tool there is, sorted.
 
-    >>> "redis" in kinds()
+    >>> "redis" in tool_kinds()
     True
     """
     return sorted({*TOOLS, *entry_points(group=ENTRY_POINT_GROUP).names})

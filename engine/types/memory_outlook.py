@@ -6,7 +6,7 @@ from dataclasses import dataclass
 def format_bytes(size_bytes: float) -> str:
     """A size as people write it.
 
-    >>> in_words(1_610_612_736), in_words(2048), in_words(-5 * 2**20)
+    >>> format_bytes(1_610_612_736), format_bytes(2048), format_bytes(-5 * 2**20)
     ('1.5 GiB', '2.0 KiB', '-5.0 MiB')
     """
     for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
@@ -36,7 +36,7 @@ class MemoryOutlook:
     def breakdown(self) -> str:
         """The sum in words.
 
-        >>> MemoryOutlook(None, (("data", 2**30), ("copies", 2**29), ("others", None))).sum
+        >>> MemoryOutlook(None, (("data", 2**30), ("copies", 2**29), ("others", None))).breakdown
         '1.0 GiB data + 512.0 MiB copies + unknown others'
         """
         return " + ".join(

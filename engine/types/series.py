@@ -121,9 +121,9 @@ class SeriesInfo:
         """Whether its unit forbids values below zero; False where the unit, or what it counts, is not known.
 
         >>> key = SeriesKey.of("host", "swap_bytes")
-        >>> SeriesInfo(key, "B").non_negative, SeriesInfo(key, "").non_negative
+        >>> SeriesInfo(key, "B").is_non_negative, SeriesInfo(key, "").is_non_negative
         (True, False)
-        >>> SeriesInfo(SeriesKey.of("node", "timex_offset_seconds"), "s").non_negative
+        >>> SeriesInfo(SeriesKey.of("node", "timex_offset_seconds"), "s").is_non_negative
         False
         """
         signed = not _SIGNED_WORDS.isdisjoint(self.key.metric.split("_"))

@@ -19,7 +19,7 @@ class Alarms:
 
     >>> alarms = Alarms(n_series=1)
     >>> opened, closed = alarms.step(np.array([2.0]), 0)
-    >>> opened.tolist(), closed.tolist(), alarms.open.tolist()
+    >>> opened.tolist(), closed.tolist(), alarms.is_open.tolist()
     ([0], [], [True])
     """
 

@@ -98,7 +98,7 @@ def _widened_value_quantiles(y: Floats, quantiles: tuple[float, ...]) -> Floats:
 def window_medians(y: Floats, rows: Ints, half_width: int) -> Floats:
     """(n_at,) median of what is known up to `half` rows to either side of each row; NaN where nothing is.
 
-    >>> medians_about(np.array([1.0, 2.0, 9.0, np.nan]), np.array([0, 1, 3]), 1).tolist()
+    >>> window_medians(np.array([1.0, 2.0, 9.0, np.nan]), np.array([0, 1, 3]), 1).tolist()
     [1.5, 2.0, 9.0]
     """
     windows = sliding_window_view(np.pad(y, half_width, constant_values=np.nan), 2 * half_width + 1)

@@ -118,7 +118,7 @@ def trailing_medians(history: History, series: Ints, origin: Ints, max_rows: int
 def unique_origins(series: Ints, origin: Ints) -> tuple[Ints, Ints]:
     """Rows at which another origin begins, and which of these each row has.
 
-    >>> [found.tolist() for found in origins_of(np.array([0, 0, 1]), np.array([5, 5, 5]))]
+    >>> [found.tolist() for found in unique_origins(np.array([0, 0, 1]), np.array([5, 5, 5]))]
     [[0, 2], [0, 0, 1]]
     """
     new = np.r_[True, (np.diff(series) != 0) | (np.diff(origin) != 0)][: len(series)]

@@ -45,7 +45,7 @@ def interpolate_quantiles(known: Floats, levels: Sequence[float], quantiles: Seq
 def nan_median(each: Floats) -> Floats:
     """Median over the first axis of what is known; NaN where nothing is.
 
-    >>> median_of_known(np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])).tolist()
+    >>> nan_median(np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])).tolist()
     [2.0, nan]
     """
     known = np.isfinite(each).sum(axis=0)

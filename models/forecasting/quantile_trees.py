@@ -63,7 +63,7 @@ def train(x: Floats, y: Floats, quantiles: Sequence[float], trees: int) -> State
 def lightgbm_parameters(quantile: float, n_rows: int) -> dict[str, Any]:
     """LightGBM's parameters for one quantile; leaves of fewer rows where there are few.
 
-    >>> parameters(0.99, 150_000)["min_data_in_leaf"], parameters(0.99, 6_000)["min_data_in_leaf"]
+    >>> lightgbm_parameters(0.99, 150_000)["min_data_in_leaf"], lightgbm_parameters(0.99, 6_000)["min_data_in_leaf"]
     (1000, 40)
     """
     given = {**PARAMETERS, "alpha": quantile, "num_threads": min(get_num_threads(), MAX_THREADS)}

@@ -20,7 +20,7 @@ def find_seasons(y: Floats, step_s: float) -> Ints:
     its autocorrelation is clear, and clearer than the day's.
 
     >>> hourly = np.sin(np.arange(600) * 2 * np.pi / 60)[:, None]
-    >>> season_of(hourly, 60.0).tolist()
+    >>> find_seasons(hourly, 60.0).tolist()
     [60]
     """
     day = max(round(DAY_S / step_s), 1)

@@ -33,7 +33,7 @@ class LoadAhead:
     level    : probability 0..1 that the load stays below what `step` says
 
     >>> load = LoadAhead(60.0, (180.0,), 0.9)
-    >>> load.begin(100.0 + 10.0 * np.sin(np.arange(2 * 1440) / 200.0))
+    >>> load.fit(100.0 + 10.0 * np.sin(np.arange(2 * 1440) / 200.0))
     >>> bool(90.0 < load.step(109.0)[0] < 125.0)
     True
     """
@@ -173,7 +173,7 @@ class _HorizonForecaster:
 def fill_gaps(values: Floats) -> Floats:
     """Values without holes: straight over those inside, the nearest one at the ends; empty where all is NaN.
 
-    >>> bridged(np.array([np.nan, 1.0, np.nan, 3.0])).tolist()
+    >>> fill_gaps(np.array([np.nan, 1.0, np.nan, 3.0])).tolist()
     [1.0, 1.0, 2.0, 3.0]
     """
     there = np.flatnonzero(np.isfinite(values))

@@ -21,7 +21,7 @@ EARLIER_DAYS = 7
 def nonnegative_quadratic_minimum(gram, moment):
     """The w >= 0 that minimises w'Gw/2 - m'w, by coordinate descent; gram's diagonal is above 0.
 
-    >>> not_negative(np.eye(2), np.array([3.0, -1.0])).tolist()
+    >>> nonnegative_quadratic_minimum(np.eye(2), np.array([3.0, -1.0])).tolist()
     [3.0, 0.0]
     """
     weights = np.zeros(len(moment))

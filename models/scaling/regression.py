@@ -16,7 +16,7 @@ def ridge_weights(rows: Floats, wanted: Floats) -> Floats:
 
     rows : (n, k) float64;  wanted : (n,) float64, in any unit
 
-    >>> ridge(np.array([[1.0], [2.0], [3.0]]), np.array([2.0, 4.0, 6.0])).round(1).tolist()
+    >>> ridge_weights(np.array([[1.0], [2.0], [3.0]]), np.array([2.0, 4.0, 6.0])).round(1).tolist()
     [2.0]
     """
     size = np.abs(rows).mean(0)
@@ -37,7 +37,7 @@ def quantile_weights(spreads: Floats, misses: Floats, usual: Floats, level: floa
 
     >>> rng = np.random.default_rng(1)
     >>> noise = rng.normal(size=20_000)
-    >>> w = spread_weights(np.ones((20_000, 1)), noise, np.ones(20_000), 0.95)
+    >>> w = quantile_weights(np.ones((20_000, 1)), noise, np.ones(20_000), 0.95)
     >>> bool(abs(np.mean(noise < w[0]) - 0.95) < 0.01)
     True
     """

@@ -25,9 +25,9 @@ def replica_capacity(load: Floats, replicas: Floats, utilisation: Floats) -> Int
     load : (n,) float64, any unit;  replicas : (n,) that serve;  utilisation : (n,) ratio 0..1; NaN = unknown
 
     >>> load = np.linspace(100.0, 400.0, 200)
-    >>> [round(x) for x in capacity_of_replica(load, np.full(200, 4.0), load / 4.0 / 120.0)]
+    >>> [round(x) for x in replica_capacity(load, np.full(200, 4.0), load / 4.0 / 120.0)]
     [120, 120, 120]
-    >>> capacity_of_replica(load, np.full(200, 4.0), np.full(200, 0.01)) is None
+    >>> replica_capacity(load, np.full(200, 4.0), np.full(200, 0.01)) is None
     True
     """
     good = (utilisation >= MIN_UTILISATION) & (replicas >= 1.0) & (load > 0.0)
@@ -49,7 +49,7 @@ def startup_time_s(total: Floats, ready: Floats, step_s: float) -> Interval | No
 
     >>> total = np.repeat([2.0, 4.0, 2.0, 5.0, 3.0, 6.0], 20)
     >>> ready = np.minimum(total, np.concatenate([np.full(4, 2.0), total[:-4]]))
-    >>> startup_time(total, ready, 15.0)
+    >>> startup_time_s(total, ready, 15.0)
     (60.0, 60.0, 60.0)
     """
     found = []

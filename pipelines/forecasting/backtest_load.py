@@ -53,7 +53,7 @@ def forecast_origins(n_rows: int, horizon: int, n: int, first: int) -> list[int]
 
     first : rows that the past must have at least
 
-    >>> origins_of(1000, 100, 3, 200)
+    >>> forecast_origins(1000, 100, 3, 200)
     [700, 800, 900]
     """
     newest = n_rows - horizon
@@ -93,7 +93,7 @@ def naive_scale(y: Floats, step_s: float) -> Floats:
 def pinball_loss(ahead: Floats, actual: Floats, quantiles: Sequence[float]) -> Floats:
     """(n_quantiles, ...) loss of each forecast quantile.
 
-    >>> pinball(np.array([[1.0]]), np.array([3.0]), [0.9]).tolist()
+    >>> pinball_loss(np.array([[1.0]]), np.array([3.0]), [0.9]).tolist()
     [[1.8]]
     """
     q = np.asarray(quantiles).reshape(-1, *([1] * actual.ndim))

@@ -14,7 +14,7 @@ from trimtab.pipelines.errors import InputError
 def parse_days(given: Iterable[object]) -> frozenset[int]:
     """Days since 1970-01-01 of dates, as text, date or timestamp. Raises InputError that names the wrong one.
 
-    >>> sorted(known_days(["1970-01-02", pd.Timestamp("1970-01-05 08:00")]))
+    >>> sorted(parse_days(["1970-01-02", pd.Timestamp("1970-01-05 08:00")]))
     [1, 4]
     """
     return frozenset(_day(one) for one in given)

@@ -28,8 +28,8 @@ def regression_features(panel: Panel, ahead: Ints) -> Floats:
 
     What is not known is the last known value, or 0.
 
-    >>> panel = Panel(np.ones((10, 2)), np.zeros(2, np.int64), 3600.0, np.ones(2, np.bool_))
-    >>> features(panel, np.array([1, 2])).shape
+    >>> panel = SeriesPlot(np.ones((10, 2)), np.zeros(2, np.int64), 3600.0, np.ones(2, np.bool_))
+    >>> regression_features(panel, np.array([1, 2])).shape
     (4, 9)
     """
     y, step_s = panel.y, panel.step_s

@@ -28,7 +28,7 @@ def positive_duration_s(value: str | float, name: str) -> float:
 
     name : of the option, for the error message. Raises InputError.
 
-    >>> duration_s("14d", "since")
+    >>> positive_duration_s("14d", "since")
     1209600.0
     """
     try:

@@ -134,7 +134,7 @@ def time_chunks(start: datetime, end: datetime, step_s: float) -> Iterator[tuple
 def format_series(labels: dict[str, str]) -> str:
     """Name and sorted labels as Prometheus writes them.
 
-    >>> prometheus_form({"__name__": "up", "job": "x"})
+    >>> format_series({"__name__": "up", "job": "x"})
     'up{job="x"}'
     """
     name = labels.get("__name__", "")

@@ -36,7 +36,7 @@ class LabelledEvent:
     def applies_to(self, series: str) -> bool:
         """Whether it is of this series.
 
-        >>> Event("shop", 0, 1).concerns("shop/latency"), Event("", 0, 1).concerns("cpu")
+        >>> LabelledEvent("shop", 0, 1).applies_to("shop/latency"), LabelledEvent("", 0, 1).applies_to("cpu")
         (True, True)
         """
         return self.series in {"", series} or series.startswith(f"{self.series}/")
@@ -49,7 +49,7 @@ def parse_events(
 
     interval_s : how long a row is, where times are row numbers. Raises InputError.
 
-    >>> events_of(pd.DataFrame({"start": [2], "end": [3]}), 60.0)
+    >>> parse_events(pd.DataFrame({"start": [2], "end": [3]}), 60.0)
     (Event(series='', start=120000000000, end=180000000000, found=None),)
     """
     place = locate_row or (lambda row: f"the labels, row {row} (counted from 0)")

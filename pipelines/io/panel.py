@@ -57,7 +57,7 @@ def panel_from_history(
 
     >>> times = pd.date_range("2026-01-01", periods=4, freq="5min", tz="UTC")
     >>> frame = pd.DataFrame({"unique_id": "cpu", "ds": times, "y": [1.0, 2.0, None, 4.0]})
-    >>> panel_of(frame, 300, window_s=900).panel.y[:, 0].tolist()
+    >>> panel_from_history(frame, 300, window_s=900).panel.y[:, 0].tolist()
     [2.0, nan, 4.0]
     """
     known = frame[frame["y"].notna()]

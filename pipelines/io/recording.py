@@ -180,7 +180,7 @@ def median_interval_s(times: Ints, default_s: float) -> float:
 
     Only the first ten decide, so that what comes later changes no earlier score.
 
-    >>> spacing_s(np.array([0, 60, 120, 110, 180]) * 10**9, 1.0)
+    >>> median_interval_s(np.array([0, 60, 120, 110, 180]) * 10**9, 1.0)
     60.0
     """
     steps = np.diff(times[: INTERVAL_SPACINGS + 1])

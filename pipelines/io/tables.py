@@ -180,7 +180,7 @@ def _ragged(name: str, content: bytes, header: list[str]) -> str | None:
 def sibling_path(source: Path, word: str) -> Path:
     """A place in the folder of a recording, with a word before its ending.
 
-    >>> str(beside(Path("a/cpu.csv.gz"), "scored"))
+    >>> str(sibling_path(Path("a/cpu.csv.gz"), "scored"))
     'a/cpu.scored.csv.gz'
     """
     packed = ".gz" if source.suffix == ".gz" else ""

@@ -20,7 +20,7 @@ def required_schema(step_s: float, horizon: int) -> dict[str, Any]:
 def schema_mismatch(schema: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Why a model of this schema cannot be asked so, in words; "" = it can.
 
-    >>> unfit(asked(300.0, 288), asked(60.0, 1440))
+    >>> schema_mismatch(required_schema(300.0, 288), required_schema(60.0, 1440))
     'it is made for 288 steps of 300 s, and 1440 steps of 60 s are asked'
     """
     changed = [name for name in REQUIRED_FIELDS if schema.get(name) != wanted.get(name)]

@@ -26,7 +26,7 @@ MAX_ROWS = 500
 def default_report_folder(source: Path) -> Path:
     """Beside the input.
 
-    >>> str(default_folder(Path("a/cpu.csv.gz")))
+    >>> str(default_report_folder(Path("a/cpu.csv.gz")))
     'a/cpu.backtest'
     """
     return source.with_name(f"{Path(source.name.removesuffix('.gz')).stem}.backtest")

@@ -88,7 +88,7 @@ def parse_detectors(detectors: Any) -> tuple[DetectorSpec, ...]:  # noqa: ANN401
     "river:NAME" is river's own detector of that name, half-space trees behind a scaler to 0..1.
     Raises UnknownModelError for a name that nobody has, ModelError for what is no detector.
 
-    >>> members(["default", "ew_zscore"])
+    >>> parse_detectors(["default", "ew_zscore"])
     ('default', 'ew_zscore')
     """
     given = detectors if isinstance(detectors, list | tuple) else [detectors]

@@ -105,8 +105,8 @@ def _error(ahead: Floats, actual: Floats, scale: Floats) -> float | None:
 def has_drifted(over: Sequence[LiveAccuracy], version: str, expected: float | None) -> bool:
     """Whether what serves errs much more than it did at the gate, in the last two references.
 
-    >>> bad = Seen(0, 72, "3", 0.9, "", None)
-    >>> drifted([bad, bad], "3", 0.4), drifted([bad], "3", 0.4), drifted([bad, bad], "3", 0.8)
+    >>> bad = LiveAccuracy(0, 72, "3", 0.9, "", None)
+    >>> has_drifted([bad, bad], "3", 0.4), has_drifted([bad], "3", 0.4), has_drifted([bad, bad], "3", 0.8)
     (True, False, False)
     """
     own = [one.error for one in over if one.version == version and one.error is not None][-2:]
@@ -120,7 +120,7 @@ def shadow_result(
 
     None = it has not run beside it for long enough.
 
-    >>> shadow([Seen(0, 72, "3", 0.5, "4", 0.4)], "3", "4", 3600.0, 60.0)
+    >>> shadow_result([LiveAccuracy(0, 72, "3", 0.5, "4", 0.4)], "3", "4", 3600.0, 60.0)
     ''
     """
     own = [

@@ -50,8 +50,8 @@ def exclude_windows(
     Raises HistoryError where less than half of the samples would be left.
 
     >>> frame = pd.DataFrame({"unique_id": ["a", "a", "b"], "ds": pd.to_datetime([0, 5, 5], utc=True)})
-    >>> left = left_out(frame.assign(y=1.0), [Window("incident", 0, 1, frozenset("ab"))], 60.0)
-    >>> left.frame["y"].tolist(), left.said
+    >>> left = exclude_windows(frame.assign(y=1.0), [ExcludedWindow("incident", 0, 1, frozenset("ab"))], 60.0)
+    >>> left.frame["y"].tolist(), left.summary
     ([nan, 1.0, 1.0], '33.3 % of the samples are left out, for 1 incident')
     """
     known = frame["y"].notna().to_numpy()

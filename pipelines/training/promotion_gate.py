@@ -63,9 +63,9 @@ def check_promotion(
                after it, else a change of the settings would keep every model away
 
     >>> good, bad = (Figures(m, m, 0.9, 0.01, 0.0, 100) for m in (0.7, 0.9))
-    >>> judge(Candidate(100, {}, good), None, bad).passed
+    >>> check_promotion(Candidate(100, {}, good), None, bad).passed
     True
-    >>> str(judge(Candidate(100, {}, bad), Candidate(100, {}, good), bad))
+    >>> str(check_promotion(Candidate(100, {}, bad), Candidate(100, {}, good), bad))
     'it errs 28.6% more than the champion (a loss of 0.9 against 0.7; 2% more may be)'
     """
     figures = challenger.figures

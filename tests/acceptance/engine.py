@@ -1,4 +1,4 @@
-"""A running `trimtab up`, as a person would start it, and what its API says."""
+"""`trimtab up` as a child process, and helpers that query its API."""
 
 import os
 import subprocess
@@ -25,8 +25,10 @@ READY_TIMEOUT_S = 240.0
 class EngineProcess(ServerProcess):
     """The engine as a child process.
 
-    data   : its data folder; its settings and what it printed stand beside it
-    key    : the admin key that it wrote
+    data_dir   : its data folder; settings file and log are in the parent folder
+    key        : admin key
+    started_at : monotonic time of the start, seconds
+    startup_s  : seconds from the start until it was ready
     """
 
     data_dir: Path = field(default_factory=Path)
@@ -35,18 +37,18 @@ class EngineProcess(ServerProcess):
     startup_s: float = 0.0
 
     def start_and_wait(self) -> None:
-        """Start it, wait until it is ready, read its key."""
+        """Start the engine, wait until it is ready and read its key."""
         self.started_at = time.monotonic()
         self.start(READY_TIMEOUT_S)
         self.startup_s = time.monotonic() - self.started_at
         self.key = (self.data_dir / "admin.key").read_text().strip()
 
     def get(self, path: str, **query: Any) -> Any:
-        """The JSON of an API page."""
+        """Return the JSON of a GET request."""
         return self.request("GET", path, params=query)
 
     def request(self, method: str, path: str, key: str = "", **more: Any) -> Any:
-        """The JSON that a request gives, by the admin key or another."""
+        """Return the JSON of a request with the admin key or another key."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
         answer = httpx.request(
             method, f"{self.url}/api/{path}", headers=headers, timeout=40, trust_env=False, **more
@@ -55,19 +57,19 @@ class EngineProcess(ServerProcess):
         return answer.json()
 
     def create_key(self, name: str, *scopes: str) -> str:
-        """A key made by the command line."""
+        """Create a key on the command line."""
         wanted = [word for scope in scopes for word in ("--scope", scope)]
         return self.run_command("key", "create", name, *wanted).stdout.strip()
 
     def run_command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Another `trimtab` with the same settings, which must succeed."""
+        """Run another `trimtab` command with the same settings; it must succeed."""
         argv = [TRIMTAB, *words, "--config", self.data_dir.parent / "trimtab.yaml"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
     def list_all(self, path: str, **query: Any) -> list[dict[str, Any]]:
-        """All items of a list, page by page."""
+        """Return all items of a list, page by page."""
         items: list[dict[str, Any]] = []
         after = None
         while after is not None or not items:
@@ -79,12 +81,12 @@ class EngineProcess(ServerProcess):
         return items
 
     def source_status(self, name: str) -> dict[str, Any]:
-        """How one of its sources does."""
+        """Return the status of a source."""
         found: dict[str, Any] = next(s for s in self.get("status")["sources"] if s["name"] == name)
         return found
 
     def login_link(self) -> str:
-        """A link that logs a browser in."""
+        """Return a link that logs a browser in."""
         return self.run_command("key", "login").stdout.strip()
 
 
@@ -92,7 +94,7 @@ class EngineProcess(ServerProcess):
 def trimtab_up(
     directory: Path, settings: dict[str, Any], more: Sequence[str] = ()
 ) -> Iterator[EngineProcess]:
-    """`trimtab up` with these settings, its data in directory/data, ready."""
+    """Run `trimtab up` with these settings and its data in directory/data; yields when it is ready."""
     directory.mkdir(parents=True, exist_ok=True)
     port, data, config = free_port(), directory / "data", directory / "trimtab.yaml"
     general = {"data_dir": str(data), **settings.get("settings", {})}
@@ -110,7 +112,7 @@ def trimtab_up(
 
 @contextmanager
 def busy_core(core: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`yes` on one core."""
+    """Keep one core busy with `yes`."""
     hog = subprocess.Popen(["taskset", "-c", str(core), "yes"], stdout=subprocess.DEVNULL)
     try:
         yield hog
@@ -120,32 +122,32 @@ def busy_core(core: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_until(check: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> Any:
-    """What `check()` gives as soon as it gives something; fails when time is over.
+    """Return the first truthy result of `check()`; fail after `timeout_s`.
 
-    Asks seldom, because the machine that is watched is the one that asks.
+    Polls slowly, because the watched machine is the one that polls.
     """
     end = time.monotonic() + timeout_s
     pause = threading.Event()
     while not (found := check()):
-        assert time.monotonic() < end, f"not so after {timeout_s:.0f} s"
+        assert time.monotonic() < end, f"still false after {timeout_s:.0f} s"
         pause.wait(pause_s)
     return found
 
 
 def assert_always(check: Callable[[], Any], for_s: float, pause_s: float = 1.0) -> None:
-    """Fails as soon as `check()` gives nothing, within so many seconds."""
+    """Fail as soon as `check()` is falsy within `for_s` seconds."""
     end = time.monotonic() + for_s
     pause = threading.Event()
     while (left_s := end - time.monotonic()) > 0:
-        assert check(), f"no more so {left_s:.0f} s before the end"
+        assert check(), f"became false {left_s:.0f} s before the end"
         pause.wait(pause_s)
 
 
 def unix_seconds(iso: str) -> float:
-    """Unix time of an API time."""
+    """Return the Unix time of an API time."""
     return datetime.fromisoformat(iso).timestamp()
 
 
 def available_cores() -> list[int]:
-    """Cores that this process may use."""
+    """Return the cores that this process may use."""
     return sorted(os.sched_getaffinity(0))

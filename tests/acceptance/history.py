@@ -1,8 +1,8 @@
-"""A past for a Prometheus: a short recording of an exporter's real figures, tiled back over two weeks.
+"""History for a Prometheus: a short recording of an exporter, extended back over two weeks.
 
-Counters keep growing through the tiles by about what they were really seen to grow, gauges repeat what was
-recorded; both wander, as those of a machine do that is not only looked at for a minute, and end where the
-recording begins. What stood still stays, a clock goes on.
+Counters keep growing at about their recorded pace, and gauges repeat recorded values. Both vary slowly, as
+those of a machine in use do, and end where the recording begins. Constant values stay constant, clocks keep
+running.
 """
 
 import re
@@ -17,19 +17,20 @@ import numpy as np
 from tests.servers.prometheus import backfill
 
 DAY_S, BLOCK_S = 86_400, 64_800
-"""promtool reads a file once for each block of 18 h that it touches, so each block gets a file of its own."""
+"""promtool reads a file once for each 18 h block it touches, so each block gets its own file."""
 COARSE_S = 300
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 _DRIFT, _SWAY = 0.05, 0.5
-"""How far gauges wander, of their mean, and paces of counters, of theirs, within minutes to half days."""
+"""Slow variation of gauges (share of their mean) and of counter rates (share of their rate)."""
 
 
 @dataclass
 class ExporterRecording:
-    """Figures of one target.
+    """Recorded samples of one target.
 
-    step_s : seconds between looks
-    rows   : sample name with labels -> values, one a look, NaN = not shown
+    step_s : seconds between scrapes
+    rows   : sample name and labels -> one value per scrape, NaN = missing
+    types  : metric name -> type
     """
 
     job: str
@@ -39,7 +40,7 @@ class ExporterRecording:
     types: dict[str, str] = field(default_factory=dict)
 
     def add_scrape(self, text: str, look: int) -> None:
-        """Add what the exporter shows now."""
+        """Add the text of scrape number `look`."""
         for line in text.splitlines():
             if line.startswith("# TYPE"):
                 name, kind = line.split()[2:4]
@@ -49,7 +50,7 @@ class ExporterRecording:
                 values += [np.nan] * (look - len(values)) + [float(found[3])]
 
     def is_counter(self, name: str, values: np.ndarray) -> bool:
-        """Whether it is a counter; what has no type is one if it was never seen to fall."""
+        """Return whether the values are a counter; a metric without type is one if it never falls."""
         family = re.sub(r"_(bucket|count|sum)$", "", name)
         kind = self.types.get(name) or (self.types[family] if name != family else "untyped")
         rising = bool((np.diff(values[np.isfinite(values)]) >= 0).all())
@@ -57,7 +58,7 @@ class ExporterRecording:
 
 
 def record_exporter(address: str, job: str, looks: int, step_s: int) -> ExporterRecording:
-    """Look at an exporter every step_s seconds."""
+    """Scrape an exporter every `step_s` seconds."""
     recording = ExporterRecording(job, address, step_s)
     pause = threading.Event()
     with httpx.Client(trust_env=False) as client:
@@ -70,7 +71,10 @@ def record_exporter(address: str, job: str, looks: int, step_s: int) -> Exporter
 def backfill_history(
     directory: Path, recording: ExporterRecording, now_s: int, days: int, fine_s: int
 ) -> int:
-    """Backfill directory/data with `days` at 5 min, the last `fine_s` as recorded; the number of samples."""
+    """Backfill directory/data and return the number of samples.
+
+    Covers `days` at 5 min, and the last `fine_s` seconds at the recorded step.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     fine = np.arange(now_s - fine_s, now_s, recording.step_s)
     coarse = np.arange(now_s - days * DAY_S, now_s - fine_s, COARSE_S)
@@ -101,7 +105,7 @@ def _series(recording: ExporterRecording) -> Iterator[tuple[str, np.ndarray, boo
 def extend_back(
     recorded: np.ndarray, step_s: int, times: np.ndarray, now_s: int, grows: bool, seed: int
 ) -> np.ndarray:
-    """The recorded values carried back over `times`, which end before now_s, when the recording began."""
+    """Extend recorded values back over `times`, which end before `now_s`, when the recording began."""
     rng = np.random.default_rng(seed)
     known = recorded[np.isfinite(recorded)]
     if len(known) < 2:
@@ -122,12 +126,12 @@ def extend_back(
     pace = np.where(spans == step_s, _shuffled(steps, times // step_s, rng), steps.mean() * spans / step_s)
     growth = np.maximum(pace * (1 + _SWAY * wander / 3), 0.0)
     back = np.cumsum((np.round(growth) if whole else growth)[::-1])[::-1]
-    began = max(known[0], back[0])  # else the exporter started only now
+    began = max(known[0], back[0])  # otherwise the exporter started just now
     return began - back
 
 
 def _slow_waves(times: np.ndarray, now_s: int, rng: np.random.Generator) -> np.ndarray:
-    """Slow waves of minutes to half days, 0 at now_s."""
+    """Return slow waves with periods of minutes to half a day, 0 at `now_s`."""
     waves = np.zeros(len(times))
     for period_s in (557.0, 7_919.0, 45_361.0):
         phase = 2 * np.pi * rng.random()
@@ -136,7 +140,7 @@ def _slow_waves(times: np.ndarray, now_s: int, rng: np.random.Generator) -> np.n
 
 
 def _shuffled(known: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The recording again and again, each time from another place."""
+    """Repeat the recording, each time from another offset."""
     tile, place = np.divmod(index - index[0], len(known))
     return known[(place + rng.integers(len(known), size=tile[-1] + 1)[tile]) % len(known)]
 

@@ -1,4 +1,4 @@
-"""What the tests of the closed loop ask a running engine."""
+"""Waits and assertions of the closed-loop tests on a running engine."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ SCORED_WITHIN_S, INCIDENT_WITHIN_S, RECOMMENDED_WITHIN_S, ACTION_WITHIN_S, ACTIO
     120.0,
     240.0,
 )
-"""Until figures are scored; a pattern is seen; it is advised; it is acted; that has ended. Upper bounds."""
+"""Upper bounds, seconds: until series are scored; then to incident, recommendation, action and its end."""
 NO_ACTION_FOR_S = 40.0
-"""Twice as long as auto waits at a tenth of the times: what has not begun by then does not begin."""
+"""Seconds: twice the delay of mode auto at time scale 0.1. Later no action begins."""
 _RUNNING = {"proposed", "executing", "verifying"}
 
 
 def find_series(engine: EngineProcess, metric: str) -> dict[str, Any]:
-    """The series of a metric as it is now; empty = there is none yet."""
+    """Return the series of a metric; empty = none yet."""
     return next((s for s in engine.list_all("series", search=metric) if s["metric"] == metric), {})
 
 
 def wait_until_scored(engine: EngineProcess, metric: str) -> None:
-    """Wait until enough is known of it."""
+    """Wait until the series of a metric is scored."""
     wait_until(lambda: find_series(engine, metric).get("anomaly_score") is not None, SCORED_WITHIN_S)
 
 
 def wait_for_incident(engine: EngineProcess, pattern: str, within_s: float = INCIDENT_WITHIN_S) -> str:
-    """The id of the incident that shows a pattern, once there is one."""
+    """Return the id of the incident with a pattern, once there is one."""
 
     def look() -> str:
         shown = (i for i in engine.list_all("incidents") if any(p["name"] == pattern for p in i["patterns"]))
@@ -38,7 +38,7 @@ def wait_for_incident(engine: EngineProcess, pattern: str, within_s: float = INC
 
 
 def wait_for_recommendation(engine: EngineProcess, incident: str) -> dict[str, Any]:
-    """The recommendation that an incident came to."""
+    """Return the only recommendation of an incident."""
     found = wait_until(lambda: engine.list_all("recommendations", incident_id=incident), RECOMMENDED_WITHIN_S)
     assert len(found) == 1, found
     one: dict[str, Any] = found[0]
@@ -46,7 +46,7 @@ def wait_for_recommendation(engine: EngineProcess, incident: str) -> dict[str, A
 
 
 def wait_for_action(engine: EngineProcess, recommendation: dict[str, Any]) -> dict[str, Any]:
-    """The action that came of a recommendation."""
+    """Return the action of a recommendation."""
     path = f"recommendations/{recommendation['id']}"
     action: dict[str, Any] = wait_until(lambda: engine.get(path)["actions"], ACTION_WITHIN_S)[0]
     assert (action["tool"], action["target"], action["subject"]) == tuple(
@@ -56,7 +56,7 @@ def wait_for_action(engine: EngineProcess, recommendation: dict[str, Any]) -> di
 
 
 def wait_for_action_end(engine: EngineProcess, action: dict[str, Any]) -> dict[str, Any]:
-    """An action once it has ended."""
+    """Return an action once it has ended."""
     path = f"actions/{action['id']}"
     wait_until(lambda: engine.get(path)["state"] not in _RUNNING, ACTION_ENDS_WITHIN_S)
     done: dict[str, Any] = engine.get(path)
@@ -65,9 +65,9 @@ def wait_for_action_end(engine: EngineProcess, action: dict[str, Any]) -> dict[s
 
 
 def wait_for_audit(engine: EngineProcess, subject: str, last: str) -> list[str]:
-    """What the audit says of a recommendation or an action, in its order, up to its end.
+    """Return the audit words of a recommendation or an action in order, once the last one is `last`.
 
-    last : the end that is waited for. The chain of the audit has to be whole then
+    Also verifies the chain of the audit.
     """
 
     def look() -> list[str]:

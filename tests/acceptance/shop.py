@@ -1,4 +1,4 @@
-"""The shop with its Redis, load on it, and what is asked of an engine that watches both."""
+"""A shop service with its Redis cache, load on it, and settings of an engine that watches both."""
 
 import sys
 import threading
@@ -19,11 +19,11 @@ from tests.services.shop_service import TOKEN, price
 
 MIB = 2**20
 CACHE_BYTES = 16 * MIB
-"""Of the cache: room for the items of a calm day only."""
+"""maxmemory of the cache: enough for the items of normal load only."""
 ORIGIN_CONNECTIONS = 2
-"""To the origin, by the operator's choice: not the default of the service."""
+"""Connections to the origin, set by the operator: not the default of the service."""
 NORMAL_ITEMS, BUSY_ITEMS = 2_000, 60_000
-"""Items that are asked for."""
+"""Number of requested items under normal and heavy load."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Shop:
     cache: RedisServer
 
     def maxmemory(self) -> int:
-        """Of the cache, now."""
+        """Return maxmemory of the cache in bytes."""
         return int(self.cache.cli("CONFIG", "GET", "maxmemory").split()[-1])
 
     def knob(self, name: str) -> Any:
-        """A value of the service, now."""
+        """Return the value of a knob of the service."""
         return self._ask("GET", name)
 
     def set_knob(self, name: str, value: Any) -> None:
-        """As its operator does it, without an engine."""
+        """Set a knob of the service directly, without an engine."""
         self._ask("PUT", name, json={"value": value})
 
     def _ask(self, method: str, name: str, **more: Any) -> Any:
@@ -55,7 +55,7 @@ class Shop:
         return answer.json()["value"]
 
     def settings(self, mode: str) -> dict[str, Any]:
-        """Of an engine that watches both, ten times as quick."""
+        """Return settings of an engine that watches both, ten times as fast."""
         cache = {"url": f"redis://{self.cache.address}/0", "targets": ["cache-1"]}
         shop = {"kind": "http_service", "url": f"{self.service.url}/trimtab", "bearer_token": TOKEN}
         common = {"mode": mode, "trial": True}
@@ -68,7 +68,7 @@ class Shop:
 
 @contextmanager
 def start_shop(directory: Path) -> Iterator[Shop]:
-    """Both as children of the test."""
+    """Start cache and service as child processes."""
     flags = ("--maxmemory", str(CACHE_BYTES), "--maxmemory-policy", "allkeys-lru")
     with start_redis(directory / "redis", *flags) as cache:
         port = free_port()
@@ -84,10 +84,10 @@ def start_shop(directory: Path) -> Iterator[Shop]:
 
 
 class ShopLoad:
-    """Baskets of items by a zipf law, from threads that each ask again about `pause_s` after an answer.
+    """Requests baskets of Zipf-distributed items from threads that pause about `pause_s` seconds.
 
-    keys : items that there are; may be changed while they ask
-    lost : what was not answered, or answered wrongly
+    item_count : number of items; may change at any time
+    failures   : requests without an answer or with a wrong one
     """
 
     def __init__(self, port: int, threads: int = 64, pause_s: float = 2.0, items: int = 40) -> None:

@@ -1,4 +1,4 @@
-"""The whole loop on a real service and its Redis: seen, named, advised, done, watched, written down."""
+"""The closed loop on a real service and its Redis: detect, recommend, act, verify, audit."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ from tests.acceptance.shop import BUSY_ITEMS, CACHE_BYTES, ORIGIN_CONNECTIONS, S
 pytestmark = pytest.mark.acceptance
 
 HALVED = {"before": ORIGIN_CONNECTIONS, "after": ORIGIN_CONNECTIONS // 2}
-"""Connections to the origin: with one of them answers take eight times as long."""
+"""Change of the connections to the origin: with one of them answers take eight times as long."""
 
 
 def test_auto_mode_fixes_a_thrashing_cache_and_rolls_back_a_harmful_change(tmp_path):
-    """Mode auto: a thrashing cache is given room, and it is kept; a change that does harm is taken back."""
+    """Mode auto: a thrashing cache gets more memory, which is kept; a harmful change is rolled back."""
     with (
         start_shop(tmp_path) as shop,
         ShopLoad(shop.service.port) as customers,
@@ -39,7 +39,7 @@ def test_auto_mode_fixes_a_thrashing_cache_and_rolls_back_a_harmful_change(tmp_p
 
 @pytest.mark.trials
 def test_approve_mode_waits_for_a_second_operator(tmp_path):
-    """Mode approve: nothing happens until another than its proposer approves, then the same as by auto."""
+    """Mode approve: nothing happens until an operator other than the proposer approves."""
     with (
         start_shop(tmp_path) as shop,
         ShopLoad(shop.service.port) as customers,
@@ -62,7 +62,7 @@ def test_approve_mode_waits_for_a_second_operator(tmp_path):
 
 @pytest.mark.trials
 def test_recommend_mode_changes_nothing(tmp_path):
-    """The same is advised and nothing is done; what a person changes by hand is watched all the same."""
+    """Mode recommend: nothing is changed; an operator's own change is still verified."""
     with (
         start_shop(tmp_path) as shop,
         ShopLoad(shop.service.port) as customers,
@@ -79,7 +79,7 @@ def test_recommend_mode_changes_nothing(tmp_path):
 
 
 def provoke_cache_thrash(engine: EngineProcess, customers: ShopLoad) -> dict[str, Any]:
-    """More is asked for than the cache has room for: the pattern is named, and what helps."""
+    """Request more items than the cache holds; return the recommendation against the pattern."""
     wait_until_scored(engine, "redis_hit_ratio")
     customers.item_count = BUSY_ITEMS
     found = wait_for_recommendation(engine, wait_for_incident(engine, "cache_thrash"))
@@ -91,7 +91,7 @@ def provoke_cache_thrash(engine: EngineProcess, customers: ShopLoad) -> dict[str
 def assert_memory_raised(
     engine: EngineProcess, shop: Shop, recommendation: dict[str, Any], action: dict[str, Any]
 ) -> None:
-    """Within its step, to the expected effect, kept, and written down from proposal to end."""
+    """The action stays within its step, has the expected effect, is kept and is audited."""
     done = wait_for_action_end(engine, action)
     assert done["state"] == "kept", done
     assert CACHE_BYTES < done["after"] <= 2 * CACHE_BYTES
@@ -105,7 +105,7 @@ def assert_memory_raised(
 
 
 def assert_harm_rolled_back(engine: EngineProcess, shop: Shop) -> None:
-    """A person changes a setting of the service for the worse: after three bad checks it is as it was."""
+    """A harmful change by an operator is rolled back after three bad checks."""
     place = "tools/shop/targets/shop/knobs/origin_connections"
     action = engine.request("PUT", place, json=HALVED)
     assert shop.knob("origin_connections") == HALVED["after"]

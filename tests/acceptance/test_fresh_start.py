@@ -1,4 +1,4 @@
-"""A first start that watches this machine, as a stranger sees it."""
+"""A first start that watches this machine, as a new user sees it."""
 
 import re
 import time
@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.acceptance.engine import trimtab_up, wait_until
-from tests.browser.conftest import DESK, browser  # noqa: F401 - a fixture is found by its name
+from tests.browser.conftest import DESK, browser  # noqa: F401 - fixtures are requested by name
 
 pytestmark = pytest.mark.acceptance
 SHOWN_S, SCORED_S = 30.0, 300.0
@@ -15,7 +15,7 @@ SHOWN_S, SCORED_S = 30.0, 300.0
 
 @pytest.mark.parametrize("interval", ["1s", pytest.param("5s", marks=pytest.mark.trials)])
 def test_a_first_start_shows_this_machine(tmp_path, browser: Browser, interval):  # noqa: F811 - the fixture
-    """Within 30 s the page shows each series with score or learning time; scores come within 5 min."""
+    """Within 30 s the page shows each series with score or learning time; scores follow within 5 min."""
     settings = {"sources": {"host": {"interval": interval}}}
     with trimtab_up(tmp_path, settings) as engine:
         ready = time.monotonic()

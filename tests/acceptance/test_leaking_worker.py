@@ -1,4 +1,4 @@
-"""The whole loop on a leaking worker under a real PM2: named early, and reloaded without a lost request."""
+"""The closed loop on a leaking worker under a real PM2: reloaded early, without a failed request."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ from tests.acceptance.worker import APP_NAME, MEMORY_LIMIT_BYTES, LeakingWorker,
 pytestmark = [pytest.mark.acceptance, pytest.mark.trials]
 
 INCIDENT_WITHIN_S = 420.0
-"""Two minutes of rising memory are needed, which many a slow machine needs longer for."""
+"""Seconds until the incident: the pattern needs two minutes of rising memory, more on a slow machine."""
 
 
 def test_auto_mode_reloads_a_leaking_worker(tmp_path):
-    """Mode auto: the leak is recognised before the memory limit, the worker reloaded, and no request lost."""
+    """Mode auto: the worker is reloaded before the memory limit, without a failed request."""
     with start_leaking_worker(tmp_path) as worker, start_engine(tmp_path, worker, "auto") as engine:
         before = worker.pids()
         recommendation = wait_for_leak_recommendation(engine, worker)
@@ -33,7 +33,7 @@ def test_auto_mode_reloads_a_leaking_worker(tmp_path):
 
 
 def test_approve_mode_reloads_after_an_approval(tmp_path):
-    """Mode approve: the worker runs on until a person approves, and then the same as by auto."""
+    """Mode approve: the worker runs on until an operator approves; then as in mode auto."""
     with start_leaking_worker(tmp_path) as worker, start_engine(tmp_path, worker, "approve") as engine:
         before = worker.pids()
         recommendation = wait_for_leak_recommendation(engine, worker)
@@ -47,7 +47,7 @@ def test_approve_mode_reloads_after_an_approval(tmp_path):
 
 
 def test_recommend_mode_reloads_nothing(tmp_path):
-    """The reload is advised, with its command, and nothing is done."""
+    """Mode recommend: the reload is recommended with its command, and nothing is done."""
     with start_leaking_worker(tmp_path) as worker, start_engine(tmp_path, worker, "recommend") as engine:
         before = worker.pids()
         recommendation = wait_for_leak_recommendation(engine, worker)
@@ -58,12 +58,12 @@ def test_recommend_mode_reloads_nothing(tmp_path):
 
 
 def start_engine(directory, worker: LeakingWorker, mode: str) -> Any:
-    """An engine that watches it."""
+    """Start an engine that watches the worker."""
     return trimtab_up(directory / "trimtab", worker.settings(mode))
 
 
 def wait_for_leak_recommendation(engine: EngineProcess, worker: LeakingWorker) -> dict[str, Any]:
-    """What is advised against the leak, which is named while its limit is far."""
+    """Return the recommendation against the leak, which comes long before the memory limit."""
     incident = wait_for_incident(engine, "memory_leak", INCIDENT_WITHIN_S)
     used = find_series(engine, "pm2_memory_largest_bytes")["value"]
     print(f"named at {used / MEMORY_LIMIT_BYTES:.0%} of its limit")
@@ -81,7 +81,7 @@ def assert_reloaded(
     recommendation: dict[str, Any],
     action: dict[str, Any],
 ) -> None:
-    """Each instance once, by the engine and not by the limit, to less memory, kept, no request lost."""
+    """Each instance is reloaded once by the engine, uses less memory, and no request fails."""
     done = wait_for_action_end(engine, action)
     print(f"{worker.load.answered_count} requests answered, {len(worker.load.errors)} lost")
     assert done["state"] == "kept", done

@@ -1,4 +1,4 @@
-"""All labelled recordings: those that the rules were made with, and those made after they were frozen."""
+"""Pattern recognition on all labelled recordings: development set and held-out set."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.recordings.judge import report
 from tests.recordings.sets import development, held_out
 
 MIN_ACCURACY = 0.9
-"""Recall and precision of each pattern."""
+"""Least recall and precision of each pattern."""
 
 
 @pytest.mark.trials

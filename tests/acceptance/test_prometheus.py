@@ -1,4 +1,4 @@
-"""A Prometheus with a past: a busy core, services that go and move, and an outage of Prometheus itself."""
+"""A Prometheus with history: a busy core, services that stop or move, and an outage of Prometheus itself."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from tests.acceptance.engine import (
     wait_until,
 )
 from tests.acceptance.history import backfill_history, record_exporter
-from tests.browser.conftest import DESK, browser  # noqa: F401 - a fixture is found by its name
+from tests.browser.conftest import DESK, browser  # noqa: F401 - fixtures are requested by name
 from tests.servers.prometheus import (
     PrometheusServer,
     ServerProcess,
@@ -34,12 +34,12 @@ pytestmark = pytest.mark.acceptance
 
 @dataclass(frozen=True)
 class TimeScale:
-    """How long everything takes.
+    """Durations of the test.
 
-    interval_s : between scrapes and ticks
-    fine_s     : history at that interval; before it there are two weeks at 5 min
-    looks      : at the exporter, for the recording that this history is made of
-    busy_s     : how long a core is kept busy
+    interval_s : seconds between scrapes and ticks
+    fine_s     : seconds of history at that interval; before it there are two weeks at 5 min
+    scrapes    : scrapes in the recording that the history is made of
+    busy_s     : seconds that a core is kept busy
     """
 
     interval_s: int
@@ -48,27 +48,27 @@ class TimeScale:
     busy_s: float
 
     def ticks(self, n: float) -> float:
-        """Seconds of n intervals."""
+        """Return the seconds of n intervals."""
         return n * self.interval_s
 
 
 QUICK = TimeScale(interval_s=1, fine_s=3600, scrapes=60, busy_s=15.0)
 FULL = TimeScale(interval_s=5, fine_s=6 * 3600, scrapes=66, busy_s=60.0)
-"""The recording holds all that comes every five minutes, as the engine's own saving of its state."""
+"""The recording covers everything that happens every five minutes, such as the engine's snapshots."""
 MAX_DELAY_INTERVALS, OUTAGE_INTERVALS = 3, 20
 DAYS = 14
 WARM_S = 30.0
 BUSY = re.compile(
     r"cpu|load|procs|processes|schedstat|scrape|pressure|softnet|context_switches|intr|interrupts|^go_|^process_"
 )
-"""Metrics that a busy core, or an exporter that gets less of it, may well move."""
+"""Metrics that a busy core, or an exporter that gets less of it, may move."""
 SERVICE_TEXT = "\n".join(
     ["# TYPE orders_total counter", "orders_total {n}", "# TYPE queue_depth gauge", "queue_depth {depth}", ""]
 )
 
 
 class ServiceMetrics:
-    """Figures of a small service, a little different at each scrape."""
+    """Metrics of a small service, slightly different at each scrape."""
 
     def __init__(self) -> None:
         self.scrapes = 0
@@ -80,7 +80,7 @@ class ServiceMetrics:
 
 @dataclass
 class WatchedPrometheus:
-    """Everything that runs."""
+    """A Prometheus, its exporter and the engine that watches it."""
 
     scale: TimeScale
     prometheus: PrometheusServer
@@ -88,7 +88,7 @@ class WatchedPrometheus:
     engine: EngineProcess
 
     def open_anomalies(self) -> list[dict]:
-        """Those that go on."""
+        """Return the open anomalies."""
         return self.engine.list_all("anomalies", open=True, source="prometheus")
 
 
@@ -98,7 +98,7 @@ class WatchedPrometheus:
 def watched(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WatchedPrometheus]:
-    """The engine on a Prometheus that has two weeks of this machine's node exporter, watched already."""
+    """The engine on a Prometheus with two weeks of this machine's node exporter."""
     scale: TimeScale = request.param
     directory: Path = tmp_path_factory.mktemp("watched")
     flags = ["--collector.interrupts", "--collector.processes", "--collector.tcpstat"]
@@ -113,7 +113,7 @@ def watched(
             threading.Event().wait(scale.ticks(8))
             recording = record_exporter(node.address, "node", scale.scrapes, scale.interval_s)
         backfill_history(directory / "prometheus", recording, int(time.time()), DAYS, scale.fine_s)
-        os.sync()  # else what was backfilled and removed reaches the disk while others are watched
+        os.sync()  # otherwise backfilled data reaches the disk while other series are watched
         with start_prometheus(directory / "prometheus", targets, every, _BLOCK_FLAGS) as prometheus:
             wait_until(lambda: prometheus.query("up{job='node'} == 1"), 30)
             with trimtab_up(directory / "trimtab", _settings(prometheus, scale)) as engine:
@@ -121,8 +121,9 @@ def watched(
 
 
 _BLOCK_FLAGS = ("--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h")
-"""Blocks stay as they were backfilled: a Prometheus of two weeks has merged its past long ago, and merging
-3.6 GB while it is watched is load that the recorded past does not have."""
+"""Keep blocks as backfilled: a Prometheus of two weeks has merged its history long ago, and merging 3.6 GB
+while it is watched would be load that the recorded history does not have.
+"""
 
 
 def _settings(prometheus: PrometheusServer, scale: TimeScale) -> dict:
@@ -133,7 +134,7 @@ def _settings(prometheus: PrometheusServer, scale: TimeScale) -> dict:
 
 
 def test_warm_from_history(watched):
-    """Over 500 series are found, and scored within 30 s because their history is known."""
+    """More than 500 series are found and scored within 30 s, because their history is known."""
     engine = watched.engine
     wait_until(lambda: engine.source("prometheus")["state"] == "up", WARM_S)
     left_s = WARM_S - (time.monotonic() - engine.began - engine.ready_s)
@@ -142,13 +143,13 @@ def test_warm_from_history(watched):
 
 
 @pytest.mark.trials
-def test_a_busy_core_shows(watched, request: pytest.FixtureRequest):
-    """A busy core is an anomaly within 3 intervals, in API and page; few others are flagged; it closes.
+def test_a_busy_core_is_an_anomaly(watched, request: pytest.FixtureRequest):
+    """A busy core is an anomaly within 3 intervals, in API and page; few other series are flagged; it closes.
 
-    The browser starts when the others are counted: its memory and its files on disk are load of another kind.
+    The browser starts after the other series are counted: its memory and files are load of another kind.
     """
     engine, core, scale = watched.engine, available_cores()[-1], watched.scale
-    tick = scale.interval_s  # to ask more often finds nothing and makes the machine busy
+    tick = scale.interval_s  # polling more often finds nothing new and loads the machine
     wait_until(lambda: not _core_anomalies(watched.open_anomalies(), core), scale.ticks(90), tick)
     began = time.time()
     with busy_core(core):
@@ -170,8 +171,8 @@ def test_a_busy_core_shows(watched, request: pytest.FixtureRequest):
     wait_until(lambda: not _core_anomalies(watched.open_anomalies(), core), scale.ticks(60), tick)
 
 
-def test_a_service_that_goes_is_absent_and_one_that_moves_is_not(watched):
-    """A killed service is absent within 3 intervals; one replaced under a new instance label never is."""
+def test_a_stopped_service_is_absent_and_a_moved_one_is_not(watched):
+    """A stopped service is absent within 3 intervals; one replaced under a new instance label never is."""
     engine, prometheus, node, scale = watched.engine, watched.prometheus, watched.node.address, watched.scale
     with (
         start_exporter(ServiceMetrics()) as stays,
@@ -198,7 +199,7 @@ def test_a_service_that_goes_is_absent_and_one_that_moves_is_not(watched):
 
 
 def test_an_outage_of_prometheus_is_unknown(watched):
-    """Prometheus stopped for 20 intervals and started opens no anomaly, closes none, and shows as unknown."""
+    """Stopping Prometheus for 20 intervals opens no anomaly, closes none, and shows as unknown."""
     engine, prometheus, scale = watched.engine, watched.prometheus, watched.scale
     wait_until(lambda: engine.source("prometheus")["state"] == "up", 60)
     began = time.time()
@@ -226,12 +227,12 @@ def _scored_share(engine: EngineProcess) -> float:
 
 
 def _unrelated(noun: dict) -> bool:
-    """Whether a series, or an anomaly of it, has nothing to do with a busy core."""
+    """Return whether a series, or an anomaly of it, is unrelated to a busy core."""
     return not BUSY.search(noun["series"])
 
 
 def _describe_anomaly(anomaly: dict, began: float) -> str:
-    """Why an anomaly was one, in a line."""
+    """Return one line about why an anomaly was flagged."""
     late_s, why = unix_seconds(anomaly["start"]) - began, ", ".join(anomaly["detectors"])
     band = f"{anomaly['value']} in {anomaly['lower']} .. {anomaly['upper']}"
     return f"{late_s:.1f} s, score {anomaly['score']:.2f} by {why}, {band}: {anomaly['series']}"
@@ -245,7 +246,7 @@ def _core_anomalies(anomalies: list[dict], core: int) -> list[dict]:
 
 
 def _service_series(engine: EngineProcess) -> dict[str, bool]:
-    """Series of the services -> whether they are scored."""
+    """Return the series of the services -> whether they are scored."""
     rows = [row for row in engine.list_all("series") if row["labels"].get("job") in {"shop", "pay"}]
     return {
         row["series"]: row["anomaly_score"] is not None

@@ -1,4 +1,4 @@
-"""A leaking worker under a real PM2, with load on it, as an engine sees it."""
+"""A leaking worker under a real PM2, with load on it, and settings of an engine that watches it."""
 
 import json
 import sys
@@ -14,36 +14,37 @@ from tests.servers.prometheus import free_port
 
 MIB = 2**20
 MEMORY_LIMIT_BYTES = 400 * MIB
-"""Of memory: an instance that takes more is restarted by PM2."""
+"""PM2 restarts an instance that takes more."""
 LEAK_BYTES = 40_000
-"""Bytes lost with each request."""
+"""Bytes leaked per request."""
 APP_NAME = "leaky"
 
 
 @dataclass(frozen=True)
 class LeakingWorker:
-    """The application of two instances, and its load."""
+    """The application with two instances, and its load."""
 
     pm2: Pm2Server
     load: LoadGenerator
 
     def instances(self) -> list[dict[str, Any]]:
-        """As PM2 tells of them."""
+        """Return the instances as PM2 lists them."""
         told: list[dict[str, Any]] = json.loads(self.pm2.pm2("jlist").splitlines()[-1])
         return [one for one in told if one["name"] == APP_NAME]
 
     def pids(self) -> set[int]:
-        """Of the instances that run now."""
+        """Return the process ids of the running instances."""
         return {one["pid"] for one in self.instances()}
 
     def restart_count(self) -> int:
-        """Restarts and reloads since they were started, of all instances."""
+        """Return the restarts and reloads of all instances since their start."""
         return sum(one["pm2_env"]["restart_time"] for one in self.instances())
 
     def settings(self, mode: str) -> dict[str, Any]:
-        """Of an engine that watches it, ten times as quick.
+        """Return settings of an engine that watches the worker, ten times as fast.
 
-        It asks each second then, and on a busy machine PM2 takes longer to answer: late samples have to do.
+        The engine then reads every second, and PM2 answers more slowly on a busy machine, so late samples are
+        allowed.
         """
         tool = {
             "command": [self.pm2.command], "home": str(self.pm2.home), "targets": [APP_NAME], "timeout": 9.0,
@@ -58,7 +59,7 @@ class LeakingWorker:
 
 @contextmanager
 def start_leaking_worker(directory: Path) -> Iterator[LeakingWorker]:
-    """PM2 with its home in a short place, the leaking application, and requests to it all the time."""
+    """Start PM2, the leaking application and constant load. PM2's home needs a short path."""
     command, port = install_pm2(directory / "pm2"), free_port()
     app = {
         "name": APP_NAME, "script": sys.executable, "interpreter": "none", "cwd": str(Path(__file__).parents[2]),

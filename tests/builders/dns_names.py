@@ -1,4 +1,4 @@
-"""Names that lead where a test wants."""
+"""Fake DNS answers."""
 
 import socket
 from ipaddress import ip_address
@@ -7,7 +7,7 @@ import pytest
 
 
 def patch_dns(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
-    """Let every name lead to these addresses, or nowhere; the names that were asked for."""
+    """Resolve every name to these addresses, or to none; return the list of resolved names."""
     asked: list[str] = []
     lookup = socket.getaddrinfo
 

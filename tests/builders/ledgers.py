@@ -1,4 +1,4 @@
-"""A real store in a folder, for tests that look at what is kept."""
+"""Builder of an action ledger on a real store."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 
 @contextmanager
 def open_ledger(folder: Path, now: Callable[[], int] = time.time_ns) -> Iterator[ActionLedger]:
-    """The ledger of a store there, as the engine holds it."""
+    """The ledger of a store in this folder, opened like the engine does."""
     store = open_store(folder, now)
     yield ActionLedger(store.fenced, folder / ANCHOR_FILE)
     store.close()

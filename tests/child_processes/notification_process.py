@@ -1,4 +1,4 @@
-"""What the process does that the test kills: accept notices, deliver them, tell what was acknowledged."""
+"""Child process that enqueues and delivers notifications until it is killed."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from trimtab.engine.types import Notice
 
 
 class RecordingWebhookChannel(WebhookChannel):
-    """The webhook; remembers what the receiver took last."""
+    """A webhook channel that records the last delivered incident."""
 
     last_incident_id: str = ""
 
@@ -26,7 +26,7 @@ class RecordingWebhookChannel(WebhookChannel):
 
 
 class ReportingMetrics(FakeNotificationMetrics):
-    """Tells of each notice once it is written down that a receiver took it."""
+    """Reports each notification once its delivery has been saved."""
 
     def __init__(self, connection: Connection, notifier: RecordingWebhookChannel) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class ReportingMetrics(FakeNotificationMetrics):
 
 
 def deliver(folder: Path, url: str, first: int, connection: Connection) -> None:
-    """Take notices for ever, all of them again after a restart; tell what was accepted and written."""
+    """Enqueue notifications forever; report each accepted and each saved one."""
     asyncio.run(_deliver(folder, url, first, connection))
 
 

@@ -1,6 +1,6 @@
-"""What the processes do that the tests kill or starve: write, and tell what was acknowledged.
+"""Child processes that write to a store until they are killed or the disk is full.
 
-`python -m tests.child_processes.store_process fill|refuse FOLDER` runs it on a full or a read-only disk.
+`python -m tests.child_processes.store_process fill|refuse FOLDER` runs on a full or a read-only disk.
 """
 
 import sys
@@ -28,7 +28,7 @@ def tick_values(number: int) -> bytes:
 
 
 def write_anomalies(folder: Path, first: int, connection: Connection) -> None:
-    """Open and close anomalies for ever; tell each id, with its state, once it is saved."""
+    """Open and close anomalies forever; report each id and state once it is saved."""
     store = open_store(folder, time.time_ns)
     for number in range(first, first + 1_000_000):
         store.save_anomaly(anomaly_of(CPU, ulid(number)))
@@ -39,7 +39,7 @@ def write_anomalies(folder: Path, first: int, connection: Connection) -> None:
 
 
 def log_ticks(folder: Path, first: int, connection: Connection) -> None:
-    """Log ticks for ever, with a snapshot now and then; tell each number once it is logged."""
+    """Log ticks forever, with occasional snapshots; report each number once it is logged."""
     snapshots = FolderSnapshots(folder / "state").open()
     state = {"sum": np.zeros((50, 2_000))}
     for number in range(first, first + 1_000_000):
@@ -52,7 +52,7 @@ def log_ticks(folder: Path, first: int, connection: Connection) -> None:
 
 
 def repeat_until_full(work: Callable[[int], None]) -> tuple[int, str]:
-    """How often it went well, and what the first failure said."""
+    """Repeat until the disk is full; return the number of successes and the error message."""
     for number in range(100_000):
         try:
             work(number)
@@ -66,7 +66,7 @@ def _print_result(what: str, said: object) -> None:
 
 
 def fill_disk(folder: Path) -> None:
-    """Write each kind of thing until the disk is full, free space, and go on."""
+    """Write each kind of data until the disk is full, then free space and continue."""
     store = open_store(folder / "data", time.time_ns)
     saved, said = repeat_until_full(lambda n: store.save_anomaly(anomaly_of(CPU, ulid(n), reason="x" * 2000)))
     _print_result("events", said)
@@ -97,7 +97,7 @@ def fill_disk(folder: Path) -> None:
 
 
 def write_to_read_only_disk(folder: Path) -> None:
-    """Try to start, and to write, where nothing can be written."""
+    """Try to start and to write on a read-only disk."""
     tries: dict[str, Callable[[], object]] = {
         "events": lambda: open_store(folder / "data", time.time_ns),
         "ticks": lambda: FolderSnapshots(folder / "state").log_tick("host", 1, KEYS, tick_values(1)),

@@ -1,4 +1,4 @@
-"""What every ledger does, whatever database is behind it; subclasses give the fixture `url`."""
+"""Contract of every action ledger; subclasses provide the fixture `url`."""
 
 import json
 from dataclasses import replace
@@ -34,8 +34,8 @@ class ActionLedgerContract:
     def ledger(self, store, tmp_path):
         return ActionLedger(store.fenced, tmp_path / ANCHOR_FILE)
 
-    def test_a_recommendation_comes_back_as_it_was_saved(self, ledger):
-        """Every field survives, unknown numbers too; saving it again updates it."""
+    def test_a_recommendation_is_read_as_saved(self, ledger):
+        """Every field survives, including unknown numbers; saving again updates it."""
         first = recommendation_of(
             ulid(1),
             incident_id="i1",
@@ -56,8 +56,8 @@ class ActionLedgerContract:
             ("approved", "ann", "pending"),
         ]
 
-    def test_only_one_decides_on_a_recommendation(self, ledger):
-        """A state that is no longer stored is a conflict, and nothing is written."""
+    def test_only_one_decision_succeeds(self, ledger):
+        """A wrong expected state is a conflict, and nothing is written."""
         first = recommendation_of(ulid(1))
         ledger.save_recommendation(first, "recommended", "trimtab")
         ledger.save_recommendation(replace(first, state=APPROVED), "approved", "ann", expected=PENDING)
@@ -68,7 +68,7 @@ class ActionLedgerContract:
         assert ids_of(ledger.recommendations(state=APPROVED)) == [ulid(1)]
         assert len(ledger.audit_rows()) == 2
 
-    def test_an_action_comes_back_as_it_was_saved(self, ledger):
+    def test_an_action_is_read_as_saved(self, ledger):
         """Values keep their types: true is not 1, 1.0 is not 1, text stays text."""
         for number, (before, after) in enumerate(
             [(True, 1), (1.0, 2), ("1", None), (1 << 62, "allkeys-lru")]
@@ -82,14 +82,14 @@ class ActionLedgerContract:
             assert (type(read.before), type(read.after)) == (type(before), type(after))
 
     def test_an_action_key_is_used_once(self, ledger):
-        """The second proposal is given the first one, and nothing is written."""
+        """A second proposal with the same key returns the first action, and nothing is written."""
         first = ledger.propose(action_of(ulid(1), key="k"), "proposed", "trimtab")
         assert ledger.propose(action_of(ulid(2), key="k", after=999), "proposed", "trimtab") == first
         assert ids_of(ledger.actions()) == [ulid(1)]
         assert len(ledger.audit_rows()) == 1
 
-    def test_an_action_moves_from_what_is_stored_only(self, ledger):
-        """Of two that move it one is refused; an unknown one is not found."""
+    def test_a_transition_needs_the_stored_state(self, ledger):
+        """The second of two transitions from the same state is refused; an unknown action is not found."""
         action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
         executing = replace(action, state=ActionState.EXECUTING, started=START)
         ledger.transition(executing, ActionState.PROPOSED, "executing", "trimtab", {"reading": 100})
@@ -118,7 +118,7 @@ class ActionLedgerContract:
         ],
     )
     def test_actions_are_filtered(self, ledger, wanted, found):
-        """Newest first; each filter by itself, and a page."""
+        """Newest first; each filter alone, and a page."""
         kept = action_of(ulid(1), state=ActionState.KEPT)
         approved = action_of(ulid(2), created=START + 10, recommendation_id="r1")
         other = action_of(ulid(3), created=START + 20, tool="postgresql", target="db", mode=Mode.APPROVE)
@@ -141,15 +141,15 @@ class ActionLedgerContract:
             ledger.save_recommendation(made, "recommended", "trimtab")
         assert ids_of(ledger.recommendations(**wanted)) == [ulid(number) for number in found]
 
-    def test_what_is_unknown_is_not_found(self, ledger):
-        """NotFoundError names the thing and its id."""
+    def test_an_unknown_id_is_not_found(self, ledger):
+        """NotFoundError names the type and the id."""
         with pytest.raises(NotFoundError, match="no recommendation 'x'"):
             ledger.recommendation("x")
         with pytest.raises(NotFoundError, match="no action 'x'"):
             ledger.action("x")
 
-    def test_the_pause_lasts(self, ledger, store, tmp_path):
-        """It is off at first; another ledger on the same store sees it at once."""
+    def test_the_pause_is_stored(self, ledger, store, tmp_path):
+        """It is off at first; another ledger on the same store sees it immediately."""
         assert ledger.pause() == Pause(on=False)
         pause = Pause(on=True, by="ann", since=START, reason="a release")
         ledger.set_pause(pause)
@@ -159,7 +159,7 @@ class ActionLedgerContract:
         assert [row.what for row in ledger.audit_rows(subject="pause")] == ["paused", "resumed"]
 
     def test_the_audit_is_a_chain(self, ledger, clock, tmp_path):
-        """Numbers without a hole, each row on the one before; nothing is found; the head is in the folder."""
+        """Consecutive numbers, each row linked to the previous one; the anchor file has the head."""
         assert verify(ledger) == []
         for number in range(5):
             clock.tick(1)
@@ -174,8 +174,8 @@ class ActionLedgerContract:
         copied = [json.loads(line) for line in export(ledger)]
         assert [line["hash"] for line in copied] == [row.hash for row in rows]
 
-    def test_secrets_stay_out(self, ledger):
-        """Out of the audit and out of what tools and people said, whoever hands them in."""
+    def test_secrets_are_redacted(self, ledger):
+        """Secrets in audit rows and in texts of tools and operators are redacted."""
         secret = "http://bob:hunter2@cache/?token=hunter2"
         ledger.save_recommendation(
             recommendation_of(ulid(1), command=secret, evidence=(secret,)), "r", secret
@@ -192,8 +192,8 @@ class ActionLedgerContract:
         assert "hunter2" not in repr(everything)
         assert verify(ledger) == []
 
-    def test_silences_are_kept_ended_and_in_the_audit(self, ledger, clock):
-        """Newest first; one that ends stays listed for a month; each word of it is an audit row."""
+    def test_silences_are_stored_ended_and_audited(self, ledger, clock):
+        """Newest first; an ended one stays listed for 30 days; every change is an audit row."""
         first = Silence(ulid(1), ("redis/*",), START, START + 60 * SECOND, "ann", "moving it")
         coming = Silence(ulid(2), ("web", "api"), START + 30 * SECOND, START + 90 * SECOND, "bob")
         ledger.add_silence(first)
@@ -219,7 +219,7 @@ class ActionLedgerContract:
         assert verify(ledger) == []
 
     def test_a_stale_engine_changes_nothing(self, ledger, url, clock, tmp_path):
-        """Once a newer epoch was taken every write is refused: no action, no audit row, no pause."""
+        """After a takeover every write is refused: action, audit row, pause."""
         action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
         newer = EventStore(url, clock.now, epoch=2).open()
         refused = [

@@ -1,4 +1,4 @@
-"""What every event store does, whatever database is behind it; subclasses give the fixture `url`."""
+"""Contract of every event store; subclasses provide the fixture `url`."""
 
 from dataclasses import replace
 from math import inf, isnan, nan
@@ -21,7 +21,7 @@ def ulid(number: int) -> str:
 
 
 def ids_of(things):
-    """Their ids."""
+    """The ids of these objects."""
     return [thing.id for thing in things]
 
 
@@ -36,8 +36,8 @@ class EventStoreContract:
         yield opened
         opened.close()
 
-    def test_an_anomaly_comes_back_as_it_was_saved(self, store):
-        """Every field survives, unknown numbers as NaN, infinite ones as such."""
+    def test_an_anomaly_is_read_as_saved(self, store):
+        """Every field survives; unknown numbers are NaN, infinite ones stay infinite."""
         saved = anomaly_of(
             CPU, ulid(1), end=START + 9, score=inf, lower=-inf, detectors=("a", "b"), reason="x"
         )
@@ -54,8 +54,8 @@ class EventStoreContract:
         store.save_anomaly(anomaly_of(CPU, ulid(1), end=START + 5, reason="recovered"))
         assert [(a.end, a.reason) for a in store.anomalies()] == [(START + 5, "recovered")]
 
-    def test_what_ended_long_ago_is_forgotten_oldest_first(self, store):
-        """Ended anomalies go with what was said of them, so many at once; open ones stay, however old."""
+    def test_ended_anomalies_are_deleted_oldest_first(self, store):
+        """Ended anomalies are deleted with their feedback, up to the limit; open ones stay."""
         store.save_anomaly(anomaly_of(CPU, ulid(0), start=START - SECOND))
         for i in range(1, 6):
             store.save_anomaly(anomaly_of(CPU, ulid(i), end=START + i))
@@ -65,8 +65,8 @@ class EventStoreContract:
         assert store.feedback(ulid(1)) == []
         assert len(store.feedback(ulid(4))) == 1
 
-    def test_dead_keys_of_a_kind_are_forgotten(self, store):
-        """Those that begin so go once they expired or were revoked; live ones and other kinds stay."""
+    def test_ended_keys_with_a_prefix_are_deleted(self, store):
+        """Expired or revoked keys with these prefixes are deleted; live and other ones stay."""
         rows = [
             ("ts_a", 10, None), ("ts_b", None, 10), ("ts_c", 99, None), ("ts_d", None, None),
             ("tl_e", 10, 5), ("tt_f", 10, 10), ("txs_g", 10, None),
@@ -78,15 +78,15 @@ class EventStoreContract:
         left = store.keys()
         assert [key.name for key in left] == ["ts_c", "ts_d", "tt_f", "txs_g"]
 
-    def test_several_anomalies_are_saved_at_once_or_not_at_all(self, store):
-        """One that cannot be stored undoes the others."""
+    def test_several_anomalies_are_saved_atomically(self, store):
+        """One that cannot be stored rolls back the others."""
         store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in (1, 2, 1))
         with pytest.raises(ValueError, match="int"):
             store.save_anomalies([anomaly_of(CPU, ulid(3)), anomaly_of(CPU, ulid(4), start="yesterday")])
         assert [a.id for a in store.anomalies()] == [ulid(2), ulid(1)]
 
     def test_pages_follow_each_other_without_gap_or_repeat(self, store):
-        """Newest first by id; `after` goes on behind the last of the page before."""
+        """Newest first by id; `after` continues behind the last id of the previous page."""
         store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in range(25))
         pages, after = [], None
         while page := store.anomalies(after=after, limit=10):
@@ -117,7 +117,7 @@ class EventStoreContract:
         ],
     )
     def test_filters_narrow_the_list(self, store, wanted, found):
-        """Each filter by itself, and several together."""
+        """Each filter alone, and several together."""
         store.save_anomalies(
             [
                 anomaly_of(CPU, ulid(1), score=1.0),
@@ -130,7 +130,7 @@ class EventStoreContract:
         )
         assert [a.id for a in store.anomalies(**wanted)] == [ulid(i) for i in found]
 
-    def test_what_is_unknown_is_not_found(self, store):
+    def test_an_unknown_id_is_not_found(self, store):
         """NotFoundError names the id."""
         with pytest.raises(NotFoundError, match="'nobody'"):
             store.anomaly("nobody")
@@ -139,8 +139,8 @@ class EventStoreContract:
         with pytest.raises(NotFoundError, match="'nobody'"):
             store.save_feedback(Feedback("nobody", Verdict.RIGHT, "", "me", START))
 
-    def test_feedback_is_one_word_per_author(self, store):
-        """A later word replaces the first; they come oldest first."""
+    def test_feedback_is_one_per_author(self, store):
+        """A later feedback replaces the first; they are listed oldest first."""
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         for time, author, verdict in ((1, "ann", "right"), (2, "bob", "wrong"), (3, "ann", "wrong")):
             store.save_feedback(Feedback(ulid(1), Verdict(verdict), "noted", author, time))
@@ -148,8 +148,8 @@ class EventStoreContract:
         assert said == [("bob", "wrong", 2, "noted"), ("ann", "wrong", 3, "noted")]
         assert store.feedback(ulid(2)) == []
 
-    def test_keys_are_kept_with_revoked_and_expired_ones(self, store):
-        """They come oldest first; saving one again updates it."""
+    def test_keys_include_revoked_and_expired_ones(self, store):
+        """Oldest first; saving a key again updates it."""
         first = ApiKey("k1", "grafana", "tt_abc", "0" * 64, ("read", "ingest"), START, START + 5)
         second = replace(first, id="k2", hash="1" * 64, created=START + 1, expires=None)
         store.save_key(second)
@@ -157,8 +157,8 @@ class EventStoreContract:
         store.save_key(replace(first, revoked=START + 3))
         assert store.keys() == [replace(first, revoked=START + 3), second]
 
-    def test_an_answer_is_remembered_for_a_day(self, store, clock):
-        """By key and route; a day later it is forgotten and the key is free again."""
+    def test_a_response_is_stored_for_a_day(self, store, clock):
+        """By key and route; after a day it is deleted and the key can be used again."""
         store.save_response("a", "/api/pause", 201, b"\x00{}", clock.now())
         assert store.stored_response("a", "/api/pause") == (201, b"\x00{}")
         assert store.stored_response("a", "/api/keys") is None
@@ -167,8 +167,8 @@ class EventStoreContract:
         store.save_response("a", "/api/pause", 409, b"", clock.now())
         assert store.stored_response("a", "/api/pause") == (409, b"")
 
-    def test_series_are_remembered_and_updated(self, store):
-        """20 or 2,000 of them; what is said of one later replaces what was known."""
+    def test_series_are_stored_and_updated(self, store):
+        """Over a thousand series; a later save updates their metadata."""
         keys = [SeriesKey.of("host", "m", {"i": str(i), "name": 'a"\\\n'}) for i in range(1200)]
         store.save_series(SeriesInfo(key) for key in keys)
         store.save_series([SeriesInfo(keys[7], "bytes", "rate", "how much"), SeriesInfo(keys[8])])
@@ -176,7 +176,7 @@ class EventStoreContract:
         assert store.series(keys[1199].id) == SeriesInfo(keys[1199])
 
     def test_a_stale_engine_writes_nothing(self, store, url, clock):
-        """Once a newer epoch was taken every write of the older is refused, and it says so."""
+        """After a takeover every write of the older engine is refused, and its health reports it."""
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         newer = EventStore(url, clock.now, epoch=2).open()
         refused = [
@@ -197,14 +197,14 @@ class EventStoreContract:
         newer.close()
 
     def test_an_older_epoch_cannot_open_the_store(self, store, url, clock):
-        """Taking goes upwards only, and the message names the holder."""
+        """A takeover needs a larger epoch, and the message names the stored one."""
         EventStore(url, clock.now, epoch=5).open().close()
         with pytest.raises(LockedError, match="under epoch 5, this engine has epoch 4"):
             EventStore(url, clock.now, epoch=4).open()
         assert store.highest_epoch() == 5
 
-    def test_a_command_beside_the_engine_writes_under_its_epoch(self, store, url, clock):
-        """A store without an epoch of its own does not shut the engine out."""
+    def test_a_command_writes_with_the_stored_epoch(self, store, url, clock):
+        """A store without an epoch does not exclude the engine."""
         beside = EventStore(url, clock.now)
         beside.save_key(ApiKey("k", "n", "p", "h", ("read",), START))
         beside.close()
@@ -212,8 +212,8 @@ class EventStoreContract:
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         assert store.health_problem() is None
 
-    def test_what_was_saved_is_there_after_opening_again(self, store, url, clock):
-        """A second life of the same store."""
+    def test_saved_rows_survive_a_restart(self, store, url, clock):
+        """The store is closed and opened again."""
         store.save_anomaly(anomaly_of(CPU, ulid(1), peak_time=START + SECOND))
         store.close()
         again = EventStore(url, clock.now, epoch=2).open()

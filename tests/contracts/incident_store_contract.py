@@ -1,4 +1,4 @@
-"""What every store of incidents does, whatever database is behind it; subclasses give the fixture `url`."""
+"""Contract of every incident store; subclasses provide the fixture `url`."""
 
 from dataclasses import replace
 from math import inf
@@ -35,13 +35,14 @@ def make_incident(number, **changed):
         id=ulid(number), start=START, end=None, state=IncidentState.OPEN,
         title="cache-1: evictions far above usual", severity=0.5, level=Severity.MEDIUM, user_facing=False,
         mass=False, entities=("redis/cache-1",), anomaly_ids=(ulid(100), ulid(101)), suspects=(SUSPECT,),
-        patterns=(CACHE_THRASH,), change_ids=(ulid(7),), similar=(ulid(3),), acknowledged_by="ann", note="Büro",
+        patterns=(CACHE_THRASH,), change_ids=(ulid(7),), similar=(ulid(3),), acknowledged_by="ann",
+        note="Büro",
     )  # fmt: skip
     return replace(incident, **changed)
 
 
 def make_change(number, **changed):
-    """A deploy."""
+    """A deployment."""
     change = Change(ulid(number), START, ChangeKind.DEPLOY, "web 1.4", "ci", {"job": "web"}, "https://ci/1")
     return replace(change, **changed)
 
@@ -61,8 +62,8 @@ class IncidentStoreContract:
     def store(self, events):
         return IncidentStore(events.fenced)
 
-    def test_an_incident_comes_back_as_it_was_saved(self, store):
-        """Every field survives, suspects and patterns too, an infinite size as such."""
+    def test_an_incident_is_read_as_saved(self, store):
+        """Every field survives, including suspects, patterns and an infinite size."""
         saved = make_incident(1)
         store.save_incidents([saved])
         assert store.incident(saved.id) == saved
@@ -71,7 +72,7 @@ class IncidentStoreContract:
         assert store.incident(bare.id) == bare
 
     def test_saving_again_updates(self, store):
-        """The same id is one row, found by what it is now."""
+        """The same id is one row, found by its new content."""
         store.save_incidents([make_incident(1)])
         store.save_incidents(
             [make_incident(1, state=IncidentState.RESOLVED, end=START + 5, note="restarted")]
@@ -80,8 +81,8 @@ class IncidentStoreContract:
         assert store.incidents(search="büro") == []
         assert ids_of(store.incidents(search="restarted")) == [ulid(1)]
 
-    def test_all_are_saved_or_none(self, store):
-        """One that cannot be stored undoes the others."""
+    def test_several_incidents_are_saved_atomically(self, store):
+        """One that cannot be stored rolls back the others."""
         with pytest.raises((TypeError, ValueError)):
             store.save_incidents([make_incident(1), make_incident(2, severity="much")])
         assert store.incidents() == []
@@ -108,7 +109,7 @@ class IncidentStoreContract:
         ],
     )
     def test_filters_narrow_the_list(self, store, wanted, found):
-        """Each filter by itself, and several together."""
+        """Each filter alone, and several together."""
         later = START + 10 * SECOND
         store.save_incidents(
             [
@@ -125,7 +126,7 @@ class IncidentStoreContract:
         assert ids_of(store.incidents(**wanted)) == [ulid(i) for i in found]
 
     def test_changes_are_listed_newest_first(self, store):
-        """By id, from a time to a time, page by page; saving one again updates it."""
+        """By id, by time range, by page; saving one again updates it."""
         for number in range(1, 6):
             store.save_change(make_change(number, time=START + number))
         store.save_change(make_change(3, time=START + 3, title="web 1.5"))
@@ -136,13 +137,13 @@ class IncidentStoreContract:
             make_change(3, time=START + 3, title="web 1.5")
         ]
 
-    def test_what_is_unknown_is_not_found(self, store):
+    def test_an_unknown_id_is_not_found(self, store):
         """NotFoundError names the id."""
         with pytest.raises(NotFoundError, match="'nobody'"):
             store.incident("nobody")
 
     def test_a_stale_engine_writes_nothing(self, store, url, clock):
-        """Once a newer epoch was taken, every write of the older is refused."""
+        """After a takeover every write of the older engine is refused."""
         newer = EventStore(url, clock.now, epoch=2).open()
         for write in (
             lambda: store.save_incidents([make_incident(1)]),
@@ -154,8 +155,8 @@ class IncidentStoreContract:
         assert store.changes() == []
         newer.close()
 
-    def test_what_was_saved_is_there_after_opening_again(self, store, events, url, clock):
-        """A second life of the same store."""
+    def test_saved_rows_survive_a_restart(self, store, events, url, clock):
+        """The store is closed and opened again."""
         store.save_incidents([make_incident(1)])
         store.save_change(make_change(1))
         events.close()

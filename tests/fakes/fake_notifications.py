@@ -1,4 +1,4 @@
-"""Notices, a receiver that does as it is told, and a clock that does not let anybody wait."""
+"""Notification builders and fakes."""
 
 import asyncio
 from collections import deque
@@ -14,7 +14,7 @@ HOUR = 60 * MINUTE
 
 
 def make_notice(number=1, kind=NoticeKind.FIRING, fingerprint=None, time=START, **changed):
-    """A notice of an incident; each number has a fingerprint of its own unless one is given."""
+    """A notification of an incident; each number has its own fingerprint unless one is given."""
     more = {"severity": 0.7, "level": Severity.HIGH, "acknowledged_by": "", **changed}
     if kind is NoticeKind.RESOLVED:
         more = {"state": IncidentState.RESOLVED, "end": START + MINUTE, **more}
@@ -23,24 +23,24 @@ def make_notice(number=1, kind=NoticeKind.FIRING, fingerprint=None, time=START, 
 
 
 def make_resolved_notice(number=1, **changed):
-    """That it is over."""
+    """The resolution of an incident."""
     return make_notice(number, NoticeKind.RESOLVED, **changed)
 
 
 def make_worse_notice(number=1, **changed):
-    """That it has become critical."""
+    """A notification that an incident has become critical."""
     return make_notice(number, NoticeKind.WORSE, **{"severity": 0.9, "level": Severity.CRITICAL, **changed})
 
 
 class FakeNotifier:
-    """Takes everything but what `answers` says: an error to raise, or an event to wait for."""
+    """Accepts every notification, except as `responses` says: an error to raise, or an event to wait for."""
 
     def __init__(self, name="fake", repeat_s=None):
         self.name = name
         self.repeat_s = repeat_s
         self.responses = deque()
         self.delivered = []
-        """(kind, number of the incident, kinds that were told before)."""
+        """(kind, incident id, kinds of the earlier notifications)."""
         self.attempts = 0
         self.called = asyncio.Event()
 
@@ -61,10 +61,10 @@ class FakeNotifier:
         return "it is there"
 
     async def close(self):
-        """Nothing is open."""
+        """Do nothing."""
 
     async def wait_until(self, done):
-        """Wait until that is so."""
+        """Wait until the condition is true."""
         async with asyncio.timeout(10):
             while not done():
                 self.called.clear()
@@ -72,12 +72,12 @@ class FakeNotifier:
 
     @property
     def kinds(self):
-        """What it took."""
+        """The kinds of the delivered notifications."""
         return [kind for kind, _, _ in self.delivered]
 
 
 class FakeKeyValueStore:
-    """Values in memory; `broken` = what a write says."""
+    """Values in memory; `write_error` = message of a StoreError that writes raise."""
 
     def __init__(self):
         self.values = {}
@@ -93,7 +93,7 @@ class FakeKeyValueStore:
 
 
 class FakeIncidentLookup:
-    """The incidents of a store, by id; `down` = it does not answer."""
+    """Incidents by id; `is_down` = every lookup raises StoreError."""
 
     def __init__(self):
         self.incidents = {}
@@ -111,7 +111,7 @@ class FakeIncidentLookup:
 
 
 class FakeNotificationMetrics:
-    """Metrics, in memory."""
+    """Metrics in memory."""
 
     def __init__(self):
         self.sent, self.failed, self.dropped, self.waiting = [], [], [], {}

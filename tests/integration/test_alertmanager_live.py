@@ -1,4 +1,4 @@
-"""Incidents through a real Alertmanager: they arrive, once, and are over when they are over; both ways."""
+"""Integration with a real Alertmanager, in both directions."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ from trimtab.engine.types import OWN_ALERT_NAME
 
 @pytest.fixture
 async def receiver():
-    """What Alertmanager forwards to."""
+    """A webhook receiver to which Alertmanager forwards alerts."""
     async with start_raw_server(http_response(200)) as server:
         yield server
 
@@ -47,7 +47,7 @@ async def server(tmp_path, receiver):
 
 
 def make_current_notice(make, number=1, ago_s=30, **changed):
-    """A notice of an incident that began just now, as the clock of the Alertmanager is the real one."""
+    """A notification of an incident that began just now, because Alertmanager uses the real time."""
     made = make(number, **changed)
     start = time.time_ns() - ago_s * SECOND
     end = None if made.incident.end is None else time.time_ns() - SECOND
@@ -55,7 +55,7 @@ def make_current_notice(make, number=1, ago_s=30, **changed):
 
 
 def forwarded_alerts(receiver):
-    """(status of the group, {incident: (status, severity)}) of each webhook that came."""
+    """(group status, [(alert status, severity)]) of each forwarded webhook."""
     bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in receiver.requests]
     return [
         (body["status"], sorted((a["status"], a["labels"]["severity"]) for a in body["alerts"]))
@@ -64,7 +64,7 @@ def forwarded_alerts(receiver):
 
 
 async def wait_for_alerts(receiver, n):
-    """Wait for the n-th webhook, and then a second more for one too many."""
+    """Wait for the n-th webhook, then one more second to catch a surplus one."""
     async with asyncio.timeout(20):
         while len(receiver.requests) < n:  # noqa: ASYNC110 - it comes from another process
             await asyncio.sleep(0.05)
@@ -75,7 +75,7 @@ async def wait_for_alerts(receiver, n):
 
 @asynccontextmanager
 async def running_delivery(tmp_path, url):
-    """A deliverer over a real store; entered again it is the next start."""
+    """A running delivery on a real store; entering it again simulates a restart."""
     store = open_store(tmp_path / "data", time.time_ns)
     notifier = AlertmanagerChannel(NotifyAlertmanager(url=url), time.time_ns)
     made = NotificationDelivery(
@@ -93,7 +93,7 @@ async def running_delivery(tmp_path, url):
 
 
 async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiver):
-    """Repetitions, a restart and the same notice again make no second message; its end makes one."""
+    """Repetitions, a restart and a duplicate cause no second message; the resolution causes one."""
     fired = make_current_notice(make_notice)
     async with running_delivery(tmp_path, server.url) as made:
         await made.enqueue([fired])
@@ -109,8 +109,8 @@ async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiv
         assert (await people.get(f"{server.url}/api/v2/alerts")).json() == []
 
 
-async def test_an_incident_that_becomes_critical_is_told_again(tmp_path, server, receiver):
-    """Alertmanager hears of a critical alert, and that the milder one is over; then that all is."""
+async def test_an_incident_that_becomes_critical_is_sent_again(tmp_path, server, receiver):
+    """Alertmanager receives a critical alert and a resolved milder one, then the resolution."""
     async with running_delivery(tmp_path, server.url) as made:
         await made.enqueue([make_current_notice(make_notice)])
         await wait_for_alerts(receiver, 1)
@@ -122,8 +122,8 @@ async def test_an_incident_that_becomes_critical_is_told_again(tmp_path, server,
         assert told[2][0] == "resolved"
 
 
-async def test_repetition_keeps_it_alive_and_its_end_needs_no_engine(tmp_path, server, receiver, monkeypatch):
-    """It holds as long as it is sent again; when the engine is gone Alertmanager ends it by itself."""
+async def test_repetition_keeps_an_alert_firing(tmp_path, server, receiver, monkeypatch):
+    """An alert fires while it is resent; Alertmanager resolves it after the engine has gone."""
     monkeypatch.setattr(alertmanager_channel, "HOLD_NS", 3 * SECOND)
     monkeypatch.setattr(AlertmanagerChannel, "repeat_s", 0.5)
     async with running_delivery(tmp_path, server.url) as made:
@@ -134,8 +134,8 @@ async def test_repetition_keeps_it_alive_and_its_end_needs_no_engine(tmp_path, s
     assert (await wait_for_alerts(receiver, 2))[1] == ("resolved", [("resolved", "high")])
 
 
-async def test_an_alertmanager_that_was_away_is_told_later(tmp_path, server, receiver):
-    """Ended and started again: what happened meanwhile arrives by itself."""
+async def test_an_unavailable_alertmanager_receives_the_notification_later(tmp_path, server, receiver):
+    """Notifications during an outage of Alertmanager arrive after it restarts."""
     await asyncio.to_thread(server.stop)
     async with running_delivery(tmp_path, server.url) as made:
         await made.enqueue([make_current_notice(make_notice)])
@@ -148,8 +148,8 @@ async def test_an_alertmanager_that_was_away_is_told_later(tmp_path, server, rec
         assert made.problems() == []
 
 
-async def test_what_comes_back_makes_no_loop(tmp_path, server, receiver):
-    """Of what a real Alertmanager sends us, alerts of others are taken and our own are left aside."""
+async def test_own_alerts_are_not_ingested(tmp_path, server, receiver):
+    """Alerts forwarded by Alertmanager are ingested, except Trimtab's own."""
     labels = {"alertname": "HighLatency", "service": "checkout", "severity": "page"}
     async with httpx.AsyncClient(trust_env=False) as prometheus:
         await prometheus.post(f"{server.url}/api/v2/alerts", json=[{"labels": labels}])

@@ -1,4 +1,4 @@
-"""What a service needs, by a real Prometheus with a past: a forecast at once, and a number or none."""
+"""Capacity of a service on a real Prometheus with history: a forecast at once, and a number or an error."""
 
 import math
 import time
@@ -14,18 +14,18 @@ LABELS = 'instance="shop:80",job="shop"'
 
 
 def load_at(seconds):
-    """Requests per second by the time of the day: from 24 at midnight to 96 at noon."""
+    """Return requests per second by time of day: 24 at midnight, 96 at noon."""
     return 60.0 - 36.0 * math.cos(2 * math.pi * (seconds % 86_400) / 86_400)
 
 
 def exporter_text():
-    """What the service shows now."""
+    """Return the current metrics of the service."""
     load = load_at(time.time())
     return f"# TYPE shop_load gauge\nshop_load {load}\n# TYPE shop_replicas gauge\nshop_replicas 12\n"
 
 
 def history_text(now_s):
-    """Four days of both figures."""
+    """Return four days of both metrics."""
     times = range(now_s - DAYS * 86_400, now_s - 60, STEP_S)
     load = "".join(f"shop_load{{{LABELS}}} {load_at(t):.3f} {t}\n" for t in times)
     count = "".join(f"shop_replicas{{{LABELS}}} 12 {t}\n" for t in times)
@@ -56,7 +56,7 @@ def engine(tmp_path):
 
 
 def test_a_number_for_autoscalers_or_none(engine):
-    """A forecast from the first minute on; once the service shows nothing, an error status and no metric."""
+    """A forecast exists from the first minute; without samples KEDA gets an error and no metric."""
     trimtab, exporter = engine
 
     def shown():
@@ -76,11 +76,11 @@ def test_a_number_for_autoscalers_or_none(engine):
 
 
 def keda_status(engine):
-    """The status that KEDA is answered with."""
+    """Return the status code that KEDA gets."""
     headers = {"Authorization": f"Bearer {engine.key}"}
     return httpx.get(f"{engine.url}/api/capacity/shop/keda", headers=headers, trust_env=False).status_code
 
 
 def metrics_text(engine):
-    """Its own metrics."""
+    """Return the engine's own metrics."""
     return httpx.get(f"{engine.url}/api/metrics", trust_env=False).text

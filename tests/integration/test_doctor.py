@@ -1,4 +1,4 @@
-"""`trimtab doctor` as a person runs it."""
+"""`trimtab doctor` as a process."""
 
 import json
 import os
@@ -19,7 +19,7 @@ GAUGES = "# TYPE queue_depth gauge\n" + "".join(f'queue_depth{{queue="{q}"}} 3\n
 
 @pytest.fixture
 def doctor(tmp_path):
-    """Run it in an empty folder: exit code, and each check by its name."""
+    """Runs the command in an empty folder; returns exit code, and checks by name."""
 
     def run(*arguments, settings=""):
         (tmp_path / "trimtab.yaml").write_text(settings or "sources: {host: {enabled: true}}\n")
@@ -34,8 +34,8 @@ def doctor(tmp_path):
     return run
 
 
-def test_all_is_well_on_a_fresh_machine(doctor, tmp_path):
-    """Without a data folder and a Prometheus everything is in order, and nothing was made."""
+def test_a_fresh_machine_passes_all_checks(doctor, tmp_path):
+    """Without a data folder and a Prometheus all checks pass, and nothing is created."""
     code, checks = doctor()
     assert {name: row["state"] for name, row in checks.items() if row["state"] != "ok"} == {}
     assert code == EXIT_OK
@@ -43,8 +43,8 @@ def test_all_is_well_on_a_fresh_machine(doctor, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_prometheus_that_is_away_is_said(doctor):
-    """A source that does not answer is exit code 3, with its address."""
+def test_an_unreachable_prometheus_is_reported(doctor):
+    """An unreachable source gives exit code 3 and its address."""
     url = f"http://127.0.0.1:{free_port()}"
     code, checks = doctor("--prometheus", url)
     assert code == EXIT_UNREACHABLE
@@ -53,7 +53,7 @@ def test_a_prometheus_that_is_away_is_said(doctor):
 
 
 def test_series_over_the_cap_are_listed(doctor, tmp_path):
-    """Over the cap doctor lists what is left out, and says what a read costs and how the clocks stand."""
+    """Series over the cap are listed; the duration of a read and the clock skew are reported."""
     with (
         start_exporter(GAUGES) as exporter,
         start_prometheus(tmp_path / "p", {"q": [exporter.address]}) as server,
@@ -68,22 +68,22 @@ def test_series_over_the_cap_are_listed(doctor, tmp_path):
 
 
 def test_mistakes_in_the_settings_are_all_listed(doctor):
-    """Each mistake of the file is one item."""
+    """Each mistake in the settings file is one item."""
     code, checks = doctor(settings="api: {prot: 1}\nretention: {days: -3}\n")
     assert code == EXIT_FOUND
     assert len(checks["settings"]["items"]) == 2
 
 
-def test_what_would_keep_it_from_starting_is_found(doctor):
-    """An address that `trimtab up` refuses, and a detector that nobody has, are found before."""
+def test_settings_that_prevent_the_start_are_found(doctor):
+    """An address that `trimtab up` refuses and an unknown detector are found."""
     code, checks = doctor("--host", "0.0.0.0", settings="settings: {detectors: [ew_zscor]}\n")
     assert code == EXIT_FOUND
     assert "other machines" in checks["api"]["detail"]
     assert "ew_zscore" in checks["detectors"]["detail"]
 
 
-def test_a_taken_port_is_found(doctor):
-    """A port that somebody else listens on is found."""
+def test_a_port_in_use_is_found(doctor):
+    """A port used by another process is found."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -92,8 +92,8 @@ def test_a_taken_port_is_found(doctor):
     assert checks["port"]["state"] == "found"
 
 
-def test_an_engine_that_runs_is_no_fault(doctor, tmp_path):
-    """A data folder that is in use, and a port that is, are in order while an engine runs."""
+def test_a_running_engine_is_no_problem(doctor, tmp_path):
+    """A data folder and port used by a running engine are fine."""
     with FolderLease(tmp_path / "data", lambda: 0), socket.socket() as own:
         own.bind(("127.0.0.1", 0))
         own.listen()

@@ -1,4 +1,4 @@
-"""`trimtab doctor` and `up --dry-run` on tools, receivers and silences: real ones."""
+"""`trimtab doctor` and `up --dry-run` on real tools, receivers and silences."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ TRIMTAB = Path(sys.executable).with_name("trimtab")
 
 @pytest.fixture
 def load(tmp_path):
-    """The settings of that text."""
+    """Returns the settings of a text."""
 
     def made(text):
         path = tmp_path / "trimtab.yaml"
@@ -36,13 +36,13 @@ def load(tmp_path):
 
 
 async def check_only_tool(settings):
-    """The only check of its tools."""
+    """Return the check of the only tool."""
     (check,) = await tool_checks(settings.tools)
     return check
 
 
-async def test_a_tool_that_is_well(load, tmp_path):
-    """It says where it is and in which version; one that is switched off is not asked."""
+async def test_a_healthy_tool_passes(load, tmp_path):
+    """A healthy tool shows address and version; a disabled one is not checked."""
     with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
         check = await check_only_tool(
             load(f"tools: {{redis: {{url: '{server.url}', mode: {{hz: auto}}}}, pm2: {{enabled: false}}}}")
@@ -52,8 +52,8 @@ async def test_a_tool_that_is_well(load, tmp_path):
         assert server.cli("CONFIG", "GET", "hz").endswith("10")
 
 
-async def test_what_is_wrong_with_a_tool_is_named(load, tmp_path):
-    """Nobody there, a wrong password, a server that forbids changes: each in words, with what to do."""
+async def test_problems_of_a_tool_are_reported(load, tmp_path):
+    """An unreachable server, a wrong password and a read-only server are reported with advice."""
     with start_redis(tmp_path / "locked", password="right") as locked:
         denied = await check_only_tool(
             load(f"tools: {{redis: {{url: '{locked.url}', password: wrong-one}}}}")
@@ -73,8 +73,8 @@ async def test_what_is_wrong_with_a_tool_is_named(load, tmp_path):
     )
 
 
-async def test_a_server_that_says_nothing_is_not_waited_for(load):
-    """One that takes connections and is silent is unreachable within its timeout."""
+async def test_a_silent_server_times_out(load):
+    """A server that accepts connections but never answers is unreachable after its timeout."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -83,16 +83,16 @@ async def test_a_server_that_says_nothing_is_not_waited_for(load):
     assert (check.state, "gave no answer within 0.2 s" in check.detail) == (CheckState.UNREACHABLE, True)
 
 
-async def test_a_target_that_is_not_there(load):
-    """A process that does not run is no target."""
+async def test_a_missing_process_is_reported(load):
+    """A process that does not run is reported."""
     check = await check_only_tool(
         load("tools: {w: {kind: process, processes: {worker: {name: no-such-program-here}}}}")
     )
     assert (check.state, check.items) == (CheckState.FOUND, ("target worker: nothing of it runs",))
 
 
-async def test_a_mode_of_what_the_server_does_not_have(load, tmp_path):
-    """What only the running tool can tell is told by it: keys are warmed only where some are named."""
+async def test_a_mode_of_a_missing_action_is_reported(load, tmp_path):
+    """A mode of an action that the tool does not have is reported."""
     with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
         check = await check_only_tool(
             load(f"tools: {{redis: {{url: '{server.url}', mode: {{warm_keys: auto}}}}}}")
@@ -101,8 +101,8 @@ async def test_a_mode_of_what_the_server_does_not_have(load, tmp_path):
     assert check.items[0].startswith("mode names 'warm_keys', but no knob and no action is called so")
 
 
-async def test_receivers_are_reached_without_a_notice(load, tmp_path):
-    """An Alertmanager, a webhook and a mail server are there, and none of them was told anything."""
+async def test_receivers_are_checked_without_a_notification(load, tmp_path):
+    """Alertmanager, webhook and mail server are checked, and none receives a notification."""
     with (
         start_webhook_receiver() as (webhook, came),
         start_alertmanager(tmp_path / "a", webhook) as alertmanager,
@@ -124,8 +124,8 @@ notify:
         assert (mails.mails, came, told.json()) == ([], [], [])
 
 
-async def test_receivers_that_are_away_or_do_not_let_us_in(load):
-    """Each says why; a silence that is over is told, one that is not is left alone."""
+async def test_failing_receivers_are_reported(load):
+    """Each failure is reported; an expired silence, too, but not an active one."""
     gone = f"http://127.0.0.1:{free_port()}"
     async with start_smtp_server(login=("trimtab", "right-password")) as mails:
         checks = await receiver_checks(
@@ -149,8 +149,8 @@ notify:
     assert not [check for check in checks if "not-the-one" in check.detail]
 
 
-def test_both_commands_tell_of_tools(tmp_path):
-    """`doctor` ends with 3 where a tool is away, and `up --dry-run` shows the same in its comments."""
+def test_both_commands_report_tools(tmp_path):
+    """`doctor` ends with 3 for an unreachable tool, and `up --dry-run` shows it in its comments."""
     port = free_port()
     (tmp_path / "trimtab.yaml").write_text(
         f"tools: {{redis: {{url: 'redis://127.0.0.1:{port}'}}}}\nsources: {{host: {{enabled: true}}}}\n"

@@ -1,4 +1,4 @@
-"""The store of incidents on a real PostgreSQL."""
+"""The incident store on a real PostgreSQL."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def server():
 class TestIncidentsOnPostgresql(IncidentStoreContract):
     @pytest.fixture
     def url(self, server):
-        """A fresh database of the server."""
+        """A new database on the server."""
         name = f"incidents_{next(NUMBER)}"
         admin = sa.create_engine(Database(server).parsed_url, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:

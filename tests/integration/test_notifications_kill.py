@@ -1,4 +1,4 @@
-"""kill -9 at random moments: no notice that was accepted is lost, none that was written down comes again."""
+"""Notification delivery under kill -9 at random moments."""
 
 import asyncio
 import multiprocessing
@@ -26,13 +26,13 @@ LONGEST_LIFE_S = 0.6
 
 
 def delivered_ids(came):
-    """(incident, webhook-id) of what came."""
+    """(incident, webhook-id) of each received webhook."""
     return [(body["alerts"][0]["labels"]["incident"], headers["webhook-id"]) for headers, body in came]
 
 
 @pytest.fixture(scope="module")
-def forks():
-    """Children that need not import anything: they are forked from a server that has."""
+def fork_context():
+    """A forkserver context with preloaded imports, so that children start fast."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["tests.child_processes.notification_process", "trimtab.engine.store.event_store"]
@@ -40,10 +40,10 @@ def forks():
     return context
 
 
-def run_and_kill(forks, folder, url, first, chance):
-    """Run a child, kill it at a random moment after it began; what it acknowledged."""
-    here, there = forks.Pipe(duplex=False)
-    child = forks.Process(target=deliver, args=(folder, url, first, there))
+def run_and_kill(fork_context, folder, url, first, chance):
+    """Run a child, kill it at a random moment after its start, and return what it acknowledged."""
+    here, there = fork_context.Pipe(duplex=False)
+    child = fork_context.Process(target=deliver, args=(folder, url, first, there))
     child.start()
     there.close()
     assert here.poll(60), "the child never began"
@@ -63,7 +63,7 @@ def run_and_kill(forks, folder, url, first, chance):
 
 
 async def finish(folder, url, done):
-    """One more start, without new notices, that is left to deliver what waits."""
+    """Restart without new notifications and deliver what is waiting."""
     store = open_store(folder, time.time_ns)
     notifier = WebhookChannel(NotifyWebhook(url=url), time.time_ns)
     made = NotificationDelivery(
@@ -78,13 +78,13 @@ async def finish(folder, url, done):
     store.close()
 
 
-async def test_no_notice_is_lost_and_none_that_was_written_comes_again(forks, tmp_path):
-    """At most one repetition a kill, by the id that a receiver knows it by."""
+async def test_no_notification_is_lost_or_repeated_after_a_save(fork_context, tmp_path):
+    """At most one repetition per kill, with the same webhook-id."""
     chance, accepted, written, first = random.Random(5), set(), set(), 0
     with start_webhook_receiver() as (url, requests):
         for _ in range(KILLS):
             before = len(requests)
-            told = await asyncio.to_thread(run_and_kill, forks, tmp_path, url, first, chance)
+            told = await asyncio.to_thread(run_and_kill, fork_context, tmp_path, url, first, chance)
             again = {incident for incident, _ in delivered_ids(requests[before:])} & written
             assert again == set()
             accepted |= {incident for word, incident in told if word == "accepted"}

@@ -1,4 +1,4 @@
-"""`trimtab up` tells people: an outage in what it watches reaches a webhook, signed, and its secrets stay."""
+"""`trimtab up` sends signed webhooks for an outage without leaking secrets."""
 
 import httpx
 import numpy as np
@@ -18,12 +18,12 @@ COLUMNS = tuple(
 
 @pytest.fixture
 def up(tmp_path):
-    """An engine that is not started."""
+    """An engine that has not been started."""
     return EngineProcess(tmp_path)
 
 
 def write_outage(path):
-    """A recording of a service whose every series leaves its band at once for 20 minutes."""
+    """Write a recording of a service in which every series leaves its band at once for 20 minutes."""
     rng = np.random.default_rng(3)
     values = 10.0 + rng.normal(size=(ROWS, len(COLUMNS)))
     values[OUTAGE : OUTAGE + LASTS] += 80.0
@@ -33,8 +33,8 @@ def write_outage(path):
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_an_outage_reaches_people(up):
-    """Also that it is over; signed, with a link; status and metrics say so; a restart repeats nothing."""
+def test_an_outage_is_notified(up):
+    """Start and end are sent, signed and with a link; status and metrics agree; a restart repeats nothing."""
     write_outage(up.folder / "shop.csv")
     (up.folder / "secret").write_text(SECRET)
     with start_webhook_receiver() as (url, came):

@@ -1,4 +1,4 @@
-"""The kill switch of a running engine on a real Redis: nothing starts later than a second after it."""
+"""The kill switch of a running engine on a real Redis: no action starts later than a second after it."""
 
 import threading
 import time
@@ -17,22 +17,22 @@ KNOB = "maxmemory-samples"
 WITHIN_S = 1.0
 SETTINGS: dict[str, Any] = {
     "sources": {"host": {"interval": "5s", "top_processes": 0}, "prometheus": {"enabled": False}},
-    "guardrails": {"time_scale": 1e-5},  # so that changes follow each other by the second
+    "guardrails": {"time_scale": 1e-5},  # so that changes can follow each other every second
 }
 
 
 class KnobToggler:
-    """Somebody who changes a knob to and fro, as fast as the engine lets them, in a thread."""
+    """Changes a knob back and forth as fast as the engine allows, in a thread."""
 
     def __init__(self, engine: EngineProcess) -> None:
         self.engine = engine
         self.action_ids: list[str] = []
-        """Ids of actions that were begun."""
+        """Ids of actions that were started."""
         self.refusals: list[str] = []
         self._stop = threading.Event()
 
     def change(self, before: int, after: int) -> httpx.Response:
-        """One try."""
+        """Request one change."""
         return httpx.put(
             f"{self.engine.url}/api/tools/redis/targets/redis/knobs/{KNOB}", timeout=40, trust_env=False,
             headers={"Authorization": f"Bearer {self.engine.key}"}, json={"before": before, "after": after},
@@ -50,7 +50,7 @@ class KnobToggler:
 
     @contextmanager
     def running(self, value: int) -> Iterator[None]:
-        """While the block runs."""
+        """Toggle the knob while the block runs."""
         thread = threading.Thread(target=self._toggle, args=(value,))
         thread.start()
         try:
@@ -61,12 +61,12 @@ class KnobToggler:
 
 
 def pause_by_api(engine: EngineProcess) -> None:
-    """As the button of the page does it."""
+    """Pause with a request, as the button of the page does."""
     engine.request("POST", "pause", json={"reason": "a test"})
 
 
 def pause_by_command(engine: EngineProcess) -> None:
-    """Beside the engine, on its data folder."""
+    """Pause on the command line, next to the engine."""
     engine.run_command("pause", "--reason", "a test")
 
 
@@ -77,19 +77,19 @@ def redis(tmp_path) -> Iterator[RedisServer]:
 
 
 def read_knob(redis: RedisServer) -> int:
-    """Of the knob, now, by the server itself."""
+    """Return the knob's value as the server reports it."""
     return int(redis.cli("CONFIG", "GET", KNOB).split()[-1])
 
 
 def last_action_start(engine: EngineProcess) -> float:
-    """When the newest action was sent, Unix time."""
+    """Return the Unix time at which the newest action was sent."""
     return max(unix_seconds(action["started"]) for action in engine.list_all("actions") if action["started"])
 
 
 def pause_while_toggling(
     engine: EngineProcess, redis: RedisServer, pause: Callable[[EngineProcess], None]
 ) -> str:
-    """The last action that was begun: none later than `WITHIN_S` after the pause stood."""
+    """Pause during toggling; return the last action, which starts at most `WITHIN_S` after the pause."""
     impatient = KnobToggler(engine)
     with impatient.running(read_knob(redis)):
         wait_for(lambda: len(impatient.action_ids) >= 2, 60)
@@ -106,7 +106,7 @@ def pause_while_toggling(
 
 
 def assert_nothing_starts(engine: EngineProcess, redis: RedisServer) -> None:
-    """Somebody tries for a while, in vain."""
+    """No action starts although changes are requested."""
     before, impatient = last_action_start(engine), KnobToggler(engine)
     with impatient.running(read_knob(redis)):
         wait_for(lambda: len(impatient.refusals) >= 20, 30)
@@ -115,8 +115,8 @@ def assert_nothing_starts(engine: EngineProcess, redis: RedisServer) -> None:
 
 
 @pytest.mark.trials
-def test_nothing_starts_after_a_pause_nor_after_a_restart_but_an_undo(tmp_path, redis):
-    """Somebody who changes a knob without end is stopped at once; a person takes the last change back."""
+def test_after_a_pause_only_rollbacks_start(tmp_path, redis):
+    """A pause stops all actions within a second, also after a restart; rollbacks still work."""
     tool = {"kind": "redis", "url": redis.url, "targets": ["redis"], "trial": True, "mode": "auto"}
     with trimtab_up(tmp_path / "engine", SETTINGS | {"tools": {"redis": tool}}) as engine:
         last = pause_while_toggling(engine, redis, pause_by_api)

@@ -18,7 +18,7 @@ ALL = ("anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y")
 
 
 class WallClock:
-    """The real time, which a real Prometheus asks for."""
+    """The real time, which a real Prometheus requires."""
 
     def now(self):
         return time.time_ns()
@@ -28,7 +28,7 @@ class WallClock:
 
 
 async def instant_query(server, expr, **client):
-    """Labels without name -> value of an instant query."""
+    """Labels (without the name) -> value of an instant query."""
     async with httpx.AsyncClient(trust_env=False, **client) as asker:
         answer = await asker.post(f"{server.url}/api/v1/query", data={"query": expr})
     answer.raise_for_status()
@@ -38,8 +38,8 @@ async def instant_query(server, expr, **client):
     }
 
 
-async def test_a_real_prometheus_takes_scores_and_bands(tmp_path):
-    """Scores and bands of several ticks arrive with the input's labels and `for`, NaN does not."""
+async def test_a_real_prometheus_accepts_scores_and_bands(tmp_path):
+    """Scores and bands arrive with the input's labels and `for`; NaN does not."""
     metrics = Metrics("test")
     keys = [SeriesKey.of("prometheus", "m", {"i": f"{i:04}", "job": "Ünïcode"}) for i in range(3000)]
     now = time.time_ns()
@@ -66,8 +66,8 @@ async def test_a_real_prometheus_takes_scores_and_bands(tmp_path):
     assert "samples_dropped_total{" not in text
 
 
-async def test_a_prometheus_that_was_away_gets_everything_in_order(tmp_path):
-    """Ticks scored while Prometheus is down are sent when it is back, none lost, none refused."""
+async def test_an_unavailable_prometheus_receives_everything_in_order(tmp_path):
+    """Ticks scored while Prometheus is down are sent when it is back; none is lost or refused."""
     metrics = Metrics("test")
     key = SeriesKey.of("prometheus", "m", {"job": "x"})
     with start_prometheus(tmp_path, remote_write=True) as server:
@@ -83,8 +83,8 @@ async def test_a_prometheus_that_was_away_gets_everything_in_order(tmp_path):
     assert "samples_dropped_total{" not in metrics.render()
 
 
-async def test_a_prometheus_without_a_receiver_refuses(tmp_path):
-    """Where remote_write is not switched on, samples are dropped and counted, not repeated for ever."""
+async def test_a_prometheus_without_remote_write_refuses(tmp_path):
+    """If remote_write is disabled, samples are dropped and counted, not retried forever."""
     metrics = Metrics("test")
     with start_prometheus(tmp_path) as server:
         sink = RemoteWriteSink(Writer(remote_write_url=f"{server.url}/api/v1/write"), metrics, WallClock())
@@ -95,8 +95,8 @@ async def test_a_prometheus_without_a_receiver_refuses(tmp_path):
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-async def test_tls_own_ca_and_password(tmp_path, mutual):
-    """With own CA, password and client certificate the samples arrive; without the CA none do."""
+async def test_tls_custom_ca_and_password(tmp_path, mutual):
+    """With custom CA, password and client certificate the samples arrive; without the CA none do."""
     made = make_certificates(tmp_path / "tls")
     web_config = made.web_config(tmp_path, "trimtab", mutual=mutual)
     client = {"verify": made.context(client=mutual), "auth": ("trimtab", PASSWORD)}

@@ -1,4 +1,4 @@
-"""kill -9 in mid-run: what comes after equals a run that nobody interrupted (P1, P4)."""
+"""kill -9 during a run: results after the restart equal those of an uninterrupted run (P1, P4)."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ BEGIN_S = 1_767_225_600
 
 
 def write_recording(path: Path, rows: int = ROWS) -> None:
-    """Noise with spikes, shifts and holes."""
+    """Write noise with spikes, shifts and gaps."""
     rng = np.random.default_rng(5)
     values = rng.normal(100, 3, (ROWS, SERIES))
     values[900:903, 0] += 500
@@ -40,7 +40,7 @@ def write_recording(path: Path, rows: int = ROWS) -> None:
 
 
 class ReplayEngine:
-    """`trimtab up` over the recording, in a folder of its own."""
+    """`trimtab up` over the recording, in its own folder."""
 
     def __init__(self, folder: Path, csv: Path, speed: float = 0.0, **general: object) -> None:
         folder.mkdir()
@@ -58,17 +58,17 @@ class ReplayEngine:
         self.log = folder / "log"
 
     def start(self) -> subprocess.Popen:
-        """A child process."""
+        """Start the child process."""
         argv = [str(Path(sys.executable).with_name("trimtab")), "up", "--config", str(self.config)]
         with self.log.open("wb") as log:
             return subprocess.Popen(argv, stdout=log, stderr=log, env=dict(os.environ))
 
     def tick_count(self) -> int:
-        """Ticks that this process has said it took."""
+        """Return the number of ticks in the log of this process."""
         return self.log.read_text(errors="replace").count('"event":"tick"')
 
     def run_until(self, until_ticks: int, how: signal.Signals) -> None:
-        """Start, and end it by a signal after so many ticks."""
+        """Start the engine, and end it by a signal after so many ticks."""
         process = self.start()
         try:
             wait_for(lambda: self.tick_count() >= until_ticks or process.poll() is not None, 90)
@@ -80,7 +80,7 @@ class ReplayEngine:
             assert process.returncode == 0
 
     def run_to_end(self, rows: int) -> None:
-        """Start, and end it in order after the last row."""
+        """Start the engine, and stop it after the last row."""
         process, last = self.start(), _iso(BEGIN_S + (rows - 1) * STEP_S)
         try:
             wait_for(lambda: last in self.log.read_text(errors="replace"), 90)
@@ -90,7 +90,7 @@ class ReplayEngine:
         assert process.returncode == 0
 
     def scores(self) -> dict[str, tuple[np.ndarray, ...]]:
-        """What the score log holds, by series."""
+        """Return the score log by series."""
         log = ParquetScoreLog(self.data_dir / "scores", 36_500, 10**12, SystemClock().now)
         found = {}
         for i in range(SERIES):
@@ -100,7 +100,7 @@ class ReplayEngine:
         return found
 
     def anomalies(self) -> list[object]:
-        """What the store holds."""
+        """Return the stored anomalies."""
         store = join_store(self.data_dir, SystemClock().now)
         try:
             return store.anomalies(limit=10_000)
@@ -110,7 +110,7 @@ class ReplayEngine:
 
 @pytest.mark.acceptance
 def test_killed_and_restarted_equals_uninterrupted(tmp_path):
-    """After three kill -9 scores equal those of one run to 1e-9, and no anomaly is lost or there twice."""
+    """After three kill -9 scores equal those of one run to 1e-9, and no anomaly is lost or duplicated."""
     csv = tmp_path / "r.csv"
     write_recording(csv)
     whole, killed = ReplayEngine(tmp_path / "whole", csv), ReplayEngine(tmp_path / "killed", csv)
@@ -131,8 +131,8 @@ def test_killed_and_restarted_equals_uninterrupted(tmp_path):
 
 
 @pytest.mark.acceptance
-def test_river_goes_on_after_a_kill(tmp_path):
-    """A member of river's, which no snapshot holds, scores after kill -9 as if nothing had happened."""
+def test_river_members_survive_a_kill(tmp_path):
+    """A river member, which no snapshot stores, scores after kill -9 as in an uninterrupted run."""
     csv = tmp_path / "r.csv"
     write_recording(csv, rows=700)
     detectors = {"detectors": ["default", "river:OneClassSVM"]}

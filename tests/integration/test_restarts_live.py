@@ -1,4 +1,4 @@
-"""Restarts of real processes, through a real Prometheus, seen by the engine as changes."""
+"""Restarts of real processes, scraped by a real Prometheus, become change events."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ ENTITY = "node"
 
 
 async def wait_until(check, what, within_s=60.0):
-    """Wait until it is so."""
+    """Wait until `check()` is truthy."""
     end = time.monotonic() + within_s
     while not check():
         assert time.monotonic() < end, f"not within {within_s} s: {what}"
@@ -32,7 +32,7 @@ async def wait_until(check, what, within_s=60.0):
 
 
 class PrometheusWithoutHistory(PrometheusSource):
-    """Reads no history: two weeks of it would be learnt first."""
+    """Prometheus source that reads no history, so that nothing is learned first."""
 
     async def history(self, now_ns):
         for chunk in ():
@@ -41,7 +41,7 @@ class PrometheusWithoutHistory(PrometheusSource):
 
 @asynccontextmanager
 async def running_loop(loop):
-    """A loop while it runs."""
+    """Run a loop for the block."""
     task = asyncio.create_task(loop.run())
     try:
         yield
@@ -52,17 +52,17 @@ async def running_loop(loop):
 
 
 async def test_an_exporter_that_restarts_is_a_change(tmp_path, monkeypatch):
-    """Its start time moved: told once, for its entity alone, at the time when it started."""
+    """A moved start time is one change event of its entity, at the time of the restart."""
     monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
     store, kept, clock = FakeStore(), FakeIncidents(), SystemClock()
     with start_node_exporter(tmp_path / "node") as node, start_prometheus(tmp_path / "prometheus") as server:
         server.set_targets({ENTITY: [node.address], "prometheus": [server.address]})
         wait_for(lambda: len(server.query("process_start_time_seconds")) == 2, 30)
-        around = LoopContext(
+        context = LoopContext(
             clock, store, FakeScoreLog(), FakeSnapshots(), LiveState(), FakeTickMetrics(), ImmediateExecutor()
         )
-        around.incident_service = Judging(store, kept, FakeKeyValueStore())
-        loop = SourceLoop(PrometheusWithoutHistory(Prometheus(url=server.url), clock), around)
+        context.incident_service = Judging(store, kept, FakeKeyValueStore())
+        loop = SourceLoop(PrometheusWithoutHistory(Prometheus(url=server.url), clock), context)
         async with running_loop(loop):
             await wait_until(lambda: loop.tick_count > 3, "ticks")
             node.stop()

@@ -1,4 +1,4 @@
-"""A full disk and a read-only one, real ones: small file systems of the test's own."""
+"""The store on a full and on a read-only disk (small real file systems)."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_on_small_disk(folder, then, argument, module="tests.child_processes.store_process"):
-    """Run the module in a mount namespace of its own where `folder` is a disk of 2 MB; what it printed."""
+    """Run the module in a mount namespace where `folder` is a 2 MB disk; return its output."""
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("unshare is not installed: apt-get install util-linux")
@@ -30,8 +30,8 @@ def run_on_small_disk(folder, then, argument, module="tests.child_processes.stor
     return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
 
 
-def test_a_full_disk_is_told_and_nothing_is_left_half_written(tmp_path):
-    """Events, ticks, snapshots and scores say what to do, stay whole, and go on once there is room."""
+def test_a_full_disk_is_reported_and_corrupts_nothing(tmp_path):
+    """Events, ticks, snapshots and scores give advice, stay intact, and work again after space is freed."""
     said = run_on_small_disk(tmp_path, 'head -c 1000000 /dev/zero > "$0/ballast"', "fill")
     for what in ("events", "ticks", "snapshot", "scores"):
         assert "disk is full" in said[what], said
@@ -39,8 +39,8 @@ def test_a_full_disk_is_told_and_nothing_is_left_half_written(tmp_path):
     assert said["left"] == "[]"
 
 
-def test_a_read_only_disk_is_told(tmp_path):
-    """With the path, and what to do."""
+def test_a_read_only_disk_is_reported(tmp_path):
+    """The message contains the path and advice."""
     said = run_on_small_disk(tmp_path, 'mount -o remount,ro "$0"', "refuse")
     assert set(said) == {"events", "ticks", "snapshot"}
     for what, message in said.items():

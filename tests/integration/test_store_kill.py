@@ -1,4 +1,4 @@
-"""kill -9 at random moments: what was acknowledged is there, and the store is whole."""
+"""The store under kill -9 at random moments."""
 
 import multiprocessing
 import os
@@ -21,8 +21,8 @@ LONGEST_LIFE_S = 0.12
 
 
 @pytest.fixture(scope="module")
-def forks():
-    """Children that need not import anything: they are forked from a server that has."""
+def fork_context():
+    """A forkserver context with preloaded imports, so that children start fast."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["tests.child_processes.store_process", "trimtab.engine.store.event_store"]
@@ -30,10 +30,10 @@ def forks():
     return context
 
 
-def run_and_kill(forks, work, folder, first, chance):
-    """Run a child, kill it at a random moment after its first word; what it acknowledged."""
-    here, there = forks.Pipe(duplex=False)
-    child = forks.Process(target=work, args=(folder, first, there))
+def run_and_kill(fork_context, work, folder, first, chance):
+    """Run a child, kill it at a random moment after its first message, and return what it acknowledged."""
+    here, there = fork_context.Pipe(duplex=False)
+    child = fork_context.Process(target=work, args=(folder, first, there))
     child.start()
     there.close()
     assert here.poll(60), "the child never began"
@@ -52,11 +52,11 @@ def run_and_kill(forks, work, folder, first, chance):
     return told
 
 
-def test_no_acknowledged_anomaly_is_lost(forks, tmp_path):
-    """Neither its opening nor its closing, over many kills of one store; integrity is ok each time."""
+def test_no_acknowledged_anomaly_is_lost(fork_context, tmp_path):
+    """No opening or closing is lost over many kills, and the integrity check passes each time."""
     chance, opened, closed, first = random.Random(7), set(), set(), 0
     for _ in range(KILLS):
-        told = run_and_kill(forks, write_anomalies, tmp_path, first, chance)
+        told = run_and_kill(fork_context, write_anomalies, tmp_path, first, chance)
         opened |= {number for number, is_closed in told if not is_closed}
         closed |= {number for number, is_closed in told if is_closed}
         first = max(opened) + 10
@@ -71,11 +71,11 @@ def test_no_acknowledged_anomaly_is_lost(forks, tmp_path):
     assert len(opened) > KILLS
 
 
-def test_no_logged_tick_is_lost(forks, tmp_path):
-    """The newest whole snapshot and the ticks since it reach to the last acknowledged one, without a gap."""
+def test_no_logged_tick_is_lost(fork_context, tmp_path):
+    """The newest valid snapshot and later ticks reach the last acknowledged tick without a gap."""
     chance, first = random.Random(8), 0
     for _ in range(KILLS):
-        told = run_and_kill(forks, log_ticks, tmp_path, first, chance)
+        told = run_and_kill(fork_context, log_ticks, tmp_path, first, chance)
         newest = max(number for number, _ in told)
         saved = max((number for number, is_snapshot in told if is_snapshot), default=-1)
         snapshots = FolderSnapshots(tmp_path / "state").open()

@@ -1,4 +1,4 @@
-"""The event store on a real PostgreSQL: the same promises, by the same statements."""
+"""The event store on a real PostgreSQL."""
 
 import itertools
 
@@ -37,15 +37,15 @@ def url(server):
 
 
 class TestPostgresqlStore(EventStoreContract):
-    """All of the contract; `url` is a fresh database of the server."""
+    """The event store contract; `url` is a new database on the server."""
 
 
 class TestPostgresqlLedger(ActionLedgerContract):
-    """The ledger's, too."""
+    """The ledger contract."""
 
 
 def test_the_newest_engine_takes_over(url):
-    """Each start gets a larger epoch; the engine before can write no more."""
+    """Each start gets a larger epoch; the previous engine cannot write any more."""
     first = open_store(url, FakeClock().now)
     second = open_store(url, FakeClock().now)
     assert (first.epoch, second.epoch) == (1, 2)
@@ -56,8 +56,8 @@ def test_the_newest_engine_takes_over(url):
     second.close()
 
 
-def test_the_revisions_lead_to_the_tables_of_the_code(url):
-    """On PostgreSQL, too."""
+def test_migrations_match_the_table_definitions(url):
+    """Migrations produce the tables of the code on PostgreSQL."""
     open_store(url, FakeClock().now).close()
     engine = sa.create_engine(Database(url).parsed_url)
     with engine.connect() as connection:
@@ -67,7 +67,7 @@ def test_the_revisions_lead_to_the_tables_of_the_code(url):
 
 
 def test_newer_tables_are_refused(url):
-    """Nothing is changed."""
+    """Tables of a newer version are refused and not changed."""
     store = open_store(url, FakeClock().now)
     with store.database.write_transaction() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0099'"))
@@ -76,8 +76,8 @@ def test_newer_tables_are_refused(url):
         open_store(url, FakeClock().now)
 
 
-def test_a_server_that_is_away_is_told_without_the_password():
-    """With what to look at."""
+def test_an_unavailable_server_is_reported_without_the_password():
+    """The message contains advice but no password."""
     with pytest.raises(StoreError, match="look whether the database server runs") as refused:
         open_store("postgresql://tester:hunter22@127.0.0.1:1/postgres", FakeClock().now)
     assert "hunter22" not in str(refused.value)

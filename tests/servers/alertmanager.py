@@ -1,4 +1,4 @@
-"""A real Alertmanager for tests: on a free loopback port, in a folder of the test, a child of it."""
+"""A real Alertmanager on a free loopback port."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ receivers:
 
 @contextmanager
 def start_alertmanager(directory: Path, webhook_url: str) -> Iterator[ServerProcess]:
-    """It forwards to that webhook at once, and once an hour again what goes on."""
+    """Start an Alertmanager that forwards to this webhook immediately, and hourly while an alert fires."""
     directory.mkdir(parents=True, exist_ok=True)
     configuration = directory / "alertmanager.yml"
     configuration.write_text(CONFIGURATION.format(url=webhook_url))

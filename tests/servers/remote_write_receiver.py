@@ -1,4 +1,4 @@
-"""A remote_write receiver on loopback, with a protobuf reader of its own."""
+"""A remote_write receiver on loopback, with an independent protobuf reader."""
 
 import asyncio
 import struct
@@ -8,7 +8,7 @@ import cramjam
 
 
 def read_fields(data):
-    """(number, value) of a protobuf message: a plain reader, written from the encoding's description."""
+    """Yield (number, value) of a protobuf message; written from the encoding specification."""
     at = 0
     while at < len(data):
         tag, at = read_varint(data, at)
@@ -47,7 +47,7 @@ def read_request(body):
 
 @dataclass
 class RemoteWriteReceiver:
-    """A server on loopback that answers as it is told, 204 in the end."""
+    """A server on loopback that sends the prepared responses, then 204."""
 
     port: int = 0
     responses: list = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A small SMTP server in the loop of a test: takes mails, logs in, speaks TLS, and misbehaves when told."""
+"""A small SMTP server with TLS and login whose replies can be replaced."""
 
 import asyncio
 import base64
@@ -12,13 +12,14 @@ from email.message import EmailMessage
 
 @dataclass
 class SmtpServer:
-    """What came, and how to answer.
+    """Received mails and the replies to commands.
 
-    context  : for STARTTLS, or for TLS from the first byte where `tls_first`
-    login    : user and password that it lets in; None = it offers no login
-    says     : first word of a command ("" = the greeting) -> what it answers in place of the usual;
-               None = nothing, for ever
-    drip     : the greeting comes byte by byte, and never ends
+    context           : TLS context for STARTTLS, or for implicit TLS
+    uses_implicit_tls : the connection is encrypted from the first byte
+    login             : accepted user and password; None = no login is offered
+    replies           : first word of a command ("" = the greeting) -> reply instead of the default;
+                        None = never reply
+    drips_greeting    : send the greeting byte by byte, without end
     """
 
     context: ssl.SSLContext | None = None
@@ -30,11 +31,11 @@ class SmtpServer:
     mails: list[EmailMessage] = field(default_factory=list)
     envelopes: list[tuple[str, list[str]]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    """Every command, as it came over the wire."""
+    """Every received command line."""
     encrypted: bool = False
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One session."""
+        """Run one session."""
         self.encrypted = self.uses_implicit_tls
         if self.drips_greeting:
             while True:
@@ -95,7 +96,7 @@ class SmtpServer:
 
 @contextlib.asynccontextmanager
 async def start_smtp_server(**settings) -> AsyncIterator[SmtpServer]:
-    """A server on loopback."""
+    """Yield an SMTP server on loopback."""
     made, tasks = SmtpServer(**settings), set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

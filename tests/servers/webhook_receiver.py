@@ -1,4 +1,4 @@
-"""A receiver of webhooks in a thread of the test, for senders in other processes."""
+"""A webhook receiver in a thread, for senders in other processes."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def start_webhook_receiver() -> Iterator[tuple[str, list[tuple[dict[str, str], dict[str, Any]]]]]:
-    """Its URL, and (headers, JSON body) of what came; each is taken."""
+    """Yield its URL and the list of received (headers, JSON body); every request succeeds."""
     came: list[tuple[dict[str, str], dict[str, Any]]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -22,11 +22,11 @@ def start_webhook_receiver() -> Iterator[tuple[str, list[tuple[dict[str, str], d
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     class Quiet(ThreadingHTTPServer):
         def handle_error(self, *_: Any) -> None:
-            """A sender that was killed goes away."""
+            """Ignore senders that were killed."""
 
     with Quiet(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -130,9 +130,9 @@ def _pattern(template: str) -> re.Pattern[str]:
 class AccessTable:
     """The access table, looked up by path and method.
 
-    >>> Table(ACCESS).match("GET", "/api/series/abc/scores").door
+    >>> AccessTable(ACCESS).match("GET", "/api/series/abc/scores").access
     <Scope.READ: 'read'>
-    >>> Table(ACCESS).match("GET", "/api/nothing").door
+    >>> AccessTable(ACCESS).match("GET", "/api/nothing").access
     <Door.ANY_KEY: 'any live key'>
     """
 
@@ -161,7 +161,7 @@ class AccessTable:
 def is_allowed(access: Scope | AccessRule, scopes: Collection[str]) -> bool:
     """Whether a live key with these scopes may pass.
 
-    >>> allows(Scope.PROPOSE, ["read"]), allows(Scope.PROPOSE, ["admin"]), allows(Door.ANY_KEY, [])
+    >>> is_allowed(Scope.PROPOSE, ["read"]), is_allowed(Scope.PROPOSE, ["admin"]), is_allowed(AccessRule.ANY_KEY, [])
     (False, True, True)
     """
     if access is AccessRule.LOOPBACK:

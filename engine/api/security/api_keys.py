@@ -54,7 +54,7 @@ def hash_secret(secret: str) -> str:
 def visible_prefix(secret: str) -> str:
     """What may be shown of a secret.
 
-    >>> prefix_of("tt_abcdefg" + "h" * 36), prefix_of("my own password, long")
+    >>> visible_prefix("tt_abcdefg" + "h" * 36), visible_prefix("my own password, long")
     ('tt_abcdefg', 'seeded')
     """
     generated = (

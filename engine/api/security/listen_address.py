@@ -9,7 +9,7 @@ from trimtab.engine.settings import Api
 def is_loopback(host: str) -> bool:
     """Whether this address or name is this machine only.
 
-    >>> loopback("127.0.0.1"), loopback("localhost"), loopback("0.0.0.0")
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
     (True, True, False)
     """
     address = _address(host)
@@ -51,8 +51,8 @@ def base_url(settings: Api, port: int) -> str:
 class AllowedHosts:
     """The names that a Host header may carry, against DNS rebinding.
 
-    >>> hosts = Hosts(Api(allowed_hosts=("trim.example",)))
-    >>> hosts.allow("localhost:8600"), hosts.allow("trim.example"), hosts.allow("evil.example")
+    >>> hosts = AllowedHosts(Api(allowed_hosts=("trim.example",)))
+    >>> hosts.is_allowed("localhost:8600"), hosts.is_allowed("trim.example"), hosts.is_allowed("evil.example")
     (True, True, False)
     """
 

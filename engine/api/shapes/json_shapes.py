@@ -43,7 +43,7 @@ def json_response(body: object, status: int = 200) -> Response:
 def with_iso_times(data: Mapping[str, object]) -> Json:
     """Fields of a noun as they go out; a time that is int64 ns becomes ISO 8601, `since` 0 is unknown.
 
-    >>> wire({"start": 1_500_000_000, "end": None})
+    >>> with_iso_times({"start": 1_500_000_000, "end": None})
     {'start': '1970-01-01T00:00:01.500Z', 'end': None}
     """
     body = dict(data)
@@ -60,9 +60,9 @@ _cached_iso = lru_cache(4096)(iso)
 def event_json(event: Mapping[str, object]) -> Json:
     """An event as it goes out: as `wire`, and so for every noun in it, or in a list of it.
 
-    >>> told({"id": "a", "shadow": {"time": 0}})
+    >>> event_json({"id": "a", "shadow": {"time": 0}})
     {'id': 'a', 'shadow': {'time': '1970-01-01T00:00:00.000Z'}}
-    >>> told({"id": "a", "suspects": ({"moved": 0},)})
+    >>> event_json({"id": "a", "suspects": ({"moved": 0},)})
     {'id': 'a', 'suspects': [{'moved': '1970-01-01T00:00:00.000Z'}]}
     """
     body = with_iso_times(event)

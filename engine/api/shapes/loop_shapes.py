@@ -34,7 +34,7 @@ _OPTIONAL = (Union, types.UnionType)
 def record_json(noun: Any) -> Json:  # noqa: ANN401 - any of our dataclasses
     """Its fields as they go out; times become ISO 8601, nouns within it likewise.
 
-    >>> noun_json(Pause(on=False))
+    >>> record_json(Pause(on=False))
     {'on': False, 'by': '', 'since': None, 'reason': ''}
     """
     return with_iso_times({field.name: _json_value(getattr(noun, field.name)) for field in fields(noun)})

@@ -12,7 +12,7 @@ MAX_ENTITIES, MAX_ENTITY_LENGTH = 50, 200
 def new_silence(entities: Sequence[str], begin: int, until: int, by: str, note: str, now: int) -> Silence:
     """A new silence. Times are int64 ns; raises InputError for one that would silence nothing, or forever.
 
-    >>> silence_of(["redis/*"], 0, 10, "ann", "", now=5).entities
+    >>> new_silence(["redis/*"], 0, 10, "ann", "", now=5).entities
     ('redis/*',)
     """
     names = tuple(dict.fromkeys(name.strip() for name in entities))
@@ -32,7 +32,7 @@ def new_silence(entities: Sequence[str], begin: int, until: int, by: str, note: 
 def silence_state(silence: Silence, now: int) -> str:
     """How it stands now: coming, active or over.
 
-    >>> standing(Silence("a", ("web",), 10, 20, "ann"), now=15)
+    >>> silence_state(Silence("a", ("web",), 10, 20, "ann"), now=15)
     'active'
     """
     if now >= silence.until:

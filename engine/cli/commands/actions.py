@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from trimtab.engine.types import Action
 
 audit_app = new_command_group(
-    "What was decided and done, by whom.",
+    "Audit of decisions and actions.",
     examples(
-        ("trimtab audit verify", "see whether it is as it was written"),
-        ("trimtab audit export > audit.jsonl", "a copy, to be kept elsewhere"),
+        ("trimtab audit verify", "check that no row was changed"),
+        ("trimtab audit export > audit.jsonl", "make a copy"),
     ),
 )
 ACTION_COLUMNS = ("created", "tool", "target", "change", "from", "to", "state", "by", "outcome")
 EXIT_FOUND = 1
 
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the others.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many of the newest.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, shown to other operators.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Number of actions.")]
 
 
 def pause(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
-    """Stop all actions within a second, until a person resumes; undo still works."""
+    """Stop all actions within a second, until an operator resumes them; rollbacks still work."""
     meant = _set_pause(True, reason, config, data)
-    typer.echo(f"paused, until `trimtab resume`: {meant}", err=True)
+    typer.echo(f"paused until `trimtab resume`: {meant}", err=True)
 
 
 def resume(reason: Reason = "", config: ConfigFile = None, data: DataDir = None) -> None:
@@ -44,21 +44,19 @@ def resume(reason: Reason = "", config: ConfigFile = None, data: DataDir = None)
 def actions(
     config: ConfigFile = None, data: DataDir = None, limit: Limit = 20, form: Format = OutputFormat.TABLE
 ) -> None:
-    """Show what was changed, newest first, and what came of it."""
+    """List changes and their outcomes, newest first."""
     with store_session(config, data) as here:
         ledger = here.ledger
         rows = [_action_row(action) for action in ledger.actions(limit=limit)]
         switch = ledger.pause()
     typer.echo(format_rows(rows, ACTION_COLUMNS, form))
     if switch.on:
-        typer.echo(f"{switch.by} paused everything: `trimtab resume` lets it go on", err=True)
+        typer.echo(f"{switch.by} paused all actions; run `trimtab resume` to allow them again", err=True)
 
 
-@audit_app.command(
-    "verify", epilog=examples(("trimtab audit verify", "exit code 1 where something is wrong"))
-)
+@audit_app.command("verify", epilog=examples(("trimtab audit verify", "exit code 1 = a row was changed")))
 def verify_audit(config: ConfigFile = None, data: DataDir = None) -> None:
-    """Look for rows that were removed, edited, moved or put in."""
+    """Check the audit for rows that were removed, edited, moved or inserted."""
     from trimtab.engine.audit.audit_export import verify
 
     with store_session(config, data) as here:
@@ -70,14 +68,14 @@ def verify_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     if found:
         raise typer.Exit(EXIT_FOUND)
     seq, digest = head or (0, "")
-    typer.echo(f"{seq} rows are as they were written; the last one's hash is {digest or 'none'}")
+    typer.echo(f"{seq} rows are unchanged; the hash of the last row is {digest or 'none'}")
 
 
 @audit_app.command(
-    "export", epilog=examples(("trimtab audit export > audit.jsonl", "one line of JSON a row"))
+    "export", epilog=examples(("trimtab audit export > audit.jsonl", "one line of JSON per row"))
 )
 def export_audit(config: ConfigFile = None, data: DataDir = None) -> None:
-    """Print every row as a line of JSON, oldest first."""
+    """Print every audit row as a line of JSON, oldest first."""
     from trimtab.engine.audit.audit_export import export
 
     with store_session(config, data) as here:
@@ -87,7 +85,7 @@ def export_audit(config: ConfigFile = None, data: DataDir = None) -> None:
 
 
 def _set_pause(on: bool, reason: str, config: Path | None, data: Path | None) -> str:
-    """Switch it, and say for which engine."""
+    """Set the pause; return which engine it affects."""
     from trimtab.engine.types import Pause
 
     with store_session(config, data) as here:
@@ -97,7 +95,7 @@ def _set_pause(on: bool, reason: str, config: Path | None, data: Path | None) ->
 
 
 def current_user() -> str:
-    """Who calls; a container's user may have no name, and still has to be able to pause."""
+    """Return the user who runs the command; "uid N" for a user without a name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

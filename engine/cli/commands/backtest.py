@@ -1,4 +1,4 @@
-"""`trimtab backtest`: what would have been told of a recording, and when."""
+"""`trimtab backtest`: runs the live scorer over a recording."""
 
 import math
 from pathlib import Path
@@ -15,21 +15,24 @@ def backtest(
     source: Recording,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="Table of events: start, end, unique_id. Default: INPUT's own label."),
+        typer.Option(
+            metavar="F", help="Table of events: start, end, unique_id. Default: the label column of INPUT."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="For the report. Default: by INPUT.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Folder of the report. Default: next to INPUT."),
     ] = None,
     detector: Detectors = None,
     false_alarms_per_week: FalseAlarms = 1.0,
     least_found: Annotated[
-        float, typer.Option(metavar="R", min=0, max=1, help="Share of the events that must be found.")
+        float, typer.Option(metavar="R", min=0, max=1, help="Least share of events to find.")
     ] = 0.5,
     interval: RowInterval = "1m",
 ) -> None:
-    """Run the live scorer and alarms over a recording, and report alarms, delays and coverage.
+    """Run the live scorer and alarms over a recording; report alarms, delays and coverage.
 
-    Exit code 1 = with labels: fewer events were found than --least-found, or there were more false alarms a
+    Exit code 1 = with labels, fewer events were found than --least-found, or there were more false alarms per
     series and week than --false-alarms-per-week.
     """
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""`trimtab forecast`: how recorded series go on."""
+"""`trimtab forecast`: forecasts recorded series."""
 
 from typing import Annotated
 
@@ -10,17 +10,17 @@ from trimtab.engine.cli.options import OutputFile, Recording, RowInterval
 
 def forecast(
     source: Recording,
-    horizon: Annotated[str, typer.Option(metavar="D", help="How far: 1h, 24h, 7d.")] = "24h",
+    horizon: Annotated[str, typer.Option(metavar="D", help="Horizon, such as 1h, 24h or 7d.")] = "24h",
     quantiles: Annotated[
-        str, typer.Option(metavar="Q,Q", help="Rising, within 0.05 and 0.99.")
+        str, typer.Option(metavar="Q,Q", help="Ascending quantiles between 0.05 and 0.99.")
     ] = "0.05,0.5,0.9,0.95,0.99",
     output: OutputFile = None,
     interval: RowInterval = "1m",
     events: Annotated[
-        str, typer.Option(metavar="DAY,DAY", help="Holidays and other known days, as 2026-12-25.")
+        str, typer.Option(metavar="DAY,DAY", help="Holidays and other special days, such as 2026-12-25.")
     ] = "",
 ) -> None:
-    """Forecast a recording: quantiles of what comes, and how sure they are."""
+    """Forecast a recording: quantiles of future values, and their confidence."""
     from rich.console import Console
 
     prepare_kernel_cache()

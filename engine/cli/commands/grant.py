@@ -1,4 +1,4 @@
-"""`trimtab grant TOOL`: how to make the least privileged account that a tool needs."""
+"""`trimtab grant TOOL`: prints how to create the least-privilege account of a tool."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +11,10 @@ if TYPE_CHECKING:
 
 
 def grant(
-    tool: Annotated[str, typer.Argument(metavar="TOOL", help="Its name in the settings, or a kind.")],
+    tool: Annotated[str, typer.Argument(metavar="TOOL", help="Name of a tool in the settings, or a kind.")],
     config: ConfigFile = None,
 ) -> None:
-    """Print the least privileged account of a tool, as text to run; nothing is connected to.
-
-    Raises NotFoundError for a name that is neither in the settings nor a kind.
-    """
+    """Print the statements that create a tool's least-privilege account. Connects to nothing."""
     import os
 
     from trimtab.engine.settings.settings_file import load_settings
@@ -28,7 +25,7 @@ def grant(
 
 
 def _tool_settings(name: str, configured: "dict[str, ToolSettings]") -> "ToolSettings":
-    """The settings of a tool; of a kind that is not configured its defaults."""
+    """Return the settings of a tool; the defaults of a kind that is not configured. Raises NotFoundError."""
     from pydantic import ValidationError
 
     from trimtab.engine.errors import NotFoundError
@@ -39,10 +36,10 @@ def _tool_settings(name: str, configured: "dict[str, ToolSettings]") -> "ToolSet
     found = tool_settings_class(name)
     if found is None:
         known = ", ".join(sorted({*configured, *tool_kinds()}))
-        raise NotFoundError(f"no tool is called {name!r}; there are: {known}")
+        raise NotFoundError(f"there is no tool {name!r}; use one of: {known}")
     try:
         return found(kind=name)
     except ValidationError:
         raise NotFoundError(
-            f"{name} is not configured, and what it may do depends on its settings: write tools.{name} first"
+            f"{name} is not configured, and its privileges depend on its settings; add tools.{name} first"
         ) from None

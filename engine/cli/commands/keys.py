@@ -1,4 +1,4 @@
-"""`trimtab key`: keys for the API, while the engine runs or not."""
+"""`trimtab key`: manages API keys and login links; works with or without a running engine."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from trimtab.engine.types import ApiKey, Value
 
 key_app = new_command_group(
-    "Keys for the API, and links to log in with.",
+    "API keys and login links.",
     examples(
-        ("trimtab key create ci --scope read --expires 90d", "a key for a program"),
-        ("trimtab key list", "which keys there are"),
-        ("trimtab key login", "a link that logs a browser in, once"),
+        ("trimtab key create ci --scope read --expires 90d", "create a key for a program"),
+        ("trimtab key list", "list the keys"),
+        ("trimtab key login", "print a link that logs a browser in once"),
     ),
 )
 _NEVER = "never"
@@ -33,21 +33,21 @@ _COLUMNS = ("name", "prefix", "scopes", "created", "expires", "state")
 
 @key_app.command(
     epilog=examples(
-        ("trimtab key create grafana", "may read, for a year"),
-        ("trimtab key create ci --scope read --scope ingest --expires 90d", "two scopes, three months"),
+        ("trimtab key create grafana", "a key that may read for a year"),
+        ("trimtab key create ci --scope read --scope ingest --expires 90d", "two scopes, 90 days"),
     )
 )
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key.")],
     scope: Annotated[
         list[str] | None,
         typer.Option("--scope", metavar="SCOPE", help="read, ingest, propose, approve, execute or admin."),
     ] = None,
-    expires: Annotated[str, typer.Option(metavar="D", help="After how long, or never.")] = "365d",
+    expires: Annotated[str, typer.Option(metavar="D", help="Lifetime such as 90d, or never.")] = "365d",
     config: ConfigFile = None,
     data: DataDir = None,
 ) -> None:
-    """Make a key; it is shown this once."""
+    """Create a key; it is shown only once."""
     from trimtab.engine.api.security import api_keys
     from trimtab.pipelines.io.durations import positive_duration_s
 
@@ -56,19 +56,19 @@ def create(
         key, secret = api_keys.create_key(here.store, here.clock, name, scope or ["read"], lifetime_s)
         told: dict[str, Value] = {"name": key.name, "scopes": ", ".join(key.scopes)}
         here.ledger.append_audit("key created", key.id, current_user(), told)
-    typer.echo(f"{key.name}: {', '.join(key.scopes)}; keep the key, it is not shown again:", err=True)
+    typer.echo(f"{key.name}: {', '.join(key.scopes)}; store the key, it is not shown again:", err=True)
     typer.echo(secret)
 
 
 @key_app.command(
     "list",
     epilog=examples(
-        ("trimtab key list", "as a table"),
-        ("trimtab key list -f json", "for a program"),
+        ("trimtab key list", "a table"),
+        ("trimtab key list -f json", "JSON"),
     ),
 )
 def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = OutputFormat.TABLE) -> None:
-    """Show the keys, newest first, without their secrets."""
+    """List the keys, newest first, without their secrets."""
     from trimtab.engine.api.security import api_keys
 
     with store_session(config, data) as here:
@@ -76,24 +76,22 @@ def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = Ou
     typer.echo(format_rows(rows, _COLUMNS, form))
 
 
-@key_app.command(epilog=examples(("trimtab key revoke ci", "by name; an id or a prefix does, too")))
+@key_app.command(epilog=examples(("trimtab key revoke ci", "by name, prefix or id")))
 def revoke(
-    which: Annotated[str, typer.Argument(metavar="KEY", help="Its name, prefix or id.")],
+    which: Annotated[str, typer.Argument(metavar="KEY", help="Name, prefix or id of the key.")],
     config: ConfigFile = None,
     data: DataDir = None,
 ) -> None:
-    """Take a key back; the sessions that it opened end."""
+    """Revoke a key and end the sessions it opened."""
     from trimtab.engine.api.security import api_keys
 
     with store_session(config, data) as here:
         key = api_keys.revoke_key(here.store, here.clock, which)
         here.ledger.append_audit("key revoked", key.id, current_user(), {"name": key.name})
-    typer.echo(f"{key.name} ({key.prefix}...) is revoked", err=True)
+    typer.echo(f"{key.name} ({key.prefix}...) revoked", err=True)
 
 
-@key_app.command(
-    epilog=examples(("trimtab key login", "open what it prints in a browser, within 10 minutes"))
-)
+@key_app.command(epilog=examples(("trimtab key login", "open the link in a browser within 10 minutes")))
 def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, port: Port = None) -> None:
     """Print a link that logs one browser in as administrator."""
     from trimtab.engine.api.security import api_keys

@@ -1,4 +1,4 @@
-"""`trimtab recommend`: a read-only look at a Redis and a PostgreSQL, without history or Prometheus."""
+"""`trimtab recommend`: checks a Redis and a PostgreSQL read-only, without history or Prometheus."""
 
 import asyncio
 import os
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
 COLUMNS = ("tool", "target", "finding", "evidence", "advice", "change")
 EXIT_UNREACHABLE, EXIT_FOUND = 3, 1
 TIMEOUT_S = 118.0
-"""In which the report is there, whatever the stores do."""
+"""Seconds after which the report is printed, even if a store hangs."""
 Url = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Instead of what the settings name; others may see a password in it."),
+    typer.Option(metavar="URL", help="URL, instead of the settings. Other users may see a password in it."),
 ]
-PasswordFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the password.")]
+PasswordFile = Annotated[Path | None, typer.Option(metavar="FILE", help="File with the password.")]
 
 
 @dataclass(frozen=True, slots=True)
 class TargetReport:
-    """One target: what was found, or why it could not be read."""
+    """Findings of one target, or why it could not be read.
+
+    commands : command line of each finding; "" = none
+    """
 
     tool: str
     target: str
@@ -47,14 +50,14 @@ def recommend(
     postgresql_password_file: PasswordFile = None,
     config: ConfigFile = None,
     seconds: Annotated[
-        float, typer.Option(min=1.0, max=110.0, help="Between the two looks; longer tells more.")
+        float, typer.Option(min=1.0, max=110.0, help="Seconds between the two reads; more seconds find more.")
     ] = 20.0,
     form: Format = OutputFormat.TABLE,
 ) -> None:
-    """Look twice at data stores and say what would help, within two minutes; nothing is changed.
+    """Read data stores twice and recommend improvements within two minutes. Changes nothing.
 
-    Passwords are also taken from REDISCLI_AUTH and PGPASSWORD. Exit code 1 = something found, 3 = a store
-    does not answer.
+    Passwords are also read from REDISCLI_AUTH and PGPASSWORD. Exit code 1 = something found, 3 = a store does
+    not answer.
     """
     given = {"redis": (redis, redis_password_file), "postgresql": (postgresql, postgresql_password_file)}
     tools = _select_tools(given, config)
@@ -66,7 +69,7 @@ def recommend(
         if one.problem:
             typer.echo(f"{one.tool}: {one.problem}", err=True)
         elif not one.findings:
-            typer.echo(f"{one.tool}/{one.target}: nothing worth changing was seen in {seconds:g} s", err=True)
+            typer.echo(f"{one.tool}/{one.target}: found nothing worth changing in {seconds:g} s", err=True)
     if any(one.problem for one in seen):
         raise typer.Exit(EXIT_UNREACHABLE)
     raise typer.Exit(EXIT_FOUND if rows else 0)
@@ -75,9 +78,9 @@ def recommend(
 def _select_tools(
     stores: "Mapping[str, tuple[str | None, Path | None]]", config: Path | None
 ) -> "list[tuple[str, Tool]]":
-    """Kind and tool of each URL; without any, the data stores of the settings. Raises SettingsError.
+    """Return kind and tool of each URL; without a URL, the data stores of the settings. Raises SettingsError.
 
-    stores : by kind, URL and file of the password
+    stores : kind -> URL and password file
     """
     from trimtab.engine.cli.store_url import tool_settings_from_url
     from trimtab.engine.errors import SettingsError
@@ -85,7 +88,7 @@ def _select_tools(
 
     for kind, (url, file) in stores.items():
         if file is not None and url is None:
-            raise SettingsError(f"--{kind}-password-file is of no use without --{kind} URL")
+            raise SettingsError(f"--{kind}-password-file needs --{kind} URL")
     given = {kind: (url, file) for kind, (url, file) in stores.items() if url is not None}
     if given:
         parts = {
@@ -96,7 +99,7 @@ def _select_tools(
     found = {name: part for name, part in settings.items() if part.kind in stores and part.enabled}
     if not found:
         raise SettingsError(
-            "there is nothing to look at: give --redis URL or --postgresql URL, or write `tools:` into "
+            "there is no data store to check: give --redis URL or --postgresql URL, or add `tools:` to "
             "trimtab.yaml"
         )
     return [(part.kind, _build_tool(name, part)) for name, part in found.items()]
@@ -115,10 +118,10 @@ def _build_tool(name: str, part: "ToolSettings") -> "Tool":
 
 
 async def _check_tools(tools: "list[tuple[str, Tool]]", seconds: float) -> list[TargetReport]:
-    """Two looks at every target, all at the same time."""
+    """Read every target twice, all targets at the same time."""
     from trimtab.engine.cli.progress import show_progress
 
-    title = "looking at " + ", ".join(tool.name for _, tool in tools)
+    title = "checking " + ", ".join(tool.name for _, tool in tools)
     try:
         with show_progress(title, seconds):
             parts = [
@@ -137,7 +140,7 @@ async def _check_within_timeout(kind: str, tool: "Tool", target: str, seconds: f
         async with asyncio.timeout(TIMEOUT_S):
             return await _check_target(kind, tool, target, seconds)
     except TimeoutError:
-        return TargetReport(tool.name, target, problem=f"{target} did not answer all within {TIMEOUT_S:g} s")
+        return TargetReport(tool.name, target, problem=f"{target} did not answer within {TIMEOUT_S:g} s")
 
 
 async def _check_target(kind: str, tool: "Tool", target: str, seconds: float) -> TargetReport:
@@ -164,7 +167,7 @@ async def _check_target(kind: str, tool: "Tool", target: str, seconds: float) ->
 
 
 async def _read_knob(tool: "Tool", target: str, knob: "Knob") -> "KnobReading | None":
-    """None = this server does not have it."""
+    """Return the value of a knob; None = this server does not have it."""
     from trimtab.engine.errors import NotFoundError
 
     try:

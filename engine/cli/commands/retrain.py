@@ -1,4 +1,4 @@
-"""`trimtab retrain`: train, judge and promote now, by hand or from cron, beside an engine that may run."""
+"""`trimtab retrain`: trains a model now, from a shell or cron; an engine may run on the same data folder."""
 
 import os
 import sys
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from trimtab.pipelines.training.pipeline_runs import RunRecord
 
 PIPELINES = ("load", "all")
-Which = Annotated[str, typer.Argument(metavar="[load|all]", help="What is trained.")]
+Which = Annotated[str, typer.Argument(metavar="[load|all]", help="Pipeline to run.")]
 Selector = Annotated[
     str | None,
     typer.Option("--history", metavar="SELECTOR", help="PromQL, or a folder of Parquet and CSV files."),
 ]
-Since = Annotated[str | None, typer.Option("--since", metavar="D", help="So far back. Default: 14d.")]
-By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who asks, for the others.")]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="D", help="Length of the history. Default: 14d.")
+]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Name shown for the run.")]
 
 
 def retrain(
@@ -46,13 +48,13 @@ def retrain(
     data: DataDir = None,
     prometheus: PrometheusUrl = None,
 ) -> None:
-    """Train the load model, judge it against the champion, and promote it if it is no worse.
+    """Train the load model, compare it with the champion, and promote it if it is no worse.
 
-    Exit code 0 = done, or nothing new; 1 = refused by the gate, or it runs already; 3 = a source or the
-    registry is not reachable. A run that fails or is killed changes nothing, and is gone on with.
+    Exit code 0 = done, or nothing new; 1 = refused by the gate, or already running; 3 = a source or the
+    registry is not reachable. A run that fails or is killed changes nothing, and the next one resumes it.
     """
     if which not in PIPELINES:
-        raise typer.BadParameter(f"there is no pipeline {which!r}; there is {', '.join(PIPELINES)}")
+        raise typer.BadParameter(f"there is no pipeline {which!r}; use one of: {', '.join(PIPELINES)}")
     overrides = settings_overrides(data, prometheus)
     if since is not None:
         overrides["schedulers.load.fit_window"] = since
@@ -81,7 +83,7 @@ def _train(config: Path | None, overrides: dict[str, object], history: str, by: 
 def train_and_audit(
     settings: "Settings", history: str, by: str, on_change: "RunListener"
 ) -> "TrainingResult":
-    """Train; where it is promoted, with a row in the audit."""
+    """Train the load model; append an audit row if it is promoted."""
     from trimtab.engine.clock import SystemClock
     from trimtab.engine.forecasting.champion_audit import audit_champion_changes
     from trimtab.engine.forecasting.model_worker import ModelFolders, load_job, read_training_history
@@ -109,7 +111,7 @@ def train_and_audit(
 
 
 def _read_given_history(settings: "Settings", history: str) -> "FilteredHistory":
-    """The history that was named: a folder as it is, or of a selector of Prometheus, less incidents."""
+    """Read the given history: a folder unchanged, or a Prometheus selector without incidents."""
     from trimtab.engine.forecasting.model_worker import exclude_unlearnable
     from trimtab.engine.net.credentials import Credentials
     from trimtab.engine.settings import Prometheus
@@ -123,9 +125,9 @@ def _read_given_history(settings: "Settings", history: str) -> "FilteredHistory"
     start = end - timedelta(seconds=wanted.fit_window)
     if Path(history).is_dir():
         found = FilteredHistory(FolderHistory(Path(history)).read("", start, end, wanted.step))
-    elif history.startswith(("/", "./", "../", "~")):  # no selector begins like that
+    elif history.startswith(("/", "./", "../", "~")):  # no selector starts like that
         raise HistoryError(
-            f"--history: there is no folder {history!r}; give one with recordings, or a selector"
+            f"--history: there is no folder {history!r}; give a folder of recordings or a selector"
         )
     else:
         asked = settings.sources.prometheus or Prometheus()
@@ -134,15 +136,15 @@ def _read_given_history(settings: "Settings", history: str) -> "FilteredHistory"
         found = exclude_unlearnable(settings, frame)
     if not found.frame["y"].notna().any():
         raise HistoryError(
-            f"the history has no sample of {history!r} since {start:%Y-%m-%d %H:%M} UTC; look whether "
-            "that is its name, or give a longer --since"
+            f"there is no sample of {history!r} since {start:%Y-%m-%d %H:%M} UTC; check the name "
+            "or give a longer --since"
         )
     return found
 
 
 @contextmanager
 def show_run_progress(terminal: bool) -> "Iterator[RunListener]":
-    """Shows how a run gets on: a bar on a terminal, a line a stage elsewhere."""
+    """Yield a listener that shows a run's progress: a bar on a terminal, one line per stage elsewhere."""
     if not terminal:
         seen: list[str] = []
 

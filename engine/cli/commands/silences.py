@@ -1,4 +1,4 @@
-"""`trimtab silence`: for a time, nobody is told of incidents of some entities."""
+"""`trimtab silence`: silences notifications of some entities for a time."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,35 +14,37 @@ if TYPE_CHECKING:
     from trimtab.engine.types import Silence
 
 silence_app = new_command_group(
-    "For a time, nobody is told of incidents of some entities.",
+    "Silence notifications of some entities for a time.",
     examples(
-        ("trimtab silence add 'redis/*' --for 2h --note 'moving it'", "from now on, for two hours"),
-        ("trimtab silence list", "what is silent now, or will be"),
-        ("trimtab silence end 01J8Y3", "it is told again"),
+        ("trimtab silence add 'redis/*' --for 2h --note 'moving it'", "silence from now on for two hours"),
+        ("trimtab silence list", "list current and future silences"),
+        ("trimtab silence end 01J8Y3", "end a silence"),
     ),
 )
 COLUMNS = ("id", "entities", "from", "until", "state", "by", "note")
-Until = Annotated[str | None, typer.Option("--until", metavar="T", help="As 2026-01-31T22:00:00Z.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="T", help="End, such as 2026-01-31T22:00:00Z.")]
 
 
 @silence_app.command(
     epilog=examples(
-        ("trimtab silence add web redis/cache-1", "two entities, for an hour"),
-        ("trimtab silence add 'redis/*' --from 2026-01-31T22:00:00Z --for 4h", "a maintenance to come"),
+        ("trimtab silence add web redis/cache-1", "two entities for an hour"),
+        ("trimtab silence add 'redis/*' --from 2026-01-31T22:00:00Z --for 4h", "a planned maintenance"),
     )
 )
 def add(
     entities: Annotated[
-        list[str], typer.Argument(metavar="ENTITY...", help="Names, or patterns as redis/*.")
+        list[str], typer.Argument(metavar="ENTITY...", help="Names, or patterns such as redis/*.")
     ],
-    lasts: Annotated[str, typer.Option("--for", metavar="D", help="How long, as 30m, 2h, 1d.")] = "1h",
-    begin: Annotated[str | None, typer.Option("--from", metavar="T", help="Default: now.")] = None,
+    lasts: Annotated[str, typer.Option("--for", metavar="D", help="Duration, such as 30m, 2h or 1d.")] = "1h",
+    begin: Annotated[str | None, typer.Option("--from", metavar="T", help="Start. Default: now.")] = None,
     until: Until = None,
-    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why, for the others.")] = "",
+    note: Annotated[
+        str, typer.Option("--note", metavar="TEXT", help="Reason, shown to other operators.")
+    ] = "",
     config: ConfigFile = None,
     data: DataDir = None,
 ) -> None:
-    """Tell nobody of incidents that touch these entities only. They are seen and shown all the same."""
+    """Send no notification of incidents that touch these entities only. They are still detected and shown."""
     from trimtab.engine.api.parameters import parse_time
     from trimtab.engine.api.shapes.silence_shapes import new_silence
     from trimtab.engine.types import iso
@@ -64,40 +66,44 @@ def add(
 
 
 @silence_app.command(
-    "list", epilog=examples(("trimtab silence list --over -f json", "with those that ended lately"))
+    "list", epilog=examples(("trimtab silence list --over -f json", "include recently ended silences"))
 )
 def list_silences(
-    over: Annotated[bool, typer.Option("--over", help="With those that ended in the last 30 days.")] = False,
+    over: Annotated[
+        bool, typer.Option("--over", help="Include silences that ended in the last 30 days.")
+    ] = False,
     config: ConfigFile = None,
     data: DataDir = None,
     form: Format = OutputFormat.TABLE,
 ) -> None:
-    """Show what is silent now, or will be; those of the settings stand in the settings."""
+    """List current and future silences; those in trimtab.yaml are not listed."""
     with store_session(config, data) as here:
         now = here.clock.now()
         rows = [_silence_row(silence, now) for silence in here.ledger.silences()]
     typer.echo(format_rows([row for row in rows if over or row["state"] != "over"], COLUMNS, form))
 
 
-@silence_app.command(epilog=examples(("trimtab silence end 01J8Y3", "the first letters of its id do")))
+@silence_app.command(
+    epilog=examples(("trimtab silence end 01J8Y3", "the first letters of the id are enough"))
+)
 def end(
-    which: Annotated[str, typer.Argument(metavar="ID", help="Its id, or how it begins.")],
+    which: Annotated[str, typer.Argument(metavar="ID", help="Id of the silence, or its first letters.")],
     config: ConfigFile = None,
     data: DataDir = None,
 ) -> None:
-    """End a silence early; what it held back and still goes on is told."""
+    """End a silence early; held-back notifications of open incidents are sent."""
     with store_session(config, data) as here:
         found = here.ledger.end_silence(_find_id(here.ledger.silences(), which), current_user())
-    typer.echo(f"told again: {', '.join(found.entities)}", err=True)
+    typer.echo(f"silence ended: {', '.join(found.entities)}", err=True)
 
 
 def _find_id(silences: "list[Silence]", which: str) -> str:
-    """The id that begins so. Raises InputError where several do."""
+    """Return the id that starts with `which`. Raises InputError if several do."""
     from trimtab.engine.errors import InputError
 
     found = [one.id for one in silences if one.id.startswith(which)]
     if len(found) > 1:
-        raise InputError(f"{len(found)} silences begin with {which!r}; give more of the id")
+        raise InputError(f"{len(found)} silences start with {which!r}; give more letters of the id")
     return found[0] if found else which
 
 

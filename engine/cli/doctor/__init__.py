@@ -1,1 +1,1 @@
-"""`trimtab doctor`: checks of settings, sources, tools and receivers."""
+"""Checks of `trimtab doctor`."""

@@ -1,4 +1,4 @@
-"""`trimtab doctor`: whether everything that `trimtab up` needs is in order, and what to do if not."""
+"""`trimtab doctor`: checks everything that `trimtab up` needs, and advises how to fix problems."""
 
 import asyncio
 import platform
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 COLUMNS = ("check", "state", "detail", "advice")
 _MIN_FREE_BYTES = 500_000_000
-"""Wanted free beside what the score log may still grow to."""
+"""Bytes of free disk space wanted in addition to the growth of the score log."""
 _GB = 1e9
 
 
 class CheckState(StrEnum):
-    """What a check came to."""
+    """Result of a check."""
 
     OK = "ok"
     FOUND = "found"
@@ -36,10 +36,10 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """One checked thing.
 
-    advice : what to do; empty where it is in order
-    items  : what it is about, one by one, such as series over the cap
+    advice : how to fix it; empty if it is fine
+    items  : details one by one, such as series over the cap
     """
 
     name: str
@@ -49,7 +49,7 @@ class Check:
     items: tuple[str, ...] = ()
 
     def as_row(self) -> dict[str, object]:
-        """For a listing."""
+        """Return the check as a row of output."""
         row: dict[str, object] = {
             "check": self.name,
             "state": str(self.state),
@@ -60,9 +60,9 @@ class Check:
 
 
 def exit_code(checks: Sequence[Check]) -> int:
-    """3 where a source is away, else 1 where something was found, else 0.
+    """Return 3 if something is unreachable, else 1 if a problem was found, else 0.
 
-    >>> exit_code([Check("disk", State.OK, "20 GB free")])
+    >>> exit_code([Check("disk", CheckState.OK, "20 GB free")])
     0
     """
     states = {check.state for check in checks}
@@ -74,7 +74,7 @@ def exit_code(checks: Sequence[Check]) -> int:
 def run_checks(
     config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]
 ) -> list[Check]:
-    """Look at everything; without valid settings, at what does not need them."""
+    """Run all checks; with invalid settings, only those that need no settings."""
     checks = [_check_python(), _check_dashboard()]
     try:
         settings = load_settings(config, environ, overrides)
@@ -82,16 +82,16 @@ def run_checks(
         wrong = tuple(str(error).splitlines())
         return [
             *checks,
-            Check("settings", CheckState.FOUND, wrong[0], "correct it; nothing else was looked at", wrong),
+            Check("settings", CheckState.FOUND, wrong[0], "fix it; nothing else was checked", wrong),
         ]
-    where = f"from {config}" if config is not None else "defaults, no trimtab.yaml here"
+    where = f"from {config}" if config is not None else "defaults: there is no trimtab.yaml in this folder"
     checks.append(Check("settings", CheckState.OK, where))
     checks += _local_checks(settings, environ)
     return checks + asyncio.run(_remote_checks(settings))
 
 
 def dry_run_text(settings: Settings) -> str:
-    """The settings that would be in force as YAML, secrets hidden, and what is there to watch."""
+    """Return the settings in force as YAML with secrets hidden, and the sources as comments."""
     import yaml
 
     from trimtab.engine.redaction import redact
@@ -99,23 +99,23 @@ def dry_run_text(settings: Settings) -> str:
     shown = redact(settings.model_dump(mode="json", exclude_none=True))
     text = str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
     lines = "".join(_yaml_comment(check) for check in asyncio.run(_remote_checks(settings)))
-    return f"{text}\n# would watch and use\n{lines}".rstrip("\n")
+    return f"{text}\n# sources, tools and receivers\n{lines}".rstrip("\n")
 
 
 def _yaml_comment(check: Check) -> str:
-    """A check as lines of a comment in YAML."""
+    """Return a check as YAML comment lines."""
     said = " ".join(check.detail.split())
     lines = (f"{check.name}: {said} ({check.state})", *(f"  {item}" for item in check.items))
     return "".join(f"# {line}\n" for line in lines)
 
 
 async def _remote_checks(settings: Settings) -> list[Check]:
-    """What answers over the network or not: sources, tools, receivers of notices."""
+    """Check sources, tools and notification receivers over the network."""
     from trimtab.engine.cli.doctor.receiver_checks import receiver_checks
     from trimtab.engine.cli.doctor.source_checks import source_checks
     from trimtab.engine.cli.doctor.tool_checks import tool_checks
 
-    sources = await source_checks(settings)  # alone, as what a read costs is measured
+    sources = await source_checks(settings)  # alone, because the duration of a read is measured
     tools, receivers = await asyncio.gather(tool_checks(settings.tools), receiver_checks(settings))
     return [*sources, *tools, *receivers]
 
@@ -133,20 +133,22 @@ def _local_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Ch
 
 
 def _startup_checks(settings: Settings) -> Iterator[Check]:
-    """What is well-formed, and yet keeps `trimtab up` from starting."""
+    """Find valid settings that still keep `trimtab up` from starting."""
     from trimtab.engine.api.security.listen_address import check_listen_address
     from trimtab.models.catalogue import detector
 
     try:
         check_listen_address(settings.api)
     except SettingsError as error:
-        yield Check("api", CheckState.FOUND, str(error), "correct api: in trimtab.yaml; it does not start so")
+        yield Check(
+            "api", CheckState.FOUND, str(error), "fix api: in trimtab.yaml; Trimtab does not start with it"
+        )
     for name in settings.settings.detectors:
         try:
             if name != "default":
                 detector(name, n_series=1)
         except TrimtabError as error:
-            yield Check("detectors", CheckState.FOUND, str(error), "correct settings.detectors")
+            yield Check("detectors", CheckState.FOUND, str(error), "fix settings.detectors")
 
 
 def _check_python() -> Check:
@@ -159,12 +161,15 @@ def _check_dashboard() -> Check:
     if page.is_file():
         return Check("dashboard", CheckState.OK, "built")
     return Check(
-        "dashboard", CheckState.FOUND, f"{page} is missing", "build it with `make web`; the API works without"
+        "dashboard",
+        CheckState.FOUND,
+        f"{page} is missing",
+        "build it with `make web`; the API works without it",
     )
 
 
 def _nearest_existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest existing parent."""
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
@@ -175,12 +180,12 @@ def _check_data_dir(data_dir: Path, holder: "LeaseHolder | None") -> Check:
             pass
     except OSError as error:
         return Check(
-            "data folder", CheckState.FOUND, f"{standing} cannot be written: {error.strerror}",
-            "change its rights, or choose another folder with --data or settings.data_dir",
+            "data folder", CheckState.FOUND, f"{standing} is not writable: {error.strerror}",
+            "change its permissions, or choose another folder with --data or settings.data_dir",
         )  # fmt: skip
     if holder is not None:
         return Check("data folder", CheckState.OK, f"{data_dir}, in use by an engine: {holder}")
-    what = "free" if standing == data_dir else "made at the first start"
+    what = "free" if standing == data_dir else "created at the first start"
     return Check("data folder", CheckState.OK, f"{data_dir}, {what}")
 
 
@@ -190,7 +195,9 @@ def _check_kernels(data_dir: Path, environ: Mapping[str, str]) -> Check:
     given = environ.get("NUMBA_CACHE_DIR")
     folder = Path(given) if given else kernel_folder(next(cache_roots(data_dir, environ)))
     count = len(compiled_files(folder)) if folder.is_dir() else 0
-    detail = f"{count} files in {folder}" if count else "compiled at the first start, within a minute"
+    detail = (
+        f"{count} files in {folder}" if count else "compiled at the first start, which takes up to a minute"
+    )
     return Check("kernels", CheckState.OK, detail)
 
 
@@ -199,10 +206,10 @@ def _check_disk(data_dir: Path, log_bytes: int) -> Check:
     scores = data_dir / "scores"
     taken = sum(file.stat().st_size for file in scores.rglob("*.parquet")) if scores.is_dir() else 0
     wanted = max(log_bytes - taken, 0) + _MIN_FREE_BYTES
-    detail = f"{usage.free / _GB:.1f} GB free, up to {wanted / _GB:.1f} GB wanted"
+    detail = f"{usage.free / _GB:.1f} GB free, up to {wanted / _GB:.1f} GB needed"
     if usage.free >= wanted:
         return Check("disk", CheckState.OK, detail)
-    return Check("disk", CheckState.FOUND, detail, "free space, or lower retention.size_bytes")
+    return Check("disk", CheckState.FOUND, detail, "free disk space, or lower retention.size_bytes")
 
 
 def _check_port(host: str, port: int, *, running: bool) -> Check:
@@ -216,8 +223,11 @@ def _check_port(host: str, port: int, *, running: bool) -> Check:
             probe.bind(found[4])
     except OSError as error:
         if running:
-            return Check("port", CheckState.OK, f"{name}, in use while an engine runs")
+            return Check("port", CheckState.OK, f"{name}, in use by the running engine")
         return Check(
-            "port", CheckState.FOUND, f"{name}: {error.strerror}", "choose another with --port or api.port"
+            "port",
+            CheckState.FOUND,
+            f"{name}: {error.strerror}",
+            "choose another port with --port or api.port",
         )
     return Check("port", CheckState.OK, f"{name} is free")

@@ -1,4 +1,4 @@
-"""The part of `trimtab doctor` that asks who is told of incidents: are they there; no notice is sent."""
+"""Checks of notification receivers for `trimtab doctor`. No notification is sent."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ _UNREACHABLE_REASONS = frozenset({"unreachable", "timeout", "busy"})
 
 
 async def receiver_checks(settings: Settings) -> list[Check]:
-    """Every receiver, all at the same time, and silences that are over."""
+    """Check every receiver concurrently, and find expired silences."""
     clock = SystemClock()
     receivers = components.build_notifiers(settings, clock)
     looked = await asyncio.gather(*(_check_receiver(one) for one in receivers))
@@ -28,13 +28,13 @@ async def _check_receiver(receiver: Notifier) -> Check:
         return Check(name, CheckState.OK, await receiver.probe())
     except NotDeliveredError as error:
         state = CheckState.UNREACHABLE if error.reason in _UNREACHABLE_REASONS else CheckState.FOUND
-        return Check(name, state, str(error), "until that is mended nobody is told there of incidents")
+        return Check(name, state, str(error), "fix it; until then this receiver gets no notifications")
     finally:
         await receiver.close()
 
 
 def silence_checks(notify: Notify, now: int) -> list[Check]:
-    """Silences that are over. now : int64 ns UTC
+    """Find expired silences. now : int64 ns UTC
 
     >>> silence_checks(Notify(), 0)
     []
@@ -43,8 +43,8 @@ def silence_checks(notify: Notify, now: int) -> list[Check]:
         Check(
             f"notify.silences.{name}",
             CheckState.FOUND,
-            f"over since {iso(round(silence.until.timestamp()) * 10**9)}",
-            "remove it from trimtab.yaml; it silences nothing any more",
+            f"expired at {iso(round(silence.until.timestamp()) * 10**9)}",
+            "remove it from trimtab.yaml; it no longer silences anything",
         )
         for name, silence in notify.silences.items()
         if silence.until.timestamp() * 1e9 <= now

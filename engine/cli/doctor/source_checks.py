@@ -1,4 +1,4 @@
-"""The part of `trimtab doctor` that asks the sources: do they answer, with what, and at what cost."""
+"""Checks of sources for `trimtab doctor`: whether they answer, with which series, and how fast."""
 
 import time
 from collections.abc import AsyncIterator
@@ -12,17 +12,19 @@ from trimtab.engine.settings import Prometheus, Settings
 
 _NS = 1_000_000_000
 _MAX_CLOCK_SKEW_S = 5.0
-"""Clocks further apart than this are told; the server tells its time to the second."""
+"""Seconds between the clocks that are accepted; Prometheus reports its time in whole seconds."""
 _MAX_READ_SHARE = 0.1
-"""A read that takes more than this share of the interval is told."""
+"""Largest share of the interval (0..1) that a read may take."""
 _MAX_ITEMS = 1000
 
 
 async def source_checks(settings: Settings) -> list[Check]:
-    """Open, read and close every source of these settings."""
+    """Open, read and close every enabled source."""
     checks = [check async for check in _source_checks(settings)]
     return checks or [
-        Check("sources", CheckState.FOUND, "none is switched on", "name one below sources: in trimtab.yaml")
+        Check(
+            "sources", CheckState.FOUND, "no source is enabled", "enable one under sources: in trimtab.yaml"
+        )
     ]
 
 
@@ -33,7 +35,7 @@ async def _source_checks(settings: Settings) -> AsyncIterator[Check]:
         try:
             source = components.SOURCE_FACTORIES[name](settings, clock)
         except TrimtabError as error:
-            yield Check(name, CheckState.FOUND, str(error), "correct the settings")
+            yield Check(name, CheckState.FOUND, str(error), "fix the settings")
         else:
             yield await _check_source(source)
     prometheus = settings.sources.prometheus
@@ -42,7 +44,7 @@ async def _source_checks(settings: Settings) -> AsyncIterator[Check]:
 
 
 async def _check_source(source: Source) -> Check:
-    """Whether it answers, how many series it gives and how long a read takes."""
+    """Check whether a source answers, how many series it has and how long a read takes."""
     try:
         await source.open()
         started = time.perf_counter()
@@ -50,29 +52,27 @@ async def _check_source(source: Source) -> Check:
         took_s = time.perf_counter() - started
     except SourceError as error:
         return Check(
-            source.name, CheckState.UNREACHABLE, str(error), "until it answers its series are unknown"
+            source.name, CheckState.UNREACHABLE, str(error), "its series are unknown until it answers"
         )
     except TrimtabError as error:
-        return Check(source.name, CheckState.FOUND, str(error), "correct the settings")
+        return Check(source.name, CheckState.FOUND, str(error), "fix the settings")
     finally:
         await source.close()
     what = source.detail() if reading is not None else f"{source.detail()}; nothing to read"
-    detail = f"{what}; read every {source.interval_s:g} s, which takes {took_s:.2f} s"
+    detail = f"{what}; read every {source.interval_s:g} s; a read takes {took_s:.2f} s"
     left_out = tuple(source.skipped_series())
     if left_out:
         return Check(
-            source.name, CheckState.FOUND, f"{detail}; left out: {len(left_out)}",
-            "raise settings.max_series, or narrow the selector", left_out[:_MAX_ITEMS],
+            source.name, CheckState.FOUND, f"{detail}; series left out: {len(left_out)}",
+            "raise settings.max_series, or use a narrower selector", left_out[:_MAX_ITEMS],
         )  # fmt: skip
     if took_s > _MAX_READ_SHARE * source.interval_s:
-        return Check(
-            source.name, CheckState.FOUND, detail, "a longer interval or a narrower selector costs less"
-        )
+        return Check(source.name, CheckState.FOUND, detail, "use a longer interval or a narrower selector")
     return Check(source.name, CheckState.OK, detail)
 
 
 async def _check_clock_skew(settings: Prometheus) -> Check:
-    """How far the server's clock is from ours."""
+    """Compare the clock of the Prometheus server with ours."""
     from trimtab.engine.sources.prometheus.live_client import LiveClient, PrometheusCredentials
 
     client = LiveClient(settings, PrometheusCredentials(settings))
@@ -83,9 +83,11 @@ async def _check_clock_skew(settings: Prometheus) -> Check:
     finally:
         await client.close()
     if not answer.server_time:
-        return Check("clock", CheckState.OK, "not compared: Prometheus does not tell its time")
+        return Check("clock", CheckState.OK, "not compared: Prometheus sends no time")
     apart_s = (answer.server_time - SystemClock().now()) / _NS
     detail = f"Prometheus is {abs(apart_s):.0f} s {'ahead' if apart_s > 0 else 'behind'}"
     if abs(apart_s) <= _MAX_CLOCK_SKEW_S:
         return Check("clock", CheckState.OK, detail)
-    return Check("clock", CheckState.FOUND, detail, "set both clocks by NTP, else fresh samples look old")
+    return Check(
+        "clock", CheckState.FOUND, detail, "synchronise both clocks by NTP; otherwise fresh samples look old"
+    )

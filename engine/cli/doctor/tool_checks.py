@@ -1,4 +1,4 @@
-"""The part of `trimtab doctor` that asks the tools: do they answer, and have what is named."""
+"""Checks of tools for `trimtab doctor`: whether they answer and have the configured targets."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,28 +15,28 @@ from trimtab.engine.tools.tool_registry import ToolRegistry
 from trimtab.engine.types import Mode, ToolState
 
 _ADVICE = {
-    ToolState.UNREACHABLE: "until it answers its figures are unknown and nothing of it is changed",
-    ToolState.DENIED: "correct its credentials, or give it the rights that `trimtab grant {name}` prints",
-    ToolState.QUARANTINED: "install what is missing, or mend the tool",
+    ToolState.UNREACHABLE: "its metrics are unknown and nothing is changed until it answers",
+    ToolState.DENIED: "fix its credentials, or grant the privileges that `trimtab grant {name}` prints",
+    ToolState.QUARANTINED: "install what is missing, or fix the tool",
 }
 _ACTING_MODES = frozenset({Mode.APPROVE, Mode.AUTO})
 
 
 class EmptyKeyValueStore:
-    """A memory for one look: what a person switched off is the running engine's to know."""
+    """Empty key-value store: only the running engine knows which tools an operator disabled."""
 
     def get(self, name: str) -> Any:  # noqa: ANN401, ARG002 - the rack's port has them
-        """Nothing was kept."""
+        """Return None: nothing is stored."""
         return None
 
     def set(self, name: str, value: Any) -> None:  # noqa: ANN401 - as above
-        """Nothing is kept."""
+        """Discard the value."""
 
 
 async def tool_checks(tools: Mapping[str, ToolSettings]) -> list[Check]:
-    """Ask every tool that is enabled, all at the same time; nothing is changed."""
+    """Check every enabled tool concurrently; changes nothing."""
     enabled = {name: part for name, part in tools.items() if part.enabled}
-    with capture_logs():  # the checks say it
+    with capture_logs():  # the checks report it
         rack = await ToolRegistry(enabled, EmptyKeyValueStore(), SystemClock()).open()
         try:
             return list(await asyncio.gather(*(_check_tool(rack, view) for view in await rack.views())))
@@ -57,24 +57,24 @@ async def _check_tool(rack: ToolRegistry, view: ToolView) -> Check:
         wrong += unused_mode_keys(view.modes, view.targets, set().union(*map(subject_names, targets)))
     if not wrong:
         return Check(name, CheckState.OK, detail)
-    advice = f"correct tools.{view.name} in trimtab.yaml, or start what is missing"
+    advice = f"fix tools.{view.name} in trimtab.yaml, or start what is missing"
     return Check(name, CheckState.FOUND, f"{detail}; {wrong[0]}", advice, tuple(wrong))
 
 
 def _refused_modes(view: ToolView) -> Sequence[str]:
-    """Modes that ask for more than the server lets us do."""
+    """Return the modes that need changes the server does not allow."""
     if view.status.state is not ToolState.EXPORT_ONLY:
         return ()
     asked = sorted(subject for subject, mode in view.modes.items() if mode in _ACTING_MODES)
     return [
-        f"mode of {subject!r} is {view.modes[subject]}, but nothing can be set there" for subject in asked
+        f"mode of {subject!r} is {view.modes[subject]}, but the server allows no changes" for subject in asked
     ]
 
 
 def _absent_targets(targets: Sequence[TargetView]) -> Sequence[str]:
-    """Targets that cannot be read, or of which nothing runs."""
+    """Return the targets that cannot be read, or of which nothing runs."""
     return [
-        f"target {seen.target}: {seen.problem or 'nothing of it runs'}"
+        f"target {seen.target}: {seen.problem or 'none of its processes runs'}"
         for seen in targets
         if seen.problem or (seen.metrics and not any(seen.metrics.values()))
     ]

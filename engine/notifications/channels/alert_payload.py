@@ -1,4 +1,4 @@
-"""A notice as an alert of Alertmanager: the labels that identify it, the annotations that tell of it."""
+"""Alertmanager payload of a notification: identifying labels and descriptive annotations."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,17 @@ from trimtab.engine.types import OWN_ALERT_NAME, Incident, Notice
 
 MAX_LABEL_LENGTH = 200
 NO_END_TIME = "0001-01-01T00:00:00Z"
-"""What Alertmanager writes where an alert has no end yet."""
+"""The end time that Alertmanager writes for an alert that has not ended."""
 
 
 def alert_labels(notice: Notice, earlier: Sequence[Notice] = ()) -> dict[str, str]:
-    """What identifies the alert: of the first notice that was told, but for the severity, which is today's.
+    """Return the labels that identify the alert, taken from the first notification; the severity is current.
 
-    Alertmanager takes an alert whose labels differ for another one, so what may change in the course of an
-    incident, such as what it touches most, stays as it was told first.
+    notice  : the notification to send
+    earlier : notifications already sent for the same incidents, oldest first
+
+    Alertmanager treats an alert with other labels as another alert, so labels that may change during an
+    incident, such as its main entity, keep their first values.
     """
     first = (earlier[0] if earlier else notice).incident
     entity = first.suspects[0].entity if first.suspects else next(iter(first.entities), "")
@@ -36,9 +39,9 @@ def alert_labels(notice: Notice, earlier: Sequence[Notice] = ()) -> dict[str, st
 
 
 def alert_annotations(notice: Notice, external_url: str) -> dict[str, str]:
-    """What people read; what is not known is left out."""
+    """Return the annotations; unknown ones are omitted."""
     incident = notice.incident
-    given = {
+    annotations = {
         "summary": incident_title(incident),
         "description": status_sentence(notice),
         "why": one_line(notice.why, 500),
@@ -47,9 +50,9 @@ def alert_annotations(notice: Notice, external_url: str) -> dict[str, str]:
         "patterns": "\n".join(pattern_lines(incident)),
         "link": incident_url(external_url, incident),
     }
-    return {name: text for name, text in given.items() if text}
+    return {name: text for name, text in annotations.items() if text}
 
 
 def end_time(incident: Incident, now: int) -> int:
-    """When it was over, int64 ns: never in the future and never before its start."""
+    """Return the end of the incident, int64 ns UTC, limited to the range from its start to `now`."""
     return max(incident.start, min(incident.end if incident.end is not None else now, now))

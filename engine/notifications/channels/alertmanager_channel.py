@@ -1,4 +1,4 @@
-"""Incidents to an Alertmanager, over its API (POST /api/v2/alerts)."""
+"""Alertmanager channel: sends incidents to POST /api/v2/alerts."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,17 +13,19 @@ from trimtab.engine.settings.notify import NotifyAlertmanager
 from trimtab.engine.types import Notice, NoticeKind, iso
 
 REPEAT_S = 60.0
-"""As often as Prometheus sends an alert that goes on."""
+"""Interval at which Prometheus resends a firing alert."""
 ALERT_LIFETIME_NS = 4 * 60_000_000_000
-"""An alert that is not sent again for so long is over for Alertmanager."""
+"""Alertmanager resolves an alert that is not resent within this time."""
 HEADERS = {"Content-Type": "application/json", "User-Agent": "trimtab"}
 
 
 class AlertmanagerChannel:
-    """Each incident is one alert; it says itself until when it holds, and is sent again before.
+    """Sends each incident as one alert with an end time, and resends it before that time.
 
-    now : nanoseconds UTC. What a receiver compares with its own clock is taken from here, not from the
-          incident, whose times may be those of a recording
+    settings     : section notify.alertmanager
+    now          : returns the current time, int64 ns UTC. Times that Alertmanager compares with its own
+                   clock come from here, because the incident's times may come from a recording
+    external_url : base URL of Trimtab for links; "" = no links
     """
 
     name = "alertmanager"
@@ -36,35 +38,45 @@ class AlertmanagerChannel:
         self._receiver = OutboundHttp(target, settings, "notify.alertmanager", keep_alive=False)
 
     async def notify(self, notice: Notice, earlier: Sequence[Notice] = ()) -> None:
-        """Say that it goes on, or that it is over. Raises NotDeliveredError."""
+        """Send the incident as firing or resolved. Raises NotDeliveredError."""
         body = orjson.dumps(self._alerts(notice, earlier))
         await post_notification(self._receiver, body, HEADERS, self._now())
 
     async def probe(self) -> str:
-        """It takes an empty list of alerts from us, which tells nobody anything. Raises NotDeliveredError."""
+        """Post an empty list of alerts and describe the result. Raises NotDeliveredError."""
         await post_notification(self._receiver, b"[]", HEADERS, self._now())
-        return f"{self._receiver.endpoint.host_header} takes alerts from us"
+        return f"{self._receiver.endpoint.host_header} accepts alerts"
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         await self._receiver.close()
 
-    def _alerts(self, notice: Notice, told: Sequence[Notice]) -> list[dict[str, object]]:
-        """The alert, and an end of those that were told of the same incident with another severity."""
-        now, labels = self._now(), alert_labels(notice, told)
-        over = notice.kind is NoticeKind.RESOLVED
-        before = [alert_labels(one, told) for one in told if one.kind is not NoticeKind.RESOLVED]
-        if over and before:
-            labels = before[-1]
-        others = {one["severity"]: one for one in before if one["severity"] != labels["severity"]}
-        return [self._alert(labels, notice, now, over=over)] + [
-            self._alert(one, notice, now, over=True) for one in others.values()
+    def _alerts(self, notice: Notice, earlier: Sequence[Notice]) -> list[dict[str, object]]:
+        """Return the alert, plus resolved alerts for those sent earlier with another severity."""
+        now, labels = self._now(), alert_labels(notice, earlier)
+        is_resolved = notice.kind is NoticeKind.RESOLVED
+        sent_labels = [
+            alert_labels(labels_sent, earlier)
+            for labels_sent in earlier
+            if labels_sent.kind is not NoticeKind.RESOLVED
+        ]
+        if is_resolved and sent_labels:
+            labels = sent_labels[-1]
+        outdated = {
+            labels_sent["severity"]: labels_sent
+            for labels_sent in sent_labels
+            if labels_sent["severity"] != labels["severity"]
+        }
+        return [self._alert(labels, notice, now, is_resolved=is_resolved)] + [
+            self._alert(labels_sent, notice, now, is_resolved=True) for labels_sent in outdated.values()
         ]
 
-    def _alert(self, labels: dict[str, str], notice: Notice, now: int, *, over: bool) -> dict[str, object]:
+    def _alert(
+        self, labels: dict[str, str], notice: Notice, now: int, *, is_resolved: bool
+    ) -> dict[str, object]:
         incident = notice.incident
         start = min(incident.start, now)
-        end = max(start, min(end_time(incident, now), now)) if over else now + ALERT_LIFETIME_NS
+        end = max(start, min(end_time(incident, now), now)) if is_resolved else now + ALERT_LIFETIME_NS
         return {
             "labels": labels,
             "annotations": alert_annotations(notice, self._external_url),

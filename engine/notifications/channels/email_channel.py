@@ -1,4 +1,4 @@
-"""Incidents as mails, over SMTP: by an address that was checked, encrypted unless the settings say not to."""
+"""Email channel: sends incidents over SMTP, to a checked address, encrypted unless configured otherwise."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,9 @@ _MAX_DETAIL_LENGTH = 200
 
 
 class _SmtpSession(smtplib.SMTP):
-    """One SMTP session whose socket goes to `address`, while names and certificates are those of the host.
+    """An SMTP session that connects to `address`, but checks the certificate against the host name.
 
-    context : with it the session is encrypted from its first byte
+    context : implicit TLS from the first byte; None = plain connection (STARTTLS may follow)
     """
 
     def __init__(self, host: str, address: str, timeout_s: float, context: ssl.SSLContext | None) -> None:
@@ -36,7 +36,7 @@ class _SmtpSession(smtplib.SMTP):
         self.connected = False
         self._handle: socket.socket | None = None
         super().__init__(timeout=timeout_s, local_hostname="trimtab.localdomain")
-        self._host = host  # what starttls checks the certificate against
+        self._host = host  # starttls checks the certificate against this name
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         opened = socket.create_connection((self.address, port), timeout)
@@ -45,13 +45,13 @@ class _SmtpSession(smtplib.SMTP):
         return opened if self.context is None else self.context.wrap_socket(opened, server_hostname=host)
 
     def abort(self) -> None:
-        """End it from another thread: whatever waits for the server wakes up with an error."""
+        """End the session from another thread: a blocked read or write raises an error."""
         if self._handle is not None:
-            with contextlib.suppress(OSError):  # it has ended already
+            with contextlib.suppress(OSError):  # the connection is already closed
                 self._handle.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         super().close()
         handle, self._handle = self._handle, None
         if handle is not None:
@@ -59,9 +59,11 @@ class _SmtpSession(smtplib.SMTP):
 
 
 class EmailChannel:
-    """A mail a notice, in one thread an incident; each over a session of its own.
+    """Sends one mail per notification, threaded by incident; each mail uses a new SMTP session.
 
-    now : nanoseconds UTC
+    settings     : section notify.email
+    now          : returns the current time, int64 ns UTC
+    external_url : base URL of Trimtab for links; "" = no links
     """
 
     name = "email"
@@ -74,22 +76,22 @@ class EmailChannel:
         self._pinned = PinnedHost(settings.smtp_host, settings.port_number)
 
     async def notify(self, notice: Notice, earlier: Sequence[Notice] = ()) -> None:
-        """Send it once, to all. Raises NotDeliveredError."""
+        """Send one mail to all recipients. Raises NotDeliveredError."""
         s = self._settings
         await self._deliver(build_mail(notice, earlier, s.sender, s.to, self._now(), self._external_url))
 
     async def probe(self) -> str:
-        """It answers, and lets us in where there is a password; no mail is sent. Raises NotDeliveredError."""
+        """Connect and log in without sending a mail, and describe the result. Raises NotDeliveredError."""
         await self._deliver(None)
         s = self._settings
-        login = "" if s.username is None else f", knows {s.username}"
+        login = "" if s.username is None else f", accepts the login of {s.username}"
         return f"{s.smtp_host}:{s.port_number} answers ({s.security}){login}; no mail was sent"
 
     async def close(self) -> None:
-        """Nothing is open between two mails."""
+        """Do nothing: no connection stays open between mails."""
 
     async def _deliver(self, mail: EmailMessage | None) -> None:
-        """One session, with a mail or without. Raises NotDeliveredError."""
+        """Run one session within the timeout, with a mail or (None) without. Raises NotDeliveredError."""
         s = self._settings
         where = f"{SECTION}: {s.smtp_host}:{s.port_number}"
         try:
@@ -97,7 +99,7 @@ class EmailChannel:
                 await self._send(mail)
         except TimeoutError as error:
             raise NotDeliveredError(
-                f"{where} did not take a mail within {s.timeout:g} s; is it overloaded?", "timeout"
+                f"{where} did not accept a mail within {s.timeout:g} s; check its load", "timeout"
             ) from error
         except SettingsError as error:
             raise NotDeliveredError(f"{SECTION}: {redact_text(str(error))}", "not allowed") from error
@@ -127,15 +129,15 @@ class EmailChannel:
     def _run_session(
         self, session: smtplib.SMTP, starttls: ssl.SSLContext | None, password: str, mail: EmailMessage | None
     ) -> None:
-        """The whole session, in a thread. Returns once the server took the mail for at least one of all.
+        """Run a whole session; blocks. Returns once the server accepted the mail for at least one recipient.
 
-        Without a mail the server is greeted, and no more.
+        Without a mail the session only connects, logs in and greets.
         """
         s = self._settings
         try:
-            code, said = session.connect(s.smtp_host, s.port_number)
+            code, reply = session.connect(s.smtp_host, s.port_number)
             if code != 220:
-                raise smtplib.SMTPConnectError(code, said)
+                raise smtplib.SMTPConnectError(code, reply)
             if starttls is not None:
                 session.starttls(context=starttls)
             if s.username is not None:
@@ -143,42 +145,42 @@ class EmailChannel:
             session.ehlo_or_helo_if_needed()
             refused = {} if mail is None else session.send_message(mail, s.sender, s.to)
             if refused:
-                log.warning("a mail was not taken for everybody", refused=sorted(refused))
+                log.warning("mail_partially_refused", refused=sorted(refused))
         finally:
-            session.close()  # the server has said that it took the mail; it need not say goodbye
+            session.close()  # the server has confirmed the mail, so QUIT is not needed
 
     def _password(self) -> str:
-        """Read anew each time: passwords are exchanged while we run."""
-        given, file = self._settings.password, self._settings.password_file
+        """Return the password, read again for each mail because it may be rotated. Raises OSError."""
+        password, file = self._settings.password, self._settings.password_file
         if file is None:
-            return given.get_secret_value() if given is not None else ""
+            return password.get_secret_value() if password is not None else ""
         try:
             return file.expanduser().read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise OSError(
-                f"password_file {file} cannot be read; make it a text file that this user may read"
+                f"password_file {file} cannot be read; it must be a text file that this user can read"
             ) from error
 
 
 def _delivery_error(where: str, error: smtplib.SMTPException) -> NotDeliveredError:
-    """What a server's refusal means; what it says to a login is not repeated, it may hold the password."""
+    """Return the error for an SMTP refusal. The reply to a login is omitted; it may contain the password."""
     match error:
         case smtplib.SMTPAuthenticationError():
             return NotDeliveredError(
-                f"{where} does not let us in ({error.smtp_code}); check {SECTION}.username and password",
+                f"{where} refuses the login ({error.smtp_code}); check {SECTION}.username and password",
                 "refused",
             )
         case smtplib.SMTPRecipientsRefused():
             codes = {code for code, _ in error.recipients.values()}
             names = ", ".join(sorted(error.recipients))
-            why = f"{where} takes no mail for {names} ({', '.join(map(str, sorted(codes)))})"
+            why = f"{where} refuses mail for {names} ({', '.join(map(str, sorted(codes)))})"
             return NotDeliveredError(why, "refused", retry=any(code < 500 for code in codes))
         case smtplib.SMTPResponseException():
-            code, said = error.smtp_code, error.smtp_error
-            text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+            code, reply = error.smtp_code, error.smtp_error
+            text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
             why = f"{where} answers {code}: {redact_text(' '.join(text.split()))[:_MAX_DETAIL_LENGTH]}"
             return NotDeliveredError(why, "refused" if code >= 500 else "busy", retry=not 500 <= code < 600)
         case smtplib.SMTPNotSupportedError():
-            why = f"{where}: {error} Set {SECTION}.security and username to what it offers"
+            why = f"{where}: {error} Set {SECTION}.security and username to what the server supports"
             return NotDeliveredError(why, "not allowed")
-    return NotDeliveredError(f"{where} went away: {redact_text(str(error))}"[:400], "unreachable")
+    return NotDeliveredError(f"{where} closed the connection: {redact_text(str(error))}"[:400], "unreachable")

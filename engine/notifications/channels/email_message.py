@@ -1,4 +1,4 @@
-"""A notice as a mail: subject, text and HTML, in one thread an incident."""
+"""Mail of a notification: subject, text and HTML, threaded by incident."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -28,9 +28,11 @@ _HTML = """\
 def build_mail(
     notice: Notice, earlier: Sequence[Notice], sender: str, to: Sequence[str], now: int, external_url: str
 ) -> EmailMessage:
-    """The mail. The same notice has the same Message-ID, so that a mailbox shows a repetition once.
+    """Build the mail. A repeated notification has the same Message-ID, so mail clients deduplicate it.
 
-    now : int64 ns UTC
+    earlier      : notifications already sent for the same incidents, oldest first; the mail replies to them
+    now          : int64 ns UTC
+    external_url : base URL of Trimtab for links; "" = no links
     """
     mail = EmailMessage(policy=SMTP)
     first = earlier[0] if earlier else notice
@@ -43,7 +45,7 @@ def build_mail(
     mail["Message-ID"] = _message_id(notice, domain)
     if earlier:
         mail["In-Reply-To"] = _message_id(earlier[-1], domain)
-        mail["References"] = " ".join(dict.fromkeys(_message_id(one, domain) for one in earlier))
+        mail["References"] = " ".join(dict.fromkeys(_message_id(sent, domain) for sent in earlier))
     mail["Auto-Submitted"] = "auto-generated"
     parts = _sections(notice, external_url)
     mail.set_content(_text(notice, parts))
@@ -56,17 +58,17 @@ def _message_id(notice: Notice, domain: str) -> str:
 
 
 def _sections(notice: Notice, external_url: str) -> list[tuple[str, list[str]]]:
-    """(heading, lines); a heading of "" = paragraphs."""
+    """Return (heading, lines) of each section; an empty heading means plain paragraphs."""
     incident = notice.incident
-    begin = [status_sentence(notice)]
+    intro = [status_sentence(notice)]
     if notice.kind is not NoticeKind.RESOLVED:
-        begin.append(f"Why you are told: {one_line(notice.why, 500)}")
+        intro.append(f"Why you receive this: {one_line(notice.why, 500)}")
     page = incident_url(external_url, incident)
     parts = [
-        ("", begin),
-        ("Where it may have begun", suspect_lines(incident)),
-        ("What it looks like", pattern_lines(incident)),
-        ("What it touches", [affected_entities(incident)] if incident.entities else []),
+        ("", intro),
+        ("Suspected root causes", suspect_lines(incident)),
+        ("Matching patterns", pattern_lines(incident)),
+        ("Affected", [affected_entities(incident)] if incident.entities else []),
         ("", [page] if page else []),
     ]
     return [(heading, lines) for heading, lines in parts if lines]

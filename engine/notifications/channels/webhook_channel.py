@@ -1,8 +1,8 @@
-"""Incidents to a receiver of Alertmanager's webhook (version 4), signed.
+"""Webhook channel: sends incidents in Alertmanager's webhook format (version 4), signed.
 
-webhook-id         the same for the same notice: a receiver that has seen it does nothing new
-webhook-timestamp  seconds since 1970; a receiver refuses what is minutes old
-webhook-signature  v1,BASE64 of HMAC-SHA256(secret, "ID.TIMESTAMP.BODY"), where there is a secret
+webhook-id         the same for a repeated notification, so that receivers can deduplicate
+webhook-timestamp  seconds since 1970; receivers should refuse old timestamps
+webhook-signature  v1,BASE64 of HMAC-SHA256(secret, "ID.TIMESTAMP.BODY"), if a secret is set
 """
 
 import asyncio
@@ -27,9 +27,11 @@ from trimtab.engine.types import OWN_ALERT_NAME, Notice, NoticeKind, iso
 
 
 class WebhookChannel:
-    """One receiver. Each incident is a group of one alert, as Alertmanager would send it.
+    """Posts each incident to one receiver as a group of one alert, like Alertmanager does.
 
-    now : nanoseconds UTC
+    settings     : section notify.webhook
+    now          : returns the current time, int64 ns UTC
+    external_url : base URL of Trimtab for links; "" = no links
     """
 
     name = "webhook"
@@ -43,7 +45,7 @@ class WebhookChannel:
         self._receiver = OutboundHttp(target, settings, "notify.webhook", keep_alive=False)
 
     async def notify(self, notice: Notice, earlier: Sequence[Notice] = ()) -> None:
-        """Send it once. Raises NotDeliveredError."""
+        """Send one notification. Raises NotDeliveredError."""
         body, now = orjson.dumps(self._payload(notice, earlier)), self._now()
         message_id = f"{notice.fingerprint}-{notice.incident.id}-{notice.kind}"
         headers = {"Content-Type": "application/json", "User-Agent": "trimtab", "webhook-id": message_id}
@@ -55,27 +57,27 @@ class WebhookChannel:
         await post_notification(self._receiver, body, headers, now)
 
     async def probe(self) -> str:
-        """It takes connections, and our secret can be read; nothing is sent. Raises NotDeliveredError."""
+        """Read the secret, connect, send nothing, and describe the result. Raises NotDeliveredError."""
         secret = await asyncio.to_thread(self._secret)
         await check_connection(self._receiver)
-        signed = "" if secret is None else ", what is sent is signed"
-        return f"{self._receiver.endpoint.host_header} takes connections{signed}; nothing was sent to it"
+        signed = "" if secret is None else ", notifications are signed"
+        return f"{self._receiver.endpoint.host_header} accepts connections{signed}; nothing was sent"
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         await self._receiver.close()
 
-    def _payload(self, notice: Notice, told: Sequence[Notice]) -> dict[str, object]:
-        labels, annotations = alert_labels(notice, told), alert_annotations(notice, self._external_url)
-        over = notice.kind is NoticeKind.RESOLVED
-        status, incident = "resolved" if over else "firing", notice.incident
+    def _payload(self, notice: Notice, earlier: Sequence[Notice]) -> dict[str, object]:
+        labels, annotations = alert_labels(notice, earlier), alert_annotations(notice, self._external_url)
+        is_resolved = notice.kind is NoticeKind.RESOLVED
+        status, incident = "resolved" if is_resolved else "firing", notice.incident
         group = {"alertname": OWN_ALERT_NAME, "fingerprint": notice.fingerprint}
         alert = {
             "status": status,
             "labels": labels,
             "annotations": annotations,
             "startsAt": iso(incident.start),
-            "endsAt": iso(end_time(incident, max(self._now(), notice.time))) if over else NO_END_TIME,
+            "endsAt": iso(end_time(incident, max(self._now(), notice.time))) if is_resolved else NO_END_TIME,
             "generatorURL": incident_url(self._external_url, incident),
             "fingerprint": notice.fingerprint,
         }
@@ -93,29 +95,29 @@ class WebhookChannel:
         }
 
     def _secret(self) -> bytes | None:
-        """Read anew each time: secrets are exchanged while we run."""
-        given, file = self._settings.secret, self._settings.secret_file
-        if given is None and file is None:
+        """Return the secret, read again for each POST because it may be rotated. Raises NotDeliveredError."""
+        secret, file = self._settings.secret, self._settings.secret_file
+        if secret is None and file is None:
             return None
         try:
-            text = given.get_secret_value() if given is not None else _read_secret_file(self._settings)
-            found = decode_secret(text)
+            text = secret.get_secret_value() if secret is not None else _read_secret_file(self._settings)
+            key = decode_secret(text)
         except OSError as error:
-            why = f"{error.strerror}; make it a text file that this user may read"
+            why = f"{error.strerror}; it must be a text file that this user can read"
             raise NotDeliveredError(
                 f"notify.webhook.secret_file {file} cannot be read: {why}", "no secret"
             ) from error
         except ValueError:
-            found = b""
-        if len(found) < MIN_SECRET_LENGTH:
+            key = b""
+        if len(key) < MIN_SECRET_LENGTH:
             raise NotDeliveredError(
-                f"notify.webhook.secret has {len(found)} usable bytes, wanted {MIN_SECRET_LENGTH} or more: "
+                f"notify.webhook.secret has {len(key)} usable bytes, expected {MIN_SECRET_LENGTH} or more: "
                 "plain text, or whsec_ and base64",
                 "no secret",
             )
-        return found
+        return key
 
 
 def _read_secret_file(settings: NotifyWebhook) -> str:
-    assert settings.secret_file is not None  # noqa: S101 - asked by the caller
+    assert settings.secret_file is not None  # noqa: S101 - checked by the caller
     return settings.secret_file.expanduser().read_text("utf-8", errors="replace").strip()

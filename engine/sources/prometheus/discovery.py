@@ -62,7 +62,7 @@ class PrometheusApi(Protocol):
 def duration_s(text: str) -> float:
     """Seconds of a Prometheus duration; 0 where it is none.
 
-    >>> duration_s("1m30s"), duration_s("15s"), duration_s("")
+    >>> positive_duration_s("1m30s"), positive_duration_s("15s"), positive_duration_s("")
     (90.0, 15.0, 0.0)
     """
     return float(sum(float(n) * _DURATIONS_S[unit] for n, unit in _DURATION.findall(text)))

@@ -112,7 +112,7 @@ def name_matcher(names: Iterable[str]) -> str:
 def split_family(name: str) -> tuple[str, str]:
     """A metric name without the ending that its type gives it, and that ending.
 
-    >>> family_of("http_seconds_bucket"), family_of("up")
+    >>> split_family("http_seconds_bucket"), split_family("up")
     (('http_seconds', '_bucket'), ('up', ''))
     """
     for ending in ("_bucket", "_count", "_sum", "_created", "_total"):
@@ -136,7 +136,7 @@ def metric_kind(name: str, metadata: Mapping[str, MetricMetadata], names: Contai
 
     names : every metric name there is; where no type is known a histogram is told by its siblings
 
-    >>> kind_of("up", {}, {"up"}), kind_of("lag_seconds_bucket", {}, {"lag_seconds_count"})
+    >>> metric_kind("up", {}, {"up"}), metric_kind("lag_seconds_bucket", {}, {"lag_seconds_count"})
     (<Kind.GAUGE: 'gauge'>, <Kind.BUCKET: 'bucket'>)
     """
     family, ending = split_family(name)

@@ -45,7 +45,7 @@ def parse_matrix(
     """The samples of a matrix answer; series whose slot is negative, and native histograms, are left out.
 
     >>> rows = [{"metric": {"__name__": "up"}, "values": [[1.5, "1"], [2.5, "0"]]}]
-    >>> samples_of(rows, lambda metric: 7).values.tolist()
+    >>> parse_matrix(rows, lambda metric: 7).values.tolist()
     [1.0, 0.0]
     """
     slots: list[int] = []

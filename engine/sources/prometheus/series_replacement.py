@@ -16,9 +16,9 @@ def is_replacement(old: SeriesKey, new: SeriesKey) -> bool:
     """Same source, metric and labels, but for those that name one copy of many, and for hashes in others.
 
     >>> a = SeriesKey.of("p", "up", {"job": "web", "instance": "10.0.0.1:80"})
-    >>> takes_place(a, SeriesKey.of("p", "up", {"job": "web", "instance": "10.0.0.9:80"}))
+    >>> is_replacement(a, SeriesKey.of("p", "up", {"job": "web", "instance": "10.0.0.9:80"}))
     True
-    >>> takes_place(a, SeriesKey.of("p", "up", {"job": "db", "instance": "10.0.0.1:80"}))
+    >>> is_replacement(a, SeriesKey.of("p", "up", {"job": "db", "instance": "10.0.0.1:80"}))
     False
     """
     if old == new or (old.source, old.metric) != (new.source, new.metric):
@@ -37,7 +37,7 @@ def _is_same_workload(label: str, before: str, after: str) -> bool:
 def _strip_hash(value: str) -> str:
     """A name without the hash at its end.
 
-    >>> _stem("web-5d8f7c9b6d-x2x7k"), _stem("web-blue")
+    >>> _strip_hash("web-5d8f7c9b6d-x2x7k"), _strip_hash("web-blue")
     ('web', 'web-blue')
     """
     return _HASH.sub("", value)

@@ -19,7 +19,7 @@ _NAN = float("nan")
 def query_series_key(name: str, labels: Mapping[str, str]) -> SeriesKey:
     """The series of one element of a query's result.
 
-    >>> str(key_of("latency", {"__name__": "x", "path": "/"}))
+    >>> str(query_series_key("latency", {"__name__": "x", "path": "/"}))
     'latency{for="latency",path="/"}'
     """
     kept = {label: value for label, value in labels.items() if label != "__name__"}

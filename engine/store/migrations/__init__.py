@@ -1,1 +1,1 @@
-"""Revisions of the tables of events, run by `trimtab.engine.store.database`; never by hand."""
+"""Alembic revisions of the event tables, run by `trimtab.engine.store.database`."""

@@ -1,4 +1,4 @@
-"""Alembic's environment: works on the connection and in the transaction of `Database.migrate`."""
+"""Alembic environment: uses the connection and transaction of `Database.migrate`."""
 
 from alembic import context
 
@@ -7,7 +7,7 @@ from trimtab.engine.store.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    # SQLite rolls back DDL, too: a revision that is cut short leaves nothing behind.
+    # SQLite also rolls back DDL: an interrupted revision changes nothing.
     transactional_ddl=True,
 )
 context.run_migrations()

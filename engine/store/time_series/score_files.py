@@ -1,8 +1,8 @@
-"""One Parquet file of scores: a stretch of one source's ticks, sorted by series, then time.
+"""Parquet files of scores: consecutive ticks of one source, sorted by series, then time.
 
 Columns: series_id, time (int64 ns UTC), value, anomaly_score, yhat, yhat_lower, yhat_upper (float64,
-NaN = unknown). The name says source, format version, first and last time. The footer also holds
-the first series of every row group, so that reading one series opens one or two of them, and the
+NaN = unknown). The file name contains source, format version, first and last time. The footer also
+stores the first series of every row group, so that reading one series needs one or two groups, and the
 times of all ticks, so that a tick is never stored twice. pyarrow (30 MB) is imported on first use.
 """
 
@@ -33,15 +33,15 @@ COLUMNS = ("value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper")
 NS_PER_SECOND = 1_000_000_000
 _GROUPS, _TIMES, _FORMAT = b"trimtab.groups", b"trimtab.times", b"trimtab.format"
 _GROUP_ROWS = (4_096, 32_768)
-"""Fewest and most rows of a row group; about 64 groups a file between them."""
+"""Minimum and maximum rows of a row group; in between a file has about 64 groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreFile:
-    """What a name and the folder say of a file.
+    """A score file as described by its name and file status.
 
-    first, last : int64 ns, of its ticks
-    written     : int64 ns, when
+    first, last : times of its first and last tick, int64 ns UTC
+    written     : modification time, int64 ns UTC
     """
 
     path: Path
@@ -54,12 +54,12 @@ class ScoreFile:
 
 @dataclass(frozen=True, slots=True)
 class SortedRows:
-    """Rows as a file holds them.
+    """Rows in the order of a score file.
 
-    ids     : of the series in the file, sorted
-    ordinal : (n_rows,) int32 into ids, ascending
-    times   : (n_rows,) int64 ns, ascending within a series
-    columns : (5, n_rows) float64, see COLUMNS
+    series_ids : ids of the series, sorted
+    ordinal    : (n_rows,) int32, index into series_ids, ascending
+    times      : (n_rows,) int64 ns UTC, ascending within a series
+    columns    : (5, n_rows) float64, see COLUMNS
     """
 
     series_ids: Sequence[str]
@@ -69,47 +69,47 @@ class SortedRows:
 
 
 def list_files(folder: Path) -> list[ScoreFile]:
-    """The files of a folder, oldest first; other names are left alone. Raises NewerStateError."""
+    """Return the score files of a folder, oldest first; other files are ignored. Raises NewerStateError."""
     with translate_os_errors("read", folder):
-        found = [_parse_file_name(path) for path in folder.glob("*.parquet")] if folder.exists() else []
-    return sorted((file for file in found if file is not None), key=lambda file: file.first)
+        files = [_parse_file_name(path) for path in folder.glob("*.parquet")] if folder.exists() else []
+    return sorted((file for file in files if file is not None), key=lambda file: file.first)
 
 
 def write_file(folder: Path, source: str, ticks: Ints, rows: SortedRows, now: int) -> ScoreFile:
-    """Write the rows of these ticks as one file, whole or not at all. Raises StoreError."""
+    """Write the rows of these ticks (int64 ns) atomically as one file. Raises StoreError."""
     first, last = int(ticks.min()), int(ticks.max())
     path = folder / f"{safe_file_name(source)}.v{FORMAT}.{_format_stamp(first)}.{_format_stamp(last)}.parquet"
     with atomic_write(path) as temporary:
         _write_groups(temporary, ticks, rows)
-        # Retention counts from here, by the engine's clock.
+        # Retention uses the modification time, so set it from the engine's clock.
         os.utime(temporary, ns=(now, now))
     return ScoreFile(path, source, first, last, path.stat().st_size, now)
 
 
 def read_series(file: ScoreFile, series_id: str) -> list[tuple[Ints, Floats]]:
-    """(times, (5, n) columns) of one series in pieces, oldest first; none where it is not in the file.
+    """Return (times, (5, n) columns) pieces of one series, oldest first; empty if the file lacks the series.
 
-    A damaged file is told in the log and read as nothing. Raises NewerStateError, FileNotFoundError.
+    A damaged file is logged and read as empty. Raises NewerStateError, FileNotFoundError.
     """
     return _with_open_file(file, lambda opened: list(_series_pieces(opened, series_id))) or []
 
 
 def read_tick_times(file: ScoreFile) -> set[int]:
-    """The times of the ticks in a file; none where it is damaged. Raises as `read`."""
+    """Return the tick times of a file; empty if it is damaged. Raises NewerStateError, FileNotFoundError."""
     return _with_open_file(file, lambda opened: set(_stored_tick_times(opened).tolist())) or set()
 
 
 def read_rows(file: ScoreFile) -> tuple[Ints, SortedRows] | None:
-    """(times of its ticks, rows) of a whole file; None where it is damaged. Raises as `read`."""
+    """Return (tick times, rows) of a file; None if it is damaged. Raises as `read_series`."""
     return _with_open_file(file, lambda opened: (_stored_tick_times(opened), _all_rows(opened)))
 
 
 def merge_rows(first: SortedRows, second: SortedRows) -> SortedRows:
-    """The rows of both, sorted."""
+    """Merge two sets of rows into one sorted set."""
     ids = sorted({*first.series_ids, *second.series_ids})
-    place = {series_id: i for i, series_id in enumerate(ids)}
+    position = {series_id: i for i, series_id in enumerate(ids)}
     ordinal = np.concatenate(
-        [np.array([place[i] for i in part.series_ids], np.int32)[part.ordinal] for part in (first, second)]
+        [np.array([position[i] for i in part.series_ids], np.int32)[part.ordinal] for part in (first, second)]
     )
     times = np.concatenate([first.times, second.times])
     order = np.lexsort((times, ordinal))
@@ -138,13 +138,13 @@ def _write_groups(path: Path, ticks: Ints, rows: SortedRows) -> None:
 
 
 def _record_batch(schema: Any, rows: SortedRows, part: slice) -> Any:  # noqa: ANN401 - pyarrow is untyped
-    # From buffers: pa.array would import pandas, 60 MB, to see whether it was given any.
+    # Built from buffers, because pa.array imports pandas (60 MB) to check its input type.
     import pyarrow as pa
 
     def plain(values: np.ndarray[Any, Any], kind: Any) -> Any:  # noqa: ANN401 - pyarrow is untyped
         return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
-    # Each group gets a dictionary of its own series: the whole one would be written into every group.
+    # Each group has a dictionary of its own series; a global one would be written into every group.
     ordinal = rows.ordinal[part]
     texts = [series_id.encode() for series_id in rows.series_ids[ordinal[0] : ordinal[-1] + 1]]
     ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
@@ -155,7 +155,7 @@ def _record_batch(schema: Any, rows: SortedRows, part: slice) -> Any:  # noqa: A
 
 
 def _with_open_file(file: ScoreFile, work: Callable[[Any], T]) -> T | None:
-    """What `work` makes of the open file; None where it is damaged."""
+    """Return the result of `work` on the open Parquet file; None if the file is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -169,7 +169,7 @@ def _with_open_file(file: ScoreFile, work: Callable[[Any], T]) -> T | None:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, zlib.error) as error:
-        log.warning("left out a damaged file of scores", file=str(file.path), error=str(error))
+        log.warning("damaged_score_file_skipped", file=str(file.path), error=str(error))
         return None
 
 
@@ -180,17 +180,19 @@ def _stored_tick_times(opened: Any) -> Ints:  # noqa: ANN401 - pyarrow is untype
 
 def _all_rows(opened: Any) -> SortedRows:  # noqa: ANN401 - pyarrow is untyped
     batches = opened.read(use_threads=False).to_batches()
-    place: dict[str, int] = {}
+    position: dict[str, int] = {}
     ordinals = []
     for batch in batches:
         series = batch.column(0)
-        places = [place.setdefault(series_id, len(place)) for series_id in _strings_of(series.dictionary)]
-        ordinals.append(np.array(places, np.int32)[_numbers_of(series.indices, np.int32)])
+        positions = [
+            position.setdefault(series_id, len(position)) for series_id in _strings_of(series.dictionary)
+        ]
+        ordinals.append(np.array(positions, np.int32)[_numbers_of(series.indices, np.int32)])
     times, *columns = (
         np.concatenate([_numbers_of(batch.column(1 + i), np.float64 if i else np.int64) for batch in batches])
         for i in range(1 + len(COLUMNS))
     )
-    return SortedRows(list(place), np.concatenate(ordinals), times, np.stack(columns))
+    return SortedRows(list(position), np.concatenate(ordinals), times, np.stack(columns))
 
 
 def _series_pieces(opened: Any, series_id: str) -> Iterator[tuple[Ints, Floats]]:  # noqa: ANN401 - pyarrow is untyped
@@ -204,14 +206,14 @@ def _series_pieces(opened: Any, series_id: str) -> Iterator[tuple[Ints, Floats]]
         ids = _strings_of(series.dictionary)
         if series_id not in ids:
             continue
-        here = np.flatnonzero(_numbers_of(series.indices, np.int32) == ids.index(series_id))
-        rows = slice(here[0], here[-1] + 1) if len(here) else slice(0)
+        row_numbers = np.flatnonzero(_numbers_of(series.indices, np.int32) == ids.index(series_id))
+        rows = slice(row_numbers[0], row_numbers[-1] + 1) if len(row_numbers) else slice(0)
         columns = [_numbers_of(batch.column(2 + i), np.float64)[rows] for i in range(len(COLUMNS))]
         yield _numbers_of(batch.column(1), np.int64)[rows].copy(), np.stack(columns)
 
 
 def _numbers_of(array: Any, kind: type[Any]) -> Any:  # noqa: ANN401 - pyarrow is untyped
-    # Not to_numpy, which would import pandas, too.
+    # Not to_numpy, which also imports pandas.
     return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
 
 
@@ -238,8 +240,8 @@ def _parse_file_name(path: Path) -> ScoreFile | None:
 def _refuse_newer(version: int, path: Path) -> None:
     if version > FORMAT:
         raise NewerStateError(
-            f"{path} was written by a newer Trimtab (format {version}, this program knows {FORMAT}); "
-            "upgrade this program, or give it another folder. Nothing was changed"
+            f"{path} was written by a newer Trimtab (format {version}, this version supports {FORMAT}); "
+            "upgrade Trimtab, or use another folder. Nothing was changed"
         )
 
 

@@ -1,4 +1,4 @@
-"""Scores by time: the newest ticks in memory, the others in Parquet files of about ten minutes."""
+"""Score log: the newest ticks in memory, older ones in Parquet files of about ten minutes each."""
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
@@ -20,22 +20,22 @@ log = structlog.get_logger(__name__)
 _DAY_NS = 86_400 * NS_PER_SECOND
 _MAX_MERGED_BYTES, _SMALL_FILE_BYTES = 8 << 20, 256 << 10
 _MAX_UNWRITTEN_BYTES = 128 << 20
-"""Closed windows that a full disk refuses are held up to here, then the oldest is dropped."""
+"""Limit for closed windows that could not be written; beyond it the oldest window is dropped."""
 
 
 class ParquetScoreLog:
-    """The port ScoreLog over a folder.
+    """Implementation of the ScoreLog port on a folder of Parquet files.
 
-    What is open is in memory only: after a crash the engine scores the logged ticks again and
-    appends them again; a tick whose time is stored already is left as it is. To keep the two in
-    step, call `flush` before each snapshot. Reading is safe from other threads.
+    Open windows are in memory only: after a crash the engine scores the logged ticks again and appends
+    them again; a tick whose time is already stored is ignored. Call `flush` before each snapshot, so that
+    no tick before the snapshot is lost. Reading is safe from other threads.
 
-    folder          : for its files alone
-    retention_days  : files whose ticks and writing are older than that are removed
-    retention_bytes : the oldest files over that are removed
-    now             : nanoseconds UTC
-    full_series     : of a source with more series, only those that are anomalous, were so within
-                      ten minutes, or are in `selected` are kept
+    folder          : folder used for score files only
+    retention_days  : files whose ticks and modification time are older are removed
+    retention_bytes : beyond this total size the oldest files are removed
+    now             : returns the current time, int64 ns UTC
+    full_series     : if a source has more series, only rows of series are kept that are anomalous, were
+                      anomalous within the last ten minutes, or are in `selected`
     selected        : series ids that are always kept; may be replaced at any time
     """
 
@@ -64,15 +64,15 @@ class ParquetScoreLog:
         self._tick_times_by_file: dict[Path, set[int]] = {}
 
     def append(self, keys: Sequence[SeriesKey], scores: TickScores) -> None:
-        """Keep one tick; keys by slot. Rows without a sample are not kept.
+        """Append one tick; `keys` by slot. Rows without a sample (NaN) are not stored.
 
-        Raises StoreError where a full window cannot be written; the tick is kept in memory then, and
-        writing is tried again with the next.
+        Raises StoreError if a completed window cannot be written; the tick stays in memory and the write
+        is retried at the next append.
         """
         slots = np.flatnonzero(~np.isnan(scores.values))
         if len(slots) and slots[-1] >= len(keys):
             raise StoreError(
-                f"tick of {scores.source}: a value in slot {slots[-1]}, but only {len(keys)} keys"
+                f"tick of {scores.source} has a value in slot {slots[-1]}, but only {len(keys)} keys"
             )
         with self._lock:
             if self._has_tick(scores.source, scores.time):
@@ -88,44 +88,44 @@ class ParquetScoreLog:
         self._write_closed()
 
     def read(self, series_id: str, since: int, until: int, limit: int = 100_000) -> ScoreRows:
-        """Rows with since <= time < until, oldest first; empty where nothing is known."""
+        """Return at most `limit` rows with since <= time < until (int64 ns), oldest first; possibly empty."""
         while True:
             with self._lock:
-                source, guess = self._locate_series(series_id)
+                source, likely_slot = self._locate_series(series_id)
                 files = [
                     f for f in self._known_files()
                     if f.last >= since and f.first < until and source in (None, f.source)
                 ]  # fmt: skip
                 windows = chain(self._closed_windows, self._open_windows.values())
-                parts = [w.series_rows(series_id, guess) for w in windows if source in (None, w.source)]
+                parts = [w.series_rows(series_id, likely_slot) for w in windows if source in (None, w.source)]
             try:
                 stored = _read_pieces(files, series_id, since, until, limit)
             except FileNotFoundError:
-                # Merged into another, or over the retention, while we read.
+                # Merged into another file or removed by retention during the read.
                 self._drop_missing_files()
             else:
                 return _join_pieces(stored + [_slice_by_time(part, since, until) for part in parts], limit)
 
     def size_bytes(self) -> int:
-        """What the files take."""
+        """Return the total size of the files."""
         with self._lock:
             return sum(file.size_bytes for file in self._known_files())
 
     def flush(self) -> None:
-        """Write what is open, however little. Raises StoreError; then it stays in memory."""
+        """Write all open windows. Raises StoreError; unwritten windows then stay in memory."""
         with self._lock:
             self._closed_windows += [window for window in self._open_windows.values() if len(window)]
             self._open_windows.clear()
         self._write_closed()
 
     def close(self) -> None:
-        """Write what is open."""
+        """Write all open windows. Raises StoreError."""
         self.flush()
 
     def open(self) -> "ParquetScoreLog":
-        """Make the folder and clear away what a killed engine had half written; for the engine only.
+        """Create the folder and remove temporary files of a killed engine. For the lease holder only.
 
-        Raises NewerStateError where a newer Trimtab wrote here, StoreError.
+        Raises NewerStateError if a newer Trimtab wrote the files, StoreError.
         """
         with self._lock:
             self._known_files()
@@ -173,7 +173,7 @@ class ParquetScoreLog:
         return np.intersect1d(slots, np.array([*recent, *selected], np.int64))
 
     def _write_closed(self) -> None:
-        # Reading goes on meanwhile: a window stays where it is until its file has joined the others.
+        # Readers are not blocked: a window stays listed until its file is listed.
         with self._write_lock:
             while self._closed_windows:
                 try:
@@ -193,7 +193,7 @@ class ParquetScoreLog:
             gone.path.unlink(missing_ok=True)
 
     def _write_file(self, window: ScoreWindow) -> tuple[ScoreFile, ScoreFile | None]:
-        """The new file, and the one that it took the rows of."""
+        """Write a window and return (new file, file whose rows it took over or None)."""
         ticks, rows = window.tick_times(), window.sorted_rows()
         before = self._file_to_extend(window.source, int(ticks.min()))
         stored = score_files.read_rows(before) if before is not None else None
@@ -203,7 +203,7 @@ class ParquetScoreLog:
         return file, before if stored is not None else None
 
     def _file_to_extend(self, source: str, time: int) -> ScoreFile | None:
-        """The newest file of a source, where it is of the same ten minutes, or tiny and of the same day."""
+        """Return the source's newest file if it is of the same ten minutes, or small and of the same day."""
         with self._lock:
             newest = max(
                 (f for f in self._known_files() if f.source == source), key=lambda f: f.last, default=None
@@ -218,7 +218,7 @@ class ParquetScoreLog:
         with self._lock:
             while sum(window.size_bytes for window in self._closed_windows) > _MAX_UNWRITTEN_BYTES:
                 lost = self._closed_windows.pop(0)
-                log.error("dropped scores that could not be written", source=lost.source, rows=lost.rows)
+                log.error("unwritten_scores_dropped", source=lost.source, rows=lost.rows)
 
     def _apply_retention(self) -> None:
         oldest = self.now() - int(self.retention_days * _DAY_NS)
@@ -244,8 +244,8 @@ class ParquetScoreLog:
 def _read_pieces(
     files: Sequence[ScoreFile], series_id: str, since: int, until: int, limit: int
 ) -> list[tuple[Ints, Floats]]:
-    """The pieces of one series, up to the file where the limit is reached."""
-    found: list[tuple[Ints, Floats]] = []
+    """Return the pieces of one series, up to the file in which the row limit is reached."""
+    pieces: list[tuple[Ints, Floats]] = []
     rows, newest = 0, 0
     for file in files:
         if rows >= limit and file.first > newest:
@@ -253,9 +253,9 @@ def _read_pieces(
         for piece in score_files.read_series(file, series_id):
             times, columns = _slice_by_time(piece, since, until)
             if len(times):
-                found.append((times, columns))
+                pieces.append((times, columns))
                 rows, newest = rows + len(times), max(newest, int(times[-1]))
-    return found
+    return pieces
 
 
 def _score_columns(scores: TickScores, slots: Ints) -> Floats:
@@ -272,6 +272,6 @@ def _slice_by_time(piece: tuple[Ints, Floats], since: int, until: int) -> tuple[
 def _join_pieces(pieces: list[tuple[Ints, Floats]], limit: int) -> ScoreRows:
     times = np.concatenate([times for times, _ in pieces] or [np.empty(0, np.int64)])
     columns = np.concatenate([columns for _, columns in pieces] or [np.empty((5, 0))], axis=1)
-    # A file that was being merged when the engine was killed is still there: each time counts once.
+    # If the engine was killed during a merge, both files exist: keep each time once.
     times, order = np.unique(times, return_index=True)
     return ScoreRows(times[:limit], *columns[:, order[:limit]])

@@ -1,4 +1,4 @@
-"""The open window of scores: the newest ticks of one source, in memory until they become a file."""
+"""Score window: the newest ticks of one source, in memory until they are written to a file."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,25 +11,25 @@ from trimtab.engine.types import Floats, Ints, SeriesKey
 
 WINDOW_NS = 600 * NS_PER_SECOND
 MIN_ROWS = 2_000
-"""A window of slow or few series waits for so many rows, lest there be thousands of tiny files."""
+"""A window with fewer rows stays open past its end, to avoid thousands of tiny files."""
 MAX_BYTES = 32 << 20
 MAX_TICKS = 10_000
 
 
 class SlotTable:
-    """Series keys by slot, and the way back."""
+    """Series keys by slot, and slots by series id."""
 
     def __init__(self, keys: tuple[SeriesKey, ...]) -> None:
         self.keys = keys
 
     @cached_property
     def slot_by_id(self) -> dict[str, int]:
-        """Series id -> slot; built when first asked, as only reading needs it."""
+        """Series id -> slot; built on first use, because only reading needs it."""
         return {key.id: slot for slot, key in enumerate(self.keys)}
 
 
 class ScoreWindow:
-    """Ticks by time; each holds the rows with a sample only, and is never changed once it is in."""
+    """Ticks by time; each contains only rows with a sample and is immutable once added."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -44,11 +44,11 @@ class ScoreWindow:
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the rows: slot and five columns."""
+        """Memory of the rows: slot (int32) and five float64 columns."""
         return self.rows * 44
 
     def ends_before(self, time: int) -> bool:
-        """Whether a tick at `time` begins the next window."""
+        """Return whether a tick at `time` (int64 ns) belongs to the next window."""
         if not self._ticks:
             return False
         if self.size_bytes >= MAX_BYTES or len(self) >= MAX_TICKS:
@@ -57,32 +57,32 @@ class ScoreWindow:
         return first // WINDOW_NS != time // WINDOW_NS and self.rows >= MIN_ROWS
 
     def add(self, time: int, table: SlotTable, slots: Ints, columns: Floats) -> None:
-        """Keep a tick. columns : (5, len(slots)), owned by the window from now on."""
+        """Add a tick. columns : (5, len(slots)) float64, owned by the window afterwards."""
         self._ticks[time] = (table, slots.astype(np.int32), columns)
         self.rows += len(slots)
 
     def series_rows(self, series_id: str, likely_slot: int | None) -> tuple[Ints, Floats]:
-        """(times, (5, n) columns) of one series; guess : the slot where it is likely to be."""
-        times, found = [], []
+        """Return (times, (5, n) columns) of one series. likely_slot : slot to check first; None = unknown."""
+        times, rows = [], []
         slot_in: dict[int, int] = {}
         for time, (table, slots, columns) in self._ticks.items():
             if id(table) not in slot_in:
                 slot_in[id(table)] = _find_slot(table, series_id, likely_slot)
             slot = slot_in[id(table)]
-            at = int(np.searchsorted(slots, slot))
-            if at < len(slots) and slots[at] == slot:
+            position = int(np.searchsorted(slots, slot))
+            if position < len(slots) and slots[position] == slot:
                 times.append(time)
-                found.append(columns[:, at])
-        if not found:
+                rows.append(columns[:, position])
+        if not rows:
             return np.empty(0, np.int64), np.empty((5, 0))
-        return np.array(times, np.int64), np.stack(found, axis=1)
+        return np.array(times, np.int64), np.stack(rows, axis=1)
 
     def tick_times(self) -> Ints:
-        """Of its ticks, in order of arrival."""
+        """Return the tick times, int64 ns, in order of arrival."""
         return np.fromiter(self._ticks, np.int64, len(self._ticks))
 
     def sorted_rows(self) -> SortedRows:
-        """All rows by series, then time."""
+        """Return all rows sorted by series, then time."""
         by_table = {id(table): table for table, _, _ in self._ticks.values()}
         used = {name: self._used_slots(table) for name, table in by_table.items()}
         ids = sorted({key.id for name, slots in used.items() for key in _keys_of(by_table[name], slots)})
@@ -109,8 +109,8 @@ def _keys_of(table: SlotTable, slots: Ints) -> Sequence[SeriesKey]:
     return [table.keys[slot] for slot in slots]
 
 
-def _find_slot(table: SlotTable, series_id: str, guess: int | None) -> int:
-    """The slot of a series, or one past the last slot."""
-    if guess is not None and guess < len(table.keys) and table.keys[guess].id == series_id:
-        return guess
+def _find_slot(table: SlotTable, series_id: str, likely_slot: int | None) -> int:
+    """Return the slot of a series, or one past the last slot if it is not in the table."""
+    if likely_slot is not None and likely_slot < len(table.keys) and table.keys[likely_slot].id == series_id:
+        return likely_slot
     return next((slot for slot, key in enumerate(table.keys) if key.id == series_id), len(table.keys))

@@ -1,7 +1,7 @@
-"""Snapshots of each source's scoring, and the log of its ticks since: a restart goes on where it was.
+"""Snapshots of each source's learned scoring state, plus the log of later ticks, for exact restarts.
 
-A snapshot is one safetensors file: the arrays of the state, and in its metadata format version,
-time, checksums and what else the engine wants to keep, as JSON. Nothing in it can run code.
+A snapshot is one safetensors file: the state arrays, and as JSON metadata the format version, time,
+checksums and further values of the engine. Loading it cannot execute code.
 """
 
 import errno
@@ -39,15 +39,15 @@ LoadedSnapshot = tuple[int, State, dict[str, object]]
 
 
 class FolderSnapshots:
-    """The port Snapshots over a folder, with one folder a source in it. Safe for several threads.
+    """Implementation of the Snapshots port on a folder with one subfolder per source. Thread-safe.
 
-    A logged tick is given to the system at once (it survives kill -9) and is on the disk within
-    10 s (power loss). Ticks that are replayed after a restart stand in the log already: they are
-    not logged again. Ticks since the last but one snapshot are kept, as a damaged snapshot falls
-    back to the one before.
+    A logged tick is passed to the operating system immediately (it survives kill -9) and synced to disk
+    within 10 s (power loss). Ticks replayed after a restart are already in the log and are not logged
+    again. Ticks since the last but one snapshot are kept, because a damaged snapshot falls back to the
+    previous one.
 
-    folder     : for snapshots and ticks alone
-    elapsed_ns : a monotonic clock
+    folder     : folder used for snapshots and ticks only
+    elapsed_ns : monotonic clock, ns
     """
 
     def __init__(self, folder: Path, elapsed_ns: Callable[[], int] = monotonic_ns) -> None:
@@ -58,9 +58,9 @@ class FolderSnapshots:
         self._newest_snapshot_time: dict[str, int | None] = {}
 
     def open(self) -> "FolderSnapshots":
-        """Make the folder and clear away what a killed engine had half written; for the engine only.
+        """Create the folder and remove temporary files of a killed engine. For the lease holder only.
 
-        Raises NewerStateError where a newer Trimtab wrote here, StoreError.
+        Raises NewerStateError if a newer Trimtab wrote the files, StoreError.
         """
         make_folder(self.folder)
         with translate_os_errors("read", self.folder):
@@ -74,19 +74,19 @@ class FolderSnapshots:
         return self
 
     def log_tick(self, source: str, time: int, keys: Sequence[SeriesKey], values: bytes) -> None:
-        """Append one closed tick before it is scored; values are float64 by slot. Raises StoreError."""
+        """Append a closed tick before it is scored; `values`: float64 bytes by slot. Raises StoreError."""
         with self._lock:
             self._tick_log(source).append(time, keys, values)
 
     def ticks_since(self, source: str) -> Iterable[LoggedTick]:
-        """The logged ticks after the newest whole snapshot, oldest first. Raises NewerStateError."""
+        """Return the logged ticks after the newest valid snapshot, oldest first. Raises NewerStateError."""
         with self._lock:
             if source not in self._newest_snapshot_time:
                 self.load(source)
             return self._tick_log(source).read_ticks(self._newest_snapshot_time[source])
 
     def ticks_until(self, source: str) -> Iterable[LoggedTick]:
-        """The logged ticks up to the newest whole snapshot that are there still. Raises NewerStateError."""
+        """Return the remaining logged ticks up to the newest valid snapshot. Raises NewerStateError."""
         with self._lock:
             if source not in self._newest_snapshot_time:
                 self.load(source)
@@ -105,9 +105,12 @@ class FolderSnapshots:
         meta: dict[str, object],
         keep_from: int | None = None,
     ) -> None:
-        """A snapshot, atomically; then what only older ones needed is removed. Raises StoreError.
+        """Write a snapshot atomically, then remove old snapshots and ticks that are no longer needed.
 
-        keep_from : int64 ns; ticks from then on stay, even where a snapshot holds what came of them
+        time      : time of the last tick in the state, int64 ns UTC
+        keep_from : int64 ns UTC; ticks from this time on are kept even if the snapshot includes them
+
+        Raises StoreError.
         """
         folder = make_folder(self._source_folder(source))
         write_snapshot(folder / f"snapshot-{_next_number(folder):08d}-{time}.safetensors", time, arrays, meta)
@@ -124,24 +127,24 @@ class FolderSnapshots:
             self._tick_log(source).remove_until(done if keep_from is None else min(done, keep_from - 1))
 
     def load(self, source: str) -> LoadedSnapshot | None:
-        """The newest snapshot that is whole; None = start afresh. Raises NewerStateError."""
+        """Return (time, state, metadata) of the newest valid snapshot, or None. Raises NewerStateError."""
         with self._lock:
             for path in reversed(self._snapshot_files(source)):
-                found = read_snapshot(path)
-                if found is not None:
-                    self._newest_snapshot_time[source] = found[0]
-                    return found
+                snapshot = read_snapshot(path)
+                if snapshot is not None:
+                    self._newest_snapshot_time[source] = snapshot[0]
+                    return snapshot
             self._newest_snapshot_time[source] = None
             return None
 
     def sync(self) -> None:
-        """Wait until every logged tick is on the disk. Raises StoreError."""
+        """Sync every logged tick to disk. Raises StoreError."""
         with self._lock:
             for ticks in self._tick_logs.values():
                 ticks.sync()
 
     def close(self) -> None:
-        """Sync and let go."""
+        """Sync and close the tick logs."""
         with self._lock:
             for ticks in self._tick_logs.values():
                 ticks.close()
@@ -160,7 +163,7 @@ class FolderSnapshots:
 
 
 def write_snapshot(path: Path, time: int, arrays: State, meta: dict[str, object]) -> None:
-    """Write a snapshot, whole or not at all. Raises StoreError."""
+    """Write a snapshot file atomically. Raises StoreError."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -169,7 +172,7 @@ def write_snapshot(path: Path, time: int, arrays: State, meta: dict[str, object]
     try:
         about = json.dumps({"time": int(time), "meta": meta, "checksums": sums}, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise StoreError(f"the snapshot's meta cannot be written as JSON: {error}") from error
+        raise StoreError(f"the snapshot metadata cannot be written as JSON: {error}") from error
     metadata = {"format": str(FORMAT), "about": about, "checksum": str(zlib.crc32(about.encode()))}
     with atomic_write(path) as temporary:
         try:
@@ -179,43 +182,43 @@ def write_snapshot(path: Path, time: int, arrays: State, meta: dict[str, object]
 
 
 def read_snapshot(path: Path) -> LoadedSnapshot | None:
-    """A snapshot, or None where it is damaged, as the log then says. Raises NewerStateError."""
+    """Read a snapshot; log a damaged one and return None. Raises NewerStateError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            said = file.metadata() or {}
-            _refuse_newer_format(said, path)
-            return _verify_checksums(said, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
+            metadata = file.metadata() or {}
+            _refuse_newer_format(metadata, path)
+            return _verify_checksums(metadata, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        log.warning("fell back from a damaged snapshot", snapshot=str(path), error=str(error))
+        log.warning("damaged_snapshot_skipped", snapshot=str(path), error=str(error))
         return None
 
 
 def refuse_newer_snapshot(path: Path) -> None:
-    """Raises NewerStateError for a snapshot that a newer program wrote; damage is for `read` to tell."""
+    """Raise NewerStateError for a snapshot of a newer version; a damaged file is ignored here."""
     from safetensors import SafetensorError, safe_open
 
     with suppress(SafetensorError, OSError, KeyError, ValueError), safe_open(path, framework="np") as file:
         _refuse_newer_format(file.metadata() or {}, path)
 
 
-def _refuse_newer_format(said: dict[str, str], path: Path) -> None:
-    version = int(said["format"])
+def _refuse_newer_format(metadata: dict[str, str], path: Path) -> None:
+    version = int(metadata["format"])
     if version > FORMAT:
         raise NewerStateError(
-            f"{path} was written by a newer Trimtab (format {version}, this program knows {FORMAT}); "
-            "upgrade this program, or give it another folder. Nothing was changed"
+            f"{path} was written by a newer Trimtab (format {version}, this version supports {FORMAT}); "
+            "upgrade Trimtab, or use another folder. Nothing was changed"
         )
 
 
-def _verify_checksums(said: dict[str, str], arrays: dict[str, Any]) -> LoadedSnapshot:
-    if zlib.crc32(said["about"].encode()) != int(said["checksum"]):
-        raise ValueError("its description does not fit its checksum")
-    about = json.loads(said["about"])
+def _verify_checksums(metadata: dict[str, str], arrays: dict[str, Any]) -> LoadedSnapshot:
+    if zlib.crc32(metadata["about"].encode()) != int(metadata["checksum"]):
+        raise ValueError("the metadata does not match its checksum")
+    about = json.loads(metadata["about"])
     for name, checksum in about["checksums"].items():
         if _checksum(arrays[name]) != checksum:
-            raise ValueError(f"array {name!r} does not fit its checksum")
+            raise ValueError(f"array {name!r} does not match its checksum")
     return about["time"], arrays, about["meta"]
 
 
@@ -226,13 +229,15 @@ def _checksum(array: np.ndarray[Any, Any]) -> int:
 
 def _storable_array(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "fiub" or not array.dtype.isnative:
-        raise StoreError(f"the snapshot's array {name!r} is {array.dtype}: numbers or booleans were wanted")
-    # safetensors stores the bytes as they lie in memory.
+        raise StoreError(
+            f"snapshot array {name!r} has dtype {array.dtype}; use a native number or boolean type"
+        )
+    # safetensors stores the bytes in memory order.
     return np.asarray(array, order="C")
 
 
 def _os_error(error: Exception) -> OSError:
-    """What the system said, a full disk for instance: safetensors has it in its text only."""
+    """Return the OSError (such as a full disk) that safetensors reports only in its message."""
     number = re.search(r"os error (\d+)", str(error))
     return OSError(int(number[1]) if number else errno.EIO, str(error))
 

@@ -1,10 +1,10 @@
-"""The log of one source's ticks: append-only segments, each record with its length and checksum.
+"""Tick log of one source: append-only segments of records with length and checksum.
 
-A segment begins with MAGIC and a version. A record is length, crc32 (both uint32, little endian)
-and its payload; the first byte of a payload says what it is:
-K  JSON {"n": keys in all, "set": [[slot, source, metric, labels], ...]}: the series keys that
-   changed; the first record of every segment gives all of them, so segments can go one by one
-T  time (int64 ns), then float64 values by slot
+A segment begins with MAGIC and a version. A record is length, crc32 (both uint32, little endian) and
+payload. The first byte of the payload is its type:
+K  JSON {"n": number of keys, "set": [[slot, source, metric, labels], ...]}: the series keys that changed.
+   The first record of every segment contains all keys, so segments can be removed independently
+T  time (int64 ns UTC), then float64 values by slot
 """
 
 import json
@@ -29,21 +29,21 @@ LoggedTick = tuple[int, tuple[SeriesKey, ...], bytes]
 
 MAGIC = b"trimtab-ticks\0"
 VERSION = 2
-"""Since 2 the keys of a tick may end in marks of the engine's, which an older program took for series."""
+"""Since version 2 the last keys of a tick may be engine markers, which version 1 would read as series."""
 HEADER = MAGIC + struct.pack("<H", VERSION)
 _FRAME = struct.Struct("<II")
 _TIME = struct.Struct("<q")
 _SYNC_AFTER_NS = 5_000_000_000
-"""With ticks up to 5 s apart every one is on the disk within 10 s; slower ones are synced each."""
+"""With ticks at most 5 s apart each one is on disk within 10 s; slower ticks are synced individually."""
 SEGMENT_BYTES = 16 << 20
 MAX_BYTES = 256 << 20
-"""Where snapshots fail for long, the oldest segments go."""
+"""If snapshots keep failing, the oldest segments beyond this total size are removed."""
 
 
 class TickLog:
-    """Segments of one source in a folder; the newest is open for appending.
+    """Segments of one source in a folder; the newest one is open for appending.
 
-    elapsed_ns : a monotonic clock, to know when the disk was last synced
+    elapsed_ns : monotonic clock, ns; measures the time since the last sync
     """
 
     def __init__(self, folder: Path, elapsed_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -57,10 +57,10 @@ class TickLog:
         self._is_repaired = False
 
     def append(self, time_ns: int, keys: Sequence[SeriesKey], values: bytes) -> None:
-        """Log a tick: given to the system at once, on the disk within 10 s. Raises StoreError."""
+        """Append a tick; `values` are float64 bytes by slot. On disk within 10 s. Raises StoreError."""
         if len(values) != 8 * len(keys):
             raise StoreError(
-                f"tick at {time_ns}: {len(values)} bytes for {len(keys)} keys, 8 a key were wanted"
+                f"tick at {time_ns} has {len(values)} bytes for {len(keys)} keys, expected 8 per key"
             )
         now = tuple(keys)
         if self._file is None or self._size >= SEGMENT_BYTES:
@@ -74,14 +74,14 @@ class TickLog:
             self.sync()
 
     def sync(self) -> None:
-        """Wait until what was logged is on the disk. Raises StoreError."""
+        """Sync the open segment to disk. Raises StoreError."""
         if self._file is not None:
-            with translate_os_errors("sync the log of ticks in", self.folder):
+            with translate_os_errors("sync the tick log in", self.folder):
                 os.fdatasync(self._file)
         self._synced_at = self.elapsed_ns()
 
     def read_ticks(self, after: int | None) -> Iterator[LoggedTick]:
-        """Ticks later than `after` (None = all), oldest first; not those that are logged meanwhile."""
+        """Yield ticks later than `after` (None = all), oldest first, as of this call."""
         sizes = [(path, path.stat().st_size) for path in self.segments()]
         for number, (path, size) in enumerate(sizes):
             if after is None or number + 1 == len(sizes) or first_tick_time(sizes[number + 1][0]) > after:
@@ -90,12 +90,12 @@ class TickLog:
                         yield tick
 
     def segments(self) -> list[Path]:
-        """Oldest first."""
+        """Return the segment files, oldest first."""
         with translate_os_errors("read", self.folder):
             return sorted(self.folder.glob("ticks-*.log"))
 
     def remove_until(self, time_ns: int) -> None:
-        """End the open segment, and remove those that hold nothing later than time_ns."""
+        """Close the open segment, and remove segments without ticks later than time_ns."""
         self.close()
         segments = self.segments()
         done = [old for old, new in pairwise(segments) if first_tick_time(new) <= time_ns]
@@ -104,7 +104,7 @@ class TickLog:
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Sync, and let go of the open segment; the next tick begins another."""
+        """Sync and close the open segment; the next tick begins another."""
         if self._file is not None:
             try:
                 self.sync()
@@ -119,7 +119,7 @@ class TickLog:
             _cut_torn_tail(self.segments())
             self._is_repaired = True
         segments = self.segments()
-        with translate_os_errors("bound the log of ticks in", self.folder):
+        with translate_os_errors("limit the tick log in", self.folder):
             self._limit_size(segments)
         number = 1 + (int(segments[-1].name.split("-")[1]) if segments else 0)
         path = self.folder / f"ticks-{number:08d}-{time_ns}.log"
@@ -136,10 +136,12 @@ class TickLog:
             oldest = segments.pop(0)
             size -= oldest.stat().st_size
             oldest.unlink()
-            log.warning("dropped logged ticks: no snapshot was saved for long", segment=str(oldest))
+            log.warning(
+                "logged_ticks_dropped", segment=str(oldest), why="the tick log is full: snapshots fail"
+            )
 
     def _write(self, data: bytes) -> None:
-        assert self._file is not None  # noqa: S101 - only called with a segment open
+        assert self._file is not None  # noqa: S101 - callers have opened a segment
         with translate_os_errors("log ticks in", self.folder):
             try:
                 rest = memoryview(data)
@@ -151,11 +153,11 @@ class TickLog:
         self._size += len(data)
 
     def _undo_failed_write(self) -> None:
-        """Leave the segment as it was before a write that failed; the next tick begins another."""
+        """Truncate the segment to its size before the failed write; the next tick begins another."""
         descriptor, self._file = self._file, None
         if descriptor is None or self._path is None:
             return
-        with suppress(OSError):  # the error that counts is the write's; reading stops at a torn record
+        with suppress(OSError):  # the caller raises the write error; readers stop at a torn record
             if self._size:
                 os.ftruncate(descriptor, self._size)
             else:
@@ -164,12 +166,12 @@ class TickLog:
 
 
 def first_tick_time(segment: Path) -> int:
-    """The time of a segment's first tick, from its name: ticks-<number>-<time>.log."""
+    """Return the time of a segment's first tick from its name: ticks-<number>-<time>.log."""
     return int(segment.stem.split("-", 2)[2])
 
 
 def read_segment(path: Path, size: int) -> Iterator[LoggedTick]:
-    """The ticks in the first `size` bytes, up to the first record that is not whole.
+    """Yield the ticks in the first `size` bytes, up to the first incomplete record.
 
     Raises NewerStateError.
     """
@@ -184,7 +186,7 @@ def read_segment(path: Path, size: int) -> Iterator[LoggedTick]:
 
 
 def _records(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
-    """Payloads, each with the offset behind it."""
+    """Yield (payload, end offset) of each complete record."""
     with translate_os_errors("read", path), path.open("rb") as file:
         head = file.read(len(HEADER))
         if head[: len(MAGIC)] != MAGIC or len(head) < len(HEADER):
@@ -195,14 +197,14 @@ def _records(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
             length, checksum = _FRAME.unpack(file.read(_FRAME.size))
             payload = file.read(length) if end + _FRAME.size + length <= size else b""
             if not payload or zlib.crc32(payload) != checksum:
-                log.warning("cut off a record that is not whole", segment=str(path), offset=end)
+                log.warning("incomplete_tick_record_skipped", segment=str(path), offset=end)
                 return
             end += _FRAME.size + length
             yield payload, end
 
 
 def refuse_newer_segment(path: Path) -> None:
-    """Raises NewerStateError for a segment that a newer program wrote."""
+    """Raise NewerStateError for a segment of a newer version."""
     with translate_os_errors("read", path), path.open("rb") as file:
         head = file.read(len(HEADER))
     if len(head) == len(HEADER) and head.startswith(MAGIC):
@@ -213,19 +215,19 @@ def _refuse_newer_version(head: bytes, path: Path) -> None:
     (version,) = struct.unpack("<H", head[len(MAGIC) :])
     if version > VERSION:
         raise NewerStateError(
-            f"{path} was written by a newer Trimtab (format {version}, this program knows {VERSION}); "
-            "upgrade this program, or give it another folder. Nothing was changed"
+            f"{path} was written by a newer Trimtab (format {version}, this version supports {VERSION}); "
+            "upgrade Trimtab, or use another folder. Nothing was changed"
         )
 
 
 def _cut_torn_tail(segments: Sequence[Path]) -> None:
-    """Remove what follows the last whole record of the newest segment, the one that was being written."""
+    """Truncate the newest segment after its last complete record."""
     if not segments:
         return
     path = segments[-1]
     size = path.stat().st_size
     whole = 0
-    for _, whole in _records(path, size):  # noqa: B007 - the last one counts
+    for _, whole in _records(path, size):  # noqa: B007 - only the last value is used
         pass
     with translate_os_errors("repair", path):
         if whole == 0:
@@ -250,7 +252,7 @@ def _key_changes(old: tuple[SeriesKey, ...], new: tuple[SeriesKey, ...]) -> byte
 def _apply_key_changes(change: dict[str, object], keys: list[SeriesKey]) -> None:
     count, changed = change["n"], change["set"]
     if not isinstance(count, int) or not isinstance(changed, list):
-        raise StoreError("a key table in the log of ticks has another form than this program writes")
+        raise StoreError("a key record in the tick log has an unknown form")
     del keys[count:]
     for slot, source, metric, labels in changed:
         key = SeriesKey(source, metric, tuple((name, value) for name, value in labels))

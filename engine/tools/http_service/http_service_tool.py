@@ -215,7 +215,7 @@ class HttpService:
 def values_equal(one: Value, other: Value) -> bool:
     """Whether two values are equal; true and 1 are not.
 
-    >>> same(1, 1.0), same(1, True), same(None, None)
+    >>> values_equal(1, 1.0), values_equal(1, True), values_equal(None, None)
     (True, False, True)
     """
     return one == other and isinstance(one, bool) == isinstance(other, bool)

@@ -99,7 +99,7 @@ class ServiceDescription(BaseModel):
 def is_of_type(value: Value, kind: KnobType) -> bool:
     """Whether a value is of a knob's type.
 
-    >>> fits(1, KnobType.FLOAT), fits(True, KnobType.INT), fits("x", KnobType.CHOICE)
+    >>> is_of_type(1, KnobType.FLOAT), is_of_type(True, KnobType.INT), is_of_type("x", KnobType.CHOICE)
     (True, False, True)
     """
     return isinstance(value, _PYTHON_TYPES[kind]) and (kind is KnobType.BOOL) == isinstance(value, bool)
@@ -110,9 +110,9 @@ def parse_metrics(body: bytes, content_type: str) -> dict[str, float]:
 
     Buckets, times of creation, and what is no finite number are left out.
 
-    >>> figures(b'hits_total{cache="a"} 3', "text/plain")
+    >>> parse_metrics(b'hits_total{cache="a"} 3', "text/plain")
     {'hits_total{cache="a"}': 3.0}
-    >>> figures(b'{"rss_bytes": 5, "name": "shop"}', "application/json")
+    >>> parse_metrics(b'{"rss_bytes": 5, "name": "shop"}', "application/json")
     {'rss_bytes': 5.0}
     """
     if content_type.partition(";")[0].strip().lower() == "application/json":
@@ -143,7 +143,7 @@ def _parse_prometheus_metrics(text: str) -> dict[str, float]:
 def format_series_name(name: str, labels: Mapping[str, str]) -> str:
     """A name as Prometheus writes it.
 
-    >>> labelled("up", {"job": "a"}), labelled("up", {})
+    >>> format_series_name("up", {"job": "a"}), format_series_name("up", {})
     ('up{job="a"}', 'up')
     """
     inside = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))

@@ -103,7 +103,7 @@ class Pm2Application:
 def parse_applications(printed: str, name: str) -> dict[str, Pm2Application]:
     r"""Applications by name. PM2 prints warnings before its list, which is the last line. Raises ToolError.
 
-    >>> applications("[PM2][WARN] old\n[]", "pm2")
+    >>> parse_applications("[PM2][WARN] old\n[]", "pm2")
     {}
     """
     lines = [line for line in printed.splitlines() if line.startswith("[") and line.endswith("]")]

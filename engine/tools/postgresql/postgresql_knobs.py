@@ -118,7 +118,7 @@ class PgSetting:
 def to_base_unit(setting: PgSetting, text: str) -> Value:
     """The text of a setting as bytes, seconds, a number or a truth.
 
-    >>> in_base(Setting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), "4096")
+    >>> to_base_unit(PgSetting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), "4096")
     4194304
     """
     if setting.vartype == "bool":
@@ -133,7 +133,7 @@ def to_base_unit(setting: PgSetting, text: str) -> Value:
 def format_value(setting: PgSetting, value: Value) -> str:
     """The value as ALTER SYSTEM takes it.
 
-    >>> written(Setting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), 8 * 2**20)
+    >>> format_value(PgSetting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), 8 * 2**20)
     '8MB'
     """
     if isinstance(value, bool):

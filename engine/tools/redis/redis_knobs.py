@@ -71,7 +71,7 @@ _INFO_FIELDS = {
 def parse_value(name: str, text: object) -> Value:
     """A value as Redis writes it.
 
-    >>> parsed("hz", "10"), parsed("activedefrag", "no"), parsed("maxmemory-policy", "allkeys-lru")
+    >>> parse_value("hz", "10"), parse_value("activedefrag", "no"), parse_value("maxmemory-policy", "allkeys-lru")
     (10, False, 'allkeys-lru')
     """
     kind = KNOB_SPECS[name].knob.type
@@ -83,7 +83,7 @@ def parse_value(name: str, text: object) -> Value:
 def format_value(name: str, value: Value) -> str:
     """A value as Redis reads it; None = what holds where nobody set it.
 
-    >>> written("activedefrag", True), written("hz", None)
+    >>> format_value("activedefrag", True), format_value("hz", None)
     ('yes', '10')
     """
     value = KNOB_SPECS[name].default if value is None else value

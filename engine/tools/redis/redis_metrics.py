@@ -44,7 +44,7 @@ _METRIC_NAMES = {
 def metrics_from_info(info: RedisInfo) -> Mapping[str, float]:
     """What INFO tells; a field that is not there is left out.
 
-    >>> figures({"keyspace_hits": 3, "db0": {"keys": 2, "expires": 1}})["redis_db_keys"]
+    >>> metrics_from_info({"keyspace_hits": 3, "db0": {"keys": 2, "expires": 1}})["redis_db_keys"]
     2.0
     """
     return {"redis_up": 1.0, **dict(_iter_metrics(info))}

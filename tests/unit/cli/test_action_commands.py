@@ -1,4 +1,4 @@
-"""`trimtab pause`, `resume`, `actions`, `audit`: beside an engine that runs."""
+"""`trimtab pause`, `resume`, `actions` and `audit`, with a running engine."""
 
 import json
 import os
@@ -35,20 +35,20 @@ def call(tmp_path):
 
 
 def test_a_pause_reaches_the_running_engine(ledger, call):
-    """At once, with who and why; resuming as well; the audit stays whole."""
+    """A pause is stored at once with user and reason; resuming, too; the audit stays valid."""
     assert call("pause", "--reason", "a release").exit_code == 0
     pause = ledger.pause()
     assert (pause.on, pause.reason) == (True, "a release")
     assert pause.by
-    assert "paused everything" in call("actions").stderr
+    assert "paused all actions" in call("actions").stderr
     assert call("resume").exit_code == 0
     assert not ledger.pause().on
     said = call("audit", "verify")
-    assert (said.exit_code, said.stdout.partition(";")[0]) == (0, "2 rows are as they were written")
+    assert (said.exit_code, said.stdout.partition(";")[0]) == (0, "2 rows are unchanged")
 
 
-def test_a_pause_says_which_engine_is_meant(ledger, call, tmp_path):  # noqa: ARG001 - it holds the folder
-    """The process on that data folder; where none runs there people are told, as they may mean another."""
+def test_a_pause_names_the_engine(ledger, call, tmp_path):  # noqa: ARG001 - the ledger locks the folder
+    """A pause names the engine on the data folder, or warns that none runs there."""
     assert f"the engine on {tmp_path} (process {os.getpid()})" in call("pause").stderr
     with FolderLease(tmp_path / "other", time.time_ns):
         pass
@@ -61,7 +61,7 @@ def test_a_pause_says_which_engine_is_meant(ledger, call, tmp_path):  # noqa: AR
 
 
 def test_actions_are_listed(ledger, call):
-    """As a table, and whole as JSON."""
+    """Actions are listed as a table, and with all fields as JSON."""
     action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
     failed = replace(action, state=ActionState.FAILED, outcome=Outcome(ActionState.FAILED, "not sent: why"))
     ledger.transition(failed, ActionState.PROPOSED, "failed", "trimtab")
@@ -71,7 +71,7 @@ def test_actions_are_listed(ledger, call):
 
 
 def test_the_audit_is_verified_and_exported(ledger, call, tmp_path):
-    """A damaged one gives exit code 1 and says where."""
+    """An edited audit row gives exit code 1 and its number."""
     for number in range(3):
         ledger.append_audit("looked", "cache-1", "ann", {"number": number})
     lines = [json.loads(line) for line in call("audit", "export").stdout.splitlines()]
@@ -83,7 +83,7 @@ def test_the_audit_is_verified_and_exported(ledger, call, tmp_path):
 
 
 def test_a_user_without_a_name_can_pause(ledger, call, monkeypatch):
-    """As in a container whose user has no entry: the kill switch works, and says who by number."""
+    """A container's user without a name can pause; the pause shows the uid."""
 
     def nobody():
         raise KeyError("getpwuid(): uid not found: 12345")

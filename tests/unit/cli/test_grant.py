@@ -1,4 +1,4 @@
-"""`trimtab grant`: the account that a tool needs."""
+"""`trimtab grant`: the least-privilege account of a tool."""
 
 import pytest
 import typer
@@ -9,14 +9,14 @@ from trimtab.engine.settings.tools import tool_kinds, tool_settings_class
 
 
 def write_config(folder, text):
-    """A trimtab.yaml with that text."""
+    """Write a trimtab.yaml."""
     path = folder / "trimtab.yaml"
     path.write_text(text)
     return path
 
 
 def test_prints_the_account_of_a_configured_tool(tmp_path, capsys):
-    """The user, database and keys of the settings stand in what it prints, and no password of theirs."""
+    """The output uses user, database and keys of the settings, and contains no password of theirs."""
     path = write_config(tmp_path, """
 tools:
   cache-1: {kind: redis, username: bob, password: hunter2,
@@ -44,31 +44,31 @@ def test_a_kind_needs_no_settings(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", tool_kinds())
-def test_every_kind_is_answered(tmp_path, capsys, kind):
-    """Each kind prints its account, or says that it has to be configured first."""
+def test_every_kind_prints_an_account_or_what_is_missing(tmp_path, capsys, kind):
+    """Each kind prints its account, or says that it must be configured first."""
     path = write_config(tmp_path, "")
     wants = any(
         field.is_required() and name != "kind"
         for name, field in tool_settings_class(kind).model_fields.items()
     )
     if wants:
-        with pytest.raises(NotFoundError, match=rf"write tools\.{kind} first"):
+        with pytest.raises(NotFoundError, match=rf"add tools\.{kind} first"):
             grant(kind, path)
     else:
         grant(kind, path)
         assert capsys.readouterr().out
 
 
-def test_what_is_not_there(tmp_path):
-    """A name that is no tool says which there are; settings that are wrong say so."""
-    with pytest.raises(NotFoundError, match=r"no tool is called 'x'; there are: cache-1, .*redis"):
+def test_an_unknown_tool_is_refused(tmp_path):
+    """An unknown name lists the known ones; invalid settings raise SettingsError."""
+    with pytest.raises(NotFoundError, match=r"there is no tool 'x'; use one of: cache-1, .*redis"):
         grant("x", write_config(tmp_path, "tools: {cache-1: {kind: redis}}"))
     with pytest.raises(SettingsError):
         grant("x", write_config(tmp_path, "tools: {cache-1: {kind: nothing}}"))
 
 
-def test_it_is_a_command(tmp_path):
-    """The function makes a command line as the others do."""
+def test_grant_works_as_a_command(tmp_path):
+    """The function works as a command with options."""
     from typer.testing import CliRunner
 
     app = typer.Typer()

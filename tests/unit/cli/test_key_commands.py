@@ -1,4 +1,4 @@
-"""`trimtab key`: what is made and revoked beside the engine stands in its audit."""
+"""`trimtab key`: keys and links created next to a running engine are in its audit."""
 
 import pytest
 import typer
@@ -15,7 +15,7 @@ def ledger(tmp_path):
 
 
 def test_keys_and_links_are_in_the_audit(ledger, tmp_path):
-    """Who, what and which, never the secret."""
+    """The audit has user, action and key, but never a secret."""
     app = typer.Typer()
     app.add_typer(key_app, name="key")
     said = [

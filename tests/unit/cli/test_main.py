@@ -1,4 +1,4 @@
-"""The command: help, exit codes, and what is said when something is wrong."""
+"""The command: help, exit codes and error messages."""
 
 import json
 import os
@@ -21,7 +21,7 @@ HEAVY = (
 
 
 def run_command(capsys, monkeypatch, *arguments):
-    """Exit code, stdout and stderr of the command, in this process."""
+    """Return exit code, stdout and stderr of the command, run in this process."""
     monkeypatch.setattr(sys, "argv", ["trimtab", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         main.main()
@@ -41,21 +41,21 @@ def run_command(capsys, monkeypatch, *arguments):
     ],
 )
 def test_every_command_has_help_with_an_example(capsys, monkeypatch, command):
-    """--help of each command says what it does and shows it."""
+    """--help of each command has an example."""
     code, out, _ = run_command(capsys, monkeypatch, *command, "--help")
     assert code == 0
     assert "Examples:\n" in out
     assert f"  {' '.join(['trimtab', *command])}" in out
 
 
-def test_commands_stand_in_groups(capsys, monkeypatch):
-    """The first help page groups the commands by what they are for."""
+def test_commands_are_grouped(capsys, monkeypatch):
+    """The first help page groups the commands."""
     _, out, _ = run_command(capsys, monkeypatch, "--help")
     assert out.index("Watch:") < out.index("  up") < out.index("Recordings:") < out.index("  score")
 
 
 def test_help_loads_nothing_heavy():
-    """`trimtab --help` imports none of the libraries that the work needs."""
+    """`trimtab --help` imports no heavy library."""
     code = (
         "import sys; sys.argv = ['trimtab', '--help']\n"
         "from trimtab.engine.cli.main import main\n"
@@ -76,8 +76,8 @@ def test_help_loads_nothing_heavy():
         (["up", "--config", "/nowhere/trimtab.yaml", "--dry-run"], "/nowhere/trimtab.yaml"),
     ],
 )
-def test_wrong_use_is_said_in_one_breath(capsys, monkeypatch, tmp_path, arguments, said):
-    """Wrong use ends with code 2 and says what is wrong, without a traceback."""
+def test_wrong_use_is_one_message(capsys, monkeypatch, tmp_path, arguments, said):
+    """Wrong use ends with code 2 and a message without a traceback."""
     monkeypatch.chdir(tmp_path)
     code, _, err = run_command(capsys, monkeypatch, *arguments)
     assert code == EXIT_WRONG_USE
@@ -92,8 +92,8 @@ def test_wrong_use_is_said_in_one_breath(capsys, monkeypatch, tmp_path, argument
         (SourceError("p:9090 does not answer"), EXIT_UNREACHABLE, "trimtab: p:9090 does not answer"),
     ],
 )
-def test_our_errors_become_their_message(capsys, error, code, said):
-    """An error of ours is its message and an exit code."""
+def test_errors_become_a_message_and_an_exit_code(capsys, error, code, said):
+    """A TrimtabError prints its message and sets the exit code."""
 
     def failing():
         raise error
@@ -104,8 +104,8 @@ def test_our_errors_become_their_message(capsys, error, code, said):
     assert capsys.readouterr().err.strip() == said
 
 
-def test_a_crash_says_where_the_details_are(capsys, monkeypatch, tmp_path):
-    """An unexpected error is one line; its traceback, without secrets, is in a file of this user's only."""
+def test_a_crash_names_the_file_with_details(capsys, monkeypatch, tmp_path):
+    """An unexpected error is one line; its traceback, without secrets, is in a private file."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def failing():
@@ -123,13 +123,13 @@ def test_a_crash_says_where_the_details_are(capsys, monkeypatch, tmp_path):
 
 
 def test_version(capsys, monkeypatch):
-    """--version says name and version."""
+    """--version prints name and version."""
     code, out, _ = run_command(capsys, monkeypatch, "--version")
     assert (code, out.split()[0]) == (0, "trimtab")
 
 
 def test_listings_hold_the_same_rows():
-    """Table, JSON and YAML show the same rows; a table leaves out what is no column."""
+    """Table, JSON and YAML show the same rows; a table shows its columns only."""
     rows = [{"name": "a", "scopes": ["read", "admin"], "more": 1}, {"name": "long name", "scopes": None}]
     assert json.loads(format_rows(rows, ["name"], OutputFormat.JSON)) == rows
     assert yaml.safe_load(format_rows(rows, ["name"], OutputFormat.YAML)) == rows
@@ -141,7 +141,7 @@ def test_listings_hold_the_same_rows():
 
 
 def test_a_dry_run_hides_secrets_and_starts_nothing(capsys, monkeypatch, tmp_path):
-    """`up --dry-run` shows the settings in force, without secrets, and what it would watch."""
+    """`up --dry-run` prints the settings in force without secrets, and the sources."""
     monkeypatch.chdir(tmp_path)
     secret = "a-very-secret-admin-key-of-mine"
     Path("trimtab.yaml").write_text(f"api: {{admin_key: {secret}}}\nsources: {{host: {{interval: 2s}}}}\n")
@@ -153,8 +153,8 @@ def test_a_dry_run_hides_secrets_and_starts_nothing(capsys, monkeypatch, tmp_pat
     assert not (tmp_path / "data").exists()
 
 
-def test_score_writes_the_rows_beside_the_input(capsys, monkeypatch, tmp_path):
-    """`score` writes its columns beside the input and says where."""
+def test_score_writes_next_to_the_input(capsys, monkeypatch, tmp_path):
+    """`score` writes its result next to the input and prints the path."""
     source = tmp_path / "cpu.csv"
     source.write_text("t,y\n" + "".join(f"{k},{k % 5}\n" for k in range(60)))
     code, _, err = run_command(capsys, monkeypatch, "score", source)
@@ -163,13 +163,13 @@ def test_score_writes_the_rows_beside_the_input(capsys, monkeypatch, tmp_path):
     assert len((tmp_path / "cpu.scored.csv").read_text().splitlines()) == 61
 
 
-def test_nothing_of_this_user_is_read():
-    """The tests see no TRIMTAB_ setting of whoever runs them."""
+def test_tests_see_no_settings_of_this_user():
+    """Tests see no TRIMTAB_ variable of the user who runs them."""
     assert not [name for name in os.environ if name.startswith("TRIMTAB_") and name != "TRIMTAB_REQUIRE"]
 
 
-def test_a_login_link_leads_to_where_the_engine_was_told_to_listen(capsys, monkeypatch, tmp_path):
-    """`trimtab key login` takes the host and port that `trimtab up` was given, and a browser can open it."""
+def test_a_login_link_uses_the_given_host_and_port(capsys, monkeypatch, tmp_path):
+    """`trimtab key login` uses the given host and port; the link works in a browser."""
     _, out, _ = run_command(
         capsys, monkeypatch, "key", "login", "--data", tmp_path, "--host", "0.0.0.0", "--port", "9000"
     )

@@ -1,4 +1,4 @@
-"""`trimtab recommend`: two looks, what they show, and how it ends."""
+"""`trimtab recommend`: two reads, their findings and exit codes."""
 
 import asyncio
 import io
@@ -29,7 +29,7 @@ THRASHING = {
 
 
 def make_cache_tool(name="redis", then=THRASHING):
-    """A Redis that has these figures at the second look."""
+    """Return a fake Redis with these metrics at the second read."""
     values = {"maxmemory": 64 * MIB, "maxmemory-policy": "allkeys-lru"}
     tool = FakeTool(name, knobs=(MAXMEMORY, POLICY), values=values, actions=(), metrics=then)
     tool.respond_with("metrics", HEALTHY)
@@ -38,14 +38,14 @@ def make_cache_tool(name="redis", then=THRASHING):
 
 @pytest.fixture
 def tools(monkeypatch):
-    """What the catalogue builds, by name; the wait between the looks takes no time."""
+    """Tools that the catalogue builds, by name; waiting takes no time, and no tool may be changed."""
     by_name = {}
     waited = []
 
     async def sleep(seconds):
         waited.append(seconds)
 
-    monkeypatch.setattr(tool_catalogue, "build", lambda name, part: by_name[name])  # noqa: ARG005 - the catalogue's
+    monkeypatch.setattr(tool_catalogue, "build", lambda name, part: by_name[name])  # noqa: ARG005 - signature of the catalogue
     quick = SimpleNamespace(run=asyncio.run, gather=asyncio.gather, sleep=sleep, timeout=asyncio.timeout)
     monkeypatch.setattr(recommend, "asyncio", quick)
     yield by_name
@@ -61,8 +61,8 @@ def call():
     return lambda *words: CliRunner().invoke(app, words)
 
 
-def test_what_is_found_is_told_with_its_command(tools, call):
-    """Exit code 1, a row of JSON with evidence, advice, change and the line to type; nothing is changed."""
+def test_a_finding_has_evidence_and_a_command(tools, call):
+    """A finding gives exit code 1 and a JSON row with evidence, advice, change and command."""
     tools["redis"] = make_cache_tool()
     said = call("--redis", "redis://localhost:1", "-f", "json")
     assert said.exit_code == 1
@@ -75,7 +75,7 @@ def test_what_is_found_is_told_with_its_command(tools, call):
 
 
 def test_the_table_has_a_line_for_each_finding(tools, call):
-    """People get a table."""
+    """The table has one line per finding."""
     tools["redis"] = make_cache_tool()
     said = call("--redis", "redis://localhost:1")
     assert said.exit_code == 1
@@ -85,16 +85,16 @@ def test_the_table_has_a_line_for_each_finding(tools, call):
 
 
 def test_a_healthy_store_ends_with_0(tools, call):
-    """Nothing found is said, and JSON stays a list."""
+    """Without findings the exit code is 0 and JSON is an empty list."""
     tools["redis"] = make_cache_tool(then=HEALTHY)
     said = call("--redis", "redis://localhost:1", "--seconds", "5")
     assert (said.exit_code, said.stdout) == (0, "")
-    assert "redis/redis: nothing worth changing was seen in 5 s" in said.stderr
+    assert "redis/redis: found nothing worth changing in 5 s" in said.stderr
     assert call("--redis", "redis://localhost:1", "-f", "json").stdout == "[]\n"
 
 
-def test_a_store_that_does_not_answer_ends_with_3(tools, call):
-    """The other one is looked at all the same, and both are closed."""
+def test_an_unreachable_store_ends_with_3(tools, call):
+    """The other store is still checked, and both are closed."""
     tools["redis"], tools["postgresql"] = make_cache_tool(), FakeTool("postgresql")
     tools["postgresql"].respond_with("metrics", ToolError("postgresql: no connection to localhost:2"))
     said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
@@ -104,8 +104,8 @@ def test_a_store_that_does_not_answer_ends_with_3(tools, call):
     assert (tools["redis"].close_count, tools["postgresql"].close_count) == (1, 1)
 
 
-def test_a_knob_that_the_server_lacks_hides_nothing(tools, call):
-    """What can be read is judged."""
+def test_a_missing_knob_hides_no_finding(tools, call):
+    """A knob that the server lacks does not prevent other findings."""
     tools["redis"] = make_cache_tool()
     tools["redis"].respond_with("read", None, NotFoundError("an old server has no such setting"))
     said = call("--redis", "redis://localhost:1", "-f", "json")
@@ -113,7 +113,7 @@ def test_a_knob_that_the_server_lacks_hides_nothing(tools, call):
 
 
 def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
-    """Those that are data stores and enabled."""
+    """Without a URL the enabled data stores of the settings are checked."""
     tools["cache-1"] = make_cache_tool("cache-1")
     path = tmp_path / "trimtab.yaml"
     path.write_text(
@@ -126,16 +126,16 @@ def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "there is nothing to look at: give --redis URL or --postgresql URL"),
+        ((), "there is no data store to check: give --redis URL or --postgresql URL"),
         (("--redis", "http://bob:hunter2@cache"), "--redis 'http://cache': url must be such as"),
         (("--redis", "redis://:hun/hunter2@cache"), "escape '/'"),
-        (("--postgresql", "postgresql://bob:hunter2@[cache"), "--postgresql is no URL"),
-        (("--redis-password-file", "hunter2"), "of no use without --redis URL"),
+        (("--postgresql", "postgresql://bob:hunter2@[cache"), "--postgresql is no valid URL"),
+        (("--redis-password-file", "hunter2"), "--redis-password-file needs --redis URL"),
     ],
     ids=["nothing", "no such URL", "not escaped", "no URL", "no store"],
 )
 def test_wrong_use_is_explained_without_a_secret(call, tmp_path, words, told):
-    """It is the settings' error, which ends the command with 2, and repeats no password."""
+    """Wrong use raises a SettingsError that repeats no password."""
     path = tmp_path / "trimtab.yaml"
     path.write_text("")
     error = call(*words, "--config", str(path)).exception
@@ -145,7 +145,7 @@ def test_wrong_use_is_explained_without_a_secret(call, tmp_path, words, told):
 
 
 def test_a_missing_driver_is_named(call, monkeypatch):
-    """With what to install."""
+    """A missing driver is named with the package to install."""
 
     def build(*_):
         raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
@@ -157,7 +157,7 @@ def test_a_missing_driver_is_named(call, monkeypatch):
 
 
 def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
-    """As the command of a process sees it."""
+    """A SettingsError ends the process with code 2."""
     from trimtab.engine.cli import main
 
     path = tmp_path / "trimtab.yaml"
@@ -166,7 +166,7 @@ def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == 2
-    assert "there is nothing to look at" in capsys.readouterr().err
+    assert "there is no data store to check" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, login):
-    """In the URL, or where the store's own client looks; nothing that is printed holds one."""
+    """Passwords come from the URL or the client's environment variable; no output contains one."""
     seen = []
 
     def build(name, part):
@@ -200,7 +200,7 @@ def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, 
 
 
 def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
-    """It is read from the file, whatever stands elsewhere."""
+    """A password file takes precedence over the URL."""
     tools["redis"] = make_cache_tool()
     seen = []
     monkeypatch.setattr(tool_catalogue, "build", lambda name, part: seen.append(part) or tools[name])
@@ -209,35 +209,35 @@ def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
 
 
 def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
-    """The report is there within its limit, with what the other store says."""
+    """The report is printed within its timeout, with the findings of the other store."""
     monkeypatch.setattr(recommend, "TIMEOUT_S", 0.05)
     tools["redis"], tools["postgresql"] = make_cache_tool(), FakeTool("postgresql")
     tools["postgresql"].gates["metrics"] = asyncio.Event()
     said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
     assert said.exit_code == 3
     assert "the cache is too small" in said.stdout
-    assert "postgresql did not answer all within 0.05 s" in said.stderr
+    assert "postgresql did not answer within 0.05 s" in said.stderr
 
 
-async def test_waiting_is_shown_in_plain_lines(capsys, monkeypatch):
-    """Elsewhere than on a terminal a line says how much of it has passed, and nothing stays behind."""
+async def test_progress_is_shown_in_plain_lines(capsys, monkeypatch):
+    """Without a terminal, lines show how much time has passed."""
     monkeypatch.setattr(progress, "_LINE_INTERVAL_S", 0.01)
-    with progress.show_progress("looking at redis", 0.045):
+    with progress.show_progress("checking redis", 0.045):
         await asyncio.sleep(0.045)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["looking at redis: 0.045 s", "looking at redis: 0.01 of 0.045 s"]
+    assert lines[:2] == ["checking redis: 0.045 s", "checking redis: 0.01 of 0.045 s"]
     assert len(lines) <= 5
 
 
-async def test_waiting_is_a_bar_on_a_terminal(monkeypatch):
-    """It moves, and is gone at the end."""
+async def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    """On a terminal a bar moves and disappears at the end."""
     screen = io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(progress, "_BAR_INTERVAL_S", 0.01)
-    with progress.show_progress("looking at redis", 0.2):
+    with progress.show_progress("checking redis", 0.2):
         await asyncio.sleep(0.1)
     await asyncio.sleep(0)
-    assert "looking at redis" in screen.getvalue()
+    assert "checking redis" in screen.getvalue()
     assert "━" in screen.getvalue()

@@ -1,4 +1,4 @@
-"""`trimtab silence`: beside an engine that runs."""
+"""`trimtab silence`, with a running engine."""
 
 import json
 import time
@@ -25,8 +25,8 @@ def call(tmp_path):
     return lambda *words: CliRunner().invoke(app, ["silence", *words, "--data", str(tmp_path)])
 
 
-def test_it_is_added_listed_and_ended(ledger, call):
-    """The engine's store has it at once, with who asked; the beginning of the id ends it."""
+def test_a_silence_is_added_listed_and_ended(ledger, call):
+    """A silence is stored at once with its user; the first letters of its id end it."""
     said = call("add", "redis/*", "web", "--for", "2h", "--note", "moving it")
     (silence,) = ledger.silences()
     assert (said.exit_code, said.stdout.strip()) == (0, silence.id)
@@ -42,12 +42,12 @@ def test_it_is_added_listed_and_ended(ledger, call):
 
 
 def test_from_and_until_are_times(ledger, call):
-    """With their zone; what ends before it begins is refused, and what is not there is said so."""
+    """Times need a zone; a silence that ends before it starts, or is unknown, is refused."""
     assert call("add", "web", "--from", "2126-01-01T00:00:00Z", "--for", "4h").exit_code == 0
     assert json.loads(call("list", "-f", "json").stdout)[0]["until"] == "2126-01-01T04:00:00.000Z"
     wrong = call("add", "web", "--until", "2020-01-01T00:00:00Z")
     assert isinstance(wrong.exception, InputError)
     assert isinstance(call("end", "nothing").exception, NotFoundError)
     assert call("add", "api").exit_code == 0
-    assert "2 silences begin" in str(call("end", "0").exception)
+    assert "2 silences start" in str(call("end", "0").exception)
     assert len(ledger.silences()) == 2

@@ -17,7 +17,7 @@ HOUR = 3600 * SECOND
 REDIS = {"alertname": "RedisDown", "severity": "page", "job": "redis", "instance": "redis-0:9000"}
 
 
-def alert(labels, start=START - 5 * HOUR, end=None, print_="c1f0"):
+def alert(labels, start=START - 5 * HOUR, end=None, fingerprint="c1f0"):
     """An alert that began long before the incident."""
     return Alert(print_, start, end, labels)
 
@@ -79,9 +79,9 @@ def test_what_fires_is_remembered():
 def test_a_flood_of_alerts_is_bounded():
     """The oldest make room."""
     changes = Changes()
-    hear(changes, [alert(REDIS, print_=str(k)) for k in range(3000)], START)
+    hear(changes, [alert(REDIS, fingerprint=str(k)) for k in range(3000)], START)
     assert len(changes._lasting) == 1000
-    assert alert(REDIS, print_="2999").change_id in changes._lasting
+    assert alert(REDIS, fingerprint="2999").change_id in changes._lasting
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def make_inputs(n=1, **changed):
     """Rows of which everything is known."""
     given = {
         "values": np.arange(21.0) + np.zeros((n, 1)), "robust": np.full((n, len(ROBUST_FEATURES)), 2.0),
-        "linear": np.full(n, 4.0), "tails": np.full((n, 5), 6.0), "scale": np.full(n, 8.0),
-        "clock": np.full((n, 5), 9.0),
+        "linear": np.full(n, 4.0), "error_quantiles": np.full((n, 5), 6.0), "scale": np.full(n, 8.0),
+        "time_and_events": np.full((n, 5), 9.0),
     }  # fmt: skip
     return TreeInputs(**(given | changed))
 
@@ -58,7 +58,7 @@ def test_what_is_told_stands_about_the_start_in_its_errors():
     assert one[0, TREE_FEATURES.index("event")] == 9.0
     double = make_inputs(
         values=2 * np.arange(21.0)[None], robust=np.full((1, 8), 4.0), linear=np.array([8.0]),
-        tails=np.full((1, 5), 12.0), scale=np.array([16.0]),
+        error_quantiles=np.full((1, 5), 12.0), scale=np.array([16.0]),
     )  # fmt: skip
     np.testing.assert_allclose(tree_features(double, np.array([6.0]), np.array([1.0])), one, rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""A connection goes to the address that was checked, under the name that was configured."""
+"""Connections use the address that was checked and the host name that was configured."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ METADATA = "169.254.169.254"
 
 @contextmanager
 def serving(files=None):
-    """A Prometheus on 127.0.0.1 that knows nothing: its port, the Host headers and TLS names that came."""
+    """An empty Prometheus on 127.0.0.1: yields its port and the received Host headers and TLS names."""
     hosts, names = [], []
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ def serving(files=None):
 
 
 async def query_twice(settings: Prometheus) -> None:
-    """One query by the live client and one by the library, over the same route."""
+    """Run one query with the live client and one with the library, over the same route."""
     client = LiveClient(settings, PrometheusCredentials(settings))
     try:
         await client.query("up")
@@ -69,8 +69,8 @@ async def query_twice(settings: Prometheus) -> None:
         await client.close()
 
 
-async def test_a_name_that_leads_elsewhere_later_changes_nothing(monkeypatch):
-    """After the check the name is not asked again, whatever DNS says then; it stays in the Host header."""
+async def test_a_changed_dns_answer_is_ignored(monkeypatch):
+    """After the check the name is not resolved again; it stays in the Host header."""
     with serving() as (port, hosts, _):
         settings = Prometheus(url=f"http://prom.test:{port}/")
         client = LiveClient(settings, PrometheusCredentials(settings))
@@ -85,7 +85,7 @@ async def test_a_name_that_leads_elsewhere_later_changes_nothing(monkeypatch):
     assert hosts == [f"prom.test:{port}"] * 3
 
 
-async def test_one_address_that_is_refused_refuses_the_name(monkeypatch):
+async def test_one_refused_address_refuses_the_name(monkeypatch):
     """A name with one good and one metadata address is not connected to at all."""
     patch_dns(monkeypatch, "127.0.0.1", METADATA)
     with serving() as (port, hosts, _):
@@ -94,8 +94,8 @@ async def test_one_address_that_is_refused_refuses_the_name(monkeypatch):
         assert hosts == []
 
 
-async def test_where_one_address_does_not_answer_the_next_is_tried(monkeypatch):
-    """Of several addresses the first that takes a connection is kept, for library and live client alike."""
+async def test_the_next_address_is_tried(monkeypatch):
+    """The first reachable address is kept, for library and live client alike."""
     patch_dns(monkeypatch, "127.0.0.9", "127.0.0.1")
     with serving() as (port, hosts, _):
         settings = Prometheus(url=f"http://prom.test:{port}")
@@ -105,8 +105,8 @@ async def test_where_one_address_does_not_answer_the_next_is_tried(monkeypatch):
     assert len(hosts) == 3
 
 
-async def test_tls_is_for_the_name(monkeypatch, tmp_path):
-    """The server is asked for by its name, and a certificate of another name is refused."""
+async def test_tls_checks_the_host_name(monkeypatch, tmp_path):
+    """The TLS server name is the host name, and a certificate for another name is refused."""
     files = make_certificates(tmp_path)
     patch_dns(monkeypatch, "127.0.0.1")
     with serving(files) as (port, _, names):
@@ -127,8 +127,8 @@ async def test_tls_is_for_the_name(monkeypatch, tmp_path):
         await query_twice(Prometheus(url=f"https://prom.test:{port}", tls=careless))
 
 
-def test_a_name_is_asked_again_when_no_address_is_left(monkeypatch):
-    """After every address failed the name is resolved, and checked, anew."""
+def test_a_name_is_resolved_again_when_no_address_is_left(monkeypatch):
+    """After every address has failed, the name is resolved and checked again."""
     pinned = PinnedHost("prom.test", 80)
     patch_dns(monkeypatch, "127.0.0.1", "127.0.0.2")
     assert pinned.resolve() == "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Notices reach each receiver, once, whatever receivers and stores do meanwhile."""
+"""Delivery sends each notification once to every channel, despite failures of receivers and store."""
 
 import asyncio
 import json
@@ -28,12 +28,12 @@ UNREACHABLE = "notify.fake: 127.0.0.1:9 cannot be reached"
 
 
 def unreachable_error(**more):
-    """What a receiver says that is away."""
+    """The error of an unreachable receiver."""
     return NotDeliveredError(UNREACHABLE, "unreachable", **more)
 
 
 class DeliveryHarness:
-    """A deliverer over fakes; `again` is the next start over the same store."""
+    """A NotificationDelivery over fakes; `restart` creates the next one on the same state."""
 
     def __init__(self, *notifiers, memory=None, known=None, clock=None):
         self.notifiers = notifiers
@@ -56,13 +56,13 @@ class DeliveryHarness:
         )
 
     async def enqueue(self, *notices):
-        """Accept notices, whose incidents the store knows."""
+        """Enqueue notifications and add their incidents to the fake store."""
         for notice in notices:
             self.incidents.put(notice.incident)
         await self.delivery.enqueue(notices)
 
     async def advance_until(self, seconds, until, step=1.0):
-        """Let time pass in steps, at most so many seconds, until that is so."""
+        """Advance the clock in steps, for at most `seconds`, until the condition is true."""
         async with asyncio.timeout(20):
             for _ in range(round(seconds / step)):
                 for _ in range(5):
@@ -75,7 +75,7 @@ class DeliveryHarness:
 
 @asynccontextmanager
 async def running_delivery(*notifiers, room=None):
-    """A room whose deliverer runs."""
+    """A harness whose delivery is running."""
     room = room or DeliveryHarness(*notifiers)
     await room.delivery.restore()
     task = asyncio.create_task(room.delivery.run())
@@ -87,8 +87,8 @@ async def running_delivery(*notifiers, room=None):
         await room.delivery.close()
 
 
-async def test_each_receiver_is_told_what_happened():
-    """From its begin to its end, with what it was told before; and all is counted."""
+async def test_each_channel_receives_every_notification():
+    """From start to resolution, each with the earlier notifications; everything is counted."""
     a, b = FakeNotifier("a"), FakeNotifier("b")
     async with running_delivery(a, b) as room:
         for n, notice in enumerate((make_notice(), make_worse_notice(), make_resolved_notice()), 1):
@@ -103,8 +103,8 @@ async def test_each_receiver_is_told_what_happened():
     assert room.delivery.problems() == []
 
 
-async def test_a_receiver_that_hangs_keeps_nobody():
-    """Neither the loop that hands notices over nor another receiver waits for it."""
+async def test_a_hanging_receiver_blocks_nothing():
+    """Neither the enqueuing loop nor another channel waits for it."""
     slow, quick = FakeNotifier("slow"), FakeNotifier("quick")
     slow.responses.append(asyncio.Event())
     async with running_delivery(slow, quick) as room:
@@ -115,8 +115,8 @@ async def test_a_receiver_that_hangs_keeps_nobody():
         room.delivery._channels[0].sending.cancel()
 
 
-async def test_a_receiver_that_is_away_is_asked_again():
-    """With growing, jittered pauses; what is wrong is said meanwhile, and not any more afterwards."""
+async def test_an_unreachable_receiver_is_retried():
+    """Retries have growing, jittered delays; the problem is reported until a delivery succeeds."""
     notifier = FakeNotifier()
     notifier.responses.extend(unreachable_error() for _ in range(5))
     async with running_delivery(notifier) as room:
@@ -134,8 +134,8 @@ async def test_a_receiver_that_is_away_is_asked_again():
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(100.0, 100.0), (1e9, 3600.0)])
-async def test_it_waits_as_long_as_the_receiver_asks(asked, waits):
-    """A Retry-After is kept, but not one of years."""
+async def test_retry_after_is_respected_up_to_a_limit(asked, waits):
+    """A Retry-After is respected, up to one hour."""
     notifier = FakeNotifier()
     notifier.responses.append(unreachable_error(after_s=asked))
     async with running_delivery(notifier) as room:
@@ -146,8 +146,8 @@ async def test_it_waits_as_long_as_the_receiver_asks(asked, waits):
     assert waits <= (room.clock.now() - begin) / SECOND <= waits + 40
 
 
-async def test_what_a_receiver_refuses_is_dropped_and_shown():
-    """It is not tried again; the next notice is."""
+async def test_a_refused_notification_is_dropped_and_reported():
+    """It is not retried; the next notification is sent."""
     notifier = FakeNotifier()
     notifier.responses.append(NotDeliveredError("notify.fake answers HTTP 400", "refused", retry=False))
     async with running_delivery(notifier) as room:
@@ -161,8 +161,8 @@ async def test_what_a_receiver_refuses_is_dropped_and_shown():
     assert room.metrics.dropped == [("fake", "refused")]
 
 
-async def test_a_fault_of_ours_is_a_problem_and_ends_nothing():
-    """A notifier that raises what it may not raise loses this notice only."""
+async def test_an_internal_error_drops_one_notification():
+    """A channel that raises an unexpected exception loses only this notification."""
     notifier = FakeNotifier()
     notifier.responses.append(KeyError("oops"))
     async with running_delivery(notifier) as room:
@@ -171,8 +171,8 @@ async def test_a_fault_of_ours_is_a_problem_and_ends_nothing():
     assert room.metrics.dropped == [("fake", "fault")]
 
 
-async def test_nothing_is_tried_for_ever(monkeypatch):
-    """After GIVE_UP_S a notice is dropped and counted."""
+async def test_retries_are_limited(monkeypatch):
+    """After GIVE_UP_S a notification is dropped and counted."""
     monkeypatch.setattr(delivery, "GIVE_UP_S", 30.0)
     notifier = FakeNotifier()
     notifier.responses.extend(unreachable_error() for _ in range(1000))
@@ -183,7 +183,7 @@ async def test_nothing_is_tried_for_ever(monkeypatch):
 
 
 async def test_a_restart_repeats_nothing_and_loses_nothing():
-    """What was told is not told again, what waits is told, though the sensing tells of it anew."""
+    """After a restart, sent notifications are not repeated and waiting ones are sent."""
     first, second = FakeNotifier(), FakeNotifier()
     first.responses.extend([None, *(unreachable_error() for _ in range(100))])
     async with running_delivery(first) as room:
@@ -199,8 +199,8 @@ async def test_a_restart_repeats_nothing_and_loses_nothing():
     assert second.delivered == [("firing", ulid(2), []), ("resolved", ulid(1), ["firing"])]
 
 
-async def test_an_orderly_end_lets_the_receiver_finish():
-    """What is being sent is written down as told, so that the next start does not repeat it."""
+async def test_shutdown_waits_for_the_running_delivery():
+    """A delivery in progress is saved as sent, so that the next start does not repeat it."""
     first, second, gate = FakeNotifier(), FakeNotifier(), asyncio.Event()
     first.responses.append(gate)
     async with running_delivery(first) as room:
@@ -214,8 +214,8 @@ async def test_an_orderly_end_lets_the_receiver_finish():
     assert second.attempts == 0
 
 
-async def test_what_goes_on_is_repeated_for_who_wants_it():
-    """Each repeat_s while it goes on, at once after a restart, and not when it is over."""
+async def test_an_ongoing_incident_is_repeated():
+    """Repeated every repeat_s while it is open, immediately after a restart, and not after its resolution."""
     notifier = FakeNotifier(repeat_s=60.0)
     async with running_delivery(notifier) as room:
         await room.enqueue(make_notice())
@@ -233,8 +233,8 @@ async def test_what_goes_on_is_repeated_for_who_wants_it():
     assert again.kinds == ["firing", "resolved"]
 
 
-async def test_a_store_that_fails_is_said_and_tried_again():
-    """People are told all the same, and what was told is written down once the store takes it."""
+async def test_a_failed_save_is_reported_and_retried():
+    """Notifications are still sent, and the state is saved once the store works again."""
     notifier = FakeNotifier()
     async with running_delivery(notifier) as room:
         room.state_store.write_error = "the disk is full"
@@ -251,8 +251,8 @@ async def test_a_store_that_fails_is_said_and_tried_again():
 
 
 @pytest.mark.parametrize("how", ["resolved", "merged and resolved"])
-async def test_what_ended_without_a_notice_is_told_to_be_over(how):
-    """As after a kill, when nobody remembers that it was told; also where another incident took it over."""
+async def test_an_incident_resolved_unnoticed_is_notified(how):
+    """The follow-up check sends the resolution, also if the incident was merged into another."""
     notifier = FakeNotifier()
     async with running_delivery(notifier) as room:
         await room.enqueue(make_notice(1))
@@ -267,8 +267,8 @@ async def test_what_ended_without_a_notice_is_told_to_be_over(how):
     assert notifier.delivered[-1] == ("resolved", ulid(1), ["firing"])
 
 
-async def test_unknown_is_not_over():
-    """Neither a store that does not answer nor an incident that it does not have ends what was told."""
+async def test_an_unknown_incident_is_not_resolved():
+    """A failing store or a missing incident does not resolve a notification thread."""
     notifier = FakeNotifier()
     async with running_delivery(notifier) as room:
         await room.enqueue(make_notice(1))
@@ -280,8 +280,8 @@ async def test_unknown_is_not_over():
     assert notifier.kinds == ["firing"]
 
 
-async def test_who_took_an_incident_over_ends_it():
-    """After a merge the trouble is over when the other incident is."""
+async def test_a_merged_incident_is_resolved_with_its_target():
+    """After a merge the thread is resolved when the other incident is."""
     notifier = FakeNotifier()
     async with running_delivery(notifier) as room:
         await room.enqueue(make_notice(1))
@@ -290,13 +290,13 @@ async def test_who_took_an_incident_over_ends_it():
         room.incidents.put(make_notice(2).incident)
         thread = next(iter(room.delivery._channels[0].outbox.threads.values()))
         await room.advance_until(130, lambda: thread.open_incident_ids == [ulid(2)], step=5)
-        await room.enqueue(make_resolved_notice(2, print_=thread.fingerprint))
+        await room.enqueue(make_resolved_notice(2, fingerprint=thread.fingerprint))
         await notifier.wait_until(lambda: len(notifier.delivered) == 2)
     assert notifier.kinds == ["firing", "resolved"]
 
 
-async def test_a_state_that_cannot_be_read_is_forgotten():
-    """Another version's, or a broken one, ends no engine."""
+async def test_an_unreadable_state_is_discarded():
+    """A state of another version or a damaged one does not stop the engine."""
     room = DeliveryHarness(FakeNotifier())
     for state in ({"version": 0}, {"version": 1, "told": {"fake": [{"members": 3}]}}, "x"):
         room.state_store.values[delivery.STATE_KEY] = state

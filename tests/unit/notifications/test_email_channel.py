@@ -1,4 +1,4 @@
-"""Mails over a real SMTP session: for people, in one thread an incident, safe from what stands in titles."""
+"""Mails over a real SMTP session: content, threading, injection, encryption."""
 
 import asyncio
 import ssl
@@ -31,14 +31,14 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def context(files):
-    """What the server encrypts by."""
+    """The TLS context of the server."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.load_cert_chain(files.server_cert, files.server_key)
     return made
 
 
 def make_channel(port, **settings):
-    """To that port, at a fixed time."""
+    """A channel to this port with a fixed time."""
     given = {
         "smtp_host": "127.0.0.1",
         "security": "none",
@@ -49,8 +49,8 @@ def make_channel(port, **settings):
     return EmailChannel(NotifyEmail(port=port, **given), lambda: START, "https://trimtab.shop.example")
 
 
-async def test_a_mail_is_what_a_person_would_write():
-    """Its subject is the title; it says what, since when, where it may have begun, and where to look."""
+async def test_a_mail_describes_the_incident():
+    """The subject is the title; the text has severity, start, suspects and link."""
     async with start_smtp_server() as server:
         await make_channel(server.port).notify(make_notice(user_facing=True))
     (mail,) = server.mails
@@ -71,7 +71,7 @@ async def test_a_mail_is_what_a_person_would_write():
 
 
 async def test_an_incident_is_one_thread():
-    """What follows answers the first mail, under its subject though the title has changed."""
+    """Later mails reply to the first one under its subject, even if the title has changed."""
     notices = [
         make_notice(),
         make_worse_notice(title="cache-1: much worse"),
@@ -91,8 +91,8 @@ async def test_an_incident_is_one_thread():
     assert "It is over: 2026-01-01 00:00:00 UTC to 2026-01-01 00:01:00 UTC." in text
 
 
-def test_the_same_notice_is_the_same_mail():
-    """A repetition after a crash has the same Message-ID, so that a mailbox may show it once."""
+def test_a_repetition_has_the_same_message_id():
+    """A repetition after a crash has the same Message-ID, so that mail clients can deduplicate it."""
     one, two = (build_mail(make_notice(), (), "a@b.example", TO, START + k, "") for k in (0, 10**12))
     assert one["Message-ID"] == two["Message-ID"]
     assert (
@@ -113,8 +113,8 @@ def test_the_same_notice_is_the_same_mail():
         "",
     ],
 )
-async def test_a_title_stays_a_title(title):
-    """Whatever stands in names of series adds no header, no recipient, no command and no markup."""
+async def test_titles_inject_nothing(title):
+    """Series names add no header, recipient, command or markup."""
     hostile = make_notice(title=title, entities=(title, "web"))
     async with start_smtp_server() as server:
         await make_channel(server.port).notify(hostile)
@@ -130,7 +130,7 @@ async def test_a_title_stays_a_title(title):
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 async def test_mails_and_passwords_are_encrypted(security, files, context, tmp_path):
-    """The password, which may stand in a file, is given once the session is encrypted."""
+    """The password, possibly from a file, is sent only over the encrypted session."""
     (tmp_path / "password").write_text(PASSWORD + "\n")
     async with start_smtp_server(
         context=context, tls_first=security == "tls", login=("trimtab", PASSWORD)
@@ -160,8 +160,8 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("server", "settings", "reason", "retry", "words"), REFUSALS)
-async def test_a_server_that_takes_no_mail(server, settings, reason, retry, words):
-    """It is said why, and whether another try may help, within the total deadline; no thread stays behind."""
+async def test_a_refused_mail_is_explained(server, settings, reason, retry, words):
+    """The error has the reason and whether to retry, within the total timeout; no thread remains."""
     threads = threading.active_count()
     async with start_smtp_server(**server) as running:
         begin = time.monotonic()
@@ -176,8 +176,8 @@ async def test_a_server_that_takes_no_mail(server, settings, reason, retry, word
             await asyncio.sleep(0.01)
 
 
-async def test_a_password_is_never_repeated(context, files, caplog):
-    """A server that says the password back puts it into no error and no log."""
+async def test_an_echoed_password_is_not_shown(context, files, caplog):
+    """A server that echoes the password puts it into no error and no log."""
     async with start_smtp_server(context=context, login=("trimtab", "another")) as server:
         sender = make_channel(
             server.port, security="starttls", username="trimtab", password=PASSWORD, tls=Tls(ca_file=files.ca)
@@ -188,8 +188,8 @@ async def test_a_password_is_never_repeated(context, files, caplog):
     assert PASSWORD not in str(refused.value) + caplog.text + repr(sender)
 
 
-async def test_a_certificate_that_does_not_fit_is_not_believed(context):
-    """Nothing is sent to a server that cannot prove who it is."""
+async def test_a_wrong_certificate_is_refused(context):
+    """Nothing is sent to a server with an untrusted certificate."""
     async with start_smtp_server(context=context, login=("trimtab", PASSWORD)) as server:
         sender = make_channel(server.port, security="starttls", username="trimtab", password=PASSWORD)
         with pytest.raises(NotDeliveredError, match="certificate"):
@@ -197,8 +197,8 @@ async def test_a_certificate_that_does_not_fit_is_not_believed(context):
     assert [line for line in server.lines if line.startswith(("AUTH", "MAIL"))] == []
 
 
-async def test_nobody_there():
-    """A port that nobody listens on is tried again later."""
+async def test_a_closed_port_is_retried():
+    """A refused connection may be retried."""
     with pytest.raises(NotDeliveredError, match="cannot be used") as refused:
         await make_channel(free_port()).notify(make_notice())
     assert refused.value.retry
@@ -206,7 +206,7 @@ async def test_nobody_there():
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "0.0.0.0", "224.0.0.1"])
 async def test_no_mail_goes_to_a_refused_address(monkeypatch, address):
-    """A name that leads to a metadata service is not connected to."""
+    """A name that resolves to a metadata service is not connected to."""
     patch_dns(monkeypatch, address)
     with pytest.raises(NotDeliveredError, match="refused") as refused:
         await make_channel(25, smtp_host="mail.shop.example").notify(make_notice())
@@ -214,7 +214,7 @@ async def test_no_mail_goes_to_a_refused_address(monkeypatch, address):
 
 
 async def test_the_next_address_of_a_name_is_tried(monkeypatch):
-    """One that nobody listens at does not keep mails from going to another, at the next try."""
+    """An unreachable address does not prevent delivery to another one at the next attempt."""
     patch_dns(monkeypatch, "127.0.0.2", "127.0.0.1")
     async with start_smtp_server() as server:
         sender = make_channel(server.port, smtp_host="mail.shop.example")
@@ -225,7 +225,7 @@ async def test_the_next_address_of_a_name_is_tried(monkeypatch):
 
 
 async def test_a_missing_password_file_is_named(tmp_path):
-    """The setting and the file are said, and another try may help."""
+    """The error names the setting and the file, and allows a retry."""
     async with start_smtp_server() as server:
         sender = make_channel(server.port, username="trimtab", password_file=tmp_path / "gone")
         with pytest.raises(NotDeliveredError, match=r"password_file .*gone cannot be read"):

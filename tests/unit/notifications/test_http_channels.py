@@ -1,4 +1,4 @@
-"""Incidents over HTTP: as alerts to an Alertmanager, and as its webhook to anybody, signed."""
+"""Alertmanager and webhook channels."""
 
 import base64
 import hashlib
@@ -32,12 +32,12 @@ FINGERPRINT = f"{1:016x}"
 
 
 def make_alertmanager_channel(url, now=NOW, **settings):
-    """To that Alertmanager, at a fixed time."""
+    """A channel to this Alertmanager with a fixed time."""
     return AlertmanagerChannel(NotifyAlertmanager(url=url, **settings), lambda: now, URL)
 
 
 def make_webhook_channel(url, **settings):
-    """To that receiver, at a fixed time."""
+    """A channel to this webhook receiver with a fixed time."""
     return WebhookChannel(NotifyWebhook(url=url, **settings), lambda: NOW, URL)
 
 
@@ -57,7 +57,7 @@ def split_request(request):
 
 @asynccontextmanager
 async def open_channel(made, **settings):
-    """A notifier to a server that takes everything; and what the server was sent, taken apart."""
+    """Yield a function that sends a notification to an accepting server and returns the request."""
     requests = []
     async with start_raw_server(http_response(200, b"ok")) as server:
         notifier = made(server.url, **settings)
@@ -72,7 +72,7 @@ async def open_channel(made, **settings):
 
 
 async def test_an_incident_is_an_alert():
-    """Labels identify it, annotations tell of it, and it says itself until when it holds."""
+    """Labels identify the alert, annotations describe it, and it has an end time."""
     async with open_channel(make_alertmanager_channel) as send:
         line, headers, (alert,) = await send(make_notice())
     assert line == "POST /api/v2/alerts HTTP/1.1"
@@ -90,7 +90,7 @@ async def test_an_incident_is_an_alert():
 
 
 async def test_an_alert_keeps_its_labels():
-    """What it touches most may change, the alert stays the one that was told; its end is a time that was."""
+    """The main entity may change, but the alert keeps its labels; its end time is in the past."""
     first, last = make_notice(), make_resolved_notice(entities=("web/1",), suspects=(), level=Severity.LOW)
     async with open_channel(make_alertmanager_channel) as send:
         _, _, (fired,) = await send(first)
@@ -100,7 +100,7 @@ async def test_an_alert_keeps_its_labels():
 
 
 async def test_a_worse_alert_replaces_the_milder_one():
-    """Its severity is a label, so the milder alert is ended with it, and both at the end."""
+    """The severity is a label, so a worse alert resolves the milder one; the end resolves both."""
     first, second, last = make_notice(), make_worse_notice(), make_resolved_notice()
     async with open_channel(make_alertmanager_channel) as send:
         _, _, alerts = await send(second, (first,))
@@ -111,8 +111,8 @@ async def test_a_worse_alert_replaces_the_milder_one():
     assert {alert["endsAt"] for alert in at_end} == {"2026-01-01T00:01:00.000Z"}
 
 
-async def test_times_of_a_recording_are_no_times_of_an_alertmanager():
-    """An incident that lies ahead of the clock begins now, and its end is not in the future."""
+async def test_alert_times_are_not_in_the_future():
+    """An incident ahead of the clock starts now, and its end is not in the future."""
     ahead = START - MINUTE
     async with start_raw_server(http_response(200)) as server:
         notifier = make_alertmanager_channel(server.url, now=ahead)
@@ -122,8 +122,8 @@ async def test_times_of_a_recording_are_no_times_of_an_alertmanager():
     assert alert["startsAt"] == alert["endsAt"] == "2025-12-31T23:59:00.000Z"
 
 
-async def test_a_webhook_is_alertmanagers():
-    """A receiver of Alertmanager's webhook, version 4, finds each field that it knows."""
+async def test_a_webhook_has_alertmanagers_format():
+    """Every field of Alertmanager's webhook, version 4, is present."""
     async with open_channel(make_webhook_channel) as send:
         line, headers, body = await send(make_notice())
         _, again, _ = await send(make_notice())
@@ -153,7 +153,7 @@ async def test_a_webhook_is_alertmanagers():
     [(SECRET, SECRET.encode()), ("whsec_" + base64.b64encode(b"b" * 24).decode(), b"b" * 24)],
 )
 async def test_a_webhook_is_signed(written, key, tmp_path):
-    """The receiver can prove by the shared secret that it is ours and fresh; the secret is not sent."""
+    """The receiver can verify origin and age with the shared secret; the secret is not sent."""
     (tmp_path / "secret").write_text(written + "\n")
     async with start_raw_server(http_response(204)) as server:
         notifier = make_webhook_channel(server.url + "/hook?team=a", secret_file=tmp_path / "secret")
@@ -171,7 +171,7 @@ async def test_a_webhook_is_signed(written, key, tmp_path):
 
 @pytest.mark.parametrize("content", [None, "short", "whsec_not base64!"])
 async def test_without_its_secret_nothing_is_sent(tmp_path, content):
-    """A file that is gone or holds no usable secret is said; an unsigned notice is not sent instead."""
+    """A missing file or an unusable secret is an error; no unsigned notification is sent."""
     if content is not None:
         (tmp_path / "secret").write_text(content)
     async with start_raw_server(http_response(204)) as server:
@@ -200,8 +200,8 @@ async def test_without_its_secret_nothing_is_sent(tmp_path, content):
         (b"SSH-2.0-OpenSSH_9.2\r\n", "unreachable", True, "cannot be reached"),
     ],
 )
-async def test_a_receiver_that_does_not_take_it(made, answer, reason, retry, words):
-    """It is said why, and whether another try may help."""
+async def test_a_refused_notification_is_explained(made, answer, reason, retry, words):
+    """The error has the reason and whether to retry."""
     async with start_raw_server(answer) as server:
         notifier = made(server.url)
         with pytest.raises(NotDeliveredError) as error:
@@ -215,8 +215,8 @@ async def test_a_receiver_that_does_not_take_it(made, answer, reason, retry, wor
 
 @BOTH_CHANNELS
 @pytest.mark.parametrize(("answer", "drip_s"), [(None, 0.0), (http_response(200, b"x" * 10_000), 0.02)])
-async def test_a_receiver_that_hangs_or_drips_is_left(made, answer, drip_s):
-    """The timeout is of the whole exchange, however the bytes come."""
+async def test_the_timeout_covers_the_whole_exchange(made, answer, drip_s):
+    """The timeout is total, no matter how the bytes arrive."""
     async with start_raw_server(answer, drip_s) as server:
         notifier, begin = made(server.url, timeout=0.3), time.monotonic()
         with pytest.raises(NotDeliveredError, match=r"within 0\.3 s"):
@@ -226,8 +226,8 @@ async def test_a_receiver_that_hangs_or_drips_is_left(made, answer, drip_s):
 
 
 @BOTH_CHANNELS
-async def test_nobody_there(made):
-    """A port that nobody listens on is tried again later."""
+async def test_a_closed_port_is_retried(made):
+    """A refused connection may be retried."""
     with pytest.raises(NotDeliveredError, match="cannot be reached") as error:
         await made(f"http://127.0.0.1:{free_port()}").notify(make_notice())
     assert error.value.retry
@@ -235,7 +235,7 @@ async def test_nobody_there(made):
 
 @BOTH_CHANNELS
 async def test_nothing_goes_to_a_refused_address(made, monkeypatch):
-    """A name that leads to a metadata service is not connected to."""
+    """A name that resolves to a metadata service is not connected to."""
     patch_dns(monkeypatch, "169.254.169.254")
     with pytest.raises(NotDeliveredError, match="link-local") as error:
         await made("http://alerts.shop.example:9093").notify(make_notice())
@@ -244,7 +244,7 @@ async def test_nothing_goes_to_a_refused_address(made, monkeypatch):
 
 @BOTH_CHANNELS
 async def test_tls_is_checked(made, tmp_path):
-    """A certificate of a CA that is not trusted is refused, that of the configured CA is taken."""
+    """A certificate of an untrusted CA is refused, one of the configured CA is accepted."""
     files = make_certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.server_cert, files.server_key)
@@ -268,8 +268,8 @@ async def test_tls_is_checked(made, tmp_path):
          base64.b64encode(f"trimtab:{TOKEN}".encode()).decode()),
     ],
 )  # fmt: skip
-async def test_a_secret_that_is_said_back_is_hidden(made, settings, secret):
-    """A receiver that repeats our headers in its refusal puts them into no error and no log."""
+async def test_an_echoed_secret_is_redacted(made, settings, secret):
+    """A receiver that echoes our headers puts them into no error and no log."""
     with structlog.testing.capture_logs() as logs:
         async with start_raw_server(http_response(500, f"you sent {secret}, {TOKEN}".encode())) as server:
             notifier = made(server.url, **settings)

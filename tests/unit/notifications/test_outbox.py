@@ -1,4 +1,4 @@
-"""What a receiver is told, and what it was told already."""
+"""Outbox: which notifications are sent and which are repetitions."""
 
 import json
 from math import inf
@@ -16,7 +16,7 @@ SAME_FINGERPRINT = "ab" * 8
 
 
 def sent_kinds(*notices, gaps=0):
-    """What the receiver is told of these, one after the other, each delivered at once; `gaps` in ns."""
+    """Kinds of the sent notifications if these are enqueued `gaps` ns apart, each delivered at once."""
     book, found, now = Outbox(), [], START
     for notice in notices:
         book.enqueue(notice, now)
@@ -47,7 +47,7 @@ def sent_kinds(*notices, gaps=0):
             [
                 make_notice(1, fingerprint=SAME_FINGERPRINT),
                 make_notice(2, fingerprint=SAME_FINGERPRINT),
-                make_resolved_notice(1, print_=SAME_FINGERPRINT),
+                make_resolved_notice(1, fingerprint=SAME_FINGERPRINT),
             ],
             ["firing"],
         ),
@@ -55,8 +55,8 @@ def sent_kinds(*notices, gaps=0):
             [
                 make_notice(1, fingerprint=SAME_FINGERPRINT),
                 make_notice(2, fingerprint=SAME_FINGERPRINT),
-                make_resolved_notice(1, print_=SAME_FINGERPRINT),
-                make_resolved_notice(2, print_=SAME_FINGERPRINT),
+                make_resolved_notice(1, fingerprint=SAME_FINGERPRINT),
+                make_resolved_notice(2, fingerprint=SAME_FINGERPRINT),
             ],
             ["firing", "resolved"],
         ),
@@ -71,7 +71,7 @@ def sent_kinds(*notices, gaps=0):
         (
             [
                 make_notice(1, fingerprint=SAME_FINGERPRINT),
-                make_resolved_notice(1, print_=SAME_FINGERPRINT),
+                make_resolved_notice(1, fingerprint=SAME_FINGERPRINT),
                 make_notice(2, fingerprint=SAME_FINGERPRINT),
             ],
             ["firing", "resolved"],
@@ -79,7 +79,7 @@ def sent_kinds(*notices, gaps=0):
         (
             [
                 make_notice(1, fingerprint=SAME_FINGERPRINT),
-                make_resolved_notice(1, print_=SAME_FINGERPRINT),
+                make_resolved_notice(1, fingerprint=SAME_FINGERPRINT),
                 make_notice(2, fingerprint=SAME_FINGERPRINT, severity=0.9),
             ],
             ["firing", "resolved", "firing"],
@@ -90,27 +90,27 @@ def sent_kinds(*notices, gaps=0):
         ),
     ],
 )
-def test_each_trouble_is_told_once(notices, expected):
-    """The same notice, or the same trouble under a new id, is not told again; what is worse is."""
+def test_repetitions_are_not_sent(notices, expected):
+    """A repeated notification, or the same fingerprint under a new id, is not sent again; a worse one is."""
     assert sent_kinds(*notices) == expected
 
 
-def test_the_same_trouble_is_news_after_a_while():
-    """Half an hour after it was over it is told again, as a trouble of its own."""
+def test_a_late_recurrence_is_sent():
+    """Half an hour after the resolution a recurrence starts a new thread."""
     notices = [
         make_notice(1, fingerprint=SAME_FINGERPRINT),
-        make_resolved_notice(1, print_=SAME_FINGERPRINT),
+        make_resolved_notice(1, fingerprint=SAME_FINGERPRINT),
         make_notice(2, fingerprint=SAME_FINGERPRINT),
     ]
     assert sent_kinds(*notices, gaps=HOUR) == ["firing", "resolved", "firing"]
 
 
-def test_what_returns_before_its_end_was_told_is_told_again():
-    """The receiver hears first that it is over, then that it is back."""
+def test_a_recurrence_before_the_resolution_was_sent():
+    """The resolution is sent first, then the recurrence."""
     book = Outbox()
     for notice in (
         make_notice(1, fingerprint=SAME_FINGERPRINT),
-        make_resolved_notice(1, print_=SAME_FINGERPRINT),
+        make_resolved_notice(1, fingerprint=SAME_FINGERPRINT),
         make_notice(2, fingerprint=SAME_FINGERPRINT),
     ):
         book.enqueue(notice, START)
@@ -121,8 +121,8 @@ def test_what_returns_before_its_end_was_told_is_told_again():
     ]
 
 
-def test_the_first_notice_is_kept_however_many_follow():
-    """It gives the identity that a receiver knows the trouble by."""
+def test_the_first_notification_is_kept():
+    """It determines the identity that the receiver knows."""
     book = Outbox()
     for k in range(10):
         book.enqueue(make_notice(k + 1, fingerprint=SAME_FINGERPRINT, severity=0.1 * k), START)
@@ -134,8 +134,8 @@ def test_the_first_notice_is_kept_however_many_follow():
     assert len(kept) == 4
 
 
-def test_what_was_given_up_is_not_ended():
-    """An incident that the receiver never heard of is not told to be over."""
+def test_a_dropped_notification_is_not_resolved():
+    """An incident that the receiver never learned of is not sent as resolved."""
     book = Outbox()
     book.enqueue(make_notice(), START)
     book.mark_dropped(*book.threads.values(), START)
@@ -144,8 +144,8 @@ def test_what_was_given_up_is_not_ended():
     assert book.threads == {}
 
 
-def test_it_goes_on_where_it_was():
-    """All of it survives as JSON, a size without bound too."""
+def test_the_state_survives_json():
+    """The whole state survives JSON, including an infinite size."""
     book = Outbox()
     book.enqueue(make_notice(1), START)
     book.mark_sent(*book.threads.values(), START)
@@ -159,16 +159,16 @@ def test_it_goes_on_where_it_was():
 
 
 @pytest.mark.parametrize("kind", NoticeKind)
-def test_a_notice_is_kept_without_what_no_message_says(kind):
-    """Thousands of anomalies are not written with each notice; what a message says comes back as it was."""
+def test_unused_parts_are_not_stored(kind):
+    """Anomaly ids are not stored; the parts used by messages are."""
     notice = make_notice(1, kind, anomaly_ids=tuple(map(ulid, range(3000))), entities=("a",) * 500)
     plain = json.dumps(notice_to_dict(trim_notice(notice)))
     assert len(plain) < 4000
     assert notice_from_dict(json.loads(plain)) == trim_notice(notice)
 
 
-def test_what_is_over_is_forgotten():
-    """Half an hour after its end; what goes on is never forgotten."""
+def test_resolved_threads_expire():
+    """They are removed half an hour after the resolution; open ones are not."""
     book = Outbox()
     for k in (1, 2):
         book.enqueue(make_notice(k), START)
@@ -182,7 +182,7 @@ def test_what_is_over_is_forgotten():
 
 
 def test_a_flood_is_bounded():
-    """The oldest troubles make room, so that memory and the store stay small."""
+    """The oldest threads are removed, so that memory and store stay small."""
     book = Outbox()
     for k in range(MAX_THREADS + 5):
         book.enqueue(make_notice(k), START)

@@ -1,4 +1,4 @@
-"""Logs: one way for all, trace ids, levels, and nothing secret."""
+"""Logs: format, trace ids, levels, redaction."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from trimtab.engine.settings import Api, Settings, Writer
 
 @pytest.fixture
 def lines():
-    """A configured stream; gives the lines so far, parsed."""
+    """A configured stream; returns the parsed lines so far."""
     stream = io.StringIO()
     root = logging.getLogger()
     before = root.handlers, root.level
@@ -26,8 +26,8 @@ def lines():
     structlog.reset_defaults()
 
 
-def test_ours_and_others_take_the_same_way(lines):
-    """A structlog event and a library's record come out as the same kind of JSON line."""
+def test_library_records_have_the_same_format(lines):
+    """A structlog event and a library's record become the same kind of JSON line."""
     structlog.get_logger("trimtab.x").info("tick", series=3, value=float("nan"))
     logging.getLogger("sqlalchemy.engine").warning("slow %s", "query")
     ours, theirs = lines()
@@ -36,8 +36,8 @@ def test_ours_and_others_take_the_same_way(lines):
     assert ours["time"].endswith("Z")
 
 
-def test_a_library_that_set_handlers_takes_the_same_way_all_the_same():
-    """MLflow gives SQLAlchemy's logger a handler of its own, and keeps its lines from everybody else."""
+def test_handlers_of_libraries_are_replaced():
+    """MLflow gives SQLAlchemy's logger a handler and disables propagation; both are undone."""
     stream, root = io.StringIO(), logging.getLogger()
     theirs = logging.getLogger("sqlalchemy.engine")
     before = root.handlers, root.level
@@ -50,8 +50,8 @@ def test_a_library_that_set_handlers_takes_the_same_way_all_the_same():
     assert json.loads(stream.getvalue())["event"] == "slow"
 
 
-def test_a_trace_id_stands_on_every_line_inside(lines):
-    """Lines inside `traced` carry its id and fields, ours and libraries'; lines outside do not."""
+def test_a_trace_id_is_on_every_line_inside(lines):
+    """Lines inside `trace_context` carry its id and fields; lines outside do not."""
     log = structlog.get_logger("trimtab.x")
     with logs.trace_context(source="host") as trace_id:
         log.info("inside")
@@ -64,7 +64,7 @@ def test_a_trace_id_stands_on_every_line_inside(lines):
 
 
 def test_the_level_can_change_while_running(lines):
-    """A logger that exists already follows a new level."""
+    """An existing logger follows a new level."""
     log = structlog.get_logger("trimtab.x")
     log.debug("unheard")
     logs.set_log_level("debug")
@@ -94,7 +94,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("fields", SECRETS)
 def test_a_secret_does_not_reach_the_log(lines, fields):
-    """A secret is hidden by name, by type and by form, however deep it is."""
+    """A secret is redacted by name, by type and by form, at any depth."""
     structlog.get_logger("trimtab.x").info("said", **fields)
     (line,) = lines()
     assert "hunter22" not in json.dumps(line)
@@ -102,8 +102,8 @@ def test_a_secret_does_not_reach_the_log(lines, fields):
     assert "(hidden)" in json.dumps(line)
 
 
-def test_a_secret_of_the_settings_is_hidden_in_a_traceback(lines, monkeypatch):
-    """A value that the settings hold is hidden wherever it turns up, tracebacks included."""
+def test_a_secret_in_settings_is_redacted_in_a_traceback(lines, monkeypatch):
+    """A secret value of the settings is redacted everywhere, including tracebacks."""
     monkeypatch.setattr(logs._redactor, "secret_values", set())
     settings = Settings(api=Api(admin_key=SecretStr("correct horse")))
     logs.hide_values(logs.collect_secrets(settings))
@@ -116,8 +116,8 @@ def test_a_secret_of_the_settings_is_hidden_in_a_traceback(lines, monkeypatch):
     assert "RuntimeError: could not log in with (hidden)" in line["exception"]
 
 
-def test_a_secret_in_a_file_is_hidden_too(tmp_path):
-    """What a `..._file` of the settings holds is known to the redaction; a missing file is no error here."""
+def test_a_secret_in_a_file_is_redacted(tmp_path):
+    """The content of a `..._file` setting is redacted; a missing file is no error here."""
     path = tmp_path / "key"
     path.write_text("correct horse\n")
     assert logs.collect_secrets(Settings(api=Api(admin_key_file=path))) == {"correct horse"}
@@ -127,7 +127,7 @@ def test_a_secret_in_a_file_is_hidden_too(tmp_path):
 
 
 def test_a_terminal_gets_a_readable_form():
-    """The console form is one plain line with the same things hidden."""
+    """The console form is one plain line with the same redaction."""
     stream = io.StringIO()
     root = logging.getLogger()
     before = root.handlers, root.level
@@ -142,14 +142,14 @@ def test_a_terminal_gets_a_readable_form():
     assert "hunter22" not in stream.getvalue()
 
 
-def test_a_secret_that_begins_like_another_leaves_nothing_of_it():
-    """Of two secrets, one the beginning of the other, neither shows."""
+def test_a_secret_with_another_as_prefix_is_fully_redacted():
+    """If one secret is the prefix of another, neither is shown."""
     shown = logs.Redactor({"hunter", "hunter-and-more"})(None, "info", {"event": "no hunter-and-more"})
     assert shown == {"event": "no (hidden)"}
 
 
-def test_a_terminal_is_spared_what_went_well():
-    """In console form good requests and quiet ticks are left out; what went wrong or changed is shown."""
+def test_a_terminal_hides_routine_events():
+    """The console form omits successful requests and quiet ticks; failures and changes are shown."""
     out = io.StringIO()
     root = logging.getLogger()
     before = root.handlers, root.level

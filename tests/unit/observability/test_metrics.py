@@ -10,7 +10,7 @@ from trimtab.engine.types import SeriesKey, SourceState
 
 @pytest.fixture
 def metrics():
-    """Metrics of an engine that did a little."""
+    """Metrics of an engine with some activity."""
     metrics = Metrics("0.1.0")
     metrics.observe_tick("host", seconds=0.002, lag_s=0.25, n=120)
     metrics.set_series_counts("host", total=120, learning=20, unusual=1)
@@ -25,8 +25,8 @@ def metrics():
     return metrics
 
 
-def test_what_the_engine_does_is_counted(metrics):
-    """Every number that the engine reports stands in the text."""
+def test_every_metric_is_exported(metrics):
+    """Every number that the engine reports is in the text."""
     lines = metrics.render().splitlines()
     for line in (
         'trimtab_ticks_total{source="host"} 1.0',
@@ -52,8 +52,8 @@ def test_what_the_engine_does_is_counted(metrics):
     assert any(line.startswith("process_resident_memory_bytes") for line in lines)
 
 
-def test_only_our_own_names_and_the_process_are_there(metrics):
-    """No collector of somebody else's, and no second series a counter, comes along."""
+def test_only_own_and_process_metrics_are_exported(metrics):
+    """There are no metrics of other collectors and no `_created` series."""
     names = {
         line.split("{")[0].split()[0] for line in metrics.render().splitlines() if not line.startswith("#")
     }
@@ -62,14 +62,14 @@ def test_only_our_own_names_and_the_process_are_there(metrics):
 
 
 def test_two_engines_do_not_share_a_registry():
-    """Each Metrics counts for itself, so that tests and embedding are possible."""
+    """Each Metrics object has its own registry."""
     first, second = Metrics("1"), Metrics("2")
     first.set_open_anomalies(7)
     assert "trimtab_anomalies_open 0.0" in second.render()
 
 
 def test_unusual_series_are_bounded_and_replaced(metrics):
-    """Only the highest scores are shown, unknown ones never, and recovered series go away."""
+    """Only the highest known scores are exported, and recovered series disappear."""
     views = [
         series_view(SeriesKey.of("host", "m", {"i": str(i)}), anomaly_score=float(i)) for i in range(1, 301)
     ]
@@ -83,8 +83,8 @@ def test_unusual_series_are_bounded_and_replaced(metrics):
     assert "trimtab_anomaly_score{" not in metrics.render()
 
 
-def test_a_source_that_is_not_watched_any_more_is_not_said_to_be_up(metrics):
-    """Nothing holds now of a source that was removed; what was counted of it stays."""
+def test_gauges_of_a_removed_source_disappear(metrics):
+    """The gauges of a removed source are removed; its counters stay."""
     metrics.observe_tick("files", 0.001, 0.1, 3)
     metrics.set_series_counts("files", 3, 0, 0)
     metrics.source_state("files", SourceState.UP)
@@ -98,7 +98,7 @@ def test_a_source_that_is_not_watched_any_more_is_not_said_to_be_up(metrics):
 
 
 def test_promtool_accepts_the_text(metrics):
-    """Prometheus' own checker finds nothing wrong with the format."""
+    """The checker of Prometheus finds no error in the format."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed: apt-get install prometheus")

@@ -1,4 +1,4 @@
-"""The process that works with models, as the engine starts it."""
+"""The child process for model work, as the engine starts it."""
 
 import asyncio
 import os
@@ -9,8 +9,8 @@ import pytest
 from trimtab.engine.platform.child_process import ModelProcess, ModelProcessError
 
 
-async def test_a_process_that_cannot_be_started_is_an_error_of_the_work(monkeypatch):
-    """Such as where no more processes may be: it is told and tried again, as all that fails there."""
+async def test_a_process_that_cannot_be_started_raises(monkeypatch):
+    """A process that cannot be started raises ModelProcessError, which is retried like all failures."""
     child = ModelProcess(dict, {})
 
     async def none_left(*_, **__):
@@ -21,8 +21,8 @@ async def test_a_process_that_cannot_be_started_is_an_error_of_the_work(monkeypa
         await child("forecast")
 
 
-async def test_what_is_done_with_models_now_is_known(monkeypatch):
-    """While a process does it, and no longer."""
+async def test_the_current_verb_is_known_while_it_runs(monkeypatch):
+    """The current verb is set while the process runs and cleared afterwards."""
     child, seen = ModelProcess(dict, os.environ), []
     script = "import sys; sys.stdin.readline(); print('{\"run\": {}}'); print('{\"result\": {}}')"
 

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept, that they can be made apart, and that what is broken is made anew."""
+"""Cache and compilation of kernels; broken kernels are compiled again."""
 
 import asyncio
 import os
@@ -15,8 +15,8 @@ from trimtab.engine.platform.kernel_cache import cpu_fingerprint, is_complete, m
 from trimtab.engine.platform.kernel_warmup import compile_in_subprocess, prepare_environment
 
 
-def test_libraries_are_told_where_to_write(tmp_path):
-    """Kernels go into the user's cache, one folder a kind of processor; what is set stays."""
+def test_cache_folders_of_libraries_are_set(tmp_path):
+    """Kernels go into the user's cache, one folder per processor type; variables that are set stay."""
     environ = {"MPLCONFIGDIR": "/mine", "XDG_CACHE_HOME": str(tmp_path / "c")}
     folder = prepare_environment(tmp_path / "data", environ)
     assert folder.is_dir()
@@ -27,8 +27,8 @@ def test_libraries_are_told_where_to_write(tmp_path):
     assert prepare_environment(tmp_path / "other", environ | {"XDG_CACHE_HOME": "/else"}) == folder
 
 
-def test_every_data_folder_has_the_same_kernels(tmp_path):
-    """What one engine of a user has compiled the next one finds, whatever its data folder."""
+def test_data_folders_of_a_user_share_kernels(tmp_path):
+    """Engines of one user share kernels, whatever their data folders."""
     environ = {"HOME": str(tmp_path)}
     first, second = (prepare_environment(tmp_path / name, dict(environ)) for name in "ab")
     assert first == second
@@ -36,20 +36,20 @@ def test_every_data_folder_has_the_same_kernels(tmp_path):
 
 
 @pytest.mark.parametrize("environ", [{}, {"XDG_CACHE_HOME": "relative"}, {"HOME": "/proc/nobody"}])
-def test_without_a_cache_of_the_user_the_data_folder_serves(tmp_path, environ):
-    """Such as a service without a home."""
+def test_without_a_user_cache_the_data_folder_is_used(tmp_path, environ):
+    """Without a usable home, as in a service, kernels go into the data folder."""
     assert prepare_environment(tmp_path, dict(environ)).is_relative_to(tmp_path / "cache")
 
 
-def test_a_folder_that_others_may_write_is_not_used(tmp_path):
-    """What stands in it is run as code, so it must be ours alone."""
+def test_a_folder_writable_by_others_is_not_used(tmp_path):
+    """A folder that others may write to is not used, because its files are executed."""
     environ = {"XDG_CACHE_HOME": str(tmp_path / "c")}
     prepare_environment(tmp_path / "data", dict(environ)).chmod(0o777)
     assert prepare_environment(tmp_path / "data", dict(environ)).is_relative_to(tmp_path / "data")
 
 
-def test_a_folder_that_may_not_be_written_is_not_used(tmp_path, monkeypatch):
-    """Where neither cache nor data folder can be written, kernels go to a private folder."""
+def test_without_a_writable_folder_a_temporary_one_is_used(tmp_path, monkeypatch):
+    """If neither cache nor data folder is writable, kernels go into a private temporary folder."""
 
     def refused(**_):
         raise PermissionError("read-only")
@@ -62,8 +62,8 @@ def test_a_folder_that_may_not_be_written_is_not_used(tmp_path, monkeypatch):
     assert environ["NUMBA_CACHE_DIR"] == str(folder)
 
 
-def test_only_what_nobody_used_for_long_is_removed(tmp_path):
-    """Two versions of Trimtab beside each other leave each other's kernels alone."""
+def test_only_folders_unused_for_long_are_removed(tmp_path):
+    """Folders of other versions are removed only when unused for a month."""
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
     folder = prepare_environment(tmp_path / "data", dict(environ))
     for name, days in (("in-use", 1), ("old", 31)):
@@ -76,8 +76,8 @@ def test_only_what_nobody_used_for_long_is_removed(tmp_path):
     assert sorted(path.name for path in folder.parent.iterdir()) == sorted([folder.name, "in-use"])
 
 
-def test_nothing_is_removed_beside_a_folder_that_a_person_named(tmp_path):
-    """What stands beside NUMBA_CACHE_DIR may be anything, as a home: it is left alone, however old."""
+def test_siblings_of_a_chosen_folder_are_kept(tmp_path):
+    """Nothing next to NUMBA_CACHE_DIR is removed, however old."""
     other = tmp_path / "photographs"
     other.mkdir()
     then = time.time() - 400 * 86_400
@@ -87,8 +87,8 @@ def test_nothing_is_removed_beside_a_folder_that_a_person_named(tmp_path):
     assert other.is_dir()
 
 
-async def test_a_failed_compilation_is_no_failure_of_the_engine(tmp_path):
-    """Where kernels cannot be compiled apart the engine goes on, and tries again at its next start."""
+async def test_a_failed_compilation_is_logged_only(tmp_path):
+    """A failed compilation is a warning, and no manifest is written."""
     with capture_logs() as lines:
         await compile_in_subprocess(tmp_path, ("no_such_detector",))
     assert [line["log_level"] for line in lines] == ["info", "warning"]
@@ -96,8 +96,8 @@ async def test_a_failed_compilation_is_no_failure_of_the_engine(tmp_path):
 
 
 @pytest.fixture
-def runs(monkeypatch):
-    """What the compiling process says each time, in turn; it makes a file, and marks it when it ends well."""
+def compiler_errors(monkeypatch):
+    """Errors of the next compiler runs, in order; a run without an error writes a file and the manifest."""
     said = []
 
     async def in_a_process(folder, detectors):
@@ -112,12 +112,12 @@ def runs(monkeypatch):
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "mark"])
-async def test_what_is_not_whole_is_looked_at_again(tmp_path, runs, harm):
-    """Kernels that are whole are taken as they are; a file that is cut, or a mark that is, is not trusted."""
-    runs[:] = ["", ""]
+async def test_an_incomplete_cache_is_compiled_again(tmp_path, compiler_errors, harm):
+    """A complete cache is not compiled again; a truncated or missing file, or a broken manifest, is."""
+    compiler_errors[:] = ["", ""]
     await compile_in_subprocess(tmp_path, ("default",))
     await compile_in_subprocess(tmp_path, ("default",))
-    assert len(runs) == 1
+    assert len(compiler_errors) == 1
     mark = manifest_path(tmp_path, ("default",))
     {
         "cut": lambda: (tmp_path / "a.nbc").write_bytes(b"mach"),
@@ -125,14 +125,14 @@ async def test_what_is_not_whole_is_looked_at_again(tmp_path, runs, harm):
         "mark": lambda: mark.write_bytes(b"{"),
     }[harm]()
     await compile_in_subprocess(tmp_path, ("default",))
-    assert runs == []
+    assert compiler_errors == []
     assert is_complete(mark)
 
 
-async def test_what_cannot_be_used_is_thrown_away_and_made_anew(tmp_path, runs):
-    """A cache that the compiler chokes on costs one more compilation, and a warning."""
+async def test_unusable_kernels_are_deleted_and_compiled_again(tmp_path, compiler_errors):
+    """A cache that the compiler cannot read costs one more compilation and a warning."""
     (tmp_path / "b.nbi").write_bytes(b"broken")
-    runs[:] = ["UnpicklingError", ""]
+    compiler_errors[:] = ["UnpicklingError", ""]
     with capture_logs() as lines:
         await compile_in_subprocess(tmp_path, ("default",))
     assert not (tmp_path / "b.nbi").exists()
@@ -140,8 +140,8 @@ async def test_what_cannot_be_used_is_thrown_away_and_made_anew(tmp_path, runs):
     assert is_complete(manifest_path(tmp_path, ("default",)))
 
 
-async def test_who_comes_second_waits_and_finds_it_done(tmp_path, monkeypatch):
-    """Two engines that start at once compile once."""
+async def test_a_second_compiler_waits_for_the_first(tmp_path, monkeypatch):
+    """Two engines that start at the same time compile once."""
     made = []
 
     def warm(detectors):
@@ -160,8 +160,8 @@ async def test_who_comes_second_waits_and_finds_it_done(tmp_path, monkeypatch):
     assert made == [("default",)]
 
 
-def test_machine_code_that_changed_is_never_run(tmp_path, monkeypatch):
-    """Bits that fell over are made anew; an index that has grown since stays."""
+def test_changed_machine_code_is_deleted(tmp_path, monkeypatch):
+    """Machine code that differs from the manifest is deleted; an index that has grown stays."""
     mark = manifest_path(tmp_path, ("default",))
     (tmp_path / "a.nbc").write_bytes(b"machine code")
     (tmp_path / "a.nbi").write_bytes(b"index")
@@ -176,8 +176,8 @@ def test_machine_code_that_changed_is_never_run(tmp_path, monkeypatch):
     assert there == ["a.nbi"]
 
 
-def test_the_engine_is_imported_without_its_compiler():
-    """Numba reads at its import where kernels are kept; the engine says so to it only when it starts."""
+def test_importing_the_engine_does_not_import_numba():
+    """Importing the engine does not import numba, which reads its cache folder at import."""
     heavy = "{'numba', 'pandas', 'mlflow'}"
     asked = f"import sys, trimtab.engine.runtime.app; print(sorted({heavy} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What the engine gives back of its memory."""
+"""Memory returned to the operating system."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ from trimtab.engine.platform.process_memory import (
 
 
 def smaps_entry(perm="r-xp", resident=2048, written=0, name="/lib/libllvm.so.20"):
-    """One mapping as the kernel shows it."""
+    """Return one mapping in the format of /proc/PID/smaps."""
     head = f"7f0000000000-7f0000400000 {perm} 00000000 fe:00 12   {name}".rstrip()
     return [head, "Size: 4096 kB", f"Rss: {resident} kB", f"Anonymous: {written} kB", "VmFlags: rd ex"]
 
@@ -31,22 +31,22 @@ def smaps_entry(perm="r-xp", resident=2048, written=0, name="/lib/libllvm.so.20"
         (smaps_entry(perm="r--p"), 1),  # tables of constants
         (smaps_entry(perm="rw-p"), 0),  # variables
         (smaps_entry(written=4), 0),  # relocated, or a breakpoint
-        (smaps_entry(resident=1020), 0),  # not worth it
-        (smaps_entry(name=""), 0),  # compiled kernels are no file's
-        (smaps_entry(name="/data/scores/host.parquet"), 0),  # may be unmapped meanwhile
-        (smaps_entry(perm="r--s"), 0),  # shared with others
+        (smaps_entry(resident=1020), 0),  # too small
+        (smaps_entry(name=""), 0),  # compiled kernels have no file
+        (smaps_entry(name="/data/scores/host.parquet"), 0),  # may be unmapped at any time
+        (smaps_entry(perm="r--s"), 0),  # shared mapping
         (smaps_entry(name="") + smaps_entry(), 1),
         (smaps_entry() + smaps_entry(written=8) + smaps_entry(perm="r--p"), 2),
     ],
 )
-def test_only_what_a_library_holds_unchanged_is_let_go(lines, found):
-    """Whatever cannot be read again as it was stays."""
+def test_only_unmodified_library_mappings_are_released(lines, found):
+    """Mappings that cannot be read again unchanged are kept."""
     assert list(clean_library_ranges(lines)) == [(0x7F0000000000, 4 << 20)] * found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="shows what it holds in /proc only on Linux")
-def test_code_that_did_its_work_is_not_resident_and_comes_back():
-    """The compiler's code is let go, and compiles again all the same."""
+def test_released_compiler_code_still_works():
+    """The compiler's code is no longer resident after a release, and compiles again."""
 
     def tripled(x):
         return 3.0 * x
@@ -59,7 +59,7 @@ def test_code_that_did_its_work_is_not_resident_and_comes_back():
 
 
 def _resident_compiler_kb() -> int:
-    """Resident size of the compiler's code."""
+    """Return the resident size of the compiler's code in kB."""
     total, here = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         first = line.split()[0]
@@ -70,8 +70,8 @@ def _resident_compiler_kb() -> int:
     return total
 
 
-async def test_it_is_given_back_now_and_again(monkeypatch):
-    """What stores and sinks load later goes, too."""
+async def test_memory_is_released_every_minute(monkeypatch):
+    """Pages are released at each interval."""
     clock, given = FakeClock(), []
 
     async def at_once(work):

@@ -1,4 +1,4 @@
-"""The engine as a whole: parts that die are noticed."""
+"""The engine as a whole: failures of its components are noticed."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from trimtab.engine.settings.file_watcher import SettingsChange
 
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
-    """An engine that serves its API on a free port and watches nothing."""
+    """Engine that serves its API on a free port and watches nothing."""
 
     async def nothing(_self, _supervisor):
         await asyncio.Event().wait()
@@ -44,8 +44,8 @@ def engine(tmp_path, monkeypatch):
         (FirstAccess(), "`trimtab key login` prints"),
     ],
 )
-def test_a_start_says_where_it_is_and_how_to_get_in(capsys, first, said):
-    """Two lines: the address, and one way in, at later starts too."""
+def test_a_start_prints_the_url_and_one_way_to_log_in(capsys, first, said):
+    """Every start prints two lines: the address, and one way to log in."""
     print_access("http://h", first)
     where, way_in = capsys.readouterr().out.splitlines()
     assert where == "Trimtab is on http://h"
@@ -54,7 +54,7 @@ def test_a_start_says_where_it_is_and_how_to_get_in(capsys, first, said):
 
 @pytest.mark.parametrize("broken", ["", "disk full"])
 async def test_a_reload_is_in_the_audit(broken):
-    """By section, and what waits for the next start; a store that fails does not undo what holds already."""
+    """A reload is one audit row with changed and postponed sections; a failing store is logged only."""
     ledger = FakeLedger(FakeClock())
     ledger.broken = broken or None
     with capture_logs() as logs:
@@ -69,8 +69,8 @@ async def test_a_reload_is_in_the_audit(broken):
 @pytest.mark.parametrize(
     ("error", "told"), [(OSError("no more files"), "OSError: no more files"), (None, "")]
 )
-async def test_an_http_server_that_dies_ends_the_engine(engine, monkeypatch, error, told):
-    """An engine whose API is gone stops in order and says what happened."""
+async def test_the_engine_stops_when_its_http_server_ends(engine, monkeypatch, error, told):
+    """When the HTTP server ends, the engine stops in order and reports the cause."""
     served = asyncio.Event()
 
     async def die(_self):
@@ -80,18 +80,18 @@ async def test_an_http_server_that_dies_ends_the_engine(engine, monkeypatch, err
 
     monkeypatch.setattr(HttpServer, "main_loop", die)
     running = asyncio.create_task(engine.run(lambda *_: served.set()))
-    with pytest.raises(EngineError, match="the HTTP server ended while the engine ran") as caught:
+    with pytest.raises(EngineError, match="the HTTP server ended while the engine was running") as caught:
         await asyncio.wait_for(running, 20)
     assert told in str(caught.value)
 
 
-async def test_a_server_that_is_stopped_is_no_failure(engine):
-    """Asked to stop, the engine ends without an error."""
+async def test_a_requested_stop_is_no_failure(engine):
+    """A requested stop ends the engine without an error."""
     await asyncio.wait_for(engine.run(lambda *_: engine.stopping.set()), 20)
 
 
-async def test_a_part_that_raises_is_started_again():
-    """A part that fails is told with its name and begins again half a minute later, as often as needed."""
+async def test_a_failed_task_is_restarted():
+    """A failed task is logged by name and restarted after 30 s, as often as needed."""
     clock, runs = FakeClock(), []
 
     async def work():
@@ -105,13 +105,13 @@ async def test_a_part_that_raises_is_started_again():
         await clock.advance(70)
     assert task.done()
     assert [(at - runs[0]) / 1e9 for at in runs] == [0, 30, 60]
-    assert [(entry["part"], entry["event"]) for entry in logs] == [
-        ("vitals", "a part stopped, it is started again")
+    assert [(entry["task"], entry["event"]) for entry in logs] == [
+        ("vitals", "task_failed")
     ] * 2
 
 
-async def test_vitals_go_on_after_a_fault(engine, monkeypatch):
-    """A fault while the engine looks after itself does not leave its figures as they were for ever."""
+async def test_self_metrics_continue_after_a_failure(engine, monkeypatch):
+    """The engine's own metrics are updated again after an unexpected error."""
     looks = []
     monkeypatch.setattr(background_tasks, "RESTART_DELAY_S", 0.01)
 
@@ -121,13 +121,13 @@ async def test_vitals_go_on_after_a_fault(engine, monkeypatch):
             raise RuntimeError("surprise")
         engine.stopping.set()
 
-    monkeypatch.setattr(SelfMetrics, "look", look)
+    monkeypatch.setattr(SelfMetrics, "update", look)
     await asyncio.wait_for(engine.run(lambda *_: None), 20)
     assert len(looks) == 2
 
 
-async def test_an_engine_that_another_took_over_from_stops(engine, monkeypatch):
-    """Its writes are refused for ever: it ends in order, once, and says why."""
+async def test_the_engine_stops_when_another_engine_takes_over(engine, monkeypatch):
+    """A LockedError stops the engine in order, once, with its reason."""
 
     async def step(_self, _now):
         raise LockedError("taken over by another engine (epoch 2)")
@@ -136,13 +136,13 @@ async def test_an_engine_that_another_took_over_from_stops(engine, monkeypatch):
     with capture_logs() as logs, pytest.raises(LockedError, match="epoch 2"):
         await asyncio.wait_for(engine.run(lambda *_: None), 20)
     events = [entry["event"] for entry in logs]
-    assert events.count("another engine took over, this one stops") == 1
-    assert "a part stopped, it is started again" not in events
+    assert events.count("another_engine_took_over") == 1
+    assert "task_failed" not in events
     assert events[-1] == "stopped"
 
 
 class FakeReloadTarget:
-    """Acting and supervisor as far as a reload concerns them."""
+    """Action components and supervisor, as far as a reload uses them."""
 
     def __init__(self, error=None):
         self.error = error
@@ -169,7 +169,7 @@ class FakeReloadTarget:
     ids=["first", "last", "guardrails", "store fails", "something else"],
 )
 async def test_tools_follow_the_settings(changed, tools, error, calls):
-    """They are exchanged, and their figures watched while there are any; a store that fails ends nothing."""
+    """A reload replaces the tools and watches their metrics while any tool exists, also if a store fails."""
     both = FakeReloadTarget(error)
     reload = SettingsChange(Settings.model_validate({"tools": tools}), changed, ())
     await _apply_tool_settings(both, both, "source", reload)

@@ -1,4 +1,4 @@
-"""The live view: search, order, pages, events."""
+"""The live state: search, order, pages, events."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ NAN = float("nan")
 def make_tick_result(
     keys, scores, values=None, *, source="host", at=5, shown=None, learning=None, open_ids=None, certain=True
 ):
-    """A sensed tick of those keys."""
+    """Return a processed tick of the keys."""
     n = len(keys)
     values = [1.0] * n if values is None else values
     ticked = tick_scores(source, at * 1_000_000_000, values, anomaly_score=scores, yhat=[0.5] * n)
@@ -30,13 +30,13 @@ def make_tick_result(
 
 
 def publish_ticks(live, *ticks):
-    """Tell it those ticks."""
+    """Publish the ticks."""
     for tick in ticks:
         live.publish_tick(tick, 5.0, ("range", "shift"), info_in_seconds)
 
 
 def info_in_seconds(key):
-    """What is known of every series here."""
+    """Return the info of a series in seconds."""
     return SeriesInfo(key, unit="s")
 
 
@@ -47,7 +47,7 @@ def cores():
 
 
 def read_all_pages(live, **asked):
-    """Every page, one after the other."""
+    """Return the names of all pages, page by page."""
     after, names = None, []
     while True:
         page, total, after = live.series_page(after=after, **asked)
@@ -58,7 +58,7 @@ def read_all_pages(live, **asked):
 
 
 def test_views_show_what_is_known(cores):
-    """A series is shown with its score, unit and anomaly; unknown is None; learning is in seconds."""
+    """A view has score, value, unit and anomaly; unknown is None; the learning time is in seconds."""
     live = LiveState()
     publish_ticks(
         live, make_tick_result(cores[:2], [1.5, NAN], [3.0, NAN], learning=[0, 7], open_ids={0: "X"})
@@ -71,7 +71,7 @@ def test_views_show_what_is_known(cores):
 
 
 def test_the_time_is_that_of_the_newest_sample(cores):
-    """A tick without a sample leaves the time of the sample before."""
+    """A tick without a sample keeps the time of the last sample."""
     live = LiveState()
     publish_ticks(
         live, make_tick_result(cores[:1], [0.1], at=5), make_tick_result(cores[:1], [NAN], [NAN], at=10)
@@ -81,7 +81,7 @@ def test_the_time_is_that_of_the_newest_sample(cores):
 
 
 def test_search_by_words_and_labels(cores):
-    """All words and label=value pairs must match, in any case."""
+    """All words and label=value pairs must match, ignoring case."""
     live = LiveState()
     other = (SeriesKey.of("prometheus", "up", {"job": "Node", "xcore": "1"}),)
     publish_ticks(
@@ -101,7 +101,7 @@ def test_search_by_words_and_labels(cores):
 
 
 def test_pages_by_score_are_complete_and_in_order(cores):
-    """Pages by score hold every series once: highest first, unknown last, equal ones by name."""
+    """Pages by score hold every series once: highest first, unknown last, equal scores by name."""
     live = LiveState()
     scores = [0.1, 2.0, NAN, 0.5, 0.5, NAN, 1.0, 0.0, 0.5, 3.0, 0.2, 0.3]
     publish_ticks(live, make_tick_result(cores, scores), make_tick_result(cores, scores, source="other"))
@@ -115,15 +115,15 @@ def test_pages_by_score_are_complete_and_in_order(cores):
 
 
 def test_pages_by_name_are_sorted(cores):
-    """Pages by name follow the name."""
+    """Pages by name are sorted by name."""
     live = LiveState()
     publish_ticks(live, make_tick_result(cores, [0.1] * 12))
     names = read_all_pages(live, limit=5, sort="name")
     assert names == sorted(str(key) for key in cores)
 
 
-def test_a_page_goes_on_where_scores_moved(cores):
-    """A cursor stays good when the series it was made from went away."""
+def test_a_cursor_stays_valid_when_scores_change(cores):
+    """A cursor stays valid when the series it was made from is gone."""
     live = LiveState()
     publish_ticks(live, make_tick_result(cores, [float(i) for i in range(12)]))
     page, _, after = live.series_page(limit=4)
@@ -134,16 +134,16 @@ def test_a_page_goes_on_where_scores_moved(cores):
     assert [view.anomaly_score for view in live.series_page(limit=4, after=after)[0]] == [7.0, 6.0, 5.0, 4.0]
 
 
-def test_what_is_gone_is_not_shown(cores):
-    """A series that left is not listed, but can still be looked at by its id."""
+def test_a_removed_series_is_not_listed(cores):
+    """A removed series is not listed, but can still be read by id."""
     live = LiveState()
     publish_ticks(live, make_tick_result(cores[:2], [0.1, NAN], [1.0, NAN], shown=[True, False]))
     assert [view.id for view in live.series_page()[0]] == [cores[0].id]
     assert live.series_by_id(cores[1].id).value is None
 
 
-def test_what_is_long_gone_is_remembered(cores):
-    """Of a series that is in no slot any more the store knows name and unit."""
+def test_a_series_without_a_slot_is_read_from_the_store(cores):
+    """A series that has no slot any more is returned with name and unit from the store."""
     live = LiveState()
     live.find_stored_series = {cores[5].id: SeriesInfo(cores[5], unit="s")}.__getitem__
     view = live.series_by_id(cores[5].id)
@@ -151,7 +151,7 @@ def test_what_is_long_gone_is_remembered(cores):
 
 
 def test_a_reused_slot_shows_its_new_series(cores):
-    """Where a slot has a new owner the names and the search follow."""
+    """After a slot is reused, names and search follow the new series."""
     live = LiveState()
     new = SeriesKey.of("host", "disk_free_bytes")
     publish_ticks(
@@ -162,14 +162,14 @@ def test_a_reused_slot_shows_its_new_series(cores):
 
 
 @pytest.mark.parametrize("asked", [{"sort": "colour"}, {"after": "!!"}, {"after": "WzFd"}])
-def test_nonsense_is_refused(asked):
-    """An unknown order or a cursor of nobody's making is an InputError."""
+def test_an_unknown_order_or_cursor_is_refused(asked):
+    """An unknown order or an invalid cursor raises InputError."""
     with pytest.raises(InputError):
         LiveState().series_page(**asked)
 
 
-def test_counts_are_the_engines_own(cores):
-    """The engine's numbers count series, learning, unusual and open anomalies."""
+def test_the_engine_status_counts_series_and_anomalies(cores):
+    """The engine status counts series, learning and unusual ones, and open anomalies."""
     live = LiveState()
     live.set_engine_values(ticks=3, uptime_s=1.5)
     publish_ticks(live, make_tick_result(cores[:3], [2.0, 0.1, NAN], learning=[0, 0, 5], open_ids={0: "X"}))
@@ -180,7 +180,7 @@ def test_counts_are_the_engines_own(cores):
 
 
 async def test_events_reach_every_reader(cores):
-    """Ticks, anomalies and changed sources are published; a reader that leaves gets no more."""
+    """Ticks, anomalies and changed sources reach every open subscription."""
     live = LiveState()
     one, two = live.subscribe(), live.subscribe()
     await two.aclose()
@@ -198,7 +198,7 @@ async def test_events_reach_every_reader(cores):
 
 
 async def test_a_slow_reader_loses_the_oldest_ticks_first(cores):
-    """A full queue drops ticks before anomalies, and counts."""
+    """A full queue drops ticks before anomalies and counts them."""
     live = LiveState()
     reader = live.subscribe()
     live.publish_anomaly(anomaly_of(cores[0], "01A"))
@@ -211,8 +211,8 @@ async def test_a_slow_reader_loses_the_oldest_ticks_first(cores):
     assert reader.dropped_count == 101
 
 
-def test_twenty_thousand_series_are_quick():
-    """A first search over 20,000 series takes well under a tenth of a second."""
+def test_a_search_over_20000_series_is_fast():
+    """A first search over 20,000 series takes less than a tenth of a second."""
     keys = tuple(
         SeriesKey.of("p", f"metric_{i % 200}", {"instance": f"10.0.{i // 250}.{i % 250}:9100", "job": "node"})
         for i in range(20_000)
@@ -228,8 +228,8 @@ def test_twenty_thousand_series_are_quick():
     assert took < 0.1
 
 
-def test_an_exchanged_source_is_shown_by_its_own_interval_and_units(cores):
-    """After a reload a source may have another interval, other units and fewer series: all of it shows."""
+def test_a_replaced_source_shows_its_own_interval_and_units(cores):
+    """After a reload the new interval, units and series are shown."""
     live = LiveState()
     publish_ticks(live, make_tick_result(cores, [0.1] * 12))
     live.publish_tick(

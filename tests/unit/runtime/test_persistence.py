@@ -1,4 +1,4 @@
-"""What a tick leaves behind, and what happens when a store fails."""
+"""Persistence of ticks, scores and anomalies, with failing stores."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ KEYS = (SeriesKey("x", "a"), SeriesKey("x", "b"))
 
 
 def make_persistence():
-    """A keeper over fakes."""
+    """Return a persistence over fake stores."""
     return Persistence("x", FakeStore(), FakeScoreLog(), FakeSnapshots())
 
 
-def test_logged_ticks_come_back_as_they_were():
-    """Whole, partial and unknown ticks are read back the same, with the very same tuple of keys."""
+def test_logged_ticks_are_read_back_unchanged():
+    """Complete, partial and unknown ticks are read back unchanged, with the same tuple of keys."""
     k = make_persistence()
     ticks = [
         ClosedTick(1, KEYS, np.array([1.0, np.nan]), complete=True),
@@ -38,8 +38,8 @@ def test_logged_ticks_come_back_as_they_were():
     assert back[1].keys is back[3].keys
 
 
-def test_anomalies_wait_for_the_store_in_their_newest_form():
-    """While the store fails the newest form of each anomaly waits; then each is saved once."""
+def test_pending_anomalies_are_saved_in_their_newest_form():
+    """While the store fails, the newest form of each anomaly is pending; then each is saved once."""
     k = make_persistence()
     k.store.broken = "no space left"
     k.save(KEYS, None, [anomaly_of(KEYS[0], "01A"), anomaly_of(KEYS[1], "01B")])
@@ -53,8 +53,8 @@ def test_anomalies_wait_for_the_store_in_their_newest_form():
     assert k.store.by_id["01A"].end == 9
 
 
-def test_scores_wait_up_to_a_bound_and_what_goes_is_counted(monkeypatch):
-    """A score log that fails for long loses the oldest ticks, and says how many."""
+def test_pending_scores_are_bounded_and_drops_are_counted(monkeypatch):
+    """A score log that fails for long loses the oldest ticks; the losses are counted."""
     k = make_persistence()
     append = k.score_log.append
 
@@ -70,8 +70,8 @@ def test_scores_wait_up_to_a_bound_and_what_goes_is_counted(monkeypatch):
     assert [row[0] for row in k.score_log.rows[KEYS[0].id]] == list(range(10, MAX_PENDING_SCORES + 10))
 
 
-def test_a_tick_that_could_not_be_logged_asks_for_a_snapshot(monkeypatch):
-    """After a hole in the log only a snapshot makes a restart exact."""
+def test_a_tick_that_was_not_logged_requires_a_snapshot(monkeypatch):
+    """A gap in the log is closed by the next snapshot."""
     k = make_persistence()
 
     def full(*_):
@@ -84,8 +84,8 @@ def test_a_tick_that_could_not_be_logged_asks_for_a_snapshot(monkeypatch):
     assert not k.has_gap
 
 
-def test_no_snapshot_lets_ticks_go_whose_anomalies_wait():
-    """While an anomaly waits for the store the ticks that made it stay in the log, for after a crash."""
+def test_no_snapshot_is_saved_while_anomalies_are_pending():
+    """While an anomaly is pending no snapshot is saved, so its ticks stay in the log for a restart."""
     k = make_persistence()
     k.log_tick(ClosedTick(1, KEYS, np.zeros(2), complete=True), 1.0)
     k.store.broken = "no space left"

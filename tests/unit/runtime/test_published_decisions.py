@@ -1,4 +1,4 @@
-"""What people say of incidents and decide of actions: kept, told to everybody, in the right thread."""
+"""Operator decisions on incidents and actions: saved, published, run in the worker thread."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,7 +21,7 @@ from trimtab.engine.types import Incident, IncidentState, NoticeKind, Pause, Sev
 
 
 def make_incident(number, *anomalies, **changed):
-    """An open one of these anomalies."""
+    """Return an open incident with these anomalies."""
     plain = Incident(
         ulid(number), START, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False, ("shop",),
         anomalies,
@@ -30,7 +30,7 @@ def make_incident(number, *anomalies, **changed):
 
 
 class IncidentActionsHarness:
-    """A desk over two incidents that go on, and what a reader of the live stream gets."""
+    """Incident actions over two open incidents, with a subscription to the live events."""
 
     def __init__(self, work):
         self.live, self.store, store = LiveState(), FakeIncidents(), FakeStore()
@@ -47,39 +47,39 @@ class IncidentActionsHarness:
         self.subscription = self.live.subscribe()
 
     async def events(self):
-        """What was told so far."""
+        """Return the published events so far."""
         self.subscription.end()
         return [(name, data["id"]) async for name, data in self.subscription]
 
 
 @pytest.fixture
-def room():
-    """With one work thread, as the engine has."""
+def harness():
+    """Harness with one worker thread, as in the engine."""
     with ThreadPoolExecutor(1) as work:
         yield IncidentActionsHarness(work)
 
 
 @pytest.mark.parametrize(
-    ("before", "word", "state"),
+    ("before", "operator_action", "state"),
     [
         ((), "acknowledge", IncidentState.ACKNOWLEDGED),
         ((), "resolve", IncidentState.RESOLVED),
         (("resolve",), "reopen", IncidentState.ACKNOWLEDGED),
     ],
 )
-async def test_a_word_is_kept_and_told(room, before, word, state):
-    """It is given back as it stands then, in the store, and an event for everybody."""
+async def test_an_operator_action_is_saved_and_published(harness, before, operator_action, state):
+    """The changed incident is returned, saved and published."""
     for earlier in before:
-        await getattr(room.actions, earlier)(ulid(11), "bob")
-    said = await getattr(room.actions, word)(ulid(11), "ann", "mine")
+        await getattr(harness.actions, earlier)(ulid(11), "bob")
+    said = await getattr(harness.actions, operator_action)(ulid(11), "ann", "mine")
     assert (said.id, said.state) == (ulid(11), state)
     assert "ann: mine" in said.note
-    assert room.store.incident(ulid(11)) == said
-    assert await room.events() == [("incident", ulid(11))] * (1 + len(before))
+    assert harness.store.incident(ulid(11)) == said
+    assert await harness.events() == [("incident", ulid(11))] * (1 + len(before))
 
 
 class FakeNotificationDelivery:
-    """Takes notices."""
+    """Collects notifications."""
 
     def __init__(self):
         self.notices = []
@@ -88,67 +88,67 @@ class FakeNotificationDelivery:
         self.notices += notices
 
 
-async def test_who_heard_of_it_hears_at_once_that_it_is_over(room):
-    """However seldom the sources tick: what a person resolves is told in the same moment."""
-    room.context.notifications = heard = FakeNotificationDelivery()
-    room.incident_service.incidents.time = START
-    room.incident_service.notifying._told[ulid(11)] = {
+async def test_resolving_a_notified_incident_sends_a_notification(harness):
+    """Resolving an incident sends a notification at once, but only if its start was notified."""
+    harness.context.notifications = heard = FakeNotificationDelivery()
+    harness.incident_service.incidents.time = START
+    harness.incident_service.notifying._told[ulid(11)] = {
         "fingerprint": "f", "time": START, "severity": 0.6, "level": "high", "over": None,
     }  # fmt: skip
-    await room.actions.resolve(ulid(11), "ann")
+    await harness.actions.resolve(ulid(11), "ann")
     assert [(one.kind, one.incident.id) for one in heard.notices] == [(NoticeKind.RESOLVED, ulid(11))]
-    await room.actions.resolve(ulid(12), "ann")
+    await harness.actions.resolve(ulid(12), "ann")
     assert len(heard.notices) == 1
 
 
-async def test_incidents_are_merged_and_split(room):
-    """The whole is given back, then the new part; each that changed is told."""
-    whole = await room.actions.merge(ulid(12), ulid(11), "ann")
+async def test_incidents_are_merged_and_split(harness):
+    """A merge returns the merged incident and a split the new one; each changed incident is published."""
+    whole = await harness.actions.merge(ulid(12), ulid(11), "ann")
     assert (whole.id, set(whole.anomaly_ids)) == (ulid(11), {ulid(n) for n in range(1, 5)})
-    assert room.store.by_id[ulid(12)].merged_into == ulid(11)
-    part = await room.actions.split(ulid(11), [ulid(3)], "ann")
+    assert harness.store.by_id[ulid(12)].merged_into == ulid(11)
+    part = await harness.actions.split(ulid(11), [ulid(3)], "ann")
     assert part.anomaly_ids == (ulid(3),)
-    assert room.store.incident(part.id) == part
-    told = await room.events()
+    assert harness.store.incident(part.id) == part
+    told = await harness.events()
     assert told == [("incident", name) for name in (ulid(12), ulid(11), ulid(11), part.id)]
 
 
-async def test_what_is_over_is_taken_up_for_it(room):
-    """Somebody opens again what the engine has long forgotten."""
-    room.store.save_incidents([make_incident(13, ulid(4), state=IncidentState.RESOLVED, end=START)])
-    assert (await room.actions.reopen(ulid(13), "ann")).state is IncidentState.ACKNOWLEDGED
-    assert ulid(13) in room.incident_service.incidents.cases
+async def test_a_resolved_incident_can_be_reopened(harness):
+    """An incident the service no longer tracks is loaded and reopened."""
+    harness.store.save_incidents([make_incident(13, ulid(4), state=IncidentState.RESOLVED, end=START)])
+    assert (await harness.actions.reopen(ulid(13), "ann")).state is IncidentState.ACKNOWLEDGED
+    assert ulid(13) in harness.incident_service.incidents.cases
 
 
 @pytest.mark.parametrize(
-    ("word", "number", "error"),
+    ("operator_action", "number", "error"),
     [("acknowledge", 99, NotFoundError), ("reopen", 11, ConflictError), ("acknowledge", 14, ConflictError)],
     ids=["unknown", "not over", "merged"],
 )
-async def test_what_cannot_be_said_changes_nothing(room, word, number, error):
-    """Nothing is told and nothing is written."""
-    room.store.by_id[ulid(14)] = make_incident(14, merged_into=ulid(11))
-    before = dict(room.store.by_id)
+async def test_a_refused_operator_action_changes_nothing(harness, operator_action, number, error):
+    """A refused action saves and publishes nothing."""
+    harness.store.by_id[ulid(14)] = make_incident(14, merged_into=ulid(11))
+    before = dict(harness.store.by_id)
     with pytest.raises(error):
-        await getattr(room.actions, word)(ulid(number), "ann")
-    assert room.store.by_id == before
-    assert await room.events() == []
+        await getattr(harness.actions, operator_action)(ulid(number), "ann")
+    assert harness.store.by_id == before
+    assert await harness.events() == []
 
 
-async def test_a_word_that_is_not_durable_is_not_acknowledged(room, monkeypatch):
-    """P1: the error of the store reaches whoever spoke."""
+async def test_an_operator_action_that_cannot_be_saved_raises(harness, monkeypatch):
+    """P1: the error of the store reaches the caller and nothing is published."""
 
     def refuse(_):
         raise StoreError("disk full")
 
-    monkeypatch.setattr(room.store, "save_incidents", refuse)
+    monkeypatch.setattr(harness.store, "save_incidents", refuse)
     with pytest.raises(StoreError, match="disk full"):
-        await room.actions.acknowledge(ulid(11), "ann")
-    assert await room.events() == []
+        await harness.actions.acknowledge(ulid(11), "ann")
+    assert await harness.events() == []
 
 
 class FakeDecisions:
-    """A desk that gives back what it was asked for, or refuses."""
+    """Operator decisions that return a fixed result or refuse."""
 
     def __init__(self):
         self.refusal_reason = None
@@ -181,7 +181,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("name", "arguments", "event"), CALLS)
 async def test_each_decision_is_an_event(name, arguments, event):
-    """It goes to the desk below as it came, and to every reader once it is taken."""
+    """A decision is passed on unchanged, and its result is published."""
     live, below = LiveState(), FakeDecisions()
     reader = live.subscribe()
     given = await getattr(PublishedDecisions(below, live), name)(*arguments)
@@ -193,8 +193,8 @@ async def test_each_decision_is_an_event(name, arguments, event):
 
 
 @pytest.mark.parametrize(("name", "arguments", "event"), CALLS)
-async def test_what_is_refused_is_no_event(name, arguments, event):  # noqa: ARG001 - the table's
-    """Nobody is told of what was not done."""
+async def test_a_refused_decision_is_no_event(name, arguments, event):  # noqa: ARG001 - shares the table above
+    """A refused decision publishes nothing."""
     live, below = LiveState(), FakeDecisions()
     below.refusal_reason = "everything is paused"
     reader = live.subscribe()

@@ -1,4 +1,4 @@
-"""Members that cannot be stored, river's, come back after a restart by the logged ticks."""
+"""Detector members whose state cannot be stored (river's) are restored by replaying logged ticks."""
 
 import asyncio
 from concurrent.futures import Future
@@ -22,7 +22,7 @@ KEYS = tuple(SeriesKey.of("fake", "m", {"i": str(i)}) for i in range(4))
 
 
 class ImmediateExecutor:
-    """An executor that works at once."""
+    """Executor that runs a function at once."""
 
     def submit(self, function, *args, **kwargs):
         done: Future[object] = Future()
@@ -31,7 +31,7 @@ class ImmediateExecutor:
 
 
 def make_readings(n):
-    """Noise in which series come and go, so that slots are used again."""
+    """Return noise in which series come and go, so that slots are reused."""
     rng = np.random.default_rng(3)
     rows = []
     for k in range(n):
@@ -42,7 +42,7 @@ def make_readings(n):
 
 
 def make_context(folder):
-    """A source's surroundings, with snapshots in a folder."""
+    """Return a loop context with snapshots in a folder."""
     general = General(detectors=("default", MEMBER))
     snapshots = FolderSnapshots(folder).open()
     return LoopContext(
@@ -58,7 +58,7 @@ def make_context(folder):
 
 
 async def run_and_kill(around, rows, ticks):
-    """Run a loop for so many ticks and end it as kill -9 does: nothing is written any more."""
+    """Run a loop for `ticks` ticks and end it as kill -9 does: nothing more is saved."""
     loop = SourceLoop(FakeSource(script=rows), around)
     task = asyncio.create_task(loop.run())
     await around.clock.advance(ticks * 5 + 1)
@@ -67,8 +67,8 @@ async def run_and_kill(around, rows, ticks):
     return loop
 
 
-async def test_a_restart_goes_on_where_river_was(tmp_path):
-    """Scores after a restart equal an uninterrupted run, though no snapshot holds what river learnt."""
+async def test_a_restart_restores_river_members_by_replay(tmp_path):
+    """Scores after a restart equal those of an uninterrupted run, though no snapshot holds river's state."""
     rows = make_readings(200)
     whole, broken = make_context(tmp_path / "whole"), make_context(tmp_path / "broken")
     await run_and_kill(whole, rows, 200)
@@ -88,8 +88,8 @@ async def test_a_restart_goes_on_where_river_was(tmp_path):
         assert np.isfinite(np.array(got)[:, 2]).any()
 
 
-async def test_the_log_is_kept_as_long_as_it_is_needed(tmp_path, monkeypatch):
-    """Of older ticks so many stay as bring the member back, not more; without one none but the usual."""
+async def test_the_tick_log_is_kept_as_long_as_needed(tmp_path, monkeypatch):
+    """With a river member enough older ticks stay to restore it; without one only the usual number stays."""
     monkeypatch.setattr(source_detector, "REPLAY_TICKS", 200)
     with_member, without = make_context(tmp_path / "with"), make_context(tmp_path / "without")
     without.general = General()
@@ -102,8 +102,8 @@ async def test_the_log_is_kept_as_long_as_it_is_needed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("detectors", [("default", "river:Nobody")])
-async def test_a_member_that_river_does_not_have_is_told(tmp_path, detectors):
-    """A wrong name is said with those that there are."""
+async def test_an_unknown_river_member_starts_no_detector(tmp_path, detectors):
+    """A source with an unknown river member gets no detector."""
     around = make_context(tmp_path)
     around.general = General(detectors=detectors)
     loop = await run_and_kill(around, make_readings(3), 3)

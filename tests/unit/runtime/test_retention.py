@@ -1,4 +1,4 @@
-"""What is too old is removed, a little at a time."""
+"""Deletion of expired events, sessions and login links."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,8 +21,8 @@ DAY_S = 86_400
 
 
 @pytest.fixture
-def around(tmp_path):
-    """A real store on a clock of the test's own."""
+def context(tmp_path):
+    """Loop context with a real store and a fake clock."""
     clock = FakeClock()
     with ThreadPoolExecutor(1) as work:
         store = open_store(tmp_path, clock.now)
@@ -30,16 +30,16 @@ def around(tmp_path):
         store.close()
 
 
-async def test_events_go_after_their_days_and_sessions_after_their_end(around):
-    """Anomalies stay so many days after their end, dead sessions and links for a day, keys for ever."""
-    store, clock = around.store, around.clock
+async def test_expired_events_and_ended_sessions_are_deleted(context):
+    """Anomalies are deleted after their retention, ended sessions and links after a day, keys never."""
+    store, clock = context.store, context.clock
     key, _ = api_keys.create_key(store, clock, "ci", ["read"], DAY_S)
     api_keys.open_session(store, clock, key)
     api_keys.create_login_url(store, clock, "http://x")
     api_keys.open_session(store, clock, None)
     store.save_anomaly(anomaly_of(CPU, ulid(1), end=clock.now()))
     store.save_anomaly(anomaly_of(CPU, ulid(2)))
-    pruner = RetentionTask(around, events_days=10)
+    pruner = RetentionTask(context, events_days=10)
     clock.tick(2.5 * DAY_S)
     with capture_logs() as logs:
         await pruner.delete_expired()
@@ -52,25 +52,25 @@ async def test_events_go_after_their_days_and_sessions_after_their_end(around):
     assert ids_of(store.anomalies()) == [ulid(2)]
 
 
-async def test_a_run_is_bounded(around, monkeypatch):
-    """A run removes a limited number, batch by batch with a pause between, and leaves the rest."""
+async def test_a_run_is_bounded(context, monkeypatch):
+    """A run deletes a limited number of rows in batches and leaves the rest."""
     monkeypatch.setattr(retention, "BATCH_ROWS", 2)
     monkeypatch.setattr(retention, "MAX_BATCHES", 3)
     monkeypatch.setattr(retention, "PAUSE_S", 0)
     for i in range(9):
-        around.store.save_anomaly(anomaly_of(CPU, ulid(i), end=around.clock.now()))
-    around.clock.tick(2 * DAY_S)
-    await RetentionTask(around, events_days=1).delete_expired()
-    assert len(around.store.anomalies()) == 3
+        context.store.save_anomaly(anomaly_of(CPU, ulid(i), end=context.clock.now()))
+    context.clock.tick(2 * DAY_S)
+    await RetentionTask(context, events_days=1).delete_expired()
+    assert len(context.store.anomalies()) == 3
 
 
-async def test_a_store_that_fails_is_tried_again_later(around, monkeypatch):
-    """Where the store cannot be written the run says so and ends."""
+async def test_a_failing_store_ends_the_run(context, monkeypatch):
+    """A StoreError is logged and ends the run."""
 
     def full(*_):
         raise StoreError("disk full")
 
-    monkeypatch.setattr(around.store, "delete_ended", full)
+    monkeypatch.setattr(context.store, "delete_ended", full)
     with capture_logs() as logs:
-        await RetentionTask(around, events_days=1).delete_expired()
+        await RetentionTask(context, events_days=1).delete_expired()
     assert [entry["error"] for entry in logs] == ["disk full"]

@@ -1,4 +1,4 @@
-"""What a running engine does about its settings file."""
+"""The settings file of a running engine."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from trimtab.engine.runtime.app import Engine
 from trimtab.engine.settings import Settings
 
 
-async def test_a_fault_in_following_the_settings_ends_no_engine(monkeypatch):
-    """Where the file cannot be watched any more the engine goes on, and its status says so."""
+async def test_a_failing_settings_watch_does_not_stop_the_engine(monkeypatch):
+    """If the settings file can no longer be watched, the engine continues and its status says so."""
     engine = Engine(Settings(), Path("trimtab.yaml"), {}, {})
 
     async def broken(*_):
@@ -17,4 +17,4 @@ async def test_a_fault_in_following_the_settings_ends_no_engine(monkeypatch):
     await engine._watch_settings(None, engine.settings)
     assert not engine.stopping.is_set()
     assert engine.failure is None
-    assert "not watched" in engine.live.engine_status()["settings"]
+    assert "no longer watched" in engine.live.engine_status()["settings"]

@@ -1,4 +1,4 @@
-"""A source's loop: stages in order, outages, failing stores, restarts."""
+"""The tick loop of a source: stages, outages, failing stores, restarts."""
 
 import asyncio
 from concurrent.futures import Future
@@ -31,7 +31,7 @@ KEYS = tuple(SeriesKey.of("fake", "m", {"i": str(i)}) for i in range(3))
 
 
 class ImmediateExecutor:
-    """An executor that works at once, in the test's own thread."""
+    """Executor that runs a function at once, in the calling thread."""
 
     def submit(self, function, *args, **kwargs):
         done: Future[object] = Future()
@@ -43,7 +43,7 @@ class ImmediateExecutor:
 
 
 class FakeTickMetrics:
-    """Takes every figure and keeps the states."""
+    """Records source states and ignores everything else."""
 
     def __init__(self):
         self.states = []
@@ -66,13 +66,13 @@ class FakeTickMetrics:
 
 @pytest.fixture(autouse=True)
 def use_plain_scorer(monkeypatch):
-    """Scores that a test can foretell."""
+    """Replace the scorer by one with predictable scores."""
     monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
 
 
 @pytest.fixture
-def around():
-    """Fakes of everything."""
+def context():
+    """Loop context of fakes."""
     return LoopContext(
         FakeClock(),
         FakeStore(),
@@ -86,7 +86,7 @@ def around():
 
 
 def make_readings(n, values=None, start=1, keys=KEYS):
-    """Readings of n ticks, the first `start` intervals after the clock's start."""
+    """Return readings of n ticks, the first one `start` intervals after the clock's start."""
     rng = np.random.default_rng(abs(start))
     rows = []
     for k in range(n):
@@ -96,91 +96,91 @@ def make_readings(n, values=None, start=1, keys=KEYS):
     return rows
 
 
-async def run_loop(source, around, seconds, loop=None):
-    """Run a loop for so long on the fake clock, then stop it as the engine does."""
-    loop = loop or SourceLoop(source, around)
+async def run_loop(source, context, seconds, loop=None):
+    """Run a loop for so many seconds of the fake clock, then stop it as the engine does."""
+    loop = loop or SourceLoop(source, context)
     task = asyncio.create_task(loop.run())
     await settle()
-    await around.clock.advance(seconds)
+    await context.clock.advance(seconds)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await loop.stop()
     return loop
 
 
-async def test_a_tick_goes_through_every_stage(around):
-    """A tick is logged, scored, kept, shown and sent, and its series are remembered with their units."""
+async def test_a_tick_goes_through_every_stage(context):
+    """A tick is logged, scored, saved, published and sent; its series are stored with their units."""
     source = FakeSource(script=make_readings(60, start=0), infos=[SeriesInfo(KEYS[0], unit="s")])
-    loop = await run_loop(source, around, 60 * 5 - 1)
+    loop = await run_loop(source, context, 60 * 5 - 1)
     assert loop.tick_count == 60
-    assert len(around.snapshots.ticks["fake"]) == 60
-    assert len(around.score_log.rows[KEYS[0].id]) == 60
-    assert around.store.infos[KEYS[0].id].unit == "s"
-    assert around.live.readiness() == (True, "")
-    assert around.live.series_by_id(KEYS[0].id).anomaly_score is not None
-    assert len(around.sinks[0].sent) == 60
-    status = around.live.source_status("fake")
+    assert len(context.snapshots.ticks["fake"]) == 60
+    assert len(context.score_log.rows[KEYS[0].id]) == 60
+    assert context.store.infos[KEYS[0].id].unit == "s"
+    assert context.live.readiness() == (True, "")
+    assert context.live.series_by_id(KEYS[0].id).anomaly_score is not None
+    assert len(context.sinks[0].sent) == 60
+    status = context.live.source_status("fake")
     assert (status.state, status.series) == (SourceState.UP, 3)
-    assert around.snapshots.newest["fake"][0] == START + 59 * 5 * SECOND
+    assert context.snapshots.newest["fake"][0] == START + 59 * 5 * SECOND
     assert source.closed == 1
 
 
-async def test_the_first_read_does_not_wait(around):
+async def test_the_first_read_does_not_wait(context):
     """A source is read at once, not at the next multiple of its interval."""
     source = FakeSource(script=make_readings(1, start=0))
-    around.clock.tick(2)
-    await run_loop(source, around, 0)
+    context.clock.tick(2)
+    await run_loop(source, context, 0)
     assert source.reads == 1
 
 
-async def test_an_anomaly_is_stored_and_told(around):
-    """An anomaly reaches the store and the event stream when it opens and when it closes."""
+async def test_an_anomaly_is_stored_and_published(context):
+    """An anomaly is stored and published when it opens and when it closes."""
     rows = (
         make_readings(60)
         + make_readings(2, values=[60.0, 10.0, 10.0], start=61)
         + make_readings(10, start=63)
     )
-    reader = around.live.subscribe()
-    await run_loop(FakeSource(script=rows), around, 80 * 5)
-    around.live.end_subscriptions()
+    reader = context.live.subscribe()
+    await run_loop(FakeSource(script=rows), context, 80 * 5)
+    context.live.end_subscriptions()
     events = [data async for name, data in reader if name == "anomaly"]
-    (stored,) = around.store.by_id.values()
+    (stored,) = context.store.by_id.values()
     assert stored.series_id == KEYS[0].id
     assert stored.reason == "recovered"
     assert events[0]["end"] is None
     assert events[-1]["end"] == stored.end
 
 
-async def test_an_outage_is_unknown_and_nothing_else(around):
-    """While a source raises, its state is unknown with the reason, scores are null, and no anomaly moves."""
+async def test_an_outage_is_unknown_and_opens_no_anomaly(context):
+    """While a source raises, its state is unknown, scores are None, and no anomaly opens or closes."""
     away = [SourceError("http://bob:hunter2@p:9090 refused") for _ in range(20)]
     rows = [*make_readings(60), *away, *make_readings(5, start=81)]
     source = FakeSource(script=rows)
-    loop = SourceLoop(source, around)
+    loop = SourceLoop(source, context)
     task = asyncio.create_task(loop.run())
-    await around.clock.advance(70 * 5)
-    status = around.live.source_status("fake")
+    await context.clock.advance(70 * 5)
+    status = context.live.source_status("fake")
     assert status.state is SourceState.UNKNOWN
     assert status.detail == "http://(hidden)@p:9090 refused"
-    assert around.live.series_by_id(KEYS[0].id).anomaly_score is None
-    await around.clock.advance(15 * 5)
-    assert around.live.source_status("fake").state is SourceState.UP
+    assert context.live.series_by_id(KEYS[0].id).anomaly_score is None
+    await context.clock.advance(15 * 5)
+    assert context.live.source_status("fake").state is SourceState.UP
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert around.store.by_id == {}
-    assert around.metrics.states[-1] is SourceState.UP
+    assert context.store.by_id == {}
+    assert context.metrics.states[-1] is SourceState.UP
 
 
-async def test_a_partial_answer_is_shown_as_unknown(around):
-    """An answer that is not whole shows its values, and the source as unknown."""
+async def test_a_partial_answer_is_shown_as_unknown(context):
+    """A partial answer shows its values, and the source as unknown."""
     rows = [replace(reading, complete=False) for reading in make_readings(3)]
-    await run_loop(FakeSource(script=rows), around, 12)
-    assert around.live.source_status("fake").state is SourceState.UNKNOWN
-    assert around.live.series_by_id(KEYS[0].id).value is not None
+    await run_loop(FakeSource(script=rows), context, 12)
+    assert context.live.source_status("fake").state is SourceState.UNKNOWN
+    assert context.live.series_by_id(KEYS[0].id).value is not None
 
 
-async def test_a_fault_of_ours_is_unknown_too(around):
-    """An error that nobody foresaw makes that tick unknown; the next one is read again."""
+async def test_an_unexpected_error_makes_the_tick_unknown(context):
+    """An unexpected error makes one tick unknown; the next tick is read again."""
     source = FakeSource(script=make_readings(10))
     read, fail = source.read, iter([True, False])
 
@@ -190,66 +190,66 @@ async def test_a_fault_of_ours_is_unknown_too(around):
         return await read()
 
     source.read = broken
-    loop = await run_loop(source, around, 30)
+    loop = await run_loop(source, context, 30)
     assert loop.tick_count >= 3
-    assert around.live.source_status("fake").state is SourceState.UP
+    assert context.live.source_status("fake").state is SourceState.UP
 
 
-async def test_opening_is_tried_again_less_and_less_often(around):
-    """A source that does not open is tried after 1, 2, 4 ... seconds, and says why it is unknown."""
+async def test_opening_is_retried_with_backoff(context):
+    """A source that does not open is retried after 1, 2, 4 ... seconds, and readiness gives the reason."""
     source = FakeSource(script=make_readings(100, start=1))
     source.open_errors.extend(SourceError("connection refused") for _ in range(3))
-    loop = SourceLoop(source, around)
+    loop = SourceLoop(source, context)
     task = asyncio.create_task(loop.run())
     await settle()
-    assert around.live.readiness() == (False, "fake: connection refused")
-    await around.clock.advance(6.5)
+    assert context.live.readiness() == (False, "fake: connection refused")
+    await context.clock.advance(6.5)
     assert source.opened == 3
-    await around.clock.advance(1)
+    await context.clock.advance(1)
     assert source.opened == 4
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_history_warms_before_the_first_tick(around):
-    """History is learnt first, kept in a snapshot, and the first tick is scored."""
+async def test_history_warms_before_the_first_tick(context):
+    """History is learned before the first tick and kept in a snapshot."""
     times = START - np.arange(200, 0, -1, dtype=np.int64) * 5 * SECOND
     values = np.random.default_rng(1).normal(10, 1, (200, 3))
     source = FakeSource(script=make_readings(3), histories=[History(5.0, KEYS, times, values)])
-    await run_loop(source, around, 6)
-    assert around.live.series_by_id(KEYS[0].id).learning_s == 0
+    await run_loop(source, context, 6)
+    assert context.live.series_by_id(KEYS[0].id).learning_s == 0
     again = FakeSource(script=make_readings(3, start=3), histories=[History(5.0, KEYS, times, values)])
     again.history = None
-    await run_loop(again, around, 6)
+    await run_loop(again, context, 6)
 
 
-async def test_a_failing_store_loses_nothing_and_is_said(around):
-    """With a store that fails sensing goes on; anomalies are saved when it works again."""
+async def test_a_failing_store_loses_nothing_and_is_reported(context):
+    """With a failing store detection goes on; anomalies are saved when the store works again."""
     rows = (
         make_readings(60)
         + make_readings(2, values=[60.0, 10.0, 10.0], start=61)
         + make_readings(10, start=63)
     )
-    loop = SourceLoop(FakeSource(script=rows), around)
+    loop = SourceLoop(FakeSource(script=rows), context)
     task = asyncio.create_task(loop.run())
-    await around.clock.advance(59 * 5)
-    around.store.broken = "the disk is full"
-    await around.clock.advance(4 * 5)
+    await context.clock.advance(59 * 5)
+    context.store.broken = "the disk is full"
+    await context.clock.advance(4 * 5)
     assert loop.persistence.problem == "the disk is full"
     assert loop.persistence.pending_count > 0
-    assert around.store.by_id == {}
+    assert context.store.by_id == {}
     assert loop.tick_count >= 62
-    around.store.broken = None
-    await around.clock.advance(10 * 5)
+    context.store.broken = None
+    await context.clock.advance(10 * 5)
     assert loop.persistence.problem is None
     assert loop.persistence.pending_count == 0
-    assert [a.reason for a in around.store.by_id.values()] == ["recovered"]
+    assert [a.reason for a in context.store.by_id.values()] == ["recovered"]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_restart_goes_on_where_it_was(around):
-    """P4: after a crash the logged ticks are replayed: same scores, same anomalies, none twice."""
+async def test_a_restart_replays_logged_ticks(context):
+    """P4: after a crash the logged ticks are replayed with the same scores and anomalies."""
     rows = make_readings(60) + make_readings(40, values=[60.0, 10.0, 10.0], start=61)
     whole = LoopContext(
         FakeClock(),
@@ -261,48 +261,48 @@ async def test_a_restart_goes_on_where_it_was(around):
         ImmediateExecutor(),
     )
     await run_loop(FakeSource(script=rows), whole, 101 * 5)
-    task = asyncio.create_task(SourceLoop(FakeSource(script=rows[:80]), around).run())
-    await around.clock.advance(80 * 5)
+    task = asyncio.create_task(SourceLoop(FakeSource(script=rows[:80]), context).run())
+    await context.clock.advance(80 * 5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    around.score_log = FakeScoreLog()
-    around.live = LiveState()
-    loop = await run_loop(FakeSource(script=rows[80:]), around, 21 * 5)
+    context.score_log = FakeScoreLog()
+    context.live = LiveState()
+    loop = await run_loop(FakeSource(script=rows[80:]), context, 21 * 5)
     assert loop.tick_count == 20
-    assert around.store.by_id == whole.store.by_id
+    assert context.store.by_id == whole.store.by_id
     for key in KEYS:
-        mine, wanted = around.score_log.rows[key.id], whole.score_log.rows[key.id]
+        mine, wanted = context.score_log.rows[key.id], whole.score_log.rows[key.id]
         np.testing.assert_array_equal(mine, wanted[-len(mine) :])
         assert len(mine) >= 20
 
 
-async def test_stored_anomalies_that_nobody_watches_are_closed(around):
-    """An anomaly that is open in the store, but in no state, ends as lost."""
+async def test_stored_anomalies_without_state_are_closed(context):
+    """An anomaly that is open in the store but in no state is closed as lost."""
     rows = make_readings(60) + make_readings(3, values=[60.0, 10.0, 10.0], start=61)
-    await run_loop(FakeSource(script=rows), around, 63 * 5)
-    (stored,) = around.store.by_id.values()
+    await run_loop(FakeSource(script=rows), context, 63 * 5)
+    (stored,) = context.store.by_id.values()
     assert stored.end is None
-    around.snapshots = FakeSnapshots()
-    await run_loop(FakeSource(script=make_readings(2, start=64)), around, 10)
-    assert around.store.by_id[stored.id].reason == "state lost"
+    context.snapshots = FakeSnapshots()
+    await run_loop(FakeSource(script=make_readings(2, start=64)), context, 10)
+    assert context.store.by_id[stored.id].reason == "state lost"
 
 
-async def test_a_budget_changes_while_running(around):
-    """A larger budget takes effect at the next tick, without learning anew."""
-    loop = SourceLoop(FakeSource(script=make_readings(100, values=[14.0, 10.0, 10.0])), around)
+async def test_the_budget_can_change_while_running(context):
+    """A larger budget takes effect at the next tick, without learning again."""
+    loop = SourceLoop(FakeSource(script=make_readings(100, values=[14.0, 10.0, 10.0])), context)
     task = asyncio.create_task(loop.run())
-    await around.clock.advance(60 * 5)
-    before = around.live.series_by_id(KEYS[0].id).anomaly_score
+    await context.clock.advance(60 * 5)
+    before = context.live.series_by_id(KEYS[0].id).anomaly_score
     loop.set_budget(8.0)
-    await around.clock.advance(5)
-    assert around.live.series_by_id(KEYS[0].id).anomaly_score == pytest.approx(2 * before)
+    await context.clock.advance(5)
+    assert context.live.series_by_id(KEYS[0].id).anomaly_score == pytest.approx(2 * before)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.mark.parametrize("later", [8.0, 0.5])
-async def test_a_restart_judges_by_the_budget_of_that_time(around, later):
-    """Ticks that are replayed are judged by the budget that held for them, whatever it was set to since."""
+async def test_replayed_ticks_use_the_budget_of_their_time(context, later):
+    """Replayed ticks use the budget that was in force at their time, not the current one."""
     rows = make_readings(60) + make_readings(60, values=[16.0, 10.0, 10.0], start=60)
     whole = LoopContext(
         FakeClock(),
@@ -313,7 +313,7 @@ async def test_a_restart_judges_by_the_budget_of_that_time(around, later):
         FakeTickMetrics(),
         ImmediateExecutor(),
     )
-    for world in (whole, around):
+    for world in (whole, context):
         loop = SourceLoop(FakeSource(script=rows), world)
         task = asyncio.create_task(loop.run())
         await world.clock.advance(70 * 5)
@@ -324,55 +324,55 @@ async def test_a_restart_judges_by_the_budget_of_that_time(around, later):
             await world.clock.advance(35 * 5)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    around.score_log = FakeScoreLog()
-    around.general = General(false_alarms_per_week=later)
-    await run_loop(FakeSource(script=rows[loop.tick_count :]), around, 35 * 5)
-    assert around.store.by_id == whole.store.by_id
+    context.score_log = FakeScoreLog()
+    context.general = General(false_alarms_per_week=later)
+    await run_loop(FakeSource(script=rows[loop.tick_count :]), context, 35 * 5)
+    assert context.store.by_id == whole.store.by_id
     for key in KEYS:
-        mine, wanted = around.score_log.rows[key.id], whole.score_log.rows[key.id]
+        mine, wanted = context.score_log.rows[key.id], whole.score_log.rows[key.id]
         np.testing.assert_array_equal(mine, wanted[-len(mine) :])
         assert len(mine) > 35
 
 
-async def test_a_removed_source_takes_its_anomalies_along(around):
-    """Open anomalies of a source that is watched no more end, and its series are gone."""
+async def test_removing_a_source_closes_its_anomalies(context):
+    """Removing a source closes its open anomalies and drops its series."""
     rows = make_readings(60) + make_readings(3, values=[60.0, 10.0, 10.0], start=61)
-    loop = await run_loop(FakeSource(script=rows), around, 63 * 5)
+    loop = await run_loop(FakeSource(script=rows), context, 63 * 5)
     await loop.remove()
-    (stored,) = around.store.by_id.values()
+    (stored,) = context.store.by_id.values()
     assert stored.reason == "source removed"
-    assert around.live.sources() == []
-    assert around.live.series_page()[1] == 0
+    assert context.live.sources() == []
+    assert context.live.series_page()[1] == 0
 
 
-async def test_a_clock_that_goes_back_is_no_standstill(around):
-    """When the clock is set back by an hour the source is read on, at the times of the new clock."""
+async def test_the_loop_continues_after_the_clock_is_set_back(context):
+    """When the clock is set back by an hour, the source is read at the new times."""
     source = FakeSource(script=[*make_readings(10), *make_readings(10, start=-700)])
-    task = asyncio.create_task(SourceLoop(source, around).run())
-    await around.clock.advance(49)
-    around.clock.time = START - 700 * 5 * SECOND
-    around.clock._sleepers = [(0, *rest) for _, *rest in around.clock._sleepers]
-    await around.clock.advance(40)
+    task = asyncio.create_task(SourceLoop(source, context).run())
+    await context.clock.advance(49)
+    context.clock.time = START - 700 * 5 * SECOND
+    context.clock._sleepers = [(0, *rest) for _, *rest in context.clock._sleepers]
+    await context.clock.advance(40)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert source.reads >= 16
-    assert around.live.series_by_id(KEYS[0].id).time < START
+    assert context.live.series_by_id(KEYS[0].id).time < START
 
 
-async def test_a_recording_ends(around):
-    """A replayed source is read without waiting until it gives None; then the loop is over."""
+async def test_the_loop_ends_with_its_recording(context):
+    """A replayed source is read without waiting until it returns None; then the loop ends."""
     source = FakeSource(script=[*make_readings(80), None])
     source.start_after = None
-    await asyncio.wait_for(SourceLoop(source, around).run(), 20)
-    assert len(around.snapshots.ticks["fake"]) == 80
+    await asyncio.wait_for(SourceLoop(source, context).run(), 20)
+    assert len(context.snapshots.ticks["fake"]) == 80
     again = FakeSource(script=[None])
     again.start_after = None
-    await asyncio.wait_for(SourceLoop(again, around).run(), 20)
+    await asyncio.wait_for(SourceLoop(again, context).run(), 20)
     assert again.start_after == START + 80 * 5 * SECOND
 
 
 class FakeIncidentService:
-    """Hears what a loop tells of its start and end."""
+    """Records what a loop reports at its start and end."""
 
     def __init__(self):
         self.calls = []
@@ -390,12 +390,12 @@ class FakeIncidentService:
         self.calls.append(source)
 
 
-async def test_incidents_hear_what_is_watched_before_the_first_tick(around):
-    """At every start: all series with what is open, and nothing where the source begins anew."""
-    around.incident_service = FakeIncidentService()
-    await run_loop(FakeSource(script=make_readings(60, start=0)), around, 60 * 5 - 1)
-    await run_loop(FakeSource(script=make_readings(5, start=60)), around, 5)
-    first, again = around.incident_service.calls
+async def test_the_incident_service_knows_the_series_before_the_first_tick(context):
+    """Each start reports all series and open anomalies; a new source reports none."""
+    context.incident_service = FakeIncidentService()
+    await run_loop(FakeSource(script=make_readings(60, start=0)), context, 60 * 5 - 1)
+    await run_loop(FakeSource(script=make_readings(5, start=60)), context, 5)
+    first, again = context.incident_service.calls
     assert first == ("fake", (), [], (), START)
     assert (again[0], again[1], again[2], again[3]) == ("fake", KEYS, list(KEYS), ())
     assert again[4] == START + 59 * 5 * SECOND

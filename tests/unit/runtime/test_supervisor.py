@@ -1,4 +1,4 @@
-"""Which sources run, and how they change with the settings."""
+"""The supervisor: which sources run, and how they follow the settings."""
 
 import asyncio
 from dataclasses import replace
@@ -22,8 +22,8 @@ from trimtab.engine.types import History, SeriesKey
 
 
 @pytest.fixture
-def built(monkeypatch):
-    """Every source that was built, as a fake of that name; one at port 1 cannot be built."""
+def built_sources(monkeypatch):
+    """Fake sources in the order they were built; a Prometheus with the URL "bad" cannot be built."""
     made = []
 
     def builder(name):
@@ -44,7 +44,7 @@ def built(monkeypatch):
 
 @pytest.fixture
 def supervisor():
-    """Over fakes."""
+    """Supervisor over fakes."""
     clock = FakeClock()
     around = LoopContext(
         clock,
@@ -59,20 +59,20 @@ def supervisor():
 
 
 def make_settings(**sources):
-    """Settings with these sources."""
+    """Return settings with these sources."""
     return Settings(sources=Sources(**sources))
 
 
-async def test_sources_come_change_and_go(supervisor, built):
-    """A source that is added starts, one that changed is exchanged, one that is gone is forgotten."""
+async def test_sources_follow_the_settings(supervisor, built_sources):
+    """An added source starts, a changed one is replaced, a removed one is dropped."""
     first = make_settings()
     supervisor.start(first)
     second = (
         await supervisor.apply_settings(first, make_settings(host=Host(interval=1), files=Files(paths=())))
     ).settings
     await settle()
-    assert [source.name for source in built] == ["host", "host", "files"]
-    assert built[0].closed == 1
+    assert [source.name for source in built_sources] == ["host", "host", "files"]
+    assert built_sources[0].closed == 1
     reload = await supervisor.apply_settings(second, make_settings(host=Host(enabled=False)))
     assert set(reload.changed) == {"sources.host", "sources.files"}
     assert supervisor.loops == {}
@@ -80,8 +80,8 @@ async def test_sources_come_change_and_go(supervisor, built):
     await supervisor.stop()
 
 
-async def test_a_source_that_cannot_be_built_changes_nothing(supervisor, built):
-    """P17: settings that are valid and yet cannot be used leave everything as it was."""
+async def test_a_source_that_cannot_be_built_rejects_the_change(supervisor, built_sources):
+    """P17: settings that are valid but unusable leave everything unchanged."""
     first = make_settings()
     supervisor.start(first)
     wanted = Settings(
@@ -91,13 +91,13 @@ async def test_a_source_that_cannot_be_built_changes_nothing(supervisor, built):
         await supervisor.apply_settings(first, wanted)
     assert set(supervisor.loops) == {"host"}
     assert supervisor.context.general.false_alarms_per_week == 1.0
-    assert built[0].closed == 0
+    assert built_sources[0].closed == 0
     await supervisor.stop()
 
 
-@pytest.mark.usefixtures("built")
-async def test_a_prometheus_that_was_found_stays(supervisor):
-    """A reload that names no Prometheus leaves the one that was found on this machine."""
+@pytest.mark.usefixtures("built_sources")
+async def test_a_found_prometheus_stays_after_a_reload(supervisor):
+    """A reload without a Prometheus keeps the one found on this machine."""
     supervisor.found = Prometheus(url="http://localhost:9090")
     first = supervisor.with_found_prometheus(make_settings())
     supervisor.start(first)
@@ -106,8 +106,8 @@ async def test_a_prometheus_that_was_found_stays(supervisor):
     await supervisor.stop()
 
 
-async def test_a_loop_that_fails_is_started_again(supervisor, built, monkeypatch):
-    """A fault of ours stops one source for half a minute, and no other one."""
+async def test_a_failed_loop_is_restarted(supervisor, built_sources, monkeypatch):
+    """A failed loop is restarted after 30 s, and other loops are unaffected."""
     runs, well = [], SourceLoop.run
 
     async def run(loop):
@@ -121,18 +121,18 @@ async def test_a_loop_that_fails_is_started_again(supervisor, built, monkeypatch
     await asyncio.sleep(0)
     await supervisor.clock.advance(70)
     assert len(runs) == 3
-    assert built[0].opened == 1
+    assert built_sources[0].opened == 1
     await supervisor.stop()
 
 
-async def test_without_a_source_it_says_so(supervisor):
-    """With every source disabled the engine is not ready, and says why."""
+async def test_without_a_source_the_engine_is_not_ready(supervisor):
+    """With every source disabled the engine is not ready and gives the reason."""
     supervisor.start(make_settings(host=Host(enabled=False)))
     assert supervisor.context.live.readiness()[1].startswith("a source")
 
 
-async def test_a_source_beside_the_settings_comes_and_goes(supervisor, built):  # noqa: ARG001 - no real sources
-    """As the figures of tools: with the first tool, without a second loop, away with the last."""
+async def test_an_extra_source_starts_and_stops(supervisor, built_sources):  # noqa: ARG001 - no real sources
+    """An extra source starts once, survives a reload and can be stopped."""
     plain = make_settings(host=Host(enabled=False))
     supervisor.start(plain)
     tools = FakeSource("tools")
@@ -149,8 +149,8 @@ async def test_a_source_beside_the_settings_comes_and_goes(supervisor, built):  
     await supervisor.stop()
 
 
-async def test_others_go_on_with_changed_settings(supervisor, built):  # noqa: ARG001 - no real sources
-    """Whoever follows is told of each change, with what is in force then."""
+async def test_reload_listeners_get_each_change(supervisor, built_sources):  # noqa: ARG001 - no real sources
+    """A reload listener is called with each change and the settings in force."""
     told = []
 
     async def follow(reload):
@@ -169,7 +169,7 @@ async def test_others_go_on_with_changed_settings(supervisor, built):  # noqa: A
 
 
 class FakeIncidentService:
-    """A judging that hears which sources there are."""
+    """Records which sources remain."""
 
     def __init__(self):
         self.calls = []
@@ -178,8 +178,8 @@ class FakeIncidentService:
         self.calls.append((set(sources), time))
 
 
-async def test_what_was_open_of_a_source_that_is_gone_ends_at_the_start(supervisor):
-    """A source that was taken out while the engine was off leaves nothing open for ever."""
+async def test_anomalies_of_removed_sources_are_closed_at_the_start(supervisor):
+    """Open anomalies of a source that was removed while the engine was off are closed at the start."""
     around = supervisor.context
     around.incident_service = FakeIncidentService()
     names = ("host", "files")
@@ -194,8 +194,8 @@ async def test_what_was_open_of_a_source_that_is_gone_ends_at_the_start(supervis
     assert around.incident_service.calls == [({"host"}, around.clock.now())]
 
 
-async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
-    """They stay open until the next start, and that is said."""
+async def test_a_failing_store_does_not_prevent_the_start(supervisor):
+    """If the store fails, the anomalies stay open and a warning is logged."""
 
     def refuse(**_):
         raise StoreError("disk full")
@@ -203,15 +203,15 @@ async def test_a_store_that_fails_keeps_no_engine_from_starting(supervisor):
     supervisor.context.store.anomalies = refuse
     with capture_logs() as logs:
         await supervisor.close_removed_sources()
-    assert [entry["event"] for entry in logs] == ["anomalies of sources that are gone stay open"]
+    assert [entry["event"] for entry in logs] == ["removed_sources_not_closed"]
 
 
-async def test_what_was_recorded_is_read_once_more_and_coarsely(supervisor, built):
-    """Of each source that runs; one that still starts, or fails, is left out, and what is fine, too."""
+async def test_coarse_history_can_be_read_again(supervisor, built_sources):
+    """The coarse history of each running source is read again; starting and failing sources are left out."""
     first = make_settings(files=Files(paths=()), prometheus=Prometheus(url="http://p:1"))
     supervisor.start(first)
     await settle()
-    fake = {source.name: source for source in built}
+    fake = {source.name: source for source in built_sources}
     history = History(300.0, (), np.empty(0, np.int64), np.empty((0, 0)), coarse=True)
     fake["prometheus"].histories = [history, replace(history, coarse=False), replace(history, step_s=1.0)]
     fake["files"].histories = [history]

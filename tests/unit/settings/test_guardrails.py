@@ -1,4 +1,4 @@
-"""The section `guardrails:`, and the modes of tools."""
+"""Settings `guardrails:` and the modes of tools."""
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -21,8 +21,8 @@ def load(tmp_path, text):
     return load_settings(path, {}).guardrails
 
 
-def test_defaults_are_those_of_the_specification():
-    """Without a file every limit is the documented one."""
+def test_defaults():
+    """Without a file every limit has its documented default."""
     limits = load_settings(None, {}).guardrails
     minutes = {
         "hold": 5, "persistence": 3, "cooldown": 15, "cooldown_after_rollback": 60, "reversal": 30,
@@ -43,7 +43,7 @@ def test_defaults_are_those_of_the_specification():
 
 
 def test_a_file_sets_limits(tmp_path):
-    """Durations are written as everywhere."""
+    """Durations accept units."""
     limits = load(tmp_path, "guardrails: {cooldown: 20m, per_hour: 3, time_scale: 0.05}")
     assert (limits.cooldown, limits.per_hour, limits.time_scale) == (1200.0, 3, 0.05)
 
@@ -53,14 +53,14 @@ def test_a_file_sets_limits(tmp_path):
     ["time_scale: 0", "time_scale: 1.1", "running: 0", "memory_share: 1.2", "cooldown: 0s", "cooldwn: 1s",
      "dead_band: 1", "growth: 1", "unit_jump: 1", "step: .inf"],
 )  # fmt: skip
-def test_a_limit_that_is_none_is_refused(tmp_path, wrong):
-    """What would switch a guardrail off, or is misspelt, is an error with its place."""
+def test_an_invalid_limit_is_refused(tmp_path, wrong):
+    """A limit that would disable a guardrail, or is misspelt, is an error with its origin."""
     with pytest.raises(SettingsError, match=r"trimtab\.yaml:1: guardrails\."):
         load(tmp_path, f"guardrails: {{{wrong}}}")
 
 
 def test_times_are_scaled_for_trials_only():
-    """A trial has every time scaled but those of calls, anybody else none."""
+    """A trial has every duration scaled except call timeouts; other targets have none."""
     limits = Guardrails(time_scale=0.1)
     assert limits.scaled(trial=False) == Guardrails()
     trial, whole = limits.scaled(trial=True), Guardrails()
@@ -73,7 +73,7 @@ def test_times_are_scaled_for_trials_only():
 
 
 def test_modes_are_those_of_the_engine():
-    """The names that the settings take are the engine's modes."""
+    """The mode names of the settings are the engine's modes."""
     assert list(ModeName.__args__) == list(Mode)
 
 
@@ -85,14 +85,14 @@ def test_modes_are_those_of_the_engine():
         ({"maxmemory": "auto", "*": False}, {"maxmemory": "auto", "*": "off"}),
     ],
 )
-def test_a_mode_is_one_or_one_for_each_subject(given, kept):
-    """One mode, or a mapping; a bare `off` of YAML is off."""
+def test_a_mode_is_a_name_or_a_mapping(given, kept):
+    """One mode or a mapping; YAML's bare `off` is off."""
     assert Holder(mode=given).mode == kept
 
 
 @pytest.mark.parametrize("wrong", [True, "on", {"maxmemory": "always"}, 3, ["auto"]])
-def test_another_mode_is_refused(wrong):
-    """What is no mode is an error."""
+def test_an_unknown_mode_is_refused(wrong):
+    """An unknown mode is an error."""
     with pytest.raises(ValidationError):
         Holder(mode=wrong)
 
@@ -109,6 +109,6 @@ def test_another_mode_is_refused(wrong):
         ({"a/x": "auto"}, "b", "x", "recommend"),
     ],
 )
-def test_the_nearest_mode_holds(modes, target, subject, mode):
-    """One knob of one target, then the target, then the knob, then everything else."""
+def test_the_most_specific_mode_applies(modes, target, subject, mode):
+    """Knob of a target first, then target, then knob, then everything else."""
     assert mode_of(modes, target, subject) == mode

@@ -1,4 +1,4 @@
-"""What can be set of who is told, and what each mistake says."""
+"""Settings `notify:` and their error messages."""
 
 import pytest
 
@@ -38,14 +38,14 @@ notify:
 
 
 def load(tmp_path, text):
-    """The settings that a file says."""
+    """Load settings from this text."""
     path = tmp_path / "trimtab.yaml"
     path.write_text(text)
     return load_settings(path, {})
 
 
-def test_all_of_it_can_be_set(tmp_path):
-    """Each receiver is made, in order; files are found beside the settings, silences are in UTC."""
+def test_the_full_example(tmp_path):
+    """Every channel is created in order; files are relative to the settings file; silences are in UTC."""
     (tmp_path / "secret").write_text("the-secret-of-the-webhook-receiver")
     settings = load(tmp_path, FULL_EXAMPLE)
     assert settings.notify.notifications_per_week == 7
@@ -62,12 +62,12 @@ def test_all_of_it_can_be_set(tmp_path):
 
 
 def make_notification_policy():
-    """Incidents over fakes."""
+    """An incident service over fakes."""
     return Judging(FakeStore(), FakeIncidents(), FakeKeyValueStore())
 
 
-def test_silences_of_the_settings_replace_those_before(tmp_path):
-    """In UTC; those that people set otherwise stay."""
+def test_silences_of_the_settings_are_replaced(tmp_path):
+    """Silences of the settings are replaced; those set by operators stay."""
     made = make_notification_policy()
     made.notifying.silence(Silence("01", ("web",), START, START + HOUR, "ann"))
     made.set_telling(load(tmp_path, FULL_EXAMPLE).notify)
@@ -81,8 +81,8 @@ def test_silences_of_the_settings_replace_those_before(tmp_path):
     assert list(made.notifying.silences) == ["01"]
 
 
-async def test_silences_change_while_it_runs_and_receivers_do_not(tmp_path):
-    """A silence that is written into the file holds at once; another receiver is told at the next start."""
+async def test_silences_change_without_a_restart(tmp_path):
+    """A new silence applies immediately; a new receiver applies at the next start."""
     clock = FakeClock()
     around = LoopContext(
         clock,
@@ -107,7 +107,7 @@ async def test_silences_change_while_it_runs_and_receivers_do_not(tmp_path):
 
 
 def test_nothing_is_set_by_default():
-    """Nobody is told, five a week would be."""
+    """There are no channels; the default rate is five per week."""
     assert build_notifiers(Settings(), None) == []
     assert Settings().notify.notifications_per_week == 5
 
@@ -120,8 +120,8 @@ def test_nothing_is_set_by_default():
         (Api(tls_cert_file="cert.pem", tls_key_file="key.pem"), "https://127.0.0.1:8600"),
     ],
 )
-def test_links_lead_to_where_the_api_listens(api, url):
-    """Unless something else is set; a port that is not known yet gives none."""
+def test_links_use_the_address_of_the_api(api, url):
+    """Unless external_url is set; an unknown port gives no link."""
     assert external_url(Settings(api=api)) == url
 
 
@@ -154,8 +154,8 @@ MAIL = "notify:\n  email:\n    smtp_host: mail\n    sender: a@b.example\n    to:
         ("notify: {pager: {url: 'http://a'}}", "notify.pager"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_named(tmp_path, text, words):
-    """With its key, what was given unless that is secret, and what to write instead."""
+def test_an_error_is_explained(tmp_path, text, words):
+    """The message has key, value (unless secret) and advice."""
     with pytest.raises(SettingsError) as error:
         load(tmp_path, text)
     assert words in str(error.value)

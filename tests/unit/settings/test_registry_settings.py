@@ -1,4 +1,4 @@
-"""What `registry:` and `schedulers:` may say."""
+"""Settings `registry:` and `schedulers:`."""
 
 import pytest
 from pydantic import ValidationError
@@ -17,14 +17,14 @@ from trimtab.engine.settings import Settings
         ({"schedulers": {"load": {"series": "requests{("}}}, "no regular expression"),
     ],
 )
-def test_settings_that_cannot_be_meant(section, words):
-    """Each says what is wrong at once, not hours later where a model is trained."""
+def test_contradictory_settings_are_refused(section, words):
+    """They are refused at startup, not hours later during a training."""
     with pytest.raises(ValidationError, match=words):
         Settings.model_validate(section)
 
 
-def test_a_password_file_that_is_missing_is_named(tmp_path):
-    """Who looks after the engine is told which file it is."""
+def test_a_missing_password_file_is_named(tmp_path):
+    """The error names the file."""
     registry = {"tracking_uri": "http://mlflow:5000", "username": "ann", "password_file": tmp_path / "gone"}
     with pytest.raises(SettingsError, match=r"registry\.password_file .*gone"):
         ModelFolders(tmp_path).workspace(Settings.model_validate({"registry": registry}), {})

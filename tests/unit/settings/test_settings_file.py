@@ -1,4 +1,4 @@
-"""Settings from a file, the environment and the command line, and their reload."""
+"""Settings from file, environment and command line, and their reload."""
 
 import asyncio
 import textwrap
@@ -14,14 +14,14 @@ from trimtab.engine.settings.settings_file import OPTION_BY_SETTING, load_settin
 
 
 def write(folder: Path, text: str) -> Path:
-    """A trimtab.yaml with that text."""
+    """Write a trimtab.yaml with this text."""
     path = folder / "trimtab.yaml"
     path.write_text(text)
     return path
 
 
 def test_defaults_need_no_file():
-    """Without a file and environment every setting has its default."""
+    """Without file and environment every setting has its default."""
     settings = load_settings(None, {"HOME": "/nowhere"})
     assert settings.api.port == 8600
     assert settings.sources.host.interval == 5.0
@@ -29,7 +29,7 @@ def test_defaults_need_no_file():
 
 
 def test_file_environment_and_command_line(tmp_path):
-    """The environment goes over the file, the command line over both."""
+    """The environment overrides the file, the command line overrides both."""
     path = write(
         tmp_path, "settings: {log_level: debug}\napi: {port: 1}\nsources:\n  prometheus:\n    interval: 30s\n"
     )
@@ -43,15 +43,15 @@ def test_file_environment_and_command_line(tmp_path):
     assert settings.sources.prometheus.url == "http://p:1"
 
 
-def test_empty_section_means_its_defaults(tmp_path):
-    """`prometheus:` with nothing below it turns Prometheus on with its defaults."""
+def test_an_empty_section_has_defaults(tmp_path):
+    """An empty `prometheus:` enables Prometheus with its defaults."""
     settings = load_settings(write(tmp_path, "settings:\nsources:\n  prometheus:\n"), {})
     assert settings.sources.prometheus is not None
     assert settings.sources.prometheus.url == "http://localhost:9090"
 
 
-def test_relative_paths_start_at_the_file(tmp_path):
-    """A relative path in the file starts at the file's folder."""
+def test_relative_paths_are_relative_to_the_file(tmp_path):
+    """A relative path is relative to the folder of the settings file."""
     text = "settings: {data_dir: state}\nsources: {files: {paths: [a.csv, /b.csv]}}\n"
     settings = load_settings(write(tmp_path, text), {})
     assert settings.settings.data_dir == tmp_path / "state"
@@ -60,7 +60,7 @@ def test_relative_paths_start_at_the_file(tmp_path):
 
 
 def test_headers_from_files(tmp_path):
-    """Files of headers start at the settings' file, too, and the environment can name one."""
+    """Header files are relative to the settings file, and the environment can name one."""
     text = "writer:\n  remote_write_url: http://x/\n  headers_file: {X-Tenant: secret/tenant}\n"
     environ = {"TRIMTAB_SOURCES__PROMETHEUS__HEADERS_FILE": "{X-Scope-OrgID: /run/org}"}
     settings = load_settings(write(tmp_path, text), environ)
@@ -115,22 +115,22 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES)
-def test_a_mistake_is_explained(tmp_path, text, message):
-    """An error names the key, its value, the line and what is allowed."""
+def test_an_error_is_explained(tmp_path, text, message):
+    """The message has key, value, line and what is allowed."""
     with pytest.raises(SettingsError) as error:
         load_settings(write(tmp_path, text), {})
     assert message in str(error.value)
 
 
-def test_every_mistake_is_named_at_once(tmp_path):
-    """Two mistakes give two lines."""
+def test_every_error_is_reported_at_once(tmp_path):
+    """Two errors give two lines."""
     with pytest.raises(SettingsError) as error:
         load_settings(write(tmp_path, "api: {port: x}\nretention: {days: 0}"), {})
     assert len(str(error.value).splitlines()) == 2
 
 
 def test_a_secret_stays_out_of_the_message(tmp_path):
-    """A wrong secret, or a URL with a user in it, is not shown."""
+    """An invalid secret, or a URL with a user, is not shown."""
     text = "api: {admin_key: [hunter2]}\nsources: {prometheus: {timeout: 'http://u:hunter2@h'}}"
     with pytest.raises(SettingsError) as error:
         load_settings(write(tmp_path, text), {})
@@ -150,8 +150,8 @@ def test_a_secret_stays_out_of_the_message(tmp_path):
         ("TRIMTAB_WRITER__HEADERS", "x", "writer.headers wants YAML such as"),
     ],
 )
-def test_a_wrong_variable_is_refused(name, value, message):
-    """A misspelt variable is refused with the right spelling."""
+def test_a_misspelt_variable_is_refused(name, value, message):
+    """The message contains the correct spelling."""
     with pytest.raises(SettingsError) as error:
         load_settings(None, {name: value})
     assert message in str(error.value)
@@ -174,15 +174,15 @@ def test_a_wrong_variable_is_refused(name, value, message):
         ),
     ],
 )
-def test_a_mistake_in_an_option_is_told_by_its_name(dotted, value, message):
-    """With what was given and what is allowed; the file is not blamed."""
+def test_an_error_in_an_option_names_the_option(dotted, value, message):
+    """The message has the given and the allowed values and does not mention the file."""
     with pytest.raises(SettingsError) as error:
         load_settings(None, {}, {dotted: value})
     assert str(error.value).startswith(message)
 
 
-def test_every_option_that_sets_something_has_its_name():
-    """What the commands give as overrides is known by option."""
+def test_every_override_has_an_option_name():
+    """Every setting that commands override has an option name."""
     given = settings_overrides(Path("data"), "http://p:1", "::1", 1)
     assert given.keys() <= OPTION_BY_SETTING.keys()
     assert OPTION_BY_SETTING.keys() - given.keys() == {
@@ -190,8 +190,8 @@ def test_every_option_that_sets_something_has_its_name():
     }  # of `trimtab retrain` alone
 
 
-def test_variables_hold_lists_secrets_and_mappings():
-    """A list may be YAML or comma-separated, a mapping is YAML, a secret is taken as it is."""
+def test_variables_accept_lists_secrets_and_mappings():
+    """A list is YAML or comma-separated, a mapping is YAML, a secret is taken literally."""
     settings = load_settings(
         None,
         {
@@ -214,12 +214,12 @@ def test_variables_hold_lists_secrets_and_mappings():
 
 
 def test_the_admin_key_file_has_a_short_name():
-    """TRIMTAB_ADMIN_KEY_FILE seeds the admin key."""
+    """TRIMTAB_ADMIN_KEY_FILE sets the admin key file."""
     assert load_settings(None, {"TRIMTAB_ADMIN_KEY_FILE": "/k"}).api.admin_key_file == Path("/k")
 
 
-def test_no_home_folder_is_said(monkeypatch):
-    """Where a user has no home folder the message says which variable to set."""
+def test_a_missing_home_folder_is_explained(monkeypatch):
+    """The message names the variable to set."""
 
     def no_home(_: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -229,14 +229,14 @@ def test_no_home_folder_is_said(monkeypatch):
         load_settings(None, {})
 
 
-def test_a_missing_file_is_said(tmp_path):
-    """A file that is not there is an error, not the defaults."""
+def test_a_missing_file_is_an_error(tmp_path):
+    """A missing file is an error; defaults are not used instead."""
     with pytest.raises(SettingsError, match=r"none\.yaml cannot be read"):
         load_settings(tmp_path / "none.yaml", {})
 
 
-def test_a_reload_tells_now_from_later(tmp_path):
-    """What can change while running changes; the rest is named and kept."""
+def test_a_reload_separates_live_from_restart_settings(tmp_path):
+    """Live settings change; the others are listed and keep their values."""
     old = load_settings(write(tmp_path, "api: {port: 1}"), {})
     text = "api: {port: 2}\nsettings: {log_level: debug}\nsources: {host: {interval: 9}}"
     outcome = compare_settings(old, load_settings(write(tmp_path, text), {}))
@@ -246,8 +246,8 @@ def test_a_reload_tells_now_from_later(tmp_path):
     assert outcome.settings.sources.host.interval == 9.0
 
 
-def test_all_that_takes_effect_at_once_does(tmp_path):
-    """What a reload says has changed is in force after it: none of it is only named."""
+def test_every_live_setting_is_applied(tmp_path):
+    """Every setting reported as applied has its new value."""
     text = """
     settings: {false_alarms_per_week: 2, log_level: debug}
     sources: {host: {interval: 9}, prometheus: {url: 'http://p:1'}, files: {paths: [a.csv]}}
@@ -265,8 +265,8 @@ def test_all_that_takes_effect_at_once_does(tmp_path):
     assert compare_settings(outcome.settings, new).applied_now == ()
 
 
-async def test_an_invalid_file_changes_nothing_and_says_why(tmp_path):
-    """P17: an invalid file yields the reason, the next valid one its settings."""
+async def test_an_invalid_file_yields_its_error(tmp_path):
+    """An invalid file yields the error, the next valid one its settings."""
     path = write(tmp_path, "settings: {log_level: info}")
     stop = asyncio.Event()
     watching = watch_settings(path, {}, stop=stop, recheck_s=0.05)
@@ -305,16 +305,16 @@ async def test_an_invalid_file_changes_nothing_and_says_why(tmp_path):
         ("retention: {days: .inf}", "finite"),
     ],
 )
-def test_settings_that_nobody_could_obey_are_refused(tmp_path, text, said):
-    """What would be overlooked in silence is an error that says so and shows no secret."""
+def test_ambiguous_settings_are_refused(tmp_path, text, said):
+    """Settings that would be ignored silently are errors, without secrets."""
     with pytest.raises(SettingsError, match=said) as refused:
         load_settings(write(tmp_path, text), {})
     assert str(refused.value).startswith("trimtab.yaml:1: ")
     assert "hunter22" not in str(refused.value)
 
 
-def test_a_data_range_may_be_open_on_a_side(tmp_path):
-    """An infinite bound means that there is none."""
+def test_a_data_range_may_be_unbounded(tmp_path):
+    """An infinite bound means no bound."""
     text = "sources: {prometheus: {queries: {a: {expr: x, data_range: [0, .inf]}}}}"
     prometheus = load_settings(write(tmp_path, text), {}).sources.prometheus
     assert prometheus is not None

@@ -1,4 +1,4 @@
-"""The section `tools:` and its kinds."""
+"""Settings `tools:` and its kinds."""
 
 from pathlib import Path
 
@@ -17,21 +17,21 @@ from trimtab.engine.types import Mode
 
 
 def load(folder: Path, text: str, environ=()) -> Settings:
-    """The settings of a trimtab.yaml with that text."""
+    """The settings of a trimtab.yaml with this text."""
     path = folder / "trimtab.yaml"
     path.write_text(text)
     return load_settings(path, dict(environ))
 
 
-def test_a_tool_is_of_the_kind_it_is_called(tmp_path):
-    """Without `kind` the name says it, and an empty section means the defaults."""
+def test_the_kind_defaults_to_the_name(tmp_path):
+    """Without `kind` the name is the kind, and an empty section has defaults."""
     tools = load(tmp_path, "tools:\n  redis:\n  c-1: {kind: redis}\n  pg: {kind: postgresql}\n").tools
     assert [type(tool) for tool in tools.values()] == [RedisTool, RedisTool, PostgresqlTool]
     assert tools["redis"].targets_of("redis") == ("redis",)
 
 
 def test_the_documented_example(tmp_path):
-    """The example of the documentation reads as it says."""
+    """The example of the documentation is loaded as described."""
     text = "tools:\n  redis: {url: redis://localhost:6379/0, mode: approve, targets: [cache-1]}\n"
     redis = load(tmp_path, text).tools["redis"]
     assert redis.targets_of("redis") == ("cache-1",)
@@ -50,12 +50,12 @@ def test_the_documented_example(tmp_path):
     ],
 )
 def test_modes(tmp_path, written, modes):
-    """A mode holds for all, or is given by subject."""
+    """A mode applies to everything, or is given by subject."""
     assert load(tmp_path, f"tools: {{redis: {{mode: {written}}}}}").tools["redis"].mode_by_subject() == modes
 
 
 def test_environment_paths_and_sizes(tmp_path):
-    """The environment reaches a tool; a password file starts where the settings stand; sizes have units."""
+    """Variables reach a tool; a password file is relative to the settings file; sizes have units."""
     text = "tools: {redis: {}, c: {kind: redis, password_file: pw, memory_limit: 4GB}}"
     tools = load(tmp_path, text, {"TRIMTAB_TOOLS__REDIS__URL": "rediss://h"}.items()).tools
     assert tools["redis"].url == "rediss://h"
@@ -63,8 +63,8 @@ def test_environment_paths_and_sizes(tmp_path):
     assert tools["c"].memory_limit == 4 * 2**30
 
 
-def test_all_of_a_tool_is_shown_but_its_secrets(tmp_path):
-    """What `trimtab doctor` shows of the settings has each kind's own fields."""
+def test_a_tool_is_shown_without_secrets(tmp_path):
+    """The settings shown by `trimtab doctor` include the fields of each kind."""
     shown = load(tmp_path, "tools: {redis: {url: redis://h, password: hunter2}}").model_dump(mode="json")
     assert shown["tools"]["redis"]["url"] == "redis://h"
     assert "hunter2" not in str(shown)
@@ -100,8 +100,8 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES)
-def test_a_mistake_is_explained(tmp_path, text, message):
-    """An error names the tool, what is wrong and what to write, and no secret."""
+def test_an_error_is_explained(tmp_path, text, message):
+    """The message names the tool, the error and the advice, and contains no secret."""
     with pytest.raises(SettingsError) as error:
         load(tmp_path, f"tools:\n  {text}\n")
     assert message in str(error.value)
@@ -111,7 +111,7 @@ def test_a_mistake_is_explained(tmp_path, text, message):
 
 @pytest.mark.parametrize("kind", SETTINGS_BY_KIND)
 def test_every_kind_has_a_settings_class(kind):
-    """Each line of the list of kinds resolves, and `kind` is all that it needs besides its own."""
+    """Each kind resolves to a class that needs only `kind` and its own fields."""
     found = tool_settings_class(kind)
     assert found is not None
     assert found.model_fields.keys() >= {"kind", "enabled", "mode", "targets", "trial", "memory_limit"}
@@ -134,14 +134,14 @@ UNKNOWN_MODES = [
 
 
 @pytest.mark.parametrize(("text", "told"), UNKNOWN_MODES)
-def test_a_mode_of_what_there_is_not_is_refused(tmp_path, text, told):
-    """A key of `mode:` that no knob, action or target is called by keeps the settings from being taken."""
+def test_an_unknown_mode_key_is_refused(tmp_path, text, told):
+    """A key of `mode:` that matches no knob, action or target is an error."""
     with pytest.raises(SettingsError, match=told):
         load(tmp_path, f"tools:\n  {text}\n")
 
 
-def test_modes_of_what_there_is_are_taken(tmp_path):
-    """By subject, by target, with a stroke in its name; of a kind that only tells when it runs, any."""
+def test_known_mode_keys_are_accepted(tmp_path):
+    """By subject, by target, with a slash in its name; for a kind without declared subjects, any key."""
     text = """
 tools:
   redis: {targets: [c-1], mode: {c-1/hz: off, c-1/*: approve, warm_keys: auto, '*': auto}}
@@ -151,8 +151,8 @@ tools:
     assert load(tmp_path, text).tools["pm2"].mode_by_subject()["@shop/api/reload"] is Mode.AUTO
 
 
-async def test_the_names_that_settings_know_are_those_of_the_tools():
-    """What modes may be given for is what the tools have, no more and no less."""
+async def test_subjects_match_the_tools():
+    """The names allowed in `mode:` are exactly the tools' knobs and actions."""
     redis = tool_settings_class("redis")(kind="redis", warm={"url": "http://h/{key}", "keys": ["a"]})
     told = await tool_catalogue.build("redis", redis).actions("redis")
     assert redis.subjects() == redis_knobs.KNOB_SPECS.keys() | {action.name for action in told}

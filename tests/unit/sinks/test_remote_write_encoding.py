@@ -24,11 +24,11 @@ from trimtab.engine.types import SeriesKey
     ],
 )
 def test_varints_are_those_of_protobuf(number, hexed):
-    """The worked examples of the encoding's description come out, negative numbers in ten bytes."""
+    """Matches the examples of the protobuf documentation; negative numbers have ten bytes."""
     assert encode_varint(number).hex() == hexed
 
 
-def test_a_series_is_the_bytes_of_the_description():
+def test_a_series_is_encoded_as_specified():
     """One series, byte by byte."""
     labels = encode_labels([("a", "b")])
     assert labels.hex() == "0a06" + "0a0161" + "120162"
@@ -46,7 +46,7 @@ def test_a_series_is_the_bytes_of_the_description():
         ({"a.b-c": "x", "1": "y"}, {"_1": "y", "a_b_c": "x", "for": "m"}),  # Prometheus would refuse these
     ],
 )
-def test_labels_are_the_inputs_and_for(given, labels):
-    """What we write has the input's labels, `for`, and valid names in sorted order."""
+def test_output_labels(given, labels):
+    """Output labels are the input's labels plus `for`, with valid names in sorted order."""
     expected = sorted({"__name__": "yhat", **labels}.items())
     assert output_labels(SeriesKey.of("prometheus", "m", given), "yhat") == expected

@@ -30,7 +30,7 @@ class FakeSinkMetrics:
     changed: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
 
     async def wait_until(self, done):
-        """Wait until that is so."""
+        """Wait until the condition is true."""
         async with asyncio.timeout(10):
             while not done():
                 self.changed.clear()
@@ -49,7 +49,7 @@ class FakeSinkMetrics:
 
 @pytest.fixture
 async def receiver():
-    """A receiver that listens."""
+    """A listening receiver."""
     receiver, tasks = RemoteWriteReceiver(), set()
 
     async def serve(reader, writer):
@@ -71,7 +71,7 @@ async def receiver():
 
 
 class SkippingClock(FakeClock):
-    """A clock that jumps to where somebody wants to sleep until, and keeps the waits in seconds."""
+    """A clock that jumps to the end of each sleep and records the waits in seconds."""
 
     def __init__(self):
         super().__init__()
@@ -85,7 +85,7 @@ class SkippingClock(FakeClock):
 
 @asynccontextmanager
 async def open_sink(url, **settings):
-    """A sink, its counts and its clock; closed at the end."""
+    """A sink, its metrics and its clock; closed at the end."""
     counts, clock = FakeSinkMetrics(), SkippingClock()
     more = {name: settings.pop(name) for name in ("queue_samples",) if name in settings}
     sink = RemoteWriteSink(Writer(remote_write_url=url, **settings), counts, clock, random.Random(1), **more)
@@ -100,8 +100,8 @@ def make_tick(value=1.0, time=START):
     return [KEY], tick_scores("prometheus", time, [5.0], anomaly_score=[value])
 
 
-async def test_scores_and_bands_go_out(receiver):
-    """Each provided series goes out with its labels, value and time in milliseconds; NaN does not."""
+async def test_scores_and_bands_are_sent(receiver):
+    """Each provided series has labels, value and time in milliseconds; NaN is not sent."""
     settings = {"provide_series": ("anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y")}
     other = SeriesKey.of("prometheus", "up", {"job": "Ünïcode", "empty": ""})
     async with open_sink(receiver.url, **settings) as (sink, counts, _):
@@ -120,7 +120,7 @@ async def test_scores_and_bands_go_out(receiver):
 
 
 async def test_the_request_is_remote_write_one(receiver):
-    """Method, path and headers are those of the protocol; Host is the configured one."""
+    """Method, path and headers follow remote_write 1.0; Host is the configured one."""
     async with open_sink(receiver.url + "?x=1") as (sink, _, _):
         await sink.send(*make_tick())
         await receiver.wait_for_requests(1)
@@ -132,16 +132,16 @@ async def test_the_request_is_remote_write_one(receiver):
     assert headers["host"] == f"127.0.0.1:{receiver.port}"
 
 
-async def test_a_tick_without_anything_known_is_not_sent(receiver):
-    """All NaN is nothing to say."""
+async def test_a_tick_of_nan_is_not_sent(receiver):
+    """A tick with only NaN causes no request."""
     async with open_sink(receiver.url) as (sink, counts, _):
         await sink.send([KEY], tick_scores("prometheus", START, [5.0]))
     assert receiver.requests == []
     assert counts == FakeSinkMetrics()
 
 
-async def test_large_ticks_go_in_batches(receiver, monkeypatch):
-    """No request has more samples than a batch, and none is lost or doubled."""
+async def test_large_ticks_are_sent_in_batches(receiver, monkeypatch):
+    """No request exceeds the batch size, and no sample is lost or repeated."""
     monkeypatch.setattr(remote_write_sink, "BATCH_SAMPLES", 100)
     keys = [SeriesKey.of("prometheus", "m", {"i": str(i)}) for i in range(250)]
     async with open_sink(receiver.url) as (sink, counts, _):
@@ -153,8 +153,8 @@ async def test_large_ticks_go_in_batches(receiver, monkeypatch):
     assert counts.samples_sent == 250
 
 
-async def test_the_ticks_arrays_may_be_reused(receiver):
-    """What the engine does with its arrays after `send` changes nothing of what goes out."""
+async def test_the_arrays_may_be_reused(receiver):
+    """Changes to the arrays after `send` do not affect the request."""
     keys, scores = make_tick(1.5)
     async with open_sink(receiver.url) as (sink, _, _):
         await sink.send(keys, scores)
@@ -171,7 +171,7 @@ async def test_the_ticks_arrays_may_be_reused(receiver):
     ],
 )
 async def test_credentials_are_sent_but_never_shown(receiver, settings, authorization):
-    """Credentials and headers of the settings reach the receiver."""
+    """Configured credentials and headers reach the receiver and appear in no text."""
     async with open_sink(receiver.url, headers={"X-Scope-OrgID": "team"}, **settings) as (sink, _, _):
         await sink.send(*make_tick())
         await receiver.wait_for_requests(1)
@@ -181,7 +181,7 @@ async def test_credentials_are_sent_but_never_shown(receiver, settings, authoriz
 
 
 async def test_headers_can_come_from_files(receiver, tmp_path):
-    """A header whose value stands in a file goes out with each request."""
+    """A header from a file is sent with each request."""
     (tmp_path / "tenant").write_text("team\n")
     async with open_sink(receiver.url, headers_file={"X-Scope-OrgID": tmp_path / "tenant"}) as (sink, _, _):
         await sink.send(*make_tick())
@@ -190,7 +190,7 @@ async def test_headers_can_come_from_files(receiver, tmp_path):
 
 
 async def test_token_files_are_read_for_each_request(receiver, tmp_path):
-    """A token that is rotated in its file counts from the next request on."""
+    """A rotated token is used from the next request on."""
     token = tmp_path / "token"
     token.write_text("first\n")
     async with open_sink(receiver.url, bearer_token_file=token) as (sink, _, _):
@@ -204,8 +204,8 @@ async def test_token_files_are_read_for_each_request(receiver, tmp_path):
 
 
 @pytest.mark.parametrize("answer", [(500, {}, b""), (503, {}, b"full"), (429, {}, b""), None])
-async def test_a_receiver_in_trouble_is_asked_again(receiver, answer):
-    """5xx, 429 and a broken connection are tried again with full jitter until the batch is taken."""
+async def test_a_failing_receiver_is_retried(receiver, answer):
+    """5xx, 429 and broken connections are retried with full jitter until the batch is accepted."""
     receiver.answers = [answer] * 4
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
@@ -218,7 +218,7 @@ async def test_a_receiver_in_trouble_is_asked_again(receiver, answer):
 
 @pytest.mark.parametrize("after", ["7", "Thu, 01 Jan 2026 00:00:07 GMT"])
 async def test_retry_after_is_respected(receiver, after):
-    """A receiver that says when to come back is not asked before."""
+    """There is no retry before the Retry-After of the receiver."""
     receiver.answers = [(429, {"Retry-After": after}, b"")]
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
@@ -227,8 +227,8 @@ async def test_retry_after_is_respected(receiver, after):
     assert counts.samples_sent == 1
 
 
-async def test_trouble_that_lasts_is_given_up(receiver):
-    """After the deadline the batch is dropped and counted, and the next one has its turn."""
+async def test_retries_are_limited(receiver):
+    """After the deadline the batch is dropped and counted, and the next one is sent."""
     receiver.answers = [(503, {}, b"")] * 60
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
@@ -242,8 +242,8 @@ async def test_trouble_that_lasts_is_given_up(receiver):
 @pytest.mark.parametrize(
     "answer", [(400, {}, b"out of order"), (404, {}, b""), (307, {"Location": "http://127.0.0.1:1/"}, b"")]
 )
-async def test_a_refusal_is_not_repeated(receiver, answer):
-    """4xx and redirects are dropped and counted at once, and nothing is sent elsewhere."""
+async def test_a_refusal_is_not_retried(receiver, answer):
+    """4xx and redirects are dropped and counted immediately, and no redirect is followed."""
     receiver.answers = [answer]
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
@@ -253,8 +253,8 @@ async def test_a_refusal_is_not_repeated(receiver, answer):
     assert clock.waits == []
 
 
-async def test_a_receiver_that_never_answers_costs_a_bounded_time(receiver, monkeypatch):
-    """The outer limit ends a request whose answer drips in byte by byte."""
+async def test_a_dripping_response_times_out(receiver, monkeypatch):
+    """The total timeout ends a request whose response arrives byte by byte."""
 
     async def drip(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -273,8 +273,8 @@ async def test_a_receiver_that_never_answers_costs_a_bounded_time(receiver, monk
     assert counts.samples_dropped == {"closed": 1}
 
 
-async def test_the_oldest_ticks_make_room(receiver):
-    """While the receiver is away the queue stays bounded: the oldest ticks go, counted."""
+async def test_the_oldest_ticks_are_dropped(receiver):
+    """While the receiver is down the queue stays bounded, and dropped ticks are counted."""
     receiver.answers = [(503, {"Retry-After": "1"}, b"")]
     async with open_sink(receiver.url, queue_samples=3) as (sink, counts, _):
         for number in range(10):
@@ -285,16 +285,16 @@ async def test_the_oldest_ticks_make_room(receiver):
     assert [value for _, value, _ in receiver.samples][-3:] == [7.0, 8.0, 9.0]
 
 
-async def test_closing_sends_what_is_buffered(receiver):
-    """Nothing that fits into the short deadline is lost."""
+async def test_closing_sends_buffered_ticks(receiver):
+    """Ticks that can be sent before the deadline are not lost."""
     async with open_sink(receiver.url) as (sink, counts, _):
         for number in range(5):
             await sink.send(*make_tick(float(number), START + number * SECOND))
     assert counts == FakeSinkMetrics(samples_sent=5)
 
 
-async def test_closing_with_the_receiver_away_counts_the_rest(monkeypatch):
-    """What cannot be sent in time is counted as dropped."""
+async def test_closing_counts_unsent_ticks(monkeypatch):
+    """Ticks that cannot be sent in time are counted as dropped."""
     monkeypatch.setattr(remote_write_sink, "CLOSE_S", 0.05)
     counts = FakeSinkMetrics()
     sink = RemoteWriteSink(Writer(remote_write_url="http://127.0.0.1:1/"), counts, FakeClock())
@@ -304,8 +304,8 @@ async def test_closing_with_the_receiver_away_counts_the_rest(monkeypatch):
     assert counts == FakeSinkMetrics(samples_dropped={"closed": 3})
 
 
-async def test_a_fault_in_one_tick_does_not_end_the_sink(receiver, monkeypatch):
-    """An unexpected error costs its tick, counted and logged; the next one goes out."""
+async def test_an_error_in_one_tick_does_not_stop_the_sink(receiver, monkeypatch):
+    """The tick is counted and logged; the next one is sent."""
     compress = remote_write_sink.compress
     faults = [ValueError("oops")]
 
@@ -326,14 +326,14 @@ async def test_a_fault_in_one_tick_does_not_end_the_sink(receiver, monkeypatch):
     ["169.254.169.254", "fe80::1", "fd00:ec2::254", "0.0.0.0", "224.0.0.1", "::ffff:169.254.169.254",
      "100.100.100.200"],
 )  # fmt: skip
-def test_metadata_addresses_are_refused(address):
-    """Nothing is ever sent to link-local, multicast, unspecified or cloud metadata addresses."""
+def test_unsafe_addresses_are_refused(address):
+    """Nothing is sent to link-local, multicast, unspecified or cloud metadata addresses."""
     with pytest.raises(RefusedAddressError, match="metadata"):
         refuse_unsafe_address("prom.example", address)
 
 
-async def test_a_name_that_leads_to_a_refused_address_gets_nothing():
-    """A writer pointed at a metadata address drops and says so; it does not try."""
+async def test_a_name_with_a_refused_address_gets_nothing():
+    """A sink that points to a metadata address drops its samples without connecting."""
     async with open_sink("http://169.254.169.254/latest") as (sink, counts, clock):
         await sink.send(*make_tick())
         await counts.wait_until(lambda: counts.samples_dropped)
@@ -342,7 +342,7 @@ async def test_a_name_that_leads_to_a_refused_address_gets_nothing():
 
 
 async def test_every_address_of_a_name_is_tried(receiver, monkeypatch):
-    """A receiver that listens on one of its addresses only is found; the name is resolved once for all."""
+    """A receiver on only one address of a name is found; the name is resolved once."""
     asked = patch_dns(monkeypatch, "127.0.0.9", "127.0.0.1")
     async with open_sink(f"http://prom.test:{receiver.port}/") as (sink, counts, _):
         for number in range(3):
@@ -354,15 +354,15 @@ async def test_every_address_of_a_name_is_tried(receiver, monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["ftp://x/", "prom:9090", "http://", "http://u:p@prom/", "http://x:port/"])
-def test_a_url_that_cannot_be_used_is_refused_at_the_start(url):
-    """A wrong writer URL is an error of the settings, without the password that it may hold."""
+def test_an_invalid_url_is_refused_at_startup(url):
+    """An invalid writer URL is a settings error that does not show the password."""
     with pytest.raises(SettingsError, match=r"writer\.remote_write_url") as caught:
         RemoteWriteSink(Writer(remote_write_url=url), FakeSinkMetrics(), FakeClock())
     assert "u:p" not in str(caught.value)
 
 
-def test_targets_are_taken_apart():
-    """Default ports and IPv6 hosts come out right."""
+def test_endpoints_are_parsed():
+    """Default ports and IPv6 hosts are correct."""
     target = Endpoint.parse("x", "https://[::1]/write?a=b")
     assert target.url_at("::1") == "https://[::1]:443/write?a=b"
     assert target.host_header == "[::1]"

@@ -1,4 +1,4 @@
-"""The ledger on SQLite: the contract, tampering with its file, and what fails halfway."""
+"""The action ledger on SQLite: contract, tampering, partial failures."""
 
 import random
 import sqlite3
@@ -23,7 +23,7 @@ COLUMNS = ("seq", "time_ns", "actor", "what", "subject", "details", "previous", 
 
 
 class TestSqliteLedger(ActionLedgerContract):
-    """All of the contract, on a file."""
+    """The contract on an SQLite file."""
 
     @pytest.fixture
     def url(self, tmp_path):
@@ -76,18 +76,18 @@ def rechained(rows):
 
 
 def delete(rows, chance):
-    """One to three rows from the middle or the start."""
+    """Delete one to three rows from the middle or the start."""
     first = chance.randrange(len(rows) - 1)
     return rows[:first] + rows[first + chance.randint(1, min(3, len(rows) - 1 - first)) :]
 
 
 def truncate(rows, chance):
-    """The newest rows, at least one."""
+    """Delete the newest rows, at least one."""
     return rows[: chance.randrange(len(rows))]
 
 
 def edit(rows, chance):
-    """One column of one row: another number, text, or JSON that says the same in other letters."""
+    """Change one column of one row: number, text, or equivalent JSON."""
     row, column = chance.choice(rows), chance.randrange(len(COLUMNS))
     old = row[column]
     row[column] = old + chance.choice([-1, 1, 1000]) if isinstance(old, int) else chance.choice(
@@ -99,7 +99,7 @@ def edit(rows, chance):
 
 
 def swap(rows, chance):
-    """All but the numbers of two rows; or with the links of the chain left where they were."""
+    """Swap two rows except their numbers, with or without their hash links."""
     one, two = chance.sample(rows, 2)
     width = chance.choice([6, 9])
     one[1:width], two[1:width] = two[1:width], one[1:width]
@@ -109,7 +109,7 @@ def swap(rows, chance):
 
 
 def insert(rows, chance):
-    """A row that fits the one before, anywhere, the rest moved up or not."""
+    """Insert a consistent row anywhere, with or without renumbering the following rows."""
     at = chance.randint(1, len(rows))
     seq, _, digest = rows[at - 1][0], None, rows[at - 1][7]
     made = ledger_rows.audit_to_row(chained(AuditRow(0, 5, "eve", "kept", "x"), (seq, digest)))
@@ -119,7 +119,7 @@ def insert(rows, chance):
 
 
 def tamper_randomly(raw, rows, chance, tamper):
-    """Do it; what they know who did it: below 0.6 of the head beside the rows, below 0.3 of hashes."""
+    """Apply a tampering; below 0.6 the stored head is repaired too, below 0.3 also the hashes."""
     rows, knowing = tamper(rows, chance), chance.random()
     write(raw, rechained(rows) if knowing < 0.3 and tamper is not edit else rows)
     if knowing < 0.6:
@@ -129,8 +129,8 @@ def tamper_randomly(raw, rows, chance, tamper):
     return knowing
 
 
-def test_every_tampering_is_found(ledger, raw, tmp_path):
-    """200 deletions, edits, swaps, truncations, insertions; with the chain and its head mended, or not."""
+def test_every_tampering_is_detected(ledger, raw, tmp_path):
+    """200 deletions, edits, swaps, truncations, insertions, with chain and stored head repaired or not."""
     clean, anchor = read(raw), (tmp_path / ANCHOR_FILE).read_bytes()
     for seed in range(TAMPERINGS):
         tamper = [delete, truncate, edit, swap, insert][seed % 5]
@@ -146,8 +146,8 @@ def test_every_tampering_is_found(ledger, raw, tmp_path):
         assert verify(ledger) != [], (seed, tamper, "the next row hid it")
 
 
-def test_a_chain_made_anew_is_found(ledger, raw):
-    """Rows edited and hashed again, with the head beside them: the folder remembers."""
+def test_a_recomputed_chain_is_detected(ledger, raw):
+    """Edited rows with recomputed hashes and stored head differ from the anchor file."""
     rows = read(raw)
     rows[3][3] = "never looked"
     rows = rechained(rows)
@@ -165,20 +165,20 @@ def test_a_chain_made_anew_is_found(ledger, raw):
         ("UPDATE memory SET body = 'nonsense' WHERE name = 'audit_head'", "the store does not remember"),
     ],
 )
-def test_a_missing_head_is_found(ledger, raw, statement, said):
-    """Beside the rows, gone or damaged."""
+def test_a_missing_head_is_detected(ledger, raw, statement, said):
+    """A missing or damaged head in the database is reported."""
     raw.execute(statement)
     assert said in verify(ledger)[0].what
 
 
-def test_a_missing_file_of_the_head_is_found(ledger, tmp_path):
-    """In the data folder."""
+def test_a_missing_anchor_file_is_detected(ledger, tmp_path):
+    """A missing anchor file is reported."""
     (tmp_path / ANCHOR_FILE).unlink()
     assert "the data folder does not remember" in verify(ledger)[0].what
 
 
-def test_a_torn_head_leaves_the_one_before(tmp_path):
-    """The two lines are written in turn; a damaged one is left out."""
+def test_a_torn_anchor_write_leaves_the_previous_head(tmp_path):
+    """The two slots are written alternately; a damaged one is ignored."""
     anchor = AuditAnchor(tmp_path / "folder" / ANCHOR_FILE)
     with anchor.read_locked() as head:
         assert head is None
@@ -194,8 +194,8 @@ def test_a_torn_head_leaves_the_one_before(tmp_path):
         assert head == (2, f"{2:064x}")
 
 
-def test_a_crash_between_row_and_file_is_mended_by_the_next_write(ledger, store, tmp_path):
-    """The file lags by that row until then."""
+def test_a_crash_before_the_anchor_write_is_repaired(ledger, store, tmp_path):
+    """The next write brings the anchor file up to date."""
 
     class Crash(BaseException):
         pass
@@ -214,7 +214,7 @@ def test_a_crash_between_row_and_file_is_mended_by_the_next_write(ledger, store,
 
 @pytest.mark.parametrize("table", ["audit", "memory"])
 def test_without_its_audit_row_nothing_changes(ledger, raw, table):
-    """The audit cannot be written: no action, no pause; once it can, both go on."""
+    """If the audit row cannot be written, neither is the action or pause; later writes work."""
     kind = "INSERT" if table == "audit" else "UPDATE"
     raw.execute(f"CREATE TRIGGER no BEFORE {kind} ON {table} BEGIN SELECT RAISE(FAIL, 'disk I/O error'); END")
     with pytest.raises(StoreError, match="kernel log"):
@@ -229,8 +229,8 @@ def test_without_its_audit_row_nothing_changes(ledger, raw, table):
     assert verify(ledger) == []
 
 
-def test_a_head_that_cannot_be_written_undoes_nothing(ledger, monkeypatch):
-    """The row is durable already; the next write brings the file up to date."""
+def test_a_failed_anchor_write_keeps_the_row(ledger, monkeypatch):
+    """The row is durable; the next write updates the anchor file."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -243,8 +243,8 @@ def test_a_head_that_cannot_be_written_undoes_nothing(ledger, monkeypatch):
     assert verify(ledger) == []
 
 
-def test_a_row_written_meanwhile_is_left_for_the_next_time(ledger, monkeypatch):
-    """Verifying beside an engine that writes finds nothing."""
+def test_verification_ignores_concurrent_rows(ledger, monkeypatch):
+    """Verifying while an engine writes reports nothing."""
     audit = ledger.audit_rows
 
     def slow(**wanted):

@@ -1,4 +1,4 @@
-"""The event store on SQLite (or on TRIMTAB_TEST_DATABASE_URL), and what is SQLite's own."""
+"""The event store on SQLite (or on TRIMTAB_TEST_DATABASE_URL), and SQLite specifics."""
 
 import os
 import sqlite3
@@ -38,8 +38,8 @@ def store(tmp_path):
     opened.close()
 
 
-def test_sqlite_is_set_to_survive_power_loss(store):
-    """WAL, synchronous=FULL, foreign keys, a busy timeout, on every connection."""
+def test_sqlite_survives_power_loss(store):
+    """WAL, synchronous=FULL, foreign keys and a busy timeout are set on every connection."""
     with store.database.read_transaction() as connection:
         said = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -50,12 +50,12 @@ def test_sqlite_is_set_to_survive_power_loss(store):
 
 @pytest.mark.usefixtures("store")
 def test_the_database_is_for_its_owner_only(tmp_path):
-    """It holds hashes of keys."""
+    """The file mode is 0600, because it contains key hashes."""
     assert (tmp_path / "trimtab.db").stat().st_mode & 0o077 == 0
 
 
-def test_no_secret_and_no_parameter_stands_in_an_error(store):
-    """A refused row is told without its values, a bad URL without its password."""
+def test_errors_contain_no_secret_and_no_parameter(store):
+    """A refused row is reported without its values, an invalid URL without its password."""
     store.save_key(ApiKey("a", "n", "p", "hash-of-a-key", (), 1))
     with pytest.raises(StoreError) as refused:
         store.save_key(ApiKey("b", "n", "p", "hash-of-a-key", (), 1))
@@ -67,7 +67,7 @@ def test_no_secret_and_no_parameter_stands_in_an_error(store):
 
 
 def test_many_threads_write_and_read_at_once(store):
-    """Writers wait for each other, readers for nobody."""
+    """Writers wait for each other, readers never wait."""
     errors = []
 
     def work(first):
@@ -87,8 +87,8 @@ def test_many_threads_write_and_read_at_once(store):
     assert len(store.anomalies(limit=1000)) == 80
 
 
-def test_a_full_database_says_so_and_recovers(store):
-    """A write that found no room is undone; `healthy` tells it until there is room again."""
+def test_a_full_database_is_reported_and_recovers(store):
+    """A write without space is rolled back; `health_problem` reports it until there is space."""
     store.save_anomaly(anomaly_of(CPU, ulid(1)))
     with store.database.read_transaction() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
@@ -103,7 +103,7 @@ def test_a_full_database_says_so_and_recovers(store):
 
 
 def test_a_failing_write_shows_in_health(store):
-    """The reason is asked for anew each time, and is gone when a write works."""
+    """The reason is checked again each time, and disappears when a write works."""
     store.save_anomaly(anomaly_of(CPU, ulid(1)))
     with sqlite3.connect(store.database.sqlite_path) as raw:
         raw.execute(
@@ -123,13 +123,13 @@ def test_a_failing_write_shows_in_health(store):
 
 
 def test_a_missing_file_shows_in_health(store):
-    """Somebody removed the database under a running engine."""
+    """The database file was removed under a running engine."""
     store.database.sqlite_path.unlink()
     assert "is gone" in store.health_problem()
 
 
 def test_a_damaged_file_is_refused(tmp_path):
-    """The message says what to do."""
+    """The message contains advice."""
     store = open_store(tmp_path, FakeClock().now)
     store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in range(500))
     store.close()
@@ -144,8 +144,8 @@ def test_a_damaged_file_is_refused(tmp_path):
         open_store(tmp_path, FakeClock().now)
 
 
-def test_a_database_of_another_program_is_left_alone(tmp_path):
-    """Its tables are not touched."""
+def test_a_database_of_another_program_is_refused(tmp_path):
+    """Its tables are not changed."""
     with sqlite3.connect(tmp_path / "trimtab.db") as raw:
         raw.execute("CREATE TABLE theirs (a)")
     raw.close()
@@ -155,13 +155,13 @@ def test_a_database_of_another_program_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory_is_refused(url):
-    """It would forget everything."""
+    """An in-memory database is not durable."""
     with pytest.raises(StoreError, match="forgets"):
         open_store(url, FakeClock().now)
 
 
 def test_odd_folder_names_work(tmp_path):
-    """A space, a question mark, a percent sign, a hash."""
+    """Spaces, question marks, percent signs and hashes are allowed."""
     folder = tmp_path / "a b?c%d#e"
     for epoch in (1, 2):
         store = open_store(folder, FakeClock().now)

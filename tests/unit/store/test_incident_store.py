@@ -1,4 +1,4 @@
-"""The store of incidents on SQLite."""
+"""The incident store on SQLite."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Single values that outlive a restart."""
+"""Learned state: single values that survive restarts."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from trimtab.engine.store import open_store
 from trimtab.engine.store.learned_state import LearnedState
 
 
-def test_values_outlive_the_process(tmp_path):
-    """What was set is there after the store was closed and opened again, and the newest word counts."""
+def test_values_survive_a_restart(tmp_path):
+    """The newest value is returned after the store was closed and reopened."""
     store = open_store(tmp_path, lambda: START)
     memory = LearnedState(store.fenced)
     assert memory.get("a") is None

@@ -1,4 +1,4 @@
-"""One engine on a data folder, and an epoch that only grows."""
+"""Lease: one engine per data folder, and an increasing epoch."""
 
 import json
 import multiprocessing
@@ -17,8 +17,8 @@ from trimtab.engine.types import ApiKey
 NOW = FakeClock().now
 
 
-def test_a_second_engine_is_refused_with_what_to_do(tmp_path):
-    """The message names process, folder, and the way out."""
+def test_a_second_engine_is_refused(tmp_path):
+    """The message names process, folder and advice."""
     with FolderLease(tmp_path, NOW), pytest.raises(LockedError) as refused:
         FolderLease(tmp_path, NOW).acquire()
     said = str(refused.value)
@@ -29,8 +29,8 @@ def test_a_second_engine_is_refused_with_what_to_do(tmp_path):
     assert "2026-01-01" in said
 
 
-def test_who_holds_a_folder_is_told_in_words(tmp_path):
-    """As `trimtab doctor` says it; nobody = None, and who has not signed yet is not named."""
+def test_the_current_holder_is_described(tmp_path):
+    """None without a holder; a holder without identity is described without one."""
     assert current_holder(tmp_path) is None
     with FolderLease(tmp_path, NOW) as lease:
         said = str(current_holder(tmp_path))
@@ -41,7 +41,7 @@ def test_who_holds_a_folder_is_told_in_words(tmp_path):
 
 
 def test_the_epoch_grows_with_every_holder(tmp_path):
-    """Also beyond what the database has seen, should the counter be lost."""
+    """The epoch also exceeds the database's epoch if the counter file was lost."""
     epochs = []
     for beyond in (0, 0, 7, 0):
         lease = FolderLease(tmp_path / "data", NOW)
@@ -50,8 +50,8 @@ def test_the_epoch_grows_with_every_holder(tmp_path):
     assert epochs == [1, 2, 8, 9]
 
 
-def test_a_lost_counter_is_taken_up_from_the_database(tmp_path):
-    """No epoch is given twice."""
+def test_a_lost_counter_continues_from_the_database(tmp_path):
+    """No epoch is used twice."""
     open_store(tmp_path, NOW).close()
     open_store(tmp_path, NOW).close()
     (tmp_path / "epoch").unlink()
@@ -60,8 +60,8 @@ def test_a_lost_counter_is_taken_up_from_the_database(tmp_path):
     store.close()
 
 
-def test_a_damaged_counter_is_told(tmp_path):
-    """What stands there, and what to do; the folder is free again afterwards."""
+def test_a_damaged_counter_is_reported(tmp_path):
+    """The message has content and advice; the folder is released."""
     (tmp_path / "epoch").write_text("seven")
     with pytest.raises(StoreError, match="holds 'seven', a number was wanted; remove it"):
         FolderLease(tmp_path, NOW).acquire()
@@ -70,16 +70,16 @@ def test_a_damaged_counter_is_told(tmp_path):
         assert lease.epoch == 1
 
 
-def test_an_unsigned_lock_is_still_a_lock(tmp_path):
-    """The holder has locked, but not yet written who it is."""
+def test_a_lock_without_identity_is_a_lock(tmp_path):
+    """The holder has locked the file but not yet written its identity."""
     with FolderLease(tmp_path, NOW) as lease:
         lease.lock_file.write_text("")
         with pytest.raises(LockedError, match="another process"):
             FolderLease(tmp_path, NOW).acquire()
 
 
-def test_a_lock_file_that_was_removed_lets_the_next_in_with_a_newer_epoch(tmp_path):
-    """Then the epoch keeps the first from writing."""
+def test_a_removed_lock_file_allows_a_newer_epoch(tmp_path):
+    """The newer epoch then prevents the first engine from writing."""
     first = open_store(tmp_path, NOW)
     (tmp_path / "trimtab.lock").unlink()
     second = open_store(tmp_path, NOW)
@@ -90,8 +90,8 @@ def test_a_lock_file_that_was_removed_lets_the_next_in_with_a_newer_epoch(tmp_pa
     second.close()
 
 
-def test_a_failed_start_frees_the_folder(tmp_path):
-    """Nothing stays locked behind an error."""
+def test_a_failed_start_releases_the_lease(tmp_path):
+    """Nothing stays locked after an error."""
     (tmp_path / "trimtab.db").write_bytes(b"rubbish " * 1000)
     for _ in range(2):
         with pytest.raises(StoreError, match="not a database"):
@@ -106,8 +106,8 @@ def _hold_lease(folder, connection):
     connection.recv()
 
 
-def test_a_killed_holder_leaves_the_folder_free(tmp_path):
-    """The lock ends with its process, whatever the file says."""
+def test_a_killed_holder_releases_the_lease(tmp_path):
+    """The lock ends with its process, whatever the file contains."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     child = context.Process(target=_hold_lease, args=(tmp_path, there))
@@ -124,7 +124,7 @@ def test_a_killed_holder_leaves_the_folder_free(tmp_path):
 
 
 def test_a_command_joins_a_running_engine(tmp_path):
-    """And makes the tables itself where no engine ever ran."""
+    """Without an engine the command creates the tables itself."""
     store = join_store(tmp_path / "new", NOW)
     store.save_key(ApiKey("k", "n", "p", "h", (), 1))
     engine = open_store(tmp_path / "new", NOW)

@@ -1,4 +1,4 @@
-"""How tables come to be, change and are refused."""
+"""Migrations: creation, upgrade and refusal of tables."""
 
 import sqlite3
 import sys
@@ -39,8 +39,8 @@ def _scripts(folder):
 
 
 @pytest.fixture
-def program_with_more(tmp_path, monkeypatch):
-    """A program that knows one more revision; call it with whether that one fails."""
+def newer_program(tmp_path, monkeypatch):
+    """A program with one more revision; call it with whether that revision fails."""
     own = database.Path(database.__file__).parent / "migrations"
 
     def make(*, fails):
@@ -65,14 +65,14 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def test_the_revisions_that_the_program_knows_are_those_it_ships():
-    """So that a start need not import alembic to compare them."""
+def test_known_revisions_are_the_shipped_ones():
+    """So that a start does not import alembic to compare them."""
     scripts = _scripts(database.MIGRATIONS)
     assert tuple(r.revision for r in reversed(list(scripts.walk_revisions()))) == REVISIONS
 
 
-def test_the_revisions_lead_to_the_tables_of_the_code(data):
-    """Columns, types, keys and indexes."""
+def test_migrations_match_the_table_definitions(data):
+    """Columns, types, keys and indexes are equal."""
     engine = sa.create_engine(f"sqlite:///{data}/trimtab.db")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -81,16 +81,16 @@ def test_the_revisions_lead_to_the_tables_of_the_code(data):
 
 
 def test_a_start_at_the_newest_revision_needs_no_alembic(data, monkeypatch):
-    """Its import costs half a second and 11 MB."""
+    """Importing alembic costs half a second and 11 MB."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "alembic"]:
         monkeypatch.delitem(sys.modules, name)
     open_store(data, NOW).close()
     assert "alembic" not in sys.modules
 
 
-def test_a_migration_backs_up_first_and_says_where(data, program_with_more):
-    """The copy is whole, holds the old tables, and the rows are in both."""
-    program_with_more(fails=False)
+def test_a_migration_backs_up_first(data, newer_program):
+    """The backup is complete and has the old tables; the rows are in both files."""
+    newer_program(fails=False)
     with capture_logs() as said:
         store = open_store(data, NOW)
     assert store.anomaly(ulid(1)).series == str(CPU)
@@ -108,9 +108,9 @@ def test_a_migration_backs_up_first_and_says_where(data, program_with_more):
     assert sorted(path.name for path in data.iterdir() if "tmp" in path.name or "-wal" in path.name) == []
 
 
-def test_a_migration_that_fails_changes_nothing(data, program_with_more, monkeypatch):
-    """The tables are as before, and the old program goes on with them."""
-    program_with_more(fails=True)
+def test_a_failed_migration_changes_nothing(data, newer_program, monkeypatch):
+    """The tables are unchanged, and the old program still works."""
+    newer_program(fails=True)
     with pytest.raises(StoreError, match="disk I/O error"):
         open_store(data, NOW)
     monkeypatch.undo()
@@ -119,8 +119,8 @@ def test_a_migration_that_fails_changes_nothing(data, program_with_more, monkeyp
     store.close()
 
 
-def test_an_older_program_refuses_newer_tables_and_touches_nothing(data):
-    """Neither the file nor the folder."""
+def test_an_older_program_refuses_newer_tables(data):
+    """Neither file nor folder is changed."""
     with closing(sqlite3.connect(data / "trimtab.db")) as raw, raw:
         raw.execute("UPDATE alembic_version SET version_num = '0099'")
     before = {path.name: path.read_bytes() for path in data.iterdir()}

@@ -1,4 +1,4 @@
-"""Scores by time: what is kept, how it is read, what a crash or a full disk leaves."""
+"""Score log: what is stored, how it is read, and recovery from crashes and full disks."""
 
 import errno
 import sys
@@ -29,8 +29,8 @@ def clock():
 
 
 @pytest.fixture
-def new(tmp_path, clock):
-    """A score log over one folder; call it again for its next life."""
+def open_log(tmp_path, clock):
+    """Open a score log on one folder; calling it again simulates a restart."""
 
     def make(**changed):
         settings = {"retention_days": 14, "retention_bytes": 10**9, "now": clock.now, **changed}
@@ -41,12 +41,12 @@ def new(tmp_path, clock):
 
 @pytest.fixture
 def no_merging(monkeypatch):
-    """Every window becomes a file, however small."""
+    """Write every window to its own file, however small."""
     monkeypatch.setattr("trimtab.engine.store.time_series.score_log._SMALL_FILE_BYTES", 0)
 
 
 def make_tick(time, n=40, source="host", seed=0):
-    """A tick of n series with figures that tell themselves apart."""
+    """A tick of n series with distinct values."""
     random = np.random.default_rng([seed, time % (1 << 63)])
     five = random.standard_normal((5, n))
     names = ("anomaly_score", "yhat", "yhat_lower", "yhat_upper")
@@ -69,9 +69,9 @@ def tick_times(seconds, count, start=START):
     return range(start, start + count * seconds * SECOND, seconds * SECOND)
 
 
-def test_it_reads_as_a_plain_list_would(new):
-    """Any series over any time, from files, from memory, and after another start."""
-    log, plain = new(), FakeScoreLog()
+def test_reads_match_a_plain_list(open_log):
+    """Any series over any time range, from files, from memory, and after a restart."""
+    log, plain = open_log(), FakeScoreLog()
     for number, time in enumerate(tick_times(5, 700)):
         keys = KEYS if number < 300 else (*KEYS[:3], *KEYS[20:], KEYS[3])  # slots change their series
         scores = make_tick(time, len(keys))
@@ -92,27 +92,27 @@ def test_it_reads_as_a_plain_list_would(new):
             log.read(KEYS[5].id, 0, END_OF_TIME, limit=77), plain.read(KEYS[5].id, 0, END_OF_TIME, limit=77)
         )
         log.close()
-        log = new()
+        log = open_log()
     assert len(log.read("f" * 32, 0, END_OF_TIME).times) == 0
 
 
-def test_a_row_without_a_sample_is_not_kept(new):
-    """NaN as value leaves nothing; NaN elsewhere stays unknown."""
-    log = new()
+def test_a_row_without_a_sample_is_not_stored(open_log):
+    """NaN as value stores nothing; NaN elsewhere stays unknown."""
+    log = open_log()
     log.append(KEYS[:2], tick_scores("host", START, [nan, 1.0]))
     log.close()
-    log = new()
+    log = open_log()
     assert len(log.read(KEYS[0].id, 0, END_OF_TIME).times) == 0
     rows = log.read(KEYS[1].id, 0, END_OF_TIME)
     assert rows.value.tolist() == [1.0]
     assert isnan(rows.anomaly_score[0])
 
 
-def test_a_file_holds_ten_minutes_and_says_so_in_its_name(new, tmp_path):
-    """Source, version, first and last time; readable by anybody, sorted by series and time."""
+def test_a_file_contains_ten_minutes(open_log, tmp_path):
+    """The name has source, version, first and last time; rows are sorted by series and time."""
     import pyarrow.parquet as pq
 
-    log = new()
+    log = open_log()
     append_ticks(log, tick_times(5, 130), KEYS, source="my.host")
     (path,) = (tmp_path / "scores").iterdir()
     assert path.name == ("my%2Ehost.v1.20260101T000000_000000000Z.20260101T000955_000000000Z.parquet")
@@ -123,25 +123,25 @@ def test_a_file_holds_ten_minutes_and_says_so_in_its_name(new, tmp_path):
     assert pq.ParquetFile(path).metadata.row_group(0).column(2).compression == "ZSTD"
 
 
-def test_a_tick_that_is_stored_already_is_not_stored_twice(new):
-    """In memory, in a file of this life, and in one of the life before."""
-    log = new()
+def test_a_stored_tick_is_not_stored_again(open_log):
+    """In memory, in a file, and in a file from before a restart."""
+    log = open_log()
     append_ticks(log, tick_times(5, 200))
     append_ticks(log, tick_times(5, 200))
     log.close()
-    log = new()
+    log = open_log()
     append_ticks(log, tick_times(5, 210))
     log.flush()
     append_ticks(log, tick_times(5, 210))
     rows = log.read(KEYS[1].id, 0, END_OF_TIME)
     assert rows.times.tolist() == list(tick_times(5, 210))
     log.close()
-    assert rows_equal(new().read(KEYS[1].id, 0, END_OF_TIME), rows)
+    assert rows_equal(open_log().read(KEYS[1].id, 0, END_OF_TIME), rows)
 
 
-def test_frequent_flushes_do_not_make_many_files(new, tmp_path):
-    """A flush goes on with the file of the same ten minutes, and with a tiny one of the same day."""
-    log = new()
+def test_frequent_flushes_do_not_make_many_files(open_log, tmp_path):
+    """A flush extends the file of the same ten minutes, or a small file of the same day."""
+    log = open_log()
     for first in range(0, 240, 12):  # each minute, twenty minutes long
         append_ticks(log, tick_times(5, 240)[first : first + 12])
         log.flush()
@@ -153,24 +153,24 @@ def test_frequent_flushes_do_not_make_many_files(new, tmp_path):
     assert len(log.read(KEYS[1].id, 0, END_OF_TIME).times) == 240 + 48 * 5
 
 
-def test_slow_series_wait_for_a_file_of_some_size(new, tmp_path):
-    """A recording that is replayed at full speed does not leave a file for each of its ticks."""
-    log = new()
+def test_slow_series_make_few_files(open_log, tmp_path):
+    """A recording replayed at full speed does not write one file per tick."""
+    log = open_log()
     append_ticks(log, tick_times(3600, 800), KEYS[:1])
     assert list((tmp_path / "scores").iterdir()) == []
     log.close()
     assert len(list((tmp_path / "scores").iterdir())) == 1
 
 
-def test_sources_do_not_mix(new):
-    """Ticks of the same time of two sources are both kept, with names that could be paths."""
-    log = new()
+def test_sources_do_not_mix(open_log):
+    """Ticks of two sources at the same time are both stored, even with names that look like paths."""
+    log = open_log()
     others = tuple(SeriesKey.of("../b", "m", {"i": str(i)}) for i in range(3))
     for time in tick_times(5, 10):
         log.append(KEYS[:2], make_tick(time, 2, source="a"))
         log.append(others, make_tick(time, 3, source="../b", seed=1))
     log.close()
-    log = new()
+    log = open_log()
     assert (
         len(log.read(KEYS[0].id, 0, END_OF_TIME).times)
         == len(log.read(others[2].id, 0, END_OF_TIME).times)
@@ -178,9 +178,9 @@ def test_sources_do_not_mix(new):
     )
 
 
-def test_retention_removes_the_oldest_by_age(new, clock):
-    """Age counts from writing for a recording of the past, so that a replay is not lost at once."""
-    log = new(retention_days=1)
+def test_retention_removes_the_oldest_by_age(open_log, clock):
+    """The age of a past recording counts from its writing, so that a replay is not removed at once."""
+    log = open_log(retention_days=1)
     append_ticks(log, tick_times(5, 120, START - 365 * DAY))
     append_ticks(log, tick_times(5, 120))
     log.flush()
@@ -189,13 +189,13 @@ def test_retention_removes_the_oldest_by_age(new, clock):
     append_ticks(log, tick_times(5, 120, clock.now()))
     log.flush()
     assert log.read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 120, clock.now()))
-    assert len(new().read(KEYS[0].id, 0, END_OF_TIME).times) == 120
+    assert len(open_log().read(KEYS[0].id, 0, END_OF_TIME).times) == 120
 
 
 @pytest.mark.usefixtures("no_merging")
-def test_retention_removes_the_oldest_by_size(new, tmp_path):
-    """What is left fits, and is the newest."""
-    log = new(retention_bytes=200_000)
+def test_retention_removes_the_oldest_by_size(open_log, tmp_path):
+    """The remaining files are the newest and fit the limit."""
+    log = open_log(retention_bytes=200_000)
     append_ticks(log, tick_times(5, 1200))
     log.flush()
     assert 0 < log.size_bytes() <= 200_000
@@ -205,9 +205,9 @@ def test_retention_removes_the_oldest_by_size(new, tmp_path):
     assert rows.times[-1] == tick_times(5, 1200)[-1]
 
 
-def test_of_very_many_series_only_the_anomalous_and_selected_are_kept(new):
-    """An anomalous one from then on for ten minutes; a series that takes its slot is not meant."""
-    log = new(full_series=10, selected={KEYS[7].id})
+def test_many_series_keep_only_anomalous_and_selected_ones(open_log):
+    """An anomalous series is kept for ten minutes; another series that takes its slot is not."""
+    log = open_log(full_series=10, selected={KEYS[7].id})
     for number, time in enumerate(tick_times(60, 30)):
         scores = tick_scores(
             "host",
@@ -222,14 +222,14 @@ def test_of_very_many_series_only_the_anomalous_and_selected_are_kept(new):
     assert len(log.read(KEYS[0].id, 0, END_OF_TIME).times) == 0
 
 
-def test_what_was_half_written_is_ignored_and_cleared_away(new, tmp_path):
-    """Other files in the folder are left alone."""
-    log = new()
+def test_temporary_files_are_ignored_and_removed(open_log, tmp_path):
+    """Other files in the folder are not touched."""
+    log = open_log()
     append_ticks(log, tick_times(5, 10))
     log.close()
     for name in ("x.v1.1.2.parquet.99.tmp", "notes.txt", "a.b.parquet"):
         (tmp_path / "scores" / name).write_bytes(b"PAR1")
-    assert len(new().read(KEYS[0].id, 0, END_OF_TIME).times) == 10
+    assert len(open_log().read(KEYS[0].id, 0, END_OF_TIME).times) == 10
     names = {path.name for path in (tmp_path / "scores").iterdir()}
     assert {"notes.txt", "a.b.parquet"} < names
     assert not any(name.endswith(".tmp") for name in names)
@@ -237,9 +237,9 @@ def test_what_was_half_written_is_ignored_and_cleared_away(new, tmp_path):
 
 @pytest.mark.usefixtures("no_merging")
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])
-def test_a_damaged_file_costs_its_own_rows_only(new, tmp_path, damage):
-    """It is told in the log, with its name."""
-    log = new()
+def test_a_damaged_file_loses_only_its_own_rows(open_log, tmp_path, damage):
+    """The log names the file."""
+    log = open_log()
     append_ticks(log, tick_times(5, 240))
     log.close()
     first, _ = sorted((tmp_path / "scores").iterdir())
@@ -249,24 +249,24 @@ def test_a_damaged_file_costs_its_own_rows_only(new, tmp_path, damage):
     wrong = {"cut": content[: len(content) // 2], "flip": content, "empty": b"", "text": b"time,value\n" * 50}
     first.write_bytes(wrong[damage])
     with capture_logs() as said:
-        found = [len(new().read(key.id, 0, END_OF_TIME).times) for key in KEYS]
+        found = [len(open_log().read(key.id, 0, END_OF_TIME).times) for key in KEYS]
     assert set(found) <= {120, 240}
     assert 120 in found
     assert said[0]["event"] == "left out a damaged file of scores"
     assert said[0]["file"] == str(first)
 
 
-def test_a_newer_format_is_refused(new, tmp_path):
-    """At the start, by the name alone."""
-    new()
+def test_a_newer_format_is_refused(open_log, tmp_path):
+    """It is refused at the start, by its name."""
+    open_log()
     (tmp_path / "scores" / "host.v2.20260101T000000_000000000Z.20260101T000955_000000000Z.parquet").touch()
     with pytest.raises(NewerStateError, match="format 2, this program knows 1"):
-        new()
+        open_log()
 
 
-def test_a_full_disk_loses_nothing_that_fits_in_memory(new, tmp_path, monkeypatch):
-    """The error says what to do; reading goes on; with room again all is written, and nothing twice."""
-    log = new()
+def test_a_full_disk_loses_nothing_that_fits_in_memory(open_log, tmp_path, monkeypatch):
+    """The error has advice; reads work; after space is freed everything is written once."""
+    log = open_log()
     append_ticks(log, tick_times(5, 119))
 
     def full(path, *_):
@@ -283,22 +283,22 @@ def test_a_full_disk_loses_nothing_that_fits_in_memory(new, tmp_path, monkeypatc
         assert len(log.read(KEYS[0].id, 0, END_OF_TIME).times) == 121
     append_ticks(log, tick_times(5, 300))
     log.close()
-    assert new().read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 300))
+    assert open_log().read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 300))
 
 
 @pytest.mark.usefixtures("no_merging")
-def test_a_file_that_vanishes_while_it_is_read_is_left_out(new, tmp_path):
-    """As when retention or a person removes it."""
-    log = new()
+def test_a_file_removed_during_a_read_is_skipped(open_log, tmp_path):
+    """As when retention removes it."""
+    log = open_log()
     append_ticks(log, tick_times(5, 240))
     log.flush()
     min((tmp_path / "scores").iterdir()).unlink()
     assert log.read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 240))[120:]
 
 
-def test_a_merge_that_was_cut_short_shows_no_row_twice(new, tmp_path):
-    """The new file stands, the one before is not yet gone."""
-    log = new()
+def test_an_interrupted_merge_shows_no_row_twice(open_log, tmp_path):
+    """The new file exists and the old one has not been removed yet."""
+    log = open_log()
     append_ticks(log, tick_times(5, 50))
     log.flush()
     (before,) = (tmp_path / "scores").iterdir()
@@ -306,28 +306,28 @@ def test_a_merge_that_was_cut_short_shows_no_row_twice(new, tmp_path):
     append_ticks(log, tick_times(5, 100))
     log.close()
     before.write_bytes(content)
-    assert new().read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 100))
+    assert open_log().read(KEYS[0].id, 0, END_OF_TIME).times.tolist() == list(tick_times(5, 100))
 
 
-def test_keys_must_reach_as_far_as_the_values(new):
-    """A value without a key is a fault of the caller."""
+def test_every_value_needs_a_key(open_log):
+    """A value without a key is an error of the caller."""
     with pytest.raises(StoreError, match="slot 2, but only 2 keys"):
-        new().append(KEYS[:2], make_tick(START, 3))
+        open_log().append(KEYS[:2], make_tick(START, 3))
 
 
-def test_neither_writing_nor_reading_imports_pandas(new, monkeypatch):
-    """The conversions of pyarrow would, and that costs 60 MB."""
+def test_neither_writing_nor_reading_imports_pandas(open_log, monkeypatch):
+    """The conversions of pyarrow would import it, which costs 60 MB."""
     monkeypatch.setitem(sys.modules, "pandas", None)
-    log = new()
+    log = open_log()
     append_ticks(log, tick_times(5, 240))
     log.close()
-    assert len(new().read(KEYS[0].id, 0, END_OF_TIME).times) == 240
+    assert len(open_log().read(KEYS[0].id, 0, END_OF_TIME).times) == 240
 
 
-def test_a_large_window_is_written_early(new, tmp_path, monkeypatch):
-    """Memory is bounded, however many series there are."""
+def test_a_large_window_is_written_early(open_log, tmp_path, monkeypatch):
+    """Memory is bounded for any number of series."""
     monkeypatch.setattr("trimtab.engine.store.time_series.score_window.MAX_BYTES", 40 * 44 * 10)
-    log = new()
+    log = open_log()
     append_ticks(log, tick_times(1, 101))
     assert len(log.read(KEYS[3].id, 0, END_OF_TIME).times) == 101
     assert sum(path.stat().st_size for path in (tmp_path / "scores").iterdir()) > 0

@@ -1,4 +1,4 @@
-"""Snapshots and logged ticks: what comes back after a stop, a crash, damage."""
+"""Snapshots and tick logs after a stop, a crash or damage."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ META = {"keys": ["a", None], "budget": 1.5, "unknown": nan}
 
 
 class FakeMonotonicClock:
-    """A monotonic clock that stands until a test moves it."""
+    """A monotonic clock that is moved by the test."""
 
     def __init__(self):
         self.ns = 0
@@ -38,8 +38,8 @@ class FakeMonotonicClock:
 
 
 @pytest.fixture
-def new(tmp_path):
-    """Snapshots over one folder; call it again for their next life."""
+def open_snapshots(tmp_path):
+    """Open snapshots on one folder; calling it again simulates a restart."""
     return lambda: FolderSnapshots(tmp_path / "state", FakeMonotonicClock()).open()
 
 
@@ -61,17 +61,17 @@ def segments(tmp_path, source="host"):
     return sorted((tmp_path / "state" / source).glob("ticks-*.log"))
 
 
-def test_a_fresh_folder_knows_nothing(new):
+def test_an_empty_folder(open_snapshots):
     """No snapshot, no ticks."""
-    snapshots = new()
+    snapshots = open_snapshots()
     assert snapshots.load("host") is None
     assert list(snapshots.ticks_since("host")) == []
 
 
-def test_a_snapshot_comes_back_as_it_was_saved(new):
-    """Time, every array with type and shape, and the rest; NaN stays NaN."""
-    new().save("host", START, STATE, META)
-    time, arrays, meta = new().load("host")
+def test_a_snapshot_is_loaded_as_saved(open_snapshots):
+    """Time, every array with type and shape, and metadata; NaN stays NaN."""
+    open_snapshots().save("host", START, STATE, META)
+    time, arrays, meta = open_snapshots().load("host")
     assert time == START
     assert set(arrays) == set(STATE)
     for name, array in STATE.items():
@@ -82,30 +82,30 @@ def test_a_snapshot_comes_back_as_it_was_saved(new):
     assert meta == {"keys": ["a", None], "budget": 1.5}
 
 
-def test_ticks_come_back_with_the_keys_of_their_time(new):
-    """Series come, go and take the slot of another; values are bit for bit the same."""
+def test_ticks_have_the_keys_of_their_time(open_snapshots):
+    """Series appear, disappear and reuse slots; values are bit-identical."""
     tables = [KEYS[:2], KEYS[:2], KEYS, (KEYS[3], KEYS[1]), (), KEYS[2:]]
-    snapshots = new()
+    snapshots = open_snapshots()
     for number, keys in enumerate(tables):
         snapshots.log_tick("host", START + number, keys, tick_values(number, len(keys)))
     snapshots.close()
-    found = list(new().ticks_since("host"))
+    found = list(open_snapshots().ticks_since("host"))
     assert found == [(START + i, keys, tick_values(i, len(keys))) for i, keys in enumerate(tables)]
 
 
-def test_only_ticks_after_the_snapshot_are_replayed(new):
-    """In this life and in the next."""
-    snapshots = new()
+def test_only_ticks_after_the_snapshot_are_replayed(open_snapshots):
+    """Before and after a restart."""
+    snapshots = open_snapshots()
     log_ticks(snapshots, range(10))
     snapshots.save("host", START + 6 * SECOND, {}, {})
     assert logged_numbers(snapshots) == [7, 8, 9]
     log_ticks(snapshots, [10])
-    assert logged_numbers(new()) == [7, 8, 9, 10]
+    assert logged_numbers(open_snapshots()) == [7, 8, 9, 10]
 
 
-def test_ticks_that_are_logged_while_others_are_read_are_not_read(new):
-    """A replay that logs what it replays comes to an end."""
-    snapshots = new()
+def test_ticks_logged_during_a_read_are_not_read(open_snapshots):
+    """A replay that logs its ticks terminates."""
+    snapshots = open_snapshots()
     log_ticks(snapshots, range(5))
     seen = 0
     for time, keys, raw in snapshots.ticks_since("host"):
@@ -114,9 +114,9 @@ def test_ticks_that_are_logged_while_others_are_read_are_not_read(new):
     assert seen == 5
 
 
-def test_two_snapshots_and_their_ticks_are_kept(new, tmp_path):
-    """So that the newest may be damaged; what is older goes."""
-    snapshots = new()
+def test_two_snapshots_and_their_ticks_are_kept(open_snapshots, tmp_path):
+    """So that the newest may be damaged; older ones are removed."""
+    snapshots = open_snapshots()
     for number in range(60):
         log_ticks(snapshots, [number])
         if number % 10 == 9:
@@ -126,7 +126,7 @@ def test_two_snapshots_and_their_ticks_are_kept(new, tmp_path):
     assert len(segments(tmp_path)) <= 3
     kept[1].write_bytes(kept[1].read_bytes()[:-100])
     with capture_logs() as said:
-        snapshots = new()
+        snapshots = open_snapshots()
         assert snapshots.load("host")[2] == {"n": 49}
         assert logged_numbers(snapshots) == list(range(50, 60))
     assert said[0]["event"] == "fell back from a damaged snapshot"
@@ -134,26 +134,26 @@ def test_two_snapshots_and_their_ticks_are_kept(new, tmp_path):
 
 
 @pytest.mark.parametrize("place", range(8))
-def test_a_flipped_bit_in_a_snapshot_is_noticed(new, tmp_path, place):
-    """Wherever it is: in the arrays, their names, the description."""
-    new().save("host", START, STATE, META)
+def test_a_flipped_bit_in_a_snapshot_is_detected(open_snapshots, tmp_path, place):
+    """In the arrays, their names, or the metadata."""
+    open_snapshots().save("host", START, STATE, META)
     (path,) = (tmp_path / "state" / "host").glob("snapshot-*")
     content = bytearray(path.read_bytes())
     content[(2 * place + 1) * len(content) // 16] ^= 4
     path.write_bytes(content)
     with capture_logs() as said:
-        assert new().load("host") is None
+        assert open_snapshots().load("host") is None
     assert [line["event"] for line in said] == ["fell back from a damaged snapshot"]
 
 
-def test_a_log_cut_at_any_byte_gives_the_whole_ticks_before(new, tmp_path):
-    """And the next life goes on behind them."""
-    log_ticks(new(), range(3))
+def test_a_truncated_log_yields_its_complete_ticks(open_snapshots, tmp_path):
+    """Truncated at any byte; after a restart new ticks follow them."""
+    log_ticks(open_snapshots(), range(3))
     (path,) = segments(tmp_path)
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        snapshots = new()
+        snapshots = open_snapshots()
         with capture_logs():
             before = logged_numbers(snapshots)
             assert before == list(range(len(before)))
@@ -166,9 +166,9 @@ def test_a_log_cut_at_any_byte_gives_the_whole_ticks_before(new, tmp_path):
     assert len(before) == 2
 
 
-def test_a_flipped_bit_in_the_log_costs_the_rest_of_its_segment(new, tmp_path):
-    """Ticks of the next segment are still there, and the log says what is missing."""
-    snapshots = new()
+def test_a_flipped_bit_in_the_log_loses_the_rest_of_its_segment(open_snapshots, tmp_path):
+    """Ticks of the next segment are read, and the loss is logged."""
+    snapshots = open_snapshots()
     log_ticks(snapshots, range(3))
     snapshots.close()
     log_ticks(snapshots, range(3, 6))
@@ -177,12 +177,12 @@ def test_a_flipped_bit_in_the_log_costs_the_rest_of_its_segment(new, tmp_path):
     content[-5] ^= 1
     first.write_bytes(content)
     with capture_logs() as said:
-        assert logged_numbers(new()) == [0, 1, 3, 4, 5]
+        assert logged_numbers(open_snapshots()) == [0, 1, 3, 4, 5]
     assert said[0]["event"] == "cut off a record that is not whole"
 
 
 def test_ticks_are_on_the_disk_within_ten_seconds(tmp_path, monkeypatch):
-    """A sync at the latest with the first tick that comes 5 s after the last; quick ticks share one."""
+    """A tick at least 5 s after the last sync causes a sync; faster ticks share one."""
     synced, elapsed = [], FakeMonotonicClock()
     monkeypatch.setattr(tick_log.os, "fdatasync", lambda _: synced.append(elapsed.ns // SECOND))
     snapshots = FolderSnapshots(tmp_path, elapsed)
@@ -200,11 +200,11 @@ def test_ticks_are_on_the_disk_within_ten_seconds(tmp_path, monkeypatch):
     assert synced == [60, 75, 90, 90, 90]
 
 
-def test_the_log_is_bounded_where_no_snapshot_is_ever_saved(new, tmp_path, monkeypatch):
-    """The oldest segments go, and that is told."""
+def test_the_log_is_bounded_without_snapshots(open_snapshots, tmp_path, monkeypatch):
+    """The oldest segments are removed and this is logged."""
     monkeypatch.setattr(tick_log, "SEGMENT_BYTES", 2_000)
     monkeypatch.setattr(tick_log, "MAX_BYTES", 10_000)
-    snapshots = new()
+    snapshots = open_snapshots()
     with capture_logs() as said:
         log_ticks(snapshots, range(1000))
     assert sum(path.stat().st_size for path in segments(tmp_path)) <= 14_000
@@ -213,9 +213,9 @@ def test_the_log_is_bounded_where_no_snapshot_is_ever_saved(new, tmp_path, monke
     assert left == list(range(left[0], 1000))
 
 
-def test_sources_do_not_mix(new, tmp_path):
-    """Names that could be paths stay inside the folder."""
-    snapshots = new()
+def test_sources_do_not_mix(open_snapshots, tmp_path):
+    """Names that look like paths stay inside the folder."""
+    snapshots = open_snapshots()
     for source in ("host", "..", "a/b"):
         log_ticks(snapshots, [1], source=source)
         snapshots.save(source, START, STATE, {"of": source})
@@ -226,29 +226,29 @@ def test_sources_do_not_mix(new, tmp_path):
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["%2E%2E", "a%2Fb", "host"]
 
 
-def test_newer_formats_are_refused(new, tmp_path):
-    """A segment and a snapshot, each at the start; nothing is changed."""
-    log_ticks(new(), [1])
+def test_newer_formats_are_refused(open_snapshots, tmp_path):
+    """A newer segment or snapshot is refused at the start, and nothing is changed."""
+    log_ticks(open_snapshots(), [1])
     (path,) = segments(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content.replace(tick_log.HEADER, tick_log.MAGIC + struct.pack("<H", 3)))
     with pytest.raises(NewerStateError, match="format 3, this program knows 2"):
-        new()
+        open_snapshots()
     path.write_bytes(content)
-    new().save("host", START, {}, {})
+    open_snapshots().save("host", START, {}, {})
     (snapshot,) = path.parent.glob("snapshot-*")
     snapshot.write_bytes(snapshot.read_bytes().replace(b'"format":"1"', b'"format":"2"'))
-    for ask in (new, lambda: FolderSnapshots(tmp_path / "state").load("host")):
+    for ask in (open_snapshots, lambda: FolderSnapshots(tmp_path / "state").load("host")):
         with pytest.raises(NewerStateError, match="format 2, this program knows 1"):
             ask()
 
 
-def test_what_was_half_written_is_cleared_away(new, tmp_path):
-    """By the next engine, at its start."""
-    new().save("host", START, STATE, META)
+def test_temporary_files_are_removed(open_snapshots, tmp_path):
+    """By the next engine at its start."""
+    open_snapshots().save("host", START, STATE, META)
     leftover = tmp_path / "state" / "host" / "snapshot-00000009-1.safetensors.77.tmp"
     leftover.write_bytes(b"half")
-    assert new().load("host")[0] == START
+    assert open_snapshots().load("host")[0] == START
     assert not leftover.exists()
 
 
@@ -261,22 +261,22 @@ def test_what_was_half_written_is_cleared_away(new, tmp_path):
         ({}, {"x": np.float64(1) + 1j}, "meta cannot be written as JSON"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_by_name(new, tmp_path, arrays, meta, said):
-    """And leaves no file."""
+def test_an_unsupported_array_is_refused_by_name(open_snapshots, tmp_path, arrays, meta, said):
+    """No file remains."""
     with pytest.raises(StoreError, match=said):
-        new().save("host", START, arrays, meta)
+        open_snapshots().save("host", START, arrays, meta)
     assert list((tmp_path / "state" / "host").iterdir()) == []
 
 
-def test_values_and_keys_must_fit(new):
-    """Eight bytes a key."""
+def test_values_and_keys_must_match(open_snapshots):
+    """Eight bytes per key."""
     with pytest.raises(StoreError, match="24 bytes for 4 keys"):
-        new().log_tick("host", START, KEYS, tick_values(0, 3))
+        open_snapshots().log_tick("host", START, KEYS, tick_values(0, 3))
 
 
-def test_a_tick_that_finds_no_room_leaves_the_log_whole(new, tmp_path, monkeypatch):
-    """The error says what to do; the next tick goes on, and only the refused one is missing."""
-    snapshots = new()
+def test_a_full_disk_leaves_the_tick_log_intact(open_snapshots, tmp_path, monkeypatch):
+    """The error has advice; later ticks are logged, and only the refused one is missing."""
+    snapshots = open_snapshots()
     log_ticks(snapshots, range(3))
     write, calls = os.write, []
 
@@ -293,19 +293,19 @@ def test_a_tick_that_finds_no_room_leaves_the_log_whole(new, tmp_path, monkeypat
                 log_ticks(snapshots, [number])
     log_ticks(snapshots, [5, 6])
     assert logged_numbers(snapshots) == [0, 1, 2, 5, 6]
-    assert logged_numbers(new()) == [0, 1, 2, 5, 6]
+    assert logged_numbers(open_snapshots()) == [0, 1, 2, 5, 6]
     assert all(path.stat().st_size > 0 for path in segments(tmp_path))
 
 
-def test_a_snapshot_that_finds_no_room_leaves_the_one_before(new, tmp_path, monkeypatch):
-    """Nothing half-written stays."""
-    snapshots = new()
+def test_a_full_disk_leaves_the_previous_snapshot(open_snapshots, tmp_path, monkeypatch):
+    """No temporary file remains."""
+    snapshots = open_snapshots()
     snapshots.save("host", START, STATE, META)
     monkeypatch.setattr("os.fsync", _full)
     with pytest.raises(StoreError, match="the disk is full: free space"):
         snapshots.save("host", START + 1, STATE, META)
     assert len(list((tmp_path / "state" / "host").iterdir())) == 1
-    assert new().load("host")[0] == START
+    assert open_snapshots().load("host")[0] == START
 
 
 def _full(_):

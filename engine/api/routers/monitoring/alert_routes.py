@@ -97,7 +97,7 @@ def _parse_alert(body: AlertBody) -> Alert:
 def alert_change(alert: Alert, by: str) -> Change:
     """An alert as a change; the same alert has the same id whenever it is told again.
 
-    >>> change_of(Alert("c1f0", 1_767_225_600_000_000_000, None, {"alertname": "HighLatency"}), "am").title
+    >>> alert_change(Alert("c1f0", 1_767_225_600_000_000_000, None, {"alertname": "HighLatency"}), "am").title
     'alert: HighLatency'
     """
     about = alert.annotations.get("summary", "")

@@ -1,4 +1,4 @@
-"""Series, anomalies, feedback, keys, answers and the lease."""
+"""Create series, anomalies, feedback, API keys, responses to POSTs and the lease."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +18,7 @@ def _epoch() -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     lease = op.create_table(
         "lease",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),

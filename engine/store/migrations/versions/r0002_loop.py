@@ -1,4 +1,4 @@
-"""Incidents, changes, recommendations, actions, their audit, and single values that are remembered."""
+"""Create incidents, changes, recommendations, actions, the audit chain, and single values."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,7 +22,7 @@ def _texts(*names: str) -> list[sa.Column[str]]:
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "incidents",
         sa.Column("id", _id(64), primary_key=True),
