@@ -64,7 +64,7 @@ def test_finds_detectors_of_other_packages(monkeypatch):
 def test_river_is_imported_by_its_members_only():
     """Neither the catalogue nor a bank of ours loads river; only a river member does."""
     program = (
-        "import sys; from trimtab.models.catalogue import detector, names; names(); "
+        "import sys; from trimtab.models.catalogue import detector, detector_names; detector_names(); "
         "detector('ew_zscore', n_series=1); detector('half_space_trees', n_series=1); "
         "import trimtab.models.river_bank; sys.exit('river' in sys.modules)"
     )

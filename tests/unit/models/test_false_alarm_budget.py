@@ -22,8 +22,8 @@ def _assert_budget_and_detection(verdicts, found=MIN_FOUND):
     assert 0.3 * BUDGET <= overall <= 2 * BUDGET, report
     for v in verdicts:
         assert v.false_alarms <= 4 * BUDGET, report
-        assert not v.spikes < found, report
-        assert not v.shifts < found, report
+        assert not v.spikes_found < found, report
+        assert not v.shifts_found < found, report
 
 
 def test_budget_and_detection_short():
