@@ -1,6 +1,6 @@
 /** The API: typed reads, guarded writes, and errors that can be shown as they are. */
 
-import { shared } from "./store.ts";
+import { shared } from "./shared-state.ts";
 import type { Anomaly, AnomalyDetail, Page, Scores, Series, Session, Status, Verdict } from "./types.ts";
 import { remember, rememberAll } from "./units.ts";
 

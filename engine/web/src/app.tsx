@@ -4,17 +4,17 @@ import { useEffect, useRef } from "preact/hooks";
 import { loadSession, session } from "./api.ts";
 import { useNow, useRoute } from "./hooks.ts";
 import { clock } from "./format.ts";
-import { follow, heard, live, reconnect } from "./live.ts";
+import { follow, heard, live, reconnect } from "./event-stream.ts";
 import { LazyPage } from "./pages/lazy.tsx";
 import { LoginPage } from "./pages/login.tsx";
 import { OverviewPage } from "./pages/overview.tsx";
-import { Announcer, useUnusualTitle } from "./parts/announcer.tsx";
-import { Footer, Header } from "./parts/header.tsx";
-import { Notice } from "./parts/notice.tsx";
-import { PausedBanner } from "./parts/pause.tsx";
-import { placeOf } from "./places.ts";
+import { Announcer, useUnusualTitle } from "./components/announcer.tsx";
+import { Footer, Header } from "./components/header.tsx";
+import { Notice } from "./components/notice.tsx";
+import { PausedBanner } from "./components/pause-button.tsx";
+import { placeOf } from "./routes.ts";
 import type { Route } from "./router.ts";
-import { shared, useShared } from "./store.ts";
+import { shared, useShared } from "./shared-state.ts";
 
 /** Why we could not even ask who we are. */
 const unreachable = shared(false);

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api.ts";
-import { heard, pulse } from "./live.ts";
+import { heard, pulse } from "./event-stream.ts";
 import { type Route, parse } from "./router.ts";
 
 export interface Loaded<T> {

@@ -3,7 +3,7 @@ import { App } from "./app.tsx";
 import "uplot/dist/uPlot.min.css";
 import "./styles/base.css";
 import "./styles/shell.css";
-import "./styles/parts.css";
+import "./styles/components.css";
 import "./styles/controls.css";
 import "./styles/pages.css";
 import "./styles/lists.css";

@@ -1,6 +1,6 @@
 /** Light or dark: the system's choice, unless somebody chose here. */
 
-import { shared } from "./store.ts";
+import { shared } from "./shared-state.ts";
 
 export type Theme = "light" | "dark";
 

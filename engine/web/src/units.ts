@@ -1,7 +1,7 @@
 /** Units that were seen: an anomaly does not carry its own, its series does. */
 
 import type { Anomaly, Series } from "./types.ts";
-import { metricOf, unitOfMetric } from "./words.ts";
+import { metricOf, unitOfMetric } from "./anomaly-text.ts";
 
 const MOST = 5000;
 const seen = new Map<string, string>();

@@ -1,10 +1,10 @@
 /** The picture of a series, with a readout, keys, and the same in words. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Drawn, lowerBound, summary } from "../columns.ts";
+import { type Drawn, lowerBound, summary } from "../chart-data.ts";
 import { clock, exact, range, score, value } from "../format.ts";
-import { Notice } from "../parts/notice.tsx";
-import { useShared } from "../store.ts";
+import { Notice } from "../components/notice.tsx";
+import { useShared } from "../shared-state.ts";
 import { theme } from "../theme.ts";
 import type { Anomaly } from "../types.ts";
 import type { Over, SeriesPlot, Span, Window } from "./plot.ts";

@@ -1,8 +1,8 @@
 /** How a forecast looks on the chart of its series: what is ahead, and dashed what had been forecast. */
 
 import type uPlot from "uplot";
-import { AHEAD, BEFORE, type Rows, laid } from "../ahead.ts";
-import type { Drawn } from "../columns.ts";
+import { AHEAD, BEFORE, type Rows, laid } from "../forecast-overlay.ts";
+import type { Drawn } from "../chart-data.ts";
 import { range, value } from "../format.ts";
 import { colour } from "../theme.ts";
 import type { Over } from "./plot.ts";

@@ -1,9 +1,9 @@
 /** Two aligned uPlot charts: the value in its expected band, and below it the score. */
 
 import uPlot from "uplot";
-import { type Drawn, lowerBound, yLimits } from "../columns.ts";
+import { type Drawn, lowerBound, yLimits } from "../chart-data.ts";
 import { axis, isBytes } from "../format.ts";
-import { scoreShare } from "../parts/glyphs.tsx";
+import { scoreShare } from "../components/icons.tsx";
 import { colour } from "../theme.ts";
 
 /** A stretch of time to shade, ms. */

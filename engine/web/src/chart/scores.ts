@@ -2,7 +2,7 @@
 
 import { useMemo, useRef } from "preact/hooks";
 import { getScores } from "../api.ts";
-import { type Drawn, appended, parsed, withGaps } from "../columns.ts";
+import { type Drawn, appended, parsed, withGaps } from "../chart-data.ts";
 import { type Loaded, useLive } from "../hooks.ts";
 import type { Window } from "./plot.ts";
 

@@ -1,11 +1,11 @@
 /** What was changed: what is under way with its live effect, and what came of the past ones. */
 
 import { useState } from "preact/hooks";
-import { type Action, getAction, getActions } from "../acts.ts";
+import { type Action, getAction, getActions } from "../actions-api.ts";
 import { useLive, walkList } from "../hooks.ts";
-import { ActionCard, ActionRow } from "../parts/action.tsx";
-import { AuditTable } from "../parts/audit-table.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { ActionCard, ActionRow } from "../components/action.tsx";
+import { AuditTable } from "../components/audit-table.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
 import { href } from "../router.ts";
 import { type Said, SaidLine, useUnits } from "./inbox.tsx";
 

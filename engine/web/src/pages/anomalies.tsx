@@ -3,9 +3,9 @@
 import { useEffect, useState } from "preact/hooks";
 import { type AnomalyQuery, ApiError, getAnomalies } from "../api.ts";
 import { useLive, useNow, useRested, walkList } from "../hooks.ts";
-import { AnomalyRow, Timeline } from "../parts/anomaly-row.tsx";
-import { DURATIONS, type Option, SearchBox, Segmented, Select } from "../parts/controls.tsx";
-import { ErrorNotice, Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { AnomalyRow, Timeline } from "../components/anomaly-row.tsx";
+import { DURATIONS, type Option, SearchBox, Segmented, Select } from "../components/controls.tsx";
+import { ErrorNotice, Fault, Notice, Waiting } from "../components/notice.tsx";
 import { replaceQuery } from "../router.ts";
 import type { Anomaly, Page } from "../types.ts";
 import { clock } from "../format.ts";

@@ -1,12 +1,12 @@
 /** Who decided or did what, and whether the chain of it is whole. */
 
 import { useState } from "preact/hooks";
-import { type AuditRow, type Verified, getAudit, verifyAudit } from "../acts.ts";
+import { type AuditRow, type Verified, getAudit, verifyAudit } from "../actions-api.ts";
 import { count, plural } from "../format.ts";
 import { useLive } from "../hooks.ts";
-import { whyNot } from "../parts/ask.tsx";
-import { AuditTable } from "../parts/audit-table.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { whyNot } from "../components/confirm-dialog.tsx";
+import { AuditTable } from "../components/audit-table.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
 
 const PAGE = 100;
 

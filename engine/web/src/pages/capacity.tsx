@@ -1,14 +1,14 @@
 /** What is scaled with its load: what each needs now and why, what is ahead, and what it costs. */
 
 import { useLive } from "../hooks.ts";
-import { getRecommendations } from "../loop.ts";
-import { Copied } from "../parts/copied.tsx";
-import { LoadPicture } from "../parts/load-picture.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { Ago } from "../parts/series-name.tsx";
-import { sure } from "../parts/values.tsx";
-import { CAPACITY_YAML, costWords, counted, estimateWords, kedaYaml, whyWords } from "../plan-words.ts";
-import { type Capacity, getCapacity } from "../plans.ts";
+import { getRecommendations } from "../incidents-api.ts";
+import { Copied } from "../components/copyable-text.tsx";
+import { LoadPicture } from "../components/load-chart.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { Ago } from "../components/series-name.tsx";
+import { sure } from "../components/values.tsx";
+import { CAPACITY_YAML, costWords, counted, estimateWords, kedaYaml, whyWords } from "../forecast-text.ts";
+import { type Capacity, getCapacity } from "../planning-api.ts";
 import { value } from "../format.ts";
 import { href } from "../router.ts";
 

@@ -1,14 +1,14 @@
 /** What we recommend, to be decided: approve, do it now or later, or dismiss it with a reason. */
 
 import { useState } from "preact/hooks";
-import { type Action, type KnobEntry, getKnobs, getRecommendation, getShadowSum } from "../acts.ts";
+import { type Action, type KnobEntry, getKnobs, getRecommendation, getShadowSum } from "../actions-api.ts";
 import { plural } from "../format.ts";
 import { useLive } from "../hooks.ts";
-import { getRecommendations } from "../loop.ts";
-import { ActionRow } from "../parts/action.tsx";
-import { type Option, Segmented } from "../parts/controls.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { RecommendationCard } from "../parts/recommendation.tsx";
+import { getRecommendations } from "../incidents-api.ts";
+import { ActionRow } from "../components/action.tsx";
+import { type Option, Segmented } from "../components/controls.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { RecommendationCard } from "../components/recommendation.tsx";
 import { href, replaceQuery } from "../router.ts";
 
 const STATES: readonly Option[] = [

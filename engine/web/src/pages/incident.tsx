@@ -1,21 +1,21 @@
 /** One incident: its story, where it may have begun, what it looks like, what changed, and what would help. */
 
 import { useState } from "preact/hooks";
-import { type Action, type IncidentDetail, getIncident, sayOfIncident } from "../acts.ts";
+import { type Action, type IncidentDetail, getIncident, sayOfIncident } from "../actions-api.ts";
 import type { Window } from "../chart/plot.ts";
 import { clock, count, plural } from "../format.ts";
 import { type Loaded, useLive, useNow, walkList } from "../hooks.ts";
-import type { Change, Pattern } from "../loop.ts";
-import { incidentStory } from "../loop-words.ts";
-import { AnomalyRow, Timeline } from "../parts/anomaly-row.tsx";
-import { Ask } from "../parts/ask.tsx";
-import { Severity, patternWords } from "../parts/incident-row.tsx";
-import { Fault, Waiting } from "../parts/notice.tsx";
-import { RecommendationCard } from "../parts/recommendation.tsx";
-import { Scoped } from "../parts/scoped.tsx";
-import { Regroup } from "../parts/regroup.tsx";
-import { Ago, At } from "../parts/series-name.tsx";
-import { Suspects } from "../parts/suspects.tsx";
+import type { Change, Pattern } from "../incidents-api.ts";
+import { incidentStory } from "../incident-text.ts";
+import { AnomalyRow, Timeline } from "../components/anomaly-row.tsx";
+import { Ask } from "../components/confirm-dialog.tsx";
+import { Severity, patternWords } from "../components/incident-row.tsx";
+import { Fault, Waiting } from "../components/notice.tsx";
+import { RecommendationCard } from "../components/recommendation.tsx";
+import { Scoped } from "../components/scoped-button.tsx";
+import { Regroup } from "../components/merge-split.tsx";
+import { Ago, At } from "../components/series-name.tsx";
+import { Suspects } from "../components/suspects.tsx";
 import { href } from "../router.ts";
 import { type Said, SaidLine, useUnits } from "./inbox.tsx";
 

@@ -3,11 +3,11 @@
 import { useState } from "preact/hooks";
 import type { Query } from "../api.ts";
 import { useLive, useNow, useRested, walkList } from "../hooks.ts";
-import { type Incident, getIncidents } from "../loop.ts";
-import { whyNot } from "../parts/ask.tsx";
-import { type Option, SearchBox, Segmented } from "../parts/controls.tsx";
-import { IncidentRow } from "../parts/incident-row.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
+import { type Incident, getIncidents } from "../incidents-api.ts";
+import { whyNot } from "../components/confirm-dialog.tsx";
+import { type Option, SearchBox, Segmented } from "../components/controls.tsx";
+import { IncidentRow } from "../components/incident-row.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
 import { replaceQuery } from "../router.ts";
 
 const PAGE = 50;

@@ -2,19 +2,19 @@
 
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { acts } from "../loop.ts";
-import { Notice, Waiting } from "../parts/notice.tsx";
-import type { Piece, Place } from "../places.ts";
+import { acts } from "../incidents-api.ts";
+import { Notice, Waiting } from "../components/notice.tsx";
+import type { Piece, Place } from "../routes.ts";
 import type { Route } from "../router.ts";
-import { useShared } from "../store.ts";
+import { useShared } from "../shared-state.ts";
 
 type Pages = ComponentType<{ route: Route }>;
 
 const LOADERS: Record<Piece, () => Promise<{ Pages: Pages }>> = {
   series: () => import("./series-pages.tsx"),
   anomalies: () => import("./anomaly-pages.tsx"),
-  acting: () => import("./acting.tsx"),
-  planning: () => import("./planning.tsx"),
+  acting: () => import("./action-pages.tsx"),
+  planning: () => import("./planning-pages.tsx"),
 };
 const loaded = new Map<Piece, Pages>();
 

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { ApiError, signIn } from "../api.ts";
-import { Mark } from "../parts/glyphs.tsx";
+import { Mark } from "../components/icons.tsx";
 
 function explained(error: unknown): string {
   if (error instanceof ApiError && error.status === 401) {

@@ -2,13 +2,13 @@
 
 import { useState } from "preact/hooks";
 import { useLive } from "../hooks.ts";
-import { ModelFigures } from "../parts/model-figures.tsx";
-import { ModelRuns } from "../parts/model-runs.tsx";
-import { ModelVersions } from "../parts/model-versions.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { Ago } from "../parts/series-name.tsx";
-import { liveWords, seriesWords } from "../plan-words.ts";
-import { type Model, getModels } from "../plans.ts";
+import { ModelFigures } from "../components/model-metrics.tsx";
+import { ModelRuns } from "../components/model-runs.tsx";
+import { ModelVersions } from "../components/model-versions.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { Ago } from "../components/series-name.tsx";
+import { liveWords, seriesWords } from "../forecast-text.ts";
+import { type Model, getModels } from "../planning-api.ts";
 
 export function ModelsPage() {
   const found = useLive("models", getModels, 5000);

@@ -3,17 +3,17 @@
 import { getAnomalies, getSeriesPage, getStatus } from "../api.ts";
 import { count, plural } from "../format.ts";
 import { useLive, useNow, walkList } from "../hooks.ts";
-import { acts, getIncidents } from "../loop.ts";
-import { openWords } from "../parts/announcer.tsx";
-import { Engine } from "../parts/engine.tsx";
-import { IncidentRow } from "../parts/incident-row.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { Ago } from "../parts/series-name.tsx";
-import { SeriesHead, SeriesRow } from "../parts/series-row.tsx";
-import { Sources } from "../parts/sources.tsx";
-import { UnusualRow } from "../parts/unusual.tsx";
-import { Wall } from "../parts/wall.tsx";
-import { useShared } from "../store.ts";
+import { acts, getIncidents } from "../incidents-api.ts";
+import { openWords } from "../components/announcer.tsx";
+import { Engine } from "../components/engine-status.tsx";
+import { IncidentRow } from "../components/incident-row.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { Ago } from "../components/series-name.tsx";
+import { SeriesHead, SeriesRow } from "../components/series-row.tsx";
+import { Sources } from "../components/sources.tsx";
+import { UnusualRow } from "../components/anomalous-series.tsx";
+import { Wall } from "../components/series-heatmap.tsx";
+import { useShared } from "../shared-state.ts";
 import type { Anomaly, Page, Series, Status } from "../types.ts";
 
 const SHOWN = 8;

@@ -9,17 +9,17 @@ import type { Window } from "../chart/plot.ts";
 import { type Stretch, useScores, windowOf } from "../chart/scores.ts";
 import { value } from "../format.ts";
 import { useLive, useNow, walkList } from "../hooks.ts";
-import { acts } from "../loop.ts";
-import type { AheadProps } from "../parts/ahead-panel.tsx";
-import { AnomalyRow } from "../parts/anomaly-row.tsx";
-import { DURATIONS, RANGES, Segmented } from "../parts/controls.tsx";
-import { ScoreBar } from "../parts/glyphs.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { Learning, SeriesName } from "../parts/series-name.tsx";
+import { acts } from "../incidents-api.ts";
+import type { AheadProps } from "../components/forecast-panel.tsx";
+import { AnomalyRow } from "../components/anomaly-row.tsx";
+import { DURATIONS, RANGES, Segmented } from "../components/controls.tsx";
+import { ScoreBar } from "../components/icons.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { Learning, SeriesName } from "../components/series-name.tsx";
 import { replaceQuery } from "../router.ts";
-import { useShared } from "../store.ts";
+import { useShared } from "../shared-state.ts";
 import type { Anomaly, Series } from "../types.ts";
-import { against, againstOfSeries, detectorWords, side } from "../words.ts";
+import { against, againstOfSeries, detectorWords, side } from "../anomaly-text.ts";
 
 const SHORTEST_ZOOM_MS = 10_000;
 
@@ -148,7 +148,7 @@ function Ahead(props: AheadProps) {
   const [failed, setFailed] = useState(false);
   useEffect(() => {
     if (!acting) return;
-    import("../parts/ahead-panel.tsx").then(
+    import("../components/forecast-panel.tsx").then(
       (piece) => setPanel(() => piece.AheadPanel),
       () => setFailed(true),
     );

@@ -4,9 +4,9 @@ import { useRef, useState } from "preact/hooks";
 import { getSeriesPage, getStatus } from "../api.ts";
 import { count } from "../format.ts";
 import { useLive, useRested, walkList } from "../hooks.ts";
-import { type Option, SearchBox, Segmented, Select } from "../parts/controls.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { SeriesHead, SeriesRow } from "../parts/series-row.tsx";
+import { type Option, SearchBox, Segmented, Select } from "../components/controls.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { SeriesHead, SeriesRow } from "../components/series-row.tsx";
 import { replaceQuery } from "../router.ts";
 import type { Page, Series } from "../types.ts";
 

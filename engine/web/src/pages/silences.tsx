@@ -1,13 +1,13 @@
 /** Of what nobody is told for a time. */
 
 import { useState } from "preact/hooks";
-import { type Silence, addSilence, endSilence, getSilences } from "../acts.ts";
+import { type Silence, addSilence, endSilence, getSilences } from "../actions-api.ts";
 import { useLive } from "../hooks.ts";
-import { may } from "../loop.ts";
-import { Ask, whyNot } from "../parts/ask.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { Scoped } from "../parts/scoped.tsx";
-import { At } from "../parts/series-name.tsx";
+import { may } from "../incidents-api.ts";
+import { Ask, whyNot } from "../components/confirm-dialog.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { Scoped } from "../components/scoped-button.tsx";
+import { At } from "../components/series-name.tsx";
 
 export function SilencesPage() {
   const found = useLive("silences", getSilences, 5000);

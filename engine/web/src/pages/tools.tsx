@@ -1,12 +1,12 @@
 /** The managed systems: how each does, and whether it is used. */
 
 import { useState } from "preact/hooks";
-import { type Tool, type ToolDetail, type ToolState, getTool, getTools, switchTool } from "../acts.ts";
+import { type Tool, type ToolDetail, type ToolState, getTool, getTools, switchTool } from "../actions-api.ts";
 import { useLive } from "../hooks.ts";
-import { Ask } from "../parts/ask.tsx";
-import { Fault, Notice, Waiting } from "../parts/notice.tsx";
-import { Scoped } from "../parts/scoped.tsx";
-import { TargetPanel } from "../parts/target.tsx";
+import { Ask } from "../components/confirm-dialog.tsx";
+import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { Scoped } from "../components/scoped-button.tsx";
+import { TargetPanel } from "../components/target.tsx";
 import { href } from "../router.ts";
 import { SaidLine, type Said } from "./inbox.tsx";
 

@@ -1,0 +1,192 @@
+/** One action: what was changed, how far it is, what came of it, and the way back. */
+
+import { useState } from "preact/hooks";
+import { type Action, type ActionState, getAction, rollBack } from "../actions-api.ts";
+import { getScores } from "../api.ts";
+import { type Drawn, parsed, withGaps } from "../chart-data.ts";
+import { value } from "../format.ts";
+import { useLive } from "../hooks.ts";
+import { type Effect } from "../incidents-api.ts";
+import { href } from "../router.ts";
+import { Ask } from "./confirm-dialog.tsx";
+import { Sparkline } from "./icons.tsx";
+import { Fault } from "./notice.tsx";
+import { Scoped } from "./scoped-button.tsx";
+import { Ago, At } from "./series-name.tsx";
+import { EffectGlyph, EffectWords, FromTo } from "./values.tsx";
+
+const WORDS: Record<ActionState, string> = {
+  proposed: "proposed",
+  executing: "being done",
+  verifying: "being watched",
+  kept: "kept",
+  rolled_back: "taken back",
+  inconclusive: "no clear effect",
+  failed: "failed",
+  unknown: "not known",
+  refused: "refused",
+};
+const UNDOABLE = new Set<ActionState>(["verifying", "kept", "inconclusive", "unknown"]);
+const HELP: Partial<Record<ActionState, string>> = {
+  unknown: "The tool gave no answer, so it may have taken effect or not. It is not sent again by itself: look at the tool.",
+  failed: "Nothing was changed.",
+  refused: "Something stood in the way, so nothing was sent; its outcome says what.",
+};
+
+export function StateWords({ action: { state, started } }: { action: Action }) {
+  return (
+    <span class={`state ${state}`}>
+      <i aria-hidden="true" />
+      {state === "failed" && started === null ? "not sent" : WORDS[state]}
+    </span>
+  );
+}
+
+function What({ action, unit }: { action: Action; unit: string }) {
+  return (
+    <>
+      <span class="metric">{action.subject.replaceAll("_", " ")}</span>{" "}
+      <span class="source-chip">
+        {action.tool} · {action.target}
+      </span>{" "}
+      {!action.is_action && <FromTo before={action.before} after={action.after} unit={unit} />}
+    </>
+  );
+}
+
+export function ActionRow({ action, unit }: { action: Action; unit: string }) {
+  return (
+    <li>
+      <a class="row action-row" href={href(["actions", action.id])}>
+        <StateWords action={action} />
+        <span class="name">
+          <What action={action} unit={unit} />
+        </span>
+        <span class="standing">
+          {action.undoes && "takes another back; "}
+          {action.outcome?.words ?? action.told}
+        </span>
+        <span class="when">
+          <At time={action.created} />
+          <span class="quiet">by {action.by}</span>
+        </span>
+      </a>
+    </li>
+  );
+}
+
+export function ActionCard({ id, unit, onUndone }: { id: string; unit: (a: Action) => string; onUndone: (back: Action) => void }) {
+  const found = useLive(`action-${id}`, (signal) => getAction(id, signal));
+  const action = found.data;
+  if (!action) return <Fault of={found} what="This action" />;
+  const effect = action.recommendation?.effect ?? null;
+  return (
+    <article class="panel card" aria-label={`${action.subject} of ${action.target}`}>
+      <header class="card-head">
+        <h2>
+          <What action={action} unit={unit(action)} />
+        </h2>
+        <span class="standing-chips">
+          <StateWords action={action} />
+          {action.time_scale < 1 && (
+            <span class="badge" title="Watching and waiting are shortened: this target is a trial">
+              trial, time × {action.time_scale}
+            </span>
+          )}
+        </span>
+      </header>
+      <p class="quiet">
+        {action.is_action ? "Told by" : "Set by"} {action.by} <Ago time={action.created} />, mode {action.mode}
+        {action.ended && (
+          <>
+            ; ended <Ago time={action.ended} />
+          </>
+        )}
+        .{action.told && ` The tool says: ${action.told}.`} {HELP[action.state]}
+      </p>
+      {effect && <LiveEffect effect={effect} action={action} />}
+      {action.outcome && <Came action={action} />}
+      <Undo action={action} unit={unit(action)} onUndone={onUndone} />
+    </article>
+  );
+}
+
+function Came({ action }: { action: Action }) {
+  const measured = action.outcome?.effect;
+  return (
+    <p>
+      <b>{action.outcome?.words}</b>
+      {measured && (
+        <>
+          ; measured: <EffectWords effect={measured} />
+        </>
+      )}
+    </p>
+  );
+}
+
+const BEFORE_MS = 10 * 60_000;
+const AFTER_MS = 30 * 60_000;
+
+/** The figure since before the change, against what was expected of it. */
+function LiveEffect({ effect, action }: { effect: Effect; action: Action }) {
+  const begun = Date.parse(action.started ?? action.created);
+  const since = begun - BEFORE_MS;
+  const until = Math.min(Date.now(), (action.ended ? Date.parse(action.ended) : Date.now()) + AFTER_MS);
+  const { data } = useLive(
+    `effect-${action.id}`,
+    async (signal) => (effect.series_id ? withGaps(parsed(await getScores(effect.series_id, since, until, 300, signal))) : null),
+    action.ended ? 30_000 : 2000,
+  );
+  const now = data ? lastOf(data) : null;
+  return (
+    <div class="live-effect">
+      <div class="expected">
+        <EffectWords effect={effect} />
+        <span>
+          now <b>{value(now, effect.unit)}</b>
+        </span>
+        <EffectGlyph effect={effect} now={now} />
+      </div>
+      {data && data.time.length > 0 && (
+        <figure class="effect-trace">
+          <Sparkline data={data} since={since} until={until} label={`${effect.figure} since before the change`} />
+          <svg class="moment" viewBox="0 0 100 36" preserveAspectRatio="none" aria-hidden="true">
+            <path d={`M${((begun - since) / (until - since || 1)) * 97.5} 0V36`} />
+          </svg>
+          <figcaption>
+            {effect.figure}, from 10 min before; the line marks the change
+          </figcaption>
+        </figure>
+      )}
+    </div>
+  );
+}
+
+function lastOf(data: Drawn): number | null {
+  return data.value.findLast((x) => x !== null) ?? null;
+}
+
+function Undo({ action, unit, onUndone }: { action: Action; unit: string; onUndone: (back: Action) => void }) {
+  const [asking, setAsking] = useState(false);
+  if (!UNDOABLE.has(action.state) || action.is_action || action.undoes) return null;
+  const act = async (): Promise<void> => onUndone(await rollBack(action.id));
+  return (
+    <div class="decide">
+      <Scoped scope="execute" onClick={() => setAsking(true)}>
+        Undo
+      </Scoped>
+      {asking && (
+        <Ask title="Take this back?" verb="Undo" act={act} onClose={() => setAsking(false)}>
+          <p>
+            {action.subject} of {action.target}: <FromTo before={action.after} after={action.before} unit={unit} />
+          </p>
+          <p class="quiet">
+            Only if nobody changed it since; else nothing is done, and you are told. It is possible while everything is paused,
+            too.
+          </p>
+        </Ask>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,56 @@
+/** New anomalies and incidents for those who listen, and for those who only see the tab. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { getStatus } from "../api.ts";
+import { plural } from "../format.ts";
+import { useLive } from "../hooks.ts";
+import { newest, newestIncident } from "../event-stream.ts";
+import type { Route } from "../router.ts";
+import { useShared } from "../shared-state.ts";
+
+export function Announcer() {
+  const event = useShared(newest);
+  const incident = useShared(newestIncident);
+  const told = useRef(new Set<string>());
+  const [text, setText] = useState("");
+  useEffect(() => {
+    if (!event || event.end !== null || told.current.has(event.id)) return;
+    told.current.add(event.id);
+    setText(`New anomaly: ${event.series}, ${event.direction} expected.`);
+  }, [event]);
+  useEffect(() => {
+    if (!incident || incident.end !== null || told.current.has(incident.id)) return;
+    told.current.add(incident.id);
+    setText(`New incident, severity ${incident.level}: ${incident.title}.`);
+  }, [incident]);
+  return (
+    <div class="only-heard" role="status" aria-live="polite" id="announcer">
+      {text}
+    </div>
+  );
+}
+
+const NAMES: Record<string, string> = {
+  series: "Series",
+  anomalies: "Anomalies",
+  incidents: "Incidents",
+  inbox: "Inbox",
+  actions: "Actions",
+  tools: "Tools",
+  audit: "Audit",
+};
+
+/** `(3) Overview · Trimtab`, and a warm icon while something is unusual. */
+export function useUnusualTitle(route: Route): void {
+  const { data } = useLive("status-title", getStatus, 10_000);
+  const open = Number(data?.engine.anomalies_open ?? 0);
+  const place = NAMES[route.path[0] ?? ""] ?? "Overview";
+  useEffect(() => {
+    document.title = `${open > 0 ? `(${open}) ` : ""}${place} · Trimtab`;
+    const icon = document.querySelector<HTMLLinkElement>("link[rel=icon]");
+    const file = open > 0 ? "./favicon-unusual.svg" : "./favicon.svg";
+    if (icon && icon.getAttribute("href") !== file) icon.setAttribute("href", file);
+  }, [open, place]);
+}
+
+export const openWords = (n: number): string => plural(n, "series is unusual", "series are unusual");

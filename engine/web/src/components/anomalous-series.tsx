@@ -1,0 +1,84 @@
+/** What is unusual now: one row an open anomaly, with its last hour. */
+
+import { useMemo } from "preact/hooks";
+import { getScores } from "../api.ts";
+import { parsed, withGaps } from "../chart-data.ts";
+import { value } from "../format.ts";
+import { useLive } from "../hooks.ts";
+import { href } from "../router.ts";
+import type { Anomaly, Scores, Series } from "../types.ts";
+import { unitOf } from "../units.ts";
+import { against, againstOfAnomaly, againstOfSeries, metricOf, patternOf, side } from "../anomaly-text.ts";
+import { DirectionGlyph, ScoreBar, Sparkline } from "./icons.tsx";
+import { Ago, SeriesName } from "./series-name.tsx";
+
+const HOUR_MS = 3_600_000;
+const LATE_MS = 120_000;
+
+interface UnusualProps {
+  anomaly: Anomaly;
+  /** The series as it is now, where it is at hand. */
+  series: Series | undefined;
+}
+
+export function UnusualRow({ anomaly, series }: UnusualProps) {
+  const { data } = useLive(
+    `spark-${anomaly.series_id}`,
+    (signal) => getScores(anomaly.series_id, Date.now() - HOUR_MS, null, 160, signal),
+    10_000,
+  );
+  const unit = series?.unit ?? unitOf(anomaly);
+  return (
+    <li>
+      <a class="row unusual-row" href={href(["anomalies", anomaly.id])}>
+        <DirectionGlyph direction={anomaly.direction} open />
+        <SeriesName metric={metricOf(anomaly.series)} labels={anomaly.labels} source={anomaly.source} />
+        <LastHour scores={data} />
+        <Standing anomaly={anomaly} series={series} unit={unit} />
+        <span class="since">
+          <Ago time={anomaly.start} />
+        </span>
+        <ScoreBar score={series?.anomaly_score ?? anomaly.score} />
+      </a>
+    </li>
+  );
+}
+
+/** The value now where it is out of its band, else the worst that it was. */
+function Standing({ anomaly, series, unit }: UnusualProps & { unit: string }) {
+  const now = series ? againstOfSeries(series) : null;
+  if (anomaly.direction === "absent") {
+    return <span class="standing">{against(againstOfAnomaly(anomaly), unit, "absent")}</span>;
+  }
+  if (now && side(now) !== null) {
+    return (
+      <span class="standing">
+        <b>{value(now.value, unit)}</b> {against(now, unit)}
+      </span>
+    );
+  }
+  const pattern = patternOf(anomaly);
+  if (pattern !== null) {
+    return (
+      <span class="standing">
+        <b>{value(now?.value ?? anomaly.value, unit)}</b> leads what looks like {pattern}; usual by itself
+      </span>
+    );
+  }
+  return (
+    <span class="standing">
+      <b>{value(anomaly.value, unit)}</b> {against(againstOfAnomaly(anomaly), unit, anomaly.direction)}
+      {now && <span class="quiet"> at its worst, now {value(now.value, unit)}</span>}
+    </span>
+  );
+}
+
+/** A series that fell silent ends where it fell silent; one that is a little late ends at the edge. */
+function LastHour({ scores }: { scores: Scores | null }) {
+  const drawn = useMemo(() => (scores ? withGaps(parsed(scores)) : null), [scores]);
+  if (!drawn) return <span class="spark" />;
+  const last = drawn.time.at(-1) ?? 0;
+  const until = Date.now() - last < LATE_MS ? last : Date.now();
+  const since = Math.max(until - HOUR_MS, Math.min(drawn.time[0] ?? until, until - 300_000));
+  return <Sparkline data={drawn} since={since} until={until} label="The last hour and its expected band" />;
+}

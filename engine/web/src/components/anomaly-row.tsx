@@ -1,0 +1,84 @@
+/** One anomaly in a list, and many on a line of time. */
+
+import { duration } from "../format.ts";
+import { href } from "../router.ts";
+import type { Anomaly } from "../types.ts";
+import { unitOf } from "../units.ts";
+import { against, againstOfAnomaly, lasted, metricOf } from "../anomaly-text.ts";
+import { DirectionGlyph, ScoreBar } from "./icons.tsx";
+import { At, SeriesName } from "./series-name.tsx";
+
+export function AnomalyRow({ anomaly, now }: { anomaly: Anomaly; now: number }) {
+  const open = anomaly.end === null;
+  return (
+    <li>
+      <a class={`row anomaly-row${open ? " unusual" : " over"}`} href={href(["anomalies", anomaly.id])}>
+        <DirectionGlyph direction={anomaly.direction} open={open} />
+        <SeriesName metric={metricOf(anomaly.series)} labels={anomaly.labels} source={anomaly.source} />
+        <span class="standing">{against(againstOfAnomaly(anomaly), unitOf(anomaly), anomaly.direction)}</span>
+        <span class="when">
+          <At time={anomaly.start} />
+          <span class="quiet">
+            {open ? "going on, " : ""}
+            {duration(lasted(anomaly, now))}
+          </span>
+        </span>
+        <ScoreBar score={anomaly.score} />
+      </a>
+    </li>
+  );
+}
+
+const LANES = 6;
+const LANE = 7;
+
+/** Rows on which no two anomalies overlap, as far as the lanes go. */
+function lanes(anomalies: Anomaly[], until: number): number[] {
+  const free: number[] = Array<number>(LANES).fill(-Infinity);
+  const order = anomalies.map((a, i) => [Date.parse(a.start), i] as const).sort((a, b) => a[0] - b[0]);
+  const out: number[] = [];
+  for (const [start, i] of order) {
+    const end = anomalies[i]?.end;
+    const open = free.findIndex((t) => t <= start);
+    const lane = open < 0 ? LANES - 1 : open;
+    out[i] = lane;
+    free[lane] = Math.max(free[lane] ?? 0, end ? Date.parse(end) : until);
+  }
+  return out;
+}
+
+/** When they were: those that stand above each other happened together. */
+export function Timeline({ anomalies, since, until }: { anomalies: Anomaly[]; since: number; until: number }) {
+  const width = 1000;
+  const x = (t: number): number => ((Math.max(t, since) - since) / (until - since)) * width;
+  const lane = lanes(anomalies, until);
+  const height = LANE * (Math.max(-1, ...lane) + 1) + 4;
+  return (
+    <svg
+      class="timeline"
+      viewBox={`0 0 ${width} ${height}`}
+      height={height * 1.6}
+      preserveAspectRatio="none"
+      role="img"
+      aria-label={`${anomalies.length} anomalies on a line of time`}
+    >
+      {anomalies.map((a, i) => {
+        const from = x(Date.parse(a.start));
+        const to = x(a.end === null ? until : Date.parse(a.end));
+        return (
+          <a key={a.id} href={href(["anomalies", a.id])} tabIndex={-1}>
+            <title>{a.series}</title>
+            <rect
+              class={a.end === null ? "open" : "over"}
+              x={Math.min(from, width - 3)}
+              y={2 + (lane[i] ?? 0) * LANE}
+              width={Math.max(3, to - from)}
+              height={LANE - 2}
+              rx="1"
+            />
+          </a>
+        );
+      })}
+    </svg>
+  );
+}

@@ -1,0 +1,45 @@
+/** Rows of the audit. */
+
+import type { AuditRow } from "../actions-api.ts";
+import { At } from "./series-name.tsx";
+
+function detailWords(details: AuditRow["details"]): string {
+  return Object.entries(details)
+    .filter(([, text]) => text !== null && text !== "")
+    .map(([name, text]) => `${name}=${text}`)
+    .join(" ");
+}
+
+export function AuditTable({ rows }: { rows: AuditRow[] }) {
+  return (
+    <div class="table">
+      <table class="audit stack">
+        <thead>
+          <tr>
+            {["No.", "Time", "Who", "What", "About", "Details"].map((name) => (
+              <th key={name} scope="col">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map((row) => (
+            <tr key={row.seq} title={`hash ${row.hash}`}>
+              <td data-name="No.">{row.seq}</td>
+              <td data-name="Time">
+                <At time={row.time} />
+              </td>
+              <td data-name="Who">{row.actor}</td>
+              <td data-name="What">{row.what}</td>
+              <td data-name="About">
+                <code>{row.subject}</code>
+              </td>
+              <td data-name="Details">{detailWords(row.details)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}

@@ -1,0 +1,73 @@
+/** How the engine itself does, with the last minutes since the page was opened. */
+
+import { useEffect, useState } from "preact/hooks";
+import { duration, value } from "../format.ts";
+import type { Status } from "../types.ts";
+import { Trace } from "./icons.tsx";
+
+interface Gauge {
+  key: string;
+  name: string;
+  unit: string;
+  help: string;
+}
+
+const GAUGES: Gauge[] = [
+  { key: "tick_seconds", name: "Tick", unit: "s", help: "Time to score all series once" },
+  { key: "tick_lag_s", name: "Lag", unit: "s", help: "How far behind the newest sample the scores are" },
+  { key: "memory_bytes", name: "Memory", unit: "B", help: "Resident memory of the engine" },
+  { key: "cpu_ratio", name: "CPU", unit: "ratio", help: "Share of one core" },
+];
+
+const KEPT = 60;
+
+function figure(status: Status, key: string): number | null {
+  const found = status.engine[key];
+  return typeof found === "number" ? found : null;
+}
+
+/** The newest values of each gauge, one a status. */
+function useTraces(status: Status): Record<string, number[]> {
+  const [traces, setTraces] = useState<Record<string, number[]>>({});
+  useEffect(() => {
+    setTraces((old) => {
+      const next: Record<string, number[]> = {};
+      for (const { key } of GAUGES) {
+        const now = figure(status, key);
+        next[key] = now === null ? (old[key] ?? []) : [...(old[key] ?? []), now].slice(-KEPT);
+      }
+      return next;
+    });
+  }, [status]);
+  return traces;
+}
+
+export function Engine({ status }: { status: Status }) {
+  const traces = useTraces(status);
+  const uptime = figure(status, "uptime_s");
+  const fastest = Math.min(...status.sources.map((s) => s.interval_s));
+  const behind = (figure(status, "tick_seconds") ?? 0) > 0.8 * fastest;
+  return (
+    <section class="panel" aria-labelledby="engine-title">
+      <div class="panel-head">
+        <h2 id="engine-title">Engine</h2>
+        <span class="quiet">{uptime !== null && `up ${duration(uptime)}`}</span>
+      </div>
+      {behind && (
+        <p class="wrong">
+          It does not keep up: a tick takes {value(figure(status, "tick_seconds"), "s")} of {duration(fastest)}. Watch
+          fewer series, or use a longer interval.
+        </p>
+      )}
+      <dl class="gauges">
+        {GAUGES.map((gauge) => (
+          <div key={gauge.key} title={gauge.help}>
+            <dt>{gauge.name}</dt>
+            <dd>{value(figure(status, gauge.key), gauge.unit)}</dd>
+            <Trace numbers={traces[gauge.key] ?? []} />
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}

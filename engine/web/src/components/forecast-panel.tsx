@@ -1,0 +1,127 @@
+/** What is ahead of a series, below its picture; and how the forecasts of before turned out. */
+
+import { useEffect, useMemo } from "preact/hooks";
+import { byWords, came, cameWords, rowsAhead, rowsBefore, sureWords } from "../forecast-overlay.ts";
+import { type Fan, fanOf } from "../chart/fan.ts";
+import type { Drawn } from "../chart-data.ts";
+import { clock, exact, range, value } from "../format.ts";
+import { type Loaded, useLive } from "../hooks.ts";
+import { type Forecast, type ForecastBefore, getBefore, getForecast, getModels } from "../planning-api.ts";
+import type { Page, Series } from "../types.ts";
+import { Ago } from "./series-name.tsx";
+import "../styles/forecast-panel.css";
+
+export interface AheadProps {
+  series: Series;
+  /** As drawn, without the forecast. */
+  data: Drawn | null;
+  onFan: (fan: Fan | null) => void;
+}
+
+export function AheadPanel({ series, data, onFan }: AheadProps) {
+  const found = useLive(`forecast-${series.id}`, (signal) => getForecast(series.id, signal), 15_000);
+  const past = useLive(`before-${series.id}`, (signal) => getBefore(series.id, signal), 60_000);
+  const forecast = found.data?.items[0] ?? null;
+  const newest = past.data?.times.at(-1);
+  const oldest = past.data?.times[0];
+  const fan = useMemo(
+    () => (forecast ? fanOf(rowsAhead(forecast), past.data && newest ? rowsBefore(past.data) : null) : null),
+    [series.id, forecast?.made, forecast?.model, forecast?.version, newest],
+  );
+  useEffect(() => {
+    onFan(fan);
+    return () => onFan(null);
+  }, [fan]);
+  if (!forecast) return <WhyNot found={found} />;
+  return (
+    <div class="ahead">
+      <Legend before={oldest !== undefined && Date.parse(oldest) <= Date.now()} />
+      <Said forecast={forecast} />
+      {past.data && <Held before={past.data} forecast={forecast} data={data} />}
+    </div>
+  );
+}
+
+function Legend({ before }: { before: boolean }) {
+  return (
+    <p class="ahead-legend">
+      <span>
+        <i class="fan-line" /> forecast, median
+      </span>
+      <span>
+        <i class="fan-half" /> up to 90 %
+      </span>
+      <span>
+        <i class="fan-band" /> 5–95 %
+      </span>
+      <span>
+        <i class="fan-top" /> up to 99 %
+      </span>
+      {before && (
+        <span>
+          <i class="fan-was" /> had been forecast
+        </span>
+      )}
+      <span>times: {zone()}</span>
+    </p>
+  );
+}
+
+/** Where the reader's clock stands: `Europe/Vienna (GMT+1)`. */
+function zone(): string {
+  const format = new Intl.DateTimeFormat("en", { timeZoneName: "short" });
+  const short = format.formatToParts(new Date()).find((part) => part.type === "timeZoneName")?.value ?? "";
+  const name = format.resolvedOptions().timeZone;
+  return name === short ? name : `${name} (${short})`;
+}
+
+function Said({ forecast: f }: { forecast: Forecast }) {
+  const rows = rowsAhead(f);
+  const last = rows.time.length - 1;
+  const hour = Math.min(last, Math.max(1, Math.round(3600 / f.step_s)));
+  const made = Date.parse(f.made);
+  const cell = (quantile: string, row: number): number | null => rows.values[quantile]?.[row] ?? null;
+  const words = (row: number): string =>
+    `${value(cell("0.5", row), f.unit)} (${range(cell("0.05", row), cell("0.95", row), f.unit)})`;
+  return (
+    <p>
+      At {clock(rows.time[hour] ?? made, Date.now(), false)} it is expected to be <b>{words(hour)}</b>
+      {last > hour && (
+        <>
+          , at {clock(rows.time[last] ?? made, Date.now(), false)} <b>{words(last)}</b>
+        </>
+      )}
+      , in brackets the band that holds 9 of 10.{" "}
+      <span class="quiet">
+        Made at <time title={exact(made)}>{clock(made, Date.now(), false)}</time> (<Ago time={f.made} />) by{" "}
+        <a href="#/models">{byWords(f)}</a>; {sureWords(f)}.
+      </span>
+    </p>
+  );
+}
+
+function Held({ before, forecast, data }: { before: ForecastBefore; forecast: Forecast; data: Drawn | null }) {
+  const found = data ? came(data, rowsBefore(before), forecast.step_s * 1000) : null;
+  return (
+    <p class="quiet">
+      {found
+        ? cameWords(found, before.lead_s, forecast.unit)
+        : "What was forecast is held against what came as soon as a forecast is an hour old and its time is shown."}
+    </p>
+  );
+}
+
+/** Why there is no forecast, and what to do. */
+function WhyNot({ found }: { found: Loaded<Page<Forecast>> }) {
+  const model = useLive("why-no-forecast", getModels, 30_000).data?.items[0];
+  if (found.error) return found.error.status === 503 ? <p class="ahead quiet">{found.error.detail}</p> : null;
+  if (!found.data || !model) return null;
+  if (model.problem) return <p class="ahead quiet">It is not forecast now: {model.problem}.</p>;
+  return (
+    <p class="ahead quiet">
+      {model.made === null
+        ? "Nothing is forecast yet: the first forecasts come a few minutes after the start, and need half an hour of history."
+        : "It is not forecast: only series that are a load are, as requests, connections or busy time, or those that schedulers.load.series names; and each needs half an hour of history first."}
+    </p>
+  );
+}

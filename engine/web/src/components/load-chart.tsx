@@ -1,0 +1,117 @@
+/** The load ahead against what the count of now and the wanted one can serve. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { axis, value } from "../format.ts";
+import type { LoadPath } from "../planning-api.ts";
+
+interface PictureProps {
+  path: LoadPath;
+  unit: string;
+  load: number | null;
+  /** Load that what serves now can take, and the wanted count; null = not known. */
+  has: number | null;
+  wanted: number | null;
+}
+
+const H = 230;
+const LEFT = 78;
+const RIGHT = 12;
+const TOP = 12;
+const BOTTOM = 30;
+const TICKS = 4;
+
+export function LoadPicture({ path, unit, load, has, wanted }: PictureProps) {
+  const root = useRef<HTMLElement>(null);
+  const W = useWidth(root);
+  const rows = withNow(path, load);
+  const end = Math.max(...rows.map((row) => row.at), 1);
+  const most = Math.max(...rows.map((row) => row.high), has ?? 0, wanted ?? 0);
+  const top = niceTop(most);
+  const x = (at: number): number => LEFT + (at / end) * (W - LEFT - RIGHT);
+  const y = (v: number): number => H - BOTTOM - (v / top) * (H - TOP - BOTTOM);
+  const splits = Array.from({ length: TICKS + 1 }, (_, i) => (top * i) / TICKS);
+  const labels = axis(splits, unit);
+  const line = (of: "likely" | "high"): string => rows.map((row) => `${x(row.at).toFixed(1)} ${y(row[of]).toFixed(1)}`).join("L");
+  const back = [...rows].reverse().map((row) => `${x(row.at).toFixed(1)} ${y(row.likely).toFixed(1)}`);
+  const level = (v: number): string => `M${LEFT} ${y(v).toFixed(1)}H${W - RIGHT}`;
+  return (
+    <figure class="load-picture" ref={root}>
+      <svg viewBox={`0 0 ${W} ${H}`} width={W} height={H} role="img" aria-label={told(path, unit, has, wanted)}>
+        {splits.map((v, i) => (
+          <g key={v}>
+            <path d={level(v)} class="grid" />
+            <text x={LEFT - 8} y={y(v) + 4} text-anchor="end">
+              {labels[i]}
+            </text>
+          </g>
+        ))}
+        {timeSplits(end).map((at) => (
+          <text key={at} x={x(at)} y={H - 10} text-anchor={at === 0 ? "start" : at === end ? "end" : "middle"}>
+            {at === 0 ? "now" : `in ${value(at, "s")}`}
+          </text>
+        ))}
+        <path d={`M${line("high")}L${back.join("L")}Z`} class="fan-fill" />
+        <path d={`M${line("high")}`} class="fan-high" />
+        <path d={`M${line("likely")}`} class="fan-middle" />
+        {has !== null && <path d={level(has)} class="has" />}
+        {wanted !== null && <path d={level(wanted)} class="wants" />}
+      </svg>
+      <figcaption class="picture-legend">
+        <span>
+          <i class="fan-middle" /> load, likely
+        </span>
+        <span>
+          <i class="fan-high" /> exceeded with chance {value(path.risk, "ratio")}
+        </span>
+        <span>
+          <i class="has" /> what serves now can take {value(has, unit)}
+        </span>
+        <span>
+          <i class="wants" /> the wanted count {value(wanted, unit)}
+        </span>
+      </figcaption>
+    </figure>
+  );
+}
+
+/** Pixels that an element is wide, so that its text keeps its size. */
+function useWidth(of: { current: HTMLElement | null }): number {
+  const [width, setWidth] = useState(560);
+  useEffect(() => {
+    const measure = (): void => setWidth(Math.max(240, of.current?.clientWidth ?? 560));
+    measure();
+    const watcher = new ResizeObserver(measure);
+    if (of.current) watcher.observe(of.current);
+    return () => watcher.disconnect();
+  }, []);
+  return width;
+}
+
+interface Row {
+  at: number;
+  likely: number;
+  high: number;
+}
+
+/** The path from the load of now on, where that is known. */
+function withNow(path: LoadPath, load: number | null): Row[] {
+  const rows = path.ahead_s.map((at, i) => ({ at, likely: path.likely[i] ?? 0, high: path.high[i] ?? 0 }));
+  return load === null || rows[0]?.at === 0 ? rows : [{ at: 0, likely: load, high: load }, ...rows];
+}
+
+/** A round number a little above, so that four ticks are round too. */
+function niceTop(most: number): number {
+  const power = 10 ** Math.floor(Math.log10(most || 1));
+  return ([1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10].find((step) => step * power >= most * 1.04) ?? 12) * power;
+}
+
+/** Now, the middle and the end. */
+const timeSplits = (end: number): number[] => [0, end / 2, end];
+
+function told(path: LoadPath, unit: string, has: number | null, wanted: number | null): string {
+  const last = path.high.at(-1) ?? null;
+  return (
+    `In ${value(path.ahead_s.at(-1), "s")} the load is likely ${value(path.likely.at(-1), unit)}, at most ${value(last, unit)} ` +
+    `but for a chance of ${value(path.risk, "ratio")}; what serves now can take ${value(has, unit)}, the wanted count ${value(wanted, unit)}.`
+  );
+}

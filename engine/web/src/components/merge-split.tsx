@@ -1,0 +1,92 @@
+/** What belongs together is a guess; a person may put an incident into another, or part it in two. */
+
+import { useState } from "preact/hooks";
+import { type IncidentDetail, mergeIncident, splitIncident } from "../actions-api.ts";
+import { useLive } from "../hooks.ts";
+import { getIncidents } from "../incidents-api.ts";
+import { href } from "../router.ts";
+import { Ask } from "./confirm-dialog.tsx";
+import { Scoped } from "./scoped-button.tsx";
+import { At } from "./series-name.tsx";
+
+const CHOICES = 50;
+
+export function Regroup({ incident }: { incident: IncidentDetail }) {
+  const [asking, setAsking] = useState<"merge" | "split" | null>(null);
+  const close = (): void => setAsking(null);
+  return (
+    <>
+      <Scoped scope="propose" onClick={() => setAsking("merge")}>
+        Merge
+      </Scoped>
+      {incident.anomalies.length > 1 && (
+        <Scoped scope="propose" onClick={() => setAsking("split")}>
+          Split
+        </Scoped>
+      )}
+      {asking === "merge" && <Merge incident={incident} onClose={close} />}
+      {asking === "split" && <Split incident={incident} onClose={close} />}
+    </>
+  );
+}
+
+interface RegroupProps {
+  incident: IncidentDetail;
+  onClose: () => void;
+}
+
+function Merge({ incident, onClose }: RegroupProps) {
+  const { data } = useLive("to-merge", (signal) => getIncidents({ limit: CHOICES }, signal), 30_000);
+  const [into, setInto] = useState("");
+  const others = data?.items.filter((other) => other.id !== incident.id) ?? [];
+  const act = async (): Promise<void> => {
+    location.hash = href(["incidents", (await mergeIncident(incident.id, into)).id]);
+  };
+  return (
+    <Ask title="Put it into another incident?" verb="Merge" blocked={into === ""} act={act} onClose={onClose}>
+      <label class="given-field">
+        Its anomalies then belong to
+        <select value={into} onChange={(event) => setInto(event.currentTarget.value)}>
+          <option value="">choose one</option>
+          {others.map((other) => (
+            <option key={other.id} value={other.id}>
+              {`${other.title} (${other.state})`}
+            </option>
+          ))}
+        </select>
+      </label>
+      {data && others.length === 0 && <p class="quiet">There is no other incident.</p>}
+    </Ask>
+  );
+}
+
+function Split({ incident, onClose }: RegroupProps) {
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
+  const toggle = (id: string): void => {
+    const next = new Set(chosen);
+    if (!next.delete(id)) next.add(id);
+    setChosen(next);
+  };
+  const act = async (): Promise<void> => {
+    location.hash = href(["incidents", (await splitIncident(incident.id, [...chosen])).id]);
+  };
+  const some = chosen.size > 0 && chosen.size < incident.anomaly_ids.length;
+  return (
+    <Ask title="Part it in two?" verb="Split" blocked={!some} act={act} onClose={onClose}>
+      <fieldset class="choices">
+        <legend>These are another incident</legend>
+        {incident.anomalies.map((anomaly) => (
+          <label key={anomaly.id}>
+            <input type="checkbox" checked={chosen.has(anomaly.id)} onChange={() => toggle(anomaly.id)} />
+            <span>
+              {anomaly.series}{" "}
+              <span class="quiet">
+                from <At time={anomaly.start} />
+              </span>
+            </span>
+          </label>
+        ))}
+      </fieldset>
+    </Ask>
+  );
+}

@@ -1,0 +1,96 @@
+/** The runs that train a model: how far the one that goes on is, and what came of the others. */
+
+import { useState } from "preact/hooks";
+import { duration, number } from "../format.ts";
+import { useLive, useNow } from "../hooks.ts";
+import { type Run, type RunState, getRuns, train } from "../planning-api.ts";
+import { Ask } from "./confirm-dialog.tsx";
+import { Fault, Waiting } from "./notice.tsx";
+import { Scoped } from "./scoped-button.tsx";
+import { At } from "./series-name.tsx";
+
+interface RunsProps {
+  model: string;
+  onDone: (words: string) => void;
+}
+
+const GOES_ON = new Set<RunState>(["waiting", "running"]);
+
+export function ModelRuns({ model, onDone }: RunsProps) {
+  const found = useLive(`runs-${model}`, (signal) => getRuns(model, signal), 2000);
+  const runs = found.data?.items ?? [];
+  const busy = runs.some((run) => GOES_ON.has(run.state));
+  const done = (words: string): void => {
+    onDone(words);
+    found.again();
+  };
+  return (
+    <section class="panel" aria-labelledby="runs-title">
+      <div class="panel-head">
+        <h2 id="runs-title">Runs</h2>
+        <Train model={model} busy={busy} onDone={done} />
+      </div>
+      <Fault of={found} what="Runs" />
+      {!found.data && !found.error && <Waiting rows={3} />}
+      {found.data && runs.length === 0 && <p class="quiet">None yet. The schedule begins one, or you do.</p>}
+      <ul class="runs">
+        {runs.map((run) => (
+          <OneRun key={run.id} run={run} />
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function Train({ model, busy, onDone }: RunsProps & { busy: boolean }) {
+  const [asking, setAsking] = useState(false);
+  const act = async (): Promise<void> => {
+    await train(model);
+    onDone("A run was begun.");
+  };
+  return (
+    <>
+      <Scoped scope="execute" disabled={busy} onClick={() => setAsking(true)}>
+        {busy ? "One runs already" : "Train now"}
+      </Scoped>
+      {asking && (
+        <Ask title={`Train ${model} now?`} verb="Train" act={act} onClose={() => setAsking(false)}>
+          <p>
+            A new version is trained from the history that there is, in a process of its own, and judged against the champion. It
+            serves only when the gate lets it pass.
+          </p>
+        </Ask>
+      )}
+    </>
+  );
+}
+
+const stageWords = (stage: string): string => stage && `, ${stage.replaceAll("_", " ")}`;
+
+function OneRun({ run }: { run: Run }) {
+  const now = useNow(1000);
+  const goes = GOES_ON.has(run.state);
+  const end = run.ended === null ? now : Date.parse(run.ended);
+  return (
+    <li class="run">
+      <span class={`run-state is-${run.state}`}>
+        <i aria-hidden="true" />
+        {run.state}
+      </span>
+      <span class="run-what">
+        {goes ? (
+          <>
+            <progress max={1} value={run.state === "waiting" ? 0 : run.progress} aria-label={`Progress of the run by ${run.by}`} />{" "}
+            {run.state === "waiting" ? run.said : `${number(Math.round(run.progress * 100))} %${stageWords(run.stage)}`}
+          </>
+        ) : (
+          run.said || (run.state === "interrupted" ? "Its process ended; the next run goes on with what it left." : "")
+        )}
+      </span>
+      <span class="quiet">
+        <At time={run.started} seconds={false} /> by {run.by}
+        {(goes || run.ended !== null) && `, ${duration((end - Date.parse(run.started)) / 1000)}`}
+      </span>
+    </li>
+  );
+}

@@ -1,0 +1,71 @@
+/** The kill switch, always in sight: its state in colour and words, and the way in and out. */
+
+import { useState } from "preact/hooks";
+import { useLive } from "../hooks.ts";
+import { acts, loadPause, may, pauseAll, paused, resumeAll } from "../incidents-api.ts";
+import { useShared } from "../shared-state.ts";
+import { Ask } from "./confirm-dialog.tsx";
+import { Ago } from "./series-name.tsx";
+
+export function PauseButton() {
+  useLive("pause", loadPause, 5000);
+  const acting = useShared(acts);
+  const state = useShared(paused);
+  const [asking, setAsking] = useState(false);
+  if (!acting || !state) return null;
+  const allowed = may(state.on ? "approve" : "execute");
+  const title = state.on ? "Nothing acts. Let the engine act again" : "The engine may act. Stop everything at once";
+  return (
+    <>
+      <button
+        type="button"
+        class={state.on ? "pause-button on" : "pause-button"}
+        disabled={!allowed}
+        title={allowed ? title : `Your key lacks the scope ${state.on ? "approve" : "execute"}`}
+        onClick={() => setAsking(true)}
+      >
+        <svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true">
+          <path d={state.on ? "M4 2.500v11l9.500-5.500z" : "M4 2.500h3v11H4zM9 2.500h3v11H9z"} />
+        </svg>
+        {state.on ? "Resume" : "Pause"}
+      </button>
+      {asking && <Switch on={state.on} onClose={() => setAsking(false)} />}
+    </>
+  );
+}
+
+function Switch({ on, onClose }: { on: boolean; onClose: () => void }) {
+  if (on) {
+    return (
+      <Ask title="Let the engine act again?" verb="Resume" wants="perhaps a reason" act={resumeAll} onClose={onClose}>
+        <p>Approved and automatic actions go on from now, within their guardrails.</p>
+      </Ask>
+    );
+  }
+  return (
+    <Ask title="Stop everything?" verb="Pause" wants="perhaps a reason" warm act={pauseAll} onClose={onClose}>
+      <p>
+        From within a second no action starts, whoever asks for it, also after a restart, until a person resumes. What is
+        under way is still watched, but the engine takes nothing back by itself. People still can: <b>Undo</b> works.
+      </p>
+    </Ask>
+  );
+}
+
+export function PausedBanner() {
+  const state = useShared(paused);
+  if (!state?.on) return null;
+  return (
+    <div class="banner paused" role="status">
+      <span>
+        <b>Paused: nothing acts.</b> {state.by && `By ${state.by}`}
+        {state.since && (
+          <>
+            , <Ago time={state.since} />
+          </>
+        )}
+        {state.reason && `: ${state.reason}`}
+      </span>
+    </div>
+  );
+}

@@ -1,0 +1,43 @@
+/** One series in a list: name, value, where it lies in its band, score. */
+
+import { value } from "../format.ts";
+import { href } from "../router.ts";
+import type { Series } from "../types.ts";
+import { against, againstOfSeries } from "../anomaly-text.ts";
+import { BandGlyph, ScoreBar } from "./icons.tsx";
+import { Learning, SeriesName } from "./series-name.tsx";
+
+export function SeriesHead() {
+  return (
+    <div class="series-head" aria-hidden="true">
+      <span>Series</span>
+      <span class="right">Value</span>
+      <span>In its band</span>
+      <span>Score</span>
+    </div>
+  );
+}
+
+export function SeriesRow({ series, withSource = false }: { series: Series; withSource?: boolean }) {
+  const where = againstOfSeries(series);
+  const learning = series.learning_s > 0 && series.anomaly_score === null;
+  return (
+    <li>
+      <a class={`row series-row${series.anomaly_id ? " unusual" : ""}`} href={href(["series", series.id])}>
+        <SeriesName metric={series.metric} labels={series.labels} {...(withSource ? { source: series.source } : {})} />
+        <span class="value">{value(series.value, series.unit)}</span>
+        {learning ? (
+          <Learning seconds={series.learning_s} />
+        ) : (
+          <>
+            <span class="band" title={against(where, series.unit)}>
+              <BandGlyph against={where} />
+              <span class="only-heard">{against(where, series.unit)}</span>
+            </span>
+            <ScoreBar score={series.anomaly_score} />
+          </>
+        )}
+      </a>
+    </li>
+  );
+}

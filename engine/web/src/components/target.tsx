@@ -1,0 +1,238 @@
+/** One target of a tool: its figures, its knobs, and what it can be told to do. */
+
+import { useState } from "preact/hooks";
+import { type Action, type Knob, type KnobEntry, type ToolAction, getTarget, runAction, setKnob } from "../actions-api.ts";
+import { range, value } from "../format.ts";
+import { useLive } from "../hooks.ts";
+import type { Value } from "../incidents-api.ts";
+import { exactly, parsedValue, resetIsRisky, resetWords, valueWords, writtenValue } from "../incident-text.ts";
+import { unitOfMetric } from "../anomaly-text.ts";
+import { Ask } from "./confirm-dialog.tsx";
+import { Fault, Waiting } from "./notice.tsx";
+import { Scoped } from "./scoped-button.tsx";
+import { FromTo, RiskBadge } from "./values.tsx";
+
+type Done = (words: string, action: Action) => void;
+
+export function TargetPanel({ tool, target, onDone }: { tool: string; target: string; onDone: Done }) {
+  const found = useLive(`target-${tool}-${target}`, (signal) => getTarget(tool, target, signal), 5000);
+  const view = found.data;
+  const done: Done = (words, action) => {
+    onDone(words, action);
+    found.again();
+  };
+  return (
+    <section class="panel target" aria-label={target}>
+      <div class="panel-head">
+        <h2>{target}</h2>
+      </div>
+      <Fault of={found} what={target} />
+      {!view && !found.error && <Waiting rows={5} />}
+      {view?.problem && <p class="wrong">Not all could be read: {view.problem}</p>}
+      {view && <Figures metrics={view.metrics} />}
+      {view && view.actions.length > 0 && (
+        <div class="decide">
+          {view.actions.map((action) => (
+            <OneClick key={action.name} tool={tool} target={target} action={action} onDone={done} />
+          ))}
+        </div>
+      )}
+      {view && view.knobs.length > 0 && <Knobs entries={view.knobs} onDone={done} />}
+    </section>
+  );
+}
+
+type Figure = [name: string, figure: number | null];
+const SHOWN = 12;
+
+/** The first ones, which a tool gives because they matter most, and the rest on demand. */
+function Figures({ metrics }: { metrics: Record<string, number | null> }) {
+  const all = Object.entries(metrics);
+  return (
+    <div>
+      <FigureList figures={all.slice(0, SHOWN)} />
+      {all.length > SHOWN && (
+        <details class="numbers">
+          <summary>{`${all.length - SHOWN} more figures`}</summary>
+          <FigureList figures={all.slice(SHOWN)} />
+        </details>
+      )}
+    </div>
+  );
+}
+
+function FigureList({ figures }: { figures: Figure[] }) {
+  return (
+    <dl class="figures">
+      {figures.map(([name, figure]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value(figure, unitOfMetric(name))}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+interface OneClickProps {
+  tool: string;
+  target: string;
+  action: ToolAction;
+  onDone: Done;
+}
+
+function OneClick({ tool, target, action, onDone }: OneClickProps) {
+  const [asking, setAsking] = useState(false);
+  const name = action.name.replaceAll("_", " ");
+  const act = async (): Promise<void> => onDone(`Told ${target}: ${name}.`, await runAction(tool, target, action.name));
+  return (
+    <>
+      <Scoped scope="execute" onClick={() => setAsking(true)}>
+        {name}
+      </Scoped>
+      {asking && (
+        <Ask title={`${name}: ${target}?`} verb={`Do it: ${name}`} warm={action.risk !== "low"} act={act} onClose={() => setAsking(false)}>
+          <p>{action.help}</p>
+          <p class="quiet">
+            <RiskBadge risk={action.risk} /> {action.reduces && "It takes capacity away for a while. "}The guardrails hold here,
+            too.
+          </p>
+        </Ask>
+      )}
+    </>
+  );
+}
+
+function Knobs({ entries, onDone }: { entries: KnobEntry[]; onDone: Done }) {
+  return (
+    <div class="table">
+      <table class="knobs stack">
+        <thead>
+          <tr>
+            {["Setting", "Value", "Allowed", "A change lasts", ""].map((name) => (
+              <th key={name} scope="col">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {entries.map((entry) => (
+            <KnobRow key={entry.knob.name} entry={entry} onDone={onDone} />
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function allowed(knob: Knob): string {
+  if (knob.type === "bool") return "on or off";
+  if (knob.type === "choice") return knob.choices.filter((choice) => !knob.denied.includes(choice)).join(", ");
+  return knob.low === null && knob.high === null ? "no bound is known" : range(knob.low, knob.high, knob.unit);
+}
+
+function KnobRow({ entry, onDone }: { entry: KnobEntry; onDone: Done }) {
+  const { knob, reading } = entry;
+  const [asking, setAsking] = useState(false);
+  return (
+    <tr>
+      <th scope="row" title={knob.help}>
+        <span class="metric">{knob.name}</span>
+        <span class="quiet help">{knob.help}</span>
+      </th>
+      <td data-name="Value" title={reading ? String(reading.value) : ""}>
+        {reading ? valueWords(reading.value, knob.unit, knob.zero) : "could not be read"}
+        {reading && !reading.set_here && <span class="quiet"> default</span>}
+        {reading?.note && <span class="quiet help">{reading.note}</span>}
+      </td>
+      <td data-name="Allowed">{allowed(knob)}</td>
+      <td data-name="A change lasts">
+        {reading?.lasts}
+        {knob.restart_needed && <span class="quiet help">from the next restart on</span>}
+      </td>
+      <td>
+        {reading && (
+          <Scoped scope="execute" onClick={() => setAsking(true)}>
+            Set
+          </Scoped>
+        )}
+        {asking && reading && (
+          <SetKnob entry={entry} before={reading.value} onDone={onDone} onClose={() => setAsking(false)} />
+        )}
+      </td>
+    </tr>
+  );
+}
+
+interface SetKnobProps {
+  entry: KnobEntry;
+  before: Value;
+  onDone: Done;
+  onClose: () => void;
+}
+
+function SetKnob({ entry, before, onDone, onClose }: SetKnobProps) {
+  const { tool, target, knob } = entry;
+  const [text, setText] = useState(writtenValue(before, knob.unit));
+  const [meant, setMeant] = useState(false);
+  const after = parsedValue(knob, text);
+  const risky = after === null && resetIsRisky(knob);
+  const act = async (): Promise<void> => {
+    if (after === undefined) return;
+    onDone(`Set ${knob.name} of ${target}.`, await setKnob(tool, target, knob.name, before, after));
+  };
+  const blocked = after === undefined || after === before || (risky && !meant);
+  return (
+    <Ask title={`Set ${knob.name} of ${target}`} verb={after === null ? "Reset" : "Set"} warm={risky} blocked={blocked} act={act} onClose={onClose}>
+      <label class="given-field">
+        {knob.unit ? `Value in ${knob.unit}${EXAMPLES[knob.unit] ?? ""}` : "Value"}; empty resets it
+        <ValueInput knob={knob} text={text} onInput={setText} />
+      </label>
+      <p class="understood" role="status">
+        {after === undefined && <span class="wrong">Allowed: {allowed(knob)}</span>}
+        {after === null && resetWords(knob)}
+        {after !== undefined && after !== null && <Understood knob={knob} before={before} after={after} />}
+      </p>
+      {risky && (
+        <label class="meant">
+          <input type="checkbox" checked={meant} onChange={(event) => setMeant(event.currentTarget.checked)} /> That is what I
+          want
+        </label>
+      )}
+      <p class="quiet">
+        It is set only if its value is still {valueWords(before, knob.unit, knob.zero)}, and within the guardrails; a value that
+        stood here before may be set back at once.
+      </p>
+    </Ask>
+  );
+}
+
+/** After `Value in B`. */
+const EXAMPLES: Record<string, string> = { B: ", as 64 MiB", s: ", as 30 s or 5 min", ms: ", as 200 ms or 2 s", ratio: ", as 25 %" };
+
+function Understood({ knob, before, after }: { knob: Knob; before: Value; after: Value }) {
+  return (
+    <>
+      <FromTo before={before} after={after} unit={knob.unit} zero={knob.zero} />
+      {knob.unit === "B" && <span class="quiet"> = {exactly(after)} B</span>}
+    </>
+  );
+}
+
+function ValueInput({ knob, text, onInput }: { knob: Knob; text: string; onInput: (text: string) => void }) {
+  const choices = knob.type === "bool" ? ["true", "false"] : knob.choices;
+  if (knob.type === "bool" || knob.type === "choice") {
+    return (
+      <select value={text} onChange={(event) => onInput(event.currentTarget.value)}>
+        <option value="">default</option>
+        {choices.map((choice) => (
+          <option key={choice} value={choice} disabled={knob.denied.map(String).includes(choice)}>
+            {choice}
+          </option>
+        ))}
+      </select>
+    );
+  }
+  return <input type="text" inputMode="decimal" value={text} onInput={(event) => onInput(event.currentTarget.value)} />;
+}

@@ -1,0 +1,61 @@
+/** Values of knobs, changes of them, and what a change is expected to bring. */
+
+import { NBSP, count, range, value } from "../format.ts";
+import type { Effect, Risk, Value } from "../incidents-api.ts";
+import { exactly, valueWords } from "../incident-text.ts";
+
+/** From -> to; exact where rounding would hide the difference. */
+export function FromTo({ before, after, unit, zero = "" }: { before: Value; after: Value; unit: string; zero?: string }) {
+  const rounded = [valueWords(before, unit, zero), valueWords(after, unit, zero)] as const;
+  const same = rounded[0] === rounded[1] && before !== after;
+  const [from, to] = same ? [exactly(before), exactly(after)] : rounded;
+  return (
+    <span class="from-to" title={`${exactly(before)} to ${exactly(after)}`}>
+      {from} <span aria-label="to">→</span> <b>{to}</b>
+    </span>
+  );
+}
+
+/** `61 % → 96 % (91–98 %)`, the bracket is where it lies in 9 of 10 cases. */
+export function EffectWords({ effect }: { effect: Effect }) {
+  return (
+    <span class="effect">
+      <span class="effect-figure">{effect.figure}</span> {value(effect.before, effect.unit)}{" "}
+      <span aria-label="to">→</span> <b>{value(effect.expected, effect.unit)}</b>{" "}
+      <span class="quiet" title="It lies in this interval in 9 of 10 cases">
+        ({range(effect.low, effect.high, effect.unit)})
+      </span>
+    </span>
+  );
+}
+
+const WIDTH = 200;
+const EDGE = 8;
+
+/** Where the figure stood, where it is expected, and how sure that is; `now` = where it stands. */
+export function EffectGlyph({ effect, now = null }: { effect: Effect; now?: number | null }) {
+  const { before, expected, low, high } = effect;
+  const known = [before, expected, low, high, now].filter((x): x is number => x !== null);
+  if (known.length < 2) return null;
+  const [least, most] = [Math.min(...known), Math.max(...known)];
+  const x = (at: number): number => EDGE + ((at - least) / (most - least || 1)) * (WIDTH - 2 * EDGE);
+  return (
+    <svg class="effect-glyph" viewBox={`0 0 ${WIDTH} 22`} width={WIDTH} height="22" aria-hidden="true">
+      <path d={`M${EDGE} 11H${WIDTH - EDGE}`} class="band-axis" />
+      {low !== null && high !== null && (
+        <rect x={x(low)} y="5" width={Math.max(3, x(high) - x(low))} height="12" rx="2" class="band-range" />
+      )}
+      {before !== null && <path d={`M${x(before).toFixed(1)} 4v14`} class="effect-before" />}
+      {expected !== null && <circle cx={x(expected)} cy="11" r="4" class="band-dot" />}
+      {now !== null && <path d={`M${x(now).toFixed(1)} 11l-5 9h10z`} class="effect-now" />}
+    </svg>
+  );
+}
+
+export function RiskBadge({ risk }: { risk: Risk }) {
+  return <span class={risk === "low" ? "badge over" : "badge"}>{`${risk}${NBSP}risk`}</span>;
+}
+
+/** A share of 0..1 as sure as it is. */
+export const sure = (share: number | null): string =>
+  share === null ? "" : `${count(share * 100)}${NBSP}% sure`;

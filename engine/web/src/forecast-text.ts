@@ -1,0 +1,154 @@
+/** What is scaled, and models, in words. Pure. */
+
+import { NBSP, count, number, plural, range, value } from "./format.ts";
+import type { Capacity, Estimate, ModelVersion } from "./planning-api.ts";
+
+/** `6 replicas`; a count of bytes as bytes. */
+export function counted(n: number | null, kind: string): string {
+  if (n === null) return `an unknown number of ${kind}`;
+  if (kind === "bytes") return value(n, "B");
+  return n === 1 && kind.endsWith("s") ? `1 ${kind.slice(0, -1)}` : `${count(n)} ${kind}`;
+}
+
+/** What decided how many are wanted. */
+export function whyWords(c: Capacity): string {
+  if (c.wanted === null) return capital(sentence(c.problem || "it is not known yet"));
+  const load = value(c.load, c.unit);
+  const unknown = c.problem ? ` ${sentence(c.problem)}` : "";
+  if (c.why === "forecast") return `The load ahead asks for it, before it is there: now ${load}.${unknown}`;
+  if (c.why === "reactive") return `The load of now, ${load}, asks for it${aheadWords(c)}.${unknown}`;
+  if (c.why === "bounds") return `More or fewer are asked for, but it may only go so far at once, and no further than its bounds.${unknown}`;
+  return `It stays as it is.${unknown}`;
+}
+
+function aheadWords({ ahead }: Capacity): string {
+  return ahead === null ? "; there is no forecast of it yet" : "; what is ahead asks for no more";
+}
+
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+/** A sentence begins large; a name of the settings stays as it is. */
+const capital = (text: string): string => text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase());
+
+const SOURCES: Record<Estimate["source"], string> = {
+  set: "as set",
+  learnt: "learnt from history",
+  assumed: "assumed until enough was seen",
+};
+
+/** `120 req/s (114–127 in 9 of 10 cases, learnt from history)` */
+export function estimateWords(e: Estimate | null, unit: string): string {
+  if (e === null) return "not known yet";
+  const shown = value(e.value, unit);
+  if (e.source !== "learnt") return `${shown} (${SOURCES[e.source]})`;
+  return `${shown} (${range(e.low, e.high, unit)} in 9 of 10 cases, ${SOURCES.learnt})`;
+}
+
+/** `12 → 14.4 a day (+2.4)`, in whatever currency the settings are; null = nobody set what one costs. */
+export function costWords(c: Capacity): string | null {
+  const { cost_per_day: now, wanted_cost_per_day: then } = c;
+  if (now === null && then === null) return null;
+  if (now === null || then === null) return `${number(now ?? then ?? 0)} a day ${now === null ? "as wanted" : "now"}, the other is not known`;
+  const more = then - now;
+  if (Math.abs(more) < 0.005) return `${number(now)} a day, as now`;
+  return `${number(now)} → ${number(then)} a day (${more > 0 ? "+" : "−"}${number(Math.abs(more))})`;
+}
+
+/** KEDA's trigger for it, as an engine at `engine` (without the last slash) is asked. */
+export function kedaYaml(name: string, engine: string): string {
+  return `triggers:                            # of a KEDA ScaledObject
+- type: metrics-api
+  metadata:
+    url: ${engine}/api/capacity/${encodeURIComponent(name)}/keda
+    valueLocation: wanted
+    targetValue: "1"
+    authMode: bearer
+  authenticationRef: {name: trimtab}   # a TriggerAuthentication: its token is a key of the scope read
+`;
+}
+
+export const CAPACITY_YAML = `capacity:
+  checkout:                            # any name
+    load: http_requests_total{service="checkout"}
+    replicas: kube_deployment_status_replicas{deployment="checkout"}
+    utilisation: container_cpu_usage_ratio{service="checkout"}
+    # from it is learnt what one can do; or say it: capacity_per_replica: 120
+    max_replicas: 20
+    cost_per_replica_hour: 0.1         # for the cost per day; any currency
+`;
+
+export interface FigureOf {
+  name: string;
+  help: string;
+  /** 1 = more is better, -1 = less is, else the value it should have. */
+  wanted: number;
+  share: boolean;
+}
+
+/** Figures by which models are judged; see `backtest_load.Figures`. */
+export const FIGURES: Record<string, FigureOf> = {
+  pinball: { name: "loss", help: "Pinball loss over all quantiles, in errors of the seasonal naive scale. The gate looks at it.", wanted: -1, share: false },
+  mase: { name: "error of the median", help: "Mean absolute error, in the same scale (MASE)", wanted: -1, share: false },
+  cov90: { name: "within 5–95 %", help: "Share of the values between these quantiles; it should be 90 %", wanted: 0.9, share: true },
+  miss99: { name: "above 99 %", help: "Share of the values above this quantile; it should be 1 %", wanted: 0.01, share: true },
+  silent: { name: "without a forecast", help: "Share of the values of which it said nothing", wanted: -1, share: true },
+  points: { name: "values compared", help: "", wanted: NaN, share: false },
+};
+
+export interface FigureRow {
+  key: string;
+  mine: number | null;
+  other: number | null;
+  naive: number | null;
+  better: "better" | "worse" | "";
+}
+
+/** A version beside the champion of its time and seasonal naive, all on the same windows. */
+export function figureRows({ figures }: ModelVersion): FigureRow[] {
+  return Object.entries(FIGURES).flatMap(([key, figure]) => {
+    const [mine, other, naive] = ["challenger", "champion", "seasonal_naive"].map((who) => figures[`${who}.${key}`] ?? null);
+    if (typeof mine !== "number") return [];
+    const row = { key, mine, other: other ?? null, naive: naive ?? null };
+    return [{ ...row, better: judged(mine, row.other ?? row.naive, figure.wanted) }];
+  });
+}
+
+/** How far from what is wanted, the one against the other; what is as good says nothing. */
+function judged(mine: number, other: number | null, wanted: number): FigureRow["better"] {
+  if (other === null || Number.isNaN(wanted)) return "";
+  const off = (x: number): number => (wanted === -1 ? x : wanted === 1 ? -x : Math.abs(x - wanted));
+  const gap = off(mine) - off(other);
+  return Math.abs(gap) < 1e-6 ? "" : gap < 0 ? "better" : "worse";
+}
+
+/** An error, with as many digits as tell two models apart. */
+export const errorText = (x: number | null | undefined): string =>
+  typeof x !== "number" ? "–" : x < 10 && !Number.isInteger(x) ? x.toFixed(3) : number(x);
+
+/** A figure as it is read: a share in %, a count whole, an error plain. */
+export function figureText(key: string, x: number | null): string {
+  return FIGURES[key]?.share ? value(x, "ratio") : errorText(x);
+}
+
+/** `−6 %`, what changed against the other; points for shares. */
+export function differenceText(key: string, mine: number | null, other: number | null): string {
+  if (mine === null || other === null || key === "points") return "";
+  const signed = (x: number, text: string): string => `${x < 0 ? "−" : "+"}${text}`;
+  const gap = mine - other;
+  if (FIGURES[key]?.share) return Math.abs(gap) < 5e-5 ? "same" : signed(gap, `${number(Number((Math.abs(gap) * 100).toPrecision(6)))} points`);
+  if (other === 0) return "";
+  const part = gap / Math.abs(other);
+  return Math.abs(part) < 5e-4 ? "same" : signed(gap, `${number(Math.abs(part) * 100)}${NBSP}%`);
+}
+
+export const seriesWords = (n: number): string => plural(n, "series", "series");
+
+/** How what serves does, beside how it did at the gate. */
+export function liveWords(error: number | null, serving: ModelVersion | undefined): string {
+  if (error === null) return "How its forecasts turn out is not known yet.";
+  const gate = serving?.figures["challenger.pinball"];
+  const then = typeof gate === "number" ? `; at the gate it was ${errorText(gate)}` : "";
+  return `Its live error is ${errorText(error)}${then}.`;
+}

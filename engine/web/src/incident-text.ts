@@ -1,0 +1,130 @@
+/** Incidents, and values of knobs, in words. Pure. */
+
+import type { Knob } from "./actions-api.ts";
+import { NBSP, clock, count, duration, plural, value } from "./format.ts";
+import type { Incident, Recommendation, Shadow, Value } from "./incidents-api.ts";
+
+/** The sentences that tell an incident: when, how wide, who moved first, what it looks like. */
+export function incidentStory(incident: Incident, now: number): string {
+  const { start, end, entities, anomaly_ids: ids, suspects, patterns } = incident;
+  const begun = Date.parse(start);
+  const span = duration(((end === null ? now : Date.parse(end)) - begun) / 1000);
+  const where = entities.length === 1 ? `of ${entities[0]}` : `of ${count(entities.length)} parts`;
+  const wide = `${plural(ids.length, "anomaly", "anomalies")} ${where} began at ${clock(begun, now)}`;
+  const told = [`${wide} and ${end === null ? `have gone on for ${span}` : `ended after ${span}`}.`];
+  const first = suspects[0];
+  if (first) told.push(`${first.entity} is the first suspect: ${sentence(first.why)}`);
+  const pattern = patterns.find((one) => one.until === null) ?? patterns[0];
+  if (pattern) {
+    const how = `${count(pattern.confidence * 100)}${NBSP}% sure`;
+    const what = `${pattern.name.replaceAll("_", " ")} of ${pattern.entity}`;
+    told.push(
+      pattern.until === null
+        ? `It looks like ${what} (${how}).`
+        : `It looked like ${what} until ${clock(Date.parse(pattern.until), now)}.`,
+    );
+  }
+  if (incident.mass) told.push("So much moved at once that a common cause is likelier than a fault of one part; nothing acts by itself on it.");
+  else if (incident.user_facing) told.push("Users feel it.");
+  return told.join(" ");
+}
+
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+/** A value without rounding. */
+export function exactly(x: Value): string {
+  return typeof x === "number" ? x.toLocaleString("en", { maximumFractionDigits: 12 }) : String(x);
+}
+
+/** A knob's value as people read it: `256 MiB`, `on`, `allkeys-lru`, `not set`; 0 with what it means. */
+export function valueWords(x: Value, unit: string, zero = ""): string {
+  if (x === null) return "not set";
+  if (x === 0 && zero) return `${value(0, unit)} = ${zero}`;
+  if (typeof x === "boolean") return x ? "on" : "off";
+  if (typeof x === "string") return x === "" ? "empty" : x;
+  return unit === "" ? exactly(x) : value(x, unit);
+}
+
+const TIMES: Record<string, number> = { ms: 1e-3, s: 1, min: 60, m: 60, h: 3600, d: 86_400 };
+const POWERS = ["", "k", "m", "g", "t"];
+
+/**
+ * How many of `unit` one of what was written after a number is: `MiB` in B, `min` in s; undefined = neither.
+ * `MB` is by powers of 1024, as in trimtab.yaml, and as Redis and PostgreSQL read it.
+ */
+function factor(written: string, unit: string): number | undefined {
+  if (written === "" || written === unit) return 1;
+  if (unit === "B") {
+    const [, power = "none"] = /^([kmgt]?)i?b?$/i.exec(written) ?? [];
+    const at = POWERS.indexOf(power.toLowerCase());
+    return at < 0 ? undefined : 1024 ** at;
+  }
+  if (unit === "ratio" && written === "%") return 0.01;
+  const [one, other] = [TIMES[written], TIMES[unit]];
+  return one === undefined || other === undefined ? undefined : one / other;
+}
+
+/** What was written, as a value of the knob: `64 MiB`, `1.5 h`, `67,108,864`; undefined = it is none. */
+export function parsedValue(knob: Pick<Knob, "type" | "choices" | "unit">, text: string): Value | undefined {
+  const written = text.trim();
+  if (written === "") return null;
+  if (knob.type === "bool") return written === "true" ? true : written === "false" ? false : undefined;
+  if (knob.type === "choice") return knob.choices.includes(written) ? written : undefined;
+  const [, digits = "", unit = ""] = /^(-?[\d.]+(?:,\d{3})*(?:e[+-]?\d+)?)\s*([a-z%/]*)$/i.exec(written) ?? [];
+  const times = factor(unit, knob.unit);
+  if (digits === "" || times === undefined) return undefined;
+  const number = Number((Number(digits.replaceAll(",", "")) * times).toPrecision(15));
+  if (!Number.isFinite(number)) return undefined;
+  return knob.type === "int" && !Number.isInteger(number) ? undefined : number;
+}
+
+/** A value as a person would write it, to be changed: `16 MiB` where that is exact. */
+export function writtenValue(x: Value, unit: string): string {
+  if (x === null) return "";
+  if (typeof x !== "number" || unit !== "B") return String(x);
+  const at = [4, 3, 2, 1].find((power) => x >= 1024 ** power && Number.isInteger((x / 1024 ** power) * 1000));
+  return at === undefined ? String(x) : `${x / 1024 ** at} ${["", "KiB", "MiB", "GiB", "TiB"][at]}`;
+}
+
+type Resettable = Pick<Knob, "default" | "denied" | "unit" | "zero">;
+
+/** What a reset does. */
+export function resetWords(knob: Resettable): string {
+  const to = knob.default === null ? "which is not known here" : valueWords(knob.default, knob.unit, knob.zero);
+  return `Empty resets it: back to the server’s own default, ${to}.`;
+}
+
+/** Whether a reset may surprise: to what nobody knows, to no limit, or to what is never applied. */
+export function resetIsRisky(knob: Resettable): boolean {
+  return knob.default === null || (knob.default === 0 && knob.zero !== "") || knob.denied.includes(knob.default);
+}
+
+const ENDS: Record<Shadow["end"], string> = {
+  "": "it goes on",
+  over: "it ended by itself",
+  done: "people had it done after all",
+  changed: "something else was done there",
+  "went on": "it still went on",
+};
+
+/** What mode auto would have done, and what happened without it. */
+export function shadowStory(r: Recommendation, shadow: Shadow, unit: string, now: number): string {
+  const at = clock(Date.parse(shadow.time), now, false);
+  const end = shadow.ended === null ? null : Date.parse(shadow.ended);
+  const span = duration(((end ?? now) - Date.parse(shadow.time)) / 1000);
+  const what = r.is_action
+    ? `done ${r.subject.replaceAll("_", " ")} of ${r.target}`
+    : `set ${r.subject} ${valueWords(shadow.before, unit)} → ${valueWords(shadow.after, unit)}`;
+  const told = [`Mode auto would have ${what} at ${at}.`];
+  told.push(`Without that ${ENDS[shadow.end]}${end === null ? "" : ` at ${clock(end, now, false)}`}, ${span} later.`);
+  if (shadow.figure && shadow.figure_before !== null) {
+    const since = shadow.figure_since === null ? "" : `, ${value(shadow.figure_since, shadow.unit)} on average since`;
+    told.push(`The ${shadow.figure} was ${value(shadow.figure_before, shadow.unit)} then${since}.`);
+  }
+  if (shadow.worst !== null && shadow.worst >= (shadow.severity ?? 0) + 0.1) {
+    told.push(`Meanwhile the incident became worse: severity ${shadow.severity?.toFixed(2)} → ${shadow.worst.toFixed(2)}.`);
+  }
+  return told.join(" ");
+}

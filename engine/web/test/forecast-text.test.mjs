@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as w from "../node_modules/.cache/test/forecast-text.js";
+
+const usual = {
+  name: "checkout", kind: "replicas", unit: "1/s", load: 412, current: 5, ready: 5, wanted: 6, floor: 5, ahead: 6,
+  why: "forecast", problem: "", cost_per_day: 12, wanted_cost_per_day: 14.4,
+};
+
+test("what decided the count is said; what is unknown is no number", () => {
+  assert.match(w.whyWords(usual), /^The load ahead asks for it, before it is there: now 412\/s\.$/);
+  assert.match(w.whyWords({ ...usual, why: "reactive" }), /^The load of now, 412\/s, asks for it; what is ahead asks for no more\.$/);
+  assert.match(w.whyWords({ ...usual, why: "reactive", ahead: null }), /no forecast of it yet/);
+  assert.match(w.whyWords({ ...usual, why: "bounds" }), /no further than its bounds/);
+  assert.equal(w.whyWords({ ...usual, why: "unknown", wanted: null, problem: "no live series is selected" }), "No live series is selected.");
+  assert.equal(w.whyWords({ ...usual, wanted: null, problem: "capacity.checkout.load: nothing" }), "capacity.checkout.load: nothing.");
+});
+
+test("counts have their kind, bytes their powers", () => {
+  assert.equal(w.counted(1, "replicas"), "1 replica");
+  assert.equal(w.counted(6, "workers"), "6 workers");
+  assert.equal(w.counted(2 ** 30, "bytes"), "1\u00a0GiB");
+  assert.equal(w.counted(null, "replicas"), "an unknown number of replicas");
+});
+
+test("cost is told against that of now, and is unknown where nobody set it", () => {
+  assert.equal(w.costWords(usual), "12 → 14.4 a day (+2.40)");
+  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: 9.6 }), "12 → 9.60 a day (−2.40)");
+  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: 12 }), "12 a day, as now");
+  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: null }), "12 a day now, the other is not known");
+  assert.equal(w.costWords({ ...usual, cost_per_day: null, wanted_cost_per_day: null }), null);
+});
+
+test("a figure says where it comes from, and its interval only where it was learnt", () => {
+  const learnt = { value: 180, low: 165, high: 195, source: "learnt" };
+  assert.equal(w.estimateWords(learnt, "s"), "3\u00a0min (2.75–3.25\u00a0min in 9 of 10 cases, learnt from history)");
+  assert.equal(w.estimateWords({ ...learnt, source: "assumed" }, "s"), "3\u00a0min (assumed until enough was seen)");
+  assert.equal(w.estimateWords(null, "s"), "not known yet");
+});
+
+test("a trigger names the engine and escapes the service", () => {
+  assert.match(w.kedaYaml("orders pool", "https://t.example/x"), /url: https:\/\/t\.example\/x\/api\/capacity\/orders%20pool\/keda\n/);
+});
+
+test("a challenger is better where it is nearer to what is wanted", () => {
+  const figures = {
+    "challenger.pinball": 0.262, "champion.pinball": 0.281, "seasonal_naive.pinball": 0.52,
+    "challenger.cov90": 0.88, "champion.cov90": 0.91, "challenger.miss99": 0.01, "champion.miss99": 0.01,
+    "challenger.points": 100, "champion.points": 100, "champion.mase": 0.4,
+  };
+  const rows = Object.fromEntries(w.figureRows({ figures }).map((row) => [row.key, row]));
+  assert.deepEqual(Object.keys(rows), ["pinball", "cov90", "miss99", "points"]);
+  assert.deepEqual([rows.pinball.better, rows.cov90.better, rows.miss99.better, rows.points.better], ["better", "worse", "", ""]);
+  assert.equal(rows.cov90.naive, null);
+  assert.equal(w.differenceText("pinball", 0.262, 0.281), "−6.76\u00a0%");
+  assert.equal(w.differenceText("cov90", 0.88, 0.91), "−3 points");
+  assert.equal(w.differenceText("miss99", 0.01, 0.01), "same");
+  assert.equal(w.figureText("pinball", 0.2619), "0.262");
+  assert.equal(w.figureText("mase", null), "–");
+});
+
+test("the live error stands beside that of the gate", () => {
+  assert.equal(w.liveWords(0.29, { figures: { "challenger.pinball": 0.262 } }), "Its live error is 0.290; at the gate it was 0.262.");
+  assert.equal(w.liveWords(null, undefined), "How its forecasts turn out is not known yet.");
+});

@@ -1,0 +1,130 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  exactly,
+  incidentStory,
+  parsedValue,
+  resetIsRisky,
+  resetWords,
+  shadowStory,
+  valueWords,
+  writtenValue,
+} from "../node_modules/.cache/test/incident-text.js";
+
+const START = Date.parse("2026-01-01T00:00:00Z");
+const incident = {
+  start: "2026-01-01T00:00:00Z",
+  end: null,
+  entities: ["redis/cache-1", "checkout"],
+  anomaly_ids: ["a", "b"],
+  suspects: [{ entity: "redis/cache-1", why: "it moved first" }],
+  patterns: [{ name: "cache_thrash", entity: "redis/cache-1", confidence: 0.93, until: null }],
+  mass: false,
+  user_facing: true,
+};
+
+test("an incident is told with when, how wide, who moved first and what it looks like", () => {
+  const told = incidentStory(incident, START + 480_000);
+  assert.match(told, /^2 anomalies of 2 parts began at \S+ and have gone on for 8 min\. /);
+  assert.match(told, /redis\/cache-1 is the first suspect: it moved first\. /);
+  assert.match(told, /It looks like cache thrash of redis\/cache-1 \(93\u00a0% sure\)\. Users feel it\.$/);
+});
+
+test("a pattern that is over says until when it was there, after one that goes on", () => {
+  const past = { name: "traffic_surge", entity: "checkout", confidence: 0.9, until: "2026-01-01T00:05:00Z" };
+  const both = incidentStory({ ...incident, patterns: [past, ...incident.patterns] }, START + 480_000);
+  assert.match(both, /looks like cache thrash/);
+  const told = incidentStory({ ...incident, patterns: [past] }, START + 480_000);
+  assert.match(told, /It looked like traffic surge of checkout until \S+\. Users/);
+});
+
+test("a mass event says that nothing acts on it, and one that is over how long it was", () => {
+  const over = { ...incident, mass: true, end: "2026-01-01T01:00:00Z", entities: ["x"], suspects: [], patterns: [] };
+  const told = incidentStory(over, START + 9e6);
+  assert.match(told, /of x began at \S+ and ended after 1 h\. So much moved at once/);
+  assert.doesNotMatch(told, /suspect|looks like|Users/);
+});
+
+test("values of knobs are words", () => {
+  assert.equal(valueWords(null, "B"), "not set");
+  assert.equal(valueWords(true, ""), "on");
+  assert.equal(valueWords("", ""), "empty");
+  assert.equal(valueWords("allkeys-lru", ""), "allkeys-lru");
+  assert.equal(valueWords(268_435_456, "B"), "256\u00a0MiB");
+  assert.equal(valueWords(0, "B", "no limit"), "0\u00a0B = no limit");
+  assert.equal(valueWords(1024, "B", "no limit"), "1\u00a0KiB");
+  assert.equal(valueWords(268_435_456, ""), "268,435,456");
+  assert.equal(exactly(0.1 + 0.2), "0.3");
+});
+
+test("what is written becomes a value of the knob's kind, or none", () => {
+  const rows = [
+    ["int", " 12 ", 12],
+    ["int", "1.5", undefined],
+    ["float", "1.5", 1.5],
+    ["float", "1e400", undefined],
+    ["float", "many", undefined],
+    ["bool", "true", true],
+    ["bool", "yes", undefined],
+    ["choice", "lru", "lru"],
+    ["choice", "other", undefined],
+    ["int", "", null], // empty = reset to the default
+  ];
+  for (const [type, text, wanted] of rows) assert.equal(parsedValue({ type, choices: ["lru"], unit: "" }, text), wanted, `${type} ${text}`);
+});
+
+test("a unit may be written, and what it was taken for is a number of the knob's own", () => {
+  const rows = [
+    ["B", "64 MiB", 67_108_864],
+    ["B", "64M", 67_108_864],
+    ["B", "64mb", 67_108_864],
+    ["B", "1.5 GiB", 1_610_612_736],
+    ["B", "67,108,864", 67_108_864],
+    ["B", "12 B", 12],
+    ["B", "64 parsecs", undefined],
+    ["B", "64 min", undefined],
+    ["s", "5 min", 300],
+    ["s", "0.5 ms", undefined], // an int
+    ["ms", "2 s", 2000],
+    ["", "5 s", undefined],
+    ["B", "1.2.3", undefined],
+    ["B", "1,5", undefined],
+  ];
+  for (const [unit, text, wanted] of rows) assert.equal(parsedValue({ type: "int", choices: [], unit }, text), wanted, `${unit} ${text}`);
+  assert.equal(parsedValue({ type: "float", choices: [], unit: "ratio" }, "25 %"), 0.25);
+});
+
+test("a value is offered as a person would write it, without loss", () => {
+  assert.equal(writtenValue(16 * 2 ** 20, "B"), "16 MiB");
+  assert.equal(writtenValue(1.5 * 2 ** 30, "B"), "1.5 GiB");
+  assert.equal(writtenValue(16 * 2 ** 20 + 1, "B"), "16777217");
+  assert.equal(writtenValue(30, "s"), "30");
+  assert.equal(writtenValue(null, "B"), "");
+});
+
+test("a reset says where it goes, and asks again where that may surprise", () => {
+  const knob = { default: 0, zero: "no limit", unit: "B", denied: [] };
+  assert.match(resetWords(knob), /own default, 0\u00a0B = no limit\.$/);
+  assert.match(resetWords({ ...knob, default: null }), /which is not known here/);
+  const rows = [
+    [{}, true],
+    [{ default: null }, true],
+    [{ default: 10, zero: "" }, false],
+    [{ default: 0, zero: "" }, false],
+    [{ default: "noeviction", zero: "", denied: ["noeviction"] }, true],
+  ];
+  for (const [changed, risky] of rows) assert.equal(resetIsRisky({ ...knob, ...changed }), risky, JSON.stringify(changed));
+});
+
+test("what auto would have done is told with what happened without it", () => {
+  const r = { subject: "maxmemory", target: "cache-1", is_action: false };
+  const shadow = {
+    time: "2026-01-01T00:02:00Z", before: 2 ** 24, after: 2 ** 25, figure: "hit ratio", unit: "ratio",
+    figure_before: 0.71, figure_since: 0.72, severity: 0.5, worst: 0.5, ended: "2026-01-01T00:20:00Z", end: "over",
+  };
+  const told = shadowStory(r, shadow, "B", START + 9e6).replaceAll("\u00a0", " ");
+  assert.match(told, /^Mode auto would have set maxmemory 16 MiB → 32 MiB at \S+\. /);
+  assert.match(told, /Without that it ended by itself at .+, 18 min later\. The hit ratio was 71 % then, 72 % on average since\.$/);
+  const worse = shadowStory({ ...r, is_action: true }, { ...shadow, ended: null, end: "", worst: 0.8, figure: "" }, "", START + 9e6);
+  assert.match(worse, /done maxmemory of cache-1 .* Without that it goes on, .* later\. .* worse: severity 0\.50 → 0\.80\.$/);
+});
