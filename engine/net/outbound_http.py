@@ -138,8 +138,8 @@ def _redact_credentials(headers: Mapping[str, str], text: str) -> str:
 def parse_retry_after_s(header: str, now_ns: int) -> float:
     """Return the seconds of a Retry-After header (a number or an HTTP date); 0 if it is absent or invalid.
 
-    >>> parse_retry_after_s("7", 0), parse_retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 0), parse_retry_after_s("soon", 0)
-    (7.0, 60.0, 0.0)
+    >>> [parse_retry_after_s(header, 0) for header in ("7", "Thu, 01 Jan 1970 00:01:00 GMT", "soon")]
+    [7.0, 60.0, 0.0]
     """
     if header.isdigit():
         return float(header)

@@ -61,9 +61,9 @@ class ActionLedgerContract:
         first = recommendation_of(ulid(1))
         ledger.save_recommendation(first, "recommended", "trimtab")
         ledger.save_recommendation(replace(first, state=APPROVED), "approved", "ann", expected=PENDING)
-        with pytest.raises(ConflictError, match="is approved, pending was wanted"):
+        with pytest.raises(ConflictError, match="is approved, expected pending"):
             ledger.save_recommendation(first, "dismissed", "bob", expected=PENDING)
-        with pytest.raises(ConflictError, match="is not there, pending was wanted"):
+        with pytest.raises(ConflictError, match="is not stored, expected pending"):
             ledger.save_recommendation(replace(first, id=ulid(2)), "approved", "bob", expected=PENDING)
         assert ids_of(ledger.recommendations(state=APPROVED)) == [ulid(1)]
         assert len(ledger.audit_rows()) == 2
@@ -93,7 +93,7 @@ class ActionLedgerContract:
         action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
         executing = replace(action, state=ActionState.EXECUTING, started=START)
         ledger.transition(executing, ActionState.PROPOSED, "executing", "trimtab", {"reading": 100})
-        with pytest.raises(ConflictError, match="is executing, proposed was wanted"):
+        with pytest.raises(ConflictError, match="is executing, expected proposed"):
             ledger.transition(executing, ActionState.PROPOSED, "executing", "trimtab")
         with pytest.raises(NotFoundError, match="no action"):
             ledger.transition(replace(action, id=ulid(9)), ActionState.PROPOSED, "executing", "trimtab")
@@ -143,9 +143,9 @@ class ActionLedgerContract:
 
     def test_an_unknown_id_is_not_found(self, ledger):
         """NotFoundError names the type and the id."""
-        with pytest.raises(NotFoundError, match="no recommendation 'x'"):
+        with pytest.raises(NotFoundError, match="no recommendation has the id 'x'"):
             ledger.recommendation("x")
-        with pytest.raises(NotFoundError, match="no action 'x'"):
+        with pytest.raises(NotFoundError, match="no action has the id 'x'"):
             ledger.action("x")
 
     def test_the_pause_is_stored(self, ledger, store, tmp_path):
@@ -203,7 +203,7 @@ class ActionLedgerContract:
         ended = ledger.end_silence(ulid(2), "cid")
         assert (ended.begin, ended.until) == (START + 10 * SECOND, START + 10 * SECOND)
         assert ledger.silences() == [ended, first]
-        with pytest.raises(ConflictError, match="over already"):
+        with pytest.raises(ConflictError, match="already ended"):
             ledger.end_silence(ulid(2), "cid")
         with pytest.raises(NotFoundError):
             ledger.end_silence(ulid(3), "cid")

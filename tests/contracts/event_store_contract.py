@@ -199,7 +199,7 @@ class EventStoreContract:
     def test_an_older_epoch_cannot_open_the_store(self, store, url, clock):
         """A takeover needs a larger epoch, and the message names the stored one."""
         EventStore(url, clock.now, epoch=5).open().close()
-        with pytest.raises(LockedError, match="under epoch 5, this engine has epoch 4"):
+        with pytest.raises(LockedError, match="with epoch 5, this engine has epoch 4"):
             EventStore(url, clock.now, epoch=4).open()
         assert store.highest_epoch() == 5
 

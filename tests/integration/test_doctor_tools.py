@@ -69,7 +69,7 @@ async def test_problems_of_a_tool_are_reported(load, tmp_path):
     assert (reads.state, "lets nothing be set" in reads.detail) == (CheckState.OK, True)
     assert (acts.state, acts.items) == (
         CheckState.FOUND,
-        ("mode of '*' is auto, but nothing can be set there",),
+        ("mode of '*' is auto, but the server allows no changes",),
     )
 
 
@@ -88,7 +88,7 @@ async def test_a_missing_process_is_reported(load):
     check = await check_only_tool(
         load("tools: {w: {kind: process, processes: {worker: {name: no-such-program-here}}}}")
     )
-    assert (check.state, check.items) == (CheckState.FOUND, ("target worker: nothing of it runs",))
+    assert (check.state, check.items) == (CheckState.FOUND, ("target worker: none of its processes runs",))
 
 
 async def test_a_mode_of_a_missing_action_is_reported(load, tmp_path):
@@ -144,8 +144,8 @@ notify:
         ("notify.alertmanager", CheckState.UNREACHABLE), ("notify.webhook", CheckState.UNREACHABLE),
         ("notify.email", CheckState.FOUND), ("notify.silences.old", CheckState.FOUND),
     ]  # fmt: skip
-    assert "does not let us in (535)" in checks[2].detail
-    assert "over since 2024-01-02T00:00:00.000Z" in checks[3].detail
+    assert "refuses the login (535)" in checks[2].detail
+    assert "expired at 2024-01-02T00:00:00.000Z" in checks[3].detail
     assert not [check for check in checks if "not-the-one" in check.detail]
 
 

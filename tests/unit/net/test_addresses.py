@@ -89,7 +89,7 @@ async def test_one_refused_address_refuses_the_name(monkeypatch):
     """A name with one good and one metadata address is not connected to at all."""
     patch_dns(monkeypatch, "127.0.0.1", METADATA)
     with serving() as (port, hosts, _):
-        with pytest.raises(SourceError, match=f"prom.test leads to {METADATA}"):
+        with pytest.raises(SourceError, match=f"prom.test resolves to {METADATA}"):
             await query_twice(Prometheus(url=f"http://prom.test:{port}"))
         assert hosts == []
 

@@ -123,7 +123,7 @@ async def test_an_unreachable_receiver_is_retried():
         await room.enqueue(make_notice())
         await notifier.wait_until(lambda: notifier.attempts == 1)
         await notifier.wait_until(lambda: room.delivery.problems() != [])
-        assert room.delivery.problems() == [f"1 notice waits: {UNREACHABLE}"]
+        assert room.delivery.problems() == [f"1 notification waiting: {UNREACHABLE}"]
         begin = room.clock.now()
         await room.advance_until(120, lambda: notifier.delivered)
         assert notifier.attempts == 6
@@ -154,7 +154,7 @@ async def test_a_refused_notification_is_dropped_and_reported():
         await room.enqueue(make_notice(1))
         await notifier.wait_until(lambda: room.metrics.dropped)
         await notifier.wait_until(lambda: room.problems_shown and "400" in room.problems_shown[-1])
-        assert room.delivery.problems() == ["the last was not told: notify.fake answers HTTP 400"]
+        assert room.delivery.problems() == ["the last notification failed: notify.fake answers HTTP 400"]
         await room.enqueue(make_notice(2))
         await notifier.wait_until(lambda: len(notifier.delivered) == 1)
         await notifier.wait_until(lambda: room.delivery.problems() == [])

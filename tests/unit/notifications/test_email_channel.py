@@ -60,7 +60,7 @@ async def test_a_mail_describes_the_incident():
     text = mail.get_body(("plain",)).get_content()
     html = mail.get_body(("html",)).get_content()
     for words in (
-        "Severity high (0.70) since 2026-01-01 00:00:00 UTC; users feel it.",
+        "Severity high (0.70) since 2026-01-01 00:00:00 UTC; users are affected.",
         "redis/cache-1: redis_evicted_keys{job=",
         "60%. It moved first.",
         "cache thrash of redis/cache-1: Hit ratio fell to 31 %.",
@@ -88,7 +88,7 @@ async def test_an_incident_is_one_thread():
     assert second["In-Reply-To"] == first["Message-ID"]
     assert third["References"].split() == [first["Message-ID"], second["Message-ID"]]
     text = third.get_body(("plain",)).get_content()
-    assert "It is over: 2026-01-01 00:00:00 UTC to 2026-01-01 00:01:00 UTC." in text
+    assert "Resolved: 2026-01-01 00:00:00 UTC to 2026-01-01 00:01:00 UTC." in text
 
 
 def test_a_repetition_has_the_same_message_id():
@@ -133,7 +133,7 @@ async def test_mails_and_passwords_are_encrypted(security, files, context, tmp_p
     """The password, possibly from a file, is sent only over the encrypted session."""
     (tmp_path / "password").write_text(PASSWORD + "\n")
     async with start_smtp_server(
-        context=context, tls_first=security == "tls", login=("trimtab", PASSWORD)
+        context=context, uses_implicit_tls=security == "tls", login=("trimtab", PASSWORD)
     ) as server:
         await make_channel(
             server.port, security=security, username="trimtab", password_file=tmp_path / "password",
@@ -146,16 +146,16 @@ async def test_mails_and_passwords_are_encrypted(security, files, context, tmp_p
 REFUSALS = [
     # a server that does not encrypt is not spoken to in the clear
     ({}, {"security": "starttls"}, "not allowed", True, "STARTTLS extension not supported"),
-    ({"says": {"": "554 go away"}}, {}, "refused", False, "answers 554: go away"),
-    ({"says": {"": "421 later"}}, {}, "busy", True, "answers 421: later"),
-    ({"says": {"MAIL": "550 who are you"}}, {}, "refused", False, "answers 550: who are you"),
-    ({"says": {"RCPT": "550 nobody"}}, {}, "refused", False, "takes no mail for ann@shop.example"),
-    ({"says": {"RCPT": "450 grey"}}, {}, "refused", True, "takes no mail for ann@shop.example"),
-    ({"says": {".": "552 too big"}}, {}, "refused", False, "answers 552: too big"),
-    ({"says": {".": "451 disk"}}, {}, "busy", True, "answers 451: disk"),
-    ({"says": {"": None}}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
-    ({"says": {".": None}}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
-    ({"drip": True}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
+    ({"replies": {"": "554 go away"}}, {}, "refused", False, "answers 554: go away"),
+    ({"replies": {"": "421 later"}}, {}, "busy", True, "answers 421: later"),
+    ({"replies": {"MAIL": "550 who are you"}}, {}, "refused", False, "answers 550: who are you"),
+    ({"replies": {"RCPT": "550 nobody"}}, {}, "refused", False, "refuses mail for ann@shop.example"),
+    ({"replies": {"RCPT": "450 grey"}}, {}, "refused", True, "refuses mail for ann@shop.example"),
+    ({"replies": {".": "552 too big"}}, {}, "refused", False, "answers 552: too big"),
+    ({"replies": {".": "451 disk"}}, {}, "busy", True, "answers 451: disk"),
+    ({"replies": {"": None}}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
+    ({"replies": {".": None}}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
+    ({"drips_greeting": True}, {"timeout": 0.3}, "timeout", True, "within 0.3 s"),
 ]
 
 
@@ -182,7 +182,7 @@ async def test_an_echoed_password_is_not_shown(context, files, caplog):
         sender = make_channel(
             server.port, security="starttls", username="trimtab", password=PASSWORD, tls=Tls(ca_file=files.ca)
         )
-        with pytest.raises(NotDeliveredError, match=r"does not let us in \(535\)") as refused:
+        with pytest.raises(NotDeliveredError, match=r"refuses the login \(535\)") as refused:
             await sender.notify(make_notice())
     assert refused.value.retry
     assert PASSWORD not in str(refused.value) + caplog.text + repr(sender)

@@ -194,7 +194,7 @@ async def test_without_its_secret_nothing_is_sent(tmp_path, content):
             http_response(302, b"", location="http://169.254.169.254/"),
             "redirected",
             False,
-            "which is not followed",
+            "redirects are not followed",
         ),
         (b"", "unreachable", True, "cannot be reached"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "unreachable", True, "cannot be reached"),

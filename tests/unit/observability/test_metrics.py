@@ -87,9 +87,9 @@ def test_gauges_of_a_removed_source_disappear(metrics):
     """The gauges of a removed source are removed; its counters stay."""
     metrics.observe_tick("files", 0.001, 0.1, 3)
     metrics.set_series_counts("files", 3, 0, 0)
-    metrics.source_state("files", SourceState.UP)
-    metrics.forget("files")
-    metrics.forget("never seen")
+    metrics.set_source_state("files", SourceState.UP)
+    metrics.remove_source("files")
+    metrics.remove_source("never seen")
     shown = [
         line for line in metrics.render().splitlines() if 'source="files"' in line and "_total" not in line
     ]

@@ -12,9 +12,9 @@ from trimtab.engine.settings import Settings
     ("section", "words"),
     [
         ({"registry": {"tracking_uri": "http://ann:geheim@mlflow:5000"}}, "password_file"),
-        ({"registry": {"tracking_uri": "http://"}}, "no http or https URL"),
-        ({"registry": {"tracking_uri": "file:///tmp/mlflow"}}, "no http or https URL"),
-        ({"schedulers": {"load": {"series": "requests{("}}}, "no regular expression"),
+        ({"registry": {"tracking_uri": "http://"}}, "not an http or https URL"),
+        ({"registry": {"tracking_uri": "file:///tmp/mlflow"}}, "not an http or https URL"),
+        ({"schedulers": {"load": {"series": "requests{("}}}, "not a regular expression"),
     ],
 )
 def test_contradictory_settings_are_refused(section, words):

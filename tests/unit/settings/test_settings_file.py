@@ -92,18 +92,18 @@ MISTAKES = [
     # the same header twice
     (
         "writer: {remote_write_url: 'http://x', headers: {X-A: a}, headers_file: {x-a: /f}}",
-        "trimtab.yaml:1: writer: x-a stands in headers and in headers_file; keep one",
+        "trimtab.yaml:1: writer: x-a is in headers and in headers_file; keep one",
     ),
     # something that must be there
     ("writer: {}", "trimtab.yaml:1: writer.remote_write_url is missing"),
     # a section that is a number
     ("api: 3", "trimtab.yaml:1: api is 3; "),
     # not a mapping at all
-    ("- a\n- b\n", "trimtab.yaml:1: wanted sections such as"),
+    ("- a\n- b\n", "trimtab.yaml:1: expected sections such as"),
     # not YAML
     ("api: {port: 1\nsettings: [", "not YAML"),
     # the same key twice
-    ("api: {port: 1}\napi: {port: 2}\n", "trimtab.yaml:2: api stands here and in line 1; keep one"),
+    ("api: {port: 1}\napi: {port: 2}\n", "trimtab.yaml:2: api is set here and in line 1; keep one"),
     # a secret given twice
     (
         "api: {admin_key: a, admin_key_file: b}",
@@ -147,7 +147,7 @@ def test_a_secret_stays_out_of_the_message(tmp_path):
             "environment TRIMTAB_API__PROT: api.prot is not a setting; did you mean api.port?",
         ),
         ("TRIMTAB_API_PORT", "1", "did you mean TRIMTAB_API__PORT (two underscores)?"),
-        ("TRIMTAB_WRITER__HEADERS", "x", "writer.headers wants YAML such as"),
+        ("TRIMTAB_WRITER__HEADERS", "x", "writer.headers expects YAML such as"),
     ],
 )
 def test_a_misspelt_variable_is_refused(name, value, message):
@@ -170,7 +170,7 @@ def test_a_misspelt_variable_is_refused(name, value, message):
         (
             "schedulers.load.fit_window",
             "10m",
-            "--since '10m': schedulers.load: fit_window is 600 s, at least the horizon of 86400 s is wanted",
+            "--since '10m': schedulers.load: fit_window is 600 s, less than the horizon of 86400 s",
         ),
     ],
 )
@@ -297,7 +297,7 @@ async def test_an_invalid_file_yields_its_error(tmp_path):
         ),
         ("sources: {prometheus: {tls: {key_file: key.pem}}}", "without cert_file"),
         # a range that holds nothing would make every value unknown
-        ("sources: {prometheus: {queries: {a: {expr: x, data_range: [10, 0]}}}}", "low below high"),
+        ("sources: {prometheus: {queries: {a: {expr: x, data_range: [10, 0]}}}}", "low < high"),
         (
             "sources: {prometheus: {queries: {a: {expr: x, min_dev_from_expected: -1}}}}",
             "greater than or equal",

@@ -206,7 +206,7 @@ async def test_token_files_are_read_for_each_request(receiver, tmp_path):
 @pytest.mark.parametrize("answer", [(500, {}, b""), (503, {}, b"full"), (429, {}, b""), None])
 async def test_a_failing_receiver_is_retried(receiver, answer):
     """5xx, 429 and broken connections are retried with full jitter until the batch is accepted."""
-    receiver.answers = [answer] * 4
+    receiver.responses = [answer] * 4
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
         await receiver.wait_for_requests(5)
@@ -219,7 +219,7 @@ async def test_a_failing_receiver_is_retried(receiver, answer):
 @pytest.mark.parametrize("after", ["7", "Thu, 01 Jan 2026 00:00:07 GMT"])
 async def test_retry_after_is_respected(receiver, after):
     """There is no retry before the Retry-After of the receiver."""
-    receiver.answers = [(429, {"Retry-After": after}, b"")]
+    receiver.responses = [(429, {"Retry-After": after}, b"")]
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
         await receiver.wait_for_requests(2)
@@ -229,12 +229,12 @@ async def test_retry_after_is_respected(receiver, after):
 
 async def test_retries_are_limited(receiver):
     """After the deadline the batch is dropped and counted, and the next one is sent."""
-    receiver.answers = [(503, {}, b"")] * 60
+    receiver.responses = [(503, {}, b"")] * 60
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
         await counts.wait_until(lambda: counts.samples_dropped)
         assert clock.time - START <= remote_write_sink.GIVE_UP_S * SECOND
-        receiver.answers = []
+        receiver.responses = []
         await sink.send(*make_tick(2.0, START + SECOND))
     assert counts == FakeSinkMetrics(samples_sent=1, samples_dropped={"busy": 1})
 
@@ -244,7 +244,7 @@ async def test_retries_are_limited(receiver):
 )
 async def test_a_refusal_is_not_retried(receiver, answer):
     """4xx and redirects are dropped and counted immediately, and no redirect is followed."""
-    receiver.answers = [answer]
+    receiver.responses = [answer]
     async with open_sink(receiver.url) as (sink, counts, clock):
         await sink.send(*make_tick())
         await sink.send(*make_tick(2.0, START + SECOND))
@@ -259,7 +259,7 @@ async def test_a_dripping_response_times_out(receiver, monkeypatch):
     async def drip(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         receiver.requests.append(None)
-        receiver.more.set()
+        receiver.request_arrived.set()
         while True:
             writer.write(b"H")
             await asyncio.sleep(0.001)
@@ -275,7 +275,7 @@ async def test_a_dripping_response_times_out(receiver, monkeypatch):
 
 async def test_the_oldest_ticks_are_dropped(receiver):
     """While the receiver is down the queue stays bounded, and dropped ticks are counted."""
-    receiver.answers = [(503, {"Retry-After": "1"}, b"")]
+    receiver.responses = [(503, {"Retry-After": "1"}, b"")]
     async with open_sink(receiver.url, queue_samples=3) as (sink, counts, _):
         for number in range(10):
             await sink.send(*make_tick(float(number), START + number * SECOND))

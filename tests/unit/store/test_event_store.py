@@ -125,7 +125,7 @@ def test_a_failing_write_shows_in_health(store):
 def test_a_missing_file_shows_in_health(store):
     """The database file was removed under a running engine."""
     store.database.sqlite_path.unlink()
-    assert "is gone" in store.health_problem()
+    assert "no longer exists" in store.health_problem()
 
 
 def test_a_damaged_file_is_refused(tmp_path):
@@ -156,7 +156,7 @@ def test_a_database_of_another_program_is_refused(tmp_path):
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory_is_refused(url):
     """An in-memory database is not durable."""
-    with pytest.raises(StoreError, match="forgets"):
+    with pytest.raises(StoreError, match="not durable"):
         open_store(url, FakeClock().now)
 
 

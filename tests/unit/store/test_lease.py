@@ -36,7 +36,7 @@ def test_the_current_holder_is_described(tmp_path):
         said = str(current_holder(tmp_path))
         assert said == f"process {os.getpid()} on {socket.gethostname()}, since 2026-01-01T00:00:00.000Z"
         lease.lock_file.write_text("")
-        assert str(current_holder(tmp_path)) == "another process, which has not yet signed"
+        assert str(current_holder(tmp_path)) == "another process, which has not written its identity yet"
     assert current_holder(tmp_path) is None
 
 
@@ -63,7 +63,7 @@ def test_a_lost_counter_continues_from_the_database(tmp_path):
 def test_a_damaged_counter_is_reported(tmp_path):
     """The message has content and advice; the folder is released."""
     (tmp_path / "epoch").write_text("seven")
-    with pytest.raises(StoreError, match="holds 'seven', a number was wanted; remove it"):
+    with pytest.raises(StoreError, match="contains 'seven' instead of a number; remove the file"):
         FolderLease(tmp_path, NOW).acquire()
     (tmp_path / "epoch").unlink()
     with FolderLease(tmp_path, NOW) as lease:

@@ -125,7 +125,7 @@ def test_an_older_program_refuses_newer_tables(data):
         raw.execute("UPDATE alembic_version SET version_num = '0099'")
     before = {path.name: path.read_bytes() for path in data.iterdir()}
     with pytest.raises(
-        NewerStateError, match=rf"newer Trimtab .tables 0099, this program knows up to {REVISIONS[-1]}"
+        NewerStateError, match=rf"newer Trimtab .tables 0099, this version supports up to {REVISIONS[-1]}"
     ):
         open_store(data, NOW)
     assert {path.name: path.read_bytes() for path in data.iterdir()} == before

@@ -252,7 +252,7 @@ def test_a_damaged_file_loses_only_its_own_rows(open_log, tmp_path, damage):
         found = [len(open_log().read(key.id, 0, END_OF_TIME).times) for key in KEYS]
     assert set(found) <= {120, 240}
     assert 120 in found
-    assert said[0]["event"] == "left out a damaged file of scores"
+    assert said[0]["event"] == "damaged_score_file_skipped"
     assert said[0]["file"] == str(first)
 
 
@@ -260,7 +260,7 @@ def test_a_newer_format_is_refused(open_log, tmp_path):
     """It is refused at the start, by its name."""
     open_log()
     (tmp_path / "scores" / "host.v2.20260101T000000_000000000Z.20260101T000955_000000000Z.parquet").touch()
-    with pytest.raises(NewerStateError, match="format 2, this program knows 1"):
+    with pytest.raises(NewerStateError, match="format 2, this version supports 1"):
         open_log()
 
 

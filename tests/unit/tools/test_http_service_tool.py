@@ -375,7 +375,7 @@ async def test_figures_as_json():
     ("settings", "told"),
     [
         ({"url": "ftp://host"}, "url must be such as"),
-        ({"url": "http://joe:pw@host"}, "holds a user or password"),
+        ({"url": "http://joe:pw@host"}, "contains a user or password"),
         ({"url": "http://host/?a=b"}, "holds a query"),
         ({"url": "http://host", "targets": ("a", "b")}, "one tool for each"),
         ({"url": "http://host", "trial": True}, "this machine only"),

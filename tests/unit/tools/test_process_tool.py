@@ -267,7 +267,7 @@ async def test_it_has_no_knobs_and_says_how_by_hand(worker):
     [
         ({}, "give pid_file, or name"),
         ({"command": "x"}, "give pid_file, or name"),
-        ({"name": "x", "command": "("}, "no regular expression"),
+        ({"name": "x", "command": "("}, "not a regular expression"),
         ({"name": "x", "signals": ["KILL"]}, "HUP"),
         ({"name": "x", "restart": [""]}, "empty word"),
         ({"name": "x", "stop_timeout": "1m"}, "less than or equal to 25"),

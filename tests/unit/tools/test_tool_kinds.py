@@ -67,7 +67,7 @@ async def test_each_keeps_the_contract(settings, name):
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("{kind: http_service, url: 'http://joe:hunter2@h'}", "url holds a user or password"),
+        ("{kind: http_service, url: 'http://joe:hunter2@h'}", "url contains a user or password"),
         ("{kind: http_service}", "url is missing"),
         ("{kind: process, processes: {}}", "at least 1"),
         ("{kind: process, processes: {a: {nam: x}}}", "did you mean tools.x.processes.a.name"),
