@@ -48,8 +48,8 @@ class StoreSession:
         if holder is not None:
             return f"the engine on {self.data_dir} (process {holder.pid or 'unknown'})"
         return (
-            f"no engine runs on {self.data_dir}; the change applies to the next engine there. To reach another "
-            "engine, give its --config or --data"
+            f"no engine runs on {self.data_dir}; the change applies to the next engine there. To reach "
+            "another engine, give its --config or --data"
         )
 
     @property

@@ -37,10 +37,10 @@ def test_approve_mode_reloads_after_an_approval(tmp_path):
     with start_leaking_worker(tmp_path) as worker, start_engine(tmp_path, worker, "approve") as engine:
         before = worker.pids()
         recommendation = wait_for_leak_recommendation(engine, worker)
-        assert_always(lambda: not engine.every("actions"), NO_ACTION_FOR_S)
+        assert_always(lambda: not engine.list_all("actions"), NO_ACTION_FOR_S)
         assert worker.pids() == before
         path = f"recommendations/{recommendation['id']}/approve"
-        engine.ask("POST", path, key=engine.new_key("ann", "read", "approve"))
+        engine.request("POST", path, key=engine.create_key("ann", "read", "approve"))
         action = wait_for_action(engine, recommendation)
         assert (action["by"], action["mode"]) == ("ann", "approve")
         assert_reloaded(engine, worker, before, recommendation, action)
@@ -53,7 +53,7 @@ def test_recommend_mode_reloads_nothing(tmp_path):
         recommendation = wait_for_leak_recommendation(engine, worker)
         assert (recommendation["mode"], recommendation["state"]) == ("recommend", "pending")
         assert f"reload {APP_NAME}" in recommendation["command"]
-        assert_always(lambda: not engine.every("actions"), NO_ACTION_FOR_S)
+        assert_always(lambda: not engine.list_all("actions"), NO_ACTION_FOR_S)
         assert (worker.pids(), worker.restart_count()) == (before, 0)
 
 

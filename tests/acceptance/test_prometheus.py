@@ -136,8 +136,8 @@ def _settings(prometheus: PrometheusServer, scale: TimeScale) -> dict:
 def test_warm_from_history(watched):
     """More than 500 series are found and scored within 30 s, because their history is known."""
     engine = watched.engine
-    wait_until(lambda: engine.source("prometheus")["state"] == "up", WARM_S)
-    left_s = WARM_S - (time.monotonic() - engine.began - engine.ready_s)
+    wait_until(lambda: engine.source_status("prometheus")["state"] == "up", WARM_S)
+    left_s = WARM_S - (time.monotonic() - engine.started_at - engine.startup_s)
     wait_until(lambda: _scored_share(engine) > 0.9, left_s)
     assert engine.get("series", limit=1)["total"] >= 500
 
@@ -155,7 +155,7 @@ def test_a_busy_core_is_an_anomaly(watched, request: pytest.FixtureRequest):
     with busy_core(core):
         found = wait_until(lambda: _core_anomalies(watched.open_anomalies(), core), scale.ticks(10), tick)
         threading.Event().wait(max(0.0, began + scale.busy_s - time.time()))
-        since = engine.every("anomalies", since=_iso(began), source="prometheus")
+        since = engine.list_all("anomalies", since=_iso(began), source="prometheus")
         flagged = {a["series"]: a for a in since if unix_seconds(a["start"]) >= began and _unrelated(a)}
         browser: Browser = request.getfixturevalue("browser")
         page = browser.new_context(viewport=DESK).new_page()
@@ -163,7 +163,7 @@ def test_a_busy_core_is_an_anomaly(watched, request: pytest.FixtureRequest):
         page.goto(f"{engine.url}/#/")
         expect(page.locator(".unusual-row", has_text="node_cpu_seconds").first).to_be_visible(timeout=8000)
     late_s = min(unix_seconds(a["start"]) for a in found) - began
-    unrelated = [row for row in engine.every("series") if _unrelated(row)]
+    unrelated = [row for row in engine.list_all("series") if _unrelated(row)]
     assert late_s <= scale.ticks(MAX_DELAY_INTERVALS + 1)
     print(f"found after {late_s:.1f} s, {len(flagged)} of {len(unrelated)} unrelated series flagged")
     print(*(_describe_anomaly(anomaly, began) for anomaly in flagged.values()), sep="\n")
@@ -201,18 +201,18 @@ def test_a_stopped_service_is_absent_and_a_moved_one_is_not(watched):
 def test_an_outage_of_prometheus_is_unknown(watched):
     """Stopping Prometheus for 20 intervals opens no anomaly, closes none, and shows as unknown."""
     engine, prometheus, scale = watched.engine, watched.prometheus, watched.scale
-    wait_until(lambda: engine.source("prometheus")["state"] == "up", 60)
+    wait_until(lambda: engine.source_status("prometheus")["state"] == "up", 60)
     began = time.time()
     prometheus.stop()
-    wait_until(lambda: engine.source("prometheus")["state"] == "unknown", scale.ticks(5) + 5)
-    before = {a["id"]: a["end"] for a in engine.every("anomalies")}
+    wait_until(lambda: engine.source_status("prometheus")["state"] == "unknown", scale.ticks(5) + 5)
+    before = {a["id"]: a["end"] for a in engine.list_all("anomalies")}
     threading.Event().wait(max(0.0, began + scale.ticks(OUTAGE_INTERVALS) - time.time()))
-    assert {a["id"]: a["end"] for a in engine.every("anomalies")} == before
+    assert {a["id"]: a["end"] for a in engine.list_all("anomalies")} == before
     back = time.time()
     prometheus.start()
-    wait_until(lambda: engine.source("prometheus")["state"] == "up", 60)
+    wait_until(lambda: engine.source_status("prometheus")["state"] == "up", 60)
     threading.Event().wait(scale.ticks(MAX_DELAY_INTERVALS))
-    later = {a["id"]: a for a in engine.every("anomalies")}
+    later = {a["id"]: a for a in engine.list_all("anomalies")}
     assert [
         a["series"] for key, a in later.items() if key not in before and unix_seconds(a["start"]) < back
     ] == []

@@ -63,7 +63,7 @@ def test_series_over_the_cap_are_listed(doctor, tmp_path):
         code, checks = doctor("--prometheus", server.url, settings=small)
     assert code == EXIT_FOUND
     assert any("queue_depth" in item for item in checks["prometheus"]["items"])
-    assert "which takes" in checks["prometheus"]["detail"]
+    assert "a read takes" in checks["prometheus"]["detail"]
     assert checks["clock"]["state"] == "ok"
 
 

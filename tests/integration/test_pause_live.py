@@ -96,7 +96,7 @@ def pause_while_toggling(
         asked = time.time()
         pause(engine)
         stood = unix_seconds(engine.get("pause")["since"])
-        wait_for(lambda: sum("paused everything" in one for one in impatient.refusals) >= 10, 30)
+        wait_for(lambda: sum("paused" in one for one in impatient.refusals) >= 10, 30)
     after_s = last_action_start(engine) - stood
     print(
         f"{pause.__name__}: stood after {stood - asked:.2f} s, the last action began {after_s:+.2f} s from it"

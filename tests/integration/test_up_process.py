@@ -99,12 +99,12 @@ def test_the_engine_becomes_ready_and_stops(engine):
         assert status["engine"]["memory_bytes"] > 0
         assert status["engine"]["store"] == "ok"
         assert [source["state"] for source in status["sources"]] == ["up"]
-        key_file = engine.data / "admin.key"
+        key_file = engine.data_dir / "admin.key"
         assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
-        assert key_file.read_text().strip() not in engine.said()
-    assert '"event":"stopped"' in engine.said()
+        assert key_file.read_text().strip() not in engine.log_text()
+    assert '"event":"stopped"' in engine.log_text()
     with engine.running():
-        assert '"event":"going on"' in engine.said()
+        assert '"event":"state_restored"' in engine.log_text()
 
 
 UNWANTED_LIBRARIES = {
@@ -159,8 +159,8 @@ def test_a_changed_file_is_applied_and_an_invalid_one_is_refused(engine):
         engine.config.write_text(engine.config.read_text().replace("log_format", "log_fromat"))
         wait_for(lambda: "log_fromat" in str(engine.get("status")["engine"].get("settings")), 20)
         assert engine.get("status")["sources"][0]["interval_s"] == 1.0
-        assert not engine.is_silent()
-        general = {"data_dir": str(engine.data), "log_format": "json", "log_level": "warning"}
+        assert not engine.logs_no_requests()
+        general = {"data_dir": str(engine.data_dir), "log_format": "json", "log_level": "warning"}
         files = engine.folder / "r.csv"
         files.write_text("time,a\n" + "".join(f"{1_767_225_600 + 60 * k},{k % 7}\n" for k in range(50)))
         sources = {
@@ -168,13 +168,15 @@ def test_a_changed_file_is_applied_and_an_invalid_one_is_refused(engine):
             "prometheus": {"enabled": False},
             "files": {"paths": ["r.csv"]},
         }
-        engine.write(settings=general, sources=sources, api={"port": engine.port, "allowed_hosts": ["x"]})
+        engine.write_settings(
+            settings=general, sources=sources, api={"port": engine.port, "allowed_hosts": ["x"]}
+        )
         wait_for(lambda: {s["name"] for s in engine.get("status")["sources"]} == {"files", "host"}, 20)
         wait_for(lambda: engine.get("status")["sources"][1]["interval_s"] == 2.0, 20)
         wait_for(lambda: engine.get("series?source=files")["total"] == 1, 20)
-        wait_for(engine.is_silent, 20)
-        assert re.search(r"takes effect at the next start.*|api.allowed_hosts", engine.said())
-        engine.write(settings=general)
+        wait_for(engine.logs_no_requests, 20)
+        assert re.search(r"settings_apply_at_next_start.*api.allowed_hosts", engine.log_text())
+        engine.write_settings(settings=general)
         wait_for(lambda: [s["name"] for s in engine.get("status")["sources"]] == ["host"], 20)
 
 
@@ -211,15 +213,15 @@ RUN_AS_NOBODY = [
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process as another user")
 def test_it_runs_as_nobody_without_a_home(engine):
     """The engine runs without root, without HOME, and with its data folder as the only writable one."""
-    engine.data.mkdir()
-    os.chown(engine.data, 65534, 65534)
+    engine.data_dir.mkdir()
+    os.chown(engine.data_dir, 65534, 65534)
     env = {name: value for name, value in os.environ.items() if name not in {"HOME", "NUMBA_CACHE_DIR"}}
     env |= {
-        "TRIMTAB_SETTINGS__DATA_DIR": str(engine.data),
+        "TRIMTAB_SETTINGS__DATA_DIR": str(engine.data_dir),
         "TRIMTAB_API__PORT": str(engine.port),
         "TRIMTAB_SOURCES__HOST__INTERVAL": "1s",
         "TRIMTAB_SOURCES__PROMETHEUS__ENABLED": "false",
     }
     with engine.running(env, [*RUN_AS_NOBODY, TRIMTAB, "up"]):
-        assert list((engine.data / "cache" / "kernels").glob("*/compiled-*"))
-        assert {path.stat().st_uid for path in engine.data.rglob("*")} == {65534}
+        assert list((engine.data_dir / "cache" / "kernels").glob("*/compiled-*"))
+        assert {path.stat().st_uid for path in engine.data_dir.rglob("*")} == {65534}

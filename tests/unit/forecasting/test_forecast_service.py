@@ -185,7 +185,7 @@ async def test_an_incompatible_champion_is_reported_and_starts_one_training(harn
         await harness.advance(CHECK_INTERVAL_S)
     assert [more["by"] for verb, more in harness.process.calls if verb == "retrain"] == ["settings"]
     problem = (await harness.forecast_service.model_view()).problem
-    assert f"version 7, does not serve: {why} by schedulers.load; seasonal naive forecasts" in problem
+    assert f"version 7, does not fit schedulers.load: {why}; seasonal naive forecasts" in problem
     harness.process.answers["forecast"]["unfit"] = {}
     await harness.forecast_service.refresh()
     assert (await harness.forecast_service.model_view()).problem == ""
@@ -283,7 +283,7 @@ def append_then_die(ledger):
     """Return a writer that appends the row and then raises ProcessKilled."""
 
     def write(move):
-        ledger.note("model promoted", f"load/{move.version}", move.by, {"move": move.id})
+        ledger.append_audit("model promoted", f"load/{move.version}", move.by, {"move": move.id})
         raise ProcessKilled
 
     return write
@@ -297,7 +297,7 @@ async def test_a_local_registry_is_synced_only_after_a_change(harness):
         await harness.forecast_service.sync()
         return len(harness.process.calls) - before
 
-    shelf = harness.forecast_service.model_store
+    model_store = harness.forecast_service.model_store
     assert await asked() == 0  # there is no registry yet
     harness.write_registry()
     assert [await asked(), await asked()] == [1, 0]
@@ -308,10 +308,10 @@ async def test_a_local_registry_is_synced_only_after_a_change(harness):
     assert [await asked(), await asked()] == [1, 0]
     harness.add_versions("1", "2")
     assert [await asked(), await asked()] == [1, 0]
-    shelf.promote("1", registry_pending=True)
+    model_store.promote("1", registry_pending=True)
     assert [await asked(), await asked()] == [1, 1]
-    shelf.told()
-    shelf.refuse("3", "is a pickle")
+    model_store.mark_registry_updated()
+    model_store.mark_refused("3", "is a pickle")
     assert [await asked(), await asked()] == [1, 1]
     server = ModelRegistry(tracking_uri="http://127.0.0.1:5000")
     harness.forecast_service.registry, harness.process.calls = server, []
@@ -378,15 +378,15 @@ async def test_an_operator_starts_one_run_at_a_time(harness):
             await gate.wait()
             return {"version": "1", "promoted": False, "said": ""}
 
-    harness.retraining._child = Slow()
-    harness.retraining._child.current_verb = "forecast"
+    harness.retraining._process = Slow()
+    harness.retraining._process.current_verb = "forecast"
     run = await harness.retraining.start_training("load", "anna")
     assert (run.state, run.by) == (RunState.WAITING, "anna")
     assert run.said.startswith("waits for the running forecast; model work runs one at a time")
-    harness.retraining._child.current_verb = "sync"
+    harness.retraining._process.current_verb = "sync"
     (listed,) = await harness.retraining.runs("load")
     assert (listed.id, "the running sync with the model registry" in listed.said) == (run.id, True)
-    with pytest.raises(ConflictError, match="runs already"):
+    with pytest.raises(ConflictError, match="already running"):
         await harness.retraining.start_training("load", "bert")
     with pytest.raises(NotFoundError):
         await harness.retraining.start_training("cpu", "anna")

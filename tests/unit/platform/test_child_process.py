@@ -31,5 +31,5 @@ async def test_the_current_verb_is_known_while_it_runs(monkeypatch):
         return await asyncio.create_subprocess_exec(sys.executable, "-c", script, **pipes)
 
     monkeypatch.setattr(child, "_start", started)
-    await child("forecast", said=lambda _: seen.append(child.current_verb))
+    await child("forecast", on_progress=lambda _: seen.append(child.current_verb))
     assert (seen, child.current_verb) == (["forecast"], "")

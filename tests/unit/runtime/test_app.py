@@ -105,9 +105,7 @@ async def test_a_failed_task_is_restarted():
         await clock.advance(70)
     assert task.done()
     assert [(at - runs[0]) / 1e9 for at in runs] == [0, 30, 60]
-    assert [(entry["task"], entry["event"]) for entry in logs] == [
-        ("vitals", "task_failed")
-    ] * 2
+    assert [(entry["task"], entry["event"]) for entry in logs] == [("vitals", "task_failed")] * 2
 
 
 async def test_self_metrics_continue_after_a_failure(engine, monkeypatch):
@@ -153,7 +151,7 @@ class FakeReloadTarget:
         if self.error is not None:
             raise self.error
 
-    async def watch(self, source, wanted):
+    async def set_extra_source(self, source, wanted):
         self.calls.append(("watch", source, wanted))
 
 

@@ -84,7 +84,7 @@ class FakeNotificationDelivery:
     def __init__(self):
         self.notices = []
 
-    async def take(self, notices):
+    async def enqueue(self, notices):
         self.notices += notices
 
 

@@ -81,7 +81,7 @@ async def test_a_restart_restores_river_members_by_replay(tmp_path):
     again = await run_and_kill(broken, rows[loop.tick_count :], 50)
     assert again.tick_count == 200 - loop.tick_count
     mine, theirs = (one.detector.scoring.scorer.extras[MEMBER] for one in (again, loop))
-    assert mine._learnt.keys() == theirs._learnt.keys()
+    assert mine._sample_counts.keys() == theirs._sample_counts.keys()
     for key in KEYS[1:]:
         got, wanted = broken.score_log.rows[key.id], whole.score_log.rows[key.id]
         np.testing.assert_allclose(got, wanted[-len(got) :], rtol=0, atol=1e-9)

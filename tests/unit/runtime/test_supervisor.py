@@ -74,7 +74,7 @@ async def test_sources_follow_the_settings(supervisor, built_sources):
     assert [source.name for source in built_sources] == ["host", "host", "files"]
     assert built_sources[0].closed == 1
     reload = await supervisor.apply_settings(second, make_settings(host=Host(enabled=False)))
-    assert set(reload.changed) == {"sources.host", "sources.files"}
+    assert set(reload.applied_now) == {"sources.host", "sources.files"}
     assert supervisor.loops == {}
     assert supervisor.context.live.sources() == []
     await supervisor.stop()
@@ -98,7 +98,7 @@ async def test_a_source_that_cannot_be_built_rejects_the_change(supervisor, buil
 @pytest.mark.usefixtures("built_sources")
 async def test_a_found_prometheus_stays_after_a_reload(supervisor):
     """A reload without a Prometheus keeps the one found on this machine."""
-    supervisor.found = Prometheus(url="http://localhost:9090")
+    supervisor.found_prometheus = Prometheus(url="http://localhost:9090")
     first = supervisor.with_found_prometheus(make_settings())
     supervisor.start(first)
     await supervisor.apply_settings(first, make_settings(host=Host(interval=1)))
@@ -140,11 +140,11 @@ async def test_an_extra_source_starts_and_stops(supervisor, built_sources):  # n
         await supervisor.set_extra_source(tools, True)
         await settle()
     assert (list(supervisor.loops), tools.opened) == (["tools"], 1)
-    assert (await supervisor.apply_settings(plain, plain)).changed == ()
+    assert (await supervisor.apply_settings(plain, plain)).applied_now == ()
     assert list(supervisor.loops) == ["tools"]
     for _ in range(2):
         await supervisor.set_extra_source(tools, False)
-    assert (supervisor.loops, supervisor.always, tools.closed) == ({}, [], 1)
+    assert (supervisor.loops, supervisor.extra_sources, tools.closed) == ({}, [], 1)
     assert supervisor.context.live.sources() == []
     await supervisor.stop()
 
@@ -162,7 +162,7 @@ async def test_reload_listeners_get_each_change(supervisor, built_sources):  # n
     wanted = Settings.model_validate({"tools": {"redis": {"mode": "auto"}}, "guardrails": {"watch": 60}})
     reload = await supervisor.apply_settings(first, wanted)
     assert told == [reload]
-    assert set(reload.changed) == {"tools", "guardrails"}
+    assert set(reload.applied_now) == {"tools", "guardrails"}
     assert reload.settings.tools["redis"].mode == "auto"
     assert reload.settings.guardrails.watch == 60.0
     await supervisor.stop()
@@ -215,7 +215,7 @@ async def test_coarse_history_can_be_read_again(supervisor, built_sources):
     history = History(300.0, (), np.empty(0, np.int64), np.empty((0, 0)), coarse=True)
     fake["prometheus"].histories = [history, replace(history, coarse=False), replace(history, step_s=1.0)]
     fake["files"].histories = [history]
-    supervisor.loops["files"].senses = None
+    supervisor.loops["files"].detector = None
 
     async def broken(_now):
         raise SourceError("it does not answer")
