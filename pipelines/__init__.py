@@ -1,1 +1,1 @@
-"""Collected history in, judged models out."""
+"""Pipelines over recorded history: read it, score it, forecast it, train models from it."""

@@ -1,4 +1,4 @@
-"""A recording through the scorer and the alarms that run live: what would have been told, and when."""
+"""Backtest of detection: which alarms the live scorer would have raised on a recording, and when."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +22,11 @@ _WEEK_NS = 7 * 86_400 * 10**9
 class Alarm:
     """One alarm of one series.
 
+    series     : name of the series
     start, end : int64 ns UTC of the first and the last score above 1
-    score      : the highest
-    event      : place in `Backtest.events` of the first that it tells of; None = a false alarm, where
-                 there are labels
+    score      : highest score
+    event      : index in `Backtest.events` of the first event it overlaps; None = it overlaps none, which is
+                 a false alarm if the recording is labelled
     """
 
     series: str
@@ -37,11 +38,14 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """What would have been told.
+    """The alarms of a backtest, compared with the labelled events.
 
-    weeks    : that were scored, of all series together
-    coverage : share of samples outside events within the expected band; NaN = no band is known
-    labelled : whether it is known what should have been told
+    alarms   : sorted by start
+    events   : labelled events; each has the time of its first alarm
+    series   : number of series
+    weeks    : scored weeks, summed over all series
+    coverage : share of samples outside events within the expected band, 0..1; NaN = no band is known
+    labelled : whether the recording has labels
     scored   : the recording with the columns of `trimtab.score`
     """
 
@@ -55,23 +59,23 @@ class Backtest:
 
     @property
     def found(self) -> tuple[LabelledEvent, ...]:
-        """Events that an alarm told of."""
+        """Events that an alarm overlaps."""
         return tuple(event for event in self.events if event.found is not None)
 
     @property
     def found_ratio(self) -> float:
-        """Share of the events, 0..1; NaN = there are none."""
+        """Share of events found, 0..1; NaN = there are no events."""
         return len(self.found) / len(self.events) if self.events else float("nan")
 
     @property
     def false_alarms_per_week(self) -> float:
-        """Of a series, where there are labels; else alarms of any kind. NaN = nothing was scored."""
+        """False alarms per series and week (all alarms without labels); NaN = nothing was scored."""
         false = sum(alarm.event is None for alarm in self.alarms)
         return false / self.weeks if self.weeks else float("nan")
 
     @property
     def median_delay_s(self) -> float:
-        """From the begin of an event to its alarm; NaN = none was found."""
+        """Median seconds from the start of an event to its alarm; NaN = no event was found."""
         delays = [event.delay_s for event in self.events if event.delay_s is not None]
         return float(np.median(delays)) if delays else float("nan")
 
@@ -84,18 +88,19 @@ def backtest(
     false_alarms_per_week: float = 1.0,
     interval: str | float = "1m",
 ) -> Backtest:
-    """Score a recording as if it came now, raise its alarms, hold them against what is known.
+    """Score a recording as if it were live and compare its alarms with the labelled events.
 
-    frame  : long or wide, as `trimtab.score` takes it
-    labels : columns start, end, and unique_id where an event is of one series (or entity) only; None = the
-             recording's own column label or is_anomaly, where it has one: stretches that are not 0
+    frame     : long or wide, as `trimtab.score` accepts it
+    labels    : columns start, end, and unique_id if an event is about one series (or entity) only; None =
+                nonzero intervals of the recording's column label or is_anomaly, if it has one
+    detectors, false_alarms_per_week, interval : as for `trimtab.score`
 
-    Raises InputError, UnknownModelError.
+    Raises InputError for an invalid table, UnknownModelError for an unknown detector.
 
     >>> frame = pd.DataFrame({"ds": range(200), "y": [1.0, 1.2] * 100})
     >>> frame.loc[199, "y"] = 9.0
-    >>> told = backtest(frame, pd.DataFrame({"start": [198], "end": [199]}))
-    >>> len(told.alarms), told.found_ratio, told.false_alarms_per_week, told.median_delay_s
+    >>> result = backtest(frame, pd.DataFrame({"start": [198], "end": [199]}))
+    >>> len(result.alarms), result.found_ratio, result.false_alarms_per_week, result.median_delay_s
     (1, 1.0, 0.0, 60.0)
     """
     interval_s = positive_duration_s(interval, "interval")
@@ -116,64 +121,62 @@ def backtest_recording(
     progress: ProgressCallback | None = None,
     locate_row: RowLocator | None = None,
 ) -> Backtest:
-    """As `backtest`, of a recording that was read; where : place of a row of labels, for messages."""
+    """Backtest a parsed recording; see `backtest`. locate_row : place of a row of labels, for messages."""
     columns = score_recording(recording, detectors, false_alarms_per_week, progress)
-    own = events_from_label_column(frame, recording) if labels is None else None
-    events = parse_events(labels, interval_s, locate_row) if labels is not None else (own or ())
-    alarms, told, weeks = _alarms(recording, columns, events)
-    return Backtest(
-        tuple(alarms), tuple(told), sum(len(block.names) for block in recording.blocks), weeks,
-        _coverage(recording, columns, events), labels is not None or own is not None, frame.assign(**columns),
-    )  # fmt: skip
+    if labels is None:
+        known = events_from_label_column(frame, recording)
+    else:
+        known = parse_events(labels, interval_s, locate_row)
+    alarms, events, weeks = _match_alarms(recording, columns, known or ())
+    n_series = sum(len(block.names) for block in recording.blocks)
+    coverage = _coverage(recording, columns, events)
+    scored = frame.assign(**columns)
+    return Backtest(tuple(alarms), tuple(events), n_series, weeks, coverage, known is not None, scored)
 
 
-def name_of(block: Block, k: int) -> str:
-    """A series as alarms name it."""
-    return f"{block.entity}/{block.names[k]}" if block.entity else block.names[k]
-
-
-def _alarms(
+def _match_alarms(
     recording: Recording, columns: dict[str, Floats], events: Sequence[LabelledEvent]
 ) -> tuple[list[Alarm], list[LabelledEvent], float]:
-    """By start; the events with what came of them; weeks that were scored."""
+    """Return the alarms sorted by start, the events with their first alarms, and the scored weeks."""
     alarms: list[Alarm] = []
     weeks = 0.0
     for block in recording.blocks:
-        score = _scores(recording, columns, block)
+        score = _block_scores(recording, columns, block)
         weeks += float(np.isfinite(score).sum()) * block.interval_s * 1e9 / _WEEK_NS
         for k, start, end, peak in alarm_intervals(score, block.times):
-            alarms.append(Alarm(name_of(block, k), start, end, peak))
+            alarms.append(Alarm(block.full_names[k], start, end, peak))
     alarms.sort(key=lambda alarm: (alarm.start, alarm.series))
-    told = list(events)
+    matched = list(events)
     for i, alarm in enumerate(alarms):
-        for k, event in enumerate(told):
+        for k, event in enumerate(matched):
             if event.applies_to(alarm.series) and alarm.start <= event.end and alarm.end >= event.start:
                 if alarms[i].event is None:
                     alarms[i] = replace(alarm, event=k)
                 if event.found is None:
-                    told[k] = replace(event, found=max(alarm.start, event.start))
-    return alarms, told, weeks
+                    matched[k] = replace(event, found=max(alarm.start, event.start))
+    return alarms, matched, weeks
 
 
-def _scores(recording: Recording, columns: dict[str, Floats], block: Block) -> Floats:
-    """(n_rows, n_series) of a block."""
+def _block_scores(recording: Recording, columns: dict[str, Floats], block: Block) -> Floats:
+    """Return the scores of a block, (n_rows, n_series)."""
     if recording.layout.form == "long":
         return columns["anomaly_score"][block.rows][:, None]
     return np.stack([columns[f"anomaly_score:{name}"][block.rows] for name in block.names], axis=1)
 
 
 def _coverage(recording: Recording, columns: dict[str, Floats], events: Sequence[LabelledEvent]) -> float:
-    """Of long recordings: those of a wide one have no column for a band."""
+    """Return the share of samples within the expected band; NaN for a wide recording, which has no band."""
     if "yhat_lower" not in columns:
         return float("nan")
-    inside = told = 0
+    inside = compared = 0
     for block in recording.blocks:
-        y, low, high = block.values[:, 0], *(columns[f"yhat_{one}"][block.rows] for one in ("lower", "upper"))
+        y = block.values[:, 0]
+        low, high = (columns[name][block.rows] for name in ("yhat_lower", "yhat_upper"))
         known = np.isfinite(y) & np.isfinite(low) & np.isfinite(high)
-        known &= ~_in_events(block.times, name_of(block, 0), events)
-        told += int(known.sum())
+        known &= ~_in_events(block.times, block.full_names[0], events)
+        compared += int(known.sum())
         inside += int((known & (y >= low) & (y <= high)).sum())
-    return inside / told if told else float("nan")
+    return inside / compared if compared else float("nan")
 
 
 def _in_events(times: Ints, series: str, events: Sequence[LabelledEvent]) -> Bools:

@@ -1,4 +1,4 @@
-"""Forecasters compared on the past of recorded series, as notebooks do it."""
+"""Compare forecasters on the history of recorded series."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from trimtab.pipelines.io.panel import panel_from_history
 from trimtab.pipelines.model_registry.submitted_models import recipe_for
 
 _REACH = ("boosted", "load", "ridge")
-"""Members that are made for a longest horizon."""
+"""Forecasters that take the longest horizon as a parameter."""
 
 
 def backtest_forecast(
@@ -26,27 +26,33 @@ def backtest_forecast(
     step: str | float = "5m",
     windows: int = 3,
 ) -> pd.DataFrame:
-    """Forecast the last windows of recorded series from what was known before, and compare with what came.
+    """Forecast the last windows of recorded series and compare with the actual values.
 
     frame       : unique_id, ds (UTC), y
-    forecasters : names of the catalogue; or name -> a forecaster, a scikit-learn regressor, or a river
-                  forecaster, as `registry.submit` takes them
-    windows     : as many, each one horizon long, the last ones; what series share is learnt before the first
+    forecasters : names from the catalogue; or name -> a forecaster, a scikit-learn regressor, or a river
+                  forecaster, as `registry.submit` accepts them
+    horizon     : length of a window: "24h", or seconds
+    step        : time between rows of the forecast: "5m", or seconds
+    windows     : number of windows, the last ones; models are fitted once, before the first window
 
-    Gives a row a forecaster: mase and pinball in errors of a seasonal naive forecast, cov90 (wanted 0.9),
-    miss99 (wanted 0.01), silent, points; see `trimtab.pipelines.forecasting.backtest_load.ForecastMetrics`.
-    Raises InputError where the history is too short or the horizon no step, UnknownModelError.
+    Returns one row per forecaster: mase and pinball in units of the error of a seasonal naive forecast, cov90
+    (target 0.9), miss99 (target 0.01), silent, points; see
+    `trimtab.pipelines.forecasting.backtest_load.ForecastMetrics`.
+    Raises InputError if the history is too short or the horizon shorter than a step, UnknownModelError for an
+    unknown name.
     """
     step_s, horizon_s = positive_duration_s(step, "step"), positive_duration_s(horizon, "horizon")
     rows = round(horizon_s / step_s)
     if rows < 1 or windows < 1:
-        raise InputError(f"horizon {horizon}, step {step}, windows {windows}: wanted are a step and a window")
+        raise InputError(
+            f"horizon {horizon}, step {step}, windows {windows}: at least one step and one window are needed"
+        )
     named = panel_from_history(frame, step_s, window_s=MAX_HISTORY_S)
     origins = forecast_origins(len(named.panel.y), rows, windows, 2 * rows)
     if len(origins) < windows:
         raise InputError(
-            f"the history has {len(named.panel.y)} steps of {step_s:g} s; {windows} windows of {rows} want "
-            f"{(windows + 2) * rows}: give more history, a shorter horizon or fewer windows"
+            f"the history has {len(named.panel.y)} steps of {step_s:g} s; {windows} windows of {rows} need "
+            f"{(windows + 2) * rows}: use more history, a shorter horizon or fewer windows"
         )
     given = forecasters if isinstance(forecasters, Mapping) else {name: name for name in forecasters}
     contenders = {name: _forecaster(one, rows, horizon_s) for name, one in given.items()}
@@ -54,10 +60,10 @@ def backtest_forecast(
     for contender in contenders.values():
         contender.fit(past)
     figures = backtest_load(named, contenders, rows, origins)
-    return pd.DataFrame({name: told.as_dict() for name, told in figures.items()}).T
+    return pd.DataFrame({name: metrics.as_dict() for name, metrics in figures.items()}).T
 
 
-def _forecaster(given: Any, rows: int, horizon_s: float) -> Forecaster:  # noqa: ANN401 - anybody's model
+def _forecaster(given: Any, rows: int, horizon_s: float) -> Forecaster:  # noqa: ANN401 - any model
     if isinstance(given, str):
         return forecaster(given, **({"longest_s": max(horizon_s, 3600.0)} if given in _REACH else {}))
     return given if isinstance(given, Forecaster) else recipe_for(given, rows).make_forecaster()

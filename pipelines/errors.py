@@ -1,31 +1,31 @@
-"""The pipelines' branch of the exception tree."""
+"""Exceptions of the pipelines."""
 
 from trimtab.models.errors import TrimtabError
 
 
 class PipelineError(TrimtabError):
-    """Something in reading history, training or judging."""
+    """Base class of the errors of reading history, training and evaluation."""
 
 
 class InputError(PipelineError):
-    """A file, table or request body cannot be read; the message names line and column."""
+    """A file, table or request body is invalid; the message names the line and the column."""
 
 
 class HistoryError(PipelineError):
-    """Recorded history could not be had: the server did not answer, or refused the question."""
+    """Recorded history is not available: the server does not answer, refuses the query, or has no samples."""
 
 
 class RecordingWarning(UserWarning):
-    """A recording was read, but something in it is worth a look."""
+    """A recording is readable, but its times repeat or step back."""
 
 
 class ModelRefusedError(PipelineError):
-    """A stored model is not what its manifest says, or is not trusted: nothing of it ran."""
+    """A stored model does not match its manifest or is not trusted; none of its content was executed."""
 
 
 class BusyError(PipelineError):
-    """The same pipeline runs already."""
+    """Another run of the same pipeline is in progress."""
 
 
 class RegistryError(PipelineError):
-    """The model registry did not answer, or refused."""
+    """The model registry does not answer or refuses a request."""

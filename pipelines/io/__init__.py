@@ -1,1 +1,1 @@
-"""Read and write recorded data: tables, history, labels, panels and stored forecasts."""
+"""Readers and writers of recorded data: tables, history, labels, panels and stored forecasts."""

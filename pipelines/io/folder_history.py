@@ -1,4 +1,4 @@
-"""History from a folder of Parquet and CSV files."""
+"""History read from a folder of Parquet and CSV files."""
 
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -15,10 +15,10 @@ SUFFIXES = (".parquet", ".pq", ".csv", ".parquet.gz", ".csv.gz")
 
 
 class FolderHistory:
-    """The port History over recordings in a folder, as `trimtab score` reads them; .gz too.
+    """Implements `History` over the recordings in a folder (CSV, Parquet, also gzipped).
 
-    folder     : its files, not those of folders within
-    interval_s : how long a row is, where times are row numbers
+    folder     : folder of the files; subfolders are ignored
+    interval_s : seconds per row, used where times are row numbers
     """
 
     def __init__(self, folder: Path, interval_s: float = 60.0) -> None:
@@ -30,17 +30,19 @@ class FolderHistory:
         selector: str,
         start: datetime,
         end: datetime,
-        step_s: float,  # noqa: ARG002 - rows are as they are
+        step_s: float,  # noqa: ARG002 - rows keep their own interval
     ) -> pd.DataFrame:
-        """Series whose name fits the selector, a shell pattern such as `http_*`; "" = all.
+        """Return the series whose names match a shell pattern such as `http_*`; "" matches all.
 
-        Raises HistoryError where the folder has none, InputError for a file that cannot be read.
+        Raises HistoryError if the folder has no recording, InputError for an unreadable file.
         """
         files = sorted(file for file in self.folder.glob("*") if file.name.endswith(SUFFIXES))
         if not files:
-            raise HistoryError(f"{self.folder}: holds no Parquet or CSV file; give the folder of recordings")
-        parts = [_frame(block, selector) for file in files for block in self._blocks(file)]
-        frame = pd.concat([part for part in parts if not part.empty] or [_frame_of([], [], [])])
+            raise HistoryError(
+                f"{self.folder}: contains no Parquet or CSV file; name the folder of the recordings"
+            )
+        parts = [_block_to_frame(block, selector) for file in files for block in self._blocks(file)]
+        frame = pd.concat([part for part in parts if not part.empty] or [_make_frame([], [], [])])
         inside = (frame["ds"] >= pd.Timestamp(start)) & (frame["ds"] <= pd.Timestamp(end))
         return frame[inside].reset_index(drop=True)
 
@@ -49,16 +51,15 @@ class FolderHistory:
         return read_frame(sheet.table.to_pandas(), self.interval_s, sheet.name, sheet.locate_row).blocks
 
 
-def _frame(block: Block, selector: str) -> pd.DataFrame:
+def _block_to_frame(block: Block, selector: str) -> pd.DataFrame:
     parts = []
-    for name, column in zip(block.names, block.values.T, strict=True):
-        whole = f"{block.entity}/{name}" if block.entity else name
-        if not selector or fnmatchcase(whole, selector):
-            parts.append(_frame_of([whole] * len(column), block.times, column))
-    return pd.concat(parts) if parts else _frame_of([], [], [])
+    for name, column in zip(block.full_names, block.values.T, strict=True):
+        if not selector or fnmatchcase(name, selector):
+            parts.append(_make_frame([name] * len(column), block.times, column))
+    return pd.concat(parts) if parts else _make_frame([], [], [])
 
 
-def _frame_of(names: list[str], times: object, values: object) -> pd.DataFrame:
+def _make_frame(names: list[str], times: object, values: object) -> pd.DataFrame:
     stamps = pd.DatetimeIndex(np.asarray(times, np.int64).astype("datetime64[ns]"), tz="UTC")
     return pd.DataFrame(
         {"unique_id": np.array(names, object), "ds": stamps, "y": np.asarray(values, np.float64)}

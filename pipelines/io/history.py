@@ -1,4 +1,4 @@
-"""Collected history: which series, from when to when -> DataFrame unique_id, ds, y."""
+"""Recorded history of many series as a DataFrame with columns unique_id, ds and y."""
 
 import re
 from collections.abc import Iterator
@@ -13,26 +13,29 @@ from trimtab.pipelines.errors import HistoryError, InputError
 from trimtab.pipelines.io.durations import positive_duration_s
 
 MAX_POINTS = 1440
-"""Points a series that one question asks for; Prometheus refuses more than 11,000."""
+"""Samples per series and query; Prometheus refuses more than 11,000."""
 
 
 class History(Protocol):
-    """A place where history can be had."""
+    """A source of recorded history."""
 
     def read(self, selector: str, start: datetime, end: datetime, step_s: float) -> pd.DataFrame:
-        """unique_id (the Prometheus form), ds (UTC), y (float64, NaN = no sample), one row a sample.
+        """Return unique_id (Prometheus form), ds (UTC) and y (float64, NaN = no sample), one row per sample.
 
-        start, end : aware; both included. Raises HistoryError.
+        start, end : time-zone aware; both included
+        step_s     : seconds between samples
+
+        Raises HistoryError if the history is not available.
         """
         ...
 
 
 class PrometheusHistory:
-    """Recorded series of a Prometheus server, by prometheus-api-client, in chunks.
+    """Implements `History` over a Prometheus server; long ranges are queried in chunks.
 
-    url       : of the server, with a path prefix where there is one
+    url       : address of the server, with a path prefix if it has one
     headers   : sent with each request (Authorization, X-Scope-OrgID ...)
-    timeout_s : of each request
+    timeout_s : timeout of each request in seconds
     """
 
     def __init__(self, url: str, headers: dict[str, str] | None = None, timeout_s: float = 30.0) -> None:
@@ -41,27 +44,29 @@ class PrometheusHistory:
         self.timeout_s = timeout_s
 
     def read(self, selector: str, start: datetime, end: datetime, step_s: float) -> pd.DataFrame:
-        """Range queries over [start, end], one a chunk of time, joined by series."""
+        """Query [start, end] in chunks of time and join the results by series."""
         if step_s != round(step_s):
-            raise InputError(f"step: {step_s:g} s; wanted whole seconds")
-        parts: dict[str, list[np.ndarray[Any, Any]]] = {}
+            raise InputError(f"step: {step_s:g} s is not a whole number of seconds")
+        samples_by_series: dict[str, list[np.ndarray[Any, Any]]] = {}
         with self._client() as client:
             for begin, until in time_chunks(start, end, step_s):
-                for series in self._ask(client, selector, begin, until, step_s):
+                for series in self._query(client, selector, begin, until, step_s):
                     rows = np.array(series["values"], dtype=object).reshape(-1, 2).astype(np.float64)
-                    parts.setdefault(format_series(series["metric"]), []).append(rows)
-        return _frame(parts)
+                    samples_by_series.setdefault(format_series(series["metric"]), []).append(rows)
+        return _to_frame(samples_by_series)
 
     def _client(self) -> Any:  # noqa: ANN401 - prometheus-api-client has no types
         from prometheus_api_client import PrometheusConnect
         from urllib3.util.retry import Retry
 
         if urlsplit(self.url).scheme not in {"http", "https"}:
-            raise InputError(f"url: {_public(self.url)!r} is no http(s) address of a Prometheus server")
+            raise InputError(
+                f"url: {_without_credentials(self.url)!r} is not an http(s) address of a Prometheus server"
+            )
         retry = Retry(total=1, backoff_factor=0.2, status_forcelist=[502, 503, 504])
         return PrometheusConnect(self.url.rstrip("/"), self.headers, retry=retry, timeout=self.timeout_s)
 
-    def _ask(
+    def _query(
         self,
         client: Any,  # noqa: ANN401 - prometheus-api-client has no types
         selector: str,
@@ -75,12 +80,14 @@ class PrometheusHistory:
         try:
             found: list[dict[str, Any]] = client.custom_query_range(selector, begin, until, f"{step_s:g}s")
         except PrometheusApiClientException as error:
-            raise HistoryError(f"{_public(self.url)} refused {selector!r}: {_reason(str(error))}") from None
+            raise HistoryError(
+                f"{_without_credentials(self.url)} refused {selector!r}: {_error_text(str(error))}"
+            ) from None
         except (RequestException, KeyError, TypeError) as error:
             kind = type(error).__name__
             raise HistoryError(
-                f"{_public(self.url)} did not answer {selector!r} ({kind}); is Prometheus running there, "
-                "and is the address right?"
+                f"{_without_credentials(self.url)} did not answer {selector!r} ({kind}); check "
+                "that Prometheus is running and that the address is right"
             ) from None
         return found
 
@@ -95,34 +102,38 @@ def history(
     headers: dict[str, str] | None = None,
     timeout_s: float = 30.0,
 ) -> pd.DataFrame:
-    """Recorded series of a Prometheus server as a table that `trimtab.score` reads.
+    """Return recorded series of a Prometheus server as a table that `trimtab.score` accepts.
 
-    url      : "http://localhost:9090"; user and password in it are never shown
-    selector : PromQL: `up{job="x"}`, `rate(http_requests_total[5m])` ...
-    since    : how far back from `until` (now): "14d", "6h", or seconds
-    step     : between samples: "1m", or seconds
-    headers  : sent with each request
+    url       : "http://localhost:9090"; a user and password in it never appear in messages
+    selector  : PromQL: `up{job="x"}`, `rate(http_requests_total[5m])` ...
+    since     : length of the range before `until`: "14d", "6h", or seconds
+    step      : time between samples: "1m", or whole seconds
+    until     : end of the range, time-zone aware; None = now
+    headers   : sent with each request
+    timeout_s : timeout of each request in seconds
 
-    Gives unique_id (the series in Prometheus form), ds (UTC), y (float64; NaN and infinity are no sample).
-    Raises HistoryError when the server does not answer, refuses the query, or has no such series.
+    Returns unique_id (series in Prometheus form), ds (UTC) and y (float64; NaN = no sample, also for
+    infinity). Raises HistoryError if the server does not answer, refuses the query, or has no such series.
     """
     end = until or datetime.now(UTC)
     if end.tzinfo is None:
-        raise InputError(f"until: {end.isoformat()} has no time zone; give it one, such as datetime.now(UTC)")
+        raise InputError(
+            f"until: {end.isoformat()} has no time zone; use an aware time, such as datetime.now(UTC)"
+        )
     start = end - timedelta(seconds=positive_duration_s(since, "since"))
     frame = PrometheusHistory(url, headers, timeout_s).read(
         selector, start, end, positive_duration_s(step, "step")
     )
     if frame.empty:
         raise HistoryError(
-            f"{_public(url)} has no samples of {selector!r} from {start:%Y-%m-%d %H:%M} to "
-            f"{end:%Y-%m-%d %H:%M} UTC; try the selector on its page, or a longer since"
+            f"{_without_credentials(url)} has no samples of {selector!r} from {start:%Y-%m-%d %H:%M} to "
+            f"{end:%Y-%m-%d %H:%M} UTC; check the selector, or use a longer since"
         )
     return frame
 
 
 def time_chunks(start: datetime, end: datetime, step_s: float) -> Iterator[tuple[datetime, datetime]]:
-    """Parts of [start, end] with at most POINTS points each; no point stands in two of them."""
+    """Split [start, end] into parts of at most MAX_POINTS samples; no sample is in two parts."""
     step = timedelta(seconds=step_s)
     start = start.replace(microsecond=0)
     while start <= end:
@@ -132,7 +143,7 @@ def time_chunks(start: datetime, end: datetime, step_s: float) -> Iterator[tuple
 
 
 def format_series(labels: dict[str, str]) -> str:
-    """Name and sorted labels as Prometheus writes them.
+    """Return a series' name and sorted labels in Prometheus form.
 
     >>> format_series({"__name__": "up", "job": "x"})
     'up{job="x"}'
@@ -147,24 +158,24 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _reason(answer: str) -> str:
-    told = re.search(r'"error":"((?:[^"\\]|\\.)*)"', answer)
-    return told.group(1) if told else answer[:300]
+def _error_text(answer: str) -> str:
+    match = re.search(r'"error":"((?:[^"\\]|\\.)*)"', answer)
+    return match.group(1) if match else answer[:300]
 
 
-def _public(url: str) -> str:
+def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _frame(parts: dict[str, list[np.ndarray[Any, Any]]]) -> pd.DataFrame:
-    whole = {name: np.concatenate(rows) for name, rows in sorted(parts.items())}
-    counts = [len(rows) for rows in whole.values()]
-    rows = np.concatenate(list(whole.values())) if whole else np.empty((0, 2))
+def _to_frame(samples_by_series: dict[str, list[np.ndarray[Any, Any]]]) -> pd.DataFrame:
+    rows_by_series = {name: np.concatenate(rows) for name, rows in sorted(samples_by_series.items())}
+    counts = [len(rows) for rows in rows_by_series.values()]
+    rows = np.concatenate(list(rows_by_series.values())) if rows_by_series else np.empty((0, 2))
     stamps = np.round(rows[:, 0] * 1000).astype("datetime64[ms]")
     return pd.DataFrame(
         {
-            "unique_id": np.repeat(np.array(list(whole), dtype=object), counts),
+            "unique_id": np.repeat(np.array(list(rows_by_series), dtype=object), counts),
             "ds": pd.DatetimeIndex(stamps.astype("datetime64[ns]"), tz="UTC"),
             "y": np.where(np.isfinite(rows[:, 1]), rows[:, 1], np.nan),
         }

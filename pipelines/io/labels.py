@@ -1,4 +1,4 @@
-"""What is known to have happened in a recording: stretches of time, told apart from how they are found."""
+"""Labelled events of a recording: known time intervals that a detector should find."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from trimtab.pipelines.io.columns import RowLocator, parse_times
 from trimtab.pipelines.io.recording import ENTITY_COLUMNS, SERIES_COLUMNS, Recording
 
 LABEL_COLUMNS = ("label", "is_anomaly")
-_NOTHING = frozenset({"", "0", "0.0", "false", "nan", "none", "normal"})
+_UNLABELLED = frozenset({"", "0", "0.0", "false", "nan", "none", "normal"})
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledEvent:
-    """Something that should be told.
+    """A time interval that should raise an alarm.
 
-    series     : whose, the name of a series or of an entity; "" = of any
+    series     : name of a series or an entity; "" = any series
     start, end : int64 ns UTC, both included
     found      : int64 ns UTC of the first alarm within it; None = missed
     """
@@ -30,11 +30,11 @@ class LabelledEvent:
 
     @property
     def delay_s(self) -> float | None:
-        """From its begin to the alarm; None = missed."""
+        """Seconds from the start of the event to its first alarm; None = missed."""
         return None if self.found is None else (self.found - self.start) / 1e9
 
     def applies_to(self, series: str) -> bool:
-        """Whether it is of this series.
+        """Return whether the event is about this series.
 
         >>> LabelledEvent("shop", 0, 1).applies_to("shop/latency"), LabelledEvent("", 0, 1).applies_to("cpu")
         (True, True)
@@ -45,37 +45,42 @@ class LabelledEvent:
 def parse_events(
     labels: pd.DataFrame, interval_s: float, locate_row: RowLocator | None = None
 ) -> tuple[LabelledEvent, ...]:
-    """The events of a table with columns start, end, and unique_id | series | entity where they have one.
+    """Parse a table of events with columns start, end, and optionally unique_id, series or entity.
 
-    interval_s : how long a row is, where times are row numbers. Raises InputError.
+    interval_s : seconds per row, used where times are row numbers
+    locate_row : place of a row, for messages
+
+    Raises InputError for a missing column, an invalid time, or an event that ends before it starts.
 
     >>> parse_events(pd.DataFrame({"start": [2], "end": [3]}), 60.0)
-    (Event(series='', start=120000000000, end=180000000000, found=None),)
+    (LabelledEvent(series='', start=120000000000, end=180000000000, found=None),)
     """
-    place = locate_row or (lambda row: f"the labels, row {row} (counted from 0)")
+    locate = locate_row or (lambda row: f"the labels, row {row} (counted from 0)")
     missing = [name for name in ("start", "end") if name not in labels]
     if missing:
         raise InputError(
-            f"the labels have no column {', '.join(missing)} among {', '.join(map(str, labels.columns))}; "
-            "wanted are start, end, and unique_id where an event is of one series"
+            f"the labels have no column {', '.join(missing)}, only {', '.join(map(str, labels.columns))}; "
+            "they need start and end, and unique_id for events of one series"
         )
     if labels.empty:
         return ()
-    start, end = (parse_times(labels[name], name, interval_s, place) for name in ("start", "end"))
-    wrong = np.flatnonzero(end < start)
-    if len(wrong):
-        raise InputError(f"{place(int(wrong[0]))}: the event ends before it starts; exchange start and end")
-    whose = next((name for name in (*SERIES_COLUMNS, *ENTITY_COLUMNS) if name in labels), None)
-    names = [""] * len(labels) if whose is None else labels[whose].fillna("").astype(str).tolist()
+    start, end = (parse_times(labels[name], name, interval_s, locate) for name in ("start", "end"))
+    invalid = np.flatnonzero(end < start)
+    if len(invalid):
+        raise InputError(f"{locate(int(invalid[0]))}: the event ends before it starts; swap start and end")
+    series_column = next((name for name in (*SERIES_COLUMNS, *ENTITY_COLUMNS) if name in labels), None)
+    names = (
+        [""] * len(labels) if series_column is None else labels[series_column].fillna("").astype(str).tolist()
+    )
     return tuple(LabelledEvent(*row) for row in zip(names, start.tolist(), end.tolist(), strict=True))
 
 
 def events_from_label_column(frame: pd.DataFrame, recording: Recording) -> tuple[LabelledEvent, ...] | None:
-    """The stretches that the recording itself marks; None = it has no such column."""
+    """Return the intervals that the recording's label column marks; None = it has no such column."""
     column = next((name for name in LABEL_COLUMNS if name in frame), None)
     if column is None:
         return None
-    is_event = np.array([str(one).strip().lower() not in _NOTHING for one in frame[column]], np.bool_)
+    is_event = np.array([str(one).strip().lower() not in _UNLABELLED for one in frame[column]], np.bool_)
     found = []
     for block in recording.blocks:
         series = block.entity or (block.names[0] if recording.layout.form == "long" else "")
@@ -85,6 +90,6 @@ def events_from_label_column(frame: pd.DataFrame, recording: Recording) -> tuple
 
 
 def _runs(is_event: Bools) -> list[tuple[int, int]]:
-    """(first, last) row of each stretch."""
+    """Return the (first, last) row of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], is_event, [False]]).astype(np.int8)))
     return [(int(begin), int(end) - 1) for begin, end in edges.reshape(-1, 2)]

@@ -1,4 +1,4 @@
-"""Forecasts of many series as arrays, kept as one small file."""
+"""Forecasts of many series as arrays, stored in one safetensors file."""
 
 import json
 import os
@@ -17,14 +17,18 @@ FORECASTS_FILE = "now.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class StoredForecasts:
-    """What is expected of many series.
+    """Forecasts of many series.
 
-    end        : (n_series,) int64 ns UTC, the newest sample that is known of each
-    values     : (n_quantiles, horizon, n_series), NaN = nothing can be said
-    past_s     : (n_series,) seconds of history
-    challenger : as values, of the model that runs beside; None = there is none
-    refused    : version -> why it is not trusted, where that is new
-    unfit      : version -> why it could not be asked, see `asked.unfit`
+    names        : (n_series,) names of the series
+    end          : (n_series,) int64 ns UTC, the newest known sample of each series
+    step_s       : seconds per row
+    values       : (n_quantiles, horizon, n_series), NaN = no forecast
+    history_s    : (n_series,) seconds of history
+    model        : name of the model that made the forecasts
+    version      : version of that model; "" = it has none
+    challenger   : forecasts of the challenger, shaped as values; None = there is no challenger
+    refused      : version -> reason, for each version found untrusted in this run
+    incompatible : version -> reason, for each version made for another step or horizon; see `schema_mismatch`
     """
 
     names: tuple[str, ...]
@@ -40,42 +44,42 @@ class StoredForecasts:
     incompatible: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_forecasts(path: Path, ahead: StoredForecasts) -> None:
-    """Write it, whole or not at all."""
+def write_forecasts(path: Path, forecasts: StoredForecasts) -> None:
+    """Write forecasts to a file, atomically."""
     from safetensors.numpy import save_file
 
-    told = {
-        "names": list(ahead.names), "step_s": ahead.step_s, "model": ahead.model, "version": ahead.version,
-        "challenger_version": ahead.challenger_version,
+    header = {
+        "names": list(forecasts.names), "step_s": forecasts.step_s, "model": forecasts.model,
+        "version": forecasts.version, "challenger_version": forecasts.challenger_version,
     }  # fmt: skip
     arrays: dict[str, Any] = {
-        "end": ahead.end,
-        "values": ahead.values.astype(np.float32),
-        "past_s": ahead.history_s,
+        "end": forecasts.end,
+        "values": forecasts.values.astype(np.float32),
+        "past_s": forecasts.history_s,
     }
-    if ahead.challenger is not None:
-        arrays["challenger"] = ahead.challenger.astype(np.float32)
+    if forecasts.challenger is not None:
+        arrays["challenger"] = forecasts.challenger.astype(np.float32)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(arrays, part, metadata={"told": json.dumps(told)})
-    part.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(arrays, temporary, metadata={"told": json.dumps(header)})
+    temporary.replace(path)
 
 
 def read_forecasts(path: Path) -> StoredForecasts | None:
-    """What was written; None where there is nothing that can be read."""
+    """Return the stored forecasts; None if the file is missing or unreadable."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            told = json.loads(file.metadata()["told"])
-            arrays = {name: _wide(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            header = json.loads(file.metadata()["told"])
+            arrays = {name: _wide(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - file is not a mapping
             return StoredForecasts(
-                tuple(told["names"]), arrays["end"], told["step_s"], arrays["values"], arrays["past_s"],
-                told["model"], told["version"], arrays.get("challenger"), told["challenger_version"],
+                tuple(header["names"]), arrays["end"], header["step_s"], arrays["values"], arrays["past_s"],
+                header["model"], header["version"], arrays.get("challenger"), header["challenger_version"],
             )  # fmt: skip
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 
-def _wide(array: Any) -> Any:  # noqa: ANN401 - an array of any kind
+def _wide(array: Any) -> Any:  # noqa: ANN401 - an array of any dtype
     return array.astype(np.float64) if array.dtype == np.float32 else array

@@ -1,4 +1,4 @@
-"""Tables on disk: CSV and Parquet, gzipped or not, read by their content and written whole or not at all."""
+"""Tables on disk: CSV and Parquet, optionally gzipped, recognised by content and written atomically."""
 
 import csv
 import gzip
@@ -18,7 +18,7 @@ from trimtab.pipelines.errors import InputError
 
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
-_OTHERS = {
+_UNSUPPORTED_FORMATS = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -30,11 +30,11 @@ _OTHERS = {
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """A table and how to name its places.
+    """A table read from a file.
 
-    name  : of the file, for messages
-    table : a CSV file's columns are all text, as they stand in the file
-    where : row counted from 0 -> its place as a person finds it ("cpu.csv, line 7")
+    name       : name of the file, for messages
+    table      : columns; those of a CSV file are text, unchanged
+    locate_row : maps a row number, counted from 0, to its place ("cpu.csv, line 7")
     """
 
     name: str
@@ -43,39 +43,41 @@ class TableFile:
 
 
 def read_table(path: Path) -> TableFile:
-    """A CSV or Parquet file, gzipped or not; what it is, its first bytes say.
+    """Read a CSV or Parquet file, optionally gzipped; the first bytes decide the format.
 
-    Raises InputError that names file, line, column, what stands there and what is wanted.
+    Raises InputError that names the file, the line, the column, the value and what is allowed.
     """
-    content = _content(path)
+    content = _read_content(path)
     if content.startswith(_PARQUET):
         return _read_parquet(path.name, content)
     if path.name.removesuffix(".gz").endswith((".parquet", ".pq")):
-        raise InputError(f"{path}: is no Parquet file (it does not begin with PAR1); write it anew")
+        raise InputError(f"{path}: is not a Parquet file (it does not begin with PAR1); write it again")
     return _read_csv(path.name, content)
 
 
-def _content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except IsADirectoryError:
-        raise InputError(f"{path}: is a directory; give one CSV or Parquet file") from None
+        raise InputError(f"{path}: is a directory; name one CSV or Parquet file") from None
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
+        raise InputError(f"{path}: the file does not exist") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if content.startswith(_GZIP):
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: the gzip data is damaged: {error}; compress it anew") from error
+            raise InputError(f"{path}: the gzip data is damaged: {error}; compress it again") from error
     elif path.suffix == ".gz":
-        raise InputError(f"{path}: is not gzip, though it is named .gz; take .gz off its name or compress it")
+        raise InputError(
+            f"{path}: is not gzip, although it is named .gz; remove .gz from its name or compress it"
+        )
     if not content.strip():
-        raise InputError(f"{path}: is empty; wanted a header line and rows")
-    for magic, kind in _OTHERS.items():
+        raise InputError(f"{path}: is empty; it needs a header line and rows")
+    for magic, kind in _UNSUPPORTED_FORMATS.items():
         if content.startswith(magic):
-            raise InputError(f"{path}: is {kind}; wanted CSV (UTF-8) or Parquet, .gz too")
+            raise InputError(f"{path}: is {kind}; use CSV (UTF-8) or Parquet, optionally gzipped")
     return content
 
 
@@ -100,7 +102,7 @@ def _read_csv(name: str, content: bytes) -> TableFile:
     try:
         _, header = next(records)
     except StopIteration as error:
-        raise InputError(f"{name}, line 1: wanted a header line with the names of the columns") from error
+        raise InputError(f"{name}, line 1: the header line with the column names is missing") from error
     _check_header(f"{name}, line 1", header)
     if next(records, None) is None:
         raise InputError(f"{name}: has a header line but no rows")
@@ -113,7 +115,7 @@ def _read_csv(name: str, content: bytes) -> TableFile:
             ),
         )
     except pa.ArrowInvalid as error:
-        ragged = _ragged(name, content, header)
+        ragged = _ragged_row_message(name, content, header)
         raise InputError(ragged or f"{name}: cannot be read as CSV: {error}") from error
     return TableFile(name, table, lambda row: f"{name}, line {_line_of(content, row)}")
 
@@ -135,7 +137,7 @@ def _check_utf8(name: str, content: bytes) -> None:
 
 
 def _records(content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """(line that the record begins on, its fields); blank lines left out, the header is the first."""
+    """Yield (first line, fields) of each CSV record, header included; blank lines are skipped."""
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))
     begin = 1
     try:
@@ -144,7 +146,9 @@ def _records(content: bytes) -> Iterator[tuple[int, list[str]]]:
                 yield begin, fields
             begin = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"line {begin}: cannot be read as CSV ({error}); is a quote not closed?") from error
+        raise InputError(
+            f"line {begin}: cannot be read as CSV ({error}); check for an unclosed quote"
+        ) from error
 
 
 def _line_of(content: bytes, row: int) -> int:
@@ -155,78 +159,80 @@ def _line_of(content: bytes, row: int) -> int:
 
 
 def _check_header(place: str, names: Sequence[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        at = [str(i + 1) for i, name in enumerate(names) if name == twice[0]]
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
+        at = [str(i + 1) for i, name in enumerate(names) if name == duplicates[0]]
         raise InputError(
-            f"{place}: columns {' and '.join(at)} are both named {twice[0]!r}; each name must be there once"
+            f"{place}: columns {' and '.join(at)} are both named {duplicates[0]!r}; names must be unique"
         )
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise InputError(f"{place}: {names[0]!r} holds no comma; wanted columns separated by commas")
+        raise InputError(f"{place}: {names[0]!r} contains no comma; separate columns by commas")
 
 
-def _ragged(name: str, content: bytes, header: list[str]) -> str | None:
+def _ragged_row_message(name: str, content: bytes, header: list[str]) -> str | None:
     for line, fields in _records(content):
         if len(fields) == len(header):
             continue
         if len(fields) < len(header):
-            what = f"column {header[len(fields)]!r} is missing"
+            problem = f"column {header[len(fields)]!r} is missing"
         else:
-            what = f"{fields[len(header)]!r} has no column"
-        return f"{name}, line {line}: {len(fields)} fields, wanted {len(header)}: {what}"
+            problem = f"{fields[len(header)]!r} has no column"
+        return f"{name}, line {line}: {len(fields)} fields instead of {len(header)}: {problem}"
     return None
 
 
 def sibling_path(source: Path, word: str) -> Path:
-    """A place in the folder of a recording, with a word before its ending.
+    """Return a path in the same folder, with a word inserted before the suffix.
 
     >>> str(sibling_path(Path("a/cpu.csv.gz"), "scored"))
     'a/cpu.scored.csv.gz'
     """
-    packed = ".gz" if source.suffix == ".gz" else ""
+    compressed = ".gz" if source.suffix == ".gz" else ""
     plain = Path(source.name.removesuffix(".gz"))
     ending = plain.suffix if plain.suffix in {".csv", ".parquet", ".pq"} else ".csv"
-    return source.with_name(f"{plain.stem}.{word}{ending}{packed}")
+    return source.with_name(f"{plain.stem}.{word}{ending}{compressed}")
 
 
 def check_output(path: Path, source: Path | None = None) -> None:
-    """Raise InputError where `write_sheet` could not write to path, or would overwrite its source."""
+    """Raise InputError if `write_table` could not write to the path or would overwrite its source."""
     plain = path.name.removesuffix(".gz")
     if not plain.endswith((".csv", ".parquet", ".pq")):
-        raise InputError(f"{path}: wanted a name that ends in .csv or .parquet (.gz too), or - for stdout")
+        raise InputError(
+            f"{path}: the name must end in .csv or .parquet (optionally .gz), or be - for stdout"
+        )
     if path.is_dir():
-        raise InputError(f"{path}: is a directory; give the name of a file")
+        raise InputError(f"{path}: is a directory; name a file")
     if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}")
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: the folder cannot be written to; give another place with -o")
+        raise InputError(f"{path}: the folder is not writable; choose another with -o")
     if source is not None and path.exists() and path.samefile(source):
-        raise InputError(f"{path}: is the input itself; give another name with -o")
+        raise InputError(f"{path}: is the input itself; choose another name with -o")
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table, CSV or Parquet by the ending of the name, gzipped with .gz; atomically.
+    """Write a table atomically as CSV or Parquet, chosen by the suffix; .gz compresses it.
 
-    Raises InputError when the folder cannot be written to.
+    Raises InputError if the file cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
-            with part.open("xb") as file:
+            with temporary.open("xb") as file:
                 _write(file, path.name, table)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(path)
+            temporary.replace(path)
         finally:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another -o") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another -o") from error
 
 
 def _write(file: IO[bytes] | gzip.GzipFile, name: str, table: pa.Table) -> None:
     if name.endswith(".gz"):
-        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed:
-            _write(packed, name.removesuffix(".gz"), table)
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as compressed:
+            _write(compressed, name.removesuffix(".gz"), table)
     elif name.endswith(".csv"):
         write_csv(file, table)
     else:
@@ -236,7 +242,7 @@ def _write(file: IO[bytes] | gzip.GzipFile, name: str, table: pa.Table) -> None:
 
 
 def write_csv(file: IO[bytes] | gzip.GzipFile, table: pa.Table) -> None:
-    """The table as CSV, UTF-8, quotes only where they are needed; null is an empty field."""
+    """Write the table as UTF-8 CSV with minimal quoting; null is an empty field."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     frame.to_csv(text, index=False, lineterminator="\n")
@@ -245,7 +251,7 @@ def write_csv(file: IO[bytes] | gzip.GzipFile, table: pa.Table) -> None:
 
 
 def append_columns(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
-    """The table with float64 columns added at its end; NaN becomes null."""
+    """Append float64 columns to the table; NaN becomes null."""
     for name, values in columns.items():
         table = table.append_column(name, pa.array(values, pa.float64(), from_pandas=True))
     return table

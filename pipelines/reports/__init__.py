@@ -1,1 +1,1 @@
-"""Pictures and HTML reports of scores, forecasts and backtests."""
+"""Plots and reports of scores, forecasts and backtests."""

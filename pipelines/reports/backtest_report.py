@@ -1,4 +1,4 @@
-"""The body of `trimtab backtest`: a recording from disk, and a report with pictures of what was told."""
+"""Implementation of `trimtab backtest`: backtest a file and write a Markdown report with a plot."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 REPORT_FILE, PLOT_FILE = "report.md", "series.png"
 MAX_ROWS = 500
-"""Alarms and events that a report lists."""
+"""Alarms and events listed in a report."""
 
 
 def default_report_folder(source: Path) -> Path:
-    """Beside the input.
+    """Return the report folder next to the input.
 
     >>> str(default_report_folder(Path("a/cpu.csv.gz")))
     'a/cpu.backtest'
@@ -42,119 +42,134 @@ def backtest_file(
     interval: str | float = "1m",
     console: "Console | None" = None,
 ) -> Backtest:
-    """Read a recording, backtest it, write `report.md` and `series.png` into a folder.
+    """Read a recording, backtest it, and write `report.md` and `series.png` into a folder.
 
-    folder : None = `default_folder(source)`
-    Raises InputError for what cannot be read or written, UnknownModelError for a detector.
+    folder  : None = `default_report_folder(source)`
+    labels  : file of events with columns start, end and optionally unique_id; None = the recording's own
+              label column
+    console : receives warnings and a summary; None = silent
+
+    Raises InputError if a file cannot be read or written, UnknownModelError for an unknown detector.
     """
     interval_s = positive_duration_s(interval, "--interval")
     parse_detectors(detectors)
     sheet = read_table(source)
     frame = sheet.table.to_pandas()
     recording = read_frame(frame, interval_s, sheet.name, sheet.locate_row)
-    known = None if labels is None else read_table(labels)
+    label_file = None if labels is None else read_table(labels)
     if recording.warning and console is not None:
         console.print(f"warning: {recording.warning}", style="yellow", markup=False, soft_wrap=True)
-    told = backtest_recording(
-        frame, recording, None if known is None else known.table.to_pandas(), interval_s,
+    result = backtest_recording(
+        frame, recording, None if label_file is None else label_file.table.to_pandas(), interval_s,
         detectors=detectors, false_alarms_per_week=false_alarms_per_week,
-        locate_row=None if known is None else known.locate_row,
+        locate_row=None if label_file is None else label_file.locate_row,
     )  # fmt: skip
-    place = folder or default_report_folder(source)
+    report_folder = folder or default_report_folder(source)
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        (place / REPORT_FILE).write_text(render_report(told, source.name), "utf-8")
-        plot(told.scored).savefig(place / PLOT_FILE, dpi=100)
+        report_folder.mkdir(parents=True, exist_ok=True)
+        (report_folder / REPORT_FILE).write_text(render_report(result, source.name), "utf-8")
+        plot(result.scored).savefig(report_folder / PLOT_FILE, dpi=100)
     except OSError as error:
-        raise InputError(f"{place}: cannot be written: {error.strerror}; give another folder by -o") from None
+        raise InputError(
+            f"{report_folder}: cannot be written: {error.strerror}; choose another folder with -o"
+        ) from None
     if console is not None:
         console.print(
-            f"{summary_line(told)}; see {place / REPORT_FILE}", markup=False, highlight=False, soft_wrap=True
+            f"{summary_line(result)}; see {report_folder / REPORT_FILE}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
-    return told
+    return result
 
 
-def summary_line(told: Backtest) -> str:
-    """One line."""
-    words = [f"{told.series} series, {told.weeks:.2g} weeks of series: {len(told.alarms)} alarms"]
-    if told.labelled:
-        words.append(f"{len(told.found)} of {len(told.events)} events found")
-        words.append(f"{told.false_alarms_per_week:.2g} false alarms a series and week")
-    return ", ".join(words)
+def summary_line(result: Backtest) -> str:
+    """Return a one-line summary of a backtest."""
+    pieces = [f"{result.series} series, {result.weeks:.2g} weeks of series: {len(result.alarms)} alarms"]
+    if result.labelled:
+        pieces.append(f"{len(result.found)} of {len(result.events)} events found")
+        pieces.append(f"{result.false_alarms_per_week:.2g} false alarms per series and week")
+    return ", ".join(pieces)
 
 
-def render_report(told: Backtest, name: str) -> str:
-    """The report, Markdown."""
-    parts = [f"# Backtest of {_cell(name)}", _table(("figure", "value"), _figures(told))]
+def render_report(result: Backtest, name: str) -> str:
+    """Return the report as Markdown."""
+    parts = [f"# Backtest of {_escape_cell(name)}", _table(("metric", "value"), _metric_rows(result))]
     parts.append(f"![The series with the highest scores]({PLOT_FILE})")
-    if told.events:
+    if result.events:
         rows = [
-            (event.series or "any", _time(event.start), _time(event.end), _delay(event.delay_s))
-            for event in told.events[:MAX_ROWS]
+            (
+                event.series or "any",
+                _format_time(event.start),
+                _format_time(event.end),
+                _format_delay(event.delay_s),
+            )
+            for event in result.events[:MAX_ROWS]
         ]
         parts += ["## Events", _table(("series", "start", "end", "found after"), rows)]
-    parts += ["## Alarms", _alarms(told)]
+    parts += ["## Alarms", _alarm_table(result)]
     return "\n\n".join(parts) + "\n"
 
 
-def _figures(told: Backtest) -> list[tuple[str, str]]:
+def _metric_rows(result: Backtest) -> list[tuple[str, str]]:
     rows = [
-        ("series", str(told.series)),
-        ("weeks that were scored, of all series together", f"{told.weeks:.3g}"),
-        ("alarms", str(len(told.alarms))),
-        ("samples within the expected band", _share(told.coverage)),
+        ("series", str(result.series)),
+        ("scored weeks, summed over all series", f"{result.weeks:.3g}"),
+        ("alarms", str(len(result.alarms))),
+        ("samples within the expected band", _format_share(result.coverage)),
     ]
-    if not told.labelled:
-        rows.append(("alarms a series and week", _number(told.false_alarms_per_week)))
+    if not result.labelled:
+        rows.append(("alarms per series and week", _format_number(result.false_alarms_per_week)))
         return rows
-    delay = told.median_delay_s
+    delay = result.median_delay_s
     return [
         *rows,
-        ("events found", f"{len(told.found)} of {len(told.events)}"),
-        ("median delay", _delay(delay) if math.isfinite(delay) else "unknown"),
-        ("false alarms a series and week", _number(told.false_alarms_per_week)),
+        ("events found", f"{len(result.found)} of {len(result.events)}"),
+        ("median delay", _format_delay(delay) if math.isfinite(delay) else "unknown"),
+        ("false alarms per series and week", _format_number(result.false_alarms_per_week)),
     ]
 
 
-def _alarms(told: Backtest) -> str:
-    if not told.alarms:
+def _alarm_table(result: Backtest) -> str:
+    if not result.alarms:
         return "None."
     head: tuple[str, ...] = ("series", "start", "end", "highest score")
     rows: list[tuple[str, ...]] = [
-        (alarm.series, _time(alarm.start), _time(alarm.end), f"{alarm.score:.2f}") for alarm in told.alarms
+        (alarm.series, _format_time(alarm.start), _format_time(alarm.end), f"{alarm.score:.2f}")
+        for alarm in result.alarms
     ]
-    if told.labelled:
-        head = (*head, "tells of")
+    if result.labelled:
+        head = (*head, "event")
         rows = [
-            (*row, "nothing" if alarm.event is None else f"event {alarm.event + 1}")
-            for row, alarm in zip(rows, told.alarms, strict=True)
+            (*row, "none" if alarm.event is None else f"event {alarm.event + 1}")
+            for row, alarm in zip(rows, result.alarms, strict=True)
         ]
     more = len(rows) - MAX_ROWS
     return _table(head, rows[:MAX_ROWS]) + (f"\n\n{more} more are not listed." if more > 0 else "")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([_cell(one) for one in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([_escape_cell(one) for one in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(text: str) -> str:
-    """Names are anybody's: nothing in them is markup."""
+def _escape_cell(text: str) -> str:
+    """Escape Markdown: series names are untrusted."""
     plain = "".join(f"\\{one}" if one in r"\`*_{}[]<>#|!" else one for one in text)
     return " ".join(plain.split())
 
 
-def _time(ns: int) -> str:
+def _format_time(ns: int) -> str:
     return pd.Timestamp(ns, tz="UTC").isoformat()
 
 
-def _delay(delay_s: float | None) -> str:
+def _format_delay(delay_s: float | None) -> str:
     return "missed" if delay_s is None else f"{delay_s:g} s"
 
 
-def _share(ratio: float) -> str:
+def _format_share(ratio: float) -> str:
     return f"{ratio:.1%}" if math.isfinite(ratio) else "unknown"
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "unknown"

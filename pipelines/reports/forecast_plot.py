@@ -1,4 +1,4 @@
-"""A picture of forecasts: the past, and the fan of what may come."""
+"""Plot of forecasts: the history and the bands between quantiles."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,32 +15,34 @@ if TYPE_CHECKING:
 
 MAX_SERIES = 6
 PAST_HORIZONS = 3
-"""So many horizons of the past are drawn."""
-_VALUE, _FAN = "#24425f", "#3a86c8"
+"""Length of the drawn history, in horizons."""
+_VALUE, _BAND = "#24425f", "#3a86c8"
 
 
 def plot_forecast(
     history: pd.DataFrame, forecast: pd.DataFrame, series: str | Sequence[str] | None = None
 ) -> "Figure":
-    """Draw what `trimtab.forecast` gave behind what it was given.
+    """Plot a forecast of `trimtab.forecast` together with its history.
 
     history  : long or wide, with times (not row numbers)
     forecast : unique_id, ds and columns q0.05 ...
-    series   : the names of one or several; None = the first six
+    series   : one or several names; None = the first six
 
-    Gives a matplotlib Figure: for each series the past and a band for each pair of quantiles, the middle
-    one as a line. Raises InputError where columns or a series are not there.
+    Returns a matplotlib Figure with one panel per series: the history, a band for each pair of quantiles,
+    and the middle quantile as a line. Raises InputError if a column or a series is missing.
     """
-    named = [c for c in map(str, forecast.columns) if c.startswith("q") and _number(c[1:])]
+    named = [c for c in map(str, forecast.columns) if c.startswith("q") and _is_number(c[1:])]
     levels = sorted((float(c[1:]), c) for c in named)
     if not levels or not {"unique_id", "ds"} <= set(forecast.columns):
-        raise InputError(f"columns {list(forecast.columns)}; give what trimtab.forecast returned")
+        raise InputError(
+            f"columns {list(forecast.columns)} are not of a forecast; pass that of trimtab.forecast"
+        )
     names = list(dict.fromkeys(forecast["unique_id"]))
     wanted = names[:MAX_SERIES] if series is None else [series] if isinstance(series, str) else list(series)
     missing = [name for name in wanted if name not in names]
     if missing:
-        raise InputError(f"there is no series {missing[0]!r}; there are {', '.join(names[:8])} ...")
-    past = _past(history)
+        raise InputError(f"there is no series {missing[0]!r}; known are {', '.join(names[:8])} ...")
+    past = _history_by_series(history)
     from matplotlib import pyplot as plt
 
     figure = plt.figure(figsize=(11, 0.5 + 2.3 * len(wanted)), layout="constrained")
@@ -53,7 +55,7 @@ def plot_forecast(
     return figure
 
 
-def _number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -61,13 +63,12 @@ def _number(text: str) -> bool:
     return True
 
 
-def _past(history: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
+def _history_by_series(history: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
     found = {}
     for block in read_frame(history).blocks:
-        for k, name in enumerate(block.names):
-            full = f"{block.entity}/{name}" if block.entity else name
+        for k, name in enumerate(block.full_names):
             times = pd.DatetimeIndex(block.times.astype("datetime64[ns]"))
-            found[full] = pd.Series(block.values[:, k], times)
+            found[name] = pd.Series(block.values[:, k], times)
     return found
 
 
@@ -75,20 +76,20 @@ def _draw(
     axes: "Axes",
     name: str,
     past: "pd.Series[float] | None",
-    fan: pd.DataFrame,
+    bands: pd.DataFrame,
     levels: list[tuple[float, str]],
 ) -> None:
-    ds = fan["ds"].to_numpy()
+    ds = bands["ds"].to_numpy()
     if past is not None and len(ds):
         near = past[past.index >= ds[0] - PAST_HORIZONS * (ds[-1] - ds[0])]
         axes.plot(near.index.to_numpy(), near.to_numpy(), color=_VALUE, linewidth=1.0, label="value")
     columns = [column for _, column in levels]
     for k in range(len(columns) // 2):
-        low, high = (fan[column].to_numpy(np.float64) for column in (columns[k], columns[-1 - k]))
+        low, high = (bands[column].to_numpy(np.float64) for column in (columns[k], columns[-1 - k]))
         label = f"{columns[k]} to {columns[-1 - k]}"
-        axes.fill_between(ds, low, high, color=_FAN, alpha=0.18 + 0.12 * k, linewidth=0, label=label)
+        axes.fill_between(ds, low, high, color=_BAND, alpha=0.18 + 0.12 * k, linewidth=0, label=label)
     middle = min(levels, key=lambda level: abs(level[0] - 0.5))[1]
-    axes.plot(ds, fan[middle].to_numpy(np.float64), color=_FAN, linewidth=1.4, label=middle)
+    axes.plot(ds, bands[middle].to_numpy(np.float64), color=_BAND, linewidth=1.4, label=middle)
     axes.set_title(name, loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize="small")

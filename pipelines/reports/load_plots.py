@@ -1,4 +1,4 @@
-"""Pictures of a judgement: forecasts against what came, and the losses side by side."""
+"""Plots of a model evaluation: forecasts against actual values, and the losses of all contenders."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from trimtab.pipelines.forecasting.backtest_load import ForecastMetrics
 from trimtab.pipelines.io.panel import NamedPanel
 from trimtab.pipelines.io.stored_forecasts import QUANTILES
 
-_SERIES = 4
+_MAX_SERIES = 4
 
 
 def plot_evaluation(
@@ -21,20 +21,24 @@ def plot_evaluation(
     figures: Mapping[str, ForecastMetrics],
     folder: Path,
 ) -> dict[str, Path]:
-    """PNG files in the folder, by name: the last judged window of some series, and the losses.
+    """Write PNG files into the folder and return their paths by name: "forecasts" and "losses".
 
-    origin : rows known at that window
+    "forecasts" shows the last evaluated window of the series with the most samples.
+
+    horizon : rows of the window
+    origin  : rows known at the start of the window
+    figures : metrics by contender
     """
     from matplotlib.figure import Figure
 
-    shown = np.argsort(-np.isfinite(named.panel.y).sum(axis=0), kind="stable")[:_SERIES]
+    shown = np.argsort(-np.isfinite(named.panel.y).sum(axis=0), kind="stable")[:_MAX_SERIES]
     drawn = named.pick(shown)
     ahead = contenders["challenger"].predict(drawn.first_rows(origin).panel, horizon, QUANTILES)
     figure = Figure(figsize=(10, 2.6 * len(shown)), layout="constrained")
     for series, axes in enumerate(figure.subplots(len(shown), 1, squeeze=False)[:, 0]):
         rows = np.arange(max(origin - horizon, 0), origin + horizon)
         hours = (rows - origin) * named.panel.step_s / 3600
-        axes.plot(hours, drawn.panel.y[rows, series], color="black", linewidth=0.8, label="as it was")
+        axes.plot(hours, drawn.panel.y[rows, series], color="black", linewidth=0.8, label="actual")
         future = hours[rows >= origin]
         axes.fill_between(future, ahead[0, :, series], ahead[3, :, series], alpha=0.25, label="5 to 95 %")
         axes.plot(future, ahead[1, :, series], linewidth=1.0, label="median")
@@ -43,10 +47,10 @@ def plot_evaluation(
     axes.legend(fontsize=7)
     window = folder / "forecasts.png"
     figure.savefig(window, dpi=80)
-    return {"forecasts": window, "losses": _losses(figures, folder / "losses.png")}
+    return {"forecasts": window, "losses": _plot_losses(figures, folder / "losses.png")}
 
 
-def _losses(figures: Mapping[str, ForecastMetrics], path: Path) -> Path:
+def _plot_losses(figures: Mapping[str, ForecastMetrics], path: Path) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), layout="constrained")

@@ -1,1 +1,1 @@
-"""Score recorded series with the code that scores live ones."""
+"""Score recorded series with the scorer of the live engine."""

@@ -1,4 +1,4 @@
-"""Recorded series through the scorer: the same code as live, row by row, causal."""
+"""Score recorded series causally, row by row, with the scorer of the live engine."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,35 +19,36 @@ from trimtab.pipelines.io.durations import positive_duration_s
 from trimtab.pipelines.io.recording import INTERVAL_SPACINGS, RESULT_COLUMNS, Block, Recording, read_frame
 
 MAX_CELLS = 4_000_000
-"""Values that are scored at once, about: bounds memory."""
+"""Values scored at a time, approximately; bounds memory."""
 
 DetectorSpec = str | Callable[[int], Detector]
-"""A detector by its name in the catalogue, or what makes one for so many series."""
+"""The name of a detector in the catalogue, or a function from the number of series to a detector."""
 ProgressCallback = Callable[[int, int], None]
-"""Told (series done, series in all)."""
+"""Called with (series done, series in total)."""
 
 
 def score(
     frame: pd.DataFrame,
     *,
-    detectors: Any = "default",  # noqa: ANN401 - names and river objects; river is not imported for its types
+    detectors: Any = "default",  # noqa: ANN401 - names and river objects; river is not imported for types only
     false_alarms_per_week: float = 1.0,
     interval: str | float = "1m",
 ) -> pd.DataFrame:
-    """Causal scores of recorded series: row i depends on rows up to i only.
+    """Score recorded series causally: the score of row i depends on rows up to i only.
 
     frame     : long (`unique_id|series|file`, `ds|timestamp|t`, `y|value`) or wide (a time column, then one
-                column a series; with a column `entity`, a block of rows an entity); NaN = no sample
-    detectors : "default", a name from `trimtab.models.catalogue.detector_names()`, "river:NAME", a river anomaly
-                detector or forecaster (cloned for each series), or a list of such
-    false_alarms_per_week : anomaly intervals that a healthy series may show in a week
-    interval  : how long a row is where the time column counts rows: "1m", or seconds
+                column per series; with a column `entity`, one block of rows per entity); NaN = no sample
+    detectors : "default", a name from `trimtab.models.catalogue.names()`, "river:NAME", a river anomaly
+                detector or forecaster (cloned for each series), or a list of these
+    false_alarms_per_week : allowed anomaly intervals per healthy series and week
+    interval  : time between rows, used where the time column counts rows: "1m", or seconds
 
-    Gives the same rows with columns added: of a long table anomaly_score, yhat, yhat_lower, yhat_upper (in
-    the unit of y); of a wide one `anomaly_score:<column>` for each series and anomaly_score for the entity,
-    or the table, as a whole. Above 1 is an anomaly; NaN = no sample, or still learning.
-    Raises InputError that names row, column, value and what is wanted; UnknownModelError for a detector
-    that nobody has. Warns with RecordingWarning when times repeat or step back.
+    Returns the same rows with columns added: to a long table anomaly_score, yhat, yhat_lower and yhat_upper
+                                              (in
+    the unit of y); to a wide one `anomaly_score:<column>` for each series and anomaly_score for the entity or
+    the whole table. A score above 1 is an anomaly; NaN = no sample, or still learning.
+    Raises InputError that names row, column, value and what is allowed; UnknownModelError for an unknown
+    detector. Warns with RecordingWarning if times repeat or step back.
 
     >>> frame = pd.DataFrame({"ds": range(200), "y": [1.0, 1.2] * 100})
     >>> frame.loc[199, "y"] = 9.0
@@ -67,26 +68,26 @@ def score_recording(
     false_alarms_per_week: float = 1.0,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Floats]:
-    """The columns that `score` adds, each (n_rows,) float64 in the rows' order."""
-    run = _Run(
+    """Return the columns that `score` adds, each (n_rows,) float64 in row order."""
+    run = _ScoringRun(
         parse_detectors(detectors),
         false_alarms_per_week,
         progress,
         sum(len(b.names) for b in recording.blocks),
     )
-    columns = _empty(recording)
+    columns = _empty_columns(recording)
     for batch in _batches(recording.blocks):
         results = run.scores(batch)
         for block, arrays in zip(batch, results, strict=True):
-            _fill(columns, recording.layout.form, block, arrays, run.budget(block))
+            _fill_columns(columns, recording.layout.form, block, arrays, run.budget(block))
     return columns
 
 
 def parse_detectors(detectors: Any) -> tuple[DetectorSpec, ...]:  # noqa: ANN401 - as `score`
-    """One or several detectors, as a scorer of any number of series can be given them.
+    """Validate one or several detectors and return them as a tuple of specs.
 
-    "river:NAME" is river's own detector of that name, half-space trees behind a scaler to 0..1.
-    Raises UnknownModelError for a name that nobody has, ModelError for what is no detector.
+    "river:NAME" is river's detector of that name, half-space trees behind a scaler to 0..1.
+    Raises UnknownModelError for an unknown name, ModelError for an object that is not a detector.
 
     >>> parse_detectors(["default", "ew_zscore"])
     ('default', 'ew_zscore')
@@ -94,10 +95,10 @@ def parse_detectors(detectors: Any) -> tuple[DetectorSpec, ...]:  # noqa: ANN401
     given = detectors if isinstance(detectors, list | tuple) else [detectors]
     if not given:
         raise ModelError(f"no detector given; there are default, {', '.join(detector_names())}")
-    return tuple(_member(one) for one in given)
+    return tuple(_parse_detector(one) for one in given)
 
 
-def _member(one: Any) -> DetectorSpec:  # noqa: ANN401 - as `score`
+def _parse_detector(one: Any) -> DetectorSpec:  # noqa: ANN401 - as `score`
     if isinstance(one, str):
         if one != "default" and not one.startswith(RIVER_PREFIX):
             detector_class(one)
@@ -114,8 +115,8 @@ def _river_bank(n_series: int, *, model: Any, name: str) -> Detector:  # noqa: A
 
 
 @dataclass(slots=True)
-class _Run:
-    """What is the same for every batch."""
+class _ScoringRun:
+    """The settings and the progress that all batches of a recording share."""
 
     members: tuple[DetectorSpec, ...]
     false_alarms_per_week: float
@@ -131,7 +132,7 @@ class _Run:
         return Scorer(1, block.interval_s, "default", self.false_alarms_per_week).budget
 
     def scores(self, batch: Sequence[Block]) -> list[Floats]:
-        """Of each block (4, n_rows, n_series): the columns of RESULTS."""
+        """Return for each block the RESULT_COLUMNS as (4, n_rows, n_series)."""
         first = batch[0]
         values = np.concatenate([block.values for block in batch], axis=1)
         out = np.empty((len(RESULT_COLUMNS), *values.shape))
@@ -149,7 +150,7 @@ class _Run:
 
 
 def _batches(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Blocks with the very same times together: many series a tick cost little more than one."""
+    """Group blocks with identical times: scoring many series per tick costs little more than scoring one."""
 
     def times(block: Block) -> tuple[int, bytes]:
         return len(block.times), block.times.tobytes()
@@ -163,14 +164,14 @@ def _batches(blocks: Sequence[Block]) -> Iterator[list[Block]]:
             yield group[begin : begin + share]
 
 
-def _empty(recording: Recording) -> dict[str, Floats]:
+def _empty_columns(recording: Recording) -> dict[str, Floats]:
     names = list(RESULT_COLUMNS)
     if recording.layout.form == "wide":
         names = [*(f"anomaly_score:{column}" for column in recording.layout.values), RESULT_COLUMNS[0]]
     return {name: np.full(recording.n_rows, np.nan) for name in names}
 
 
-def _fill(columns: dict[str, Floats], form: str, block: Block, arrays: Floats, budget: float) -> None:
+def _fill_columns(columns: dict[str, Floats], form: str, block: Block, arrays: Floats, budget: float) -> None:
     if form == "long":
         for name, values in zip(RESULT_COLUMNS, arrays, strict=True):
             columns[name][block.rows] = values[:, 0]

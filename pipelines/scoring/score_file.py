@@ -1,4 +1,4 @@
-"""The body of `trimtab score`: a recording from disk, scored, back to disk or to stdout."""
+"""Implementation of `trimtab score`: read a recording, score it, write it to a file or to stdout."""
 
 import sys
 from collections.abc import Iterator
@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoreSummary:
-    """What came of it. anomalous : rows whose anomaly_score is above 1; output is None for stdout."""
+    """Counts of a scored recording.
+
+    rows      : rows of the table
+    series    : scored series
+    anomalous : rows with an anomaly_score above 1
+    output    : written file; None = stdout
+    """
 
     rows: int
     series: int
@@ -44,11 +50,13 @@ def score_file(
     interval: str | float = "1m",
     console: "Console | None" = None,
 ) -> ScoreSummary:
-    """Read a recording, score it, write its rows with the columns of `trimtab.score` added.
+    """Read a recording, score it, and write its rows with the columns of `trimtab.score` added.
 
-    output  : CSV or Parquet by its ending, .gz too; None = `beside(source, "scored")`; "-" = CSV to stdout
-    console : where progress, warnings and the closing line go (on stderr); None = nowhere
-    Raises InputError for a file that cannot be read or written, UnknownModelError for a detector.
+    output  : CSV or Parquet by its suffix, also .gz; None = `sibling_path(source, "scored")`; "-" = CSV to
+              stdout
+    console : receives progress, warnings and a summary (stderr); None = silent
+
+    Raises InputError if a file cannot be read or written, UnknownModelError for an unknown detector.
     """
     interval_s = positive_duration_s(interval, "--interval")
     parse_detectors(detectors)
@@ -73,18 +81,21 @@ def score_file(
     anomalous = int(np.count_nonzero(columns[RESULT_COLUMNS[0]] > 1))
     summary = ScoreSummary(recording.n_rows, series, anomalous, None if to_stdout else target)
     if console is not None:
-        console.print(_closing(summary), markup=False, highlight=False, soft_wrap=True)
+        console.print(_format_summary(summary), markup=False, highlight=False, soft_wrap=True)
     return summary
 
 
-def _closing(summary: ScoreSummary) -> str:
+def _format_summary(summary: ScoreSummary) -> str:
     where = "stdout" if summary.output is None else summary.output
-    return f"{summary.rows} rows of {summary.series} series scored, {summary.anomalous} anomalous, to {where}"
+    return (
+        f"{summary.rows} rows of {summary.series} series scored, {summary.anomalous} anomalous, "
+        f"written to {where}"
+    )
 
 
 @contextmanager
 def _progress(console: "Console | None") -> Iterator[ProgressCallback | None]:
-    """A bar on a terminal; elsewhere a plain line at each tenth of the series."""
+    """Yield a callback that draws a progress bar, or prints ten lines if there is no terminal."""
     if console is None:
         yield None
     elif console.is_terminal:
@@ -95,12 +106,12 @@ def _progress(console: "Console | None") -> Iterator[ProgressCallback | None]:
             task = bar.add_task("score", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
-        tenths = 0
+        tenths_done = 0
 
         def line(done: int, total: int) -> None:
-            nonlocal tenths
-            if done * 10 // total > tenths:
-                tenths = done * 10 // total
+            nonlocal tenths_done
+            if done * 10 // total > tenths_done:
+                tenths_done = done * 10 // total
                 console.print(f"{done} of {total} series scored", highlight=False, soft_wrap=True)
 
         yield line

@@ -1,4 +1,4 @@
-"""Forecasters compared on the past."""
+"""Comparison of forecasters on recorded history."""
 
 import pandas as pd
 import pytest
@@ -11,21 +11,21 @@ from trimtab.models.errors import UnknownModelError
 from trimtab.pipelines.errors import InputError
 
 
-def test_names_regressors_and_forecasters_are_judged_alike():
-    """All contenders get a row over the same windows; one that knows the day beats one that does not."""
-    found = trimtab.backtest_forecast(
+def test_all_kinds_of_forecasters_are_compared():
+    """All contenders get one row over the same windows, and a seasonal one beats a constant one."""
+    result = trimtab.backtest_forecast(
         load_history(),
         {"naive": "seasonal_naive", "lazy": DummyRegressor(), "own": make_forecaster("seasonal_naive")},
         step="1h",
     )
-    assert found.index.tolist() == ["naive", "lazy", "own"]
-    assert found["points"].tolist() == [3 * 24 * 3] * 3
-    assert found.loc["naive", "pinball"] < found.loc["lazy", "pinball"] / 2
-    assert (found["silent"] == 0).all()
+    assert result.index.tolist() == ["naive", "lazy", "own"]
+    assert result["points"].tolist() == [3 * 24 * 3] * 3
+    assert result.loc["naive", "pinball"] < result.loc["lazy", "pinball"] / 2
+    assert (result["silent"] == 0).all()
 
 
-def test_nothing_behind_a_window_is_known_in_it():
-    """What comes in the last window changes no figure of the windows before."""
+def test_later_values_do_not_change_earlier_windows():
+    """Values of the last window do not change the metrics of earlier windows."""
     frame = load_history()
     cut = frame["ds"].max() - pd.Timedelta("24h")
     changed = frame.assign(y=frame["y"].where(frame["ds"] <= cut, 1e6))
@@ -38,16 +38,16 @@ def test_nothing_behind_a_window_is_known_in_it():
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "words"),
+    ("given", "error", "message"),
     [
-        ({"windows": 9}, InputError, "9 windows of 24 want 264"),
+        ({"windows": 9}, InputError, "9 windows of 24 need 264"),
         ({"horizon": "5m"}, InputError, "horizon 5m, step 1h"),
         ({"windows": 0}, InputError, "windows 0"),
         ({"forecasters": ["lode"]}, UnknownModelError, "Did you mean 'load'"),
         ({"forecasters": {"x": object()}}, InputError, "scikit-learn"),
     ],
 )
-def test_what_cannot_be_compared_says_why(given, error, words):
-    """Too short a history, a horizon below a step and unknown forecasters are refused with what is wanted."""
-    with pytest.raises(error, match=words):
+def test_invalid_comparisons_are_refused(given, error, message):
+    """A short history, a short horizon and an unknown forecaster raise an error."""
+    with pytest.raises(error, match=message):
         trimtab.backtest_forecast(load_history(), **{"step": "1h", **given})

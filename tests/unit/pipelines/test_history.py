@@ -1,4 +1,4 @@
-"""Collected history, asked of a server on loopback that says what Prometheus says."""
+"""History from a fake Prometheus server on loopback."""
 
 import json
 import threading
@@ -17,20 +17,23 @@ END = datetime(2026, 1, 3, tzinfo=UTC)
 
 @pytest.fixture
 def server():
-    """Answers range queries by `server.answer(query)`; `server.asked` is what it was asked."""
+    """Answers range queries with `server.answer(query)`; `server.asked` records the queries."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
-            asked = query | {"path": urlsplit(self.path).path, "tenant": self.headers.get("X-Scope-OrgID")}
-            httpd.asked.append(asked)
+            query_record = query | {
+                "path": urlsplit(self.path).path,
+                "tenant": self.headers.get("X-Scope-OrgID"),
+            }
+            httpd.asked.append(query_record)
             status, body = httpd.answer(query)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body.encode())
 
         def log_message(self, *_args):
-            """Say nothing."""
+            """Log nothing."""
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.asked = []
@@ -44,18 +47,18 @@ def server():
 
 
 def result(*series) -> tuple[int, str]:
-    """A good answer."""
+    """Return a successful answer."""
     return 200, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": list(series)}})
 
 
 def ramp(query: dict[str, str], **labels: str) -> dict[str, object]:
-    """A series whose value is its time."""
+    """Return a series whose value is its time."""
     times = range(int(query["start"]), int(query["end"]) + 1, int(query["step"].rstrip("s")))
     return {"metric": labels, "values": [[t, str(t)] for t in times]}
 
 
 def test_chunks_are_joined(server):
-    """A long range is asked in parts; each sample comes back once, series by series."""
+    """A long range is queried in chunks, and each sample is returned once, series by series."""
     server.answer = lambda q: result(
         ramp(q, __name__="up", job="x", instance="b:1"), ramp(q, __name__="up", job="x", instance="a:1")
     )
@@ -70,8 +73,8 @@ def test_chunks_are_joined(server):
     assert {(q["path"], q["tenant"]) for q in server.asked} == {("/api/v1/query_range", "t1")}
 
 
-def test_series_that_come_and_go(server):
-    """A series that is there in one part only has rows there only."""
+def test_series_of_one_chunk_only(server):
+    """A series that exists in one chunk only has rows in that chunk only."""
     server.answer = lambda q: result(*([ramp(q, job="late")] if len(server.asked) == 2 else []))
     frame = history(server.url, "sum by (job) (x)", since="36h", until=END)
     assert frame["unique_id"].unique().tolist() == ['{job="late"}']
@@ -79,7 +82,7 @@ def test_series_that_come_and_go(server):
 
 
 def test_unknown_and_infinite_are_no_sample(server):
-    """NaN and infinity, which Prometheus writes as text, are no sample."""
+    """NaN and infinity, which Prometheus returns as text, become NaN."""
     values = [[0, "NaN"], [1, "+Inf"], [2, "-Inf"], [3.25, "1e3"]]
     server.answer = lambda _q: result({"metric": {"__name__": "x"}, "values": values})
     frame = history(server.url, "x", since="1m", until=END)
@@ -96,18 +99,18 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("answer", "told"), FAULTS.values(), ids=FAULTS)
-def test_faults(server, answer, told):
-    """What the server refuses or does not have is told with its reason, and never with the password."""
+@pytest.mark.parametrize(("answer", "message"), FAULTS.values(), ids=FAULTS)
+def test_server_errors(server, answer, message):
+    """A refused or empty answer raises an error with the reason and without the password."""
     server.answer = lambda _q: answer
-    with pytest.raises(HistoryError, match=told) as caught:
+    with pytest.raises(HistoryError, match=message) as caught:
         history(server.url.replace("//", "//me:hunter2@"), "x", since="1m", until=END)
     assert "127.0.0.1" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-def test_nobody_there(server):
-    """A server that is not there is told by address, without the password."""
+def test_absent_server(server):
+    """An absent server raises an error with its address and without the password."""
     server.shutdown()
     server.server_close()
     with pytest.raises(HistoryError, match=r"did not answer 'x' \(ConnectionError\)") as caught:
@@ -116,23 +119,23 @@ def test_nobody_there(server):
 
 
 BAD = [
-    ({"url": "localhost:9090"}, "url: 'localhost:9090' is no http"),
+    ({"url": "localhost:9090"}, "url: 'localhost:9090' is not an http"),
     ({"since": "yesterday"}, "since: 'yesterday' is not a duration above 0"),
     ({"since": -5}, "since: -5 is not a duration above 0"),
-    ({"step": "500ms"}, "step: 0.5 s; wanted whole seconds"),
+    ({"step": "500ms"}, "step: 0.5 s is not a whole number of seconds"),
     ({"until": datetime(2026, 1, 1)}, "until: 2026-01-01T00:00:00 has no time zone"),  # noqa: DTZ001 - the fault
 ]
 
 
-@pytest.mark.parametrize(("changed", "told"), BAD, ids=[row[1][:12] for row in BAD])
-def test_wrong_use(changed, told):
-    """A setting that makes no sense is refused by name before anything is asked."""
-    with pytest.raises(InputError, match=told):
+@pytest.mark.parametrize(("changed", "message"), BAD, ids=[row[1][:12] for row in BAD])
+def test_invalid_arguments(changed, message):
+    """An invalid argument raises an error that names it, before any request."""
+    with pytest.raises(InputError, match=message):
         history(**({"url": "http://127.0.0.1:9", "selector": "x"} | changed))
 
 
 def test_chunks_cover_and_do_not_overlap():
-    """Parts hold at most so many points, meet, and end at the end."""
+    """Chunks hold at most MAX_POINTS samples, do not overlap, and cover the range."""
     start = END - timedelta(seconds=15 * (2 * MAX_POINTS + 3))
     parts = list(time_chunks(start, END, 15.0))
     assert [(until - begin).total_seconds() / 15 + 1 for begin, until in parts] == [MAX_POINTS, MAX_POINTS, 4]
@@ -141,7 +144,7 @@ def test_chunks_cover_and_do_not_overlap():
 
 
 def test_prometheus_form():
-    """Labels are sorted and escaped as Prometheus writes them."""
+    """Labels are sorted and escaped as in Prometheus."""
     assert format_series({"__name__": "up"}) == "up"
     assert format_series({}) == "{}"
     assert format_series({"__name__": "x", "b": 'q"\\', "a": "1\n"}) == 'x{a="1\\n",b="q\\"\\\\"}'

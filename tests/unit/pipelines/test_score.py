@@ -18,21 +18,21 @@ N = 400
 
 
 def series(seed: int, n: int = N) -> np.ndarray:
-    """A healthy series with one spike at row 300."""
+    """Return a healthy series with one spike at row 300."""
     x = np.random.default_rng(seed).normal(100.0, 5.0, n)
     x[300:303] += 900.0
     return x
 
 
 def long_table(names: str = "ab", n: int = N) -> pd.DataFrame:
-    """Series at one-minute steps, one below the other."""
+    """Return a long table of series at one-minute steps."""
     ds = pd.date_range("2026-01-01", periods=n, freq="min", tz="UTC")
     parts = [pd.DataFrame({"unique_id": s, "ds": ds, "y": series(k, n)}) for k, s in enumerate(names)]
     return pd.concat(parts, ignore_index=True)
 
 
 def wide_table(n: int = N) -> pd.DataFrame:
-    """Two entities with three series each; in the first all three spike."""
+    """Return two entities of three series each; all three spike in the first."""
     parts = [
         pd.DataFrame(
             {"entity": e, "t": range(n), **{f"m{k}": series(10 * j + k, n) for k in range(3)}, "label": 0}
@@ -43,7 +43,7 @@ def wide_table(n: int = N) -> pd.DataFrame:
 
 
 def test_long_gets_four_columns():
-    """A long table comes back with the same rows and score, forecast and band beside them."""
+    """A long table is returned with the same rows and the four result columns."""
     frame = long_table().set_index(np.arange(2 * N) * 3)
     scored = score(frame)
     pd.testing.assert_frame_equal(scored[list(frame.columns)], frame)
@@ -55,8 +55,8 @@ def test_long_gets_four_columns():
     assert (late["yhat"] <= late["yhat_upper"]).all()
 
 
-def test_wide_gets_a_column_a_series():
-    """A wide table comes back with a score for each series and one for the entity; labels are not read."""
+def test_wide_gets_a_column_per_series():
+    """A wide table gets a score per series and one per entity; labels are ignored."""
     frame = wide_table()
     scored = score(frame)
     added = ["anomaly_score:m0", "anomaly_score:m1", "anomaly_score:m2", "anomaly_score"]
@@ -65,8 +65,8 @@ def test_wide_gets_a_column_a_series():
     pd.testing.assert_frame_equal(scored[added], score(frame.assign(label=1))[added])
 
 
-def test_the_input_is_left_alone():
-    """Scoring adds columns to a copy."""
+def test_input_is_not_modified():
+    """Scoring does not modify its input."""
     frame = long_table()
     before = frame.copy()
     score(frame)
@@ -76,21 +76,21 @@ def test_the_input_is_left_alone():
 @pytest.mark.parametrize("rows", [5, 11, 50, 299, 301, 399])
 @pytest.mark.parametrize("make", [lambda: long_table("a"), lambda: wide_table()[:N]])
 def test_truncation_changes_no_score(make, rows):
-    """Row i depends on rows up to i only: cut anywhere, the scores before the cut are the same."""
+    """A truncated table has the same scores: row i depends on rows up to i only."""
     frame = make()
     whole, part = score(frame), score(frame[:rows])
     pd.testing.assert_frame_equal(whole[:rows], part, check_exact=True)
 
 
 def test_truncation_of_mixed_rows():
-    """Cut through rows of several series that take turns, the scores before the cut are the same."""
+    """A truncated table of interleaved series has the same scores."""
     frame = long_table("abc", 200).sort_values("ds", kind="stable", ignore_index=True)
     for rows in (31, 100, 301, 500):
         pd.testing.assert_frame_equal(score(frame)[:rows], score(frame[:rows]), check_exact=True)
 
 
 def test_later_spacing_changes_no_score():
-    """A recording that changes its pace keeps the scores that it had."""
+    """A later change of the interval does not change earlier scores."""
     frame = long_table("a")
     slow = frame.copy()
     slow.loc[200:, "ds"] = slow["ds"][199] + pd.to_timedelta(np.arange(1, 201), unit="h")
@@ -100,15 +100,15 @@ def test_later_spacing_changes_no_score():
 
 
 @pytest.mark.parametrize("detectors", ["default", ["ew_zscore"], ["default", "half_space_trees"]])
-def test_series_are_strangers(detectors):
-    """A series scores the same alone, among others, and behind other names."""
+def test_series_are_independent(detectors):
+    """A series has the same scores alone, among others, and under another name."""
     among = score(long_table("abc"), detectors=detectors)
     alone = score(long_table("abc")[N : 2 * N].assign(unique_id="z"), detectors=detectors)
     np.testing.assert_array_equal(among[list(RESULT_COLUMNS)][N : 2 * N], alone[list(RESULT_COLUMNS)])
 
 
-def test_rows_in_disorder_go_by_row():
-    """Repeated times and steps back are scored as the next rows, with one warning."""
+def test_disorder_is_scored_in_row_order():
+    """Repeated times are scored in row order, with one warning."""
     frame = long_table("a")
     frame.loc[[150, 151], "ds"] = frame["ds"][149]
     with pytest.warns(RecordingWarning, match="2 repeated times and 0 steps back") as caught:
@@ -118,7 +118,7 @@ def test_rows_in_disorder_go_by_row():
 
 
 def test_gaps_have_no_score():
-    """A row without a sample has no score, and the rows after it do."""
+    """A row without a sample has no score; the following rows have one."""
     frame = long_table("a")
     frame.loc[200:210, "y"] = np.nan
     scored = score(frame)["anomaly_score"]
@@ -126,15 +126,15 @@ def test_gaps_have_no_score():
     assert scored[211:].notna().all()
 
 
-def test_fewer_alarms_when_fewer_are_allowed():
-    """A smaller budget of false alarms gives lower scores."""
+def test_smaller_budget_gives_lower_scores():
+    """A smaller false-alarm budget gives lower scores."""
     frame = long_table("a")
     low = score(frame, false_alarms_per_week=0.1)["anomaly_score"][300]
     assert low < score(frame, false_alarms_per_week=10)["anomaly_score"][300]
 
 
 def test_unknown_detector():
-    """A name that nobody has is refused with a list of those there are."""
+    """An unknown detector raises an error that suggests known ones."""
     with pytest.raises(UnknownModelError, match="Did you mean 'ew_zscore'"):
         score(long_table("a"), detectors="ew_zscor")
     with pytest.raises(ModelError, match="neither a name from the catalogue nor a river estimator"):
@@ -144,7 +144,7 @@ def test_unknown_detector():
 
 
 def test_river_detectors():
-    """River objects and river's names score beside the catalogue's, each under a name of its own."""
+    """River objects and river names score together with the catalogue, each under its own name."""
     from river import anomaly, preprocessing
 
     frame = long_table("ab")
@@ -157,7 +157,7 @@ def test_river_detectors():
 
 
 def test_bad_table():
-    """A table that is no recording is refused with row, column and value."""
+    """An invalid table raises an error with row, column and value."""
     with pytest.raises(
         InputError, match=r"the table, row 1 \(counted from 0\), column 'y': 'x' is not a number"
     ):
@@ -167,7 +167,7 @@ def test_bad_table():
 
 
 def test_no_warning_on_a_plain_table():
-    """A healthy table is scored without a word."""
+    """A healthy table gives no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         score(long_table("a"))
@@ -189,14 +189,14 @@ ENTITIES = [
 
 @pytest.mark.parametrize(("scores", "want", "why"), ENTITIES, ids=[row[2] for row in ENTITIES])
 def test_entity_score(scores, want, why):
-    """The series furthest out speak for the entity, on the same scale."""
+    """The most anomalous series determine the entity's score, on the same scale."""
     got = entity_score(np.array(scores), 1e-3)[-1]
     np.testing.assert_allclose(got, want, atol=1e-3, err_msg=why)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0], ids=["independent", "related", "all the same"])
 def test_entity_score_keeps_the_budget(shared):
-    """Of healthy series, independent or not, the entity raises about as many alarms as are allowed."""
+    """An entity of healthy series, independent or not, keeps the alarm budget."""
     rng, budget = np.random.default_rng(5), 1e-3
     normal = shared * rng.normal(size=(100_000, 1)) + (1 - shared**2) ** 0.5 * rng.normal(size=(100_000, 20))
     scores = norm.logsf(normal) / np.log(budget)
@@ -204,8 +204,8 @@ def test_entity_score_keeps_the_budget(shared):
     assert 0.3 <= alarms / (budget * len(scores)) <= 2
 
 
-def test_entity_score_hears_what_breaks_one_after_the_other():
-    """Four of sixteen series out within a few rows are an alarm, one of them alone is none."""
+def test_entity_score_combines_successive_anomalies():
+    """Four of sixteen series anomalous within a few rows raise an alarm; one alone does not."""
     rng, budget = np.random.default_rng(6), 1e-3
     scores = np.log(rng.uniform(size=(20_000, 16))) / np.log(budget)
     one = scores.copy()

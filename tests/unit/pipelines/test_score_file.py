@@ -1,4 +1,4 @@
-"""The body of `trimtab score`: files in, files out."""
+"""`trimtab score` on files."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ from trimtab.pipelines.scoring.score_file import score_file
 
 
 def table(n: int = 120) -> pd.DataFrame:
-    """One series with a spike in its last row."""
+    """Return one series with a spike in its last row."""
     y = np.random.default_rng(3).normal(50, 2, n).round(2)
     y[-1] = 500.0
     return pd.DataFrame(
@@ -27,15 +27,15 @@ def table(n: int = 120) -> pd.DataFrame:
 
 @pytest.fixture
 def recording(tmp_path) -> Path:
-    """A CSV file whose numbers are written in a way of their own."""
+    """A CSV file with unusual number formats."""
     text = table().to_csv(index=False).replace(",500.0", ",500.000").replace("value", "Value")
     path = tmp_path / "cpu.csv"
     path.write_text(text)
     return path
 
 
-def test_rows_stay_as_they_were(recording):
-    """The columns of a CSV file come out character for character, the scores behind them."""
+def test_csv_rows_are_unchanged(recording):
+    """CSV columns are written back unchanged, followed by the scores."""
     summary = score_file(recording)
     lines = (recording.parent / "cpu.scored.csv").read_text().splitlines()
     assert lines[0] == "timestamp,Value,anomaly_score,yhat,yhat_lower,yhat_upper"
@@ -52,7 +52,7 @@ OUTPUTS = ["out.csv", "out.csv.gz", "out.parquet", "out.parquet.gz"]
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_same_scores_in_every_container(recording, tmp_path, name):
-    """CSV and Parquet, gzipped or not, hold the same scores."""
+    """CSV and Parquet, gzipped or not, contain the same scores."""
     score_file(recording, tmp_path / name)
     content = (tmp_path / name).read_bytes()
     plain = io.BytesIO(gzip.decompress(content) if name.endswith(".gz") else content)
@@ -65,7 +65,7 @@ def test_same_scores_in_every_container(recording, tmp_path, name):
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_every_container_can_be_read(tmp_path, recording, name):
-    """What was written as CSV or Parquet, gzipped or not, is read again to the same scores."""
+    """CSV and Parquet, gzipped or not, are read to the same scores."""
     plain = io.BytesIO()
     frame = table()
     if "csv" in name:
@@ -81,7 +81,7 @@ def test_every_container_can_be_read(tmp_path, recording, name):
 
 
 def test_parquet_keeps_its_types(tmp_path):
-    """Types that CSV does not know come out of a Parquet file as they went in."""
+    """Column types of a Parquet file are preserved."""
     frame = table().assign(
         label=pd.array([None, *[1] * 119], dtype="Int8"), timestamp=lambda f: pd.to_datetime(f["timestamp"])
     )
@@ -93,37 +93,37 @@ def test_parquet_keeps_its_types(tmp_path):
 
 
 def test_stdout(recording, capfdbinary, monkeypatch):
-    """With - as output the rows go to stdout as CSV, and nothing else does."""
+    """With output - only CSV is written to stdout."""
     with open(sys.__stdout__.fileno(), "w", closefd=False) as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         score_file(recording, Path("-"), console=Console(stderr=True))
     out, err = capfdbinary.readouterr()
     assert len(out.splitlines()) == 121
-    assert b"120 rows of 1 series scored, 1 anomalous, to stdout" in err
+    assert b"120 rows of 1 series scored, 1 anomalous, written to stdout" in err
 
 
 REFUSED = {
     "the input itself": ("cpu.csv", "is the input itself"),
     "a link to the input": ("link.csv", "is the input itself"),
-    "an unknown ending": ("out.xlsx", "wanted a name that ends in .csv or .parquet"),
-    "no folder": ("none/out.csv", "there is no folder"),
+    "an unknown ending": ("out.xlsx", "the name must end in .csv or .parquet"),
+    "no folder": ("none/out.csv", "does not exist"),
     "a folder": ("folder.csv", "is a directory"),
 }
 
 
-@pytest.mark.parametrize(("name", "told"), REFUSED.values(), ids=REFUSED)
-def test_refused_outputs(recording, tmp_path, name, told):
-    """An output that would harm or cannot be is refused before anything is scored."""
+@pytest.mark.parametrize(("name", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_outputs(recording, tmp_path, name, message):
+    """An invalid output path is refused before scoring."""
     (tmp_path / "link.csv").symlink_to(recording)
     (tmp_path / "folder.csv").mkdir()
     before = recording.read_bytes()
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         score_file(recording, tmp_path / name)
     assert recording.read_bytes() == before
 
 
 def test_a_failed_write_leaves_nothing(recording, tmp_path, monkeypatch):
-    """When writing fails, the old output stays and no part of a new one is left."""
+    """A failed write keeps the old output and leaves no partial file."""
     target = tmp_path / "out.csv"
     target.write_text("old")
 
@@ -137,33 +137,33 @@ def test_a_failed_write_leaves_nothing(recording, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cpu.csv", "out.csv"]
 
 
-def test_unknown_detector_is_told_first(tmp_path):
-    """A wrong detector is told before a long file is read."""
+def test_unknown_detector_is_refused_first(tmp_path):
+    """An unknown detector is refused before the file is read."""
     with pytest.raises(UnknownModelError, match="ew_zcore"):
         score_file(tmp_path / "not-there.csv", detectors=("ew_zcore",))
 
 
 def test_plain_lines_without_a_terminal(tmp_path):
-    """Off a terminal progress is one plain line at each tenth of the series, then what came of it."""
+    """Without a terminal, progress is one line per tenth of the series, then a summary."""
     frame = pd.concat([table(60 + k).assign(series=f"s{k}") for k in range(20)])
     frame.to_csv(tmp_path / "cpu.csv", index=False)
-    told = io.StringIO()
-    score_file(tmp_path / "cpu.csv", console=Console(file=told, width=200))
-    lines = told.getvalue().splitlines()
+    message = io.StringIO()
+    score_file(tmp_path / "cpu.csv", console=Console(file=message, width=200))
+    lines = message.getvalue().splitlines()
     assert lines[0] == "2 of 20 series scored"
     assert len(lines) == 11
     assert "1390 rows of 20 series scored" in lines[-1]
 
 
-def test_disorder_is_told_on_the_console(tmp_path):
+def test_disorder_is_printed_once(tmp_path):
     """Repeated times give one warning line with the first place."""
     frame = table()
     frame.loc[5, "timestamp"] = frame["timestamp"][4]
     frame.to_csv(tmp_path / "cpu.csv", index=False)
-    told = io.StringIO()
-    score_file(tmp_path / "cpu.csv", console=Console(file=told, width=300))
-    assert told.getvalue().count("warning:") == 1
-    assert "1 repeated times and 0 steps back in time, the first at cpu.csv, line 7" in told.getvalue()
+    message = io.StringIO()
+    score_file(tmp_path / "cpu.csv", console=Console(file=message, width=300))
+    assert message.getvalue().count("warning:") == 1
+    assert "1 repeated times and 0 steps back in time, the first at cpu.csv, line 7" in message.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -176,5 +176,5 @@ def test_disorder_is_told_on_the_console(tmp_path):
     ],
 )
 def test_default_output(source, want):
-    """Without -o the output stands beside the input, in the same container."""
+    """The default output is next to the input, in the same format."""
     assert sibling_path(Path(source), "scored") == Path(want)

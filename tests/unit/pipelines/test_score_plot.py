@@ -1,4 +1,4 @@
-"""Pictures of scored series."""
+"""Plots of scored series."""
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +15,7 @@ N = 200
 
 
 def long_table(count: int) -> pd.DataFrame:
-    """Scored series, of which the last has the highest peak."""
+    """Return scored series; the last has the highest peak."""
     ds = pd.date_range("2026-01-01", periods=N, freq="min", tz="UTC")
     rng = np.random.default_rng(2)
     parts = [pd.DataFrame({"unique_id": f"s{k}", "ds": ds, "y": rng.normal(9, 1, N)}) for k in range(count)]
@@ -25,12 +25,12 @@ def long_table(count: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def scored() -> pd.DataFrame:
-    """Nine series."""
+    """Nine scored series."""
     return long_table(9)
 
 
 def test_value_band_and_score(scored):
-    """A series has a panel with value, band and anomalies, and below it the score with the threshold at 1."""
+    """A series is drawn with value, band and anomalies, and its score below with the threshold at 1."""
     figure = plot(scored, "s8")
     above, below = figure.axes
     assert above.get_title(loc="left") == "s8"
@@ -42,7 +42,7 @@ def test_value_band_and_score(scored):
 
 
 def test_no_more_than_six(scored):
-    """Of many series those with the highest scores are drawn, in the order of the table."""
+    """Of many series the six with the highest scores are drawn, in the order of the table."""
     figure = plot(scored)
     assert len(figure.axes) == 2 * MAX_SERIES
     assert figure.axes[-2].get_title(loc="left") == "s8"
@@ -51,13 +51,13 @@ def test_no_more_than_six(scored):
 
 
 def test_figure_is_closed(scored):
-    """A notebook shows the returned figure once: pyplot does not hold it as well."""
+    """The returned figure is closed in pyplot, so a notebook shows it once."""
     plot(scored, "s1")
     assert plt.get_fignums() == []
 
 
 def test_wide():
-    """Of a wide table each column of each entity is a series; the axis counts rows where the time does."""
+    """Each column of each entity of a wide table is a series; row numbers stay on the axis."""
     parts = [
         pd.DataFrame({"entity": e, "t": range(N), "cpu": np.random.default_rng(k).normal(size=N), "mem": 1.0})
         for k, e in enumerate(["web", "db"])
@@ -70,14 +70,14 @@ def test_wide():
 
 
 def test_what_cannot_be_drawn(scored):
-    """A table without scores and a series that is not there are refused."""
+    """A table without scores and an unknown series raise an error."""
     with pytest.raises(InputError, match="has no column 'anomaly_score'"):
         plot(scored.drop(columns="anomaly_score"))
-    with pytest.raises(InputError, match="there is no series 's99'; there are 9: s0, s1"):
+    with pytest.raises(InputError, match="there is no series 's99' among 9: s0, s1"):
         plot(scored, "s99")
 
 
 def test_rows_without_sample_or_score():
-    """Gaps and learning rows leave holes, not errors."""
+    """Rows without a sample or score are drawn as gaps."""
     frame = pd.DataFrame({"t": range(30), "y": [1.0, np.nan, 2.0] * 10})
     plot(score(frame)).draw_without_rendering()
