@@ -1,4 +1,4 @@
-"""The registry as notebooks use it: train or submit a model, look at what there is, promote, forecast."""
+"""The registry API for notebooks: train or submit models, promote versions, and forecast."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,14 +28,19 @@ DATA_DIR = Path("~/.local/share/trimtab")
 
 
 def open_workspace(data_dir: Path, uri: str = "", trusted: tuple[str, ...] = ()) -> ModelWorkspace:
-    """Registry, shelf and runs of the load model in a data folder, or at a tracking server."""
-    shelf, runs = ModelStore(data_dir / "models" / MODEL_NAME), data_dir / "training" / MODEL_NAME
+    """Return the workspace of the load model in a data folder.
+
+    uri     : address of an MLflow tracking server; "" = SQLite in the data folder
+    trusted : type names that scikit-learn models may contain, see `restore_forecaster`
+    """
     registry = MlflowRegistry(MODEL_NAME, data_dir / "mlflow", uri)
-    return ModelWorkspace(registry, shelf, PipelineRuns(runs, MODEL_NAME, _now, lambda: str(ULID())), trusted)
+    store = ModelStore(data_dir / "models" / MODEL_NAME)
+    runs = PipelineRuns(data_dir / "training" / MODEL_NAME, MODEL_NAME, _now, lambda: str(ULID()))
+    return ModelWorkspace(registry, store, runs, trusted)
 
 
 def submit(
-    model: Any,  # noqa: ANN401 - anybody's model
+    model: Any,  # noqa: ANN401 - any model
     selector: str,
     history: History | pd.DataFrame,
     *,
@@ -45,22 +50,23 @@ def submit(
     job: LoadJob | None = None,
     workspace: ModelWorkspace | None = None,
 ) -> TrainingResult:
-    """Fit, judge and register a model of your own; where it holds its own it runs beside the champion.
+    """Fit, evaluate and register a model of your own; a model that passes the gate becomes the challenger.
 
-    model    : a scikit-learn regressor over `features.FEATURES`, or a river forecaster
-    selector : what of the history, as its `read` takes it
-    history  : a place where history can be had, or unique_id, ds, y
-    data_dir : of the engine that is to run it
-    uri      : of the tracking server, where the engine has one
-    trusted  : types that the engine trusts, too (registry.trusted_types), as "sklearn.tree._tree.Tree"
+    model    : a scikit-learn regressor over `regression_features.FEATURES`, or a river forecaster
+    selector : series to read, as the history's `read` accepts it
+    history  : a `History`, or a table with unique_id, ds, y
+    data_dir : data folder of the engine that will serve the model
+    uri      : address of the tracking server, if the engine uses one
+    trusted  : type names that the engine trusts (registry.trusted_types), such as "sklearn.tree._tree.Tree"
+    job      : steps, horizon and window of the training; None = those of an engine with default settings
 
-    `verdict` of what it gives says whether it became challenger, and why not. Raises InputError for a model
-    of another kind, ModelRefusedError for types that are not trusted, HistoryError, RegistryError, BusyError.
+    `verdict` of the result states whether the model became the challenger, or why not. Raises InputError for
+    an unsupported model, ModelRefusedError for untrusted types, HistoryError, RegistryError, BusyError.
     """
     wanted = job or LoadJob()
     recipe = recipe_for(model, wanted.horizon)
     wanted = replace(wanted, forecaster=recipe.name, parameters=dict(recipe.parameters))
-    return _held(
+    return _train_challenger(
         wanted, selector, history, workspace or open_workspace(data_dir.expanduser(), uri, trusted), recipe
     )
 
@@ -75,59 +81,58 @@ def train(
     job: LoadJob | None = None,
     workspace: ModelWorkspace | None = None,
 ) -> TrainingResult:
-    """Train a forecaster of the catalogue (`job.forecaster`), as `submit` does with one of your own.
+    """Train a forecaster of the catalogue (`job.forecaster`); parameters and errors are those of `submit`.
 
-    It becomes challenger, also where there is no champion yet: see `promote`. Raises as `submit` does.
+    A model that passes the gate becomes the challenger, even if there is no champion; see `promote`.
     """
-    where = workspace or open_workspace(data_dir.expanduser(), uri, trusted)
-    return _held(job or LoadJob(), selector, history, where, None)
+    models = workspace or open_workspace(data_dir.expanduser(), uri, trusted)
+    return _train_challenger(job or LoadJob(), selector, history, models, None)
 
 
 def versions(
     *, data_dir: Path = DATA_DIR, uri: str = "", workspace: ModelWorkspace | None = None
 ) -> pd.DataFrame:
-    """What is on the shelf of a data folder, newest first.
+    """List the versions in a data folder, newest first.
 
-    Gives version, role ("champion" or "challenger" in the registry, else ""), forecaster, size_bytes,
-    pinball (its loss on the windows it was judged on, NaN = unknown), said (of the gate). Raises
-    RegistryError.
+    Returns version, role ("champion" or "challenger" in the registry, else ""), forecaster, size_bytes,
+    pinball (loss in the evaluation, NaN = unknown) and said (result of the gate). Raises RegistryError.
     """
-    where = workspace or open_workspace(data_dir.expanduser(), uri)
+    models = workspace or open_workspace(data_dir.expanduser(), uri)
     named = {
-        found.version: role for role in (CHALLENGER, CHAMPION) if (found := where.registry.get_alias(role))
+        found.version: role for role in (CHALLENGER, CHAMPION) if (found := models.registry.get_alias(role))
     }
-    slips = where.store.index().versions
+    entries = models.store.index().versions
     rows = []
-    for version in sorted(slips, key=lambda name: (len(name), name), reverse=True):
-        stored = where.store.read(version)
+    for version in sorted(entries, key=lambda name: (len(name), name), reverse=True):
+        stored = models.store.read(version)
         loss = stored.manifest.figures.get("challenger.pinball")
-        told = (stored.manifest.forecaster, stored.size_bytes, np.nan if loss is None else loss)
-        rows.append((version, named.get(version, ""), *told, slips[version].said))
+        details = (stored.manifest.forecaster, stored.size_bytes, np.nan if loss is None else loss)
+        rows.append((version, named.get(version, ""), *details, entries[version].said))
     return pd.DataFrame(rows, columns=["version", "role", "forecaster", "size_bytes", "pinball", "said"])
 
 
 def promote(
     version: str, *, data_dir: Path = DATA_DIR, uri: str = "", workspace: ModelWorkspace | None = None
 ) -> None:
-    """Name the challenger champion in the registry.
+    """Make the challenger the champion in the registry.
 
-    The engine of the data folder, or any that has this registry, takes it over within `registry.sync`
-    (10 min), writes that into its audit, and keeps the one before to go back to. Raises ModelRefusedError for
-    what did not pass the gate, RegistryError.
+    Each engine that uses this registry loads the new champion within `registry.sync` (10 min), records it in
+    its audit log and keeps the previous one for a rollback. Raises ModelRefusedError for a version that is
+    not the challenger, RegistryError.
     """
-    where = workspace or open_workspace(data_dir.expanduser(), uri)
-    champion, challenger = where.registry.get_alias(CHAMPION), where.registry.get_alias(CHALLENGER)
+    models = workspace or open_workspace(data_dir.expanduser(), uri)
+    champion, challenger = models.registry.get_alias(CHAMPION), models.registry.get_alias(CHALLENGER)
     if champion is not None and champion.version == version:
         return
     if challenger is None or challenger.version != version:
-        slip = where.store.index().versions.get(version)
-        why = "there is no such version here" if slip is None else slip.said or "it is not the challenger"
+        entry = models.store.index().versions.get(version)
+        reason = "it does not exist here" if entry is None else entry.said or "it is not the challenger"
         raise ModelRefusedError(
-            f"version {version!r} cannot become champion: {why}; only the challenger can, which is "
+            f"version {version!r} cannot become champion: {reason}; only the challenger can, which is "
             + (f"{challenger.version!r}" if challenger else "none")
         )
-    where.registry.set_alias(CHAMPION, version)
-    where.registry.set_alias(CHALLENGER, None)
+    models.registry.set_alias(CHAMPION, version)
+    models.registry.set_alias(CHALLENGER, None)
 
 
 def forecast(
@@ -140,36 +145,42 @@ def forecast(
     job: LoadJob | None = None,
     workspace: ModelWorkspace | None = None,
 ) -> pd.DataFrame:
-    """How series go on, as the champion of the registry says, or another version.
+    """Forecast series with the registry's champion or another version.
 
-    history : unique_id, ds, y; version : "" = the champion
-    Gives what `trimtab.forecast` gives. Raises ModelRefusedError where there is no such version or it is not
-    trusted, RegistryError.
+    history : unique_id, ds, y
+    version : "" = the champion
+
+    Returns a table like that of `trimtab.forecast`. Raises ModelRefusedError for an unknown or untrusted
+    version, RegistryError.
     """
-    wanted, where = job or LoadJob(), workspace or open_workspace(data_dir.expanduser(), uri, trusted)
+    wanted, models = job or LoadJob(), workspace or open_workspace(data_dir.expanduser(), uri, trusted)
     named = panel_from_history(history, wanted.step_s, window_s=wanted.window_s, max_series=wanted.most)
-    values = _loaded(where, version).predict(named.panel, wanted.horizon, QUANTILES)
+    values = _load_forecaster(models, version).predict(named.panel, wanted.horizon, QUANTILES)
     ahead = np.arange(1, wanted.horizon + 1) * round(wanted.step_s * 1e9)
     stamps = (named.panel.end[:, None] + ahead).ravel().astype("datetime64[ns]")
     columns = {f"q{q:g}": rows.T.ravel() for q, rows in zip(QUANTILES, values, strict=True)}
     return pd.DataFrame({"unique_id": np.repeat(named.names, wanted.horizon), "ds": stamps, **columns})
 
 
-def _loaded(place: ModelWorkspace, version: str) -> Forecaster:
-    """From the registry itself: no engine and no data folder need to have it."""
+def _load_forecaster(workspace: ModelWorkspace, version: str) -> Forecaster:
+    """Load the champion from the registry, or a version from the data folder."""
     if version:
-        stored = place.store.read(version)
+        stored = workspace.store.read(version)
     else:
-        champion = place.registry.get_alias(CHAMPION)
+        champion = workspace.registry.get_alias(CHAMPION)
         if champion is None:
-            raise ModelRefusedError("there is no champion yet; train or submit one, and promote it")
+            raise ModelRefusedError("there is no champion yet; train or submit a model, then promote it")
         with TemporaryDirectory(prefix="trimtab-model-") as folder:
-            stored = read_model(place.registry.fetch(champion, Path(folder)), champion.digest)
-    return restore_forecaster(stored, place.trusted, place.make)
+            stored = read_model(workspace.registry.fetch(champion, Path(folder)), champion.digest)
+    return restore_forecaster(stored, workspace.trusted, workspace.make)
 
 
-def _held(
-    job: LoadJob, selector: str, history: History | pd.DataFrame, place: ModelWorkspace, recipe: Recipe | None
+def _train_challenger(
+    job: LoadJob,
+    selector: str,
+    history: History | pd.DataFrame,
+    workspace: ModelWorkspace,
+    recipe: Recipe | None,
 ) -> TrainingResult:
     wanted = replace(job, selector=selector)
 
@@ -179,7 +190,7 @@ def _held(
         end = datetime.now(UTC)
         return history.read(selector, end - timedelta(seconds=wanted.window_s), end, wanted.step_s)
 
-    return train_load(wanted, read, place, recipe=recipe, challenger_only=True)
+    return train_load(wanted, read, workspace, recipe=recipe, challenger_only=True)
 
 
 def _now() -> int:

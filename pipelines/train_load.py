@@ -1,6 +1,6 @@
-"""The load pipeline: history -> panel -> judgement -> fit -> registry -> gate -> champion.
+"""The training pipeline of the load model: history, panel, evaluation, fit, registry, gate, champion.
 
-Nothing that serves changes before the last stage, so a run that fails or is killed changes nothing.
+Only the last stage changes what is served, so a run that fails or is killed changes nothing.
 """
 
 import hashlib
@@ -40,22 +40,24 @@ from trimtab.pipelines.training.promotion_gate import Candidate, GateVerdict, ch
 MODEL_NAME = "load"
 STAGES = ("history", "judge", "fit", "log", "gate")
 REFUSAL_ADVICE = (
-    "the next training tries again: more history (schedulers.load.fit_window) and more series make a model "
-    "better; promote it by hand if you want it all the same"
+    "the next training tries again: more history (schedulers.load.fit_window) and more series improve a "
+    "model; you can still promote it by hand"
 )
-"""What to do where the gate refuses."""
+"""What an operator can do after a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadJob:
-    """What is to be trained, plain JSON.
+    """Settings of a training, plain JSON.
 
-    selector   : what of the history; it is only written down here
-    step_s     : grid of the panel
-    horizon    : rows that are forecast
-    window_s   : of history
-    origins    : windows on which it is judged, each one horizon long
-    most       : series at most
+    selector   : series of the history; recorded only
+    forecaster : name in the catalogue
+    parameters : constructor parameters of the forecaster
+    step_s     : seconds per row of the panel
+    horizon    : rows of the forecast
+    window_s   : seconds of history
+    origins    : number of evaluated windows, each one horizon long
+    most       : maximum number of series
     """
 
     selector: str = ""
@@ -68,16 +70,16 @@ class LoadJob:
     most: int = 500
 
     def schema(self) -> dict[str, Any]:
-        """What the model must be asked with."""
+        """Return the schema that the trained model will have."""
         return required_schema(self.step_s, self.horizon)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelWorkspace:
-    """Where models live.
+    """Registry, store and runs of one model.
 
-    trusted : types that a scikit-learn champion may hold, see `loaded.forecaster_of`
-    make    : builds forecasters by name
+    trusted : type names that a scikit-learn model may contain, see `restore_forecaster`
+    make    : factory of catalogue forecasters
     """
 
     registry: MlflowRegistry
@@ -89,9 +91,14 @@ class ModelWorkspace:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What came of a run.
+    """Result of a run.
 
-    beside : what else people should know of it, as on what it was judged and what was left out
+    run      : record of the run
+    version  : trained version
+    verdict  : decision of the gate
+    promoted : whether the version is the champion
+    figures  : metrics by contender
+    notes    : remarks for operators: the evaluated windows and the excluded samples
     """
 
     run: RunRecord
@@ -117,102 +124,116 @@ def train_load(
     from_settings: bool = False,
     on_change: RunListener = lambda _: None,
 ) -> TrainingResult:
-    """Train, judge, register; make it the champion where the gate lets it pass.
+    """Train, evaluate and register a model; promote it to champion if it passes the gate.
 
-    history : gives unique_id, ds, y, without what must not be learnt, see `left_out.left_out`; asked once, a
-              run that goes on has it
-    recipe  : what is trained; None = the job's forecaster of the catalogue
-    hold    : only become challenger: it runs beside the champion before it may take its place
-    as_set  : the job is what the engine's settings ask for: a champion that is made for something else, and
-              so serves no more, is told by its recipe trained anew, and gives way at once
-    told    : called with the run whenever it got on
+    history         : returns unique_id, ds, y without excluded samples, see `exclude_windows`; called once,
+                      and not at all by a resumed run
+    by              : who requested the run
+    recipe          : model to train; None = the job's forecaster of the catalogue
+    challenger_only : make the model the challenger even if it could become champion
+    from_settings   : whether the job comes from the engine's settings; a champion made for other settings
+                      then is evaluated by retraining its recipe, and replaced at once
+    on_change       : called with the run record after each change
 
-    The same data and parameters give the version that there is. Raises BusyError, HistoryError,
-    RegistryError.
+    The same data and parameters return the existing version. Raises BusyError, HistoryError, RegistryError.
     """
     recipe = recipe or CatalogueRecipe(job.forecaster, dict(job.parameters), workspace.make)
-    with workspace.runs.start(asdict(job), by, on_change) as work:
-        trained = _trained(job, history, workspace, recipe, work, hold=challenger_only, as_set=from_settings)
-        if trained.notes:
-            work.update(said="; ".join([work.run.said, *trained.notes]))
-    return replace(trained, run=work.run)
+    with workspace.runs.start(asdict(job), by, on_change) as active:
+        result = _run_stages(
+            job,
+            history,
+            workspace,
+            recipe,
+            active,
+            challenger_only=challenger_only,
+            from_settings=from_settings,
+        )
+        if result.notes:
+            active.update(said="; ".join([active.run.said, *result.notes]))
+    return replace(result, run=active.run)
 
 
-def _trained(
+def _run_stages(
     job: LoadJob,
     history: HistoryReader,
-    place: ModelWorkspace,
+    workspace: ModelWorkspace,
     recipe: Recipe,
-    work: ActiveRun,
+    active: ActiveRun,
     *,
-    hold: bool,
-    as_set: bool,
+    challenger_only: bool,
+    from_settings: bool,
 ) -> TrainingResult:
-    work.enter_stage("history", 0.0)
-    named, left_out = _past(job, work, history)
-    key = _key(job, named)
-    known = place.registry.find_by_key(key)
+    active.enter_stage("history", 0.0)
+    named, excluded = _read_panel(job, active, history)
+    key = _training_key(job, named)
+    known = workspace.registry.find_by_key(key)
     if known is not None:
-        return _known(work, place, known)
-    work.enter_stage("judge", 0.2)
-    found = evaluate(job, named, place, recipe, work.folder)
-    work.update(figures=_flat(found.figures))
-    write_json(work.folder / "figures.json", dict(work.run.figures))
-    work.enter_stage("fit", 0.5)
-    stored = _fitted(job, named, found, recipe, work)
-    restore_forecaster(stored, place.trusted, place.make)
-    work.enter_stage("log", 0.75)
-    registered = _registered(found, stored, key, place, work)
-    work.enter_stage("gate", 0.9)
-    wanted = job.schema() if as_set else None
-    done = _gated(
-        stored, registered, found, place, work, wanted, hold=hold and not (as_set and found.champion_mismatch)
+        return _reuse_version(active, workspace, known)
+    active.enter_stage("judge", 0.2)
+    evaluation = evaluate(job, named, workspace, recipe, active.folder)
+    active.update(figures=_flatten_metrics(evaluation.figures))
+    write_json(active.folder / "figures.json", dict(active.run.figures))
+    active.enter_stage("fit", 0.5)
+    stored = _fit_and_store(job, named, evaluation, recipe, active)
+    restore_forecaster(stored, workspace.trusted, workspace.make)
+    active.enter_stage("log", 0.75)
+    registered = _register(evaluation, stored, key, workspace, active)
+    active.enter_stage("gate", 0.9)
+    wanted = job.schema() if from_settings else None
+    result = _apply_gate(
+        stored,
+        registered,
+        evaluation,
+        workspace,
+        active,
+        wanted,
+        challenger_only=challenger_only and not (from_settings and evaluation.champion_mismatch),
     )
-    return replace(done, notes=tuple(filter(None, (found.summary, left_out))))
+    return replace(result, notes=tuple(filter(None, (evaluation.summary, excluded))))
 
 
-def _past(job: LoadJob, work: ActiveRun, history: HistoryReader) -> tuple[NamedPanel, str]:
-    """The panel, and what was left out; the table, which is several times its size, is let go."""
-    past = _history(work, history)
-    work.update(said=past.summary)
-    return _panel(job, past.frame), past.summary
+def _read_panel(job: LoadJob, active: ActiveRun, history: HistoryReader) -> tuple[NamedPanel, str]:
+    """Return the panel and a summary of excluded samples; frees the table, which is much larger."""
+    past = _read_history(active, history)
+    active.update(said=past.summary)
+    return _build_panel(job, past.frame), past.summary
 
 
-def _history(work: ActiveRun, history: HistoryReader) -> FilteredHistory:
-    kept, words = work.folder / "history.parquet", work.folder / "left_out.txt"
+def _read_history(active: ActiveRun, history: HistoryReader) -> FilteredHistory:
+    kept, summary_file = active.folder / "history.parquet", active.folder / "left_out.txt"
     if kept.exists():
-        return FilteredHistory(pd.read_parquet(kept), words.read_text("utf-8"))
+        return FilteredHistory(pd.read_parquet(kept), summary_file.read_text("utf-8"))
     given = history()
     found = given if isinstance(given, FilteredHistory) else FilteredHistory(given)
     if not found.frame["y"].notna().any():
         raise HistoryError(NO_SAMPLES_MESSAGE)
-    words.write_text(found.summary, "utf-8")
+    summary_file.write_text(found.summary, "utf-8")
     part = kept.with_suffix(".part")
     found.frame.to_parquet(part)
     part.replace(kept)
     return found
 
 
-def _panel(job: LoadJob, frame: pd.DataFrame) -> NamedPanel:
+def _build_panel(job: LoadJob, frame: pd.DataFrame) -> NamedPanel:
     return panel_from_history(frame, job.step_s, window_s=job.window_s, max_series=job.most)
 
 
-def _key(job: LoadJob, named: NamedPanel) -> str:
-    told = json.dumps(asdict(job), sort_keys=True).encode()
-    return hashlib.blake2b(told + named.fingerprint().encode(), digest_size=16).hexdigest()
+def _training_key(job: LoadJob, named: NamedPanel) -> str:
+    content = json.dumps(asdict(job), sort_keys=True).encode()
+    return hashlib.blake2b(content + named.fingerprint().encode(), digest_size=16).hexdigest()
 
 
-def _known(work: ActiveRun, place: ModelWorkspace, known: RegisteredVersion) -> TrainingResult:
-    champion = place.store.index().champion == known.version
+def _reuse_version(active: ActiveRun, workspace: ModelWorkspace, known: RegisteredVersion) -> TrainingResult:
+    champion = workspace.store.index().champion == known.version
     said = f"nothing new: version {known.version} was trained from the same data and parameters"
-    work.update(version=known.version, said=said)
-    return TrainingResult(work.run, known.version, GateVerdict((said,)), champion, {})
+    active.update(version=known.version, said=said)
+    return TrainingResult(active.run, known.version, GateVerdict((said,)), champion, {})
 
 
-def _fitted(
-    job: LoadJob, named: NamedPanel, found: Evaluation, recipe: Recipe, work: ActiveRun
+def _fit_and_store(
+    job: LoadJob, named: NamedPanel, evaluation: Evaluation, recipe: Recipe, active: ActiveRun
 ) -> StoredModel:
-    folder = work.folder / "model"
+    folder = active.folder / "model"
     if folder.exists():
         shutil.rmtree(folder)
     forecaster = recipe.make_forecaster()
@@ -224,14 +245,14 @@ def _fitted(
         recipe.name,
         schema,
         recipe.parameters,
-        _data(named),
-        _flat(found.figures),
+        _training_data(named),
+        _flatten_metrics(evaluation.figures),
     )
     write_model(folder, manifest, recipe.pack(forecaster))
     return read_model(folder)
 
 
-def _data(named: NamedPanel) -> dict[str, Any]:
+def _training_data(named: NamedPanel) -> dict[str, Any]:
     panel = named.panel
     until = int(panel.end.max())
     return {
@@ -240,61 +261,73 @@ def _data(named: NamedPanel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _registered(
-    found: Evaluation, stored: StoredModel, key: str, place: ModelWorkspace, work: ActiveRun
+def _register(
+    evaluation: Evaluation, stored: StoredModel, key: str, workspace: ModelWorkspace, active: ActiveRun
 ) -> RegisteredVersion:
-    manifest = replace(stored.manifest, parameters={**work.run.request, **stored.manifest.parameters})
-    logged = TrainedModel(key, work.folder / "model", stored.digest, manifest, found.plots, work.run.id)
-    registered = place.registry.register(logged)
-    place.store.add(registered.version, logged.folder, stored.digest, place.runs.now(), "train")
-    work.update(version=registered.version)
+    manifest = replace(stored.manifest, parameters={**active.run.request, **stored.manifest.parameters})
+    trained_model = TrainedModel(
+        key, active.folder / "model", stored.digest, manifest, evaluation.plots, active.run.id
+    )
+    registered = workspace.registry.register(trained_model)
+    workspace.store.add(
+        registered.version, trained_model.folder, stored.digest, workspace.runs.now(), "train"
+    )
+    active.update(version=registered.version)
     return registered
 
 
-def _gated(
+def _apply_gate(
     stored: StoredModel,
     registered: RegisteredVersion,
-    found: Evaluation,
-    place: ModelWorkspace,
-    work: ActiveRun,
+    evaluation: Evaluation,
+    workspace: ModelWorkspace,
+    active: ActiveRun,
     wanted: Mapping[str, Any] | None,
     *,
-    hold: bool,
+    challenger_only: bool,
 ) -> TrainingResult:
-    challenger, champion = _candidates(stored, found)
-    verdict = check_promotion(challenger, champion, found.figures[NAIVE], wanted)
+    challenger, champion = _candidates(stored, evaluation)
+    verdict = check_promotion(challenger, champion, evaluation.figures[NAIVE], wanted)
     version = registered.version
     if not verdict.passed:
-        place.store.reject(version, f"refused: {verdict}")
-        said = f"version {version} does not become champion: {verdict}. {_stays(found, place, wanted)}"
-        work.update(said=f"{said}; {REFUSAL_ADVICE}")
-        return TrainingResult(work.run, version, verdict, False, found.figures)
-    place.registry.set_alias(CHALLENGER, version)
-    place.store.set_challenger(version, "passed the gate")
-    if hold:
-        beside = "runs beside the champion" if champion else "is the challenger; there is no champion yet"
-        work.update(said=f"version {version} {beside}: it passed the gate, and may take its place")
-        return TrainingResult(work.run, version, verdict, False, found.figures)
-    place.registry.set_alias(CHAMPION, version)
-    place.registry.set_alias(CHALLENGER, None)
-    place.store.promote(version, "passed the gate", by=work.run.by)
-    before = f"; of the one before, {found.champion_mismatch}" if found.champion_mismatch else ""
-    work.update(said=f"version {version} is the champion{before}", promoted=True)
-    return TrainingResult(work.run, version, verdict, True, found.figures)
+        workspace.store.reject(version, f"refused: {verdict}")
+        serving = _still_serving(evaluation, workspace, wanted)
+        said = f"version {version} does not become champion: {verdict}. {serving}; {REFUSAL_ADVICE}"
+        active.update(said=said)
+        return TrainingResult(active.run, version, verdict, False, evaluation.figures)
+    workspace.registry.set_alias(CHALLENGER, version)
+    workspace.store.set_challenger(version, "passed the gate")
+    if challenger_only:
+        role = "is the challenger" if champion else "is the challenger; there is no champion yet"
+        active.update(said=f"version {version} {role}: it passed the gate")
+        return TrainingResult(active.run, version, verdict, False, evaluation.figures)
+    workspace.registry.set_alias(CHAMPION, version)
+    workspace.registry.set_alias(CHALLENGER, None)
+    workspace.store.promote(version, "passed the gate", by=active.run.by)
+    before = f"; of the previous one, {evaluation.champion_mismatch}" if evaluation.champion_mismatch else ""
+    active.update(said=f"version {version} is the champion{before}", promoted=True)
+    return TrainingResult(active.run, version, verdict, True, evaluation.figures)
 
 
-def _stays(found: Evaluation, place: ModelWorkspace, wanted: Mapping[str, Any] | None) -> str:
-    """Who goes on forecasting after a refusal."""
-    champion = place.store.index().champion
-    if found.champion is None or champion is None or (wanted is not None and found.champion_mismatch):
-        return "Seasonal naive goes on forecasting"
-    return f"Version {champion} goes on forecasting"
+def _still_serving(
+    evaluation: Evaluation, workspace: ModelWorkspace, wanted: Mapping[str, Any] | None
+) -> str:
+    """State what keeps forecasting after a refusal."""
+    champion = workspace.store.index().champion
+    if (
+        evaluation.champion is None
+        or champion is None
+        or (wanted is not None and evaluation.champion_mismatch)
+    ):
+        return "Seasonal naive keeps forecasting"
+    return f"Version {champion} keeps forecasting"
 
 
-def _candidates(stored: StoredModel, found: Evaluation) -> tuple[Candidate, Candidate | None]:
-    mine = _candidate(stored, found.figures["challenger"])
-    held = found.champion
-    return mine, None if held is None else _candidate(held, found.figures["champion"])
+def _candidates(stored: StoredModel, evaluation: Evaluation) -> tuple[Candidate, Candidate | None]:
+    challenger = _candidate(stored, evaluation.figures["challenger"])
+    if evaluation.champion is None:
+        return challenger, None
+    return challenger, _candidate(evaluation.champion, evaluation.figures["champion"])
 
 
 def _candidate(stored: StoredModel, figures: ForecastMetrics) -> Candidate:
@@ -302,10 +335,10 @@ def _candidate(stored: StoredModel, figures: ForecastMetrics) -> Candidate:
     return Candidate(stored.size_bytes, manifest.schema, figures, manifest.forecaster)
 
 
-def _flat(figures: Mapping[str, ForecastMetrics]) -> dict[str, float | None]:
-    """Figures of all contenders as "who.what"; None = unknown."""
+def _flatten_metrics(figures: Mapping[str, ForecastMetrics]) -> dict[str, float | None]:
+    """Flatten metrics to "contender.metric" -> value; None = unknown."""
     return {
-        f"{who}.{what}": value if math.isfinite(value) else None
-        for who, of in figures.items()
-        for what, value in of.as_dict().items()
+        f"{contender}.{metric}": value if math.isfinite(value) else None
+        for contender, metrics in figures.items()
+        for metric, value in metrics.as_dict().items()
     }

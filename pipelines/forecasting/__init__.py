@@ -1,1 +1,1 @@
-"""Forecast recorded series and measure how good forecasts were."""
+"""Forecast recorded series and measure the accuracy of forecasts."""

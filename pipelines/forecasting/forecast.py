@@ -1,4 +1,4 @@
-"""Recorded series, and how they go on."""
+"""Forecast recorded series as quantiles."""
 
 import math
 import warnings
@@ -20,14 +20,14 @@ from trimtab.pipelines.io.recording import Recording, read_frame
 from trimtab.pipelines.io.stored_forecasts import QUANTILES
 
 MAX_STEPS = 288
-"""A forecast has no more rows: a longer horizon takes wider steps."""
+"""Maximum number of forecast rows; a longer horizon uses wider steps."""
 MAX_HISTORY_S = 62 * 86_400.0
 _NS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedSeries:
-    """One series before it is laid on a grid: times (n,) int64 ns, values (n,), NaN = no sample."""
+    """One series before resampling: times (n,) int64 ns UTC, values (n,), NaN = no sample."""
 
     name: str
     times: Ints
@@ -37,7 +37,11 @@ class RecordedSeries:
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
-    """frame: unique_id, ds, a column a quantile; confidence: series -> how sure, and why."""
+    """Forecasts as a table, and the confidence of each series.
+
+    frame      : unique_id, ds, one column per quantile
+    confidence : confidence by series name
+    """
 
     frame: pd.DataFrame
     confidence: dict[str, Confidence]
@@ -53,20 +57,21 @@ def forecast(
     non_negative: bool | None = None,
     events: Iterable[object] = (),
 ) -> pd.DataFrame:
-    """How recorded series go on, as quantiles.
+    """Forecast recorded series as quantiles.
 
-    frame        : long or wide, as `trimtab.score` reads it; NaN = no sample
-    horizon      : how far, "24h" or seconds; at most 288 rows: a longer one takes wider steps, as means
-    quantiles    : rising, within 0.05 .. 0.99
-    interval     : how long a row is where the time column counts rows
-    where        : (n_rows,) bool, rows to learn from (leave incidents out); None = all
-    non_negative : whether values below zero cannot be; None = of each series, whether it never was
-    events       : holidays and other known days (UTC), past ones and those to come: "2026-12-25", dates;
-                   they tell most where like days lie in the past too
+    frame        : long or wide, as `trimtab.score` accepts it; NaN = no sample
+    horizon      : length of the forecast, "24h" or seconds; beyond 288 rows, rows are means over wider steps
+    quantiles    : ascending, within 0.05 .. 0.99
+    interval     : time between rows, used where the time column counts rows
+    where        : (n_rows,) bool, rows to learn from, such as those outside incidents; None = all
+    non_negative : whether forecasts are clipped at zero; None = clip each series that has no negative value
+    events       : holidays and other known days (UTC) of the history and the forecast: "2026-12-25", dates;
+                   most useful if the history contains similar days
 
-    Gives unique_id, ds (UTC), q0.05, q0.5 ... in the unit of the series; NaN = too little history.
-    `attrs["confidence"]` says of each series how sure it is and why. Raises InputError that names row,
-    column, value and what is wanted, ModelError for quantiles. Warns with RecordingWarning as `score` does.
+    Returns unique_id, ds (UTC), q0.05, q0.5 ... in the unit of the series; NaN = too little history.
+    `attrs["confidence"]` maps each series to its confidence and the reason. Raises InputError that names row,
+    column, value and what is allowed, ModelError for invalid quantiles. Warns with RecordingWarning as
+    `score` does.
 
     >>> frame = pd.DataFrame({"ds": pd.date_range("2026-01-01", periods=60, freq="1min"), "y": 5.0})
     >>> forecast(frame, "5m", [0.5])["q0.5"].tolist()
@@ -77,12 +82,12 @@ def forecast(
         warnings.warn(recording.warning, RecordingWarning, stacklevel=2)
     mask = None if where is None else np.asarray(where, np.bool_)
     if mask is not None and mask.shape != (len(frame),):
-        raise InputError(f"where has the shape {mask.shape}; wanted ({len(frame)},), a truth value a row")
-    made = forecast_recording(
+        raise InputError(f"where has the shape {mask.shape}; it needs ({len(frame)},), one bool per row")
+    result = forecast_recording(
         recording, positive_duration_s(horizon, "horizon"), quantiles, mask, non_negative, parse_days(events)
     )
-    made.frame.attrs["confidence"] = {name: f"{c.word}: {c.why}" for name, c in made.confidence.items()}
-    return made.frame
+    result.frame.attrs["confidence"] = {name: f"{c.word}: {c.why}" for name, c in result.confidence.items()}
+    return result.frame
 
 
 def forecast_recording(
@@ -93,42 +98,42 @@ def forecast_recording(
     non_negative: bool | None = None,
     days: frozenset[int] = frozenset(),
 ) -> Forecasts:
-    """The forecasts of all series of a recording, in their order; see `forecast` and `known_days`."""
-    wanted = check_quantiles(quantiles)
-    series = _series(recording, where)
+    """Forecast all series of a recording, in order; see `forecast` and `parse_days`."""
+    levels = check_quantiles(quantiles)
+    series = _recorded_series(recording, where)
     groups: dict[tuple[float, int], list[RecordedSeries]] = {}
     for one in series:
-        groups.setdefault(_step(one.interval_s, horizon_s), []).append(one)
+        groups.setdefault(_forecast_step(one.interval_s, horizon_s), []).append(one)
     frames: dict[str, pd.DataFrame] = {}
-    sure: dict[str, Confidence] = {}
+    confidences: dict[str, Confidence] = {}
     for (step_s, steps), members in groups.items():
         panel = mark_known_days(align_series(members, step_s, non_negative=non_negative), steps, days)
         model = forecaster("load", longest_s=steps * step_s)
         model.fit(panel)
-        values = model.predict(panel, steps, wanted)
+        values = model.predict(panel, steps, levels)
         for k, one in enumerate(members):
             ds = panel.end[k] + (np.arange(1, steps + 1) * round(step_s * _NS)).astype(np.int64)
-            columns = {f"q{q:g}": values[j, :, k] for j, q in enumerate(wanted)}
+            columns = {f"q{q:g}": values[j, :, k] for j, q in enumerate(levels)}
             stamps = ds.astype("datetime64[ns]")
             frames[one.name] = pd.DataFrame({"unique_id": one.name, "ds": stamps, **columns})
-            seen = np.flatnonzero(np.isfinite(panel.y[:, k]))
-            sure[one.name] = confidence((len(panel.y) - seen[0]) * step_s if len(seen) else 0.0)
+            known = np.flatnonzero(np.isfinite(panel.y[:, k]))
+            confidences[one.name] = confidence((len(panel.y) - known[0]) * step_s if len(known) else 0.0)
     ordered = pd.concat([frames[one.name] for one in series], ignore_index=True)
-    return Forecasts(ordered, {one.name: sure[one.name] for one in series})
+    return Forecasts(ordered, {one.name: confidences[one.name] for one in series})
 
 
 def align_series(
     series: Sequence[RecordedSeries], step_s: float, *, non_negative: bool | None = None
 ) -> Panel:
-    """Series on grids of one step that end together: the mean of the samples of a step, NaN where none is."""
+    """Resample series to one step, aligned at their ends: the mean per step, NaN if there is no sample."""
     step = round(step_s * _NS)
     longest = round(MAX_HISTORY_S / step_s)
-    back = [(one.times.max() - one.times) // step for one in series]
-    n_steps = min(max(int(b.max()) + 1 for b in back), longest)
+    steps_before_end = [(one.times.max() - one.times) // step for one in series]
+    n_steps = min(max(int(b.max()) + 1 for b in steps_before_end), longest)
     y = np.full((n_steps, len(series)), np.nan)
-    for k, (one, ago) in enumerate(zip(series, back, strict=True)):
-        use = np.isfinite(one.values) & (ago < n_steps)
-        row = n_steps - 1 - ago[use]
+    for k, (one, steps_back) in enumerate(zip(series, steps_before_end, strict=True)):
+        use = np.isfinite(one.values) & (steps_back < n_steps)
+        row = n_steps - 1 - steps_back[use]
         count = np.bincount(row, minlength=n_steps)
         total = np.bincount(row, one.values[use], minlength=n_steps)
         y[:, k] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -137,21 +142,20 @@ def align_series(
     return Panel(y, np.array([one.times.max() for one in series], np.int64), step_s, floor)
 
 
-def _series(recording: Recording, where: Bools | None) -> list[RecordedSeries]:
+def _recorded_series(recording: Recording, where: Bools | None) -> list[RecordedSeries]:
     found = []
     for block in recording.blocks:
         values = block.values
         if where is not None:
             values = np.where(where[block.rows][:, None], values, np.nan)
-        for k, name in enumerate(block.names):
-            full = f"{block.entity}/{name}" if block.entity else name
-            found.append(RecordedSeries(full, block.times, values[:, k], block.interval_s))
+        for k, name in enumerate(block.full_names):
+            found.append(RecordedSeries(name, block.times, values[:, k], block.interval_s))
     return found
 
 
-def _step(interval_s: float, horizon_s: float) -> tuple[float, int]:
-    """Seconds of a row of the forecast, and how many rows there are: at most MOST_STEPS."""
+def _forecast_step(interval_s: float, horizon_s: float) -> tuple[float, int]:
+    """Return the seconds per forecast row and the number of rows, at most MAX_STEPS."""
     if horizon_s < interval_s:
-        raise InputError(f"horizon: {horizon_s:g} s is less than the {interval_s:g} s from row to row")
+        raise InputError(f"horizon: {horizon_s:g} s is shorter than the {interval_s:g} s between rows")
     step_s = interval_s * max(math.ceil(round(horizon_s / interval_s, 6) / MAX_STEPS), 1)
     return step_s, max(math.floor(round(horizon_s / step_s, 6)), 1)

@@ -1,4 +1,4 @@
-"""The body of `trimtab forecast`: a recording from disk, its forecast to disk or stdout, how sure it is."""
+"""Implementation of `trimtab forecast`: forecast a recording and write the result to a file or to stdout."""
 
 import sys
 from collections import Counter
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MAX_LISTED_SERIES = 20
-"""Series that are spoken of one by one; of more only the counts are told."""
+"""Up to this many series have their confidence listed one by one; more are only counted."""
 
 
 def parse_quantiles(text: str) -> tuple[float, ...]:
-    """Numbers between commas. Raises InputError, or ModelError where they do not rise within 0.05 .. 0.99.
+    """Parse comma-separated quantiles.
+
+    Raises InputError if one is not a number, ModelError if they do not ascend within 0.05 .. 0.99.
 
     >>> parse_quantiles("0.05, 0.5")
     (0.05, 0.5)
@@ -33,7 +35,9 @@ def parse_quantiles(text: str) -> tuple[float, ...]:
     try:
         given = [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--quantiles: {text!r}; wanted numbers between commas, as 0.05,0.5,0.95") from None
+        raise InputError(
+            f"--quantiles: {text!r} is not a list of numbers; use a form like 0.05,0.5,0.95"
+        ) from None
     return check_quantiles(given)
 
 
@@ -47,12 +51,14 @@ def forecast_file(
     events: Iterable[object] = (),
     console: "Console | None" = None,
 ) -> Forecasts:
-    """Read a recording, write unique_id, ds, q0.05 ... of its rows to come.
+    """Read a recording, forecast it, and write unique_id, ds, q0.05 ... to a file.
 
-    events  : holidays and other known days, see `known_days`
-    output  : CSV or Parquet by its ending, .gz too; None = `beside(source, "forecast")`; "-" = CSV to stdout
-    console : where warnings and how sure each series is go (on stderr); None = nowhere
-    Raises InputError for a file that cannot be read or written, ModelError for quantiles.
+    events  : holidays and other known days, see `parse_days`
+    output  : CSV or Parquet by its suffix, also .gz; None = `sibling_path(source, "forecast")`; "-" = CSV to
+              stdout
+    console : receives warnings and the confidence of each series (stderr); None = silent
+
+    Raises InputError if a file cannot be read or written, ModelError for invalid quantiles.
     """
     horizon_s, interval_s = (
         positive_duration_s(horizon, "--horizon"),
@@ -66,24 +72,24 @@ def forecast_file(
     if not to_stdout:
         check_output(target, source)
     recording = read_frame(sheet.table.to_pandas(), interval_s, sheet.name, sheet.locate_row)
-    made = forecast_recording(recording, horizon_s, quantiles, days=days)
-    table = pa.Table.from_pandas(made.frame, preserve_index=False)
+    result = forecast_recording(recording, horizon_s, quantiles, days=days)
+    table = pa.Table.from_pandas(result.frame, preserve_index=False)
     if to_stdout:
         write_csv(sys.stdout.buffer, table)
     else:
         write_table(target, table)
     if console is not None:
-        for line in _lines(made, recording.warning, "stdout" if to_stdout else str(target)):
+        for line in _summary_lines(result, recording.warning, "stdout" if to_stdout else str(target)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return made
+    return result
 
 
-def _lines(made: Forecasts, warning: str, where: str) -> list[str]:
+def _summary_lines(result: Forecasts, warning: str, where: str) -> list[str]:
     lines = [f"warning: {warning}"] if warning else []
-    sure = made.confidence
-    if len(sure) <= MAX_LISTED_SERIES:
-        lines += [f"{name}: {one.word} confidence, {one.why}" for name, one in sure.items()]
+    confidences = result.confidence
+    if len(confidences) <= MAX_LISTED_SERIES:
+        lines += [f"{name}: {one.word} confidence, {one.why}" for name, one in confidences.items()]
     else:
-        counts = Counter(one.word for one in sure.values())
+        counts = Counter(one.word for one in confidences.values())
         lines.append(", ".join(f"{n} series: {word} confidence" for word, n in counts.most_common()))
-    return [*lines, f"{len(made.frame)} rows of {len(sure)} series forecast, to {where}"]
+    return [*lines, f"{len(result.frame)} rows of {len(confidences)} series forecast, written to {where}"]

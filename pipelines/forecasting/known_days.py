@@ -1,4 +1,4 @@
-"""Holidays and other known days, laid beside the past of series."""
+"""Holidays and other known days as a feature of a panel."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,18 +12,18 @@ from trimtab.pipelines.errors import InputError
 
 
 def parse_days(given: Iterable[object]) -> frozenset[int]:
-    """Days since 1970-01-01 of dates, as text, date or timestamp. Raises InputError that names the wrong one.
+    """Return dates (text, date or timestamp) as days since 1970-01-01. Raises InputError.
 
     >>> sorted(parse_days(["1970-01-02", pd.Timestamp("1970-01-05 08:00")]))
     [1, 4]
     """
-    return frozenset(_day(one) for one in given)
+    return frozenset(_parse_day(one) for one in given)
 
 
 def mark_known_days(panel: Panel, n_ahead: int, days: frozenset[int]) -> Panel:
-    """The panel with `events` true in every row of a known day (UTC), n_ahead rows beyond its end too.
+    """Set `events` to true in each row of a known day (UTC), including n_ahead rows beyond the end.
 
-    Unchanged where no day is given.
+    Returns the panel unchanged if no day is given.
     """
     if not days:
         return panel
@@ -32,8 +32,8 @@ def mark_known_days(panel: Panel, n_ahead: int, days: frozenset[int]) -> Panel:
     return replace(panel, events=np.isin(rows // DAY_NS, list(days)))
 
 
-def _day(one: object) -> int:
-    wanted = f"events: {one!r} is no date; write 2026-12-25"
+def _parse_day(one: object) -> int:
+    wanted = f"events: {one!r} is not a date; use a form like 2026-12-25"
     if not isinstance(one, str | pd.Timestamp) and not hasattr(one, "isoformat"):
         raise InputError(wanted)
     try:

@@ -1,6 +1,6 @@
-"""A panel as a table for regressors: what is known of a series at an origin, and for how far ahead.
+"""Features for regressors: what is known of a series at an origin, for each row ahead.
 
-Values are in units of the series' own level, so that one model serves all.
+Values are in units of the series' own level, so that one model serves all series.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ _NS = 1_000_000_000
 
 
 def series_levels(y: Floats, step_s: float) -> Floats:
-    """(n_series,) mean size of the last day's values, the unit of features and targets; 1 = unknown."""
+    """Return (n_series,) mean absolute value over the last day, the unit of features; 1 = unknown."""
     with np.errstate(invalid="ignore", divide="ignore"):
         last = np.abs(y[-max(round(_DAY_S / step_s), 1) :])
         known = np.isfinite(last)
@@ -24,19 +24,19 @@ def series_levels(y: Floats, step_s: float) -> Floats:
 
 
 def regression_features(panel: Panel, ahead: Ints) -> Floats:
-    """(n_series * n_ahead, n_features) of the rows `ahead` behind the last one, series by series.
+    """Return (n_series * n_ahead, n_features) of the rows `ahead` after the last one, series by series.
 
-    What is not known is the last known value, or 0.
+    An unknown feature is replaced by the last known value, or by 0.
 
-    >>> panel = SeriesPlot(np.ones((10, 2)), np.zeros(2, np.int64), 3600.0, np.ones(2, np.bool_))
+    >>> panel = Panel(np.ones((10, 2)), np.zeros(2, np.int64), 3600.0, np.ones(2, np.bool_))
     >>> regression_features(panel, np.array([1, 2])).shape
     (4, 9)
     """
     y, step_s = panel.y, panel.step_s
     level = series_levels(y, step_s)
     day, week, hour = (max(round(s / step_s), 1) for s in (_DAY_S, 7 * _DAY_S, _HOUR_S))
-    last = _means(y, 1)
-    own = np.stack([last, _means(y, hour), _means(y, day)], axis=1)
+    last = _recent_means(y, 1)
+    own = np.stack([last, _recent_means(y, hour), _recent_means(y, day)], axis=1)
     times = panel.end[:, None] + ahead[None, :] * round(step_s * _NS)
     hours = (times % round(_DAY_S * _NS)) / (_NS * _DAY_S) * 2 * np.pi
     weekend = (times // round(_DAY_S * _NS) + 4) % 7 // 5 == 1
@@ -44,8 +44,8 @@ def regression_features(panel: Panel, ahead: Ints) -> Floats:
     columns = [
         np.tile(ahead * step_s / _HOUR_S, n),
         *(np.repeat(column / level, k) for column in own.T),
-        (_before(y, ahead, day).T / level[:, None]).ravel(),
-        (_before(y, ahead, week).T / level[:, None]).ravel(),
+        (_seasonal_values(y, ahead, day).T / level[:, None]).ravel(),
+        (_seasonal_values(y, ahead, week).T / level[:, None]).ravel(),
         np.sin(hours).ravel(), np.cos(hours).ravel(), weekend.ravel().astype(np.float64),
     ]  # fmt: skip
     table = np.stack(columns, axis=1)
@@ -54,18 +54,18 @@ def regression_features(panel: Panel, ahead: Ints) -> Floats:
 
 
 def regression_targets(y: Floats, level: Floats) -> Floats:
-    """(n_series * n_ahead,) of the rows that came, as `features` orders them."""
+    """Return actual values in levels, (n_series * n_ahead,), ordered as `regression_features`."""
     return np.asarray((y / level).T.ravel(), np.float64)
 
 
-def _before(y: Floats, ahead: Ints, season: int) -> Floats:
-    """(n_ahead, n_series) whole seasons before the rows ahead, as few as can be; NaN = not recorded."""
+def _seasonal_values(y: Floats, ahead: Ints, season: int) -> Floats:
+    """Return (n_ahead, n_series) values whole seasons before the rows ahead; NaN = not recorded."""
     back = season * -(-ahead // season) - ahead
     rows = len(y) - 1 - back
     return np.where((rows >= 0)[:, None], y[np.maximum(rows, 0)], np.nan)
 
 
-def _means(y: Floats, rows: int) -> Floats:
+def _recent_means(y: Floats, rows: int) -> Floats:
     last = y[-rows:]
     known = np.isfinite(last)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,1 +1,1 @@
-"""Stored models: artifacts on disk, the MLflow registry, and loading without running foreign code."""
+"""Stored models: artifacts on disk, the MLflow registry, and loading without executing foreign code."""

@@ -1,8 +1,8 @@
-"""The model registry: MLflow, on SQLite in the data folder unless a tracking server is configured.
+"""Model registry over MLflow: SQLite in the data folder, or a configured tracking server.
 
-What a trained model is made of, how it was judged and from which data is logged there; versions are
-registered, and the aliases `champion` and `challenger` say which of them counts. The engine serves from
-`shelf.Shelf`: it needs no registry to go on.
+A training run logs its parameters, metrics, plots and data fingerprint, and registers a version; the aliases
+`champion` and `challenger` each name one version. The engine serves from `model_store.ModelStore`, so it
+works without the registry.
 """
 
 import os
@@ -30,17 +30,17 @@ MLFLOW_ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-"""Set before MLflow is imported: it tells nobody of itself, and a server that is away is soon known to be."""
-_MOST_FILES = 20
+"""Set before MLflow is imported: disables its telemetry and makes an absent server fail quickly."""
+_MAX_FILES = 20
 _FILE = "mlflow.db"
 T = TypeVar("T")
 
 
 def registry_file_stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """What tells a registry in a folder from what it was before, without opening it; () = there is none."""
+    """Return (name, mtime in ns, bytes) of the registry's files, to detect changes; () = no files."""
     found = []
     for path in sorted(folder.glob(f"{_FILE}*")):
-        with suppress(FileNotFoundError):  # a journal that ended meanwhile
+        with suppress(FileNotFoundError):  # a journal file that was just removed
             stat = path.stat()
             found.append((path.name, stat.st_mtime_ns, stat.st_size))
     return tuple(found)
@@ -48,12 +48,14 @@ def registry_file_stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """What a training run tells the registry.
+    """A trained model to register.
 
-    key      : of data and parameters; the same key is the same version
-    folder   : the model, as `artifact.write_model` left it
-    digest   : of its manifest
-    pictures : PNG files to look at
+    key      : hash of data and parameters; the same key means the same version
+    folder   : folder that `artifact.write_model` wrote
+    digest   : SHA-256 of its manifest
+    manifest : description of the model
+    plots    : PNG files by name
+    run_id   : id of the pipeline run
     """
 
     key: str
@@ -66,7 +68,7 @@ class TrainedModel:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """A version in the registry."""
+    """A version in the registry: its number, the SHA-256 of its manifest, and its MLflow run."""
 
     version: str
     digest: str
@@ -74,10 +76,12 @@ class RegisteredVersion:
 
 
 class MlflowRegistry:
-    """Versions of one model.
+    """Registered versions of one model.
 
-    folder : where MLflow keeps all, unless `uri` names a tracking server
-    uri    : "" = SQLite in the folder; else http(s)://...
+    name    : name of the model, such as "load"
+    folder  : folder of the SQLite registry and its artifacts; unused with a tracking server
+    uri     : http(s)://... of a tracking server; "" = SQLite in the folder
+    environ : process environment, which receives MLFLOW_ENVIRONMENT
     """
 
     def __init__(
@@ -91,61 +95,59 @@ class MlflowRegistry:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is in the folder."""
+        """Whether the registry is in the folder."""
         return not self.uri
 
     def find_by_key(self, key: str) -> RegisteredVersion | None:
-        """The version that was trained with this key. Raises RegistryError."""
+        """Return the version trained with this key; None = there is none. Raises RegistryError."""
 
-        def ask(client: "MlflowClient") -> RegisteredVersion | None:
+        def query(client: "MlflowClient") -> RegisteredVersion | None:
             found = client.search_model_versions(f"name = '{self.mlflow_name}'")
-            return next((_registered(one) for one in found if one.tags.get(KEY_TAG) == key), None)
+            return next((_to_registered_version(one) for one in found if one.tags.get(KEY_TAG) == key), None)
 
-        return self._asked(ask)
+        return self._call(query)
 
     def get_alias(self, alias: str) -> RegisteredVersion | None:
-        """The version that an alias names; None = it names none. Raises RegistryError."""
+        """Return the version that an alias names; None = none. Raises RegistryError."""
 
-        def ask(client: "MlflowClient") -> RegisteredVersion | None:
+        def query(client: "MlflowClient") -> RegisteredVersion | None:
             found = client.search_registered_models(f"name = '{self.mlflow_name}'")
             version = found[0].aliases.get(alias) if found else None
-            return (
-                None
-                if version is None
-                else _registered(client.get_model_version(self.mlflow_name, str(version)))
-            )
+            if version is None:
+                return None
+            return _to_registered_version(client.get_model_version(self.mlflow_name, str(version)))
 
-        return self._asked(ask)
+        return self._call(query)
 
     def set_alias(self, alias: str, version: str | None) -> None:
-        """Let an alias name a version, or none. Raises RegistryError."""
+        """Make an alias name a version; None removes the alias. Raises RegistryError."""
         if version is None:
-            self._asked(lambda client: client.delete_registered_model_alias(self.mlflow_name, alias))
+            self._call(lambda client: client.delete_registered_model_alias(self.mlflow_name, alias))
         else:
-            self._asked(lambda client: client.set_registered_model_alias(self.mlflow_name, alias, version))
+            self._call(lambda client: client.set_registered_model_alias(self.mlflow_name, alias, version))
 
-    def register(self, logged: TrainedModel) -> RegisteredVersion:
-        """Log a run with parameters, figures, pictures and the model, and register it. Raises RegistryError.
+    def register(self, trained_model: TrainedModel) -> RegisteredVersion:
+        """Log a run with parameters, metrics, plots and the model, then register it as a version.
 
-        Nothing is registered before all is there.
+        The version is created last, so it is never incomplete. Raises RegistryError.
         """
-        return self._asked(lambda client: self._register(client, logged))
+        return self._call(lambda client: self._register(client, trained_model))
 
-    def _register(self, client: "MlflowClient", logged: TrainedModel) -> RegisteredVersion:
-        manifest = logged.manifest
-        run = client.create_run(self._experiment(client), run_name=logged.run_id or None)
-        run_id, address = run.info.run_id, run.info.artifact_uri
+    def _register(self, client: "MlflowClient", trained_model: TrainedModel) -> RegisteredVersion:
+        manifest = trained_model.manifest
+        run = client.create_run(self._experiment_id(client), run_name=trained_model.run_id or None)
+        run_id, artifact_address = run.info.run_id, run.info.artifact_uri
         try:
             for name, value in {"forecaster": manifest.forecaster, **manifest.parameters}.items():
                 client.log_param(run_id, name, value)
-            for name, told in manifest.trained.items():
-                client.set_tag(run_id, f"trained.{name}", str(told))
-            for name, figure in manifest.figures.items():
-                if figure is not None:
-                    client.log_metric(run_id, name, figure)
-            for picture in logged.plots.values():
-                client.log_artifact(run_id, str(picture), "pictures")
-            for file in sorted(logged.folder.iterdir()):
+            for name, value in manifest.trained.items():
+                client.set_tag(run_id, f"trained.{name}", str(value))
+            for name, metric in manifest.figures.items():
+                if metric is not None:
+                    client.log_metric(run_id, name, metric)
+            for plot in trained_model.plots.values():
+                client.log_artifact(run_id, str(plot), "pictures")
+            for file in sorted(trained_model.folder.iterdir()):
                 client.log_artifact(run_id, str(file), ARTIFACT_FOLDER)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
@@ -153,70 +155,67 @@ class MlflowRegistry:
         client.set_terminated(run_id)
         if not client.search_registered_models(f"name = '{self.mlflow_name}'"):
             client.create_registered_model(self.mlflow_name)
-        tags = {DIGEST_TAG: logged.digest, KEY_TAG: logged.key}
-        made = client.create_model_version(
-            self.mlflow_name, f"{address}/{ARTIFACT_FOLDER}", run_id, tags=tags
+        tags = {DIGEST_TAG: trained_model.digest, KEY_TAG: trained_model.key}
+        created = client.create_model_version(
+            self.mlflow_name, f"{artifact_address}/{ARTIFACT_FOLDER}", run_id, tags=tags
         )
-        return _registered(made)
+        return _to_registered_version(created)
 
     def fetch(self, registered: RegisteredVersion, into: Path) -> Path:
-        """Copy a version's files into a folder; nothing of them is run.
+        """Copy a version's files into a folder and return that folder; executes none of them.
 
-        Raises ModelRefusedError, RegistryError.
-
-        They must be a handful of plain files, and stand where this registry keeps its own.
+        Accepts only a small number of plain files from this registry's own artifact store.
+        Raises ModelRefusedError for anything else, RegistryError if the registry does not answer.
         """
 
-        def ask(client: "MlflowClient") -> Path:
-            address = client.get_run(registered.run_id).info.artifact_uri
-            scheme, allowed = (
-                urlsplit(address).scheme,
-                {"file", ""} if self.is_local else {"mlflow-artifacts"},
-            )
+        def query(client: "MlflowClient") -> Path:
+            artifact_address = client.get_run(registered.run_id).info.artifact_uri
+            scheme = urlsplit(artifact_address).scheme
+            allowed = {"file", ""} if self.is_local else {"mlflow-artifacts"}
             if scheme not in allowed:
                 raise ModelRefusedError(
-                    f"version {registered.version}: its files are at {scheme}://..., which is not where this "
-                    "registry keeps them; no other place is asked"
+                    f"version {registered.version}: its files are at {scheme}://..., outside the artifact "
+                    "store of this registry, and are not fetched"
                 )
             files = client.list_artifacts(registered.run_id, ARTIFACT_FOLDER)
-            if len(files) > _MOST_FILES or any(one.is_dir for one in files):
-                raise ModelRefusedError(f"version {registered.version}: is no handful of plain files")
-            if sum(one.file_size or 0 for one in files) > MAX_MODEL_BYTES:
+            if len(files) > _MAX_FILES or any(one.is_dir for one in files):
                 raise ModelRefusedError(
-                    f"version {registered.version}: is larger than a model of ours can be"
+                    f"version {registered.version}: contains a folder or more than {_MAX_FILES} files"
                 )
+            if sum(one.file_size or 0 for one in files) > MAX_MODEL_BYTES:
+                raise ModelRefusedError(f"version {registered.version}: exceeds {MAX_MODEL_BYTES} bytes")
             if MANIFEST_FILE not in {Path(one.path).name for one in files}:
                 names = sorted(Path(one.path).name for one in files)
-                raise ModelRefusedError(f"version {registered.version}: has no {MANIFEST_FILE}, but {names}")
+                raise ModelRefusedError(f"version {registered.version}: has no {MANIFEST_FILE}, only {names}")
             copied = [client.download_artifacts(registered.run_id, one.path, str(into)) for one in files]
-            return Path(copied[0]).parent  # MLflow keeps the folder's name only where it asks a server
+            return Path(copied[0]).parent  # MLflow keeps the folder's name only for a tracking server
 
-        return self._asked(ask)
+        return self._call(query)
 
     @property
     def mlflow_name(self) -> str:
-        """Its name in MLflow."""
+        """Name of the model in MLflow."""
         return f"trimtab-{self.name}"
 
-    def _experiment(self, client: "MlflowClient") -> str:
+    def _experiment_id(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(self.mlflow_name)
         if found is not None:
             return str(found.experiment_id)
-        place = (self.folder / "artifacts").absolute().as_uri() if self.is_local else None
-        return str(client.create_experiment(self.mlflow_name, artifact_location=place))
+        location = (self.folder / "artifacts").absolute().as_uri() if self.is_local else None
+        return str(client.create_experiment(self.mlflow_name, artifact_location=location))
 
-    def _asked(self, ask: "Callable[[MlflowClient], T]") -> T:
+    def _call(self, query: "Callable[[MlflowClient], T]") -> T:
         client = self._open()
         from mlflow.exceptions import MlflowException
 
         try:
-            return ask(client)
+            return query(client)
         except (MlflowException, OSError) as error:
-            first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-            if "Max retries exceeded" in first:
-                first = "it does not answer; is the MLflow server running there, and is the address right?"
+            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            if "Max retries exceeded" in reason:
+                reason = "it does not answer; check that the server is running and that the address is right"
             raise RegistryError(
-                f"the model registry {_public(self.uri) or self.folder} did not do it: {first}"
+                f"the model registry {_without_credentials(self.uri) or self.folder} failed: {reason}"
             ) from None
 
     def _open(self) -> "MlflowClient":
@@ -232,11 +231,11 @@ class MlflowRegistry:
         return self._client
 
 
-def _registered(one: "ModelVersion") -> RegisteredVersion:
-    tags: dict[str, Any] = one.tags or {}
-    return RegisteredVersion(str(one.version), str(tags.get(DIGEST_TAG, "")), str(one.run_id))
+def _to_registered_version(version: "ModelVersion") -> RegisteredVersion:
+    tags: dict[str, Any] = version.tags or {}
+    return RegisteredVersion(str(version.version), str(tags.get(DIGEST_TAG, "")), str(version.run_id))
 
 
-def _public(url: str) -> str:
+def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,4 +1,4 @@
-"""A stored model as a forecaster. What could run code of a stranger is not opened without being trusted."""
+"""Restore a forecaster from a stored model; content that could execute code must be trusted."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -9,11 +9,11 @@ from trimtab.pipelines.errors import ModelRefusedError
 from trimtab.pipelines.model_registry.artifact import StoredModel
 
 ForecasterFactory = Callable[..., Forecaster]
-"""(name, **parameters) -> a forecaster that has learnt nothing; see `models.catalogue.forecaster`."""
+"""(name, **parameters) -> an unfitted forecaster; see `models.catalogue.forecaster`."""
 
 
 def catalogue_forecaster(name: str, **parameters: Any) -> Forecaster:  # noqa: ANN401 - each member has its own
-    """A forecaster of the catalogue."""
+    """Return an unfitted forecaster of the catalogue."""
     from trimtab.models.catalogue import forecaster
 
     return forecaster(name, **parameters)
@@ -22,9 +22,12 @@ def catalogue_forecaster(name: str, **parameters: Any) -> Forecaster:  # noqa: A
 def restore_forecaster(
     stored: StoredModel, trusted: Collection[str] = (), make: ForecasterFactory = catalogue_forecaster
 ) -> Forecaster:
-    """The forecaster that was stored. Raises ModelRefusedError.
+    """Return the forecaster of a stored model.
 
-    trusted : names of types that a scikit-learn model may hold beside those that skops knows as harmless
+    trusted : type names that a scikit-learn model may contain in addition to those skops considers safe
+    make    : factory of catalogue forecasters
+
+    Raises ModelRefusedError if the model cannot be restored or is not trusted.
     """
     manifest = stored.manifest
     if manifest.kind != "arrays":

@@ -1,6 +1,7 @@
-"""Models that may serve, in the data folder: the engine serves from here, whatever the registry does.
+"""Models in the data folder that the engine can serve, with or without the registry.
 
-`shelf.json` names the versions, which of them is champion, challenger and previous, and what was refused.
+`shelf.json` lists the versions, which of them is champion, challenger and previous champion, and the refused
+ones.
 """
 
 import fcntl
@@ -12,27 +13,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from trimtab.pipelines.errors import ModelRefusedError
 from trimtab.pipelines.model_registry.artifact import StoredModel, read_model
 
 KEPT_VERSIONS = 3
-"""Versions that are kept: champion, previous, challenger; then the newest."""
+"""Versions kept on disk: champion, previous and challenger, then the newest."""
 INDEX_FILE = "shelf.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-"""It becomes a folder, so it may not lead elsewhere."""
+"""A version becomes a folder name, so it must not be a path."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionEntry:
-    """What the shelf knows of one version.
+    """What the store records of one version.
 
-    digest : SHA-256 of its manifest, as it was registered
+    digest : SHA-256 of its manifest at registration
     stored : int64 ns UTC
-    by     : what brought it, as "train" or "registry"
-    said   : of the gate
+    by     : origin, such as "train" or "registry"
+    said   : result of the gate, in words
     """
 
     digest: str
@@ -43,11 +43,12 @@ class VersionEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChampionChange:
-    """A change of the champion that the audit does not know yet.
+    """A change of the champion that is not in the audit log yet.
 
-    id     : of this change alone
-    by     : who made it, as "schedule" or a person
-    before : the champion before; None = there was none
+    id      : unique id of the change
+    version : the new champion
+    by      : "schedule", or the operator who made the change
+    before  : the previous champion; None = there was none
     """
 
     id: str
@@ -58,11 +59,13 @@ class ChampionChange:
 
 @dataclass(frozen=True, slots=True)
 class ModelIndex:
-    """What `shelf.json` says. None = there is no such version.
+    """Content of `shelf.json`. A champion, challenger or previous version of None means there is none.
 
-    refused : version -> why
-    untold  : a person changed the champion here, and the registry does not know it yet
-    moves   : written with the champion, so that no crash parts them; oldest first
+    versions : entries by version
+    refused  : version -> reason
+    untold   : an operator changed the champion here and the registry is not updated yet
+    moves    : champion changes to audit, oldest first; written together with the champion, so a crash loses
+               none
     """
 
     versions: dict[str, VersionEntry] = field(default_factory=dict)
@@ -75,158 +78,164 @@ class ModelIndex:
 
 
 class ModelStore:
-    """The stored versions of one model, by name in a folder of their own. Safe between processes.
+    """Stored versions of one model, each in a folder of its name. Safe for concurrent processes.
 
-    folder : is made with the first version
+    folder : created with the first version
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def index(self) -> ModelIndex:
-        """What there is now; a book that cannot be read is an empty one, so that seasonal naive serves."""
+        """Return the current index; an unreadable file is an empty index, so that seasonal naive serves."""
         try:
-            told = json.loads((self.folder / INDEX_FILE).read_bytes())
-            told["versions"] = {name: VersionEntry(**slip) for name, slip in told["versions"].items()}
-            told["moves"] = tuple(ChampionChange(**move) for move in told.get("moves", ()))
-            return ModelIndex(**told)
+            content = json.loads((self.folder / INDEX_FILE).read_bytes())
+            content["versions"] = {name: VersionEntry(**entry) for name, entry in content["versions"].items()}
+            content["moves"] = tuple(ChampionChange(**change) for change in content.get("moves", ()))
+            return ModelIndex(**content)
         except (OSError, ValueError, TypeError, KeyError):
             return ModelIndex()
 
     def read(self, version: str) -> StoredModel:
-        """A version, checked against what was registered. Raises ModelRefusedError."""
-        slip = self.index().versions.get(version)
-        if slip is None:
-            raise ModelRefusedError(f"version {version!r} is not on the shelf {self.folder}")
-        return read_model(self.folder / version, slip.digest)
+        """Return a version, verified against its registered digest. Raises ModelRefusedError."""
+        entry = self.index().versions.get(version)
+        if entry is None:
+            raise ModelRefusedError(f"version {version!r} is not in the model store {self.folder}")
+        return read_model(self.folder / version, entry.digest)
 
     def add(self, version: str, source: Path, digest: str, now: int, by: str) -> StoredModel:
-        """Take a version in, from a folder that holds it; checked before and whole or not at all.
+        """Verify a version in a folder and copy it into the store, atomically.
 
-        Raises ModelRefusedError, with the refusal in the book.
+        digest : expected SHA-256 of its manifest
+        now    : int64 ns UTC
+        by     : origin, such as "train" or "registry"
+
+        Raises ModelRefusedError, and records the reason in the index.
         """
         if not _NAME.fullmatch(version):
-            raise ModelRefusedError(f"{version[:80]!r} is no name of a version; a registry counts 1, 2, 3")
-        with self._writing() as book:
+            raise ModelRefusedError(
+                f"{version[:80]!r} is not a valid version; a registry uses numbers: 1, 2, 3"
+            )
+        with self._locked_index() as index:
             try:
                 stored = read_model(source, digest)
             except ModelRefusedError as error:
-                self._write(replace(book, refused=_newest({**book.refused, version: str(error)})))
+                self._write(replace(index, refused=_keep_newest({**index.refused, version: str(error)})))
                 raise
-            part, place = self.folder / f".{version}.{os.getpid()}", self.folder / version
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(source, part)
-            shutil.rmtree(place, ignore_errors=True)
-            part.replace(place)
-            refused = {name: why for name, why in book.refused.items() if name != version}
-            slips = {**book.versions, version: VersionEntry(digest, now, by)}
-            self._write(replace(book, versions=slips, refused=refused))
+            temporary, target = self.folder / f".{version}.{os.getpid()}", self.folder / version
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(source, temporary)
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.replace(target)
+            refused = {name: reason for name, reason in index.refused.items() if name != version}
+            entries = {**index.versions, version: VersionEntry(digest, now, by)}
+            self._write(replace(index, versions=entries, refused=refused))
         return stored
 
     def set_challenger(self, version: str, note: str = "") -> None:
-        """Make a version the challenger: it forecasts beside the champion and serves nobody."""
-        with self._writing() as book:
-            self._known(book, version)
-            self._write(replace(_with_word(book, version, note), challenger=version))
+        """Make a version the challenger: its forecasts are evaluated but not served."""
+        with self._locked_index() as index:
+            self._require_version(index, version)
+            self._write(replace(_with_note(index, version, note), challenger=version))
 
     def promote(
         self, version: str, note: str = "", *, registry_pending: bool = False, by: str | None = None
     ) -> ModelIndex:
-        """Make a version the champion; the one before is kept as previous. Raises ModelRefusedError.
+        """Make a version the champion, keep the previous champion, and return the index.
 
-        untold : the registry has to be told, see `syncing.sync`
-        by     : who does, for the audit, see `audit`; None = it stands there already
+        registry_pending : whether the registry has to be updated, see `registry_sync.sync_registry`
+        by               : who made the change, for the audit; None = it is already audited
+
+        Raises ModelRefusedError if the version is unknown or invalid.
         """
-        with self._writing() as book:
-            self._known(book, version)
-            read_model(self.folder / version, book.versions[version].digest)
-            if book.champion == version:
-                return book
-            challenger = None if book.challenger == version else book.challenger
-            moves = [] if by is None else [ChampionChange(uuid4().hex, version, by, book.champion)]
-            after = replace(
-                _with_word(book, version, note), champion=version, previous=book.champion,
-                challenger=challenger, untold=registry_pending, moves=(*book.moves, *moves),
+        with self._locked_index() as index:
+            self._require_version(index, version)
+            read_model(self.folder / version, index.versions[version].digest)
+            if index.champion == version:
+                return index
+            challenger = None if index.challenger == version else index.challenger
+            changes = [] if by is None else [ChampionChange(uuid4().hex, version, by, index.champion)]
+            updated = replace(
+                _with_note(index, version, note), champion=version, previous=index.champion,
+                challenger=challenger, untold=registry_pending, moves=(*index.moves, *changes),
             )  # fmt: skip
-            pruned = _pruned(after)
+            pruned = _prune(updated)
             self._write(pruned)
-            for gone in after.versions.keys() - pruned.versions.keys():
-                shutil.rmtree(self.folder / gone, ignore_errors=True)
+            for removed in updated.versions.keys() - pruned.versions.keys():
+                shutil.rmtree(self.folder / removed, ignore_errors=True)
             return pruned
 
     def rollback(self) -> ModelIndex:
-        """Let the previous champion serve again. Raises ModelRefusedError where there is none."""
+        """Make the previous champion the champion again. Raises ModelRefusedError if there is none."""
         previous = self.index().previous
         if previous is None:
-            raise ModelRefusedError("there is no previous champion to go back to")
+            raise ModelRefusedError("there is no previous champion to roll back to")
         return self.promote(previous, "rolled back to", registry_pending=True)
 
     def audit_changes(self, write: Callable[[ChampionChange], None]) -> None:
-        """Hand over each change of the champion that the audit lacks; what `write` raises leaves the rest.
+        """Pass each unaudited change of the champion to `write`; an exception keeps the remaining changes.
 
-        A process that ends in between hands a change over again: `write` knows it by its id.
+        A process that ends in between passes a change again: `write` recognises it by its id.
         """
         if not self.index().moves:
             return
-        with self._writing() as book:
-            for done, move in enumerate(book.moves, 1):
-                write(move)
-                self._write(replace(book, moves=book.moves[done:]))
+        with self._locked_index() as index:
+            for done, change in enumerate(index.moves, 1):
+                write(change)
+                self._write(replace(index, moves=index.moves[done:]))
 
     def mark_registry_updated(self) -> None:
-        """The registry knows who is champion."""
-        with self._writing() as book:
-            self._write(replace(book, untold=False))
+        """Record that the registry knows the current champion."""
+        with self._locked_index() as index:
+            self._write(replace(index, untold=False))
 
     def reject(self, version: str, note: str) -> None:
-        """A version that was refused keeps the reason; a challenger challenges no more."""
-        with self._writing() as book:
-            self._known(book, version)
-            challenger = None if book.challenger == version else book.challenger
-            self._write(replace(_with_word(book, version, note), challenger=challenger))
+        """Record why a version failed the gate; a challenger loses its role."""
+        with self._locked_index() as index:
+            self._require_version(index, version)
+            challenger = None if index.challenger == version else index.challenger
+            self._write(replace(_with_note(index, version, note), challenger=challenger))
 
-    def mark_refused(self, version: str, why: str) -> bool:
-        """Remember that a version is not trusted; whether that is new."""
-        with self._writing() as book:
-            if book.refused.get(version) == why:
+    def mark_refused(self, version: str, reason: str) -> bool:
+        """Record that a version is not trusted, and return whether the reason is new."""
+        with self._locked_index() as index:
+            if index.refused.get(version) == reason:
                 return False
-            self._write(replace(book, refused=_newest({**book.refused, version: why})))
+            self._write(replace(index, refused=_keep_newest({**index.refused, version: reason})))
             return True
 
-    def _known(self, book: ModelIndex, version: str) -> None:
-        if version not in book.versions:
-            raise ModelRefusedError(f"version {version!r} is not on the shelf; there are {[*book.versions]}")
+    def _require_version(self, index: ModelIndex, version: str) -> None:
+        if version not in index.versions:
+            raise ModelRefusedError(
+                f"version {version!r} is not in the model store; known are {[*index.versions]}"
+            )
 
-    def _write(self, book: ModelIndex) -> None:
-        part = self.folder / f".{INDEX_FILE}.{os.getpid()}"
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(_told(book), file, indent=1)
+    def _write(self, index: ModelIndex) -> None:
+        temporary = self.folder / f".{INDEX_FILE}.{os.getpid()}"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(asdict(index), file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(self.folder / INDEX_FILE)
+        temporary.replace(self.folder / INDEX_FILE)
 
     @contextmanager
-    def _writing(self) -> Iterator[ModelIndex]:
+    def _locked_index(self) -> Iterator[ModelIndex]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield self.index()
 
 
-def _told(book: ModelIndex) -> dict[str, Any]:
-    return asdict(book)
+def _with_note(index: ModelIndex, version: str, note: str) -> ModelIndex:
+    return replace(index, versions={**index.versions, version: replace(index.versions[version], said=note)})
 
 
-def _with_word(book: ModelIndex, version: str, said: str) -> ModelIndex:
-    return replace(book, versions={**book.versions, version: replace(book.versions[version], said=said)})
+def _keep_newest(refused: dict[str, str], limit: int = 20) -> dict[str, str]:
+    return dict(list(refused.items())[-limit:])
 
 
-def _newest(refused: dict[str, str], most: int = 20) -> dict[str, str]:
-    return dict(list(refused.items())[-most:])
-
-
-def _pruned(book: ModelIndex) -> ModelIndex:
-    named = [v for v in (book.champion, book.previous, book.challenger) if v is not None]
-    others = sorted((v for v in book.versions if v not in named), key=lambda v: -book.versions[v].stored)
+def _prune(index: ModelIndex) -> ModelIndex:
+    named = [v for v in (index.champion, index.previous, index.challenger) if v is not None]
+    others = sorted((v for v in index.versions if v not in named), key=lambda v: -index.versions[v].stored)
     kept = [*named, *others][: max(KEPT_VERSIONS, len(named))]
-    return replace(book, versions={v: slip for v, slip in book.versions.items() if v in kept})
+    return replace(index, versions={v: entry for v, entry in index.versions.items() if v in kept})

@@ -1,4 +1,4 @@
-"""What can be trained, judged and stored alike: how it is made, and which files hold what it learnt."""
+"""Recipes: how a kind of model is built, and which files hold its learned state."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,40 +10,40 @@ from trimtab.pipelines.model_registry.model_loader import ForecasterFactory, cat
 
 
 class Recipe(Protocol):
-    """A kind of model; see `artifact.Manifest` for kind, name and parameters."""
+    """How to build, describe and store one kind of model; see `artifact.Manifest`."""
 
     @property
     def kind(self) -> str:
-        """How it is stored."""
+        """Storage format of the model."""
         ...
 
     @property
     def name(self) -> str:
-        """Of the forecaster, or of its class."""
+        """Name of the forecaster, or of its class."""
         ...
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """What it is made with, plain JSON."""
+        """Constructor parameters, plain JSON."""
         ...
 
     @property
     def features(self) -> Sequence[str]:
-        """What it forecasts from, by name and in order; empty = it does not say."""
+        """Names of the features, in order; empty = unknown."""
         ...
 
     def make_forecaster(self) -> Forecaster:
-        """One that has learnt nothing."""
+        """Return an unfitted forecaster."""
         ...
 
     def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:
-        """The files that hold what it learnt."""
+        """Return the files that hold the learned state, by name."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueRecipe:
-    """A forecaster of the catalogue; what it learnt are arrays."""
+    """Recipe of a forecaster of the catalogue; its learned state is arrays."""
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -52,14 +52,14 @@ class CatalogueRecipe:
 
     @property
     def features(self) -> Sequence[str]:
-        """As the forecaster tells them."""
+        """Feature names that the forecaster declares."""
         fresh = self.make_forecaster()
         return fresh.features if isinstance(fresh, HasFeatures) else ()
 
     def make_forecaster(self) -> Forecaster:
-        """One that has learnt nothing."""
+        """Return an unfitted forecaster."""
         return self.make(self.name, **self.parameters)
 
     def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:
-        """A safetensors file."""
+        """Return the learned state as a safetensors file."""
         return {ARRAYS_FILE: pack_arrays(forecaster.state())}

@@ -1,7 +1,7 @@
-"""Models from notebooks as load forecasters: scikit-learn by skops, river by parameters.
+"""Submitted models as load forecasters: scikit-learn regressors and river forecasters.
 
-Neither is ever a pickle: skops opens only types that it knows as harmless, or that are trusted by name, and
-of a river model only its class and parameters are stored; it learns the recorded past again.
+Neither is stored as a pickle. skops opens only types that are safe or trusted by name. Of a river model only
+its class and parameters are stored; it learns the recorded history again.
 """
 
 import importlib
@@ -22,72 +22,81 @@ from trimtab.pipelines.forecasting.regression_features import (
 )
 from trimtab.pipelines.model_registry.artifact import SKOPS_FILE, StoredModel
 
-_BUCKETS, _ROWS, _ORIGINS = 8, 60_000, 40
-_LEVELS = np.linspace(0.005, 0.995, 199)
+_BUCKETS, _MAX_ROWS, _MAX_WINDOWS = 8, 60_000, 40
+_ERROR_LEVELS = np.linspace(0.005, 0.995, 199)
 _RIVER = re.compile(r"river(\.[a-z_]\w*)+\.[A-Z]\w*")
 
 
 class RegressorForecaster:
-    """A scikit-learn regressor over `features.FEATURES`; its own errors on later windows spread the forecast.
+    """Forecasts with a scikit-learn regressor over `regression_features.FEATURES`.
 
-    model : fitted or not; it is cloned and fitted anew
+    The quantiles are the regressor's forecast plus quantiles of its errors on later windows.
+
+    model           : fitted or not; `fit` clones it
+    horizon         : rows of the longest forecast
+    error_quantiles : (n_buckets, n_levels) quantiles of errors by rows ahead, in levels of a series;
+                      None = not fitted
     """
 
     def __init__(self, model: Any, horizon: int, error_quantiles: Floats | None = None) -> None:  # noqa: ANN401 - scikit-learn has no types
         self.model = model
         self.horizon = horizon
         self.error_quantiles = error_quantiles
-        """(n_buckets, n_levels) quantiles of errors by how far ahead, in levels of a series."""
 
     def fit(self, panel: Panel) -> None:
-        """Fit on the earlier windows, take errors of the later ones, then fit on all."""
+        """Fit on the earlier windows, measure errors on the later ones, then fit on all.
+
+        Raises InputError if the history is too short.
+        """
         from sklearn.base import clone
 
-        tables = _windows(panel, self.horizon)
+        tables = _training_windows(panel, self.horizon)
         if not tables:
-            raise InputError(f"the history has {len(panel.y)} rows; wanted are more than {2 * self.horizon}")
+            raise InputError(f"the history has {len(panel.y)} rows; more than {2 * self.horizon} are needed")
         cut = max(len(tables) * 3 // 4, 1)
-        held = clone(self.model).fit(*_stacked(tables[:cut]))
-        self.error_quantiles = self._errors(held, tables[cut:] or tables)
-        self.model = clone(self.model).fit(*_stacked(tables))
+        early_model = clone(self.model).fit(*_stack(tables[:cut]))
+        self.error_quantiles = self._measure_errors(early_model, tables[cut:] or tables)
+        self.model = clone(self.model).fit(*_stack(tables))
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
-        """(n_quantiles, horizon, n_series)."""
+        """Return (n_quantiles, horizon, n_series)."""
         assert self.error_quantiles is not None  # noqa: S101 - fitted or restored before
         ahead = np.arange(1, horizon + 1)
         n, level = panel.y.shape[1], series_levels(panel.y, panel.step_s)
-        middle = np.asarray(self.model.predict(regression_features(panel, ahead)), np.float64).reshape(
-            n, horizon
-        )
-        spread = np.stack([np.interp(quantiles, _LEVELS, row) for row in self.error_quantiles])[
-            self._bucket(ahead)
-        ]
-        out = (middle[None] + spread.T[:, None, :]) * level[None, :, None]
-        out = np.where(panel.non_negative[None, :, None], np.maximum(out, 0.0), out)
-        return np.asarray(out.transpose(0, 2, 1), np.float64)
+        table = regression_features(panel, ahead)
+        middle = np.asarray(self.model.predict(table), np.float64).reshape(n, horizon)
+        by_bucket = np.stack([np.interp(quantiles, _ERROR_LEVELS, row) for row in self.error_quantiles])
+        spread = by_bucket[self._bucket(ahead)]
+        result = (middle[None] + spread.T[:, None, :]) * level[None, :, None]
+        result = np.where(panel.non_negative[None, :, None], np.maximum(result, 0.0), result)
+        return np.asarray(result.transpose(0, 2, 1), np.float64)
 
     def state(self) -> State:
-        """What it learnt is no set of arrays: it is stored by skops."""
+        """Return no arrays: skops stores the model."""
         return {}
 
     def restore(self, state: State) -> None:
-        """Nothing is kept in arrays."""
+        """Restore nothing: skops stores the model."""
 
     def _bucket(self, ahead: Ints) -> Ints:
         return np.asarray(np.minimum((ahead - 1) * _BUCKETS // self.horizon, _BUCKETS - 1), np.int64)
 
-    def _errors(self, model: Any, tables: list[tuple[Floats, Floats, Ints]]) -> Floats:  # noqa: ANN401 - as above
-        x, y = _stacked(tables)
-        off, bucket = y - model.predict(x), self._bucket(np.concatenate([ahead for _, _, ahead in tables]))
-        whole = np.quantile(off, _LEVELS)
-        rows = [off[bucket == k] for k in range(_BUCKETS)]
-        return np.stack([np.quantile(row, _LEVELS) if len(row) > 20 else whole for row in rows])
+    def _measure_errors(self, model: Any, tables: list[tuple[Floats, Floats, Ints]]) -> Floats:  # noqa: ANN401 - as above
+        x, y = _stack(tables)
+        residuals = y - model.predict(x)
+        bucket = self._bucket(np.concatenate([ahead for _, _, ahead in tables]))
+        overall = np.quantile(residuals, _ERROR_LEVELS)
+        rows = [residuals[bucket == k] for k in range(_BUCKETS)]
+        return np.stack([np.quantile(row, _ERROR_LEVELS) if len(row) > 20 else overall for row in rows])
 
 
 class ReplayedRiverForecaster:
-    """A river forecaster, one a series, that learns the panel's past at each forecast.
+    """Forecasts with one river forecaster per series, which learns the panel's history at each forecast.
 
-    Its errors on the last horizon of the past spread the forecast.
+    The quantiles are its forecast plus quantiles of its errors on the last horizon of the history.
+
+    path       : import path of the river class
+    parameters : constructor parameters
     """
 
     def __init__(self, path: str, parameters: Mapping[str, Any]) -> None:
@@ -95,38 +104,38 @@ class ReplayedRiverForecaster:
         self.parameters = dict(parameters)
 
     def fit(self, panel: Panel) -> None:
-        """What series have in common is not learnt."""
+        """Learn nothing: each series is learned on its own in `predict`."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
-        """(n_quantiles, horizon, n_series)."""
-        out = np.full((len(quantiles), horizon, panel.y.shape[1]), np.nan)
+        """Return (n_quantiles, horizon, n_series); NaN for a series shorter than two horizons."""
+        result = np.full((len(quantiles), horizon, panel.y.shape[1]), np.nan)
         for series, column in enumerate(panel.y.T):
             known = column[np.isfinite(column)]
             if len(known) > 2 * horizon:
-                out[:, :, series] = self._one(known, horizon, quantiles)
-        out = np.where(panel.non_negative[None, None, :], np.maximum(out, 0.0), out)
-        return np.asarray(out, np.float64)
+                result[:, :, series] = self._forecast_series(known, horizon, quantiles)
+        result = np.where(panel.non_negative[None, None, :], np.maximum(result, 0.0), result)
+        return np.asarray(result, np.float64)
 
     def state(self) -> State:
-        """Nothing: it learns the past again."""
+        """Return no arrays: the history is learned again."""
         return {}
 
     def restore(self, state: State) -> None:
-        """Nothing is kept."""
+        """Restore nothing: the history is learned again."""
 
-    def _one(self, y: Floats, horizon: int, quantiles: Sequence[float]) -> Floats:
+    def _forecast_series(self, y: Floats, horizon: int, quantiles: Sequence[float]) -> Floats:
         model = river_class(self.path)(**self.parameters)
         for value in y[:-horizon].tolist():
             model.learn_one(value)
-        off = np.quantile(y[-horizon:] - np.array(model.forecast(horizon)), quantiles)
+        offsets = np.quantile(y[-horizon:] - np.array(model.forecast(horizon)), quantiles)
         for value in y[-horizon:].tolist():
             model.learn_one(value)
-        return np.asarray(np.array(model.forecast(horizon))[None, :] + off[:, None], np.float64)
+        return np.asarray(np.array(model.forecast(horizon))[None, :] + offsets[:, None], np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class SklearnRecipe:
-    """The recipe of a scikit-learn regressor."""
+    """Recipe of a scikit-learn regressor."""
 
     model: Any
     horizon: int
@@ -134,39 +143,39 @@ class SklearnRecipe:
 
     @property
     def name(self) -> str:
-        """Its class."""
+        """Name of the class."""
         return type(self.model).__name__
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """As scikit-learn tells them."""
-        return {name: _plain(value) for name, value in sorted(self.model.get_params().items())}
+        """Parameters of `get_params`, as plain JSON."""
+        return {name: _json_safe(value) for name, value in sorted(self.model.get_params().items())}
 
     @property
     def features(self) -> Sequence[str]:
-        """Columns of the table that it is given."""
+        """Feature names of the input table."""
         return FEATURES
 
     def make_forecaster(self) -> Forecaster:
-        """A clone that has learnt nothing."""
+        """Return an unfitted forecaster."""
         return RegressorForecaster(self.model, self.horizon)
 
     def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:
-        """A skops file."""
+        """Return the model as a skops file."""
         from skops.io import dumps
 
-        assert isinstance(forecaster, RegressorForecaster)  # noqa: S101 - it made it
-        told = {
+        assert isinstance(forecaster, RegressorForecaster)  # noqa: S101 - created by this recipe
+        saved = {
             "model": forecaster.model,
             "errors": forecaster.error_quantiles,
             "horizon": forecaster.horizon,
         }
-        return {SKOPS_FILE: dumps(told)}
+        return {SKOPS_FILE: dumps(saved)}
 
 
 @dataclass(frozen=True, slots=True)
 class RiverRecipe:
-    """The recipe of a river forecaster."""
+    """Recipe of a river forecaster."""
 
     name: str
     parameters: Mapping[str, Any]
@@ -174,37 +183,37 @@ class RiverRecipe:
 
     @property
     def features(self) -> Sequence[str]:
-        """None: it sees the series alone."""
+        """No features: the model uses the series only."""
         return ()
 
     def make_forecaster(self) -> Forecaster:
-        """One that has learnt nothing."""
+        """Return an unfitted forecaster."""
         return ReplayedRiverForecaster(self.name, self.parameters)
 
-    def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:  # noqa: ARG002 - the recipe says it
-        """No file: the manifest says all."""
+    def pack(self, forecaster: Forecaster) -> Mapping[str, bytes]:  # noqa: ARG002 - the manifest describes the model
+        """Return no file: the manifest holds class and parameters."""
         return {}
 
 
-def recipe_for(model: Any, horizon: int) -> SklearnRecipe | RiverRecipe:  # noqa: ANN401 - anybody's model
-    """The recipe of a scikit-learn regressor or a river forecaster. Raises InputError for anything else."""
+def recipe_for(model: Any, horizon: int) -> SklearnRecipe | RiverRecipe:  # noqa: ANN401 - any model
+    """Return the recipe of a regressor or river forecaster. Raises InputError for other objects."""
     path = f"{type(model).__module__}.{type(model).__qualname__}"
     if hasattr(model, "learn_one") and hasattr(model, "forecast"):
-        parameters = dict(model._get_params())  # noqa: SLF001 - river has no public name for it
-        wrong = sorted(name for name, value in parameters.items() if _plain(value) != value)
-        if wrong or not _RIVER.fullmatch(path):
+        parameters = dict(model._get_params())  # noqa: SLF001 - river has no public equivalent
+        invalid = sorted(name for name, value in parameters.items() if _json_safe(value) != value)
+        if invalid or not _RIVER.fullmatch(path):
             raise InputError(
-                f"{path}: only river's own forecasters with plain parameters can be stored by parameters"
-                + (f"; {', '.join(wrong)} is none" if wrong else "")
+                f"{path}: only forecasters of river with JSON parameters can be stored"
+                + (f"; {', '.join(invalid)} is not JSON" if invalid else "")
             )
         return RiverRecipe(path, parameters)
     if hasattr(model, "fit") and hasattr(model, "predict") and hasattr(model, "get_params"):
         return SklearnRecipe(model, horizon)
-    raise InputError(f"{path}: wanted a scikit-learn regressor, or a river forecaster (river.time_series)")
+    raise InputError(f"{path} is neither a scikit-learn regressor nor a river forecaster (river.time_series)")
 
 
 def restore_submitted(stored: StoredModel, trusted: Collection[str] = ()) -> Forecaster:
-    """The forecaster of a stored submission. Raises ModelRefusedError for a type that is not trusted."""
+    """Return the forecaster of a stored submission. Raises ModelRefusedError if it is untrusted."""
     manifest = stored.manifest
     if manifest.kind == "river":
         river_class(manifest.forecaster)
@@ -213,24 +222,24 @@ def restore_submitted(stored: StoredModel, trusted: Collection[str] = ()) -> For
 
     content = stored.files[SKOPS_FILE]
     try:
-        strange = sorted(set(get_untrusted_types(data=content)) - set(trusted))
-        if strange:
+        untrusted = sorted(set(get_untrusted_types(data=content)) - set(trusted))
+        if untrusted:
             raise ModelRefusedError(
-                f"the model holds {', '.join(strange)[:300]}, which nobody trusts; add it to "
-                "registry.trusted_types if you do"
+                f"the model contains the untrusted types {', '.join(untrusted)[:300]}; add them to "
+                "registry.trusted_types if you trust them"
             )
-        told = loads(content, trusted=list(trusted))
+        saved = loads(content, trusted=list(trusted))
         return RegressorForecaster(
-            told["model"], int(told["horizon"]), np.asarray(told["errors"], np.float64)
+            saved["model"], int(saved["horizon"]), np.asarray(saved["errors"], np.float64)
         )
     except ModelRefusedError:
         raise
-    except Exception as error:  # the file is a stranger's: it may fail in any way, and another model serves
-        raise ModelRefusedError(f"{SKOPS_FILE}: is no model of ours ({type(error).__name__})") from error
+    except Exception as error:  # foreign content may raise anything; another model then serves
+        raise ModelRefusedError(f"{SKOPS_FILE}: is not a valid model ({type(error).__name__})") from error
 
 
 def river_class(path: str) -> Any:  # noqa: ANN401 - river has no types
-    """A forecaster class of river's own, by path. Raises ModelRefusedError for anything else."""
+    """Return a class of river.time_series by its import path. Raises ModelRefusedError for any other path."""
     try:
         if not _RIVER.fullmatch(path):
             raise AttributeError(path)
@@ -241,28 +250,28 @@ def river_class(path: str) -> Any:  # noqa: ANN401 - river has no types
         if not issubclass(found, RiverForecaster):
             raise TypeError(path)
     except (ImportError, AttributeError, TypeError):
-        raise ModelRefusedError(f"{path[:200]!r} is no forecaster of river.time_series") from None
+        raise ModelRefusedError(f"{path[:200]!r} is not a forecaster of river.time_series") from None
     return found
 
 
-def _windows(panel: Panel, horizon: int) -> list[tuple[Floats, Floats, Ints]]:
-    """(features, targets, rows ahead) of up to _ORIGINS windows, without unknown targets, oldest first."""
+def _training_windows(panel: Panel, horizon: int) -> list[tuple[Floats, Floats, Ints]]:
+    """Return (features, targets, rows ahead) of each window, oldest first, without unknown targets."""
     rows, n = panel.y.shape
-    origins = np.unique(np.linspace(horizon, rows - horizon, _ORIGINS).astype(np.int64))
-    ahead = np.arange(1, horizon + 1, max(horizon * n * len(origins) // _ROWS, 1))
-    out = []
+    origins = np.unique(np.linspace(horizon, rows - horizon, _MAX_WINDOWS).astype(np.int64))
+    ahead = np.arange(1, horizon + 1, max(horizon * n * len(origins) // _MAX_ROWS, 1))
+    result = []
     for origin in origins[(origins >= horizon) & (origins + horizon <= rows)].tolist():
         back = (rows - origin) * round(panel.step_s * 1e9)
         past = replace(panel, y=panel.y[:origin], end=panel.end - back)
         y = regression_targets(panel.y[origin + ahead - 1], series_levels(past.y, past.step_s))
         known = np.isfinite(y)
-        out.append((regression_features(past, ahead)[known], y[known], np.tile(ahead, n)[known]))
-    return out
+        result.append((regression_features(past, ahead)[known], y[known], np.tile(ahead, n)[known]))
+    return result
 
 
-def _stacked(tables: list[tuple[Floats, Floats, Ints]]) -> tuple[Floats, Floats]:
+def _stack(tables: list[tuple[Floats, Floats, Ints]]) -> tuple[Floats, Floats]:
     return np.concatenate([x for x, _, _ in tables]), np.concatenate([y for _, y, _ in tables])
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - a parameter
+def _json_safe(value: Any) -> Any:  # noqa: ANN401 - a parameter
     return value if isinstance(value, bool | int | float | str | None) else repr(value)[:200]

@@ -1,1 +1,1 @@
-"""Forecasts that the running engine serves, and how accurate they turned out."""
+"""Forecasts that the running engine serves, and their accuracy."""

@@ -1,7 +1,7 @@
-"""Forecasts of loads by what serves now, and by the challenger beside it.
+"""Forecast loads with the serving model and with the challenger.
 
-What serves is the champion, else the champion before it, else seasonal naive: a model that cannot be read,
-is refused, or is made for another step or horizon never leaves anybody without a forecast.
+The champion serves, else the previous champion, else seasonal naive. A model that is unreadable, refused, or
+made for another step or horizon therefore never leaves a series without a forecast.
 """
 
 from collections.abc import Sequence
@@ -19,77 +19,79 @@ from trimtab.pipelines.train_load import MODEL_NAME, ModelWorkspace
 from trimtab.pipelines.training.evaluation import NAIVE
 
 BATCH_SERIES = 1000
-"""Series that are forecast together."""
+"""Series forecast together; bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
-    """What is asked of every model, and of whom nothing came of it: version -> why."""
+class _ForecastRequest:
+    """A request to all models, and the versions that could not answer it, each with the reason."""
 
-    place: ModelWorkspace
+    workspace: ModelWorkspace
     named: NamedPanel
     horizon: int
     refused: dict[str, str] = field(default_factory=dict)
-    unfit: dict[str, str] = field(default_factory=dict)
+    incompatible: dict[str, str] = field(default_factory=dict)
 
 
-def forecast_load(named: NamedPanel, horizon: int, place: ModelWorkspace) -> StoredForecasts:
-    """Forecast every series of a panel."""
-    asking = _Asking(place, named, horizon)
-    book = place.store.index()
+def forecast_load(named: NamedPanel, horizon: int, workspace: ModelWorkspace) -> StoredForecasts:
+    """Forecast every series of a panel over `horizon` rows."""
+    request = _ForecastRequest(workspace, named, horizon)
+    index = workspace.store.index()
     panel = named.panel
-    values, model, version = _serving(asking, (book.champion, book.previous))
-    challenger = _said(asking, book.challenger)
+    values, model, version = _forecast_serving(request, (index.champion, index.previous))
+    challenger = _try_version(request, index.challenger)
     first = np.argmax(np.isfinite(panel.y), axis=0)
-    past_s = (panel.y.shape[0] - first) * panel.step_s
+    history_s = (panel.y.shape[0] - first) * panel.step_s
     return StoredForecasts(
-        named.names, panel.end, panel.step_s, values, past_s, model, version, challenger,
-        (book.challenger or "") if challenger is not None else "", asking.refused, asking.unfit,
+        named.names, panel.end, panel.step_s, values, history_s, model, version, challenger,
+        (index.challenger or "") if challenger is not None else "", request.refused, request.incompatible,
     )  # fmt: skip
 
 
-def _predicted(forecaster: Forecaster, named: NamedPanel, horizon: int) -> Floats:
-    """(n_quantiles, horizon, n_series), some series after the other: members hold several arrays of these."""
+def _predict_in_batches(forecaster: Forecaster, named: NamedPanel, horizon: int) -> Floats:
+    """Return (n_quantiles, horizon, n_series), forecast in batches to bound memory."""
     n = len(named.names)
     parts = np.array_split(np.arange(n), max(-(-n // BATCH_SERIES), 1))
     values = []
     for part in parts:
-        ahead = forecaster.predict(named.pick(part).panel, horizon, QUANTILES)
+        forecast = forecaster.predict(named.pick(part).panel, horizon, QUANTILES)
         wanted = (len(QUANTILES), horizon, len(part))
-        if ahead.shape != wanted:
-            raise ModelRefusedError(f"it forecasts an array of {ahead.shape}, wanted is {wanted}")
-        values.append(ahead)
+        if forecast.shape != wanted:
+            raise ModelRefusedError(f"its forecast has the shape {forecast.shape} instead of {wanted}")
+        values.append(forecast)
     return np.concatenate(values, axis=2)
 
 
-def _serving(asking: _Asking, versions: Sequence[str | None]) -> tuple[Floats, str, str]:
+def _forecast_serving(request: _ForecastRequest, versions: Sequence[str | None]) -> tuple[Floats, str, str]:
     for version in versions:
-        found = _said(asking, version)
+        found = _try_version(request, version)
         if found is not None and version is not None:
             return found, MODEL_NAME, version
-    naive = asking.place.make(NAIVE)
-    naive.fit(asking.named.panel)
-    return _predicted(naive, asking.named, asking.horizon), NAIVE, ""
+    naive = request.workspace.make(NAIVE)
+    naive.fit(request.named.panel)
+    return _predict_in_batches(naive, request.named, request.horizon), NAIVE, ""
 
 
-def _said(asking: _Asking, version: str | None) -> Floats | None:
-    """What a version forecasts; None where it cannot, which is noted."""
-    place, named, horizon = asking.place, asking.named, asking.horizon
+def _try_version(request: _ForecastRequest, version: str | None) -> Floats | None:
+    """Return the forecasts of a version, or None if it cannot forecast; the reason is recorded."""
+    workspace, named, horizon = request.workspace, request.named, request.horizon
     if version is None:
         return None
     try:
-        stored = place.store.read(version)
-        strange = schema_mismatch(stored.manifest.schema, required_schema(named.panel.step_s, horizon))
-        if strange:
-            asking.unfit[version] = strange
+        stored = workspace.store.read(version)
+        mismatch = schema_mismatch(stored.manifest.schema, required_schema(named.panel.step_s, horizon))
+        if mismatch:
+            request.incompatible[version] = mismatch
             return None
-        ahead = _predicted(restore_forecaster(stored, place.trusted, place.make), named, horizon)
+        forecast = _predict_in_batches(
+            restore_forecaster(stored, workspace.trusted, workspace.make), named, horizon
+        )
     except ModelRefusedError as error:
-        why = str(error)
-    except Exception as error:  # it may be a stranger's and fail in any way; another one serves
-        why = f"it cannot forecast ({type(error).__name__}: {error})"
+        reason = str(error)
+    except Exception as error:  # a foreign model may raise anything; another model then serves
+        reason = f"it cannot forecast ({type(error).__name__}: {error})"
     else:
-        return ahead
-    if place.store.mark_refused(version, why):
-        asking.refused[version] = why
+        return forecast
+    if workspace.store.mark_refused(version, reason):
+        request.refused[version] = reason
     return None

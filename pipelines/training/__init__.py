@@ -1,1 +1,1 @@
-"""Train, evaluate and promote models: pipeline runs, the promotion gate, excluded windows."""
+"""Evaluate, gate and promote trained models, one run at a time."""

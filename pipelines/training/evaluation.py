@@ -1,8 +1,9 @@
-"""How a recipe is judged before anything of it is stored: on held-out windows, beside those it must beat.
+"""Evaluate a recipe on held-out windows, together with the champion and seasonal naive.
 
-Nobody is judged on what it was trained on: recipe and champion are fitted on the past of the first window.
-Of the champion that is its recipe, trained anew; as it is, it has seen these windows. How the stored
-champion itself does is told live, while a challenger runs beside it.
+No contender is evaluated on data it was trained on: the recipe and the champion's recipe are both fitted on
+                                                     the
+history before the first window. The error of the stored champion itself is measured live, see
+`live_accuracy`.
 """
 
 from collections.abc import Mapping
@@ -28,18 +29,20 @@ if TYPE_CHECKING:
 
 NAIVE = "seasonal_naive"
 MIN_ROWS = 24
-"""Rows that the past of the first judged window must have at least."""
+"""Minimum rows of history before the first evaluated window."""
 MAX_SERIES = 500
-"""Series that are judged; of more, so many spread over their names."""
+"""Maximum number of evaluated series; of more, a sample spread over their names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Figures on the same windows.
+    """Metrics of all contenders on the same windows.
 
-    champion : what serves; None = nothing does, or it cannot be read
-    said     : on what it was judged, in words
-    unfit    : why the champion is of no use any more, see `asked.unfit`; "" = it is
+    figures           : metrics by contender
+    champion          : the stored champion; None = there is none, or it cannot forecast
+    plots             : PNG files by name
+    summary           : number of evaluated windows and series, in words
+    champion_mismatch : why the champion does not match the job's schema; "" = it does
     """
 
     figures: Mapping[str, ForecastMetrics]
@@ -50,90 +53,95 @@ class Evaluation:
 
 
 def evaluate(
-    job: "LoadJob", named: NamedPanel, place: "ModelWorkspace", recipe: Recipe, folder: Path
+    job: "LoadJob", named: NamedPanel, workspace: "ModelWorkspace", recipe: Recipe, folder: Path
 ) -> Evaluation:
-    """Judge a recipe on the last windows of a history; pictures go into the folder. Raises HistoryError."""
-    some = _sample(named)
-    rows = some.panel.y.shape[0]
+    """Evaluate a recipe on the last windows of a history and write plots into the folder.
+
+    Raises HistoryError if the history is too short.
+    """
+    sample = _sample_series(named)
+    rows = sample.panel.y.shape[0]
     horizon = min(job.horizon, rows // 3)
     origins = forecast_origins(rows, horizon, job.origins, max(MIN_ROWS, horizon))
     if not origins:
         raise HistoryError(
-            f"the history has {rows} steps of {job.step_s:g} s, wanted are {2 * MIN_ROWS} at least to "
-            "learn from and to judge by; wait, or give a longer --since"
+            f"the history has {rows} steps of {job.step_s:g} s, at least {2 * MIN_ROWS} are needed to "
+            "train and evaluate; wait, or use a longer --since"
         )
-    past = some.first_rows(origins[0]).panel
-    champion = _champion(place, past, horizon, job.schema())
-    contenders, champion = _contenders(past, horizon, job, place, recipe, champion)
-    figures = backtest_load(some, contenders, horizon, origins)
+    past = sample.first_rows(origins[0]).panel
+    champion = _load_champion(workspace, past, horizon, job.schema())
+    contenders, champion = _contenders(past, horizon, job, workspace, recipe, champion)
+    figures = backtest_load(sample, contenders, horizon, origins)
     if champion is not None and "champion" not in figures:
         figures["champion"] = figures["challenger"]
-    pictures = plot_evaluation(some, contenders, horizon, origins[-1], figures, folder)
-    said = f"judged on {len(origins)} windows of {len(some.names)}"
-    if len(some.names) < len(named.names):
-        said += f" of {len(named.names)}"
-    why = "" if champion is None else schema_mismatch(champion.manifest.schema, job.schema())
-    return Evaluation(figures, champion, pictures, f"{said} series", why)
+    plots = plot_evaluation(sample, contenders, horizon, origins[-1], figures, folder)
+    summary = f"evaluated on {len(origins)} windows of {len(sample.names)}"
+    if len(sample.names) < len(named.names):
+        summary += f" of {len(named.names)}"
+    mismatch = "" if champion is None else schema_mismatch(champion.manifest.schema, job.schema())
+    return Evaluation(figures, champion, plots, f"{summary} series", mismatch)
 
 
 def _contenders(
     past: Panel,
     horizon: int,
     job: "LoadJob",
-    place: "ModelWorkspace",
+    workspace: "ModelWorkspace",
     recipe: Recipe,
     champion: StoredModel | None,
 ) -> tuple[dict[str, Forecaster], StoredModel | None]:
-    """All fitted on the same past, and the champion, None where its recipe cannot do what is asked.
+    """Return the fitted contenders, and the champion; None if its recipe cannot be fitted.
 
-    A champion of the very same recipe would do as the challenger does.
+    A champion with the same recipe as the challenger is left out, because its metrics would be equal.
     """
-    found: dict[str, Forecaster] = {"challenger": recipe.make_forecaster(), NAIVE: place.make(NAIVE)}
+    found: dict[str, Forecaster] = {"challenger": recipe.make_forecaster(), NAIVE: workspace.make(NAIVE)}
     for contender in found.values():
         contender.fit(past)
-    if champion is not None and not _same(champion.manifest, recipe, job):
+    if champion is not None and not _is_same_recipe(champion.manifest, recipe, job):
         try:
-            rival = restore_forecaster(champion, place.trusted, place.make)
-            rival.fit(past)
-            rival.predict(past, horizon, QUANTILES)
-        except Exception:  # a stranger's may fail in any way, and must not keep a better one away
+            retrained = restore_forecaster(champion, workspace.trusted, workspace.make)
+            retrained.fit(past)
+            retrained.predict(past, horizon, QUANTILES)
+        except Exception:  # a foreign model may raise anything, and must not block a better one
             return found, None
-        found["champion"] = rival
+        found["champion"] = retrained
     return found, champion
 
 
-def _same(manifest: Manifest, recipe: Recipe, job: "LoadJob") -> bool:
-    """Whether a champion of this manifest, trained anew, would be what the challenger is.
+def _is_same_recipe(manifest: Manifest, recipe: Recipe, job: "LoadJob") -> bool:
+    """Return whether retraining a champion of this manifest would give the challenger.
 
-    Parameters that belong to what is asked, as how far ahead, change with it.
+    Parameters that depend on the request, such as the longest horizon, may differ.
     """
     if (manifest.kind, manifest.forecaster) != (recipe.kind, recipe.name):
         return False
-    moved = schema_mismatch(manifest.schema, job.schema())
-    return bool(moved) or dict(manifest.parameters) == dict(recipe.parameters)
+    mismatch = schema_mismatch(manifest.schema, job.schema())
+    return bool(mismatch) or dict(manifest.parameters) == dict(recipe.parameters)
 
 
-def _sample(named: NamedPanel) -> NamedPanel:
-    """At most MOST_SERIES of them, spread over their names."""
+def _sample_series(named: NamedPanel) -> NamedPanel:
+    """Return at most MAX_SERIES series, spread over their names."""
     n = len(named.names)
     if n <= MAX_SERIES:
         return named
     return named.pick(evenly_spaced(n, MAX_SERIES))
 
 
-def _champion(
-    place: "ModelWorkspace", past: Panel, horizon: int, wanted: Mapping[str, Any]
+def _load_champion(
+    workspace: "ModelWorkspace", past: Panel, horizon: int, wanted: Mapping[str, Any]
 ) -> StoredModel | None:
-    """The champion; None where there is none that can be read, and forecasts what it is made for."""
-    book = place.store.index()
-    named = None if book.untold else place.registry.get_alias(CHAMPION)  # as a notebook promotes
-    version = named.version if named is not None and named.version in book.versions else book.champion
+    """Return the champion; None if there is none, it is unreadable, or it fails to forecast."""
+    index = workspace.store.index()
+    named = (
+        None if index.untold else workspace.registry.get_alias(CHAMPION)
+    )  # a notebook promotes in the registry
+    version = named.version if named is not None and named.version in index.versions else index.champion
     if version is None:
         return None
     try:
-        stored = place.store.read(version)
+        stored = workspace.store.read(version)
         if not schema_mismatch(stored.manifest.schema, wanted):
-            restore_forecaster(stored, place.trusted, place.make).predict(past, horizon, QUANTILES)
-    except Exception:  # forecasting tells why; a champion that fails must not keep a better one away
+            restore_forecaster(stored, workspace.trusted, workspace.make).predict(past, horizon, QUANTILES)
+    except Exception:  # forecast_load reports the reason; a failing champion must not block a better one
         return None
     return stored

@@ -1,8 +1,9 @@
 """Runs of a pipeline in the data folder: one at a time, each stage's result kept until the run is done.
 
-A run is a folder: `run.json` says how it does, the other files are what its stages left. A run whose process
-was killed still says "running", though nobody holds the lock: the next one with the same request goes on
-with its stages.
+A run is a folder: `run.json` holds its record, the other files are the results of its stages. If the process
+                   of a
+run is killed, its state remains "running" although no process holds the lock; the next run of the same
+request resumes its stages.
 """
 
 import fcntl
@@ -17,23 +18,30 @@ from typing import Any
 
 from trimtab.pipelines.errors import BusyError
 
-KEPT_RUNS, RESUME_WITHIN_S = 50, 6 * 3600.0
-"""Runs that are listed; how old stages may be to go on with them."""
+KEPT_RUNS = 50
+"""Number of runs kept on disk."""
+RESUME_WITHIN_S = 6 * 3600.0
+"""Age in seconds up to which an unfinished run is resumed."""
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run.
+    """One run, as stored in `run.json`.
 
-    id       : ULID, of its start
-    request  : what was asked for, plain JSON
-    state    : "running", "done", "failed", or "interrupted": its process was killed
-    by       : who asked: "schedule", "drift", "settings" (the champion is made for others), or a person
-    stage    : what is being done, of `train_load.STAGES`
-    progress : 0..1
-    said     : what came of it, in words
-    version  : of the model that it made; "" = none
+    id       : ULID of its start
+    pipeline : name of the pipeline
+    request  : parameters of the run, plain JSON
+    by       : "schedule", "drift", "settings" (the champion is made for other settings), or an operator
+    started  : int64 ns UTC
+    state    : "running", "done", "failed", or "interrupted" (its process was killed)
+    ended    : int64 ns UTC; None = not ended
+    stage    : current stage, one of `train_load.STAGES`
+    progress : ratio 0..1
+    said     : result in words
+    version  : trained version; "" = none
+    promoted : whether the version became champion
+    figures  : metrics by name; None = unknown
     """
 
     id: str
@@ -52,29 +60,35 @@ class RunRecord:
 
 
 class ActiveRun:
-    """The run under way; made by `Runs.begin`."""
+    """The run in progress; created by `PipelineRuns.start`.
 
-    def __init__(self, folder: Path, run: RunRecord, told: Callable[[RunRecord], None]) -> None:
+    folder    : folder of the run
+    run       : current record
+    on_change : called with the record after each change
+    """
+
+    def __init__(self, folder: Path, run: RunRecord, on_change: Callable[[RunRecord], None]) -> None:
         self.folder = folder
         self.run = run
-        self._told = told
+        self._on_change = on_change
 
     def enter_stage(self, stage: str, progress: float) -> None:
-        """Say what is being done now."""
+        """Record the current stage and progress."""
         self.update(stage=stage, progress=progress)
 
-    def update(self, **fields: Any) -> None:  # noqa: ANN401 - fields of Run
-        """Write the run down, and tell of it."""
+    def update(self, **fields: Any) -> None:  # noqa: ANN401 - fields of RunRecord
+        """Change fields of the record, store it, and notify the listener."""
         self.run = replace(self.run, **fields)
         write_json(self.folder / "run.json", asdict(self.run))
-        self._told(self.run)
+        self._on_change(self.run)
 
 
 class PipelineRuns:
     """All runs of one pipeline.
 
-    folder : is made with the first run
-    new_id : gives the id of a run
+    folder : created with the first run
+    now    : clock, int64 ns UTC
+    new_id : returns the id of a new run
     """
 
     def __init__(
@@ -86,12 +100,12 @@ class PipelineRuns:
         self.new_id = new_id
 
     def list_runs(self) -> list[RunRecord]:
-        """Newest first."""
-        alive = self._alive()
+        """Return the records of all runs, newest first."""
+        is_locked = self._is_locked()
         found = [run for path in self.folder.glob("*/run.json") if (run := _read(path)) is not None]
         found.sort(key=lambda run: run.id, reverse=True)
         return [
-            replace(run, state=INTERRUPTED) if run.state == RUNNING and not (alive and k == 0) else run
+            replace(run, state=INTERRUPTED) if run.state == RUNNING and not (is_locked and k == 0) else run
             for k, run in enumerate(found)
         ]
 
@@ -99,9 +113,13 @@ class PipelineRuns:
     def start(
         self, request: Mapping[str, Any], by: str, on_change: Callable[[RunRecord], None] = lambda _: None
     ) -> Iterator[ActiveRun]:
-        """A run, new or gone on with; what is raised inside ends it as failed, and is raised.
+        """Start a run, or resume an unfinished one of the same request.
 
-        Raises BusyError where one runs already.
+        An exception inside the context marks the run as failed and propagates.
+
+        on_change : called with the record after each change
+
+        Raises BusyError if another run is in progress.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
@@ -109,55 +127,57 @@ class PipelineRuns:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise BusyError(
-                    f"the pipeline {self.pipeline!r} runs already{self._who()}; wait for it: one runs at a "
-                    "time"
+                    f"the pipeline {self.pipeline!r} is already running{self._describe_running()}; "
+                    "wait until it ends"
                 ) from None
-            work = self._resumed(request, by, on_change) or self._fresh(request, by, on_change)
+            active = self._resume(request, by, on_change) or self._create(request, by, on_change)
             try:
-                yield work
+                yield active
             except BaseException as error:
-                words = str(error) or type(error).__name__
-                work.update(state=FAILED, ended=self.now(), said=words[:2000])
+                message = str(error) or type(error).__name__
+                active.update(state=FAILED, ended=self.now(), said=message[:2000])
                 raise
-            work.update(state=DONE, ended=self.now(), progress=1.0)
-            for left in work.folder.iterdir():
-                if left.name != "run.json":
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            active.update(state=DONE, ended=self.now(), progress=1.0)
+            for leftover in active.folder.iterdir():
+                if leftover.name != "run.json":
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             self._prune()
 
-    def _resumed(
-        self, request: Mapping[str, Any], by: str, told: Callable[[RunRecord], None]
+    def _resume(
+        self, request: Mapping[str, Any], by: str, on_change: Callable[[RunRecord], None]
     ) -> ActiveRun | None:
         newest = next(iter(self.list_runs()), None)
         if newest is None or newest.state == DONE or dict(newest.request) != dict(request):
             return None
         if self.now() - newest.started > RESUME_WITHIN_S * 1e9:
             return None
-        work = ActiveRun(
-            self.folder / newest.id, replace(newest, state=RUNNING, by=by, ended=None, said=""), told
+        active = ActiveRun(
+            self.folder / newest.id, replace(newest, state=RUNNING, by=by, ended=None, said=""), on_change
         )
-        work.update(progress=0.0)
-        return work
+        active.update(progress=0.0)
+        return active
 
-    def _fresh(self, request: Mapping[str, Any], by: str, told: Callable[[RunRecord], None]) -> ActiveRun:
+    def _create(
+        self, request: Mapping[str, Any], by: str, on_change: Callable[[RunRecord], None]
+    ) -> ActiveRun:
         run = RunRecord(self.new_id(), self.pipeline, dict(request), by, self.now())
         folder = self.folder / run.id
         folder.mkdir(mode=0o700)
-        work = ActiveRun(folder, run, told)
-        work.update(progress=0.0)
-        return work
+        active = ActiveRun(folder, run, on_change)
+        active.update(progress=0.0)
+        return active
 
-    def _who(self) -> str:
-        """Whose run it is that goes on, since when, and how far; "" = it is not known."""
+    def _describe_running(self) -> str:
+        """Describe the run in progress: requester, age and progress; "" = unknown."""
         newest = next(iter(self.list_runs()), None)
         if newest is None or newest.state != RUNNING:
             return ""
         minutes = max(self.now() - newest.started, 0) / 60e9
-        by = f", asked for by {newest.by}" if newest.by else ""
-        return f"{by}, for {minutes:.0f} min: {newest.progress:.0%} done, at {newest.stage or 'its begin'}"
+        by = f", requested by {newest.by}" if newest.by else ""
+        return f"{by}, for {minutes:.0f} min: {newest.progress:.0%} done, at {newest.stage or 'its start'}"
 
-    def _alive(self) -> bool:
-        """Whether a process holds the lock."""
+    def _is_locked(self) -> bool:
+        """Return whether a process holds the lock."""
         try:
             with (self.folder / ".lock").open("r") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -173,10 +193,10 @@ class PipelineRuns:
 
 
 def write_json(path: Path, value: object) -> None:
-    """A small file, whole or as it was before."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value, indent=1))
-    part.replace(path)
+    """Write a small JSON file atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1))
+    temporary.replace(path)
 
 
 def _read(path: Path) -> RunRecord | None:

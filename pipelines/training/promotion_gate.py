@@ -1,4 +1,4 @@
-"""The model gate: whether a challenger may take the champion's place. Decides, changes nothing."""
+"""The promotion gate: decides whether a challenger may replace the champion; changes nothing."""
 
 import math
 from collections.abc import Mapping
@@ -8,22 +8,30 @@ from typing import Any
 from trimtab.pipelines.forecasting.backtest_load import ForecastMetrics
 from trimtab.pipelines.model_registry.model_schema import schema_mismatch
 
-MAX_SIZE_RATIO, MAX_LOSS_RATIO, MAX_EXTRA_SILENT = 2.0, 1.02, 0.05
-"""Times the champion's size; times the loss of whom it must not lose to; series more without a forecast."""
+MAX_SIZE_RATIO = 2.0
+"""Maximum size relative to the champion."""
+MAX_LOSS_RATIO = 1.02
+"""Maximum loss relative to a rival."""
+MAX_EXTRA_SILENT = 0.05
+"""Maximum share of values without a forecast, above that of a rival."""
 SMALL_MODEL_BYTES = 2**20
-"""A model below this is not too large beside any champion: a doubled file of some kB harms nobody."""
-COV90_RANGE, MAX_MISS99, STANDARD_ERRORS = (0.80, 0.98), 0.03, 2.0
-"""Share of values that the band of 90 % must hold; share that may lie above the quantile 0.99, at most;
-standard errors beyond which that is no chance."""
+"""A model below this size passes the size check, because doubling a few kB harms nothing."""
+COV90_RANGE = (0.80, 0.98)
+"""Allowed share of values in the 90 % band."""
+MAX_MISS99 = 0.03
+"""Maximum share of values above the quantile 0.99."""
+STANDARD_ERRORS = 2.0
+"""A deviation within this many standard errors counts as chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A model at the gate.
 
-    schema     : what it must be asked with, and the features that it forecasts from
-    figures    : on the very windows on which the other one was judged
-    forecaster : its name; features are compared between models of one name only
+    size_bytes : size of its files
+    schema     : step, horizon, quantiles and features it is made for
+    figures    : metrics on the same windows as the rival's
+    forecaster : name; features are compared only between models of the same name
     """
 
     size_bytes: int
@@ -34,13 +42,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """What the gate says; reasons why not, none = it may pass."""
+    """Decision of the gate; no reasons = passed."""
 
     reasons: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether it may pass."""
+        """Whether the challenger passed."""
         return not self.reasons
 
     def __str__(self) -> str:
@@ -53,82 +61,88 @@ def check_promotion(
     naive: ForecastMetrics,
     required: Mapping[str, Any] | None = None,
 ) -> GateVerdict:
-    """Refuse what is too large, of another schema, not finite, too sure of itself or of nothing, or worse.
+    """Refuse a challenger that is too large, incompatible, miscalibrated, or worse than its rivals.
 
-    Worse is judged by loss, against the champion and seasonal naive.
+    Its loss is compared with that of the champion and of seasonal naive.
 
-    champion : None = there is none yet, seasonal naive serves
-    asked    : what the settings ask of a model, see `asked.asked`; None = what the champion is asked. A
-               champion that is made for something else has no say in the size and the schema of who comes
-               after it, else a change of the settings would keep every model away
+    champion : None = there is none, seasonal naive serves
+    required : schema that the settings require, see `required_schema`; None = that of the champion. A
+               champion made for another schema does not limit the challenger's size and schema, else a change
+               of the settings would refuse every model
 
-    >>> good, bad = (Figures(m, m, 0.9, 0.01, 0.0, 100) for m in (0.7, 0.9))
+    >>> good, bad = (ForecastMetrics(m, m, 0.9, 0.01, 0.0, 100) for m in (0.7, 0.9))
     >>> check_promotion(Candidate(100, {}, good), None, bad).passed
     True
     >>> str(check_promotion(Candidate(100, {}, bad), Candidate(100, {}, good), bad))
-    'it errs 28.6% more than the champion (a loss of 0.9 against 0.7; 2% more may be)'
+    'its loss is 28.6% higher than that of the champion (0.9 against 0.7; 2% more is allowed)'
     """
     figures = challenger.figures
-    reasons = [*_finite(figures), *_uncovered(figures), *_worse(figures, naive, "seasonal naive")]
+    reasons = [
+        *_finiteness_reasons(figures),
+        *_calibration_reasons(figures),
+        *_loss_reasons(figures, naive, "seasonal naive"),
+    ]
     if champion is not None:
         wanted = champion.schema if required is None else required
-        reasons += [*_strange(challenger, wanted), *_unlike(challenger, champion, wanted)]
-        reasons += _worse(figures, champion.figures, "the champion")
+        reasons += [*_schema_reasons(challenger, wanted), *_difference_reasons(challenger, champion, wanted)]
+        reasons += _loss_reasons(figures, champion.figures, "the champion")
     return GateVerdict(tuple(reasons))
 
 
-def _finite(figures: ForecastMetrics) -> list[str]:
+def _finiteness_reasons(figures: ForecastMetrics) -> list[str]:
     if figures.points == 0:
-        return ["no value could be compared with a forecast of it: more history is needed"]
+        return ["none of its forecasts could be compared with a value: more history is needed"]
     if not (math.isfinite(figures.pinball) and math.isfinite(figures.mase)):
-        return ["its figures are not finite"]
+        return ["its metrics are not finite"]
     return []
 
 
-def _strange(challenger: Candidate, wanted: Mapping[str, Any]) -> list[str]:
-    why = schema_mismatch(challenger.schema, wanted)
-    return [f"{why}; train it for these"] if why else []
+def _schema_reasons(challenger: Candidate, wanted: Mapping[str, Any]) -> list[str]:
+    mismatch = schema_mismatch(challenger.schema, wanted)
+    return [f"{mismatch}; train it for these"] if mismatch else []
 
 
-def _unlike(challenger: Candidate, champion: Candidate, wanted: Mapping[str, Any]) -> list[str]:
-    """How it differs from a champion that is made for the same, where it should not."""
+def _difference_reasons(challenger: Candidate, champion: Candidate, wanted: Mapping[str, Any]) -> list[str]:
+    """Return unwanted differences from a champion with the same purpose."""
     reasons = []
-    mine, before = challenger.size_bytes, champion.size_bytes
-    if mine > max(MAX_SIZE_RATIO * before, SMALL_MODEL_BYTES) and not schema_mismatch(
-        champion.schema, wanted
-    ):
+    size, limit = challenger.size_bytes, max(MAX_SIZE_RATIO * champion.size_bytes, SMALL_MODEL_BYTES)
+    if size > limit and not schema_mismatch(champion.schema, wanted):
         reasons.append(
-            f"it has {mine} bytes, the champion {before}: more than {MAX_SIZE_RATIO:g} times as much"
+            f"it has {size} bytes, the champion {champion.size_bytes}: more than "
+            f"{MAX_SIZE_RATIO:g} times as much"
         )
     same = challenger.forecaster == champion.forecaster
     if same and challenger.schema.get("features") != champion.schema.get("features"):
-        reasons.append("its schema differs from the champion's in features")
+        reasons.append("its features differ from those of the champion")
     return reasons
 
 
-def _uncovered(figures: ForecastMetrics) -> list[str]:
-    """Why its quantiles are not to be believed; within SURE standard errors of the bar it may be chance."""
+def _calibration_reasons(figures: ForecastMetrics) -> list[str]:
+    """Return why its quantiles are miscalibrated, beyond STANDARD_ERRORS standard errors."""
     reasons = []
     (low, high), slack = COV90_RANGE, STANDARD_ERRORS * figures.cov90_se
     if figures.cov90 + slack < low or figures.cov90 - slack > high:
         reasons.append(
-            f"its band of 90 % held {figures.cov90:.1%} of the values; wanted are {low:.0%} to {high:.0%}"
+            f"its 90 % band contains {figures.cov90:.1%} of the values; allowed are {low:.0%} to {high:.0%}"
         )
     if figures.miss99 - STANDARD_ERRORS * figures.miss99_se > MAX_MISS99:
         reasons.append(
-            f"{figures.miss99:.1%} of the values lay above its quantile 0.99; at most {MAX_MISS99:.0%} may"
+            f"{figures.miss99:.1%} of the values are above its quantile 0.99; "
+            f"at most {MAX_MISS99:.0%} are allowed"
         )
     return reasons
 
 
-def _worse(mine: ForecastMetrics, other: ForecastMetrics, who: str) -> list[str]:
+def _loss_reasons(challenger: ForecastMetrics, rival: ForecastMetrics, rival_name: str) -> list[str]:
     reasons = []
-    if mine.pinball > MAX_LOSS_RATIO * other.pinball:
-        more = f"{mine.pinball / other.pinball - 1:.1%} " if other.pinball else ""
+    if challenger.pinball > MAX_LOSS_RATIO * rival.pinball:
+        more = f"{challenger.pinball / rival.pinball - 1:.1%} " if rival.pinball else ""
         reasons.append(
-            f"it errs {more}more than {who} (a loss of {mine.pinball:.3g} against {other.pinball:.3g}; "
-            f"{MAX_LOSS_RATIO - 1:.0%} more may be)"
+            f"its loss is {more}higher than that of {rival_name} ({challenger.pinball:.3g} against "
+            f"{rival.pinball:.3g}; {MAX_LOSS_RATIO - 1:.0%} more is allowed)"
         )
-    if mine.silent > other.silent + MAX_EXTRA_SILENT:
-        reasons.append(f"{mine.silent:.0%} of the values have no forecast, with {who} {other.silent:.0%}")
+    if challenger.silent > rival.silent + MAX_EXTRA_SILENT:
+        reasons.append(
+            f"{challenger.silent:.0%} of the values have no forecast, for {rival_name} {rival.silent:.0%}"
+        )
     return reasons

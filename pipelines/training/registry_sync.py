@@ -1,4 +1,4 @@
-"""Shelf and registry brought together: a champion that was named elsewhere is fetched, checked, served."""
+"""Synchronise the model store with the registry."""
 
 import tempfile
 from dataclasses import dataclass
@@ -16,52 +16,64 @@ from trimtab.pipelines.model_registry.model_store import ModelStore
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What came of it.
+    """Result of a synchronisation.
 
-    champion : version that serves now; "" = none
-    refused  : version -> why it is not trusted; told once
+    champion : version that serves; "" = none
+    refused  : version -> reason, for each newly refused version
     """
 
     champion: str
     refused: dict[str, str]
 
 
-def sync_registry(registry: MlflowRegistry, shelf: ModelStore, now: int) -> SyncResult:
-    """Tell the registry what a person decided here; else take its champion and challenger over.
+def sync_registry(registry: MlflowRegistry, store: ModelStore, now: int) -> SyncResult:
+    """Send a local change of the champion to the registry, or adopt its champion and challenger.
 
-    Raises RegistryError where it does not answer: the shelf is as it was.
+    now : int64 ns UTC
+
+    Raises RegistryError if the registry does not answer; the store is then unchanged.
     """
-    book = shelf.index()
-    if book.untold:
-        registry.set_alias(CHAMPION, book.champion)
-        shelf.mark_registry_updated()
-        return SyncResult(book.champion or "", {})
+    index = store.index()
+    if index.untold:
+        registry.set_alias(CHAMPION, index.champion)
+        store.mark_registry_updated()
+        return SyncResult(index.champion or "", {})
     refused: dict[str, str] = {}
     champion = registry.get_alias(CHAMPION)
-    if champion is not None and champion.version != book.champion:
-        _taken(registry, shelf, champion, now, refused)
-        if champion.version not in refused and champion.version in shelf.index().versions:
-            shelf.promote(champion.version, "champion of the registry", by="the registry")
+    if champion is not None and champion.version != index.champion:
+        _copy_to_store(registry, store, champion, now, refused)
+        if champion.version not in refused and champion.version in store.index().versions:
+            store.promote(champion.version, "champion of the registry", by="the registry")
     challenger = registry.get_alias(CHALLENGER)
-    if challenger is not None and challenger.version not in {book.challenger, book.champion}:
-        _taken(registry, shelf, challenger, now, refused)
-        if challenger.version not in refused and challenger.version in shelf.index().versions:
-            shelf.set_challenger(challenger.version, "challenger of the registry")
-    return SyncResult(shelf.index().champion or "", refused)
+    if challenger is not None and challenger.version not in {index.challenger, index.champion}:
+        _copy_to_store(registry, store, challenger, now, refused)
+        if challenger.version not in refused and challenger.version in store.index().versions:
+            store.set_challenger(challenger.version, "challenger of the registry")
+    return SyncResult(store.index().champion or "", refused)
 
 
-def _taken(
-    registry: MlflowRegistry, shelf: ModelStore, one: RegisteredVersion, now: int, refused: dict[str, str]
+def _copy_to_store(
+    registry: MlflowRegistry,
+    store: ModelStore,
+    registered: RegisteredVersion,
+    now: int,
+    refused: dict[str, str],
 ) -> None:
-    """Put it on the shelf; a refusal that is new is noted in `refused`."""
-    book = shelf.index()
-    if one.version in book.versions:
+    """Copy a version into the store; a new refusal is added to `refused`."""
+    index = store.index()
+    if registered.version in index.versions:
         return
-    known = book.refused.get(one.version)
+    known_reason = index.refused.get(registered.version)
     try:
         with tempfile.TemporaryDirectory(prefix="trimtab-model-") as folder:
-            shelf.add(one.version, registry.fetch(one, Path(folder)), one.digest, now, "registry")
+            store.add(
+                registered.version,
+                registry.fetch(registered, Path(folder)),
+                registered.digest,
+                now,
+                "registry",
+            )
     except ModelRefusedError as error:
-        shelf.mark_refused(one.version, str(error))
-        if known != str(error):
-            refused[one.version] = str(error)
+        store.mark_refused(registered.version, str(error))
+        if known_reason != str(error):
+            refused[registered.version] = str(error)

@@ -1,4 +1,4 @@
-"""What training leaves out of a history, and how much of it."""
+"""Windows excluded from training, and the share of samples they remove."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ CLIENTS, COMMANDS, SHOP, TOLD, OTHER = INFOS
 
 
 def history():
-    """A sample an hour of two series."""
+    """Return two series with one sample per hour."""
     stamps = pd.DatetimeIndex((START + np.arange(HOURS) * HOUR).astype("datetime64[ns]"), tz="UTC")
     return pd.concat([pd.DataFrame({"unique_id": name, "ds": stamps, "y": 1.0}) for name in ("a", "b")])
 
@@ -51,16 +51,16 @@ def history():
         (ExcludedWindow("incident", START, START + 9 * HOUR, frozenset("c")), {"a": 0, "b": 0}),
     ],
 )
-def test_only_the_series_of_a_window_are_left_out(window, missing):
-    """Within its time, and where it is still open for a quarter of the history at most."""
-    left = exclude_windows(history(), [window], HOURS * 3600.0)
-    assert left.frame.groupby("unique_id")["y"].agg(lambda y: y.isna().sum()).to_dict() == missing
-    assert ("left out" in left.summary) == any(missing.values())
-    assert ("that is how it is now" in left.summary) == (26 in missing.values())
+def test_only_the_series_of_a_window_are_excluded(window, missing):
+    """A window removes its series' samples; an open one at most a quarter of the history."""
+    kept = exclude_windows(history(), [window], HOURS * 3600.0)
+    assert kept.frame.groupby("unique_id")["y"].agg(lambda y: y.isna().sum()).to_dict() == missing
+    assert ("left out" in kept.summary) == any(missing.values())
+    assert ("still open" in kept.summary) == (26 in missing.values())
 
 
-def test_too_little_that_is_left_trains_nothing():
-    """Incidents over more than half of the samples end the run with their number and what to do."""
+def test_too_few_remaining_samples_are_refused():
+    """Incidents over more than half of the samples raise an error with their number and what to do."""
     windows = [
         ExcludedWindow("incident", START + k * 20 * HOUR, START + (k * 20 + 15) * HOUR) for k in range(5)
     ]
@@ -69,7 +69,7 @@ def test_too_little_that_is_left_trains_nothing():
 
 
 def incident(**changed):
-    """One that touched the cache."""
+    """Return an open incident of the cache."""
     given = Incident(
         "01", START, None, IncidentState.OPEN, "", 0.5, Severity.LOW, user_facing=False, mass=False,
         entities=("redis/cache-1:9121",), anomaly_ids=(),
@@ -77,15 +77,15 @@ def incident(**changed):
     return replace(given, **changed)
 
 
-def test_an_incident_masks_what_it_touches_and_a_mass_incident_all():
-    """Series of another entity are learnt on, unless a common cause is likely."""
+def test_incident_excludes_its_entities_and_mass_incident_all():
+    """An incident excludes the series of its entities only; a mass incident excludes all series."""
     assert incident_window(incident(), {}, INFOS).series == {CLIENTS, COMMANDS}
     assert incident_window(incident(mass=True), {}, INFOS).series is None
 
 
 @pytest.mark.parametrize(("target", "series"), [("cache-1", {CLIENTS, COMMANDS, TOLD}), ("db-7", None)])
-def test_an_action_masks_its_target_for_half_an_hour_more(target, series):
-    """What tells of the target or stands on its host; where nothing does, all series."""
+def test_action_excludes_its_target_for_half_an_hour_more(target, series):
+    """An action excludes its target and host for 30 minutes more, or all series if none match."""
     action = Action(
         "01", "key", None, "redis", target, "maxmemory", is_action=False, before=1, after=2, set_before=True,
         state=ActionState.KEPT, mode=Mode.APPROVE, by="anna",

@@ -1,4 +1,4 @@
-"""Recorded series and how they go on: the function, the command's body and the picture."""
+"""Forecasts of recorded series: the function, the command and the plot."""
 
 import io
 from datetime import date
@@ -27,7 +27,7 @@ DAY = 24
 
 
 def table(days=6, names=("a", "b"), seed=0):
-    """Long: hourly series with a day's course, never below zero."""
+    """Return a long table of hourly non-negative series with a daily cycle."""
     rng = np.random.default_rng(seed)
     k = np.arange(days * DAY)
     ds = pd.date_range("2026-03-02", periods=k.size, freq="1h")
@@ -41,40 +41,40 @@ def table(days=6, names=("a", "b"), seed=0):
 
 
 @pytest.fixture(scope="module")
-def made():
-    """A recording and its forecast of a day."""
+def recording_and_forecast():
+    """A recording and its forecast of one day."""
     history = table()
     return history, forecast(history, "24h")
 
 
-def test_goes_on_from_the_end(made):
-    """A row an hour for each series, from the hour after its last; the middle near the course."""
-    history, f = made
-    assert list(f.columns) == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
-    a = f[f["unique_id"] == "a"]
+def test_forecast_starts_after_the_last_sample(recording_and_forecast):
+    """The forecast has a row per hour and series after the last sample, near the daily cycle."""
+    history, result = recording_and_forecast
+    assert list(result.columns) == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
+    a = result[result["unique_id"] == "a"]
     assert a["ds"].tolist() == list(pd.date_range(history["ds"].max(), periods=25, freq="1h")[1:])
     course = 20 + 9 * np.sin(np.arange(24) * np.pi / 12)
     assert np.abs(a["q0.5"] - course).mean() < 1.5
     assert (np.diff(a.filter(regex="^q").to_numpy(), axis=1) >= 0).all()
-    assert f.attrs["confidence"]["a"].startswith("fair: 6 days of history")
+    assert result.attrs["confidence"]["a"].startswith("fair: 6 days of history")
 
 
-def test_incidents_are_left_out():
-    """What `where` leaves out is as if it had not been recorded."""
+def test_excluded_rows_count_as_missing():
+    """Rows excluded by `where` have the same effect as missing samples."""
     history = table(names=("a",))
-    spoilt = history.copy()
+    damaged = history.copy()
     bad = np.zeros(len(history), bool)
     bad[50:60] = True
-    spoilt.loc[bad, "y"] = 9000.0
+    damaged.loc[bad, "y"] = 9000.0
     missing = history.copy()
     missing.loc[bad, "y"] = np.nan
-    pd.testing.assert_frame_equal(forecast(spoilt, "6h", where=~bad), forecast(missing, "6h"))
+    pd.testing.assert_frame_equal(forecast(damaged, "6h", where=~bad), forecast(missing, "6h"))
     with pytest.raises(InputError, match=r"where has the shape \(3,\)"):
         forecast(history, "6h", where=[True] * 3)
 
 
-def test_never_below_zero_where_it_never_was():
-    """A load that touches zero has no quantile below it, unless it is told that it may."""
+def test_non_negative_series_have_no_negative_quantile():
+    """A series without negative values has no negative quantile, unless non_negative is False."""
     history = table(names=("a",))
     history["y"] = np.maximum(history["y"] - 22, 0.0)
     assert (forecast(history, "24h").filter(regex="^q").to_numpy() >= 0).all()
@@ -83,7 +83,7 @@ def test_never_below_zero_where_it_never_was():
 
 
 def test_too_little_history_is_unknown():
-    """Below half an hour there is no forecast; after it one of low confidence."""
+    """Below half an hour of history the forecast is NaN; above it the confidence is low."""
     k = np.arange(40)
     frame = pd.DataFrame({"ds": pd.date_range("2026-01-01", periods=40, freq="1min"), "y": 5 + k % 2})
     early = forecast(frame[:20], "10m")
@@ -95,15 +95,15 @@ def test_too_little_history_is_unknown():
 
 
 def test_long_horizons_take_wider_steps():
-    """A horizon of more than 288 rows is forecast in means of several."""
+    """A horizon of more than 288 rows is forecast in wider steps."""
     frame = pd.DataFrame({"ds": pd.date_range("2026-01-01", periods=300, freq="1min"), "y": 5.0})
-    f = forecast(frame, "24h", [0.5])
-    assert len(f) == 288
-    assert f["ds"].diff().iloc[-1] == pd.Timedelta("5min")
+    result = forecast(frame, "24h", [0.5])
+    assert len(result) == 288
+    assert result["ds"].diff().iloc[-1] == pd.Timedelta("5min")
 
 
-def test_grid_of_uneven_samples():
-    """Samples of one step are averaged, a step without any is a gap, the last sample is in the last row."""
+def test_uneven_samples_are_averaged_per_step():
+    """Samples of one step are averaged, an empty step is NaN, and the last sample is in the last row."""
     times = np.array([0, 58, 61, 118, 240]) * 10**9
     panel = align_series([RecordedSeries("a", times, np.array([1.0, 2, 4, 6, 9]), 60.0)], 60.0)
     assert panel.y[-1, 0] == 9.0
@@ -111,8 +111,8 @@ def test_grid_of_uneven_samples():
     assert np.nansum(panel.y[:, 0]) == pytest.approx(1 + 2 + 5 + 9)
 
 
-def test_known_days_are_told_to_the_model():
-    """On a day that is known a load halves, and a forecast that is told of the next such day halves too."""
+def test_known_days_change_the_forecast():
+    """A forecast for a known day follows the history of earlier known days."""
     history = table(28, names=tuple("abcdefgh"))
     start = pd.Timestamp("2026-03-02")
     quiet = [start + pd.Timedelta(days=k) for k in (4, 9, 11, 16, 19, 23, 28)]
@@ -124,7 +124,7 @@ def test_known_days_are_told_to_the_model():
 
 
 def test_days_to_rows():
-    """A row is of a known day by its time in UTC, beyond the end of the past too."""
+    """A row belongs to a known day by its UTC time, also beyond the end of the history."""
     past = Panel(np.ones((30, 1)), np.array([DAY_NS - 3600 * 10**9]), 3600.0, np.ones(1, bool))
     events = mark_known_days(past, 26, parse_days([date(1970, 1, 2)])).events
     assert events.shape == (56, 1)
@@ -134,35 +134,35 @@ def test_days_to_rows():
 
 
 WRONG = {
-    "day": ({"events": ["Xmas"]}, InputError, "events: 'Xmas' is no date; write 2026-12-25"),
+    "day": ({"events": ["Xmas"]}, InputError, "events: 'Xmas' is not a date; use a form like 2026-12-25"),
     "horizon": ({"horizon": "soon"}, InputError, "horizon: 'soon' is not a duration"),
-    "too near": ({"horizon": "1m"}, InputError, "horizon: 60 s is less than the 3600 s from row to row"),
+    "too near": ({"horizon": "1m"}, InputError, "horizon: 60 s is shorter than the 3600 s between rows"),
     "quantiles": ({"quantiles": [0.9, 0.1]}, ModelError, "wanted rising numbers"),
 }
 
 
-@pytest.mark.parametrize(("given", "error", "says"), WRONG.values(), ids=WRONG)
-def test_wrong_input_is_told(given, error, says):
-    """A horizon or quantiles that cannot be are told by their values."""
-    with pytest.raises(error, match=says):
+@pytest.mark.parametrize(("given", "error", "message"), WRONG.values(), ids=WRONG)
+def test_invalid_arguments_are_refused(given, error, message):
+    """An invalid horizon, quantile or date raises an error with its value."""
+    with pytest.raises(error, match=message):
         forecast(table(2), **given)
 
 
 def test_file_in_file_out(tmp_path):
-    """The command's body writes the forecast beside its input and says how sure each series is."""
+    """The forecast is written next to the input, and the confidence of each series is printed."""
     table(2).to_csv(tmp_path / "load.csv", index=False)
     told = io.StringIO()
     forecast_file(tmp_path / "load.csv", horizon="3h", console=Console(file=told, width=200))
-    f = pd.read_csv(tmp_path / "load.forecast.csv")
-    assert list(f.columns) == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
-    assert len(f) == 6
+    result = pd.read_csv(tmp_path / "load.forecast.csv")
+    assert list(result.columns) == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
+    assert len(result) == 6
     assert "a: low confidence, 2 days of history" in told.getvalue()
     assert "6 rows of 2 series forecast" in told.getvalue()
     assert str(sibling_path(tmp_path / "x.parquet.gz", "forecast")).endswith("x.forecast.parquet.gz")
 
 
 def test_command(tmp_path, monkeypatch):
-    """`trimtab forecast INPUT -o OUT` writes OUT; wrong quantiles are refused with what is wanted."""
+    """`trimtab forecast INPUT -o OUT` writes OUT; invalid quantiles raise an error."""
     monkeypatch.setenv("HOME", str(tmp_path))
     table(2, names=("a",)).to_csv(tmp_path / "load.csv", index=False)
     out = tmp_path / "out.parquet"
@@ -170,25 +170,25 @@ def test_command(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["forecast", str(tmp_path / "load.csv"), *options])
     assert done.exit_code == 0, done.output
     assert list(pd.read_parquet(out).columns) == ["unique_id", "ds", "q0.5", "q0.9"]
-    with pytest.raises(InputError, match="wanted numbers between commas"):
+    with pytest.raises(InputError, match="is not a list of numbers"):
         parse_quantiles("high,low")
 
 
-def test_picture(made):
-    """The fan has the past, a band a pair of quantiles and the middle; an unknown series is told."""
-    history, f = made
-    figure = trimtab.plot_forecast(history, f)
+def test_plot(recording_and_forecast):
+    """The plot has history, bands and median; an unknown series raises an error."""
+    history, result = recording_and_forecast
+    figure = trimtab.plot_forecast(history, result)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["a", "b"]
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert labels == ["value", "q0.05 to q0.99", "q0.5 to q0.95", "q0.5"]
     with pytest.raises(InputError, match="no series 'c'"):
-        trimtab.plot_forecast(history, f, "c")
-    with pytest.raises(InputError, match=r"give what trimtab\.forecast returned"):
+        trimtab.plot_forecast(history, result, "c")
+    with pytest.raises(InputError, match=r"pass that of trimtab\.forecast"):
         trimtab.plot_forecast(history, history)
 
 
-def test_quantiles_between_those_learnt():
-    """What was learnt is given back as it is, what lies between lies between, and nothing crosses."""
+def test_quantiles_are_interpolated():
+    """Learned quantiles are returned unchanged, others are interpolated, and none cross."""
     known = np.array([1.0, 3, 2, 5, 9])[:, None]
     np.testing.assert_allclose(
         interpolate_quantiles(known, QUANTILE_LEVELS, QUANTILE_LEVELS)[:, 0], [1, 2, 3, 5, 9]
@@ -201,13 +201,13 @@ def test_quantiles_between_those_learnt():
     [(60, "none"), (3600, "low"), (2e5, "low"), (4e5, "fair"), (7e5, "good")],
 )
 def test_confidence_grows_with_history(seconds, word):
-    """The longer the past the surer."""
+    """A longer history gives a higher confidence."""
     assert confidence(seconds).word == word
 
 
-def test_panel_as_the_judge_wants_it():
-    """`forecast_panel` gives horizon rows a series, in time order, in the columns of the quantiles."""
-    f = forecast_panel(table(4), 12, (0.5, 0.99), DAY)
-    assert list(f.columns) == ["unique_id", "ds", "q0.5", "q0.99"]
-    assert f.groupby("unique_id").size().tolist() == [12, 12]
-    assert np.isfinite(f[["q0.5", "q0.99"]].to_numpy()).all()
+def test_forecast_panel_layout():
+    """`forecast_panel` returns horizon rows per series, in time order, one column per quantile."""
+    result = forecast_panel(table(4), 12, (0.5, 0.99), DAY)
+    assert list(result.columns) == ["unique_id", "ds", "q0.5", "q0.99"]
+    assert result.groupby("unique_id").size().tolist() == [12, 12]
+    assert np.isfinite(result[["q0.5", "q0.99"]].to_numpy()).all()

@@ -1,4 +1,4 @@
-"""The model gate: what is refused, and why."""
+"""The promotion gate: refusals and their reasons."""
 
 from dataclasses import replace
 
@@ -17,25 +17,25 @@ SCHEMA = {"step_s": 300.0, "features": ["last", "day"]}
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changed", "message"),
     [
         ({}, "passed"),
-        ({"cov90": 0.7}, "band of 90 % held 70.0%"),
-        ({"cov90": 0.995, "cov90_se": 0.001}, "band of 90 % held 99.5%"),
+        ({"cov90": 0.7}, "90 % band contains 70.0%"),
+        ({"cov90": 0.995, "cov90_se": 0.001}, "90 % band contains 99.5%"),
         ({"cov90": 0.79}, "passed"),
-        ({"miss99": 0.05}, "5.0% of the values lay above"),
+        ({"miss99": 0.05}, "5.0% of the values are above"),
         ({"miss99": 0.034}, "passed"),
         ({"miss99": 0.5, "cov90": 0.2, "cov90_se": np.inf, "miss99_se": np.inf}, "passed"),
         (
             {"pinball": 0.4},
-            "33.3% more than seasonal naive (a loss of 0.4 against 0.3; 2% more may be)",
+            "33.3% higher than that of seasonal naive (0.4 against 0.3; 2% more is allowed)",
         ),
     ],
 )
-def test_a_model_that_is_sure_of_wrong_things_is_refused(changed, words):
-    """Where its quantiles hold too few or too many values, by more than chance."""
+def test_miscalibrated_model_is_refused(changed, message):
+    """Quantiles that contain too few or too many values, beyond chance, are refused."""
     verdict = check_promotion(Candidate(1, {}, replace(GOOD, **changed)), None, GOOD)
-    assert words in str(verdict)
+    assert message in str(verdict)
 
 
 @pytest.mark.parametrize(
@@ -48,36 +48,36 @@ def test_a_model_that_is_sure_of_wrong_things_is_refused(changed, words):
         (5_000, 650_000, True),
     ],
 )
-def test_a_model_of_more_than_twice_the_size_is_refused(champion, challenger, passed):
-    """Unless it is small by any measure."""
+def test_much_larger_model_is_refused(champion, challenger, passed):
+    """A model above twice the champion's size is refused unless it is small."""
     verdict = check_promotion(Candidate(challenger, {}, GOOD), Candidate(champion, {}, GOOD), GOOD)
     assert verdict.passed is passed
 
 
 @pytest.mark.parametrize(("forecaster", "passed"), [("load", False), ("Ridge", True)])
-def test_other_features_of_the_same_model_are_another_schema(forecaster, passed):
-    """A model of another kind has features of its own, and is compared by what it is asked with."""
+def test_different_features_of_the_same_model_are_refused(forecaster, passed):
+    """Different features are refused only between models of the same name."""
     before = Candidate(1, SCHEMA, GOOD, "load")
     after = Candidate(1, {**SCHEMA, "features": ["last"]}, GOOD, forecaster)
     assert check_promotion(after, before, GOOD).passed is passed
 
 
 @pytest.mark.parametrize(
-    ("challenger", "champion", "wanted", "words"),
+    ("challenger", "champion", "wanted", "message"),
     [
         # it is not made for what the settings ask
         (
             required_schema(300.0, 288),
             required_schema(300.0, 288),
             required_schema(60.0, 1440),
-            "made for 288 steps of 300 s, and 1440",
+            "made for 288 steps of 300 s, but 1440",
         ),
         # without settings the champion says what is asked
         (
             required_schema(300.0, 288),
             required_schema(60.0, 1440),
             None,
-            "made for 288 steps of 300 s, and 1440 steps of 60 s",
+            "made for 288 steps of 300 s, but 1440 steps of 60 s",
         ),
         # the champion is not made for it, so that its size is no measure
         (required_schema(60.0, 1440), required_schema(300.0, 288), required_schema(60.0, 1440), "passed"),
@@ -91,27 +91,27 @@ def test_other_features_of_the_same_model_are_another_schema(forecaster, passed)
             required_schema(60.0, 1440),
             {**required_schema(300.0, 288), "features": ["last"]},
             required_schema(60.0, 1440),
-            "in features",
+            "its features differ",
         ),
     ],
 )
-def test_what_the_settings_ask_is_the_schema(challenger, champion, wanted, words):
-    """A champion that is made for other settings keeps none away that is made for these."""
+def test_settings_determine_the_required_schema(challenger, champion, wanted, message):
+    """The challenger must match the settings; a champion made for other settings does not limit it."""
     verdict = check_promotion(
         Candidate(2**22 + 1, challenger, GOOD, "load"), Candidate(2**21, champion, GOOD, "load"), GOOD, wanted
     )
-    assert words in str(verdict)
+    assert message in str(verdict)
 
 
-def test_the_forecaster_of_loads_names_what_it_forecasts_from():
-    """Its features stand in the schema, by member, each once."""
+def test_load_forecaster_lists_its_features():
+    """The load forecaster lists the features of each member once."""
     features = CatalogueRecipe("load").features
     assert len(set(features)) == len(features)
     assert {name.partition("/")[0] for name in features} == {"ridge", "boosted"}
 
 
-def test_the_error_of_a_share_is_that_of_blocks_not_of_values():
-    """Three windows of three series are nine independent looks, however many values they hold."""
+def test_standard_error_is_over_blocks():
+    """Three windows of three series count as nine independent blocks in the standard error."""
 
     class Flat:
         def predict(self, panel, horizon, quantiles):

@@ -1,4 +1,4 @@
-"""The registry as notebooks use it."""
+"""The registry API for notebooks."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for wh
 )
 
 
-def test_a_challenger_is_promoted_asked_and_taken_over(tmp_path):
-    """Promoting changes the registry only; its champion forecasts anywhere, and an engine takes it over."""
+def test_challenger_is_promoted_and_adopted(tmp_path):
+    """Promotion changes the registry only; its champion forecasts from there, and an engine adopts it."""
     models = ModelFolder(tmp_path)
     with pytest.raises(ModelRefusedError, match="no champion yet"):
         registry.forecast(load_history(), job=SMALL_JOB, workspace=models.workspace)
@@ -36,16 +36,18 @@ def test_a_challenger_is_promoted_asked_and_taken_over(tmp_path):
     assert set(second.figures) == {"challenger", "champion", "seasonal_naive"}
     found = registry.versions(workspace=models.workspace)
     assert found[["version", "role", "forecaster"]].to_numpy().tolist()[-1] == ["1", "champion", "Ridge"]
-    asked = registry.forecast(load_history(), job=SMALL_JOB, workspace=models.workspace)
-    assert asked.columns.tolist() == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
-    assert asked.groupby("unique_id").size().tolist() == [24, 24, 24]
-    assert (asked["ds"].to_numpy() > load_history()["ds"].dt.tz_localize(None).max().to_datetime64()).all()
-    assert np.abs(asked["q0.5"].mean() - 100) < 10
+    forecasts = registry.forecast(load_history(), job=SMALL_JOB, workspace=models.workspace)
+    assert forecasts.columns.tolist() == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
+    assert forecasts.groupby("unique_id").size().tolist() == [24, 24, 24]
+    assert (
+        forecasts["ds"].to_numpy() > load_history()["ds"].dt.tz_localize(None).max().to_datetime64()
+    ).all()
+    assert np.abs(forecasts["q0.5"].mean() - 100) < 10
     assert sync_registry(models.registry, models.store, 0).champion == "1"
 
 
-def test_a_champion_that_is_not_on_the_shelf_is_fetched(tmp_path):
-    """An engine whose data folder never saw the version copies it from a registry on the same disk."""
+def test_missing_champion_is_fetched(tmp_path):
+    """An engine without the champion's version copies it from the registry."""
     models = ModelFolder(tmp_path)
     registry.submit(Ridge(), "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
     registry.promote("1", workspace=models.workspace)
@@ -55,15 +57,15 @@ def test_a_champion_that_is_not_on_the_shelf_is_fetched(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["7", "2"])
-def test_what_did_not_pass_the_gate_is_not_promoted(tmp_path, version):
-    """A version that is not there, or was refused, does not become champion, and why is said."""
+def test_unknown_or_refused_version_is_not_promoted(tmp_path, version):
+    """Promoting an unknown or refused version raises an error with the reason."""
     models = ModelFolder(tmp_path)
     registry.submit(Ridge(), "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
     refused = registry.submit(
         DummyRegressor(), "requests", load_history(), job=SMALL_JOB, workspace=models.workspace
     )
     assert refused.version == "2"
-    why = {"7": "no such version", "2": "more than seasonal naive"}[version]
-    with pytest.raises(ModelRefusedError, match=f"(?s){why}.*which is '1'"):
+    reason = {"7": "does not exist here", "2": "higher than that of seasonal naive"}[version]
+    with pytest.raises(ModelRefusedError, match=f"(?s){reason}.*which is '1'"):
         registry.promote(version, workspace=models.workspace)
     assert models.registry.get_alias(CHAMPION) is None

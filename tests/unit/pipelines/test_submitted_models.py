@@ -1,4 +1,4 @@
-"""Models from notebooks: in as challengers, back as forecasters, and never as code of a stranger."""
+"""Submitted models become challengers and forecasters, and never execute foreign code."""
 
 import json
 from dataclasses import replace
@@ -26,16 +26,16 @@ pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for wh
     "ignore::sqlalchemy.exc.SADeprecationWarning"
 )
 TRUSTED = ("sklearn.tree._tree.Tree",)
-MANIFEST_OF = Manifest("load", "skops", "Odd", {})
+SKOPS_MANIFEST = Manifest("load", "skops", "UntrustedType", {})
 
 
-class Odd:
-    """A type that nobody knows."""
+class UntrustedType:
+    """An untrusted type."""
 
 
 @pytest.mark.parametrize("model", [Ridge(), RandomForestRegressor(20, min_samples_leaf=20, random_state=0)])
-def test_a_regressor_becomes_challenger_and_forecasts(tmp_path, model):
-    """A scikit-learn model is stored by skops, only challenges, and forecasts when it is read back."""
+def test_regressor_becomes_challenger_and_forecasts(tmp_path, model):
+    """A scikit-learn model is stored with skops, becomes challenger, and forecasts when restored."""
     models, four_weeks = ModelFolder(tmp_path), replace(SMALL_JOB, window_s=28 * 86_400.0)
     place = replace(models.workspace, trusted=TRUSTED)
     done = registry.submit(model, "requests", load_history(days=28), job=four_weeks, workspace=place)
@@ -50,8 +50,8 @@ def test_a_regressor_becomes_challenger_and_forecasts(tmp_path, model):
     assert np.abs(ahead[1] - panel.y[-24:]).mean() < 20
 
 
-def test_a_model_that_the_engine_would_refuse_is_not_registered(tmp_path):
-    """Where a submitted model holds what nobody trusts its owner is told so at once."""
+def test_untrusted_submission_is_refused(tmp_path):
+    """A model with an untrusted type is refused at submission."""
     models, model = ModelFolder(tmp_path), RandomForestRegressor(3, min_samples_leaf=20, random_state=0)
     with pytest.raises(ModelRefusedError, match="trusted_types"):
         registry.submit(model, "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
@@ -59,7 +59,7 @@ def test_a_model_that_the_engine_would_refuse_is_not_registered(tmp_path):
 
 
 def test_a_river_forecaster_is_stored_by_its_parameters(tmp_path):
-    """Of a river model nothing but class and parameters is kept; it learns the past again."""
+    """Only class and parameters of a river model are stored; it learns the history again."""
     from river.time_series import HoltWinters
 
     models = ModelFolder(tmp_path)
@@ -73,72 +73,77 @@ def test_a_river_forecaster_is_stored_by_its_parameters(tmp_path):
     assert np.abs(ahead[0] - panel.y[-24:]).mean() < 25
 
 
-def test_what_cannot_be_stored_without_code_is_refused():
-    """A thing that is no regressor and no forecaster of river is refused, with what is wanted."""
-    for strange in (Odd(), object, 3):
+def test_unsupported_objects_are_refused():
+    """An object that is neither a regressor nor a river forecaster is refused."""
+    for unsupported in (UntrustedType(), object, 3):
         with pytest.raises(InputError, match="scikit-learn"):
-            registry.submit(strange, "", load_history())
+            registry.submit(unsupported, "", load_history())
 
 
-def test_a_type_that_nobody_trusts_is_not_opened(tmp_path):
-    """A skops file with a strange type opens only where the type is trusted by name."""
+def test_untrusted_type_is_not_opened(tmp_path):
+    """A skops file with an unknown type opens only if the type is trusted by name."""
     from skops.io import dumps
 
     write_model(
         tmp_path / "m",
-        MANIFEST_OF,
-        {SKOPS_FILE: dumps({"model": Odd(), "errors": np.zeros((8, 199)), "horizon": 2})},
+        SKOPS_MANIFEST,
+        {SKOPS_FILE: dumps({"model": UntrustedType(), "errors": np.zeros((8, 199)), "horizon": 2})},
     )
     stored = read_model(tmp_path / "m")
-    with pytest.raises(ModelRefusedError, match="nobody trusts"):
+    with pytest.raises(ModelRefusedError, match="untrusted types"):
         restore_forecaster(stored)
     with pytest.raises(ModelRefusedError, match="BadZipFile"):
         restore_forecaster(replace(stored, files={SKOPS_FILE: b"no archive at all"}))
-    assert restore_forecaster(stored, [f"{Odd.__module__}.Odd"]).horizon == 2
+    assert restore_forecaster(stored, [f"{UntrustedType.__module__}.UntrustedType"]).horizon == 2
 
 
 @pytest.mark.parametrize(
     "path", ["os.system", "river.base.Base", "river.x; import os", "river.time_series.evaluate.Track"]
 )
-def test_a_river_model_is_a_forecaster_of_river(tmp_path, path):
-    """A manifest that names another class than a forecaster of river is refused."""
+def test_other_classes_than_river_forecasters_are_refused(tmp_path, path):
+    """A manifest that names a class other than a river forecaster is refused."""
     write_model(tmp_path / "m", Manifest("load", "river", path, {}), {})
-    with pytest.raises(ModelRefusedError, match="no forecaster of river"):
+    with pytest.raises(ModelRefusedError, match="not a forecaster of river"):
         restore_forecaster(read_model(tmp_path / "m"))
 
 
 def _edit(folder, change):
-    told = json.loads((folder / MANIFEST_FILE).read_bytes())
-    change(told)
-    (folder / MANIFEST_FILE).write_text(json.dumps(told))
+    manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+    change(manifest)
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
+def _link_model(folder):
+    (folder / SKOPS_FILE).rename(folder.parent / "x")
+    (folder / SKOPS_FILE).symlink_to(folder.parent / "x")
 
 
 @pytest.mark.parametrize(
-    ("harm", "words"),
+    ("damage", "message"),
     [
         (lambda f: (f / SKOPS_FILE).write_bytes(b"other"), "SHA-256"),
         (lambda f: (f / SKOPS_FILE).unlink(), "lists"),
         (lambda f: (f / "model.pkl").write_bytes(b"."), "model.pkl"),
-        (lambda f: (f / MANIFEST_FILE).write_bytes(b"{"), "no manifest"),
+        (lambda f: (f / MANIFEST_FILE).write_bytes(b"{"), "not a valid manifest"),
         (lambda f: (f / MANIFEST_FILE).unlink(), "has no manifest.json"),
-        (lambda f: _edit(f, lambda told: told.update(format=99)), "format is 99"),
-        (lambda f: _edit(f, lambda told: told.update(kind="pickle")), "no manifest"),
-        (lambda f: _edit(f, lambda told: told["files"].update({"../x": {}})), "has the files"),
-        (lambda f: (f / SKOPS_FILE).rename(f.parent / "x") and (f / SKOPS_FILE).symlink_to(f.parent / "x"), "has no"),
+        (lambda f: _edit(f, lambda manifest: manifest.update(format=99)), "format is 99"),
+        (lambda f: _edit(f, lambda manifest: manifest.update(kind="pickle")), "not a valid manifest"),
+        (lambda f: _edit(f, lambda manifest: manifest["files"].update({"../x": {}})), "has the files"),
+        (_link_model, "has no"),
     ],
 )  # fmt: skip
-def test_a_model_that_is_not_what_its_manifest_says_is_refused(tmp_path, harm, words):
-    """A changed, missing, added or linked file and an unknown format are refused, with what is wrong."""
+def test_model_that_does_not_match_its_manifest_is_refused(tmp_path, damage, message):
+    """A changed, missing, additional or linked file and an unknown format are refused with the reason."""
     folder = tmp_path / "m"
-    digest = write_model(folder, MANIFEST_OF, {SKOPS_FILE: b"content"})
+    digest = write_model(folder, SKOPS_MANIFEST, {SKOPS_FILE: b"content"})
     assert read_model(folder, digest).files == {SKOPS_FILE: b"content"}
-    harm(folder)
-    with pytest.raises(ModelRefusedError, match=words):
+    damage(folder)
+    with pytest.raises(ModelRefusedError, match=message):
         read_model(folder)
 
 
-def test_features_know_nothing_of_what_comes():
-    """The features of an origin are the same whatever happens after it, and as many as are named."""
+def test_features_do_not_depend_on_later_values():
+    """Features at an origin do not depend on later values."""
     panel = panel_from_history(load_history(), 3600.0, window_s=864_000.0)
     cut = panel.first_rows(200)
     panel.panel.y[200:] = 1e6

@@ -1,4 +1,4 @@
-"""Training, judging and promoting the load model, over a real MLflow on SQLite."""
+"""Training, evaluation and promotion of the load model, with MLflow on SQLite."""
 
 from dataclasses import replace
 
@@ -27,19 +27,19 @@ def models(tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for what no code can catch."""
+    """An exception that no `except Exception` catches."""
 
 
-def test_the_first_model_becomes_champion_and_the_same_data_train_no_second_one(models):
-    """What beats seasonal naive is registered, promoted, readable; the same data give the same version."""
+def test_first_model_becomes_champion_and_same_data_return_it(models):
+    """The first model that beats seasonal naive becomes champion; the same data return the same version."""
     first = train_load(
         SMALL_JOB, load_history, models.workspace, by="anna", on_change=models.reported_runs.append
     )
     assert first.promoted, str(first.verdict)
     assert models.store.index().champion == first.version
     assert [(one.version, one.by, one.before) for one in models.store.index().moves] == [("1", "anna", None)]
-    assert models.registry.alias(CHAMPION).version == first.version
-    assert models.registry.alias(CHALLENGER) is None
+    assert models.registry.get_alias(CHAMPION).version == first.version
+    assert models.registry.get_alias(CHALLENGER) is None
     stored = models.store.read(first.version)
     assert (
         restore_forecaster(stored, make=models.workspace.make).fitted[0]
@@ -50,18 +50,18 @@ def test_the_first_model_becomes_champion_and_the_same_data_train_no_second_one(
     again = train_load(SMALL_JOB, load_history, models.workspace)
     assert again.version == first.version
     assert "nothing new" in again.run.said
-    assert [run.by for run in models.runs.listed()] == ["", "anna"]
+    assert [run.by for run in models.runs.list_runs()] == ["", "anna"]
     _the_run_is_logged(models, first)
-    _a_stranger_in_the_registry_is_refused(models, first)
+    _hostile_registry_version_is_refused(models, first)
 
 
 def _the_run_is_logged(models, trained):
-    """Parameters, figures, pictures, fingerprint and the model stand in MLflow."""
+    """MLflow has the run's parameters, metrics, plots, fingerprint and model."""
     from mlflow.telemetry import get_telemetry_client
 
     assert get_telemetry_client() is None
     client = models.registry._open()
-    run = client.get_run(models.registry.alias(CHAMPION).run_id)
+    run = client.get_run(models.registry.get_alias(CHAMPION).run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["forecaster"] == "load"
     assert run.data.metrics["challenger.pinball"] == pytest.approx(trained.figures["challenger"].pinball)
@@ -71,8 +71,8 @@ def _the_run_is_logged(models, trained):
     }  # fmt: skip
 
 
-def _a_stranger_in_the_registry_is_refused(models, trained):
-    """A champion that somebody else put into the registry, a pickle that writes a file, is not opened."""
+def _hostile_registry_version_is_refused(models, trained):
+    """A pickle registered as champion is refused and not executed."""
     import pickle
 
     trace, files = models.folder / "trace", models.folder / "strange"
@@ -97,12 +97,12 @@ def _a_stranger_in_the_registry_is_refused(models, trained):
     assert not trace.exists()
 
 
-def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monkeypatch):
-    """Refused, failed and killed runs leave the champion as it was; what was killed is gone on with."""
-    asked = []
+def test_refused_and_killed_runs_keep_the_champion(models, monkeypatch):
+    """Refused, failed and killed runs keep the champion; a killed run is resumed."""
+    changed = []
 
     def history():
-        asked.append(1)
+        changed.append(1)
         return load_history(seed=1)
 
     train_load(SMALL_JOB, load_history, models.workspace)
@@ -119,17 +119,17 @@ def test_a_worse_model_is_refused_and_a_killed_run_changes_nothing(models, monke
         patched.setattr(models.registry, "register", killed)
         with pytest.raises(Killed):
             train_load(SMALL_JOB, history, models.workspace)
-    assert models.runs.listed()[0].state == "failed"
+    assert models.runs.list_runs()[0].state == "failed"
     assert models.store.index().champion == before.champion
-    assert models.registry.alias(CHAMPION).version == before.champion
+    assert models.registry.get_alias(CHAMPION).version == before.champion
     done = train_load(SMALL_JOB, history, models.workspace, by="anna")
     assert done.run.by == "anna"
-    assert (len(asked), done.run.id) == (1, models.runs.listed()[0].id)
+    assert (len(changed), done.run.id) == (1, models.runs.list_runs()[0].id)
     assert done.run.state == "done"
 
 
-def test_a_champion_that_fails_at_its_work_keeps_no_better_one_away(models):
-    """It is judged as if it were not there, so that the next model can take its place."""
+def test_failing_champion_is_replaced(models):
+    """A champion that fails to forecast is ignored, so the next model replaces it."""
     folder = models.folder / "made"
     files = {ARRAYS_FILE: pack_arrays({"fitted": np.ones(1)})}
     digest = write_model(folder, Manifest("load", "arrays", "failing", SMALL_JOB.schema()), files)
@@ -139,26 +139,26 @@ def test_a_champion_that_fails_at_its_work_keeps_no_better_one_away(models):
     assert (done.promoted, models.store.index().champion) == (True, done.version)
 
 
-def test_one_runs_at_a_time_and_too_little_history_says_what_is_wanted(models):
-    """A second run is refused while the first one holds the lock; three rows are no history."""
+def test_concurrent_runs_and_short_histories_are_refused(models):
+    """A second run is refused while one is in progress; too short a history raises an error."""
     with models.runs.start({}, "anna") as work:
         work.enter_stage("judge", 0.2)
         models.now += 180 * 10**9
-        with pytest.raises(BusyError, match="asked for by anna, for 3 min: 20% done, at judge; wait"):
+        with pytest.raises(BusyError, match="requested by anna, for 3 min: 20% done, at judge; wait"):
             train_load(SMALL_JOB, load_history, models.workspace)
-    with pytest.raises(HistoryError, match="wanted are 48"):
+    with pytest.raises(HistoryError, match="at least 48 are needed"):
         train_load(SMALL_JOB, lambda: load_history(days=1), models.workspace)
 
 
-def test_where_there_is_a_champion_a_model_runs_beside_it_first(models):
-    """A model that is held only challenges the champion; a person may promote it, and roll back."""
+def test_challenger_only_model_does_not_replace_the_champion(models):
+    """With challenger_only a model becomes the challenger; an operator may promote it and roll back."""
     first = train_load(SMALL_JOB, load_history, models.workspace)
     second = train_load(SMALL_JOB, lambda: load_history(seed=3), models.workspace, challenger_only=True)
     book = models.store.index()
     assert (book.champion, book.challenger) == (first.version, second.version)
-    models.store.promote(second.version, untold=True)
+    models.store.promote(second.version, registry_pending=True)
     assert sync_registry(models.registry, models.store, models.now).champion == second.version
-    assert models.registry.alias(CHAMPION).version == second.version
+    assert models.registry.get_alias(CHAMPION).version == second.version
     assert models.store.rollback().champion == first.version
     (models.store.folder / second.version / "model.safetensors").write_bytes(b"changed")
     with pytest.raises(ModelRefusedError, match="SHA-256"):
@@ -167,16 +167,16 @@ def test_where_there_is_a_champion_a_model_runs_beside_it_first(models):
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "changed",
     [
         {"horizon": 12},  # half as far ahead
         {"step_s": 7200.0, "horizon": 12},  # as far, in longer steps
     ],
 )
-def test_a_champion_of_other_settings_gives_way_to_one_of_these(models, asked):
-    """It serves no more, is told by its recipe trained anew, and its schema keeps nobody away."""
+def test_champion_of_other_settings_is_replaced(models, changed):
+    """A champion made for other settings is evaluated by its recipe and replaced."""
     first = train_load(SMALL_JOB, load_history, models.workspace)
-    job = replace(SMALL_JOB, **asked)
+    job = replace(SMALL_JOB, **changed)
     named = panel_from_history(load_history(), job.step_s, window_s=job.window_s)
     before = forecast_load(named, job.horizon, models.workspace)
     assert (before.version, before.model) == ("", "seasonal_naive")
@@ -187,7 +187,7 @@ def test_a_champion_of_other_settings_gives_way_to_one_of_these(models, asked):
         replace(job, origins=2), load_history, models.workspace, challenger_only=True, from_settings=True
     )
     assert second.promoted, second.run.said
-    assert "of the one before, it is made for 24 steps of 3600 s" in second.run.said
+    assert "of the previous one, it is made for 24 steps of 3600 s" in second.run.said
     assert second.figures["champion"] == second.figures["challenger"]
     book = models.store.index()
     assert (book.champion, book.previous, book.challenger) == (second.version, first.version, None)
@@ -196,12 +196,12 @@ def test_a_champion_of_other_settings_gives_way_to_one_of_these(models, asked):
     assert forecast_load(back, SMALL_JOB.horizon, models.workspace).version == first.version
 
 
-def test_a_worse_model_does_not_serve_for_fitting_the_settings(models):
-    """Where the champion fits no more, seasonal naive and its recipe are to be beaten all the same."""
+def test_worse_model_for_current_settings_is_refused(models):
+    """A model for the current settings still has to beat seasonal naive and the champion's recipe."""
     train_load(SMALL_JOB, load_history, models.workspace)
     worse = replace(SMALL_JOB, forecaster="worse", horizon=12)
     done = train_load(worse, load_history, models.workspace, from_settings=True)
     assert not done.promoted
-    assert "more than the champion" in str(done.verdict)
+    assert "higher than that of the champion" in str(done.verdict)
     assert models.store.index().versions[done.version].said == f"refused: {done.verdict}"
-    assert f"{done.verdict}. Seasonal naive goes on forecasting; the next training" in done.run.said
+    assert f"{done.verdict}. Seasonal naive keeps forecasting; the next training" in done.run.said
