@@ -1,6 +1,6 @@
-"""Trimtab watches metric series, says which behave unlike themselves, and why.
+"""Trimtab detects anomalies in metric series, explains them, and tunes the services that caused them.
 
-The public names are loaded when they are first used, so that importing this costs nothing.
+Public names load on first use, so that importing this package is fast.
 """
 
 from importlib import import_module
@@ -30,7 +30,7 @@ _MODULES = {
 
 
 if not Path(__file__).with_name("engine").is_dir():
-    # In a checkout the three packages lie beside this folder; a wheel has them inside it.
+    # In a checkout the three packages are next to this folder; in a wheel they are inside it.
     __path__.append(str(Path(__file__).resolve().parents[1]))
 
 

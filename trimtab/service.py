@@ -1,28 +1,28 @@
-"""Lets Trimtab watch and tune a Python service, in three lines of it:
+"""Expose metrics, settings and actions of a Python service to Trimtab, in three lines:
 
     kit = Knobs("shop", app)                                # app: FastAPI or Starlette
     kit.cache("sessions", sessions)                         # size, ttl, clear; see Knobs.cache
     app.mount("/trimtab", kit.app(token=os.environ["TRIMTAB_TOKEN"]))
 
-This file needs Starlette and nothing else: `from trimtab.service import Knobs`, or copy it into a service.
-Under the mount, each request with `Authorization: Bearer TOKEN`, else 401:
+This file needs only Starlette: `from trimtab.service import Knobs`, or copy it into a service.
+Requests below the mount need `Authorization: Bearer TOKEN`, else 401:
 
     GET  /                 {"service", "version", "knobs": [KNOB], "actions": [ACTION]}
-    GET  /knobs/NAME       KNOB, and its value's strong ETag
-    PUT  /knobs/NAME       {"value": V} with If-Match: the new KNOB; {"value": null} = the default again.
-                           428 without If-Match, 412 where it is another value now, 422 out of bounds
-    POST /actions/NAME     with Idempotency-Key: {"result": TEXT}. The same key again does nothing new and
-                           is answered the same, with Idempotency-Replayed: true; 409 while the first runs
+    GET  /knobs/NAME       KNOB, with the strong ETag of its value
+    PUT  /knobs/NAME       {"value": V} with If-Match: the new KNOB; {"value": null} restores the default.
+                           428 without If-Match, 412 if the value has changed, 422 out of bounds
+    POST /actions/NAME     with Idempotency-Key: {"result": TEXT}. The same key again repeats the answer with
+                           Idempotency-Replayed: true and runs nothing; 409 while the first still runs
     GET  /metrics          Prometheus text 0.0.4, base units
 
 KNOB   {"name", "type": "int|float|bool|choice", "unit", "value", "default", "set", "low", "high", "step",
        "choices", "warm_up_s", "group", "help", "lasts": "until restart", "permanent", "etag"}
 ACTION {"name", "help", "risk": "low|medium|high", "reduces", "idempotent"}
 
-Errors are RFC 9457 problem+json. Knobs and keys belong to one process: of several workers each needs an
-address of its own. Knobs are set in the event loop; an action that is a plain function runs in a thread.
+Errors are RFC 9457 problem+json. Knobs and keys belong to one process, so each of several workers needs its
+own address. Knobs are set in the event loop; an action that is a plain function runs in a thread.
 """
-# ruff: noqa: ANN401 - values are JSON, what `about` takes are fields of Knob and Action
+# ruff: noqa: ANN401 - values are JSON; `about` takes fields of Knob and Action
 
 import asyncio
 import dataclasses
@@ -52,10 +52,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Sample = tuple[str, str, dict[str, str], float]  # name, kind ("" = part of the one before), labels, value
+Sample = tuple[str, str, dict[str, str], float]  # name, kind ("" = as the previous one), labels, value
 MAX_BODY_BYTES = 65_536
 MAX_KEYS = 1_000
-BEAT_S = 0.5
+LAG_INTERVAL_S = 0.5
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _KINDS: dict[str, Any] = {"int": int, "float": int | float, "bool": bool, "choice": str}
@@ -64,7 +64,7 @@ log = logging.getLogger("trimtab.service")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Knob:
-    """A setting. low, high, step are in `unit`; `permanent` tells people how to make a change last."""
+    """A setting. low, high, step are in `unit`; `permanent` tells how to make a change survive a restart."""
 
     name: str
     get: Callable[[], Any]
@@ -82,25 +82,25 @@ class Knob:
     permanent: str = ""
 
     def etag(self) -> str:
-        """A strong one, of the value."""
+        """Return the strong ETag of the current value."""
         text = json.dumps([self.name, self.get()])
         return f'"{hashlib.sha256(text.encode()).hexdigest()[:16]}"'
 
     def check(self, value: Any) -> Any:
-        """The value, where it may be set. Raises HTTPException 422."""
+        """Return the value if it is allowed. Raises HTTPException 422."""
         number = self.type in {"int", "float"}
         if not isinstance(value, _KINDS[self.type]) or (number and isinstance(value, bool)):
             raise HTTPException(422, f"{self.name} is of type {self.type}, not {value!r:.80}")
         if number and not self.low <= value <= self.high:
-            raise HTTPException(422, f"{self.name} wants {self.low} to {self.high}, not {value!r:.80}")
+            raise HTTPException(422, f"{self.name} allows {self.low} to {self.high}, not {value!r:.80}")
         if self.type == "choice" and value not in self.choices:
-            raise HTTPException(422, f"{self.name} wants one of {self.choices}, not {value!r:.80}")
+            raise HTTPException(422, f"{self.name} allows one of {self.choices}, not {value!r:.80}")
         return value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Action:
-    """Something that the service can be told to do; `call` gives a line for people, or nothing."""
+    """An operation of the service. `call` returns one line for the operator, or None."""
 
     name: str
     call: Callable[[], object]
@@ -110,19 +110,19 @@ class Action:
     idempotent: bool = True
 
 
-def as_json(one: Knob | Action) -> dict[str, Any]:
-    """As JSON shows it."""
-    named = ((field.name, getattr(one, field.name)) for field in dataclasses.fields(one))
-    plain = {name: value for name, value in named if not callable(value)}
-    if isinstance(one, Action):
+def as_json(entry: Knob | Action) -> dict[str, Any]:
+    """Return the JSON form of a knob or an action."""
+    fields = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry)}
+    plain = {name: value for name, value in fields.items() if not callable(value)}
+    if isinstance(entry, Action):
         return plain
-    now = {"value": one.get(), "set": one.get() != one.default, "etag": one.etag()}
-    return plain | now | {"lasts": "until restart"}
+    value = {"value": entry.get(), "set": entry.get() != entry.default, "etag": entry.etag()}
+    return plain | value | {"lasts": "until restart"}
 
 
 @dataclasses.dataclass(slots=True)
 class RequestMetrics:
-    """What the middleware counts."""
+    """Request counts, durations and event loop lag of an application."""
 
     requests: dict[tuple[str, str, str], int] = dataclasses.field(default_factory=dict)
     buckets: list[int] = dataclasses.field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
@@ -132,7 +132,7 @@ class RequestMetrics:
     loop: asyncio.AbstractEventLoop | None = None
 
     def record(self, scope: Scope, status: int, seconds: float) -> None:
-        """A request was answered. Routes are told by their template, so that there are few."""
+        """Count an answered request; its path is the route's template, so there are few."""
         path = getattr(scope.get("route"), "path", "other")
         key = ("other" if status == 405 else scope["method"], path, str(status))
         self.requests[key] = self.requests.get(key, 0) + 1
@@ -140,12 +140,12 @@ class RequestMetrics:
         self.buckets[next((i for i, top in enumerate(BUCKETS_S) if seconds <= top), -1)] += 1
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
-        """ASGI middleware: counts and times each HTTP request, but for those to the kit itself."""
+        """Return ASGI middleware that counts and times each HTTP request, except those to the kit itself."""
 
         async def measured(scope: Scope, receive: Receive, send: Send) -> None:
             status, started = 500, time.perf_counter()
 
-            async def sending(message: Message) -> None:
+            async def record_status(message: Message) -> None:
                 nonlocal status
                 status = message.get("status", status)
                 await send(message)
@@ -155,7 +155,7 @@ class RequestMetrics:
             self.measure_lag()
             self.in_progress += 1
             try:
-                await app(scope, receive, sending)
+                await app(scope, receive, record_status)
             finally:
                 self.in_progress -= 1
                 if "trimtab.kit" not in scope:
@@ -164,17 +164,17 @@ class RequestMetrics:
         return measured
 
     def measure_lag(self, due: float | None = None) -> None:
-        """Measure how late the running event loop is, every BEAT_S seconds from now on."""
+        """Measure the lag of the running event loop, now and every LAG_INTERVAL_S seconds."""
         loop = asyncio.get_running_loop()
         if due is not None:
             self.lags_s.append(max(0.0, loop.time() - due))
         elif loop is self.loop:
             return
         self.loop = loop
-        loop.call_later(BEAT_S, self.measure_lag, loop.time() + BEAT_S)
+        loop.call_later(LAG_INTERVAL_S, self.measure_lag, loop.time() + LAG_INTERVAL_S)
 
     def samples(self) -> Iterator[Sample]:
-        """All of them; the lag is the worst of 15 seconds."""
+        """Yield all samples; the lag is the maximum of the last 15 seconds."""
         for (method, path, status), count in self.requests.items():
             yield "http_requests_total", "counter", {"method": method, "path": path, "status": status}, count
         below = 0
@@ -189,7 +189,7 @@ class RequestMetrics:
 
 
 def process_samples() -> Iterator[Sample]:
-    """Of this process; memory and descriptors where there is a /proc."""
+    """Yield samples of this process; memory and descriptors only where /proc exists."""
     yield "process_cpu_seconds_total", "counter", {}, time.process_time()
     yield "python_threads", "gauge", {}, threading.active_count()
     statm = Path("/proc/self/statm")
@@ -204,7 +204,7 @@ def process_samples() -> Iterator[Sample]:
 
 
 def prometheus_text(samples: Iterable[Sample]) -> str:
-    r"""Prometheus text 0.0.4; samples of one name stand together.
+    r"""Return samples in Prometheus text format 0.0.4, grouped by name.
 
     >>> prometheus_text([("hits_total", "counter", {"cache": 'a"b'}, 3.0)])
     '# TYPE hits_total counter\nhits_total{cache="a\\"b"} 3.0\n'
@@ -221,28 +221,26 @@ def prometheus_text(samples: Iterable[Sample]) -> str:
 
 
 def require_token(app: ASGIApp, token: str) -> ASGIApp:
-    """Lets in who brings the token, compared in constant time. Raises ValueError."""
+    """Require a bearer token, compared in constant time. Raises ValueError for a short token."""
     if len(token) < 16:
-        raise ValueError("the token has fewer than 16 characters; take one from secrets.token_urlsafe()")
+        raise ValueError("the token has fewer than 16 characters; generate one with secrets.token_urlsafe()")
     wanted = hashlib.sha256(token.encode()).digest()
 
-    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+    async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
         scope["trimtab.kit"] = True
         scheme, _, given = Headers(raw=scope.get("headers", [])).get("authorization", "").partition(" ")
         same = hmac.compare_digest(hashlib.sha256(given.strip().encode("latin-1")).digest(), wanted)
         inside = scope["type"] != "http" or (scheme.lower() == "bearer" and same)
-        refusal = problem_response(
-            401, "bring the service's token as a bearer token", {"WWW-Authenticate": "Bearer"}
-        )
+        refusal = problem_response(401, "send the token as a bearer token", {"WWW-Authenticate": "Bearer"})
         await (app if inside else refusal)(scope, receive, send)
 
-    return door
+    return authenticate
 
 
 class Knobs:
-    """What can be seen, set and done in this service. Those of the garbage collector are there already.
+    """Metrics, knobs and actions of this service, including those of the garbage collector.
 
-    app : is measured by a middleware where it is given, before it serves
+    app : application whose requests are measured, before it serves; None = no request metrics
     """
 
     def __init__(self, service: str, app: Starlette | None = None, version: str = "") -> None:
@@ -257,47 +255,47 @@ class Knobs:
             app.add_middleware(self.request_metrics.middleware)
         self.knob(
             "gc_threshold", lambda: gc.get_threshold()[0], gc.set_threshold, low=0, high=10**6, group="gc",
-            help="The youngest generation is collected after so many allocations; 0 = never.",
+            help="Allocations after which the youngest generation is collected; 0 = never.",
         )  # fmt: skip
         self.action("gc_collect", lambda: f"{gc.collect()} objects were unreachable", "Collect garbage now.")
 
     def knob(self, name: str, get: Callable[[], Any], put: Callable[[Any], object], **about: Any) -> None:
-        """Declare a setting. `put` is quick, and raises ValueError to refuse.
+        """Declare a setting. `put` must be fast; it raises ValueError to reject a value.
 
         about : type, unit, low, high, step, choices, warm_up_s, group, help, permanent (see Knob)
         """
         made = Knob(name, get, put, get(), **about)
         bounded = made.type in {"bool", "choice"} or None not in (made.low, made.high)
         if not _NAME.fullmatch(name) or name in self.knobs or made.type not in _KINDS or not bounded:
-            raise ValueError(f"knob {name!r}: wanted a new name of a-z, 0-9, _, a known type, low and high")
+            raise ValueError(f"knob {name!r}: needs a new name of a-z, 0-9, _, a known type, low and high")
         self.knobs[name] = made
 
     def action(self, name: str, call: Callable[[], object], help: str, **about: Any) -> None:  # noqa: A002 - as in the JSON
-        """Declare something to do. about : risk, reduces, idempotent (see Action)."""
+        """Declare an operation. about : risk, reduces, idempotent (see Action)."""
         if not _NAME.fullmatch(name) or name in self.actions:
-            raise ValueError(f"action {name!r}: wanted a new name of a-z, 0-9, _")
+            raise ValueError(f"action {name!r}: needs a new name of a-z, 0-9, _")
         self.actions[name] = Action(name, call, help, **about)
 
     def metric(self, name: str, read: Callable[[], float], kind: str = "gauge", **labels: str) -> None:
-        """Show a figure of yours; counters end in `_total`, units are base units."""
+        """Declare a metric; use base units, and names that end in `_total` for counters."""
         self._metrics.append((name, kind, labels, read))
 
     def cache(
         self, name: str, cache: Any, low: int = 1, high: int = 10**6, warm: Callable[[], object] | None = None
     ) -> None:
-        """Knobs `NAME_size`, `NAME_ttl_seconds`, actions `clear_NAME`, `warm_NAME`, and figures of a cache.
+        """Declare knobs NAME_size, NAME_ttl_seconds, actions clear_NAME, warm_NAME, and metrics of a cache.
 
-        cache : has `maxsize`, to be set too, `len()` and `clear()`; and may have `ttl`, `hits`, `misses`
+        cache : has a writable `maxsize`, `len()` and `clear()`; optionally `ttl`, `hits`, `misses`
         """
         get, put = partial(partial, getattr, cache), partial(partial, setattr, cache)
-        size = {"unit": "entries", "low": low, "high": high, "help": f"Most entries of {name}."}
+        size = {"unit": "entries", "low": low, "high": high, "help": f"Maximum number of entries in {name}."}
         self.knob(f"{name}_size", get("maxsize"), put("maxsize"), group=name, **size)
         if hasattr(cache, "ttl"):
-            ttl = {"type": "float", "unit": "s", "low": 0.0, "high": 604_800.0, "help": f"Life of {name}."}
+            ttl = {"type": "float", "unit": "s", "low": 0.0, "high": 604_800.0, "help": f"TTL in {name}."}
             self.knob(f"{name}_ttl_seconds", get("ttl"), put("ttl"), group=name, **ttl)
-        self.action(f"clear_{name}", cache.clear, f"Forget all of {name}.", risk="medium", reduces=True)
+        self.action(f"clear_{name}", cache.clear, f"Clear {name}.", risk="medium", reduces=True)
         if warm is not None:
-            self.action(f"warm_{name}", warm, f"Fill {name} with what is asked for most.")
+            self.action(f"warm_{name}", warm, f"Fill {name} with the most requested entries.")
         self.metric("cache_entries", lambda: len(cache), cache=name)
         self.metric("cache_max_entries", get("maxsize"), cache=name)
         for figure in ("hits", "misses"):
@@ -305,98 +303,98 @@ class Knobs:
                 self.metric(f"cache_{figure}_total", get(figure), "counter", cache=name)
 
     def app(self, *, token: str) -> ASGIApp:
-        """To be mounted. token : at least 16 characters. Raises ValueError."""
+        """Return the ASGI app to mount. token : at least 16 characters. Raises ValueError."""
         routes = [
-            Route("/", self._describe), Route("/metrics", self._show), Route("/knobs/{name}", self._get),
-            Route("/knobs/{name}", self._put, methods=["PUT"]),
-            Route("/actions/{name}", self._post, methods=["POST"]),
+            Route("/", self._describe), Route("/metrics", self._metrics_page),
+            Route("/knobs/{name}", self._get_knob), Route("/knobs/{name}", self._put_knob, methods=["PUT"]),
+            Route("/actions/{name}", self._run_action, methods=["POST"]),
         ]  # fmt: skip
         handlers: Any = {HTTPException: handle_error, Exception: handle_error}
         return require_token(Starlette(routes=routes, exception_handlers=handlers), token)
 
-    async def _describe(self, request: Request) -> Response:  # noqa: ARG002 - the route gives it
-        knobs, actions = ([as_json(one) for one in those.values()] for those in (self.knobs, self.actions))
-        named = {"service": self.service, "version": self.version, "knobs": knobs, "actions": actions}
-        return JSONResponse(named)
+    async def _describe(self, request: Request) -> Response:  # noqa: ARG002 - the route passes it
+        knobs, actions = ([as_json(e) for e in part.values()] for part in (self.knobs, self.actions))
+        service = {"service": self.service, "version": self.version}
+        return JSONResponse(service | {"knobs": knobs, "actions": actions})
 
-    async def _show(self, request: Request) -> Response:  # noqa: ARG002 - the route gives it
+    async def _metrics_page(self, request: Request) -> Response:  # noqa: ARG002 - the route passes it
         self.request_metrics.measure_lag()
         yours = ((name, kind, labels, read()) for name, kind, labels, read in self._metrics)
         samples = [*self.request_metrics.samples(), *process_samples(), *yours]
         return Response(prometheus_text(samples), media_type="text/plain; version=0.0.4")
 
-    async def _get(self, request: Request) -> Response:
-        shown = as_json(_named(self.knobs, request))
+    async def _get_knob(self, request: Request) -> Response:
+        shown = as_json(_find(self.knobs, request))
         return JSONResponse(shown, headers={"ETag": shown["etag"]})
 
-    async def _put(self, request: Request) -> Response:
-        knob, body = _named(self.knobs, request), await read_json(request)
+    async def _put_knob(self, request: Request) -> Response:
+        knob, body = _find(self.knobs, request), await read_json(request)
         if not isinstance(body, dict) or body.keys() != {"value"}:
             raise HTTPException(422, 'send {"value": ...} and nothing else')
         value = knob.default if body["value"] is None else knob.check(body["value"])
         tags = {tag.strip() for tag in request.headers.get("if-match", "").split(",")}
         if tags == {""}:
-            raise HTTPException(428, "give the ETag of the value that you saw as If-Match")
+            raise HTTPException(428, "send the ETag of the value that you read as If-Match")
         if not tags & {"*", knob.etag()}:
             raise HTTPException(412, f"{knob.name} is {knob.get()} now", {"ETag": knob.etag()})
         try:
             knob.put(value)
         except ValueError as error:
-            raise HTTPException(422, f"{knob.name} cannot be {value!r:.80}: {error}") from error
+            raise HTTPException(422, f"{knob.name} rejects {value!r:.80}: {error}") from error
         shown = as_json(knob)
-        log.info("knob %s set to %r", knob.name, shown["value"])
+        log.info("knob_set name=%s value=%r", knob.name, shown["value"])
         return JSONResponse(shown, headers={"ETag": shown["etag"]})
 
-    async def _post(self, request: Request) -> Response:
-        action, key = _named(self.actions, request), request.headers.get("idempotency-key", "")
+    async def _run_action(self, request: Request) -> Response:
+        action, key = _find(self.actions, request), request.headers.get("idempotency-key", "")
         if not 0 < len(key) <= 200:
-            raise HTTPException(400, "give an Idempotency-Key of 1 to 200 characters")
+            raise HTTPException(400, "send an Idempotency-Key of 1 to 200 characters")
         if key in self._answers:
-            name, before = self._answers[key]
+            name, earlier = self._answers[key]
             if name != action.name:
-                raise HTTPException(422, f"this Idempotency-Key was used for {name}; take a new one")
-            if before is None:
-                raise HTTPException(409, f"{name} still runs under this key", {"Retry-After": "1"})
-            before.headers["Idempotency-Replayed"] = "true"
-            return before
+                raise HTTPException(422, f"this Idempotency-Key was used for {name}; use a new one")
+            if earlier is None:
+                raise HTTPException(409, f"{name} is still running with this key", {"Retry-After": "1"})
+            earlier.headers["Idempotency-Replayed"] = "true"
+            return earlier
         self._answers[key], call = (action.name, None), action.call
         try:
-            said = await (call() if inspect.iscoroutinefunction(call) else asyncio.to_thread(call))
-            answer: Response = JSONResponse({"result": "done" if said is None else str(said)})
+            result = await (call() if inspect.iscoroutinefunction(call) else asyncio.to_thread(call))
+            answer: Response = JSONResponse({"result": "done" if result is None else str(result)})
         except Exception:
-            log.exception("action %s failed", action.name)
-            answer = problem_response(500, f"{action.name} failed; the log of {self.service} says why")
+            log.exception("action_failed name=%s", action.name)
+            answer = problem_response(500, f"{action.name} failed; see the log of {self.service}")
         self._answers[key] = (action.name, answer)
         while len(self._answers) > MAX_KEYS:
             del self._answers[next(iter(self._answers))]
         return answer
 
 
-def _named(those: dict[str, Any], request: Request) -> Any:
+def _find(entries: dict[str, Any], request: Request) -> Any:
     name = request.path_params["name"]
-    if name not in those:
-        raise HTTPException(404, f"there is no {name!r:.80}; there are {', '.join(those)}")
-    return those[name]
+    if name not in entries:
+        raise HTTPException(404, f"{name!r:.80} does not exist; known are {', '.join(entries)}")
+    return entries[name]
 
 
 async def read_json(request: Request) -> object:
-    """The body. Raises HTTPException."""
+    """Return the parsed body. Raises HTTPException."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
         raise HTTPException(413, f"send a body of at most {MAX_BODY_BYTES} bytes, with its Content-Length")
     try:
         return json.loads(await request.body())
     except (ValueError, RecursionError):
-        raise HTTPException(400, "the body is no JSON") from None
+        raise HTTPException(400, "the body is not JSON") from None
 
 
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as RFC 9457 has it."""
+    """Return an error as RFC 9457 problem+json."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return JSONResponse(body, status, headers, "application/problem+json")
 
 
-async def handle_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as handlers are
-    """Any error as a problem; a fault goes on to the server's log behind its answer."""
-    detail = getattr(error, "detail", "the service's log says why")
+async def handle_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - handlers have it
+    """Return any exception as a problem; the server still logs an unexpected one."""
+    detail = getattr(error, "detail", "see the log of the service")
     return problem_response(getattr(error, "status_code", 500), detail, getattr(error, "headers", None))

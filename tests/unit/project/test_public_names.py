@@ -1,4 +1,4 @@
-"""The public names of `trimtab`: there, typed, and free until they are used."""
+"""The public names of `trimtab` exist and load lazily."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ HEAVY = ["numpy", "pandas", "numba", "matplotlib", "river", "pyarrow", "sklearn"
 
 
 def run(code: str) -> str:
-    """What a fresh interpreter prints."""
+    """Return the output of code in a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
@@ -20,7 +20,7 @@ def run(code: str) -> str:
 
 
 def test_import_loads_nothing_heavy():
-    """Importing trimtab loads none of what its parts need."""
+    """Importing trimtab loads none of its heavy dependencies."""
     loaded = run(f"import sys, trimtab; print(*[m for m in {HEAVY} if m in sys.modules])")
     assert loaded.split() == []
 
@@ -42,7 +42,7 @@ def test_score_does_not_load_river_or_matplotlib():
 
 
 def test_names():
-    """dir() shows the public names and the rooms, and each name is there."""
+    """dir() lists the public names and packages, and each public name exists."""
     assert dir(trimtab) == sorted(
         [
             "__version__",
@@ -63,6 +63,6 @@ def test_names():
 
 
 def test_unknown_name():
-    """A name that is not there is refused with those that are."""
+    """An unknown name raises an error that lists the known ones."""
     with pytest.raises(AttributeError, match="no attribute 'scroe'; it has __version__, backtest_forecast"):
         _ = trimtab.scroe

@@ -1,4 +1,4 @@
-"""The kit that a Python service takes: its HTTP, alone and over a real uvicorn."""
+"""The HTTP interface of the service kit, in memory and over uvicorn."""
 
 import asyncio
 import doctest
@@ -24,7 +24,7 @@ LOGIN = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class Service:
-    """A FastAPI application with the kit, and a client of it."""
+    """A FastAPI application with the kit, and a client for it."""
 
     def __init__(self):
         self.app = FastAPI()
@@ -70,12 +70,12 @@ class Service:
         raise RuntimeError("secret cause")
 
     async def knob(self, name):
-        """(value, ETag) of a knob."""
+        """Return (value, ETag) of a knob."""
         answer = await self.client.get(f"/trimtab/knobs/{name}")
         return answer.json()["value"], answer.headers["etag"]
 
     async def put(self, name, value, tag=None):
-        """The answer to setting a knob; the tag is the current one."""
+        """Set a knob and return the response; the default tag is the current one."""
         tag = (await self.knob(name))[1] if tag is None else tag
         return await self.client.put(
             f"/trimtab/knobs/{name}", json={"value": value}, headers={"If-Match": tag}
@@ -84,7 +84,7 @@ class Service:
 
 @pytest.fixture
 async def service():
-    """The service, in this loop."""
+    """The service in the current event loop."""
     made = Service()
     yield made
     made.hold.set()
@@ -93,7 +93,7 @@ async def service():
 
 @pytest.fixture(autouse=True)
 def thresholds():
-    """What a test does to the garbage collector is undone."""
+    """Restores the thresholds of the garbage collector after each test."""
     before = gc.get_threshold()
     yield
     gc.set_threshold(*before)
@@ -111,8 +111,8 @@ def thresholds():
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/metrics", "/knobs/pool", "/nothing"])
-async def test_nobody_gets_in_without_the_token(service, headers, path):
-    """Every page below the mount is 401 with a challenge for who has not the token."""
+async def test_token_is_required(service, headers, path):
+    """Every path below the mount answers 401 with a challenge without the token."""
     transport = httpx.ASGITransport(service.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://shop", headers=headers) as stranger:
         answer = await stranger.get(f"/trimtab{path}")
@@ -130,7 +130,8 @@ async def test_it_describes_itself(service):
     assert {**knobs["sessions_size"], "etag": ""} == {
         "name": "sessions_size", "type": "int", "unit": "entries", "value": 100, "default": 100, "set": False,
         "low": 1, "high": 1000, "step": None, "choices": [], "warm_up_s": 60.0, "group": "sessions",
-        "help": "Most entries of sessions.", "lasts": "until restart", "permanent": "", "etag": "",
+        "help": "Maximum number of entries in sessions.", "lasts": "until restart",
+        "permanent": "", "etag": "",
     }  # fmt: skip
     actions = {action["name"]: action for action in about["actions"]}
     assert list(actions) == ["gc_collect", "clear_sessions", "warm_sessions", "slow", "broken"]
@@ -138,7 +139,7 @@ async def test_it_describes_itself(service):
 
 
 async def test_a_knob_is_compared_and_set(service):
-    """A PUT with the ETag that was seen sets the value, and the next one with that ETag is refused."""
+    """A PUT with the current ETag sets the value; a second PUT with the same ETag is refused."""
     value, tag = await service.knob("pool")
     answer = await service.put("pool", 8, tag)
     assert (value, answer.status_code, answer.json()["value"], service.pool) == (5, 200, 8, 8)
@@ -150,14 +151,14 @@ async def test_a_knob_is_compared_and_set(service):
 
 
 async def test_null_is_the_default(service):
-    """Setting null brings back the value that the service started with, which nobody has set."""
+    """Setting null restores the default value."""
     await service.put("pool", 8)
     answer = await service.put("pool", None)
     assert (answer.json()["value"], answer.json()["set"], service.pool) == (5, False, 5)
 
 
 async def test_a_change_from_elsewhere_changes_the_tag(service):
-    """A value that the service itself has changed since is not overwritten."""
+    """A value that the service has changed since the ETag was read is not overwritten."""
     _, tag = await service.knob("pool")
     service.pool = 30
     assert (await service.put("pool", 8, tag)).status_code == 412
@@ -185,8 +186,8 @@ async def test_a_change_from_elsewhere_changes_the_tag(service):
         ("sessions_size", 10, 200),
     ],
 )
-async def test_only_what_is_allowed_is_set(service, knob, value, status):
-    """A value of another type or out of bounds is refused, and nothing changes."""
+async def test_only_allowed_values_are_set(service, knob, value, status):
+    """A value of another type or out of bounds is refused and changes nothing."""
     before = await service.knob(knob)
     answer = await service.put(knob, value)
     assert answer.status_code == status
@@ -217,7 +218,7 @@ async def test_only_what_is_allowed_is_set(service, knob, value, status):
     ],
 )
 async def test_errors_are_problems(service, method, path, sent, status):
-    """What is wrong with a request is told by its status, as problem+json."""
+    """An invalid request is answered with its status as problem+json."""
     answer = await service.client.request(method, f"/trimtab{path}", **sent)
     assert answer.status_code == status
     if status != 200:
@@ -226,12 +227,12 @@ async def test_errors_are_problems(service, method, path, sent, status):
 
 
 async def post(service, action, key):
-    """The answer to an action."""
+    """Run an action and return the response."""
     return await service.client.post(f"/trimtab/actions/{action}", headers={"Idempotency-Key": key})
 
 
 async def test_an_action_is_done_once(service):
-    """The same key does nothing new and gets the same answer; it is not for another action."""
+    """The same key returns the same answer and runs nothing; another action refuses the key."""
     first, second = await post(service, "warm_sessions", "a"), await post(service, "warm_sessions", "a")
     assert first.json() == second.json() == {"result": "3 sessions are in the cache"}
     assert (service.runs, second.headers["idempotency-replayed"]) == ([False], "true")
@@ -241,7 +242,7 @@ async def test_an_action_is_done_once(service):
 
 
 async def test_an_action_that_runs_is_not_started_again(service):
-    """While it runs, its key is answered by 409; afterwards with what came of it."""
+    """A running action answers 409 to its key, and afterwards its result."""
     first = asyncio.create_task(post(service, "slow", "a"))
     await service.begun.wait()
     during = await post(service, "slow", "a")
@@ -252,15 +253,15 @@ async def test_an_action_that_runs_is_not_started_again(service):
 
 
 async def test_an_action_that_fails(service, caplog):
-    """A failure is a 500 that does not tell its cause, which is in the log; the key stays used."""
+    """A failed action answers 500 without the cause, logs it once, and keeps the key."""
     answers = [await post(service, "broken", "a"), await post(service, "broken", "a")]
     assert [answer.status_code for answer in answers] == [500, 500]
     assert "secret cause" not in answers[0].text
     assert caplog.text.count("RuntimeError: secret cause") == 1
 
 
-async def test_keys_are_not_kept_for_ever(service, monkeypatch):
-    """Of the keys the newest are remembered."""
+async def test_only_the_newest_keys_are_kept(service, monkeypatch):
+    """Only the newest keys are kept."""
     monkeypatch.setattr(trimtab.service, "MAX_KEYS", 2)
     for key in "abc":
         await post(service, "warm_sessions", key)
@@ -268,42 +269,42 @@ async def test_keys_are_not_kept_for_ever(service, monkeypatch):
     assert "idempotency-replayed" not in (await post(service, "warm_sessions", "a")).headers
 
 
-async def figures(service):
-    """What /metrics shows, by name and labels."""
+async def exported_metrics(service):
+    """Return the samples of /metrics by name and labels."""
     text = (await service.client.get("/trimtab/metrics")).text
     families = text_string_to_metric_families(text)
     return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
 
 
-async def test_it_shows_figures(service, monkeypatch):
-    """Requests by route and status, their times, caches, memory, garbage and lag; not those to the kit."""
-    monkeypatch.setattr(trimtab.service, "BEAT_S", 0.001)
+async def test_it_exports_metrics(service, monkeypatch):
+    """/metrics has requests by route and status, durations, caches, memory, garbage collection and lag."""
+    monkeypatch.setattr(trimtab.service, "LAG_INTERVAL_S", 0.001)
     service.cache.put(1, "x")
     service.cache.get(1), service.cache.get(2)
     for path in ("/items/1", "/items/2", "/items/x", "/fault", "/nothing"):
         await service.client.get(path)
     await asyncio.sleep(0.01)  # some beats
-    seen = await figures(service)
-    requests = {key[1:]: value for key, value in seen.items() if key[0] == "http_requests_total"}
+    metrics = await exported_metrics(service)
+    requests = {key[1:]: value for key, value in metrics.items() if key[0] == "http_requests_total"}
     assert requests == {
         ("GET", "/items/{number}", "200"): 2.0,
         ("GET", "/items/{number}", "422"): 1.0,
         ("GET", "/fault", "500"): 1.0,
         ("GET", "other", "404"): 1.0,
     }
-    assert seen["http_request_duration_seconds_count",] == 5
-    assert seen["http_request_duration_seconds_bucket", "+Inf"] == 5
-    assert 0 < seen["http_request_duration_seconds_sum",] < 5
-    assert seen["http_requests_in_progress",] == 1  # this very one
-    assert (seen["cache_hits_total", "sessions"], seen["cache_misses_total", "sessions"]) == (1, 1)
-    assert (seen["cache_entries", "sessions"], seen["cache_max_entries", "sessions"]) == (1, 100)
-    assert 10e6 < seen["process_resident_memory_bytes",] < 10e9
-    assert 0 <= seen["event_loop_lag_seconds",] < 1
-    assert seen["python_gc_collections_total", "0"] > 0
+    assert metrics["http_request_duration_seconds_count",] == 5
+    assert metrics["http_request_duration_seconds_bucket", "+Inf"] == 5
+    assert 0 < metrics["http_request_duration_seconds_sum",] < 5
+    assert metrics["http_requests_in_progress",] == 1  # this very one
+    assert (metrics["cache_hits_total", "sessions"], metrics["cache_misses_total", "sessions"]) == (1, 1)
+    assert (metrics["cache_entries", "sessions"], metrics["cache_max_entries", "sessions"]) == (1, 100)
+    assert 10e6 < metrics["process_resident_memory_bytes",] < 10e9
+    assert 0 <= metrics["event_loop_lag_seconds",] < 1
+    assert metrics["python_gc_collections_total", "0"] > 0
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda kit: kit.app(token="short"), "16 characters"),
         (lambda kit: kit.knob("Bad Name", int, print, low=0, high=1), "new name"),
@@ -313,14 +314,14 @@ async def test_it_shows_figures(service, monkeypatch):
         (lambda kit: kit.action("gc_collect", print, "again"), "new name"),
     ],
 )
-def test_mistakes_are_told_at_the_start(make, told):
-    """A wrong declaration fails where it is written."""
-    with pytest.raises(ValueError, match=told):
+def test_invalid_declarations_are_refused(make, message):
+    """An invalid declaration raises an error at once."""
+    with pytest.raises(ValueError, match=message):
         make(Knobs("shop"))
 
 
-def test_it_can_be_copied_alone(tmp_path):
-    """The file works under another name, where there is no Trimtab and nothing but Starlette."""
+def test_file_can_be_copied(tmp_path):
+    """The file works as a copy under another name, with Starlette only."""
     shutil.copy(trimtab.service.__file__, tmp_path / "copied.py")
     code = (
         "import sys; sys.modules['trimtab'] = None; import copied; copied.Knobs('a').app(token='x' * 16); "
@@ -334,13 +335,13 @@ def test_it_can_be_copied_alone(tmp_path):
 
 
 def test_its_examples():
-    """The examples in its docstrings do what they say."""
+    """The examples in the docstrings print what they show."""
     failed, tried = doctest.testmod(trimtab.service)
     assert (failed, tried > 0) == (0, True)
 
 
 async def test_it_needs_no_fastapi_and_a_real_server():
-    """A Starlette application behind a real uvicorn has it, too; without a slash it is redirected."""
+    """The kit works in a Starlette application behind uvicorn; a path without slash redirects."""
     app = Starlette()
     app.mount("/trimtab", Knobs("plain", app).app(token=TOKEN))
     async with serve_app(app) as url, httpx.AsyncClient(headers=LOGIN, trust_env=False) as client:
