@@ -16,12 +16,12 @@
 # %% [markdown]
 # # 01 Score a recording
 #
-# You have recorded metrics and want to know where they behave unlike themselves. This notebook makes a small
-# recording (a week of a web service, with one incident), scores it, looks at it, and then asks other
-# detectors for their opinion: members of the catalogue and any detector of [river](https://riverml.xyz).
+# This notebook finds anomalies in recorded metrics. It generates a small recording (one week of a web service
+# with one incident), scores it, plots the scores, and compares other detectors: those of the catalogue and
+# any detector of [river](https://riverml.xyz).
 #
-# With recordings of your own, begin at *Score it*: `pandas.read_csv("cpu.csv")` is all that it takes, or
-# `trimtab.history("http://localhost:9090", 'up{job="x"}', since="14d")` for series that Prometheus has.
+# To use your own recording, start at *Score it*: load it with `pandas.read_csv("cpu.csv")`, or with
+# `trimtab.history("http://localhost:9090", 'up{job="x"}', since="14d")` for series in Prometheus.
 
 # %%
 import numpy as np
@@ -34,9 +34,9 @@ from trimtab.models.catalogue import detector_names
 # %% [markdown]
 # ## A recording
 #
-# Latency and load of a service, one row in five minutes for a week. The seed makes it the same each time.
-# On Saturday from 14:00 a dependency gets slow: the latency climbs for forty minutes while the load
-# stays as it is. On Sunday the load falls to nothing for a quarter of an hour.
+# Latency and load of a service, one row every five minutes for a week, with a fixed seed. On Saturday at
+# 14:00 a dependency slows down: the latency rises for forty minutes while the load does not change. On Sunday
+# the load drops to zero for a quarter of an hour.
 
 # %%
 rng = np.random.default_rng(11)
@@ -63,9 +63,10 @@ recording.head()
 # %% [markdown]
 # ## Score it
 #
-# Each row is scored from the rows before it only, as it would have been live. `anomaly_score` has one scale
-# for all series and detectors: above 1 is rarer than one false alarm a week. It is empty while a
-# series is being learnt. `yhat` with `yhat_lower` and `yhat_upper` is what was expected, in the series' unit.
+# Each score depends on earlier rows only, as in live operation. `anomaly_score` has the same scale for all
+# series and detectors: a score above 1 is rarer than one false alarm per week. It is NaN while the detector
+# learns a series. `yhat`, `yhat_lower` and `yhat_upper` are the expected value and band, in the unit of the
+# series.
 
 # %%
 scored = trimtab.score(recording)
@@ -75,7 +76,7 @@ scored[scored["anomaly_score"] > 1].round(2)
 trimtab.plot(scored)
 
 # %% [markdown]
-# One stretch of it, closer:
+# The incident in detail:
 
 # %%
 saturday = scored["ds"].between("2026-03-07 06:00+00:00", "2026-03-07 22:00+00:00")
@@ -84,7 +85,8 @@ trimtab.plot(scored[saturday], "latency_ms")
 # %% [markdown]
 # ## Fewer false alarms
 #
-# The one setting is how many false alarms a healthy series may give in a week. With fewer, scores fall.
+# The only setting is the number of false alarms allowed per healthy series and week. A lower number gives
+# lower scores.
 
 # %%
 strict = trimtab.score(recording, false_alarms_per_week=0.1)
@@ -98,8 +100,8 @@ pd.DataFrame(
 # %% [markdown]
 # ## Other detectors
 #
-# The catalogue has more of them, each as fast as the default. Beside `"default"` they join the vote; alone
-# they replace it.
+# The catalogue contains more detectors, each as fast as the default. Listed together with `"default"` they
+# are combined with it; listed alone they replace it.
 
 # %%
 detector_names()
@@ -111,8 +113,8 @@ trimtab.plot(trimtab.score(recording, detectors=["default", "half_space_trees"])
 # ## Any river detector
 #
 # A river anomaly detector, a pipeline that ends in one, or a forecaster is cloned for each series, and its
-# scores are brought to the same scale. It is slower: one Python object a series. Half-space trees want
-# values from 0 to 1, so a scaler stands before them.
+# scores are converted to the same scale. It is slower, because each series has its own Python object.
+# Half-space trees need values from 0 to 1, so a scaler precedes them.
 
 # %%
 deviation = anomaly.StandardAbsoluteDeviation()
@@ -125,10 +127,11 @@ together = trimtab.score(recording, detectors=["default", trees, deviation])
 together[together["anomaly_score"] > 1].groupby("unique_id")["anomaly_score"].describe().round(2)
 
 # %% [markdown]
-# ## One table, a column a series
+# ## Wide tables
 #
-# The same recording wide: a score for each column, and one for the service as a whole. Many series a little
-# out add up in it, and asking more series does not give more false alarms.
+# The same recording with one column per series: each column gets a score, and so does the service as a whole.
+# Several slightly anomalous series add up in the service's score, and more series do not cause more false
+# alarms.
 
 # %%
 wide = recording.pivot_table(index="ds", columns="unique_id", values="y").reset_index()

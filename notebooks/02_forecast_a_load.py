@@ -16,12 +16,11 @@
 # %% [markdown]
 # # 02 Forecast a load
 #
-# You have recorded loads (requests, connections, jobs in a queue) and want to know how they go on, how far
-# to trust that, and whether a model of your own does better. This notebook makes a small recording,
-# forecasts it, backtests the forecast, and then brings two models into the registry: one of scikit-learn,
-# and Trimtab's own.
+# This notebook forecasts recorded loads (requests, connections, jobs in a queue). It generates a small
+# recording, forecasts it, backtests the forecast against other models, and then registers two models:
+# Trimtab's own and one from scikit-learn.
 #
-# With loads of your own, begin at *Forecast it*: any table with `unique_id`, `ds` and `y` will do.
+# To use your own loads, start at *Forecast it* with any table that has the columns `unique_id`, `ds` and `y`.
 
 # %%
 from pathlib import Path
@@ -39,8 +38,8 @@ from trimtab.pipelines.train_load import LoadJob
 # %% [markdown]
 # ## A recording
 #
-# Requests of six shops, one row an hour for three weeks. Each has its own level, its own busy hours and a
-# quieter weekend; bursts come without notice. The seed makes it the same each time.
+# Hourly requests of six shops for three weeks, with a fixed seed. Each shop has its own level, busy hours and
+# quieter weekends; bursts occur at random.
 
 # %%
 rng = np.random.default_rng(12)
@@ -60,8 +59,8 @@ loads.head()
 # %% [markdown]
 # ## Forecast it
 #
-# The forecast is not a line but a fan: `q0.9` is the load that is exceeded one time in ten. How sure it is
-# depends on how much past there is.
+# The forecast is a set of quantiles: the load exceeds `q0.9` one time in ten. Its confidence depends on the
+# length of the history.
 
 # %%
 ahead = trimtab.forecast(loads, "24h")
@@ -74,7 +73,7 @@ ahead.attrs["confidence"]["shop 0"]
 trimtab.plot_forecast(loads, ahead, ["shop 0", "shop 3"])
 
 # %% [markdown]
-# With two days of past only, it says less, and says so:
+# With only two days of history the bands are wider and the confidence is low:
 
 # %%
 young = loads[loads["ds"] >= "2026-03-21"]
@@ -85,12 +84,12 @@ trimtab.plot_forecast(young, unsure, "shop 0")
 # %% [markdown]
 # ## Backtest it
 #
-# Each of the last three days is forecast from what was known before it. Errors are in units of a seasonal
-# naive forecast's (the same hour of the day before): below 1 is better than that. Of the values, 90 %
-# should lie between `q0.05` and `q0.95` (`cov90`), and 1 % above `q0.99` (`miss99`).
+# Each of the last three days is forecast from the data before it. Errors are in units of the error of a
+# seasonal naive forecast (the same hour of the previous day): below 1 is better than seasonal naive. 90 % of
+# the values should be between `q0.05` and `q0.95` (`cov90`), and 1 % above `q0.99` (`miss99`).
 #
-# A scikit-learn regressor joins in: it is given the features of
-# `trimtab.pipelines.forecasting.regression_features`, and its own errors on later days become its fan.
+# A scikit-learn regressor takes part: its input is the features of
+# `trimtab.pipelines.forecasting.regression_features`, and its errors on later days give its quantiles.
 
 # %%
 mine = RandomForestRegressor(30, min_samples_leaf=20, random_state=0)
@@ -103,10 +102,10 @@ trimtab.backtest_forecast(
 # %% [markdown]
 # ## Train the pooled model
 #
-# `train` fits Trimtab's own model on all series together, judges it on the last days against the seasonal
-# naive forecast and the champion, where there is one, logs all of it to MLflow and registers it. Where the
-# gate lets it pass it becomes *challenger*. Give the `data_dir` of your engine (or the `uri` of its MLflow
-# server); here it is a folder of the notebook's own.
+# `train` fits Trimtab's model on all series together, compares it on the last days with the seasonal naive
+# forecast and with the champion, if there is one, logs the run to MLflow and registers the model. A model
+# that passes the promotion gate becomes the *challenger*. Pass the `data_dir` of your engine (or the `uri` of
+# its MLflow server); this notebook uses a temporary folder.
 
 # %%
 here = {
@@ -119,16 +118,16 @@ print(registry.train("shops", loads, **here).run.said)
 # %% [markdown]
 # ## Submit a model of your own
 #
-# `submit` does the same with yours. What is much worse than the seasonal naive forecast does not pass, and is
-# told why.
+# `submit` does the same with your model. A model that is much worse than the seasonal naive forecast fails
+# the gate, and the result states why.
 
 # %%
 print(registry.submit(DummyRegressor(), "shops", loads, **here).run.said)
 
 # %% [markdown]
-# No model from the registry runs code of its own: types that are not known as harmless, such as the trees of
-# scikit-learn, have to be trusted by name, here and in the engine's settings
-# (`registry: {trusted_types: [sklearn.tree._tree.Tree]}`).
+# No model in the registry can execute code. Types that are not known to be safe, such as the trees of
+# scikit-learn, must be trusted by name, here and in the engine's settings (`registry: {trusted_types:
+# [sklearn.tree._tree.Tree]}`).
 
 # %%
 submitted = registry.submit(mine, "shops", loads, **here)
@@ -137,17 +136,18 @@ print(submitted.run.said)
 # %% [markdown]
 # ## Promote it
 #
-# The last one that passed is challenger. `promote` names it champion. An engine that has this registry takes
-# it over within ten minutes, writes it into its audit, and keeps the champion before to go back to.
+# The last model that passed is the challenger; `promote` makes it the champion. An engine that uses this
+# registry loads it within ten minutes, records the change in its audit log, and keeps the previous champion
+# for a rollback.
 
 # %%
 registry.promote(submitted.version, data_dir=here["data_dir"])
 registry.versions(data_dir=here["data_dir"]).round(3)
 
 # %% [markdown]
-# ## Ask the champion
+# ## Forecast with the champion
 #
-# From the registry, wherever you are.
+# `registry.forecast` needs only access to the registry.
 
 # %%
 trimtab.plot_forecast(loads, registry.forecast(loads, **here), ["shop 0", "shop 3"])

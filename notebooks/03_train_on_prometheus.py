@@ -16,9 +16,9 @@
 # %% [markdown]
 # # 03 Train on your own Prometheus
 #
-# From the history that your Prometheus has to a load model that your engine serves. `PROMETHEUS_URL` says
-# where the server is; write the selector of a load of yours. Two weeks of history are enough, two days a
-# beginning.
+# This notebook trains a load model on the history in your Prometheus, for your engine to serve. Set
+# `PROMETHEUS_URL` to the address of the server, and `selector` to a load of yours. Two weeks of history are
+# enough; two days are the minimum.
 
 # %%
 import os
@@ -35,33 +35,33 @@ url = os.environ.get("PROMETHEUS_URL", "http://localhost:9090")
 selector = "sum by (app) (rate(http_requests_total[15m]))"
 
 # %% [markdown]
-# The `data_dir` is that of the engine that is to serve the model, such as `~/.local/share/trimtab`. As long
-# as you only look, a folder of the notebook's own does.
+# `data_dir` is the data folder of the engine that will serve the model, such as `~/.local/share/trimtab`.
+# Without it, the notebook uses a temporary folder.
 
 # %%
 data_dir = Path(os.environ.get("TRIMTAB_SETTINGS__DATA_DIR") or mkdtemp(prefix="trimtab-"))
 
 # %% [markdown]
-# ## The history
+# ## Read the history
 
 # %%
 loads = trimtab.history(url, selector, since="14d", step="5m")
 loads.groupby("unique_id")["y"].describe().round(1)
 
 # %% [markdown]
-# ## What is known of it without training
+# ## Forecast without training
 #
-# `trimtab.forecast` learns from the table that it is given and keeps nothing.
+# `trimtab.forecast` learns from its input table and stores nothing.
 
 # %%
 trimtab.plot_forecast(loads, trimtab.forecast(loads, "24h"))
 
 # %% [markdown]
-# ## Train and judge
+# ## Train and evaluate
 #
-# `LoadJob()` is what an engine trains: steps of 5 minutes, a day ahead, judged on the last three days. All
-# is logged to MLflow, in the data folder or at the server that `uri=` names. The gate lets it pass where it
-# is no worse than the champion and than the seasonal naive forecast.
+# `LoadJob()` has the defaults of an engine: steps of 5 minutes, a horizon of one day, evaluated on the last
+# three days. The run is logged to MLflow, in the data folder or on the server at `uri=`. The model passes the
+# gate if it is no worse than the champion and the seasonal naive forecast.
 
 # %%
 trained = registry.train(selector, loads, data_dir=data_dir, job=LoadJob())
@@ -71,10 +71,10 @@ pd.DataFrame({who: figures.as_dict() for who, figures in trained.figures.items()
 # %% [markdown]
 # ## Promote
 #
-# Now it is the champion of the registry. The engine of this data folder takes it over within ten minutes,
-# says so in its audit, and goes back to the one before when it is told to (`/api/models/load/rollback`).
-# Without a notebook `trimtab retrain --history SELECTOR` does all of this, and the engine does it once a
-# day by itself.
+# The next cell makes the model the champion in the registry. The engine of this data folder loads it within
+# ten minutes, records the change in its audit log, and can roll back to the previous champion
+# (`/api/models/load/rollback`). Without a notebook, `trimtab retrain --history SELECTOR` does the same; the
+# engine also retrains once a day.
 
 # %%
 if trained.verdict.passed:
@@ -82,9 +82,9 @@ if trained.verdict.passed:
 registry.versions(data_dir=data_dir).round(3)
 
 # %% [markdown]
-# ## What it says
+# ## Forecast with the champion
 #
-# The champion, as the engine serves it at `/api/forecasts`.
+# The engine serves the same forecast at `/api/forecasts`.
 
 # %%
 trimtab.plot_forecast(loads, registry.forecast(loads, data_dir=data_dir))
