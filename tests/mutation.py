@@ -1,13 +1,13 @@
-"""Mutation testing: small faults put into a file, one at a time; its tests must find each.
+"""Mutation testing: change a file in one place at a time; its tests must detect each change.
 
     python -m tests.mutation engine/actions/guard/wait_rules.py tests/unit/guard/test_wait_rules.py
            [more tests] [--share 0.5] [--seed 1]
 
-Each mutant is one change of the syntax tree: a comparison moved or flipped, a constant off by one, a
-condition negated, `and` for `or`, a sum for a difference, a result replaced by None, a statement left out.
-It is tried in a process of its own, forked once the tests are collected, in which the code of the module's
-functions is replaced before they run.
-Texts, docstrings and annotations are left alone: what a message says is no logic.
+Each mutant is one change of the syntax tree: a comparison shifted or inverted, a constant off by one, a
+                                              negated
+condition, `and` for `or`, a sum for a difference, None returned, a statement removed. Each mutant runs in a
+process forked after test collection, in which the code of the module's functions is replaced. Strings,
+docstrings and annotations are not mutated.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 60
-"""A mutant that runs for longer hangs, which its tests have found then."""
+"""A mutant that runs longer counts as detected."""
 COMPARISONS = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt),
     ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
@@ -46,7 +46,7 @@ ARITHMETIC = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: what it replaces, and the whole tree with it."""
+    """One change: its line, a description, and the changed syntax tree."""
 
     line: int
     change: str
@@ -54,7 +54,7 @@ class Mutant:
 
 
 def mutable_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]:
-    """Every node of the code itself, with its parent's field; not annotations, decorators, texts."""
+    """Yield (parent, field, index) of each node to mutate; skips annotations, decorators and strings."""
     silent = {"annotation", "returns", "decorator_list", "type_params"}
     waiting: list[ast.AST] = [tree]
     while waiting:
@@ -69,13 +69,13 @@ def mutable_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]
 
 
 def child_node(parent: ast.AST, name: str, index: int | None) -> ast.AST:
-    """The node that stands there."""
+    """Return the node in that field."""
     value = getattr(parent, name)
     return value if index is None else value[index]
 
 
 def replacements(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """What may stand in its place, with a word for it."""
+    """Yield (description, replacement) for a node."""
     if isinstance(node, ast.Compare):
         for i, operator in enumerate(node.ops):
             for other in COMPARISONS[type(operator)]:
@@ -109,7 +109,7 @@ def _is_none(node: ast.AST) -> bool:
 
 
 def make_mutants(source: str) -> list[Mutant]:
-    """Every fault of the file, in the order of its lines."""
+    """Return every mutant of a source, ordered by line."""
     tree, found = ast.parse(source), []
     for parent, name, index in list(mutable_nodes(tree)):
         node = child_node(parent, name, index)
@@ -130,7 +130,7 @@ def _put(parent: ast.AST, name: str, index: int | None, node: ast.AST) -> None:
 
 
 def apply_mutant(new: dict[str, object], module: ModuleType) -> None:
-    """Put what was made of a mutant in the place of what the module, and all that imported from it, holds."""
+    """Replace a module's functions and constants by those of a mutant, also where imported."""
     for name, value in new.items():
         old = module.__dict__.get(name)
         if isinstance(value, FunctionType) and isinstance(old, FunctionType):
@@ -161,7 +161,11 @@ def _graft_function(new: FunctionType, old: FunctionType) -> None:
 
 
 class MutationPlugin:
-    """A plugin of pytest: instead of running the tests once it runs them for each mutant, in a fork."""
+    """A pytest plugin that runs the collected tests once without and once with each mutant, each in a fork.
+
+    path  : mutated file
+    tried : mutants to run
+    """
 
     def __init__(self, path: Path, tried: list[Mutant]) -> None:
         self.path, self.tried = path, tried
@@ -170,7 +174,7 @@ class MutationPlugin:
         self.baseline_passes = False
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Try without a mutant, then with each."""
+        """Run the tests without a mutant, then with each."""
         self.baseline_passes = (
             bool(session.items) and not session.testsfailed and not self._fails(session, None)
         )
@@ -202,9 +206,11 @@ class MutationPlugin:
 
 
 def run_mutants(path: Path, tests: list[str], share: float = 1.0, seed: int = 1) -> tuple[int, list[Mutant]]:
-    """How many mutants were tried, and those that no test found.
+    """Return the number of mutants tried and those that no test detects.
 
-    share : of all mutants, chosen by `seed`. Raises ValueError where the tests fail without any.
+    share : share of all mutants to try, chosen by `seed`
+
+    Raises ValueError if the tests fail without a mutant.
     """
     every = make_mutants(path.read_text("utf-8"))
     tried = sorted(random.Random(seed).sample(every, max(1, round(share * len(every)))), key=lambda m: m.line)
@@ -217,7 +223,7 @@ def run_mutants(path: Path, tests: list[str], share: float = 1.0, seed: int = 1)
 
 
 def main() -> int:
-    """Print what was not found."""
+    """Print the undetected mutants; exit code 1 if there are any."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

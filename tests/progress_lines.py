@@ -1,6 +1,6 @@
-"""What is printed where tests run beside each other: a line for each file once a worker is through with it.
+"""Progress output of parallel test runs: one line per test file when a worker has finished it.
 
-Dots of several files at once would tell nothing; these lines tell where the time goes, too.
+Interleaved dots of several files would be unreadable; these lines also show where the time goes.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ import pytest
 
 
 @dataclass
-class _File:
+class _FileResult:
     name: str
     seconds: float = 0.0
     ended: Counter[str] = field(default_factory=Counter)
@@ -23,36 +23,36 @@ class _File:
 
 
 class FileProgress:
-    """A plugin of the process that hands tests to workers, each of which gets whole files."""
+    """A plugin of the controlling process, whose workers each run whole files."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._at: dict[Any, _File] = {}
+        self._current: dict[Any, _FileResult] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self) -> Iterator[Any]:
-        """No dots; the word stands in the summary."""
+        """Suppress the dots; keep the word for the summary."""
         category, _, word = yield
         return category, "", word
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Count it; the first of another file says that the one before is through."""
+        """Count a result; the first result of another file completes the previous one."""
         name = report.nodeid.partition("::")[0]
-        file = self._at.get(report.node)
+        file = self._current.get(report.node)
         if file is None or file.name != name:
-            self._tell(file)
-            file = self._at[report.node] = _File(name)
+            self._print(file)
+            file = self._current[report.node] = _FileResult(name)
         file.seconds += report.duration
         how = self._config.hook.pytest_report_teststatus(report=report, config=self._config)[0]
         file.ended.update([how] if how else [])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """The last ones."""
-        for file in self._at.values():
-            self._tell(file)
-        self._at.clear()
+        """Print the remaining files."""
+        for file in self._current.values():
+            self._print(file)
+        self._current.clear()
 
-    def _tell(self, file: _File | None) -> None:
+    def _print(self, file: _FileResult | None) -> None:
         if file is not None:
             self._config.get_terminal_writer().line(str(file))

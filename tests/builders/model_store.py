@@ -1,4 +1,4 @@
-"""A data folder with registry, shelf and runs, and a past to train from."""
+"""Builders of a data folder with registry, model store and runs, and of a history to train on."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ SMALL_JOB = LoadJob(step_s=3600.0, horizon=24, window_s=10 * 86_400.0)
 
 
 def load_history(days: int = 10, step_s: float = 3600.0, series: int = 3, seed: int = 0, end: int = START):
-    """Daily courses with noise: unique_id, ds, y."""
+    """Return daily cycles with noise: unique_id, ds, y."""
     rng = np.random.default_rng(seed)
     n = int(days * 86_400 / step_s)
     times = end - np.arange(n)[::-1] * int(step_s * 1e9)
@@ -38,7 +38,7 @@ def load_history(days: int = 10, step_s: float = 3600.0, series: int = 3, seed: 
 
 @dataclass
 class ModelFolder:
-    """All of it in one folder."""
+    """A model workspace in a folder, with a settable clock and the reported run records."""
 
     folder: Path
     uri: str = ""

@@ -1,4 +1,4 @@
-"""History of a real Prometheus, scored."""
+"""History of a Prometheus server, scored."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +9,8 @@ from tests.servers.prometheus import backfill, start_prometheus
 
 
 @pytest.mark.parametrize("step_s", [60])
-def test_backfilled_series_come_back(tmp_path, step_s):
-    """What was put into Prometheus comes out as a table that score reads."""
+def test_backfilled_series_are_returned(tmp_path, step_s):
+    """Backfilled samples are returned as a table that score accepts."""
     end = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=3)
     times = [int((end - timedelta(seconds=step_s * k)).timestamp()) for k in range(300, -1, -1)]
     rows = [f'queue_depth{{queue="{q}"}} {k % 7} {t}' for q in ("a", "b") for k, t in enumerate(times)]

@@ -1,4 +1,4 @@
-"""From two weeks in a real Prometheus to a served forecast; what is killed or hostile changes nothing."""
+"""From two weeks of history in Prometheus to a served forecast, with kills and register_pickle models."""
 
 import hashlib
 import math
@@ -26,42 +26,44 @@ DAYS, STEP_S, BLOCK_S = 14, 300, 64_800
 APPS = ("shop", "search")
 
 
-def load_of(app, time_s, rng=None):
-    """Requests in a queue: a daily course, with noise."""
+def queue_length(app, time_s, rng=None):
+    """Return the queue length of an app: a daily cycle, optionally with noise."""
     noise = 0.0 if rng is None else rng.normal(0, 3)
     return max(60 + 40 * math.sin(2 * math.pi * time_s / 86_400 + APPS.index(app)) + noise, 0.0)
 
 
-def name_of(app, instance):
-    """As Prometheus names it."""
+def series_name(app, instance):
+    """Return the series name in Prometheus form."""
     return f'app_queue_length{{app="{app}",instance="{instance}",job="app"}}'
 
 
-def two_weeks(now_s, instance):
-    """OpenMetrics text of the past of both."""
+def two_weeks_of_load(now_s, instance):
+    """Return OpenMetrics text of two weeks of both apps."""
     rng = np.random.default_rng(0)
     times = range(now_s - DAYS * 86_400, now_s, STEP_S)
-    rows = [f"{name_of(app, instance)} {load_of(app, t, rng):.3f} {t}" for app in APPS for t in times]
+    rows = [
+        f"{series_name(app, instance)} {queue_length(app, t, rng):.3f} {t}" for app in APPS for t in times
+    ]
     return "\n".join(["# TYPE app_queue_length gauge", *rows, "# EOF", ""])
 
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory):
-    """A Prometheus with two weeks of load that goes on."""
+    """A Prometheus with two weeks of load that continues."""
     folder = tmp_path_factory.mktemp("prometheus")
 
     def text():
-        rows = [f'app_queue_length{{app="{app}"}} {load_of(app, time.time()):.3f}' for app in APPS]
+        rows = [f'app_queue_length{{app="{app}"}} {queue_length(app, time.time()):.3f}' for app in APPS]
         return "\n".join(["# TYPE app_queue_length gauge", *rows, ""])
 
     with start_exporter(text) as exporter:
-        backfill(folder, two_weeks(int(time.time()) // STEP_S * STEP_S, exporter.address))
+        backfill(folder, two_weeks_of_load(int(time.time()) // STEP_S * STEP_S, exporter.address))
         with start_prometheus(folder, {"app": [exporter.address]}) as server:
             yield server
 
 
 def settings_for(prometheus, **registry):
-    """An engine that trains at once and forecasts often."""
+    """Return settings of an engine that trains at once and forecasts often."""
     load = {"first": "5s", "refresh": "10s", "series": "app_queue_length"}
     return {
         "sources": {"host": {"enabled": False}, "prometheus": {"url": prometheus.url, "interval": "5s"}},
@@ -71,25 +73,25 @@ def settings_for(prometheus, **registry):
 
 
 def champion_of(engine):
-    """The version that serves, "" = none."""
+    """Return the serving version; "" = none."""
     (model,) = engine.get("models")["items"]
     return model["serving"]
 
 
 def run_now(engine):
-    """Start a run by hand."""
+    """Start a training run."""
     key = {"Authorization": f"Bearer {engine.key}"}
     return httpx.post(f"{engine.url}/api/pipelines/load/runs", headers=key, timeout=10, trust_env=False)
 
 
-def audited(engine, what):
-    """Details of audit rows of this kind."""
+def audit_details(engine, what):
+    """Return the details of the audit entries of one kind."""
     return [row["details"] for row in engine.every("audit") if row["what"] == what]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What a killed training must leave as it was, each part by name."""
+class EngineModels:
+    """State that a killed training must not change."""
 
     files: dict
     versions: dict
@@ -99,25 +101,25 @@ class Standing:
     audit: list
 
 
-def standing(engine, registry):
-    """What is on the shelf and in the registry by content, and what the API says of models and audit."""
+def engine_models(engine, registry):
+    """Return the content of model store and registry, and the API's view of models and audit."""
     folders = (engine.data / "models", registry.folder / "artifacts")
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     client = registry._open()
     (model,) = engine.get("models")["items"]
-    return Standing(
+    return EngineModels(
         {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
-        {one.version: (one.run_id, one.tags) for one in client.search_model_versions()},
-        {alias: registry.alias(alias) for alias in (CHAMPION, CHALLENGER)},
+        {forecast.version: (forecast.run_id, forecast.tags) for forecast in client.search_model_versions()},
+        {alias: registry.get_alias(alias) for alias in (CHAMPION, CHALLENGER)},
         {name: model[name] for name in ("id", "serving", "series", "refused", "problem")}
-        | {"versions": [{**one, "live": None} for one in model["versions"]]},
-        [(one["series"], one["version"]) for one in engine.get("forecasts")["items"]],
+        | {"versions": [{**forecast, "live": None} for forecast in model["versions"]]},
+        [(forecast["series"], forecast["version"]) for forecast in engine.get("forecasts")["items"]],
         engine.every("audit"),
     )
 
 
-def killed_in_training(engine):
-    """Kill the engine while it judges or fits, and wait until its training has ended with it."""
+def kill_during_training(engine):
+    """Kill the engine during evaluation or fit, and wait until the run is interrupted."""
     runs = PipelineRuns(engine.data / "training" / "load", "load", time.time_ns)
     assert run_now(engine).status_code == 202
     wait_until(lambda: runs.list_runs()[0].stage in {"judge", "fit"}, 600.0, 0.05)
@@ -128,8 +130,8 @@ def killed_in_training(engine):
     assert (runs.list_runs()[0].state, runs.list_runs()[0].stage in {"judge", "fit"}) == ("interrupted", True)
 
 
-def hostile(registry, trace, pickled):
-    """Somebody names a pickle champion in the registry."""
+def register_pickle(registry, trace, pickled):
+    """Register a pickle as champion and return its version."""
 
     class Hostile:
         def __reduce__(self):
@@ -146,8 +148,8 @@ def hostile(registry, trace, pickled):
 
 
 @pytest.mark.trials
-def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
-    """A champion is trained, served and audited; a kill in mid-training and a pickle leave it serving."""
+def test_scheduled_champion_survives_kill_and_hostile_model(tmp_path, prometheus):
+    """A trained and served champion survives a kill during training and a register_pickle pickle."""
     with trimtab_up(tmp_path, settings_for(prometheus)) as engine:
         wait_until(lambda: champion_of(engine), 900.0, 2.0)
         first = champion_of(engine)
@@ -156,14 +158,14 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         forecasts = engine.get("forecasts")["items"]
         assert sorted(f["series"].split('"')[1] for f in forecasts) == sorted(APPS)
         _forecasts_fit(forecasts)
-        assert audited(engine, "model promoted")
+        assert audit_details(engine, "model promoted")
 
         registry = MlflowRegistry("load", engine.data_dir / "mlflow", environ={})
-        before = standing(engine, registry)
+        before = engine_models(engine, registry)
         assert before.aliases[CHAMPION].version == first
-        killed_in_training(engine)
+        kill_during_training(engine)
         engine.start_and_wait()
-        after = standing(engine, registry)
+        after = engine_models(engine, registry)
         assert replace(after, audit=before.audit) == before
         assert [row for row in after.audit if row["what"].startswith("model")] == [
             row for row in before.audit if row["what"].startswith("model")
@@ -171,9 +173,9 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         assert engine.run_command("audit", "verify")
 
         trace = tmp_path / "trace"
-        version = hostile(registry, trace, tmp_path / "model.pkl")
-        why = wait_until(lambda: audited(engine, "model refused"), 600.0, 1.0)
-        assert "manifest.json" in why[0]["why"]
+        version = register_pickle(registry, trace, tmp_path / "model.pkl")
+        refusals = wait_until(lambda: audit_details(engine, "model refused"), 600.0, 1.0)
+        assert "manifest.json" in refusals[0]["why"]
         (model,) = engine.get("models")["items"]
         assert list(model["refused"]) == [version]
         assert champion_of(engine) == first
@@ -181,15 +183,15 @@ def test_trained_by_schedule_served_killed_and_attacked(tmp_path, prometheus):
         engine.stop()
 
         text = (tmp_path / "trimtab.yaml").read_text()
-        nobody = f"registry:\n  tracking_uri: http://127.0.0.1:{free_port()}"
-        (tmp_path / "trimtab.yaml").write_text(text.replace("registry:", nobody))
+        unreachable = f"registry:\n  tracking_uri: http://127.0.0.1:{free_port()}"
+        (tmp_path / "trimtab.yaml").write_text(text.replace("registry:", unreachable))
         engine.start_and_wait()
-        wait_until(lambda: _told_while_served(engine, first), 600.0, 0.2)
+        wait_until(lambda: _problem_reported_while_served(engine, first), 600.0, 0.2)
 
 
 @pytest.mark.trials
-def test_a_tracking_server_goes_and_comes_back(tmp_path, prometheus):
-    """What is trained is registered there; while it is stopped no request fails, then all goes on."""
+def test_tracking_server_outage(tmp_path, prometheus):
+    """While the tracking server is down no request fails; after its return training continues."""
     with start_mlflow(tmp_path / "mlflow") as server:
         settings = settings_for(prometheus, tracking_uri=server.url)
         with trimtab_up(tmp_path / "engine", settings) as engine:
@@ -198,7 +200,7 @@ def test_a_tracking_server_goes_and_comes_back(tmp_path, prometheus):
             assert registry.get_alias(CHAMPION).version == first
 
             server.stop()
-            wait_until(lambda: _told_while_served(engine, first), 600.0, 0.2)
+            wait_until(lambda: _problem_reported_while_served(engine, first), 600.0, 0.2)
             assert run_now(engine).status_code == 202
             failed = wait_until(lambda: _ended_while_served(engine, first), 600.0, 0.5)
             assert (failed["state"], failed["version"]) == ("failed", "")
@@ -213,27 +215,29 @@ def test_a_tracking_server_goes_and_comes_back(tmp_path, prometheus):
 
 
 def _ended_while_served(engine, version):
-    """The newest run once it is over; meanwhile no request fails and the champion serves."""
+    """Return the newest run if it has ended; asserts that the champion still serves."""
     assert champion_of(engine) == version
     assert len(engine.get("forecasts")["items"]) == len(APPS)
     run = engine.get("pipelines/load/runs")["items"][0]
     return run if run["by"] != "schedule" and run["ended"] else None
 
 
-def _told_while_served(engine, version):
-    """Whether the registry is told to be away; meanwhile no request fails and the champion serves."""
-    assert [one["version"] for one in engine.get("forecasts")["items"]] == [version] * len(APPS)
+def _problem_reported_while_served(engine, version):
+    """Return whether the registry problem is reported; asserts that the champion still serves."""
+    assert [forecast["version"] for forecast in engine.get("forecasts")["items"]] == [version] * len(APPS)
     (model,) = engine.get("models")["items"]
     assert model["serving"] == version
     return "registry" in model["problem"]
 
 
 def _forecasts_fit(forecasts):
-    """The median follows the daily course, and lies between its quantiles."""
-    for one in forecasts:
-        app = one["series"].split('"')[1]
-        begin = time.mktime(time.strptime(one["start"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
-        came = np.array([load_of(app, begin + k * STEP_S) for k in range(len(one["values"]["0.5"]))])
-        assert len(came) == 288
-        assert np.abs(np.array(one["values"]["0.5"]) - came).mean() < 6
-        assert (np.array(one["values"]["0.05"]) <= np.array(one["values"]["0.95"])).all()
+    """Assert that the median follows the daily cycle and lies within its quantiles."""
+    for forecast in forecasts:
+        app = forecast["series"].split('"')[1]
+        begin = time.mktime(time.strptime(forecast["start"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+        actual = np.array(
+            [queue_length(app, begin + k * STEP_S) for k in range(len(forecast["values"]["0.5"]))]
+        )
+        assert len(actual) == 288
+        assert np.abs(np.array(forecast["values"]["0.5"]) - actual).mean() < 6
+        assert (np.array(forecast["values"]["0.05"]) <= np.array(forecast["values"]["0.95"])).all()

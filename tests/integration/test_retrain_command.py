@@ -1,4 +1,4 @@
-"""`trimtab retrain` as cron runs it: its exit codes, what a kill leaves, and no word to anybody else."""
+"""`trimtab retrain` as a cron job: exit codes, kills, and no unexpected network access."""
 
 import json
 import os
@@ -23,7 +23,7 @@ sys.addaudithook(hear)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Recordings, settings, and a hook that tells of every address that is asked for."""
+    """Recordings, settings, and a hook that reports each address lookup."""
     folder = tmp_path_factory.mktemp("retrain")
     (folder / "past").mkdir()
     load_history(days=28).to_parquet(folder / "past" / "requests.parquet")
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 
 
 def command(folder, data, *more):
-    """The command line."""
+    """Return the command line."""
     return [
         sys.executable, str(TRIMTAB), "retrain", "--history", str(folder / "past"), "--data", str(data),
         "--config", str(folder / "trimtab.yaml"), *more,
@@ -42,7 +42,7 @@ def command(folder, data, *more):
 
 
 def run(folder, data, *more):
-    """Exit code, stdout, stderr."""
+    """Return exit code, stdout and stderr."""
     done = subprocess.run(
         command(folder, data, *more), capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": str(folder)},
@@ -50,8 +50,8 @@ def run(folder, data, *more):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_cron_trains_once_and_a_kill_changes_nothing(folder, tmp_path):
-    """A killed run leaves no model, the next one goes on to a champion, and no host is asked for anything."""
+def test_killed_run_is_resumed_without_network_access(folder, tmp_path):
+    """A killed run leaves no model, the next one resumes it, and no host is contacted."""
     data = tmp_path / "data"
     process = subprocess.Popen(
         command(folder, data), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ
@@ -82,7 +82,7 @@ def test_cron_trains_once_and_a_kill_changes_nothing(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "code", "words"),
+    ("more", "code", "message"),
     [
         (("--history", "up"), 3, "did not answer"),  # no Prometheus there
         (("--since", "1d"), 3, "the history has no sample of"),  # a folder that ends long ago
@@ -95,10 +95,10 @@ def test_cron_trains_once_and_a_kill_changes_nothing(folder, tmp_path):
         ),  # less than the horizon
     ],
 )
-def test_what_cannot_be_trained_says_why(folder, tmp_path, more, code, words):
-    """Exit code 3 = a source is away or has nothing, 2 = wrong use; both say what it is."""
-    away = {"sources": {"prometheus": {"url": "http://127.0.0.1:9"}}}
+def test_failed_training_states_the_reason(folder, tmp_path, more, code, message):
+    """A missing source exits with 3, invalid use with 2; both state the reason."""
+    unreachable = {"sources": {"prometheus": {"url": "http://127.0.0.1:9"}}}
     config = Path(tmp_path / "away.yaml")
-    config.write_text(json.dumps(away))
+    config.write_text(json.dumps(unreachable))
     found, _, err = run(folder, tmp_path / "data", "--config", str(config), *more)
-    assert (found, words in err) == (code, True), err
+    assert (found, message in err) == (code, True), err

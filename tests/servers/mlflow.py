@@ -1,4 +1,4 @@
-"""A real MLflow tracking server for tests: SQLite and artifacts in a folder, on a free loopback port."""
+"""An MLflow tracking server for tests: SQLite and artifacts in a folder, on a free loopback port."""
 
 import signal
 import sys
@@ -15,10 +15,10 @@ MLFLOW = Path(sys.executable).with_name("mlflow")
 
 
 class TrackingServer(ServerProcess):
-    """`mlflow server` starts the one that answers: where it is killed, that one must not stay behind."""
+    """The process of `mlflow server`, which starts a child process that answers."""
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End both, at last by force."""
+        """Stop the server and its children, by force if necessary."""
         started: list[psutil.Process] = []
         with suppress(psutil.NoSuchProcess):
             started = psutil.Process(self.pid).children(recursive=True) if self.process else []
@@ -31,7 +31,7 @@ class TrackingServer(ServerProcess):
 
 @contextmanager
 def start_mlflow(folder: Path) -> Iterator[TrackingServer]:
-    """`mlflow server`, ready; `stop` and `start` keep what it holds."""
+    """Start `mlflow server` and yield it when it is ready; `stop` and `start` keep its data."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     argv = [

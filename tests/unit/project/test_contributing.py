@@ -1,4 +1,4 @@
-"""The worked examples of CONTRIBUTING.md do what it says."""
+"""The examples in CONTRIBUTING.md keep the contracts they describe."""
 
 import importlib.util
 import json
@@ -28,7 +28,7 @@ EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    """A function that imports an example under the file name that it says."""
+    """A function that imports an example under its file name."""
 
     def loaded(path):
         file = tmp_path / Path(path).name
@@ -43,45 +43,45 @@ def load(tmp_path, monkeypatch):
 
 
 def test_the_detector_keeps_the_contract(load):
-    """The example of a detector scores before it learns, finds a jump, and scoring changes nothing."""
-    made = load("models/detectors/jump.py").Jump(contract.N)
-    assert isinstance(made, Detector)
+    """The example detector scores before it learns and detects a jump; scoring does not change it."""
+    example = load("models/detectors/jump.py").Jump(contract.N)
+    assert isinstance(example, Detector)
     x, t = contract.make_series()
-    past = made.run(x, t)
+    past = example.run(x, t)
     assert np.isfinite(past[-100:]).any()
-    calm = np.where(np.isnan(x[-1]), 7.0, x[-1])
-    wild = calm + 1000.0
-    before = {name: array.copy() for name, array in made.state().items()}
-    statistic = made.score(wild, int(t[-1]) + contract.INTERVAL_NS)
-    assert all(np.array_equal(before[name], array) for name, array in made.state().items())
+    normal = np.where(np.isnan(x[-1]), 7.0, x[-1])
+    anomalous = normal + 1000.0
+    before = {name: array.copy() for name, array in example.state().items()}
+    statistic = example.score(anomalous, int(t[-1]) + contract.INTERVAL_NS)
+    assert all(np.array_equal(before[name], array) for name, array in example.state().items())
     known = np.isfinite(statistic)
     assert known.any()
     assert (statistic[known] > 20).all()
 
 
 def test_the_catalogue_line_has_the_form_of_the_others():
-    """The line that CONTRIBUTING.md shows is one that the catalogue could hold."""
+    """The example catalogue line has the form of the others."""
     name, home = re.search(r'^    "(\w+)": "([\w.]+:\w+)",$', TEXT, re.MULTILINE).groups()
     assert home == f"trimtab.models.detectors.{name}:{name.title()}"
 
 
 def test_the_forecaster_keeps_the_contract(load):
-    """The example of a forecaster gives rising quantiles, NaN where it knows nothing, and has no state."""
-    made = load("models/forecasters/steady.py").Steady()
-    assert isinstance(made, Forecaster)
+    """The example forecaster returns ascending quantiles, NaN without history, and an empty state."""
+    example = load("models/forecasters/steady.py").Steady()
+    assert isinstance(example, Forecaster)
     y = forecasters.make_values(3)
-    made.fit(forecasters.make_panel(y))
-    found = forecasters.predict(made, y)
-    assert found.shape == (len(forecasters.QUANTILES), 30, forecasters.N)
-    assert np.isnan(found[:, :, 7]).all()
-    assert (np.diff(found[:, :, :5], axis=0) >= 0).all()
-    assert found[1, 0, 0] == np.quantile(y[-24:, 0], 0.5)
+    example.fit(forecasters.make_panel(y))
+    forecast = forecasters.predict(example, y)
+    assert forecast.shape == (len(forecasters.QUANTILES), 30, forecasters.N)
+    assert np.isnan(forecast[:, :, 7]).all()
+    assert (np.diff(forecast[:, :, :5], axis=0) >= 0).all()
+    assert forecast[1, 0, 0] == np.quantile(y[-24:, 0], 0.5)
     assert '"steady": "trimtab.models.forecasters.steady:Steady"' in TEXT
-    assert made.state() == {}
+    assert example.state() == {}
 
 
-async def test_the_source_reads_and_says_when_it_cannot(load, tmp_path, monkeypatch):
-    """The example of a source gives what is there, and SourceError once its folder is gone."""
+async def test_the_source_reads_and_reports_errors(load, tmp_path, monkeypatch):
+    """The example source reads its folder, and raises SourceError if the folder is missing."""
     section = SimpleNamespace(folder=tmp_path / "spool", interval=15.0)
     monkeypatch.setattr(settings, "Spool", SimpleNamespace, raising=False)
     section.folder.mkdir()
@@ -102,7 +102,7 @@ async def test_the_source_reads_and_says_when_it_cannot(load, tmp_path, monkeypa
 
 
 async def test_the_tool_compares_and_sets(load, tmp_path, monkeypatch):
-    """The example of a tool keeps the port, changes what is as expected only, and says what it cannot."""
+    """The example tool implements the port, changes only the expected value, and reports errors."""
 
     class SwitchFileTool(ToolSettings):
         file: Path
@@ -134,11 +134,11 @@ async def test_the_tool_compares_and_sets(load, tmp_path, monkeypatch):
         await lost.apply("page", "present", False, True)
 
 
-async def test_the_sink_writes_what_is_unusual(load, tmp_path):
-    """The example of a sink writes unusual samples only, and raises nothing where it cannot."""
+async def test_the_sink_writes_anomalies(load, tmp_path):
+    """The example sink writes anomalous samples only, and raises nothing if it cannot write."""
     keys = [SeriesKey.of("host", name) for name in ("calm", "wild")]
     scores = tick_scores("host", START, [1.0, 2.0], anomaly_score=[0.2, 1.5])
-    made = load("engine/sinks/json_lines.py").JsonLinesSink
-    await made(tmp_path / "out").send(keys, scores)
+    example = load("engine/sinks/json_lines.py").JsonLinesSink
+    await example(tmp_path / "out").send(keys, scores)
     assert [json.loads(line)["series"] for line in (tmp_path / "out").read_text().splitlines()] == ["wild"]
-    await made(tmp_path / "no" / "such" / "folder").send(keys, scores)
+    await example(tmp_path / "no" / "such" / "folder").send(keys, scores)

@@ -1,4 +1,4 @@
-"""The examples in docstrings do what they say."""
+"""The examples in docstrings print what they show."""
 
 import doctest
 from importlib import import_module
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def modules() -> list[str]:
-    """Every module of Trimtab that has an example."""
+    """Return every module of Trimtab that has an example."""
     files = [file for top in ("engine", "models", "pipelines") for file in (ROOT / top).rglob("*.py")]
     named = [file.relative_to(ROOT) for file in files if ">>>" in file.read_text("utf-8")]
     return sorted(
@@ -20,7 +20,7 @@ def modules() -> list[str]:
 
 @pytest.mark.parametrize("name", modules())
 def test_examples(name, tmp_path, monkeypatch):
-    """Each example prints the result written below it."""
+    """Each example prints the result below it."""
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testmod(
         import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

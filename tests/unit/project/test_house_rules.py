@@ -1,4 +1,4 @@
-"""House rules that a program can see and that ruff does not."""
+"""Code rules that ruff does not check."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ UNFINISHED = re.compile(
 
 @pytest.fixture(scope="module")
 def tracked() -> list[Path]:
-    """Every file that git knows, but for links and what is generated."""
+    """Every tracked text file, except links and generated files."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
@@ -34,7 +34,7 @@ def tracked() -> list[Path]:
 
 
 def lines_where(files: list[Path], wrong) -> list[str]:
-    """`file:line text` of each line that is wrong; this file, which names what it looks for, left out."""
+    """Return `file:line text` of each matching line, except in this file."""
     return [
         f"{file.relative_to(ROOT)}:{number} {line.strip()[:90]}"
         for file in files
@@ -45,13 +45,13 @@ def lines_where(files: list[Path], wrong) -> list[str]:
 
 
 def functions(file: Path):
-    """Every function of a Python file, nested ones too."""
+    """Return every function of a Python file, including nested ones."""
     tree = ast.parse(file.read_text("utf-8"))
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def python(files: list[Path]) -> list[Path]:
-    """The Python files among them."""
+    """Return the Python files."""
     return [file for file in files if file.suffix == ".py"]
 
 
@@ -73,8 +73,8 @@ def test_no_function_is_too_long(tracked):
     assert long == []
 
 
-def test_every_test_has_its_sentence(tracked):
-    """Every test says in its docstring what it holds."""
+def test_every_test_has_a_docstring(tracked):
+    """Every test has a docstring."""
     tests = [file for file in python(tracked) if file.is_relative_to(ROOT / "tests")]
     silent = [
         f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"
@@ -85,8 +85,8 @@ def test_every_test_has_its_sentence(tracked):
     assert silent == []
 
 
-def test_names_no_registry_and_no_machine(tracked):
-    """No tracked file names a package registry's host or a folder of the machine that it was written on."""
+def test_no_registry_host_and_no_local_path(tracked):
+    """No tracked file contains a package registry's host or a local folder."""
     here = re.compile(rf"(?<![\w/]){re.escape(str(ROOT))}(?!\w)")
     assert lines_where(tracked, lambda line: any(host in line for host in HOSTS)) == []
     assert lines_where(tracked, HOMES.search) == []
@@ -94,17 +94,17 @@ def test_names_no_registry_and_no_machine(tracked):
 
 
 def test_nothing_is_left_unfinished(tracked):
-    """No reminder, no sleeping and no swallowed exception stands in the code."""
+    """No file contains a TODO, a sleep, or a swallowed exception."""
     assert lines_where(python(tracked), UNFINISHED.search) == []
 
 
-def test_every_exception_from_a_rule_has_its_reason(tracked):
-    """`noqa` and `type: ignore` say why on their line."""
+def test_every_suppression_has_a_reason(tracked):
+    """Each `noqa` and `type: ignore` has a reason on its line."""
     assert lines_where(python(tracked), REASONLESS.search) == []
 
 
 @pytest.mark.parametrize("line", DETECTORS.values())
 def test_catalogue_lines_resolve(line):
-    """Each catalogue line names a class that exists, under a docstring of its own."""
+    """Each catalogue line names an existing class with a docstring."""
     module, _, name = line.partition(":")
     assert getattr(import_module(module), name).__doc__

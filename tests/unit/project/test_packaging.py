@@ -1,4 +1,4 @@
-"""The import name `trimtab` from a checkout, with and without links, and from a built wheel."""
+"""The package `trimtab` imports from a checkout and from a built wheel."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ SOURCES = ("trimtab", "engine", "models", "pipelines")
 
 
 def tracked(*paths: str) -> list[str]:
-    """Files of the checkout that git tracks, with their mode: `100644 engine/clock.py`."""
+    """Return tracked files with their mode: `100644 engine/clock.py`."""
     command = ["git", "ls-files", "-z", "--format=%(objectmode) %(path)", *paths]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
@@ -21,7 +21,7 @@ def tracked(*paths: str) -> list[str]:
 
 
 def test_git_tracks_no_symbolic_link():
-    """A checkout is complete where git cannot make symbolic links."""
+    """The repository contains no symbolic links, which some systems cannot create."""
     assert [line for line in tracked() if line.startswith("120000")] == []
 
 
@@ -46,7 +46,7 @@ def test_a_checkout_without_links_is_importable(tmp_path):
 
 
 def test_a_wheel_holds_every_module_under_trimtab(tmp_path):
-    """A wheel has each tracked module once, under `trimtab/`, and the dashboard only as it was built."""
+    """A wheel contains each tracked module once, under `trimtab/`, and of the dashboard only the build."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("*.whl")

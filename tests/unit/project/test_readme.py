@@ -1,4 +1,4 @@
-"""What README.md shows is so."""
+"""The examples and links in README.md are valid."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_settings_shown_are_taken(tmp_path):
-    """The example of trimtab.yaml is read without a complaint, and says what its comments say."""
+def test_example_settings_load(tmp_path):
+    """The example trimtab.yaml loads with the values its comments state."""
     (example,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     file = tmp_path / "trimtab.yaml"
     file.write_text(example)
@@ -22,16 +22,16 @@ def test_the_settings_shown_are_taken(tmp_path):
     assert list(settings.capacity) == ["checkout"]
 
 
-def test_the_commands_shown_are_there():
-    """Each `trimtab COMMAND` of the text is one of the command line."""
+def test_commands_exist():
+    """Each `trimtab COMMAND` in the text exists."""
     known = set(typer.main.get_command(app).commands)
     shown = set(re.findall(r"\.venv/bin/trimtab (\w+)", TEXT))
     assert len(shown) > 8
     assert shown <= known
 
 
-def test_the_links_lead_somewhere():
-    """Each link to this folder leads to a file or folder that is there."""
+def test_links_lead_to_files():
+    """Each relative link leads to an existing file or folder."""
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if "://" not in link]
     assert len(links) > 15
     assert [link for link in links if not (ROOT / link).exists()] == []
