@@ -34,8 +34,8 @@ def refuse_unsafe_address(host: str, address: str) -> None:
     """Raise RefusedAddressError if `address`, to which `host` resolves, is refused."""
     if is_refused(address):
         raise RefusedAddressError(
-            f"{host} resolves to {address}, which is refused (link-local, multicast, unspecified or cloud "
-            "metadata address); use another host"
+            f"{host} resolves to {address}, which is refused (it is a link-local or metadata address, "
+            "multicast or unspecified); use another host"
         )
 
 

@@ -78,6 +78,6 @@ def test_newer_tables_are_refused(url):
 
 def test_an_unavailable_server_is_reported_without_the_password():
     """The message contains advice but no password."""
-    with pytest.raises(StoreError, match="look whether the database server runs") as refused:
+    with pytest.raises(StoreError, match="check that the database server runs") as refused:
         open_store("postgresql://tester:hunter22@127.0.0.1:1/postgres", FakeClock().now)
     assert "hunter22" not in str(refused.value)

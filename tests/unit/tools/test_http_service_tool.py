@@ -55,7 +55,7 @@ async def test_knobs_and_actions(shop):
     knobs = {knob.name: knob for knob in await shop.knobs(NAME)}
     size = knobs["items_size"]
     assert (size.type, size.unit, size.low, size.high) == (KnobType.INT, "entries", 1, 100_000)
-    assert (size.group, size.help) == ("items", "Most entries of items.")
+    assert (size.group, size.help) == ("items", "Maximum number of entries in items.")
     actions = {action.name: action for action in await shop.actions(NAME)}
     assert (actions["clear_items"].risk, actions["clear_items"].reduces) == (Risk.MEDIUM, True)
 
@@ -377,7 +377,7 @@ async def test_figures_as_json():
         ({"url": "ftp://host"}, "url must be such as"),
         ({"url": "http://joe:pw@host"}, "contains a user or password"),
         ({"url": "http://host/?a=b"}, "holds a query"),
-        ({"url": "http://host", "targets": ("a", "b")}, "one tool for each"),
+        ({"url": "http://host", "targets": ("a", "b")}, "one tool per service"),
         ({"url": "http://host", "trial": True}, "this machine only"),
     ],
 )

@@ -200,5 +200,5 @@ def test_commands_for_people(home):
 @pytest.mark.parametrize("name", ["all", "0", "17", "-f", "/web/"])
 def test_names_that_mean_something_else_to_pm2(name):
     """A target that PM2 would take for a number, a pattern, an option or for all is refused."""
-    with pytest.raises(ValidationError, match="means something else to PM2"):
+    with pytest.raises(ValidationError, match="which PM2 does not read as a name"):
         Pm2Tool(kind="pm2", targets=(name,))

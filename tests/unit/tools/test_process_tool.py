@@ -265,11 +265,11 @@ async def test_it_has_no_knobs_and_says_how_by_hand(worker):
 @pytest.mark.parametrize(
     ("about", "told"),
     [
-        ({}, "give pid_file, or name"),
-        ({"command": "x"}, "give pid_file, or name"),
+        ({}, "set pid_file, or name"),
+        ({"command": "x"}, "set pid_file, or name"),
         ({"name": "x", "command": "("}, "not a regular expression"),
         ({"name": "x", "signals": ["KILL"]}, "HUP"),
-        ({"name": "x", "restart": [""]}, "empty word"),
+        ({"name": "x", "restart": [""]}, "empty string"),
         ({"name": "x", "stop_timeout": "1m"}, "less than or equal to 25"),
     ],
 )
@@ -277,7 +277,7 @@ def test_settings_that_do_not_fit(about, told):
     """A process that cannot be found, another signal or an expression that is none is refused."""
     with pytest.raises(ValidationError, match=told):
         WatchedProcess(**about)
-    with pytest.raises(ValidationError, match="which is not one of processes"):
+    with pytest.raises(ValidationError, match="which is not defined in processes"):
         ProcessTool(kind="process", targets=("b",), processes={"a": {"name": "x"}})
 
 

@@ -71,7 +71,7 @@ async def test_each_keeps_the_contract(settings, name):
         ("{kind: http_service}", "url is missing"),
         ("{kind: process, processes: {}}", "at least 1"),
         ("{kind: process, processes: {a: {nam: x}}}", "did you mean tools.x.processes.a.name"),
-        ("{kind: pm2, targets: [all]}", "means something else to PM2"),
+        ("{kind: pm2, targets: [all]}", "which PM2 does not read as a name"),
     ],
 )
 def test_mistakes_are_told(tmp_path, written, told):

@@ -144,8 +144,8 @@ async def test_it_does_what_is_declared_and_nothing_else():
     ("settings", "told"),
     [
         ({"actions": {}}, "at least 1"),
-        ({"secret": None}, "give either secret or secret_file"),
-        ({"actions": {"Scale Up": {"help": "x"}}}, "small letters"),
+        ({"secret": None}, "set either secret or secret_file"),
+        ({"actions": {"Scale Up": {"help": "x"}}}, "lower-case letters"),
     ],
 )
 def test_settings_that_do_not_fit(settings, told):
