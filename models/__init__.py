@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: detectors, calibration, scoring and alarms. No clock, files or network."""
+"""Detectors, calibration, scoring, alarms and forecasters over arrays. No clock, files or network."""

@@ -1,11 +1,11 @@
-"""Name -> model. A member is loaded when it is first asked for, never before.
+"""Catalogue of detectors and forecasters by name; a member is imported on first use.
 
-To add one: a file in `detectors/` or `forecasters/` and a line here; from a package of your own: an entry
+To add a member: a file in `detectors/` or `forecasters/` and a line here. Other packages register an entry
 point in the group `trimtab.detectors` or `trimtab.forecasters`, `my_name = "my_package.module:Class"`.
-A name of ours wins over an entry point's.
+Built-in names take precedence over entry points.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -33,11 +33,11 @@ FORECASTERS = {
     "ridge": "trimtab.models.forecasters.ridge:Ridge",
     "seasonal_naive": "trimtab.models.forecasters.seasonal_naive:SeasonalNaive",
 }
-"""`load` is the champion: the median of the others."""
+"""`load` is the champion: the weighted median of the others."""
 
 
 def detector_names() -> list[str]:
-    """Every detector that can be asked for by name, sorted.
+    """Return the names of all detectors, built-in and from entry points, sorted.
 
     >>> "ew_zscore" in detector_names()
     True
@@ -45,11 +45,13 @@ def detector_names() -> list[str]:
     return sorted({*DETECTORS, *entry_points(group=DETECTOR_GROUP).names})
 
 
-def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: ANN401 - each member has its own
-    """A fresh detector for n_series series; "river:NAME" is river's own detector of that name.
+def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: ANN401 - parameters differ by member
+    """Create a detector for n_series series; "river:NAME" creates river's detector NAME.
 
-    Raises UnknownModelError for a name that nobody has, ModelError for a parameter that the detector
-    does not know or a value that it does not take.
+    parameters : constructor parameters of the detector
+
+    Raises UnknownModelError for an unknown name, ModelError for a parameter or value that the detector
+    does not accept.
 
     >>> detector("ew_zscore", n_series=1000, fading_factor=0.05).n_series
     1000
@@ -59,14 +61,14 @@ def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: 
 
         return river_detector(n_series, name.removeprefix(RIVER_PREFIX), name, **parameters)
     try:
-        made: Detector = detector_class(name)(n_series, **parameters)
+        created: Detector = detector_class(name)(n_series, **parameters)
     except TypeError as error:
         raise ModelError(f"detector {name!r} does not take {parameters}: {error}") from error
-    return made
+    return created
 
 
 def detector_class(name: str) -> type:
-    """The class behind a name. Raises UnknownModelError."""
+    """Return the class of a detector name. Raises UnknownModelError."""
     if name in DETECTORS:
         found: type = _import_attribute(DETECTORS[name])
         return found
@@ -74,12 +76,13 @@ def detector_class(name: str) -> type:
         loaded: type = point.load()
         return loaded
     raise UnknownModelError(
-        f"{_unknown_name_message('detector', name, detector_names())}; {RIVER_PREFIX}NAME is river's own"
+        f"{_unknown_name_message('detector', name, detector_names())}; "
+        f"{RIVER_PREFIX}NAME selects river's detector"
     )
 
 
 def forecaster_names() -> list[str]:
-    """Every forecaster that can be asked for by name, sorted.
+    """Return the names of all forecasters, built-in and from entry points, sorted.
 
     >>> "load" in forecaster_names()
     True
@@ -87,36 +90,37 @@ def forecaster_names() -> list[str]:
     return sorted({*FORECASTERS, *entry_points(group=FORECASTER_GROUP).names})
 
 
-def forecaster(name: str, **parameters: Any) -> Forecaster:  # noqa: ANN401 - each member has its own
-    """A fresh forecaster; "load" is the champion.
+def forecaster(name: str, **parameters: Any) -> Forecaster:  # noqa: ANN401 - parameters differ by member
+    """Create a forecaster; "load" is the champion.
 
-    Raises UnknownModelError for a name that nobody has, ModelError for a parameter that the forecaster
-    does not know.
+    parameters : constructor parameters of the forecaster
+
+    Raises UnknownModelError for an unknown name and ModelError for a parameter that the forecaster does not
+    accept.
 
     >>> sorted(forecaster("load").members)
     ['boosted', 'ridge', 'seasonal_naive']
     """
-    make: Callable[..., Forecaster]
+    factory: Callable[..., Forecaster]
     if name in FORECASTERS:
-        make = _import_attribute(FORECASTERS[name])
+        factory = _import_attribute(FORECASTERS[name])
     else:
         points = list(entry_points(group=FORECASTER_GROUP, name=name))
         if not points:
             raise UnknownModelError(_unknown_name_message("forecaster", name, forecaster_names()))
-        make = points[0].load()
+        factory = points[0].load()
     try:
-        return make(**parameters)
+        return factory(**parameters)
     except TypeError as error:
         raise ModelError(f"forecaster {name!r} does not take {parameters}: {error}") from error
 
 
-def _import_attribute(line: str) -> Any:  # noqa: ANN401 - a class, or what makes one
-    module, _, attribute = line.partition(":")
+def _import_attribute(reference: str) -> Any:  # noqa: ANN401 - a class or a factory
+    module, _, attribute = reference.partition(":")
     return getattr(import_module(module), attribute)
 
 
-def _unknown_name_message(kind: str, name: str, known: Iterable[str]) -> str:
-    there = list(known)
-    close = get_close_matches(name, there, n=1)
+def _unknown_name_message(kind: str, name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"no {kind} is called {name!r}.{hint} There are: {', '.join(there)}"
+    return f"unknown {kind} {name!r}.{hint} Available: {', '.join(names)}"

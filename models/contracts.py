@@ -1,4 +1,4 @@
-"""What a detector and a forecaster promise. Tuners join here when they exist."""
+"""Protocols of detectors and forecasters, and the array types that they exchange."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,37 +11,37 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 State = dict[str, npt.NDArray[np.generic]]
-"""Named arrays. In the state of a whole bank, or of some slots of it, as `take` gives it."""
+"""Named arrays: the state of a whole bank from `state`, or of some slots from `take`."""
 
 
 @runtime_checkable
 class Detector(Protocol):
     """A streaming detector that holds the state of `n_series` series in arrays.
 
-    x     : (n_series,) float64 in the series' own unit, NaN = no sample this tick
-    t     : int64, nanoseconds UTC of the tick: data, never a clock
+    x     : (n_series,) float64 in each series' own unit, NaN = no sample this tick
+    t     : int64, nanoseconds UTC of the tick; part of the data, never read from a clock
     where : (n_series,) bool, series that may learn this tick; None = all
-    gate  : (n_series,) float64, no learning where abs(statistic) > gate; None = no gate
+    gate  : (n_series,) float64, no learning if abs(statistic) > gate; None = no gate
 
-    A statistic is (n_series,) float64 and larger is more unusual; of a `two_sided` detector it
-    is signed and large negative values are unusual too. NaN = no sample, or not warm yet; infinite = off a
-    course that never varied. A sample that is not finite is no sample.
-    A sample is always scored before it is learnt.
+    A statistic is (n_series,) float64; larger values are more unusual. A `two_sided` detector returns signed
+    statistics, and large negative values are unusual too. NaN = no sample, or still warming up.
+    Infinite = a deviation from a series that never varied. Non-finite samples count as missing.
+    Every sample is scored before it is learnt.
     """
 
     n_series: int
     level: str
-    """"series", or "entity": then the detector is also given `entity_of_slot`, (n_series,) int32."""
+    """"series", or "entity": then the detector also takes `entity_of_slot`, (n_series,) int32."""
     two_sided: bool
     restorable: bool
-    """False: `state` and `restore` raise StateError; the way back after a restart is a replay of ticks."""
+    """False: `state` and `restore` raise StateError, and the state is rebuilt by replaying stored ticks."""
 
     def score(self, x: Floats, t: int) -> Floats:
-        """The statistic of this tick; changes nothing."""
+        """Return the statistics of this tick without changing the state."""
         ...
 
     def learn(self, x: Floats, t: int, where: Bools | None = None) -> None:
-        """Take this tick into the state."""
+        """Update the state with this tick."""
         ...
 
     def step(self, x: Floats, t: int, where: Bools | None = None, gate: Floats | None = None) -> Floats:
@@ -49,55 +49,55 @@ class Detector(Protocol):
         ...
 
     def run(self, x: Floats, t: Ints, where: Bools | None = None, gate: Floats | None = None) -> Floats:
-        """Repeated `step` over (n_ticks, n_series) values and (n_ticks,) times, in one call.
+        """Run `step` over (n_ticks, n_series) values and (n_ticks,) times in one call.
 
         where : (n_series,) or (n_ticks, n_series) bool
         """
         ...
 
     def expected(self, t: int) -> tuple[Floats, Floats, Floats] | None:
-        """(yhat, lower, upper), each (n_series,), for the tick at t; None where it has no opinion."""
+        """Return (yhat, lower, upper), each (n_series,), for the tick at t; None if it predicts no values."""
         ...
 
     def grow(self, n: int) -> None:
-        """Make room for n series in all; new slots are as after `reset`."""
+        """Extend the detector to n slots in total; new slots are in the state after `reset`."""
         ...
 
     def take(self, slots: Ints) -> State:
-        """A copy of the state of these slots."""
+        """Return a copy of the state of these slots."""
         ...
 
     def put(self, slots: Ints, state: State) -> None:
-        """Overwrite these slots with what `take` gave."""
+        """Overwrite these slots with a state from `take`."""
         ...
 
     def reset(self, slots: Ints) -> None:
-        """Forget what these slots learnt."""
+        """Discard the learned state of these slots."""
         ...
 
     def state(self) -> State:
-        """A copy of the whole state."""
+        """Return a copy of the whole state."""
         ...
 
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken. Raises StateError where it does not fit."""
+        """Replace the whole state by one from `state`. Raises StateError if it does not fit."""
         ...
 
     def bytes_per_series(self) -> int:
-        """Memory that one more series costs, in bytes."""
+        """Return the memory of one more series in bytes."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The past of many series on grids of one step, laid side by side so that they end in the same row.
+    """History of many series on grids with one step, aligned at their last rows.
 
-    y            : (n_steps, n_series) float64 in each series' own unit; NaN = no sample, also in front
-    end          : (n_series,) int64, nanoseconds UTC of the last row of each series
-    step_s       : seconds from row to row
-    non_negative : (n_series,) bool, series whose unit forbids values below zero
-    events       : (n_steps + n_ahead, n_series) bool, holidays and other known days, of the past and
-                   beyond it; None = none are known
+    y            : (n_steps, n_series) float64 in each series' own unit; NaN = no sample, or before its start
+    end          : (n_series,) int64, nanoseconds UTC of each series' last row
+    step_s       : seconds between rows
+    non_negative : (n_series,) bool, series whose unit excludes negative values
+    events       : (n_steps + n_ahead, n_series) bool, holidays and other known days in the history and the
+                   forecast period; None = no known days
     """
 
     y: Floats
@@ -107,7 +107,7 @@ class Panel:
     events: Bools | None = None
 
     def select(self, columns: Ints) -> "Panel":
-        """Some of the series."""
+        """Return a panel of these series."""
         events = None if self.events is None else self.events[:, columns]
         y = np.ascontiguousarray(self.y[:, columns])
         return Panel(y, self.end[columns], self.step_s, self.non_negative[columns], events)
@@ -115,33 +115,33 @@ class Panel:
 
 @runtime_checkable
 class Forecaster(Protocol):
-    """A load forecaster: what all series share is learnt by `fit`, what is a series' own from its past."""
+    """A load forecaster: `fit` learns what all series share, `predict` adapts to each series' history."""
 
     def fit(self, panel: Panel) -> None:
         """Learn what the series of a panel have in common."""
         ...
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
-        """(n_quantiles, horizon, n_series): the rows after the panel's last one, not falling over quantiles.
+        """Return (n_quantiles, horizon, n_series) forecasts for the rows after the panel's last row.
 
-        NaN for a series whose past is too short to say anything.
+        Values do not decrease with the quantile. NaN for a series with too little history.
         """
         ...
 
     def state(self) -> State:
-        """A copy of what `fit` learnt, as arrays only: a stored model runs no code."""
+        """Return a copy of what `fit` learnt as arrays only, so that loading a stored model runs no code."""
         ...
 
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken. Raises StateError where it does not fit."""
+        """Replace the learned state by one from `state`. Raises StateError if it does not fit."""
         ...
 
 
 @runtime_checkable
 class HasFeatures(Protocol):
-    """A forecaster that says what it forecasts from: a change of that is a change of the model's schema."""
+    """A forecaster that reports its input features; changed features mean a changed model schema."""
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names, in the order in which they are used."""
+        """Feature names in the order in which the model uses them."""
         ...

@@ -1,21 +1,21 @@
-"""The root of the one exception tree."""
+"""Root of the exception tree and the exceptions of the models."""
 
 
 class TrimtabError(Exception):
-    """Every error that Trimtab raises on purpose; its message says what to do."""
+    """Base class of all errors that Trimtab raises on purpose; the message says what to do."""
 
 
 class ModelError(TrimtabError):
-    """A model was asked for something it cannot do."""
+    """A model got a parameter or a request that it does not support."""
 
 
 class UnknownModelError(ModelError):
-    """No catalogue entry or entry point has that name."""
+    """No catalogue entry or entry point has this name."""
 
 
 class ShapeError(ModelError):
-    """An array has not the shape that the contract promises."""
+    """An array does not have the shape that the contract requires."""
 
 
 class StateError(ModelError):
-    """A stored state does not fit this model: other version, other fields or other sizes."""
+    """A stored state does not fit this model: version, fields or sizes differ."""

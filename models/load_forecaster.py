@@ -1,4 +1,4 @@
-"""The champion forecaster of a load, put together."""
+"""The champion load forecaster: the weighted median of three forecasters."""
 
 from trimtab.models.contracts import Forecaster
 from trimtab.models.forecasters.boosted import Boosted
@@ -8,11 +8,13 @@ from trimtab.models.forecasters.seasonal_naive import SeasonalNaive
 
 
 def load_forecaster(longest_s: float = 86_400.0) -> Median:
-    """The weighted median of seasonal naive, ridge and boosted trees, up to `longest_s` seconds ahead.
+    """Create the weighted median of seasonal naive, ridge and boosted trees.
 
-    The trees start from the ridge forecasts and err less than the plain median of the three, so they have
-    most of the votes; the others decide where no trees could be trained. Each member says nothing where a
-    series is too short for it: see `trimtab.models.forecasting.confidence`.
+    longest_s : longest horizon in seconds
+
+    The boosted trees correct the ridge forecasts and are more accurate than the plain median of the three, so
+    they have the majority of the votes. The others decide where no trees could be trained. A member gives NaN
+    for series too short for it; see `trimtab.models.forecasting.confidence`.
     """
     members: dict[str, Forecaster] = {
         "seasonal_naive": SeasonalNaive(),

@@ -1,13 +1,13 @@
-"""Detectors + calibration + combination: one tick of all series -> anomaly_score and expected band.
+"""Scorer: detectors, calibration and combination; turns a tick of all series into anomaly scores and bands.
 
-Every detector's statistic becomes the rate, a tick, at which the series' own past showed larger excursions.
-The rarest channel speaks for the series; its rate is calibrated once more, because several channels watch at
-the same time, and compared with the one setting that a user understands, false alarms a series and week:
-`anomaly_score = log(rate) / log(budget)`. Above 1 is an anomaly; of one that lasts, the score is told in full
-where it begins or gets worse (`trimtab.models.calibration.event_score`).
+Every detector statistic becomes the rate per tick at which larger excursions occurred in the series' own
+history. The rarest channel determines the score of the series. Its rate is calibrated again, because several
+channels are tested at the same time, and compared with the false-alarm budget per series and week:
+`anomaly_score = log(rate) / log(budget)`. Above 1 is an anomaly. An anomaly that lasts has its full score
+only when it begins or gets worse (`trimtab.models.calibration.event_score`).
 
-Learning hygiene: a flagged sample is not learnt by the detectors; a shift that lasts past `deadline` is
-declared (`Scores.shifted`) and learnt; nothing is learnt where the caller's mask says so.
+Learning hygiene: the detectors do not learn flagged samples. A level shift that lasts longer than the
+deadline is declared (`Scores.shifted`) and learnt. Nothing is learnt where the caller's mask is False.
 """
 
 import math
@@ -20,7 +20,7 @@ import numpy as np
 from trimtab.models import scoring_kernel
 from trimtab.models.bank import StateArrays, StateField
 from trimtab.models.calibration import event_score
-from trimtab.models.calibration.tail_probability import tail_fields as tail_fields
+from trimtab.models.calibration.tail_probability import tail_fields
 from trimtab.models.contracts import Bools, Detector, Floats, Ints, State
 from trimtab.models.detectors.level_shift import LevelShift
 from trimtab.models.detectors.range_exceedance import RangeExceedance
@@ -29,27 +29,26 @@ from trimtab.models.errors import ShapeError, StateError
 
 WEEK_S = 604_800.0
 WARM_UP_SAMPLES = 40
-"""Samples that a series is only learnt from before it is scored."""
+"""Number of samples that a series learns before its first score."""
 MIN_DEADLINE_TICKS = 12
-"""Ticks that a shift lasts at least before it is declared."""
+"""Minimum number of ticks after which a lasting shift is declared."""
 DOUBT_DEADLINE_S = 300.0
-"""Seconds after which it is, where the past is in doubt: longer than the work of a start, which passes."""
+"""Deadline in seconds after `doubt_past`; longer than the usual load of a service start."""
 DEFAULT_DETECTORS = ("range_exceedance", "seasonal_residual", "level_shift")
 BUDGET_SHARES = {"range_exceedance": 2.0}
-"""Of the false-alarm budget, where not 1: spikes beyond all that was seen have nobody else to find them."""
+"""Relative shares of the false-alarm budget, 1 by default; only range_exceedance finds unseen spikes."""
 STATE_VERSION = 3
-"""Of the state. Version 1 did not know where the last value came from, version 2 not what was told; both are
-read, others are refused."""
+"""Version of the state. Version 1 has no return level, version 2 no event scores; both are still read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of one tick, each (n_series,); of a run, each (n_ticks, n_series).
+    """Scores of one tick, each (n_series,), or of a run, each (n_ticks, n_series).
 
-    anomaly_score     : float64, above 1 = rarer than the false-alarm budget; NaN = no sample, or learning
+    anomaly_score : float64, above 1 = rarer than the false-alarm budget; NaN = no sample, or still learning
     yhat, yhat_lower, yhat_upper : float64 in the series' unit; NaN = not known yet
-    detector          : int64, index into `Scorer.names` of the one that speaks; -1 = none
-    shifted           : bool, a lasting level shift was declared and learnt this tick
+    detector      : int64, index into `Scorer.names` of the detector with the rarest statistic; -1 = none
+    shifted       : bool, a lasting level shift was declared and learnt at this tick
     """
 
     anomaly_score: Floats
@@ -60,16 +59,16 @@ class Scores:
     shifted: Bools
 
     def at(self, k: int) -> "Scores":
-        """Tick k of a run."""
+        """Return the scores of tick k of a run."""
         return Scores(*(getattr(self, f)[k] for f in self.__slots__))
 
 
 class Scorer:
-    """Scores n series at one interval; every sample is scored before it is learnt.
+    """Scores n series sampled at one interval; every sample is scored before it is learnt.
 
     interval_s : seconds between ticks
-    detectors  : "default", or names from the catalogue, or detectors of n_series series
-    false_alarms_per_week : anomaly intervals that a healthy series may show in a week
+    detectors  : "default", catalogue names, or detectors of n_series series
+    false_alarms_per_week : anomaly intervals allowed per healthy series and week
 
     >>> import numpy as np
     >>> s = Scorer(n_series=1, interval_s=60)
@@ -117,67 +116,74 @@ class Scorer:
 
     @property
     def n_series(self) -> int:
-        """Series that there is room for."""
+        """Number of slots."""
         return self._tails.n_series
 
     @property
     def budget(self) -> float:
-        """Anomaly intervals allowed a tick, 0..0.1."""
+        """Anomaly intervals allowed per tick, 0..0.1."""
         return min(0.1, self.false_alarms_per_week * self.interval_s / WEEK_S)
 
     def score(self, x: Floats, t: int) -> Scores:
-        """Scores of one tick; changes nothing."""
+        """Return the scores of one tick without changing the state."""
         extra = self._extra_statistics(x[None, :], np.array([t], np.int64), None, learning=False)
         return self._run(x[None, :], np.array([t], np.int64), None, extra, learning=False).at(0)
 
     def step(self, x: Floats, t: int, where: Bools | None = None) -> Scores:
-        """Scores of one tick, which is then learnt.
+        """Score one tick, then learn it; return its scores.
 
-        x : (n_series,) float64, NaN = no sample;  t : int64 ns;  where : (n_series,) bool, who may learn
+        x     : (n_series,) float64, NaN = no sample
+        t     : int64 ns UTC
+        where : (n_series,) bool, series that may learn; None = all
         """
         return self.run(x[None, :], np.array([t], np.int64), where).at(0)
 
     def run(self, x: Floats, t: Ints, where: Bools | None = None) -> Scores:
-        """Repeated `step` over (n_ticks, n_series) values at (n_ticks,) times.
+        """Run `step` over (n_ticks, n_series) values at (n_ticks,) times in one call.
 
-        Raises ShapeError where the shapes do not fit.
+        Raises ShapeError if the shapes do not fit.
         """
         if x.ndim != 2 or x.shape[1] != self.n_series or len(t) != len(x):
             raise ShapeError(
-                f"values are {x.shape} at {len(t)} times; the scorer holds {self.n_series} series"
+                f"values have shape {x.shape} for {len(t)} times; the scorer has {self.n_series} series"
             )
         extra = self._extra_statistics(x, t, where, learning=True)
         return self._run(x, t, where, extra, learning=True)
 
     def learn_seasons(self, x: Floats, t: Ints, step_s: float) -> None:
-        """Learn a day's and a week's course from history that is too coarse for noise.
+        """Learn daily and weekly seasons from history that is too coarse to learn the noise from.
 
-        x : (n_ticks, n_series), NaN = no sample;  t : (n_ticks,) int64 ns;  step_s : seconds between them
+        x      : (n_ticks, n_series), NaN = no sample
+        t      : (n_ticks,) int64 ns UTC
+        step_s : seconds between ticks of this history
         """
-        self._seasonal.interval_s, fine = step_s, self._seasonal.interval_s
+        self._seasonal.interval_s, live_interval_s = step_s, self._seasonal.interval_s
         self._seasonal.run(x, t)
-        self._seasonal.interval_s = fine
+        self._seasonal.interval_s = live_interval_s
         self._seasonal.arrays.values["seen"][:] = np.minimum(self._seasonal.arrays.values["seen"], 30.0)
 
     def learning_ticks(self) -> Ints:
-        """(n_series,) samples that are still needed until a series is scored; 0 = it is scored."""
+        """Return the number of samples that each series still needs to be scored, (n_series,); 0 = scored."""
         missing = WARM_UP_SAMPLES - self._seasonal.arrays.values["seen"]
         ticks: Ints = np.maximum(missing, 0).astype(np.int64)
         return ticks
 
     def doubt_past(self, slots: Ints) -> None:
-        """What these slots learnt may not hold: where they are unusual now, DOUBT_S is long enough."""
+        """Shorten the shift deadline of these slots to DOUBT_DEADLINE_S if they are unusual now.
+
+        Call it when their learned state may be outdated, for example after a restart of the service.
+        """
         held, deadline = self._shift_timers.values["held"], self._deadline_ticks()
         unusual = slots[held[slots] > 0]
-        doubt = max(MIN_DEADLINE_TICKS, round(DOUBT_DEADLINE_S / self.interval_s))
-        held[unusual] = np.maximum(held[unusual], deadline - doubt)
+        doubt_ticks = max(MIN_DEADLINE_TICKS, round(DOUBT_DEADLINE_S / self.interval_s))
+        held[unusual] = np.maximum(held[unusual], deadline - doubt_ticks)
 
     def _deadline_ticks(self) -> int:
         return int(max(MIN_DEADLINE_TICKS, 3600.0 / self.interval_s))
 
     def _channel_log_weights(self, chosen: set[str]) -> Floats:
-        used = [self.names[d] in chosen or self.names[d] in self.extras for d in self._channels]
-        shares = np.array([BUDGET_SHARES.get(self.names[d], 1.0) for d in self._channels]) * used
+        is_used = [self.names[d] in chosen or self.names[d] in self.extras for d in self._channels]
+        shares = np.array([BUDGET_SHARES.get(self.names[d], 1.0) for d in self._channels]) * is_used
         with np.errstate(divide="ignore"):
             weights: Floats = np.log(shares / max(shares.sum(), 1e-300))
         return weights
@@ -191,19 +197,20 @@ class Scorer:
 
     def _run(self, x: Floats, t: Ints, where: Bools | None, extra: Floats, *, learning: bool) -> Scores:
         shape = x.shape
-        everywhere = np.array(np.broadcast_to(np.bool_(True) if where is None else where, shape))
+        may_learn = np.array(np.broadcast_to(np.bool_(True) if where is None else where, shape))
         out = np.full((4, *shape), np.nan)
-        loudest, shifted = np.full(shape, -1, np.int64), np.zeros(shape, np.bool_)
+        channel, shifted = np.full(shape, -1, np.int64), np.zeros(shape, np.bool_)
         run: Callable[..., None] = scoring_kernel.score_run
         run(
-            np.require(x, np.float64, ["C", "W"]), np.require(t, np.int64, ["C", "W"]), everywhere,
+            np.require(x, np.float64, ["C", "W"]), np.require(t, np.int64, ["C", "W"]), may_learn,
             np.require(extra, np.float64, ["C", "W"]), learning,
-            (self.interval_s, self._range.alpha, self._seasonal.alpha, self._shift.alpha), self._kernel_limits(),
-            self._log_weight, *(tuple(a.values.values()) for a in self._kernel_parts().values()),
-            out, loudest, shifted,
+            (self.interval_s, self._range.alpha, self._seasonal.alpha, self._shift.alpha),
+            self._kernel_limits(), self._log_weight,
+            *(tuple(a.values.values()) for a in self._kernel_parts().values()),
+            out, channel, shifted,
         )  # fmt: skip
-        speaker = np.append(np.array(self._channels, np.int64), -1)[loudest]
-        return Scores(out[0], out[1], out[2], out[3], speaker, shifted)
+        detector = np.append(np.array(self._channels, np.int64), -1)[channel]
+        return Scores(out[0], out[1], out[2], out[3], detector, shifted)
 
     def _kernel_limits(self) -> tuple[float, float, int, float]:
         ticks_a_week = WEEK_S / self.interval_s
@@ -231,46 +238,47 @@ class Scorer:
         return {name: part for name, part in self._all_parts().items() if getattr(part, "restorable", True)}
 
     def grow(self, n: int) -> None:
-        """Make room for n series in all."""
+        """Extend to n slots in total."""
         for part in self._all_parts().values():
             part.grow(n)
 
     def take(self, slots: Ints) -> State:
-        """A copy of all that is known of these slots."""
+        """Return a copy of the state of these slots."""
         return {
             f"{name}/{k}": v for name, part in self._all_parts().items() for k, v in part.take(slots).items()
         }
 
     def put(self, slots: Ints, state: State) -> None:
-        """Overwrite these slots with what `take` gave."""
+        """Overwrite these slots with a state from `take`."""
         for name, part in self._all_parts().items():
             part.put(slots, _part_state(name, state))
 
     @property
     def by_replay(self) -> tuple[str, ...]:
-        """Members that come back by replay only."""
+        """Names of the detectors whose state is restored only by replaying ticks."""
         return tuple(name for name, extra in self.extras.items() if not getattr(extra, "restorable", True))
 
     def move(self, other: "Scorer", theirs: Ints, mine: Ints, *, replayed_only: bool = False) -> None:
-        """Overwrite slots with what a scorer of the same detectors knows of its slots, which it may lose.
+        """Move slots of another scorer with the same detectors into this one; the other may lose their state.
 
-        replayed_only : only of members that come back by replay only
+        theirs, mine  : source and destination slots, of equal length
+        replayed_only : move only detectors whose state is restored by replay
         """
         names = [f"extra.{name}" for name in self.by_replay] if replayed_only else list(self._all_parts())
-        to, source = self._all_parts(), other._all_parts()  # noqa: SLF001 - another of its kind
+        target, source = self._all_parts(), other._all_parts()  # noqa: SLF001 - same class
         for name in names:
-            if hasattr(to[name], "adopt"):
-                to[name].adopt(source[name], theirs, mine)
+            if hasattr(target[name], "move_from"):
+                target[name].move_from(source[name], theirs, mine)
             else:
-                to[name].put(mine, source[name].take(theirs))
+                target[name].put(mine, source[name].take(theirs))
 
     def reset(self, slots: Ints) -> None:
-        """Forget these slots."""
+        """Discard the learned state of these slots."""
         for part in self._all_parts().values():
             part.reset(slots)
 
     def state(self) -> State:
-        """A copy of everything, but for members that come back by replay only (`restorable` is False)."""
+        """Return a copy of the state, except that of detectors restored by replay (`restorable` is False)."""
         parts = {
             f"{name}/{k}": v
             for name, part in self._restorable_parts().items()
@@ -279,7 +287,7 @@ class Scorer:
         return parts | {"version": np.array([STATE_VERSION], np.int64)}
 
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken. Raises StateError for another version or other detectors."""
+        """Replace the state by one from `state`. Raises StateError if version or detectors do not fit."""
         state = _upgrade_state(state)
         for name, part in self._restorable_parts().items():
             part.restore(_part_state(name, state))
@@ -288,14 +296,14 @@ class Scorer:
                 extra.grow(self.n_series)
 
     def bytes_per_series(self) -> int:
-        """Memory that one more series takes, in bytes."""
+        """Return the memory of one more series in bytes."""
         return sum(int(part.bytes_per_series()) for part in self._all_parts().values())
 
 
 def _flatten_detectors(detectors: str | tuple[str | Detector, ...]) -> tuple[str | Detector, ...]:
-    given = (detectors,) if isinstance(detectors, str) else tuple(detectors)
+    members = (detectors,) if isinstance(detectors, str) else tuple(detectors)
     flat: list[str | Detector] = []
-    for d in given:
+    for d in members:
         flat += DEFAULT_DETECTORS if d == "default" else [d]
     return tuple(flat)
 
@@ -311,10 +319,10 @@ def _detector_name(d: str | Detector) -> str:
 
 
 def _upgrade_state(state: State) -> State:
-    """State of a version before, as this one has it. Raises StateError for a version that is not known."""
+    """Convert a state of an older version to the current one. Raises StateError for an unknown version."""
     version = int(state["version"][0]) if "version" in state else 0
     if not 1 <= version <= STATE_VERSION:
-        raise StateError(f"this state has version {version}, this scorer reads versions 1 to {STATE_VERSION}")
+        raise StateError(f"scorer state has version {version}; supported are versions 1 to {STATE_VERSION}")
     if version < STATE_VERSION:
         level = state["season/level"]
         fresh = StateArrays(event_score.event_score_fields(), len(level)).values
@@ -325,5 +333,5 @@ def _upgrade_state(state: State) -> State:
 
 
 def _part_state(name: str, state: State) -> State:
-    start = f"{name}/"
-    return {k[len(start) :]: v for k, v in state.items() if k.startswith(start)}
+    prefix = f"{name}/"
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

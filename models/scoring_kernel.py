@@ -1,7 +1,7 @@
-"""The compiled way of a sample: score, calibrate, combine, then learn. Used by `trimtab.models.scorer` only.
+"""Compiled scoring loop: score, calibrate, combine, then learn. Used by `trimtab.models.scorer` only.
 
-The three default detectors run inside, because whether they may learn hangs on the combined score of the
-same tick; statistics of other detectors come as columns of `extra`.
+The three default detectors run inside the loop, because whether they may learn depends on the combined score
+of the same tick. Statistics of other detectors are passed as columns of `extra`.
 """
 
 import math
@@ -34,26 +34,26 @@ from trimtab.models.detectors.seasonal_residual import (
 DEFAULT_CHANNELS = 6
 """Channels of the three default detectors: above and below for each."""
 FLAGGED_CAP_RATIO = 1.3
-"""A flagged excursion is kept in the tails as if its log rate were this multiple of the budget's."""
+"""A flagged excursion enters the tails with a log rate of at most this multiple of the budget's."""
 COMBINED_TRUST_SAMPLES = 500.0
-"""Samples after which the combined tail counts as much as the assumption that its parts are right."""
+"""After this number of samples the combined tail weighs as much as the assumption of calibrated parts."""
 DISTANCE_SHAPE = 0.15
 DISTANCE_SHAPE_PEAKS = 15.0
-"""Assumed tail shape of a distance, and the peaks that the assumption counts for."""
+"""Prior tail shape of distances, and its weight in peaks."""
 LOG_PROBABILITY_SHAPE = 0.0
 LOG_PROBABILITY_SHAPE_PEAKS = 200.0
-"""The same for statistics that are log probabilities already: their tail is exponential by making."""
+"""The same for statistics that are log probabilities: their tail is exponential by construction."""
 CANDIDATE_RATE = 0.3
 MIN_TAIL_SAMPLES = 16.0
-"""Samples after which spreads mean something; before, no statistic enters a tail."""
+"""Statistics enter the tails only after this number of samples, when the spreads are reliable."""
 
 
 @njit(cache=True)
 def rarest_channel(i, stats, log_weight, tails):
-    """(rarity, channel): the largest -log(rate) over the channels, weighted; (-inf, -1) where none speaks."""
+    """Return (rarity, channel) with the largest weighted -log(rate); (-inf, -1) if every statistic is nan."""
     top, count, seen, _, _, _, _, shape, scale = tails
     rarity = -math.inf
-    loudest = -1
+    rarest = -1
     for c in range(stats.shape[0]):
         if math.isnan(stats[c]) or log_weight[c] == -math.inf:
             continue
@@ -62,19 +62,22 @@ def rarest_channel(i, stats, log_weight, tails):
         )
         if r > rarity:
             rarity = r
-            loudest = c
-    return rarity, loudest
+            rarest = c
+    return rarity, rarest
 
 
 @njit(cache=True)
 def is_within_range(i, stats, log_budget, log_weight, tails):
-    """Whether the range detector, if it is asked at all, has seen such values as often as alarms may come."""
+    """Return whether the range detector, if used, saw such values as often as the budget allows alarms."""
     return rarest_channel(i, stats[:2], log_weight, tails)[0] <= -log_budget
 
 
 @njit(cache=True)
 def combined_log_rate(i, rarity, tails):
-    """Log rate a tick of excursions above this rarity: the series' own past and the assumption, by trust."""
+    """Return the log rate per tick of excursions above this rarity.
+
+    Weighted mean of the rate in the series' own history and the rate implied by calibrated parts.
+    """
     top, count, seen, _, _, _, _, shape, scale = tails
     c = count.shape[1] - 1
     if count[i, c] <= MIN_FIT_PEAKS or not scale[i, c] > 0.0:
@@ -86,7 +89,7 @@ def combined_log_rate(i, rarity, tails):
 
 @njit(cache=True)
 def learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tails):
-    """Take this tick into the tails of every channel and of the combination; while flagged, put it off."""
+    """Update the tails of every channel and of the combination with one tick; defer peaks while flagged."""
     top, count, seen, quantile, peak, quiet, pending, shape, scale = tails
     last = count.shape[1] - 1
     for c in range(last + 1):
@@ -101,9 +104,9 @@ def learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tail
         )
         if math.isnan(cap) or seen[i, c] < 64.0:
             cap = math.inf
-        known = c == last or c == 4 or c == 5
-        prior_shape = LOG_PROBABILITY_SHAPE if known else DISTANCE_SHAPE
-        prior_weight = LOG_PROBABILITY_SHAPE_PEAKS if known else DISTANCE_SHAPE_PEAKS
+        is_log_probability = c == last or c == 4 or c == 5
+        prior_shape = LOG_PROBABILITY_SHAPE if is_log_probability else DISTANCE_SHAPE
+        prior_weight = LOG_PROBABILITY_SHAPE_PEAKS if is_log_probability else DISTANCE_SHAPE_PEAKS
         if not math.isnan(pending[i, c]):
             add_deferred_peak(
                 c, cap, prior_shape, prior_weight,
@@ -116,15 +119,15 @@ def learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tail
 
 
 @njit(cache=True)
-def expected_band(i, t, log_budget, log_weight, ranges, seasons, tails, least):
-    """(yhat, lower, upper): where the seasonal and the range detector both see nothing unusual.
+def expected_band(i, t, log_budget, log_weight, ranges, seasons, tails, min_samples):
+    """Return (yhat, lower, upper): the values that both the seasonal and the range detector consider usual.
 
-    Nothing is expected of a series of fewer samples than `least`.
+    min_samples : NaN for a series with fewer samples
     """
     level, offset, base, error, seen, spread, _, day, week = seasons
     centre, width, _ = ranges
     top, count, n, _, _, _, _, shape, scale = tails
-    if seen[i] < least:
+    if seen[i] < min_samples:
         return math.nan, math.nan, math.nan
     yhat = expected_value(i, t, level, offset, base, error, day, week)
     lowest, highest = season_usual_range(i, yhat, error, level)
@@ -133,22 +136,22 @@ def expected_band(i, t, log_budget, log_weight, ranges, seasons, tails, least):
     for c in range(4):
         if log_weight[c] == -math.inf and c != 2 and c != 3:
             continue
-        reach = exceedance_level(
+        half_width = exceedance_level(
             top[i, c], count[i, c], n[i, c], shape[i, c], scale[i, c], log_budget + log_weight[c]
         )
         unit = width[i] if c < 2 else season_spread(i, spread)
-        if math.isnan(reach):
-            reach = 0.0
+        if math.isnan(half_width):
+            half_width = 0.0
         if c % 2 == 0:
-            high = min(high, (centre[i] if c < 2 else highest) + reach * unit)
+            high = min(high, (centre[i] if c < 2 else highest) + half_width * unit)
         else:
-            low = max(low, (centre[i] if c < 2 else lowest) - reach * unit)
+            low = max(low, (centre[i] if c < 2 else lowest) - half_width * unit)
     return min(max(yhat, low), high), min(low, yhat), max(high, yhat)
 
 
 @njit(cache=True)
 def update_shift_timer(i, x, flagged, deadline, holds):
-    """Count how long this series has been unusual; True once, when the deadline has passed."""
+    """Count how long this series has been unusual; return True once, when the deadline has passed."""
     held, quiet, candidate = holds
     if flagged:
         candidate[i] = x if held[i] == 0 else candidate[i] + CANDIDATE_RATE * (x - candidate[i])
@@ -164,33 +167,33 @@ def update_shift_timer(i, x, flagged, deadline, holds):
 
 
 @njit(cache=True)
-def learn_detectors(i, x, t, flagged, accepted, back, setup, ranges, seasons, shifts, holds):
-    """The three detectors learn x, unless it is flagged; after a declared shift they run on from there.
+def learn_detectors(i, x, t, flagged, is_declared, is_back, rates, ranges, seasons, shifts, holds):
+    """Let the three detectors learn x unless it is flagged; restart them after a declared shift.
 
-    back : x is where the series has been before: what comes next may well be near to it
+    is_back : x is within the range of the series' history, so the next values may be near it
     """
-    interval_s, range_pace, season_pace, shift_pace = setup
+    interval_s, range_rate, season_rate, shift_rate = rates
     centre, width, range_seen = ranges
     level, offset, base, error, seen, spread, visit, day, week = seasons
     s_centre, s_width, s_wide, s_seen, share, recent, place = shifts
-    if accepted:
-        to = holds[2][i]
-        range_recentre(i, to, centre)
-        season_recentre(i, to, t, level, offset, base, day, week)
-        shift_recentre(i, to, s_centre, recent)
+    if is_declared:
+        level_now = holds[2][i]
+        range_recentre(i, level_now, centre)
+        season_recentre(i, level_now, t, level, offset, base, day, week)
+        shift_recentre(i, level_now, s_centre, recent)
     shift_observe(i, x, s_centre, s_width, recent, place)
-    if flagged and not accepted:
-        if back:
+    if flagged and not is_declared:
+        if is_back:
             season_observe(i, x, level)
         return
-    range_learn(i, x, range_pace, centre, width, range_seen)
-    season_learn(i, x, t, interval_s, season_pace, level, offset, base, error, seen, spread, visit, day, week)
-    shift_learn(i, x, shift_pace, s_centre, s_width, s_wide, s_seen, share)
+    range_learn(i, x, range_rate, centre, width, range_seen)
+    season_learn(i, x, t, interval_s, season_rate, level, offset, base, error, seen, spread, visit, day, week)
+    shift_learn(i, x, shift_rate, s_centre, s_width, s_wide, s_seen, share)
 
 
 @njit(cache=True)
 def score_detectors(i, x, t, stats, ranges, seasons, shifts):
-    """Both sides of the three detectors' statistics into stats[:FUSED]."""
+    """Write both sides of the three detectors' statistics to stats[:DEFAULT_CHANNELS]."""
     centre, width, range_seen = ranges
     level, offset, base, error, seen, spread, _, day, week = seasons
     s_centre, s_width, _, s_seen, share, recent, place = shifts
@@ -212,7 +215,7 @@ def score_run(
     where,
     extra,
     learning,
-    setup,
+    rates,
     limits,
     log_weight,
     ranges,
@@ -220,20 +223,23 @@ def score_run(
     shifts,
     tails,
     holds,
-    past_news,
+    events,
     out,
-    loudest,
+    channels,
     shifted,
 ):
-    """Any number of ticks of all series; out is (4, n_ticks, n_series): score, yhat, lower, upper."""
-    log_budget, warm, deadline, horizon = limits
-    least = max(warm, 2.0)
-    told, glow = past_news
+    """Score any number of ticks of all series.
+
+    out : (4, n_ticks, n_series): score, yhat, lower, upper
+    """
+    log_budget, warm_up, deadline, horizon = limits
+    min_samples = max(warm_up, 2.0)
+    worst_excess, floor = events
     stats = np.empty(DEFAULT_CHANNELS + extra.shape[2])
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
             out[1, k, i], out[2, k, i], out[3, k, i] = expected_band(
-                i, t[k], log_budget, log_weight, ranges, seasons, tails, least
+                i, t[k], log_budget, log_weight, ranges, seasons, tails, min_samples
             )
             if not math.isfinite(x[k, i]):
                 continue
@@ -241,19 +247,19 @@ def score_run(
             stats[DEFAULT_CHANNELS:] = extra[k, i]
             rarity, channel = rarest_channel(i, stats, log_weight, tails)
             score = math.nan
-            if seasons[4][i] >= warm and rarity > -math.inf:
+            if seasons[4][i] >= warm_up and rarity > -math.inf:
                 score = max(combined_log_rate(i, rarity, tails) / log_budget, 0.0)
-                out[0, k, i] = event_score(i, score, told, glow)
-                loudest[k, i] = channel
+                out[0, k, i] = event_score(i, score, worst_excess, floor)
+                channels[k, i] = channel
             flagged = score > 1.0
             if learning and where[k, i]:
                 if not math.isnan(score):
-                    learn_event_score(i, score, told, glow)
-                accepted = update_shift_timer(i, x[k, i], flagged, deadline, holds)
-                back = flagged and is_within_range(i, stats, log_budget, log_weight, tails)
-                shifted[k, i] = accepted
+                    learn_event_score(i, score, worst_excess, floor)
+                is_declared = update_shift_timer(i, x[k, i], flagged, deadline, holds)
+                is_back = flagged and is_within_range(i, stats, log_budget, log_weight, tails)
+                shifted[k, i] = is_declared
                 if seasons[4][i] >= MIN_TAIL_SAMPLES:
                     learn_tails(i, stats, rarity, flagged, log_budget, horizon, log_weight, tails)
                 learn_detectors(
-                    i, x[k, i], t[k], flagged, accepted, back, setup, ranges, seasons, shifts, holds
+                    i, x[k, i], t[k], flagged, is_declared, is_back, rates, ranges, seasons, shifts, holds
                 )

@@ -1,1 +1,1 @@
-"""From detector statistics to scores: tail probabilities, event scores and alarms."""
+"""Turns detector statistics into scores: tail probabilities, event scores and alarms."""

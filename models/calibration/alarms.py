@@ -1,7 +1,7 @@
-"""Scores -> anomaly intervals: one alarm an event.
+"""Anomaly intervals from scores: one alarm an event.
 
-An alarm opens at the first score above `OPEN` and closes after `QUIET_TICKS` scored ticks in a row at or
-below `CLOSE`. A NaN score is unknown: it neither opens nor closes.
+An alarm opens at the first score above `OPEN_ABOVE` and closes after `QUIET_TICKS` consecutive scored ticks
+at or below `CLOSE_AT`. NaN scores neither open nor close an alarm.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ CLOSE_AT = 0.9
 
 
 class Alarms:
-    """Open alarms of n series.
+    """Tracks the open alarms of n series.
 
     >>> alarms = Alarms(n_series=1)
     >>> opened, closed = alarms.step(np.array([2.0]), 0)
@@ -28,62 +28,65 @@ class Alarms:
 
     @property
     def n_series(self) -> int:
-        """Series that there is room for."""
+        """Number of slots."""
         return self._arrays.n_series
 
     @property
     def is_open(self) -> Bools:
-        """(n_series,) whether an alarm is open."""
+        """(n_series,) bool, whether an alarm is open."""
         is_open: Bools = self._arrays.values["open"]
         return is_open
 
-    def step(self, score: Floats, t: int) -> tuple[Ints, Ints]:  # noqa: ARG002 - counted in ticks, not in time
-        """Slots whose alarm opened and slots whose alarm closed at this tick, ascending.
+    def step(self, score: Floats, t: int) -> tuple[Ints, Ints]:  # noqa: ARG002 - counts ticks, not time
+        """Return the slots whose alarm opens and the slots whose alarm closes at this tick, both ascending.
 
         score : (n_series,) anomaly_score, NaN = unknown
         """
         is_open, quiet = self._arrays.values["open"], self._arrays.values["quiet"]
         opened = ~is_open & (score > OPEN_ABOVE)
-        calm = is_open & (score <= CLOSE_AT)
+        quiet_tick = is_open & (score <= CLOSE_AT)
         quiet[opened | (score > CLOSE_AT)] = 0
-        quiet[calm] += 1
-        closed = calm & (quiet >= QUIET_TICKS)
+        quiet[quiet_tick] += 1
+        closed = quiet_tick & (quiet >= QUIET_TICKS)
         is_open ^= opened | closed
         return np.flatnonzero(opened), np.flatnonzero(closed)
 
     def close(self, slots: Ints) -> None:
-        """End these alarms without waiting, as after a declared level shift."""
+        """Close these alarms at once, for example after a declared level shift."""
         self._arrays.reset(slots)
 
     def grow(self, n: int) -> None:
-        """Make room for n series in all."""
+        """Extend to n slots in total."""
         self._arrays.grow(n)
 
     def take(self, slots: Ints) -> State:
-        """A copy of the state of these slots."""
+        """Return a copy of the state of these slots."""
         return self._arrays.take(slots)
 
     def put(self, slots: Ints, state: State) -> None:
-        """Overwrite these slots with what `take` gave."""
+        """Overwrite these slots with a state from `take`."""
         self._arrays.put(slots, state)
 
     def reset(self, slots: Ints) -> None:
-        """Forget these slots."""
+        """Discard the state of these slots."""
         self._arrays.reset(slots)
 
     def state(self) -> State:
-        """A copy of everything."""
+        """Return a copy of the whole state."""
         return self._arrays.state()
 
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken."""
+        """Replace the whole state by one from `state`."""
         self._arrays.restore(state)
 
 
 def alarm_intervals(score: Floats, t: Ints) -> list[tuple[int, int, int, float]]:
-    """(slot, start, end, peak score) of every alarm in a run, by start; the last ones may still be open.
+    """Return (slot, start, end, peak score) of every alarm of a run, by start; the last may still be open.
 
-    score : (n_ticks, n_series);  t : (n_ticks,) int64 ns;  end is the last tick above `OPEN`
+    score : (n_ticks, n_series) anomaly_score, NaN = unknown
+    t     : (n_ticks,) int64 ns UTC
+
+    `start` and `end` are ns UTC; `end` is the last tick above `OPEN_ABOVE`.
     """
     alarms = Alarms(score.shape[1])
     found: list[tuple[int, int, int, float]] = []

@@ -1,11 +1,11 @@
-"""What a score adds to what its series told before.
+"""Scores of events: an anomaly scores high when it begins or gets worse, and just above 1 while it lasts.
 
-An excursion is one event, and its first samples tell of it. A sample that goes on with it, without being
-worse by `GROWTH` than the worst so far, is still unusual, but no news: it is told between 1 and 1 + REST,
-so that what begins or gets worse stands out from what lasts (NAB counts so: Lavin and Ahmad, "Evaluating
-real-time anomaly detection algorithms", ICMLA 2015). After the excursion the score fades from `GLOW`: what
-was unusual a moment ago is more likely to be so again. Whether a score is above 1 never changes, nor
-whether it keeps an alarm open.
+A sample that continues an excursion without exceeding the worst score so far by `WORSENING_RATIO` is still
+unusual but carries no new information. Its score is compressed into 1 .. 1 + MAX_ONGOING_EXCESS, so that
+beginning and worsening events stand out. The Numenta Anomaly Benchmark counts events the same way (Lavin and
+Ahmad, "Evaluating real-time anomaly detection algorithms", ICMLA 2015). After an excursion the score fades
+from `FADE_FROM`, because a recurrence is more likely. The compression changes neither whether a score is
+above 1 nor whether it keeps an alarm open.
 """
 
 import numpy as np
@@ -15,52 +15,56 @@ from trimtab.models.bank import StateField
 from trimtab.models.calibration.alarms import CLOSE_AT
 
 WORSENING_RATIO = 1.1
-"""A score is news when it is this multiple of what was told, or of 1 where nothing was."""
+"""A score starts or worsens an event from this multiple of the worst score so far (1 if there is none)."""
 MAX_ONGOING_EXCESS = 0.1
-"""By how much a score that is no news is above 1, at most."""
+"""Upper bound of (score - 1) while an event lasts without getting worse."""
 FADE_FROM = CLOSE_AT
-"""Where the least that is told starts to fade after an excursion: it keeps no alarm open."""
+"""The score floor after an excursion starts to fade from here, low enough to keep no alarm open."""
 FADE_PER_SAMPLE = 0.99
-"""What was told counts so much less at each usual sample: half after 69."""
+"""Factor by which the worst score and the floor fade with each usual sample: half after 69 samples."""
 NEGLIGIBLE = 1e-6
-"""Below this it counts nothing (subnormal numbers are slow)."""
+"""Smaller values become 0, because subnormal numbers are slow."""
 
 
 def event_score_fields() -> dict[str, StateField]:
-    """State: told, by how much the worst score was above 1; glow, the least that is told. Both fade."""
+    """Return the state fields.
+
+    told : how far the worst score of the event was above 1, fading
+    glow : floor of the score after an excursion, fading
+    """
     return {"told": StateField(np.float64), "glow": StateField(np.float64)}
 
 
 @njit(cache=True)
 def fade(value):
-    """What is left of a value after one more usual sample."""
+    """Return the value after one more usual sample."""
     return FADE_PER_SAMPLE * value if value > NEGLIGIBLE else 0.0
 
 
 @njit(cache=True)
-def starts_or_worsens(score, told):
-    """Whether a score above 1 begins an event, or makes it worse."""
-    return score >= WORSENING_RATIO * (1.0 + told)
+def starts_or_worsens(score, worst_excess):
+    """Return whether a score above 1 starts an event or makes it worse."""
+    return score >= WORSENING_RATIO * (1.0 + worst_excess)
 
 
 @njit(cache=True)
-def event_score(i, score, told, glow):
-    """What is told of this score."""
+def event_score(i, score, worst_excess, floor):
+    """Return the event score of a calibrated score of series i."""
     if not score > 1.0:
-        return max(score, fade(glow[i]))
-    if starts_or_worsens(score, told[i]):
+        return max(score, fade(floor[i]))
+    if starts_or_worsens(score, worst_excess[i]):
         return score
-    over = score - 1.0
-    return 1.0 + over * MAX_ONGOING_EXCESS / (over + MAX_ONGOING_EXCESS)
+    excess = score - 1.0
+    return 1.0 + excess * MAX_ONGOING_EXCESS / (excess + MAX_ONGOING_EXCESS)
 
 
 @njit(cache=True)
-def learn_event_score(i, score, told, glow):
-    """Keep in mind that this score was told."""
+def learn_event_score(i, score, worst_excess, floor):
+    """Update the event state of series i with its calibrated score."""
     if score > 1.0:
-        glow[i] = FADE_FROM
-        if starts_or_worsens(score, told[i]):
-            told[i] = score - 1.0
+        floor[i] = FADE_FROM
+        if starts_or_worsens(score, worst_excess[i]):
+            worst_excess[i] = score - 1.0
         return
-    told[i] = fade(told[i])
-    glow[i] = fade(glow[i])
+    worst_excess[i] = fade(worst_excess[i])
+    floor[i] = fade(floor[i])

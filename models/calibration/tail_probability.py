@@ -1,10 +1,11 @@
-"""Any statistic -> tail probability over the series' own past.
+"""Tail probability of any statistic, estimated from the series' own history.
 
-Each channel (one side of one detector's statistic) of each series keeps its largest `PEAKS` peaks: an
-excursion above the upper part of the statistic counts once, with its largest value (runs declustering),
-so that a rate is one of alarm intervals, not of ticks. A generalised Pareto tail with probability-weighted
-moments (Hosking and Wallis, 1987), shrunk towards a prior while peaks are few, smooths the peaks and goes on
-beyond the largest. After `horizon` ticks the past counts half and every second peak goes.
+A channel is one side of one detector's statistic. Each channel of each series keeps its `MAX_PEAKS` largest
+peaks: an excursion above the upper part of the statistic counts once, with its largest value (runs
+declustering), so that a rate counts alarm intervals, not ticks. A generalised Pareto tail fitted by
+probability-weighted moments (Hosking and Wallis, 1987) smooths the peaks and extrapolates beyond the largest;
+with few peaks its shape is shrunk towards a prior. Every `horizon` ticks the history loses half its weight
+and every second peak.
 """
 
 import math
@@ -15,25 +16,26 @@ from numba import njit
 from trimtab.models.bank import StateField
 
 MAX_PEAKS = 32
-"""Peaks kept a channel."""
+"""Number of peaks kept per channel."""
 QUIET_TICKS = 5
-"""Ticks below the upper part after which an excursion has ended."""
+"""An excursion ends after more than this number of ticks below the upper part."""
 MIN_FIT_PEAKS = 8
-"""With fewer peaks than this there is no fit: ranks, and a Pareto tail of index FEW_INDEX."""
+"""With fewer peaks the rate comes from ranks and a Pareto tail of index DEFAULT_PARETO_INDEX."""
 DEFAULT_PARETO_INDEX = 3.0
 SHORT_HISTORY_SHAPE = 2.0
-"""Tails are taken for at least as heavy as CAUTION / sqrt(samples seen) while the past is short."""
+"""While history is short, the tail shape is at least SHORT_HISTORY_SHAPE / sqrt(number of samples)."""
 MAX_EXCESS_RATIO = 4.0
-"""For the fit, the two largest excesses count at most as this multiple of the third: one past incident, or
-one bad sample of a history, must not make a series deaf."""
+"""In the fit, the two largest excesses count as at most this multiple of the third largest, so that one past
+incident or one bad sample does not mask later anomalies.
+"""
 UPPER_QUANTILE = 0.85
 """The upper part of a statistic starts at this quantile."""
 MIN_LOG_RATE = -200.0
-"""Log rates are not told apart below this."""
+"""Lower bound of log rates."""
 
 
 def tail_fields(channels: int) -> dict[str, StateField]:
-    """State of the tails of `channels` channels."""
+    """Return the state fields of the tails of `channels` channels."""
     c = (channels,)
     return {
         "tail_top": StateField(np.float32, 0.0, (channels, MAX_PEAKS)),
@@ -50,19 +52,19 @@ def tail_fields(channels: int) -> dict[str, StateField]:
 
 @njit(cache=True)
 def min_tail_shape(seen):
-    """How heavy a tail must be assumed after so many samples."""
+    """Return the smallest tail shape assumed after `seen` samples."""
     return min(SHORT_HISTORY_SHAPE / math.sqrt(max(seen, 1.0)), 0.5)
 
 
 @njit(cache=True)
 def default_pareto_index(seen):
-    """Index of the Pareto tail that is assumed while there is no fit."""
+    """Return the index of the Pareto tail assumed while there is no fit."""
     return min(DEFAULT_PARETO_INDEX, 1.0 / min_tail_shape(seen))
 
 
 @njit(cache=True)
 def fit_tail(top, count, seen, prior_shape, prior_weight):
-    """Shape and scale of the excesses of top[1:count] over top[0]; (nan, nan) where they are too few.
+    """Fit shape and scale of the excesses of top[1:count] over top[0]; (nan, nan) if there are too few.
 
     top : ascending in [0, count)
     """
@@ -73,9 +75,9 @@ def fit_tail(top, count, seen, prior_shape, prior_weight):
     b0 = 0.0
     b1 = 0.0
     third = float(top[count - 3]) - u
-    most = MAX_EXCESS_RATIO * third if third > 0.0 else math.inf
+    max_excess = MAX_EXCESS_RATIO * third if third > 0.0 else math.inf
     for j in range(1, count):
-        y = min(float(top[j]) - u, most)
+        y = min(float(top[j]) - u, max_excess)
         b0 += y
         b1 += y * (k - j) / (k - 1.0)
     b0 /= k
@@ -91,7 +93,7 @@ def fit_tail(top, count, seen, prior_shape, prior_weight):
 
 @njit(cache=True)
 def log_exceedance_rate(top, count, seen, shape, scale, s):
-    """Log of the rate a tick at which excursions peak above s."""
+    """Return the log rate per tick of excursions that peak above s."""
     if count == 0 or s == math.inf:
         return -math.log(seen + 1.0) if s > 0.0 else 0.0
     low = float(top[0])
@@ -115,7 +117,7 @@ def log_exceedance_rate(top, count, seen, shape, scale, s):
 
 @njit(cache=True)
 def exceedance_level(top, count, seen, shape, scale, log_p):
-    """The statistic that excursions peak above at rate exp(log_p) a tick; nan where unknown."""
+    """Return the statistic that excursions exceed at the rate exp(log_p) per tick; nan if unknown."""
     if count == 0:
         return math.nan
     high = float(top[count - 1])
@@ -129,7 +131,7 @@ def exceedance_level(top, count, seen, shape, scale, log_p):
 
 @njit(cache=True)
 def _sift_up(top, count, j, value):
-    """Let value take the place of top[j], a smaller one, and rise to its own. The count, as it was."""
+    """Replace top[j] by a larger value and move it to its sorted position; return the unchanged count."""
     while j + 1 < count and top[j + 1] < value:
         top[j] = top[j + 1]
         j += 1
@@ -139,7 +141,7 @@ def _sift_up(top, count, j, value):
 
 @njit(cache=True)
 def insert_peak(top, count, value):
-    """Put value in its place; the smallest goes when the table is full. The new count."""
+    """Insert a value into the sorted peaks, in a full table instead of the smallest; return the new count."""
     if count == top.shape[0]:
         if value <= top[0]:
             return count
@@ -154,7 +156,7 @@ def insert_peak(top, count, value):
 
 @njit(cache=True)
 def raise_peak(top, count, old, value):
-    """The open excursion has grown from old to value. The new count."""
+    """Raise the peak of the open excursion from `old` to `value`; return the new count."""
     j = 0
     while j < count and top[j] != old:
         j += 1
@@ -165,7 +167,7 @@ def raise_peak(top, count, old, value):
 
 @njit(cache=True)
 def halve_peaks(top, count):
-    """Keep every second peak, from the second largest down. The new count."""
+    """Keep every second peak, starting with the second largest; return the new count."""
     kept = count // 2
     first = count - 2 * kept
     for j in range(kept):
@@ -185,7 +187,7 @@ def defer_peak(c, s, seen, pending):
 def add_deferred_peak(
     c, cap, prior_shape, prior_weight, top, count, seen, quantile, peak, pending, shape, scale
 ):
-    """A flagged stretch has ended: its peak enters channel c, as cap where it is larger."""
+    """Add the peak of an ended flagged stretch to channel c, capped at `cap`."""
     if pending[c] > quantile[c] and pending[c] > 0.0:
         value = np.float32(min(pending[c], cap))
         count[c] = raise_peak(top[c], count[c], peak[c], value)
@@ -198,9 +200,9 @@ def add_deferred_peak(
 def learn_tail(
     c, s, cap, horizon, prior_shape, prior_weight, top, count, seen, quantile, peak, quiet, shape, scale
 ):
-    """Take statistic s of one tick into channel c of one series; an infinite one only counts as seen.
+    """Update channel c of one series with the statistic of one tick; an infinite one only counts as a sample.
 
-    cap : largest value that is kept as it is; an excursion beyond counts, but as cap
+    cap : upper limit of a stored peak
     """
     seen[c] += 1.0
     if not math.isfinite(s):
@@ -208,8 +210,8 @@ def learn_tail(
     if math.isnan(quantile[c]):
         quantile[c] = s
     reach = min(abs(s - quantile[c]), float(top[c, count[c] - 1]) if count[c] > 0 else abs(s))
-    pace = 0.02 * abs(quantile[c]) + (0.02 if seen[c] < 64.0 else 0.0005) * reach
-    quantile[c] += pace * (UPPER_QUANTILE if s > quantile[c] else UPPER_QUANTILE - 1.0)
+    step = 0.02 * abs(quantile[c]) + (0.02 if seen[c] < 64.0 else 0.0005) * reach
+    quantile[c] += step * (UPPER_QUANTILE if s > quantile[c] else UPPER_QUANTILE - 1.0)
     changed = False
     if s > quantile[c] and s > 0.0:
         quiet[c] = 0

@@ -1,1 +1,1 @@
-"""One detection algorithm a file; `trimtab.models.catalogue` names them."""
+"""Detection algorithms, one a file; `trimtab.models.catalogue` lists them by name."""

@@ -1,8 +1,8 @@
-"""Whether the last few samples together lie elsewhere than the series did before.
+"""Level shift: whether the last few samples together lie elsewhere than the series did before.
 
-Each sample's distance from a slow centre becomes a tail probability over the series' own past; the smallest
-and the second smallest distance of the window are then judged as order statistics (Berk and Jones, 1979), so
-that one spike is no shift and one straggler no veto.
+The distance of each sample from a slow centre becomes a tail probability over the series' own history. The
+smallest and second smallest distances of the window are judged as order statistics (Berk and Jones, 1979), so
+that a single spike is no shift and a single outlier does not hide one.
 """
 
 import math
@@ -14,22 +14,22 @@ from numba import njit
 from trimtab.models.bank import Bank, StateField
 
 WINDOW_SAMPLES = 5
-"""Samples looked at together."""
+"""Number of samples judged together."""
 HUBER_CLIP = 3.0
-"""A sample moves the centre at most as if it lay this many spreads away (Huber, 1964)."""
+"""A sample moves the centre at most as if it were this many spreads away (Huber, 1964)."""
 RELATIVE_TOLERANCE = 1e-12
-"""Relative distance below which two values are the same."""
+"""Relative distance up to which two values count as equal."""
 N_DISTANCES = 3
-"""Distances 1, 2 and 4 spreads, at which the share of samples beyond is known for either side."""
+"""Number of distances (1, 2 and 4 spreads) with a known share of samples beyond, for each side."""
 PRIOR_SAMPLES = 30.0
-"""Samples that the assumed shares count for."""
+"""Weight of the initial shares in samples."""
 SHARE_RATE_RATIO = 0.1
-"""Pace of the shares, in paces of the centre."""
+"""Learning rate of the shares relative to that of the centre."""
 
 
 @njit(cache=True)
 def distance_in_spreads(i, x, centre, spread):
-    """Signed distance from the centre in spreads; infinite off a constant."""
+    """Return the signed distance from the centre in spreads; infinite if the series was constant."""
     gap = x - centre[i]
     if abs(gap) <= RELATIVE_TOLERANCE * abs(centre[i]):
         return 0.0
@@ -38,22 +38,25 @@ def distance_in_spreads(i, x, centre, spread):
 
 @njit(cache=True)
 def log_tail_share(z, share):
-    """Log of the share of samples further out than z > 0 on one side; share holds it at 1, 2 and 4."""
-    before = math.log(0.5)
+    """Return the log of the share of samples farther out than z > 0 on one side.
+
+    share : shares beyond 1, 2 and 4 spreads; interpolated in between
+    """
+    log_low = math.log(0.5)
     low = 0.0
     for j in range(N_DISTANCES):
         high = 2.0**j
-        here = math.log(share[j])
+        log_high = math.log(share[j])
         if z <= high:
-            return before + (here - before) * (z - low) / (high - low)
+            return log_low + (log_high - log_low) * (z - low) / (high - low)
         low = high
-        before = here
-    return before
+        log_low = log_high
+    return log_low
 
 
 @njit(cache=True)
 def _surprise(nearest, second, share):
-    """-log of the chance that all, or all but one, of the window lie so far out; 0 where they do not."""
+    """Return -log of the probability that all, or all but one, samples lie this far out; 0 if they do not."""
     value = 0.0
     if nearest > 0.0:
         value = -WINDOW_SAMPLES * log_tail_share(nearest, share)
@@ -65,7 +68,7 @@ def _surprise(nearest, second, share):
 
 @njit(cache=True)
 def shift_score(i, x, centre, spread, seen, share, recent, place):
-    """Signed surprise of the window that ends in x; nan while it is not full."""
+    """Return the signed surprise of the window that ends in x; nan until the window is full."""
     if not math.isfinite(x) or seen[i] < WINDOW_SAMPLES:
         return math.nan
     low1 = math.inf
@@ -87,7 +90,7 @@ def shift_score(i, x, centre, spread, seen, share, recent, place):
 
 @njit(cache=True)
 def shift_observe(i, x, centre, spread, recent, place):
-    """Put x into the window, also where the level itself may not be learnt."""
+    """Add x to the window, also while the level may not be learnt."""
     if math.isfinite(x):
         recent[i, place[i]] = distance_in_spreads(i, x, centre, spread)
         place[i] = (place[i] + 1) % WINDOW_SAMPLES
@@ -95,38 +98,38 @@ def shift_observe(i, x, centre, spread, recent, place):
 
 @njit(cache=True)
 def shift_learn(i, x, alpha, centre, spread, wide, seen, share):
-    """Move centre, spread and shares towards x; the first samples count evenly."""
+    """Move centre, spread and shares towards x; the first samples have equal weight."""
     if not math.isfinite(x):
         return
     if seen[i] == 0.0:
         centre[i] = x
     z = distance_in_spreads(i, x, centre, spread)
     seen[i] += 1.0
-    pace = max(alpha, 1.0 / seen[i])
+    rate = max(alpha, 1.0 / seen[i])
     gap = x - centre[i]
-    room = HUBER_CLIP * spread[i] if seen[i] > 8.0 and spread[i] > 0.0 else math.inf
-    centre[i] += pace * min(max(gap, -room), room)
-    wide[i] += pace * (abs(gap) - wide[i])
-    miss = min(abs(gap), 4.0 * spread[i]) if seen[i] > 8.0 else abs(gap)
-    spread[i] = max(spread[i] + pace * (miss - spread[i]), 0.1 * wide[i])
-    slow = max(SHARE_RATE_RATIO * alpha, 1.0 / (seen[i] + PRIOR_SAMPLES))
+    max_gap = HUBER_CLIP * spread[i] if seen[i] > 8.0 and spread[i] > 0.0 else math.inf
+    centre[i] += rate * min(max(gap, -max_gap), max_gap)
+    wide[i] += rate * (abs(gap) - wide[i])
+    deviation = min(abs(gap), 4.0 * spread[i]) if seen[i] > 8.0 else abs(gap)
+    spread[i] = max(spread[i] + rate * (deviation - spread[i]), 0.1 * wide[i])
+    share_rate = max(SHARE_RATE_RATIO * alpha, 1.0 / (seen[i] + PRIOR_SAMPLES))
     for side in range(2):
-        out = z if side == 0 else -z
+        outward = z if side == 0 else -z
         for j in range(N_DISTANCES):
-            share[i, side, j] += slow * ((1.0 if out > 2.0**j else 0.0) - share[i, side, j])
+            share[i, side, j] += share_rate * ((1.0 if outward > 2.0**j else 0.0) - share[i, side, j])
             share[i, side, j] = max(share[i, side, j], 1e-4)
 
 
 @njit(cache=True)
 def shift_recentre(i, x, centre, recent):
-    """A lasting shift was declared: run on from x."""
+    """Restart from x after a declared level shift."""
     centre[i] = x
     recent[i, :] = 0.0
 
 
 @njit(cache=True)
 def shift_run(x, t, where, gate, learning, out, centre, spread, wide, seen, share, recent, place, alpha):
-    """The bank's kernel; see `trimtab.models.bank.Bank`."""
+    """Kernel of the bank; see `trimtab.models.bank.Bank`."""
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
             s = shift_score(i, x[k, i], centre, spread, seen, share, recent, place)
@@ -138,9 +141,9 @@ def shift_run(x, t, where, gate, learning, out, centre, spread, wide, seen, shar
 
 
 class LevelShift(Bank):
-    """Short window against a long memory: finds a lasting shift within WINDOW samples.
+    """Compares a short window with a slow level; detects a lasting shift within WINDOW_SAMPLES samples.
 
-    alpha : pace of the long memory, per tick
+    alpha : learning rate of the slow level per tick
 
     >>> import numpy as np
     >>> bank = LevelShift(n_series=1, alpha=0.01)
@@ -155,7 +158,13 @@ class LevelShift(Bank):
         super().__init__(n_series)
 
     def fields(self) -> dict[str, StateField]:
-        """State: centre, spread, wide in the series' unit; share 0..1; recent, a ring in spreads."""
+        """Return the state fields.
+
+        centre, spread, wide : slow level, clipped and plain mean deviation, in the series' unit
+        seen                 : number of samples
+        share                : share of samples beyond 1, 2 and 4 spreads above and below, 0..1
+        recent, place        : ring of distances in spreads, and its next position
+        """
         return {
             "centre": StateField(np.float64),
             "spread": StateField(np.float64),
@@ -167,10 +176,10 @@ class LevelShift(Bank):
         }
 
     def kernel(self) -> Callable[..., None]:
-        """The compiled kernel."""
+        """Return the compiled kernel."""
         run: Callable[..., None] = shift_run
         return run
 
     def parameters(self) -> tuple[float]:
-        """The pace."""
+        """Return the learning rate."""
         return (self.alpha,)

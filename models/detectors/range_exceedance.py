@@ -1,4 +1,4 @@
-"""How far a value lies beyond where its series usually runs."""
+"""Range exceedance: distance of a value from where its series usually runs, in spreads."""
 
 import math
 from collections.abc import Callable
@@ -10,16 +10,19 @@ from trimtab.models.bank import Bank, StateField
 from trimtab.models.contracts import Floats
 
 HUBER_CLIP = 3.0
-"""A sample moves the centre at most as if it lay this many spreads away (Huber, 1964)."""
+"""A sample moves the centre at most as if it were this many spreads away (Huber, 1964)."""
 SPREAD_RATE_RATIO = 0.1
-"""The spread's pace, in paces of the centre: it must outlast the quiet between rare events."""
+"""Learning rate of the spread relative to that of the centre; slow, to remember rare events."""
 RELATIVE_TOLERANCE = 1e-12
-"""Relative distance below which two values are the same."""
+"""Relative distance up to which two values count as equal."""
 
 
 @njit(cache=True)
 def range_score(i, x, centre, spread, seen):
-    """Signed distance from the centre in spreads; infinite off a constant, nan before the second sample."""
+    """Return the signed distance from the centre in spreads.
+
+    Infinite for a deviation from a constant series; nan before the second sample.
+    """
     if seen[i] < 2.0 or not math.isfinite(x):
         return math.nan
     gap = x - centre[i]
@@ -30,7 +33,7 @@ def range_score(i, x, centre, spread, seen):
 
 @njit(cache=True)
 def range_learn(i, x, alpha, centre, spread, seen):
-    """Move centre and spread towards x; the first samples count evenly."""
+    """Move centre and spread towards x; the first samples have equal weight."""
     if not math.isfinite(x):
         return
     if seen[i] == 0.0:
@@ -39,22 +42,22 @@ def range_learn(i, x, alpha, centre, spread, seen):
         seen[i] = 1.0
         return
     seen[i] += 1.0
-    pace = max(alpha, 1.0 / seen[i])
+    rate = max(alpha, 1.0 / seen[i])
     gap = x - centre[i]
-    room = HUBER_CLIP * spread[i] if seen[i] > 8.0 and spread[i] > 0.0 else math.inf
-    centre[i] += pace * min(max(gap, -room), room)
+    max_gap = HUBER_CLIP * spread[i] if seen[i] > 8.0 and spread[i] > 0.0 else math.inf
+    centre[i] += rate * min(max(gap, -max_gap), max_gap)
     spread[i] += max(SPREAD_RATE_RATIO * alpha, 1.0 / seen[i]) * (abs(gap) - spread[i])
 
 
 @njit(cache=True)
 def range_recentre(i, x, centre):
-    """A lasting shift was declared: run on from x."""
+    """Restart from x after a declared level shift."""
     centre[i] = x
 
 
 @njit(cache=True)
 def range_run(x, t, where, gate, learning, out, centre, spread, seen, alpha):
-    """The bank's kernel; see `trimtab.models.bank.Bank`."""
+    """Kernel of the bank; see `trimtab.models.bank.Bank`."""
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
             s = range_score(i, x[k, i], centre, spread, seen)
@@ -64,9 +67,9 @@ def range_run(x, t, where, gate, learning, out, centre, spread, seen, alpha):
 
 
 class RangeExceedance(Bank):
-    """Running range: a robust centre and spread, and how far outside a value lies.
+    """Distance of a value from a robust running centre, in spreads.
 
-    alpha : pace of centre and spread, per tick; 1/alpha ticks are remembered
+    alpha : learning rate of centre and spread per tick; the memory is 1/alpha ticks
 
     >>> import numpy as np
     >>> bank = RangeExceedance(n_series=1, alpha=0.01)
@@ -80,7 +83,7 @@ class RangeExceedance(Bank):
         super().__init__(n_series)
 
     def fields(self) -> dict[str, StateField]:
-        """State: centre and spread in the series' unit; seen in samples."""
+        """Return the state fields: centre and spread in the series' unit; seen, the number of samples."""
         return {
             "centre": StateField(np.float64),
             "spread": StateField(np.float64),
@@ -88,18 +91,18 @@ class RangeExceedance(Bank):
         }
 
     def kernel(self) -> Callable[..., None]:
-        """The compiled kernel."""
+        """Return the compiled kernel."""
         run: Callable[..., None] = range_run
         return run
 
     def parameters(self) -> tuple[float]:
-        """The pace."""
+        """Return the learning rate."""
         return (self.alpha,)
 
-    def expected(self, t: int) -> tuple[Floats, Floats, Floats]:  # noqa: ARG002 - the same at any time
-        """The centre, and four spreads to either side."""
+    def expected(self, t: int) -> tuple[Floats, Floats, Floats]:  # noqa: ARG002 - does not depend on time
+        """Return the centre and a band of four spreads on either side."""
         v = self.arrays.values
-        warm = v["seen"] >= 2
-        yhat = np.where(warm, v["centre"], np.nan)
-        reach = 4.0 * np.where(warm, v["spread"], np.nan)
-        return yhat, yhat - reach, yhat + reach
+        is_warm = v["seen"] >= 2
+        yhat = np.where(is_warm, v["centre"], np.nan)
+        half_width = 4.0 * np.where(is_warm, v["spread"], np.nan)
+        return yhat, yhat - half_width, yhat + half_width

@@ -1,4 +1,4 @@
-"""What the best of several simple predictions leaves of a value, a day's and a week's course among them."""
+"""Seasonal residual: error of the best of several simple predictions, daily and weekly seasons among them."""
 
 import math
 from collections.abc import Callable
@@ -13,37 +13,40 @@ DAY_BINS = 288
 WEEK_BINS = 168
 DAY_NS = 86_400_000_000_000
 LAST, FAST, SLOW, DAY, WEEK = range(5)
-"""The predictions: the last value, a fast and a slow mean, the time of day, the time of the week."""
+"""Predictions: the last value, a fast and a slow mean, the daily season, the weekly season."""
 N_PREDICTIONS = 5
 RETURN_LEVEL = 3
-"""Column of the levels: where the last value came from, the last value or origin of then that was nearer."""
+"""Column of the levels: the level that a short excursion is expected to return to.
+
+It becomes the last value or the former return level, whichever is nearer to the new sample.
+"""
 BIN_RATE = 0.3
-"""How far one visit moves a bin."""
+"""Share by which one visit moves a season bin."""
 RELATIVE_TOLERANCE = 1e-9
-"""Relative residual below which a prediction is exact (the tables are float32 about their base)."""
+"""Relative residual below which a prediction is exact (the tables are float32 relative to their base)."""
 SLOW_SPREAD_RATE_RATIO = 0.1
-"""The slow spread's pace, in paces of the quick one: between rare events the quick one forgets them."""
+"""Learning rate of the slow spread relative to the fast one, which forgets rare events."""
 MAX_SEASON_ERROR_RATIO = 0.9
-"""A season must predict better than this share of the best other error."""
+"""A season is used only if its error is below this share of the best other error."""
 
 
 @njit(cache=True)
 def _season_value(i, t, table, period_ns):
-    """The course at t, between the middles of its bins; nan where unknown."""
+    """Return the season's value at t, interpolated between bin centres; nan if unknown."""
     bins = table.shape[0]
-    place = (t % period_ns) / period_ns * bins - 0.5
-    low = math.floor(place)
-    part = place - low
+    position = (t % period_ns) / period_ns * bins - 0.5
+    low = math.floor(position)
+    fraction = position - low
     a = float(table[low % bins, i])
     b = float(table[(low + 1) % bins, i])
     if math.isnan(a) or math.isnan(b):
         return float(table[int((t % period_ns) / period_ns * bins) % bins, i])
-    return a + part * (b - a)
+    return a + fraction * (b - a)
 
 
 @njit(cache=True)
 def predicted_value(i, t, kind, level, offset, base, day, week):
-    """The value that prediction `kind` expects at t."""
+    """Return the value that prediction `kind` expects at t."""
     if kind == DAY:
         return base[i] + offset[i, 0] + _season_value(i, t, day, DAY_NS)
     if kind == WEEK:
@@ -53,35 +56,35 @@ def predicted_value(i, t, kind, level, offset, base, day, week):
 
 @njit(cache=True)
 def best_prediction(i, error):
-    """The prediction with the smallest past error; a season only by a margin."""
-    pick = SLOW
+    """Return the prediction with the smallest past error; a season must win by a margin."""
+    best = SLOW
     for kind in (FAST, LAST):
-        if error[i, kind] < MAX_SEASON_ERROR_RATIO * error[i, pick]:
-            pick = kind
-    plain = error[i, pick]
+        if error[i, kind] < MAX_SEASON_ERROR_RATIO * error[i, best]:
+            best = kind
+    best_plain_error = error[i, best]
     for kind in (DAY, WEEK):
-        if error[i, kind] < MAX_SEASON_ERROR_RATIO * plain and error[i, kind] < error[i, pick]:
-            pick = kind
-    return pick
+        if error[i, kind] < MAX_SEASON_ERROR_RATIO * best_plain_error and error[i, kind] < error[i, best]:
+            best = kind
+    return best
 
 
 @njit(cache=True)
 def expected_value(i, t, level, offset, base, error, day, week):
-    """What the best prediction expects at t; the slow mean where its course is unknown there."""
+    """Return the best prediction for t, or the slow mean where the season is unknown."""
     yhat = predicted_value(i, t, best_prediction(i, error), level, offset, base, day, week)
     return level[i, SLOW] if math.isnan(yhat) else yhat
 
 
 @njit(cache=True)
 def nearest_recent_level(i, x, level):
-    """Of the last value and where that came from, the one that x is nearer to: a blip goes as it came."""
-    origin = level[i, RETURN_LEVEL]
-    return origin if abs(x - origin) < abs(x - level[i, LAST]) else level[i, LAST]
+    """Return the last value or the return level, whichever is nearer to x; so the end of a blip is usual."""
+    return_level = level[i, RETURN_LEVEL]
+    return return_level if abs(x - return_level) < abs(x - level[i, LAST]) else level[i, LAST]
 
 
 @njit(cache=True)
 def season_usual_range(i, yhat, error, level):
-    """(lowest, highest) of what the best prediction finds usual at once."""
+    """Return (lowest, highest) of the values that the best prediction considers usual at the same time."""
     if best_prediction(i, error) != LAST:
         return yhat, yhat
     return min(yhat, level[i, RETURN_LEVEL]), max(yhat, level[i, RETURN_LEVEL])
@@ -89,13 +92,13 @@ def season_usual_range(i, yhat, error, level):
 
 @njit(cache=True)
 def season_spread(i, spread):
-    """The spread that residuals are measured by: quick and slow one together."""
+    """Return the unit of residuals: the mean of the fast and the slow spread."""
     return 0.5 * (spread[i, 0] + spread[i, 1])
 
 
 @njit(cache=True)
 def season_score(i, x, t, level, offset, base, error, seen, spread, day, week):
-    """Signed residual of the best prediction, in spreads; nan before the second sample."""
+    """Return the signed residual of the best prediction in spreads; nan before the second sample."""
     if not math.isfinite(x) or seen[i] < 2.0:
         return math.nan
     yhat = expected_value(i, t, level, offset, base, error, day, week)
@@ -104,13 +107,13 @@ def season_score(i, x, t, level, offset, base, error, seen, spread, day, week):
     gap = x - yhat
     if abs(gap) <= RELATIVE_TOLERANCE * abs(yhat):
         return 0.0
-    width = season_spread(i, spread)
-    return gap / width if width > 0.0 else math.copysign(math.inf, gap)
+    unit = season_spread(i, spread)
+    return gap / unit if unit > 0.0 else math.copysign(math.inf, gap)
 
 
 @njit(cache=True)
-def _learn_season_bin(i, x, t, pace, which, table, period_ns, offset, visit):
-    """Move the bin of t towards x, and the course's offset towards its error."""
+def _learn_season_bin(i, x, t, rate, which, table, period_ns, offset, visit):
+    """Move the season bin of t towards x, and the season's offset towards its error."""
     b = int((t % period_ns) / period_ns * table.shape[0])
     old = float(table[b, i])
     if visit[i, 2 * which] != b:
@@ -123,37 +126,39 @@ def _learn_season_bin(i, x, t, pace, which, table, period_ns, offset, visit):
         visit[i, 2 * which + 1] += 1
         table[b, i] = old + (gap - old) / visit[i, 2 * which + 1]
     else:
-        table[b, i] = old + pace * (gap - old)
+        table[b, i] = old + rate * (gap - old)
         offset[i, which] += 0.02 * (gap - old)
 
 
 @njit(cache=True)
 def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, spread, visit, day, week):
-    """Errors of all predictions first, then their states."""
+    """Update the errors of all predictions, then their states."""
     if not math.isfinite(x):
         return
     if seen[i] == 0.0:
         base[i] = x
         level[i, :] = x
     seen[i] += 1.0
-    pace = max(alpha, 1.0 / seen[i])
-    pick = best_prediction(i, error)
+    rate = max(alpha, 1.0 / seen[i])
+    best = best_prediction(i, error)
     expected = math.nan
     for kind in range(N_PREDICTIONS):
         yhat = predicted_value(i, t, kind, level, offset, base, day, week)
         if math.isnan(yhat):
             error[i, kind] = math.inf
             continue
-        if kind == pick:
+        if kind == best:
             expected = nearest_recent_level(i, x, level) if kind == LAST else yhat
-        miss = abs(x - yhat)
+        deviation = abs(x - yhat)
         if not math.isfinite(error[i, kind]):
-            error[i, kind] = 2.0 * max(miss, error[i, SLOW]) if math.isfinite(error[i, SLOW]) else miss
-        error[i, kind] += pace * (miss - error[i, kind])
+            error[i, kind] = (
+                2.0 * max(deviation, error[i, SLOW]) if math.isfinite(error[i, SLOW]) else deviation
+            )
+        error[i, kind] += rate * (deviation - error[i, kind])
     if not math.isnan(expected):
-        miss = abs(x - expected)
-        spread[i, 0] += pace * (miss - spread[i, 0])
-        spread[i, 1] += max(SLOW_SPREAD_RATE_RATIO * alpha, 1.0 / seen[i]) * (miss - spread[i, 1])
+        deviation = abs(x - expected)
+        spread[i, 0] += rate * (deviation - spread[i, 0])
+        spread[i, 1] += max(SLOW_SPREAD_RATE_RATIO * alpha, 1.0 / seen[i]) * (deviation - spread[i, 1])
     level[i, RETURN_LEVEL] = nearest_recent_level(i, x, level)
     level[i, LAST] = x
     level[i, FAST] += 0.2 * (x - level[i, FAST])
@@ -169,7 +174,7 @@ def season_learn(i, x, t, interval_s, alpha, level, offset, base, error, seen, s
 
 @njit(cache=True)
 def season_observe(i, x, level):
-    """Go on from x without learning from it."""
+    """Follow x without learning from it."""
     if math.isfinite(x):
         level[i, RETURN_LEVEL] = nearest_recent_level(i, x, level)
         level[i, LAST] = x
@@ -177,7 +182,7 @@ def season_observe(i, x, level):
 
 @njit(cache=True)
 def season_recentre(i, x, t, level, offset, base, day, week):
-    """A lasting shift was declared: every prediction runs on from x."""
+    """Restart every prediction from x after a declared level shift."""
     level[i, :] = x
     for which in range(2):
         yhat = predicted_value(i, t, DAY + which, level, offset, base, day, week)
@@ -205,7 +210,7 @@ def season_run(
     interval_s,
     alpha,
 ):
-    """The bank's kernel; see `trimtab.models.bank.Bank`."""
+    """Kernel of the bank; see `trimtab.models.bank.Bank`."""
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
             s = season_score(i, x[k, i], t[k], level, offset, base, error, seen, spread, day, week)
@@ -234,10 +239,10 @@ def season_run(
 
 
 class SeasonalResidual(Bank):
-    """Residual of the prediction that did best so far; a season is used once it has proved itself.
+    """Residual of the prediction with the smallest past error; a season is used once it predicts better.
 
     interval_s : seconds between ticks
-    alpha      : pace of the errors and of the spread, per tick
+    alpha      : learning rate of errors and spread per tick
 
     >>> import numpy as np
     >>> t = np.arange(6 * 288, dtype=np.int64) * 300 * 10**9
@@ -255,7 +260,13 @@ class SeasonalResidual(Bank):
         super().__init__(n_series)
 
     def fields(self) -> dict[str, StateField]:
-        """State: level, base, error, spread in the series' unit; tables relative to base."""
+        """Return the state fields.
+
+        level, base, error, spread : in the series' unit
+        offset, day, week          : season tables and their offsets, relative to base, in the series' unit
+        seen                       : number of samples
+        visit                      : current bin of each season, and samples in its first visit
+        """
         return {
             "level": StateField(np.float64, 0.0, (4,)),
             "offset": StateField(np.float64, 0.0, (2,)),
@@ -269,28 +280,28 @@ class SeasonalResidual(Bank):
         }
 
     def kernel(self) -> Callable[..., None]:
-        """The compiled kernel."""
+        """Return the compiled kernel."""
         run: Callable[..., None] = season_run
         return run
 
     def parameters(self) -> tuple[float, float]:
-        """Interval in seconds, pace."""
+        """Return the interval in seconds and the learning rate."""
         return (self.interval_s, self.alpha)
 
     def expected(self, t: int) -> tuple[Floats, Floats, Floats]:
-        """The best prediction, and four spreads to either side."""
+        """Return the best prediction and a band of four spreads on either side."""
         v = self.arrays.values
         yhat = np.empty(self.n_series)
         season_expected(
             t, yhat, v["level"], v["offset"], v["base"], v["error"], v["seen"], v["day"], v["week"]
         )
-        reach = 4.0 * v["spread"].mean(axis=1)
-        return yhat, yhat - reach, yhat + reach
+        half_width = 4.0 * v["spread"].mean(axis=1)
+        return yhat, yhat - half_width, yhat + half_width
 
 
 @njit(cache=True)
 def season_expected(t, out, level, offset, base, error, seen, day, week):
-    """The best prediction of every series for t, into out; nan where nothing was learnt."""
+    """Write the best prediction of every series for t to `out`; nan if nothing is learnt."""
     for i in range(out.shape[0]):
         out[i] = math.nan
         if seen[i] >= 2.0:

@@ -1,4 +1,4 @@
-"""One load forecaster a file; `trimtab.models.catalogue` names them."""
+"""Load forecasters, one a file; `trimtab.models.catalogue` lists them by name."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,15 @@ _DAY_NS = 86_400 * 10**9
 def forecast_panel(
     history: pd.DataFrame, horizon: int, quantiles: Sequence[float], season: int
 ) -> pd.DataFrame:
-    """Fit the load forecaster on a table of series and say how they go on.
+    """Fit the load forecaster to a table of series and forecast them.
 
-    history : unique_id, ds, y; each series on a regular grid, NaN = no sample
-    horizon : steps to forecast
-    season  : steps in a day
-    Gives unique_id, ds and a column a quantile, q0.5 ...: `horizon` rows for each series, in time order.
-    NaN where a series is too short. Raises ModelError for quantiles outside 0.05 .. 0.99.
+    history   : unique_id, ds, y; each series on a regular grid, NaN = no sample
+    horizon   : steps to forecast
+    quantiles : increasing, within 0.05 .. 0.99
+    season    : steps per day
+
+    Returns unique_id, ds and one column per quantile, q0.5 ...: `horizon` rows per series in time order,
+    NaN if a series is too short. Raises ModelError for quantiles out of range.
     """
     from trimtab.models.catalogue import forecaster
 

@@ -1,4 +1,4 @@
-"""The median of several forecasters: each errs in a way of its own."""
+"""Weighted median of several forecasters."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,10 +10,10 @@ from trimtab.models.forecasting.quantile_levels import check_quantiles, nan_medi
 
 
 class Median:
-    """Quantile by quantile the median of what the members say; those that say nothing are left out.
+    """Median of the members' forecasts, quantile by quantile; members that give NaN are left out.
 
-    members : name -> forecaster; a member's arrays are stored under its name
-    votes   : name -> how many times a member counts; 1 where it is not named
+    members : name -> forecaster; the state of a member is stored under its name
+    votes   : name -> weight, an integer; 1 by default
 
     Lichtendahl, Grushka-Cockayne and Winkler, Is It Better to Average Probabilities or Quantiles?,
     Management Science 59, 2013.
@@ -25,7 +25,7 @@ class Median:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Those of its members, as `member/feature`."""
+        """Features of the members, as `member/feature`."""
         return tuple(
             f"{name}/{feature}"
             for name, member in self.members.items()
@@ -39,51 +39,54 @@ class Median:
             member.fit(panel)
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
-        """(n_quantiles, horizon, n_series); never below zero where the panel says so. Raises ModelError."""
-        wanted = check_quantiles(quantiles)
+        """Return (n_quantiles, horizon, n_series) forecasts, not negative where the panel excludes it.
+
+        NaN where no member has a forecast. Raises ModelError for invalid quantiles or a horizon below 1.
+        """
+        levels = check_quantiles(quantiles)
         if horizon < 1:
-            raise ModelError(f"horizon is {horizon}; wanted at least 1 step")
-        out = self._predict_median(panel, horizon, wanted)
+            raise ModelError(f"horizon is {horizon}; must be at least 1 step")
+        out = self._predict_median(panel, horizon, levels)
         return np.where(panel.non_negative, np.maximum(out, 0.0), out)
 
-    def _predict_median(self, panel: Panel, horizon: int, wanted: Sequence[float]) -> Floats:
-        """The median; where the member with most of the votes speaks, nobody else is asked."""
-        decides = self._majority_member()
-        if decides is None:
-            return self._median_of_members({}, panel, horizon, wanted)
-        out = self.members[decides].predict(panel, horizon, wanted)
-        left = np.flatnonzero(~np.isfinite(out).all(axis=(0, 1)))
-        if len(left):
-            out[..., left] = self._median_of_members(
-                {decides: out[..., left]}, panel.select(left), horizon, wanted
+    def _predict_median(self, panel: Panel, horizon: int, levels: Sequence[float]) -> Floats:
+        """Return the median; run the other members only where a majority member gives NaN."""
+        majority = self._majority_member()
+        if majority is None:
+            return self._median_of_members({}, panel, horizon, levels)
+        out = self.members[majority].predict(panel, horizon, levels)
+        missing = np.flatnonzero(~np.isfinite(out).all(axis=(0, 1)))
+        if len(missing):
+            out[..., missing] = self._median_of_members(
+                {majority: out[..., missing]}, panel.select(missing), horizon, levels
             )
         return np.sort(out, axis=0)
 
     def _majority_member(self) -> str | None:
-        """Who has more votes than all others together."""
+        """Return the member with more votes than all others together, if any."""
         votes = {name: self.votes.get(name, 1) for name in self.members}
-        return next((name for name, many in votes.items() if 2 * many > sum(votes.values())), None)
+        return next((name for name, count in votes.items() if 2 * count > sum(votes.values())), None)
 
     def _median_of_members(
-        self, said: Mapping[str, Floats], panel: Panel, horizon: int, wanted: Sequence[float]
+        self, known: Mapping[str, Floats], panel: Panel, horizon: int, levels: Sequence[float]
     ) -> Floats:
-        each: list[Floats] = []
+        forecasts: list[Floats] = []
         for name, member in self.members.items():
-            one = said[name] if name in said else member.predict(panel, horizon, wanted)
-            each += [one] * self.votes.get(name, 1)
-        return np.sort(nan_median(np.stack(each)), axis=0)
+            forecast = known[name] if name in known else member.predict(panel, horizon, levels)
+            forecasts += [forecast] * self.votes.get(name, 1)
+        return np.sort(nan_median(np.stack(forecasts)), axis=0)
 
     def state(self) -> State:
-        """The arrays of all members, as `member/array`."""
+        """Return the arrays of all members, as `member/array`."""
         return {f"{name}/{k}": v for name, member in self.members.items() for k, v in member.state().items()}
 
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken. Raises StateError where it does not fit."""
+        """Replace the state of all members. Raises StateError, and changes nothing, if it does not fit."""
         parts: dict[str, State] = {name: {} for name in self.members}
         for key, array in state.items():
             name, _, field = key.partition("/")
             if name not in parts:
-                raise StateError(f"the state holds {key!r}, but the members are {', '.join(parts)}")
+                raise StateError(f"the state has {key!r}; the members are {', '.join(parts)}")
             parts[name][field] = array
         before = self.state()
         try:

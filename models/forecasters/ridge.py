@@ -1,4 +1,4 @@
-"""A ridge regression of each series on its own lags, day and week, drawn towards what all series share."""
+"""Ridge regression of each series on its lags, days and weeks, shrunk towards coefficients of all series."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ MIN_DAYS = 3
 class Ridge:
     """Hierarchical ridge regression; see `trimtab.models.forecasting.linear_pool`.
 
-    longest_s : horizon that the buckets reach, in seconds; what lies beyond uses the last of them
+    longest_s : longest horizon of the horizon buckets in seconds; longer horizons use the last bucket
 
-    Its quantiles are those of the errors of fits that left a quarter of the history out.
+    The quantiles are those of cross-validated errors: each fit leaves out a quarter of the history.
     """
 
     def __init__(self, longest_s: float = 86_400.0) -> None:
@@ -27,7 +27,7 @@ class Ridge:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Differences of levels and lags."""
+        """Names of the regressors, differences of two levels or lags."""
         return tuple(f"{a}-{b}" for a, b in REGRESSOR_PAIRS)
 
     def fit(self, panel: Panel) -> None:
@@ -35,19 +35,19 @@ class Ridge:
         self.linear_stage.fit(pool_history(panel))
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
-        """(n_quantiles, horizon, n_series); NaN below three days of history.
+        """Return (n_quantiles, horizon, n_series) forecasts; NaN with less than three days of history.
 
         Raises ModelError before `fit`.
         """
-        wanted = check_quantiles(quantiles)
+        levels = check_quantiles(quantiles)
         history = build_history(panel.y, panel.end, panel.step_s)
-        out = np.full((len(wanted), horizon, panel.y.shape[1]), np.nan)
+        out = np.full((len(levels), horizon, panel.y.shape[1]), np.nan)
         for begin, part in self.linear_stage.chunks(history):
             for bucket in self.linear_stage.buckets(horizon, panel.step_s):
                 fitted = self.linear_stage.fit_bucket(part, bucket)
                 if fitted is None:
                     continue
-                errors = nan_quantiles(fitted.errors, wanted).T
+                errors = nan_quantiles(fitted.errors, levels).T
                 steps = bucket_steps(bucket)
                 middle = fitted.forecast(part, steps)
                 spread = errors * fitted.error_scale
@@ -56,9 +56,9 @@ class Ridge:
         return out + history.mean
 
     def state(self) -> State:
-        """The shared coefficients."""
+        """Return a copy of the shared coefficients."""
         return self.linear_stage.state()
 
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken. Raises StateError where it does not fit."""
+        """Replace the shared coefficients. Raises StateError if they do not fit."""
         self.linear_stage.restore(state)

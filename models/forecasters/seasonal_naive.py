@@ -1,4 +1,4 @@
-"""The same time of the day before, with the errors that this made so far."""
+"""Seasonal naive forecast: the same time of the previous season, with its empirical errors."""
 
 from collections.abc import Sequence
 
@@ -13,21 +13,21 @@ from trimtab.models.forecasting.seasons import find_seasons
 
 MAX_ERROR_DAYS = 14
 MIN_HISTORY_S = 1800.0
-"""Below this much history nothing is said."""
+"""With less history the forecast is NaN."""
 DEPARTURE_DECAY_S = 3600.0
-"""How long the present departure from the season lasts."""
+"""Time constant of the decay of the current departure from the season."""
 MEDIAN_HALF_WIDTH_S = 1800.0
-"""Half width of the window about a time of the day whose median is its value: no burst is repeated.
+"""Half width of the median window around a time of the day, so that bursts are not repeated.
 
-From one day of history its error over a day is .59 of what repeating the last value has; with the mean of a
-quarter of an hour either way .62.
+With one day of history the error over a day is 0.59 of that of repeating the last value, against 0.62 with
+a mean over a quarter of an hour on either side.
 """
 UNSEEN_ERROR_FACTOR = 2.0
-"""Errors that were not seen yet, in departures of the values from their median; .98 lie within."""
+"""Assumed size of unknown errors, in distances of the values from their median; 0.98 of errors lie within."""
 
 
 def change_quantiles(y: Floats, lag: int, quantiles: Sequence[float], max_changes: int) -> Floats:
-    """(n_quantiles,) of the changes over `lag` rows of one series, the last `most` of them; NaN = too few."""
+    """Return (n_quantiles,) of the last `max_changes` changes over `lag` rows of a series; NaN if too few."""
     change = (y[lag:] - y[:-lag])[-max_changes:]
     change = change[np.isfinite(change)]
     if len(change) < 2:
@@ -36,51 +36,54 @@ def change_quantiles(y: Floats, lag: int, quantiles: Sequence[float], max_change
 
 
 class SeasonalNaive:
-    """Last season's values, the present departure from them fading out; empirical errors.
+    """Values of the last season plus the current departure, which decays; quantiles from empirical errors.
 
-    Below a day of history: the last value. Hyndman and Athanasopoulos, Forecasting, 3rd ed., 5.2 and 5.5.
+    With less than a day of history: the last value. Hyndman and Athanasopoulos, Forecasting, 3rd ed., 5.2
+    and 5.5.
     """
 
     def fit(self, panel: Panel) -> None:
-        """Nothing is shared between series."""
+        """Do nothing: series share no parameters."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
-        """(n_quantiles, horizon, n_series); NaN below half an hour of history."""
-        wanted = check_quantiles(quantiles)
+        """Return (n_quantiles, horizon, n_series) forecasts; NaN with less than half an hour of history."""
+        levels = check_quantiles(quantiles)
         history = build_history(panel.y, panel.end, panel.step_s)
         season = find_seasons(panel.y, panel.step_s)
-        out = np.full((len(wanted), horizon, len(season)), np.nan)
+        out = np.full((len(levels), horizon, len(season)), np.nan)
         for i in range(len(season)):
             if history.length[i] * panel.step_s >= MIN_HISTORY_S and history.length[i] > 2:
-                out[:, :, i] = _forecast_series(history, i, int(season[i]), horizon, wanted) + history.mean[i]
+                out[:, :, i] = _forecast_series(history, i, int(season[i]), horizon, levels) + history.mean[i]
         return out
 
     def state(self) -> State:
-        """Nothing is learnt."""
+        """Return an empty state."""
         return {}
 
     def restore(self, state: State) -> None:
-        """There is nothing to take over."""
+        """Do nothing: there is no learned state."""
 
 
 def _forecast_series(
     history: History, i: int, season: int, horizon: int, quantiles: tuple[float, ...]
 ) -> Floats:
-    y, day = history.y[i, history.first_row[i] :], history.steps_per_day
+    y, steps_per_day = history.y[i, history.first_row[i] :], history.steps_per_day
     if not season:
         return _forecast_last_value(y, horizon, quantiles)
-    at = len(y) - season + np.arange(horizon) % season
-    half = min(seconds_to_steps(MEDIAN_HALF_WIDTH_S, history.step_s), season // 8)
-    about = window_medians(y, at, half)
-    about = np.where(np.isnan(about), _known_median(y[-season:]), about)
-    hour = seconds_to_steps(3600, history.step_s)
-    ago = y[max(len(y) - season - hour, 0) : len(y) - season]
-    departure = _known_median(y[-hour:]) - _known_median(ago if len(ago) else y[: half + 1])
-    fades = np.exp(-np.arange(1, horizon + 1) * history.step_s / DEPARTURE_DECAY_S)
-    middle = about + np.nan_to_num(departure) * fades
+    rows = len(y) - season + np.arange(horizon) % season
+    half_width = min(seconds_to_steps(MEDIAN_HALF_WIDTH_S, history.step_s), season // 8)
+    usual = window_medians(y, rows, half_width)
+    usual = np.where(np.isnan(usual), _known_median(y[-season:]), usual)
+    hour_rows = seconds_to_steps(3600, history.step_s)
+    same_hour = y[max(len(y) - season - hour_rows, 0) : len(y) - season]
+    departure = _known_median(y[-hour_rows:]) - _known_median(
+        same_hour if len(same_hour) else y[: half_width + 1]
+    )
+    decay = np.exp(-np.arange(1, horizon + 1) * history.step_s / DEPARTURE_DECAY_S)
+    middle = usual + np.nan_to_num(departure) * decay
     if len(y) >= 1.25 * season:
-        errors = change_quantiles(y, season, quantiles, MAX_ERROR_DAYS * day)
-        errors -= change_quantiles(y, season, (0.5,), MAX_ERROR_DAYS * day)
+        errors = change_quantiles(y, season, quantiles, MAX_ERROR_DAYS * steps_per_day)
+        errors -= change_quantiles(y, season, (0.5,), MAX_ERROR_DAYS * steps_per_day)
     else:
         errors = _widened_value_quantiles(y, quantiles)
     out: Floats = middle + errors[:, None]
@@ -88,7 +91,7 @@ def _forecast_series(
 
 
 def _widened_value_quantiles(y: Floats, quantiles: tuple[float, ...]) -> Floats:
-    """One season shows no error of a season: as far as values lay from their median, and more."""
+    """Return widened quantiles of the values, because one season shows no errors of a season."""
     known = y[np.isfinite(y)]
     if len(known) < 2:
         return np.full(len(quantiles), np.nan)
@@ -96,7 +99,7 @@ def _widened_value_quantiles(y: Floats, quantiles: tuple[float, ...]) -> Floats:
 
 
 def window_medians(y: Floats, rows: Ints, half_width: int) -> Floats:
-    """(n_at,) median of what is known up to `half` rows to either side of each row; NaN where nothing is.
+    """Return (n_rows,) medians of the samples within `half_width` rows of each row; NaN if there is none.
 
     >>> window_medians(np.array([1.0, 2.0, 9.0, np.nan]), np.array([0, 1, 3]), 1).tolist()
     [1.5, 2.0, 9.0]
@@ -111,10 +114,10 @@ def _known_median(y: Floats) -> float:
 
 
 def _forecast_last_value(y: Floats, horizon: int, quantiles: tuple[float, ...]) -> Floats:
-    """The last value, and how far values moved over as many rows; beyond half the past as over that half."""
+    """Forecast the last value with the changes over the same lag; lags are limited to half the history."""
     known = np.flatnonzero(np.isfinite(y))
     last = float(y[known[-1]])
     lags: Ints = np.minimum(np.arange(1, horizon + 1), max(len(y) // 2, 1))
-    table = {int(lag): change_quantiles(y, int(lag), quantiles, len(y)) for lag in np.unique(lags)}
-    zero = {int(lag): change_quantiles(y, int(lag), (0.5,), len(y)) for lag in table}
-    return last + np.stack([table[int(lag)] - zero[int(lag)] for lag in lags], axis=1)
+    changes = {int(lag): change_quantiles(y, int(lag), quantiles, len(y)) for lag in np.unique(lags)}
+    medians = {int(lag): change_quantiles(y, int(lag), (0.5,), len(y)) for lag in changes}
+    return last + np.stack([changes[int(lag)] - medians[int(lag)] for lag in lags], axis=1)

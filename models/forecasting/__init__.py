@@ -1,1 +1,1 @@
-"""What the forecasters share: features, baselines, linear pools, quantile trees and quantile levels."""
+"""Shared parts of the forecasters: features, baselines, linear pools, quantile trees and levels."""

@@ -1,4 +1,4 @@
-"""How far a forecast can be trusted by the length of its past, and which members speak."""
+"""Confidence of a forecast by the length of the history."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,14 +17,18 @@ _GRADES: tuple[tuple[float, ConfidenceGrade, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """word: none, low, fair or good; why: for a person."""
+    """Confidence grade and its reason.
+
+    word : none, low, fair or good
+    why  : explanation for a person
+    """
 
     word: ConfidenceGrade
     why: str
 
 
 def confidence(history_s: float) -> Confidence:
-    """How sure a forecast is after so many seconds of history.
+    """Return the confidence of a forecast after this many seconds of history.
 
     >>> confidence(3 * 3600).why
     '3 h of history: the last value, and what other series do'

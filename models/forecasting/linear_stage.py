@@ -1,4 +1,4 @@
-"""The linear forecasts of `linear_pool` over all buckets of horizons: fitted, applied, stored."""
+"""Linear forecasts of `linear_pool` for all horizon buckets: fit, apply, store."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ from trimtab.models.forecasting.panel_features import History, build_history, fe
 from trimtab.models.forecasting.state_checks import check_arrays
 
 ORIGINS_PER_SERIES = 400
-"""Rows of a series in a bucket."""
+"""Origins per series and bucket."""
 MAX_ORIGIN_DAYS = 28
-"""How far back the origins lie."""
+"""Maximum age of the origins in days."""
 MAX_POOL_SERIES = 1000
-"""The pool learns from so many of the series at most, spread evenly over them."""
+"""Maximum number of series, evenly spaced, that the pool learns from."""
 CHUNK_SERIES = 64
-"""Series that are worked on at once: bounds memory."""
+"""Number of series processed together; bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Horizons low + 1 .. high; the index of the fit that serves them, and the horizons it was made for."""
+    """Horizons low + 1 .. high in steps, the index of their fit and the horizons that it was fitted for."""
 
     index: int
     low: int
@@ -48,11 +48,11 @@ class Bucket:
 class BucketFit:
     """A bucket fitted to some series.
 
-    rows     : what it was fitted to
-    own      : the coefficients
-    scale    : (n_series,) unit of the regressors
-    unit     : (n_series,) usual error at this horizon, in the series' unit
-    errors   : (n_series, n_rows) errors of fits that left the row's block out, in `unit`; NaN = no row
+    rows        : the rows used for the fit
+    series_fits : coefficients and cross-validated forecasts
+    scale       : (n_series,) unit of the regressors
+    error_scale : (n_series,) mean error at this horizon, in the series' unit
+    errors      : (n_series, n_rows) cross-validated errors in units of `error_scale`; NaN = not known
     """
 
     rows: OriginRows
@@ -63,19 +63,19 @@ class BucketFit:
 
     @property
     def held_out(self) -> Floats:
-        """(n_series, n_rows) about the series' middle: the forecasts that left the row's block out."""
+        """(n_series, n_rows) cross-validated forecasts relative to the series' mean."""
         return np.asarray(
             origin_level(self.rows.features) + self.series_fits.held_out * self.scale[:, None], np.float64
         )
 
     @property
     def actual(self) -> Floats:
-        """(n_series, n_rows) about the series' middle: what came; NaN = not known."""
-        came = origin_level(self.rows.features) + self.rows.target * self.scale[:, None]
-        return np.where(self.rows.is_known, came, np.nan)
+        """(n_series, n_rows) actual values relative to the series' mean; NaN = not known."""
+        value = origin_level(self.rows.features) + self.rows.target * self.scale[:, None]
+        return np.where(self.rows.is_known, value, np.nan)
 
     def forecast(self, history: History, steps: Ints, x: Floats | None = None) -> Floats:
-        """(n_series, n_steps) from the last row on, about the series' middle."""
+        """Return (n_series, n_steps) forecasts from the last row on, relative to the series' mean."""
         x = latest_features(history, steps) if x is None else x
         gap = np.einsum("nhp,np->nh", regressors(x, self.scale[:, None]), self.series_fits.coefficients)
         out: Floats = origin_level(x) + gap * self.scale[:, None]
@@ -83,52 +83,58 @@ class BucketFit:
 
 
 def latest_features(history: History, steps: Ints) -> Floats:
-    """(n_series, n_steps, n_values) features of the last row as origin."""
+    """Return (n_series, n_steps, n_features) features with the last row as origin."""
     n, h = len(history.y), len(steps)
     series, ahead = np.repeat(np.arange(n), h), np.tile(steps, n)
-    now = np.full(n * h, history.n_steps - 1)
-    return features(history, series, now, ahead).reshape(n, h, -1)
+    origin = np.full(n * h, history.n_steps - 1)
+    return features(history, series, origin, ahead).reshape(n, h, -1)
 
 
 def bucket_steps(bucket: Bucket) -> Ints:
-    """The horizons of a bucket, in steps."""
+    """Return the horizons of a bucket in steps."""
     return np.arange(bucket.low + 1, bucket.high + 1)
 
 
 class LinearStage:
-    """Shared coefficients (n_buckets, n_pairs), and from them the fit of any series."""
+    """Shared coefficients (n_buckets, n_pairs), and the fits of series based on them.
+
+    longest_s : longest horizon of the horizon buckets in seconds
+    """
 
     def __init__(self, longest_s: float) -> None:
         self.longest_s = longest_s
         self.arrays: State = {}
 
     def fit(self, history: History) -> None:
-        """Learn what the series of a pool share, see `pool_of`; nothing, where none shows a day and more."""
-        scale, per = change_scale(history), max(ORIGINS_PER_SERIES * 64 // max(len(history.y), 64), 24)
-        made = [
+        """Learn the shared coefficients from `pool_history`; zeros if no series has more than a day."""
+        scale, per_series = change_scale(history), max(ORIGINS_PER_SERIES * 64 // max(len(history.y), 64), 24)
+        fits = [
             fit_pool(
                 sample_origins(
                     history,
                     scale,
                     (low, high),
-                    per,
+                    per_series,
                     history.steps_per_day,
                     MAX_ORIGIN_DAYS * history.steps_per_day,
                 )
             )
             for low, high in self._edges(history.step_s)
         ]
-        shared, spread = (np.stack(column) for column in zip(*made, strict=True))
+        shared, spread = (np.stack(column) for column in zip(*fits, strict=True))
         self.arrays = {"shared": shared, "spread": spread, "step_s": np.array([history.step_s])}
 
     def buckets(self, horizon: int, step_s: float) -> list[Bucket]:
-        """The buckets up to a horizon; the last one reaches as far as is asked. Raises ModelError."""
+        """Return the buckets up to a horizon; the last one is extended to longer horizons.
+
+        Raises ModelError before `fit` and for another step than that of the fit.
+        """
         if not self.arrays:
-            raise ModelError("the forecaster knows no series yet; call fit, or restore a stored state")
+            raise ModelError("the forecaster is not fitted; call fit, or restore a stored state")
         if abs(float(self.arrays["step_s"][0]) / step_s - 1) > 1e-6:
             raise ModelError(
-                f"the panel has a row each {step_s:g} s, the forecaster learnt rows of "
-                f"{float(self.arrays['step_s'][0]):g} s; bring the series to that step, or fit again"
+                f"the panel has a step of {step_s:g} s, the forecaster was fitted with "
+                f"{float(self.arrays['step_s'][0]):g} s; resample the series, or fit again"
             )
         edges = self._edges(step_s)
         found = [
@@ -142,35 +148,40 @@ class LinearStage:
         return found
 
     def fit_bucket(self, history: History, bucket: Bucket) -> BucketFit | None:
-        """The fit of each series of a part for one bucket; None where the pool learnt nothing."""
+        """Fit each series for one bucket; None if the pool has no coefficients."""
         shared = np.asarray(self.arrays["shared"][bucket.index], np.float64)
         spread = np.asarray(self.arrays["spread"][bucket.index], np.float64)
         if not shared.any():
             return None
-        scale, day = change_scale(history), history.steps_per_day
+        scale, steps_per_day = change_scale(history), history.steps_per_day
         rows = sample_origins(
-            history, scale, (bucket.fit_low, bucket.fit_high), ORIGINS_PER_SERIES, day, MAX_ORIGIN_DAYS * day
+            history,
+            scale,
+            (bucket.fit_low, bucket.fit_high),
+            ORIGINS_PER_SERIES,
+            steps_per_day,
+            MAX_ORIGIN_DAYS * steps_per_day,
         )
-        own = fit_series(rows, shared, spread)
-        errors = np.where(rows.is_known, rows.target - own.held_out, np.nan)
-        unit = mean_error(errors)
-        return BucketFit(rows, own, scale, unit * scale, errors / unit[:, None])
+        series_fits = fit_series(rows, shared, spread)
+        errors = np.where(rows.is_known, rows.target - series_fits.held_out, np.nan)
+        error_scale = mean_error(errors)
+        return BucketFit(rows, series_fits, scale, error_scale * scale, errors / error_scale[:, None])
 
     def chunks(self, history: History) -> Iterator[tuple[int, History]]:
-        """The series in parts, each with the number of its first."""
+        """Yield the series in chunks, each with the index of its first series."""
         for begin in range(0, len(history.y), CHUNK_SERIES):
             yield begin, history.select(slice(begin, begin + CHUNK_SERIES))
 
     def state(self) -> State:
-        """A copy of what was learnt."""
+        """Return a copy of the shared coefficients."""
         return {name: array.copy() for name, array in self.arrays.items()}
 
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken. Raises StateError where it does not fit."""
+        """Replace the shared coefficients. Raises StateError if they do not fit."""
         check_arrays(state, {"step_s": (1,)}, "linear stage")
         step_s = float(state["step_s"][0])
         if step_s <= 0:
-            raise StateError(f"linear stage: step_s is {step_s:g}; wanted seconds above 0")
+            raise StateError(f"linear stage: step_s is {step_s:g}; must be above 0 seconds")
         n = len(self._edges(step_s))
         check_arrays(
             state, {"shared": (n, len(REGRESSOR_PAIRS)), "spread": (n, len(REGRESSOR_PAIRS))}, "linear stage"
@@ -183,39 +194,39 @@ class LinearStage:
 
 
 def mean_error(errors: Floats, max_ratio: float = np.inf) -> Floats:
-    """(n_series,) mean absolute error; that of the middle series where there is none; 1 where all are 0.
+    """Return (n_series,) mean absolute errors; the median over series if unknown, 1 if all are 0.
 
-    most : errors count up to so many of their medians, unless most of them are 0
+    max_ratio : cap errors at this multiple of their median, unless most of them are 0
     """
     size = np.abs(errors)
-    there = np.isfinite(size)
-    n = there.sum(axis=1)
+    is_known = np.isfinite(size)
+    n_known = is_known.sum(axis=1)
     if np.isfinite(max_ratio):
         limit = max_ratio * nan_quantiles(size, (0.5,))
         size = np.where(limit > 0, np.minimum(size, limit), size)
-    mean = np.where(there, size, 0.0).sum(axis=1) / np.maximum(n, 1)
-    known = mean[(n > 0) & (mean > 0)]
+    mean = np.where(is_known, size, 0.0).sum(axis=1) / np.maximum(n_known, 1)
+    known = mean[(n_known > 0) & (mean > 0)]
     return np.where(mean > 0, mean, float(np.median(known)) if len(known) else 1.0)
 
 
 def pool_history(panel: Panel) -> History:
-    """What is learnt from: of many series so many, before their running sums are made."""
-    some = panel.select(evenly_spaced(panel.y.shape[1], MAX_POOL_SERIES))
-    return build_history(some.y, some.end, some.step_s, some.events)
+    """Return the history of at most MAX_POOL_SERIES series."""
+    sample = panel.select(evenly_spaced(panel.y.shape[1], MAX_POOL_SERIES))
+    return build_history(sample.y, sample.end, sample.step_s, sample.events)
 
 
 def evenly_spaced(n: int, most: int) -> Ints:
-    """At most so many of n indices, evenly spread."""
+    """Return at most `most` of n indices, evenly spaced."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 def nan_quantiles(errors: Floats, quantiles: Sequence[float]) -> Floats:
-    """(n_series, n_quantiles) empirical quantiles of what is known of each series; NaN where nothing is."""
-    known = np.isfinite(errors).sum(axis=1)
+    """Return (n_series, n_quantiles) quantiles of each series' known errors; NaN if there are none."""
+    n_known = np.isfinite(errors).sum(axis=1)
     ordered = np.sort(errors, axis=1)  # NaN last
-    place = np.maximum(known[:, None] - 1, 0) * np.array(quantiles)
-    low = np.floor(place).astype(np.int64)
-    high = np.minimum(low + 1, np.maximum(known[:, None] - 1, 0))
+    position = np.maximum(n_known[:, None] - 1, 0) * np.array(quantiles)
+    low = np.floor(position).astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(n_known[:, None] - 1, 0))
     a, b = (np.take_along_axis(ordered, at, axis=1) for at in (low, high))
-    out: Floats = a + (place - low) * (b - a)
+    out: Floats = a + (position - low) * (b - a)
     return out

@@ -1,4 +1,4 @@
-"""Which course a series repeats: a day, or another period that it shows more clearly."""
+"""Season length of a series: a day, or another period with a clearly higher autocorrelation."""
 
 import numpy as np
 
@@ -6,18 +6,18 @@ from trimtab.models.contracts import Floats, Ints
 from trimtab.models.forecasting.panel_features import DAY_S
 
 MIN_AUTOCORRELATION = 0.3
-"""Autocorrelation above which a period other than the day is believed."""
+"""Minimum autocorrelation of a period other than a day."""
 MIN_RATIO_TO_DAY = 1.5
-"""So many times that of the day it has to be."""
+"""Minimum ratio of that autocorrelation to the day's."""
 
 
 def find_seasons(y: Floats, step_s: float) -> Ints:
-    """(n_series,) rows of the season of each series; 0 = less than a day of history, and none found.
+    """Return (n_series,) season lengths in rows; 0 = less than a day of history and no season found.
 
     y : (n_steps, n_series), NaN = no sample
 
-    A day is taken from one day of history on; another period only where at least three of it were seen,
-    its autocorrelation is clear, and clearer than the day's.
+    The season is a day from one day of history on. Another period needs at least three repetitions, a clear
+    autocorrelation, and a clearly higher one than the day's.
 
     >>> hourly = np.sin(np.arange(600) * 2 * np.pi / 60)[:, None]
     >>> find_seasons(hourly, 60.0).tolist()
@@ -53,9 +53,9 @@ def _find_season(y: Floats, day: int) -> int:
 
 
 def autocorrelation(y: Floats) -> Floats:
-    """(n,) autocorrelation at lags 0 .. n - 1; what is not known counts as the mean. Zeros for a constant."""
-    known = np.isfinite(y)
-    x = np.where(known, y - y[known].mean(), 0.0)
+    """Return (n,) autocorrelations at lags 0 .. n - 1, 0 for a constant; unknown values count as the mean."""
+    is_known = np.isfinite(y)
+    x = np.where(is_known, y - y[is_known].mean(), 0.0)
     size = 1 << (2 * len(x) - 1).bit_length()
     power = np.abs(np.fft.rfft(x, size)) ** 2
     rho = np.fft.irfft(power, size)[: len(x)]

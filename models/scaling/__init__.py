@@ -1,1 +1,1 @@
-"""Numbers for scaling ahead of load: short forecasts, capacity of a replica, time until one serves."""
+"""Inputs of predictive scaling: short forecasts, capacity of a replica, startup time."""

@@ -141,7 +141,7 @@ def test_a_missing_sample_stops_nothing(fitted):
 def test_wrong_quantiles_are_told(fitted):
     """Quantiles that do not rise, or lie outside of what was learnt, are refused by their values."""
     for wrong in ((0.9, 0.5), (0.001,), (0.5, 1.0), ()):
-        with pytest.raises(ModelError, match=r"wanted rising numbers from 0\.05 to 0\.99"):
+        with pytest.raises(ModelError, match=r"must increase, from 0\.05 to 0\.99"):
             fitted[2].predict(make_panel(make_values()), 3, wrong)
 
 
@@ -157,7 +157,7 @@ def test_asked_before_it_was_fitted(fitted):
 
 def test_unknown_name_is_told_the_nearest():
     """A wrong name lists what exists and the nearest match; a wrong parameter is named."""
-    with pytest.raises(UnknownModelError, match=r"no forecaster is called 'rigde'.*Did you mean 'ridge'"):
+    with pytest.raises(UnknownModelError, match=r"unknown forecaster 'rigde'.*Did you mean 'ridge'"):
         forecaster("rigde")
     with pytest.raises(ModelError, match="deph"):
         forecaster("boosted", deph=3)

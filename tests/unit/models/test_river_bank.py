@@ -83,7 +83,7 @@ def test_an_entity_is_forgotten_with_its_last_series():
     bank.reset(np.array([1]))
     assert np.isnan(bank.score(np.zeros(3), 0)[1])
     assert np.isfinite(bank.score(np.zeros(3), 0)[[0, 2]]).all()
-    with pytest.raises(ShapeError, match="one a slot"):
+    with pytest.raises(ShapeError, match="one entity per slot"):
         bank.assign_entities(np.array([0, 1]), [1])
 
 
@@ -100,8 +100,8 @@ def test_says_how_it_comes_back():
     ("model", "given", "says"),
     [
         (linear_model.LinearRegression(), {}, "neither"),
-        (object(), {}, "no river estimator"),
-        (anomaly.LODA(), {"n_bins": 3}, "made already"),
+        (object(), {}, "not a river estimator"),
+        (anomaly.LODA(), {"n_bins": 3}, "already exists"),
         ("GaussianScorer", {"entity_of_slot": [0]}, "one value at a time"),
     ],
 )

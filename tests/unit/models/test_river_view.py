@@ -101,7 +101,7 @@ def test_watches_one_feature():
         view.learn_one({"x": 0.0, "y": float(k % 3)})
     assert view.score_one({"x": 1e9, "y": 1.0}) < 1
     assert view.score_one({"x": 1e9}) == 0.0
-    with pytest.raises(ShapeError, match="name the one"):
+    with pytest.raises(ShapeError, match="choose one"):
         as_river("ew_zscore").score_one({"x": 0.0, "y": 1.0})
 
 
@@ -116,5 +116,5 @@ def test_works_on_a_copy():
     assert view.clone().score_one({"x": 9.0}) == 0.0
     with pytest.raises(ShapeError, match="n_series=1"):
         as_river(detector("ew_zscore", 2))
-    with pytest.raises(ShapeError, match="made already"):
+    with pytest.raises(ShapeError, match="already exists"):
         as_river(bank, fading_factor=0.5)

@@ -117,10 +117,10 @@ def test_known_days_change_the_forecast():
     start = pd.Timestamp("2026-03-02")
     quiet = [start + pd.Timedelta(days=k) for k in (4, 9, 11, 16, 19, 23, 28)]
     history.loc[history["ds"].dt.normalize().isin(quiet), "y"] *= 0.5
-    told, untold = (
+    with_days, without_days = (
         forecast(history, "24h", [0.5], events=days)["q0.5"].mean() for days in ([str(q) for q in quiet], ())
     )
-    assert told < 0.8 * untold
+    assert with_days < 0.8 * without_days
 
 
 def test_days_to_rows():
@@ -137,7 +137,7 @@ WRONG = {
     "day": ({"events": ["Xmas"]}, InputError, "events: 'Xmas' is not a date; use a form like 2026-12-25"),
     "horizon": ({"horizon": "soon"}, InputError, "horizon: 'soon' is not a duration"),
     "too near": ({"horizon": "1m"}, InputError, "horizon: 60 s is shorter than the 3600 s between rows"),
-    "quantiles": ({"quantiles": [0.9, 0.1]}, ModelError, "wanted rising numbers"),
+    "quantiles": ({"quantiles": [0.9, 0.1]}, ModelError, "must increase"),
 }
 
 
@@ -151,13 +151,13 @@ def test_invalid_arguments_are_refused(given, error, message):
 def test_file_in_file_out(tmp_path):
     """The forecast is written next to the input, and the confidence of each series is printed."""
     table(2).to_csv(tmp_path / "load.csv", index=False)
-    told = io.StringIO()
-    forecast_file(tmp_path / "load.csv", horizon="3h", console=Console(file=told, width=200))
+    output = io.StringIO()
+    forecast_file(tmp_path / "load.csv", horizon="3h", console=Console(file=output, width=200))
     result = pd.read_csv(tmp_path / "load.forecast.csv")
     assert list(result.columns) == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
     assert len(result) == 6
-    assert "a: low confidence, 2 days of history" in told.getvalue()
-    assert "6 rows of 2 series forecast" in told.getvalue()
+    assert "a: low confidence, 2 days of history" in output.getvalue()
+    assert "6 rows of 2 series forecast" in output.getvalue()
     assert str(sibling_path(tmp_path / "x.parquet.gz", "forecast")).endswith("x.forecast.parquet.gz")
 
 
