@@ -7,16 +7,17 @@ from typing import Annotated
 import typer
 
 from trimtab.engine.cli.command_errors import run_guarded
-from trimtab.engine.cli.commands import actions
+from trimtab.engine.cli.commands.actions import actions
+from trimtab.engine.cli.commands.audit import audit_app
 from trimtab.engine.cli.commands.backtest import backtest
 from trimtab.engine.cli.commands.forecast import forecast
 from trimtab.engine.cli.commands.grant import grant
 from trimtab.engine.cli.commands.keys import key_app
+from trimtab.engine.cli.commands.pause import pause, resume
 from trimtab.engine.cli.commands.recommend import recommend
 from trimtab.engine.cli.commands.retrain import retrain
 from trimtab.engine.cli.commands.silences import silence_app
 from trimtab.engine.cli.help_pages import examples, new_command_group
-from trimtab.engine.cli.kernels import prepare_kernel_cache
 from trimtab.engine.cli.options import (
     ConfigFile,
     DataDir,
@@ -115,7 +116,9 @@ def score(
     """Score a recording: each row by the rows before it."""
     from rich.console import Console
 
-    prepare_kernel_cache()
+    from trimtab.engine.platform.kernel_warmup import prepare_default_environment
+
+    prepare_default_environment()  # before numba is imported
 
     from trimtab.pipelines.scoring.score_file import score_file
 
@@ -174,9 +177,9 @@ def doctor(
 
 
 for command, epilog in (
-    (actions.pause, examples(("trimtab pause --reason 'release tonight'", "the kill switch"))),
-    (actions.resume, examples(("trimtab resume", "allow actions again"))),
-    (actions.actions, examples(("trimtab actions -f json", "list the actions as JSON"))),
+    (pause, examples(("trimtab pause --reason 'release tonight'", "the kill switch"))),
+    (resume, examples(("trimtab resume", "allow actions again"))),
+    (actions, examples(("trimtab actions -f json", "list the actions as JSON"))),
     (recommend, examples(("trimtab recommend --redis redis://localhost:6379", "check a Redis"))),
     (grant, examples(("trimtab grant redis", "print the statements that create a least-privilege account"))),
 ):
@@ -192,7 +195,7 @@ app.command(
         ),
     ),
 )(retrain)
-app.add_typer(actions.audit_app, name="audit", rich_help_panel=ACT)
+app.add_typer(audit_app, name="audit", rich_help_panel=ACT)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Opens the store of a data folder for commands; an engine may run on the same folder."""
 
+import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,3 +80,11 @@ def store_session(
         yield StoreSession(store, clock, settings)
     finally:
         store.close()
+
+
+def current_user() -> str:
+    """Return the user who runs the command; "uid N" for a user without a name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

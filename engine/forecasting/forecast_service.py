@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 import structlog
 
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
-from trimtab.engine.forecasting.champion_audit import ENGINE_ACTOR, audit_champion_changes
 from trimtab.engine.platform.child_process import ModelProcess, ModelProcessError
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.settings import LoadScheduler, ModelRegistry
@@ -20,7 +20,7 @@ from trimtab.pipelines.errors import ModelRefusedError
 from trimtab.pipelines.io.stored_forecasts import FORECASTS_FILE, QUANTILES, StoredForecasts, read_forecasts
 from trimtab.pipelines.model_registry.artifact import MANIFEST_FILE
 from trimtab.pipelines.model_registry.mlflow_registry import registry_file_stamps
-from trimtab.pipelines.model_registry.model_store import ModelIndex, ModelStore
+from trimtab.pipelines.model_registry.model_store import ChampionChange, ModelIndex, ModelStore
 from trimtab.pipelines.serving.past_forecasts import (
     LEAD_S,
     PAST_FORECASTS_FILE,
@@ -31,6 +31,7 @@ from trimtab.pipelines.serving.past_forecasts import (
 log = structlog.get_logger(__name__)
 
 MODEL_NAME = "load"
+ENGINE_ACTOR = "trimtab"
 _NS = 1_000_000_000
 
 
@@ -94,32 +95,34 @@ class ForecastService:
     async def refresh(self) -> None:
         """Forecast again. On failure the previous forecasts stay, and `model_view` reports the problem."""
         try:
-            done = await self._process("forecast")
+            result = await self._process("forecast")
         except ModelProcessError as error:
             self.error = None
             self._set_problem("forecast", str(error))
             return
         self._set_problem("forecast", "")
         self._set_problem(
-            "settings", await self._check_compatibility(done.get("unfit", {}), done.get("version", ""))
+            "settings", await self._check_compatibility(result.get("unfit", {}), result.get("version", ""))
         )
         await self._load_forecasts()
         await self.audit_champion_changes()
-        await self._report_refused(done.get("refused", {}))
-        seen = done.get("error")
-        self.error = None if seen is None else seen["error"]
+        await self._report_refused(result.get("refused", {}))
+        accuracy = result.get("error")
+        self.error = None if accuracy is None else accuracy["error"]
         if self.error is not None and self.on_error_known is not None:
             await self.on_error_known()
-        if seen is not None:
+        if accuracy is not None:
             self._live_errors = {
-                seen["challenger_version"]: seen["challenger"],
-                seen["version"]: seen["error"],
+                accuracy["challenger_version"]: accuracy["challenger"],
+                accuracy["version"]: accuracy["error"],
             }
-            self._on_error(MODEL_NAME, seen["version"] or "seasonal_naive", seen["error"])
-        if done.get("shadow"):
-            await self._append_audit("model shadow ended", MODEL_NAME, ENGINE_ACTOR, {"said": done["shadow"]})
-        if done.get("drifted"):
-            log.warning("forecast_drift_detected", version=done["version"])
+            self._on_error(MODEL_NAME, accuracy["version"] or "seasonal_naive", accuracy["error"])
+        if result.get("shadow"):
+            await self._append_audit(
+                "model shadow ended", MODEL_NAME, ENGINE_ACTOR, {"said": result["shadow"]}
+            )
+        if result.get("drifted"):
+            log.warning("forecast_drift_detected", version=result["version"])
             self.drift_event.set()
 
     async def sync(self) -> None:
@@ -128,26 +131,26 @@ class ForecastService:
         MLflow takes seconds of CPU to load, so a registry in the data folder is skipped while neither its
         files nor the model store changed since the last sync.
         """
-        standing = await asyncio.to_thread(self._registry_stamp)
+        stamp = await asyncio.to_thread(self._registry_stamp)
         refused: Mapping[str, str] = {}
-        if standing is None or standing not in {self._synced_stamp, ()}:
+        if stamp is None or stamp not in {self._synced_stamp, ()}:
             try:
                 refused = (await self._process("sync"))["refused"]
             except ModelProcessError as error:
                 self._set_problem("sync", str(error))
                 return
             self._set_problem("sync", "")
-            self._synced_stamp = standing
+            self._synced_stamp = stamp
         await self.audit_champion_changes()
         await self._report_refused(refused)
 
     def _registry_stamp(self) -> tuple[object, ...] | None:
         """Return the state a sync would see; () = nothing to sync, None = the registry must be queried."""
-        book = self.model_store.index()
-        if self.registry.tracking_uri or book.untold or book.refused:
+        index = self.model_store.index()
+        if self.registry.tracking_uri or index.untold or index.refused:
             return None
-        there = registry_file_stamps(self._registry_folder)
-        return (there, book.champion, book.challenger) if there else ()
+        files = registry_file_stamps(self._registry_folder)
+        return (files, index.champion, index.challenger) if files else ()
 
     def forecasts(
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
@@ -155,46 +158,50 @@ class ForecastService:
         """Return forecasts by id of the series; `after` is the last id of the previous page."""
         words = search.lower().split()
         found = (
-            one
-            for key, one in self._forecasts.items()
+            forecast
+            for key, forecast in self._forecasts.items()
             if (series_id is None or key == series_id)
             and (after is None or key > after)
-            and all(word in one.series.lower() for word in words)
+            and all(word in forecast.series.lower() for word in words)
         )
-        return [one for one, _ in zip(found, range(limit), strict=False)]
+        return [forecast for forecast, _ in zip(found, range(limit), strict=False)]
 
     async def past_forecast(self, series_id: str) -> PastForecast:
         """Return the past forecasts of a series; empty if none are kept."""
         now = self._forecasts.get(series_id)
-        told = (
+        past = (
             None
             if now is None
             else await asyncio.to_thread(read_past_forecasts, self._folder / PAST_FORECASTS_FILE, now.series)
         )
-        if told is None:
+        if past is None:
             return PastForecast(series_id, LEAD_S, np.empty(0, np.int64), {})
-        values = {f"{q:g}": told.values[i] for i, q in enumerate(SHOWN_QUANTILES)}
-        return PastForecast(series_id, told.lead_s, told.time, values)
+        values = {f"{q:g}": past.values[i] for i, q in enumerate(SHOWN_QUANTILES)}
+        return PastForecast(series_id, past.lead_s, past.time, values)
 
     async def model_view(self) -> ModelView:
         """Return the model with its versions as the API shows it."""
-        book = await asyncio.to_thread(self.model_store.index)
-        versions = await asyncio.to_thread(self._version_views, book)
-        ahead = self._stored_forecasts
-        made = None if ahead is None or not len(ahead.end) else int(ahead.end.max())
-        serving = "" if ahead is None else ahead.version
+        index = await asyncio.to_thread(self.model_store.index)
+        versions = await asyncio.to_thread(self._version_views, index)
+        stored_forecasts = self._stored_forecasts
+        made = (
+            None
+            if stored_forecasts is None or not len(stored_forecasts.end)
+            else int(stored_forecasts.end.max())
+        )
+        serving = "" if stored_forecasts is None else stored_forecasts.version
         return ModelView(
-            MODEL_NAME, serving, made, len(self._forecasts), self._live_errors.get(serving), versions, book.refused,
-            self.registry.tracking_uri or "SQLite in the data folder",
+            MODEL_NAME, serving, made, len(self._forecasts), self._live_errors.get(serving), versions,
+            index.refused, self.registry.tracking_uri or "SQLite in the data folder",
             "; ".join(self._problems.values()),
         )  # fmt: skip
 
     async def promote(self, version: str, by: str) -> ModelView:
         """Make a version the champion. Raises NotFoundError, RefusedError."""
-        book = await asyncio.to_thread(self.model_store.index)
-        if version not in book.versions:
+        index = await asyncio.to_thread(self.model_store.index)
+        if version not in index.versions:
             raise NotFoundError(f"model {MODEL_NAME} has no version {version!r} to promote")
-        await self._append_audit("model promoted", f"{MODEL_NAME}/{version}", by, {"before": book.champion})
+        await self._append_audit("model promoted", f"{MODEL_NAME}/{version}", by, {"before": index.champion})
         await self._change_champion(
             version, by, lambda: self.model_store.promote(version, f"promoted by {by}", registry_pending=True)
         )
@@ -202,13 +209,13 @@ class ForecastService:
 
     async def rollback(self, by: str) -> ModelView:
         """Restore the previous champion. Raises ConflictError if there is none, RefusedError."""
-        book = await asyncio.to_thread(self.model_store.index)
-        if book.previous is None:
+        index = await asyncio.to_thread(self.model_store.index)
+        if index.previous is None:
             raise ConflictError(f"model {MODEL_NAME} has no previous champion to roll back to")
         await self._append_audit(
-            "model rolled back", f"{MODEL_NAME}/{book.previous}", by, {"before": book.champion}
+            "model rolled back", f"{MODEL_NAME}/{index.previous}", by, {"before": index.champion}
         )
-        await self._change_champion(book.previous, by, self.model_store.rollback)
+        await self._change_champion(index.previous, by, self.model_store.rollback)
         return await self.model_view()
 
     async def _change_champion(self, version: str, by: str, change: Callable[[], ModelIndex]) -> None:
@@ -222,10 +229,13 @@ class ForecastService:
             raise RefusedError(str(error)) from error
 
     async def _load_forecasts(self) -> None:
-        ahead = await asyncio.to_thread(read_forecasts, self._folder / FORECASTS_FILE)
+        stored_forecasts = await asyncio.to_thread(read_forecasts, self._folder / FORECASTS_FILE)
         infos = await asyncio.to_thread(_read_series_infos, self._folder / "series.json")
-        if ahead is not None:
-            self._stored_forecasts, self._forecasts = ahead, forecasts_by_series_id(ahead, infos)
+        if stored_forecasts is not None:
+            self._stored_forecasts, self._forecasts = (
+                stored_forecasts,
+                forecasts_by_series_id(stored_forecasts, infos),
+            )
 
     async def _check_compatibility(self, unfit: Mapping[str, str], serving: str) -> str:
         """Return the problem of a champion that does not fit the settings; "" = it fits."""
@@ -233,10 +243,11 @@ class ForecastService:
         self.incompatible_champion = champion if champion in unfit else ""
         if not self.incompatible_champion:
             return ""
-        who = f"version {serving}" if serving else "seasonal naive"
+        forecaster = f"version {serving}" if serving else "seasonal naive"
         return (
-            f"the champion, version {champion}, does not fit schedulers.load: {unfit[champion]}; {who} "
-            "forecasts until a new version passes the gate. Training starts as soon as there is enough "
+            f"the champion, version {champion}, does not fit schedulers.load: {unfit[champion]}; "
+            f"{forecaster} forecasts until a new version passes the gate. "
+            "Training starts as soon as there is enough "
             "history; to try now, choose Train now or run `trimtab retrain`"
         )
 
@@ -259,13 +270,13 @@ class ForecastService:
             if why != before:
                 log.warning("model_work_failed", why=why)
 
-    def _version_views(self, book: ModelIndex) -> tuple[ModelVersion, ...]:
-        roles = {book.previous: "previous", book.challenger: "challenger", book.champion: "champion"}
+    def _version_views(self, index: ModelIndex) -> tuple[ModelVersion, ...]:
+        roles = {index.previous: "previous", index.challenger: "challenger", index.champion: "champion"}
         return tuple(
             _version_view(
-                self.model_store.folder / version, version, roles.get(version, ""), book, self._live_errors
+                self.model_store.folder / version, version, roles.get(version, ""), index, self._live_errors
             )
-            for version in sorted(book.versions, key=lambda name: (len(name), name), reverse=True)
+            for version in sorted(index.versions, key=lambda name: (len(name), name), reverse=True)
         )
 
     async def run(self, first_s: float) -> None:
@@ -273,63 +284,86 @@ class ForecastService:
         await self._sleep(first_s)
         synced = 0
         while True:
-            begun = self._clock.now()
+            started = self._clock.now()
             try:
-                book = await asyncio.to_thread(self.model_store.index)
-                if book.untold or begun - synced >= self.registry.sync * _NS:
-                    synced = begun
+                index = await asyncio.to_thread(self.model_store.index)
+                if index.untold or started - synced >= self.registry.sync * _NS:
+                    synced = started
                     await self.sync()
                 await self.refresh()
                 self._set_problem("store", "")
             except StoreError as error:
                 self._set_problem("store", str(error))
-            await self._clock.sleep_until(begun + int(self.scheduler.refresh * _NS))
+            await self._clock.sleep_until(started + int(self.scheduler.refresh * _NS))
 
     async def _sleep(self, seconds: float) -> None:
         await self._clock.sleep_until(self._clock.now() + int(seconds * _NS))
 
 
-def forecasts_by_series_id(ahead: StoredForecasts, infos: Mapping[str, list[str]]) -> dict[str, Forecast]:
+def forecasts_by_series_id(stored: StoredForecasts, infos: Mapping[str, list[str]]) -> dict[str, Forecast]:
     """Return forecasts by id of the series, sorted; series without a finite forecast are left out.
 
     infos : name of a series -> id, source, unit
     """
-    step = round(ahead.step_s * _NS)
-    told = np.isfinite(ahead.values).all(axis=(0, 1))
+    step = round(stored.step_s * _NS)
+    is_known = np.isfinite(stored.values).all(axis=(0, 1))
     found = {}
-    for k in np.flatnonzero(told).tolist():
-        name, made = ahead.names[k], int(ahead.end[k])
+    for k in np.flatnonzero(is_known).tolist():
+        name, made = stored.names[k], int(stored.end[k])
         if name not in infos:
             continue
         series_id, source, unit = infos[name]
-        values = {f"{q:g}": ahead.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
+        values = {f"{q:g}": stored.values[i, :, k].astype(np.float64) for i, q in enumerate(QUANTILES)}
         found[series_id] = Forecast(
-            series_id, name, source, unit, made, made + step, ahead.step_s, values, ahead.model,
-            ahead.version, confidence(float(ahead.history_s[k])).word, float(ahead.history_s[k]),
+            series_id, name, source, unit, made, made + step, stored.step_s, values, stored.model,
+            stored.version, confidence(float(stored.history_s[k])).word, float(stored.history_s[k]),
         )  # fmt: skip
     return dict(sorted(found.items()))
 
 
 def _version_view(
-    folder: Path, version: str, role: str, book: ModelIndex, live: Mapping[str, float | None]
+    folder: Path, version: str, role: str, index: ModelIndex, live: Mapping[str, float | None]
 ) -> ModelVersion:
-    slip = book.versions[version]
+    entry = index.versions[version]
     try:
-        told = json.loads((folder / MANIFEST_FILE).read_bytes())
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
         size = sum(path.stat().st_size for path in folder.iterdir())
-        figures = {name: value for name, value in told["figures"].items() if value is not None}
-        until = told["trained"].get("until")
-        kind, forecaster = str(told["kind"]), str(told["forecaster"])
+        figures = {name: value for name, value in manifest["figures"].items() if value is not None}
+        until = manifest["trained"].get("until")
+        kind, forecaster = str(manifest["kind"]), str(manifest["forecaster"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         size, figures, until, kind, forecaster = 0, {}, None, "", ""
     return ModelVersion(
-        version, role, kind, forecaster, slip.stored, until, size, figures, live.get(version), slip.said
+        version, role, kind, forecaster, entry.stored, until, size, figures, live.get(version), entry.said
     )
 
 
 def _read_series_infos(path: Path) -> dict[str, list[str]]:
     try:
-        told: dict[str, list[str]] = json.loads(path.read_bytes())
+        infos: dict[str, list[str]] = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return told
+    return infos
+
+
+def audit_champion_changes(
+    model_store: ModelStore, ledger: Ledger, model: str, person: str = "", command: str = ""
+) -> None:
+    """Append the audit rows still missing for champion changes, oldest first, each once.
+
+    person  : who ran `command`; their changes carry their name, all others the engine's
+    command : command line that made the change
+
+    Raises StoreError; the remaining rows are then written by the next call.
+    """
+    model_store.audit_changes(partial(_append_row, ledger, model, person, command))
+
+
+def _append_row(ledger: Ledger, model: str, person: str, command: str, change: ChampionChange) -> None:
+    subject = f"{model}/{change.version}"
+    if any(row.details.get("move") == change.id for row in ledger.audit_rows(subject=subject)):
+        return  # the row was written, but the process ended before the store recorded that
+    actor, by = (person, command) if person and change.by == person else (ENGINE_ACTOR, change.by)
+    ledger.append_audit(
+        "model promoted", subject, actor, {"by": by, "before": change.before, "move": change.id}
+    )

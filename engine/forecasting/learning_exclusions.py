@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from trimtab.engine.detection.entities import entity_of, surroundings_of
+from trimtab.engine.detection.entities import entity_of, shared_labels_of
 from trimtab.engine.ports import Ledger
 from trimtab.engine.store.event_store import EventStore
 from trimtab.engine.store.incident_store import IncidentStore
@@ -24,11 +24,11 @@ def excluded_windows(
 ) -> list[ExcludedWindow]:
     """Return the windows of all incidents and actions that were open at `since` (int64 ns UTC) or later."""
     incidents = _incidents(IncidentStore(store.fenced), since)
-    anomalies = {one.id: one for one in _anomalies(store, since)}
-    found = [incident_window(one, anomalies, infos) for one in incidents]
+    anomalies = {anomaly.id: anomaly for anomaly in _anomalies(store, since)}
+    found = [incident_window(incident, anomalies, infos) for incident in incidents]
     return [
         *found,
-        *(action_window(one, infos) for one in _actions(ledger, since) if one.started is not None),
+        *(action_window(action, infos) for action in _actions(ledger, since) if action.started is not None),
     ]
 
 
@@ -43,7 +43,7 @@ def incident_window(
     """
     if incident.mass:
         return ExcludedWindow("mass incident", incident.start, incident.end)
-    names = {anomalies[one].series for one in incident.anomaly_ids if one in anomalies}
+    names = {anomalies[anomaly_id].series for anomaly_id in incident.anomaly_ids if anomaly_id in anomalies}
     touched = set(incident.entities)
     names |= {name for name, info in infos.items() if entity_of(info.key) in touched}
     return ExcludedWindow("incident", incident.start, incident.end, frozenset(names))
@@ -65,7 +65,7 @@ def _is_affected(key: SeriesKey, action: Action) -> bool:
     labels = dict(key.labels)
     if "tool" in labels:
         return (labels["tool"], labels.get("target")) == (action.tool, action.target)
-    return action.target in labels.values() or f"host={action.target}" in surroundings_of(key)
+    return action.target in labels.values() or f"host={action.target}" in shared_labels_of(key)
 
 
 def _incidents(incidents: IncidentStore, since: int) -> list[Incident]:
@@ -80,11 +80,11 @@ def _actions(ledger: Ledger, since: int) -> list[Action]:
     return _read_all_pages(lambda after: ledger.actions(since=since, after=after, limit=_PAGE))
 
 
-def _read_all_pages(ask: Callable[[str | None], Sequence[_Record]]) -> list[_Record]:
+def _read_all_pages(read_page: Callable[[str | None], Sequence[_Record]]) -> list[_Record]:
     """Read page after page until one is empty."""
     found: list[_Record] = []
     after: str | None = None
-    while page := ask(after):
+    while page := read_page(after):
         found += page
         after = page[-1].id
     return found

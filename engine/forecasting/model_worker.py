@@ -117,8 +117,8 @@ def read_training_history(settings: Settings, cache: Path | None = None) -> Filt
     Raises SourceError; HistoryError if too little history is left.
     """
     with _open_store(settings) as store:
-        found = asyncio.run(read_load_history(settings, store, cache))
-    return exclude_unlearnable(settings, found.frame, found.infos)
+        history = asyncio.run(read_load_history(settings, store, cache))
+    return exclude_unlearnable(settings, history.frame, history.infos)
 
 
 def exclude_unlearnable(
@@ -145,63 +145,67 @@ def _open_store(settings: Settings) -> Iterator[EventStore]:
 
 
 def retrain(
-    settings: Settings, request: Request, told: RunListener, environ: MutableMapping[str, str]
+    settings: Settings, request: Request, on_change: RunListener, environ: MutableMapping[str, str]
 ) -> TrainingResult:
     """Train the load model. If the settings ask for it, a new version first runs in shadow."""
     folders = ModelFolders(settings.settings.data_dir)
-    place = folders.workspace(settings, environ, str(request.get("id", "")))
-    hold = settings.registry.shadow > 0 and place.store.index().champion is not None
+    workspace = folders.workspace(settings, environ, str(request.get("id", "")))
+    in_shadow = settings.registry.shadow > 0 and workspace.store.index().champion is not None
     cache = folders.forecasts / "history.parquet"
     return train_load(
-        load_job(settings), lambda: read_training_history(settings, cache), place, by=str(request.get("by", "")), challenger_only=hold,
-        from_settings=True, on_change=told,
+        load_job(settings), lambda: read_training_history(settings, cache), workspace,
+        by=str(request.get("by", "")), challenger_only=in_shadow, from_settings=True, on_change=on_change,
     )  # fmt: skip
 
 
 def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str, Any]:
     """Forecast all loads, measure the error of earlier forecasts, and end a finished shadow period."""
     folders = ModelFolders(settings.settings.data_dir)
-    place, wanted = folders.workspace(settings, environ), settings.schedulers.load
+    workspace, wanted = folders.workspace(settings, environ), settings.schedulers.load
     with _open_store(settings) as store:
-        found = asyncio.run(read_load_history(settings, store, folders.forecasts / "history.parquet"))
-    if not len(found.frame):
+        history = asyncio.run(read_load_history(settings, store, folders.forecasts / "history.parquet"))
+    if not len(history.frame):
         return {"series": 0}
-    named = panel_from_history(
-        found.frame, wanted.step, window_s=wanted.fit_window, max_series=wanted.max_series
+    panel = panel_from_history(
+        history.frame, wanted.step, window_s=wanted.fit_window, max_series=wanted.max_series
     )
-    ahead = forecast_load(named, wanted.rows, place)
-    _write_series_infos(folders.forecasts, found)
-    write_forecasts(folders.forecasts / FORECASTS_FILE, ahead)
-    past_forecasts.record_forecasts(folders.forecasts / past_forecasts.PAST_FORECASTS_FILE, ahead)
+    forecasts = forecast_load(panel, wanted.rows, workspace)
+    _write_series_infos(folders.forecasts, history)
+    write_forecasts(folders.forecasts / FORECASTS_FILE, forecasts)
+    past_forecasts.record_forecasts(folders.forecasts / past_forecasts.PAST_FORECASTS_FILE, forecasts)
     shadow_s = settings.registry.shadow
-    seen, over = update_live_accuracy(folders.forecasts, named, ahead, min(shadow_s, 6 * 3600.0))
+    accuracy, past_accuracies = update_live_accuracy(
+        folders.forecasts, panel, forecasts, min(shadow_s, 6 * 3600.0)
+    )
     return {
-        "series": len(ahead.names), "version": ahead.version, "refused": dict(ahead.refused),
-        "unfit": dict(ahead.incompatible),
-        "error": None if seen is None else asdict(seen),
-        "drifted": has_drifted(over, ahead.version, _gate_loss(place, ahead.version)),
-        "shadow": _end_shadow(place, over, ahead.version, ahead.challenger_version, shadow_s, wanted.step),
+        "series": len(forecasts.names), "version": forecasts.version, "refused": dict(forecasts.refused),
+        "unfit": dict(forecasts.incompatible),
+        "error": None if accuracy is None else asdict(accuracy),
+        "drifted": has_drifted(past_accuracies, forecasts.version, _gate_loss(workspace, forecasts.version)),
+        "shadow": _end_shadow(
+            workspace, past_accuracies, forecasts.version, forecasts.challenger_version, shadow_s, wanted.step
+        ),
     }  # fmt: skip
 
 
-def _write_series_infos(folder: Path, found: LoadHistory) -> None:
+def _write_series_infos(folder: Path, history: LoadHistory) -> None:
     from trimtab.pipelines.training.pipeline_runs import write_json
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    told = {name: [info.key.id, info.key.source, info.unit] for name, info in found.infos.items()}
-    write_json(folder / "series.json", told)
+    rows = {name: [info.key.id, info.key.source, info.unit] for name, info in history.infos.items()}
+    write_json(folder / "series.json", rows)
 
 
-def _gate_loss(place: ModelWorkspace, version: str) -> float | None:
+def _gate_loss(workspace: ModelWorkspace, version: str) -> float | None:
     """Return the loss of a version at its promotion gate; None = unknown."""
     if not version:
         return None
-    return place.store.read(version).manifest.figures.get("challenger.pinball")
+    return workspace.store.read(version).manifest.figures.get("challenger.pinball")
 
 
 def _end_shadow(
-    place: ModelWorkspace,
-    over: list[LiveAccuracy],
+    workspace: ModelWorkspace,
+    past_accuracies: list[LiveAccuracy],
     champion: str,
     challenger: str,
     shadow_s: float,
@@ -210,27 +214,29 @@ def _end_shadow(
     """Return the decision about the challenger in words; "" = not decided yet."""
     if not challenger:
         return ""
-    why = shadow_result(over, champion, challenger, shadow_s, step_s)
-    if why is None:
+    refusal = shadow_result(past_accuracies, champion, challenger, shadow_s, step_s)
+    if refusal is None:
         return ""
-    if why:
-        place.store.reject(challenger, f"refused: {why}")
-        return f"version {challenger} does not become champion: {why}"
-    place.store.promote(challenger, "was no worse beside the champion", registry_pending=True, by="shadow")
-    return f"version {challenger} is the champion: it was no worse beside the one before"
+    if refusal:
+        workspace.store.reject(challenger, f"refused: {refusal}")
+        return f"version {challenger} does not become champion: {refusal}"
+    workspace.store.promote(
+        challenger, "was no worse than the champion in shadow", registry_pending=True, by="shadow"
+    )
+    return f"version {challenger} is the champion: it was no worse than its predecessor in shadow"
 
 
 def run_verb(verb: str, request: Request, environ: MutableMapping[str, str]) -> dict[str, Any]:
     """Run retrain, forecast or sync and return its result. Raises TrimtabError."""
     settings = load_worker_settings(request, environ)
     if verb == "retrain":
-        done = retrain(settings, request, _report_run, environ)
-        return {"version": done.version, "promoted": done.promoted, "said": done.run.said}
+        result = retrain(settings, request, _report_run, environ)
+        return {"version": result.version, "promoted": result.promoted, "said": result.run.said}
     if verb == "forecast":
         return forecast(settings, environ)
     folders = ModelFolders(settings.settings.data_dir)
-    place = folders.workspace(settings, environ)
-    return asdict(sync_registry(place.registry, place.store, SystemClock().now()))
+    workspace = folders.workspace(settings, environ)
+    return asdict(sync_registry(workspace.registry, workspace.store, SystemClock().now()))
 
 
 def load_worker_settings(request: Request, environ: Mapping[str, str]) -> Settings:
@@ -247,8 +253,8 @@ def _report_run(run: RunRecord) -> None:
     _write_message({"run": {**asdict(run), "request": None}})
 
 
-def _write_message(told: Mapping[str, object]) -> None:
-    print(json.dumps(told), flush=True)
+def _write_message(message: Mapping[str, object]) -> None:
+    print(json.dumps(message), flush=True)
 
 
 def _exit_with_parent() -> None:

@@ -1,7 +1,7 @@
 """Schedules training of the load model: by time, drift, changed settings or an operator's request."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from ulid import ULID
 
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
 from trimtab.engine.forecasting.forecast_service import MODEL_NAME, ForecastService
+from trimtab.engine.observability.metrics import Metrics
 from trimtab.engine.platform.child_process import ModelProcess, ModelProcessError
-from trimtab.engine.ports import Clock
-from trimtab.engine.settings import LoadScheduler
+from trimtab.engine.ports import Clock, Ledger
+from trimtab.engine.settings import LoadScheduler, Settings
 from trimtab.engine.types import Forecast, ModelView, PastForecast, PipelineRun, RunState, SeriesKey
 from trimtab.pipelines.training.pipeline_runs import PipelineRuns, RunRecord
 
@@ -68,19 +69,21 @@ class Retraining:
         """Check whether training is due every 5 s, and run the forecast service, until cancelled."""
         self._started_at = self._clock.now()
         await self.forecast_service.resume()
-        beside = asyncio.create_task(self.forecast_service.run(min(FIRST_FORECAST_S, self.scheduler.refresh)))
+        service_task = asyncio.create_task(
+            self.forecast_service.run(min(FIRST_FORECAST_S, self.scheduler.refresh))
+        )
         try:
-            while not beside.done():
-                why = await self._due_reason()
-                if why and not self._is_training():
-                    await self._train(str(ULID()) if why == "drift" else "", why)
+            while not service_task.done():
+                reason = await self._due_reason()
+                if reason and not self._is_training():
+                    await self._train(str(ULID()) if reason == "drift" else "", reason)
                 await self._clock.sleep_until(self._clock.now() + int(CHECK_INTERVAL_S * _NS))
-            beside.result()
+            service_task.result()
         finally:
-            mine = [task for task in (beside, self._task) if task is not None]
-            for task in mine:
+            tasks = [task for task in (service_task, self._task) if task is not None]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*mine, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def start_training(self, name: str, by: str) -> PipelineRun:
         """Train now. Raises NotFoundError; ConflictError if a training runs already."""
@@ -96,11 +99,11 @@ class Retraining:
     async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:
         """Return the runs, newest first. Raises NotFoundError."""
         self._check_name(name)
-        found = [_pipeline_run(run) for run in await asyncio.to_thread(self._runs.list_runs)]
+        runs = [_pipeline_run(run) for run in await asyncio.to_thread(self._runs.list_runs)]
         now = self._current_run
-        if now is not None and now.id not in {run.id for run in found}:
-            found.insert(0, self._with_wait_reason(now))
-        return [run for run in found if after is None or run.id < after][:limit]
+        if now is not None and now.id not in {run.id for run in runs}:
+            runs.insert(0, self._with_wait_reason(now))
+        return [run for run in runs if after is None or run.id < after][:limit]
 
     async def models(self) -> list[ModelView]:
         """Return all models."""
@@ -146,32 +149,32 @@ class Retraining:
 
     async def _due_reason(self) -> str:
         """Return why training is due: drift, settings or schedule; "" = it is not due."""
-        now, since = self._clock.now(), self._last_attempt
+        now, last = self._clock.now(), self._last_attempt
         if self.forecast_service.drift_event.is_set():
             self.forecast_service.drift_event.clear()
-            if since is None or now - since >= DRIFT_COOLDOWN_S * _NS:
+            if last is None or now - last >= DRIFT_COOLDOWN_S * _NS:
                 return "drift"
-        unfit = self.forecast_service.incompatible_champion
-        if unfit not in {"", self._handled_champion} and (
-            since is None or now - since >= DRIFT_COOLDOWN_S * _NS
+        champion = self.forecast_service.incompatible_champion
+        if champion not in {"", self._handled_champion} and (
+            last is None or now - last >= DRIFT_COOLDOWN_S * _NS
         ):
-            self._handled_champion = unfit
+            self._handled_champion = champion
             return "settings"
-        if since is None:
+        if last is None:
             listed = await asyncio.to_thread(self._runs.list_runs)
-            done = [run.started for run in listed if run.state == RunState.DONE]
-            since = max(done, default=None)
-        wait_s, begun = self.scheduler.every, since
-        if begun is None:
-            wait_s, begun = self.scheduler.first, self._started_at
-        return "schedule" if now - begun >= wait_s * _NS else ""
+            starts = [run.started for run in listed if run.state == RunState.DONE]
+            last = max(starts, default=None)
+        wait_s, counted_from = self.scheduler.every, last
+        if counted_from is None:
+            wait_s, counted_from = self.scheduler.first, self._started_at
+        return "schedule" if now - counted_from >= wait_s * _NS else ""
 
     async def _train(self, run_id: str, by: str) -> None:
         self._last_attempt = self._clock.now()
         if self._current_run is not None and self._current_run.state is not RunState.WAITING:
             self._current_run = None  # the previous run
         try:
-            done = await self._process("retrain", {"id": run_id, "by": by}, self._on_progress)
+            result = await self._process("retrain", {"id": run_id, "by": by}, self._on_progress)
         except ModelProcessError as error:
             log.warning("training_failed", why=str(error))
             self._record_failure(run_id, by, str(error))
@@ -180,22 +183,22 @@ class Retraining:
             )
             return
         self._current_run = None
-        log.info("training_finished", **done)
+        log.info("training_finished", **result)
         try:
             await self.forecast_service.audit_champion_changes()
             await self.forecast_service.refresh()
         except StoreError as error:
             log.error("training_not_audited", error=str(error))
 
-    def _on_progress(self, told: Mapping[str, Any]) -> None:
-        self._current_run = _pipeline_run(RunRecord(**{**told, "request": {}}))
+    def _on_progress(self, fields: Mapping[str, Any]) -> None:
+        self._current_run = _pipeline_run(RunRecord(**{**fields, "request": {}}))
 
-    def _record_failure(self, run_id: str, by: str, why: str) -> None:
+    def _record_failure(self, run_id: str, by: str, reason: str) -> None:
         """Show a failed run whose process ended before it wrote a record."""
         now = self._clock.now()
         if self._current_run is None or self._current_run.state is RunState.WAITING:
             self._current_run = PipelineRun(
-                run_id or str(ULID()), MODEL_NAME, RunState.FAILED, by, now, now, said=why
+                run_id or str(ULID()), MODEL_NAME, RunState.FAILED, by, now, now, said=reason
             )
 
 
@@ -204,3 +207,35 @@ def _pipeline_run(run: RunRecord) -> PipelineRun:
         run.id, run.pipeline, RunState(run.state), run.by, run.started, run.ended, run.stage, run.progress,
         run.said, run.version, run.promoted, run.figures,
     )  # fmt: skip
+
+
+def build_retraining(
+    settings: Settings,
+    config: Path | None,
+    overrides: Mapping[str, object],
+    environ: Mapping[str, str],
+    found_url: Callable[[], str | None],
+    ledger: Ledger,
+    clock: Clock,
+    metrics: Metrics,
+) -> Retraining | None:
+    """Build retraining with its forecast service; None if `schedulers.load` is disabled.
+
+    config    : settings file; None = no file
+    overrides : dotted name -> value from the command line
+    environ   : environment of the child process
+    found_url : returns the URL of a Prometheus found on this machine; None = none
+    """
+    scheduler, data_dir = settings.schedulers.load, settings.settings.data_dir
+    if not scheduler.enabled:
+        return None
+    all_overrides = {**overrides, "settings.data_dir": str(data_dir)}
+
+    def make_request() -> dict[str, object]:
+        return {"config": str(config) if config else None, "overrides": all_overrides, "found": found_url()}
+
+    process = ModelProcess(make_request, environ)
+    forecast_service = ForecastService(
+        data_dir, scheduler, settings.registry, process, ledger, clock, metrics.set_forecast_error
+    )
+    return Retraining(data_dir, scheduler, forecast_service, process, clock)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.types import Floats, Ints, SeriesInfo, SeriesKey, SeriesView, TickScores
 from trimtab.models.contracts import Bools
 
@@ -26,12 +26,12 @@ class LiveSnapshot:
 
     def __init__(
         self,
-        sensed: Sensed,
+        tick: TickResult,
         interval_s: float,
         detectors: tuple[str, ...],
         info: Callable[[SeriesKey], SeriesInfo],
     ) -> None:
-        self.source = sensed.scores.source
+        self.source = tick.scores.source
         self.interval_s = interval_s
         self.detectors = detectors
         self.series_info = info
@@ -45,32 +45,32 @@ class LiveSnapshot:
         self._slots: dict[str, int] = {}
         self._search_cache: dict[str, Bools] = {}
         self._times: Ints = np.empty(0, np.int64)
-        self.update(sensed)
+        self.update(tick)
 
     def can_continue(
         self,
-        sensed: Sensed,
+        tick: TickResult,
         interval_s: float,
         detectors: tuple[str, ...],
         info: Callable[[SeriesKey], SeriesInfo],
     ) -> bool:
         """Return whether a tick comes from the same detector: False after a source was replaced or reset."""
         same = (self.interval_s, self.detectors, self.series_info) == (interval_s, detectors, info)
-        return same and len(sensed.keys) >= len(self.keys)
+        return same and len(tick.keys) >= len(self.keys)
 
-    def update(self, sensed: Sensed) -> None:
+    def update(self, tick: TickResult) -> None:
         """Take over the next tick."""
-        if sensed.keys is not self.keys:
-            self._index_keys(sensed.keys)
-        self.scores: TickScores = sensed.scores
-        self.shown: Bools = sensed.shown
-        self.open_ids = sensed.open_ids
-        self._learning_ticks = sensed.learning
-        known = ~np.isnan(sensed.scores.values)
-        self._times[known] = sensed.scores.time
-        score = sensed.scores.anomaly_score[self.shown]
-        self.series_count = int(self.shown.sum())
-        self.learning_count = int(np.count_nonzero(self._learning_ticks[self.shown]))
+        if tick.keys is not self.keys:
+            self._index_keys(tick.keys)
+        self.scores: TickScores = tick.scores
+        self.visible: Bools = tick.visible
+        self.open_ids = tick.open_ids
+        self._learning_ticks = tick.learning_ticks
+        has_value = ~np.isnan(tick.scores.values)
+        self._times[has_value] = tick.scores.time
+        score = tick.scores.anomaly_score[self.visible]
+        self.series_count = int(self.visible.sum())
+        self.learning_count = int(np.count_nonzero(self._learning_ticks[self.visible]))
         self.scored_count = self.series_count - self.learning_count
         self.unusual_count = int(np.count_nonzero(score > 1.0))
 
@@ -103,37 +103,39 @@ class LiveSnapshot:
         """Return the shown slots that match every word and label=value pair of a search."""
         words = tuple(sorted(set(search.lower().split())))
         if not words:
-            return np.flatnonzero(self.shown)
-        asked = " ".join(words)
-        if asked not in self._search_cache:
+            return np.flatnonzero(self.visible)
+        query = " ".join(words)
+        if query not in self._search_cache:
             if len(self._search_cache) >= _MAX_CACHED_SEARCHES:
                 del self._search_cache[next(iter(self._search_cache))]
-            self._search_cache[asked] = self._search(words)
-        return np.flatnonzero(self.shown & self._search_cache[asked])
+            self._search_cache[query] = self._search(words)
+        return np.flatnonzero(self.visible & self._search_cache[query])
 
     def _search(self, words: tuple[str, ...]) -> Bools:
         texts = self._lower_names
-        rest = list(range(len(texts)))
+        remaining = list(range(len(texts)))
         for word in words:
             forms = _search_forms(word)
-            rest = [slot for slot in rest if any(form in texts[slot] for form in forms)]
+            remaining = [slot for slot in remaining if any(form in texts[slot] for form in forms)]
         found = np.zeros(len(self._lower_names), np.bool_)
-        found[rest] = True
+        found[remaining] = True
         return found
 
     def series_view(self, slot: int) -> SeriesView:
         """Return a series as the API shows it."""
         key, scores = self.keys[slot], self.scores
-        known = self.series_info(key)
-        speaker = int(scores.detector[slot])
+        info = self.series_info(key)
+        detector_index = int(scores.detector[slot])
         return SeriesView(
             id=key.id, series=self.names[slot], source=key.source, metric=key.metric, labels=dict(key.labels),
-            unit=known.unit, kind=known.kind, time=int(self._times[slot]) or None,
-            value=_finite_or_none(scores.values, slot), anomaly_score=_finite_or_none(scores.anomaly_score, slot),
+            unit=info.unit, kind=info.kind, time=int(self._times[slot]) or None,
+            value=_finite_or_none(scores.values, slot),
+            anomaly_score=_finite_or_none(scores.anomaly_score, slot),
             yhat=_finite_or_none(scores.yhat, slot), yhat_lower=_finite_or_none(scores.yhat_lower, slot),
             yhat_upper=_finite_or_none(scores.yhat_upper, slot),
             learning_s=float(self._learning_ticks[slot]) * self.interval_s,
-            anomaly_id=self.open_ids.get(slot), detector=self.detectors[speaker] if speaker >= 0 else None,
+            anomaly_id=self.open_ids.get(slot),
+            detector=self.detectors[detector_index] if detector_index >= 0 else None,
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import orjson
 
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.errors import InputError, NotFoundError
 from trimtab.engine.live.live_snapshot import LiveSnapshot
 from trimtab.engine.types import (
@@ -118,37 +118,41 @@ class LiveState:
         """
         if sort not in {"score", "name"}:
             raise InputError(f"sort is {sort!r}; use score or name")
-        boards = [board for name, board in sorted(self._snapshots.items()) if source in {"", name}]
-        rows = _MatchingRows.search(boards, search, by_score=sort == "score")
-        first = 0 if after is None else rows.index_after(_read_cursor(after))
-        page = rows.order[first : first + limit]
-        views = [boards[rows.snapshot_index[row]].series_view(int(rows.slot[row])) for row in page]
-        more = len(page) > 0 and first + limit < len(rows.order)
+        snapshots = [snapshot for name, snapshot in sorted(self._snapshots.items()) if source in {"", name}]
+        rows = _MatchingRows.search(snapshots, search, by_score=sort == "score")
+        start = 0 if after is None else rows.index_after(_read_cursor(after))
+        page = rows.order[start : start + limit]
+        views = [snapshots[rows.snapshot_index[row]].series_view(int(rows.slot[row])) for row in page]
+        more = len(page) > 0 and start + limit < len(rows.order)
         return views, len(rows.order), rows.cursor(int(page[-1])) if more else None
 
     def series_by_id(self, series_id: str) -> SeriesView:
         """Return a series by id; one that is no longer watched comes without values. Raises NotFoundError."""
-        for board in self._snapshots.values():
-            slot = board.slot_of(series_id)
+        for snapshot in self._snapshots.values():
+            slot = snapshot.slot_of(series_id)
             if slot is not None:
-                return board.series_view(slot)
+                return snapshot.series_view(slot)
         if self.find_stored_series is not None:
             return _unwatched_view(self.find_stored_series(series_id))
         raise NotFoundError(f"there is no series {series_id!r}; GET /api/series lists all series")
 
     def watched_series(self, series_id: str) -> SeriesView | None:
         """Return a series that is watched now, else None. Does not query the store."""
-        for board in list(self._snapshots.values()):
-            slot = board.slot_of(series_id)
-            if slot is not None and board.shown[slot]:
-                return board.series_view(slot)
+        for snapshot in list(self._snapshots.values()):
+            slot = snapshot.slot_of(series_id)
+            if slot is not None and snapshot.visible[slot]:
+                return snapshot.series_view(slot)
         return None
 
     def all_watched_series(self) -> Iterator[SeriesInfo]:
         """Yield every series that is watched now. Safe to call in a thread."""
-        for board in list(self._snapshots.values()):
-            keys, shown = board.keys, board.shown
-            yield from (board.series_info(key) for key, there in zip(keys, shown, strict=False) if there)
+        for snapshot in list(self._snapshots.values()):
+            keys, visible = snapshot.keys, snapshot.visible
+            yield from (
+                snapshot.series_info(key)
+                for key, is_visible in zip(keys, visible, strict=False)
+                if is_visible
+            )
 
     def sources(self) -> list[SourceStatus]:
         """Return the status of every configured source, by name."""
@@ -164,38 +168,38 @@ class LiveState:
 
     def engine_status(self) -> dict[str, float | int | str]:
         """Return the engine's own metrics and the numbers of series and open anomalies."""
-        boards = self._snapshots.values()
+        snapshots = self._snapshots.values()
         counts = {
-            "series": sum(board.series_count for board in boards),
-            "scored": sum(board.scored_count for board in boards),
-            "learning": sum(board.learning_count for board in boards),
-            "unusual": sum(board.unusual_count for board in boards),
-            "anomalies_open": sum(len(board.open_ids) for board in boards),
+            "series": sum(snapshot.series_count for snapshot in snapshots),
+            "scored": sum(snapshot.scored_count for snapshot in snapshots),
+            "learning": sum(snapshot.learning_count for snapshot in snapshots),
+            "unusual": sum(snapshot.unusual_count for snapshot in snapshots),
+            "anomalies_open": sum(len(snapshot.open_ids) for snapshot in snapshots),
         }
         return {**counts, **self._engine_values}
 
     def subscribe(self) -> Subscription:
         """Return a subscription to (event, data) pairs from now on."""
-        reader = Subscription(self._subscriptions.discard)
-        self._subscriptions.add(reader)
-        return reader
+        subscription = Subscription(self._subscriptions.discard)
+        self._subscriptions.add(subscription)
+        return subscription
 
     def source_counts(self, source: str) -> tuple[int, int, int, int]:
         """Return the numbers of shown, learning and unusual series and of open anomalies of a source."""
-        board = self._snapshots.get(source)
-        return (0, 0, 0, 0) if board is None else (
-            board.series_count, board.learning_count, board.unusual_count, len(board.open_ids)
+        snapshot = self._snapshots.get(source)
+        return (0, 0, 0, 0) if snapshot is None else (
+            snapshot.series_count, snapshot.learning_count, snapshot.unusual_count, len(snapshot.open_ids)
         )  # fmt: skip
 
     def unusual_series(self) -> Iterator[SeriesView]:
         """Yield the series whose anomaly score is above 1 now."""
-        for board in self._snapshots.values():
-            for slot in np.flatnonzero(board.shown & (board.scores.anomaly_score > 1.0)).tolist():
-                yield board.series_view(slot)
+        for snapshot in self._snapshots.values():
+            for slot in np.flatnonzero(snapshot.visible & (snapshot.scores.anomaly_score > 1.0)).tolist():
+                yield snapshot.series_view(slot)
 
     def publish_tick(
         self,
-        sensed: Sensed,
+        tick: TickResult,
         interval_s: float,
         names: tuple[str, ...],
         info: Callable[[SeriesKey], SeriesInfo],
@@ -206,30 +210,30 @@ class LiveState:
         names      : names of the detectors, by index in the scores
         info       : returns unit, kind and help text of a series
         """
-        source = sensed.scores.source
-        board = self._snapshots.get(source)
-        if board is None or not board.can_continue(sensed, interval_s, names, info):
-            board = self._snapshots[source] = LiveSnapshot(sensed, interval_s, names, info)
+        source = tick.scores.source
+        snapshot = self._snapshots.get(source)
+        if snapshot is None or not snapshot.can_continue(tick, interval_s, names, info):
+            snapshot = self._snapshots[source] = LiveSnapshot(tick, interval_s, names, info)
         else:
-            board.update(sensed)
-        for anomaly in sensed.anomalies:
+            snapshot.update(tick)
+        for anomaly in tick.anomalies:
             self.publish_anomaly(anomaly)
-        if sensed.certain:
-            tick = {
+        if tick.complete:
+            event = {
                 "source": source,
-                "time": sensed.scores.time,
-                "series": board.series_count,
-                "unusual": board.unusual_count,
+                "time": tick.scores.time,
+                "series": snapshot.series_count,
+                "unusual": snapshot.unusual_count,
             }
-            self._publish("tick", tick)
+            self._publish("tick", event)
 
     def open_anomaly_ids(self) -> set[str]:
         """Return the ids of all open anomalies."""
-        return {opened for board in self._snapshots.values() for opened in board.open_ids.values()}
+        return {opened for snapshot in self._snapshots.values() for opened in snapshot.open_ids.values()}
 
-    def publish(self, event: str, noun: object) -> None:
+    def publish(self, event: str, record: object) -> None:
         """Publish a new or changed incident, recommendation, action or pause, given as its dataclass."""
-        self._publish(event, _event_data(noun))
+        self._publish(event, _event_data(record))
 
     def publish_anomaly(self, anomaly: Anomaly) -> None:
         """Publish an anomaly that opened, changed or closed."""
@@ -239,8 +243,10 @@ class LiveState:
         """Set the status of a source; publish it if more than its series counts changed."""
         before = self._statuses.get(status.name)
         self._statuses[status.name] = status
-        told = {"series", "left_out"}
-        if before is None or any(v for k, v in _changed_fields(before, status).items() if k not in told):
+        count_fields = {"series", "left_out"}
+        if before is None or any(
+            v for k, v in _changed_fields(before, status).items() if k not in count_fields
+        ):
             self._publish("source", {**asdict(status), "state": str(status.state)})
 
     def update_source_status(self, name: str, **changed: object) -> None:
@@ -256,8 +262,8 @@ class LiveState:
         self._snapshots.pop(source, None)
         status = self._statuses.pop(source, None)
         if status is not None:
-            gone = replace(status, state=SourceState.UNKNOWN, series=0, detail="no longer configured")
-            self._publish("source", {**asdict(gone), "state": str(gone.state)})
+            removed = replace(status, state=SourceState.UNKNOWN, series=0, detail="no longer configured")
+            self._publish("source", {**asdict(removed), "state": str(removed.state)})
 
     def set_waiting_for(self, what: str) -> None:
         """Set what the engine waits for; "" = it is ready, and stays ready."""
@@ -268,25 +274,25 @@ class LiveState:
         """Set why the engine is unhealthy; "" = healthy."""
         self._problem = trouble
 
-    def set_engine_values(self, **numbers: float | str) -> None:
+    def set_engine_values(self, **values: float | str) -> None:
         """Set some of the engine's own metrics."""
-        self._engine_values |= numbers
+        self._engine_values |= values
 
     def end_subscriptions(self) -> None:
         """End every subscription: the engine stops."""
-        for reader in list(self._subscriptions):
-            reader.end()
+        for subscription in list(self._subscriptions):
+            subscription.end()
 
     def _publish(self, event: str, data: dict[str, object]) -> None:
-        for reader in list(self._subscriptions):
-            reader.put((event, data))
+        for subscription in list(self._subscriptions):
+            subscription.put((event, data))
 
 
-def _event_data(noun: object) -> dict[str, object]:
+def _event_data(record: object) -> dict[str, object]:
     """Return the fields of a dataclass as JSON values, except for times."""
-    if not is_dataclass(noun) or isinstance(noun, type):
-        raise TypeError(f"{noun!r:.80} is no dataclass instance")
-    return asdict(noun)
+    if not is_dataclass(record) or isinstance(record, type):
+        raise TypeError(f"{record!r:.80} is no dataclass instance")
+    return asdict(record)
 
 
 def _unwatched_view(info: SeriesInfo) -> SeriesView:
@@ -324,41 +330,42 @@ class _MatchingRows:
     order: Ints
 
     @classmethod
-    def search(cls, boards: list[LiveSnapshot], search: str, *, by_score: bool) -> "_MatchingRows":
+    def search(cls, snapshots: list[LiveSnapshot], search: str, *, by_score: bool) -> "_MatchingRows":
         """Search the snapshots for all words and label=value pairs."""
-        found = [board.matching_slots(search) for board in boards]
-        numbers = [np.full(len(slots), i) for i, slots in enumerate(found)]
-        scores = [board.scores.anomaly_score[slots] for board, slots in zip(boards, found, strict=True)]
-        ranks = [board.ranks[slots] for board, slots in zip(boards, found, strict=True)]
+        found = [snapshot.matching_slots(search) for snapshot in snapshots]
+        pairs = list(zip(snapshots, found, strict=True))
+        indexes = [np.full(len(slots), i) for i, slots in enumerate(found)]
+        scores = [snapshot.scores.anomaly_score[slots] for snapshot, slots in pairs]
+        ranks = [snapshot.ranks[slots] for snapshot, slots in pairs]
         none = np.empty(0, np.int64)
-        board, slot, rank = (np.concatenate([none, *parts]) for parts in (numbers, found, ranks))
+        index, slot, rank = (np.concatenate([none, *parts]) for parts in (indexes, found, ranks))
         score = np.concatenate([np.empty(0), *scores])
-        height = np.where(np.isnan(score), np.inf, -score) if by_score else np.zeros(len(slot))
-        return cls(boards, board, slot, height, rank, np.lexsort((rank, board, height)))
+        sort_key = np.where(np.isnan(score), np.inf, -score) if by_score else np.zeros(len(slot))
+        return cls(snapshots, index, slot, sort_key, rank, np.lexsort((rank, index, sort_key)))
 
     def cursor(self, row: int) -> str:
         """Return the cursor of the page after this row."""
-        board = self.snapshots[self.snapshot_index[row]]
-        place = [str(float(self.sort_key[row])), board.source, board.names[self.slot[row]]]
-        return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
+        snapshot = self.snapshots[self.snapshot_index[row]]
+        position = [str(float(self.sort_key[row])), snapshot.source, snapshot.names[self.slot[row]]]
+        return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 
-    def index_after(self, place: tuple[float, str, str]) -> int:
+    def index_after(self, position: tuple[float, str, str]) -> int:
         """Return the index in `order` of the first row after a cursor."""
-        height, source, name = place
-        sources = [board.source for board in self.snapshots]
+        sort_key, source, name = position
+        sources = [snapshot.source for snapshot in self.snapshots]
         number = bisect_left(sources, source)
-        known = number < len(sources) and sources[number] == source
-        rank = self.snapshots[number].rank_after(name) if known else 0
+        is_known = number < len(sources) and sources[number] == source
+        rank = self.snapshots[number].rank_after(name) if is_known else 0
         later = (self.snapshot_index > number) | ((self.snapshot_index == number) & (self.rank >= rank))
-        behind = (self.sort_key > height) | ((self.sort_key == height) & later)
-        return len(self.order) - int(behind.sum())
+        after_cursor = (self.sort_key > sort_key) | ((self.sort_key == sort_key) & later)
+        return len(self.order) - int(after_cursor.sum())
 
 
 @lru_cache(64)
 def _read_cursor(cursor: str) -> tuple[float, str, str]:
     try:
-        height, source, name = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return float(height), str(source), str(name)
+        sort_key, source, name = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return float(sort_key), str(source), str(name)
     except (ValueError, TypeError, binascii.Error):
         raise InputError(
             f"after is {cursor[:40]!r}, which is no cursor; use `next` of the previous page"

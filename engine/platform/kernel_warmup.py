@@ -56,6 +56,13 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     return folder
 
 
+def prepare_default_environment() -> None:
+    """Call `prepare_environment` with the default data folder and the environment of this process."""
+    from trimtab.engine.settings import General
+
+    prepare_environment(General().data_dir.expanduser(), os.environ)
+
+
 def _is_usable(folder: Path) -> bool:
     """Return whether kernels can be kept in the folder, writable by this user only; marks it as used."""
     try:
@@ -140,7 +147,7 @@ def warm_kernels(detectors: tuple[str, ...]) -> float:
     keys = (SeriesKey("warm", "a"), SeriesKey("warm", "b"))
     for coarse, step_s in ((True, 300.0), (False, 5.0)):
         times = np.arange(1, 4, dtype=np.int64) * round(step_s * _NS)
-        scoring.warm(History(step_s, keys, times, np.zeros((3, 2)), coarse))
+        scoring.warm_up(History(step_s, keys, times, np.zeros((3, 2)), coarse))
     x = np.zeros(scoring.scorer.n_series)
     scoring.scorer.step(x, 60 * _NS, np.ones(len(x), np.bool_))
     scoring.learning_ticks()

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from trimtab.engine.actions.decisions import ActingDesk
+from trimtab.engine.actions.decisions import Decisions
 from trimtab.engine.actions.executor import Deadlines, Executor
-from trimtab.engine.actions.guard.guard_service import Asking
-from trimtab.engine.actions.guard.observation import Seeing
-from trimtab.engine.actions.guard.situation_builder import Memory as GuardMemory
+from trimtab.engine.actions.guard.guard_service import GuardService
+from trimtab.engine.actions.guard.observation import TargetObserver
+from trimtab.engine.actions.guard.situation_builder import SituationBuilder as GuardMemory
 from trimtab.engine.actions.guarded_series import GuardedSeries
 from trimtab.engine.actions.journal import ENGINE, Journal
-from trimtab.engine.actions.launcher import Starter
-from trimtab.engine.actions.scheduler import Conductor, Times
-from trimtab.engine.actions.shadow import Shadowing
-from trimtab.engine.actions.undo import Undoing
+from trimtab.engine.actions.launcher import ActionLauncher
+from trimtab.engine.actions.scheduler import ActionScheduler, SchedulerTimes
+from trimtab.engine.actions.shadow import ShadowRecorder
+from trimtab.engine.actions.undo import Undo
 from trimtab.engine.api.loop_ports import LoopPorts
-from trimtab.engine.audit.audit_export import verify
+from trimtab.engine.audit.audit_export import verify_audit
 from trimtab.engine.errors import EngineError, LockedError, StoreError
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.platform.kernel_warmup import compile_capacity_kernels
 from trimtab.engine.ports import Clock, Ledger
-from trimtab.engine.recommendations.inbox_notices import Noticing
-from trimtab.engine.recommendations.recommendation_service import Advising
+from trimtab.engine.recommendations.inbox_notices import InboxNotices
+from trimtab.engine.recommendations.recommendation_service import RecommendationService
 from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.notification_setup import make_alert_handler
 from trimtab.engine.runtime.published_decisions import PublishedDecisions, PublishedIncidentActions
@@ -44,7 +44,7 @@ from trimtab.engine.tools.tool_registry import ToolRegistry
 from trimtab.engine.types import Action, Change, ChangeKind, Value, new_ulid
 
 if TYPE_CHECKING:
-    from trimtab.engine.capacity.capacity_service import Scaling
+    from trimtab.engine.capacity.capacity_service import CapacityService
 
 log = structlog.get_logger(__name__)
 
@@ -63,9 +63,9 @@ class ObservedIncidentStore(IncidentStore):
     on_change : called with each saved change event
     """
 
-    def __init__(self, fenced: FencedDatabase, hear: Callable[[Change], None]) -> None:
+    def __init__(self, fenced: FencedDatabase, on_change: Callable[[Change], None]) -> None:
         super().__init__(fenced)
-        self.on_change = hear
+        self.on_change = on_change
 
     def save_change(self, change: Change) -> None:
         """Insert or update by id."""
@@ -80,18 +80,18 @@ class ChangeRecordingJournal(Journal):
         super().__init__(ledger, clock)
         self.incidents = incidents
 
-    async def verifying(self, action: Action, told: str) -> Action:
+    async def mark_verifying(self, action: Action, tool_message: str) -> Action:
         """Mark the action as acknowledged by its tool and save it as a change event."""
-        moved = await super().verifying(action, told)
-        place = f"{action.subject} of {action.target}"
-        title = place if action.is_action else f"{place}: {action.before} -> {action.after}"
+        verifying_action = await super().mark_verifying(action, tool_message)
+        subject = f"{action.subject} of {action.target}"
+        title = subject if action.is_action else f"{subject}: {action.before} -> {action.after}"
         labels = {"tool": action.tool, "target": action.target}
-        change = Change(moved.id, self.clock.now(), ChangeKind.ACTION, title, action.by, labels)
+        change = Change(verifying_action.id, self.clock.now(), ChangeKind.ACTION, title, action.by, labels)
         try:
             await asyncio.to_thread(self.incidents.save_change, change)
         except StoreError as error:
             log.warning("own_change_not_saved", action=action.id, error=str(error))
-        return moved
+        return verifying_action
 
 
 @dataclass(slots=True)
@@ -102,14 +102,14 @@ class ActionComponents:
     """
 
     context: LoopContext
-    incident_service: Judging
+    incident_service: IncidentService
     tools: ToolRegistry
-    scheduler: Conductor
-    recommendations: Advising
-    inbox_notices: Noticing
-    shadow_recorder: Shadowing
+    scheduler: ActionScheduler
+    recommendations: RecommendationService
+    inbox_notices: InboxNotices
+    shadow_recorder: ShadowRecorder
     ports: LoopPorts
-    capacity: "Scaling"
+    capacity: "CapacityService"
     time_scale: float = 1.0
     is_started: bool = False
     """Whether the start is in the audit and the guard state is restored."""
@@ -124,7 +124,7 @@ class ActionComponents:
             await self.scheduler.start()
             await self.recommendations.resume()
             self.is_started = True
-        beside = [
+        background_tasks = [
             asyncio.create_task(
                 self._repeat(
                     lambda: RECOMMENDATION_INTERVAL_S * self.time_scale, self._update_recommendations
@@ -137,22 +137,22 @@ class ActionComponents:
             while True:
                 now = clock.now()
                 await self.scheduler.step(now)
-                for ended in (task for task in beside if task.done()):
+                for ended in (task for task in background_tasks if task.done()):
                     ended.result()
                 await clock.sleep_until(now + int(STEP_INTERVAL_S * 1e9))
         finally:
-            for task in beside:
+            for task in background_tasks:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*background_tasks, return_exceptions=True)
 
     async def reload(self, settings: Settings) -> None:
         """Apply changed tools and guard rules. Raises StoreError."""
-        limits, starter = settings.guardrails, self.scheduler.starter
-        self.recommendations.guard.limits = self.recommendations.seeing.limits = limits
-        self.recommendations.guard.evaluations.keep_s = limits.hold
+        limits, launcher = settings.guardrails, self.scheduler.launcher
+        self.recommendations.situation_builder.limits = self.recommendations.observer.limits = limits
+        self.recommendations.situation_builder.proposals.keep_s = limits.hold
         self.scheduler.times = _action_times(limits)
-        starter.time_scale = limits.time_scale
-        starter.executor.deadlines = Deadlines(send_s=limits.action_timeout)
+        launcher.time_scale = limits.time_scale
+        launcher.executor.deadlines = Deadlines(send_s=limits.action_timeout)
         self.time_scale = _time_scale(settings)
         self.capacity.configure(settings.capacity)
         await self.tools.reload(settings.tools)
@@ -168,12 +168,12 @@ class ActionComponents:
         await self.tools.close()
 
     async def _update_recommendations(self) -> None:
-        found = [*await self.recommendations.look(), *await self.inbox_notices.look()]
-        for recommendation in [*found, *await self.shadow_recorder.look(self.recommendations.off)]:
+        found = [*await self.recommendations.update(), *await self.inbox_notices.update()]
+        for recommendation in [*found, *await self.shadow_recorder.update(self.recommendations.switched_off)]:
             self.context.live.publish("recommendation", recommendation)
 
     async def _save_learned_state(self) -> None:
-        await self.context.run_in_worker(self.incident_service.remember)
+        await self.context.run_in_worker(self.incident_service.save_state)
 
     async def _repeat(self, pause_s: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
         """Repeat the work forever; errors are logged and retried. Raises LockedError.
@@ -182,7 +182,7 @@ class ActionComponents:
         """
         clock = self.context.clock
         while True:
-            begun = clock.now()
+            started = clock.now()
             try:
                 await work()
             except LockedError:
@@ -191,79 +191,89 @@ class ActionComponents:
                 log.warning("background_work_failed", error=str(error))
             except Exception:
                 log.exception("background_work_crashed")
-            await clock.sleep_until(begun + int(pause_s() * 1e9))
+            await clock.sleep_until(started + int(pause_s() * 1e9))
 
 
 async def build_action_components(
-    settings: Settings, around: LoopContext, judging: Judging, fenced: FencedDatabase
+    settings: Settings, context: LoopContext, incident_service: IncidentService, fenced: FencedDatabase
 ) -> ActionComponents:
     """Build the action components; connects to no tool. Raises StoreError."""
     from trimtab.engine.capacity.capacity_service import (
-        Scaling,  # imports numba, which must know its cache folder first
+        CapacityService,  # imports numba, which must know its cache folder first
     )
 
-    clock, live = around.clock, around.live
+    clock, live = context.clock, context.live
     data_dir, limits = settings.settings.data_dir, settings.guardrails
-    memory = LearnedState(fenced)
-    rack = await ToolRegistry(settings.tools, memory, clock).open()
+    state_store = LearnedState(fenced)
+    tools = await ToolRegistry(settings.tools, state_store, clock).open()
     ledger = ActionLedger(fenced, data_dir / ANCHOR_FILE)
-    incidents = ObservedIncidentStore(fenced, judging.heard.append)
-    guard = GuardMemory(limits)
-    seeing = Seeing(rack, live, around.score_log, incidents, clock, limits)
-    asking = Asking(guard, ledger, clock, time.monotonic_ns, seeing)
+    incidents = ObservedIncidentStore(fenced, incident_service.pending_changes.append)
+    situation_builder = GuardMemory(limits)
+    observer = TargetObserver(tools, live, context.score_log, incidents, clock, limits)
+    guard_service = GuardService(situation_builder, ledger, clock, time.monotonic_ns, observer)
     journal = ChangeRecordingJournal(ledger, clock, incidents)
-    executor = Executor(journal, rack, clock, Deadlines(send_s=limits.action_timeout))
-    starter = Starter(journal, executor, rack, asking, _id_factory(clock), limits.time_scale)
-    undoing = Undoing(journal, _id_factory(clock))
+    executor = Executor(journal, tools, clock, Deadlines(send_s=limits.action_timeout))
+    launcher = ActionLauncher(journal, executor, tools, guard_service, _id_factory(clock), limits.time_scale)
+    undo = Undo(journal, _id_factory(clock))
 
-    def tell(action: Action, words: str) -> None:
-        log.warning("action_needs_operator", action=action.id, subject=action.subject, words=words)
+    def report_to_operator(action: Action, message: str) -> None:
+        log.warning("action_needs_operator", action=action.id, subject=action.subject, words=message)
         live.publish("action", action)
 
-    guarded = GuardedSeries(ledger, incidents, live, memory)
-    conductor = Conductor(starter, undoing, around.score_log, guarded, tell, _action_times(limits))
-    advising = Advising(incidents, ledger, rack, guard, seeing, memory, live, clock, time.monotonic_ns)
-    scaling = Scaling(
+    guarded_series = GuardedSeries(ledger, incidents, live, state_store)
+    scheduler = ActionScheduler(
+        launcher, undo, context.score_log, guarded_series, report_to_operator, _action_times(limits)
+    )
+    recommendations = RecommendationService(
+        incidents, ledger, tools, situation_builder, observer, state_store, live, clock, time.monotonic_ns
+    )
+    capacity = CapacityService(
         settings.capacity,
         live,
-        around.score_log,
-        memory,
+        context.score_log,
+        state_store,
         clock,
-        around.metrics.set_wanted_replicas,
+        context.metrics.set_wanted_replicas,
         compile_capacity_kernels,
     )
-    around.on_history, scaling.recorded = scaling.hear, around.read_history
-    advising.capacity = scaling.shown
-    seeing.scaled = guarded.scaled = advising.scaled
-    desk = PublishedDecisions(ActingDesk(starter, undoing), live)
+    context.on_history, capacity.read_history = capacity.add_history, context.read_history
+    recommendations.capacity = capacity.capacities
+    observer.load_series = guarded_series.load_series = recommendations.load_series
+    decisions = PublishedDecisions(Decisions(launcher, undo), live)
     ports = LoopPorts(
-        incidents, PublishedIncidentActions(around, judging), ledger, desk, rack,
-        on_alerts=make_alert_handler(around, judging), verify_audit=lambda: _audit_problem(ledger),
-        blocked_reasons=conductor.waiting, configured_silences=judging.set_down, capacity=scaling.shown,
+        incidents, PublishedIncidentActions(context, incident_service), ledger, decisions, tools,
+        on_alerts=make_alert_handler(context, incident_service), verify_audit=lambda: _audit_problem(ledger),
+        blocked_reasons=scheduler.blocked_reasons,
+        configured_silences=incident_service.configured_silences, capacity=capacity.capacities,
     )  # fmt: skip
-    shadowing = Shadowing(incidents, ledger, around.score_log, clock, asking.in_mode_auto)
+    shadow_recorder = ShadowRecorder(
+        incidents, ledger, context.score_log, clock, guard_service.decide_as_auto
+    )
     return ActionComponents(
-        around, judging, rack, conductor, advising, Noticing(advising), shadowing, ports, scaling,
-        _time_scale(settings),
+        context, incident_service, tools, scheduler, recommendations, InboxNotices(recommendations),
+        shadow_recorder, ports, capacity, _time_scale(settings),
     )  # fmt: skip
 
 
-def build_tools_source(acting: ActionComponents, settings: Settings) -> ToolsSource:
+def build_tools_source(components: ActionComponents, settings: Settings) -> ToolsSource:
     """Return the tools' metrics as a source; trial tools are read more often."""
     interval_s = max(TOOL_METRICS_INTERVAL_S * _time_scale(settings), 1.0)
-    return ToolsSource(acting.tools, acting.context.clock, interval_s, acting.recommendations.memory)
+    return ToolsSource(
+        components.tools, components.context.clock, interval_s, components.recommendations.state_store
+    )
 
 
-def build_incident_service(settings: Settings, store: EventStore) -> Judging:
+def build_incident_service(settings: Settings, store: EventStore) -> IncidentService:
     """Build the incident service with its state from before the restart. Raises StoreError."""
-    made = Judging(
+    incident_service = IncidentService(
         store, IncidentStore(store.fenced), LearnedState(store.fenced),
         settings.settings.false_alarms_per_week, settings.notify.notifications_per_week,
-        window_s=PATTERN_WINDOW_S * _time_scale(settings), silences=ActionLedger(store.fenced).silences,
+        window_s=PATTERN_WINDOW_S * _time_scale(settings),
+        read_silences=ActionLedger(store.fenced).silences,
     )  # fmt: skip
-    made.resume()
-    made.set_telling(settings.notify)
-    return made
+    incident_service.resume()
+    incident_service.configure_notifications(settings.notify)
+    return incident_service
 
 
 async def audit_reload(ledger: Ledger, reload: SettingsChange) -> None:
@@ -280,12 +290,12 @@ async def audit_reload(ledger: Ledger, reload: SettingsChange) -> None:
 
 
 def _audit_problem(ledger: ActionLedger) -> str | None:
-    found = verify(ledger)
+    found = verify_audit(ledger)
     return "; ".join(str(one) for one in found[:5]) or None
 
 
-def _action_times(limits: Guardrails) -> Times:
-    return Times(
+def _action_times(limits: Guardrails) -> SchedulerTimes:
+    return SchedulerTimes(
         plan_s=limits.plan_life, approval_s=limits.approval_life, watch_s=limits.watch,
         bad_checks=limits.bad_checks,
     )  # fmt: skip

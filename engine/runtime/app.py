@@ -20,8 +20,8 @@ import structlog
 from trimtab.engine.api.security.listen_address import check_listen_address
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import EngineError, LockedError, SettingsError, StoreError
-from trimtab.engine.forecasting import forecasting_setup
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.forecasting.retraining import build_retraining
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.observability import logs
 from trimtab.engine.observability.metrics import Metrics
@@ -29,7 +29,6 @@ from trimtab.engine.platform.kernel_warmup import compile_in_subprocess, prepare
 from trimtab.engine.platform.process_memory import release_memory, release_memory_periodically
 from trimtab.engine.redaction import redact_text
 from trimtab.engine.runtime import action_setup, components, notification_setup
-from trimtab.engine.runtime.background_tasks import keep_running
 from trimtab.engine.runtime.http_server import (
     HttpServer,
     bind_socket,
@@ -40,7 +39,7 @@ from trimtab.engine.runtime.http_server import (
 from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.retention import RetentionTask
 from trimtab.engine.runtime.self_metrics import SelfMetrics
-from trimtab.engine.runtime.supervisor import Supervisor, error_on_one_line
+from trimtab.engine.runtime.supervisor import Supervisor, error_on_one_line, keep_running
 from trimtab.engine.settings import Settings
 from trimtab.engine.settings.file_watcher import SettingsChange, watch_settings
 from trimtab.engine.sources.managed_tools import ToolsSource
@@ -89,14 +88,14 @@ def serve(
     asyncio.run(engine.run(on_ready or print_access))
 
 
-def print_access(url: str, first: "FirstAccess") -> None:
+def print_access(url: str, first_access: "FirstAccess") -> None:
     """Print the URL and how to log in: a login link, the key file, or the command that creates a link."""
     print(f"Trimtab is on {url}", flush=True)
-    if first.login_url is not None:
-        print(f"Log in (works once, within 10 minutes): {first.login_url}", flush=True)
-    if first.key_file is not None:
-        print(f"The admin key is in {first.key_file}", flush=True)
-    if first.login_url is None and first.key_file is None:
+    if first_access.login_url is not None:
+        print(f"Log in (works once, within 10 minutes): {first_access.login_url}", flush=True)
+    if first_access.key_file is not None:
+        print(f"The admin key is in {first_access.key_file}", flush=True)
+    if first_access.login_url is None and first_access.key_file is None:
         print("To log in, open the link that `trimtab key login` prints", flush=True)
 
 
@@ -129,46 +128,48 @@ class Engine:
         """Start the engine, run until `stopping` is set, then stop. Raises the failure that stopped it."""
         async with AsyncExitStack() as stack:
             self._install_signal_handlers()
-            listening = stack.enter_context(contextlib.closing(bind_socket(self.settings.api)))
+            listening_socket = stack.enter_context(contextlib.closing(bind_socket(self.settings.api)))
             store = stack.enter_context(contextlib.closing(self._open_store()))
             self.live.find_stored_series = store.series
             metrics = Metrics(_version())
-            judging = action_setup.build_incident_service(self.settings, store)
-            supervisor = await self._build_supervisor(stack, store, judging, metrics)
-            acts = await action_setup.build_action_components(
-                self.settings, supervisor.context, judging, store.fenced
+            incident_service = action_setup.build_incident_service(self.settings, store)
+            supervisor = await self._build_supervisor(stack, store, incident_service, metrics)
+            actions = await action_setup.build_action_components(
+                self.settings, supervisor.context, incident_service, store.fenced
             )
-            stack.push_async_callback(acts.close)
-            told = notification_setup.build_notification_delivery(
+            stack.push_async_callback(actions.close)
+            notifications = notification_setup.build_notification_delivery(
                 self.settings, supervisor.context, store.fenced, metrics
             )
-            await told.restore()
-            stack.push_async_callback(told.close)
-            supervisor.context.notifications = told
+            await notifications.restore()
+            stack.push_async_callback(notifications.close)
+            supervisor.context.notifications = notifications
             stack.push_async_callback(supervisor.stop)
-            tools = action_setup.build_tools_source(acts, self.settings)
+            tools_source = action_setup.build_tools_source(actions, self.settings)
             if self.settings.tools:
-                supervisor.extra_sources.append(tools)
+                supervisor.extra_sources.append(tools_source)
             supervisor.reload_listeners += [
-                partial(_apply_tool_settings, supervisor, acts, tools),
-                partial(action_setup.audit_reload, acts.ports.ledger),
+                partial(_apply_tool_settings, supervisor, actions, tools_source),
+                partial(action_setup.audit_reload, actions.ports.ledger),
             ]
-            models = self._build_retraining(supervisor, acts, metrics)
+            models = self._build_retraining(supervisor, actions, metrics)
             if models is not None:
                 _watch_forecast_error(models, supervisor, self.clock)
-            await self._serve_http(stack, store, supervisor, acts, models, metrics, listening, on_ready)
-            vitals = SelfMetrics(self.live, metrics, supervisor.loops.values, store)
-            pruner = RetentionTask(supervisor.context, self.settings.retention.events_days)
-            for work in (
-                keep_running("vitals", vitals.run, self.clock),
-                keep_running("pruner", pruner.run, self.clock),
-                keep_running("notifications", told.run, self.clock),
+            await self._serve_http(
+                stack, store, supervisor, actions, models, metrics, listening_socket, on_ready
+            )
+            self_metrics = SelfMetrics(self.live, metrics, supervisor.loops.values, store)
+            retention = RetentionTask(supervisor.context, self.settings.retention.events_days)
+            for task in (
+                keep_running("self_metrics", self_metrics.run, self.clock),
+                keep_running("retention", retention.run, self.clock),
+                keep_running("notifications", notifications.run, self.clock),
                 keep_running("memory", partial(release_memory_periodically, self.clock), self.clock),
                 *([] if models is None else [keep_running("models", models.run, self.clock)]),
-                self._run_actions(acts),
+                self._run_actions(actions),
                 self._start_sources(supervisor),
             ):
-                stack.push_async_callback(_cancel, asyncio.create_task(work))
+                stack.push_async_callback(_cancel, asyncio.create_task(task))
             await self.stopping.wait()
             log.info("stopping")
         log.info("stopped")
@@ -193,7 +194,7 @@ class Engine:
         return open_store(self.settings.settings.data_dir, self.clock.now)
 
     async def _build_supervisor(
-        self, stack: AsyncExitStack, store: "EventStore", judging: Judging, metrics: Metrics
+        self, stack: AsyncExitStack, store: "EventStore", incident_service: IncidentService, metrics: Metrics
     ) -> Supervisor:
         """Open snapshots, score log and worker thread; the stack closes them in reverse order."""
         from trimtab.engine.store.time_series.snapshots import FolderSnapshots
@@ -202,21 +203,21 @@ class Engine:
         stack.callback(_close_store, snapshots.close)
         score_log = components.open_score_log(self.settings, self.clock)
         stack.callback(_close_store, score_log.close)
-        work = stack.enter_context(ThreadPoolExecutor(1, "trimtab-work"))
-        around = LoopContext(
-            self.clock, store, score_log, snapshots, self.live, metrics, work, self.settings.settings,
-            incident_service=judging,
+        worker = stack.enter_context(ThreadPoolExecutor(1, "trimtab-work"))
+        context = LoopContext(
+            self.clock, store, score_log, snapshots, self.live, metrics, worker, self.settings.settings,
+            incident_service=incident_service,
         )  # fmt: skip
-        return Supervisor(around, self.clock, metrics)
+        return Supervisor(context, self.clock, metrics)
 
     def _build_retraining(
-        self, supervisor: Supervisor, acts: "action_setup.ActionComponents", metrics: Metrics
+        self, supervisor: Supervisor, actions: "action_setup.ActionComponents", metrics: Metrics
     ) -> "Retraining | None":
         """Build forecasting and training; None if the load scheduler is disabled."""
-        return forecasting_setup.build_retraining(
+        return build_retraining(
             self.settings, self.config, self.overrides, self.environ,
             lambda: None if supervisor.found_prometheus is None else supervisor.found_prometheus.url,
-            acts.ports.ledger, self.clock, metrics,
+            actions.ports.ledger, self.clock, metrics,
         )  # fmt: skip
 
     async def _serve_http(
@@ -224,10 +225,10 @@ class Engine:
         stack: AsyncExitStack,
         store: "EventStore",
         supervisor: Supervisor,
-        acts: "action_setup.ActionComponents",
+        actions: "action_setup.ActionComponents",
         models: "Retraining | None",
         metrics: Metrics,
-        listening: socket.socket,
+        listening_socket: socket.socket,
         on_ready: ReadyCallback,
     ) -> None:
         from trimtab.engine.api.application import create_app, stop_streams
@@ -236,17 +237,17 @@ class Engine:
         settings = self.settings
         app = create_app(
             live=self.live, store=store, score_log=supervisor.context.score_log, settings=settings.api,
-            clock=self.clock, web_dir=components.find_web_dir(), metrics_text=metrics.render, version=_version(),
-            observer=metrics.observe_request, loop=replace(acts.ports, models=models),
+            clock=self.clock, web_dir=components.find_web_dir(), metrics_text=metrics.render,
+            version=_version(), observer=metrics.observe_request, loop=replace(actions.ports, models=models),
         )  # fmt: skip
         server = make_server(app, settings.api)
-        serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
-        stack.push_async_callback(self._stop_http_server, server, serving)
+        server_task = asyncio.create_task(server.serve(sockets=[listening_socket]), name="http")
+        stack.push_async_callback(self._stop_http_server, server, server_task)
         stack.callback(stop_streams, app)
-        await wait_until_started(server, serving)
-        serving.add_done_callback(self._on_http_server_exit)
-        url = browser_url(settings.api, listening)
-        first = ensure_first_access(
+        await wait_until_started(server, server_task)
+        server_task.add_done_callback(self._on_http_server_exit)
+        url = browser_url(settings.api, listening_socket)
+        first_access = ensure_first_access(
             store, self.clock, settings.api, settings.settings.data_dir, url, terminal=sys.stdout.isatty()
         )
         from trimtab.engine.store.durable_files import write_bytes_atomically
@@ -254,32 +255,32 @@ class Engine:
 
         write_bytes_atomically(settings.settings.data_dir / ADDRESS_FILE, f"{url}\n".encode())
         log.info("listening", url=url)
-        on_ready(url, first)
+        on_ready(url, first_access)
 
-    def _on_http_server_exit(self, serving: "asyncio.Task[None]") -> None:
+    def _on_http_server_exit(self, server_task: "asyncio.Task[None]") -> None:
         """Stop the engine when its HTTP server ends: without it nobody can see or pause the engine."""
         if self.stopping.is_set():
             return
-        cause = None if serving.cancelled() else serving.exception()
+        cause = None if server_task.cancelled() else server_task.exception()
         log.error("http_server_ended", exc_info=cause)
-        why = f" ({type(cause).__name__}: {redact_text(str(cause))})" if cause is not None else ""
+        reason = f" ({type(cause).__name__}: {redact_text(str(cause))})" if cause is not None else ""
         self.failure = EngineError(
-            f"the HTTP server ended while the engine was running{why}; see the log for details and start "
+            f"the HTTP server ended while the engine was running{reason}; see the log for details and start "
             "Trimtab again"
         )
         self.stopping.set()
 
-    async def _stop_http_server(self, server: HttpServer, serving: "asyncio.Task[None]") -> None:
+    async def _stop_http_server(self, server: HttpServer, server_task: "asyncio.Task[None]") -> None:
         self.live.end_subscriptions()
         server.should_exit = True
-        await asyncio.wait({serving})
+        await asyncio.wait({server_task})
 
-    async def _run_actions(self, acts: "action_setup.ActionComponents") -> None:
+    async def _run_actions(self, actions: "action_setup.ActionComponents") -> None:
         """Run the action components until cancelled. Stops the engine if another engine takes over."""
         try:
-            await keep_running("acting", acts.run, self.clock)
+            await keep_running("actions", actions.run, self.clock)
         except LockedError as error:
-            log.error("another_engine_took_over", why=str(error))
+            log.error("another_engine_took_over", reason=str(error))
             self.failure = error
             self.stopping.set()
 
@@ -339,9 +340,9 @@ class Engine:
             if reload.needs_restart:
                 log.warning("settings_apply_at_next_start", settings=list(reload.needs_restart))
 
-    def _reject_reload(self, why: str) -> None:
-        self.live.set_engine_values(settings=f"not reloaded: {why}")
-        log.error("settings_rejected", why=why)
+    def _reject_reload(self, reason: str) -> None:
+        self.live.set_engine_values(settings=f"not reloaded: {reason}")
+        log.error("settings_rejected", reason=reason)
 
 
 def _version() -> str:
@@ -357,16 +358,19 @@ def _watch_forecast_error(models: "Retraining", supervisor: Supervisor, clock: S
 
 
 async def _apply_tool_settings(
-    supervisor: Supervisor, acts: "action_setup.ActionComponents", tools: ToolsSource, reload: SettingsChange
+    supervisor: Supervisor,
+    actions: "action_setup.ActionComponents",
+    tools_source: ToolsSource,
+    reload: SettingsChange,
 ) -> None:
-    """Replace tools and guard rules; watch the tools' metrics while any tool is configured."""
+    """Replace tools_source and guard rules; watch the tools_source' metrics while any tool is configured."""
     if not {"tools", "guardrails", "capacity"} & set(reload.applied_now):
         return
     try:
-        await acts.reload(reload.settings)
+        await actions.reload(reload.settings)
     except StoreError as error:
         log.error("tools_not_replaced", error=str(error))
-    await supervisor.set_extra_source(tools, bool(reload.settings.tools))
+    await supervisor.set_extra_source(tools_source, bool(reload.settings.tools))
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -46,8 +46,8 @@ SOURCE_FACTORIES: dict[str, SourceFactory] = {
 
 def enabled_sources(sources: Sources) -> dict[str, object]:
     """Return the settings of each configured and enabled source, by name."""
-    asked = {name: getattr(sources, name) for name in SOURCE_FACTORIES}
-    return {name: part for name, part in asked.items() if part is not None and part.enabled}
+    configured = {name: getattr(sources, name) for name in SOURCE_FACTORIES}
+    return {name: part for name, part in configured.items() if part is not None and part.enabled}
 
 
 async def with_local_prometheus(settings: Settings) -> Settings:
@@ -78,14 +78,14 @@ def build_notifiers(settings: Settings, clock: Clock) -> list[Notifier]:
     from trimtab.engine.notifications.channels.email_channel import EmailChannel
     from trimtab.engine.notifications.channels.webhook_channel import WebhookChannel
 
-    to, url = settings.notify, external_url(settings)
+    notify, url = settings.notify, external_url(settings)
     found: list[Notifier] = []
-    if to.alertmanager is not None:
-        found.append(AlertmanagerChannel(to.alertmanager, clock.now, url))
-    if to.webhook is not None:
-        found.append(WebhookChannel(to.webhook, clock.now, url))
-    if to.email is not None:
-        found.append(EmailChannel(to.email, clock.now, url))
+    if notify.alertmanager is not None:
+        found.append(AlertmanagerChannel(notify.alertmanager, clock.now, url))
+    if notify.webhook is not None:
+        found.append(WebhookChannel(notify.webhook, clock.now, url))
+    if notify.email is not None:
+        found.append(EmailChannel(notify.email, clock.now, url))
     return found
 
 

@@ -24,32 +24,30 @@ _BACKLOG = 2048
 def bind_socket(settings: Api) -> socket.socket:
     """Return a listening socket. Raises SettingsError if the address is in use or not of this machine."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening_socket = socket.socket(family, socket.SOCK_STREAM)
+    listening_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((settings.host.strip("[]"), settings.port))
-        listening.listen(_BACKLOG)
+        listening_socket.bind((settings.host.strip("[]"), settings.port))
+        listening_socket.listen(_BACKLOG)
     except OSError as error:
-        listening.close()
+        listening_socket.close()
         raise SettingsError(_bind_error(error, settings)) from None
-    listening.setblocking(False)
-    return listening
+    listening_socket.setblocking(False)
+    return listening_socket
 
 
 def _bind_error(error: OSError, settings: Api) -> str:
-    where = f"{settings.host}:{settings.port}"
+    address = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"api.port: {where} is in use; stop the Trimtab that runs there or choose another port (--port P)"
-        )
+        return f"api.port: {address} is in use; stop the other program or choose another port (--port P)"
     if error.errno == errno.EACCES:
-        return f"api.port: this user may not listen on {where}; choose a port above 1023 (--port P)"
-    return f"api.host: cannot listen on {where}: {error.strerror or error}"
+        return f"api.port: this user may not listen on {address}; choose a port above 1023 (--port P)"
+    return f"api.host: cannot listen on {address}: {error.strerror or error}"
 
 
-def browser_url(settings: Api, listening: socket.socket) -> str:
+def browser_url(settings: Api, listening_socket: socket.socket) -> str:
     """Return the URL at which a browser on this machine reaches the API."""
-    return base_url(settings, listening.getsockname()[1])
+    return base_url(settings, listening_socket.getsockname()[1])
 
 
 class HttpServer(uvicorn.Server):

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.notifications.delivery import NotificationDelivery
 from trimtab.engine.ports import Clock, ScoreLog, Sink, Snapshots, Store
@@ -59,7 +59,7 @@ class LoopContext:
     worker: Executor
     general: General = field(default_factory=General)
     sinks: list[Sink] = field(default_factory=list)
-    incident_service: Judging | None = None
+    incident_service: IncidentService | None = None
     """None = anomalies only, no incidents."""
     on_history: Callable[[History], None] | None = None
     """Called with each chunk of recorded history as it is read."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.notifications.delivery import NotificationDelivery, NotificationMetrics
 from trimtab.engine.runtime import components
 from trimtab.engine.runtime.loop_context import LoopContext
@@ -14,25 +14,25 @@ from trimtab.engine.types import Alert
 
 
 def build_notification_delivery(
-    settings: Settings, around: LoopContext, fenced: FencedDatabase, metrics: NotificationMetrics
+    settings: Settings, context: LoopContext, fenced: FencedDatabase, metrics: NotificationMetrics
 ) -> NotificationDelivery:
     """Build the delivery of notifications; its problems are shown in the status."""
 
-    def show(problems: str) -> None:
-        around.live.set_engine_values(notifications=problems or "ok")
+    def show_problems(problems: str) -> None:
+        context.live.set_engine_values(notifications=problems or "ok")
 
     return NotificationDelivery(
-        components.build_notifiers(settings, around.clock), LearnedState(fenced), IncidentStore(fenced).incident,
-        around.clock, metrics, show,
+        components.build_notifiers(settings, context.clock), LearnedState(fenced),
+        IncidentStore(fenced).incident, context.clock, metrics, show_problems,
     )  # fmt: skip
 
 
 def make_alert_handler(
-    around: LoopContext, judging: Judging
+    context: LoopContext, incident_service: IncidentService
 ) -> Callable[[Sequence[Alert], str], Awaitable[None]]:
     """Return a handler that passes received alerts to the incident service, in the worker thread."""
 
-    async def take(alerts: Sequence[Alert], _by: str) -> None:
-        await around.run_in_worker(judging.alerted, alerts, around.clock.now())
+    async def handle_alerts(alerts: Sequence[Alert], _by: str) -> None:
+        await context.run_in_worker(incident_service.record_alerts, alerts, context.clock.now())
 
-    return take
+    return handle_alerts

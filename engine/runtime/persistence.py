@@ -83,20 +83,20 @@ class Persistence:
     def _strip_marks(
         self, logged: Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]
     ) -> Iterator[LoggedTick]:
-        plain: tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]] = ((), ())
+        unmarked: tuple[tuple[SeriesKey, ...], tuple[SeriesKey, ...]] = ((), ())
         for time, keys, raw in logged:
             values = np.frombuffer(raw, np.float64)
             if not keys:
                 yield ClosedTick(time, (), values.copy(), complete=False), None
                 continue
-            if plain[0] is not keys:
+            if unmarked[0] is not keys:
                 marks = sum(key.metric in {PARTIAL_MARK, BUDGET_MARK} for key in keys[-2:])
-                plain = (keys, keys[: len(keys) - marks])
-            n = len(plain[1])
-            marked = {key.metric: float(value) for key, value in zip(keys[n:], values[n:], strict=True)}
+                unmarked = (keys, keys[: len(keys) - marks])
+            n = len(unmarked[1])
+            mark_values = {key.metric: float(value) for key, value in zip(keys[n:], values[n:], strict=True)}
             yield (
-                ClosedTick(time, plain[1], values[:n].copy(), PARTIAL_MARK not in marked),
-                marked.get(BUDGET_MARK),
+                ClosedTick(time, unmarked[1], values[:n].copy(), PARTIAL_MARK not in mark_values),
+                mark_values.get(BUDGET_MARK),
             )
 
     def save(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.ports import OperatorDecisions
 from trimtab.engine.runtime.loop_context import LoopContext
@@ -16,8 +16,8 @@ class PublishedDecisions:
     live      : receives the events
     """
 
-    def __init__(self, desk: OperatorDecisions, live: LiveState) -> None:
-        self.decisions = desk
+    def __init__(self, decisions: OperatorDecisions, live: LiveState) -> None:
+        self.decisions = decisions
         self.live = live
 
     async def approve(self, recommendation_id: str, by: str) -> Recommendation:
@@ -74,50 +74,50 @@ class PublishedDecisions:
 class PublishedIncidentActions:
     """The port IncidentActions: runs in the worker thread and publishes each changed incident."""
 
-    def __init__(self, around: LoopContext, judging: Judging) -> None:
-        self.context = around
-        self.incident_service = judging
+    def __init__(self, context: LoopContext, incident_service: IncidentService) -> None:
+        self.context = context
+        self.incident_service = incident_service
 
     async def acknowledge(self, incident_id: str, by: str, note: str = "") -> Incident:
         """See `IncidentActions.acknowledge`."""
         return await self._apply(
-            incident_id, lambda: self.incident_service.said.acknowledge(incident_id, by, note)
+            incident_id, lambda: self.incident_service.operator_actions.acknowledge(incident_id, by, note)
         )
 
     async def resolve(self, incident_id: str, by: str, note: str = "") -> Incident:
         """See `IncidentActions.resolve`."""
         return await self._apply(
-            incident_id, lambda: self.incident_service.said.resolve(incident_id, by, note)
+            incident_id, lambda: self.incident_service.operator_actions.resolve(incident_id, by, note)
         )
 
     async def reopen(self, incident_id: str, by: str, note: str = "") -> Incident:
         """See `IncidentActions.reopen`."""
         return await self._apply(
-            incident_id, lambda: self.incident_service.said.reopen(incident_id, by, note)
+            incident_id, lambda: self.incident_service.operator_actions.reopen(incident_id, by, note)
         )
 
     async def merge(self, incident_id: str, into: str, by: str) -> Incident:
         """See `IncidentActions.merge`."""
         await self.context.run_in_worker(self.incident_service.follow, into)
         return await self._apply(
-            incident_id, lambda: self.incident_service.said.merge(into, [incident_id], by)
+            incident_id, lambda: self.incident_service.operator_actions.merge(into, [incident_id], by)
         )
 
     async def split(self, incident_id: str, anomaly_ids: Sequence[str], by: str) -> Incident:
         """See `IncidentActions.split`."""
         return await self._apply(
-            incident_id, lambda: self.incident_service.said.split(incident_id, anomaly_ids, by)
+            incident_id, lambda: self.incident_service.operator_actions.split(incident_id, anomaly_ids, by)
         )
 
-    async def _apply(self, incident_id: str, say: Callable[[], list[Incident]]) -> Incident:
+    async def _apply(self, incident_id: str, change: Callable[[], list[Incident]]) -> Incident:
         """Apply an operator action, publish all changed incidents and return the last of them."""
 
-        def told() -> tuple[list[Incident], list[Notice]]:
+        def apply() -> tuple[list[Incident], list[Notice]]:
             self.incident_service.follow(incident_id)
-            changed = say()
-            return changed, self.incident_service.say(changed)
+            changed = change()
+            return changed, self.incident_service.apply_operator_changes(changed)
 
-        changed, notices = await self.context.run_in_worker(told)
+        changed, notices = await self.context.run_in_worker(apply)
         for incident in changed:
             self.context.live.publish("incident", incident)
         if notices and self.context.notifications is not None:

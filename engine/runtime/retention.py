@@ -24,8 +24,8 @@ class RetentionTask:
     events_days : days to keep an event after its end
     """
 
-    def __init__(self, around: LoopContext, events_days: float) -> None:
-        self.context = around
+    def __init__(self, context: LoopContext, events_days: float) -> None:
+        self.context = context
         self.retention_ns = int(events_days * 86_400e9)
 
     async def run(self) -> None:
@@ -38,23 +38,23 @@ class RetentionTask:
     async def delete_expired(self) -> None:
         """Run once; rows beyond the batch limit wait for the next run."""
         store, clock = self.context.store, self.context.clock
-        before = clock.now() - self.retention_ns
+        ended_before = clock.now() - self.retention_ns
         try:
-            events = await self._delete_in_batches(partial(store.delete_ended, before))
-            ended = await self._delete_in_batches(partial(api_keys.delete_ended_sessions, store, clock))
+            events = await self._delete_in_batches(partial(store.delete_ended, ended_before))
+            sessions = await self._delete_in_batches(partial(api_keys.delete_ended_sessions, store, clock))
         except StoreError as error:
             log.warning("retention_failed", error=str(error))
             return
-        if events or ended:
-            log.info("expired_rows_deleted", events=events, sessions=ended)
+        if events or sessions:
+            log.info("expired_rows_deleted", events=events, sessions=sessions)
 
-    async def _delete_in_batches(self, forget: Callable[[int], int]) -> int:
+    async def _delete_in_batches(self, delete: Callable[[int], int]) -> int:
         """Return the number of deleted rows."""
         total = 0
         for _ in range(MAX_BATCHES):
-            gone = await self.context.run_in_worker(forget, BATCH_ROWS)
-            total += gone
-            if gone < BATCH_ROWS:
+            deleted = await self.context.run_in_worker(delete, BATCH_ROWS)
+            total += deleted
+            if deleted < BATCH_ROWS:
                 break
             await self._sleep(PAUSE_S)
         return total

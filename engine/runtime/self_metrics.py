@@ -46,15 +46,15 @@ class SelfMetrics:
 
     async def update(self) -> None:
         """Measure once and check the health of the store."""
-        trouble = await self._store_problem()
-        if trouble != self.live.problem():
-            if trouble:
-                log.error("store_unusable", why=trouble)
+        problem = await self._store_problem()
+        if problem != self.live.problem():
+            if problem:
+                log.error("store_unusable", why=problem)
             else:
                 log.info("store_usable_again")
-        self.live.set_problem(trouble)
-        self.metrics.set_store_healthy(not trouble)
-        self._publish(trouble)
+        self.live.set_problem(problem)
+        self.metrics.set_store_healthy(not problem)
+        self._publish(problem)
 
     async def _store_problem(self) -> str:
         """Return why the store is unusable; "" = it is usable."""
@@ -62,24 +62,24 @@ class SelfMetrics:
             self._health_check = asyncio.create_task(asyncio.to_thread(self.store.health_problem))
         if not (await asyncio.wait({self._health_check}, timeout=STORE_TIMEOUT_S))[0]:
             return f"the store gave no answer within {STORE_TIMEOUT_S:g} s; is its disk or server overloaded?"
-        asked, self._health_check = self._health_check, None
-        return asked.result() or ""
+        check, self._health_check = self._health_check, None
+        return check.result() or ""
 
-    def _publish(self, trouble: str) -> None:
-        now, used = time.monotonic(), time.process_time()
-        before, used_before = self._cpu_before
-        self._cpu_before = (now, used)
+    def _publish(self, problem: str) -> None:
+        now, cpu = time.monotonic(), time.process_time()
+        before, cpu_before = self._cpu_before
+        self._cpu_before = (now, cpu)
         loops = list(self.loops())
         problems = [loop.persistence.problem for loop in loops if loop.persistence.problem]
         self.live.set_engine_values(
             uptime_s=round(now - self._started, 1),
             memory_bytes=self._process.memory_info().rss,
-            cpu_ratio=round((used - used_before) / max(now - before, 1e-3), 4),
+            cpu_ratio=round((cpu - cpu_before) / max(now - before, 1e-3), 4),
             ticks=sum(loop.tick_count for loop in loops),
             tick_seconds=round(max((loop.tick_s for loop in loops), default=0.0), 6),
             tick_lag_s=round(max((loop.lag_s for loop in loops), default=0.0), 3),
-            late_samples=sum(loop.assembler.late for loop in loops),
-            store=trouble or (problems[0] if problems else "ok"),
+            late_samples=sum(loop.assembler.late_samples for loop in loops),
+            store=problem or (problems[0] if problems else "ok"),
             waiting_for_store=sum(loop.persistence.pending_count for loop in loops),
             scores_dropped=sum(loop.persistence.dropped_count for loop in loops),
         )

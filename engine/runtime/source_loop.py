@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import structlog
 
 from trimtab.engine.detection.tick_assembler import ClosedTick, TickAssembler
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.errors import SourceError
 from trimtab.engine.observability.logs import trace_context
-from trimtab.engine.patterns.pattern_watcher import PatternWatch
+from trimtab.engine.patterns.pattern_watcher import PatternWatcher
 from trimtab.engine.ports import Source
 from trimtab.engine.redaction import redact_text
 from trimtab.engine.runtime.loop_context import LoopContext
@@ -18,7 +18,7 @@ from trimtab.engine.runtime.recovery import last_stored_tick, learn_history, rec
 from trimtab.engine.types import SourceState, SourceStatus, iso
 
 if TYPE_CHECKING:
-    from trimtab.engine.detection.source_detector import Senses
+    from trimtab.engine.detection.source_detector import SourceDetector
 
 log = structlog.get_logger(__name__)
 
@@ -43,18 +43,18 @@ class SourceLoop:
     context : ports and settings
     """
 
-    def __init__(self, source: Source, around: LoopContext) -> None:
+    def __init__(self, source: Source, context: LoopContext) -> None:
         self.source = source
-        self.context = around
-        self.persistence = Persistence(source.name, around.store, around.score_log, around.snapshots)
-        self.detector: Senses | None = None
+        self.context = context
+        self.persistence = Persistence(source.name, context.store, context.score_log, context.snapshots)
+        self.detector: SourceDetector | None = None
         self.tick_count = 0
         self.tick_s = self.lag_s = 0.0
         self.assembler = TickAssembler(source.interval_s, by_reading=True)
-        self._budget = around.general.false_alarms_per_week
+        self._budget = context.general.false_alarms_per_week
         self._next_snapshot = 0
         self._learned_history = False
-        around.live.set_source_status(SourceStatus(source.name, SourceState.STARTING, source.interval_s))
+        context.live.set_source_status(SourceStatus(source.name, SourceState.STARTING, source.interval_s))
 
     async def run(self) -> None:
         """Run until cancelled, or until a recording ends."""
@@ -67,16 +67,16 @@ class SourceLoop:
         self.detector = start.detector
         if self._learned_history:
             await self.context.run_in_worker(self._save_snapshot)
-        now = start.detector.now()
+        current = start.detector.current()
         if start.detector.time is not None:
-            self.assembler.closed_to = start.detector.time
-            self._publish_tick(now)
+            self.assembler.closed_until = start.detector.time
+            self._publish_tick(current)
             self.context.live.set_waiting_for("")
         if self.context.incident_service is not None:
             at = start.detector.time or self.context.clock.now()
             await self.context.run_in_worker(
-                self.context.incident_service.went_on, self.source.name, now.keys, self.source.info,
-                tuple(now.open_ids.values()), at,
+                self.context.incident_service.resume_source, self.source.name, current.keys,
+                self.source.info, tuple(current.open_ids.values()), at,
             )  # fmt: skip
         while await self._read_next():
             pass
@@ -101,7 +101,7 @@ class SourceLoop:
                 self.context.live.publish_anomaly(anomaly)
             await self.context.run_in_worker(self._save_snapshot)
         if self.context.incident_service is not None:
-            await self.context.run_in_worker(self.context.incident_service.forget, self.source.name)
+            await self.context.run_in_worker(self.context.incident_service.forget_source, self.source.name)
         self.context.live.remove_source(self.source.name)
         self.context.metrics.remove_source(self.source.name)
 
@@ -128,19 +128,23 @@ class SourceLoop:
             return False
         return True
 
-    def _new_detector(self) -> "Senses":
-        from trimtab.engine.detection.source_detector import Senses
+    def _new_detector(self) -> "SourceDetector":
+        from trimtab.engine.detection.source_detector import SourceDetector
 
         source, general = self.source, self.context.general
-        return Senses(
+        return SourceDetector(
             source.name, source.interval_s, source.is_replacement, general.detectors, self._budget,
             general.max_series, source.info,
         )  # fmt: skip
 
-    def _pattern_watcher(self) -> PatternWatch | None:
+    def _pattern_watcher(self) -> PatternWatcher | None:
         """Return the pattern watcher of this source; None = there are no incidents."""
-        judging, source = self.context.incident_service, self.source
-        return None if judging is None else judging.watch(source.name, source.interval_s, source.info)
+        incident_service, source = self.context.incident_service, self.source
+        return (
+            None
+            if incident_service is None
+            else incident_service.watcher(source.name, source.interval_s, source.info)
+        )
 
     async def _read_next(self) -> bool:
         """Wait for the next tick and process all closed ticks. Return False at the end of a recording."""
@@ -159,64 +163,66 @@ class SourceLoop:
                 if reading is None:
                     return False
                 assembler.add(reading)
-                watermark = assembler.tick_of(reading.time)
+                watermark = assembler.tick_time(reading.time)
             for tick in assembler.close(watermark):
                 await self._process_tick(tick, problem)
         return True
 
     def _next_tick_time(self) -> int:
-        """Return the time of the tick that has begun, or of the next one if that is already closed."""
+        """Return the time of the tick that has started, or of the next one if that is already closed."""
         now, interval = self.context.clock.now(), self.assembler.interval_ns
-        begun = now // interval * interval
-        ahead = self.assembler.closed_to - now
+        started = now // interval * interval
+        ahead = self.assembler.closed_until - now
         if ahead > MAX_CLOCK_WAIT_INTERVALS * interval and not isinstance(self.source, ReplaySource):
             log.warning("clock_set_back", source=self.source.name, seconds=ahead / 1e9)
-            self.assembler.rewind(begun - interval)
+            self.assembler.rewind(started - interval)
             self._next_snapshot = 0
-        return max(self.assembler.closed_to + interval, begun)
+        return max(self.assembler.closed_until + interval, started)
 
     async def _process_tick(self, tick: ClosedTick, problem: Exception | None) -> None:
         begin = time.perf_counter()
         try:
-            sensed = await self.context.run_in_worker(self._run_stages, tick)
-            self._publish_status(tick, sensed, problem)
-            await self._update_incidents(sensed)
+            result = await self.context.run_in_worker(self._run_stages, tick)
+            self._publish_status(tick, result, problem)
+            await self._update_incidents(result)
             if self.context.clock.now() >= self._next_snapshot or self.persistence.has_gap:
                 await self.context.run_in_worker(self._save_snapshot)
-            if sensed.known:
+            if result.has_samples:
                 for sink in list(self.context.sinks):
-                    await sink.send(sensed.keys, sensed.scores)
+                    await sink.send(result.keys, result.scores)
         except Exception as error:  # reported by _mark_unknown; other sources are unaffected
             self._mark_unknown(error)
             return
-        self._record_metrics(tick, sensed, time.perf_counter() - begin)
+        self._record_metrics(tick, result, time.perf_counter() - begin)
 
-    def _run_stages(self, tick: ClosedTick) -> Sensed:
+    def _run_stages(self, tick: ClosedTick) -> TickResult:
         """Blocking stages of a tick: log it, detect anomalies, save the results."""
         if self.detector is None:
             self.detector = self._new_detector()
         if self.detector.anomalies.budget != self._budget:
             self.detector.set_budget(self._budget)
         self.persistence.log_tick(tick, self._budget)
-        sensed = self.detector.step(tick)
-        infos = [self.source.info(sensed.keys[slot]) for slot in sensed.came.tolist()]
-        self.persistence.save(sensed.keys, sensed.scores if sensed.known else None, sensed.anomalies, infos)
-        return sensed
+        result = self.detector.step(tick)
+        infos = [self.source.info(result.keys[slot]) for slot in result.new_slots.tolist()]
+        self.persistence.save(
+            result.keys, result.scores if result.has_samples else None, result.anomalies, infos
+        )
+        return result
 
-    async def _update_incidents(self, sensed: Sensed) -> None:
+    async def _update_incidents(self, result: TickResult) -> None:
         """Pass the tick to the incident service; a failure there leaves anomalies unaffected."""
-        judging = self.context.incident_service
-        if judging is None or not sensed.known:
+        incident_service = self.context.incident_service
+        if incident_service is None or not result.has_samples:
             return
         source = self.source
         try:
-            told, notices = await self.context.run_in_worker(
-                judging.step, sensed, source.interval_s, source.info
+            changed, notices = await self.context.run_in_worker(
+                incident_service.step, result, source.interval_s, source.info
             )
         except Exception:
             log.exception("incidents_failed", source=source.name)
             return
-        for incident in told:
+        for incident in changed:
             self.context.live.publish("incident", incident)
         for notice in notices:
             log.warning("incident", kind=notice.kind, title=notice.incident.title, why=notice.why)
@@ -226,20 +232,23 @@ class SourceLoop:
     def _save_snapshot(self) -> None:
         self._next_snapshot = self.context.clock.now() + int(SNAPSHOT_INTERVAL_S * 1e9)
         if self.detector is not None and (self._learned_history or self.detector.time is not None):
-            senses, watch = self.detector, self._pattern_watcher()
-            arrays, meta = senses.state()
-            looked, known = ({}, {}) if watch is None else watch.state()
+            detector, watcher = self.detector, self._pattern_watcher()
+            arrays, meta = detector.state()
+            watcher_arrays, watcher_meta = ({}, {}) if watcher is None else watcher.state()
             self.persistence.save_snapshot(
-                senses.time or 0, arrays | looked, meta | known, keep_from=senses.replay_from()
+                detector.time or 0,
+                arrays | watcher_arrays,
+                meta | watcher_meta,
+                keep_from=detector.replay_from(),
             )
 
-    def _publish_status(self, tick: ClosedTick, sensed: Sensed, problem: Exception | None) -> None:
+    def _publish_status(self, tick: ClosedTick, result: TickResult, problem: Exception | None) -> None:
         live, source = self.context.live, self.source
-        self._publish_tick(sensed)
-        if tick.unknown:
+        self._publish_tick(result)
+        if tick.is_unknown:
             self._mark_unknown(problem or SourceError(f"source {source.name} did not answer"))
             return
-        if sensed.certain:
+        if result.complete:
             self._set_state(SourceState.UP, source.detail())
         else:
             self._set_state(SourceState.UNKNOWN, f"partial answer; {source.detail()}")
@@ -247,9 +256,9 @@ class SourceLoop:
         live.update_source_status(source.name, series=live.source_counts(source.name)[0], left_out=left_out)
         live.set_waiting_for("")
 
-    def _publish_tick(self, sensed: Sensed) -> None:
-        names = () if self.detector is None else self.detector.scoring.names
-        self.context.live.publish_tick(sensed, self.source.interval_s, names, self.source.info)
+    def _publish_tick(self, result: TickResult) -> None:
+        names = () if self.detector is None else self.detector.scoring.detector_names
+        self.context.live.publish_tick(result, self.source.interval_s, names, self.source.info)
 
     def _mark_unknown(self, error: Exception) -> None:
         """Set the source state to unknown with a reason; log unexpected errors with their traceback."""
@@ -274,14 +283,14 @@ class SourceLoop:
         live.update_source_status(name, state=state, detail=detail, since=since)
         self.context.metrics.set_source_state(name, state)
 
-    def _record_metrics(self, tick: ClosedTick, sensed: Sensed, seconds: float) -> None:
+    def _record_metrics(self, tick: ClosedTick, result: TickResult, seconds: float) -> None:
         name, metrics = self.source.name, self.context.metrics
         self.tick_count += 1
         self.tick_s, self.lag_s = seconds, (self.context.clock.now() - tick.time) / 1e9
         series, learning, unusual, _ = self.context.live.source_counts(name)
-        metrics.observe_tick(name, seconds, self.lag_s, sensed.samples)
+        metrics.observe_tick(name, seconds, self.lag_s, result.n_samples)
         metrics.set_series_counts(name, series, learning, unusual)
         log.info(
-            "tick", at=iso(tick.time), samples=sensed.samples, series=series, unusual=unusual,
-            anomalies=len(sensed.anomalies), duration_s=round(seconds, 6), lag_s=round(self.lag_s, 3),
+            "tick", at=iso(tick.time), samples=result.n_samples, series=series, unusual=unusual,
+            anomalies=len(result.anomalies), duration_s=round(seconds, 6), lag_s=round(self.lag_s, 3),
         )  # fmt: skip

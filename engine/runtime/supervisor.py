@@ -7,12 +7,11 @@ from dataclasses import replace
 import structlog
 
 from trimtab.engine.clock import SystemClock
-from trimtab.engine.errors import SettingsError, SourceError, StoreError
+from trimtab.engine.errors import LockedError, SettingsError, SourceError, StoreError
 from trimtab.engine.observability import logs
 from trimtab.engine.observability.metrics import Metrics
-from trimtab.engine.ports import Sink, Source
+from trimtab.engine.ports import Clock, Sink, Source
 from trimtab.engine.runtime import components
-from trimtab.engine.runtime.background_tasks import keep_running
 from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.source_loop import REMOVED, SourceLoop
 from trimtab.engine.settings import Prometheus, Settings
@@ -20,6 +19,26 @@ from trimtab.engine.settings.file_watcher import SettingsChange, compare_setting
 from trimtab.engine.types import History
 
 log = structlog.get_logger(__name__)
+
+RESTART_DELAY_S = 30.0
+"""Seconds between a failure of a task and its restart."""
+
+
+async def keep_running(name: str, task: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Run a task, and restart it `RESTART_DELAY_S` after each failure, until it returns or is cancelled.
+
+    Raises LockedError, which no restart can fix: another engine has taken over.
+    """
+    while True:
+        try:
+            await task()
+        except LockedError:
+            raise
+        except Exception:
+            log.exception("task_failed", task=name, restart_after_s=RESTART_DELAY_S)
+        else:
+            return
+        await clock.sleep_until(clock.now() + int(RESTART_DELAY_S * 1e9))
 
 
 class Supervisor:
@@ -30,8 +49,8 @@ class Supervisor:
     metrics : receives the sinks' metrics
     """
 
-    def __init__(self, around: LoopContext, clock: SystemClock, metrics: Metrics) -> None:
-        self.context = around
+    def __init__(self, context: LoopContext, clock: SystemClock, metrics: Metrics) -> None:
+        self.context = context
         self.clock = clock
         self.metrics = metrics
         self.found_prometheus: Prometheus | None = None
@@ -42,7 +61,7 @@ class Supervisor:
         self.reload_listeners: list[Callable[[SettingsChange], Awaitable[None]]] = []
         """Called after each change of the settings; must not raise."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        around.read_history = self.read_history
+        context.read_history = self.read_history
 
     def start(self, settings: Settings) -> None:
         """Start the enabled sources. Raises SettingsError if a source cannot be built."""
@@ -66,12 +85,12 @@ class Supervisor:
             log.warning("removed_sources_not_closed", error=str(error))
 
     def _close_removed_sources(self, watched: frozenset[str]) -> None:
-        around = self.context
-        if around.incident_service is not None:
-            around.incident_service.only(watched, self.clock.now())
-        for anomaly in around.store.anomalies(open_only=True, limit=100_000):
+        context = self.context
+        if context.incident_service is not None:
+            context.incident_service.close_other_sources(watched, self.clock.now())
+        for anomaly in context.store.anomalies(open_only=True, limit=100_000):
             if anomaly.source not in watched:
-                around.store.save_anomaly(replace(anomaly, end=anomaly.peak_time, reason=REMOVED))
+                context.store.save_anomaly(replace(anomaly, end=anomaly.peak_time, reason=REMOVED))
 
     async def stop(self) -> None:
         """Stop every loop with its state on disk, then close the sinks."""
@@ -86,7 +105,7 @@ class Supervisor:
         """
         reload = compare_settings(before, self.with_found_prometheus(wanted))
         after = reload.settings
-        built = self._build_changed_sources(before, after)
+        new_sources = self._build_changed_sources(before, after)
         new_sinks = None
         if "writer" in reload.applied_now:
             new_sinks = components.build_sinks(after, self.metrics, self.clock)
@@ -94,10 +113,12 @@ class Supervisor:
         logs.set_log_level(after.settings.log_level)
         self.context.general = after.settings
         if self.context.incident_service is not None:
-            await self.context.run_in_worker(self.context.incident_service.set_telling, after.notify)
+            await self.context.run_in_worker(
+                self.context.incident_service.configure_notifications, after.notify
+            )
         for loop in self.loops.values():
             loop.set_budget(after.settings.false_alarms_per_week)
-        await self._replace_sources(after, built)
+        await self._replace_sources(after, new_sources)
         if new_sinks is not None:
             await self._replace_sinks(new_sinks)
         for follow in self.reload_listeners:
@@ -129,7 +150,7 @@ class Supervisor:
             self.extra_sources.append(source)
             self._start_loop(source)
         elif not wanted and loop is not None:
-            self.extra_sources = [one for one in self.extra_sources if one.name != source.name]
+            self.extra_sources = [other for other in self.extra_sources if other.name != source.name]
             await self._stop_loop(source.name)
             await loop.remove()
 
@@ -147,16 +168,16 @@ class Supervisor:
             components.SOURCE_FACTORIES[name](after, self.clock) for name in new if new[name] != old.get(name)
         ]
 
-    async def _replace_sources(self, after: Settings, built: list[Source]) -> None:
-        for source in built:
+    async def _replace_sources(self, after: Settings, new_sources: list[Source]) -> None:
+        for source in new_sources:
             if source.name in self.loops:
                 await self._stop_loop(source.name)
             self._start_loop(source)
-        staying = {
+        remaining = {
             *components.enabled_sources(after.sources),
             *(source.name for source in self.extra_sources),
         }
-        for name in set(self.loops) - staying:
+        for name in set(self.loops) - remaining:
             loop = self.loops[name]
             await self._stop_loop(name)
             await loop.remove()
@@ -180,5 +201,5 @@ class Supervisor:
 
 
 def error_on_one_line(error: SettingsError) -> str:
-    """Return the error message joined into one line."""
+    """Return the error message joined into source line."""
     return "; ".join(str(error).splitlines())

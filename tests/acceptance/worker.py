@@ -62,7 +62,8 @@ def start_leaking_worker(directory: Path) -> Iterator[LeakingWorker]:
     """Start PM2, the leaking application and constant load. PM2's home needs a short path."""
     command, port = install_pm2(directory / "pm2"), free_port()
     app = {
-        "name": APP_NAME, "script": sys.executable, "interpreter": "none", "cwd": str(Path(__file__).parents[2]),
+        "name": APP_NAME, "script": sys.executable, "interpreter": "none",
+        "cwd": str(Path(__file__).parents[2]),
         "args": ["-m", "tests.services.leaky_service", "--port", str(port), "--leak-bytes", str(LEAK_BYTES)],
         "instances": 2, "exec_mode": "fork", "wait_ready": True, "listen_timeout": 20_000,
         "kill_timeout": 5_000, "max_memory_restart": MEMORY_LIMIT_BYTES,

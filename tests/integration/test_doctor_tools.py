@@ -118,7 +118,8 @@ notify:
             checks = await receiver_checks(settings)
         told = await asyncio.to_thread(httpx.get, f"{alertmanager.url}/api/v2/alerts", trust_env=False)
         assert [(check.name, check.state) for check in checks] == [
-            ("notify.alertmanager", CheckState.OK), ("notify.webhook", CheckState.OK), ("notify.email", CheckState.OK),
+            ("notify.alertmanager", CheckState.OK), ("notify.webhook", CheckState.OK),
+            ("notify.email", CheckState.OK),
         ]  # fmt: skip
         assert any(line.startswith("AUTH") for line in mails.lines)
         assert (mails.mails, came, told.json()) == ([], [], [])

@@ -12,7 +12,7 @@ from tests.servers.prometheus import start_node_exporter, start_prometheus, wait
 from tests.unit.runtime.test_source_loop import FakeTickMetrics, ImmediateExecutor
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.detection import source_scoring
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.source_loop import SourceLoop
@@ -61,7 +61,7 @@ async def test_an_exporter_that_restarts_is_a_change(tmp_path, monkeypatch):
         context = LoopContext(
             clock, store, FakeScoreLog(), FakeSnapshots(), LiveState(), FakeTickMetrics(), ImmediateExecutor()
         )
-        context.incident_service = Judging(store, kept, FakeKeyValueStore())
+        context.incident_service = IncidentService(store, kept, FakeKeyValueStore())
         loop = SourceLoop(PrometheusWithoutHistory(Prometheus(url=server.url), clock), context)
         async with running_loop(loop):
             await wait_until(lambda: loop.tick_count > 3, "ticks")

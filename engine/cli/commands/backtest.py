@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from trimtab.engine.cli.command_errors import EXIT_FOUND, EXIT_OK
-from trimtab.engine.cli.kernels import prepare_kernel_cache
 from trimtab.engine.cli.options import Detectors, FalseAlarms, Recording, RowInterval
 
 
@@ -37,7 +36,9 @@ def backtest(
     """
     from rich.console import Console
 
-    prepare_kernel_cache()
+    from trimtab.engine.platform.kernel_warmup import prepare_default_environment
+
+    prepare_default_environment()  # before numba is imported
 
     from trimtab.pipelines.reports.backtest_report import backtest_file
 

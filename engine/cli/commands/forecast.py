@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from trimtab.engine.cli.kernels import prepare_kernel_cache
 from trimtab.engine.cli.options import OutputFile, Recording, RowInterval
 
 
@@ -23,7 +22,9 @@ def forecast(
     """Forecast a recording: quantiles of future values, and their confidence."""
     from rich.console import Console
 
-    prepare_kernel_cache()
+    from trimtab.engine.platform.kernel_warmup import prepare_default_environment
+
+    prepare_default_environment()  # before numba is imported
 
     from trimtab.pipelines.forecasting.forecast_file import forecast_file, parse_quantiles
 

@@ -146,8 +146,8 @@ async def _check_within_timeout(kind: str, tool: "Tool", target: str, seconds: f
 async def _check_target(kind: str, tool: "Tool", target: str, seconds: float) -> TargetReport:
     from trimtab.engine.errors import EngineError
     from trimtab.engine.recommendations.misconfigurations import all_findings
-    from trimtab.engine.recommendations.one_off_check import Looks
-    from trimtab.engine.recommendations.target_facts import Facts
+    from trimtab.engine.recommendations.one_off_check import TargetReadings
+    from trimtab.engine.recommendations.target_facts import TargetFacts
 
     try:
         earlier = await tool.metrics(target)
@@ -157,8 +157,8 @@ async def _check_target(kind: str, tool: "Tool", target: str, seconds: float) ->
         actions = {action.name: action for action in await tool.actions(target)}
     except EngineError as error:
         return TargetReport(tool.name, target, problem=str(error))
-    facts = Facts(tool.name, kind, target, now, knobs, actions, writable=False)
-    found = tuple(all_findings(Looks(facts, earlier, seconds)))
+    facts = TargetFacts(tool.name, kind, target, now, knobs, actions, writable=False)
+    found = tuple(all_findings(TargetReadings(facts, earlier, seconds)))
     commands = tuple(
         tool.command(target, one.remedy.subject, one.remedy.after) if one.remedy is not None else ""
         for one in found

@@ -85,7 +85,7 @@ def train_and_audit(
 ) -> "TrainingResult":
     """Train the load model; append an audit row if it is promoted."""
     from trimtab.engine.clock import SystemClock
-    from trimtab.engine.forecasting.champion_audit import audit_champion_changes
+    from trimtab.engine.forecasting.forecast_service import audit_champion_changes
     from trimtab.engine.forecasting.model_worker import ModelFolders, load_job, read_training_history
     from trimtab.engine.store import join_store
     from trimtab.engine.store.action_ledger import ActionLedger

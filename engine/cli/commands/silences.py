@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.engine.cli.commands.actions import current_user
 from trimtab.engine.cli.help_pages import examples, new_command_group
-from trimtab.engine.cli.open_store import store_session
+from trimtab.engine.cli.open_store import current_user, store_session
 from trimtab.engine.cli.options import ConfigFile, DataDir, Format
 from trimtab.engine.cli.output import OutputFormat, format_rows
 

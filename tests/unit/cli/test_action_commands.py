@@ -11,10 +11,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.builders.actions import action_of
+from tests.builders.actions import make_action
 from tests.builders.ledgers import open_ledger
 from tests.contracts.event_store_contract import ulid
-from trimtab.engine.cli.commands import actions
+from trimtab.engine.cli import open_store
+from trimtab.engine.cli.commands.actions import actions
+from trimtab.engine.cli.commands.audit import audit_app
+from trimtab.engine.cli.commands.pause import pause, resume
 from trimtab.engine.store.lease import FolderLease
 from trimtab.engine.types import ActionState, Outcome
 
@@ -28,9 +31,9 @@ def ledger(tmp_path):
 @pytest.fixture
 def call(tmp_path):
     app = typer.Typer()
-    for command in (actions.pause, actions.resume, actions.actions):
+    for command in (pause, resume, actions):
         app.command()(command)
-    app.add_typer(actions.audit_app, name="audit")
+    app.add_typer(audit_app, name="audit")
     return lambda *words: CliRunner().invoke(app, [*words, "--data", str(tmp_path)])
 
 
@@ -53,8 +56,8 @@ def test_a_pause_names_the_engine(ledger, call, tmp_path):  # noqa: ARG001 - the
     with FolderLease(tmp_path / "other", time.time_ns):
         pass
     app = typer.Typer()
-    app.command()(actions.pause)
-    app.command()(actions.resume)
+    app.command()(pause)
+    app.command()(resume)
     said = CliRunner().invoke(app, ["pause", "--data", str(tmp_path / "other")])
     assert "no engine runs on" in said.stderr
     assert "--config or --data" in said.stderr
@@ -62,7 +65,7 @@ def test_a_pause_names_the_engine(ledger, call, tmp_path):  # noqa: ARG001 - the
 
 def test_actions_are_listed(ledger, call):
     """Actions are listed as a table, and with all fields as JSON."""
-    action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
+    action = ledger.propose(make_action(ulid(1)), "proposed", "trimtab")
     failed = replace(action, state=ActionState.FAILED, outcome=Outcome(ActionState.FAILED, "not sent: why"))
     ledger.transition(failed, ActionState.PROPOSED, "failed", "trimtab")
     assert "maxmemory  100   125  failed  trimtab  not sent: why" in call("actions").stdout
@@ -88,6 +91,6 @@ def test_a_user_without_a_name_can_pause(ledger, call, monkeypatch):
     def nobody():
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(actions.getpass, "getuser", nobody)
+    monkeypatch.setattr(open_store.getpass, "getuser", nobody)
     assert call("pause").exit_code == 0
     assert ledger.pause().by.startswith("uid ")

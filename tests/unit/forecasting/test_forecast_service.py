@@ -9,8 +9,7 @@ from tests.builders.model_store import SMALL_JOB
 from tests.fakes.fake_control_loop import FakeLedger
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError
-from trimtab.engine.forecasting.champion_audit import audit_champion_changes
-from trimtab.engine.forecasting.forecast_service import ForecastService
+from trimtab.engine.forecasting.forecast_service import ForecastService, audit_champion_changes
 from trimtab.engine.forecasting.retraining import (
     CHECK_INTERVAL_S,
     FAILURE_COOLDOWN_S,

@@ -9,15 +9,15 @@ from structlog.testing import capture_logs
 
 from tests.fakes.fake_control_loop import FakeLedger
 from tests.fakes.ports import FakeClock, settle
-from trimtab.engine.actions.scheduler import Conductor
+from trimtab.engine.actions.scheduler import ActionScheduler
 from trimtab.engine.api.security.api_keys import FirstAccess
 from trimtab.engine.errors import EngineError, LockedError, StoreError
-from trimtab.engine.runtime import background_tasks
+from trimtab.engine.runtime import supervisor
 from trimtab.engine.runtime.action_setup import audit_reload
 from trimtab.engine.runtime.app import Engine, _apply_tool_settings, print_access
-from trimtab.engine.runtime.background_tasks import keep_running
 from trimtab.engine.runtime.http_server import HttpServer
 from trimtab.engine.runtime.self_metrics import SelfMetrics
+from trimtab.engine.runtime.supervisor import keep_running
 from trimtab.engine.settings import Api, General, Host, Settings, Sources
 from trimtab.engine.settings.file_watcher import SettingsChange
 
@@ -111,7 +111,7 @@ async def test_a_failed_task_is_restarted():
 async def test_self_metrics_continue_after_a_failure(engine, monkeypatch):
     """The engine's own metrics are updated again after an unexpected error."""
     looks = []
-    monkeypatch.setattr(background_tasks, "RESTART_DELAY_S", 0.01)
+    monkeypatch.setattr(supervisor, "RESTART_DELAY_S", 0.01)
 
     async def look(_self):
         looks.append(1)
@@ -130,7 +130,7 @@ async def test_the_engine_stops_when_another_engine_takes_over(engine, monkeypat
     async def step(_self, _now):
         raise LockedError("taken over by another engine (epoch 2)")
 
-    monkeypatch.setattr(Conductor, "step", step)
+    monkeypatch.setattr(ActionScheduler, "step", step)
     with capture_logs() as logs, pytest.raises(LockedError, match="epoch 2"):
         await asyncio.wait_for(engine.run(lambda *_: None), 20)
     events = [entry["event"] for entry in logs]

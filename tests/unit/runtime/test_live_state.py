@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders.series import anomaly_of, tick_scores
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.errors import InputError, NotFoundError
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.types import SeriesInfo, SeriesKey, SourceState, SourceStatus
@@ -16,16 +16,26 @@ NAN = float("nan")
 
 
 def make_tick_result(
-    keys, scores, values=None, *, source="host", at=5, shown=None, learning=None, open_ids=None, certain=True
+    keys,
+    scores,
+    values=None,
+    *,
+    source="host",
+    at=5,
+    visible=None,
+    learning_ticks=None,
+    open_ids=None,
+    complete=True,
 ):
     """Return a processed tick of the keys."""
     n = len(keys)
     values = [1.0] * n if values is None else values
     ticked = tick_scores(source, at * 1_000_000_000, values, anomaly_score=scores, yhat=[0.5] * n)
-    return Sensed(
-        keys=keys, scores=ticked, anomalies=(), came=np.empty(0, np.int64),
-        learning=np.array(learning or [0] * n), shown=np.array([True] * n if shown is None else shown),
-        open_ids=open_ids or {}, certain=certain,
+    return TickResult(
+        keys=keys, scores=ticked, anomalies=(), new_slots=np.empty(0, np.int64),
+        learning_ticks=np.array(learning_ticks or [0] * n),
+        visible=np.array([True] * n if visible is None else visible),
+        open_ids=open_ids or {}, complete=complete,
     )  # fmt: skip
 
 
@@ -61,7 +71,7 @@ def test_views_show_what_is_known(cores):
     """A view has score, value, unit and anomaly; unknown is None; the learning time is in seconds."""
     live = LiveState()
     publish_ticks(
-        live, make_tick_result(cores[:2], [1.5, NAN], [3.0, NAN], learning=[0, 7], open_ids={0: "X"})
+        live, make_tick_result(cores[:2], [1.5, NAN], [3.0, NAN], learning_ticks=[0, 7], open_ids={0: "X"})
     )
     first, second = live.series_by_id(cores[0].id), live.series_by_id(cores[1].id)
     assert (first.anomaly_score, first.value, first.unit, first.anomaly_id) == (1.5, 3.0, "s", "X")
@@ -129,7 +139,7 @@ def test_a_cursor_stays_valid_when_scores_change(cores):
     page, _, after = live.series_page(limit=4)
     assert [view.anomaly_score for view in page] == [11.0, 10.0, 9.0, 8.0]
     publish_ticks(
-        live, make_tick_result(cores, [float(i) for i in range(12)], shown=[i != 8 for i in range(12)])
+        live, make_tick_result(cores, [float(i) for i in range(12)], visible=[i != 8 for i in range(12)])
     )
     assert [view.anomaly_score for view in live.series_page(limit=4, after=after)[0]] == [7.0, 6.0, 5.0, 4.0]
 
@@ -137,7 +147,7 @@ def test_a_cursor_stays_valid_when_scores_change(cores):
 def test_a_removed_series_is_not_listed(cores):
     """A removed series is not listed, but can still be read by id."""
     live = LiveState()
-    publish_ticks(live, make_tick_result(cores[:2], [0.1, NAN], [1.0, NAN], shown=[True, False]))
+    publish_ticks(live, make_tick_result(cores[:2], [0.1, NAN], [1.0, NAN], visible=[True, False]))
     assert [view.id for view in live.series_page()[0]] == [cores[0].id]
     assert live.series_by_id(cores[1].id).value is None
 
@@ -172,7 +182,9 @@ def test_the_engine_status_counts_series_and_anomalies(cores):
     """The engine status counts series, learning and unusual ones, and open anomalies."""
     live = LiveState()
     live.set_engine_values(ticks=3, uptime_s=1.5)
-    publish_ticks(live, make_tick_result(cores[:3], [2.0, 0.1, NAN], learning=[0, 0, 5], open_ids={0: "X"}))
+    publish_ticks(
+        live, make_tick_result(cores[:3], [2.0, 0.1, NAN], learning_ticks=[0, 0, 5], open_ids={0: "X"})
+    )
     numbers = live.engine_status()
     expected = {"series": 3, "scored": 2, "learning": 1, "unusual": 1, "anomalies_open": 1, "ticks": 3}
     assert {name: numbers[name] for name in expected} == expected
@@ -187,7 +199,7 @@ async def test_events_reach_every_reader(cores):
     live.set_source_status(SourceStatus("host", SourceState.STARTING, 5.0))
     live.set_source_status(SourceStatus("host", SourceState.STARTING, 5.0))
     publish_ticks(
-        live, make_tick_result(cores, [0.1] * 12), make_tick_result(cores, [NAN] * 12, certain=False)
+        live, make_tick_result(cores, [0.1] * 12), make_tick_result(cores, [NAN] * 12, complete=False)
     )
     live.publish_anomaly(anomaly_of(cores[0], "01A"))
     live.end_subscriptions()
@@ -233,7 +245,7 @@ def test_a_replaced_source_shows_its_own_interval_and_units(cores):
     live = LiveState()
     publish_ticks(live, make_tick_result(cores, [0.1] * 12))
     live.publish_tick(
-        make_tick_result(cores[:2], [0.2, 0.3], learning=[0, 7]),
+        make_tick_result(cores[:2], [0.2, 0.3], learning_ticks=[0, 7]),
         2.0,
         ("range",),
         lambda key: SeriesInfo(key, unit="B"),

@@ -32,7 +32,7 @@ def test_logged_ticks_are_read_back_unchanged():
     assert budgets == (2.0, 2.0, None, 2.0)
     for mine, wanted in zip(back, ticks, strict=True):
         assert (mine.time, mine.keys, mine.complete, mine.unknown) == (
-            wanted.time, wanted.keys, wanted.complete, wanted.unknown,
+            wanted.time, wanted.keys, wanted.complete, wanted.is_unknown,
         )  # fmt: skip
         np.testing.assert_array_equal(mine.values, wanted.values)
     assert back[1].keys is back[3].keys

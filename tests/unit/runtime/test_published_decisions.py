@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders.actions import action_of, recommendation_of
+from tests.builders.actions import make_action, make_recommendation
 from tests.builders.series import START, anomaly_of
 from tests.contracts.event_store_contract import CPU, ulid
 from tests.fakes.fake_control_loop import FakeIncidents
@@ -13,7 +13,7 @@ from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock, FakeScoreLog, FakeSnapshots, FakeStore
 from tests.unit.runtime.test_source_loop import FakeTickMetrics
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, StoreError
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.published_decisions import PublishedDecisions, PublishedIncidentActions
@@ -37,7 +37,7 @@ class IncidentActionsHarness:
         for number in range(1, 5):
             store.save_anomaly(anomaly_of(CPU, ulid(number)))
         self.store.save_incidents([make_incident(11, ulid(1), ulid(2)), make_incident(12, ulid(3), ulid(4))])
-        self.incident_service = Judging(store, self.store, FakeKeyValueStore())
+        self.incident_service = IncidentService(store, self.store, FakeKeyValueStore())
         self.incident_service.resume()
         around = LoopContext(
             FakeClock(), store, FakeScoreLog(), FakeSnapshots(), self.live, FakeTickMetrics(), work
@@ -161,7 +161,9 @@ class FakeDecisions:
                 raise RefusedError(self.refusal_reason)
             if name in {"pause", "resume"}:
                 return Pause(on=name == "pause", by=arguments[0])
-            return recommendation_of("R1") if name in {"approve", "dismiss", "schedule"} else action_of("A1")
+            if name in {"approve", "dismiss", "schedule"}:
+                return make_recommendation("R1")
+            return make_action("A1")
 
         return decide
 

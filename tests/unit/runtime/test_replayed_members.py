@@ -74,7 +74,7 @@ async def test_a_restart_restores_river_members_by_replay(tmp_path):
     await run_and_kill(whole, rows, 200)
     loop = await run_and_kill(broken, rows, 150)
     assert broken.snapshots.load("fake") is not None
-    assert MEMBER in loop.detector.scoring.names
+    assert MEMBER in loop.detector.scoring.detector_names
     broken.score_log = FakeScoreLog()
     broken.snapshots.close()
     broken.snapshots = FolderSnapshots(tmp_path / "broken").open()
