@@ -2,24 +2,24 @@
 
 from collections.abc import Iterable
 
-from trimtab.engine.changes.change_log import Changes
+from trimtab.engine.changes.change_log import ChangeLog
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.types import Alert, SeriesKey
 
-STALE_NS = 90_000_000_000_000
+STALE_AFTER_NS = 90_000_000_000_000
 """An alert that nobody told again for 25 h is over: Alertmanagers repeat what goes on once a day or more."""
-_SENDER = "alertmanager"
+_SOURCE = "alertmanager"
 
 
-def hear(changes: Changes, alerts: Iterable[Alert], now: int) -> None:
+def extend_changes(changes: ChangeLog, alerts: Iterable[Alert], now: int) -> None:
     """Let the changes that stand for these alerts last as long as they fire; ours, come back, say nothing.
 
     now : int64 ns
     """
     for alert in alerts:
         if not alert.is_own:
-            until = now + STALE_NS if alert.end is None else alert.end
-            changes.lasts(alert.change_id, until, entities_of(alert))
+            until = now + STALE_AFTER_NS if alert.end is None else alert.end
+            changes.extend(alert.change_id, until, entities_of(alert))
 
 
 def entities_of(alert: Alert) -> tuple[str, ...]:
@@ -31,5 +31,5 @@ def entities_of(alert: Alert) -> tuple[str, ...]:
     ()
     """
     labels = {name: value for name, value in alert.labels.items() if value and name != "alertname"}
-    found = entity_of(SeriesKey.of(_SENDER, alert.labels.get("alertname", ""), labels))
-    return () if found == _SENDER else (found,)
+    found = entity_of(SeriesKey.of(_SOURCE, alert.labels.get("alertname", ""), labels))
+    return () if found == _SOURCE else (found,)

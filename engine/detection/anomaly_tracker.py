@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ulid import ULID
 
-from trimtab.engine.detection.absence_tracker import Verdict
+from trimtab.engine.detection.absence_tracker import PresenceChanges
 from trimtab.engine.detection.series_table import SeriesTable
 from trimtab.engine.types import Anomaly, Direction, Ints, SeriesKey, TickScores
 from trimtab.models.bank import StateArrays, StateField
@@ -26,11 +26,11 @@ REARM_NS = 3_600_000_000_000
 """After a gap, as between its history and now, a series opens no anomaly until it was seen as usual once, for
 this long at most: that it is elsewhere after a time in which nobody looked is no event of now. Its score is
 shown all the while."""
-WORTH_TELLING = 1.1
+REPORT_GROWTH = 1.1
 """A peak that grew by this factor is told again while the anomaly is open."""
 
 
-def anomaly_id(key: SeriesKey, start: int, what: str) -> str:
+def anomaly_id(key: SeriesKey, start: int, kind: str) -> str:
     """A ULID of the start; the same anomaly has the same id whenever it is found again.
 
     A ULID knows no time before 1970: what began earlier is listed as if it had begun then.
@@ -38,12 +38,12 @@ def anomaly_id(key: SeriesKey, start: int, what: str) -> str:
     >>> anomaly_id(SeriesKey.of("host", "load1"), 1_500_000_000, "score")
     '00000001EW8GRN95QDEJKXPRJQ'
     """
-    tail = hashlib.blake2b(f"{key.id}\0{start}\0{what}".encode(), digest_size=10).digest()
+    tail = hashlib.blake2b(f"{key.id}\0{start}\0{kind}".encode(), digest_size=10).digest()
     return str(ULID(max(start // 1_000_000, 0).to_bytes(6, "big") + tail))
 
 
 @dataclass(slots=True)
-class Event:
+class OpenAnomaly:
     """An anomaly while it is open.
 
     score, peak_time, value, expected, lower, upper : at the peak, as in `Anomaly`
@@ -66,45 +66,47 @@ class Event:
     detectors: dict[str, float] = field(default_factory=dict)
 
     @property
-    def what(self) -> str:
+    def kind(self) -> str:
         """Which of the two kinds it is."""
         return ABSENCE if self.direction is Direction.ABSENT else "score"
 
 
-class Anomalies:
+class AnomalyTracker:
     """Opens, follows and closes the anomalies of one source's series."""
 
-    def __init__(self, table: SeriesTable, names: tuple[str, ...], interval_s: float, budget: float) -> None:
+    def __init__(
+        self, table: SeriesTable, detector_names: tuple[str, ...], interval_s: float, budget: float
+    ) -> None:
         self.table = table
-        self.names = names
+        self.detector_names = detector_names
         self.interval_s = interval_s
         self.budget = budget
         """Anomaly intervals that a healthy series may show in a week."""
         self.alarms = Alarms(table.slots.capacity)
-        self.open: dict[int, Event] = {}
-        self.missed: dict[int, Event] = {}
+        self.open: dict[int, OpenAnomaly] = {}
+        self.open_absences: dict[int, OpenAnomaly] = {}
         """Open anomalies by slot: of scores, and of absence."""
-        self._unarmed = StateArrays({"until": StateField(np.int64)}, table.slots.capacity)
-        self._told: list[Anomaly] = []
+        self._rearm = StateArrays({"until": StateField(np.int64)}, table.slots.capacity)
+        self._changed: list[Anomaly] = []
 
-    def missing(self) -> Bools:
+    def absent_mask(self) -> Bools:
         """(size,) series with an open absence anomaly."""
-        return self._mark(self.missed)
+        return self._mask(self.open_absences)
 
-    def ids(self) -> dict[int, str]:
+    def open_ids(self) -> dict[int, str]:
         """Slot -> id of its open anomaly."""
-        both = {**self.open, **self.missed}
-        return {slot: anomaly_id(self.table.keys[slot], e.start, e.what) for slot, e in both.items()}
+        both = {**self.open, **self.open_absences}
+        return {slot: anomaly_id(self.table.keys[slot], e.start, e.kind) for slot, e in both.items()}
 
     def step(
         self,
         scores: TickScores,
         shifted: Bools,
-        verdict: Verdict,
-        came: Ints,
+        presence: PresenceChanges,
+        new_slots: Ints,
         *,
-        certain: bool,
-        away: bool,
+        complete: bool,
+        after_gap: bool,
     ) -> list[Anomaly]:
         """What opened, closed or grew with this tick.
 
@@ -113,76 +115,76 @@ class Anomalies:
         certain : the source answered whole: else no score opens or closes anything
         away    : nobody looked before this tick: the source was away, or there is but its history
         """
-        self._told = []
-        self._fit(came)
-        self._follow(verdict, scores)
-        until = self._unarmed.values["until"]
-        until[verdict.returned] = scores.time + REARM_NS
-        if away:
+        self._changed = []
+        self._resize(new_slots)
+        self._apply_presence(presence, scores)
+        until = self._rearm.values["until"]
+        until[presence.returned] = scores.time + REARM_NS
+        if after_gap:
             until[:] = scores.time + REARM_NS
-        if certain:
-            self._alarm(scores, shifted)
-        return self._told
+        if complete:
+            self._update_alarms(scores, shifted)
+        return self._changed
 
-    def unproved(self) -> Ints:
+    def unarmed_slots(self) -> Ints:
         """Slots that were not seen as usual since nobody looked."""
-        slots: Ints = np.flatnonzero(self._unarmed.values["until"][: self.table.size])
+        slots: Ints = np.flatnonzero(self._rearm.values["until"][: self.table.size])
         return slots
 
-    def away(self, time_ns: int) -> None:
+    def suspend(self, time_ns: int) -> None:
         """The source does not answer: nothing is concluded, and what comes next is looked at with care."""
-        self._unarmed.values["until"][:] = time_ns + REARM_NS
+        self._rearm.values["until"][:] = time_ns + REARM_NS
 
     def close_all(self, time_ns: int, reason: str) -> list[Anomaly]:
         """End everything, because nobody watches any more."""
-        self._told = []
-        for events in (self.open, self.missed):
+        self._changed = []
+        for events in (self.open, self.open_absences):
             for slot in list(events):
                 self._close(events, slot, time_ns, reason)
-        return self._told
+        return self._changed
 
-    def _fit(self, came: Ints) -> None:
+    def _resize(self, came: Ints) -> None:
         capacity = self.table.slots.capacity
         self.alarms.grow(capacity)
-        self._unarmed.grow(capacity)
+        self._rearm.grow(capacity)
         if len(came):
             self.alarms.reset(came)
-            self._unarmed.reset(came)
+            self._rearm.reset(came)
 
-    def _follow(self, verdict: Verdict, scores: TickScores) -> None:
+    def _apply_presence(self, verdict: PresenceChanges, scores: TickScores) -> None:
         time = scores.time
         for slot in verdict.returned.tolist():
-            self._close(self.missed, slot, time, RETURNED)
-        for gone, heir in verdict.heirs:
-            self._close(self.missed, gone, time, REPLACED)
+            self._close(self.open_absences, slot, time, RETURNED)
+        for gone, heir in verdict.replacements:
+            self._close(self.open_absences, gone, time, REPLACED)
             self._close(self.open, gone, time, REPLACED)
             self._close(self.open, heir, time, REPLACED)
             self.alarms.reset(np.array([gone, heir]))
-            self._unarmed.values["until"][heir] = time + REARM_NS
+            self._rearm.values["until"][heir] = time + REARM_NS
         for slot in verdict.freed.tolist():
-            self._close(self.missed, slot, time, GONE)
+            self._close(self.open_absences, slot, time, GONE)
             self._close(self.open, slot, time, GONE)
         for slot in verdict.vanished.tolist():
             self._close(self.open, slot, time, VANISHED)
-            self._miss(slot, scores)
+            self._open_absence(slot, scores)
         self.alarms.reset(np.concatenate([verdict.freed, verdict.vanished]))
 
-    def _miss(self, slot: int, scores: TickScores) -> None:
-        surprise = self._surprise(int(self.table.habit("seen")[slot]))
-        ticks_ago = int(self.table.habit("missing")[slot]) - 1
+    def _open_absence(self, slot: int, scores: TickScores) -> None:
+        surprise = self._absence_score(int(self.table.column("seen")[slot]))
+        ticks_ago = int(self.table.column("missing")[slot]) - 1
         start = scores.time - round(ticks_ago * self.interval_s * 1e9)
-        event = Event(slot, start, Direction.ABSENT, start, surprise, detectors={ABSENCE: surprise})
+        event = OpenAnomaly(slot, start, Direction.ABSENT, start, surprise, detectors={ABSENCE: surprise})
         event.expected, event.lower, event.upper = _band(scores, slot)
-        self.missed[slot] = event
-        self._tell(event)
+        self.open_absences[slot] = event
+        self._report(event)
 
-    def _surprise(self, seen: int) -> float:
+    def _absence_score(self, seen: int) -> float:
         """How rare an absence is against the budget, as scores are: it never happened in `seen` ticks."""
         allowed = min(0.1, self.budget * self.interval_s / WEEK_S)
         return max(1.0, math.log(1.0 / (seen + 1.0)) / math.log(allowed))
 
-    def _alarm(self, scores: TickScores, shifted: Bools) -> None:
-        size, until = self.table.size, self._unarmed.values["until"]
+    def _update_alarms(self, scores: TickScores, shifted: Bools) -> None:
+        size, until = self.table.size, self._rearm.values["until"]
         heard = np.full(self.alarms.n_series, np.nan)
         heard[:size] = scores.anomaly_score
         deaf = until > 0
@@ -190,12 +192,12 @@ class Anomalies:
         until[usual] = 0
         deaf &= until > 0
         until[:size][shifted] = 0
-        heard[deaf & ~self._mark(self.open, len(heard))] = np.nan
+        heard[deaf & ~self._mask(self.open, len(heard))] = np.nan
         opened, closed = self.alarms.step(heard, scores.time)
         for slot in opened.tolist():
-            self.open[slot] = Event(slot, scores.time, Direction.ABOVE, scores.time, -math.inf)
+            self.open[slot] = OpenAnomaly(slot, scores.time, Direction.ABOVE, scores.time, -math.inf)
         for event in self.open.values():
-            self._grow(event, scores)
+            self._update_open(event, scores)
         for slot in closed.tolist():
             self._close(self.open, slot, self.open[slot].last, RECOVERED)
         accepted = [slot for slot in self.open if shifted[slot]]
@@ -203,13 +205,13 @@ class Anomalies:
             self._close(self.open, slot, scores.time, SHIFTED)
         self.alarms.close(np.array(accepted, np.int64))
 
-    def _grow(self, event: Event, scores: TickScores) -> None:
+    def _update_open(self, event: OpenAnomaly, scores: TickScores) -> None:
         score, slot = float(scores.anomaly_score[event.slot]), event.slot
         if math.isnan(score):
             return
         speaker = int(scores.detector[slot])
         if speaker >= 0 and score > 1.0:
-            name = self.names[speaker]
+            name = self.detector_names[speaker]
             event.detectors[name] = max(score, event.detectors.get(name, score))
         if score > 1.0:
             event.last = scores.time
@@ -217,28 +219,28 @@ class Anomalies:
             event.score, event.peak_time, event.value = score, scores.time, float(scores.values[slot])
             event.expected, event.lower, event.upper = _band(scores, slot)
             event.direction = direction_of(event.value, event.expected, event.lower, event.upper)
-        if event.score > WORTH_TELLING * event.told:
-            self._tell(event)
+        if event.score > REPORT_GROWTH * event.told:
+            self._report(event)
 
-    def _tell(self, event: Event, end: int | None = None, reason: str = "") -> None:
+    def _report(self, event: OpenAnomaly, end: int | None = None, reason: str = "") -> None:
         event.told = event.score
         key = self.table.keys[event.slot]
         strongest_first = sorted(event.detectors, key=lambda name: (-event.detectors[name], name))
-        self._told.append(
+        self._changed.append(
             Anomaly(
-                id=anomaly_id(key, event.start, event.what), series_id=key.id, series=str(key),
+                id=anomaly_id(key, event.start, event.kind), series_id=key.id, series=str(key),
                 source=key.source, start=event.start, end=end, peak_time=event.peak_time, score=event.score,
                 direction=event.direction, value=event.value, expected=event.expected, lower=event.lower,
                 upper=event.upper, detectors=tuple(strongest_first), reason=reason, labels=dict(key.labels),
             )
         )  # fmt: skip
 
-    def _close(self, events: dict[int, Event], slot: int, time_ns: int, reason: str) -> None:
+    def _close(self, events: dict[int, OpenAnomaly], slot: int, time_ns: int, reason: str) -> None:
         if slot in events:
-            self._tell(events[slot], time_ns, reason)
+            self._report(events[slot], time_ns, reason)
             del events[slot]
 
-    def _mark(self, events: Iterable[int], size: int | None = None) -> Bools:
+    def _mask(self, events: Iterable[int], size: int | None = None) -> Bools:
         marks = np.zeros(self.table.size if size is None else size, np.bool_)
         marks[list(events)] = True
         return marks
@@ -246,19 +248,19 @@ class Anomalies:
     def state(self) -> tuple[State, list[dict[str, Any]]]:
         """Arrays and the open events."""
         arrays = {f"alarms/{name}": part for name, part in self.alarms.state().items()}
-        arrays |= {f"unarmed/{name}": part for name, part in self._unarmed.state().items()}
-        return arrays, [asdict(event) for event in (*self.open.values(), *self.missed.values())]
+        arrays |= {f"unarmed/{name}": part for name, part in self._rearm.state().items()}
+        return arrays, [asdict(event) for event in (*self.open.values(), *self.open_absences.values())]
 
     def restore(self, arrays: State, events: Iterable[dict[str, Any]]) -> None:
         """Go on where `state` was taken; numbers that are None were NaN. Raises StateError."""
-        self.alarms.restore(part_under("alarms/", arrays))
-        self._unarmed.restore(part_under("unarmed/", arrays))
-        self.open, self.missed = {}, {}
+        self.alarms.restore(arrays_with_prefix("alarms/", arrays))
+        self._rearm.restore(arrays_with_prefix("unarmed/", arrays))
+        self.open, self.open_absences = {}, {}
         for stored in events:
             known: dict[str, Any] = {k: math.nan if v is None else v for k, v in stored.items()}
             known["direction"] = Direction(known["direction"])
-            event = Event(**known)
-            (self.missed if event.direction is Direction.ABSENT else self.open)[event.slot] = event
+            event = OpenAnomaly(**known)
+            (self.open_absences if event.direction is Direction.ABSENT else self.open)[event.slot] = event
 
 
 def direction_of(value: float, expected: float, lower: float, upper: float) -> Direction:
@@ -280,6 +282,6 @@ def _band(scores: TickScores, slot: int) -> tuple[float, float, float]:
     return expected, lower, upper
 
 
-def part_under(start: str, arrays: State) -> State:
+def arrays_with_prefix(start: str, arrays: State) -> State:
     """The arrays whose names begin so, by the rest of their names."""
     return {name[len(start) :]: part for name, part in arrays.items() if name.startswith(start)}

@@ -5,10 +5,10 @@ from functools import lru_cache
 
 from trimtab.engine.types import SeriesKey
 
-_GROUPS = ("job", "service", "app", "application", "service_name", "deployment", "name")
-_PLACES = ("instance", "target", "node", "host")
-_SHARED = ("namespace", "cluster", "environment", "env", "region", "project", "stack")
-_CALLED = (
+_SERVICE_LABELS = ("job", "service", "app", "application", "service_name", "deployment", "name")
+_HOST_LABELS = ("instance", "target", "node", "host")
+_SCOPE_LABELS = ("namespace", "cluster", "environment", "env", "region", "project", "stack")
+_CALLEE_LABELS = (
     "upstream", "dependency", "backend", "peer_service", "destination_service", "envoy_cluster_name",
     "client_name", "remote", "downstream",
 )  # fmt: skip
@@ -35,22 +35,22 @@ def entity_of(key: SeriesKey) -> str:
     if key.source == "host":
         return f"host/{labels['name']}" if labels.get("name") else "host"
     app = labels.get("app") if key.metric.startswith("pm2_") else None
-    group = app or _first(labels, _GROUPS)
-    place = _first(labels, _PLACES)
+    group = app or _first(labels, _SERVICE_LABELS)
+    place = _first(labels, _HOST_LABELS)
     if group and place:
         return f"{group}/{place}"
     return group or place or labels.get("for") or key.source
 
 
-def surroundings_of(key: SeriesKey) -> frozenset[str]:
+def shared_labels_of(key: SeriesKey) -> frozenset[str]:
     """What a series shares with its neighbours: `label=value`, and the host of its instance.
 
     >>> sorted(surroundings_of(SeriesKey.of("p", "up", {"instance": "db-1:9187", "namespace": "shop"})))
     ['host=db-1', 'namespace=shop']
     """
     labels = dict(key.labels)
-    shared = {f"{label}={labels[label]}" for label in _SHARED if labels.get(label)}
-    place = _first(labels, _PLACES)
+    shared = {f"{label}={labels[label]}" for label in _SCOPE_LABELS if labels.get(label)}
+    place = _first(labels, _HOST_LABELS)
     if place:
         shared.add(f"host={host_of(place)}")
     return frozenset(shared)
@@ -68,13 +68,13 @@ def host_of(address: str) -> str:
     return rest.partition(":")[0] if rest.count(":") == 1 else rest
 
 
-def called_by(key: SeriesKey) -> str:
+def callee_of(key: SeriesKey) -> str:
     """Whom a series of a caller tells of, "" = nobody is named.
 
     >>> called_by(SeriesKey.of("p", "calls_total", {"job": "web", "upstream": "redis"}))
     'redis'
     """
-    return _first(dict(key.labels), _CALLED)
+    return _first(dict(key.labels), _CALLEE_LABELS)
 
 
 def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str:

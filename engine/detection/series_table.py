@@ -12,8 +12,8 @@ from trimtab.models.bank import StateArrays, StateField
 from trimtab.models.contracts import Bools, State
 from trimtab.models.slots import Slots
 
-_FREE = "\0free "
-_FIELDS = {
+_FREE_PREFIX = "\0free "
+_COLUMNS = {
     "live": StateField(np.bool_),
     "first": StateField(np.int64),
     "last": StateField(np.int64),
@@ -41,13 +41,13 @@ class SeriesTable:
     def __init__(self, source: str) -> None:
         self.source = source
         self.slots = Slots()
-        self.habits = StateArrays(_FIELDS, self.slots.capacity)
-        self.answers = 0
+        self.presence = StateArrays(_COLUMNS, self.slots.capacity)
+        self.complete_scrapes = 0
         """Whole answers so far."""
         self._keys: list[SeriesKey] = []
-        self._shown: tuple[int, tuple[SeriesKey, ...]] = (-1, ())
-        self._used: tuple[int, Bools] = (-1, np.empty(0, np.bool_))
-        self._placed: tuple[tuple[SeriesKey, ...], int, Ints] = ((), 0, np.empty(0, np.int64))
+        self._keys_cache: tuple[int, tuple[SeriesKey, ...]] = (-1, ())
+        self._used_cache: tuple[int, Bools] = (-1, np.empty(0, np.bool_))
+        self._slots_cache: tuple[tuple[SeriesKey, ...], int, Ints] = ((), 0, np.empty(0, np.int64))
 
     @property
     def size(self) -> int:
@@ -57,62 +57,62 @@ class SeriesTable:
     @property
     def keys(self) -> tuple[SeriesKey, ...]:
         """By slot, the very same tuple while nothing came or went; a freed slot keeps its last key."""
-        if self._shown[0] != self.slots.version:
-            self._shown = (self.slots.version, tuple(self._keys))
-        return self._shown[1]
+        if self._keys_cache[0] != self.slots.version:
+            self._keys_cache = (self.slots.version, tuple(self._keys))
+        return self._keys_cache[1]
 
     @property
     def used(self) -> Bools:
         """(size,) whether a slot is taken."""
-        if self._used[0] != self.slots.version:
+        if self._used_cache[0] != self.slots.version:
             taken = [self.slots.series_id(slot) is not None for slot in range(self.size)]
-            self._used = (self.slots.version, np.array(taken, np.bool_))
-        return self._used[1]
+            self._used_cache = (self.slots.version, np.array(taken, np.bool_))
+        return self._used_cache[1]
 
-    def habit(self, name: str) -> npt.NDArray[Any]:
+    def column(self, name: str) -> npt.NDArray[Any]:
         """(size,) one of the arrays, to read and write."""
-        return self.habits.values[name][: self.size]
+        return self.presence.values[name][: self.size]
 
-    def place(self, keys: tuple[SeriesKey, ...]) -> tuple[Ints, Ints]:
+    def assign_slots(self, keys: tuple[SeriesKey, ...]) -> tuple[Ints, Ints]:
         """The slot of each key, and those slots that are new; a new series gets one."""
-        if keys is self._placed[0] and self._placed[1] == self.slots.version:
-            return self._placed[2], np.empty(0, np.int64)
-        came = self._add(keys)
+        if keys is self._slots_cache[0] and self._slots_cache[1] == self.slots.version:
+            return self._slots_cache[2], np.empty(0, np.int64)
+        came = self._add_series(keys)
         here = np.array([self.slots.slot(key.id) for key in keys], np.int64)
-        self._placed = (keys, self.slots.version, here)
+        self._slots_cache = (keys, self.slots.version, here)
         return here, came
 
-    def _add(self, keys: Sequence[SeriesKey]) -> Ints:
+    def _add_series(self, keys: Sequence[SeriesKey]) -> Ints:
         new = [key for key in keys if key.id not in self.slots]
         came = self.slots.extend(key.id for key in new)
         for slot, key in zip(came, new, strict=True):
             if slot == len(self._keys):
                 self._keys.append(key)
             self._keys[slot] = key
-        self.habits.grow(self.slots.capacity)
+        self.presence.grow(self.slots.capacity)
         slots = np.array(came, np.int64)
-        self.habits.reset(slots)
+        self.presence.reset(slots)
         return slots
 
-    def note(self, tick: ClosedTick, here: Ints, came: Ints) -> Ints:
+    def record_tick(self, tick: ClosedTick, present: Ints, new_slots: Ints) -> Ints:
         """Take in which series a tick gave; the slots that were judged absent and are back.
 
         Nothing goes missing by an answer that is not whole.
         """
-        habit = self.habit
-        habit("first")[came] = tick.time
-        habit("arrived")[came] = self.answers or -1
-        back: Ints = here[habit("judged")[here]]
+        habit = self.column
+        habit("first")[new_slots] = tick.time
+        habit("arrived")[new_slots] = self.complete_scrapes or -1
+        back: Ints = present[habit("judged")[present]]
         habit("returns")[back] += habit("live")[back]
         if tick.complete:
             habit("missing")[:] += 1
-            self.answers += 1
-        habit("missing")[here] = 0
-        habit("judged")[here] = False
-        habit("live")[here] = True
-        habit("last")[here] = tick.time
-        habit("seen")[here] += 1
-        habit("given")[here] += 1
+            self.complete_scrapes += 1
+        habit("missing")[present] = 0
+        habit("judged")[present] = False
+        habit("live")[present] = True
+        habit("last")[present] = tick.time
+        habit("seen")[present] += 1
+        habit("given")[present] += 1
         return back
 
     def remove(self, slots: Iterable[int]) -> None:
@@ -124,28 +124,28 @@ class SeriesTable:
 
     def state(self) -> State:
         """A copy of the habits."""
-        return self.habits.state()
+        return self.presence.state()
 
     def layout(self) -> list[list[object]]:
         """[metric, labels, taken] by slot: what `restore` needs beside the habits."""
         taken = self.used.tolist()
         return [[k.metric, dict(k.labels), taken[slot]] for slot, k in enumerate(self._keys)]
 
-    def restore(self, layout: Iterable[Sequence[Any]], habits: State, answers: int) -> None:
+    def restore(self, layout: Iterable[Sequence[Any]], presence: State, complete_scrapes: int) -> None:
         """Go on with the same series in the same slots. Raises StateError where the habits do not fit."""
         rows = [(SeriesKey.of(self.source, metric, labels), taken) for metric, labels, taken in layout]
         self.slots = Slots()
-        ids = [key.id if taken else f"{_FREE}{slot}" for slot, (key, taken) in enumerate(rows)]
+        ids = [key.id if taken else f"{_FREE_PREFIX}{slot}" for slot, (key, taken) in enumerate(rows)]
         self.slots.extend(ids)
         for series_id in ids:
-            if series_id.startswith(_FREE):
+            if series_id.startswith(_FREE_PREFIX):
                 self.slots.remove(series_id)
         self._keys = [key for key, _ in rows]
-        self._shown, self._used, self._placed = (
+        self._keys_cache, self._used_cache, self._slots_cache = (
             (-1, ()),
             (-1, np.empty(0, np.bool_)),
             ((), -1, np.empty(0, np.int64)),
         )
-        self.habits.restore(habits)
-        self.habits.grow(self.slots.capacity)
-        self.answers = answers
+        self.presence.restore(presence)
+        self.presence.grow(self.slots.capacity)
+        self.complete_scrapes = complete_scrapes

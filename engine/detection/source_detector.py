@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.engine.detection.absence_tracker import Absences, Replaced, Verdict
-from trimtab.engine.detection.anomaly_tracker import Anomalies, part_under
+from trimtab.engine.detection.absence_tracker import AbsenceTracker, IsReplacement, PresenceChanges
+from trimtab.engine.detection.anomaly_tracker import AnomalyTracker, arrays_with_prefix
 from trimtab.engine.detection.series_table import SeriesTable
 from trimtab.engine.detection.source_scoring import SourceScoring
 from trimtab.engine.detection.tick_assembler import ClosedTick
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.types import Anomaly, History, Ints, SeriesInfo, SeriesKey, TickScores
 from trimtab.models.contracts import State
 from trimtab.models.errors import StateError
@@ -24,11 +24,11 @@ VERSION = 1
 """Of what `Senses.state` gives."""
 REPLAY_TICKS = 1000
 """So many logged ticks bring back members that cannot be stored; what these learnt before is lost then."""
-SEAM_TICKS = 6
+HISTORY_DOUBT_TICKS = 6
 """Within these, a series that was not yet as its history says has a history that fits badly, not an event."""
 
 
-class Senses:
+class SourceDetector:
     """One source's sensing.
 
     interval_s : seconds between its ticks
@@ -40,7 +40,7 @@ class Senses:
         self,
         source: str,
         interval_s: float,
-        replaced: Replaced,
+        is_replacement: IsReplacement,
         detectors: tuple[str, ...] = ("default",),
         false_alarms_per_week: float = 1.0,
         max_series: int = 20_000,
@@ -49,65 +49,69 @@ class Senses:
         self.source = source
         self.interval_s = interval_s
         self.table = SeriesTable(source)
-        self.absences = Absences(
-            self.table, interval_s, replaced, most=max_series + max_series // 4, info=info
+        self.absences = AbsenceTracker(
+            self.table, interval_s, is_replacement, max_slots=max_series + max_series // 4, info=info
         )
         self.scoring = SourceScoring(self.table, interval_s, detectors, false_alarms_per_week, info)
-        self.anomalies = Anomalies(self.table, self.scoring.names, interval_s, false_alarms_per_week)
+        self.anomalies = AnomalyTracker(
+            self.table, self.scoring.detector_names, interval_s, false_alarms_per_week
+        )
         self.time: int | None = None
         """Of the newest tick."""
-        self.seam = 0
+        self.doubt_ticks_left = 0
         """Ticks to come that still belong to the seam between history and now."""
 
-    def step(self, tick: ClosedTick) -> Sensed:
+    def step(self, tick: ClosedTick) -> TickResult:
         """Sense one tick. Ticks come in order of time."""
         self.time = tick.time
-        away = self.absences.gap(tick)
-        if tick.unknown:
-            self.anomalies.away(tick.time)
-            return self._sensed(self.scoring.unknown(tick.time), [], np.empty(0, np.int64), certain=False)
-        here, came = self.table.place(tick.keys)
-        self.scoring.fit(came)
-        back = self.table.note(tick, here, came)
-        verdict = self._judge(tick, came, back)
-        placed = self.scoring.place(tick, here)
+        away = self.absences.detect_gap(tick)
+        if tick.is_unknown:
+            self.anomalies.suspend(tick.time)
+            return self._result(
+                self.scoring.unknown_scores(tick.time), [], np.empty(0, np.int64), certain=False
+            )
+        here, came = self.table.assign_slots(tick.keys)
+        self.scoring.prepare_slots(came)
+        back = self.table.record_tick(tick, here, came)
+        verdict = self._update_absences(tick, came, back)
+        placed = self.scoring.values_by_slot(tick, here)
         where = np.full(self.table.size, tick.complete)
         where[back] = False
         scores, shifted = self.scoring.score(placed, where)
-        away |= self.seam == SEAM_TICKS
-        told = self.anomalies.step(scores, shifted, verdict, came, certain=tick.complete, away=away)
+        away |= self.doubt_ticks_left == HISTORY_DOUBT_TICKS
+        told = self.anomalies.step(scores, shifted, verdict, came, complete=tick.complete, after_gap=away)
         self._doubt_history()
-        self.table.remove([*(gone for gone, _ in verdict.heirs), *verdict.freed.tolist()])
-        return self._sensed(scores, told, came, certain=tick.complete)
+        self.table.remove([*(gone for gone, _ in verdict.replacements), *verdict.freed.tolist()])
+        return self._result(scores, told, came, certain=tick.complete)
 
-    def _judge(self, tick: ClosedTick, came: Ints, back: Ints) -> Verdict:
+    def _update_absences(self, tick: ClosedTick, came: Ints, back: Ints) -> PresenceChanges:
         learning = self.scoring.learning_ticks() > 0
-        verdict = self.absences.judge(tick, came, back, learning, self.anomalies.missing())
-        self.scoring.hand_over(verdict.heirs)
+        verdict = self.absences.update(tick, came, back, learning, self.anomalies.absent_mask())
+        self.scoring.inherit(verdict.replacements)
         return verdict
 
     def _doubt_history(self) -> None:
         """Of series that are elsewhere right after it the history is doubted sooner than what is seen."""
-        if self.seam > 0:
-            self.seam -= 1
-            self.scoring.doubt_past(self.anomalies.unproved())
+        if self.doubt_ticks_left > 0:
+            self.doubt_ticks_left -= 1
+            self.scoring.doubt_past(self.anomalies.unarmed_slots())
 
-    def _sensed(self, scores: TickScores, told: list[Anomaly], came: Ints, *, certain: bool) -> Sensed:
-        shown = self.table.used & ~self.table.habit("judged") & self.table.habit("live")
-        open_ids = self.anomalies.ids()
+    def _result(self, scores: TickScores, told: list[Anomaly], came: Ints, *, certain: bool) -> TickResult:
+        shown = self.table.used & ~self.table.column("judged") & self.table.column("live")
+        open_ids = self.anomalies.open_ids()
         shown[list(open_ids)] = True
         learning = self.scoring.learning_ticks()
-        return Sensed(self.table.keys, scores, tuple(told), came, learning, shown, open_ids, certain)
+        return TickResult(self.table.keys, scores, tuple(told), came, learning, shown, open_ids, certain)
 
-    def now(self) -> Sensed:
+    def current(self) -> TickResult:
         """What is known without a new tick, as after a restart: series and open anomalies, no values."""
-        nothing = self.scoring.unknown(self.time or 0)
-        return self._sensed(nothing, [], np.empty(0, np.int64), certain=False)
+        nothing = self.scoring.unknown_scores(self.time or 0)
+        return self._result(nothing, [], np.empty(0, np.int64), certain=False)
 
-    def warm(self, history: History) -> None:
+    def warm_up(self, history: History) -> None:
         """Learn from recorded values, before the first tick."""
-        self.scoring.warm(history)
-        self.seam = SEAM_TICKS
+        self.scoring.warm_up(history)
+        self.doubt_ticks_left = HISTORY_DOUBT_TICKS
 
     def set_budget(self, false_alarms_per_week: float) -> None:
         """Another false-alarm budget from the next tick on."""
@@ -120,9 +124,9 @@ class Senses:
             return None
         return self.time - round(REPLAY_TICKS * self.interval_s * 1e9)
 
-    def go_on_from(self, past: "Senses") -> None:
+    def restore_replayed(self, past: "SourceDetector") -> None:
         """Complete a restored state by senses that felt the ticks before it again."""
-        self.scoring.go_on_from(past.scoring)
+        self.scoring.restore_replayed(past.scoring)
 
     def state(self) -> tuple[State, dict[str, object]]:
         """Arrays, and the rest as plain values (JSON); NaN is None there."""
@@ -132,15 +136,15 @@ class Senses:
         meta: dict[str, object] = {
             "version": VERSION,
             "interval_s": self.interval_s,
-            "detectors": list(self.scoring.names),
+            "detectors": list(self.scoring.detector_names),
             "layout": self.table.layout(),
-            "answers": self.table.answers,
-            "settling": self.absences.settling,
+            "answers": self.table.complete_scrapes,
+            "settling": self.absences.scrapes_until_settled,
             "last_time": self.absences.last_time,
             "departures": dict(self.absences.departures),
             "events": [_without_nan(event) for event in open_events],
             "time": self.time,
-            "seam": self.seam,
+            "seam": self.doubt_ticks_left,
         }
         return arrays, meta
 
@@ -149,20 +153,20 @@ class Senses:
         for name, mine in (
             ("version", VERSION),
             ("interval_s", self.interval_s),
-            ("detectors", list(self.scoring.names)),
+            ("detectors", list(self.scoring.detector_names)),
         ):
             if meta.get(name) != mine:
                 raise StateError(
                     f"{self.source}: the stored state has {name} {meta.get(name)!r}, now it is {mine!r}"
                 )
-        self.table.restore(meta["layout"], part_under("habits/", arrays), int(meta["answers"]))
-        self.absences.settling = int(meta["settling"])
+        self.table.restore(meta["layout"], arrays_with_prefix("habits/", arrays), int(meta["answers"]))
+        self.absences.scrapes_until_settled = int(meta["settling"])
         self.absences.last_time = meta["last_time"]
         self.absences.departures = Counter(meta["departures"])
-        self.scoring.restore(part_under("scorer/", arrays))
+        self.scoring.restore(arrays_with_prefix("scorer/", arrays))
         self.anomalies.restore(arrays, meta["events"])
         self.time = meta["time"]
-        self.seam = int(meta.get("seam", 0))
+        self.doubt_ticks_left = int(meta.get("seam", 0))
 
 
 def _without_nan(event: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import numpy as np
 from trimtab.engine.types import Floats, Ints, Reading, SeriesKey
 from trimtab.models.contracts import Bools
 
-EARLY = 4
+EARLY_DIVISOR = 4
 """A sample up to a quarter of the interval early still counts for the tick: clocks differ."""
-_NEVER = -(2**62)
+_NO_SAMPLE = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ClosedTick:
     complete: bool
 
     @property
-    def unknown(self) -> bool:
+    def is_unknown(self) -> bool:
         """Whether it did not answer at all."""
         return not self.complete and not self.keys
 
@@ -39,11 +39,11 @@ class _Part:
     keys: tuple[SeriesKey, ...]
     times: Ints
     values: Floats
-    mine: Bools
+    used: Bools
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenTick:
     parts: list[_Part] = field(default_factory=list)
     complete: bool = False
 
@@ -71,71 +71,71 @@ class TickAssembler:
         self.interval_ns = round(interval_s * 1e9)
         self.grace_ns = round(grace_s * 1e9)
         self.by_reading = by_reading
-        self.late = 0
-        self.closed_to = -(2**62)
-        self._open: dict[int, _Open] = {}
+        self.late_samples = 0
+        self.closed_until = -(2**62)
+        self._open: dict[int, _OpenTick] = {}
         self._newest: tuple[tuple[SeriesKey, ...], Ints] = ((), np.empty(0, np.int64))
         self._checked: tuple[SeriesKey, ...] | None = None
 
-    def tick_of(self, time_ns: int) -> int:
+    def tick_time(self, time_ns: int) -> int:
         """The tick that a sample of that time counts for."""
-        return (time_ns + self.interval_ns // EARLY) // self.interval_ns * self.interval_ns
+        return (time_ns + self.interval_ns // EARLY_DIVISOR) // self.interval_ns * self.interval_ns
 
     def add(self, reading: Reading) -> None:
         """Take in what a source gave. Samples of a later tick wait for it."""
-        home = self.tick_of(reading.time)
+        home = self.tick_time(reading.time)
         sampled = ~np.isnan(reading.values)
         if self.by_reading:
             ticks = np.full(len(reading.times), home)
         else:
-            ticks = (reading.times + self.interval_ns // EARLY) // self.interval_ns * self.interval_ns
-        in_time = sampled & (ticks > self.closed_to)
-        self.late += int(
+            ticks = (reading.times + self.interval_ns // EARLY_DIVISOR) // self.interval_ns * self.interval_ns
+        in_time = sampled & (ticks > self.closed_until)
+        self.late_samples += int(
             np.count_nonzero(sampled & ~in_time & (reading.times != self._newest_of(reading.keys)))
         )
         elsewhere = {int(tick) for tick in np.unique(ticks[in_time])} - {home}
-        for tick in sorted(elsewhere | {home} if home > self.closed_to else elsewhere):
+        for tick in sorted(elsewhere | {home} if home > self.closed_until else elsewhere):
             part = _Part(reading.keys, reading.times, reading.values, in_time & (ticks == tick))
-            self._at(tick).parts.append(part)
-        if home > self.closed_to:
-            self._at(home).complete |= reading.complete
+            self._open_tick(tick).parts.append(part)
+        if home > self.closed_until:
+            self._open_tick(home).complete |= reading.complete
 
     def fail(self, time_ns: int) -> None:
         """The source did not answer: the tick is unknown, unless another reading fills it."""
-        if self.tick_of(time_ns) > self.closed_to:
-            self._at(self.tick_of(time_ns))
+        if self.tick_time(time_ns) > self.closed_until:
+            self._open_tick(self.tick_time(time_ns))
 
-    def rewind(self, closed_to: int) -> None:
+    def rewind(self, closed_until: int) -> None:
         """The clock was set back: go on after that tick, with samples that are older than those before."""
-        self.closed_to = closed_to
+        self.closed_until = closed_until
         self._newest = ((), np.empty(0, np.int64))
         self._open.clear()
 
     def close(self, watermark_ns: int) -> list[ClosedTick]:
         """The ticks whose window is over at `watermark_ns`, oldest first."""
         due = sorted(tick for tick in self._open if tick + self.grace_ns <= watermark_ns)
-        return [self._closed(tick) for tick in due]
+        return [self._close(tick) for tick in due]
 
     def flush(self) -> list[ClosedTick]:
         """Every tick that is open: the source is at its end."""
-        return [self._closed(tick) for tick in sorted(self._open)]
+        return [self._close(tick) for tick in sorted(self._open)]
 
-    def _at(self, tick: int) -> _Open:
-        return self._open.setdefault(tick, _Open())
+    def _open_tick(self, tick: int) -> _OpenTick:
+        return self._open.setdefault(tick, _OpenTick())
 
-    def _closed(self, tick: int) -> ClosedTick:
+    def _close(self, tick: int) -> ClosedTick:
         done = self._open.pop(tick)
-        self.closed_to = max(self.closed_to, tick)
+        self.closed_until = max(self.closed_until, tick)
         if not done.parts:
             return ClosedTick(tick, (), np.empty(0), done.complete)
-        if len(done.parts) == 1 and self._distinct(done.parts[0].keys):
+        if len(done.parts) == 1 and self._has_distinct_keys(done.parts[0].keys):
             part = done.parts[0]
-            keys, times, values = part.keys, part.times, np.where(part.mine, part.values, np.nan)
+            keys, times, values = part.keys, part.times, np.where(part.used, part.values, np.nan)
         else:
             keys, times, values = _merge(done.parts)
         before = self._newest_of(keys)
         if self.by_reading:
-            self.late += int(np.count_nonzero(~np.isnan(values) & (times < before)))
+            self.late_samples += int(np.count_nonzero(~np.isnan(values) & (times < before)))
             values = np.where(times > before, values, np.nan)
         self._newest = (keys, np.where(np.isnan(values), before, times))
         return ClosedTick(tick, keys, values, done.complete)
@@ -146,9 +146,9 @@ class TickAssembler:
         if known is keys:
             return times
         by_key = dict(zip(known, times.tolist(), strict=True))
-        return np.array([by_key.get(key, _NEVER) for key in keys], np.int64)
+        return np.array([by_key.get(key, _NO_SAMPLE) for key in keys], np.int64)
 
-    def _distinct(self, keys: tuple[SeriesKey, ...]) -> bool:
+    def _has_distinct_keys(self, keys: tuple[SeriesKey, ...]) -> bool:
         if keys is not self._checked and len(set(keys)) == len(keys):
             self._checked = keys
         return keys is self._checked
@@ -157,10 +157,10 @@ class TickAssembler:
 def _merge(parts: list[_Part]) -> tuple[tuple[SeriesKey, ...], Ints, Floats]:
     keys = _union(part.keys for part in parts)
     slot = {key: i for i, key in enumerate(keys)}
-    best_time = np.full(len(keys), _NEVER)
+    best_time = np.full(len(keys), _NO_SAMPLE)
     best = np.full(len(keys), np.nan)
     for part in parts:
-        for i in np.flatnonzero(part.mine).tolist():
+        for i in np.flatnonzero(part.used).tolist():
             at, time, value = slot[part.keys[i]], part.times[i], part.values[i]
             if time > best_time[at] or (time == best_time[at] and value > best[at]):
                 best_time[at], best[at] = time, value

@@ -9,7 +9,7 @@ from trimtab.models.contracts import Bools
 
 
 @dataclass(frozen=True, slots=True)
-class Sensed:
+class TickResult:
     """What a tick came to; arrays by slot.
 
     keys      : by slot, the very same tuple while nothing came or went
@@ -25,18 +25,18 @@ class Sensed:
     keys: tuple[SeriesKey, ...]
     scores: TickScores
     anomalies: tuple[Anomaly, ...]
-    came: Ints
-    learning: Ints
-    shown: Bools
+    new_slots: Ints
+    learning_ticks: Ints
+    visible: Bools
     open_ids: dict[int, str]
-    certain: bool
+    complete: bool
 
     @property
-    def samples(self) -> int:
+    def n_samples(self) -> int:
         """Samples in this tick."""
         return int(np.count_nonzero(~np.isnan(self.scores.values)))
 
     @property
-    def known(self) -> bool:
+    def has_samples(self) -> bool:
         """Whether there is anything to keep."""
-        return self.samples > 0
+        return self.n_samples > 0

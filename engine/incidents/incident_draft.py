@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from trimtab.engine.incidents.series_directory import Place
-from trimtab.engine.incidents.severity import size_of
+from trimtab.engine.incidents.series_directory import SeriesLocation
+from trimtab.engine.incidents.severity import score_weight
 from trimtab.engine.types import Anomaly, Direction, IncidentState, PatternMatch
 
 BURST_GAP_NS = 600_000_000_000
@@ -14,7 +14,7 @@ BURST_GAP_NS = 600_000_000_000
 
 
 @dataclass(slots=True)
-class Member:
+class DraftMember:
     """An anomaly of an incident.
 
     new     : what it adds as evidence, 0..1: less where its metric always moves with others that moved
@@ -43,14 +43,14 @@ class Member:
     @property
     def weight(self) -> float:
         """What it counts as."""
-        return self.new * size_of(self.score)
+        return self.new * score_weight(self.score)
 
 
-def member_of(anomaly: Anomaly, place: Place, new: float = 1.0) -> Member:
+def make_member(anomaly: Anomaly, location: SeriesLocation, new: float = 1.0) -> DraftMember:
     """An anomaly as a member."""
-    return Member(
-        id=anomaly.id, series_id=anomaly.series_id, series=anomaly.series, metric=place.metric,
-        entity=place.entity, source=place.source, calls=place.calls, start=anomaly.start, end=anomaly.end,
+    return DraftMember(
+        id=anomaly.id, series_id=anomaly.series_id, series=anomaly.series, metric=location.metric,
+        entity=location.entity, source=location.source, calls=location.callee, start=anomaly.start, end=anomaly.end,
         score=anomaly.score, direction=anomaly.direction, value=anomaly.value, lower=anomaly.lower,
         upper=anomaly.upper, labels=anomaly.labels, new=new,
         pattern=anomaly.pattern,
@@ -70,7 +70,7 @@ class Burst:
 
 
 @dataclass(slots=True)
-class Case:
+class IncidentDraft:
     """An incident in the making.
 
     last     : int64 ns, when the newest of its anomalies began
@@ -89,7 +89,7 @@ class Case:
     id: str
     start: int
     last: int
-    members: dict[str, Member] = field(default_factory=dict)
+    members: dict[str, DraftMember] = field(default_factory=dict)
     bursts: dict[str, Burst] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
     series: dict[str, int] = field(default_factory=dict)
@@ -115,13 +115,13 @@ class Case:
     @property
     def end(self) -> int | None:
         """When its last anomaly or pattern ended; None = one goes on."""
-        return None if self.open or self.shown() else self.ended
+        return None if self.open or self.active_patterns() else self.ended
 
-    def shown(self) -> int:
+    def active_patterns(self) -> int:
         """How many patterns are recognised now."""
         return sum(match.until is None for match in self.patterns.values())
 
-    def recognise(self, source: str, now: Mapping[str, PatternMatch], time: int) -> None:
+    def update_patterns(self, source: str, now: Mapping[str, PatternMatch], time: int) -> None:
         """What one source's ticks look like now, "name entity" -> match: what is not among it is over.
 
         A case that ends at this very moment goes on with another pattern of the same thing.
@@ -144,7 +144,7 @@ class Case:
         """What it touches, most touched first."""
         return [name for name, _ in sorted(self.series.items(), key=lambda item: (-item[1], item[0]))]
 
-    def add(self, member: Member) -> None:
+    def add_member(self, member: DraftMember) -> None:
         """Another anomaly."""
         self.members[member.id] = member
         if member.series_id not in self.seen:
@@ -159,13 +159,13 @@ class Case:
         if member.score > self.worst:
             self.worst = member.score
 
-    def close(self, member: Member, end: int) -> None:
+    def close_member(self, member: DraftMember, end: int) -> None:
         """One of its anomalies ended."""
         member.end = end
         self.open.discard(member.id)
         self.ended = max(self.ended, end)
 
-    def burst(self, scope: str, weight: float, at: int) -> Burst:
+    def extend_burst(self, scope: str, weight: float, at: int) -> Burst:
         """Something moved within a scope."""
         now = self.bursts.get(scope)
         if now is None or at - now.last > BURST_GAP_NS:
@@ -174,12 +174,12 @@ class Case:
         now.first, now.last = min(now.first, at), max(now.last, at)
         return now
 
-    def take_over(self, other: "Case") -> None:
+    def absorb(self, other: "IncidentDraft") -> None:
         """All of another case is of this one now; what people said of either stays."""
         for member in other.members.values():
-            self.add(member)
+            self.add_member(member)
         for scope, burst in other.bursts.items():
-            mine = self.burst(scope, burst.weight, burst.first)
+            mine = self.extend_burst(scope, burst.weight, burst.first)
             mine.last = max(mine.last, burst.last)
         self.surprise = max(self.surprise, other.surprise)
         self.severity = max(self.severity, other.severity)
@@ -188,7 +188,7 @@ class Case:
         self.acknowledged_by = self.acknowledged_by or other.acknowledged_by
         self.note = "\n".join(note for note in (self.note, other.note) if note)
 
-    def state_of(self) -> dict[str, Any]:
+    def stored_state(self) -> dict[str, Any]:
         """As plain values; what is not finite as None, as JSON has no word for it."""
         plain = asdict(self)
         plain["open"] = sorted(self.open)
@@ -202,12 +202,12 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
-def case_from(state: Mapping[str, Any]) -> Case:
+def draft_from_state(state: Mapping[str, Any]) -> IncidentDraft:
     """The case that `state_of` told of."""
     stored = dict(state)
     unknown = ("score", "value", "lower", "upper")
     members = [
-        Member(**{**m, **dict.fromkeys((k for k in unknown if m[k] is None), math.nan)})
+        DraftMember(**{**m, **dict.fromkeys((k for k in unknown if m[k] is None), math.nan)})
         for m in stored["members"]
     ]  # fmt: skip
     for member in members:
@@ -221,7 +221,7 @@ def case_from(state: Mapping[str, Any]) -> Case:
     stored["told"] = tuple(tuple(t) if isinstance(t, list) else t for t in stored["told"])
     stored["state"] = IncidentState(stored["state"])
     stored["open"] = set(stored["open"])
-    return Case(**stored)
+    return IncidentDraft(**stored)
 
 
 def _pattern(stored: Mapping[str, Any]) -> PatternMatch:

@@ -4,19 +4,19 @@ import math
 import re
 from collections.abc import Sequence
 
-from trimtab.engine.incidents.incident_draft import Case, Member
+from trimtab.engine.incidents.incident_draft import IncidentDraft, DraftMember
 from trimtab.engine.types import Direction, Suspect, iso
 
-FAR = 2.0
+FAR_SCORE = 2.0
 """An anomaly_score from which "far" is said."""
-MOST_METRICS = 3
+MAX_METRICS = 3
 _PREFIX = re.compile(
     r"^(?:redis|pg|postgres|node|host|process|python|nodejs|jvm|nginx|container|kube|pm2|http|trimtab)_(?=\w)"
 )
 _SUFFIX = re.compile(r"_(?:total|count|seconds|bytes|info|sum|per_second)(?=$|:)|:(?:rate|sum|mean)$")
 
 
-def spoken(metric: str) -> str:
+def readable_metric(metric: str) -> str:
     """A metric's name as a person would say it.
 
     >>> [spoken(m) for m in ("redis_evicted_keys_total", "http_request_duration_seconds:p99", "host_load1")]
@@ -28,7 +28,7 @@ def spoken(metric: str) -> str:
     return name.replace("_", " ").replace(":", " ").strip() or metric
 
 
-def short(entity: str) -> str:
+def short_entity(entity: str) -> str:
     """An entity by its last part, without a port.
 
     >>> short("redis/cache-1:9121"), short("host"), short("shop/web-7")
@@ -38,11 +38,11 @@ def short(entity: str) -> str:
     return last.rpartition(":")[0] if last.count(":") == 1 and last.rpartition(":")[2].isdigit() else last
 
 
-def moved(member: Member) -> str:
+def describe_deviation(member: DraftMember) -> str:
     """How far a series is from usual: "evicted keys far above usual", "hit ratio down", "up missing"."""
     if member.pattern:
-        return pattern_words(member.pattern)
-    name, far = spoken(member.metric), "far " if member.score >= FAR else ""
+        return readable_pattern(member.pattern)
+    name, far = readable_metric(member.metric), "far " if member.score >= FAR_SCORE else ""
     if member.direction is Direction.ABSENT:
         return f"{name} missing"
     if re.search(r"ratio|percent|availab|success", member.metric):
@@ -50,7 +50,7 @@ def moved(member: Member) -> str:
     return f"{name} {far}{member.direction} usual"
 
 
-def pattern_words(name: str) -> str:
+def readable_pattern(name: str) -> str:
     """A pattern as a person would say it.
 
     >>> pattern_words("memory_leak")
@@ -59,19 +59,19 @@ def pattern_words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def against_band(member: Member) -> str:
+def describe_band(member: DraftMember) -> str:
     """Its value against its expected band, "" where that is not known."""
     if member.direction is Direction.ABSENT:
         return "it is missing"
     if math.isnan(member.value):
         return ""
-    value = f"it reached {figure(member.value)}"
+    value = f"it reached {format_number(member.value)}"
     if math.isnan(member.lower) or math.isnan(member.upper):
         return value
-    return f"{value} where {figure(member.lower)} to {figure(member.upper)} is usual"
+    return f"{value} where {format_number(member.lower)} to {format_number(member.upper)} is usual"
 
 
-def figure(value: float) -> str:
+def format_number(value: float) -> str:
     """A number with three digits.
 
     >>> figure(0.12345), figure(1234567.0), figure(0.0)
@@ -83,7 +83,7 @@ def figure(value: float) -> str:
     return f"{value:.3g}"
 
 
-def quantity(seconds: float, unit: str) -> str:
+def format_seconds(seconds: float, unit: str) -> str:
     """Seconds, or minutes where they are many.
 
     >>> quantity(5.0, "s"), quantity(300.0, "s")
@@ -92,7 +92,7 @@ def quantity(seconds: float, unit: str) -> str:
     return f"{seconds:.3g} {unit}" if seconds < 120.0 else f"{seconds / 60.0:.0f} min"
 
 
-def count(n: int, one: str, many: str) -> str:
+def format_count(n: int, one: str, many: str) -> str:
     """A number of things.
 
     >>> count(1, "entity", "entities"), count(1200, "entity", "entities")
@@ -101,28 +101,28 @@ def count(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
-def title(case: Case, suspects: Sequence[Suspect]) -> str:
+def incident_title(case: IncidentDraft, suspects: Sequence[Suspect]) -> str:
     """As "cache-1: evictions far above usual, hit ratio down, 4 series, since 10:42 UTC"."""
     since = f"since {iso(case.start)[11:16]} UTC"
     size = f"{len(case.seen):,} series"
     if case.mass:
-        where = count(len(case.series), "entity", "entities")
+        where = format_count(len(case.series), "entity", "entities")
         return f"{case.mass_share:.0%} of all series at once: {size} of {where}, {since}"
     entities = case.entities()
     lead = suspects[0].entity if suspects else entities[0]
     others = len(entities) - 1
-    name = short(lead) + (f" and {count(others, 'other', 'others')}" if others else "")
-    chosen = _telling(case, suspects)
-    parts = [moved(member) for member in chosen[:MOST_METRICS]]
+    name = short_entity(lead) + (f" and {format_count(others, 'other', 'others')}" if others else "")
+    chosen = _title_members(case, suspects)
+    parts = [describe_deviation(member) for member in chosen[:MAX_METRICS]]
     if len(case.seen) > len(parts):
         parts.append(size)
     return f"{name}: {', '.join(parts)}, {since}"
 
 
-def _telling(case: Case, suspects: Sequence[Suspect]) -> list[Member]:
+def _title_members(case: IncidentDraft, suspects: Sequence[Suspect]) -> list[DraftMember]:
     """One member a metric: those of the suspects first."""
     rank = {suspect.series_id: place for place, suspect in enumerate(suspects)}
-    by_metric: dict[str, Member] = {}
+    by_metric: dict[str, DraftMember] = {}
     for member in sorted(case.members.values(), key=lambda m: (rank.get(m.series_id, 99), m.start, m.id)):
-        by_metric.setdefault(spoken(member.metric), member)
+        by_metric.setdefault(readable_metric(member.metric), member)
     return list(by_metric.values())

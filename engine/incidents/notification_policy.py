@@ -13,16 +13,16 @@ VERSION = 1
 """Of what `Notifying.state` gives."""
 WEEK_NS = 604_800_000_000_000
 PAST_WEEKS = 4
-START = 0.65
+INITIAL_THRESHOLD = 0.65
 """The line while less than a week is known."""
-PART = 0.5
+BUDGET_RATIO = 0.5
 """Share of the weekly notices that the line is set for, so that an uneven week stays within them."""
 REPEAT_NS = 1_800_000_000_000
 """The same trouble is not told again so soon after it was over."""
-MOST_PAST = 5000
+MAX_PAST = 5000
 
 
-class Notifying:
+class NotificationPolicy:
     """Notices of incidents.
 
     per_week : notices a week that are worth people's attention, for the whole installation. It sets how
@@ -38,11 +38,11 @@ class Notifying:
         self._since: int | None = None
         self._past: dict[str, tuple[int, float]] = {}
         """Incident -> (start, largest severity): those for which it depends on the line."""
-        self._told: dict[str, dict[str, Any]] = {}
+        self._notified: dict[str, dict[str, Any]] = {}
         """Incident -> fingerprint, when it was told, severity since, when it was over (None = it goes on)."""
         self._held: dict[str, Incident] = {}
         """Severe enough, but silenced."""
-        self.held_before: tuple[str, ...] = ()
+        self.restored_held: tuple[str, ...] = ()
         """Ids of those that were held back when the restored state was taken: to be told of again."""
 
     def step(self, time: int, incidents: Iterable[Incident]) -> list[Notice]:
@@ -56,11 +56,11 @@ class Notifying:
         self._held = {}
         notices: list[Notice] = []
         for incident in waiting.values():
-            self._remember(incident)
-            notices += self._judge(incident, time)
+            self._record(incident)
+            notices += self._decide(incident, time)
         return notices
 
-    def silence(self, silence: Silence) -> None:
+    def add_silence(self, silence: Silence) -> None:
         """Insert or replace."""
         self.silences[silence.id] = silence
 
@@ -73,26 +73,26 @@ class Notifying:
         """What was held back and still goes on is told at the next step."""
         self.silences.pop(silence_id, None)
 
-    def line(self, time: int) -> float:
+    def threshold(self, time: int) -> float:
         """How severe an incident must be now, 0..1."""
-        learnt = self._learnt(time)
+        learnt = self._learned_threshold(time)
         recent = [
-            told["severity"] for told in self._told.values()
+            told["severity"] for told in self._notified.values()
             if told["time"] > time - WEEK_NS and told["severity"] < CRITICAL
         ]  # fmt: skip
         used = min(len(recent) / max(self.per_week, 1e-9), 1.0)
         return learnt + (CRITICAL - learnt) * used**2
 
-    def _learnt(self, time: int) -> float:
+    def _learned_threshold(self, time: int) -> float:
         weeks = min((time - (self._since or time)) / WEEK_NS, float(PAST_WEEKS))
         if weeks < 1.0:
-            return START
-        allowed = int(self.per_week * PART * weeks)
+            return INITIAL_THRESHOLD
+        allowed = int(self.per_week * BUDGET_RATIO * weeks)
         severities = sorted((severity for _, severity in self._past.values()), reverse=True)
         quantile = severities[allowed] + 0.01 if allowed < len(severities) else MEDIUM
         return min(max(quantile, MEDIUM), CRITICAL)
 
-    def _remember(self, incident: Incident) -> None:
+    def _record(self, incident: Incident) -> None:
         if incident.merged_into is not None:
             self._past.pop(incident.id, None)
             return
@@ -100,46 +100,46 @@ class Notifying:
         self._past.pop(incident.id, None)
         if MEDIUM <= severity < CRITICAL:
             self._past[incident.id] = incident.start, severity
-        if incident.id in self._told:
-            told = self._told[incident.id]
+        if incident.id in self._notified:
+            told = self._notified[incident.id]
             told["severity"] = max(told["severity"], severity)
 
     def _forget(self, time: int) -> None:
         oldest = time - PAST_WEEKS * WEEK_NS
         if self._past and next(iter(self._past.values()))[0] < oldest:
             self._past = {k: past for k, past in self._past.items() if past[0] >= oldest}
-        while len(self._past) > MOST_PAST:
+        while len(self._past) > MAX_PAST:
             self._past.pop(min(self._past, key=lambda one: self._past[one][1]))
-        gone = [k for k, told in self._told.items() if told["over"] is not None and told["over"] < oldest]
+        gone = [k for k, told in self._notified.items() if told["over"] is not None and told["over"] < oldest]
         for incident_id in gone:
-            del self._told[incident_id]
+            del self._notified[incident_id]
         self.silences = {k: silence for k, silence in self.silences.items() if silence.until > time}
 
-    def _judge(self, incident: Incident, time: int) -> list[Notice]:
+    def _decide(self, incident: Incident, time: int) -> list[Notice]:
         print_ = fingerprint(incident)
-        told = self._told.get(incident.id)
+        told = self._notified.get(incident.id)
         if incident.merged_into is not None:
-            self._hand_over(incident, time)
+            self._inherit(incident, time)
             return []
         if told is not None:
-            return self._follow(incident, told, time)
+            return self._follow_up(incident, told, time)
         if incident.state is not IncidentState.OPEN:
             return []  # it is over, or somebody works on it already
-        if incident.severity < MEDIUM or incident.severity < (line := self.line(time)):
+        if incident.severity < MEDIUM or incident.severity < (line := self.threshold(time)):
             return []
         if self._silenced(incident, time):
             self._held[incident.id] = incident
             return []
-        before = self._same(print_, time)
-        self._told[incident.id] = {
+        before = self._recent_severity(print_, time)
+        self._notified[incident.id] = {
             "fingerprint": print_, "time": time, "severity": incident.severity, "level": str(incident.level),
             "over": None,
         }  # fmt: skip
         if before is not None and incident.severity < before + 0.1:
             return []
-        return [Notice(NoticeKind.FIRING, incident, print_, time, self._why(incident, line))]
+        return [Notice(NoticeKind.FIRING, incident, print_, time, self._reason(incident, line))]
 
-    def _follow(self, incident: Incident, told: dict[str, Any], time: int) -> list[Notice]:
+    def _follow_up(self, incident: Incident, told: dict[str, Any], time: int) -> list[Notice]:
         print_ = told["fingerprint"]
         if incident.state is IncidentState.RESOLVED:
             if told["over"] is not None:
@@ -154,27 +154,27 @@ class Notifying:
             return []
         return [Notice(NoticeKind.WORSE, incident, print_, time, "It has become critical.")]
 
-    def _hand_over(self, incident: Incident, time: int) -> None:
+    def _inherit(self, incident: Incident, time: int) -> None:
         """What was told of an incident counts for the one that took it over."""
-        told = self._told.pop(incident.id, None)
+        told = self._notified.pop(incident.id, None)
         into = incident.merged_into
         if told is not None and into is not None:
-            self._told.setdefault(into, told)
-            self._told[into]["time"] = min(told["time"], time)
+            self._notified.setdefault(into, told)
+            self._notified[into]["time"] = min(told["time"], time)
 
-    def _same(self, print_: str, time: int) -> float | None:
+    def _recent_severity(self, print_: str, time: int) -> float | None:
         """Severity that the same trouble was told with, while it goes on or just after; None = it was not."""
         near = [
-            told["severity"] for told in self._told.values()
+            told["severity"] for told in self._notified.values()
             if told["fingerprint"] == print_ and (told["over"] is None or time - told["over"] < REPEAT_NS)
         ]  # fmt: skip
         return max(near, default=None)
 
     def _silenced(self, incident: Incident, time: int) -> bool:
         holding = [s for s in self.silences.values() if s.begin <= time < s.until]
-        return any(covers(silence.entities, incident.entities) for silence in holding)
+        return any(all_match(silence.entities, incident.entities) for silence in holding)
 
-    def _why(self, incident: Incident, line: float) -> str:
+    def _reason(self, incident: Incident, line: float) -> str:
         users = ", and users feel it" if incident.user_facing else ""
         if incident.severity >= CRITICAL:
             return f"It is critical (severity {incident.severity:.2f}){users}."
@@ -186,7 +186,7 @@ class Notifying:
     def state(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return {
-            "version": VERSION, "since": self._since, "told": self._told,
+            "version": VERSION, "since": self._since, "told": self._notified,
             "past": {incident_id: list(past) for incident_id, past in self._past.items()},
             "silences": [asdict(silence) for silence in self.silences.values()], "held": list(self._held),
         }  # fmt: skip
@@ -196,11 +196,11 @@ class Notifying:
         if state.get("version") != VERSION:
             return
         self._since = state["since"]
-        self._told = {incident_id: dict(told) for incident_id, told in state["told"].items()}
+        self._notified = {incident_id: dict(told) for incident_id, told in state["told"].items()}
         self._past = {incident_id: (start, s) for incident_id, (start, s) in state["past"].items()}
         silences = [Silence(**{**s, "entities": tuple(s["entities"])}) for s in state["silences"]]
         self.silences = {silence.id: silence for silence in silences}
-        self.held_before = tuple(state.get("held", ()))
+        self.restored_held = tuple(state.get("held", ()))
 
 
 def fingerprint(incident: Incident) -> str:
@@ -215,7 +215,7 @@ def fingerprint(incident: Incident) -> str:
     return hashlib.blake2b(of.encode(), digest_size=8).hexdigest()
 
 
-def covers(patterns: Sequence[str], entities: Iterable[str]) -> bool:
+def all_match(patterns: Sequence[str], entities: Iterable[str]) -> bool:
     """Whether all entities match one of the patterns.
 
     >>> covers(["redis/*"], ["redis/cache-1"]), covers(["redis/*"], ["redis/cache-1", "web"])

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trimtab.engine.detection.entities import called_by, entity_of, surroundings_of
+from trimtab.engine.detection.entities import callee_of, entity_of, shared_labels_of
 from trimtab.engine.types import Anomaly, SeriesInfo, SeriesKey
 
 EVERYWHERE = ""
@@ -13,7 +13,7 @@ _SERVICES = ("service", "app", "job", "deployment")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SeriesLocation:
     """Where a series belongs.
 
     entity : the most specific thing, as "redis/cache-1"
@@ -25,10 +25,10 @@ class Place:
     entity: str
     source: str
     scopes: tuple[str, ...]
-    calls: str
+    callee: str
 
 
-def place_of(key: SeriesKey) -> Place:
+def locate(key: SeriesKey) -> SeriesLocation:
     """Where a series belongs, by its labels.
 
     >>> place_of(SeriesKey.of("p", "up", {"job": "redis", "instance": "cache-1:9121"})).scopes
@@ -36,47 +36,47 @@ def place_of(key: SeriesKey) -> Place:
     """
     labels, entity = dict(key.labels), entity_of(key)
     groups = {f"{label}={labels[label]}" for label in _SERVICES if labels.get(label)}
-    shared = sorted(groups | surroundings_of(key))
+    shared = sorted(groups | shared_labels_of(key))
     scopes = (f"entity={entity}", *shared, f"source={key.source}", EVERYWHERE)
-    return Place(key.metric, entity, key.source, scopes, called_by(key))
+    return SeriesLocation(key.metric, entity, key.source, scopes, callee_of(key))
 
 
-class Watched:
+class SeriesDirectory:
     """The places of all series, and how many series each scope has."""
 
     def __init__(self) -> None:
-        self.places: dict[str, Place] = {}
+        self.locations: dict[str, SeriesLocation] = {}
         self.units: dict[str, str] = {}
-        self.sizes: Counter[str] = Counter()
+        self.scope_sizes: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
     def add(self, infos: Iterable[SeriesInfo]) -> None:
         """Series that came; known ones are updated."""
         for info in infos:
             self.units[info.key.id] = info.unit
-            self._place(info.key.id, info.key)
+            self._add(info.key.id, info.key)
 
     def forget(self, series_ids: Iterable[str]) -> None:
         """Series that are watched no more."""
         for series_id in series_ids:
             self.units.pop(series_id, None)
-            place = self.places.pop(series_id, None)
+            place = self.locations.pop(series_id, None)
             if place is not None:
-                self.sizes.subtract(place.scopes)
-        self.sizes = +self.sizes
+                self.scope_sizes.subtract(place.scopes)
+        self.scope_sizes = +self.scope_sizes
 
-    def of(self, anomaly: Anomaly) -> Place:
+    def location_of(self, anomaly: Anomaly) -> SeriesLocation:
         """Where the series of an anomaly belongs; one that nobody told of is watched from here on."""
-        known = self.places.get(anomaly.series_id)
+        known = self.locations.get(anomaly.series_id)
         if known is not None:
             return known
         metric = anomaly.series.partition("{")[0]
-        return self._place(anomaly.series_id, SeriesKey.of(anomaly.source, metric, anomaly.labels))
+        return self._add(anomaly.series_id, SeriesKey.of(anomaly.source, metric, anomaly.labels))
 
-    def _place(self, series_id: str, key: SeriesKey) -> Place:
-        if series_id not in self.places:
-            self.places[series_id] = place_of(key)
-            self.sizes.update(self.places[series_id].scopes)
-        return self.places[series_id]
+    def _add(self, series_id: str, key: SeriesKey) -> SeriesLocation:
+        if series_id not in self.locations:
+            self.locations[series_id] = locate(key)
+            self.scope_sizes.update(self.locations[series_id].scopes)
+        return self.locations[series_id]

@@ -5,36 +5,36 @@ import re
 
 from trimtab.engine.types import Severity
 
-SCALE = 20.0
+SURPRISE_SCALE = 20.0
 """Powers of ten of surprise that make a severity of 0.63 by themselves."""
-LEAST_EXPECTED = 0.003
+MIN_EXPECTED = 0.003
 """Series of one thing share its load: even a few of them are never as unlikely as their number says."""
 MEDIUM, HIGH, CRITICAL = 0.45, 0.6, 0.8
 """Where the words begin."""
-LONGEST_S = 1800.0
+MAX_PERSISTENCE_S = 1800.0
 """Lasting longer makes it no worse."""
 
-_FELT = re.compile(
+_USER_FACING = re.compile(
     r"latency|response_time|request_duration|requests?_(?:\w+_)?(?:duration|seconds)|duration_seconds"
     r"|error|5xx|fail|exception|timeout|availab|success|apdex|(?:^|_)up$|(?:^|_)slo(?:_|$)|page_load"
 )
-_INNER = re.compile(
+_INTERNAL = re.compile(
     r"scrape|(?:^|_)gcs?(?:_|$)|disk|filesystem|^go_|^jvm_|^prometheus_|rule_|scrub|backup|replica"
     r"|network|^node_|^host_|compaction|vacuum|checkpoint|^trimtab_"
 )
 
 
-def felt_by_users(metric: str) -> bool:
+def is_user_facing(metric: str) -> bool:
     """Whether people outside notice when this metric is unusual: latency, errors, availability.
 
     >>> [felt_by_users(m) for m in ("http_request_duration_seconds:p99", "up", "go_gc_duration_seconds")]
     [True, True, False]
     """
     name = metric.lower().partition(":")[0]
-    return _FELT.search(name) is not None and _INNER.search(name) is None
+    return _USER_FACING.search(name) is not None and _INTERNAL.search(name) is None
 
 
-def size_of(score: float) -> float:
+def score_weight(score: float) -> float:
     """What a series that is so unusual counts as: 1 at the alarm line, 2 from three times that on.
 
     >>> size_of(1.0), size_of(2.0), size_of(50.0)
@@ -52,7 +52,7 @@ def surprise(weight: float, expected: float) -> float:
     >>> round(surprise(4.0, 0.004), 1), surprise(1.0, 2.0)
     (10.3, 0.0)
     """
-    expected = max(expected, LEAST_EXPECTED)
+    expected = max(expected, MIN_EXPECTED)
     if weight <= expected:
         return 0.0
     return (weight * math.log(weight / expected) - weight + expected) / math.log(10.0)
@@ -83,9 +83,9 @@ def severity_of(
     0.1
     """
     several = weight >= 2.0
-    persistence = min(max(lasting_s, 0.0) / LONGEST_S, 1.0)
+    persistence = min(max(lasting_s, 0.0) / MAX_PERSISTENCE_S, 1.0)
     parts = (
-        1.0 - math.exp(-surprise / SCALE),
+        1.0 - math.exp(-surprise / SURPRISE_SCALE),
         0.25 * share if several else 0.0,
         (0.2 if several else 0.1) * user_facing,
         0.15 * persistence,

@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.engine.patterns.metric_window import Course
+from trimtab.engine.patterns.metric_window import MetricWindow
 
-CLEAR = 0.5
+MIN_STRENGTH = 0.5
 """A needed sign shows from here on."""
-SURE = 0.6
+MIN_CONFIDENCE = 0.6
 """A pattern is told from this confidence on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class Evidence:
     """Something that speaks for a pattern.
 
     strength : how clearly it shows, 0..1; NaN = not known
@@ -23,12 +23,12 @@ class Sign:
 
     weight: float
     strength: float
-    words: str
-    needed: bool = False
+    text: str
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PatternFinding:
     """A pattern that is there: how sure, why, and by which series."""
 
     confidence: float
@@ -36,7 +36,7 @@ class Verdict:
     series_ids: tuple[str, ...]
 
 
-def weigh(signs: Sequence[Sign], *courses: Course | None) -> Verdict | None:
+def weigh_evidence(signs: Sequence[Evidence], *courses: MetricWindow | None) -> PatternFinding | None:
     """The verdict of signs; None where one that is needed is unknown or does not show, or all is too weak.
 
     The confidence is the weighted mean of all strengths, an unknown one counting as nothing.
@@ -46,12 +46,12 @@ def weigh(signs: Sequence[Sign], *courses: Course | None) -> Verdict | None:
     >>> weigh([Sign(3, 1.0, "it is full"), Sign(1, 0.2, "it is slow", needed=True)]) is None
     True
     """
-    if any(sign.needed and not sign.strength >= CLEAR for sign in signs):
+    if any(sign.required and not sign.strength >= MIN_STRENGTH for sign in signs):
         return None
     known = [sign for sign in signs if not math.isnan(sign.strength)]
     confidence = sum(s.weight * s.strength for s in known) / sum(s.weight for s in signs)
-    if confidence < SURE:
+    if confidence < MIN_CONFIDENCE:
         return None
-    shown = sorted((s for s in known if s.strength >= CLEAR), key=lambda s: -s.weight * s.strength)
+    shown = sorted((s for s in known if s.strength >= MIN_STRENGTH), key=lambda s: -s.weight * s.strength)
     series = (series_id for course in courses if course is not None for series_id in course.series_ids)
-    return Verdict(confidence, tuple(sign.words for sign in shown), tuple(dict.fromkeys(series)))
+    return PatternFinding(confidence, tuple(sign.text for sign in shown), tuple(dict.fromkeys(series)))

@@ -10,14 +10,14 @@ import numpy as np
 
 from trimtab.engine.types import Floats, Ints
 
-RECENT = 4
+RECENT_ROWS = 4
 """Rows that count as now."""
-LASTING = 8
+LASTING_ROWS = 8
 """Rows over which something must show to be more than a moment."""
-_TAKE: dict[str, Callable[..., Any]] = {
+_AGGREGATIONS: dict[str, Callable[..., Any]] = {
     "sum": np.sum, "percent": np.sum, "max": np.max, "min": np.min, "mean": np.mean,
 }  # fmt: skip
-DISTANCES = 2.0
+FAR_DEVIATIONS = 2.0
 """In usual distances: a value that is further away is far outside."""
 
 
@@ -42,7 +42,7 @@ def known_max(values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Course:
+class MetricWindow:
     """A figure by row, oldest first.
 
     times      : (rows,) int64 ns;  value : (rows,) float64, NaN = unknown
@@ -52,64 +52,64 @@ class Course:
     """
 
     times: Ints
-    value: Floats
+    values: Floats
     usual: float
-    distance: float
+    usual_deviation: float
     series_ids: tuple[str, ...] = ()
     metric: str = ""
 
     @cached_property
-    def now(self) -> float:
+    def current(self) -> float:
         """Mean of the newest rows; NaN where fewer than two of them are known."""
-        known = [value for value in self.value[-RECENT:].tolist() if not math.isnan(value)]
+        known = [value for value in self.values[-RECENT_ROWS:].tolist() if not math.isnan(value)]
         return sum(known) / len(known) if len(known) >= 2 else math.nan
 
     @cached_property
-    def times_usual(self) -> float:
+    def ratio_to_usual(self) -> float:
         """Now, in multiples of what is usual; infinite where nothing was, NaN where either is unknown."""
-        now, usual = self.now, self.usual
+        now, usual = self.current, self.usual
         if math.isnan(now) or math.isnan(usual):
             return math.nan
         if usual <= 0.0:
             return math.inf if now > 0.0 else 1.0
         return now / usual
 
-    def outside(self, side: int) -> float:
+    def ratio_outside(self, side: int) -> float:
         """Share of the last rows that lie far above (+1) or below (-1) what is usual."""
-        last = _known(self.value[-LASTING:])
-        if len(last) < LASTING // 2 or math.isnan(self.usual) or math.isnan(self.distance):
+        last = _drop_nan(self.values[-LASTING_ROWS:])
+        if len(last) < LASTING_ROWS // 2 or math.isnan(self.usual) or math.isnan(self.usual_deviation):
             return math.nan
-        return float(np.mean(side * (last - self.usual) > DISTANCES * self.distance))
+        return float(np.mean(side * (last - self.usual) > FAR_DEVIATIONS * self.usual_deviation))
 
-    def up(self, low: float, high: float) -> float:
+    def elevation(self, low: float, high: float) -> float:
         """How clearly it is above usual, 0..1: from `low` to `high` times the usual, and far outside."""
-        return ramp(self.times_usual, low, high) * ramp(self.outside(+1), 0.3, 0.8)
+        return ramp(self.ratio_to_usual, low, high) * ramp(self.ratio_outside(+1), 0.3, 0.8)
 
-    def plus(self, other: "Course") -> "Course":
+    def plus(self, other: "MetricWindow") -> "MetricWindow":
         """Their sum, row by row."""
-        return Course(
-            self.times, self.value + other.value, self.usual + other.usual, self.distance + other.distance,
+        return MetricWindow(
+            self.times, self.values + other.values, self.usual + other.usual, self.usual_deviation + other.usual_deviation,
             self.series_ids + other.series_ids, self.metric,
         )  # fmt: skip
 
-    def minus(self, other: "Course") -> "Course":
+    def minus(self, other: "MetricWindow") -> "MetricWindow":
         """Their difference."""
-        return Course(
-            self.times, self.value - other.value, self.usual - other.usual, self.distance + other.distance,
+        return MetricWindow(
+            self.times, self.values - other.values, self.usual - other.usual, self.usual_deviation + other.usual_deviation,
             self.series_ids + other.series_ids, self.metric,
         )  # fmt: skip
 
-    def over(self, whole: "Course") -> "Course":
+    def divided_by(self, whole: "MetricWindow") -> "MetricWindow":
         """Its share of another figure; unknown where that is 0."""
         usual = self.usual / whole.usual if whole.usual > 0 else math.nan
         value = np.divide(
-            self.value, whole.value, out=np.full(self.value.shape, np.nan), where=whole.value > 0
+            self.values, whole.values, out=np.full(self.values.shape, np.nan), where=whole.values > 0
         )
         ids = self.series_ids + whole.series_ids
-        return Course(self.times, value, usual, math.nan, ids, self.metric)
+        return MetricWindow(self.times, value, usual, math.nan, ids, self.metric)
 
 
-def together(values: Floats, take: str) -> Floats:
+def aggregate(values: Floats, aggregation: str) -> Floats:
     """Several series as one figure, (rows,).
 
     values : (rows, n_series);  take : sum, max, min, mean, percent
@@ -117,26 +117,26 @@ def together(values: Floats, take: str) -> Floats:
     """
     if values.shape[1] == 1:
         alone: Floats = values[:, 0]
-        return alone / 100.0 if take == "percent" else alone
+        return alone / 100.0 if aggregation == "percent" else alone
     usually = np.mean(~np.isnan(values), axis=0) >= 0.5
     part = values[:, usually] if usually.any() else values[:, :1]
     if part.shape[1] == 1:
         figure: Floats = part[:, 0]
     else:
-        figure = _TAKE[take](part, axis=1)
-    return figure / 100.0 if take == "percent" else figure
+        figure = _AGGREGATIONS[aggregation](part, axis=1)
+    return figure / 100.0 if aggregation == "percent" else figure
 
 
-def usual_together(usual: Floats, distance: Floats, take: str) -> tuple[float, float]:
+def aggregate_usual(usual: Floats, deviation: Floats, aggregation: str) -> tuple[float, float]:
     """What is usual for several series as one figure, and how far from it that usually is."""
-    if take in {"sum", "percent"}:
-        scale = 0.01 if take == "percent" else 1.0
-        return scale * float(usual.sum()), scale * float(np.sqrt(np.sum(distance**2)))
-    return float(_TAKE[take](usual)), float(distance.max())
+    if aggregation in {"sum", "percent"}:
+        scale = 0.01 if aggregation == "percent" else 1.0
+        return scale * float(usual.sum()), scale * float(np.sqrt(np.sum(deviation**2)))
+    return float(_AGGREGATIONS[aggregation](usual)), float(deviation.max())
 
 
 @lru_cache(maxsize=16)
-def pairs(n: int) -> tuple[Ints, Ints]:
+def index_pairs(n: int) -> tuple[Ints, Ints]:
     """Indices of all pairs of n, the earlier one first.
 
     >>> [index.tolist() for index in pairs(3)]
@@ -152,12 +152,12 @@ def theil_sen(x: Floats, y: Floats) -> float:
     >>> theil_sen(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 2.0, 4.0, 99.0]))
     2.0
     """
-    i, j = pairs(len(x))
+    i, j = index_pairs(len(x))
     rises = (y[j] - y[i]) / (x[j] - x[i])
     rises.sort()
     return float(rises[(len(rises) - 1) // 2])
 
 
-def _known(values: Floats) -> Floats:
+def _drop_nan(values: Floats) -> Floats:
     found: Floats = values[~np.isnan(values)]
     return found

@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from trimtab.engine.patterns.entity_view import ROLES, Cast
+from trimtab.engine.patterns.entity_view import ROLES, EntityIndex
 from trimtab.engine.patterns.role_table import Role
 from trimtab.engine.types import Floats, Ints, SeriesInfo, SeriesKey
 from trimtab.models.contracts import Bools
 
-MOVED_S = 2.0
+MIN_SHIFT_S = 2.0
 """A start time that moves by less was only reckoned otherwise, as from a clock that was set."""
-LONG_AGO_NS = 86_400_000_000_000
+MAX_AGE_NS = 86_400_000_000_000
 """A start longer ago than this is told as of now: its clock may be another one."""
 _START, _UPTIME, _COUNT = (ROLES.index(role) for role in (Role.START_TIME, Role.UPTIME, Role.RESTARTS))
 
 
-class Restarts:
+class RestartDetector:
     """Of one source.
 
     info : kind of a series: of a count that comes as a rate only the growth is known
@@ -28,28 +28,30 @@ class Restarts:
 
     def __init__(self, info: Callable[[SeriesKey], SeriesInfo]) -> None:
         self.info = info
-        self._cast: Cast | None = None
+        self._index: EntityIndex | None = None
         self._columns: Ints = np.empty(0, np.int64)
-        self._grows: Bools = np.empty(0, np.bool_)
+        self._is_rate: Bools = np.empty(0, np.bool_)
         self._ids: list[str] = []
         self._last: Floats = np.empty(0)
         """Newest known value of each of them, NaN = none yet."""
 
-    def step(self, time: int, cast: Cast, values: Floats) -> list[tuple[SeriesKey, int]]:
+    def step(self, time: int, index: EntityIndex, values: Floats) -> list[tuple[SeriesKey, int]]:
         """Series that tell of a restart with this tick, and when it was, int64 ns.
 
         values : (n_slots,), NaN = unknown: what was known before stays
         """
-        if cast is not self._cast:
-            self._fit(cast)
-        now, before = values[cast.slots[self._columns]], self._last
+        if index is not self._index:
+            self._update_index(index)
+        now, before = values[index.slots[self._columns]], self._last
         now = np.where(np.isfinite(now), now, np.nan)
-        roles = cast.role[self._columns]
-        more = np.where(self._grows, (now > 0.0) & ~np.isnan(before), now > before)
-        again = np.select([roles == _START, roles == _UPTIME], [now > before + MOVED_S, now < before], more)
+        roles = index.role_of_column[self._columns]
+        more = np.where(self._is_rate, (now > 0.0) & ~np.isnan(before), now > before)
+        again = np.select(
+            [roles == _START, roles == _UPTIME], [now > before + MIN_SHIFT_S, now < before], more
+        )
         self._last = np.where(np.isnan(now), before, now)
         return [
-            (cast.keys[self._columns[i]], _when(int(roles[i]), float(now[i]), time))
+            (index.keys[self._columns[i]], _restart_time(int(roles[i]), float(now[i]), time))
             for i in np.flatnonzero(again).tolist()
         ]
 
@@ -60,19 +62,19 @@ class Restarts:
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on where `state` was taken."""
-        self._cast, self._ids, self._last = None, list(state), np.array(list(state.values()), np.float64)
+        self._index, self._ids, self._last = None, list(state), np.array(list(state.values()), np.float64)
 
-    def _fit(self, cast: Cast) -> None:
+    def _update_index(self, cast: EntityIndex) -> None:
         known = self.state()
-        self._cast = cast
-        self._columns = np.flatnonzero(np.isin(cast.role, (_START, _UPTIME, _COUNT)))
+        self._index = cast
+        self._columns = np.flatnonzero(np.isin(cast.role_of_column, (_START, _UPTIME, _COUNT)))
         keys = [cast.keys[column] for column in self._columns.tolist()]
         self._ids = [key.id for key in keys]
         self._last = np.array([known.get(one, math.nan) for one in self._ids], np.float64)
-        self._grows = np.array([self.info(key).kind == "rate" for key in keys], np.bool_)
+        self._is_rate = np.array([self.info(key).kind == "rate" for key in keys], np.bool_)
 
 
-def _when(role: int, value: float, time: int) -> int:
+def _restart_time(role: int, value: float, time: int) -> int:
     """When it restarted, as its series says it; now where that cannot be, or it does not say."""
     at = round(value * 1e9) if role == _START else time - round(value * 1e9) if role == _UPTIME else time
-    return at if time - LONG_AGO_NS <= at <= time else time
+    return at if time - MAX_AGE_NS <= at <= time else time

@@ -7,7 +7,7 @@ from functools import lru_cache
 from trimtab.engine.patterns.role_table import GENERIC, ROWS, Role
 from trimtab.engine.types import SeriesKey
 
-_NEVER = re.compile(
+_IGNORED = re.compile(
     r"(go|promhttp|prometheus|scrape|net_conntrack|trimtab)_.+"
     r"|.+_(created|bucket|sum|info)|.+_(cache|swap|mapped_file|failcnt|virtual_memory(_max)?_bytes)"
 )
@@ -18,7 +18,7 @@ _EXPORTERS = re.compile(
 """Names that the table knows whole: what it does not say of them their words do not say either."""
 _SIZE_UNITS = frozenset({"", "B", "kB", "MB", "ratio", "%"})
 _TIME_UNITS = frozenset({"", "s", "ms", "us", "ns"})
-_COUNTED = frozenset({Role.HITS, Role.MISSES, Role.EVICTIONS, Role.ERRORS, Role.THROUGHPUT})
+_COUNTER_ROLES = frozenset({Role.HITS, Role.MISSES, Role.EVICTIONS, Role.ERRORS, Role.THROUGHPUT})
 _UNITS = {
     Role.LATENCY: _TIME_UNITS,
     Role.DEPENDENCY_LATENCY: _TIME_UNITS,
@@ -30,7 +30,7 @@ _UNITS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SeriesRole:
     """What a series is to its entity.
 
     family : of tools that it tells of, as "redis"; "" = not known
@@ -40,25 +40,29 @@ class Part:
 
     role: Role
     family: str
-    take: str
+    aggregation: str
     rank: int
 
 
-_Compiled = tuple[re.Pattern[str], dict[str, re.Pattern[str]], Part]
+_Compiled = tuple[re.Pattern[str], dict[str, re.Pattern[str]], SeriesRole]
 
 
-def _compiled() -> list[_Compiled]:
+def _compile_table() -> list[_Compiled]:
     rows = [*ROWS, *GENERIC]
     return [
-        (re.compile(name), {k: re.compile(v) for k, v in labels.items()}, Part(role, family, take, rank))
+        (
+            re.compile(name),
+            {k: re.compile(v) for k, v in labels.items()},
+            SeriesRole(role, family, take, rank),
+        )
         for rank, (family, role, take, name, labels) in enumerate(rows)
     ]
 
 
-_TABLE = _compiled()
+_TABLE = _compile_table()
 
 
-def part_of(key: SeriesKey, unit: str = "", kind: str = "gauge") -> Part | None:
+def find_role(key: SeriesKey, unit: str = "", kind: str = "gauge") -> SeriesRole | None:
     """The part of a series; None = it plays none that a pattern asks for.
 
     unit, kind : as in `SeriesInfo`; they decide only where no exporter is known
@@ -71,23 +75,23 @@ def part_of(key: SeriesKey, unit: str = "", kind: str = "gauge") -> Part | None:
     True
     """
     labels = dict(key.labels)
-    for wanted, part in _named(key.metric):
-        fits = part.rank < len(ROWS) or _in_unit(part.role, unit, kind)
+    for wanted, part in _matching_rows(key.metric):
+        fits = part.rank < len(ROWS) or _unit_fits(part.role, unit, kind)
         if fits and all(name in labels and value.fullmatch(labels[name]) for name, value in wanted):
             return part
     return None
 
 
 @lru_cache(maxsize=20_000)
-def _named(metric: str) -> tuple[tuple[tuple[tuple[str, re.Pattern[str]], ...], Part], ...]:
+def _matching_rows(metric: str) -> tuple[tuple[tuple[tuple[str, re.Pattern[str]], ...], SeriesRole], ...]:
     """Rows whose name pattern a metric matches, in the order of the table."""
-    if _NEVER.fullmatch(metric):
+    if _IGNORED.fullmatch(metric):
         return ()
     rows = _TABLE[: len(ROWS)] if _EXPORTERS.fullmatch(metric) else _TABLE
     return tuple((tuple(wanted.items()), part) for name, wanted, part in rows if name.fullmatch(metric))
 
 
-def _in_unit(role: Role, unit: str, kind: str) -> bool:
+def _unit_fits(role: Role, unit: str, kind: str) -> bool:
     if role in _UNITS:
         return unit in _UNITS[role] and kind == "gauge"
-    return kind == "rate" or unit == "1/s" if role in _COUNTED else True
+    return kind == "rate" or unit == "1/s" if role in _COUNTER_ROLES else True

@@ -13,13 +13,13 @@ USUAL_ROWS = 80.0
 """What is usual is a mean that remembers about so many rows."""
 YOUNG_ROWS = 40
 """A series is learnt fast at first, whatever else is wrong."""
-HESITANT = 0.1
+SLOW_FACTOR = 0.1
 """Where something is wrong, or a value is far from usual, what is usual follows at this share of its pace."""
-FAR = 4.0
+FAR_DEVIATIONS = 4.0
 """In usual distances."""
 
 
-def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, calm: Bools) -> None:
+def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, healthy: Bools) -> None:
     """Mean and mean distance from it, one row for all series, updated in place.
 
     values : (n,) float64, NaN = unknown (left unlearnt);  seen : (n,) rows so far
@@ -28,18 +28,18 @@ def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, c
     known = ~np.isnan(values)
     first = known & (seen == 0)
     pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(
-        calm | (seen < YOUNG_ROWS), 1.0, HESITANT
+        healthy | (seen < YOUNG_ROWS), 1.0, SLOW_FACTOR
     )
     off = np.where(known & ~first, values - usual, 0.0)
-    far = (np.abs(off) > np.maximum(FAR * distance, 0.25 * np.abs(usual))) & (seen >= YOUNG_ROWS)
-    pace[far & calm] *= HESITANT
+    far = (np.abs(off) > np.maximum(FAR_DEVIATIONS * distance, 0.25 * np.abs(usual))) & (seen >= YOUNG_ROWS)
+    pace[far & healthy] *= SLOW_FACTOR
     usual += pace * off
     distance += pace * (np.abs(off) - distance) * (known & ~first)
     usual[first] = values[first]
     seen += known
 
 
-class Ring:
+class SampleRing:
     """The last rows of n columns. A row is overwritten until its time is up, so it always holds the newest.
 
     rows   : at most so many are kept
@@ -58,17 +58,17 @@ class Ring:
         self.head = -1
         """Index of the newest row."""
 
-    def refit(self, columns: Ints) -> None:
+    def remap_columns(self, columns: Ints) -> None:
         """Let column i go on with what column `columns[i]` held before; -1 = it is new."""
         kept = columns >= 0
         data = np.full((self.rows, len(columns)), np.nan)
         data[:, kept] = self.data[:, columns[kept]]
         self.data = data
         self.usual, self.distance, self.seen = (
-            _moved(old, columns, kept) for old in (self.usual, self.distance, self.seen)
+            _remap(old, columns, kept) for old in (self.usual, self.distance, self.seen)
         )
 
-    def put(self, time: int, row: Floats, calm: Bools) -> bool:
+    def append(self, time: int, row: Floats, healthy: Bools) -> bool:
         """Take in a tick, (n,); whether it began a row. After a long gap the rows before are forgotten.
 
         calm : (n,) series of entities that nothing is wrong with
@@ -81,7 +81,7 @@ class Ring:
             self.head = (self.head + 1) % self.rows
             self.filled = min(self.filled + 1, self.rows)
             self.times[self.head] = time
-            learn_usual(row, self.usual, self.distance, self.seen, calm)
+            learn_usual(row, self.usual, self.distance, self.seen, healthy)
         self.data[self.head] = row
         return begins
 
@@ -113,7 +113,7 @@ class Ring:
         order = self.order()
         return self.times[order], self.data[order[:, None], columns]
 
-    def recent(self, rows: int) -> Floats:
+    def recent_mean(self, rows: int) -> Floats:
         """Mean of the newest rows, (n,), unknown ones left out; NaN where all are."""
         values = self.data[self.order()[-rows:]]
         known = ~np.isnan(values)
@@ -123,7 +123,7 @@ class Ring:
         return mean
 
 
-def _moved(old: Floats, columns: Ints, kept: npt.NDArray[np.bool_]) -> Floats:
+def _remap(old: Floats, columns: Ints, kept: npt.NDArray[np.bool_]) -> Floats:
     new = np.zeros(len(columns))
     new[kept] = old[columns[kept]]
     return new

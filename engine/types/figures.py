@@ -5,7 +5,7 @@ import math
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-def figure(value: float, unit: str = "") -> str:
+def format_quantity(value: float, unit: str = "") -> str:
     """Three digits, bytes with their prefix.
 
     >>> figure(0.123456), figure(12345.0), figure(3.2e8, "B"), figure(math.nan)
@@ -19,7 +19,7 @@ def figure(value: float, unit: str = "") -> str:
     return f"{_digits(value)} {unit}".rstrip()
 
 
-def share(value: float) -> str:
+def format_ratio(value: float) -> str:
     """A ratio 0..1 in percent.
 
     >>> share(0.8123), share(math.nan)
@@ -34,7 +34,7 @@ def share(value: float) -> str:
     )
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration in its largest unit.
 
     >>> span(90), span(5400), span(200000), span(math.nan)

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from trimtab.engine.patterns.pattern_recognizer import ROWS, Patterns
+from trimtab.engine.patterns.pattern_recognizer import MAX_ROWS, PatternRecognizer
 from trimtab.engine.types import SeriesInfo, SeriesKey, TickScores
 
 SERVICES = 2_000
@@ -34,7 +34,7 @@ def test_a_tick_of_20000_series(benchmark):
     )
     level = np.tile([level for *_, level in SERVICE_METRICS], SERVICES)
     rng = np.random.default_rng(1)
-    patterns = Patterns(15.0, lambda key: SeriesInfo(key, "", "rate" if "total" in key.metric else "gauge"))
+    patterns = PatternRecognizer(15.0, lambda key: SeriesInfo(key, "", "rate" if "total" in key.metric else "gauge"))
     none = np.full(len(keys), -1, np.int64)
     nothing = np.full(len(keys), np.nan)
     sick = list(range(0, len(keys), len(keys) // 10))
@@ -46,7 +46,7 @@ def test_a_tick_of_20000_series(benchmark):
         scores = TickScores("prometheus", time, values, nothing, nothing, nothing, nothing, none)
         patterns.step(time, keys, scores, sick)
 
-    for _ in range(ROWS + 5):
+    for _ in range(MAX_ROWS + 5):
         step()
     benchmark.pedantic(step, rounds=40)
     assert benchmark.stats.stats.median < 0.03

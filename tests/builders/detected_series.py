@@ -2,72 +2,72 @@
 
 import numpy as np
 
-from trimtab.engine.detection.source_detector import Senses
+from trimtab.engine.detection.source_detector import SourceDetector
 from trimtab.engine.detection.tick_assembler import ClosedTick
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.types import Anomaly, SeriesKey
 from trimtab.models.bank import StateArrays, StateField
 from trimtab.models.contracts import Bools, Floats, Ints
 from trimtab.models.scorer import Scores
 
 SECOND = 1_000_000_000
-BEGIN = 1_767_225_600 * SECOND
+START = 1_767_225_600 * SECOND
 INTERVAL_S = 5.0
 
 
-def pod(metric: str, pod_name: str, **labels: str) -> SeriesKey:
+def pod_series(metric: str, pod_name: str, **labels: str) -> SeriesKey:
     """A series of a pod."""
     return SeriesKey.of("k", metric, {"pod": pod_name, **labels})
 
 
-def same_but_pod(gone: SeriesKey, came: SeriesKey) -> bool:
+def differs_only_in_pod(gone: SeriesKey, came: SeriesKey) -> bool:
     """Whether two series differ in their pod only."""
     rest = [tuple(pair for pair in key.labels if pair[0] != "pod") for key in (gone, came)]
     return gone.metric == came.metric and rest[0] == rest[1] and gone != came
 
 
-class World:
+class DetectorHarness:
     """Feeds `Senses`; every series is noise around 10 unless told otherwise. Keeps all anomalies by id."""
 
-    def __init__(self, *keys: SeriesKey, seed: int = 1, senses: Senses | None = None) -> None:
+    def __init__(self, *keys: SeriesKey, seed: int = 1, detector: SourceDetector | None = None) -> None:
         self.keys = tuple(keys)
-        self.senses = senses or Senses("k", INTERVAL_S, same_but_pod)
+        self.detector = detector or SourceDetector("k", INTERVAL_S, differs_only_in_pod)
         self.rng = np.random.default_rng(seed)
         self.ticks = 0
-        self.told: dict[str, Anomaly] = {}
-        self.last: Sensed | None = None
+        self.latest: dict[str, Anomaly] = {}
+        self.last: TickResult | None = None
 
     @property
     def now(self) -> int:
         """Time of the next tick."""
-        return BEGIN + round(self.ticks * INTERVAL_S * SECOND)
+        return START + round(self.ticks * INTERVAL_S * SECOND)
 
-    def run(self, ticks: int, *, complete: bool = True, **at: float) -> Sensed:
+    def run(self, ticks: int, *, complete: bool = True, **at: float) -> TickResult:
         """That many ticks; `at` gives the level of a series by pod name."""
         for _ in range(ticks):
             values = self.rng.normal(10, 1, len(self.keys))
             for i, key in enumerate(self.keys):
                 values[i] += at.get(dict(key.labels).get("pod", ""), 10.0) - 10.0
-            self.tell(ClosedTick(self.now, self.keys, values, complete))
+            self.feed(ClosedTick(self.now, self.keys, values, complete))
         assert self.last is not None
         return self.last
 
-    def away(self, ticks: int) -> Sensed:
+    def fail(self, ticks: int) -> TickResult:
         """The source does not answer."""
         for _ in range(ticks):
-            self.tell(ClosedTick(self.now, (), np.empty(0), complete=False))
+            self.feed(ClosedTick(self.now, (), np.empty(0), complete=False))
         assert self.last is not None
         return self.last
 
-    def tell(self, tick: ClosedTick) -> None:
+    def feed(self, tick: ClosedTick) -> None:
         """One tick."""
-        self.last = self.senses.step(tick)
-        self.told |= {anomaly.id: anomaly for anomaly in self.last.anomalies}
+        self.last = self.detector.step(tick)
+        self.latest |= {anomaly.id: anomaly for anomaly in self.last.anomalies}
         self.ticks += 1
 
     def anomalies(self, direction: str | None = None) -> list[Anomaly]:
         """As they stand, oldest first."""
-        chosen = [a for a in self.told.values() if direction in {None, str(a.direction)}]
+        chosen = [a for a in self.latest.values() if direction in {None, str(a.direction)}]
         return sorted(chosen, key=lambda a: a.id)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.recordings.scenarios import BACKLOG, BURST, LEAK, POOL, SATURATED, SHIFT, SURGE, THRASH
-from tests.recordings.simulated import FLAVOURS, World
+from tests.recordings.simulated import FLAVOURS, SimulatedService
 
 
 def thrash(w):
@@ -11,13 +11,13 @@ def thrash(w):
     fall = w.rise(w.rng.choice([1, 10, 30]))
     low = w.rng.uniform(0.3, 0.6)
     w.hit_ratio = w.base["hit_ratio"] + (low - w.base["hit_ratio"]) * fall
-    w.fill = np.where(w.on, w.rng.uniform(0.975, 1.0), np.minimum(w.fill, 0.96))
-    w.change["p99"] = 1 + w.rng.uniform(0.0, 2.0) * fall
+    w.fill = np.where(w.is_faulty, w.rng.uniform(0.975, 1.0), np.minimum(w.fill, 0.96))
+    w.factors["p99"] = 1 + w.rng.uniform(0.0, 2.0) * fall
 
 
 def leak(w):
     """Memory that is never given back."""
-    w.plus["memory"] = w.rng.uniform(0.12, 0.8) * np.maximum(w.t - w.onset, 0) / (w.ticks - w.onset)
+    w.additions["memory"] = w.rng.uniform(0.12, 0.8) * np.maximum(w.t - w.onset, 0) / (w.ticks - w.onset)
 
 
 def saturated(w):
@@ -26,37 +26,37 @@ def saturated(w):
     by_load = min(more, w.rng.uniform(1.2, 2.2))
     rise = w.rise(w.rng.choice([1, 10, 40]))
     w.season = 1 + (w.season - 1) * 0.3
-    w.change["load"] = 1 + (by_load - 1) * rise
-    w.change["cpu"] = 1 + (more / by_load - 1) * rise
-    w.change["p99"] = 1 + w.rng.uniform(1.5, 6.0) * rise**2
+    w.factors["load"] = 1 + (by_load - 1) * rise
+    w.factors["cpu"] = 1 + (more / by_load - 1) * rise
+    w.factors["p99"] = 1 + w.rng.uniform(1.5, 6.0) * rise**2
 
 
 def surge(w):
     """Far more requests, which it can take."""
     w.base["cpu"] = min(w.base["cpu"], 0.2)
-    w.change["load"] = 1 + w.rng.uniform(1.0, 2.5) * w.rise(w.rng.choice([1, 10, 30]))
-    w.change["cpu"] = w.change["load"] ** -0.3
-    w.change["p99"] = 1 + w.rng.uniform(0.0, 0.15) * w.on
+    w.factors["load"] = 1 + w.rng.uniform(1.0, 2.5) * w.rise(w.rng.choice([1, 10, 30]))
+    w.factors["cpu"] = w.factors["load"] ** -0.3
+    w.factors["p99"] = 1 + w.rng.uniform(0.0, 0.15) * w.is_faulty
 
 
 def burst(w):
     """A dependency fails; most of its failures reach the user."""
-    w.plus["call_errors"] = w.rng.uniform(0.06, 0.8) * w.rise(w.rng.choice([1, 5]))
-    w.change["p99"] = 1 + w.rng.uniform(0.0, 2.0) * w.on
+    w.additions["call_errors"] = w.rng.uniform(0.06, 0.8) * w.rise(w.rng.choice([1, 5]))
+    w.factors["p99"] = 1 + w.rng.uniform(0.0, 2.0) * w.is_faulty
 
 
 def exhausted(w):
     """All connections are taken, and requests wait."""
     rise = w.rise(w.rng.choice([1, 10, 30]))
     w.pool_use = w.pool_use + (1.4 - w.pool_use) * rise
-    w.plus["waiting"] = w.rng.uniform(3, 40) * np.maximum(rise - 0.7, 0) / 0.3
-    w.change["p99"] = 1 + w.rng.uniform(1.0, 5.0) * rise**2
+    w.additions["waiting"] = w.rng.uniform(3, 40) * np.maximum(rise - 0.7, 0) / 0.3
+    w.factors["p99"] = 1 + w.rng.uniform(1.0, 5.0) * rise**2
 
 
 def backlog(w):
     """More comes in than the workers do."""
     grown = w.rng.uniform(1.0, 20.0) * np.maximum(w.t - w.onset, 0)
-    w.plus["queue"] = np.minimum(grown, w.rng.choice([100, 300, 1e6]))
+    w.additions["queue"] = np.minimum(grown, w.rng.choice([100, 300, 1e6]))
 
 
 def shifted(w):
@@ -68,9 +68,9 @@ def shifted(w):
     ][w.rng.integers(4)]  # fmt: skip
     w.base["errors"] = max(w.base["errors"], 0.002)
     w.base["cpu"] = min(w.base["cpu"], 0.35)
-    w.teeth = min(w.teeth, 0.05)
+    w.sawtooth = min(w.sawtooth, 0.05)
     w.season = 1 + (w.season - 1) * 0.3
-    w.change[name] = np.where(w.on, factor, 1.0)
+    w.factors[name] = np.where(w.is_faulty, factor, 1.0)
     w.deploy(w.onset, titled=bool(w.rng.random() < 0.7))
 
 
@@ -89,30 +89,30 @@ FAULTS = {
 
 def teeth(w):
     """Garbage collection of some size."""
-    w.teeth = w.rng.uniform(0.1, 0.5)
+    w.sawtooth = w.rng.uniform(0.1, 0.5)
 
 
 def batches(w):
     """A job every so often: much to do for a few minutes, then it is done."""
     every, length = w.rng.choice([40, 60, 90]), w.rng.integers(2, 6)
     busy = (w.t % every) < length
-    w.change["load"] = 1 + w.rng.uniform(0.2, 0.6) * busy
-    w.change["cpu"] = 1 + w.rng.uniform(0.3, 1.0) * busy
-    w.plus["queue"] = np.maximum(200 * w.rng.uniform(0.1, 1.0) * (1 - (w.t % every) / 8.0), 0)
+    w.factors["load"] = 1 + w.rng.uniform(0.2, 0.6) * busy
+    w.factors["cpu"] = 1 + w.rng.uniform(0.3, 1.0) * busy
+    w.additions["queue"] = np.maximum(200 * w.rng.uniform(0.1, 1.0) * (1 - (w.t % every) / 8.0), 0)
 
 
 def harmless_deploys(w):
     """Deploys with a moment of warming up, after which all is as before, or better."""
-    w.teeth = min(w.teeth, 0.1)
+    w.sawtooth = min(w.sawtooth, 0.1)
     better = w.rng.uniform(0.7, 1.0)
     for at in w.rng.choice(np.arange(80, w.ticks - 40), 2, replace=False):
         since = w.t - at
         warm = np.where((since >= 0) & (since < 3), 1.0, 0.0)
-        w.change["p99"] = (
-            w.change["p99"] * (1 + w.rng.uniform(0.5, 3.0) * warm) * np.where(since >= 0, better, 1)
+        w.factors["p99"] = (
+            w.factors["p99"] * (1 + w.rng.uniform(0.5, 3.0) * warm) * np.where(since >= 0, better, 1)
         )
-        w.change["memory"] = np.where(
-            since >= 0, 1 - 0.3 * np.exp(-np.maximum(since, 0) / 8), w.change["memory"]
+        w.factors["memory"] = np.where(
+            since >= 0, 1 - 0.3 * np.exp(-np.maximum(since, 0) / 8), w.factors["memory"]
         )
         w.deploy(at, titled=bool(w.rng.random() < 0.7))
 
@@ -125,14 +125,14 @@ def full_cache(w):
 
 def warming_up(w):
     """Memory grows fast after a start, then ever less."""
-    w.change["memory"] = 1 - 0.35 * np.exp(-w.t / w.rng.uniform(15, 40))
+    w.factors["memory"] = 1 - 0.35 * np.exp(-w.t / w.rng.uniform(15, 40))
 
 
 def spikes(w):
     """Single bad samples here and there."""
     for name in ("load", "p99", "errors"):
         at = w.rng.choice(w.ticks, 3, replace=False)
-        w.change[name][at] = w.rng.uniform(2, 6)
+        w.factors[name][at] = w.rng.uniform(2, 6)
 
 
 def calm(w):
@@ -147,7 +147,7 @@ def troubled(pattern, seeds, part="development"):
     fault, may, keep = FAULTS[pattern]
     names = list(FLAVOURS)
     for seed in seeds:
-        world = World([seed, list(FAULTS).index(pattern)])
+        world = SimulatedService([seed, list(FAULTS).index(pattern)])
         fault(world)
         flavour = names[seed % len(names)]
         yield world.recording(f"{pattern}-{flavour}-{seed}", flavour, (pattern,), may, part, keep)
@@ -157,7 +157,7 @@ def healthy(seeds, part="development"):
     """Simulated recordings of services that do well, one or two of the habits each."""
     names = list(FLAVOURS)
     for seed in seeds:
-        world = World([seed, 99])
+        world = SimulatedService([seed, 99])
         HEALTHY[seed % len(HEALTHY)](world)
         if seed % 3 == 0:
             HEALTHY[(seed // 3) % len(HEALTHY)](world)

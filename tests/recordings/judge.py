@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from tests.recordings.library import TICK_S
-from trimtab.engine.detection.source_detector import Senses
+from trimtab.engine.detection.source_detector import SourceDetector
 from trimtab.engine.detection.tick_assembler import ClosedTick
-from trimtab.engine.patterns.pattern_recognizer import Patterns
+from trimtab.engine.patterns.pattern_recognizer import PatternRecognizer
 from trimtab.engine.types import Change, ChangeKind
 
 
@@ -14,11 +14,11 @@ def never_replaced(_gone, _came):
     return False
 
 
-def looks(recording):
+def matches_by_tick(recording):
     """(tick, matches) of each tick of a recording, as they would be found live."""
-    senses = Senses("prometheus", TICK_S, never_replaced)
+    senses = SourceDetector("prometheus", TICK_S, never_replaced)
     by_key = {info.key: info for info in recording.infos}
-    patterns = Patterns(TICK_S, by_key.__getitem__)
+    patterns = PatternRecognizer(TICK_S, by_key.__getitem__)
     times, keys = recording.times, recording.keys
     changes = [
         Change(f"change-{tick}", int(times[tick]), ChangeKind.DEPLOY, title, "tests", dict(labels))
@@ -29,10 +29,10 @@ def looks(recording):
         yield tick, patterns.step(time, sensed.keys, sensed.scores, sensed.open_ids, changes)
 
 
-def first_seen(recording):
+def first_matches(recording):
     """Pattern -> (tick, match) at which it was told first, before and from the onset on."""
     early, found = {}, {}
-    for tick, matches in looks(recording):
+    for tick, matches in matches_by_tick(recording):
         for match in matches:
             which = early if recording.onset is None or tick < recording.onset else found
             which.setdefault(match.name, (tick, match))
@@ -40,7 +40,7 @@ def first_seen(recording):
 
 
 @dataclass
-class Tally:
+class PatternTally:
     """How a pattern did.
 
     right, missed : recordings that show it, recognised or not; wrong : told where it is not true
@@ -63,14 +63,14 @@ class Tally:
         return self.right / max(self.right + self.wrong, 1)
 
 
-def judge(recordings):
+def tally_patterns(recordings):
     """Tally by pattern, and what was told of healthy recordings, (recording, pattern)."""
     from trimtab.engine.patterns.pattern_rules import RULES
 
-    tallies = {name: Tally() for name in RULES}
+    tallies = {name: PatternTally() for name in RULES}
     alarms = []
     for recording in recordings:
-        early, found = first_seen(recording)
+        early, found = first_matches(recording)
         if recording.onset is None:
             alarms += [(recording.name, name, at, match.evidence) for name, (at, match) in early.items()]
         for name in recording.shows:
@@ -92,7 +92,7 @@ def judge(recordings):
 def report(title, recordings):
     """The figures as text."""
     recordings = list(recordings)
-    tallies, alarms = judge(recordings)
+    tallies, alarms = tally_patterns(recordings)
     healthy = sum(r.onset is None for r in recordings)
     lines = [
         f"{title}: {len(recordings)} recordings, {healthy} healthy, {sum(r.real for r in recordings)} real"

@@ -21,8 +21,8 @@ from trimtab.engine.sources.prometheus.series_layout import SeriesLayout
 from trimtab.engine.sources.rates import rate_between
 
 ROOT = Path(__file__).parents[2]
-LEFT_OUT = ("_created", "python_info", "python_gc_objects_uncollectable_total")
-EXPORTED = {
+IGNORED_METRICS = ("_created", "python_info", "python_gc_objects_uncollectable_total")
+REDIS_METRICS = {
     "redis_memory_used_bytes": ("used_memory", "gauge"), "redis_memory_max_bytes": ("maxmemory", "gauge"),
     "redis_keyspace_hits_total": ("keyspace_hits", "counter"),
     "redis_keyspace_misses_total": ("keyspace_misses", "counter"),
@@ -34,7 +34,7 @@ EXPORTED = {
     "redis_cpu_user_seconds_total": ("used_cpu_user", "counter"),
 }  # fmt: skip
 """What redis_exporter makes of INFO."""
-ASKED = """
+POSTGRESQL_QUERY = """
 select 'pg_stat_activity_count', json_build_object('state', state), count(*)::float from pg_stat_activity
  where backend_type = 'client backend' group by state
 union all select 'pg_settings_max_connections', '{}', current_setting('max_connections')::float
@@ -45,23 +45,23 @@ union all select 'pg_stat_database_xact_commit', '{"datname": "postgres"}', xact
 union all select 'pg_stat_database_blks_hit', '{"datname": "postgres"}', blks_hit from pg_stat_database
  where datname = 'postgres'
 """
-COUNTED = {"pg_stat_database_xact_commit", "pg_stat_database_blks_hit"}
+COUNTERS = {"pg_stat_database_xact_commit", "pg_stat_database_blks_hit"}
 
 
 @dataclass
-class Child:
+class ChildProcess:
     """A process of ours that takes settings while it runs."""
 
     port: int
     process: subprocess.Popen
 
-    def tell(self, **settings):
+    def configure(self, **settings):
         """Set something."""
         self.process.stdin.write(json.dumps(settings).encode() + b"\n")
         self.process.stdin.flush()
 
 
-def start(stack, given):
+def start_service(stack, given):
     """A service with these settings, or "dependency"."""
     port = free_port()
     text = given if isinstance(given, str) else json.dumps(given)
@@ -70,7 +70,7 @@ def start(stack, given):
     stack.callback(process.wait)
     stack.callback(process.stdin.close)
     wait_for(port)
-    return Child(port, process)
+    return ChildProcess(port, process)
 
 
 def wait_for(port):
@@ -108,19 +108,19 @@ def start_redis(stack, maxmemory):
 
 
 @dataclass
-class Figures:
+class SampleRecorder:
     """Samples of one look, and the series that become of many looks."""
 
     types: dict[str, str] = field(default_factory=dict)
-    seen: list[tuple[float, dict]] = field(default_factory=list)
+    samples: list[tuple[float, dict]] = field(default_factory=list)
 
     def add(self, at_s, samples):
         """Samples : (name, labels) -> value."""
-        self.seen.append((at_s, samples))
+        self.samples.append((at_s, samples))
 
     def series(self):
         """Infos and values, (looks - 1, n), as a source of the engine makes them of raw series."""
-        names = {name for _, samples in self.seen for name, _ in samples}
+        names = {name for _, samples in self.samples for name, _ in samples}
         meta = {name: MetricMetadata(kind) for name, kind in self.types.items()}
         layout = SeriesLayout({name: metric_kind(name, meta, names) for name in names}, meta, 10_000)
         raw = [
@@ -128,14 +128,14 @@ class Figures:
                 layout.find_or_add_slot({"__name__": name, **dict(labels)}): v
                 for (name, labels), v in samples.items()
             }
-            for _, samples in self.seen
+            for _, samples in self.samples
         ]
         counts = np.full((len(raw), layout.n_raw), np.nan)
         for row, values in zip(counts, raw, strict=True):
             for slot, value in values.items():
                 if slot >= 0:
                     row[slot] = value
-        elapsed = np.diff([at for at, _ in self.seen])[:, None]
+        elapsed = np.diff([at for at, _ in self.samples])[:, None]
         rates = rate_between(counts[:-1], counts[1:], elapsed, 10.0)
         values = layout.watched_values(counts[1:], rates)
         infos = [layout.infos[key] for key in layout.keys]
@@ -143,7 +143,7 @@ class Figures:
         return tuple(infos[i] for i in moving), values[:, moving]
 
 
-def scrape(figures, port, labels):
+def scrape_service(figures, port, labels):
     """What a service says of itself."""
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
@@ -151,27 +151,28 @@ def scrape(figures, port, labels):
     for family in text_string_to_metric_families(text):
         figures.types[family.name] = figures.types[f"{family.name}_total"] = family.type
         for sample in family.samples:
-            if not sample.name.endswith(LEFT_OUT) and sample.name not in LEFT_OUT:
+            if not sample.name.endswith(IGNORED_METRICS) and sample.name not in IGNORED_METRICS:
                 found[sample.name, tuple(sorted({**sample.labels, **labels}.items()))] = sample.value
     return found
 
 
-def redis_figures(figures, command, labels):
+def redis_samples(figures, command, labels):
     """What redis_exporter would say."""
     info = dict(line.split(":", 1) for line in command("INFO").splitlines() if ":" in line)
-    figures.types |= {name: kind for name, (_, kind) in EXPORTED.items()}
+    figures.types |= {name: kind for name, (_, kind) in REDIS_METRICS.items()}
     return {
-        (name, tuple(sorted(labels.items()))): float(info[field]) for name, (field, _) in EXPORTED.items()
+        (name, tuple(sorted(labels.items()))): float(info[field])
+        for name, (field, _) in REDIS_METRICS.items()
     }
 
 
-def postgresql_figures(figures, session, labels):
+def postgresql_samples(figures, session, labels):
     """What postgres_exporter would say; a state in which nobody is counts 0, as it counts there."""
-    figures.types |= dict.fromkeys(COUNTED, "counter") | {"pg_stat_activity_count": "gauge"}
+    figures.types |= dict.fromkeys(COUNTERS, "counter") | {"pg_stat_activity_count": "gauge"}
     found = {}
     for state in ("active", "idle", "idle in transaction"):
         found["pg_stat_activity_count", tuple(sorted({"state": state, **labels}.items()))] = 0.0
-    for name, own, value in session.execute(ASKED).fetchall():
+    for name, own, value in session.execute(POSTGRESQL_QUERY).fetchall():
         of = own if isinstance(own, dict) else json.loads(own)
         if of.get("state", "idle") is not None:
             found[name, tuple(sorted({**of, **labels}.items()))] = float(value)
@@ -182,14 +183,14 @@ def postgresql_figures(figures, session, labels):
 def record(name, scenario, part, *, pace_s=0.2, calm=150, trouble=110):
     """Run a scenario: so many calm ticks, then so many in which its fault is on."""
     with ExitStack() as stack:
-        stage = Stage(stack, scenario)
-        figures, begun, sick = Figures(), time.monotonic(), None
+        stage = ScenarioProcesses(stack, scenario)
+        figures, begun, sick = SampleRecorder(), time.monotonic(), None
         for tick in range(calm + trouble + 1):
             pause = begun + tick * pace_s - time.monotonic()
             if pause > 0:
                 subprocess.run(["sleep", str(pause)], check=True)
             stage.act(tick, calm)
-            figures.add(time.monotonic(), stage.look(figures))
+            figures.add(time.monotonic(), stage.collect(figures))
             sick = calm if scenario.shows else None
         infos, values = figures.series()
     onset = 0 if scenario.always else sick
@@ -200,7 +201,7 @@ def record(name, scenario, part, *, pace_s=0.2, calm=150, trouble=110):
     )  # fmt: skip
 
 
-class Stage:
+class ScenarioProcesses:
     """The processes of one scenario."""
 
     def __init__(self, stack, scenario):
@@ -218,9 +219,9 @@ class Stage:
             settings["postgresql"] = url
             self.session = stack.enter_context(psycopg.connect(url))
         if scenario.dependency:
-            self.dependency = start(stack, "dependency")
+            self.dependency = start_service(stack, "dependency")
             settings["dependency"] = self.dependency.port
-        self.service = start(stack, settings)
+        self.service = start_service(stack, settings)
 
     def act(self, tick, calm):
         """Do what the scenario does at this tick."""
@@ -229,33 +230,33 @@ class Stage:
         if ramp and calm <= tick <= calm + ramp:
             part = (tick - calm) / ramp
             base = self.scenario.base
-            self.service.tell(
-                **{k: base[k] + part * (v - base[k]) for k, v in wanted_ramp(self.scenario).items()}
+            self.service.configure(
+                **{k: base[k] + part * (v - base[k]) for k, v in ramped_settings(self.scenario).items()}
             )
             return
         if "maxmemory" in wanted:
             self.command(f"CONFIG SET maxmemory {wanted.pop('maxmemory')}")
         if "dependency" in wanted:
-            self.dependency.tell(**wanted.pop("dependency"))
+            self.dependency.configure(**wanted.pop("dependency"))
         if wanted.pop("kill_dependency", False):
             self.dependency.process.kill()
         if wanted:
-            self.service.tell(**wanted)
+            self.service.configure(**wanted)
 
-    def look(self, figures):
+    def collect(self, figures):
         """All figures now; what does not answer is unknown."""
-        found = scrape(figures, self.service.port, {"job": "web", "instance": "127.0.0.1:8000"})
+        found = scrape_service(figures, self.service.port, {"job": "web", "instance": "127.0.0.1:8000"})
         if self.command:
-            found |= redis_figures(figures, self.command, {"job": "redis", "instance": "127.0.0.1:9121"})
+            found |= redis_samples(figures, self.command, {"job": "redis", "instance": "127.0.0.1:9121"})
         if self.session:
             labels = {"job": "postgresql", "instance": "127.0.0.1:9187"}
-            found |= postgresql_figures(figures, self.session, labels)
+            found |= postgresql_samples(figures, self.session, labels)
         if self.dependency:
             up = float(self.dependency.process.poll() is None)
             found["up", (("instance", "127.0.0.1:8001"), ("job", "inventory"))] = up
         return found
 
 
-def wanted_ramp(scenario):
+def ramped_settings(scenario):
     """The plain numbers of its fault."""
     return {k: v for k, v in scenario.fault.items() if isinstance(v, int | float)}

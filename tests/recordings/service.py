@@ -17,17 +17,17 @@ from typing import ClassVar
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 REQUESTS = Counter("http_requests", "Requests answered.", ["code"])
-TOOK = Histogram(
+LATENCY = Histogram(
     "http_request_duration_seconds", "Time to an answer.",
     buckets=(0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4),
 )  # fmt: skip
 CALLS = Counter("dependency_requests", "Calls of the dependency.", ["upstream", "code"])
-CALL_TOOK = Histogram(
+CALL_LATENCY = Histogram(
     "dependency_request_duration_seconds", "Time of a call.", ["upstream"],
     buckets=(0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4),
 )  # fmt: skip
 ACTIVE = Gauge("db_pool_connections_active", "Connections in use.")
-MOST = Gauge("db_pool_connections_max", "Connections allowed.")
+POOL_LIMIT = Gauge("db_pool_connections_max", "Connections allowed.")
 WAITING = Gauge("db_pool_connections_waiting", "Requests that wait for a connection.")
 QUEUE = Gauge("job_queue_length", "Jobs that wait.")
 JOBS = Counter("jobs_processed", "Jobs done.")
@@ -60,7 +60,7 @@ class Settings(dict):
         return self[name]
 
 
-class Link:
+class ConnectionPool:
     """A few connections to a line server; one that fails is made anew."""
 
     def __init__(self, size):
@@ -110,24 +110,27 @@ class Service:
     """The whole of it."""
 
     def __init__(self, settings):
-        self.now = settings
+        self.settings = settings
         self.random = random.Random(settings.seed)
         self.kept, self.ballast = [], []
         self.pool = asyncio.Condition()
         self.active = self.waiting = 0
-        self.cache, self.calls = Link(8), Link(200)
+        self.cache, self.calls = ConnectionPool(8), ConnectionPool(200)
         self.queue = asyncio.Queue()
         self.sessions = asyncio.LifoQueue()
 
     async def run(self):
         """Until the standard input ends."""
-        tasks = [asyncio.create_task(t) for t in (self.arrivals(), self.jobs(), self.staff(), self.show())]
+        tasks = [
+            asyncio.create_task(t)
+            for t in (self.arrivals(), self.jobs(), self.adjust_workers(), self.update_gauges())
+        ]
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
         )
         while line := await reader.readline():
-            self.now.update(json.loads(line))
+            self.settings.update(json.loads(line))
         for task in tasks:
             task.cancel()
 
@@ -135,7 +138,7 @@ class Service:
         """Requests, at the rate of now."""
         running, due = set(), time.monotonic()
         while True:
-            s = self.now
+            s = self.settings
             wave = 1.0 + s.wave * math.sin(2 * math.pi * time.monotonic() / s.wave_s)
             due = max(due, time.monotonic() - 1.0) + self.random.expovariate(max(s.rate * wave, 0.01))
             await asyncio.sleep(max(due - time.monotonic(), 0))
@@ -151,11 +154,11 @@ class Service:
         except (OSError, TimeoutError, RuntimeError):
             code = "503"
         REQUESTS.labels(code).inc()
-        TOOK.observe(time.monotonic() - begun)
+        LATENCY.observe(time.monotonic() - begun)
 
     async def answer(self):
         """What a request does."""
-        s = self.now
+        s = self.settings
         if s.redis:
             key = int(s.key_space * self.random.random() ** 3)
             if await self.cache.ask(s.redis, resp("GET", f"k{key}"), read_bulk) is None:
@@ -182,11 +185,11 @@ class Service:
         async with self.pool:
             self.waiting += 1
             try:
-                await self.pool.wait_for(lambda: self.active < self.now.pool)
+                await self.pool.wait_for(lambda: self.active < self.settings.pool)
             finally:
                 self.waiting -= 1
             self.active += 1
-        keep = self.random.random() < self.now.forget
+        keep = self.random.random() < self.settings.forget
         try:
             await self.call(keep)
         finally:
@@ -196,12 +199,12 @@ class Service:
 
     async def call(self, keep):
         """Ask the database, or the dependency, or nobody."""
-        if self.now.postgresql:
+        if self.settings.postgresql:
             await self.query(keep)
-        elif self.now.dependency:
+        elif self.settings.dependency:
             await self.call_dependency()
         else:
-            await asyncio.sleep(self.now.hold_ms / 1000 * self.random.uniform(0.5, 1.5))
+            await asyncio.sleep(self.settings.hold_ms / 1000 * self.random.uniform(0.5, 1.5))
 
     async def query(self, keep):
         """On a session of its own; one that is kept stays idle in its transaction."""
@@ -211,7 +214,7 @@ class Service:
             session = self.sessions.get_nowait()
             return await self._ask(session, keep)
         try:
-            session = await psycopg.AsyncConnection.connect(self.now.postgresql)
+            session = await psycopg.AsyncConnection.connect(self.settings.postgresql)
         except psycopg.Error as error:
             raise RuntimeError("no session") from error
         return await self._ask(session, keep)
@@ -228,13 +231,13 @@ class Service:
         """One call, counted."""
         begun, code = time.monotonic(), "200"
         try:
-            asked = self.calls.ask(self.now.dependency, b"go\n", read_line)
+            asked = self.calls.ask(self.settings.dependency, b"go\n", read_line)
             if await asyncio.wait_for(asked, CALL_TIMEOUT_S) != b"ok\n":
                 code = "500"
         except (OSError, TimeoutError):
             code = "504"
         finally:
-            CALL_TOOK.labels("inventory").observe(time.monotonic() - begun)
+            CALL_LATENCY.labels("inventory").observe(time.monotonic() - begun)
             CALLS.labels("inventory", code).inc()
         if code != "200":
             raise RuntimeError(code)
@@ -242,18 +245,18 @@ class Service:
     async def jobs(self):
         """Jobs that come in."""
         while True:
-            await asyncio.sleep(self.random.expovariate(max(self.now.job_rate, 0.5)))
-            if self.now.job_rate and self.queue.qsize() < self.now.queue_most:
-                for _ in range(int(self.now.pop("batch", 1))):
+            await asyncio.sleep(self.random.expovariate(max(self.settings.job_rate, 0.5)))
+            if self.settings.job_rate and self.queue.qsize() < self.settings.queue_most:
+                for _ in range(int(self.settings.pop("batch", 1))):
                     self.queue.put_nowait(None)
 
-    async def staff(self):
+    async def adjust_workers(self):
         """Workers of the queue, as many as are set."""
         workers = []
         while True:
-            while len(workers) < self.now.workers:
+            while len(workers) < self.settings.workers:
                 workers.append(asyncio.create_task(self.worker()))
-            while len(workers) > self.now.workers:
+            while len(workers) > self.settings.workers:
                 workers.pop().cancel()
             await asyncio.sleep(0.1)
 
@@ -261,10 +264,10 @@ class Service:
         """One job after the other."""
         while True:
             await self.queue.get()
-            await asyncio.sleep(self.now.job_ms / 1000 * self.random.uniform(0.5, 1.5))
+            await asyncio.sleep(self.settings.job_ms / 1000 * self.random.uniform(0.5, 1.5))
             JOBS.inc()
 
-    async def show(self):
+    async def update_gauges(self):
         """Keep the gauges true."""
         selector = asyncio.get_running_loop()._selector
         select, waited, last = selector.select, 0.0, time.monotonic()
@@ -283,9 +286,9 @@ class Service:
             waited, last = 0.0, now
             ACTIVE.set(self.active)
             WAITING.set(self.waiting)
-            MOST.set(self.now.pool)
+            POOL_LIMIT.set(self.settings.pool)
             QUEUE.set(self.queue.qsize())
-            LIMIT.set(self.now.memory_limit)
+            LIMIT.set(self.settings.memory_limit)
             await asyncio.sleep(0.1)
 
 

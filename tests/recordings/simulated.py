@@ -84,11 +84,11 @@ CACHE = {
     "cache": ("redis_memory_used_bytes", REDIS, "B", GAUGE),
     "cache_max": ("redis_memory_max_bytes", REDIS, "B", GAUGE),
 }
-SPARE = ("gc", "cpu_max", "memory_max", "cache_max", "p99", "queue", "calls")
+OPTIONAL_METRICS = ("gc", "cpu_max", "memory_max", "cache_max", "p99", "queue", "calls")
 """Figures that a recording may lack."""
 
 
-class World:
+class SimulatedService:
     """A service and its cache over a while, healthy until something is done to it.
 
     onset : tick from which on a fault acts;  figures : name -> (ticks,) float64
@@ -97,7 +97,7 @@ class World:
     def __init__(self, seed, calm=240, trouble=120):
         self.rng = rng = np.random.default_rng(seed)
         self.ticks, self.onset = calm + trouble, calm
-        self.on = np.arange(self.ticks) >= calm
+        self.is_faulty = np.arange(self.ticks) >= calm
         self.t = np.arange(self.ticks)
         period, height = rng.choice([60, 90, 150, 240, 960, 5760]), rng.uniform(0.0, 0.3)
         self.season = 1.0 + height * np.sin(2 * np.pi * (self.t / period + rng.random()))
@@ -109,27 +109,29 @@ class World:
             "hit_ratio": rng.uniform(0.88, 0.98), "errors": 10 ** rng.uniform(-4, -2.3),
             "fill": rng.uniform(0.4, 1.0), "queue": rng.uniform(0.0, 3.0),
         }  # fmt: skip
-        self.change = {name: np.ones(self.ticks) for name in ("load", "p99", "cpu", "errors", "memory")}
-        self.plus = {name: np.zeros(self.ticks) for name in ("memory", "waiting", "queue", "call_errors")}
+        self.factors = {name: np.ones(self.ticks) for name in ("load", "p99", "cpu", "errors", "memory")}
+        self.additions = {
+            name: np.zeros(self.ticks) for name in ("memory", "waiting", "queue", "call_errors")
+        }
         self.pool_use = np.full(self.ticks, rng.uniform(0.1, 0.5))
         self.hit_ratio = np.full(self.ticks, self.base["hit_ratio"])
         self.fill = np.full(self.ticks, self.base["fill"])
-        self.teeth = rng.uniform(0.0, 0.2)
+        self.sawtooth = rng.uniform(0.0, 0.2)
         self.changes = ()
 
     def noisy(self, values, factor=1.0):
         """With noise in proportion."""
         return values * np.exp(self.noise * factor * self.rng.normal(size=self.ticks))
 
-    def figures(self):
+    def metrics(self):
         """All of them."""
-        b, c = self.base, self.change
+        b, c = self.base, self.factors
         load = self.noisy(b["load"] * self.season * c["load"])
-        failed = np.clip(b["errors"] * c["errors"] + self.plus["call_errors"], 0, 0.95)
+        failed = np.clip(b["errors"] * c["errors"] + self.additions["call_errors"], 0, 0.95)
         bad = self.rng.poisson(load * failed * 15) / 15
         cpu = np.minimum(self.noisy(b["cpu"] * self.season * c["load"] * c["cpu"], 0.5), 1.0)
-        tooth = self.teeth * ((self.t * 0.137 * (1 + self.teeth) + self.rng.random()) % 1.0)
-        memory = b["memory"] * (c["memory"] * (1 + tooth) + self.plus["memory"])
+        tooth = self.sawtooth * ((self.t * 0.137 * (1 + self.sawtooth) + self.rng.random()) % 1.0)
+        memory = b["memory"] * (c["memory"] * (1 + tooth) + self.additions["memory"])
         misses = self.noisy(load * (1 - self.hit_ratio))
         full = self.fill > 0.97
         return {
@@ -139,10 +141,10 @@ class World:
             "memory_max": np.full(self.ticks, b["memory"] * self.rng.uniform(1.8, 4.0)),
             "pool": np.round(np.minimum(self.noisy(self.pool_use, 2.0), 1.0) * b["pool_max"]),
             "pool_max": np.full(self.ticks, b["pool_max"]),
-            "waiting": np.round(self.noisy(self.plus["waiting"])),
-            "queue": self.rng.poisson(b["queue"], self.ticks) + np.round(np.maximum(self.plus["queue"], 0)),
-            "calls": load * (1 - self.plus["call_errors"]),
-            "call_errors": self.rng.poisson(load * (self.plus["call_errors"] + 1e-4) * 15) / 15,
+            "waiting": np.round(self.noisy(self.additions["waiting"])),
+            "queue": self.rng.poisson(b["queue"], self.ticks) + np.round(np.maximum(self.additions["queue"], 0)),
+            "calls": load * (1 - self.additions["call_errors"]),
+            "call_errors": self.rng.poisson(load * (self.additions["call_errors"] + 1e-4) * 15) / 15,
             "hits": np.maximum(load - misses, 0), "misses": misses,
             "evictions": np.where(full, self.noisy(misses) * 0.9, 0.0),
             "cache": 1e9 * self.fill * (1 + 0.002 * self.rng.normal(size=self.ticks)),
@@ -151,9 +153,9 @@ class World:
 
     def recording(self, name, flavour, shows=(), may=(), part="development", keep=()):
         """As series in the names of one sort of exporter; what `keep` does not name may lack."""
-        rng, figures = self.rng, self.figures()
+        rng, figures = self.rng, self.metrics()
         named = FLAVOURS[flavour] | CACHE
-        lacks = {figure for figure in SPARE if figure not in keep and rng.random() < 0.15}
+        lacks = {figure for figure in OPTIONAL_METRICS if figure not in keep and rng.random() < 0.15}
         shown = [figure for figure in named if figure in figures and figure not in lacks]
         infos = tuple(
             SeriesInfo(SeriesKey.of("prometheus", metric, labels), unit, kind)

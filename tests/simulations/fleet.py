@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.simulations.healthy_series import INTERVAL_S, KINDS, WEEK_TICKS, make_healthy_series
-from trimtab.engine.detection.anomaly_tracker import WORTH_TELLING, anomaly_id
+from trimtab.engine.detection.anomaly_tracker import REPORT_GROWTH, anomaly_id
 from trimtab.engine.types import Anomaly, Direction, SeriesInfo, SeriesKey
 from trimtab.models.calibration.alarms import alarm_intervals
 from trimtab.models.calibration.tail_probability import QUIET_TICKS
@@ -52,7 +52,7 @@ class Alarm:
 
     instance: int
     metric: int
-    told: tuple[tuple[int, float], ...]
+    reports: tuple[tuple[int, float], ...]
     end: int
 
     @property
@@ -62,7 +62,7 @@ class Alarm:
 
 
 @dataclass
-class Harvest:
+class AlarmLibrary:
     """Alarms of real scorers.
 
     flocks : by service and week, groups of alarms near each other
@@ -73,16 +73,16 @@ class Harvest:
     faults: dict[int, list[Alarm | None]] = field(default_factory=lambda: defaultdict(list))
 
 
-def _track(score, instance, metric, first, last):
+def _alarm_from_scores(score, instance, metric, first, last):
     told, best = [], 0.0
     for k in range(first, last + 1):
-        if score[k] > 1.0 and score[k] > WORTH_TELLING * best:
+        if score[k] > 1.0 and score[k] > REPORT_GROWTH * best:
             best = float(score[k])
             told.append((k - first, best))
     return Alarm(instance, metric, tuple(told), last - first)
 
 
-def _shared(rng, ticks):
+def _shared_load(rng, ticks):
     """A load that all series of something feel, and that lingers. One that leaps would be an event."""
     load, out = 0.0, np.empty(ticks)
     for k, jump in enumerate(rng.normal(size=ticks)):
@@ -91,11 +91,11 @@ def _shared(rng, ticks):
     return out
 
 
-def _service(rng, loadings, kinds):
+def _service_series(rng, loadings, kinds):
     columns = []
-    load = _shared(rng, 4 * WEEK_TICKS)
+    load = _shared_load(rng, 4 * WEEK_TICKS)
     for _ in range(INSTANCES):
-        own = 0.6 * load + 0.6 * _shared(rng, 4 * WEEK_TICKS)
+        own = 0.6 * load + 0.6 * _shared_load(rng, 4 * WEEK_TICKS)
         for loading, kind in zip(loadings, kinds, strict=True):
             x = make_healthy_series(kind, rng, 1)[:, 0]
             spread = np.subtract(*np.percentile(x, [75, 25])) / 1.35
@@ -104,23 +104,23 @@ def _service(rng, loadings, kinds):
     return np.stack(columns, axis=1)
 
 
-def harvest(seed, services=3, metrics=40, weeks=4):
+def collect_alarms(seed, services=3, metrics=40, weeks=4):
     """Alarms of that many services, after a first week of learning."""
     rng = np.random.default_rng([seed, 77])
     loadings = np.where(rng.random(metrics) < 0.5, rng.uniform(0.2, 0.7, metrics), 0.0)
     kinds = [KINDS[i % len(KINDS)] for i in rng.permutation(metrics)]
-    found = Harvest()
+    found = AlarmLibrary()
     for _ in range(services):
-        x = _service(rng, loadings, kinds)[: weeks * WEEK_TICKS]
+        x = _service_series(rng, loadings, kinds)[: weeks * WEEK_TICKS]
         t = np.arange(len(x), dtype=np.int64) * INTERVAL_S * NS
         scorer = Scorer(x.shape[1], INTERVAL_S)
         score = scorer.run(x[:-200], t[:-200]).anomaly_score
-        _flocks(found, score[WEEK_TICKS:], metrics)
-        _faults(found, scorer, x, t, metrics, rng)
+        _collect_flocks(found, score[WEEK_TICKS:], metrics)
+        _collect_faults(found, scorer, x, t, metrics, rng)
     return found
 
 
-def _flocks(found, score, metrics, apart=10):
+def _collect_flocks(found, score, metrics, apart=10):
     for first in range(0, len(score) - WEEK_TICKS // 2, WEEK_TICKS):
         week = score[first : first + WEEK_TICKS]
         flocks, last = [], -apart
@@ -131,13 +131,13 @@ def _flocks(found, score, metrics, apart=10):
                 flocks.append((start, []))
             last = start
             begin, alarms = flocks[-1]
-            alarm = _track(week[:, slot], slot // metrics, slot % metrics, start, end)
-            shifted = tuple((tick + start - begin, value) for tick, value in alarm.told)
+            alarm = _alarm_from_scores(week[:, slot], slot // metrics, slot % metrics, start, end)
+            shifted = tuple((tick + start - begin, value) for tick, value in alarm.reports)
             alarms.append(Alarm(alarm.instance, alarm.metric, shifted, alarm.end + start - begin))
         found.flocks.append([alarms for _, alarms in flocks])
 
 
-def _faults(found, scorer, x, t, metrics, rng, tries=4):
+def _collect_faults(found, scorer, x, t, metrics, rng, tries=4):
     """Shifts by three to ten interquartile ranges, or by some units where there is no such range."""
     before, state = x[-200 - WEEK_TICKS : -200], scorer.state()
     low, high = np.percentile(before, [25, 75], axis=0)
@@ -151,8 +151,8 @@ def _faults(found, scorer, x, t, metrics, rng, tries=4):
             above = np.flatnonzero(np.nan_to_num(score[:60, slot]) > 1.0)
             alarm = None
             if len(above) and above[0] < 20:
-                alarm = _track(score[:, slot], 0, slot % metrics, int(above[0]), int(above[-1]))
-                late = tuple((tick + int(above[0]), value) for tick, value in alarm.told)
+                alarm = _alarm_from_scores(score[:, slot], 0, slot % metrics, int(above[0]), int(above[-1]))
+                late = tuple((tick + int(above[0]), value) for tick, value in alarm.reports)
                 alarm = Alarm(0, slot % metrics, late, int(above[-1]))
             found.faults[slot % metrics].append(alarm)
 
@@ -176,11 +176,11 @@ class Fleet:
     """Services with two instances each; `weeks` of their anomalies, by tick."""
 
     def __init__(self, harvested, services, seed, metrics=40):
-        self.harvested = harvested
+        self.library = harvested
         self.services = services
         self.metrics = metrics
         self.rng = np.random.default_rng([seed, 99])
-        self.told = defaultdict(list)
+        self.anomalies_by_tick = defaultdict(list)
         self.outages = []
         self.busy = defaultdict(list)
         self.keys = {}
@@ -198,20 +198,20 @@ class Fleet:
         """What the source knows of the series."""
         return [SeriesInfo(key) for key in self.keys.values()]
 
-    def live(self, weeks=1, first=0):
+    def add_healthy_weeks(self, weeks=1, first=0):
         """A healthy time."""
         for service in range(self.services):
             for week in range(first, first + weeks):
-                flocks = self.harvested.flocks[self.rng.integers(len(self.harvested.flocks))]
+                flocks = self.library.flocks[self.rng.integers(len(self.library.flocks))]
                 for flock in flocks:
                     at = int(self.rng.integers(week * TICKS, (week + 1) * TICKS))
                     for alarm in flock:
-                        self._tell(service, alarm.instance, alarm, at)
+                        self._add_alarm(service, alarm.instance, alarm, at)
 
-    def _tell(self, service, instance, alarm, at):
+    def _add_alarm(self, service, instance, alarm, at):
         """One alarm at a tick; none where the series has one already."""
         key = self.keys[service, instance, alarm.metric]
-        first, last = at + alarm.told[0][0], at + alarm.closed
+        first, last = at + alarm.reports[0][0], at + alarm.closed
         if any(first <= end and begin <= last for begin, end in self.busy[key.id]):
             return None
         self.busy[key.id].append((first, last))
@@ -226,13 +226,13 @@ class Fleet:
                 upper=1.5, labels=dict(key.labels),
             )  # fmt: skip
 
-        for tick, score in alarm.told:
-            self.told[at + tick].append(anomaly(score))
+        for tick, score in alarm.reports:
+            self.anomalies_by_tick[at + tick].append(anomaly(score))
         end = BEGIN + (at + alarm.end) * TICK_S * NS
-        self.told[last].append(anomaly(alarm.told[-1][1], end))
+        self.anomalies_by_tick[last].append(anomaly(alarm.reports[-1][1], end))
         return name
 
-    def break_service(self, at, dependents):
+    def add_outage(self, at, dependents):
         """An outage: 8 to 40 series of a service move, the causes first; then what depends on it."""
         rng, service = self.rng, int(self.rng.integers(self.services))
         n = int(rng.integers(8, 41))
@@ -248,7 +248,7 @@ class Fleet:
             late = float(rng.uniform(10.0, 60.0))
             some = rng.permutation(self.metrics)[: int(rng.integers(4, 13))]
             hit += [(other % self.services, 0, int(m), late + float(rng.exponential(10.0))) for m in some]
-        found = {self._break(slot, lag, at) for *slot, lag in hit}
+        found = {self._add_fault(slot, lag, at) for *slot, lag in hit}
         ids = [self.keys[tuple(slot)].id for *slot, _ in hit]
         outage = Outage(
             BEGIN + at * TICK_S * NS, service, frozenset(ids[:n_causes]), frozenset(ids),
@@ -256,8 +256,8 @@ class Fleet:
         )  # fmt: skip
         self.outages.append(outage)
 
-    def _break(self, slot, lag, at):
+    def _add_fault(self, slot, lag, at):
         service, instance, metric = slot
-        faults = self.harvested.faults[metric]
+        faults = self.library.faults[metric]
         alarm = faults[self.rng.integers(len(faults))]
-        return None if alarm is None else self._tell(service, instance, alarm, at + round(lag / TICK_S))
+        return None if alarm is None else self._add_alarm(service, instance, alarm, at + round(lag / TICK_S))

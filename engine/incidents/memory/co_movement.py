@@ -5,9 +5,9 @@ from itertools import combinations
 from typing import Any
 
 DAY_NS = 86_400_000_000_000
-MOST_AT_ONCE = 40
+MAX_NAMES = 40
 """Names of one event that are learnt from, the first that moved."""
-DOUBT = 4.0
+PRIOR_EVENTS = 4.0
 """Events that are assumed in which the other did not move."""
 
 
@@ -23,37 +23,37 @@ class CoMovement:
     (0.75, 0.93, 0.0)
     """
 
-    def __init__(self, half_life_days: float = 56.0, most: int = 20_000) -> None:
+    def __init__(self, half_life_days: float = 56.0, max_pairs: int = 20_000) -> None:
         self.half_life_days = half_life_days
-        self.most = most
+        self.max_pairs = max_pairs
         self.alone: dict[str, float] = {}
         self.together: dict[tuple[str, str], list[float]] = {}
         """(a, b) with a < b -> [events with both, events in which a was first; a tie is half of one]."""
-        self._faded: int | None = None
+        self._decayed_until: int | None = None
 
     def learn(self, moved: Mapping[str, int], time: int, weight: float = 1.0) -> None:
         """One event.
 
         moved : name -> when it moved first, int64 ns
         """
-        self._fade(time)
-        names = sorted(sorted(moved, key=lambda name: (moved[name], name))[:MOST_AT_ONCE])
+        self._decay(time)
+        names = sorted(sorted(moved, key=lambda name: (moved[name], name))[:MAX_NAMES])
         for name in names:
             self.alone[name] = self.alone.get(name, 0.0) + weight
         for a, b in combinations(names, 2):
             counts = self.together.setdefault((a, b), [0.0, 0.0])
             counts[0] += weight
             counts[1] += weight * (0.5 if moved[a] == moved[b] else float(moved[a] < moved[b]))
-        if len(self.together) > self.most:
+        if len(self.together) > self.max_pairs:
             strongest = sorted(self.together.items(), key=lambda item: -item[1][0])
-            self.together = dict(strongest[: self.most // 2])
+            self.together = dict(strongest[: self.max_pairs // 2])
 
-    def share(self, given: str, other: str) -> float:
+    def move_ratio(self, given: str, other: str) -> float:
         """How often `other` moved when `given` did, 0..1, shrunk towards 0."""
         counts = self.together.get((given, other) if given < other else (other, given))
-        return 0.0 if counts is None else counts[0] / (self.alone.get(given, 0.0) + DOUBT)
+        return 0.0 if counts is None else counts[0] / (self.alone.get(given, 0.0) + PRIOR_EVENTS)
 
-    def first(self, a: str, b: str) -> float:
+    def first_ratio(self, a: str, b: str) -> float:
         """How often `a` was first when both moved, 0..1, shrunk towards 0.5."""
         counts = self.together.get((a, b) if a < b else (b, a))
         if counts is None:
@@ -61,13 +61,13 @@ class CoMovement:
         first = counts[1] if a < b else counts[0] - counts[1]
         return (first + 1.0) / (counts[0] + 2.0)
 
-    def _fade(self, time: int) -> None:
-        if self._faded is None:
-            self._faded = time
-        days = (time - self._faded) // DAY_NS
+    def _decay(self, time: int) -> None:
+        if self._decayed_until is None:
+            self._decayed_until = time
+        days = (time - self._decayed_until) // DAY_NS
         if days <= 0:
             return
-        self._faded += days * DAY_NS
+        self._decayed_until += days * DAY_NS
         rest = 0.5 ** (days / self.half_life_days)
         self.alone = {name: n * rest for name, n in self.alone.items() if n * rest > 0.01}
         self.together = {
@@ -79,11 +79,11 @@ class CoMovement:
     def state(self) -> dict[str, Any]:
         """As plain values."""
         pairs = [[a, b, *counts] for (a, b), counts in self.together.items()]
-        return {"alone": self.alone, "together": pairs, "faded": self._faded}
+        return {"alone": self.alone, "together": pairs, "faded": self._decayed_until}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self.alone = dict(state["alone"])
         pairs: Iterable[Any] = state["together"]
         self.together = {(a, b): [both, first] for a, b, both, first in pairs}
-        self._faded = state["faded"]
+        self._decayed_until = state["faded"]

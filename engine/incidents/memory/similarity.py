@@ -9,8 +9,8 @@ from typing import Any
 Fingerprint = dict[str, float]
 """Feature -> weight, above 0."""
 KIND_WEIGHT = {"pattern": 3.0, "metric": 1.0, "role": 1.0, "first": 2.0, "mass": 3.0}
-MOST_FEATURES = 64
-ALIKE = 0.3
+MAX_FEATURES = 64
+MIN_SIMILARITY = 0.3
 """Less alike than this is not alike."""
 _NUMBERED = re.compile(r"(?:[-_.:](?=[0-9a-z]*\d)[0-9a-z]+)+$")
 
@@ -35,18 +35,18 @@ def fingerprint(
     {'role db/a': 1.0, 'first db/a': 2.0, 'metric db/a up below': 1.0}
     """
     roles = Counter(role_of(entity) for entity in entities)
-    found = {f"role {role}": KIND_WEIGHT["role"] for role in list(roles)[:MOST_FEATURES]}
+    found = {f"role {role}": KIND_WEIGHT["role"] for role in list(roles)[:MAX_FEATURES]}
     for place, (entity, metric, direction) in enumerate(moved):
         if place == 0:
             found[f"first {role_of(entity)}"] = KIND_WEIGHT["first"]
-        if len(found) >= MOST_FEATURES:
+        if len(found) >= MAX_FEATURES:
             break
         found[f"metric {role_of(entity)} {metric} {direction}"] = KIND_WEIGHT["metric"]
     found |= {f"pattern {name}": KIND_WEIGHT["pattern"] for name in patterns}
     return found | ({"mass": KIND_WEIGHT["mass"]} if mass else {})
 
 
-def likeness(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+def weighted_jaccard(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     """Weighted Jaccard: 1 = the same, 0 = nothing in common.
 
     >>> likeness({"x": 1.0, "y": 1.0}, {"x": 1.0, "z": 2.0}), likeness({}, {})
@@ -57,51 +57,53 @@ def likeness(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     return sum(min(a[name], b[name]) for name in a.keys() & b.keys()) / most if most else 0.0
 
 
-class Likeness:
+class IncidentSimilarity:
     """Fingerprints of past incidents. What nearly all of them have counts less.
 
     most : incidents that are remembered; the oldest are forgotten
     """
 
-    def __init__(self, most: int = 500) -> None:
-        self.most = most
+    def __init__(self, max_incidents: int = 500) -> None:
+        self.max_incidents = max_incidents
         self.past: dict[str, Fingerprint] = {}
-        self._with: dict[str, set[str]] = {}
+        self._ids_by_feature: dict[str, set[str]] = {}
         """Feature -> ids of the past incidents that have it."""
 
-    def remember(self, incident_id: str, print_: Fingerprint) -> None:
+    def add(self, incident_id: str, features: Fingerprint) -> None:
         """Insert or replace."""
-        self._forget(incident_id)
-        self.past[incident_id] = print_
-        for name in print_:
-            self._with.setdefault(name, set()).add(incident_id)
-        while len(self.past) > self.most:
-            self._forget(next(iter(self.past)))
+        self._remove(incident_id)
+        self.past[incident_id] = features
+        for name in features:
+            self._ids_by_feature.setdefault(name, set()).add(incident_id)
+        while len(self.past) > self.max_incidents:
+            self._remove(next(iter(self.past)))
 
-    def _forget(self, incident_id: str) -> None:
+    def _remove(self, incident_id: str) -> None:
         for name in self.past.pop(incident_id, {}):
-            self._with[name].discard(incident_id)
-            if not self._with[name]:
-                del self._with[name]
+            self._ids_by_feature[name].discard(incident_id)
+            if not self._ids_by_feature[name]:
+                del self._ids_by_feature[name]
 
-    def most_alike(self, print_: Fingerprint, *, but: str = "", limit: int = 3) -> tuple[str, ...]:
+    def most_similar(self, features: Fingerprint, *, exclude: str = "", limit: int = 3) -> tuple[str, ...]:
         """Ids of the past incidents that were most like it, most alike first; newer ones first among equals.
 
         but : id of the incident itself
         """
-        mine = self._weighed(print_)
+        mine = self._weight_by_rarity(features)
         found: list[tuple[float, str]] = []
-        for incident_id in {one for name in print_ for one in self._with.get(name, ())} - {but}:
-            alike = likeness(mine, self._weighed(self.past[incident_id]))
-            if alike >= ALIKE:
+        for incident_id in {one for name in features for one in self._ids_by_feature.get(name, ())} - {
+            exclude
+        }:
+            alike = weighted_jaccard(mine, self._weight_by_rarity(self.past[incident_id]))
+            if alike >= MIN_SIMILARITY:
                 found.append((alike, incident_id))
         return tuple(incident_id for _, incident_id in sorted(found, reverse=True)[:limit])
 
-    def _weighed(self, print_: Fingerprint) -> Fingerprint:
+    def _weight_by_rarity(self, print_: Fingerprint) -> Fingerprint:
         """Times how rare a feature is: 0.25..1, 1 = at most one past incident has it."""
         n = math.log(max(len(self.past), 2))
         return {
-            name: weight * max(0.25, 1.0 - math.log(max(len(self._with.get(name, ())), 1)) / n)
+            name: weight * max(0.25, 1.0 - math.log(max(len(self._ids_by_feature.get(name, ())), 1)) / n)
             for name, weight in print_.items()
         }
 
@@ -111,6 +113,6 @@ class Likeness:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
-        self.past, self._with = {}, {}
+        self.past, self._ids_by_feature = {}, {}
         for incident_id, print_ in state["past"].items():
-            self.remember(incident_id, dict(print_))
+            self.add(incident_id, dict(print_))

@@ -4,13 +4,21 @@ import numpy as np
 import pytest
 from ulid import ULID
 
-from tests.builders.detected_series import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod, same_but_pod
+from tests.builders.detected_series import (
+    START,
+    INTERVAL_S,
+    SECOND,
+    PlainScorer,
+    DetectorHarness,
+    pod_series,
+    differs_only_in_pod,
+)
 from trimtab.engine.detection import source_scoring
-from trimtab.engine.detection.source_detector import Senses
+from trimtab.engine.detection.source_detector import SourceDetector
 from trimtab.engine.types import Direction, SeriesInfo
 
 pytestmark = pytest.mark.usefixtures("plain_scores")
-A, B, C = (pod("requests", name) for name in "abc")
+A, B, C = (pod_series("requests", name) for name in "abc")
 
 
 @pytest.fixture
@@ -21,7 +29,7 @@ def plain_scores(monkeypatch):
 
 def test_a_spike_is_one_anomaly_with_its_band():
     """A spike opens one anomaly that says where the value was expected, and closes when it is over."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(300)
     begin = w.now
     w.run(4, a=60.0)
@@ -45,8 +53,8 @@ def test_a_spike_is_one_anomaly_with_its_band():
 
 def test_a_recording_from_before_1970_has_anomalies_too():
     """What began before 1970 has an id of its own, and its time is told as it was."""
-    w = World(A, B)
-    w.ticks = -round(BEGIN / SECOND / INTERVAL_S) - 400
+    w = DetectorHarness(A, B)
+    w.ticks = -round(START / SECOND / INTERVAL_S) - 400
     w.run(300)
     begin = w.now
     w.run(4, a=60.0, b=60.0)
@@ -60,7 +68,7 @@ def test_a_recording_from_before_1970_has_anomalies_too():
 
 def test_a_drop_is_below():
     """A value under its band is an anomaly below."""
-    w = World(A)
+    w = DetectorHarness(A)
     w.run(300)
     w.run(3, a=-60.0)
     assert w.anomalies()[0].direction is Direction.BELOW
@@ -68,7 +76,7 @@ def test_a_drop_is_below():
 
 def test_a_lasting_shift_ends_as_accepted():
     """A level that lasts is learnt as the new one, and the anomaly says so."""
-    w = World(A)
+    w = DetectorHarness(A)
     w.run(300)
     w.run(1000, a=60.0)
     (shift,) = w.anomalies()
@@ -79,7 +87,7 @@ def test_a_lasting_shift_ends_as_accepted():
 
 def test_ids_are_ulids_in_order_of_start():
     """Ids sort by the time at which an anomaly began, and the same event gives the same id."""
-    worlds = [World(A, B), World(A, B)]
+    worlds = [DetectorHarness(A, B), DetectorHarness(A, B)]
     for w in worlds:
         w.run(300)
         w.run(2, a=60.0)
@@ -94,7 +102,7 @@ def test_ids_are_ulids_in_order_of_start():
 
 def test_a_series_that_vanishes_is_missed_and_returns():
     """An established series that is gone is an absence anomaly within 3 intervals; back, it closes."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(100)
     gone = w.now
     w.keys = (B,)
@@ -107,7 +115,7 @@ def test_a_series_that_vanishes_is_missed_and_returns():
     assert missed.score >= 1
     assert np.isnan(missed.value)
     assert abs(missed.expected - 10) < 2
-    assert w.last.shown.tolist() == [True, True]
+    assert w.last.visible.tolist() == [True, True]
     w.run(20)
     w.keys = (A, B)
     w.run(1)
@@ -118,7 +126,7 @@ def test_a_series_that_vanishes_is_missed_and_returns():
 
 def test_an_anomaly_of_a_series_that_vanishes_ends():
     """One event a series: an open anomaly ends where the absence begins."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(300)
     w.run(3, a=60.0)
     w.keys = (B,)
@@ -131,23 +139,23 @@ def test_an_anomaly_of_a_series_that_vanishes_ends():
 
 def test_a_late_replacement_ends_an_absence():
     """A series that takes the place of a missed one closes the absence and inherits."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(100)
     w.keys = (B,)
     w.run(30)
-    w.keys = (B, pod("requests", "d"))
+    w.keys = (B, pod_series("requests", "d"))
     after = w.run(1)
     (absence,) = w.anomalies()
     assert absence.reason == "replaced"
-    assert after.learning[after.keys.index(pod("requests", "d"))] == 0
+    assert after.learning_ticks[after.keys.index(pod_series("requests", "d"))] == 0
 
 
 def test_a_target_that_is_gone_altogether_is_given_more_time():
     """Where nothing of a target is left, as after a move, its series are missed two answers later."""
     up, depth, other = (
-        pod(name, "a", job="x", instance=i) for name, i in (("up", "1"), ("q", "1"), ("up", "2"))
+        pod_series(name, "a", job="x", instance=i) for name, i in (("up", "1"), ("q", "1"), ("up", "2"))
     )
-    w = World(up, depth, other)
+    w = DetectorHarness(up, depth, other)
     w.run(100)
     w.keys = (up, other)
     w.run(2)
@@ -161,7 +169,7 @@ def test_a_target_that_is_gone_altogether_is_given_more_time():
 
 def test_what_is_not_known_yet_is_not_missed():
     """A series that was there for a few ticks only may go."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(20)
     w.keys = (B,)
     w.run(20)
@@ -170,7 +178,7 @@ def test_what_is_not_known_yet_is_not_missed():
 
 def test_sparse_series_are_not_missed():
     """A series that comes and goes by habit is not missed."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     for _ in range(30):
         w.keys = (A, B)
         w.run(4)
@@ -181,27 +189,27 @@ def test_sparse_series_are_not_missed():
 
 def test_where_coming_and_going_is_usual_only_the_long_lived_are_missed():
     """Of a metric whose series often leave, a short-lived one may go, a long-lived one is missed."""
-    w = World(A)
+    w = DetectorHarness(A)
     for i in range(6):
-        w.keys = (A, pod("requests", f"job{i}", job=str(i)))
+        w.keys = (A, pod_series("requests", f"job{i}", job=str(i)))
         w.run(10)
-    w.keys = (A, pod("requests", "job", job="longer"))
+    w.keys = (A, pod_series("requests", "job", job="longer"))
     w.run(100)
     w.keys = (A,)
     w.run(720)
     assert w.anomalies() == []
-    w.keys = (pod("requests", "job", job="last"),)
+    w.keys = (pod_series("requests", "job", job="last"),)
     w.run(4)
     assert [a.series_id for a in w.anomalies()] == [A.id]
 
 
 def test_an_outage_opens_and_closes_nothing():
     """P5: while a source is away nothing opens or closes, and its return is no event either."""
-    w = World(A, B, C)
+    w = DetectorHarness(A, B, C)
     w.run(300)
     w.run(3, a=60.0)
     before = w.anomalies()
-    w.away(20)
+    w.fail(20)
     assert w.anomalies() == before
     w.keys = (A, B)
     w.run(5, a=60.0, b=40.0)
@@ -212,9 +220,9 @@ def test_an_outage_opens_and_closes_nothing():
 
 def test_what_is_elsewhere_after_an_outage_is_shown_but_no_event():
     """After a gap a series is armed again once it was seen as usual."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(300)
-    w.away(5)
+    w.fail(5)
     after = w.run(3, a=60.0)
     assert after.scores.anomaly_score[0] > 1
     assert w.anomalies() == []
@@ -225,9 +233,9 @@ def test_what_is_elsewhere_after_an_outage_is_shown_but_no_event():
 
 def test_a_series_that_stays_away_after_an_outage_is_missed():
     """What does not come back with its source is missed, with more patience."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(100)
-    w.away(5)
+    w.fail(5)
     w.keys = (B,)
     w.run(9)
     assert w.anomalies() == []
@@ -237,7 +245,7 @@ def test_a_series_that_stays_away_after_an_outage_is_missed():
 
 def test_a_silence_of_the_engine_is_a_gap_too():
     """A long time without ticks (a suspended machine) is treated as an outage."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(300)
     w.ticks += 500
     w.run(3, a=60.0)
@@ -246,7 +254,7 @@ def test_a_silence_of_the_engine_is_a_gap_too():
 
 def test_a_partial_answer_opens_and_closes_nothing():
     """Where a source answers in part no anomaly opens, closes or is missed."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(300)
     w.run(2, a=60.0)
     before = w.anomalies()
@@ -257,22 +265,26 @@ def test_a_partial_answer_opens_and_closes_nothing():
 
 def test_everything_ends_with_its_source():
     """A source that is removed takes its open anomalies with it."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(300)
     w.run(2, a=60.0)
     assert len(w.anomalies()) == 1
-    (ended,) = w.senses.anomalies.close_all(w.now, "source removed")
+    (ended,) = w.detector.anomalies.close_all(w.now, "source removed")
     assert (ended.end, ended.reason) == (w.now, "source removed")
 
 
 def test_what_comes_and_goes_by_nature_is_never_missed():
     """A process that left the heaviest ten is not absent, however long it was among them."""
-    sometimes = pod("process_memory", "a")
+    sometimes = pod_series("process_memory", "a")
 
     def info(key):
         return SeriesInfo(key, is_transient=key.metric.startswith("process_"))
 
-    w = World(sometimes, pod("requests", "b"), senses=Senses("k", INTERVAL_S, same_but_pod, info=info))
+    w = DetectorHarness(
+        sometimes,
+        pod_series("requests", "b"),
+        detector=SourceDetector("k", INTERVAL_S, differs_only_in_pod, info=info),
+    )
     w.run(300)
     w.keys = w.keys[1:]
     w.run(20)

@@ -3,14 +3,22 @@
 import numpy as np
 import pytest
 
-from tests.builders.detected_series import BEGIN, INTERVAL_S, SECOND, PlainScorer, World, pod, same_but_pod
+from tests.builders.detected_series import (
+    START,
+    INTERVAL_S,
+    SECOND,
+    PlainScorer,
+    DetectorHarness,
+    pod_series,
+    differs_only_in_pod,
+)
 from trimtab.engine.detection import source_scoring
-from trimtab.engine.detection.source_detector import Senses
+from trimtab.engine.detection.source_detector import SourceDetector
 from trimtab.engine.detection.tick_assembler import ClosedTick
 from trimtab.engine.types import History, SeriesInfo
 from trimtab.models.errors import StateError
 
-A, B, C = (pod("requests", name) for name in "abc")
+A, B, C = (pod_series("requests", name) for name in "abc")
 
 
 @pytest.fixture
@@ -21,36 +29,36 @@ def plain_scores(monkeypatch):
 
 def test_values_stand_in_the_slots_of_their_series():
     """Whatever order a source gives its series in, each keeps its slot."""
-    w = World(A, B)
-    w.tell(ClosedTick(w.now, (A, B), np.array([1.0, 2.0]), complete=True))
-    w.tell(ClosedTick(w.now, (C, B, A), np.array([3.0, 4.0, 5.0]), complete=True))
+    w = DetectorHarness(A, B)
+    w.feed(ClosedTick(w.now, (A, B), np.array([1.0, 2.0]), complete=True))
+    w.feed(ClosedTick(w.now, (C, B, A), np.array([3.0, 4.0, 5.0]), complete=True))
     assert w.last.keys == (A, B, C)
     assert w.last.scores.values.tolist() == [5.0, 4.0, 3.0]
-    assert w.last.came.tolist() == [2]
+    assert w.last.new_slots.tolist() == [2]
 
 
 def test_keys_stay_the_same_tuple_while_nothing_comes_or_goes():
     """The tuple of keys is the very same from tick to tick."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     assert w.run(1).keys is w.run(1).keys
 
 
 def test_learning_counts_down_to_a_score():
     """A new series has no score and says how many samples it needs; then it has one."""
-    w = World(A)
+    w = DetectorHarness(A)
     first = w.run(1)
-    assert first.learning[0] > 0
+    assert first.learning_ticks[0] > 0
     assert np.isnan(first.scores.anomaly_score[0])
-    assert w.run(60).learning[0] == 0
+    assert w.run(60).learning_ticks[0] == 0
     assert np.isfinite(w.last.scores.anomaly_score[0])
 
 
 def test_more_series_than_slots_fit():
     """Slots double when they run out, and what was learnt stays."""
-    few = tuple(pod("m", f"p{i}") for i in range(10))
-    w = World(*few)
+    few = tuple(pod_series("m", f"p{i}") for i in range(10))
+    w = DetectorHarness(*few)
     w.run(60)
-    w.keys = tuple(pod("m", f"p{i}") for i in range(200))
+    w.keys = tuple(pod_series("m", f"p{i}") for i in range(200))
     after = w.run(1)
     assert len(after.keys) == 200
     assert np.isfinite(after.scores.anomaly_score[:10]).all()
@@ -59,11 +67,11 @@ def test_more_series_than_slots_fit():
 
 def test_nothing_is_learnt_from_a_partial_answer(plain_scores):  # noqa: ARG001 - a fixture
     """A source that answers in part changes nothing that was learnt."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(60)
-    before, _ = w.senses.state()
+    before, _ = w.detector.state()
     w.run(5, complete=False)
-    after, _ = w.senses.state()
+    after, _ = w.detector.state()
     learnt = [name for name in before if name.startswith("scorer/")]
     assert all(
         np.array_equal(before[n], after[n], equal_nan=True) for n in learnt if "/mean" in n or "/var" in n
@@ -72,44 +80,44 @@ def test_nothing_is_learnt_from_a_partial_answer(plain_scores):  # noqa: ARG001 
 
 def test_an_unknown_tick_has_no_scores():
     """Where the source did not answer every score and value is NaN."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(60)
-    unknown = w.away(1)
+    unknown = w.fail(1)
     assert np.isnan(unknown.scores.values).all()
     assert np.isnan(unknown.scores.anomaly_score).all()
-    assert not unknown.certain
-    assert unknown.shown.all()
+    assert not unknown.complete
+    assert unknown.visible.all()
 
 
 def test_a_replacement_inherits_what_was_learnt():
     """A new pod in the place of a gone one is scored without learning anew, and nothing is missed."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(100)
     w.keys = (B,)
     w.run(1)
-    w.keys = (B, pod("requests", "d"))
+    w.keys = (B, pod_series("requests", "d"))
     after = w.run(2)
-    heir = after.keys.index(pod("requests", "d"))
-    assert after.learning[heir] == 0
+    heir = after.keys.index(pod_series("requests", "d"))
+    assert after.learning_ticks[heir] == 0
     assert w.anomalies() == []
-    assert after.shown.sum() == 2
+    assert after.visible.sum() == 2
 
 
 def test_a_newcomer_that_overlaps_inherits_too():
     """In a rolling update the new pod comes before the old one goes."""
-    w = World(A)
+    w = DetectorHarness(A)
     w.run(100)
     w.keys = (A, C)
     w.run(5)
     w.keys = (C,)
     after = w.run(3)
-    assert after.learning[after.keys.index(C)] == 0
+    assert after.learning_ticks[after.keys.index(C)] == 0
     assert w.anomalies() == []
 
 
 def test_siblings_do_not_inherit_from_each_other():
     """Pods that were there together from the start are not each other's replacement."""
-    w = World(A, B, C)
+    w = DetectorHarness(A, B, C)
     w.run(60)
     w.keys = (B, C)
     w.run(3)
@@ -118,53 +126,53 @@ def test_siblings_do_not_inherit_from_each_other():
 
 def test_a_freed_slot_is_as_new():
     """The slot of a series gone for more than a day is given to another, which learns from nothing."""
-    w = World(A, B)
+    w = DetectorHarness(A, B)
     w.run(20)
     w.keys = (B,)
     w.run(3)
     w.ticks += int(86_400 / INTERVAL_S) + 10
     w.run(5)
-    new = pod("other", "z")
+    new = pod_series("other", "z")
     w.keys = (B, new)
     after = w.run(1)
     assert after.keys == (new, B)
-    assert after.learning[0] > 0
+    assert after.learning_ticks[0] > 0
     assert w.anomalies() == []
 
 
 def history(keys, n, step_s, *, coarse, seed=3):
     """Recorded noise around 10 that ends at BEGIN."""
-    times = BEGIN - np.arange(n, 0, -1, dtype=np.int64) * round(step_s * SECOND)
+    times = START - np.arange(n, 0, -1, dtype=np.int64) * round(step_s * SECOND)
     values = np.random.default_rng(seed).normal(10, 1, (n, len(keys)))
     return History(step_s, keys, times, values, coarse)
 
 
 def test_history_warms_the_detectors():
     """After seasons and noise from the history the first live tick is scored."""
-    w = World(A, B)
-    w.senses.warm(history((A, B), 14 * 288, 300.0, coarse=True))
-    w.senses.warm(history((A,), 2000, INTERVAL_S, coarse=False))
+    w = DetectorHarness(A, B)
+    w.detector.warm_up(history((A, B), 14 * 288, 300.0, coarse=True))
+    w.detector.warm_up(history((A,), 2000, INTERVAL_S, coarse=False))
     first = w.run(1)
-    assert first.learning[0] == 0
+    assert first.learning_ticks[0] == 0
     assert np.isfinite(first.scores.anomaly_score[0])
 
 
 def test_history_in_parts_equals_history_at_once():
     """Warming series in parts gives the same scores as all at once."""
     both = history((A, B), 500, INTERVAL_S, coarse=False)
-    whole, parts = World(A, B), World(A, B)
-    whole.senses.warm(both)
+    whole, parts = DetectorHarness(A, B), DetectorHarness(A, B)
+    whole.detector.warm_up(both)
     for i, key in enumerate((A, B)):
         part = History(INTERVAL_S, (key,), both.times, both.values[:, [i]].copy())
-        parts.senses.warm(part)
+        parts.detector.warm_up(part)
     a, b = whole.run(20), parts.run(20)
     np.testing.assert_allclose(a.scores.anomaly_score, b.scores.anomaly_score, rtol=1e-12)
 
 
 def test_a_history_that_does_not_fit_is_no_event():
     """A series that is elsewhere right after its history is learnt anew, without an anomaly."""
-    w = World(A, B)
-    w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
+    w = DetectorHarness(A, B)
+    w.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
     first = w.run(1, a=40.0)
     assert first.scores.anomaly_score[0] > 1
     w.run(40, a=40.0)
@@ -177,8 +185,8 @@ def test_a_history_that_does_not_fit_is_no_event():
 @pytest.mark.parametrize("ticks", [1, 10])
 def test_what_begins_after_a_usual_sample_is_an_event(ticks):
     """A series that was usual once after its history opens an anomaly like any other, however soon."""
-    w = World(A, B)
-    w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
+    w = DetectorHarness(A, B)
+    w.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
     w.run(ticks)
     w.run(1, a=40.0)
     assert [a.series_id for a in w.anomalies()] == [A.id]
@@ -188,8 +196,8 @@ def test_a_history_that_ends_elsewhere_is_no_event():
     """A series that is unusual from the last samples of its history on opens no anomaly."""
     past = history((A, B), 2000, INTERVAL_S, coarse=False)
     past.values[-3:, 0] += 30.0
-    w = World(A, B)
-    w.senses.warm(past)
+    w = DetectorHarness(A, B)
+    w.detector.warm_up(past)
     w.run(20, a=40.0)
     assert w.last.scores.anomaly_score[0] > 1
     assert w.anomalies() == []
@@ -197,8 +205,8 @@ def test_a_history_that_ends_elsewhere_is_no_event():
 
 def test_the_work_of_a_start_is_not_learnt():
     """A series that is elsewhere for a minute, and then as in its history, is usual and watched again."""
-    w = World(A, B)
-    w.senses.warm(history((A, B), 2000, INTERVAL_S, coarse=False))
+    w = DetectorHarness(A, B)
+    w.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
     w.run(14, a=40.0)
     w.run(5)
     for _ in range(20):
@@ -210,56 +218,56 @@ def test_the_work_of_a_start_is_not_learnt():
 
 def test_the_seam_goes_on_after_a_restart():
     """Of state taken right after the history, a history that does not fit is no event either."""
-    w = World(A)
-    w.senses.warm(history((A,), 2000, INTERVAL_S, coarse=False))
-    senses = Senses("k", INTERVAL_S, same_but_pod)
-    senses.restore(*w.senses.state())
-    again = World(A, senses=senses)
+    w = DetectorHarness(A)
+    w.detector.warm_up(history((A,), 2000, INTERVAL_S, coarse=False))
+    detector = SourceDetector("k", INTERVAL_S, differs_only_in_pod)
+    detector.restore(*w.detector.state())
+    again = DetectorHarness(A, detector=detector)
     again.run(20, a=40.0)
     assert again.anomalies() == []
 
 
 def test_state_goes_on_where_it_was():
     """Restored state gives the same scores, slots and anomalies as one that never stopped (P4)."""
-    w = World(A, B, C)
+    w = DetectorHarness(A, B, C)
     w.run(200)
     w.keys = (A, C)
     w.run(5, c=30.0)
-    arrays, meta = w.senses.state()
-    senses = Senses("k", INTERVAL_S, same_but_pod)
-    senses.restore(arrays, meta)
-    other = World(*w.keys, senses=senses)
+    arrays, meta = w.detector.state()
+    detector = SourceDetector("k", INTERVAL_S, differs_only_in_pod)
+    detector.restore(arrays, meta)
+    other = DetectorHarness(*w.keys, detector=detector)
     other.rng, other.ticks = np.random.default_rng(9), w.ticks
     w.rng = np.random.default_rng(9)
-    w.told.clear()
+    w.latest.clear()
     for world in (w, other):
         world.run(3, c=30.0)
-        world.keys = (A, B, C, pod("requests", "new"))
+        world.keys = (A, B, C, pod_series("requests", "new"))
         world.run(30)
     assert w.last.keys == other.last.keys
     np.testing.assert_array_equal(w.last.scores.anomaly_score, other.last.scores.anomaly_score)
-    np.testing.assert_array_equal(w.last.shown, other.last.shown)
+    np.testing.assert_array_equal(w.last.visible, other.last.visible)
     assert w.anomalies() == other.anomalies()
     assert len(w.anomalies()) > 0
 
 
 def test_state_of_other_settings_is_refused():
     """State of another interval or of other detectors is a StateError, not a wrong score."""
-    w = World(A)
+    w = DetectorHarness(A)
     w.run(3)
-    arrays, meta = w.senses.state()
+    arrays, meta = w.detector.state()
     with pytest.raises(StateError, match="interval_s"):
-        Senses("k", 15.0, same_but_pod).restore(arrays, meta)
+        SourceDetector("k", 15.0, differs_only_in_pod).restore(arrays, meta)
 
 
 def test_a_new_budget_keeps_what_was_learnt(plain_scores):  # noqa: ARG001 - a fixture
     """A smaller false-alarm budget lowers scores at once and forgets nothing."""
-    strict, free = World(A), World(A)
+    strict, free = DetectorHarness(A), DetectorHarness(A)
     for w in (strict, free):
         w.run(300)
-    free.senses.set_budget(100.0)
+    free.detector.set_budget(100.0)
     a, b = strict.run(1), free.run(1)
-    assert b.learning[0] == 0
+    assert b.learning_ticks[0] == 0
     assert b.scores.anomaly_score[0] > a.scores.anomaly_score[0]
 
 
@@ -277,9 +285,11 @@ def test_a_new_budget_keeps_what_was_learnt(plain_scores):  # noqa: ARG001 - a f
 )
 def test_only_the_wanted_side_is_unusual(direction, least, level, unusual):
     """A query's direction and least deviation decide what can be an anomaly at all."""
-    key = pod("latency", "a")
+    key = pod_series("latency", "a")
     info = SeriesInfo(key, direction=direction, min_deviation=least)
-    w = World(key, senses=Senses("k", INTERVAL_S, same_but_pod, info=lambda _: info))
+    w = DetectorHarness(
+        key, detector=SourceDetector("k", INTERVAL_S, differs_only_in_pod, info=lambda _: info)
+    )
     w.run(1500)
     w.run(3, a=level)
     assert bool(w.anomalies()) is unusual
@@ -287,13 +297,13 @@ def test_only_the_wanted_side_is_unusual(direction, least, level, unusual):
 
 def test_less_than_a_thousandth_off_is_usual():
     """However steady a series was: a late scrape moves every rate by so much, and no person cares."""
-    w = World(A)
+    w = DetectorHarness(A)
     steady = 1000.0 + np.random.default_rng(4).normal(0, 0.001, 400)
     for value in steady:
-        w.tell(ClosedTick(w.now, (A,), np.array([value]), complete=True))
-    w.tell(ClosedTick(w.now, (A,), np.array([1000.5]), complete=True))
+        w.feed(ClosedTick(w.now, (A,), np.array([value]), complete=True))
+    w.feed(ClosedTick(w.now, (A,), np.array([1000.5]), complete=True))
     assert w.last.scores.anomaly_score[0] == 0.0
-    w.tell(ClosedTick(w.now, (A,), np.array([1010.0]), complete=True))
+    w.feed(ClosedTick(w.now, (A,), np.array([1010.0]), complete=True))
     assert w.last.scores.anomaly_score[0] > 0.0
 
 
@@ -308,9 +318,11 @@ def test_less_than_a_thousandth_off_is_usual():
 )
 def test_no_band_below_what_the_unit_allows(metric, unit, kind, floor):
     """Of seconds, bytes and rates nothing below 0 is expected; where the unit is not known it may be."""
-    key = pod(metric, "a")
+    key = pod_series(metric, "a")
     info = SeriesInfo(key, unit, kind)
-    w = World(key, senses=Senses("k", INTERVAL_S, same_but_pod, info=lambda _: info))
+    w = DetectorHarness(
+        key, detector=SourceDetector("k", INTERVAL_S, differs_only_in_pod, info=lambda _: info)
+    )
     lowest = [w.run(1, a=1.0).scores for _ in range(200)][-1]
     assert (lowest.yhat_lower[0] == 0.0) == (floor == 0.0)
     assert lowest.yhat_lower[0] <= max(floor, 0.0)

@@ -35,7 +35,7 @@ def content(ticks: list[ClosedTick]):
 def test_a_tick_is_a_multiple_of_the_interval():
     """Samples a bit early or late in their interval count for the same tick."""
     a = TickAssembler(5)
-    assert [a.tick_of(round(t * SECOND)) // SECOND for t in (8.7, 8.8, 10, 12, 13.7, 13.8)] == [
+    assert [a.tick_time(round(t * SECOND)) // SECOND for t in (8.7, 8.8, 10, 12, 13.7, 13.8)] == [
         5,
         10,
         10,
@@ -73,7 +73,7 @@ def test_late_samples_are_dropped_and_counted():
     a.close(10 * SECOND)
     a.add(reading(15, {A: (9, 9.0), B: (15, 2.0)}))
     assert content(a.close(15 * SECOND)) == [(15, True, {B: 2.0})]
-    assert a.late == 1
+    assert a.late_samples == 1
 
 
 def test_a_sample_counts_once_where_a_source_shows_its_newest():
@@ -83,13 +83,13 @@ def test_a_sample_counts_once_where_a_source_shows_its_newest():
 
     def shown(at, times, values):
         a.add(Reading(at * SECOND, keys, np.array(times) * SECOND, np.array(values)))
-        return content(a.close(a.tick_of(at * SECOND)))
+        return content(a.close(a.tick_time(at * SECOND)))
 
     assert shown(10, [6, 10], [1.0, 2.0]) == [(10, True, {A: 1.0, B: 2.0})]
     assert shown(15, [6, 15], [1.0, 3.0]) == [(15, True, {B: 3.0})]
-    assert a.late == 0
+    assert a.late_samples == 0
     assert shown(20, [5, 20], [9.0, 4.0]) == [(20, True, {B: 4.0})]
-    assert a.late == 1
+    assert a.late_samples == 1
     assert shown(25, [21, 25], [5.0, 6.0]) == [(25, True, {A: 5.0, B: 6.0})]
 
 
@@ -98,11 +98,11 @@ def test_a_failed_read_is_an_unknown_tick():
     a = TickAssembler(5)
     a.fail(10 * SECOND)
     (tick,) = a.close(10 * SECOND)
-    assert tick.unknown
+    assert tick.is_unknown
     a.fail(15 * SECOND)
     a.add(reading(16, {A: (16, 1.0)}))
     (tick,) = a.close(15 * SECOND)
-    assert not tick.unknown
+    assert not tick.is_unknown
 
 
 def test_ticks_without_samples_are_absent():
@@ -149,7 +149,7 @@ def test_repeats_and_disorder_within_the_window_change_nothing(both):
     for now, r in arrivals:
         closed += messy.close(now)
         messy.add(r)
-    assert messy.late == 0
+    assert messy.late_samples == 0
     assert content(closed + messy.flush()) == content(orderly.flush())
 
 

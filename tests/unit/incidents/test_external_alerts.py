@@ -6,11 +6,11 @@ import pytest
 
 from tests.builders.api_client import ApiHarness
 from tests.builders.series import SECOND, START
-from tests.fakes.fake_cluster import Town, fleet
+from tests.fakes.fake_cluster import FakeCluster, service_keys
 from tests.unit.api.test_incident_routes import webhook
 from trimtab.engine.api.routers.monitoring.alert_routes import alert_change
-from trimtab.engine.changes.change_log import Changes
-from trimtab.engine.changes.external_alerts import STALE_NS, entities_of, hear
+from trimtab.engine.changes.change_log import ChangeLog
+from trimtab.engine.changes.external_alerts import STALE_AFTER_NS, entities_of, extend_changes
 from trimtab.engine.types import OWN_ALERT_NAME, Alert
 
 HOUR = 3600 * SECOND
@@ -19,18 +19,23 @@ REDIS = {"alertname": "RedisDown", "severity": "page", "job": "redis", "instance
 
 def alert(labels, start=START - 5 * HOUR, end=None, fingerprint="c1f0"):
     """An alert that began long before the incident."""
-    return Alert(print_, start, end, labels)
+    return Alert(fingerprint, start, end, labels)
 
 
-def beside(*alerts, known=None):
+def changes_near_incident(*alerts, known=None):
     """Ids of the changes that stand beside an incident of redis-0 after these were told."""
-    town = Town(fleet("redis", "web"))
-    changes = town.incidents.memory.changes
-    hear(changes, alerts, town.now)
+    cluster = FakeCluster(service_keys("redis", "web"))
+    changes = cluster.correlator.memory.changes
+    extend_changes(changes, alerts, cluster.now)
     for one in known or alerts:
-        town.incidents.change(alert_change(one, "am"))
-    town.tick(town.key("hit_ratio redis-0"), town.key("heap redis-0"), town.key("p99 redis-0"), score=3.0)
-    (incident,) = town.going()
+        cluster.correlator.add_change(alert_change(one, "am"))
+    cluster.tick(
+        cluster.find_key("hit_ratio redis-0"),
+        cluster.find_key("heap redis-0"),
+        cluster.find_key("p99 redis-0"),
+        score=3.0,
+    )
+    (incident,) = cluster.current_incidents()
     return incident.change_ids
 
 
@@ -47,27 +52,27 @@ def beside(*alerts, known=None):
 )
 def test_what_fires_stands_beside_an_incident(given, shown):
     """Where it is of the same thing, as long as it fires and half an hour after."""
-    assert beside(given) == ((given.change_id,) if shown else ())
+    assert changes_near_incident(given) == ((given.change_id,) if shown else ())
 
 
 def test_ours_are_not_heard():
     """An alert that we sent does not last, though somebody kept a change of it."""
-    assert beside(alert({**REDIS, "alertname": OWN_ALERT_NAME})) == ()
+    assert changes_near_incident(alert({**REDIS, "alertname": OWN_ALERT_NAME})) == ()
 
 
 def test_an_alert_that_nobody_repeats_is_over():
     """An Alertmanager that died told no end."""
-    changes, given = Changes(), alert(REDIS)
+    changes, given = ChangeLog(), alert(REDIS)
     changes.add(alert_change(given, "am"))
-    hear(changes, [given], START)
-    assert changes._until(alert_change(given, "am")) == START + STALE_NS
+    extend_changes(changes, [given], START)
+    assert changes._end_of(alert_change(given, "am")) == START + STALE_AFTER_NS
 
 
 def test_what_fires_is_remembered():
     """Over a restart, as JSON; and a state of before, without alerts, is read, too."""
-    changes, again = Changes(), Changes()
+    changes, again = ChangeLog(), ChangeLog()
     changes.add(alert_change(alert(REDIS), "am"))
-    hear(changes, [alert(REDIS)], START)
+    extend_changes(changes, [alert(REDIS)], START)
     state = json.loads(json.dumps(changes.state()))
     again.restore(state)
     assert again.state() == changes.state()
@@ -78,8 +83,8 @@ def test_what_fires_is_remembered():
 
 def test_a_flood_of_alerts_is_bounded():
     """The oldest make room."""
-    changes = Changes()
-    hear(changes, [alert(REDIS, fingerprint=str(k)) for k in range(3000)], START)
+    changes = ChangeLog()
+    extend_changes(changes, [alert(REDIS, fingerprint=str(k)) for k in range(3000)], START)
     assert len(changes._lasting) == 1000
     assert alert(REDIS, fingerprint="2999").change_id in changes._lasting
 

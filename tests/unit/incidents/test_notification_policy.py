@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders.series import SECOND, START
 from tests.contracts.incident_store_contract import SUSPECT, make_incident
-from trimtab.engine.incidents.notification_policy import Notifying
+from trimtab.engine.incidents.notification_policy import NotificationPolicy
 from trimtab.engine.incidents.severity import level_of
 from trimtab.engine.types import IncidentState, NoticeKind, Silence
 
@@ -26,7 +26,7 @@ def incident(number, severity, at=START, entity=None, **changed):
     )  # fmt: skip
 
 
-def over(one):
+def resolved(one):
     """The incident when it is resolved."""
     return replace(one, state=IncidentState.RESOLVED, end=one.start + SECOND)
 
@@ -36,7 +36,7 @@ def kinds(notices):
     return [str(notice.kind) for notice in notices]
 
 
-def live(notifying, rng, weeks, begin=0, a_week=200, top=1.0):
+def simulate_weeks(notifying, rng, weeks, begin=0, a_week=200, top=1.0):
     """Weeks of incidents whose severities thin out; the notices of each week."""
     told = []
     for week in range(begin, begin + weeks):
@@ -47,7 +47,7 @@ def live(notifying, rng, weeks, begin=0, a_week=200, top=1.0):
             time = START + week * WEEK + at
             one = incident(week * 10_000 + k, severity, time)
             notices += notifying.step(time, [one])
-            notifying.step(time + HOUR, [over(one)])
+            notifying.step(time + HOUR, [resolved(one)])
         told.append(len(notices))
     return told
 
@@ -56,22 +56,22 @@ def live(notifying, rng, weeks, begin=0, a_week=200, top=1.0):
 def test_a_week_has_at_most_five_notices(seed):
     """Whatever the installation is like, in its first week and later."""
     for a_week, top in ((20, 1.0), (200, 1.0), (1000, 1.0), (200, 0.6)):
-        told = live(Notifying(), np.random.default_rng(seed), 6, a_week=a_week, top=top)
+        told = simulate_weeks(NotificationPolicy(), np.random.default_rng(seed), 6, a_week=a_week, top=top)
         assert max(told) <= 5, (a_week, top)
 
 
 def test_the_line_follows_the_past():
     """Where incidents are mild the line sinks, so that the worst are told; where they are many it rises."""
-    quiet, noisy = Notifying(), Notifying()
-    live(quiet, np.random.default_rng(1), 4, a_week=40, top=0.6)
-    live(noisy, np.random.default_rng(1), 4, a_week=1000)
+    quiet, noisy = NotificationPolicy(), NotificationPolicy()
+    simulate_weeks(quiet, np.random.default_rng(1), 4, a_week=40, top=0.6)
+    simulate_weeks(noisy, np.random.default_rng(1), 4, a_week=1000)
     later = START + 6 * WEEK
-    assert quiet.line(later) < 0.65 < noisy.line(later) <= 0.8
+    assert quiet.threshold(later) < 0.65 < noisy.threshold(later) <= 0.8
 
 
 def test_critical_ones_are_told_however_many_there_are():
     """There is no cap on what is severe."""
-    notifying = Notifying()
+    notifying = NotificationPolicy()
     told = [
         notice
         for k in range(40)
@@ -83,7 +83,7 @@ def test_critical_ones_are_told_however_many_there_are():
 
 def test_critical_ones_use_up_nothing():
     """After ten critical ones an important one is still told, and says by which line."""
-    notifying = Notifying()
+    notifying = NotificationPolicy()
     for k in range(10):
         notifying.step(START + k * HOUR, [incident(k, 0.95, START + k * HOUR)])
     (notice,) = notifying.step(START + DAY, [incident(99, 0.7, START + DAY)])
@@ -92,12 +92,12 @@ def test_critical_ones_use_up_nothing():
 
 def test_what_waits_is_told_when_it_becomes_severe_enough():
     """Below the line it waits; then it is told once, again when it is critical, and when it is over."""
-    notifying = Notifying()
+    notifying = NotificationPolicy()
     said = []
     for minute, severity in enumerate((0.3, 0.6, 0.7, 0.75, 0.85, 0.9)):
         said.append(kinds(notifying.step(START + minute * 60 * SECOND, [incident(1, severity)])))
-    said.append(kinds(notifying.step(START + HOUR, [over(incident(1, 0.9))])))
-    said.append(kinds(notifying.step(START + 2 * HOUR, [over(incident(1, 0.9))])))
+    said.append(kinds(notifying.step(START + HOUR, [resolved(incident(1, 0.9))])))
+    said.append(kinds(notifying.step(START + 2 * HOUR, [resolved(incident(1, 0.9))])))
     assert said == [[], [], ["firing"], [], ["worse"], [], ["resolved"], []]
 
 
@@ -112,37 +112,37 @@ def test_what_waits_is_told_when_it_becomes_severe_enough():
 )
 def test_the_same_trouble_is_told_once(after_s, severity, entity, told):
     """A new incident of the same entity soon after one that was told is not told again."""
-    notifying = Notifying()
+    notifying = NotificationPolicy()
     first = incident(1, 0.9)
     notifying.step(START, [first])
-    notifying.step(START + HOUR, [over(first)])
+    notifying.step(START + HOUR, [resolved(first)])
     again = incident(2, severity, START + HOUR + after_s * SECOND, entity=entity)
     assert kinds(notifying.step(again.start, [again])) == told
 
 
 def test_nothing_is_told_twice_over_a_restart():
     """The state goes through JSON; an incident that was found anew under another id counts as told, too."""
-    before = Notifying()
+    before = NotificationPolicy()
     (notice,) = before.step(START, [incident(1, 0.9)])
-    before.silence(Silence("s", ("db/*",), START, START + DAY, "ann"))
-    after = Notifying()
+    before.add_silence(Silence("s", ("db/*",), START, START + DAY, "ann"))
+    after = NotificationPolicy()
     after.restore(json.loads(json.dumps(before.state())))
     assert after.step(START + HOUR, [incident(1, 0.9)]) == []
     assert after.step(START + HOUR, [incident(2, 0.9, entity="svc/1")]) == []
-    (resolved,) = after.step(START + 2 * HOUR, [over(incident(1, 0.9))])
-    assert (resolved.kind, resolved.fingerprint) == (NoticeKind.RESOLVED, notice.fingerprint)
+    (notice_of_end,) = after.step(START + 2 * HOUR, [resolved(incident(1, 0.9))])
+    assert (notice_of_end.kind, notice_of_end.fingerprint) == (NoticeKind.RESOLVED, notice.fingerprint)
     assert after.state()["silences"] == before.state()["silences"]
 
 
 def test_a_silence_holds_back_until_it_ends():
     """What it covers whole is told when it is over, if it still goes on; a wider incident is told at once."""
-    notifying = Notifying()
-    notifying.silence(Silence("s", ("svc/*",), START, START + HOUR, "ann", "maintenance"))
+    notifying = NotificationPolicy()
+    notifying.add_silence(Silence("s", ("svc/*",), START, START + HOUR, "ann", "maintenance"))
     wide = replace(incident(3, 0.95), entities=("svc/3", "db/1"))
     over_by_then = incident(2, 0.95)
     told = notifying.step(START, [incident(1, 0.95), over_by_then, wide])
     assert [notice.incident.id for notice in told] == [wide.id]
-    assert notifying.step(START + 1, [over(over_by_then)]) == []
+    assert notifying.step(START + 1, [resolved(over_by_then)]) == []
     assert kinds(notifying.step(START + HOUR - 1, [])) == []
     (late,) = notifying.step(START + HOUR, [])
     assert late.incident.id == incident(1, 0.95).id
@@ -161,13 +161,13 @@ def test_a_silence_holds_back_until_it_ends():
 @pytest.mark.parametrize("restart", [False, True])
 def test_what_is_over_in_the_moment_a_silence_ends_wakes_nobody(state, told, early, restart):
     """As it is then, not as it was held back: the silence ran out or was ended, over a restart, too."""
-    notifying = Notifying()
-    notifying.silence(Silence("s", ("*",), START, START + HOUR, "ann"))
+    notifying = NotificationPolicy()
+    notifying.add_silence(Silence("s", ("*",), START, START + HOUR, "ann"))
     assert notifying.step(START, [incident(1, 0.95)]) == []
     if restart:
-        before, notifying = notifying, Notifying()
+        before, notifying = notifying, NotificationPolicy()
         notifying.restore(before.state())
-        assert notifying.held_before == (incident(1, 0.95).id,)
+        assert notifying.restored_held == (incident(1, 0.95).id,)
     if early:
         notifying.end_silence("s")
     end = START + (HOUR // 2 if early else HOUR)
@@ -177,8 +177,8 @@ def test_what_is_over_in_the_moment_a_silence_ends_wakes_nobody(state, told, ear
 
 def test_a_silence_can_be_ended_early():
     """Then what it held back is told at once."""
-    notifying = Notifying()
-    notifying.silence(Silence("s", ("*",), START, START + DAY, "ann"))
+    notifying = NotificationPolicy()
+    notifying.add_silence(Silence("s", ("*",), START, START + DAY, "ann"))
     assert notifying.step(START, [incident(1, 0.95)]) == []
     notifying.end_silence("s")
     assert kinds(notifying.step(START + 1, [])) == ["firing"]
@@ -186,19 +186,19 @@ def test_a_silence_can_be_ended_early():
 
 def test_what_somebody_works_on_is_not_told():
     """An acknowledged incident that gets worse stays quiet; its end is told."""
-    notifying = Notifying()
+    notifying = NotificationPolicy()
     notifying.step(START, [incident(1, 0.7)])
     mine = incident(1, 0.95, state=IncidentState.ACKNOWLEDGED)
     assert notifying.step(START + 1, [mine]) == []
-    assert kinds(notifying.step(START + 2, [over(mine)])) == ["resolved"]
+    assert kinds(notifying.step(START + 2, [resolved(mine)])) == ["resolved"]
     assert notifying.step(START + 3, [incident(2, 0.95, state=IncidentState.ACKNOWLEDGED)]) == []
 
 
 def test_a_merged_incident_hands_over_that_it_was_told():
     """The one that took it over is not told a second time, and its end is told."""
-    notifying = Notifying()
+    notifying = NotificationPolicy()
     notifying.step(START, [incident(2, 0.9)])
     whole = incident(1, 0.95)
-    gone = replace(over(incident(2, 0.9)), merged_into=whole.id)
+    gone = replace(resolved(incident(2, 0.9)), merged_into=whole.id)
     assert notifying.step(START + 1, [gone, whole]) == []
-    assert kinds(notifying.step(START + 2, [over(whole)])) == ["resolved"]
+    assert kinds(notifying.step(START + 2, [resolved(whole)])) == ["resolved"]

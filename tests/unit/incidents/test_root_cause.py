@@ -3,27 +3,27 @@
 import pytest
 
 from tests.builders.series import SECOND, START, anomaly_of
-from tests.fakes.fake_cluster import series
-from trimtab.engine.incidents.incident_draft import member_of
+from tests.fakes.fake_cluster import series_key
+from trimtab.engine.incidents.incident_draft import make_member
 from trimtab.engine.incidents.memory.co_movement import CoMovement
-from trimtab.engine.incidents.root_cause import suspects
-from trimtab.engine.incidents.series_directory import place_of
+from trimtab.engine.incidents.root_cause import rank_suspects
+from trimtab.engine.incidents.series_directory import locate
 from trimtab.engine.types import Direction
 
 
 def member(job, metric, after_s, score=1.6, **labels):
     """A series of a job that moved so long after the start."""
-    key = series(job, f"{job}-0:1", metric, **labels)
+    key = series_key(job, f"{job}-0:1", metric, **labels)
     start = START + round(after_s * SECOND)
-    return member_of(anomaly_of(key, f"{job} {metric}", start=start, score=score), place_of(key))
+    return make_member(anomaly_of(key, f"{job} {metric}", start=start, score=score), locate(key))
 
 
 def ranked(*members, entities=None, metrics=None):
     """Suspects, with nothing learnt unless it is given."""
-    return suspects(members, entities or CoMovement(), metrics or CoMovement(), 5.0)
+    return rank_suspects(members, entities or CoMovement(), metrics or CoMovement(), 5.0)
 
 
-def lessons(*order, times=20):
+def learned_order(*order, times=20):
     """Past events in which these moved in this order."""
     memory = CoMovement()
     for k in range(times):
@@ -73,14 +73,16 @@ def test_learnt_order_decides_between_entities():
     """What moved first in past events is suspected where both move at once."""
     both = [member(job, m, 0) for job in ("db", "web") for m in "xy"]
     order = [("db/db-0:1", "web/web-0:1"), ("web/web-0:1", "db/db-0:1")]
-    assert [ranked(*both, entities=lessons(*names))[0].entity for names in order] == [a for a, _ in order]
+    assert [ranked(*both, entities=learned_order(*names))[0].entity for names in order] == [
+        a for a, _ in order
+    ]
 
 
 def test_learnt_order_decides_between_metrics():
     """The same within an entity."""
     both = [member("a", m, 0) for m in ("x", "y")]
-    assert ranked(*both, metrics=lessons("x", "y"))[0].series.startswith("x")
-    assert ranked(*both, metrics=lessons("y", "x"))[0].series.startswith("y")
+    assert ranked(*both, metrics=learned_order("x", "y"))[0].series.startswith("x")
+    assert ranked(*both, metrics=learned_order("y", "x"))[0].series.startswith("y")
 
 
 def test_the_reason_is_one_sentence_with_figures():
@@ -104,11 +106,11 @@ def test_what_is_missing_is_said_to_be_missing():
 
 def test_memory_of_what_moved_together_is_bounded_and_fades():
     """The weakest pairs go; after some half-lives an event counts for little."""
-    memory = CoMovement(half_life_days=7.0, most=100)
+    memory = CoMovement(half_life_days=7.0, max_pairs=100)
     for k in range(40):
         memory.learn({f"{k} {i}": i for i in range(10)}, START)
     assert len(memory.together) <= 100
-    memory = lessons("a", "b")
-    before = memory.share("a", "b")
+    memory = learned_order("a", "b")
+    before = memory.move_ratio("a", "b")
     memory.learn({"c": 1}, START + 400 * 86_400 * SECOND)
-    assert memory.share("a", "b") < 0.2 * before
+    assert memory.move_ratio("a", "b") < 0.2 * before

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.simulations.fleet import TICKS, Fleet, harvest
-from tests.simulations.fleet_trial import run
+from tests.simulations.fleet import TICKS, Fleet, collect_alarms
+from tests.simulations.fleet_trial import run_trial
 
 WITHIN_S = 15.0
 """Three intervals."""
@@ -13,7 +13,7 @@ AT_MOST = 5
 
 def _outages(fleet, n, first=0, ticks=TICKS):
     for k in range(n):
-        fleet.break_service(first + int((k + 0.5) * ticks / n), dependents=k % 3)
+        fleet.add_outage(first + int((k + 0.5) * ticks / n), dependents=k % 3)
 
 
 def _check(report, suspects=0.8):
@@ -28,15 +28,15 @@ def _check(report, suspects=0.8):
 @pytest.fixture(scope="module")
 def harvested():
     """Alarms of one service of 20 metrics, after a week of learning."""
-    return harvest(seed=5, services=1, metrics=20, weeks=2)
+    return collect_alarms(seed=5, services=1, metrics=20, weeks=2)
 
 
 def test_outages_of_a_small_fleet_are_told_once_and_soon(harvested):
     """A day of 1,600 series with six outages: each is one incident and one notice, with the right suspect."""
     fleet = Fleet(harvested, services=40, seed=6, metrics=20)
-    fleet.live(weeks=1)
+    fleet.add_healthy_weeks(weeks=1)
     _outages(fleet, 6, ticks=TICKS // 7)
-    report = run(fleet, TICKS // 7)
+    report = run_trial(fleet, TICKS // 7)
     _check(report)
     assert report.tick_ms[2] < 50.0, report
 
@@ -44,26 +44,26 @@ def test_outages_of_a_small_fleet_are_told_once_and_soon(harvested):
 def test_a_small_healthy_fleet_leaves_people_alone(harvested):
     """Two days of 4,000 healthy series bring five notices at most."""
     fleet = Fleet(harvested, services=100, seed=7, metrics=20)
-    fleet.live(weeks=1)
-    report = run(fleet, 2 * TICKS // 7)
+    fleet.add_healthy_weeks(weeks=1)
+    report = run_trial(fleet, 2 * TICKS // 7)
     print(report)
     assert report.anomalies > 500
-    assert report.others <= AT_MOST, report
+    assert report.unrelated_notices <= AT_MOST, report
 
 
 @pytest.mark.trials
 @pytest.mark.parametrize("seed", [31, 32])
 def test_a_week_of_20_000_series(seed):
     """At most five notices in a healthy week; ten outages are told once each, within three intervals."""
-    harvested = harvest(seed)
+    harvested = collect_alarms(seed)
     healthy = Fleet(harvested, services=250, seed=seed + 100)
-    healthy.live()
-    calm = run(healthy, TICKS)
+    healthy.add_healthy_weeks()
+    calm = run_trial(healthy, TICKS)
     print(calm)
-    assert calm.others <= AT_MOST, calm
+    assert calm.unrelated_notices <= AT_MOST, calm
     fleet = Fleet(harvested, services=250, seed=seed + 200)
-    fleet.live()
+    fleet.add_healthy_weeks()
     _outages(fleet, 10)
-    report = run(fleet, TICKS + 400)
+    report = run_trial(fleet, TICKS + 400)
     _check(report)
     assert max(calm.tick_ms[2], report.tick_ms[2]) < 50.0

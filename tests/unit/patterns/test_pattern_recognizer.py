@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from trimtab.engine.patterns.leak_trend import maybe_rising, trend_of
-from trimtab.engine.patterns.metric_window import Course
-from trimtab.engine.patterns.pattern_recognizer import LET_GO, MOST_JUDGED, Patterns
+from trimtab.engine.patterns.leak_trend import may_be_rising, fit_leak_trend
+from trimtab.engine.patterns.metric_window import MetricWindow
+from trimtab.engine.patterns.pattern_recognizer import END_AFTER_MISSES, MAX_EVALUATED, PatternRecognizer
 from trimtab.engine.patterns.pattern_rules import REMEDIES, RULES, remedies
-from trimtab.engine.patterns.sample_ring import Ring
+from trimtab.engine.patterns.sample_ring import SampleRing
 from trimtab.engine.types import Change, ChangeKind, SeriesInfo, SeriesKey, TickScores
 
 S = 1_000_000_000
@@ -33,7 +33,7 @@ def run(series, changes=(), open_from=None, ticks=None):
     """Matches by tick of (info, values) pairs; from a tick on all series have an open anomaly."""
     infos = {given.key: given for given, _ in series}
     keys = tuple(infos)
-    patterns = Patterns(STEP_S, infos.__getitem__)
+    patterns = PatternRecognizer(STEP_S, infos.__getitem__)
     values = np.stack([figure for _, figure in series], axis=1)[:ticks]
     for tick, row in enumerate(values):
         ill = range(len(keys)) if open_from is not None and tick >= open_from else ()
@@ -99,14 +99,14 @@ def test_ends_when_it_is_over():
     series = [(given, np.concatenate([values, values[:90]])) for given, values in thrashing()]
     told = [bool(matches) for matches in run(series)]
     assert told[TICKS - 1]
-    assert not told[TICKS + 8 + LET_GO]
+    assert not told[TICKS + 8 + END_AFTER_MISSES]
 
 
 def test_an_unknown_tick_changes_nothing():
     """Where the source did not answer, what was told stays and nothing new is told."""
     series = thrashing()
     infos = {given.key: given for given, _ in series}
-    patterns, keys = Patterns(STEP_S, infos.__getitem__), tuple(infos)
+    patterns, keys = PatternRecognizer(STEP_S, infos.__getitem__), tuple(infos)
     values = np.stack([figure for _, figure in series], axis=1)
     for tick, row in enumerate(values):
         told = patterns.step(tick * STEP_S * S, keys, scores(tick, row), [])
@@ -131,7 +131,7 @@ def test_after_a_time_in_which_nobody_looked(ticks, goes_on):
     """What was recognised goes on within its window; longer ago it says nothing of now."""
     series = thrashing()
     infos = {given.key: given for given, _ in series}
-    patterns, keys = Patterns(STEP_S, infos.__getitem__), tuple(infos)
+    patterns, keys = PatternRecognizer(STEP_S, infos.__getitem__), tuple(infos)
     values = np.stack([figure for _, figure in series], axis=1)
     for tick, row in enumerate(values):
         told = patterns.step(tick * STEP_S * S, keys, scores(tick, row), [])
@@ -144,7 +144,7 @@ def test_series_come_and_go():
     """What is known of the others stays when a series comes, and an entity that is gone shows nothing."""
     series = thrashing()
     infos = {given.key: given for given, _ in series}
-    patterns, keys = Patterns(STEP_S, lambda key: infos.get(key, SeriesInfo(key))), tuple(infos)
+    patterns, keys = PatternRecognizer(STEP_S, lambda key: infos.get(key, SeriesInfo(key))), tuple(infos)
     values = np.stack([figure for _, figure in series], axis=1)
     for tick, row in enumerate(values[:150]):
         patterns.step(tick * STEP_S * S, keys, scores(tick, row), [])
@@ -275,7 +275,7 @@ def test_a_sick_neighbour_explains_errors():
 def course(values):
     """A figure, every 15 s."""
     times = np.arange(len(values), dtype=np.int64) * STEP_S * S
-    return Course(times, np.asarray(values, np.float64), float("nan"), float("nan"))
+    return MetricWindow(times, np.asarray(values, np.float64), float("nan"), float("nan"))
 
 
 @pytest.mark.parametrize("tooth", [0.0, 5.0, 40.0])
@@ -283,9 +283,9 @@ def test_a_leak_is_measured_under_saw_teeth(tooth):
     """The slope of the floor is the leak's, whatever the collector does above it."""
     at = np.arange(120)
     noise = np.random.default_rng(1).normal(0, 0.3, 120)
-    trend = trend_of(course(100 + 0.3 * at + tooth * (at % 7) / 7 + noise))
-    assert trend.per_s == pytest.approx(0.3 / STEP_S, rel=0.15)
-    assert trend.steady > 0.9
+    trend = fit_leak_trend(course(100 + 0.3 * at + tooth * (at % 7) / 7 + noise))
+    assert trend.slope_per_s == pytest.approx(0.3 / STEP_S, rel=0.15)
+    assert trend.steadiness > 0.9
 
 
 @pytest.mark.parametrize(
@@ -300,36 +300,36 @@ def test_a_leak_is_measured_under_saw_teeth(tooth):
 )
 def test_no_leak_is_seen_where_none_can_be(values):
     """What is unknown, constant, falling or too short has no rising trend."""
-    assert trend_of(course(values)) is None
+    assert fit_leak_trend(course(values)) is None
 
 
 def test_the_quick_look_misses_no_leak():
     """What the rule would call a steady rise passes the quick look over all series."""
     at = np.arange(120.0)
     leaks = np.stack([100 + pace * at + 3 * (at % 5) for pace in (0.1, 0.3, 2.0)], axis=1)
-    assert maybe_rising(leaks).all()
-    assert not maybe_rising(np.stack([np.full(120, 5.0), np.full(120, np.nan)], axis=1)).any()
+    assert may_be_rising(leaks).all()
+    assert not may_be_rising(np.stack([np.full(120, 5.0), np.full(120, np.nan)], axis=1)).any()
 
 
 def test_a_ring_row_covers_its_time():
     """Ticks within a row's time overwrite it; an older time, or a long gap, begins anew."""
-    ring = Ring(rows=4, step_s=15)
-    ring.refit(np.array([-1]))
+    ring = SampleRing(rows=4, step_s=15)
+    ring.remap_columns(np.array([-1]))
     calm = np.ones(1, np.bool_)
     for at_s, filled in ((0, 1), (5, 1), (14, 1), (15, 2), (30, 3), (45, 4), (60, 4), (1000, 1), (900, 1)):
-        ring.put(at_s * S, np.array([float(at_s)]), calm)
+        ring.append(at_s * S, np.array([float(at_s)]), calm)
         assert ring.filled == filled
-        assert ring.recent(1).tolist() == [at_s]
+        assert ring.recent_mean(1).tolist() == [at_s]
 
 
 def test_what_is_usual_is_hardly_learnt_in_trouble():
     """A shift that comes with trouble does not become usual within the window."""
-    rings = [Ring(120, 15), Ring(120, 15)]
+    rings = [SampleRing(120, 15), SampleRing(120, 15)]
     for ring, calm in zip(rings, (True, False), strict=True):
-        ring.refit(np.array([-1]))
+        ring.remap_columns(np.array([-1]))
         for tick in range(200):
             level = 10.0 if tick < 100 else 11.5
-            ring.put(tick * STEP_S * S, np.array([level]), np.array([calm or tick < 100]))
+            ring.append(tick * STEP_S * S, np.array([level]), np.array([calm or tick < 100]))
     assert rings[0].usual[0] > 11.0
     assert rings[1].usual[0] < 10.3
 
@@ -347,10 +347,10 @@ def test_many_sick_entities_take_turns():
             info("http_requests_total", WEB | {"instance": f"web-{i}:80"}, "rate", "1/s"),
             steady(50 + i) * (1 + ILL),
         )
-        for i in range(3 * MOST_JUDGED)
+        for i in range(3 * MAX_EVALUATED)
     ]
     told = {match.entity for matches in run(series, open_from=102) for match in matches}
-    assert len(told) == 3 * MOST_JUDGED
+    assert len(told) == 3 * MAX_EVALUATED
 
 
 def test_every_pattern_has_remedies():

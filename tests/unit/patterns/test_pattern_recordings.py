@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.recordings.faults import HEALTHY, healthy
-from tests.recordings.judge import first_seen
+from tests.recordings.judge import first_matches
 from tests.recordings.library import DATA, load, recorded, save, varied
 
 TROUBLED = (
@@ -27,7 +27,7 @@ TROUBLED = (
 def test_trouble_is_recognised(name):
     """What really happened is told after it began, by its name, and nothing untrue beside it."""
     recording = load(DATA / f"{name}.parquet")
-    early, found = first_seen(recording)
+    early, found = first_matches(recording)
     assert early == {}
     assert set(recording.shows) <= set(found) <= {*recording.shows, *recording.may}
 
@@ -35,12 +35,12 @@ def test_trouble_is_recognised(name):
 @pytest.mark.parametrize("name", ["quiet_full_cache", "quiet_batches", "quiet_waves_and_deploy"])
 def test_quiet_times_show_nothing(name):
     """Real processes that do well, with a full cache, batches, waves and a deploy, show no pattern."""
-    assert first_seen(load(DATA / f"{name}.parquet")) == ({}, {})
+    assert first_matches(load(DATA / f"{name}.parquet")) == ({}, {})
 
 
 def test_habits_of_healthy_services_show_nothing():
     """Seasons, saw teeth, batches, deploys, full caches, warming up and spikes are no patterns."""
-    told = {recording.name: first_seen(recording)[0] for recording in healthy(range(len(HEALTHY)))}
+    told = {recording.name: first_matches(recording)[0] for recording in healthy(range(len(HEALTHY)))}
     assert all(matches == {} for matches in told.values())
 
 

@@ -12,7 +12,7 @@ from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import START, FakeClock, FakeScoreLog, FakeSnapshots, FakeSource, FakeStore, settle
 from tests.unit.runtime.test_source_loop import FakeTickMetrics, ImmediateExecutor, run_loop
 from trimtab.engine.detection import source_scoring
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.runtime.loop_context import LoopContext
 from trimtab.engine.runtime.source_loop import SourceLoop
@@ -32,7 +32,7 @@ FLAT, TICKS = 130, 260
 """It leaks from the first on, to the second."""
 
 
-def rows(begin=0, end=TICKS, restart=None):
+def readings(begin=0, end=TICKS, restart=None):
     """Readings of a worker that leaks; after `restart` its memory is as at first."""
     rng = np.random.default_rng(4)
     noise = rng.normal(0, 0.01, TICKS)
@@ -46,7 +46,7 @@ def rows(begin=0, end=TICKS, restart=None):
     return found
 
 
-def surroundings():
+def make_context():
     """Fakes of everything."""
     return LoopContext(
         FakeClock(),
@@ -59,7 +59,7 @@ def surroundings():
     )
 
 
-async def killed(source, around, seconds):
+async def run_and_kill(source, around, seconds):
     """Run it for so long, then let it go without a word, as by kill -9."""
     task = asyncio.create_task(SourceLoop(source, around).run())
     await settle()
@@ -87,46 +87,46 @@ def whole():
     """What people see in the end where the engine is never away."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_scoring, "Scorer", CalmScorer)
-        return shown(*asyncio.run(lived()))
+        return visible_state(*asyncio.run(run_worker()))
 
 
-def judged(around, kept, memory):
+def start_incident_service(around, kept, memory):
     """A judging as the engine starts it, with a window of ten minutes."""
-    around.incident_service = Judging(around.store, kept, memory, window_s=600.0)
+    around.incident_service = IncidentService(around.store, kept, memory, window_s=600.0)
     around.incident_service.resume()
     return around.incident_service
 
 
-async def lived(*ends, kind=killed, restart=None):
+async def run_worker(*ends, kind=run_and_kill, restart=None):
     """A worker's life with ends of the engine after these ticks; the surroundings and what was kept."""
-    around, kept, memory = surroundings(), FakeIncidents(), FakeKeyValueStore()
+    around, kept, memory = make_context(), FakeIncidents(), FakeKeyValueStore()
     begin = 0
     for end in (*ends, TICKS):
-        judged(around, kept, memory)
+        start_incident_service(around, kept, memory)
         around.live = LiveState()
-        source = FakeSource(script=rows(begin, end, restart), infos=INFOS)
-        run = kind if end != TICKS else killed
+        source = FakeSource(script=readings(begin, end, restart), infos=INFOS)
+        run = kind if end != TICKS else run_and_kill
         await run(source, around, (end - begin) * TICK_S + (1 if begin == 0 else 0))
         if kind is run_loop:
-            around.incident_service.remember()
+            around.incident_service.save_state()
             memory.values = json.loads(json.dumps(memory.values, allow_nan=False))
         begin = end
     return around, kept
 
 
-def watch_of(around):
+def watcher_of(around):
     """What looks at the worker's source."""
-    (watch,) = around.incident_service._watches.values()
+    (watch,) = around.incident_service._watchers.values()
     return watch
 
 
-def shown(around, kept):
+def visible_state(around, kept):
     """All that people see of it in the end."""
-    return watch_of(around).rules.now(), kept.by_id, around.store.by_id
+    return watcher_of(around).recognizer.current_matches(), kept.by_id, around.store.by_id
 
 
 @pytest.mark.parametrize(
-    ("ends", "kind"), [((180,), run_loop), ((180,), killed), ((100, 190, 231), killed)],
+    ("ends", "kind"), [((180,), run_loop), ((180,), run_and_kill), ((100, 190, 231), run_and_kill)],
     ids=["stopped", "killed", "killed again and again"],
 )  # fmt: skip
 async def test_a_restart_changes_nothing(whole, ends, kind):
@@ -135,7 +135,7 @@ async def test_a_restart_changes_nothing(whole, ends, kind):
     assert [match.name for match in matches] == ["memory_leak"]
     (incident,) = kept.values()
     assert incident.end is None
-    again, kept_again, stored_again = shown(*await lived(*ends, kind=kind))
+    again, kept_again, stored_again = visible_state(*await run_worker(*ends, kind=kind))
     assert again == matches
     assert stored_again == stored
     assert set(kept_again) == {incident.id}
@@ -144,23 +144,23 @@ async def test_a_restart_changes_nothing(whole, ends, kind):
 
 async def test_what_cannot_be_read_is_seen_anew():
     """A state of another form costs the window, and nothing else."""
-    around, kept, memory = surroundings(), FakeIncidents(), FakeKeyValueStore()
-    judged(around, kept, memory)
-    await run_loop(FakeSource(script=rows(0, 200), infos=INFOS), around, 200 * TICK_S + 1)
+    around, kept, memory = make_context(), FakeIncidents(), FakeKeyValueStore()
+    start_incident_service(around, kept, memory)
+    await run_loop(FakeSource(script=readings(0, 200), infos=INFOS), around, 200 * TICK_S + 1)
     around.snapshots.newest["fake"][2]["patterns"]["held"] = [["worker"]]
-    judged(around, kept, memory)
-    await killed(FakeSource(script=rows(200), infos=INFOS), around, (TICKS - 200) * TICK_S)
+    start_incident_service(around, kept, memory)
+    await run_and_kill(FakeSource(script=readings(200), infos=INFOS), around, (TICKS - 200) * TICK_S)
     assert (
-        around.incident_service.watch(
-            "fake", TICK_S, next(iter(around.incident_service._watches.values())).info
-        ).rules.ring.filled
+        around.incident_service.watcher(
+            "fake", TICK_S, next(iter(around.incident_service._watchers.values())).info
+        ).recognizer.ring.filled
         == 60
     )
 
 
 async def test_a_restart_of_the_process_is_a_change_near_its_incident():
     """Seen by its start time, told once, at its own time; the pattern ends with it."""
-    _, kept = await lived(restart=235)
+    _, kept = await run_worker(restart=235)
     (incident,) = kept.by_id.values()
     (change,) = kept.changes()
     assert (change.kind, change.title, change.by) == (
@@ -174,6 +174,6 @@ async def test_a_restart_of_the_process_is_a_change_near_its_incident():
 
 async def test_a_restart_while_the_engine_was_away_is_seen_after_it():
     """What was known before is compared with what is found."""
-    _, kept = await lived(235, restart=235)
+    _, kept = await run_worker(235, restart=235)
     (change,) = kept.changes()
     assert change.time == START + 235 * TICK_S * SECOND

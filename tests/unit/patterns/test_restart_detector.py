@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from trimtab.engine.patterns.entity_view import Cast
-from trimtab.engine.patterns.restart_detector import LONG_AGO_NS, Restarts
+from trimtab.engine.patterns.entity_view import EntityIndex
+from trimtab.engine.patterns.restart_detector import MAX_AGE_NS, RestartDetector
 from trimtab.engine.types import SeriesInfo, SeriesKey
 
 SECOND = 1_000_000_000
@@ -15,10 +15,10 @@ T = (BEGIN + 3600) * SECOND
 LABELS = {"job": "redis", "instance": "cache-1:9121"}
 
 
-def told(metric, values, kind="gauge"):
+def detected_restarts(metric, values, kind="gauge"):
     """(tick, seconds before it) of each restart that a series of these values tells of, 15 s a tick."""
     info = SeriesInfo(SeriesKey.of("p", metric, LABELS), kind=kind)
-    restarts, cast = Restarts(lambda _: info), Cast((info.key,), lambda _: info)
+    restarts, cast = RestartDetector(lambda _: info), EntityIndex((info.key,), lambda _: info)
     found = []
     for tick, value in enumerate(values):
         now = T + tick * 15 * SECOND
@@ -28,7 +28,7 @@ def told(metric, values, kind="gauge"):
     return found
 
 
-LONG_AGO = BEGIN - 2 * LONG_AGO_NS / SECOND
+LONG_AGO = BEGIN - 2 * MAX_AGE_NS / SECOND
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ LONG_AGO = BEGIN - 2 * LONG_AGO_NS / SECOND
 )
 def test_what_tells_of_a_restart(metric, kind, values, wanted):
     """A start that moved, an uptime that fell, a count that grew; not jitter, gaps, or what is seen first."""
-    assert told(metric, values, kind) == wanted
+    assert detected_restarts(metric, values, kind) == wanted
 
 
 def test_it_goes_on_by_series_and_forgets_what_left():
@@ -70,10 +70,10 @@ def test_it_goes_on_by_series_and_forgets_what_left():
         for name in ("a", "b")
     ]
     a, b = (info.key for info in infos)
-    restarts = Restarts(SeriesInfo)
-    assert restarts.step(T, Cast((a, b), SeriesInfo), np.array([BEGIN, BEGIN + 900.0])) == []
-    swapped = Cast((b, a), SeriesInfo)
+    restarts = RestartDetector(SeriesInfo)
+    assert restarts.step(T, EntityIndex((a, b), SeriesInfo), np.array([BEGIN, BEGIN + 900.0])) == []
+    swapped = EntityIndex((b, a), SeriesInfo)
     ((key, _),) = restarts.step(T, swapped, np.array([BEGIN + 900.0, BEGIN + 60.0]))
     assert key == a
-    restarts.step(T, Cast((b,), SeriesInfo), np.array([BEGIN + 900.0]))
-    assert restarts.step(T, Cast((b, a), SeriesInfo), np.array([BEGIN + 900.0, BEGIN + 500.0])) == []
+    restarts.step(T, EntityIndex((b,), SeriesInfo), np.array([BEGIN + 900.0]))
+    assert restarts.step(T, EntityIndex((b, a), SeriesInfo), np.array([BEGIN + 900.0, BEGIN + 500.0])) == []

@@ -4,7 +4,7 @@ import pytest
 
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.patterns.role_table import Role
-from trimtab.engine.patterns.roles import part_of
+from trimtab.engine.patterns.roles import find_role
 from trimtab.engine.types import SeriesKey
 
 KNOWN = [
@@ -129,14 +129,14 @@ GENERIC = [
 @pytest.mark.parametrize(("metric", "labels", "role"), KNOWN, ids=lambda v: v if isinstance(v, str) else "")
 def test_exporters_are_known(metric, labels, role):
     """The metrics of the usual exporters play the role that they have, whatever is known of their unit."""
-    part = part_of(SeriesKey.of("prometheus", metric, labels))
+    part = find_role(SeriesKey.of("prometheus", metric, labels))
     assert (part and part.role) == role
 
 
 @pytest.mark.parametrize(("metric", "labels", "unit", "kind", "role"), GENERIC, ids=lambda v: str(v)[:40])
 def test_other_names_are_read(metric, labels, unit, kind, role):
     """Where no exporter is known, words and unit of a name tell its role, or that it has none."""
-    part = part_of(SeriesKey.of("prometheus", metric, labels), unit, kind)
+    part = find_role(SeriesKey.of("prometheus", metric, labels), unit, kind)
     assert (part and part.role) == role
 
 
@@ -144,7 +144,7 @@ def test_other_names_are_read(metric, labels, unit, kind, role):
 def test_a_wrong_unit_is_no_role(unit):
     """A length has no unit: what is called a queue but measured in seconds or bytes is none."""
     key = SeriesKey.of("prometheus", "mail_queue_length", {})
-    assert part_of(key, unit) is None
+    assert find_role(key, unit) is None
 
 
 @pytest.mark.parametrize(

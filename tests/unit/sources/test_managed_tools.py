@@ -9,7 +9,7 @@ from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock
 from trimtab.engine.errors import SourceError, StoreError, ToolError
 from trimtab.engine.patterns.role_table import Role
-from trimtab.engine.patterns.roles import part_of
+from trimtab.engine.patterns.roles import find_role
 from trimtab.engine.sources import managed_tools
 from trimtab.engine.sources.managed_tools import ToolsSource
 
@@ -97,7 +97,7 @@ async def test_durations_become_their_mean(clock):
     assert values[name] == pytest.approx(0.04)
     key = next(key for key in reading.keys if str(key) == name)
     told = source.info(key)
-    assert (told.kind, told.unit, part_of(key, told.unit, told.kind).role) == ("gauge", "s", Role.LATENCY)
+    assert (told.kind, told.unit, find_role(key, told.unit, told.kind).role) == ("gauge", "s", Role.LATENCY)
     assert math.isnan((await _read(source, clock))[1][name])
 
 
