@@ -32,32 +32,32 @@ def tool_settings_from_url(
     section = tool_settings_class(kind)
     if section is None:
         raise SettingsError(f"there is no tool of kind {kind!r}")
-    plain, found = _split_credentials(kind, url)
+    plain_url, credentials = _split_credentials(kind, url)
     if password_file is not None:
-        found = {**found, "password": None, "password_file": password_file.absolute()}
-    elif "password" not in found and environ.get(PASSWORD_VARIABLES[kind]):
-        found["password"] = environ[PASSWORD_VARIABLES[kind]]
+        credentials = {**credentials, "password": None, "password_file": password_file.absolute()}
+    elif "password" not in credentials and environ.get(PASSWORD_VARIABLES[kind]):
+        credentials["password"] = environ[PASSWORD_VARIABLES[kind]]
     try:
-        return section.model_validate({"kind": kind, "url": plain, **found})
+        return section.model_validate({"kind": kind, "url": plain_url, **credentials})
     except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"--{kind} {plain!r}: {why}") from None
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"--{kind} {plain_url!r}: {reason}") from None
 
 
 def _split_credentials(kind: str, url: str) -> tuple[str, dict[str, Any]]:
     """Return the URL without credentials, and the credentials."""
     try:
         parts = urlsplit(url)
-        userinfo, at, place = parts.netloc.rpartition("@")
+        userinfo, at_sign, host = parts.netloc.rpartition("@")
     except ValueError:
         raise SettingsError(f"--{kind} is no valid URL; use {kind}://host and a password file") from None
-    if not at and "@" in parts.path:
+    if not at_sign and "@" in parts.path:
         raise SettingsError(
             f"--{kind}: escape '/', '?' and '#' in the password as %2F, %3F and %23, or use "
             f"--{kind}-password-file"
         )
     user, colon, password = userinfo.partition(":")
-    found: dict[str, Any] = {"username": unquote(user)} if user else {}
+    credentials: dict[str, Any] = {"username": unquote(user)} if user else {}
     if colon and password:
-        found["password"] = unquote(password)
-    return urlunsplit(parts._replace(netloc=place)), found
+        credentials["password"] = unquote(password)
+    return urlunsplit(parts._replace(netloc=host)), credentials

@@ -81,32 +81,32 @@ class ModelProcess:
             raise ModelProcessError(f"cannot start the model process: {error}") from None
 
     async def _communicate(
-        self, process: asyncio.subprocess.Process, request: Mapping[str, Any], said: ProgressListener
+        self, process: asyncio.subprocess.Process, request: Mapping[str, Any], on_progress: ProgressListener
     ) -> Mapping[str, Any]:
         assert process.stdin is not None  # noqa: S101 - all three are pipes
         assert process.stdout is not None  # noqa: S101 - as above
         assert process.stderr is not None  # noqa: S101 - as above
         process.stdin.write(json.dumps(request).encode() + b"\n")
-        complaints = asyncio.create_task(process.stderr.read())
-        told: Mapping[str, Any] = {}
+        stderr_task = asyncio.create_task(process.stderr.read())
+        message: Mapping[str, Any] = {}
         async for line in process.stdout:
-            told = _parse_message(line) or told
-            if "run" in told:
-                said(told["run"])
-        errors = (await complaints).decode(errors="replace").strip().splitlines()
+            message = _parse_message(line) or message
+            if "run" in message:
+                on_progress(message["run"])
+        errors = (await stderr_task).decode(errors="replace").strip().splitlines()
         await process.wait()
-        if "error" in told:
-            raise ModelProcessError(str(told["error"]), str(told.get("kind", "")))
-        if "result" not in told:
-            why = errors[-1] if errors else f"exit code {process.returncode}"
-            raise ModelProcessError(f"the model process ended without a result: {why}")
-        result: Mapping[str, Any] = told["result"]
+        if "error" in message:
+            raise ModelProcessError(str(message["error"]), str(message.get("kind", "")))
+        if "result" not in message:
+            reason = errors[-1] if errors else f"exit code {process.returncode}"
+            raise ModelProcessError(f"the model process ended without a result: {reason}")
+        result: Mapping[str, Any] = message["result"]
         return result
 
 
 def _parse_message(line: bytes) -> Mapping[str, Any] | None:
     try:
-        told = json.loads(line)
+        message = json.loads(line)
     except ValueError:
         return None
-    return told if isinstance(told, dict) else None
+    return message if isinstance(message, dict) else None

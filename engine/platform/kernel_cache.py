@@ -27,14 +27,14 @@ _USED_STAMP = "used"
 
 def cpu_fingerprint() -> str:
     """Return a short digest of what compiled code depends on: processor features, Python, numba."""
-    about = [platform.machine(), platform.processor(), sys.version, version("numba"), version("llvmlite")]
+    facts = [platform.machine(), platform.processor(), sys.version, version("numba"), version("llvmlite")]
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:
         lines = []
-    wanted = ("model name", "flags", "Features", "CPU part")
-    about += [line for line in dict.fromkeys(lines) if line.startswith(wanted)]
-    return hashlib.blake2b("\n".join(about).encode(), digest_size=8).hexdigest()
+    prefixes = ("model name", "flags", "Features", "CPU part")
+    facts += [line for line in dict.fromkeys(lines) if line.startswith(prefixes)]
+    return hashlib.blake2b("\n".join(facts).encode(), digest_size=8).hexdigest()
 
 
 def kernel_folder(cache: Path) -> Path:
@@ -57,9 +57,9 @@ def cache_roots(data_dir: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     >>> [str(root) for root in cache_roots(Path("/data"), {"HOME": "/ann"})]
     ['/ann/.cache/trimtab', '/data/cache']
     """
-    given, home = Path(environ.get("XDG_CACHE_HOME", "")), Path(environ.get("HOME", ""))
-    if given.is_absolute():
-        yield given / "trimtab"
+    xdg_cache, home = Path(environ.get("XDG_CACHE_HOME", "")), Path(environ.get("HOME", ""))
+    if xdg_cache.is_absolute():
+        yield xdg_cache / "trimtab"
     elif home.is_absolute():
         yield home / ".cache" / "trimtab"
     yield data_dir / "cache"
@@ -67,8 +67,8 @@ def cache_roots(data_dir: Path, environ: Mapping[str, str]) -> Iterator[Path]:
 
 def is_private(folder: Path) -> bool:
     """Return whether only this user may write to the folder: its files are executed as code."""
-    about = folder.stat()
-    return about.st_uid == os.getuid() and not about.st_mode & 0o022
+    stat = folder.stat()
+    return stat.st_uid == os.getuid() and not stat.st_mode & 0o022
 
 
 def mark_used(folder: Path) -> None:
@@ -105,8 +105,8 @@ def manifest_path(folder: Path, detectors: tuple[str, ...]) -> Path:
 
 def is_complete(manifest: Path) -> bool:
     """Return whether all files of the manifest exist unchanged."""
-    wanted = _read_manifest(manifest)
-    return bool(wanted) and all(_file_digest(path) == digest for path, digest in wanted.items())
+    expected = _read_manifest(manifest)
+    return bool(expected) and all(_file_digest(path) == digest for path, digest in expected.items())
 
 
 def delete_changed(manifest: Path) -> None:
@@ -129,21 +129,21 @@ def _read_manifest(manifest: Path) -> dict[Path, str]:
 
 def write_manifest(manifest: Path) -> None:
     """Write a manifest of all compiled files that exist now. Raises OSError."""
-    found = {
+    digests = {
         str(path.relative_to(manifest.parent)): _file_digest(path) for path in compiled_files(manifest.parent)
     }
-    fresh = manifest.with_name(f".{manifest.name}.{os.getpid()}")
-    fresh.write_bytes(orjson.dumps(found))
-    fresh.replace(manifest)
+    temporary = manifest.with_name(f".{manifest.name}.{os.getpid()}")
+    temporary.write_bytes(orjson.dumps(digests))
+    temporary.replace(manifest)
 
 
 def delete_kernels(folder: Path) -> bool:
     """Delete all kernels and manifests; return whether there were any. Blocks."""
     with lock_folder(folder):
-        found = [*compiled_files(folder), *folder.glob("compiled-*")]
-        for path in found:
+        paths = [*compiled_files(folder), *folder.glob("compiled-*")]
+        for path in paths:
             path.unlink(missing_ok=True)
-    return bool(found)
+    return bool(paths)
 
 
 def compiled_files(folder: Path) -> list[Path]:

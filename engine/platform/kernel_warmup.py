@@ -37,15 +37,15 @@ def prepare_environment(data_dir: Path, environ: MutableMapping[str, str]) -> Pa
     Variables that are set already stay. Nothing is written next to the program, so a read-only root file
     system works. If neither the user's cache nor `data_dir` is writable, a private temporary folder is used.
     """
-    given = "NUMBA_CACHE_DIR" in environ
-    if given:
-        wanted = [Path(environ["NUMBA_CACHE_DIR"])]
+    is_given = "NUMBA_CACHE_DIR" in environ
+    if is_given:
+        candidates = [Path(environ["NUMBA_CACHE_DIR"])]
     else:
-        wanted = [kernel_folder(root) for root in cache_roots(data_dir, environ)]
-    folder = next((one for one in wanted if _is_usable(one)), None)
+        candidates = [kernel_folder(root) for root in cache_roots(data_dir, environ)]
+    folder = next((path for path in candidates if _is_usable(path)), None)
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="trimtab-kernels-"))
-    elif not given:  # siblings of a folder that the user chose are not ours to delete
+    elif not is_given:  # siblings of a folder that the user chose are not ours to delete
         with suppress(OSError):
             kernel_cache.remove_unused(folder)
     environ["NUMBA_CACHE_DIR"] = str(folder)
@@ -86,13 +86,13 @@ async def compile_in_subprocess(folder: Path, detectors: tuple[str, ...]) -> Non
     if await asyncio.to_thread(lambda: is_complete(manifest_path(folder, detectors))):
         return
     log.info("compiling_kernels")
-    why = await _run_compiler(folder, detectors)
-    thrown: bool = bool(why) and await asyncio.to_thread(kernel_cache.delete_kernels, folder)
-    if thrown:
-        log.warning("cached_kernels_unusable", why=why)
-        why = await _run_compiler(folder, detectors)
-    if why:
-        log.warning("kernel_process_failed", why=why)
+    reason = await _run_compiler(folder, detectors)
+    is_deleted: bool = bool(reason) and await asyncio.to_thread(kernel_cache.delete_kernels, folder)
+    if is_deleted:
+        log.warning("cached_kernels_unusable", why=reason)
+        reason = await _run_compiler(folder, detectors)
+    if reason:
+        log.warning("kernel_process_failed", why=reason)
 
 
 async def _run_compiler(folder: Path, detectors: tuple[str, ...]) -> str:
@@ -109,8 +109,8 @@ async def _run_compiler(folder: Path, detectors: tuple[str, ...]) -> str:
             process.kill()
     if process.returncode == 0:
         return ""
-    said = errors.decode(errors="replace").strip().splitlines()[-1:]
-    return " ".join(said) or f"the compiler ended with {process.returncode}"
+    last_lines = errors.decode(errors="replace").strip().splitlines()[-1:]
+    return " ".join(last_lines) or f"the compiler ended with {process.returncode}"
 
 
 def compile_and_mark(folder: Path, detectors: tuple[str, ...]) -> None:

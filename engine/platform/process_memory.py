@@ -56,14 +56,14 @@ def clean_library_ranges(smaps: Iterable[str]) -> Iterator[tuple[int, int]]:
     >>> [(hex(start), size) for start, size in clean_library_ranges(lines)]
     [('0x7f00000', 524288)]
     """
-    place, resident = (0, 0), 0
+    mapping, resident = (0, 0), 0
     for line in smaps:
-        first, *rest = line.split()
-        if not first.endswith(":"):
-            low, high = (int(end, 16) for end in first.split("-"))
+        head, *rest = line.split()
+        if not head.endswith(":"):
+            low, high = (int(end, 16) for end in head.split("-"))
             library = len(rest) > 4 and ".so" in rest[4] and rest[0] in {"r-xp", "r--p"}
-            place = (low, high - low if library else 0)
-        elif first == "Rss:":
+            mapping = (low, high - low if library else 0)
+        elif head == "Rss:":
             resident = int(rest[0]) * 1024
-        elif first == "Anonymous:" and place[1] and rest[0] == "0" and resident >= MIN_RANGE_BYTES:
-            yield place
+        elif head == "Anonymous:" and mapping[1] and rest[0] == "0" and resident >= MIN_RANGE_BYTES:
+            yield mapping

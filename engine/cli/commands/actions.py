@@ -19,13 +19,13 @@ def actions(
     config: ConfigFile = None, data: DataDir = None, limit: Limit = 20, form: Format = OutputFormat.TABLE
 ) -> None:
     """List changes and their outcomes, newest first."""
-    with store_session(config, data) as here:
-        ledger = here.ledger
+    with store_session(config, data) as session:
+        ledger = session.ledger
         rows = [_action_row(action) for action in ledger.actions(limit=limit)]
-        switch = ledger.pause()
+        pause = ledger.pause()
     typer.echo(format_rows(rows, ACTION_COLUMNS, form))
-    if switch.on:
-        typer.echo(f"{switch.by} paused all actions; run `trimtab resume` to allow them again", err=True)
+    if pause.on:
+        typer.echo(f"{pause.by} paused all actions; run `trimtab resume` to allow them again", err=True)
 
 
 def _action_row(action: "Action") -> dict[str, object]:

@@ -21,13 +21,13 @@ def verify_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     """Check the audit for rows that were removed, edited, moved or inserted."""
     from trimtab.engine.audit import audit_export
 
-    with store_session(config, data) as here:
-        ledger = here.ledger
-        found = audit_export.verify_audit(ledger)
+    with store_session(config, data) as session:
+        ledger = session.ledger
+        findings = audit_export.verify_audit(ledger)
         head = ledger.audit_heads().store
-    for finding in found:
+    for finding in findings:
         typer.echo(f"row {finding.seq}: {finding.what}")
-    if found:
+    if findings:
         raise typer.Exit(EXIT_FOUND)
     seq, digest = head or (0, "")
     typer.echo(f"{seq} rows are unchanged; the hash of the last row is {digest or 'none'}")
@@ -40,7 +40,7 @@ def export_audit(config: ConfigFile = None, data: DataDir = None) -> None:
     """Print every audit row as a line of JSON, oldest first."""
     from trimtab.engine.audit import audit_export
 
-    with store_session(config, data) as here:
-        ledger = here.ledger
+    with store_session(config, data) as session:
+        ledger = session.ledger
         for line in audit_export.export_audit(ledger):
             typer.echo(line, nl=False)

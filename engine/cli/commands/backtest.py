@@ -42,11 +42,11 @@ def backtest(
 
     from trimtab.pipelines.reports.backtest_report import backtest_file
 
-    told = backtest_file(
+    report = backtest_file(
         source, output, labels=labels, detectors=tuple(detector or ("default",)),
         false_alarms_per_week=false_alarms_per_week, interval=interval, console=Console(stderr=True),
     )  # fmt: skip
-    found, false = told.found_ratio, told.false_alarms_per_week
-    missed = math.isfinite(found) and found < least_found
-    noisy = math.isfinite(false) and false > false_alarms_per_week
-    raise typer.Exit(EXIT_FOUND if told.labelled and (missed or noisy) else EXIT_OK)
+    found_ratio, false_alarms = report.found_ratio, report.false_alarms_per_week
+    has_missed_events = math.isfinite(found_ratio) and found_ratio < least_found
+    has_false_alarms = math.isfinite(false_alarms) and false_alarms > false_alarms_per_week
+    raise typer.Exit(EXIT_FOUND if report.labelled and (has_missed_events or has_false_alarms) else EXIT_OK)

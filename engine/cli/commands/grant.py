@@ -33,12 +33,12 @@ def _tool_settings(name: str, configured: "dict[str, ToolSettings]") -> "ToolSet
 
     if name in configured:
         return configured[name]
-    found = tool_settings_class(name)
-    if found is None:
+    section = tool_settings_class(name)
+    if section is None:
         known = ", ".join(sorted({*configured, *tool_kinds()}))
         raise NotFoundError(f"there is no tool {name!r}; use one of: {known}")
     try:
-        return found(kind=name)
+        return section(kind=name)
     except ValidationError:
         raise NotFoundError(
             f"{name} is not configured, and its privileges depend on its settings; add tools.{name} first"

@@ -51,10 +51,10 @@ def create(
     from trimtab.pipelines.io.durations import positive_duration_s
 
     lifetime_s = None if expires == _NEVER else positive_duration_s(expires, "--expires")
-    with store_session(config, data) as here:
-        key, secret = api_keys.create_key(here.store, here.clock, name, scope or ["read"], lifetime_s)
-        told: dict[str, Value] = {"name": key.name, "scopes": ", ".join(key.scopes)}
-        here.ledger.append_audit("key created", key.id, current_user(), told)
+    with store_session(config, data) as session:
+        key, secret = api_keys.create_key(session.store, session.clock, name, scope or ["read"], lifetime_s)
+        details: dict[str, Value] = {"name": key.name, "scopes": ", ".join(key.scopes)}
+        session.ledger.append_audit("key created", key.id, current_user(), details)
     typer.echo(f"{key.name}: {', '.join(key.scopes)}; store the key, it is not shown again:", err=True)
     typer.echo(secret)
 
@@ -70,8 +70,8 @@ def list_keys(config: ConfigFile = None, data: DataDir = None, form: Format = Ou
     """List the keys, newest first, without their secrets."""
     from trimtab.engine.api.security import api_keys
 
-    with store_session(config, data) as here:
-        rows = [_key_row(key, here.clock.now()) for key in api_keys.list_keys(here.store)]
+    with store_session(config, data) as session:
+        rows = [_key_row(key, session.clock.now()) for key in api_keys.list_keys(session.store)]
     typer.echo(format_rows(rows, _COLUMNS, form))
 
 
@@ -84,9 +84,9 @@ def revoke(
     """Revoke a key and end the sessions it opened."""
     from trimtab.engine.api.security import api_keys
 
-    with store_session(config, data) as here:
-        key = api_keys.revoke_key(here.store, here.clock, which)
-        here.ledger.append_audit("key revoked", key.id, current_user(), {"name": key.name})
+    with store_session(config, data) as session:
+        key = api_keys.revoke_key(session.store, session.clock, which)
+        session.ledger.append_audit("key revoked", key.id, current_user(), {"name": key.name})
     typer.echo(f"{key.name} ({key.prefix}...) revoked", err=True)
 
 
@@ -96,11 +96,13 @@ def login(config: ConfigFile = None, data: DataDir = None, host: Host = None, po
     from trimtab.engine.api.security import api_keys
     from trimtab.engine.api.security.listen_address import base_url
 
-    with store_session(config, data, host, port) as here:
-        api = here.settings.api
-        told = base_url(api, api.port) if host or port else here.engine_url() or base_url(api, api.port)
-        url = api_keys.create_login_url(here.store, here.clock, told)
-        here.ledger.append_audit("login link made", "session", current_user())
+    with store_session(config, data, host, port) as session:
+        api = session.settings.api
+        engine_url = (
+            base_url(api, api.port) if host or port else session.engine_url() or base_url(api, api.port)
+        )
+        url = api_keys.create_login_url(session.store, session.clock, engine_url)
+        session.ledger.append_audit("login link made", "session", current_user())
         typer.echo(url)
 
 

@@ -27,7 +27,7 @@ def _set_pause(on: bool, reason: str, config: Path | None, data: Path | None) ->
     """Set the pause; return which engine it affects."""
     from trimtab.engine.types import Pause
 
-    with store_session(config, data) as here:
-        ledger = here.ledger
+    with store_session(config, data) as session:
+        ledger = session.ledger
         ledger.set_pause(Pause(on=on, by=current_user(), since=ledger.fenced.now(), reason=reason))
-        return here.describe_engine()
+        return session.describe_engine()

@@ -59,18 +59,20 @@ def recommend(
     Passwords are also read from REDISCLI_AUTH and PGPASSWORD. Exit code 1 = something found, 3 = a store does
     not answer.
     """
-    given = {"redis": (redis, redis_password_file), "postgresql": (postgresql, postgresql_password_file)}
-    tools = _select_tools(given, config)
-    seen = asyncio.run(_check_tools(tools, seconds))
-    rows = [row for one in seen for row in _report_rows(one)]
+    urls = {"redis": (redis, redis_password_file), "postgresql": (postgresql, postgresql_password_file)}
+    tools = _select_tools(urls, config)
+    reports = asyncio.run(_check_tools(tools, seconds))
+    rows = [row for report in reports for row in _report_rows(report)]
     if rows or form is not OutputFormat.TABLE:
         typer.echo(format_rows(rows, COLUMNS, form))
-    for one in seen:
-        if one.problem:
-            typer.echo(f"{one.tool}: {one.problem}", err=True)
-        elif not one.findings:
-            typer.echo(f"{one.tool}/{one.target}: found nothing worth changing in {seconds:g} s", err=True)
-    if any(one.problem for one in seen):
+    for report in reports:
+        if report.problem:
+            typer.echo(f"{report.tool}: {report.problem}", err=True)
+        elif not report.findings:
+            typer.echo(
+                f"{report.tool}/{report.target}: found nothing worth changing in {seconds:g} s", err=True
+            )
+    if any(report.problem for report in reports):
         raise typer.Exit(EXIT_UNREACHABLE)
     raise typer.Exit(EXIT_FOUND if rows else 0)
 
@@ -89,31 +91,33 @@ def _select_tools(
     for kind, (url, file) in stores.items():
         if file is not None and url is None:
             raise SettingsError(f"--{kind}-password-file needs --{kind} URL")
-    given = {kind: (url, file) for kind, (url, file) in stores.items() if url is not None}
-    if given:
-        parts = {
-            kind: tool_settings_from_url(kind, url, file, os.environ) for kind, (url, file) in given.items()
+    urls = {kind: (url, file) for kind, (url, file) in stores.items() if url is not None}
+    if urls:
+        sections = {
+            kind: tool_settings_from_url(kind, url, file, os.environ) for kind, (url, file) in urls.items()
         }
-        return [(kind, _build_tool(kind, part)) for kind, part in parts.items()]
+        return [(kind, _build_tool(kind, section)) for kind, section in sections.items()]
     settings = load_settings(find_config_file(config), os.environ).tools
-    found = {name: part for name, part in settings.items() if part.kind in stores and part.enabled}
-    if not found:
+    selected = {
+        name: section for name, section in settings.items() if section.kind in stores and section.enabled
+    }
+    if not selected:
         raise SettingsError(
             "there is no data store to check: give --redis URL or --postgresql URL, or add `tools:` to "
             "trimtab.yaml"
         )
-    return [(part.kind, _build_tool(name, part)) for name, part in found.items()]
+    return [(section.kind, _build_tool(name, section)) for name, section in selected.items()]
 
 
-def _build_tool(name: str, part: "ToolSettings") -> "Tool":
+def _build_tool(name: str, settings: "ToolSettings") -> "Tool":
     from trimtab.engine.errors import SettingsError
     from trimtab.engine.tools import tool_catalogue
 
     try:
-        return tool_catalogue.build(name, part)
+        return tool_catalogue.build(name, settings)
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"{name}: {error.name} is not installed; pip install 'trimtab[{part.kind}]'"
+            f"{name}: {error.name} is not installed; pip install 'trimtab[{settings.kind}]'"
         ) from None
 
 
@@ -124,12 +128,12 @@ async def _check_tools(tools: "list[tuple[str, Tool]]", seconds: float) -> list[
     title = "checking " + ", ".join(tool.name for _, tool in tools)
     try:
         with show_progress(title, seconds):
-            parts = [
+            checks = [
                 _check_within_timeout(kind, tool, target, seconds)
                 for kind, tool in tools
                 for target in tool.targets
             ]
-            return list(await asyncio.gather(*parts))
+            return list(await asyncio.gather(*checks))
     finally:
         for _, tool in tools:
             await tool.close()
@@ -158,12 +162,12 @@ async def _check_target(kind: str, tool: "Tool", target: str, seconds: float) ->
     except EngineError as error:
         return TargetReport(tool.name, target, problem=str(error))
     facts = TargetFacts(tool.name, kind, target, now, knobs, actions, writable=False)
-    found = tuple(all_findings(TargetReadings(facts, earlier, seconds)))
+    findings = tuple(all_findings(TargetReadings(facts, earlier, seconds)))
     commands = tuple(
-        tool.command(target, one.remedy.subject, one.remedy.after) if one.remedy is not None else ""
-        for one in found
+        tool.command(target, finding.remedy.subject, finding.remedy.after) if finding.remedy else ""
+        for finding in findings
     )
-    return TargetReport(tool.name, target, found, commands=commands)
+    return TargetReport(tool.name, target, findings, commands=commands)
 
 
 async def _read_knob(tool: "Tool", target: str, knob: "Knob") -> "KnobReading | None":
@@ -176,12 +180,12 @@ async def _read_knob(tool: "Tool", target: str, knob: "Knob") -> "KnobReading | 
         return None
 
 
-def _report_rows(seen: TargetReport) -> list[dict[str, object]]:
+def _report_rows(report: TargetReport) -> list[dict[str, object]]:
     return [
         {
-            "tool": seen.tool, "target": seen.target, "finding": found.title,
-            "evidence": list(found.evidence), "advice": found.advice,
-            "change": found.remedy.title if found.remedy is not None else None, "command": command or None,
+            "tool": report.tool, "target": report.target, "finding": finding.title,
+            "evidence": list(finding.evidence), "advice": finding.advice,
+            "change": finding.remedy.title if finding.remedy else None, "command": command or None,
         }
-        for found, command in zip(seen.findings, seen.commands, strict=True)
+        for finding, command in zip(report.findings, report.commands, strict=True)
     ]  # fmt: skip

@@ -68,16 +68,16 @@ def _train(config: Path | None, overrides: dict[str, object], history: str, by: 
 
     settings = load_settings(config, os.environ, overrides)
     try:
-        with show_run_progress(sys.stderr.isatty()) as told:
-            done = train_and_audit(settings, history, by, told)
+        with show_run_progress(sys.stderr.isatty()) as on_change:
+            result = train_and_audit(settings, history, by, on_change)
     except BusyError as error:
         typer.echo(f"trimtab: {error}", err=True)
         return EXIT_FOUND
     except (HistoryError, RegistryError, SourceError) as error:
         typer.echo(f"trimtab: {error}", err=True)
         return EXIT_UNREACHABLE
-    typer.echo(done.run.said)
-    return EXIT_OK if done.verdict.passed or not done.figures else EXIT_FOUND
+    typer.echo(result.run.said)
+    return EXIT_OK if result.verdict.passed or not result.figures else EXIT_FOUND
 
 
 def train_and_audit(
@@ -93,21 +93,21 @@ def train_and_audit(
     from trimtab.pipelines.train_load import MODEL_NAME, train_load
 
     folder = settings.settings.data_dir
-    place = ModelFolders(folder).workspace(settings, os.environ)
-    read: Callable[[], FilteredHistory] = lambda: read_training_history(settings)  # noqa: E731 - one of two
+    workspace = ModelFolders(folder).workspace(settings, os.environ)
+    read_history: Callable[[], FilteredHistory] = lambda: read_training_history(settings)  # noqa: E731 - one of two
     if history:
-        read = lambda: _read_given_history(settings, history)  # noqa: E731 - the other one
-    done = train_load(
-        load_job(settings, history), read, place, by=by, from_settings=True, on_change=on_change
+        read_history = lambda: _read_given_history(settings, history)  # noqa: E731 - the other one
+    result = train_load(
+        load_job(settings, history), read_history, workspace, by=by, from_settings=True, on_change=on_change
     )
-    if done.promoted:
+    if result.promoted:
         store = join_store(folder, SystemClock().now)
         try:
             ledger = ActionLedger(store.fenced, folder / ANCHOR_FILE)
-            audit_champion_changes(place.store, ledger, MODEL_NAME, by, "trimtab retrain")
+            audit_champion_changes(workspace.store, ledger, MODEL_NAME, by, "trimtab retrain")
         finally:
             store.close()
-    return done
+    return result
 
 
 def _read_given_history(settings: "Settings", history: str) -> "FilteredHistory":
@@ -124,36 +124,36 @@ def _read_given_history(settings: "Settings", history: str) -> "FilteredHistory"
     end = datetime.now(UTC)
     start = end - timedelta(seconds=wanted.fit_window)
     if Path(history).is_dir():
-        found = FilteredHistory(FolderHistory(Path(history)).read("", start, end, wanted.step))
+        filtered = FilteredHistory(FolderHistory(Path(history)).read("", start, end, wanted.step))
     elif history.startswith(("/", "./", "../", "~")):  # no selector starts like that
         raise HistoryError(
             f"--history: there is no folder {history!r}; give a folder of recordings or a selector"
         )
     else:
-        asked = settings.sources.prometheus or Prometheus()
-        headers = dict(Credentials(asked, "sources.prometheus").headers())
-        frame = PrometheusHistory(asked.url, headers).read(history, start, end, wanted.step)
-        found = exclude_unlearnable(settings, frame)
-    if not found.frame["y"].notna().any():
+        prometheus = settings.sources.prometheus or Prometheus()
+        headers = dict(Credentials(prometheus, "sources.prometheus").headers())
+        frame = PrometheusHistory(prometheus.url, headers).read(history, start, end, wanted.step)
+        filtered = exclude_unlearnable(settings, frame)
+    if not filtered.frame["y"].notna().any():
         raise HistoryError(
             f"there is no sample of {history!r} since {start:%Y-%m-%d %H:%M} UTC; check the name "
             "or give a longer --since"
         )
-    return found
+    return filtered
 
 
 @contextmanager
 def show_run_progress(terminal: bool) -> "Iterator[RunListener]":
     """Yield a listener that shows a run's progress: a bar on a terminal, one line per stage elsewhere."""
     if not terminal:
-        seen: list[str] = []
+        seen_stages: list[str] = []
 
-        def tell(run: "RunRecord") -> None:
-            if run.stage and run.stage not in seen:
-                seen.append(run.stage)
+        def print_stage(run: "RunRecord") -> None:
+            if run.stage and run.stage not in seen_stages:
+                seen_stages.append(run.stage)
                 typer.echo(f"{run.pipeline}: {run.stage}", err=True)
 
-        yield tell
+        yield print_stage
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -49,8 +49,8 @@ def add(
     from trimtab.engine.types import iso
     from trimtab.pipelines.io.durations import positive_duration_s
 
-    with store_session(config, data) as here:
-        now = here.clock.now()
+    with store_session(config, data) as session:
+        now = session.clock.now()
         start = now if begin is None else parse_time("--from", begin)
         end = (
             parse_time("--until", until)
@@ -58,9 +58,9 @@ def add(
             else start + round(positive_duration_s(lasts, "--for") * 1e9)
         )
         silence = new_silence(entities, start, end, current_user(), note, now)
-        here.ledger.add_silence(silence)
-        meant = here.describe_engine()
-    typer.echo(f"silent until {iso(silence.until)}: {', '.join(silence.entities)}; {meant}", err=True)
+        session.ledger.add_silence(silence)
+        engine = session.describe_engine()
+    typer.echo(f"silent until {iso(silence.until)}: {', '.join(silence.entities)}; {engine}", err=True)
     typer.echo(silence.id)
 
 
@@ -76,9 +76,9 @@ def list_silences(
     form: Format = OutputFormat.TABLE,
 ) -> None:
     """List current and future silences; those in trimtab.yaml are not listed."""
-    with store_session(config, data) as here:
-        now = here.clock.now()
-        rows = [_silence_row(silence, now) for silence in here.ledger.silences()]
+    with store_session(config, data) as session:
+        now = session.clock.now()
+        rows = [_silence_row(silence, now) for silence in session.ledger.silences()]
     typer.echo(format_rows([row for row in rows if over or row["state"] != "over"], COLUMNS, form))
 
 
@@ -91,8 +91,8 @@ def end(
     data: DataDir = None,
 ) -> None:
     """End a silence early; held-back notifications of open incidents are sent."""
-    with store_session(config, data) as here:
-        found = here.ledger.end_silence(_find_id(here.ledger.silences(), which), current_user())
+    with store_session(config, data) as session:
+        found = session.ledger.end_silence(_find_id(session.ledger.silences(), which), current_user())
     typer.echo(f"silence ended: {', '.join(found.entities)}", err=True)
 
 
@@ -100,7 +100,7 @@ def _find_id(silences: "list[Silence]", which: str) -> str:
     """Return the id that starts with `which`. Raises InputError if several do."""
     from trimtab.engine.errors import InputError
 
-    found = [one.id for one in silences if one.id.startswith(which)]
+    found = [silence.id for silence in silences if silence.id.startswith(which)]
     if len(found) > 1:
         raise InputError(f"{len(found)} silences start with {which!r}; give more letters of the id")
     return found[0] if found else which

@@ -79,13 +79,13 @@ def run_checks(
     try:
         settings = load_settings(config, environ, overrides)
     except SettingsError as error:
-        wrong = tuple(str(error).splitlines())
+        mistakes = tuple(str(error).splitlines())
         return [
             *checks,
-            Check("settings", CheckState.FOUND, wrong[0], "fix it; nothing else was checked", wrong),
+            Check("settings", CheckState.FOUND, mistakes[0], "fix it; nothing else was checked", mistakes),
         ]
-    where = f"from {config}" if config is not None else "defaults: there is no trimtab.yaml in this folder"
-    checks.append(Check("settings", CheckState.OK, where))
+    origin = f"from {config}" if config is not None else "defaults: there is no trimtab.yaml in this folder"
+    checks.append(Check("settings", CheckState.OK, origin))
     checks += _local_checks(settings, environ)
     return checks + asyncio.run(_remote_checks(settings))
 
@@ -96,16 +96,16 @@ def dry_run_text(settings: Settings) -> str:
 
     from trimtab.engine.redaction import redact
 
-    shown = redact(settings.model_dump(mode="json", exclude_none=True))
-    text = str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+    visible_settings = redact(settings.model_dump(mode="json", exclude_none=True))
+    text = str(yaml.safe_dump(visible_settings, sort_keys=False, allow_unicode=True))
     lines = "".join(_yaml_comment(check) for check in asyncio.run(_remote_checks(settings)))
     return f"{text}\n# sources, tools and receivers\n{lines}".rstrip("\n")
 
 
 def _yaml_comment(check: Check) -> str:
     """Return a check as YAML comment lines."""
-    said = " ".join(check.detail.split())
-    lines = (f"{check.name}: {said} ({check.state})", *(f"  {item}" for item in check.items))
+    detail = " ".join(check.detail.split())
+    lines = (f"{check.name}: {detail} ({check.state})", *(f"  {item}" for item in check.items))
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -157,13 +157,13 @@ def _check_python() -> Check:
 
 
 def _check_dashboard() -> Check:
-    page = Path(__file__).parents[2] / "web" / "dist" / "index.html"
-    if page.is_file():
+    index_page = Path(__file__).parents[2] / "web" / "dist" / "index.html"
+    if index_page.is_file():
         return Check("dashboard", CheckState.OK, "built")
     return Check(
         "dashboard",
         CheckState.FOUND,
-        f"{page} is missing",
+        f"{index_page} is missing",
         "build it with `make web`; the API works without it",
     )
 
@@ -174,19 +174,19 @@ def _nearest_existing(folder: Path) -> Path:
 
 
 def _check_data_dir(data_dir: Path, holder: "LeaseHolder | None") -> Check:
-    standing = _nearest_existing(data_dir)
+    existing = _nearest_existing(data_dir)
     try:
-        with tempfile.TemporaryFile(dir=standing):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         return Check(
-            "data folder", CheckState.FOUND, f"{standing} is not writable: {error.strerror}",
+            "data folder", CheckState.FOUND, f"{existing} is not writable: {error.strerror}",
             "change its permissions, or choose another folder with --data or settings.data_dir",
         )  # fmt: skip
     if holder is not None:
         return Check("data folder", CheckState.OK, f"{data_dir}, in use by an engine: {holder}")
-    what = "free" if standing == data_dir else "created at the first start"
-    return Check("data folder", CheckState.OK, f"{data_dir}, {what}")
+    note = "free" if existing == data_dir else "created at the first start"
+    return Check("data folder", CheckState.OK, f"{data_dir}, {note}")
 
 
 def _check_kernels(data_dir: Path, environ: Mapping[str, str]) -> Check:
@@ -204,10 +204,10 @@ def _check_kernels(data_dir: Path, environ: Mapping[str, str]) -> Check:
 def _check_disk(data_dir: Path, log_bytes: int) -> Check:
     usage = shutil.disk_usage(_nearest_existing(data_dir))
     scores = data_dir / "scores"
-    taken = sum(file.stat().st_size for file in scores.rglob("*.parquet")) if scores.is_dir() else 0
-    wanted = max(log_bytes - taken, 0) + _MIN_FREE_BYTES
-    detail = f"{usage.free / _GB:.1f} GB free, up to {wanted / _GB:.1f} GB needed"
-    if usage.free >= wanted:
+    used = sum(file.stat().st_size for file in scores.rglob("*.parquet")) if scores.is_dir() else 0
+    needed = max(log_bytes - used, 0) + _MIN_FREE_BYTES
+    detail = f"{usage.free / _GB:.1f} GB free, up to {needed / _GB:.1f} GB needed"
+    if usage.free >= needed:
         return Check("disk", CheckState.OK, detail)
     return Check("disk", CheckState.FOUND, detail, "free disk space, or lower retention.size_bytes")
 

@@ -18,8 +18,8 @@ async def receiver_checks(settings: Settings) -> list[Check]:
     """Check every receiver concurrently, and find expired silences."""
     clock = SystemClock()
     receivers = components.build_notifiers(settings, clock)
-    looked = await asyncio.gather(*(_check_receiver(one) for one in receivers))
-    return [*looked, *silence_checks(settings.notify, clock.now())]
+    checks = await asyncio.gather(*(_check_receiver(receiver) for receiver in receivers))
+    return [*checks, *silence_checks(settings.notify, clock.now())]
 
 
 async def _check_receiver(receiver: Notifier) -> Check:

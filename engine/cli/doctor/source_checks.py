@@ -58,8 +58,8 @@ async def _check_source(source: Source) -> Check:
         return Check(source.name, CheckState.FOUND, str(error), "fix the settings")
     finally:
         await source.close()
-    what = source.detail() if reading is not None else f"{source.detail()}; nothing to read"
-    detail = f"{what}; read every {source.interval_s:g} s; a read takes {took_s:.2f} s"
+    summary = source.detail() if reading is not None else f"{source.detail()}; nothing to read"
+    detail = f"{summary}; read every {source.interval_s:g} s; a read takes {took_s:.2f} s"
     left_out = tuple(source.skipped_series())
     if left_out:
         return Check(
@@ -84,9 +84,9 @@ async def _check_clock_skew(settings: Prometheus) -> Check:
         await client.close()
     if not answer.server_time:
         return Check("clock", CheckState.OK, "not compared: Prometheus sends no time")
-    apart_s = (answer.server_time - SystemClock().now()) / _NS
-    detail = f"Prometheus is {abs(apart_s):.0f} s {'ahead' if apart_s > 0 else 'behind'}"
-    if abs(apart_s) <= _MAX_CLOCK_SKEW_S:
+    skew_s = (answer.server_time - SystemClock().now()) / _NS
+    detail = f"Prometheus is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}"
+    if abs(skew_s) <= _MAX_CLOCK_SKEW_S:
         return Check("clock", CheckState.OK, detail)
     return Check(
         "clock", CheckState.FOUND, detail, "synchronise both clocks by NTP; otherwise fresh samples look old"

@@ -35,46 +35,49 @@ class EmptyKeyValueStore:
 
 async def tool_checks(tools: Mapping[str, ToolSettings]) -> list[Check]:
     """Check every enabled tool concurrently; changes nothing."""
-    enabled = {name: part for name, part in tools.items() if part.enabled}
+    enabled = {name: settings for name, settings in tools.items() if settings.enabled}
     with capture_logs():  # the checks report it
-        rack = await ToolRegistry(enabled, EmptyKeyValueStore(), SystemClock()).open()
+        registry = await ToolRegistry(enabled, EmptyKeyValueStore(), SystemClock()).open()
         try:
-            return list(await asyncio.gather(*(_check_tool(rack, view) for view in await rack.views())))
+            return list(
+                await asyncio.gather(*(_check_tool(registry, view) for view in await registry.views()))
+            )
         finally:
-            await rack.close()
+            await registry.close()
 
 
-async def _check_tool(rack: ToolRegistry, view: ToolView) -> Check:
+async def _check_tool(registry: ToolRegistry, view: ToolView) -> Check:
     name, status = f"tools.{view.name}", view.status
     detail = f"{status.state}: {status.detail}" if status.detail else str(status.state)
     if status.state is ToolState.UNREACHABLE:
         return Check(name, CheckState.UNREACHABLE, detail, _ADVICE[status.state])
     if status.state in _ADVICE:
         return Check(name, CheckState.FOUND, detail, _ADVICE[status.state].format(name=view.name))
-    targets = await asyncio.gather(*(rack.target(view.name, target) for target in view.targets))
-    wrong = [*_refused_modes(view), *_absent_targets(targets)]
-    if not any(seen.problem for seen in targets):
-        wrong += unused_mode_keys(view.modes, view.targets, set().union(*map(subject_names, targets)))
-    if not wrong:
+    targets = await asyncio.gather(*(registry.target(view.name, target) for target in view.targets))
+    problems = [*_refused_modes(view), *_absent_targets(targets)]
+    if not any(target.problem for target in targets):
+        problems += unused_mode_keys(view.modes, view.targets, set().union(*map(subject_names, targets)))
+    if not problems:
         return Check(name, CheckState.OK, detail)
     advice = f"fix tools.{view.name} in trimtab.yaml, or start what is missing"
-    return Check(name, CheckState.FOUND, f"{detail}; {wrong[0]}", advice, tuple(wrong))
+    return Check(name, CheckState.FOUND, f"{detail}; {problems[0]}", advice, tuple(problems))
 
 
 def _refused_modes(view: ToolView) -> Sequence[str]:
     """Return the modes that need changes the server does not allow."""
     if view.status.state is not ToolState.EXPORT_ONLY:
         return ()
-    asked = sorted(subject for subject, mode in view.modes.items() if mode in _ACTING_MODES)
+    subjects = sorted(subject for subject, mode in view.modes.items() if mode in _ACTING_MODES)
     return [
-        f"mode of {subject!r} is {view.modes[subject]}, but the server allows no changes" for subject in asked
+        f"mode of {subject!r} is {view.modes[subject]}, but the server allows no changes"
+        for subject in subjects
     ]
 
 
 def _absent_targets(targets: Sequence[TargetView]) -> Sequence[str]:
     """Return the targets that cannot be read, or of which nothing runs."""
     return [
-        f"target {seen.target}: {seen.problem or 'none of its processes runs'}"
-        for seen in targets
-        if seen.problem or (seen.metrics and not any(seen.metrics.values()))
+        f"target {target.target}: {target.problem or 'none of its processes runs'}"
+        for target in targets
+        if target.problem or (target.metrics and not any(target.metrics.values()))
     ]
