@@ -178,7 +178,7 @@ class FakeLedger:
         found = (
             action
             for action in _matching(self.actions_by_id.values(), wanted)
-            if not (unfinished and action.state.ended) and (since is None or action.created >= since)
+            if not (unfinished and action.state.is_final) and (since is None or action.created >= since)
         )
         return _page(found, after, limit)
 

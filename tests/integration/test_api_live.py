@@ -27,10 +27,10 @@ CHROMIUM_ARGS = [
 
 
 @asynccontextmanager
-async def serve(room):
-    """The room's application on a free loopback port; yields its URL."""
+async def serve(api):
+    """The api's application on a free loopback port; yields its URL."""
     port = free_port()
-    config = uvicorn.Config(room.app, port=port, access_log=False, log_config=None)
+    config = uvicorn.Config(api.app, port=port, access_log=False, log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     url = f"http://127.0.0.1:{port}"
@@ -40,18 +40,18 @@ async def serve(room):
     try:
         yield url
     finally:
-        stop_streams(room.app)
+        stop_streams(api.app)
         server.should_exit = True
         await serving
 
 
 async def test_a_stream_over_http_ends_whole_when_the_engine_stops():
     """Events reach a real client; stopping ends its stream without an error and keeps nobody waiting."""
-    room = ApiHarness()
-    headers = {"Authorization": f"Bearer {room.create_key('read')}"}
+    api = ApiHarness()
+    headers = {"Authorization": f"Bearer {api.create_key('read')}"}
     seen = []
     async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=10) as client:
-        async with serve(room) as url:
+        async with serve(api) as url:
 
             async def listen():
                 async with httpx_sse.aconnect_sse(client, "GET", f"{url}/api/stream") as stream:
@@ -63,10 +63,10 @@ async def test_a_stream_over_http_ends_whole_when_the_engine_stops():
             arrived = asyncio.Event()
             listening = asyncio.create_task(listen())
             for number in range(3):
-                while not room.live.readers:
+                while not api.live.readers:
                     await client.get(f"{url}/api/status")
                 arrived.clear()
-                room.live.publish("tick", {"source": "host", "time": START, "series": number, "unusual": 0})
+                api.live.publish("tick", {"source": "host", "time": START, "series": number, "unusual": 0})
                 await asyncio.wait_for(arrived.wait(), 5)
             begin = time.monotonic()
         await asyncio.wait_for(listening, 5)
@@ -76,10 +76,10 @@ async def test_a_stream_over_http_ends_whole_when_the_engine_stops():
 
 async def test_a_connection_to_a_stopped_stream_closes_at_once():
     """A browser that stays connected does not keep the engine from stopping."""
-    room = ApiHarness()
-    async with serve(room) as url:
+    api = ApiHarness()
+    async with serve(api) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        request = f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {room.create_key('read')}\r\n\r\n"
+        request = f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {api.create_key('read')}\r\n\r\n"
         writer.write(request.encode())
         assert b" 200 " in await reader.readline()
     assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"0\r\n\r\n")
@@ -93,14 +93,14 @@ async def test_the_docs_page_works_in_a_browser_under_its_policy():
         pytest.skip("chromium is not installed: apt-get install chromium")
     if not (DIST / "docs" / "swagger-ui-bundle.js").is_file():
         pytest.skip("the pages are not built: make web")
-    room = ApiHarness(web_dir=DIST)
+    api = ApiHarness(web_dir=DIST)
     complaints = []
-    async with serve(room) as url, async_playwright() as playwright:
+    async with serve(api) as url, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
         page = await browser.new_page()
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        await page.goto(api_keys.create_login_url(room.store, room.clock, url))
+        await page.goto(api_keys.create_login_url(api.store, api.clock, url))
         assert page.url == f"{url}/"
         await page.goto(f"{url}/api-docs")
         status = page.locator("#operations-status-status_api_status_get")

@@ -34,12 +34,12 @@ STREAM = ("GET", "/api/stream")
 
 
 @pytest.fixture
-def room():
-    """A room with one series and one anomaly."""
-    room = ApiHarness(loop=True)
-    room.live.views[KEY.id] = series_view(KEY)
-    room.store.save_anomaly(anomaly_of(KEY, ANOMALY))
-    return room
+def api():
+    """A api with one series and one anomaly."""
+    api = ApiHarness(loop=True)
+    api.live.views[KEY.id] = series_view(KEY)
+    api.store.save_anomaly(anomaly_of(KEY, ANOMALY))
+    return api
 
 
 async def send_request(client, method, template):
@@ -58,9 +58,9 @@ def is_expected_to_pass(door, scope):
 
 @pytest.mark.parametrize(("method", "template"), [route for route in ROUTES if route != STREAM])
 @pytest.mark.parametrize("scope", [None, *SCOPES])
-async def test_every_route_decides_as_the_table_says(room, method, template, scope):
+async def test_every_route_decides_as_the_table_says(api, method, template, scope):
     """Each route lets each scope in exactly where the access table says so."""
-    client = room.anonymous_client() if scope is None else room.key_client(scope)
+    client = api.anonymous_client() if scope is None else api.key_client(scope)
     answer = await send_request(client, method, template)
     if is_expected_to_pass(ACCESS[method, template], scope) and (method, template) not in BROWSER_ONLY:
         assert answer.status_code not in {401, 403} or template == "/login", answer.text
@@ -69,25 +69,25 @@ async def test_every_route_decides_as_the_table_says(room, method, template, sco
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-async def test_resuming_asks_for_a_person_too(room, scope):
+async def test_resuming_asks_for_a_person_too(api, scope):
     """A program may not end a pause, whatever its scopes; a person's browser may, with the scope."""
-    assert_problem(await room.key_client(scope).delete("/api/pause"), 403)
-    browser, csrf = await room.browser_client([scope])
+    assert_problem(await api.key_client(scope).delete("/api/pause"), 403)
+    browser, csrf = await api.browser_client([scope])
     answer = await browser.delete("/api/pause", headers={"X-CSRF-Token": csrf})
     assert answer.status_code == (200 if scope in {Scope.APPROVE, Scope.ADMIN} else 403)
 
 
 @pytest.mark.parametrize(("scope", "status"), [(None, 401), *((s, 403) for s in SCOPES[1:-1])])
-async def test_the_stream_is_refused_without_read(room, scope, status):
+async def test_the_stream_is_refused_without_read(api, scope, status):
     """Event streams are refused to keys without the scope read."""
-    client = room.anonymous_client() if scope is None else room.key_client(scope)
+    client = api.anonymous_client() if scope is None else api.key_client(scope)
     assert_problem(await client.get("/api/stream"), status)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-async def test_a_method_that_is_not_declared_is_refused(room, method):
+async def test_a_method_that_is_not_declared_is_refused(api, method):
     """Every method that the table does not name for a path is answered 405 with the ones that it does."""
-    client = room.key_client("admin")
+    client = api.key_client("admin")
     for template in {template for _, template in ROUTES}:
         if (method, template) not in ACCESS:
             answer = await send_request(client, method, template)
@@ -96,20 +96,20 @@ async def test_a_method_that_is_not_declared_is_refused(room, method):
             assert set(answer.headers["allow"].split(", ")) == allowed
 
 
-async def test_unknown_paths_under_api_are_denied_before_they_are_not_found(room):
+async def test_unknown_paths_under_api_are_denied_before_they_are_not_found(api):
     """Without a key nobody learns which paths exist under /api."""
     for path in ("/api/nothing", "/api/series/x/y/z", "/api/", "/api", "/api-docs/x/y"):
-        assert_problem(await room.anonymous_client().get(path), 401)
-        assert_problem(await room.key_client("read").get(path), 404)
+        assert_problem(await api.anonymous_client().get(path), 401)
+        assert_problem(await api.key_client("read").get(path), 404)
 
 
-async def test_a_path_is_judged_as_the_router_reads_it(room):
+async def test_a_path_is_judged_as_the_router_reads_it(api):
     """What stands behind an encoded ? or # is part of the path: it does not lead to a weaker door."""
-    reader = room.key_client("read")
+    reader = api.key_client("read")
     for path in ("/api/keys/%3Fx", "/api/keys/%23x", "/api/keys/x%3F"):
         assert_problem(await reader.delete(path), 403)
-    assert_problem(await room.key_client("ingest").get("/api/series/%3Fx"), 403)
-    assert_problem(await room.anonymous_client().get("/api%3F/../api/status"), 401)
+    assert_problem(await api.key_client("ingest").get("/api/series/%3Fx"), 403)
+    assert_problem(await api.anonymous_client().get("/api%3F/../api/status"), 401)
 
 
 def test_the_application_serves_exactly_the_table():
@@ -161,9 +161,9 @@ def test_paths_find_their_template(path, route):
 
 def test_create_app_takes_ports_only():
     """The application is built from ports and settings alone."""
-    room = ApiHarness()
+    api = ApiHarness()
     app = create_app(
-        live=room.live, store=room.store, score_log=room.score_log, settings=Api(), clock=room.clock, web_dir=None,
+        live=api.live, store=api.store, score_log=api.score_log, settings=Api(), clock=api.clock, web_dir=None,
         metrics_text=str, version="1",
     )  # fmt: skip
     assert app.version == "1"

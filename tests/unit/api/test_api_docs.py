@@ -132,11 +132,11 @@ async def test_nothing_beside_the_dashboard_is_served(web_dir, path):
 
 async def test_a_dashboard_that_is_not_built_says_so(tmp_path):
     """Without built files the start page tells what to run; it appears as soon as it is built."""
-    room = ApiHarness(web_dir=tmp_path / "dist")
-    page = await room.anonymous_client().get("/")
+    api = ApiHarness(web_dir=tmp_path / "dist")
+    page = await api.anonymous_client().get("/")
     assert page.status_code == 503
     assert "make web" in page.text
     (tmp_path / "dist").mkdir()
     (tmp_path / "dist" / "index.html").write_text("built")
-    assert (await room.anonymous_client().get("/")).text == "built"
+    assert (await api.anonymous_client().get("/")).text == "built"
     assert (await ApiHarness().anonymous_client().get("/")).status_code == 503

@@ -66,15 +66,15 @@ bodies = st.one_of(
 
 def make_full_api() -> ApiHarness:
     """One of each noun."""
-    room = ApiHarness(loop=True)
-    assert room.loop is not None
-    room.loop.incidents.save_incidents([INCIDENT])
-    room.loop.ledger.recommendations_by_id[RECOMMENDATION.id] = RECOMMENDATION
-    room.loop.ledger.actions_by_id[ACTION.id] = ACTION
-    room.loop.ledger.rows.append(AUDIT_ROW)
-    room.loop.toolbox.tool_views["redis"] = TOOL
-    room.loop.toolbox.target_views["redis", "cache-1"] = TARGET
-    return room
+    api = ApiHarness(loop=True)
+    assert api.loop is not None
+    api.loop.incidents.save_incidents([INCIDENT])
+    api.loop.ledger.recommendations_by_id[RECOMMENDATION.id] = RECOMMENDATION
+    api.loop.ledger.actions_by_id[ACTION.id] = ACTION
+    api.loop.ledger.rows.append(AUDIT_ROW)
+    api.loop.toolbox.tool_views["redis"] = TOOL
+    api.loop.toolbox.target_views["redis", "cache-1"] = TARGET
+    return api
 
 
 @settings(max_examples=150, deadline=None)
@@ -87,8 +87,8 @@ def make_full_api() -> ApiHarness:
 async def test_nothing_that_is_sent_is_a_fault_of_ours(route, odd, query, body):
     """Odd paths, queries and bodies are answered with less than 500, but for a part that is not there."""
     method, template = route
-    room = make_full_api()
-    browser, csrf = await room.browser_client()
+    api = make_full_api()
+    browser, csrf = await api.browser_client()
     path = re.sub(
         r"\{(\w+)\}", lambda m: quote(VALID_VALUES[m[1]] if odd is None else odd or "x", safe=""), template
     )

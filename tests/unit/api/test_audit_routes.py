@@ -7,45 +7,45 @@ from trimtab.engine.api.security import api_keys
 
 
 @pytest.fixture
-def room():
+def api():
     """With a loop, and so with an audit."""
     return ApiHarness(loop=True)
 
 
-def audited(room):
+def audited(api):
     """Rows of the audit: what, by whom."""
-    return [(row.what, row.actor) for row in room.loop.ledger.rows]
+    return [(row.what, row.actor) for row in api.loop.ledger.rows]
 
 
-async def test_logins_are_in_the_audit(room):
+async def test_logins_are_in_the_audit(api):
     """With a key and by a link, and the end of a session; a wrong key leaves no row."""
-    browser, csrf = await room.browser_client()
-    assert audited(room) == [("logged in", "key 0")]
-    assert room.loop.ledger.rows[0].details["address"] == "127.0.0.1"
+    browser, csrf = await api.browser_client()
+    assert audited(api) == [("logged in", "key 0")]
+    assert api.loop.ledger.rows[0].details["address"] == "127.0.0.1"
     await browser.delete("/api/session", headers={"X-CSRF-Token": csrf})
-    await room.anonymous_client().post("/api/session", json={"key": "tt_wrong"})
-    link = api_keys.create_login_url(room.store, room.clock, "http://localhost:8600")
-    assert (await room.anonymous_client().get(link)).status_code == 303
-    assert audited(room)[1:] == [("logged out", "key 0"), ("logged in", "login link")]
+    await api.anonymous_client().post("/api/session", json={"key": "tt_wrong"})
+    link = api_keys.create_login_url(api.store, api.clock, "http://localhost:8600")
+    assert (await api.anonymous_client().get(link)).status_code == 303
+    assert audited(api)[1:] == [("logged out", "key 0"), ("logged in", "login link")]
 
 
-async def test_keys_are_in_the_audit_without_their_secret(room):
+async def test_keys_are_in_the_audit_without_their_secret(api):
     """Who made it, with which scopes, and who revoked it."""
-    program = room.key_client("admin")
+    program = api.key_client("admin")
     made = (await program.post("/api/keys", json={"name": "ci", "scopes": ["read", "ingest"]})).json()
     await program.delete(f"/api/keys/{made['id']}")
-    created, revoked = room.loop.ledger.rows
+    created, revoked = api.loop.ledger.rows
     assert (created.what, created.subject, created.actor) == ("key created", made["id"], "key 0")
     assert created.details == {"name": "ci", "scopes": "read, ingest"}
     assert (revoked.what, revoked.details) == ("key revoked", {"name": "ci"})
-    assert made["secret"] not in repr(room.loop.ledger.rows)
+    assert made["secret"] not in repr(api.loop.ledger.rows)
 
 
-async def test_nobody_comes_in_unseen(room):
+async def test_nobody_comes_in_unseen(api):
     """Without a row there is no session, and no secret is given out."""
-    secret, program = room.create_key("admin"), room.key_client("admin")
-    room.loop.ledger.broken = "disk full"
-    client = room.anonymous_client()
+    secret, program = api.create_key("admin"), api.key_client("admin")
+    api.loop.ledger.broken = "disk full"
+    client = api.anonymous_client()
     assert_problem(await client.post("/api/session", json={"key": secret}), 503, "disk full")
     assert not client.cookies
     assert_problem(await program.post("/api/keys", json={"name": "ci", "scopes": ["read"]}), 503, "disk full")
@@ -53,9 +53,9 @@ async def test_nobody_comes_in_unseen(room):
 
 async def test_without_a_loop_there_is_no_audit():
     """A browser logs in all the same."""
-    room = ApiHarness()
-    await room.browser_client()
-    assert room.store.api_keys
+    api = ApiHarness()
+    await api.browser_client()
+    assert api.store.api_keys
 
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -21,8 +21,8 @@ ANOMALY = "01JGFJJZ000000000000000000"
 class StreamClient:
     """A browser's EventSource, straight at the application: what httpx's transport cannot stream."""
 
-    def __init__(self, room, secret):
-        self.room = room
+    def __init__(self, api, secret):
+        self.api = api
         headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {secret}".encode())]
         self.scope = {
             "type": "http", "method": "GET", "path": "/api/stream", "raw_path": b"/api/stream",
@@ -32,7 +32,7 @@ class StreamClient:
         self.messages = []
         self.left = asyncio.Event()
         self.changed = asyncio.Event()
-        self.task = asyncio.create_task(room.app(self.scope, self._receive, self._send))
+        self.task = asyncio.create_task(api.app(self.scope, self._receive, self._send))
         self.task.add_done_callback(lambda _: self.changed.set())
 
     async def _receive(self):
@@ -76,27 +76,27 @@ class StreamClient:
 
 
 @pytest.fixture
-async def room():
-    """A room whose streams end with the test."""
-    room = ApiHarness()
-    yield room
-    stop_streams(room.app)
+async def api():
+    """A api whose streams end with the test."""
+    api = ApiHarness()
+    yield api
+    stop_streams(api.app)
     await settle()
 
 
-async def open_stream(room, secret=None):
+async def open_stream(api, secret=None):
     """An open stream."""
-    return await StreamClient(room, secret or room.create_key("read")).open()
+    return await StreamClient(api, secret or api.create_key("read")).open()
 
 
-async def test_events_arrive_in_the_agreed_shape(room):
+async def test_events_arrive_in_the_agreed_shape(api):
     """Ticks, anomalies and sources come as named events, times in ISO 8601, unknown as null."""
-    listener = await open_stream(room)
+    listener = await open_stream(api)
     assert listener.status == 200
     anomaly = anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY, value=float("nan"))
-    room.live.publish("tick", {"source": "host", "time": START, "series": 3, "unusual": 1})
-    room.live.publish("anomaly", asdict(anomaly))
-    room.live.publish("source", asdict(SourceStatus("host", SourceState.UNKNOWN, 5.0, since=START)))
+    api.live.publish("tick", {"source": "host", "time": START, "series": 3, "unusual": 1})
+    api.live.publish("anomaly", asdict(anomaly))
+    api.live.publish("source", asdict(SourceStatus("host", SourceState.UNKNOWN, 5.0, since=START)))
     await listener.until(lambda: len(listener.events) == 3)
     (tick, told), (kind, seen), (source, state) = listener.events
     assert (tick, kind, source) == ("tick", "anomaly", "source")
@@ -105,12 +105,12 @@ async def test_events_arrive_in_the_agreed_shape(room):
     assert (state["state"], state["since"]) == ("unknown", "2026-01-01T00:00:00.000Z")
 
 
-async def test_what_the_loop_does_is_told(room):
+async def test_what_the_loop_does_is_told(api):
     """Incidents, recommendations, actions and the pause come as they stand in the API."""
-    listener = await open_stream(room)
+    listener = await open_stream(api)
     for event, noun in [("incident", INCIDENT), ("recommendation", RECOMMENDATION), ("action", ACTION)]:
-        room.live.publish(event, asdict(noun))
-    room.live.publish("pause", asdict(Pause(on=True, by="anna", since=START)))
+        api.live.publish(event, asdict(noun))
+    api.live.publish("pause", asdict(Pause(on=True, by="anna", since=START)))
     await listener.until(lambda: len(listener.events) == 4)
     (_, incident), (_, recommendation), (_, action), (name, pause) = listener.events
     assert incident == json.loads(to_json(record_json(INCIDENT)))
@@ -119,9 +119,9 @@ async def test_what_the_loop_does_is_told(room):
     assert (name, pause["since"]) == ("pause", "2026-01-01T00:00:00.000Z")
 
 
-async def test_a_stream_has_the_headers_of_server_sent_events(room):
+async def test_a_stream_has_the_headers_of_server_sent_events(api):
     """It is an event stream that no proxy may keep or buffer, with a trace id."""
-    listener = await open_stream(room)
+    listener = await open_stream(api)
     headers = {name.decode().lower(): value.decode() for name, value in listener.messages[0]["headers"]}
     assert headers["content-type"].startswith("text/event-stream")
     assert headers["cache-control"] == "no-store"
@@ -129,64 +129,64 @@ async def test_a_stream_has_the_headers_of_server_sent_events(room):
     assert len(headers["x-trace-id"]) == 32
 
 
-async def test_a_quiet_stream_is_pinged(room, monkeypatch):
+async def test_a_quiet_stream_is_pinged(api, monkeypatch):
     """While nothing happens a comment keeps the connection open."""
     assert event_streams.PING_S == 15
     monkeypatch.setattr(event_streams, "PING_S", 0.01)
-    listener = await open_stream(room)
+    listener = await open_stream(api)
     await listener.until(lambda: any(b": ping" in m.get("body", b"") for m in listener.messages))
     assert listener.events == []
 
 
-async def test_a_stream_ends_when_the_engine_stops(room):
+async def test_a_stream_ends_when_the_engine_stops(api):
     """Stopping ends every stream at once and whole, and new ones are refused."""
-    first, second = await open_stream(room), await open_stream(room)
-    stop_streams(room.app)
+    first, second = await open_stream(api), await open_stream(api)
+    stop_streams(api.app)
     await asyncio.wait_for(asyncio.gather(first.task, second.task), 5)
     assert first.ended
     assert second.ended
-    assert room.live.readers == []
-    assert_problem(await room.key_client("read").get("/api/stream"), 503, "the engine stops")
+    assert api.live.readers == []
+    assert_problem(await api.key_client("read").get("/api/stream"), 503, "the engine stops")
 
 
-async def test_a_stream_ends_when_the_live_view_ends(room):
+async def test_a_stream_ends_when_the_live_view_ends(api):
     """When there is nothing more to come the answer is complete."""
-    listener = await open_stream(room)
-    room.live.end()
+    listener = await open_stream(api)
+    api.live.end()
     await asyncio.wait_for(listener.task, 5)
     assert listener.ended
 
 
-async def test_a_reader_that_leaves_is_let_go(room):
+async def test_a_reader_that_leaves_is_let_go(api):
     """A closed tab costs nothing: its subscription and its place are free again."""
-    listener = await open_stream(room)
-    assert len(room.live.readers) == room.app.state.context.streams.open_count == 1
+    listener = await open_stream(api)
+    assert len(api.live.readers) == api.app.state.context.streams.open_count == 1
     listener.left.set()
     await asyncio.wait_for(listener.task, 5)
-    assert room.live.readers == []
-    assert room.app.state.context.streams.open_count == 0
+    assert api.live.readers == []
+    assert api.app.state.context.streams.open_count == 0
 
 
-async def test_a_stream_ends_with_its_key(room):
+async def test_a_stream_ends_with_its_key(api):
     """After a key is revoked its streams say nothing more."""
-    listener = await open_stream(room, room.create_key("read", name="mine"))
-    api_keys.revoke_key(room.store, room.clock, "mine")
-    room.clock.tick(2)
-    room.live.publish("tick", {"source": "host"})
+    listener = await open_stream(api, api.create_key("read", name="mine"))
+    api_keys.revoke_key(api.store, api.clock, "mine")
+    api.clock.tick(2)
+    api.live.publish("tick", {"source": "host"})
     await asyncio.wait_for(listener.task, 5)
     assert listener.ended
     assert listener.events == []
 
 
-async def test_the_number_of_streams_is_bounded(room):
+async def test_the_number_of_streams_is_bounded(api):
     """A hundred and first reader is told to come back; a place that is given back is taken again."""
     assert event_streams.MAX_STREAMS == 100
-    room.app.state.context.streams.most = 2
-    secret = room.create_key("read")
-    first, _ = await open_stream(room, secret), await open_stream(room, secret)
-    refused = await room.anonymous_client(headers={"Authorization": f"Bearer {secret}"}).get("/api/stream")
+    api.app.state.context.streams.max_streams = 2
+    secret = api.create_key("read")
+    first, _ = await open_stream(api, secret), await open_stream(api, secret)
+    refused = await api.anonymous_client(headers={"Authorization": f"Bearer {secret}"}).get("/api/stream")
     assert_problem(refused, 503, "2 are open")
     assert refused.headers["retry-after"] == "15"
     first.left.set()
     await asyncio.wait_for(first.task, 5)
-    assert (await open_stream(room, secret)).status == 200
+    assert (await open_stream(api, secret)).status == 200

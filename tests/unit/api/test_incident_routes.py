@@ -13,22 +13,22 @@ HELPED = replace(RECOMMENDATION, id="01JFFJJZ" + "0" * 17 + "1", incident_id=PAS
 
 
 @pytest.fixture
-def room():
+def api():
     """An incident with an anomaly, a change and a recommendation, and a past one like it."""
-    room = ApiHarness(loop=True)
-    loop = room.loop
+    api = ApiHarness(loop=True)
+    loop = api.loop
     loop.incidents.save_incidents([replace(INCIDENT, similar=(PAST.id, "01JFFJJZ" + "0" * 17 + "9")), PAST])
     loop.incidents.save_change(CHANGE)
     loop.incidents.save_change(replace(CHANGE, id="01JGFJJZ" + "0" * 17 + "7", title="elsewhere"))
     loop.ledger.recommendations_by_id = {RECOMMENDATION.id: RECOMMENDATION, HELPED.id: HELPED}
     loop.ledger.actions_by_id = {ACTION.id: replace(ACTION, recommendation_id=HELPED.id)}
-    room.store.save_anomaly(anomaly_of(KEY, INCIDENT.anomaly_ids[0]))
-    return room
+    api.store.save_anomaly(anomaly_of(KEY, INCIDENT.anomaly_ids[0]))
+    return api
 
 
-async def test_an_incident_tells_its_story(room):
+async def test_an_incident_tells_its_story(api):
     """One answer holds anomalies, changes, recommendations, and what was done in similar ones."""
-    found = (await room.key_client("read").get(f"/api/incidents/{INCIDENT.id}")).json()
+    found = (await api.key_client("read").get(f"/api/incidents/{INCIDENT.id}")).json()
     assert found["start"] == "2026-01-01T00:00:00.000Z"
     assert found["suspects"][0]["moved"] == "2026-01-01T00:00:00.000Z"
     assert [a["series"] for a in found["anomalies"]] == ["cpu"]
@@ -39,9 +39,9 @@ async def test_an_incident_tells_its_story(room):
     ]
 
 
-async def test_incidents_are_filtered_and_paged(room):
+async def test_incidents_are_filtered_and_paged(api):
     """State, open, pattern and words reach the store; `next` leads on, newest first."""
-    program = room.key_client("read")
+    program = api.key_client("read")
     page = (await program.get("/api/incidents?limit=1")).json()
     assert ([i["id"] for i in page["items"]], page["next"]) == ([INCIDENT.id], INCIDENT.id)
     page = (await program.get(f"/api/incidents?limit=1&after={page['next']}")).json()
@@ -56,32 +56,32 @@ async def test_incidents_are_filtered_and_paged(room):
 
 
 @pytest.mark.parametrize("verb", ["acknowledge", "resolve", "reopen"])
-async def test_people_say_how_it_stands(room, verb):
+async def test_people_say_how_it_stands(api, verb):
     """A word of a person changes the state and keeps the note; without a body there is no note."""
     state = {"acknowledge": "acknowledged", "resolve": "resolved", "reopen": "open"}[verb]
-    program = room.key_client("propose")
+    program = api.key_client("propose")
     answer = await program.post(f"/api/incidents/{INCIDENT.id}/{verb}", json={"note": "known"})
     assert (answer.json()["state"], answer.json()["note"]) == (state, "known")
-    assert room.loop.incidents.incident(INCIDENT.id).state == state
+    assert api.loop.incidents.incident(INCIDENT.id).state == state
     again = await program.post(f"/api/incidents/{PAST.id}/reopen")
     assert again.json()["note"] == ""
 
 
-async def test_an_incident_that_cannot_be_changed_so_says_why(room):
+async def test_an_incident_that_cannot_be_changed_so_says_why(api):
     """What the desk refuses comes as a problem, and is not remembered as the answer."""
-    program = room.key_client("propose")
+    program = api.key_client("propose")
     headers = {"Idempotency-Key": "k1"}
     path = f"/api/incidents/{PAST.id}/acknowledge"
     assert_problem(await program.post(path, headers=headers), 409, "reopen it first")
-    room.loop.incidents.save_incidents([replace(PAST, state=IncidentState.OPEN)])
+    api.loop.incidents.save_incidents([replace(PAST, state=IncidentState.OPEN)])
     assert (await program.post(path, headers=headers)).status_code == 200
     assert_problem(await program.post(f"/api/incidents/{KEY.id}/resolve"), 422, "incident_id")
     assert_problem(await program.post("/api/incidents/01JGFJJZ00AAAAAAAAAAAAAAAA/resolve"), 404)
 
 
-async def test_incidents_are_merged_and_split(room):
+async def test_incidents_are_merged_and_split(api):
     """A merge gives the other incident back, a split the new one."""
-    program = room.key_client("propose")
+    program = api.key_client("propose")
     merged = (await program.post(f"/api/incidents/{PAST.id}/merge", json={"into": INCIDENT.id})).json()
     assert (merged["id"], len(merged["anomaly_ids"])) == (INCIDENT.id, 2)
     body = {"anomaly_ids": [INCIDENT.anomaly_ids[0]]}
@@ -90,9 +90,9 @@ async def test_incidents_are_merged_and_split(room):
     assert_problem(await program.post(f"/api/incidents/{INCIDENT.id}/split", json={"anomaly_ids": []}), 422)
 
 
-async def test_a_change_is_told_and_listed(room):
+async def test_a_change_is_told_and_listed(api):
     """A deploy is kept with who told it; a repetition of the call keeps it once."""
-    program = room.key_client("ingest", "read")
+    program = api.key_client("ingest", "read")
     body = {"kind": "deploy", "title": "checkout 3", "labels": {"service": "checkout"}}
     answers = [await program.post("/api/changes", json=body, headers={"Idempotency-Key": "b1"}) for _ in "ab"]
     assert [a.status_code for a in answers] == [201, 201]
@@ -115,11 +115,11 @@ async def test_a_change_is_told_and_listed(room):
         {"title": "x", "more": 1},
     ],
 )
-async def test_a_change_of_a_wrong_form_is_refused(room, wrong):
+async def test_a_change_of_a_wrong_form_is_refused(api, wrong):
     """A body that is not as described is a 422, and nothing is kept."""
-    before = len(room.loop.incidents.changes_by_id)
-    assert_problem(await room.key_client("ingest").post("/api/changes", json=wrong), 422)
-    assert len(room.loop.incidents.changes_by_id) == before
+    before = len(api.loop.incidents.changes_by_id)
+    assert_problem(await api.key_client("ingest").post("/api/changes", json=wrong), 422)
+    assert len(api.loop.incidents.changes_by_id) == before
 
 
 def webhook(status="firing", **changed):
@@ -132,27 +132,27 @@ def webhook(status="firing", **changed):
     return {"version": "4", "groupKey": "{}", "status": status, "receiver": "t", "alerts": [alert | changed]}
 
 
-async def test_alerts_become_one_change_each(room):
+async def test_alerts_become_one_change_each(api):
     """An alert that is repeated stays one change; its end is told in the title."""
-    program = room.key_client("ingest")
+    program = api.key_client("ingest")
     for status, end in [("firing", "0001-01-01T00:00:00Z")] * 2 + [("resolved", "2026-01-01T00:05:00+00:00")]:
         answer = await program.post("/api/alerts", json=webhook(status, endsAt=end))
         assert answer.json() == {"taken": 1}
-    alerts = [c for c in room.loop.incidents.changes_by_id.values() if c.title.startswith("alert")]
+    alerts = [c for c in api.loop.incidents.changes_by_id.values() if c.title.startswith("alert")]
     assert [c.title for c in alerts] == ["alert (over): HighLatency, p99 over 2 s"]
     assert alerts[0].labels["service"] == "checkout"
-    first, _, last = room.loop.alerts
+    first, _, last = api.loop.alerts
     assert (first.end, first.start, last.end) == (None, START + 123_456_789, START + 300 * SECOND)
 
 
 @pytest.mark.parametrize("wrong", [{"version": "3"}, {"alerts": [{"status": "firing"}]}, {}])
-async def test_alerts_of_another_form_are_refused(room, wrong):
+async def test_alerts_of_another_form_are_refused(api, wrong):
     """Another version of the webhook, or an alert without its fields, is a 422."""
     body = webhook() | wrong if wrong else {}
-    assert_problem(await room.key_client("ingest").post("/api/alerts", json=body), 422)
+    assert_problem(await api.key_client("ingest").post("/api/alerts", json=body), 422)
 
 
-async def test_links_of_alerts_are_web_addresses(room):
+async def test_links_of_alerts_are_web_addresses(api):
     """An address of another kind is dropped: it becomes a link in the dashboard."""
-    await room.key_client("ingest").post("/api/alerts", json=webhook(generatorURL="javascript:alert(1)"))
-    assert room.loop.alerts[0].url == ""
+    await api.key_client("ingest").post("/api/alerts", json=webhook(generatorURL="javascript:alert(1)"))
+    assert api.loop.alerts[0].url == ""

@@ -23,17 +23,17 @@ UNKNOWN_ID = "f" * 32
 
 
 @pytest.fixture
-def room():
+def api():
     """Twenty-five series of one host."""
-    room = ApiHarness()
-    room.live.views = {key.id: series_view(key) for key in KEYS}
-    return room
+    api = ApiHarness()
+    api.live.views = {key.id: series_view(key) for key in KEYS}
+    return api
 
 
 @pytest.fixture
-def program(room):
+def program(api):
     """A program that may read."""
-    return room.key_client("read")
+    return api.key_client("read")
 
 
 def ulid(number):
@@ -55,12 +55,12 @@ async def test_a_series_has_the_agreed_shape(program):
     assert series["time"] == "2026-01-01T00:00:00.000Z"
 
 
-async def test_unknown_is_null(room, program):
+async def test_unknown_is_null(api, program):
     """NaN, infinity and None all go out as null."""
     odd = series_view(
         KEYS[0], time=None, value=NAN, anomaly_score=None, yhat=float("inf"), yhat_lower=NAN, learning_s=40.0
     )
-    room.live.views[odd.id] = odd
+    api.live.views[odd.id] = odd
     series = parse_strict_json((await program.get(f"/api/series/{odd.id}")).text)
     unknown = ("time", "value", "anomaly_score", "yhat", "yhat_lower", "anomaly_id")
     assert [series[name] for name in unknown] == [None] * 6
@@ -132,16 +132,16 @@ async def test_unknown_ids_are_not_found(program, path):
     assert_problem(await program.get(path), 404)
 
 
-def append_scores(room, key, n, **columns):
+def append_scores(api, key, n, **columns):
     """One row a second, the newest one second ago."""
     for row in range(n):
         here = {name: [column[row]] for name, column in columns.items()}
-        room.score_log.append([key], tick_scores("host", START - (n - row) * SECOND, [float(row)], **here))
+        api.score_log.append([key], tick_scores("host", START - (n - row) * SECOND, [float(row)], **here))
 
 
-async def test_scores_come_by_column(room, program):
+async def test_scores_come_by_column(api, program):
     """The last hour of a series comes as equally long columns, unknown as null."""
-    append_scores(room, KEYS[0], 4000, anomaly_score=[0.5] * 4000)
+    append_scores(api, KEYS[0], 4000, anomaly_score=[0.5] * 4000)
     answer = parse_strict_json((await program.get(f"/api/series/{KEYS[0].id}/scores?points=20000")).text)
     columns = answer["columns"]
     assert set(answer) == {"id", "series", "unit", "columns"}
@@ -153,9 +153,9 @@ async def test_scores_come_by_column(room, program):
     assert columns["yhat"] == [None] * 3600
 
 
-async def test_scores_of_a_window(room, program):
+async def test_scores_of_a_window(api, program):
     """`since` is in, `until` is out, offsets are understood."""
-    append_scores(room, KEYS[0], 100)
+    append_scores(api, KEYS[0], 100)
     query = {"since": "2026-01-01T00:59:00+01:00", "until": "2025-12-31T23:59:03.000000000Z"}
     answer = (await program.get(f"/api/series/{KEYS[0].id}/scores", params=query)).json()
     assert answer["columns"]["time"] == [iso(START - s * SECOND) for s in (60, 59, 58)]
@@ -167,10 +167,10 @@ async def test_a_series_without_scores_has_empty_columns(program):
     assert set(map(len, answer["columns"].values())) == {0}
 
 
-async def test_status_shows_engine_and_sources(room, program):
+async def test_status_shows_engine_and_sources(api, program):
     """Status carries version, readiness, the engine's numbers and each source."""
-    room.live.state = (False, "history of prometheus")
-    room.live.statuses = [
+    api.live.readiness_state = (False, "history of prometheus")
+    api.live.statuses = [
         SourceStatus("host", SourceState.UP, 5.0, 120, START, "this machine"),
         SourceStatus("prometheus", SourceState.STARTING, 15.0, warm_progress=0.25),
     ]
@@ -186,39 +186,39 @@ async def test_status_shows_engine_and_sources(room, program):
     assert (starting["state"], starting["since"], starting["warm_progress"]) == ("starting", None, 0.25)
 
 
-async def test_health_tells_ready_from_starting(room):
+async def test_health_tells_ready_from_starting(api):
     """Live is always 200; ready is 503 with what it waits for until the engine ticks."""
-    client = room.anonymous_client()
+    client = api.anonymous_client()
     assert (await client.get("/api/health/live")).json() == {"status": "ok"}
     assert (await client.get("/api/health/ready")).json() == {
         "status": "ready", "waiting_for": "", "problem": "",
     }  # fmt: skip
-    room.live.state = (False, "host")
+    api.live.readiness_state = (False, "host")
     answer = await client.get("/api/health/ready")
     assert answer.status_code == 503
     assert answer.json() == {"status": "starting", "waiting_for": "host", "problem": ""}
 
 
-async def test_an_unusable_store_is_not_ready(room):
+async def test_an_unusable_store_is_not_ready(api):
     """While the store is unusable ready is 503; a probe, which needs no key, is not told where it is."""
-    room.live.unfit = "/data/joe/trimtab.db is gone"
-    answer = await room.anonymous_client().get("/api/health/ready")
+    api.live.problem_text = "/data/joe/trimtab.db is gone"
+    answer = await api.anonymous_client().get("/api/health/ready")
     assert answer.status_code == 503
     assert (answer.json()["status"], "joe" in answer.text) == ("failing", False)
     assert answer.json()["problem"].startswith("the store is unusable")
 
 
-async def test_metrics_are_prometheus_text(room):
+async def test_metrics_are_prometheus_text(api):
     """Metrics have the media type that Prometheus asks for."""
-    answer = await room.anonymous_client().get("/api/metrics")
+    answer = await api.anonymous_client().get("/api/metrics")
     assert answer.text == METRICS
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
-async def test_anomalies_page_newest_first(room, program):
+async def test_anomalies_page_newest_first(api, program):
     """Following `next` shows every anomaly once, newest first; a full last page has no next."""
     for number in range(20):
-        room.store.save_anomaly(anomaly_of(KEYS[0], ulid(number)))
+        api.store.save_anomaly(anomaly_of(KEYS[0], ulid(number)))
     seen, after = [], None
     for _ in range(2):
         query = {"limit": 10} | ({"after": after} if after else {})
@@ -243,7 +243,7 @@ async def test_anomalies_page_newest_first(room, program):
         ({"series_id": KEYS[0].id}, "a"),
     ],
 )
-async def test_anomalies_are_filtered(room, program, query, found):
+async def test_anomalies_are_filtered(api, program, query, found):
     """Each filter reaches the store."""
     end, late = START + 10 * SECOND, START + 100 * SECOND
     other = SeriesKey.of("prometheus", "latency")
@@ -254,14 +254,14 @@ async def test_anomalies_are_filtered(room, program, query, found):
         anomaly_of(other, ulid(3), start=late, score=9.0),
     ]
     for row in rows:
-        room.store.save_anomaly(row)
+        api.store.save_anomaly(row)
     items = (await program.get("/api/anomalies", params=query)).json()["items"]
     assert "".join("abcd"[int(item["id"][10:])] for item in items) == found
 
 
-async def test_an_anomaly_has_the_agreed_shape(room, program):
+async def test_an_anomaly_has_the_agreed_shape(api, program):
     """An anomaly shows its band at the peak, with unknown as null, and what people said."""
-    room.store.save_anomaly(anomaly_of(KEYS[0], ulid(1), value=NAN, expected=NAN, direction=Direction.ABSENT))
+    api.store.save_anomaly(anomaly_of(KEYS[0], ulid(1), value=NAN, expected=NAN, direction=Direction.ABSENT))
     answer = parse_strict_json((await program.get(f"/api/anomalies/{ulid(1)}")).text)
     assert answer == {
         "id": ulid(1), "series_id": KEYS[0].id, "series": 'cpu{core="0"}', "source": "host",
@@ -271,11 +271,11 @@ async def test_an_anomaly_has_the_agreed_shape(room, program):
     }  # fmt: skip
 
 
-async def test_feedback_is_kept_and_replaced(room):
+async def test_feedback_is_kept_and_replaced(api):
     """A person's word on an anomaly is stored under the key's name; a later one replaces it."""
-    room.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
-    person = room.anonymous_client(
-        headers={"Authorization": f"Bearer {room.create_key('read', 'propose', name='ann')}"}
+    api.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
+    person = api.anonymous_client(
+        headers={"Authorization": f"Bearer {api.create_key('read', 'propose', name='ann')}"}
     )
     path = f"/api/anomalies/{ulid(1)}"
     answer = await person.post(f"{path}/feedback", json={"verdict": "wrong", "note": "backup <b>"})
@@ -284,7 +284,7 @@ async def test_feedback_is_kept_and_replaced(room):
     assert answer.json() == expected
     assert (await person.get(path)).json()["feedback"] == [expected]
     await person.post(f"{path}/feedback", json={"verdict": "right"})
-    assert [word.verdict for word in room.store.feedback(ulid(1))] == [Verdict.RIGHT]
+    assert [word.verdict for word in api.store.feedback(ulid(1))] == [Verdict.RIGHT]
 
 
 @pytest.mark.parametrize(
@@ -297,30 +297,30 @@ async def test_feedback_is_kept_and_replaced(room):
         [],
     ],
 )
-async def test_feedback_of_another_form_is_refused(room, body):
+async def test_feedback_of_another_form_is_refused(api, body):
     """Only right or wrong, a note of 2,000 characters and nothing else."""
-    room.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
-    answer = await room.key_client("propose").post(f"/api/anomalies/{ulid(1)}/feedback", json=body)
+    api.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
+    answer = await api.key_client("propose").post(f"/api/anomalies/{ulid(1)}/feedback", json=body)
     assert_problem(answer, 422)
-    assert room.store.feedback_by_key == {}
+    assert api.store.feedback_by_key == {}
 
 
-async def test_feedback_on_nothing_is_not_found(room):
+async def test_feedback_on_nothing_is_not_found(api):
     """An anomaly that is not there takes no feedback."""
-    answer = await room.key_client("propose").post(
+    answer = await api.key_client("propose").post(
         f"/api/anomalies/{ulid(9)}/feedback", json={"verdict": "right"}
     )
     assert_problem(answer, 404)
 
 
-async def test_keys_are_made_listed_and_revoked(room):
+async def test_keys_are_made_listed_and_revoked(api):
     """The secret is in the answer to its making and nowhere else; a revoked key is refused at once."""
-    admin = room.key_client("admin")
+    admin = api.key_client("admin")
     made = await admin.post("/api/keys", json={"name": "grafana", "scopes": ["read"], "expires_in_days": 1})
     assert made.status_code == 201
     key = made.json()
     assert key["expires"] == "2026-01-02T00:00:00.000Z"
-    holder = room.anonymous_client(headers={"Authorization": f"Bearer {key['secret']}"})
+    holder = api.anonymous_client(headers={"Authorization": f"Bearer {key['secret']}"})
     assert (await holder.get("/api/status")).status_code == 200
     listed = (await admin.get("/api/keys")).json()["items"]
     assert {k: v for k, v in key.items() if k != "secret"} in listed
@@ -341,10 +341,10 @@ async def test_keys_are_made_listed_and_revoked(room):
         ({"name": "taken", "scopes": ["read"]}, 409),
     ],
 )
-async def test_wrong_keys_are_not_made(room, body, status):
+async def test_wrong_keys_are_not_made(api, body, status):
     """A key needs a free name, known scopes and a time to live above zero."""
-    room.create_key("read", name="taken")
-    assert_problem(await room.key_client("admin").post("/api/keys", json=body), status)
+    api.create_key("read", name="taken")
+    assert_problem(await api.key_client("admin").post("/api/keys", json=body), status)
 
 
 def test_iso_and_back():

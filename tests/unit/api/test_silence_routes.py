@@ -11,14 +11,14 @@ HOUR = "2026-01-01T01:00:00Z"
 
 
 @pytest.fixture
-def room():
+def api():
     """A loop without silences."""
     return ApiHarness(loop=True)
 
 
-async def test_a_silence_is_made_listed_and_ended(room):
+async def test_a_silence_is_made_listed_and_ended(api):
     """From now on where nothing else is said; who made it and who ended it stand in the audit."""
-    program = room.key_client("approve", "read")
+    program = api.key_client("approve", "read")
     body = {"entities": ["redis/*"], "until": HOUR, "note": "moving it"}
     answer = await program.post(PATH, json=body)
     made = answer.json()
@@ -27,18 +27,18 @@ async def test_a_silence_is_made_listed_and_ended(room):
         ["redis/*"], "2026-01-01T00:00:00.000Z", "2026-01-01T01:00:00.000Z", "moving it", "active",
     )  # fmt: skip
     assert (await program.get(PATH)).json()["items"] == [made]
-    room.clock.tick(60)
+    api.clock.tick(60)
     ended = (await program.delete(f"{PATH}/{made['id']}")).json()
     assert (ended["until"], ended["state"]) == ("2026-01-01T00:01:00.000Z", "over")
     assert (await program.get(PATH)).json()["items"] == []
     assert (await program.get(f"{PATH}?over=true")).json()["items"] == [ended]
     assert_problem(await program.delete(f"{PATH}/{made['id']}"), 409, "over already")
-    assert [row.what for row in room.loop.ledger.rows] == ["silenced", "silence ended"]
+    assert [row.what for row in api.loop.ledger.rows] == ["silenced", "silence ended"]
 
 
-async def test_one_that_is_coming_waits(room):
+async def test_one_that_is_coming_waits(api):
     """With `from` it begins later; the same Idempotency-Key makes it once."""
-    program = room.key_client("approve", "read")
+    program = api.key_client("approve", "read")
     body = {"entities": ["web"], "from": "2026-01-01T00:30:00Z", "until": HOUR}
     for _ in range(2):
         answer = await program.post(PATH, json=body, headers={"Idempotency-Key": "k"})
@@ -46,11 +46,11 @@ async def test_one_that_is_coming_waits(room):
     assert len((await program.get(PATH)).json()["items"]) == 1
 
 
-async def test_those_of_the_settings_are_listed_too(room):
+async def test_those_of_the_settings_are_listed_too(api):
     """With an id that says so: they end in the settings only."""
     fixed = Silence("settings/nights", ("*",), START, START + 60 * SECOND, "settings")
-    object.__setattr__(room.app.state.context.loop_ports, "set_down", lambda: [fixed])
-    program = room.key_client("approve", "read")
+    object.__setattr__(api.app.state.context.loop_ports, "configured_silences", lambda: [fixed])
+    program = api.key_client("approve", "read")
     (found,) = (await program.get(PATH)).json()["items"]
     assert (found["id"], found["by"]) == ("settings/nights", "settings")
     assert_problem(await program.delete(f"{PATH}/settings%2Fnights"), 404)
@@ -67,16 +67,16 @@ async def test_those_of_the_settings_are_listed_too(room):
         ({"entities": []}, "entities"),
     ],
 )  # fmt: skip
-async def test_what_makes_no_sense_is_refused(room, changed, words):
+async def test_what_makes_no_sense_is_refused(api, changed, words):
     """And nothing is kept of it."""
-    answer = await room.key_client("approve").post(PATH, json={"entities": ["web"], "until": HOUR, **changed})
+    answer = await api.key_client("approve").post(PATH, json={"entities": ["web"], "until": HOUR, **changed})
     assert_problem(answer, 422, words)
-    assert room.loop.ledger.rows == []
+    assert api.loop.ledger.rows == []
 
 
-async def test_what_cannot_be_written_down_is_not_silent(room):
+async def test_what_cannot_be_written_down_is_not_silent(api):
     """Without an audit row there is no silence."""
-    room.loop.ledger.broken = "disk full"
-    answer = await room.key_client("approve").post(PATH, json={"entities": ["web"], "until": HOUR})
+    api.loop.ledger.broken = "disk full"
+    answer = await api.key_client("approve").post(PATH, json={"entities": ["web"], "until": HOUR})
     assert_problem(answer, 503, "disk full")
-    assert room.loop.ledger.silences() == []
+    assert api.loop.ledger.silences() == []
