@@ -1,4 +1,4 @@
-"""Recordings replayed as if they were live: the rows of CSV and Parquet files, tick by tick."""
+"""File replay source: recorded CSV and Parquet files replayed tick by tick as if they were live."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def tick_numbers(times: Ints, interval_ns: int) -> Ints:
-    """(n,) numbers of the ticks that rows fall on, one row a tick at most: crowded rows move on.
+    """Return the tick number of each row, (n,): at most one row per tick, extra rows move to later ticks.
 
     >>> tick_numbers(np.array([0, 61, 119, 180]) * 10**9, 60 * 10**9).tolist()
     [0, 1, 2, 3]
@@ -37,15 +37,18 @@ def tick_numbers(times: Ints, interval_ns: int) -> Ints:
 
 
 def common_interval_ns(times: Sequence[Ints], default_ns: int) -> int:
-    """The smallest of the series' median spacings; times that do not go forward say nothing."""
-    steps = [np.diff(one) for one in times]
+    """Return the smallest of the series' median spacings; non-increasing times are ignored."""
+    steps = [np.diff(series_times) for series_times in times]
     medians = [int(np.median(step[step > 0])) for step in steps if (step > 0).any()]
     return min(medians, default=default_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayTable:
-    """Samples of all series, sorted by tick. begins : (n_ticks + 1,) where each tick's samples begin."""
+    """Samples of all series, sorted by tick.
+
+    tick_starts : (n_ticks + 1,) index of each tick's first sample
+    """
 
     interval_ns: int
     keys: tuple[SeriesKey, ...]
@@ -55,7 +58,7 @@ class ReplayTable:
     values: Floats
 
     def reading(self, k: int) -> Reading:
-        """Tick k; NaN where a series has no row on it."""
+        """Return the reading of row k; NaN for a series without a sample in that tick."""
         part = slice(self.tick_starts[k], self.tick_starts[k + 1])
         values = np.full(len(self.keys), np.nan)
         values[self.slots[part]] = self.values[part]
@@ -64,13 +67,14 @@ class ReplayTable:
 
 
 class FilesSource(NoHistory):
-    """Recorded series from files, one Reading a tick with the recorded time, then None.
+    """Source of recorded series: one Reading per tick with the recorded time, then None.
 
-    settings    : paths; speed (recorded seconds a second, 0 = as fast as it goes); interval of a row number
-    start_after : int64 ns; ticks up to it were had before a restart and are left out
+    settings    : paths; speed (recorded seconds per second, 0 = as fast as possible); interval of row numbers
+    start_after : int64 ns UTC; ticks up to this time were scored before a restart and are skipped
+    max_series  : series beyond this number are skipped
 
     `interval_s` is known after `open()`: the smallest median spacing of the series. A row that would share
-    its tick with the row before it (a repeated time, a step back) falls on the next one, so none is lost.
+    its tick with the row before it (a repeated time, a step back) moves to the next tick, so none is lost.
     """
 
     name = "files"
@@ -89,7 +93,7 @@ class FilesSource(NoHistory):
         self._skipped_series: tuple[str, ...] = ()
 
     async def open(self) -> None:
-        """Read the files. Raises SourceError that names file, line and column of what is wrong."""
+        """Read the files. Raises SourceError that names the file, line and column of an error."""
         try:
             replay = await asyncio.to_thread(self._load)
         except InputError as error:
@@ -103,7 +107,7 @@ class FilesSource(NoHistory):
             )
 
     async def read(self) -> Reading | None:
-        """The next tick, when its time has come; None at the end."""
+        """Return the next tick when it is due; None at the end."""
         replay = self._require_open()
         if self._next_tick >= len(replay.tick_numbers):
             return None
@@ -127,15 +131,15 @@ class FilesSource(NoHistory):
         return self._replay
 
     def info(self, key: SeriesKey) -> SeriesInfo:
-        """A recording tells no unit."""
+        """Return no unit: recordings have none."""
         return SeriesInfo(key)
 
     def skipped_series(self) -> Sequence[str]:
-        """Series over the cap."""
+        """Return the series beyond `max_series`."""
         return self._skipped_series
 
     def detail(self) -> str:
-        """Which files, and how far it is."""
+        """Return the files and the replay's progress."""
         names = ", ".join(path.name for path in self._settings.paths[:3])
         more = len(self._settings.paths) - 3
         total = 0 if self._replay is None else len(self._replay.tick_numbers)
@@ -144,7 +148,7 @@ class FilesSource(NoHistory):
         )
 
     async def close(self) -> None:
-        """Let go of the rows."""
+        """Drop the loaded rows."""
         self._replay = None
 
     def _load(self) -> ReplayTable:
@@ -158,20 +162,20 @@ class FilesSource(NoHistory):
                 sheet.table.to_pandas(), self._settings.interval or 60.0, sheet.name, sheet.locate_row
             )
             if recording.warning:
-                log.warning("recording out of order", detail=recording.warning)
+                log.warning("recording_out_of_order", detail=recording.warning)
             pairs += [
                 (_series_key(name, block.entity, label), block, k)
                 for block in recording.blocks
                 for k, name in enumerate(block.names)
             ]
         if not pairs:
-            raise InputError("there is no series to replay; name recordings under sources.files.paths")
+            raise InputError("there is no series to replay; list recordings in sources.files.paths")
         self._skipped_series = tuple(str(key) for key, _, _ in pairs[self._max_series :])
         return _build_replay(pairs[: self._max_series], round(self.interval_s * _NS))
 
 
 def _file_labels(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Each file with the label that tells it from the others: its name, or its whole path."""
+    """Return each file with a unique label: its name, or its full path when names collide."""
     count = Counter(path.name for path in paths)
     return [(path, path.name if count[path.name] == 1 else str(path)) for path in paths]
 
@@ -189,12 +193,12 @@ def _build_replay(pairs: "Sequence[tuple[SeriesKey, Block, int]]", default_ns: i
     slots = np.repeat(np.arange(len(pairs)), [len(block.times) for _, block, _ in pairs])
     values = np.concatenate([block.values[:, k] for _, block, k in pairs])
     order = np.argsort(ticks, kind="stable")
-    distinct, begins = np.unique(ticks[order], return_index=True)
+    distinct, tick_starts = np.unique(ticks[order], return_index=True)
     return ReplayTable(
         interval_ns,
         tuple(key for key, _, _ in pairs),
         distinct,
-        np.append(begins, len(order)),
+        np.append(tick_starts, len(order)),
         slots[order],
         values[order],
     )

@@ -1,4 +1,4 @@
-"""The managed tools as a source: what they say of themselves, so that they need no exporter."""
+"""Source of the managed tools' own metrics, so that they need no exporter."""
 
 import asyncio
 import math
@@ -21,13 +21,13 @@ HIT_RATIOS = {
     "redis_hit_ratio": ("redis_keyspace_hits_total", "redis_keyspace_misses_total"),
     "pg_cache_hit_ratio": ("pg_stat_database_blks_hit", "pg_stat_database_blks_read"),
 }
-"""Share of the first in both, over the interval: what people look at, and what changes are judged by."""
+"""Ratio -> (hits, misses): hits / (hits + misses) over the interval. Operators and verification use it."""
 _SUM_SUFFIX, _COUNT_SUFFIX, _MEAN_SUFFIX = "_seconds_sum", "_seconds_count", "_mean_seconds"
-"""Of a histogram or summary: seconds that all took, how many there were, and how long one took."""
+"""Suffixes of a histogram or summary: total seconds, observations, and the mean derived from them."""
 _COUNTER_METRICS = re.compile(
     r"pg_stat_database_(?!numbackends$).+|pg_stat_user_tables_(seq|idx)_scan|redis_total_error_replies"
 )
-"""Counters whose names do not tell."""
+"""Counters that cannot be recognised by their suffix."""
 _GAUGE_METRICS = frozenset({"pg_stat_activity_count"})
 _LABELLED = re.compile(r"(?P<metric>[^{]+)\{(?P<labels>.*)\}")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -37,13 +37,12 @@ Samples = dict[SeriesKey, float]
 
 
 class ToolsSource(NoHistory):
-    """Figures of every target of every enabled tool; counters become rates, durations their means.
+    """Metrics of every target of every enabled tool; counters become rates, durations become means.
 
-    A tool that does not answer is unknown (NaN) in all series that it had, and so is one that a person
-    switched off: its series are not missed, also where it was switched off before a restart. Labels: tool,
-    target.
+    All known series of a tool are unknown (NaN) while it does not answer or is disabled, also when it was
+    disabled before a restart. Labels: tool, target.
 
-    memory : where it is kept which figures a tool had that is switched off; None = nowhere
+    metric_names : stores the metric names of disabled tools over a restart; None = not stored
     """
 
     name = "tools"
@@ -60,7 +59,7 @@ class ToolsSource(NoHistory):
         self._clock = clock
         self._stored_metric_names = metric_names
         self._disabled_targets: set[tuple[str, str]] = set()
-        """Targets of tools that are switched off, whose figures are kept."""
+        """(tool, target) pairs of disabled tools, whose series are kept."""
         self._counter_rates = CounterRates(interval_s * _MAX_GAP_INTERVALS)
         self._known_keys: dict[tuple[str, str], tuple[SeriesKey, ...]] = {}
         self._metric_names: dict[tuple[str, str], list[str]] = {}
@@ -68,17 +67,17 @@ class ToolsSource(NoHistory):
         self._keys: tuple[SeriesKey, ...] = ()
 
     async def open(self) -> None:
-        """Nothing to connect to: the tools do that when they are asked. Raises SourceError without tools."""
+        """Connect to nothing; tools connect on first use. Raises SourceError when no tool is configured."""
         if not self._toolbox.names():
             raise SourceError("tools: none is configured; see `tools:` in trimtab.yaml")
 
     async def read(self) -> Reading:
-        """The figures of now. Raises SourceError where no tool answers."""
+        """Return the current metrics. Raises SourceError when no tool answers."""
         now = self._clock.now()
         views = await self._toolbox.views()
         targets = [(view.name, target) for view in views if view.enabled for target in view.targets]
-        off = {(view.name, target) for view in views if not view.enabled for target in view.targets}
-        await self._sync_disabled(off)
+        disabled = {(view.name, target) for view in views if not view.enabled for target in view.targets}
+        await self._sync_disabled(disabled)
         answers = await asyncio.gather(*(self._fetch_metrics(*target) for target in targets))
         samples: Samples = {}
         for target in self._known_keys.keys() - set(targets):
@@ -86,41 +85,41 @@ class ToolsSource(NoHistory):
         for target, metrics in zip(targets, answers, strict=True):
             samples |= self._samples(target, metrics)
         if targets and all(metrics is None for metrics in answers):
-            raise SourceError("tools: none of them answers; `trimtab doctor` says why")
+            raise SourceError("tools: no tool answers; run `trimtab doctor` to see why")
         self._target_count = len(targets)
         return self._make_reading(now, samples, complete=None not in answers)
 
-    async def _sync_disabled(self, off: set[tuple[str, str]]) -> None:
-        """Remember the figures of what was switched off, and recall those of before a restart."""
-        for place in off - self._disabled_targets:
+    async def _sync_disabled(self, disabled: set[tuple[str, str]]) -> None:
+        """Store the metric names of newly disabled targets, or load those stored before a restart."""
+        for target in disabled - self._disabled_targets:
             if self._stored_metric_names is not None:
                 try:
-                    await asyncio.to_thread(self._save_or_load_names, self._stored_metric_names, place)
+                    await asyncio.to_thread(self._save_or_load_names, self._stored_metric_names, target)
                 except StoreError as error:
-                    log.warning("figures of a tool that is off are missed", tool=place[0], why=str(error))
-        self._disabled_targets = off
+                    log.warning("metric_names_not_stored", tool=target[0], why=str(error))
+        self._disabled_targets = disabled
 
-    def _save_or_load_names(self, memory: KeyValueStore, place: tuple[str, str]) -> None:
-        name = f"tools.series.{place[0]}/{place[1]}"
-        if place in self._known_keys:
-            memory.set(name, self._metric_names[place])
+    def _save_or_load_names(self, store: KeyValueStore, target: tuple[str, str]) -> None:
+        name = f"tools.series.{target[0]}/{target[1]}"
+        if target in self._known_keys:
+            store.set(name, self._metric_names[target])
             return
-        labels = {"tool": place[0], "target": place[1]}
-        self._known_keys[place] = tuple(
-            metric_series_key(figure, labels) for figure in memory.get(name) or ()
+        labels = {"tool": target[0], "target": target[1]}
+        self._known_keys[target] = tuple(
+            metric_series_key(metric, labels) for metric in store.get(name) or ()
         )
 
     async def _fetch_metrics(self, tool: str, target: str) -> Mapping[str, float] | None:
         try:
             return await self._toolbox.tool(tool).metrics(target)
-        except EngineError:  # its status says why; here it is unknown
+        except EngineError:  # the tool's status says why; here the values are unknown
             return None
 
     def _samples(self, target: tuple[str, str], metrics: Mapping[str, float] | None) -> Samples:
         if metrics is None:
             return dict.fromkeys(self._known_keys.get(target, ()), math.nan)
         labels = {"tool": target[0], "target": target[1]}
-        found = {metric_series_key(figure, labels): value for figure, value in metrics.items()}
+        found = {metric_series_key(metric, labels): value for metric, value in metrics.items()}
         self._known_keys[target] = tuple(found)
         self._metric_names[target] = list(metrics)
         return found
@@ -137,24 +136,24 @@ class ToolsSource(NoHistory):
         return Reading(now, self._keys, np.full(len(column), now, np.int64), column, complete)
 
     def info(self, key: SeriesKey) -> SeriesInfo:
-        """Unit and kind of one of its series."""
+        """Return unit and kind of a series."""
         rate = _is_counter(key.metric)
         return SeriesInfo(key, unit_of(key.metric, rate=rate), "rate" if rate else "gauge")
 
     def skipped_series(self) -> Sequence[str]:
-        """Nothing is."""
+        """Return an empty tuple: no series is skipped."""
         return ()
 
     def detail(self) -> str:
-        """One line about what it watches."""
+        """Return one line about the series it watches."""
         return f"{self._target_count} targets of {len(self._toolbox.names())} tools, {len(self._keys)} series"
 
     async def close(self) -> None:
-        """The toolbox is somebody else's."""
+        """Do nothing: the toolbox is closed by its owner."""
 
 
 def metric_series_key(metric: str, labels: Mapping[str, str]) -> SeriesKey:
-    """The series that shows a figure of a tool, whose name may carry labels of its own.
+    """Return the series of a tool's metric, whose name may contain labels.
 
     >>> str(metric_series_key('pg_locks_count{mode="exclusive"}', {"tool": "db", "target": "shop"}))
     'pg_locks_count{mode="exclusive",target="shop",tool="db"}'
@@ -171,24 +170,24 @@ def _is_counter(metric: str) -> bool:
 
 
 def _hit_ratios(rates: Samples) -> Samples:
-    """Shares of rates; NaN where nothing happened, because then nothing is known."""
+    """Return the hit ratios (0..1) of the rates; NaN when there was no traffic."""
     found: Samples = {}
-    for key, part in rates.items():
-        for name, (first, second) in HIT_RATIOS.items():
-            if key.metric == first:
-                rest = rates.get(SeriesKey(key.source, second, key.labels), math.nan)
-                found[SeriesKey(key.source, name, key.labels)] = _ratio_or_nan(part, part + rest)
+    for key, hits in rates.items():
+        for name, (hits_metric, misses_metric) in HIT_RATIOS.items():
+            if key.metric == hits_metric:
+                misses = rates.get(SeriesKey(key.source, misses_metric, key.labels), math.nan)
+                found[SeriesKey(key.source, name, key.labels)] = _ratio_or_nan(hits, hits + misses)
     return found
 
 
 def _mean_durations(rates: Samples) -> Samples:
-    """How long things took over the interval, in seconds; NaN where nothing happened."""
+    """Return mean durations over the interval in seconds; NaN when nothing was observed."""
     found: Samples = {}
-    for key, taken in rates.items():
+    for key, seconds in rates.items():
         if key.metric.endswith(_SUM_SUFFIX):
             stem = key.metric.removesuffix(_SUM_SUFFIX)
-            many = rates.get(SeriesKey(key.source, stem + _COUNT_SUFFIX, key.labels), math.nan)
-            found[SeriesKey(key.source, stem + _MEAN_SUFFIX, key.labels)] = _ratio_or_nan(taken, many)
+            count = rates.get(SeriesKey(key.source, stem + _COUNT_SUFFIX, key.labels), math.nan)
+            found[SeriesKey(key.source, stem + _MEAN_SUFFIX, key.labels)] = _ratio_or_nan(seconds, count)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What sources without a recorded past, whose series do not take each other's place, have in common."""
+"""Base class of sources that have no recorded history and no replaceable series."""
 
 from collections.abc import AsyncIterator
 
@@ -6,14 +6,14 @@ from trimtab.engine.types import History, SeriesKey
 
 
 class NoHistory:
-    """Nothing before the first reading, and no series that goes on under another name."""
+    """Source without recorded history whose series never replace each other."""
 
     async def history(self, now_ns: int) -> AsyncIterator[History]:  # noqa: ARG002 - the port gives it
-        """Nothing is recorded; what a recording holds is replayed."""
+        """Yield nothing: the source has no recorded history."""
         nothing: tuple[History, ...] = ()
         for chunk in nothing:
             yield chunk
 
     def is_replacement(self, old: SeriesKey, new: SeriesKey) -> bool:  # noqa: ARG002 - the port gives them
-        """None takes another one's place."""
+        """Return False: a series never replaces another one."""
         return False

@@ -1,9 +1,8 @@
-"""Counters to rates, and units from names: what every source needs.
+"""Counters to rates, and units from metric names; shared by all sources.
 
-A counter only grows, so a value below the one before means that it started again. How much was counted
-around a restart is not known: the growth before it is lost, and a value that merely slipped back by a
-rounding error would count as growth by its whole size. So the interval over a reset is unknown (NaN),
-and a reset is never an anomaly by itself; the next interval is exact again.
+A counter only increases, so a decrease means a reset. The increase around a reset is unknown: what was
+counted before it is lost, and a tiny decrease by rounding would count as an increase by the full value. So
+the interval of a reset is unknown (NaN), the next one is exact again, and a reset is never an anomaly.
 """
 
 import math
@@ -29,24 +28,26 @@ _PER_SECOND = {"s": "ratio", "J": "W"}
 
 
 def rate_between(before: Floats, after: Floats, elapsed_s: Floats | float, max_gap_s: float) -> Floats:
-    """Increase per second of counters between two looks at them, elementwise.
+    """Return the increase per second between two readings of counters, elementwise.
 
-    before, after : counts, NaN = not known
-    elapsed_s     : seconds between the two
-    NaN where a count is not known, over a reset, over a gap longer than max_gap_s, and where no time passed.
+    before, after : counts, NaN = unknown
+    elapsed_s     : seconds between the readings
+    max_gap_s     : a longer interval gives NaN, seconds
+
+    NaN when a count is unknown, over a reset, over a longer gap, and when no time passed.
 
     >>> rate_between(np.array([10.0, 10.0]), np.array([40.0, 3.0]), 15.0, 60.0).tolist()
     [2.0, nan]
     """
     with np.errstate(invalid="ignore"):
-        grown = after - before
-    known = (grown >= 0) & np.isfinite(grown) & (elapsed_s > 0) & (elapsed_s <= max_gap_s)
-    out: Floats = np.divide(grown, elapsed_s, out=np.full(np.shape(grown), np.nan), where=known)
+        increase = after - before
+    known = (increase >= 0) & np.isfinite(increase) & (elapsed_s > 0) & (elapsed_s <= max_gap_s)
+    out: Floats = np.divide(increase, elapsed_s, out=np.full(np.shape(increase), np.nan), where=known)
     return out
 
 
 class CounterRates:
-    """Counts of now against those of the look before, as rates per second."""
+    """Rates per second between successive readings of counters. max_gap_s : longer gaps give NaN."""
 
     def __init__(self, max_gap_s: float) -> None:
         self._max_gap_s = max_gap_s
@@ -55,7 +56,7 @@ class CounterRates:
         self._at_s = 0.0
 
     def update(self, counts: list[tuple[SeriesKey, float]], now_s: float) -> list[tuple[SeriesKey, float]]:
-        """A rate for each count; NaN for a new one, over a reset and over a long gap."""
+        """Return a rate for each count; NaN for a new series, over a reset and over a long gap."""
         keys = tuple(key for key, _ in counts)
         after = np.array([value for _, value in counts], np.float64)
         before = self._counts
@@ -68,9 +69,9 @@ class CounterRates:
 
 
 def rates_of_rows(counts: Floats, step_s: float) -> Floats:
-    """Rates of evenly spaced counts, (n_ticks, n_series); row i is the rate since row i - 1.
+    """Return the rates of evenly spaced counts, (n_ticks, n_series); row i is the rate since row i - 1.
 
-    A row before a gap is NaN as well: what stands there may be an older value that was carried on.
+    The row before a gap is NaN as well, because Prometheus may have repeated an older value there.
 
     >>> rates_of_rows(np.array([[0.0], [30.0], [60.0], [np.nan]]), 15.0).ravel().tolist()
     [nan, 2.0, nan, nan]
@@ -86,12 +87,12 @@ def rates_of_rows(counts: Floats, step_s: float) -> Floats:
 def rates_of_runs(
     values: Floats, times: Ints, starts: Ints, span_s: Floats | float, max_gap_s: Floats | float
 ) -> Floats:
-    """The rate at the end of each run of samples, (n_runs,): the samples of one series, oldest first.
+    """Return the rate at the end of each run, (n_runs,). A run is the samples of one series, oldest first.
 
-    values, times : (n_samples,) all runs one behind the other; times int64 ns
-    starts        : (n_runs,) where each run begins; no run is empty
-    span_s        : how far back from the newest sample growth is counted, seconds, (n_runs,) or one number
-    max_gap_s     : growth over a longer gap is not known, (n_runs,) or one number
+    values, times : (n_samples,) concatenated runs; times int64 ns
+    starts        : (n_runs,) index of each run's first sample; no run is empty
+    span_s        : the rate covers this many seconds before the newest sample, (n_runs,) or scalar
+    max_gap_s     : the increase over a longer gap is unknown, (n_runs,) or scalar
 
     >>> t = np.array([0, 15, 30, 0, 15, 30]) * NS
     >>> rates_of_runs(np.array([0.0, 15, 45, 7, 9, 1]), t, np.array([0, 3]), 15, 40).tolist()
@@ -117,10 +118,13 @@ def resample_to_grid(
     step_s: float,
     max_gap_s: float,
 ) -> tuple[Floats, Floats]:
-    """Samples of many series on a common grid: the newest value and the rate in each cell.
+    """Return the newest value and the rate of each series in each cell of a common grid.
 
-    values, times, series : (n_samples,) by series, oldest first; series is the column
-    shape : (n_ticks, n_series); row i covers start + i * step_s up to the next
+    values, times, series : (n_samples,) grouped by series, oldest first; series is the column
+    shape     : (n_ticks, n_series); row i covers start + i * step_s up to the next row
+    start     : int64 ns
+    max_gap_s : the increase over a longer gap is unknown, seconds
+
     Returns two (n_ticks, n_series) arrays, NaN = no sample, or no rate.
     """
     n_ticks, n_series = shape
@@ -139,7 +143,7 @@ def resample_to_grid(
 def _increments(
     values: Floats, times: Ints, max_gap_s: Floats | float, where: Bools
 ) -> tuple[Floats, Floats]:
-    """Growth and seconds between neighbours; both 0 where nothing is known."""
+    """Return increase and seconds between neighbouring samples; both 0 when unknown."""
     elapsed_s = np.diff(times) / NS
     with np.errstate(invalid="ignore"):
         grown = np.diff(values)
@@ -157,7 +161,7 @@ def _divide_or_nan(above: Floats, below: Floats) -> Floats:
 
 
 def is_counter(name: str, metric_type: str = "") -> bool:
-    """Whether a metric only grows: by its type where that is known, else by its name.
+    """Return whether a metric is a counter: by its type if known, else by its name.
 
     >>> is_counter("http_requests_total"), is_counter("jobs_total", "gauge"), is_counter("ticks", "counter")
     (True, False, True)
@@ -168,7 +172,7 @@ def is_counter(name: str, metric_type: str = "") -> bool:
 
 
 def unit_of(name: str, *, rate: bool = False, metadata_unit: str = "") -> str:
-    """Unit of a metric, "" where nothing is known; with `rate` that of its increase per second.
+    """Return the unit of a metric, "" when unknown; with `rate`, the unit of its increase per second.
 
     >>> unit_of("node_network_receive_bytes_total", rate=True), unit_of("room_celsius"), unit_of("queue")
     ('B/s', '°C', '')

@@ -1,4 +1,4 @@
-"""Figures of our own as a source, so that our own detectors watch them like anybody else's."""
+"""Source of Trimtab's own metrics, so that its own detectors watch them like any other series."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,11 @@ from trimtab.engine.types import Reading, SeriesInfo, SeriesKey
 
 
 class SelfSource(NoHistory):
-    """What the engine says of itself, as gauges.
+    """Source of the engine's own metrics, as gauges.
 
-    figures    : series -> value; None = unknown now. Each is a series from when it was told first
-    interval_s : between looks; not more often than the figures change, or they look steadier than they are
-
+    read_metrics : returns series -> value; None = unknown now. A series exists from its first value on
+    interval_s   : seconds between reads; at least the interval at which the metrics change, because repeated
+                   values look steadier than they are
     >>> key = SeriesKey.of(SelfSource.name, "trimtab_forecast_error", {"model": "load"})
     >>> str(key)
     'trimtab_forecast_error{model="load"}'
@@ -32,29 +32,29 @@ class SelfSource(NoHistory):
         self._keys: tuple[SeriesKey, ...] = ()
 
     async def open(self) -> None:
-        """Nothing to connect to."""
+        """Do nothing: there is nothing to connect to."""
 
     async def read(self) -> Reading:
-        """The figures of now."""
-        now, found = self._clock.now(), self._read_metrics()
-        new = sorted(found.keys() - set(self._keys), key=str)
+        """Return the current metrics; NaN = unknown."""
+        now, metrics = self._clock.now(), self._read_metrics()
+        new = sorted(metrics.keys() - set(self._keys), key=str)
         if new:
             self._keys = (*self._keys, *new)
-        told = [found.get(key) for key in self._keys]
-        values = np.array([math.nan if one is None else one for one in told], np.float64)
+        current = [metrics.get(key) for key in self._keys]
+        values = np.array([math.nan if value is None else value for value in current], np.float64)
         return Reading(now, self._keys, np.full(len(values), now, np.int64), values)
 
     def info(self, key: SeriesKey) -> SeriesInfo:
-        """A gauge without a unit."""
+        """Return a gauge without a unit."""
         return SeriesInfo(key, kind="gauge")
 
     def skipped_series(self) -> Sequence[str]:
-        """Nothing is."""
+        """Return an empty tuple: no series is skipped."""
         return ()
 
     def detail(self) -> str:
-        """One line about what it watches."""
-        return f"{len(self._keys)} figures of Trimtab itself"
+        """Return one line about the series it watches."""
+        return f"{len(self._keys)} metrics of Trimtab itself"
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the source holds no resources."""

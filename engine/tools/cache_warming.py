@@ -1,4 +1,4 @@
-"""Filling a cache through the service that fills it anyway, so slowly that its origin does not feel it."""
+"""Cache warming: fetch missing keys through the service that fills the cache at a small share of its load."""
 
 import asyncio
 import math
@@ -10,23 +10,25 @@ import httpx
 
 from trimtab.engine.errors import RefusedError, ToolError
 from trimtab.engine.settings.data_store_tools import CacheWarmingSettings
-from trimtab.engine.tools.host_address import resolve_host
+from trimtab.engine.tools.server_access import resolve_host
 
 MAX_ORIGIN_SHARE = 0.05
+"""Largest share of the origin's request rate that warming may add, 0..1."""
 MAX_ERROR_SHARE = 0.01
+"""Warming stops when this share of its requests has failed, 0..1."""
 WARMING_BUDGET_S = 25.0
-"""An action ends within 30 s; what is left waits for the next one."""
+"""Time for one run; an action must end within 30 s. The next run fetches the remaining keys."""
 _REQUEST_TIMEOUT_S = 5.0
 _MAX_PROBES = 5
 _PROBE_BUDGET_S = 4.0
-"""For all probes: less than anybody waits for the guard."""
+"""Time for all probes together; the guard waits longer than this."""
 RESPONSE_WINDOW_S = 60.0
-"""For so long answers of the origin say how it does now."""
+"""Responses and counter readings older than this are ignored."""
 
 
 @dataclass(slots=True)
 class WarmingResult:
-    """What a round of warming came to."""
+    """Result of one warming run: numbers of keys, the last error, and the keys that were not fetched."""
 
     fetched: int = 0
     already_cached: int = 0
@@ -35,17 +37,17 @@ class WarmingResult:
     remaining_keys: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        parts = [f"{self.fetched} fetched", f"{self.already_cached} were there"]
+        parts = [f"{self.fetched} fetched", f"{self.already_cached} already cached"]
         if self.failed:
             parts.append(f"stopped after {self.failed} failed: {self.last_error}")
         if self.remaining_keys:
-            parts.append(f"{len(self.remaining_keys)} left for the next time")
+            parts.append(f"{len(self.remaining_keys)} left for the next run")
         return ", ".join(parts)
 
 
 @dataclass(slots=True)
 class OriginResponses:
-    """What the service behind a cache answered to us lately; at most `most` answers are kept in mind.
+    """Recent responses of the service behind a cache; at most `max_responses` are kept.
 
     >>> origin = OriginResponses()
     >>> origin.record(0.0, "HTTP 500"); origin.record(50.0, "")
@@ -55,26 +57,26 @@ class OriginResponses:
 
     max_responses: int = 1000
     responses: list[tuple[float, bool]] = field(default_factory=list)
-    """Seconds of the event loop's clock, and whether it was an error."""
+    """Time on the event loop's clock (seconds), and whether the response was an error."""
 
     @property
     def last_response_s(self) -> float:
-        """When it answered last, by that clock; long ago where it never did."""
+        """Time of the newest response on the event loop's clock; -inf when there is none."""
         return self.responses[-1][0] if self.responses else -math.inf
 
     def record(self, at_s: float, error: str) -> None:
-        """It answered; why = what went wrong, "" = nothing."""
+        """Record a response; `error` describes what failed, "" means success."""
         self.responses = [*self.responses[1 - self.max_responses :], (at_s, bool(error))]
 
     def error_ratio(self, now_s: float) -> float | None:
-        """Share of errors, 0..1, of the last minute; None = nothing was asked in it."""
+        """Return the error ratio (0..1) of the last minute; None when there was no request."""
         failed = [error for at_s, error in self.responses if now_s - at_s <= RESPONSE_WINDOW_S]
         return sum(failed) / len(failed) if failed else None
 
 
 @dataclass(slots=True)
 class CacheMissRate:
-    """How often a cache misses: each miss is a request to the origin.
+    """Cache misses per second, from readings of the miss counter. Each miss is one request to the origin.
 
     >>> misses = CacheMissRate()
     >>> misses.record(0.0, 100); misses.per_second() is None
@@ -86,17 +88,17 @@ class CacheMissRate:
     """
 
     readings: list[tuple[float, int]] = field(default_factory=list)
-    """Seconds of the event loop's clock, and the counter."""
+    """Time on the event loop's clock (seconds), and the counter."""
 
     def record(self, at_s: float, counter: object) -> None:
-        """The counter as it is now; a counter that fell, or is not told, begins anew."""
-        young = [one for one in self.readings if at_s - one[0] <= RESPONSE_WINDOW_S]
-        if not isinstance(counter, int) or (young and counter < young[-1][1]):
-            young = []
-        self.readings = [*young, (at_s, counter)] if isinstance(counter, int) else []
+        """Record the counter's value; a decreased or missing counter discards earlier readings."""
+        recent = [reading for reading in self.readings if at_s - reading[0] <= RESPONSE_WINDOW_S]
+        if not isinstance(counter, int) or (recent and counter < recent[-1][1]):
+            recent = []
+        self.readings = [*recent, (at_s, counter)] if isinstance(counter, int) else []
 
     def per_second(self) -> float | None:
-        """Over the last minute; None = a second or more is not yet known."""
+        """Return the mean rate of the last minute; None while the readings span less than about a second."""
         if not self.readings or self.readings[-1][0] - self.readings[0][0] < 0.99:
             return None
         (begin_s, before), (end_s, now) = self.readings[0], self.readings[-1]
@@ -104,22 +106,26 @@ class CacheMissRate:
 
 
 def allowed_request_rate(name: str, origin_rate: float, max_rate: float = 10.0) -> float:
-    """Requests/s that may be sent to an origin that serves so many. Raises RefusedError where that is none.
+    """Return how many requests/s warming may send to an origin that serves `origin_rate` requests/s.
 
-    >>> allowed_request_rate("redis", 1000.0), allowed_request_rate("redis", 40.0), allowed_request_rate("redis", 1000.0, max_rate=4.0)
-    (10.0, 2.0, 4.0)
+    Raises RefusedError when the allowed rate is too small to fetch a single key.
+
+    >>> allowed_request_rate("redis", 1000.0), allowed_request_rate("redis", 40.0)
+    (10.0, 2.0)
+    >>> allowed_request_rate("redis", 1000.0, max_rate=4.0)
+    4.0
     """
     rate = min(max_rate, MAX_ORIGIN_SHARE * origin_rate)
     if rate * WARMING_BUDGET_S < 1.0:
         raise RefusedError(
-            f"{name}: the origin serves {origin_rate:.2g} requests/s now, {MAX_ORIGIN_SHARE:.0%} of that is too "
-            f"little to warm anything; set tools.{name}.warm.origin_rate to what it can serve"
+            f"{name}: the origin serves {origin_rate:.2g} requests/s and {MAX_ORIGIN_SHARE:.0%} of that is "
+            f"too little to warm anything; set tools.{name}.warm.origin_rate to the rate it can serve"
         )
     return rate
 
 
 async def load_keys(name: str, settings: CacheWarmingSettings) -> tuple[str, ...]:
-    """The keys to warm, most wanted first. Raises ToolError where their file cannot be read."""
+    """Return the keys to warm, most important first. Raises ToolError when the key file cannot be read."""
     file = settings.keys_file
     if file is None:
         return settings.keys
@@ -137,11 +143,14 @@ async def warm_cache(
     is_cached: Callable[[str], Awaitable[bool]],
     origin: OriginResponses,
 ) -> WarmingResult:
-    """Fetch each key that is not there, `rate` a second, until time is over or 1 % of the requests fail.
+    """Fetch each uncached key, at most `rate` requests/s.
 
-    origin : is told of each answer
+    Stops when the time budget is used up or 1 % of the requests have failed.
 
-    Raises ToolError where the service's host cannot be used.
+    is_cached : returns whether the cache holds a key
+    origin    : records every response
+
+    Raises ToolError when the service's host cannot be resolved.
     """
     address = await _origin_address(name, settings)
     keys, done, loop = list(await load_keys(name, settings)), WarmingResult(), asyncio.get_running_loop()
@@ -172,9 +181,9 @@ async def warm_cache(
 async def probe_origin(
     name: str, settings: CacheWarmingSettings, rate: float, origin: OriginResponses
 ) -> None:
-    """Ask the service for a few of the keys, no faster than warming would, and note how that went.
+    """Request a few keys, no faster than `rate` requests/s, and record the responses in `origin`.
 
-    Raises ToolError where the service's host cannot be used.
+    Raises ToolError when the service's host cannot be resolved.
     """
     address, loop = await _origin_address(name, settings), asyncio.get_running_loop()
     keys = await load_keys(name, settings)
@@ -186,11 +195,11 @@ async def probe_origin(
             await asyncio.sleep(1.0 / rate if number else 0.0)
             try:
                 async with asyncio.timeout_at(end):
-                    why = await _fetch(client, settings.url.replace("{key}", quote(key, safe="")), address)
+                    error = await _fetch(client, settings.url.replace("{key}", quote(key, safe="")), address)
             except TimeoutError:
-                why = "no answer"
-            origin.record(loop.time(), why)
-            if why:
+                error = "no answer"
+            origin.record(loop.time(), error)
+            if error:
                 break
 
 
@@ -205,10 +214,10 @@ def _make_client() -> httpx.AsyncClient:
 
 
 async def _fetch(client: httpx.AsyncClient, url: str, address: str) -> str:
-    """What went wrong; "" = nothing."""
+    """Fetch a URL from an already resolved address; return the error, "" on success."""
     parts = urlsplit(url)
-    inside = f"[{address}]" if ":" in address else address
-    netloc = f"{inside}:{parts.port}" if parts.port else inside
+    host = f"[{address}]" if ":" in address else address
+    netloc = f"{host}:{parts.port}" if parts.port else host
     pinned = urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
     try:
         async with asyncio.timeout(_REQUEST_TIMEOUT_S):

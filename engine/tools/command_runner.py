@@ -1,4 +1,4 @@
-"""Programs that a tool starts: an argument list, never a shell; one total deadline; bounded output."""
+"""Runner for commands of tools: an argument list instead of a shell, one total deadline, bounded output."""
 
 import asyncio
 import contextlib
@@ -17,24 +17,24 @@ _OWN_PREFIX = "TRIMTAB_"
 
 
 class CommandTimeoutError(ToolError):
-    """The program was started and did not end in time; it was ended."""
+    """The command started, exceeded its timeout and was killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a program ended, and what it printed."""
+    """Exit code and output of a command."""
 
     exit_code: int
     stdout: str
     stderr: str
 
     def output_tail(self) -> str:
-        """The end of what it printed, for people."""
+        """Return the end of stderr, or of stdout when stderr is empty, on one line."""
         return " ".join((self.stderr.strip() or self.stdout.strip()).split())[-_MAX_TAIL_CHARS:]
 
 
 class _OutputCollector(asyncio.SubprocessProtocol):
-    """Keeps what a program prints, up to the limit, and when it ends."""
+    """Collects stdout and stderr up to the size limit and signals the exit of the process."""
 
     def __init__(self) -> None:
         self.output = {1: bytearray(), 2: bytearray()}
@@ -58,14 +58,19 @@ class _OutputCollector(asyncio.SubprocessProtocol):
 async def run_command(
     argv: Sequence[str], timeout_s: float, env: Mapping[str, str] | None = None
 ) -> CommandResult:
-    """Run it to its end. It sees none of our own variables and no input, and is the head of its own group.
+    """Run a command to its end.
 
-    What it leaves running in the background (a daemon) may live on, and hold its output open. Raises
-    ToolError where it cannot be started, TimedOutError.
+    The command gets no stdin, none of our TRIMTAB_ environment variables, and a process group of its own.
+    A daemon that it leaves running may survive and keep the output pipes open.
+
+    timeout_s : seconds until the process group is killed
+    env       : variables added to the inherited environment
+
+    Raises ToolError when the command cannot be started, CommandTimeoutError when it exceeds the timeout.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_PREFIX)}
     try:
-        transport, watch = await asyncio.get_running_loop().subprocess_exec(
+        transport, collector = await asyncio.get_running_loop().subprocess_exec(
             _OutputCollector,
             *argv,
             env={**inherited, **(env or {})},
@@ -73,20 +78,20 @@ async def run_command(
             stdin=subprocess.DEVNULL,
         )
     except (OSError, ValueError) as error:
-        raise ToolError(f"cannot start {argv[0]}: {error}; write its whole path") from error
+        raise ToolError(f"cannot start {argv[0]}: {error}; give its full path") from error
     try:
         async with asyncio.timeout(timeout_s):
-            await watch.exited.wait()
+            await collector.exited.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PIPE_GRACE_S):
-                await watch.pipes_closed.wait()
+                await collector.pipes_closed.wait()
     except TimeoutError:
-        raise CommandTimeoutError(f"{argv[0]} did not end within {timeout_s:g} s and was ended") from None
+        raise CommandTimeoutError(f"{argv[0]} did not end within {timeout_s:g} s and was killed") from None
     finally:
-        if not watch.exited.is_set():
+        if not collector.exited.is_set():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(transport.get_pid(), signal.SIGKILL)
-            await watch.exited.wait()
+            await collector.exited.wait()
         transport.close()
-    out, err = (bytes(part).decode(errors="replace") for part in watch.output.values())
+    out, err = (bytes(part).decode(errors="replace") for part in collector.output.values())
     return CommandResult(transport.get_returncode() or 0, out, err)

@@ -1,4 +1,4 @@
-"""One request to a configured HTTP server, and what its answer means for a tool."""
+"""HTTP client of the tools: one request with a total deadline, and the errors that a reply means."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from trimtab.engine.net.credentials import Credentials
 from trimtab.engine.net.tls import tls_context
 from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.service_tools import HttpServiceTool, WebhookTool
-from trimtab.engine.tools.refusals import DeniedError
+from trimtab.engine.tools.server_access import DeniedError
 
 MAX_BODY_BYTES = 4 * 2**20
 _MAX_EXCERPT_CHARS = 300
@@ -24,30 +24,30 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "trimtab"}
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A whole answer."""
+    """A complete HTTP response."""
 
     status: int
     headers: httpx.Headers
     body: bytes
 
     def json(self) -> Any:  # noqa: ANN401 - JSON
-        """The body. Raises ValueError where it is no whole JSON."""
+        """Return the parsed body. Raises ValueError when it is not valid JSON."""
         return orjson.loads(self.body)
 
     def summary(self) -> str:
-        """What it says for people: the detail of a problem, or its beginning."""
+        """Return a short text for people: the `detail` of an RFC 9457 problem, else the start of the body."""
         try:
-            told = self.json()["detail"]
+            text = self.json()["detail"]
         except (ValueError, KeyError, TypeError):
-            told = self.body[:_MAX_EXCERPT_CHARS].decode(errors="replace").strip()
-        return redact_text(str(told))[:_MAX_EXCERPT_CHARS]
+            text = self.body[:_MAX_EXCERPT_CHARS].decode(errors="replace").strip()
+        return redact_text(str(text))[:_MAX_EXCERPT_CHARS]
 
 
 class HttpClient:
-    """Asks one server: by an address that was checked, without redirects, proxies and reused connections.
+    """Client of one configured server: checked address, no redirects, no proxies, no connection reuse.
 
-    A connection that the server has just closed would leave a change without an answer, so each request
-    takes a new one.
+    Each request opens a new connection, because a reused one that the server has just closed would leave
+    a change without an answer.
     """
 
     def __init__(self, name: str, settings: HttpServiceTool | WebhookTool) -> None:
@@ -62,12 +62,13 @@ class HttpClient:
         self, method: str, path: str | None, *, timeout_s: float, body: bytes = b"", mutates: bool = False,
         headers: dict[str, str] | None = None,
     ) -> HttpReply:  # fmt: skip
-        """The whole answer, whatever its status.
+        """Send one request and return the complete reply, whatever its status.
 
-        path    : below the URL of the settings; None = that URL as it is written
-        limit_s : in total, from resolving the name to the last byte
+        path      : relative to the configured URL; None = the configured URL itself
+        timeout_s : total seconds, from resolving the name to the last byte
+        mutates   : whether the request changes something
 
-        Raises ToolError where there is none; ToolUncertainError where something that `changes` was sent.
+        Raises ToolError when there is no complete reply, ToolUncertainError when a mutating request was sent.
         """
         sent = False
 
@@ -79,10 +80,10 @@ class HttpClient:
             async with asyncio.timeout(timeout_s):
                 return await self._exchange(method, path, body, headers or {}, trace)
         except TimeoutError:
-            why = f"gave no whole answer within {timeout_s:g} s; is it overloaded?"
+            why = f"gave no complete answer within {timeout_s:g} s; is it overloaded?"
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, SettingsError) as error:
-            told = str(error) or type(error).__name__
-            why = f"gave no whole answer: {told}" if sent else f"could not be asked: {told}"
+            text = str(error) or type(error).__name__
+            why = f"gave no complete answer: {text}" if sent else f"could not be reached: {text}"
         raise self.make_error(method, path, redact_text(why), uncertain=sent and mutates)
 
     async def _exchange(
@@ -109,41 +110,41 @@ class HttpClient:
         verify = tls_context(self._settings.tls, f"tools.{self._name}.tls") if https else False
         limits = httpx.Limits(max_connections=8, max_keepalive_connections=0)
         return httpx.AsyncClient(
-            verify=verify, follow_redirects=False, trust_env=False, timeout=None, limits=limits  # noqa: S113 - `ask` has a total deadline
+            verify=verify, follow_redirects=False, trust_env=False, timeout=None, limits=limits  # noqa: S113 - `request` has a total deadline
         )  # fmt: skip
 
     def _target_at(self, path: str | None) -> Endpoint:
-        whole = self._target.path if path is None else f"{self._target.path.rstrip('/')}/{path}"
-        return replace(self._target, path=whole)
+        full_path = self._target.path if path is None else f"{self._target.path.rstrip('/')}/{path}"
+        return replace(self._target, path=full_path)
 
     def make_error(self, method: str, path: str | None, why: str, *, uncertain: bool = False) -> ToolError:
-        """What to raise: names the tool and the request, never a secret."""
+        """Return the error for a failed request; it names the tool and the request and holds no secret."""
         what = f"{self._name}: {method} {self._target_at(path).path} at {self._target.host_header} {why}"
         if uncertain:
-            return ToolUncertainError(f"{what}; it may have been done all the same, so it is not sent again")
+            return ToolUncertainError(f"{what}; it may have taken effect, so it is not sent again")
         return ToolError(what)
 
     def raise_for_status(
         self, method: str, path: str | None, reply: HttpReply, *, mutates: bool = False
     ) -> None:
-        """Raise DeniedError, ToolUncertainError or ToolError unless it is a success."""
+        """Raise DeniedError, ToolUncertainError or ToolError unless the status is 2xx."""
         status = reply.status
         if 200 <= status < 300:
             return
         if status in {401, 403}:
             raise DeniedError(
-                f"{self._name} refuses us (HTTP {status}); check tools.{self._name}.bearer_token_file"
+                f"{self._name} denies access (HTTP {status}); check tools.{self._name}.bearer_token_file"
             )
         if 300 <= status < 400:
-            where = redact_text(reply.headers.get("location", ""))[:_MAX_EXCERPT_CHARS]
-            why = f"redirects to {where!r}; write the final address into tools.{self._name}.url"
+            location = redact_text(reply.headers.get("location", ""))[:_MAX_EXCERPT_CHARS]
+            why = f"redirects to {location!r}; write the final address into tools.{self._name}.url"
             raise self.make_error(method, path, why)
         raise self.make_error(
             method, path, f"answers HTTP {status}: {reply.summary()}", uncertain=mutates and status >= 500
         )
 
     async def close(self) -> None:
-        """Let go of what is open."""
+        """Close the client's connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -151,10 +152,10 @@ class HttpClient:
 
 async def _read_body(answer: httpx.Response) -> bytes:
     if answer.headers.get("content-encoding", "identity") != "identity":
-        raise ValueError("it is packed, though we asked for it plain")
+        raise ValueError("the body is compressed although identity encoding was requested")
     body = bytearray()
-    async for piece in answer.aiter_raw():
-        body += piece
+    async for chunk in answer.aiter_raw():
+        body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise ValueError(f"it is over {MAX_BODY_BYTES // 2**20} MB")
+            raise ValueError(f"the body is over {MAX_BODY_BYTES // 2**20} MB")
     return bytes(body)

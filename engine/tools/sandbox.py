@@ -1,4 +1,4 @@
-"""A call to somebody's tool that neither lasts too long nor takes the engine down."""
+"""Sandbox for calls of tools: a hard deadline, and unexpected exceptions turned into ToolFaultError."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,24 +8,24 @@ from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, To
 
 T = TypeVar("T")
 ALLOWED_ERRORS = (ToolError, NotFoundError, ConflictError, RefusedError)
-"""What a tool may raise."""
+"""Exceptions that a tool may raise."""
 CANCEL_GRACE_S = 0.5
-"""How long a call that was cut off may take to let go of what it holds."""
+"""Seconds a cancelled call gets to clean up before it is abandoned."""
 
 _abandoned_tasks: set[asyncio.Task[Any]] = set()
-"""Calls that go on though they were cancelled; kept, so that they are not lost half-way."""
+"""Cancelled calls that still run; referenced so that they are not garbage-collected."""
 
 
 class ToolFaultError(Exception):
-    """A tool raised what it may not raise; the cause is the exception itself."""
+    """A tool raised an unexpected exception, which is the cause."""
 
 
-async def run_contained(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
-    """The result of `work`, within limit_s even where it does not end when it is cancelled.
+async def run_contained(call: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    """Return the result of `call`; return to the caller after `timeout_s` even if it ignores cancellation.
 
-    Raises what a tool may raise, TimeoutError, and FaultError for everything else.
+    Raises what a tool may raise, TimeoutError, and ToolFaultError for any other exception.
     """
-    task = asyncio.create_task(_wrap_faults(work))
+    task = asyncio.create_task(_wrap_faults(call))
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
     except asyncio.CancelledError:
@@ -35,13 +35,13 @@ async def run_contained(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
         await _cancel(task)
         raise TimeoutError
     if task.cancelled():
-        raise ToolFaultError("it cancelled itself")
+        raise ToolFaultError("the call cancelled itself")
     return task.result()
 
 
-async def _wrap_faults(work: Coroutine[Any, Any, T]) -> T:
+async def _wrap_faults(call: Coroutine[Any, Any, T]) -> T:
     try:
-        return await work
+        return await call
     except ALLOWED_ERRORS:
         raise
     except (Exception, SystemExit) as error:

@@ -1,7 +1,7 @@
-"""Kind -> tool. A member is loaded when it is first asked for, never before.
+"""Tool catalogue: kind -> class. A class is imported when it is first used.
 
-To add one: a file here, a line below, and its settings in `trimtab.engine.settings.tools`; from a package
-of your own: entry points in the groups `trimtab.tools` and `trimtab.tool_settings`. A kind of ours wins.
+To add a kind, add a module here, a line below, and its settings in `trimtab.engine.settings.tools`. Other
+packages use entry points in the groups `trimtab.tools` and `trimtab.tool_settings`; a built-in kind wins.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ TOOLS = {
 
 
 def tool_kinds() -> list[str]:
-    """Every kind of tool there is, sorted.
+    """Return every kind of tool, sorted.
 
     >>> "redis" in tool_kinds()
     True
@@ -33,7 +33,7 @@ def tool_kinds() -> list[str]:
 
 
 def tool_class(kind: str) -> type:
-    """The class behind a kind; called with a name and settings. Raises NotFoundError.
+    """Return the class of a kind; it is called with a name and settings. Raises NotFoundError.
 
     >>> tool_class("redis").__name__
     'Redis'
@@ -45,10 +45,10 @@ def tool_class(kind: str) -> type:
     for point in entry_points(group=ENTRY_POINT_GROUP, name=kind):
         loaded: type = point.load()
         return loaded
-    raise NotFoundError(f"no kind of tool is called {kind!r}; there are: {', '.join(tool_kinds())}")
+    raise NotFoundError(f"there is no kind of tool {kind!r}; known: {', '.join(tool_kinds())}")
 
 
 def build(name: str, settings: ToolSettings) -> Tool:
-    """A tool, not yet connected. Raises NotFoundError, and ImportError where its library is not installed."""
-    made: Tool = tool_class(settings.kind)(name, settings)
-    return made
+    """Return a tool that is not connected. Raises NotFoundError, ImportError when its library is missing."""
+    tool: Tool = tool_class(settings.kind)(name, settings)
+    return tool

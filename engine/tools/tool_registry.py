@@ -1,14 +1,13 @@
-"""The tools that are configured: fetched by name at each use, switched and replaced while running."""
+"""Tool registry: the configured tools, fetched by name at each use, switched and replaced at run time."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
 
 import structlog
 
 from trimtab.engine.errors import NotFoundError, RefusedError, ToolError
-from trimtab.engine.ports import Clock, TargetView, Tool, ToolView
+from trimtab.engine.ports import Clock, KeyValueStore, TargetView, Tool, ToolView
 from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.tools import ToolSettings
 from trimtab.engine.tools import tool_catalogue
@@ -20,30 +19,20 @@ log = structlog.get_logger(__name__)
 MAX_STATUS_AGE_S = 5.0
 
 
-class Memory(Protocol):
-    """Single values that outlive a restart, as JSON; called in a thread. Raises StoreError."""
-
-    def get(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """What was set; None = nothing was."""
-        ...
-
-    def set(self, name: str, value: Any) -> None:  # noqa: ANN401 - as above
-        """Remember it; durable when it returns."""
-        ...
-
-
 class ToolRegistry:
-    """The port Toolbox.
+    """Implementation of the port Toolbox.
 
-    settings  : by name of the tool, as `Settings.tools`
-    memory    : where it is kept which tools a person has switched on or off
-    build     : (name, settings) -> a tool that is not connected yet; may be slow, runs in a thread
+    settings     : tool name -> settings, as `Settings.tools`
+    switches     : where the operators' enable and disable choices are stored
+    build        : (name, settings) -> a tool that is not connected; may be slow, runs in a thread
+    deadlines    : outer limits of all calls
+    status_age_s : how long a status is reused, seconds
     """
 
     def __init__(
         self,
         settings: Mapping[str, ToolSettings],
-        switches: Memory,
+        switches: KeyValueStore,
         clock: Clock,
         build: Callable[[str, ToolSettings], Tool] = tool_catalogue.build,
         deadlines: Deadlines | None = None,
@@ -54,18 +43,18 @@ class ToolRegistry:
         self._clock = clock
         self._build = build
         self._status_age_ns = round(status_age_s * 1e9)
-        self._slots = {name: ToolSlot(name, part, self._deadlines) for name, part in settings.items()}
+        self._slots = {name: ToolSlot(name, each, self._deadlines) for name, each in settings.items()}
         self._closing_tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> "ToolRegistry":
-        """Put every tool in that is switched on; connects to nothing. Raises StoreError."""
+        """Build every enabled tool, without connecting it. Raises StoreError."""
         for slot in self._slots.values():
             async with slot.switch_lock:
                 await self._load(slot)
         return self
 
     async def close(self) -> None:
-        """Take every tool out and wait until all are closed."""
+        """Unload every tool and wait until all are closed."""
         for slot in self._slots.values():
             async with slot.switch_lock:
                 self._unload(slot)
@@ -73,104 +62,106 @@ class ToolRegistry:
             await asyncio.wait(self._closing_tasks)
 
     async def reload(self, settings: Mapping[str, ToolSettings]) -> None:
-        """Go on with these: what is new comes, what is gone goes, what has changed is replaced.
+        """Apply new settings: add new tools, remove missing ones and replace changed ones.
 
-        A call that is under way ends where it began. Raises StoreError.
+        Running calls finish on the tool they started on. Raises StoreError.
         """
         for name in [name for name in self._slots if name not in settings]:
             slot = self._slots.pop(name)
             async with slot.switch_lock:
-                slot.quarantine = "it is not configured any more"
+                slot.quarantine = "it is no longer configured"
                 self._unload(slot)
-        for name, part in settings.items():
-            slot = self._slots.setdefault(name, ToolSlot(name, part, self._deadlines))
+        for name, tool_settings in settings.items():
+            slot = self._slots.setdefault(name, ToolSlot(name, tool_settings, self._deadlines))
             async with slot.switch_lock:
-                if slot.loaded is None or slot.settings != part:
-                    slot.settings = part
+                if slot.loaded is None or slot.settings != tool_settings:
+                    slot.settings = tool_settings
                     await self._load(slot)
 
     def names(self) -> Sequence[str]:
-        """Of all that are configured, sorted."""
+        """Return the names of all configured tools, sorted."""
         return sorted(self._slots)
 
     def tool(self, name: str) -> Tool:
-        """The tool to be used right now. Raises NotFoundError; RefusedError while disabled or quarantined."""
+        """Return a tool. Raises NotFoundError, RefusedError while it is disabled or quarantined."""
         slot = self._slot(name)
         slot.usable_tool()
         return SlotToolProxy(slot)
 
     async def enable(self, name: str, enabled: bool) -> ToolView:
-        """Switch it; enabling ends a quarantine. Durable. Raises NotFoundError, StoreError."""
+        """Enable or disable a tool durably; enabling ends a quarantine. Raises NotFoundError, StoreError."""
         slot = self._slot(name)
         async with slot.switch_lock:
-            word = {"enabled": enabled, "settings": slot.settings.enabled}
-            await asyncio.to_thread(self._switches.set, _switch_key(name), word)
+            choice = {"enabled": enabled, "settings": slot.settings.enabled}
+            await asyncio.to_thread(self._switches.set, _switch_key(name), choice)
             if not enabled or slot.quarantine or slot.loaded is None:
                 await self._load(slot)
         return await self.view(name)
 
     async def views(self) -> list[ToolView]:
-        """All, by name, with a status that is a few seconds old at most."""
+        """Return all tools, sorted by name, with a status that is at most a few seconds old."""
         return list(await asyncio.gather(*(self._view(self._slots[name]) for name in self.names())))
 
     async def view(self, name: str) -> ToolView:
-        """One of them. Raises NotFoundError."""
+        """Return one tool. Raises NotFoundError."""
         return await self._view(self._slot(name))
 
     async def target(self, name: str, target: str) -> TargetView:
-        """What is known of one target now. Raises NotFoundError."""
+        """Return the metrics, knobs and actions of one target. Raises NotFoundError."""
         slot = self._slot(name)
-        seen = TargetView(name, target, {}, (), ())
+        view = TargetView(name, target, {}, (), ())
         tool = SlotToolProxy(slot)
         try:
             async with asyncio.timeout(self._deadlines.read_s):
-                seen = replace(seen, metrics=await tool.metrics(target))
-                seen = replace(seen, actions=await tool.actions(target))
+                view = replace(view, metrics=await tool.metrics(target))
+                view = replace(view, actions=await tool.actions(target))
                 knobs = await tool.knobs(target)
-                seen = replace(seen, knobs=[(knob, None) for knob in knobs])
-                seen = replace(seen, knobs=[await _read_knob(tool, target, knob) for knob in knobs])
+                view = replace(view, knobs=[(knob, None) for knob in knobs])
+                view = replace(view, knobs=[await _read_knob(tool, target, knob) for knob in knobs])
         except (ToolError, RefusedError) as error:
-            return replace(seen, problem=str(error))
+            return replace(view, problem=str(error))
         except TimeoutError:
-            return replace(seen, problem=f"{name} did not answer all in {self._deadlines.read_s:g} s")
-        for words in slot.record_subjects(target, subject_names(seen)):
-            log.warning("a mode is without effect", tool=name, why=words)
-        return seen
+            return replace(
+                view, problem=f"{name} did not answer all requests within {self._deadlines.read_s:g} s"
+            )
+        for problem in slot.record_subjects(target, subject_names(view)):
+            log.warning("mode_without_effect", tool=name, why=problem)
+        return view
 
     def _slot(self, name: str) -> ToolSlot:
         if name not in self._slots:
             known = ", ".join(self.names()) or "none"
-            raise NotFoundError(f"no tool is called {name!r}; there are: {known}")
+            raise NotFoundError(f"there is no tool {name!r}; configured: {known}")
         return self._slots[name]
 
     async def _load(self, slot: ToolSlot) -> None:
-        """A fresh tool in place of what is there, unless it is switched off."""
+        """Replace the slot's tool by a new one, or by none when the tool is disabled."""
         slot.enabled = await self._is_switched_on(slot)
-        fresh = await self._build_tool(slot) if slot.enabled else None
+        loaded = await self._build_tool(slot) if slot.enabled else None
         self._unload(slot)
-        slot.loaded, slot.subjects_by_target = fresh, {}
-        if fresh is not None:
+        slot.loaded, slot.subjects_by_target = loaded, {}
+        if loaded is not None:
             slot.quarantine = ""
 
     async def _build_tool(self, slot: ToolSlot) -> LoadedTool | None:
         try:
             return LoadedTool(await asyncio.to_thread(self._build, slot.name, slot.settings))
         except Exception as error:
-            log.exception("tool could not be made", tool=slot.name)
-            slot.quarantine = f"it could not be made: {_build_problem(slot.settings.kind, error)}"
+            log.exception("tool_build_failed", tool=slot.name)
+            slot.quarantine = f"it could not be built: {_build_problem(slot.settings.kind, error)}"
             return None
 
     async def _is_switched_on(self, slot: ToolSlot) -> bool:
-        """A person's word holds until the settings say something new."""
-        word = await asyncio.to_thread(self._switches.get, _switch_key(slot.name))
-        if isinstance(word, dict) and word.get("settings") == slot.settings.enabled:
-            return bool(word.get("enabled"))
+        """Return the operator's choice; it applies until the setting `enabled` changes."""
+        choice = await asyncio.to_thread(self._switches.get, _switch_key(slot.name))
+        if isinstance(choice, dict) and choice.get("settings") == slot.settings.enabled:
+            return bool(choice.get("enabled"))
         return slot.settings.enabled
 
     def _unload(self, slot: ToolSlot) -> None:
-        held, slot.loaded, slot.last_status = slot.loaded, None, None
-        if held is not None:
-            task = asyncio.create_task(held.close_when_idle(self._deadlines.act_s))
+        loaded, slot.loaded, slot.last_status = slot.loaded, None, None
+        if loaded is not None:
+            task = asyncio.create_task(loaded.close_when_idle(self._deadlines.act_s))
             self._closing_tasks.add(task)
             task.add_done_callback(self._closing_tasks.discard)
 
@@ -178,16 +169,17 @@ class ToolRegistry:
         async with slot.status_lock:
             now = self._clock.now()
             if slot.last_status is None or now - slot.last_status_ns > self._status_age_ns:
-                held = slot.loaded
+                loaded = slot.loaded
                 status = await SlotToolProxy(slot).status()
-                if held is slot.loaded:
+                if loaded is slot.loaded:
                     slot.last_status, slot.last_status_ns = status, now
             else:
                 status = slot.last_status
-        part = slot.settings
+        settings = slot.settings
         return ToolView(
-            slot.name, part.kind, slot.enabled, part.trial, status, part.mode_by_subject(), slot.targets()
-        )
+            slot.name, settings.kind, slot.enabled, settings.trial, status, settings.mode_by_subject(),
+            slot.targets(),
+        )  # fmt: skip
 
 
 async def _read_knob(tool: Tool, target: str, knob: Knob) -> tuple[Knob, KnobReading | None]:

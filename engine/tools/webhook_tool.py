@@ -1,7 +1,7 @@
-"""Actions that are a signed POST to somebody's receiver, by the Standard Webhooks specification.
+"""Webhook tool: actions that are a signed POST to a receiver, by the Standard Webhooks specification.
 
-webhook-id         the idempotency key: a receiver that has seen it does nothing new
-webhook-timestamp  seconds since 1970; a receiver refuses what is minutes old
+webhook-id         the idempotency key: the receiver ignores an id that it has already handled
+webhook-timestamp  seconds since 1970; the receiver rejects old messages
 webhook-signature  v1,BASE64 of HMAC-SHA256(secret, "ID.TIMESTAMP.BODY")
 """
 
@@ -34,9 +34,9 @@ _MAX_RESULT_CHARS = 300
 
 
 class Webhook:
-    """One receiver. It has no knobs and shows no figures; its targets are names that it knows.
+    """Tool for one webhook receiver. It has no knobs and no metrics; its targets are names from the settings.
 
-    now : nanoseconds UTC
+    now : returns the time in nanoseconds UTC
     """
 
     def __init__(self, name: str, settings: WebhookTool, now: Callable[[], int] = time.time_ns) -> None:
@@ -48,7 +48,7 @@ class Webhook:
         self._client = HttpClient(name, settings)
 
     async def status(self) -> ToolStatus:
-        """Whether it takes connections: nothing can be asked of it without an effect. Raises nothing."""
+        """Return whether the receiver accepts connections; no request is sent. Raises nothing."""
         target = Endpoint.parse(f"tools.{self.name}.url", self._settings.url)
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -59,32 +59,32 @@ class Webhook:
         except (OSError, TimeoutError, SettingsError, ToolError) as error:
             why = str(error) or type(error).__name__
             return ToolStatus(ToolState.UNREACHABLE, f"{target.host_header} cannot be used: {why}")
-        return ToolStatus(ToolState.UP, f"{target.host_header} takes connections; it was told nothing")
+        return ToolStatus(ToolState.UP, f"{target.host_header} accepts connections; no request was sent")
 
     async def metrics(self, target: str) -> Mapping[str, float]:
-        """None."""
+        """Return an empty mapping: a webhook has no metrics."""
         self._require_known_target(target)
         return {}
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
-        """None."""
+        """Return an empty tuple: a webhook has no knobs."""
         self._require_known_target(target)
         return ()
 
     async def read(self, target: str, knob: str) -> KnobReading:  # noqa: ARG002 - the port gives the target
-        """Raises NotFoundError: it has no knobs."""
+        """Raise NotFoundError: a webhook has no knobs."""
         raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:  # noqa: ARG002 - as above
-        """Raises NotFoundError: it has no knobs."""
+        """Raise NotFoundError: a webhook has no knobs."""
         raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
-        """Nothing is known of the memory that a value takes."""
+        """Return None: the effect on memory is unknown."""
         return None
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
-        """Those of the settings."""
+        """Return the actions of the settings."""
         self._require_known_target(target)
         return tuple(
             ToolAction(name, about.help, about.risk, about.reduces, about.idempotent)
@@ -92,7 +92,7 @@ class Webhook:
         )
 
     async def run(self, target: str, action: str, key: str) -> str:
-        """Tell it, once, within TOTAL_S. Raises NotFoundError, RefusedError, ToolError."""
+        """Send the request once. Raises NotFoundError, RefusedError, ToolError, ToolUncertainError."""
         if target not in self.targets:
             raise RefusedError(f"{target!r} is not one of tools.{self.name}.targets; nothing was done")
         self._require_known_action(action)
@@ -104,16 +104,17 @@ class Webhook:
         seconds = self._now() // 1_000_000_000
         headers = {
             "Content-Type": "application/json", "Idempotency-Key": key, "webhook-id": key,
-            "webhook-timestamp": str(seconds), "webhook-signature": webhook_signature(secret, key, seconds, body),
+            "webhook-timestamp": str(seconds),
+            "webhook-signature": webhook_signature(secret, key, seconds, body),
         }  # fmt: skip
         reply = await self._client.request(
             "POST", None, timeout_s=REQUEST_TIMEOUT_S, body=body, headers=headers, mutates=True
         )
         self._client.raise_for_status("POST", None, reply, mutates=True)
-        return f"taken (HTTP {reply.status}) {reply.summary()}".strip()[:_MAX_RESULT_CHARS]
+        return f"accepted (HTTP {reply.status}) {reply.summary()}".strip()[:_MAX_RESULT_CHARS]
 
     def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - the port gives a value
-        """A curl line; the receiver wants a signature in place of SIGNATURE."""
+        """Return a curl command; the signature goes into the variable SIGNATURE."""
         body = shlex.quote(self._body(target, subject, "by-hand-1").decode())
         return (
             f"curl -X POST -H 'Content-Type: application/json' -H 'webhook-id: by-hand-1' "
@@ -122,35 +123,35 @@ class Webhook:
         )
 
     def grant(self) -> str:
-        """A secret that the receiver shares."""
+        """Return the commands that create the secret shared with the receiver."""
         return (
             '(umask 077; printf "whsec_%s" "$(openssl rand -base64 32)" > trimtab.secret)\n'
-            f"# in trimtab.yaml: tools.{self.name}.secret_file: trimtab.secret, as the receiver has\n"
+            f"# in trimtab.yaml: tools.{self.name}.secret_file: trimtab.secret; the receiver needs it too\n"
         )
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the client's connections."""
         await self._client.close()
 
     def _body(self, target: str, action: str, key: str) -> bytes:
         return orjson.dumps({"tool": self.name, "target": target, "action": action, "key": key})
 
     def _read_secret(self) -> bytes:
-        """Read anew each time: secrets are rotated. Raises OSError, ToolError."""
+        """Return the secret, read at each call because secrets are rotated. Raises OSError, ToolError."""
         given, file = self._settings.secret, self._settings.secret_file
         text = given.get_secret_value() if given is not None else ""
         if file is not None:
             text = file.expanduser().read_text("utf-8", errors="replace").strip()
         try:
-            found = decode_secret(text)
+            secret = decode_secret(text)
         except ValueError:
-            found = b""
-        if len(found) < _MIN_SECRET_BYTES:
+            secret = b""
+        if len(secret) < _MIN_SECRET_BYTES:
             raise ToolError(
-                f"tools.{self.name}.secret has {len(found)} usable bytes, wanted {_MIN_SECRET_BYTES} or more: "
-                "plain text, or whsec_ and base64"
+                f"tools.{self.name}.secret has {len(secret)} usable bytes; at least {_MIN_SECRET_BYTES} are "
+                "needed, as plain text or as whsec_ followed by base64"
             )
-        return found
+        return secret
 
     def _require_known_action(self, action: str) -> None:
         if action not in self._settings.actions:

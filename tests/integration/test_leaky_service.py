@@ -82,7 +82,7 @@ async def test_its_cache_can_be_tuned(tmp_path):
         await made.apply(NAME, "items_size", 10, 64)
         ask(server, [*range(50)] * 2)
         seen = await made.metrics(NAME)
-        assert seen['cache_hits_total{cache="items"}'] == 10 + 50  # ten were there still
+        assert seen['cache_hits_total{cache="items"}'] == 10 + 50  # ten already cached still
         assert seen["database_reads_total"] == 140
         assert seen['http_requests_total{method="GET",path="/items/{number}",status="200"}'] == 200
         await made.close()

@@ -216,7 +216,7 @@ async def test_tls_user_and_client_certificate_of_a_real_server(tmp_path):
             reading = await until(source, lambda r: r is not None and ("depth", "mine") in shown(r))
             assert [chunk async for chunk in source.history(reading.time)]
         for settings, told in (
-            ({"tls": tls, "basic_auth": BasicAuth(username="joe")}, "refuses us"),
+            ({"tls": tls, "basic_auth": BasicAuth(username="joe")}, "denies access"),
             ({"tls": Tls(ca_file=files.ca), "basic_auth": auth}, "cannot reach"),  # no certificate of ours
             ({"basic_auth": auth}, "cannot reach"),  # a CA that nobody knows
         ):

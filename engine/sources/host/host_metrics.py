@@ -1,4 +1,4 @@
-"""What psutil tells of this machine, as samples: levels, counts that become rates, and shares of CPU time."""
+"""Host metrics as samples, read through psutil: levels, counters and shares of CPU time."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ Sample = tuple[SeriesKey, float]
 
 _IDLE_MODES = ("idle", "iowait")
 _GUEST_MODES = ("guest", "guest_nice")
-"""Counted in user and nice already."""
+"""Already counted in user and nice."""
 _VIRTUAL_LINKS = ("lo", "veth", "tap", "tun", "dummy", "cni", "cali", "flannel", "ifb")
 _VIRTUAL_DISKS = ("loop", "ram", "zram", "sr", "fd")
 _PSEUDO_FILE_SYSTEMS = frozenset({"squashfs", "iso9660", "overlay", "tmpfs", "devtmpfs", "ramfs", "nsfs"})
@@ -62,7 +62,7 @@ _UNITS = {"_bytes_per_second": "B/s", "_per_second": "1/s", "_ratio": "ratio", "
 
 
 def unit_of(metric: str) -> str:
-    """Unit of a metric of this source.
+    """Return the unit of a host metric.
 
     >>> unit_of("host_disk_read_bytes_per_second"), unit_of("host_load1")
     ('B/s', '')
@@ -71,39 +71,39 @@ def unit_of(metric: str) -> str:
 
 
 def host_series(metric: str, **labels: str) -> SeriesKey:
-    """A series of this machine."""
+    """Return the key of a host series."""
     return SeriesKey.of("host", metric, labels)
 
 
 def load_averages() -> Iterator[Sample]:
-    """Load averages."""
+    """Yield the load averages of 1, 5 and 15 minutes."""
     for minutes, value in zip((1, 5, 15), os.getloadavg(), strict=True):
         yield host_series(f"host_load{minutes}"), value
 
 
 def memory_levels() -> Iterator[Sample]:
-    """Memory, and swap where there is some."""
-    seen = psutil.virtual_memory()
-    yield host_series("host_memory_available_bytes"), float(seen.available)
-    yield host_series("host_memory_used_ratio"), 1.0 - seen.available / seen.total
+    """Yield memory use, and swap use when there is swap."""
+    memory = psutil.virtual_memory()
+    yield host_series("host_memory_available_bytes"), float(memory.available)
+    yield host_series("host_memory_used_ratio"), 1.0 - memory.available / memory.total
     swap = psutil.swap_memory()
     if swap.total:
         yield host_series("host_swap_used_bytes"), float(swap.used)
 
 
 def open_file_handles(path: Path = Path("/proc/sys/fs/file-nr")) -> Iterator[Sample]:
-    """Open file handles, where the system tells (Linux)."""
+    """Yield the number of open file handles, on Linux."""
     if path.exists():
         yield host_series("host_file_handles_open"), float(path.read_text().split()[0])
 
 
 def process_count() -> Iterator[Sample]:
-    """How many processes there are."""
+    """Yield the number of processes."""
     yield host_series("host_processes"), float(len(psutil.pids()))
 
 
 def mount_points() -> list[str]:
-    """Mount points of real, writable, local file systems; of several on one device the shortest."""
+    """Return mount points of real, writable, local file systems; the shortest one of each device."""
     chosen: dict[str, str] = {}
     for part in psutil.disk_partitions(all=False):
         pseudo = part.fstype in _PSEUDO_FILE_SYSTEMS or "ro" in part.opts.split(",")
@@ -115,7 +115,7 @@ def mount_points() -> list[str]:
 
 
 def filesystem_usage(points: list[str]) -> Iterator[Sample]:
-    """How full each is; NaN where it cannot be asked now."""
+    """Yield the used ratio (0..1) of each file system; NaN when it cannot be read."""
     for point in points:
         try:
             used = psutil.disk_usage(point).percent / 100
@@ -125,7 +125,7 @@ def filesystem_usage(points: list[str]) -> Iterator[Sample]:
 
 
 def swap_counters() -> Iterator[Sample]:
-    """Bytes swapped so far, where there is swap."""
+    """Yield bytes swapped in and out since boot, when there is swap."""
     swap = psutil.swap_memory()
     if swap.total:
         yield host_series("host_swap_in_bytes_per_second"), float(swap.sin)
@@ -133,32 +133,32 @@ def swap_counters() -> Iterator[Sample]:
 
 
 def kernel_counters() -> Iterator[Sample]:
-    """Context switches and interrupts so far."""
-    seen = psutil.cpu_stats()
-    yield host_series("host_context_switches_per_second"), float(seen.ctx_switches)
-    yield host_series("host_interrupts_per_second"), float(seen.interrupts)
+    """Yield context switches and interrupts since boot."""
+    stats = psutil.cpu_stats()
+    yield host_series("host_context_switches_per_second"), float(stats.ctx_switches)
+    yield host_series("host_interrupts_per_second"), float(stats.interrupts)
 
 
 def disk_counters(blocks: Path = Path("/sys/block")) -> Iterator[Sample]:
-    """What whole disks did so far; partitions, loop devices and the like are left out."""
+    """Yield I/O counters of whole disks since boot, without partitions and virtual devices."""
     whole = {entry.name for entry in blocks.iterdir()} if blocks.is_dir() else None
-    for device, seen in sorted((psutil.disk_io_counters(perdisk=True) or {}).items()):
+    for device, counters in sorted((psutil.disk_io_counters(perdisk=True) or {}).items()):
         if device.startswith(_VIRTUAL_DISKS) or (whole is not None and device not in whole):
             continue
         for name, metric in _DISK_COUNTERS.items():
-            yield host_series(metric, device=device), float(getattr(seen, name))
-        if hasattr(seen, "busy_time"):
-            yield host_series("host_disk_busy_ratio", device=device), seen.busy_time / 1000
+            yield host_series(metric, device=device), float(getattr(counters, name))
+        if hasattr(counters, "busy_time"):
+            yield host_series("host_disk_busy_ratio", device=device), counters.busy_time / 1000
 
 
 def network_counters() -> Iterator[Sample]:
-    """What interfaces moved so far; loopback and virtual ones are left out."""
-    for device, seen in sorted(psutil.net_io_counters(pernic=True).items()):
+    """Yield traffic counters of interfaces since boot, without loopback and virtual interfaces."""
+    for device, counters in sorted(psutil.net_io_counters(pernic=True).items()):
         if device.startswith(_VIRTUAL_LINKS):
             continue
         for name, metric in _LINK_COUNTERS.items():
-            yield host_series(metric, interface=device), float(getattr(seen, name))
-        faults = seen.errin + seen.errout + seen.dropin + seen.dropout
+            yield host_series(metric, interface=device), float(getattr(counters, name))
+        faults = counters.errin + counters.errout + counters.dropin + counters.dropout
         yield host_series("host_network_faults_per_second", interface=device), float(faults)
 
 
@@ -167,33 +167,34 @@ CpuTimes = dict[str, dict[str, float]]
 
 
 def cpu_times() -> CpuTimes:
-    """Seconds that each core spent in each mode."""
+    """Return the seconds that each core spent in each mode."""
     return {
-        str(core): {m: v for m, v in seen._asdict().items() if m not in _GUEST_MODES}
-        for core, seen in enumerate(psutil.cpu_times(percpu=True))
+        str(core): {m: v for m, v in times._asdict().items() if m not in _GUEST_MODES}
+        for core, times in enumerate(psutil.cpu_times(percpu=True))
     }
 
 
 def cpu_ratios(before: CpuTimes, after: CpuTimes) -> Iterator[Sample]:
-    """Busy share of each core and share of each mode over all, 0..1; NaN where no time passed.
+    """Yield the busy ratio of each core and the ratio of each mode over all cores, 0..1.
 
-    The shares are of the CPU time that passed, not of the wall clock, so they never pass 1.
+    The ratios refer to the CPU time that passed, not to wall-clock time, so they never exceed 1. NaN
+    when no time passed.
     """
     spent: dict[str, float] = {}
     for core, now in after.items():
-        gone = {m: max(v - before.get(core, {}).get(m, float("nan")), 0.0) for m, v in now.items()}
-        total = sum(gone.values())
-        idle = sum(gone.get(m, 0.0) for m in _IDLE_MODES)
+        elapsed = {m: max(v - before.get(core, {}).get(m, float("nan")), 0.0) for m, v in now.items()}
+        total = sum(elapsed.values())
+        idle = sum(elapsed.get(m, 0.0) for m in _IDLE_MODES)
         yield (
             host_series("host_cpu_busy_ratio", core=core),
             (total - idle) / total if total > 0 else float("nan"),
         )
-        for mode, value in gone.items():
+        for mode, value in elapsed.items():
             spent[mode] = spent.get(mode, 0.0) + value
-    everything = sum(spent.values())
+    total_spent = sum(spent.values())
     for mode, value in spent.items():
         if mode != "idle":
             yield (
                 host_series("host_cpu_mode_ratio", mode=mode),
-                value / everything if everything > 0 else float("nan"),
+                value / total_spent if total_spent > 0 else float("nan"),
             )

@@ -1,4 +1,4 @@
-"""The machine it runs on: CPU, load, memory, swap, disks, network, file handles, heaviest processes."""
+"""Host source: CPU, load, memory, swap, disks, network, file handles and top processes of this machine."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ import structlog
 from trimtab.engine.errors import SourceError
 from trimtab.engine.ports import Clock
 from trimtab.engine.settings import Host
-from trimtab.engine.sources.host import host_metrics as figures
+from trimtab.engine.sources.host import host_metrics
 from trimtab.engine.sources.host.host_metrics import Sample
 from trimtab.engine.sources.host.top_processes import TopProcesses, scan_proc, scan_psutil
 from trimtab.engine.sources.no_history import NoHistory
@@ -25,14 +25,14 @@ _NAN = float("nan")
 _MAX_GAP_INTERVALS = 3.5
 _MOUNTS_INTERVAL_NS = 60 * NS
 _MAX_PROCESS_SCAN_RATIO = 0.003
-"""At most this share of a core goes into looking at processes; where a look is dear, looks are rarer."""
+"""Largest share of one core spent on scanning processes; expensive scans become less frequent."""
 
 
 class HostSource(NoHistory):
-    """Live figures of the machine that Trimtab runs on; see `host_figures.HELP` for their names.
+    """Source of live metrics of the machine that Trimtab runs on; `host_metrics.HELP` lists them.
 
-    What this system does not tell gives no series; what cannot be read now is NaN, never 0. Rates are
-    NaN at the first read and over more than 3.5 intervals (the machine slept).
+    Metrics that the system does not offer give no series; values that cannot be read now are NaN, never 0.
+    Rates are NaN at the first read and over gaps of more than 3.5 intervals, such as a suspend.
     """
 
     name = "host"
@@ -44,47 +44,47 @@ class HostSource(NoHistory):
         self._metric_groups = MetricGroups()
         self._counter_rates = CounterRates(settings.interval * _MAX_GAP_INTERVALS)
         self._process_sampler = ProcessSampler(settings.top_processes)
-        self._cpu_times: figures.CpuTimes = {}
+        self._cpu_times: host_metrics.CpuTimes = {}
         self._mount_points: list[str] = []
         self._mounts_due_ns = 0
         self._keys: tuple[SeriesKey, ...] = ()
         self._skipped_series: tuple[str, ...] = ()
 
     async def open(self) -> None:
-        """Nothing to connect to. Raises SourceError where this system tells nothing."""
+        """Connect to nothing. Raises SourceError when the system reports no CPU times."""
         try:
             psutil.cpu_times()
         except (OSError, RuntimeError) as error:
             raise SourceError(
-                f"host: this system tells no CPU times ({error}); write sources.host.enabled: false"
+                f"host: this system reports no CPU times ({error}); set sources.host.enabled: false"
             ) from error
 
     async def read(self) -> Reading:
-        """The figures of now; those of processes carry the time at which they were looked at."""
+        """Return the current metrics; those of processes carry the time of the last process scan."""
         return await asyncio.to_thread(self._read)
 
     def info(self, key: SeriesKey) -> SeriesInfo:
-        """Unit and help of one of its series."""
+        """Return unit, kind and help of a series."""
         rate = key.metric.endswith("_per_second")
         return SeriesInfo(
             key,
-            figures.unit_of(key.metric),
+            host_metrics.unit_of(key.metric),
             "rate" if rate else "gauge",
-            figures.HELP.get(key.metric, ""),
+            host_metrics.HELP.get(key.metric, ""),
             is_transient=key.metric.startswith("host_process_"),
         )
 
     def skipped_series(self) -> Sequence[str]:
-        """Series over the cap."""
+        """Return the series beyond `max_series`."""
         return self._skipped_series
 
     def detail(self) -> str:
-        """One line about this machine."""
+        """Return one line about this machine."""
         cores, size = psutil.cpu_count() or 0, psutil.virtual_memory().total / 2**30
         return f"this machine: {cores} cores, {size:.0f} GiB memory, {len(self._keys)} series"
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: the source holds no resources."""
 
     def _read(self) -> Reading:
         now = self._clock.now()
@@ -94,9 +94,9 @@ class HostSource(NoHistory):
             *self._counter_rates.update(self._read_counters(), time.monotonic()),
         ]
         times = [now] * len(samples)
-        looked_at, processes = self._process_sampler.sample(now)
+        scanned_ns, processes = self._process_sampler.sample(now)
         samples += processes
-        times += [looked_at] * len(processes)
+        times += [scanned_ns] * len(processes)
         keys = tuple(key for key, _ in samples)
         self._skipped_series = tuple(str(key) for key in keys[self._max_series :])
         if keys[: self._max_series] != self._keys:
@@ -106,45 +106,45 @@ class HostSource(NoHistory):
         return Reading(now, self._keys, np.array(times[:n], np.int64), values)
 
     def _read_cpu(self) -> list[Sample]:
-        before, self._cpu_times = self._cpu_times, figures.cpu_times()
-        return list(figures.cpu_ratios(before, self._cpu_times))
+        before, self._cpu_times = self._cpu_times, host_metrics.cpu_times()
+        return list(host_metrics.cpu_ratios(before, self._cpu_times))
 
     def _read_levels(self, now: int) -> list[Sample]:
         if now >= self._mounts_due_ns:
-            self._mount_points, self._mounts_due_ns = figures.mount_points(), now + _MOUNTS_INTERVAL_NS
-        ask = self._metric_groups.read
+            self._mount_points, self._mounts_due_ns = host_metrics.mount_points(), now + _MOUNTS_INTERVAL_NS
+        read = self._metric_groups.read
         return [
-            *ask("load", figures.load_averages),
-            *ask("memory", figures.memory_levels),
-            *ask("handles", figures.open_file_handles),
-            *ask("processes", figures.process_count),
-            *ask("file systems", lambda: figures.filesystem_usage(self._mount_points)),
+            *read("load", host_metrics.load_averages),
+            *read("memory", host_metrics.memory_levels),
+            *read("handles", host_metrics.open_file_handles),
+            *read("processes", host_metrics.process_count),
+            *read("file systems", lambda: host_metrics.filesystem_usage(self._mount_points)),
         ]
 
     def _read_counters(self) -> list[Sample]:
-        ask = self._metric_groups.read
+        read = self._metric_groups.read
         return [
-            *ask("swap", figures.swap_counters),
-            *ask("kernel", figures.kernel_counters),
-            *ask("disks", figures.disk_counters),
-            *ask("network", figures.network_counters),
+            *read("swap", host_metrics.swap_counters),
+            *read("kernel", host_metrics.kernel_counters),
+            *read("disks", host_metrics.disk_counters),
+            *read("network", host_metrics.network_counters),
         ]
 
 
 class MetricGroups:
-    """Asks for groups of figures; one that cannot be read now is NaN for the series that it had."""
+    """Reader of metric groups; the known series of a group that cannot be read are NaN."""
 
     def __init__(self) -> None:
         self._keys_by_group: dict[str, list[SeriesKey]] = {}
         self._failing: set[str] = set()
 
-    def read(self, name: str, figures_of: Callable[[], Iterable[Sample]]) -> list[Sample]:
-        """Samples of a group."""
+    def read(self, name: str, read_group: Callable[[], Iterable[Sample]]) -> list[Sample]:
+        """Return the samples of a group."""
         try:
-            samples = list(figures_of())
+            samples = list(read_group())
         except (OSError, RuntimeError, ValueError) as error:
             if name not in self._failing:
-                log.warning("host figures cannot be read, they are unknown", group=name, error=str(error))
+                log.warning("host_metrics_unreadable", group=name, error=str(error))
             self._failing.add(name)
             return [(key, _NAN) for key in self._keys_by_group.get(name, [])]
         self._failing.discard(name)
@@ -153,7 +153,7 @@ class MetricGroups:
 
 
 class ProcessSampler:
-    """Looks at processes, less often where that is dear."""
+    """Scans processes, less often when a scan is expensive. size : names to watch; 0 = none."""
 
     def __init__(self, size: int, proc: Path = Path("/proc")) -> None:
         self._top = TopProcesses(size)
@@ -162,17 +162,17 @@ class ProcessSampler:
         self._last_sample: tuple[int, list[Sample]] = (0, [])
 
     def sample(self, now: int) -> tuple[int, list[Sample]]:
-        """When processes were looked at last, and what they used then."""
-        begun_s = time.monotonic()
-        if self._top.size == 0 or begun_s < self._due_s:
+        """Return the time of the last scan (int64 ns) and its samples."""
+        started_s = time.monotonic()
+        if self._top.size == 0 or started_s < self._due_s:
             return self._last_sample
-        cost_s = time.thread_time()
+        cpu_before_s = time.thread_time()
         scan = scan_proc(self._proc) if (self._proc / "uptime").exists() else scan_psutil(now / NS)
         samples: list[Sample] = []
-        for name, usage in self._top.update(scan, begun_s).items():
-            samples.append((figures.host_series("host_process_cpu_ratio", name=name), usage.cpu_ratio))
-            memory = figures.host_series("host_process_resident_memory_bytes", name=name)
+        for name, usage in self._top.update(scan, started_s).items():
+            samples.append((host_metrics.host_series("host_process_cpu_ratio", name=name), usage.cpu_ratio))
+            memory = host_metrics.host_series("host_process_resident_memory_bytes", name=name)
             samples.append((memory, usage.rss_bytes))
-        self._due_s = begun_s + (time.thread_time() - cost_s) / _MAX_PROCESS_SCAN_RATIO
+        self._due_s = started_s + (time.thread_time() - cpu_before_s) / _MAX_PROCESS_SCAN_RATIO
         self._last_sample = (now, samples)
         return self._last_sample

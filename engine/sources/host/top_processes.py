@@ -1,6 +1,6 @@
-"""The top processes of this machine, by name: CPU and memory summed over the processes that share one.
+"""Top processes of this machine by name: CPU and memory summed over the processes of one name.
 
-On Linux one small file a process is read (/proc/<pid>/stat), a twentieth of what a psutil object costs.
+On Linux the scan reads /proc/<pid>/stat only, which costs a twentieth of a psutil object.
 """
 
 import math
@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 ENTER_AFTER_S = 60.0
-"""A name is watched once it has been among the top for so long without a break ..."""
+"""A name is watched after it has been among the top for this long without a break ..."""
 MIN_PROCESS_AGE_S = 600.0
-"""... and its oldest process has lived so long: what comes and goes is no series."""
+"""... and its oldest process is this old: short-lived processes get no series."""
 _KTHREADD = 2
 _FIRST_FULL_SCAN = 2
 
@@ -23,9 +23,9 @@ _FIRST_FULL_SCAN = 2
 class ProcessSample:
     """One process at one moment.
 
-    cpu_s   : CPU seconds used since it started
-    started : seconds since boot (Linux) or since 1970; with the pid it tells processes apart
-    age_s   : seconds since it started
+    cpu_s        : CPU seconds used since it started
+    start_time_s : since boot (Linux) or since 1970; identifies a process together with its pid
+    age_s        : seconds since it started
     """
 
     pid: int
@@ -37,17 +37,17 @@ class ProcessSample:
 
 
 def scan_proc(root: Path = Path("/proc")) -> Iterator[ProcessSample]:
-    """Every process that can be seen under root; kernel threads share the name "kernel"."""
+    """Yield every visible process under root; kernel threads share the name "kernel"."""
     tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     uptime_s = float((root / "uptime").read_text().split()[0])
     base = str(root)
-    for entry in os.listdir(base):  # noqa: PTH208 - a Path object a process doubles the cost
+    for entry in os.listdir(base):  # noqa: PTH208 - a Path object per process doubles the cost
         if not entry.isdigit():
             continue
         try:
             handle = os.open(f"{base}/{entry}/stat", os.O_RDONLY)
         except OSError:
-            continue  # it has ended since, or may not be looked at
+            continue  # it has ended, or may not be read
         try:
             text = os.read(handle, 2048).decode(errors="replace")
         except OSError:
@@ -69,21 +69,21 @@ def scan_proc(root: Path = Path("/proc")) -> Iterator[ProcessSample]:
 
 
 def scan_psutil(now_s: float) -> Iterator[ProcessSample]:
-    """Every process, on a system without /proc; unreadable figures are NaN."""
+    """Yield every process, on systems without /proc; unreadable values are NaN."""
     nan = float("nan")
     for process in psutil.process_iter(["pid", "name", "create_time", "cpu_times", "memory_info"]):
-        seen = process.info
-        cpu, memory = seen["cpu_times"], seen["memory_info"]
-        started = seen["create_time"] or 0.0
+        info = process.info
+        cpu, memory = info["cpu_times"], info["memory_info"]
+        started = info["create_time"] or 0.0
         yield ProcessSample(
-            pid=seen["pid"], name=seen["name"] or "?", start_time_s=started, age_s=now_s - started,
+            pid=info["pid"], name=info["name"] or "?", start_time_s=started, age_s=now_s - started,
             cpu_s=cpu.user + cpu.system if cpu else nan, rss_bytes=float(memory.rss) if memory else nan,
         )  # fmt: skip
 
 
 @dataclass(slots=True)
 class ProcessUsage:
-    """What the processes of one name use. cpu_ratio: 1 = one core busy; NaN = not known yet."""
+    """Resources used by the processes of one name. cpu_ratio : 1 = one busy core; NaN = unknown yet."""
 
     cpu_ratio: float = float("nan")
     rss_bytes: float = 0.0
@@ -93,11 +93,11 @@ class ProcessUsage:
 
 @dataclass(slots=True)
 class TopProcesses:
-    """Which names are watched, and what they use.
+    """Chooses the process names to watch and sums their resource use.
 
-    The first names are those that are the `size` heaviest at the second look. Later a name enters once it
-    has been among them for a minute and its oldest process has lived ten. It stays for as long as any
-    process has it, so nothing vanishes that still runs. At most three times `size` names are watched.
+    The `size` heaviest names of the second scan come first. Later a name is added once it has been among
+    the heaviest for a minute and its oldest process is ten minutes old. A watched name stays while any
+    process has it. At most 3 * `size` names are watched.
     """
 
     size: int
@@ -109,7 +109,7 @@ class TopProcesses:
     _smoothed_cpu: dict[str, float] = field(default_factory=dict)
 
     def update(self, processes: Iterable[ProcessSample], now_s: float) -> dict[str, ProcessUsage]:
-        """Usage of the watched names that have a process now, in order of their names."""
+        """Return the usage of the watched names that have a process, sorted by name."""
         usage = self._usage(list(processes), now_s)
         self._scan_count += 1
         top = self._heaviest(usage)
@@ -130,12 +130,12 @@ class TopProcesses:
         usage: dict[str, ProcessUsage] = {}
         cpu: dict[str, float] = {}
         for p in processes:
-            one = usage.setdefault(p.name, ProcessUsage())
-            one.rss_bytes += p.rss_bytes
-            one.count += 1
-            one.age_s = max(one.age_s, p.age_s)
-            born_since = p.age_s < elapsed_s
-            before = self._last_cpu_s.get((p.pid, p.start_time_s), 0.0 if born_since else p.cpu_s)
+            total = usage.setdefault(p.name, ProcessUsage())
+            total.rss_bytes += p.rss_bytes
+            total.count += 1
+            total.age_s = max(total.age_s, p.age_s)
+            is_new = p.age_s < elapsed_s
+            before = self._last_cpu_s.get((p.pid, p.start_time_s), 0.0 if is_new else p.cpu_s)
             cpu[p.name] = cpu.get(p.name, 0.0) + max(p.cpu_s - before, 0.0)
         if elapsed_s > 0:
             for name, used_s in cpu.items():
@@ -145,10 +145,10 @@ class TopProcesses:
         return usage
 
     def _heaviest(self, usage: dict[str, ProcessUsage]) -> list[str]:
-        """Half of them by CPU, smoothed over a minute or so, the rest by memory."""
-        for name, one in usage.items():
-            fresh = 0.0 if math.isnan(one.cpu_ratio) else one.cpu_ratio
-            self._smoothed_cpu[name] = 0.9 * self._smoothed_cpu.get(name, fresh) + 0.1 * fresh
+        """Return the heaviest names: half by CPU, smoothed over about a minute, the rest by memory."""
+        for name, total in usage.items():
+            latest = 0.0 if math.isnan(total.cpu_ratio) else total.cpu_ratio
+            self._smoothed_cpu[name] = 0.9 * self._smoothed_cpu.get(name, latest) + 0.1 * latest
         self._smoothed_cpu = {name: v for name, v in self._smoothed_cpu.items() if name in usage}
         by_cpu = sorted(
             (n for n, v in self._smoothed_cpu.items() if v > 0), key=lambda n: (-self._smoothed_cpu[n], n)

@@ -1,7 +1,7 @@
-"""Discovery, metadata and recorded data through prometheus-api-client, in threads.
+"""API library: discovery, metadata and history through prometheus-api-client, called in threads.
 
-The library has no total deadline, drops `warnings`, follows redirects and reads answers of any size. So it
-gets a session of ours, which checks each answer as the live client does. Import this module only where a
+The library has no total deadline, drops `warnings`, follows redirects and reads responses of any size. So
+it uses a session of ours, which checks each response like the live client. Import this module only when a
 Prometheus is configured.
 """
 
@@ -39,7 +39,7 @@ _CHUNK_BYTES = 2**18
 
 
 class _CheckedResponse:
-    """What the library sees of an answer that was checked already."""
+    """Response that the library reads; its content was checked before."""
 
     status_code = 200
     content = b""
@@ -52,26 +52,26 @@ class _CheckedResponse:
 
 
 class _TlsAdapter(HTTPAdapter):
-    """TLS by a context of ours, for the server's name, whatever address is connected to."""
+    """Adapter with our TLS context and the server's name, whatever address is connected to."""
 
     def __init__(self, context: ssl.SSLContext, name: str) -> None:
         self._tls: dict[str, Any] = {"ssl_context": context, "server_hostname": name}
         super().__init__()
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **more: Any) -> None:  # noqa: ANN401 - as urllib3 takes them
-        """Every connection by our context."""
+        """Use our context for every connection."""
         super().init_poolmanager(connections, maxsize, block, **more, **self._tls)
 
     def build_connection_pool_key_attributes(self, request: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401 - requests' own
-        """Where to, and nothing of TLS: the context has it."""
+        """Return the pool key without TLS settings, which our context holds."""
         return super().build_connection_pool_key_attributes(request, verify=True)[0], {}
 
     def cert_verify(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - as above
-        """The context verifies."""
+        """Do nothing: the context verifies the certificate."""
 
 
 class _CheckedSession(requests.Session):
-    """A session whose answers are whole or a SourceError; `deadline_s` is by the monotonic clock."""
+    """Session whose responses are complete or raise SourceError. deadline_s : on the monotonic clock."""
 
     def __init__(self, settings: Prometheus, credentials: PrometheusCredentials, route: ServerRoute) -> None:
         super().__init__()
@@ -82,20 +82,20 @@ class _CheckedSession(requests.Session):
         self.deadline_s = 0.0
         context = client_tls_context(settings)
         if settings.tls.insecure_skip_verify:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user asked for it
         self._adapter = HTTPAdapter() if context is None else _TlsAdapter(context, route.target.host)
 
     def get_adapter(self, url: str) -> Any:  # noqa: ANN401, ARG002 - as requests has it
-        """Ours for everything; the library mounts one of its own, which knows no context."""
+        """Return our adapter for every URL; the library mounts its own, which ignores our context."""
         return self._adapter
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         super().close()
         self._adapter.close()
 
     def request(self, method: str, url: str, **sent: Any) -> Any:  # type: ignore[override]  # noqa: ANN401 - see _Whole
-        """Ask, at one checked address after the other, and read the answer up to the limits."""
+        """Send the request to one checked address after the other, and read the response up to the limits."""
         if method == "POST":
             sent["data"] = sent.pop("params", None)
         sent |= {"allow_redirects": False, "stream": True}
@@ -128,9 +128,9 @@ class _CheckedSession(requests.Session):
 
 
 class ApiLibrary(AbstractContextManager["ApiLibrary"]):
-    """What is asked of prometheus-api-client. Every call blocks, at most timeout_s; all raise SourceError.
+    """API of a Prometheus through prometheus-api-client. Calls block up to timeout_s and raise SourceError.
 
-    Use one in one thread at a time.
+    Not thread-safe: use an instance in one thread at a time.
     """
 
     def __init__(
@@ -152,29 +152,29 @@ class ApiLibrary(AbstractContextManager["ApiLibrary"]):
         self._connect.close()
 
     def count_series(self, selection: str) -> list[tuple[str, str, int]]:
-        """Metric name, job and number of series of what `selection` gives now."""
+        """Return (metric, job, number of series) of the current result of `selection`."""
         found = self._call(lambda: self._connect.custom_query(f"count by (__name__, job) ({selection})"))
         return [
-            (one["metric"].get("__name__", ""), one["metric"].get("job", ""), int(float(one["value"][1])))
-            for one in found
+            (row["metric"].get("__name__", ""), row["metric"].get("job", ""), int(float(row["value"][1])))
+            for row in found
         ]
 
     def metadata(self) -> dict[str, MetricMetadata]:
-        """What the scraped targets tell of their metrics; of targets that disagree the first."""
+        """Return the metadata of the scraped metrics; when targets disagree, that of the first."""
         found: dict[str, MetricMetadata] = {}
-        for one in self._call(lambda: self._connect.get_metric_metadata("")):
-            found.setdefault(one["metric_name"], MetricMetadata(one["type"], one["help"], one["unit"]))
+        for row in self._call(lambda: self._connect.get_metric_metadata("")):
+            found.setdefault(row["metric_name"], MetricMetadata(row["type"], row["help"], row["unit"]))
         return found
 
     def targets(self) -> list[Mapping[str, Any]]:
-        """The active scrape targets."""
+        """Return the active scrape targets."""
         found: list[Mapping[str, Any]] = self._call(
             lambda: self._connect.get_targets(state="active")["activeTargets"]
         )
         return found
 
     def query_range(self, expr: str, start: int, end: int, step_s: float) -> list[Mapping[str, Any]]:
-        """Values at start, start + step_s ... end, both ends included; times int64 ns, whole seconds."""
+        """Return values at start, start + step_s ... end, both included; int64 ns, whole seconds."""
         first, last = (datetime.fromtimestamp(t / NS, UTC) for t in (start, end))
         found: list[Mapping[str, Any]] = self._call(
             lambda: self._connect.custom_query_range(expr, first, last, f"{step_s:g}")
@@ -182,7 +182,7 @@ class ApiLibrary(AbstractContextManager["ApiLibrary"]):
         return found
 
     def query_at(self, expr: str, at: int) -> list[Mapping[str, Any]]:
-        """An instant query at a time, int64 ns."""
+        """Return the result of an instant query at a time, int64 ns."""
         found: list[Mapping[str, Any]] = self._call(
             lambda: self._connect.custom_query(expr, params={"time": f"{at / NS:.3f}"})
         )
@@ -200,4 +200,4 @@ class ApiLibrary(AbstractContextManager["ApiLibrary"]):
                 "sources.prometheus.url"
             ) from error
         except (PrometheusApiClientException, KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"{self.server}: an answer of another form than Prometheus gives") from error
+            raise SourceError(f"{self.server}: the answer does not follow the Prometheus API") from error

@@ -1,4 +1,4 @@
-"""What a Prometheus has: metrics with their types, targets with their scrape intervals."""
+"""Discovery: the metrics of a Prometheus with their types, and its targets with their scrape intervals."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 UNKNOWN_SCRAPE_S = 60.0
-"""Taken for series of jobs that are no scrape targets, such as recording rules."""
+"""Assumed for series of jobs that are not scrape targets, such as recording rules."""
 _KEEP_MISSING_S = 3600
 _GROWTH_WINDOW_S = 3600
 _GROWTH_STEP_S = 30
@@ -33,36 +33,36 @@ _MAX_GROWTH_SERIES = 3000
 _MIN_SAMPLES = 10
 _MIN_RISES = 3
 _MAX_RESTART_RATIO = 0.1
-"""A fall to less than this share may be a restart ..."""
+"""A drop to less than this ratio may be a restart ..."""
 _MIN_RISES_PER_RESTART = 20
-"""... where it is rare; what fills and drains is a gauge."""
+"""... if it is rare; a metric that often drops is a gauge."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w|y)")
 _DURATIONS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 
 
 class PrometheusApi(Protocol):
-    """What is asked of the library; see `prometheus_library.Library`."""
+    """API of the server as discovery and history need it; see `api_library.ApiLibrary`."""
 
     def count_series(self, selection: str) -> list[tuple[str, str, int]]:
-        """Metric, job and number of series."""
+        """Return (metric, job, number of series)."""
 
     def metadata(self) -> dict[str, MetricMetadata]:
-        """Of metrics and families."""
+        """Return the metadata of metrics and metric families."""
 
     def targets(self) -> Sequence[Mapping[str, Any]]:
-        """The active ones."""
+        """Return the active targets."""
 
     def query_at(self, expr: str, at: int) -> Sequence[Mapping[str, Any]]:
-        """Rows of an instant query."""
+        """Return the rows of an instant query at a time, int64 ns."""
 
     def query_range(self, expr: str, start: int, end: int, step_s: float) -> Sequence[Mapping[str, Any]]:
-        """Rows of a range query."""
+        """Return the rows of a range query; times int64 ns."""
 
 
 def duration_s(text: str) -> float:
-    """Seconds of a Prometheus duration; 0 where it is none.
+    """Return the seconds of a Prometheus duration; 0 when it is invalid.
 
-    >>> positive_duration_s("1m30s"), positive_duration_s("15s"), positive_duration_s("")
+    >>> duration_s("1m30s"), duration_s("15s"), duration_s("")
     (90.0, 15.0, 0.0)
     """
     return float(sum(float(n) * _DURATIONS_S[unit] for n, unit in _DURATION.findall(text)))
@@ -70,19 +70,20 @@ def duration_s(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ScrapeTimings:
-    """How often targets are scraped and how long a scrape takes, seconds.
+    """Scrape intervals and durations of the targets, seconds.
 
-    of_target : (job, instance) -> (interval, last duration)
+    by_target : (job, instance) -> (interval, last scrape duration)
+    by_job    : job -> longest interval of its targets
     """
 
     by_target: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     by_job: Mapping[str, float] = field(default_factory=dict)
     common_interval_s: float = 0.0
-    """The interval that most targets have; 0 = there are no targets."""
+    """Most frequent interval of the targets; 0 = there are no targets."""
 
     @classmethod
     def from_targets(cls, targets: Iterable[Mapping[str, Any]]) -> "ScrapeTimings":
-        """From the active targets as Prometheus lists them."""
+        """Return the timings of the active targets as Prometheus lists them."""
         of_target: dict[tuple[str, str], tuple[float, float]] = {}
         of_job: dict[str, float] = {}
         for target in targets:
@@ -100,13 +101,13 @@ class ScrapeTimings:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryResult:
-    """What a look at a Prometheus gave.
+    """Result of one discovery.
 
-    counts   : metric -> number of series
-    scrape_s : metric -> longest scrape interval among its jobs
-    grows    : metric without type -> whether it was seen to only grow
-    undecided : metrics of which that is not known yet; not watched until it is
-    seen_at   : metric -> when it was there last, int64 ns
+    series_counts : metric -> number of series
+    scrape_s      : metric -> longest scrape interval among its jobs, seconds
+    only_grows    : metric without type -> whether its values only increased
+    undecided     : metrics for which that is not known yet; they are not watched until it is
+    last_seen_ns  : metric -> time of the last discovery that found it, int64 ns
     """
 
     series_counts: dict[str, int] = field(default_factory=dict)
@@ -119,11 +120,14 @@ class DiscoveryResult:
 
 
 def discover(library: PrometheusApi, selector: str, now: int, before: DiscoveryResult) -> DiscoveryResult:
-    """Look once. Blocks; raises SourceError where the server does not answer.
+    """Discover once. Blocks; raises SourceError when the server does not answer.
 
+    library  : API of the server
     selector : matchers, without braces
-    before   : the look before, `Found()` at first; types that it told and metrics of the last hour are kept
-    Lists that a Prometheus-like server does not offer (metadata, targets) are done without.
+    now      : int64 ns
+    before   : previous result, `DiscoveryResult()` at first; its types and its metrics of the last hour stay
+
+    Metadata and targets are optional, because some compatible servers do not offer them.
     """
     own, never = "|".join(OWN_SERIES), f"{EXCLUDED_METRICS}|{'|'.join(OWN_SERIES)}"
     selected = f'{{{selector},__name__!~"{never}"}} or {{{selector},__name__=~"{own}",for=""}}'
@@ -153,8 +157,8 @@ def discover(library: PrometheusApi, selector: str, now: int, before: DiscoveryR
     for names in _group_by_size([n for n in silent if n not in grows], counts):
         grows |= _detect_growth(library, selector, names, now)
     for name in grows.keys() & silent:
-        told = metadata.get(name, MetricMetadata())
-        metadata[name] = replace(told, type="counter" if grows[name] else "gauge")
+        meta = metadata.get(name, MetricMetadata())
+        metadata[name] = replace(meta, type="counter" if grows[name] else "gauge")
     small = {n for n in silent if counts[n] <= _MAX_GROWTH_SERIES}
     return DiscoveryResult(
         counts, scrape_s, metadata, scrapes, grows, frozenset(small - grows.keys()), seen_at
@@ -165,12 +169,12 @@ def _call_optional(what: str, ask: Callable[[], T], otherwise: T) -> T:
     try:
         return ask()
     except SourceError as error:
-        log.info("prometheus does without", what=what, why=str(error))
+        log.info("api_not_available", what=what, why=str(error))
         return otherwise
 
 
 def _sample_spacing_s(library: PrometheusApi, selector: str, counts: Mapping[str, int], now: int) -> float:
-    """Seconds between samples of the smallest metric, 0 = unknown; for a server without targets."""
+    """Return the seconds between samples of the smallest metric, 0 = unknown; for servers without targets."""
     if not counts:
         return 0.0
     name = min(counts, key=lambda n: (counts[n], n))
@@ -180,7 +184,7 @@ def _sample_spacing_s(library: PrometheusApi, selector: str, counts: Mapping[str
 
 
 def _group_by_size(names: Sequence[str], counts: Mapping[str, int]) -> Iterable[list[str]]:
-    """Metrics in groups of at most so many series; one with more than that is not looked at."""
+    """Yield groups of metrics with a bounded number of series; larger metrics are left out."""
     group: list[str] = []
     total = 0
     for name in sorted(n for n in names if counts[n] <= _MAX_GROWTH_SERIES):
@@ -194,7 +198,7 @@ def _group_by_size(names: Sequence[str], counts: Mapping[str, int]) -> Iterable[
 
 
 def _detect_growth(library: PrometheusApi, selector: str, names: Sequence[str], now: int) -> dict[str, bool]:
-    """Which of these only grew in the last hour; a metric that hardly moved or is new is not decided."""
+    """Return metric -> whether it only increased in the last hour; new and constant metrics are left out."""
     end = now // NS * NS
     rows = library.query_range(
         f"{{{selector},{name_matcher(names)}}}", end - _GROWTH_WINDOW_S * NS, end, _GROWTH_STEP_S

@@ -1,7 +1,7 @@
-"""Recorded values of a Prometheus: two weeks coarsely for seasons, then hours at the native step for noise.
+"""History reader: two weeks of coarse values for seasons, then hours at the native step for noise.
 
-Coarse values come from range queries; the rate of a counter there is its growth over the step. Fine values
-come from raw samples and go through the same kernels as live ones, so that they mean the same.
+Coarse values come from range queries; the rate of a counter is its increase over the step. Fine values come
+from raw samples and use the same kernels as live ones, so they are comparable.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from trimtab.engine.types import Floats, History, Ints, SeriesKey
 log = structlog.get_logger(__name__)
 
 POINTS_PER_QUERY = 200_000
-"""Keeps an answer at about 6 MB and its objects at 40."""
+"""Limits an answer to about 6 MB and its Python objects to 40 MB."""
 _STEPS_PER_QUERY = 10_000
 _GAP_SCRAPES = 2.5
 _MAX_CONSECUTIVE_FAILURES = 5
 _EARLY_DIVISOR = 4
-"""A sample up to a quarter of the step early counts for the tick, as in live ticks."""
+"""A sample up to a quarter of the step early counts for the tick, like in live ticks."""
 
 
 @dataclass(frozen=True, slots=True)
 class TickGrid:
-    """Ticks start, start + step_s ... before end; int64 ns, multiples of the step."""
+    """Ticks start, start + step_s ... before end; int64 ns UTC, multiples of the step."""
 
     start: int
     end: int
@@ -44,21 +44,21 @@ class TickGrid:
 
     @classmethod
     def ending_at(cls, now: int, window_s: float, step_s: float) -> "TickGrid":
-        """The whole steps of the last window_s."""
+        """Return the whole steps of the last window_s seconds before now."""
         step = round(step_s * NS)
         end = now // step * step
         return cls(end - max(int(window_s / step_s), 1) * step, end, step_s)
 
     @property
     def times(self) -> Ints:
-        """Of the ticks, (n_ticks,)."""
+        """Times of the ticks, (n_ticks,)."""
         return np.arange(self.start, self.end, round(self.step_s * NS), dtype=np.int64)
 
     def __len__(self) -> int:
         return (self.end - self.start) // round(self.step_s * NS)
 
     def split(self, n: int) -> list["TickGrid"]:
-        """The grid in n parts of about the same length, oldest first."""
+        """Split the grid into n parts of about equal length, oldest first."""
         step = round(self.step_s * NS)
         edges = np.unique(np.linspace(0, len(self), min(n, len(self)) + 1).astype(np.int64)).tolist()
         return [
@@ -70,8 +70,8 @@ class TickGrid:
 class HistoryQuery:
     """One query for recorded values.
 
-    names    : metrics; or of one `query` of the user's
-    points   : samples that are expected
+    names  : metrics, or empty for a user `query`
+    points : expected number of samples
     """
 
     grid: TickGrid
@@ -86,9 +86,9 @@ class HistoryQuery:
 def plan_history_queries(
     plan: QueryPlan, queries: Mapping[str, int], grid: TickGrid, *, coarse: bool, limit: int
 ) -> list[HistoryQuery]:
-    """Queries that give every watched metric on the grid, each at most about `limit` points.
+    """Return queries that read every watched metric on the grid, each with at most about `limit` points.
 
-    queries : number of series of each query of the user's
+    queries : user query -> number of its series
     """
     wanted = []
     steps = len(grid)
@@ -113,12 +113,13 @@ def plan_history_queries(
 
 
 class HistoryReader:
-    """Reads history of what is watched now; see `PrometheusSource.history`.
+    """Reads the history of the watched series; see `PrometheusSource.history`.
 
-    keys    : the watched series of each metric
-    queries : the watched series of each query of the user's
-    most    : series of all queries together; recorded ones that are not watched now count, too
-    on_progress : told 0..1 as it goes
+    keys        : metric -> watched series
+    queries     : user query -> watched series
+    max_series  : most series of all user queries, including recorded ones that are not watched now
+    step_s      : step of the fine history, seconds
+    on_progress : called with the progress, 0..1, and with None at the end
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class HistoryReader:
         self._on_progress = on_progress
 
     def plan_queries(self, now: int) -> list[HistoryQuery]:
-        """Coarse ones first."""
+        """Return all queries, coarse ones first."""
         s = self._settings
         queries = {name: max(len(watched), 1) for name, watched in self._queries.items()}
         seasons = TickGrid.ending_at(now, s.season_window, s.season_step)
@@ -156,10 +157,10 @@ class HistoryReader:
         ]
 
     async def read(self, now: int) -> AsyncIterator[History]:
-        """Chunks of it. One that fails is skipped, counted and warned of; five in a row end it."""
+        """Yield chunks of history. A failed chunk is logged and skipped; five failures in a row end it."""
         jobs = self.plan_queries(now)
         log.info(
-            "reading history from prometheus",
+            "history_read_started",
             series=sum(map(len, (*self._keys.values(), *self._queries.values()))),
             points=sum(job.points for job in jobs),
             queries=len(jobs),
@@ -173,7 +174,7 @@ class HistoryReader:
                     chunk = await self._chunk_or_none(waiting, jobs[i])
                     in_a_row = 0 if chunk is not None else in_a_row + 1
                     if in_a_row == _MAX_CONSECUTIVE_FAILURES:
-                        log.warning("history of prometheus is given up", queries_left=len(jobs) - i - 1)
+                        log.warning("history_read_aborted", queries_left=len(jobs) - i - 1)
                         return
                     if i + 1 < len(jobs):
                         waiting = asyncio.create_task(asyncio.to_thread(self.fetch, recorded, jobs[i + 1]))
@@ -190,13 +191,11 @@ class HistoryReader:
         except SourceError as error:
             self.failed_count += 1
             what = job.query or ", ".join(job.names[:3])
-            log.warning(
-                "a piece of history is skipped", metrics=what, why=str(error), skipped=self.failed_count
-            )
+            log.warning("history_chunk_skipped", metrics=what, why=str(error), skipped=self.failed_count)
             return None
 
     def fetch(self, library: PrometheusApi, job: HistoryQuery) -> History:
-        """One chunk. Blocks; raises SourceError. A watched series without data is a column of NaN."""
+        """Return one chunk. Blocks; raises SourceError. A watched series without data is a NaN column."""
         if job.query:
             keys, values = self._fetch_user_query(library, job)
             wanted = self._select_query_series(job.query, keys)
@@ -210,13 +209,13 @@ class HistoryReader:
         return History(job.grid.step_s, wanted, job.grid.times, out, job.coarse)
 
     def _select_query_series(self, query: str, recorded: list[SeriesKey]) -> tuple[SeriesKey, ...]:
-        """The series of a query's history: watched ones, and others while there is room for them."""
+        """Return the series of a query's history: watched ones, then others up to `max_series`."""
         taken = self._queries[query]
         room = self._max_series - sum(map(len, self._queries.values()))
         new = [key for key in recorded if key not in taken]
         taken.update(dict.fromkeys(select_series(new, (), max(room, 0))))
         if len(new) > room:
-            log.warning("history of a query is over the cap", query=query, series_left_out=len(new) - room)
+            log.warning("query_history_over_cap", query=query, series_left_out=len(new) - room)
         return tuple(taken)
 
     def _selection(self, job: HistoryQuery) -> str:
@@ -263,7 +262,7 @@ class HistoryReader:
 
 
 def _to_table(samples: SampleRuns, start: int, step_s: float, shape: tuple[int, int]) -> Floats:
-    """Samples that lie on a grid already, as a table, (n_ticks, n_series)."""
+    """Return samples that already lie on the grid as a table, (n_ticks, n_series)."""
     row = np.rint((samples.times - start) / (step_s * NS)).astype(np.int64)
     inside = (row >= 0) & (row < shape[0])
     out = np.full(shape, np.nan)

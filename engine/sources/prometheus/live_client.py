@@ -1,7 +1,7 @@
-"""Asking a Prometheus: who we are to it, what counts as an answer, and the live client.
+"""Live client of a Prometheus: credentials, address, checks of an answer, and instant queries.
 
-An answer counts only when it is whole: status success, no warnings, complete JSON, at most 64 MB. All
-else raises SourceError, whose text names the server and says what to do and never holds a secret.
+An answer counts only when it is complete: status success, no warnings, valid JSON, at most 64 MB. Anything
+else raises SourceError, whose text names the server and the remedy and never contains a secret.
 """
 
 import ssl
@@ -28,7 +28,7 @@ _MAX_REASON_CHARS = 300
 
 
 class PrometheusCredentials:
-    """Request headers from `trimtab.engine.net.credentials`. Raises SourceError where a file is missing."""
+    """Request headers from `trimtab.engine.net.credentials`. Raises SourceError when a file is missing."""
 
     def __init__(self, settings: Prometheus) -> None:
         self._found = credentials.Credentials(settings, "sources.prometheus")
@@ -37,7 +37,7 @@ class PrometheusCredentials:
         return "Credentials(hidden)"
 
     def headers(self) -> dict[str, str]:
-        """Authorization and the configured headers. Raises SourceError where a file cannot be read."""
+        """Return Authorization and the configured headers. Raises SourceError when a file cannot be read."""
         try:
             return self._found.headers()
         except OSError as error:
@@ -45,7 +45,7 @@ class PrometheusCredentials:
 
 
 def base_url(settings: Prometheus) -> str:
-    """The address without slash, query and user. Raises SettingsError where it is not http or https."""
+    """Return the URL without trailing slash and query. Raises SettingsError for an invalid URL."""
     parts = urlsplit(settings.url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SettingsError(
@@ -61,19 +61,19 @@ def base_url(settings: Prometheus) -> str:
 
 
 def client_tls_context(settings: Prometheus) -> ssl.SSLContext | None:
-    """How connections are encrypted, None = not at all. Raises SettingsError where a file does not fit."""
+    """Return the TLS context, None for http. Raises SettingsError when a TLS file is invalid."""
     https = urlsplit(settings.url).scheme == "https"
     return tls_context(settings.tls, "sources.prometheus.tls") if https else None
 
 
 def common_headers(server: str) -> dict[str, str]:
-    """Headers of every request; on this machine packing an answer costs more than it saves."""
+    """Return headers of every request; on localhost compressing an answer costs more than it saves."""
     local = urlsplit(server).hostname in {"localhost", "127.0.0.1", "::1"}
     return {"Accept-Encoding": "identity" if local else "gzip", "User-Agent": "trimtab"}
 
 
 class ServerRoute:
-    """The way to the server: its URL by the pinned address, and its name for TLS and the Host header."""
+    """Address of the server: its URL by the checked address, and its name for TLS and the Host header."""
 
     def __init__(self, server: str) -> None:
         self.server = server
@@ -81,21 +81,21 @@ class ServerRoute:
         self._pinned = PinnedHost(self.target.host, self.target.port)
 
     def url_at(self, address: str) -> str:
-        """The server's URL with an address in place of its host."""
+        """Return the server's URL with an address in place of its host name."""
         return self.target.url_at(address).rstrip("/")
 
     def resolve_blocking(self) -> str:
-        """Blocks. Raises SourceError where the host has no address, or one that is refused."""
+        """Return an address. Blocks. Raises SourceError when there is none, or a refused one."""
         with self._source_errors():
             return self._pinned.resolve()
 
     async def resolve(self) -> str:
-        """As `address`, without keeping the event loop."""
+        """Return an address like `resolve_blocking`, without blocking the event loop."""
         with self._source_errors():
             return await self._pinned.resolve_async()
 
     def mark_failed(self, address: str) -> bool:
-        """Note that nobody took a connection there; whether there is another address to try."""
+        """Mark an address as unreachable; return whether there is another one to try."""
         return self._pinned.discard(address)
 
     @contextmanager
@@ -112,10 +112,10 @@ class ServerRoute:
 
 @dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """A whole answer.
+    """A complete answer.
 
     data        : the field `data`
-    server_time : int64 ns by the server's clock, to the second; 0 = it does not tell
+    server_time : int64 ns UTC by the server's clock, to the second; 0 = unknown
     """
 
     data: Any
@@ -128,45 +128,45 @@ def raise_for_status(server: str, status: int, location: str, body: bytes) -> No
         return
     if 300 <= status < 400:
         raise SourceError(
-            f"{server} redirects to {redact_text(location)[:_MAX_REASON_CHARS]!r}; redirects are not followed: "
+            f"{server} redirects to {redact_text(location)[:_MAX_REASON_CHARS]!r}, which is not followed: "
             "write the final address into sources.prometheus.url"
         )
     if status in {401, 403}:
         raise SourceError(
-            f"{server} refuses us (HTTP {status}); check basic_auth, bearer_token, tls and headers "
+            f"{server} denies access (HTTP {status}); check basic_auth, bearer_token, tls and headers "
             "of sources.prometheus"
         )
     if status == 404:
-        raise SourceError(f"{server} knows no such page (HTTP 404); check the path in sources.prometheus.url")
+        raise SourceError(f"{server} has no such page (HTTP 404); check the path in sources.prometheus.url")
     try:
-        told = orjson.loads(body).get("error", "")
+        reason = orjson.loads(body).get("error", "")
     except (orjson.JSONDecodeError, AttributeError):
-        told = body[:_MAX_REASON_CHARS].decode(errors="replace")
-    raise SourceError(f"{server} answers HTTP {status}: {redact_text(str(told))[:_MAX_REASON_CHARS]}")
+        reason = body[:_MAX_REASON_CHARS].decode(errors="replace")
+    raise SourceError(f"{server} answers HTTP {status}: {redact_text(str(reason))[:_MAX_REASON_CHARS]}")
 
 
 def parse_answer(server: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
-    """The field `data` of an answer. Raises SourceError where it is not whole."""
+    """Return the field `data` of an answer. Raises SourceError when the answer is incomplete."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise SourceError(
-            f"{server}: the answer is no whole JSON ({error}); is there a Prometheus at this address?"
+            f"{server}: the answer is not valid JSON ({error}); is there a Prometheus at this address?"
         ) from error
     if not isinstance(parsed, dict) or parsed.get("status") != "success" or "data" not in parsed:
-        told = parsed.get("error", "") if isinstance(parsed, dict) else ""
-        raise SourceError(f"{server}: no successful answer: {redact_text(str(told))[:_MAX_REASON_CHARS]!r}")
+        reason = parsed.get("error", "") if isinstance(parsed, dict) else ""
+        raise SourceError(f"{server}: no successful answer: {redact_text(str(reason))[:_MAX_REASON_CHARS]!r}")
     if parsed.get("warnings"):
-        told = "; ".join(map(str, parsed["warnings"]))
+        warnings = "; ".join(map(str, parsed["warnings"]))
         raise SourceError(
-            f"{server} warns that its answer is not whole, so it counts as unknown: "
-            f"{redact_text(told)[:_MAX_REASON_CHARS]}"
+            f"{server} warns that its answer is incomplete, so it counts as unknown: "
+            f"{redact_text(warnings)[:_MAX_REASON_CHARS]}"
         )
     return parsed["data"]
 
 
 def body_too_large_error(server: str) -> SourceError:
-    """The error for an answer that passes the limit."""
+    """Return the error for an answer above the size limit."""
     limit = MAX_BODY_BYTES // 2**20
     return SourceError(f"{server}: the answer is over {limit} MB; narrow sources.prometheus.selector")
 
@@ -177,7 +177,7 @@ def _error_text(error: BaseException) -> str:
 
 
 class LiveClient:
-    """Queries by httpx: no redirects, no proxies of the environment; the caller sets the total deadline."""
+    """HTTP client for instant queries: no redirects, no proxies; the caller sets the total deadline."""
 
     def __init__(
         self,
@@ -193,19 +193,19 @@ class LiveClient:
         self._client: httpx.AsyncClient | None = None
 
     def load_tls(self) -> None:
-        """Load the TLS files. Raises SettingsError where they do not fit."""
+        """Load the TLS files. Raises SettingsError when they are invalid."""
         self._get_client()
 
     async def query(self, expr: str) -> ApiAnswer:
-        """An instant query at the server's own time. Raises SourceError."""
+        """Run an instant query at the server's current time. Raises SourceError."""
         return await self._request("POST", "/api/v1/query", {"query": expr})
 
     async def get(self, path: str) -> ApiAnswer:
-        """Another page of the API. Raises SourceError."""
+        """Get another page of the API. Raises SourceError."""
         return await self._request("GET", path, None)
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close all connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -241,7 +241,7 @@ class LiveClient:
                 ) from error
 
     def _has_next_address(self, address: str, error: Exception) -> bool:
-        """Whether another address is to be tried, as nobody took a connection at this one."""
+        """Return whether another address can be tried after a failed connection."""
         return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and self.route.mark_failed(
             address
         )

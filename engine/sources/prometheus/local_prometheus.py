@@ -1,4 +1,4 @@
-"""Whether a Prometheus runs on this machine. Needs nothing heavy: every `trimtab up` asks."""
+"""Detection of a Prometheus on this machine. Imports nothing heavy: every `trimtab up` runs it."""
 
 import asyncio
 import json
@@ -10,10 +10,9 @@ _MAX_ANSWER_BYTES = 65_536
 
 
 async def find_local_prometheus(url: str = LOCAL_URL, timeout_s: float = 0.8) -> str | None:
-    """The address if a Prometheus answers there, else None; takes timeout_s at most.
+    """Return the URL if a Prometheus answers there within timeout_s seconds, else None.
 
-    Only what tells a version on /api/v1/status/buildinfo is one; whatever else listens there is not asked
-    anything more.
+    A server counts only when it reports a version on /api/v1/status/buildinfo; others get no further request.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -23,7 +22,7 @@ async def find_local_prometheus(url: str = LOCAL_URL, timeout_s: float = 0.8) ->
 
 
 async def _get(url: str, path: str) -> bytes:
-    """What a server sends to a GET, head and body, up to a limit."""
+    """Return the response to a GET, head and body, up to a size limit."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
     try:
@@ -43,7 +42,8 @@ async def _get(url: str, path: str) -> bytes:
 def _is_prometheus(answer: bytes) -> bool:
     head, _, body = answer.partition(b"\r\n\r\n")
     try:
-        told = json.loads(body)
-        return head.split()[1] == b"200" and told["status"] == "success" and bool(told["data"]["version"])
+        parsed = json.loads(body)
+        succeeded = head.split()[1] == b"200" and parsed["status"] == "success"
+        return succeeded and bool(parsed["data"]["version"])
     except (ValueError, KeyError, TypeError, IndexError):
         return False

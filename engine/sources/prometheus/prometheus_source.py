@@ -1,7 +1,7 @@
-"""Metrics of a Prometheus: found by themselves, warmed from its history, read at every interval.
+"""Prometheus source: discovers metrics, reads their history, and reads them at every interval.
 
-Live reads ask for raw samples (an instant query with a range selector), so that times are those of the
-scrapes and rates come from real samples. What is not a whole answer raises SourceError: unknown, never 0.
+Live reads query raw samples (an instant query with a range selector), so times are those of the scrapes and
+rates come from real samples. An incomplete answer raises SourceError: unknown values are never 0.
 """
 
 import asyncio
@@ -50,9 +50,9 @@ ApiConnector = Callable[[], AbstractContextManager[PrometheusApi]]
 
 
 class PrometheusSource:
-    """A Prometheus, or what speaks its API. Raises SettingsError where its address or selector is wrong.
+    """Source for a Prometheus or compatible server. Raises SettingsError for an invalid URL or selector.
 
-    transport, library : other ways to the server, for tests
+    transport, connect_api : replacements of the HTTP transport and the API library, for tests
     """
 
     name = "prometheus"
@@ -68,7 +68,7 @@ class PrometheusSource:
     ) -> None:
         self.interval_s = settings.interval or DEFAULT_INTERVAL_S
         self.history_progress: float | None = None
-        """0..1 while history is read."""
+        """0..1 while history is read, else None."""
         self._settings = settings
         self._clock = clock
         self._max_series = max_series
@@ -94,7 +94,7 @@ class PrometheusSource:
         return ApiLibrary(self._settings, self._credentials, timeout_s, self._client.route)
 
     async def open(self) -> None:
-        """Find what there is. Raises SourceError where the server does not answer whole, or has nothing."""
+        """Discover metrics and read once. Raises SourceError when the answer is incomplete or empty."""
         self._client.load_tls()
         await self._client.route.resolve()
         found = await asyncio.to_thread(self._discover)
@@ -114,7 +114,7 @@ class PrometheusSource:
             return discover(library, self._selector, self._clock.now(), self._discovery)
 
     def _build_watched(self, found: DiscoveryResult) -> WatchedSeries:
-        """What is to be watched now, going on with what is watched already. Takes a while."""
+        """Return the series to watch now, with the state of those already watched. May take seconds."""
         before = self._watched
         plan = make_plan(
             found.series_counts, found.scrape_s, found.metadata, self._max_series,
@@ -130,18 +130,18 @@ class PrometheusSource:
         self._rediscovery_due_ns = self._clock.now() + int(REDISCOVERY_INTERVAL_S * NS)
 
     async def _configured_interval_s(self) -> float:
-        """From the configuration, where the server shows it."""
+        """Return the scrape interval of the server's configuration, else the default, seconds."""
         try:
             async with asyncio.timeout(self._settings.timeout):
                 config = (await self._client.get("/api/v1/status/config")).data["yaml"]
         except (SourceError, TimeoutError, KeyError, TypeError) as error:
-            log.info("prometheus tells no scrape interval", taken_s=DEFAULT_INTERVAL_S, why=str(error))
+            log.info("scrape_interval_unknown", used_s=DEFAULT_INTERVAL_S, why=str(error))
             return DEFAULT_INTERVAL_S
         written = _SCRAPE_INTERVAL_PATTERN.search(config)
         return (duration_s(written[1]) if written else 0.0) or DEFAULT_INTERVAL_S
 
     async def read(self) -> Reading:
-        """The newest samples. Raises SourceError where the answer is not whole or not in time."""
+        """Return the newest samples. Raises SourceError when the answer is incomplete or late."""
         self._rediscover_when_due()
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -149,7 +149,7 @@ class PrometheusSource:
         except TimeoutError as error:
             self._is_failing = True
             raise SourceError(
-                f"{self._client.server} did not answer whole within {self._settings.timeout:g} s "
+                f"{self._client.server} gave no complete answer within {self._settings.timeout:g} s "
                 "(sources.prometheus.timeout); is it overloaded?"
             ) from error
         except SourceError:
@@ -164,7 +164,7 @@ class PrometheusSource:
         seen = watch.update([samples for samples, _ in answers], server_time)
         if expressions and not seen.fresh_count:
             raise SourceError(
-                f"{self._client.server} answers without a fresh sample of {len(watch.plan.kinds)} metrics; "
+                f"{self._client.server} has no fresh sample of {len(watch.plan.kinds)} metrics; "
                 "is it scraping?"
             )
         self._server_time_ns = max(self._server_time_ns, server_time or self._clock.now())
@@ -173,9 +173,9 @@ class PrometheusSource:
     async def _fetch_samples(
         self, watch: WatchedSeries, expressions: Sequence[str]
     ) -> list[tuple[SampleRuns, int]]:
-        """Samples and server time of each, and the user's queries beside them.
+        """Return samples and server time of each expression; the user queries run at the same time.
 
-        Each answer is taken apart when it comes, so that no other work waits long.
+        Each answer is parsed when it arrives, so that other tasks are not blocked for long.
         """
         gate = asyncio.Semaphore(_MAX_CONCURRENT_QUERIES)
 
@@ -193,7 +193,7 @@ class PrometheusSource:
         return [task.result() for task in tasks]
 
     async def _fetch_user_queries(self) -> None:
-        """The user's own; one that fails or is slow leaves its own series unknown, not the others'."""
+        """Run the user queries; a failed or slow query makes only its own series unknown."""
         results = self._user_queries
 
         async def ask(name: str) -> None:
@@ -212,9 +212,9 @@ class PrometheusSource:
             raise SourceError(next(iter(results.errors.values())))
 
     async def _is_complete(self, keys: tuple[SeriesKey, ...]) -> bool:
-        """Whether a series that is missing is really gone.
+        """Return whether missing series are really gone.
 
-        Not while a Prometheus that was away, or has just started, has not had the time to scrape all.
+        Not right after an outage or a start of the server, before it had the time to scrape all targets.
         """
         longest_s = max([self.interval_s, *self._discovery.scrapes.by_job.values()])
         settling = int(_SETTLING_INTERVALS * longest_s * NS)
@@ -232,12 +232,12 @@ class PrometheusSource:
         return True
 
     async def _server_start_ns(self) -> int:
-        """When the server started, int64 ns; 0 where it does not tell."""
+        """Return the server's start time, int64 ns UTC; 0 when unknown."""
         try:
-            told = (await self._client.get("/api/v1/status/runtimeinfo")).data["startTime"]
-            return int(datetime.fromisoformat(told).timestamp() * NS)
+            started = (await self._client.get("/api/v1/status/runtimeinfo")).data["startTime"]
+            return int(datetime.fromisoformat(started).timestamp() * NS)
         except (SourceError, KeyError, TypeError, ValueError) as error:
-            log.debug("prometheus tells no start time", why=str(error))
+            log.debug("server_start_time_unknown", why=str(error))
             return 0
 
     def _make_reading(self, seen: WatchedReading, *, complete: bool) -> Reading:
@@ -260,16 +260,17 @@ class PrometheusSource:
             self._discovery = await asyncio.to_thread(self._discover)
             self._replace_watched(await asyncio.to_thread(self._build_watched, self._discovery))
         except SourceError as error:
-            log.warning("prometheus could not be looked at for new metrics", why=str(error))
+            log.warning("rediscovery_failed", why=str(error))
 
     async def history(self, now_ns: int) -> AsyncIterator[History]:
-        """Two weeks coarsely, then hours finely, in chunks; what it costs is logged first.
+        """Yield two weeks of coarse history, then hours of fine history; the cost is logged first.
 
-        Raises SourceError only where history cannot be begun; a chunk that fails is skipped.
+        Raises SourceError only when reading cannot start; a failed chunk is skipped.
         """
         reader = HistoryReader(
             self._settings, self._selector, self._watched.plan, self._watched.layout.keys_by_name(),
-            self._user_queries.keys_by_name(), self._max_series, self.interval_s, self._connect_api, self._set_progress,
+            self._user_queries.keys_by_name(), self._max_series, self.interval_s, self._connect_api,
+            self._set_progress,
         )  # fmt: skip
         async for chunk in reader.read(now_ns):
             yield chunk
@@ -278,15 +279,15 @@ class PrometheusSource:
         self.history_progress = share
 
     def info(self, key: SeriesKey) -> SeriesInfo:
-        """Unit, kind and help of one of its series."""
+        """Return unit, kind and help of a series."""
         return self._user_queries.info(key) or self._watched.layout.infos.get(key) or SeriesInfo(key)
 
     def is_replacement(self, old: SeriesKey, new: SeriesKey) -> bool:
-        """Same metric and labels but for pod, instance, id and the like."""
+        """Return whether the series differ only in pod, instance, id and similar labels."""
         return is_replacement(old, new)
 
     def skipped_series(self) -> Sequence[str]:
-        """Metrics and queries of which all or some series are over the cap, with their number."""
+        """Return the metrics and queries with series beyond the cap, and the number of these series."""
         whole = [f"{name} ({n} series)" for name, n in sorted(self._watched.plan.skipped.items())]
         part = [
             f"{name} ({n} of its series)"
@@ -299,7 +300,7 @@ class PrometheusSource:
 
     @property
     def skipped_series_count(self) -> int:
-        """How many series are over the cap."""
+        """Number of series beyond the cap."""
         found = (
             self._watched.plan.skipped,
             self._watched.layout.refused_by_metric,
@@ -308,17 +309,17 @@ class PrometheusSource:
         return sum(sum(numbers.values()) for numbers in found)
 
     def detail(self) -> str:
-        """One line about the server and what is watched of it."""
+        """Return one line about the server and its watched series."""
         waiting = len(self._discovery.undecided)
         return (
             f"{self._client.server}: {len(self._keys)} series of {len(self._watched.plan.kinds)} metrics"
             + (
-                f", {waiting} metrics without a type wait until it is seen whether they only grow"
+                f", {waiting} metrics without a type wait until it is known whether they only grow"
                 if waiting
                 else ""
             )
             + (
-                f", {self.skipped_series_count} series over the cap left out"
+                f", {self.skipped_series_count} series over the cap skipped"
                 if self.skipped_series_count
                 else ""
             )
@@ -326,7 +327,7 @@ class PrometheusSource:
         )
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Stop rediscovery and close all connections."""
         if self._rediscovery_task is not None:
             self._rediscovery_task.cancel()
             await asyncio.gather(self._rediscovery_task, return_exceptions=True)
@@ -334,18 +335,18 @@ class PrometheusSource:
 
 
 def _matrix_rows(server: str, data: object) -> list[Mapping[str, Any]]:
-    """The rows of a matrix. Raises SourceError where the answer is something else."""
+    """Return the rows of a matrix. Raises SourceError for any other result."""
     if (
         not isinstance(data, dict)
         or data.get("resultType") != "matrix"
         or not isinstance(data.get("result"), list)
     ):
-        raise SourceError(f"{server}: the answer is no matrix; is there a Prometheus at this address?")
+        raise SourceError(f"{server}: the answer is not a matrix; is there a Prometheus at this address?")
     rows: list[Mapping[str, Any]] = data["result"]
     return rows
 
 
 def _first_error(errors: BaseExceptionGroup[SourceError]) -> SourceError:
-    """The first single error of a group."""
+    """Return the first single error of a group."""
     inner = errors.exceptions[0]
     return _first_error(inner) if isinstance(inner, BaseExceptionGroup) else inner

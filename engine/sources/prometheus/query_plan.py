@@ -1,4 +1,4 @@
-"""Which metrics of a Prometheus are watched, as what, and with which selector they are asked for."""
+"""Query plan: which metrics of a Prometheus are watched, in which form, and the selectors that query them."""
 
 import re
 from collections.abc import Container, Iterable, Mapping
@@ -9,14 +9,14 @@ from trimtab.engine.errors import SettingsError
 from trimtab.engine.sources.rates import is_counter
 
 OWN_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
-"""What a writer such as ours puts back; known by the label `for`."""
+"""Metrics that Trimtab's remote-write sink writes back; recognised by the label `for`."""
 _CLOCK_METRICS = re.compile(
     r"node_time_seconds|prometheus_tsdb_(head_(min|max)_time|lowest_timestamp)(_seconds)?"
     r"|.+_last_gc_time_seconds|.+_highest_timestamp_(in_)?seconds"
 )
-"""Metrics that only show how late it is."""
+"""Metrics that only show the current time."""
 EXCLUDED_METRICS = "ALERTS|ALERTS_FOR_STATE|trimtab_.*|.+_info|kube_.+_(labels|annotations)"
-"""Metrics that are no measurements, as a regular expression of PromQL."""
+"""Metrics that are not measurements, as a PromQL regular expression."""
 _EXCLUDED_METRICS = re.compile(EXCLUDED_METRICS)
 
 _UNKNOWN_TYPES = frozenset({"", "unknown", "untyped"})
@@ -38,7 +38,7 @@ _SELECTOR = re.compile(r"\s*(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)?\s*(?:\{(?P<insid
 
 @dataclass(frozen=True, slots=True)
 class MetricMetadata:
-    """What Prometheus knows of a metric: its type, help text and unit."""
+    """Metadata of a metric: type, help text and unit."""
 
     type: str = ""
     help: str = ""
@@ -46,7 +46,7 @@ class MetricMetadata:
 
 
 class MetricKind(Enum):
-    """What becomes of a metric."""
+    """Form in which a metric is watched."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -55,7 +55,7 @@ class MetricKind(Enum):
 
 
 def parse_selector(text: str) -> str:
-    """The matchers of a series selector, checked, in the form that goes between braces.
+    """Return the validated matchers of a series selector, as written between braces.
 
     Raises SettingsError where it is no plain selector (functions and ranges belong into `queries`).
 
@@ -68,16 +68,16 @@ def parse_selector(text: str) -> str:
     matchers = [f'__name__="{whole["name"]}"'] if whole["name"] else []
     rest = (whole["inside"] or "").strip()
     while rest:
-        one = _MATCHER.match(rest)
-        if one is None:
+        matcher = _MATCHER.match(rest)
+        if matcher is None:
             raise _invalid_selector(text, f"cannot read {rest[:40]!r}")
-        matchers.append(f"{one['label']}{one['op']}{_quote(one['value'])}")
-        rest = rest[one.end() :]
+        matchers.append(f"{matcher['label']}{matcher['op']}{_quote(matcher['value'])}")
+        rest = rest[matcher.end() :]
     return ",".join(matchers)
 
 
 def _quote(literal: str) -> str:
-    """A PromQL string in any of its three forms, in double quotes."""
+    """Return a PromQL string literal of any of its three forms in double quotes."""
     value = literal[1:-1] if literal[0] == "`" else _ESCAPE.sub(_unescape, literal[1:-1])
     value = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{value}"'
@@ -88,19 +88,19 @@ def _unescape(found: re.Match[str]) -> str:
         return _ESCAPES[found[1]]
     except KeyError:
         raise _invalid_selector(
-            found.string, f"{found[0]!r} is no escape; a backslash is written twice"
+            found.string, f"{found[0]!r} is not an escape; write a backslash as two"
         ) from None
 
 
 def _invalid_selector(text: str, why: str) -> SettingsError:
     return SettingsError(
         f"sources.prometheus.selector is {text!r}: {why}; "
-        'write matchers such as {job="api"}; PromQL expressions belong into sources.prometheus.queries'
+        'write matchers such as {job="api"}; PromQL expressions belong in sources.prometheus.queries'
     )
 
 
 def name_matcher(names: Iterable[str]) -> str:
-    r"""A matcher for exactly these metric names.
+    r"""Return a matcher for exactly these metric names.
 
     >>> print(name_matcher(["up", "node:load:avg", "http.duration"]))
     __name__=~"up|node:load:avg|http\\.duration"
@@ -110,7 +110,7 @@ def name_matcher(names: Iterable[str]) -> str:
 
 
 def split_family(name: str) -> tuple[str, str]:
-    """A metric name without the ending that its type gives it, and that ending.
+    """Split a metric name into its family and the suffix that its type adds.
 
     >>> split_family("http_seconds_bucket"), split_family("up")
     (('http_seconds', '_bucket'), ('up', ''))
@@ -122,7 +122,7 @@ def split_family(name: str) -> tuple[str, str]:
 
 
 def metadata_of(name: str, metadata: Mapping[str, MetricMetadata]) -> MetricMetadata:
-    """Metadata of a metric: its own, or that of the family that it belongs to; `Meta()` = nothing known."""
+    """Return the metadata of a metric, or of the family it belongs to; empty when unknown."""
     own = metadata.get(name, MetricMetadata())
     if own.type not in _UNKNOWN_TYPES:
         return own
@@ -132,9 +132,9 @@ def metadata_of(name: str, metadata: Mapping[str, MetricMetadata]) -> MetricMeta
 
 
 def metric_kind(name: str, metadata: Mapping[str, MetricMetadata], names: Container[str]) -> MetricKind:
-    """What becomes of a metric: watched as it is, as a rate, as quantiles, or not at all.
+    """Return the form in which a metric is watched: as it is, as a rate, as quantiles, or not at all.
 
-    names : every metric name there is; where no type is known a histogram is told by its siblings
+    names : all metric names; a histogram without a type is recognised by its sibling metrics
 
     >>> metric_kind("up", {}, {"up"}), metric_kind("lag_seconds_bucket", {}, {"lag_seconds_count"})
     (<Kind.GAUGE: 'gauge'>, <Kind.BUCKET: 'bucket'>)
@@ -156,9 +156,9 @@ def metric_kind(name: str, metadata: Mapping[str, MetricMetadata], names: Contai
 
 
 def untyped_metrics(names: Iterable[str], metadata: Mapping[str, MetricMetadata]) -> list[str]:
-    """Metrics of which neither type nor name says whether they only grow.
+    """Return the metrics for which neither type nor name says whether they only grow.
 
-    A recording rule (its name has a colon) and what Prometheus makes at each scrape are known.
+    Recording rules (a colon in the name) and the metrics Prometheus adds at each scrape are known.
     """
     return [
         name
@@ -171,10 +171,10 @@ def untyped_metrics(names: Iterable[str], metadata: Mapping[str, MetricMetadata]
 
 @dataclass(frozen=True, slots=True)
 class QueryBatch:
-    """Metrics that are asked for together.
+    """Metrics that are queried together.
 
-    series  : how many series are expected
-    scrape_s : the longest scrape interval among them
+    series   : expected number of series
+    scrape_s : longest scrape interval among them, seconds
     """
 
     names: tuple[str, ...]
@@ -185,11 +185,11 @@ class QueryBatch:
 
 @dataclass(frozen=True, slots=True)
 class QueryPlan:
-    """What is watched.
+    """The watched metrics.
 
-    kinds     : of every watched metric
-    scrape_s  : scrape interval of every watched metric, the longest where jobs differ
-    left_out  : metrics over the cap, with their number of series
+    kinds    : metric -> form in which it is watched
+    scrape_s : metric -> scrape interval, seconds; the longest when jobs differ
+    skipped  : metric beyond the cap -> number of its series
     """
 
     kinds: Mapping[str, MetricKind] = field(default_factory=dict)
@@ -199,7 +199,7 @@ class QueryPlan:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
     def batches(self, max_series: int, max_names: int = 300) -> list[QueryBatch]:
-        """Metrics in groups of about max_series raw series, slow ones apart from quick ones."""
+        """Group metrics by scrape interval into batches of about max_series raw series."""
         groups: list[QueryBatch] = []
         order = sorted(self.kinds, key=lambda n: (n in OWN_SERIES, self.scrape_s[n], n))
         names: list[str] = []
@@ -214,9 +214,9 @@ class QueryPlan:
                 names, total = [], 0
         return groups
 
-    def _must_split(self, one: str, other: str) -> bool:
-        own = (one in OWN_SERIES) != (other in OWN_SERIES)
-        return own or self.scrape_s[one] != self.scrape_s[other]
+    def _must_split(self, name: str, next_name: str) -> bool:
+        own = (name in OWN_SERIES) != (next_name in OWN_SERIES)
+        return own or self.scrape_s[name] != self.scrape_s[next_name]
 
 
 def make_plan(
@@ -227,13 +227,15 @@ def make_plan(
     watched: Iterable[str] = (),
     undecided: Container[str] = (),
 ) -> QueryPlan:
-    """Choose metrics in the order of their names until max_series are watched; those watched already first.
+    """Choose metrics by name until max_series are watched; metrics watched before come first.
 
-    counts   : metric -> series
-    scrape_s : metric -> scrape interval, seconds
-    undecided : metrics that wait until it is known what they are
-    A metric that does not fit whole is left out whole, so that what is left out does not change from
-    one look to the next.
+    counts    : metric -> number of series
+    scrape_s  : metric -> scrape interval, seconds
+    watched   : metrics of the previous plan
+    undecided : metrics that wait until their type is known
+
+    A metric that does not fit as a whole is skipped as a whole, so the skipped metrics do not change from
+    one discovery to the next.
     """
     kinds = {n: metric_kind(n, metadata, counts) for n in counts}
     before = set(watched)
@@ -253,7 +255,7 @@ def make_plan(
 
 
 def watched_series_count(name: str, kind: MetricKind, counts: Mapping[str, int]) -> int:
-    """How many series a metric becomes: two quantiles for each histogram, else each its own."""
+    """Return the number of watched series of a metric: two quantiles per histogram, else one per series."""
     if kind is not MetricKind.BUCKET:
         return counts[name]
     return 2 * counts.get(f"{split_family(name)[0]}_count", counts[name])

@@ -1,4 +1,4 @@
-"""Samples of an answer as arrays."""
+"""Samples of a Prometheus answer as arrays."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ _time, _value = itemgetter(0), itemgetter(1)
 
 @dataclass(frozen=True, slots=True)
 class SampleRuns:
-    """Raw samples of many series, one series behind the other, each oldest first.
+    """Raw samples of many series: one run per series, concatenated, oldest first within a run.
 
     slots  : (n_runs,) raw slot of each series
-    starts : (n_runs,) where its samples begin
+    starts : (n_runs,) index of each run's first sample
     values : (n_samples,) float64
     times  : (n_samples,) int64 ns
     """
@@ -42,7 +42,7 @@ class SampleRuns:
 def parse_matrix(
     rows: Iterable[Mapping[str, Any]], slot_of: Callable[[Mapping[str, str]], int]
 ) -> SampleRuns:
-    """The samples of a matrix answer; series whose slot is negative, and native histograms, are left out.
+    """Parse the rows of a matrix; series with a negative slot and native histograms are left out.
 
     >>> rows = [{"metric": {"__name__": "up"}, "values": [[1.5, "1"], [2.5, "0"]]}]
     >>> parse_matrix(rows, lambda metric: 7).values.tolist()
@@ -70,7 +70,7 @@ def parse_matrix(
 
 
 def concatenate(parts: Sequence[SampleRuns]) -> SampleRuns:
-    """The samples of several answers as one."""
+    """Concatenate the samples of several answers."""
     if len(parts) == 1:
         return parts[0]
     before = np.cumsum([0, *(len(part.values) for part in parts)])
@@ -83,6 +83,6 @@ def concatenate(parts: Sequence[SampleRuns]) -> SampleRuns:
 
 
 def seconds_to_ns(times_s: Iterable[float]) -> Ints:
-    """Times in seconds, as Prometheus writes them, in int64 ns, exact to the millisecond."""
+    """Convert Prometheus timestamps in seconds to int64 ns, exact to the millisecond."""
     out: Ints = np.rint(np.array(times_s, np.float64) * 1000).astype(np.int64) * _MS
     return out

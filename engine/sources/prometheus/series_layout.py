@@ -1,7 +1,7 @@
-"""From the raw series of a Prometheus to the series that are watched.
+"""Series layout: maps the raw series of a Prometheus to the series that are watched.
 
-A gauge stays itself, a counter becomes its rate, the buckets of a histogram become p50 and p99.
-Everything is arrays over raw slots, (n_raw,) for a moment or (n_ticks, n_raw) for a stretch of history.
+A gauge stays as it is, a counter becomes its rate, the buckets of a histogram become p50 and p99. All values
+are arrays over raw slots: (n_raw,) for one tick, (n_ticks, n_raw) for history.
 """
 
 from collections.abc import Mapping
@@ -25,20 +25,21 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 QUANTILES = ((0.5, "p50"), (0.99, "p99"))
 _CACHED_PER_SERIES = 10
 RawLabels = tuple[tuple[str, str], ...]
-"""Labels of a raw series as Prometheus sent them, `__name__` among them."""
+"""Labels of a raw series as sent by Prometheus, including `__name__`."""
 
 
 def quantile_of_buckets(q: float, upper: Floats, rates: Floats) -> Floats:
-    """Quantile of classic histograms, by linear interpolation as PromQL's histogram_quantile does it.
+    """Return a quantile of classic histograms by linear interpolation, like PromQL's histogram_quantile.
 
     upper : (n_buckets,) upper bounds, ascending, the last +Inf
-    rates : (..., n_buckets) growth per second of the cumulative buckets
-    NaN where nothing was observed or a bucket is not known. A quantile in the last bucket is its lower bound.
+    rates : (..., n_buckets) increase per second of the cumulative buckets
+
+    NaN when nothing was observed or a bucket is unknown. A quantile in the last bucket is its lower bound.
 
     >>> quantile_of_buckets(0.5, np.array([1.0, 2.0, np.inf]), np.array([2.0, 8.0, 8.0])).tolist()
     1.3333333333333333
     """
-    steady = np.maximum.accumulate(rates, axis=-1)  # a scrape is no snapshot: buckets may disagree a little
+    steady = np.maximum.accumulate(rates, axis=-1)  # buckets of one scrape may disagree slightly
     total = steady[..., -1]
     known = (total > 0) & ~np.isnan(rates).any(axis=-1)
     rank = q * total
@@ -55,9 +56,9 @@ def quantile_of_buckets(q: float, upper: Floats, rates: Floats) -> Floats:
 
 @dataclass(slots=True)
 class _IndexArrays:
-    """Where each output comes from; made anew when series came.
+    """Source of each output series as index arrays; rebuilt when series are added.
 
-    histograms : for each set of bounds: upper (n_buckets,), raw slots (n, n_buckets), output of p50 (n,)
+    histograms : per set of bounds: upper (n_buckets,), raw slots (n, n_buckets), output of p50 (n,)
     """
 
     gauges: tuple[Ints, Ints]
@@ -68,9 +69,9 @@ class _IndexArrays:
 
 @dataclass(slots=True)
 class SeriesLayout:
-    """Raw slots, watched series, and the way from the one to the other. Slots are never moved.
+    """Raw slots, watched series and the mapping between them. Slots never move.
 
-    cap : at most so many watched series; the rest is refused, its names are in `refused`
+    max_series : most watched series; more are refused and counted in `refused_by_metric`
     """
 
     kinds: Mapping[str, MetricKind]
@@ -89,16 +90,16 @@ class SeriesLayout:
 
     @property
     def n_raw(self) -> int:
-        """Raw slots."""
+        """Number of raw slots."""
         return len(self.labels)
 
     def find_or_add_slot(self, metric: Mapping[str, str]) -> int:
-        """Raw slot of a series in an answer; -1 where it is not watched. New series get a slot."""
+        """Return the raw slot of a series, adding a new one if necessary; -1 when it is not watched."""
         sent = tuple(metric.items())
         found = self._slot_cache.get(sent)
         if found is None:
             if len(self._slot_cache) >= _CACHED_PER_SERIES * self.max_series:
-                return -1  # a flood; the next look at the server counts it
+                return -1  # too many series at once; the next discovery counts them
             found = self._slot_cache[sent] = self._add_raw(tuple(sorted(sent)))
         return found
 
@@ -175,7 +176,7 @@ class SeriesLayout:
         return _IndexArrays(plain[MetricKind.GAUGE], plain[MetricKind.COUNTER], histograms, raw_of_output)
 
     def watched_values(self, level: Floats, rate: Floats) -> Floats:
-        """Values of the watched series, (..., n_keys), from raw values and raw rates, (..., n_raw)."""
+        """Return the watched values, (..., n_keys), from raw values and raw rates, (..., n_raw)."""
         arrays = self._get_arrays()
         out = np.full((*level.shape[:-1], len(self.keys)), np.nan)
         raw, output = arrays.gauges
@@ -191,11 +192,11 @@ class SeriesLayout:
         return out
 
     def raw_to_watched(self, of_raw: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """What holds for the raw series behind each watched one, (n_keys,)."""
+        """Return the value of the raw series behind each watched series, (n_keys,)."""
         return of_raw[self._get_arrays().raw_of_output]
 
     def keys_by_name(self) -> dict[str, list[SeriesKey]]:
-        """The watched series of each raw metric."""
+        """Return the watched series of each raw metric."""
         found: dict[str, list[SeriesKey]] = {}
         for output, slot in enumerate(self._get_arrays().raw_of_output.tolist()):
             found.setdefault(dict(self.labels[slot])["__name__"], []).append(self.keys[output])
@@ -208,7 +209,7 @@ def _split_pairs(pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
 
 
 def _parse_bound(text: str) -> float | None:
-    """Upper bound of a bucket; None where it is no number."""
+    """Return the upper bound of a bucket; None when it is not a number."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Whether one series took the place of another: a pod replaced, a container restarted elsewhere."""
+"""Series replacement: whether a new series continues an old one, such as that of a recreated pod."""
 
 import re
 
@@ -13,7 +13,7 @@ _HASH = re.compile(r"(?:[-_./](?=[a-z0-9]*\d)[a-z0-9]{4,16}|[-_./]?[0-9a-f]{12,6
 
 
 def is_replacement(old: SeriesKey, new: SeriesKey) -> bool:
-    """Same source, metric and labels, but for those that name one copy of many, and for hashes in others.
+    """Return whether source, metric and labels agree, except for instance labels and hashes in names.
 
     >>> a = SeriesKey.of("p", "up", {"job": "web", "instance": "10.0.0.1:80"})
     >>> is_replacement(a, SeriesKey.of("p", "up", {"job": "web", "instance": "10.0.0.9:80"}))
@@ -35,7 +35,7 @@ def _is_same_workload(label: str, before: str, after: str) -> bool:
 
 
 def _strip_hash(value: str) -> str:
-    """A name without the hash at its end.
+    """Return a name without the hash at its end.
 
     >>> _strip_hash("web-5d8f7c9b6d-x2x7k"), _strip_hash("web-blue")
     ('web', 'web-blue')

@@ -1,4 +1,4 @@
-"""The user's own PromQL expressions: each an instant vector, each result a series with the label `for`."""
+"""User queries: PromQL expressions of the settings; each result element is a series with the label `for`."""
 
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _NAN = float("nan")
 
 
 def query_series_key(name: str, labels: Mapping[str, str]) -> SeriesKey:
-    """The series of one element of a query's result.
+    """Return the series of one element of a query's result.
 
     >>> str(query_series_key("latency", {"__name__": "x", "path": "/"}))
     'latency{for="latency",path="/"}'
@@ -27,7 +27,7 @@ def query_series_key(name: str, labels: Mapping[str, str]) -> SeriesKey:
 
 
 def value_in_range(query: Query, value: float) -> float:
-    """The value, NaN where it is infinite or outside the query's data_range."""
+    """Return the value; NaN when it is infinite or outside the query's data_range."""
     if query.data_range is not None and not query.data_range[0] <= value <= query.data_range[1]:
         return _NAN
     return value if abs(value) != float("inf") else _NAN
@@ -36,7 +36,7 @@ def value_in_range(query: Query, value: float) -> float:
 def select_series(
     found: Collection[SeriesKey], before: Container[SeriesKey], max_count: int
 ) -> list[SeriesKey]:
-    """The series that are watched where there are too many: those of before, then by name.
+    """Select at most `max_count` series: those watched before first, then by name.
 
     A server gives them in any order, so the first ones would be others each time.
     """
@@ -45,10 +45,10 @@ def select_series(
 
 @dataclass(slots=True)
 class UserQueries:
-    """What the queries gave last.
+    """Newest results of the user queries.
 
     A query that fails, or gives nothing at all (a filter such as `> 5` may hide everything), leaves its
-    series unknown. A series that is missing from a result that holds others is gone.
+    series unknown. A series missing from a non-empty result is gone.
     """
 
     queries: Mapping[str, Query]
@@ -56,10 +56,10 @@ class UserQueries:
     results: dict[str, dict[SeriesKey, tuple[int, float]]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
-    """Query -> series of its newest result that are over the cap."""
+    """Query -> number of series of its newest result beyond `max_series`."""
 
     def update(self, name: str, answer: Mapping[str, Any] | SourceError) -> None:
-        """Take in an answer to one query, or why there is none."""
+        """Store the answer to one query, or the error in its place."""
         if isinstance(answer, SourceError):
             return self._record_error(name, str(answer))
         kind, result = answer.get("resultType"), answer.get("result")
@@ -88,7 +88,7 @@ class UserQueries:
 
     def _record_error(self, name: str, why: str) -> None:
         if name not in self.errors:
-            log.warning("a query fails, its series are unknown", query=name, why=why)
+            log.warning("query_failed", query=name, why=why)
         self.errors[name] = why
         self.results[name] = self._unknown_values(name)
 
@@ -96,19 +96,19 @@ class UserQueries:
         return {key: (at, _NAN) for key, (at, _) in self.results.get(name, {}).items()}
 
     def samples(self) -> list[tuple[SeriesKey, int, float]]:
-        """Series, time and value of all of them."""
+        """Return (series, time in int64 ns, value) of all results."""
         return [(key, *seen) for known in self.results.values() for key, seen in known.items()]
 
     def keys_by_name(self) -> dict[str, list[SeriesKey]]:
-        """The watched series of each query."""
+        """Return the watched series of each query."""
         return {name: list(self.results.get(name, ())) for name in self.queries}
 
     def skipped_by_query(self) -> dict[str, int]:
-        """Query -> series that are left out, where there are any."""
+        """Return the number of skipped series of each query that has any."""
         return {name: n for name, n in sorted(self.skipped.items()) if n}
 
     def info(self, key: SeriesKey) -> SeriesInfo | None:
-        """What is known of a query's series; None = it is not one."""
+        """Return the description of a query's series; None for any other series."""
         query = self.queries.get(key.metric) if dict(key.labels).get("for") == key.metric else None
         if query is None:
             return None

@@ -1,4 +1,4 @@
-"""What is watched of a Prometheus, and what an answer says of it at one moment. No I/O."""
+"""Watched series of a Prometheus: the expressions to query and the reading of an answer. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from trimtab.engine.types import Floats, Ints, SeriesKey
 from trimtab.models.contracts import Bools
 
 FORGET_AFTER_S = 600
-"""A series that was not seen for so long gives its slot back."""
+"""A series without samples for this long loses its slot."""
 _GAP_SCRAPES = 2.5
 _MISSED_SCRAPES = 1.5
 _DOWN_SCRAPES = 0.75
@@ -23,9 +23,9 @@ _DOWN_SCRAPES = 0.75
 
 @dataclass(frozen=True, slots=True)
 class WatchedReading:
-    """What an answer says: series that have a fresh sample, (n,) each; NaN = the value is not known.
+    """Reading of one answer: series with a fresh sample, (n,) each; NaN = the value is unknown.
 
-    fresh : how many raw series have a fresh sample
+    fresh_count : number of raw series with a fresh sample
     """
 
     keys: tuple[SeriesKey, ...]
@@ -35,11 +35,13 @@ class WatchedReading:
 
 
 class WatchedSeries:
-    """Raw series of one plan, and what is known of each.
+    """Raw series of one query plan, with their scrape intervals, ages and targets.
 
-    tick_s : interval at which it is read
-    A series has a fresh sample unless its newest one is older than 1.5 of its scrape intervals, or its
-    target's `up` says 0 since. `parked` metrics were watched and are over the cap now: they are unknown.
+    tick_s     : interval of the reads, seconds
+    max_series : series beyond this number are skipped
+    over_cap   : metrics that were watched and no longer fit; their series are unknown (NaN)
+
+    A sample is fresh unless it is older than 1.5 scrape intervals, or its target's `up` is 0 since then.
     """
 
     def __init__(
@@ -65,21 +67,21 @@ class WatchedSeries:
         self.keys: tuple[SeriesKey, ...] = ()
 
     def expressions(self, selector: str, per_query: int) -> list[str]:
-        """Expressions that together give the newest samples of everything watched."""
+        """Return expressions that together give the newest samples of all watched series."""
         return [self.expression(batch, selector) for batch in self.plan.batches(per_query)]
 
     def expression(self, batch: QueryBatch, selector: str) -> str:
-        """The samples of the last 2.5 scrape intervals, and at least of a whole tick."""
+        """Return an expression for the samples of 2.5 scrape intervals, and at least of one tick."""
         window_s = max(_GAP_SCRAPES * batch.scrape_s, self.tick_s + _MISSED_SCRAPES * batch.scrape_s)
         own = ',for=""' if batch.is_own_series else ""
         return f"{{{selector},{name_matcher(batch.names)}{own}}}[{round(window_s * 1000)}ms]"
 
     def parse_samples(self, rows: Iterable[Mapping[str, Any]]) -> SampleRuns:
-        """The samples of an answer to one of `queries`; series that are new get their place."""
+        """Parse the answer to one of `expressions`; new series get a slot."""
         return parse_matrix(rows, self.layout.find_or_add_slot)
 
     def update(self, answers: Sequence[SampleRuns], server_time: int) -> WatchedReading:
-        """What the answers to all of `queries` say. server_time : int64 ns, 0 = by the newest samples."""
+        """Return the reading of all answers. server_time : int64 ns; 0 = use the newest samples."""
         samples = concatenate(answers)
         self._add_new_slots()
         level = np.full(self.layout.n_raw, np.nan)
@@ -101,7 +103,7 @@ class WatchedSeries:
         return rates_of_runs(samples.values, samples.times, samples.starts, span_s, gap_s)
 
     def _learn_lag(self, newest: Ints, now: int) -> None:
-        """Some exporters stamp samples themselves, late: a sample that is new yet old shows how late."""
+        """Allow a higher age for series whose new samples are already old: their exporter sets timestamps."""
         age_s = (now - newest) / NS
         late = (newest > self._newest_ns) & (self._newest_ns > 0) & (age_s > self._max_age_s)
         longest_s = np.minimum(age_s + self._scrape_s / 2, _GAP_SCRAPES * self._scrape_s)
@@ -127,7 +129,7 @@ class WatchedSeries:
         return WatchedReading(self.keys, times[present], values[present], int(fresh.sum()))
 
     def _add_new_slots(self) -> None:
-        """Learn what there is to know of new raw series: scrape interval, age that is allowed, target."""
+        """Add new raw series: their scrape interval, allowed age and target."""
         more = self.layout.labels[len(self._newest_ns) :]
         if not more:
             return
@@ -149,9 +151,9 @@ class WatchedSeries:
         return interval_s, _MISSED_SCRAPES * interval_s + scraping_s + 1.0
 
     def successor(self, plan: QueryPlan, scrapes: ScrapeTimings, now: int) -> "WatchedSeries":
-        """A watch by a newer plan that knows what this one knows; long unseen series are dropped.
+        """Return the watched series of a newer plan with the state of this one; stale series are dropped.
 
-        May run in a thread beside `take`: what comes meanwhile is new to the successor, too.
+        May run in a thread while `update` runs; series added meanwhile are new to the successor as well.
         """
         parked = {n: k for n, k in self.layout.kinds.items() if n in plan.skipped}
         other = WatchedSeries(plan, scrapes, self.tick_s, self.max_series, parked)
@@ -171,11 +173,11 @@ class WatchedSeries:
         return other
 
     def reuse_keys(self, before: "WatchedSeries") -> None:
-        """Take over: the same keys are the same tuple."""
+        """Reuse the key tuple of the previous plan, so that equal keys stay the same object."""
         self.keys = before.keys
 
 
 def _target_of(labels: Iterable[tuple[str, str]]) -> tuple[str, str, str]:
-    """Metric name, job and instance."""
+    """Return metric name, job and instance."""
     pairs = dict(labels)
     return pairs["__name__"], pairs.get("job", ""), pairs.get("instance", "")

@@ -1,6 +1,6 @@
-"""A service that declares its knobs and actions over HTTP; `trimtab.service` documents what is spoken.
+"""HTTP service tool: a service that declares its knobs and actions over HTTP, as `trimtab.service` does.
 
-Changes are compare-and-set by RFC 9110: the ETag that came with the value goes back as If-Match.
+Changes are compare-and-set by RFC 9110: the ETag of the value that was read is sent back as If-Match.
 """
 
 import shlex
@@ -19,7 +19,7 @@ from trimtab.engine.tools.http_service.service_description import (
     ServiceDescription,
     parse_metrics,
 )
-from trimtab.engine.tools.refusals import DeniedError
+from trimtab.engine.tools.server_access import DeniedError
 from trimtab.engine.types import (
     AppliedChange,
     Knob,
@@ -32,14 +32,14 @@ from trimtab.engine.types import (
 )
 
 CHANGE_TIMEOUT_S, ACTION_TIMEOUT_S = 10.0, 25.0
-"""For setting a knob, between two looks at it, and for an action; a look has `timeout` of the settings."""
+"""Seconds for setting a knob and for an action; reading takes at most the setting `timeout`."""
 _JSON_HEADERS = {"Content-Type": "application/json"}
 _MAX_RESULT_CHARS = 300
 Form = TypeVar("Form", bound=BaseModel)
 
 
 class HttpService:
-    """One service at one URL; its single target."""
+    """Tool for one service at one URL, which is its single target."""
 
     def __init__(self, name: str, settings: HttpServiceTool) -> None:
         self.name = name
@@ -50,60 +50,64 @@ class HttpService:
         self._actions: frozenset[str] = frozenset()
 
     async def status(self) -> ToolStatus:
-        """Up where it describes itself to us. Raises nothing."""
+        """Return UP when the service describes itself. Raises nothing."""
         try:
-            about = await self._describe()
+            service = await self._describe()
         except DeniedError as error:
             return ToolStatus(ToolState.DENIED, str(error))
         except ToolError as error:
             return ToolStatus(ToolState.UNREACHABLE, str(error))
-        detail = f"{about.service}: {len(about.knobs)} knobs, {len(about.actions)} actions"
-        return ToolStatus(ToolState.UP, detail, about.version)
+        detail = f"{service.service}: {len(service.knobs)} knobs, {len(service.actions)} actions"
+        return ToolStatus(ToolState.UP, detail, service.version)
 
     async def metrics(self, target: str) -> Mapping[str, float]:
-        """What it shows at /metrics. Raises ToolError."""
+        """Return the metrics of the path /metrics. Raises ToolError."""
         self._require_known_target(target)
         reply = await self._request("GET", "metrics")
         try:
             return parse_metrics(reply.body, reply.headers.get("content-type", ""))
         except (ValueError, LookupError, OverflowError) as error:  # prometheus_client raises the first two
-            raise self._client.make_error("GET", "metrics", f"gives no figures: {error}") from error
+            raise self._client.make_error("GET", "metrics", f"gives no metrics: {error}") from error
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
-        """Those that it declares. Raises ToolError."""
+        """Return the knobs that the service declares. Raises ToolError."""
         self._require_known_target(target)
-        return tuple(form.to_knob() for form in (await self._describe()).knobs)
+        return tuple(knob.to_knob() for knob in (await self._describe()).knobs)
 
     async def read(self, target: str, knob: str) -> KnobReading:
-        """The value now. Raises NotFoundError, ToolError."""
+        """Return a knob's current value. Raises NotFoundError, ToolError."""
         self._require_known_target(target)
         return (await self._get_knob(knob))[0].to_reading()
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:
-        """Compare by ETag, set, and read back. Raises ConflictError, RefusedError, ToolError."""
+        """Compare by ETag, set, and read back.
+
+        Raises ConflictError, RefusedError, ToolError, ToolUncertainError.
+        """
         self._require_permitted_target(target)
-        form, etag = await self._get_knob(knob)
-        if not values_equal(form.value, before):
+        current, etag = await self._get_knob(knob)
+        if not values_equal(current.value, before):
             raise ConflictError(
-                f"{knob} of {self.name} is {form.value!r} now, not {before!r}; nothing was changed"
+                f"{knob} of {self.name} is {current.value!r}, not {before!r}; nothing was changed"
             )
-        refused = "" if after is None else form.refusal(after)
-        if refused:
-            raise RefusedError(f"{knob} of {self.name} {refused}")
+        refusal = "" if after is None else current.refusal(after)
+        if refusal:
+            raise RefusedError(f"{knob} of {self.name} {refusal}")
         if not etag or etag.startswith("W/"):
             raise RefusedError(f"{knob} of {self.name} has no strong ETag, so it cannot be changed safely")
-        told = await self._put_knob(knob, etag, after)
+        put = await self._put_knob(knob, etag, after)
         try:
-            seen, _ = await self._get_knob(knob)
+            read, _ = await self._get_knob(knob)
         except (ToolError, NotFoundError) as error:
             raise ToolUncertainError(f"{knob} was set, but cannot be read back: {error}") from error
-        if not values_equal(seen.value, told.value) or (
-            after is not None and not values_equal(seen.value, after)
+        if not values_equal(read.value, put.value) or (
+            after is not None and not values_equal(read.value, after)
         ):
             raise ToolUncertainError(
-                f"{knob} of {self.name} was set to {after!r} and reads {seen.value!r}; who else sets it?"
+                f"{knob} of {self.name} was set to {after!r} and reads {read.value!r}; "
+                "does something else set it?"
             )
-        return AppliedChange(before, seen.value, seen.lasts, seen.permanent)
+        return AppliedChange(before, read.value, read.lasts, read.permanent)
 
     async def _put_knob(self, knob: str, etag: str, after: Value) -> KnobDescription:
         path = f"knobs/{quote(knob, safe='')}"
@@ -112,7 +116,7 @@ class HttpService:
             headers={**_JSON_HEADERS, "If-Match": etag},
         )  # fmt: skip
         if reply.status in {409, 412}:
-            raise ConflictError(f"{knob} of {self.name} was changed meanwhile: {reply.summary()}")
+            raise ConflictError(f"{knob} of {self.name} was changed in the meantime: {reply.summary()}")
         if reply.status == 422:
             raise RefusedError(f"{self.name} refuses {knob} = {after!r}: {reply.summary()}")
         self._client.raise_for_status("PUT", path, reply, mutates=True)
@@ -122,16 +126,16 @@ class HttpService:
             raise ToolUncertainError(str(error)) from error
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
-        """Nothing is known of the memory that a value takes."""
+        """Return None: the effect on memory is unknown."""
         return None
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
-        """Those that it declares. Raises ToolError."""
+        """Return the actions that the service declares. Raises ToolError."""
         self._require_known_target(target)
-        return tuple(form.to_action() for form in (await self._describe()).actions)
+        return tuple(action.to_action() for action in (await self._describe()).actions)
 
     async def run(self, target: str, action: str, key: str) -> str:
-        """Do it; `key` goes out as Idempotency-Key. Raises NotFoundError, ToolError."""
+        """Run an action; `key` is sent as Idempotency-Key. Raises NotFoundError, ToolError."""
         self._require_permitted_target(target)
         path = f"actions/{quote(action, safe='')}"
         reply = await self._client.request(
@@ -140,7 +144,9 @@ class HttpService:
         if reply.status == 404:
             raise NotFoundError(f"{self.name} has no action {action!r}")
         if reply.status == 409:
-            raise ToolUncertainError(f"{action} of {self.name} still runs under this key: {reply.summary()}")
+            raise ToolUncertainError(
+                f"{action} of {self.name} is still running under this key: {reply.summary()}"
+            )
         self._client.raise_for_status("POST", path, reply, mutates=True)
         try:
             return str(reply.json()["result"])[:_MAX_RESULT_CHARS]
@@ -148,7 +154,7 @@ class HttpService:
             return f"done (HTTP {reply.status})"
 
     def command(self, target: str, subject: str, after: Value) -> str:
-        """A curl line; the token stands in TOKEN, the ETag of the value in ETAG."""
+        """Return a curl command; it reads the token from TOKEN and the value's ETag from ETAG."""
         self._require_known_target(target)
         base, name = self._settings.url.rstrip("/"), quote(subject, safe="")
         login = '-H "Authorization: Bearer $TOKEN"'
@@ -160,7 +166,7 @@ class HttpService:
         return f'curl -X PUT {login} -H "If-Match: $ETAG" -H "Content-Type: application/json" -d {body} {url}'
 
     def grant(self) -> str:
-        """A token of its own; it opens what the service declares and nothing else."""
+        """Return the commands that create a token, which gives access only to what the service declares."""
         return (
             "(umask 077; openssl rand -hex 32 > trimtab.token)\n"
             '# in the service: kit.app(token=Path("trimtab.token").read_text().strip())\n'
@@ -168,13 +174,13 @@ class HttpService:
         )
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the client's connections."""
         await self._client.close()
 
     async def _describe(self) -> ServiceDescription:
-        about = self._parse_reply(ServiceDescription, "GET", "", await self._request("GET", ""))
-        self._actions = frozenset(form.name for form in about.actions)
-        return about
+        service = self._parse_reply(ServiceDescription, "GET", "", await self._request("GET", ""))
+        self._actions = frozenset(action.name for action in service.actions)
+        return service
 
     async def _get_knob(self, knob: str) -> tuple[KnobDescription, str]:
         path = f"knobs/{quote(knob, safe='')}"
@@ -182,10 +188,10 @@ class HttpService:
         if reply.status == 404:
             raise NotFoundError(f"{self.name} has no knob {knob!r}")
         self._client.raise_for_status("GET", path, reply)
-        form = self._parse_reply(KnobDescription, "GET", path, reply)
-        if form.name != knob:
-            raise self._client.make_error("GET", path, f"tells of another knob, {form.name!r:.80}")
-        return form, reply.headers.get("etag", "")
+        description = self._parse_reply(KnobDescription, "GET", path, reply)
+        if description.name != knob:
+            raise self._client.make_error("GET", path, f"describes another knob, {description.name!r:.80}")
+        return description, reply.headers.get("etag", "")
 
     async def _request(self, method: str, path: str) -> HttpReply:
         reply = await self._client.request(method, path, timeout_s=self._settings.timeout)
@@ -198,9 +204,9 @@ class HttpService:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "its answer"
-            why = f"does not speak as trimtab.service does: {where}: {first['msg']}"
+            why = f"does not follow the protocol of trimtab.service: {where}: {first['msg']}"
         except ValueError as error:
-            why = f"gives no whole JSON ({error}); is the kit mounted at this address?"
+            why = f"gives no valid JSON ({error}); is trimtab.service mounted at this address?"
         raise self._client.make_error(method, path, why)
 
     def _require_known_target(self, target: str) -> None:
@@ -213,7 +219,7 @@ class HttpService:
 
 
 def values_equal(one: Value, other: Value) -> bool:
-    """Whether two values are equal; true and 1 are not.
+    """Return whether two values are equal; unlike in Python, true and 1 are not.
 
     >>> values_equal(1, 1.0), values_equal(1, True), values_equal(None, None)
     (True, False, True)

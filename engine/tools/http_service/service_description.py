@@ -1,4 +1,4 @@
-"""What a service tells of itself over HTTP, read strictly: what does not fit is an error, never a guess."""
+"""Service description: models of what a service declares over HTTP, parsed strictly without guessing."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _PYTHON_TYPES: dict[KnobType, tuple[type, ...]] = {
 
 
 class KnobDescription(BaseModel):
-    """A knob as `GET knobs/NAME` shows it. Unknown fields are left aside."""
+    """A knob as returned by `GET knobs/NAME`. Unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -41,13 +41,13 @@ class KnobDescription(BaseModel):
     @model_validator(mode="after")
     def _check_value_type(self) -> Self:
         if self.type in {KnobType.BOOL, KnobType.CHOICE} and (self.low, self.high) != (None, None):
-            raise ValueError(f"{self.name} is of type {self.type}, which has no low and high")
+            raise ValueError(f"{self.name} is of type {self.type}, which takes no low and high")
         if self.value is not None and not is_of_type(self.value, self.type):
             raise ValueError(f"{self.name} is of type {self.type}, but its value is {self.value!r:.80}")
         return self
 
     def to_knob(self) -> Knob:
-        """As the engine knows it."""
+        """Return the knob of the tool port."""
         return Knob(
             self.name, self.type, self.unit, self.low, self.high, self.step, self.choices,
             restart_needed=self.restart_needed, reversible=self.reversible, warm_up_s=self.warm_up_s,
@@ -55,26 +55,26 @@ class KnobDescription(BaseModel):
         )  # fmt: skip
 
     def to_reading(self) -> KnobReading:
-        """Its value now."""
+        """Return the current value as a reading of the tool port."""
         return KnobReading(self.value, self.set, self.lasts)
 
     def refusal(self, value: Value) -> str:
-        """Why this value is not allowed; "" = it is."""
+        """Return why a value is not allowed; "" when it is."""
         if not is_of_type(value, self.type):
-            return f"is of type {self.type}, not {value!r:.80}"
+            return f"must be of type {self.type}, not {value!r:.80}"
         if self.choices and value not in self.choices:
-            return f"is one of {', '.join(self.choices)}, not {value!r:.80}"
+            return f"must be one of {', '.join(self.choices)}, not {value!r:.80}"
         if isinstance(value, float) and not math.isfinite(value):
-            return f"is a finite number, not {value}"
+            return f"must be a finite number, not {value}"
         if self.low is not None and value < self.low:  # type: ignore[operator]  # only numbers have bounds
-            return f"is at least {self.low:g} {self.unit}, not {value!r:.80}"
+            return f"must be at least {self.low:g} {self.unit}, not {value!r:.80}"
         if self.high is not None and value > self.high:  # type: ignore[operator]  # as above
-            return f"is at most {self.high:g} {self.unit}, not {value!r:.80}"
+            return f"must be at most {self.high:g} {self.unit}, not {value!r:.80}"
         return ""
 
 
 class ActionDescription(BaseModel):
-    """An action as a service shows it; what it does not say of the risk is taken as the worse."""
+    """An action of a service; missing risk fields get the more dangerous default."""
 
     name: str
     help: str = ""
@@ -83,12 +83,12 @@ class ActionDescription(BaseModel):
     idempotent: bool = False
 
     def to_action(self) -> ToolAction:
-        """As the engine knows it."""
+        """Return the action of the tool port."""
         return ToolAction(self.name, self.help, self.risk, self.reduces, self.idempotent)
 
 
 class ServiceDescription(BaseModel):
-    """What `GET /` gives."""
+    """The service as returned by `GET /`."""
 
     service: str
     version: str = ""
@@ -97,7 +97,7 @@ class ServiceDescription(BaseModel):
 
 
 def is_of_type(value: Value, kind: KnobType) -> bool:
-    """Whether a value is of a knob's type.
+    """Return whether a value has a knob's type.
 
     >>> is_of_type(1, KnobType.FLOAT), is_of_type(True, KnobType.INT), is_of_type("x", KnobType.CHOICE)
     (True, False, True)
@@ -106,9 +106,9 @@ def is_of_type(value: Value, kind: KnobType) -> bool:
 
 
 def parse_metrics(body: bytes, content_type: str) -> dict[str, float]:
-    """Figures by name: Prometheus text, or one flat JSON object of numbers. Raises ValueError.
+    """Parse Prometheus text, or one flat JSON object of numbers, into metrics by name. Raises ValueError.
 
-    Buckets, times of creation, and what is no finite number are left out.
+    Histogram buckets, creation times and non-finite values are left out.
 
     >>> parse_metrics(b'hits_total{cache="a"} 3', "text/plain")
     {'hits_total{cache="a"}': 3.0}
@@ -120,13 +120,13 @@ def parse_metrics(body: bytes, content_type: str) -> dict[str, float]:
     else:
         found = _parse_prometheus_metrics(body.decode())
     if len(found) > MAX_SAMPLES:
-        raise ValueError(f"it has {len(found)} figures, more than {MAX_SAMPLES}")
+        raise ValueError(f"there are {len(found)} metrics, more than {MAX_SAMPLES}")
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _parse_json_metrics(data: Any) -> dict[str, float]:  # noqa: ANN401 - JSON
     if not isinstance(data, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("the body is not a JSON object")
     numbers = {name: v for name, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     return {name: float(value) for name, value in numbers.items()}
 
@@ -141,7 +141,7 @@ def _parse_prometheus_metrics(text: str) -> dict[str, float]:
 
 
 def format_series_name(name: str, labels: Mapping[str, str]) -> str:
-    """A name as Prometheus writes it.
+    """Return a series name in Prometheus notation.
 
     >>> format_series_name("up", {"job": "a"}), format_series_name("up", {})
     ('up{job="a"}', 'up')

@@ -1,4 +1,4 @@
-"""What `pm2 jlist` prints, read strictly, and whether a PM2 is there to be asked."""
+"""PM2 processes: parses the output of `pm2 jlist` strictly, and checks that a PM2 daemon runs."""
 
 import socket
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class _Row(BaseModel):
 class Pm2Instance:
     """One process of an application.
 
-    started_ms   : since 1970
-    memory_bytes : resident; None where it is not online, as cpu_ratio (1 = one core)
-    limit_bytes  : PM2 reloads it above; None = no limit
+    started_ms   : milliseconds since 1970
+    memory_bytes : resident set size; None when offline, like cpu_ratio (1 = one core)
+    limit_bytes  : PM2 reloads the instance above it; None = no limit
     """
 
     pid: int
@@ -55,7 +55,7 @@ class Pm2Instance:
 
 @dataclass(frozen=True, slots=True)
 class Pm2Application:
-    """The instances of one name."""
+    """All instances of one application name."""
 
     name: str
     is_cluster: bool
@@ -64,21 +64,21 @@ class Pm2Application:
 
     @property
     def online_count(self) -> int:
-        """How many run."""
+        """Number of running instances."""
         return sum(instance.is_online for instance in self.instances)
 
     @property
     def pids(self) -> frozenset[int]:
-        """Of those that run."""
+        """Process ids of the running instances."""
         return frozenset(instance.pid for instance in self.instances if instance.is_online)
 
     @property
     def largest_memory_bytes(self) -> float:
-        """Memory of the largest; 0 where none runs."""
+        """Memory of the largest instance, bytes; 0 when none runs."""
         return max((i.memory_bytes for i in self.instances if i.memory_bytes is not None), default=0.0)
 
     def metrics(self, now: int) -> dict[str, float]:
-        """By name; what is not known, because nothing runs, is not there. now : ns."""
+        """Return the metrics by name; unknown ones are missing. now : int64 ns UTC."""
         memory = [i.memory_bytes for i in self.instances if i.memory_bytes is not None]
         cpu = [i.cpu_ratio for i in self.instances if i.cpu_ratio is not None]
         started = [i.started_ms for i in self.instances if i.is_online and i.started_ms is not None]
@@ -101,7 +101,7 @@ class Pm2Application:
 
 
 def parse_applications(printed: str, name: str) -> dict[str, Pm2Application]:
-    r"""Applications by name. PM2 prints warnings before its list, which is the last line. Raises ToolError.
+    r"""Parse the last line of `pm2 jlist`, after its warnings, into applications by name. Raises ToolError.
 
     >>> parse_applications("[PM2][WARN] old\n[]", "pm2")
     {}
@@ -112,12 +112,12 @@ def parse_applications(printed: str, name: str) -> dict[str, Pm2Application]:
     except (IndexError, ValueError) as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "it"
         raise ToolError(
-            f"{name}: pm2 jlist gives no list of applications ({where}); which version is it?"
+            f"{name}: pm2 jlist gives no list of applications ({where}); is this version of PM2 supported?"
         ) from None
     found: dict[str, list[_Row]] = {}
     for row in rows:
         found.setdefault(row.name, []).append(row)
-    return {name: _application(name, of_it) for name, of_it in found.items()}
+    return {name: _application(name, members) for name, members in found.items()}
 
 
 _ROW_LIST = TypeAdapter(list[_Row])
@@ -132,7 +132,7 @@ def _instance(row: _Row) -> Pm2Instance:
     env = row.pm2_env
     online = env.status == "online" and bool(row.pid)
     monit = row.monit if online else None
-    # PM2 says 0 until it has looked at a process for the first time.
+    # PM2 reports 0 until it has measured a process for the first time.
     memory = monit.memory if monit is not None and monit.memory > 0 else None
     return Pm2Instance(
         row.pid or 0, online, env.restart_time, env.unstable_restarts, env.pm_uptime, memory,
@@ -141,7 +141,7 @@ def _instance(row: _Row) -> Pm2Instance:
 
 
 def check_daemon(path: Path, name: str) -> None:
-    """See that a daemon listens there. Blocks. Raises ToolError, PermissionError."""
+    """Return if a daemon listens on the socket. Blocks. Raises ToolError, PermissionError."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(CONNECT_TIMEOUT_S)
         try:

@@ -1,7 +1,7 @@
-"""Applications under a PM2 that the user brings, through its own command.
+"""PM2 tool: the applications of the user's PM2, through the pm2 command.
 
-PM2 is asked only where its daemon runs already: `pm2 jlist` would start one. What `jlist` prints holds the
-environment of the applications, so none of it is ever shown or logged.
+The command runs only while the daemon runs, because `pm2 jlist` would start one. The output of `jlist`
+contains the applications' environment, so it is never shown or logged.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ from trimtab.engine.types import (
 )
 
 CHANGE_BUDGET_S = 28.0
-"""For a change or an action in total, with the looks before and after it."""
+"""Time for a change or an action, seconds, with the reads before and after it."""
 MIN_MEMORY_LIMIT_BYTES = 32 * 2**20
 MEMORY_HEADROOM_RATIO = 1.2
-"""A memory limit leaves so much room over what the largest instance uses, or PM2 restarts it at once."""
+"""Least ratio of a memory limit to the largest instance's use; below it PM2 would restart at once."""
 _BUSY_TEXT = "already in progress"
 
 
 class Pm2:
-    """The applications of one PM2; its targets are their names.
+    """Tool for the applications of one PM2; their names are its targets.
 
-    now : nanoseconds UTC
+    now : returns the time in nanoseconds UTC
     """
 
     def __init__(self, name: str, settings: Pm2Tool, now: Callable[[], int] = time.time_ns) -> None:
@@ -60,7 +60,7 @@ class Pm2:
         return (self._settings.home or Path("~/.pm2")).expanduser()
 
     async def status(self) -> ToolStatus:
-        """Up where its daemon answers. Raises nothing."""
+        """Return UP when the daemon answers. Raises nothing."""
         try:
             found = await self._read_applications()
         except PermissionError as error:
@@ -68,27 +68,28 @@ class Pm2:
             return ToolStatus(ToolState.DENIED, detail)
         except ToolError as error:
             return ToolStatus(ToolState.UNREACHABLE, str(error))
-        said = [self._describe_application(name, found.get(name)) for name in self.targets]
+        details = [self._describe_application(name, found.get(name)) for name in self.targets]
         version = next((app.version for app in found.values()), "")
-        return ToolStatus(ToolState.UP, "; ".join(said), version)
+        return ToolStatus(ToolState.UP, "; ".join(details), version)
 
     @staticmethod
     def _describe_application(name: str, app: Pm2Application | None) -> str:
         if app is None:
-            return f"{name} is not known to PM2"
+            return f"PM2 has no application {name}"
         return f"{name}: {app.online_count} of {len(app.instances)} online"
 
     async def metrics(self, target: str) -> Mapping[str, float]:
-        """Memory, CPU, restarts, uptime and instances. Raises NotFoundError, ToolError."""
+        """Return memory, CPU, restarts, uptime and instance counts. Raises NotFoundError, ToolError."""
         return (await self._read_application(target)).metrics(self._now())
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
-        """`instances` (cluster mode only: others share no port) and `max_memory_restart`."""
+        """Return `max_memory_restart`, and `instances` in cluster mode, where instances share the port."""
         app = await self._read_application(target)
         memory = Knob(
-            "max_memory_restart", KnobType.INT, "bytes", MIN_MEMORY_LIMIT_BYTES, self._max_memory_limit_bytes(app),
+            "max_memory_restart", KnobType.INT, "bytes", MIN_MEMORY_LIMIT_BYTES,
+            self._max_memory_limit_bytes(app),
             restart_needed=not app.is_cluster, group=target,
-            help="PM2 reloads an instance that uses more. Setting it reloads the application.",
+            help="PM2 reloads an instance above this limit. Setting it reloads the application.",
         )  # fmt: skip
         if not app.is_cluster:
             return (memory,)
@@ -100,11 +101,11 @@ class Pm2:
         return (instances, memory)
 
     def _max_memory_limit_bytes(self, app: Pm2Application) -> int:
-        whole = self._settings.memory_limit or psutil.virtual_memory().total
-        return int(whole) // max(1, len(app.instances))
+        total = self._settings.memory_limit or psutil.virtual_memory().total
+        return int(total) // max(1, len(app.instances))
 
     async def read(self, target: str, knob: str) -> KnobReading:
-        """The value now. Raises NotFoundError, ToolError."""
+        """Return a knob's current value. Raises NotFoundError, ToolError."""
         app = await self._read_application(target)
         value, note = self._knob_value(app, knob)
         return KnobReading(value, value is not None, Lasts.UNTIL_RESTART, note)
@@ -116,45 +117,46 @@ class Pm2:
             limits = {instance.limit_bytes for instance in app.instances}
             if len(limits) > 1:
                 raise ToolError(
-                    f"instances of {app.name} have different memory limits; reload it by hand once"
+                    f"instances of {app.name} have different memory limits; reload it once by hand"
                 )
             return next(iter(limits)), f"the largest uses {app.largest_memory_bytes:.0f} bytes"
-        raise NotFoundError(f"{app.name} has no knob {knob!r}; those of cluster mode have instances")
+        raise NotFoundError(f"{app.name} has no knob {knob!r}; only cluster mode has instances")
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:
-        """Compare, set, read back. PM2 has no compare-and-set of its own: others may come between.
+        """Compare, set, read back. PM2 has no compare-and-set, so another change may happen in between.
 
         Raises ConflictError, RefusedError, ToolError, ToolUncertainError.
         """
         self._require_permitted_target(target)
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         async with self._change_lock:
             app = await self._read_application(target)
             value, _ = self._knob_value(app, knob)
             if value != before or isinstance(before, bool):
-                raise ConflictError(f"{knob} of {target} is {value} now, not {before!r}; nothing was changed")
+                raise ConflictError(f"{knob} of {target} is {value}, not {before!r}; nothing was changed")
             self._check_value(app, knob, after)
-            await self._run_pm2(self._change_arguments(target, knob, after), self._command_timeout_s(begun_s))
-            seen, _ = self._knob_value(await self._read_back(target), knob)
-        if seen != after:
-            raise ToolUncertainError(f"{knob} of {target} was set to {after} and reads {seen}")
+            arguments = self._change_arguments(target, knob, after)
+            await self._run_pm2(arguments, self._command_timeout_s(started_s))
+            read, _ = self._knob_value(await self._read_back(target), knob)
+        if read != after:
+            raise ToolUncertainError(f"{knob} of {target} was set to {after} and reads {read}")
         return AppliedChange(before, after, Lasts.UNTIL_RESTART, self._permanent_command(knob, after))
 
     def _check_value(self, app: Pm2Application, knob: str, after: Value) -> None:
         if after is None and knob == "max_memory_restart":
             return
         if isinstance(after, bool) or not isinstance(after, int):
-            raise RefusedError(f"{knob} of {app.name} is a whole number, not {after!r}")
+            raise RefusedError(f"{knob} of {app.name} must be a whole number, not {after!r}")
         most = self._settings.max_instances or os.cpu_count() or 1
         low, high = (
             (1, most) if knob == "instances" else (MIN_MEMORY_LIMIT_BYTES, self._max_memory_limit_bytes(app))
         )
         if not low <= after <= high:
-            raise RefusedError(f"{knob} of {app.name} is {low} to {high}, not {after}")
+            raise RefusedError(f"{knob} of {app.name} must be {low} to {high}, not {after}")
         if knob == "max_memory_restart" and after < MEMORY_HEADROOM_RATIO * app.largest_memory_bytes:
             raise RefusedError(
-                f"{after} bytes for {app.name} is under {MEMORY_HEADROOM_RATIO:g} x {app.largest_memory_bytes:.0f}, what its "
-                "largest instance uses: PM2 would restart it at once"
+                f"{after} bytes for {app.name} is less than {MEMORY_HEADROOM_RATIO:g} x "
+                f"{app.largest_memory_bytes:.0f}, which its largest instance uses: PM2 would restart it"
             )
 
     @staticmethod
@@ -168,7 +170,10 @@ class Pm2:
         return f"pm2 save; and in ecosystem.config.cjs: {knob}: {0 if after is None else after}"
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
-        """Instances as large as their limit, else as the largest is. Raises NotFoundError, ToolError."""
+        """Return the use when each instance takes its limit, or as much as the largest instance now.
+
+        None when it is unknown. Raises NotFoundError, ToolError.
+        """
         if knob not in {"instances", "max_memory_restart"} or isinstance(after, bool | str | None):
             return None
         app = await self._read_application(target)
@@ -178,67 +183,61 @@ class Pm2:
         running = next((i for i in app.instances if i.is_online and i.started_ms is not None), None)
         if each == 0 or running is None:
             return None
-        used = round(sum(i.memory_bytes or 0.0 for i in app.instances))
-        room = await asyncio.to_thread(
-            find_memory_budget,
-            running.pid,
-            (running.started_ms or 0) / 1000,
-            used,
-            self._settings.memory_limit,
+        used_bytes = round(sum(i.memory_bytes or 0.0 for i in app.instances))
+        start_time_s = (running.started_ms or 0) / 1000
+        budget = await asyncio.to_thread(
+            find_memory_budget, running.pid, start_time_s, used_bytes, self._settings.memory_limit
         )
-        named = f"{count:g} instances of {app.name}"
-        return MemoryOutlook(
-            room.limit_bytes, ((named, float(count * each)), ("others", float(room.others_bytes)))
-        )
+        instances = (f"{count:g} instances of {app.name}", float(count * each))
+        return MemoryOutlook(budget.limit_bytes, (instances, ("others", float(budget.others_bytes))))
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
-        """`reload` and `restart`. Raises NotFoundError, ToolError."""
+        """Return `reload` and `restart`. Raises NotFoundError, ToolError."""
         risk, gap = Risk.LOW, ""
         if not (await self._read_application(target)).is_cluster:
-            risk, gap = Risk.MEDIUM, "; in fork mode a single one leaves a gap"
+            risk, gap = Risk.MEDIUM, "; a single instance in fork mode is unavailable meanwhile"
         return (
             ToolAction("reload", f"Replace the instances one by one{gap}.", risk, idempotent=True),
-            ToolAction("restart", "Stop and start all; requests are lost.", Risk.MEDIUM, idempotent=True),
+            ToolAction(
+                "restart", "Stop and start all instances; requests are lost.", Risk.MEDIUM, idempotent=True
+            ),
         )
 
     async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - PM2 takes no key
-        """Do it, and see that it was done. Raises NotFoundError, RefusedError, ToolError."""
+        """Run an action and verify it. Raises NotFoundError, RefusedError, ToolError, ToolUncertainError."""
         self._require_permitted_target(target)
         if action not in {"reload", "restart"}:
             raise NotFoundError(f"{target} has no action {action!r}; it has reload, restart")
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         async with self._change_lock:
             before = await self._read_application(target)
-            await self._run_pm2([action, target], self._command_timeout_s(begun_s))
+            await self._run_pm2([action, target], self._command_timeout_s(started_s))
             after = await self._read_back(target)
         old = before.pids & after.pids
         if after.online_count < len(before.instances) or old:
             raise ToolUncertainError(
-                f"{action} of {target}: {after.online_count} of {len(before.instances)} instances are online, "
-                f"{len(old)} of them the old ones"
+                f"{action} of {target}: {after.online_count} of {len(before.instances)} instances are "
+                f"online, {len(old)} of them were not replaced"
             )
         pids = f"pids {_join_pids(before.pids)} -> {_join_pids(after.pids)}"
         return f"{action} of {target}: {after.online_count} instances, {pids}"
 
     def command(self, target: str, subject: str, after: Value) -> str:
-        """A shell command."""
-        words = (
-            [subject, target]
-            if subject in {"reload", "restart"}
-            else self._change_arguments(target, subject, after)
-        )
-        return f"PM2_HOME={shlex.quote(str(self._home))} {shlex.join([*self._settings.command, *words])}"
+        """Return a shell command that does the same."""
+        is_action = subject in {"reload", "restart"}
+        arguments = [subject, target] if is_action else self._change_arguments(target, subject, after)
+        return f"PM2_HOME={shlex.quote(str(self._home))} {shlex.join([*self._settings.command, *arguments])}"
 
     def grant(self) -> str:
-        """PM2 has no accounts."""
+        """Return how to give access: PM2 has no accounts, only the permissions of its socket."""
         return (
-            f"# Whoever may write to {self._home}/rpc.sock may do everything with this PM2: run\n"
-            f"# Trimtab as its user, or give that user's group the socket:\n"
+            f"# Write access to {self._home}/rpc.sock gives full control of this PM2: run\n"
+            f"# Trimtab as its user, or give the socket to that user's group:\n"
             f"chmod g+rw {shlex.quote(str(self._home))}/rpc.sock\n"
         )
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the tool holds no resources."""
 
     async def _read_application(self, target: str) -> Pm2Application:
         if target not in self.targets:
@@ -246,42 +245,45 @@ class Pm2:
         try:
             found = await self._read_applications()
         except PermissionError as error:
-            raise ToolError(f"{self.name}: {self._home}: {error.strerror}; run as the user of PM2") from error
+            raise ToolError(
+                f"{self.name}: {self._home}: {error.strerror}; run Trimtab as the user of PM2"
+            ) from error
         if target not in found:
-            raise NotFoundError(f"PM2 knows no application {target!r}; it has {', '.join(found) or 'none'}")
+            raise NotFoundError(f"PM2 has no application {target!r}; it has {', '.join(found) or 'none'}")
         return found[target]
 
     async def _read_back(self, target: str) -> Pm2Application:
-        """The application after a change; where it cannot be seen the change is uncertain."""
+        """Return the application after a change; when it cannot be read the change is uncertain."""
         try:
             return await self._read_application(target)
         except (ToolError, NotFoundError) as error:
-            raise ToolUncertainError(f"{target} cannot be seen after the change: {error}") from error
+            raise ToolUncertainError(f"{target} cannot be read after the change: {error}") from error
 
     async def _read_applications(self) -> dict[str, Pm2Application]:
-        """Raises ToolError, PermissionError."""
+        """Return the applications by name. Raises ToolError, PermissionError."""
         await asyncio.to_thread(check_daemon, self._home / "rpc.sock", self.name)
-        ran = await run_command([*self._settings.command, "jlist"], self._settings.timeout, self._env)
-        if ran.exit_code != 0:
-            raise ToolError(f"{self.name}: pm2 jlist ended with {ran.exit_code}")
-        return parse_applications(ran.stdout, self.name)
+        result = await run_command([*self._settings.command, "jlist"], self._settings.timeout, self._env)
+        if result.exit_code != 0:
+            raise ToolError(f"{self.name}: pm2 jlist ended with exit code {result.exit_code}")
+        return parse_applications(result.stdout, self.name)
 
-    def _command_timeout_s(self, begun_s: float) -> float:
-        """For the command, so that there is time to look afterwards."""
-        return CHANGE_BUDGET_S - (time.monotonic() - begun_s) - self._settings.timeout
+    def _command_timeout_s(self, started_s: float) -> float:
+        """Return the time left for a command, less the time for reading back, seconds."""
+        return CHANGE_BUDGET_S - (time.monotonic() - started_s) - self._settings.timeout
 
-    async def _run_pm2(self, words: Sequence[str], limit_s: float) -> None:
-        what = f"{self.name}: pm2 {' '.join(words)}"
-        if limit_s <= 0:
-            raise ToolError(f"{what}: others took all the time, nothing was done")
+    async def _run_pm2(self, arguments: Sequence[str], timeout_s: float) -> None:
+        what = f"{self.name}: pm2 {' '.join(arguments)}"
+        if timeout_s <= 0:
+            raise ToolError(f"{what}: earlier changes took all the time; nothing was done")
         try:
-            ran = await run_command([*self._settings.command, *words], limit_s, self._env)
+            result = await run_command([*self._settings.command, *arguments], timeout_s, self._env)
         except CommandTimeoutError as error:
             raise ToolUncertainError(f"{what}: {error}") from error
-        if ran.exit_code != 0 and _BUSY_TEXT in ran.stdout + ran.stderr:
-            raise ToolError(f"{what}: another reload is under way, nothing was done")
-        if ran.exit_code != 0:
-            raise ToolUncertainError(f"{what} ended with {ran.exit_code}: {redact_text(ran.output_tail())}")
+        if result.exit_code != 0 and _BUSY_TEXT in result.stdout + result.stderr:
+            raise ToolError(f"{what}: another reload is in progress; nothing was done")
+        if result.exit_code != 0:
+            output = redact_text(result.output_tail())
+            raise ToolUncertainError(f"{what} ended with exit code {result.exit_code}: {output}")
 
     @property
     def _env(self) -> dict[str, str]:

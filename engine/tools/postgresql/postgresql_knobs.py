@@ -1,4 +1,4 @@
-"""What of PostgreSQL may be set at all: what a reload takes up, with bounds and the memory that it needs."""
+"""PostgreSQL knobs: the allow-list of settings that a reload applies, their bounds and their memory use."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,50 +18,41 @@ FORBIDDEN_SETTINGS = {
     "zero_damaged_pages": "it destroys data",
     "wal_level": "replicas and backups could break",
 }
-"""Speed that costs safety is no gain; with the reason for people."""
+"""Settings that are never changed because they trade safety for speed, with the reason."""
 
 _UNIT_FACTORS = {"B": 1, "kB": 1024, "8kB": 8192, "MB": MB, "GB": 1024 * MB, "ms": 0.001, "s": 1, "min": 60}
 _BYTES = ("B", "kB", "8kB", "MB", "GB")
 MEMORY_KNOBS = ("work_mem", "hash_mem_multiplier", "maintenance_work_mem")
-"""What raises the memory that sessions and workers may take."""
+"""Settings that raise the memory use of sessions and workers."""
 
 
 _KNOB_TABLE: tuple[tuple[str, KnobType, str, str, float, float | None, float, str], ...] = (
     ("work_mem", KnobType.INT, "memory", "B", MB, None, 60, "Memory of one sort or hash."),
-    ("hash_mem_multiplier", KnobType.FLOAT, "memory", "", 1, 4, 60, "Times work_mem that a hash may take."),
+    ("hash_mem_multiplier", KnobType.FLOAT, "memory", "", 1, 4, 60, "Memory of a hash, times work_mem."),
     ("maintenance_work_mem", KnobType.INT, "memory", "B", 16 * MB, None, 600, "Memory of one vacuum."),
-    (
-        "effective_cache_size",
-        KnobType.INT,
-        "planner",
-        "B",
-        64 * MB,
-        None,
-        60,
-        "What is cached, to the planner.",
-    ),
+    ("effective_cache_size", KnobType.INT, "planner", "B", 64 * MB, None, 60, "Cache the planner assumes."),
     ("random_page_cost", KnobType.FLOAT, "planner", "", 1, 4, 60, "Cost of a random page; 1.1 suits SSDs."),
-    ("effective_io_concurrency", KnobType.INT, "planner", "", 0, 256, 60, "Reads that a disk takes at once."),
+    ("effective_io_concurrency", KnobType.INT, "planner", "", 0, 256, 60, "Concurrent reads of a disk."),
     ("default_statistics_target", KnobType.INT, "planner", "", 50, 1000, 600, "Detail of ANALYZE."),
-    ("max_parallel_workers_per_gather", KnobType.INT, "planner", "", 0, 8, 60, "Helpers of one query."),
-    ("jit", KnobType.BOOL, "planner", "", 0, 1, 60, "Compile expressions of costly queries."),
+    ("max_parallel_workers_per_gather", KnobType.INT, "planner", "", 0, 8, 60, "Workers of a query."),
+    ("jit", KnobType.BOOL, "planner", "", 0, 1, 60, "Compile expressions of expensive queries."),
     ("checkpoint_timeout", KnobType.INT, "wal", "s", 60, 1800, 900, "Longer = fewer, and longer recovery."),
     ("checkpoint_completion_target", KnobType.FLOAT, "wal", "", 0.5, 0.95, 900, "How far one is spread."),
-    ("max_wal_size", KnobType.INT, "wal", "B", 256 * MB, None, 900, "Log between checkpoints; takes disk."),
-    ("bgwriter_lru_maxpages", KnobType.INT, "wal", "", 100, 1000, 60, "Pages of a background round."),
+    ("max_wal_size", KnobType.INT, "wal", "B", 256 * MB, None, 900, "WAL between checkpoints; uses disk."),
+    ("bgwriter_lru_maxpages", KnobType.INT, "wal", "", 100, 1000, 60, "Pages per background write round."),
     ("autovacuum_vacuum_scale_factor", KnobType.FLOAT, "vacuum", "", 0.01, 0.4, 600, "Share of dead rows."),
     ("autovacuum_vacuum_insert_scale_factor", KnobType.FLOAT, "vacuum", "", 0.01, 0.4, 600, "Of new rows."),
     ("autovacuum_analyze_scale_factor", KnobType.FLOAT, "vacuum", "", 0.01, 0.4, 600, "Of changed rows."),
     ("autovacuum_vacuum_cost_limit", KnobType.INT, "vacuum", "", 200, 10_000, 600, "Work between pauses."),
-    ("autovacuum_vacuum_cost_delay", KnobType.FLOAT, "vacuum", "s", 0, 0.02, 600, "Those pauses."),
-    ("autovacuum_naptime", KnobType.INT, "vacuum", "s", 10, 300, 600, "Between looks at the tables."),
-)
-"""Name, type, group, unit, low, high, warm-up in seconds, what it is. Timeouts of statements and sessions are
-not among them: they end the work of clients."""
+    ("autovacuum_vacuum_cost_delay", KnobType.FLOAT, "vacuum", "s", 0, 0.02, 600, "Length of the pauses."),
+    ("autovacuum_naptime", KnobType.INT, "vacuum", "s", 10, 300, 600, "Time between autovacuum runs."),
+)  # fmt: skip
+"""Name, type, group, unit, low, high, warm-up in seconds, help. Statement and session timeouts are left out:
+they would abort the work of clients."""
 
 
 def _grain(kind: KnobType, unit: str, high: float | None) -> float:
-    """Steps that are fine enough to propose, and that every setting can hold."""
+    """Return the step width of proposals: fine enough, and exact in the setting's own unit."""
     if kind is KnobType.BOOL:
         return 0.0
     if kind is KnobType.INT:
@@ -83,12 +74,12 @@ KNOBS: dict[str, Knob] = {
     )
     for name, kind, group, unit, low, high, warm_up_s, words in _KNOB_TABLE
 }
-"""The allow-list."""
+"""The allow-list: knob name -> knob."""
 
 
 @dataclass(frozen=True, slots=True)
 class PgSetting:
-    """A row of pg_settings. `file` is None where no file set it, or where we may not see which."""
+    """A row of pg_settings. `file` is None when no file sets it, or when our role may not see the file."""
 
     name: str
     raw_value: str
@@ -101,22 +92,22 @@ class PgSetting:
 
     @property
     def value(self) -> Value:
-        """In base units: bytes, seconds."""
+        """Current value in base units: bytes, seconds."""
         return to_base_unit(self, self.raw_value)
 
     @property
     def default(self) -> Value:
-        """What holds where nobody sets anything, in base units."""
+        """Built-in default in base units."""
         return to_base_unit(self, self.raw_default)
 
     @property
     def is_set_by_alter_system(self) -> bool:
-        """Whether ALTER SYSTEM set it; undoing a change of one that it did not set means to reset."""
+        """Whether ALTER SYSTEM set it; undoing a change of any other setting means a reset."""
         return self.file is not None and self.file.endswith("postgresql.auto.conf")
 
 
 def to_base_unit(setting: PgSetting, text: str) -> Value:
-    """The text of a setting as bytes, seconds, a number or a truth.
+    """Convert a setting's text to bytes, seconds, a number or a bool.
 
     >>> to_base_unit(PgSetting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), "4096")
     4194304
@@ -131,7 +122,7 @@ def to_base_unit(setting: PgSetting, text: str) -> Value:
 
 
 def format_value(setting: PgSetting, value: Value) -> str:
-    """The value as ALTER SYSTEM takes it.
+    """Format a value for ALTER SYSTEM.
 
     >>> format_value(PgSetting("work_mem", "4096", "4096", "kB", "integer", "default", None, None), 8 * 2**20)
     '8MB'
@@ -146,12 +137,12 @@ def format_value(setting: PgSetting, value: Value) -> str:
         return f"{steps * 8:.0f}kB" if steps % 128 else f"{steps / 128:.0f}MB"
     if setting.unit == "kB" and steps % 1024 == 0:
         return f"{steps / 1024:.0f}MB"
-    # PostgreSQL rounds a fraction that has a unit to the next smaller unit; a bare number it takes as it is.
+    # PostgreSQL rounds a fraction with a unit down to the next smaller unit; a bare number stays exact.
     return f"{steps:.0f}{setting.unit}" if steps.is_integer() else f"{steps:.6g}"
 
 
 def validate_value(setting: PgSetting, value: Value) -> Value:
-    """The value, if it is one of this knob that the setting can hold exactly. Raises RefusedError."""
+    """Return the value as PostgreSQL stores it. Raises RefusedError when it is inexact or out of range."""
     knob = KNOBS[setting.name]
     if knob.type is KnobType.BOOL:
         if not isinstance(value, bool):
@@ -159,49 +150,49 @@ def validate_value(setting: PgSetting, value: Value) -> Value:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise RefusedError(
-            f"{knob.name} {value!r}: it must be a number, in {knob.unit or 'units of its own'}"
+            f"{knob.name} {value!r}: it must be a number{f', in {knob.unit}' if knob.unit else ''}"
         )
-    held = to_base_unit(
+    stored = to_base_unit(
         setting, _raw_text(value if value < 0 else value / _UNIT_FACTORS.get(setting.unit or "", 1), knob)
     )
-    if not values_equal(held, value):
-        raise RefusedError(f"{knob.name} {value}: the nearest that PostgreSQL can hold is {held}")
+    if not values_equal(stored, value):
+        raise RefusedError(f"{knob.name} {value}: PostgreSQL would store {stored}; use that")
     if not is_in_range(setting, value):
         raise RefusedError(f"{knob.name} {value}: {_range_text(knob)}")
-    return held
+    return stored
 
 
 def values_equal(one: Value, other: Value) -> bool:
-    """Whether two values are one, but for the last digits of a float."""
+    """Return whether two values are equal up to the last digits of a float."""
     if isinstance(one, int | float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=1e-9)
     return one == other
 
 
 def _raw_text(steps: float, knob: Knob) -> str:
-    """A number in the setting's unit, as pg_settings shows it: whole, or six significant digits."""
+    """Return a number in the setting's unit as pg_settings shows it: whole, or six significant digits."""
     return str(round(steps)) if knob.type is KnobType.INT else f"{steps:.6g}"
 
 
 def refuse_unrestorable(setting: PgSetting) -> None:
-    """Raises RefusedError where ALTER SYSTEM would not do, or somebody chose a value that we would not."""
-    where = {
+    """Raise RefusedError when ALTER SYSTEM has no effect, or when a rollback could not restore the value."""
+    origin = {
         "command line": "given on the command line", "environment variable": "given in the environment",
         "user": "set for our role by ALTER ROLE", "database": "set for this database by ALTER DATABASE",
         "database user": "set for our role in this database", "session": "set in our session",
     }.get(setting.source)  # fmt: skip
-    if where:
-        raise RefusedError(f"{setting.name} is {where}: ALTER SYSTEM would not change it; change it there")
+    if origin:
+        raise RefusedError(f"{setting.name} is {origin}: ALTER SYSTEM would not change it; change it there")
     value = setting.value
     if isinstance(value, int | float) and not is_in_range(setting, value):
         raise RefusedError(
-            f"{setting.name} is {value}, somebody chose that; {_range_text(KNOBS[setting.name])} for us, so it "
-            "is left alone"
+            f"{setting.name} is {value}, which Trimtab could not restore: "
+            f"{_range_text(KNOBS[setting.name])}; change it by hand"
         )
 
 
 def is_in_range(setting: PgSetting, value: float) -> bool:
-    """Whether a value is within the bounds of the knob, or the default."""
+    """Return whether a value is within the knob's bounds, or the default."""
     knob = KNOBS[setting.name]
     low, high = knob.low or 0, math.inf if knob.high is None else knob.high
     return value == setting.default or low <= value <= high
@@ -213,23 +204,23 @@ def _range_text(knob: Knob) -> str:
 
 
 def make_reading(setting: PgSetting, *, sees_source_files: bool) -> KnobReading:
-    """What is shown of it. visible : we may see which file set it."""
+    """Return the reading of a setting. sees_source_files : our role may see which file sets it."""
     note = ""
     if setting.file is not None and not setting.is_set_by_alter_system:
-        note = f"set in {setting.file} line {setting.line}; undoing a change resets to that"
+        note = f"set in {setting.file} line {setting.line}; undoing a change resets to it"
     elif setting.source not in {"default", "configuration file", "override"}:
         note = f"set by: {setting.source}"
     elif not sees_source_files:
-        note = "which file set it is not to be seen without pg_read_all_settings"
+        note = "pg_read_all_settings is needed to see which file sets it"
     return KnobReading(setting.value, setting.is_set_by_alter_system, Lasts.IN_A_FILE, note)
 
 
 def project_memory(sizes: Mapping[str, float], budget: MemoryBudget, **change: float) -> MemoryProjection:
-    """Memory when every connection sorts or hashes at once and every autovacuum worker works.
+    """Return the memory use when every connection sorts or hashes and every autovacuum worker runs at once.
 
-    figures : shared_buffers, work_mem, hash_mem_multiplier, maintenance_work_mem in bytes (or times);
-              max_connections, autovacuum_max_workers
-    change  : what is to be instead
+    sizes  : shared_buffers, work_mem and maintenance_work_mem in bytes; hash_mem_multiplier, max_connections,
+             autovacuum_max_workers
+    change : values that replace those of `sizes`
     """
     now = {**sizes, **change}
     connections, workers = now["max_connections"], now["autovacuum_max_workers"]
@@ -245,7 +236,7 @@ def project_memory(sizes: Mapping[str, float], budget: MemoryBudget, **change: f
 
 
 def bound_knob(knob: Knob, sizes: Mapping[str, float], budget: MemoryBudget) -> Knob:
-    """The knob with the bounds that hold now; high stays None where memory is unknown."""
+    """Return the knob with its current bounds; high stays None when the memory limit is unknown."""
     if budget.limit_bytes is None or knob.high is not None:
         return knob
     if knob.name == "effective_cache_size":
@@ -259,7 +250,7 @@ def bound_knob(knob: Knob, sizes: Mapping[str, float], budget: MemoryBudget) -> 
 
 
 def parse_settings(rows: Sequence[Mapping[str, Any]]) -> dict[str, PgSetting]:
-    """Rows of pg_settings by name."""
+    """Return rows of pg_settings as settings by name."""
     return {
         row["name"]: PgSetting(
             row["name"], row["setting"], row["boot_val"], row["unit"], row["vartype"], row["source"],

@@ -1,4 +1,4 @@
-"""What a PostgreSQL can be told to do once: fresh statistics, ending a session that the settings name."""
+"""PostgreSQL maintenance actions: ANALYZE of stale tables, ending sessions that the settings name."""
 
 import asyncio
 from typing import LiteralString
@@ -8,26 +8,26 @@ from psycopg import sql
 from trimtab.engine.errors import ToolError
 from trimtab.engine.settings.data_store_tools import SessionFilter
 from trimtab.engine.tools.postgresql.postgresql_session import PostgresqlSession, Row
-from trimtab.engine.tools.refusals import DeniedError
+from trimtab.engine.tools.server_access import DeniedError
 from trimtab.engine.types import Risk, ToolAction
 
 ANALYZE_ACTION = ToolAction(
-    "analyze", "Fresh statistics of the tables that changed most since the last.", Risk.LOW, idempotent=True
+    "analyze", "Update the statistics of the most changed tables (ANALYZE).", Risk.LOW, idempotent=True
 )
 TERMINATE_ACTION = ToolAction(
     "terminate_idle_in_transaction",
-    "Ends the oldest session that idles in a transaction, of those that the settings name.",
+    "End the oldest session that is idle in a transaction, among those that the settings name.",
     Risk.MEDIUM,
     reduces=True,
 )
 CANCEL_ACTION = ToolAction(
     "cancel_long_query",
-    "Cancels the query that runs longest, of the sessions that the settings name.",
+    "Cancel the longest running query, among the sessions that the settings name.",
     Risk.MEDIUM,
     reduces=True,
 )
 ANALYZE_BUDGET_S = 20.0
-"""An action ends within 30 s; what is left waits for the next one."""
+"""Time for one run; an action must end within 30 s. The next run analyses the remaining tables."""
 
 _STALE_TABLES_SQL = """
 SELECT s.schemaname AS schema, s.relname AS name,
@@ -55,12 +55,12 @@ _MAINTAIN_PRIVILEGE_SQL = "has_table_privilege(s.relid, 'MAINTAIN')"
 async def analyze_stale_tables(
     session: PostgresqlSession, version: int, budget_s: float = ANALYZE_BUDGET_S
 ) -> str:
-    """ANALYZE stale tables, most changed first, until time is over; what came of it in a line."""
+    """ANALYZE stale tables, most changed first, within the time budget; return a one-line result."""
     maintain: LiteralString = _MAINTAIN_PRIVILEGE_SQL if version >= 170_000 else "false"
     stale = await session.query(sql.SQL(_STALE_TABLES_SQL).format(maintain=sql.SQL(maintain)))
-    ours, loop = [row for row in stale if row["may"]], asyncio.get_running_loop()
+    permitted, loop = [row for row in stale if row["may"]], asyncio.get_running_loop()
     end, done, slow = loop.time() + budget_s, 0, ""
-    for row in ours:
+    for row in permitted:
         left_s = end - loop.time()
         if left_s <= 0:
             break
@@ -71,26 +71,26 @@ async def analyze_stale_tables(
         except DeniedError:
             raise
         except ToolError:
-            slow = f"; {row['schema']}.{row['name']} took too long and was given up"
+            slow = f"; {row['schema']}.{row['name']} took too long and was cancelled"
             break
         done += 1
     parts = [f"{done} of {len(stale)} stale tables have fresh statistics{slow}"]
-    if len(stale) > len(ours):
-        parts.append(f"{len(stale) - len(ours)} belong to others: their owner, or pg_maintain, is needed")
-    if len(ours) > done:
-        parts.append(f"{len(ours) - done} are left for the next time")
+    if len(stale) > len(permitted):
+        parts.append(f"{len(stale) - len(permitted)} need their owner or the role pg_maintain")
+    if len(permitted) > done:
+        parts.append(f"{len(permitted) - done} are left for the next run")
     return ", ".join(parts)
 
 
 async def terminate_idle_session(session: PostgresqlSession, rule: SessionFilter) -> str:
-    """End the oldest session that the rule allows, and say which; its transaction is rolled back."""
-    ended = await _end_session(session, rule, "state IN ('idle in transaction', 'idle in transaction (aborted)')",
-                         "state_change", "pg_terminate_backend")  # fmt: skip
-    return _describe_result(ended, rule, "terminated", "idles in a transaction for")
+    """End the oldest idle session that the filter matches; its transaction is rolled back."""
+    state = "state IN ('idle in transaction', 'idle in transaction (aborted)')"
+    ended = await _end_session(session, rule, state, "state_change", "pg_terminate_backend")
+    return _describe_result(ended, rule, "terminated", "is idle in a transaction for")
 
 
 async def cancel_long_query(session: PostgresqlSession, rule: SessionFilter) -> str:
-    """Cancel the longest query that the rule allows, and say of whom; its session goes on."""
+    """Cancel the longest query of the sessions that the filter matches; its session stays open."""
     ended = await _end_session(session, rule, "state = 'active'", "query_start", "pg_cancel_backend")
     return _describe_result(ended, rule, "cancelled", "runs a query for")
 
@@ -102,7 +102,7 @@ async def _end_session(
     since: LiteralString,
     end: LiteralString,
 ) -> list[Row]:
-    """Look and end in one statement, so that a session that went on meanwhile is not hit."""
+    """Select and end a session in one statement, so that a session that became active is not hit."""
     statement = sql.SQL(_END_SESSION_SQL).format(
         state=sql.SQL(state), since=sql.SQL(since), end=sql.SQL(end), older=sql.Literal(rule.older_than),
         applications=sql.Literal(list(rule.applications)), users=sql.Literal(list(rule.users)),
@@ -110,11 +110,11 @@ async def _end_session(
     return await session.execute(statement)
 
 
-def _describe_result(ended: list[Row], rule: SessionFilter, word: str, what: str) -> str:
+def _describe_result(ended: list[Row], rule: SessionFilter, verb: str, condition: str) -> str:
     if not ended:
-        return f"nothing to do: no session of those that are named {what} more than {rule.older_than:g} s"
+        return f"nothing to do: none of the named sessions {condition} more than {rule.older_than:g} s"
     (row,) = ended
-    who = f"session {row['pid']} of {row['usename']} ({row['application_name'] or 'no application_name'})"
+    session = f"session {row['pid']} of {row['usename']} ({row['application_name'] or 'no application_name'})"
     if not row["done"]:
-        return f"{who} had ended already"
-    return f"{word} {who} after {float(row['age_s']):.0f} s"
+        return f"{session} had already ended"
+    return f"{verb} {session} after {float(row['age_s']):.0f} s"

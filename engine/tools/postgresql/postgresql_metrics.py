@@ -1,4 +1,4 @@
-"""Figures of PostgreSQL, by the names that its exporter uses."""
+"""PostgreSQL metrics from the statistics views, by the names of postgres_exporter."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -52,9 +52,9 @@ _VERSION_17 = 170_000
 
 
 async def read_metrics(session: PostgresqlSession, version: int) -> Mapping[str, float]:
-    """What the statistics views tell; what our role may not see is left out. Raises ToolError.
+    """Return the metrics of the statistics views; what our role may not read is missing. Raises ToolError.
 
-    version : server_version_num
+    version : server_version_num, such as 170002
     """
     found = {"pg_up": 1.0}
     found |= _row_metrics("", (await session.query(_SERVER_SQL))[0])
@@ -70,7 +70,7 @@ def _row_metrics(prefix: str, row: Row) -> dict[str, float]:
 
 
 def _session_metrics(rows: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
-    """Sessions of clients by state, without our own; nothing where some are hidden from us."""
+    """Yield client sessions by state, without our own; nothing when some are hidden from our role."""
     if any(row["hidden"] for row in rows):
         return
     counts = {row["state"]: float(row["sessions"]) for row in rows}

@@ -1,4 +1,4 @@
-"""One session of a PostgreSQL: opened when first needed, every call within a deadline, errors in words."""
+"""PostgreSQL session: opened on first use, every call within a deadline, errors as ToolError."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,7 @@ from psycopg.rows import dict_row
 from trimtab.engine.errors import RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.data_store_tools import PostgresqlTool
-from trimtab.engine.tools.host_address import resolve_host
-from trimtab.engine.tools.refusals import DeniedError
-from trimtab.engine.tools.secret_files import read_secret
+from trimtab.engine.tools.server_access import DeniedError, read_secret, resolve_host
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -33,7 +31,7 @@ _UNAVAILABLE_TEXTS = (
 
 
 class PostgresqlSession:
-    """One connection, one statement at a time. Raises ToolError and what derives from it."""
+    """One connection that runs one statement at a time. Raises ToolError and its subclasses."""
 
     def __init__(self, name: str, settings: PostgresqlTool) -> None:
         self.name = name
@@ -46,23 +44,23 @@ class PostgresqlSession:
 
     @property
     def address(self) -> str:
-        """Host and port, or the folder of a socket."""
+        """Host and port, or the directory of a Unix socket."""
         return f"{self.host}:{self.port}" if self.host else self.settings.hosts()[0]
 
     async def query(
         self, statement: Statement, values: Sequence[object] | Mapping[str, object] = ()
     ) -> list[Row]:
-        """What a query finds."""
-        limit_s = self.settings.timeout
+        """Return the rows of a read-only query."""
+        timeout_s = self.settings.timeout
         try:
-            return await self._run_with_deadline(limit_s, self._fetch(statement, values))
+            return await self._run_with_deadline(timeout_s, self._fetch(statement, values))
         except (psycopg.Error, OSError, TimeoutError) as error:
-            raise self._to_tool_error(error, limit_s) from None
+            raise self._to_tool_error(error, timeout_s) from None
 
     async def execute(self, statement: Statement, timeout_s: float | None = None) -> list[Row]:
-        """Do something, outside of a transaction.
+        """Run a statement that changes something, outside of a transaction, and return its rows.
 
-        Raises ToolUncertainError where it may have taken effect, RefusedError where the server refused it.
+        Raises ToolUncertainError when it may have taken effect, RefusedError when the server refused it.
         """
         timeout_s = timeout_s or self.settings.timeout
         await self.query("SELECT 1")
@@ -73,14 +71,14 @@ class PostgresqlSession:
         except (psycopg.OperationalError, OSError, TimeoutError) as error:
             why = redact_text(str(error).strip()) or f"none within {timeout_s:g} s"
             raise ToolUncertainError(
-                f"{self.name}: the answer to a change was lost ({why}); whether it took effect is not known, "
-                "read the value"
+                f"{self.name}: the answer to a change was lost ({why}); it may have taken effect: read the "
+                "value"
             ) from None
         except psycopg.Error as error:
             raise RefusedError(f"{self.name} refused: {redact_text(str(error).strip())}") from None
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -101,19 +99,19 @@ class PostgresqlSession:
 
     async def _connection_parameters(self) -> dict[str, Any]:
         settings, parts = self.settings, urlsplit(self.settings.url)
-        given: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "dbname": unquote(self.database), "user": settings.username or parts.username, "port": self.port,
             "application_name": "trimtab", "connect_timeout": max(2, round(settings.timeout)),
         }  # fmt: skip
         if self.host:
-            given |= {"host": self.host, "hostaddr": await resolve_host(self.name, self.host, self.port)}
+            parameters |= {"host": self.host, "hostaddr": await resolve_host(self.name, self.host, self.port)}
         else:
-            given["host"] = parse_qs(parts.query)["host"][0]
+            parameters["host"] = parse_qs(parts.query)["host"][0]
         if settings.password_file is not None:
-            given["password"] = await asyncio.to_thread(read_secret, self.name, settings.password_file)
+            parameters["password"] = await asyncio.to_thread(read_secret, self.name, settings.password_file)
         elif settings.password is not None:
-            given["password"] = settings.password.get_secret_value()
-        return {**given, **self._tls_parameters()}
+            parameters["password"] = settings.password.get_secret_value()
+        return {**parameters, **self._tls_parameters()}
 
     def _tls_parameters(self) -> dict[str, str]:
         tls = self.settings.tls
@@ -125,16 +123,16 @@ class PostgresqlSession:
             return {**found, "sslmode": "require"}
         return {"sslrootcert": "system", **found, "sslmode": "verify-full"}
 
-    async def _run_with_deadline(self, limit_s: float, work: Coroutine[Any, Any, T]) -> T:
-        """Its result, in time: libpq waits for a server that stands still, unless the line is cut."""
+    async def _run_with_deadline(self, timeout_s: float, call: Coroutine[Any, Any, T]) -> T:
+        """Return the result in time; libpq waits for a frozen server until the socket is shut down."""
         task: asyncio.Task[T] | None = None
         try:
-            async with asyncio.timeout(limit_s), self._lock:
-                task = asyncio.create_task(work)
+            async with asyncio.timeout(timeout_s), self._lock:
+                task = asyncio.create_task(call)
                 return await asyncio.shield(task)
         except (TimeoutError, asyncio.CancelledError):
             if task is None:
-                work.close()
+                call.close()
             elif not task.done():
                 await self._abort_connection(task)
             raise
@@ -144,34 +142,34 @@ class PostgresqlSession:
         if connection is None or connection.closed:
             task.cancel()
         else:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as sock:
+                sock.shutdown(socket.SHUT_RDWR)
         await asyncio.wait({task})
         if not task.cancelled():
             task.exception()
         if connection is not None:
             await connection.close()
 
-    def _to_tool_error(self, error: Exception, limit_s: float) -> ToolError:
+    def _to_tool_error(self, error: Exception, timeout_s: float) -> ToolError:
         name, text = self.name, redact_text(" ".join(str(error).split()))
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
             return DeniedError(
-                f"{name}: the role may not do this: {text}; give it the rights of `trimtab grant {name}`"
+                f"{name}: the role lacks a permission: {text}; grant it as `trimtab grant {name}` shows"
             )
         if isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
             return ToolError(
-                f"{name}: {self.address} gave no answer within {limit_s:g} s: it is overloaded, stopped "
-                "or cut off"
+                f"{name}: {self.address} gave no answer within {timeout_s:g} s: it is overloaded, stopped "
+                "or unreachable"
             )
         if any(words in text for words in _UNAVAILABLE_TEXTS):
-            return ToolError(f"{name}: {self.address} takes no sessions now: {text}")
+            return ToolError(f"{name}: {self.address} accepts no sessions now: {text}")
         if "FATAL:" in text or "no password supplied" in text:
             return DeniedError(
-                f"{name}: {self.address} does not let us in: {text}; check username, password and database of "
+                f"{name}: {self.address} denies the login: {text}; check username, password and database of "
                 f"tools.{name}"
             )
         if isinstance(error, psycopg.OperationalError | OSError):
             return ToolError(
-                f"{name}: {self.address} cannot be reached: {text}; is it running, is tools.{name}.url right?"
+                f"{name}: {self.address} cannot be reached: {text}; check that it runs and tools.{name}.url"
             )
         return ToolError(f"{name}: {self.address} refused: {text}")

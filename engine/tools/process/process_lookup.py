@@ -1,4 +1,4 @@
-"""Which process is meant: exactly one, and surely still the same one when a signal is sent to it."""
+"""Process lookup: finds exactly one process and makes sure that a signal reaches that process only."""
 
 import os
 import re
@@ -11,26 +11,26 @@ from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, To
 from trimtab.engine.settings.service_tools import WatchedProcess
 
 _CLOCK_SLACK_S = 2.0
-"""Start times are told to a hundredth of a second, times of files by another clock."""
+"""Tolerance between process start times and file times, which come from different clocks."""
 
 
 class ProcessNotRunningError(NotFoundError):
-    """No such process runs now."""
+    """The configured process does not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process and no other. started : seconds since 1970; a pid that is used again has another."""
+    """Identity of a process: a reused pid has another start time (seconds since 1970)."""
 
     pid: int
     start_time_s: float
 
 
 def find_process(name: str, wanted: WatchedProcess) -> ProcessIdentity:
-    """The process that is meant. Blocks.
+    """Return the configured process. Blocks.
 
-    Raises AbsentError where it does not run, ToolError where it is not clear which one it is, RefusedError
-    for those that must not be touched.
+    Raises ProcessNotRunningError when it does not run, ToolError when the match is ambiguous or unreadable,
+    RefusedError for init and for Trimtab itself.
     """
     pid = _pid_from_file(name, wanted) if wanted.pid_file is not None else _pid_by_name(name, wanted)
     try:
@@ -39,28 +39,28 @@ def find_process(name: str, wanted: WatchedProcess) -> ProcessIdentity:
         if wanted.pid_file is not None:
             _verify_pid_file(name, wanted, process, found)
     except psutil.NoSuchProcess as error:
-        raise ProcessNotRunningError(f"{name} does not run: there is no process {pid} any more") from error
+        raise ProcessNotRunningError(f"{name} is not running: there is no process {pid}") from error
     except psutil.AccessDenied as error:
-        raise ToolError(f"{name}: process {pid} cannot be looked at; run Trimtab as its user") from error
+        raise ToolError(f"{name}: process {pid} cannot be read; run Trimtab as its user") from error
     if pid <= 1 or pid == os.getpid():
         raise RefusedError(
-            f"{name} is process {pid}, {'the init' if pid <= 1 else 'Trimtab itself'}; refused"
+            f"{name} is process {pid}, {'init' if pid <= 1 else 'Trimtab itself'}; this is refused"
         )
     return found
 
 
 def _pid_from_file(name: str, wanted: WatchedProcess) -> int:
     file = wanted.pid_file
-    assert file is not None  # noqa: S101 - the caller has looked
+    assert file is not None  # noqa: S101 - checked by the caller
     try:
         text = file.expanduser().read_bytes()[:64].decode("ascii").strip()
         pid = int(text)
     except FileNotFoundError as error:
-        raise ProcessNotRunningError(f"{name} does not run: there is no {file}") from error
+        raise ProcessNotRunningError(f"{name} is not running: there is no {file}") from error
     except OSError as error:
         raise ToolError(f"{name}: {file} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ToolError(f"{name}: {file} holds no process id; wanted one number") from error
+        raise ToolError(f"{name}: {file} holds no process id; it must hold one number") from error
     if not 0 < pid < 2**31:
         raise ToolError(f"{name}: {file} holds {pid}, which is no process id")
     return pid
@@ -69,31 +69,32 @@ def _pid_from_file(name: str, wanted: WatchedProcess) -> int:
 def _verify_pid_file(
     name: str, wanted: WatchedProcess, process: psutil.Process, found: ProcessIdentity
 ) -> None:
-    """A process that began after the file was written has only taken the number over."""
+    """Raise unless the process matches the settings and is older than the PID file (else a reused pid)."""
     file = wanted.pid_file
-    assert file is not None  # noqa: S101 - the caller has looked
+    assert file is not None  # noqa: S101 - checked by the caller
     written = file.expanduser().stat().st_mtime
     if found.start_time_s > written + _CLOCK_SLACK_S:
         raise ProcessNotRunningError(
-            f"{name} does not run: process {found.pid} is younger than {file}, so the number is used again"
+            f"{name} is not running: process {found.pid} started after {file} was written; its pid was reused"
         )
     if not _matches(process, wanted):
         raise ToolError(
-            f"{name}: {file} says {found.pid}, but that is {process.name()!r}, not what name and command want"
+            f"{name}: {file} names {found.pid}, which is {process.name()!r}; "
+            "it does not match name and command"
         )
 
 
 def _pid_by_name(name: str, wanted: WatchedProcess) -> int:
-    me = os.getpid()
-    found = [p.pid for p in psutil.process_iter() if p.pid != me and _matches_if_readable(p, wanted)]
+    own_pid = os.getpid()
+    found = [p.pid for p in psutil.process_iter() if p.pid != own_pid and _matches_if_readable(p, wanted)]
     if not found:
         raise ProcessNotRunningError(
-            f"{name} does not run: no process is called {wanted.name!r} and matches its command"
+            f"{name} is not running: no process has the name {wanted.name!r} and matches the command"
         )
     if len(found) > 1:
         shown = ", ".join(map(str, sorted(found)[:5]))
         raise ToolError(
-            f"{name} is not clear: {len(found)} processes match ({shown}); write a command that only one has"
+            f"{name} is ambiguous: {len(found)} processes match ({shown}); make the command more specific"
         )
     return found[0]
 
@@ -114,9 +115,9 @@ def _matches(process: psutil.Process, wanted: WatchedProcess) -> bool:
 
 
 def send_signal(name: str, process: ProcessIdentity, number: signal.Signals) -> None:
-    """Send a signal to that very process; never to another that has its number by now. Blocks.
+    """Send a signal to exactly this process, never to another one that reuses its pid. Blocks.
 
-    Raises ConflictError where it has ended, ToolError where it is not ours to signal.
+    Raises ConflictError when it has ended, ToolError when it belongs to another user.
     """
     try:
         if hasattr(os, "pidfd_open"):
@@ -125,45 +126,48 @@ def send_signal(name: str, process: ProcessIdentity, number: signal.Signals) -> 
             _require_running(name, process)
             os.kill(process.pid, number)
     except ProcessLookupError as error:
-        raise ConflictError(f"{name}: process {process.pid} has ended meanwhile; nothing was sent") from error
+        raise ConflictError(f"{name}: process {process.pid} has ended; nothing was sent") from error
     except PermissionError as error:
         raise ToolError(
-            f"{name}: process {process.pid} is of another user; run Trimtab as that user"
+            f"{name}: process {process.pid} belongs to another user; run Trimtab as that user"
         ) from error
 
 
-def _send_by_pidfd(name: str, to: ProcessIdentity, number: signal.Signals) -> None:
-    """The handle is of one process for ever: it is opened, then the process compared, then used."""
-    handle = os.pidfd_open(to.pid)
+def _send_by_pidfd(name: str, process: ProcessIdentity, number: signal.Signals) -> None:
+    """Send through a pidfd, which always refers to the same process; its identity is checked first."""
+    pidfd = os.pidfd_open(process.pid)
     try:
-        _require_running(name, to)
-        signal.pidfd_send_signal(handle, number)
+        _require_running(name, process)
+        signal.pidfd_send_signal(pidfd, number)
     finally:
-        os.close(handle)
+        os.close(pidfd)
 
 
-def _require_running(name: str, to: ProcessIdentity) -> None:
-    if not is_running(to):
-        raise ConflictError(f"{name}: process {to.pid} has ended meanwhile; nothing was sent")
+def _require_running(name: str, process: ProcessIdentity) -> None:
+    if not is_running(process):
+        raise ConflictError(f"{name}: process {process.pid} has ended; nothing was sent")
 
 
-def is_running(one: ProcessIdentity) -> bool:
-    """Whether that very process still runs; one that has ended and was not fetched yet does not."""
+def is_running(identity: ProcessIdentity) -> bool:
+    """Return whether exactly this process runs; a zombie does not."""
     try:
-        process = psutil.Process(one.pid)
-        return process.create_time() == one.start_time_s and process.status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(identity.pid)
+        return process.create_time() == identity.start_time_s and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def read_metrics(one: ProcessIdentity) -> dict[str, float]:
-    """By the names of the process exporter. Blocks; what may not be read is not there. Raises AbsentError."""
+def read_metrics(identity: ProcessIdentity) -> dict[str, float]:
+    """Return the process's metrics by the names of process-exporter. Blocks; unreadable metrics are missing.
+
+    Raises ProcessNotRunningError.
+    """
     found: dict[str, float] = {"namedprocess_namegroup_num_procs": 1.0}
     try:
-        process = psutil.Process(one.pid)
+        process = psutil.Process(identity.pid)
         with process.oneshot():
-            if process.create_time() != one.start_time_s:
-                raise ProcessNotRunningError(f"process {one.pid} has ended")
+            if process.create_time() != identity.start_time_s:
+                raise ProcessNotRunningError(f"process {identity.pid} has ended")
             memory, cpu = process.memory_info(), process.cpu_times()
             found |= {
                 'namedprocess_namegroup_memory_bytes{memtype="resident"}': float(memory.rss),
@@ -171,11 +175,11 @@ def read_metrics(one: ProcessIdentity) -> dict[str, float]:
                 'namedprocess_namegroup_cpu_seconds_total{mode="user"}': cpu.user,
                 'namedprocess_namegroup_cpu_seconds_total{mode="system"}': cpu.system,
                 "namedprocess_namegroup_num_threads": float(process.num_threads()),
-                "namedprocess_namegroup_oldest_start_time_seconds": one.start_time_s,
+                "namedprocess_namegroup_oldest_start_time_seconds": identity.start_time_s,
             }
         return found | _file_descriptor_metrics(process)
     except psutil.NoSuchProcess as error:
-        raise ProcessNotRunningError(f"process {one.pid} has ended") from error
+        raise ProcessNotRunningError(f"process {identity.pid} has ended") from error
     except psutil.AccessDenied:
         return found
 

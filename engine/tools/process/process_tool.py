@@ -1,4 +1,4 @@
-"""Processes of this machine: restart by a command of the settings, signals of an allowed few, figures."""
+"""Process tool: processes of this machine, with metrics, a restart command and an allow-list of signals."""
 
 import asyncio
 import shlex
@@ -35,18 +35,22 @@ from trimtab.engine.types import (
 )
 
 RESTART_BUDGET_S = 25.0
-"""For a restart in total: the command, and until the new process is there."""
+"""Time for a restart, seconds: the command, and until the new process runs."""
 POLL_INTERVAL_S = 0.1
 SIGNALS = {
-    "hup": (signal.SIGHUP, "Tell it to read its settings again (SIGHUP).", Risk.LOW),
-    "usr1": (signal.SIGUSR1, "Send SIGUSR1; the program says what that does.", Risk.LOW),
-    "usr2": (signal.SIGUSR2, "Send SIGUSR2; the program says what that does.", Risk.MEDIUM),
-    "term": (signal.SIGTERM, "End it (SIGTERM) and wait until it has ended; never by force.", Risk.HIGH),
+    "hup": (signal.SIGHUP, "Make the process reload its configuration (SIGHUP).", Risk.LOW),
+    "usr1": (signal.SIGUSR1, "Send SIGUSR1; the program defines its effect.", Risk.LOW),
+    "usr2": (signal.SIGUSR2, "Send SIGUSR2; the program defines its effect.", Risk.MEDIUM),
+    "term": (
+        signal.SIGTERM,
+        "End the process (SIGTERM) and wait for its exit; it is never killed.",
+        Risk.HIGH,
+    ),
 }
 
 
 class Process:
-    """The processes of the settings; each is a target."""
+    """Tool for the processes of the settings; each one is a target."""
 
     def __init__(self, name: str, settings: ProcessTool) -> None:
         self.name = name
@@ -56,18 +60,18 @@ class Process:
         self._action_lock = asyncio.Lock()
 
     async def status(self) -> ToolStatus:
-        """Up: this machine can always be asked; the line says which processes run. Raises nothing."""
-        said = []
+        """Return UP with the processes that run; this machine can always be read. Raises nothing."""
+        details = []
         for target in self.targets:
             try:
                 found = await asyncio.to_thread(find_process, target, self._settings.processes[target])
-                said.append(f"{target}: process {found.pid}")
+                details.append(f"{target}: process {found.pid}")
             except (NotFoundError, RefusedError, ToolError) as error:
-                said.append(str(error))
-        return ToolStatus(ToolState.UP, "; ".join(said))
+                details.append(str(error))
+        return ToolStatus(ToolState.UP, "; ".join(details))
 
     async def metrics(self, target: str) -> Mapping[str, float]:
-        """By the names of the process exporter; one that does not run has a count of 0 and nothing else."""
+        """Return metrics by the names of process-exporter; a stopped process has only a count of 0."""
         wanted = self._target_settings(target)
         try:
             return await asyncio.to_thread(lambda: read_metrics(find_process(target, wanted)))
@@ -75,26 +79,26 @@ class Process:
             return {"namedprocess_namegroup_num_procs": 0.0}
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
-        """None."""
+        """Return an empty tuple: processes have no knobs."""
         self._target_settings(target)
         return ()
 
     async def read(self, target: str, knob: str) -> KnobReading:
-        """Raises NotFoundError: processes have no knobs."""
+        """Raise NotFoundError: processes have no knobs."""
         self._target_settings(target)
         raise NotFoundError(f"{target} is a process, it has no knob {knob!r}")
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:  # noqa: ARG002 - the port gives them
-        """Raises NotFoundError: processes have no knobs."""
+        """Raise NotFoundError: processes have no knobs."""
         self._target_settings(target)
         raise NotFoundError(f"{target} is a process, it has no knob {knob!r}")
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
-        """Nothing is known of the memory that a value takes."""
+        """Return None: the effect on memory is unknown."""
         return None
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
-        """`restart` where a command is set, and the signals that are allowed."""
+        """Return `restart` when a command is configured, and the allowed signals."""
         wanted = self._target_settings(target)
         allowed = [name for name in SIGNALS if name.upper() in wanted.signals]
         found = [
@@ -104,18 +108,18 @@ class Process:
             for name in allowed
         ]
         if wanted.restart:
-            words = redact_text(shlex.join(wanted.restart))
-            found.insert(0, ToolAction("restart", f"Run: {words}", Risk.MEDIUM))
+            command = redact_text(shlex.join(wanted.restart))
+            found.insert(0, ToolAction("restart", f"Run: {command}", Risk.MEDIUM))
         return tuple(found)
 
     async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - a process takes no key
-        """Do it. Raises NotFoundError, RefusedError, ConflictError, ToolError, ToolUncertainError."""
+        """Run an action. Raises NotFoundError, RefusedError, ConflictError, ToolError, ToolUncertainError."""
         if target not in self.targets:
             raise RefusedError(f"{target!r} is not one of tools.{self.name}.targets; nothing was done")
         wanted = self._target_settings(target)
-        if action not in {one.name for one in await self.actions(target)}:
+        if action not in {allowed.name for allowed in await self.actions(target)}:
             raise RefusedError(
-                f"{action!r} is not allowed for {target}; name it in its signals, or set restart"
+                f"{action!r} is not allowed for {target}; add it to its signals, or set restart"
             )
         async with self._action_lock:
             if action == "restart":
@@ -130,14 +134,14 @@ class Process:
             return f"{number.name} sent to process {found.pid}"
         if not await self._wait_until_gone(found, wanted.stop_timeout):
             raise ToolUncertainError(
-                f"{target}: process {found.pid} was told to end, but runs on after {wanted.stop_timeout:g} s"
+                f"{target}: process {found.pid} still runs {wanted.stop_timeout:g} s after SIGTERM"
             )
         return f"process {found.pid} has ended"
 
-    async def _wait_until_gone(self, one: ProcessIdentity, limit_s: float) -> bool:
+    async def _wait_until_gone(self, identity: ProcessIdentity, timeout_s: float) -> bool:
         try:
-            async with asyncio.timeout(limit_s):
-                while await asyncio.to_thread(is_running, one):  # noqa: ASYNC110 - a process tells nobody but its parent
+            async with asyncio.timeout(timeout_s):
+                while await asyncio.to_thread(is_running, identity):  # noqa: ASYNC110 - only a parent is notified
                     await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
             return False
@@ -151,7 +155,8 @@ class Process:
                 after = await self._wait_for_new_process(target, wanted, before)
         except TimeoutError:
             raise ToolUncertainError(
-                f"{target}: the command of restart has ended, but no new process came within {RESTART_BUDGET_S:g} s"
+                f"{target}: the restart command has ended, but no new process appeared within "
+                f"{RESTART_BUDGET_S:g} s"
             ) from None
         was = "none" if before is None else str(before.pid)
         return f"restarted: process {was} -> {after.pid}"
@@ -160,12 +165,13 @@ class Process:
         self, target: str, wanted: WatchedProcess, before: ProcessIdentity | None
     ) -> None:
         try:
-            ran = await run_command(wanted.restart, RESTART_BUDGET_S - 1.0)
+            result = await run_command(wanted.restart, RESTART_BUDGET_S - 1.0)
         except CommandTimeoutError as error:
             raise ToolUncertainError(f"{target}: {error}") from error
-        if ran.exit_code == 0:
+        if result.exit_code == 0:
             return
-        what = f"{target}: {wanted.restart[0]} ended with {ran.exit_code}: {redact_text(ran.output_tail())}"
+        output = redact_text(result.output_tail())
+        what = f"{target}: {wanted.restart[0]} ended with exit code {result.exit_code}: {output}"
         if before is not None and await asyncio.to_thread(is_running, before):
             raise ToolError(f"{what}; process {before.pid} still runs")
         raise ToolUncertainError(what)
@@ -177,7 +183,7 @@ class Process:
             try:
                 found = await self._find_running(target, wanted)
             except ToolError:
-                found = None  # while one ends and the next begins two may match
+                found = None  # during a restart the old and the new process may both match
             if found is not None and found != before:
                 return found
             await asyncio.sleep(POLL_INTERVAL_S)
@@ -189,7 +195,7 @@ class Process:
             return None
 
     def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - a process has no values
-        """A shell command."""
+        """Return a shell command that does the same."""
         wanted = self._target_settings(target)
         if subject == "restart":
             return shlex.join(wanted.restart)
@@ -200,16 +206,16 @@ class Process:
         return f"pkill -{name} {'-f ' if wanted.command else ''}{pattern}"
 
     def grant(self) -> str:
-        """A process takes signals from its own user only."""
+        """Return the rights that are needed: a process accepts signals only from its own user and root."""
         return (
-            "# Processes take signals from their own user (and root): run Trimtab as the user of these:\n"
+            "# Processes accept signals from their own user (and root): run Trimtab as the user of these:\n"
             + "".join(f"#   {target}\n" for target in self.targets)
-            + "# A restart by a service manager needs a rule for that one command, such as in sudoers:\n"
+            + "# A restart by a service manager needs a rule for that command, for example in sudoers:\n"
             "#   trimtab ALL=(root) NOPASSWD: /usr/bin/systemctl restart NAME.service\n"
         )
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the tool holds no resources."""
 
     def _target_settings(self, target: str) -> WatchedProcess:
         if target not in self.targets:

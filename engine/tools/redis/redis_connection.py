@@ -1,4 +1,4 @@
-"""The connection to one Redis: opened when first needed, every call within a deadline, errors in words."""
+"""Redis connection: opened on first use, every call within the configured timeout, errors as ToolError."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -23,25 +23,23 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import (
-    ConnectionError as LostError,
+    ConnectionError as RedisConnectionLostError,
 )
 from redis.exceptions import (
-    TimeoutError as SilentError,
+    TimeoutError as RedisTimeoutError,
 )
 
 from trimtab.engine.errors import RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.redaction import redact_text
 from trimtab.engine.settings.data_store_tools import RedisTool
-from trimtab.engine.tools.host_address import resolve_host
-from trimtab.engine.tools.refusals import DeniedError, ExportOnlyError
-from trimtab.engine.tools.secret_files import read_secret
+from trimtab.engine.tools.server_access import DeniedError, ExportOnlyError, read_secret, resolve_host
 
 MAX_CONNECTIONS = 3
 _DEFAULT_PORT = 6379
 
 
 class RedisConnection:
-    """Asks one Redis. Raises ToolError and what derives from it, never an error of the library."""
+    """Connection to one Redis server. Raises ToolError and its subclasses, never an error of the library."""
 
     def __init__(self, name: str, settings: RedisTool) -> None:
         self.name = name
@@ -53,16 +51,16 @@ class RedisConnection:
 
     @property
     def address(self) -> str:
-        """Host and port, or the path of a socket."""
+        """Host and port, or the path of a Unix socket."""
         return f"{self.host}:{self.port}" if self.host else urlsplit(self.settings.url).path
 
-    async def query(self, *words: object) -> Any:  # noqa: ANN401 - what a command answers
-        """The answer to a command that changes nothing."""
+    async def query(self, *words: object) -> Any:  # noqa: ANN401 - the reply depends on the command
+        """Send a read-only command and return its reply."""
         async with self._query_client() as client:
             return await client.execute_command(*words)
 
     async def query_all(self, commands: Sequence[Sequence[object]]) -> list[Any]:
-        """The answers to several, in one go; one that was refused is an exception in the list."""
+        """Send several read-only commands in one pipeline; a refused one is an exception in the list."""
         async with self._query_client() as client:
             pipeline = client.pipeline(transaction=False)
             for words in commands:
@@ -70,9 +68,9 @@ class RedisConnection:
             return list(await pipeline.execute(raise_on_error=False))
 
     async def execute(self, *words: object) -> Any:  # noqa: ANN401 - as above
-        """The answer to a command that changes something.
+        """Send a command that changes something and return its reply.
 
-        Raises ToolUncertainError where it may have taken effect, RefusedError where the server refused it.
+        Raises ToolUncertainError when it may have taken effect, RefusedError when the server refused it.
         """
         try:
             async with asyncio.timeout(self.settings.timeout):
@@ -87,12 +85,12 @@ class RedisConnection:
             await self._disconnect()
             why = redact_text(str(error)) or f"none within {self.settings.timeout:g} s"
             raise ToolUncertainError(
-                f"{self.name}: the answer to {' '.join(map(str, words))} was lost ({why}); whether it took "
-                "effect is not known, read the value"
+                f"{self.name}: the answer to {' '.join(map(str, words))} was lost ({why}); it may have taken "
+                "effect: read the value"
             ) from None
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         await self._disconnect()
 
     @asynccontextmanager
@@ -101,11 +99,11 @@ class RedisConnection:
             async with asyncio.timeout(self.settings.timeout):
                 yield await self._get_client()
         except (RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, LostError | OSError) and not isinstance(error, TimeoutError):
+            if isinstance(error, RedisConnectionLostError | OSError) and not isinstance(error, TimeoutError):
                 await self._disconnect()
             raise self._to_tool_error(error) from None
 
-    async def _get_client(self) -> Any:  # noqa: ANN401 - the library types its commands in part
+    async def _get_client(self) -> Any:  # noqa: ANN401 - the library's types are incomplete
         async with self._connect_lock:
             if self._client is None:
                 address = await resolve_host(self.name, self.host, self.port) if self.host else None
@@ -115,17 +113,17 @@ class RedisConnection:
 
     def _make_pool(self, address: str | None, password: str | None) -> BlockingConnectionPool:
         parts, timeout = urlsplit(self.settings.url), self.settings.timeout
-        where: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": parts.path}
+        options: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": parts.path}
         database = parse_qs(parts.query).get("db", ["0"])[0]
         if address is not None:
             database = parts.path.strip("/") or "0"
-            where = {"connection_class": Connection, "host": address, "port": self.port}
+            options = {"connection_class": Connection, "host": address, "port": self.port}
         if parts.scheme == "rediss":
-            where |= {"connection_class": SSLConnection, "host": self.host, **self._tls_options()}
+            options |= {"connection_class": SSLConnection, "host": self.host, **self._tls_options()}
         return BlockingConnectionPool(
             max_connections=MAX_CONNECTIONS, timeout=timeout, socket_timeout=timeout,
             socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2, db=int(database),
-            decode_responses=True, username=self.settings.username, password=password, **where,
+            decode_responses=True, username=self.settings.username, password=password, **options,
         )  # fmt: skip
 
     def _tls_options(self) -> dict[str, Any]:
@@ -133,10 +131,10 @@ class RedisConnection:
         if tls is None:
             return {}
         files = {"ssl_ca_certs": tls.ca_file, "ssl_certfile": tls.cert_file, "ssl_keyfile": tls.key_file}
-        given: dict[str, Any] = {name: str(file.expanduser()) for name, file in files.items() if file}
+        options: dict[str, Any] = {name: str(file.expanduser()) for name, file in files.items() if file}
         if tls.insecure_skip_verify:
-            given |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-        return given
+            options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        return options
 
     def _read_password(self) -> str | None:
         file = self.settings.password_file
@@ -145,7 +143,7 @@ class RedisConnection:
         return self.settings.password.get_secret_value() if self.settings.password else None
 
     async def _disconnect(self) -> None:
-        """The next call resolves the host and reads the password anew."""
+        """Close the client; the next call resolves the host and reads the password again."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -155,29 +153,30 @@ class RedisConnection:
         name, text = self.name, redact_text(str(error))
         if isinstance(error, NoPermissionError):
             return DeniedError(
-                f"{name}: the user may not do this: {text}; give it the rights of `trimtab grant {name}`"
+                f"{name}: the user lacks a permission: {text}; grant it as `trimtab grant {name}` shows"
             )
         if isinstance(error, AuthenticationError) or "Authentication required" in text:
             return DeniedError(
-                f"{name}: {self.address} does not know us: {text}; check username and password of tools.{name}"
+                f"{name}: {self.address} denies the login: {text}; check username and password of "
+                f"tools.{name}"
             )
         if "protected mode" in text:
-            return DeniedError(f"{name}: {self.address} is in protected mode: give it a password")
+            return DeniedError(f"{name}: {self.address} is in protected mode; set a password on it")
         if isinstance(error, BusyLoadingError):
-            return ToolError(f"{name}: {self.address} is loading its data; it answers when that is done")
-        if isinstance(error, TimeoutError | SilentError):
+            return ToolError(f"{name}: {self.address} is loading its data; wait until it is done")
+        if isinstance(error, TimeoutError | RedisTimeoutError):
             return ToolError(
-                f"{name}: {self.address} gave no answer within {self.settings.timeout:g} s: it is overloaded, "
-                "stopped, or cut off"
+                f"{name}: {self.address} gave no answer within {self.settings.timeout:g} s: it is "
+                "overloaded, stopped or unreachable"
             )
         if isinstance(error, ResponseError):
             kind = ExportOnlyError if _is_unknown_command(error) else ToolError
             return kind(f"{name}: {self.address} refused: {text}")
         return ToolError(
-            f"{name}: {self.address} cannot be reached: {text}; is it running, and is tools.{name}.url right?"
+            f"{name}: {self.address} cannot be reached: {text}; check that it runs and tools.{name}.url"
         )
 
 
 def _is_unknown_command(error: ResponseError) -> bool:
-    """Whether the server has no such command: it was renamed, or a provider took it away."""
+    """Return whether the server lacks the command: it was renamed, or removed by a provider."""
     return str(error).startswith(("unknown command", "unknown subcommand", "ERR unknown command"))

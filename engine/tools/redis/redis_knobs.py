@@ -1,4 +1,4 @@
-"""What of Redis may be set at all: an allow-list, with the bounds that hold now and the rules of each."""
+"""Redis knobs: the allow-list of settings, their current bounds, and the checks of each change."""
 
 import math
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ POLICIES = (
     "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl",
 )  # fmt: skip
 REPLICA_BUFFER_BYTES = 256 * 2**20
-"""Bytes that the output buffer of one replica may take: Redis' own hard limit."""
+"""Largest output buffer of one replica: Redis' default hard limit."""
 _MIN_MEASURED_BYTES = 64 * 2**20
-"""Below so many bytes of data the overheads say nothing about larger data."""
+"""With less data than this, measured overheads cannot be extrapolated to larger data."""
 RedisInfo = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class KnobSpec:
-    """A knob and what holds where nobody set it."""
+    """A knob and its value in an unconfigured Redis."""
 
     knob: Knob
     default: Value
@@ -35,32 +35,32 @@ def _spec(name: str, default: Value, **given: Any) -> tuple[str, KnobSpec]:  # n
 
 KNOB_SPECS: dict[str, KnobSpec] = dict([
     _spec("maxmemory", 0, unit="B", low=2**20, group="memory", warm_up_s=120.0, zero="no limit",
-          help="Memory for keys; 0 = no limit. Lowering it evicts: setting reversible, data not."),
+          help="Memory for keys; 0 = no limit. Lowering it evicts keys, which cannot be undone."),
     _spec("maxmemory-policy", "noeviction", type=KnobType.CHOICE, choices=POLICIES, denied=("noeviction",),
-          group="memory", warm_up_s=120.0, reversible=False, help="Which keys go when memory is full."),
+          group="memory", warm_up_s=120.0, reversible=False, help="Which keys a full Redis evicts."),
     _spec("maxmemory-samples", 5, low=3, high=16, step=5, group="memory",
-          help="Keys looked at to find one to evict."),
+          help="Keys sampled to choose one to evict."),
     _spec("maxmemory-eviction-tenacity", 10, low=0, high=50, step=10, group="memory",
           help="How much time eviction may take, 0..100."),
     _spec("lfu-log-factor", 10, low=1, high=100, step=10, group="memory",
-          help="Hits that a counter of LFU needs to be full."),
+          help="Hits that saturate an LFU counter."),
     _spec("lfu-decay-time", 1, unit="min", low=1, high=60, step=5, group="memory",
-          help="Minutes until a counter of LFU is lowered."),
-    _spec("lazyfree-lazy-eviction", False, help="Evicted keys are freed in the background."),
-    _spec("lazyfree-lazy-expire", False, help="Expired keys are freed in the background."),
-    _spec("lazyfree-lazy-server-del", False, help="Overwritten keys are freed in the background."),
-    _spec("lazyfree-lazy-user-del", False, help="DEL frees in the background, as UNLINK does."),
-    _spec("activedefrag", False, group="cpu", help="Memory is defragmented while running; takes CPU."),
-    _spec("activerehashing", True, group="cpu", help="Tables are rehashed in spare time."),
-    _spec("hz", 10, unit="1/s", low=10, high=100, step=10, group="cpu", help="Rounds of background work."),
-    _spec("dynamic-hz", True, group="cpu", help="More rounds of background work with more clients."),
+          help="Minutes until an LFU counter is decreased."),
+    _spec("lazyfree-lazy-eviction", False, help="Free evicted keys in the background."),
+    _spec("lazyfree-lazy-expire", False, help="Free expired keys in the background."),
+    _spec("lazyfree-lazy-server-del", False, help="Free overwritten keys in the background."),
+    _spec("lazyfree-lazy-user-del", False, help="Let DEL free in the background, like UNLINK."),
+    _spec("activedefrag", False, group="cpu", help="Defragment memory at run time; uses CPU."),
+    _spec("activerehashing", True, group="cpu", help="Rehash tables in idle time."),
+    _spec("hz", 10, unit="1/s", low=10, high=100, step=10, group="cpu", help="Background runs per second."),
+    _spec("dynamic-hz", True, group="cpu", help="Run background work more often with more clients."),
     _spec("timeout", 0, unit="s", low=0, high=86_400, step=3600, group="connections", zero="never",
-          help="Idle clients are closed after so long; 0 = never."),
+          help="Close idle clients after this time; 0 = never."),
     _spec("tcp-keepalive", 300, unit="s", low=60, high=600, step=120, group="connections",
-          help="How often a silent connection is probed."),
-    _spec("maxclients", 10_000, low=100, high=100_000, group="connections", help="Clients at once."),
+          help="Interval of keepalive probes on a silent connection."),
+    _spec("maxclients", 10_000, low=100, high=100_000, group="connections", help="Most clients at once."),
 ])  # fmt: skip
-"""Nothing else is ever set: no dir, no dbfilename, no requirepass."""
+"""The allow-list; no other parameter is ever set, such as dir, dbfilename or requirepass."""
 
 _INFO_FIELDS = {
     "maxmemory": "maxmemory", "maxmemory-policy": "maxmemory_policy", "hz": "configured_hz",
@@ -69,10 +69,10 @@ _INFO_FIELDS = {
 
 
 def parse_value(name: str, text: object) -> Value:
-    """A value as Redis writes it.
+    """Parse a value as Redis writes it.
 
-    >>> parse_value("hz", "10"), parse_value("activedefrag", "no"), parse_value("maxmemory-policy", "allkeys-lru")
-    (10, False, 'allkeys-lru')
+    >>> parse_value("hz", "10"), parse_value("activedefrag", "no")
+    (10, False)
     """
     kind = KNOB_SPECS[name].knob.type
     if kind is KnobType.INT:
@@ -81,7 +81,7 @@ def parse_value(name: str, text: object) -> Value:
 
 
 def format_value(name: str, value: Value) -> str:
-    """A value as Redis reads it; None = what holds where nobody set it.
+    """Format a value for CONFIG SET; None = the default of Redis.
 
     >>> format_value("activedefrag", True), format_value("hz", None)
     ('yes', '10')
@@ -91,20 +91,20 @@ def format_value(name: str, value: Value) -> str:
 
 
 def value_from_info(name: str, info: RedisInfo) -> Value:
-    """A value where CONFIG cannot be asked; None = it is not to be seen."""
+    """Return a value from INFO, for servers without CONFIG; None when INFO does not have it."""
     found = info.get(_INFO_FIELDS.get(name, ""))
     return None if found is None else parse_value(name, found)
 
 
 def validate_value(name: str, value: Value) -> Value:
-    """The value, if it is one of this knob. Raises RefusedError."""
+    """Return the value in the knob's type. Raises RefusedError when it is invalid, out of range or denied."""
     knob = KNOB_SPECS[name].knob
     if knob.type is KnobType.INT and isinstance(value, float) and value.is_integer():
         value = int(value)
     wanted = {KnobType.INT: int, KnobType.BOOL: bool}.get(knob.type, str)
     if type(value) is not wanted or (knob.choices and value not in knob.choices):
-        words = " or ".join(knob.choices) or {int: "a whole number", bool: "true or false"}[wanted]
-        raise RefusedError(f"{name} {value!r}: it must be {words}")
+        expected = " or ".join(knob.choices) or {int: "a whole number", bool: "true or false"}[wanted]
+        raise RefusedError(f"{name} {value!r}: it must be {expected}")
     if isinstance(value, int) and not _is_in_range(name, value):
         raise RefusedError(f"{name} {value}: {_range_text(knob)}")
     if value in knob.denied:
@@ -113,10 +113,11 @@ def validate_value(name: str, value: Value) -> Value:
 
 
 def refuse_unrestorable(name: str, now: Value) -> None:
-    """Raises RefusedError where somebody chose a value that we would not: it could not be given back."""
+    """Raise RefusedError when the current value is outside our range: a rollback could not restore it."""
     if isinstance(now, int) and not _is_in_range(name, now):
         raise RefusedError(
-            f"{name} is {now}, somebody chose that; {_range_text(KNOB_SPECS[name].knob)} for us, so it is left alone"
+            f"{name} is {now}, which Trimtab could not restore: {_range_text(KNOB_SPECS[name].knob)}; "
+            "change it by hand"
         )
 
 
@@ -137,20 +138,21 @@ def _denial_reason(name: str) -> str:
 def project_memory(
     info: RedisInfo, maxmemory: int, budget: MemoryBudget, *, has_snapshots: bool = True
 ) -> MemoryProjection:
-    """Memory that Redis may come to take with this maxmemory, at its worst.
+    """Return the worst-case memory use of Redis with this maxmemory.
 
-    saves : snapshots are configured; with them, an append-only file or replicas the process forks, and then
-            every page that is written meanwhile is there twice
+    maxmemory     : bytes
+    has_snapshots : whether snapshots are configured. With snapshots, an append-only file or replicas the
+                    process forks, and every page written during the fork exists twice.
     """
     used, rss = int(info.get("used_memory", 0)), int(info.get("used_memory_rss", 0))
-    waste = max(0, rss - used)
+    fragmentation = max(0, rss - used)
     if used >= _MIN_MEASURED_BYTES:
-        waste = round(waste / used * maxmemory)
+        fragmentation = round(fragmentation / used * maxmemory)
     replicas = int(info.get("connected_slaves", 0))
-    parts: list[tuple[str, float]] = [("maxmemory", maxmemory), ("fragmentation", waste)]
+    parts: list[tuple[str, float]] = [("maxmemory", maxmemory), ("fragmentation", fragmentation)]
     if has_snapshots or info.get("aof_enabled") or replicas:
-        share, how = _fork_copy_ratio(info, used)
-        parts.append((f"fork copy-on-write ({how})", round(share * maxmemory)))
+        ratio, basis = _fork_copy_ratio(info, used)
+        parts.append((f"fork copy-on-write ({basis})", round(ratio * maxmemory)))
     if replicas:
         parts.append(
             (f"buffers of {replicas} replica{'s' * (replicas > 1)}", replicas * REPLICA_BUFFER_BYTES)
@@ -161,16 +163,16 @@ def project_memory(
 
 
 def _fork_copy_ratio(info: RedisInfo, used: int) -> tuple[float, str]:
-    """Share of the data that a fork came to copy, at least a tenth; all of it where none was measured."""
+    """Return the ratio of the data that a fork copies, 0.1 to 1 (1 when unmeasured), and its basis."""
     copied = max(int(info.get("rdb_last_cow_size", 0)), int(info.get("aof_last_cow_size", 0)))
     if not copied or used < _MIN_MEASURED_BYTES:
         return 1.0, "worst case"
-    share = min(1.0, max(0.1, copied / used))
-    return share, f"{share:.0%} at the last one"
+    ratio = min(1.0, max(0.1, copied / used))
+    return ratio, f"{ratio:.0%} at the last one"
 
 
 def bound_maxmemory(info: RedisInfo, budget: MemoryBudget, *, has_snapshots: bool) -> Knob:
-    """The knob maxmemory with the bounds that hold now; high is None where the limit is unknown."""
+    """Return the knob maxmemory with its current bounds; high is None when the memory limit is unknown."""
     knob = KNOB_SPECS["maxmemory"].knob
     low = float(max(2**20, int(info.get("used_memory_overhead", 0))))
     now = int(info.get("maxmemory", 0))
@@ -185,33 +187,33 @@ def bound_maxmemory(info: RedisInfo, budget: MemoryBudget, *, has_snapshots: boo
 
 
 def refuse_unsafe_policy(info: RedisInfo, before: str, after: str) -> None:
-    """Raises RefusedError where keys that were safe could go, or nothing could go any more."""
+    """Raise RefusedError when a policy would evict keys that are safe now, or could evict none at all."""
     if before == "noeviction":
         raise RefusedError(
-            f"maxmemory-policy stays noeviction: with {after} a full Redis would drop keys, such as jobs of "
-            "a queue; a person who knows that all keys can be fetched again may change it by hand"
+            f"maxmemory-policy stays noeviction: with {after} a full Redis would evict keys, such as jobs "
+            "of a queue; change it by hand if all keys can be fetched again"
         )
     keys, expiring = count_keys(info)
     if after.startswith("allkeys") and not before.startswith("allkeys") and expiring < keys:
         raise RefusedError(
             f"maxmemory-policy {after} is refused: {keys - expiring} of {keys} keys have no time to live and "
-            f"would be dropped, which {before} does not do"
+            f"could be evicted, unlike with {before}"
         )
     if after.startswith("volatile") and keys and not expiring:
         raise RefusedError(
-            f"maxmemory-policy {after} is refused: none of {keys} keys has a time to live, so that "
-            "nothing could be evicted and writes would fail"
+            f"maxmemory-policy {after} is refused: none of {keys} keys has a time to live, so nothing could "
+            "be evicted and writes would fail"
         )
 
 
 def count_keys(info: RedisInfo) -> tuple[int, int]:
-    """Keys of all databases, and how many of them have a time to live."""
-    found = [value for name, value in info.items() if name.startswith("db") and isinstance(value, dict)]
-    return sum(each.get("keys", 0) for each in found), sum(each.get("expires", 0) for each in found)
+    """Return the number of keys of all databases, and how many of them have a time to live."""
+    databases = [value for name, value in info.items() if name.startswith("db") and isinstance(value, dict)]
+    return sum(db.get("keys", 0) for db in databases), sum(db.get("expires", 0) for db in databases)
 
 
 def eviction_warning(info: RedisInfo, after: int) -> str:
-    """What lowering maxmemory to `after` bytes takes, in words; "" = nothing."""
+    """Return what lowering maxmemory to `after` bytes evicts; "" when it evicts nothing."""
     used = int(info.get("used_memory", 0))
     if not after or used <= after:
         return ""

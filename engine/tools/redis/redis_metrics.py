@@ -1,4 +1,4 @@
-"""Figures of Redis, by the names that its exporter uses."""
+"""Redis metrics from INFO, by the names of redis_exporter."""
 
 from collections.abc import Iterator, Mapping
 
@@ -42,7 +42,7 @@ _METRIC_NAMES = {
 
 
 def metrics_from_info(info: RedisInfo) -> Mapping[str, float]:
-    """What INFO tells; a field that is not there is left out.
+    """Return the metrics of an INFO reply; missing fields give no metric.
 
     >>> metrics_from_info({"keyspace_hits": 3, "db0": {"keys": 2, "expires": 1}})["redis_db_keys"]
     2.0

@@ -1,4 +1,4 @@
-"""A Redis: memory, eviction and background work by CONFIG SET, which lasts until it restarts."""
+"""Redis tool: memory, eviction and background work by CONFIG SET, which lasts until Redis restarts."""
 
 import asyncio
 import shlex
@@ -20,10 +20,10 @@ from trimtab.engine.tools.memory_budget import (
     find_memory_budget,
     format_bytes,
 )
-from trimtab.engine.tools.redis import redis_knobs as rules
+from trimtab.engine.tools.redis import redis_knobs
 from trimtab.engine.tools.redis.redis_connection import RedisConnection
 from trimtab.engine.tools.redis.redis_metrics import metrics_from_info
-from trimtab.engine.tools.refusals import DeniedError, ExportOnlyError
+from trimtab.engine.tools.server_access import DeniedError, ExportOnlyError
 from trimtab.engine.types import (
     AppliedChange,
     Knob,
@@ -39,21 +39,21 @@ from trimtab.engine.types import (
 )
 
 PURGE_ACTION = ToolAction(
-    "memory_purge", "Gives memory that the allocator holds back to the system.", Risk.LOW, idempotent=True
+    "memory_purge", "Return memory held by the allocator to the system.", Risk.LOW, idempotent=True
 )
 WARM_ACTION = ToolAction(
-    "warm_keys", "Fetches the named keys that are missing, through the service that fills the cache.",
+    "warm_keys", "Fetch the configured keys that are missing, through the service that fills the cache.",
     Risk.LOW, idempotent=True,
 )  # fmt: skip
 _ACL_RULES = "resetkeys resetchannels -@all +select +info +config|get +config|set +memory|purge"
 _CHANGE_PROBE = ("CONFIG SET", "trimtab-probe", "1")
-"""There is no such parameter: who may set something is told so, who may not is refused. Nothing changes."""
+"""Sets a parameter that does not exist, so nothing changes: the error shows whether changes are allowed."""
 
 
 class Redis:
-    """The port Tool for one Redis, or what speaks like one. Opens its connection at the first call.
+    """Tool for one Redis or compatible server. It connects on first use.
 
-    CONFIG SET has no compare-and-set: in the millisecond after the reading somebody else could set.
+    CONFIG SET has no compare-and-set: another client could change the value right after it was read.
     """
 
     def __init__(self, name: str, settings: RedisTool) -> None:
@@ -64,12 +64,12 @@ class Redis:
         self._connection = RedisConnection(name, settings)
         self._change_lock = asyncio.Lock()
         self._change_probe_result: tuple[str, str] = ("", "")
-        """Run id of the server, and why it lets nothing be set; "" = it does."""
+        """Run id of the server, and why it refuses changes; "" = it allows them."""
         self._origin_responses = OriginResponses()
         self._miss_rate = CacheMissRate()
 
     async def status(self) -> ToolStatus:
-        """How it does. Raises nothing."""
+        """Return the server's state. Raises nothing."""
         try:
             info = await self._read_info()
         except DeniedError as error:
@@ -82,45 +82,45 @@ class Redis:
         except ToolError as error:
             return ToolStatus(ToolState.UNREACHABLE, str(error), version)
         if why:
-            detail = f"it lets nothing be set ({why}); changes are written down as lines of redis.conf"
+            detail = f"it allows no changes ({why}); changes are written out as lines of redis.conf"
             return ToolStatus(ToolState.EXPORT_ONLY, detail, version)
         return ToolStatus(
             ToolState.UP, f"{self._connection.address}, {info.get('role', 'role unknown')}", version
         )
 
     async def metrics(self, target: str) -> Mapping[str, float]:  # noqa: ARG002 - it is one server
-        """Figures by the names of redis_exporter. Raises ToolError."""
+        """Return metrics by the names of redis_exporter. Raises ToolError."""
         info = await self._read_info()
         self._miss_rate.record(_loop_time_s(), info.get("keyspace_misses"))
         return metrics_from_info(info)
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:  # noqa: ARG002 - as above
-        """Those of the allow-list that this server has. Raises ToolError."""
+        """Return the knobs of the allow-list that this server has. Raises ToolError."""
         info = await self._read_info()
         found = await self._read_values(info)
-        room, saves = await self._memory_budget(info), await self._has_snapshots()
+        budget, has_snapshots = await self._memory_budget(info), await self._has_snapshots()
         return tuple(
-            rules.bound_maxmemory(info, room, has_snapshots=saves)
+            redis_knobs.bound_maxmemory(info, budget, has_snapshots=has_snapshots)
             if name == "maxmemory"
-            else rules.KNOB_SPECS[name].knob
+            else redis_knobs.KNOB_SPECS[name].knob
             for name, value in found.items()
             if value is not None
         )
 
     async def read(self, target: str, knob: str) -> KnobReading:  # noqa: ARG002 - as above
-        """The value now. A value that equals Redis' own default counts as not set by anybody."""
+        """Return a knob's current value. Redis' own default counts as not set."""
         self._require_known_knob(knob)
         info = await self._read_info()
         value = await self._read_value(knob, info)
         note = str(await self._project_memory(info, int(value or 0))) if knob == "maxmemory" and value else ""
         if knob == "maxmemory":
             note = f"{format_bytes(info.get('used_memory', 0))} are in use" + (f"; {note}" if note else "")
-        return KnobReading(value, value != rules.KNOB_SPECS[knob].default, Lasts.UNTIL_RESTART, note)
+        return KnobReading(value, value != redis_knobs.KNOB_SPECS[knob].default, Lasts.UNTIL_RESTART, note)
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:  # noqa: ARG002 - as above
-        """Set, and read back. Lasts until Redis restarts; the line for redis.conf is in the answer.
+        """Set and read back. The change lasts until Redis restarts; the result has the line for redis.conf.
 
-        Raises ConflictError, RefusedError with the sum, ToolError, ToolUncertainError.
+        Raises ConflictError, RefusedError with the memory projection, ToolError, ToolUncertainError.
         """
         async with self._change_lock:
             self._require_known_knob(knob)
@@ -128,43 +128,47 @@ class Redis:
             now = await self._read_value(knob, info)
             if now != before:
                 raise ConflictError(
-                    f"{self.name}: {knob} is {now!r}, not {before!r}: somebody changed it, nothing was done"
+                    f"{self.name}: {knob} is {now!r}, not {before!r}: it was changed; nothing was done"
                 )
-            rules.refuse_unrestorable(knob, now)
-            wanted = rules.KNOB_SPECS[knob].default if after is None else rules.validate_value(knob, after)
+            redis_knobs.refuse_unrestorable(knob, now)
+            wanted = (
+                redis_knobs.KNOB_SPECS[knob].default
+                if after is None
+                else redis_knobs.validate_value(knob, after)
+            )
             await self._refuse_unsafe(info, knob, now, wanted, resets=after is None)
-            text = rules.format_value(knob, wanted)
+            text = redis_knobs.format_value(knob, wanted)
             await self._set_value(knob, text)
             await self._verify_value(knob, wanted)
-            loss = rules.eviction_warning(info, int(text)) if knob == "maxmemory" else ""
-            line = (f"# {loss}\n" if loss else "") + f"{knob} {text}"
+            warning = redis_knobs.eviction_warning(info, int(text)) if knob == "maxmemory" else ""
+            line = (f"# {warning}\n" if warning else "") + f"{knob} {text}"
             return AppliedChange(before, wanted, Lasts.UNTIL_RESTART, line)
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - as above
-        """What memory would come to with that value; None = the knob has no part in it. Raises ToolError."""
+        """Return the projected memory use of a maxmemory; None for other knobs. Raises ToolError."""
         if knob != "maxmemory" or not isinstance(after, int | float):
             return None
         return (await self._project_memory(await self._read_info(), int(after))).as_outlook
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:  # noqa: ARG002 - as above
-        """Give memory back; warm keys, where the settings say which."""
+        """Return `memory_purge`, and `warm_keys` when keys are configured."""
         return (PURGE_ACTION, WARM_ACTION) if self.settings.warm else (PURGE_ACTION,)
 
     async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - as above; Redis takes no key
-        """Do it. Raises NotFoundError, RefusedError, ToolError, ToolUncertainError."""
+        """Run an action. Raises NotFoundError, RefusedError, ToolError, ToolUncertainError."""
         if action == PURGE_ACTION.name:
             return await self._purge()
         if action == WARM_ACTION.name and self.settings.warm:
             return await self._warm(self.settings.warm)
         raise NotFoundError(
-            f"{self.name} has no action {action!r}; it has {PURGE_ACTION.name}, and {WARM_ACTION.name} where "
+            f"{self.name} has no action {action!r}; it has {PURGE_ACTION.name}, and {WARM_ACTION.name} when "
             f"tools.{self.name}.warm names keys"
         )
 
     async def warming_load(self, target: str) -> WarmingLoad | None:  # noqa: ARG002 - as above
-        """What warming would ask of the service behind it, and how that does: it is asked for a few keys.
+        """Return the load that warming puts on the origin, and its error ratio, probing it if necessary.
 
-        Raises RefusedError where it is asked for too little to be warmed beside that, ToolError.
+        None when no keys are configured. Raises RefusedError when the allowed rate is too small, ToolError.
         """
         settings = self.settings.warm
         if settings is None:
@@ -176,7 +180,7 @@ class Redis:
         return WarmingLoad(rate, origin_rate, self._origin_responses.error_ratio(_loop_time_s()))
 
     def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - as above
-        """The line of redis-cli."""
+        """Return a redis-cli command that does the same."""
         client = f"redis-cli -u {shlex.quote(self.settings.url)}"
         if subject == PURGE_ACTION.name:
             return f"{client} MEMORY PURGE"
@@ -184,63 +188,63 @@ class Redis:
             keys = self.settings.warm.keys_file or " ".join(map(shlex.quote, self.settings.warm.keys))
             return f"curl -s -o /dev/null {shlex.quote(self.settings.warm.url)}   # for each key of {keys}"
         self._require_known_knob(subject)
-        return f"{client} CONFIG SET {subject} {rules.format_value(subject, after)}"
+        return f"{client} CONFIG SET {subject} {redis_knobs.format_value(subject, after)}"
 
     def grant(self) -> str:
-        """The ACL of a user who may do no more than Trimtab does."""
-        user, warmed = self.settings.username or "trimtab", self.settings.warm
-        keys = f" +exists '~{warmed.key.replace('{key}', '*')}'" if warmed else ""
+        """Return the ACL of a least-privileged user."""
+        user, warm = self.settings.username or "trimtab", self.settings.warm
+        keys = f" +exists '~{warm.key.replace('{key}', '*')}'" if warm else ""
         return (
-            f"# For redis-cli. CONFIG SET cannot be narrowed to single parameters; Trimtab sends it for\n"
-            f"# {', '.join(rules.KNOB_SPECS)} only.\n"
+            f"# For redis-cli. CONFIG SET cannot be limited to single parameters; Trimtab sends it for\n"
+            f"# {', '.join(redis_knobs.KNOB_SPECS)} only.\n"
             f"ACL SETUSER {user} on '>CHANGE-THIS-PASSWORD' {_ACL_RULES}{keys}\n"
-            "# Then keep it: ACL SAVE where there is an aclfile, else this as a line of redis.conf:\n"
+            "# Then save it: ACL SAVE if there is an aclfile, else add this line to redis.conf:\n"
             f"# user {user} on >CHANGE-THIS-PASSWORD {_ACL_RULES}{keys}\n"
         )
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         await self._connection.close()
 
-    async def _read_info(self) -> rules.RedisInfo:
+    async def _read_info(self) -> redis_knobs.RedisInfo:
         info: dict[str, Any] = await self._connection.query("INFO")
         if "redis_version" not in info and "used_memory" not in info:
             raise ToolError(
-                f"{self.name}: {self._connection.address} answered INFO only in part; it is left out"
+                f"{self.name}: {self._connection.address} answered INFO incompletely; it is ignored"
             )
         return info
 
-    async def _read_values(self, info: rules.RedisInfo) -> dict[str, Value]:
-        """Every knob; None = this server does not have it, or does not tell."""
-        answers = await self._connection.query_all([("CONFIG GET", name) for name in rules.KNOB_SPECS])
+    async def _read_values(self, info: redis_knobs.RedisInfo) -> dict[str, Value]:
+        """Return the value of every knob; None = unknown, or the server does not have it."""
+        answers = await self._connection.query_all([("CONFIG GET", name) for name in redis_knobs.KNOB_SPECS])
         found: dict[str, Value] = {}
-        for name, answer in zip(rules.KNOB_SPECS, answers, strict=True):
-            found[name] = rules.value_from_info(name, info)
+        for name, answer in zip(redis_knobs.KNOB_SPECS, answers, strict=True):
+            found[name] = redis_knobs.value_from_info(name, info)
             if isinstance(answer, Mapping) and name in answer:
-                found[name] = rules.parse_value(name, answer[name])
+                found[name] = redis_knobs.parse_value(name, answer[name])
         return found
 
-    async def _read_value(self, knob: str, info: rules.RedisInfo) -> Value:
+    async def _read_value(self, knob: str, info: redis_knobs.RedisInfo) -> Value:
         try:
             answer = await self._connection.query("CONFIG GET", knob)
         except (DeniedError, ExportOnlyError):
-            value = rules.value_from_info(knob, info)
+            value = redis_knobs.value_from_info(knob, info)
             if value is None:
                 raise
             return value
         if knob not in answer:
             raise NotFoundError(f"{self.name}: Redis {_version(info)} has no {knob}")
-        return rules.parse_value(knob, answer[knob])
+        return redis_knobs.parse_value(knob, answer[knob])
 
-    async def _change_refusal(self, info: rules.RedisInfo) -> str:
-        """Why nothing can be set; "" = it can. Asked once for each start of the server."""
-        run = str(info.get("run_id", ""))
-        if self._change_probe_result[0] != run or not run:
+    async def _change_refusal(self, info: redis_knobs.RedisInfo) -> str:
+        """Return why changes are refused; "" when they are allowed. Probed once per start of the server."""
+        run_id = str(info.get("run_id", ""))
+        if self._change_probe_result[0] != run_id or not run_id:
             (answer,) = await self._connection.query_all([_CHANGE_PROBE])
             text = str(answer)
             allowed = "trimtab-probe" in text or "Unknown option" in text or "Unsupported CONFIG" in text
             refused = "unknown command" in text or "NOPERM" in text or "permission" in text
-            self._change_probe_result = (run, text if refused or not allowed else "")
+            self._change_probe_result = (run_id, text if refused or not allowed else "")
         return self._change_probe_result[1]
 
     async def _set_value(self, knob: str, text: str) -> None:
@@ -248,56 +252,59 @@ class Redis:
             await self._connection.execute("CONFIG SET", knob, text)
         except (DeniedError, ExportOnlyError) as error:
             raise RefusedError(
-                f"{error}; nothing was changed. Write this into redis.conf, or where the provider has it: "
+                f"{error}; nothing was changed. Write this into redis.conf or your provider's settings: "
                 f"{knob} {text}"
             ) from None
 
     async def _verify_value(self, knob: str, wanted: Value) -> None:
         try:
-            now = rules.parse_value(knob, (await self._connection.query("CONFIG GET", knob))[knob])
+            now = redis_knobs.parse_value(knob, (await self._connection.query("CONFIG GET", knob))[knob])
         except ToolError as error:
             raise ToolUncertainError(f"{knob} was acknowledged but could not be read back: {error}") from None
         if now != wanted:
             raise ToolUncertainError(f"{self.name}: {knob} reads {now!r} after it was set to {wanted!r}")
 
     async def _refuse_unsafe(
-        self, info: rules.RedisInfo, knob: str, now: Value, wanted: Value, *, resets: bool
+        self, info: redis_knobs.RedisInfo, knob: str, now: Value, wanted: Value, *, resets: bool
     ) -> None:
         if knob == "maxmemory-policy" and not resets:
-            rules.refuse_unsafe_policy(info, str(now), str(wanted))
+            redis_knobs.refuse_unsafe_policy(info, str(now), str(wanted))
         if knob != "maxmemory" or now == 0 or resets:
             return
         if wanted == 0:
-            raise RefusedError(f"{self.name}: maxmemory 0 is no limit at all; give one")
+            raise RefusedError(f"{self.name}: maxmemory 0 means no limit; give a limit")
         if int(str(wanted)) > int(str(now)):
-            seen = await self._project_memory(info, int(str(wanted)))
-            if not seen.fits:
+            projection = await self._project_memory(info, int(str(wanted)))
+            if not projection.fits:
+                size = format_bytes(int(str(wanted)))
                 raise RefusedError(
-                    f"{self.name}: maxmemory {format_bytes(int(str(wanted)))} is refused: {self._explain_projection(seen)}"
+                    f"{self.name}: maxmemory {size} is refused: {self._explain_projection(projection)}"
                 )
 
-    def _explain_projection(self, seen: MemoryProjection) -> str:
-        hint = f"; set tools.{self.name}.memory_limit" if seen.budget.limit_bytes is None else ""
-        return f"{seen}{hint}"
+    def _explain_projection(self, projection: MemoryProjection) -> str:
+        hint = f"; set tools.{self.name}.memory_limit" if projection.budget.limit_bytes is None else ""
+        return f"{projection}{hint}"
 
-    async def _project_memory(self, info: rules.RedisInfo, maxmemory: int) -> MemoryProjection:
-        return rules.project_memory(
+    async def _project_memory(self, info: redis_knobs.RedisInfo, maxmemory: int) -> MemoryProjection:
+        return redis_knobs.project_memory(
             info, maxmemory, await self._memory_budget(info), has_snapshots=await self._has_snapshots()
         )
 
     async def _has_snapshots(self) -> bool:
-        """Whether snapshots are configured; True where it is not to be seen."""
+        """Return whether snapshots are configured; True when that is unknown."""
         try:
             answer = await self._connection.query("CONFIG GET", "save")
         except (DeniedError, ExportOnlyError):
             return True
         return bool(answer.get("save", "unknown"))
 
-    async def _memory_budget(self, info: rules.RedisInfo) -> MemoryBudget:
-        started = info.get("server_time_usec", 0) / 1e6 - info.get("uptime_in_seconds", 0)
-        here = info.get("process_id")
-        used = int(info.get("used_memory_rss", 0))
-        return await asyncio.to_thread(find_memory_budget, here, started, used, self.settings.memory_limit)
+    async def _memory_budget(self, info: redis_knobs.RedisInfo) -> MemoryBudget:
+        start_time_s = info.get("server_time_usec", 0) / 1e6 - info.get("uptime_in_seconds", 0)
+        pid = info.get("process_id")
+        used_bytes = int(info.get("used_memory_rss", 0))
+        return await asyncio.to_thread(
+            find_memory_budget, pid, start_time_s, used_bytes, self.settings.memory_limit
+        )
 
     async def _purge(self) -> str:
         before = (await self._read_info()).get("used_memory_rss", 0)
@@ -313,9 +320,9 @@ class Redis:
         return bool(await self._connection.query("EXISTS", key))
 
     async def _origin_rate(self, settings: CacheWarmingSettings) -> float:
-        """Requests/s: what the settings say, else what the cache misses, over a minute or at least a second.
+        """Return the origin's requests/s: as configured, else the cache misses over 1 to 60 s.
 
-        Raises ToolError.
+        Raises ToolError when the misses are unknown.
         """
         if settings.origin_rate is not None:
             return settings.origin_rate
@@ -326,16 +333,18 @@ class Redis:
         rate = self._miss_rate.per_second()
         if rate is None:
             raise ToolError(
-                f"{self.name}: {self._connection.address} does not tell its misses; set warm.origin_rate"
+                f"{self.name}: {self._connection.address} does not report its misses; set warm.origin_rate"
             )
         return rate
 
     def _require_known_knob(self, knob: str) -> None:
-        if knob not in rules.KNOB_SPECS:
-            raise NotFoundError(f"{self.name} has no knob {knob!r}; it has {', '.join(rules.KNOB_SPECS)}")
+        if knob not in redis_knobs.KNOB_SPECS:
+            raise NotFoundError(
+                f"{self.name} has no knob {knob!r}; it has {', '.join(redis_knobs.KNOB_SPECS)}"
+            )
 
 
-def _version(info: rules.RedisInfo) -> str:
+def _version(info: redis_knobs.RedisInfo) -> str:
     name = str(info.get("server_name", "redis"))
     return f"{name} {info.get(f'{name}_version', 'of unknown version')}"
 

@@ -20,9 +20,9 @@ async def test_unreachable(tools):
 
 
 async def test_a_frozen_session(tools):
-    """A backend that stands still is cut off in time: then a change is uncertain, the next call fine."""
+    """A backend that stands still unreachable in time: then a change is uncertain, the next call fine."""
     tool = tools(timeout=0.4)
-    (row,) = await tool._session.rows("SELECT pg_backend_pid() AS pid")
+    (row,) = await tool._session.query("SELECT pg_backend_pid() AS pid")
     os.kill(row["pid"], signal.SIGSTOP)
     try:
         status = await tool.status()
@@ -31,19 +31,19 @@ async def test_a_frozen_session(tools):
     finally:
         os.kill(row["pid"], signal.SIGCONT)
     assert (await tool.status()).state is ToolState.UP
-    (row,) = await tool._session.rows("SELECT pg_backend_pid() AS pid")
-    tool._session.rows = _nothing
+    (row,) = await tool._session.query("SELECT pg_backend_pid() AS pid")
+    tool._session.query = _nothing
     os.kill(row["pid"], signal.SIGSTOP)
     try:
-        with pytest.raises(ToolUncertainError, match="whether it took effect is not known"):
-            await tool._session.tell("SELECT pg_reload_conf()")
+        with pytest.raises(ToolUncertainError, match="it may have taken effect is not known"):
+            await tool._session.execute("SELECT pg_reload_conf()")
     finally:
         os.kill(row["pid"], signal.SIGCONT)
 
 
 async def test_a_frozen_server(tools, admin):
-    """A server that takes connections and says nothing is unreachable in time."""
-    postmaster = admin.postmaster()
+    """A server that accepts connections and says nothing is unreachable in time."""
+    postmaster = admin.server_pid()
     os.kill(postmaster, signal.SIGSTOP)
     try:
         status = await tools(timeout=0.4).status()
@@ -56,8 +56,8 @@ async def test_a_frozen_server(tools, admin):
 async def test_a_session_killed_in_the_change(tools, admin):
     """A session that is ended while it changes something leaves the change uncertain."""
     tool = tools()
-    (row,) = await tool._session.rows("SELECT pg_backend_pid() AS pid")
-    change = asyncio.create_task(tool._session.tell("SELECT pg_sleep(5)"))
+    (row,) = await tool._session.query("SELECT pg_backend_pid() AS pid")
+    change = asyncio.create_task(tool._session.execute("SELECT pg_sleep(5)"))
     await asyncio.sleep(0.3)
     admin.run("SELECT pg_terminate_backend(%s)", row["pid"])
     with pytest.raises(ToolUncertainError, match="was lost"):
@@ -73,7 +73,7 @@ async def test_cancelled_callers_leave_nothing(tools, admin):
     """Callers that are cancelled in their turn or before it leave no session and no task behind."""
     tool = tools()
     await tool.status()
-    tasks = [asyncio.create_task(tool._session.rows("SELECT pg_sleep(3)")) for _ in range(5)]
+    tasks = [asyncio.create_task(tool._session.query("SELECT pg_sleep(3)")) for _ in range(5)]
     await asyncio.sleep(0.1)
     for task in tasks:
         task.cancel()
@@ -87,7 +87,7 @@ async def test_cancelled_callers_leave_nothing(tools, admin):
 async def test_tls(tools, admin, tmp_path):
     """Over TLS the server must be who the CA says."""
     made = make_certificates(tmp_path / "tls")
-    admin.speak_tls(made.server_cert, made.server_key)
+    admin.enable_tls(made.server_cert, made.server_key)
     try:
 
         async def trusted():

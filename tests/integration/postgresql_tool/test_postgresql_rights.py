@@ -65,7 +65,7 @@ async def test_with_too_few_rights_it_is_export_only(tools, url, roles, statemen
 async def test_where_alter_system_is_switched_off(tools, monkeypatch):
     """PostgreSQL 17 can forbid ALTER SYSTEM to everybody: then it is export-only, too."""
     tool = tools()
-    rows = tool._session.rows
+    rows = tool._session.query
 
     async def as_17_says(query, values=()):
         found = await rows(query, values)
@@ -88,14 +88,14 @@ async def test_only_some_parameters(tools, url, roles):
     tool = tools(url=as_role(url, "one"))
     assert (await tool.status()).state is ToolState.UP
     await tool.apply("db", "jit", True, False)
-    with pytest.raises(RefusedError, match="no right to it"):
+    with pytest.raises(RefusedError, match="missing privilege"):
         await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
 async def test_hidden_sessions_are_not_counted(tools, url, admin, roles):
     """Where sessions are hidden from our role their figures are left out, not guessed."""
     roles("less", ["CREATE ROLE less LOGIN"])
-    with admin.other("shop"):
+    with admin.open_client("shop"):
         figures = await tools(url=as_role(url, "less")).metrics("db")
     assert not [name for name in figures if name.startswith("pg_stat_activity")]
     assert figures["pg_settings_max_connections"] == 40
@@ -107,7 +107,7 @@ async def test_passwords(tools, url, admin, roles, tmp_path):
     secret = tmp_path / "password"
     secret.write_text("right\n")
     theirs = as_role(url, "locked")
-    with admin.line_in("hba_file", first="host all locked 127.0.0.1/32 scram-sha-256"):
+    with admin.with_config_line("hba_file", first="host all locked 127.0.0.1/32 scram-sha-256"):
 
         async def asked():
             return (await tools(url=theirs).status()).state is ToolState.DENIED

@@ -18,7 +18,7 @@ async def test_status_and_figures(tools, admin):
     assert status.state is ToolState.UP
     assert status.version
     assert status.detail.endswith("primary")
-    with admin.other("shop") as client:
+    with admin.open_client("shop") as client:
         client.execute("SELECT 1")
         figures = await tool.metrics("db")
         assert figures['pg_stat_activity_count{state="idle in transaction"}'] == 1
@@ -111,7 +111,7 @@ HELD = [
 @pytest.mark.parametrize(("knob", "before", "after", "held"), HELD)
 async def test_a_value_that_it_cannot_hold(tools, knob, before, after, held):
     """A value that would read otherwise than it was set is refused, with the nearest that would not."""
-    with pytest.raises(RefusedError, match=f"the nearest that PostgreSQL can hold is {held}"):
+    with pytest.raises(RefusedError, match=f"PostgreSQL would store {held}"):
         await tools().apply("db", knob, before, after)
     assert (await tools().apply("db", knob, before, held)).after == held
 
@@ -136,7 +136,7 @@ async def test_what_is_proposed_can_be_held(tools):
 
 async def test_a_line_of_the_configuration_file_is_kept(tools, admin):
     """Where postgresql.conf sets a knob our line goes over it, and resetting brings the file's value back."""
-    with admin.line_in("config_file", last="work_mem = '6MB'"):
+    with admin.with_config_line("config_file", last="work_mem = '6MB'"):
         tool = tools()
         await wait_for_value(tool, "work_mem", 6 * MB)
         reading = await tool.read("db", "work_mem")
@@ -191,7 +191,7 @@ async def test_without_a_known_limit_memory_is_not_raised(tools, monkeypatch):
 @pytest.mark.parametrize("knob", FORBIDDEN_SETTINGS)
 async def test_speed_that_costs_safety(tools, knob):
     """What makes a crash lose data is refused by name."""
-    with pytest.raises(RefusedError, match=f"{knob} is never touched"):
+    with pytest.raises(RefusedError, match=f"{knob} is never changed"):
         await tools().apply("db", knob, True, False)
 
 
@@ -230,8 +230,8 @@ async def test_a_reload_that_is_not_taken_up(tools, admin, monkeypatch):
     """Where the configuration has a line that does not fit, the change is taken back and the reason told."""
     monkeypatch.setattr(postgresql_tool, "_RELOAD_TIMEOUT_S", 0.5)
     with (
-        admin.line_in("config_file", last="this is no line"),
-        pytest.raises(ToolError, match="a reload did not take up random_page_cost, so it was taken back"),
+        admin.with_config_line("config_file", last="this is no line"),
+        pytest.raises(ToolError, match="a reload did not apply random_page_cost, so the change was undone"),
     ):
         await tools().apply("db", "random_page_cost", 4.0, 2.0)
     auto = admin.value("SELECT pg_read_file('postgresql.auto.conf')")

@@ -26,7 +26,7 @@ async def test_idle_in_transaction(tools, admin):
         "analyze",
         "terminate_idle_in_transaction",
     ]
-    with admin.other("shop") as named, admin.other("other") as unnamed:
+    with admin.open_client("shop") as named, admin.other("other") as unnamed:
         for client in (named, unnamed):
             client.execute("SELECT 1")
         patient = tools(idle_in_transaction=older)
@@ -44,7 +44,7 @@ async def test_a_long_query(tools, admin):
     """The longest query of a named session is cancelled; the session goes on."""
     rule = SessionFilter.model_construct(older_than=0.3, applications=("report",), users=())
     tool = tools(long_query=rule)
-    with admin.other("report", autocommit=True) as client:
+    with admin.open_client("report", autocommit=True) as client:
         sleeping = asyncio.create_task(asyncio.to_thread(client.execute, "SELECT pg_sleep(20)"))
         await wait_until(lambda: asyncio.to_thread(admin.value, LASTS))
         assert (await tool.run("db", "cancel_long_query", "k")).startswith("cancelled session")

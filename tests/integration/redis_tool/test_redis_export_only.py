@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.builders.engine_actions import Built
+from tests.builders.engine_actions import EngineActions
 from tests.fakes.ports import FakeClock, FakeScoreLog
 from tests.servers.redis import start_redis
 from trimtab.engine.settings import Settings
@@ -21,13 +21,13 @@ async def test_nothing_is_set_and_all_is_written_down(tmp_path, renamed):
                 "tools": {"redis": {"url": server.url, "mode": "auto"}},
             }
         )
-        room = await Built(settings, FakeClock(), FakeScoreLog()).start()
+        room = await EngineActions(settings, FakeClock(), FakeScoreLog()).start()
         try:
-            (view,) = await room.acts.tools.views()
+            (view,) = await room.components.tools.views()
             assert view.status.state is ToolState.EXPORT_ONLY
-            (advice,) = await room.acts.inbox_notices.look()
+            (advice,) = await room.components.inbox_notices.update()
             assert (advice.title, advice.mode) == ("redis: memory has no limit", Mode.RECOMMEND)
-            action = await room.acts.ports.decisions.set_knob("redis", "redis", "hz", 10, 20, "ann", "key-1")
+            action = await room.components.ports.decisions.set_knob("redis", "redis", "hz", 10, 20, "ann", "key-1")
             assert action.state is ActionState.FAILED
             assert re.search(r"nothing was changed.*hz 20", action.outcome.words)
             assert "configured_hz:10" in server.cli("INFO", "server")

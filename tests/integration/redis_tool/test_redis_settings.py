@@ -120,7 +120,7 @@ async def test_what_is_refused(server, tools, knob, before, after, why):
 async def test_a_value_that_somebody_chose_is_left(server, tools):
     """A value outside of what we would set is not touched, because it could not be given back."""
     server.cli("CONFIG", "SET", "hz", 400)
-    with pytest.raises(RefusedError, match="hz is 400, somebody chose that"):
+    with pytest.raises(RefusedError, match="hz is 400, Trimtab could not restore"):
         await tools(server).apply("cache", "hz", 400, 50)
     assert server.cli("CONFIG", "GET", "hz").endswith("400")
 

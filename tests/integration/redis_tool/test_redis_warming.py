@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.builders.action_stack import until
-from tests.builders.engine_actions import Built
+from tests.builders.action_stack import wait_until
+from tests.builders.engine_actions import EngineActions
 from tests.fakes.ports import FakeClock, FakeScoreLog
 from trimtab.engine.errors import RefusedError
 from trimtab.engine.settings import Settings
@@ -79,7 +79,7 @@ async def room(server, tmp_path):
             tool = {"url": server.url, "warm": given}
             folder = tmp_path / f"data{len(rooms)}"
             settings = Settings.model_validate({"settings": {"data_dir": folder}, "tools": {"redis": tool}})
-            rooms.append(await Built(settings, FakeClock(), FakeScoreLog()).start())
+            rooms.append(await EngineActions(settings, FakeClock(), FakeScoreLog()).start())
             return rooms[-1].acts.ports.desk
 
         yield build, service, rooms
@@ -130,7 +130,7 @@ async def test_it_is_stopped_when_the_service_begins_to_fail(room):
     build, service, _ = room
     desk = await build(origin_rate=1000)
     going = asyncio.create_task(desk.run("redis", "redis", "warm_keys", "ann", "key-1"))
-    await until(lambda: len(service.asked) >= 8)
+    await wait_until(lambda: len(service.asked) >= 8)
     service.failing = True
     told = (await going).told
     assert "stopped after 1 failed: HTTP 503" in told

@@ -47,12 +47,12 @@ async def test_warming(server, tools, origin):
     tool = tools(server, warm=warm)
     assert [action.name for action in await tool.actions("cache")] == ["memory_purge", "warm_keys"]
     began = asyncio.get_running_loop().time()
-    assert await tool.run("cache", "warm_keys", "k") == "2 fetched, 1 were there"
+    assert await tool.run("cache", "warm_keys", "k") == "2 fetched, 1 already cached"
     assert asyncio.get_running_loop().time() - began > 0.09
     assert seen == ["/items/a?x=1", "/items/c%20d?x=1"]
     answers["/items/a?x=1"] = 500
     told = await tool.run("cache", "warm_keys", "k")
-    assert told == "0 fetched, 0 were there, stopped after 1 failed: HTTP 500, 2 left for the next time"
+    assert told == "0 fetched, 0 already cached, stopped after 1 failed: HTTP 500, 2 left for the next run"
 
 
 async def test_warming_an_idle_origin_is_refused(server, tools, origin):

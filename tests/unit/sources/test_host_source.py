@@ -92,7 +92,7 @@ async def test_a_system_that_tells_nothing_is_an_error(monkeypatch, source):
 
 
 def test_a_group_that_cannot_be_read_is_unknown():
-    """Series that were there and cannot be read now are NaN; they do not vanish and are not 0."""
+    """Series that already cached and cannot be read now are NaN; they do not vanish and are not 0."""
     key, groups, answers = host_metrics.host_series("host_x"), MetricGroups(), count()
 
     def figures():

@@ -124,7 +124,7 @@ async def test_a_tool_that_does_not_answer_is_unknown(clock):
 
 async def test_no_answer_at_all_is_an_unknown_tick(clock):
     """A source that gives nothing raises, so that nothing is concluded."""
-    with pytest.raises(SourceError, match="none of them answers"):
+    with pytest.raises(SourceError, match="no tool answers"):
         await ToolsSource(MetricsToolbox({("a", "x"): None}), clock).read()
     with pytest.raises(SourceError, match="none is configured"):
         await ToolsSource(MetricsToolbox({}), clock).open()

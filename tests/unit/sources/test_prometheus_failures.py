@@ -60,17 +60,17 @@ async def server():
         (answers(500, "database is on fire"), "answers HTTP 500: database is on fire"),
         (answers(503, '{"status":"error","error":"query timed out"}'), "HTTP 503: query timed out"),
         (answers(422, '{"status":"error","error":"too many samples"}'), "HTTP 422: too many samples"),
-        (answers(401), "refuses us .HTTP 401.; check basic_auth"),
-        (answers(403), "refuses us"),
+        (answers(401), "denies access .HTTP 401.; check basic_auth"),
+        (answers(403), "denies access"),
         (answers(404), "check the path in sources.prometheus.url"),
         (answers(302, "", location="https://elsewhere/login"), "redirects to 'https://elsewhere/login'"),
-        (answers(text=WHOLE[:40]), "no whole JSON"),  # cut off
-        (answers(text="<html>login</html>"), "no whole JSON.*is there a Prometheus"),
+        (answers(text=WHOLE[:40]), "valid JSON"),  # cut off
+        (answers(text="<html>login</html>"), "valid JSON.*is there a Prometheus"),
         (answers(text='{"status":"error","error":"no"}'), "no successful answer: 'no'"),
         (answers(text="[]"), "no successful answer"),
-        (answers(text=WHOLE.replace("matrix", "vector")), "is no matrix"),
+        (answers(text=WHOLE.replace("matrix", "vector")), "is not a matrix"),
         (answers(text=WHOLE[:-1] + ',"warnings":["store 2 is away"]}'), "unknown: store 2 is away"),
-        (answers(text=WHOLE), "without a fresh sample"),  # empty
+        (answers(text=WHOLE), "no fresh sample"),  # empty
     ],
 )
 async def test_an_answer_that_is_not_whole_is_unknown(server, answer, told):
@@ -93,7 +93,7 @@ async def test_nothing_old_is_shown_as_new(server):
 
 
 async def test_one_total_deadline(monkeypatch):
-    """A server that sends forever, a byte at a time, is cut off when the time for a read is over."""
+    """A server that sends forever, a byte at a time, unreachable when the time for a read is over."""
     server = FakePrometheus(FakeClock())
     await run_scrapes(server)
     source = server.make_source(timeout=0.05)
@@ -107,7 +107,7 @@ async def test_one_total_deadline(monkeypatch):
 
     server.fixed_answer = lambda request: httpx.Response(200, stream=Dripping(), request=request)
     monkeypatch.setattr(live_client, "MAX_BODY_BYTES", 2**40)
-    with pytest.raises(SourceError, match=r"did not answer whole within 0\.05 s"):
+    with pytest.raises(SourceError, match=r"gave no complete answer within 0\.05 s"):
         await source.read()
 
 

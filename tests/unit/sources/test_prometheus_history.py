@@ -110,7 +110,7 @@ async def test_a_server_that_goes_away_ends_it(server, monkeypatch):
         found, source = await chunks(server)
     assert found == []
     assert sum("skipped" in entry for entry in logs) == 5
-    assert any("given up" in entry["event"] for entry in logs)
+    assert any(entry["event"] == "history_read_aborted" for entry in logs)
     assert source.history_progress is None
 
 
@@ -118,7 +118,7 @@ async def test_the_cost_is_told_first(server):
     """Before anything is asked the number of series, points and queries is logged."""
     with capture_logs() as logs:
         await chunks(server)
-    cost = next(entry for entry in logs if entry["event"].startswith("reading history"))
+    cost = next(entry for entry in logs if entry["event"] == "history_read_started")
     assert (cost["series"], cost["points"], cost["queries"]) == (3, 3 * (24 + 60), 2)
 
 
@@ -168,7 +168,7 @@ async def test_history_of_a_query_is_capped(server):
         found, _ = await chunks(server, max_series=3, queries={"q": Query(expr="q")})
     names = {str(key) for chunk in found for key in chunk.keys if key.metric == "q"}
     assert names == {f'q{{for="q",p="{p}"}}' for p in "078"}
-    told = [entry for entry in logs if entry["event"] == "history of a query is over the cap"]
+    told = [entry for entry in logs if entry["event"] == "query_history_over_cap"]
     assert told[0]["series_left_out"] == 6
 
 

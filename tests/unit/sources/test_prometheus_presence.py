@@ -102,7 +102,7 @@ async def test_new_series_and_new_metrics_join(server):
 
 
 async def test_a_look_that_fails_does_no_harm(server):
-    """When the server cannot be looked at for new metrics, those that are known go on."""
+    """When the server cannot be read for new metrics, those that are known go on."""
     await run_scrapes(server)
     source = server.make_source()
     await source.open()
@@ -115,7 +115,7 @@ async def test_a_look_that_fails_does_no_harm(server):
 
 
 async def test_a_vanished_series_is_not_in_a_complete_reading(server):
-    """A series without a fresh sample while others have one is missing from the keys: it is gone."""
+    """A series no fresh sample while others have one is missing from the keys: it is gone."""
     server.add_sample("temperature", 1.0, room="b")
     await run_scrapes(server)
     source = server.make_source()
@@ -181,7 +181,7 @@ async def test_after_an_outage_nothing_is_concluded_until_all_was_scraped(server
         with pytest.raises(SourceError, match="cannot reach http://localhost:9090/prefix"):
             await source.read()
     server.fixed_answer = None
-    with pytest.raises(SourceError, match="without a fresh sample"):
+    with pytest.raises(SourceError, match="no fresh sample"):
         await source.read()
     server.scrape(temperature=1.0)
     first = await source.read()

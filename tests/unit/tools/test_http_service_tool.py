@@ -74,12 +74,12 @@ async def test_a_change_and_its_undoing(shop):
 @pytest.mark.parametrize(
     ("knob", "before", "after", "error", "told"),
     [
-        ("items_size", 99, 200, ConflictError, "is 100 now, not 99; nothing was changed"),
-        ("items_size", True, 200, ConflictError, "is 100 now, not True"),
-        ("items_size", 100, 0, RefusedError, "is at least 1 entries, not 0"),
-        ("items_size", 100, 10**6, RefusedError, "is at most 100000 entries"),
-        ("items_size", 100, "many", RefusedError, "is of type int, not 'many'"),
-        ("items_size", 100, 1.5, RefusedError, "is of type int, not 1.5"),
+        ("items_size", 99, 200, ConflictError, "is 100, not 99; nothing was changed"),
+        ("items_size", True, 200, ConflictError, "is 100, not True"),
+        ("items_size", 100, 0, RefusedError, "must be at least 1 entries, not 0"),
+        ("items_size", 100, 10**6, RefusedError, "must be at most 100000 entries"),
+        ("items_size", 100, "many", RefusedError, "must be of type int, not 'many'"),
+        ("items_size", 100, 1.5, RefusedError, "must be of type int, not 1.5"),
         ("items_ttl_seconds", 3600.0, float("nan"), RefusedError, "finite"),
         ("nothing", 1, 2, NotFoundError, "no knob 'nothing'"),
         ("../metrics", 1, 2, NotFoundError, "no knob"),
@@ -111,7 +111,7 @@ async def test_somebody_comes_between(shop, monkeypatch):
         return await put(*args)
 
     monkeypatch.setattr(shop, "_put_knob", late)
-    with pytest.raises(ConflictError, match="changed meanwhile: items_size is 150 now"):
+    with pytest.raises(ConflictError, match="changed in the meantime: items_size is 150 now"):
         await shop.apply(NAME, "items_size", 100, 200)
     assert shop.leaky.cache.maxsize == 150
 
@@ -165,7 +165,7 @@ async def test_a_token_file_is_read_again(shop, tmp_path):
     status = await other.status()
     assert status.state is ToolState.DENIED
     assert "tools.shop.bearer_token_file" in status.detail
-    with pytest.raises(ToolError, match=r"refuses us \(HTTP 401\)"):
+    with pytest.raises(ToolError, match=r"denies access \(HTTP 401\)"):
         await other.apply(NAME, "items_size", 100, 200)
     file.write_text(TOKEN)
     os.utime(file, ns=(1, 1))
@@ -181,34 +181,34 @@ TAG = {"etag": '"a"'}
 HUGE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + b" " * 2_000
 
 READS = [
-    (None, 0, "gave no whole answer within 0.2 s"),  # accepts and says nothing
-    (http_response(200, KNOB, **TAG), 0.05, "gave no whole answer within 0.2 s"),  # a slow drip
-    (b"", 0, "gave no whole answer"),  # ends at once
-    (b"SSH-2.0-OpenSSH_9.2\r\n", 0, "gave no whole answer"),
-    (http_response(200, KNOB, content_length="500"), 0, "gave no whole answer"),  # cut off
-    (HUGE, 0, "it is over"),
-    (http_response(200, gzip.compress(KNOB), content_encoding="gzip"), 0, "packed"),
-    (http_response(200, b"<html>login</html>"), 0, "gives no whole JSON"),
-    (http_response(200, KNOB[:-5]), 0, "gives no whole JSON"),
-    (http_response(200, b"[]"), 0, "does not speak as trimtab.service"),
+    (None, 0, "gave no complete answer within 0.2 s"),  # accepts and says nothing
+    (http_response(200, KNOB, **TAG), 0.05, "gave no complete answer within 0.2 s"),  # a slow drip
+    (b"", 0, "gave no complete answer"),  # ends at once
+    (b"SSH-2.0-OpenSSH_9.2\r\n", 0, "gave no complete answer"),
+    (http_response(200, KNOB, content_length="500"), 0, "gave no complete answer"),  # cut off
+    (HUGE, 0, "the body is over"),
+    (http_response(200, gzip.compress(KNOB), content_encoding="gzip"), 0, "compressed"),
+    (http_response(200, b"<html>login</html>"), 0, "gives no valid JSON"),
+    (http_response(200, KNOB[:-5]), 0, "gives no valid JSON"),
+    (http_response(200, b"[]"), 0, "does not follow the protocol of trimtab.service"),
     (http_response(200, json.dumps({**GOOD, "type": "blob"}).encode()), 0, "type: Input should be"),
     (http_response(200, json.dumps({**GOOD, "value": "5"}).encode()), 0, "its value is '5'"),
     (http_response(200, json.dumps({**GOOD, "value": True}).encode()), 0, "its value is True"),
-    (http_response(200, json.dumps({**GOOD, "name": "other"}).encode()), 0, "tells of another knob"),
+    (http_response(200, json.dumps({**GOOD, "name": "other"}).encode()), 0, "describes another knob"),
     (
         http_response(302, location="http://127.0.0.1:1/login?token=s3cret"),
         0,
         "redirects to 'http://127.0.0.1:1/login",
     ),
-    (http_response(401), 0, "refuses us .HTTP 401."),
-    (http_response(403), 0, "refuses us .HTTP 403."),
+    (http_response(401), 0, "denies access .HTTP 401."),
+    (http_response(403), 0, "denies access .HTTP 403."),
     (http_response(429, b"slow down"), 0, "HTTP 429: slow down"),
     (
         http_response(500, b'{"detail": "Bearer abcdefgh12345678 failed"}'),
         0,
         "HTTP 500: Bearer .hidden. failed",
     ),
-    (http_response(204), 0, "gives no whole JSON"),
+    (http_response(204), 0, "gives no valid JSON"),
 ]
 
 
@@ -224,23 +224,23 @@ async def test_an_answer_that_is_not_whole_is_an_error(monkeypatch, answer, drip
         assert TOKEN not in str(caught.value)
         assert "s3cret" not in str(caught.value)
         status = await made.status()
-        assert status.state is (ToolState.DENIED if "refuses us" in told else ToolState.UNREACHABLE)
+        assert status.state is (ToolState.DENIED if "denies access" in told else ToolState.UNREACHABLE)
         await made.close()
 
 
 CHANGES = [
-    (None, 0, ToolUncertainError, "within 0.2 s; .*may have been done all the same"),
+    (None, 0, ToolUncertainError, "within 0.2 s; .*may have taken effect"),
     (http_response(200, KNOB), 0.05, ToolUncertainError, "within 0.2 s"),
-    (b"", 0, ToolUncertainError, "gave no whole answer"),
-    (http_response(200, KNOB, content_length="500"), 0, ToolUncertainError, "may have been done"),
-    (http_response(500, b"oops"), 0, ToolUncertainError, "HTTP 500: oops; it may have been done"),
+    (b"", 0, ToolUncertainError, "gave no complete answer"),
+    (http_response(200, KNOB, content_length="500"), 0, ToolUncertainError, "may have taken effect"),
+    (http_response(500, b"oops"), 0, ToolUncertainError, "HTTP 500: oops; it may have taken effect"),
     (http_response(502), 0, ToolUncertainError, "HTTP 502"),
-    (http_response(200, b"ok"), 0, ToolUncertainError, "no whole JSON"),
+    (http_response(200, b"ok"), 0, ToolUncertainError, "valid JSON"),
     (http_response(302, location="/elsewhere"), 0, ToolError, "redirects to '/elsewhere'"),
     (http_response(400, b"no"), 0, ToolError, "HTTP 400: no"),
-    (http_response(401), 0, ToolError, "refuses us"),
-    (http_response(409, b"busy"), 0, ConflictError, "changed meanwhile: busy"),
-    (http_response(412), 0, ConflictError, "changed meanwhile"),
+    (http_response(401), 0, ToolError, "denies access"),
+    (http_response(409, b"busy"), 0, ConflictError, "changed in the meantime: busy"),
+    (http_response(412), 0, ConflictError, "changed in the meantime"),
     (http_response(422, b'{"detail": "too many"}'), 0, RefusedError, "refuses size = 6: too many"),
 ]
 
@@ -295,10 +295,10 @@ async def test_without_a_strong_tag_nothing_is_changed(tag):
 
 
 ACTIONS = [
-    (None, 0, ToolUncertainError, "may have been done"),
-    (b"", 0, ToolUncertainError, "may have been done"),
+    (None, 0, ToolUncertainError, "may have taken effect"),
+    (b"", 0, ToolUncertainError, "may have taken effect"),
     (http_response(500), 0, ToolUncertainError, "HTTP 500"),
-    (http_response(409), 0, ToolUncertainError, "still runs under this key"),
+    (http_response(409), 0, ToolUncertainError, "still running under this key"),
     (http_response(404), 0, NotFoundError, "no action"),
     (http_response(429), 0, ToolError, "HTTP 429"),
     (http_response(307, location="/x"), 0, ToolError, "redirects"),
@@ -343,11 +343,11 @@ async def test_metadata_addresses_are_refused(monkeypatch, address):
 @pytest.mark.parametrize(
     ("body", "kind", "told"),
     [
-        (b"{", "application/json", "gives no figures"),
-        (b"[1]", "application/json", "no JSON object"),
-        (b"\xff\xfe", "text/plain", "gives no figures"),
-        (b"a b c d e", "text/plain", "gives no figures"),
-        (b"m 1" + b"0" * 400, "text/plain", "gives no figures"),
+        (b"{", "application/json", "gives no metrics"),
+        (b"[1]", "application/json", "not a JSON object"),
+        (b"\xff\xfe", "text/plain", "gives no metrics"),
+        (b"a b c d e", "text/plain", "gives no metrics"),
+        (b"m 1" + b"0" * 400, "text/plain", "gives no metrics"),
         (b"".join(b"m_%d 1\n" % n for n in range(5_001)), "text/plain", "more than 5000"),
     ],
 )
@@ -376,7 +376,7 @@ async def test_figures_as_json():
     [
         ({"url": "ftp://host"}, "url must be such as"),
         ({"url": "http://joe:pw@host"}, "contains a user or password"),
-        ({"url": "http://host/?a=b"}, "holds a query"),
+        ({"url": "http://host/?a=b"}, "contains a query"),
         ({"url": "http://host", "targets": ("a", "b")}, "one tool per service"),
         ({"url": "http://host", "trial": True}, "this machine only"),
     ],

@@ -73,7 +73,7 @@ def test_an_unknown_limit_never_fits():
     """What nobody knows is not taken for enough."""
     seen = MemoryProjection((("maxmemory", 1),), MemoryBudget(None))
     assert not seen.fits
-    assert str(seen) == "maxmemory 1 B = 1 B; how much its machine has is unknown"
+    assert str(seen) == "maxmemory 1 B = 1 B; the memory limit of its machine is unknown"
     edge = MemoryProjection((("a", MAX_FILL_RATIO * GB),), MemoryBudget(GB, scope="this host"))
     assert edge.fits
     assert not MemoryProjection((("a", MAX_FILL_RATIO * GB + 1),), MemoryBudget(GB)).fits

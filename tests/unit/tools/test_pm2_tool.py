@@ -29,7 +29,7 @@ def row(pid=10, status="online", memory=50e6, cpu=12.5, name="web", **env):
 
 @pytest.fixture
 def home():
-    """A PM2_HOME with a socket that takes connections, as a daemon's."""
+    """A PM2_HOME with a socket that accepts connections, as a daemon's."""
     with tempfile.TemporaryDirectory(prefix="pm2-") as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/rpc.sock")
         listener.listen()
@@ -71,7 +71,7 @@ async def test_a_daemon_of_another_user(home, monkeypatch):
     monkeypatch.setattr(pm2_tool, "check_daemon", refuse)  # root may use any socket
     status = await tool(home, prints("[]")).status()
     assert (status.state, "as the user that PM2 runs as" in status.detail) == (ToolState.DENIED, True)
-    with pytest.raises(ToolError, match="Permission denied; run as the user of PM2"):
+    with pytest.raises(ToolError, match="Permission denied; run Trimtab as the user of PM2"):
         await tool(home, prints("[]")).metrics("web")
 
 
@@ -84,7 +84,7 @@ async def test_a_daemon_of_another_user(home, monkeypatch):
         (prints(json.dumps([row()])[:-20]), "gives no list"),  # cut off
         (prints('[{"name": "web"}]'), r"0\.pm2_env"),
         (prints(json.dumps([row(pm_uptime="soon")])), r"0\.pm2_env\.pm_uptime"),
-        ("import sys; sys.exit(1)", "pm2 jlist ended with 1"),
+        ("import sys; sys.exit(1)", "pm2 jlist ended with exit code 1"),
         ("import threading; threading.Event().wait(20)", r"did not end within 0\.5 s"),
     ],
 )
@@ -116,9 +116,9 @@ if sys.argv[1] == "jlist":
     ("told", "error", "words"),
     [
         ("print('Reload already in progress'); sys.exit(1)", ToolError, "nothing was done"),
-        ("print('cannot'); sys.exit(1)", ToolUncertainError, "ended with 1: cannot"),
+        ("print('cannot'); sys.exit(1)", ToolUncertainError, "ended with exit code 1: cannot"),
         ("threading.Event().wait(20)", ToolUncertainError, "did not end within"),
-        ("", ToolUncertainError, "1 of 1 instances are online, 1 of them the old ones"),
+        ("", ToolUncertainError, "1 of 1 instances are online, 1 of them were not replaced"),
     ],
 )
 async def test_a_reload_that_goes_wrong(home, monkeypatch, told, error, words):

@@ -113,7 +113,7 @@ async def test_ending_waits_until_it_has_ended(worker):
     assert (term.risk, term.reduces) == (Risk.HIGH, True)
     assert await tool.run("worker", "term", "k") == f"process {child.pid} has ended"
     assert child.wait(5) == -signal.SIGTERM
-    with pytest.raises(NotFoundError, match=r"worker does not run: there is no process"):
+    with pytest.raises(NotFoundError, match=r"worker is not running: there is no process"):
         await tool.run("worker", "term", "k")
 
 
@@ -121,7 +121,7 @@ async def test_one_that_does_not_end_is_uncertain(worker):
     """A process that ignores TERM is never ended by force, and the outcome is uncertain."""
     child = worker.start("--stubborn")
     tool = worker.tool(signals=("TERM",), stop_timeout=0.3)
-    with pytest.raises(ToolUncertainError, match=r"runs on after 0\.3 s"):
+    with pytest.raises(ToolUncertainError, match=r"still runs 0\.3 s after"):
         await tool.run("worker", "term", "k")
     assert child.poll() is None
 
@@ -147,7 +147,7 @@ async def test_a_number_that_is_used_again(worker):
     """A process younger than the pid file only took its number over: it is not the one, and left alone."""
     child = worker.start()
     os.utime(worker.pid_file, (time.time() - 3600,) * 2)
-    with pytest.raises(NotFoundError, match="so the number is used again"):
+    with pytest.raises(NotFoundError, match="its pid was reused"):
         await worker.tool(signals=("TERM",)).run("worker", "term", "k")
     assert child.poll() is None
 
@@ -156,12 +156,12 @@ def test_a_signal_goes_to_that_very_process(worker):
     """Between finding and signalling the number may go to another process; the start time tells."""
     child = worker.start()
     found = find_process("worker", WatchedProcess(pid_file=worker.pid_file))
-    with pytest.raises(ConflictError, match="has ended meanwhile; nothing was sent"):
+    with pytest.raises(ConflictError, match="has ended; nothing was sent"):
         send_signal("worker", ProcessIdentity(found.pid, found.start_time_s - 5), signal.SIGTERM)
     assert child.poll() is None
     child.kill()
     child.wait(10)
-    with pytest.raises(ConflictError, match="has ended meanwhile"):
+    with pytest.raises(ConflictError, match="has ended"):
         send_signal("worker", found, signal.SIGTERM)
 
 
@@ -174,7 +174,7 @@ def test_a_signal_goes_to_that_very_process(worker):
         ("-5", ToolError, "holds -5, which is no process id"),
         ("0", ToolError, "holds 0"),
         (str(2**40), ToolError, "which is no process id"),
-        ("1", RefusedError, "the init"),
+        ("1", RefusedError, "is process 1, init"),
         pytest.param(str(os.getpid()), RefusedError, "Trimtab itself", id="its own"),
     ],
 )
@@ -192,11 +192,9 @@ async def test_by_name_there_must_be_one(worker):
     by_name = worker.tool(name=name, command=f"{worker.script} .*signals", signals=("USR1",))
     assert await by_name.run("worker", "usr1", "k") == f"SIGUSR1 sent to process {first.pid}"
     second = worker.start()
-    with pytest.raises(
-        ToolError, match=f"2 processes match .*{second.pid}.*write a command that only one has"
-    ):
+    with pytest.raises(ToolError, match=f"2 processes match .*{second.pid}.*make the command more specific"):
         await by_name.run("worker", "usr1", "k")
-    with pytest.raises(NotFoundError, match="no process is called 'no-such'"):
+    with pytest.raises(NotFoundError, match="no process has the name 'no-such'"):
         await worker.tool(name="no-such", signals=("USR1",)).run("worker", "usr1", "k")
     both = WatchedProcess(pid_file=worker.pid_file, command="something else")
     with pytest.raises(ToolError, match="not what name and command want"):
@@ -224,10 +222,10 @@ HANGING = "import threading; threading.Event().wait(60)"
 @pytest.mark.parametrize(
     ("code", "error", "told"),
     [
-        (FAILING, ToolError, "ended with 3: no unit; process .* still runs"),  # nothing was changed
-        (KILLING, ToolUncertainError, "ended with 3"),  # the old one is gone
+        (FAILING, ToolError, "ended with exit code 3: no unit; process .* still runs"),  # nothing was changed
+        (KILLING, ToolUncertainError, "ended with exit code 3"),  # the old one is gone
         (HANGING, ToolUncertainError, "did not end within"),
-        ("pass", ToolUncertainError, "no new process came"),  # says it did, and did not
+        ("pass", ToolUncertainError, "no new process appeared"),  # says it did, and did not
     ],
 )
 async def test_restarts_that_go_wrong(worker, monkeypatch, code, error, told):

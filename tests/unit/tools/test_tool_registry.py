@@ -78,7 +78,7 @@ async def test_fetches_by_name(make):
     tool: Tool = toolbox.tool("b")
     assert rack.names() == ["a", "b"]
     assert tool.targets == ("x", "y")
-    with pytest.raises(NotFoundError, match="no tool is called 'c'; there are: a, b"):
+    with pytest.raises(NotFoundError, match="there is no tool 'c'; configured: a, b"):
         rack.tool("c")
 
 
@@ -267,7 +267,7 @@ async def test_reload(make, build):
     assert await kept.metrics("b")
     await settle()
     assert (a.close_count, b.close_count, c.close_count) == (0, 1, 1)
-    with pytest.raises(RefusedError, match="not configured any more"):
+    with pytest.raises(RefusedError, match="no longer configured"):
         await gone.metrics("c")
 
 
@@ -343,7 +343,7 @@ def test_every_kind_of_the_catalogue_is_known():
     """Each catalogue line resolves, and an unknown kind says which there are."""
     for kind in tool_catalogue.TOOLS:
         assert tool_catalogue.tool_class(kind).__doc__
-    with pytest.raises(NotFoundError, match=r"no kind of tool is called 'x'; there are: .*redis"):
+    with pytest.raises(NotFoundError, match=r"there is no kind of tool 'x'; known: .*redis"):
         tool_catalogue.tool_class("x")
 
 

@@ -48,7 +48,7 @@ async def test_what_is_sent(written, key):
     """The receiver gets what is to be done, and can prove by the shared secret that it is ours and fresh."""
     async with start_raw_server(http_response(202, b"on it")) as server:
         made = tool(f"{server.url}/hooks/trimtab?team=a", secret=SecretStr(written))
-        assert await made.run("web", "scale_up", "key-1") == "taken (HTTP 202) on it"
+        assert await made.run("web", "scale_up", "key-1") == "accepted (HTTP 202) on it"
         await made.close()
     line, headers, body = taken_apart(server.requests[0])
     assert line == "POST /hooks/trimtab?team=a HTTP/1.1"
@@ -65,11 +65,11 @@ async def test_what_is_sent(written, key):
     [
         (None, 0, ToolUncertainError, "within 0.2 s; .*not sent again"),
         (http_response(200, b"0123456789"), 0.05, ToolUncertainError, "within 0.2 s"),
-        (b"", 0, ToolUncertainError, "gave no whole answer"),
-        (http_response(200, b"ok", content_length="9"), 0, ToolUncertainError, "gave no whole answer"),
+        (b"", 0, ToolUncertainError, "gave no complete answer"),
+        (http_response(200, b"ok", content_length="9"), 0, ToolUncertainError, "gave no complete answer"),
         (http_response(503, b"later"), 0, ToolUncertainError, "HTTP 503: later"),
         (http_response(301, location="http://169.254.169.254/"), 0, ToolError, "redirects to"),
-        (http_response(401), 0, ToolError, "refuses us"),
+        (http_response(401), 0, ToolError, "denies access"),
         (http_response(404), 0, ToolError, "HTTP 404"),
         (http_response(409), 0, ToolError, "HTTP 409"),
     ],
@@ -92,7 +92,7 @@ async def test_what_was_not_sent_is_certain(tmp_path):
     for settings, told in (
         ({}, "connect"),
         ({"secret": None, "secret_file": tmp_path / "none"}, "secret_file cannot be read"),
-        ({"secret": SecretStr("short")}, "has 5 usable bytes, wanted 24"),
+        ({"secret": SecretStr("short")}, "has 5 usable bytes; at least 24"),
         ({"secret": SecretStr("whsec_no base64!")}, "has 0 usable bytes"),
     ):
         made = tool(url, **settings)
@@ -104,12 +104,12 @@ async def test_what_was_not_sent_is_certain(tmp_path):
 
 
 async def test_status_tells_the_receiver_nothing():
-    """Its status is whether the receiver takes connections; no request goes out."""
+    """Its status is whether the receiver accepts connections; no request goes out."""
     async with start_raw_server(http_response(200)) as server:
         made = tool(server.url)
         status = await made.status()
         assert (status.state, server.requests) == (ToolState.UP, [])
-        assert status.detail.endswith("takes connections; it was told nothing")
+        assert status.detail.endswith("accepts connections; no request was sent")
 
 
 async def test_metadata_addresses_are_refused(monkeypatch):
