@@ -14,7 +14,7 @@ from trimtab.pipelines.io.durations import positive_duration_s
 from trimtab.pipelines.io.panel import panel_from_history
 from trimtab.pipelines.model_registry.submitted_models import recipe_for
 
-_REACH = ("boosted", "load", "ridge")
+_WITH_LONGEST_HORIZON = ("boosted", "load", "ridge")
 """Forecasters that take the longest horizon as a parameter."""
 
 
@@ -47,23 +47,24 @@ def backtest_forecast(
         raise InputError(
             f"horizon {horizon}, step {step}, windows {windows}: at least one step and one window are needed"
         )
-    named = panel_from_history(frame, step_s, window_s=MAX_HISTORY_S)
-    origins = forecast_origins(len(named.panel.y), rows, windows, 2 * rows)
+    named_panel = panel_from_history(frame, step_s, window_s=MAX_HISTORY_S)
+    origins = forecast_origins(len(named_panel.panel.y), rows, windows, 2 * rows)
     if len(origins) < windows:
         raise InputError(
-            f"the history has {len(named.panel.y)} steps of {step_s:g} s; {windows} windows of {rows} need "
-            f"{(windows + 2) * rows}: use more history, a shorter horizon or fewer windows"
+            f"the history has {len(named_panel.panel.y)} steps of {step_s:g} s; {windows} windows of {rows} "
+            f"need {(windows + 2) * rows}: use more history, a shorter horizon or fewer windows"
         )
-    given = forecasters if isinstance(forecasters, Mapping) else {name: name for name in forecasters}
-    contenders = {name: _forecaster(one, rows, horizon_s) for name, one in given.items()}
-    past = named.first_rows(origins[0]).panel
+    models = forecasters if isinstance(forecasters, Mapping) else {name: name for name in forecasters}
+    contenders = {name: _forecaster(model, rows, horizon_s) for name, model in models.items()}
+    past = named_panel.first_rows(origins[0]).panel
     for contender in contenders.values():
         contender.fit(past)
-    figures = backtest_load(named, contenders, rows, origins)
-    return pd.DataFrame({name: metrics.as_dict() for name, metrics in figures.items()}).T
+    results = backtest_load(named_panel, contenders, rows, origins)
+    return pd.DataFrame({name: metrics.as_dict() for name, metrics in results.items()}).T
 
 
-def _forecaster(given: Any, rows: int, horizon_s: float) -> Forecaster:  # noqa: ANN401 - any model
-    if isinstance(given, str):
-        return forecaster(given, **({"longest_s": max(horizon_s, 3600.0)} if given in _REACH else {}))
-    return given if isinstance(given, Forecaster) else recipe_for(given, rows).make_forecaster()
+def _forecaster(model: Any, rows: int, horizon_s: float) -> Forecaster:  # noqa: ANN401 - any model
+    if isinstance(model, str):
+        parameters = {"longest_s": max(horizon_s, 3600.0)} if model in _WITH_LONGEST_HORIZON else {}
+        return forecaster(model, **parameters)
+    return model if isinstance(model, Forecaster) else recipe_for(model, rows).make_forecaster()

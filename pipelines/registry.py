@@ -63,11 +63,15 @@ def submit(
     `verdict` of the result states whether the model became the challenger, or why not. Raises InputError for
     an unsupported model, ModelRefusedError for untrusted types, HistoryError, RegistryError, BusyError.
     """
-    wanted = job or LoadJob()
-    recipe = recipe_for(model, wanted.horizon)
-    wanted = replace(wanted, forecaster=recipe.name, parameters=dict(recipe.parameters))
+    training_job = job or LoadJob()
+    recipe = recipe_for(model, training_job.horizon)
+    training_job = replace(training_job, forecaster=recipe.name, parameters=dict(recipe.parameters))
     return _train_challenger(
-        wanted, selector, history, workspace or open_workspace(data_dir.expanduser(), uri, trusted), recipe
+        training_job,
+        selector,
+        history,
+        workspace or open_workspace(data_dir.expanduser(), uri, trusted),
+        recipe,
     )
 
 
@@ -85,8 +89,8 @@ def train(
 
     A model that passes the gate becomes the challenger, even if there is no champion; see `promote`.
     """
-    models = workspace or open_workspace(data_dir.expanduser(), uri, trusted)
-    return _train_challenger(job or LoadJob(), selector, history, models, None)
+    chosen = workspace or open_workspace(data_dir.expanduser(), uri, trusted)
+    return _train_challenger(job or LoadJob(), selector, history, chosen, None)
 
 
 def versions(
@@ -97,17 +101,17 @@ def versions(
     Returns version, role ("champion" or "challenger" in the registry, else ""), forecaster, size_bytes,
     pinball (loss in the evaluation, NaN = unknown) and said (result of the gate). Raises RegistryError.
     """
-    models = workspace or open_workspace(data_dir.expanduser(), uri)
-    named = {
-        found.version: role for role in (CHALLENGER, CHAMPION) if (found := models.registry.get_alias(role))
+    chosen = workspace or open_workspace(data_dir.expanduser(), uri)
+    roles = {
+        found.version: role for role in (CHALLENGER, CHAMPION) if (found := chosen.registry.get_alias(role))
     }
-    entries = models.store.index().versions
+    entries = chosen.store.index().versions
     rows = []
     for version in sorted(entries, key=lambda name: (len(name), name), reverse=True):
-        stored = models.store.read(version)
+        stored = chosen.store.read(version)
         loss = stored.manifest.figures.get("challenger.pinball")
         details = (stored.manifest.forecaster, stored.size_bytes, np.nan if loss is None else loss)
-        rows.append((version, named.get(version, ""), *details, entries[version].said))
+        rows.append((version, roles.get(version, ""), *details, entries[version].said))
     return pd.DataFrame(rows, columns=["version", "role", "forecaster", "size_bytes", "pinball", "said"])
 
 
@@ -120,19 +124,19 @@ def promote(
     its audit log and keeps the previous one for a rollback. Raises ModelRefusedError for a version that is
     not the challenger, RegistryError.
     """
-    models = workspace or open_workspace(data_dir.expanduser(), uri)
-    champion, challenger = models.registry.get_alias(CHAMPION), models.registry.get_alias(CHALLENGER)
+    chosen = workspace or open_workspace(data_dir.expanduser(), uri)
+    champion, challenger = chosen.registry.get_alias(CHAMPION), chosen.registry.get_alias(CHALLENGER)
     if champion is not None and champion.version == version:
         return
     if challenger is None or challenger.version != version:
-        entry = models.store.index().versions.get(version)
+        entry = chosen.store.index().versions.get(version)
         reason = "it does not exist here" if entry is None else entry.said or "it is not the challenger"
         raise ModelRefusedError(
             f"version {version!r} cannot become champion: {reason}; only the challenger can, which is "
             + (f"{challenger.version!r}" if challenger else "none")
         )
-    models.registry.set_alias(CHAMPION, version)
-    models.registry.set_alias(CHALLENGER, None)
+    chosen.registry.set_alias(CHAMPION, version)
+    chosen.registry.set_alias(CHALLENGER, None)
 
 
 def forecast(
@@ -153,13 +157,17 @@ def forecast(
     Returns a table like that of `trimtab.forecast`. Raises ModelRefusedError for an unknown or untrusted
     version, RegistryError.
     """
-    wanted, models = job or LoadJob(), workspace or open_workspace(data_dir.expanduser(), uri, trusted)
-    named = panel_from_history(history, wanted.step_s, window_s=wanted.window_s, max_series=wanted.most)
-    values = _load_forecaster(models, version).predict(named.panel, wanted.horizon, QUANTILES)
-    ahead = np.arange(1, wanted.horizon + 1) * round(wanted.step_s * 1e9)
-    stamps = (named.panel.end[:, None] + ahead).ravel().astype("datetime64[ns]")
+    training_job, chosen = job or LoadJob(), workspace or open_workspace(data_dir.expanduser(), uri, trusted)
+    named_panel = panel_from_history(
+        history, training_job.step_s, window_s=training_job.window_s, max_series=training_job.most
+    )
+    values = _load_forecaster(chosen, version).predict(named_panel.panel, training_job.horizon, QUANTILES)
+    ahead = np.arange(1, training_job.horizon + 1) * round(training_job.step_s * 1e9)
+    stamps = (named_panel.panel.end[:, None] + ahead).ravel().astype("datetime64[ns]")
     columns = {f"q{q:g}": rows.T.ravel() for q, rows in zip(QUANTILES, values, strict=True)}
-    return pd.DataFrame({"unique_id": np.repeat(named.names, wanted.horizon), "ds": stamps, **columns})
+    return pd.DataFrame(
+        {"unique_id": np.repeat(named_panel.names, training_job.horizon), "ds": stamps, **columns}
+    )
 
 
 def _load_forecaster(workspace: ModelWorkspace, version: str) -> Forecaster:
@@ -182,15 +190,17 @@ def _train_challenger(
     workspace: ModelWorkspace,
     recipe: Recipe | None,
 ) -> TrainingResult:
-    wanted = replace(job, selector=selector)
+    training_job = replace(job, selector=selector)
 
     def read() -> pd.DataFrame:
         if isinstance(history, pd.DataFrame):
             return history
         end = datetime.now(UTC)
-        return history.read(selector, end - timedelta(seconds=wanted.window_s), end, wanted.step_s)
+        return history.read(
+            selector, end - timedelta(seconds=training_job.window_s), end, training_job.step_s
+        )
 
-    return train_load(wanted, read, workspace, recipe=recipe, challenger_only=True)
+    return train_load(training_job, read, workspace, recipe=recipe, challenger_only=True)
 
 
 def _now() -> int:

@@ -164,29 +164,29 @@ def _run_stages(
     from_settings: bool,
 ) -> TrainingResult:
     active.enter_stage("history", 0.0)
-    named, excluded = _read_panel(job, active, history)
-    key = _training_key(job, named)
-    known = workspace.registry.find_by_key(key)
-    if known is not None:
-        return _reuse_version(active, workspace, known)
+    named_panel, excluded = _read_panel(job, active, history)
+    key = _training_key(job, named_panel)
+    existing = workspace.registry.find_by_key(key)
+    if existing is not None:
+        return _reuse_version(active, workspace, existing)
     active.enter_stage("judge", 0.2)
-    evaluation = evaluate(job, named, workspace, recipe, active.folder)
-    active.update(figures=_flatten_metrics(evaluation.figures))
+    evaluation = evaluate(job, named_panel, workspace, recipe, active.folder)
+    active.update(figures=_flatten_metrics(evaluation.metrics))
     write_json(active.folder / "figures.json", dict(active.run.figures))
     active.enter_stage("fit", 0.5)
-    stored = _fit_and_store(job, named, evaluation, recipe, active)
+    stored = _fit_and_store(job, named_panel, evaluation, recipe, active)
     restore_forecaster(stored, workspace.trusted, workspace.make)
     active.enter_stage("log", 0.75)
     registered = _register(evaluation, stored, key, workspace, active)
     active.enter_stage("gate", 0.9)
-    wanted = job.schema() if from_settings else None
+    required = job.schema() if from_settings else None
     result = _apply_gate(
         stored,
         registered,
         evaluation,
         workspace,
         active,
-        wanted,
+        required,
         challenger_only=challenger_only and not (from_settings and evaluation.champion_mismatch),
     )
     return replace(result, notes=tuple(filter(None, (evaluation.summary, excluded))))
@@ -194,9 +194,9 @@ def _run_stages(
 
 def _read_panel(job: LoadJob, active: ActiveRun, history: HistoryReader) -> tuple[NamedPanel, str]:
     """Return the panel and a summary of excluded samples; frees the table, which is much larger."""
-    past = _read_history(active, history)
-    active.update(said=past.summary)
-    return _build_panel(job, past.frame), past.summary
+    filtered = _read_history(active, history)
+    active.update(said=filtered.summary)
+    return _build_panel(job, filtered.frame), filtered.summary
 
 
 def _read_history(active: ActiveRun, history: HistoryReader) -> FilteredHistory:
@@ -218,26 +218,28 @@ def _build_panel(job: LoadJob, frame: pd.DataFrame) -> NamedPanel:
     return panel_from_history(frame, job.step_s, window_s=job.window_s, max_series=job.most)
 
 
-def _training_key(job: LoadJob, named: NamedPanel) -> str:
+def _training_key(job: LoadJob, named_panel: NamedPanel) -> str:
     content = json.dumps(asdict(job), sort_keys=True).encode()
-    return hashlib.blake2b(content + named.fingerprint().encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(content + named_panel.fingerprint().encode(), digest_size=16).hexdigest()
 
 
-def _reuse_version(active: ActiveRun, workspace: ModelWorkspace, known: RegisteredVersion) -> TrainingResult:
-    champion = workspace.store.index().champion == known.version
-    said = f"nothing new: version {known.version} was trained from the same data and parameters"
-    active.update(version=known.version, said=said)
-    return TrainingResult(active.run, known.version, GateVerdict((said,)), champion, {})
+def _reuse_version(
+    active: ActiveRun, workspace: ModelWorkspace, existing: RegisteredVersion
+) -> TrainingResult:
+    champion = workspace.store.index().champion == existing.version
+    summary = f"nothing new: version {existing.version} was trained from the same data and parameters"
+    active.update(version=existing.version, said=summary)
+    return TrainingResult(active.run, existing.version, GateVerdict((summary,)), champion, {})
 
 
 def _fit_and_store(
-    job: LoadJob, named: NamedPanel, evaluation: Evaluation, recipe: Recipe, active: ActiveRun
+    job: LoadJob, named_panel: NamedPanel, evaluation: Evaluation, recipe: Recipe, active: ActiveRun
 ) -> StoredModel:
     folder = active.folder / "model"
     if folder.exists():
         shutil.rmtree(folder)
     forecaster = recipe.make_forecaster()
-    forecaster.fit(named.panel)
+    forecaster.fit(named_panel.panel)
     schema = {**job.schema(), "features": list(recipe.features)}
     manifest = Manifest(
         MODEL_NAME,
@@ -245,19 +247,19 @@ def _fit_and_store(
         recipe.name,
         schema,
         recipe.parameters,
-        _training_data(named),
-        _flatten_metrics(evaluation.figures),
+        _training_data(named_panel),
+        _flatten_metrics(evaluation.metrics),
     )
     write_model(folder, manifest, recipe.pack(forecaster))
     return read_model(folder)
 
 
-def _training_data(named: NamedPanel) -> dict[str, Any]:
-    panel = named.panel
+def _training_data(named_panel: NamedPanel) -> dict[str, Any]:
+    panel = named_panel.panel
     until = int(panel.end.max())
     return {
         "since": until - panel.y.shape[0] * round(panel.step_s * NS), "until": until,
-        "series": len(named.names), "rows": panel.y.shape[0], "fingerprint": named.fingerprint(),
+        "series": len(named_panel.names), "rows": panel.y.shape[0], "fingerprint": named_panel.fingerprint(),
     }  # fmt: skip
 
 
@@ -282,52 +284,52 @@ def _apply_gate(
     evaluation: Evaluation,
     workspace: ModelWorkspace,
     active: ActiveRun,
-    wanted: Mapping[str, Any] | None,
+    required: Mapping[str, Any] | None,
     *,
     challenger_only: bool,
 ) -> TrainingResult:
     challenger, champion = _candidates(stored, evaluation)
-    verdict = check_promotion(challenger, champion, evaluation.figures[NAIVE], wanted)
+    verdict = check_promotion(challenger, champion, evaluation.metrics[NAIVE], required)
     version = registered.version
     if not verdict.passed:
         workspace.store.reject(version, f"refused: {verdict}")
-        serving = _still_serving(evaluation, workspace, wanted)
-        said = f"version {version} does not become champion: {verdict}. {serving}; {REFUSAL_ADVICE}"
-        active.update(said=said)
-        return TrainingResult(active.run, version, verdict, False, evaluation.figures)
+        serving = _still_serving(evaluation, workspace, required)
+        summary = f"version {version} does not become champion: {verdict}. {serving}; {REFUSAL_ADVICE}"
+        active.update(said=summary)
+        return TrainingResult(active.run, version, verdict, False, evaluation.metrics)
     workspace.registry.set_alias(CHALLENGER, version)
     workspace.store.set_challenger(version, "passed the gate")
     if challenger_only:
         role = "is the challenger" if champion else "is the challenger; there is no champion yet"
         active.update(said=f"version {version} {role}: it passed the gate")
-        return TrainingResult(active.run, version, verdict, False, evaluation.figures)
+        return TrainingResult(active.run, version, verdict, False, evaluation.metrics)
     workspace.registry.set_alias(CHAMPION, version)
     workspace.registry.set_alias(CHALLENGER, None)
     workspace.store.promote(version, "passed the gate", by=active.run.by)
     before = f"; of the previous one, {evaluation.champion_mismatch}" if evaluation.champion_mismatch else ""
     active.update(said=f"version {version} is the champion{before}", promoted=True)
-    return TrainingResult(active.run, version, verdict, True, evaluation.figures)
+    return TrainingResult(active.run, version, verdict, True, evaluation.metrics)
 
 
 def _still_serving(
-    evaluation: Evaluation, workspace: ModelWorkspace, wanted: Mapping[str, Any] | None
+    evaluation: Evaluation, workspace: ModelWorkspace, required: Mapping[str, Any] | None
 ) -> str:
     """State what keeps forecasting after a refusal."""
     champion = workspace.store.index().champion
     if (
         evaluation.champion is None
         or champion is None
-        or (wanted is not None and evaluation.champion_mismatch)
+        or (required is not None and evaluation.champion_mismatch)
     ):
         return "Seasonal naive keeps forecasting"
     return f"Version {champion} keeps forecasting"
 
 
 def _candidates(stored: StoredModel, evaluation: Evaluation) -> tuple[Candidate, Candidate | None]:
-    challenger = _candidate(stored, evaluation.figures["challenger"])
+    challenger = _candidate(stored, evaluation.metrics["challenger"])
     if evaluation.champion is None:
         return challenger, None
-    return challenger, _candidate(evaluation.champion, evaluation.figures["champion"])
+    return challenger, _candidate(evaluation.champion, evaluation.metrics["champion"])
 
 
 def _candidate(stored: StoredModel, figures: ForecastMetrics) -> Candidate:

@@ -55,12 +55,12 @@ class Mutant:
 
 def mutable_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]:
     """Yield (parent, field, index) of each node to mutate; skips annotations, decorators and strings."""
-    silent = {"annotation", "returns", "decorator_list", "type_params"}
+    skipped = {"annotation", "returns", "decorator_list", "type_params"}
     waiting: list[ast.AST] = [tree]
     while waiting:
         parent = waiting.pop()
         for name, value in ast.iter_fields(parent):
-            if name in silent or isinstance(parent, ast.JoinedStr):
+            if name in skipped or isinstance(parent, ast.JoinedStr):
                 continue
             for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
                 if isinstance(child, ast.AST):
@@ -88,7 +88,7 @@ def replacements(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
         yield "arithmetic", ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
-        yield "operator left out", node.operand
+        yield "operator removed", node.operand
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield "true <-> false", ast.Constant(not node.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
@@ -101,7 +101,7 @@ def replacements(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         changed.test = ast.UnaryOp(ast.Not(), node.test)
         yield "condition negated", changed
     elif isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
-        yield "left out", ast.Pass()
+        yield "statement removed", ast.Pass()
 
 
 def _is_none(node: ast.AST) -> bool:
@@ -113,10 +113,10 @@ def make_mutants(source: str) -> list[Mutant]:
     tree, found = ast.parse(source), []
     for parent, name, index in list(mutable_nodes(tree)):
         node = child_node(parent, name, index)
-        for what, other in replacements(node):
+        for change, other in replacements(node):
             _put(parent, name, index, ast.copy_location(other, node))
             found.append(
-                Mutant(getattr(node, "lineno", 0), what, ast.fix_missing_locations(copy.deepcopy(tree)))
+                Mutant(getattr(node, "lineno", 0), change, ast.fix_missing_locations(copy.deepcopy(tree)))
             )
             _put(parent, name, index, node)
     return sorted(found, key=lambda mutant: mutant.line)
@@ -134,24 +134,24 @@ def apply_mutant(new: dict[str, object], module: ModuleType) -> None:
     for name, value in new.items():
         old = module.__dict__.get(name)
         if isinstance(value, FunctionType) and isinstance(old, FunctionType):
-            _graft_function(value, old)
+            _replace_code(value, old)
         elif isinstance(value, type) and isinstance(old, type):
             for part, inside in vars(value).items():
-                _graft_part(inside, vars(old).get(part))
+                _replace_member(inside, vars(old).get(part))
         elif not name.startswith("__") and not isinstance(value, ModuleType):
             for holder in list(sys.modules.values()):
                 if holder is not None and vars(holder).get(name, new) is old:
                     setattr(holder, name, value)
 
 
-def _graft_part(new: object, old: object) -> None:
+def _replace_member(new: object, old: object) -> None:
     if isinstance(new, property) and isinstance(old, property):
         new, old = new.fget, old.fget
     if isinstance(new, FunctionType) and isinstance(old, FunctionType):
-        _graft_function(new, old)
+        _replace_code(new, old)
 
 
-def _graft_function(new: FunctionType, old: FunctionType) -> None:
+def _replace_code(new: FunctionType, old: FunctionType) -> None:
     if len(new.__code__.co_freevars) == len(old.__code__.co_freevars):
         old.__code__, old.__defaults__, old.__kwdefaults__ = (
             new.__code__,
@@ -212,14 +212,16 @@ def run_mutants(path: Path, tests: list[str], share: float = 1.0, seed: int = 1)
 
     Raises ValueError if the tests fail without a mutant.
     """
-    every = make_mutants(path.read_text("utf-8"))
-    tried = sorted(random.Random(seed).sample(every, max(1, round(share * len(every)))), key=lambda m: m.line)
-    trials = MutationPlugin(path, tried)
+    mutants = make_mutants(path.read_text("utf-8"))
+    tried = sorted(
+        random.Random(seed).sample(mutants, max(1, round(share * len(mutants)))), key=lambda m: m.line
+    )
+    plugin = MutationPlugin(path, tried)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        pytest.main([*tests, "-q", "-s", "--no-header", "--no-summary"], plugins=[trials])
-    if not trials.baseline_passes:
-        raise ValueError(f"{' '.join(tests)} fail without a mutant; mend them first")
-    return len(tried), trials.survivors
+        pytest.main([*tests, "-q", "-s", "--no-header", "--no-summary"], plugins=[plugin])
+    if not plugin.baseline_passes:
+        raise ValueError(f"{' '.join(tests)} fail without a mutant; fix them first")
+    return len(tried), plugin.survivors
 
 
 def main() -> int:
@@ -233,11 +235,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     path = given.file.absolute()
-    tried, missed = run_mutants(path, given.tests, given.share, given.seed)
-    for mutant in missed:
-        print(f"{given.file}:{mutant.line}: {mutant.change}: no test finds it")
-    print(f"{given.file}: {tried - len(missed)} of {tried} found, {1 - len(missed) / tried:.1%}")
-    return 1 if missed else 0
+    tried, survivors = run_mutants(path, given.tests, given.share, given.seed)
+    for mutant in survivors:
+        print(f"{given.file}:{mutant.line}: {mutant.change}: no test detects it")
+    print(f"{given.file}: {tried - len(survivors)} of {tried} detected, {1 - len(survivors) / tried:.1%}")
+    return 1 if survivors else 0
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ import pytest
 class _FileResult:
     name: str
     seconds: float = 0.0
-    ended: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{n} {how}" for how, n in self.ended.items())
+        counts = ", ".join(f"{n} {outcome}" for outcome, n in self.outcomes.items())
         return f"{self.seconds:6.1f} s  {self.name}: {counts}"
 
 
@@ -43,8 +43,8 @@ class FileProgress:
             self._print(file)
             file = self._current[report.node] = _FileResult(name)
         file.seconds += report.duration
-        how = self._config.hook.pytest_report_teststatus(report=report, config=self._config)[0]
-        file.ended.update([how] if how else [])
+        outcome = self._config.hook.pytest_report_teststatus(report=report, config=self._config)[0]
+        file.outcomes.update([outcome] if outcome else [])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

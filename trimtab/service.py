@@ -298,9 +298,9 @@ class Knobs:
             self.action(f"warm_{name}", warm, f"Fill {name} with the most requested entries.")
         self.metric("cache_entries", lambda: len(cache), cache=name)
         self.metric("cache_max_entries", get("maxsize"), cache=name)
-        for figure in ("hits", "misses"):
-            if hasattr(cache, figure):
-                self.metric(f"cache_{figure}_total", get(figure), "counter", cache=name)
+        for counter in ("hits", "misses"):
+            if hasattr(cache, counter):
+                self.metric(f"cache_{counter}_total", get(counter), "counter", cache=name)
 
     def app(self, *, token: str) -> ASGIApp:
         """Return the ASGI app to mount. token : at least 16 characters. Raises ValueError."""

@@ -27,37 +27,37 @@ class _ForecastRequest:
     """A request to all models, and the versions that could not answer it, each with the reason."""
 
     workspace: ModelWorkspace
-    named: NamedPanel
+    named_panel: NamedPanel
     horizon: int
     refused: dict[str, str] = field(default_factory=dict)
     incompatible: dict[str, str] = field(default_factory=dict)
 
 
-def forecast_load(named: NamedPanel, horizon: int, workspace: ModelWorkspace) -> StoredForecasts:
+def forecast_load(named_panel: NamedPanel, horizon: int, workspace: ModelWorkspace) -> StoredForecasts:
     """Forecast every series of a panel over `horizon` rows."""
-    request = _ForecastRequest(workspace, named, horizon)
+    request = _ForecastRequest(workspace, named_panel, horizon)
     index = workspace.store.index()
-    panel = named.panel
+    panel = named_panel.panel
     values, model, version = _forecast_serving(request, (index.champion, index.previous))
     challenger = _try_version(request, index.challenger)
     first = np.argmax(np.isfinite(panel.y), axis=0)
     history_s = (panel.y.shape[0] - first) * panel.step_s
     return StoredForecasts(
-        named.names, panel.end, panel.step_s, values, history_s, model, version, challenger,
+        named_panel.names, panel.end, panel.step_s, values, history_s, model, version, challenger,
         (index.challenger or "") if challenger is not None else "", request.refused, request.incompatible,
     )  # fmt: skip
 
 
-def _predict_in_batches(forecaster: Forecaster, named: NamedPanel, horizon: int) -> Floats:
+def _predict_in_batches(forecaster: Forecaster, named_panel: NamedPanel, horizon: int) -> Floats:
     """Return (n_quantiles, horizon, n_series), forecast in batches to bound memory."""
-    n = len(named.names)
+    n = len(named_panel.names)
     parts = np.array_split(np.arange(n), max(-(-n // BATCH_SERIES), 1))
     values = []
     for part in parts:
-        forecast = forecaster.predict(named.pick(part).panel, horizon, QUANTILES)
-        wanted = (len(QUANTILES), horizon, len(part))
-        if forecast.shape != wanted:
-            raise ModelRefusedError(f"its forecast has the shape {forecast.shape} instead of {wanted}")
+        forecast = forecaster.predict(named_panel.pick(part).panel, horizon, QUANTILES)
+        shape = (len(QUANTILES), horizon, len(part))
+        if forecast.shape != shape:
+            raise ModelRefusedError(f"its forecast has the shape {forecast.shape} instead of {shape}")
         values.append(forecast)
     return np.concatenate(values, axis=2)
 
@@ -68,23 +68,23 @@ def _forecast_serving(request: _ForecastRequest, versions: Sequence[str | None])
         if found is not None and version is not None:
             return found, MODEL_NAME, version
     naive = request.workspace.make(NAIVE)
-    naive.fit(request.named.panel)
-    return _predict_in_batches(naive, request.named, request.horizon), NAIVE, ""
+    naive.fit(request.named_panel.panel)
+    return _predict_in_batches(naive, request.named_panel, request.horizon), NAIVE, ""
 
 
 def _try_version(request: _ForecastRequest, version: str | None) -> Floats | None:
     """Return the forecasts of a version, or None if it cannot forecast; the reason is recorded."""
-    workspace, named, horizon = request.workspace, request.named, request.horizon
+    workspace, named_panel, horizon = request.workspace, request.named_panel, request.horizon
     if version is None:
         return None
     try:
         stored = workspace.store.read(version)
-        mismatch = schema_mismatch(stored.manifest.schema, required_schema(named.panel.step_s, horizon))
+        mismatch = schema_mismatch(stored.manifest.schema, required_schema(named_panel.panel.step_s, horizon))
         if mismatch:
             request.incompatible[version] = mismatch
             return None
         forecast = _predict_in_batches(
-            restore_forecaster(stored, workspace.trusted, workspace.make), named, horizon
+            restore_forecaster(stored, workspace.trusted, workspace.make), named_panel, horizon
         )
     except ModelRefusedError as error:
         reason = str(error)

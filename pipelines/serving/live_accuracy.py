@@ -47,7 +47,7 @@ class LiveAccuracy:
 
 
 def update_live_accuracy(
-    folder: Path, named: NamedPanel, forecasts: StoredForecasts, watch_s: float
+    folder: Path, named_panel: NamedPanel, forecasts: StoredForecasts, watch_s: float
 ) -> tuple[LiveAccuracy | None, list[LiveAccuracy]]:
     """Measure the reference forecast and replace it by the newest forecast when it is old enough.
 
@@ -62,7 +62,7 @@ def update_live_accuracy(
     if reference is None or reference.step_s != forecasts.step_s:  # another step cannot be compared
         write_forecasts(folder / _REFERENCE_FILE, forecasts)
         return None, finished
-    accuracy = measure_accuracy(reference, named)
+    accuracy = measure_accuracy(reference, named_panel)
     newest_versions = (forecasts.version, forecasts.challenger_version)
     changed = (reference.version, reference.challenger_version) != newest_versions
     if changed or (accuracy is not None and accuracy.rows * reference.step_s >= watch_s):
@@ -81,11 +81,11 @@ def past_accuracies(folder: Path) -> list[LiveAccuracy]:
         return []
 
 
-def measure_accuracy(reference: StoredForecasts, named: NamedPanel) -> LiveAccuracy | None:
+def measure_accuracy(reference: StoredForecasts, named_panel: NamedPanel) -> LiveAccuracy | None:
     """Compare a forecast with the values recorded since; None = there are none."""
-    panel, horizon = named.panel, reference.values.shape[1]
+    panel, horizon = named_panel.panel, reference.values.shape[1]
     step = round(panel.step_s * NS)
-    column_of = {name: k for k, name in enumerate(named.names)}
+    column_of = {name: k for k, name in enumerate(named_panel.names)}
     actual = np.full((horizon, len(reference.names)), np.nan)
     scale = np.full(len(reference.names), np.nan)
     scales = naive_scale(panel.y, panel.step_s)

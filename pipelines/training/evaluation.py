@@ -38,14 +38,14 @@ MAX_SERIES = 500
 class Evaluation:
     """Metrics of all contenders on the same windows.
 
-    figures           : metrics by contender
+    metrics           : metrics by contender
     champion          : the stored champion; None = there is none, or it cannot forecast
     plots             : PNG files by name
     summary           : number of evaluated windows and series, in words
     champion_mismatch : why the champion does not match the job's schema; "" = it does
     """
 
-    figures: Mapping[str, ForecastMetrics]
+    metrics: Mapping[str, ForecastMetrics]
     champion: StoredModel | None
     plots: Mapping[str, Path]
     summary: str
@@ -53,13 +53,13 @@ class Evaluation:
 
 
 def evaluate(
-    job: "LoadJob", named: NamedPanel, workspace: "ModelWorkspace", recipe: Recipe, folder: Path
+    job: "LoadJob", named_panel: NamedPanel, workspace: "ModelWorkspace", recipe: Recipe, folder: Path
 ) -> Evaluation:
     """Evaluate a recipe on the last windows of a history and write plots into the folder.
 
     Raises HistoryError if the history is too short.
     """
-    sample = _sample_series(named)
+    sample = _sample_series(named_panel)
     rows = sample.panel.y.shape[0]
     horizon = min(job.horizon, rows // 3)
     origins = forecast_origins(rows, horizon, job.origins, max(MIN_ROWS, horizon))
@@ -71,15 +71,15 @@ def evaluate(
     past = sample.first_rows(origins[0]).panel
     champion = _load_champion(workspace, past, horizon, job.schema())
     contenders, champion = _contenders(past, horizon, job, workspace, recipe, champion)
-    figures = backtest_load(sample, contenders, horizon, origins)
-    if champion is not None and "champion" not in figures:
-        figures["champion"] = figures["challenger"]
-    plots = plot_evaluation(sample, contenders, horizon, origins[-1], figures, folder)
+    metrics = backtest_load(sample, contenders, horizon, origins)
+    if champion is not None and "champion" not in metrics:
+        metrics["champion"] = metrics["challenger"]
+    plots = plot_evaluation(sample, contenders, horizon, origins[-1], metrics, folder)
     summary = f"evaluated on {len(origins)} windows of {len(sample.names)}"
-    if len(sample.names) < len(named.names):
-        summary += f" of {len(named.names)}"
+    if len(sample.names) < len(named_panel.names):
+        summary += f" of {len(named_panel.names)}"
     mismatch = "" if champion is None else schema_mismatch(champion.manifest.schema, job.schema())
-    return Evaluation(figures, champion, plots, f"{summary} series", mismatch)
+    return Evaluation(metrics, champion, plots, f"{summary} series", mismatch)
 
 
 def _contenders(
@@ -94,8 +94,8 @@ def _contenders(
 
     A champion with the same recipe as the challenger is left out, because its metrics would be equal.
     """
-    found: dict[str, Forecaster] = {"challenger": recipe.make_forecaster(), NAIVE: workspace.make(NAIVE)}
-    for contender in found.values():
+    contenders: dict[str, Forecaster] = {"challenger": recipe.make_forecaster(), NAIVE: workspace.make(NAIVE)}
+    for contender in contenders.values():
         contender.fit(past)
     if champion is not None and not _is_same_recipe(champion.manifest, recipe, job):
         try:
@@ -103,9 +103,9 @@ def _contenders(
             retrained.fit(past)
             retrained.predict(past, horizon, QUANTILES)
         except Exception:  # a foreign model may raise anything, and must not block a better one
-            return found, None
-        found["champion"] = retrained
-    return found, champion
+            return contenders, None
+        contenders["champion"] = retrained
+    return contenders, champion
 
 
 def _is_same_recipe(manifest: Manifest, recipe: Recipe, job: "LoadJob") -> bool:
@@ -119,12 +119,12 @@ def _is_same_recipe(manifest: Manifest, recipe: Recipe, job: "LoadJob") -> bool:
     return bool(mismatch) or dict(manifest.parameters) == dict(recipe.parameters)
 
 
-def _sample_series(named: NamedPanel) -> NamedPanel:
+def _sample_series(named_panel: NamedPanel) -> NamedPanel:
     """Return at most MAX_SERIES series, spread over their names."""
-    n = len(named.names)
+    n = len(named_panel.names)
     if n <= MAX_SERIES:
-        return named
-    return named.pick(evenly_spaced(n, MAX_SERIES))
+        return named_panel
+    return named_panel.pick(evenly_spaced(n, MAX_SERIES))
 
 
 def _load_champion(
@@ -132,10 +132,10 @@ def _load_champion(
 ) -> StoredModel | None:
     """Return the champion; None if there is none, it is unreadable, or it fails to forecast."""
     index = workspace.store.index()
-    named = (
-        None if index.untold else workspace.registry.get_alias(CHAMPION)
-    )  # a notebook promotes in the registry
-    version = named.version if named is not None and named.version in index.versions else index.champion
+    # a notebook promotes in the registry only
+    registered = None if index.untold else workspace.registry.get_alias(CHAMPION)
+    known = registered is not None and registered.version in index.versions
+    version = registered.version if registered is not None and known else index.champion
     if version is None:
         return None
     try:

@@ -30,13 +30,13 @@ class Candidate:
 
     size_bytes : size of its files
     schema     : step, horizon, quantiles and features it is made for
-    figures    : metrics on the same windows as the rival's
+    metrics    : metrics on the same windows as the rival's
     forecaster : name; features are compared only between models of the same name
     """
 
     size_bytes: int
     schema: Mapping[str, Any]
-    figures: ForecastMetrics
+    metrics: ForecastMetrics
     forecaster: str = ""
 
 
@@ -76,23 +76,23 @@ def check_promotion(
     >>> str(check_promotion(Candidate(100, {}, bad), Candidate(100, {}, good), bad))
     'its loss is 28.6% higher than that of the champion (0.9 against 0.7; 2% more is allowed)'
     """
-    figures = challenger.figures
+    metrics = challenger.metrics
     reasons = [
-        *_finiteness_reasons(figures),
-        *_calibration_reasons(figures),
-        *_loss_reasons(figures, naive, "seasonal naive"),
+        *_finiteness_reasons(metrics),
+        *_calibration_reasons(metrics),
+        *_loss_reasons(metrics, naive, "seasonal naive"),
     ]
     if champion is not None:
         wanted = champion.schema if required is None else required
         reasons += [*_schema_reasons(challenger, wanted), *_difference_reasons(challenger, champion, wanted)]
-        reasons += _loss_reasons(figures, champion.figures, "the champion")
+        reasons += _loss_reasons(metrics, champion.metrics, "the champion")
     return GateVerdict(tuple(reasons))
 
 
-def _finiteness_reasons(figures: ForecastMetrics) -> list[str]:
-    if figures.points == 0:
+def _finiteness_reasons(metrics: ForecastMetrics) -> list[str]:
+    if metrics.points == 0:
         return ["none of its forecasts could be compared with a value: more history is needed"]
-    if not (math.isfinite(figures.pinball) and math.isfinite(figures.mase)):
+    if not (math.isfinite(metrics.pinball) and math.isfinite(metrics.mase)):
         return ["its metrics are not finite"]
     return []
 
@@ -117,17 +117,17 @@ def _difference_reasons(challenger: Candidate, champion: Candidate, wanted: Mapp
     return reasons
 
 
-def _calibration_reasons(figures: ForecastMetrics) -> list[str]:
+def _calibration_reasons(metrics: ForecastMetrics) -> list[str]:
     """Return why its quantiles are miscalibrated, beyond STANDARD_ERRORS standard errors."""
     reasons = []
-    (low, high), slack = COV90_RANGE, STANDARD_ERRORS * figures.cov90_se
-    if figures.cov90 + slack < low or figures.cov90 - slack > high:
+    (low, high), slack = COV90_RANGE, STANDARD_ERRORS * metrics.cov90_se
+    if metrics.cov90 + slack < low or metrics.cov90 - slack > high:
         reasons.append(
-            f"its 90 % band contains {figures.cov90:.1%} of the values; allowed are {low:.0%} to {high:.0%}"
+            f"its 90 % band contains {metrics.cov90:.1%} of the values; allowed are {low:.0%} to {high:.0%}"
         )
-    if figures.miss99 - STANDARD_ERRORS * figures.miss99_se > MAX_MISS99:
+    if metrics.miss99 - STANDARD_ERRORS * metrics.miss99_se > MAX_MISS99:
         reasons.append(
-            f"{figures.miss99:.1%} of the values are above its quantile 0.99; "
+            f"{metrics.miss99:.1%} of the values are above its quantile 0.99; "
             f"at most {MAX_MISS99:.0%} are allowed"
         )
     return reasons

@@ -60,17 +60,17 @@ def test_killed_run_is_resumed_without_network_access(folder, tmp_path):
     wait_until(lambda: list(runs.glob("*/history.parquet")), 120.0, 0.1)
     process.kill()
     process.wait(10)
-    shelf = ModelStore(data / "models" / "load")
-    assert shelf.index().versions == {}
+    store = ModelStore(data / "models" / "load")
+    assert store.index().versions == {}
     code, out, err = run(folder, data, "--by", "anna")
     assert (code, "is the champion" in out) == (0, True), err
     assert "load: judge\nload: fit\nload: log\nload: gate" in err
     assert "ASKED" not in err
     assert len(list(runs.glob("*/run.json"))) == 1
-    champion = shelf.index().champion
+    champion = store.index().champion
     code, out, _ = run(folder, data)
     assert (code, "nothing new" in out) == (0, True)
-    assert shelf.index().champion == champion
+    assert store.index().champion == champion
     audit = subprocess.run(
         [str(TRIMTAB), "audit", "export", "--data", str(data)],
         capture_output=True,
@@ -84,15 +84,12 @@ def test_killed_run_is_resumed_without_network_access(folder, tmp_path):
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (("--history", "up"), 3, "did not answer"),  # no Prometheus there
-        (("--since", "1d"), 3, "the history has no sample of"),  # a folder that ends long ago
-        (("--history", "./nowhere"), 3, "there is no folder './nowhere'"),  # a folder with a slip in its name
+        (("--history", "up"), 3, "did not answer"),  # no Prometheus at this address
+        (("--since", "1d"), 3, "there is no sample of"),  # all samples are older
+        (("--history", "./nowhere"), 3, "there is no folder './nowhere'"),  # a misspelled folder
         (("policy",), 2, "no pipeline 'policy'"),
-        (
-            ("--since", "10m"),
-            2,
-            "--since '10m': schedulers.load: fit_window is 600 s",
-        ),  # less than the horizon
+        # shorter than the horizon
+        (("--since", "10m"), 2, "--since '10m': schedulers.load: fit_window is 600 s"),
     ],
 )
 def test_failed_training_states_the_reason(folder, tmp_path, more, code, message):

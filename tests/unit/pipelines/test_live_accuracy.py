@@ -64,7 +64,7 @@ def test_champion_serves_else_previous_else_seasonal_naive(models):
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [("failing", "RuntimeError: out of luck"), ("short", "(5, 1, 3)")]
+    ("kind", "message"), [("failing", "RuntimeError: the fake forecaster fails"), ("short", "(5, 1, 3)")]
 )
 def test_champion_that_fails_to_forecast_is_refused(models, kind, message):
     """A champion whose forecast fails is refused once with its reason, and the previous one serves."""

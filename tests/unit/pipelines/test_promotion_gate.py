@@ -120,10 +120,10 @@ def test_standard_error_is_over_blocks():
 
     named = panel_from_history(load_history(), SMALL_JOB.step_s, window_s=SMALL_JOB.window_s)
     origins = [168, 192, 216]
-    figures = backtest_load(named, {"flat": Flat()}, 24, origins)["flat"]
+    metrics = backtest_load(named, {"flat": Flat()}, 24, origins)["flat"]
     values = [(named.panel.y[o : o + 24] <= 190.0) & (named.panel.y[o : o + 24] >= 10.0) for o in origins]
     shares = np.concatenate([block.mean(axis=0) for block in values])
-    assert figures.cov90 == pytest.approx(shares.mean())
-    assert figures.cov90_se == pytest.approx(shares.std(ddof=1) / 3)
+    assert metrics.cov90 == pytest.approx(shares.mean())
+    assert metrics.cov90_se == pytest.approx(shares.std(ddof=1) / 3)
     one = backtest_load(named.pick(np.array([0])), {"flat": Flat()}, 24, origins[:1])["flat"]
     assert one.cov90_se == np.inf

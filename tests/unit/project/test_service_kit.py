@@ -114,8 +114,8 @@ def thresholds():
 async def test_token_is_required(service, headers, path):
     """Every path below the mount answers 401 with a challenge without the token."""
     transport = httpx.ASGITransport(service.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://shop", headers=headers) as stranger:
-        answer = await stranger.get(f"/trimtab{path}")
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop", headers=headers) as client:
+        answer = await client.get(f"/trimtab{path}")
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert answer.headers["content-type"] == "application/problem+json"
     assert TOKEN not in answer.text
