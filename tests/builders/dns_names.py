@@ -8,14 +8,14 @@ import pytest
 
 def patch_dns(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     """Resolve every name to these addresses, or to none; return the list of resolved names."""
-    asked: list[str] = []
+    resolved: list[str] = []
     lookup = socket.getaddrinfo
 
     def resolve(host, port, *args, **more):
         try:
             ip_address(host)
         except ValueError:
-            asked.append(host)
+            resolved.append(host)
         else:
             return lookup(host, port, *args, **more)
         if not addresses:
@@ -23,4 +23,4 @@ def patch_dns(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
         return [(2, 1, 6, "", (address, port)) for address in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    return asked
+    return resolved

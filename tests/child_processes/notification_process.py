@@ -46,15 +46,15 @@ async def _deliver(folder: Path, url: str, first: int, connection: Connection) -
     store = open_store(folder, time.time_ns)
     notifier = RecordingWebhookChannel(NotifyWebhook(url=url), time.time_ns)
     counts = ReportingMetrics(connection, notifier)
-    made = NotificationDelivery(
+    delivery = NotificationDelivery(
         [notifier], LearnedState(store.fenced), FakeIncidentLookup(), SystemClock(), counts
     )
-    await made.restore()
+    await delivery.restore()
     connection.send(("began", ""))
-    running = asyncio.create_task(made.run())
+    running = asyncio.create_task(delivery.run())
     for number in (*range(first), *range(first, first + 100_000)):
         notice = make_notice(number)
-        await made.enqueue([notice])
+        await delivery.enqueue([notice])
         connection.send(("accepted", notice.incident.id))
         while counts.waiting.get("webhook", 0) > 2:
             if running.done():

@@ -61,15 +61,17 @@ def repeat_until_full(work: Callable[[int], None]) -> tuple[int, str]:
     raise AssertionError("the disk never got full")
 
 
-def _print_result(what: str, said: object) -> None:
-    print(f"{what}: {said}", flush=True)
+def _print_result(what: str, message: object) -> None:
+    print(f"{what}: {message}", flush=True)
 
 
 def fill_disk(folder: Path) -> None:
     """Write each kind of data until the disk is full, then free space and continue."""
     store = open_store(folder / "data", time.time_ns)
-    saved, said = repeat_until_full(lambda n: store.save_anomaly(anomaly_of(CPU, ulid(n), reason="x" * 2000)))
-    _print_result("events", said)
+    saved, message = repeat_until_full(
+        lambda n: store.save_anomaly(anomaly_of(CPU, ulid(n), reason="x" * 2000))
+    )
+    _print_result("events", message)
     assert len(store.anomalies(limit=100_000)) == saved
     snapshots = FolderSnapshots(folder / "state")
     _print_result(

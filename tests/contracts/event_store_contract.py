@@ -37,7 +37,7 @@ class EventStoreContract:
         opened.close()
 
     def test_an_anomaly_is_read_as_saved(self, store):
-        """Every field survives; unknown numbers are NaN, infinite ones stay infinite."""
+        """Every field survives; unknown expected are NaN, infinite ones stay infinite."""
         saved = anomaly_of(
             CPU, ulid(1), end=START + 9, score=inf, lower=-inf, detectors=("a", "b"), reason="x"
         )
@@ -96,7 +96,7 @@ class EventStoreContract:
         assert [i for page in pages for i in page] == [ulid(i) for i in reversed(range(25))]
 
     @pytest.mark.parametrize(
-        ("wanted", "found"),
+        ("filters", "expected"),
         [
             ({}, [4, 3, 2, 1]),
             ({"series_id": CPU.id}, [2, 1]),
@@ -116,7 +116,7 @@ class EventStoreContract:
             ({"source": "host", "open_only": True, "search": "cpu", "after": ulid(2)}, [1]),
         ],
     )
-    def test_filters_narrow_the_list(self, store, wanted, found):
+    def test_filters_narrow_the_list(self, store, filters, expected):
         """Each filter alone, and several together."""
         store.save_anomalies(
             [
@@ -128,7 +128,7 @@ class EventStoreContract:
                 anomaly_of(DISK, ulid(4), score=4.0, start=START + 10),
             ]
         )
-        assert [a.id for a in store.anomalies(**wanted)] == [ulid(i) for i in found]
+        assert [a.id for a in store.anomalies(**filters)] == [ulid(i) for i in expected]
 
     def test_an_unknown_id_is_not_found(self, store):
         """NotFoundError names the id."""
@@ -144,8 +144,8 @@ class EventStoreContract:
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         for time, author, verdict in ((1, "ann", "right"), (2, "bob", "wrong"), (3, "ann", "wrong")):
             store.save_feedback(Feedback(ulid(1), Verdict(verdict), "noted", author, time))
-        said = [(f.author, f.verdict, f.time, f.note) for f in store.feedback(ulid(1))]
-        assert said == [("bob", "wrong", 2, "noted"), ("ann", "wrong", 3, "noted")]
+        stored = [(f.author, f.verdict, f.time, f.note) for f in store.feedback(ulid(1))]
+        assert stored == [("bob", "wrong", 2, "noted"), ("ann", "wrong", 3, "noted")]
         assert store.feedback(ulid(2)) == []
 
     def test_keys_include_revoked_and_expired_ones(self, store):

@@ -89,7 +89,7 @@ class IncidentStoreContract:
         store.save_incidents([])
 
     @pytest.mark.parametrize(
-        ("wanted", "found"),
+        ("filters", "expected"),
         [
             ({}, [4, 3, 2, 1]),  # the merged one is left out
             ({"state": IncidentState.RESOLVED}, [2]),
@@ -108,7 +108,7 @@ class IncidentStoreContract:
             ({"open_only": True, "pattern": "cache_thrash", "after": ulid(4)}, [1]),
         ],
     )
-    def test_filters_narrow_the_list(self, store, wanted, found):
+    def test_filters_narrow_the_list(self, store, filters, expected):
         """Each filter alone, and several together."""
         later = START + 10 * SECOND
         store.save_incidents(
@@ -123,7 +123,7 @@ class IncidentStoreContract:
                 make_incident(5, start=later, merged_into=ulid(4)),
             ]
         )  # fmt: skip
-        assert ids_of(store.incidents(**wanted)) == [ulid(i) for i in found]
+        assert ids_of(store.incidents(**filters)) == [ulid(i) for i in expected]
 
     def test_changes_are_listed_newest_first(self, store):
         """By id, by time range, by page; saving one again updates it."""

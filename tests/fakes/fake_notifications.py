@@ -52,7 +52,7 @@ class FakeNotifier:
             raise answer
         if answer is not None:
             await answer.wait()
-        self.delivered.append((str(notice.kind), notice.incident.id, [str(one.kind) for one in earlier]))
+        self.delivered.append((str(notice.kind), notice.incident.id, [str(item.kind) for item in earlier]))
 
     async def probe(self):
         answer = self.responses.popleft() if self.responses else None

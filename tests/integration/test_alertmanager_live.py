@@ -48,10 +48,10 @@ async def server(tmp_path, receiver):
 
 def make_current_notice(make, number=1, ago_s=30, **changed):
     """A notification of an incident that began just now, because Alertmanager uses the real time."""
-    made = make(number, **changed)
+    notice = make(number, **changed)
     start = time.time_ns() - ago_s * SECOND
-    end = None if made.incident.end is None else time.time_ns() - SECOND
-    return replace(made, incident=replace(made.incident, start=start, end=end), time=start)
+    end = None if notice.incident.end is None else time.time_ns() - SECOND
+    return replace(notice, incident=replace(notice.incident, start=start, end=end), time=start)
 
 
 def forwarded_alerts(receiver):
@@ -78,56 +78,56 @@ async def running_delivery(tmp_path, url):
     """A running delivery on a real store; entering it again simulates a restart."""
     store = open_store(tmp_path / "data", time.time_ns)
     notifier = AlertmanagerChannel(NotifyAlertmanager(url=url), time.time_ns)
-    made = NotificationDelivery(
+    delivery = NotificationDelivery(
         [notifier], LearnedState(store.fenced), FakeIncidentLookup(), SystemClock(), FakeNotificationMetrics()
     )
-    await made.restore()
-    task = asyncio.create_task(made.run())
+    await delivery.restore()
+    task = asyncio.create_task(delivery.run())
     try:
-        yield made
+        yield delivery
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await made.close()
+        await delivery.close()
         store.close()
 
 
 async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiver):
     """Repetitions, a restart and a duplicate cause no second message; the resolution causes one."""
     fired = make_current_notice(make_notice)
-    async with running_delivery(tmp_path, server.url) as made:
-        await made.enqueue([fired])
+    async with running_delivery(tmp_path, server.url) as delivery:
+        await delivery.enqueue([fired])
         assert await wait_for_alerts(receiver, 1) == [("firing", [("firing", "high")])]
-    async with running_delivery(tmp_path, server.url) as made:
-        await made.enqueue([fired])
+    async with running_delivery(tmp_path, server.url) as delivery:
+        await delivery.enqueue([fired])
         await wait_for_alerts(receiver, 1)
         ended = make_current_notice(make_resolved_notice, entities=("web/1",), suspects=())
-        await made.enqueue([ended])
+        await delivery.enqueue([ended])
         assert (await wait_for_alerts(receiver, 2))[1] == ("resolved", [("resolved", "high")])
-        assert made.problems() == []
+        assert delivery.problems() == []
     async with httpx.AsyncClient(trust_env=False) as people:
         assert (await people.get(f"{server.url}/api/v2/alerts")).json() == []
 
 
 async def test_an_incident_that_becomes_critical_is_sent_again(tmp_path, server, receiver):
     """Alertmanager receives a critical alert and a resolved milder one, then the resolution."""
-    async with running_delivery(tmp_path, server.url) as made:
-        await made.enqueue([make_current_notice(make_notice)])
+    async with running_delivery(tmp_path, server.url) as delivery:
+        await delivery.enqueue([make_current_notice(make_notice)])
         await wait_for_alerts(receiver, 1)
-        await made.enqueue([make_current_notice(make_worse_notice)])
-        told = await wait_for_alerts(receiver, 2)
-        assert told[1] == ("firing", [("firing", "critical"), ("resolved", "high")])
-        await made.enqueue([make_current_notice(make_resolved_notice)])
-        told = await wait_for_alerts(receiver, 3)
-        assert told[2][0] == "resolved"
+        await delivery.enqueue([make_current_notice(make_worse_notice)])
+        groups = await wait_for_alerts(receiver, 2)
+        assert groups[1] == ("firing", [("firing", "critical"), ("resolved", "high")])
+        await delivery.enqueue([make_current_notice(make_resolved_notice)])
+        groups = await wait_for_alerts(receiver, 3)
+        assert groups[2][0] == "resolved"
 
 
 async def test_repetition_keeps_an_alert_firing(tmp_path, server, receiver, monkeypatch):
     """An alert fires while it is resent; Alertmanager resolves it after the engine has gone."""
-    monkeypatch.setattr(alertmanager_channel, "HOLD_NS", 3 * SECOND)
+    monkeypatch.setattr(alertmanager_channel, "ALERT_LIFETIME_NS", 3 * SECOND)
     monkeypatch.setattr(AlertmanagerChannel, "repeat_s", 0.5)
-    async with running_delivery(tmp_path, server.url) as made:
-        await made.enqueue([make_current_notice(make_notice)])
+    async with running_delivery(tmp_path, server.url) as delivery:
+        await delivery.enqueue([make_current_notice(make_notice)])
         await wait_for_alerts(receiver, 1)
         await asyncio.sleep(4)
         assert len(receiver.requests) == 1
@@ -137,15 +137,15 @@ async def test_repetition_keeps_an_alert_firing(tmp_path, server, receiver, monk
 async def test_an_unavailable_alertmanager_receives_the_notification_later(tmp_path, server, receiver):
     """Notifications during an outage of Alertmanager arrive after it restarts."""
     await asyncio.to_thread(server.stop)
-    async with running_delivery(tmp_path, server.url) as made:
-        await made.enqueue([make_current_notice(make_notice)])
+    async with running_delivery(tmp_path, server.url) as delivery:
+        await delivery.enqueue([make_current_notice(make_notice)])
         async with asyncio.timeout(10):
-            while not made.problems():  # noqa: ASYNC110 - a try is under way
+            while not delivery.problems():  # noqa: ASYNC110 - a try is under way
                 await asyncio.sleep(0.02)
-        assert "cannot be reached" in made.problems()[0]
+        assert "cannot be reached" in delivery.problems()[0]
         await asyncio.to_thread(server.start)
         assert await wait_for_alerts(receiver, 1) == [("firing", [("firing", "high")])]
-        assert made.problems() == []
+        assert delivery.problems() == []
 
 
 async def test_own_alerts_are_not_ingested(tmp_path, server, receiver):
@@ -153,11 +153,11 @@ async def test_own_alerts_are_not_ingested(tmp_path, server, receiver):
     labels = {"alertname": "HighLatency", "service": "checkout", "severity": "page"}
     async with httpx.AsyncClient(trust_env=False) as prometheus:
         await prometheus.post(f"{server.url}/api/v2/alerts", json=[{"labels": labels}])
-    async with running_delivery(tmp_path, server.url) as made:
-        await made.enqueue([make_current_notice(make_notice)])
+    async with running_delivery(tmp_path, server.url) as delivery:
+        await delivery.enqueue([make_current_notice(make_notice)])
         await wait_for_alerts(receiver, 2)
-    room = ApiHarness(loop=True)
-    program = room.key_client("ingest")
+    harness = ApiHarness(loop=True)
+    program = harness.key_client("ingest")
     taken = {}
     for request in receiver.requests:
         body = json.loads(request.partition(b"\r\n\r\n")[2])
@@ -165,4 +165,4 @@ async def test_own_alerts_are_not_ingested(tmp_path, server, receiver):
         assert answer.status_code == 200, answer.text
         taken[body["groupLabels"]["alertname"]] = answer.json()["taken"]
     assert taken == {OWN_ALERT_NAME: 0, "HighLatency": 1}
-    assert [alert.labels for alert in room.loop.alerts] == [labels]
+    assert [alert.labels for alert in harness.loop.alerts] == [labels]

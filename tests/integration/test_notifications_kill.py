@@ -25,9 +25,9 @@ KILLS = int(os.environ.get("TRIMTAB_KILLS", "20"))
 LONGEST_LIFE_S = 0.6
 
 
-def delivered_ids(came):
+def delivered_ids(received):
     """(incident, webhook-id) of each received webhook."""
-    return [(body["alerts"][0]["labels"]["incident"], headers["webhook-id"]) for headers, body in came]
+    return [(body["alerts"][0]["labels"]["incident"], headers["webhook-id"]) for headers, body in received]
 
 
 @pytest.fixture(scope="module")
@@ -42,39 +42,39 @@ def fork_context():
 
 def run_and_kill(fork_context, folder, url, first, chance):
     """Run a child, kill it at a random moment after its start, and return what it acknowledged."""
-    here, there = fork_context.Pipe(duplex=False)
-    child = fork_context.Process(target=deliver, args=(folder, url, first, there))
+    receiver, sender = fork_context.Pipe(duplex=False)
+    child = fork_context.Process(target=deliver, args=(folder, url, first, sender))
     child.start()
-    there.close()
-    assert here.poll(60), "the child never began"
+    sender.close()
+    assert receiver.poll(60), "the child never began"
     end = time.monotonic() + chance.uniform(0, LONGEST_LIFE_S)
-    told = []
-    while (left := end - time.monotonic()) > 0 and here.poll(left):
-        told.append(here.recv())
+    reports = []
+    while (left := end - time.monotonic()) > 0 and receiver.poll(left):
+        reports.append(receiver.recv())
     os.kill(child.pid, signal.SIGKILL)
     child.join(60)
     assert child.exitcode == -signal.SIGKILL
     try:
-        while here.poll(0):
-            told.append(here.recv())
+        while receiver.poll(0):
+            reports.append(receiver.recv())
     except EOFError:
-        here.close()
-    return told
+        receiver.close()
+    return reports
 
 
 async def finish(folder, url, done):
     """Restart without new notifications and deliver what is waiting."""
     store = open_store(folder, time.time_ns)
     notifier = WebhookChannel(NotifyWebhook(url=url), time.time_ns)
-    made = NotificationDelivery(
+    delivery = NotificationDelivery(
         [notifier], LearnedState(store.fenced), FakeIncidentLookup(), SystemClock(), FakeNotificationMetrics()
     )
-    await made.restore()
-    running = asyncio.create_task(made.run())
+    await delivery.restore()
+    running = asyncio.create_task(delivery.run())
     await asyncio.to_thread(wait_for, done, 30.0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await made.close()
+    await delivery.close()
     store.close()
 
 
@@ -84,17 +84,17 @@ async def test_no_notification_is_lost_or_repeated_after_a_save(fork_context, tm
     with start_webhook_receiver() as (url, requests):
         for _ in range(KILLS):
             before = len(requests)
-            told = await asyncio.to_thread(run_and_kill, fork_context, tmp_path, url, first, chance)
+            reports = await asyncio.to_thread(run_and_kill, fork_context, tmp_path, url, first, chance)
             again = {incident for incident, _ in delivered_ids(requests[before:])} & written
             assert again == set()
-            accepted |= {incident for word, incident in told if word == "accepted"}
-            written |= {incident for word, incident in told if word == "written"}
+            accepted |= {incident for word, incident in reports if word == "accepted"}
+            written |= {incident for word, incident in reports if word == "written"}
             first = len(accepted)
         await finish(tmp_path, url, lambda: accepted <= {incident for incident, _ in delivered_ids(requests)})
-        came = delivered_ids(requests)
-        repeated = sum(n - 1 for n in Counter(incident for incident, _ in came).values())
+        received = delivered_ids(requests)
+        repeated = sum(n - 1 for n in Counter(incident for incident, _ in received).values())
     assert repeated <= KILLS
-    assert len(set(came)) == len({incident for incident, _ in came})
+    assert len(set(received)) == len({incident for incident, _ in received})
     assert len(accepted) > KILLS
     assert len(written) > KILLS
     print(f"{KILLS} kills, {len(accepted)} accepted, {len(written)} written down, {repeated} repeated")

@@ -10,7 +10,7 @@ from tests.servers.webhook_receiver import start_webhook_receiver
 
 SECRET = "a-secret-of-24-characters-or-more"
 ROWS, OUTAGE, LASTS = 600, 540, 20
-WHATS = ("latency", "errors", "queue_length", "threads")
+METRICS = ("latency", "errors", "queue_length", "threads")
 COLUMNS = tuple(
     f"{part}_{what}" for part in "abcd" for what in ("latency", "errors", "queue_length", "threads")
 )
@@ -37,25 +37,25 @@ def test_an_outage_is_notified(up):
     """Start and end are sent, signed and with a link; status and metrics agree; a restart repeats nothing."""
     write_outage(up.folder / "shop.csv")
     (up.folder / "secret").write_text(SECRET)
-    with start_webhook_receiver() as (url, came):
+    with start_webhook_receiver() as (url, received):
         off = {name: {"enabled": False} for name in ("host", "prometheus")}
-        up.write(
+        up.write_settings(
             sources={**off, "files": {"paths": ["shop.csv"]}},
             notify={"webhook": {"url": url, "secret_file": "secret"}},
         )
         with up.running():
-            wait_for(lambda: [body["status"] for _, body in came][-1:] == ["resolved"], 60)
+            wait_for(lambda: [body["status"] for _, body in received][-1:] == ["resolved"], 60)
             assert up.get("status")["engine"]["notifications"] == "ok"
             metrics = httpx.get(f"{up.url}/api/metrics", trust_env=False).text
         with up.running():
             wait_for(lambda: up.get("series?source=files")["total"] == len(COLUMNS), 60)
-    statuses = [body["status"] for _, body in came]
+    statuses = [body["status"] for _, body in received]
     assert statuses[0] == "firing"
     assert statuses.count("resolved") == 1
-    headers, body = came[0]
+    headers, body = received[0]
     (alert,) = body["alerts"]
     assert alert["labels"]["entity"] == "files"
     assert alert["generatorURL"] == f"{up.url}/#/incidents/{alert['labels']['incident']}"
     assert headers["webhook-signature"].startswith("v1,")
     assert 'trimtab_notices_sent_total{kind="resolved",notifier="webhook"} 1.0' in metrics
-    assert SECRET not in up.said()
+    assert SECRET not in up.log_text()

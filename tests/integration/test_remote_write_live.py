@@ -97,12 +97,12 @@ async def test_a_prometheus_without_remote_write_refuses(tmp_path):
 @pytest.mark.parametrize("mutual", [False, True])
 async def test_tls_custom_ca_and_password(tmp_path, mutual):
     """With custom CA, password and client certificate the samples arrive; without the CA none do."""
-    made = make_certificates(tmp_path / "tls")
-    web_config = made.web_config(tmp_path, "trimtab", mutual=mutual)
-    client = {"verify": made.context(client=mutual), "auth": ("trimtab", PASSWORD)}
-    pair = {"cert_file": made.client_cert, "key_file": made.client_key} if mutual else {}
+    certificates = make_certificates(tmp_path / "tls")
+    web_config = certificates.web_config(tmp_path, "trimtab", mutual=mutual)
+    client = {"verify": certificates.context(client=mutual), "auth": ("trimtab", PASSWORD)}
+    pair = {"cert_file": certificates.client_cert, "key_file": certificates.client_key} if mutual else {}
     with start_prometheus(tmp_path, remote_write=True, web_config=web_config, client=client) as server:
-        for tls, taken in ((Tls(ca_file=made.ca, **pair), True), (Tls(), False)):
+        for tls, taken in ((Tls(ca_file=certificates.ca, **pair), True), (Tls(), False)):
             metrics = Metrics("test")
             auth = BasicAuth(username="trimtab", password=PASSWORD)
             url = f"{server.url}/api/v1/write".replace("127.0.0.1", "localhost")

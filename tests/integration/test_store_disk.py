@@ -32,17 +32,17 @@ def run_on_small_disk(folder, then, argument, module="tests.child_processes.stor
 
 def test_a_full_disk_is_reported_and_corrupts_nothing(tmp_path):
     """Events, ticks, snapshots and scores give advice, stay intact, and work again after space is freed."""
-    said = run_on_small_disk(tmp_path, 'head -c 1000000 /dev/zero > "$0/ballast"', "fill")
+    output = run_on_small_disk(tmp_path, 'head -c 1000000 /dev/zero > "$0/ballast"', "fill")
     for what in ("events", "ticks", "snapshot", "scores"):
-        assert "disk is full" in said[what], said
-        assert "free space" in said[what]
-    assert said["left"] == "[]"
+        assert "disk is full" in output[what], output
+        assert "free space" in output[what]
+    assert output["left"] == "[]"
 
 
 def test_a_read_only_disk_is_reported(tmp_path):
     """The message contains the path and advice."""
-    said = run_on_small_disk(tmp_path, 'mount -o remount,ro "$0"', "refuse")
-    assert set(said) == {"events", "ticks", "snapshot"}
-    for what, message in said.items():
+    output = run_on_small_disk(tmp_path, 'mount -o remount,ro "$0"', "refuse")
+    assert set(output) == {"events", "ticks", "snapshot"}
+    for what, message in output.items():
         assert str(tmp_path) in message
         assert "read-only: remount it, or choose another folder" in message, what

@@ -32,41 +32,41 @@ def fork_context():
 
 def run_and_kill(fork_context, work, folder, first, chance):
     """Run a child, kill it at a random moment after its first message, and return what it acknowledged."""
-    here, there = fork_context.Pipe(duplex=False)
-    child = fork_context.Process(target=work, args=(folder, first, there))
+    receiver, sender = fork_context.Pipe(duplex=False)
+    child = fork_context.Process(target=work, args=(folder, first, sender))
     child.start()
-    there.close()
-    assert here.poll(60), "the child never began"
+    sender.close()
+    assert receiver.poll(60), "the child never began"
     end = time.monotonic() + chance.uniform(0, LONGEST_LIFE_S)
-    told = []
-    while (left := end - time.monotonic()) > 0 and here.poll(left):
-        told.append(here.recv())
+    reports = []
+    while (left := end - time.monotonic()) > 0 and receiver.poll(left):
+        reports.append(receiver.recv())
     os.kill(child.pid, signal.SIGKILL)
     child.join(60)
     assert child.exitcode == -signal.SIGKILL
     try:
-        while here.poll(0):
-            told.append(here.recv())
+        while receiver.poll(0):
+            reports.append(receiver.recv())
     except EOFError:
-        here.close()
-    return told
+        receiver.close()
+    return reports
 
 
 def test_no_acknowledged_anomaly_is_lost(fork_context, tmp_path):
     """No opening or closing is lost over many kills, and the integrity check passes each time."""
     chance, opened, closed, first = random.Random(7), set(), set(), 0
     for _ in range(KILLS):
-        told = run_and_kill(fork_context, write_anomalies, tmp_path, first, chance)
-        opened |= {number for number, is_closed in told if not is_closed}
-        closed |= {number for number, is_closed in told if is_closed}
+        reports = run_and_kill(fork_context, write_anomalies, tmp_path, first, chance)
+        opened |= {number for number, is_closed in reports if not is_closed}
+        closed |= {number for number, is_closed in reports if is_closed}
         first = max(opened) + 10
         with closing(sqlite3.connect(tmp_path / "trimtab.db")) as raw:
             assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     store = open_store(tmp_path, time.time_ns)
-    found = {anomaly.id: anomaly.end for anomaly in store.anomalies(limit=1_000_000)}
+    stored = {anomaly.id: anomaly.end for anomaly in store.anomalies(limit=1_000_000)}
     store.close()
-    assert {ulid(number) for number in opened} <= set(found)
-    assert all(found[ulid(number)] == START + number for number in closed)
+    assert {ulid(number) for number in opened} <= set(stored)
+    assert all(stored[ulid(number)] == START + number for number in closed)
     assert store.epoch == KILLS + 1
     assert len(opened) > KILLS
 
@@ -75,9 +75,9 @@ def test_no_logged_tick_is_lost(fork_context, tmp_path):
     """The newest valid snapshot and later ticks reach the last acknowledged tick without a gap."""
     chance, first = random.Random(8), 0
     for _ in range(KILLS):
-        told = run_and_kill(fork_context, log_ticks, tmp_path, first, chance)
-        newest = max(number for number, _ in told)
-        saved = max((number for number, is_snapshot in told if is_snapshot), default=-1)
+        reports = run_and_kill(fork_context, log_ticks, tmp_path, first, chance)
+        newest = max(number for number, _ in reports)
+        saved = max((number for number, is_snapshot in reports if is_snapshot), default=-1)
         snapshots = FolderSnapshots(tmp_path / "state").open()
         loaded = snapshots.load("host")
         since = -1 if loaded is None else loaded[2]["number"]

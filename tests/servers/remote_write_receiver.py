@@ -9,40 +9,40 @@ import cramjam
 
 def read_fields(data):
     """Yield (number, value) of a protobuf message; written from the encoding specification."""
-    at = 0
-    while at < len(data):
-        tag, at = read_varint(data, at)
+    position = 0
+    while position < len(data):
+        tag, position = read_varint(data, position)
         number, kind = tag >> 3, tag & 7
         if kind == 0:
-            value, at = read_varint(data, at)
+            value, position = read_varint(data, position)
         elif kind == 1:
-            value, at = struct.unpack("<d", data[at : at + 8])[0], at + 8
+            value, position = struct.unpack("<d", data[position : position + 8])[0], position + 8
         else:
-            length, at = read_varint(data, at)
-            value, at = data[at : at + length], at + length
+            length, position = read_varint(data, position)
+            value, position = data[position : position + length], position + length
         yield number, value
 
 
-def read_varint(data, at):
+def read_varint(data, position):
     """(number, next position)."""
     number = shift = 0
     while True:
-        number |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if data[at - 1] < 0x80:
-            return number, at
+        number |= (data[position] & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if data[position - 1] < 0x80:
+            return number, position
 
 
 def read_request(body):
     """[(labels as pairs, value, ms)] of a compressed WriteRequest."""
-    found = []
+    samples = []
     for number, series in read_fields(bytes(cramjam.snappy.decompress_raw(body))):
         assert number == 1
         parts = list(read_fields(series))
         labels = [tuple(v.decode() for _, v in read_fields(p)) for n, p in parts if n == 1]
         (sample,) = (dict(read_fields(p)) for n, p in parts if n == 2)
-        found.append((labels, sample[1], sample[2]))
-    return found
+        samples.append((labels, sample[1], sample[2]))
+    return samples
 
 
 @dataclass

@@ -87,7 +87,7 @@ class SmtpServer:
             offers.append("STARTTLS")
         if self.login is not None:
             offers.append("AUTH PLAIN")
-        return "\r\n".join([*(f"250-{one}" for one in offers[:-1]), f"250 {offers[-1]}"])
+        return "\r\n".join([*(f"250-{extension}" for extension in offers[:-1]), f"250 {offers[-1]}"])
 
     def _login_reply(self, line: str) -> str:
         _, user, password = base64.b64decode(line.split(" ")[2]).decode().split("\0")
@@ -97,22 +97,22 @@ class SmtpServer:
 @contextlib.asynccontextmanager
 async def start_smtp_server(**settings) -> AsyncIterator[SmtpServer]:
     """Yield an SMTP server on loopback."""
-    made, tasks = SmtpServer(**settings), set()
+    smtp_server, tasks = SmtpServer(**settings), set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.current_task())
         try:
-            await made.handle(reader, writer)
+            await smtp_server.handle(reader, writer)
         except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             return
         finally:
             writer.close()
 
-    first = made.context if made.uses_implicit_tls else None
+    first = smtp_server.context if smtp_server.uses_implicit_tls else None
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=first)
-    made.port = server.sockets[0].getsockname()[1]
+    smtp_server.port = server.sockets[0].getsockname()[1]
     try:
-        yield made
+        yield smtp_server
     finally:
         server.close()
         for task in tasks:

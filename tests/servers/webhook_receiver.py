@@ -11,12 +11,12 @@ from typing import Any
 @contextmanager
 def start_webhook_receiver() -> Iterator[tuple[str, list[tuple[dict[str, str], dict[str, Any]]]]]:
     """Yield its URL and the list of received (headers, JSON body); every request succeeds."""
-    came: list[tuple[dict[str, str], dict[str, Any]]] = []
+    received: list[tuple[dict[str, str], dict[str, Any]]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            came.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            received.append(({name.lower(): value for name, value in self.headers.items()}, body))
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -33,7 +33,7 @@ def start_webhook_receiver() -> Iterator[tuple[str, list[tuple[dict[str, str], d
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/", came
+            yield f"http://127.0.0.1:{server.server_address[1]}/", received
         finally:
             server.shutdown()
             thread.join(5)

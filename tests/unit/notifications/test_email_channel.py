@@ -32,21 +32,21 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def context(files):
     """The TLS context of the server."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(files.server_cert, files.server_key)
-    return made
+    tls_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls_context.load_cert_chain(files.server_cert, files.server_key)
+    return tls_context
 
 
 def make_channel(port, **settings):
     """A channel to this port with a fixed time."""
-    given = {
+    options = {
         "smtp_host": "127.0.0.1",
         "security": "none",
         "sender": SENDER,
         "to": TO,
         **settings,
     }
-    return EmailChannel(NotifyEmail(port=port, **given), lambda: START, "https://trimtab.shop.example")
+    return EmailChannel(NotifyEmail(port=port, **options), lambda: START, "https://trimtab.shop.example")
 
 
 async def test_a_mail_describes_the_incident():
@@ -78,10 +78,10 @@ async def test_an_incident_is_one_thread():
         make_resolved_notice(title="cache-1 and 3 others"),
     ]
     async with start_smtp_server() as server:
-        sender, told = make_channel(server.port), []
+        sender, earlier = make_channel(server.port), []
         for notice in notices:
-            await sender.notify(notice, tuple(told))
-            told.append(notice)
+            await sender.notify(notice, tuple(earlier))
+            earlier.append(notice)
     first, second, third = server.mails
     assert [mail["Subject"] for mail in (second, third)] == ["Re: cache-1: evictions far above usual"] * 2
     assert first["In-Reply-To"] is None
@@ -93,10 +93,10 @@ async def test_an_incident_is_one_thread():
 
 def test_a_repetition_has_the_same_message_id():
     """A repetition after a crash has the same Message-ID, so that mail clients can deduplicate it."""
-    one, two = (build_mail(make_notice(), (), "a@b.example", TO, START + k, "") for k in (0, 10**12))
-    assert one["Message-ID"] == two["Message-ID"]
+    first, second = (build_mail(make_notice(), (), "a@b.example", TO, START + k, "") for k in (0, 10**12))
+    assert first["Message-ID"] == second["Message-ID"]
     assert (
-        one["Message-ID"]
+        first["Message-ID"]
         != build_mail(make_resolved_notice(), (), "a@b.example", TO, START, "")["Message-ID"]
     )
 

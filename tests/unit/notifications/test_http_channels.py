@@ -41,7 +41,7 @@ def make_webhook_channel(url, **settings):
     return WebhookChannel(NotifyWebhook(url=url, **settings), lambda: NOW, URL)
 
 
-BOTH_CHANNELS = pytest.mark.parametrize("made", [make_alertmanager_channel, make_webhook_channel])
+BOTH_CHANNELS = pytest.mark.parametrize("make_channel", [make_alertmanager_channel, make_webhook_channel])
 
 
 def split_request(request):
@@ -56,11 +56,11 @@ def split_request(request):
 
 
 @asynccontextmanager
-async def open_channel(made, **settings):
+async def open_channel(make_channel, **settings):
     """Yield a function that sends a notification to an accepting server and returns the request."""
     requests = []
     async with start_raw_server(http_response(200, b"ok")) as server:
-        notifier = made(server.url, **settings)
+        notifier = make_channel(server.url, **settings)
 
         async def send(*arguments):
             await notifier.notify(*arguments)
@@ -200,10 +200,10 @@ async def test_without_its_secret_nothing_is_sent(tmp_path, content):
         (b"SSH-2.0-OpenSSH_9.2\r\n", "unreachable", True, "cannot be reached"),
     ],
 )
-async def test_a_refused_notification_is_explained(made, answer, reason, retry, words):
+async def test_a_refused_notification_is_explained(make_channel, answer, reason, retry, words):
     """The error has the reason and whether to retry."""
     async with start_raw_server(answer) as server:
-        notifier = made(server.url)
+        notifier = make_channel(server.url)
         with pytest.raises(NotDeliveredError) as error:
             await notifier.notify(make_notice())
         await notifier.close()
@@ -215,10 +215,10 @@ async def test_a_refused_notification_is_explained(made, answer, reason, retry, 
 
 @BOTH_CHANNELS
 @pytest.mark.parametrize(("answer", "drip_s"), [(None, 0.0), (http_response(200, b"x" * 10_000), 0.02)])
-async def test_the_timeout_covers_the_whole_exchange(made, answer, drip_s):
+async def test_the_timeout_covers_the_whole_exchange(make_channel, answer, drip_s):
     """The timeout is total, no matter how the bytes arrive."""
     async with start_raw_server(answer, drip_s) as server:
-        notifier, begin = made(server.url, timeout=0.3), time.monotonic()
+        notifier, begin = make_channel(server.url, timeout=0.3), time.monotonic()
         with pytest.raises(NotDeliveredError, match=r"within 0\.3 s"):
             await notifier.notify(make_notice())
         await notifier.close()
@@ -226,33 +226,33 @@ async def test_the_timeout_covers_the_whole_exchange(made, answer, drip_s):
 
 
 @BOTH_CHANNELS
-async def test_a_closed_port_is_retried(made):
+async def test_a_closed_port_is_retried(make_channel):
     """A refused connection may be retried."""
     with pytest.raises(NotDeliveredError, match="cannot be reached") as error:
-        await made(f"http://127.0.0.1:{free_port()}").notify(make_notice())
+        await make_channel(f"http://127.0.0.1:{free_port()}").notify(make_notice())
     assert error.value.retry
 
 
 @BOTH_CHANNELS
-async def test_nothing_goes_to_a_refused_address(made, monkeypatch):
+async def test_nothing_goes_to_a_refused_address(make_channel, monkeypatch):
     """A name that resolves to a metadata service is not connected to."""
     patch_dns(monkeypatch, "169.254.169.254")
     with pytest.raises(NotDeliveredError, match="link-local") as error:
-        await made("http://alerts.shop.example:9093").notify(make_notice())
+        await make_channel("http://alerts.shop.example:9093").notify(make_notice())
     assert error.value.reason == "not allowed"
 
 
 @BOTH_CHANNELS
-async def test_tls_is_checked(made, tmp_path):
+async def test_tls_is_checked(make_channel, tmp_path):
     """A certificate of an untrusted CA is refused, one of the configured CA is accepted."""
     files = make_certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.server_cert, files.server_key)
     async with start_raw_server(http_response(200), context=context) as server:
         with pytest.raises(NotDeliveredError, match="certificate"):
-            await made(server.url).notify(make_notice())
+            await make_channel(server.url).notify(make_notice())
         assert server.requests == []
-        notifier = made(server.url, tls=Tls(ca_file=files.ca))
+        notifier = make_channel(server.url, tls=Tls(ca_file=files.ca))
         await notifier.notify(make_notice())
         await notifier.close()
     assert len(server.requests) == 1
@@ -268,15 +268,15 @@ async def test_tls_is_checked(made, tmp_path):
          base64.b64encode(f"trimtab:{TOKEN}".encode()).decode()),
     ],
 )  # fmt: skip
-async def test_an_echoed_secret_is_redacted(made, settings, secret):
+async def test_an_echoed_secret_is_redacted(make_channel, settings, secret):
     """A receiver that echoes our headers puts them into no error and no log."""
     with structlog.testing.capture_logs() as logs:
         async with start_raw_server(http_response(500, f"you sent {secret}, {TOKEN}".encode())) as server:
-            notifier = made(server.url, **settings)
+            notifier = make_channel(server.url, **settings)
             with pytest.raises(NotDeliveredError, match="HTTP 500") as error:
                 await notifier.notify(make_notice())
             await notifier.close()
     assert secret.encode() in server.requests[0]
-    said = str(error.value) + str(logs) + repr(notifier)
-    assert secret not in said
-    assert TOKEN not in said
+    echoed = str(error.value) + str(logs) + repr(notifier)
+    assert secret not in echoed
+    assert TOKEN not in echoed

@@ -17,15 +17,15 @@ SAME_FINGERPRINT = "ab" * 8
 
 def sent_kinds(*notices, gaps=0):
     """Kinds of the sent notifications if these are enqueued `gaps` ns apart, each delivered at once."""
-    book, found, now = Outbox(), [], START
+    book, kinds_sent, now = Outbox(), [], START
     for notice in notices:
         book.enqueue(notice, now)
         for thread in list(book.threads.values()):
             while thread.waiting:
-                found.append(str(thread.waiting[0][1].kind))
+                kinds_sent.append(str(thread.waiting[0][1].kind))
                 book.mark_sent(thread, now)
         now += gaps
-    return found
+    return kinds_sent
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_the_first_notification_is_kept():
         book.enqueue(make_notice(k + 1, fingerprint=SAME_FINGERPRINT, severity=0.1 * k), START)
         while book.threads[SAME_FINGERPRINT].waiting:
             book.mark_sent(book.threads[SAME_FINGERPRINT], START)
-    kept = [notice.incident.id for notice in book.threads[SAME_FINGERPRINT].sent]
-    assert kept[0] == ulid(1)
-    assert kept[-1] == ulid(10)
-    assert len(kept) == 4
+    stored = [notice.incident.id for notice in book.threads[SAME_FINGERPRINT].sent]
+    assert stored[0] == ulid(1)
+    assert stored[-1] == ulid(10)
+    assert len(stored) == 4
 
 
 def test_a_dropped_notification_is_not_resolved():

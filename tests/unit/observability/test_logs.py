@@ -30,10 +30,10 @@ def test_library_records_have_the_same_format(lines):
     """A structlog event and a library's record become the same kind of JSON line."""
     structlog.get_logger("trimtab.x").info("tick", series=3, value=float("nan"))
     logging.getLogger("sqlalchemy.engine").warning("slow %s", "query")
-    ours, theirs = lines()
-    assert (ours["event"], ours["series"], ours["value"], ours["level"]) == ("tick", 3, None, "info")
+    own, theirs = lines()
+    assert (own["event"], own["series"], own["value"], own["level"]) == ("tick", 3, None, "info")
     assert (theirs["event"], theirs["logger"]) == ("slow query", "sqlalchemy.engine")
-    assert ours["time"].endswith("Z")
+    assert own["time"].endswith("Z")
 
 
 def test_handlers_of_libraries_are_replaced():

@@ -78,16 +78,16 @@ def test_modes_are_those_of_the_engine():
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("value", "expected"),
     [
         ("auto", "auto"),
         (False, "off"),  # how YAML reads a bare off
         ({"maxmemory": "auto", "*": False}, {"maxmemory": "auto", "*": "off"}),
     ],
 )
-def test_a_mode_is_a_name_or_a_mapping(given, kept):
+def test_a_mode_is_a_name_or_a_mapping(value, expected):
     """One mode or a mapping; YAML's bare `off` is off."""
-    assert Holder(mode=given).mode == kept
+    assert Holder(mode=value).mode == expected
 
 
 @pytest.mark.parametrize("wrong", [True, "on", {"maxmemory": "always"}, 3, ["auto"]])

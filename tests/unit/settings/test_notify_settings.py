@@ -8,7 +8,7 @@ from tests.fakes.fake_notifications import HOUR, FakeKeyValueStore
 from tests.fakes.ports import FakeClock, FakeScoreLog, FakeSnapshots, FakeStore
 from tests.unit.runtime.test_source_loop import FakeTickMetrics, ImmediateExecutor
 from trimtab.engine.errors import SettingsError
-from trimtab.engine.incidents.incident_service import Judging
+from trimtab.engine.incidents.incident_service import IncidentService
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.observability import logs
 from trimtab.engine.runtime.components import build_notifiers, external_url
@@ -56,29 +56,33 @@ def test_the_full_example(tmp_path):
         def now(self):
             return START
 
-    assert [one.name for one in build_notifiers(settings, Clock())] == ["alertmanager", "webhook", "email"]
+    assert [channel.name for channel in build_notifiers(settings, Clock())] == [
+        "alertmanager",
+        "webhook",
+        "email",
+    ]
     assert external_url(settings) == "https://trimtab.shop.example"
     assert "the-secret-of-the-webhook-receiver" in logs.collect_secrets(settings)
 
 
 def make_notification_policy():
     """An incident service over fakes."""
-    return Judging(FakeStore(), FakeIncidents(), FakeKeyValueStore())
+    return IncidentService(FakeStore(), FakeIncidents(), FakeKeyValueStore())
 
 
 def test_silences_of_the_settings_are_replaced(tmp_path):
     """Silences of the settings are replaced; those set by operators stay."""
-    made = make_notification_policy()
-    made.notifying.silence(Silence("01", ("web",), START, START + HOUR, "ann"))
-    made.set_telling(load(tmp_path, FULL_EXAMPLE).notify)
-    assert made.notifying.per_week == 7
+    service = make_notification_policy()
+    service.notification_policy.add_silence(Silence("01", ("web",), START, START + HOUR, "ann"))
+    service.configure_notifications(load(tmp_path, FULL_EXAMPLE).notify)
+    assert service.notification_policy.per_week == 7
     night = Silence("settings/night", ("redis/*",), START, START + HOUR, "settings")
-    assert set(made.notifying.silences.values()) == {
+    assert set(service.notification_policy.silences.values()) == {
         night,
         Silence("01", ("web",), START, START + HOUR, "ann"),
     }
-    made.set_telling(Notify())
-    assert list(made.notifying.silences) == ["01"]
+    service.configure_notifications(Notify())
+    assert list(service.notification_policy.silences) == ["01"]
 
 
 async def test_silences_change_without_a_restart(tmp_path):
@@ -102,7 +106,7 @@ async def test_silences_change_without_a_restart(tmp_path):
     assert set(reload.needs_restart) == {
         f"notify.{name}" for name in ("external_url", "alertmanager", "webhook", "email")
     }
-    assert list(around.incident_service.notifying.silences) == ["settings/night"]
+    assert list(around.incident_service.notification_policy.silences) == ["settings/night"]
     assert reload.settings.notify.webhook is None
 
 

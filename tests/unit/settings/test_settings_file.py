@@ -183,9 +183,9 @@ def test_an_error_in_an_option_names_the_option(dotted, value, message):
 
 def test_every_override_has_an_option_name():
     """Every setting that commands override has an option name."""
-    given = settings_overrides(Path("data"), "http://p:1", "::1", 1)
-    assert given.keys() <= OPTION_BY_SETTING.keys()
-    assert OPTION_BY_SETTING.keys() - given.keys() == {
+    overridden = settings_overrides(Path("data"), "http://p:1", "::1", 1)
+    assert overridden.keys() <= OPTION_BY_SETTING.keys()
+    assert OPTION_BY_SETTING.keys() - overridden.keys() == {
         "schedulers.load.fit_window"
     }  # of `trimtab retrain` alone
 
@@ -287,7 +287,7 @@ async def test_an_invalid_file_yields_its_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         # each of two ways to log in would be obeyed by one reader and overlooked by another
         ("sources: {prometheus: {basic_auth: {username: a}, bearer_token: hunter22}}", "keep one"),
@@ -305,9 +305,9 @@ async def test_an_invalid_file_yields_its_error(tmp_path):
         ("retention: {days: .inf}", "finite"),
     ],
 )
-def test_ambiguous_settings_are_refused(tmp_path, text, said):
+def test_ambiguous_settings_are_refused(tmp_path, text, message):
     """Settings that would be ignored silently are errors, without secrets."""
-    with pytest.raises(SettingsError, match=said) as refused:
+    with pytest.raises(SettingsError, match=message) as refused:
         load_settings(write(tmp_path, text), {})
     assert str(refused.value).startswith("trimtab.yaml:1: ")
     assert "hunter22" not in str(refused.value)

@@ -31,7 +31,7 @@ def test_the_kind_defaults_to_the_name(tmp_path):
 
 
 def test_the_documented_example(tmp_path):
-    """The example of the documentation is loaded as described."""
+    """The example of the documentation is loaded as settings_class."""
     text = "tools:\n  redis: {url: redis://localhost:6379/0, mode: approve, targets: [cache-1]}\n"
     redis = load(tmp_path, text).tools["redis"]
     assert redis.targets_of("redis") == ("cache-1",)
@@ -112,9 +112,16 @@ def test_an_error_is_explained(tmp_path, text, message):
 @pytest.mark.parametrize("kind", SETTINGS_BY_KIND)
 def test_every_kind_has_a_settings_class(kind):
     """Each kind resolves to a class that needs only `kind` and its own fields."""
-    found = tool_settings_class(kind)
-    assert found is not None
-    assert found.model_fields.keys() >= {"kind", "enabled", "mode", "targets", "trial", "memory_limit"}
+    settings_class = tool_settings_class(kind)
+    assert settings_class is not None
+    assert settings_class.model_fields.keys() >= {
+        "kind",
+        "enabled",
+        "mode",
+        "targets",
+        "trial",
+        "memory_limit",
+    }
 
 
 UNKNOWN_MODES = [
@@ -133,10 +140,10 @@ UNKNOWN_MODES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "told"), UNKNOWN_MODES)
-def test_an_unknown_mode_key_is_refused(tmp_path, text, told):
+@pytest.mark.parametrize(("text", "message"), UNKNOWN_MODES)
+def test_an_unknown_mode_key_is_refused(tmp_path, text, message):
     """A key of `mode:` that matches no knob, action or target is an error."""
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=message):
         load(tmp_path, f"tools:\n  {text}\n")
 
 
@@ -154,13 +161,13 @@ tools:
 async def test_subjects_match_the_tools():
     """The names allowed in `mode:` are exactly the tools' knobs and actions."""
     redis = tool_settings_class("redis")(kind="redis", warm={"url": "http://h/{key}", "keys": ["a"]})
-    told = await tool_catalogue.build("redis", redis).actions("redis")
-    assert redis.subjects() == redis_knobs.KNOB_SPECS.keys() | {action.name for action in told}
+    actions = await tool_catalogue.build("redis", redis).actions("redis")
+    assert redis.subjects() == redis_knobs.KNOB_SPECS.keys() | {action.name for action in actions}
     everybody = {"users": ["a"]}
     postgresql = tool_settings_class("postgresql")(
         kind="postgresql", idle_in_transaction=everybody, long_query=everybody
     )
-    told = await tool_catalogue.build("pg", postgresql).actions("pg")
-    assert postgresql.subjects() == postgresql_knobs.KNOBS.keys() | {action.name for action in told}
+    actions = await tool_catalogue.build("pg", postgresql).actions("pg")
+    assert postgresql.subjects() == postgresql_knobs.KNOBS.keys() | {action.name for action in actions}
     signals = tool_settings_class("process")(kind="process", processes={"a": {"name": "a"}}).subjects()
     assert signals == {*process_tool.SIGNALS, "restart"}

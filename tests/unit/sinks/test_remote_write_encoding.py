@@ -37,7 +37,7 @@ def test_a_series_is_encoded_as_specified():
 
 
 @pytest.mark.parametrize(
-    ("given", "labels"),
+    ("input_labels", "labels"),
     [
         ({}, {"for": "m"}),
         ({"z": "1", "B": "2"}, {"B": "2", "for": "m", "z": "1"}),  # sorted by name
@@ -46,7 +46,7 @@ def test_a_series_is_encoded_as_specified():
         ({"a.b-c": "x", "1": "y"}, {"_1": "y", "a_b_c": "x", "for": "m"}),  # Prometheus would refuse these
     ],
 )
-def test_output_labels(given, labels):
+def test_output_labels(input_labels, labels):
     """Output labels are the input's labels plus `for`, with valid names in sorted order."""
     expected = sorted({"__name__": "yhat", **labels}.items())
-    assert output_labels(SeriesKey.of("prometheus", "m", given), "yhat") == expected
+    assert output_labels(SeriesKey.of("prometheus", "m", input_labels), "yhat") == expected

@@ -343,13 +343,13 @@ async def test_a_name_with_a_refused_address_gets_nothing():
 
 async def test_every_address_of_a_name_is_tried(receiver, monkeypatch):
     """A receiver on only one address of a name is found; the name is resolved once."""
-    asked = patch_dns(monkeypatch, "127.0.0.9", "127.0.0.1")
+    requested = patch_dns(monkeypatch, "127.0.0.9", "127.0.0.1")
     async with open_sink(f"http://prom.test:{receiver.port}/") as (sink, counts, _):
         for number in range(3):
             await sink.send(*make_tick(float(number), START + number * SECOND))
         await receiver.wait_for_requests(3)
     assert counts.samples_sent == 3
-    assert asked == ["prom.test"]
+    assert requested == ["prom.test"]
     assert receiver.requests[0][1]["host"] == f"prom.test:{receiver.port}"
 
 

@@ -23,11 +23,11 @@ class TestEventStore(EventStoreContract):
     def url(self, tmp_path):
         if GIVEN_URL is None:
             return f"sqlite:///{tmp_path}/events.db"
-        given = Database(GIVEN_URL)
-        with given.write_transaction() as connection:
+        database = Database(GIVEN_URL)
+        with database.write_transaction() as connection:
             tables.metadata.drop_all(connection)
             connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
-        given.close()
+        database.close()
         return GIVEN_URL
 
 
@@ -41,11 +41,11 @@ def store(tmp_path):
 def test_sqlite_survives_power_loss(store):
     """WAL, synchronous=FULL, foreign keys and a busy timeout are set on every connection."""
     with store.database.read_transaction() as connection:
-        said = [
+        pragmas = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         ]
-    assert said == ["wal", 2, 1, 10_000]
+    assert pragmas == ["wal", 2, 1, 10_000]
 
 
 @pytest.mark.usefixtures("store")

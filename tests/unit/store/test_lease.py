@@ -21,20 +21,20 @@ def test_a_second_engine_is_refused(tmp_path):
     """The message names process, folder and advice."""
     with FolderLease(tmp_path, NOW), pytest.raises(LockedError) as refused:
         FolderLease(tmp_path, NOW).acquire()
-    said = str(refused.value)
-    assert f"process {os.getpid()}" in said
-    assert str(tmp_path) in said
-    assert f"kill {os.getpid()}" in said
-    assert "--data DIR" in said
-    assert "2026-01-01" in said
+    message = str(refused.value)
+    assert f"process {os.getpid()}" in message
+    assert str(tmp_path) in message
+    assert f"kill {os.getpid()}" in message
+    assert "--data DIR" in message
+    assert "2026-01-01" in message
 
 
 def test_the_current_holder_is_described(tmp_path):
     """None without a holder; a holder without identity is described without one."""
     assert current_holder(tmp_path) is None
     with FolderLease(tmp_path, NOW) as lease:
-        said = str(current_holder(tmp_path))
-        assert said == f"process {os.getpid()} on {socket.gethostname()}, since 2026-01-01T00:00:00.000Z"
+        message = str(current_holder(tmp_path))
+        assert message == f"process {os.getpid()} on {socket.gethostname()}, since 2026-01-01T00:00:00.000Z"
         lease.lock_file.write_text("")
         assert str(current_holder(tmp_path)) == "another process, which has not written its identity yet"
     assert current_holder(tmp_path) is None
@@ -109,11 +109,11 @@ def _hold_lease(folder, connection):
 def test_a_killed_holder_releases_the_lease(tmp_path):
     """The lock ends with its process, whatever the file contains."""
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    child = context.Process(target=_hold_lease, args=(tmp_path, there))
+    receiver, sender = context.Pipe()
+    child = context.Process(target=_hold_lease, args=(tmp_path, sender))
     child.start()
-    assert here.poll(60)
-    assert here.recv() == 1
+    assert receiver.poll(60)
+    assert receiver.recv() == 1
     with pytest.raises(LockedError, match=f"process {child.pid}"):
         FolderLease(tmp_path, NOW).acquire()
     child.kill()

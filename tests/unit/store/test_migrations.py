@@ -47,8 +47,8 @@ def newer_program(tmp_path, monkeypatch):
         folder = tmp_path / "program" / "migrations"
         (folder / "versions").mkdir(parents=True, exist_ok=True)
         (folder / "env.py").write_text((own / "env.py").read_text())
-        for known in (own / "versions").glob("r*.py"):
-            (folder / "versions" / known.name).write_text(known.read_text())
+        for revision_file in (own / "versions").glob("r*.py"):
+            (folder / "versions" / revision_file.name).write_text(revision_file.read_text())
         further = NEXT_REVISION.format(fails=fails, next=NEXT, newest=REVISIONS[-1])
         (folder / "versions" / "further.py").write_text(further)
         monkeypatch.setattr(database, "MIGRATIONS", folder)
@@ -91,13 +91,13 @@ def test_a_start_at_the_newest_revision_needs_no_alembic(data, monkeypatch):
 def test_a_migration_backs_up_first(data, newer_program):
     """The backup is complete and has the old tables; the rows are in both files."""
     newer_program(fails=False)
-    with capture_logs() as said:
+    with capture_logs() as lines:
         store = open_store(data, NOW)
     assert store.anomaly(ulid(1)).series == str(CPU)
     store.close()
     (backup,) = data.glob("*.backup")
     assert backup.name == f"trimtab.db.{REVISIONS[-1]}.2026-01-01T000000000Z.backup"
-    assert [line.get("backup") for line in said] == [None, str(backup)]
+    assert [line.get("backup") for line in lines] == [None, str(backup)]
     with closing(sqlite3.connect(backup)) as raw:
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert raw.execute("SELECT version_num FROM alembic_version").fetchone() == (REVISIONS[-1],)

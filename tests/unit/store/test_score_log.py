@@ -53,9 +53,9 @@ def make_tick(time, n=40, source="host", seed=0):
     return tick_scores(source, time, five[0], **dict(zip(names, five[1:], strict=True)))
 
 
-def append_ticks(log, times, keys=KEYS, **how):
+def append_ticks(log, times, keys=KEYS, **options):
     for time in times:
-        log.append(keys, make_tick(time, len(keys), **how))
+        log.append(keys, make_tick(time, len(keys), **options))
 
 
 def rows_equal(rows, other):
@@ -248,12 +248,12 @@ def test_a_damaged_file_loses_only_its_own_rows(open_log, tmp_path, damage):
     content[middle : middle + 4] = b"\x00\xff\x00\xff"
     wrong = {"cut": content[: len(content) // 2], "flip": content, "empty": b"", "text": b"time,value\n" * 50}
     first.write_bytes(wrong[damage])
-    with capture_logs() as said:
-        found = [len(open_log().read(key.id, 0, END_OF_TIME).times) for key in KEYS]
-    assert set(found) <= {120, 240}
-    assert 120 in found
-    assert said[0]["event"] == "damaged_score_file_skipped"
-    assert said[0]["file"] == str(first)
+    with capture_logs() as lines:
+        counts = [len(open_log().read(key.id, 0, END_OF_TIME).times) for key in KEYS]
+    assert set(counts) <= {120, 240}
+    assert 120 in counts
+    assert lines[0]["event"] == "damaged_score_file_skipped"
+    assert lines[0]["file"] == str(first)
 
 
 def test_a_newer_format_is_refused(open_log, tmp_path):

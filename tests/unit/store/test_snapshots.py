@@ -89,8 +89,8 @@ def test_ticks_have_the_keys_of_their_time(open_snapshots):
     for number, keys in enumerate(tables):
         snapshots.log_tick("host", START + number, keys, tick_values(number, len(keys)))
     snapshots.close()
-    found = list(open_snapshots().ticks_since("host"))
-    assert found == [(START + i, keys, tick_values(i, len(keys))) for i, keys in enumerate(tables)]
+    loaded = list(open_snapshots().ticks_since("host"))
+    assert loaded == [(START + i, keys, tick_values(i, len(keys))) for i, keys in enumerate(tables)]
 
 
 def test_only_ticks_after_the_snapshot_are_replayed(open_snapshots):
@@ -107,11 +107,11 @@ def test_ticks_logged_during_a_read_are_not_read(open_snapshots):
     """A replay that logs its ticks terminates."""
     snapshots = open_snapshots()
     log_ticks(snapshots, range(5))
-    seen = 0
+    read = 0
     for time, keys, raw in snapshots.ticks_since("host"):
         snapshots.log_tick("host", time, keys, raw)
-        seen += 1
-    assert seen == 5
+        read += 1
+    assert read == 5
 
 
 def test_two_snapshots_and_their_ticks_are_kept(open_snapshots, tmp_path):
@@ -121,16 +121,16 @@ def test_two_snapshots_and_their_ticks_are_kept(open_snapshots, tmp_path):
         log_ticks(snapshots, [number])
         if number % 10 == 9:
             snapshots.save("host", START + number * SECOND, STATE, {"n": number})
-    kept = sorted((tmp_path / "state" / "host").glob("snapshot-*"))
-    assert len(kept) == 2
+    remaining = sorted((tmp_path / "state" / "host").glob("snapshot-*"))
+    assert len(remaining) == 2
     assert len(segments(tmp_path)) <= 3
-    kept[1].write_bytes(kept[1].read_bytes()[:-100])
-    with capture_logs() as said:
+    remaining[1].write_bytes(remaining[1].read_bytes()[:-100])
+    with capture_logs() as lines:
         snapshots = open_snapshots()
         assert snapshots.load("host")[2] == {"n": 49}
         assert logged_numbers(snapshots) == list(range(50, 60))
-    assert said[0]["event"] == "damaged_snapshot_skipped"
-    assert said[0]["snapshot"] == str(kept[1])
+    assert lines[0]["event"] == "damaged_snapshot_skipped"
+    assert lines[0]["snapshot"] == str(remaining[1])
 
 
 @pytest.mark.parametrize("place", range(8))
@@ -141,9 +141,9 @@ def test_a_flipped_bit_in_a_snapshot_is_detected(open_snapshots, tmp_path, place
     content = bytearray(path.read_bytes())
     content[(2 * place + 1) * len(content) // 16] ^= 4
     path.write_bytes(content)
-    with capture_logs() as said:
+    with capture_logs() as lines:
         assert open_snapshots().load("host") is None
-    assert [line["event"] for line in said] == ["damaged_snapshot_skipped"]
+    assert [line["event"] for line in lines] == ["damaged_snapshot_skipped"]
 
 
 def test_a_truncated_log_yields_its_complete_ticks(open_snapshots, tmp_path):
@@ -176,9 +176,9 @@ def test_a_flipped_bit_in_the_log_loses_the_rest_of_its_segment(open_snapshots, 
     content = bytearray(first.read_bytes())
     content[-5] ^= 1
     first.write_bytes(content)
-    with capture_logs() as said:
+    with capture_logs() as lines:
         assert logged_numbers(open_snapshots()) == [0, 1, 3, 4, 5]
-    assert said[0]["event"] == "incomplete_tick_record_skipped"
+    assert lines[0]["event"] == "incomplete_tick_record_skipped"
 
 
 def test_ticks_are_on_the_disk_within_ten_seconds(tmp_path, monkeypatch):
@@ -205,10 +205,10 @@ def test_the_log_is_bounded_without_snapshots(open_snapshots, tmp_path, monkeypa
     monkeypatch.setattr(tick_log, "SEGMENT_BYTES", 2_000)
     monkeypatch.setattr(tick_log, "MAX_BYTES", 10_000)
     snapshots = open_snapshots()
-    with capture_logs() as said:
+    with capture_logs() as lines:
         log_ticks(snapshots, range(1000))
     assert sum(path.stat().st_size for path in segments(tmp_path)) <= 14_000
-    assert said[0]["event"] == "logged_ticks_dropped"
+    assert lines[0]["event"] == "logged_ticks_dropped"
     left = logged_numbers(snapshots)
     assert left == list(range(left[0], 1000))
 
@@ -253,7 +253,7 @@ def test_temporary_files_are_removed(open_snapshots, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "meta", "said"),
+    ("arrays", "meta", "message"),
     [
         ({"names": np.array(["a"])}, {}, "array 'names' has dtype <U1"),
         ({"when": np.array(["2026"], "datetime64[ns]")}, {}, "array 'when' has dtype datetime64"),
@@ -261,9 +261,9 @@ def test_temporary_files_are_removed(open_snapshots, tmp_path):
         ({}, {"x": np.float64(1) + 1j}, "metadata cannot be written as JSON"),
     ],
 )
-def test_an_unsupported_array_is_refused_by_name(open_snapshots, tmp_path, arrays, meta, said):
+def test_an_unsupported_array_is_refused_by_name(open_snapshots, tmp_path, arrays, meta, message):
     """No file remains."""
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=message):
         open_snapshots().save("host", START, arrays, meta)
     assert list((tmp_path / "state" / "host").iterdir()) == []
 
