@@ -1,44 +1,14 @@
-"""The nouns of the engine: frozen, slotted, no behaviour beyond identity."""
+"""Types shared by the whole engine: frozen, slotted dataclasses and enums."""
 
-from trimtab.engine.types.action import (
-    Action,
-    ActionState,
-    AppliedChange,
-    AuditHeads,
-    AuditRow,
-    Effect,
-    Knob,
-    KnobReading,
-    KnobType,
-    Lasts,
-    Mode,
-    Outcome,
-    Pause,
-    Recommendation,
-    RecommendationState,
-    Risk,
-    ToolAction,
-    ToolState,
-    ToolStatus,
-    WarmingLoad,
-)
-from trimtab.engine.types.alert import (
-    OWN_ALERT_NAME,
-    Alert,
-)
-from trimtab.engine.types.anomaly import (
-    PATTERN_DETECTOR_PREFIX,
-    Anomaly,
-    Direction,
-    Feedback,
-    Verdict,
-)
-from trimtab.engine.types.api_key import (
-    ApiKey,
-)
+from trimtab.engine.types.action import Action, ActionState, Outcome, Pause
+from trimtab.engine.types.anomaly import PATTERN_DETECTOR_PREFIX, Anomaly, Direction, Feedback, Verdict
+from trimtab.engine.types.api_key import ApiKey
+from trimtab.engine.types.audit_row import AuditHeads, AuditRow
 from trimtab.engine.types.capacity_estimate import Capacity, Estimate, LoadPath
 from trimtab.engine.types.ids import derived_ulid, new_ulid
 from trimtab.engine.types.incident import (
+    OWN_ALERT_NAME,
+    Alert,
     Change,
     ChangeKind,
     Incident,
@@ -50,7 +20,7 @@ from trimtab.engine.types.incident import (
     Silence,
     Suspect,
 )
-from trimtab.engine.types.memory_outlook import MemoryOutlook, format_bytes
+from trimtab.engine.types.knob import AppliedChange, Knob, KnobReading, KnobType, Lasts, Value
 from trimtab.engine.types.model_version import (
     Forecast,
     ModelVersion,
@@ -59,6 +29,7 @@ from trimtab.engine.types.model_version import (
     PipelineRun,
     RunState,
 )
+from trimtab.engine.types.recommendation import Effect, Recommendation, RecommendationState, Shadow, ShadowEnd
 from trimtab.engine.types.series import (
     Floats,
     History,
@@ -74,7 +45,16 @@ from trimtab.engine.types.series import (
     TickScores,
     iso,
 )
-from trimtab.engine.types.shadow_record import Shadow, ShadowEnd, Value
+from trimtab.engine.types.tool import (
+    MemoryOutlook,
+    Mode,
+    Risk,
+    ToolAction,
+    ToolState,
+    ToolStatus,
+    WarmingLoad,
+    format_bytes,
+)
 
 __all__ = [
     "OWN_ALERT_NAME",

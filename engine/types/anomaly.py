@@ -1,11 +1,11 @@
-"""Anomalies of one series each, and what people say of them."""
+"""Anomalies of single series, and the feedback of operators on them."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class Direction(StrEnum):
-    """Where the value lies against its expected band."""
+    """Side of the expected band on which the value lies."""
 
     ABOVE = "above"
     BELOW = "below"
@@ -13,19 +13,19 @@ class Direction(StrEnum):
 
 
 PATTERN_DETECTOR_PREFIX = "pattern:"
-"""Begins the name of a detector that is a pattern."""
+"""Prefix of a detector name that stands for a pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """A stretch of time in which one series behaved unlike itself.
+    """A period in which one series deviated from its expected behaviour.
 
-    start, end : int64 ns; end is None while it is open
-    score      : peak anomaly_score, above 1 = rarer than the false-alarm budget
-    value, lower, upper, expected : at the peak; NaN = unknown
-    detectors  : contributing detectors, strongest first; "pattern:memory_leak" = not this series alone is
-                 unusual, but it leads those by which a pattern was recognised
-    reason     : why it ended: "recovered", "level shift accepted", "returned", ""
+    start, end : int64 ns UTC; end is None while it is open
+    score      : peak anomaly_score; above 1 = rarer than the false-alarm budget allows
+    value, lower, upper, expected : at `peak_time`, in the series' unit; NaN = unknown
+    detectors  : contributing detectors, strongest first; "pattern:memory_leak" = the leading series of a
+                 recognised pattern, not unusual by itself
+    reason     : why it ended: "recovered", "level shift accepted", "returned" or ""
     """
 
     id: str
@@ -47,7 +47,7 @@ class Anomaly:
 
     @property
     def pattern(self) -> str:
-        """The pattern that began it, "" = its series is unusual by itself."""
+        """Name of the pattern that opened it; "" = its series is unusual by itself."""
         first = self.detectors[0] if self.detectors else ""
         return (
             first.removeprefix(PATTERN_DETECTOR_PREFIX) if first.startswith(PATTERN_DETECTOR_PREFIX) else ""
@@ -55,7 +55,7 @@ class Anomaly:
 
 
 class Verdict(StrEnum):
-    """What a person says of an anomaly."""
+    """Judgement of an operator on an anomaly."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -63,7 +63,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """A person's word on an anomaly."""
+    """Feedback of an operator on an anomaly; `time` is int64 ns UTC."""
 
     anomaly_id: str
     verdict: Verdict

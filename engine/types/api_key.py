@@ -1,13 +1,14 @@
-"""Who may come in."""
+"""API keys as the store holds them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret.
+    """An API key, session or login link without its secret.
 
     hash : SHA-256 of the secret, hex
+    created, expires, revoked : int64 ns UTC; None = never
     """
 
     id: str

@@ -1,13 +1,13 @@
-"""How many replicas, workers, connections or bytes of cache a load needs, and why."""
+"""Estimates of the capacity (replicas, workers, connections, bytes) that a load needs."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 90 % interval; low = high = value where a person gave it.
+    """An estimate with its 90 % interval; low = high = value if it is configured.
 
-    source : "set" in the settings, "learnt" from history, or "assumed" until enough was seen
+    source : "set" in the settings, "learnt" from history, or "assumed" while history is too short
     """
 
     value: float
@@ -18,10 +18,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class LoadPath:
-    """The load ahead, for a picture; all by horizon, nearest first.
+    """Forecast load by horizon, nearest first.
 
-    ahead_s : seconds from now;  likely, high : in the load's unit; `high` is exceeded with chance `risk`
-    serves  : load that the wanted replicas serve then, all of it
+    ahead_s : seconds from now;  likely, high : in the load's unit; `high` is exceeded with probability `risk`
+    serves  : load that the wanted replicas can serve, in the load's unit
     """
 
     ahead_s: tuple[float, ...]
@@ -33,12 +33,12 @@ class LoadPath:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What one thing that is scaled needs now. None = unknown, never 0.
+    """Capacity that one scaled resource needs now. None = unknown, never 0.
 
-    kind        : of what is counted: "replicas", "workers", "connections", "bytes" ...
-    current     : serving and starting;  ready : serving
-    wanted      : None where the engine cannot know; then the count is to stay as it is
-    why         : "reactive", "forecast", "hold", "bounds"; "unknown" with `problem` in words
+    kind        : what is counted: "replicas", "workers", "connections", "bytes" ...
+    current     : ready plus starting;  ready : serving
+    wanted      : None = unknown; keep the current count
+    why         : "reactive", "forecast", "hold", "bounds", or "unknown" with the reason in `problem`
     confidence  : 0..1; the reactive rule alone is 0.5
     cost_per_day, wanted_cost_per_day : in the currency of the settings
     """
@@ -66,6 +66,6 @@ class Capacity:
     target: str = ""
     knob: str = ""
     series_ids: tuple[str, ...] = ()
-    """Of ours that it rests on."""
+    """Ids of the series it is computed from."""
     load_id: str = ""
-    """The one series that is the load; "" = it is the sum of several."""
+    """Id of the load series; "" = the load is the sum of several series."""

@@ -6,7 +6,7 @@ from ulid import ULID
 
 
 def new_ulid(time_ns: int) -> str:
-    """A new id that sorts by its time.
+    """Return a new random ULID for `time_ns` (int64 ns UTC).
 
     >>> new_ulid(2 * 10**18) > new_ulid(10**18)
     True

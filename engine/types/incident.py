@@ -1,11 +1,17 @@
-"""Anomalies that belong together, what they look like, and what changed near them."""
+"""Incidents, the changes and alerts near them, notices about them, and silences."""
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ulid import ULID
+
+OWN_ALERT_NAME = "TrimtabIncident"
+"""Label `alertname` of the alerts that the engine sends."""
+
 
 class IncidentState(StrEnum):
-    """How far people are with it."""
+    """Handling state of an incident."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -13,7 +19,7 @@ class IncidentState(StrEnum):
 
 
 class Severity(StrEnum):
-    """How much an incident matters, in words."""
+    """Severity level of an incident."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -23,13 +29,13 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A series that may be where it began.
+    """A series that may be the root cause of an incident.
 
-    entity : what the series belongs to, as "redis/cache-1"
-    weight : share of the suspicion, 0..1; those of one incident sum to 1 at most
-    moved  : int64 ns when it left its band
-    size   : its peak anomaly_score
-    why    : one sentence for people
+    entity : entity of the series, such as "redis/cache-1"
+    weight : probability 0..1; the weights of one incident sum to at most 1
+    moved  : int64 ns UTC at which it left its expected band
+    size   : peak anomaly_score
+    why    : the reason, in one sentence
     """
 
     series_id: str
@@ -43,13 +49,13 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class PatternMatch:
-    """A named pattern that an entity shows, or has shown.
+    """A named pattern that was recognised on an entity.
 
-    name       : of the catalogue of patterns, as "cache_thrash"
+    name       : name in the catalogue of patterns, such as "cache_thrash"
     confidence : 0..1
-    since      : int64 ns; until: when it was recognised last, None = it still is
-    evidence   : sentences with figures, strongest first
-    remedies   : optimisations that usually help, best first, as "redis.maxmemory"
+    since      : int64 ns UTC; until : int64 ns UTC of the last recognition, None = still recognised
+    evidence   : sentences with values, strongest first
+    remedies   : changes that usually help, best first, such as "redis.maxmemory"
     """
 
     name: str
@@ -64,23 +70,24 @@ class PatternMatch:
 
 
 class ChangeKind(StrEnum):
-    """What sort of change it was."""
+    """Kind of a change event."""
 
     DEPLOY = "deploy"
     RESTART = "restart"
     CONFIG = "config"
     ACTION = "action"
     ALERT = "alert"
-    """Another system's alert: it is shown beside incidents, and is no cause of them."""
+    """An alert of another system; shown with incidents, but never taken as their cause."""
     OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that somebody changed, told to us or seen.
+    """A change event, reported through the API or detected by the engine.
 
-    by     : who told it: a key's name, "seen" for restarts, "trimtab" for own actions
-    labels : of the series that it concerns; empty = unknown
+    by     : reporter: name of an API key, "seen" for detected restarts, "trimtab" for own actions
+    time   : int64 ns UTC
+    labels : labels of the affected series; empty = unknown
     """
 
     id: str
@@ -96,11 +103,11 @@ class Change:
 class Incident:
     """Anomalies that belong together.
 
-    start, end  : int64 ns; end is None while any of its anomalies is open, or a pattern is recognised
-    severity    : 0..1, from breadth, size and whether users feel it; `level` says it in words
-    entities    : what it touches, most touched first
-    mass        : so many series that a common cause is likelier than a fault of one of them
-    merged_into : id of the incident that took it over
+    start, end  : int64 ns UTC; end is None while any anomaly is open or a pattern is recognised
+    severity    : 0..1, from breadth, size and user impact; `level` is the same as a word
+    entities    : affected entities, most affected first
+    mass        : whether so many series are affected that a common cause is likely
+    merged_into : id of the incident it was merged into
     """
 
     id: str
@@ -118,27 +125,28 @@ class Incident:
     patterns: tuple[PatternMatch, ...] = ()
     change_ids: tuple[str, ...] = ()
     similar: tuple[str, ...] = ()
-    """Ids of past incidents that looked like it, most alike first."""
+    """Ids of similar past incidents, most similar first."""
     acknowledged_by: str = ""
     note: str = ""
     merged_into: str | None = None
 
 
 class NoticeKind(StrEnum):
-    """What a notice tells."""
+    """Kind of a notice."""
 
     FIRING = "firing"
     WORSE = "worse"
-    """It was told already, and is critical now."""
+    """Its receivers know the incident, and it has become critical."""
     RESOLVED = "resolved"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A message about an incident, to go to every sink.
+    """A message about an incident for every notification channel.
 
-    fingerprint : the same for the same trouble over restarts; a receiver may replace by it
-    why         : one sentence: why people are told
+    fingerprint : identity of the problem, equal after restarts; a receiver may deduplicate by it
+    why         : why the notice is sent, in one sentence
+    time        : int64 ns UTC
     """
 
     kind: NoticeKind
@@ -150,10 +158,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """For a time, incidents of these entities are not told.
+    """A period in which incidents of some entities send no notices.
 
-    entities     : names, as "redis/*"; an incident is silenced when all that it touches match one of them
-    begin, until : int64 ns, begin <= time < until
+    entities     : names or patterns such as "redis/*"; it applies to an incident whose entities all match
+    begin, until : int64 ns UTC, begin <= time < until
     """
 
     id: str
@@ -162,3 +170,41 @@ class Silence:
     until: int
     by: str
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert of an Alertmanager webhook (version 4).
+
+    fingerprint : the sender's identity of the alert, equal in every repetition
+    start, end  : int64 ns UTC; end is None while it fires
+    labels      : labels of the alert, including `alertname`
+    url         : page of the alert at the sender
+    """
+
+    fingerprint: str
+    start: int
+    end: int | None
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+
+    @property
+    def change_id(self) -> str:
+        """ULID of the change event that represents the alert, equal in every repetition.
+
+        >>> Alert("c1f0", 1_767_225_600_000_000_000, None).change_id[:10]
+        '01KDVDNA00'
+        """
+        digest = hashlib.sha256(f"{self.fingerprint} {self.start}".encode()).digest()
+        return str(ULID.from_bytes(max(0, self.start // 1_000_000).to_bytes(6, "big") + digest[:10]))
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the engine itself sent this alert."""
+        return self.labels.get("alertname") == OWN_ALERT_NAME
+
+    @property
+    def is_firing(self) -> bool:
+        """Whether the alert still fires."""
+        return self.end is None

@@ -1,4 +1,4 @@
-"""Forecasts, the models that make them, and the runs that train those."""
+"""Forecasts, models with their versions, and training runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ from trimtab.models.forecasting.confidence import ConfidenceGrade
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a series is expected to do.
+    """Forecast of one series.
 
-    id      : of the series
-    made    : int64 ns UTC, the newest sample that it knows
-    start   : of the first row, one step after `made`; the others follow by `step_s`
-    values  : quantile, as "0.95" -> (horizon,) float64 in the series' unit
-    model   : who made it, as "load" or "seasonal_naive"; version "" = it is no registered one
-    confidence : in the words of `models.confidence`, as `trimtab forecast` says it
-    past_s  : seconds of history that it stands on
+    id      : id of the series
+    made    : int64 ns UTC of the newest sample used
+    start   : int64 ns UTC of the first row, one step after `made`; the rows are `step_s` seconds apart
+    values  : quantile, such as "0.95" -> (horizon,) float64 in the series' unit
+    model   : name of the model, such as "load" or "seasonal_naive"; version "" = not a registered model
+    confidence : a word of `trimtab.models.forecasting.confidence`
+    past_s  : seconds of history used
     """
 
     id: str
@@ -37,10 +37,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class PastForecast:
-    """What a series had been expected to do, each row as it was forecast `lead_s` before.
+    """Past forecasts of one series, each made `lead_s` seconds before its time.
 
-    id      : of the series
-    times   : (n,) int64 ns UTC, oldest first, of a day at most
+    id      : id of the series
+    times   : (n,) int64 ns UTC, oldest first, at most one day
     values  : quantile -> (n,) float64 in the series' unit
     """
 
@@ -52,11 +52,13 @@ class PastForecast:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A version that could serve.
+    """A registered version of a model.
 
-    role    : "champion", "challenger", "previous", or "" = kept
-    live    : its error over forecasts whose time has come, in seasonal naive errors; None = not known yet
-    said    : of the gate
+    role    : "champion", "challenger", "previous", or "" = stored only
+    stored, trained_until : int64 ns UTC
+    figures : evaluation metrics by name
+    live    : error of its past forecasts relative to seasonal naive; None = unknown
+    said    : result of the promotion gate
     """
 
     version: str
@@ -73,12 +75,13 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model as people see it.
+    """A model with its versions.
 
-    serving : the version that forecasts now; "" = seasonal naive does
-    error   : of what serves, as `ModelVersion.live`
-    refused : version -> why it is not trusted
-    problem : what keeps forecasts or the registry from being up to date; "" = nothing
+    serving : version that forecasts now; "" = seasonal naive
+    made    : int64 ns UTC of the newest forecasts; None = no forecasts
+    error   : error of the serving version, like `ModelVersion.live`
+    refused : version -> why it is rejected
+    problem : why forecasts or the registry are out of date; "" = they are not
     """
 
     id: str
@@ -93,23 +96,24 @@ class ModelView:
 
 
 class RunState(StrEnum):
-    """How a run of a pipeline does."""
+    """State of a pipeline run."""
 
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    """Its process was killed; the next run goes on with what it left."""
+    """Its process was killed; the next run resumes from its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineRun:
     """A run of a pipeline.
 
+    started, ended : int64 ns UTC
     progress : 0..1
-    said     : what came of it; of one that waits, for what
-    version  : of the model that it made; "" = none
+    said     : result of the run, or what a waiting run waits for
+    version  : model version that it produced; "" = none
     """
 
     id: str

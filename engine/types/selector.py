@@ -1,4 +1,4 @@
-"""Which series are meant: a metric name with matchers, as Prometheus writes it."""
+"""Series selectors in Prometheus syntax: a metric name with label matchers."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _MATCHER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A parsed selector.
+    """A metric name ("" = any) with label matchers.
 
     >>> Selector.parse('http_requests_total{job=~"a|b",code!="500"}').matches(
     ...     "http_requests_total", {"job": "a"}
@@ -22,45 +22,49 @@ class Selector:
 
     metric: str
     matchers: tuple[tuple[str, str, str], ...]
-    """(label, operator, value); a label that is missing is empty."""
+    """(label, operator, value); a missing label counts as empty."""
 
     @classmethod
     def parse(cls, text: str) -> "Selector":
-        """Raises ValueError, saying how one is written."""
+        """Parse a selector. Raises ValueError with an example if it is invalid."""
         whole = _SELECTOR.fullmatch(text)
         if whole is None or (whole["name"] is None and not (whole["inside"] or "").strip()):
             raise _invalid_selector(text)
-        found, at, inside = [], 0, (whole["inside"] or "").strip()
-        while at < len(inside):
-            one = _MATCHER.match(inside, at)
-            if one is None:
+        matchers, position, inside = [], 0, (whole["inside"] or "").strip()
+        while position < len(inside):
+            matcher = _MATCHER.match(inside, position)
+            if matcher is None:
                 raise _invalid_selector(text)
-            value = re.sub(r"\\(.)", r"\1", one["value"]) if "~" not in one["op"] else one["value"]
-            if "~" in one["op"]:
+            value = (
+                re.sub(r"\\(.)", r"\1", matcher["value"]) if "~" not in matcher["op"] else matcher["value"]
+            )
+            if "~" in matcher["op"]:
                 _check_expression(text, value)
-            found.append((one["label"], one["op"], value))
-            at = one.end()
-        return cls(whole["name"] or "", tuple(found))
+            matchers.append((matcher["label"], matcher["op"], value))
+            position = matcher.end()
+        return cls(whole["name"] or "", tuple(matchers))
 
     def matches(self, metric: str, labels: Mapping[str, str]) -> bool:
-        """Whether a series of that name and these labels is meant; expressions match the whole value."""
+        """Return whether a series matches; regular expressions match the whole value."""
         if self.metric and metric != self.metric:
             return False
         named = {"__name__": metric, **labels}
         return all(_is_satisfied(named.get(label, ""), op, value) for label, op, value in self.matchers)
 
 
-def _is_satisfied(given: str, op: str, value: str) -> bool:
-    alike = re.fullmatch(value, given) is not None if "~" in op else given == value
-    return alike != op.startswith("!")
+def _is_satisfied(actual: str, op: str, value: str) -> bool:
+    is_equal = re.fullmatch(value, actual) is not None if "~" in op else actual == value
+    return is_equal != op.startswith("!")
 
 
 def _check_expression(text: str, expression: str) -> None:
     try:
         re.compile(expression)
     except re.error as error:
-        raise ValueError(f"{text!r} holds {expression!r}, which is no regular expression: {error}") from None
+        raise ValueError(
+            f"{text!r} contains {expression!r}, which is not a valid regular expression: {error}"
+        ) from None
 
 
 def _invalid_selector(text: str) -> ValueError:
-    return ValueError(f'{text!r} selects no series; write it such as http_requests_total{{job="shop"}}')
+    return ValueError(f'{text!r} is not a valid selector; an example is http_requests_total{{job="shop"}}')

@@ -1,4 +1,4 @@
-"""Series, their samples and scores, and the sources that they come from."""
+"""Series, their samples and scores, and the state of their sources."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def iso(time_ns: int) -> str:
-    """ISO 8601 UTC with milliseconds.
+    """Return `time_ns` (int64 ns UTC) as ISO 8601 UTC with milliseconds.
 
     >>> iso(1_500_000_000)
     '1970-01-01T00:00:01.500Z'
@@ -43,12 +43,12 @@ class SeriesKey:
 
     @classmethod
     def of(cls, source: str, metric: str, labels: dict[str, str] | None = None) -> "SeriesKey":
-        """A key from a mapping of labels, in any order."""
+        """Create a key from a mapping of labels in any order."""
         return cls(source, metric, tuple(sorted((labels or {}).items())))
 
     @cached_property
     def id(self) -> str:
-        """blake2b-128 over source and Prometheus form, 32 hex digits."""
+        """blake2b-128 of source and Prometheus form, 32 hex digits."""
         return hashlib.blake2b(f"{self.source}\0{self}".encode(), digest_size=16).hexdigest()
 
     def __str__(self) -> str:
@@ -60,12 +60,13 @@ class SeriesKey:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a source gave at one moment: the newest sample of each of its series.
+    """The newest sample of each series of a source at one moment.
 
-    keys   : the series; the source hands the very same tuple while nothing came or went
-    times  : (n,) int64 ns of each sample
-    values : (n,) float64; NaN = this one is unknown now
-    complete : the source answered whole, so a series that is missing is really gone
+    time   : int64 ns UTC of the read
+    keys   : (n,) series; the same tuple object while the set of series does not change
+    times  : (n,) int64 ns UTC of each sample
+    values : (n,) float64; NaN = unknown
+    complete : whether the source answered completely, so that a missing series is really gone
     """
 
     time: int
@@ -77,11 +78,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Recorded values of a source's series, for warming detectors and for training.
+    """Recorded values of a source's series, for warm-up and training.
 
-    times  : (n_ticks,) int64 ns, evenly spaced by step_s
+    times  : (n_ticks,) int64 ns UTC, spaced by step_s seconds
     values : (n_ticks, n_keys) float64, NaN = no sample
-    coarse : only good for seasons (too coarse for noise)
+    coarse : whether the resolution suffices for seasons only, not for noise
     """
 
     step_s: float
@@ -97,12 +98,12 @@ _NON_NEGATIVE_UNITS = frozenset(
 _SIGNED_WORDS = frozenset(
     {"offset", "skew", "drift", "delta", "diff", "difference", "change", "adjustment", "balance"}
 )
-"""Words of metrics that tell by how much and in which direction, whatever their unit."""
+"""Words in metric names whose values can be negative, whatever their unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesInfo:
-    """What is known of a series beside its identity."""
+    """Metadata of a series."""
 
     key: SeriesKey
     unit: str = ""
@@ -110,15 +111,15 @@ class SeriesInfo:
     """"gauge", or "rate" where a counter was turned into a rate."""
     help: str = ""
     direction: Literal["both", "above_expected", "below_expected"] = "both"
-    """On which side of what is expected a value can be unusual at all."""
+    """Side of the expected band on which a value can be anomalous."""
     min_deviation: float = 0.0
-    """Nearer to what is expected than this, in the series' unit, nothing is unusual."""
+    """Smallest deviation from the expected value that can be anomalous, in the series' unit."""
     is_transient: bool = False
-    """As those of the heaviest processes: that it is not there now says nothing."""
+    """Whether it may disappear at any time, such as a top process; its absence is no anomaly."""
 
     @property
     def is_non_negative(self) -> bool:
-        """Whether its unit forbids values below zero; False where the unit, or what it counts, is not known.
+        """Whether its unit excludes negative values; False if the unit is unknown.
 
         >>> key = SeriesKey.of("host", "swap_bytes")
         >>> SeriesInfo(key, "B").is_non_negative, SeriesInfo(key, "").is_non_negative
@@ -134,9 +135,9 @@ class SeriesInfo:
 class Tick:
     """One closed tick of one source.
 
-    time   : int64 ns UTC, a multiple of the interval
+    time   : int64 ns UTC, a multiple of the scrape interval
     values : (n_series,) float64 by slot, NaN = no sample
-    index_version : of the slot table that the values follow
+    index_version : version of the slot table
     """
 
     time: int
@@ -145,17 +146,17 @@ class Tick:
 
 
 class SourceState(StrEnum):
-    """How a source does."""
+    """State of a source."""
 
     STARTING = "starting"
     UP = "up"
     UNKNOWN = "unknown"
-    """It did not answer (whole): nothing is concluded from it."""
+    """The source did not answer, or only in part; its series are not judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """A source as people see it."""
+    """Status of a source; `since` is int64 ns UTC, 0 = unknown."""
 
     name: str
     state: SourceState
@@ -164,14 +165,14 @@ class SourceStatus:
     since: int = 0
     detail: str = ""
     left_out: int = 0
-    """Series over the cap; `trimtab doctor` lists them."""
+    """Number of series over the limit; `trimtab doctor` lists them."""
     warm_progress: float | None = None
-    """0..1 while history is being read, else None."""
+    """Progress 0..1 while history is read, otherwise None."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRows:
-    """Stored scores of one series, oldest first; each (n,), times int64 ns, the rest float64."""
+    """Stored scores of one series, oldest first; each (n,); times int64 ns UTC, the rest float64."""
 
     times: Ints
     value: Floats
@@ -185,7 +186,8 @@ class ScoreRows:
 class TickScores:
     """One scored tick of one source; each array (n_series,) float64 by slot, NaN = unknown.
 
-    detector : (n_series,) int64, index into `detectors` of the strongest one, -1 = none
+    time     : int64 ns UTC
+    detector : (n_series,) int64, index of the strongest detector; -1 = none
     """
 
     source: str
@@ -200,9 +202,9 @@ class TickScores:
 
 @dataclass(frozen=True, slots=True)
 class SeriesView:
-    """A series as the API shows it now. None = unknown.
+    """A series with its newest tick, as the API returns it. None = unknown.
 
-    learning_s : seconds until it is scored, about; 0 = it is scored
+    learning_s : approximate seconds until it is scored; 0 = scored
     """
 
     id: str
