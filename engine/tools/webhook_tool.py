@@ -71,7 +71,7 @@ class Webhook:
         self._require_known_target(target)
         return ()
 
-    async def read(self, target: str, knob: str) -> KnobReading:  # noqa: ARG002 - the port gives the target
+    async def read(self, target: str, knob: str) -> KnobReading:  # noqa: ARG002 - required by the port
         """Raise NotFoundError: a webhook has no knobs."""
         raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
 
@@ -79,7 +79,7 @@ class Webhook:
         """Raise NotFoundError: a webhook has no knobs."""
         raise NotFoundError(f"{self.name} is a webhook, it has no knob {knob!r}")
 
-    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - required by the port
         """Return None: the effect on memory is unknown."""
         return None
 
@@ -113,7 +113,7 @@ class Webhook:
         self._client.raise_for_status("POST", None, reply, mutates=True)
         return f"accepted (HTTP {reply.status}) {reply.summary()}".strip()[:_MAX_RESULT_CHARS]
 
-    def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - the port gives a value
+    def command(self, target: str, subject: str, after: Value) -> str:  # noqa: ARG002 - required by the port
         """Return a curl command; the signature goes into the variable SIGNATURE."""
         body = shlex.quote(self._body(target, subject, "by-hand-1").decode())
         return (

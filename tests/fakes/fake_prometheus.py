@@ -1,4 +1,4 @@
-"""A Prometheus in memory: series, metadata and targets of a test's own, asked as the real one is asked."""
+"""A Prometheus in memory, with series, metadata and targets set by the test."""
 
 import json
 import re
@@ -25,16 +25,16 @@ _WINDOW = re.compile(r"\[(\d+)ms\]$")
 
 
 def _window_s(expr: str) -> float:
-    """Length of the range selector at the end of an expression; 0 = it has none."""
+    """Return the length of the range selector at the end of an expression; 0 = there is none."""
     found = _WINDOW.search(expr)
     return int(found[1]) / 1000 if found else 0.0
 
 
 class FakePrometheus:
-    """Series are kept as (seconds, value); `clock` is its clock too.
+    """Prometheus whose series are lists of (seconds, value); `clock` is the server's clock too.
 
-    answer : set it to give every request that answer instead
-    asked  : the requests that came
+    fixed_answer : when set, it answers every request
+    requests     : requests received so far
     """
 
     def __init__(self, clock: FakeClock, scrape_s: float = 15.0) -> None:
@@ -53,21 +53,21 @@ class FakePrometheus:
         return self.clock.now() / SECOND
 
     def add_sample(self, name: str, value: float, at_s: float | None = None, **labels: str) -> None:
-        """One sample, now unless said otherwise."""
+        """Add a sample, at the current time by default."""
         key = tuple(sorted({"__name__": name, "job": "web", "instance": "a:80", **labels}.items()))
         self.series.setdefault(key, []).append((self.now_s if at_s is None else at_s, value))
 
     def scrape(self, **values: float) -> None:
-        """A scrape of the one target: these metrics and `up`."""
+        """Add a scrape of the one target: these metrics and `up`."""
         for name, value in {"up": 1.0, **values}.items():
             self.add_sample(name, value)
 
     def drop_metric(self, name: str) -> None:
-        """Forget every series of a metric."""
+        """Remove every series of a metric."""
         self.series = {k: v for k, v in self.series.items() if dict(k)["__name__"] != name}
 
     def matrix_rows(self, expr: str, end_s: float, window_s: float) -> list[Mapping[str, Any]]:
-        """Raw samples of the metrics that an expression names."""
+        """Return the raw samples of the metrics that an expression names."""
         names = re.compile(_NAMES.findall(expr)[-1].replace("\\\\", "\\"))
         rows: list[Mapping[str, Any]] = []
         for labels, samples in self.series.items():
@@ -95,16 +95,16 @@ class FakePrometheus:
         )
 
     def success(self, data: object, **more: object) -> httpx.Response:
-        """A whole answer."""
+        """Return a complete answer."""
         body = json.dumps({"status": "success", "data": data, **more}).encode()
         return httpx.Response(200, content=body, headers={"date": formatdate(self.now_s, usegmt=True)})
 
     @contextmanager
     def connect_api(self) -> Iterator["FakePrometheus"]:
-        """Itself, as the library."""
+        """Return itself as the API library."""
         yield self
 
-    def count_series(self, selection: str) -> list[tuple[str, str, int]]:  # noqa: ARG002 - the port gives it
+    def count_series(self, selection: str) -> list[tuple[str, str, int]]:  # noqa: ARG002 - required by the port
         now = Counter(
             (dict(k)["__name__"], dict(k)["job"])
             for k, v in self.series.items()
@@ -149,7 +149,7 @@ class FakePrometheus:
             raise SourceError("this piece fails")
 
     def make_source(self, max_series: int = 20_000, **settings: Any) -> PrometheusSource:
-        """A source that asks this server."""
+        """Return a source that reads this server."""
         return PrometheusSource(
             Prometheus(url="http://localhost:9090/prefix/", **settings), self.clock, max_series,
             transport=httpx.MockTransport(self.handle_request), connect_api=self.connect_api,
@@ -157,7 +157,7 @@ class FakePrometheus:
 
 
 async def run_scrapes(server: FakePrometheus, times: int = 3, **growth: float) -> None:
-    """Let so many scrapes happen, each counter growing by `growth` per scrape."""
+    """Add several scrapes; each counter grows by `growth` per scrape."""
     for i in range(times):
         server.scrape(temperature=20.0 + i, **{name: by * i for name, by in growth.items()})
         if i + 1 < times:
@@ -165,9 +165,9 @@ async def run_scrapes(server: FakePrometheus, times: int = 3, **growth: float) -
 
 
 def values_by_series(reading: Reading) -> dict[str, float]:
-    """Series -> value."""
+    """Return series name -> value."""
     return dict(zip(map(str, reading.keys), reading.values.tolist(), strict=True))
 
 
 LABELS = '{instance="a:80",job="web"}'
-"""Of the series that `scrape` makes."""
+"""Labels of the series that `scrape` adds."""

@@ -1,4 +1,4 @@
-"""Fakes of the ports Tool and Toolbox: in memory, scriptable; and a tool that is counted."""
+"""Fakes of the ports Tool, Toolbox and KeyValueStore: in memory and scriptable."""
 
 import asyncio
 from collections import deque
@@ -30,7 +30,7 @@ FLUSH_ACTION = ToolAction("flush", "Drops what is cached.", Risk.MEDIUM, reduces
 
 
 class FakeKeyValueStore:
-    """Single values in a dict; `broken` is raised at each write."""
+    """Key-value store in a dict; `write_error` is raised at each write."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -46,12 +46,12 @@ class FakeKeyValueStore:
 
 
 class FakeTool:
-    """A tool that holds its knobs in a dict and does what it was told.
+    """A tool that holds its knobs in a dict and answers as scripted.
 
-    script : for each call by name ("apply", "run", "read" ...), in turn: an exception is raised, None lets
-             the call do as usual, anything else is its answer. `after_effect` exceptions of "apply" and
-             "run" are raised when the effect has taken place (an answer that got lost)
-    hold   : while it is set, calls wait for it, by name
+    script       : method name -> answers of its next calls: an exception is raised, None means the normal
+                   behaviour, anything else is returned
+    after_effect : "apply" or "run" -> exceptions raised after the effect (a lost answer)
+    gates        : method name -> event that its calls wait for
 
     >>> import asyncio
     >>> tool = FakeTool(values={"size": 100})
@@ -92,15 +92,15 @@ class FakeTool:
         self.gates: dict[str, asyncio.Event] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.effects: list[tuple[str, str, Value]] = []
-        """What was changed or done: target, knob or action, value or idempotency key."""
+        """Changes and actions: target, knob or action, value or idempotency key."""
         self.close_count = 0
 
     def respond_with(self, call: str, *steps: Any) -> None:
-        """What the next calls of that name come to."""
+        """Script the answers of the next calls of a method."""
         self.script.setdefault(call, deque()).extend(steps)
 
     def fail_after_effect(self, call: str, *errors: Exception) -> None:
-        """Raise these after the effects of the next calls of that name."""
+        """Raise these errors after the effect of the next calls of a method."""
         self.after_effect.setdefault(call, deque()).extend(errors)
 
     async def status(self) -> ToolStatus:
@@ -113,16 +113,16 @@ class FakeTool:
         return await self._next_step("knobs", target) or tuple(self.knobs_by_name.values())
 
     async def read(self, target: str, knob: str) -> KnobReading:
-        told = await self._next_step("read", target, knob)
-        if told is not None:
-            return told
+        scripted = await self._next_step("read", target, knob)
+        if scripted is not None:
+            return scripted
         at = self._value_key(target, knob)
         return KnobReading(self.values.get(at), at in self.explicitly_set, Lasts.UNTIL_RESTART)
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:
-        told = await self._next_step("apply", target, knob, before, after)
-        if told is not None:
-            return told
+        scripted = await self._next_step("apply", target, knob, before, after)
+        if scripted is not None:
+            return scripted
         at = self._value_key(target, knob)
         if self.values.get(at) != before:
             raise ConflictError(f"{knob} is {self.values.get(at)!r}, not {before!r}: nothing was changed")
@@ -141,9 +141,9 @@ class FakeTool:
         return await self._next_step("actions", target) or self.available_actions
 
     async def run(self, target: str, action: str, key: str) -> str:
-        told = await self._next_step("run", target, action, key)
-        if told is not None:
-            return told
+        scripted = await self._next_step("run", target, action, key)
+        if scripted is not None:
+            return scripted
         if action not in {each.name for each in self.available_actions}:
             raise NotFoundError(f"{self.name} has no action {action!r}")
         self.effects.append((target, action, key))
@@ -182,10 +182,10 @@ class FakeTool:
 
 
 class FakeToolbox:
-    """The port Toolbox over tools of the test; `modes` by tool.
+    """Toolbox of the given tools; `modes` by tool.
 
-    shown, targets : what is told of a tool and of (tool, target) in place of what a tool itself says; for
-                     a name without a tool there is one then
+    tool_views, target_views : views that replace those of the tools; a name that has only a view gets a
+                               FakeTool
     """
 
     def __init__(
@@ -234,8 +234,8 @@ class FakeToolbox:
         if name in self.tool_views or target not in tool.targets:
             raise NotFoundError(f"{name} has no target {target!r}")
         knobs = [(knob, await tool.read(target, knob.name)) for knob in await tool.knobs(target)]
-        seen = TargetView(name, target, await tool.metrics(target), knobs, await tool.actions(target))
-        return replace(seen, problem="disabled") if name in self.disabled else seen
+        view = TargetView(name, target, await tool.metrics(target), knobs, await tool.actions(target))
+        return replace(view, problem="disabled") if name in self.disabled else view
 
     def _find_tool(self, name: str) -> Tool:
         if name in self.tools:

@@ -1,4 +1,4 @@
-"""HTTP servers in the loop of a test: a real uvicorn, and a raw one that does as it is told."""
+"""HTTP servers in the event loop of a test: a real uvicorn, and a raw server with a fixed answer."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 
 class _ServerWithoutSignals(uvicorn.Server):
-    """Leaves the signals of the test run alone."""
+    """uvicorn server that leaves the signal handlers of the test run alone."""
 
     @contextlib.contextmanager
     def capture_signals(self):
@@ -20,7 +20,7 @@ class _ServerWithoutSignals(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve_app(app: ASGIApp, lifespan: str = "off") -> AsyncIterator[str]:
-    """The application over a real uvicorn on loopback; its base URL, without a slash at the end."""
+    """Serve an application on loopback and return its base URL without trailing slash."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_level="critical", lifespan=lifespan, ws="none", access_log=False)
@@ -36,9 +36,9 @@ async def serve_app(app: ASGIApp, lifespan: str = "off") -> AsyncIterator[str]:
 
 
 class RawServer:
-    """A server that sends what it is told to whoever has sent a request; keeps the requests.
+    """Server that sends fixed bytes after each request and records the requests.
 
-    answer : bytes that are sent, then the connection ends; None = nothing is ever said
+    answer : bytes sent before the connection closes; None = no answer at all
     drip_s : seconds between two bytes; 0 = all at once
     """
 
@@ -49,7 +49,7 @@ class RawServer:
         self.url = ""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Handle one connection."""
         head = await reader.readuntil(b"\r\n\r\n")
         length = next((int(v) for k, _, v in _headers(head) if k == b"content-length"), 0)
         self.requests.append(head + await reader.readexactly(length))
@@ -70,7 +70,7 @@ def _headers(head: bytes) -> list[tuple[bytes, bytes, bytes]]:
 async def start_raw_server(
     answer: bytes | None = None, drip_s: float = 0.0, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[RawServer]:
-    """A raw server on loopback; with a context it speaks TLS."""
+    """Start a raw server on loopback; with TLS when a context is given."""
     made, tasks = RawServer(answer, drip_s), set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,7 +94,7 @@ async def start_raw_server(
 
 
 def http_response(status: int, body: bytes = b"", **headers: str) -> bytes:
-    """A whole HTTP/1.1 answer."""
+    """Return a complete HTTP/1.1 response."""
     named = {"content-length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}
     lines = "".join(f"{name}: {value}\r\n" for name, value in named.items() if value)
     return f"HTTP/1.1 {status} X\r\n{lines}connection: close\r\n\r\n".encode() + body

@@ -1,4 +1,4 @@
-"""A real PM2 for tests: installed by npm into a folder of its own, ended by its own command."""
+"""A real PM2 for tests: installed by npm into its own directory, stopped by its own command."""
 
 import os
 import shutil
@@ -29,11 +29,11 @@ process.on('SIGINT', () => {
   setTimeout(() => process.exit(0), 300);
 });
 """
-"""Closes its listener first, goes on with what has come, then stops."""
+"""On SIGINT it closes its listener, finishes open requests, then stops."""
 
 
 def install_pm2(folder: Path) -> str:
-    """Path of the command pm2, or a skip where npm cannot install it."""
+    """Return the path of the command pm2; skip when npm cannot install it."""
     find_binary("node")
     argv = [
         find_binary("npm"),
@@ -53,14 +53,14 @@ def install_pm2(folder: Path) -> str:
 
 @dataclass
 class Pm2Server:
-    """A PM2 with a home of its own; its daemon runs from the first `start` on."""
+    """A PM2 with its own home; its daemon runs from the first `start` on."""
 
     command: str
     home: Path
     port: int = field(default_factory=free_port)
 
     def pm2(self, *words: str) -> str:
-        """Run pm2, which must succeed; what it prints."""
+        """Run pm2, which must succeed, and return its output."""
         environ = {**os.environ, "PM2_HOME": str(self.home), "PORT": str(self.port), "NO_COLOR": "1"}
         argv = [self.command, *words]
         done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, check=False)
@@ -68,7 +68,7 @@ class Pm2Server:
         return done.stdout
 
     def start(self, name: str, *more: str) -> None:
-        """Start the service under that name and wait until it is ready."""
+        """Start the service under a name and wait until it is ready."""
         script = self.home / "service.js"
         script.write_text(NODE_SERVICE)
         self.pm2("start", str(script), "--name", name, "--wait-ready", *more)
@@ -76,7 +76,7 @@ class Pm2Server:
 
 @contextmanager
 def start_pm2(command: str, home: Path) -> Iterator[Pm2Server]:
-    """A PM2 that is ended whatever happens. Its home is short: Unix sockets lie in it."""
+    """Start a PM2 and stop it in any case. The home is short because Unix sockets are created in it."""
     home.mkdir(parents=True)
     server = Pm2Server(command, home)
     try:
@@ -88,7 +88,7 @@ def start_pm2(command: str, home: Path) -> Iterator[Pm2Server]:
 
 
 class LoadGenerator:
-    """Requests from threads, each on a connection of its own; counts what was answered and what was lost."""
+    """Sends requests from threads, each on a new connection; counts answers and errors."""
 
     def __init__(self, port: int, path: str = "/", threads: int = 2, pause_s: float = 0.0) -> None:
         self.port = port

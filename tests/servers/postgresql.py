@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: on a free loopback port, in a folder of its own, ended by its own process."""
+"""A real PostgreSQL for tests, on a free loopback port in a temporary directory."""
 
 import os
 import pwd
@@ -19,7 +19,7 @@ _AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-grou
 
 
 def postgresql_binary(name: str) -> str:
-    """Path of a server program of the newest version, or a skip that says which package has it."""
+    """Return the path of a server program of the newest version; skip when it is not installed."""
     versions = sorted(Path(_INSTALL_ROOT).glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
     found = str(versions[-1]) if versions else shutil.which(name)
     if found is None:
@@ -29,7 +29,7 @@ def postgresql_binary(name: str) -> str:
 
 @contextmanager
 def start_postgresql() -> Iterator[str]:
-    """Start it, in a temporary folder; the URL of its database `postgres`.
+    """Start PostgreSQL and return the URL of its database `postgres`.
 
     It refuses to run as root: then it runs as the user postgres that its package makes.
     """

@@ -1,4 +1,4 @@
-"""Real servers for tests: started on free loopback ports in a folder of the test, ended by their own process.
+"""Real servers for tests, started on free loopback ports in a directory of the test.
 
 >>> with start_prometheus(tmp_path, {"node": [exporter.address]}) as server:      # doctest: +SKIP
 ...     httpx.get(server.url + "/api/v1/query", params={"query": "up"})
@@ -27,7 +27,7 @@ PASSWORD_BCRYPT = "$2b$04$abcdefghijklmnopqrstuuobFaEJANklW4I6zZpcLRbXjrME4Qa2m"
 
 
 def find_binary(name: str) -> str:
-    """Path of a program, or a skip that says which package has it."""
+    """Return the path of a program; skip when it is not installed."""
     found = shutil.which(name)
     if found is None:
         package = "prometheus" if name == "promtool" else name
@@ -36,7 +36,7 @@ def find_binary(name: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -46,8 +46,8 @@ def free_port() -> int:
 class ServerProcess:
     """A child process that listens on loopback.
 
-    argv  : how it is started; `start` after `stop` takes the same port again
-    ready : called until it returns true
+    argv     : command line; `start` after `stop` uses the same port again
+    is_ready : called until it returns true
     """
 
     argv: list[str]
@@ -65,7 +65,7 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        """Base address, without a slash at its end."""
+        """Base URL without trailing slash."""
         return f"{self.scheme}://{self.address}{self.prefix}"
 
     @property
@@ -75,13 +75,13 @@ class ServerProcess:
         return self.process.pid
 
     def start(self, timeout_s: float = 30.0) -> None:
-        """Start it and wait until it answers."""
+        """Start the process and wait until it is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_for(self.is_ready, timeout_s, self)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it, at last by force, and wait until it is gone."""
+        """Stop the process, by force if necessary, and wait until it has ended."""
         if self.process is None:
             return
         with suppress(ProcessLookupError):
@@ -94,25 +94,25 @@ class ServerProcess:
         self.process = None
 
     def tail(self, lines: int = 20) -> str:
-        """The end of what it printed."""
+        """Return the last lines of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, server: ServerProcess | None = None) -> None:
-    """Ask until `done()` is true; fails when time is over, or at once when the server has ended."""
+    """Wait until the condition holds; fail at the timeout, or as soon as the server has ended."""
     end = time.monotonic() + timeout_s
     pause = threading.Event()
     while not condition():
         if server is not None and server.process is not None and server.process.poll() is not None:
             raise AssertionError(f"{server.argv[0]} ended with {server.process.returncode}:\n{server.tail()}")
         if time.monotonic() > end:
-            said = f":\n{server.tail()}" if server is not None else ""
-            raise AssertionError(f"not so after {timeout_s} s{said}")
+            output = f":\n{server.tail()}" if server is not None else ""
+            raise AssertionError(f"the condition does not hold after {timeout_s} s{output}")
         pause.wait(0.05)
 
 
 def responds_with_200(url: str, **client: Any) -> Callable[[], bool]:
-    """A check whether a GET of url gives 200."""
+    """Return a check whether a GET of a URL answers 200."""
 
     def ask() -> bool:
         try:
@@ -125,19 +125,19 @@ def responds_with_200(url: str, **client: Any) -> Callable[[], bool]:
 
 @dataclass
 class PrometheusServer(ServerProcess):
-    """A Prometheus whose targets can be changed while it runs."""
+    """A Prometheus whose targets can be changed at run time."""
 
     targets_file: Path = field(default_factory=Path)
 
     def set_targets(self, jobs: Mapping[str, Sequence[str]]) -> None:
-        """Scrape these addresses, by job; Prometheus takes them up within 5 s or so."""
+        """Scrape these addresses, by job; Prometheus applies the change within about 5 s."""
         groups = [{"targets": list(to), "labels": {"job": job}} for job, to in jobs.items()]
         fresh = self.targets_file.with_suffix(".new")
         fresh.write_text(json.dumps(groups))
         fresh.replace(self.targets_file)
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """Result of an instant query on a server without authentication."""
+        """Return the result of an instant query on a server without authentication."""
         answer = httpx.post(f"{self.url}/api/v1/query", data={"query": expr}, timeout=10, trust_env=False)
         answer.raise_for_status()
         result: list[dict[str, Any]] = answer.json()["data"]["result"]
@@ -157,12 +157,12 @@ def start_prometheus(
     client: Mapping[str, Any] | None = None,
     config: str = "",
 ) -> Iterator[PrometheusServer]:
-    """A real Prometheus that keeps its data in directory/data (see `backfill`).
+    """Start a Prometheus that keeps its data in directory/data (see `backfill`).
 
     targets    : job -> addresses; `set_targets` changes them
     prefix     : path prefix such as /monitoring/prom
-    web_config : its TLS and users; then `client` is what httpx needs to get in (verify, auth, cert)
-    config     : more YAML for its configuration file, such as rule_files
+    web_config : TLS and users of the server; `client` is then what httpx needs (verify, auth, cert)
+    config     : additional YAML of the configuration file, such as rule_files
     """
     port = free_port()
     directory.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def start_prometheus(
 
 @contextmanager
 def start_node_exporter(directory: Path, flags: Sequence[str] = ()) -> Iterator[ServerProcess]:
-    """A real node exporter; `address` is the scrape target. Shows directory/textfile/*.prom, too."""
+    """Start a node exporter; it also exposes directory/textfile/*.prom."""
     port = free_port()
     textfile = directory / "textfile"
     textfile.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ def start_node_exporter(directory: Path, flags: Sequence[str] = ()) -> Iterator[
 
 @contextmanager
 def running_server(server: ServerProcess) -> Iterator[ServerProcess]:
-    """Start a server, and end it whatever happens."""
+    """Start a server, and stop it in any case."""
     try:
         server.start()
         yield server
@@ -220,15 +220,15 @@ def running_server(server: ServerProcess) -> Iterator[ServerProcess]:
 
 
 def backfill(directory: Path, openmetrics: str | Path) -> None:
-    """Put recorded samples into directory/data, before a Prometheus starts there.
+    """Write recorded samples to directory/data, before a Prometheus starts there.
 
-    openmetrics : text (or a file) in OpenMetrics form, each sample with its time in seconds; `# EOF` ends it
+    openmetrics : text or file in OpenMetrics format, each sample with its time in seconds, ending in `# EOF`
     """
     directory.mkdir(parents=True, exist_ok=True)
     source = openmetrics if isinstance(openmetrics, Path) else directory / "backfill.om"
     if not isinstance(openmetrics, Path):
         source.write_text(openmetrics)
-    long_blocks = "--max-block-duration=400h"  # it reads the whole file again for every block
+    long_blocks = "--max-block-duration=400h"  # promtool reads the whole file again for every block
     argv = [find_binary("promtool"), "tsdb", "create-blocks-from", "openmetrics", long_blocks, "-q"]
     done = subprocess.run(
         [*argv, source, directory / "data"], capture_output=True, text=True, timeout=300, check=False
@@ -237,7 +237,7 @@ def backfill(directory: Path, openmetrics: str | Path) -> None:
 
 
 class Exporter:
-    """A scrape target in this process; set `text` to what it shall show, None = it answers 500."""
+    """Scrape target in this process; `text` is what it exposes, None = it answers 500."""
 
     def __init__(self, text: str | None = "") -> None:
         self.text = text
@@ -251,7 +251,7 @@ class Exporter:
 
 @contextmanager
 def start_exporter(text: str | Callable[[], str] = "") -> Iterator[Exporter]:
-    """Serve metrics text; a function is asked at each scrape until `exporter.text` is set."""
+    """Serve metrics text; a function is called at each scrape until `exporter.text` is set."""
     exporter = Exporter(None if callable(text) else text)
 
     class Handler(BaseHTTPRequestHandler):
@@ -262,11 +262,11 @@ def start_exporter(text: str | Callable[[], str] = "") -> Iterator[Exporter]:
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with suppress(ConnectionError):  # who asked gave up: a busy machine
+            with suppress(ConnectionError):  # the client may give up on a busy machine
                 self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-            """Say nothing."""
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -282,7 +282,7 @@ def start_exporter(text: str | Callable[[], str] = "") -> Iterator[Exporter]:
 
 @dataclass(frozen=True)
 class Certificates:
-    """A CA of its own, a server certificate for 127.0.0.1 and localhost, a client certificate; PEM files."""
+    """PEM files of a CA, a server certificate for 127.0.0.1 and localhost, and a client certificate."""
 
     ca: Path
     server_cert: Path
@@ -291,7 +291,7 @@ class Certificates:
     client_key: Path
 
     def web_config(self, directory: Path, user: str = "", *, mutual: bool = False) -> Path:
-        """A Prometheus web configuration: TLS; `user` logs in with PASSWORD, mutual = by certificate, too."""
+        """Write a Prometheus web configuration: TLS, login of `user` with PASSWORD, client certificates."""
         lines = ["tls_server_config:", f"  cert_file: {self.server_cert}", f"  key_file: {self.server_key}"]
         if mutual:
             lines += ["  client_auth_type: RequireAndVerifyClientCert", f"  client_ca_file: {self.ca}"]
@@ -302,7 +302,7 @@ class Certificates:
         return path
 
     def context(self, *, client: bool = False) -> ssl.SSLContext:
-        """What a client needs to trust the server (and, client=True, to be trusted by it)."""
+        """Return a client context that trusts the server; client=True adds the client certificate."""
         context = ssl.create_default_context(cafile=str(self.ca))
         if client:
             context.load_cert_chain(str(self.client_cert), str(self.client_key))
@@ -310,7 +310,7 @@ class Certificates:
 
 
 def make_certificates(directory: Path) -> Certificates:
-    """Make them with openssl in directory, valid for a day."""
+    """Create the certificates with openssl, valid for a day."""
     directory.mkdir(parents=True, exist_ok=True)
     _openssl(directory, "req", "-x509", *_key("ca"), "-out", "ca.pem", "-subj", "/CN=test ca", "-days", "1")
     for name, usage in (("server", "serverAuth"), ("client", "clientAuth")):

@@ -1,4 +1,4 @@
-"""A real Redis for tests: on a free loopback port, in a folder of the test, ended by its own process."""
+"""A real Redis for tests, on a free loopback port in a directory of the test."""
 
 import socket
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ from tests.servers.prometheus import ServerProcess, find_binary, free_port, runn
 
 @dataclass
 class RedisServer(ServerProcess):
-    """A Redis that can be spoken to without the library that is tested."""
+    """A Redis server that tests can query without the library under test."""
 
     password: str = ""
 
     def cli(self, *words: object) -> str:
-        """The raw answer to one command, as the default user."""
+        """Return the raw reply to one command of the default user."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as wire:
             if self.password:
                 _send_command(wire, "AUTH", self.password)
@@ -31,13 +31,13 @@ def _send_command(wire: socket.socket, *words: object) -> None:
 
 
 def _read_line(wire: socket.socket) -> str:
-    seen = b""
-    while not seen.endswith(b"\r\n"):
+    received = b""
+    while not received.endswith(b"\r\n"):
         got = wire.recv(1)
         if not got:
             raise ConnectionError("the server hung up")
-        seen += got
-    return seen[:-2].decode()
+        received += got
+    return received[:-2].decode()
 
 
 def _read_answer(wire: socket.socket) -> str:
@@ -46,20 +46,20 @@ def _read_answer(wire: socket.socket) -> str:
         return "\n".join(_read_answer(wire) for _ in range(int(head[1:])))
     if head[0] != "$" or head == "$-1":
         return head
-    length, seen = int(head[1:]), b""
-    while len(seen) < length + 2:
-        seen += wire.recv(length + 2 - len(seen))
-    return seen[:-2].decode()
+    length, received = int(head[1:]), b""
+    while len(received) < length + 2:
+        received += wire.recv(length + 2 - len(received))
+    return received[:-2].decode()
 
 
 @contextmanager
 def start_redis(
     directory: Path, *flags: str, password: str = "", acl: Sequence[str] = ()
 ) -> Iterator[RedisServer]:
-    """A real Redis without snapshots, unless flags say else.
+    """Start a Redis, without snapshots by default.
 
-    flags : as on its command line, such as "--maxmemory", "10mb"
-    acl   : lines of users, as "user limited on >pw ..."
+    flags : command line options, such as "--maxmemory", "10mb"
+    acl   : user lines of redis.conf, such as "user limited on >pw ..."
     """
     port = free_port()
     directory.mkdir(parents=True, exist_ok=True)

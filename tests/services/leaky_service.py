@@ -1,14 +1,14 @@
-"""A service that misbehaves as told: it leaks, and has a cache with a size knob before a slow database.
+"""A service that leaks memory on purpose, with a cache whose size is a knob in front of a slow database.
 
     python -m tests.services.leaky_service --port 8000 [--leak-bytes 100000] [--cache 100] [--database-ms 20]
 
-    GET /items/N   through the cache; through Redis, too, where REDIS_URL is set
-    GET /leak      leaks once: --leak-bytes, as each request does
-    /trimtab/...   the kit, by TRIMTAB_TOKEN
+    GET /items/N   an item through the cache, and through Redis when REDIS_URL is set
+    GET /leak      leaks --leak-bytes, like every request
+    /trimtab/...   the trimtab.service kit, protected by TRIMTAB_TOKEN
 
-Nothing is random: N costs the same each time, and each request leaks exactly as many bytes. On SIGINT or
-SIGTERM it takes no new connections, waits, then stops, so that a reload under PM2 loses no request; PM2's
-ready signal goes to the descriptor in NODE_CHANNEL_FD. Several of them may listen on one port (SO_REUSEPORT).
+Nothing is random: every request leaks the same number of bytes. On SIGINT or SIGTERM the service accepts no
+new connections, waits, then stops, so that a reload under PM2 loses no request. It writes PM2's ready signal
+to the descriptor in NODE_CHANNEL_FD. Several processes may listen on one port (SO_REUSEPORT).
 """
 
 import argparse
@@ -34,7 +34,7 @@ _ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux: a program that sees each packe
 
 
 class LruCache:
-    """Least recently used, at most `maxsize` entries, each for `ttl` seconds; counts hits and misses."""
+    """LRU cache of at most `maxsize` entries, each for `ttl` seconds; counts hits and misses."""
 
     def __init__(self, maxsize: int, ttl: float = 3600.0) -> None:
         self._maxsize = maxsize
@@ -44,7 +44,7 @@ class LruCache:
 
     @property
     def maxsize(self) -> int:
-        """Most entries; what is over it goes when it is lowered."""
+        """Most entries; lowering it evicts the excess."""
         return self._maxsize
 
     @maxsize.setter
@@ -57,7 +57,7 @@ class LruCache:
         return len(self._entries)
 
     def get(self, key: int) -> str | None:
-        """The entry, where it is there and fresh."""
+        """Return an entry if it exists and is fresh."""
         at, value = self._entries.get(key, (0.0, ""))
         if not value or time.monotonic() - at > self.ttl:
             self.misses += 1
@@ -67,20 +67,20 @@ class LruCache:
         return value
 
     def put(self, key: int, value: str) -> None:
-        """Keep an entry."""
+        """Store an entry."""
         self._entries[key] = (time.monotonic(), value)
         self._entries.move_to_end(key)
         self.maxsize = self._maxsize
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all entries."""
         self._entries.clear()
 
 
 class LeakyService:
-    """What the service holds.
+    """State of the service.
 
-    leak_bytes : lost with each request, whole pages of them; a knob
+    leak_bytes : bytes leaked per request, in whole pages; a knob
     """
 
     def __init__(self, cache: LruCache, leak_bytes: int, database_s: float, redis_url: str | None) -> None:
@@ -93,14 +93,14 @@ class LeakyService:
         self.redis = None
 
     def leak(self) -> None:
-        """Lose memory for good, and touch it, so that it is resident."""
+        """Leak memory and touch it, so that it becomes resident."""
         if self.leak_bytes > 0:
             lost = bytearray(self.leak_bytes)
             lost[::_PAGE] = b"x" * len(range(0, self.leak_bytes, _PAGE))
             self.leaked.append(lost)
 
     async def item(self, number: int) -> str:
-        """An item: from the cache, else Redis, else the database."""
+        """Return an item from the cache, else Redis, else the database."""
         found = self.cache.get(number)
         if found is None:
             found = await self._from_redis(number)
@@ -122,7 +122,7 @@ class LeakyService:
         return f"item {number} ".ljust(200, "x")
 
     async def warm(self) -> str:
-        """Fetch the first items, which are asked for most, as many as fit."""
+        """Fetch the first items, which are requested most, as many as fit."""
         numbers = range(min(self.cache.maxsize, 1000))
         for number in numbers:
             await self.item(number)
@@ -130,7 +130,7 @@ class LeakyService:
 
 
 def make_app(leaky: LeakyService, token: str = TOKEN) -> FastAPI:
-    """The service."""
+    """Return the service's application."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - FastAPI gives it
@@ -166,10 +166,10 @@ def make_app(leaky: LeakyService, token: str = TOKEN) -> FastAPI:
 
 
 def refuse_new_connections(listening: socket.socket) -> None:
-    """Let the kernel drop requests for new connections; those that wait in its queue are still taken.
+    """Make the kernel drop new connection requests; those already queued are still accepted.
 
-    Closing resets what waits in the queue. What is dropped is asked again a second later, and by then comes
-    to another process on this port.
+    Closing the socket would reset the queued connections. A client repeats a dropped request a second later
+    and then reaches another process on this port.
     """
     drop_syn = (0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in drop_syn))
@@ -177,17 +177,17 @@ def refuse_new_connections(listening: socket.socket) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """Takes no new connections, and goes on serving what has come for DRAIN_S seconds."""
+    """Server that accepts no new connections after a signal and serves the open ones for DRAIN_S seconds."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then tell PM2."""
+        """Listen, then send PM2 the ready signal."""
         await super().startup(sockets)
         channel = os.environ.get("NODE_CHANNEL_FD", "")
         if channel.isdecimal():
             os.write(int(channel), b'"ready"\n')  # one line of JSON
 
     def handle_exit(self, sig, frame):  # noqa: ARG002 - uvicorn gives them
-        """Called by the signal."""
+        """Handle the signal."""
         asyncio.get_running_loop().call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
@@ -201,7 +201,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def bind_shared_port(port: int) -> socket.socket:
-    """A socket that several processes may share the port of."""
+    """Return a socket whose port several processes can share."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -211,7 +211,7 @@ def bind_shared_port(port: int) -> socket.socket:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
     parser.add_argument("--leak-bytes", type=int, default=0)

@@ -1,9 +1,9 @@
-"""A shop in front of a slow origin, with Redis as its cache: a service as people write them.
+"""A shop in front of a slow origin, with Redis as its cache: a typical user service.
 
     python -m tests.services.shop_service --port 8000 --redis redis://127.0.0.1:6379 [--origin-ms 40]
 
-    GET /basket?ids=1,2,3   the sum of their prices: from the cache, the rest by one query of the origin
-    /trimtab/...            the kit, by TRIMTAB_TOKEN
+    GET /basket?ids=1,2,3   the sum of the prices: cached items, the others by one query of the origin
+    /trimtab/...            the trimtab.service kit, protected by TRIMTAB_TOKEN
 
 Nothing is random: item N costs N % 1000 cents, and the origin answers each query in the same time.
 """
@@ -26,7 +26,7 @@ _KEPT_S = 3600
 
 
 class Origin:
-    """The slow database, over at most `size` connections at once; size is a knob."""
+    """Slow database with at most `size` concurrent connections; size is a knob."""
 
     def __init__(self, query_s: float, size: int = 4) -> None:
         self.query_s = query_s
@@ -36,7 +36,7 @@ class Origin:
         self._free = asyncio.Condition()
 
     async def items(self, numbers: list[int]) -> list[str]:
-        """These items, by one query."""
+        """Return these items, by one query."""
         async with self._free:
             await self._free.wait_for(lambda: self._busy < self.size)
             self._busy += 1
@@ -51,12 +51,12 @@ class Origin:
 
 
 def price(number: int) -> int:
-    """Of an item, in cents."""
+    """Return the price of an item in cents."""
     return number % 1000
 
 
 async def basket(numbers: list[int], cache: Redis, origin: Origin) -> int:
-    """The sum of their prices, in cents; what the cache had not is in it afterwards."""
+    """Return the sum of the prices in cents; items missing from the cache are added to it."""
     found = await cache.mget([f"item:{number}" for number in numbers])
     missed = [number for number, item in zip(numbers, found, strict=True) if item is None]
     fetched = await origin.items(missed) if missed else []
@@ -68,7 +68,7 @@ async def basket(numbers: list[int], cache: Redis, origin: Origin) -> int:
 
 
 def make_app(redis_url: str, origin: Origin, token: str) -> FastAPI:
-    """The service; what Trimtab needs of it are the three lines of `kit`."""
+    """Return the service; Trimtab needs only the three lines of `kit`."""
     cache = Redis.from_url(redis_url, decode_responses=True)
 
     @asynccontextmanager
@@ -92,7 +92,7 @@ def make_app(redis_url: str, origin: Origin, token: str) -> FastAPI:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--redis", default="redis://127.0.0.1:6379")

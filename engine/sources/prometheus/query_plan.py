@@ -137,7 +137,7 @@ def metric_kind(name: str, metadata: Mapping[str, MetricMetadata], names: Contai
     names : all metric names; a histogram without a type is recognised by its sibling metrics
 
     >>> metric_kind("up", {}, {"up"}), metric_kind("lag_seconds_bucket", {}, {"lag_seconds_count"})
-    (<Kind.GAUGE: 'gauge'>, <Kind.BUCKET: 'bucket'>)
+    (<MetricKind.GAUGE: 'gauge'>, <MetricKind.BUCKET: 'bucket'>)
     """
     family, ending = split_family(name)
     known = metadata_of(name, metadata).type

@@ -125,7 +125,7 @@ class HttpService:
         except ToolError as error:
             raise ToolUncertainError(str(error)) from error
 
-    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - required by the port
         """Return None: the effect on memory is unknown."""
         return None
 

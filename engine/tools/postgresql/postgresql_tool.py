@@ -97,7 +97,7 @@ class Postgresql:
         role = "standby" if rights.is_standby else "primary"
         return ToolStatus(ToolState.UP, f"{self._session.address}, {role}", rights.version)
 
-    async def metrics(self, target: str) -> Mapping[str, float]:  # noqa: ARG002 - it is one server
+    async def metrics(self, target: str) -> Mapping[str, float]:  # noqa: ARG002 - one server has one target
         """Return metrics of the URL's database by the names of postgres_exporter. Raises ToolError."""
         return await read_metrics(self._session, (await self._read_rights()).version_number)
 
@@ -161,7 +161,7 @@ class Postgresql:
         }
         return tuple(action for action, wanted in offered.items() if wanted)
 
-    async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - as above; there is no key
+    async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - PostgreSQL takes no key
         """Run an action in a session of its own. Raises NotFoundError, ToolError, ToolUncertainError."""
         if action not in {each.name for each in await self.actions(target)}:
             known = ", ".join(each.name for each in await self.actions(target))

@@ -88,12 +88,12 @@ class Process:
         self._target_settings(target)
         raise NotFoundError(f"{target} is a process, it has no knob {knob!r}")
 
-    async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:  # noqa: ARG002 - the port gives them
+    async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:  # noqa: ARG002 - required by the port
         """Raise NotFoundError: processes have no knobs."""
         self._target_settings(target)
         raise NotFoundError(f"{target} is a process, it has no knob {knob!r}")
 
-    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - the port gives them
+    async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:  # noqa: ARG002 - required by the port
         """Return None: the effect on memory is unknown."""
         return None
 

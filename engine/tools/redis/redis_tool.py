@@ -88,7 +88,7 @@ class Redis:
             ToolState.UP, f"{self._connection.address}, {info.get('role', 'role unknown')}", version
         )
 
-    async def metrics(self, target: str) -> Mapping[str, float]:  # noqa: ARG002 - it is one server
+    async def metrics(self, target: str) -> Mapping[str, float]:  # noqa: ARG002 - one server has one target
         """Return metrics by the names of redis_exporter. Raises ToolError."""
         info = await self._read_info()
         self._miss_rate.record(_loop_time_s(), info.get("keyspace_misses"))
@@ -154,7 +154,7 @@ class Redis:
         """Return `memory_purge`, and `warm_keys` when keys are configured."""
         return (PURGE_ACTION, WARM_ACTION) if self.settings.warm else (PURGE_ACTION,)
 
-    async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - as above; Redis takes no key
+    async def run(self, target: str, action: str, key: str) -> str:  # noqa: ARG002 - Redis takes no key
         """Run an action. Raises NotFoundError, RefusedError, ToolError, ToolUncertainError."""
         if action == PURGE_ACTION.name:
             return await self._purge()

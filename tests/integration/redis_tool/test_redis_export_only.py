@@ -27,7 +27,9 @@ async def test_nothing_is_set_and_all_is_written_down(tmp_path, renamed):
             assert view.status.state is ToolState.EXPORT_ONLY
             (advice,) = await room.components.inbox_notices.update()
             assert (advice.title, advice.mode) == ("redis: memory has no limit", Mode.RECOMMEND)
-            action = await room.components.ports.decisions.set_knob("redis", "redis", "hz", 10, 20, "ann", "key-1")
+            action = await room.components.ports.decisions.set_knob(
+                "redis", "redis", "hz", 10, 20, "ann", "key-1"
+            )
             assert action.state is ActionState.FAILED
             assert re.search(r"nothing was changed.*hz 20", action.outcome.words)
             assert "configured_hz:10" in server.cli("INFO", "server")

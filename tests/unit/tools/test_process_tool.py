@@ -197,7 +197,7 @@ async def test_by_name_there_must_be_one(worker):
     with pytest.raises(NotFoundError, match="no process has the name 'no-such'"):
         await worker.tool(name="no-such", signals=("USR1",)).run("worker", "usr1", "k")
     both = WatchedProcess(pid_file=worker.pid_file, command="something else")
-    with pytest.raises(ToolError, match="not what name and command want"):
+    with pytest.raises(ToolError, match="it does not match name and command"):
         find_process("worker", both)
     status = await by_name.status()
     assert (status.state, "2 processes match" in status.detail) == (ToolState.UP, True)
