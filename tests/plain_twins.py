@@ -1,7 +1,6 @@
-"""Slow plain-Python twins of what is fast over arrays: one series, one float at a time, no arrays.
+"""Slow plain-Python twins of the array kernels: one series, one float at a time, no arrays.
 
-A twin is written from the algorithm's description, as directly as can be, so that a fast kernel and its
-twin can only agree by being right.
+Each twin follows the algorithm's description directly, independently of its kernel.
 """
 
 import math
@@ -10,7 +9,7 @@ import statistics
 
 
 class EwZscore:
-    """Twin of `trimtab.models.detectors.ew_zscore.EwZscore` for one series."""
+    """Plain twin of `trimtab.models.detectors.ew_zscore.EwZscore` for one series."""
 
     def __init__(self, fading_factor=0.02, *, exact=False, min_samples=30):
         self.fading_factor, self.exact, self.min_samples = fading_factor, exact, min_samples
@@ -45,7 +44,7 @@ class EwZscore:
 
 
 class TreeNode:
-    """A node of a half-space tree: a cut and two halves, or a leaf."""
+    """A node of a half-space tree: a cut and two children, or a leaf."""
 
     def __init__(self, low, high, height, rng):
         self.mass, self.cut, self.below, self.above = 0, None, None, None
@@ -72,14 +71,14 @@ class TreeNode:
             self.child(z).add(z)
 
     def weighted_mass(self, z, sparse, weight=1):
-        here = self.mass * weight
+        own_mass = self.mass * weight
         if self.cut is None or self.mass < sparse:
-            return here
-        return here + self.child(z).weighted_mass(z, sparse, 2 * weight)
+            return own_mass
+        return own_mass + self.child(z).weighted_mass(z, sparse, 2 * weight)
 
 
 class HalfSpaceTrees:
-    """Twin of `trimtab.models.detectors.half_space_trees.HalfSpaceTrees` for one series."""
+    """Plain twin of `trimtab.models.detectors.half_space_trees.HalfSpaceTrees` for one series."""
 
     def __init__(self, n_trees=10, height=8, window_size=250, limits=None, *, seed=42, exact=False):
         self.height, self.window_size, self.exact = height, window_size, exact
@@ -123,8 +122,8 @@ class HalfSpaceTrees:
         self.reference, self.window = self.window, []
         if self.scaled:
             low, high = min(self.reference), max(self.reference)
-            room = max(0.5 * (high - low), 1e-9 * max(abs(low), abs(high)), 1e-30)
-            low, high = low - room, high + room
+            margin = max(0.5 * (high - low), 1e-9 * max(abs(low), abs(high)), 1e-30)
+            low, high = low - margin, high + margin
             if self.range:
                 low -= 0.5 * max(low - self.range[0], 0.0)
                 high += 0.5 * max(self.range[1] - high, 0.0)
@@ -135,7 +134,9 @@ class HalfSpaceTrees:
                 tree.add(self.scale(x))
 
 
-def window_median(values: list[float], row: int, half: int) -> float:
-    """Median of what is known up to `half` rows to either side; NaN where nothing is."""
-    known = [one for one in values[max(row - half, 0) : row + half + 1] if not math.isnan(one)]
+def window_median(values: list[float], row: int, half_width: int) -> float:
+    """Return the median of the known values within `half_width` rows of `row`; NaN if there are none."""
+    known = [
+        value for value in values[max(row - half_width, 0) : row + half_width + 1] if not math.isnan(value)
+    ]
     return statistics.median(known) if known else math.nan

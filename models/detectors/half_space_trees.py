@@ -93,7 +93,7 @@ def half_space_score(i, x, t, recent, filled, goal, below, low, high, cuts, guid
 def _first_window_size(x, window_size):
     """Return the length of a series' first window, derived from its first value.
 
-    Different lengths prevent that all series replace their reference window in the same tick.
+    Different lengths keep the series from replacing their reference windows in the same tick.
     """
     part, exponent = math.frexp(x)
     mixed = (int(abs(part) * 2.0**52) + abs(exponent)) % 1_000_003

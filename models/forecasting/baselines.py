@@ -114,7 +114,7 @@ def baseline_forecasts(robust: Floats, linear: Floats) -> Floats:
 
 
 def baseline_errors(history: History, fitted: BucketFit) -> Floats:
-    """Return (len(BASELINES), n_series) mean errors of forecasts baseline over the origins of a bucket."""
+    """Return (len(BASELINES), n_series) mean errors of each baseline over the origins of a bucket."""
     stride = slice(None, None, ORIGIN_STRIDE)
     origin, ahead = fitted.rows.origin[:, stride], fitted.rows.ahead[:, stride]
     series = np.repeat(np.arange(len(origin)), origin.shape[1])

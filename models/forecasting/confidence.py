@@ -6,12 +6,12 @@ from typing import Literal
 HALF_HOUR_S, DAY_S = 1800.0, 86_400.0
 ConfidenceGrade = Literal["none", "low", "fair", "good"]
 _GRADES: tuple[tuple[float, ConfidenceGrade, str], ...] = (
-    (14 * DAY_S, "good", "all methods, weeks too"),
+    (14 * DAY_S, "good", "all methods, with weekly seasons"),
     (7 * DAY_S, "good", "all methods"),
-    (3 * DAY_S, "fair", "days are known, a week is not"),
-    (DAY_S, "low", "one day repeats itself, unless it does not"),
-    (HALF_HOUR_S, "low", "the last value, and what other series do"),
-    (0.0, "none", "half an hour is needed"),
+    (3 * DAY_S, "fair", "daily seasons are known, weekly ones are not"),
+    (DAY_S, "low", "the last day repeated"),
+    (HALF_HOUR_S, "low", "the last value, and the first day of other series"),
+    (0.0, "none", "at least half an hour is needed"),
 )
 
 
@@ -31,7 +31,7 @@ def confidence(history_s: float) -> Confidence:
     """Return the confidence of a forecast after this many seconds of history.
 
     >>> confidence(3 * 3600).why
-    '3 h of history: the last value, and what other series do'
+    '3 h of history: the last value, and the first day of other series'
     """
     word, why = next((word, why) for least, word, why in _GRADES if history_s >= least or not least)
     return Confidence(word, f"{_format_duration(history_s)} of history: {why}")

@@ -12,7 +12,7 @@ _MIN_ERROR_RATIO = 0.05
 
 
 def ridge_weights(rows: Floats, target: Floats) -> Floats:
-    """Return the ridge regression weights of the columns of `rows` for the target `target`.
+    """Return ridge regression weights of the columns of `rows` for `target`.
 
     rows   : (n, k) float64
     target : (n,) float64, any unit

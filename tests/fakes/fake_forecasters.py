@@ -1,4 +1,4 @@
-"""A forecaster of the tests' own: yesterday again, with its past errors; and broken ones."""
+"""Fake forecasters: seasonal naive with its past errors, and broken ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,13 +9,15 @@ from trimtab.models.contracts import Floats, Panel, State
 
 
 class FakeSeasonalNaive:
-    """Seasonal naive over a day, or the last value; spread by its own errors times `wide`.
+    """Seasonal naive over a day, or the last value below a day of history.
 
-    better : share of the way to the truth of the last day's mean, so that models differ in skill
+    spread_factor : multiple of its past errors used as spread
+    bias          : added to every forecast, in the series' unit
+    pad           : extra numbers in the state, to change its size
     """
 
-    def __init__(self, wide: float = 1.0, bias: float = 0.0, pad: int = 0) -> None:
-        self.wide, self.bias, self.pad = wide, bias, pad
+    def __init__(self, spread_factor: float = 1.0, bias: float = 0.0, pad: int = 0) -> None:
+        self.spread_factor, self.bias, self.pad = spread_factor, bias, pad
         self.fitted = np.zeros(1)
 
     def fit(self, panel: Panel) -> None:
@@ -28,7 +30,7 @@ class FakeSeasonalNaive:
         rows = n - lag + np.arange(horizon) % lag
         middle = np.where(np.isfinite(y[rows]), y[rows], np.nanmean(y[-lag:], axis=0)) + self.bias
         errors = np.abs(y[lag:] - y[:-lag]) if n > lag else np.zeros_like(y)
-        spread = self.wide * np.nan_to_num(np.nanmean(errors, axis=0)) if len(errors) else 0.0
+        spread = self.spread_factor * np.nan_to_num(np.nanmean(errors, axis=0)) if len(errors) else 0.0
         offsets = (np.asarray(quantiles) - 0.5)[:, None, None] * 4.4
         ahead: Floats = middle[None] + offsets * np.broadcast_to(spread, middle.shape)[None]
         return ahead
@@ -41,21 +43,21 @@ class FakeSeasonalNaive:
 
 
 class FakeUnknownForecaster(FakeSeasonalNaive):
-    """Forecasts nothing."""
+    """Returns NaN for every series."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         return np.full((len(quantiles), horizon, panel.y.shape[1]), np.nan)
 
 
 class FakeFailingForecaster(FakeSeasonalNaive):
-    """Can be read and fitted, and fails at its work."""
+    """Can be restored and fitted, but raises in `predict`."""
 
     def predict(self, *_: object) -> Floats:
-        raise RuntimeError("out of luck")
+        raise RuntimeError("the fake forecaster fails")
 
 
 class FakeShortForecaster(FakeSeasonalNaive):
-    """Forecasts one row, whatever is asked."""
+    """Returns one row for any horizon."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         assert horizon > 1
@@ -63,7 +65,7 @@ class FakeShortForecaster(FakeSeasonalNaive):
 
 
 class FakeDailyMeanForecaster(FakeSeasonalNaive):
-    """Mean of the days before: better than yesterday alone where there is noise."""
+    """Mean of the previous days; more accurate than seasonal naive on noisy series."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         day = round(86_400 / panel.step_s)
@@ -81,10 +83,10 @@ FAKE_FORECASTERS = {
     "unknowing": FakeUnknownForecaster,
     "failing": FakeFailingForecaster,
     "short": FakeShortForecaster,
-    "worse": lambda **more: FakeSeasonalNaive(bias=50.0, **more),
+    "worse": lambda **parameters: FakeSeasonalNaive(bias=50.0, **parameters),
 }
 
 
 def make_forecaster(name: str, **parameters):
-    """As `models.catalogue.forecaster`."""
+    """Create a fake by name, like `models.catalogue.forecaster`."""
     return FAKE_FORECASTERS[name](**parameters)

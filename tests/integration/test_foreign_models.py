@@ -1,4 +1,4 @@
-"""A user's own packages named models, engine and pipelines do no harm."""
+"""A user's own packages named models, engine and pipelines do not conflict with Trimtab."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ print(models.__file__, detector("ew_zscore", n_series=1).n_series, scored["anoma
 
 
 def run_python(folder, *argv: str) -> str:
-    """What a Python that starts in this folder prints."""
+    """Run Python in this folder and return its standard output."""
     done = subprocess.run(
         [sys.executable, *argv], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
@@ -25,14 +25,14 @@ def run_python(folder, *argv: str) -> str:
     return done.stdout
 
 
-def test_both_can_be_imported(tmp_path):
-    """The user's models is the user's, trimtab's are trimtab's."""
+def test_both_packages_can_be_imported(tmp_path):
+    """The user's models and Trimtab's models can both be imported."""
     file, n_series, scored = run_python(make_foreign_packages(tmp_path), "-c", PROGRAM).split()
     assert Path(file).parents[1] == tmp_path
     assert (n_series, scored) == ("1", "True")
 
 
-def test_a_script_beside_them(tmp_path):
-    """A script in the same folder as well, though Python looks there first."""
+def test_script_next_to_foreign_packages_imports_trimtab(tmp_path):
+    """A script in the folder of the user's packages imports Trimtab, although Python searches there first."""
     (make_foreign_packages(tmp_path) / "mine.py").write_text(PROGRAM)
     assert run_python(tmp_path, "mine.py").split()[1:] == ["1", "True"]

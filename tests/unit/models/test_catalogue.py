@@ -1,4 +1,4 @@
-"""The catalogue of detectors."""
+"""Catalogue of detectors."""
 
 import subprocess
 import sys
@@ -12,27 +12,27 @@ from trimtab.models.errors import ModelError, UnknownModelError
 
 
 def test_every_name_loads():
-    """Every line of the catalogue leads to a class."""
+    """Every name of the catalogue resolves to a class."""
     for name in catalogue.DETECTORS:
         assert isinstance(catalogue.detector_class(name), type)
     assert set(catalogue.DETECTORS) <= set(catalogue.detector_names())
 
 
 def test_parameters_reach_the_detector():
-    """Parameters are the detector's own."""
+    """Parameters are passed to the detector's constructor."""
     bank = catalogue.detector("ew_zscore", n_series=1000, fading_factor=0.5)
     assert isinstance(bank, EwZscore)
     assert (bank.n_series, bank.fading_factor) == (1000, 0.5)
 
 
-def test_unknown_name_is_told_the_nearest():
-    """A wrong name lists what exists and the nearest match."""
+def test_unknown_name_suggests_the_nearest():
+    """An unknown name raises an error with all names and the nearest match."""
     with pytest.raises(UnknownModelError, match=r"'ew_zscor'.*Did you mean 'ew_zscore'.*range_exceedance"):
         catalogue.detector("ew_zscor", n_series=1)
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "says"),
+    ("name", "given", "message"),
     [
         ("ew_zscore", {"alpha": 0.5}, "alpha"),
         ("ew_zscore", {"fading_factor": 0.0}, "fading_factor is 0.0"),
@@ -43,14 +43,14 @@ def test_unknown_name_is_told_the_nearest():
         ("river", {"model": "KMeans"}, "anomaly.LODA"),
     ],
 )
-def test_wrong_parameters_are_named(name, given, says):
-    """A parameter that is not known, or out of range, is refused by its name and value."""
-    with pytest.raises(ModelError, match=says):
+def test_invalid_parameters_are_refused(name, given, message):
+    """An unknown or invalid parameter raises an error with its name and value."""
+    with pytest.raises(ModelError, match=message):
         catalogue.detector(name, n_series=1, **given)
 
 
 def test_finds_detectors_of_other_packages(monkeypatch):
-    """An entry point of another package is found by name, and does not win over one of ours."""
+    """An entry point of another package is found by name, but does not override a built-in name."""
     points = EntryPoints(
         EntryPoint(name, "trimtab.models.detectors.ew_zscore:EwZscore", catalogue.DETECTOR_GROUP)
         for name in ("theirs", "level_shift")
@@ -62,7 +62,7 @@ def test_finds_detectors_of_other_packages(monkeypatch):
 
 
 def test_river_is_imported_by_its_members_only():
-    """Neither the catalogue nor a bank of ours loads river; only a river member does."""
+    """Neither the catalogue nor a bank imports river; only a river detector does."""
     program = (
         "import sys; from trimtab.models.catalogue import detector, detector_names; detector_names(); "
         "detector('ew_zscore', n_series=1); detector('half_space_trees', n_series=1); "
@@ -71,8 +71,8 @@ def test_river_is_imported_by_its_members_only():
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_river_by_its_own_name():
-    """river:NAME is river's detector of that name, half-space trees behind a scaler; a wrong name is told."""
+def test_river_prefix_selects_river_detectors():
+    """river:NAME is river's detector, with a scaler for half-space trees; an unknown name raises an error."""
     trees = catalogue.detector("river:HalfSpaceTrees", 2)
     assert (trees.n_series, trees.name) == (2, "river:HalfSpaceTrees")
     assert "MinMaxScaler" in str(trees.prototype)

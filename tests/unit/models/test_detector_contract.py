@@ -1,4 +1,4 @@
-"""One contract, every detector of the catalogue: see `trimtab.models.contracts.Detector`."""
+"""Contract of `trimtab.models.contracts.Detector`, for every detector of the catalogue."""
 
 import copy
 
@@ -21,17 +21,18 @@ PARAMETERS = {
         {"n_trees": 3, "height": 4, "window_size": 40, "entity_of_slot": [0, 0, 0, 1, 1, 2]},
     ],
 }
-"""What a name is tried with, where the default alone would not do."""
+"""Parameter sets per detector; one default set for the others."""
 UNGATED_ARRAYS = {"level_shift": {"recent", "place"}, "seasonal_residual": {"level"}}
-"""Arrays that follow every sample that may be learnt, gated or not: a shift shows in gated samples only, and
-what comes after a gated sample may be near to it."""
+"""State arrays that also follow gated samples: a shift is visible in gated samples only, and the value after
+a gated sample may be close to it.
+"""
 
 CASES = [(name, given) for name in detector_names() for given in PARAMETERS.get(name, [{}])]
 IDS = [f"{name}-{k}" for name in detector_names() for k in range(len(PARAMETERS.get(name, [{}])))]
 
 
 def make_series(seed=0, ticks=TICKS):
-    """(ticks, N) values of six kinds with holes, and their times with a gap of three days."""
+    """Return (ticks, N) values of six kinds with gaps, and their times with a gap of three days."""
     rng = np.random.default_rng(seed)
     k = np.arange(ticks)
     x = np.stack(
@@ -51,7 +52,7 @@ def make_series(seed=0, ticks=TICKS):
 
 @pytest.fixture(params=CASES, ids=IDS)
 def case(request):
-    """(name, make): make(n) gives a fresh detector for n series."""
+    """Return (name, make); make(n) creates a detector for n series."""
     name, given = request.param
 
     def make(n=N):
@@ -62,13 +63,13 @@ def case(request):
 
 
 def future_statistics(d, seed=9):
-    """What a copy of the detector says of 60 further ticks: equal futures mean equal states."""
+    """Return a copy's statistics of 60 further ticks; equal statistics mean equal states."""
     x, t = make_series(seed, 60)
     return copy.deepcopy(d).run(x[:, : d.n_series], t + 10**6 * INTERVAL_NS)
 
 
 def make_warm(make):
-    """A detector that has learnt, and its past."""
+    """Return a detector that has learnt, with its values and times."""
     d = make()
     x, t = make_series()
     d.run(x, t)
@@ -76,12 +77,12 @@ def make_warm(make):
 
 
 def is_series_level(d):
-    """Whether its series know nothing of each other."""
+    """Return whether the detector treats its series independently."""
     return d.level == "series"
 
 
 def test_is_a_detector(case):
-    """It has every method and attribute of the contract."""
+    """The detector has every method and attribute of the contract."""
     d = case[1]()
     assert isinstance(d, Detector)
     assert d.n_series == N
@@ -91,7 +92,7 @@ def test_is_a_detector(case):
 
 
 def test_becomes_warm(case):
-    """Within the stream it gives finite statistics, one-sided ones never negative; before, NaN or finite."""
+    """The detector returns finite statistics after its warm-up; one-sided ones are never negative."""
     x, t = make_series()
     d = case[1]()
     s = d.run(x, t)
@@ -102,7 +103,7 @@ def test_becomes_warm(case):
 
 
 def test_scores_before_it_learns(case):
-    """A step's statistic is what `score` said before, and `step` leaves what `learn` leaves."""
+    """`step` returns the statistic of `score` and leaves the same state as `learn`."""
     x, t = make_series()
     d, e = case[1](), case[1]()
     for row, at in zip(x[:120], t[:120].tolist(), strict=True):
@@ -113,7 +114,7 @@ def test_scores_before_it_learns(case):
 
 
 def test_scoring_changes_nothing(case):
-    """`score` and `expected`, however often, leave the state as it was."""
+    """`score` and `expected` do not change the state."""
     d, x, t = make_warm(case[1])
     want, kept = future_statistics(d), d.state() if d.restorable else {}
     for k in range(30):
@@ -125,7 +126,7 @@ def test_scoring_changes_nothing(case):
 
 
 def test_no_sample_is_unknown_and_not_learnt(case):
-    """NaN has the statistic NaN, and is as if the tick had not been learnt."""
+    """NaN has the statistic NaN and does not change the state."""
     d, _, t = make_warm(case[1])
     want = future_statistics(d)
     for k in range(5):
@@ -134,14 +135,14 @@ def test_no_sample_is_unknown_and_not_learnt(case):
 
 
 def test_is_causal(case):
-    """What comes later changes no earlier statistic."""
+    """Later values change no earlier statistic."""
     x, t = make_series()
     whole, part = case[1]().run(x, t), case[1]().run(x[:250], t[:250])
     np.testing.assert_array_equal(part, whole[:250])
 
 
 def test_run_equals_repeated_step(case):
-    """One call over many ticks, in one piece or two, is bit-equal to a call a tick, masks and gates too."""
+    """`run`, in one call or two, equals repeated `step` bit by bit, also with mask and gate."""
     x, t = make_series()
     where = np.random.default_rng(1).random(x.shape) < 0.8
     gate = np.full(N, 2.0)
@@ -156,7 +157,7 @@ def test_run_equals_repeated_step(case):
 
 
 def test_learns_only_where_it_may(case):
-    """A series outside the mask keeps its state; an entity learns where all its present series may."""
+    """A masked series keeps its state; an entity learns only if all its present series may."""
     x, t = make_series()
     d, half, never = case[1](), case[1](), case[1]()
     d.run(x, t)
@@ -167,7 +168,7 @@ def test_learns_only_where_it_may(case):
 
 
 def test_learns_nothing_beyond_the_gate(case):
-    """A statistic beyond the gate is given, and not learnt; an unknown one, or one within, is."""
+    """A sample with a statistic beyond the gate is scored but not learnt; others are learnt."""
     name, make = case
     d, x, t = make_warm(make)
     row, at = np.where(np.isnan(x[-1]), 7.0, x[-1]) + 1000.0, int(t[-1]) + INTERVAL_NS
@@ -183,7 +184,7 @@ def test_learns_nothing_beyond_the_gate(case):
 
 
 def test_state_round_trip(case):
-    """`restore` goes on where `state` was taken; the copy is whole; what is not restorable says so."""
+    """`restore` continues from the state of `state`; a detector without stored state raises StateError."""
     d, x, t = make_warm(case[1])
     if not d.restorable:
         with pytest.raises(StateError, match="replay"):
@@ -204,7 +205,7 @@ def test_state_round_trip(case):
 
 
 def test_refuses_a_state_that_does_not_fit(case):
-    """A state with a field missing or of another size raises StateError and changes nothing."""
+    """A state with a missing field or another size raises StateError and changes nothing."""
     d, _, _ = make_warm(case[1])
     if not d.restorable:
         with pytest.raises(StateError):
@@ -221,7 +222,7 @@ def test_refuses_a_state_that_does_not_fit(case):
 
 
 def test_takes_a_series_to_another_slot(case):
-    """`take` and `put` carry what a series has learnt into another bank and slot, and copy it."""
+    """`take` and `put` copy the learned state of a series to another bank and slot."""
     d, x, t = make_warm(case[1])
     want = future_statistics(d)
     other = case[1]()
@@ -238,7 +239,7 @@ def test_takes_a_series_to_another_slot(case):
 
 
 def test_series_do_not_leak_into_each_other(case):
-    """A series (an entity) alone has the statistics that it has among others, in any order."""
+    """A series (or entity) has the same statistics alone and among others, in any order."""
     x, t = make_series()
     d = case[1]()
     whole = d.run(x, t)
@@ -253,7 +254,7 @@ def test_series_do_not_leak_into_each_other(case):
 
 
 def test_grows(case):
-    """Room for more changes no series that is there, new ones start afresh, and no slot is taken away."""
+    """`grow` keeps existing series, starts new ones from scratch and cannot shrink."""
     d, x, t = make_warm(case[1])
     want = future_statistics(d)
     d.grow(2 * N)
@@ -271,7 +272,7 @@ def test_grows(case):
 
 
 def test_slots_are_used_again(case):
-    """A slot that was reset serves its next series as a new one, and leaves its neighbours alone."""
+    """A reset slot behaves like a new one and does not change other slots."""
     d, _, _ = make_warm(case[1])
     want = future_statistics(d)
     slots = np.array([1, 4]) if is_series_level(d) else np.array([3, 4])
@@ -283,7 +284,7 @@ def test_slots_are_used_again(case):
 
 
 def test_memory_is_bounded(case):
-    """Ten times the ticks take no more memory, and `bytes_per_series` says how much."""
+    """The state does not grow with the number of ticks and matches `bytes_per_series`."""
     d, x, t = make_warm(case[1])
     if not d.restorable:
         before = d.bytes_per_series()
@@ -297,14 +298,14 @@ def test_memory_is_bounded(case):
 
 
 def test_times_are_data(case):
-    """Everything ten weeks later is the same: only differences and phases of time count, no clock."""
+    """Shifting all times by ten weeks changes nothing: no clock is read."""
     x, t = make_series()
     weeks = 10 * 7 * 86_400 * 10**9
     np.testing.assert_array_equal(case[1]().run(x, t + weeks), case[1]().run(x, t))
 
 
 def test_expected_is_a_band(case):
-    """The expected value lies in its band where both are known; before anything is learnt nothing is."""
+    """The expected value lies within its band; it is NaN before anything is learnt."""
     d, _, t = make_warm(case[1])
     band = d.expected(int(t[-1]) + INTERVAL_NS)
     if band is None:
@@ -321,7 +322,7 @@ def test_expected_is_a_band(case):
 
 
 def test_refuses_other_shapes(case):
-    """Values of another number of series, or other times than values, raise ShapeError."""
+    """Values with another number of series, or of times, raise ShapeError."""
     d = case[1]()
     with pytest.raises(ShapeError):
         d.score(np.zeros(N + 1), 0)

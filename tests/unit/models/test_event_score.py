@@ -1,4 +1,4 @@
-"""What a score adds to what its series told before."""
+"""Event scores: full at the start of an event, close to 1 while it lasts."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ MINUTE_NS = 60 * 10**9
 
 
 def reported_scores(scores):
-    """What is told of one score after the other."""
+    """Return the event scores of consecutive calibrated scores."""
     state, out = (np.zeros(1), np.zeros(1)), []
     for score in scores:
         out.append(event_score(0, score, *state))
@@ -28,38 +28,38 @@ def reported_scores(scores):
 
 
 CASES = [
-    ([0.2, 3.0], [0.2, 3.0], "what begins is told as it is"),
-    ([3.0, 3.0, 2.0], [3.0, 1 + 0.2 / 2.1, 1 + 0.1 / 1.1], "what lasts stays just above 1"),
-    ([2.0, 2.19, 2.2], [2.0, 1 + 0.119 / 1.29, 2.2], "what gets worse by a tenth is told as it is"),
-    ([2.0, 2.2, 2.3], [2.0, 2.2, 1 + 0.13 / 1.4], "the worst so far counts, not the first"),
+    ([0.2, 3.0], [0.2, 3.0], "the first score of an event is unchanged"),
+    ([3.0, 3.0, 2.0], [3.0, 1 + 0.2 / 2.1, 1 + 0.1 / 1.1], "an ongoing event stays just above 1"),
+    ([2.0, 2.19, 2.2], [2.0, 1 + 0.119 / 1.29, 2.2], "a score worse by a tenth is unchanged"),
+    ([2.0, 2.2, 2.3], [2.0, 2.2, 1 + 0.13 / 1.4], "the worst score so far counts, not the first"),
     (
         [3.0, 0.1, 0.1],
         [3.0, CLOSE_AT * FADE_PER_SAMPLE, CLOSE_AT * FADE_PER_SAMPLE**2],
-        "it fades when it is over",
+        "the score fades after the event",
     ),
-    ([3.0, 0.95], [3.0, 0.95], "what is told is no less than the score"),
+    ([3.0, 0.95], [3.0, 0.95], "the event score is not below the score"),
     (
         [3.0] + [0.0] * 200 + [3.0],
         [3.0, *(CLOSE_AT * FADE_PER_SAMPLE ** np.arange(1, 201)), 3.0],
-        "it is news again",
+        "after a long time a new event starts",
     ),
 ]
 
 
-@pytest.mark.parametrize(("scores", "want", "why"), CASES, ids=[row[2] for row in CASES])
-def test_told(scores, want, why):
-    """A score is told in full where it begins an event or makes it worse."""
-    np.testing.assert_allclose(reported_scores(scores), want, rtol=1e-12, err_msg=why)
+@pytest.mark.parametrize(("scores", "expected", "rule"), CASES, ids=[row[2] for row in CASES])
+def test_event_scores(scores, expected, rule):
+    """A score is unchanged if it starts an event or makes it worse."""
+    np.testing.assert_allclose(reported_scores(scores), expected, rtol=1e-12, err_msg=rule)
 
 
-def test_what_was_told_is_forgotten_whole():
-    """After a long quiet nothing is left, not even a number too small to compute with quickly."""
+def test_event_state_fades_to_zero():
+    """After a long quiet time the score is exactly 0, without subnormal numbers."""
     assert reported_scores([50.0] + [0.0] * 3000)[-1] == 0.0
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_alarms_are_as_they_were(seed):
-    """Whatever the scores, the same alarms open and close, and the first has its peak but for a tenth."""
+def test_event_scores_keep_the_alarms(seed):
+    """Event scores open and close the same alarms, and the first peak changes by at most a tenth."""
     rng = np.random.default_rng(seed)
     raw = np.abs(rng.normal(0.5, 0.4, 20_000)) * np.repeat(rng.choice([1.0, 1.0, 3.0], 2000), 10)
     t = np.arange(len(raw))
@@ -69,8 +69,8 @@ def test_alarms_are_as_they_were(seed):
     assert before[0][3] / WORSENING_RATIO <= after[0][3] <= before[0][3]
 
 
-def test_scorer_tells_an_outage_once():
-    """The scorer tells the begin of an outage in full, then stays just above 1, and fades when it is over."""
+def test_scorer_scores_an_outage_fully_once():
+    """An outage has its full score at the start, stays just above 1, and fades at its end."""
     x = np.random.default_rng(1).normal(10, 1, (1100, 1))
     x[1000:1030] += 40
     scores = Scorer(1, 60).run(x, np.arange(1100, dtype=np.int64) * MINUTE_NS).anomaly_score[:, 0]
@@ -84,8 +84,8 @@ def test_scorer_tells_an_outage_once():
     assert ((scores[last + 1 :] >= fade - 1e-12) & (scores[last + 1 :] < 1)).all()
 
 
-def test_a_masked_sample_is_not_held_as_told():
-    """What the caller's mask leaves out, as in a maintenance window, makes nothing after it old."""
+def test_masked_sample_starts_no_event():
+    """A masked sample, as in a maintenance window, does not reduce the score of the next one."""
     x = np.random.default_rng(1).normal(10, 1, (1002, 1))
     x[1000:] = 60.0
     t = np.arange(1002, dtype=np.int64) * MINUTE_NS

@@ -1,4 +1,4 @@
-"""One contract, every forecaster of the catalogue: see `trimtab.models.contracts.Forecaster`."""
+"""Contract of `trimtab.models.contracts.Forecaster`, for every forecaster of the catalogue."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ MAX_HORIZON_S = 86_400.0
 
 
 def make_values(seed=0):
-    """(rows, N) hourly values: days, a week, noise, bursts, a constant, gaps, and three that began late."""
+    """Return (rows, N) hourly values: seasons, noise, bursts, a constant, gaps and three late starts."""
     rng = np.random.default_rng(seed)
     k = np.arange(STEPS_PER_DAY * DAYS)
     day = np.sin(k * 2 * np.pi / STEPS_PER_DAY)
@@ -38,16 +38,16 @@ def make_values(seed=0):
     return y
 
 
-def make_panel(y, **changed):
-    """The values as a panel of hours."""
+def make_panel(y, **changes):
+    """Return the values as an hourly panel."""
     n = y.shape[1]
-    given = {"y": y, "end": np.full(n, END_NS), "step_s": 3600.0, "non_negative": np.zeros(n, bool)}
-    return Panel(**(given | changed))
+    fields = {"y": y, "end": np.full(n, END_NS), "step_s": 3600.0, "non_negative": np.zeros(n, bool)}
+    return Panel(**(fields | changes))
 
 
 @pytest.fixture(scope="module", params=forecaster_names())
 def fitted(request):
-    """(name, make, a fitted forecaster): none of the tests changes it."""
+    """Return (name, make, fitted forecaster); no test changes it."""
     parameters = {} if request.param == "seasonal_naive" else {"longest_s": MAX_HORIZON_S}
 
     def make():
@@ -59,27 +59,27 @@ def fitted(request):
 
 
 def predict(model, y, horizon=30, **changed):
-    """Its quantiles, (n_quantiles, horizon, n_series)."""
+    """Return the quantiles, (n_quantiles, horizon, n_series)."""
     return model.predict(make_panel(y, **changed), horizon, QUANTILES)
 
 
 def test_is_a_forecaster(fitted):
-    """It has every method of the contract, and gives the shape that it promises."""
+    """The forecaster has every method of the contract and returns the documented shape."""
     _, _, model = fitted
     assert isinstance(model, Forecaster)
     assert predict(model, make_values()).shape == (len(QUANTILES), 30, N)
 
 
 def test_quantiles_do_not_cross(fitted):
-    """A higher quantile is nowhere below a lower one."""
+    """A higher quantile is never below a lower one."""
     f = predict(fitted[2], make_values(3))
     known = np.isfinite(f).all(axis=0)
     assert known[:, :4].all()
     assert (np.diff(f[:, known], axis=0) >= -1e-9).all()
 
 
-def test_says_nothing_of_what_it_does_not_know(fitted):
-    """A series without a sample is NaN, all of it; whatever is said of a series is finite from end to end."""
+def test_unknown_series_is_nan(fitted):
+    """A series without samples is all NaN; any other forecast is finite over the whole horizon."""
     f = predict(fitted[2], make_values())
     assert np.isnan(f[:, :, 7]).all()
     known = np.isfinite(f)
@@ -90,7 +90,7 @@ def test_says_nothing_of_what_it_does_not_know(fitted):
 
 
 def test_state_round_trip(fitted):
-    """Restored from its arrays a forecaster says the very same, and the arrays are plain numbers."""
+    """A restored forecaster returns the same forecasts; the state has numeric arrays only."""
     _, make, model = fitted
     state = model.state()
     assert all(a.dtype.kind in "fiub" for a in state.values())
@@ -100,7 +100,7 @@ def test_state_round_trip(fitted):
 
 
 def test_refuses_a_state_that_does_not_fit(fitted):
-    """A state with an array missing, of another size or not finite raises StateError and changes nothing."""
+    """A state with a missing, misshapen or non-finite array raises StateError and changes nothing."""
     name, _, model = fitted
     if name == "seasonal_naive":
         assert model.state() == {}
@@ -118,7 +118,7 @@ def test_refuses_a_state_that_does_not_fit(fitted):
 
 
 def test_series_do_not_leak_into_each_other(fitted):
-    """After the fit a series has the forecast that it has among others."""
+    """A series has the same forecast alone and among others."""
     y = make_values(3)
     whole = predict(fitted[2], y)
     alone = predict(fitted[2], y[:, 1:2])
@@ -126,27 +126,27 @@ def test_series_do_not_leak_into_each_other(fitted):
 
 
 def test_unit_does_not_matter(fitted):
-    """A thousand times the values have a thousand times the forecast."""
+    """Scaled values have a scaled forecast."""
     y = make_values(3)
     np.testing.assert_allclose(predict(fitted[2], 1024.0 * y), 1024.0 * predict(fitted[2], y), rtol=1e-6)
 
 
-def test_a_missing_sample_stops_nothing(fitted):
-    """The last sample missing, a series is forecast all the same."""
+def test_missing_last_sample_is_tolerated(fitted):
+    """A series without its last sample has a forecast."""
     late = make_values(3)
     late[-1] = np.nan
     assert np.isfinite(predict(fitted[2], late)[:, :, :4]).all()
 
 
-def test_wrong_quantiles_are_told(fitted):
-    """Quantiles that do not rise, or lie outside of what was learnt, are refused by their values."""
+def test_invalid_quantiles_are_refused(fitted):
+    """Quantiles that do not increase or are out of range raise ModelError."""
     for wrong in ((0.9, 0.5), (0.001,), (0.5, 1.0), ()):
         with pytest.raises(ModelError, match=r"must increase, from 0\.05 to 0\.99"):
             fitted[2].predict(make_panel(make_values()), 3, wrong)
 
 
-def test_asked_before_it_was_fitted(fitted):
-    """A forecaster that learns says that it was not fitted; one that does not needs no fit."""
+def test_predict_before_fit_is_refused(fitted):
+    """A learning forecaster raises ModelError before `fit`; seasonal naive needs no fit."""
     name, make, _ = fitted
     if name == "seasonal_naive":
         assert np.isfinite(predict(make(), make_values())[:, :, 0]).all()
@@ -155,8 +155,8 @@ def test_asked_before_it_was_fitted(fitted):
         predict(make(), make_values())
 
 
-def test_unknown_name_is_told_the_nearest():
-    """A wrong name lists what exists and the nearest match; a wrong parameter is named."""
+def test_unknown_name_suggests_the_nearest():
+    """An unknown name raises an error with the nearest match; an unknown parameter is named."""
     with pytest.raises(UnknownModelError, match=r"unknown forecaster 'rigde'.*Did you mean 'ridge'"):
         forecaster("rigde")
     with pytest.raises(ModelError, match="deph"):

@@ -1,4 +1,4 @@
-"""What forecasts are made of: windows, lags, and nothing behind the origin."""
+"""Forecast features: windows, lags, and no value after the origin."""
 
 import numpy as np
 import pytest
@@ -16,20 +16,20 @@ STEPS_PER_DAY = 24
 
 
 def make_history(seed=0, n=20 * STEPS_PER_DAY, events=None):
-    """Two series of hours with holes."""
+    """Return two hourly series with gaps, and their history."""
     y = np.random.default_rng(seed).normal(10, 3, (n, 2))
     y[5 * STEPS_PER_DAY : 5 * STEPS_PER_DAY + 3, 0] = np.nan
     return y, build_history(y, np.array([10**18, 2 * 10**18]), 3600.0, events)
 
 
 def column(x, name):
-    """One column of the features."""
+    """Return one feature column."""
     return x[:, FEATURES.index(name)]
 
 
 @pytest.mark.parametrize("ahead", [1, 5, 24, 25, 48])
-def test_columns_are_what_their_names_say(ahead):
-    """Levels are means up to the origin; lags are whole days and weeks before the target, never after it."""
+def test_columns_match_their_names(ahead):
+    """Levels are means up to the origin; lags are whole days and weeks before the target."""
     y, h = make_history()
     now = 17 * STEPS_PER_DAY + 3
     x = features(h, np.array([0]), np.array([now]), np.array([ahead])) + h.mean[0]
@@ -51,8 +51,8 @@ def test_columns_are_what_their_names_say(ahead):
     assert column(x, "week_1")[0] == pytest.approx(about(now + ahead - 7 * STEPS_PER_DAY))
 
 
-def test_nothing_behind_the_origin_is_read():
-    """Another future changes no feature of an origin before it."""
+def test_values_after_the_origin_are_not_used():
+    """Other values after an origin do not change its features."""
     y, h = make_history()
     now = np.full(60, 12 * STEPS_PER_DAY)
     series, ahead = np.arange(60) % 2, 1 + np.arange(60)
@@ -63,8 +63,8 @@ def test_nothing_behind_the_origin_is_read():
     np.testing.assert_allclose(after, before, rtol=1e-9)
 
 
-def test_what_is_before_the_first_row_is_unknown():
-    """A lag in front of the first row is NaN, a level takes what is there."""
+def test_lags_before_the_first_row_are_unknown():
+    """A lag before the first row is NaN; a level uses the existing rows."""
     _, h = make_history()
     x = features(h, np.array([1]), np.array([10]), np.array([1]))
     assert np.isnan(column(x, "day_1")).all()
@@ -73,7 +73,7 @@ def test_what_is_before_the_first_row_is_unknown():
 
 
 def test_known_days_are_flagged():
-    """A row says whether its target, past the end too, and the day it is compared with are known days."""
+    """A row flags whether its target and its daily lag are on known days, also after the last row."""
     events = np.zeros((21 * STEPS_PER_DAY, 2), bool)
     events[20 * STEPS_PER_DAY :, 0] = True
     _, h = make_history(events=events)
@@ -83,14 +83,14 @@ def test_known_days_are_flagged():
 
 
 def test_times_count_from_the_end():
-    """A target's time is that of the last row and so many steps."""
+    """A target's time is that of the last row plus its steps."""
     _, h = make_history()
     times = target_times(h, np.array([1]), np.array([h.n_steps - 3]), np.array([4]))
     assert times.tolist() == [2 * 10**18 + 2 * 3600 * 10**9]
 
 
 def test_training_targets_lie_in_the_panel():
-    """Every origin that counts has its target behind it and within the panel, with enough history before."""
+    """Training targets lie within the panel, after enough history."""
     _, h = make_history()
     rows = sample_origins(
         h, change_scale(h), (3, 9), per_series=50, min_history=STEPS_PER_DAY, max_age=10 * STEPS_PER_DAY

@@ -1,4 +1,4 @@
-"""Every compiled detector of one file against its slow twin."""
+"""Compiled detectors against their plain-Python twins."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ N, TICKS = 8, 700
 
 
 def make_values():
-    """(TICKS, N) values, a kind of series a column, with gaps."""
+    """Return (TICKS, N) values, one kind of series per column, with gaps."""
     rng = np.random.default_rng(3)
     x = np.stack(
         [
@@ -32,7 +32,7 @@ def make_values():
 
 
 def twin_statistics(make, x):
-    """What the twins give, tick by tick."""
+    """Return the twins' statistics, tick by tick."""
     twins = [make() for _ in range(x.shape[1])]
     out = np.empty_like(x)
     for k, row in enumerate(x.tolist()):
@@ -55,7 +55,7 @@ CASES = [
 
 @pytest.mark.parametrize(("bank", "twin", "parameters"), CASES)
 def test_kernel_equals_twin(bank, twin, parameters):
-    """The compiled kernel gives what the plain twin gives, on every kind of series."""
+    """The compiled kernel equals its plain twin on every kind of series."""
     x = make_values()
     got = bank(N, **parameters).run(x, np.arange(TICKS))
     want = twin_statistics(lambda: twin(**parameters), x)
@@ -63,7 +63,7 @@ def test_kernel_equals_twin(bank, twin, parameters):
 
 
 def test_stable_variance_holds_at_large_offsets():
-    """At an offset of 1e9 the default form keeps the size of z, where river's form loses it."""
+    """At an offset of 1e9 the default form keeps the scale of z; river's form does not."""
     x = 1e9 + np.random.default_rng(0).normal(0, 1, (5000, 1))
     t = np.arange(len(x))
     assert np.nanstd(EwZscore(1, 0.01).run(x, t)[500:]) == pytest.approx(1.0, rel=0.1)
@@ -71,7 +71,7 @@ def test_stable_variance_holds_at_large_offsets():
 
 
 def test_infinity_is_no_sample():
-    """An infinite value has no statistic and leaves no trace."""
+    """An infinite value has no statistic and does not change the state."""
     x = np.random.default_rng(0).normal(0, 1, (400, 2))
     x[100] = np.nan
     y = x.copy()

@@ -1,4 +1,4 @@
-"""Boosted trees as arrays: equal to the library that trained them, and harmless whatever they hold."""
+"""Boosted trees as arrays: equal to LightGBM, and validated before use."""
 
 import builtins
 
@@ -13,7 +13,7 @@ QUANTILES = (0.1, 0.9)
 
 
 def make_data(n=4000):
-    """(n, 4) features, one with holes, one without; a target whose spread depends on one."""
+    """Return (n, 4) features, one of them with gaps, and a target whose spread depends on a feature."""
     rng = np.random.default_rng(2)
     x = rng.normal(0, 1, (n, 4))
     x[rng.random(n) < 0.2, 1] = np.nan
@@ -23,26 +23,26 @@ def make_data(n=4000):
 
 @pytest.fixture(scope="module")
 def trees():
-    """A small ensemble."""
+    """Return a small ensemble."""
     return quantile_trees.train(*make_data(), QUANTILES, 12)
 
 
-def test_equals_the_library(trees):
-    """The kernel gives what LightGBM's own predict gives, NaN in trained and in untrained places too."""
+def test_predictions_equal_lightgbm(trees):
+    """The kernel equals LightGBM's predict, also for NaN in columns trained with and without NaN."""
     import lightgbm
 
     x, y = make_data()
-    asked = x[:500].copy()
-    asked[::7, 0] = np.nan
+    queries = x[:500].copy()
+    queries[::7, 0] = np.nan
     rows = lightgbm.Dataset(x, y, params={"max_bin": quantile_trees.PARAMETERS["max_bin"], "verbose": -1})
     for k, q in enumerate(QUANTILES):
         booster = lightgbm.train({**quantile_trees.PARAMETERS, "alpha": q}, rows, 12)
-        want = booster.predict(asked)
-        np.testing.assert_allclose(quantile_trees.predict(trees, asked)[k], want, rtol=1e-9, atol=1e-9)
+        want = booster.predict(queries)
+        np.testing.assert_allclose(quantile_trees.predict(trees, queries)[k], want, rtol=1e-9, atol=1e-9)
 
 
-def test_quantiles_hold():
-    """About so many values lie below each quantile."""
+def test_share_below_a_quantile_matches_its_level():
+    """The share of values below a quantile is close to its level."""
     x, y = make_data()
     more = quantile_trees.train(x, y, QUANTILES, 60)
     below = (y < quantile_trees.predict(more, x)).mean(axis=1)
@@ -64,15 +64,15 @@ INVALID_CHANGES = {
 
 
 @pytest.mark.parametrize("change", INVALID_CHANGES.values(), ids=INVALID_CHANGES)
-def test_refuses_arrays_that_are_no_trees(trees, change):
-    """Arrays whose walk would not end, or leave its bounds, are refused."""
+def test_invalid_trees_are_refused(trees, change):
+    """Arrays with loops, invalid indices, types or shapes raise StateError."""
     quantile_trees.check_trees(trees, 2, 4)
     with pytest.raises(StateError), np.errstate(invalid="ignore"):
         quantile_trees.check_trees(change(trees), 2, 4)
 
 
 def test_buckets_cover_every_horizon_once():
-    """Buckets grow, and leave no horizon out."""
+    """Bucket edges increase up to the longest horizon."""
     for longest in (1, 2, 7, 288, 1440):
         edges = bucket_edges(longest)
         assert edges[0] == 0
@@ -80,8 +80,8 @@ def test_buckets_cover_every_horizon_once():
         assert (np.diff(edges) > 0).all()
 
 
-def test_a_machine_without_openmp_is_told_what_to_install(monkeypatch):
-    """Where LightGBM's own library cannot be loaded, the error names what is missing."""
+def test_missing_openmp_is_named(monkeypatch):
+    """If LightGBM's library cannot be loaded, the error names the package to install."""
 
     def missing(name, *_):
         if name == "lightgbm":

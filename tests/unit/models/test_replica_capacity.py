@@ -1,4 +1,4 @@
-"""What one replica serves and how long one takes to start, learnt from what was recorded, or not known."""
+"""Replica capacity and startup time from recorded metrics."""
 
 import numpy as np
 import pytest
@@ -11,20 +11,20 @@ REPLICAS = np.full(2000, 5.0)
 UTILISATION = LOAD / 5.0 / 150.0 * RNG.lognormal(0.0, 0.1, 2000)
 
 
-def test_one_is_found_through_noise_and_faults():
-    """The interval holds the truth through noise; gaps and a tenth of absurd samples move it by little."""
+def test_capacity_is_robust_to_noise_and_faults():
+    """The interval contains the true capacity; gaps and a tenth of wrong samples change it little."""
     _, low, high = replica_capacity(LOAD, REPLICAS, UTILISATION)
     assert low <= 150.0 <= high
-    busy = UTILISATION.copy()
-    busy[::10] = RNG.uniform(0.2, 5.0, 200)
-    busy[5::50] = np.nan
-    value, low, high = replica_capacity(LOAD, REPLICAS, busy)
+    utilisation = UTILISATION.copy()
+    utilisation[::10] = RNG.uniform(0.2, 5.0, 200)
+    utilisation[5::50] = np.nan
+    value, low, high = replica_capacity(LOAD, REPLICAS, utilisation)
     assert value == pytest.approx(150.0, rel=0.05)
     assert high / low < 1.2
 
 
 @pytest.mark.parametrize(
-    ("load", "busy"),
+    ("load", "utilisation"),
     [
         (LOAD[:50], UTILISATION[:50]),  # too short
         (LOAD, np.full(2000, 0.05)),  # idle
@@ -33,13 +33,13 @@ def test_one_is_found_through_noise_and_faults():
     ],
     ids=["short", "idle", "missing", "changed"],
 )
-def test_what_cannot_be_known_is_not_said(load, busy):
-    """Unknown instead of a guess."""
-    assert replica_capacity(load, REPLICAS[: len(load)], busy) is None
+def test_unknown_capacity_is_none(load, utilisation):
+    """The capacity is None if the recording is short, idle, missing or inconsistent."""
+    assert replica_capacity(load, REPLICAS[: len(load)], utilisation) is None
 
 
-def test_starts_are_timed_one_by_one():
-    """Slow and quick starts: the value is late in their range; those that overlap others are left out."""
+def test_overlapping_starts_are_ignored():
+    """The startup time is in the upper range of the measured starts; overlapping starts are left out."""
     total, ready = np.full(400, 2.0), np.full(400, 2.0)
     for begin, took in ((20, 8), (100, 12), (200, 10), (300, 12)):
         total[begin : begin + 40] = 4.0
@@ -50,8 +50,8 @@ def test_starts_are_timed_one_by_one():
     assert 150.0 <= value <= 180.0
 
 
-def test_too_few_starts_say_nothing():
-    """Two starts are an accident; a start that was called off is none."""
+def test_startup_time_needs_three_starts():
+    """The startup time is None with two starts; a cancelled start does not count."""
     total = np.array([2.0, 2, 4, 4, 4, 2, 2, 4, 4, 4, 2, 5, 5, 2])
     ready = np.array([2.0, 2, 2, 4, 4, 2, 2, 2, 4, 4, 2, 2, 2, 2])
     assert startup_time_s(total, ready, 15.0) is None

@@ -1,4 +1,4 @@
-"""River objects as members of a bank."""
+"""River objects as bank members."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from trimtab.models.river_bank import RiverBank
 
 
 def make_waves(ticks=200, n=2):
-    """(ticks, n) of a slow wave with noise, each series with its own."""
+    """Return (ticks, n) slow waves with noise."""
     rng = np.random.default_rng(1)
     return np.sin(np.arange(ticks)[:, None] / 10 + np.arange(n)) + rng.normal(0, 0.1, (ticks, n))
 
@@ -32,20 +32,20 @@ TIMES = np.arange(200, dtype=np.int64)
     ],
     ids=str,
 )
-def test_any_river_detector_is_a_member(model):
-    """A name, an estimator, a pipeline, a filter, a factory: each scores, and the same again by replay."""
+def test_river_models_score_and_replay(model):
+    """A name, estimator, pipeline, filter or factory scores, and a replay gives the same scores."""
     x = make_waves()
-    one, again = RiverBank(2, model), RiverBank(2, model)
-    s = one.run(x, TIMES)
+    bank, replayed = RiverBank(2, model), RiverBank(2, model)
+    s = bank.run(x, TIMES)
     assert np.isnan(s[:10]).all()
     assert np.isfinite(s[150:]).all()
-    np.testing.assert_array_equal(again.run(x, TIMES), s)
-    scored = one.score(x[0], 0)
-    np.testing.assert_array_equal(one.score(x[0], 0), scored)
+    np.testing.assert_array_equal(replayed.run(x, TIMES), s)
+    scored = bank.score(x[0], 0)
+    np.testing.assert_array_equal(bank.score(x[0], 0), scored)
 
 
-def test_a_forecasters_residual_is_the_statistic():
-    """Of a forecaster the statistic is how far the value lies from the forecast, which is also expected."""
+def test_statistic_of_a_forecaster_is_its_residual():
+    """The statistic of a forecaster is the distance from its forecast, which is the expected value."""
     x = make_waves(60, 1)
     bank, model = RiverBank(1, "HoltWinters", alpha=0.4), time_series.HoltWinters(0.4)
     for k, value in enumerate(x[:, 0].tolist()):
@@ -58,8 +58,8 @@ def test_a_forecasters_residual_is_the_statistic():
     assert np.isnan([lower[0], upper[0]]).all()
 
 
-def test_an_entitys_model_sees_all_its_series():
-    """One object watches the series of an entity together and flags what is unusual of them together."""
+def test_entity_model_gets_all_its_series():
+    """One object gets all series of an entity and flags unusual combinations."""
     rng = np.random.default_rng(2)
     a = rng.uniform(0, 1, 600)
     x = np.stack([a, a, rng.uniform(0, 1, 600)], axis=1)
@@ -73,8 +73,8 @@ def test_an_entitys_model_sees_all_its_series():
     assert np.isnan(bank.score(np.array([0.5, np.nan, 0.5]), 0)[1])
 
 
-def test_an_entity_is_forgotten_with_its_last_series():
-    """A slot that is reset leaves the entity's object to the others; the last one takes it along."""
+def test_entity_state_is_dropped_with_its_last_series():
+    """Resetting one slot keeps the entity's object; resetting its last slot drops it."""
     bank = RiverBank(3, "LODA", n_random_cuts=5, entity_of_slot=[4, 4, 7])
     bank.run(make_waves(100, 3), TIMES[:100])
     bank.reset(np.array([0]))
@@ -87,17 +87,17 @@ def test_an_entity_is_forgotten_with_its_last_series():
         bank.assign_entities(np.array([0, 1]), [1])
 
 
-def test_says_how_it_comes_back():
-    """What cannot be stored says so, and names the way back."""
+def test_river_state_cannot_be_stored():
+    """`state` and `restore` raise StateError and name the replay."""
     bank = RiverBank(1, "LODA")
     assert not bank.restorable
-    for ask in (bank.state, lambda: bank.restore({})):
+    for call in (bank.state, lambda: bank.restore({})):
         with pytest.raises(StateError, match="replay"):
-            ask()
+            call()
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "says"),
+    ("model", "given", "message"),
     [
         (linear_model.LinearRegression(), {}, "neither"),
         (object(), {}, "not a river estimator"),
@@ -105,7 +105,7 @@ def test_says_how_it_comes_back():
         ("GaussianScorer", {"entity_of_slot": [0]}, "one value at a time"),
     ],
 )
-def test_refuses_what_is_no_detector(model, given, says):
-    """What cannot be a member is refused with the reason."""
-    with pytest.raises(ModelError, match=says):
+def test_objects_that_are_no_detectors_are_refused(model, given, message):
+    """An object that cannot be a bank member raises ModelError with the reason."""
+    with pytest.raises(ModelError, match=message):
         RiverBank(1, model, **given)

@@ -1,4 +1,4 @@
-"""The river-exact forms against river itself: 50 series of 2,000 points, to 1e-12."""
+"""Parity of the exact forms with river: 50 series of 2,000 points, to 1e-12."""
 
 import math
 
@@ -14,7 +14,7 @@ TIMES = np.arange(TICKS, dtype=np.int64)
 
 @pytest.fixture(scope="module")
 def values():
-    """(TICKS, N), ten each of normal, skewed, heavy-tailed, counts and seasonal, mostly within 0..1."""
+    """Return (TICKS, N), ten series each: normal, skewed, heavy-tailed, counts, seasonal; mostly in 0..1."""
     rng = np.random.default_rng(26)
     k = np.arange(TICKS)[:, None]
     kinds = [
@@ -27,8 +27,8 @@ def values():
     return np.concatenate(kinds, axis=1)
 
 
-def test_ew_zscore_is_rivers(values):
-    """(x - EWMean) / sqrt(EWVar) of river.stats is the bank's exact form; NaN where river's variance is 0."""
+def test_ew_zscore_equals_river(values):
+    """The exact form equals (x - EWMean) / sqrt(EWVar) of river.stats; NaN where the variance is 0."""
     got = detector("ew_zscore", N, fading_factor=0.03, exact=True).run(values, TIMES)
     want = np.full_like(values, np.nan)
     for i in range(N):
@@ -44,7 +44,7 @@ def test_ew_zscore_is_rivers(values):
 
 
 def river_scores(make, column):
-    """Score before learn, one river object over one series."""
+    """Return the scores of one river object over one series, scoring before learning."""
     model, out = make(), []
     for x in column.tolist():
         out.append(model.score_one({"x": x}))
@@ -52,8 +52,8 @@ def river_scores(make, column):
     return out
 
 
-def test_half_space_trees_are_rivers(values):
-    """river.anomaly.HalfSpaceTrees with the same seed gives the very figures, the first zeros too."""
+def test_half_space_trees_equal_river(values):
+    """The exact form equals river.anomaly.HalfSpaceTrees with the same seed, including the first zeros."""
     got = detector("half_space_trees", N, seed=7, exact=True).run(values, TIMES)
     want = np.array([river_scores(lambda: anomaly.HalfSpaceTrees(seed=7), c) for c in values.T]).T
     assert len(np.unique(want)) > 500
@@ -69,8 +69,8 @@ def test_half_space_trees_are_rivers(values):
         ({"n_trees": 25, "height": 6, "window_size": 255, "seed": 3}, (0.2, 0.8)),  # values beyond the limits
     ],
 )
-def test_half_space_trees_are_rivers_with_other_parameters(values, given, limits):
-    """Trees, height, window, limits and seed mean what they mean in river."""
+def test_half_space_trees_equal_river_with_other_parameters(values, given, limits):
+    """Trees, height, window, limits and seed have the same meaning as in river."""
     few = values[:900, ::10]
     got = detector("half_space_trees", few.shape[1], exact=True, limits=limits, **given).run(few, TIMES[:900])
 
@@ -92,8 +92,8 @@ def test_half_space_trees_are_rivers_with_other_parameters(values, given, limits
         ({"model": anomaly.LocalOutlierFactor(n_neighbors=5)}, lambda: anomaly.LocalOutlierFactor(5)),
     ],
 )
-def test_members_keep_rivers_figures(values, given, make):
-    """A river object in a bank scores as it does by itself."""
+def test_river_object_in_a_bank_scores_the_same(values, given, make):
+    """A river object in a bank gives the same scores as alone."""
     few = values[:150, ::25]
     got = detector("river", few.shape[1], warm_up=0, **given).run(few, TIMES[:150])
     want = np.array([river_scores(make, c) for c in few.T]).T

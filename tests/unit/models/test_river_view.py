@@ -1,4 +1,4 @@
-"""Every bank, and the scorer, as a river estimator."""
+"""Banks and the scorer as river estimators."""
 
 import math
 import random
@@ -23,7 +23,7 @@ VIEWS = [(name, {}) for name in detector_names()] + [
 
 
 def make_labelled_stream(model, scale=1):
-    """Stands in for the data set that river's checks would download: ten of every hundred are unusual."""
+    """Yield a stream in place of the data sets of river's checks; 10 of every 100 samples are unusual."""
     if not isinstance(model, base.AnomalyDetector):
         raise TypeError(f"{model} is checked with a stream for anomaly detectors")
     rng = random.Random(4)
@@ -35,29 +35,29 @@ def make_labelled_stream(model, scale=1):
 
 
 @pytest.fixture
-def own_stream(monkeypatch):
-    """River's checks on `stream`."""
+def local_check_stream(monkeypatch):
+    """Let river's checks use `make_labelled_stream`."""
     monkeypatch.setattr(checks, "_yield_datasets", make_labelled_stream)
 
 
 @pytest.mark.parametrize(("name", "given"), VIEWS, ids=[f"{n}-{k}" for k, (n, _) in enumerate(VIEWS)])
-@pytest.mark.usefixtures("own_stream")
+@pytest.mark.usefixtures("local_check_stream")
 def test_passes_rivers_own_checks(name, given):
-    """River's check_estimator finds no fault in the view."""
+    """The view passes river's check_estimator."""
     view = as_river(name, **given)
-    run = {check.__name__ for check in checks.yield_checks(view)}
+    checked = {check.__name__ for check in checks.yield_checks(view)}
     assert {
         "check_roc_auc",
         "check_pickling",
         "check_bounded_memory_growth",
         "check_clone_is_independent",
-    } <= run
+    } <= checked
     assert not view._unit_test_skips()
     checks.check_estimator(view)
 
 
-def test_scores_as_the_bank_does():
-    """The view's scores are the sizes of the bank's statistics, 0 while it warms up."""
+def test_view_scores_equal_the_bank():
+    """The view's scores are absolute statistics of the bank, 0 during warm-up."""
     x = np.random.default_rng(0).normal(0, 1, (300, 1))
     t = np.arange(300, dtype=np.int64) * 60 * 10**9
     for name in ("ew_zscore", "half_space_trees", "range_exceedance"):
@@ -69,8 +69,8 @@ def test_scores_as_the_bank_does():
         np.testing.assert_array_equal(got, want)
 
 
-def test_scorer_as_the_scorer_does():
-    """Of a scorer the view gives the anomaly_score, at the times that it is told."""
+def test_scorer_view_equals_the_scorer():
+    """The view of a scorer returns its anomaly_score at the given times."""
     x = np.random.default_rng(0).normal(0, 1, 200)
     x[150] = 30.0
     scorer, view = Scorer(1, 60.0), as_river(Scorer(1, 60.0))
@@ -83,8 +83,8 @@ def test_scorer_as_the_scorer_does():
     assert got < 1.0
 
 
-def test_joins_rivers_pipelines():
-    """A view stands where a river detector stands: behind a scaler, within a filter."""
+def test_view_works_in_river_pipelines():
+    """A view works in a river pipeline and in a river filter."""
     pipe = compose.Select("y") | preprocessing.StandardScaler() | as_river("ew_zscore")
     within = anomaly.QuantileFilter(as_river("ew_zscore"), q=0.9)
     for k in range(200):
@@ -94,8 +94,8 @@ def test_joins_rivers_pipelines():
     assert within.classify(within.score_one({"y": 40.0}))
 
 
-def test_watches_one_feature():
-    """Of several values the named one is watched; which one must be clear."""
+def test_view_scores_one_feature():
+    """The view scores the named feature; several features without a name raise ShapeError."""
     view = RiverView("ew_zscore", feature="y", min_samples=2)
     for k in range(9):
         view.learn_one({"x": 0.0, "y": float(k % 3)})
@@ -105,8 +105,8 @@ def test_watches_one_feature():
         as_river("ew_zscore").score_one({"x": 0.0, "y": 1.0})
 
 
-def test_works_on_a_copy():
-    """A detector that is given stays as it is, and a clone starts where the given one stood."""
+def test_view_works_on_a_copy():
+    """The given detector stays unchanged, and a clone starts from its state."""
     bank = detector("ew_zscore", 1)
     view = as_river(bank)
     for k in range(100):

@@ -1,4 +1,4 @@
-"""Medians and restlessness that the trees are told."""
+"""Robust features: medians and variability."""
 
 import numpy as np
 
@@ -9,27 +9,27 @@ STEPS_PER_DAY = 24
 
 
 def features_at(y, now, ahead=3):
-    """The features of one series of hours from one origin."""
+    """Return the features of one hourly series at one origin."""
     history = build_history(np.asarray(y, float)[:, None], np.zeros(1, np.int64), 3600.0)
-    found = robust_features(history, np.array([0]), np.array([now]), np.array([ahead]))[0]
-    found[:4] += history.mean[0]
-    return found
+    values = robust_features(history, np.array([0]), np.array([now]), np.array([ahead]))[0]
+    values[:4] += history.mean[0]
+    return values
 
 
-def test_a_burst_moves_no_median():
-    """A day's course with one burst at the target's time has the median that it has without."""
+def test_burst_does_not_move_the_medians():
+    """One burst at the target's time of day does not change the medians."""
     rows = np.arange(8 * STEPS_PER_DAY)
     y = rows % STEPS_PER_DAY * 1.0
     y[-STEPS_PER_DAY + 2] = 900.0
-    found = features_at(y, len(y) - 1)
-    assert found[0] == 2.0
-    assert found[1] == 900.0
-    np.testing.assert_allclose(found[2:5], [23.0, 12.5, 0.0], atol=1e-9)
-    assert found[7] == 898.0
+    values = features_at(y, len(y) - 1)
+    assert values[0] == 2.0
+    assert values[1] == 900.0
+    np.testing.assert_allclose(values[2:5], [23.0, 12.5, 0.0], atol=1e-9)
+    assert values[7] == 898.0
 
 
-def test_nothing_behind_the_origin_is_read():
-    """Values after the origin change nothing but the middle that is taken off."""
+def test_values_after_the_origin_are_not_used():
+    """Values after the origin change only the subtracted mean."""
     rng = np.random.default_rng(0)
     y = rng.normal(0, 1, 10 * STEPS_PER_DAY)
     later = y.copy()
@@ -39,16 +39,16 @@ def test_nothing_behind_the_origin_is_read():
     )
 
 
-def test_short_pasts_are_unknown():
-    """In its first hours a series has no day before it: NaN, and what is known is there."""
-    found = features_at(np.arange(6.0), 5)
-    assert found.shape == (len(ROBUST_FEATURES),)
-    assert np.isnan(found[[0, 1, 4, 5, 7]]).all()
-    assert np.isfinite(found[[2, 3, 6]]).all()
+def test_short_history_gives_nan():
+    """In the first hours daily features are NaN, the others are known."""
+    values = features_at(np.arange(6.0), 5)
+    assert values.shape == (len(ROBUST_FEATURES),)
+    assert np.isnan(values[[0, 1, 4, 5, 7]]).all()
+    assert np.isfinite(values[[2, 3, 6]]).all()
 
 
-def test_rows_of_one_origin_are_told_alike_and_what_takes_longest_can_be_left_out():
-    """Rows together give what each gives alone; without the whole, only changes and the day's median lack."""
+def test_rows_are_independent_and_slow_columns_are_optional():
+    """Rows have the same features together and alone; without slow columns only these are NaN."""
     y = np.random.default_rng(1).normal(0, 1, (9 * STEPS_PER_DAY, 2))
     history = build_history(y, np.zeros(2, np.int64), 3600.0)
     series, now = np.array([0, 0, 0, 1, 1]), np.array([200, 200, 190, 190, 215])

@@ -1,4 +1,4 @@
-"""The scorer: score before learn, one way for step and run, slots, state, hygiene."""
+"""Scorer: score before learn, step equals run, slots, state and learning hygiene."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ DETECTOR_SETS = [
 
 
 def make_series(ticks=400, n=5, seed=1):
-    """Noise with a few gaps, a spike and a shift."""
+    """Return noise with a few gaps, a spike and a shift, and its times."""
     rng = np.random.default_rng(seed)
     x = rng.normal(10, 1, (ticks, n))
     x[rng.random((ticks, n)) < 0.03] = np.nan
@@ -27,13 +27,13 @@ def make_series(ticks=400, n=5, seed=1):
 
 
 def are_equal(a, b):
-    """Whether two Scores are equal to the bit."""
+    """Return whether two Scores are equal bit by bit."""
     return all(np.array_equal(getattr(a, f), getattr(b, f), equal_nan=f != "shifted") for f in a.__slots__)
 
 
 @pytest.mark.parametrize("detectors", DETECTOR_SETS, ids=str)
 def test_run_is_repeated_step(detectors):
-    """A run over a recording equals one step after the other, to the bit."""
+    """`run` equals repeated `step` bit by bit."""
     x, t = make_series()
     whole = Scorer(5, 60, detectors).run(x, t)
     single = Scorer(5, 60, detectors)
@@ -43,7 +43,7 @@ def test_run_is_repeated_step(detectors):
 
 @pytest.mark.parametrize("detectors", DETECTOR_SETS, ids=str)
 def test_scoring_changes_nothing(detectors):
-    """Asking for a score leaves the state as it was, and the step that follows gives the same score."""
+    """`score` does not change the state, and the next `step` gives the same score."""
     x, t = make_series()
     scorer = Scorer(5, 60, detectors)
     scorer.run(x[:-1], t[:-1])
@@ -54,7 +54,7 @@ def test_scoring_changes_nothing(detectors):
     assert are_equal(asked, scorer.step(x[-1], int(t[-1])))
 
 
-def test_truncation_changes_no_score():
+def test_scores_do_not_depend_on_later_rows():
     """Row i depends on rows up to i only."""
     x, t = make_series()
     whole = Scorer(5, 60).run(x, t).anomaly_score
@@ -62,7 +62,7 @@ def test_truncation_changes_no_score():
 
 
 @pytest.mark.parametrize("detectors", DETECTOR_SETS, ids=str)
-def test_state_goes_on_where_it_was(detectors):
+def test_restored_scorer_continues(detectors):
     """A restored scorer gives the scores of an uninterrupted one."""
     x, t = make_series()
     whole = Scorer(5, 60, detectors).run(x, t)
@@ -74,8 +74,8 @@ def test_state_goes_on_where_it_was(detectors):
     assert np.array_equal(rest.anomaly_score, whole.anomaly_score[200:], equal_nan=True)
 
 
-def test_another_version_of_state_is_refused():
-    """A state of another version, or of another shape, is refused by name."""
+def test_unknown_state_version_is_refused():
+    """A state with an unknown version or a missing field raises StateError."""
     state = Scorer(2, 60).state()
     with pytest.raises(StateError, match="version 99"):
         Scorer(2, 60).restore(state | {"version": np.array([99])})
@@ -85,8 +85,8 @@ def test_another_version_of_state_is_refused():
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_state_of_a_version_before_is_read(version):
-    """State of a version before goes on: the last value came from itself, and nothing was told."""
+def test_older_state_versions_are_read(version):
+    """An older state gets the last value as return level and empty event scores."""
     x, t = make_series()
     first = Scorer(5, 60)
     first.run(x[:200], t[:200])
@@ -97,15 +97,15 @@ def test_state_of_a_version_before_is_read(version):
         old["season/level"] = old["season/level"][:, :3].copy()
     second = Scorer(1, 60)
     second.restore(old)
-    again = second.state()
-    came_from = [0, 1, 2, 0] if version == 1 else [0, 1, 2, 3]
-    assert np.array_equal(again["season/level"], now["season/level"][:, came_from])
-    assert not again["news/told"].any()
+    upgraded = second.state()
+    columns = [0, 1, 2, 0] if version == 1 else [0, 1, 2, 3]
+    assert np.array_equal(upgraded["season/level"], now["season/level"][:, columns])
+    assert not upgraded["news/told"].any()
     assert np.isfinite(second.step(x[210], int(t[210])).anomaly_score).any()
 
 
 def test_slots_are_independent_and_reused():
-    """A slot that was moved goes on, a reset one learns anew, its neighbours notice nothing."""
+    """A moved slot continues, a reset slot learns from scratch, other slots do not change."""
     x, t = make_series()
     alone = Scorer(5, 60).run(x, t).anomaly_score
     moving = Scorer(5, 60)
@@ -121,8 +121,8 @@ def test_slots_are_independent_and_reused():
     assert np.isnan(scores[:, 5]).all()
 
 
-def test_unknown_is_not_scored_and_teaches_nothing():
-    """NaN and infinite samples give no score and leave what was learnt as it was."""
+def test_non_finite_samples_are_neither_scored_nor_learnt():
+    """NaN and infinite samples have no score and do not change the state."""
     x, t = make_series()
     with_gap = np.insert(x, 300, np.full((2, 5), [np.nan, np.inf, -np.inf, np.nan, np.nan]), axis=0)
     times = np.insert(t, 300, [t[299] + 1, t[299] + 2])
@@ -131,8 +131,8 @@ def test_unknown_is_not_scored_and_teaches_nothing():
     assert np.array_equal(np.delete(scores, [300, 301], axis=0), Scorer(5, 60).run(x, t).anomaly_score, True)
 
 
-def test_masked_samples_teach_nothing():
-    """What the caller's mask leaves out is scored but not learnt."""
+def test_masked_samples_are_not_learnt():
+    """Masked samples are scored but not learnt."""
     x, t = make_series()
     scorer = Scorer(5, 60)
     scorer.run(x[:300], t[:300])
@@ -143,7 +143,7 @@ def test_masked_samples_teach_nothing():
 
 
 def test_a_lasting_shift_is_declared_and_learnt():
-    """A shift is flagged until the deadline, declared once, and then the new level is healthy."""
+    """A shift is flagged until the deadline, declared once, and then learnt."""
     rng = np.random.default_rng(2)
     x = rng.normal(10, 1, (1200, 1))
     x[1000:] += 30
@@ -155,8 +155,8 @@ def test_a_lasting_shift_is_declared_and_learnt():
     assert abs(scores.yhat[-1, 0] - 40) < 2
 
 
-def test_a_burst_that_is_over_leaves_no_trace():
-    """Where a burst has drawn the last value along, the way back is flagged, and not what comes after it."""
+def test_burst_is_not_flagged_after_its_end():
+    """The end of a burst that moved the last value is flagged, but not the samples after it."""
     walk = np.cumsum(np.random.default_rng(100).normal(size=(3000, 6)), axis=0)
     walk[2500:2510] += np.linspace(3, 40, 10)[:, None]
     score = Scorer(6, 60).run(walk, np.arange(3000, dtype=np.int64) * MINUTE_NS).anomaly_score
@@ -164,8 +164,8 @@ def test_a_burst_that_is_over_leaves_no_trace():
     assert ((score[2510:2570] > 1).sum(axis=0) <= 2).all()
 
 
-def test_a_blip_goes_as_it_came():
-    """In a series that runs on from its last value, to leave a value that was learnt is no second event."""
+def test_end_of_a_blip_is_no_second_event():
+    """In a random walk, the return from a learnt spike is not a second anomaly."""
     x = np.cumsum(np.random.default_rng(8).normal(size=(1000, 1)), axis=0)
     x[900] += 12
     s = np.abs(SeasonalResidual(1, 60.0).run(x, np.arange(1000, dtype=np.int64) * MINUTE_NS)[:, 0])
@@ -174,8 +174,8 @@ def test_a_blip_goes_as_it_came():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_core_made_busy_shows_at_once(seed):
-    """After six noisy hours of an idle core, a minute at 100 % is flagged within 3 samples, to its end."""
+def test_busy_core_is_flagged_at_once(seed):
+    """After six noisy idle hours, a minute at 100 % is flagged within 3 samples until it ends."""
     rng = np.random.default_rng(seed)
     idle = 0.985 - rng.gamma(2, 0.006, 4400) - (rng.random(4400) < 0.02) * rng.exponential(0.03, 4400)
     idle[4320:4332] = [0.4] + [0.0] * 11
@@ -186,8 +186,8 @@ def test_a_core_made_busy_shows_at_once(seed):
     assert not flagged[14:].any()
 
 
-def test_seasons_from_coarse_history():
-    """Two weeks at five minutes teach a day's course, so that the first live hour is expected rightly."""
+def test_seasons_are_learnt_from_coarse_history():
+    """Two weeks of five-minute history teach the daily season for the first live hour."""
     t = np.arange(14 * 288, dtype=np.int64) * 5 * MINUTE_NS
     course = 50 + 20 * np.sin(t / 86_400e9 * 2 * np.pi)
     noise = np.random.default_rng(4).normal(0, 1, len(t) + 240)
@@ -200,8 +200,8 @@ def test_seasons_from_coarse_history():
     assert (scores.anomaly_score[60:, 0] < 1).all()
 
 
-def test_band_holds_what_is_usual():
-    """Nearly all healthy samples lie inside the expected band, and yhat never outside it."""
+def test_band_contains_healthy_samples():
+    """Nearly all healthy samples lie in the expected band, and yhat always does."""
     x = np.random.default_rng(5).normal(10, 1, (2000, 3))
     s = Scorer(3, 60).run(x, np.arange(2000, dtype=np.int64) * MINUTE_NS)
     late = slice(500, None)
@@ -212,8 +212,8 @@ def test_band_holds_what_is_usual():
     assert np.median(s.yhat_upper[late] - s.yhat_lower[late]) < 16
 
 
-def test_nothing_is_expected_while_a_series_is_learnt():
-    """The band begins where the score begins: before, it would be drawn from a handful of samples."""
+def test_band_starts_with_the_first_score():
+    """The expected band is NaN during warm-up."""
     x, t = make_series()
     scores = Scorer(5, 60).run(x, t)
     scored = np.isfinite(
@@ -225,13 +225,13 @@ def test_nothing_is_expected_while_a_series_is_learnt():
 
 
 def test_shapes_are_checked():
-    """Values of another number of series are refused with both numbers."""
+    """Values of another number of series raise ShapeError with both numbers."""
     with pytest.raises(ShapeError, match=r"\(3, 4\).*5 series"):
         Scorer(5, 60).run(np.zeros((3, 4)), np.arange(3))
 
 
-def test_learning_ticks_count_down():
-    """A series says how many samples it still learns, and is scored when none is left."""
+def test_learning_ticks_count_down_to_zero():
+    """`learning_ticks` counts the remaining warm-up samples; a series is scored at 0."""
     scorer = Scorer(1, 60)
     assert scorer.learning_ticks().tolist() == [WARM_UP_SAMPLES]
     x, t = make_series(n=1, ticks=WARM_UP_SAMPLES + 5)
@@ -241,8 +241,8 @@ def test_learning_ticks_count_down():
     assert np.isnan(scores[seen <= WARM_UP_SAMPLES]).all()
 
 
-def test_river_members_come_back_by_replay():
-    """A state leaves out what cannot be stored safely; the rest goes on, and the river member learns anew."""
+def test_state_excludes_river_detectors():
+    """The state has no river objects; after `restore` the river detector learns from scratch."""
     x, t = make_series()
     first = Scorer(5, 60, ("default", "river"))
     first.run(x[:100], t[:100])

@@ -1,4 +1,4 @@
-"""The seasonal naive forecast against its plain twin, and what it costs."""
+"""Window medians of the seasonal naive forecast against their plain twin."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ from trimtab.models.forecasters.seasonal_naive import window_medians
         (5, 5, 0),  # no window at all
     ],
 )
-def test_medians_about_rows_equal_the_plain_ones(rows, season, half):
-    """Gaps are left out, a window that is one gap is NaN, and both ends have shorter windows."""
+def test_window_medians_equal_their_plain_twin(rows, season, half):
+    """Gaps are ignored, a window without samples is NaN, and windows at the ends are shorter."""
     rng = np.random.default_rng(rows + season)
     y = rng.normal(5, 2, rows)
     y[rng.random(rows) < 0.3] = np.nan

@@ -1,4 +1,4 @@
-"""Which course a series repeats."""
+"""Season length of a series."""
 
 import numpy as np
 import pytest
@@ -24,20 +24,20 @@ CASES = {
 
 @pytest.mark.parametrize(("y", "want"), CASES.values(), ids=CASES)
 def test_finds_the_season(y, want):
-    """The period that a series shows, a day where it shows none, 0 where it is too short for that."""
+    """The season is the clearest period, a day if there is none, 0 if the series is too short."""
     found = int(find_seasons(np.asarray(y)[:, None], STEP_S)[0])
     assert abs(found - want) <= 1
 
 
-def test_holes_do_not_hide_it():
-    """A fifth of the samples missing, the season is still found."""
+def test_missing_samples_do_not_hide_the_season():
+    """The season is found with a fifth of the samples missing."""
     y = np.sin(ROWS * 2 * np.pi / 25)
     y[np.random.default_rng(0).random(ROWS.size) < 0.2] = np.nan
     assert abs(int(find_seasons(y[:, None], STEP_S)[0]) - 25) <= 1
 
 
-def test_autocorrelation_is_the_textbook_one():
-    """The fast sum equals the plain one."""
+def test_autocorrelation_equals_its_definition():
+    """The fast autocorrelation equals the plain sum."""
     y = NOISE[:60] + 3
     x = y - y.mean()
     plain = [float(x[k:] @ x[: len(x) - k] / (x @ x)) for k in range(60)]

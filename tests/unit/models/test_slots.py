@@ -1,4 +1,4 @@
-"""Series ids and their slots."""
+"""Slots of series ids."""
 
 import pytest
 from hypothesis import settings
@@ -10,28 +10,28 @@ from trimtab.models.slots import Slots
 
 
 class SlotsMachine(RuleBasedStateMachine):
-    """Series that come and go in any order, against a dict."""
+    """Adds and removes series in any order and compares the slots with a dict."""
 
     def __init__(self):
         super().__init__()
         self.slots = Slots(capacity=2)
         self.model = {}
-        self.most = 0
+        self.n_used = 0
 
     @rule(name=st.text("abcdefgh", min_size=1, max_size=2))
     def add(self, name):
         version, capacity = self.slots.version, self.slots.capacity
-        free = set(range(self.most)) - set(self.model.values())
-        place = self.slots.add(name)
+        free = set(range(self.n_used)) - set(self.model.values())
+        slot = self.slots.add(name)
         if name in self.model:
-            assert place == self.model[name]
+            assert slot == self.model[name]
             assert self.slots.version == version
             return
-        assert place == (min(free) if free else self.most), "the lowest free slot, else the next new one"
+        assert slot == (min(free) if free else self.n_used), "the lowest free slot, else the next new one"
         assert self.slots.version == version + 1
         assert self.slots.capacity in {capacity, 2 * capacity}
-        self.model[name] = place
-        self.most = max(self.most, place + 1)
+        self.model[name] = slot
+        self.n_used = max(self.n_used, slot + 1)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -52,16 +52,16 @@ class SlotsMachine(RuleBasedStateMachine):
         assert len(self.slots) == len(self.model)
         assert {name: self.slots.slot(name) for name in self.slots} == self.model
         assert [self.slots.slot(name) for name in self.slots.series_ids()] == sorted(self.model.values())
-        assert all(self.slots.series_id(place) == name for name, place in self.model.items())
-        assert self.most <= self.slots.capacity < max(3, 2 * self.most + 1)
+        assert all(self.slots.series_id(slot) == name for name, slot in self.model.items())
+        assert self.n_used <= self.slots.capacity < max(3, 2 * self.n_used + 1)
 
 
 TestSlotTable = SlotsMachine.TestCase
 TestSlotTable.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, database=None)
 
 
-def test_arrival_order_is_slot_order():
-    """Series stand side by side in the order in which they came."""
+def test_slots_follow_the_order_of_arrival():
+    """Series get consecutive slots in the order in which they are added."""
     slots = Slots()
     assert slots.extend(f"s{k}" for k in range(1000)) == list(range(1000))
     assert slots.capacity == 1024
@@ -71,7 +71,7 @@ def test_arrival_order_is_slot_order():
     assert slots.series_id(1000) is None
 
 
-def test_refuses_no_room_at_all():
-    """A table without slots is refused by name and value."""
+def test_capacity_must_be_positive():
+    """A capacity of 0 raises ModelError with the value."""
     with pytest.raises(ModelError, match="capacity is 0"):
         Slots(0)
