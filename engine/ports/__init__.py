@@ -1,4 +1,4 @@
-"""The doors between the core and the world. Fakes stand beside them in tests/fakes/ports.py."""
+"""Ports: the protocols that sources, sinks, tools, channels and stores implement. Fakes: tests/fakes."""
 
 from trimtab.engine.ports.model_port import ModelService
 from trimtab.engine.ports.notifier_port import Notifier

@@ -7,37 +7,41 @@ from trimtab.engine.types import Forecast, ModelView, PastForecast, PipelineRun
 
 
 class ModelService(Protocol):
-    """What is forecast, by which model, and what people may ask of it. Asked on the event loop."""
+    """Forecasts, models and training runs. Called on the event loop.
+
+    `by` is the name of the API key that asks.
+    """
 
     def forecasts(
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
     ) -> list[Forecast]:
-        """By id of the series; `after` is the last id of the page before.
+        """Return the current forecasts, ordered by series id.
 
-        search : every word must stand in the series' name, case ignored
+        after  : last id of the previous page
+        search : words that the series' name must all contain, ignoring case
         """
         ...
 
     async def past_forecast(self, series_id: str) -> PastForecast:
-        """What had been forecast of a series; empty where nothing is kept of it."""
+        """Return the past forecasts of a series; empty if none are stored."""
         ...
 
     async def models(self) -> list[ModelView]:
-        """Every model."""
+        """Return all models."""
         ...
 
     async def promote(self, name: str, version: str, by: str) -> ModelView:
-        """Let a version serve. Raises NotFoundError, RefusedError."""
+        """Make a version the champion. Raises NotFoundError, RefusedError."""
         ...
 
     async def rollback(self, name: str, by: str) -> ModelView:
-        """Let the previous champion serve again. Raises NotFoundError, ConflictError where there is none."""
+        """Make the previous champion the champion. Raises NotFoundError, or ConflictError if there is none."""
         ...
 
     async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:
-        """Newest first. Raises NotFoundError."""
+        """Return the runs of a pipeline, newest first. Raises NotFoundError."""
         ...
 
     async def start_training(self, name: str, by: str) -> PipelineRun:
-        """Train now. Raises NotFoundError, ConflictError where it runs already."""
+        """Start a training run. Raises NotFoundError, or ConflictError if one is running."""
         ...

@@ -1,4 +1,4 @@
-"""Who tells people of incidents."""
+"""Port of the notification channels."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,12 +7,12 @@ from trimtab.engine.types import Notice
 
 
 class Notifier(Protocol):
-    """One receiver of notices. Knows nothing from one call to the next, so that a restart changes nothing."""
+    """One notification channel. It keeps no state between calls, so that a restart changes nothing."""
 
     name: str
-    """As in `notify:` of the settings."""
+    """Name under `notify:` in the settings."""
     repeat_s: float | None
-    """While an incident goes on, its newest notice is sent again so often; None = once is enough."""
+    """Seconds between repetitions of the newest notice of an open incident; None = no repetition."""
 
     async def notify(self, notice: Notice, earlier: Sequence[Notice] = ()) -> None:
         """Hand over one notice; it was taken when this returns.
@@ -24,12 +24,12 @@ class Notifier(Protocol):
         ...
 
     async def probe(self) -> str:
-        """What can be told without a notice: whether it is there, and lets us in; in a few words.
+        """Check the receiver and the credentials without sending a notice; return a short description.
 
-        Raises NotDeliveredError, as `notify` would.
+        Raises NotDeliveredError.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         ...

@@ -1,4 +1,4 @@
-"""What people and programs can ask of the acting part: the desk, and the box of tools."""
+"""Ports of operators: decisions on recommendations and actions, incidents, and managed tools."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,83 +20,83 @@ from trimtab.engine.types import (
 
 
 class OperatorDecisions(Protocol):
-    """Decisions of people. `by` is the name of the key; `key` is the request's idempotency key.
+    """Decisions of operators. `by` is the name of the API key, `key` the request's idempotency key.
 
-    Guardrails hold for people, too, but for those that ask for a person (mode, persistence, start-up). Raises
-    NotFoundError, ConflictError (somebody was quicker, or the value has changed), RefusedError with the
-    guard's reason, StoreError where it cannot be written down: then nothing is done.
+    Guard rules apply to operators too, except those that require an operator (mode, persistence, start-up).
+    Raises NotFoundError, ConflictError (decided already, or the value has changed), RefusedError with the
+    guard's reason, StoreError if the decision cannot be stored: then nothing is done.
     """
 
     async def approve(self, recommendation_id: str, by: str) -> Recommendation:
-        """Let it be done as soon as the guardrails allow. The approver may not be its proposer."""
+        """Approve: apply as soon as the guard rules allow. The approver must differ from the proposer."""
         ...
 
     async def dismiss(self, recommendation_id: str, by: str, reason: str) -> Recommendation:
-        """It will not be done; the reason is learnt from."""
+        """Dismiss for a reason, which later recommendations take into account."""
         ...
 
     async def schedule(self, recommendation_id: str, by: str, at: int) -> Recommendation:
-        """Let it be done at a time, int64 ns."""
+        """Schedule to be applied at `at`, int64 ns UTC."""
         ...
 
     async def apply(self, recommendation_id: str, by: str, key: str) -> Action:
-        """Do it now."""
+        """Apply now."""
         ...
 
     async def roll_back(self, action_id: str, by: str, key: str) -> Action:
-        """Take an action back: to the exact value before, if the value is still ours."""
+        """Restore the exact previous value, if the knob still has the value that the action set."""
         ...
 
     async def run(self, tool: str, target: str, action: str, by: str, key: str) -> Action:
-        """Tell a tool to do something, once."""
+        """Run a tool action once."""
         ...
 
     async def set_knob(
         self, tool: str, target: str, knob: str, before: Value, after: Value, by: str, key: str
     ) -> Action:
-        """Change a setting by hand, where its value is still `before`."""
+        """Set a knob from `before` to `after`. Raises ConflictError if its value is not `before`."""
         ...
 
     async def pause(self, by: str, reason: str) -> Pause:
-        """Nothing acts any more, from within a second, until a person says so."""
+        """Pause all actions within a second, until an operator resumes."""
         ...
 
     async def resume(self, by: str, reason: str) -> Pause:
-        """Acting is allowed again."""
+        """End the pause."""
         ...
 
 
 class IncidentActions(Protocol):
-    """What people say and do about incidents. `by` is the name of the key.
+    """Operator actions on incidents. `by` is the name of the API key.
 
-    Raises NotFoundError, ConflictError where the state of the incident does not allow it (one that was merged
-    into another is not touched any more), StoreError.
+    Raises NotFoundError, StoreError, or ConflictError if the incident's state does not allow the action
+    (an incident that was merged into another cannot change).
     """
 
     async def acknowledge(self, incident_id: str, by: str, note: str = "") -> Incident:
-        """Somebody looks after it."""
+        """Acknowledge: an operator is working on the incident."""
         ...
 
     async def resolve(self, incident_id: str, by: str, note: str = "") -> Incident:
-        """It is over, or is no trouble."""
+        """Resolve: the incident is over, or is no problem."""
         ...
 
     async def reopen(self, incident_id: str, by: str, note: str = "") -> Incident:
-        """It is not over."""
+        """Reopen an acknowledged or resolved incident."""
         ...
 
     async def merge(self, incident_id: str, into: str, by: str) -> Incident:
-        """The anomalies of `incident_id` belong to `into`; gives that one back."""
+        """Move the anomalies of `incident_id` into the incident `into` and return the latter."""
         ...
 
     async def split(self, incident_id: str, anomaly_ids: Sequence[str], by: str) -> Incident:
-        """These anomalies (some of its, not all) are another incident; gives the new one back."""
+        """Move some, but not all, anomalies into a new incident and return it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ToolView:
-    """A tool as people see it; figures, knobs and actions by target."""
+    """A configured tool with its status, modes and targets."""
 
     name: str
     kind: str
@@ -104,13 +104,13 @@ class ToolView:
     trial: bool
     status: ToolStatus
     modes: Mapping[str, Mode]
-    """By subject (knob or action); "*" = all others."""
+    """Mode by subject (knob or action); "*" = all others."""
     targets: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class TargetView:
-    """One target of a tool, as it is now. What could not be read is left out, and `problem` says why."""
+    """Current state of one target. Unreadable values are omitted, and `problem` says why."""
 
     tool: str
     target: str
@@ -121,28 +121,28 @@ class TargetView:
 
 
 class Toolbox(Protocol):
-    """The tools, fetched by name at each use, enabled and disabled while running."""
+    """The configured tools. Fetch a tool by name at each use: it can be switched off at any time."""
 
     def names(self) -> Sequence[str]:
-        """Of all that are configured, by name."""
+        """Return the names of all configured tools, sorted."""
         ...
 
     def tool(self, name: str) -> Tool:
-        """The tool to be used right now. Raises NotFoundError; RefusedError while disabled or quarantined."""
+        """Return the tool. Raises NotFoundError, or RefusedError while it is disabled or quarantined."""
         ...
 
     async def enable(self, name: str, enabled: bool) -> ToolView:
-        """Switch it; enabling ends a quarantine. Durable. Raises NotFoundError."""
+        """Enable or disable a tool durably; enabling ends a quarantine. Raises NotFoundError."""
         ...
 
     async def views(self) -> list[ToolView]:
-        """All, with a status that is a few seconds old at most."""
+        """Return all tools, each with a status at most a few seconds old."""
         ...
 
     async def view(self, name: str) -> ToolView:
-        """One of them. Raises NotFoundError."""
+        """Return one tool with its status. Raises NotFoundError."""
         ...
 
     async def target(self, name: str, target: str) -> TargetView:
-        """What is known of one target now. Raises NotFoundError."""
+        """Read the current state of one target. Raises NotFoundError."""
         ...

@@ -1,4 +1,4 @@
-"""Time, sources, sinks, and what is true now."""
+"""Ports of the clock, sources, sinks, and the current state."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
@@ -15,40 +15,40 @@ from trimtab.engine.types import (
 
 
 class Clock(Protocol):
-    """Time, injected."""
+    """Wall clock."""
 
     def now(self) -> int:
-        """Nanoseconds UTC."""
+        """Return the current time, int64 ns UTC."""
         ...
 
     async def sleep_until(self, time_ns: int) -> None:
-        """Return when `now()` has reached time_ns."""
+        """Return once `now()` has reached `time_ns`."""
         ...
 
 
 class Source(Protocol):
-    """Live metric series from one place."""
+    """A source of live metric series; `interval_s` is its scrape interval in seconds."""
 
     name: str
     interval_s: float
 
     async def open(self) -> None:
-        """Connect and discover. Raises SourceError; the engine tries again with backoff."""
+        """Connect and discover series. Raises SourceError; the engine retries with backoff."""
         ...
 
     async def read(self) -> Reading | None:
-        """The newest samples; None = a replayed source is at its end.
+        """Return the newest samples; None = a replayed recording has ended.
 
-        Raises SourceError where it did not answer: the tick is then unknown.
+        Raises SourceError if the source did not answer; the tick is unknown then.
         """
         ...
 
     def history(self, now_ns: int) -> AsyncIterator[History]:
-        """Recorded values to learn from before the first live tick, coarse ones first."""
+        """Yield recorded values for warm-up, coarse resolutions first."""
         ...
 
     def info(self, key: SeriesKey) -> SeriesInfo:
-        """Unit, kind and help text of a series that it gave."""
+        """Return the metadata of a series of this source."""
         ...
 
     def is_replacement(self, old: SeriesKey, new: SeriesKey) -> bool:
@@ -56,11 +56,11 @@ class Source(Protocol):
         ...
 
     def skipped_series(self) -> Sequence[str]:
-        """Series over the cap, by name."""
+        """Return the names of series over the limit."""
         ...
 
     def detail(self) -> str:
-        """One line about what it watches."""
+        """Return one line that describes what is watched."""
         ...
 
     async def close(self) -> None:
@@ -69,21 +69,21 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where scored ticks go."""
+    """A destination of scored ticks."""
 
     name: str
 
     async def send(self, keys: Sequence[SeriesKey], scores: TickScores) -> None:
-        """Hand over one tick; keys by slot. A receiver that is away raises nothing: buffer, drop, count."""
+        """Accept one tick; keys by slot. Never raises if the receiver is down: buffer, drop and count."""
         ...
 
     async def close(self) -> None:
-        """Send what is buffered, within a short deadline."""
+        """Send buffered ticks within a short deadline."""
         ...
 
 
 class LiveView(Protocol):
-    """What is true now, for the API. Only reads."""
+    """Read-only view of the current state, for the API. Called on the engine's event loop."""
 
     def series_page(
         self,
@@ -94,41 +94,40 @@ class LiveView(Protocol):
         limit: int = 100,
         sort: str = "score",
     ) -> tuple[list[SeriesView], int, str | None]:
-        """A page, how many match in all, and the cursor of the next page (None = last).
+        """Return a page, the total number of matches, and the cursor of the next page (None = last page).
 
-        search : words and label=value pairs, all must match; sort : "score" or "name"
+        search : words and label=value pairs that must all match; sort : "score" or "name"
         """
         ...
 
     def series_by_id(self, series_id: str) -> SeriesView:
-        """Raises NotFoundError."""
+        """Return one series. Raises NotFoundError."""
         ...
 
     def sources(self) -> list[SourceStatus]:
-        """Every configured source."""
+        """Return the status of every configured source."""
         ...
 
     def readiness(self) -> tuple[bool, str]:
-        """Whether the engine ticks, and what it is waiting for."""
+        """Return whether the engine has started to score, and what it waits for."""
         ...
 
     def problem(self) -> str:
-        """What makes the engine unfit though it may tick, as a store that fails; "" = nothing."""
+        """Return why the engine is unhealthy, such as a failing store; "" = healthy."""
         ...
 
     def engine_status(self) -> dict[str, float | int | str]:
-        """How the engine itself does.
+        """Return the engine's own values.
 
         uptime_s, memory_bytes, cpu_ratio, ticks, tick_seconds, tick_lag_s, series, anomalies_open ...
         """
         ...
 
     def subscribe(self) -> AsyncIterator[tuple[str, dict[str, object]]]:
-        """(event, data) as they happen; a slow reader loses the oldest ticks.
+        """Yield (event, data) as they happen; a slow reader loses the oldest ticks.
 
         "tick" {source, time, series, unusual}; "anomaly", "source", "incident", "recommendation", "action"
         and "pause" the fields of Anomaly, SourceStatus, Incident, Recommendation, Action and Pause
-        (`dataclasses.asdict`); times are int64 ns here, the API makes them ISO 8601 and NaN null.
-        Asked on the engine's event loop, as all of LiveView is.
+        (`dataclasses.asdict`). Times are int64 ns UTC; the API converts them to ISO 8601, and NaN to null.
         """
         ...

@@ -1,4 +1,4 @@
-"""What outlives the process: events, scores, snapshots, incidents, and the ledger of actions."""
+"""Ports of durable storage: events, scores, snapshots, incidents, and the ledger of actions."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -28,10 +28,10 @@ from trimtab.models.contracts import State
 
 
 class Store(Protocol):
-    """Durable events: anomalies, feedback, keys. A write that returned survives kill -9."""
+    """Durable anomalies, feedback and API keys. A write that returned survives kill -9."""
 
     def save_series(self, infos: Iterable[SeriesInfo]) -> None:
-        """Remember series, by id; known ones are updated."""
+        """Insert or update series by id."""
         ...
 
     def save_anomaly(self, anomaly: Anomaly) -> None:
@@ -39,7 +39,7 @@ class Store(Protocol):
         ...
 
     def anomaly(self, anomaly_id: str) -> Anomaly:
-        """Raises NotFoundError."""
+        """Return one by id. Raises NotFoundError."""
         ...
 
     def anomalies(
@@ -56,18 +56,19 @@ class Store(Protocol):
         after: str | None = None,
         limit: int = 100,
     ) -> list[Anomaly]:
-        """Newest first by id (a ULID of the start); `after` is the last id of the page before.
+        """Return anomalies, newest first by id (a ULID of the start).
 
-        search : every word must stand in the series' Prometheus form, case ignored
+        since, until : int64 ns UTC; `after` : last id of the previous page
+        search : words that the series' Prometheus form must all contain, ignoring case
         """
         ...
 
     def save_feedback(self, feedback: Feedback) -> None:
-        """One word per anomaly and author; a later one replaces it. Raises NotFoundError."""
+        """Store the feedback of one author on an anomaly, replacing an earlier one. Raises NotFoundError."""
         ...
 
     def feedback(self, anomaly_id: str) -> list[Feedback]:
-        """Oldest first."""
+        """Return the feedback on an anomaly, oldest first."""
         ...
 
     def save_key(self, key: ApiKey) -> None:
@@ -75,74 +76,74 @@ class Store(Protocol):
         ...
 
     def keys(self) -> list[ApiKey]:
-        """All, revoked and expired ones too."""
+        """Return all keys, including revoked and expired ones."""
         ...
 
     def stored_response(self, idempotency_key: str, route: str) -> tuple[int, bytes] | None:
-        """Status and body that this POST was answered with before, kept for a day."""
+        """Return status and body of the stored response to this request, kept for a day; None = none."""
         ...
 
     def save_response(self, idempotency_key: str, route: str, status: int, body: bytes, now: int) -> None:
-        """Keep the answer to a POST."""
+        """Store the response to a request under its idempotency key."""
         ...
 
     def delete_ended(self, before: int, limit: int) -> int:
-        """Remove what ended before that time, int64 ns, at most `limit` rows of a kind; how many went.
+        """Delete what ended before `before` (int64 ns UTC), at most `limit` rows of a kind; return the count.
 
-        Anomalies with what was said of them, incidents, changes. What goes on stays, however old.
+        Covers anomalies with their feedback, incidents and changes. Open ones are kept at any age.
         """
         ...
 
     def delete_keys(self, prefixes: Sequence[str], ended_before: int, limit: int) -> int:
-        """Remove at most `limit` keys that begin so and expired or were revoked before then; how many."""
+        """Delete up to `limit` keys with these prefixes that ended before then; return the count."""
         ...
 
     def health_problem(self) -> str | None:
-        """None, or what is wrong."""
+        """Return what is wrong with the store; None = healthy."""
         ...
 
     def close(self) -> None:
-        """Let go."""
+        """Close the store."""
         ...
 
 
 class ScoreLog(Protocol):
-    """Scores by time: append a tick, read a series."""
+    """Time series of scores: append by tick, read by series."""
 
     def append(self, keys: Sequence[SeriesKey], scores: TickScores) -> None:
-        """Keep one tick; keys by slot. Rows without a sample are not kept."""
+        """Append one tick; keys by slot. Rows without a sample are omitted."""
         ...
 
     def read(self, series_id: str, since: int, until: int, limit: int = 100_000) -> ScoreRows:
-        """Rows with since <= time < until, oldest first; empty where nothing is known."""
+        """Return rows with since <= time < until (int64 ns UTC), oldest first."""
         ...
 
     def size_bytes(self) -> int:
-        """What the log takes on disk."""
+        """Return the size on disk in bytes."""
         ...
 
     def flush(self) -> None:
-        """Make what was appended durable, as before a snapshot. Raises StoreError."""
+        """Make appended ticks durable, for example before a snapshot. Raises StoreError."""
         ...
 
     def close(self) -> None:
-        """Write what is open."""
+        """Write buffered ticks and close."""
         ...
 
 
 class Snapshots(Protocol):
-    """State of each source's scoring, and every tick since, so that a restart goes on where it was."""
+    """Snapshots of each source's learned state, and a log of the ticks since, for restarts."""
 
     def log_tick(self, source: str, time: int, keys: Sequence[SeriesKey], values: bytes) -> None:
         """Append one closed tick before it is scored; values are float64 by slot."""
         ...
 
     def ticks_since(self, source: str) -> Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]:
-        """The logged ticks after the newest snapshot, oldest first."""
+        """Return the logged ticks after the newest snapshot, oldest first."""
         ...
 
     def ticks_until(self, source: str) -> Iterable[tuple[int, tuple[SeriesKey, ...], bytes]]:
-        """The logged ticks up to the newest snapshot that were not dropped, oldest first."""
+        """Return the retained ticks up to the newest snapshot, oldest first."""
         ...
 
     def save(
@@ -153,23 +154,23 @@ class Snapshots(Protocol):
         meta: dict[str, object],
         keep_from: int | None = None,
     ) -> None:
-        """A snapshot, atomically; the ticks up to `time` may then be dropped, if before `keep_from`."""
+        """Write a snapshot atomically; ticks up to `time` and before `keep_from` may then be dropped."""
         ...
 
     def load(self, source: str) -> tuple[int, State, dict[str, object]] | None:
-        """The newest snapshot that is whole; None = start afresh."""
+        """Return (time, arrays, meta) of the newest intact snapshot; None = there is none."""
         ...
 
 
 class Incidents(Protocol):
-    """Durable incidents and changes. A write that returned survives kill -9. Raises StoreError."""
+    """Durable incidents and change events. A write that returned survives kill -9. Raises StoreError."""
 
     def save_incidents(self, incidents: Iterable[Incident]) -> None:
-        """Insert or update by id, all or none."""
+        """Insert or update by id, in one transaction."""
         ...
 
     def incident(self, incident_id: str) -> Incident:
-        """Raises NotFoundError."""
+        """Return one by id. Raises NotFoundError."""
         ...
 
     def incidents(
@@ -185,9 +186,9 @@ class Incidents(Protocol):
         after: str | None = None,
         limit: int = 100,
     ) -> list[Incident]:
-        """Newest first by id (a ULID of the start); `after` is the last id of the page before.
+        """Return incidents, newest first by id (a ULID of the start).
 
-        Incidents that were merged into another are left out.
+        Incidents that were merged into another are omitted.
         """
         ...
 
@@ -203,15 +204,15 @@ class Incidents(Protocol):
         after: str | None = None,
         limit: int = 100,
     ) -> list[Change]:
-        """Newest first by id."""
+        """Return change events, newest first by id."""
         ...
 
 
 class Ledger(Protocol):
-    """Recommendations, actions, their audit, and the kill switch. A write that returned survives kill -9.
+    """Recommendations, actions, audit, silences and the pause. A write that returned survives kill -9.
 
-    Every change of state is one transaction with its audit row: where the audit cannot be written,
-    nothing is. Raises StoreError; LockedError where another engine took over.
+    Every change of state and its audit row are one transaction. Raises StoreError, or LockedError if
+    another engine has taken over.
     """
 
     def save_recommendation(
@@ -221,14 +222,14 @@ class Ledger(Protocol):
         actor: str,
         expected: RecommendationState | None = None,
     ) -> None:
-        """Insert, or update by id, with an audit row `audit` by `actor`.
+        """Insert or update by id, with an audit row `audit` by `actor`.
 
-        expected : the state that must be stored now; ConflictError where it is another. None = any, or none
+        expected : state that must be stored now, or ConflictError is raised; None = any state, or not stored
         """
         ...
 
     def recommendation(self, recommendation_id: str) -> Recommendation:
-        """Raises NotFoundError."""
+        """Return one by id. Raises NotFoundError."""
         ...
 
     def recommendations(
@@ -241,11 +242,11 @@ class Ledger(Protocol):
         after: str | None = None,
         limit: int = 100,
     ) -> list[Recommendation]:
-        """Newest first by id (a ULID of its creation)."""
+        """Return recommendations, newest first by id (a ULID of the creation)."""
         ...
 
     def propose(self, action: Action, audit: str, actor: str) -> Action:
-        """Insert an action; where one has its key already that one is given back, and nothing written."""
+        """Insert an action; if one with its key exists, return that one and write nothing."""
         ...
 
     def transition(
@@ -256,11 +257,11 @@ class Ledger(Protocol):
         actor: str,
         details: dict[str, Value] | None = None,
     ) -> Action:
-        """Write an action whose stored state is `expected`. Raises ConflictError where it is another."""
+        """Update an action whose stored state is `expected`. Raises ConflictError if it is another."""
         ...
 
     def action(self, action_id: str) -> Action:
-        """Raises NotFoundError."""
+        """Return one by id. Raises NotFoundError."""
         ...
 
     def actions(
@@ -275,51 +276,51 @@ class Ledger(Protocol):
         after: str | None = None,
         limit: int = 100,
     ) -> list[Action]:
-        """Newest first by id (a ULID of its creation); `since` compares with `created`."""
+        """Return actions, newest first by id (a ULID of the creation); `since` compares with `created`."""
         ...
 
     def append_audit(
         self, what: str, subject: str, actor: str, details: dict[str, Value] | None = None
     ) -> AuditRow:
-        """Append one audit row of its own."""
+        """Append one audit row and return it."""
         ...
 
     def audit_rows(self, *, after: int = 0, limit: int = 1000, subject: str | None = None) -> list[AuditRow]:
-        """Rows by `seq`, oldest first, those after `after`."""
+        """Return rows with seq > `after`, oldest first."""
         ...
 
     def audit_heads(self) -> AuditHeads:
-        """Where the audit ends, as the store and the data folder remember it."""
+        """Return the last (seq, hash) of the audit according to the store and the data folder."""
         ...
 
     def pause(self) -> Pause:
-        """Whether anything may act."""
+        """Return the current pause."""
         ...
 
     def set_pause(self, pause: Pause) -> None:
-        """Switch it, with its audit row."""
+        """Store the pause, with its audit row."""
         ...
 
     def silences(self) -> list[Silence]:
-        """Those of people, newest first; such as ended lately, too."""
+        """Return the silences of operators, newest first, including recently ended ones."""
         ...
 
     def add_silence(self, silence: Silence) -> None:
-        """Keep it, with its audit row."""
+        """Store a silence, with its audit row."""
         ...
 
     def end_silence(self, silence_id: str, by: str) -> Silence:
-        """It ends now, with its audit row. Raises NotFoundError; ConflictError where it is over already."""
+        """End a silence now, with its audit row. Raises NotFoundError, or ConflictError if it has ended."""
         ...
 
 
 class KeyValueStore(Protocol):
-    """Single values that outlive a restart, as plain JSON by name. Blocks; raises StoreError."""
+    """Durable JSON values by name. Blocks; raises StoreError."""
 
     def get(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """What was set; None = nothing was."""
+        """Return the value; None = not set."""
         ...
 
     def set(self, name: str, value: Any) -> None:  # noqa: ANN401 - as above
-        """Keep it in place of what was there; durable when it returns."""
+        """Set or replace the value; durable when this returns."""
         ...

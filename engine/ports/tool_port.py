@@ -1,4 +1,4 @@
-"""Managed tools: what can be read of them, changed in them, and told to them."""
+"""Ports of managed tools."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -16,73 +16,73 @@ from trimtab.engine.types import (
 
 
 class Tool(Protocol):
-    """One managed system, such as a Redis, a PostgreSQL, the processes of a PM2.
+    """A managed system, such as a Redis server, a PostgreSQL server or the processes of a PM2.
 
-    Every call ends within its own total deadline (10 s; `run` and `apply` 30 s) and raises ToolError where
-    it did not come to an answer: ToolUncertainError where a change may have taken effect all the same, so
-    that it is never blindly sent again. A tool never guesses: what it does not know is None or not there.
+    Every call ends within a total deadline (10 s; `run` and `apply` 30 s) and raises ToolError if it got no
+    answer; ToolUncertainError if the change may still have taken effect, so that it is never sent again
+    blindly. Unknown values are None or absent, never guessed.
     """
 
     name: str
-    """As in the settings; unique."""
+    """Name in the settings, unique."""
     targets: Sequence[str]
-    """Names of what may be changed; one for a single server. A target that is not in it is refused."""
+    """Names of what may be changed; one for a single server. Other targets are refused."""
     trial: bool
-    """A loopback target that the settings call a trial: guardrails may be scaled for it."""
+    """Whether this is a loopback target declared as a trial, for which guard rules may be shortened."""
 
     async def status(self) -> ToolStatus:
-        """How it does. Raises nothing."""
+        """Return the state. Never raises."""
         ...
 
     async def metrics(self, target: str) -> Mapping[str, float]:
-        """Figures by Prometheus-like name, in base units (bytes, seconds, ratio 0..1)."""
+        """Return metrics by Prometheus-style name, in base units (bytes, seconds, ratio 0..1)."""
         ...
 
     async def knobs(self, target: str) -> tuple[Knob, ...]:
-        """What can be set, with the bounds that hold now."""
+        """Return the knobs with their current bounds."""
         ...
 
     async def read(self, target: str, knob: str) -> KnobReading:
-        """The value now. Raises NotFoundError for a knob that it does not have."""
+        """Return the current value. Raises NotFoundError for an unknown knob."""
         ...
 
     async def apply(self, target: str, knob: str, before: Value, after: Value) -> AppliedChange:
-        """Set a knob whose value is `before`, and read it back; after = None resets it to the default.
+        """Set a knob whose value is `before` and read it back; after = None resets it to the default.
 
-        Raises ConflictError where the value is another (nothing is changed), RefusedError where the tool's
-        own rules forbid it, saying the sum.
+        Raises ConflictError if the value is not `before` (nothing is changed), RefusedError with the
+        calculation if the tool's own rules forbid the value.
         """
         ...
 
     async def outlook(self, target: str, knob: str, after: Value) -> MemoryOutlook | None:
-        """What memory would come to with that value; None = the knob has no part in it, or nobody knows."""
+        """Return the estimated memory use with the value `after`; None = not affected, or unknown."""
         ...
 
     async def actions(self, target: str) -> tuple[ToolAction, ...]:
-        """What it can be told to do."""
+        """Return the actions that can be run."""
         ...
 
     async def run(self, target: str, action: str, key: str) -> str:
-        """Do it, and say in one line what came of it. `key` is passed on where the tool takes one."""
+        """Run an action and return its result in one line. `key` is the idempotency key for the tool."""
         ...
 
     def command(self, target: str, subject: str, after: Value) -> str:
-        """How a person would do it by hand: a redis-cli line, an SQL statement, a shell command."""
+        """Return the command for doing it by hand: a redis-cli line, an SQL statement, a shell command."""
         ...
 
     def grant(self) -> str:
-        """How to make the least privileged account that suffices, as text to run."""
+        """Return the commands that create the least privileged account the tool needs."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         ...
 
 
 @runtime_checkable
 class CacheWarmer(Protocol):
-    """A tool that can fill a cache through the service behind it; not every tool has this."""
+    """Optional port of a tool that can warm a cache through the service behind it."""
 
     async def warming_load(self, target: str) -> WarmingLoad | None:
-        """What warming would ask of that service, and how it does now; None = nothing is to be warmed."""
+        """Return the load that warming would add to that service; None = nothing to warm."""
         ...

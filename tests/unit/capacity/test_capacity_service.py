@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from tests.builders.series import SECOND, START, tick_scores
 from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock, FakeScoreLog
-from trimtab.engine.capacity.capacity_service import STARTUP_S, Scaling
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.capacity.capacity_service import DEFAULT_STARTUP_S, CapacityService
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import History, ScoreRows, SeriesInfo, SeriesKey, SourceState, SourceStatus
@@ -29,7 +29,7 @@ PLAIN = {
 }  # fmt: skip
 
 
-class Past(FakeScoreLog):
+class RecordedScores(FakeScoreLog):
     """Two days of a load with a daily course, on four replicas, as a log reads it."""
 
     def __init__(self, days=2.0):
@@ -46,45 +46,45 @@ class Past(FakeScoreLog):
         return ScoreRows(times[good], values[good], nothing, nothing, nothing, nothing)
 
 
-class Room:
+class CapacityStack:
     """Live series that a test sets, and what came of them."""
 
     def __init__(self, scores=None, memory=None, **changes):
-        self.clock, self.live, self.told = FakeClock(), LiveState(), []
+        self.clock, self.live, self.results = FakeClock(), LiveState(), []
         self.live.set_source_status(SourceStatus("prometheus", SourceState.UP, INTERVAL_S))
         given = {name: value for name, value in {**PLAIN, **changes}.items() if value is not None}
         self.settings = Settings.model_validate({"capacity": {"shop": given}}).capacity
-        self.scaling = Scaling(
+        self.service = CapacityService(
             self.settings,
             self.live,
-            scores or Past(),
+            scores or RecordedScores(),
             memory or FakeKeyValueStore(),
             self.clock,
-            lambda *told: self.told.append(told),
+            lambda *results: self.results.append(results),
         )
 
     def sample(self, *values):
         """A tick of the sources: each pod's load, the count, how busy they are."""
         scores = tick_scores("prometheus", self.clock.now(), [*values, *[np.nan] * (len(KEYS) - len(values))])
         n = len(KEYS)
-        sensed = Sensed(
+        sensed = TickResult(
             KEYS, scores, (), np.empty(0, np.int64), np.zeros(n, np.int64), np.ones(n, np.bool_), {},
-            certain=True,
+            complete=True,
         )  # fmt: skip
         self.live.publish_tick(sensed, INTERVAL_S, (), SeriesInfo)
 
     async def step(self):
         """The next evaluation."""
         self.clock.time += round(INTERVAL_S * SECOND)
-        await self.scaling.step()
-        return self.scaling.shown["shop"]
+        await self.service.step()
+        return self.service.capacities["shop"]
 
 
 async def test_what_is_wanted_now():
-    """Pods are summed; the answer has count, reason, path and both costs, and the metric is told."""
-    room = Room()
-    room.sample(12.0, 12.0, 4.0)
-    found = await room.step()
+    """Pods are summed; the answer has count, reason, path and both costs, and the metric is results."""
+    stack = CapacityStack()
+    stack.sample(12.0, 12.0, 4.0)
+    found = await stack.step()
     assert (found.load, found.current, found.ready) == (24.0, 4.0, 4.0)
     assert found.wanted == max(found.floor, found.ahead) >= 4
     assert found.why in {"reactive", "forecast"}
@@ -92,14 +92,14 @@ async def test_what_is_wanted_now():
     assert found.path.ahead_s == pytest.approx((40.0, 80.0, 120.0))
     assert (found.cost_per_day, found.wanted_cost_per_day) == (48.0, 12.0 * found.wanted)
     assert found.confidence > 0.5
-    assert room.told == [("shop", found.wanted)]
+    assert stack.results == [("shop", found.wanted)]
 
 
 async def test_without_a_past_the_reactive_rule_answers():
     """Nothing was recorded: the rule alone, and less confidence."""
-    room = Room(FakeScoreLog())
-    room.sample(30.0, 30.0, 4.0)
-    found = await room.step()
+    stack = CapacityStack(FakeScoreLog())
+    stack.sample(30.0, 30.0, 4.0)
+    found = await stack.step()
     assert (found.wanted, found.why, found.ahead, found.path) == (8, "reactive", None, None)
     assert found.confidence == 0.5
 
@@ -114,52 +114,52 @@ async def test_without_a_past_the_reactive_rule_answers():
 )
 async def test_what_is_not_known_is_no_number(values, words):
     """A missing pod, a missing count or a sudden zero: no answer, with the reason, and the metric goes."""
-    room = Room()
-    room.sample(12.0, 12.0, 4.0)
-    await room.step()
-    room.sample(*values)
-    found = await room.step()
+    stack = CapacityStack()
+    stack.sample(12.0, 12.0, 4.0)
+    await stack.step()
+    stack.sample(*values)
+    found = await stack.step()
     assert found.wanted is None
     assert words in found.problem
-    assert room.told[-1] == ("shop", None)
+    assert stack.results[-1] == ("shop", None)
 
 
 async def test_stale_data_are_no_answer():
     """Three intervals without a tick of the source: unknown."""
-    room = Room()
-    room.sample(12.0, 12.0, 4.0)
-    assert (await room.step()).wanted is not None
-    room.clock.time += round(4 * INTERVAL_S * SECOND)
-    assert (await room.step()).wanted is None
+    stack = CapacityStack()
+    stack.sample(12.0, 12.0, 4.0)
+    assert (await stack.step()).wanted is not None
+    stack.clock.time += round(4 * INTERVAL_S * SECOND)
+    assert (await stack.step()).wanted is None
 
 
 async def test_a_selector_that_finds_nothing_says_so():
     """The problem names the setting and its selector."""
-    room = Room(load="nothing_of_that_name")
-    room.sample(12.0, 12.0, 4.0)
-    assert "capacity.shop.load: nothing_of_that_name selects no series" in (await room.step()).problem
+    stack = CapacityStack(load="nothing_of_that_name")
+    stack.sample(12.0, 12.0, 4.0)
+    assert "capacity.shop.load: nothing_of_that_name selects no series" in (await stack.step()).problem
 
 
 async def test_what_one_serves_is_learnt():
     """From load, count and utilisation; start-ups were never seen, so theirs is assumed."""
-    room = Room(capacity_per_replica="auto", utilisation="busy", startup="auto")
-    room.sample(12.0, 12.0, 4.0)
-    found = await room.step()
+    stack = CapacityStack(capacity_per_replica="auto", utilisation="busy", startup="auto")
+    stack.sample(12.0, 12.0, 4.0)
+    found = await stack.step()
     assert found.capacity_per_replica.source == "learnt"
     assert found.capacity_per_replica.value == pytest.approx(15.0, rel=0.01)
-    assert (found.startup_s.value, found.startup_s.source) == (STARTUP_S, "assumed")
+    assert (found.startup_s.value, found.startup_s.source) == (DEFAULT_STARTUP_S, "assumed")
 
 
 async def test_what_one_serves_cannot_be_learnt_from_nothing():
     """Without a past of utilisation there is no answer, and the setting that mends it is named."""
-    room = Room(FakeScoreLog(), capacity_per_replica="auto", utilisation="busy")
-    room.sample(12.0, 12.0, 4.0)
-    found = await room.step()
+    stack = CapacityStack(FakeScoreLog(), capacity_per_replica="auto", utilisation="busy")
+    stack.sample(12.0, 12.0, 4.0)
+    found = await stack.step()
     assert found.wanted is None
     assert "capacity.shop.capacity_per_replica" in found.problem
 
 
-class Younger(Past):
+class ShorterScores(RecordedScores):
     """As Past; utilisation is measured for the last day and a half only."""
 
     def read(self, series_id, since, until, limit=100_000):
@@ -169,9 +169,9 @@ class Younger(Past):
 
 async def test_pasts_of_other_lengths_are_learnt_from_where_they_meet():
     """Where utilisation is measured for less long than load, what both tell of is enough."""
-    room = Room(Younger(), capacity_per_replica="auto", utilisation="busy", startup="auto")
-    room.sample(12.0, 12.0, 4.0, 0.4)
-    found = await room.step()
+    stack = CapacityStack(ShorterScores(), capacity_per_replica="auto", utilisation="busy", startup="auto")
+    stack.sample(12.0, 12.0, 4.0, 0.4)
+    found = await stack.step()
     assert found.capacity_per_replica is not None
     assert found.capacity_per_replica.value == pytest.approx(15.0, rel=0.05)
     assert found.capacity_per_replica.source == "learnt"
@@ -188,11 +188,11 @@ def recorded(days=4):
 async def test_a_source_hands_its_past_over_once():
     """From a recorded history there is a forecast at once, and after a restart it is remembered."""
     memory = FakeKeyValueStore()
-    first = Room(FakeScoreLog(), memory)
-    first.scaling.hear(recorded())
+    first = CapacityStack(FakeScoreLog(), memory)
+    first.service.add_history(recorded())
     first.sample(12.0, 12.0, 4.0)
     assert (await first.step()).ahead is not None
-    again = Room(FakeScoreLog(), memory)
+    again = CapacityStack(FakeScoreLog(), memory)
     again.sample(12.0, 12.0, 4.0)
     assert (await again.step()).ahead is not None
 
@@ -206,12 +206,12 @@ def part_of(history, keys):
 async def test_a_second_source_leaves_the_past_of_the_first():
     """The count is handed over by another source, after a restart: the load is still remembered."""
     memory = FakeKeyValueStore()
-    first = Room(FakeScoreLog(), memory)
-    first.scaling.hear(part_of(recorded(), PODS))
+    first = CapacityStack(FakeScoreLog(), memory)
+    first.service.add_history(part_of(recorded(), PODS))
     first.sample(12.0, 12.0, 4.0)
     await first.step()
-    again = Room(FakeScoreLog(), memory)
-    again.scaling.hear(part_of(recorded(), (COUNT,)))
+    again = CapacityStack(FakeScoreLog(), memory)
+    again.service.add_history(part_of(recorded(), (COUNT,)))
     again.sample(12.0, 12.0, 4.0)
     assert (await again.step()).ahead is not None
     assert set(memory.values["scaling/shop"]) == {"load", "replicas"}
@@ -228,50 +228,50 @@ async def test_what_a_reload_adds_hears_of_its_past():
     """Beside the evaluations; what stays hears nothing twice, and nothing of an older namesake counts."""
     memory = FakeKeyValueStore()
     memory.values["scaling/new"] = {"load": [[START - SECOND, 9e9, 1.0], [START, 9e9, 1.0]]}
-    room = Room(FakeScoreLog(), memory)
-    room.scaling.hear(recorded())
-    room.sample(12.0, 12.0, 4.0)
-    await room.step()
+    stack = CapacityStack(FakeScoreLog(), memory)
+    stack.service.add_history(recorded())
+    stack.sample(12.0, 12.0, 4.0)
+    await stack.step()
     asked, gate = [], asyncio.Event()
-    room.scaling.recorded = lambda: asked.append(1) or chunks(gate, recorded())
-    same = room.settings["shop"].model_copy(update={"max_replicas": 30})
-    room.scaling.configure({"shop": same, "new": room.settings["shop"]})
-    before = room.scaling._services["shop"].past.column("load", (), room.clock.now())
-    await room.step()
-    assert room.scaling.shown["new"].ahead is None
-    assert room.scaling.shown["shop"].ahead is not None
+    stack.service.read_history = lambda: asked.append(1) or chunks(gate, recorded())
+    same = stack.settings["shop"].model_copy(update={"max_replicas": 30})
+    stack.service.configure({"shop": same, "new": stack.settings["shop"]})
+    before = stack.service._services["shop"].history.column("load", (), stack.clock.now())
+    await stack.step()
+    assert stack.service.capacities["new"].ahead is None
+    assert stack.service.capacities["shop"].ahead is not None
     gate.set()
-    await asyncio.gather(*room.scaling._hearing)
-    await room.step()
-    assert room.scaling.shown["new"].ahead == room.scaling.shown["shop"].ahead
+    await asyncio.gather(*stack.service._history_tasks)
+    await stack.step()
+    assert stack.service.capacities["new"].ahead == stack.service.capacities["shop"].ahead
     assert asked == [1]
-    after = room.scaling._services["shop"].past.column("load", (), room.clock.now())
+    after = stack.service._services["shop"].history.column("load", (), stack.clock.now())
     assert np.nanmax(after) == pytest.approx(np.nanmax(before))
-    await room.scaling.close()
+    await stack.service.close()
 
 
 async def test_a_past_that_cannot_be_read_is_left_out():
-    """What is new answers by the reactive rule, and what happens in the engine is told once."""
+    """What is new answers by the reactive rule, and what happens in the engine is results once."""
 
     async def broken():
         raise OSError("no more files")
         yield
 
-    room = Room(FakeScoreLog())
-    room.scaling.recorded = broken
-    room.scaling.configure({**room.settings, "new": room.settings["shop"]})
-    room.sample(12.0, 12.0, 4.0)
+    stack = CapacityStack(FakeScoreLog())
+    stack.service.read_history = broken
+    stack.service.configure({**stack.settings, "new": stack.settings["shop"]})
+    stack.sample(12.0, 12.0, 4.0)
     with capture_logs() as logs:
-        await room.step()
-        await asyncio.gather(*room.scaling._hearing)
+        await stack.step()
+        await asyncio.gather(*stack.service._history_tasks)
     assert [line["event"] for line in logs] == ["the past of new capacities is not read to its end"]
-    assert room.scaling.shown["new"].why == "reactive"
+    assert stack.service.capacities["new"].why == "reactive"
 
 
 async def test_what_a_source_hands_over_meanwhile_is_kept():
     """Sources read their past in another thread, also while what was handed over is being written."""
-    room = Room(FakeScoreLog(), memory := FakeKeyValueStore())
-    late = threading.Thread(target=room.scaling.hear, args=(part_of(recorded(), (COUNT,)),))
+    stack = CapacityStack(FakeScoreLog(), memory := FakeKeyValueStore())
+    late = threading.Thread(target=stack.service.add_history, args=(part_of(recorded(), (COUNT,)),))
 
     def slow(name, value):
         memory.values[name] = value
@@ -280,41 +280,41 @@ async def test_what_a_source_hands_over_meanwhile_is_kept():
             late.join(0.2)
 
     memory.set = slow
-    room.scaling.hear(part_of(recorded(), PODS))
-    room.sample(12.0, 12.0, 4.0)
-    await room.step()
+    stack.service.add_history(part_of(recorded(), PODS))
+    stack.sample(12.0, 12.0, 4.0)
+    await stack.step()
     late.join()
-    room.scaling._services["shop"].past.column("load", (), room.clock.now())
+    stack.service._services["shop"].history.column("load", (), stack.clock.now())
     assert set(memory.values["scaling/shop"]) == {"load", "replicas"}
 
 
 async def test_what_was_not_looked_at_yet_is_there_and_unknown():
     """From the start on a capacity is shown; until it was evaluated it wants no number, and says why."""
-    room = Room()
-    begun = room.scaling.shown["shop"]
+    stack = CapacityStack()
+    begun = stack.service.capacities["shop"]
     assert (begun.wanted, begun.why) == (None, "unknown")
     assert "not looked at yet" in begun.problem
-    room.sample(12.0, 12.0, 4.0)
-    shown = (await room.step()).wanted
-    room.scaling.configure(room.settings)
+    stack.sample(12.0, 12.0, 4.0)
+    shown = (await stack.step()).wanted
+    stack.service.configure(stack.settings)
     assert shown is not None
-    assert room.scaling.shown["shop"].wanted == shown
+    assert stack.service.capacities["shop"].wanted == shown
 
 
 async def test_a_reload_lets_go_of_what_is_gone():
     """A capacity that is no longer configured is shown no more."""
-    room = Room()
-    room.sample(12.0, 12.0, 4.0)
-    await room.step()
-    room.scaling.configure({})
-    assert room.scaling.shown == {}
-    assert room.told[-1] == ("shop", None)
+    stack = CapacityStack()
+    stack.sample(12.0, 12.0, 4.0)
+    await stack.step()
+    stack.service.configure({})
+    assert stack.service.capacities == {}
+    assert stack.results[-1] == ("shop", None)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"load": "sum(requests)"}, "selects no series"),
+        ({"load": "sum(requests)"}, "is not a valid selector"),
         ({"min_replicas": 50}, "max_replicas"),
         ({"tool": "pm2"}, "tool and knob belong together"),
         ({"capacity_per_replica": "auto"}, "give utilisation"),
