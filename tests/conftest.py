@@ -71,7 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if getattr(config.option, "numprocesses", None):
         config.pluginmanager.register(FileProgress(config))
     config.addinivalue_line("markers", "acceptance: the whole product on real servers, waiting on real time")
-    config.addinivalue_line("markers", "slow: several seconds of waiting or computing; run by `make test-all` only")
+    config.addinivalue_line(
+        "markers", "slow: several seconds of waiting or computing; run by `make test-all` only"
+    )
     config.addinivalue_line("markers", "trials: long forms of the acceptance tests, by `make trials` only")
 
 

@@ -38,7 +38,7 @@ from trimtab.engine.cli.output import OutputFormat, format_rows
 WATCH, ACT, RECORDINGS, CARE = "Watch", "Act", "Recordings", "Maintain"
 
 app = new_command_group(
-    "Watches live metric series, reports which behave unusually and why, and acts within its guard rules.",
+    "Watches live metric series and reports which behave unusually, and why.",
     examples(
         ("trimtab up", "watch this machine, and a Prometheus on localhost:9090 if there is one"),
         ("trimtab score cpu.csv", "score a recording"),

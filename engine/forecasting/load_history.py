@@ -47,11 +47,11 @@ async def read_load_history(settings: Settings, store: EventStore, cache: Path |
 
     Raises SourceError if a configured Prometheus does not answer.
     """
-    clock, wanted = SystemClock(), settings.schedulers.load
-    cached = _read_cache(cache, wanted, clock.now())
-    window_s = wanted.fit_window
+    clock, scheduler = SystemClock(), settings.schedulers.load
+    cached = _read_cache(cache, scheduler, clock.now())
+    window_s = scheduler.fit_window
     if cached is not None:
-        window_s = (clock.now() - int(cached.frame["ds"].max().value)) / _NS + 3 * wanted.step
+        window_s = (clock.now() - int(cached.frame["ds"].max().value)) / _NS + 3 * scheduler.step
     infos: dict[str, SeriesInfo] = {}
     parts: list[pd.DataFrame] = []
     prometheus = settings.sources.prometheus
@@ -63,9 +63,9 @@ async def read_load_history(settings: Settings, store: EventStore, cache: Path |
     frame = merge_histories([*parts, stored])
     loads = LoadHistory(frame, {**stored_infos, **infos})
     if cached is not None:
-        loads = _merge(cached, loads, clock.now() - int(wanted.fit_window * _NS))
+        loads = _merge(cached, loads, clock.now() - int(scheduler.fit_window * _NS))
     if cache is not None and len(loads.frame):
-        _write_cache(cache, loads, wanted, clock.now() if cached is None else _cache_started(cache))
+        _write_cache(cache, loads, scheduler, clock.now() if cached is None else _cache_started(cache))
     return loads
 
 
@@ -74,11 +74,11 @@ async def _read_prometheus(
 ) -> tuple[pd.DataFrame, dict[str, SeriesInfo]]:
     from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
 
-    wanted = settings.schedulers.load
+    scheduler = settings.schedulers.load
     selector = await _load_selector(settings, prometheus, clock)
     if not selector and not prometheus.queries:
         return _empty_frame(), {}
-    times = {"season_window": window_s, "season_step": wanted.step, "noise_window": wanted.step}
+    times = {"season_window": window_s, "season_step": scheduler.step, "noise_window": scheduler.step}
     query_settings = prometheus.model_copy(update={**times, "selector": selector or prometheus.selector})
     source = PrometheusSource(query_settings, clock, settings.settings.max_series)
     parts: list[pd.DataFrame] = []
@@ -90,14 +90,16 @@ async def _read_prometheus(
                 continue
             by_name = {str(key): (k, source.info(key)) for k, key in enumerate(chunk.keys)}
             selected_infos = select_loads(
-                (info for _, info in by_name.values()), wanted.max_series, wanted.series
+                (info for _, info in by_name.values()), scheduler.max_series, scheduler.series
             )
             names = [str(info.key) for info in selected_infos]
             infos.update(zip(names, selected_infos, strict=True))
             parts += [_long_frame(name, chunk.times, chunk.values[:, by_name[name][0]]) for name in names]
     finally:
         await source.close()
-    selected = {str(info.key) for info in select_loads(infos.values(), wanted.max_series, wanted.series)}
+    selected = {
+        str(info.key) for info in select_loads(infos.values(), scheduler.max_series, scheduler.series)
+    }
     frame = pd.concat(parts, ignore_index=True) if parts else _empty_frame()
     return frame[frame["unique_id"].isin(selected)], {name: infos[name] for name in selected}
 
@@ -107,13 +109,13 @@ async def _load_selector(settings: Settings, prometheus: Prometheus, clock: Syst
     from trimtab.engine.sources.prometheus.prometheus_source import PrometheusSource
     from trimtab.engine.sources.prometheus.query_plan import parse_selector
 
-    wanted = settings.schedulers.load
+    scheduler = settings.schedulers.load
     source = PrometheusSource(prometheus, clock, settings.settings.max_series)
     try:
         await source.open()
         reading = await source.read()
         selected_infos = select_loads(
-            (source.info(key) for key in reading.keys), wanted.max_series, wanted.series
+            (source.info(key) for key in reading.keys), scheduler.max_series, scheduler.series
         )
     finally:
         await source.close()
@@ -127,27 +129,27 @@ def _read_score_log(
     """Read load series that are in no Prometheus from the score log."""
     from trimtab.engine.store.time_series.score_log import ParquetScoreLog
 
-    wanted, folder = settings.schedulers.load, settings.settings.data_dir / "scores"
+    scheduler, folder = settings.schedulers.load, settings.settings.data_dir / "scores"
     if not folder.is_dir():
         return _empty_frame(), {}
     log = ParquetScoreLog(folder, settings.retention.days, settings.retention.size_bytes, lambda: now)
     others = (info for info in store.all_series() if info.key.source != "prometheus")
-    selected_infos = select_loads(others, min(wanted.max_series, _MAX_STORED_SERIES), wanted.series)
+    selected_infos = select_loads(others, min(scheduler.max_series, _MAX_STORED_SERIES), scheduler.series)
     selected_infos = [info for info in selected_infos if str(info.key) not in known]
     parts = []
     for info in selected_infos:
         rows = log.read(info.key.id, now - int(window_s * _NS), now, 10_000_000)
-        parts.append(_long_frame(str(info.key), *_mean_per_step(rows.times, rows.value, wanted.step)))
+        parts.append(_long_frame(str(info.key), *_mean_per_step(rows.times, rows.value, scheduler.step)))
     frame = pd.concat(parts) if parts else _empty_frame()
     return frame, {str(info.key): info for info in selected_infos}
 
 
 def _mean_per_step(times: Ints, values: Floats, step_s: float) -> tuple[Ints, Floats]:
     """Return step ends (int64 ns UTC) and the mean of the values in each step."""
-    known = np.isfinite(values)
+    has_value = np.isfinite(values)
     step = round(step_s * _NS)
-    cells, step_index = np.unique(-(-times[known] // step), return_inverse=True)
-    means = np.bincount(step_index, values[known], len(cells)) / np.maximum(
+    cells, step_index = np.unique(-(-times[has_value] // step), return_inverse=True)
+    means = np.bincount(step_index, values[has_value], len(cells)) / np.maximum(
         np.bincount(step_index, minlength=len(cells)), 1
     )
     return cells * step, np.asarray(means, np.float64)
@@ -163,14 +165,14 @@ def _empty_frame() -> pd.DataFrame:
     return _long_frame("", np.empty(0, np.int64), np.empty(0))
 
 
-def _read_cache(cache: Path | None, wanted: LoadScheduler, now: int) -> LoadHistory | None:
+def _read_cache(cache: Path | None, scheduler: LoadScheduler, now: int) -> LoadHistory | None:
     """Return the cached history, unless it was read with other settings or is too old."""
     if cache is None:
         return None
     try:
         record = json.loads(cache.with_suffix(".json").read_bytes())
         if (
-            record["wanted"] != wanted.model_dump(mode="json")
+            record["wanted"] != scheduler.model_dump(mode="json")
             or now - record["begun"] > _CACHE_LIFETIME_S * _NS
         ):
             return None
@@ -181,7 +183,7 @@ def _read_cache(cache: Path | None, wanted: LoadScheduler, now: int) -> LoadHist
     return LoadHistory(frame, infos) if len(frame) else None
 
 
-def _write_cache(cache: Path, loads: LoadHistory, wanted: LoadScheduler, started: int) -> None:
+def _write_cache(cache: Path, loads: LoadHistory, scheduler: LoadScheduler, started: int) -> None:
     from trimtab.pipelines.training.pipeline_runs import write_json
 
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +196,7 @@ def _write_cache(cache: Path, loads: LoadHistory, wanted: LoadScheduler, started
     }
     write_json(
         cache.with_suffix(".json"),
-        {"wanted": wanted.model_dump(mode="json"), "begun": started, "infos": infos},
+        {"wanted": scheduler.model_dump(mode="json"), "begun": started, "infos": infos},
     )
 
 

@@ -73,11 +73,13 @@ class ModelFolders:
         self, settings: Settings, environ: MutableMapping[str, str], run_id: str = ""
     ) -> ModelWorkspace:
         """Return registry, model store and runs; `run_id` is the id of the next run, "" = a new one."""
-        wanted = settings.registry
-        if wanted.username:
-            environ["MLFLOW_TRACKING_USERNAME"] = wanted.username
+        registry_settings = settings.registry
+        if registry_settings.username:
+            environ["MLFLOW_TRACKING_USERNAME"] = registry_settings.username
             environ["MLFLOW_TRACKING_PASSWORD"] = _registry_password(settings)
-        registry = MlflowRegistry(MODEL_NAME, self.data_dir / "mlflow", wanted.tracking_uri, environ)
+        registry = MlflowRegistry(
+            MODEL_NAME, self.data_dir / "mlflow", registry_settings.tracking_uri, environ
+        )
         runs = PipelineRuns(
             self.data_dir / "training" / MODEL_NAME,
             MODEL_NAME,
@@ -85,29 +87,29 @@ class ModelFolders:
             lambda: run_id or str(ULID()),
         )
         return ModelWorkspace(
-            registry, ModelStore(self.data_dir / "models" / MODEL_NAME), runs, wanted.trusted_types
+            registry, ModelStore(self.data_dir / "models" / MODEL_NAME), runs, registry_settings.trusted_types
         )
 
 
 def _registry_password(settings: Settings) -> str:
-    wanted = settings.registry
-    if wanted.password_file is not None:
+    registry_settings = settings.registry
+    if registry_settings.password_file is not None:
         try:
-            return wanted.password_file.expanduser().read_text("utf-8").strip()
+            return registry_settings.password_file.expanduser().read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"cannot read registry.password_file {wanted.password_file}: {error}"
+                f"cannot read registry.password_file {registry_settings.password_file}: {error}"
             ) from None
-    return wanted.password.get_secret_value() if wanted.password is not None else ""
+    return registry_settings.password.get_secret_value() if registry_settings.password is not None else ""
 
 
 def load_job(settings: Settings, selector: str = "") -> LoadJob:
     """Return the training job that the settings describe; `selector` replaces `schedulers.load.series`."""
-    wanted = settings.schedulers.load
+    scheduler = settings.schedulers.load
     return LoadJob(
-        selector or wanted.series, parameters={"longest_s": wanted.horizon},
-        step_s=wanted.step, horizon=wanted.rows, window_s=wanted.fit_window,
-        most=wanted.max_series,
+        selector or scheduler.series, parameters={"longest_s": scheduler.horizon},
+        step_s=scheduler.step, horizon=scheduler.rows, window_s=scheduler.fit_window,
+        most=scheduler.max_series,
     )  # fmt: skip
 
 
@@ -161,15 +163,15 @@ def retrain(
 def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str, Any]:
     """Forecast all loads, measure the error of earlier forecasts, and end a finished shadow period."""
     folders = ModelFolders(settings.settings.data_dir)
-    workspace, wanted = folders.workspace(settings, environ), settings.schedulers.load
+    workspace, scheduler = folders.workspace(settings, environ), settings.schedulers.load
     with _open_store(settings) as store:
         history = asyncio.run(read_load_history(settings, store, folders.forecasts / "history.parquet"))
     if not len(history.frame):
         return {"series": 0}
     panel = panel_from_history(
-        history.frame, wanted.step, window_s=wanted.fit_window, max_series=wanted.max_series
+        history.frame, scheduler.step, window_s=scheduler.fit_window, max_series=scheduler.max_series
     )
-    forecasts = forecast_load(panel, wanted.rows, workspace)
+    forecasts = forecast_load(panel, scheduler.rows, workspace)
     _write_series_infos(folders.forecasts, history)
     write_forecasts(folders.forecasts / FORECASTS_FILE, forecasts)
     past_forecasts.record_forecasts(folders.forecasts / past_forecasts.PAST_FORECASTS_FILE, forecasts)
@@ -183,7 +185,8 @@ def forecast(settings: Settings, environ: MutableMapping[str, str]) -> dict[str,
         "error": None if accuracy is None else asdict(accuracy),
         "drifted": has_drifted(past_accuracies, forecasts.version, _gate_loss(workspace, forecasts.version)),
         "shadow": _end_shadow(
-            workspace, past_accuracies, forecasts.version, forecasts.challenger_version, shadow_s, wanted.step
+            workspace, past_accuracies, forecasts.version, forecasts.challenger_version,
+            shadow_s, scheduler.step
         ),
     }  # fmt: skip
 

@@ -117,9 +117,9 @@ class LiveSnapshot:
         for word in words:
             forms = _search_forms(word)
             remaining = [slot for slot in remaining if any(form in texts[slot] for form in forms)]
-        found = np.zeros(len(self._lower_names), np.bool_)
-        found[remaining] = True
-        return found
+        matches = np.zeros(len(self._lower_names), np.bool_)
+        matches[remaining] = True
+        return matches
 
     def series_view(self, slot: int) -> SeriesView:
         """Return a series as the API shows it."""

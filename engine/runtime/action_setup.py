@@ -290,8 +290,8 @@ async def audit_reload(ledger: Ledger, reload: SettingsChange) -> None:
 
 
 def _audit_problem(ledger: ActionLedger) -> str | None:
-    found = verify_audit(ledger)
-    return "; ".join(str(one) for one in found[:5]) or None
+    findings = verify_audit(ledger)
+    return "; ".join(str(finding) for finding in findings[:5]) or None
 
 
 def _action_times(limits: Guardrails) -> SchedulerTimes:

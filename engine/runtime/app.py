@@ -295,11 +295,11 @@ class Engine:
             )
             await supervisor.context.run_in_worker(warm_kernels, self.settings.settings.detectors)
             self.live.set_waiting_for("the first tick")
-            found = await components.with_local_prometheus(self.settings)
-            if found is not self.settings and found.sources.prometheus is not None:
-                supervisor.found_prometheus = found.sources.prometheus
+            settings = await components.with_local_prometheus(self.settings)
+            if settings is not self.settings and settings.sources.prometheus is not None:
+                supervisor.found_prometheus = settings.sources.prometheus
                 log.info("local_prometheus_found", url=supervisor.found_prometheus.url)
-            supervisor.start(found)
+            supervisor.start(settings)
             await supervisor.close_removed_sources()
             release_memory()
             gc.freeze()
@@ -310,7 +310,7 @@ class Engine:
         else:
             gc.enable()
             if self.config is not None:
-                await self._watch_settings(supervisor, found)
+                await self._watch_settings(supervisor, settings)
 
     async def _watch_settings(self, supervisor: Supervisor, current: Settings) -> None:
         """Apply changes of the settings file. A failure of the watch does not stop the engine."""

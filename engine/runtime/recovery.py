@@ -110,12 +110,12 @@ def _restore_patterns(watch: PatternWatcher, arrays: State, meta: dict[str, Any]
         log.warning("pattern_state_unreadable", error=repr(error))
 
 
-def _detect_logged(senses: "SourceDetector", ticks: Iterable[LoggedTick]) -> "Iterator[TickResult]":
+def _detect_logged(detector: "SourceDetector", ticks: Iterable[LoggedTick]) -> "Iterator[TickResult]":
     """Run logged ticks through the detector, each with the budget of its time."""
     for tick, budget in ticks:
-        if budget is not None and budget != senses.anomalies.budget:
-            senses.set_budget(budget)
-        yield senses.step(tick)
+        if budget is not None and budget != detector.anomalies.budget:
+            detector.set_budget(budget)
+        yield detector.step(tick)
 
 
 def _close_lost_anomalies(persistence: Persistence, still_open: set[str]) -> None:

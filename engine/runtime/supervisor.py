@@ -98,12 +98,12 @@ class Supervisor:
         for sink in self.context.sinks:
             await sink.close()
 
-    async def apply_settings(self, before: Settings, wanted: Settings) -> SettingsChange:
+    async def apply_settings(self, before: Settings, new: Settings) -> SettingsChange:
         """Apply the settings that can change while running; return what changed and what waits for a restart.
 
         Raises SettingsError, with nothing changed, if a source or sink cannot be built.
         """
-        reload = compare_settings(before, self.with_found_prometheus(wanted))
+        reload = compare_settings(before, self.with_found_prometheus(new))
         after = reload.settings
         new_sources = self._build_changed_sources(before, after)
         new_sinks = None
@@ -121,8 +121,8 @@ class Supervisor:
         await self._replace_sources(after, new_sources)
         if new_sinks is not None:
             await self._replace_sinks(new_sinks)
-        for follow in self.reload_listeners:
-            await follow(reload)
+        for listener in self.reload_listeners:
+            await listener(reload)
         return reload
 
     async def read_history(self) -> AsyncIterator[History]:
@@ -131,25 +131,25 @@ class Supervisor:
         Sources that still start, or that fail, are left out.
         """
         for loop in [loop for loop in self.loops.values() if loop.detector is not None]:
-            found = loop.source.history(self.clock.now())
+            chunks = loop.source.history(self.clock.now())
             try:
-                async for history in found:
+                async for history in chunks:
                     if not history.coarse:  # fine chunks come last and cover hours only
                         break
                     yield history
             except SourceError as error:
                 log.warning("history_unreadable", source=loop.source.name, error=str(error))
             finally:
-                if isinstance(found, AsyncGenerator):
-                    await found.aclose()
+                if isinstance(chunks, AsyncGenerator):
+                    await chunks.aclose()
 
-    async def set_extra_source(self, source: Source, wanted: bool) -> None:
+    async def set_extra_source(self, source: Source, enabled: bool) -> None:
         """Start or stop watching a source that is not in `sources:`."""
         loop = self.loops.get(source.name)
-        if wanted and loop is None:
+        if enabled and loop is None:
             self.extra_sources.append(source)
             self._start_loop(source)
-        elif not wanted and loop is not None:
+        elif not enabled and loop is not None:
             self.extra_sources = [other for other in self.extra_sources if other.name != source.name]
             await self._stop_loop(source.name)
             await loop.remove()

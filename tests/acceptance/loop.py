@@ -41,8 +41,8 @@ def wait_for_recommendation(engine: EngineProcess, incident: str) -> dict[str, A
     """Return the only recommendation of an incident."""
     found = wait_until(lambda: engine.list_all("recommendations", incident_id=incident), RECOMMENDED_WITHIN_S)
     assert len(found) == 1, found
-    one: dict[str, Any] = found[0]
-    return one
+    recommendation: dict[str, Any] = found[0]
+    return recommendation
 
 
 def wait_for_action(engine: EngineProcess, recommendation: dict[str, Any]) -> dict[str, Any]:
@@ -71,8 +71,8 @@ def wait_for_audit(engine: EngineProcess, subject: str, last: str) -> list[str]:
     """
 
     def look() -> list[str]:
-        said = [row["what"] for row in reversed(engine.list_all("audit")) if row["subject"] == subject]
-        return said if said[-1:] == [last] else []
+        words = [row["what"] for row in reversed(engine.list_all("audit")) if row["subject"] == subject]
+        return words if words[-1:] == [last] else []
 
     found: list[str] = wait_until(look, RECOMMENDED_WITHIN_S)
     engine.run_command("audit", "verify")

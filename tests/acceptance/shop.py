@@ -116,20 +116,20 @@ class ShopLoad:
     def _ask(self, seed: int) -> None:
         rng, connection = np.random.default_rng(seed), HTTPConnection("127.0.0.1", self.port, timeout=10)
         while not self._over.wait(self._pause_s * rng.uniform(0.5, 1.5)):
-            wanted = ((np.minimum(rng.zipf(1.1, self._items), 10**9) - 1) % self.item_count).tolist()
-            problem = self._problem(connection, wanted)
+            items = ((np.minimum(rng.zipf(1.1, self._items), 10**9) - 1) % self.item_count).tolist()
+            problem = self._problem(connection, items)
             with self._lock:
                 self.answered += not problem
                 self.failures += [problem] if problem else []
         connection.close()
 
-    def _problem(self, connection: HTTPConnection, wanted: list[int]) -> str:
+    def _problem(self, connection: HTTPConnection, items: list[int]) -> str:
         try:
-            connection.request("GET", f"/basket?ids={','.join(map(str, wanted))}")
+            connection.request("GET", f"/basket?ids={','.join(map(str, items))}")
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, HTTPException) as error:
             connection.close()
             return f"{type(error).__name__}: {error}"
-        right = answer.status == 200 and orjson.loads(body)["cents"] == sum(map(price, wanted))
-        return "" if right else f"HTTP {answer.status}: {body[:80]!r}"
+        is_correct = answer.status == 200 and orjson.loads(body)["cents"] == sum(map(price, items))
+        return "" if is_correct else f"HTTP {answer.status}: {body[:80]!r}"

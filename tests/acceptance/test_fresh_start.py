@@ -26,10 +26,10 @@ def test_a_first_start_shows_this_machine(tmp_path, browser: Browser, interval):
         expect(rows.first).to_be_visible(timeout=SHOWN_S * 1000)
         shown = engine.get("series", limit=1)["total"]
         assert shown >= 20
-        told = rows.all_inner_texts()
+        texts = rows.all_inner_texts()
         assert time.monotonic() - ready < SHOWN_S
-        assert len(told) >= min(shown, 20)
-        assert [row for row in told if not re.search(r"learning, about|\d", row)] == []
+        assert len(texts) >= min(shown, 20)
+        assert [row for row in texts if not re.search(r"learning, about|\d", row)] == []
         wait_until(
             lambda: _scored_count(engine) >= 0.8 * shown, SCORED_S - (time.monotonic() - engine.started_at)
         )

@@ -29,16 +29,16 @@ class LeakingWorker:
 
     def instances(self) -> list[dict[str, Any]]:
         """Return the instances as PM2 lists them."""
-        told: list[dict[str, Any]] = json.loads(self.pm2.pm2("jlist").splitlines()[-1])
-        return [one for one in told if one["name"] == APP_NAME]
+        processes: list[dict[str, Any]] = json.loads(self.pm2.pm2("jlist").splitlines()[-1])
+        return [process for process in processes if process["name"] == APP_NAME]
 
     def pids(self) -> set[int]:
         """Return the process ids of the running instances."""
-        return {one["pid"] for one in self.instances()}
+        return {process["pid"] for process in self.instances()}
 
     def restart_count(self) -> int:
         """Return the restarts and reloads of all instances since their start."""
-        return sum(one["pm2_env"]["restart_time"] for one in self.instances())
+        return sum(process["pm2_env"]["restart_time"] for process in self.instances())
 
     def settings(self, mode: str) -> dict[str, Any]:
         """Return settings of an engine that watches the worker, ten times as fast.
@@ -69,8 +69,8 @@ def start_leaking_worker(directory: Path) -> Iterator[LeakingWorker]:
         "kill_timeout": 5_000, "max_memory_restart": MEMORY_LIMIT_BYTES,
     }  # fmt: skip
     with (
-        tempfile.TemporaryDirectory(prefix="pm2-") as short,
-        start_pm2(command, Path(short) / "h") as pm2,
+        tempfile.TemporaryDirectory(prefix="pm2-") as short_dir,
+        start_pm2(command, Path(short_dir) / "h") as pm2,
     ):
         ecosystem = pm2.home / "ecosystem.config.cjs"
         ecosystem.write_text(f"module.exports = {json.dumps({'apps': [app]})}")

@@ -62,13 +62,13 @@ def test_a_number_for_autoscalers_or_none(engine):
     def shown():
         return next((one for one in trimtab.get("capacity")["items"] if one["ahead"] is not None), None)
 
-    found = wait_until(shown, 180.0)
-    assert found["load"] == pytest.approx(load_at(time.time()), abs=3.0)
-    assert found["wanted"] >= math.ceil(found["load"] / 10 / 0.77)
-    assert found["path"]["likely"][-1] == pytest.approx(load_at(time.time() + 120.0), abs=3.0)
-    assert found["cost_per_day"] == pytest.approx(28.8)
+    capacity = wait_until(shown, 180.0)
+    assert capacity["load"] == pytest.approx(load_at(time.time()), abs=3.0)
+    assert capacity["wanted"] >= math.ceil(capacity["load"] / 10 / 0.77)
+    assert capacity["path"]["likely"][-1] == pytest.approx(load_at(time.time() + 120.0), abs=3.0)
+    assert capacity["cost_per_day"] == pytest.approx(28.8)
     wanted = trimtab.get("capacity/shop/keda")["wanted"]
-    assert wanted in range(found["wanted"] - 1, found["wanted"] + 2)
+    assert wanted in range(capacity["wanted"] - 1, capacity["wanted"] + 2)
     assert f'trimtab_capacity_wanted_replicas{{name="shop"}} {wanted}' in metrics_text(trimtab)
     exporter.text = "# nothing\n"
     wait_until(lambda: keda_status(trimtab) == 503, 60.0)

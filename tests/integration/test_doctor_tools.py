@@ -27,12 +27,12 @@ TRIMTAB = Path(sys.executable).with_name("trimtab")
 def load(tmp_path):
     """Returns the settings of a text."""
 
-    def made(text):
+    def load_text(text):
         path = tmp_path / "trimtab.yaml"
         path.write_text(text)
         return load_settings(path, {})
 
-    return made
+    return load_text
 
 
 async def check_only_tool(settings):
@@ -104,7 +104,7 @@ async def test_a_mode_of_a_missing_action_is_reported(load, tmp_path):
 async def test_receivers_are_checked_without_a_notification(load, tmp_path):
     """Alertmanager, webhook and mail server are checked, and none receives a notification."""
     with (
-        start_webhook_receiver() as (webhook, came),
+        start_webhook_receiver() as (webhook, webhook_requests),
         start_alertmanager(tmp_path / "a", webhook) as alertmanager,
     ):
         async with start_smtp_server(login=("trimtab", "pass-of-mail")) as mails:
@@ -116,24 +116,24 @@ notify:
           password: pass-of-mail, sender: t@shop.example, to: [o@shop.example]}}
 """)
             checks = await receiver_checks(settings)
-        told = await asyncio.to_thread(httpx.get, f"{alertmanager.url}/api/v2/alerts", trust_env=False)
+        alerts = await asyncio.to_thread(httpx.get, f"{alertmanager.url}/api/v2/alerts", trust_env=False)
         assert [(check.name, check.state) for check in checks] == [
             ("notify.alertmanager", CheckState.OK), ("notify.webhook", CheckState.OK),
             ("notify.email", CheckState.OK),
         ]  # fmt: skip
         assert any(line.startswith("AUTH") for line in mails.lines)
-        assert (mails.mails, came, told.json()) == ([], [], [])
+        assert (mails.mails, webhook_requests, alerts.json()) == ([], [], [])
 
 
 async def test_failing_receivers_are_reported(load):
     """Each failure is reported; an expired silence, too, but not an active one."""
-    gone = f"http://127.0.0.1:{free_port()}"
+    unused_url = f"http://127.0.0.1:{free_port()}"
     async with start_smtp_server(login=("trimtab", "right-password")) as mails:
         checks = await receiver_checks(
             load(f"""
 notify:
-  alertmanager: {{url: {gone}}}
-  webhook: {{url: {gone}}}
+  alertmanager: {{url: {unused_url}}}
+  webhook: {{url: {unused_url}}}
   email: {{smtp_host: 127.0.0.1, port: {mails.port}, security: none, username: trimtab,
           password: not-the-one, sender: t@shop.example, to: [o@shop.example]}}
   silences:
@@ -163,9 +163,9 @@ def test_both_commands_report_tools(tmp_path):
             cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
-    said = run("doctor", "-f", "json")
-    rows = {row["check"]: row for row in json.loads(said.stdout)}
-    assert (said.returncode, rows["tools.redis"]["state"]) == (3, "unreachable")
+    doctor = run("doctor", "-f", "json")
+    rows = {row["check"]: row for row in json.loads(doctor.stdout)}
+    assert (doctor.returncode, rows["tools.redis"]["state"]) == (3, "unreachable")
     assert (
         f"# tools.redis: unreachable: redis: 127.0.0.1:{port} cannot be reached"
         in run("up", "--dry-run").stdout

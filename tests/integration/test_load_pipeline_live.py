@@ -86,7 +86,7 @@ def run_now(engine):
 
 def audit_details(engine, what):
     """Return the details of the audit entries of one kind."""
-    return [row["details"] for row in engine.every("audit") if row["what"] == what]
+    return [row["details"] for row in engine.list_all("audit") if row["what"] == what]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class EngineModels:
 
 def engine_models(engine, registry):
     """Return the content of model store and registry, and the API's view of models and audit."""
-    folders = (engine.data / "models", registry.folder / "artifacts")
+    folders = (engine.data_dir / "models", registry.folder / "artifacts")
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     client = registry._open()
     (model,) = engine.get("models")["items"]
@@ -114,13 +114,13 @@ def engine_models(engine, registry):
         {name: model[name] for name in ("id", "serving", "series", "refused", "problem")}
         | {"versions": [{**forecast, "live": None} for forecast in model["versions"]]},
         [(forecast["series"], forecast["version"]) for forecast in engine.get("forecasts")["items"]],
-        engine.every("audit"),
+        engine.list_all("audit"),
     )
 
 
 def kill_during_training(engine):
     """Kill the engine during evaluation or fit, and wait until the run is interrupted."""
-    runs = PipelineRuns(engine.data / "training" / "load", "load", time.time_ns)
+    runs = PipelineRuns(engine.data_dir / "training" / "load", "load", time.time_ns)
     assert run_now(engine).status_code == 202
     wait_until(lambda: runs.list_runs()[0].stage in {"judge", "fit"}, 600.0, 0.05)
     assert run_now(engine).status_code == 409

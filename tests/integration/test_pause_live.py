@@ -90,27 +90,28 @@ def pause_while_toggling(
     engine: EngineProcess, redis: RedisServer, pause: Callable[[EngineProcess], None]
 ) -> str:
     """Pause during toggling; return the last action, which starts at most `WITHIN_S` after the pause."""
-    impatient = KnobToggler(engine)
-    with impatient.running(read_knob(redis)):
-        wait_for(lambda: len(impatient.action_ids) >= 2, 60)
-        asked = time.time()
+    toggler = KnobToggler(engine)
+    with toggler.running(read_knob(redis)):
+        wait_for(lambda: len(toggler.action_ids) >= 2, 60)
+        requested_at = time.time()
         pause(engine)
-        stood = unix_seconds(engine.get("pause")["since"])
-        wait_for(lambda: sum("paused" in one for one in impatient.refusals) >= 10, 30)
-    after_s = last_action_start(engine) - stood
+        paused_at = unix_seconds(engine.get("pause")["since"])
+        wait_for(lambda: sum("paused" in one for one in toggler.refusals) >= 10, 30)
+    after_s = last_action_start(engine) - paused_at
     print(
-        f"{pause.__name__}: stood after {stood - asked:.2f} s, the last action began {after_s:+.2f} s from it"
+        f"{pause.__name__}: paused after {paused_at - requested_at:.2f} s; "
+        f"the last action began {after_s:+.2f} s after the pause"
     )
     assert after_s <= WITHIN_S
-    return impatient.action_ids[-1]
+    return toggler.action_ids[-1]
 
 
 def assert_nothing_starts(engine: EngineProcess, redis: RedisServer) -> None:
     """No action starts although changes are requested."""
-    before, impatient = last_action_start(engine), KnobToggler(engine)
-    with impatient.running(read_knob(redis)):
-        wait_for(lambda: len(impatient.refusals) >= 20, 30)
-    assert impatient.action_ids == []
+    before, toggler = last_action_start(engine), KnobToggler(engine)
+    with toggler.running(read_knob(redis)):
+        wait_for(lambda: len(toggler.refusals) >= 20, 30)
+    assert toggler.action_ids == []
     assert last_action_start(engine) == before
 
 
@@ -119,14 +120,14 @@ def test_after_a_pause_only_rollbacks_start(tmp_path, redis):
     """A pause stops all actions within a second, also after a restart; rollbacks still work."""
     tool = {"kind": "redis", "url": redis.url, "targets": ["redis"], "trial": True, "mode": "auto"}
     with trimtab_up(tmp_path / "engine", SETTINGS | {"tools": {"redis": tool}}) as engine:
-        last = pause_while_toggling(engine, redis, pause_by_api)
+        last_action = pause_while_toggling(engine, redis, pause_by_api)
         engine.stop()
         engine.start_and_wait()
         assert engine.get("pause")["on"]
         assert_nothing_starts(engine, redis)
-        was = engine.get(f"actions/{last}")
-        undo = engine.request("POST", f"actions/{last}/rollback")
-        assert (undo["state"], read_knob(redis)) == ("kept", was["before"])
+        action = engine.get(f"actions/{last_action}")
+        undo = engine.request("POST", f"actions/{last_action}/rollback")
+        assert (undo["state"], read_knob(redis)) == ("kept", action["before"])
         assert_nothing_starts(engine, redis)
         engine.run_command("resume")
         pause_while_toggling(engine, redis, pause_by_command)

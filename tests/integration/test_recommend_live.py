@@ -39,6 +39,6 @@ def test_what_is_set_badly_is_reported_without_a_password(tmp_path):
     assert ("postgresql", "autovacuum is off") in found
     planner = found["postgresql", "the planner takes memory for a spinning disk"]
     assert "ALTER SYSTEM SET random_page_cost = " in planner["command"]
-    assert "looking at redis, postgresql: 1 s" in done.stderr
+    assert "checking redis, postgresql: 1 s" in done.stderr
     assert SECRET not in done.stdout + done.stderr
     assert time.monotonic() - began < 120

@@ -113,21 +113,21 @@ def test_killed_and_restarted_equals_uninterrupted(tmp_path):
     """After three kill -9 scores equal those of one run to 1e-9, and no anomaly is lost or duplicated."""
     csv = tmp_path / "r.csv"
     write_recording(csv)
-    whole, killed = ReplayEngine(tmp_path / "whole", csv), ReplayEngine(tmp_path / "killed", csv)
-    whole.run_until(ROWS, signal.SIGTERM)
-    had = 0
+    uninterrupted, killed = ReplayEngine(tmp_path / "whole", csv), ReplayEngine(tmp_path / "killed", csv)
+    uninterrupted.run_until(ROWS, signal.SIGTERM)
+    ticks_so_far = 0
     for at in KILL_AFTER_TICKS:
-        killed.run_until(at - had, signal.SIGKILL)
-        had = at
+        killed.run_until(at - ticks_so_far, signal.SIGKILL)
+        ticks_so_far = at
     killed.run_until(1, signal.SIGKILL)
     killed.run_to_end(ROWS)
-    wanted, got = whole.scores(), killed.scores()
-    for series, columns in wanted.items():
+    expected, actual_scores = uninterrupted.scores(), killed.scores()
+    for series, columns in expected.items():
         assert len(columns[0]) > 0.9 * ROWS
-        for mine, theirs in zip(got[series], columns, strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9, err_msg=series)
-    assert killed.anomalies() == whole.anomalies()
-    assert len(whole.anomalies()) > 0
+        for actual, expected_column in zip(actual_scores[series], columns, strict=True):
+            np.testing.assert_allclose(actual, expected_column, rtol=0, atol=1e-9, err_msg=series)
+    assert killed.anomalies() == uninterrupted.anomalies()
+    assert len(uninterrupted.anomalies()) > 0
 
 
 @pytest.mark.acceptance
@@ -136,18 +136,18 @@ def test_river_members_survive_a_kill(tmp_path):
     csv = tmp_path / "r.csv"
     write_recording(csv, rows=700)
     detectors = {"detectors": ["default", "river:OneClassSVM"]}
-    whole, killed = (
+    uninterrupted, killed = (
         ReplayEngine(tmp_path / "whole", csv, **detectors),
         ReplayEngine(tmp_path / "killed", csv, **detectors),
     )
-    whole.run_until(700, signal.SIGTERM)
+    uninterrupted.run_until(700, signal.SIGTERM)
     killed.run_until(500, signal.SIGKILL)
     killed.run_to_end(700)
-    wanted, got = whole.scores(), killed.scores()
-    for series, columns in wanted.items():
-        for mine, theirs in zip(got[series], columns, strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9, err_msg=series)
-    assert killed.anomalies() == whole.anomalies()
+    expected, actual_scores = uninterrupted.scores(), killed.scores()
+    for series, columns in expected.items():
+        for actual, expected_column in zip(actual_scores[series], columns, strict=True):
+            np.testing.assert_allclose(actual, expected_column, rtol=0, atol=1e-9, err_msg=series)
+    assert killed.anomalies() == uninterrupted.anomalies()
 
 
 def _iso(unix_s: int) -> str:

@@ -54,24 +54,24 @@ async def running_loop(loop):
 async def test_an_exporter_that_restarts_is_a_change(tmp_path, monkeypatch):
     """A moved start time is one change event of its entity, at the time of the restart."""
     monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
-    store, kept, clock = FakeStore(), FakeIncidents(), SystemClock()
+    store, incidents, clock = FakeStore(), FakeIncidents(), SystemClock()
     with start_node_exporter(tmp_path / "node") as node, start_prometheus(tmp_path / "prometheus") as server:
         server.set_targets({ENTITY: [node.address], "prometheus": [server.address]})
         wait_for(lambda: len(server.query("process_start_time_seconds")) == 2, 30)
         context = LoopContext(
             clock, store, FakeScoreLog(), FakeSnapshots(), LiveState(), FakeTickMetrics(), ImmediateExecutor()
         )
-        context.incident_service = IncidentService(store, kept, FakeKeyValueStore())
+        context.incident_service = IncidentService(store, incidents, FakeKeyValueStore())
         loop = SourceLoop(PrometheusWithoutHistory(Prometheus(url=server.url), clock), context)
         async with running_loop(loop):
             await wait_until(lambda: loop.tick_count > 3, "ticks")
             node.stop()
             began = clock.now()
             node.start()
-            await wait_until(kept.changes, "a change")
+            await wait_until(incidents.changes, "a change")
             ticks = loop.tick_count
             await wait_until(lambda: loop.tick_count > ticks + 3, "more ticks")
-    (change,) = kept.changes()
+    (change,) = incidents.changes()
     assert (change.kind, change.by) == (ChangeKind.RESTART, "seen")
     assert change.title == f"{ENTITY}/{node.address} restarted"
     assert change.labels == {"instance": node.address, "job": ENTITY}

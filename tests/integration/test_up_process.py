@@ -129,12 +129,12 @@ main()
 
 def test_watching_a_machine_loads_no_unneeded_library(engine):
     """Watching a machine and viewing its pages loads no library of other work."""
-    told = engine.folder / "modules"
+    modules_file = engine.folder / "modules"
     with engine.running(
         before=[sys.executable, "-c", MODULE_LISTING_SCRIPT, "up", "--config", str(engine.config)]
     ):
         wait_for(lambda: engine.get("series")["total"] > 10, 20)
-        one = engine.get("series")["items"][0]["id"]
+        series_id = engine.get("series")["items"][0]["id"]
         for page in (
             "status",
             "anomalies",
@@ -145,10 +145,10 @@ def test_watching_a_machine_loads_no_unneeded_library(engine):
             "capacity",
         ):
             engine.get(page)
-        engine.get(f"series/{one}/scores")
+        engine.get(f"series/{series_id}/scores")
         engine.process.send_signal(signal.SIGUSR1)
-        wait_for(told.exists, 20)
-    loaded = {name.split(".")[0] for name in told.read_text().splitlines()}
+        wait_for(modules_file.exists, 20)
+    loaded = {name.split(".")[0] for name in modules_file.read_text().splitlines()}
     assert {"numba", "fastapi", "sqlalchemy", "collects garbage: True"} <= loaded
     assert not loaded & UNWANTED_LIBRARIES
 

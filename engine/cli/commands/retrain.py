@@ -120,11 +120,11 @@ def _read_given_history(settings: "Settings", history: str) -> "FilteredHistory"
     from trimtab.pipelines.io.history import PrometheusHistory
     from trimtab.pipelines.training.excluded_windows import FilteredHistory
 
-    wanted = settings.schedulers.load
+    scheduler = settings.schedulers.load
     end = datetime.now(UTC)
-    start = end - timedelta(seconds=wanted.fit_window)
+    start = end - timedelta(seconds=scheduler.fit_window)
     if Path(history).is_dir():
-        filtered = FilteredHistory(FolderHistory(Path(history)).read("", start, end, wanted.step))
+        filtered = FilteredHistory(FolderHistory(Path(history)).read("", start, end, scheduler.step))
     elif history.startswith(("/", "./", "../", "~")):  # no selector starts like that
         raise HistoryError(
             f"--history: there is no folder {history!r}; give a folder of recordings or a selector"
@@ -132,7 +132,7 @@ def _read_given_history(settings: "Settings", history: str) -> "FilteredHistory"
     else:
         prometheus = settings.sources.prometheus or Prometheus()
         headers = dict(Credentials(prometheus, "sources.prometheus").headers())
-        frame = PrometheusHistory(prometheus.url, headers).read(history, start, end, wanted.step)
+        frame = PrometheusHistory(prometheus.url, headers).read(history, start, end, scheduler.step)
         filtered = exclude_unlearnable(settings, frame)
     if not filtered.frame["y"].notna().any():
         raise HistoryError(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("check", "state", "detail", "advice")
 _MIN_FREE_BYTES = 500_000_000
-"""Bytes of free disk space wanted in addition to the growth of the score log."""
+"""Bytes of free disk space needed in addition to the growth of the score log."""
 _GB = 1e9
 
 
@@ -217,10 +217,10 @@ def _check_port(host: str, port: int, *, running: bool) -> Check:
     if port == 0:
         return Check("port", CheckState.OK, f"{host}, any free port")
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(found[0], socket.SOCK_STREAM) as probe:
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(address[0], socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(found[4])
+            probe.bind(address[4])
     except OSError as error:
         if running:
             return Check("port", CheckState.OK, f"{name}, in use by the running engine")

@@ -46,8 +46,8 @@ def test_a_pause_reaches_the_running_engine(ledger, call):
     assert "paused all actions" in call("actions").stderr
     assert call("resume").exit_code == 0
     assert not ledger.pause().on
-    said = call("audit", "verify")
-    assert (said.exit_code, said.stdout.partition(";")[0]) == (0, "2 rows are unchanged")
+    result = call("audit", "verify")
+    assert (result.exit_code, result.stdout.partition(";")[0]) == (0, "2 rows are unchanged")
 
 
 def test_a_pause_names_the_engine(ledger, call, tmp_path):  # noqa: ARG001 - the ledger locks the folder
@@ -58,9 +58,9 @@ def test_a_pause_names_the_engine(ledger, call, tmp_path):  # noqa: ARG001 - the
     app = typer.Typer()
     app.command()(pause)
     app.command()(resume)
-    said = CliRunner().invoke(app, ["pause", "--data", str(tmp_path / "other")])
-    assert "no engine runs on" in said.stderr
-    assert "--config or --data" in said.stderr
+    result = CliRunner().invoke(app, ["pause", "--data", str(tmp_path / "other")])
+    assert "no engine runs on" in result.stderr
+    assert "--config or --data" in result.stderr
 
 
 def test_actions_are_listed(ledger, call):
@@ -81,8 +81,11 @@ def test_the_audit_is_verified_and_exported(ledger, call, tmp_path):
     assert [line["details"]["number"] for line in lines] == [0, 1, 2]
     with closing(sqlite3.connect(tmp_path / "trimtab.db", isolation_level=None)) as raw:
         raw.execute("UPDATE audit SET actor = 'eve' WHERE seq = 2")
-    said = call("audit", "verify")
-    assert (said.exit_code, said.stdout) == (1, "row 2: its content does not fit its hash: it was edited\n")
+    result = call("audit", "verify")
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "row 2: its content does not match its hash: it was edited\n",
+    )
 
 
 def test_a_user_without_a_name_can_pause(ledger, call, monkeypatch):

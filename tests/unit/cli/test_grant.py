@@ -24,34 +24,34 @@ tools:
   db: {kind: postgresql, url: "postgresql://h/shop", username: alice, long_query: {users: [report]}}
 """)  # fmt: skip
     grant("cache-1", path)
-    said = capsys.readouterr().out
-    assert "ACL SETUSER bob on '>CHANGE-THIS-PASSWORD'" in said
-    assert "+exists '~item:*'" in said
-    assert "hunter2" not in said
+    output = capsys.readouterr().out
+    assert "ACL SETUSER bob on '>CHANGE-THIS-PASSWORD'" in output
+    assert "+exists '~item:*'" in output
+    assert "hunter2" not in output
     grant("db", path)
-    said = capsys.readouterr().out
-    assert "CREATE ROLE alice LOGIN PASSWORD 'CHANGE-THIS-PASSWORD';" in said
-    assert 'GRANT CONNECT ON DATABASE "shop" TO alice;' in said
-    assert "GRANT pg_signal_backend TO alice;" in said
+    output = capsys.readouterr().out
+    assert "CREATE ROLE alice LOGIN PASSWORD 'CHANGE-THIS-PASSWORD';" in output
+    assert 'GRANT CONNECT ON DATABASE "shop" TO alice;' in output
+    assert "GRANT pg_signal_backend TO alice;" in output
 
 
 def test_a_kind_needs_no_settings(tmp_path, capsys):
     """A kind that is not configured is printed with its defaults."""
     grant("postgresql", write_config(tmp_path, ""))
-    said = capsys.readouterr().out
-    assert "CREATE ROLE trimtab LOGIN" in said
-    assert "pg_signal_backend" not in said
+    output = capsys.readouterr().out
+    assert "CREATE ROLE trimtab LOGIN" in output
+    assert "pg_signal_backend" not in output
 
 
 @pytest.mark.parametrize("kind", tool_kinds())
 def test_every_kind_prints_an_account_or_what_is_missing(tmp_path, capsys, kind):
     """Each kind prints its account, or says that it must be configured first."""
     path = write_config(tmp_path, "")
-    wants = any(
+    has_required_fields = any(
         field.is_required() and name != "kind"
         for name, field in tool_settings_class(kind).model_fields.items()
     )
-    if wants:
+    if has_required_fields:
         with pytest.raises(NotFoundError, match=rf"add tools\.{kind} first"):
             grant(kind, path)
     else:
@@ -73,6 +73,6 @@ def test_grant_works_as_a_command(tmp_path):
 
     app = typer.Typer()
     app.command()(grant)
-    done = CliRunner().invoke(app, ["redis", "--config", str(write_config(tmp_path, ""))])
-    assert done.exit_code == 0
-    assert "ACL SETUSER trimtab" in done.output
+    result = CliRunner().invoke(app, ["redis", "--config", str(write_config(tmp_path, ""))])
+    assert result.exit_code == 0
+    assert "ACL SETUSER trimtab" in result.output

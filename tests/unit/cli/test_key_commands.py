@@ -18,14 +18,14 @@ def test_keys_and_links_are_in_the_audit(ledger, tmp_path):
     """The audit has user, action and key, but never a secret."""
     app = typer.Typer()
     app.add_typer(key_app, name="key")
-    said = [
+    results = [
         CliRunner().invoke(app, ["key", *words, "--data", str(tmp_path)])
         for words in (("create", "ci", "--scope", "ingest"), ("revoke", "ci"), ("login",))
     ]
-    assert [one.exit_code for one in said] == [0, 0, 0]
+    assert [result.exit_code for result in results] == [0, 0, 0]
     rows = ledger.audit_rows()
     assert [row.what for row in rows] == ["key created", "key revoked", "login link made"]
     assert rows[0].details == {"name": "ci", "scopes": "ingest"}
     assert all(row.actor for row in rows)
-    assert said[0].stdout.strip() not in repr(rows)
-    assert said[2].stdout.strip()[-20:] not in repr(rows)
+    assert results[0].stdout.strip() not in repr(rows)
+    assert results[2].stdout.strip()[-20:] not in repr(rows)

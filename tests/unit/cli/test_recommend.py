@@ -45,7 +45,7 @@ def tools(monkeypatch):
     async def sleep(seconds):
         waited.append(seconds)
 
-    monkeypatch.setattr(tool_catalogue, "build", lambda name, part: by_name[name])  # noqa: ARG005 - signature of the catalogue
+    monkeypatch.setattr(tool_catalogue, "build", lambda name, section: by_name[name])  # noqa: ARG005 - signature of the catalogue
     quick = SimpleNamespace(run=asyncio.run, gather=asyncio.gather, sleep=sleep, timeout=asyncio.timeout)
     monkeypatch.setattr(recommend, "asyncio", quick)
     yield by_name
@@ -64,9 +64,9 @@ def call():
 def test_a_finding_has_evidence_and_a_command(tools, call):
     """A finding gives exit code 1 and a JSON row with evidence, advice, change and command."""
     tools["redis"] = make_cache_tool()
-    said = call("--redis", "redis://localhost:1", "-f", "json")
-    assert said.exit_code == 1
-    (row,) = json.loads(said.stdout)
+    result = call("--redis", "redis://localhost:1", "-f", "json")
+    assert result.exit_code == 1
+    (row,) = json.loads(result.stdout)
     assert (row["tool"], row["target"], row["finding"]) == ("redis", "redis", "the cache is too small")
     assert row["change"] == "Raise maxmemory of redis from 64 MiB to 128 MiB"
     assert row["command"] == f"fakectl redis maxmemory {128 * MIB}"
@@ -77,9 +77,9 @@ def test_a_finding_has_evidence_and_a_command(tools, call):
 def test_the_table_has_a_line_for_each_finding(tools, call):
     """The table has one line per finding."""
     tools["redis"] = make_cache_tool()
-    said = call("--redis", "redis://localhost:1")
-    assert said.exit_code == 1
-    head, line = said.stdout.splitlines()
+    result = call("--redis", "redis://localhost:1")
+    assert result.exit_code == 1
+    head, line = result.stdout.splitlines()
     assert head.split()[:3] == ["tool", "target", "finding"]
     assert "Raise maxmemory of redis from 64 MiB to 128 MiB" in line
 
@@ -87,9 +87,9 @@ def test_the_table_has_a_line_for_each_finding(tools, call):
 def test_a_healthy_store_ends_with_0(tools, call):
     """Without findings the exit code is 0 and JSON is an empty list."""
     tools["redis"] = make_cache_tool(then=HEALTHY)
-    said = call("--redis", "redis://localhost:1", "--seconds", "5")
-    assert (said.exit_code, said.stdout) == (0, "")
-    assert "redis/redis: found nothing worth changing in 5 s" in said.stderr
+    result = call("--redis", "redis://localhost:1", "--seconds", "5")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "redis/redis: found nothing worth changing in 5 s" in result.stderr
     assert call("--redis", "redis://localhost:1", "-f", "json").stdout == "[]\n"
 
 
@@ -97,10 +97,10 @@ def test_an_unreachable_store_ends_with_3(tools, call):
     """The other store is still checked, and both are closed."""
     tools["redis"], tools["postgresql"] = make_cache_tool(), FakeTool("postgresql")
     tools["postgresql"].respond_with("metrics", ToolError("postgresql: no connection to localhost:2"))
-    said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
-    assert said.exit_code == 3
-    assert "the cache is too small" in said.stdout
-    assert "postgresql: postgresql: no connection to localhost:2" in said.stderr
+    result = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
+    assert result.exit_code == 3
+    assert "the cache is too small" in result.stdout
+    assert "postgresql: postgresql: no connection to localhost:2" in result.stderr
     assert (tools["redis"].close_count, tools["postgresql"].close_count) == (1, 1)
 
 
@@ -108,8 +108,8 @@ def test_a_missing_knob_hides_no_finding(tools, call):
     """A knob that the server lacks does not prevent other findings."""
     tools["redis"] = make_cache_tool()
     tools["redis"].respond_with("read", None, NotFoundError("an old server has no such setting"))
-    said = call("--redis", "redis://localhost:1", "-f", "json")
-    assert (said.exit_code, len(json.loads(said.stdout))) == (1, 1)
+    result = call("--redis", "redis://localhost:1", "-f", "json")
+    assert (result.exit_code, len(json.loads(result.stdout))) == (1, 1)
 
 
 def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
@@ -119,12 +119,12 @@ def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
     path.write_text(
         "tools: {cache-1: {kind: redis}, cache-2: {kind: redis, enabled: false}, pm2: {kind: pm2}}"
     )
-    said = call("--config", str(path), "-f", "json")
-    assert [row["tool"] for row in json.loads(said.stdout)] == ["cache-1"]
+    result = call("--config", str(path), "-f", "json")
+    assert [row["tool"] for row in json.loads(result.stdout)] == ["cache-1"]
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ((), "there is no data store to check: give --redis URL or --postgresql URL"),
         (("--redis", "http://bob:hunter2@cache"), "--redis 'http://cache': url must be such as"),
@@ -134,13 +134,13 @@ def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
     ],
     ids=["nothing", "no such URL", "not escaped", "no URL", "no store"],
 )
-def test_wrong_use_is_explained_without_a_secret(call, tmp_path, words, told):
+def test_wrong_use_is_explained_without_a_secret(call, tmp_path, words, message):
     """Wrong use raises a SettingsError that repeats no password."""
     path = tmp_path / "trimtab.yaml"
     path.write_text("")
     error = call(*words, "--config", str(path)).exception
     assert isinstance(error, SettingsError)
-    assert told in str(error)
+    assert message in str(error)
     assert "hunter2" not in str(error)
 
 
@@ -181,31 +181,33 @@ def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
 )
 def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, login):
     """Passwords come from the URL or the client's environment variable; no output contains one."""
-    seen = []
+    sections = []
 
-    def build(name, part):
-        seen.append(part)
+    def build(name, section):
+        sections.append(section)
         tool = FakeTool(name, knobs=(), actions=())
-        tool.respond_with("metrics", ToolError(f"{name}: {part.url} does not let us in"))
+        tool.respond_with("metrics", ToolError(f"{name}: {section.url} does not let us in"))
         return tool
 
     monkeypatch.setattr(tool_catalogue, "build", build)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    said = call(*words)
-    (part,) = seen
-    assert (part.username, part.password.get_secret_value()) == login
-    assert said.exit_code == 3
-    assert login[1] not in said.output + part.url
+    result = call(*words)
+    (section,) = sections
+    assert (section.username, section.password.get_secret_value()) == login
+    assert result.exit_code == 3
+    assert login[1] not in result.output + section.url
 
 
 def test_a_password_of_a_file(monkeypatch, call, tmp_path, tools):
     """A password file takes precedence over the URL."""
     tools["redis"] = make_cache_tool()
-    seen = []
-    monkeypatch.setattr(tool_catalogue, "build", lambda name, part: seen.append(part) or tools[name])
+    sections = []
+    monkeypatch.setattr(
+        tool_catalogue, "build", lambda name, section: sections.append(section) or tools[name]
+    )
     call("--redis", "redis://:other@c", "--redis-password-file", str(tmp_path / "pw"))
-    assert (seen[0].password, seen[0].password_file) == (None, tmp_path / "pw")
+    assert (sections[0].password, sections[0].password_file) == (None, tmp_path / "pw")
 
 
 def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
@@ -213,10 +215,10 @@ def test_a_store_that_hangs_is_reported_in_time(tools, call, monkeypatch):
     monkeypatch.setattr(recommend, "TIMEOUT_S", 0.05)
     tools["redis"], tools["postgresql"] = make_cache_tool(), FakeTool("postgresql")
     tools["postgresql"].gates["metrics"] = asyncio.Event()
-    said = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
-    assert said.exit_code == 3
-    assert "the cache is too small" in said.stdout
-    assert "postgresql did not answer within 0.05 s" in said.stderr
+    result = call("--redis", "redis://localhost:1", "--postgresql", "postgresql://localhost:2/x")
+    assert result.exit_code == 3
+    assert "the cache is too small" in result.stdout
+    assert "postgresql did not answer within 0.05 s" in result.stderr
 
 
 async def test_progress_is_shown_in_plain_lines(capsys, monkeypatch):

@@ -27,9 +27,9 @@ def call(tmp_path):
 
 def test_a_silence_is_added_listed_and_ended(ledger, call):
     """A silence is stored at once with its user; the first letters of its id end it."""
-    said = call("add", "redis/*", "web", "--for", "2h", "--note", "moving it")
+    result = call("add", "redis/*", "web", "--for", "2h", "--note", "moving it")
     (silence,) = ledger.silences()
-    assert (said.exit_code, said.stdout.strip()) == (0, silence.id)
+    assert (result.exit_code, result.stdout.strip()) == (0, silence.id)
     assert (silence.entities, silence.note) == (("redis/*", "web"), "moving it")
     assert (silence.until - silence.begin) / 1e9 == 7200
     assert silence.by
@@ -45,8 +45,8 @@ def test_from_and_until_are_times(ledger, call):
     """Times need a zone; a silence that ends before it starts, or is unknown, is refused."""
     assert call("add", "web", "--from", "2126-01-01T00:00:00Z", "--for", "4h").exit_code == 0
     assert json.loads(call("list", "-f", "json").stdout)[0]["until"] == "2126-01-01T04:00:00.000Z"
-    wrong = call("add", "web", "--until", "2020-01-01T00:00:00Z")
-    assert isinstance(wrong.exception, InputError)
+    result_of_past_end = call("add", "web", "--until", "2020-01-01T00:00:00Z")
+    assert isinstance(result_of_past_end.exception, InputError)
     assert isinstance(call("end", "nothing").exception, NotFoundError)
     assert call("add", "api").exit_code == 0
     assert "2 silences start" in str(call("end", "0").exception)

@@ -92,10 +92,10 @@ class ForecastingHarness:
             self.forecast_service.model_store.add(version, folder, digest, MADE_NS, "train")
             self.forecast_service.model_store.promote(version, by=by)
 
-    def write_registry(self, told="a version"):
+    def write_registry(self, text="a version"):
         """Write the registry file of the data folder."""
         (self.folder / "mlflow").mkdir(exist_ok=True)
-        (self.folder / "mlflow" / "mlflow.db").write_text(told)
+        (self.folder / "mlflow" / "mlflow.db").write_text(text)
 
     async def advance(self, seconds):
         """Advance the clock and let all tasks run."""
@@ -123,9 +123,9 @@ async def test_past_forecasts_are_read_by_series_id(harness):
         read_forecasts(harness.folder / "forecasts" / "load" / FORECASTS_FILE),
     )
     await harness.forecast_service.refresh()
-    before = await harness.retraining.past_forecast(IDS["a"])
-    assert (before.lead_s, before.times.tolist()) == (600.0, [MADE_NS + 600_000_000_000])
-    assert {q: rows.tolist() for q, rows in before.values.items()} == {
+    past = await harness.retraining.past_forecast(IDS["a"])
+    assert (past.lead_s, past.times.tolist()) == (600.0, [MADE_NS + 600_000_000_000])
+    assert {q: rows.tolist() for q, rows in past.values.items()} == {
         "0.05": [3.0],
         "0.5": [9.0],
         "0.95": [21.0],
@@ -153,8 +153,8 @@ async def test_forecasts_stay_when_a_refresh_fails(harness):
 
 async def test_errors_are_reported_and_drift_starts_a_training(harness):
     """The error of the serving version is a metric and part of the view; drift starts a training."""
-    seen = {"version": "1", "error": 0.4, "challenger_version": "2", "challenger": 0.3}
-    harness.process.answers["forecast"] = {"version": "1", "refused": {}, "error": seen, "drifted": True}
+    accuracy = {"version": "1", "error": 0.4, "challenger_version": "2", "challenger": 0.3}
+    harness.process.answers["forecast"] = {"version": "1", "refused": {}, "error": accuracy, "drifted": True}
     harness.add_versions("2", "1")
     harness.write_forecasts()
     running = asyncio.create_task(harness.retraining.run())
@@ -202,14 +202,14 @@ async def test_the_forecast_error_is_watched_as_a_series(harness):
     source = SelfSource(harness.retraining.metrics, harness.clock, 300.0)
     await harness.forecast_service.refresh()
     assert (watched, [*(await source.read()).values]) == ([], [pytest.approx(np.nan, nan_ok=True)])
-    seen = {"version": "1", "error": 0.4, "challenger_version": "", "challenger": None}
-    harness.process.answers["forecast"] = {"version": "1", "refused": {}, "error": seen, "drifted": False}
+    accuracy = {"version": "1", "error": 0.4, "challenger_version": "", "challenger": None}
+    harness.process.answers["forecast"] = {"version": "1", "refused": {}, "error": accuracy, "drifted": False}
     await harness.forecast_service.refresh()
-    told = await source.read()
+    reading = await source.read()
     assert watched == [1]
-    assert [str(key) for key in told.keys] == ['trimtab_forecast_error{model="load"}']
-    assert told.values.tolist() == [0.4]
-    assert told.times.tolist() == [harness.clock.now()]
+    assert [str(key) for key in reading.keys] == ['trimtab_forecast_error{model="load"}']
+    assert reading.values.tolist() == [0.4]
+    assert reading.times.tolist() == [harness.clock.now()]
     harness.process.answers["forecast"] = ModelProcessError("Prometheus is away")
     await harness.forecast_service.refresh()
     assert np.isnan((await source.read()).values).all()
@@ -249,8 +249,8 @@ async def test_champion_changes_of_other_processes_are_audited(harness, how):
     harness.add_versions("1", "2", by="schedule")
     await getattr(harness.forecast_service, how)()
     await getattr(harness.forecast_service, how)()
-    told = [(row.what, row.subject, row.actor) for row in harness.ledger.rows]
-    assert told == [("model promoted", "load/1", "trimtab"), ("model promoted", "load/2", "trimtab")]
+    reading = [(row.what, row.subject, row.actor) for row in harness.ledger.rows]
+    assert reading == [("model promoted", "load/1", "trimtab"), ("model promoted", "load/2", "trimtab")]
     assert [(row.details["by"], row.details["before"]) for row in harness.ledger.rows] == [
         ("schedule", None), ("schedule", "1"),
     ]  # fmt: skip
@@ -291,30 +291,30 @@ def append_then_die(ledger):
 async def test_a_local_registry_is_synced_only_after_a_change(harness):
     """A registry in the data folder is synced after changes, failures and refusals; a server always."""
 
-    async def asked():
-        before = len(harness.process.calls)
+    async def count_calls():
+        past = len(harness.process.calls)
         await harness.forecast_service.sync()
-        return len(harness.process.calls) - before
+        return len(harness.process.calls) - past
 
     model_store = harness.forecast_service.model_store
-    assert await asked() == 0  # there is no registry yet
+    assert await count_calls() == 0  # there is no registry yet
     harness.write_registry()
-    assert [await asked(), await asked()] == [1, 0]
+    assert [await count_calls(), await count_calls()] == [1, 0]
     harness.write_registry("a second version")
     away, harness.process.answers["sync"] = harness.process.answers["sync"], ModelProcessError("it is locked")
-    assert [await asked(), await asked()] == [1, 1]
+    assert [await count_calls(), await count_calls()] == [1, 1]
     harness.process.answers["sync"] = away
-    assert [await asked(), await asked()] == [1, 0]
+    assert [await count_calls(), await count_calls()] == [1, 0]
     harness.add_versions("1", "2")
-    assert [await asked(), await asked()] == [1, 0]
+    assert [await count_calls(), await count_calls()] == [1, 0]
     model_store.promote("1", registry_pending=True)
-    assert [await asked(), await asked()] == [1, 1]
+    assert [await count_calls(), await count_calls()] == [1, 1]
     model_store.mark_registry_updated()
     model_store.mark_refused("3", "is a pickle")
-    assert [await asked(), await asked()] == [1, 1]
+    assert [await count_calls(), await count_calls()] == [1, 1]
     server = ModelRegistry(tracking_uri="http://127.0.0.1:5000")
     harness.forecast_service.registry, harness.process.calls = server, []
-    assert [await asked(), await asked()] == [1, 1]
+    assert [await count_calls(), await count_calls()] == [1, 1]
 
 
 async def test_operators_promote_and_roll_back(harness):
@@ -324,8 +324,8 @@ async def test_operators_promote_and_roll_back(harness):
         await harness.retraining.rollback("load", "anna")
     harness.add_versions("2")
     await harness.retraining.rollback("load", "anna")
-    book = harness.forecast_service.model_store.index()
-    assert (book.champion, book.previous, book.untold) == ("1", "2", True)
+    index = harness.forecast_service.model_store.index()
+    assert (index.champion, index.previous, index.untold) == ("1", "2", True)
     await harness.retraining.promote("load", "2", "bert")
     assert [(row.what, row.actor) for row in harness.ledger.rows] == [
         ("model rolled back", "anna"), ("model promoted", "bert"),

@@ -98,21 +98,21 @@ async def test_a_failed_compilation_is_logged_only(tmp_path):
 @pytest.fixture
 def compiler_errors(monkeypatch):
     """Errors of the next compiler runs, in order; a run without an error writes a file and the manifest."""
-    said = []
+    errors = []
 
     async def in_a_process(folder, detectors):
-        why = said.pop(0)
+        why = errors.pop(0)
         (folder / "a.nbc").write_bytes(b"machine code")
         if not why:
             write_manifest(manifest_path(folder, detectors))
         return why
 
     monkeypatch.setattr(kernel_warmup, "_run_compiler", in_a_process)
-    return said
+    return errors
 
 
-@pytest.mark.parametrize("harm", ["cut", "gone", "mark"])
-async def test_an_incomplete_cache_is_compiled_again(tmp_path, compiler_errors, harm):
+@pytest.mark.parametrize("damage", ["cut", "gone", "mark"])
+async def test_an_incomplete_cache_is_compiled_again(tmp_path, compiler_errors, damage):
     """A complete cache is not compiled again; a truncated or missing file, or a broken manifest, is."""
     compiler_errors[:] = ["", ""]
     await compile_in_subprocess(tmp_path, ("default",))
@@ -123,7 +123,7 @@ async def test_an_incomplete_cache_is_compiled_again(tmp_path, compiler_errors, 
         "cut": lambda: (tmp_path / "a.nbc").write_bytes(b"mach"),
         "gone": (tmp_path / "a.nbc").unlink,
         "mark": lambda: mark.write_bytes(b"{"),
-    }[harm]()
+    }[damage]()
     await compile_in_subprocess(tmp_path, ("default",))
     assert compiler_errors == []
     assert is_complete(mark)
@@ -142,22 +142,22 @@ async def test_unusable_kernels_are_deleted_and_compiled_again(tmp_path, compile
 
 async def test_a_second_compiler_waits_for_the_first(tmp_path, monkeypatch):
     """Two engines that start at the same time compile once."""
-    made = []
+    compiled = []
 
     def warm(detectors):
-        made.append(detectors)
+        compiled.append(detectors)
         (tmp_path / "a.nbc").write_bytes(b"machine code")
         return 0.0
 
     monkeypatch.setattr(kernel_warmup, "warm_kernels", warm)
     with kernel_cache.lock_folder(tmp_path):
         both = [asyncio.to_thread(kernel_warmup.compile_and_mark, tmp_path, ("default",)) for _ in range(2)]
-        going = asyncio.gather(*both)
-        done, _ = await asyncio.wait({going}, timeout=0.2)
+        compilations = asyncio.gather(*both)
+        done, _ = await asyncio.wait({compilations}, timeout=0.2)
         assert not done
-        assert made == []
-    await going
-    assert made == [("default",)]
+        assert compiled == []
+    await compilations
+    assert compiled == [("default",)]
 
 
 def test_changed_machine_code_is_deleted(tmp_path, monkeypatch):
@@ -168,17 +168,17 @@ def test_changed_machine_code_is_deleted(tmp_path, monkeypatch):
     write_manifest(mark)
     (tmp_path / "a.nbc").write_bytes(b"machine cod\0")
     (tmp_path / "a.nbi").write_bytes(b"index of more")
-    there = []
+    existing = []
     monkeypatch.setattr(
-        kernel_warmup, "warm_kernels", lambda _: there.extend(p.name for p in tmp_path.glob("a.*"))
+        kernel_warmup, "warm_kernels", lambda _: existing.extend(p.name for p in tmp_path.glob("a.*"))
     )
     kernel_warmup.compile_and_mark(tmp_path, ("default",))
-    assert there == ["a.nbi"]
+    assert existing == ["a.nbi"]
 
 
 def test_importing_the_engine_does_not_import_numba():
     """Importing the engine does not import numba, which reads its cache folder at import."""
     heavy = "{'numba', 'pandas', 'mlflow'}"
-    asked = f"import sys, trimtab.engine.runtime.app; print(sorted({heavy} & set(sys.modules)))"
-    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    code = f"import sys, trimtab.engine.runtime.app; print(sorted({heavy} & set(sys.modules)))"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"

@@ -72,15 +72,15 @@ def _resident_compiler_kb() -> int:
 
 async def test_memory_is_released_every_minute(monkeypatch):
     """Pages are released at each interval."""
-    clock, given = FakeClock(), []
+    clock, released = FakeClock(), []
 
     async def at_once(work):
         work()
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
-    monkeypatch.setattr(process_memory, "release_pages", lambda: given.append(clock.now()))
+    monkeypatch.setattr(process_memory, "release_pages", lambda: released.append(clock.now()))
     begin = clock.now()
     work = asyncio.create_task(release_memory_periodically(clock))
     await clock.advance(2.5 * INTERVAL_S)
     work.cancel()
-    assert [(at - begin) / 1e9 for at in given] == [INTERVAL_S, 2 * INTERVAL_S]
+    assert [(at - begin) / 1e9 for at in released] == [INTERVAL_S, 2 * INTERVAL_S]

@@ -37,19 +37,19 @@ def engine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("first", "said"),
+    ("first", "ending"),
     [
         (FirstAccess(login_url="http://h/login?t=x"), "minutes): http://h/login?t=x"),
         (FirstAccess(key_file=Path("/d/admin.key")), "is in /d/admin.key"),
         (FirstAccess(), "`trimtab key login` prints"),
     ],
 )
-def test_a_start_prints_the_url_and_one_way_to_log_in(capsys, first, said):
+def test_a_start_prints_the_url_and_one_way_to_log_in(capsys, first, ending):
     """Every start prints two lines: the address, and one way to log in."""
     print_access("http://h", first)
     where, way_in = capsys.readouterr().out.splitlines()
     assert where == "Trimtab is on http://h"
-    assert way_in.endswith(said)
+    assert way_in.endswith(ending)
 
 
 @pytest.mark.parametrize("broken", ["", "disk full"])
@@ -60,16 +60,16 @@ async def test_a_reload_is_in_the_audit(broken):
     with capture_logs() as logs:
         await audit_reload(ledger, SettingsChange(Settings(), (), ()))
         await audit_reload(ledger, SettingsChange(Settings(), ("tools", "notify"), ("api",)))
-    told = [(row.what, row.actor, row.details) for row in ledger.rows]
+    audited = [(row.what, row.actor, row.details) for row in ledger.rows]
     names = {"now": "tools, notify", "at the next start": "api"}
-    assert told == ([] if broken else [("settings reloaded", "trimtab", names)])
+    assert audited == ([] if broken else [("settings reloaded", "trimtab", names)])
     assert len(logs) == bool(broken)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"), [(OSError("no more files"), "OSError: no more files"), (None, "")]
+    ("error", "message"), [(OSError("no more files"), "OSError: no more files"), (None, "")]
 )
-async def test_the_engine_stops_when_its_http_server_ends(engine, monkeypatch, error, told):
+async def test_the_engine_stops_when_its_http_server_ends(engine, monkeypatch, error, message):
     """When the HTTP server ends, the engine stops in order and reports the cause."""
     served = asyncio.Event()
 
@@ -82,7 +82,7 @@ async def test_the_engine_stops_when_its_http_server_ends(engine, monkeypatch, e
     running = asyncio.create_task(engine.run(lambda *_: served.set()))
     with pytest.raises(EngineError, match="the HTTP server ended while the engine was running") as caught:
         await asyncio.wait_for(running, 20)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 async def test_a_requested_stop_is_no_failure(engine):
@@ -168,7 +168,7 @@ class FakeReloadTarget:
 )
 async def test_tools_follow_the_settings(changed, tools, error, calls):
     """A reload replaces the tools and watches their metrics while any tool exists, also if a store fails."""
-    both = FakeReloadTarget(error)
+    target = FakeReloadTarget(error)
     reload = SettingsChange(Settings.model_validate({"tools": tools}), changed, ())
-    await _apply_tool_settings(both, both, "source", reload)
-    assert both.calls == calls
+    await _apply_tool_settings(target, target, "source", reload)
+    assert target.calls == calls

@@ -71,10 +71,10 @@ async def test_an_operator_action_is_saved_and_published(harness, before, operat
     """The changed incident is returned, saved and published."""
     for earlier in before:
         await getattr(harness.actions, earlier)(ulid(11), "bob")
-    said = await getattr(harness.actions, operator_action)(ulid(11), "ann", "mine")
-    assert (said.id, said.state) == (ulid(11), state)
-    assert "ann: mine" in said.note
-    assert harness.store.incident(ulid(11)) == said
+    changed = await getattr(harness.actions, operator_action)(ulid(11), "ann", "mine")
+    assert (changed.id, changed.state) == (ulid(11), state)
+    assert "ann: mine" in changed.note
+    assert harness.store.incident(ulid(11)) == changed
     assert await harness.events() == [("incident", ulid(11))] * (1 + len(before))
 
 
@@ -90,34 +90,36 @@ class FakeNotificationDelivery:
 
 async def test_resolving_a_notified_incident_sends_a_notification(harness):
     """Resolving an incident sends a notification at once, but only if its start was notified."""
-    harness.context.notifications = heard = FakeNotificationDelivery()
-    harness.incident_service.incidents.time = START
-    harness.incident_service.notifying._told[ulid(11)] = {
+    harness.context.notifications = delivery = FakeNotificationDelivery()
+    harness.incident_service.correlator.time = START
+    harness.incident_service.notification_policy._notified[ulid(11)] = {
         "fingerprint": "f", "time": START, "severity": 0.6, "level": "high", "over": None,
     }  # fmt: skip
     await harness.actions.resolve(ulid(11), "ann")
-    assert [(one.kind, one.incident.id) for one in heard.notices] == [(NoticeKind.RESOLVED, ulid(11))]
+    assert [(event.kind, event.incident.id) for event in delivery.notices] == [
+        (NoticeKind.RESOLVED, ulid(11))
+    ]
     await harness.actions.resolve(ulid(12), "ann")
-    assert len(heard.notices) == 1
+    assert len(delivery.notices) == 1
 
 
 async def test_incidents_are_merged_and_split(harness):
     """A merge returns the merged incident and a split the new one; each changed incident is published."""
-    whole = await harness.actions.merge(ulid(12), ulid(11), "ann")
-    assert (whole.id, set(whole.anomaly_ids)) == (ulid(11), {ulid(n) for n in range(1, 5)})
+    merged = await harness.actions.merge(ulid(12), ulid(11), "ann")
+    assert (merged.id, set(merged.anomaly_ids)) == (ulid(11), {ulid(n) for n in range(1, 5)})
     assert harness.store.by_id[ulid(12)].merged_into == ulid(11)
-    part = await harness.actions.split(ulid(11), [ulid(3)], "ann")
-    assert part.anomaly_ids == (ulid(3),)
-    assert harness.store.incident(part.id) == part
-    told = await harness.events()
-    assert told == [("incident", name) for name in (ulid(12), ulid(11), ulid(11), part.id)]
+    split_off = await harness.actions.split(ulid(11), [ulid(3)], "ann")
+    assert split_off.anomaly_ids == (ulid(3),)
+    assert harness.store.incident(split_off.id) == split_off
+    event_name = await harness.events()
+    assert event_name == [("incident", name) for name in (ulid(12), ulid(11), ulid(11), split_off.id)]
 
 
 async def test_a_resolved_incident_can_be_reopened(harness):
     """An incident the service no longer tracks is loaded and reopened."""
     harness.store.save_incidents([make_incident(13, ulid(4), state=IncidentState.RESOLVED, end=START)])
     assert (await harness.actions.reopen(ulid(13), "ann")).state is IncidentState.ACKNOWLEDGED
-    assert ulid(13) in harness.incident_service.incidents.cases
+    assert ulid(13) in harness.incident_service.correlator.drafts
 
 
 @pytest.mark.parametrize(
@@ -184,23 +186,23 @@ CALLS = [
 @pytest.mark.parametrize(("name", "arguments", "event"), CALLS)
 async def test_each_decision_is_an_event(name, arguments, event):
     """A decision is passed on unchanged, and its result is published."""
-    live, below = LiveState(), FakeDecisions()
+    live, inner = LiveState(), FakeDecisions()
     reader = live.subscribe()
-    given = await getattr(PublishedDecisions(below, live), name)(*arguments)
-    assert below.calls == [(name, *arguments)]
+    returned = await getattr(PublishedDecisions(inner, live), name)(*arguments)
+    assert inner.calls == [(name, *arguments)]
     reader.end()
-    ((told, data),) = [one async for one in reader]
-    assert told == event
-    assert data.get("id", given) == getattr(given, "id", given)
+    ((event_name, data),) = [event async for event in reader]
+    assert event_name == event
+    assert data.get("id", returned) == getattr(returned, "id", returned)
 
 
 @pytest.mark.parametrize(("name", "arguments", "event"), CALLS)
 async def test_a_refused_decision_is_no_event(name, arguments, event):  # noqa: ARG001 - shares the table above
     """A refused decision publishes nothing."""
-    live, below = LiveState(), FakeDecisions()
-    below.refusal_reason = "everything is paused"
+    live, inner = LiveState(), FakeDecisions()
+    inner.refusal_reason = "everything is paused"
     reader = live.subscribe()
     with pytest.raises(RefusedError):
-        await getattr(PublishedDecisions(below, live), name)(*arguments)
+        await getattr(PublishedDecisions(inner, live), name)(*arguments)
     reader.end()
-    assert [one async for one in reader] == []
+    assert [event async for event in reader] == []

@@ -57,11 +57,11 @@ def make_context(folder):
     )
 
 
-async def run_and_kill(around, rows, ticks):
+async def run_and_kill(context, rows, ticks):
     """Run a loop for `ticks` ticks and end it as kill -9 does: nothing more is saved."""
-    loop = SourceLoop(FakeSource(script=rows), around)
+    loop = SourceLoop(FakeSource(script=rows), context)
     task = asyncio.create_task(loop.run())
-    await around.clock.advance(ticks * 5 + 1)
+    await context.clock.advance(ticks * 5 + 1)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     return loop
@@ -70,22 +70,24 @@ async def run_and_kill(around, rows, ticks):
 async def test_a_restart_restores_river_members_by_replay(tmp_path):
     """Scores after a restart equal those of an uninterrupted run, though no snapshot holds river's state."""
     rows = make_readings(200)
-    whole, broken = make_context(tmp_path / "whole"), make_context(tmp_path / "broken")
-    await run_and_kill(whole, rows, 200)
-    loop = await run_and_kill(broken, rows, 150)
-    assert broken.snapshots.load("fake") is not None
+    uninterrupted, killed = make_context(tmp_path / "whole"), make_context(tmp_path / "broken")
+    await run_and_kill(uninterrupted, rows, 200)
+    loop = await run_and_kill(killed, rows, 150)
+    assert killed.snapshots.load("fake") is not None
     assert MEMBER in loop.detector.scoring.detector_names
-    broken.score_log = FakeScoreLog()
-    broken.snapshots.close()
-    broken.snapshots = FolderSnapshots(tmp_path / "broken").open()
-    again = await run_and_kill(broken, rows[loop.tick_count :], 50)
-    assert again.tick_count == 200 - loop.tick_count
-    mine, theirs = (one.detector.scoring.scorer.extras[MEMBER] for one in (again, loop))
-    assert mine._sample_counts.keys() == theirs._sample_counts.keys()
+    killed.score_log = FakeScoreLog()
+    killed.snapshots.close()
+    killed.snapshots = FolderSnapshots(tmp_path / "broken").open()
+    restarted = await run_and_kill(killed, rows[loop.tick_count :], 50)
+    assert restarted.tick_count == 200 - loop.tick_count
+    restarted_bank, killed_bank = (
+        loop_run.detector.scoring.scorer.extras[MEMBER] for loop_run in (restarted, loop)
+    )
+    assert restarted_bank._sample_counts.keys() == killed_bank._sample_counts.keys()
     for key in KEYS[1:]:
-        got, wanted = broken.score_log.rows[key.id], whole.score_log.rows[key.id]
-        np.testing.assert_allclose(got, wanted[-len(got) :], rtol=0, atol=1e-9)
-        assert np.isfinite(np.array(got)[:, 2]).any()
+        actual, expected = killed.score_log.rows[key.id], uninterrupted.score_log.rows[key.id]
+        np.testing.assert_allclose(actual, expected[-len(actual) :], rtol=0, atol=1e-9)
+        assert np.isfinite(np.array(actual)[:, 2]).any()
 
 
 async def test_the_tick_log_is_kept_as_long_as_needed(tmp_path, monkeypatch):
@@ -93,18 +95,18 @@ async def test_the_tick_log_is_kept_as_long_as_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(source_detector, "REPLAY_TICKS", 200)
     with_member, without = make_context(tmp_path / "with"), make_context(tmp_path / "without")
     without.general = General()
-    kept = []
-    for around in (with_member, without):
-        await run_and_kill(around, make_readings(400), 400)
-        kept.append(len(list(around.snapshots.ticks_until("fake"))))
-    assert 200 <= kept[0] <= 320
-    assert kept[1] <= 125
+    kept_ticks = []
+    for context in (with_member, without):
+        await run_and_kill(context, make_readings(400), 400)
+        kept_ticks.append(len(list(context.snapshots.ticks_until("fake"))))
+    assert 200 <= kept_ticks[0] <= 320
+    assert kept_ticks[1] <= 125
 
 
 @pytest.mark.parametrize("detectors", [("default", "river:Nobody")])
 async def test_an_unknown_river_member_starts_no_detector(tmp_path, detectors):
     """A source with an unknown river member gets no detector."""
-    around = make_context(tmp_path)
-    around.general = General(detectors=detectors)
-    loop = await run_and_kill(around, make_readings(3), 3)
+    context = make_context(tmp_path)
+    context.general = General(detectors=detectors)
+    loop = await run_and_kill(context, make_readings(3), 3)
     assert loop.detector is None

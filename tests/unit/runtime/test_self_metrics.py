@@ -49,11 +49,11 @@ async def test_a_store_problem_and_its_end_are_logged_once():
 async def test_a_store_that_does_not_answer_is_unusable(monkeypatch):
     """A hanging store is queried once and reported as giving no answer."""
     monkeypatch.setattr(self_metrics, "STORE_TIMEOUT_S", 0.01)
-    asked, answer = [], threading.Event()
+    calls, answer = [], threading.Event()
     store = FakeStore()
 
     def hang() -> None:
-        asked.append(1)
+        calls.append(1)
         answer.wait(10)
 
     store.health_problem = hang
@@ -62,7 +62,7 @@ async def test_a_store_that_does_not_answer_is_unusable(monkeypatch):
     for _ in range(3):
         await self_metrics_task.update()
         assert "no answer within" in live.problem()
-    assert asked == [1]
+    assert calls == [1]
     answer.set()
     monkeypatch.setattr(self_metrics, "STORE_TIMEOUT_S", 10)
     await self_metrics_task.update()

@@ -57,7 +57,7 @@ class FakeTickMetrics:
     def set_source_state(self, _name, state):
         self.states.append(state)
 
-    def set_wanted_replicas(self, name, wanted):
+    def set_wanted_replicas(self, name, expected):
         pass
 
     def remove_source(self, source):
@@ -153,8 +153,8 @@ async def test_an_anomaly_is_stored_and_published(context):
 
 async def test_an_outage_is_unknown_and_opens_no_anomaly(context):
     """While a source raises, its state is unknown, scores are None, and no anomaly opens or closes."""
-    away = [SourceError("http://bob:hunter2@p:9090 refused") for _ in range(20)]
-    rows = [*make_readings(60), *away, *make_readings(5, start=81)]
+    errors = [SourceError("http://bob:hunter2@p:9090 refused") for _ in range(20)]
+    rows = [*make_readings(60), *errors, *make_readings(5, start=81)]
     source = FakeSource(script=rows)
     loop = SourceLoop(source, context)
     task = asyncio.create_task(loop.run())
@@ -218,9 +218,9 @@ async def test_history_warms_before_the_first_tick(context):
     source = FakeSource(script=make_readings(3), histories=[History(5.0, KEYS, times, values)])
     await run_loop(source, context, 6)
     assert context.live.series_by_id(KEYS[0].id).learning_s == 0
-    again = FakeSource(script=make_readings(3, start=3), histories=[History(5.0, KEYS, times, values)])
-    again.history = None
-    await run_loop(again, context, 6)
+    replay = FakeSource(script=make_readings(3, start=3), histories=[History(5.0, KEYS, times, values)])
+    replay.history = None
+    await run_loop(replay, context, 6)
 
 
 async def test_a_failing_store_loses_nothing_and_is_reported(context):
@@ -251,7 +251,7 @@ async def test_a_failing_store_loses_nothing_and_is_reported(context):
 async def test_a_restart_replays_logged_ticks(context):
     """P4: after a crash the logged ticks are replayed with the same scores and anomalies."""
     rows = make_readings(60) + make_readings(40, values=[60.0, 10.0, 10.0], start=61)
-    whole = LoopContext(
+    uninterrupted = LoopContext(
         FakeClock(),
         FakeStore(),
         FakeScoreLog(),
@@ -260,7 +260,7 @@ async def test_a_restart_replays_logged_ticks(context):
         FakeTickMetrics(),
         ImmediateExecutor(),
     )
-    await run_loop(FakeSource(script=rows), whole, 101 * 5)
+    await run_loop(FakeSource(script=rows), uninterrupted, 101 * 5)
     task = asyncio.create_task(SourceLoop(FakeSource(script=rows[:80]), context).run())
     await context.clock.advance(80 * 5)
     task.cancel()
@@ -269,11 +269,11 @@ async def test_a_restart_replays_logged_ticks(context):
     context.live = LiveState()
     loop = await run_loop(FakeSource(script=rows[80:]), context, 21 * 5)
     assert loop.tick_count == 20
-    assert context.store.by_id == whole.store.by_id
+    assert context.store.by_id == uninterrupted.store.by_id
     for key in KEYS:
-        mine, wanted = context.score_log.rows[key.id], whole.score_log.rows[key.id]
-        np.testing.assert_array_equal(mine, wanted[-len(mine) :])
-        assert len(mine) >= 20
+        actual, expected = context.score_log.rows[key.id], uninterrupted.score_log.rows[key.id]
+        np.testing.assert_array_equal(actual, expected[-len(actual) :])
+        assert len(actual) >= 20
 
 
 async def test_stored_anomalies_without_state_are_closed(context):
@@ -304,7 +304,7 @@ async def test_the_budget_can_change_while_running(context):
 async def test_replayed_ticks_use_the_budget_of_their_time(context, later):
     """Replayed ticks use the budget that was in force at their time, not the current one."""
     rows = make_readings(60) + make_readings(60, values=[16.0, 10.0, 10.0], start=60)
-    whole = LoopContext(
+    uninterrupted = LoopContext(
         FakeClock(),
         FakeStore(),
         FakeScoreLog(),
@@ -313,25 +313,25 @@ async def test_replayed_ticks_use_the_budget_of_their_time(context, later):
         FakeTickMetrics(),
         ImmediateExecutor(),
     )
-    for world in (whole, context):
-        loop = SourceLoop(FakeSource(script=rows), world)
+    for loop_context in (uninterrupted, context):
+        loop = SourceLoop(FakeSource(script=rows), loop_context)
         task = asyncio.create_task(loop.run())
-        await world.clock.advance(70 * 5)
+        await loop_context.clock.advance(70 * 5)
         loop.set_budget(4.0)
-        await world.clock.advance(15 * 5)
-        if world is whole:
+        await loop_context.clock.advance(15 * 5)
+        if loop_context is uninterrupted:
             loop.set_budget(later)
-            await world.clock.advance(35 * 5)
+            await loop_context.clock.advance(35 * 5)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     context.score_log = FakeScoreLog()
     context.general = General(false_alarms_per_week=later)
     await run_loop(FakeSource(script=rows[loop.tick_count :]), context, 35 * 5)
-    assert context.store.by_id == whole.store.by_id
+    assert context.store.by_id == uninterrupted.store.by_id
     for key in KEYS:
-        mine, wanted = context.score_log.rows[key.id], whole.score_log.rows[key.id]
-        np.testing.assert_array_equal(mine, wanted[-len(mine) :])
-        assert len(mine) > 35
+        actual, expected = context.score_log.rows[key.id], uninterrupted.score_log.rows[key.id]
+        np.testing.assert_array_equal(actual, expected[-len(actual) :])
+        assert len(actual) > 35
 
 
 async def test_removing_a_source_closes_its_anomalies(context):
@@ -365,10 +365,10 @@ async def test_the_loop_ends_with_its_recording(context):
     source.start_after = None
     await asyncio.wait_for(SourceLoop(source, context).run(), 20)
     assert len(context.snapshots.ticks["fake"]) == 80
-    again = FakeSource(script=[None])
-    again.start_after = None
-    await asyncio.wait_for(SourceLoop(again, context).run(), 20)
-    assert again.start_after == START + 80 * 5 * SECOND
+    replay = FakeSource(script=[None])
+    replay.start_after = None
+    await asyncio.wait_for(SourceLoop(replay, context).run(), 20)
+    assert replay.start_after == START + 80 * 5 * SECOND
 
 
 class FakeIncidentService:
@@ -377,16 +377,16 @@ class FakeIncidentService:
     def __init__(self):
         self.calls = []
 
-    def watch(self, *_):
+    def watcher(self, *_):
         return None
 
-    def went_on(self, source, keys, info, open_ids, time):
+    def resume_source(self, source, keys, info, open_ids, time):
         self.calls.append((source, keys, [info(key).key for key in keys], tuple(open_ids), time))
 
     def step(self, *_):
         return [], []
 
-    def forget(self, source):
+    def forget_source(self, source):
         self.calls.append(source)
 
 
@@ -395,7 +395,7 @@ async def test_the_incident_service_knows_the_series_before_the_first_tick(conte
     context.incident_service = FakeIncidentService()
     await run_loop(FakeSource(script=make_readings(60, start=0)), context, 60 * 5 - 1)
     await run_loop(FakeSource(script=make_readings(5, start=60)), context, 5)
-    first, again = context.incident_service.calls
+    first, replay = context.incident_service.calls
     assert first == ("fake", (), [], (), START)
-    assert (again[0], again[1], again[2], again[3]) == ("fake", KEYS, list(KEYS), ())
-    assert again[4] == START + 59 * 5 * SECOND
+    assert (replay[0], replay[1], replay[2], replay[3]) == ("fake", KEYS, list(KEYS), ())
+    assert replay[4] == START + 59 * 5 * SECOND

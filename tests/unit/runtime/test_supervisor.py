@@ -84,11 +84,11 @@ async def test_a_source_that_cannot_be_built_rejects_the_change(supervisor, buil
     """P17: settings that are valid but unusable leave everything unchanged."""
     first = make_settings()
     supervisor.start(first)
-    wanted = Settings(
+    new_settings = Settings(
         settings=General(false_alarms_per_week=9), sources=Sources(prometheus=Prometheus(url="bad"))
     )
     with pytest.raises(SettingsError, match="bad"):
-        await supervisor.apply_settings(first, wanted)
+        await supervisor.apply_settings(first, new_settings)
     assert set(supervisor.loops) == {"host"}
     assert supervisor.context.general.false_alarms_per_week == 1.0
     assert built_sources[0].closed == 0
@@ -151,17 +151,19 @@ async def test_an_extra_source_starts_and_stops(supervisor, built_sources):  # n
 
 async def test_reload_listeners_get_each_change(supervisor, built_sources):  # noqa: ARG001 - no real sources
     """A reload listener is called with each change and the settings in force."""
-    told = []
+    reloads = []
 
     async def follow(reload):
-        told.append(reload)
+        reloads.append(reload)
 
     supervisor.reload_listeners.append(follow)
     first = make_settings()
     supervisor.start(first)
-    wanted = Settings.model_validate({"tools": {"redis": {"mode": "auto"}}, "guardrails": {"watch": 60}})
-    reload = await supervisor.apply_settings(first, wanted)
-    assert told == [reload]
+    new_settings = Settings.model_validate(
+        {"tools": {"redis": {"mode": "auto"}}, "guardrails": {"watch": 60}}
+    )
+    reload = await supervisor.apply_settings(first, new_settings)
+    assert reloads == [reload]
     assert set(reload.applied_now) == {"tools", "guardrails"}
     assert reload.settings.tools["redis"].mode == "auto"
     assert reload.settings.guardrails.watch == 60.0
@@ -174,7 +176,7 @@ class FakeIncidentService:
     def __init__(self):
         self.calls = []
 
-    def only(self, sources, time):
+    def close_other_sources(self, sources, time):
         self.calls.append((set(sources), time))
 
 
@@ -183,14 +185,14 @@ async def test_anomalies_of_removed_sources_are_closed_at_the_start(supervisor):
     around = supervisor.context
     around.incident_service = FakeIncidentService()
     names = ("host", "files")
-    stays, goes = (anomaly_of(SeriesKey.of(name, "m", {}), ulid(n)) for n, name in enumerate(names))
-    for anomaly in (stays, goes):
+    kept, removed = (anomaly_of(SeriesKey.of(name, "m", {}), ulid(n)) for n, name in enumerate(names))
+    for anomaly in (kept, removed):
         around.store.save_anomaly(anomaly)
     supervisor.loops = {"host": None}
     await supervisor.close_removed_sources()
-    assert around.store.anomaly(stays.id).end is None
-    ended = around.store.anomaly(goes.id)
-    assert (ended.end, ended.reason) == (goes.peak_time, "source removed")
+    assert around.store.anomaly(kept.id).end is None
+    ended = around.store.anomaly(removed.id)
+    assert (ended.end, ended.reason) == (removed.peak_time, "source removed")
     assert around.incident_service.calls == [({"host"}, around.clock.now())]
 
 
