@@ -44,10 +44,10 @@ def test_no_module_is_a_fragment(modules):
 
 def test_every_package_says_what_it_holds(modules):
     """The `__init__.py` of each package begins with a docstring of one sentence."""
-    packages = {path.parent for path in modules}
+    packages = {path.parent for path in modules if "migrations" not in path.parts}  # alembic's own layout
     silent = [
         package.as_posix()
         for package in packages
         if not (ROOT / package / "__init__.py").read_text("utf-8").startswith('"""')
     ]
-    assert [name for name in silent if "migrations" not in name] == []
+    assert silent == []
