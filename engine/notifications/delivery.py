@@ -330,7 +330,6 @@ class NotificationDelivery:
 def _next_due(thread: NotificationThread, notifier: Notifier) -> int:
     """Return when the next attempt of a thread is due, int64 ns; _NEVER if there is nothing to send."""
     if thread.waiting:
-        return (
-            thread.due_at if thread.attempts else 0
-        )  # before the first failure, due_at belongs to the repetition
+        # Before the first failure, due_at belongs to the repetition.
+        return thread.due_at if thread.attempts else 0
     return thread.due_at if notifier.repeat_s is not None and thread.is_ongoing else _NEVER

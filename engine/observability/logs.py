@@ -53,9 +53,8 @@ class Redactor:
 
     def _hide_values(self, value: Any) -> Any:  # noqa: ANN401 - any part of an event
         if isinstance(value, str):
-            for secret in sorted(
-                self.secret_values, key=len, reverse=True
-            ):  # one secret may be the prefix of another
+            # Longest first, because one secret may be the prefix of another.
+            for secret in sorted(self.secret_values, key=len, reverse=True):
                 value = value.replace(secret, HIDDEN)
             return value
         if isinstance(value, dict):
@@ -158,9 +157,8 @@ def set_log_level(level: str) -> None:
 
 def hide_values(values: Iterable[str]) -> None:
     """Redact these strings in all further log output; strings shorter than 6 characters are ignored."""
-    _redactor.secret_values = (
-        _redactor.secret_values | Redactor(values).secret_values
-    )  # a new set, because other threads iterate over the old one
+    # A new set, because other threads iterate over the old one.
+    _redactor.secret_values = _redactor.secret_values | Redactor(values).secret_values
 
 
 def collect_secrets(settings: BaseModel) -> set[str]:

@@ -187,9 +187,8 @@ class RemoteWriteSink:
             self._drop("closed", left)
             raise
         except Exception as error:
-            plain = "".join(
-                traceback.format_exception(error)
-            )  # without local variables, which may contain secrets
+            # Without local variables, which may contain secrets.
+            plain = "".join(traceback.format_exception(error))
             log.error("remote_write_failed_internally", source=tick.source, traceback=plain)
             self._drop("fault", left)
 

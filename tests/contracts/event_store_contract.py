@@ -205,9 +205,9 @@ class EventStoreContract:
 
     def test_a_command_writes_with_the_stored_epoch(self, store, url, clock):
         """A store without an epoch does not exclude the engine."""
-        beside = EventStore(url, clock.now)
-        beside.save_key(ApiKey("k", "n", "p", "h", ("read",), START))
-        beside.close()
+        command_store = EventStore(url, clock.now)
+        command_store.save_key(ApiKey("k", "n", "p", "h", ("read",), START))
+        command_store.close()
         assert ids_of(store.keys()) == ["k"]
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         assert store.health_problem() is None

@@ -91,13 +91,13 @@ class IncidentStoreContract:
     @pytest.mark.parametrize(
         ("filters", "expected"),
         [
-            ({}, [4, 3, 2, 1]),  # the merged one is left out
+            ({}, [4, 3, 2, 1]),  # without the merged one
             ({"state": IncidentState.RESOLVED}, [2]),
             ({"open_only": True}, [4, 3, 1]),
             ({"since": START + 20 * SECOND}, [4, 3, 1]),  # what ended before is left out
             ({"until": START + 10 * SECOND}, [1]),
             ({"pattern": "cache_thrash"}, [4, 2, 1]),
-            ({"pattern": "cache"}, []),  # a whole name
+            ({"pattern": "cache"}, []),  # only full names match
             ({"min_severity": 0.7}, [3]),
             ({"search": "CACHE-1 evictions"}, [4, 2, 1]),  # every word, case ignored
             ({"search": "büro"}, [4, 3, 2, 1]),

@@ -33,7 +33,7 @@ def make_worse_notice(number=1, **changed):
 
 
 class FakeNotifier:
-    """Accepts every notification, except as `responses` says: an error to raise, or an event to wait for."""
+    """Accepts every notification, unless `responses` has an error to raise or an event to wait for."""
 
     def __init__(self, name="fake", repeat_s=None):
         self.name = name

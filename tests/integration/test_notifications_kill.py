@@ -1,15 +1,14 @@
 """Notification delivery under kill -9 at random moments."""
 
 import asyncio
-import multiprocessing
 import os
 import random
-import signal
 import time
 from collections import Counter
 
 import pytest
 
+from tests.child_processes.killed_child import make_fork_context, run_and_kill
 from tests.child_processes.notification_process import deliver
 from tests.fakes.fake_notifications import FakeIncidentLookup, FakeNotificationMetrics
 from tests.servers.prometheus import wait_for
@@ -33,33 +32,7 @@ def delivered_ids(received):
 @pytest.fixture(scope="module")
 def fork_context():
     """A forkserver context with preloaded imports, so that children start fast."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["tests.child_processes.notification_process", "trimtab.engine.store.event_store"]
-    )
-    return context
-
-
-def run_and_kill(fork_context, folder, url, first, chance):
-    """Run a child, kill it at a random moment after its start, and return what it acknowledged."""
-    receiver, sender = fork_context.Pipe(duplex=False)
-    child = fork_context.Process(target=deliver, args=(folder, url, first, sender))
-    child.start()
-    sender.close()
-    assert receiver.poll(60), "the child never began"
-    end = time.monotonic() + chance.uniform(0, LONGEST_LIFE_S)
-    reports = []
-    while (left := end - time.monotonic()) > 0 and receiver.poll(left):
-        reports.append(receiver.recv())
-    os.kill(child.pid, signal.SIGKILL)
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
-    try:
-        while receiver.poll(0):
-            reports.append(receiver.recv())
-    except EOFError:
-        receiver.close()
-    return reports
+    return make_fork_context("tests.child_processes.notification_process", "trimtab.engine.store.event_store")
 
 
 async def finish(folder, url, done):
@@ -84,7 +57,9 @@ async def test_no_notification_is_lost_or_repeated_after_a_save(fork_context, tm
     with start_webhook_receiver() as (url, requests):
         for _ in range(KILLS):
             before = len(requests)
-            reports = await asyncio.to_thread(run_and_kill, fork_context, tmp_path, url, first, chance)
+            reports = await asyncio.to_thread(
+                run_and_kill, fork_context, deliver, (tmp_path, url, first), chance, LONGEST_LIFE_S
+            )
             again = {incident for incident, _ in delivered_ids(requests[before:])} & written
             assert again == set()
             accepted |= {incident for word, incident in reports if word == "accepted"}

@@ -1,9 +1,7 @@
 """The store under kill -9 at random moments."""
 
-import multiprocessing
 import os
 import random
-import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -11,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from tests.builders.series import START
+from tests.child_processes.killed_child import make_fork_context, run_and_kill
 from tests.child_processes.store_process import KEYS, log_ticks, tick_values, write_anomalies
 from tests.contracts.event_store_contract import ulid
 from trimtab.engine.store import open_store
@@ -23,40 +22,14 @@ LONGEST_LIFE_S = 0.12
 @pytest.fixture(scope="module")
 def fork_context():
     """A forkserver context with preloaded imports, so that children start fast."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["tests.child_processes.store_process", "trimtab.engine.store.event_store"]
-    )
-    return context
-
-
-def run_and_kill(fork_context, work, folder, first, chance):
-    """Run a child, kill it at a random moment after its first message, and return what it acknowledged."""
-    receiver, sender = fork_context.Pipe(duplex=False)
-    child = fork_context.Process(target=work, args=(folder, first, sender))
-    child.start()
-    sender.close()
-    assert receiver.poll(60), "the child never began"
-    end = time.monotonic() + chance.uniform(0, LONGEST_LIFE_S)
-    reports = []
-    while (left := end - time.monotonic()) > 0 and receiver.poll(left):
-        reports.append(receiver.recv())
-    os.kill(child.pid, signal.SIGKILL)
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
-    try:
-        while receiver.poll(0):
-            reports.append(receiver.recv())
-    except EOFError:
-        receiver.close()
-    return reports
+    return make_fork_context("tests.child_processes.store_process", "trimtab.engine.store.event_store")
 
 
 def test_no_acknowledged_anomaly_is_lost(fork_context, tmp_path):
     """No opening or closing is lost over many kills, and the integrity check passes each time."""
     chance, opened, closed, first = random.Random(7), set(), set(), 0
     for _ in range(KILLS):
-        reports = run_and_kill(fork_context, write_anomalies, tmp_path, first, chance)
+        reports = run_and_kill(fork_context, write_anomalies, (tmp_path, first), chance, LONGEST_LIFE_S)
         opened |= {number for number, is_closed in reports if not is_closed}
         closed |= {number for number, is_closed in reports if is_closed}
         first = max(opened) + 10
@@ -75,7 +48,7 @@ def test_no_logged_tick_is_lost(fork_context, tmp_path):
     """The newest valid snapshot and later ticks reach the last acknowledged tick without a gap."""
     chance, first = random.Random(8), 0
     for _ in range(KILLS):
-        reports = run_and_kill(fork_context, log_ticks, tmp_path, first, chance)
+        reports = run_and_kill(fork_context, log_ticks, (tmp_path, first), chance, LONGEST_LIFE_S)
         newest = max(number for number, _ in reports)
         saved = max((number for number, is_snapshot in reports if is_snapshot), default=-1)
         snapshots = FolderSnapshots(tmp_path / "state").open()

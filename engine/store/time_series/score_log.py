@@ -184,13 +184,13 @@ class ParquetScoreLog:
                 self._apply_retention()
 
     def _write_window(self, window: ScoreWindow) -> None:
-        file, gone = self._write_file(window) if window.rows else (None, None)
+        file, replaced = self._write_file(window) if window.rows else (None, None)
         with self._lock:
-            self._files = [f for f in self._known_files() if f is not gone] + ([file] if file else [])
+            self._files = [f for f in self._known_files() if f is not replaced] + ([file] if file else [])
             self._closed_windows.remove(window)
             self._tick_times_by_file.clear()
-        if gone is not None and file is not None and gone.path != file.path:
-            gone.path.unlink(missing_ok=True)
+        if replaced is not None and file is not None and replaced.path != file.path:
+            replaced.path.unlink(missing_ok=True)
 
     def _write_file(self, window: ScoreWindow) -> tuple[ScoreFile, ScoreFile | None]:
         """Write a window and return (new file, file whose rows it took over or None)."""
@@ -222,18 +222,18 @@ class ParquetScoreLog:
 
     def _apply_retention(self) -> None:
         oldest = self.now() - int(self.retention_days * _DAY_NS)
-        kept, gone = [], []
+        kept, expired = [], []
         with self._lock:
             size = self.size_bytes()
             for file in sorted(self._known_files(), key=lambda file: file.first):
                 if size > self.retention_bytes or max(file.last, file.written) < oldest:
-                    gone.append(file)
+                    expired.append(file)
                     size -= file.size_bytes
                 else:
                     kept.append(file)
             self._files = kept
         with translate_os_errors("remove old scores in", self.folder):
-            for file in gone:
+            for file in expired:
                 file.path.unlink(missing_ok=True)
 
     def _drop_missing_files(self) -> None:

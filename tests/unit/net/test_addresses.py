@@ -41,7 +41,7 @@ def serving(files=None):
 
     class Quiet(ThreadingHTTPServer):
         def handle_error(self, *_):
-            """A client that does not like our certificate goes away."""
+            """Ignore clients that refuse the certificate."""
 
     with Quiet(("127.0.0.1", 0), Handler) as server:
         if files is not None:

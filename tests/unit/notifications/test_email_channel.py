@@ -144,7 +144,7 @@ async def test_mails_and_passwords_are_encrypted(security, files, context, tmp_p
 
 
 REFUSALS = [
-    # a server that does not encrypt is not spoken to in the clear
+    # no unencrypted session with a server without STARTTLS
     ({}, {"security": "starttls"}, "not allowed", True, "STARTTLS extension not supported"),
     ({"replies": {"": "554 go away"}}, {}, "refused", False, "answers 554: go away"),
     ({"replies": {"": "421 later"}}, {}, "busy", True, "answers 421: later"),

@@ -17,13 +17,13 @@ SAME_FINGERPRINT = "ab" * 8
 
 def sent_kinds(*notices, gaps=0):
     """Kinds of the sent notifications if these are enqueued `gaps` ns apart, each delivered at once."""
-    book, kinds_sent, now = Outbox(), [], START
+    outbox, kinds_sent, now = Outbox(), [], START
     for notice in notices:
-        book.enqueue(notice, now)
-        for thread in list(book.threads.values()):
+        outbox.enqueue(notice, now)
+        for thread in list(outbox.threads.values()):
             while thread.waiting:
                 kinds_sent.append(str(thread.waiting[0][1].kind))
-                book.mark_sent(thread, now)
+                outbox.mark_sent(thread, now)
         now += gaps
     return kinds_sent
 
@@ -31,18 +31,18 @@ def sent_kinds(*notices, gaps=0):
 @pytest.mark.parametrize(
     ("notices", "expected"),
     [
-        ([make_notice(), make_notice()], ["firing"]),  # a restart finds it anew
-        # a restart finds it anew, and critical by now
+        ([make_notice(), make_notice()], ["firing"]),  # a restart finds it again
+        # a restart finds it again, now critical
         ([make_notice(), make_notice(level=Severity.CRITICAL), make_worse_notice()], ["firing", "worse"]),
         ([make_notice(level=Severity.CRITICAL), make_notice(level=Severity.CRITICAL)], ["firing"]),
         ([make_notice(), make_resolved_notice(), make_resolved_notice()], ["firing", "resolved"]),
-        ([make_resolved_notice()], []),  # nobody was told that it began
-        ([make_worse_notice()], ["worse"]),  # a receiver that came later
+        ([make_resolved_notice()], []),  # its beginning was never sent
+        ([make_worse_notice()], ["worse"]),  # a receiver that was added later
         (
             [make_notice(), make_worse_notice(), make_worse_notice(), make_resolved_notice()],
             ["firing", "worse", "resolved"],
         ),
-        # the same trouble under another id: told once, over when both are
+        # the same fingerprint under another id: sent once, resolved when both are
         (
             [
                 make_notice(1, fingerprint=SAME_FINGERPRINT),
@@ -67,7 +67,7 @@ def sent_kinds(*notices, gaps=0):
             ],
             ["firing", "firing"],
         ),
-        # over, and again at once
+        # resolved, and again immediately
         (
             [
                 make_notice(1, fingerprint=SAME_FINGERPRINT),
@@ -107,14 +107,14 @@ def test_a_late_recurrence_is_sent():
 
 def test_a_recurrence_before_the_resolution_was_sent():
     """The resolution is sent first, then the recurrence."""
-    book = Outbox()
+    outbox = Outbox()
     for notice in (
         make_notice(1, fingerprint=SAME_FINGERPRINT),
         make_resolved_notice(1, fingerprint=SAME_FINGERPRINT),
         make_notice(2, fingerprint=SAME_FINGERPRINT),
     ):
-        book.enqueue(notice, START)
-    assert [str(n.kind) for _, n in book.threads[SAME_FINGERPRINT].waiting] == [
+        outbox.enqueue(notice, START)
+    assert [str(n.kind) for _, n in outbox.threads[SAME_FINGERPRINT].waiting] == [
         "firing",
         "resolved",
         "firing",
@@ -123,12 +123,12 @@ def test_a_recurrence_before_the_resolution_was_sent():
 
 def test_the_first_notification_is_kept():
     """It determines the identity that the receiver knows."""
-    book = Outbox()
+    outbox = Outbox()
     for k in range(10):
-        book.enqueue(make_notice(k + 1, fingerprint=SAME_FINGERPRINT, severity=0.1 * k), START)
-        while book.threads[SAME_FINGERPRINT].waiting:
-            book.mark_sent(book.threads[SAME_FINGERPRINT], START)
-    stored = [notice.incident.id for notice in book.threads[SAME_FINGERPRINT].sent]
+        outbox.enqueue(make_notice(k + 1, fingerprint=SAME_FINGERPRINT, severity=0.1 * k), START)
+        while outbox.threads[SAME_FINGERPRINT].waiting:
+            outbox.mark_sent(outbox.threads[SAME_FINGERPRINT], START)
+    stored = [notice.incident.id for notice in outbox.threads[SAME_FINGERPRINT].sent]
     assert stored[0] == ulid(1)
     assert stored[-1] == ulid(10)
     assert len(stored) == 4
@@ -136,23 +136,23 @@ def test_the_first_notification_is_kept():
 
 def test_a_dropped_notification_is_not_resolved():
     """An incident that the receiver never learned of is not sent as resolved."""
-    book = Outbox()
-    book.enqueue(make_notice(), START)
-    book.mark_dropped(*book.threads.values(), START)
-    assert not book.enqueue(make_notice(), START)
-    assert book.enqueue(make_resolved_notice(), START)
-    assert book.threads == {}
+    outbox = Outbox()
+    outbox.enqueue(make_notice(), START)
+    outbox.mark_dropped(*outbox.threads.values(), START)
+    assert not outbox.enqueue(make_notice(), START)
+    assert outbox.enqueue(make_resolved_notice(), START)
+    assert outbox.threads == {}
 
 
 def test_the_state_survives_json():
     """The whole state survives JSON, including an infinite size."""
-    book = Outbox()
-    book.enqueue(make_notice(1), START)
-    book.mark_sent(*book.threads.values(), START)
-    book.enqueue(make_worse_notice(1), START + MINUTE)
+    outbox = Outbox()
+    outbox.enqueue(make_notice(1), START)
+    outbox.mark_sent(*outbox.threads.values(), START)
+    outbox.enqueue(make_worse_notice(1), START + MINUTE)
     again = Outbox()
-    again.restore(json.loads(json.dumps(book.state(), allow_nan=False)))
-    assert again.state() == book.state()
+    again.restore(json.loads(json.dumps(outbox.state(), allow_nan=False)))
+    assert again.state() == outbox.state()
     thread = again.threads[f"{1:016x}"]
     assert thread.sent[0].incident.suspects[0].size == inf
     assert thread.waiting == [(START + MINUTE, trim_notice(make_worse_notice(1)))]
@@ -169,22 +169,22 @@ def test_unused_parts_are_not_stored(kind):
 
 def test_resolved_threads_expire():
     """They are removed half an hour after the resolution; open ones are not."""
-    book = Outbox()
+    outbox = Outbox()
     for k in (1, 2):
-        book.enqueue(make_notice(k), START)
-        book.mark_sent(book.threads[f"{k:016x}"], START)
-    book.enqueue(make_resolved_notice(1), START)
-    book.mark_sent(book.threads[f"{1:016x}"], START)
-    book.remove_expired(START + MINUTE)
-    assert len(book.threads) == 2
-    book.remove_expired(START + HOUR)
-    assert list(book.threads) == [f"{2:016x}"]
+        outbox.enqueue(make_notice(k), START)
+        outbox.mark_sent(outbox.threads[f"{k:016x}"], START)
+    outbox.enqueue(make_resolved_notice(1), START)
+    outbox.mark_sent(outbox.threads[f"{1:016x}"], START)
+    outbox.remove_expired(START + MINUTE)
+    assert len(outbox.threads) == 2
+    outbox.remove_expired(START + HOUR)
+    assert list(outbox.threads) == [f"{2:016x}"]
 
 
 def test_a_flood_is_bounded():
     """The oldest threads are removed, so that memory and store stay small."""
-    book = Outbox()
+    outbox = Outbox()
     for k in range(MAX_THREADS + 5):
-        book.enqueue(make_notice(k), START)
-    assert len(book.threads) == MAX_THREADS
-    assert f"{0:016x}" not in book.threads
+        outbox.enqueue(make_notice(k), START)
+    assert len(outbox.threads) == MAX_THREADS
+    assert f"{0:016x}" not in outbox.threads

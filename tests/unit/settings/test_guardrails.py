@@ -104,7 +104,7 @@ def test_an_unknown_mode_is_refused(wrong):
         ({}, "a", "x", "recommend"),
         ({"y": "auto"}, "a", "x", "recommend"),
         ({"x": "approve", "*": "auto"}, "a", "x", "approve"),
-        ({"x": "auto", "a/*": "off"}, "a", "x", "off"),  # a whole target goes before a knob of all targets
+        ({"x": "auto", "a/*": "off"}, "a", "x", "off"),  # a whole target precedes a knob of all targets
         ({"a/x": "auto", "a/*": "off", "x": "approve"}, "a", "x", "auto"),
         ({"a/x": "auto"}, "b", "x", "recommend"),
     ],

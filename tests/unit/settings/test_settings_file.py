@@ -71,7 +71,7 @@ def test_headers_from_files(tmp_path):
 
 
 MISTAKES = [
-    # a value that is not one of the allowed
+    # a value that is not allowed
     ("settings:\n  log_level: loud\n", "trimtab.yaml:2: settings.log_level is 'loud'; it must be 'debug'"),
     # a duration without a known unit
     (
@@ -94,7 +94,7 @@ MISTAKES = [
         "writer: {remote_write_url: 'http://x', headers: {X-A: a}, headers_file: {x-a: /f}}",
         "trimtab.yaml:1: writer: x-a is in headers and in headers_file; keep one",
     ),
-    # something that must be there
+    # a required setting
     ("writer: {}", "trimtab.yaml:1: writer.remote_write_url is missing"),
     # a section that is a number
     ("api: 3", "trimtab.yaml:1: api is 3; "),
@@ -109,7 +109,7 @@ MISTAKES = [
         "api: {admin_key: a, admin_key_file: b}",
         "api.admin_key and api.admin_key_file (trimtab.yaml:1) are both set",
     ),
-    # inside a mapping whose keys are free
+    # inside a mapping with free keys
     ("sources: {prometheus: {queries: {q: {exprr: up}}}}", "did you mean sources.prometheus.queries.q.expr?"),
 ]
 
@@ -187,7 +187,7 @@ def test_every_override_has_an_option_name():
     assert overridden.keys() <= OPTION_BY_SETTING.keys()
     assert OPTION_BY_SETTING.keys() - overridden.keys() == {
         "schedulers.load.fit_window"
-    }  # of `trimtab retrain` alone
+    }  # only of `trimtab retrain`
 
 
 def test_variables_accept_lists_secrets_and_mappings():
@@ -289,14 +289,14 @@ async def test_an_invalid_file_yields_its_error(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        # each of two ways to log in would be obeyed by one reader and overlooked by another
+        # one of two ways to log in would be ignored
         ("sources: {prometheus: {basic_auth: {username: a}, bearer_token: hunter22}}", "keep one"),
         (
             "writer: {remote_write_url: 'http://x', basic_auth: {username: a}, bearer_token_file: t}",
             "keep one",
         ),
         ("sources: {prometheus: {tls: {key_file: key.pem}}}", "without cert_file"),
-        # a range that holds nothing would make every value unknown
+        # an empty range would make every value unknown
         ("sources: {prometheus: {queries: {a: {expr: x, data_range: [10, 0]}}}}", "low < high"),
         (
             "sources: {prometheus: {queries: {a: {expr: x, min_dev_from_expected: -1}}}}",

@@ -44,7 +44,7 @@ def test_the_documented_example(tmp_path):
         ("auto", {"*": Mode.AUTO}),
         # a bare off is False in YAML
         ("off", {"*": Mode.OFF}),
-        # what is not named is only recommended
+        # unnamed subjects are only recommended
         ("{maxmemory: auto}", {"*": Mode.RECOMMEND, "maxmemory": Mode.AUTO}),
         ("{maxmemory: off, '*': approve}", {"*": Mode.APPROVE, "maxmemory": Mode.OFF}),
     ],
@@ -125,7 +125,7 @@ def test_every_kind_has_a_settings_class(kind):
 
 
 UNKNOWN_MODES = [
-    # a typing mistake, with the name that is near
+    # a typo, with the closest name
     ("redis: {mode: {maxmemry: auto}}", r"redis\.mode names 'maxmemry'.*did you mean maxmemory\?"),
     # of a target that the tool does not have
     ("redis: {targets: [c-1], mode: {c-2/hz: auto}}", "names 'c-2/hz'.*nor one of its targets"),

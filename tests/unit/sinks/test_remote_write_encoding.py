@@ -41,7 +41,7 @@ def test_a_series_is_encoded_as_specified():
     [
         ({}, {"for": "m"}),
         ({"z": "1", "B": "2"}, {"B": "2", "for": "m", "z": "1"}),  # sorted by name
-        ({"for": "x"}, {"exported_for": "x", "for": "m"}),  # gives way, as Prometheus does it
+        ({"for": "x"}, {"exported_for": "x", "for": "m"}),  # renamed as in Prometheus
         ({"__name__": "x"}, {"exported_name__": "x", "for": "m"}),
         ({"a.b-c": "x", "1": "y"}, {"_1": "y", "a_b_c": "x", "for": "m"}),  # Prometheus would refuse these
     ],

@@ -18,7 +18,7 @@ from trimtab.engine.types import SeriesKey
 KEYS = tuple(SeriesKey.of("host", "m", {"i": str(i), "name": 'ü"\\'}) for i in range(4))
 STATE = {
     "mean": np.arange(12.0).reshape(3, 4),
-    "seasons": np.ones((5, 4), np.float32).T,  # not as it lies in memory
+    "seasons": np.ones((5, 4), np.float32).T,  # not in memory order
     "count": np.array([1, -2], np.int64),
     "flags": np.array([True, False]),
     "small": np.array(7, np.uint8),
@@ -191,7 +191,7 @@ def test_ticks_are_on_the_disk_within_ten_seconds(tmp_path, monkeypatch):
         log_ticks(snapshots, [second])
     assert synced == [5, 10, 15, 20, 25, 30]
     synced.clear()
-    for second in (60, 75, 90):  # slow ones are synced each
+    for second in (60, 75, 90):  # slow ticks are synced individually
         elapsed.ns = second * SECOND
         log_ticks(snapshots, [second])
     assert synced == [60, 75, 90]
