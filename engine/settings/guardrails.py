@@ -83,7 +83,7 @@ class Guardrails(Section):
     reversals: int = Field(2, ge=1)
     """This many changes of direction lock a target ..."""
     lock: Duration = 21_600.0
-    """... if they occur within this time. The lock lasts as long."""
+    """... if they occur within this time, until enough of them are older than that."""
 
     running_per_target: int = Field(1, ge=1)
     running: int = Field(2, ge=1)
