@@ -14,10 +14,10 @@ from trimtab.pipelines.model_registry.model_store import ModelStore
 
 HOOK = """
 import sys
-def hear(event, args):
+def report_lookup(event, args):
     if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(args[1], tuple)):
-        print("ASKED", args, file=sys.stderr, flush=True)
-sys.addaudithook(hear)
+        print("LOOKUP", args, file=sys.stderr, flush=True)
+sys.addaudithook(report_lookup)
 """
 
 
@@ -65,7 +65,7 @@ def test_killed_run_is_resumed_without_network_access(folder, tmp_path):
     code, out, err = run(folder, data, "--by", "anna")
     assert (code, "is the champion" in out) == (0, True), err
     assert "load: judge\nload: fit\nload: log\nload: gate" in err
-    assert "ASKED" not in err
+    assert "LOOKUP" not in err
     assert len(list(runs.glob("*/run.json"))) == 1
     champion = store.index().champion
     code, out, _ = run(folder, data)

@@ -14,7 +14,7 @@ from trimtab.pipelines.scoring.score import score
 ROWS, BURST = 2000, range(1500, 1510)
 
 
-def recording(series=("cpu", "disk")):
+def make_recording(series=("cpu", "disk")):
     """Return a long table of noise, one row per minute; the first series has a burst."""
     rng = np.random.default_rng(5)
     parts = []
@@ -31,9 +31,9 @@ LABELS = pd.DataFrame({"unique_id": ["cpu", "disk"], "start": [1499, 1499], "end
 
 def test_alarms_match_the_scores():
     """The alarms are those that the scores of `trimtab.score` open, with start, end and peak."""
-    result = backtest(recording())
+    result = backtest(make_recording())
     assert not result.labelled
-    scored = score(recording())
+    scored = score(make_recording())
     for name, part in scored.groupby("unique_id"):
         times = part["ds"].to_numpy() * 60_000_000_000
         wanted = alarm_intervals(part[["anomaly_score"]].to_numpy(), times)
@@ -44,7 +44,7 @@ def test_alarms_match_the_scores():
 
 def test_events_are_found_or_missed():
     """An event with a burst is found with its delay; an event without one is missed."""
-    result = backtest(recording(), LABELS)
+    result = backtest(make_recording(), LABELS)
     assert [event.delay_s for event in result.events] == [60.0, None]
     assert (result.found_ratio, result.median_delay_s) == (0.5, 60.0)
     false_alarms = [alarm for alarm in result.alarms if alarm.event is None]
@@ -55,7 +55,7 @@ def test_events_are_found_or_missed():
 
 def test_label_column_marks_events():
     """Nonzero values in a label column are events; in a wide table they apply to all series."""
-    long = recording(("cpu",))
+    long = make_recording(("cpu",))
     wide = long.rename(columns={"y": "cpu"}).drop(columns="unique_id")
     for frame in (long, wide):
         result = backtest(frame.assign(label=[int(k in BURST) for k in range(ROWS)]))
@@ -69,14 +69,14 @@ def test_label_column_marks_events():
 def test_invalid_labels_are_refused(labels, words):
     """Invalid labels raise an error that states what is missing or wrong."""
     with pytest.raises(InputError, match=words):
-        backtest(recording(("cpu",)), pd.DataFrame(labels))
+        backtest(make_recording(("cpu",)), pd.DataFrame(labels))
 
 
 @pytest.mark.parametrize(("least", "code"), [("0.5", 0), ("0.9", 1)])
 def test_command_writes_report_and_checks_found_ratio(tmp_path, least, code):
     """The report has plot, events and escaped names; too few found events exit with 1."""
     source, label_file = tmp_path / "load.csv", tmp_path / "known.csv"
-    recording(("cpu*", "disk")).to_csv(source, index=False)
+    make_recording(("cpu*", "disk")).to_csv(source, index=False)
     LABELS.replace({"cpu": "cpu*"}).to_csv(label_file, index=False)
     options = ["--labels", str(label_file), "--least-found", least, "--false-alarms-per-week", "10"]
     run = CliRunner().invoke(app, ["backtest", str(source), *options])

@@ -32,10 +32,10 @@ KEYS = [
     SeriesKey.of("tools", "pm2_requests", {"tool": "pm2", "target": "cache-1"}),
 ]
 INFOS = {str(key): SeriesInfo(key) for key in KEYS}
-CLIENTS, COMMANDS, SHOP, TOLD, OTHER = INFOS
+CLIENTS, COMMANDS, SHOP, TOOL_CLIENTS, OTHER = INFOS
 
 
-def history():
+def make_history():
     """Return two series with one sample per hour."""
     stamps = pd.DatetimeIndex((START + np.arange(HOURS) * HOUR).astype("datetime64[ns]"), tz="UTC")
     return pd.concat([pd.DataFrame({"unique_id": name, "ds": stamps, "y": 1.0}) for name in ("a", "b")])
@@ -53,7 +53,7 @@ def history():
 )
 def test_only_the_series_of_a_window_are_excluded(window, missing):
     """A window removes its series' samples; an open one at most a quarter of the history."""
-    kept = exclude_windows(history(), [window], HOURS * 3600.0)
+    kept = exclude_windows(make_history(), [window], HOURS * 3600.0)
     assert kept.frame.groupby("unique_id")["y"].agg(lambda y: y.isna().sum()).to_dict() == missing
     assert ("left out" in kept.summary) == any(missing.values())
     assert ("still open" in kept.summary) == (26 in missing.values())
@@ -65,10 +65,10 @@ def test_too_few_remaining_samples_are_refused():
         ExcludedWindow("incident", START + k * 20 * HOUR, START + (k * 20 + 15) * HOUR) for k in range(5)
     ]
     with pytest.raises(HistoryError, match=r"80.0 % of the samples are left out, for 5 incidents; wait"):
-        exclude_windows(history(), windows, HOURS * 3600.0)
+        exclude_windows(make_history(), windows, HOURS * 3600.0)
 
 
-def incident(**changed):
+def make_incident(**changed):
     """Return an open incident of the cache."""
     given = Incident(
         "01", START, None, IncidentState.OPEN, "", 0.5, Severity.LOW, user_facing=False, mass=False,
@@ -79,11 +79,13 @@ def incident(**changed):
 
 def test_incident_excludes_its_entities_and_mass_incident_all():
     """An incident excludes the series of its entities only; a mass incident excludes all series."""
-    assert incident_window(incident(), {}, INFOS).series == {CLIENTS, COMMANDS}
-    assert incident_window(incident(mass=True), {}, INFOS).series is None
+    assert incident_window(make_incident(), {}, INFOS).series == {CLIENTS, COMMANDS}
+    assert incident_window(make_incident(mass=True), {}, INFOS).series is None
 
 
-@pytest.mark.parametrize(("target", "series"), [("cache-1", {CLIENTS, COMMANDS, TOLD}), ("db-7", None)])
+@pytest.mark.parametrize(
+    ("target", "series"), [("cache-1", {CLIENTS, COMMANDS, TOOL_CLIENTS}), ("db-7", None)]
+)
 def test_action_excludes_its_target_for_half_an_hour_more(target, series):
     """An action excludes its target and host for 30 minutes more, or all series if none match."""
     action = Action(

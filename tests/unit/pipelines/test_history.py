@@ -46,12 +46,12 @@ def server():
     httpd.server_close()
 
 
-def result(*series) -> tuple[int, str]:
+def ok_answer(*series) -> tuple[int, str]:
     """Return a successful answer."""
     return 200, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": list(series)}})
 
 
-def ramp(query: dict[str, str], **labels: str) -> dict[str, object]:
+def ramp_series(query: dict[str, str], **labels: str) -> dict[str, object]:
     """Return a series whose value is its time."""
     times = range(int(query["start"]), int(query["end"]) + 1, int(query["step"].rstrip("s")))
     return {"metric": labels, "values": [[t, str(t)] for t in times]}
@@ -59,8 +59,9 @@ def ramp(query: dict[str, str], **labels: str) -> dict[str, object]:
 
 def test_chunks_are_joined(server):
     """A long range is queried in chunks, and each sample is returned once, series by series."""
-    server.answer = lambda q: result(
-        ramp(q, __name__="up", job="x", instance="b:1"), ramp(q, __name__="up", job="x", instance="a:1")
+    server.answer = lambda q: ok_answer(
+        ramp_series(q, __name__="up", job="x", instance="b:1"),
+        ramp_series(q, __name__="up", job="x", instance="a:1"),
     )
     frame = history(server.url + "/", "up{job='x'}", since="36h", until=END, headers={"X-Scope-OrgID": "t1"})
     assert list(frame.columns) == ["unique_id", "ds", "y"]
@@ -75,7 +76,7 @@ def test_chunks_are_joined(server):
 
 def test_series_of_one_chunk_only(server):
     """A series that exists in one chunk only has rows in that chunk only."""
-    server.answer = lambda q: result(*([ramp(q, job="late")] if len(server.asked) == 2 else []))
+    server.answer = lambda q: ok_answer(*([ramp_series(q, job="late")] if len(server.asked) == 2 else []))
     frame = history(server.url, "sum by (job) (x)", since="36h", until=END)
     assert frame["unique_id"].unique().tolist() == ['{job="late"}']
     assert len(frame) == 36 * 60 + 1 - MAX_POINTS
@@ -84,7 +85,7 @@ def test_series_of_one_chunk_only(server):
 def test_unknown_and_infinite_are_no_sample(server):
     """NaN and infinity, which Prometheus returns as text, become NaN."""
     values = [[0, "NaN"], [1, "+Inf"], [2, "-Inf"], [3.25, "1e3"]]
-    server.answer = lambda _q: result({"metric": {"__name__": "x"}, "values": values})
+    server.answer = lambda _q: ok_answer({"metric": {"__name__": "x"}, "values": values})
     frame = history(server.url, "x", since="1m", until=END)
     np.testing.assert_equal(frame["y"].to_numpy(), [np.nan, np.nan, np.nan, 1000.0])
     assert frame["ds"].iloc[3].isoformat() == "1970-01-01T00:00:03.250000+00:00"
@@ -95,7 +96,7 @@ FAULTS = {
     "forbidden": ((403, "no"), "refused 'x': HTTP Status Code 403"),
     "another server": ((200, "<html>"), "did not answer 'x'"),
     "another API": ((200, "{}"), "did not answer 'x'"),
-    "nothing": (result(), "has no samples of 'x' from 2026-01-02 23:59 to 2026-01-03 00:00 UTC"),
+    "nothing": (ok_answer(), "has no samples of 'x' from 2026-01-02 23:59 to 2026-01-03 00:00 UTC"),
 }
 
 

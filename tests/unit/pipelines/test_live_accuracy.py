@@ -145,9 +145,9 @@ def test_missing_series_are_not_compared(models):
     ("champion", "challenger", "rows", "reason"),
     [
         (0.5, 0.4, 6, ""),  # better
-        (0.5, 0.505, 6, ""),  # as good, but for chance
+        (0.5, 0.505, 6, ""),  # equal within tolerance
         (0.5, 0.6, 6, "its loss in the shadow phase was 0.6"),  # worse
-        (0.5, None, 6, "none of its forecasts"),  # it said nothing
+        (0.5, None, 6, "none of its forecasts"),  # no forecasts
         (0.5, 0.4, 5, None),  # too early
     ],
 )

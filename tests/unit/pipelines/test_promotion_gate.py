@@ -42,9 +42,9 @@ def test_miscalibrated_model_is_refused(changed, message):
     ("champion", "challenger", "passed"),
     [
         (2**21, 2**22, True),
-        # a doubled file and more
+        # more than twice the size
         (2**21, 2**22 + 1, False),
-        # a small champion keeps no pooled model away
+        # below the size of a small model
         (5_000, 650_000, True),
     ],
 )
@@ -65,21 +65,21 @@ def test_different_features_of_the_same_model_are_refused(forecaster, passed):
 @pytest.mark.parametrize(
     ("challenger", "champion", "wanted", "message"),
     [
-        # it is not made for what the settings ask
+        # the challenger does not match the settings
         (
             required_schema(300.0, 288),
             required_schema(300.0, 288),
             required_schema(60.0, 1440),
             "made for 288 steps of 300 s, but 1440",
         ),
-        # without settings the champion says what is asked
+        # without settings the champion's schema is required
         (
             required_schema(300.0, 288),
             required_schema(60.0, 1440),
             None,
             "made for 288 steps of 300 s, but 1440 steps of 60 s",
         ),
-        # the champion is not made for it, so that its size is no measure
+        # the champion does not match, so its size is no limit
         (required_schema(60.0, 1440), required_schema(300.0, 288), required_schema(60.0, 1440), "passed"),
         (
             required_schema(60.0, 1440),
@@ -113,17 +113,22 @@ def test_load_forecaster_lists_its_features():
 def test_standard_error_is_over_blocks():
     """Three windows of three series count as nine independent blocks in the standard error."""
 
-    class Flat:
+    class FlatForecaster:
         def predict(self, panel, horizon, quantiles):
             shape = (len(quantiles), horizon, panel.y.shape[1])
             return np.broadcast_to(np.asarray(quantiles)[:, None, None] * 200.0, shape)
 
-    named = panel_from_history(load_history(), SMALL_JOB.step_s, window_s=SMALL_JOB.window_s)
+    named_panel = panel_from_history(load_history(), SMALL_JOB.step_s, window_s=SMALL_JOB.window_s)
     origins = [168, 192, 216]
-    metrics = backtest_load(named, {"flat": Flat()}, 24, origins)["flat"]
-    values = [(named.panel.y[o : o + 24] <= 190.0) & (named.panel.y[o : o + 24] >= 10.0) for o in origins]
+    metrics = backtest_load(named_panel, {"flat": FlatForecaster()}, 24, origins)["flat"]
+    values = [
+        (named_panel.panel.y[o : o + 24] <= 190.0) & (named_panel.panel.y[o : o + 24] >= 10.0)
+        for o in origins
+    ]
     shares = np.concatenate([block.mean(axis=0) for block in values])
     assert metrics.cov90 == pytest.approx(shares.mean())
     assert metrics.cov90_se == pytest.approx(shares.std(ddof=1) / 3)
-    one = backtest_load(named.pick(np.array([0])), {"flat": Flat()}, 24, origins[:1])["flat"]
-    assert one.cov90_se == np.inf
+    single_block = backtest_load(
+        named_panel.pick(np.array([0])), {"flat": FlatForecaster()}, 24, origins[:1]
+    )["flat"]
+    assert single_block.cov90_se == np.inf

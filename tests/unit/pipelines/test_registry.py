@@ -22,9 +22,9 @@ def test_challenger_is_promoted_and_adopted(tmp_path):
     models = ModelFolder(tmp_path)
     with pytest.raises(ModelRefusedError, match="no champion yet"):
         registry.forecast(load_history(), job=SMALL_JOB, workspace=models.workspace)
-    done = registry.submit(Ridge(), "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
-    assert "champion" not in done.figures
-    assert done.run.said.startswith("version 1 is the challenger")
+    result = registry.submit(Ridge(), "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
+    assert "champion" not in result.figures
+    assert result.run.said.startswith("version 1 is the challenger")
     registry.promote("1", workspace=models.workspace)
     registry.promote("1", workspace=models.workspace)
     assert models.registry.get_alias(CHAMPION).version == "1"
@@ -34,8 +34,8 @@ def test_challenger_is_promoted_and_adopted(tmp_path):
         Ridge(10.0), "requests", load_history(), job=SMALL_JOB, workspace=models.workspace
     )
     assert set(second.figures) == {"challenger", "champion", "seasonal_naive"}
-    found = registry.versions(workspace=models.workspace)
-    assert found[["version", "role", "forecaster"]].to_numpy().tolist()[-1] == ["1", "champion", "Ridge"]
+    listed = registry.versions(workspace=models.workspace)
+    assert listed[["version", "role", "forecaster"]].to_numpy().tolist()[-1] == ["1", "champion", "Ridge"]
     forecasts = registry.forecast(load_history(), job=SMALL_JOB, workspace=models.workspace)
     assert forecasts.columns.tolist() == ["unique_id", "ds", "q0.05", "q0.5", "q0.9", "q0.95", "q0.99"]
     assert forecasts.groupby("unique_id").size().tolist() == [24, 24, 24]
@@ -52,8 +52,8 @@ def test_missing_champion_is_fetched(tmp_path):
     registry.submit(Ridge(), "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
     registry.promote("1", workspace=models.workspace)
     other = ModelStore(tmp_path / "other")
-    done = sync_registry(models.registry, other, 0)
-    assert (done.champion, done.refused) == ("1", {})
+    result = sync_registry(models.registry, other, 0)
+    assert (result.champion, result.refused) == ("1", {})
 
 
 @pytest.mark.parametrize("version", ["7", "2"])

@@ -175,23 +175,23 @@ def test_no_warning_on_a_plain_table():
 
 ONE_OF_TWO = np.log(2) / np.log(1e-3)
 ENTITIES = [
-    ([[2.0]], 2.0, "one series speaks for itself"),
-    ([[2.0, np.nan]], 2.0, "a series without a score is not asked"),
-    ([[0.0, 0.0, 0.0]], 0.0, "nothing unusual at all"),
-    ([[np.nan, np.nan]], np.nan, "nobody has a score"),
-    ([[2.0, 0.0]], 2.0 + ONE_OF_TWO, "corrected for how many were asked"),
-    ([[90.0, 0.0]], 90.0 + ONE_OF_TWO, "far beyond the smallest float"),
-    ([[3.0, 1.0, 0.0, 0.0]], 2.0 + ONE_OF_TWO, "two of four speak together"),
-    ([[3.0, 0.0, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0]], 2.985 + ONE_OF_TWO, "what was out a moment ago counts on"),
-    ([[3.0, 0.0], [0.0, 0.0]], 0.8674, "below what holds an alarm open while none of its series is out"),
+    ([[2.0]], 2.0, "one series"),
+    ([[2.0, np.nan]], 2.0, "a series without a score is ignored"),
+    ([[0.0, 0.0, 0.0]], 0.0, "no anomaly"),
+    ([[np.nan, np.nan]], np.nan, "no series has a score"),
+    ([[2.0, 0.0]], 2.0 + ONE_OF_TWO, "corrected for the number of series"),
+    ([[90.0, 0.0]], 90.0 + ONE_OF_TWO, "beyond the smallest float"),
+    ([[3.0, 1.0, 0.0, 0.0]], 2.0 + ONE_OF_TWO, "two of four series combine"),
+    ([[3.0, 0.0, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0]], 2.985 + ONE_OF_TWO, "a recent anomaly still counts"),
+    ([[3.0, 0.0], [0.0, 0.0]], 0.8674, "too low to keep an alarm open"),
 ]
 
 
-@pytest.mark.parametrize(("scores", "want", "why"), ENTITIES, ids=[row[2] for row in ENTITIES])
-def test_entity_score(scores, want, why):
+@pytest.mark.parametrize(("scores", "expected", "reason"), ENTITIES, ids=[row[2] for row in ENTITIES])
+def test_entity_score(scores, expected, reason):
     """The most anomalous series determine the entity's score, on the same scale."""
     got = entity_score(np.array(scores), 1e-3)[-1]
-    np.testing.assert_allclose(got, want, atol=1e-3, err_msg=why)
+    np.testing.assert_allclose(got, expected, atol=1e-3, err_msg=reason)
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0], ids=["independent", "related", "all the same"])

@@ -127,10 +127,10 @@ def test_a_failed_write_leaves_nothing(recording, tmp_path, monkeypatch):
     target = tmp_path / "out.csv"
     target.write_text("old")
 
-    def full(*_args, **_kwargs):
+    def fail_write(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trimtab.pipelines.io.tables.write_csv", full)
+    monkeypatch.setattr("trimtab.pipelines.io.tables.write_csv", fail_write)
     with pytest.raises(InputError, match=r"out.csv: cannot be written \(No space left on device\)"):
         score_file(recording, target)
     assert target.read_text() == "old"

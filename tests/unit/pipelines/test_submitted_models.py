@@ -38,16 +38,16 @@ def test_regressor_becomes_challenger_and_forecasts(tmp_path, model):
     """A scikit-learn model is stored with skops, becomes challenger, and forecasts when restored."""
     models, four_weeks = ModelFolder(tmp_path), replace(SMALL_JOB, window_s=28 * 86_400.0)
     place = replace(models.workspace, trusted=TRUSTED)
-    done = registry.submit(model, "requests", load_history(days=28), job=four_weeks, workspace=place)
-    assert done.verdict.passed, str(done.verdict)
+    result = registry.submit(model, "requests", load_history(days=28), job=four_weeks, workspace=place)
+    assert result.verdict.passed, str(result.verdict)
     book = models.store.index()
-    assert (book.champion, book.challenger) == (None, done.version)
-    stored = models.store.read(done.version)
+    assert (book.champion, book.challenger) == (None, result.version)
+    stored = models.store.read(result.version)
     panel = panel_from_history(load_history(), 3600.0, window_s=864_000.0).panel
-    ahead = restore_forecaster(stored, TRUSTED).predict(panel, 24, [0.05, 0.5, 0.95])
-    assert ahead.shape == (3, 24, 3)
-    assert (np.diff(ahead, axis=0) >= 0).all()
-    assert np.abs(ahead[1] - panel.y[-24:]).mean() < 20
+    forecasts = restore_forecaster(stored, TRUSTED).predict(panel, 24, [0.05, 0.5, 0.95])
+    assert forecasts.shape == (3, 24, 3)
+    assert (np.diff(forecasts, axis=0) >= 0).all()
+    assert np.abs(forecasts[1] - panel.y[-24:]).mean() < 20
 
 
 def test_untrusted_submission_is_refused(tmp_path):
@@ -64,13 +64,13 @@ def test_a_river_forecaster_is_stored_by_its_parameters(tmp_path):
 
     models = ModelFolder(tmp_path)
     model = HoltWinters(alpha=0.3, beta=0.01, gamma=0.3, seasonality=24)
-    done = registry.submit(model, "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
-    stored = models.store.read(done.version)
+    result = registry.submit(model, "requests", load_history(), job=SMALL_JOB, workspace=models.workspace)
+    stored = models.store.read(result.version)
     assert stored.files == {}
     assert stored.manifest.parameters["seasonality"] == 24
     panel = panel_from_history(load_history(), 3600.0, window_s=864_000.0).panel
-    ahead = restore_forecaster(stored).predict(panel, 24, [0.5])
-    assert np.abs(ahead[0] - panel.y[-24:]).mean() < 25
+    forecasts = restore_forecaster(stored).predict(panel, 24, [0.5])
+    assert np.abs(forecasts[0] - panel.y[-24:]).mean() < 25
 
 
 def test_unsupported_objects_are_refused():

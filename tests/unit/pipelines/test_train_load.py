@@ -75,7 +75,7 @@ def _hostile_registry_version_is_refused(models, trained):
     """A pickle registered as champion is refused and not executed."""
     import pickle
 
-    trace, files = models.folder / "trace", models.folder / "strange"
+    trace, files = models.folder / "trace", models.folder / "foreign"
 
     class Hostile:
         def __reduce__(self):
@@ -99,10 +99,10 @@ def _hostile_registry_version_is_refused(models, trained):
 
 def test_refused_and_killed_runs_keep_the_champion(models, monkeypatch):
     """Refused, failed and killed runs keep the champion; a killed run is resumed."""
-    changed = []
+    reads = []
 
     def history():
-        changed.append(1)
+        reads.append(1)
         return load_history(seed=1)
 
     train_load(SMALL_JOB, load_history, models.workspace)
@@ -112,20 +112,20 @@ def test_refused_and_killed_runs_keep_the_champion(models, monkeypatch):
     assert "loss" in str(worse.verdict)
     assert models.store.index().champion == before.champion
 
-    def killed(*_):
+    def kill(*_):
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(models.registry, "register", killed)
+        patched.setattr(models.registry, "register", kill)
         with pytest.raises(Killed):
             train_load(SMALL_JOB, history, models.workspace)
     assert models.runs.list_runs()[0].state == "failed"
     assert models.store.index().champion == before.champion
     assert models.registry.get_alias(CHAMPION).version == before.champion
-    done = train_load(SMALL_JOB, history, models.workspace, by="anna")
-    assert done.run.by == "anna"
-    assert (len(changed), done.run.id) == (1, models.runs.list_runs()[0].id)
-    assert done.run.state == "done"
+    result = train_load(SMALL_JOB, history, models.workspace, by="anna")
+    assert result.run.by == "anna"
+    assert (len(reads), result.run.id) == (1, models.runs.list_runs()[0].id)
+    assert result.run.state == "done"
 
 
 def test_failing_champion_is_replaced(models):
@@ -135,8 +135,8 @@ def test_failing_champion_is_replaced(models):
     digest = write_model(folder, Manifest("load", "arrays", "failing", SMALL_JOB.schema()), files)
     models.store.add("99", folder, digest, models.now, "registry")
     models.store.promote("99")
-    done = train_load(SMALL_JOB, load_history, models.workspace)
-    assert (done.promoted, models.store.index().champion) == (True, done.version)
+    result = train_load(SMALL_JOB, load_history, models.workspace)
+    assert (result.promoted, models.store.index().champion) == (True, result.version)
 
 
 def test_concurrent_runs_and_short_histories_are_refused(models):
@@ -169,8 +169,8 @@ def test_challenger_only_model_does_not_replace_the_champion(models):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"horizon": 12},  # half as far ahead
-        {"step_s": 7200.0, "horizon": 12},  # as far, in longer steps
+        {"horizon": 12},  # half the horizon
+        {"step_s": 7200.0, "horizon": 12},  # the same horizon in longer steps
     ],
 )
 def test_champion_of_other_settings_is_replaced(models, changed):
@@ -200,8 +200,8 @@ def test_worse_model_for_current_settings_is_refused(models):
     """A model for the current settings still has to beat seasonal naive and the champion's recipe."""
     train_load(SMALL_JOB, load_history, models.workspace)
     worse = replace(SMALL_JOB, forecaster="worse", horizon=12)
-    done = train_load(worse, load_history, models.workspace, from_settings=True)
-    assert not done.promoted
-    assert "higher than that of the champion" in str(done.verdict)
-    assert models.store.index().versions[done.version].said == f"refused: {done.verdict}"
-    assert f"{done.verdict}. Seasonal naive keeps forecasting; the next training" in done.run.said
+    result = train_load(worse, load_history, models.workspace, from_settings=True)
+    assert not result.promoted
+    assert "higher than that of the champion" in str(result.verdict)
+    assert models.store.index().versions[result.version].said == f"refused: {result.verdict}"
+    assert f"{result.verdict}. Seasonal naive keeps forecasting; the next training" in result.run.said

@@ -27,10 +27,10 @@ EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
 
 
 @pytest.fixture
-def load(tmp_path, monkeypatch):
+def load_example(tmp_path, monkeypatch):
     """A function that imports an example under its file name."""
 
-    def loaded(path):
+    def import_example(path):
         file = tmp_path / Path(path).name
         file.write_text(EXAMPLES[path])
         spec = importlib.util.spec_from_file_location(f"example_{file.stem}", file)
@@ -39,12 +39,12 @@ def load(tmp_path, monkeypatch):
         spec.loader.exec_module(module)
         return module
 
-    return loaded
+    return import_example
 
 
-def test_the_detector_keeps_the_contract(load):
+def test_the_detector_keeps_the_contract(load_example):
     """The example detector scores before it learns and detects a jump; scoring does not change it."""
-    example = load("models/detectors/jump.py").Jump(contract.N)
+    example = load_example("models/detectors/jump.py").Jump(contract.N)
     assert isinstance(example, Detector)
     x, t = contract.make_series()
     past = example.run(x, t)
@@ -65,9 +65,9 @@ def test_the_catalogue_line_has_the_form_of_the_others():
     assert home == f"trimtab.models.detectors.{name}:{name.title()}"
 
 
-def test_the_forecaster_keeps_the_contract(load):
+def test_the_forecaster_keeps_the_contract(load_example):
     """The example forecaster returns ascending quantiles, NaN without history, and an empty state."""
-    example = load("models/forecasters/steady.py").Steady()
+    example = load_example("models/forecasters/steady.py").Steady()
     assert isinstance(example, Forecaster)
     y = forecasters.make_values(3)
     example.fit(forecasters.make_panel(y))
@@ -80,13 +80,13 @@ def test_the_forecaster_keeps_the_contract(load):
     assert example.state() == {}
 
 
-async def test_the_source_reads_and_reports_errors(load, tmp_path, monkeypatch):
+async def test_the_source_reads_and_reports_errors(load_example, tmp_path, monkeypatch):
     """The example source reads its folder, and raises SourceError if the folder is missing."""
     section = SimpleNamespace(folder=tmp_path / "spool", interval=15.0)
     monkeypatch.setattr(settings, "Spool", SimpleNamespace, raising=False)
     section.folder.mkdir()
     (section.folder / "job").write_bytes(b"1234")
-    source = load("engine/sources/spool.py").SpoolSource(section, FakeClock())
+    source = load_example("engine/sources/spool.py").SpoolSource(section, FakeClock())
     await source.open()
     reading = await source.read()
     assert dict(zip((key.metric for key in reading.keys), reading.values.tolist(), strict=True)) == {
@@ -101,7 +101,7 @@ async def test_the_source_reads_and_reports_errors(load, tmp_path, monkeypatch):
         await source.read()
 
 
-async def test_the_tool_compares_and_sets(load, tmp_path, monkeypatch):
+async def test_the_tool_compares_and_sets(load_example, tmp_path, monkeypatch):
     """The example tool implements the port, changes only the expected value, and reports errors."""
 
     class SwitchFileTool(ToolSettings):
@@ -111,7 +111,7 @@ async def test_the_tool_compares_and_sets(load, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, home.__name__, home)
     home.SwitchFileTool = SwitchFileTool
     part = SwitchFileTool(kind="switch_file", file=tmp_path / "down")
-    tool = load("engine/tools/switch_file.py").SwitchFile("page", part)
+    tool = load_example("engine/tools/switch_file.py").SwitchFile("page", part)
     assert {name for name in dir(Tool) if not name.startswith("_")} <= set(dir(tool))
     assert (await tool.status()).state is ToolState.UP
     assert (await tool.apply("page", "present", False, True)).after is True
@@ -126,19 +126,19 @@ async def test_the_tool_compares_and_sets(load, tmp_path, monkeypatch):
         with pytest.raises(NotFoundError):
             await call
     assert tool.command("page", "present", True) == f"touch {part.file}"
-    lost = load("engine/tools/switch_file.py").SwitchFile(
+    broken = load_example("engine/tools/switch_file.py").SwitchFile(
         "page", part.model_copy(update={"file": tmp_path / "a/b"})
     )
-    assert (await lost.status()).state is ToolState.UNREACHABLE
+    assert (await broken.status()).state is ToolState.UNREACHABLE
     with pytest.raises(ToolError):
-        await lost.apply("page", "present", False, True)
+        await broken.apply("page", "present", False, True)
 
 
-async def test_the_sink_writes_anomalies(load, tmp_path):
+async def test_the_sink_writes_anomalies(load_example, tmp_path):
     """The example sink writes anomalous samples only, and raises nothing if it cannot write."""
     keys = [SeriesKey.of("host", name) for name in ("calm", "wild")]
     scores = tick_scores("host", START, [1.0, 2.0], anomaly_score=[0.2, 1.5])
-    example = load("engine/sinks/json_lines.py").JsonLinesSink
+    example = load_example("engine/sinks/json_lines.py").JsonLinesSink
     await example(tmp_path / "out").send(keys, scores)
     assert [json.loads(line)["series"] for line in (tmp_path / "out").read_text().splitlines()] == ["wild"]
     await example(tmp_path / "no" / "such" / "folder").send(keys, scores)

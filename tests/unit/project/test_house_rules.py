@@ -33,14 +33,14 @@ def tracked() -> list[Path]:
     ]
 
 
-def lines_where(files: list[Path], wrong) -> list[str]:
+def lines_where(files: list[Path], is_wrong) -> list[str]:
     """Return `file:line text` of each matching line, except in this file."""
     return [
         f"{file.relative_to(ROOT)}:{number} {line.strip()[:90]}"
         for file in files
         if file != Path(__file__)
         for number, line in enumerate(file.read_text("utf-8", errors="replace").splitlines(), 1)
-        if wrong(line)
+        if is_wrong(line)
     ]
 
 
@@ -50,7 +50,7 @@ def functions(file: Path):
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
-def python(files: list[Path]) -> list[Path]:
+def python_files(files: list[Path]) -> list[Path]:
     """Return the Python files."""
     return [file for file in files if file.suffix == ".py"]
 
@@ -66,7 +66,7 @@ def test_no_function_is_too_long(tracked):
     """No function has more than 60 lines."""
     long = [
         f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"
-        for file in python(tracked)
+        for file in python_files(tracked)
         for node in functions(file)
         if (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
     ]
@@ -75,14 +75,14 @@ def test_no_function_is_too_long(tracked):
 
 def test_every_test_has_a_docstring(tracked):
     """Every test has a docstring."""
-    tests = [file for file in python(tracked) if file.is_relative_to(ROOT / "tests")]
-    silent = [
+    tests = [file for file in python_files(tracked) if file.is_relative_to(ROOT / "tests")]
+    without_docstring = [
         f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"
         for file in tests
         for node in functions(file)
         if node.name.startswith("test_") and not ast.get_docstring(node)
     ]
-    assert silent == []
+    assert without_docstring == []
 
 
 def test_no_registry_host_and_no_local_path(tracked):
@@ -95,12 +95,12 @@ def test_no_registry_host_and_no_local_path(tracked):
 
 def test_nothing_is_left_unfinished(tracked):
     """No file contains a TODO, a sleep, or a swallowed exception."""
-    assert lines_where(python(tracked), UNFINISHED.search) == []
+    assert lines_where(python_files(tracked), UNFINISHED.search) == []
 
 
 def test_every_suppression_has_a_reason(tracked):
     """Each `noqa` and `type: ignore` has a reason on its line."""
-    assert lines_where(python(tracked), REASONLESS.search) == []
+    assert lines_where(python_files(tracked), REASONLESS.search) == []
 
 
 @pytest.mark.parametrize("line", DETECTORS.values())

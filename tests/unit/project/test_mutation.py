@@ -23,13 +23,13 @@ TESTS_OF: dict[str, tuple[str, ...]] = {
 MIN_DETECTED = 0.9
 
 
-def texts(source):
+def mutated_sources(source):
     """Return (change, source) of each mutant of a source."""
     return [(mutant.change, ast.unparse(mutant.tree)) for mutant in make_mutants(source)]
 
 
 @pytest.mark.parametrize(
-    ("source", "made"),
+    ("source", "expected"),
     [
         ("x = a < b", ["x = a <= b", "x = a >= b"]),
         ("x = a and b", ["x = a or b"]),
@@ -39,13 +39,13 @@ def texts(source):
         ("if a:\n    pass", ["if not a:\n    pass"]),
         ("def f():\n    return a", ["def f():\n    return None"]),
         ("f(a)", ["pass"]),
-        ("x: 'a < b' = f'{a}'", []),  # annotations and texts are no logic
+        ("x: 'a < b' = f'{a}'", []),  # annotations and strings are not mutated
         ('"""A docstring."""', []),
     ],
 )
-def test_mutants(source, made):
+def test_mutants(source, expected):
     """Each mutant has one change; the source is not modified."""
-    assert sorted(text for _, text in texts(source)) == sorted(made)
+    assert sorted(text for _, text in mutated_sources(source)) == sorted(expected)
 
 
 def test_every_mutated_file_and_its_tests_exist():

@@ -167,15 +167,15 @@ async def test_a_change_from_elsewhere_changes_the_tag(service):
 @pytest.mark.parametrize(
     ("knob", "value", "status"),
     [
-        ("pool", 51, 422),  # over its bound
+        ("pool", 51, 422),  # above its bound
         ("pool", 0, 422),
         ("pool", 10**400, 422),
         ("pool", 5.5, 422),  # of another type
         ("pool", True, 422),
         ("pool", "8", 422),
         ("pool", [8], 422),
-        ("pool", 13, 422),  # the service refuses it itself
-        ("sessions_ttl_seconds", 5, 200),  # a whole number is a float, too
+        ("pool", 13, 422),  # the service rejects it
+        ("sessions_ttl_seconds", 5, 200),  # an int is a valid float
         ("sessions_ttl_seconds", -0.1, 422),
         ("sessions_ttl_seconds", 1e300, 422),
         ("log", "debug", 200),
@@ -283,7 +283,7 @@ async def test_it_exports_metrics(service, monkeypatch):
     service.cache.get(1), service.cache.get(2)
     for path in ("/items/1", "/items/2", "/items/x", "/fault", "/nothing"):
         await service.client.get(path)
-    await asyncio.sleep(0.01)  # some beats
+    await asyncio.sleep(0.01)  # a few measurements
     metrics = await exported_metrics(service)
     requests = {key[1:]: value for key, value in metrics.items() if key[0] == "http_requests_total"}
     assert requests == {
@@ -295,7 +295,7 @@ async def test_it_exports_metrics(service, monkeypatch):
     assert metrics["http_request_duration_seconds_count",] == 5
     assert metrics["http_request_duration_seconds_bucket", "+Inf"] == 5
     assert 0 < metrics["http_request_duration_seconds_sum",] < 5
-    assert metrics["http_requests_in_progress",] == 1  # this very one
+    assert metrics["http_requests_in_progress",] == 1  # the current request
     assert (metrics["cache_hits_total", "sessions"], metrics["cache_misses_total", "sessions"]) == (1, 1)
     assert (metrics["cache_entries", "sessions"], metrics["cache_max_entries", "sessions"]) == (1, 100)
     assert 10e6 < metrics["process_resident_memory_bytes",] < 10e9
