@@ -66,7 +66,7 @@ async def test_problems_of_a_tool_are_reported(load, tmp_path):
     with start_redis(tmp_path / "managed", "--rename-command", "CONFIG", "") as managed:
         reads = await check_only_tool(load(f"tools: {{redis: {{url: '{managed.url}'}}}}"))
         acts = await check_only_tool(load(f"tools: {{redis: {{url: '{managed.url}', mode: auto}}}}"))
-    assert (reads.state, "lets nothing be set" in reads.detail) == (CheckState.OK, True)
+    assert (reads.state, "it allows no changes" in reads.detail) == (CheckState.OK, True)
     assert (acts.state, acts.items) == (
         CheckState.FOUND,
         ("mode of '*' is auto, but the server allows no changes",),
@@ -98,7 +98,7 @@ async def test_a_mode_of_a_missing_action_is_reported(load, tmp_path):
             load(f"tools: {{redis: {{url: '{server.url}', mode: {{warm_keys: auto}}}}}}")
         )
     assert check.state is CheckState.FOUND
-    assert check.items[0].startswith("mode names 'warm_keys', but no knob and no action is called so")
+    assert check.items[0].startswith("mode names 'warm_keys', but there is no such knob or action")
 
 
 async def test_receivers_are_checked_without_a_notification(load, tmp_path):
