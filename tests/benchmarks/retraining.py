@@ -1,6 +1,7 @@
-"""One retraining of so many series in a process of its own: `python -m tests.benchmarks.retraining N FOLDER`.
+"""Measures one retraining in a process of its own: `python -m tests.benchmarks.retraining N_SERIES FOLDER`.
 
-Prints a line of JSON: CPU seconds of each stage, of the forecast of all series after it, and the most memory.
+Prints one line of JSON: CPU seconds, seconds and peak memory in MiB of each stage and of the forecast of all
+series after it.
 """
 
 import json
@@ -25,7 +26,7 @@ CHUNK_SERIES = 500
 
 
 def make_loads(n: int) -> pd.DataFrame:
-    """Loads as a history has them: a day's and a week's course, a drift, bursts and gaps, all their own."""
+    """Return the history of n loads with daily and weekly seasons, drift, noise, bursts and gaps."""
     rows = DAYS * 86_400 // STEP_S
     times = END - STEP_S * np.arange(rows)[::-1]
     parts = [
@@ -44,24 +45,24 @@ def make_loads(n: int) -> pd.DataFrame:
 
 
 def _make_load_values(rng: np.random.Generator, times: np.ndarray, n: int) -> np.ndarray:
-    """(n * n_times,), series by series; NaN = no sample."""
+    """Return (n * n_times,) values, series by series; NaN = no sample."""
     day, week = ((times % s / s * 2 * np.pi)[None] for s in (86_400, 604_800))
     phase, depth, weekly = (
         rng.uniform(0, 6.3, (n, 1)),
         rng.uniform(0, 0.8, (n, 1)),
         rng.uniform(0, 0.3, (n, 1)),
     )
-    course = 1 + depth * np.sin(day + phase) + weekly * np.sin(week + phase)
+    season = 1 + depth * np.sin(day + phase) + weekly * np.sin(week + phase)
     drift = np.cumsum(rng.normal(0, 0.003, (n, len(times))), axis=1)
     noise = rng.normal(0, rng.uniform(0.02, 0.3, (n, 1)), (n, len(times)))
     burst = (rng.random((n, len(times))) < 0.003) * rng.exponential(1.5, (n, len(times)))
-    y = np.maximum(10 ** rng.uniform(0, 5, (n, 1)) * (course + drift + noise + burst), 0.0)
+    y = np.maximum(10 ** rng.uniform(0, 5, (n, 1)) * (season + drift + noise + burst), 0.0)
     y[rng.random((n, len(times))) < 0.002] = np.nan
     return y.ravel()
 
 
 class StageMeter:
-    """CPU seconds, seconds and the most memory until then, by the name of what was done."""
+    """CPU seconds, wall-clock seconds and peak memory in MiB, by stage."""
 
     def __init__(self) -> None:
         self.cpu_s: dict[str, float] = {}
@@ -70,46 +71,47 @@ class StageMeter:
         self.stage = "history"
         self._cpu, self._wall = time.process_time(), time.perf_counter()
 
-    def start_stage(self, following: str) -> None:
-        """What went before is over."""
+    def start_stage(self, stage: str) -> None:
+        """End the current stage and start the next one."""
         cpu, wall = time.process_time(), time.perf_counter()
         self.cpu_s[self.stage] = round(self.cpu_s.get(self.stage, 0.0) + cpu - self._cpu, 2)
         self.wall_s[self.stage] = round(self.wall_s.get(self.stage, 0.0) + wall - self._wall, 2)
         self.peak_mb[self.stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        self.stage, self._cpu, self._wall = following, cpu, wall
+        self.stage, self._cpu, self._wall = stage, cpu, wall
 
     def on_run_change(self, run: RunRecord) -> None:
-        """Of a run that got on."""
+        """Start the stage that a run has reached."""
         if run.stage and run.stage != self.stage:
             self.start_stage(run.stage)
 
     def unmeasured_history(self, n: int) -> pd.DataFrame:
-        """So many series; what it takes to make them up is no part of what is measured."""
+        """Return the history of n series; generating it is a stage of its own."""
         stage = self.stage
-        self.start_stage("made up")
+        self.start_stage("generate")
         frame = make_loads(n)
         self.start_stage(stage)
         return frame
 
 
 def measure_retraining(n: int, folder: Path) -> dict[str, object]:
-    """Train, judge and register a model of n series, then forecast all of them."""
+    """Train, evaluate and register a model of n series, then forecast all of them."""
     meter, job = StageMeter(), LoadJob(most=n)
-    place = ModelWorkspace(
+    workspace = ModelWorkspace(
         MlflowRegistry("load", folder / "mlflow"),
         ModelStore(folder / "models"),
         PipelineRuns(folder / "runs", "load", time.time_ns, lambda: "1"),
     )
-    done = train_load(job, lambda: meter.unmeasured_history(n), place, on_change=meter.on_run_change)
+    result = train_load(job, lambda: meter.unmeasured_history(n), workspace, on_change=meter.on_run_change)
     meter.start_stage("panel")
-    named = panel_from_history(meter.unmeasured_history(n), job.step_s, window_s=job.window_s, max_series=n)
+    panel = panel_from_history(meter.unmeasured_history(n), job.step_s, window_s=job.window_s, max_series=n)
     meter.start_stage("forecast")
-    ahead = forecast_load(named, job.horizon, place)
+    forecasts = forecast_load(panel, job.horizon, workspace)
     meter.start_stage("")
     return {
-        "series": len(ahead.names), "said": done.run.said, "promoted": done.promoted, "model": ahead.model,
-        "told": float(np.isfinite(ahead.values).mean()), "figures": dict(done.run.figures),
-        "cpu_s": meter.cpu_s, "wall_s": meter.wall_s, "peak_mb": meter.peak_mb,
+        "series": len(forecasts.names), "run_summary": result.run.said, "promoted": result.promoted,
+        "model": forecasts.model, "known_ratio": float(np.isfinite(forecasts.values).mean()),
+        "metrics": dict(result.run.figures), "cpu_s": meter.cpu_s, "wall_s": meter.wall_s,
+        "peak_mb": meter.peak_mb,
     }  # fmt: skip
 
 

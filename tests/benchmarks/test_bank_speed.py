@@ -1,4 +1,4 @@
-"""Banks against river's objects on one core: `make bench`. Ratios are asserted here only."""
+"""Speed of banks against river objects on one core: `make bench`. Only these tests assert speed ratios."""
 
 import math
 import time
@@ -14,23 +14,23 @@ N_SERIES = 100_000
 
 
 def make_values(ticks, n):
-    """(ticks, n) float64 and (ticks,) int64 ns."""
+    """Return (ticks, n) float64 values and (ticks,) int64 ns times."""
     x = np.random.default_rng(0).normal(10, 1, (ticks, n))
     return x, np.arange(ticks, dtype=np.int64) * 15 * 10**9
 
 
 def best_time_s(work, rounds=1):
-    """The best of some rounds."""
-    spent = []
+    """Return the shortest time of several rounds in seconds."""
+    times_s = []
     for _ in range(rounds):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work()
-        spent.append(time.perf_counter() - begun)
-    return min(spent)
+        times_s.append(time.perf_counter() - start)
+    return min(times_s)
 
 
 def report_ratio(benchmark, points, bank_s, river_s, river_points):
-    """Store and print points/s of both, and give their ratio."""
+    """Store and print the points/s of both and return their ratio."""
     bank, river = points / bank_s, river_points / river_s
     benchmark.extra_info.update(
         bank_points_s=round(bank), river_points_s=round(river), ratio=round(bank / river, 1)
@@ -41,10 +41,10 @@ def report_ratio(benchmark, points, bank_s, river_s, river_points):
 
 @pytest.mark.parametrize("exact", [False, True], ids=["stable", "exact"])
 def test_ew_zscore(benchmark, exact):
-    """The EW z bank is at least 100 times as fast as river's objects at 100,000 series, in the same run."""
+    """The EW z-score bank is at least 100 times as fast as river objects for 100,000 series."""
     x, t = make_values(40, N_SERIES)
     bank = detector("ew_zscore", N_SERIES, exact=exact)
-    bank.run(x, t)  # compiled, state warm in memory
+    bank.run(x, t)  # compile, and load the state into memory
     means = [stats.EWMean(0.02) for _ in range(N_SERIES)]
     variances = [stats.EWVar(0.02) for _ in range(N_SERIES)]
     rows = [row.tolist() for row in x[:4]]
@@ -64,7 +64,7 @@ def test_ew_zscore(benchmark, exact):
 
 
 def test_ew_zscore_tick_by_tick(benchmark):
-    """One call a tick, as the live loop makes it, at 100,000 series."""
+    """Speed of one call per tick, as in live scoring, for 100,000 series."""
     x, _ = make_values(1, N_SERIES)
     bank = detector("ew_zscore", N_SERIES)
     benchmark.pedantic(bank.step, (x[0], 0), rounds=30, warmup_rounds=3)
@@ -74,7 +74,7 @@ def test_ew_zscore_tick_by_tick(benchmark):
 
 @pytest.mark.parametrize("exact", [False, True], ids=["default", "exact"])
 def test_half_space_trees(benchmark, exact):
-    """The half-space trees bank against river's objects; memory beside."""
+    """The half-space trees bank is at least 50 times as fast as river objects; prints the memory of both."""
     n, ticks = 2_000, 300
     x, t = make_values(ticks, n)
     bank = detector("half_space_trees", n, exact=exact, limits=(5.0, 15.0) if exact else None)

@@ -1,4 +1,4 @@
-"""Forecasters against the libraries they stand beside, in the same run: `make bench`."""
+"""Speed of the forecasters against LightGBM and scikit-learn: `make bench`."""
 
 import time
 
@@ -15,7 +15,7 @@ STEPS_PER_DAY = 288
 
 
 def make_panel(n, days=21):
-    """So many series of 5 minutes with a day's course of their own."""
+    """Return a panel of n series of 5 minutes with daily seasons of different phase."""
     rng = np.random.default_rng(0)
     k = np.arange(days * STEPS_PER_DAY)[:, None]
     y = (
@@ -27,17 +27,17 @@ def make_panel(n, days=21):
 
 
 def best_time_s(work):
-    """The best of three."""
-    spent = []
+    """Return the shortest of three times in seconds."""
+    times_s = []
     for _ in range(3):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work()
-        spent.append(time.perf_counter() - begun)
-    return min(spent)
+        times_s.append(time.perf_counter() - start)
+    return min(times_s)
 
 
 def test_trees_against_lightgbm(benchmark):
-    """The kernel over the arrays is not slower than twice LightGBM's own predict."""
+    """The tree kernel takes at most twice as long as LightGBM's predict."""
     import lightgbm
 
     rng = np.random.default_rng(1)
@@ -47,16 +47,16 @@ def test_trees_against_lightgbm(benchmark):
     rows = lightgbm.Dataset(x, y, params={"verbose": -1})
     booster = lightgbm.train({**quantile_trees.PARAMETERS, "max_bin": 255, "alpha": 0.9}, rows, 50)
     quantile_trees.predict(trees, x)
-    theirs = best_time_s(lambda: booster.predict(x))
+    lightgbm_s = best_time_s(lambda: booster.predict(x))
     benchmark.pedantic(quantile_trees.predict, (trees, x), rounds=5, warmup_rounds=1)
-    ratio = theirs / benchmark.stats.stats.min
+    ratio = lightgbm_s / benchmark.stats.stats.min
     benchmark.extra_info.update(ratio=round(ratio, 2))
-    print(f"\nkernel {benchmark.stats.stats.min:.3f} s, LightGBM {theirs:.3f} s, ratio {ratio:.2f}")
+    print(f"\nkernel {benchmark.stats.stats.min:.3f} s, LightGBM {lightgbm_s:.3f} s, ratio {ratio:.2f}")
     assert ratio >= 0.5
 
 
 def test_ridge_against_scikit_learn(benchmark):
-    """All series of a bucket at once, five fits each, are faster than scikit-learn's Ridge one by one."""
+    """Fitting all series of a bucket at once is faster than scikit-learn's Ridge series by series."""
     from sklearn.linear_model import Ridge
 
     p = make_panel(64)
@@ -69,32 +69,33 @@ def test_ridge_against_scikit_learn(benchmark):
             for _ in range(5):
                 Ridge(1.0).fit(x, y)
 
-    theirs = best_time_s(by_series)
+    sklearn_s = best_time_s(by_series)
     benchmark.pedantic(fit_series, (rows, shared, spread), rounds=5, warmup_rounds=1)
-    ratio = theirs / benchmark.stats.stats.min
+    ratio = sklearn_s / benchmark.stats.stats.min
     benchmark.extra_info.update(ratio=round(ratio, 2))
     print(
-        f"\n{benchmark.stats.stats.min * 1e3:.0f} ms, scikit-learn {theirs * 1e3:.0f} ms, ratio {ratio:.1f}"
+        f"\n{benchmark.stats.stats.min * 1e3:.0f} ms, scikit-learn {sklearn_s * 1e3:.0f} ms, "
+        f"ratio {ratio:.1f}"
     )
     assert ratio >= 1.0
 
 
 @pytest.mark.parametrize("n", [32, 128])
 def test_load_forecaster(benchmark, n):
-    """Fit and predict of a day take at most half a second of CPU a series."""
+    """Fit and predict of a day take at most half a second of CPU per series."""
     p = make_panel(n)
     model = forecaster("load")
-    spent = []
+    times_s = []
 
     def work():
         marks = [time.process_time()]
         model.fit(p)
         marks.append(time.process_time())
         model.predict(p, STEPS_PER_DAY, (0.05, 0.5, 0.9, 0.95, 0.99))
-        spent.append(np.diff([*marks, time.process_time()]) / n)
+        times_s.append(np.diff([*marks, time.process_time()]) / n)
 
     benchmark.pedantic(work, rounds=1, warmup_rounds=1)
-    fit, predict = np.min(spent, axis=0).tolist()
+    fit, predict = np.min(times_s, axis=0).tolist()
     benchmark.extra_info.update(fit_s_a_series=round(fit, 4), predict_s_a_series=round(predict, 4))
     print(f"\n{n} series: {fit:.3f} s of CPU a series to fit, {predict:.3f} s to predict")
     assert fit + predict <= 0.5

@@ -1,4 +1,4 @@
-"""How long it takes to score the Numenta Anomaly Benchmark."""
+"""Time to score the Numenta Anomaly Benchmark."""
 
 import os
 import subprocess
@@ -23,16 +23,16 @@ score_file(Path(sys.argv[1]), Path(sys.argv[2]))
 @pytest.mark.skipif(not NAB.exists(), reason=f"no {NAB}; set TRIMTAB_DATA to a folder with nab/nab.parquet")
 @pytest.mark.benchmark
 def test_all_58_files_in_a_minute(tmp_path, benchmark):
-    """A fresh process reads, scores and writes all 58 files in 60 s, the loading of kernels in it."""
+    """A new process reads, scores and writes all 58 files within 60 s, including loading the kernels."""
 
-    def once() -> float:
-        began = time.perf_counter()
+    def score_all() -> float:
+        start = time.perf_counter()
         subprocess.run(
             [sys.executable, "-c", PROGRAM, NAB, tmp_path / "scored.parquet"], check=True, timeout=600
         )
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
-    seconds = benchmark.pedantic(once, rounds=1)
+    seconds = benchmark.pedantic(score_all, rounds=1)
     scored = pd.read_parquet(tmp_path / "scored.parquet")
     assert len(scored) == len(pd.read_parquet(NAB))
     assert scored["anomaly_score"].notna().mean() > 0.9

@@ -1,4 +1,4 @@
-"""How quickly the store opens, saves and reads. `make bench` runs these."""
+"""Speed of opening, writing and reading the store: `make bench`."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SIX_HOURS_NS = 6 * 3600 * SECOND
 
 @pytest.fixture(scope="module")
 def full_folder(tmp_path_factory):
-    """A data folder with 100,000 anomalies."""
+    """Return a data folder with 100,000 anomalies."""
     folder = tmp_path_factory.mktemp("full")
     store = open_store(folder, FakeClock().now)
     for first in range(0, ANOMALIES, 10_000):
@@ -29,25 +29,25 @@ def full_folder(tmp_path_factory):
     return folder
 
 
-def test_opening_a_full_store(benchmark, full_folder):
-    """With its check for damage: well under the 10 s that P3 allows."""
+def test_open_full_store(benchmark, full_folder):
+    """Opening a full store, including its integrity check, takes less than 5 s."""
     benchmark.pedantic(lambda: open_store(full_folder, FakeClock().now).close(), rounds=5)
     assert benchmark.stats["max"] < 5.0
 
 
 @pytest.mark.parametrize(
-    "wanted", [{}, {"open_only": True}, {"search": "cpu nothing"}, {"series_id": CPU.id, "after": ulid(500)}]
+    "query", [{}, {"open_only": True}, {"search": "cpu nothing"}, {"series_id": CPU.id, "after": ulid(500)}]
 )
-def test_a_page_of_a_full_store(benchmark, full_folder, wanted):
-    """Also where every row has to be looked at."""
+def test_read_page_of_full_store(benchmark, full_folder, query):
+    """Reading a page takes less than 0.5 s, also if every row is scanned."""
     store = open_store(full_folder, FakeClock().now)
-    benchmark(lambda: store.anomalies(**wanted))
+    benchmark(lambda: store.anomalies(**query))
     store.close()
     assert benchmark.stats["median"] < 0.5
 
 
-def test_saving_an_anomaly(benchmark, full_folder):
-    """One transaction on the disk."""
+def test_save_anomaly(benchmark, full_folder):
+    """Time of one transaction on disk."""
     store = open_store(full_folder, FakeClock().now)
     benchmark.pedantic(lambda: store.save_anomaly(anomaly_of(CPU, ulid(1))), rounds=100)
     store.close()
@@ -55,7 +55,7 @@ def test_saving_an_anomaly(benchmark, full_folder):
 
 @pytest.fixture(scope="module", params=[200, 500])
 def scores_of_six_hours(request, tmp_path_factory):
-    """A score log with six hours at 5 s, of so many series."""
+    """Return a score log with six hours of 5-second ticks, and its series."""
     n = request.param
     keys = tuple(SeriesKey.of("host", "m", {"i": str(i)}) for i in range(n))
     log = ParquetScoreLog(tmp_path_factory.mktemp("scores"), 14, 10**10, FakeClock().now).open()
@@ -71,8 +71,8 @@ def scores_of_six_hours(request, tmp_path_factory):
     return log, keys
 
 
-def test_reading_a_series_over_six_hours(benchmark, scores_of_six_hours):
-    """4,320 rows out of 36 files in under 50 ms."""
+def test_read_six_hours_of_a_series(benchmark, scores_of_six_hours):
+    """Reading 4,320 rows from 36 files takes less than 50 ms."""
     log, keys = scores_of_six_hours
     chosen = iter(np.random.default_rng(2).integers(len(keys), size=100_000).tolist())
     rows = benchmark(lambda: log.read(keys[next(chosen)].id, START, START + SIX_HOURS_NS))
@@ -81,8 +81,8 @@ def test_reading_a_series_over_six_hours(benchmark, scores_of_six_hours):
 
 
 @pytest.mark.parametrize("n", [500, 20_000])
-def test_logging_a_tick(benchmark, tmp_path, n):
-    """What every tick pays before it is scored."""
+def test_log_tick(benchmark, tmp_path, n):
+    """Time to append one tick to the log, before it is scored."""
     snapshots = FolderSnapshots(tmp_path)
     keys = tuple(SeriesKey.of("host", "m", {"i": str(i)}) for i in range(n))
     values = np.ones(n).tobytes()
