@@ -1,1 +1,1 @@
-"""HTTP: one router a noun, denied by default, everything read through the ports."""
+"""HTTP API: one router per resource, access denied by default, all data read through ports."""

@@ -1,4 +1,4 @@
-"""What the routers work with."""
+"""Shared context of the API's routers: ports, settings and authentication."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """The ports and what the API keeps itself. LiveView is asked on the event loop, the rest in threads."""
+    """Ports and state of the API. LiveView is called on the event loop, the other ports in threads."""
 
     live: LiveView
     store: Store
@@ -34,7 +34,7 @@ class ApiContext:
     authenticator: Authenticator
     streams: EventStreams
     loop_ports: "LoopPorts | None" = None
-    """None = nothing acts here, and there are no incidents."""
+    """None = the engine runs without incidents and actions."""
 
 
 async def _get_context(request: Request) -> ApiContext:
@@ -44,7 +44,7 @@ async def _get_context(request: Request) -> ApiContext:
 async def _get_principal(request: Request) -> Principal:
     principal = get_identity(request.scope).principal
     if principal is None:
-        raise ProblemError(401, "Nobody is logged in.")
+        raise ProblemError(401, "Authentication is required.")
     return principal
 
 

@@ -1,4 +1,4 @@
-"""Puts the API together."""
+"""Builds the FastAPI application."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -66,10 +66,10 @@ ROUTERS = tuple(
 
 
 class TrimtabApi(FastAPI):
-    """FastAPI with our OpenAPI document."""
+    """FastAPI application with the extended OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document."""
+        """Return the OpenAPI document."""
         return openapi_document(self)
 
 
@@ -86,13 +86,13 @@ def create_app(
     observer: RequestObserver | None = None,
     loop: LoopPorts | None = None,
 ) -> FastAPI:
-    """The application, ready to be served.
+    """Build the application.
 
-    web_dir  : the built dashboard; None = a page that says how to build it
-    loop     : the ports of incidents, recommendations, actions and tools; None = their routes answer 503
+    web_dir  : folder of the built dashboard; None = serve a page that says how to build it
+    loop     : ports of incidents, recommendations, actions and tools; None = their routes answer 503
     observer : called with (method, route template, status, seconds) after each request
-    Call `stop_streams(app)` before the server is asked to stop. Raises SettingsError when a route is not
-    declared in access.py.
+    Call `stop_streams(app)` before stopping the server. Raises SettingsError if a route is missing in the
+    access table.
     """
     keyring = KeyCache(store, clock)
     authenticator = Authenticator(keyring, FailureLimiter(clock))
@@ -127,21 +127,19 @@ def create_app(
 
 
 def stop_streams(app: FastAPI) -> None:
-    """End the event streams; to be called on the event loop before the server is asked to stop."""
+    """Close all event streams. Call it on the event loop before stopping the server."""
     context: ApiContext = app.state.context
     context.streams.close()
 
 
 def declared_routes(app: FastAPI) -> Iterator[tuple[str, str]]:
-    """(method, path template) of every route but the dashboard's files. Raises SettingsError for others."""
+    """Yield (method, path template) of each API route. Raises SettingsError for other mounts."""
     for route in app.routes:
         if isinstance(route, Mount) and route.name == "web":
             continue
         path, methods = getattr(route, "path", None), getattr(route, "methods", None)
         if path is None or not methods:
-            raise SettingsError(
-                f"{route} is no plain route: put its routes into a router of engine/api/routers"
-            )
+            raise SettingsError(f"{route} is not a plain route; define it in a router of engine/api/routers")
         yield from ((method, path) for method in methods)
 
 

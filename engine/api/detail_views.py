@@ -1,4 +1,4 @@
-"""What stands around an incident, an action or a tool: gathered from several ports for one page."""
+"""Detail views that combine data of several ports: incidents, recommendations, actions, knobs."""
 
 import asyncio
 from collections import Counter
@@ -18,12 +18,12 @@ MAX_SIMILAR = 5
 _DAY_NS = 86_400_000_000_000
 _HOUR_NS = 3_600_000_000_000
 _MAX_CONCURRENT_READS = 8
-"""Targets that are asked at the same time."""
+"""Number of targets that are read concurrently."""
 _READABLE_STATES = (ToolState.UP, ToolState.EXPORT_ONLY)
 
 
 def incident_detail(loop: LoopPorts, store: Store, incident: Incident) -> Json:
-    """An incident with what stands around it, and what was done in similar ones."""
+    """Return an incident with its anomalies, changes, recommendations, and similar past incidents."""
     anomalies = _existing(store.anomaly, incident.anomaly_ids[:MAX_ANOMALIES])
     similar = _existing(loop.incidents.incident, incident.similar[:MAX_SIMILAR])
     return {
@@ -36,16 +36,16 @@ def incident_detail(loop: LoopPorts, store: Store, incident: Incident) -> Json:
 
 
 def _existing(get: Callable[[str], T], ids: Iterable[str]) -> Iterator[T]:
-    """Those of the ids that are still there: retention may have dropped some."""
-    for one in ids:
+    """Yield the items that still exist; retention may have deleted some."""
+    for item_id in ids:
         try:
-            yield get(one)
+            yield get(item_id)
         except NotFoundError:
             continue
 
 
 def _nearby_changes(loop: LoopPorts, incident: Incident) -> list[Change]:
-    """The changes near an incident, newest first."""
+    """Return the change events of an incident, newest first."""
     until = None if incident.end is None else incident.end + _HOUR_NS
     near = loop.incidents.changes(since=incident.start - _DAY_NS, until=until, limit=1000)
     wanted = set(incident.change_ids)
@@ -53,7 +53,7 @@ def _nearby_changes(loop: LoopPorts, incident: Incident) -> list[Change]:
 
 
 def _past_actions(ledger: Ledger, incident: Incident) -> list[Json]:
-    """What was done in an incident, and what came of it."""
+    """Return the actions taken in an incident, with their outcomes."""
     return [
         {"title": recommendation.title, "state": action.state, "words": action.outcome.words}
         for recommendation in ledger.recommendations(incident_id=incident.id)
@@ -63,7 +63,7 @@ def _past_actions(ledger: Ledger, incident: Incident) -> list[Json]:
 
 
 def recommendation_detail(loop: LoopPorts, recommendation: Recommendation) -> Json:
-    """A recommendation with its actions, and why it is not being done although it might."""
+    """Return a recommendation with its actions and the reason why it is blocked."""
     actions = loop.ledger.actions(recommendation_id=recommendation.id)
     return {
         **record_json(recommendation),
@@ -72,13 +72,13 @@ def recommendation_detail(loop: LoopPorts, recommendation: Recommendation) -> Js
     }
 
 
-def shadow_summary(found: Iterable[Recommendation]) -> Json:
-    """What mode auto would have done of them, counted by how it ended.
+def shadow_summary(recommendations: Iterable[Recommendation]) -> Json:
+    """Count the shadow records of recommendations by how they ended.
 
     >>> shadow_summary([])["actions"], shadow_summary([])["since"]
     (0, None)
     """
-    shadows = [one.shadow for one in found if one.shadow is not None]
+    shadows = [item.shadow for item in recommendations if item.shadow is not None]
     ends = Counter(shadow.end for shadow in shadows)
     worse = sum(shadow.got_worse for shadow in shadows)
     first = min((shadow.time for shadow in shadows), default=None)
@@ -90,7 +90,7 @@ def shadow_summary(found: Iterable[Recommendation]) -> Json:
 
 
 def action_detail(ledger: Ledger, action: Action) -> Json:
-    """An action with its recommendation and its lines of the audit."""
+    """Return an action with its recommendation and its audit rows."""
     asked = action.recommendation_id
     recommendation = next(_existing(ledger.recommendation, () if asked is None else (asked,)), None)
     return {
@@ -101,7 +101,7 @@ def action_detail(ledger: Ledger, action: Action) -> Json:
 
 
 async def list_all_knobs(toolbox: Toolbox) -> Json:
-    """All knobs of all targets that can be read now, and the targets that cannot, with their problem."""
+    """Return the knobs of all readable targets, and the problems of the others."""
     views = [view for view in await toolbox.views() if view.status.state in _READABLE_STATES]
     gate = asyncio.Semaphore(_MAX_CONCURRENT_READS)
 
@@ -124,7 +124,7 @@ async def list_all_knobs(toolbox: Toolbox) -> Json:
 
 
 def last_audit_seq(ledger: Ledger) -> int:
-    """The largest `seq` of the audit, 0 = none. Rows have no hole, so a search by halves finds it."""
+    """Return the largest `seq` of the audit, 0 = empty. Found by bisection, since `seq` has no gaps."""
     low, high = 0, 1024
     while ledger.audit_rows(after=high, limit=1):
         low, high = high, high * 2

@@ -1,4 +1,4 @@
-"""Fewer points for a picture, the extremes among them."""
+"""Downsampling of scores for charts; extremes are kept."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _ROWS_PER_BUCKET = 4
 
 
 def read_downsampled(log: ScoreLog, series_id: str, since: int, until: int, points: int) -> ScoreRows:
-    """At most `points` rows of [since, until), int64 ns, read in chunks so that memory stays bounded."""
+    """Return at most `points` rows of [since, until), int64 ns UTC; reads in chunks to bound memory."""
     kept: list[ScoreRows] = []
     begin = since
     while True:
@@ -22,7 +22,7 @@ def read_downsampled(log: ScoreLog, series_id: str, since: int, until: int, poin
 
 
 def downsample(rows: ScoreRows, points: int) -> ScoreRows:
-    """At most `points` rows: of each stretch of time the lowest, highest, best scored and last one.
+    """Return at most `points` rows: per time bucket the lowest, highest, highest-scored and last row.
 
     >>> n = np.arange(100)
     >>> spike = np.where(n == 37, 9.0, 0.0)
@@ -48,7 +48,7 @@ def downsample(rows: ScoreRows, points: int) -> ScoreRows:
 
 
 def _max_row_per_bucket(bucket: Ints, column: Floats) -> Ints:
-    """Row of the highest value in each bucket; NaN counts as lowest."""
+    """Return the row index of the highest value per bucket; NaN counts as lowest."""
     order = np.lexsort((np.where(np.isnan(column), -np.inf, column), bucket))
     sorted_bucket = bucket[order]
     ends = np.append(np.flatnonzero(np.diff(sorted_bucket)), len(order) - 1)

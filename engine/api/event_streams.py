@@ -1,4 +1,4 @@
-"""Open event streams: at most so many, and all of them end when the engine stops."""
+"""Server-sent event streams: limited in number, closed when the engine stops."""
 
 from collections.abc import AsyncIterable
 from typing import Any
@@ -12,11 +12,14 @@ from trimtab.engine.api.problems import ProblemError
 MAX_STREAMS = 100
 PING_S = 15
 SEND_TIMEOUT_S = 30.0
-"""A client that takes nothing for so long is let go."""
+"""A client that accepts nothing for this long is disconnected."""
 
 
 class EventStreams:
-    """Counts the open streams and ends them."""
+    """Limits and closes the open streams.
+
+    max_streams : streams that may be open at once
+    """
 
     def __init__(self, max_streams: int = MAX_STREAMS) -> None:
         self.max_streams = max_streams
@@ -25,31 +28,35 @@ class EventStreams:
 
     @property
     def open_count(self) -> int:
-        """How many there are."""
+        """Number of open streams."""
         return len(self._scopes)
 
     def close(self) -> None:
-        """End every stream and refuse new ones, so that the server need not wait for browsers."""
+        """Close every stream and refuse new ones."""
         self._closed = True
         for scope in self._scopes:
             scope.cancel()
 
     def acquire(self) -> anyio.CancelScope:
-        """One of the places. Raises ProblemError 503 when there is none."""
+        """Register a stream and return its cancel scope. Raises ProblemError 503 if the limit is reached."""
         if self._closed or self.open_count >= self.max_streams:
-            why = "the engine stops" if self._closed else f"{self.open_count} are open, the most there may be"
-            raise ProblemError(503, f"No further event stream: {why}.", {"Retry-After": "15"})
+            why = (
+                "the engine is stopping"
+                if self._closed
+                else f"{self.open_count} are open, which is the limit"
+            )
+            raise ProblemError(503, f"No more event streams: {why}.", {"Retry-After": "15"})
         scope = anyio.CancelScope()
         self._scopes.add(scope)
         return scope
 
     def release(self, scope: anyio.CancelScope) -> None:
-        """Its stream has ended."""
+        """Unregister an ended stream."""
         self._scopes.discard(scope)
 
 
 class StreamResponse(EventSourceResponse):
-    """Server-sent events with a comment every 15 s, in one of the places."""
+    """Server-sent events with a comment every PING_S seconds; occupies one stream."""
 
     def __init__(self, events: AsyncIterable[ServerSentEvent], streams: EventStreams) -> None:
         super().__init__(
@@ -60,17 +67,17 @@ class StreamResponse(EventSourceResponse):
         self._cancel_scope = streams.acquire()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the client leaves, the events end or the engine stops."""
+        """Stream until the client disconnects, the events end or the engine stops."""
         started = False
 
-        async def noted(message: Message) -> None:
+        async def tracking_send(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
             with self._cancel_scope:
-                await super().__call__(scope, receive, noted)
+                await super().__call__(scope, receive, tracking_send)
             if self._cancel_scope.cancelled_caught and started:
                 last: dict[str, Any] = {"type": "http.response.body", "body": b"", "more_body": False}
                 await send(last)

@@ -1,18 +1,19 @@
-"""A write that is sent again with the same Idempotency-Key does nothing new and gets the same answer."""
+"""Idempotent writes: a repetition with the same Idempotency-Key gets the stored response."""
 
 import asyncio
 import hashlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Depends, Header
 from starlette.requests import Request
 from starlette.responses import Response
 from ulid import ULID
 
-from trimtab.engine.api.api_context import ApiContext
+from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
 from trimtab.engine.api.security.request_identity import Principal
 from trimtab.engine.errors import ConflictError, InputError
 
@@ -21,7 +22,7 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
-        description="Any text of yours; a repetition within a day is answered as the first call was.",
+        description="Unique text per operation; a repetition within a day gets the first response.",
     ),
 ]  # fmt: skip
 _DIGEST_BYTES = 32
@@ -29,72 +30,81 @@ _running: set[tuple[int, str, str]] = set()
 _running_lock = threading.Lock()
 
 
-def run_once(
-    here: ApiContext,
-    request: Request,
-    who: Principal,
-    key: str | None,
-    body: str,
-    work: Callable[[], tuple[int, bytes]],
-    redact: Callable[[bytes], bytes] = lambda answer: answer,
-) -> Response:
-    """Do `work` unless this caller's key was answered before. Blocks on the store.
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write request with its context, its caller and its Idempotency-Key (None = no key)."""
 
-    body       : the request's, to tell a repetition from a mistake
-    work       : gives status and JSON body; raises what the caller is to see, which is not remembered
-    remembered : what of the answer may be stored
-    Raises InputError when the key came with another body, ConflictError while the first call still runs.
-    """
-    if key is None:
-        status, answer = work()
-        return _json(status, answer)
-    name, route, digest = _request_key(request, who, key, body)
-    with _exclusive(id(here.store), name, route):
-        before = here.store.stored_response(name, route)
-        if before is not None:
-            return _replay(before, key, digest)
-        status, answer = work()
-        here.store.save_response(name, route, status, digest + redact(answer), here.clock.now())
-    return _json(status, answer)
+    request: Request
+    context: ApiContext
+    principal: Principal
+    key: str | None
+
+    @property
+    def caller(self) -> str:
+        """Name of the caller's API key."""
+        return self.principal.name
+
+    def respond(
+        self,
+        body: str,
+        work: Callable[[], tuple[int, bytes]],
+        redact: Callable[[bytes], bytes] = lambda response: response,
+    ) -> Response:
+        """Run `work` unless this caller's key has a stored response. Blocks on the store.
+
+        body   : request body; a stored response applies only to an equal body
+        work   : returns status and JSON body; its exceptions reach the caller and are not stored
+        redact : returns the part of the response that may be stored
+        Raises InputError if the key was used with another body, ConflictError while the first call runs.
+        """
+        if self.key is None:
+            return _json(*work())
+        store, (name, route, digest) = self.context.store, self._identity(body)
+        with _exclusive(id(store), name, route):
+            stored = store.stored_response(name, route)
+            if stored is not None:
+                return _replay(stored, self.key, digest)
+            status, response = work()
+            store.save_response(name, route, status, digest + redact(response), self.context.clock.now())
+        return _json(status, response)
+
+    async def respond_async(self, body: str, work: Callable[[str], Awaitable[tuple[int, bytes]]]) -> Response:
+        """Like `respond`, for work on the event loop.
+
+        work : receives an operation key, equal for repetitions, so that a repetition has no further effect
+               even if the response was lost in a crash
+        """
+        if self.key is None:
+            return _json(*await work(str(ULID())))
+        store, (name, route, digest) = self.context.store, self._identity(body)
+        with _exclusive(id(store), name, route):
+            stored = await asyncio.to_thread(store.stored_response, name, route)
+            if stored is not None:
+                return _replay(stored, self.key, digest)
+            status, response = await work(f"{name} {route}")
+            now = self.context.clock.now()
+            await asyncio.to_thread(store.save_response, name, route, status, digest + response, now)
+        return _json(status, response)
+
+    def _identity(self, body: str) -> tuple[str, str, bytes]:
+        """Return (caller and key, route, digest of the body)."""
+        route = f"{self.request.method} {self.request.scope['path']}"
+        return f"{self.principal.key.id}:{self.key}", route, hashlib.sha256(body.encode()).digest()
 
 
-async def run_once_async(
-    here: ApiContext,
-    request: Request,
-    who: Principal,
-    key: str | None,
-    body: str,
-    work: Callable[[str], Awaitable[tuple[int, bytes]]],
-) -> Response:
-    """As `once`, for work on the event loop.
-
-    work : is given a key, the same for a repetition of the call, so that it does nothing twice even where
-           the answer was lost in a crash
-    """
-    if key is None:
-        status, answer = await work(str(ULID()))
-        return _json(status, answer)
-    name, route, digest = _request_key(request, who, key, body)
-    with _exclusive(id(here.store), name, route):
-        before = await asyncio.to_thread(here.store.stored_response, name, route)
-        if before is not None:
-            return _replay(before, key, digest)
-        status, answer = await work(f"{name} {route}")
-        now = here.clock.now()
-        await asyncio.to_thread(here.store.save_response, name, route, status, digest + answer, now)
-    return _json(status, answer)
+async def _get_write(
+    request: Request, context: ContextDep, principal: PrincipalDep, key: IdempotencyKey = None
+) -> Write:
+    return Write(request, context, principal, key)
 
 
-def _request_key(request: Request, who: Principal, key: str, body: str) -> tuple[str, str, bytes]:
-    """Whose call it is, of what, and the digest of its body."""
-    route = f"{request.method} {request.scope['path']}"
-    return f"{who.key.id}:{key}", route, hashlib.sha256(body.encode()).digest()
+WriteDep = Annotated[Write, Depends(_get_write)]
 
 
-def _replay(before: tuple[int, bytes], key: str, digest: bytes) -> Response:
-    status, stored = before
+def _replay(stored_response: tuple[int, bytes], key: str, digest: bytes) -> Response:
+    status, stored = stored_response
     if stored[:_DIGEST_BYTES] != digest:
-        raise InputError(f"Idempotency-Key {key!r} was used with another body; take a new one")
+        raise InputError(f"Idempotency-Key {key!r} was used with another body; use a new key")
     return _json(status, stored[_DIGEST_BYTES:], {"Idempotency-Replayed": "true"})
 
 
@@ -104,7 +114,7 @@ def _exclusive(store: int, name: str, route: str) -> Iterator[None]:
     with _running_lock:
         if entry in _running:
             raise ConflictError(
-                "the first call with this Idempotency-Key is still running; ask again in a moment"
+                "the first call with this Idempotency-Key is still running; retry in a moment"
             )
         _running.add(entry)
     try:

@@ -1,4 +1,4 @@
-"""The ports of the loop: incidents, the desk where people decide, tools and the ledger."""
+"""Ports of the control loop that the API uses: incidents, decisions, tools and the ledger."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,21 +12,21 @@ from trimtab.engine.ports import IncidentActions, Incidents, Ledger, ModelServic
 from trimtab.engine.types import Alert, Capacity, Silence
 
 AlertHandler = Callable[[Sequence[Alert], str], Awaitable[None]]
-"""(alerts, name of the key that sent them)."""
+"""Called with (alerts, name of the API key that sent them)."""
 AuditVerifier = Callable[[], str | None]
-"""None, or what is wrong with the chain of the audit. Blocks on the store."""
+"""Returns what is wrong with the audit's hash chain; None = intact. Blocks on the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopPorts:
-    """What the API needs of the loop; `incidents` and `ledger` block and are asked in threads.
+    """Ports of the control loop; `incidents` and `ledger` block and are called in threads.
 
-    take_alerts  : told of alerts that come in; None = they only become changes, which stand beside incidents
-    verify_audit : None = nobody can check the audit here
-    modelling    : None = nothing is forecast here
-    waiting      : id of a recommendation or action -> why the guardrails do not let it be done now
-    set_down     : the silences that stand in the settings
-    capacity     : what is scaled, by name, as it was evaluated last
+    on_alerts    : receives incoming alerts; None = they are only stored as change events
+    verify_audit : None = the audit cannot be verified
+    models       : None = forecasting is not enabled
+    blocked_reasons : id of a recommendation or action -> why guard rules block it now
+    configured_silences : returns the silences of the settings
+    capacity     : the newest capacity estimate of each scaled resource, by name
     """
 
     incidents: Incidents
@@ -44,7 +44,9 @@ class LoopPorts:
 
 async def _get_loop_ports(here: ContextDep) -> LoopPorts:
     if here.loop_ports is None:
-        raise ProblemError(503, "The engine does not act here: it was started without the loop.")
+        raise ProblemError(
+            503, "The engine runs without the control loop, so this resource does not exist here."
+        )
     return here.loop_ports
 
 
@@ -53,7 +55,7 @@ LoopPortsDep = Annotated[LoopPorts, Depends(_get_loop_ports)]
 
 async def _get_models(loop: LoopPortsDep) -> ModelService:
     if loop.models is None:
-        raise ProblemError(503, "Nothing is forecast here: schedulers.load is not enabled.")
+        raise ProblemError(503, "There are no forecasts: schedulers.load is not enabled.")
     return loop.models
 
 

@@ -35,7 +35,7 @@ class ModelService(Protocol):
         ...
 
     async def rollback(self, name: str, by: str) -> ModelView:
-        """Make the previous champion the champion. Raises NotFoundError, or ConflictError if there is none."""
+        """Restore the previous champion. Raises NotFoundError, or ConflictError if there is none."""
         ...
 
     async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:

@@ -15,11 +15,11 @@ class Notifier(Protocol):
     """Seconds between repetitions of the newest notice of an open incident; None = no repetition."""
 
     async def notify(self, notice: Notice, earlier: Sequence[Notice] = ()) -> None:
-        """Hand over one notice; it was taken when this returns.
+        """Deliver one notice; return when the receiver has accepted it.
 
-        told : what this receiver took of the same trouble before, oldest first; it gives the identity
+        earlier : notices of the same incident that the receiver accepted before, oldest first
 
-        Raises NotDeliveredError, within the total deadline of its settings.
+        Raises NotDeliveredError within the total deadline of the settings.
         """
         ...
 

@@ -52,7 +52,7 @@ class Source(Protocol):
         ...
 
     def is_replacement(self, old: SeriesKey, new: SeriesKey) -> bool:
-        """Whether `came` took the place of `gone` (same labels but for pod, instance, id)."""
+        """Return whether `new` replaces `old`: equal labels except pod, instance or id."""
         ...
 
     def skipped_series(self) -> Sequence[str]:

@@ -38,7 +38,7 @@ async def test_without_the_loop_its_routes_say_so():
     program = api.key_client("admin")
     for noun in LOOP_NOUNS:
         if ("GET", f"/api/{noun}") in ACCESS:
-            assert_problem(await program.get(f"/api/{noun}"), 503, "does not act here")
+            assert_problem(await program.get(f"/api/{noun}"), 503, "without the control loop")
     assert (await program.get("/api/status")).json()["acts"] is False
     assert (await ApiHarness(loop=True).key_client("read").get("/api/status")).json()["acts"] is True
 

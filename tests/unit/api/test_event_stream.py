@@ -146,7 +146,7 @@ async def test_a_stream_ends_when_the_engine_stops(api):
     assert first.ended
     assert second.ended
     assert api.live.readers == []
-    assert_problem(await api.key_client("read").get("/api/stream"), 503, "the engine stops")
+    assert_problem(await api.key_client("read").get("/api/stream"), 503, "the engine is stopping")
 
 
 async def test_a_stream_ends_when_the_live_view_ends(api):

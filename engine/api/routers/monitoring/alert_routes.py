@@ -5,11 +5,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
 from trimtab.engine.api.parameters import parse_time
 from trimtab.engine.api.shapes.json_shapes import JsonShape, to_json
@@ -61,29 +59,22 @@ class Taken(JsonShape):
 
 
 @router.post("", summary="Take alerts", responses=example_response(Taken, {"taken": 1}))
-async def take_alerts(
-    request: Request,
-    here: ContextDep,
-    loop: LoopPortsDep,
-    who: PrincipalDep,
-    body: AlertsBody,
-    key: IdempotencyKey = None,
-) -> Response:
+async def take_alerts(write: WriteDep, ports: LoopPortsDep, body: AlertsBody) -> Response:
     """Alertmanager's webhook. A repetition of an alert, and its end, change what is kept of it.
 
     Alerts of our own incidents, which an Alertmanager may send back, are left aside.
     """
     alerts = [alert for alert in map(_parse_alert, body.alerts) if not alert.is_own]
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(), lambda _: _save_alerts(loop, alerts, who.name)
+    return await write.respond_async(
+        body.model_dump_json(), lambda _: _save_alerts(ports, alerts, write.caller)
     )
 
 
-async def _save_alerts(loop: LoopPorts, alerts: list[Alert], by: str) -> tuple[int, bytes]:
+async def _save_alerts(ports: LoopPorts, alerts: list[Alert], by: str) -> tuple[int, bytes]:
     for alert in alerts:
-        await asyncio.to_thread(loop.incidents.save_change, alert_change(alert, by))
-    if loop.on_alerts is not None:
-        await loop.on_alerts(alerts, by)
+        await asyncio.to_thread(ports.incidents.save_change, alert_change(alert, by))
+    if ports.on_alerts is not None:
+        await ports.on_alerts(alerts, by)
     return 200, to_json({"taken": len(alerts)})
 
 

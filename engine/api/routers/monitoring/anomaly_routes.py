@@ -4,11 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once
+from trimtab.engine.api.api_context import ApiContext, ContextDep
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.parameters import SERIES_ID as SERIES_ID_FORM
 from trimtab.engine.api.parameters import (
     After,
@@ -46,7 +45,7 @@ class FeedbackBody(BaseModel):
 
 @router.get("", summary="List anomalies", responses={200: {"model": AnomalyPage}})
 def list_anomalies(
-    here: ContextDep,
+    context: ContextDep,
     series_id: Annotated[
         str | None, Query(pattern=SERIES_ID_FORM, description="Only of this series.")
     ] = None,
@@ -61,7 +60,7 @@ def list_anomalies(
     after: After = None,
 ) -> Response:
     """A page of anomalies, newest first."""
-    found = here.store.anomalies(
+    found = context.store.anomalies(
         series_id=series_id,
         source=source,
         open_only=open,
@@ -78,10 +77,10 @@ def list_anomalies(
 
 
 @router.get("/{anomaly_id}", summary="One anomaly", responses={200: {"model": AnomalyDetail}})
-def one_anomaly(here: ContextDep, anomaly_id: AnomalyId) -> Response:
+def one_anomaly(context: ContextDep, anomaly_id: AnomalyId) -> Response:
     """An anomaly with its feedback."""
-    anomaly = anomaly_json(here.store.anomaly(anomaly_id))
-    words = [feedback_json(word) for word in here.store.feedback(anomaly_id)]
+    anomaly = anomaly_json(context.store.anomaly(anomaly_id))
+    words = [feedback_json(word) for word in context.store.feedback(anomaly_id)]
     return json_response({**anomaly, "feedback": words})
 
 
@@ -89,26 +88,17 @@ def one_anomaly(here: ContextDep, anomaly_id: AnomalyId) -> Response:
     "/{anomaly_id}/feedback", status_code=201, summary="Say whether it was right",
     responses={201: {"model": FeedbackShape}},
 )  # fmt: skip
-def give_feedback(
-    request: Request,
-    here: ContextDep,
-    who: PrincipalDep,
-    anomaly_id: AnomalyId,
-    body: FeedbackBody,
-    key: IdempotencyKey = None,
-) -> Response:
+def give_feedback(write: WriteDep, anomaly_id: AnomalyId, body: FeedbackBody) -> Response:
     """Keep a person's word; a later one of the same person replaces it."""
-    return run_once(
-        here,
-        request,
-        who,
-        key,
+    return write.respond(
         body.model_dump_json(),
-        lambda: _save_feedback(here, anomaly_id, body, who.name),
+        lambda: _save_feedback(write.context, anomaly_id, body, write.caller),
     )
 
 
-def _save_feedback(here: ApiContext, anomaly_id: str, body: FeedbackBody, author: str) -> tuple[int, bytes]:
-    word = Feedback(anomaly_id, body.verdict, body.note, author, here.clock.now())
-    here.store.save_feedback(word)
+def _save_feedback(
+    context: ApiContext, anomaly_id: str, body: FeedbackBody, author: str
+) -> tuple[int, bytes]:
+    word = Feedback(anomaly_id, body.verdict, body.note, author, context.clock.now())
+    context.store.save_feedback(word)
     return 201, to_json(feedback_json(word))

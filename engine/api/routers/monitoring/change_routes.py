@@ -4,11 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
 from trimtab.engine.api.parameters import (
     After,
@@ -64,10 +62,10 @@ _PAGE = example_response(make_page_shape(ChangeShape, "ChangePage"), {"items": [
 
 @router.get("", summary="List changes", responses=_PAGE)
 def list_changes(
-    loop: LoopPortsDep, since: Since = None, until: Until = None, limit: Limit = 100, after: After = None
+    ports: LoopPortsDep, since: Since = None, until: Until = None, limit: Limit = 100, after: After = None
 ) -> Response:
     """A page of deploys, restarts, settings and own actions, newest first."""
-    found = loop.incidents.changes(
+    found = ports.incidents.changes(
         since=parse_optional_time("since", since),
         until=parse_optional_time("until", until),
         after=None if after is None else parse_ulid("after", after),
@@ -79,21 +77,14 @@ def list_changes(
 @router.post(
     "", status_code=201, summary="Tell of a change", responses=example_response(ChangeShape, _EXAMPLE, 201)
 )
-def tell_change(
-    request: Request,
-    here: ContextDep,
-    loop: LoopPortsDep,
-    who: PrincipalDep,
-    body: ChangeBody,
-    key: IdempotencyKey = None,
-) -> Response:
+def tell_change(write: WriteDep, ports: LoopPortsDep, body: ChangeBody) -> Response:
     """Say that something was deployed, restarted or set, so that it is shown beside what follows."""
-    now = here.clock.now()
+    now = write.context.clock.now()
     time = now if body.time is None else parse_time("time", body.time)
-    change = Change(new_ulid(now), time, body.kind, body.title, who.name, body.labels, body.url)
-    return run_once(here, request, who, key, body.model_dump_json(), lambda: _save_change(loop, change))
+    change = Change(new_ulid(now), time, body.kind, body.title, write.caller, body.labels, body.url)
+    return write.respond(body.model_dump_json(), lambda: _save_change(ports, change))
 
 
-def _save_change(loop: LoopPorts, change: Change) -> tuple[int, bytes]:
-    loop.incidents.save_change(change)
+def _save_change(ports: LoopPorts, change: Change) -> tuple[int, bytes]:
+    ports.incidents.save_change(change)
     return 201, to_json(record_json(change))

@@ -5,12 +5,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
+from trimtab.engine.api.api_context import ContextDep
 from trimtab.engine.api.detail_views import incident_detail
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import LoopPortsDep
 from trimtab.engine.api.parameters import (
     ULID_FORM,
@@ -104,7 +103,7 @@ _NO_NOTE = NoteBody(note="")
 
 @router.get("", summary="List incidents", responses=_PAGE)
 def list_incidents(
-    loop: LoopPortsDep,
+    ports: LoopPortsDep,
     state: IncidentState | None = None,
     open: Annotated[bool, Query(description="Only those that go on.")] = False,  # noqa: A002 - its name in the API
     since: Since = None,
@@ -116,7 +115,7 @@ def list_incidents(
     after: After = None,
 ) -> Response:
     """A page of incidents, newest first; those that were merged into another are left out."""
-    found = loop.incidents.incidents(
+    found = ports.incidents.incidents(
         state=state,
         open_only=open,
         since=parse_optional_time("since", since),
@@ -133,74 +132,65 @@ def list_incidents(
 @router.get(
     "/{incident_id}", summary="One incident", responses=example_response(IncidentDetail, _DETAIL_EXAMPLE)
 )
-def one_incident(here: ContextDep, loop: LoopPortsDep, incident_id: IncidentId) -> Response:
+def one_incident(context: ContextDep, ports: LoopPortsDep, incident_id: IncidentId) -> Response:
     """Its story: suspects, patterns, anomalies, changes, recommendations, and similar incidents."""
-    return json_response(incident_detail(loop, here.store, loop.incidents.incident(incident_id)))
+    return json_response(incident_detail(ports, context.store, ports.incidents.incident(incident_id)))
 
 
 @router.post("/{incident_id}/acknowledge", summary="Look after it", responses=_ONE)
 async def acknowledge(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+    write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE
+) -> Response:
     """Say that somebody looks after it."""
-    desk = loop.incident_actions
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda _: _incident_response(desk.acknowledge(incident_id, who.name, body.note)),
-    )  # fmt: skip
+    desk = ports.incident_actions
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda _: _incident_response(desk.acknowledge(incident_id, write.caller, body.note)),
+    )
 
 
 @router.post("/{incident_id}/resolve", summary="Say that it is over", responses=_ONE)
 async def resolve(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+    write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE
+) -> Response:
     """Say that it is over, or is no trouble."""
-    desk = loop.incident_actions
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda _: _incident_response(desk.resolve(incident_id, who.name, body.note)),
-    )  # fmt: skip
+    desk = ports.incident_actions
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda _: _incident_response(desk.resolve(incident_id, write.caller, body.note)),
+    )
 
 
 @router.post("/{incident_id}/reopen", summary="Say that it is not over", responses=_ONE)
 async def reopen(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+    write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE
+) -> Response:
     """Take back that it was acknowledged or resolved."""
-    desk = loop.incident_actions
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda _: _incident_response(desk.reopen(incident_id, who.name, body.note)),
-    )  # fmt: skip
+    desk = ports.incident_actions
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda _: _incident_response(desk.reopen(incident_id, write.caller, body.note)),
+    )
 
 
 @router.post("/{incident_id}/merge", summary="Put it into another", responses=_ONE)
-async def merge(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: MergeBody,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+async def merge(write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: MergeBody) -> Response:
     """Its anomalies belong to another incident, which is given back."""
-    desk = loop.incident_actions
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda _: _incident_response(desk.merge(incident_id, body.into, who.name)),
-    )  # fmt: skip
+    desk = ports.incident_actions
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda _: _incident_response(desk.merge(incident_id, body.into, write.caller)),
+    )
 
 
 @router.post("/{incident_id}/split", summary="Part it in two", responses=_ONE)
-async def split(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, incident_id: IncidentId, body: SplitBody,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+async def split(write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: SplitBody) -> Response:
     """Some of its anomalies are an incident of their own, which is given back."""
-    desk = loop.incident_actions
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda _: _incident_response(desk.split(incident_id, body.anomaly_ids, who.name)),
-    )  # fmt: skip
+    desk = ports.incident_actions
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda _: _incident_response(desk.split(incident_id, body.anomaly_ids, write.caller)),
+    )
 
 
 async def _incident_response(changing: Awaitable[Incident]) -> tuple[int, bytes]:

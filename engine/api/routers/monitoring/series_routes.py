@@ -35,7 +35,7 @@ router = APIRouter(prefix="/api/series", tags=["series"])
 
 @router.get("", summary="List series", responses={200: {"model": SeriesPage}})
 async def list_series(
-    here: ContextDep,
+    context: ContextDep,
     search: SearchText = "",
     source: Annotated[str, Query(max_length=200, description="Only of this source.")] = "",
     sort: Annotated[Literal["score", "name"], Query(description="`score`: most unusual first.")] = "score",
@@ -43,36 +43,36 @@ async def list_series(
     after: After = None,
 ) -> Response:
     """A page of series with value, expected band and score as of their newest tick."""
-    page, total, following = here.live.series_page(
+    page, total, following = context.live.series_page(
         search=search, source=source, after=after, limit=limit, sort=sort
     )
     return json_response({"items": [series_json(view) for view in page], "total": total, "next": following})
 
 
 @router.get("/{series_id}", summary="One series", responses={200: {"model": Series}})
-async def one_series(here: ContextDep, series_id: SeriesId) -> Response:
+async def one_series(context: ContextDep, series_id: SeriesId) -> Response:
     """Value, expected band and score as of its newest tick."""
-    return json_response(series_json(here.live.series_by_id(series_id)))
+    return json_response(series_json(context.live.series_by_id(series_id)))
 
 
 @router.get("/{series_id}/scores", summary="Scores over time", responses={200: {"model": Scores}})
 async def scores(
-    here: ContextDep,
+    context: ContextDep,
     series_id: SeriesId,
     since: Since = None,
     until: Until = None,
     points: Annotated[int, Query(ge=10, le=20_000, description="At most so many; extremes stay.")] = 2000,
 ) -> Response:
     """Value, score and expected band of one series; the last hour unless `since` says otherwise."""
-    newest = here.clock.now() if until is None else parse_time("until", until)
+    newest = context.clock.now() if until is None else parse_time("until", until)
     end = newest + 1 if until is None else newest
     begin = newest - HOUR_NS if since is None else parse_time("since", since)
     if begin >= end:
         raise InputError(f"since ({since}) must be before until ({until or 'now'})")
-    view = here.live.series_by_id(series_id)
+    view = context.live.series_by_id(series_id)
 
     def answer() -> bytes:
-        rows = read_downsampled(here.score_log, series_id, begin, end, points)
+        rows = read_downsampled(context.score_log, series_id, begin, end, points)
         return to_json(_scores_json(view, rows))
 
     return Response(await asyncio.to_thread(answer), media_type="application/json")

@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
 from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
 from trimtab.engine.api.parameters import SilenceId, parse_time
 from trimtab.engine.api.shapes.examples import SILENCE, START
@@ -72,13 +71,13 @@ _ONE = example_response(SilenceShape, _EXAMPLE)
 
 @router.get("", summary="List silences", responses=example_response(SilenceList, {"items": [_EXAMPLE]}))
 def list_silences(
-    here: ContextDep,
-    loop: LoopPortsDep,
+    context: ContextDep,
+    ports: LoopPortsDep,
     over: Annotated[bool, Query(description="With those that ended in the last 30 days.")] = False,
 ) -> Response:
     """Those that hold or will, of people and of the settings."""
-    now = here.clock.now()
-    found = [*loop.ledger.silences(), *loop.configured_silences()]
+    now = context.clock.now()
+    found = [*ports.ledger.silences(), *ports.configured_silences()]
     wanted = [one for one in found if over or silence_state(one, now) != "over"]
     return json_response({"items": [silence_json(one, now) for one in wanted]})
 
@@ -86,32 +85,27 @@ def list_silences(
 @router.post(
     "", status_code=201, summary="Silence something", responses=example_response(SilenceShape, _EXAMPLE, 201)
 )
-async def add_silence(
-    request: Request,
-    here: ContextDep,
-    loop: LoopPortsDep,
-    who: PrincipalDep,
-    body: SilenceBody,
-    key: IdempotencyKey = None,
-) -> Response:
+async def add_silence(write: WriteDep, ports: LoopPortsDep, body: SilenceBody) -> Response:
     """From the next tick on nobody is told of incidents that touch these entities only."""
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(), lambda _: _add_silence(here, loop, who.name, body)
+    return await write.respond_async(
+        body.model_dump_json(), lambda _: _add_silence(write.context, ports, write.caller, body)
     )
 
 
 @router.delete("/{silence_id}", summary="End a silence", responses=_ONE)
 async def end_silence(
-    here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, silence_id: SilenceId
+    context: ContextDep, ports: LoopPortsDep, principal: PrincipalDep, silence_id: SilenceId
 ) -> Response:
     """What it held back and still goes on is told at the next tick."""
-    ended = await asyncio.to_thread(loop.ledger.end_silence, silence_id, who.name)
-    return json_response(silence_json(ended, here.clock.now()))
+    ended = await asyncio.to_thread(ports.ledger.end_silence, silence_id, principal.name)
+    return json_response(silence_json(ended, context.clock.now()))
 
 
-async def _add_silence(here: ApiContext, loop: LoopPorts, by: str, body: SilenceBody) -> tuple[int, bytes]:
-    now = here.clock.now()
+async def _add_silence(
+    context: ApiContext, ports: LoopPorts, by: str, body: SilenceBody
+) -> tuple[int, bytes]:
+    now = context.clock.now()
     begin = now if body.begin is None else parse_time("from", body.begin)
     silence = new_silence(body.entities, begin, parse_time("until", body.until), by, body.note, now)
-    await asyncio.to_thread(loop.ledger.add_silence, silence)
+    await asyncio.to_thread(ports.ledger.add_silence, silence)
     return 201, to_json(silence_json(silence, now))

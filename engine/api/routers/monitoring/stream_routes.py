@@ -24,20 +24,20 @@ router = APIRouter(prefix="/api", tags=["stream"])
                        "`action` and `pause`, and a comment every 15 s.",
     }},
 )  # fmt: skip
-async def stream(here: ContextDep, who: PrincipalDep) -> Response:
+async def stream(context: ContextDep, principal: PrincipalDep) -> Response:
     """Ticks, and what begins, changes or ends: anomalies, incidents, recommendations, actions, the pause.
 
     Sources that come or go, too. At most 100 readers.
     """
-    return StreamResponse(_events(here, who), here.streams)
+    return StreamResponse(_events(context, principal), context.streams)
 
 
-async def _events(here: ApiContext, who: Principal) -> AsyncIterator[ServerSentEvent]:
-    feed = here.live.subscribe()
+async def _events(context: ApiContext, principal: Principal) -> AsyncIterator[ServerSentEvent]:
+    feed = context.live.subscribe()
     try:
         yield ServerSentEvent(comment="open", retry=RETRY_MS)
         async for event, data in feed:
-            if not await here.key_cache.is_live(who.key):
+            if not await context.key_cache.is_live(principal.key):
                 return
             yield ServerSentEvent(to_json(event_json(data)).decode(), event=event)
     finally:

@@ -4,11 +4,9 @@ from collections.abc import Awaitable
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import ModelsDep
 from trimtab.engine.api.parameters import ModelName
 from trimtab.engine.api.shapes.examples import MODEL
@@ -39,30 +37,18 @@ async def list_models(models: ModelsDep) -> Response:
 
 
 @router.post("/{name}/promote", summary="Let a version serve", responses=_ONE)
-async def promote(
-    request: Request, here: ContextDep, models: ModelsDep, who: PrincipalDep, name: ModelName, body: PromoteBody,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+async def promote(write: WriteDep, models: ModelsDep, name: ModelName, body: PromoteBody) -> Response:
     """Make a version the champion, whatever the gate said; its files are checked before."""
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda _: _model_response(models.promote(name, body.version, who.name)),
-    )  # fmt: skip
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda _: _model_response(models.promote(name, body.version, write.caller)),
+    )
 
 
 @router.post("/{name}/rollback", summary="Let the previous champion serve", responses=_ONE)
-async def rollback(
-    request: Request,
-    here: ContextDep,
-    models: ModelsDep,
-    who: PrincipalDep,
-    name: ModelName,
-    key: IdempotencyKey = None,
-) -> Response:
+async def rollback(write: WriteDep, models: ModelsDep, name: ModelName) -> Response:
     """Go back to the champion before this one."""
-    return await run_once_async(
-        here, request, who, key, "", lambda _: _model_response(models.rollback(name, who.name))
-    )
+    return await write.respond_async("", lambda _: _model_response(models.rollback(name, write.caller)))
 
 
 async def _model_response(changing: Awaitable[ModelView]) -> tuple[int, bytes]:

@@ -3,11 +3,9 @@
 from collections.abc import Awaitable
 
 from fastapi import APIRouter
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import ModelsDep
 from trimtab.engine.api.parameters import After, Limit, ModelName, parse_ulid
 from trimtab.engine.api.shapes.examples import PIPELINE_RUN
@@ -43,18 +41,9 @@ async def list_runs(models: ModelsDep, name: ModelName, limit: Limit = 100, afte
     summary="Train now",
     responses=example_response(PipelineRunShape, _EXAMPLE, 202),
 )
-async def start_run(
-    request: Request,
-    here: ContextDep,
-    models: ModelsDep,
-    who: PrincipalDep,
-    name: ModelName,
-    key: IdempotencyKey = None,
-) -> Response:
+async def start_run(write: WriteDep, models: ModelsDep, name: ModelName) -> Response:
     """Train a model anew, now. One runs at a time; the answer is the run, which goes on."""
-    return await run_once_async(
-        here, request, who, key, "", lambda _: _run_response(models.start_training(name, who.name))
-    )
+    return await write.respond_async("", lambda _: _run_response(models.start_training(name, write.caller)))
 
 
 async def _run_response(beginning: Awaitable[PipelineRun]) -> tuple[int, bytes]:

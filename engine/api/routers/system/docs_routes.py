@@ -27,18 +27,18 @@ def openapi(request: Request) -> Response:
 
 
 @router.get("/api-docs", include_in_schema=False)
-async def page(here: ContextDep) -> Response:
+async def page(context: ContextDep) -> Response:
     """Swagger UI; a page that says how to build it where its files are missing."""
-    built = all((_bundled_dir(here.web_dir) / name).is_file() for name in BUNDLED_FILES)
+    built = all((_bundled_dir(context.web_dir) / name).is_file() for name in BUNDLED_FILES)
     return FileResponse(ASSETS_DIR / ("docs.html" if built else "docs-not-built.html"), headers=_HEADERS)
 
 
 @router.get("/api-docs/{asset}", include_in_schema=False)
-async def asset(here: ContextDep, asset: str) -> Response:
+async def asset(context: ContextDep, asset: str) -> Response:
     """One of the page's files."""
     if asset == "init.js":
         return FileResponse(ASSETS_DIR / "init.js", headers=_HEADERS)
-    path = _bundled_dir(here.web_dir) / asset
+    path = _bundled_dir(context.web_dir) / asset
     if asset not in BUNDLED_FILES or not path.is_file():
         raise ProblemError(
             404, f"There is no file {asset[:100]!r} here; `make web` builds those of /api-docs."

@@ -19,13 +19,13 @@ async def live() -> Response:
     "/ready", summary="The engine ticks",
     responses={200: {"model": Health}, 503: {"model": Health, "description": "It is starting, or unfit."}},
 )  # fmt: skip
-async def ready(here: ContextDep) -> Response:
+async def ready(context: ContextDep) -> Response:
     """200 once sources are read and scored; until then 503 and what it waits for.
 
     503 with the `problem`, too, while the store is unusable.
     """
-    is_ready, waiting_for = here.live.readiness()
-    problem = "the store is unusable; GET /api/status says why" if here.live.problem() else ""
+    is_ready, waiting_for = context.live.readiness()
+    problem = "the store is unusable; GET /api/status says why" if context.live.problem() else ""
     state = "failing" if problem else "ready" if is_ready else "starting"
     body = {"status": state, "waiting_for": waiting_for, "problem": problem}
     return json_response(body, 200 if state == "ready" else 503)

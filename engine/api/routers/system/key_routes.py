@@ -5,12 +5,11 @@ import threading
 import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
 from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
 from trimtab.engine.api.audit_notes import append_audit_row
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.parameters import KeyId
 from trimtab.engine.api.security import api_keys
 from trimtab.engine.api.security.access_table import Scope
@@ -34,43 +33,37 @@ class KeyBody(BaseModel):
 
 
 @router.get("", summary="List keys", responses={200: {"model": KeyList}})
-def list_keys(here: ContextDep) -> Response:
+def list_keys(context: ContextDep) -> Response:
     """Every key without its secret, newest first, revoked and expired ones too."""
-    return json_response({"items": [key_json(key) for key in api_keys.list_keys(here.store)]})
+    return json_response({"items": [key_json(key) for key in api_keys.list_keys(context.store)]})
 
 
 @router.post("", status_code=201, summary="Make a key", responses={201: {"model": NewKey}})
-def create_key(
-    request: Request, here: ContextDep, who: PrincipalDep, body: KeyBody, key: IdempotencyKey = None
-) -> Response:
+def create_key(write: WriteDep, body: KeyBody) -> Response:
     """A new key. Its secret is in this answer and nowhere else."""
-    return run_once(
-        here,
-        request,
-        who,
-        key,
+    return write.respond(
         body.model_dump_json(),
-        lambda: _create(here, who.name, body),
+        lambda: _create(write.context, write.caller, body),
         _without_secret,
     )
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke a key")
-def revoke_key(here: ContextDep, who: PrincipalDep, key_id: KeyId) -> Response:
+def revoke_key(context: ContextDep, principal: PrincipalDep, key_id: KeyId) -> Response:
     """It is refused from now on, and the sessions that it opened end."""
-    gone = api_keys.revoke_key(here.store, here.clock, key_id)
-    here.key_cache.invalidate()
-    append_audit_row(here, "key revoked", gone.id, who.name, name=gone.name)
+    gone = api_keys.revoke_key(context.store, context.clock, key_id)
+    context.key_cache.invalidate()
+    append_audit_row(context, "key revoked", gone.id, principal.name, name=gone.name)
     return Response(status_code=204)
 
 
-def _create(here: ApiContext, by: str, body: KeyBody) -> tuple[int, bytes]:
+def _create(context: ApiContext, by: str, body: KeyBody) -> tuple[int, bytes]:
     """Its secret is not given out without a row in the audit."""
     lifetime_s = None if body.expires_in_days is None else body.expires_in_days * DAY_S
     with _create_lock:
-        made, secret = api_keys.create_key(here.store, here.clock, body.name, body.scopes, lifetime_s)
-    here.key_cache.invalidate()
-    append_audit_row(here, "key created", made.id, by, name=made.name, scopes=", ".join(made.scopes))
+        made, secret = api_keys.create_key(context.store, context.clock, body.name, body.scopes, lifetime_s)
+    context.key_cache.invalidate()
+    append_audit_row(context, "key created", made.id, by, name=made.name, scopes=", ".join(made.scopes))
     return 201, to_json({**key_json(made), "secret": secret})
 
 

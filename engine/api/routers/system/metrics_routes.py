@@ -13,6 +13,6 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
     "/metrics", summary="Prometheus metrics",
     responses={200: {"content": {"text/plain": {"example": "trimtab_ticks_total{source=\"host\"} 42.0\n"}}}},
 )  # fmt: skip
-async def metrics(here: ContextDep) -> Response:
+async def metrics(context: ContextDep) -> Response:
     """Counters and gauges of the engine, and the scores of series that are unusual now. Open on loopback."""
-    return Response(here.metrics_text(), media_type=MEDIA_TYPE)
+    return Response(context.metrics_text(), media_type=MEDIA_TYPE)

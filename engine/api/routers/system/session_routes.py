@@ -27,35 +27,35 @@ class LoginBody(BaseModel):
 
 
 @router.get("/api/session", summary="Who I am", responses={200: {"model": Session}})
-async def session(who: PrincipalDep) -> Response:
+async def session(principal: PrincipalDep) -> Response:
     """Name, scopes and, for a browser, the CSRF token that its writes must carry."""
-    return json_response({"name": who.name, "scopes": who.key.scopes, "csrf": who.csrf})
+    return json_response({"name": principal.name, "scopes": principal.key.scopes, "csrf": principal.csrf})
 
 
 @router.post("/api/session", summary="Log in with a key", responses={200: {"model": Session}})
-async def log_in(request: Request, here: ContextDep, body: LoginBody) -> Response:
+async def log_in(request: Request, context: ContextDep, body: LoginBody) -> Response:
     """Trade a key for a session cookie; the session ends with the key, at the latest after 30 days."""
     address = client_address(request)
-    parent = await here.authenticator.require_key(body.key.get_secret_value().strip(), address)
+    parent = await context.authenticator.require_key(body.key.get_secret_value().strip(), address)
     await append_audit_row_async(
-        here, "logged in", "session", parent.name, key=parent.prefix, address=address
+        context, "logged in", "session", parent.name, key=parent.prefix, address=address
     )
-    opened, token = await asyncio.to_thread(api_keys.open_session, here.store, here.clock, parent)
-    here.key_cache.invalidate()
+    opened, token = await asyncio.to_thread(api_keys.open_session, context.store, context.clock, parent)
+    context.key_cache.invalidate()
     answer = json_response({"name": parent.name, "scopes": opened.scopes, "csrf": csrf_token(token)})
-    return _with_cookie(answer, request, here, opened, token)
+    return _with_cookie(answer, request, context, opened, token)
 
 
 @router.delete("/api/session", status_code=204, summary="Log out")
-async def log_out(request: Request, here: ContextDep, who: PrincipalDep) -> Response:
+async def log_out(request: Request, context: ContextDep, principal: PrincipalDep) -> Response:
     """End the session of this browser."""
-    if who.csrf is None:
+    if principal.csrf is None:
         raise ProblemError(
             409, "This call came with a key, not with a session; DELETE /api/keys/{id} revokes a key."
         )
-    await asyncio.to_thread(api_keys.close_session, here.store, here.clock, who.key)
-    await append_audit_row_async(here, "logged out", "session", who.name)
-    here.key_cache.invalidate()
+    await asyncio.to_thread(api_keys.close_session, context.store, context.clock, principal.key)
+    await append_audit_row_async(context, "logged out", "session", principal.name)
+    context.key_cache.invalidate()
     answer = Response(status_code=204)
     answer.delete_cookie(COOKIE, path="/", secure=_is_https(request), httponly=True, samesite="strict")
     return answer
@@ -63,26 +63,26 @@ async def log_out(request: Request, here: ContextDep, who: PrincipalDep) -> Resp
 
 @router.get("/login", include_in_schema=False)
 async def follow_link(
-    request: Request, here: ContextDep, token: Annotated[str, Query(max_length=200)] = ""
+    request: Request, context: ContextDep, token: Annotated[str, Query(max_length=200)] = ""
 ) -> Response:
     """Use a login link: it works once, sets the cookie and goes on to the dashboard."""
     if "prefetch" in request.headers.get("sec-purpose", "") + request.headers.get("purpose", ""):
         raise ProblemError(503, "A login link is followed by a person, not ahead of time.")
     address = client_address(request)
-    async with here.authenticator.login_link_lock:
-        opened = await asyncio.to_thread(api_keys.redeem_login_link, here.store, here.clock, token)
+    async with context.authenticator.login_link_lock:
+        opened = await asyncio.to_thread(api_keys.redeem_login_link, context.store, context.clock, token)
     if opened is None:
-        here.authenticator.record_failure(address)
+        context.authenticator.record_failure(address)
         return _invalid_link_page()
-    await append_audit_row_async(here, "logged in", "session", "login link", address=address)
-    here.key_cache.invalidate()
-    return _with_cookie(RedirectResponse("/", 303), request, here, *opened)
+    await append_audit_row_async(context, "logged in", "session", "login link", address=address)
+    context.key_cache.invalidate()
+    return _with_cookie(RedirectResponse("/", 303), request, context, *opened)
 
 
 def _with_cookie(
-    answer: Response, request: Request, here: ApiContext, opened: ApiKey, token: str
+    answer: Response, request: Request, context: ApiContext, opened: ApiKey, token: str
 ) -> Response:
-    lifetime_s = ((opened.expires or 0) - here.clock.now()) // 1_000_000_000
+    lifetime_s = ((opened.expires or 0) - context.clock.now()) // 1_000_000_000
     answer.set_cookie(
         COOKIE, token, max_age=max(0, lifetime_s), path="/", secure=_is_https(request), httponly=True,
         samesite="strict",

@@ -10,14 +10,14 @@ router = APIRouter(prefix="/api", tags=["status"])
 
 
 @router.get("/status", summary="Engine and sources", responses={200: {"model": Status}})
-async def status(here: ContextDep) -> Response:
+async def status(context: ContextDep) -> Response:
     """The engine's own numbers, and the state of each source."""
-    is_ready, waiting_for = here.live.readiness()
+    is_ready, waiting_for = context.live.readiness()
     return json_response({
-        "version": here.version,
-        "acts": here.loop_ports is not None,
+        "version": context.version,
+        "acts": context.loop_ports is not None,
         "ready": is_ready,
         "waiting_for": waiting_for,
-        "engine": {**here.live.engine_status(), "streams": here.streams.open_count},
-        "sources": [source_json(source) for source in here.live.sources()],
+        "engine": {**context.live.engine_status(), "streams": context.streams.open_count},
+        "sources": [source_json(source) for source in context.live.sources()],
     })  # fmt: skip

@@ -3,12 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
 from trimtab.engine.api.detail_views import action_detail
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
 from trimtab.engine.api.parameters import (
     ULID_FORM,
@@ -55,7 +53,7 @@ _DETAIL_EXAMPLE = {
     responses=example_response(make_page_shape(ActionShape, "ActionPage"), {"items": [_EXAMPLE], "next": None}),
 )  # fmt: skip
 def list_actions(
-    loop: LoopPortsDep,
+    ports: LoopPortsDep,
     state: ActionState | None = None,
     unfinished: Annotated[bool, Query(description="Only those of which more is to come.")] = False,
     recommendation_id: Annotated[str | None, Query(pattern=ULID_FORM)] = None,
@@ -66,7 +64,7 @@ def list_actions(
     after: After = None,
 ) -> Response:
     """A page of actions, newest first."""
-    found = loop.ledger.actions(
+    found = ports.ledger.actions(
         state=state,
         unfinished=unfinished,
         recommendation_id=recommendation_id,
@@ -80,9 +78,9 @@ def list_actions(
 
 
 @router.get("/{action_id}", summary="One action", responses=example_response(ActionDetail, _DETAIL_EXAMPLE))
-def one_action(loop: LoopPortsDep, action_id: ActionId) -> Response:
+def one_action(ports: LoopPortsDep, action_id: ActionId) -> Response:
     """An action with the recommendation that it came from and its lines of the audit."""
-    return json_response(action_detail(loop.ledger, loop.ledger.action(action_id)))
+    return json_response(action_detail(ports.ledger, ports.ledger.action(action_id)))
 
 
 @router.post(
@@ -91,19 +89,12 @@ def one_action(loop: LoopPortsDep, action_id: ActionId) -> Response:
     summary="Take it back",
     responses=example_response(ActionShape, _EXAMPLE, 201),
 )
-async def roll_back(
-    request: Request,
-    here: ContextDep,
-    loop: LoopPortsDep,
-    who: PrincipalDep,
-    action_id: ActionId,
-    key: IdempotencyKey = None,
-) -> Response:
+async def roll_back(write: WriteDep, ports: LoopPortsDep, action_id: ActionId) -> Response:
     """Restore the exact value before, if nobody changed it since. The answer is the action that does it."""
-    return await run_once_async(
-        here, request, who, key, "", lambda own: _roll_back(loop, action_id, who.name, own)
+    return await write.respond_async(
+        "", lambda operation_key: _roll_back(ports, action_id, write.caller, operation_key)
     )
 
 
-async def _roll_back(loop: LoopPorts, action_id: str, by: str, key: str) -> tuple[int, bytes]:
-    return 201, to_json(record_json(await loop.decisions.roll_back(action_id, by, key)))
+async def _roll_back(ports: LoopPorts, action_id: str, by: str, key: str) -> tuple[int, bytes]:
+    return 201, to_json(record_json(await ports.decisions.roll_back(action_id, by, key)))

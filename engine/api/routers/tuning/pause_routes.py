@@ -5,11 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.api_context import PrincipalDep
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import LoopPortsDep
 from trimtab.engine.api.shapes.examples import PAUSE
 from trimtab.engine.api.shapes.json_shapes import json_response, to_json
@@ -33,43 +32,32 @@ _NO_REASON = PauseBody(reason="")
 
 
 @router.get("", summary="Whether it is on", responses=_ONE)
-def see(loop: LoopPortsDep) -> Response:
+def see(ports: LoopPortsDep) -> Response:
     """Whether anything may act, and who stopped it when and why."""
-    return json_response(record_json(loop.ledger.pause()))
+    return json_response(record_json(ports.ledger.pause()))
 
 
 @router.post("", summary="Stop everything", responses=_ONE)
-async def pause(
-    request: Request,
-    here: ContextDep,
-    loop: LoopPortsDep,
-    who: PrincipalDep,
-    body: PauseBody = _NO_REASON,
-    key: IdempotencyKey = None,
-) -> Response:
+async def pause(write: WriteDep, ports: LoopPortsDep, body: PauseBody = _NO_REASON) -> Response:
     """Nothing acts any more, from within a second and over restarts, until a person says so.
 
     That holds for what the engine does by itself, its own rollbacks too, and for whatever people approve,
     apply, set or run. A person can still take an action back: that restores what was there.
     """
-    return await run_once_async(
-        here,
-        request,
-        who,
-        key,
+    return await write.respond_async(
         body.model_dump_json(),
-        lambda _: _pause_response(loop.decisions.pause(who.name, body.reason)),
+        lambda _: _pause_response(ports.decisions.pause(write.caller, body.reason)),
     )
 
 
 @router.delete("", summary="Let it act again", responses=_ONE)
 async def resume(
-    loop: LoopPortsDep,
-    who: PrincipalDep,
+    ports: LoopPortsDep,
+    principal: PrincipalDep,
     reason: Annotated[str, Query(max_length=2000, description="Why.")] = "",
 ) -> Response:
     """Acting is allowed again, within the guardrails."""
-    _, body = await _pause_response(loop.decisions.resume(who.name, reason))
+    _, body = await _pause_response(ports.decisions.resume(principal.name, reason))
     return Response(body, media_type="application/json")
 
 

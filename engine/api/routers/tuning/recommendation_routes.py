@@ -6,12 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
 from trimtab.engine.api.detail_views import recommendation_detail, shadow_summary
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import LoopPortsDep
 from trimtab.engine.api.parameters import ULID_FORM, After, Limit, RecommendationId, parse_time, parse_ulid
 from trimtab.engine.api.shapes.examples import ACTION, RECOMMENDATION
@@ -87,7 +85,7 @@ IfNoneMatch = Annotated[
 
 @router.get("", summary="List recommendations", responses=_PAGE)
 def list_recommendations(
-    loop: LoopPortsDep,
+    ports: LoopPortsDep,
     state: RecommendationState | None = None,
     incident_id: Annotated[str | None, Query(pattern=ULID_FORM, description="Only of this incident.")] = None,
     tool: Annotated[str | None, Query(max_length=200)] = None,
@@ -97,7 +95,7 @@ def list_recommendations(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A page of recommendations, newest first. Poll it with `If-None-Match`, or listen to `/api/stream`."""
-    found = loop.ledger.recommendations(
+    found = ports.ledger.recommendations(
         state=state,
         incident_id=incident_id,
         tool=tool,
@@ -118,79 +116,67 @@ def _with_etag(body: bytes, known: str) -> Response:
 
 
 @router.get("/shadow", summary="Had it been auto", responses=example_response(ShadowSum, _SHADOW_EXAMPLE))
-def shadow(loop: LoopPortsDep) -> Response:
+def shadow(ports: LoopPortsDep) -> Response:
     """What mode auto would have done of the newest 1,000 recommendations, and how that ended without it."""
-    return json_response(shadow_summary(loop.ledger.recommendations(limit=1000)))
+    return json_response(shadow_summary(ports.ledger.recommendations(limit=1000)))
 
 
 @router.get(
     "/{recommendation_id}", summary="One recommendation",
     responses=example_response(RecommendationDetail, {**_EXAMPLE, "actions": [record_json(ACTION)], "waiting": ""}),
 )  # fmt: skip
-def one_recommendation(loop: LoopPortsDep, recommendation_id: RecommendationId) -> Response:
+def one_recommendation(ports: LoopPortsDep, recommendation_id: RecommendationId) -> Response:
     """A recommendation with its actions."""
-    return json_response(recommendation_detail(loop, loop.ledger.recommendation(recommendation_id)))
+    return json_response(recommendation_detail(ports, ports.ledger.recommendation(recommendation_id)))
 
 
 @router.post("/{recommendation_id}/approve", summary="Approve it", responses=_ONE)
-async def approve(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, recommendation_id: RecommendationId,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+async def approve(write: WriteDep, ports: LoopPortsDep, recommendation_id: RecommendationId) -> Response:
     """Let it be done as soon as the guardrails allow. Who proposed it may not approve it."""
-    return await run_once_async(
-        here,
-        request,
-        who,
-        key,
+    return await write.respond_async(
         "",
-        lambda _: _recommendation_response(loop.decisions.approve(recommendation_id, who.name)),
+        lambda _: _recommendation_response(ports.decisions.approve(recommendation_id, write.caller)),
     )
 
 
 @router.post("/{recommendation_id}/dismiss", summary="Dismiss it", responses=_ONE)
 async def dismiss(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, recommendation_id: RecommendationId,
-    body: DismissBody, key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+    write: WriteDep, ports: LoopPortsDep, recommendation_id: RecommendationId, body: DismissBody
+) -> Response:
     """It will not be done; the reason is learnt from."""
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda _: _recommendation_response(loop.decisions.dismiss(recommendation_id, who.name, body.reason)),
-    )  # fmt: skip
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda _: _recommendation_response(
+            ports.decisions.dismiss(recommendation_id, write.caller, body.reason)
+        ),
+    )
 
 
 @router.post("/{recommendation_id}/schedule", summary="Do it later", responses=_ONE)
 async def schedule(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, recommendation_id: RecommendationId,
-    body: ScheduleBody, key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+    write: WriteDep, ports: LoopPortsDep, recommendation_id: RecommendationId, body: ScheduleBody
+) -> Response:
     """Let it be done at a time, if the guardrails allow it then."""
     at = parse_time("at", body.at)
-    if at <= here.clock.now():
+    if at <= write.context.clock.now():
         raise InputError(f"at is {body.at}, wanted is a time to come; to do it now, apply it")
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda _: _recommendation_response(loop.decisions.schedule(recommendation_id, who.name, at)),
-    )  # fmt: skip
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda _: _recommendation_response(ports.decisions.schedule(recommendation_id, write.caller, at)),
+    )
 
 
 @router.post(
     "/{recommendation_id}/apply", status_code=201, summary="Do it now",
     responses=example_response(ActionShape, record_json(ACTION), 201),
 )  # fmt: skip
-async def apply(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, recommendation_id: RecommendationId,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+async def apply(write: WriteDep, ports: LoopPortsDep, recommendation_id: RecommendationId) -> Response:
     """Do it at once, within the guardrails. The answer is the action, which goes on to be verified."""
-    return await run_once_async(
-        here,
-        request,
-        who,
-        key,
+    return await write.respond_async(
         "",
-        lambda own: _action_response(loop.decisions.apply(recommendation_id, who.name, own)),
+        lambda operation_key: _action_response(
+            ports.decisions.apply(recommendation_id, write.caller, operation_key)
+        ),
     )
 
 

@@ -6,12 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ContextDep, PrincipalDep
 from trimtab.engine.api.detail_views import list_all_knobs
-from trimtab.engine.api.idempotency import IdempotencyKey, run_once_async
+from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.loop_ports import LoopPorts, LoopPortsDep
 from trimtab.engine.api.parameters import TargetName, ToolName
 from trimtab.engine.api.path_names import decode_name
@@ -97,39 +95,27 @@ _KNOB = knob_json(TARGET, KNOB, KNOB_READING)
 @router.get(
     "/tools", summary="List tools", responses=example_response(ToolList, {"items": [tool_json(TOOL)]})
 )
-async def list_tools(loop: LoopPortsDep) -> Response:
+async def list_tools(ports: LoopPortsDep) -> Response:
     """Every tool that is configured, with its state."""
-    return json_response({"items": [tool_json(view) for view in await loop.toolbox.views()]})
+    return json_response({"items": [tool_json(view) for view in await ports.toolbox.views()]})
 
 
 @router.get(
     "/tools/{name}", summary="One tool",
     responses=example_response(ToolDetail, {**tool_json(TOOL), "grant": "ACL SETUSER trimtab on +info +config|get"}),
 )  # fmt: skip
-async def one_tool(loop: LoopPortsDep, name: ToolName) -> Response:
+async def one_tool(ports: LoopPortsDep, name: ToolName) -> Response:
     """A tool with its state, its targets, and how to let it in."""
-    view = await loop.toolbox.view(name)
-    return json_response({**tool_json(view), "grant": _grant(loop.toolbox, name)})
+    view = await ports.toolbox.view(name)
+    return json_response({**tool_json(view), "grant": _grant(ports.toolbox, name)})
 
 
 @router.put("/tools/{name}", summary="Switch a tool", responses=example_response(ToolShape, tool_json(TOOL)))
-async def switch_tool(
-    request: Request,
-    here: ContextDep,
-    loop: LoopPortsDep,
-    who: PrincipalDep,
-    name: ToolName,
-    body: EnabledBody,
-    key: IdempotencyKey = None,
-) -> Response:
+async def switch_tool(write: WriteDep, ports: LoopPortsDep, name: ToolName, body: EnabledBody) -> Response:
     """Use it or leave it alone, from now on; switching it on ends a quarantine."""
-    return await run_once_async(
-        here,
-        request,
-        who,
-        key,
+    return await write.respond_async(
         body.model_dump_json(),
-        lambda _: _switch_tool(loop, name, body.enabled, who.name),
+        lambda _: _switch_tool(ports, name, body.enabled, write.caller),
     )
 
 
@@ -138,9 +124,9 @@ async def switch_tool(
     summary="One target",
     responses=example_response(TargetShape, target_json(TARGET)),
 )
-async def one_target(loop: LoopPortsDep, name: ToolName, target: TargetName) -> Response:
+async def one_target(ports: LoopPortsDep, name: ToolName, target: TargetName) -> Response:
     """Figures, knobs with their values, and one-click actions of one target, as they are now."""
-    return json_response(target_json(await loop.toolbox.target(name, target)))
+    return json_response(target_json(await ports.toolbox.target(name, target)))
 
 
 @router.post(
@@ -148,17 +134,14 @@ async def one_target(loop: LoopPortsDep, name: ToolName, target: TargetName) -> 
     responses=_ACTION,
 )  # fmt: skip
 async def run(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, name: ToolName, target: TargetName, action: ActionName,
-    key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+    write: WriteDep, ports: LoopPortsDep, name: ToolName, target: TargetName, action: ActionName
+) -> Response:
     """Do it once, within the guardrails."""
-    return await run_once_async(
-        here,
-        request,
-        who,
-        key,
+    return await write.respond_async(
         "",
-        lambda own: _action_response(loop.decisions.run(name, target, action, who.name, own)),
+        lambda operation_key: _action_response(
+            ports.decisions.run(name, target, action, write.caller, operation_key)
+        ),
     )
 
 
@@ -166,22 +149,23 @@ async def run(
     "/tools/{name}/targets/{target}/knobs/{knob}", status_code=201, summary="Set a knob", responses=_ACTION
 )
 async def set_knob(
-    request: Request, here: ContextDep, loop: LoopPortsDep, who: PrincipalDep, name: ToolName, target: TargetName, knob: KnobName,
-    body: KnobBody, key: IdempotencyKey = None,
-) -> Response:  # fmt: skip
+    write: WriteDep, ports: LoopPortsDep, name: ToolName, target: TargetName, knob: KnobName, body: KnobBody
+) -> Response:
     """Set it by hand, within the guardrails, if its value is still `before`."""
-    return await run_once_async(
-        here, request, who, key, body.model_dump_json(),
-        lambda own: _action_response(loop.decisions.set_knob(name, target, knob, body.before, body.after, who.name, own)),
-    )  # fmt: skip
+    return await write.respond_async(
+        body.model_dump_json(),
+        lambda operation_key: _action_response(
+            ports.decisions.set_knob(name, target, knob, body.before, body.after, write.caller, operation_key)
+        ),
+    )
 
 
 @router.get(
     "/knobs", summary="List knobs", responses=example_response(KnobList, {"items": [_KNOB], "problems": []})
 )
-async def list_knobs(loop: LoopPortsDep) -> Response:
+async def list_knobs(ports: LoopPortsDep) -> Response:
     """All knobs of all targets that can be read now; `problems` names those that cannot."""
-    return json_response(await list_all_knobs(loop.toolbox))
+    return json_response(await list_all_knobs(ports.toolbox))
 
 
 def _grant(toolbox: Toolbox, name: str) -> str | None:
@@ -191,11 +175,11 @@ def _grant(toolbox: Toolbox, name: str) -> str | None:
         return None
 
 
-async def _switch_tool(loop: LoopPorts, name: str, enabled: bool, by: str) -> tuple[int, bytes]:
-    await loop.toolbox.view(name)
+async def _switch_tool(ports: LoopPorts, name: str, enabled: bool, by: str) -> tuple[int, bytes]:
+    await ports.toolbox.view(name)
     what = "tool enabled" if enabled else "tool disabled"
-    await asyncio.to_thread(loop.ledger.append_audit, what, name, by)
-    return 200, to_json(tool_json(await loop.toolbox.enable(name, enabled)))
+    await asyncio.to_thread(ports.ledger.append_audit, what, name, by)
+    return 200, to_json(tool_json(await ports.toolbox.enable(name, enabled)))
 
 
 async def _action_response(beginning: Awaitable[Action]) -> tuple[int, bytes]:
