@@ -1,4 +1,4 @@
-"""Alerts of other systems: whom they concern, and how long they stand beside incidents. No I/O, no clock."""
+"""Alerts of other systems: which entities they concern, and for how long. No I/O, no clock."""
 
 from collections.abc import Iterable
 
@@ -7,12 +7,14 @@ from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.types import Alert, SeriesKey
 
 STALE_AFTER_NS = 90_000_000_000_000
-"""An alert that nobody told again for 25 h is over: Alertmanagers repeat what goes on once a day or more."""
+"""An open alert that was not repeated for 25 h is over: an Alertmanager repeats open alerts at least once a
+day.
+"""
 _SOURCE = "alertmanager"
 
 
 def extend_changes(changes: ChangeLog, alerts: Iterable[Alert], now: int) -> None:
-    """Let the changes that stand for these alerts last as long as they fire; ours, come back, say nothing.
+    """Extend the changes of these alerts while the alerts fire; ignore our own alerts.
 
     now : int64 ns
     """
@@ -23,7 +25,7 @@ def extend_changes(changes: ChangeLog, alerts: Iterable[Alert], now: int) -> Non
 
 
 def entities_of(alert: Alert) -> tuple[str, ...]:
-    """What the alert is of, by its labels, in the names that series give; () = they do not say.
+    """Return the entities of an alert, named as for series; empty when its labels name none.
 
     >>> entities_of(Alert("c1f0", 0, None, {"alertname": "Down", "job": "redis", "instance": "cache-1:9121"}))
     ('redis/cache-1:9121',)
@@ -31,5 +33,5 @@ def entities_of(alert: Alert) -> tuple[str, ...]:
     ()
     """
     labels = {name: value for name, value in alert.labels.items() if value and name != "alertname"}
-    found = entity_of(SeriesKey.of(_SOURCE, alert.labels.get("alertname", ""), labels))
-    return () if found == _SOURCE else (found,)
+    entity = entity_of(SeriesKey.of(_SOURCE, alert.labels.get("alertname", ""), labels))
+    return () if entity == _SOURCE else (entity,)

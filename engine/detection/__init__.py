@@ -1,1 +1,1 @@
-"""From samples to anomalies of one source: ticks, scores, absences. No I/O."""
+"""Detection: turns a source's samples into ticks, scores, anomalies and absences. No I/O."""

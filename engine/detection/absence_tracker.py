@@ -1,7 +1,7 @@
-"""Which series that a source no longer gives are missed, and which newcomer took whose place.
+"""Tracks which series of a source are absent, and which new series replace absent ones.
 
-What a person on call wants to hear of: a series that was there for as long as anybody knew it and is gone.
-Not: a job that ended, a process that comes and goes, a pod that another replaced, a source that was away.
+An absence anomaly is reported for a series that was always present and is gone. It is not reported for a
+finished job, a short-lived process, a replaced pod, or series of a source that was unavailable.
 """
 
 from collections import Counter, defaultdict
@@ -16,27 +16,32 @@ from trimtab.engine.types import Ints, SeriesInfo, SeriesKey
 from trimtab.models.contracts import Bools
 
 ABSENT_AFTER_SCRAPES = 2
-"""Whole answers in a row without a series after which it is gone. With the scrape that failed before
-them that is at most 3 intervals."""
+"""A series is absent after so many consecutive complete scrapes without it. Together with the failed scrape
+before them that is at most 3 intervals.
+"""
 TARGET_ABSENT_AFTER_SCRAPES = 4
-"""The same where nothing at all is left of its target: what is not looked for any more was removed on
-purpose, and what replaces it is given the time to be found."""
+"""The same limit when no series of the target remains: the target was probably removed on purpose, and its
+replacement needs time to be discovered.
+"""
 SETTLE_SCRAPES = 10
-"""So many after a source was away: its series come back one after the other."""
+"""Complete scrapes to wait after a source was unavailable: its series return one after the other."""
 GAP_INTERVALS = 3
-"""A longer silence is a gap, as if the source had been away."""
+"""A pause between ticks longer than this many intervals counts as an unavailable source."""
 RECENT_SCRAPES = 20
-"""A newcomer of so many answers may have taken the place of one that goes now."""
+"""A new series can replace an absent one only within this many scrapes of its first sample."""
 LONG_LIVED_TICKS = 720
-"""Where coming and going is usual, only a series that was there for so long is missed."""
+"""Minimum age, in ticks, to report an absence of a metric whose series often leave."""
 FREQUENT_DEPARTURES = 5
+"""Departures of series of one metric from which leaving counts as usual."""
 FREQUENT_RETURNS = 3
+"""Returns of one series from which coming and going counts as usual."""
 MIN_PRESENT_RATIO = 0.9
-"""A series that was given less often is sparse by habit."""
+"""Ratio of scrapes (0..1) that must contain a series; below it the series is sparse and never absent."""
 MIN_KNOWN_TICKS = 40
+"""Ticks with samples before an absence of the series is reported."""
 DAY_NS = 86_400_000_000_000
 KEEP_NS, KEEP_ABSENT_NS = DAY_NS, 7 * DAY_NS
-"""How long what was learnt of a series that is gone is kept: quietly gone, and missed."""
+"""How long learned state is kept: one day for a series that left unreported, seven for a reported absence."""
 
 IsReplacement = Callable[[SeriesKey, SeriesKey], bool]
 _NONE = np.empty(0, np.int64)
@@ -44,12 +49,12 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class PresenceChanges:
-    """What a tick says of comings and goings, all by slot.
+    """Changes in which series are present, found in one tick; arrays hold slots.
 
-    vanished : absence anomalies from this tick on
-    returned : were judged absent, and are back
-    heirs    : (gone, heir): the heir takes over what was learnt, the slot of the gone one is freed
-    freed    : gone for so long that they are forgotten
+    vanished     : series whose absence anomaly starts with this tick
+    returned     : series that were absent and have samples again
+    replacements : (absent, new) pairs: the new series inherits the learned state, the old slot is freed
+    freed        : series absent for so long that their learned state is dropped
     """
 
     vanished: Ints
@@ -59,7 +64,14 @@ class PresenceChanges:
 
 
 class AbsenceTracker:
-    """Judges, tick by tick, what the table of one source's series noted."""
+    """Finds absent, returned and replaced series of one source.
+
+    table          : the source's series
+    interval_s     : seconds between ticks
+    is_replacement : (old, new) -> whether the new series replaces the old one, as the source knows it
+    max_slots      : slots above which the slots of absent series are freed at once
+    info           : metadata of a series
+    """
 
     def __init__(
         self,
@@ -74,15 +86,14 @@ class AbsenceTracker:
         self.interval_ns = round(interval_s * 1e9)
         self.is_replacement = is_replacement
         self.max_slots = max_slots
-        """Slots beyond which those of gone series are freed at once."""
         self.scrapes_until_settled = 0
-        """Whole answers to come until a source that was away is trusted again."""
+        """Complete scrapes left until a source that was unavailable is trusted again."""
         self.last_time: int | None = None
         self.departures: Counter[str] = Counter()
-        """Metric -> series of it that left without being missed."""
+        """Metric -> number of its series that left without an absence anomaly."""
 
     def detect_gap(self, tick: ClosedTick) -> bool:
-        """Whether the source was away before, or in, this tick; then it is given time to settle."""
+        """Return whether the source was unavailable before or during this tick; update settling."""
         last, self.last_time = self.last_time, tick.time
         away = last is not None and tick.time - last > GAP_INTERVALS * self.interval_ns
         if tick.is_unknown or away:
@@ -94,11 +105,12 @@ class AbsenceTracker:
     def update(
         self, tick: ClosedTick, new_slots: Ints, returned: Ints, learning: Bools, absent: Bools
     ) -> PresenceChanges:
-        """What follows from a tick that the table has noted.
+        """Return the presence changes of a tick that the table has recorded.
 
-        came, back : slots that are new, or were judged absent and were given again
-        learning   : (size,) series that are not scored yet
-        missed     : (size,) series with an open absence anomaly
+        new_slots : slots of new series
+        returned  : slots of absent series that have samples again
+        learning  : (size,) bool, series that have no score yet
+        absent    : (size,) bool, series with an open absence anomaly
         """
         gone = self._find_absent() if tick.complete else _NONE
         heirs = self._find_replacements(gone, new_slots)
@@ -112,7 +124,7 @@ class AbsenceTracker:
         return PresenceChanges(vanished, returned, heirs, freed[~np.isin(freed, [g for g, _ in heirs])])
 
     def _find_absent(self) -> Ints:
-        """Series that are judged absent now."""
+        """Mark series that are absent from now on and return those that had live samples."""
         habit = self.table.column
         absent = self.table.used & ~habit("judged")
         absent &= habit("missing") >= (SETTLE_SCRAPES if self.scrapes_until_settled else ABSENT_AFTER_SCRAPES)
@@ -125,7 +137,7 @@ class AbsenceTracker:
         return np.flatnonzero(absent & habit("live"))
 
     def _without_live_target(self, slots: Ints) -> list[int]:
-        """Those of them of whose target nothing is there any more."""
+        """Return those slots whose target has no series in the current scrape."""
         if not len(slots):
             return []
         keys = self.table.keys
@@ -134,7 +146,7 @@ class AbsenceTracker:
         return [slot for slot in slots.tolist() if _target_labels(keys[slot]) not in targets]
 
     def _is_expected(self, slots: Ints) -> Bools:
-        """Whether these were there for long and always, as far as is known."""
+        """Return whether each slot's series was present long and regularly enough to be reported absent."""
         habit, table = self.table.column, self.table
         seen, given, returns = habit("seen")[slots], habit("given")[slots], habit("returns")[slots]
         answers = table.complete_scrapes - np.maximum(habit("arrived")[slots], 0) - habit("missing")[slots]
@@ -147,8 +159,8 @@ class AbsenceTracker:
         missed: Bools = long_enough & steady & settled
         return missed
 
-    def _find_replacements(self, gone: Ints, came: Ints) -> tuple[tuple[int, int], ...]:
-        """Pairs: newcomers of the last answers for what goes now, what went before for newcomers of now."""
+    def _find_replacements(self, gone: Ints, new_slots: Ints) -> tuple[tuple[int, int], ...]:
+        """Return (absent, new) pairs: recent series for those absent now, absent series for those new now."""
         habit, table = self.table.column, self.table
         pairs: dict[int, int] = {}
         if len(gone):
@@ -156,7 +168,7 @@ class AbsenceTracker:
             self._match_replacements(
                 gone.tolist(), np.flatnonzero(recent & table.used & (habit("missing") == 0)), pairs
             )
-        fresh = came[habit("arrived")[came] >= 0]
+        fresh = new_slots[habit("arrived")[new_slots] >= 0]
         if len(fresh):
             before = np.flatnonzero(table.used & habit("judged") & habit("live"))
             latest_first = before[np.argsort(-habit("last")[before], kind="stable")]
@@ -164,22 +176,27 @@ class AbsenceTracker:
         return tuple(pairs.items())
 
     def _match_replacements(self, gone: Iterable[int], newcomers: Ints, pairs: dict[int, int]) -> None:
+        """Add a pair for each absent slot that one of the new slots replaces."""
         keys, first = self.table.keys, self.table.column("first")
         by_metric: dict[str, list[int]] = defaultdict(list)
         for slot in newcomers.tolist():
             by_metric[keys[slot].metric].append(slot)
         taken = set(pairs.values())
-        for old in gone:
-            if old in pairs:
+        for absent in gone:
+            if absent in pairs:
                 continue
-            for new in by_metric.get(keys[old].metric, ()):
-                if new not in taken and first[new] > first[old] and self.is_replacement(keys[old], keys[new]):
-                    pairs[old] = new
-                    taken.add(new)
+            for candidate in by_metric.get(keys[absent].metric, ()):
+                if (
+                    candidate not in taken
+                    and first[candidate] > first[absent]
+                    and self.is_replacement(keys[absent], keys[candidate])
+                ):
+                    pairs[absent] = candidate
+                    taken.add(candidate)
                     break
 
     def _inherit_presence(self, heirs: Iterable[tuple[int, int]]) -> None:
-        """An heir has the habits of whom it replaced, too."""
+        """Copy presence counters from each replaced series to its replacement."""
         for old, new in heirs:
             for name in ("seen", "given"):
                 self.table.column(name)[new] += self.table.column(name)[old]
@@ -188,7 +205,7 @@ class AbsenceTracker:
             self.table.column("first")[new] = self.table.column("first")[old]
 
     def _find_expired(self, now: int, missed: Bools, vanished: Ints) -> Ints:
-        """Series gone for long; when slots run out, those that are gone for longest."""
+        """Return slots absent for too long and, above `max_slots`, those absent longest."""
         habit, table = self.table.column, self.table
         gone = table.used & habit("judged")
         gone[vanished] = False
@@ -202,5 +219,5 @@ class AbsenceTracker:
 
 
 def _target_labels(key: SeriesKey) -> tuple[tuple[str, str], ...]:
-    """What names the scraped target of a series, nothing where series do not come from targets."""
+    """Return the labels that name the scrape target; empty where series do not come from targets."""
     return tuple(pair for pair in key.labels if pair[0] in {"job", "instance"})

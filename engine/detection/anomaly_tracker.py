@@ -1,4 +1,4 @@
-"""Scores and absences -> anomalies: one an event, with direction, expected band and detectors."""
+"""Opens, updates and closes anomalies from scores and absences: direction, expected band, detectors."""
 
 import hashlib
 import math
@@ -21,19 +21,20 @@ RECOVERED, SHIFTED, RETURNED = "recovered", "level shift accepted", "returned"
 REPLACED, VANISHED, GONE = "replaced", "vanished", "gone"
 """Reasons why an anomaly ended."""
 ABSENCE = "absence"
-"""Stands among the detectors of an absence anomaly."""
+"""Detector name of an absence anomaly."""
 REARM_NS = 3_600_000_000_000
-"""After a gap, as between its history and now, a series opens no anomaly until it was seen as usual once, for
-this long at most: that it is elsewhere after a time in which nobody looked is no event of now. Its score is
-shown all the while."""
+"""After a gap a series opens no anomaly until it was normal once, or until this much time passed: a level
+that
+changed while nothing was observed is not a new event. The score is still published.
+"""
 REPORT_GROWTH = 1.1
-"""A peak that grew by this factor is told again while the anomaly is open."""
+"""An open anomaly is published again when its peak score grew by this factor."""
 
 
 def anomaly_id(key: SeriesKey, start: int, kind: str) -> str:
-    """A ULID of the start; the same anomaly has the same id whenever it is found again.
+    """Return the anomaly's id: a ULID of its start that is the same for the same series, start and kind.
 
-    A ULID knows no time before 1970: what began earlier is listed as if it had begun then.
+    A ULID cannot hold times before 1970: earlier starts get the time 0.
 
     >>> anomaly_id(SeriesKey.of("host", "load1"), 1_500_000_000, "score")
     '00000001EW8GRN95QDEJKXPRJQ'
@@ -44,12 +45,12 @@ def anomaly_id(key: SeriesKey, start: int, kind: str) -> str:
 
 @dataclass(slots=True)
 class OpenAnomaly:
-    """An anomaly while it is open.
+    """An open anomaly. Its fields are part of the stored state.
 
     score, peak_time, value, expected, lower, upper : at the peak, as in `Anomaly`
-    last      : int64 ns, the newest tick with a score above 1
-    told      : the peak score that was told last
-    detectors : name -> its largest score while it was the strongest
+    last      : int64 ns, newest tick with a score above 1
+    told      : peak score when the anomaly was last published
+    detectors : name -> its largest score while it had the strongest score
     """
 
     slot: int
@@ -67,12 +68,17 @@ class OpenAnomaly:
 
     @property
     def kind(self) -> str:
-        """Which of the two kinds it is."""
+        """Either "absence" or "score"; part of the anomaly's id."""
         return ABSENCE if self.direction is Direction.ABSENT else "score"
 
 
 class AnomalyTracker:
-    """Opens, follows and closes the anomalies of one source's series."""
+    """Tracks the anomalies of one source's series.
+
+    detector_names : names by the indices in `TickScores.detector`
+    interval_s     : seconds between ticks
+    budget         : anomaly intervals that a healthy series may have in a week
+    """
 
     def __init__(
         self, table: SeriesTable, detector_names: tuple[str, ...], interval_s: float, budget: float
@@ -81,20 +87,19 @@ class AnomalyTracker:
         self.detector_names = detector_names
         self.interval_s = interval_s
         self.budget = budget
-        """Anomaly intervals that a healthy series may show in a week."""
         self.alarms = Alarms(table.slots.capacity)
         self.open: dict[int, OpenAnomaly] = {}
         self.open_absences: dict[int, OpenAnomaly] = {}
-        """Open anomalies by slot: of scores, and of absence."""
+        """Open anomalies by slot: `open` by score, `open_absences` by absence."""
         self._rearm = StateArrays({"until": StateField(np.int64)}, table.slots.capacity)
         self._changed: list[Anomaly] = []
 
     def absent_mask(self) -> Bools:
-        """(size,) series with an open absence anomaly."""
+        """Return (size,) bool: series with an open absence anomaly."""
         return self._mask(self.open_absences)
 
     def open_ids(self) -> dict[int, str]:
-        """Slot -> id of its open anomaly."""
+        """Return slot -> id of its open anomaly."""
         both = {**self.open, **self.open_absences}
         return {slot: anomaly_id(self.table.keys[slot], e.start, e.kind) for slot, e in both.items()}
 
@@ -108,12 +113,13 @@ class AnomalyTracker:
         complete: bool,
         after_gap: bool,
     ) -> list[Anomaly]:
-        """What opened, closed or grew with this tick.
+        """Return the anomalies that opened, closed or grew in this tick.
 
-        shifted : (size,) where a lasting level shift was accepted
-        came    : slots that are new
-        certain : the source answered whole: else no score opens or closes anything
-        away    : nobody looked before this tick: the source was away, or there is but its history
+        shifted   : (size,) bool, a lasting level shift was accepted
+        presence  : which series left or returned
+        new_slots : slots of new series
+        complete  : the scrape was complete; otherwise no score opens or closes an anomaly
+        after_gap : the source was not observed before this tick, or only its history was read
         """
         self._changed = []
         self._resize(new_slots)
@@ -127,16 +133,16 @@ class AnomalyTracker:
         return self._changed
 
     def unarmed_slots(self) -> Ints:
-        """Slots that were not seen as usual since nobody looked."""
+        """Return slots that were not normal yet since the last gap."""
         slots: Ints = np.flatnonzero(self._rearm.values["until"][: self.table.size])
         return slots
 
     def suspend(self, time_ns: int) -> None:
-        """The source does not answer: nothing is concluded, and what comes next is looked at with care."""
+        """Disarm all series because the source does not answer; nothing opens or closes."""
         self._rearm.values["until"][:] = time_ns + REARM_NS
 
     def close_all(self, time_ns: int, reason: str) -> list[Anomaly]:
-        """End everything, because nobody watches any more."""
+        """Close all open anomalies, for example when the source is removed."""
         self._changed = []
         for events in (self.open, self.open_absences):
             for slot in list(events):
@@ -179,21 +185,21 @@ class AnomalyTracker:
         self._report(event)
 
     def _absence_score(self, seen: int) -> float:
-        """How rare an absence is against the budget, as scores are: it never happened in `seen` ticks."""
+        """Return the anomaly score of an absence: it never occurred in `seen` ticks before."""
         allowed = min(0.1, self.budget * self.interval_s / WEEK_S)
         return max(1.0, math.log(1.0 / (seen + 1.0)) / math.log(allowed))
 
     def _update_alarms(self, scores: TickScores, shifted: Bools) -> None:
         size, until = self.table.size, self._rearm.values["until"]
-        heard = np.full(self.alarms.n_series, np.nan)
-        heard[:size] = scores.anomaly_score
-        deaf = until > 0
-        usual = (heard <= 1.0) | (until <= scores.time)
-        until[usual] = 0
-        deaf &= until > 0
+        alarm_scores = np.full(self.alarms.n_series, np.nan)
+        alarm_scores[:size] = scores.anomaly_score
+        unarmed = until > 0
+        is_rearmed = (alarm_scores <= 1.0) | (until <= scores.time)
+        until[is_rearmed] = 0
+        unarmed &= until > 0
         until[:size][shifted] = 0
-        heard[deaf & ~self._mask(self.open, len(heard))] = np.nan
-        opened, closed = self.alarms.step(heard, scores.time)
+        alarm_scores[unarmed & ~self._mask(self.open, len(alarm_scores))] = np.nan
+        opened, closed = self.alarms.step(alarm_scores, scores.time)
         for slot in opened.tolist():
             self.open[slot] = OpenAnomaly(slot, scores.time, Direction.ABOVE, scores.time, -math.inf)
         for event in self.open.values():
@@ -209,9 +215,9 @@ class AnomalyTracker:
         score, slot = float(scores.anomaly_score[event.slot]), event.slot
         if math.isnan(score):
             return
-        speaker = int(scores.detector[slot])
-        if speaker >= 0 and score > 1.0:
-            name = self.detector_names[speaker]
+        detector = int(scores.detector[slot])
+        if detector >= 0 and score > 1.0:
+            name = self.detector_names[detector]
             event.detectors[name] = max(score, event.detectors.get(name, score))
         if score > 1.0:
             event.last = scores.time
@@ -225,13 +231,13 @@ class AnomalyTracker:
     def _report(self, event: OpenAnomaly, end: int | None = None, reason: str = "") -> None:
         event.told = event.score
         key = self.table.keys[event.slot]
-        strongest_first = sorted(event.detectors, key=lambda name: (-event.detectors[name], name))
+        detectors = sorted(event.detectors, key=lambda name: (-event.detectors[name], name))
         self._changed.append(
             Anomaly(
                 id=anomaly_id(key, event.start, event.kind), series_id=key.id, series=str(key),
                 source=key.source, start=event.start, end=end, peak_time=event.peak_time, score=event.score,
                 direction=event.direction, value=event.value, expected=event.expected, lower=event.lower,
-                upper=event.upper, detectors=tuple(strongest_first), reason=reason, labels=dict(key.labels),
+                upper=event.upper, detectors=tuple(detectors), reason=reason, labels=dict(key.labels),
             )
         )  # fmt: skip
 
@@ -246,13 +252,13 @@ class AnomalyTracker:
         return marks
 
     def state(self) -> tuple[State, list[dict[str, Any]]]:
-        """Arrays and the open events."""
+        """Return arrays, and the open anomalies as plain values."""
         arrays = {f"alarms/{name}": part for name, part in self.alarms.state().items()}
         arrays |= {f"unarmed/{name}": part for name, part in self._rearm.state().items()}
         return arrays, [asdict(event) for event in (*self.open.values(), *self.open_absences.values())]
 
     def restore(self, arrays: State, events: Iterable[dict[str, Any]]) -> None:
-        """Go on where `state` was taken; numbers that are None were NaN. Raises StateError."""
+        """Restore `state`; None in a stored anomaly is NaN. Raises StateError when it does not fit."""
         self.alarms.restore(arrays_with_prefix("alarms/", arrays))
         self._rearm.restore(arrays_with_prefix("unarmed/", arrays))
         self.open, self.open_absences = {}, {}
@@ -264,7 +270,7 @@ class AnomalyTracker:
 
 
 def direction_of(value: float, expected: float, lower: float, upper: float) -> Direction:
-    """On which side of its expected band a value lies; inside it, on which side of what was expected.
+    """Return on which side of its expected band a value lies; inside the band, of the expected value.
 
     >>> direction_of(9.0, 5.0, 4.0, 6.0), direction_of(4.5, 5.0, 4.0, 6.0)
     (<Direction.ABOVE: 'above'>, <Direction.BELOW: 'below'>)
@@ -283,5 +289,5 @@ def _band(scores: TickScores, slot: int) -> tuple[float, float, float]:
 
 
 def arrays_with_prefix(start: str, arrays: State) -> State:
-    """The arrays whose names begin so, by the rest of their names."""
+    """Return the arrays whose names start with a prefix, keyed by the rest of the name."""
     return {name[len(start) :]: part for name, part in arrays.items() if name.startswith(start)}

@@ -1,4 +1,4 @@
-"""What a series belongs to: a server, a pod, a process. Decided by its labels alone."""
+"""The entity of a series (service instance, pod, process), derived from its labels alone."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -12,14 +12,12 @@ _CALLEE_LABELS = (
     "upstream", "dependency", "backend", "peer_service", "destination_service", "envoy_cluster_name",
     "client_name", "remote", "downstream",
 )  # fmt: skip
-"""Labels by which a service names whom it calls."""
+"""Labels with which a client's series name the service it calls."""
 
 
 @lru_cache(maxsize=200_000)
 def entity_of(key: SeriesKey) -> str:
-    """The most specific thing that a series belongs to.
-
-    A pod where there is one, else the job at its instance, else whichever of both there is, or the source.
+    """Return the most specific entity of a series: its pod, job/instance, job, instance, or source.
 
     >>> entity_of(SeriesKey.of("prometheus", "up", {"job": "redis", "instance": "cache-1:9121"}))
     'redis/cache-1:9121'
@@ -36,28 +34,28 @@ def entity_of(key: SeriesKey) -> str:
         return f"host/{labels['name']}" if labels.get("name") else "host"
     app = labels.get("app") if key.metric.startswith("pm2_") else None
     group = app or _first(labels, _SERVICE_LABELS)
-    place = _first(labels, _HOST_LABELS)
-    if group and place:
-        return f"{group}/{place}"
-    return group or place or labels.get("for") or key.source
+    host = _first(labels, _HOST_LABELS)
+    if group and host:
+        return f"{group}/{host}"
+    return group or host or labels.get("for") or key.source
 
 
 def shared_labels_of(key: SeriesKey) -> frozenset[str]:
-    """What a series shares with its neighbours: `label=value`, and the host of its instance.
+    """Return what a series shares with its neighbours: `label=value` pairs and the host of its instance.
 
-    >>> sorted(surroundings_of(SeriesKey.of("p", "up", {"instance": "db-1:9187", "namespace": "shop"})))
+    >>> sorted(shared_labels_of(SeriesKey.of("p", "up", {"instance": "db-1:9187", "namespace": "shop"})))
     ['host=db-1', 'namespace=shop']
     """
     labels = dict(key.labels)
     shared = {f"{label}={labels[label]}" for label in _SCOPE_LABELS if labels.get(label)}
-    place = _first(labels, _HOST_LABELS)
-    if place:
-        shared.add(f"host={host_of(place)}")
+    host = _first(labels, _HOST_LABELS)
+    if host:
+        shared.add(f"host={host_of(host)}")
     return frozenset(shared)
 
 
 def host_of(address: str) -> str:
-    """An address without scheme and port.
+    """Return an address without scheme and port.
 
     >>> host_of("redis://10.0.0.5:6379"), host_of("[::1]:9100"), host_of("db-1")
     ('10.0.0.5', '::1', 'db-1')
@@ -69,9 +67,9 @@ def host_of(address: str) -> str:
 
 
 def callee_of(key: SeriesKey) -> str:
-    """Whom a series of a caller tells of, "" = nobody is named.
+    """Return the service that a client's series names as its callee, "" for none.
 
-    >>> called_by(SeriesKey.of("p", "calls_total", {"job": "web", "upstream": "redis"}))
+    >>> callee_of(SeriesKey.of("p", "calls_total", {"job": "web", "upstream": "redis"}))
     'redis'
     """
     return _first(dict(key.labels), _CALLEE_LABELS)

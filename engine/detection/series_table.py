@@ -1,4 +1,4 @@
-"""Which series a source has: their slots, and the habits by which an absence is judged."""
+"""The series of one source: their slots, and the counters from which absences are derived."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -24,26 +24,26 @@ _COLUMNS = {
     "returns": StateField(np.int64),
     "arrived": StateField(np.int64, -1),
 }
-"""By slot.
+"""Presence counters by slot; the names are part of the stored state.
 
-live    : it was given in a live tick at least once
-first   : int64 ns of the tick in which it came; last: of the newest tick that gave it
-seen    : ticks that gave it, those of the history counted; given: live ones only
-missing : whole answers in a row without it
-judged  : its absence was decided upon; returns: how often it came back after that
-arrived : number of whole answers before it came, -1 = it was there from the first one on, or is history only
+live    : the series had a sample in a live tick
+first   : int64 ns of the first tick with a sample; last : of the newest one
+seen    : ticks with a sample, history included; given : live ticks only
+missing : consecutive complete scrapes without the series
+judged  : the series counts as absent; returns : how often it returned after that
+arrived : complete scrapes before its first one; -1 = present since the first scrape, or only in history
 """
 
 
 class SeriesTable:
-    """Slots of one source's series, in order of arrival, and what is known of their comings and goings."""
+    """Slots of one source's series, in order of first appearance, with presence counters."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.slots = Slots()
         self.presence = StateArrays(_COLUMNS, self.slots.capacity)
         self.complete_scrapes = 0
-        """Whole answers so far."""
+        """Complete scrapes so far."""
         self._keys: list[SeriesKey] = []
         self._keys_cache: tuple[int, tuple[SeriesKey, ...]] = (-1, ())
         self._used_cache: tuple[int, Bools] = (-1, np.empty(0, np.bool_))
@@ -51,36 +51,36 @@ class SeriesTable:
 
     @property
     def size(self) -> int:
-        """Slots that are or were taken: the length of all arrays that leave here."""
+        """Number of slots in use or used before: the length of all arrays returned here."""
         return len(self._keys)
 
     @property
     def keys(self) -> tuple[SeriesKey, ...]:
-        """By slot, the very same tuple while nothing came or went; a freed slot keeps its last key."""
+        """Keys by slot; the identical tuple while no series comes or goes. A freed slot keeps its key."""
         if self._keys_cache[0] != self.slots.version:
             self._keys_cache = (self.slots.version, tuple(self._keys))
         return self._keys_cache[1]
 
     @property
     def used(self) -> Bools:
-        """(size,) whether a slot is taken."""
+        """(size,) bool, whether a slot is in use."""
         if self._used_cache[0] != self.slots.version:
             taken = [self.slots.series_id(slot) is not None for slot in range(self.size)]
             self._used_cache = (self.slots.version, np.array(taken, np.bool_))
         return self._used_cache[1]
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """(size,) one of the arrays, to read and write."""
+        """Return the (size,) view of one presence counter, readable and writable."""
         return self.presence.values[name][: self.size]
 
     def assign_slots(self, keys: tuple[SeriesKey, ...]) -> tuple[Ints, Ints]:
-        """The slot of each key, and those slots that are new; a new series gets one."""
+        """Return the slot of each key, and the slots of new series, which are added."""
         if keys is self._slots_cache[0] and self._slots_cache[1] == self.slots.version:
             return self._slots_cache[2], np.empty(0, np.int64)
-        came = self._add_series(keys)
-        here = np.array([self.slots.slot(key.id) for key in keys], np.int64)
-        self._slots_cache = (keys, self.slots.version, here)
-        return here, came
+        new_slots = self._add_series(keys)
+        slots = np.array([self.slots.slot(key.id) for key in keys], np.int64)
+        self._slots_cache = (keys, self.slots.version, slots)
+        return slots, new_slots
 
     def _add_series(self, keys: Sequence[SeriesKey]) -> Ints:
         new = [key for key in keys if key.id not in self.slots]
@@ -95,15 +95,16 @@ class SeriesTable:
         return slots
 
     def record_tick(self, tick: ClosedTick, present: Ints, new_slots: Ints) -> Ints:
-        """Take in which series a tick gave; the slots that were judged absent and are back.
+        """Update the presence counters and return the slots of absent series that have samples again.
 
-        Nothing goes missing by an answer that is not whole.
+        present   : slots with a sample in this tick; new_slots : those of new series
+        An incomplete scrape does not count as missing for any series.
         """
         habit = self.column
         habit("first")[new_slots] = tick.time
         habit("arrived")[new_slots] = self.complete_scrapes or -1
-        back: Ints = present[habit("judged")[present]]
-        habit("returns")[back] += habit("live")[back]
+        returned: Ints = present[habit("judged")[present]]
+        habit("returns")[returned] += habit("live")[returned]
         if tick.complete:
             habit("missing")[:] += 1
             self.complete_scrapes += 1
@@ -113,7 +114,7 @@ class SeriesTable:
         habit("last")[present] = tick.time
         habit("seen")[present] += 1
         habit("given")[present] += 1
-        return back
+        return returned
 
     def remove(self, slots: Iterable[int]) -> None:
         """Free slots."""
@@ -123,16 +124,16 @@ class SeriesTable:
                 self.slots.remove(series_id)
 
     def state(self) -> State:
-        """A copy of the habits."""
+        """Return a copy of the presence counters."""
         return self.presence.state()
 
     def layout(self) -> list[list[object]]:
-        """[metric, labels, taken] by slot: what `restore` needs beside the habits."""
+        """Return [metric, labels, in use] by slot, which `restore` needs together with the counters."""
         taken = self.used.tolist()
         return [[k.metric, dict(k.labels), taken[slot]] for slot, k in enumerate(self._keys)]
 
     def restore(self, layout: Iterable[Sequence[Any]], presence: State, complete_scrapes: int) -> None:
-        """Go on with the same series in the same slots. Raises StateError where the habits do not fit."""
+        """Restore series, slots and counters. Raises StateError when the counters do not fit."""
         rows = [(SeriesKey.of(self.source, metric, labels), taken) for metric, labels, taken in layout]
         self.slots = Slots()
         ids = [key.id if taken else f"{_FREE_PREFIX}{slot}" for slot, (key, taken) in enumerate(rows)]

@@ -1,6 +1,6 @@
-"""All that is felt of one source, tick by tick: series, scores, absences, anomalies. No I/O, no clock.
+"""Detection for one source: series, scores, absences and anomalies, tick by tick. No I/O, no clock.
 
-The same code runs live, over the logged ticks after a restart, and over a recording.
+The same code runs live, on the logged ticks after a restart, and on a recording.
 """
 
 import math
@@ -21,19 +21,22 @@ from trimtab.models.contracts import State
 from trimtab.models.errors import StateError
 
 VERSION = 1
-"""Of what `Senses.state` gives."""
+"""Version of the state of `SourceDetector.state`."""
 REPLAY_TICKS = 1000
-"""So many logged ticks bring back members that cannot be stored; what these learnt before is lost then."""
+"""Logged ticks that rebuild detectors whose state cannot be stored; what they learned earlier is lost."""
 HISTORY_DOUBT_TICKS = 6
-"""Within these, a series that was not yet as its history says has a history that fits badly, not an event."""
+"""A series that differs from its history within its first ticks has an unsuitable history, not an anomaly."""
 
 
 class SourceDetector:
-    """One source's sensing.
+    """Detects anomalies of one source.
 
-    interval_s : seconds between its ticks
-    replaced   : whether a series took another's place, as the source knows it
-    info       : what is known of a series, and on which side it can be unusual at all
+    interval_s            : seconds between ticks
+    is_replacement        : (old, new) -> whether the new series replaces the old one, as the source knows it
+    detectors             : names of the detectors
+    false_alarms_per_week : budget of anomaly intervals per healthy series and week
+    max_series            : above this number of series, slots of absent series are freed early
+    info                  : metadata of a series: unit, direction, minimum deviation
     """
 
     def __init__(
@@ -57,54 +60,60 @@ class SourceDetector:
             self.table, self.scoring.detector_names, interval_s, false_alarms_per_week
         )
         self.time: int | None = None
-        """Of the newest tick."""
+        """int64 ns of the newest tick; None before the first."""
         self.doubt_ticks_left = 0
-        """Ticks to come that still belong to the seam between history and now."""
+        """Ticks left in which a deviation is attributed to an unsuitable history."""
 
     def step(self, tick: ClosedTick) -> TickResult:
-        """Sense one tick. Ticks come in order of time."""
+        """Process one tick. Ticks must be in order of time."""
         self.time = tick.time
-        away = self.absences.detect_gap(tick)
+        after_gap = self.absences.detect_gap(tick)
         if tick.is_unknown:
             self.anomalies.suspend(tick.time)
             return self._result(
                 self.scoring.unknown_scores(tick.time), [], np.empty(0, np.int64), certain=False
             )
-        here, came = self.table.assign_slots(tick.keys)
-        self.scoring.prepare_slots(came)
-        back = self.table.record_tick(tick, here, came)
-        verdict = self._update_absences(tick, came, back)
-        placed = self.scoring.values_by_slot(tick, here)
-        where = np.full(self.table.size, tick.complete)
-        where[back] = False
-        scores, shifted = self.scoring.score(placed, where)
-        away |= self.doubt_ticks_left == HISTORY_DOUBT_TICKS
-        told = self.anomalies.step(scores, shifted, verdict, came, complete=tick.complete, after_gap=away)
+        slots, new_slots = self.table.assign_slots(tick.keys)
+        self.scoring.prepare_slots(new_slots)
+        returned = self.table.record_tick(tick, slots, new_slots)
+        presence = self._update_absences(tick, new_slots, returned)
+        values = self.scoring.values_by_slot(tick, slots)
+        may_learn = np.full(self.table.size, tick.complete)
+        may_learn[returned] = False
+        scores, shifted = self.scoring.score(values, may_learn)
+        after_gap |= self.doubt_ticks_left == HISTORY_DOUBT_TICKS
+        anomalies = self.anomalies.step(
+            scores, shifted, presence, new_slots, complete=tick.complete, after_gap=after_gap
+        )
         self._doubt_history()
-        self.table.remove([*(gone for gone, _ in verdict.replacements), *verdict.freed.tolist()])
-        return self._result(scores, told, came, certain=tick.complete)
+        self.table.remove([*(gone for gone, _ in presence.replacements), *presence.freed.tolist()])
+        return self._result(scores, anomalies, new_slots, certain=tick.complete)
 
-    def _update_absences(self, tick: ClosedTick, came: Ints, back: Ints) -> PresenceChanges:
+    def _update_absences(self, tick: ClosedTick, new_slots: Ints, returned: Ints) -> PresenceChanges:
         learning = self.scoring.learning_ticks() > 0
-        verdict = self.absences.update(tick, came, back, learning, self.anomalies.absent_mask())
-        self.scoring.inherit(verdict.replacements)
-        return verdict
+        presence = self.absences.update(tick, new_slots, returned, learning, self.anomalies.absent_mask())
+        self.scoring.inherit(presence.replacements)
+        return presence
 
     def _doubt_history(self) -> None:
-        """Of series that are elsewhere right after it the history is doubted sooner than what is seen."""
+        """Let series that deviate right after their history was read relearn sooner."""
         if self.doubt_ticks_left > 0:
             self.doubt_ticks_left -= 1
             self.scoring.doubt_past(self.anomalies.unarmed_slots())
 
-    def _result(self, scores: TickScores, told: list[Anomaly], came: Ints, *, certain: bool) -> TickResult:
-        shown = self.table.used & ~self.table.column("judged") & self.table.column("live")
+    def _result(
+        self, scores: TickScores, anomalies: list[Anomaly], new_slots: Ints, *, certain: bool
+    ) -> TickResult:
+        visible = self.table.used & ~self.table.column("judged") & self.table.column("live")
         open_ids = self.anomalies.open_ids()
-        shown[list(open_ids)] = True
+        visible[list(open_ids)] = True
         learning = self.scoring.learning_ticks()
-        return TickResult(self.table.keys, scores, tuple(told), came, learning, shown, open_ids, certain)
+        return TickResult(
+            self.table.keys, scores, tuple(anomalies), new_slots, learning, visible, open_ids, certain
+        )
 
     def current(self) -> TickResult:
-        """What is known without a new tick, as after a restart: series and open anomalies, no values."""
+        """Return series and open anomalies without a new tick, for example after a restart."""
         nothing = self.scoring.unknown_scores(self.time or 0)
         return self._result(nothing, [], np.empty(0, np.int64), certain=False)
 
@@ -114,22 +123,22 @@ class SourceDetector:
         self.doubt_ticks_left = HISTORY_DOUBT_TICKS
 
     def set_budget(self, false_alarms_per_week: float) -> None:
-        """Another false-alarm budget from the next tick on."""
+        """Set the false-alarm budget from the next tick on."""
         self.scoring.set_budget(false_alarms_per_week)
         self.anomalies.budget = false_alarms_per_week
 
     def replay_from(self) -> int | None:
-        """Ticks from this time on are needed beside `state`, for what it cannot hold; None = none are."""
+        """Return the time, int64 ns, from which logged ticks complete `state`; None if none are needed."""
         if self.time is None or not self.scoring.scorer.by_replay:
             return None
         return self.time - round(REPLAY_TICKS * self.interval_s * 1e9)
 
     def restore_replayed(self, past: "SourceDetector") -> None:
-        """Complete a restored state by senses that felt the ticks before it again."""
+        """Complete a restored state with detectors that another instance rebuilt by replay."""
         self.scoring.restore_replayed(past.scoring)
 
     def state(self) -> tuple[State, dict[str, object]]:
-        """Arrays, and the rest as plain values (JSON); NaN is None there."""
+        """Return arrays and plain values (JSON); NaN is stored as None."""
         events, open_events = self.anomalies.state()
         arrays = {f"scorer/{name}": part for name, part in self.scoring.state().items()}
         arrays |= {f"habits/{name}": part for name, part in self.table.state().items()} | events
@@ -149,7 +158,7 @@ class SourceDetector:
         return arrays, meta
 
     def restore(self, arrays: State, meta: dict[str, Any]) -> None:
-        """Go on where `state` was taken. Raises StateError where it does not fit these settings."""
+        """Restore `state`. Raises StateError when it does not fit the version, interval or detectors."""
         for name, mine in (
             ("version", VERSION),
             ("interval_s", self.interval_s),
@@ -157,7 +166,7 @@ class SourceDetector:
         ):
             if meta.get(name) != mine:
                 raise StateError(
-                    f"{self.source}: the stored state has {name} {meta.get(name)!r}, now it is {mine!r}"
+                    f"{self.source}: the stored state has {name} {meta.get(name)!r}, expected {mine!r}"
                 )
         self.table.restore(meta["layout"], arrays_with_prefix("habits/", arrays), int(meta["answers"]))
         self.absences.scrapes_until_settled = int(meta["settling"])

@@ -1,4 +1,4 @@
-"""Closed ticks -> scores: places values in slots, says who may learn, and asks the scorer."""
+"""Scores closed ticks: places values in slots, decides which series may learn, and calls the scorer."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -12,12 +12,14 @@ from trimtab.models.contracts import Bools, State
 from trimtab.models.scorer import Scorer
 
 MIN_RELATIVE_DEVIATION = 0.001
-"""Nearer to what is expected than this share of it no value is unusual for people, however steady a series
-was: a scrape that comes a millisecond late moves every rate by so much."""
+"""A value closer to the expected value than this ratio of it is never anomalous, however steady the series
+is: a
+scrape that arrives a millisecond late moves every rate by that much.
+"""
 
 
 class SourceScoring:
-    """The scorer of one source's series, by the slots of their table."""
+    """Scorer of one source's series, by the slots of their table."""
 
     def __init__(
         self,
@@ -36,62 +38,68 @@ class SourceScoring:
 
     @property
     def detector_names(self) -> tuple[str, ...]:
-        """Of the detectors, as `TickScores.detector` counts them."""
+        """Names by the indices in `TickScores.detector`."""
         return tuple(self.scorer.names)
 
     @property
     def budget(self) -> float:
-        """Anomaly intervals that a healthy series may show in a week."""
+        """Anomaly intervals that a healthy series may have in a week."""
         return self.scorer.false_alarms_per_week
 
     def set_budget(self, false_alarms_per_week: float) -> None:
-        """Another budget from the next tick on; what was learnt stays."""
+        """Set the budget from the next tick on; the learned state stays."""
         self.scorer.false_alarms_per_week = false_alarms_per_week
 
     def learning_ticks(self) -> Ints:
-        """(size,) samples that each series still needs; 0 = it is scored."""
+        """Return (size,) samples that each series still needs; 0 = it is scored."""
         return self.scorer.learning_ticks()[: self.table.size]
 
     def prepare_slots(self, new_slots: Ints) -> None:
-        """Make room for series that came, and forget who had their slots before."""
+        """Grow to the table's capacity and reset the slots of new series."""
         self.scorer.grow(self.table.slots.capacity)
         if len(new_slots):
             self.scorer.reset(new_slots)
 
     def inherit(self, replacements: Iterable[tuple[int, int]]) -> None:
-        """Each heir goes on with what the series that it replaced had learnt."""
+        """Copy the learned state of each replaced series to its replacement."""
         for gone, heir in replacements:
             self.scorer.put(np.array([heir]), self.scorer.take(np.array([gone])))
 
     def values_by_slot(self, tick: ClosedTick, slots: Ints) -> Tick:
-        """The values by slot."""
+        """Return the tick's values by slot, NaN = no sample."""
         values = np.full(self.table.size, np.nan)
         values[slots] = tick.values
         return Tick(tick.time, values, self.table.slots.version)
 
     def score(self, tick: Tick, may_learn: Bools) -> tuple[TickScores, Bools]:
-        """Scores of a tick, which is then learnt where allowed, and where a lasting shift was accepted."""
+        """Score a tick, then learn it where allowed.
+
+        may_learn : (size,) bool
+        Returns the scores, and (size,) bool where a lasting level shift was accepted.
+        """
         size, capacity = self.table.size, self.scorer.n_series
-        x, learns = np.full(capacity, np.nan), np.zeros(capacity, np.bool_)
-        x[:size], learns[:size] = tick.values, may_learn
-        s = self.scorer.step(x, tick.time, learns)
-        above_least, below_least, floor = self._deviation_limits()
-        yhat, lower, upper = (np.maximum(b[:size], floor) for b in (s.yhat, s.yhat_lower, s.yhat_upper))
-        off = tick.values - s.yhat[:size]
-        least = np.maximum(
-            np.where(off > 0, above_least, below_least), MIN_RELATIVE_DEVIATION * np.abs(s.yhat[:size])
+        x, learn = np.full(capacity, np.nan), np.zeros(capacity, np.bool_)
+        x[:size], learn[:size] = tick.values, may_learn
+        scored = self.scorer.step(x, tick.time, learn)
+        min_above, min_below, floor = self._deviation_limits()
+        yhat, lower, upper = (
+            np.maximum(b[:size], floor) for b in (scored.yhat, scored.yhat_lower, scored.yhat_upper)
         )
-        raw = s.anomaly_score[:size]
-        score = np.where(np.abs(off) < least, np.minimum(raw, 0.0), raw)
+        deviation = tick.values - scored.yhat[:size]
+        min_deviation = np.maximum(
+            np.where(deviation > 0, min_above, min_below), MIN_RELATIVE_DEVIATION * np.abs(scored.yhat[:size])
+        )
+        raw = scored.anomaly_score[:size]
+        score = np.where(np.abs(deviation) < min_deviation, np.minimum(raw, 0.0), raw)
         scores = TickScores(
-            self.table.source, tick.time, tick.values, score, yhat, lower, upper, s.detector[:size]
+            self.table.source, tick.time, tick.values, score, yhat, lower, upper, scored.detector[:size]
         )
-        return scores, s.shifted[:size]
+        return scores, scored.shifted[:size]
 
     def _deviation_limits(self) -> tuple[Floats, Floats, Floats]:
-        """What is said of each series: off by how much, above and below, somebody wants to hear of it; floor.
+        """Return (size,) arrays: minimum deviation above, minimum deviation below, lower bound of values.
 
-        Infinite where nobody wants to hear of that side; the floor is 0 where the unit forbids less.
+        A minimum is infinite for a side that is never anomalous; the bound is 0 for non-negative units.
         """
         version, keys = self.table.slots.version, self.table.keys
         if self._limits_cache[0] != version:
@@ -103,46 +111,57 @@ class SourceScoring:
         return self._limits_cache[1:]
 
     def doubt_past(self, slots: Ints) -> None:
-        """What was learnt of these slots may not hold; that they are elsewhere is learnt soon."""
+        """Let these slots relearn soon: their learned state may not hold."""
         self.scorer.doubt_past(slots)
 
     def unknown_scores(self, time_ns: int) -> TickScores:
-        """A tick of which nothing is known."""
+        """Return the scores of a tick without any sample."""
         nothing = np.full(self.table.size, np.nan)
         none = np.full(self.table.size, -1, np.int64)
         return TickScores(self.table.source, time_ns, nothing, nothing, nothing, nothing, nothing, none)
 
     def warm_up(self, history: History) -> None:
-        """Learn from recorded values, as if they had been watched.
+        """Learn from recorded values as if they were observed live.
 
-        The part of the history is learnt by a scorer of its own size, so that memory is bounded by the
-        part and not by the number of series.
+        A scorer of the size of this part learns it, which bounds memory by the part instead of all series.
         """
-        here, came = self.table.assign_slots(history.keys)
-        self.prepare_slots(came)
-        part, there = self._build_scorer(len(here), self.budget), np.arange(len(here))
-        part.move(self.scorer, here, there)
+        slots, new_slots = self.table.assign_slots(history.keys)
+        self.prepare_slots(new_slots)
+        part_scorer, part_slots = self._build_scorer(len(slots), self.budget), np.arange(len(slots))
+        part_scorer.move(self.scorer, slots, part_slots)
         if history.coarse:
-            part.learn_seasons(history.values, history.times, history.step_s)
+            part_scorer.learn_seasons(history.values, history.times, history.step_s)
         else:
-            part.run(history.values, history.times)
-            self.table.column("seen")[here] += np.count_nonzero(~np.isnan(history.values), axis=0)
-        self.table.column("last")[here] = int(history.times[-1]) if len(history.times) else 0
-        self.scorer.move(part, there, here)
+            part_scorer.run(history.values, history.times)
+            self.table.column("seen")[slots] += np.count_nonzero(~np.isnan(history.values), axis=0)
+        self.table.column("last")[slots] = int(history.times[-1]) if len(history.times) else 0
+        self.scorer.move(part_scorer, part_slots, slots)
 
-    def restore_replayed(self, past: "SourceScoring") -> None:
-        """Take over, series by series, those members of a replayed past that come back by replay only."""
-        theirs = {past.table.keys[slot]: slot for slot in np.flatnonzero(past.table.used).tolist()}
-        here = [slot for slot in np.flatnonzero(self.table.used).tolist() if self.table.keys[slot] in theirs]
-        there = [theirs[self.table.keys[slot]] for slot in here]
-        self.scorer.move(past.scorer, np.array(there, np.int64), np.array(here, np.int64), replayed_only=True)
+    def restore_replayed(self, replayed_scoring: "SourceScoring") -> None:
+        """Take over, series by series, the state of detectors that only a replay can rebuild."""
+        replayed_slot = {
+            replayed_scoring.table.keys[slot]: slot
+            for slot in np.flatnonzero(replayed_scoring.table.used).tolist()
+        }
+        slots = [
+            slot
+            for slot in np.flatnonzero(self.table.used).tolist()
+            if self.table.keys[slot] in replayed_slot
+        ]
+        replayed = [replayed_slot[self.table.keys[slot]] for slot in slots]
+        self.scorer.move(
+            replayed_scoring.scorer,
+            np.array(replayed, np.int64),
+            np.array(slots, np.int64),
+            replayed_only=True,
+        )
 
     def state(self) -> State:
-        """A copy of what was learnt, but for members that come back by replay only."""
+        """Return a copy of the learned state, without detectors that only a replay can rebuild."""
         return self.scorer.state()
 
     def restore(self, state: State) -> None:
-        """Go on from there. Raises StateError where it does not fit."""
+        """Restore `state`. Raises StateError when it does not fit."""
         self.scorer.restore(state)
         self.scorer.grow(self.table.slots.capacity)
 

@@ -1,4 +1,4 @@
-"""Samples -> closed ticks: one value a series and interval, whatever order and repetition they came in."""
+"""Assembles samples into closed ticks: one value per series and interval, in any order of arrival."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ from trimtab.engine.types import Floats, Ints, Reading, SeriesKey
 from trimtab.models.contracts import Bools
 
 EARLY_DIVISOR = 4
-"""A sample up to a quarter of the interval early still counts for the tick: clocks differ."""
+"""A sample up to a quarter of the interval early counts for the tick, because clocks differ."""
 _NO_SAMPLE = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedTick:
-    """What one source said of one interval.
+    """The samples of one source in one interval.
 
     time     : int64 ns, a multiple of the interval
-    keys     : the series that it gave; the very tuple of the Reading where one reading made the tick
+    keys     : series in the answer; the identical tuple of the Reading when one reading made the tick
     values   : (n,) float64 by key, NaN = no sample in this interval
-    complete : it answered whole: a series that is not in `keys` is really gone
+    complete : the answer was complete: a series missing from `keys` does not exist any more
     """
 
     time: int
@@ -30,7 +30,7 @@ class ClosedTick:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it did not answer at all."""
+        """Whether the source did not answer at all."""
         return not self.complete and not self.keys
 
 
@@ -49,15 +49,18 @@ class _OpenTick:
 
 
 class TickAssembler:
-    """Gathers the samples of one source and closes a tick `grace_s` after its time.
+    """Collects the samples of one source and closes a tick `grace_s` seconds after its time.
 
-    Within that window repeats and disorder change nothing: of the samples of a series the latest by sample
-    time counts; of two of the same time the larger value, so that their order does not matter. Samples for
-    a tick that is closed are dropped and counted in `late`.
-
-    by_reading : the source is asked once an interval and shows the newest sample of each series, up to an
-        interval old. A sample then counts for the tick of the reading that showed it first; shown again it
-        counts no more. Otherwise it counts for the tick of its own time.
+    interval_s : seconds between ticks
+    grace_s    : seconds for which a tick accepts late samples. Repetition and order within it do not matter:
+                 the
+                 latest sample of a series counts, of two with the same time the larger value. Samples of a
+                 closed tick are dropped and counted in `late_samples`
+    by_reading : for a source that is read once an interval and shows the newest sample of each series, up to
+                 an
+                 interval old. A sample counts only for the first reading that shows it. Otherwise it counts
+                 for
+                 the tick of its own time
 
     >>> a = TickAssembler(interval_s=5)
     >>> key = SeriesKey("host", "load1")
@@ -78,70 +81,70 @@ class TickAssembler:
         self._checked: tuple[SeriesKey, ...] | None = None
 
     def tick_time(self, time_ns: int) -> int:
-        """The tick that a sample of that time counts for."""
+        """Return the time of the tick, int64 ns, for which a sample of that time counts."""
         return (time_ns + self.interval_ns // EARLY_DIVISOR) // self.interval_ns * self.interval_ns
 
     def add(self, reading: Reading) -> None:
-        """Take in what a source gave. Samples of a later tick wait for it."""
-        home = self.tick_time(reading.time)
+        """Add a reading. Samples of a later tick wait for it."""
+        reading_tick = self.tick_time(reading.time)
         sampled = ~np.isnan(reading.values)
         if self.by_reading:
-            ticks = np.full(len(reading.times), home)
+            ticks = np.full(len(reading.times), reading_tick)
         else:
             ticks = (reading.times + self.interval_ns // EARLY_DIVISOR) // self.interval_ns * self.interval_ns
         in_time = sampled & (ticks > self.closed_until)
         self.late_samples += int(
             np.count_nonzero(sampled & ~in_time & (reading.times != self._newest_of(reading.keys)))
         )
-        elsewhere = {int(tick) for tick in np.unique(ticks[in_time])} - {home}
-        for tick in sorted(elsewhere | {home} if home > self.closed_until else elsewhere):
+        other_ticks = {int(tick) for tick in np.unique(ticks[in_time])} - {reading_tick}
+        for tick in sorted(other_ticks | {reading_tick} if reading_tick > self.closed_until else other_ticks):
             part = _Part(reading.keys, reading.times, reading.values, in_time & (ticks == tick))
             self._open_tick(tick).parts.append(part)
-        if home > self.closed_until:
-            self._open_tick(home).complete |= reading.complete
+        if reading_tick > self.closed_until:
+            self._open_tick(reading_tick).complete |= reading.complete
 
     def fail(self, time_ns: int) -> None:
-        """The source did not answer: the tick is unknown, unless another reading fills it."""
+        """Record that the source did not answer: the tick is unknown unless another reading fills it."""
         if self.tick_time(time_ns) > self.closed_until:
             self._open_tick(self.tick_time(time_ns))
 
     def rewind(self, closed_until: int) -> None:
-        """The clock was set back: go on after that tick, with samples that are older than those before."""
+        """Continue after an earlier tick, because the clock was set back; older samples count again."""
         self.closed_until = closed_until
         self._newest = ((), np.empty(0, np.int64))
         self._open.clear()
 
     def close(self, watermark_ns: int) -> list[ClosedTick]:
-        """The ticks whose window is over at `watermark_ns`, oldest first."""
+        """Return the ticks whose grace window ended before `watermark_ns`, oldest first."""
         due = sorted(tick for tick in self._open if tick + self.grace_ns <= watermark_ns)
         return [self._close(tick) for tick in due]
 
     def flush(self) -> list[ClosedTick]:
-        """Every tick that is open: the source is at its end."""
+        """Close and return all open ticks, at the end of a source."""
         return [self._close(tick) for tick in sorted(self._open)]
 
     def _open_tick(self, tick: int) -> _OpenTick:
         return self._open.setdefault(tick, _OpenTick())
 
     def _close(self, tick: int) -> ClosedTick:
-        done = self._open.pop(tick)
+        open_tick = self._open.pop(tick)
         self.closed_until = max(self.closed_until, tick)
-        if not done.parts:
-            return ClosedTick(tick, (), np.empty(0), done.complete)
-        if len(done.parts) == 1 and self._has_distinct_keys(done.parts[0].keys):
-            part = done.parts[0]
+        if not open_tick.parts:
+            return ClosedTick(tick, (), np.empty(0), open_tick.complete)
+        if len(open_tick.parts) == 1 and self._has_distinct_keys(open_tick.parts[0].keys):
+            part = open_tick.parts[0]
             keys, times, values = part.keys, part.times, np.where(part.used, part.values, np.nan)
         else:
-            keys, times, values = _merge(done.parts)
+            keys, times, values = _merge(open_tick.parts)
         before = self._newest_of(keys)
         if self.by_reading:
             self.late_samples += int(np.count_nonzero(~np.isnan(values) & (times < before)))
             values = np.where(times > before, values, np.nan)
         self._newest = (keys, np.where(np.isnan(values), before, times))
-        return ClosedTick(tick, keys, values, done.complete)
+        return ClosedTick(tick, keys, values, open_tick.complete)
 
     def _newest_of(self, keys: tuple[SeriesKey, ...]) -> Ints:
-        """Time of the newest sample of each key that counted so far."""
+        """Return the time of the newest counted sample of each key."""
         known, times = self._newest
         if known is keys:
             return times
@@ -168,5 +171,5 @@ def _merge(parts: list[_Part]) -> tuple[tuple[SeriesKey, ...], Ints, Floats]:
 
 
 def _union(groups: Iterable[tuple[SeriesKey, ...]]) -> tuple[SeriesKey, ...]:
-    """All keys once, in an order that does not depend on which group came first."""
+    """Return all keys once, in an order independent of the order of the groups."""
     return tuple(sorted({key for group in groups for key in group}, key=lambda k: (k.metric, k.labels)))

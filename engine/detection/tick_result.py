@@ -1,4 +1,4 @@
-"""What a tick of one source came to. Light to import: what shows it need not know how it was found."""
+"""Result of processing one tick of a source. Cheap to import, without the detection itself."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from trimtab.models.contracts import Bools
 
 @dataclass(frozen=True, slots=True)
 class TickResult:
-    """What a tick came to; arrays by slot.
+    """Result of one tick; arrays by slot.
 
-    keys      : by slot, the very same tuple while nothing came or went
-    scores    : NaN where nothing is known
-    anomalies : those that opened, closed or grew
-    came      : slots of series that are new
-    learning  : (size,) samples that are still needed until a series is scored
-    shown     : (size,) series that people want to see: those that are there, or missed
-    open_ids  : slot -> id of its open anomaly
-    certain   : the source answered whole
+    keys           : by slot, the identical tuple while no series comes or goes
+    scores         : NaN where unknown
+    anomalies      : those that opened, closed or grew
+    new_slots      : slots of new series
+    learning_ticks : (size,) samples that a series still needs until it is scored
+    visible        : (size,) bool, series to show: those present, and those with an open anomaly
+    open_ids       : slot -> id of its open anomaly
+    complete       : the scrape was complete
     """
 
     keys: tuple[SeriesKey, ...]
@@ -33,10 +33,10 @@ class TickResult:
 
     @property
     def n_samples(self) -> int:
-        """Samples in this tick."""
+        """Number of samples in this tick."""
         return int(np.count_nonzero(~np.isnan(self.scores.values)))
 
     @property
     def has_samples(self) -> bool:
-        """Whether there is anything to keep."""
+        """Whether the tick has any sample."""
         return self.n_samples > 0

@@ -1,9 +1,8 @@
-"""Anomalies of all sources -> incidents: what belongs together, who began, how much it matters.
+"""Correlates anomalies of all sources into incidents: grouping, root cause, severity, lifecycle.
 
-An anomaly joins the case that it would be a rare accident to be so near to (`grouping`), or begins one. A
-case becomes an incident, and is told, when so many series moved that it is no chance, or when it stayed for
-`WAIT_S`. It is over when all its anomalies are, and resolved after `QUIET_S` without another; what people
-said of it stays. No I/O, no clock.
+An anomaly joins the draft that it is related to (see `grouping`) or starts a new one. A draft becomes an
+incident when enough series moved to rule out chance, or when it lasted `CONFIRM_AFTER_S`. An incident ends
+with its last anomaly and is resolved after `RESOLVE_AFTER_S` without another. No I/O, no clock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +11,13 @@ from typing import Any
 
 from trimtab.engine.incidents.alert_rates import AlertRates
 from trimtab.engine.incidents.grouping import REOPEN_WINDOW_S, GroupingContext, find_draft, should_merge
-from trimtab.engine.incidents.incident_draft import IncidentDraft, DraftMember, draft_from_state, make_member
+from trimtab.engine.incidents.incident_draft import DraftMember, IncidentDraft, draft_from_state, make_member
 from trimtab.engine.incidents.mass_events import WINDOW_NS, MassEvent, MassEventDetector
 from trimtab.engine.incidents.memory.incident_memory import MIN_NOVELTY, IncidentMemory
-from trimtab.engine.incidents.series_directory import SeriesLocation, SeriesDirectory, locate
+from trimtab.engine.incidents.series_directory import SeriesDirectory, SeriesLocation, locate
 from trimtab.engine.incidents.severity import (
     is_user_facing,
     level_of,
-    severity_of,
     score_weight,
     surprise,
 )
@@ -35,28 +33,28 @@ from trimtab.engine.types import (
 from trimtab.engine.types.ids import derived_ulid
 
 VERSION = 1
-"""Of what `Incidents.state` gives."""
+"""Version of the state of `IncidentCorrelator.state`."""
 CONFIRM_AFTER_S = 180.0
-"""What is weaker must stay unusual for so long before it is an incident."""
+"""A weaker draft becomes an incident when it lasts this long."""
 INSTANT_SURPRISE = 7.0
-"""Surprise (powers of ten) from which several series are an incident at once."""
+"""Surprise (powers of ten) from which a group of series is an incident at once."""
 INSTANT_SCORE = 3.0
-"""anomaly_score of a single series that is told at once."""
+"""anomaly_score from which a single series is an incident at once."""
 RESOLVE_AFTER_S = 300.0
-"""After so long without an anomaly an incident is resolved."""
+"""An incident is resolved after this long without an anomaly."""
 MIN_BURST_S = 15.0
-"""Bursts are taken for at least as long."""
+"""Minimum duration assumed for a burst."""
 MAX_USEFUL_SURPRISE = 150.0
-"""Surprise beyond which another series tells nothing more."""
+"""Above this surprise further series add no information."""
 _PARTS = {"pace": "rates", "memory": "memory", "mass": "mass_detector"}
 """Key in the stored state -> attribute."""
 
 
 class IncidentCorrelator:
-    """The incidents of an installation.
+    """Correlates the anomalies of an installation into incidents.
 
-    interval_s            : seconds between ticks, of the quickest source
-    false_alarms_per_week : the budget a series, as the scorer has it
+    interval_s            : seconds between ticks of the fastest source
+    false_alarms_per_week : budget of anomaly intervals per series and week, as for the scorer
     """
 
     def __init__(self, interval_s: float = 15.0, false_alarms_per_week: float = 1.0) -> None:
@@ -66,16 +64,16 @@ class IncidentCorrelator:
         self.memory = IncidentMemory()
         self.mass_detector = MassEventDetector()
         self.drafts: dict[str, IncidentDraft] = {}
-        """By id: those that go on, or might open again."""
+        """By id: active incidents and drafts, and those that may reopen."""
         self.time = 0
         self._draft_of: dict[str, str] = {}
         self._context = GroupingContext(self.directory, self.rates, self.memory.entities, interval_s)
         self._merged: list[Incident] = []
         self._change_revision = 0
         self._has_new_changes = False
-        """Changes were told of since the last step."""
+        """Change events were added since the last step."""
         self._placed: dict[tuple[str, int], IncidentDraft] = {}
-        """(entity, when) -> where what moved there and then in this step was put."""
+        """(entity, start) -> draft of the anomalies already assigned in this step."""
 
     def step(
         self,
@@ -85,12 +83,12 @@ class IncidentCorrelator:
         patterns: Iterable[PatternMatch] = (),
         source: str = "",
     ) -> list[Incident]:
-        """Incidents that came or changed, oldest first; one that another took over has `merged_into`.
+        """Return new and changed incidents, oldest first; a merged incident has `merged_into`.
 
-        time      : int64 ns of the tick; of all sources, in about the order of time
-        anomalies : that the tick told: opened, grown, closed
-        infos     : series that came
-        patterns  : that are recognised now in the ticks of this source; its others are over
+        time      : int64 ns of the tick; ticks of all sources, approximately in order of time
+        anomalies : those that opened, grew or closed in the tick
+        infos     : new series
+        patterns  : patterns recognized in this tick of `source`; other patterns of the source have ended
         """
         self.time = max(self.time, time)
         self.directory.add(infos)
@@ -100,150 +98,152 @@ class IncidentCorrelator:
             self.memory.changes.revision != self._change_revision,
             self.memory.changes.revision,
         )
-        began = {a.id: a for a in anomalies if a.id not in self._draft_of and a.end is None}
-        fresh = list(began.values())
-        places = [self.directory.location_of(anomaly) for anomaly in fresh]
-        ids = (anomaly.series_id for anomaly in fresh)
-        mass = self.mass_detector.step(self.time, zip(ids, places, strict=True), self.directory)
-        gathering = None if mass is None else self._collect_mass_event(mass, fresh)
-        touched: list[IncidentDraft | None] = [
-            self._assign(a, p, gathering if mass and mass.scope in p.scopes else None)
-            for a, p in zip(fresh, places, strict=True)
+        new_by_id = {a.id: a for a in anomalies if a.id not in self._draft_of and a.end is None}
+        new_anomalies = list(new_by_id.values())
+        locations = [self.directory.location_of(anomaly) for anomaly in new_anomalies]
+        ids = (anomaly.series_id for anomaly in new_anomalies)
+        mass = self.mass_detector.step(self.time, zip(ids, locations, strict=True), self.directory)
+        mass_draft = None if mass is None else self._collect_mass_event(mass, new_anomalies)
+        affected: list[IncidentDraft | None] = [
+            self._assign(a, p, mass_draft if mass and mass.scope in p.scopes else None)
+            for a, p in zip(new_anomalies, locations, strict=True)
         ]
-        touched += [
-            self._update_member(anomaly) for anomaly in anomalies if anomaly is not began.get(anomaly.id)
+        affected += [
+            self._update_member(anomaly) for anomaly in anomalies if anomaly is not new_by_id.get(anomaly.id)
         ]
-        if gathering is None:
-            self._merge_coincident({case.id for case in touched if case is not None})
+        if mass_draft is None:
+            self._merge_coincident({draft.id for draft in affected if draft is not None})
         self._update_patterns(source, patterns)
         return self._merged + self._publish()
 
     def covers(self, match: PatternMatch) -> bool:
-        """Whether something that goes on has to do with a pattern already."""
-        return any(case.end is None and case.touches(match) for case in self.drafts.values())
+        """Return whether an active draft already concerns the pattern's entity or series."""
+        return any(draft.end is None and draft.touches(match) for draft in self.drafts.values())
 
     def forget_series(self, series_ids: Iterable[str]) -> None:
-        """Series that are watched no more."""
+        """Remove series that are no longer monitored."""
         self.directory.forget(series_ids)
 
     def add_change(self, change: Change) -> None:
-        """Somebody changed something: it is shown beside the incidents near it."""
+        """Add a change event, which is listed with the incidents near it."""
         self.memory.changes.add(change)
 
     def add_restart(self, time: int, labels: Mapping[str, str], what: str) -> Change | None:
-        """A restart was seen (a start time that moved, counters that began again).
+        """Record a detected restart and return its change event; None if it was recorded just before.
 
-        Its Change, to be kept; None = it was told of a moment ago, by another series of the same thing.
+        labels : labels of the series that shows the restart; what : name of the restarted entity
         """
         return self.memory.changes.add_restart(time, labels, what)
 
     def _assign(
-        self, anomaly: Anomaly, place: SeriesLocation, gathering: IncidentDraft | None
+        self, anomaly: Anomaly, place: SeriesLocation, mass_draft: IncidentDraft | None
     ) -> IncidentDraft:
-        """Find the case of an anomaly that began."""
-        if gathering is not None:
-            case, new = gathering, 1.0
+        """Assign a new anomaly to a draft."""
+        if mass_draft is not None:
+            draft, novelty = mass_draft, 1.0
         else:
             self.rates.events += 1.0
-            moment = place.entity, anomaly.start
-            found = self._placed.get(moment) or find_draft(
+            position = place.entity, anomaly.start
+            draft_found = self._placed.get(position) or find_draft(
                 place, anomaly.start, self.drafts.values(), self._context
             )
-            case = self._placed[moment] = found or self._create_draft(anomaly)
-            new = 1.0 if case.surprise > MAX_USEFUL_SURPRISE else self.memory.novelty(case, place)
-            new = MIN_NOVELTY if anomaly.pattern else new
-        self._add_member(case, make_member(anomaly, place, new))
-        if case.state is IncidentState.RESOLVED:
-            self._reopen(case)
-        return case
+            draft = self._placed[position] = draft_found or self._create_draft(anomaly)
+            novelty = 1.0 if draft.surprise > MAX_USEFUL_SURPRISE else self.memory.novelty(draft, place)
+            novelty = MIN_NOVELTY if anomaly.pattern else novelty
+        self._add_member(draft, make_member(anomaly, place, novelty))
+        if draft.state is IncidentState.RESOLVED:
+            self._reopen(draft)
+        return draft
 
-    def _reopen(self, case: IncidentDraft) -> None:
-        """What was over goes on; what a person resolved only where it is worse than it was then."""
-        before = level_of(case.severity)
-        self._update_severity(case)
-        if not case.by_hand or level_of(case.severity) is not before:
-            case.by_hand = False
-            case.state = IncidentState.ACKNOWLEDGED if case.acknowledged_by else IncidentState.OPEN
+    def _reopen(self, draft: IncidentDraft) -> None:
+        """Reopen a resolved draft; after an operator's resolution only at a higher severity level."""
+        before = level_of(draft.severity)
+        draft.update_severity(self.time, self.directory.scope_sizes)
+        if not draft.by_hand or level_of(draft.severity) is not before:
+            draft.by_hand = False
+            draft.state = IncidentState.ACKNOWLEDGED if draft.acknowledged_by else IncidentState.OPEN
 
-    def _add_member(self, case: IncidentDraft, member: DraftMember) -> None:
-        case.add_member(member)
-        self._draft_of[member.id] = case.id
-        case.user_facing |= is_user_facing(member.metric)
-        self._update_surprise(case, member)
+    def _add_member(self, draft: IncidentDraft, member: DraftMember) -> None:
+        draft.add_member(member)
+        self._draft_of[member.id] = draft.id
+        draft.user_facing |= is_user_facing(member.metric)
+        self._update_surprise(draft, member)
 
     def _create_draft(self, anomaly: Anomaly) -> IncidentDraft:
-        case = IncidentDraft(
+        draft = IncidentDraft(
             derived_ulid(anomaly.start, "incident", anomaly.id), anomaly.start, anomaly.start
         )
-        self.drafts[case.id] = case
-        return case
+        self.drafts[draft.id] = draft
+        return draft
 
-    def _update_surprise(self, case: IncidentDraft, member: DraftMember, weight: float | None = None) -> None:
-        """How surprising the bursts are that a member is part of, with it (or with its growth)."""
-        if case.mass or case.surprise > MAX_USEFUL_SURPRISE:
+    def _update_surprise(
+        self, draft: IncidentDraft, member: DraftMember, weight: float | None = None
+    ) -> None:
+        """Update the surprise with the bursts that a member, or its growth, is part of."""
+        if draft.mass or draft.surprise > MAX_USEFUL_SURPRISE:
             return
-        place = self.directory.locations.get(member.series_id)
-        place = place or locate(SeriesKey.of(member.source, member.metric, member.labels))
-        for scope in place.scopes:
-            burst = case.extend_burst(scope, member.weight if weight is None else weight, member.start)
+        location = self.directory.locations.get(member.series_id)
+        location = location or locate(SeriesKey.of(member.source, member.metric, member.labels))
+        for scope in location.scopes:
+            burst = draft.extend_burst(scope, member.weight if weight is None else weight, member.start)
             window_s = max((burst.last - burst.first) / 1e9, self.interval_s, MIN_BURST_S)
             expected = self.rates.anomaly_rate() * self.directory.scope_sizes[scope] * window_s
-            case.surprise = max(case.surprise, surprise(burst.weight, expected))
+            draft.surprise = max(draft.surprise, surprise(burst.weight, expected))
 
     def _update_member(self, anomaly: Anomaly) -> IncidentDraft | None:
-        """An anomaly that is known grew or ended."""
-        case = self.drafts.get(self._draft_of.get(anomaly.id, ""))
-        if case is None:
+        """Update the draft of a known anomaly that grew or closed."""
+        draft = self.drafts.get(self._draft_of.get(anomaly.id, ""))
+        if draft is None:
             return None
-        member = case.members[anomaly.id]
-        grown = member.new * (score_weight(anomaly.score) - score_weight(member.score))
+        member = draft.members[anomaly.id]
+        growth = member.new * (score_weight(anomaly.score) - score_weight(member.score))
         member.score, member.direction = anomaly.score, anomaly.direction
         member.value, member.lower, member.upper = anomaly.value, anomaly.lower, anomaly.upper
-        case.worst = max(case.worst, anomaly.score)
-        if grown > 0.0:
+        draft.worst = max(draft.worst, anomaly.score)
+        if growth > 0.0:
             self.directory.location_of(anomaly)
-            self._update_surprise(case, member, grown)
+            self._update_surprise(draft, member, growth)
         if anomaly.end is not None:
-            case.close_member(member, anomaly.end)
-        return case
+            draft.close_member(member, anomaly.end)
+        return draft
 
-    def _collect_mass_event(self, mass: MassEvent, fresh: Sequence[Anomaly]) -> IncidentDraft | None:
-        """The one case of a mass event: all that began within its window is part of it."""
+    def _collect_mass_event(self, mass: MassEvent, new_anomalies: Sequence[Anomaly]) -> IncidentDraft | None:
+        """Return the one draft of a mass event, after merging all drafts that began within its window."""
         recent = [
-            case
-            for case in self.drafts.values()
-            if case.last >= self.time - WINDOW_NS and case.state is not IncidentState.RESOLVED
-            and (mass.scope in case.bursts or case.mass)
+            draft
+            for draft in self.drafts.values()
+            if draft.last >= self.time - WINDOW_NS and draft.state is not IncidentState.RESOLVED
+            and (mass.scope in draft.bursts or draft.mass)
         ]  # fmt: skip
-        if not recent and not fresh:
+        if not recent and not new_anomalies:
             return None
-        recent.sort(key=lambda case: (not case.mass, case.start, case.id))
-        whole = recent[0] if recent else self._create_draft(fresh[0])
+        recent.sort(key=lambda draft: (not draft.mass, draft.start, draft.id))
+        target = recent[0] if recent else self._create_draft(new_anomalies[0])
         for other in recent[1:]:
-            self._merged += self.absorb(whole, other)
-        whole.mass = True
-        whole.mass_share = max(whole.mass_share, mass.share)
-        return whole
+            self._merged += self.absorb(target, other)
+        target.mass = True
+        target.mass_share = max(target.mass_share, mass.share)
+        return target
 
-    def _merge_coincident(self, touched: set[str]) -> None:
-        """Merge cases that began so near each other that it is no accident."""
-        if not touched:
+    def _merge_coincident(self, affected: set[str]) -> None:
+        """Merge drafts that began too close to each other for a coincidence."""
+        if not affected:
             return
-        going = [case for case in self.drafts.values() if case.state is not IncidentState.RESOLVED]
-        going.sort(key=lambda case: (case.start, case.id))
-        for later in reversed(going):
-            for earlier in going:
+        active = [draft for draft in self.drafts.values() if draft.state is not IncidentState.RESOLVED]
+        active.sort(key=lambda draft: (draft.start, draft.id))
+        for later in reversed(active):
+            for earlier in active:
                 if earlier is later or earlier.id not in self.drafts:
                     continue
-                if not touched & {earlier.id, later.id} or not _starts_before(earlier, later):
+                if not affected & {earlier.id, later.id} or not _starts_before(earlier, later):
                     continue
                 if should_merge(earlier, later, self._context):
                     self._merged += self.absorb(earlier, later)
-                    touched.add(earlier.id)
+                    affected.add(earlier.id)
                     break
 
     def absorb(self, into: IncidentDraft, other: IncidentDraft) -> list[Incident]:
-        """One case takes another over; where that was told, this is how it is told that it is gone."""
+        """Merge `other` into `into`; return the closing version of `other` if it was published."""
         into.absorb(other)
         into.known |= other.known
         self._draft_of.update(dict.fromkeys(other.members, into.id))
@@ -254,156 +254,144 @@ class IncidentCorrelator:
         return [replace(gone, state=IncidentState.RESOLVED, merged_into=into.id)]
 
     def split(
-        self, case: IncidentDraft, rest: Iterable[str], new: IncidentDraft, apart: Iterable[str]
+        self, draft: IncidentDraft, rest: Iterable[str], new: IncidentDraft, apart: Iterable[str]
     ) -> None:
-        """Give each of two cases its part of the anomalies of one."""
-        members = case.members
-        old = IncidentDraft(case.id, members[next(iter(rest := list(rest)))].start, 0)
+        """Divide the anomalies of a draft between it (`rest`) and a new draft (`apart`)."""
+        members = draft.members
+        old = IncidentDraft(draft.id, members[next(iter(rest := list(rest)))].start, 0)
         for part, names in ((old, rest), (new, list(apart))):
             for name in names:
                 self._add_member(part, members[name])
         for name in ("members", "bursts", "open", "series", "surprise", "weight", "worst", "ended", "seen",
                      "user_facing", "start", "last"):  # fmt: skip
-            setattr(case, name, getattr(old, name))
-        case.severity = 0.0
+            setattr(draft, name, getattr(old, name))
+        draft.severity = 0.0
         self.drafts[new.id] = new
-        for both in (case, new):
-            self._update_severity(both)
+        for both in (draft, new):
+            both.update_severity(self.time, self.directory.scope_sizes)
 
     def follow_stored(self, incident: Incident, anomalies: Iterable[Anomaly]) -> None:
-        """Follow a stored incident (again): after a restart without a state, or to let people speak of it."""
-        case = IncidentDraft(incident.id, incident.start, incident.start, state=incident.state, known=True)
-        case.acknowledged_by, case.note = incident.acknowledged_by, incident.note
-        case.mass, case.severity = incident.mass, incident.severity
-        case.by_hand = _is_resolved_by_hand(incident)
-        case.change_ids, case.similar = incident.change_ids, incident.similar
-        case.patterns = {f"{match.name} {match.entity}": match for match in incident.patterns}
+        """Follow a stored incident again: after a restart without state, or for an operator action."""
+        draft = IncidentDraft(incident.id, incident.start, incident.start, state=incident.state, known=True)
+        draft.acknowledged_by, draft.note = incident.acknowledged_by, incident.note
+        draft.mass, draft.severity = incident.mass, incident.severity
+        draft.by_hand = _is_resolved_by_hand(incident)
+        draft.change_ids, draft.similar = incident.change_ids, incident.similar
+        draft.patterns = {f"{match.name} {match.entity}": match for match in incident.patterns}
         for anomaly in sorted(anomalies, key=lambda one: (one.start, one.id)):
-            self._add_member(case, make_member(anomaly, self.directory.location_of(anomaly)))
-        if case.members:
-            self.drafts[case.id] = case
+            self._add_member(draft, make_member(anomaly, self.directory.location_of(anomaly)))
+        if draft.members:
+            self.drafts[draft.id] = draft
 
     def refresh_stored(self, incident: Incident, anomalies: Iterable[Anomaly]) -> None:
-        """A followed one as it was stored after `state` was taken: words of people, further anomalies."""
-        case = self.drafts[incident.id]
-        case.state, case.by_hand = incident.state, _is_resolved_by_hand(incident)
-        case.acknowledged_by, case.note = incident.acknowledged_by, incident.note
+        """Update a draft from a newer stored version: operator actions and further anomalies."""
+        draft = self.drafts[incident.id]
+        draft.state, draft.by_hand = incident.state, _is_resolved_by_hand(incident)
+        draft.acknowledged_by, draft.note = incident.acknowledged_by, incident.note
         for anomaly in anomalies:
-            if anomaly.id not in case.members:
-                self._add_member(case, make_member(anomaly, self.directory.location_of(anomaly)))
+            if anomaly.id not in draft.members:
+                self._add_member(draft, make_member(anomaly, self.directory.location_of(anomaly)))
 
     def drop(self, incident_id: str) -> None:
-        """Follow it no more: another took it over after `state` was taken."""
-        case = self.drafts.pop(incident_id)
-        for member_id in case.members:
+        """Stop following an incident that was merged after the state was saved."""
+        draft = self.drafts.pop(incident_id)
+        for member_id in draft.members:
             if self._draft_of.get(member_id) == incident_id:
                 del self._draft_of[member_id]
 
     def close_missing(self, source: str, open_ids: Iterable[str], time: int) -> None:
-        """After a restart: all other anomalies of this source ended while nobody looked."""
-        going = set(open_ids)
-        for case in self.drafts.values():
-            for member_id in [one for one in case.open if one not in going]:
-                if case.members[member_id].source == source:
-                    case.close_member(case.members[member_id], time)
+        """Close all anomalies of a source, at `time`, that are not among `open_ids` after a restart."""
+        still_open = set(open_ids)
+        for draft in self.drafts.values():
+            for member_id in [one for one in draft.open if one not in still_open]:
+                if draft.members[member_id].source == source:
+                    draft.close_member(draft.members[member_id], time)
 
     def close_source(self, source: str, time: int) -> None:
-        """A source is watched no more: its anomalies and patterns are over."""
+        """Close all anomalies and patterns of a source that is no longer monitored."""
         self.close_missing(source, (), time)
-        for case in self.drafts.values():
-            case.update_patterns(source, {}, time)
+        for draft in self.drafts.values():
+            draft.update_patterns(source, {}, time)
 
     def _update_patterns(self, source: str, patterns: Iterable[PatternMatch]) -> None:
         now = {f"{match.name} {match.entity}": match for match in patterns}
-        for case in self.drafts.values():
-            case.update_patterns(source, now, self.time)
+        for draft in self.drafts.values():
+            draft.update_patterns(source, now, self.time)
 
     def _publish(self) -> list[Incident]:
-        """Judge what goes on, end what is over, and tell what is worth telling."""
-        told: list[Incident] = []
-        for case in list(self.drafts.values()):
-            self._update_severity(case)
-            over_s = 0.0 if case.end is None else (self.time - case.ended) / 1e9
-            if over_s >= RESOLVE_AFTER_S and case.state is not IncidentState.RESOLVED:
-                case.state = IncidentState.RESOLVED
-            if case.known or self._is_incident(case):
-                told += self.report(case)
-            if over_s >= (REOPEN_WINDOW_S if case.known else RESOLVE_AFTER_S):
-                self._retire(case)
-        return told
+        """Update all drafts, resolve and retire ended ones, and return the incidents to publish."""
+        published: list[Incident] = []
+        for draft in list(self.drafts.values()):
+            draft.update_severity(self.time, self.directory.scope_sizes)
+            ended_s = 0.0 if draft.end is None else (self.time - draft.ended) / 1e9
+            if ended_s >= RESOLVE_AFTER_S and draft.state is not IncidentState.RESOLVED:
+                draft.state = IncidentState.RESOLVED
+            if draft.known or self._is_incident(draft):
+                published += self.report(draft)
+            if ended_s >= (REOPEN_WINDOW_S if draft.known else RESOLVE_AFTER_S):
+                self._retire(draft)
+        return published
 
-    def _retire(self, case: IncidentDraft) -> None:
-        """It is over for good: what is to be learnt from it is learnt."""
-        self.rates.record_group(case.surprise)
-        self.memory.learn(case, self.time)
-        for member_id in case.members:
+    def _retire(self, draft: IncidentDraft) -> None:
+        """Learn from an ended draft and remove it."""
+        self.rates.record_group(draft.surprise)
+        self.memory.learn(draft, self.time)
+        for member_id in draft.members:
             self._draft_of.pop(member_id, None)
-        del self.drafts[case.id]
+        del self.drafts[draft.id]
 
-    def _update_severity(self, case: IncidentDraft) -> None:
-        until = self.time if case.end is None else case.ended
-        found = severity_of(
-            surprise=case.surprise,
-            weight=case.weight,
-            share=0.0 if case.mass else self._hit_ratio(case),
-            entities=len(case.series),
-            lasting_s=(until - case.start) / 1e9,
-            user_facing=case.user_facing,
-            worst=case.worst,
+    def _is_incident(self, draft: IncidentDraft) -> bool:
+        """Return whether a draft is an incident yet."""
+        has_lasted = bool(draft.open) and (self.time - draft.start) / 1e9 >= CONFIRM_AFTER_S
+        is_rare = draft.surprise >= INSTANT_SURPRISE or draft.worst >= INSTANT_SCORE or draft.mass
+        draft.known = is_rare or has_lasted or bool(draft.patterns)
+        return draft.known
+
+    def report(self, draft: IncidentDraft) -> list[Incident]:
+        """Return the incident if enough of it changed since it was last published, else nothing."""
+        n_anomalies = len(draft.members)
+        size = n_anomalies if n_anomalies <= 20 else 20 + int(10.0 * (n_anomalies / 20.0 - 1.0) ** 0.5)
+        summary = (
+            draft.end is None,
+            str(draft.state),
+            str(level_of(draft.severity)),
+            size,
+            draft.mass,
+            len(draft.patterns),
+            draft.acknowledged_by,
+            draft.note,
+            round(draft.severity * 10.0),
+            draft.active_patterns(),
         )
-        if case.mass:
-            found = max(found, 0.6 + 0.4 * case.mass_share)
-        case.severity = max(case.severity, min(found, 1.0))
-
-    def _hit_ratio(self, case: IncidentDraft) -> float:
-        """Of the series of the entity that is hit most."""
-        sizes = self.directory.scope_sizes
-        return max(n / max(sizes[f"entity={entity}"], 4) for entity, n in case.series.items())
-
-    def _is_incident(self, case: IncidentDraft) -> bool:
-        """Whether a case is an incident yet."""
-        lasted = bool(case.open) and (self.time - case.start) / 1e9 >= CONFIRM_AFTER_S
-        rare = case.surprise >= INSTANT_SURPRISE or case.worst >= INSTANT_SCORE or case.mass
-        case.known = rare or lasted or bool(case.patterns)
-        return case.known
-
-    def report(self, case: IncidentDraft) -> list[Incident]:
-        """The incident, where enough of it changed since it was told last."""
-        n = len(case.members)
-        size = n if n <= 20 else 20 + int(10.0 * (n / 20.0 - 1.0) ** 0.5)
-        now = (
-            case.end is None, str(case.state), str(level_of(case.severity)), size, case.mass,
-            len(case.patterns), case.acknowledged_by, case.note, round(case.severity * 10.0), case.active_patterns(),
-        )  # fmt: skip
-        if now == case.told[: len(now)] and not self._has_new_changes:
+        if summary == draft.told[: len(summary)] and not self._has_new_changes:
             return []
-        near = self.memory.changes.find_near(case)
-        if (*now, near) == case.told:
+        near = self.memory.find_near_changes(draft)
+        if (*summary, near) == draft.told:
             return []
-        if case.told[2:6] != now[2:6]:
-            self.memory.find_similar(case)
-        case.told, case.change_ids = (*now, near), near
-        return [self.memory.to_incident(case, self.interval_s)]
+        if draft.told[2:6] != summary[2:6]:
+            self.memory.find_similar(draft)
+        draft.told, draft.change_ids = (*summary, near), near
+        return [self.memory.to_incident(draft, self.interval_s)]
 
     def state(self) -> dict[str, Any]:
-        """As plain values, for JSON. The series that are watched are told again by `step` after a restart."""
+        """Return plain values for JSON; `step` receives the monitored series again after a restart."""
         parts: dict[str, Any] = {key: getattr(self, name).state() for key, name in _PARTS.items()}
-        cases = [case.stored_state() for case in self.drafts.values()]
+        cases = [draft.stored_state() for draft in self.drafts.values()]
         return {"version": VERSION, "time": self.time, "cases": cases, **parts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; a state of another version is left alone."""
+        """Restore `state`; a state of another version is ignored."""
         if state.get("version") != VERSION:
             return
         for key, name in _PARTS.items():
             getattr(self, name).restore(state[key])
         self.time = state["time"]
         self.drafts = {stored["id"]: draft_from_state(stored) for stored in state["cases"]}
-        self._draft_of = {member: case.id for case in self.drafts.values() for member in case.members}
+        self._draft_of = {member: draft.id for draft in self.drafts.values() for member in draft.members}
 
 
 def _is_resolved_by_hand(incident: Incident) -> bool:
-    """Whether a person resolved it: by itself that is never done while an anomaly goes on."""
+    """Return whether an operator resolved it: automatic resolution happens only after all anomalies ended."""
     return incident.state is IncidentState.RESOLVED and incident.end is None
 
 

@@ -1,4 +1,4 @@
-"""An incident while it is being put together: its anomalies, its bursts, and what people said of it."""
+"""A draft of an incident: its anomalies, their bursts, and operator actions on it."""
 
 import math
 from collections.abc import Mapping
@@ -6,20 +6,20 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from trimtab.engine.incidents.series_directory import SeriesLocation
-from trimtab.engine.incidents.severity import score_weight
+from trimtab.engine.incidents.severity import score_weight, severity_of
 from trimtab.engine.types import Anomaly, Direction, IncidentState, PatternMatch
 
 BURST_GAP_NS = 600_000_000_000
-"""After so long without another series a scope's next one begins a new burst."""
+"""After this long without another series the next one of a scope begins a new burst."""
 
 
 @dataclass(slots=True)
 class DraftMember:
-    """An anomaly of an incident.
+    """An anomaly of a draft. Its fields are part of the stored state.
 
-    new     : what it adds as evidence, 0..1: less where its metric always moves with others that moved
-    calls   : the name of whom its series tells as a caller
-    pattern : the one that began it, "" = its series is unusual
+    new     : weight as evidence, 0..1: less where its metric usually moves with others in the draft
+    calls   : callee that its series names, "" = none
+    pattern : pattern that began it, "" = its series is anomalous
     """
 
     id: str
@@ -42,26 +42,38 @@ class DraftMember:
 
     @property
     def weight(self) -> float:
-        """What it counts as."""
+        """Weight of the anomaly in its group."""
         return self.new * score_weight(self.score)
 
 
 def make_member(anomaly: Anomaly, location: SeriesLocation, new: float = 1.0) -> DraftMember:
-    """An anomaly as a member."""
+    """Return an anomaly as a member."""
     return DraftMember(
-        id=anomaly.id, series_id=anomaly.series_id, series=anomaly.series, metric=location.metric,
-        entity=location.entity, source=location.source, calls=location.callee, start=anomaly.start, end=anomaly.end,
-        score=anomaly.score, direction=anomaly.direction, value=anomaly.value, lower=anomaly.lower,
-        upper=anomaly.upper, labels=anomaly.labels, new=new,
+        id=anomaly.id,
+        series_id=anomaly.series_id,
+        series=anomaly.series,
+        metric=location.metric,
+        entity=location.entity,
+        source=location.source,
+        calls=location.callee,
+        start=anomaly.start,
+        end=anomaly.end,
+        score=anomaly.score,
+        direction=anomaly.direction,
+        value=anomaly.value,
+        lower=anomaly.lower,
+        upper=anomaly.upper,
+        labels=anomaly.labels,
+        new=new,
         pattern=anomaly.pattern,
-    )  # fmt: skip
+    )
 
 
 @dataclass(slots=True)
 class Burst:
-    """What moved within one scope, in one go.
+    """Anomalies of one scope close together in time.
 
-    weight : of all series; first, last : int64 ns, when the first and the newest of them moved
+    weight : sum over its series; first, last : int64 ns, start of its first and newest anomaly
     """
 
     weight: float
@@ -71,19 +83,19 @@ class Burst:
 
 @dataclass(slots=True)
 class IncidentDraft:
-    """An incident in the making.
+    """An incident or a candidate for one. Its fields are part of the stored state.
 
-    last     : int64 ns, when the newest of its anomalies began
-    open     : ids of the anomalies that have not ended; seen: ids of the series that moved
-    ended    : int64 ns, newest end of those that have
-    series   : entity -> how many of its series moved
+    last     : int64 ns, start of its newest anomaly
+    open     : ids of its open anomalies; seen : ids of its series
+    ended    : int64 ns, newest end of a closed anomaly or pattern
+    series   : entity -> number of its anomalous series
     surprise : of its rarest burst so far, in powers of ten
-    severity : the largest so far: it never falls
-    weight   : series that moved, those that always move with another counted in part
+    severity : largest so far; it never falls
+    weight   : anomalous series, those that usually move with another counted in part
     worst    : largest anomaly_score
-    known    : it was told as an incident
-    by_hand  : a person resolved it
-    told     : what was told of it last, to see what is worth telling again
+    known    : it was published as an incident
+    by_hand  : an operator resolved it
+    told     : summary of the last published version, to decide whether to publish again
     """
 
     id: str
@@ -114,38 +126,38 @@ class IncidentDraft:
 
     @property
     def end(self) -> int | None:
-        """When its last anomaly or pattern ended; None = one goes on."""
+        """int64 ns, end of its last anomaly or pattern; None while one is open."""
         return None if self.open or self.active_patterns() else self.ended
 
     def active_patterns(self) -> int:
-        """How many patterns are recognised now."""
+        """Return the number of patterns recognized now."""
         return sum(match.until is None for match in self.patterns.values())
 
     def update_patterns(self, source: str, now: Mapping[str, PatternMatch], time: int) -> None:
-        """What one source's ticks look like now, "name entity" -> match: what is not among it is over.
+        """Update the patterns of one source: those not in `now` ("name entity" -> match) ended at `time`.
 
-        A case that ends at this very moment goes on with another pattern of the same thing.
+        A draft that ends at this same moment continues with another pattern of the same entity.
         """
         if not now and not self.patterns:
             return
-        going = self.end is None or self.ended >= time
+        is_active = self.end is None or self.ended >= time
         for key, match in self.patterns.items():
             if match.until is None and match.source in {source, ""} and key not in now:
                 self.patterns[key] = replace(match, until=time)
                 self.ended = max(self.ended, time)
-        if going:
+        if is_active:
             self.patterns |= {key: match for key, match in now.items() if self.touches(match)}
 
     def touches(self, match: PatternMatch) -> bool:
-        """Whether a pattern is of an entity or a series that is of this case."""
+        """Return whether a pattern concerns an entity or a series of this draft."""
         return match.entity in self.series or not self.seen.isdisjoint(match.series_ids)
 
     def entities(self) -> list[str]:
-        """What it touches, most touched first."""
+        """Return the entities, the most affected first."""
         return [name for name, _ in sorted(self.series.items(), key=lambda item: (-item[1], item[0]))]
 
     def add_member(self, member: DraftMember) -> None:
-        """Another anomaly."""
+        """Add an anomaly."""
         self.members[member.id] = member
         if member.series_id not in self.seen:
             self.seen.add(member.series_id)
@@ -160,22 +172,22 @@ class IncidentDraft:
             self.worst = member.score
 
     def close_member(self, member: DraftMember, end: int) -> None:
-        """One of its anomalies ended."""
+        """Close one of its anomalies at `end`."""
         member.end = end
         self.open.discard(member.id)
         self.ended = max(self.ended, end)
 
-    def extend_burst(self, scope: str, weight: float, at: int) -> Burst:
-        """Something moved within a scope."""
-        now = self.bursts.get(scope)
-        if now is None or at - now.last > BURST_GAP_NS:
-            now = self.bursts[scope] = Burst(0.0, at, at)
-        now.weight += weight
-        now.first, now.last = min(now.first, at), max(now.last, at)
-        return now
+    def extend_burst(self, scope: str, weight: float, time: int) -> Burst:
+        """Add weight to the current burst of a scope, or begin a new one, and return it."""
+        burst = self.bursts.get(scope)
+        if burst is None or time - burst.last > BURST_GAP_NS:
+            burst = self.bursts[scope] = Burst(0.0, time, time)
+        burst.weight += weight
+        burst.first, burst.last = min(burst.first, time), max(burst.last, time)
+        return burst
 
     def absorb(self, other: "IncidentDraft") -> None:
-        """All of another case is of this one now; what people said of either stays."""
+        """Take over everything of another draft, including its acknowledgement and notes."""
         for member in other.members.values():
             self.add_member(member)
         for scope, burst in other.bursts.items():
@@ -188,8 +200,23 @@ class IncidentDraft:
         self.acknowledged_by = self.acknowledged_by or other.acknowledged_by
         self.note = "\n".join(note for note in (self.note, other.note) if note)
 
+    def update_severity(self, time: int, scope_sizes: Mapping[str, int]) -> None:
+        """Update the severity at `time`, int64 ns; scope_sizes : scope -> number of monitored series."""
+        until = time if self.end is None else self.ended
+        hit_ratio = 0.0
+        if not self.mass:
+            hit_ratio = max(n / max(scope_sizes[f"entity={entity}"], 4) for entity, n in self.series.items())
+        severity = severity_of(
+            surprise=self.surprise, weight=self.weight, share=hit_ratio,
+            entities=len(self.series), lasting_s=(until - self.start) / 1e9, user_facing=self.user_facing,
+            worst=self.worst,
+        )  # fmt: skip
+        if self.mass:
+            severity = max(severity, 0.6 + 0.4 * self.mass_share)
+        self.severity = max(self.severity, min(severity, 1.0))
+
     def stored_state(self) -> dict[str, Any]:
-        """As plain values; what is not finite as None, as JSON has no word for it."""
+        """Return plain values; None for a number that is not finite."""
         plain = asdict(self)
         plain["open"] = sorted(self.open)
         del plain["seen"]
@@ -203,7 +230,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def draft_from_state(state: Mapping[str, Any]) -> IncidentDraft:
-    """The case that `state_of` told of."""
+    """Return the draft of a stored state."""
     stored = dict(state)
     unknown = ("score", "value", "lower", "upper")
     members = [

@@ -1,4 +1,4 @@
-"""Once for all sources: what belongs together, what it looks like, and who is told. Asked at each tick."""
+"""Incidents, patterns and notices of all sources, processed once per tick."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -32,24 +32,28 @@ from trimtab.engine.types import (
 
 log = structlog.get_logger(__name__)
 
-HALF_HOUR_NS = 1_800_000_000_000
-"""How far back changes may explain a pattern."""
+LOOKBACK_NS = 1_800_000_000_000
+"""A change may explain a pattern for half an hour."""
 SETTINGS_PREFIX, OPERATOR_PREFIX = "settings/", "people/"
-"""Begin the ids of silences that stand in the settings, and of those that people asked for."""
+"""Prefixes of silence ids: from the settings, and from operators."""
 STATE_KEY = "sensing/incidents"
-"""Under which the state is remembered."""
+"""Key of the learned state in the key-value store."""
 
 
 _NON_CAUSAL_KINDS = (ChangeKind.ALERT, ChangeKind.RESTART)
-"""Kinds of changes after which nothing need be worse for good."""
+"""Kinds of change events that do not explain a lasting degradation."""
 
 
 class IncidentService:
-    """Incidents, patterns and notices of an installation. All of it runs in the one work thread.
+    """Incidents, patterns and notices of an installation. All calls run in the one work thread.
 
-    store    : of anomalies;  kept : of incidents and changes;  memory : of what was learnt
-    window_s : how far back patterns look; a source of long intervals needs 120 of them
-    silences : those that people asked for, read at each tick; raises StoreError
+    store                  : of anomalies
+    incident_store         : of incidents and change events
+    state_store            : of the learned state
+    false_alarms_per_week  : budget of anomaly intervals per series and week
+    notifications_per_week : budget of notifications of the installation
+    window_s               : seconds of history that patterns use; at least 120 ticks of a source
+    read_silences          : silences of operators, read at each tick; raises StoreError
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class IncidentService:
         self.operator_actions = OperatorActions(self.correlator)
         self.notification_policy = NotificationPolicy(notifications_per_week)
         self.pending_changes: deque[Change] = deque()
-        """Changes that people or programs told of, and that no tick has taken in yet."""
+        """Change events received since the last tick."""
         self.window_s = window_s
         self.read_silences = read_silences
         self.store_error: str | None = None
@@ -79,30 +83,38 @@ class IncidentService:
         self._unsaved_anomalies: dict[str, Anomaly] = {}
         self._unsaved_changes: dict[str, Change] = {}
         self._operator_changes: dict[str, Incident] = {}
-        """What people changed since the last tick, for the notices."""
+        """Incidents that operators changed since the last tick, for the notices."""
 
     def resume(self) -> None:
-        """Go on where it was; what was stored after the state was taken counts more than the state."""
+        """Restore the state; newer stored incidents and changes override it."""
         self._restore_state()
         for change in self.incident_store.changes(limit=100):
             self.correlator.add_change(change)
-        cases = self.correlator.drafts
+        drafts = self.correlator.drafts
         stored = {
             incident.id: incident for incident in self.incident_store.incidents(open_only=True, limit=1000)
         }
-        for incident_id in [one.id for one in cases.values() if one.known and one.id not in stored]:
+        for incident_id in [
+            anomaly_id.id
+            for anomaly_id in drafts.values()
+            if anomaly_id.known and anomaly_id.id not in stored
+        ]:
             with suppress(NotFoundError):
                 stored[incident_id] = self.incident_store.incident(incident_id)
-        held = self.notification_policy.restored_held
-        self._operator_changes |= {name: stored[name] for name in held if name in stored}
+        held_ids = self.notification_policy.restored_held
+        self._operator_changes |= {name: stored[name] for name in held_ids if name in stored}
         for incident in stored.values():
             if incident.merged_into is not None:
                 self.correlator.drop(incident.id)
                 continue
-            case = cases.get(incident.id)
-            new = [one for one in incident.anomaly_ids if case is None or one not in case.members]
-            take = self.correlator.follow_stored if case is None else self.correlator.refresh_stored
-            take(incident, self._anomalies(new))
+            draft = drafts.get(incident.id)
+            new_ids = [
+                anomaly_id
+                for anomaly_id in incident.anomaly_ids
+                if draft is None or anomaly_id not in draft.members
+            ]
+            follow = self.correlator.follow_stored if draft is None else self.correlator.refresh_stored
+            follow(incident, self._anomalies(new_ids))
 
     def _restore_state(self) -> None:
         state = self.state_store.get(STATE_KEY)
@@ -112,7 +124,7 @@ class IncidentService:
             self.correlator.restore(_part(state, "incidents"))
             self.notification_policy.restore(_part(state, "notifying"))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            log.warning("what was learnt of incidents cannot be read, it begins anew", error=repr(error))
+            log.warning("incident_state_unreadable", error=repr(error))
             self.correlator = IncidentCorrelator(
                 false_alarms_per_week=self.correlator.rates.false_alarms_per_week
             )
@@ -120,30 +132,34 @@ class IncidentService:
             self.notification_policy = NotificationPolicy(self.notification_policy.per_week)
 
     def save_state(self) -> None:
-        """Make durable what was learnt, as before an end, and now and then. Raises StoreError."""
+        """Store the learned state. Raises StoreError."""
         state: dict[str, object] = {
             "incidents": self.correlator.state(), "notifying": self.notification_policy.state(),
         }  # fmt: skip
         self.state_store.set(STATE_KEY, state)
 
     def step(
-        self, sensed: TickResult, interval_s: float, info: Callable[[SeriesKey], SeriesInfo]
+        self, result: TickResult, interval_s: float, info: Callable[[SeriesKey], SeriesInfo]
     ) -> tuple[list[Incident], list[Notice]]:
-        """One tick of one source: incidents that came or changed, and what people are to be told."""
-        source, time = sensed.scores.source, sensed.scores.time
+        """Process one tick of one source; return new and changed incidents, and notices to send."""
+        source, time = result.scores.source, result.scores.time
         while self.pending_changes:
             self.correlator.memory.changes.add(self.pending_changes.popleft())
-        came = self._new_keys(source, sensed.keys)
+        new_keys = self._new_keys(source, result.keys)
         watch = self.watcher(source, interval_s, info)
-        matches, restarts = watch.observe(sensed)
+        matches, restarts = watch.observe(result)
         changes = [self.correlator.add_restart(at, dict(key.labels), entity_of(key)) for key, at in restarts]
-        begun = watch.anomalies.step(sensed, matches, self.correlator.covers)
-        infos = [info(key) for key in came]
-        told = self.correlator.step(time, [*sensed.anomalies, *begun], infos, matches, source)
-        self.save(told, begun, [change for change in changes if change is not None])
-        spoken, self._operator_changes = self._operator_changes, {}
+        pattern_anomalies = watch.anomalies.step(result, matches, self.correlator.covers)
+        infos = [info(key) for key in new_keys]
+        incidents = self.correlator.step(
+            time, [*result.anomalies, *pattern_anomalies], infos, matches, source
+        )
+        self.save(incidents, pattern_anomalies, [change for change in changes if change is not None])
+        operator_changes, self._operator_changes = self._operator_changes, {}
         self._refresh_silences()
-        return told, self.notification_policy.step(time, {**spoken, **{one.id: one for one in told}}.values())
+        return incidents, self.notification_policy.step(
+            time, {**operator_changes, **{incident.id: incident for incident in incidents}}.values()
+        )
 
     def resume_source(
         self,
@@ -153,17 +169,17 @@ class IncidentService:
         open_ids: Iterable[str],
         time: int,
     ) -> None:
-        """After a restart: what of a source is watched and still open; all else ended while nobody looked."""
+        """Set a source's monitored series and open anomalies after a restart; close others at `time`."""
         self.correlator.directory.add(info(key) for key in self._new_keys(source, keys))
-        by_patterns = self._resume_patterns(source)
-        self.correlator.close_missing(source, [*open_ids, *by_patterns], time)
+        pattern_ids = self._resume_patterns(source)
+        self.correlator.close_missing(source, [*open_ids, *pattern_ids], time)
 
     def _resume_patterns(self, source: str) -> Collection[str]:
-        """Ids of the anomalies that patterns had begun; whether they go on is seen at the next tick."""
+        """Resume the anomalies that patterns began and return their ids; the next tick updates them."""
         try:
             stored = self.store.anomalies(source=source, open_only=True, limit=100_000)
         except StoreError as error:
-            log.warning("anomalies of patterns cannot be read", source=source, error=str(error))
+            log.warning("pattern_anomalies_unreadable", source=source, error=str(error))
             stored = []
         watch = self._watchers.get(source)
         if watch is None:
@@ -172,17 +188,18 @@ class IncidentService:
         return watch.anomalies.open
 
     def close_other_sources(self, sources: Collection[str], time: int) -> None:
-        """After a start: what was open of all other sources is over, they are watched no more."""
-        cases = self.correlator.drafts.values()
-        known = {one.source for case in cases for one in case.members.values()}
-        known |= {match.source for case in cases for match in case.patterns.values()}
+        """After a start, close the anomalies of all sources that are not monitored any more."""
+        drafts = self.correlator.drafts.values()
+        known = {one.source for draft in drafts for one in draft.members.values()}
+        known |= {match.source for draft in drafts for match in draft.patterns.values()}
         for source in known.difference(sources):
             self.correlator.close_source(source, time)
 
     def apply_operator_changes(self, changed: Sequence[Incident]) -> list[Notice]:
-        """Keep what people said of incidents; what others are to be told of it. Raises StoreError.
+        """Store incidents that an operator changed and return the notices about them. Raises StoreError.
 
-        What the store did not take waits for the next tick, and so does everything before the first one.
+        A change that the store refused is stored at the next tick; before the first tick no notice is
+        returned.
         """
         self._operator_changes |= {incident.id: incident for incident in changed}
         self.save(changed)
@@ -190,11 +207,11 @@ class IncidentService:
             raise StoreError(self.store_error)
         if not self.correlator.time:
             return []
-        spoken, self._operator_changes = self._operator_changes, {}
-        return self.notification_policy.step(self.correlator.time, spoken.values())
+        operator_changes, self._operator_changes = self._operator_changes, {}
+        return self.notification_policy.step(self.correlator.time, operator_changes.values())
 
     def follow(self, incident_id: str) -> None:
-        """Take up again what is over and forgotten, so that people can speak of it. Raises NotFoundError."""
+        """Load an ended incident for an operator action. Raises NotFoundError or ConflictError."""
         if incident_id not in self.correlator.drafts:
             incident = self.incident_store.incident(incident_id)
             if incident.merged_into is not None:
@@ -202,16 +219,16 @@ class IncidentService:
             self.correlator.follow_stored(incident, self._anomalies(incident.anomaly_ids))
 
     def record_alerts(self, alerts: Iterable[Alert], now: int) -> None:
-        """Another system told of its alerts: they stand beside incidents while they fire."""
+        """Record alerts of another system: their changes are listed with incidents while the alerts fire."""
         extend_changes(self.correlator.memory.changes, alerts, now)
 
     def save(
-        self, told: Iterable[Incident], begun: Iterable[Anomaly] = (), seen: Iterable[Change] = ()
+        self, incidents: Iterable[Incident], anomalies: Iterable[Anomaly] = (), changes: Iterable[Change] = ()
     ) -> None:
-        """Store incidents, anomalies of patterns, restarts; what is not taken waits for the next time."""
-        self._unsaved_incidents |= {incident.id: incident for incident in told}
-        self._unsaved_anomalies |= {anomaly.id: anomaly for anomaly in begun}
-        self._unsaved_changes |= {change.id: change for change in seen}
+        """Store incidents, anomalies of patterns and changes; retry at the next tick if the store fails."""
+        self._unsaved_incidents |= {incident.id: incident for incident in incidents}
+        self._unsaved_anomalies |= {anomaly.id: anomaly for anomaly in anomalies}
+        self._unsaved_changes |= {change.id: change for change in changes}
         if not (self._unsaved_incidents or self._unsaved_anomalies or self._unsaved_changes):
             return
         try:
@@ -224,33 +241,35 @@ class IncidentService:
                 self.incident_store.save_incidents(self._unsaved_incidents.values())
         except StoreError as error:
             if self.store_error is None:
-                log.warning("incidents cannot be kept, they wait", error=str(error))
+                log.warning("incidents_not_saved", error=str(error))
             self.store_error = str(error)
             return
         self._unsaved_incidents, self.store_error = {}, None
 
     def configure_notifications(self, notify: Notify) -> None:
-        """How much is told from now on, and the silences of the settings in place of those before."""
+        """Set the notification budget and replace the silences of the settings."""
         self.notification_policy.per_week = notify.notifications_per_week
         self.notification_policy.set_silences(SETTINGS_PREFIX, _silences(notify))
 
     def configured_silences(self) -> list[Silence]:
-        """The silences of the settings that are not over."""
+        """Return the active silences of the settings."""
         return [
-            one for one in self.notification_policy.silences.values() if one.id.startswith(SETTINGS_PREFIX)
+            silence
+            for silence in self.notification_policy.silences.values()
+            if silence.id.startswith(SETTINGS_PREFIX)
         ]
 
     def _refresh_silences(self) -> None:
-        """The silences of people as they stand now; where they cannot be read those before hold."""
+        """Read the silences of operators; keep the previous ones when the store fails."""
         try:
-            asked = [replace(one, id=OPERATOR_PREFIX + one.id) for one in self.read_silences()]
+            silences = [replace(silence, id=OPERATOR_PREFIX + silence.id) for silence in self.read_silences()]
         except StoreError as error:
-            log.warning("silences cannot be read, those before hold", error=str(error))
+            log.warning("silences_unreadable", error=str(error))
             return
-        self.notification_policy.set_silences(OPERATOR_PREFIX, asked)
+        self.notification_policy.set_silences(OPERATOR_PREFIX, silences)
 
     def forget_source(self, source: str) -> None:
-        """A source is watched no more: its anomalies and patterns are over."""
+        """Close the anomalies and patterns of a source that is no longer monitored, and remove its series."""
         time = self.correlator.time
         watch = self._watchers.pop(source, None)
         if watch is not None:
@@ -260,28 +279,28 @@ class IncidentService:
         self.correlator.forget_series(key.id for key in keys)
 
     def _new_keys(self, source: str, keys: tuple[SeriesKey, ...]) -> Sequence[SeriesKey]:
-        before = self._keys.get(source, ())
+        previous = self._keys.get(source, ())
         self._keys[source] = keys
-        if keys is before:
+        if keys is previous:
             return []
-        return [key for i, key in enumerate(keys) if i >= len(before) or before[i] is not key]
+        return [key for i, key in enumerate(keys) if i >= len(previous) or previous[i] is not key]
 
     def watcher(
         self, source: str, interval_s: float, info: Callable[[SeriesKey], SeriesInfo]
     ) -> PatternWatcher:
-        """What looks at this source's ticks beside scores; its state goes with the source's."""
-        known = self._watchers.get(source)
-        if known is None or known.info != info:
-            known = self._watchers[source] = PatternWatcher(
+        """Return the pattern watcher of a source; its state is part of the source's snapshot."""
+        watcher = self._watchers.get(source)
+        if watcher is None or watcher.info != info:
+            watcher = self._watchers[source] = PatternWatcher(
                 interval_s, info, self.window_s, self._recent_changes
             )
             self.correlator.interval_s = min(interval_s, self.correlator.interval_s)
-        return known
+        return watcher
 
     def _recent_changes(self, time: int) -> list[Change]:
         return [
             c for c in self.correlator.memory.changes.recent.values()
-            if time - HALF_HOUR_NS <= c.time <= time and c.kind not in _NON_CAUSAL_KINDS
+            if time - LOOKBACK_NS <= c.time <= time and c.kind not in _NON_CAUSAL_KINDS
         ]  # fmt: skip
 
     def _anomalies(self, ids: Iterable[str]) -> list[Anomaly]:

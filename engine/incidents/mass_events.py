@@ -1,30 +1,30 @@
-"""Whether so many series move at once that a common cause is likelier than a fault of one of them."""
+"""Detects mass events: so many series move at once that a common cause is likelier than a fault of one."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.engine.incidents.series_directory import EVERYWHERE, SeriesLocation, SeriesDirectory
+from trimtab.engine.incidents.series_directory import EVERYWHERE, SeriesDirectory, SeriesLocation
 
 WINDOW_NS = 120_000_000_000
-"""What began within so long counts as at once."""
+"""Anomalies that began within this time count as simultaneous."""
 MIN_RATIO = 0.3
-"""Of the watched series, or of those of one source."""
+"""Ratio of the monitored series, or of one source's series, that must be anomalous."""
 WHOLE_SOURCE_RATIO = 0.8
-"""Share that suffices where a source has only one or two entities: all of it jumped."""
+"""Ratio that suffices for a source with only one or two entities."""
 MIN_SERIES = 10
-"""Below so many series nothing is a mass."""
+"""Fewer anomalous series than this are no mass event."""
 MIN_ENTITIES = 3
 STARTUP_NS = 600_000_000_000
-"""So long after a start all sources have told of their series, or are gone."""
+"""After a start all sources have listed their series within this time, or are gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class MassEvent:
-    """A mass event now.
+    """A mass event in progress.
 
-    scope : "source=NAME", or "" = everywhere; share : of its series, 0..1
+    scope : "source=NAME", or "" for all sources; share : ratio of its series, 0..1
     """
 
     scope: str
@@ -32,11 +32,13 @@ class MassEvent:
 
 
 class MassEventDetector:
-    """The beginnings of the last two minutes."""
+    """Counts the anomalies that began in the last two minutes."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
-        """Scope -> how many series it has; after a restart those of before, until all are told of again."""
+        """Scope -> number of series; after a restart at least the number before it, until all sources are
+        back.
+        """
         self._before: dict[str, int] = {}
         self._began: int | None = None
         self._measured = 0
@@ -46,32 +48,32 @@ class MassEventDetector:
         self._entities: Counter[tuple[str, str]] = Counter()
 
     def step(
-        self, time: int, began: Iterable[tuple[str, SeriesLocation]], watched: SeriesDirectory
+        self, time: int, began: Iterable[tuple[str, SeriesLocation]], directory: SeriesDirectory
     ) -> MassEvent | None:
-        """The mass event that is going on, if any.
+        """Return the mass event in progress, if any.
 
-        began : (series id, its place) of the anomalies that began
+        began : (series id, its location) of new anomalies
         """
-        self._update_sizes(time, watched)
-        for series_id, place in began:
-            self._count((time, series_id, place.source, _machine(place)), 1)
+        self._update_sizes(time, directory)
+        for series_id, location in began:
+            self._count((time, series_id, location.source, _machine(location)), 1)
         while self._recent and self._recent[0][0] < time - WINDOW_NS:
             self._count(self._recent[0], -1)
         if len(self._series) < MIN_SERIES:
             return None
         return self._detect()
 
-    def _update_sizes(self, time: int, watched: SeriesDirectory) -> None:
-        """Sources come one by one after a start: what was watched before it counts until all are there."""
+    def _update_sizes(self, time: int, directory: SeriesDirectory) -> None:
+        """Update the sizes; after a start those from before count until all sources are back."""
         self._began = time if self._began is None else self._began
-        over = bool(self._before) and time - self._began >= STARTUP_NS
-        if not over and len(watched) == self._measured:
+        is_settled = bool(self._before) and time - self._began >= STARTUP_NS
+        if not is_settled and len(directory) == self._measured:
             return
-        self._measured = len(watched)
-        if over:
+        self._measured = len(directory)
+        if is_settled:
             self._before = {}
         now = {
-            scope: n for scope, n in watched.scope_sizes.items() if scope == EVERYWHERE or _is_source(scope)
+            scope: n for scope, n in directory.scope_sizes.items() if scope == EVERYWHERE or _is_source(scope)
         }
         self.sizes = {k: max(now.get(k, 0), self._before.get(k, 0)) for k in {*now, *self._before}}
 
@@ -110,11 +112,11 @@ class MassEventDetector:
         return sum(1 for of, _ in self._entities if of == source)
 
     def state(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return plain values."""
         return {"recent": [list(item) for item in self._recent], "sizes": self.sizes}
 
     def restore(self, state: Mapping[str, Any] | Sequence[Any]) -> None:
-        """Go on where `state` was taken; an older one has no sizes."""
+        """Restore `state`; an older one is a list without sizes."""
         recent, sizes = (state["recent"], state["sizes"]) if isinstance(state, Mapping) else (state, {})
         self._before, self._began = {str(scope): int(n) for scope, n in sizes.items()}, None
         self.sizes, self._measured = dict(self._before), -1
@@ -128,6 +130,6 @@ def _is_source(scope: str) -> bool:
     return scope.startswith("source=")
 
 
-def _machine(place: SeriesLocation) -> str:
-    """The entity; the processes of a machine that is under load are that machine."""
-    return "host" if place.source == "host" else place.entity
+def _machine(location: SeriesLocation) -> str:
+    """Return the entity; processes of one machine count as that machine."""
+    return "host" if location.source == "host" else location.entity

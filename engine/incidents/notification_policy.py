@@ -1,4 +1,4 @@
-"""Which incidents people are told of: a line learnt from the installation's own past. No I/O, no clock."""
+"""Decides which incidents cause a notification, by a learned severity threshold. No I/O, no clock."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,26 +10,29 @@ from trimtab.engine.incidents.severity import CRITICAL, MEDIUM
 from trimtab.engine.types import Incident, IncidentState, Notice, NoticeKind, Severity, Silence
 
 VERSION = 1
-"""Of what `Notifying.state` gives."""
+"""Version of the state of `NotificationPolicy.state`."""
 WEEK_NS = 604_800_000_000_000
 PAST_WEEKS = 4
 INITIAL_THRESHOLD = 0.65
-"""The line while less than a week is known."""
+"""Severity threshold during the first week."""
 BUDGET_RATIO = 0.5
-"""Share of the weekly notices that the line is set for, so that an uneven week stays within them."""
+"""Ratio of the weekly budget that the threshold is set for, so that an uneven week stays within the budget.
+"""
 REPEAT_NS = 1_800_000_000_000
-"""The same trouble is not told again so soon after it was over."""
+"""An incident of the same cause is not notified again within this time after the previous one ended."""
 MAX_PAST = 5000
 
 
 class NotificationPolicy:
-    """Notices of incidents.
+    """Decides which incidents cause a notice.
 
-    per_week : notices a week that are worth people's attention, for the whole installation. It sets how
-               severe an incident must be; what is critical is told however many there are
+    per_week : budget of notices per week for the whole installation. It sets the severity threshold; critical
+               incidents always cause a notice
 
-    The line is where so many incidents a week lay in the last four weeks, between MEDIUM and CRITICAL. It
-    rises with what was told in the last week and was not critical, so that a noisy week does not run over.
+    The threshold is the severity that this many incidents a week exceeded in the last four weeks, between
+    MEDIUM and
+    CRITICAL. It rises with the non-critical notices of the last week, so that a noisy week stays within the
+    budget.
     """
 
     def __init__(self, per_week: float = 5.0) -> None:
@@ -37,18 +40,22 @@ class NotificationPolicy:
         self.silences: dict[str, Silence] = {}
         self._since: int | None = None
         self._past: dict[str, tuple[int, float]] = {}
-        """Incident -> (start, largest severity): those for which it depends on the line."""
+        """Incident id -> (start, largest severity): incidents for which the threshold decides."""
         self._notified: dict[str, dict[str, Any]] = {}
-        """Incident -> fingerprint, when it was told, severity since, when it was over (None = it goes on)."""
+        """Incident id -> fingerprint, time of the notice, largest severity since, time it ended (None =
+        active).
+        """
         self._held: dict[str, Incident] = {}
-        """Severe enough, but silenced."""
+        """Incidents above the threshold that a silence holds back."""
         self.restored_held: tuple[str, ...] = ()
-        """Ids of those that were held back when the restored state was taken: to be told of again."""
+        """Ids of incidents that were held back when the restored state was saved; pass them to `step` again.
+        """
 
     def step(self, time: int, incidents: Iterable[Incident]) -> list[Notice]:
-        """Notices of this moment.
+        """Return the notices to send now.
 
-        incidents : those that came or changed, as `Incidents.step` gives them
+        time      : int64 ns
+        incidents : new and changed incidents, as `IncidentCorrelator.step` returns them
         """
         self._since = time if self._since is None else self._since
         self._forget(time)
@@ -61,27 +68,27 @@ class NotificationPolicy:
         return notices
 
     def add_silence(self, silence: Silence) -> None:
-        """Insert or replace."""
+        """Insert or replace a silence."""
         self.silences[silence.id] = silence
 
     def set_silences(self, prefix: str, silences: Iterable[Silence]) -> None:
-        """These in place of all whose id begins with `prefix`."""
+        """Replace all silences whose id begins with `prefix`."""
         kept = {k: silence for k, silence in self.silences.items() if not k.startswith(prefix)}
         self.silences = kept | {silence.id: silence for silence in silences}
 
     def end_silence(self, silence_id: str) -> None:
-        """What was held back and still goes on is told at the next step."""
+        """End a silence; the next step notifies about active incidents that it held back."""
         self.silences.pop(silence_id, None)
 
     def threshold(self, time: int) -> float:
-        """How severe an incident must be now, 0..1."""
-        learnt = self._learned_threshold(time)
+        """Return the severity, 0..1, from which an incident causes a notice now."""
+        learned = self._learned_threshold(time)
         recent = [
-            told["severity"] for told in self._notified.values()
-            if told["time"] > time - WEEK_NS and told["severity"] < CRITICAL
+            notified["severity"] for notified in self._notified.values()
+            if notified["time"] > time - WEEK_NS and notified["severity"] < CRITICAL
         ]  # fmt: skip
-        used = min(len(recent) / max(self.per_week, 1e-9), 1.0)
-        return learnt + (CRITICAL - learnt) * used**2
+        used_ratio = min(len(recent) / max(self.per_week, 1e-9), 1.0)
+        return learned + (CRITICAL - learned) * used_ratio**2
 
     def _learned_threshold(self, time: int) -> float:
         weeks = min((time - (self._since or time)) / WEEK_NS, float(PAST_WEEKS))
@@ -101,90 +108,96 @@ class NotificationPolicy:
         if MEDIUM <= severity < CRITICAL:
             self._past[incident.id] = incident.start, severity
         if incident.id in self._notified:
-            told = self._notified[incident.id]
-            told["severity"] = max(told["severity"], severity)
+            notified = self._notified[incident.id]
+            notified["severity"] = max(notified["severity"], severity)
 
     def _forget(self, time: int) -> None:
         oldest = time - PAST_WEEKS * WEEK_NS
         if self._past and next(iter(self._past.values()))[0] < oldest:
             self._past = {k: past for k, past in self._past.items() if past[0] >= oldest}
         while len(self._past) > MAX_PAST:
-            self._past.pop(min(self._past, key=lambda one: self._past[one][1]))
-        gone = [k for k, told in self._notified.items() if told["over"] is not None and told["over"] < oldest]
-        for incident_id in gone:
+            self._past.pop(min(self._past, key=lambda incident_id: self._past[incident_id][1]))
+        expired = [
+            k
+            for k, notified in self._notified.items()
+            if notified["over"] is not None and notified["over"] < oldest
+        ]
+        for incident_id in expired:
             del self._notified[incident_id]
         self.silences = {k: silence for k, silence in self.silences.items() if silence.until > time}
 
     def _decide(self, incident: Incident, time: int) -> list[Notice]:
-        print_ = fingerprint(incident)
-        told = self._notified.get(incident.id)
+        cause = fingerprint(incident)
+        notified = self._notified.get(incident.id)
         if incident.merged_into is not None:
             self._inherit(incident, time)
             return []
-        if told is not None:
-            return self._follow_up(incident, told, time)
+        if notified is not None:
+            return self._follow_up(incident, notified, time)
         if incident.state is not IncidentState.OPEN:
-            return []  # it is over, or somebody works on it already
-        if incident.severity < MEDIUM or incident.severity < (line := self.threshold(time)):
+            return []  # it ended, or an operator works on it already
+        if incident.severity < MEDIUM or incident.severity < (threshold := self.threshold(time)):
             return []
         if self._silenced(incident, time):
             self._held[incident.id] = incident
             return []
-        before = self._recent_severity(print_, time)
+        previous = self._recent_severity(cause, time)
         self._notified[incident.id] = {
-            "fingerprint": print_, "time": time, "severity": incident.severity, "level": str(incident.level),
+            "fingerprint": cause, "time": time, "severity": incident.severity, "level": str(incident.level),
             "over": None,
         }  # fmt: skip
-        if before is not None and incident.severity < before + 0.1:
+        if previous is not None and incident.severity < previous + 0.1:
             return []
-        return [Notice(NoticeKind.FIRING, incident, print_, time, self._reason(incident, line))]
+        return [Notice(NoticeKind.FIRING, incident, cause, time, self._reason(incident, threshold))]
 
-    def _follow_up(self, incident: Incident, told: dict[str, Any], time: int) -> list[Notice]:
-        print_ = told["fingerprint"]
+    def _follow_up(self, incident: Incident, notified: dict[str, Any], time: int) -> list[Notice]:
+        cause = notified["fingerprint"]
         if incident.state is IncidentState.RESOLVED:
-            if told["over"] is not None:
+            if notified["over"] is not None:
                 return []
-            told["over"] = time
-            return [Notice(NoticeKind.RESOLVED, incident, print_, time, "It is over.")]
-        told["over"] = None
-        if incident.level is not Severity.CRITICAL or told["level"] == Severity.CRITICAL:
+            notified["over"] = time
+            return [Notice(NoticeKind.RESOLVED, incident, cause, time, "The incident has ended.")]
+        notified["over"] = None
+        if incident.level is not Severity.CRITICAL or notified["level"] == Severity.CRITICAL:
             return []
-        told["level"] = str(incident.level)
+        notified["level"] = str(incident.level)
         if self._silenced(incident, time) or incident.state is IncidentState.ACKNOWLEDGED:
             return []
-        return [Notice(NoticeKind.WORSE, incident, print_, time, "It has become critical.")]
+        return [Notice(NoticeKind.WORSE, incident, cause, time, "The incident has become critical.")]
 
     def _inherit(self, incident: Incident, time: int) -> None:
-        """What was told of an incident counts for the one that took it over."""
-        told = self._notified.pop(incident.id, None)
+        """Transfer the notice of a merged incident to the one it was merged into."""
+        notified = self._notified.pop(incident.id, None)
         into = incident.merged_into
-        if told is not None and into is not None:
-            self._notified.setdefault(into, told)
-            self._notified[into]["time"] = min(told["time"], time)
+        if notified is not None and into is not None:
+            self._notified.setdefault(into, notified)
+            self._notified[into]["time"] = min(notified["time"], time)
 
-    def _recent_severity(self, print_: str, time: int) -> float | None:
-        """Severity that the same trouble was told with, while it goes on or just after; None = it was not."""
-        near = [
-            told["severity"] for told in self._notified.values()
-            if told["fingerprint"] == print_ and (told["over"] is None or time - told["over"] < REPEAT_NS)
-        ]  # fmt: skip
-        return max(near, default=None)
+    def _recent_severity(self, cause: str, time: int) -> float | None:
+        """Return the severity last notified for the same cause, active or just ended; None if none."""
+        severities = [
+            notified["severity"]
+            for notified in self._notified.values()
+            if notified["fingerprint"] == cause
+            and (notified["over"] is None or time - notified["over"] < REPEAT_NS)
+        ]
+        return max(severities, default=None)
 
     def _silenced(self, incident: Incident, time: int) -> bool:
-        holding = [s for s in self.silences.values() if s.begin <= time < s.until]
-        return any(all_match(silence.entities, incident.entities) for silence in holding)
+        active = [s for s in self.silences.values() if s.begin <= time < s.until]
+        return any(all_match(silence.entities, incident.entities) for silence in active)
 
-    def _reason(self, incident: Incident, line: float) -> str:
-        users = ", and users feel it" if incident.user_facing else ""
+    def _reason(self, incident: Incident, threshold: float) -> str:
+        users = ", and users are affected" if incident.user_facing else ""
         if incident.severity >= CRITICAL:
             return f"It is critical (severity {incident.severity:.2f}){users}."
         return (
-            f"Its severity {incident.severity:.2f} is above {line:.2f}{users}: about {self.per_week:g} such "
-            f"incidents a week are told."
+            f"Its severity {incident.severity:.2f} exceeds the threshold {threshold:.2f}{users}; "
+            f"the budget is {self.per_week:g} notifications a week."
         )
 
     def state(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """Return plain values for JSON."""
         return {
             "version": VERSION, "since": self._since, "told": self._notified,
             "past": {incident_id: list(past) for incident_id, past in self._past.items()},
@@ -192,7 +205,7 @@ class NotificationPolicy:
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; a state of another version is left alone."""
+        """Restore `state`; a state of another version is ignored."""
         if state.get("version") != VERSION:
             return
         self._since = state["since"]
@@ -204,21 +217,21 @@ class NotificationPolicy:
 
 
 def fingerprint(incident: Incident) -> str:
-    """The same for the same trouble, also when a restart finds it anew: of what it is of, 16 hex digits."""
-    of = (
+    """Return 16 hex digits that are equal for incidents of the same cause, also under another incident id."""
+    cause = (
         "mass"
         if incident.mass
         else incident.suspects[0].entity
         if incident.suspects
         else incident.entities[0]
     )
-    return hashlib.blake2b(of.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(cause.encode(), digest_size=8).hexdigest()
 
 
 def all_match(patterns: Sequence[str], entities: Iterable[str]) -> bool:
-    """Whether all entities match one of the patterns.
+    """Return whether every entity matches one of the patterns.
 
-    >>> covers(["redis/*"], ["redis/cache-1"]), covers(["redis/*"], ["redis/cache-1", "web"])
+    >>> all_match(["redis/*"], ["redis/cache-1"]), all_match(["redis/*"], ["redis/cache-1", "web"])
     (True, False)
     """
     return all(any(fnmatchcase(entity, pattern) for pattern in patterns) for entity in entities)

@@ -1,4 +1,4 @@
-"""Which series are watched, where each belongs, and how many share a place."""
+"""Directory of the monitored series: entity and scopes of each, and the number of series per scope."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,17 +8,18 @@ from trimtab.engine.detection.entities import callee_of, entity_of, shared_label
 from trimtab.engine.types import Anomaly, SeriesInfo, SeriesKey
 
 EVERYWHERE = ""
-"""The scope that all series share."""
+"""The scope of all series."""
 _SERVICES = ("service", "app", "job", "deployment")
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesLocation:
-    """Where a series belongs.
+    """Entity and scopes of a series.
 
-    entity : the most specific thing, as "redis/cache-1"
-    scopes : everything that it shares with others, the entity too: "entity=redis/cache-1", "job=redis" ...
-    calls  : the name of whom it tells as a caller, "" = nobody
+    entity : the most specific entity, for example "redis/cache-1"
+    scopes : everything it shares with other series, its entity included: "entity=redis/cache-1", "job=redis"
+             ...
+    callee : service that the series of a client names as its callee, "" = none
     """
 
     metric: str
@@ -29,9 +30,9 @@ class SeriesLocation:
 
 
 def locate(key: SeriesKey) -> SeriesLocation:
-    """Where a series belongs, by its labels.
+    """Return entity and scopes of a series, from its labels.
 
-    >>> place_of(SeriesKey.of("p", "up", {"job": "redis", "instance": "cache-1:9121"})).scopes
+    >>> locate(SeriesKey.of("p", "up", {"job": "redis", "instance": "cache-1:9121"})).scopes
     ('entity=redis/cache-1:9121', 'host=cache-1', 'job=redis', 'source=p', '')
     """
     labels, entity = dict(key.labels), entity_of(key)
@@ -42,7 +43,7 @@ def locate(key: SeriesKey) -> SeriesLocation:
 
 
 class SeriesDirectory:
-    """The places of all series, and how many series each scope has."""
+    """Locations of all series, and the number of series per scope."""
 
     def __init__(self) -> None:
         self.locations: dict[str, SeriesLocation] = {}
@@ -53,22 +54,22 @@ class SeriesDirectory:
         return len(self.locations)
 
     def add(self, infos: Iterable[SeriesInfo]) -> None:
-        """Series that came; known ones are updated."""
+        """Add new series; the unit of known ones is updated."""
         for info in infos:
             self.units[info.key.id] = info.unit
             self._add(info.key.id, info.key)
 
     def forget(self, series_ids: Iterable[str]) -> None:
-        """Series that are watched no more."""
+        """Remove series that are no longer monitored."""
         for series_id in series_ids:
             self.units.pop(series_id, None)
-            place = self.locations.pop(series_id, None)
-            if place is not None:
-                self.scope_sizes.subtract(place.scopes)
+            location = self.locations.pop(series_id, None)
+            if location is not None:
+                self.scope_sizes.subtract(location.scopes)
         self.scope_sizes = +self.scope_sizes
 
     def location_of(self, anomaly: Anomaly) -> SeriesLocation:
-        """Where the series of an anomaly belongs; one that nobody told of is watched from here on."""
+        """Return the location of an anomaly's series; an unknown series is added."""
         known = self.locations.get(anomaly.series_id)
         if known is not None:
             return known

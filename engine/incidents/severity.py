@@ -1,4 +1,4 @@
-"""How much an incident matters: breadth, size, persistence, and whether users feel it. Pure functions."""
+"""Severity of an incident: breadth, size, duration, and effect on users. Pure functions."""
 
 import math
 import re
@@ -6,13 +6,15 @@ import re
 from trimtab.engine.types import Severity
 
 SURPRISE_SCALE = 20.0
-"""Powers of ten of surprise that make a severity of 0.63 by themselves."""
+"""Surprise (powers of ten) that alone gives a severity of 0.63."""
 MIN_EXPECTED = 0.003
-"""Series of one thing share its load: even a few of them are never as unlikely as their number says."""
+"""Minimum of expected anomalies: series of one entity share its load and are never as independent as their
+number.
+"""
 MEDIUM, HIGH, CRITICAL = 0.45, 0.6, 0.8
-"""Where the words begin."""
+"""Thresholds of the severity levels."""
 MAX_PERSISTENCE_S = 1800.0
-"""Lasting longer makes it no worse."""
+"""A longer duration does not increase the severity."""
 
 _USER_FACING = re.compile(
     r"latency|response_time|request_duration|requests?_(?:\w+_)?(?:duration|seconds)|duration_seconds"
@@ -25,9 +27,9 @@ _INTERNAL = re.compile(
 
 
 def is_user_facing(metric: str) -> bool:
-    """Whether people outside notice when this metric is unusual: latency, errors, availability.
+    """Return whether users notice an anomaly of this metric: latency, errors, availability.
 
-    >>> [felt_by_users(m) for m in ("http_request_duration_seconds:p99", "up", "go_gc_duration_seconds")]
+    >>> [is_user_facing(m) for m in ("http_request_duration_seconds:p99", "up", "go_gc_duration_seconds")]
     [True, True, False]
     """
     name = metric.lower().partition(":")[0]
@@ -35,19 +37,21 @@ def is_user_facing(metric: str) -> bool:
 
 
 def score_weight(score: float) -> float:
-    """What a series that is so unusual counts as: 1 at the alarm line, 2 from three times that on.
+    """Return the weight of a series with this anomaly_score: 1 at the threshold, 2 from three times it.
 
-    >>> size_of(1.0), size_of(2.0), size_of(50.0)
+    >>> score_weight(1.0), score_weight(2.0), score_weight(50.0)
     (1.0, 1.5, 2.0)
     """
     return 1.0 if math.isnan(score) else min(max(0.5 + 0.5 * score, 0.5), 2.0)
 
 
 def surprise(weight: float, expected: float) -> float:
-    """How unlikely so many series are by chance, in powers of ten (Chernoff's bound on a Poisson tail).
+    """Return how unlikely so many anomalies are by chance, in powers of ten.
 
-    weight   : series that moved, those that always move with another counted in part
-    expected : series that move by chance in such a time
+    It is Chernoff's bound on the tail of a Poisson distribution.
+
+    weight   : anomalous series, those that usually move with another counted in part
+    expected : anomalous series expected by chance in that time
 
     >>> round(surprise(4.0, 0.004), 1), surprise(1.0, 2.0)
     (10.3, 0.0)
@@ -68,15 +72,16 @@ def severity_of(
     user_facing: bool,
     worst: float,
 ) -> float:
-    """0..1; each part takes a share of what the others leave.
+    """Return the severity, 0..1; each factor takes a part of what the others leave.
 
-    surprise  : of its rarest burst, in powers of ten
-    weight    : series that moved, those that always move with another counted in part
-    share     : of the series of the entity that is hit most, 0..1
-    lasting_s : from its start until now or its end
-    worst     : largest anomaly_score
+    surprise    : of its rarest burst, in powers of ten
+    weight      : anomalous series, those that usually move with another counted in part
+    share       : ratio of anomalous series of the most affected entity, 0..1
+    lasting_s   : seconds from its start until its end or now
+    user_facing : whether users notice it
+    worst       : largest anomaly_score
 
-    A single series is LOW; users feeling it strongly, for some minutes, make it MEDIUM.
+    A single series is LOW; a strong user-facing one becomes MEDIUM after three minutes.
 
     >>> alone = dict(weight=1.0, share=0.02, entities=1, lasting_s=0.0, user_facing=False, worst=1.2)
     >>> round(severity_of(surprise=2.0, **alone), 2)
@@ -91,20 +96,20 @@ def severity_of(
         0.15 * persistence,
         0.05 * min(math.log2(max(entities, 1)), 3.0),
     )
-    found = 1.0 - math.prod(1.0 - part for part in parts)
+    severity = 1.0 - math.prod(1.0 - part for part in parts)
     if several:
-        return found
-    felt = user_facing and worst >= 2.0 and lasting_s >= 180.0
-    return min(found, HIGH - 0.01 if felt else MEDIUM - 0.01)
+        return severity
+    users_affected = user_facing and worst >= 2.0 and lasting_s >= 180.0
+    return min(severity, HIGH - 0.01 if users_affected else MEDIUM - 0.01)
 
 
 def level_of(severity: float) -> Severity:
-    """The word for it.
+    """Return the severity level of a severity 0..1.
 
     >>> level_of(0.1), level_of(0.8)
     (<Severity.LOW: 'low'>, <Severity.CRITICAL: 'critical'>)
     """
-    for line, level in ((CRITICAL, Severity.CRITICAL), (HIGH, Severity.HIGH), (MEDIUM, Severity.MEDIUM)):
-        if severity >= line:
+    for threshold, level in ((CRITICAL, Severity.CRITICAL), (HIGH, Severity.HIGH), (MEDIUM, Severity.MEDIUM)):
+        if severity >= threshold:
             return level
     return Severity.LOW

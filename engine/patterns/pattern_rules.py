@@ -1,7 +1,7 @@
-"""Typed rules over roles: what makes a cache thrash, a leak, a surge ... and what usually helps.
+"""Rules for each pattern, over roles, and the optimisations that usually help.
 
-A rule collects signs: each with a weight, how clearly it shows (0..1, NaN = unknown) and a sentence with
-its figures. Needed signs must be known and show; what is not known lowers the confidence.
+A rule collects evidence: a weight, a strength (0..1, NaN = unknown) and a sentence with its numbers. Required
+evidence must be known and strong; unknown evidence lowers the confidence.
 """
 
 import math
@@ -15,62 +15,87 @@ from trimtab.engine.patterns.leak_trend import LeakTrend, fit_leak_trend
 from trimtab.engine.patterns.metric_window import RECENT_ROWS, MetricWindow, known_max, ramp
 from trimtab.engine.patterns.role_table import Role
 from trimtab.engine.patterns.step_after_change import shift_after_deploy
-from trimtab.engine.types.figures import format_quantity, format_ratio, format_duration
+from trimtab.engine.types.figures import format_duration, format_quantity, format_ratio
 
 Rule = Callable[[EntityView], PatternFinding | None]
 _NAN = math.nan
 
 
-def cache_thrash(scene: EntityView) -> PatternFinding | None:
-    """It evicts about as much as it takes in, is full, and misses more than a cache should."""
-    ratio, evicted, missed = scene.hit_ratio, scene.metric(Role.EVICTIONS), scene.metric(Role.MISSES)
-    if ratio is None or evicted is None or math.isnan(ratio.current):
+def cache_thrash(view: EntityView) -> PatternFinding | None:
+    """A cache evicts about as much as it stores, is full, and its hit ratio is low."""
+    ratio, evictions, misses = view.hit_ratio, view.metric(Role.EVICTIONS), view.metric(Role.MISSES)
+    if ratio is None or evictions is None or math.isnan(ratio.current):
         return None
-    fallen = ramp(ratio.usual - ratio.current, 0.05, 0.2)
-    low = known_max([ramp(ratio.current, 0.85, 0.65), fallen])
-    churn = evicted.current / missed.current if missed is not None and missed.current > 0 else _NAN
-    turning = evicted.elevation(1.5, 3.0) if math.isnan(churn) else ramp(churn, 0.15, 0.5)
-    each = "" if math.isnan(churn) else f", {format_quantity(churn)} for each miss"
-    full = scene.memory_ratio
+    drop = ramp(ratio.usual - ratio.current, 0.05, 0.2)
+    low = known_max([ramp(ratio.current, 0.85, 0.65), drop])
+    churn = evictions.current / misses.current if misses is not None and misses.current > 0 else _NAN
+    churn_strength = evictions.elevation(1.5, 3.0) if math.isnan(churn) else ramp(churn, 0.15, 0.5)
+    per_miss = "" if math.isnan(churn) else f", {format_quantity(churn)} for per_miss miss"
+    memory_ratio = view.memory_ratio
     return weigh_evidence(
         [
-            Evidence(3, low, f"hit ratio {format_ratio(ratio.current)}, usually {format_ratio(ratio.usual)}", required=True),
-            Evidence(3, turning, f"{format_quantity(evicted.current)} evictions/s{each}", required=True),
-            Evidence(2, ramp(full, 0.8, 0.93), f"memory {format_ratio(full)} of its limit"),
+            Evidence(
+                3,
+                low,
+                f"hit ratio {format_ratio(ratio.current)}, usually {format_ratio(ratio.usual)}",
+                required=True,
+            ),
+            Evidence(
+                3,
+                churn_strength,
+                f"{format_quantity(evictions.current)} evictions/s{per_miss}",
+                required=True,
+            ),
+            Evidence(2, ramp(memory_ratio, 0.8, 0.93), f"memory {format_ratio(memory_ratio)} of its limit"),
         ],
-        ratio, evicted,
-    )  # fmt: skip
+        ratio,
+        evictions,
+    )
 
 
-def memory_leak(scene: EntityView) -> PatternFinding | None:
-    """The floor of its memory only ever rises, load does not explain it, and a limit is in sight."""
-    memory = scene.memory
-    if memory is None or scene.is_cache:
+def memory_leak(view: EntityView) -> PatternFinding | None:
+    """The floor of memory use keeps rising, load does not explain it, and a limit is near."""
+    memory = view.memory
+    if memory is None or view.is_cache:
         return None
     trend = fit_leak_trend(memory)
     if trend is None:
         return None
-    left_s = (scene.memory_limit - memory.current) / trend.slope_per_s if trend.slope_per_s > 0 else _NAN
-    near = ramp(math.log10(max(left_s, 1.0)), math.log10(48 * 3600.0), math.log10(6 * 3600.0))
-    far = ramp(trend.growth, 0.05, 0.12)
-    limit = format_quantity(scene.memory_limit, "B")
+    left_s = (view.memory_limit - memory.current) / trend.slope_per_s if trend.slope_per_s > 0 else _NAN
+    limit_near = ramp(math.log10(max(left_s, 1.0)), math.log10(48 * 3600.0), math.log10(6 * 3600.0))
+    growth_strength = ramp(trend.growth, 0.05, 0.12)
+    limit = format_quantity(view.memory_limit, "B")
     return weigh_evidence(
         [
-            Evidence(4, trend.steadiness, f"memory rose by {format_quantity(trend.slope_per_s * 3600, 'B')}/h over "
-                 f"{format_duration(trend.window_s)}, {format_ratio(trend.rising_ratio)} of the time", required=True),
-            Evidence(3, _unexplained_by_load(scene, trend), "load did not rise with it", required=True),
-            Evidence(2, ramp(trend.growth, 0.01, 0.04),
-                 f"it uses {format_ratio(trend.growth)} more than at the beginning", required=True),
-            Evidence(2, far if math.isnan(near) else near,
-                 f"at this pace its limit of {limit} is reached in {format_duration(left_s)}"
-                 if not math.isnan(left_s) else "its limit is not known", required=True),
+            Evidence(
+                4,
+                trend.steadiness,
+                f"memory rose by {format_quantity(trend.slope_per_s * 3600, 'B')}/h over "
+                f"{format_duration(trend.window_s)}, {format_ratio(trend.rising_ratio)} of the time",
+                required=True,
+            ),
+            Evidence(3, _unexplained_by_load(view, trend), "load did not rise with it", required=True),
+            Evidence(
+                2,
+                ramp(trend.growth, 0.01, 0.04),
+                f"memory grew by {format_ratio(trend.growth)} over the window",
+                required=True,
+            ),
+            Evidence(
+                2,
+                growth_strength if math.isnan(limit_near) else limit_near,
+                f"at this rate the limit of {limit} is reached in {format_duration(left_s)}"
+                if not math.isnan(left_s)
+                else "the memory limit is unknown",
+                required=True,
+            ),
         ],
         memory,
-    )  # fmt: skip
+    )
 
 
-def _unexplained_by_load(scene: EntityView, trend: LeakTrend) -> float:
-    load = scene.load
+def _unexplained_by_load(view: EntityView, trend: LeakTrend) -> float:
+    load = view.load
     if load is None:
         return 0.7
     half = len(load.values) // 2
@@ -81,140 +106,178 @@ def _unexplained_by_load(scene: EntityView, trend: LeakTrend) -> float:
     return ramp(grown, 1.0 * trend.growth + 0.1, 0.5 * trend.growth)
 
 
-def saturation_under_load(scene: EntityView) -> PatternFinding | None:
-    """Something that it needs is used up while the load is as usual or above, and answers take longer."""
-    needs = {"CPU": scene.cpu, "disk": scene.metric(Role.IO), "event loop": scene.metric(Role.LOOP)}
-    what = max(needs, key=lambda name: known_max([_current(needs[name]), 0.0]))
-    course, load = needs[what], scene.load
-    if course is None:
+def saturation_under_load(view: EntityView) -> PatternFinding | None:
+    """A resource is used up while load is normal or higher, and latency rises."""
+    resources = {"CPU": view.cpu, "disk": view.metric(Role.IO), "event loop": view.metric(Role.LOOP)}
+    resource = max(resources, key=lambda name: known_max([_current(resources[name]), 0.0]))
+    window, load = resources[resource], view.load
+    if window is None:
         return None
-    full, loaded = course.current, _NAN if load is None else load.ratio_to_usual
-    slow = known_max([scene.slowdown, scene.elevation(Role.PRESSURE, 2.0, 4.0)])
+    used, load_ratio = window.current, _NAN if load is None else load.ratio_to_usual
+    slowdown = known_max([view.slowdown, view.elevation(Role.PRESSURE, 2.0, 4.0)])
     return weigh_evidence(
         [
-            Evidence(4, ramp(full, 0.75, 0.9),
-                 f"{what} {format_ratio(full)} used, usually {format_ratio(course.usual)}", required=True),
-            Evidence(2, ramp(loaded, 0.3, 0.9), f"load {_describe_ratio(load)}", required=load is not None),
-            Evidence(3, slow, f"answers take {_describe_ratio(scene.metric(Role.LATENCY))}", required=True),
+            Evidence(
+                4,
+                ramp(used, 0.75, 0.9),
+                f"{resource} {format_ratio(used)} used, usually {format_ratio(window.usual)}",
+                required=True,
+            ),
+            Evidence(
+                2, ramp(load_ratio, 0.3, 0.9), f"load {_describe_ratio(load)}", required=load is not None
+            ),
+            Evidence(
+                3, slowdown, f"answers take {_describe_ratio(view.metric(Role.LATENCY))}", required=True
+            ),
         ],
-        course, load, scene.metric(Role.LATENCY),
-    )  # fmt: skip
+        window,
+        load,
+        view.metric(Role.LATENCY),
+    )
 
 
-def traffic_surge(scene: EntityView) -> PatternFinding | None:
-    """Far more is asked of it than is usual at this time."""
-    load = scene.load
+def traffic_surge(view: EntityView) -> PatternFinding | None:
+    """Load is far above usual."""
+    load = view.load
     if load is None or load.current < 0.1:
         return None
     return weigh_evidence(
         [
             Evidence(4, ramp(load.ratio_to_usual, 1.25, 1.6), f"load {_describe_ratio(load)}", required=True),
-            Evidence(3, ramp(load.ratio_outside(+1), 0.6, 0.95),
-                 f"{format_ratio(load.ratio_outside(+1))} of the last ticks lie far above", required=True),
+            Evidence(
+                3,
+                ramp(load.ratio_outside(+1), 0.6, 0.95),
+                f"{format_ratio(load.ratio_outside(+1))} of the last ticks are far above usual",
+                required=True,
+            ),
         ],
         load,
-    )  # fmt: skip
+    )
 
 
-def dependency_error_burst(scene: EntityView) -> PatternFinding | None:
-    """Its requests fail because somebody whom it calls fails."""
-    calls = scene.metric(Role.DEPENDENCY_ERRORS)
-    own = scene.failure_rise
-    named = _dependency_failure(scene, calls)
-    sick, ill = max(
+def dependency_error_burst(view: EntityView) -> PatternFinding | None:
+    """Requests fail because a dependency fails."""
+    calls = view.metric(Role.DEPENDENCY_ERRORS)
+    own_failures = view.failure_rise
+    failed_calls = _dependency_failure(view, calls)
+    neighbour_trouble, neighbour = max(
         (
             (other.trouble, name)
-            for name, other in scene.unhealthy_neighbours.items()
+            for name, other in view.unhealthy_neighbours.items()
             if not math.isnan(other.trouble)
         ),
         default=(_NAN, ""),
     )
-    cause = known_max([named, sick])
-    errors = scene.metric(Role.ERRORS)
+    cause = known_max([failed_calls, neighbour_trouble])
+    errors = view.metric(Role.ERRORS)
     if math.isnan(cause):
         return None
-    who = ", ".join(sorted(scene.entity.callees)) or "a dependency"
-    told = f"calls of {who} fail {format_quantity(_current(calls))} times/s"
-    if math.isnan(named) or named < sick:
-        told = f"{ill} is in trouble, too"
+    callee_names = ", ".join(sorted(view.entity.callees)) or "a dependency"
+    cause_text = f"calls of {callee_names} fail {format_quantity(_current(calls))} times/s"
+    if math.isnan(failed_calls) or failed_calls < neighbour_trouble:
+        cause_text = f"{neighbour} is unhealthy too"
     return weigh_evidence(
         [
-            Evidence(3, own, f"{format_ratio(scene.error_ratio)} of its requests fail", required=not math.isnan(own)),
-            Evidence(4, cause, told, required=True),
+            Evidence(
+                3,
+                own_failures,
+                f"{format_ratio(view.error_ratio)} of its requests fail",
+                required=not math.isnan(own_failures),
+            ),
+            Evidence(4, cause, cause_text, required=True),
         ],
-        errors, calls,
-    )  # fmt: skip
+        errors,
+        calls,
+    )
 
 
-def _dependency_failure(scene: EntityView, failed: MetricWindow | None) -> float:
+def _dependency_failure(view: EntityView, failed: MetricWindow | None) -> float:
     if failed is None:
         return _NAN
     rise = failed.elevation(2.0, 4.0)
-    calls = scene.metric(Role.DEPENDENCY_CALLS)
+    calls = view.metric(Role.DEPENDENCY_CALLS)
     if calls is None or not calls.current > 0:
         return rise
-    whole = calls.current + (failed.current if calls.metric == failed.metric else 0.0)
-    return rise * ramp(failed.current / whole, 0.01, 0.05)
+    total = calls.current + (failed.current if calls.metric == failed.metric else 0.0)
+    return rise * ramp(failed.current / total, 0.01, 0.05)
 
 
-def connection_pool_exhaustion(scene: EntityView) -> PatternFinding | None:
-    """Nearly all connections are taken, and somebody waits, is refused, or holds them idle."""
-    used, idle = scene.connections, scene.metric(Role.IDLE_IN_TRANSACTION)
-    waiting, refused = scene.metric(Role.CONNECTIONS_WAITING), scene.metric(Role.CONNECTIONS_REFUSED)
-    full = scene.pool_ratio
-    held = idle.current / used.current if idle is not None and used is not None and used.current > 0 else _NAN
-    more = _NAN if used is None else used.elevation(1.2, 1.6)
-    queue = (
+def connection_pool_exhaustion(view: EntityView) -> PatternFinding | None:
+    """Nearly all connections are in use, and requests wait, are refused, or connections are held idle."""
+    used, idle = view.connections, view.metric(Role.IDLE_IN_TRANSACTION)
+    waiting, refused = view.metric(Role.CONNECTIONS_WAITING), view.metric(Role.CONNECTIONS_REFUSED)
+    used_ratio = view.pool_ratio
+    idle_ratio = (
+        idle.current / used.current if idle is not None and used is not None and used.current > 0 else _NAN
+    )
+    rise = _NAN if used is None else used.elevation(1.2, 1.6)
+    waiting_strength = (
         _NAN
         if waiting is None
         else ramp(waiting.current, 0.5, 2.0) * known_max([waiting.elevation(1.5, 3.0), 0.0])
     )
-    turned = _NAN if refused is None else refused.elevation(1.5, 3.0)
+    refused_strength = _NAN if refused is None else refused.elevation(1.5, 3.0)
     symptoms = [
-        (queue, f"{format_quantity(_current(waiting))} wait for a connection"),
-        (turned, f"{format_quantity(_current(refused))} connections/s are refused"),
-        (ramp(held, 0.2, 0.5), f"{format_ratio(held)} of them are idle in a transaction"),
-        (more, f"usually it is {format_quantity(_usual(used))}"),
+        (waiting_strength, f"{format_quantity(_current(waiting))} wait for a connection"),
+        (refused_strength, f"{format_quantity(_current(refused))} connections/s are refused"),
+        (ramp(idle_ratio, 0.2, 0.5), f"{format_ratio(idle_ratio)} of them are idle in a transaction"),
+        (rise, f"usually it is {format_quantity(_usual(used))}"),
     ]
-    shown = max((s for s in symptoms if not math.isnan(s[0])), default=(_NAN, ""), key=lambda s: s[0])
+    symptom = max((s for s in symptoms if not math.isnan(s[0])), default=(_NAN, ""), key=lambda s: s[0])
     return weigh_evidence(
         [
-            Evidence(4, ramp(full, 0.75, 0.9),
-                 f"{format_quantity(_current(used))} connections in use, {format_ratio(full)} of the limit", required=True),
-            Evidence(3, shown[0], shown[1], required=True),
-            Evidence(1, known_max([scene.slowdown, scene.failure_rise]), "its requests are slower, or fail"),
+            Evidence(
+                4,
+                ramp(used_ratio, 0.75, 0.9),
+                f"{format_quantity(_current(used))} connections in use, "
+                f"{format_ratio(used_ratio)} of the limit",
+                required=True,
+            ),
+            Evidence(3, symptom[0], symptom[1], required=True),
+            Evidence(1, known_max([view.slowdown, view.failure_rise]), "requests are slower or fail"),
         ],
-        used, idle, waiting, refused,
-    )  # fmt: skip
+        used,
+        idle,
+        waiting,
+        refused,
+    )
 
 
-def queue_backlog(scene: EntityView) -> PatternFinding | None:
-    """What waits is far more than usual and does not get less."""
-    queue = scene.metric(Role.QUEUE_LENGTH)
+def queue_backlog(view: EntityView) -> PatternFinding | None:
+    """A queue is far longer than usual and does not shrink."""
+    queue = view.metric(Role.QUEUE_LENGTH)
     if queue is None:
         return None
     tail = queue.values[~np.isnan(queue.values)][-3 * RECENT_ROWS :]
     if len(tail) < 3 * RECENT_ROWS:
         return None
-    draining = float(tail[-RECENT_ROWS:].mean() / max(tail[:RECENT_ROWS].mean(), 1e-9))
-    stays = ramp(draining, 0.8, 0.95) * ramp(float(tail[-1] / max(tail.max(), 1e-9)), 0.7, 0.85)
+    change = float(tail[-RECENT_ROWS:].mean() / max(tail[:RECENT_ROWS].mean(), 1e-9))
+    not_shrinking = ramp(change, 0.8, 0.95) * ramp(float(tail[-1] / max(tail.max(), 1e-9)), 0.7, 0.85)
     lasting = float(np.mean(tail > max(2.0 * queue.usual, queue.usual + 5.0)))
     return weigh_evidence(
         [
-            Evidence(3, ramp(queue.current, 5.0, 15.0) * ramp(queue.ratio_to_usual, 2.0, 4.0),
-                 f"{format_quantity(queue.current)} are waiting, usually {format_quantity(queue.usual)}", required=True),
-            Evidence(3, stays, "it does not get less", required=True),
-            Evidence(3, ramp(lasting, 0.7, 1.0),
-                 f"{format_ratio(lasting)} of the last ticks were far above usual", required=True),
-            Evidence(1, scene.slowdown, f"answers take {_describe_ratio(scene.metric(Role.LATENCY))}"),
+            Evidence(
+                3,
+                ramp(queue.current, 5.0, 15.0) * ramp(queue.ratio_to_usual, 2.0, 4.0),
+                f"{format_quantity(queue.current)} items wait, usually {format_quantity(queue.usual)}",
+                required=True,
+            ),
+            Evidence(3, not_shrinking, "the queue does not shrink", required=True),
+            Evidence(
+                3,
+                ramp(lasting, 0.7, 1.0),
+                f"{format_ratio(lasting)} of the last ticks were far above usual",
+                required=True,
+            ),
+            Evidence(1, view.slowdown, f"answers take {_describe_ratio(view.metric(Role.LATENCY))}"),
         ],
         queue,
-    )  # fmt: skip
+    )
 
 
-def level_shift_after_deploy(scene: EntityView) -> PatternFinding | None:
-    """Since a change it is worse by a step, and stays so."""
-    return shift_after_deploy(scene)
+def level_shift_after_deploy(view: EntityView) -> PatternFinding | None:
+    """A metric is worse by a lasting step since a change."""
+    return shift_after_deploy(view)
 
 
 RULES: dict[str, Rule] = {
@@ -229,7 +292,7 @@ EXPLAINS = {
     "saturation_under_load": ("traffic_surge",),
     "level_shift_after_deploy": ("saturation_under_load",),
 }
-"""A pattern that says all that another would say of the same entity."""
+"""Pattern -> patterns of the same entity that it makes redundant."""
 
 REMEDIES: dict[str, dict[str, tuple[str, ...]]] = {
     "cache_thrash": {
@@ -275,11 +338,11 @@ REMEDIES: dict[str, dict[str, tuple[str, ...]]] = {
         "": ("change.rollback",),
     },
 }
-"""Optimisations that usually help, best first, by the family of tools; "" = those that help anybody."""
+"""Optimisations that usually help, best first, by tool family; "" = for every family."""
 
 
 def remedies(pattern: str, families: Iterable[str]) -> tuple[str, ...]:
-    """What usually helps against a pattern, those of its own tools first.
+    """Return the optimisations for a pattern, those of the entity's own tools first.
 
     >>> remedies("memory_leak", {"pm2", "nodejs"})
     ('pm2.reload', 'pm2.max_memory_restart', 'process.restart', 'http_service.gc')
@@ -289,19 +352,19 @@ def remedies(pattern: str, families: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*own, *table[""]]))
 
 
-def _current(course: MetricWindow | None) -> float:
-    return _NAN if course is None else course.current
+def _current(window: MetricWindow | None) -> float:
+    return _NAN if window is None else window.current
 
 
-def _usual(course: MetricWindow | None) -> float:
-    return _NAN if course is None else course.usual
+def _usual(window: MetricWindow | None) -> float:
+    return _NAN if window is None else window.usual
 
 
-def _describe_ratio(course: MetricWindow | None) -> str:
-    if course is None or not math.isfinite(course.ratio_to_usual):
+def _describe_ratio(window: MetricWindow | None) -> str:
+    if window is None or not math.isfinite(window.ratio_to_usual):
         return (
             "unknown against usual"
-            if course is None
-            else f"{format_quantity(course.current)}, usually nothing"
+            if window is None
+            else f"{format_quantity(window.current)}, usually nothing"
         )
-    return f"{format_quantity(course.current)}, {format_quantity(course.ratio_to_usual)} times the usual"
+    return f"{format_quantity(window.current)}, {format_quantity(window.ratio_to_usual)} times the usual"

@@ -1,7 +1,7 @@
-"""What is looked at in one source's ticks beside scores: patterns, those that begin anomalies, restarts.
+"""Watches one source's ticks for patterns and restarts.
 
-Its state goes with the source's snapshot, and the ticks since are looked at again, so that a restart of the
-engine goes on where it was. No I/O, no clock.
+Its state is part of the source's snapshot, and the ticks since then are replayed, so that a restart of the
+engine continues where it was. No I/O, no clock.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,15 +15,17 @@ from trimtab.engine.types import Change, PatternMatch, SeriesInfo, SeriesKey
 from trimtab.models.contracts import State
 
 MIN_ROWS = 120
-"""A source of long intervals needs so many ticks, whatever time they take."""
+"""A window has at least this many ticks, however long the interval."""
 _ARRAY_PREFIX = "patterns/"
 
 
 class PatternWatcher:
-    """Of one source.
+    """Recognizes patterns and restarts of one source.
 
-    interval_s : seconds between its ticks;  window_s : how far back patterns look
-    changes    : those of the half hour before a time
+    interval_s : seconds between ticks
+    info       : metadata of a series
+    window_s   : seconds of history that patterns use
+    changes    : int64 ns -> change events of the half hour before
     """
 
     def __init__(
@@ -39,32 +41,32 @@ class PatternWatcher:
         self.restart_detector = RestartDetector(info)
         self._changes = changes
 
-    def observe(self, sensed: TickResult) -> tuple[list[PatternMatch], list[tuple[SeriesKey, int]]]:
-        """What a tick looks like: patterns that are recognised, and restarts that were seen."""
-        scores = sensed.scores
+    def observe(self, result: TickResult) -> tuple[list[PatternMatch], list[tuple[SeriesKey, int]]]:
+        """Return the patterns recognized in a tick, and (series, int64 ns) of detected restarts."""
+        scores = result.scores
         changes = self._changes(scores.time)
-        matches = self.recognizer.step(scores.time, sensed.keys, scores, sensed.open_ids, changes)
+        matches = self.recognizer.step(scores.time, result.keys, scores, result.open_ids, changes)
         return matches, self.restart_detector.step(scores.time, self.recognizer.index, scores.values)
 
     def state(self) -> tuple[State, dict[str, Any]]:
-        """Arrays, and the rest as plain values (JSON)."""
+        """Return arrays and plain values (JSON)."""
         arrays, known = self.recognizer.state()
         prefixed = {_ARRAY_PREFIX + name: part for name, part in arrays.items()}
         return prefixed, {"patterns": {**known, "started": self.restart_detector.state()}}
 
     def restore(self, arrays: State, meta: dict[str, Any]) -> None:
-        """Go on where `state` was taken; one that was not taken is left alone.
+        """Restore `state`; a state without patterns is ignored.
 
-        Raises KeyError, TypeError or ValueError where it is another thing; nothing is changed then.
+        Raises KeyError, TypeError or ValueError when the state does not fit; then nothing changes.
         """
-        known = meta.get("patterns")
-        if known is None:
+        stored = meta.get("patterns")
+        if stored is None:
             return
-        started = {str(series_id): float(value) for series_id, value in known["started"].items()}
-        mine = {
+        started = {str(series_id): float(value) for series_id, value in stored["started"].items()}
+        own_arrays = {
             name.removeprefix(_ARRAY_PREFIX): part
             for name, part in arrays.items()
             if name.startswith(_ARRAY_PREFIX)
         }
-        self.recognizer.restore(mine, known)
+        self.recognizer.restore(own_arrays, stored)
         self.restart_detector.restore(started)

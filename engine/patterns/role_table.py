@@ -1,15 +1,15 @@
-"""Metric name -> role, for the usual exporters: one explicit table, first match wins.
+"""Table of metric names and their roles, for the usual exporters; the first match wins.
 
-A row is (family, role, take, name pattern, label patterns): patterns match whole names and values;
-`take` says how several series of one metric and entity become one figure. Counters stand under their own
-names: in the engine they are rates already. Histograms end in `_p50` and `_p99`.
+A row is (family, role, aggregation, name pattern, label patterns); patterns match whole names and values.
+Counters are listed under their own names, although the engine holds them as rates. Histograms end in `_p50`
+and `_p99`.
 """
 
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """The part that a series plays for its entity, whatever tool it comes from."""
+    """What a series measures for its entity, independent of the exporter."""
 
     HIT_RATIO = "hit ratio"
     HITS = "hits"
@@ -64,7 +64,7 @@ _CODE = (
 
 
 def _by_code(family: str, name: str, good: Role, bad: Role) -> list[Row]:
-    """A count of requests: those whose code says so failed."""
+    """Return rows for a request counter whose labels show failed requests."""
     failed: list[Row] = [(family, bad, "sum", name, {label: FAILED}) for label in _CODE]
     return [*failed, (family, good, "sum", name, _ANY)]
 
@@ -257,4 +257,4 @@ GENERIC: list[Row] = [
     ("", _R.START_TIME, "max", r".*_start_time_seconds", _ANY),
     ("", _R.UPTIME, "min", r".*_uptime(_in)?(_seconds)?", _ANY),
 ]  # fmt: skip
-"""What names and units say where no exporter is known."""
+"""Rows for unknown exporters, matched by name and unit."""

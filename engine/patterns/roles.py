@@ -1,4 +1,4 @@
-"""The role of a series for its entity, told by name, unit and labels; see `role_table` for the table."""
+"""The role of a series for its entity, from its name, unit and labels; `role_table` has the table."""
 
 import re
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ _IGNORED = re.compile(
     r"(go|promhttp|prometheus|scrape|net_conntrack|trimtab)_.+"
     r"|.+_(created|bucket|sum|info)|.+_(cache|swap|mapped_file|failcnt|virtual_memory(_max)?_bytes)"
 )
-"""What tells of the exporter itself, or in a unit of its own."""
+"""Metrics of the exporter itself, or without a usable unit."""
 _EXPORTERS = re.compile(
     r"(redis|memcached|pg(?!_pool)|pgbouncer|node|host|nginx_connections|jvm|hikaricp|kube|container|pm2|rabbitmq|kafka|nodejs)_.+"
 )
-"""Names that the table knows whole: what it does not say of them their words do not say either."""
+"""Exporters that the table covers completely: generic rows do not apply to their metrics."""
 _SIZE_UNITS = frozenset({"", "B", "kB", "MB", "ratio", "%"})
 _TIME_UNITS = frozenset({"", "s", "ms", "us", "ns"})
 _COUNTER_ROLES = frozenset({Role.HITS, Role.MISSES, Role.EVICTIONS, Role.ERRORS, Role.THROUGHPUT})
@@ -26,16 +26,16 @@ _UNITS = {
     Role.MEMORY_LIMIT: _SIZE_UNITS,
     Role.QUEUE_LENGTH: frozenset({""}),
 }
-"""Units in which a generic row can be right; a role that is not here may have any."""
+"""Units for which a generic row applies; a role not listed accepts every unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesRole:
-    """What a series is to its entity.
+    """Role of a series for its entity.
 
-    family : of tools that it tells of, as "redis"; "" = not known
-    take   : how several series of one metric become one figure: sum, max, min, mean, percent
-    rank   : place of its row in the table: of several metrics with one role the first one speaks
+    family      : tool family, for example "redis"; "" = unknown
+    aggregation : how several series of one metric are combined: sum, max, min, mean, percent
+    rank        : index of its table row: the metric with the lowest rank of a role is used
     """
 
     role: Role
@@ -53,9 +53,9 @@ def _compile_table() -> list[_Compiled]:
         (
             re.compile(name),
             {k: re.compile(v) for k, v in labels.items()},
-            SeriesRole(role, family, take, rank),
+            SeriesRole(role, family, aggregation, rank),
         )
-        for rank, (family, role, take, name, labels) in enumerate(rows)
+        for rank, (family, role, aggregation, name, labels) in enumerate(rows)
     ]
 
 
@@ -63,32 +63,36 @@ _TABLE = _compile_table()
 
 
 def find_role(key: SeriesKey, unit: str = "", kind: str = "gauge") -> SeriesRole | None:
-    """The part of a series; None = it plays none that a pattern asks for.
+    """Return the role of a series; None if no pattern uses it.
 
-    unit, kind : as in `SeriesInfo`; they decide only where no exporter is known
+    unit, kind : as in `SeriesInfo`; used only for metrics of unknown exporters
 
-    >>> part_of(SeriesKey.of("p", "redis_keyspace_hits_total", {"job": "redis"})).role
+    >>> find_role(SeriesKey.of("p", "redis_keyspace_hits_total", {"job": "redis"})).role
     <Role.HITS: 'hits'>
-    >>> part_of(SeriesKey.of("p", "http_requests_total", {"code": "503"}), "1/s", "rate").role
+    >>> find_role(SeriesKey.of("p", "http_requests_total", {"code": "503"}), "1/s", "rate").role
     <Role.ERRORS: 'errors'>
-    >>> part_of(SeriesKey.of("p", "node_time_zone_offset_seconds")) is None
+    >>> find_role(SeriesKey.of("p", "node_time_zone_offset_seconds")) is None
     True
     """
     labels = dict(key.labels)
-    for wanted, part in _matching_rows(key.metric):
-        fits = part.rank < len(ROWS) or _unit_fits(part.role, unit, kind)
-        if fits and all(name in labels and value.fullmatch(labels[name]) for name, value in wanted):
-            return part
+    for label_patterns, series_role in _matching_rows(key.metric):
+        fits = series_role.rank < len(ROWS) or _unit_fits(series_role.role, unit, kind)
+        if fits and all(name in labels and value.fullmatch(labels[name]) for name, value in label_patterns):
+            return series_role
     return None
 
 
 @lru_cache(maxsize=20_000)
 def _matching_rows(metric: str) -> tuple[tuple[tuple[tuple[str, re.Pattern[str]], ...], SeriesRole], ...]:
-    """Rows whose name pattern a metric matches, in the order of the table."""
+    """Return the rows whose name pattern matches a metric, in table order."""
     if _IGNORED.fullmatch(metric):
         return ()
     rows = _TABLE[: len(ROWS)] if _EXPORTERS.fullmatch(metric) else _TABLE
-    return tuple((tuple(wanted.items()), part) for name, wanted, part in rows if name.fullmatch(metric))
+    return tuple(
+        (tuple(label_patterns.items()), series_role)
+        for name, label_patterns, series_role in rows
+        if name.fullmatch(metric)
+    )
 
 
 def _unit_fits(role: Role, unit: str, kind: str) -> bool:

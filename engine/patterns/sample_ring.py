@@ -1,4 +1,4 @@
-"""The newest rows of those series that play a part, in a ring, and what is usual for each of them."""
+"""Ring buffer of the newest samples of series with a role, and the usual level of each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,42 +10,44 @@ from trimtab.engine.types import Floats, Ints
 from trimtab.models.contracts import Bools, State
 
 USUAL_ROWS = 80.0
-"""What is usual is a mean that remembers about so many rows."""
+"""The usual level is a running mean over about this many rows."""
 YOUNG_ROWS = 40
-"""A series is learnt fast at first, whatever else is wrong."""
+"""A series learns at full speed for its first rows, even during trouble."""
 SLOW_FACTOR = 0.1
-"""Where something is wrong, or a value is far from usual, what is usual follows at this share of its pace."""
+"""Learning speed during trouble, and for values far from usual, relative to normal."""
 FAR_DEVIATIONS = 4.0
-"""In usual distances."""
+"""In usual deviations."""
 
 
 def learn_usual(values: Floats, usual: Floats, distance: Floats, seen: Floats, healthy: Bools) -> None:
-    """Mean and mean distance from it, one row for all series, updated in place.
+    """Update mean and mean absolute deviation of all series by one row, in place.
 
-    values : (n,) float64, NaN = unknown (left unlearnt);  seen : (n,) rows so far
-    calm   : (n,) where nothing is wrong; elsewhere it is learnt hesitantly
+    values  : (n,) float64, NaN = unknown, not learned; seen : (n,) rows so far
+    healthy : (n,) bool; elsewhere learning is slow
     """
     known = ~np.isnan(values)
     first = known & (seen == 0)
-    pace = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(
+    rate = np.maximum(1.0 / USUAL_ROWS, 1.0 / (seen + 1.0)) * np.where(
         healthy | (seen < YOUNG_ROWS), 1.0, SLOW_FACTOR
     )
-    off = np.where(known & ~first, values - usual, 0.0)
-    far = (np.abs(off) > np.maximum(FAR_DEVIATIONS * distance, 0.25 * np.abs(usual))) & (seen >= YOUNG_ROWS)
-    pace[far & healthy] *= SLOW_FACTOR
-    usual += pace * off
-    distance += pace * (np.abs(off) - distance) * (known & ~first)
+    deviation = np.where(known & ~first, values - usual, 0.0)
+    far = (np.abs(deviation) > np.maximum(FAR_DEVIATIONS * distance, 0.25 * np.abs(usual))) & (
+        seen >= YOUNG_ROWS
+    )
+    rate[far & healthy] *= SLOW_FACTOR
+    usual += rate * deviation
+    distance += rate * (np.abs(deviation) - distance) * (known & ~first)
     usual[first] = values[first]
     seen += known
 
 
 class SampleRing:
-    """The last rows of n columns. A row is overwritten until its time is up, so it always holds the newest.
+    """The last rows of n columns. The newest row is overwritten until its time is up.
 
-    rows   : at most so many are kept
-    step_s : time that a row covers, seconds
+    rows   : maximum number of rows
+    step_s : seconds that a row covers
     data   : (rows, n) float64, NaN = unknown
-    usual, distance : (n,) mean of the rows so far, and how far from it they usually are
+    usual, distance : (n,) running mean, and mean absolute deviation from it
     """
 
     def __init__(self, rows: int, step_s: float) -> None:
@@ -59,7 +61,7 @@ class SampleRing:
         """Index of the newest row."""
 
     def remap_columns(self, columns: Ints) -> None:
-        """Let column i go on with what column `columns[i]` held before; -1 = it is new."""
+        """Let column i continue with the data of column `columns[i]`; -1 = new."""
         kept = columns >= 0
         data = np.full((self.rows, len(columns)), np.nan)
         data[:, kept] = self.data[:, columns[kept]]
@@ -69,9 +71,9 @@ class SampleRing:
         )
 
     def append(self, time: int, row: Floats, healthy: Bools) -> bool:
-        """Take in a tick, (n,); whether it began a row. After a long gap the rows before are forgotten.
+        """Add a tick, (n,); return whether it began a new row. After a long gap all rows are dropped.
 
-        calm : (n,) series of entities that nothing is wrong with
+        healthy : (n,) bool, series of healthy entities
         """
         newest = int(self.times[self.head]) if self.filled else 0
         if self.filled and (time < newest or time - newest > self.rows * self.step_ns):
@@ -86,35 +88,37 @@ class SampleRing:
         return begins
 
     def state(self) -> State:
-        """What it holds."""
+        """Return the arrays of the ring."""
         return {
             "times": self.times, "data": self.data, "usual": self.usual, "distance": self.distance,
             "seen": self.seen, "place": np.array([self.filled, self.head, self.step_ns]),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go on where `state` was taken. Raises KeyError or ValueError where it does not fit."""
-        filled, head, step_ns = (int(one) for one in state["place"])
+        """Restore `state`. Raises KeyError or ValueError when it does not fit."""
+        filled, head, step_ns = (int(value) for value in state["place"])
         data = state["data"].copy()
         by_column = [state[name].copy() for name in ("usual", "distance", "seen")]
-        if step_ns != self.step_ns or any(one.shape != data.shape[1:] for one in by_column):
-            raise ValueError(f"rows of {step_ns} ns for {data.shape}: now they are of {self.step_ns} ns")
+        if step_ns != self.step_ns or any(value.shape != data.shape[1:] for value in by_column):
+            raise ValueError(
+                f"stored rows of {step_ns} ns and shape {data.shape} do not fit rows of {self.step_ns} ns"
+            )
         if data.shape[0] != self.rows or not -1 <= head < self.rows or not 0 <= filled <= self.rows:
-            raise ValueError(f"{data.shape[0]} rows, now there are {self.rows}")
+            raise ValueError(f"stored state has {data.shape[0]} rows, expected {self.rows}")
         self.times, self.data, self.filled, self.head = state["times"].copy(), data, filled, head
         self.usual, self.distance, self.seen = by_column
 
     def order(self) -> Ints:
-        """Indices of the rows, oldest first."""
+        """Return the indices of the rows, oldest first."""
         return (self.head + 1 - self.filled + np.arange(self.filled)) % self.rows
 
     def read(self, columns: Ints) -> tuple[Ints, Floats]:
-        """Times (rows,) and values (rows, n) of some columns, oldest first."""
+        """Return times (rows,) and values (rows, n) of some columns, oldest first."""
         order = self.order()
         return self.times[order], self.data[order[:, None], columns]
 
     def recent_mean(self, rows: int) -> Floats:
-        """Mean of the newest rows, (n,), unknown ones left out; NaN where all are."""
+        """Return the mean of the newest rows, (n,), ignoring NaN; NaN where all are NaN."""
         values = self.data[self.order()[-rows:]]
         known = ~np.isnan(values)
         count = known.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Formats numbers for people: quantities, ratios, durations."""
 
 import math
 
@@ -6,10 +6,10 @@ _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def format_quantity(value: float, unit: str = "") -> str:
-    """Three digits, bytes with their prefix.
+    """Format a number with three digits; bytes get a binary prefix.
 
-    >>> figure(0.123456), figure(12345.0), figure(3.2e8, "B"), figure(math.nan)
-    ('0.123', '12300', '305 MiB', 'unknown')
+    >>> [format_quantity(value) for value in (0.123456, 12345.0, math.nan)], format_quantity(3.2e8, "B")
+    (['0.123', '12300', 'unknown'], '305 MiB')
     """
     if not math.isfinite(value):
         return "unknown"
@@ -20,9 +20,9 @@ def format_quantity(value: float, unit: str = "") -> str:
 
 
 def format_ratio(value: float) -> str:
-    """A ratio 0..1 in percent.
+    """Format a ratio 0..1 in percent.
 
-    >>> share(0.8123), share(math.nan)
+    >>> format_ratio(0.8123), format_ratio(math.nan)
     ('81 %', 'unknown')
     """
     return (
@@ -35,9 +35,9 @@ def format_ratio(value: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration in its largest unit.
+    """Format a duration in its largest unit.
 
-    >>> span(90), span(5400), span(200000), span(math.nan)
+    >>> format_duration(90), format_duration(5400), format_duration(200000), format_duration(math.nan)
     ('90 s', '90 min', '56 h', 'unknown time')
     """
     if not math.isfinite(seconds):

@@ -1,1 +1,1 @@
-"""What past incidents teach: co-movement and similarity. No I/O."""
+"""Learning from past incidents: which metrics move together, and which incidents are similar. No I/O."""

@@ -1,4 +1,4 @@
-"""What moved together before, and which of the two first: learnt, decayed, bounded."""
+"""Counts which names moved together in past events, and which moved first; with decay and a size limit."""
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations
@@ -6,21 +6,23 @@ from typing import Any
 
 DAY_NS = 86_400_000_000_000
 MAX_NAMES = 40
-"""Names of one event that are learnt from, the first that moved."""
+"""Names learned per event, those that moved first."""
 PRIOR_EVENTS = 4.0
-"""Events that are assumed in which the other did not move."""
+"""Prior: events in which the other name did not move."""
 
 
 class CoMovement:
-    """Counts of names and of pairs of names over past events.
+    """Counts of names, and of pairs of names, over past events.
 
-    half_life_days : after this long an event counts half
-    most           : pairs that are remembered; the weakest are forgotten
+    half_life_days : after this many days an event counts half
+    max_pairs      : pairs to keep; the weakest are dropped
 
-    >>> memory = CoMovement()
-    >>> for _ in range(12): memory.learn({"db": 100, "web": 130}, 200)
-    >>> memory.share("db", "web"), round(memory.first("db", "web"), 2), memory.share("db", "mail")
-    (0.75, 0.93, 0.0)
+    >>> history = CoMovement()
+    >>> for _ in range(12): history.learn({"db": 100, "web": 130}, 200)
+    >>> history.move_ratio("db", "web"), history.move_ratio("db", "mail")
+    (0.75, 0.0)
+    >>> round(history.first_ratio("db", "web"), 2)
+    0.93
     """
 
     def __init__(self, half_life_days: float = 56.0, max_pairs: int = 20_000) -> None:
@@ -28,13 +30,13 @@ class CoMovement:
         self.max_pairs = max_pairs
         self.alone: dict[str, float] = {}
         self.together: dict[tuple[str, str], list[float]] = {}
-        """(a, b) with a < b -> [events with both, events in which a was first; a tie is half of one]."""
+        """(a, b) with a < b -> [events with both, events in which a was first; a tie counts half]."""
         self._decayed_until: int | None = None
 
     def learn(self, moved: Mapping[str, int], time: int, weight: float = 1.0) -> None:
-        """One event.
+        """Learn one event.
 
-        moved : name -> when it moved first, int64 ns
+        moved : name -> int64 ns at which it first moved; time : int64 ns of the event
         """
         self._decay(time)
         names = sorted(sorted(moved, key=lambda name: (moved[name], name))[:MAX_NAMES])
@@ -49,12 +51,12 @@ class CoMovement:
             self.together = dict(strongest[: self.max_pairs // 2])
 
     def move_ratio(self, given: str, other: str) -> float:
-        """How often `other` moved when `given` did, 0..1, shrunk towards 0."""
+        """Return the ratio of events with `given` in which `other` moved too, 0..1, shrunk towards 0."""
         counts = self.together.get((given, other) if given < other else (other, given))
         return 0.0 if counts is None else counts[0] / (self.alone.get(given, 0.0) + PRIOR_EVENTS)
 
     def first_ratio(self, a: str, b: str) -> float:
-        """How often `a` was first when both moved, 0..1, shrunk towards 0.5."""
+        """Return the ratio of events with both in which `a` moved first, 0..1, shrunk towards 0.5."""
         counts = self.together.get((a, b) if a < b else (b, a))
         if counts is None:
             return 0.5
@@ -68,21 +70,21 @@ class CoMovement:
         if days <= 0:
             return
         self._decayed_until += days * DAY_NS
-        rest = 0.5 ** (days / self.half_life_days)
-        self.alone = {name: n * rest for name, n in self.alone.items() if n * rest > 0.01}
+        factor = 0.5 ** (days / self.half_life_days)
+        self.alone = {name: n * factor for name, n in self.alone.items() if n * factor > 0.01}
         self.together = {
-            pair: [n * rest for n in counts]
+            pair: [n * factor for n in counts]
             for pair, counts in self.together.items()
-            if counts[0] * rest > 0.01
+            if counts[0] * factor > 0.01
         }
 
     def state(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return plain values."""
         pairs = [[a, b, *counts] for (a, b), counts in self.together.items()]
         return {"alone": self.alone, "together": pairs, "faded": self._decayed_until}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Restore `state`."""
         self.alone = dict(state["alone"])
         pairs: Iterable[Any] = state["together"]
         self.together = {(a, b): [both, first] for a, b, both, first in pairs}

@@ -1,4 +1,4 @@
-"""Which past incidents looked like this one: sparse fingerprints, weighted Jaccard likeness."""
+"""Finds similar past incidents: sparse features, weighted Jaccard similarity."""
 
 import math
 import re
@@ -11,12 +11,12 @@ Fingerprint = dict[str, float]
 KIND_WEIGHT = {"pattern": 3.0, "metric": 1.0, "role": 1.0, "first": 2.0, "mass": 3.0}
 MAX_FEATURES = 64
 MIN_SIMILARITY = 0.3
-"""Less alike than this is not alike."""
+"""Incidents below this similarity (0..1) are not similar."""
 _NUMBERED = re.compile(r"(?:[-_.:](?=[0-9a-z]*\d)[0-9a-z]+)+$")
 
 
 def role_of(entity: str) -> str:
-    """What an entity is for, without what tells it from its twins: numbers, hashes, ports.
+    """Return what an entity is for: its name without numbers, hashes and ports.
 
     >>> role_of("redis/cache-1:9121"), role_of("shop/web-7f9c4-x2k1z"), role_of("host")
     ('redis/cache', 'shop/web', 'host')
@@ -27,40 +27,40 @@ def role_of(entity: str) -> str:
 def fingerprint(
     entities: Iterable[str], moved: Iterable[tuple[str, str, str]], patterns: Iterable[str], *, mass: bool
 ) -> Fingerprint:
-    """What is characteristic of an incident.
+    """Return the features of an incident.
 
-    moved : (entity, metric, direction) of each series, the likeliest suspects first
+    moved : (entity, metric, direction) of each series, the likeliest root cause first
 
     >>> fingerprint(["db/a-1"], [("db/a-1", "up", "below")], [], mass=False)
     {'role db/a': 1.0, 'first db/a': 2.0, 'metric db/a up below': 1.0}
     """
     roles = Counter(role_of(entity) for entity in entities)
-    found = {f"role {role}": KIND_WEIGHT["role"] for role in list(roles)[:MAX_FEATURES]}
-    for place, (entity, metric, direction) in enumerate(moved):
-        if place == 0:
-            found[f"first {role_of(entity)}"] = KIND_WEIGHT["first"]
-        if len(found) >= MAX_FEATURES:
+    features = {f"role {role}": KIND_WEIGHT["role"] for role in list(roles)[:MAX_FEATURES]}
+    for position, (entity, metric, direction) in enumerate(moved):
+        if position == 0:
+            features[f"first {role_of(entity)}"] = KIND_WEIGHT["first"]
+        if len(features) >= MAX_FEATURES:
             break
-        found[f"metric {role_of(entity)} {metric} {direction}"] = KIND_WEIGHT["metric"]
-    found |= {f"pattern {name}": KIND_WEIGHT["pattern"] for name in patterns}
-    return found | ({"mass": KIND_WEIGHT["mass"]} if mass else {})
+        features[f"metric {role_of(entity)} {metric} {direction}"] = KIND_WEIGHT["metric"]
+    features |= {f"pattern {name}": KIND_WEIGHT["pattern"] for name in patterns}
+    return features | ({"mass": KIND_WEIGHT["mass"]} if mass else {})
 
 
 def weighted_jaccard(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Weighted Jaccard: 1 = the same, 0 = nothing in common.
+    """Return the weighted Jaccard similarity: 1 = equal, 0 = nothing in common.
 
-    >>> likeness({"x": 1.0, "y": 1.0}, {"x": 1.0, "z": 2.0}), likeness({}, {})
+    >>> weighted_jaccard({"x": 1.0, "y": 1.0}, {"x": 1.0, "z": 2.0}), weighted_jaccard({}, {})
     (0.25, 0.0)
     """
     names = a.keys() | b.keys()
-    most = sum(max(a.get(name, 0.0), b.get(name, 0.0)) for name in names)
-    return sum(min(a[name], b[name]) for name in a.keys() & b.keys()) / most if most else 0.0
+    total = sum(max(a.get(name, 0.0), b.get(name, 0.0)) for name in names)
+    return sum(min(a[name], b[name]) for name in a.keys() & b.keys()) / total if total else 0.0
 
 
 class IncidentSimilarity:
-    """Fingerprints of past incidents. What nearly all of them have counts less.
+    """Features of past incidents. Features that most of them have count less.
 
-    most : incidents that are remembered; the oldest are forgotten
+    max_incidents : incidents to keep; the oldest are dropped
     """
 
     def __init__(self, max_incidents: int = 500) -> None:
@@ -70,7 +70,7 @@ class IncidentSimilarity:
         """Feature -> ids of the past incidents that have it."""
 
     def add(self, incident_id: str, features: Fingerprint) -> None:
-        """Insert or replace."""
+        """Insert or replace an incident."""
         self._remove(incident_id)
         self.past[incident_id] = features
         for name in features:
@@ -85,34 +85,34 @@ class IncidentSimilarity:
                 del self._ids_by_feature[name]
 
     def most_similar(self, features: Fingerprint, *, exclude: str = "", limit: int = 3) -> tuple[str, ...]:
-        """Ids of the past incidents that were most like it, most alike first; newer ones first among equals.
+        """Return the ids of the most similar past incidents, most similar first, newer first among equals.
 
-        but : id of the incident itself
+        exclude : id of the incident itself
         """
-        mine = self._weight_by_rarity(features)
+        weighted = self._weight_by_rarity(features)
         found: list[tuple[float, str]] = []
-        for incident_id in {one for name in features for one in self._ids_by_feature.get(name, ())} - {
-            exclude
-        }:
-            alike = weighted_jaccard(mine, self._weight_by_rarity(self.past[incident_id]))
-            if alike >= MIN_SIMILARITY:
-                found.append((alike, incident_id))
+        for incident_id in {
+            past_id for name in features for past_id in self._ids_by_feature.get(name, ())
+        } - {exclude}:
+            similarity = weighted_jaccard(weighted, self._weight_by_rarity(self.past[incident_id]))
+            if similarity >= MIN_SIMILARITY:
+                found.append((similarity, incident_id))
         return tuple(incident_id for _, incident_id in sorted(found, reverse=True)[:limit])
 
-    def _weight_by_rarity(self, print_: Fingerprint) -> Fingerprint:
-        """Times how rare a feature is: 0.25..1, 1 = at most one past incident has it."""
+    def _weight_by_rarity(self, features: Fingerprint) -> Fingerprint:
+        """Multiply each weight by the feature's rarity, 0.25..1; 1 = at most one past incident has it."""
         n = math.log(max(len(self.past), 2))
         return {
             name: weight * max(0.25, 1.0 - math.log(max(len(self._ids_by_feature.get(name, ())), 1)) / n)
-            for name, weight in print_.items()
+            for name, weight in features.items()
         }
 
     def state(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return plain values."""
         return {"past": self.past}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Restore `state`."""
         self.past, self._ids_by_feature = {}, {}
-        for incident_id, print_ in state["past"].items():
-            self.add(incident_id, dict(print_))
+        for incident_id, features in state["past"].items():
+            self.add(incident_id, dict(features))

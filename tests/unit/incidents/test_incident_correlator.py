@@ -40,7 +40,7 @@ def test_series_of_one_entity_are_one_incident(cluster):
     cluster.tick(*keys[2:])
     (incident,) = cluster.current_incidents()
     assert incident.title == (
-        "cache-0: evicted keys far above usual, cache hit ratio far up, heap above usual, 4 series, "
+        "cache-0: evicted keys far above normal, cache hit ratio far up, heap above normal, 4 series, "
         "since 00:00 UTC"
     )
     assert incident.entities == ("cache/cache-0:9000",)

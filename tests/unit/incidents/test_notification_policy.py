@@ -78,7 +78,7 @@ def test_critical_ones_are_told_however_many_there_are():
         for notice in notifying.step(START + k * HOUR, [incident(k, 0.9, START + k * HOUR, user_facing=True)])
     ]
     assert len(told) == 40
-    assert told[0].why == "It is critical (severity 0.90), and users feel it."
+    assert told[0].why == "It is critical (severity 0.90), and users are affected."
 
 
 def test_critical_ones_use_up_nothing():
@@ -87,7 +87,7 @@ def test_critical_ones_use_up_nothing():
     for k in range(10):
         notifying.step(START + k * HOUR, [incident(k, 0.95, START + k * HOUR)])
     (notice,) = notifying.step(START + DAY, [incident(99, 0.7, START + DAY)])
-    assert notice.why == "Its severity 0.70 is above 0.65: about 5 such incidents a week are told."
+    assert notice.why == "Its severity 0.70 exceeds the threshold 0.65; the budget is 5 notifications a week."
 
 
 def test_what_waits_is_told_when_it_becomes_severe_enough():

@@ -103,12 +103,12 @@ def test_people_split(cluster, operator_actions):
 @pytest.mark.parametrize(
     ("ask", "error", "says"),
     [
-        (lambda s, _: s.acknowledge("nobody", "ann"), NotFoundError, "'nobody' is not followed"),
+        (lambda s, _: s.acknowledge("nobody", "ann"), NotFoundError, "'nobody' does not exist"),
         (lambda s, name: s.reopen(name, "ann"), ConflictError, "is open"),
-        (lambda s, name: [s.resolve(name, "a"), s.resolve(name, "b")], ConflictError, "resolved already"),
-        (lambda s, name: [s.resolve(name, "a"), s.acknowledge(name, "b")], ConflictError, "open it again"),
+        (lambda s, name: [s.resolve(name, "a"), s.resolve(name, "b")], ConflictError, "already resolved"),
+        (lambda s, name: [s.resolve(name, "a"), s.acknowledge(name, "b")], ConflictError, "reopen it"),
         (lambda s, name: s.merge(name, [name], "a"), ConflictError, "at least one other"),
-        (lambda s, name: s.split(name, ["x"], "a"), ConflictError, "1 of these are not among them"),
+        (lambda s, name: s.split(name, ["x"], "a"), ConflictError, "1 of these do not belong to it"),
     ],
 )
 def test_what_cannot_be_is_refused(cluster, operator_actions, ask, error, says):

@@ -89,19 +89,19 @@ def test_the_reason_is_one_sentence_with_figures():
     """Who, when, and how far."""
     found = ranked(member("a", "queue_length", 0, 3.0), member("a", "cpu_seconds_total", 15))
     assert [s.why for s in found] == [
-        "Queue length of a/a-0:1 was the first to move, 15 s before the next; "
-        "it reached 9 where 0.5 to 1.5 is usual.",
-        "Cpu of a/a-0:1 moved 15 s after the first; it reached 9 where 0.5 to 1.5 is usual.",
+        "Queue length of a/a-0:1 moved first, 15 s before the next; "
+        "it reached 9; normal is 0.5 to 1.5.",
+        "Cpu of a/a-0:1 moved 15 s after the first; it reached 9; normal is 0.5 to 1.5.",
     ]
     (alone,) = ranked(member("a", "x", 0))
-    assert alone.why.startswith("X of a/a-0:1 is the only one that moved")
+    assert alone.why.startswith("X of a/a-0:1 is the only series that moved")
 
 
 def test_what_is_missing_is_said_to_be_missing():
     """An absent series has no value to tell."""
     gone = member("a", "x", 0)
     gone.direction = Direction.ABSENT
-    assert ranked(gone)[0].why.endswith("; it is missing.")
+    assert ranked(gone)[0].why.endswith("; it has no samples.")
 
 
 def test_memory_of_what_moved_together_is_bounded_and_fades():

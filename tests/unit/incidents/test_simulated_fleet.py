@@ -18,10 +18,10 @@ def _outages(fleet, n, first=0, ticks=TICKS):
 
 def _check(report, suspects=0.8):
     print(report)
-    assert report.others <= AT_MOST, report
-    assert all(one.notices == 1 for one in report.found), report
+    assert report.unrelated_notices <= AT_MOST, report
+    assert all(one.notices == 1 for one in report.outages), report
     assert report.median_delay_s() <= WITHIN_S, report
-    assert all(one.incidents == 1 for one in report.found), report
+    assert all(one.incidents == 1 for one in report.outages), report
     assert report.share("service") >= suspects, report
 
 
